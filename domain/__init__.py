@@ -1,0 +1,1 @@
+"""What the business says: events, decisions, contracts. Pure: no I/O, clock, chance or ids."""

@@ -1,0 +1,167 @@
+"""An account: one user's AI seconds, credited, set aside for replies, and consumed.
+
+The one law: available = credited - consumed - reserved never goes below zero, because a reservation
+is only made from what is available and a settlement never takes more than was reserved.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, assert_never
+
+from domain.errors import BalanceInsufficient, ReservationSettled
+from domain.events import (
+    AccountEvent,
+    CreditKind,
+    Operation,
+    ReservationReleased,
+    TimeConsumed,
+    TimeCredited,
+    TimeReserved,
+)
+from domain.metering import Cost
+
+Decided = tuple[AccountEvent, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """Whole AI seconds. `reservations` are the open ones: reservation id to seconds."""
+
+    credited: int = 0
+    consumed: int = 0
+    reservations: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    @property
+    def reserved(self) -> int:
+        return sum(self.reservations.values())
+
+    @property
+    def available(self) -> int:
+        return self.credited - self.consumed - self.reserved
+
+
+INITIAL: Final = Account()
+
+
+def evolve(state: Account, event: AccountEvent) -> Account:
+    """The account after one more event."""
+    match event:
+        case TimeReserved(reservation_id=key):
+            held = state.reservations.get(key, 0) + event.seconds
+            return replace(state, reservations={**state.reservations, key: held})
+        case TimeConsumed(reservation_id=key):
+            return replace(
+                state,
+                consumed=state.consumed + event.seconds,
+                reservations=_without(state.reservations, key),
+            )
+        case ReservationReleased(reservation_id=key):
+            return replace(state, reservations=_without(state.reservations, key))
+        case TimeCredited():
+            return replace(state, credited=state.credited + event.seconds)
+        case _:
+            assert_never(event)
+
+
+def fold(events: Iterable[AccountEvent], state: Account = INITIAL) -> Account:
+    """The account after all of `events`."""
+    for event in events:
+        state = evolve(state, event)
+    return state
+
+
+def credit(
+    state: Account,  # noqa: ARG001 - every decision is given the state, also one that needs none
+    *,
+    user_id: str,
+    credit_id: str,
+    seconds: int,
+    kind: CreditKind,
+    reason: str | None,
+) -> Decided:
+    """Add seconds to the account."""
+    return (
+        TimeCredited(
+            user_id=user_id, credit_id=credit_id, seconds=seconds, kind=kind, reason=reason
+        ),
+    )
+
+
+def reserve(
+    state: Account,
+    *,
+    user_id: str,
+    reservation_id: str,
+    session_id: str,
+    message_id: str,
+    seconds: int,
+) -> Decided:
+    """Set seconds aside for a reply, or more of them for the same one.
+
+    Raises BalanceInsufficient when fewer are available.
+    """
+    if state.available < seconds:
+        raise BalanceInsufficient(needed_seconds=seconds, available_seconds=state.available)
+    return (
+        TimeReserved(
+            user_id=user_id,
+            reservation_id=reservation_id,
+            session_id=session_id,
+            message_id=message_id,
+            seconds=seconds,
+        ),
+    )
+
+
+def settle(
+    state: Account,
+    *,
+    user_id: str,
+    reservation_id: str,
+    project_id: str,
+    session_id: str,
+    message_id: str,
+    operation: Operation,
+    seconds: int,
+    model: str,
+    cost: Cost,
+) -> Decided:
+    """Consume what a reply used, never more than was reserved; the rest is available again.
+
+    Raises ReservationSettled when the reservation is not open.
+    """
+    held = _held(state, reservation_id)
+    return (
+        TimeConsumed(
+            user_id=user_id,
+            reservation_id=reservation_id,
+            project_id=project_id,
+            session_id=session_id,
+            message_id=message_id,
+            operation=operation,
+            seconds=min(seconds, held),
+            model=model,
+            input_tokens=cost.usage.input_tokens,
+            output_tokens=cost.usage.output_tokens,
+            cache_read_tokens=cost.usage.cache_read_tokens,
+            cache_write_tokens=cost.usage.cache_write_tokens,
+            cost_usd=cost.usd,
+            prices=cost.prices,
+        ),
+    )
+
+
+def release(state: Account, *, user_id: str, reservation_id: str, reason: str) -> Decided:
+    """Give a reservation back unused. Raises ReservationSettled when it is not open."""
+    _held(state, reservation_id)
+    return (ReservationReleased(user_id=user_id, reservation_id=reservation_id, reason=reason),)
+
+
+def _held(state: Account, reservation_id: str) -> int:
+    if reservation_id not in state.reservations:
+        raise ReservationSettled
+    return state.reservations[reservation_id]
+
+
+def _without(reservations: Mapping[str, int], key: str) -> dict[str, int]:
+    return {other: seconds for other, seconds in reservations.items() if other != key}

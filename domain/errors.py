@@ -1,0 +1,89 @@
+"""Refusals: what the business says no to. The docstring is the message, its fields the variables.
+
+They are not frozen: Python itself writes the traceback into an exception on its way.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import ClassVar
+
+
+@dataclass(eq=False)
+class Refused(Exception):  # noqa: N818 - a refusal is an answer, not an error
+    """The request was refused."""
+
+    code: ClassVar[str] = "refused"
+
+    @property
+    def variables(self) -> dict[str, object]:
+        """What the message speaks of, by name, ready for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return (type(self).__doc__ or "").format(**self.variables)
+
+
+@dataclass(eq=False)
+class ProjectUnknown(Refused):
+    """There is no such project, or this user is not a member of it."""
+
+    code = "project_not_found"
+
+
+@dataclass(eq=False)
+class ProjectExists(Refused):
+    """The project is registered already. Change its members with PUT and DELETE."""
+
+    code = "project_exists"
+
+
+@dataclass(eq=False)
+class MemberUnknown(Refused):
+    """This user is not a member of the project."""
+
+    code = "member_not_found"
+
+
+@dataclass(eq=False)
+class LastOwner(Refused):
+    """A project keeps at least one owner. Make another member an owner first."""
+
+    code = "last_owner"
+
+
+@dataclass(eq=False)
+class SessionUnknown(Refused):
+    """There is no such session in this project for this user."""
+
+    code = "session_not_found"
+
+
+@dataclass(eq=False)
+class SessionEnded(Refused):
+    """The session is {status} and takes no more messages. Leave sessionId out to begin one."""
+
+    code = "session_ended"
+    status: str
+
+
+@dataclass(eq=False)
+class SessionFull(Refused):
+    """A session holds {limit} messages. Leave sessionId out to begin one."""
+
+    code = "session_full"
+    limit: int
+
+
+@dataclass(eq=False)
+class BalanceInsufficient(Refused):
+    """This message may need {needed_seconds} AI seconds and {available_seconds} are available."""
+
+    code = "insufficient_balance"
+    needed_seconds: int
+    available_seconds: int
+
+
+@dataclass(eq=False)
+class ReservationSettled(Refused):
+    """The reservation was settled or released before."""
+
+    code = "reservation_settled"

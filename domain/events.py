@@ -1,0 +1,292 @@
+"""The whole vocabulary: every event that can be appended, by stream.
+
+An event is a fact in the past tense. Its class name is its stored type, its fields are its stored
+JSON keys. A type may only ever gain optional fields; a changed meaning is a new type with a new
+name. So stored JSON can be read by SQL for ever, and nothing needs upcasting.
+
+Units are in the names: `_seconds` are whole billed AI seconds, `_ms` milliseconds of wall time,
+`_usd` exact decimals with six places. A number of tokens is None when the provider did not say.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from decimal import Decimal
+from typing import Any, ClassVar, Final, Literal, TypeAlias, get_args
+
+Json: TypeAlias = Any
+"""A JSON value as `orjson` reads it."""
+
+ChatMode = Literal["question", "feature", "fix", "analysis", "general"]
+SessionMode = Literal["plan", "build"]
+CreditKind = Literal["paid", "bonus"]
+Role = Literal["owner", "editor", "viewer"]
+Operation = Literal[
+    "main_build",
+    "metadata_generation",
+    "update",
+    "plan_consultation",
+    "plan_question",
+    "plan_feature",
+    "plan_fix",
+    "plan_analysis",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Event:
+    schema_version: ClassVar[int] = 1
+
+
+# project-<id> ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectRegistered(_Event):
+    """A project became known, with what a planner should know of it."""
+
+    project_id: str
+    name: str
+    framework: str | None = None
+    source_root: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberAdded(_Event):
+    """A user may act in the project; a second time, with another role, changes the role."""
+
+    project_id: str
+    user_id: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberRemoved(_Event):
+    """The user may no longer act in the project."""
+
+    project_id: str
+    user_id: str
+
+
+# session-<id> ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOpened(_Event):
+    """A user began to talk about a project."""
+
+    session_id: str
+    project_id: str
+    user_id: str
+    mode: SessionMode = "plan"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRenamed(_Event):
+    session_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionModeChanged(_Event):
+    session_id: str
+    mode: SessionMode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserMessagePosted(_Event):
+    """The user said something; `chat_mode` is the client's hint, not what the model decided."""
+
+    session_id: str
+    message_id: str
+    user_id: str
+    text: str
+    locale: str
+    chat_mode: ChatMode | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyStarted(_Event):
+    """The model was asked. `reservation_id` holds the seconds that this reply may use."""
+
+    session_id: str
+    message_id: str
+    in_reply_to: str
+    model: str
+    reservation_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyCompleted(_Event):
+    """The reply ended with content: whole (`success`) or cut off (`partial`, for `reason`).
+
+    `data` is what the client was shown, operation by operation; `duration_ms` runs from the
+    message to the end of the reply, `billed_seconds` is what its settlement took.
+    """
+
+    session_id: str
+    message_id: str
+    in_reply_to: str
+    subtype: Literal["success", "partial"]
+    mode: ChatMode
+    data: Json
+    duration_ms: int
+    billed_seconds: int
+    model: str
+    reason: str | None = None
+    warnings: tuple[str, ...] = ()
+    tokens_used: int | None = None
+    cache_hits: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyFailed(_Event):
+    """The reply ended with nothing to show, and nothing billed; `code` says why."""
+
+    session_id: str
+    message_id: str
+    in_reply_to: str
+    code: str
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemMessagePosted(_Event):
+    """The service said something: a template's key and variables, rendered where it is read."""
+
+    session_id: str
+    message_id: str
+    template: str
+    variables: Mapping[str, str]
+    visible: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionConverted(_Event):
+    """The session's plan became a build."""
+
+    session_id: str
+    build_id: str
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionArchived(_Event):
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionExpired(_Event):
+    """Nobody had spoken for longer than a session may idle."""
+
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionDeleted(_Event):
+    session_id: str
+
+
+# account-<tenant>-<user> -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeCredited(_Event):
+    """The account gained AI seconds."""
+
+    user_id: str
+    credit_id: str
+    seconds: int
+    kind: CreditKind
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeReserved(_Event):
+    """Seconds were set aside for one reply; a second time for the same reservation adds to it."""
+
+    user_id: str
+    reservation_id: str
+    session_id: str
+    message_id: str
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeConsumed(_Event):
+    """A reservation was settled: `seconds` are gone, the rest is available again.
+
+    `cost_usd` was computed with the price table `prices` at the time; nothing ever reprices it.
+    None is unknown, not zero.
+    """
+
+    user_id: str
+    reservation_id: str
+    project_id: str
+    session_id: str
+    message_id: str
+    operation: Operation
+    seconds: int
+    model: str
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cost_usd: Decimal | None = None
+    prices: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReservationReleased(_Event):
+    """A reservation ended with nothing consumed: all of it is available again."""
+
+    user_id: str
+    reservation_id: str
+    reason: str
+
+
+# -------------------------------------------------------------------------------------------------
+
+ProjectEvent: TypeAlias = ProjectRegistered | MemberAdded | MemberRemoved
+SessionEvent: TypeAlias = (
+    SessionOpened
+    | SessionRenamed
+    | SessionModeChanged
+    | UserMessagePosted
+    | ReplyStarted
+    | ReplyCompleted
+    | ReplyFailed
+    | SystemMessagePosted
+    | SessionConverted
+    | SessionArchived
+    | SessionExpired
+    | SessionDeleted
+)
+AccountEvent: TypeAlias = TimeCredited | TimeReserved | TimeConsumed | ReservationReleased
+Event: TypeAlias = ProjectEvent | SessionEvent | AccountEvent
+
+EVENT_TYPES: Final[Mapping[str, type[Event]]] = {
+    kind.__name__: kind
+    for union in (ProjectEvent, SessionEvent, AccountEvent)
+    for kind in get_args(union)
+}
+
+_READERS: Final = {"cost_usd": Decimal, "warnings": tuple}
+"""How a stored value becomes the field's type, where JSON has no such type."""
+
+
+def from_stored(name: str, state: Mapping[str, Json]) -> Event:
+    """The event of type `name` from its stored JSON object.
+
+    Raises KeyError for a type that is not in the vocabulary, TypeError for a key that the type
+    does not have.
+    """
+    values = {
+        key: _READERS[key](value) if key in _READERS and value is not None else value
+        for key, value in state.items()
+    }
+    return EVENT_TYPES[name](**values)
+
+
+def field_names(kind: type[Event]) -> tuple[str, ...]:
+    """The stored JSON keys of an event type."""
+    return tuple(field.name for field in fields(kind))

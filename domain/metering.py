@@ -1,0 +1,109 @@
+"""Seconds and money: arithmetic only, exact."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Final
+
+from domain.events import ChatMode, Operation
+
+ESTIMATES: Final[Mapping[ChatMode, int]] = {
+    "question": 30,
+    "feature": 120,
+    "fix": 90,
+    "analysis": 180,
+    "general": 60,
+}
+"""AI seconds that a reply may need, by mode: what is reserved before the model is asked."""
+
+OPERATIONS: Final[Mapping[ChatMode, Operation]] = {
+    "question": "plan_question",
+    "feature": "plan_feature",
+    "fix": "plan_fix",
+    "analysis": "plan_analysis",
+    "general": "plan_consultation",
+}
+
+NS_PER_SECOND: Final = 1_000_000_000
+MICRO_USD: Final = Decimal("0.000001")
+PRICES: Final = "2026-11"
+"""The price table's version: it stands in every settlement, and a new price is a new version."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """USD for a million tokens of each kind."""
+
+    input: Decimal
+    output: Decimal
+    cache_read: Decimal
+    cache_write: Decimal
+
+
+_PRICE_TABLE: Final[tuple[tuple[str, Price], ...]] = tuple(
+    (
+        prefix,
+        Price(
+            input=Decimal(input_usd),
+            output=Decimal(output_usd),
+            cache_read=Decimal(input_usd) / 10,
+            cache_write=Decimal(input_usd) * Decimal("1.25"),
+        ),
+    )
+    for prefix, input_usd, output_usd in (
+        ("claude-haiku", "1", "5"),
+        ("claude-sonnet", "3", "15"),
+        ("claude-opus", "5", "25"),
+        ("offline", "0", "0"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens of one model call, by kind. None is what the provider did not send: unknown, not zero.
+
+    `input_tokens` are those that were neither read from nor written to the provider's cache.
+    """
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+
+    @property
+    def total(self) -> int | None:
+        """All tokens together; None when input or output is unknown."""
+        if self.input_tokens is None or self.output_tokens is None:
+            return None
+        cached = (self.cache_read_tokens or 0) + (self.cache_write_tokens or 0)
+        return self.input_tokens + self.output_tokens + cached
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a model call used and what that costs; `usd` is None when it cannot be known."""
+
+    usage: Usage
+    usd: Decimal | None
+    prices: str = PRICES
+
+
+def billed_seconds(duration_ns: int) -> int:
+    """A model call's duration in whole seconds, rounded up once."""
+    return -(-duration_ns // NS_PER_SECOND)
+
+
+def cost_of(model: str, usage: Usage) -> Cost:
+    """The price of a call by the current table, exact to a millionth of a dollar."""
+    price = next((price for prefix, price in _PRICE_TABLE if model.startswith(prefix)), None)
+    if price is None or usage.total is None:
+        return Cost(usage=usage, usd=None)
+    million_usd = (
+        price.input * (usage.input_tokens or 0)
+        + price.output * (usage.output_tokens or 0)
+        + price.cache_read * (usage.cache_read_tokens or 0)
+        + price.cache_write * (usage.cache_write_tokens or 0)
+    )
+    usd = (million_usd / 1_000_000).quantize(MICRO_USD, rounding=ROUND_HALF_EVEN)
+    return Cost(usage=usage, usd=usd)

@@ -1,0 +1,95 @@
+"""A project: who may act in it, and what a planner should know of it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, assert_never
+
+from domain.errors import LastOwner, MemberUnknown, ProjectExists, ProjectUnknown
+from domain.events import MemberAdded, MemberRemoved, ProjectEvent, ProjectRegistered, Role
+
+Decided = tuple[ProjectEvent, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """`members` maps user ids to roles."""
+
+    project_id: str | None = None
+    members: Mapping[str, Role] = field(default_factory=dict[str, Role])
+
+
+INITIAL: Final = Project()
+
+
+def evolve(state: Project, event: ProjectEvent) -> Project:
+    """The project after one more event."""
+    match event:
+        case ProjectRegistered():
+            return replace(state, project_id=event.project_id)
+        case MemberAdded():
+            return replace(state, members={**state.members, event.user_id: event.role})
+        case MemberRemoved():
+            rest = {user: role for user, role in state.members.items() if user != event.user_id}
+            return replace(state, members=rest)
+        case _:
+            assert_never(event)
+
+
+def fold(events: Iterable[ProjectEvent], state: Project = INITIAL) -> Project:
+    """The project after all of `events`."""
+    for event in events:
+        state = evolve(state, event)
+    return state
+
+
+def register(
+    state: Project,
+    *,
+    project_id: str,
+    name: str,
+    framework: str | None,
+    source_root: str | None,
+    members: Mapping[str, Role],
+) -> Decided:
+    """Make a project known, with its first members. Raises ProjectExists."""
+    if state.project_id is not None:
+        raise ProjectExists
+    registered = ProjectRegistered(
+        project_id=project_id, name=name, framework=framework, source_root=source_root
+    )
+    added = (
+        MemberAdded(project_id=project_id, user_id=user, role=role)
+        for user, role in members.items()
+    )
+    return (registered, *added)
+
+
+def add_member(state: Project, *, user_id: str, role: Role) -> Decided:
+    """Let a user act in the project, or change the role of one who does. Raises LastOwner."""
+    project_id = _known(state)
+    if state.members.get(user_id) == role:
+        return ()
+    if role != "owner":
+        _keep_an_owner(state, user_id)
+    return (MemberAdded(project_id=project_id, user_id=user_id, role=role),)
+
+
+def remove_member(state: Project, *, user_id: str) -> Decided:
+    """Take a user out of the project. Raises MemberUnknown, LastOwner."""
+    project_id = _known(state)
+    if user_id not in state.members:
+        raise MemberUnknown
+    _keep_an_owner(state, user_id)
+    return (MemberRemoved(project_id=project_id, user_id=user_id),)
+
+
+def _known(state: Project) -> str:
+    if state.project_id is None:
+        raise ProjectUnknown
+    return state.project_id
+
+
+def _keep_an_owner(state: Project, leaving: str) -> None:
+    owners = {user for user, role in state.members.items() if role == "owner"}
+    if owners == {leaving}:
+        raise LastOwner

@@ -1,0 +1,271 @@
+"""The contracts of a reply: what each kind of answer holds, as Python and as a JSON schema.
+
+A contract speaks twice: to the model, as the schema of its structured output, and to the service,
+as the check before a reply is stored. The docstrings of the classes below are the descriptions in
+that schema, so they are written for the model as much as for the reader.
+
+An optional field is absent, never null: absence is all a reader of a stored reply must handle, and
+the schema stays free of a union for each such field.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Literal, get_origin
+
+from pydantic import MISSING, BaseModel, ConfigDict, ValidationError
+from pydantic.alias_generators import to_camel
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
+
+from domain.events import ChatMode as ChatMode
+
+CONTRACT_VERSION: Final = "chat-plan-stream/1"
+
+FAULTS_TOLD: Final = 20  # a reply that is wrong throughout would else fill the log
+
+
+class BrokenContract(ValueError):  # noqa: N818 - the reply is broken, the service is well
+    """A reply is not what its contract says. `faults` are `pointer: kind`, without its text."""
+
+    def __init__(self, mode: ChatMode, faults: tuple[str, ...]) -> None:
+        super().__init__(f"{mode}: {'; '.join(faults)}")
+        self.mode = mode
+        self.faults = faults
+
+
+class Contract(BaseModel):
+    """An object of a reply: camelCase on the wire, nothing coerced, nothing unknown, frozen."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, strict=True, extra="forbid", frozen=True, allow_inf_nan=False
+    )
+
+
+# question ----------------------------------------------------------------------------------------
+
+
+class Reference(Contract):
+    """A place in the project's source that shows what was said."""
+
+    file: str
+    line: int
+    snippet: str
+
+
+class QuestionResponse(Contract):
+    """Intent `question`: an answer in Markdown about the project as it is."""
+
+    answer: str
+    references: list[Reference] | MISSING = MISSING
+    related_topics: list[str] | MISSING = MISSING
+
+
+# feature -----------------------------------------------------------------------------------------
+
+
+class Step(Contract):
+    """One step of a plan; `order` counts from 1, `files` are paths in the project."""
+
+    order: int
+    title: str
+    description: str
+    files: list[str]
+    estimated_effort: Literal["low", "medium", "high"]
+
+
+class Dependency(Contract):
+    """A package the plan adds."""
+
+    name: str
+    version: str | MISSING = MISSING
+    reason: str
+
+
+class Plan(Contract):
+    """How a feature is to be built."""
+
+    overview: str
+    steps: list[Step]
+    dependencies: list[Dependency]
+    risks: list[str]
+    alternatives: list[str] | MISSING = MISSING
+
+
+class FeaturePlanResponse(Contract):
+    """Intent `feature`: a plan for something new; `buildPrompt` is the order to build it."""
+
+    summary: str
+    feasibility: Literal["simple", "moderate", "complex"]
+    plan: Plan
+    build_prompt: str | MISSING = MISSING
+
+
+# fix ---------------------------------------------------------------------------------------------
+
+
+class Issue(Contract):
+    """What is wrong, as the user meets it."""
+
+    description: str
+    severity: Literal["low", "medium", "high", "critical"]
+    category: str
+
+
+class Change(Contract):
+    """What happens to one file."""
+
+    file: str
+    change_type: Literal["modify", "create", "delete"]
+    description: str
+
+
+class Solution(Contract):
+    """How it is put right, and how one sees that it is."""
+
+    approach: str
+    changes: list[Change]
+    testing_strategy: str
+
+
+class FixPlanResponse(Contract):
+    """Intent `fix`: a plan to mend what is broken; `buildPrompt` is the order to mend it."""
+
+    issue: Issue
+    root_cause: str
+    solution: Solution
+    prevention_tips: list[str] | MISSING = MISSING
+    build_prompt: str | MISSING = MISSING
+
+
+# analysis ----------------------------------------------------------------------------------------
+
+
+class Finding(Contract):
+    """One thing that was found."""
+
+    category: str
+    title: str
+    description: str
+    impact: str | MISSING = MISSING
+    recommendations: list[str] | MISSING = MISSING
+
+
+class Metric(Contract):
+    """One measured thing."""
+
+    name: str
+    value: str | float
+
+
+class Visualization(Contract):
+    """A picture to draw: `values` go with `labels`, one to one."""
+
+    type: Literal["chart", "graph", "table"]
+    title: str
+    labels: list[str]
+    values: list[float]
+
+
+class AnalysisResponse(Contract):
+    """Intent `analysis`: what a look at the whole project showed."""
+
+    overview: str
+    findings: list[Finding]
+    metrics: list[Metric] | MISSING = MISSING
+    visualizations: list[Visualization] | MISSING = MISSING
+
+
+# general -----------------------------------------------------------------------------------------
+
+
+class GeneralResponse(Contract):
+    """Intent `general`: anything else, in Markdown."""
+
+    markdown: str
+
+
+# all of them -------------------------------------------------------------------------------------
+
+CONTRACTS: Final[Mapping[ChatMode, type[BaseModel]]] = {
+    "question": QuestionResponse,
+    "feature": FeaturePlanResponse,
+    "fix": FixPlanResponse,
+    "analysis": AnalysisResponse,
+    "general": GeneralResponse,
+}
+
+MAIN_TEXT: Final[Mapping[ChatMode, str]] = {
+    "question": "/answer",
+    "feature": "/summary",
+    "fix": "/rootCause",
+    "analysis": "/overview",
+    "general": "/markdown",
+}
+"""The JSON pointer of each mode's main prose, the one to read where only one can be shown."""
+
+
+def _fields() -> Iterator[tuple[str, Any]]:
+    """The wire name and the annotation of every field of every object of a reply."""
+    for model in Contract.__subclasses__():
+        for name, field in model.model_fields.items():
+            yield field.alias or name, field.annotation
+
+
+NAMES: Final = frozenset(name for name, _ in _fields())
+"""Every wire name of the contracts: the words of a reply that are ours and not the model's."""
+
+ATOMIC: Final = frozenset(name for name, kind in _fields() if get_origin(kind) is Literal)
+"""The names whose strings come from a closed set. Half of such a word means nothing, so it is never
+streamed in pieces. A name suffices: none of these is prose in another contract."""
+
+
+class _Plain(GenerateJsonSchema):
+    """A schema without a title for every field: it would only repeat the field's name."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
+        return False
+
+
+def reply_schema() -> dict[str, Any]:
+    """The JSON schema of an answer, `{intent, response}`, for the provider's structured output.
+
+    The intent comes first, so that a reader of the stream knows the contract before its contents.
+    The provider allows neither `oneOf` nor a discriminator, so nothing here ties the intent to the
+    kind of response: `check` does. Nor does it allow null for "absent" without a union a field;
+    leaving optional fields out of `required` costs none.
+    """
+    refs, shared = models_json_schema(
+        [(contract, "validation") for contract in CONTRACTS.values()], schema_generator=_Plain
+    )
+    return {
+        "type": "object",
+        "properties": {
+            "intent": {"type": "string", "enum": list(CONTRACTS)},
+            "response": {"anyOf": list(refs.values())},
+        },
+        "required": ["intent", "response"],
+        "additionalProperties": False,
+        **shared,
+    }
+
+
+def check(mode: ChatMode, data: object) -> None:
+    """Hold a complete reply, JSON as Python values, against its mode's contract.
+
+    Raises BrokenContract, which carries no other exception along: pydantic's holds the reply.
+    """
+    if faults := _faults(CONTRACTS[mode], data):
+        raise BrokenContract(mode, faults)
+
+
+def _faults(contract: type[BaseModel], data: object) -> tuple[str, ...]:
+    try:
+        contract.model_validate(data)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        told = dict.fromkeys(f"{_pointer(fault['loc'])}: {fault['type']}" for fault in found)
+        return tuple(told)[:FAULTS_TOLD]
+    return ()
+
+
+def _pointer(place: tuple[int | str, ...]) -> str:
+    """Where a fault is. A name the contracts do not know is the model's text, and is left out."""
+    return "".join(f"/{part}" for part in place if isinstance(part, int) or part in NAMES)

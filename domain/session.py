@@ -1,0 +1,260 @@
+"""A session: one user's conversation about one project, from opening to its end."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final, Literal, assert_never
+
+from domain.errors import SessionEnded, SessionFull, SessionUnknown
+from domain.events import (
+    ChatMode,
+    Json,
+    ReplyCompleted,
+    ReplyFailed,
+    ReplyStarted,
+    SessionArchived,
+    SessionConverted,
+    SessionDeleted,
+    SessionEvent,
+    SessionExpired,
+    SessionMode,
+    SessionModeChanged,
+    SessionOpened,
+    SessionRenamed,
+    SystemMessagePosted,
+    UserMessagePosted,
+)
+
+MAX_MESSAGES: Final = 50
+"""User messages in one session: past this its history no longer fits what a model reads well."""
+
+Status = Literal["new", "active", "converted", "archived", "expired", "deleted"]
+Decided = tuple[SessionEvent, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """What decisions need to know. `running` are the replies that have not ended."""
+
+    session_id: str = ""
+    project_id: str = ""
+    user_id: str = ""
+    status: Status = "new"
+    name: str = ""
+    mode: SessionMode = "plan"
+    message_count: int = 0
+    running: frozenset[str] = frozenset()
+
+
+INITIAL: Final = Session()
+
+
+def evolve(state: Session, event: SessionEvent) -> Session:
+    """The session after one more event."""
+    match event:
+        case UserMessagePosted():
+            return replace(state, message_count=state.message_count + 1)
+        case ReplyStarted():
+            return replace(state, running=state.running | {event.message_id})
+        case ReplyCompleted() | ReplyFailed():
+            return replace(state, running=state.running - {event.message_id})
+        case SystemMessagePosted():
+            return state
+        case SessionOpened():
+            return Session(
+                session_id=event.session_id,
+                project_id=event.project_id,
+                user_id=event.user_id,
+                mode=event.mode,
+                status="active",
+            )
+        case SessionRenamed():
+            return replace(state, name=event.name)
+        case SessionModeChanged():
+            return replace(state, mode=event.mode)
+        case SessionConverted():
+            return replace(state, status="converted")
+        case SessionArchived():
+            return replace(state, status="archived")
+        case SessionExpired():
+            return replace(state, status="expired")
+        case SessionDeleted():
+            return replace(state, status="deleted")
+        case _:
+            assert_never(event)
+
+
+def fold(events: Iterable[SessionEvent], state: Session = INITIAL) -> Session:
+    """The session after all of `events`."""
+    for event in events:
+        state = evolve(state, event)
+    return state
+
+
+def open_session(state: Session, *, session_id: str, project_id: str, user_id: str) -> Decided:
+    """Begin a session."""
+    if state.status != "new":
+        raise SessionEnded(status=state.status)
+    return (SessionOpened(session_id=session_id, project_id=project_id, user_id=user_id),)
+
+
+def post_message(
+    state: Session, *, message_id: str, text: str, locale: str, chat_mode: ChatMode | None
+) -> Decided:
+    """Take a user's message. Raises SessionEnded, SessionFull."""
+    _require_active(state)
+    if state.message_count >= MAX_MESSAGES:
+        raise SessionFull(limit=MAX_MESSAGES)
+    return (
+        UserMessagePosted(
+            session_id=state.session_id,
+            message_id=message_id,
+            user_id=state.user_id,
+            text=text,
+            locale=locale,
+            chat_mode=chat_mode,
+        ),
+    )
+
+
+def start_reply(
+    state: Session, *, message_id: str, in_reply_to: str, model: str, reservation_id: str
+) -> Decided:
+    """Ask the model for a reply to the message `in_reply_to`."""
+    _require_active(state)
+    return (
+        ReplyStarted(
+            session_id=state.session_id,
+            message_id=message_id,
+            in_reply_to=in_reply_to,
+            model=model,
+            reservation_id=reservation_id,
+        ),
+    )
+
+
+def complete_reply(
+    state: Session,
+    *,
+    message_id: str,
+    in_reply_to: str,
+    subtype: Literal["success", "partial"],
+    mode: ChatMode,
+    data: Json,
+    duration_ms: int,
+    billed_seconds: int,
+    model: str,
+    reason: str | None,
+    warnings: tuple[str, ...],
+    tokens_used: int | None,
+    cache_hits: int | None,
+) -> Decided:
+    """End a reply that has something to show. A reply that has ended stays as it ended.
+
+    The session's own end does not matter here: what was begun is always brought to its end.
+    """
+    if message_id not in state.running:
+        return ()
+    return (
+        ReplyCompleted(
+            session_id=state.session_id,
+            message_id=message_id,
+            in_reply_to=in_reply_to,
+            subtype=subtype,
+            mode=mode,
+            data=data,
+            duration_ms=duration_ms,
+            billed_seconds=billed_seconds,
+            model=model,
+            reason=reason,
+            warnings=warnings,
+            tokens_used=tokens_used,
+            cache_hits=cache_hits,
+        ),
+    )
+
+
+def fail_reply(
+    state: Session, *, message_id: str, in_reply_to: str, code: str, duration_ms: int
+) -> Decided:
+    """End a reply that has nothing to show. A reply that has ended stays as it ended."""
+    if message_id not in state.running:
+        return ()
+    return (
+        ReplyFailed(
+            session_id=state.session_id,
+            message_id=message_id,
+            in_reply_to=in_reply_to,
+            code=code,
+            duration_ms=duration_ms,
+        ),
+    )
+
+
+def post_system_message(
+    state: Session, *, message_id: str, template: str, variables: dict[str, str], visible: bool
+) -> Decided:
+    """Say something in the service's own name."""
+    _require_active(state)
+    return (
+        SystemMessagePosted(
+            session_id=state.session_id,
+            message_id=message_id,
+            template=template,
+            variables=variables,
+            visible=visible,
+        ),
+    )
+
+
+def rename(state: Session, *, name: str) -> Decided:
+    """Give the session a name. The same name again changes nothing."""
+    _require_known(state)
+    if name == state.name:
+        return ()
+    return (SessionRenamed(session_id=state.session_id, name=name),)
+
+
+def change_mode(state: Session, *, mode: SessionMode) -> Decided:
+    """Turn from planning to building, or back."""
+    _require_active(state)
+    if mode == state.mode:
+        return ()
+    return (SessionModeChanged(session_id=state.session_id, mode=mode),)
+
+
+def convert(state: Session, *, build_id: str, prompt: str) -> Decided:
+    """Turn the session's plan into a build."""
+    _require_active(state)
+    return (SessionConverted(session_id=state.session_id, build_id=build_id, prompt=prompt),)
+
+
+def archive(state: Session) -> Decided:
+    """Put the session away. An archived one stays so."""
+    _require_known(state)
+    if state.status == "archived":
+        return ()
+    return (SessionArchived(session_id=state.session_id),)
+
+
+def expire(state: Session) -> Decided:
+    """End an idle session; one that has ended, or is being replied to, is left alone."""
+    if state.status != "active" or state.running:
+        return ()
+    return (SessionExpired(session_id=state.session_id),)
+
+
+def delete(state: Session) -> Decided:
+    """Remove the session from everything that is read."""
+    _require_known(state)
+    return (SessionDeleted(session_id=state.session_id),)
+
+
+def _require_known(state: Session) -> None:
+    if state.status in ("new", "deleted"):
+        raise SessionUnknown
+
+
+def _require_active(state: Session) -> None:
+    _require_known(state)
+    if state.status != "active":
+        raise SessionEnded(status=state.status)

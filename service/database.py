@@ -1,0 +1,94 @@
+"""Connections, and the migrations that make a database ours."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool
+
+import sql
+
+Connection = psycopg.AsyncConnection[Any]
+Connect = Callable[[], Awaitable[Connection]]
+Pool = AsyncConnectionPool[Connection]
+SQL: Final = sql.statements("migrations.sql")
+POOL_SIZE: Final = 10
+POOL_SECONDS: Final = 5.0
+"""How long a read waits for a connection before the service says that it is busy."""
+
+
+class MigrationRefused(RuntimeError):
+    """The database is not one that these migrations lead to."""
+
+
+async def connect(url: str, *, as_service: bool = True) -> Connection:
+    """A connection in autocommit; as the service's role unless the owner is needed."""
+    connection = await psycopg.AsyncConnection.connect(
+        url,
+        autocommit=True,
+        prepare_threshold=1,
+        connect_timeout=5,
+        application_name="throughline",
+        keepalives_idle=10,
+        keepalives_interval=5,
+        keepalives_count=3,
+    )
+    if as_service:
+        await _serve(connection)
+    return connection
+
+
+def pool(url: str) -> Pool:
+    """Connections for reads, not opened yet."""
+    return AsyncConnectionPool(
+        url,
+        open=False,
+        min_size=1,
+        max_size=POOL_SIZE,
+        timeout=POOL_SECONDS,
+        configure=_serve,
+        kwargs={"autocommit": True, "prepare_threshold": 1, "application_name": "throughline"},
+    )
+
+
+async def _serve(connection: Connection) -> None:
+    await connection.execute("set role throughline_service")
+    await connection.execute("set statement_timeout = '30s'")
+
+
+async def migrate(url: str) -> list[str]:
+    """Take the steps that the database has not taken; returns their names.
+
+    Safe to call from many processes at once. Raises MigrationRefused when a step that was taken
+    reads differently now, or is not known here.
+    """
+    connection = await connect(url, as_service=False)
+    async with connection, connection.transaction():
+        await connection.execute(SQL["lock"])
+        await connection.execute(SQL["table"])
+        applied = await (await connection.execute(SQL["applied"])).fetchall()
+        pending = _pending({number: (name, digest) for number, name, digest in applied})
+        for step in pending:
+            await connection.execute(step.text)
+            await connection.execute(
+                SQL["record"],
+                {"number": step.number, "name": step.name, "digest": step.digest},
+            )
+    return [step.name for step in pending]
+
+
+def _pending(applied: dict[int, tuple[str, str]]) -> list[sql.Migration]:
+    known = {step.number: step for step in sql.migrations()}
+    for number, (name, digest) in applied.items():
+        if number not in known:
+            raise MigrationRefused(f"the database has step {name}, which this version lacks")
+        if known[number].digest != digest:
+            raise MigrationRefused(f"{name} was changed after the database took it; add a new step")
+    return [step for number, step in sorted(known.items()) if number not in applied]
+
+
+async def unsafe_settings(url: str) -> list[str]:
+    """The server's settings under which an acknowledged commit can be lost; empty when none."""
+    connection = await connect(url, as_service=False)
+    async with connection:
+        return [name for (name,) in await (await connection.execute(SQL["safety"])).fetchall()]

@@ -1,0 +1,131 @@
+"""The live tail: what was committed, by this process or another, to everyone who follows.
+
+Followers share one ring of the newest events and hold nothing but a cursor, so a slow one costs no
+memory: who has fallen out of the ring reads the table until it is back in it. A follower takes
+position N only after N - 1, wherever it reads from, so what it was given has no gaps.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Final
+
+import psycopg
+import structlog
+
+from service.store import PAGE, EventStore, Recorded
+
+RING: Final = 10_000
+POLL: Final = 1.0
+"""Seconds until a wake-up that got lost is made good."""
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class Hub:
+    """Owned by the service's loop. The writer publishes; `run` listens for other processes."""
+
+    def __init__(self, store: EventStore) -> None:
+        self._store = store
+        self._ring: list[Recorded] = []
+        self._news = asyncio.Event()
+        self._head = 0
+        self.followers = 0
+        self.writer_pid = 0
+
+    @property
+    def head(self) -> int:
+        """The highest position known here."""
+        return self._head
+
+    def publish(self, events: Sequence[Recorded]) -> None:
+        """Pass on events that were committed, in order; those that came in already are left out."""
+        fresh = [event for event in events if event.position > self._head]
+        if not fresh:
+            return
+        if fresh[0].position != self._head + 1:
+            self._ring.clear()
+        self._ring += fresh
+        if len(self._ring) > 2 * RING:
+            del self._ring[:-RING]
+        self._advance(fresh[-1].position)
+
+    def skip_to(self, position: int) -> None:
+        """Know that the log has come this far, where nobody here follows it."""
+        if position > self._head:
+            self._ring.clear()
+            self._advance(position)
+
+    def _advance(self, position: int) -> None:
+        self._head = position
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def wait(self, position: int, *, seconds: float) -> bool:
+        """Wait until the log is known to have come to `position`. False when it has not in time."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self._head < position:
+                    await self._news.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def follow(self, after: int) -> AsyncIterator[list[Recorded]]:
+        """All events after a position, in order, without end: what is stored, then what happens.
+
+        Yields an empty page after each silent second, so that the caller can do something else.
+        """
+        self.followers += 1
+        try:
+            while True:
+                page = self._from_ring(after)
+                if page is None:
+                    page = await self._store.range(after=after, limit=PAGE)
+                if not page:
+                    await self.wait(after + 1, seconds=POLL)
+                    page = self._from_ring(after) or []
+                if page:
+                    if page[0].position != after + 1:
+                        raise RuntimeError(f"the log has a gap after position {after}")
+                    after = page[-1].position
+                yield page
+        finally:
+            self.followers -= 1
+
+    def _from_ring(self, after: int) -> list[Recorded] | None:
+        """What the ring has after a position; None when only the table can tell."""
+        if after >= self._head > 0:
+            return []
+        if not self._ring or after + 1 < self._ring[0].position:
+            return None
+        start = after + 1 - self._ring[0].position
+        return self._ring[start : start + PAGE]
+
+    async def run(self, connect: Callable[[], Awaitable[psycopg.AsyncConnection[Any]]]) -> None:
+        """Listen for what other processes commit; again and again when the connection is lost."""
+        while True:
+            try:
+                async with await connect() as connection:
+                    await connection.execute("listen throughline")
+                    await self._listen(connection)
+            except (psycopg.OperationalError, OSError) as error:
+                _log.warning("listener_lost_its_connection", error=type(error).__name__)
+                await asyncio.sleep(POLL)
+
+    async def _listen(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        while True:
+            await self._catch_up(await self._store.head())
+            async for notification in connection.notifies(timeout=POLL):
+                if notification.pid != self.writer_pid:
+                    await self._catch_up(int(notification.payload))
+
+    async def _catch_up(self, position: int) -> None:
+        """Bring the ring up to what others wrote: one read for all who follow."""
+        while self._head < position:
+            if not self.followers or not self._head:
+                self.skip_to(position)
+                return
+            page = await self._store.range(after=self._head, upto=position)
+            if not page:
+                return
+            self.publish(page)

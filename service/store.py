@@ -1,0 +1,146 @@
+"""The log as it is read: by stream, by range, and whole; with the words that its writer shares."""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from psycopg.types.numeric import Int8
+from psycopg_pool import AsyncConnectionPool
+
+import sql
+
+SQL: Final = sql.statements("events.sql")
+PAGE: Final = 1_000
+REPLAY_PAGE: Final = 10_000
+END: Final = 2**63 - 1
+
+
+_RECORDED_TYPES: Final = (
+    *("int8", "text", "text", "int4", "text", "int2", "text", "bytea", "text", "timestamptz"),
+)
+
+
+class NewEvent(NamedTuple):
+    """An event about to be appended. `state` is a JSON object in UTF-8, `metadata` one as text.
+
+    `version` is the place that it takes in its stream: the version that the decision was made on,
+    plus one for each event. It is the expectation that the append checks.
+    """
+
+    tenant_id: str
+    stream_id: str
+    version: int
+    type: str
+    state: bytes
+    project_id: str | None = None
+    schema_version: int = 1
+    metadata: str = "{}"
+
+
+class Recorded(NamedTuple):
+    """An event in the log. `position` is its place in the one order, from 1, without gaps."""
+
+    position: int
+    tenant_id: str
+    stream_id: str
+    version: int
+    type: str
+    schema_version: int
+    project_id: str | None
+    state: bytes
+    metadata: str
+    recorded_at: datetime
+
+
+class WrongVersion(Exception):  # noqa: N818 - an answer, not an error
+    """The stream has another version than the append expected; nothing of it was appended."""
+
+    def __init__(self, stream_id: str, expected: int, actual: int | None) -> None:
+        super().__init__(f"{stream_id} is at version {actual}, not {expected}")
+        self.stream_id, self.expected, self.actual = stream_id, expected, actual
+
+
+class Unavailable(Exception):  # noqa: N818 - the caller may try again
+    """The log cannot take this now; nothing was appended."""
+
+
+class Overloaded(Unavailable):
+    """More appends wait than the writer may hold; nothing was appended."""
+
+
+class OutcomeUnknown(Exception):  # noqa: N818 - neither a success nor a failure
+    """The connection was lost at commit and did not come back in time.
+
+    The append may or may not be in the log. Appending again with the same append id settles it.
+    """
+
+
+class EventStore:
+    """Reads of the log, each one statement on a connection of the pool."""
+
+    def __init__(self, pool: AsyncConnectionPool) -> None:
+        self._pool = pool
+
+    async def head(self) -> int:
+        """The position of the last event; 0 when there is none."""
+        return int(await self._value(SQL["head"]))
+
+    async def epoch(self) -> str:
+        """Which history the positions belong to: 8 hexadecimal digits."""
+        return str(await self._value(SQL["epoch"]))
+
+    async def stream(self, tenant_id: str, stream_id: str, *, after: int = -1) -> list[Recorded]:
+        """The events of one stream with a version above `after`, in order."""
+        return await self._rows(
+            SQL["stream"], {"tenant_id": tenant_id, "stream_id": stream_id, "after": after}
+        )
+
+    async def range(
+        self,
+        *,
+        after: int,
+        upto: int = END,
+        limit: int = PAGE,
+        tenant_id: str | None = None,
+        project_id: str | None = None,
+        types: Sequence[str] | None = None,
+    ) -> list[Recorded]:
+        """The first `limit` events after a position: of the log, a tenant or a tenant's project."""
+        bounds: dict[str, Any] = {"after": Int8(after), "upto": Int8(upto), "limit": limit}
+        if tenant_id is None:
+            return await self._rows(SQL["range"], bounds)
+        bounds |= {"tenant_id": tenant_id, "types": None if types is None else list(types)}
+        if project_id is None:
+            return await self._rows(SQL["tenant_range"], bounds)
+        return await self._rows(SQL["project_range"], bounds | {"project_id": project_id})
+
+    async def replay(self, *, after: int = 0, upto: int = END) -> AsyncIterator[list[Recorded]]:
+        """All events in order, in pages by COPY, until the head as it is when it is reached."""
+        while True:
+            page = await self._replay_page(after, min(upto, after + REPLAY_PAGE))
+            if not page:
+                return
+            yield page
+            after = page[-1].position
+
+    async def _replay_page(self, after: int, upto: int) -> list[Recorded]:
+        async with self._pool.connection() as connection, connection.cursor() as cursor:
+            bounds = {"after": Int8(after), "upto": Int8(upto)}
+            async with cursor.copy(SQL["replay"], bounds) as copy:
+                copy.set_types(_RECORDED_TYPES)
+                return [Recorded._make(row) async for row in copy.rows()]
+
+    async def _rows(self, query: bytes, parameters: dict[str, Any]) -> list[Recorded]:
+        async with (
+            self._pool.connection() as connection,
+            connection.cursor(binary=True) as cursor,
+        ):
+            await cursor.execute(query, parameters)
+            return [Recorded._make(row) for row in await cursor.fetchall()]
+
+    async def _value(self, query: bytes) -> Any:
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(query)
+            row = await cursor.fetchone()
+            assert row is not None
+            return row[0]

@@ -1,0 +1,381 @@
+"""The log as it is written: one writer a process, many appends a commit.
+
+Callers wait while the writer, one task on the service's loop, drains a bounded queue: up to 256
+appends, at most one a stream, go into one transaction. Gapless positions are a lock by themselves:
+a batch is inserted at the head that the writer remembers, and where the primary key accepts it,
+nobody else wrote, so the remembered stream versions were right as well. If not, the same batch goes
+through a function that takes a lock and answers each append by itself.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from itertools import chain, count
+from typing import Any, Final, NamedTuple
+from uuid import UUID, uuid4
+
+import psycopg
+import structlog
+from psycopg.types.numeric import Int8
+
+from service.hub import Hub
+from service.store import (
+    SQL,
+    NewEvent,
+    OutcomeUnknown,
+    Overloaded,
+    Recorded,
+    Unavailable,
+    WrongVersion,
+)
+
+BATCH: Final = 256
+QUEUE: Final = 4_096
+QUEUE_BYTES: Final = 64 * 1024 * 1024
+HEADS: Final = 100_000
+PATIENCE: Final = 10.0
+"""Seconds that a caller waits for its append, unless it says otherwise."""
+
+_STATEMENT_SECONDS: Final = 30.0
+_BACK_OFF_SECONDS: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
+_log = structlog.stdlib.get_logger(__name__)
+
+Connect = Callable[[], Awaitable[psycopg.AsyncConnection[Any]]]
+Stream = tuple[str, str]
+
+
+class Appended(NamedTuple):
+    """Where an append stands: its events have `first_position` and those that follow."""
+
+    first_position: int
+    recorded_at: datetime
+
+
+class _Item:
+    """One append in the queue; `sent` once a commit with it has been tried."""
+
+    __slots__ = ("append_id", "done", "events", "firsts", "sent", "size")
+
+    def __init__(
+        self, events: Sequence[NewEvent], append_id: UUID, done: asyncio.Future[Appended]
+    ) -> None:
+        self.events = events
+        self.append_id = append_id
+        self.done = done
+        self.firsts = _first_versions(events)
+        self.size = sum([len(event.state) for event in events])
+        self.sent = False
+
+    def succeed(self, appended: Appended) -> None:
+        if not self.done.done():
+            self.done.set_result(appended)
+
+    def fail(self, error: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+    def give_up(self) -> None:
+        """Nobody waits any longer: say whether it can be in the log."""
+        if self.sent:
+            self.fail(OutcomeUnknown())
+        else:
+            self.fail(Unavailable("the database did not take the append in time"))
+
+
+class Writer:
+    """Appends to the log. Owned by the service's loop; `run` is its one task."""
+
+    def __init__(self, connect: Connect, hub: Hub) -> None:
+        self._connect = connect
+        self._hub = hub
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._queue: deque[_Item] = deque()
+        self._queued_bytes = 0
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._heads: dict[Stream, int] = {}
+        self._last: int | None = None
+        self._alone = False
+
+    async def append(
+        self,
+        events: Sequence[NewEvent],
+        *,
+        append_id: UUID | None = None,
+        patience: float = PATIENCE,
+    ) -> Appended:
+        """Append all of `events`, or none; returns when they are durable.
+
+        `append_id` names the append: given a second time, it is answered and not done again.
+        Raises WrongVersion, Overloaded, Unavailable, and OutcomeUnknown when it may be in the log.
+        """
+        loop = asyncio.get_running_loop()
+        item = _Item(events, append_id or uuid4(), loop.create_future())
+        self._enqueue(item)
+        limit = loop.call_later(patience, item.give_up)
+        try:
+            return await item.done
+        finally:
+            limit.cancel()
+
+    def _enqueue(self, item: _Item) -> None:
+        if self._closing:
+            raise Unavailable("the writer is closing")
+        if len(self._queue) >= QUEUE or self._queued_bytes + item.size > QUEUE_BYTES:
+            raise Overloaded("too many appends are waiting")
+        self._queue.append(item)
+        self._queued_bytes += item.size
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Write until closed and nothing waits; then let the connection go."""
+        try:
+            while not self._closing or self._queue:
+                if batch := self._next_batch():
+                    await self._commit(batch)
+                elif not self._queue:
+                    self._wake.clear()
+                    await self._wake.wait()
+        finally:
+            self._closing = True
+            for item in self._queue:
+                item.give_up()
+            await self._disconnect()
+
+    def close(self) -> None:
+        """Take no more appends; `run` ends when those that wait are written."""
+        self._closing = True
+        self._wake.set()
+
+    # Making a batch ------------------------------------------------------------------------------
+
+    def _next_batch(self) -> list[_Item]:
+        """Take what can be written together; a stream's second append waits for the next batch."""
+        batch: list[_Item] = []
+        later: list[_Item] = []
+        streams: set[Stream] = set()
+        while self._queue and len(batch) < BATCH:
+            item = self._queue.popleft()
+            self._queued_bytes -= item.size
+            if item.done.done() or self._answered_from_memory(item):
+                continue
+            (batch if streams.isdisjoint(item.firsts) else later).append(item)
+            streams.update(item.firsts)
+        self._queue.extendleft(reversed(later))
+        self._queued_bytes += sum(item.size for item in later)
+        return batch
+
+    def _answered_from_memory(self, item: _Item) -> bool:
+        """Versions only grow: an expectation below a remembered one is stale without asking.
+
+        Not so for an item that was sent before: it may have met itself.
+        """
+        for stream, first in item.firsts.items():
+            head = self._heads.get(stream)
+            if head is not None and first <= head and not item.sent:
+                item.fail(WrongVersion(stream[1], first - 1, head))
+                return True
+        return False
+
+    # Committing it -------------------------------------------------------------------------------
+
+    async def _commit(self, batch: list[_Item]) -> None:
+        """Write until every item is answered, or its caller has stopped waiting."""
+        failures = count()
+        while batch := [item for item in batch if not item.done.done()]:
+            try:
+                async with asyncio.timeout(_STATEMENT_SECONDS):
+                    await self._write(batch)
+            except (psycopg.OperationalError, psycopg.InterfaceError, OSError) as error:
+                await self._back_off(error, next(failures))
+            except psycopg.errors.UniqueViolation:
+                self._alone = False
+            except Exception as error:  # noqa: BLE001 - one bad append must not fail the others
+                await self._isolate(batch, error)
+
+    async def _write(self, batch: list[_Item]) -> None:
+        connection = await self._connected()
+        if not self._alone or any(item.sent for item in batch):
+            await self._write_surely(connection, batch)
+        elif batch := await self._fitting(connection, batch):
+            await self._write_quickly(connection, batch)
+
+    async def _back_off(self, error: Exception, failures: int) -> None:
+        """The connection is gone, and with it what it was told last: look before the next try."""
+        _log.warning("writer_lost_its_connection", error=type(error).__name__)
+        await self._disconnect()
+        await asyncio.sleep(_BACK_OFF_SECONDS[min(failures, len(_BACK_OFF_SECONDS) - 1)])
+
+    async def _isolate(self, batch: list[_Item], error: Exception) -> None:
+        """The database refused something in the batch: write one by one, fail who is to blame."""
+        if len(batch) == 1:
+            batch[0].fail(error)
+            return
+        for item in batch:
+            await self._commit([item])
+
+    async def _fitting(
+        self, connection: psycopg.AsyncConnection[Any], batch: list[_Item]
+    ) -> list[_Item]:
+        """The items whose expectations hold; the others are answered.
+
+        A stream that begins needs no look: its first version is free or the key refuses it.
+        """
+        await self._look_up(connection, [stream for item in batch for stream in self._unsure(item)])
+        return [item for item in batch if not self._answered_unfit(item)]
+
+    def _unsure(self, item: _Item) -> list[Stream]:
+        return [
+            stream
+            for stream, first in item.firsts.items()
+            if first > 1 and self._heads.get(stream, -1) + 1 < first
+        ]
+
+    def _answered_unfit(self, item: _Item) -> bool:
+        for stream in self._unsure(item):
+            first = item.firsts[stream]
+            item.fail(WrongVersion(stream[1], first - 1, self._heads.get(stream)))
+            return True
+        return self._answered_from_memory(item)
+
+    async def _look_up(
+        self, connection: psycopg.AsyncConnection[Any], streams: list[Stream]
+    ) -> None:
+        if streams:
+            tenants, ids = map(list, zip(*streams, strict=True))
+            found = await connection.execute(SQL["heads"], {"tenant_id": tenants, "stream_id": ids})
+            for n, version in await found.fetchall():
+                self._heads[streams[n]] = version
+
+    async def _write_quickly(
+        self, connection: psycopg.AsyncConnection[Any], batch: list[_Item]
+    ) -> None:
+        """One plain insert at the remembered head; the key refuses it if somebody else wrote."""
+        assert self._last is not None
+        columns = _columns(batch)
+        columns["last"] = Int8(self._last)
+        columns["types"] = list(set(columns["type"]))
+        cursor = await connection.execute(SQL["append"], columns, binary=True)
+        row = await cursor.fetchone()
+        if row is None:
+            self._alone = False
+            return
+        positions = _running_totals(self._last + 1, (len(item.events) for item in batch))
+        self._settle(
+            [(item, Appended(p, row[1])) for item, p in zip(batch, positions, strict=True)]
+        )
+        self._last += row[0]
+
+    async def _write_surely(
+        self, connection: psycopg.AsyncConnection[Any], batch: list[_Item]
+    ) -> None:
+        """The locked function; it also knows an append again whose outcome was unknown."""
+        columns = _columns(batch)
+        columns["item"] = [n for n, item in enumerate(batch) for _ in item.events]
+        cursor = await connection.execute(SQL["append_locked"], columns, binary=True)
+        appended: list[tuple[_Item, Appended]] = []
+        head = 0
+        for n, first, recorded_at, stream_id, version, before in sorted(await cursor.fetchall()):
+            item, head = batch[n], before
+            if first is None:
+                self._refuse(item, stream_id, version)
+            elif stream_id is None:
+                appended.append((item, Appended(first, recorded_at)))
+            else:
+                item.succeed(Appended(first, recorded_at))
+        self._alone = head == self._last
+        self._last = head + sum(len(item.events) for item, _ in appended)
+        self._settle(appended)
+
+    def _refuse(self, item: _Item, stream_id: str, version: int | None) -> None:
+        stream = next(stream for stream in item.firsts if stream[1] == stream_id)
+        if version is not None:
+            self._remember(stream, version)
+        item.fail(WrongVersion(stream_id, item.firsts[stream] - 1, version))
+
+    def _settle(self, appended: list[tuple[_Item, Appended]]) -> None:
+        """It is durable: remember the versions, tell who follows, answer the callers."""
+        for item, _ in appended:
+            for event in item.events:
+                self._remember((event.tenant_id, event.stream_id), event.version)
+        if appended and self._hub.followers:
+            self._hub.publish([event for pair in appended for event in _recorded(*pair)])
+        elif appended:
+            item, at = appended[-1]
+            self._hub.skip_to(at.first_position + len(item.events) - 1)
+        for item, at in appended:
+            item.succeed(at)
+
+    def _remember(self, stream: Stream, version: int) -> None:
+        self._heads.pop(stream, None)
+        self._heads[stream] = version
+        if len(self._heads) > HEADS:
+            del self._heads[next(iter(self._heads))]
+
+    # The connection ------------------------------------------------------------------------------
+
+    async def _connected(self) -> psycopg.AsyncConnection[Any]:
+        if self._connection is None:
+            self._connection = await self._connect()
+            self._hub.writer_pid = self._connection.info.backend_pid
+            self._alone = False
+        return self._connection
+
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+
+def _first_versions(events: Sequence[NewEvent]) -> dict[Stream, int]:
+    """The first version of each stream in an append. Raises ValueError where they do not follow."""
+    if len(events) == 1:
+        return {(events[0].tenant_id, events[0].stream_id): events[0].version}
+    firsts: dict[Stream, int] = {}
+    latest: dict[Stream, int] = {}
+    for event in events:
+        stream = (event.tenant_id, event.stream_id)
+        firsts.setdefault(stream, event.version)
+        if event.version != latest.get(stream, event.version - 1) + 1:
+            raise ValueError(f"{event.stream_id}: version {event.version} does not follow")
+        latest[stream] = event.version
+    if not firsts:
+        raise ValueError("an append holds at least one event")
+    return firsts
+
+
+def _columns(batch: list[_Item]) -> dict[str, Any]:
+    """The batch as one array a column, and every item marked as sent."""
+    for item in batch:
+        item.sent = True
+    columns = zip(*chain.from_iterable(item.events for item in batch), strict=True)
+    arrays: dict[str, Any] = dict(zip(NewEvent._fields, map(list, columns), strict=True))
+    arrays["append_id"] = [item.append_id for item in batch for _ in item.events]
+    return arrays
+
+
+def _running_totals(start: int, sizes: Any) -> list[int]:
+    totals = []
+    for size in sizes:
+        totals.append(start)
+        start += size
+    return totals
+
+
+def _recorded(item: _Item, at: Appended) -> list[Recorded]:
+    return [
+        Recorded(
+            position,
+            event.tenant_id,
+            event.stream_id,
+            event.version,
+            event.type,
+            event.schema_version,
+            event.project_id,
+            event.state,
+            event.metadata,
+            at.recorded_at,
+        )
+        for position, event in enumerate(item.events, at.first_position)
+    ]

@@ -1,0 +1,47 @@
+"""The database's own code, as text: named statements and numbered migrations.
+
+Statements are bytes, because psycopg takes bytes from anywhere as a query, but a `str` only where
+the type checker can see that nobody composed it.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
+from typing import Final
+
+_NAME: Final = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One numbered step that a database takes once. `digest` tells when it was edited later."""
+
+    number: int
+    name: str
+    text: bytes
+    digest: str
+
+
+@cache
+def statements(path: str) -> dict[str, bytes]:
+    """The sections of a file such as `events.sql`: `-- name: page` begins the one called page."""
+    _, *parts = _NAME.split(_read(path))
+    return {name: text.strip().encode() for name, text in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def migrations() -> list[Migration]:
+    """All migrations in order."""
+    folder = files(__name__) / "migrations"
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return [_migration(name) for name in names]
+
+
+def _migration(name: str) -> Migration:
+    text = _read(f"migrations/{name}").encode()
+    return Migration(int(name[:4]), name.removesuffix(".sql"), text, sha256(text).hexdigest())
+
+
+def _read(path: str) -> str:
+    return (files(__name__) / path).read_text(encoding="utf-8")

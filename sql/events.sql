@@ -1,0 +1,110 @@
+-- Append to the log and read it. Parameters are psycopg's, by name.
+
+-- name: append
+-- The quick way: the whole batch at the head that the writer remembers. The primary key refuses it
+-- when somebody else wrote since, and the guard when the head is not there: no writer, however
+-- confused, can leave a gap. Answers the number of rows appended and the time.
+with appended as (
+    insert into app.event (
+        position, append_id, tenant_id, stream_id, version,
+        type, schema_version, project_id, state, metadata, recorded_at
+    )
+    select
+        %(last)s + n, append_id, tenant_id, stream_id, version,
+        type, schema_version, project_id, state, metadata::json, statement_timestamp()
+    from unnest(
+        %(append_id)b::uuid[], %(tenant_id)b::text[], %(stream_id)b::text[], %(version)b::int4[],
+        %(type)b::text[], %(schema_version)b::int2[], %(project_id)b::text[],
+        %(state)b::bytea[], %(metadata)b::text[]
+    ) with ordinality as each (
+        append_id, tenant_id, stream_id, version,
+        type, schema_version, project_id, state, metadata, n
+    )
+    where %(last)s = 0 or exists (select from app.event where position = %(last)s)
+    returning position
+)
+select
+    count(*),
+    statement_timestamp(),
+    app.appended(%(last)s + 1, %(last)s + count(*), %(types)b::text[])
+from appended
+having count(*) > 0
+
+-- name: append_locked
+select item, first_position, recorded_at, stream_id, version, head
+from app.append_locked(
+    %(item)b::int4[], %(append_id)b::uuid[], %(tenant_id)b::text[], %(stream_id)b::text[],
+    %(version)b::int4[], %(type)b::text[], %(schema_version)b::int2[], %(project_id)b::text[],
+    %(state)b::bytea[], %(metadata)b::text[]
+)
+
+-- name: heads
+-- The version of each asked stream, where it has events.
+select each.n - 1, latest.version
+from unnest(%(tenant_id)b::text[], %(stream_id)b::text[])
+    with ordinality as each (tenant_id, stream_id, n)
+cross join lateral (
+    select version
+    from app.event
+    where event.tenant_id = each.tenant_id and event.stream_id = each.stream_id
+    order by version desc
+    limit 1
+) as latest
+
+-- name: head
+select coalesce(max(position), 0) from app.event
+
+-- name: epoch
+select app.log_epoch()
+
+-- name: stream
+-- One stream in order, after a version.
+select position, tenant_id, stream_id, version, type, schema_version,
+       project_id, state, metadata::text, recorded_at
+from app.event
+where tenant_id = %(tenant_id)s and stream_id = %(stream_id)s and version > %(after)s
+order by version
+
+-- name: range
+-- A page of the whole log, in order.
+select position, tenant_id, stream_id, version, type, schema_version,
+       project_id, state, metadata::text, recorded_at
+from app.event
+where position > %(after)s and position <= %(upto)s
+order by position
+limit %(limit)s
+
+-- name: tenant_range
+-- A page of a tenant's log, in order, by project and by types where given.
+select position, tenant_id, stream_id, version, type, schema_version,
+       project_id, state, metadata::text, recorded_at
+from app.event
+where tenant_id = %(tenant_id)s
+    and position > %(after)s
+    and position <= %(upto)s
+    and (%(types)s::text[] is null or type = any (%(types)s::text[]))
+order by position
+limit %(limit)s
+
+-- name: project_range
+-- A page of a project's log, in order, by types where given.
+select position, tenant_id, stream_id, version, type, schema_version,
+       project_id, state, metadata::text, recorded_at
+from app.event
+where tenant_id = %(tenant_id)s
+    and project_id = %(project_id)s
+    and position > %(after)s
+    and position <= %(upto)s
+    and (%(types)s::text[] is null or type = any (%(types)s::text[]))
+order by position
+limit %(limit)s
+
+-- name: replay
+-- The next pages of a whole replay.
+copy (
+    select position, tenant_id, stream_id, version, type, schema_version,
+           project_id, state, metadata::text, recorded_at
+    from app.event
+    where position > %(after)s and position <= %(upto)s
+    order by position
+) to stdout (format binary)

@@ -1,0 +1,85 @@
+"""One embedded PostgreSQL a test run; a database of its own for each test that asks for one."""
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import anyio
+import psycopg
+import pytest
+
+from projections.projection import install
+from service import database
+from service.postgres import Server, embedded
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings_leak_in() -> None:
+    for name in list(os.environ):
+        if name.startswith(("THROUGHLINE_", "ANTHROPIC_")) and name != "THROUGHLINE_EXAMPLES":
+            del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A PostgreSQL of this test run, durable as in life."""
+    folder: Path = tmp_path_factory.mktemp("postgres")
+    with embedded(folder) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def template(server: Server) -> str:
+    """The URL of a migrated database that every test's own is copied from."""
+
+    async def make() -> str:
+        url = _create(server, "throughline_template")
+        await database.migrate(url)
+        await install(url)
+        return url
+
+    return anyio.run(make)
+
+
+@pytest.fixture
+def new_database(server: Server, template: str) -> Iterator[Callable[[], str]]:
+    """Makes databases that are gone when the test is over; each call gives another one's URL."""
+    names: list[str] = []
+
+    def make() -> str:
+        names.append(f"test_{os.getpid()}_{next(_numbers)}")
+        return _create(server, names[-1], template="throughline_template")
+
+    yield make
+    with suppress(psycopg.OperationalError), psycopg.connect(server.url, autocommit=True) as admin:
+        for name in names:
+            admin.execute(f"drop database if exists {name} with (force)".encode())
+
+
+@pytest.fixture
+def url(new_database: Callable[[], str]) -> str:
+    """A migrated, empty database; the URL is its owner's."""
+    return new_database()
+
+
+@pytest.fixture
+async def pool(url: str) -> AsyncIterator[database.Pool]:
+    """Connections for reads to the test's database."""
+    async with database.pool(url) as opened:
+        yield opened
+
+
+def _create(server: Server, name: str, template: str = "template0") -> str:
+    with psycopg.connect(server.url, autocommit=True) as admin:
+        admin.execute(f"create database {name} template {template}".encode())
+    return urlsplit(server.url)._replace(path=f"/{name}").geturl()
