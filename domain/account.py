@@ -140,6 +140,7 @@ def settle(
             message_id=message_id,
             operation=operation,
             seconds=min(seconds, held),
+            held_seconds=held,
             model=model,
             input_tokens=cost.usage.input_tokens,
             output_tokens=cost.usage.output_tokens,
@@ -153,8 +154,12 @@ def settle(
 
 def release(state: Account, *, user_id: str, reservation_id: str, reason: str) -> Decided:
     """Give a reservation back unused. Raises ReservationSettled when it is not open."""
-    _held(state, reservation_id)
-    return (ReservationReleased(user_id=user_id, reservation_id=reservation_id, reason=reason),)
+    held = _held(state, reservation_id)
+    return (
+        ReservationReleased(
+            user_id=user_id, reservation_id=reservation_id, held_seconds=held, reason=reason
+        ),
+    )
 
 
 def _held(state: Account, reservation_id: str) -> int:

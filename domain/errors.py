@@ -8,7 +8,7 @@ from typing import ClassVar
 
 
 @dataclass(eq=False)
-class Refused(Exception):  # noqa: N818 - a refusal is an answer, not an error
+class Refused(Exception):
     """The request was refused."""
 
     code: ClassVar[str] = "refused"

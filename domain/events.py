@@ -213,7 +213,7 @@ class TimeReserved(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeConsumed(_Event):
-    """A reservation was settled: `seconds` are gone, the rest is available again.
+    """A reservation was settled: of its `held_seconds`, `seconds` are gone, the rest is free again.
 
     `cost_usd` was computed with the price table `prices` at the time; nothing ever reprices it.
     None is unknown, not zero.
@@ -226,6 +226,7 @@ class TimeConsumed(_Event):
     message_id: str
     operation: Operation
     seconds: int
+    held_seconds: int
     model: str
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -237,10 +238,11 @@ class TimeConsumed(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReservationReleased(_Event):
-    """A reservation ended with nothing consumed: all of it is available again."""
+    """A reservation ended with nothing consumed: all its `held_seconds` are free again."""
 
     user_id: str
     reservation_id: str
+    held_seconds: int
     reason: str
 
 

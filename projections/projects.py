@@ -1,0 +1,36 @@
+"""The projects and who may act in them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from psycopg.rows import class_row
+
+from domain.events import MemberAdded, MemberRemoved, ProjectRegistered
+from projections.projection import Connection, Projection
+
+PROJECTS: Final = Projection(name="projects", version=1, handles=(ProjectRegistered,))
+MEMBERS: Final = Projection(name="members", version=1, handles=(MemberAdded, MemberRemoved))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectRow:
+    """A project, with what a planner should know of it."""
+
+    project_id: str
+    name: str
+    framework: str | None
+    source_root: str | None
+    registered_at: datetime
+
+
+async def project(
+    connection: Connection, *, tenant_id: str, project_id: str, user_id: str | None
+) -> ProjectRow | None:
+    """The project if the user is a member of it; without a user, if the tenant has it."""
+    query = PROJECTS.statements["of_tenant" if user_id is None else "of_member"]
+    async with connection.cursor(row_factory=class_row(ProjectRow)) as cursor:
+        await cursor.execute(
+            query, {"tenant_id": tenant_id, "project_id": project_id, "user_id": user_id}
+        )
+        return await cursor.fetchone()

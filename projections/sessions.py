@@ -1,0 +1,86 @@
+"""The sessions with their billing."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Final
+
+from psycopg.rows import class_row
+
+from domain.events import (
+    ReplyCompleted,
+    ReplyFailed,
+    SessionArchived,
+    SessionConverted,
+    SessionDeleted,
+    SessionExpired,
+    SessionModeChanged,
+    SessionOpened,
+    SessionRenamed,
+    TimeConsumed,
+    UserMessagePosted,
+)
+from domain.session import MAX_MESSAGES
+from projections.projection import Connection, Projection
+
+SESSIONS: Final = Projection(
+    name="sessions",
+    version=1,
+    handles=(
+        SessionOpened,
+        UserMessagePosted,
+        ReplyCompleted,
+        ReplyFailed,
+        TimeConsumed,
+        SessionRenamed,
+        SessionModeChanged,
+        SessionConverted,
+        SessionArchived,
+        SessionExpired,
+        SessionDeleted,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRow:
+    """A session and what its replies were billed, all together."""
+
+    session_id: str
+    project_id: str
+    user_id: str
+    name: str
+    mode: str
+    status: str
+    message_count: int
+    tokens_used: int
+    ai_seconds: int
+    cost_usd: Decimal
+    opened_at: datetime
+    last_active_at: datetime
+
+
+async def session(connection: Connection, *, tenant_id: str, session_id: str) -> SessionRow | None:
+    """The session, or None."""
+    async with connection.cursor(row_factory=class_row(SessionRow)) as cursor:
+        await cursor.execute(
+            SESSIONS.statements["of_id"], {"tenant_id": tenant_id, "session_id": session_id}
+        )
+        return await cursor.fetchone()
+
+
+async def active_session(
+    connection: Connection, *, tenant_id: str, project_id: str, user_id: str
+) -> str | None:
+    """The id of the session that the user's next message in the project goes to, or None."""
+    found = await connection.execute(
+        SESSIONS.statements["active"],
+        {
+            "tenant_id": tenant_id,
+            "project_id": project_id,
+            "user_id": user_id,
+            "full": MAX_MESSAGES,
+        },
+    )
+    row = await found.fetchone()
+    return row[0] if row else None

@@ -1,0 +1,56 @@
+-- Where the read models stand, and moving one by hand.
+
+-- name: status
+select
+    name, version, position, halted_at, halted_before, halted_reason,
+    (select coalesce(max(event.position), 0) from app.event) as head
+from app.projection
+order by name
+
+-- name: stand
+select version, position from app.projection where name = %(name)s
+
+-- name: hold
+-- Where a read model stands, while nobody else moves it.
+select version, position from app.projection where name = %(name)s for no key update
+
+-- name: behind
+-- The read models that are not at the head; halted ones too, for they may have been mended.
+select name
+from app.projection
+where position < (select coalesce(max(event.position), 0) from app.event)
+order by name
+
+-- name: catch_up
+-- One step of a read model; meanwhile the writers pass it by.
+select app.apply(name, position, least(position + %(step)s, head.position)) as ok,
+       least(position + %(step)s, head.position) as upto
+from app.projection,
+    (select coalesce(max(event.position), 0) as position from app.event) as head
+where name = %(name)s
+
+-- name: move
+update app.projection
+set position = %(position)s, halted_at = null, halted_before = null, halted_reason = null
+where name = %(name)s
+
+-- name: register
+insert into app.projection (name, version, handles, position)
+values (%(name)s, %(version)s, %(handles)s, %(position)s)
+on conflict (name) do update set
+    version = excluded.version,
+    handles = excluded.handles,
+    position = excluded.position,
+    halted_at = null,
+    halted_before = null,
+    halted_reason = null
+
+-- name: head
+select coalesce(max(position), 0) from app.event
+
+-- name: claim
+-- One rebuild or verification of a read model at a time, held by the session.
+select pg_try_advisory_lock(hashtextextended(%(work)s, 0))
+
+-- name: disclaim
+select pg_advisory_unlock(hashtextextended(%(work)s, 0))

@@ -1,0 +1,96 @@
+-- The ledger: one row for each reply that was billed. Rows are only ever added.
+
+-- name: table
+create table consumption (
+    position           bigint        not null primary key,
+    tenant_id          text          not null collate "C",
+    user_id            text          not null collate "C",
+    project_id         text          not null collate "C",
+    session_id         text          not null collate "C",
+    message_id         text          not null collate "C",
+    reservation_id     text          not null collate "C",
+    operation_type     text          not null,
+    billed_seconds     integer       not null,
+    input_tokens       integer,
+    output_tokens      integer,
+    cache_read_tokens  integer,
+    cache_write_tokens integer,
+    cost_usd           numeric(18,6),
+    prices             text          not null,
+    model              text          not null,
+    recorded_at        timestamptz   not null,
+    constraint reservation_is_billed_once unique (tenant_id, reservation_id)
+);
+create index consumption_of_user on consumption (tenant_id, user_id, position);
+grant select, insert on consumption to throughline_service;
+
+-- name: apply
+create or replace function apply_consumption(p_after bigint, p_upto bigint) returns void
+language plpgsql set search_path from current as $$
+begin
+    insert into consumption (
+        position, tenant_id, user_id, project_id, session_id, message_id, reservation_id,
+        operation_type, billed_seconds, input_tokens, output_tokens, cache_read_tokens,
+        cache_write_tokens, cost_usd, prices, model, recorded_at
+    )
+    select
+        event.position, event.tenant_id, state.user_id, state.project_id, state.session_id,
+        state.message_id, state.reservation_id, state.operation, state.seconds,
+        state.input_tokens, state.output_tokens, state.cache_read_tokens,
+        state.cache_write_tokens, state.cost_usd, state.prices, state.model, event.recorded_at
+    from event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        user_id text, project_id text, session_id text, message_id text, reservation_id text,
+        operation text, seconds integer, input_tokens integer, output_tokens integer,
+        cache_read_tokens integer, cache_write_tokens integer, cost_usd numeric, prices text,
+        model text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'TimeConsumed'
+    order by event.position;
+end
+$$;
+
+-- name: view
+create view analytics.user_ai_time_consumption with (security_invoker) as
+select
+    position, tenant_id, user_id, project_id, session_id, message_id, operation_type,
+    billed_seconds, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens,
+    cost_usd, prices, model, recorded_at
+from app.consumption;
+comment on view analytics.user_ai_time_consumption is 'The ledger, one row a billed reply.';
+comment on column analytics.user_ai_time_consumption.position is
+    'Place in the one order of all events.';
+comment on column analytics.user_ai_time_consumption.tenant_id is 'Who the account belongs to.';
+comment on column analytics.user_ai_time_consumption.user_id is 'Whose seconds were used.';
+comment on column analytics.user_ai_time_consumption.project_id is 'What for.';
+comment on column analytics.user_ai_time_consumption.session_id is 'In which session.';
+comment on column analytics.user_ai_time_consumption.message_id is 'Which reply.';
+comment on column analytics.user_ai_time_consumption.operation_type is
+    'plan_question, plan_feature, plan_fix, plan_analysis, plan_consultation ...';
+comment on column analytics.user_ai_time_consumption.billed_seconds is
+    'Model time, rounded up once, never more than was reserved.';
+comment on column analytics.user_ai_time_consumption.input_tokens is 'Null: the provider did not say.';
+comment on column analytics.user_ai_time_consumption.output_tokens is 'Null: the provider did not say.';
+comment on column analytics.user_ai_time_consumption.cache_read_tokens is
+    'Input that the provider had in its cache.';
+comment on column analytics.user_ai_time_consumption.cache_write_tokens is
+    'Input that the provider put in its cache.';
+comment on column analytics.user_ai_time_consumption.cost_usd is
+    'The provider''s price in USD at the time; null where it cannot be known.';
+comment on column analytics.user_ai_time_consumption.prices is
+    'The version of the price table that cost_usd was computed with.';
+comment on column analytics.user_ai_time_consumption.model is 'Which model replied.';
+comment on column analytics.user_ai_time_consumption.recorded_at is 'When it was appended.';
+grant select on analytics.user_ai_time_consumption, app.consumption to throughline_analyst;
+
+-- name: page
+-- A user's ledger, newest first.
+select
+    position, project_id, session_id, message_id, operation_type, billed_seconds,
+    input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_usd, prices, model,
+    recorded_at
+from app.consumption
+where tenant_id = %(tenant_id)s and user_id = %(user_id)s and position < %(before)s
+order by position desc
+limit %(limit)s

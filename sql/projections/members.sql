@@ -1,0 +1,45 @@
+-- Who may act in which project, and as what.
+
+-- name: table
+create table members (
+    tenant_id  text        not null collate "C",
+    project_id text        not null collate "C",
+    user_id    text        not null collate "C",
+    role       text        not null,
+    since      timestamptz not null,
+    primary key (tenant_id, project_id, user_id)
+);
+grant select, insert, update, delete on members to throughline_service;
+
+-- name: apply
+create or replace function apply_members(p_after bigint, p_upto bigint) returns void
+language plpgsql set search_path from current as $$
+begin
+    -- Of several changes to one membership in the range, the last one counts.
+    merge into members
+    using (
+        select distinct on (event.tenant_id, state.project_id, state.user_id)
+            event.tenant_id, state.project_id, state.user_id, state.role, event.recorded_at,
+            event.type = 'MemberRemoved' as is_removed
+        from event
+        cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+            project_id text, user_id text, role text
+        )
+        where event.position > p_after and event.position <= p_upto
+            and event.type in ('MemberAdded', 'MemberRemoved')
+        order by event.tenant_id, state.project_id, state.user_id, event.position desc
+    ) as change
+    on members.tenant_id = change.tenant_id
+        and members.project_id = change.project_id
+        and members.user_id = change.user_id
+    when matched and change.is_removed then delete
+    when matched then update set role = change.role, since = change.recorded_at
+    when not matched and not change.is_removed then insert (
+        tenant_id, project_id, user_id, role, since
+    ) values (
+        change.tenant_id, change.project_id, change.user_id, change.role, change.recorded_at
+    );
+end
+$$;
+
+-- name: view

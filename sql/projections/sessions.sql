@@ -1,0 +1,148 @@
+-- The sessions with their billing: who talks about what, how far it went, what it cost.
+-- Seconds, tokens and money come from settlements alone, so they equal the sum of the ledger.
+
+-- name: table
+create table sessions (
+    tenant_id      text          not null collate "C",
+    session_id     text          not null collate "C",
+    project_id     text          not null collate "C",
+    user_id        text          not null collate "C",
+    name           text          not null default '',
+    mode           text          not null,
+    status         text          not null default 'active',
+    message_count  integer       not null default 0,
+    tokens_used    bigint        not null default 0,
+    ai_seconds     bigint        not null default 0,
+    cost_usd       numeric(18,6) not null default 0,
+    opened_at      timestamptz   not null,
+    last_active_at timestamptz   not null,
+    last_position  bigint        not null,
+    primary key (tenant_id, session_id)
+);
+create index sessions_of_user on sessions (tenant_id, project_id, user_id, last_position);
+grant select, insert, update on sessions to throughline_service;
+
+-- name: apply
+create or replace function apply_sessions(p_after bigint, p_upto bigint) returns void
+language plpgsql set search_path from current as $$
+begin
+    insert into sessions (
+        tenant_id, session_id, project_id, user_id, mode, opened_at, last_active_at, last_position
+    )
+    select
+        event.tenant_id, state.session_id, state.project_id, state.user_id, state.mode,
+        event.recorded_at, event.recorded_at, event.position
+    from event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        session_id text, project_id text, user_id text, mode text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'SessionOpened';
+
+    update sessions
+    set
+        name = coalesce(change.name, sessions.name),
+        mode = coalesce(change.mode, sessions.mode),
+        status = coalesce(change.status, sessions.status),
+        message_count = sessions.message_count + change.message_count,
+        tokens_used = sessions.tokens_used + change.tokens_used,
+        ai_seconds = sessions.ai_seconds + change.ai_seconds,
+        cost_usd = sessions.cost_usd + change.cost_usd,
+        last_active_at = coalesce(change.last_active_at, sessions.last_active_at),
+        last_position = change.last_position
+    from (
+        select
+            event.tenant_id,
+            state.session_id,
+            max(event.position) as last_position,
+            (array_agg(event.recorded_at order by event.position desc) filter (
+                where event.type in ('UserMessagePosted', 'ReplyCompleted', 'ReplyFailed')
+            ))[1] as last_active_at,
+            count(*) filter (where event.type = 'UserMessagePosted') as message_count,
+            coalesce(sum(
+                coalesce(state.input_tokens, 0) + coalesce(state.output_tokens, 0)
+                + coalesce(state.cache_read_tokens, 0) + coalesce(state.cache_write_tokens, 0)
+            ) filter (where event.type = 'TimeConsumed'), 0) as tokens_used,
+            coalesce(sum(state.seconds) filter (where event.type = 'TimeConsumed'), 0)
+                as ai_seconds,
+            coalesce(sum(state.cost_usd) filter (where event.type = 'TimeConsumed'), 0)
+                as cost_usd,
+            (array_agg(state.name order by event.position desc) filter (
+                where event.type = 'SessionRenamed'
+            ))[1] as name,
+            (array_agg(state.mode order by event.position desc) filter (
+                where event.type = 'SessionModeChanged'
+            ))[1] as mode,
+            (array_agg(ending.status order by event.position desc) filter (
+                where ending.status is not null
+            ))[1] as status
+        from event
+        cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+            session_id text, name text, mode text, seconds integer, cost_usd numeric,
+            input_tokens integer, output_tokens integer,
+            cache_read_tokens integer, cache_write_tokens integer
+        )
+        left join (
+            values
+                ('SessionConverted', 'converted'),
+                ('SessionArchived', 'archived'),
+                ('SessionExpired', 'expired'),
+                ('SessionDeleted', 'deleted')
+        ) as ending (type, status) on ending.type = event.type
+        where event.position > p_after and event.position <= p_upto
+            and event.type in (
+                'UserMessagePosted', 'ReplyCompleted', 'ReplyFailed', 'TimeConsumed',
+                'SessionRenamed', 'SessionModeChanged', 'SessionConverted', 'SessionArchived',
+                'SessionExpired', 'SessionDeleted'
+            )
+        group by event.tenant_id, state.session_id
+    ) as change
+    where sessions.tenant_id = change.tenant_id and sessions.session_id = change.session_id;
+end
+$$;
+
+-- name: view
+create view analytics.project_chat_plan_sessions with (security_invoker) as
+select
+    tenant_id, session_id, project_id, user_id, name, mode, status, message_count,
+    tokens_used, ai_seconds, cost_usd, opened_at, last_active_at
+from app.sessions;
+comment on view analytics.project_chat_plan_sessions is
+    'The sessions with their billing, one row each.';
+comment on column analytics.project_chat_plan_sessions.tenant_id is 'Who the session belongs to.';
+comment on column analytics.project_chat_plan_sessions.session_id is 'The session.';
+comment on column analytics.project_chat_plan_sessions.project_id is 'What it is about.';
+comment on column analytics.project_chat_plan_sessions.user_id is 'Who talks.';
+comment on column analytics.project_chat_plan_sessions.name is 'Its name; empty until it has one.';
+comment on column analytics.project_chat_plan_sessions.mode is 'plan or build.';
+comment on column analytics.project_chat_plan_sessions.status is
+    'active, converted, archived, expired, deleted.';
+comment on column analytics.project_chat_plan_sessions.message_count is 'Messages of the user.';
+comment on column analytics.project_chat_plan_sessions.tokens_used is
+    'Tokens of all kinds that providers reported.';
+comment on column analytics.project_chat_plan_sessions.ai_seconds is 'AI seconds billed.';
+comment on column analytics.project_chat_plan_sessions.cost_usd is
+    'What the provider charges for it in USD, where known.';
+comment on column analytics.project_chat_plan_sessions.opened_at is 'When it began.';
+comment on column analytics.project_chat_plan_sessions.last_active_at is
+    'When something was last said in it.';
+grant select on analytics.project_chat_plan_sessions, app.sessions to throughline_analyst;
+
+-- name: of_id
+select
+    session_id, project_id, user_id, name, mode, status, message_count,
+    tokens_used, ai_seconds, cost_usd, opened_at, last_active_at
+from app.sessions
+where tenant_id = %(tenant_id)s and session_id = %(session_id)s and status <> 'deleted'
+
+-- name: active
+-- The session that a user's next message in a project goes to.
+select session_id
+from app.sessions
+where tenant_id = %(tenant_id)s
+    and project_id = %(project_id)s
+    and user_id = %(user_id)s
+    and status = 'active'
+    and message_count < %(full)s
+order by last_position desc
+limit 1
