@@ -8,7 +8,7 @@ Units are in the names: `_seconds` are whole billed AI seconds, `_ms` millisecon
 `_usd` exact decimals with six places. A number of tokens is None when the provider did not say.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import Any, ClassVar, Final, Literal, TypeAlias, get_args
@@ -272,7 +272,7 @@ EVENT_TYPES: Final[Mapping[str, type[Event]]] = {
     for kind in get_args(union)
 }
 
-_READERS: Final = {"cost_usd": Decimal, "warnings": tuple}
+_READERS: Final[Mapping[str, Callable[[Any], Any]]] = {"cost_usd": Decimal, "warnings": tuple}
 """How a stored value becomes the field's type, where JSON has no such type."""
 
 
@@ -282,7 +282,7 @@ def from_stored(name: str, state: Mapping[str, Json]) -> Event:
     Raises KeyError for a type that is not in the vocabulary, TypeError for a key that the type
     does not have.
     """
-    values = {
+    values: dict[str, Any] = {
         key: _READERS[key](value) if key in _READERS and value is not None else value
         for key, value in state.items()
     }

@@ -54,7 +54,7 @@ Operation: TypeAlias = Open | Append | Set
 # making a document of operations -----------------------------------------------------------------
 
 
-class Misfit(ValueError):  # noqa: N818 - it names the operation, not a state of ours
+class Misfit(ValueError):
     """An operation does not fit the document. Names its kind and path, never its text."""
 
     def __init__(self, op: str, path: str) -> None:
@@ -182,7 +182,7 @@ _FENCE_END: Final = "```"
 _WORDS: Final = {"t": ("true", True), "f": ("false", False), "n": ("null", None)}
 
 
-class Malformed(ValueError):  # noqa: N818 - the answer is malformed, the parser is well
+class Malformed(ValueError):
     """The text is no answer. `position` counts characters from 0, `kind` never quotes the text."""
 
     def __init__(self, kind: str, position: int) -> None:
@@ -349,7 +349,7 @@ class ReplyParser:
         if read == word:
             self._set(value)
             return position + len(word)
-        if position + len(read) < len(text) or not word.startswith(read):
+        if not word.startswith(read):
             self._fail("no value", position)
         return position
 
@@ -383,7 +383,7 @@ class ReplyParser:
         if self._fenced and read == _FENCE_END:
             self._fenced = False
             return position + len(read)
-        if not (self._fenced and position + len(read) == len(text) and _FENCE_END.startswith(read)):
+        if not (self._fenced and _FENCE_END.startswith(read)):
             self._fail("text after the end", position)
         return position
 
@@ -468,6 +468,8 @@ class ReplyParser:
         self._ended(text, position)
         return position + 1
 
+    # What the end of a string means; for a key it is `_named`.
+
     def _intended(self, text: str, _: int) -> None:
         self.intent = text
         self._state = self._next
@@ -479,7 +481,6 @@ class ReplyParser:
         self._flowing = False
         if text:
             self._append(text)
-            self._state = self._next
         elif not self._begun:
             self._set("")
         self._state = self._next

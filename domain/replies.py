@@ -22,7 +22,7 @@ CONTRACT_VERSION: Final = "chat-plan-stream/1"
 FAULTS_TOLD: Final = 20  # a reply that is wrong throughout would else fill the log
 
 
-class BrokenContract(ValueError):  # noqa: N818 - the reply is broken, the service is well
+class BrokenContract(ValueError):
     """A reply is not what its contract says. `faults` are `pointer: kind`, without its text."""
 
     def __init__(self, mode: ChatMode, faults: tuple[str, ...]) -> None:

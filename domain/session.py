@@ -101,9 +101,7 @@ def post_message(
     state: Session, *, message_id: str, text: str, locale: str, chat_mode: ChatMode | None
 ) -> Decided:
     """Take a user's message. Raises SessionEnded, SessionFull."""
-    _require_active(state)
-    if state.message_count >= MAX_MESSAGES:
-        raise SessionFull(limit=MAX_MESSAGES)
+    require_room(state)
     return (
         UserMessagePosted(
             session_id=state.session_id,
@@ -247,6 +245,13 @@ def delete(state: Session) -> Decided:
     """Remove the session from everything that is read."""
     _require_known(state)
     return (SessionDeleted(session_id=state.session_id),)
+
+
+def require_room(state: Session) -> None:
+    """Raises SessionEnded, SessionFull unless one more message may be posted."""
+    _require_active(state)
+    if state.message_count >= MAX_MESSAGES:
+        raise SessionFull(limit=MAX_MESSAGES)
 
 
 def _require_known(state: Session) -> None:

@@ -5,7 +5,7 @@ The same text serves three uses: inside each append, in catching up, and in a re
 it in a schema of its own and swaps the finished table in. Rows and checkpoint move together.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -75,6 +75,12 @@ async def status(connection: Connection) -> list[Standing]:
     async with connection.cursor(row_factory=class_row(Standing)) as cursor:
         await cursor.execute(SQL["status"])
         return await cursor.fetchall()
+
+
+async def reached(connection: Connection, name: str) -> int:
+    """The position that a read model has come to; 0 when it is not installed."""
+    row = await _row(connection, SQL["stand"], {"name": name})
+    return int(row[1]) if row else 0
 
 
 async def install(connection: Connection, projections: Sequence[Projection]) -> list[str]:
@@ -221,7 +227,7 @@ async def _swap(connection: Connection, projection: Projection, schema: str, rea
 
 
 @asynccontextmanager
-async def _shadow(connection: Connection, projection: Projection, work: str) -> AsyncIterator[str]:
+async def _shadow(connection: Connection, projection: Projection, work: str) -> AsyncGenerator[str]:
     """A schema with an empty table and the rules of the read model, for as long as it is needed."""
     schema = f"{work}_{projection.name}"
     claimed = await _row(connection, SQL["claim"], {"work": schema})

@@ -24,8 +24,8 @@ sense gets a 400 that says why.
     hang after=0 ping=1                 no more text, but a ping every so many seconds, for 600 s
     cut_before                          the connection is cut after the headers
     cut after=5                         the connection is cut after so much text
-    eof after=5 stop=1                  a clean end without message_stop; with `stop=1` message_delta
-                                        still comes, and without `after` all of the text
+    eof after=5 stop=1                  a clean end without message_stop; with `stop=1` the
+                                        message_delta still comes, and without `after` all text
     error_event after=5 type=api_error  or overloaded_error, or rate_limit_error
     bad_json after=5                    an event whose data is no JSON
     html                                a web page with status 200
@@ -47,37 +47,31 @@ A script may also hold `Fault("raw", pieces=(...))`, which sends exactly these d
 
 import asyncio
 import hashlib
-import itertools
-import json
 import logging
-import re
 import socket
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import orjson
 import uvicorn
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.offline_replies import Json, intent_of, reply, subject_of
-from service.offline_requests import ERRORS, MAX_SECONDS, Asked, Fault, Name, prefixes, read
+from service.offline_replies import Json
+from service.offline_requests import ERRORS, Asked, Fault, prefixes, read
+from service.offline_wire import Cut, Pace, Step, steps
 
 __all__ = ["Fault", "OfflineModel", "serving"]
 
 _MAX_BODY: Final = 8 * 1024 * 1024
 _REMEMBERED: Final = 1024
 _NORMAL: Final = Fault("normal")
-
-Step: TypeAlias = bytes | float
-"""Bytes to send, or seconds of silence."""
 
 
 class OfflineModel:
@@ -101,7 +95,7 @@ class OfflineModel:
         self.aborted = 0
         self.left = asyncio.Event()
         self.requests = deque[Json](maxlen=256)
-        self._delay, self._pace, self._size = delay, pace, size
+        self._pace = Pace(delay, pace, size)
         self._script = deque(script)
         self._hits, self._cached = _Recent(), _Recent()
         route = Route("/v1/messages", self._messages, methods=["POST"])
@@ -115,81 +109,49 @@ class OfflineModel:
         try:
             asked = read(await request.body())
         except ValueError as error:
-            return _refused(_NORMAL, 400, f"(offline model) {error}")
+            return _refused(400, f"(offline model) {error}")
+        except ClientDisconnect:
+            self._on_left()
+            return Response()  # that nobody gets
         self.requests.append(asked.body)
-        fault = self._fault(asked)
+        return self._answer(asked, self._fault(asked))
+
+    def _answer(self, asked: Asked, fault: Fault) -> Response:
         if fault.name == "status":
-            return _refused(fault, fault.code, "(offline model) As the request asked.")
-        return _Played(self._steps(asked, fault), self._on_left, *_head(asked, fault))
+            return _refused(fault.code, "(offline model) As the request asked.", fault.retry_after)
+        usage = self._input_usage(asked.body)
+        kind = _media_type(asked, fault)
+        return _Played(steps(asked, fault, usage, self._pace), kind, asked.digest, self._on_left)
 
     def _fault(self, asked: Asked) -> Fault:
         if self._script:
             return self._script.popleft()
         if asked.tools:
             return asked.tools[0]
-        return next((fault for fault in asked.faults if self._hits_again(asked, fault)), _NORMAL)
+        return next((fault for fault in asked.faults if self._hits_now(asked, fault)), _NORMAL)
 
-    def _hits_again(self, asked: Asked, fault: Fault) -> bool:
+    def _hits_now(self, asked: Asked, fault: Fault) -> bool:
         key = hashlib.sha256(f"{asked.message}{fault}".encode()).hexdigest()
         return fault.times is None or self._hits.see(key) <= fault.times
+
+    def _input_usage(self, body: Json) -> dict[str, int]:
+        """Tokens sent, written to the cache and read from it, a token being four characters."""
+        known = list(prefixes(body))
+        marked = [prefix for prefix in known if prefix.marked]
+        last = marked[-1].length if marked else 0
+        hits = (p.length for p in known if p.length <= last and p.digest in self._cached)
+        reads = max(hits, default=0) // 4
+        for prefix in marked:
+            self._cached.see(prefix.digest)
+        return {
+            "input_tokens": known[-1].length // 4 - last // 4,
+            "cache_creation_input_tokens": last // 4 - reads,
+            "cache_read_input_tokens": reads,
+        }
 
     def _on_left(self) -> None:
         self.aborted += 1
         self.left.set()
-
-    def _steps(self, asked: Asked, fault: Fault) -> Iterator[Step]:
-        """All that goes over the wire after the status, and when."""
-        if fault.name == "slow":
-            yield fault.seconds
-        if fault.name == "html":
-            yield PAGE
-            return
-        answer = answer(asked, fault, self._size)
-        message = message(asked, answer, self._input_usage(asked.body, fault))
-        if asked.body.get("stream"):
-            stream = self._stream(message, answer, fault)
-            yield from splinters(stream) if fault.name == "odd" else stream
-        else:
-            yield orjson.dumps(message)
-
-    def _input_usage(self, body: Json, fault: Fault) -> dict[str, int]:
-        """Tokens sent, read from the cache and written to it, as an answer tells them."""
-        known = list(prefixes(body))
-        total = known[-1].length // 4
-        if fault.name == "no_usage":
-            return {"input_tokens": total}
-        marked = [prefix for prefix in known if prefix.marked]
-        last = marked[-1].length if marked else 0
-        cached = (p.length for p in known if p.length <= last and p.digest in self._cached)
-        read_from = max(cached, default=0) // 4
-        for prefix in marked:
-            self._cached.see(prefix.digest)
-        return {
-            "input_tokens": total - last // 4,
-            "cache_creation_input_tokens": last // 4 - read_from,
-            "cache_read_input_tokens": read_from,
-        }
-
-    def _stream(self, message: Json, answer: Answer, fault: Fault) -> Iterator[Step]:
-        if fault.name == "cut_before":
-            yield b""
-            raise Cut
-        yield event("message_start", message=begun(message))
-        yield event("content_block_start", index=0, content_block=answer.opening())
-        yield event("ping")
-        yield fault.seconds if fault.name == "slow_first" else self._delay
-        yield from self._deltas(itertools.islice(answer.pieces, fault.through), answer)
-        if fault.breaks:
-            yield from breaking_off(message, fault)
-        else:
-            yield closing(message, fault)
-            yield event("message_stop")
-
-    def _deltas(self, pieces: Iterable[str], answer: Answer) -> Iterator[Step]:
-        for number, piece in enumerate(pieces):
-            if number:
-                yield self._pace
-            yield event("content_block_delta", index=0, delta=answer.delta(piece))
 
 
 class _Recent(OrderedDict[str, int]):
@@ -203,25 +165,18 @@ class _Recent(OrderedDict[str, int]):
         return self[key]
 
 
-def _head(asked: Asked, fault: Fault) -> tuple[str, Mapping[str, str]]:
-    """Media type and headers of an answer with status 200."""
-    whole = "text/event-stream" if asked.body.get("stream") else "application/json"
-    return "text/html" if fault.name == "html" else whole, {"request-id": f"req_{asked.digest}"}
+def _media_type(asked: Asked, fault: Fault) -> str:
+    if fault.name == "html":
+        return "text/html"
+    return "text/event-stream" if asked.body.get("stream") else "application/json"
 
 
-def _refused(fault: Fault, status: int, why: str) -> Response:
+def _refused(status: int, why: str, retry_after: int | None = None) -> Response:
+    headers = {} if retry_after is None else {"retry-after": str(retry_after)}
     error = {"type": ERRORS[status], "message": why}
-    headers = {} if fault.retry_after is None else {"retry-after": str(fault.retry_after)}
-    body = orjson.dumps({"type": "error", "error": error, "request_id": "req_offline"})
+    body = {"type": "error", "error": error, "request_id": "req_offline"}
     headers["request-id"] = "req_offline"
-    return Response(body, status, headers, "application/json")
-
-
-# How it is sent ----------------------------------------------------------------------------------
-
-
-class Cut(Exception):  # noqa: N818
-    """The connection ends here, in the middle of the answer."""
+    return Response(orjson.dumps(body), status, headers, "application/json")
 
 
 class _Played(Response):
@@ -232,15 +187,12 @@ class _Played(Response):
     """
 
     def __init__(
-        self,
-        steps: Iterator[Step],
-        on_left: Callable[[], None],
-        media_type: str,
-        headers: Mapping[str, str],
+        self, played: Iterator[Step], media_type: str, digest: str, on_left: Callable[[], None]
     ) -> None:
-        super().__init__(None, 200, headers, media_type)
+        super().__init__(None, 200, {"request-id": f"req_{digest}"}, media_type)
         del self.headers["content-length"]  # nobody knows it yet
-        self._steps, self._on_left = steps, on_left
+        self._steps, self._on_left = played, on_left
+        self._started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         left = asyncio.ensure_future(_disconnected(receive))
@@ -252,31 +204,28 @@ class _Played(Response):
             left.cancel()
 
     async def _play(self, send: Send, left: asyncio.Future[None]) -> None:
-        for message in self._sent():
-            if isinstance(message, float):
-                await _silence(message, left)
+        for step in self._steps:
+            if isinstance(step, bytes):
+                await self._deliver(step, send)
             else:
-                await send(message)
+                await _silence(step, left)
             if left.done():
                 return self._on_left()
         return await send({"type": "http.response.body"})
 
-    def _sent(self) -> Iterator[Message | float]:
-        head = [{"type": "http.response.start", "status": 200, "headers": self.raw_headers}]
-        for step in self._steps:
-            if isinstance(step, float):
-                yield step
-            else:
-                yield from head
-                head.clear()
-                yield {"type": "http.response.body", "body": step, "more_body": True}
+    async def _deliver(self, data: bytes, send: Send) -> None:
+        if not self._started:
+            self._started = True
+            head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+            await send(head)
+        await send({"type": "http.response.body", "body": data, "more_body": True})
 
 
 async def _silence(seconds: float, left: asyncio.Future[None]) -> None:
     if seconds > 0.0:
         await asyncio.wait({left}, timeout=seconds)
     else:
-        await asyncio.sleep(0)  # so that a client that left is noticed between any two deltas
+        await asyncio.sleep(0)  # so that a client's leaving is noticed between any two deltas
 
 
 async def _disconnected(receive: Receive) -> None:
@@ -298,17 +247,14 @@ class _Connection(HttpToolsProtocol):
 
 
 @asynccontextmanager
-async def serving(model: OfflineModel, *, port: int = 0) -> AsyncIterator[str]:
+async def serving(model: OfflineModel, *, port: int = 0) -> AsyncGenerator[str]:
     """Serve `model` on the loopback, in the running loop; yields its base URL.
 
     At the end open streams are cut, and all of their tasks have ended. Raises OSError when `port`
     is taken; 0 takes any that is free.
     """
     listener = socket.create_server(("127.0.0.1", port))
-    config = uvicorn.Config(
-        model, http=_Connection, ws="none", lifespan="off", log_config=None,
-        timeout_graceful_shutdown=1,
-    )  # fmt: skip
+    config = uvicorn.Config(model, http=_Connection, ws="none", lifespan="off", log_config=None)
     config.load()
     server = uvicorn.Server(config)
     # The parts of `serve` without its signal handlers: they belong to who owns the process.
@@ -317,6 +263,16 @@ async def serving(model: OfflineModel, *, port: int = 0) -> AsyncIterator[str]:
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
-        for connection in list(server.server_state.connections):
-            connection.transport.abort()
-        await server.shutdown([listener])
+        await _stop(server)
+
+
+async def _stop(server: uvicorn.Server) -> None:
+    """Cut every connection, so that what answers on it ends; there is nothing to wait for."""
+    for listening in server.servers:
+        listening.close()
+    await asyncio.sleep(0.01)  # so that what was accepted a moment ago is a connection by now
+    async with asyncio.timeout(1):
+        while server.server_state.connections or server.server_state.tasks:
+            for connection in list(server.server_state.connections):
+                connection.transport.abort()
+            await asyncio.sleep(0)

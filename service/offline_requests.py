@@ -126,17 +126,20 @@ class Asked:
 
 def read(raw: bytes) -> Asked:
     """The request in `raw`. Raises ValueError for anything that is none."""
-    body = orjson.loads(raw)
     try:
-        text, results = _last_text(body["messages"])
-        system = "\n".join(part["text"] for part in parts(body.get("system")))
+        return _asked(orjson.loads(raw), hashlib.sha256(raw).hexdigest()[:24])
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a request for a message: {error!r}") from error
+
+
+def _asked(body: Json, digest: str) -> Asked:
+    text, results = _last_text(body["messages"])
+    system = "\n".join(part["text"] for part in parts(body.get("system")))
     found = [_directive(inside) for inside in _DIRECTIVE.findall(text)]
     tools = [fault for fault in found if fault.name == "tool"] if body.get("tools") else []
     return Asked(
         body=body,
-        digest=hashlib.sha256(raw).hexdigest()[:24],
+        digest=digest,
         message=_last_paragraph(_DIRECTIVE.sub("", text)),
         language=_language(system),
         tools=tuple(tools[results:]),

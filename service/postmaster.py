@@ -31,7 +31,7 @@ def private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-class PostgresFailed(RuntimeError):  # noqa: N818 - named as the reader of a log would say it
+class PostgresFailed(RuntimeError):
     """The embedded PostgreSQL cannot serve. The message says why, and what to do."""
 
 

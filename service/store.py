@@ -4,8 +4,9 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
+import psycopg
 from psycopg.types.numeric import Int8
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 import sql
 
@@ -73,6 +74,10 @@ class OutcomeUnknown(Exception):
 
     The append may or may not be in the log. Appending again with the same append id settles it.
     """
+
+
+AWAY: Final = (Unavailable, PoolTimeout, psycopg.OperationalError)
+"""What is raised where the database cannot be reached, or not in time; nothing was appended."""
 
 
 class EventStore:

@@ -9,7 +9,7 @@ through a function that takes a lock and answers each append by itself.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from itertools import chain, count
 from typing import Any, Final, NamedTuple
@@ -276,8 +276,10 @@ class Writer:
         cursor = await connection.execute(SQL["append_locked"], columns, binary=True)
         appended: list[tuple[_Item, Appended]] = []
         head = 0
-        for n, first, recorded_at, stream_id, version, before in sorted(await cursor.fetchall()):
-            item, head = batch[n], before
+        rows: list[Any] = await cursor.fetchall()
+        for n, first, recorded_at, stream_id, version, before in rows:
+            item: _Item = batch[n]
+            head = before
             if first is None:
                 self._refuse(item, stream_id, version)
             elif stream_id is None:
@@ -286,7 +288,7 @@ class Writer:
                 item.succeed(Appended(first, recorded_at))
         self._alone = head == self._last
         self._last = head + sum(len(item.events) for item, _ in appended)
-        self._settle(appended)
+        self._settle(sorted(appended, key=lambda pair: pair[1].first_position))
 
     def _refuse(self, item: _Item, stream_id: str, version: int | None) -> None:
         stream = next(stream for stream in item.firsts if stream[1] == stream_id)
@@ -355,8 +357,8 @@ def _columns(batch: list[_Item]) -> dict[str, Any]:
     return arrays
 
 
-def _running_totals(start: int, sizes: Any) -> list[int]:
-    totals = []
+def _running_totals(start: int, sizes: Iterable[int]) -> list[int]:
+    totals: list[int] = []
     for size in sizes:
         totals.append(start)
         start += size

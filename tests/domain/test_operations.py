@@ -423,6 +423,14 @@ def test_a_word_of_a_closed_set_is_told_whole(name: str) -> None:
     assert told[1:] == [{"op": "set", "path": f"/{name}", "value": "moderate"}]
 
 
+def test_a_list_under_such_a_name_is_no_such_word() -> None:
+    told = ops_of(answer('{"type": ["ab"]}'), [1])
+    assert told[2:] == [
+        {"op": "append", "path": "/type/0", "text": "a"},
+        {"op": "append", "path": "/type/0", "text": "b"},
+    ]
+
+
 def test_names_are_escaped_in_paths() -> None:
     told = ops_of(answer('{"a/b~c": {"": 1}}'))
     assert [op["path"] for op in told] == ["", "/a~1b~0c", "/a~1b~0c/"]
@@ -474,14 +482,18 @@ def test_an_answer_that_breaks_off_keeps_what_was_told() -> None:
     assert fold(heard.ops) == {"answer": "It is in "}
 
 
-@pytest.mark.parametrize("fence", ["```", "```json", "```json\n", "``` \r\n", "```\n\n  "])
+@pytest.mark.parametrize(
+    "fence", ["```", "```json", "```json\n", "``` \r\n", "```\n\n  ", "```" + " " * 16]
+)
 @pytest.mark.parametrize("end", ["```", "\n```\n", "", "\n"])
 def test_a_fence_around_the_answer_is_skipped(fence: str, end: str) -> None:
     for sizes in ([1], [1000]):
         assert Heard(fence + answer('{"a": 1}') + end, sizes).outcome == ("question", {"a": 1})
 
 
-@pytest.mark.parametrize("text", ["`", "``", "```", "```py\n{}", "```json", "`{`", "[1]", '"a"'])
+@pytest.mark.parametrize(
+    "text", ["`", "``", "```", "```py\n{}", "```json", "`{`", "[1]", '"a"', "```" + " " * 17 + "{}"]
+)
 def test_what_only_looks_like_a_fence_or_json_is_prose(text: str) -> None:
     for sizes in ([1], [1000]):
         heard = Heard(text, sizes)
@@ -534,6 +546,8 @@ NESTED = DEPTH_LIMIT - 2  # below the envelope and the response
         (answer("{}") + "x", "text after the end", 38),
         (answer("{}") + "```", "text after the end", 38),
         ("```" + answer("{}") + "``` ```", "text after the end", 45),
+        ("```" + answer("{}") + "x", "text after the end", 41),
+        ("```" + answer("{}") + "`\n", "text after the end", 41),
     ],
 )
 def test_a_text_that_is_no_answer_is_refused(text: str, kind: str, position: int) -> None:
@@ -584,6 +598,13 @@ def test_an_answer_is_at_most_so_long() -> None:
     assert Heard("x" * TEXT_LIMIT + "x", [100_000]).failure == ("too long an answer", TEXT_LIMIT)
 
 
+@pytest.mark.parametrize("code", range(32))
+def test_a_control_character_is_refused_unless_escaped(code: int) -> None:
+    assert Heard(answer(f'{{"a": "{chr(code)}"}}')).failure is not None
+    document = fold(ops_of(answer(f'{{"a": "\\u{code:04X}"}}')))
+    assert document == {"a": chr(code) if code else "\ufffd"}
+
+
 def test_a_refusal_never_quotes_the_answer() -> None:
     with pytest.raises(Malformed) as refused:
         ReplyParser().feed('{"secret": secret')
@@ -619,10 +640,12 @@ def test_nothing_folds_to_nothing() -> None:
     assert fold([], {"a": 1}) == {"a": 1}
 
 
-HELD = {"s": "x", "n": 1, "z": None, "l": [1], "o": {}}
+HELD = {"s": "x", "n": 1, "z": None, "l": [1], "t": ["x"], "o": {}}
 
 
-@pytest.mark.parametrize("path", ["", "/s", "/z", "/l/0", "/l/2", "/l/-", "/l/01", "/l/+1", "/l/x"])
+@pytest.mark.parametrize(
+    "path", ["", "/s", "/z", "/l/0", "/l/2", "/l/-", "/l/-1", "/l/01", "/l/+1", "/l/x"]
+)
 def test_what_is_there_is_not_replaced_and_arrays_have_no_gaps(path: str) -> None:
     for op in (
         {"op": "open", "path": path, "kind": "array"},
@@ -632,7 +655,9 @@ def test_what_is_there_is_not_replaced_and_arrays_have_no_gaps(path: str) -> Non
             fold([op], HELD)  # type: ignore[list-item]
 
 
-@pytest.mark.parametrize("path", ["", "/n", "/z", "/l", "/l/0", "/o", "/s/0", "/s/1", "/q/a", "s"])
+@pytest.mark.parametrize(
+    "path", ["", "/n", "/z", "/l", "/l/0", "/o", "/s/0", "/s/1", "/q/a", "/t/-1", "s"]
+)
 def test_only_a_string_is_appended_to(path: str) -> None:
     with pytest.raises(Misfit):
         fold([{"op": "append", "path": path, "text": "x"}], HELD)

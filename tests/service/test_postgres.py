@@ -45,10 +45,35 @@ def place() -> Generator[Path]:
         yield Path(path).resolve()
 
 
+@pytest.fixture(scope="module")
+def initialised() -> Generator[Path]:
+    """A folder that was served once: copied, it spares a test the time of an initdb."""
+    with tempfile.TemporaryDirectory(prefix="test-") as path:
+        Path(path).chmod(0o755)
+        with embedded(Path(path) / "timeline"):
+            pass
+        yield Path(path) / "timeline"
+
+
 @pytest.fixture
-def folder(place: Path) -> Generator[Path]:
+def folder(place: Path, initialised: Path) -> Generator[Path]:
+    subprocess.run(["cp", "-a", initialised, place], check=True)
     yield place / "timeline"
     assert not processes_of(place / "timeline" / "data")
+
+
+@pytest.fixture
+def new_folder(place: Path) -> Generator[Path]:
+    yield place / "timeline"
+    assert not processes_of(place / "timeline" / "data")
+
+
+@pytest.fixture
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limits and pauses that a test has no time for."""
+    monkeypatch.setattr("service.postmaster.PAUSES_S", (0.05, 30.0))
+    for limit in ("FAST_LIMIT_S", "IMMEDIATE_LIMIT_S", "BACKEND_LIMIT_S"):
+        monkeypatch.setattr(f"service.postmaster.{limit}", 0.2)
 
 
 def eventually(condition: Callable[[], object], within: float = 20.0) -> None:
@@ -122,10 +147,12 @@ def said(process: subprocess.Popen[str]) -> tuple[str, str, str]:
     return url, data, started
 
 
-def test_a_first_start_makes_an_empty_utf8_database_with_checksums_and_no_tcp(folder: Path) -> None:
-    with embedded(folder) as server, psycopg.connect(server.url) as connection:
+def test_a_first_start_makes_an_empty_utf8_database_with_checksums_and_no_tcp(
+    new_folder: Path,
+) -> None:
+    with embedded(new_folder) as server, psycopg.connect(server.url) as connection:
         assert server.started
-        assert server.data_dir == folder / "data"
+        assert server.data_dir == new_folder / "data"
         facts = """SELECT current_database(), current_user, current_setting('server_encoding'),
             current_setting('data_checksums'), current_setting('fsync'),
             current_setting('listen_addresses'), (SELECT datlocale FROM pg_database LIMIT 1)"""
@@ -164,15 +191,13 @@ def test_stopping_leaves_no_process_even_with_a_transaction_open(folder: Path) -
     connection.close()
 
 
+@pytest.mark.usefixtures("quickly")
 def test_a_server_that_does_not_stop_is_stopped_by_force(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path,
 ) -> None:
-    for limit in ("FAST_LIMIT_S", "IMMEDIATE_LIMIT_S", "BACKEND_LIMIT_S"):
-        monkeypatch.setattr(f"service.postmaster.{limit}", 0.2)
     with embedded(folder) as server:
         write(server.url, "kept")
-        for process in processes_of(server.data_dir):
-            process.suspend()
+        postmaster(server.data_dir).suspend()
     assert not processes_of(server.data_dir)
     with embedded(folder) as server:
         assert read(server.url) == ["kept"]
@@ -193,14 +218,14 @@ def test_a_wrong_password_is_refused(folder: Path) -> None:
         assert "trust" not in (server.data_dir / "pg_hba.conf").read_text().split("# TYPE")[1]
 
 
-def test_nobody_else_may_read_the_files_or_use_the_socket(folder: Path) -> None:
-    with embedded(folder) as server:
-        assert mode(folder) == (0o711 if IS_ROOT else 0o700)
-        shut = {path.name: mode(path) & 0o077 for path in folder.iterdir()}
+def test_nobody_else_may_read_the_files_or_use_the_socket(new_folder: Path) -> None:
+    with embedded(new_folder) as server:
+        assert mode(new_folder) == (0o711 if IS_ROOT else 0o700)
+        shut = {path.name: mode(path) & 0o077 for path in new_folder.iterdir()}
         assert shut == dict.fromkeys(
             ("data", "owner.lock", "password", "postgres.log", "server.json", "socket"), 0
         )
-        owners = {server.data_dir.stat().st_uid, (folder / "socket").stat().st_uid}
+        owners = {server.data_dir.stat().st_uid, (new_folder / "socket").stat().st_uid}
         assert owners == {postmaster(server.data_dir).uids().real}
         assert not IS_ROOT or 0 not in owners
 
@@ -230,8 +255,8 @@ def test_a_second_process_finds_the_running_server_and_does_not_stop_it(folder: 
         assert read(server.url) == ["ours", "theirs"]
 
 
-def test_a_second_process_waits_for_an_owner_that_is_only_starting(folder: Path) -> None:
-    with owner(folder) as first, owner(folder) as second:
+def test_a_second_process_waits_for_an_owner_that_is_only_starting(new_folder: Path) -> None:
+    with owner(new_folder) as first, owner(new_folder) as second:
         assert sorted([said(first)[2], said(second)[2]]) == ["False", "True"]
         for process in (first, second):
             process.communicate("")
@@ -241,7 +266,6 @@ def test_an_owner_that_never_serves_is_reported_after_a_limit(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres, "OWNER_LIMIT_S", 0.2)
-    folder.mkdir()
     with (folder / "owner.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(PostgresFailed, match="stop that process"), embedded(folder):
@@ -279,16 +303,18 @@ def test_after_the_owner_was_killed_the_next_start_has_its_committed_rows(folder
 def test_after_everything_was_killed_the_next_start_has_its_committed_rows(folder: Path) -> None:
     with owner(folder) as process:
         write(said(process)[0], "kept")
-        rest = processes_of(folder / "data")
+        process.send_signal(signal.SIGSTOP)  # or it would start the server again, or end it well
+        for victim in processes_of(folder / "data"):
+            with suppress(psutil.NoSuchProcess):
+                victim.kill()
         process.kill()
-        for victim in rest:
-            victim.kill()
         process.wait()
         with embedded(folder) as server:
             assert read(server.url) == ["kept"]
             assert "automatic recovery" in (folder / "postgres.log").read_text()
 
 
+@pytest.mark.usefixtures("quickly")
 def test_a_killed_postmaster_comes_back_by_itself_again_and_again(folder: Path) -> None:
     with embedded(folder) as server:
         for text in ("after none", "after one"):
@@ -300,10 +326,10 @@ def test_a_killed_postmaster_comes_back_by_itself_again_and_again(folder: Path) 
     assert not processes_of(server.data_dir)
 
 
+@pytest.mark.usefixtures("quickly")
 def test_a_backend_that_outlives_its_postmaster_is_ended_before_the_next(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path,
 ) -> None:
-    monkeypatch.setattr("service.postmaster.BACKEND_LIMIT_S", 0.2)
     endless = "DO $$ BEGIN LOOP END LOOP; END $$"
     with embedded(folder) as server, psycopg.connect(server.url) as connection:
         backend = psutil.Process(connection.info.backend_pid)
@@ -378,9 +404,12 @@ def test_a_pid_file_that_names_no_server_of_this_folder_is_in_nobodys_way(
     with embedded(folder) as server:
         write(server.url, "kept")
         whole = (server.data_dir / "postmaster.pid").read_text()
+    (folder / "socket").mkdir()
     with named(server.data_dir) as pid:
         rest = whole.split("\n", 1)[1] if pid.isdigit() else ""
-        (server.data_dir / "postmaster.pid").write_text(f"{pid}\n{rest}" if pid else "")
+        for file in (server.data_dir / "postmaster.pid", folder / "socket/.s.PGSQL.5432.lock"):
+            file.write_text(f"{pid}\n{rest}" if pid else "")
+            os.chown(file, server.data_dir.stat().st_uid, server.data_dir.stat().st_gid)
         with embedded(folder) as server:
             assert read(server.url) == ["kept"]
 
@@ -398,18 +427,19 @@ def test_an_orphan_server_of_this_folder_is_stopped_in_good_order_and_replaced(
         eventually(lambda: pid_file.exists() and "ready" in pid_file.read_text())
         with embedded(folder) as server:
             assert orphan.wait() == 0
+            assert "automatic recovery" not in (folder / "postgres.log").read_text()
             assert server.started
             assert read(server.url) == ["kept"]
 
 
-def test_an_initdb_killed_half_way_is_begun_again(folder: Path) -> None:
-    with owner(folder) as process:
-        eventually(lambda: list(folder.glob("initdb-*/data/base")))
+def test_an_initdb_killed_half_way_is_begun_again(new_folder: Path) -> None:
+    with owner(new_folder) as process:
+        eventually(lambda: list(new_folder.glob("initdb-*/data/base")))
         process.kill()
-    assert not (folder / "data").exists()
-    with embedded(folder) as server:
+    assert not (new_folder / "data").exists()
+    with embedded(new_folder) as server:
         write(server.url, "works")
-    assert not list(folder.glob("initdb-*"))
+    assert not list(new_folder.glob("initdb-*"))
 
 
 @pytest.mark.parametrize("name", ["long" * 40, "comma, \"quote\" 'n' 100% é"])
@@ -508,15 +538,13 @@ AS_ANYBODY = (
     test_nobody_else_may_read_the_files_or_use_the_socket,
     test_a_second_process_finds_the_running_server_and_does_not_stop_it,
     test_after_everything_was_killed_the_next_start_has_its_committed_rows,
-    test_a_killed_postmaster_comes_back_by_itself_again_and_again,
-    test_an_orphan_server_of_this_folder_is_stopped_in_good_order_and_replaced,
 )
 
 
 @only_root
 def test_an_ordinary_user_has_all_of_it_in_the_folder(place: Path) -> None:
     user = postgres._unprivileged()
-    python = _within_reach(Path(sys.base_prefix), user, place)
+    python = _within_reach(Path(sys.base_prefix), user, place, without="site-packages")
     site = _within_reach(Path(psycopg.__file__).parents[1], user, place)
     root = _within_reach(ROOT, user, place)
     tests = [f"{root}/tests/service/test_postgres.py::{test.__name__}" for test in AS_ANYBODY]
@@ -539,7 +567,7 @@ def test_an_ordinary_user_has_all_of_it_in_the_folder(place: Path) -> None:
     assert f"{len(AS_ANYBODY)} passed" in done.stdout, done.stdout + done.stderr
 
 
-def _within_reach(path: Path, user: Account, place: Path) -> Path:
+def _within_reach(path: Path, user: Account, place: Path, without: str = ".git") -> Path:
     """The folder itself, or a copy in `place` when this user cannot reach it."""
     if postgres._reaches(user, path):
         return path
@@ -548,7 +576,7 @@ def _within_reach(path: Path, user: Account, place: Path) -> Path:
         path,
         copy,
         symlinks=True,
-        ignore=shutil.ignore_patterns(".git", ".venv"),
+        ignore=shutil.ignore_patterns(".venv", "test", without),
         copy_function=_link,
     )
     copy.chmod(0o755)

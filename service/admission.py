@@ -1,0 +1,184 @@
+"""Taking a message: session found, seconds reserved, message stored, all in one append."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg_pool import AsyncConnectionPool
+
+from domain import account, session
+from domain.errors import ProjectUnknown, SessionEnded, SessionFull, SessionUnknown
+from domain.events import ChatMode
+from domain.metering import ESTIMATES
+from domain.session import INITIAL, Session
+from projections.projects import ProjectRow, project
+from projections.sessions import active_session
+from service.ids import new_id
+from service.streams import (
+    ACCOUNT,
+    SESSION,
+    Streams,
+    Transaction,
+    account_stream,
+    session_stream,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """What a user asks. `session_id` only if the client insists on one."""
+
+    tenant_id: str
+    user_id: str
+    project_id: str
+    text: str
+    locale: str
+    chat_mode: ChatMode | None = None
+    session_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """A message that was taken, and the reply that it will have."""
+
+    message: Message
+    project: ProjectRow
+    session_id: str
+    user_message_id: str
+    message_id: str
+    reservation_id: str
+    reserved_seconds: int
+    position: int
+
+
+class Admission:
+    """Decides whether a message is taken. Owned by the service's loop."""
+
+    def __init__(self, streams: Streams, pool: AsyncConnectionPool[Any], model: str) -> None:
+        self._streams = streams
+        self._pool = pool
+        self._model = model
+
+    async def admit(self, message: Message, metadata: dict[str, Any]) -> Admitted:
+        """Store the message with its reservation and the start of its reply, or refuse it.
+
+        What is refused has stored nothing. Raises ProjectUnknown, SessionUnknown, SessionEnded,
+        SessionFull, BalanceInsufficient.
+        """
+        known = await self._project(message)
+        ids = {name: new_id() for name in ("user_message", "reply", "reservation", "session")}
+
+        async def take(transaction: Transaction) -> tuple[str, int]:
+            session_id, state = await self._session(transaction, message, ids["session"])
+            seconds = await _reserve(transaction, message, session_id, ids)
+            _post(transaction, message, session_id, state, ids, self._model)
+            return session_id, seconds
+
+        (session_id, seconds), appended = await self._streams.transact(
+            message.tenant_id, take, metadata=metadata
+        )
+        assert appended is not None
+        return Admitted(
+            message=message,
+            project=known,
+            session_id=session_id,
+            user_message_id=ids["user_message"],
+            message_id=ids["reply"],
+            reservation_id=ids["reservation"],
+            reserved_seconds=seconds,
+            position=appended.first_position,
+        )
+
+    async def _project(self, message: Message) -> ProjectRow:
+        async with self._pool.connection() as connection:
+            known = await project(
+                connection,
+                tenant_id=message.tenant_id,
+                project_id=message.project_id,
+                user_id=message.user_id,
+            )
+        if known is None:
+            raise ProjectUnknown
+        return known
+
+    async def _session(
+        self, transaction: Transaction, message: Message, new_session_id: str
+    ) -> tuple[str, Session]:
+        """The session that was asked for; else the active one; else a new one."""
+        if message.session_id is not None:
+            return message.session_id, await _own_session(transaction, message, message.session_id)
+        async with self._pool.connection() as connection:
+            active = await active_session(
+                connection,
+                tenant_id=message.tenant_id,
+                project_id=message.project_id,
+                user_id=message.user_id,
+            )
+        if active is not None:
+            state = await _own_session(transaction, message, active)
+            try:
+                session.require_room(state)
+            except (SessionEnded, SessionFull):
+                pass
+            else:
+                return active, state
+        await transaction.load(SESSION, session_stream(new_session_id))
+        return new_session_id, INITIAL
+
+
+async def _own_session(transaction: Transaction, message: Message, session_id: str) -> Session:
+    state = await transaction.load(SESSION, session_stream(session_id))
+    if (state.project_id, state.user_id) != (message.project_id, message.user_id):
+        raise SessionUnknown
+    return state
+
+
+async def _reserve(
+    transaction: Transaction, message: Message, session_id: str, ids: dict[str, str]
+) -> int:
+    """Reserve what such a message may need, before anybody knows what it is."""
+    stream_id = account_stream(message.tenant_id, message.user_id)
+    seconds = ESTIMATES[message.chat_mode or "general"]
+    reserved = account.reserve(
+        await transaction.load(ACCOUNT, stream_id),
+        user_id=message.user_id,
+        reservation_id=ids["reservation"],
+        session_id=session_id,
+        message_id=ids["reply"],
+        seconds=seconds,
+    )
+    transaction.append(stream_id, reserved, message.project_id)
+    return seconds
+
+
+def _post(
+    transaction: Transaction,
+    message: Message,
+    session_id: str,
+    state: Session,
+    ids: dict[str, str],
+    model: str,
+) -> None:
+    opened: session.Decided = ()
+    if state.status == "new":
+        opened = session.open_session(
+            state,
+            session_id=session_id,
+            project_id=message.project_id,
+            user_id=message.user_id,
+        )
+        state = session.fold(opened, state)
+    posted = session.post_message(
+        state,
+        message_id=ids["user_message"],
+        text=message.text,
+        locale=message.locale,
+        chat_mode=message.chat_mode,
+    )
+    started = session.start_reply(
+        session.fold(posted, state),
+        message_id=ids["reply"],
+        in_reply_to=ids["user_message"],
+        model=model,
+        reservation_id=ids["reservation"],
+    )
+    transaction.append(session_stream(session_id), (*opened, *posted, *started), message.project_id)

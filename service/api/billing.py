@@ -1,0 +1,102 @@
+"""AI seconds: credits, balances, and the ledger of what was billed."""
+
+from starlette.responses import Response
+
+from domain import account
+from projections import accounts, consumption
+from service import wire
+from service.api.operation import Call, Operation, answered
+from service.api.reading import position_in, position_of
+from service.ids import new_id
+from service.store import END
+from service.streams import ACCOUNT, Transaction, account_stream
+
+
+async def credit_account(call: Call) -> Response:
+    """Add seconds to a user's account; answers the balance with them."""
+    asked: wire.CreditRequest = call.body
+    stream_id = account_stream(call.caller.tenant_id, asked.user_id)
+    credit_id = new_id()
+
+    async def credit(transaction: Transaction) -> None:
+        decided = account.credit(
+            await transaction.load(ACCOUNT, stream_id),
+            user_id=asked.user_id,
+            credit_id=credit_id,
+            seconds=asked.seconds,
+            kind=asked.kind,
+            reason=asked.reason,
+        )
+        transaction.append(stream_id, decided, None)
+
+    position = await call.transact(credit)
+    async with call.service.pool.connection() as connection:
+        await position_of(connection, "accounts", position)
+        row = await accounts.account(
+            connection, tenant_id=call.caller.tenant_id, user_id=asked.user_id
+        )
+    return answered(wire.account(row), position=position, status=201)
+
+
+async def read_account(call: Call) -> Response:
+    """A user's balance."""
+    async with call.service.pool.connection() as connection:
+        position = await position_of(connection, "accounts", call.query.min_position)
+        row = await accounts.account(
+            connection, tenant_id=call.caller.tenant_id, user_id=call.path["userId"]
+        )
+    return answered(wire.account(row), position=position)
+
+
+async def read_ledger(call: Call) -> Response:
+    """A page of what a user was billed, newest first."""
+    asked: wire.LedgerQuery = call.query
+    before = position_in(asked.before, call.service.epoch)
+    async with call.service.pool.connection() as connection:
+        position = await position_of(connection, "consumption", None)
+        rows = await consumption.ledger(
+            connection,
+            tenant_id=call.caller.tenant_id,
+            user_id=call.path["userId"],
+            before=END if before is None else before,
+            limit=asked.limit,
+        )
+    return answered(wire.ledger(rows, call.service.epoch), position=position)
+
+
+OPERATIONS = (
+    Operation(
+        method="POST",
+        path="/v1/billing/credits",
+        name="creditAccount",
+        summary="Add AI seconds to a user's account.",
+        scopes=("admin",),
+        body=wire.CreditRequest,
+        answer=wire.AccountAnswer,
+        status=201,
+        problems=(400, 413, 415, 422),
+        handle=credit_account,
+    ),
+    Operation(
+        method="GET",
+        path="/v1/billing/accounts/{userId}",
+        name="getAccount",
+        summary="A user's balance: credited, consumed, reserved, available.",
+        scopes=("read", "admin", "chat"),
+        query=wire.BalanceQuery,
+        answer=wire.AccountAnswer,
+        problems=(422,),
+        handle=read_account,
+    ),
+    Operation(
+        method="GET",
+        path="/v1/billing/accounts/{userId}/consumption",
+        name="getConsumption",
+        summary="The ledger: each billed reply, newest first.",
+        scopes=("read", "admin", "chat"),
+        query=wire.LedgerQuery,
+        answer=wire.Ledger,
+        problems=(409, 422),
+        handle=read_ledger,
+    ),
+)

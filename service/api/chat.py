@@ -1,0 +1,79 @@
+"""Plan chat: a message in, a reply out, streamed or whole; and the session with its bill."""
+
+import orjson
+from starlette.responses import Response
+
+from domain.errors import SessionUnknown
+from projections import sessions
+from service import wire
+from service.admission import Message
+from service.api.operation import Call, Operation, answered
+from service.api.reading import position_of, visible_project
+from service.store import Unavailable
+from service.stream import ReplyStream
+
+
+async def post_message(call: Call) -> Response:
+    """Take the message, then stream its reply or wait for it, as the client accepts."""
+    asked: wire.ChatPlanRequest = call.body
+    message = Message(
+        tenant_id=call.caller.tenant_id,
+        user_id=asked.user_id,
+        project_id=asked.project_id,
+        text=asked.message,
+        locale=asked.locale,
+        chat_mode=asked.chat_mode,
+        session_id=asked.session_id,
+    )
+    admitted, reply = await call.service.turns.take(message, call.metadata(asked.user_id))
+    headers = {
+        "Location": f"/v1/chat-plan/replies/{admitted.message_id}",
+        "X-Log-Position": str(admitted.position),
+    }
+    if call.wants_stream:
+        return ReplyStream(reply, headers, grace_seconds=2 * call.service.settings.grace_seconds)
+    final = await reply.wait()
+    if final is None:
+        raise Unavailable("the service stopped before the reply had ended")
+    return Response(orjson.dumps(final), headers=headers, media_type="application/json")
+
+
+async def read_session(call: Call) -> Response:
+    """A session with its bill, to who may see its project."""
+    acting: wire.ActingQuery = call.query
+    async with call.service.pool.connection() as connection:
+        position = await position_of(connection, "sessions", acting.min_position)
+        row = await sessions.session(
+            connection, tenant_id=call.caller.tenant_id, session_id=call.path["sessionId"]
+        )
+        if row is None:
+            raise SessionUnknown
+        await visible_project(connection, call, row.project_id, acting.user_id)
+    return answered(wire.session(row), position=position)
+
+
+OPERATIONS = (
+    Operation(
+        method="POST",
+        path="/v1/chat-plan",
+        name="postChatPlan",
+        summary="Plan with the model: JSON, or server-sent events with Accept: text/event-stream.",
+        scopes=("chat",),
+        body=wire.ChatPlanRequest,
+        answer=wire.ChatPlanResponse,
+        problems=(400, 402, 404, 409, 413, 415, 422),
+        streams=True,
+        handle=post_message,
+    ),
+    Operation(
+        method="GET",
+        path="/v1/chat-plan/session/{sessionId}",
+        name="getSession",
+        summary="A session with its billing aggregates.",
+        scopes=("chat", "read", "admin"),
+        query=wire.ActingQuery,
+        answer=wire.SessionAnswer,
+        problems=(404, 422),
+        handle=read_session,
+    ),
+)

@@ -1,0 +1,168 @@
+"""One operation of the API: what it takes and answers, and the way that every request goes.
+
+Signature, body with its cap, proof of the caller, scope, JSON, contract; then the handler, which is
+given only what passed. The same record writes the OpenAPI document.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import orjson
+import structlog
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Send
+from starlette.types import Scope as ASGIScope
+
+from service import problems
+from service.auth import Caller
+from service.problems import BadRequest
+from service.settings import Scope
+from service.signatures import HEADER
+from service.streams import Transaction
+from service.wire import Id, dumped
+
+if TYPE_CHECKING:
+    from service.app import Service
+
+LARGEST_BODY: Final = 256 * 1024
+_ID: Final[TypeAdapter[str]] = TypeAdapter(Id)
+_log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A request that passed: who calls, and what it says by its contract."""
+
+    service: "Service"
+    caller: Caller
+    path: dict[str, str]
+    body: Any
+    query: Any
+    wants_stream: bool
+    request_id: str
+
+    def metadata(self, user_id: str | None = None) -> dict[str, Any]:
+        """What is stored beside the events that this request brings about."""
+        actor = {"actor": user_id} if user_id else {}
+        return {"requestId": self.request_id, "keyId": self.caller.key_id} | actor
+
+    async def transact(self, work: Callable[[Transaction], Awaitable[None]]) -> int:
+        """Do a decision for the caller's tenant; returns the position of the log that has it."""
+        _, appended = await self.service.streams.transact(
+            self.caller.tenant_id, work, metadata=self.metadata()
+        )
+        return appended.first_position if appended else self.service.hub.head
+
+
+Handler = Callable[[Call], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """An operation: `name` is its operationId, `problems` the statuses it may answer besides."""
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    scopes: tuple[Scope, ...]
+    handle: Handler
+    answer: type[BaseModel]
+    status: int = 200
+    body: type[BaseModel] | None = None
+    query: type[BaseModel] | None = None
+    problems: tuple[int, ...] = ()
+    streams: bool = False
+
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        """Answer a request, whatever it is."""
+        response = await self._answer(Request(scope, receive))
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        try:
+            return await self.handle(await self._admit(request))
+        except Exception as error:  # noqa: BLE001 - the outermost place of a request
+            response = problems.problem(error)
+            if response.status_code == 500:
+                _log.exception("request_failed", operation=self.name)
+            return response
+
+    async def _admit(self, request: Request) -> Call:
+        service: Service = request.app.state.service
+        signature = service.authenticator.read(request.headers.get(HEADER))
+        body = await _body(request)
+        caller = await service.authenticator.verify(
+            signature,
+            method=request.method,
+            path=cast(bytes, request.scope["raw_path"]),
+            query=cast(bytes, request.scope["query_string"]),
+            body=body,
+        )
+        if not caller.scopes.intersection(self.scopes):
+            caller.require(self.scopes[0])
+        return Call(
+            service=service,
+            caller=caller,
+            path=_path(request),
+            body=None if self.body is None else _parsed(self.body, request, body),
+            query=None if self.query is None else _queried(self.query, request),
+            wants_stream="text/event-stream" in request.headers.get("accept", ""),
+            request_id=request.state.request_id,
+        )
+
+
+async def _body(request: Request) -> bytes:
+    """The body, not a byte more than may be."""
+    received = bytearray()
+    async for chunk in request.stream():
+        received += chunk
+        if len(received) > LARGEST_BODY:
+            raise BadRequest(
+                413, "body_too_large", f"A body has at most {LARGEST_BODY} bytes; send less."
+            )
+    return bytes(received)
+
+
+def _path(request: Request) -> dict[str, str]:
+    try:
+        return {name: _ID.validate_python(value) for name, value in request.path_params.items()}
+    except ValidationError as error:
+        raise problems.invalid(error) from None
+
+
+def _parsed(model: type[BaseModel], request: Request, body: bytes) -> BaseModel:
+    media_type = request.headers.get("content-type", "application/json").split(";")[0].strip()
+    if media_type.lower() != "application/json":
+        raise BadRequest(415, "not_json", "Send the body as application/json.")
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise BadRequest(400, "bad_json", "The body is not JSON in UTF-8.") from None
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise problems.invalid(error) from None
+
+
+def _queried(model: type[BaseModel], request: Request) -> BaseModel:
+    try:
+        asked: dict[str, str] = dict(request.query_params)
+        if "min_position" in model.model_fields and "x-min-position" in request.headers:
+            asked.setdefault("minPosition", request.headers["x-min-position"])
+        return model.model_validate(asked)
+    except ValidationError as error:
+        raise problems.invalid(error) from None
+
+
+def answered(answer: BaseModel, *, position: int, status: int = 200) -> Response:
+    """An answer in JSON, with the position of the log that it holds for."""
+    return Response(
+        orjson.dumps(dumped(answer)),
+        status,
+        media_type="application/json",
+        headers={"X-Log-Position": str(position)},
+    )

@@ -1,0 +1,95 @@
+"""Projects and their members."""
+
+from starlette.responses import Response
+
+from domain import project
+from service import wire
+from service.api.operation import Call, Operation, answered
+from service.streams import PROJECT, Transaction, project_stream
+
+
+async def register_project(call: Call) -> Response:
+    """Make a project known."""
+    asked: wire.ProjectRequest = call.body
+
+    async def register(transaction: Transaction) -> None:
+        stream_id = project_stream(asked.project_id)
+        decided = project.register(
+            await transaction.load(PROJECT, stream_id),
+            project_id=asked.project_id,
+            name=asked.name,
+            framework=asked.framework,
+            source_root=asked.source_root,
+            members={member.user_id: member.role for member in asked.members},
+        )
+        transaction.append(stream_id, decided, asked.project_id)
+
+    position = await call.transact(register)
+    answer = wire.ProjectAnswer(project_id=asked.project_id)
+    return answered(answer, position=position, status=201)
+
+
+async def put_member(call: Call) -> Response:
+    """Let a user act in the project, or change what they may do."""
+    asked: wire.RoleRequest = call.body
+    project_id, user_id = call.path["projectId"], call.path["userId"]
+
+    async def add(transaction: Transaction) -> None:
+        stream_id = project_stream(project_id)
+        state = await transaction.load(PROJECT, stream_id)
+        decided = project.add_member(state, user_id=user_id, role=asked.role)
+        transaction.append(stream_id, decided, project_id)
+
+    position = await call.transact(add)
+    answer = wire.MemberAnswer(project_id=project_id, user_id=user_id, role=asked.role)
+    return answered(answer, position=position)
+
+
+async def delete_member(call: Call) -> Response:
+    """Take a user out of the project."""
+    project_id, user_id = call.path["projectId"], call.path["userId"]
+
+    async def remove(transaction: Transaction) -> None:
+        stream_id = project_stream(project_id)
+        state = await transaction.load(PROJECT, stream_id)
+        transaction.append(stream_id, project.remove_member(state, user_id=user_id), project_id)
+
+    position = await call.transact(remove)
+    return answered(wire.ProjectAnswer(project_id=project_id), position=position)
+
+
+OPERATIONS = (
+    Operation(
+        method="POST",
+        path="/v1/projects",
+        name="registerProject",
+        summary="Make a project known, with its first members.",
+        scopes=("admin",),
+        body=wire.ProjectRequest,
+        answer=wire.ProjectAnswer,
+        status=201,
+        problems=(400, 409, 413, 415, 422),
+        handle=register_project,
+    ),
+    Operation(
+        method="PUT",
+        path="/v1/projects/{projectId}/members/{userId}",
+        name="putMember",
+        summary="Let a user act in the project, or change their role.",
+        scopes=("admin",),
+        body=wire.RoleRequest,
+        answer=wire.MemberAnswer,
+        problems=(400, 404, 409, 413, 415, 422),
+        handle=put_member,
+    ),
+    Operation(
+        method="DELETE",
+        path="/v1/projects/{projectId}/members/{userId}",
+        name="deleteMember",
+        summary="Take a user out of the project.",
+        scopes=("admin",),
+        answer=wire.ProjectAnswer,
+        problems=(404, 409, 413, 422),
+        handle=delete_member,
+    ),
+)

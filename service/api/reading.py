@@ -1,0 +1,59 @@
+"""What reads share: who may see a project, cursors, and waiting for a position."""
+
+import asyncio
+from typing import Any, Final
+
+from domain.errors import ProjectUnknown
+from projections.projection import reached
+from projections.projects import ProjectRow, project
+from service.api.operation import Call
+from service.problems import BadRequest
+from service.store import Unavailable
+
+WAIT_SECONDS: Final = 5.0
+_STEP_SECONDS: Final = 0.05
+
+
+async def visible_project(
+    connection: Any, call: Call, project_id: str, user_id: str | None
+) -> ProjectRow:
+    """The project if the acting user is a member. Raises ProjectUnknown, Forbidden.
+
+    Without a user the tenant's own service acts: its key needs `admin` or `read`.
+    """
+    if user_id is None and "admin" not in call.caller.scopes:
+        call.caller.require("read")
+    row = await project(
+        connection, tenant_id=call.caller.tenant_id, project_id=project_id, user_id=user_id
+    )
+    if row is None:
+        raise ProjectUnknown
+    return row
+
+
+async def position_of(connection: Any, name: str, at_least: int | None) -> int:
+    """Where the read model stands, once it has come to `at_least`. Raises Unavailable."""
+    deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
+    while True:
+        position = await reached(connection, name)
+        if at_least is None or position >= at_least:
+            return position
+        if asyncio.get_running_loop().time() >= deadline:
+            raise Unavailable("the read model has not come to the position in time")
+        await asyncio.sleep(_STEP_SECONDS)
+
+
+def position_in(cursor: str | None, epoch: str) -> int | None:
+    """The position of a cursor of this log. Raises BadRequest for any other."""
+    if cursor is None:
+        return None
+    history, _, position = cursor.partition(".")
+    if not position.isascii() or not position.isdigit() or len(position) > 18:
+        raise BadRequest(422, "bad_cursor", "Use a cursor as an earlier answer gave it.")
+    if history != epoch:
+        raise BadRequest(
+            409,
+            "cursor_of_another_log",
+            "The log was restored since this cursor was given. Read from the start again.",
+        )
+    return int(position)

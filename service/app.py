@@ -1,0 +1,291 @@
+"""The composition root: resources made once, tasks started and stopped in order, routes."""
+
+import asyncio
+import signal
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from time import perf_counter
+from typing import Any, Final
+
+import anthropic
+import orjson
+import structlog
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from projections.projection import catch_up, status
+from service import database, metrics, openapi, problems, wire
+from service.admission import Admission
+from service.api import billing, chat, projects, timeline
+from service.api.operation import Operation
+from service.auth import Authenticator
+from service.database import Connect, Pool
+from service.hub import POLL, Hub
+from service.ids import new_id
+from service.offline import OfflineModel, serving
+from service.planner import Planner
+from service.settings import Settings
+from service.settlement import Settlement
+from service.store import AWAY, EventStore
+from service.streams import Streams
+from service.turns import Limits, Turns
+from service.writer import Writer
+
+OPERATIONS: Final[tuple[Operation, ...]] = (
+    *chat.OPERATIONS,
+    *timeline.OPERATIONS,
+    *projects.OPERATIONS,
+    *billing.OPERATIONS,
+)
+OFFLINE_MODEL: Final = "offline"
+_log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What the operations work with. Made in the lifespan, owned by its loop."""
+
+    settings: Settings
+    pool: Pool
+    store: EventStore
+    hub: Hub
+    streams: Streams
+    turns: Turns
+    authenticator: Authenticator
+    epoch: str
+
+
+def application(settings: Settings, *, database_url: str, direct_url: str) -> Starlette:
+    """The ASGI application. The database is migrated already."""
+    routes = [
+        *(Route(each.path, each, methods=[each.method], name=each.name) for each in OPERATIONS),
+        Route("/healthz", _health),
+        Route("/readyz", _readiness),
+        Route("/metrics", _metrics),
+        Route("/openapi.json", _openapi),
+    ]
+    app = Starlette(
+        routes=routes,
+        exception_handlers={HTTPException: _not_routed},
+        lifespan=partial(_lifespan, settings=settings, urls=(database_url, direct_url)),
+    )
+    app.add_middleware(RequestLog)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(
+    app: Starlette, *, settings: Settings, urls: tuple[str, str]
+) -> AsyncGenerator[None]:
+    """Start from the bottom up, stop from the top down; nothing acknowledged is left unwritten."""
+    pooled_url, direct_url = urls
+    connect: Connect = partial(database.connect, direct_url)
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(database.pool(pooled_url))
+        client = await _model_client(settings, stack)
+        store = EventStore(pool)
+        hub = Hub(store)
+        writer = Writer(connect, hub)
+        service = _service(settings, pool, store, hub, writer, client, await store.epoch())
+        app.state.service = service
+        writing = _supervised(writer.run())
+        others = [_supervised(hub.run(connect)), _supervised(_keep_projections(connect))]
+        try:
+            yield
+        finally:
+            await service.turns.drain(settings.grace_seconds)
+            writer.close()
+            await writing
+            for task in others:
+                task.cancel()
+            await asyncio.wait(others)
+
+
+def _service(
+    settings: Settings,
+    pool: Pool,
+    store: EventStore,
+    hub: Hub,
+    writer: Writer,
+    client: anthropic.AsyncAnthropic,
+    epoch: str,
+) -> Service:
+    streams = Streams(store, writer)
+    model = settings.model if settings.anthropic_api_key else OFFLINE_MODEL
+    turns = Turns(
+        admission=Admission(streams, pool, model),
+        settlement=Settlement(streams, model),
+        streams=streams,
+        store=store,
+        planner=Planner(
+            client,
+            model=model,
+            max_tokens=settings.max_tokens,
+            first_text_seconds=settings.first_text_seconds,
+            next_text_seconds=settings.next_text_seconds,
+        ),
+        limits=Limits(
+            reply_seconds=settings.reply_seconds,
+            patience_seconds=settings.first_text_seconds,
+            history_tokens=settings.history_tokens,
+        ),
+    )
+    return Service(
+        settings=settings,
+        pool=pool,
+        store=store,
+        hub=hub,
+        streams=streams,
+        turns=turns,
+        authenticator=Authenticator(settings.hmac_keys, pool),
+        epoch=epoch,
+    )
+
+
+async def _model_client(settings: Settings, stack: AsyncExitStack) -> anthropic.AsyncAnthropic:
+    """The provider's client; without a key, one for the offline model on a port of its own."""
+    if settings.anthropic_api_key is not None:
+        key, url = settings.anthropic_api_key.get_secret_value(), settings.anthropic_base_url
+    else:
+        key, url = "offline", await stack.enter_async_context(serving(OfflineModel(pace=0.02)))
+    client = anthropic.AsyncAnthropic(api_key=key, base_url=url, max_retries=0)
+    return await stack.enter_async_context(client)
+
+
+def _supervised(work: Awaitable[None]) -> asyncio.Task[None]:
+    """A task without which the service cannot go on: if it fails, the service stops."""
+
+    async def supervise() -> None:
+        try:
+            await work
+        except Exception:  # noqa: BLE001 - the outermost place of a task
+            _log.exception("task_failed")
+            signal.raise_signal(signal.SIGTERM)
+
+    return asyncio.create_task(supervise())
+
+
+async def _keep_projections(connect: Connect) -> None:
+    """Bring along the read models that the appends passed by, and those that were mended."""
+    while True:
+        try:
+            async with await connect() as connection:
+                while True:
+                    if await catch_up(connection):
+                        await asyncio.sleep(POLL)
+                    for standing in await status(connection):
+                        lag, halted = standing.head - standing.position, standing.state == "halted"
+                        metrics.LAG.labels(standing.name).set(lag)
+                        metrics.HALTED.labels(standing.name).set(halted)
+                        metrics.HEAD.set(standing.head)
+        except AWAY as error:
+            _log.warning("projections_lost_their_connection", error=type(error).__name__)
+            await asyncio.sleep(POLL)
+
+
+# Open to everyone --------------------------------------------------------------------------------
+
+
+async def _health(_: Request) -> Response:
+    return Response(orjson.dumps(wire.dumped(wire.Health())), media_type="application/json")
+
+
+async def _readiness(request: Request) -> Response:
+    """Whether the database answers, how far the log is, and each read model."""
+    service: Service = request.app.state.service
+    try:
+        async with service.pool.connection() as connection:
+            standings = await status(connection)
+    except AWAY as error:
+        return problems.problem(error)
+    health = {
+        each.name: wire.ProjectionHealth.model_validate(
+            {
+                "state": each.state,
+                "position": each.position,
+                "lag": each.head - each.position,
+                "reason": each.halted_reason,
+            }
+        )
+        for each in standings
+    }
+    halted = any(each.state == "halted" for each in standings)
+    ready = wire.Readiness(
+        status="degraded" if halted else "ready",
+        epoch=service.epoch,
+        head=max((each.head for each in standings), default=0),
+        projections=health,
+    )
+    return Response(orjson.dumps(wire.dumped(ready)), media_type="application/json")
+
+
+async def _metrics(_: Request) -> Response:
+    return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def _openapi(_: Request) -> Response:
+    document = openapi.document(OPERATIONS, version=version("throughline"))
+    return Response(orjson.dumps(document), media_type="application/json")
+
+
+async def _not_routed(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        detail = "This path does not take this method; see /openapi.json."
+        return problems.answer(405, "method_not_allowed", detail, headers=error.headers)
+    return problems.answer(404, "not_found", "There is nothing at this path; see /openapi.json.")
+
+
+class RequestLog:
+    """Gives each request an id, in the answer and in every log line, and logs one line for it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on; the query string and the bodies are not looked at."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = new_id()
+        scope.setdefault("state", {})["request_id"] = request_id
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        await self._app(scope, receive, _logged(scope, request_id, send))
+
+
+def _logged(scope: Scope, request_id: str, send: Send) -> Callable[[Message], Awaitable[None]]:
+    began = perf_counter()
+
+    async def logged(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [
+                *message.get("headers", []),
+                (b"x-request-id", request_id.encode()),
+            ]
+            _count(scope, message["status"], perf_counter() - began)
+        await send(message)
+
+    return logged
+
+
+def _count(scope: Scope, status_code: int, seconds: float) -> None:
+    endpoint: Any = scope.get("endpoint")
+    operation = endpoint.name if isinstance(endpoint, Operation) else "other"
+    metrics.REQUESTS.labels(operation, scope["method"], str(status_code)).inc()
+    metrics.REQUEST_SECONDS.labels(operation).observe(seconds)
+    _log.info(
+        "request",
+        operation=operation,
+        method=scope["method"],
+        status=status_code,
+        milliseconds=round(seconds * 1_000, 1),
+    )

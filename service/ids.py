@@ -1,0 +1,13 @@
+"""Ids that the service mints: UUIDs of version 7, which sort by the time they were made."""
+
+import secrets
+import time
+from uuid import UUID
+
+
+def new_id() -> str:
+    """A UUIDv7 (RFC 9562, section 5.7): 48 bits of milliseconds, then chance."""
+    value = (time.time_ns() // 1_000_000 << 80) | secrets.randbits(80)
+    value = value & ~(0xF << 76) | (0x7 << 76)
+    value = value & ~(0x3 << 62) | (0x2 << 62)
+    return str(UUID(int=value))

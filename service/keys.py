@@ -1,0 +1,34 @@
+"""The keys that may call: those of the settings, else one of its own for the first run."""
+
+import json
+import secrets
+from pathlib import Path
+from typing import Final
+
+from service.settings import Key, Settings
+
+TENANT: Final = "demo"
+KEY_ID: Final = "demo"
+_FILE: Final = "demo-key.json"
+
+
+def known_keys(settings: Settings) -> dict[str, Key]:
+    """The keys that may call: those of the settings, else the one demo key, made at first need."""
+    if settings.hmac_keys:
+        return settings.hmac_keys
+    file = settings.data_dir / _FILE
+    if not file.exists():
+        _write_key(file)
+    stored = json.loads(file.read_text())
+    return {key_id: Key.model_validate_json(json.dumps(key)) for key_id, key in stored.items()}
+
+
+def _write_key(file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    key = {
+        "secret": secrets.token_urlsafe(32),
+        "tenant": TENANT,
+        "scopes": ["chat", "build", "admin", "read"],
+    }
+    file.touch(mode=0o600)
+    file.write_text(json.dumps({KEY_ID: key}, indent=2))

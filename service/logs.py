@@ -1,0 +1,48 @@
+"""Structured logs: a JSON object a line, with the request's id; no message text, no secrets.
+
+What is logged is named in the code as an event with ids, codes and numbers. Nothing passes a body,
+a header or a reply to a logger, and tracebacks are written without the values of variables.
+"""
+
+import logging
+import sys
+from typing import Any
+
+import orjson
+import structlog
+
+
+def configure(level: str) -> None:
+    """Send our logs and those of the libraries to standard error, in the one form."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(serializer=_json),
+            ],
+        )
+    )
+    logging.root.handlers = [handler]
+    logging.root.setLevel(level.upper())
+    # A request's line is ours (service.app); the libraries' own would name query strings.
+    for noisy in ("httpx", "httpx2", "httpcore2", "anthropic", "uvicorn.access", "sse_starlette"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _json(value: Any, **_: Any) -> str:
+    return orjson.dumps(value, default=str).decode()

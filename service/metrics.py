@@ -1,0 +1,15 @@
+"""What Prometheus is told, in one place: names, help, units."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+REQUESTS = Counter(
+    "throughline_requests_total", "Requests answered.", ["operation", "method", "status"]
+)
+REQUEST_SECONDS = Histogram(
+    "throughline_request_seconds", "Time to the start of the answer, in seconds.", ["operation"]
+)
+REPLIES = Counter("throughline_replies_total", "Replies ended.", ["subtype", "mode"])
+RUNNING = Gauge("throughline_replies_running", "Replies being written now.")
+HEAD = Gauge("throughline_log_head", "The last position in the log.")
+LAG = Gauge("throughline_projection_lag", "Positions that a read model is behind.", ["projection"])
+HALTED = Gauge("throughline_projection_halted", "1 when a read model has halted.", ["projection"])

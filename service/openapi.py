@@ -1,0 +1,129 @@
+"""The OpenAPI 3.2 document, written from the operations and their models.
+
+3.2, because `itemSchema` describes the events of a stream only from there on.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from domain.replies import CONTRACTS
+from service.api.operation import Operation
+from service.problems import MEDIA_TYPE, TITLES
+from service.signatures import HEADER
+from service.wire import Problem
+
+_REF: Final = "#/components/schemas/{model}"
+_ALWAYS: Final = (401, 403, 503)
+_EVENT: Final[dict[str, Any]] = {
+    "type": "object",
+    "description": "accepted, intent, chunk, notice, reset, then one final; or goaway.",
+    "properties": {
+        "id": {"type": "string"},
+        "event": {
+            "enum": ["accepted", "intent", "chunk", "notice", "reset", "final", "goaway"],
+        },
+        "data": {"type": "string", "contentMediaType": "application/json"},
+        "retry": {"type": "integer"},
+    },
+}
+
+
+def document(operations: Sequence[Operation], *, version: str) -> dict[str, Any]:
+    """The whole document."""
+    models = _models(operations)
+    _, definitions = models_json_schema(
+        [(model, "validation") for model in models], ref_template=_REF
+    )
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation)
+    return {
+        "openapi": "3.2.0",
+        "info": {
+            "title": "Throughline",
+            "version": version,
+            "summary": "A durable, ordered timeline of a project's conversation with an AI.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": definitions["$defs"],
+            "securitySchemes": {
+                "signature": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": HEADER,
+                    "description": "t=<unix seconds>,kid=<key id>,n=<nonce>,v1=<hex>; see README.",
+                }
+            },
+        },
+        "security": [{"signature": []}],
+    }
+
+
+def _models(operations: Sequence[Operation]) -> list[type[BaseModel]]:
+    used: dict[type[BaseModel], None] = {Problem: None}
+    for operation in operations:
+        used[operation.answer] = None
+        if operation.body is not None:
+            used[operation.body] = None
+    used.update(dict.fromkeys(CONTRACTS.values()))
+    return list(used)
+
+
+def _described(operation: Operation) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "responses": {str(operation.status): _answer(operation)}
+        | {str(status): _problem(status) for status in sorted({*operation.problems, *_ALWAYS})},
+    }
+    if parameters := [*_path_parameters(operation), *_query_parameters(operation)]:
+        described["parameters"] = parameters
+    if operation.body is not None:
+        described["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": _ref(operation.body)}},
+        }
+    return described
+
+
+def _answer(operation: Operation) -> dict[str, Any]:
+    content: dict[str, Any] = {"application/json": {"schema": _ref(operation.answer)}}
+    if operation.streams:
+        content["text/event-stream"] = {"itemSchema": _EVENT}
+    return {
+        "description": operation.summary,
+        "headers": {"X-Log-Position": {"schema": {"type": "integer"}}},
+        "content": content,
+    }
+
+
+def _problem(status: int) -> dict[str, Any]:
+    return {"description": TITLES[status], "content": {MEDIA_TYPE: {"schema": _ref(Problem)}}}
+
+
+def _path_parameters(operation: Operation) -> list[dict[str, Any]]:
+    schema = {"type": "string", "minLength": 1, "maxLength": 255}
+    return [
+        {"name": part[1:-1], "in": "path", "required": True, "schema": schema}
+        for part in operation.path.split("/")
+        if part.startswith("{")
+    ]
+
+
+def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
+    if operation.query is None:
+        return []
+    schema = operation.query.model_json_schema()
+    required = schema.get("required", [])
+    return [
+        {"name": name, "in": "query", "required": name in required, "schema": member}
+        for name, member in schema["properties"].items()
+    ]
+
+
+def _ref(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": _REF.format(model=model.__name__)}

@@ -1,0 +1,214 @@
+"""The model, through the official `anthropic` SDK: one call at a time, its text as it comes.
+
+The SDK retries nothing for us (`max_retries=0`): whether a call may be made again depends on what
+the reader has been shown, which only the turn knows. Every way in which a call can end badly
+becomes one `Trouble`, told apart by what can be done about it.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from json import JSONDecodeError
+from time import monotonic_ns
+from typing import Any, Final, Literal, cast
+
+import anthropic
+import httpx2
+from anthropic.types import (
+    MessageParam,
+    RawContentBlockDeltaEvent,
+    RawMessageDeltaEvent,
+    RawMessageStartEvent,
+    RawMessageStreamEvent,
+    TextBlockParam,
+    TextDelta,
+)
+
+from domain.metering import Usage
+from domain.prompts import Prompt
+from domain.replies import reply_schema
+
+Kind = Literal["transient", "permanent", "refused", "truncated"]
+
+_PASSING: Final = frozenset({408, 409, 429, 500, 502, 503, 504, 529})
+_LATE_ERRORS: Final = frozenset({"overloaded_error", "rate_limit_error", "api_error"})
+_TRUNCATED: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
+
+
+class Trouble(Exception):
+    """A model call ended badly. `transient`: the same call may go well later.
+
+    `retry_after` are the seconds that the provider asked to be left alone, if it did.
+    """
+
+    def __init__(self, kind: Kind, code: str, retry_after: float | None = None) -> None:
+        super().__init__(code)
+        self.kind, self.code, self.retry_after = kind, code, retry_after
+
+
+@dataclass(slots=True)
+class ModelCall:
+    """What one call came to, filled in while it runs. Times are of the monotonic clock, in ns."""
+
+    started_ns: int = 0
+    ended_ns: int = 0
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    stop_reason: str | None = None
+
+    @property
+    def duration_ns(self) -> int:
+        """How long the call has taken, until its end or until now."""
+        return (self.ended_ns or monotonic_ns()) - self.started_ns
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens that the provider reported."""
+        return Usage(
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            cache_read_tokens=self.cache_read_tokens,
+            cache_write_tokens=self.cache_write_tokens,
+        )
+
+
+class Planner:
+    """Asks the model. Owned by the service's loop; calls are independent of each other."""
+
+    def __init__(
+        self,
+        client: anthropic.AsyncAnthropic,
+        *,
+        model: str,
+        max_tokens: int,
+        first_text_seconds: float,
+        next_text_seconds: float,
+    ) -> None:
+        self.model = model
+        self._client = client
+        self._max_tokens = max_tokens
+        self._first_text_seconds = first_text_seconds
+        self._next_text_seconds = next_text_seconds
+        self._schema = reply_schema()
+
+    async def ask(self, prompt: Prompt, call: ModelCall) -> AsyncGenerator[str, None]:
+        """The pieces of the reply's text as they come; returns when the model ended its turn.
+
+        Raises Trouble for every other end. Silence is measured in text: pings do not break it.
+        """
+        loop = asyncio.get_running_loop()
+        call.started_ns = monotonic_ns()
+        try:
+            async with asyncio.timeout(self._first_text_seconds) as silence:
+                async with await self._open(prompt) as events:
+                    async for event in events:
+                        if text := _take(event, call):
+                            silence.reschedule(loop.time() + self._next_text_seconds)
+                            yield text
+            _require_good_end(call)
+        except Exception as error:
+            raise _trouble(error) from error
+        finally:
+            call.ended_ns = monotonic_ns()
+
+    async def _open(self, prompt: Prompt) -> anthropic.AsyncStream[RawMessageStreamEvent]:
+        return await self._client.messages.create(
+            model=self.model,
+            max_tokens=self._max_tokens,
+            system=_system(prompt),
+            messages=_messages(prompt),
+            output_config={"format": {"type": "json_schema", "schema": self._schema}},
+            stream=True,
+        )
+
+
+def _system(prompt: Prompt) -> list[TextBlockParam]:
+    """Two cache marks: after what all share, and after what a project shares."""
+    return [
+        {"type": "text", "text": text, "cache_control": {"type": "ephemeral"}}
+        for text in (prompt.rules, prompt.project)
+    ]
+
+
+def _messages(prompt: Prompt) -> list[MessageParam]:
+    """The turns, with a cache mark on the last one that the next question will share."""
+    messages: list[MessageParam] = []
+    for turn in prompt.turns:
+        block: TextBlockParam = {"type": "text", "text": turn.text}
+        messages.append(cast(MessageParam, {"role": turn.role, "content": [block]}))
+        if len(messages) == len(prompt.turns) - 1:
+            block["cache_control"] = {"type": "ephemeral"}
+    return messages
+
+
+def _take(event: RawMessageStreamEvent, call: ModelCall) -> str:
+    """Note what the event says of the call; the text that it brings, or nothing."""
+    if isinstance(event, RawContentBlockDeltaEvent):
+        return event.delta.text if isinstance(event.delta, TextDelta) else ""
+    if isinstance(event, RawMessageStartEvent):
+        _count(event.message.usage, call)
+        # The start holds a place for the output's count; only the end knows it.
+        call.output_tokens = None
+    elif isinstance(event, RawMessageDeltaEvent):
+        call.stop_reason = event.delta.stop_reason
+        _count(event.usage, call)
+    return ""
+
+
+def _count(usage: Any, call: ModelCall) -> None:
+    """Take over the counts that were sent; the later ones are cumulative."""
+    for ours, theirs in (
+        ("input_tokens", "input_tokens"),
+        ("output_tokens", "output_tokens"),
+        ("cache_read_tokens", "cache_read_input_tokens"),
+        ("cache_write_tokens", "cache_creation_input_tokens"),
+    ):
+        if (count := getattr(usage, theirs, None)) is not None:
+            setattr(call, ours, count)
+
+
+def _require_good_end(call: ModelCall) -> None:
+    """A stream that merely stops looks like success to the SDK; a turn that ended says so."""
+    if call.stop_reason is None:
+        raise Trouble("transient", "provider_broke_off")
+    if call.stop_reason == "refusal":
+        raise Trouble("refused", "refused")
+    if call.stop_reason in _TRUNCATED:
+        raise Trouble("truncated", "truncated")
+
+
+def _trouble(error: Exception) -> Exception:
+    match error:
+        case Trouble():
+            return error
+        case TimeoutError() | anthropic.APITimeoutError():
+            return Trouble("transient", "provider_silent")
+        case anthropic.APIStatusError():
+            return _status_trouble(error)
+        case anthropic.APIConnectionError() | httpx2.HTTPError():
+            return Trouble("transient", "provider_unreachable")
+        case JSONDecodeError() | anthropic.APIError():
+            return Trouble("transient", "provider_unreadable")
+        case _:
+            return error
+
+
+def _status_trouble(error: anthropic.APIStatusError) -> Trouble:
+    """An error event in the stream comes as a status error with status 200: its type tells."""
+    passing = error.status_code in _PASSING or (
+        error.status_code == 200 and error.type in _LATE_ERRORS
+    )
+    if not passing:
+        return Trouble("permanent", "provider_refused_request")
+    busy = error.status_code in (429, 529) or error.type in ("overloaded_error", "rate_limit_error")
+    code = "provider_busy" if busy else "provider_failed"
+    return Trouble("transient", code, _retry_after(error.response.headers.get("retry-after")))
+
+
+def _retry_after(header: str | None) -> float | None:
+    try:
+        return max(0.0, float(header)) if header else None
+    except ValueError:
+        return None

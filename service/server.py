@@ -1,0 +1,57 @@
+"""The HTTP server: uvicorn, told to end its streams properly when it is stopped."""
+
+import asyncio
+from socket import socket
+from types import FrameType
+
+import uvicorn
+from starlette.applications import Starlette
+
+from service.settings import Settings
+
+
+class Server(uvicorn.Server):
+    """Lets running replies end when a signal comes, while their streams are still open.
+
+    Uvicorn itself only waits for connections; nobody would tell the replies to come to an end.
+    """
+
+    def __init__(self, app: Starlette, settings: Settings) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=settings.host,
+                port=settings.port,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=round(2 * settings.grace_seconds) + 5,
+            )
+        )
+        self._app = app
+        self._grace_seconds = settings.grace_seconds
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._draining: asyncio.Task[None] | None = None
+        self.ready = asyncio.Event()
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        """Listen; `ready` is set when it does."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+        self.ready.set()
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        return f"http://{host}:{port}"
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop; a second Ctrl-C does not wait."""
+        if self._loop is not None and not self.should_exit:
+            self._loop.call_soon_threadsafe(self._drain)
+        super().handle_exit(sig, frame)
+
+    def _drain(self) -> None:
+        turns = self._app.state.service.turns
+        self._draining = asyncio.ensure_future(turns.drain(self._grace_seconds))

@@ -1,0 +1,83 @@
+"""Every setting, once: read from the environment, prefix `THROUGHLINE_`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Scope = Literal["chat", "build", "admin", "read"]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class Key(BaseModel):
+    """A caller's signing key. `secrets` beside `secret` are accepted too, while one rotates."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    secret: SecretStr = Field(min_length=16)
+    secrets: tuple[SecretStr, ...] = ()
+    tenant: str = Field(min_length=1, max_length=255)
+    scopes: frozenset[Scope]
+
+
+class Settings(BaseSettings):
+    """What the service can be told. Each field's description is its line in the README."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="THROUGHLINE_", frozen=True, extra="ignore", populate_by_name=True
+    )
+
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="PostgreSQL 15 or newer. Without it the embedded PostgreSQL 18 is started.",
+    )
+    database_direct_url: SecretStr | None = Field(
+        default=None,
+        description="The way around a pooler, for the writer, LISTEN and migrations. "
+        "Without it `DATABASE_URL` serves them too.",
+    )
+    data_dir: Path = Field(
+        default=Path(".throughline"),
+        description="Where the embedded database and the demo key are kept between runs.",
+    )
+    host: str = Field(default="127.0.0.1", description="The address to listen on.")
+    port: int = Field(default=8400, ge=0, le=65535, description="The port to listen on.")
+    hmac_keys: dict[str, Key] = Field(
+        default={},
+        description='Who may call, as JSON: `{"<keyId>": {"secret": "...", "tenant": "...", '
+        '"scopes": ["chat", "build", "admin", "read"]}}`. Without it one key for the tenant '
+        "`demo` is made and kept in the data folder.",
+    )
+    model: str = Field(default="claude-sonnet-5-5", description="The model that is asked.")
+    max_tokens: int = Field(
+        default=8_192, ge=256, le=128_000, description="The longest reply, in tokens."
+    )
+    history_tokens: int = Field(
+        default=24_000,
+        ge=0,
+        description="How much of a session is sent along, in tokens; whole turns.",
+    )
+    first_text_seconds: Seconds = Field(
+        default=90, description="How long the model may be silent before its first text."
+    )
+    next_text_seconds: Seconds = Field(
+        default=60, description="How long the model may be silent between two pieces of text."
+    )
+    reply_seconds: Seconds = Field(default=600, description="The longest that a reply may take.")
+    grace_seconds: Seconds = Field(
+        default=20, description="How long running replies may go on when the service is stopped."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least that is logged."
+    )
+    anthropic_api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias="ANTHROPIC_API_KEY",
+        description="The key for the Messages API. Without it the offline model answers.",
+    )
+    anthropic_base_url: str | None = Field(
+        default=None,
+        validation_alias="ANTHROPIC_BASE_URL",
+        description="Another server that speaks the Messages API.",
+    )

@@ -1,0 +1,167 @@
+"""Ending a reply for good: the reply and its bill in one append, exactly once."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import monotonic_ns
+from typing import Final
+from uuid import UUID, uuid4
+
+import structlog
+
+from domain import account, session
+from domain.events import TimeConsumed
+from domain.metering import OPERATIONS, billed_seconds, cost_of
+from service.admission import Admitted
+from service.conversation import Ending
+from service.store import AWAY, OutcomeUnknown
+from service.streams import (
+    ACCOUNT,
+    SESSION,
+    Streams,
+    Transaction,
+    account_stream,
+    session_stream,
+)
+
+_BACK_OFF_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
+GIVE_UP_SECONDS: Final = 300.0
+"""How long the end of a reply is tried to be stored while the database is away."""
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """How a reply stands in the log. Seconds are what was billed for it."""
+
+    ended_at: datetime
+    duration_ms: int
+    billed_seconds: int
+    tokens_used: int | None
+    cache_hits: int | None
+
+
+class Settlement:
+    """Stores how replies ended. Owned by the service's loop."""
+
+    def __init__(self, streams: Streams, model: str) -> None:
+        self._streams = streams
+        self._model = model
+
+    async def settle(self, admitted: Admitted, ending: Ending, started_ns: int) -> Settled:
+        """Store the reply's end with its bill; waits out a database that is away for a while.
+
+        Raises Unavailable or OutcomeUnknown when it stayed away for too long.
+        """
+        duration_ms = (monotonic_ns() - started_ns) // 1_000_000
+        append_id = uuid4()
+        deadline = asyncio.get_running_loop().time() + GIVE_UP_SECONDS
+        failures = 0
+        while True:
+            try:
+                return await self._settle_once(admitted, ending, duration_ms, append_id)
+            except (*AWAY, OutcomeUnknown) as error:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+                _log.warning("settlement_waits", error=type(error).__name__)
+                await asyncio.sleep(_BACK_OFF_SECONDS[min(failures, len(_BACK_OFF_SECONDS) - 1)])
+                failures += 1
+
+    async def _settle_once(
+        self, admitted: Admitted, ending: Ending, duration_ms: int, append_id: UUID
+    ) -> Settled:
+        cost = cost_of(self._model, ending.call.usage)
+
+        async def end(transaction: Transaction) -> int:
+            stream_id = session_stream(admitted.session_id)
+            state = await transaction.load(SESSION, stream_id)
+            if admitted.message_id not in state.running:
+                return 0
+            if ending.subtype == "error":
+                await _release(transaction, admitted, ending)
+                seconds = 0
+            else:
+                seconds = await _consume(transaction, admitted, ending, self._model)
+            decided = _end(state, admitted, ending, duration_ms, seconds, self._model)
+            transaction.append(stream_id, decided, admitted.message.project_id)
+            return seconds
+
+        seconds, appended = await self._streams.transact(
+            admitted.message.tenant_id,
+            end,
+            metadata={"causationId": admitted.user_message_id},
+            append_id=append_id,
+        )
+        return Settled(
+            ended_at=appended.recorded_at if appended else datetime.now(UTC),
+            duration_ms=duration_ms,
+            billed_seconds=seconds,
+            tokens_used=cost.usage.total,
+            cache_hits=cost.usage.cache_read_tokens,
+        )
+
+
+async def _consume(transaction: Transaction, admitted: Admitted, ending: Ending, model: str) -> int:
+    """Bill the call that was kept; earlier tries are on the house. Returns the seconds billed."""
+    stream_id = account_stream(admitted.message.tenant_id, admitted.message.user_id)
+    consumed = account.settle(
+        await transaction.load(ACCOUNT, stream_id),
+        user_id=admitted.message.user_id,
+        reservation_id=admitted.reservation_id,
+        project_id=admitted.message.project_id,
+        session_id=admitted.session_id,
+        message_id=admitted.message_id,
+        operation=OPERATIONS[ending.mode],
+        seconds=billed_seconds(ending.call.duration_ns),
+        model=model,
+        cost=cost_of(model, ending.call.usage),
+    )
+    transaction.append(stream_id, consumed, admitted.message.project_id)
+    return sum(event.seconds for event in consumed if isinstance(event, TimeConsumed))
+
+
+async def _release(transaction: Transaction, admitted: Admitted, ending: Ending) -> None:
+    """Nothing was shown, so nothing is billed."""
+    stream_id = account_stream(admitted.message.tenant_id, admitted.message.user_id)
+    released = account.release(
+        await transaction.load(ACCOUNT, stream_id),
+        user_id=admitted.message.user_id,
+        reservation_id=admitted.reservation_id,
+        reason=ending.reason or "error",
+    )
+    transaction.append(stream_id, released, admitted.message.project_id)
+
+
+def _end(
+    state: session.Session,
+    admitted: Admitted,
+    ending: Ending,
+    duration_ms: int,
+    seconds: int,
+    model: str,
+) -> session.Decided:
+    if ending.subtype == "error":
+        return session.fail_reply(
+            state,
+            message_id=admitted.message_id,
+            in_reply_to=admitted.user_message_id,
+            code=ending.reason or "error",
+            duration_ms=duration_ms,
+        )
+    usage = ending.call.usage
+    return session.complete_reply(
+        state,
+        message_id=admitted.message_id,
+        in_reply_to=admitted.user_message_id,
+        subtype=ending.subtype,
+        mode=ending.mode,
+        data=ending.data,
+        duration_ms=duration_ms,
+        billed_seconds=seconds,
+        model=model,
+        reason=ending.reason,
+        warnings=ending.warnings,
+        tokens_used=usage.total,
+        cache_hits=usage.cache_read_tokens,
+    )

@@ -1,0 +1,474 @@
+"""JSON on the wire: what is asked and what is answered, camelCase, nothing unknown let in."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from domain.events import ChatMode, CreditKind, Role
+from domain.metering import MICRO_USD
+from projections.accounts import AccountRow
+from projections.consumption import ConsumptionRow
+from projections.sessions import SessionRow
+from projections.timeline import TimelinePage, TimelineRow
+from service.admission import Admitted
+from service.conversation import Ending
+from service.settlement import Settled
+
+LONGEST_MESSAGE: Final = 32_000
+MOST_SECONDS: Final = 1_000_000_000
+LARGEST_PAGE: Final = 200
+LAST_POSITION: Final = 2**53 - 1
+
+
+def _clean(text: str) -> str:
+    """PostgreSQL holds no NUL in text, and half a surrogate pair is no character."""
+    if "\0" in text:
+        raise ValueError("must not hold a NUL character")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("must not hold half a surrogate pair")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_clean)]
+Id = Annotated[Text, Field(min_length=1, max_length=255)]
+Locale = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}$")]
+
+
+class Wire(BaseModel):
+    """A JSON object with exactly these members; types are not converted."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        extra="forbid",
+        strict=True,
+        frozen=True,
+    )
+
+
+class Query(BaseModel):
+    """Query parameters: text by nature, so numbers and booleans are read from it."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, extra="forbid"
+    )
+
+
+# What is asked -----------------------------------------------------------------------------------
+
+
+class PlanContext(Wire):
+    """What the planner may look at; hints."""
+
+    include_version_history: bool = False
+    include_project_structure: bool = False
+    include_build_errors: bool = False
+
+
+class ChatPlanRequest(Wire):
+    """A user's message. The first four members are enough: the server finds the rest itself."""
+
+    user_id: Id
+    project_id: Id
+    message: Annotated[Text, Field(min_length=1, max_length=LONGEST_MESSAGE)]
+    locale: Locale = "en"
+    chat_mode: ChatMode | None = None
+    session_id: Id | None = None
+    version_id: Id | None = None
+    build_id: Id | None = None
+    context: PlanContext | None = None
+
+
+class MemberEntry(Wire):
+    """A user and what they may do in the project."""
+
+    user_id: Id
+    role: Role = "editor"
+
+
+class ProjectRequest(Wire):
+    """A project to be known, with its first members."""
+
+    project_id: Id
+    name: Annotated[Text, Field(min_length=1, max_length=200)]
+    framework: Annotated[Text, Field(max_length=200)] | None = None
+    source_root: Annotated[Text, Field(max_length=1_000)] | None = None
+    members: Annotated[list[MemberEntry], Field(min_length=1, max_length=1_000)]
+
+
+class RoleRequest(Wire):
+    """What a member may do."""
+
+    role: Role = "editor"
+
+
+class CreditRequest(Wire):
+    """AI seconds to be added to a user's account."""
+
+    user_id: Id
+    seconds: Annotated[int, Field(ge=1, le=MOST_SECONDS)]
+    kind: CreditKind
+    reason: Annotated[Text, Field(max_length=500)] | None = None
+
+
+class BalanceQuery(Query):
+    """`minPosition`: wait until the answer holds for this position of the log."""
+
+    min_position: Annotated[int, Field(ge=0, le=LAST_POSITION)] | None = None
+
+
+class ActingQuery(BalanceQuery):
+    """Who acts: with `userId` membership is checked; without it the tenant's own service acts."""
+
+    user_id: Id | None = None
+
+
+class TimelineQuery(ActingQuery):
+    """A page of the timeline, newest first: by offset, or next to a cursor of an earlier page."""
+
+    limit: Annotated[int, Field(ge=1, le=LARGEST_PAGE)] = 20
+    offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    mode: Literal["all", "plan", "build"] = "all"
+    include_hidden: bool = False
+    before: Annotated[str, Field(max_length=64)] | None = None
+    after: Annotated[str, Field(max_length=64)] | None = None
+
+
+class LedgerQuery(Query):
+    """A page of the ledger, newest first."""
+
+    limit: Annotated[int, Field(ge=1, le=LARGEST_PAGE)] = 20
+    before: Annotated[str, Field(max_length=64)] | None = None
+
+
+# What is answered --------------------------------------------------------------------------------
+
+
+class ProjectContext(Wire):
+    """The state of the project that the reply speaks of."""
+
+    version_id: str | None = None
+    build_id: str | None = None
+    last_modified: datetime
+
+
+class ReplyMetadata(BaseModel):
+    """Numbers of a reply. `billed_seconds` is what its settlement took."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    duration_ms: int
+    tokens_used: int | None = None
+    cache_hits: int | None = None
+    billed_seconds: int
+    warnings: list[str] = []
+    projectContext: ProjectContext  # noqa: N815 - the contract mixes the two styles
+
+
+class ReplyError(Wire):
+    """Why a reply has nothing to show: a code, and a template's key with its variables."""
+
+    code: str
+    template: str
+    variables: dict[str, Any] = {}
+    retry_after_seconds: float | None = None
+
+
+class ChatPlanResponse(Wire):
+    """The one final envelope of a reply.
+
+    `data` is by the contract of `mode`; of a `partial` reply it is what was shown until `reason`.
+    """
+
+    type: Literal["chat_response"] = "chat_response"
+    subtype: Literal["success", "partial", "error"]
+    session_id: str
+    message_id: str
+    timestamp: datetime
+    mode: ChatMode
+    data: Any = None
+    reason: str | None = None
+    error: ReplyError | None = None
+    metadata: ReplyMetadata
+
+
+class UserMessage(Wire):
+    text: str
+    session_id: str
+
+
+class AiResponse(Wire):
+    """`text` is the main prose of `data`; `template` marks what the service says itself."""
+
+    data: Any = None
+    subtype: str | None = None
+    tokens_used: int | None = None
+    duration: int | None = None
+
+
+class TimelineItem(Wire):
+    """One thing that happened in a project; `cursor` is its place in the one order of all."""
+
+    id: str
+    cursor: str
+    timestamp: datetime
+    type: Literal["plan_message", "build_request", "deployment"] = "plan_message"
+    mode: Literal["plan", "build"]
+    kind: Literal["user_message", "reply", "system_message", "session"]
+    chat_mode: str | None = None
+    status: Literal["planning", "in_progress", "deployed", "failed"] = "planning"
+    session_id: str
+    user_message: UserMessage | None = None
+    ai_response: AiResponse | None = None
+    event: Any = None
+
+
+class Timeline(Wire):
+    """A page, newest first. `before` leads to older items, `after` to newer ones."""
+
+    items: list[TimelineItem]
+    has_more: bool
+    before: str | None = None
+    after: str | None = None
+
+
+class Billing(Wire):
+    """What a session was billed; seconds, tokens of all kinds, USD as an exact decimal."""
+
+    ai_seconds: int
+    tokens_used: int
+    cost_usd: str
+
+
+class SessionAnswer(Wire):
+    """A session with its bill."""
+
+    session_id: str
+    project_id: str
+    user_id: str
+    name: str
+    mode: str
+    status: str
+    message_count: int
+    created_at: datetime
+    last_active: datetime
+    billing: Billing
+
+
+class ProjectAnswer(Wire):
+    project_id: str
+
+
+class MemberAnswer(Wire):
+    project_id: str
+    user_id: str
+    role: Role
+
+
+class AccountAnswer(Wire):
+    """Whole AI seconds; available = credited - consumed - reserved."""
+
+    user_id: str
+    credited_seconds: int
+    bonus_seconds: int
+    consumed_seconds: int
+    reserved_seconds: int
+    available_seconds: int
+
+
+class LedgerEntry(Wire):
+    """One billed reply. Tokens and cost are absent where the provider did not say."""
+
+    cursor: str
+    project_id: str
+    session_id: str
+    message_id: str
+    operation_type: str
+    billed_seconds: int
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cost_usd: str | None = None
+    prices: str
+    model: str
+    timestamp: datetime
+
+
+class Ledger(Wire):
+    """A page of the ledger, newest first; `before` leads to older entries."""
+
+    items: list[LedgerEntry]
+    before: str | None = None
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457): `code` is stable, `detail` says what to do.
+
+    `template` and `variables` are there where a user is to be told; `errors` where members of the
+    request are wrong, each with a JSON Pointer.
+    """
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    template: str | None = None
+    variables: dict[str, Any] | None = None
+    errors: list[dict[str, str]] | None = None
+
+
+class Health(Wire):
+    status: Literal["ok"] = "ok"
+
+
+class ProjectionHealth(Wire):
+    state: Literal["live", "behind", "halted"]
+    position: int
+    lag: int
+    reason: str | None = None
+
+
+class Readiness(Wire):
+    """Whether the service can serve, how far the log is and its read models."""
+
+    status: Literal["ready", "degraded"]
+    epoch: str
+    head: int
+    projections: dict[str, ProjectionHealth]
+
+
+# From ours to the wire ---------------------------------------------------------------------------
+
+
+def final_envelope(admitted: Admitted, ending: Ending, settled: Settled) -> dict[str, Any]:
+    """The envelope of a reply that has ended and is stored."""
+    error = None
+    if ending.subtype == "error":
+        code = ending.reason or "internal"
+        error = ReplyError(
+            code=code, template=f"reply_{code}", retry_after_seconds=ending.retry_after
+        )
+    envelope = dumped(
+        ChatPlanResponse(
+            subtype=ending.subtype,
+            session_id=admitted.session_id,
+            message_id=admitted.message_id,
+            timestamp=settled.ended_at,
+            mode=ending.mode,
+            reason=ending.reason if ending.subtype == "partial" else None,
+            error=error,
+            metadata=ReplyMetadata(
+                duration_ms=settled.duration_ms,
+                tokens_used=settled.tokens_used,
+                cache_hits=settled.cache_hits,
+                billed_seconds=settled.billed_seconds,
+                warnings=list(ending.warnings),
+                projectContext=ProjectContext(last_modified=admitted.project.registered_at),
+            ),
+        )
+    )
+    # As it was shown, value by value: the operations folded equal it.
+    return envelope | {"data": ending.data}
+
+
+def timeline(page: TimelinePage, epoch: str) -> Timeline:
+    """A page of the timeline with its cursors."""
+    items = [_item(row, epoch) for row in page.rows]
+    return Timeline(
+        items=items,
+        has_more=page.has_more,
+        before=items[-1].cursor if items else None,
+        after=items[0].cursor if items else None,
+    )
+
+
+def _item(row: TimelineRow, epoch: str) -> TimelineItem:
+    said = row.kind == "user_message"
+    answered = row.kind in ("reply", "system_message")
+    return TimelineItem(
+        id=row.item_id,
+        cursor=cursor(epoch, row.position),
+        timestamp=row.recorded_at,
+        mode=row.mode,
+        kind=row.kind,
+        chat_mode=row.chat_mode,
+        status="failed" if row.subtype == "error" else "planning",
+        session_id=row.session_id,
+        user_message=UserMessage(text=row.text or "", session_id=row.session_id) if said else None,
+        ai_response=AiResponse(
+            data=row.data,
+            subtype=row.subtype,
+            tokens_used=row.tokens_used,
+            duration=row.duration_ms,
+        )
+        if answered
+        else None,
+        event=row.data if row.kind == "session" else None,
+    )
+
+
+def session(row: SessionRow) -> SessionAnswer:
+    """A session with its bill."""
+    return SessionAnswer(
+        session_id=row.session_id,
+        project_id=row.project_id,
+        user_id=row.user_id,
+        name=row.name,
+        mode=row.mode,
+        status=row.status,
+        message_count=row.message_count,
+        created_at=row.opened_at,
+        last_active=row.last_active_at,
+        billing=Billing(
+            ai_seconds=row.ai_seconds, tokens_used=row.tokens_used, cost_usd=_usd(row.cost_usd)
+        ),
+    )
+
+
+def account(row: AccountRow) -> AccountAnswer:
+    """A user's balance."""
+    return AccountAnswer.model_validate(row, from_attributes=True)
+
+
+def ledger(rows: list[ConsumptionRow], epoch: str) -> Ledger:
+    """A page of the ledger with its cursor."""
+    items = [
+        LedgerEntry(
+            cursor=cursor(epoch, row.position),
+            project_id=row.project_id,
+            session_id=row.session_id,
+            message_id=row.message_id,
+            operation_type=row.operation_type,
+            billed_seconds=row.billed_seconds,
+            input_tokens=row.input_tokens,
+            output_tokens=row.output_tokens,
+            cache_read_tokens=row.cache_read_tokens,
+            cache_write_tokens=row.cache_write_tokens,
+            cost_usd=None if row.cost_usd is None else _usd(row.cost_usd),
+            prices=row.prices,
+            model=row.model,
+            timestamp=row.recorded_at,
+        )
+        for row in rows
+    ]
+    return Ledger(items=items, before=items[-1].cursor if items else None)
+
+
+def cursor(epoch: str, position: int) -> str:
+    """A place in the log for the wire: it knows its history, so it cannot be resumed in another."""
+    return f"{epoch}.{position}"
+
+
+def dumped(answer: BaseModel) -> dict[str, Any]:
+    """The answer as JSON values, without what is absent."""
+    return answer.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _usd(amount: Decimal) -> str:
+    return str(amount.quantize(MICRO_USD))
