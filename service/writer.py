@@ -278,7 +278,7 @@ class Writer:
         head = 0
         rows: list[Any] = await cursor.fetchall()
         for n, first, recorded_at, stream_id, version, before in rows:
-            item: _Item = batch[n]
+            item = batch[int(n)]
             head = before
             if first is None:
                 self._refuse(item, stream_id, version)

@@ -1,0 +1,135 @@
+"""The whole service on a real port, for tests: its HTTP server, its database, a model to talk to."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import orjson
+from pydantic import SecretStr
+
+from service import signatures
+from service.app import Service, application
+from service.offline import OfflineModel, serving
+from service.server import Server
+from service.settings import Key, Scope, Settings
+
+ALL_SCOPES: frozenset[Scope] = frozenset({"chat", "build", "admin", "read"})
+KEYS = {
+    "k1": Key(secret=SecretStr("secret-of-the-first-tenant"), tenant="t1", scopes=ALL_SCOPES),
+    "k2": Key(secret=SecretStr("secret-of-the-other-tenant"), tenant="t2", scopes=ALL_SCOPES),
+}
+
+
+class Signed(httpx.Auth):
+    """Signs each request as a client would, over the bytes that are sent."""
+
+    requires_request_body = True
+
+    def __init__(self, key_id: str = "k1") -> None:
+        self.key_id = key_id
+
+    def auth_flow(self, request: httpx.Request) -> Any:
+        """Add the header."""
+        path, _, query = request.url.raw_path.partition(b"?")
+        moment, nonce = int(time.time()), secrets.token_hex(8)
+        v1 = signatures.sign(
+            KEYS[self.key_id].secret.get_secret_value(),
+            method=request.method,
+            path=path,
+            query=query,
+            time=moment,
+            nonce=nonce,
+            key_id=self.key_id,
+            body=request.content,
+        )
+        request.headers[signatures.HEADER] = f"t={moment},kid={self.key_id},n={nonce},v1={v1}"
+        yield request
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A running service: a client that signs as tenant t1, the model it asks, its insides."""
+
+    client: httpx.AsyncClient
+    model: OfflineModel
+    service: Service
+    server: Server
+
+    async def project(self, project_id: str = "p1", *users: str) -> None:
+        """Register a project with its members (u1 unless given)."""
+        members = [{"userId": user, "role": "owner"} for user in users or ("u1",)]
+        body = {"projectId": project_id, "name": "A project", "members": members}
+        answer = await self.client.post("/v1/projects", json=body)
+        assert answer.status_code == 201, answer.text
+
+    async def credit(self, user_id: str = "u1", seconds: int = 36_000) -> None:
+        """Give a user AI seconds."""
+        body = {"userId": user_id, "seconds": seconds, "kind": "paid"}
+        answer = await self.client.post("/v1/billing/credits", json=body)
+        assert answer.status_code == 201, answer.text
+
+    async def account(self, user_id: str = "u1") -> dict[str, Any]:
+        """The user's balance."""
+        answer = await self.client.get(f"/v1/billing/accounts/{user_id}")
+        return dict(answer.json())
+
+    async def chat(self, message: str, **members: Any) -> httpx.Response:
+        """Post a message and wait for the whole reply as JSON."""
+        body = {"userId": "u1", "projectId": "p1", "message": message} | members
+        return await self.client.post("/v1/chat-plan", json=body)
+
+    async def stream(self, message: str, **members: Any) -> list[tuple[str, Any, str]]:
+        """Post a message and read the reply's stream to its end: event, data, id."""
+        body = {"userId": "u1", "projectId": "p1", "message": message} | members
+        headers = {"Accept": "text/event-stream"}
+        async with self.client.stream(
+            "POST", "/v1/chat-plan", json=body, headers=headers
+        ) as answer:
+            assert answer.status_code == 200, await answer.aread()
+            return events_of((await answer.aread()).decode())
+
+
+def events_of(text: str) -> list[tuple[str, Any, str]]:
+    """The events of a whole stream: name, data, id. Comments are left out."""
+    events: list[tuple[str, Any, str]] = []
+    for block in text.split("\n\n"):
+        fields = dict(
+            line.split(": ", 1) for line in block.split("\n") if line and not line.startswith(":")
+        )
+        if "event" in fields:
+            events.append((fields["event"], orjson.loads(fields["data"]), fields.get("id", "")))
+    return events
+
+
+@asynccontextmanager
+async def running(
+    url: str, model: OfflineModel | None = None, **settings: Any
+) -> AsyncGenerator[Running, None]:
+    """Start the service on a port of its own against the database `url`; stop it gracefully."""
+    model = model or OfflineModel()
+    async with serving(model) as model_url:
+        chosen = Settings(
+            port=0,
+            hmac_keys=KEYS,
+            anthropic_api_key=SecretStr("offline"),
+            anthropic_base_url=model_url,
+        ).model_copy(update={"model": "offline", "grace_seconds": 2.0} | settings)
+        app = application(chosen, database_url=url, direct_url=url)
+        server = Server(app, chosen)
+        # Signals belong to the test run, not to the server in it.
+        task = asyncio.create_task(server._serve())
+        await server.ready.wait()
+        base = f"http://127.0.0.1:{urlsplit(server.url).port}"
+        client = httpx.AsyncClient(base_url=base, auth=Signed(), timeout=60)
+        try:
+            async with client:
+                yield Running(client, model, app.state.service, server)
+        finally:
+            server.handle_exit(15, None)
+            await task
