@@ -1,0 +1,64 @@
+# The two commands: `make run` and `make test`. Each sets up what it needs, once.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := UV_PYTHON_DOWNLOADS=never $(BIN)/uv --quiet
+UV_VERSION := 0.13.8
+.DEFAULT_GOAL := help
+.PHONY: help run test lint check fmt bench prove schema lock clean
+
+help: ## say what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+run: $(VENV)/.run ## start the service and say how to talk to it
+	@exec $(BIN)/throughline serve
+
+test: $(VENV)/.dev ## run the tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev ## check style, types and import floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/python -m pytest -q tests/test_floors.py
+
+check: lint test ## all that must hold before a commit
+
+fmt: $(VENV)/.dev ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev ## measure against peers and limits; writes bench.json
+	$(BIN)/python -m scripts.bench
+
+prove: $(VENV)/.dev ## the tests at full size; takes long
+	THROUGHLINE_PROVE=1 THROUGHLINE_EXAMPLES=20000 $(BIN)/python -m pytest
+
+schema: $(VENV)/.dev ## write sql/schema.sql anew from the migrations
+	$(BIN)/python -m scripts.schema
+
+lock: $(BIN)/uv ## pin the newest versions, with hashes
+	$(UV) pip compile --universal --generate-hashes --upgrade --custom-compile-command "make lock" \
+		--group build pyproject.toml -o requirements.txt
+	$(UV) pip compile --universal --generate-hashes --upgrade --custom-compile-command "make lock" \
+		--group build --group dev pyproject.toml -o requirements-dev.txt
+
+clean: ## remove what was set up, but not the data
+	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(BIN)/uv:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+$(VENV)/.run: requirements.txt pyproject.toml | $(BIN)/uv
+	$(UV) pip install --python $(BIN)/python --require-hashes -r requirements.txt
+	$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt pyproject.toml | $(BIN)/uv
+	$(UV) pip install --python $(BIN)/python --require-hashes -r requirements-dev.txt
+	$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@ $(VENV)/.run

@@ -1,0 +1,1 @@
+"""Programs beside the service: measurements, and what is generated."""

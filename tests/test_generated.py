@@ -1,0 +1,7 @@
+"""What is generated from the source is as the source is now."""
+
+from scripts import schema
+
+
+def test_the_written_schema_is_what_the_migrations_make(template: str) -> None:
+    assert schema.FILE.read_text() == schema.dump(template), "run make schema"
