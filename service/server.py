@@ -1,13 +1,19 @@
 """The HTTP server: uvicorn, told to end its streams properly when it is stopped."""
 
 import asyncio
+import signal
+from collections.abc import Generator
+from contextlib import contextmanager
 from socket import socket
 from types import FrameType
+from typing import Final
 
 import uvicorn
 from starlette.applications import Starlette
 
 from service.settings import Settings
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 class Server(uvicorn.Server):
@@ -45,6 +51,17 @@ class Server(uvicorn.Server):
         """Where it listens."""
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         return f"http://{host}:{port}"
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Take the signals while it serves. Uvicorn would raise them once more afterwards, and so
+        end the process before its database is stopped."""
+        former = {each: signal.signal(each, self.handle_exit) for each in _SIGNALS}
+        try:
+            yield
+        finally:
+            for each, handler in former.items():
+                signal.signal(each, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop; a second Ctrl-C does not wait."""
