@@ -12,7 +12,7 @@ from domain.errors import BalanceInsufficient, ReservationSettled
 from domain.events import (
     AccountEvent,
     CreditKind,
-    Operation,
+    OperationType,
     ReservationReleased,
     TimeConsumed,
     TimeCredited,
@@ -121,7 +121,7 @@ def settle(
     project_id: str,
     session_id: str,
     message_id: str,
-    operation: Operation,
+    operation: OperationType,
     seconds: int,
     model: str,
     cost: Cost,

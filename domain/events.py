@@ -20,7 +20,7 @@ ChatMode = Literal["question", "feature", "fix", "analysis", "general"]
 SessionMode = Literal["plan", "build"]
 CreditKind = Literal["paid", "bonus"]
 Role = Literal["owner", "editor", "viewer"]
-Operation = Literal[
+OperationType = Literal[
     "main_build",
     "metadata_generation",
     "update",
@@ -224,7 +224,7 @@ class TimeConsumed(_Event):
     project_id: str
     session_id: str
     message_id: str
-    operation: Operation
+    operation: OperationType
     seconds: int
     held_seconds: int
     model: str

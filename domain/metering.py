@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Final
 
-from domain.events import ChatMode, Operation
+from domain.events import ChatMode, OperationType
 
 ESTIMATES: Final[Mapping[ChatMode, int]] = {
     "question": 30,
@@ -16,7 +16,7 @@ ESTIMATES: Final[Mapping[ChatMode, int]] = {
 }
 """AI seconds that a reply may need, by mode: what is reserved before the model is asked."""
 
-OPERATIONS: Final[Mapping[ChatMode, Operation]] = {
+OPERATIONS: Final[Mapping[ChatMode, OperationType]] = {
     "question": "plan_question",
     "feature": "plan_feature",
     "fix": "plan_fix",

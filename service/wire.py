@@ -2,13 +2,14 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from domain.events import ChatMode, CreditKind, Role
 from domain.metering import MICRO_USD
+from domain.replies import MAIN_TEXT
 from projections.accounts import AccountRow
 from projections.consumption import ConsumptionRow
 from projections.sessions import SessionRow
@@ -202,8 +203,9 @@ class UserMessage(Wire):
 
 
 class AiResponse(Wire):
-    """`text` is the main prose of `data`; `template` marks what the service says itself."""
+    """A reply by the contract of its mode, with its main prose as `text`; or a template."""
 
+    text: str | None = None
     data: Any = None
     subtype: str | None = None
     tokens_used: int | None = None
@@ -402,6 +404,7 @@ def _item(row: TimelineRow, epoch: str) -> TimelineItem:
         session_id=row.session_id,
         user_message=UserMessage(text=row.text or "", session_id=row.session_id) if said else None,
         ai_response=AiResponse(
+            text=_main_text(row),
             data=row.data,
             subtype=row.subtype,
             tokens_used=row.tokens_used,
@@ -411,6 +414,15 @@ def _item(row: TimelineRow, epoch: str) -> TimelineItem:
         else None,
         event=row.data if row.kind == "session" else None,
     )
+
+
+def _main_text(row: TimelineRow) -> str | None:
+    """The main prose of a reply; a partial one may not have come to it."""
+    pointer = MAIN_TEXT.get(cast(ChatMode, row.chat_mode))
+    if pointer is None or not isinstance(row.data, dict):
+        return None
+    text = cast(dict[str, Any], row.data).get(pointer.removeprefix("/"))
+    return text if isinstance(text, str) else None
 
 
 def session(row: SessionRow) -> SessionAnswer:
