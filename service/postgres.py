@@ -7,7 +7,7 @@ A folder given to `embedded` holds:
     server.json  where the running server is: {"socket": folder, "data": folder}
     postgres.log its output since the owner started; that of the time before is postgres.log.1
     data/        PostgreSQL's files     } as root perhaps elsewhere, see `_place`
-    socket/      its socket, port 5432  } or in the temp folder, see `_new_sockets`
+    socket/      its socket, port 5432  } or in the temp folder, see `_sockets`
 """
 
 import fcntl

@@ -122,11 +122,11 @@ class Postmaster:
             (signal.SIGQUIT, IMMEDIATE_LIMIT_S),
             (signal.SIGKILL, None),
         ):
+            if not self._thread.is_alive():  # or never was, when the start was interrupted
+                return
             if self._child:
                 self._child.send_signal(how)
             self._thread.join(limit)
-            if not self._thread.is_alive():
-                return
 
     def _supervise(self) -> None:
         """Start the server again and again until it is to stop, or did not even start once."""

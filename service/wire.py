@@ -419,9 +419,8 @@ def _item(row: TimelineRow, epoch: str) -> TimelineItem:
 def _main_text(row: TimelineRow) -> str | None:
     """The main prose of a reply; a partial one may not have come to it."""
     pointer = MAIN_TEXT.get(cast(ChatMode, row.chat_mode))
-    if pointer is None or not isinstance(row.data, dict):
-        return None
-    text = cast(dict[str, Any], row.data).get(pointer.removeprefix("/"))
+    data: dict[str, Any] = row.data or {}
+    text = data.get(pointer.removeprefix("/")) if pointer else None
     return text if isinstance(text, str) else None
 
 

@@ -120,7 +120,7 @@ def as_owner_of(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def owner(folder: Path) -> Generator[subprocess.Popen[str]]:
+def owner(folder: Path, **options: Any) -> Generator[subprocess.Popen[str]]:
     """Another process inside `embedded`; its first line of output is the server it has."""
     with subprocess.Popen(
         [sys.executable, "-c", OWNER, str(folder)],
@@ -130,6 +130,7 @@ def owner(folder: Path) -> Generator[subprocess.Popen[str]]:
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
         start_new_session=True,
+        **options,
     ) as process:
         try:
             yield process
@@ -179,11 +180,14 @@ def test_settings_are_given_to_the_server(folder: Path) -> None:
         assert connection.execute(shown).fetchone() == ("7MB", "20")
 
 
-def test_stopping_leaves_no_process_even_with_a_transaction_open(folder: Path) -> None:
+def test_stopping_leaves_no_process_even_with_a_transaction_open(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with embedded(folder) as server:
         connection = psycopg.connect(server.url)
         connection.execute("SELECT 1")
         assert processes_of(server.data_dir)
+    assert not capsys.readouterr().out  # a stop that was asked for is not reported
     assert not processes_of(server.data_dir)
     assert not [child for child in psutil.Process().children() if child.name() == "postgres"]
     assert "postmaster" not in [thread.name for thread in threading.enumerate()]
@@ -230,7 +234,7 @@ def test_nobody_else_may_read_the_files_or_use_the_socket(new_folder: Path) -> N
         assert not IS_ROOT or 0 not in owners
 
 
-def test_the_server_knows_nothing_of_our_environment_groups_and_terminal(
+def test_the_server_knows_nothing_of_our_environment_and_terminal(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET_KEY", "hidden")
@@ -239,8 +243,20 @@ def test_the_server_knows_nothing_of_our_environment_groups_and_terminal(
         process = postmaster(server.data_dir)
         assert not {"SECRET_KEY", "PGPORT"} & process.environ().keys()
         assert os.getsid(process.pid) != os.getsid(0)
-        if IS_ROOT and sys.platform == "linux":
-            assert "Groups:\t \n" in Path(f"/proc/{process.pid}/status").read_text()
+
+
+@only_root
+@only_linux
+def test_the_server_is_in_none_of_our_groups(folder: Path) -> None:
+    with owner(folder, extra_groups=[4]) as process:
+        said(process)
+        ours, its = (
+            Path(f"/proc/{pid}/status").read_text()
+            for pid in (process.pid, postmaster(folder / "data").pid)
+        )
+        assert "Groups:\t4 \n" in ours
+        assert "Groups:\t \n" in its
+        process.communicate("")
 
 
 def test_a_second_process_finds_the_running_server_and_does_not_stop_it(folder: Path) -> None:
