@@ -19,6 +19,7 @@ import psycopg
 import structlog
 from psycopg.types.numeric import Int8
 
+from service import arrays
 from service.hub import Hub
 from service.store import (
     SQL,
@@ -40,6 +41,18 @@ PATIENCE: Final = 10.0
 _STATEMENT_SECONDS: Final = 30.0
 _BACK_OFF_SECONDS: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 _log = structlog.stdlib.get_logger(__name__)
+
+_COLUMNS: Final[tuple[tuple[str, Callable[[Any], arrays.Array]], ...]] = (
+    ("tenant_id", arrays.text),
+    ("stream_id", arrays.text),
+    ("version", arrays.int4),
+    ("type", arrays.text),
+    ("state", arrays.bytea),
+    ("project_id", arrays.text),
+    ("schema_version", arrays.int2),
+    ("metadata", arrays.text),
+)
+"""How each field of a NewEvent is sent, in their order."""
 
 Connect = Callable[[], Awaitable[psycopg.AsyncConnection[Any]]]
 Stream = tuple[str, str]
@@ -222,15 +235,16 @@ class Writer:
 
         A stream that begins needs no look: its first version is free or the key refuses it.
         """
-        await self._look_up(connection, [stream for item in batch for stream in self._unsure(item)])
+        unsure = [stream for item in batch for stream in self._unsure(item)]
+        if not unsure:
+            return batch
+        await self._look_up(connection, unsure)
         return [item for item in batch if not self._answered_unfit(item)]
 
     def _unsure(self, item: _Item) -> list[Stream]:
-        return [
-            stream
-            for stream, first in item.firsts.items()
-            if first > 1 and self._heads.get(stream, -1) + 1 < first
-        ]
+        """The streams that the item expects to be further than is known here."""
+        heads = self._heads
+        return [stream for stream, first in item.firsts.items() if first > heads.get(stream, 0) + 1]
 
     def _answered_unfit(self, item: _Item) -> bool:
         for stream in self._unsure(item):
@@ -243,10 +257,12 @@ class Writer:
         self, connection: psycopg.AsyncConnection[Any], streams: list[Stream]
     ) -> None:
         if streams:
-            tenants, ids = map(list, zip(*streams, strict=True))
-            found = await connection.execute(SQL["heads"], {"tenant_id": tenants, "stream_id": ids})
+            tenants, ids = zip(*streams, strict=True)
+            found = await connection.execute(
+                SQL["heads"], {"tenant_id": arrays.text(tenants), "stream_id": arrays.text(ids)}
+            )
             for n, version in await found.fetchall():
-                self._heads[streams[n]] = version
+                self._remember(streams[n], version)
 
     async def _write_quickly(
         self, connection: psycopg.AsyncConnection[Any], batch: list[_Item]
@@ -255,7 +271,8 @@ class Writer:
         assert self._last is not None
         columns = _columns(batch)
         columns["last"] = Int8(self._last)
-        columns["types"] = list(set(columns["type"]))
+        types = {event.type for item in batch for event in item.events}
+        columns["types"] = arrays.text(list(types))
         cursor = await connection.execute(SQL["append"], columns, binary=True)
         row = await cursor.fetchone()
         if row is None:
@@ -272,7 +289,7 @@ class Writer:
     ) -> None:
         """The locked function; it also knows an append again whose outcome was unknown."""
         columns = _columns(batch)
-        columns["item"] = [n for n, item in enumerate(batch) for _ in item.events]
+        columns["item"] = arrays.int4([n for n, item in enumerate(batch) for _ in item.events])
         cursor = await connection.execute(SQL["append_locked"], columns, binary=True)
         appended: list[tuple[_Item, Appended]] = []
         head = 0
@@ -320,6 +337,7 @@ class Writer:
     async def _connected(self) -> psycopg.AsyncConnection[Any]:
         if self._connection is None:
             self._connection = await self._connect()
+            arrays.register(self._connection)
             self._hub.writer_pid = self._connection.info.backend_pid
             self._alone = False
         return self._connection
@@ -351,10 +369,12 @@ def _columns(batch: list[_Item]) -> dict[str, Any]:
     """The batch as one array a column, and every item marked as sent."""
     for item in batch:
         item.sent = True
-    columns = zip(*chain.from_iterable(item.events for item in batch), strict=True)
-    arrays: dict[str, Any] = dict(zip(NewEvent._fields, map(list, columns), strict=True))
-    arrays["append_id"] = [item.append_id for item in batch for _ in item.events]
-    return arrays
+    columns = zip(*chain.from_iterable([item.events for item in batch]), strict=True)
+    parameters: dict[str, Any] = {
+        name: encode(values) for (name, encode), values in zip(_COLUMNS, columns, strict=True)
+    }
+    append_ids = [item.append_id for item in batch for _ in item.events]
+    return parameters | {"append_id": arrays.uuid(append_ids)}
 
 
 def _running_totals(start: int, sizes: Iterable[int]) -> list[int]:

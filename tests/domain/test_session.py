@@ -1,0 +1,400 @@
+"""A session's decisions: given what happened, when something is asked, then this or a refusal."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from shutil import copytree
+
+import pytest
+
+import domain
+from domain import session
+from domain.errors import Refused, SessionEnded, SessionFull, SessionUnknown
+from domain.events import (
+    ReplyCompleted,
+    ReplyFailed,
+    ReplyStarted,
+    SessionArchived,
+    SessionConverted,
+    SessionDeleted,
+    SessionEvent,
+    SessionExpired,
+    SessionModeChanged,
+    SessionOpened,
+    SessionRenamed,
+    SystemMessagePosted,
+    UserMessagePosted,
+)
+from domain.session import INITIAL, MAX_MESSAGES, Decided, Session
+from tests.given import given
+
+OPENED = SessionOpened(session_id="s1", project_id="p1", user_id="u1")
+STARTED = ReplyStarted(
+    session_id="s1", message_id="r1", in_reply_to="m1", model="claude", reservation_id="h1"
+)
+COMPLETED = ReplyCompleted(
+    session_id="s1",
+    message_id="r1",
+    in_reply_to="m1",
+    subtype="partial",
+    mode="general",
+    data={"markdown": "Hello"},
+    duration_ms=1_500,
+    billed_seconds=2,
+    model="claude",
+    reason="time_limit",
+    warnings=("low_balance",),
+    tokens_used=30,
+    cache_hits=5,
+)
+FAILED = ReplyFailed(
+    session_id="s1", message_id="r1", in_reply_to="m1", code="model_error", duration_ms=900
+)
+CONVERTED = SessionConverted(session_id="s1", build_id="b1", prompt="Build it")
+ARCHIVED = SessionArchived(session_id="s1")
+EXPIRED = SessionExpired(session_id="s1")
+DELETED = SessionDeleted(session_id="s1")
+SYSTEM = SystemMessagePosted(
+    session_id="s1", message_id="y1", template="welcome", variables={"name": "Ann"}
+)
+ENDS = {"converted": CONVERTED, "archived": ARCHIVED, "expired": EXPIRED}
+
+
+def posted(message_id: str = "m1") -> UserMessagePosted:
+    return UserMessagePosted(
+        session_id="s1", message_id=message_id, user_id="u1", text="Why?", locale="ar"
+    )
+
+
+def post(state: Session) -> Decided:
+    return session.post_message(state, message_id="m1", text="Why?", locale="ar", chat_mode=None)
+
+
+def start(state: Session) -> Decided:
+    return session.start_reply(
+        state, message_id="r1", in_reply_to="m1", model="claude", reservation_id="h1"
+    )
+
+
+def complete(state: Session) -> Decided:
+    return session.complete_reply(
+        state,
+        message_id="r1",
+        in_reply_to="m1",
+        subtype="partial",
+        mode="general",
+        data={"markdown": "Hello"},
+        duration_ms=1_500,
+        billed_seconds=2,
+        model="claude",
+        reason="time_limit",
+        warnings=("low_balance",),
+        tokens_used=30,
+        cache_hits=5,
+    )
+
+
+def fail(state: Session) -> Decided:
+    return session.fail_reply(
+        state, message_id="r1", in_reply_to="m1", code="model_error", duration_ms=900
+    )
+
+
+def speak(state: Session) -> Decided:
+    return session.post_system_message(
+        state, message_id="y1", template="welcome", variables={"name": "Ann"}, visible=True
+    )
+
+
+def rename(state: Session) -> Decided:
+    return session.rename(state, name="Login")
+
+
+def change_mode(state: Session) -> Decided:
+    return session.change_mode(state, mode="build")
+
+
+def convert(state: Session) -> Decided:
+    return session.convert(state, build_id="b1", prompt="Build it")
+
+
+NEED_ACTIVE: list[Callable[[Session], Decided]] = [post, start, speak, change_mode, convert]
+NEED_KNOWN: list[Callable[[Session], Decided]] = [rename, session.archive, session.delete]
+
+# what is decided ---------------------------------------------------------------------------------
+
+
+def test_a_new_session_opens_in_plan_mode() -> None:
+    decided = session.open_session(INITIAL, session_id="s1", project_id="p1", user_id="u1")
+    assert decided == (OPENED,)
+    assert OPENED.mode == "plan"
+
+
+def test_a_message_is_posted_by_the_session_s_own_user() -> None:
+    assert post(given(OPENED)) == (posted(),)
+
+
+def test_a_message_keeps_the_client_s_hint() -> None:
+    (event,) = session.post_message(
+        given(OPENED), message_id="m1", text="Why?", locale="ar", chat_mode="fix"
+    )
+    assert isinstance(event, UserMessagePosted)
+    assert event.chat_mode == "fix"
+
+
+def test_a_reply_starts() -> None:
+    assert start(given(OPENED, posted())) == (STARTED,)
+
+
+def test_a_running_reply_completes() -> None:
+    assert complete(given(OPENED, posted(), STARTED)) == (COMPLETED,)
+
+
+def test_a_running_reply_fails() -> None:
+    assert fail(given(OPENED, posted(), STARTED)) == (FAILED,)
+
+
+@pytest.mark.parametrize("end", [complete, fail])
+@pytest.mark.parametrize("earlier", [COMPLETED, FAILED])
+def test_a_reply_that_has_ended_stays_as_it_ended(
+    end: Callable[[Session], Decided], earlier: SessionEvent
+) -> None:
+    assert end(given(OPENED, posted(), STARTED, earlier)) == ()
+
+
+@pytest.mark.parametrize("end", [complete, fail])
+def test_a_reply_that_never_started_does_not_end(end: Callable[[Session], Decided]) -> None:
+    assert end(given(OPENED, posted())) == ()
+
+
+@pytest.mark.parametrize("ending", [*ENDS.values(), DELETED])
+def test_a_reply_is_brought_to_its_end_though_its_session_has_ended(ending: SessionEvent) -> None:
+    state = given(OPENED, posted(), STARTED, ending)
+    assert complete(state) == (COMPLETED,)
+    assert fail(state) == (FAILED,)
+
+
+def test_the_service_speaks_in_its_own_name() -> None:
+    assert speak(given(OPENED)) == (SYSTEM,)
+
+
+def test_the_service_can_speak_unseen() -> None:
+    (event,) = session.post_system_message(
+        given(OPENED), message_id="y1", template="welcome", variables={}, visible=False
+    )
+    assert isinstance(event, SystemMessagePosted)
+    assert not event.visible
+
+
+def test_a_session_is_renamed() -> None:
+    assert rename(given(OPENED)) == (SessionRenamed(session_id="s1", name="Login"),)
+
+
+def test_the_same_name_again_changes_nothing() -> None:
+    assert rename(given(OPENED, SessionRenamed(session_id="s1", name="Login"))) == ()
+
+
+@pytest.mark.parametrize("end", ENDS.values())
+def test_a_session_that_has_ended_can_still_be_renamed(end: SessionEvent) -> None:
+    assert rename(given(OPENED, end)) == (SessionRenamed(session_id="s1", name="Login"),)
+
+
+def test_a_session_turns_to_building_and_back() -> None:
+    to_build = SessionModeChanged(session_id="s1", mode="build")
+    to_plan = SessionModeChanged(session_id="s1", mode="plan")
+    assert change_mode(given(OPENED)) == (to_build,)
+    assert session.change_mode(given(OPENED, to_build), mode="plan") == (to_plan,)
+
+
+def test_the_same_mode_again_changes_nothing() -> None:
+    assert session.change_mode(given(OPENED), mode="plan") == ()
+
+
+def test_a_plan_becomes_a_build() -> None:
+    assert convert(given(OPENED)) == (CONVERTED,)
+
+
+@pytest.mark.parametrize("events", [(), (CONVERTED,), (EXPIRED,)])
+def test_a_session_is_archived_from_wherever_it_stands(events: tuple[SessionEvent, ...]) -> None:
+    assert session.archive(given(OPENED, *events)) == (ARCHIVED,)
+
+
+def test_an_archived_session_stays_archived() -> None:
+    assert session.archive(given(OPENED, ARCHIVED)) == ()
+
+
+def test_an_idle_session_expires() -> None:
+    assert session.expire(given(OPENED, posted())) == (EXPIRED,)
+
+
+def test_a_session_does_not_expire_while_it_is_replied_to() -> None:
+    running = given(OPENED, posted(), STARTED)
+    assert session.expire(running) == ()
+    assert session.expire(session.fold((FAILED,), running)) == (EXPIRED,)
+
+
+@pytest.mark.parametrize("end", [*ENDS.values(), DELETED])
+def test_a_session_that_has_ended_does_not_expire(end: SessionEvent) -> None:
+    assert session.expire(given(OPENED, end)) == ()
+
+
+def test_what_was_never_opened_does_not_expire() -> None:
+    assert session.expire(INITIAL) == ()
+
+
+@pytest.mark.parametrize("events", [(), *((end,) for end in ENDS.values())])
+def test_a_session_is_deleted_from_wherever_it_stands(events: tuple[SessionEvent, ...]) -> None:
+    assert session.delete(given(OPENED, *events)) == (DELETED,)
+
+
+# what is refused ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ENDS)
+@pytest.mark.parametrize("decide", NEED_ACTIVE)
+def test_a_session_that_has_ended_takes_nothing_more(
+    decide: Callable[[Session], Decided], status: str
+) -> None:
+    with pytest.raises(SessionEnded) as refused:
+        decide(given(OPENED, ENDS[status]))
+    assert refused.value.status == status
+
+
+@pytest.mark.parametrize("decide", [*NEED_ACTIVE, *NEED_KNOWN])
+@pytest.mark.parametrize("state", [INITIAL, given(OPENED, DELETED)], ids=["never", "deleted"])
+def test_a_session_that_is_not_there_is_not_known(
+    decide: Callable[[Session], Decided], state: Session
+) -> None:
+    with pytest.raises(SessionUnknown):
+        decide(state)
+
+
+@pytest.mark.parametrize("events", [(), *((end,) for end in (*ENDS.values(), DELETED))])
+def test_a_session_opens_once(events: tuple[SessionEvent, ...]) -> None:
+    with pytest.raises(SessionEnded):
+        session.open_session(
+            given(OPENED, *events), session_id="s1", project_id="p1", user_id="u1"
+        )
+
+
+def test_a_full_session_takes_no_more_messages() -> None:
+    almost = given(OPENED, *(posted(f"m{n}") for n in range(MAX_MESSAGES - 1)))
+    session.require_room(almost)
+    assert post(almost)
+    full = session.fold(post(almost), almost)
+    with pytest.raises(SessionFull) as refused:
+        post(full)
+    assert refused.value.limit == MAX_MESSAGES
+    with pytest.raises(SessionFull):
+        session.require_room(full)
+
+
+def test_a_full_session_still_gets_its_last_reply() -> None:
+    assert start(given(OPENED, *(posted(f"m{n}") for n in range(MAX_MESSAGES)))) == (STARTED,)
+
+
+def test_replies_and_the_service_s_own_words_do_not_fill_a_session() -> None:
+    state = given(OPENED, posted(), STARTED, COMPLETED, SYSTEM)
+    assert state.message_count == 1
+
+
+@pytest.mark.parametrize(
+    ("refusal", "said"),
+    [
+        (SessionUnknown(), "There is no such session in this project for this user."),
+        (SessionFull(limit=50), "A session holds 50 messages. Leave sessionId out to begin one."),
+        (
+            SessionEnded(status="expired"),
+            "The session is expired and takes no more messages. "
+            "Leave sessionId out to begin one.",
+        ),
+    ],
+    ids=lambda value: getattr(value, "code", ""),
+)
+def test_a_refusal_says_why(refusal: Refused, said: str) -> None:
+    assert str(refusal) == said
+
+
+# what a session has come to ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("events", "state"),
+    [
+        ((OPENED,), Session(session_id="s1", project_id="p1", user_id="u1", status="active")),
+        (
+            (OPENED, posted("m1"), posted("m2"), STARTED),
+            Session(
+                session_id="s1",
+                project_id="p1",
+                user_id="u1",
+                status="active",
+                message_count=2,
+                running=frozenset({"r1"}),
+            ),
+        ),
+    ],
+)
+def test_a_session_is_what_its_events_say(
+    events: tuple[SessionEvent, ...], state: Session
+) -> None:
+    assert given(*events) == state
+
+
+@pytest.mark.parametrize("end", [COMPLETED, FAILED])
+def test_an_ended_reply_runs_no_longer_and_others_do(end: SessionEvent) -> None:
+    other = ReplyStarted(
+        session_id="s1", message_id="r2", in_reply_to="m1", model="claude", reservation_id="h2"
+    )
+    assert given(OPENED, STARTED, other, end).running == {"r2"}
+
+
+@pytest.mark.parametrize(("status", "end"), [*ENDS.items(), ("deleted", DELETED)])
+def test_an_end_is_a_status(status: str, end: SessionEvent) -> None:
+    assert given(OPENED, end).status == status
+
+
+def test_name_and_mode_are_the_last_ones_given() -> None:
+    state = given(
+        OPENED,
+        SessionRenamed(session_id="s1", name="Login"),
+        SessionModeChanged(session_id="s1", mode="build"),
+        SessionRenamed(session_id="s1", name="Sign in"),
+    )
+    assert (state.name, state.mode) == ("Sign in", "build")
+
+
+def test_the_service_s_own_words_change_nothing() -> None:
+    assert given(OPENED, SYSTEM) == given(OPENED)
+
+
+# what the types say ------------------------------------------------------------------------------
+
+
+def test_an_event_without_a_case_is_a_type_error(tmp_path: Path) -> None:
+    """Add one event to each union and to no `evolve`: the type checker names all three."""
+    copy = copytree(Path(domain.__path__[0]), tmp_path / "domain")
+    text = (copy / "events.py").read_text()
+    for union in ("ProjectEvent", "SessionEvent", "AccountEvent"):
+        extra = f"{union.removesuffix('Event')}Forgotten"
+        line = f"{union}: TypeAlias = "
+        assert text.count(line) == 1
+        text = text.replace(line, f"class {extra}(_Event):\n    pass\n\n\n{line}{extra} | ")
+    (copy / "events.py").write_text(text)
+    modules = [f"domain/{name}.py" for name in ("project", "session", "account")]
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache", *modules],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    errors = [line for line in done.stdout.splitlines() if ": error: " in line]
+    for module, extra in zip(
+        modules, ("ProjectForgotten", "SessionForgotten", "AccountForgotten"), strict=True
+    ):
+        (error,) = [line for line in errors if line.startswith(module)]
+        assert '"assert_never"' in error
+        assert f'"{extra}"' in error
+    assert len(errors) == 3, done.stdout

@@ -1,0 +1,38 @@
+"""What happened before: the first line of a decision's test, `given(...)`, is the folded state."""
+
+from typing import overload
+
+from domain import account, project, session
+from domain.account import Account
+from domain.events import (
+    AccountEvent,
+    Event,
+    MemberAdded,
+    MemberRemoved,
+    ProjectEvent,
+    ProjectRegistered,
+    ReservationReleased,
+    SessionEvent,
+    TimeConsumed,
+    TimeCredited,
+    TimeReserved,
+)
+from domain.project import Project
+from domain.session import Session
+
+
+@overload
+def given(*events: ProjectEvent) -> Project: ...
+@overload
+def given(*events: AccountEvent) -> Account: ...
+@overload
+def given(*events: SessionEvent) -> Session: ...
+def given(*events: Event) -> Project | Account | Session:
+    """The state that these events, all of one kind of stream, have come to."""
+    match events[0]:
+        case ProjectRegistered() | MemberAdded() | MemberRemoved():
+            return project.fold(events)  # type: ignore[arg-type]
+        case TimeCredited() | TimeReserved() | TimeConsumed() | ReservationReleased():
+            return account.fold(events)  # type: ignore[arg-type]
+        case _:
+            return session.fold(events)  # type: ignore[arg-type]
