@@ -47,6 +47,8 @@ def pool(url: str) -> Pool:
         max_size=POOL_SIZE,
         timeout=POOL_SECONDS,
         configure=_serve,
+        # A connection may have died with a server that is back by now: a read must not meet it.
+        check=AsyncConnectionPool.check_connection,
         kwargs={"autocommit": True, "prepare_threshold": 1, "application_name": "throughline"},
     )
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import psycopg
 import structlog
 
-from service.store import PAGE, EventStore, Recorded
+from service.store import AWAY, PAGE, EventStore, Recorded
 
 RING: Final = 10_000
 POLL: Final = 1.0
@@ -80,7 +80,7 @@ class Hub:
             while True:
                 page = self._from_ring(after)
                 if page is None:
-                    page = await self._store.range(after=after, limit=PAGE)
+                    page = await self._stored(after)
                 if not page:
                     await self.wait(after + 1, seconds=POLL)
                     page = self._from_ring(after) or []
@@ -91,6 +91,15 @@ class Hub:
                 yield page
         finally:
             self.followers -= 1
+
+    async def _stored(self, after: int) -> list[Recorded]:
+        """What the table has after a position; nothing while the database is away."""
+        try:
+            return await self._store.range(after=after, limit=PAGE)
+        except AWAY as error:
+            _log.warning("follower_waits", error=type(error).__name__)
+            await asyncio.sleep(POLL)
+            return []
 
     def _from_ring(self, after: int) -> list[Recorded] | None:
         """What the ring has after a position; None when only the table can tell."""

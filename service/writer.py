@@ -262,7 +262,7 @@ class Writer:
                 SQL["heads"], {"tenant_id": arrays.text(tenants), "stream_id": arrays.text(ids)}
             )
             for n, version in await found.fetchall():
-                self._remember(streams[n], version)
+                self._remember(streams[int(n)], version)
 
     async def _write_quickly(
         self, connection: psycopg.AsyncConnection[Any], batch: list[_Item]

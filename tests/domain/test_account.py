@@ -1,0 +1,329 @@
+"""An account's decisions, and its law: what is available never goes below zero."""
+
+import os
+from collections import Counter
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    multiple,
+    rule,
+)
+
+from domain import account
+from domain.account import INITIAL, Account, Decided
+from domain.errors import BalanceInsufficient, ReservationSettled
+from domain.events import (
+    ReservationReleased,
+    TimeConsumed,
+    TimeCredited,
+    TimeReserved,
+)
+from domain.metering import Cost, Usage
+from tests.given import given
+
+CREDITED = TimeCredited(user_id="u1", credit_id="c1", seconds=100, kind="paid", reason="order 7")
+RESERVED = TimeReserved(
+    user_id="u1", reservation_id="h1", session_id="s1", message_id="r1", seconds=60
+)
+COST = Cost(
+    usage=Usage(
+        input_tokens=10, output_tokens=20, cache_read_tokens=30, cache_write_tokens=None
+    ),
+    usd=Decimal("0.000333"),
+    prices="2026-11",
+)
+CONSUMED = TimeConsumed(
+    user_id="u1",
+    reservation_id="h1",
+    project_id="p1",
+    session_id="s1",
+    message_id="r1",
+    operation="plan_fix",
+    seconds=45,
+    held_seconds=60,
+    model="claude",
+    input_tokens=10,
+    output_tokens=20,
+    cache_read_tokens=30,
+    cache_write_tokens=None,
+    cost_usd=Decimal("0.000333"),
+    prices="2026-11",
+)
+RELEASED = ReservationReleased(
+    user_id="u1", reservation_id="h1", held_seconds=60, reason="model_error"
+)
+
+
+def reserve(state: Account, seconds: int, reservation_id: str = "h1") -> Decided:
+    return account.reserve(
+        state,
+        user_id="u1",
+        reservation_id=reservation_id,
+        session_id="s1",
+        message_id="r1",
+        seconds=seconds,
+    )
+
+
+def settle(state: Account, seconds: int, reservation_id: str = "h1") -> Decided:
+    return account.settle(
+        state,
+        user_id="u1",
+        reservation_id=reservation_id,
+        project_id="p1",
+        session_id="s1",
+        message_id="r1",
+        operation="plan_fix",
+        seconds=seconds,
+        model="claude",
+        cost=COST,
+    )
+
+
+def release(state: Account, reservation_id: str = "h1") -> Decided:
+    return account.release(
+        state, user_id="u1", reservation_id=reservation_id, reason="model_error"
+    )
+
+
+# what is decided ---------------------------------------------------------------------------------
+
+
+def test_seconds_are_credited() -> None:
+    decided = account.credit(
+        INITIAL, user_id="u1", credit_id="c1", seconds=100, kind="paid", reason="order 7"
+    )
+    assert decided == (CREDITED,)
+
+
+def test_seconds_are_set_aside_for_a_reply() -> None:
+    assert reserve(given(CREDITED), 60) == (RESERVED,)
+
+
+def test_all_that_is_available_can_be_set_aside() -> None:
+    assert given(CREDITED, *reserve(given(CREDITED), 100)).available == 0
+
+
+def test_a_running_reply_may_hold_more() -> None:
+    state = given(CREDITED, RESERVED)
+    assert reserve(state, 40) == (replace(RESERVED, seconds=40),)
+
+
+def test_a_settlement_takes_what_was_used() -> None:
+    assert settle(given(CREDITED, RESERVED), 45) == (CONSUMED,)
+
+
+def test_a_settlement_takes_no_more_than_was_held() -> None:
+    assert settle(given(CREDITED, RESERVED), 61) == (replace(CONSUMED, seconds=60),)
+
+
+def test_a_settlement_may_take_nothing() -> None:
+    (event,) = settle(given(CREDITED, RESERVED), 0)
+    assert given(CREDITED, RESERVED, event).available == 100
+
+
+def test_a_settlement_takes_from_all_that_was_held_for_its_reply() -> None:
+    state = given(CREDITED, RESERVED, replace(RESERVED, seconds=40))
+    assert settle(state, 90) == (replace(CONSUMED, seconds=90, held_seconds=100),)
+
+
+def test_a_reservation_is_released_whole() -> None:
+    assert release(given(CREDITED, RESERVED)) == (RELEASED,)
+
+
+# what is refused ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "available"),
+    [(INITIAL, 0), (given(CREDITED), 100), (given(CREDITED, RESERVED), 40)],
+    ids=["empty", "credited", "partly held"],
+)
+def test_no_more_is_set_aside_than_is_available(state: Account, available: int) -> None:
+    with pytest.raises(BalanceInsufficient) as refused:
+        reserve(state, available + 1, "h2")
+    assert refused.value.variables == {
+        "needed_seconds": available + 1,
+        "available_seconds": available,
+    }
+
+
+def test_a_running_reply_holds_no_more_than_is_available() -> None:
+    with pytest.raises(BalanceInsufficient):
+        reserve(given(CREDITED, RESERVED), 41)
+
+
+@pytest.mark.parametrize("end", [CONSUMED, RELEASED])
+def test_a_reservation_ends_once(end: TimeConsumed | ReservationReleased) -> None:
+    ended = given(CREDITED, RESERVED, end)
+    with pytest.raises(ReservationSettled):
+        settle(ended, 1)
+    with pytest.raises(ReservationSettled):
+        release(ended)
+
+
+def test_a_reservation_that_was_never_made_does_not_end() -> None:
+    state = given(CREDITED, RESERVED)
+    with pytest.raises(ReservationSettled):
+        settle(state, 1, "h2")
+    with pytest.raises(ReservationSettled):
+        release(state, "h2")
+
+
+def test_a_refusal_says_what_was_needed() -> None:
+    refusal = BalanceInsufficient(needed_seconds=60, available_seconds=7)
+    assert str(refusal) == "This message may need 60 AI seconds and 7 are available."
+
+
+# what an account has come to ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (given(CREDITED), Account(credited=100)),
+        (given(CREDITED, CREDITED), Account(credited=200)),
+        (given(CREDITED, RESERVED), Account(credited=100, reservations={"h1": 60})),
+        (
+            given(CREDITED, RESERVED, replace(RESERVED, seconds=40)),
+            Account(credited=100, reservations={"h1": 100}),
+        ),
+        (given(CREDITED, RESERVED, CONSUMED), Account(credited=100, consumed=45)),
+        (given(CREDITED, RESERVED, RELEASED), Account(credited=100)),
+    ],
+    ids=["credited", "credited twice", "held", "held twice", "settled", "released"],
+)
+def test_an_account_is_what_its_events_say(state: Account, expected: Account) -> None:
+    assert state == expected
+
+
+def test_one_reservation_s_end_leaves_the_others_alone() -> None:
+    other = replace(RESERVED, reservation_id="h2", seconds=30)
+    assert given(CREDITED, RESERVED, other, CONSUMED).reservations == {"h2": 30}
+
+
+# the law -----------------------------------------------------------------------------------------
+
+
+class AccountLife(RuleBasedStateMachine):
+    """An account in any order of events, with ids that were never given or have ended."""
+
+    open = Bundle("open")
+    ended = Bundle("ended")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state = INITIAL
+        self.held: dict[str, int] = {}
+        self.credited = 0
+        self.consumed = 0
+        self.ends: Counter[str] = Counter()
+        self.made = 0
+
+    def follow(self, decided: Decided) -> None:
+        self.state = account.fold(decided, self.state)
+
+    @rule(seconds=st.integers(0, 200), kind=st.sampled_from(["paid", "bonus"]))
+    def credit(self, seconds: int, kind: str) -> None:
+        self.follow(
+            account.credit(
+                self.state,
+                user_id="u1",
+                credit_id="c",
+                seconds=seconds,
+                kind="paid" if kind == "paid" else "bonus",
+                reason=None,
+            )
+        )
+        self.credited += seconds
+
+    @rule(target=open, seconds=st.integers(0, 150))
+    def reserve(self, seconds: int) -> object:
+        self.made += 1
+        return self.hold(f"h{self.made}", seconds)
+
+    @rule(reservation=open, seconds=st.integers(0, 150))
+    def extend(self, reservation: str, seconds: int) -> None:
+        self.hold(reservation, seconds)
+
+    def hold(self, reservation: str, seconds: int) -> object:
+        free = self.credited - self.consumed - sum(self.held.values())
+        try:
+            decided = reserve(self.state, seconds, reservation)
+        except BalanceInsufficient as refused:
+            assert free < seconds
+            assert refused.available_seconds == free
+            return multiple()
+        assert seconds <= free
+        self.follow(decided)
+        self.held[reservation] = self.held.get(reservation, 0) + seconds
+        return reservation
+
+    @rule(target=ended, reservation=consumes(open), seconds=st.integers(0, 300))
+    def settle(self, reservation: str, seconds: int) -> str:
+        (event,) = decided = settle(self.state, seconds, reservation)
+        assert isinstance(event, TimeConsumed)
+        held = self.held.pop(reservation)
+        assert event.held_seconds == held
+        assert event.seconds == min(seconds, held)
+        self.consumed += event.seconds
+        self.ends[reservation] += 1
+        self.follow(decided)
+        return reservation
+
+    @rule(target=ended, reservation=consumes(open))
+    def release(self, reservation: str) -> str:
+        (event,) = decided = release(self.state, reservation)
+        assert isinstance(event, ReservationReleased)
+        assert event.held_seconds == self.held.pop(reservation)
+        self.ends[reservation] += 1
+        self.follow(decided)
+        return reservation
+
+    @rule(reservation=ended | st.just("never"), seconds=st.integers(0, 300))
+    def end_again(self, reservation: str, seconds: int) -> None:
+        before = self.state
+        with pytest.raises(ReservationSettled):
+            settle(self.state, seconds, reservation)
+        with pytest.raises(ReservationSettled):
+            release(self.state, reservation)
+        assert self.state is before
+
+    @invariant()
+    def nothing_is_spent_twice(self) -> None:
+        assert self.state.available >= 0
+        assert all(seconds >= 0 for seconds in self.state.reservations.values())
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        state = self.state
+        assert state.credited == state.available + state.reserved + state.consumed
+        assert (state.credited, state.consumed) == (self.credited, self.consumed)
+        assert dict(state.reservations) == self.held
+
+    @invariant()
+    def every_reservation_ends_at_most_once(self) -> None:
+        assert not self.ends or max(self.ends.values()) == 1
+
+
+TestAccountLife = AccountLife.TestCase
+TestAccountLife.settings = settings(
+    max_examples=int(os.environ.get("THROUGHLINE_EXAMPLES", "200")),
+    stateful_step_count=40,
+    deadline=None,
+)
+
+
+def test_a_reservation_that_has_ended_is_not_opened_again() -> None:
+    """Its seconds would be held for ever: who might end it has ended it already."""
+    for end in (CONSUMED, RELEASED):
+        with pytest.raises(ReservationSettled):
+            reserve(given(CREDITED, RESERVED, end), 10, "h1")

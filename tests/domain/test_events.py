@@ -1,0 +1,240 @@
+"""The vocabulary: names, and that what is stored is what is read, now and later."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from decimal import Decimal
+from types import NoneType
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from domain.events import (
+    EVENT_TYPES,
+    AccountEvent,
+    Event,
+    ProjectEvent,
+    SessionEvent,
+    field_names,
+    from_stored,
+)
+
+PROOF = settings(max_examples=int(os.environ.get("THROUGHLINE_EXAMPLES", "300")), deadline=None)
+
+FIRST_DAY: dict[str, dict[str, Any]] = {
+    "ProjectRegistered": {"project_id": "p", "name": "n"},
+    "MemberAdded": {"project_id": "p", "user_id": "u", "role": "owner"},
+    "MemberRemoved": {"project_id": "p", "user_id": "u"},
+    "SessionOpened": {"session_id": "s", "project_id": "p", "user_id": "u"},
+    "SessionRenamed": {"session_id": "s", "name": "n"},
+    "SessionModeChanged": {"session_id": "s", "mode": "build"},
+    "UserMessagePosted": {
+        "session_id": "s",
+        "message_id": "m",
+        "user_id": "u",
+        "text": "t",
+        "locale": "en",
+    },
+    "ReplyStarted": {
+        "session_id": "s",
+        "message_id": "r",
+        "in_reply_to": "m",
+        "model": "x",
+        "reservation_id": "h",
+    },
+    "ReplyCompleted": {
+        "session_id": "s",
+        "message_id": "r",
+        "in_reply_to": "m",
+        "subtype": "success",
+        "mode": "general",
+        "data": {"markdown": "hi"},
+        "duration_ms": 1,
+        "billed_seconds": 1,
+        "model": "x",
+    },
+    "ReplyFailed": {
+        "session_id": "s",
+        "message_id": "r",
+        "in_reply_to": "m",
+        "code": "model_error",
+        "duration_ms": 1,
+    },
+    "SystemMessagePosted": {
+        "session_id": "s",
+        "message_id": "y",
+        "template": "welcome",
+        "variables": {},
+    },
+    "SessionConverted": {"session_id": "s", "build_id": "b", "prompt": "go"},
+    "SessionArchived": {"session_id": "s"},
+    "SessionExpired": {"session_id": "s"},
+    "SessionDeleted": {"session_id": "s"},
+    "TimeCredited": {"user_id": "u", "credit_id": "c", "seconds": 1, "kind": "paid"},
+    "TimeReserved": {
+        "user_id": "u",
+        "reservation_id": "h",
+        "session_id": "s",
+        "message_id": "r",
+        "seconds": 1,
+    },
+    "TimeConsumed": {
+        "user_id": "u",
+        "reservation_id": "h",
+        "project_id": "p",
+        "session_id": "s",
+        "message_id": "r",
+        "operation": "plan_question",
+        "seconds": 1,
+        "held_seconds": 1,
+        "model": "x",
+        "prices": "2026-11",
+    },
+    "ReservationReleased": {
+        "user_id": "u",
+        "reservation_id": "h",
+        "held_seconds": 1,
+        "reason": "model_error",
+    },
+}
+"""The least that was ever stored of each type. Add types here; never keys, for that is the law."""
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXTS,
+    lambda values: st.lists(values, max_size=4) | st.dictionaries(TEXTS, values, max_size=4),
+    max_leaves=8,
+)
+MICROS = st.integers(0, 10**15).map(lambda micros: Decimal(micros).scaleb(-6))
+
+
+def values(kind: Any) -> st.SearchStrategy[Any]:
+    """Whatever a field of this type may hold."""
+    if kind is Any:
+        return JSON
+    if get_origin(kind) is Literal:
+        return st.sampled_from(get_args(kind))
+    if get_origin(kind) is Mapping:
+        return st.dictionaries(TEXTS, TEXTS, max_size=4)
+    if get_origin(kind) is tuple:
+        return st.lists(TEXTS, max_size=4).map(tuple)
+    if members := get_args(kind):
+        return st.one_of([values(member) for member in members])
+    strategies: dict[Any, st.SearchStrategy[Any]] = {
+        str: TEXTS,
+        int: st.integers(0, 2**53),
+        bool: st.booleans(),
+        Decimal: MICROS,
+        NoneType: st.none(),
+    }
+    return strategies[kind]
+
+
+def events(kind: type[Event]) -> st.SearchStrategy[Event]:
+    hints = get_type_hints(kind)
+    return st.builds(kind, **{name: values(hints[name]) for name in field_names(kind)})
+
+
+@PROOF
+@given(st.sampled_from(sorted(EVENT_TYPES)).flatmap(lambda name: events(EVENT_TYPES[name])))
+def test_what_is_stored_is_what_is_read(event: Event) -> None:
+    stored = orjson.dumps(event, default=str)
+    read = from_stored(type(event).__name__, orjson.loads(stored))
+    assert read == event
+    assert [type(value) for value in flat(read)] == [type(value) for value in flat(event)]
+    assert orjson.dumps(read, default=str) == stored
+
+
+def flat(event: Event) -> list[Any]:
+    return [getattr(event, name) for name in field_names(type(event))]
+
+
+@pytest.mark.parametrize("name", EVENT_TYPES)
+def test_the_stored_keys_are_the_fields(name: str) -> None:
+    kind = EVENT_TYPES[name]
+    event = from_stored(name, FIRST_DAY[name])
+    assert tuple(orjson.loads(orjson.dumps(event, default=str))) == field_names(kind)
+    assert "schema_version" not in field_names(kind)
+
+
+@pytest.mark.parametrize("name", EVENT_TYPES)
+def test_what_was_stored_on_the_first_day_is_read_today(name: str) -> None:
+    event = from_stored(name, FIRST_DAY[name])
+    assert {key: getattr(event, key) for key in FIRST_DAY[name]} == FIRST_DAY[name]
+
+
+@pytest.mark.parametrize("name", EVENT_TYPES)
+def test_a_field_that_came_later_is_optional(name: str) -> None:
+    needed = {
+        field.name
+        for field in fields(EVENT_TYPES[name])
+        if field.default is MISSING and field.default_factory is MISSING
+    }
+    assert needed == set(FIRST_DAY[name])
+
+
+def test_no_type_was_ever_taken_out() -> None:
+    assert set(FIRST_DAY) == set(EVENT_TYPES)
+
+
+def test_money_is_stored_as_a_decimal_and_not_as_a_float() -> None:
+    state = {**FIRST_DAY["TimeConsumed"], "cost_usd": "0.000001"}
+    event = from_stored("TimeConsumed", state)
+    assert b'"cost_usd":"0.000001"' in orjson.dumps(event, default=str)
+    assert from_stored("TimeConsumed", FIRST_DAY["TimeConsumed"]) == from_stored(
+        "TimeConsumed", {**FIRST_DAY["TimeConsumed"], "cost_usd": None}
+    )
+
+
+def test_a_type_that_is_not_in_the_vocabulary_is_not_read() -> None:
+    with pytest.raises(KeyError):
+        from_stored("SessionForgotten", {})
+
+
+def test_a_key_that_the_type_does_not_have_is_not_read() -> None:
+    with pytest.raises(TypeError):
+        from_stored("SessionArchived", {"session_id": "s", "mood": "good"})
+
+
+def test_an_event_never_changes() -> None:
+    event = from_stored("SessionArchived", {"session_id": "s"})
+    with pytest.raises(AttributeError):
+        event.session_id = "t"  # type: ignore[misc, union-attr]
+
+
+def test_each_type_belongs_to_one_stream_and_is_known_by_its_name() -> None:
+    kinds = [kind for union in (ProjectEvent, SessionEvent, AccountEvent) for kind in get_args(union)]
+    assert len(kinds) == len(set(kinds)) == len(EVENT_TYPES)
+    assert {name: kind.__name__ for name, kind in EVENT_TYPES.items()} == {
+        name: name for name in EVENT_TYPES
+    }
+    assert set(kinds) == set(get_args(Event))
+
+
+@pytest.mark.parametrize("name", EVENT_TYPES)
+def test_an_event_is_a_fact_in_the_past_tense(name: str) -> None:
+    assert name.endswith("ed")
+    assert name.isidentifier()
+    assert "_" not in name
+
+
+@pytest.mark.parametrize("name", EVENT_TYPES)
+def test_an_event_has_the_first_schema_version(name: str) -> None:
+    """A changed meaning is a new name, so no version but the first is known."""
+    assert EVENT_TYPES[name].schema_version == 1
+    assert get_type_hints(EVENT_TYPES[name])["schema_version"] == ClassVar[int]
+
+
+@pytest.mark.parametrize("name", EVENT_TYPES)
+def test_no_field_is_a_float(name: str) -> None:
+    hints = get_type_hints(EVENT_TYPES[name])
+    assert all(float not in (hint, *get_args(hint)) for hint in hints.values())
+    money = [hint for field, hint in hints.items() if field.endswith("_usd")]
+    assert all(hint in (Decimal, Union[Decimal, None]) for hint in money)  # noqa: UP007

@@ -1,0 +1,135 @@
+"""Seconds and money, held against exact fractions."""
+
+import os
+from decimal import Decimal
+from fractions import Fraction
+from math import ceil
+from typing import get_args
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from domain.events import ChatMode, OperationType
+from domain.metering import (
+    ESTIMATES,
+    OPERATIONS,
+    PRICES,
+    Cost,
+    Usage,
+    billed_seconds,
+    cost_of,
+)
+
+PROOF = settings(max_examples=int(os.environ.get("THROUGHLINE_EXAMPLES", "300")), deadline=None)
+
+DOLLARS = {
+    "claude-haiku": (1, 5),
+    "claude-sonnet": (3, 15),
+    "claude-opus": (5, 25),
+    "offline": (0, 0),
+}
+"""What a million tokens of input and of output cost: the published prices, written down again."""
+
+COUNTS = st.integers(0, 10**12)
+USAGES = st.builds(
+    Usage,
+    input_tokens=COUNTS,
+    output_tokens=COUNTS,
+    cache_read_tokens=st.none() | COUNTS,
+    cache_write_tokens=st.none() | COUNTS,
+)
+MODELS = st.sampled_from([*DOLLARS, *(f"{prefix}-4-5" for prefix in DOLLARS)])
+
+
+def exact(model: str, usage: Usage) -> Fraction:
+    input_usd, output_usd = next(p for name, p in DOLLARS.items() if model.startswith(name))
+    parts = (
+        (Fraction(input_usd), usage.input_tokens),
+        (Fraction(output_usd), usage.output_tokens),
+        (Fraction(input_usd, 10), usage.cache_read_tokens),
+        (Fraction(5 * input_usd, 4), usage.cache_write_tokens),
+    )
+    return sum((price * (count or 0) for price, count in parts), Fraction()) / 1_000_000
+
+
+@PROOF
+@given(st.integers(0, 2**63))
+@example(0)
+@example(1)
+@example(999_999_999)
+@example(1_000_000_000)
+@example(1_000_000_001)
+@example(9_007_199_254_740_993_000_000_000)  # where a float would miss the second
+def test_seconds_are_rounded_up_once(duration_ns: int) -> None:
+    billed = billed_seconds(duration_ns)
+    assert billed == ceil(Fraction(duration_ns, 1_000_000_000))
+    assert type(billed) is int
+
+
+@PROOF
+@given(MODELS, USAGES)
+@example("claude-haiku", Usage(input_tokens=0, output_tokens=0, cache_read_tokens=5))
+@example("claude-haiku", Usage(input_tokens=0, output_tokens=0, cache_read_tokens=15))
+def test_a_cost_is_exact_to_a_millionth(model: str, usage: Usage) -> None:
+    usd = cost_of(model, usage).usd
+    assert usd is not None
+    # Fraction's round goes half to even, as the price does.
+    assert Fraction(usd) == Fraction(round(exact(model, usage) * 1_000_000), 1_000_000)
+
+
+@PROOF
+@given(MODELS, USAGES)
+def test_a_cost_has_six_places_and_is_no_float(model: str, usage: Usage) -> None:
+    usd = cost_of(model, usage).usd
+    assert type(usd) is Decimal
+    assert usd.as_tuple().exponent == -6
+    assert str(usd) == f"{usd:.6f}"  # as it is stored: never with an exponent
+
+
+@pytest.mark.parametrize("model", ["gpt", "", "claude", "Claude-Opus", "my-claude-opus"])
+def test_the_cost_of_an_unknown_model_is_unknown(model: str) -> None:
+    usage = Usage(input_tokens=1, output_tokens=1)
+    assert cost_of(model, usage) == Cost(usage=usage, usd=None, prices=PRICES)
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        Usage(),
+        Usage(input_tokens=5),
+        Usage(output_tokens=5),
+        Usage(input_tokens=5, cache_read_tokens=5, cache_write_tokens=5),
+    ],
+)
+def test_what_the_provider_did_not_say_is_unknown_and_not_zero(usage: Usage) -> None:
+    assert usage.total is None
+    assert cost_of("claude-opus-4", usage).usd is None
+    assert cost_of("offline", usage).usd is None
+
+
+def test_no_tokens_cost_nothing() -> None:
+    assert cost_of("claude-opus-4", Usage(input_tokens=0, output_tokens=0)).usd == 0
+
+
+@given(USAGES)
+def test_the_total_counts_tokens_of_all_kinds(usage: Usage) -> None:
+    kinds = (
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cache_read_tokens,
+        usage.cache_write_tokens,
+    )
+    assert usage.total == sum(kind or 0 for kind in kinds)
+
+
+def test_a_cost_says_which_prices_it_was_computed_with() -> None:
+    assert cost_of("offline", Usage()).prices == PRICES
+
+
+def test_each_mode_has_an_estimate_and_an_operation_of_its_own() -> None:
+    modes = set(get_args(ChatMode))
+    assert set(ESTIMATES) == set(OPERATIONS) == modes
+    assert all(type(seconds) is int and seconds > 0 for seconds in ESTIMATES.values())
+    assert len(set(OPERATIONS.values())) == len(modes)
+    assert set(OPERATIONS.values()) <= set(get_args(OperationType))

@@ -1,0 +1,132 @@
+"""A project's decisions: who may act in it, and that one owner always stays."""
+
+import pytest
+
+from domain import project
+from domain.errors import LastOwner, MemberUnknown, ProjectExists, ProjectUnknown
+from domain.events import MemberAdded, MemberRemoved, ProjectRegistered, Role
+from domain.project import INITIAL, Decided, Project
+from tests.given import given
+
+REGISTERED = ProjectRegistered(
+    project_id="p1", name="Shop", framework="django", source_root="/srv/shop"
+)
+BARE = ProjectRegistered(project_id="p1", name="Shop")
+REMOVED = MemberRemoved(project_id="p1", user_id="ann")
+
+
+def added(user_id: str, role: Role) -> MemberAdded:
+    return MemberAdded(project_id="p1", user_id=user_id, role=role)
+
+
+def register(state: Project, members: dict[str, Role]) -> Decided:
+    return project.register(
+        state,
+        project_id="p1",
+        name="Shop",
+        framework="django",
+        source_root="/srv/shop",
+        members=members,
+    )
+
+
+# what is decided ---------------------------------------------------------------------------------
+
+
+def test_a_project_is_registered_with_its_first_members() -> None:
+    decided = register(INITIAL, {"ann": "owner", "bob": "viewer"})
+    assert decided == (REGISTERED, added("ann", "owner"), added("bob", "viewer"))
+
+
+def test_a_project_may_be_registered_knowing_little() -> None:
+    decided = project.register(
+        INITIAL,
+        project_id="p1",
+        name="Shop",
+        framework=None,
+        source_root=None,
+        members={"ann": "owner"},
+    )
+    assert decided == (BARE, added("ann", "owner"))
+
+
+def test_a_member_is_added() -> None:
+    state = given(REGISTERED, added("ann", "owner"))
+    assert project.add_member(state, user_id="bob", role="editor") == (added("bob", "editor"),)
+
+
+@pytest.mark.parametrize(("old", "new"), [("viewer", "editor"), ("editor", "owner")])
+def test_a_second_time_with_another_role_changes_the_role(old: Role, new: Role) -> None:
+    state = given(REGISTERED, added("ann", "owner"), added("bob", old))
+    assert project.add_member(state, user_id="bob", role=new) == (added("bob", new),)
+
+
+@pytest.mark.parametrize("role", ["owner", "editor", "viewer"])
+def test_the_same_role_again_changes_nothing(role: Role) -> None:
+    state = given(REGISTERED, added("ann", role))
+    assert project.add_member(state, user_id="ann", role=role) == ()
+
+
+def test_a_member_is_removed() -> None:
+    state = given(REGISTERED, added("bob", "owner"), added("ann", "viewer"))
+    assert project.remove_member(state, user_id="ann") == (REMOVED,)
+
+
+def test_one_of_two_owners_may_go_or_become_less() -> None:
+    state = given(REGISTERED, added("ann", "owner"), added("bob", "owner"))
+    assert project.remove_member(state, user_id="ann") == (REMOVED,)
+    assert project.add_member(state, user_id="ann", role="viewer") == (added("ann", "viewer"),)
+
+
+def test_a_member_who_was_removed_may_come_back() -> None:
+    state = given(REGISTERED, added("bob", "owner"), added("ann", "viewer"), REMOVED)
+    assert project.add_member(state, user_id="ann", role="viewer") == (added("ann", "viewer"),)
+
+
+# what is refused ---------------------------------------------------------------------------------
+
+
+def test_a_project_is_registered_once() -> None:
+    with pytest.raises(ProjectExists):
+        register(given(REGISTERED), {"ann": "owner"})
+
+
+def test_a_project_that_is_not_known_has_no_members() -> None:
+    with pytest.raises(ProjectUnknown):
+        project.add_member(INITIAL, user_id="ann", role="owner")
+    with pytest.raises(ProjectUnknown):
+        project.remove_member(INITIAL, user_id="ann")
+
+
+def test_who_is_not_a_member_is_not_removed() -> None:
+    with pytest.raises(MemberUnknown):
+        project.remove_member(given(REGISTERED, added("ann", "owner")), user_id="bob")
+
+
+def test_a_member_is_removed_once() -> None:
+    state = given(REGISTERED, added("bob", "owner"), added("ann", "viewer"), REMOVED)
+    with pytest.raises(MemberUnknown):
+        project.remove_member(state, user_id="ann")
+
+
+@pytest.mark.parametrize("others", [(), (added("bob", "editor"),)])
+def test_the_last_owner_stays_one(others: tuple[MemberAdded, ...]) -> None:
+    state = given(REGISTERED, added("ann", "owner"), *others)
+    with pytest.raises(LastOwner):
+        project.remove_member(state, user_id="ann")
+    with pytest.raises(LastOwner):
+        project.add_member(state, user_id="ann", role="editor")
+
+
+# what a project has come to ----------------------------------------------------------------------
+
+
+def test_a_project_is_what_its_events_say() -> None:
+    state = given(
+        REGISTERED,
+        added("bob", "viewer"),
+        added("ann", "editor"),
+        added("bob", "owner"),
+        REMOVED,
+    )
+    assert state == Project(project_id="p1", members={"bob": "owner"})

@@ -1,0 +1,133 @@
+"""SQL reads stored JSON by key names: every name it uses, held against the events' own fields."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from decimal import Decimal
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import pytest
+
+from domain.events import EVENT_TYPES, field_names
+from projections import PROJECTIONS
+from projections.projection import Projection
+
+SET_ASIDE = {
+    "ReplyStarted": "a running reply is followed live; only how it ended is read later",
+}
+"""The types that no read model shows, and why."""
+
+RECORD = re.compile(r"jsonb?_to_record\(.*?\) as state \((.*?)\)\n", re.DOTALL)
+COLUMN = re.compile(r"\s*(\w+) (\w+)\s*")
+
+
+def apply_of(projection: Projection) -> str:
+    text = projection.statements["apply"].decode()
+    return re.sub(r"--.*", "", text)
+
+
+def record_columns(projection: Projection) -> set[tuple[str, str]]:
+    """The keys that its rules read from stored JSON, with the SQL types they are read as."""
+    records = RECORD.findall(apply_of(projection))
+    assert len(records) == apply_of(projection).count("_to_record(")
+    found: set[tuple[str, str]] = set()
+    for record in records:
+        for column in record.split(","):
+            match = COLUMN.fullmatch(column)
+            assert match is not None, column
+            found.add((match[1], match[2]))
+    return found
+
+
+def handled(projection: Projection) -> list[str]:
+    return [kind.__name__ for kind in projection.handles]
+
+
+def sql_types(hint: Any) -> set[str]:
+    """The SQL types as which a field of this Python type may be read."""
+    if hint is Any or get_origin(hint) is Mapping:
+        return {"jsonb", "json"}
+    if get_origin(hint) is Literal:
+        return {"text"}
+    if get_origin(hint) is tuple:
+        return {"jsonb", "json"}
+    if members := [member for member in get_args(hint) if member is not NoneType]:
+        return set.intersection(*map(sql_types, members))
+    plain: dict[Any, set[str]] = {
+        str: {"text"},
+        int: {"integer", "bigint"},
+        bool: {"boolean"},
+        Decimal: {"numeric"},
+    }
+    return plain[hint]
+
+
+ids = pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
+
+
+@ids
+def test_a_read_model_handles_exactly_the_types_that_its_rules_name(
+    projection: Projection,
+) -> None:
+    quoted = set(re.findall(r"'(\w+)'", apply_of(projection)))
+    named = {name for name in quoted if name[:1].isupper() and not name.startswith("UTF")}
+    assert named <= set(EVENT_TYPES), "a name that is no event's"
+    assert named == set(handled(projection))
+    assert len(handled(projection)) == len(set(handled(projection)))
+
+
+def test_every_type_is_shown_somewhere_or_set_aside_for_a_reason() -> None:
+    shown = {name for projection in PROJECTIONS for name in handled(projection)}
+    assert shown | set(SET_ASIDE) == set(EVENT_TYPES)
+    assert not shown & set(SET_ASIDE)
+
+
+@ids
+def test_every_key_that_is_read_is_a_field_of_a_type_that_is_handled(
+    projection: Projection,
+) -> None:
+    known = {key for kind in projection.handles for key in field_names(kind)}
+    assert {key for key, _ in record_columns(projection)} <= known
+
+
+@ids
+def test_every_key_is_read_as_its_field_s_type(projection: Projection) -> None:
+    for key, sql_type in record_columns(projection):
+        for kind in projection.handles:
+            if key in field_names(kind):
+                assert sql_type in sql_types(get_type_hints(kind)[key]), (kind, key)
+
+
+@ids
+def test_every_key_that_is_used_is_declared(projection: Projection) -> None:
+    used = set(re.findall(r"\bstate\.(\w+)", apply_of(projection)))
+    used -= {"state"}
+    declared = {key for key, _ in record_columns(projection)}
+    assert used - declared == ({"is_removed"} & used)
+    bare = re.findall(r"\b(\w+)\b", RECORD.sub("", apply_of(projection)))
+    assert declared <= set(bare), "declared and not used"
+
+
+@ids
+def test_a_row_s_identity_is_in_every_type_that_makes_or_changes_it(
+    projection: Projection,
+) -> None:
+    """The keys that a row is found by come from each event's JSON, so none may be optional."""
+    table = projection.statements["table"].decode()
+    match = re.search(r"primary key \((.*?)\)|(\w+) +bigint +not null primary key", table)
+    assert match is not None
+    keys = {key.strip() for key in (match[1] or match[2]).split(",")}
+    keys -= {"tenant_id", "position"}  # the log's own columns
+    assert keys <= {key for key, _ in record_columns(projection)}
+    for kind in projection.handles:
+        needed = {field.name for field in fields(kind) if field.default is MISSING}
+        assert keys <= needed, kind
+
+
+def test_every_read_model_has_a_table_and_rules() -> None:
+    for projection in PROJECTIONS:
+        assert {"table", "apply", "view"} <= set(projection.statements)
+        assert f"create table {projection.name} (" in projection.statements["table"].decode()
+        assert f"function apply_{projection.name}(" in projection.statements["apply"].decode()
+    assert len({projection.name for projection in PROJECTIONS}) == len(PROJECTIONS)
