@@ -74,7 +74,7 @@ def application(settings: Settings, *, database_url: str, direct_url: str) -> St
     ]
     app = Starlette(
         routes=routes,
-        exception_handlers={HTTPException: _not_routed},
+        exception_handlers={HTTPException: _not_routed, Exception: _fault},
         lifespan=partial(_lifespan, settings=settings, urls=(database_url, direct_url)),
     )
     app.add_middleware(RequestLog)
@@ -242,6 +242,13 @@ async def _not_routed(_: Request, error: Exception) -> Response:
         detail = "This path does not take this method; see /openapi.json."
         return problems.answer(405, "method_not_allowed", detail, headers=error.headers)
     return problems.answer(404, "not_found", "There is nothing at this path; see /openapi.json.")
+
+
+async def _fault(request: Request, error: Exception) -> Response:
+    """What failed outside of an operation; the server logs it."""
+    response = problems.problem(error)
+    response.headers["X-Request-Id"] = request.state.request_id
+    return response
 
 
 class RequestLog:

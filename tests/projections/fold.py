@@ -1,0 +1,199 @@
+"""The read models once more, in plain Python: an event at a time, nothing shared with their SQL.
+
+This is the oracle. It reads the log as it is stored and knows neither the deciders nor a database.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+import orjson
+
+from service.store import Recorded
+
+Row = dict[str, Any]
+Key = tuple[Any, ...]
+Table = dict[Key, Row]
+Step = Callable[[Table, Recorded, Mapping[str, Any]], None]
+
+
+def rows(name: str, log: Iterable[Recorded]) -> list[Row]:
+    """The rows of a read model after these events, by key."""
+    key, step = MODELS[name]
+    table: Table = {}
+    for event in log:
+        step(table, event, orjson.loads(event.state))
+    return [table[at] for at in sorted(table)]
+
+
+def key_of(name: str) -> tuple[str, ...]:
+    """The columns that a row of the read model is known by."""
+    return MODELS[name][0]
+
+
+def _timeline(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
+    row = {
+        "position": event.position,
+        "tenant_id": event.tenant_id,
+        "project_id": event.project_id,
+        "mode": "plan",
+        "item_id": state.get("message_id", str(event.position)),
+        "kind": "session",
+        "is_visible": True,
+        "session_id": state.get("session_id"),
+        "user_id": state.get("user_id"),
+        "chat_mode": None,
+        "text": None,
+        "data": None,
+        "subtype": None,
+        "tokens_used": None,
+        "duration_ms": state.get("duration_ms"),
+        "recorded_at": event.recorded_at,
+    }
+    match event.type:
+        case "UserMessagePosted":
+            row |= {"kind": "user_message", "chat_mode": state["chat_mode"], "text": state["text"]}
+        case "ReplyCompleted":
+            row |= {
+                "kind": "reply",
+                "chat_mode": state["mode"],
+                "data": state["data"],
+                "subtype": state["subtype"],
+                "tokens_used": state["tokens_used"],
+            }
+        case "ReplyFailed":
+            row |= {"kind": "reply", "data": {"code": state["code"]}, "subtype": "error"}
+        case "SystemMessagePosted":
+            said = {"template": state["template"], "variables": state["variables"]}
+            row |= {"kind": "system_message", "data": said, "is_visible": state["visible"]}
+        case "SessionRenamed":
+            row |= {"is_visible": False, "data": {"event": event.type, "name": state["name"]}}
+        case name if name.startswith("Session"):
+            row |= {"is_visible": False, "data": {"event": name}}
+        case _:
+            return
+    table[event.position,] = row
+
+
+def _sessions(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
+    key = (event.tenant_id, state.get("session_id"))
+    if event.type == "SessionOpened":
+        table[key] = {
+            "tenant_id": event.tenant_id,
+            "session_id": state["session_id"],
+            "project_id": state["project_id"],
+            "user_id": state["user_id"],
+            "name": "",
+            "mode": state["mode"],
+            "status": "active",
+            "message_count": 0,
+            "tokens_used": 0,
+            "ai_seconds": 0,
+            "cost_usd": Decimal(0),
+            "opened_at": event.recorded_at,
+            "last_active_at": event.recorded_at,
+            "last_position": event.position,
+        }
+        return
+    if key not in table:
+        return
+    row = table[key]
+    match event.type:
+        case "UserMessagePosted":
+            row["message_count"] += 1
+            row["last_active_at"] = event.recorded_at
+        case "ReplyCompleted" | "ReplyFailed":
+            row["last_active_at"] = event.recorded_at
+        case "TimeConsumed":
+            kinds = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+            row["tokens_used"] += sum(state[kind] or 0 for kind in kinds)
+            row["ai_seconds"] += state["seconds"]
+            row["cost_usd"] += Decimal(state["cost_usd"] or 0)
+        case "SessionRenamed":
+            row["name"] = state["name"]
+        case "SessionModeChanged":
+            row["mode"] = state["mode"]
+        case "SessionConverted" | "SessionArchived" | "SessionExpired" | "SessionDeleted":
+            row["status"] = event.type.removeprefix("Session").lower()
+        case _:
+            return
+    row["last_position"] = event.position
+
+
+def _accounts(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
+    if event.type not in ("TimeCredited", "TimeReserved", "TimeConsumed", "ReservationReleased"):
+        return
+    key = (event.tenant_id, state["user_id"])
+    row = table.setdefault(
+        key,
+        {
+            "tenant_id": event.tenant_id,
+            "user_id": state["user_id"],
+            "credited_seconds": 0,
+            "bonus_seconds": 0,
+            "consumed_seconds": 0,
+            "reserved_seconds": 0,
+        },
+    )
+    match event.type:
+        case "TimeCredited":
+            row["credited_seconds"] += state["seconds"]
+            row["bonus_seconds"] += state["seconds"] if state["kind"] == "bonus" else 0
+        case "TimeReserved":
+            row["reserved_seconds"] += state["seconds"]
+        case "TimeConsumed":
+            row["reserved_seconds"] -= state["held_seconds"]
+            row["consumed_seconds"] += state["seconds"]
+        case _:
+            row["reserved_seconds"] -= state["held_seconds"]
+    row["last_position"] = event.position
+
+
+def _consumption(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
+    if event.type != "TimeConsumed":
+        return
+    same = ("user_id", "project_id", "session_id", "message_id", "reservation_id", "prices")
+    counts = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+    cost = state["cost_usd"]
+    table[event.position,] = {
+        "position": event.position,
+        "tenant_id": event.tenant_id,
+        **{name: state[name] for name in (*same, *counts, "model")},
+        "operation_type": state["operation"],
+        "billed_seconds": state["seconds"],
+        "cost_usd": None if cost is None else Decimal(cost),
+        "recorded_at": event.recorded_at,
+    }
+
+
+def _projects(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
+    if event.type == "ProjectRegistered":
+        table[event.tenant_id, state["project_id"]] = {
+            "tenant_id": event.tenant_id,
+            **{name: state[name] for name in ("project_id", "name", "framework", "source_root")},
+            "registered_at": event.recorded_at,
+        }
+
+
+def _members(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
+    key = (event.tenant_id, state.get("project_id"), state.get("user_id"))
+    if event.type == "MemberAdded":
+        table[key] = {
+            "tenant_id": event.tenant_id,
+            "project_id": state["project_id"],
+            "user_id": state["user_id"],
+            "role": state["role"],
+            "since": event.recorded_at,
+        }
+    elif event.type == "MemberRemoved":
+        del table[key]
+
+
+MODELS: Final[Mapping[str, tuple[tuple[str, ...], Step]]] = {
+    "timeline": (("position",), _timeline),
+    "sessions": (("tenant_id", "session_id"), _sessions),
+    "accounts": (("tenant_id", "user_id"), _accounts),
+    "consumption": (("position",), _consumption),
+    "projects": (("tenant_id", "project_id"), _projects),
+    "members": (("tenant_id", "project_id", "user_id"), _members),
+}

@@ -1,0 +1,490 @@
+"""Logs as life would write them: every event comes out of a real decider, by a seeded choice.
+
+Both tenants use the same ids for their users, projects, sessions and reservations, so whatever
+forgets the tenant mixes them up.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import count
+from random import Random
+from typing import Any, Final, TypeVar
+
+from psycopg import sql as compose
+from psycopg.rows import dict_row
+
+from domain import account, project, session
+from domain.errors import Refused
+from domain.events import ChatMode, CreditKind, Event, Role, SessionMode
+from domain.metering import ESTIMATES, OPERATIONS, Usage, cost_of
+from projections.projection import Connection
+from service import database
+from service.hub import Hub
+from service.store import EventStore, NewEvent, Recorded
+from service.streams import (
+    ACCOUNT,
+    PROJECT,
+    SESSION,
+    Decider,
+    account_stream,
+    encode,
+    project_stream,
+    session_stream,
+)
+from service.writer import Writer
+from tests.projections.fold import Row, key_of
+
+TENANTS: Final = ("t1", "t2")
+USERS: Final = ("ann", "bob", "عمر", "d'Arc\\")
+PROJECTS: Final = ("shop", "blog", "p-3")
+MODES: Final[tuple[ChatMode, ...]] = tuple(ESTIMATES)
+ROLES: Final[tuple[Role, ...]] = ("owner", "editor", "viewer")
+KINDS: Final[tuple[CreditKind, ...]] = ("paid", "bonus")
+SESSION_MODES: Final[tuple[SessionMode, ...]] = ("plan", "build")
+MODELS: Final = ("claude-opus-4", "claude-haiku-4-5", "offline", "unheard-of")
+TEXTS: Final = (
+    "",
+    "Why is the login slow?",
+    'He said "no", \\ and \n left\t.',
+    "مرحبا بالعالم",
+    "naïve 👩‍💻 \u2028 \U0010ffff",
+    "'; drop table app.timeline; --",
+    "null",
+    "x" * 3_000,
+)
+DATA: Final[tuple[Any, ...]] = (
+    {"markdown": "Hello"},
+    {"answer": "So", "references": [{"file": "a.py", "line": 3, "snippet": "x = '\"'"}]},
+    {"metrics": [{"name": "n", "value": 0.1}, {"name": "m", "value": -1.5e-7}], "findings": []},
+    {"deep": [[[[{}]]]], "nothing": None, "yes": True, "big": 2**53, "": "empty key"},
+)
+
+S = TypeVar("S")
+E = TypeVar("E", bound=Event)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Talk:
+    """Where a session is found: its tenant, project and user."""
+
+    tenant_id: str
+    project_id: str
+    user_id: str
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reply:
+    """A reply that runs."""
+
+    talk: _Talk
+    message_id: str
+    in_reply_to: str
+    reservation_id: str
+    model: str
+    mode: ChatMode
+
+
+class World:
+    """What has happened so far, and what may happen next."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = Random(seed)
+        self._streams: dict[tuple[str, str], tuple[Any, int]] = {}
+        self._numbers = {tenant: count(1) for tenant in TENANTS}
+        self._talks: list[_Talk] = []
+        self._running: list[_Reply] = []
+        self._actions: Mapping[Callable[[_Append], None], int] = {
+            self._register: 2,
+            self._add_member: 3,
+            self._remove_member: 2,
+            self._credit: 5,
+            self._ask: 20,
+            self._extend: 5,
+            self._complete: 14,
+            self._fail: 4,
+            self._speak: 3,
+            self._rename: 3,
+            self._change_mode: 3,
+            self._convert: 1,
+            self._archive: 1,
+            self._expire: 1,
+            self._delete: 1,
+        }
+
+    def appends(self, events: int) -> list[tuple[NewEvent, ...]]:
+        """The next appends, of at least so many events together."""
+        made: list[tuple[NewEvent, ...]] = []
+        actions, weights = list(self._actions), list(self._actions.values())
+        while sum(map(len, made)) < events:
+            (action,) = self._random.choices(actions, weights)
+            append = _Append(self._streams, self._random.choice(TENANTS))
+            try:
+                action(append)
+            except Refused:
+                continue
+            if append.events:
+                self._streams |= append.streams
+                made.append(tuple(append.events))
+        return made
+
+    def _one(self, values: Sequence[T]) -> T:
+        return self._random.choice(values)
+
+    def _id(self, prefix: str, append: "_Append") -> str:
+        return f"{prefix}{next(self._numbers[append.tenant_id])}"
+
+    # Projects and accounts -----------------------------------------------------------------------
+
+    def _register(self, append: "_Append") -> None:
+        project_id = self._one(PROJECTS)
+        others = self._random.sample(USERS[1:], 2)
+        append.decide(
+            PROJECT,
+            project_stream(project_id),
+            project_id,
+            lambda state: project.register(
+                state,
+                project_id=project_id,
+                name=self._one(TEXTS),
+                framework=self._one((None, "django")),
+                source_root=self._one((None, "/srv/shop")),
+                members={USERS[0]: "owner"} | {user: self._one(ROLES) for user in others},
+            ),
+        )
+
+    def _add_member(self, append: "_Append") -> None:
+        project_id, user, role = self._one(PROJECTS), self._one(USERS), self._one(ROLES)
+        append.decide(
+            PROJECT,
+            project_stream(project_id),
+            project_id,
+            lambda state: project.add_member(state, user_id=user, role=role),
+        )
+
+    def _remove_member(self, append: "_Append") -> None:
+        project_id, user = self._one(PROJECTS), self._one(USERS)
+        append.decide(
+            PROJECT,
+            project_stream(project_id),
+            project_id,
+            lambda state: project.remove_member(state, user_id=user),
+        )
+
+    def _credit(self, append: "_Append") -> None:
+        user = self._one(USERS)
+        append.decide(
+            ACCOUNT,
+            account_stream(append.tenant_id, user),
+            None,
+            lambda state: account.credit(
+                state,
+                user_id=user,
+                credit_id=self._id("c", append),
+                seconds=self._random.randint(1, 500),
+                kind=self._one(KINDS),
+                reason=self._one((None, "order 7")),
+            ),
+        )
+
+    # Messages and replies ------------------------------------------------------------------------
+
+    def _ask(self, append: "_Append") -> None:
+        """A message with its reservation and the start of its reply, as admission stores them."""
+        mine = [talk for talk in self._talks if talk.tenant_id == append.tenant_id]
+        talk = self._one(mine) if mine and self._random.random() < 0.8 else self._new_talk(append)
+        hint = self._one((None, *MODES))
+        reply = _Reply(
+            talk=talk,
+            message_id=self._id("r", append),
+            in_reply_to=self._id("m", append),
+            reservation_id=self._id("h", append),
+            model=self._one(MODELS),
+            mode=hint or "general",
+        )
+        self._hold(append, reply)
+        stream_id = session_stream(talk.session_id)
+        if talk not in self._talks:
+            append.decide(
+                SESSION,
+                stream_id,
+                talk.project_id,
+                lambda state: session.open_session(
+                    state,
+                    session_id=talk.session_id,
+                    project_id=talk.project_id,
+                    user_id=talk.user_id,
+                ),
+            )
+        append.decide(
+            SESSION,
+            stream_id,
+            talk.project_id,
+            lambda state: session.post_message(
+                state,
+                message_id=reply.in_reply_to,
+                text=self._one(TEXTS),
+                locale=self._one(("en", "ar")),
+                chat_mode=hint,
+            ),
+        )
+        append.decide(
+            SESSION,
+            stream_id,
+            talk.project_id,
+            lambda state: session.start_reply(
+                state,
+                message_id=reply.message_id,
+                in_reply_to=reply.in_reply_to,
+                model=reply.model,
+                reservation_id=reply.reservation_id,
+            ),
+        )
+        self._talks += [] if talk in self._talks else [talk]
+        self._running.append(reply)
+
+    def _new_talk(self, append: "_Append") -> _Talk:
+        return _Talk(
+            tenant_id=append.tenant_id,
+            project_id=self._one(PROJECTS),
+            user_id=self._one(USERS),
+            session_id=self._id("s", append),
+        )
+
+    def _hold(self, append: "_Append", reply: _Reply) -> None:
+        append.decide(
+            ACCOUNT,
+            account_stream(append.tenant_id, reply.talk.user_id),
+            reply.talk.project_id,
+            lambda state: account.reserve(
+                state,
+                user_id=reply.talk.user_id,
+                reservation_id=reply.reservation_id,
+                session_id=reply.talk.session_id,
+                message_id=reply.message_id,
+                seconds=ESTIMATES[reply.mode],
+            ),
+        )
+
+    def _extend(self, append: "_Append") -> None:
+        if reply := self._of(append, self._running):
+            self._hold(append, reply)
+
+    def _complete(self, append: "_Append") -> None:
+        """The end of a reply with its bill, as settlement stores them."""
+        if (reply := self._of(append, self._running)) is None:
+            return
+        self._running.remove(reply)
+        talk, counts = reply.talk, (None, 0, 1, 17, 80_000)
+        usage = Usage(
+            input_tokens=self._one(counts),
+            output_tokens=self._one(counts),
+            cache_read_tokens=self._one(counts),
+            cache_write_tokens=self._one(counts),
+        )
+        mode, seconds = self._one(MODES), self._random.randint(0, 150)
+        append.decide(
+            ACCOUNT,
+            account_stream(append.tenant_id, talk.user_id),
+            talk.project_id,
+            lambda state: account.settle(
+                state,
+                user_id=talk.user_id,
+                reservation_id=reply.reservation_id,
+                project_id=talk.project_id,
+                session_id=talk.session_id,
+                message_id=reply.message_id,
+                operation=OPERATIONS[mode],
+                seconds=seconds,
+                model=reply.model,
+                cost=cost_of(reply.model, usage),
+            ),
+        )
+        append.decide(
+            SESSION,
+            session_stream(talk.session_id),
+            talk.project_id,
+            lambda state: session.complete_reply(
+                state,
+                message_id=reply.message_id,
+                in_reply_to=reply.in_reply_to,
+                subtype=self._one(("success", "partial")),  # type: ignore[arg-type]
+                mode=mode,
+                data=self._one(DATA),
+                duration_ms=self._random.randint(0, 10**6),
+                billed_seconds=seconds,
+                model=reply.model,
+                reason=self._one((None, "time_limit")),
+                warnings=self._one(((), ("low_balance",))),
+                tokens_used=usage.total,
+                cache_hits=usage.cache_read_tokens,
+            ),
+        )
+
+    def _fail(self, append: "_Append") -> None:
+        if (reply := self._of(append, self._running)) is None:
+            return
+        self._running.remove(reply)
+        append.decide(
+            ACCOUNT,
+            account_stream(append.tenant_id, reply.talk.user_id),
+            reply.talk.project_id,
+            lambda state: account.release(
+                state,
+                user_id=reply.talk.user_id,
+                reservation_id=reply.reservation_id,
+                reason="model_error",
+            ),
+        )
+        append.decide(
+            SESSION,
+            session_stream(reply.talk.session_id),
+            reply.talk.project_id,
+            lambda state: session.fail_reply(
+                state,
+                message_id=reply.message_id,
+                in_reply_to=reply.in_reply_to,
+                code="model_error",
+                duration_ms=self._random.randint(0, 10**6),
+            ),
+        )
+
+    # A session's own life ------------------------------------------------------------------------
+
+    def _speak(self, append: "_Append") -> None:
+        self._in_session(
+            append,
+            lambda state: session.post_system_message(
+                state,
+                message_id=self._id("y", append),
+                template="welcome",
+                variables={"name": self._one(TEXTS)},
+                visible=self._one((True, False)),
+            ),
+        )
+
+    def _rename(self, append: "_Append") -> None:
+        self._in_session(append, lambda state: session.rename(state, name=self._one(TEXTS)))
+
+    def _change_mode(self, append: "_Append") -> None:
+        mode = self._one(SESSION_MODES)
+        self._in_session(append, lambda state: session.change_mode(state, mode=mode))
+
+    def _convert(self, append: "_Append") -> None:
+        build_id = self._id("b", append)
+        self._in_session(
+            append, lambda state: session.convert(state, build_id=build_id, prompt="Build it")
+        )
+
+    def _archive(self, append: "_Append") -> None:
+        self._in_session(append, session.archive)
+
+    def _expire(self, append: "_Append") -> None:
+        self._in_session(append, session.expire)
+
+    def _delete(self, append: "_Append") -> None:
+        self._in_session(append, session.delete)
+
+    def _in_session(
+        self, append: "_Append", decision: Callable[[session.Session], session.Decided]
+    ) -> None:
+        mine = [talk for talk in self._talks if talk.tenant_id == append.tenant_id]
+        if mine:
+            talk = self._one(mine)
+            append.decide(SESSION, session_stream(talk.session_id), talk.project_id, decision)
+
+    def _of(self, append: "_Append", replies: Iterable[_Reply]) -> _Reply | None:
+        mine = [reply for reply in replies if reply.talk.tenant_id == append.tenant_id]
+        return self._one(mine) if mine else None
+
+
+class _Append:
+    """One append in the making; what was refused is thrown away whole."""
+
+    def __init__(self, streams: dict[tuple[str, str], tuple[Any, int]], tenant_id: str) -> None:
+        self.tenant_id = tenant_id
+        self.streams: dict[tuple[str, str], tuple[Any, int]] = {}
+        self.events: list[NewEvent] = []
+        self._known = streams
+
+    def decide(
+        self,
+        decider: Decider[S, E],
+        stream_id: str,
+        project_id: str | None,
+        decision: Callable[[S], tuple[E, ...]],
+    ) -> None:
+        """Decide on the stream as it stands in this append."""
+        key = (self.tenant_id, stream_id)
+        state, version = self.streams.get(key) or self._known.get(key) or (decider.initial, 0)
+        decided = decision(state)
+        self.events += new_events(self.tenant_id, stream_id, version, decided, project_id)
+        self.streams[key] = (decider.fold(decided, state), version + len(decided))
+
+
+def new_events(
+    tenant_id: str,
+    stream_id: str,
+    version: int,
+    decided: Sequence[Event],
+    project_id: str | None = None,
+) -> list[NewEvent]:
+    """Events as they are handed to the writer, after a version of their stream."""
+    return [
+        NewEvent(tenant_id, stream_id, n, type(event).__name__, encode(event), project_id)
+        for n, event in enumerate(decided, version + 1)
+    ]
+
+
+# The log in a database ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A database's log, to write and to read."""
+
+    writer: Writer
+    store: EventStore
+
+    async def append(self, appends: Iterable[Sequence[NewEvent]]) -> None:
+        """Append all of them, in this order, many a commit."""
+        await asyncio.gather(*(self.writer.append(each) for each in appends))
+
+    async def events(self) -> list[Recorded]:
+        """Everything in it."""
+        return [event async for page in self.store.replay() for event in page]
+
+
+@asynccontextmanager
+async def writing(url: str) -> AsyncGenerator[Log, None]:
+    """The log of a database with a writer of its own, read models carried along."""
+    async with database.pool(url) as pool:
+        store = EventStore(pool)
+        writer = Writer(lambda: database.connect(url), Hub(store))
+        task = asyncio.create_task(writer.run())
+        try:
+            yield Log(writer, store)
+        finally:
+            writer.close()
+            await task
+
+
+@asynccontextmanager
+async def owning(url: str) -> AsyncGenerator[Connection, None]:
+    """A connection as the database's owner."""
+    async with await database.connect(url, as_service=False) as connection:
+        yield connection
+
+
+async def live(connection: Connection, name: str, schema: str = "app") -> list[Row]:
+    """The rows of a read model as they are, by key."""
+    query = compose.SQL("select * from {} order by {}").format(
+        compose.Identifier(schema, name),
+        compose.SQL(", ").join(map(compose.Identifier, key_of(name))),
+    )
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(query)
+        return await cursor.fetchall()
