@@ -96,10 +96,7 @@ def reserve(
     message_id: str,
     seconds: int,
 ) -> Decided:
-    """Set seconds aside for a reply, or more of them for the same one.
-
-    Raises BalanceInsufficient when fewer are available.
-    """
+    """Set seconds aside for a reply. Raises BalanceInsufficient when fewer are available."""
     if state.available < seconds:
         raise BalanceInsufficient(needed_seconds=seconds, available_seconds=state.available)
     return (
@@ -110,6 +107,32 @@ def reserve(
             message_id=message_id,
             seconds=seconds,
         ),
+    )
+
+
+def extend(
+    state: Account,
+    *,
+    user_id: str,
+    reservation_id: str,
+    session_id: str,
+    message_id: str,
+    seconds: int,
+) -> Decided:
+    """Set more seconds aside for a running reply: those asked for, or as many as are available.
+
+    None are, and nothing is decided. Raises ReservationSettled: what has ended stays ended.
+    """
+    _held(state, reservation_id)
+    if state.available <= 0:
+        return ()
+    return reserve(
+        state,
+        user_id=user_id,
+        reservation_id=reservation_id,
+        session_id=session_id,
+        message_id=message_id,
+        seconds=min(seconds, state.available),
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import structlog
 
 from domain import account, prompts
-from domain.events import SessionEvent
+from domain.events import SessionEvent, TimeReserved
 from domain.metering import ESTIMATES
 from domain.replies import CONTRACT_VERSION
 from service.admission import Admission, Admitted, Message
@@ -158,27 +158,24 @@ class Turns:
         message = admitted.message
         stream_id = account_stream(message.tenant_id, message.user_id)
 
-        async def reserve(transaction: Transaction) -> int:
-            state = await transaction.load(ACCOUNT, stream_id)
-            seconds = min(ESTIMATES[conversation.mode or "general"], state.available)
-            if seconds > 0:
-                more = account.reserve(
-                    state,
-                    user_id=message.user_id,
-                    reservation_id=admitted.reservation_id,
-                    session_id=admitted.session_id,
-                    message_id=admitted.message_id,
-                    seconds=seconds,
-                )
-                transaction.append(stream_id, more, message.project_id)
-            return seconds
+        async def extend(transaction: Transaction) -> int:
+            more = account.extend(
+                await transaction.load(ACCOUNT, stream_id),
+                user_id=message.user_id,
+                reservation_id=admitted.reservation_id,
+                session_id=admitted.session_id,
+                message_id=admitted.message_id,
+                seconds=ESTIMATES[conversation.mode or "general"],
+            )
+            transaction.append(stream_id, more, message.project_id)
+            return sum(event.seconds for event in more if isinstance(event, TimeReserved))
 
         while True:
             try:
                 seconds, _ = await self._streams.transact(
-                    message.tenant_id, reserve, metadata={"causationId": admitted.user_message_id}
+                    message.tenant_id, extend, metadata={"causationId": admitted.user_message_id}
                 )
-                return max(0, seconds)
+                return seconds
             except (*AWAY, OutcomeUnknown):
                 # While the database is away nobody can tell: the reply goes on, billed at the
                 # most what was reserved before.

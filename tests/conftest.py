@@ -1,6 +1,7 @@
 """One embedded PostgreSQL a test run; a database of its own for each test that asks for one."""
 
 import os
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from itertools import count
@@ -32,11 +33,16 @@ def _no_settings_leak_in() -> None:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A PostgreSQL of this test run, durable as in life."""
-    folder: Path = tmp_path_factory.mktemp("postgres")
-    with embedded(folder) as running:
-        yield running
+def server() -> Iterator[Server]:
+    """A PostgreSQL of this test run, durable as in life.
+
+    Its folder may be passed by everybody: so root's PostgreSQL, which runs as another user, stays
+    in it and leaves nothing behind elsewhere.
+    """
+    with tempfile.TemporaryDirectory(prefix="throughline-") as folder:
+        Path(folder).chmod(0o755)
+        with embedded(Path(folder, "postgres")) as running:
+            yield running
 
 
 @pytest.fixture(scope="session")

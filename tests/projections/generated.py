@@ -141,7 +141,8 @@ class World:
 
     def _register(self, append: "_Append") -> None:
         project_id = self._one(PROJECTS)
-        others = self._random.sample(USERS[1:], 2)
+        members: dict[str, Role] = {USERS[0]: "owner"}
+        members |= {user: self._one(ROLES) for user in self._random.sample(USERS[1:], 2)}
         append.decide(
             PROJECT,
             project_stream(project_id),
@@ -152,7 +153,7 @@ class World:
                 name=self._one(TEXTS),
                 framework=self._one((None, "django")),
                 source_root=self._one((None, "/srv/shop")),
-                members={USERS[0]: "owner"} | {user: self._one(ROLES) for user in others},
+                members=members,
             ),
         )
 
@@ -311,7 +312,7 @@ class World:
                 state,
                 message_id=reply.message_id,
                 in_reply_to=reply.in_reply_to,
-                subtype=self._one(("success", "partial")),  # type: ignore[arg-type]
+                subtype=self._one(("success", "partial")),
                 mode=mode,
                 data=self._one(DATA),
                 duration_ms=self._random.randint(0, 10**6),
