@@ -6,7 +6,7 @@ position N only after N - 1, wherever it reads from, so what it was given has no
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import psycopg
@@ -70,7 +70,7 @@ class Hub:
             return False
         return True
 
-    async def follow(self, after: int) -> AsyncIterator[list[Recorded]]:
+    async def follow(self, after: int) -> AsyncGenerator[list[Recorded], None]:
         """All events after a position, in order, without end: what is stored, then what happens.
 
         Yields an empty page after each silent second, so that the caller can do something else.

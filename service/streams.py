@@ -20,7 +20,7 @@ from domain.errors import Refused
 from domain.events import AccountEvent, Event, ProjectEvent, SessionEvent, from_stored
 from domain.project import Project
 from domain.session import Session
-from service.store import EventStore, NewEvent, Recorded, Unavailable, WrongVersion
+from service.store import EventStore, NewEvent, Unavailable, WrongVersion
 from service.writer import PATIENCE, Appended, Writer
 
 MEMORY: Final = 10_000
@@ -150,7 +150,10 @@ class Streams:
         state, version = (known.state, known.version) if known else (decider.initial, 0)
         newer = await self._store.stream(tenant_id, stream_id, after=version)
         if newer:
-            state, version = decider.fold(map(decode, newer), state), newer[-1].version
+            state, version = (
+                decider.fold((decode(each.type, each.state) for each in newer), state),
+                newer[-1].version,
+            )
         return _Known(decider, state, version, is_fresh=True)
 
     def _remember(self, tenant_id: str, transaction: Transaction) -> None:
@@ -166,9 +169,9 @@ def encode(event: Event) -> bytes:
     return orjson.dumps(event, default=str)
 
 
-def decode(recorded: Recorded) -> Any:
+def decode(name: str, state: bytes) -> Any:
     """The event that was stored, as its own type."""
-    return from_stored(recorded.type, orjson.loads(recorded.state))
+    return from_stored(name, orjson.loads(state))
 
 
 def account_stream(tenant_id: str, user_id: str) -> str:

@@ -139,7 +139,7 @@ class Turns:
     async def _prompt(self, admitted: Admitted) -> prompts.Prompt:
         message = admitted.message
         stored = await self._store.stream(message.tenant_id, session_stream(admitted.session_id))
-        events: list[SessionEvent] = [decode(recorded) for recorded in stored]
+        events: list[SessionEvent] = [decode(each.type, each.state) for each in stored]
         return prompts.prompt(
             project_name=admitted.project.name,
             framework=admitted.project.framework,

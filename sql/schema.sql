@@ -752,6 +752,16 @@ CREATE TABLE app.projects (
     registered_at timestamp with time zone NOT NULL
 );
 
+CREATE TABLE app.snapshot (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    stream_id text NOT NULL COLLATE pg_catalog."C",
+    version integer NOT NULL,
+    type text NOT NULL,
+    state bytea NOT NULL
+);
+
+COMMENT ON TABLE app.snapshot IS 'States of eventsourcing aggregates at a version.';
+
 CREATE TABLE public.throughline_migration (
     number integer NOT NULL,
     name text NOT NULL,
@@ -788,6 +798,9 @@ ALTER TABLE ONLY app.consumption
 
 ALTER TABLE ONLY app.sessions
     ADD CONSTRAINT sessions_pkey PRIMARY KEY (tenant_id, session_id);
+
+ALTER TABLE ONLY app.snapshot
+    ADD CONSTRAINT snapshot_pkey PRIMARY KEY (tenant_id, stream_id, version);
 
 ALTER TABLE ONLY app.timeline
     ADD CONSTRAINT timeline_pkey PRIMARY KEY ("position");
@@ -843,3 +856,5 @@ GRANT SELECT,INSERT,DELETE ON TABLE app.nonce TO throughline_service;
 GRANT SELECT,UPDATE ON TABLE app.projection TO throughline_service;
 
 GRANT SELECT,INSERT ON TABLE app.projects TO throughline_service;
+
+GRANT SELECT,INSERT ON TABLE app.snapshot TO throughline_service;

@@ -58,7 +58,7 @@ DELETED = SessionDeleted(session_id="s1")
 SYSTEM = SystemMessagePosted(
     session_id="s1", message_id="y1", template="welcome", variables={"name": "Ann"}
 )
-ENDS = {"converted": CONVERTED, "archived": ARCHIVED, "expired": EXPIRED}
+ENDS: dict[str, SessionEvent] = {"converted": CONVERTED, "archived": ARCHIVED, "expired": EXPIRED}
 
 
 def posted(message_id: str = "m1") -> UserMessagePosted:

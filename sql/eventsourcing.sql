@@ -1,0 +1,40 @@
+-- What the eventsourcing library asks of a persistence module beyond the log's own reads.
+
+-- name: slice
+select stream_id, version, type, state
+from app.event
+where tenant_id = %(tenant_id)s and stream_id = %(stream_id)s
+    and version > %(gt)s and version <= %(lte)s
+order by version
+limit %(limit)s
+
+-- name: slice_desc
+select stream_id, version, type, state
+from app.event
+where tenant_id = %(tenant_id)s and stream_id = %(stream_id)s
+    and version > %(gt)s and version <= %(lte)s
+order by version desc
+limit %(limit)s
+
+-- name: snapshots
+select stream_id, version, type, state
+from app.snapshot
+where tenant_id = %(tenant_id)s and stream_id = %(stream_id)s
+    and version > %(gt)s and version <= %(lte)s
+order by version
+limit %(limit)s
+
+-- name: snapshots_desc
+select stream_id, version, type, state
+from app.snapshot
+where tenant_id = %(tenant_id)s and stream_id = %(stream_id)s
+    and version > %(gt)s and version <= %(lte)s
+order by version desc
+limit %(limit)s
+
+-- name: take_snapshot
+insert into app.snapshot (tenant_id, stream_id, version, type, state)
+values (%(tenant_id)s, %(stream_id)s, %(version)s, %(type)s, %(state)s)
+
+-- name: last_position
+select position from app.event where tenant_id = %(tenant_id)s order by position desc limit 1

@@ -1,0 +1,348 @@
+"""What holds for every read model: however its rules are run, the rows are what the log says.
+
+The log says it through `fold`, which is the same rules in plain Python. `THROUGHLINE_EXAMPLES`
+scales how many logs and how many ways to cut them are tried.
+"""
+
+import os
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from random import Random
+from typing import Any, Final
+
+import pytest
+from psycopg import sql as compose
+from psycopg.types.numeric import Int8
+
+from projections import PROJECTIONS
+from projections import projection as machinery
+from projections.projection import Connection, Projection, catch_up, rebuild, status, verify
+from service.store import NewEvent, Recorded
+from tests.projections.fold import Row, rows
+from tests.projections.generated import Log, World, live, owning, writing
+
+EXAMPLES: Final = int(os.environ.get("THROUGHLINE_EXAMPLES", "300"))
+SEEDS: Final = range(1 + EXAMPLES // 300)
+CUTS: Final = 5 + EXAMPLES // 30
+EVENTS: Final = 300
+
+each = pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
+each_log = pytest.mark.parametrize("seed", SEEDS)
+
+
+async def fill(log: Log, seed: int, events: int = EVENTS) -> None:
+    """A generated log, in commits of many sizes."""
+    appends: list[tuple[NewEvent, ...]] = World(seed).appends(events)
+    random = Random(seed)
+    while appends:
+        size = random.choice((1, 2, 10, 50))
+        await log.append(appends[:size])
+        appends = appends[size:]
+
+
+async def stands_at(connection: Connection, name: str) -> int:
+    return next(each.position for each in await status(connection) if each.name == name)
+
+
+@each
+@each_log
+async def test_live_is_rebuilt_is_folded(
+    url: str, projection: Projection, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with writing(url) as log, owning(url) as owner:
+        await fill(log, seed)
+        expected = rows(projection.name, await log.events())
+        assert expected
+        assert await live(owner, projection.name) == expected
+        monkeypatch.setattr(machinery, "CHUNK", 37)
+        assert await verify(owner, projection) == 0
+        await rebuild(owner, projection)
+        assert await live(owner, projection.name) == expected
+        assert await stands_at(owner, projection.name) == (await log.store.head())
+        assert await verify(owner, projection) == 0
+
+
+@each
+@each_log
+async def test_any_cutting_of_the_log_gives_the_same_rows(
+    url: str, projection: Projection, seed: int
+) -> None:
+    async with writing(url) as log, owning(url) as owner:
+        await fill(log, seed)
+        events = await log.events()
+        expected = rows(projection.name, events)
+        async with shadow(owner, projection):
+            for cut in cuts(len(events), Random(seed)):
+                await owner.execute(f"truncate shadow.{projection.name}".encode())
+                for after, upto in zip(cut, cut[1:], strict=False):
+                    await apply(owner, projection, after, upto)
+                assert await live(owner, projection.name, "shadow") == expected, cut
+
+
+@each
+async def test_each_event_by_itself_gives_the_rows_up_to_it(
+    url: str, projection: Projection
+) -> None:
+    async with writing(url) as log, owning(url) as owner:
+        await fill(log, 0, events=60)
+        events = await log.events()
+        async with shadow(owner, projection):
+            for position in range(1, len(events) + 1):
+                await apply(owner, projection, position - 1, position)
+                found = await live(owner, projection.name, "shadow")
+                assert found == rows(projection.name, events[:position]), events[position - 1]
+
+
+@each
+async def test_twice_is_once(url: str, projection: Projection) -> None:
+    """Whoever calls goes on from the checkpoint: what is in the rows already is not added again."""
+    async with writing(url) as log, owning(url) as owner:
+        await fill(log, 1)
+        events = await log.events()
+        expected = rows(projection.name, events)
+        types = sorted({event.type for event in events})
+        for first in (len(events), len(events) // 2, 1):
+            await owner.execute(
+                "select app.project_inline(%s, %s, %s)", (Int8(first), Int8(len(events)), types)
+            )
+            assert await catch_up(owner)
+            assert await live(owner, projection.name) == expected
+            assert await stands_at(owner, projection.name) == len(events)
+
+
+@each
+async def test_one_that_is_behind_is_carried_along_from_its_own_checkpoint(
+    url: str, projection: Projection
+) -> None:
+    """An append that comes after ones that were missed leaves none of them out."""
+    appends = World(2).appends(EVENTS)
+    async with writing(url) as log, owning(url) as owner:
+        await log.append(appends[:50])
+        async with held(url, projection):
+            await log.append(appends[50:100])
+        missed = await stands_at(owner, projection.name)
+        assert missed == sum(map(len, appends[:50]))
+        await log.append(appends[100:])
+        events = await log.events()
+        assert await stands_at(owner, projection.name) == len(events)
+        assert await live(owner, projection.name) == rows(projection.name, events)
+
+
+@each
+async def test_one_that_nothing_concerned_stands_at_the_head_all_the_same(
+    url: str, projection: Projection
+) -> None:
+    foreign = NewEvent("t1", "other-1", 1, "SomethingElse", b"{}")
+    async with writing(url) as log, owning(url) as owner:
+        await log.append([[foreign]])
+        assert await stands_at(owner, projection.name) == 1
+        assert await live(owner, projection.name) == []
+
+
+# the negative control ----------------------------------------------------------------------------
+
+CHANGED: Final = {
+    "timeline": "item_id = 'forged'",
+    "sessions": "name = 'forged'",
+    "accounts": "last_position = last_position + 1",
+    "consumption": "model = 'forged'",
+    "projects": "framework = 'forged'",
+    "members": "role = 'forged'",
+}
+
+
+@each
+async def test_verification_counts_the_rows_that_are_missing(
+    url: str, projection: Projection
+) -> None:
+    async with writing(url) as log, owning(url) as owner:
+        await fill(log, 3)
+        await tamper(owner, "delete from {0} where ctid in (select ctid from {0} limit 2)", projection)
+        assert await verify(owner, projection) == 2
+        await rebuild(owner, projection)
+        assert await verify(owner, projection) == 0
+
+
+@each
+async def test_verification_counts_the_rows_that_are_too_many(
+    url: str, projection: Projection
+) -> None:
+    async with writing(url) as log, owning(url) as owner:
+        await fill(log, 3)
+        await tamper(owner, "create temp table forged as select * from {0} limit 2", projection)
+        await tamper(owner, "update forged set tenant_id = 'forged'", projection)
+        if projection.name in ("timeline", "consumption"):
+            await tamper(owner, "update forged set position = -position", projection)
+        await tamper(owner, "insert into {0} select * from forged", projection)
+        assert await verify(owner, projection) == 2
+
+
+@each
+async def test_verification_counts_the_rows_that_are_different(
+    url: str, projection: Projection
+) -> None:
+    async with writing(url) as log, owning(url) as owner:
+        await fill(log, 3)
+        change = CHANGED[projection.name]
+        await tamper(
+            owner,
+            f"update {{0}} set {change} where ctid in (select ctid from {{0}} limit 2)",
+            projection,
+        )
+        assert await verify(owner, projection) == 2
+
+
+async def tamper(owner: Connection, statement: str, projection: Projection) -> None:
+    await owner.execute(statement.format(f"app.{projection.name}").encode())
+
+
+# the reads use their indexes ---------------------------------------------------------------------
+
+MANY: Final = """
+insert into app.timeline (
+    position, tenant_id, project_id, mode, item_id, kind, is_visible, session_id, recorded_at
+)
+select n, 't' || n % 5, 'p' || n % 7, 'plan', 'm' || n, 'reply', n % 3 > 0, 's' || n % 90, now()
+from generate_series(1, 6000) as n;
+insert into app.sessions (
+    tenant_id, session_id, project_id, user_id, mode, opened_at, last_active_at, last_position
+)
+select 't' || n % 5, 's' || n, 'p' || n % 7, 'u' || n % 11, 'plan', now(), now(), n
+from generate_series(1, 6000) as n;
+insert into app.accounts (tenant_id, user_id, credited_seconds, last_position)
+select 't' || n % 5, 'u' || n, 100, n from generate_series(1, 6000) as n;
+insert into app.consumption (
+    position, tenant_id, user_id, project_id, session_id, message_id, reservation_id,
+    operation_type, billed_seconds, prices, model, recorded_at
+)
+select n, 't' || n % 5, 'u' || n % 11, 'p', 's', 'm', 'h' || n, 'plan_fix', 1, '1', 'x', now()
+from generate_series(1, 6000) as n;
+insert into app.projects (tenant_id, project_id, name, registered_at)
+select 't' || n % 5, 'p' || n, 'A project', now() from generate_series(1, 6000) as n;
+insert into app.members (tenant_id, project_id, user_id, role, since)
+select 't' || n % 5, 'p' || n, 'u' || n % 11, 'owner', now() from generate_series(1, 6000) as n;
+analyze app.timeline, app.sessions, app.accounts, app.consumption, app.projects, app.members;
+"""
+
+ASKED: Final[dict[str, Any]] = {
+    "tenant_id": "t1",
+    "project_id": "p1",
+    "user_id": "u1",
+    "session_id": "s1",
+    "mode": "plan",
+    "with_hidden": False,
+    "before": 2**63 - 1,
+    "after": 0,
+    "limit": 21,
+    "offset": 0,
+    "full": 50,
+}
+
+
+def reads(projection: Projection) -> list[str]:
+    return [name for name in projection.statements if name not in ("table", "apply", "view")]
+
+
+@each
+async def test_every_read_uses_an_index(url: str, projection: Projection) -> None:
+    async with owning(url) as owner:
+        await owner.execute(MANY.encode())
+        for name in reads(projection):
+            for mode in ("force_custom_plan", "force_generic_plan"):
+                await owner.execute(f"set plan_cache_mode = {mode}".encode())
+                plan = await explained(owner, projection.statements[name].decode())
+                kinds = {node["Node Type"] for node in nodes(plan)}
+                assert not kinds & {"Seq Scan", "Sort", "Incremental Sort"}, (name, mode, kinds)
+                assert kinds & {"Index Scan", "Index Only Scan"}, (name, mode, kinds)
+
+
+async def explained(
+    connection: Connection, statement: str, *, options: str = "", **parameters: Any
+) -> dict[str, Any]:
+    """The plan of a statement with parameters, prepared as the driver prepares it."""
+    asked = ASKED | parameters
+    names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", statement)))
+    numbered = re.sub(r"%\((\w+)\)s", lambda match: f"${names.index(match[1]) + 1}", statement)
+    values = compose.SQL(", ").join(compose.Literal(asked[name]) for name in names)
+    await connection.execute(f"prepare asked as {numbered}".encode())
+    try:
+        explain = compose.SQL("explain ({}format json) execute asked ({})").format(
+            compose.SQL(options),  # type: ignore[arg-type]
+            values,
+        )
+        row = await (await connection.execute(explain)).fetchone()
+        assert row is not None
+        plan: dict[str, Any] = row[0][0]["Plan"]
+        return plan
+    finally:
+        await connection.execute("deallocate asked")
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+# running the rules by hand -----------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def shadow(owner: Connection, projection: Projection) -> AsyncIterator[None]:
+    """Its table and its rules in a schema of their own, rolled back at the end."""
+    async with owner.transaction(force_rollback=True):
+        await owner.execute("create schema shadow")
+        await owner.execute("set local search_path = shadow, app")
+        await owner.execute(projection.statements["table"])
+        await owner.execute(projection.statements["apply"])
+        yield
+
+
+async def apply(owner: Connection, projection: Projection, after: int, upto: int) -> None:
+    await owner.execute(
+        f"select shadow.apply_{projection.name}(%s, %s)".encode(), (Int8(after), Int8(upto))
+    )
+
+
+@asynccontextmanager
+async def held(url: str, projection: Projection) -> AsyncIterator[None]:
+    """Somebody else holds the read model, as a catch-up or a swap does."""
+    async with owning(url) as other, other.transaction():
+        await other.execute(machinery.SQL["hold"], {"name": projection.name})
+        yield
+
+
+def cuts(events: int, random: Random) -> Iterator[list[int]]:
+    """Ways to cut the positions: whole, in two, all the same size, and by chance."""
+    yield [0, events]
+    yield [0, events // 2, events]
+    yield [*range(0, events, 7), events]
+    for _ in range(CUTS):
+        points = random.sample(range(1, events), random.randint(1, min(40, events - 1)))
+        yield [0, *sorted(points), events]
+
+
+def test_the_oracle_is_not_blind() -> None:
+    """It sees every event of a small log: without any one of them, some read model differs."""
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    log = [
+        Recorded(n, e.tenant_id, e.stream_id, e.version, e.type, 1, e.project_id, e.state, "{}", at)
+        for n, e in enumerate((event for append in World(4).appends(80) for event in append), 1)
+    ]
+    whole = oracle(log)
+    for n, event in enumerate(log):
+        if event.type != "ReplyStarted":
+            assert oracle_or_none([*log[:n], *log[n + 1 :]]) != whole, event
+
+
+def oracle(log: list[Recorded]) -> dict[str, list[Row]]:
+    return {projection.name: rows(projection.name, log) for projection in PROJECTIONS}
+
+
+def oracle_or_none(log: list[Recorded]) -> dict[str, list[Row]] | None:
+    try:
+        return oracle(log)
+    except KeyError:  # such as the removal of a member that never was
+        return None

@@ -1,0 +1,589 @@
+"""Read models in trouble: behind, broken, rebuilt under load, killed half way, of another version."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+import psycopg
+import pytest
+from psycopg.types.numeric import Int8
+
+from projections import PROJECTIONS
+from projections import projection as machinery
+from projections.accounts import ACCOUNTS, account
+from projections.projection import (
+    Busy,
+    Connection,
+    Projection,
+    Standing,
+    catch_up,
+    install,
+    reached,
+    rebuild,
+    status,
+    verify,
+)
+from projections.projects import PROJECTS
+from projections.sessions import SESSIONS
+from projections.timeline import TIMELINE, page
+from service import database
+from service.store import NewEvent
+from tests.projections.fold import rows
+from tests.projections.generated import Log, World, live, owning, writing
+
+NAMES = sorted(projection.name for projection in PROJECTIONS)
+each = pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
+
+
+async def standings(connection: Connection) -> dict[str, Standing]:
+    return {standing.name: standing for standing in await status(connection)}
+
+
+async def assert_all_is_well(connection: Connection, log: Log) -> None:
+    """Every read model is live, and its rows are what the log says."""
+    events = await log.events()
+    for name, standing in (await standings(connection)).items():
+        assert standing.state == "live", standing
+        assert (standing.position, standing.head) == (len(events), len(events))
+        assert (standing.halted_at, standing.halted_before, standing.halted_reason) == (None,) * 3
+        assert await live(connection, name) == rows(name, events)
+
+
+@asynccontextmanager
+async def held(url: str, *names: str) -> AsyncIterator[None]:
+    """Somebody else holds these read models, as a catch-up or a swap does."""
+    async with owning(url) as other, other.transaction():
+        for name in names:
+            await other.execute(machinery.SQL["hold"], {"name": name})
+        yield
+
+
+async def break_(owner: Connection, projection: Projection, *, at: str) -> None:
+    """Let the rules fail on the events of a type, and do all else as before."""
+    name = f"app.apply_{projection.name}"
+    await owner.execute(f"alter function {name} rename to sound_{projection.name}".encode())
+    await owner.execute(
+        f"""
+        create function {name}(p_after bigint, p_upto bigint) returns void
+        language plpgsql as $$
+        begin
+            perform app.sound_{projection.name}(p_after, p_upto);
+            if exists (
+                select from app.event
+                where position > p_after and position <= p_upto and type = '{at}'
+            ) then
+                raise exception 'made to fail on %', '{at}';
+            end if;
+        end
+        $$
+        """.encode()
+    )
+
+
+async def mend(owner: Connection, projection: Projection) -> None:
+    name = f"app.apply_{projection.name}"
+    await owner.execute(f"drop function {name}".encode())
+    await owner.execute(
+        f"alter function app.sound_{projection.name} rename to apply_{projection.name}".encode()
+    )
+
+
+def odd(n: int, kind: str = "ProjectRegistered") -> list[NewEvent]:
+    """An append that a read model was broken for."""
+    state = b'{"project_id":"odd-%d","name":"n","framework":null,"source_root":null}' % n
+    return [NewEvent("t1", f"project-odd-{n}", 1, kind, state, f"odd-{n}")]
+
+
+# where they stand --------------------------------------------------------------------------------
+
+
+async def test_an_empty_log_s_read_models_are_live(url: str) -> None:
+    async with owning(url) as owner:
+        found = await standings(owner)
+    assert sorted(found) == NAMES
+    for projection in PROJECTIONS:
+        standing = found[projection.name]
+        assert (standing.position, standing.head, standing.state) == (0, 0, "live")
+        assert standing.version == projection.version
+
+
+async def test_the_database_knows_which_types_each_handles(url: str) -> None:
+    async with owning(url) as owner:
+        found = await owner.execute("select name, handles from app.projection")
+        handles = {name: set(types) for name, types in await found.fetchall()}
+    assert handles == {
+        each.name: {kind.__name__ for kind in each.handles} for each in PROJECTIONS
+    }
+
+
+async def test_every_append_carries_the_read_models_along(url: str) -> None:
+    async with writing(url) as log, owning(url) as owner:
+        for append in World(10).appends(60):
+            await log.append([append])
+            found = await standings(owner)
+            assert {each.position for each in found.values()} == {await log.store.head()}
+        await assert_all_is_well(owner, log)
+
+
+async def test_the_position_reached_is_told_by_name(url: str) -> None:
+    async with writing(url) as log, owning(url) as owner:
+        await log.append([odd(1), odd(2)])
+        assert await reached(owner, "timeline") == 2
+        assert await reached(owner, "unheard-of") == 0
+
+
+# behind, and caught up ---------------------------------------------------------------------------
+
+
+async def test_a_read_model_that_is_held_is_passed_by_and_caught_up(url: str) -> None:
+    appends = World(11).appends(200)
+    async with writing(url) as log, owning(url) as owner:
+        await log.append(appends[:20])
+        async with held(url, "sessions", "timeline"):
+            await log.append(appends[20:])
+            found = await standings(owner)
+            behind = {name for name, standing in found.items() if standing.state == "behind"}
+            assert behind == {"sessions", "timeline"}
+        assert await catch_up(owner)
+        await assert_all_is_well(owner, log)
+
+
+async def test_catching_up_goes_step_by_step(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machinery, "STEP", 50)
+    async with writing(url) as log, owning(url) as owner:
+        async with held(url, *NAMES):
+            await log.append(World(12).appends(220))
+        positions = [0]
+        while not await catch_up(owner):
+            positions.append(await reached(owner, "timeline"))
+        assert positions == [0, 50, 100, 150, 200]
+        await assert_all_is_well(owner, log)
+
+
+async def test_the_service_s_own_role_can_catch_up(url: str) -> None:
+    async with writing(url) as log, owning(url) as owner:
+        async with held(url, *NAMES):
+            await log.append(World(13).appends(200))
+        async with await database.connect(url) as service:
+            assert await catch_up(service)
+        await assert_all_is_well(owner, log)
+
+
+async def test_many_who_catch_up_at_once_do_it_once(url: str) -> None:
+    async with writing(url) as log, owning(url) as owner:
+        async with held(url, *NAMES):
+            await log.append(World(14).appends(400))
+        async with owning(url) as a, owning(url) as b, owning(url) as c:
+            await asyncio.gather(*map(catch_up, (a, b, c)), log.append([odd(1), odd(2)]))
+        await catch_up(owner)
+        await assert_all_is_well(owner, log)
+
+
+async def test_one_that_is_far_behind_is_left_to_the_catch_up(url: str) -> None:
+    """An append does not pay for a thousand others."""
+    async with writing(url) as log, owning(url) as owner:
+        async with held(url, "projects"):
+            for start in range(1, 1_101, 100):
+                await log.append(odd(n) for n in range(start, start + 100))
+        await log.append([odd(5_000)])
+        assert await reached(owner, "projects") == 0
+        assert await reached(owner, "members") == 1_101
+        while not await catch_up(owner):
+            pass
+        await assert_all_is_well(owner, log)
+
+
+# broken, and mended ------------------------------------------------------------------------------
+
+
+@each
+async def test_a_rule_that_fails_halts_alone(url: str, projection: Projection) -> None:
+    """The append succeeds, the others move on, the status says where and why, mending mends."""
+    appends = World(15).appends(200)
+    broken_on = projection.handles[-1].__name__
+    async with writing(url) as log, owning(url) as owner:
+        await break_(owner, projection, at=broken_on)
+        before = datetime.now(UTC) - timedelta(seconds=5)
+        for append in appends:
+            await log.append([append])
+        events = await log.events()
+        assert len(events) == sum(map(len, appends))
+        first = next(event.position for event in events if event.type == broken_on)
+
+        found = await standings(owner)
+        halted = found.pop(projection.name)
+        assert halted.state == "halted"
+        assert halted.position < first <= (halted.halted_before or 0)
+        assert halted.halted_reason == f"made to fail on {broken_on}"
+        assert halted.halted_at is not None
+        assert before < halted.halted_at < datetime.now(UTC) + timedelta(seconds=5)
+        for standing in found.values():
+            assert (standing.state, standing.position) == ("live", len(events))
+
+        # Trying again finds the event itself, shows all before it, and stays halted.
+        while not await catch_up(owner):
+            pass
+        halted = (await standings(owner))[projection.name]
+        assert (halted.state, halted.position, halted.halted_before) == ("halted", first - 1, first)
+        shown = await live(owner, projection.name)
+        assert shown == rows(projection.name, events[: first - 1])
+
+        await mend(owner, projection)
+        while not await catch_up(owner):
+            pass
+        await assert_all_is_well(owner, log)
+        await log.append([odd(1)])
+        await assert_all_is_well(owner, log)
+
+
+async def test_a_halted_read_model_costs_the_next_appends_nothing(url: str) -> None:
+    async with writing(url) as log, owning(url) as owner:
+        await break_(owner, PROJECTS, at="ProjectRegistered")
+        await log.append([odd(1)])
+        first = (await standings(owner))["projects"]
+        for n in range(2, 20):
+            await log.append([odd(n)])
+        later = (await standings(owner))["projects"]
+        assert (later.position, later.halted_at) == (0, first.halted_at)
+        assert later.halted_before == 1
+
+
+async def test_a_rebuild_mends_what_is_broken(url: str) -> None:
+    async with writing(url) as log, owning(url) as owner:
+        await log.append(World(16).appends(100))
+        await break_(owner, SESSIONS, at="SessionOpened")
+        await log.append([[NewEvent("t1", "session-odd", 1, "SessionOpened", _OPENED, "p")]])
+        assert (await standings(owner))["sessions"].state == "halted"
+        await rebuild(owner, SESSIONS)
+        await log.append([odd(1)])
+        await assert_all_is_well(owner, log)
+
+
+_OPENED = b'{"session_id":"odd","project_id":"p","user_id":"u","mode":"plan"}'
+
+
+# rebuilt under load ------------------------------------------------------------------------------
+
+
+async def until(done: asyncio.Event, work: Callable[[], Awaitable[None]]) -> int:
+    """Do it again and again; how often."""
+    for n in count():
+        if done.is_set():
+            return n
+        await work()
+    raise AssertionError
+
+
+async def test_readers_and_writers_notice_nothing_of_rebuilds(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read once is there at every later read; no read and no append ever fails."""
+    monkeypatch.setattr(machinery, "CHUNK", 100)
+    done, numbers = asyncio.Event(), count(1)
+    seen: set[int] = set()
+    credited = 0
+
+    async def write() -> None:
+        n = next(numbers)
+        credit = b'{"user_id":"u","credit_id":"c","seconds":1,"kind":"paid","reason":null}'
+        opened = _OPENED.replace(b"odd", b"s%d" % n)
+        await log.append(
+            [
+                [NewEvent("t9", "account-t9-u", n, "TimeCredited", credit)],
+                [NewEvent("t9", f"session-s{n}", 1, "SessionOpened", opened, "p")],
+            ]
+        )
+
+    async def read() -> None:
+        nonlocal seen, credited
+        found = await page(
+            readers[0], tenant_id="t9", project_id="p", with_hidden=True, limit=100_000
+        )
+        positions = {row.position for row in found.rows}
+        assert seen <= positions
+        seen = positions
+        row = await account(readers[1], tenant_id="t9", user_id="u")
+        assert credited <= row.credited_seconds
+        credited = row.credited_seconds
+        view = await readers[2].execute("select count(*) from analytics.project_timeline")
+        assert await view.fetchone()
+
+    async def rebuild_all() -> None:
+        try:
+            for projection in (*PROJECTIONS, *PROJECTIONS):
+                await rebuild(owner, projection)
+        finally:
+            done.set()
+
+    async with writing(url) as log, owning(url) as owner:
+        await log.append(World(18).appends(1_000))
+        async with owning(url) as analyst:
+            await analyst.execute("set role throughline_analyst")
+            readers = [await database.connect(url), await database.connect(url), analyst]
+            async with readers[0], readers[1], asyncio.TaskGroup() as tasks:
+                writes = tasks.create_task(until(done, write))
+                reads = tasks.create_task(until(done, read))
+                tasks.create_task(rebuild_all())
+        assert writes.result() > 20
+        assert reads.result() > 20
+        while not await catch_up(owner):
+            pass
+        await assert_all_is_well(owner, log)
+        for projection in PROJECTIONS:
+            assert await verify(owner, projection) == 0
+
+
+async def test_a_swap_waits_for_a_long_read_and_then_goes_on(url: str) -> None:
+    """The swap gives way and tries again; meanwhile neither new reads nor appends wait for it."""
+    async with writing(url) as log, owning(url) as owner, owning(url) as reader:
+        await log.append(World(19).appends(100))
+        async with reader.transaction():
+            await reader.execute("select count(*) from app.timeline")
+            rebuilding = asyncio.create_task(rebuild(owner, TIMELINE))
+            await asyncio.sleep(0.3)
+            async with asyncio.timeout(0.6):
+                await log.append([odd(1)])
+            await asyncio.sleep(1.0)
+            assert not rebuilding.done()
+        await rebuilding
+        await catch_up(owner)
+        await assert_all_is_well(owner, log)
+
+
+async def test_a_swap_does_not_take_down_those_who_read_through_the_view(url: str) -> None:
+    """A reader of the view takes the view, then the table. A swap must take them in that order."""
+    async with (
+        writing(url) as log,
+        owning(url) as owner,
+        owning(url) as long_reader,
+        owning(url) as reader,
+        owning(url) as watcher,
+    ):
+        await log.append(World(19).appends(100))
+        async with asyncio.TaskGroup() as tasks:
+            async with long_reader.transaction():
+                await long_reader.execute("select count(*) from app.timeline")
+                tasks.create_task(rebuild(owner, TIMELINE))
+                await until_waiting(watcher, 1)
+                tasks.create_task(reader.execute("table analytics.project_timeline"))
+                await until_waiting(watcher, 2)
+        await catch_up(owner)
+        await assert_all_is_well(owner, log)
+
+
+async def until_waiting(connection: Connection, backends: int) -> None:
+    """Wait until so many backends of this database wait for a lock."""
+    query = """
+        select count(distinct pid) from pg_locks
+        where not granted and pid in (
+            select pid from pg_stat_activity where datname = current_database()
+        )
+    """
+    async with asyncio.timeout(0.9):
+        while await (await connection.execute(query)).fetchone() != (backends,):
+            await asyncio.sleep(0.01)
+
+
+# killed half way ---------------------------------------------------------------------------------
+
+
+async def schemas(connection: Connection) -> set[str]:
+    found = await connection.execute(
+        "select nspname from pg_namespace where nspname ~ '^(rebuild|verify)_'"
+    )
+    return {name for (name,) in await found.fetchall()}
+
+
+@pytest.mark.parametrize("work", [rebuild, verify])
+async def test_a_backend_that_is_killed_in_the_middle_leaves_all_as_it_was(
+    url: str, work: Callable[..., Awaitable[object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machinery, "CHUNK", 50)
+    async with writing(url) as log, owning(url) as owner:
+        await log.append(World(20).appends(300))
+        before = await live(owner, "timeline")
+        doomed = await database.connect(url, as_service=False)
+
+        def kill(at: int, head: int) -> None:
+            if at == 150:
+                assert head >= 300
+                with psycopg.connect(url, autocommit=True) as other:
+                    other.execute("select pg_terminate_backend(%s)", [doomed.info.backend_pid])
+
+        with pytest.raises(psycopg.OperationalError):
+            await work(doomed, TIMELINE, kill)
+        await doomed.close()
+        assert await live(owner, "timeline") == before
+        await log.append([odd(1)])
+        await assert_all_is_well(owner, log)
+        await work(owner, TIMELINE)
+        assert await schemas(owner) == set()
+        await assert_all_is_well(owner, log)
+
+
+@pytest.mark.parametrize("work", [rebuild, verify])
+async def test_a_task_that_is_cancelled_in_the_middle_cleans_up(
+    url: str, work: Callable[..., Awaitable[object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machinery, "CHUNK", 50)
+    async with writing(url) as log, owning(url) as owner:
+        await log.append(World(21).appends(300))
+
+        def stop(at: int, _head: int) -> None:
+            if at == 150:
+                task.cancel()
+
+        async def cancelled() -> None:
+            await work(owner, TIMELINE, stop)
+
+        task = asyncio.create_task(cancelled())
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await schemas(owner) == set()
+        await assert_all_is_well(owner, log)
+        await work(owner, TIMELINE)
+        await assert_all_is_well(owner, log)
+
+
+async def test_a_rule_that_fails_in_a_rebuild_leaves_the_live_rows(url: str) -> None:
+    async with writing(url) as log, owning(url) as owner:
+        await log.append(World(22).appends(200))
+        before = await live(owner, "accounts")
+        await log.append([[NewEvent("t1", "account-t1-x", 1, "TimeReserved", _UNPAID)]])
+        with pytest.raises(psycopg.errors.CheckViolation):
+            await rebuild(owner, ACCOUNTS)
+        assert await schemas(owner) == set()
+        assert await live(owner, "accounts") == before
+
+
+_UNPAID = (
+    b'{"user_id":"x","reservation_id":"h","session_id":"s","message_id":"m","seconds":1}'
+)
+
+
+# one at a time -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("works", [(rebuild, rebuild), (verify, verify)], ids=["rebuild", "verify"])
+async def test_two_at_once_are_one_and_one_refused(
+    url: str, works: Sequence[Callable[..., Awaitable[object]]]
+) -> None:
+    async with writing(url) as log, owning(url) as a, owning(url) as b:
+        await log.append(World(23).appends(200))
+        done = await asyncio.gather(
+            *(work(each, TIMELINE) for work, each in zip(works, (a, b), strict=True)),
+            return_exceptions=True,
+        )
+        assert sorted(type(each).__name__ for each in done) in (
+            ["Busy", "NoneType"],
+            ["Busy", "int"],
+        )
+        assert await schemas(a) == set()
+        await works[0](b, TIMELINE)
+        await assert_all_is_well(a, log)
+
+
+async def test_two_read_models_are_rebuilt_at_once(url: str) -> None:
+    async with writing(url) as log, owning(url) as a, owning(url) as b:
+        await log.append(World(24).appends(200))
+        await asyncio.gather(rebuild(a, TIMELINE), rebuild(b, ACCOUNTS))
+        await assert_all_is_well(a, log)
+
+
+async def test_a_verification_is_not_misled_by_a_rebuild(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A swap between the verification's snapshot and its comparison is refused or not counted."""
+    async with writing(url) as log, owning(url) as owner, owning(url) as other:
+        await log.append(World(25).appends(300))
+        original = machinery._apply
+
+        async def apply(
+            connection: Connection, projection: Projection, schema: str, after: int, upto: int
+        ) -> None:
+            await original(connection, projection, schema, after, upto)
+            if schema.startswith("verify_"):
+                with suppress(Busy):
+                    await rebuild(other, TIMELINE)
+
+        monkeypatch.setattr(machinery, "_apply", apply)
+        assert await verify(owner, TIMELINE) == 0
+
+
+# other versions ----------------------------------------------------------------------------------
+
+
+async def test_what_is_not_there_is_built_with_all_that_was(url: str) -> None:
+    async with writing(url) as log, owning(url) as owner:
+        await log.append(World(26).appends(200))
+        await owner.execute("drop table app.sessions cascade")
+        await owner.execute("drop function app.apply_sessions")
+        await owner.execute("delete from app.projection where name = 'sessions'")
+        assert await install(owner, PROJECTIONS) == ["sessions"]
+        await assert_all_is_well(owner, log)
+        await owner.execute("select * from analytics.project_chat_plan_sessions")
+
+
+async def test_a_higher_version_is_a_rebuild(url: str) -> None:
+    async with writing(url) as log, owning(url) as owner:
+        await log.append(World(27).appends(200))
+        await owner.execute("delete from app.sessions")
+        higher = replace(SESSIONS, version=SESSIONS.version + 1)
+        assert await install(owner, [TIMELINE, higher]) == ["sessions"]
+        assert (await standings(owner))["sessions"].version == higher.version
+        await assert_all_is_well(owner, log)
+        assert await install(owner, [TIMELINE, higher]) == []
+
+
+async def test_the_same_version_gets_its_rules_anew(url: str) -> None:
+    async with writing(url) as log, owning(url) as owner:
+        await break_(owner, PROJECTS, at="ProjectRegistered")
+        assert await install(owner, PROJECTIONS) == []
+        await log.append([odd(1)])
+        await assert_all_is_well(owner, log)
+
+
+async def test_the_same_version_gets_its_view_anew(url: str) -> None:
+    async with owning(url) as owner:
+        view = "analytics.user_ai_time_balance"
+        await owner.execute(f"drop view {view}".encode())
+        await owner.execute(f"create view {view} as select 1 as old".encode())
+        assert await install(owner, PROJECTIONS) == []
+        await owner.execute(f"select available_seconds from {view}".encode())
+
+
+async def test_a_lower_version_leaves_alone_what_a_higher_one_made(url: str) -> None:
+    async with writing(url) as log, owning(url) as owner:
+        await owner.execute("update app.projection set version = 9 where name = 'projects'")
+        await break_(owner, PROJECTS, at="ProjectRegistered")
+        assert await install(owner, PROJECTIONS) == []
+        await log.append([odd(1)])
+        standing = (await standings(owner))["projects"]
+        assert (standing.version, standing.state) == (9, "halted")
+
+
+async def test_the_service_s_own_role_may_not_touch_the_rules(url: str) -> None:
+    async with await database.connect(url) as service:
+        for statement in (
+            "drop table app.timeline",
+            "delete from app.timeline",
+            "update app.consumption set billed_seconds = 0",
+            "delete from app.projection",
+            "create schema rebuild_timeline",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                await service.execute(statement.encode())
+
+
+async def test_an_append_that_meets_no_read_models_is_an_append(url: str) -> None:
+    async with writing(url) as log, owning(url) as owner:
+        await owner.execute("delete from app.projection")
+        await log.append([odd(1)])
+        assert await log.store.head() == 1
+        found = await owner.execute(
+            "select app.project_inline(%s, %s, '{}')", (Int8(1), Int8(1))
+        )
+        assert await found.fetchone()

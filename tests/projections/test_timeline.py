@@ -1,0 +1,359 @@
+"""The timeline's pages: newest first, and by position to either side without a gap or a repeat."""
+
+import os
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import pytest
+
+from domain.events import (
+    Event,
+    ReplyCompleted,
+    ReplyFailed,
+    SessionOpened,
+    SessionRenamed,
+    SystemMessagePosted,
+    UserMessagePosted,
+)
+from projections.projection import Connection
+from projections.timeline import TIMELINE, TimelinePage, TimelineRow, page
+from service import database
+from tests.projections.generated import Log, World, new_events, owning, writing
+from tests.projections.test_every_projection import explained
+
+MANY: Final = 1_000_000 if "THROUGHLINE_PROVE" in os.environ else 20_000
+
+
+@pytest.fixture
+async def log(url: str) -> AsyncIterator[Log]:
+    async with writing(url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def reader(url: str) -> AsyncIterator[Connection]:
+    async with await database.connect(url) as connection:
+        yield connection
+
+
+async def post(
+    log: Log, *events: Event, tenant_id: str = "t1", project_id: str = "p1", session_id: str = "s1"
+) -> None:
+    stream_id = f"session-{session_id}"
+    known = await log.store.stream(tenant_id, stream_id)
+    await log.append([new_events(tenant_id, stream_id, len(known), events, project_id)])
+
+
+def said(n: int) -> UserMessagePosted:
+    return UserMessagePosted(
+        session_id="s1", message_id=f"m{n}", user_id="u1", text=f"No. {n}", locale="en"
+    )
+
+
+OPENED: Final = SessionOpened(session_id="s1", project_id="p1", user_id="u1")
+REPLY: Final = ReplyCompleted(
+    session_id="s1",
+    message_id="r1",
+    in_reply_to="m1",
+    subtype="partial",
+    mode="fix",
+    data={"rootCause": "A typo"},
+    duration_ms=1_500,
+    billed_seconds=2,
+    model="claude",
+    tokens_used=30,
+)
+
+
+def ids(found: TimelinePage) -> list[str]:
+    return [row.item_id for row in found.rows]
+
+
+# what a row shows --------------------------------------------------------------------------------
+
+
+async def shown(reader: Connection, **choice: Any) -> dict[str, Any]:
+    (row,) = (await page(reader, tenant_id="t1", project_id="p1", limit=10, **choice)).rows
+    assert isinstance(row, TimelineRow)
+    return {name: getattr(row, name) for name in TimelineRow.__slots__ if name != "recorded_at"}
+
+
+PLAIN: Final[dict[str, Any]] = {
+    "position": 1,
+    "mode": "plan",
+    "is_visible": True,
+    "session_id": "s1",
+    "user_id": None,
+    "chat_mode": None,
+    "text": None,
+    "data": None,
+    "subtype": None,
+    "tokens_used": None,
+    "duration_ms": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("event", "row"),
+    [
+        (said(1), {"item_id": "m1", "kind": "user_message", "user_id": "u1", "text": "No. 1"}),
+        (
+            REPLY,
+            {
+                "item_id": "r1",
+                "kind": "reply",
+                "chat_mode": "fix",
+                "data": {"rootCause": "A typo"},
+                "subtype": "partial",
+                "tokens_used": 30,
+                "duration_ms": 1_500,
+            },
+        ),
+        (
+            ReplyFailed(
+                session_id="s1",
+                message_id="r1",
+                in_reply_to="m1",
+                code="model_error",
+                duration_ms=900,
+            ),
+            {
+                "item_id": "r1",
+                "kind": "reply",
+                "data": {"code": "model_error"},
+                "subtype": "error",
+                "duration_ms": 900,
+            },
+        ),
+        (
+            SystemMessagePosted(
+                session_id="s1", message_id="y1", template="welcome", variables={"name": "Ann"}
+            ),
+            {
+                "item_id": "y1",
+                "kind": "system_message",
+                "data": {"template": "welcome", "variables": {"name": "Ann"}},
+            },
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_what_was_said_is_an_item(
+    log: Log, reader: Connection, event: Event, row: dict[str, Any]
+) -> None:
+    await post(log, event)
+    assert await shown(reader) == PLAIN | row
+
+
+@pytest.mark.parametrize(
+    ("event", "row"),
+    [
+        (OPENED, {"kind": "session", "user_id": "u1", "data": {"event": "SessionOpened"}}),
+        (
+            SessionRenamed(session_id="s1", name="Login"),
+            {"kind": "session", "data": {"event": "SessionRenamed", "name": "Login"}},
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_what_happened_to_a_session_is_shown_on_request(
+    log: Log, reader: Connection, event: Event, row: dict[str, Any]
+) -> None:
+    await post(log, event)
+    assert (await page(reader, tenant_id="t1", project_id="p1", limit=10)).rows == []
+    hidden = {"item_id": "1", "is_visible": False}
+    assert await shown(reader, with_hidden=True) == PLAIN | hidden | row
+
+
+async def test_what_the_service_says_unseen_is_shown_on_request(
+    log: Log, reader: Connection
+) -> None:
+    unseen = SystemMessagePosted(
+        session_id="s1", message_id="y1", template="note", variables={}, visible=False
+    )
+    await post(log, unseen, said(1))
+    found = await page(reader, tenant_id="t1", project_id="p1", limit=10)
+    assert ids(found) == ["m1"]
+    found = await page(reader, tenant_id="t1", project_id="p1", limit=10, with_hidden=True)
+    assert ids(found) == ["m1", "y1"]
+
+
+# pages -------------------------------------------------------------------------------------------
+
+
+async def test_an_empty_timeline_is_an_empty_page(reader: Connection) -> None:
+    for place in ({}, {"before": 5}, {"after": 5}):
+        found = await page(reader, tenant_id="t1", project_id="p1", limit=10, **place)
+        assert found == TimelinePage(rows=[], has_more=False)
+
+
+async def test_the_newest_come_first(log: Log, reader: Connection) -> None:
+    await post(log, *(said(n) for n in range(1, 8)))
+    found = await page(reader, tenant_id="t1", project_id="p1", limit=3)
+    assert ids(found) == ["m7", "m6", "m5"]
+    assert found.has_more
+
+
+@pytest.mark.parametrize(
+    ("offset", "expected", "has_more"),
+    [
+        (0, ["m7", "m6", "m5"], True),
+        (3, ["m4", "m3", "m2"], True),
+        (4, ["m3", "m2", "m1"], False),
+        (6, ["m1"], False),
+        (7, [], False),
+    ],
+)
+async def test_an_offset_passes_over_the_newest(
+    log: Log, reader: Connection, offset: int, expected: list[str], has_more: bool
+) -> None:
+    await post(log, *(said(n) for n in range(1, 8)))
+    found = await page(reader, tenant_id="t1", project_id="p1", limit=3, offset=offset)
+    assert (ids(found), found.has_more) == (expected, has_more)
+
+
+@pytest.mark.parametrize(
+    ("place", "expected", "has_more"),
+    [
+        ({"before": 8}, ["m7", "m6", "m5"], True),
+        ({"before": 5}, ["m4", "m3", "m2"], True),
+        ({"before": 4}, ["m3", "m2", "m1"], False),
+        ({"before": 1}, [], False),
+        ({"after": 0}, ["m3", "m2", "m1"], True),
+        ({"after": 3}, ["m6", "m5", "m4"], True),
+        ({"after": 4}, ["m7", "m6", "m5"], False),
+        ({"after": 7}, [], False),
+    ],
+)
+async def test_a_position_has_what_is_next_to_it_on_either_side(
+    log: Log, reader: Connection, place: dict[str, int], expected: list[str], has_more: bool
+) -> None:
+    """Newest first in both directions; `has_more` is about the direction that was asked for."""
+    await post(log, *(said(n) for n in range(1, 8)))
+    found = await page(reader, tenant_id="t1", project_id="p1", limit=3, **place)  # type: ignore[arg-type]
+    assert (ids(found), found.has_more) == (expected, has_more)
+
+
+@pytest.mark.parametrize("limit", [1, 3, 7, 50])
+@pytest.mark.parametrize("with_hidden", [False, True])
+@pytest.mark.parametrize("mode", [None, "plan"])
+async def test_pages_walk_the_whole_timeline_without_gap_or_repeat(
+    log: Log, reader: Connection, limit: int, with_hidden: bool, mode: Any
+) -> None:
+    await log.append(World(30).appends(600))
+    asked: dict[str, Any] = {
+        "tenant_id": "t1",
+        "project_id": "shop",
+        "mode": mode,
+        "with_hidden": with_hidden,
+    }
+    whole = (await page(reader, limit=10_000, **asked)).rows
+    assert len(whole) > 20
+    assert [row.position for row in whole] == sorted((r.position for r in whole), reverse=True)
+
+    back: list[TimelineRow] = []
+    found = await page(reader, limit=limit, **asked)
+    while found.has_more:
+        assert len(found.rows) == limit
+        back += found.rows
+        found = await page(reader, limit=limit, before=back[-1].position, **asked)
+    assert back + found.rows == whole
+
+    forth: list[TimelineRow] = []
+    found = await page(reader, limit=limit, after=0, **asked)
+    while found.has_more:
+        assert len(found.rows) == limit
+        forth = found.rows + forth
+        found = await page(reader, limit=limit, after=forth[0].position, **asked)
+    assert found.rows + forth == whole
+
+    leafed: list[TimelineRow] = []
+    found = await page(reader, limit=limit, **asked)
+    while found.has_more:
+        leafed += found.rows
+        found = await page(reader, limit=limit, offset=len(leafed), **asked)
+    assert leafed + found.rows == whole
+
+
+async def test_what_comes_later_does_not_shift_a_page_by_position(
+    log: Log, reader: Connection
+) -> None:
+    await post(log, *(said(n) for n in range(1, 8)))
+    first = await page(reader, tenant_id="t1", project_id="p1", limit=3)
+    await post(log, said(8), said(9))
+    second = await page(
+        reader, tenant_id="t1", project_id="p1", limit=3, before=first.rows[-1].position
+    )
+    assert ids(first) + ids(second) == ["m7", "m6", "m5", "m4", "m3", "m2"]
+    newer = await page(
+        reader, tenant_id="t1", project_id="p1", limit=3, after=first.rows[0].position
+    )
+    assert (ids(newer), newer.has_more) == (["m9", "m8"], False)
+
+
+async def test_other_tenants_and_projects_are_not_seen(log: Log, reader: Connection) -> None:
+    await post(log, said(1))
+    await post(log, said(2), tenant_id="t2")
+    await post(log, said(3), project_id="p2", session_id="s2")
+    for place in ({}, {"before": 100}, {"after": 0}, {"mode": "plan"}):
+        asked: Any = {"limit": 10} | place
+        assert ids(await page(reader, tenant_id="t1", project_id="p1", **asked)) == ["m1"]
+        assert ids(await page(reader, tenant_id="t2", project_id="p1", **asked)) == ["m2"]
+        assert ids(await page(reader, tenant_id="t1", project_id="p2", **asked)) == ["m3"]
+        assert ids(await page(reader, tenant_id="t3", project_id="p1", **asked)) == []
+
+
+async def test_a_mode_has_its_own_pages(url: str, log: Log, reader: Connection) -> None:
+    """What is built is written by another hand; here its rows are put in as they would be."""
+    await post(log, *(said(n) for n in range(1, 8)))
+    async with owning(url) as owner:
+        await owner.execute("update app.timeline set mode = 'build' where position % 2 = 0")
+    for mode, expected in (("plan", ["m7", "m5", "m3", "m1"]), ("build", ["m6", "m4", "m2"])):
+        asked: Any = {"tenant_id": "t1", "project_id": "p1", "mode": mode}
+        assert ids(await page(reader, limit=10, **asked)) == expected
+        assert ids(await page(reader, limit=2, before=5, **asked)) == [
+            each for each in expected if each < "m5"
+        ]
+        found = await page(reader, limit=1, after=1, **asked)
+        assert (ids(found), found.has_more) == ([[e for e in expected if e > "m1"][-1]], True)
+
+
+# what a page costs -------------------------------------------------------------------------------
+
+FILL: Final = """
+insert into app.timeline (
+    position, tenant_id, project_id, mode, item_id, kind, is_visible, session_id, text, recorded_at
+)
+select
+    n, 't1', 'p' || n % 2, 'plan', 'm' || n, 'user_message', n % 10 > 1, 's1',
+    repeat('x', 300), now()
+from generate_series({first}, {last}) as n
+"""
+PLACES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    "newest": ("page", {}),
+    "newest of a mode": ("page_of_mode", {}),
+    "in the middle": ("page", {"before": MANY // 2}),
+    "oldest": ("page_after", {"after": 0}),
+    "after the middle": ("page_of_mode_after", {"after": MANY // 2}),
+}
+
+
+async def buffers(owner: Connection, name: str, place: dict[str, Any]) -> int:
+    """How many blocks a page takes to read, counted by the server."""
+    plan = await explained(
+        owner, TIMELINE.statements[name].decode(), options="analyze, buffers, ", **place
+    )
+    return int(plan["Shared Hit Blocks"]) + int(plan["Shared Read Blocks"])
+
+
+async def test_a_page_costs_the_same_wherever_it_lies_and_however_many_there_are(url: str) -> None:
+    async with owning(url) as owner:
+        await owner.execute(FILL.format(first=1, last=100).encode())
+        await owner.execute("vacuum analyze app.timeline")
+        few = {at: await buffers(owner, name, {}) for at, (name, _) in PLACES.items()}
+        await owner.execute(FILL.format(first=101, last=MANY).encode())
+        await owner.execute("vacuum analyze app.timeline")
+        many = {at: await buffers(owner, *asked) for at, asked in PLACES.items()}
+    print(few, many)
+    for at in PLACES:
+        assert many[at] <= 3 * few[at], (at, few, many)
