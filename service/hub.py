@@ -31,6 +31,8 @@ class Hub:
         self._head = 0
         self.followers = 0
         self.writer_pid = 0
+        self.listening = asyncio.Event()
+        """Set while what other processes commit is heard of."""
 
     @property
     def head(self) -> int:
@@ -116,8 +118,10 @@ class Hub:
             try:
                 async with await connect() as connection:
                     await connection.execute("listen throughline")
+                    self.listening.set()
                     await self._listen(connection)
             except (psycopg.OperationalError, OSError) as error:
+                self.listening.clear()
                 _log.warning("listener_lost_its_connection", error=type(error).__name__)
                 await asyncio.sleep(POLL)
 

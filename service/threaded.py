@@ -72,6 +72,7 @@ class ThreadedLog:
             await self.store.head()
             writing = asyncio.create_task(self.writer.run())
             listening = asyncio.create_task(self.hub.run(connect))
+            await self.hub.listening.wait()
             self._started.set_result(None)
             await self._stop.wait()
             self.writer.close()

@@ -66,15 +66,21 @@ class Appended(NamedTuple):
 
 
 class _Item:
-    """One append in the queue; `sent` once a commit with it has been tried."""
+    """One append in the queue; `sent` once a commit with it has been tried.
 
-    __slots__ = ("append_id", "done", "events", "firsts", "sent", "size")
+    `is_named` when the caller chose its id: it may be in the log from an earlier try.
+    `is_in_doubt` when it may have met itself there, which only the locked function can tell.
+    """
+
+    __slots__ = ("append_id", "done", "events", "firsts", "is_in_doubt", "is_named", "sent", "size")
 
     def __init__(
-        self, events: Sequence[NewEvent], append_id: UUID, done: asyncio.Future[Appended]
+        self, events: Sequence[NewEvent], append_id: UUID | None, done: asyncio.Future[Appended]
     ) -> None:
         self.events = events
-        self.append_id = append_id
+        self.append_id = append_id or uuid4()
+        self.is_named = append_id is not None
+        self.is_in_doubt = False
         self.done = done
         self.firsts = _first_versions(events)
         self.size = sum([len(event.state) for event in events])
@@ -124,7 +130,7 @@ class Writer:
         Raises WrongVersion, Overloaded, Unavailable, and OutcomeUnknown when it may be in the log.
         """
         loop = asyncio.get_running_loop()
-        item = _Item(events, append_id or uuid4(), loop.create_future())
+        item = _Item(events, append_id, loop.create_future())
         self._enqueue(item)
         limit = loop.call_later(patience, item.give_up)
         try:
@@ -182,11 +188,14 @@ class Writer:
     def _answered_from_memory(self, item: _Item) -> bool:
         """Versions only grow: an expectation below a remembered one is stale without asking.
 
-        Not so for an item that was sent before: it may have met itself.
+        Not so for an item that may be in the log already: what it met may be itself.
         """
         for stream, first in item.firsts.items():
             head = self._heads.get(stream)
-            if head is not None and first <= head and not item.sent:
+            if head is not None and first <= head:
+                if item.sent or item.is_named:
+                    item.is_in_doubt = True
+                    return False
                 item.fail(WrongVersion(stream[1], first - 1, head))
                 return True
         return False
@@ -209,7 +218,7 @@ class Writer:
 
     async def _write(self, batch: list[_Item]) -> None:
         connection = await self._connected()
-        if not self._alone or any(item.sent for item in batch):
+        if not self._alone or any(item.sent or item.is_in_doubt for item in batch):
             await self._write_surely(connection, batch)
         elif batch := await self._fitting(connection, batch):
             await self._write_quickly(connection, batch)

@@ -119,4 +119,9 @@ def test_a_reach_upwards_is_found(module: str, line: str) -> None:
 
 
 def test_there_are_modules_to_look_at() -> None:
-    assert {module.split("/")[0] for module in MODULES} == {"domain", "projections", "service", "sql"}
+    assert {module.split("/")[0] for module in MODULES} == {
+        "domain",
+        "projections",
+        "service",
+        "sql",
+    }

@@ -210,7 +210,9 @@ def test_an_event_never_changes() -> None:
 
 
 def test_each_type_belongs_to_one_stream_and_is_known_by_its_name() -> None:
-    kinds = [kind for union in (ProjectEvent, SessionEvent, AccountEvent) for kind in get_args(union)]
+    kinds = [
+        kind for union in (ProjectEvent, SessionEvent, AccountEvent) for kind in get_args(union)
+    ]
     assert len(kinds) == len(set(kinds)) == len(EVENT_TYPES)
     assert {name: kind.__name__ for name, kind in EVENT_TYPES.items()} == {
         name: name for name in EVENT_TYPES

@@ -273,9 +273,7 @@ def test_a_session_that_is_not_there_is_not_known(
 @pytest.mark.parametrize("events", [(), *((end,) for end in (*ENDS.values(), DELETED))])
 def test_a_session_opens_once(events: tuple[SessionEvent, ...]) -> None:
     with pytest.raises(SessionEnded):
-        session.open_session(
-            given(OPENED, *events), session_id="s1", project_id="p1", user_id="u1"
-        )
+        session.open_session(given(OPENED, *events), session_id="s1", project_id="p1", user_id="u1")
 
 
 def test_a_full_session_takes_no_more_messages() -> None:
@@ -306,8 +304,7 @@ def test_replies_and_the_service_s_own_words_do_not_fill_a_session() -> None:
         (SessionFull(limit=50), "A session holds 50 messages. Leave sessionId out to begin one."),
         (
             SessionEnded(status="expired"),
-            "The session is expired and takes no more messages. "
-            "Leave sessionId out to begin one.",
+            "The session is expired and takes no more messages. Leave sessionId out to begin one.",
         ),
     ],
     ids=lambda value: getattr(value, "code", ""),
@@ -336,9 +333,7 @@ def test_a_refusal_says_why(refusal: Refused, said: str) -> None:
         ),
     ],
 )
-def test_a_session_is_what_its_events_say(
-    events: tuple[SessionEvent, ...], state: Session
-) -> None:
+def test_a_session_is_what_its_events_say(events: tuple[SessionEvent, ...], state: Session) -> None:
     assert given(*events) == state
 
 

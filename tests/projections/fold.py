@@ -19,7 +19,7 @@ Step = Callable[[Table, Recorded, Mapping[str, Any]], None]
 
 def rows(name: str, log: Iterable[Recorded]) -> list[Row]:
     """The rows of a read model after these events, by key."""
-    key, step = MODELS[name]
+    _, step = MODELS[name]
     table: Table = {}
     for event in log:
         step(table, event, orjson.loads(event.state))

@@ -480,12 +480,16 @@ async def owning(url: str) -> AsyncGenerator[Connection, None]:
         yield connection
 
 
-async def live(connection: Connection, name: str, schema: str = "app") -> list[Row]:
+async def live(
+    connection: Connection, name: str, schema: str = "app", *, tenant_id: str | None = None
+) -> list[Row]:
     """The rows of a read model as they are, by key."""
-    query = compose.SQL("select * from {} order by {}").format(
+    query = compose.SQL(
+        "select * from {} where %(tenant)s::text is null or tenant_id = %(tenant)s order by {}"
+    ).format(
         compose.Identifier(schema, name),
         compose.SQL(", ").join(map(compose.Identifier, key_of(name))),
     )
     async with connection.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(query)
+        await cursor.execute(query, {"tenant": tenant_id})
         return await cursor.fetchall()

@@ -9,6 +9,7 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from itertools import pairwise
 from random import Random
 from typing import Any, Final
 
@@ -76,7 +77,7 @@ async def test_any_cutting_of_the_log_gives_the_same_rows(
         async with shadow(owner, projection):
             for cut in cuts(len(events), Random(seed)):
                 await owner.execute(f"truncate shadow.{projection.name}".encode())
-                for after, upto in zip(cut, cut[1:], strict=False):
+                for after, upto in pairwise(cut):
                     await apply(owner, projection, after, upto)
                 assert await live(owner, projection.name, "shadow") == expected, cut
 
@@ -144,13 +145,15 @@ async def test_one_that_nothing_concerned_stands_at_the_head_all_the_same(
 # the negative control ----------------------------------------------------------------------------
 
 CHANGED: Final = {
-    "timeline": "item_id = 'forged'",
-    "sessions": "name = 'forged'",
-    "accounts": "last_position = last_position + 1",
-    "consumption": "model = 'forged'",
-    "projects": "framework = 'forged'",
-    "members": "role = 'forged'",
+    "timeline": "update {0} set item_id = 'forged'",
+    "sessions": "update {0} set name = 'forged'",
+    "accounts": "update {0} set last_position = last_position + 1",
+    "consumption": "update {0} set model = 'forged'",
+    "projects": "update {0} set framework = 'forged'",
+    "members": "update {0} set role = 'forged'",
 }
+TWO: Final = "where ctid in (select ctid from {0} limit 2)"
+REMOVED: Final = "delete from {0} where ctid in (select ctid from {0} limit 2)"
 
 
 @each
@@ -159,7 +162,7 @@ async def test_verification_counts_the_rows_that_are_missing(
 ) -> None:
     async with writing(url) as log, owning(url) as owner:
         await fill(log, 3)
-        await tamper(owner, "delete from {0} where ctid in (select ctid from {0} limit 2)", projection)
+        await tamper(owner, REMOVED, projection)
         assert await verify(owner, projection) == 2
         await rebuild(owner, projection)
         assert await verify(owner, projection) == 0
@@ -185,12 +188,7 @@ async def test_verification_counts_the_rows_that_are_different(
 ) -> None:
     async with writing(url) as log, owning(url) as owner:
         await fill(log, 3)
-        change = CHANGED[projection.name]
-        await tamper(
-            owner,
-            f"update {{0}} set {change} where ctid in (select ctid from {{0}} limit 2)",
-            projection,
-        )
+        await tamper(owner, f"{CHANGED[projection.name]} {TWO}", projection)
         assert await verify(owner, projection) == 2
 
 
@@ -269,7 +267,7 @@ async def explained(
     await connection.execute(f"prepare asked as {numbered}".encode())
     try:
         explain = compose.SQL("explain ({}format json) execute asked ({})").format(
-            compose.SQL(options),  # type: ignore[arg-type]
+            compose.SQL(options),
             values,
         )
         row = await (await connection.execute(explain)).fetchone()

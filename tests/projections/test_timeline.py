@@ -182,7 +182,8 @@ async def test_what_the_service_says_unseen_is_shown_on_request(
 
 
 async def test_an_empty_timeline_is_an_empty_page(reader: Connection) -> None:
-    for place in ({}, {"before": 5}, {"after": 5}):
+    places: tuple[dict[str, Any], ...] = ({}, {"before": 5}, {"after": 5})
+    for place in places:
         found = await page(reader, tenant_id="t1", project_id="p1", limit=10, **place)
         assert found == TimelinePage(rows=[], has_more=False)
 
@@ -226,11 +227,11 @@ async def test_an_offset_passes_over_the_newest(
     ],
 )
 async def test_a_position_has_what_is_next_to_it_on_either_side(
-    log: Log, reader: Connection, place: dict[str, int], expected: list[str], has_more: bool
+    log: Log, reader: Connection, place: dict[str, Any], expected: list[str], has_more: bool
 ) -> None:
     """Newest first in both directions; `has_more` is about the direction that was asked for."""
     await post(log, *(said(n) for n in range(1, 8)))
-    found = await page(reader, tenant_id="t1", project_id="p1", limit=3, **place)  # type: ignore[arg-type]
+    found = await page(reader, tenant_id="t1", project_id="p1", limit=3, **place)
     assert (ids(found), found.has_more) == (expected, has_more)
 
 
@@ -354,6 +355,5 @@ async def test_a_page_costs_the_same_wherever_it_lies_and_however_many_there_are
         await owner.execute(FILL.format(first=101, last=MANY).encode())
         await owner.execute("vacuum analyze app.timeline")
         many = {at: await buffers(owner, *asked) for at, asked in PLACES.items()}
-    print(few, many)
     for at in PLACES:
         assert many[at] <= 3 * few[at], (at, few, many)

@@ -1,0 +1,72 @@
+"""A running log for tests: writer, hub and reads on a database."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from uuid import uuid4
+
+from service import database
+from service.hub import Hub
+from service.store import EventStore, NewEvent, Recorded
+from service.writer import Writer
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """The parts of one process's log."""
+
+    store: EventStore
+    hub: Hub
+    writer: Writer
+    writing: asyncio.Task[None]
+    listening: asyncio.Task[None]
+
+
+@asynccontextmanager
+async def running_log(url: str, writer_url: str | None = None) -> AsyncGenerator[Log, None]:
+    """Start writer and hub; the writer may take another way to the database."""
+    async with database.pool(url) as pool:
+        store = EventStore(pool)
+        hub = Hub(store)
+        writer = Writer(partial(database.connect, writer_url or url), hub)
+        writing = asyncio.create_task(writer.run())
+        listening = asyncio.create_task(hub.run(partial(database.connect, url)))
+        # A connection that is given up while it is made would keep its database busy for a minute.
+        await pool.wait()
+        await hub.listening.wait()
+        try:
+            yield Log(store, hub, writer, writing, listening)
+        finally:
+            writer.close()
+            listening.cancel()
+            await asyncio.wait((writing, listening), timeout=15)
+
+
+def event(
+    stream: str = "", version: int = 1, *, tenant: str = "t1", state: bytes = b"{}", kind: str = "X"
+) -> NewEvent:
+    """An event to append, on a stream of its own unless one is named."""
+    return NewEvent(tenant, stream or f"s-{uuid4()}", version, kind, state)
+
+
+async def everything(store: EventStore) -> list[Recorded]:
+    """The whole log, in order."""
+    return [recorded async for page in store.replay() for recorded in page]
+
+
+def faults(events: list[Recorded]) -> list[str]:
+    """What is wrong with a log: positions missing, doubled or disordered, and version steps."""
+    found = [
+        f"position {each.position} in place of {n}"
+        for n, each in enumerate(events, 1)
+        if each.position != n
+    ]
+    versions: dict[tuple[str, str], int] = {}
+    for each in events:
+        stream = (each.tenant_id, each.stream_id)
+        if each.version != versions.get(stream, 0) + 1:
+            found.append(f"{stream} steps from {versions.get(stream)} to {each.version}")
+        versions[stream] = each.version
+    return found
