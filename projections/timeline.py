@@ -89,11 +89,10 @@ async def page(
 
     A page by position costs the same wherever it lies; one by offset costs what it passes over.
     """
-    name = "page" if mode is None else "page_of_mode"
+    name = "page" if mode is None else f"page_of_{mode}"
     parameters: dict[str, Any] = {
         "tenant_id": tenant_id,
         "project_id": project_id,
-        "mode": mode,
         "with_hidden": with_hidden,
         "limit": limit + 1,
         "offset": offset,

@@ -34,7 +34,11 @@ async def connect(url: str, *, as_service: bool = True) -> Connection:
         keepalives_count=3,
     )
     if as_service:
-        await _serve(connection)
+        try:
+            await _serve(connection)
+        except BaseException:
+            await connection.close()
+            raise
     return connection
 
 

@@ -10,6 +10,7 @@ COMMENT ON SCHEMA app IS 'Throughline: the log, and the read models that are reb
 
 CREATE FUNCTION app.append_locked(p_item integer[], p_append_id uuid[], p_tenant_id text[], p_stream_id text[], p_version integer[], p_type text[], p_schema_version smallint[], p_project_id text[], p_state bytea[], p_metadata text[]) RETURNS TABLE(item integer, first_position bigint, recorded_at timestamp with time zone, stream_id text, version integer, head bigint)
     LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
     AS $$
 #variable_conflict use_column
 declare
@@ -40,11 +41,14 @@ begin
             order by event.version desc
             limit 1
         ) as latest on true
-        left join app.event as known
-            on known.tenant_id = wanted.tenant_id
-            and known.stream_id = wanted.stream_id
-            and known.version = wanted.version
-            and known.append_id = wanted.append_id
+        left join lateral (
+            select event.position, event.recorded_at
+            from app.event
+            where event.tenant_id = wanted.tenant_id
+                and event.stream_id = wanted.stream_id
+                and event.version = wanted.version
+                and event.append_id = wanted.append_id
+        ) as known on true
         where wanted.version <> latest.version + 1
             or (latest.version is null and wanted.version not in (0, 1))
         order by wanted.item, wanted.n
@@ -122,6 +126,7 @@ $_$;
 CREATE FUNCTION app.apply_accounts(p_after bigint, p_upto bigint) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'app'
+    SET enable_seqscan TO 'off'
     AS $$
 begin
     merge into accounts
@@ -166,6 +171,7 @@ $$;
 CREATE FUNCTION app.apply_consumption(p_after bigint, p_upto bigint) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'app'
+    SET enable_seqscan TO 'off'
     AS $$
 begin
     insert into consumption (
@@ -194,6 +200,7 @@ $$;
 CREATE FUNCTION app.apply_members(p_after bigint, p_upto bigint) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'app'
+    SET enable_seqscan TO 'off'
     AS $$
 begin
     -- Of several changes to one membership in the range, the last one counts.
@@ -226,6 +233,7 @@ $$;
 CREATE FUNCTION app.apply_projects(p_after bigint, p_upto bigint) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'app'
+    SET enable_seqscan TO 'off'
     AS $$
 begin
     insert into projects (tenant_id, project_id, name, framework, source_root, registered_at)
@@ -244,6 +252,7 @@ $$;
 CREATE FUNCTION app.apply_sessions(p_after bigint, p_upto bigint) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'app'
+    SET enable_seqscan TO 'off'
     AS $$
 begin
     insert into sessions (
@@ -261,57 +270,71 @@ begin
 
     update sessions
     set
-        name = coalesce(change.name, sessions.name),
-        mode = coalesce(change.mode, sessions.mode),
-        status = coalesce(change.status, sessions.status),
         message_count = sessions.message_count + change.message_count,
         tokens_used = sessions.tokens_used + change.tokens_used,
         ai_seconds = sessions.ai_seconds + change.ai_seconds,
         cost_usd = sessions.cost_usd + change.cost_usd,
-        last_active_at = coalesce(change.last_active_at, sessions.last_active_at),
+        last_active_at = greatest(sessions.last_active_at, change.last_active_at),
         last_position = change.last_position
     from (
         select
             event.tenant_id,
             state.session_id,
             max(event.position) as last_position,
-            (array_agg(event.recorded_at order by event.position desc) filter (
-                where event.type in ('UserMessagePosted', 'ReplyCompleted', 'ReplyFailed')
-            ))[1] as last_active_at,
+            max(event.recorded_at) filter (where event.type <> 'TimeConsumed') as last_active_at,
             count(*) filter (where event.type = 'UserMessagePosted') as message_count,
-            coalesce(sum(
+            sum(
                 coalesce(state.input_tokens, 0) + coalesce(state.output_tokens, 0)
                 + coalesce(state.cache_read_tokens, 0) + coalesce(state.cache_write_tokens, 0)
-            ) filter (where event.type = 'TimeConsumed'), 0) as tokens_used,
-            coalesce(sum(state.seconds) filter (where event.type = 'TimeConsumed'), 0)
-                as ai_seconds,
-            coalesce(sum(state.cost_usd) filter (where event.type = 'TimeConsumed'), 0)
-                as cost_usd,
+            ) as tokens_used,
+            coalesce(sum(state.seconds), 0) as ai_seconds,
+            coalesce(sum(state.cost_usd), 0) as cost_usd
+        from event
+        cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+            session_id text, seconds integer, cost_usd numeric, input_tokens integer,
+            output_tokens integer, cache_read_tokens integer, cache_write_tokens integer
+        )
+        where event.position > p_after and event.position <= p_upto
+            and event.type in ('UserMessagePosted', 'ReplyCompleted', 'ReplyFailed', 'TimeConsumed')
+        group by event.tenant_id, state.session_id
+    ) as change
+    where sessions.tenant_id = change.tenant_id and sessions.session_id = change.session_id;
+
+    -- What a session is: of several changes in the range, the last one of each kind counts.
+    update sessions
+    set
+        name = coalesce(change.name, sessions.name),
+        mode = coalesce(change.mode, sessions.mode),
+        status = coalesce(change.status, sessions.status),
+        last_position = greatest(sessions.last_position, change.last_position)
+    from (
+        select
+            event.tenant_id,
+            state.session_id,
+            max(event.position) as last_position,
             (array_agg(state.name order by event.position desc) filter (
                 where event.type = 'SessionRenamed'
             ))[1] as name,
             (array_agg(state.mode order by event.position desc) filter (
                 where event.type = 'SessionModeChanged'
             ))[1] as mode,
-            (array_agg(ending.status order by event.position desc) filter (
-                where ending.status is not null
+            (array_agg(
+                case event.type
+                    when 'SessionConverted' then 'converted'
+                    when 'SessionArchived' then 'archived'
+                    when 'SessionExpired' then 'expired'
+                    when 'SessionDeleted' then 'deleted'
+                end
+                order by event.position desc
+            ) filter (
+                where event.type not in ('SessionRenamed', 'SessionModeChanged')
             ))[1] as status
         from event
         cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
-            session_id text, name text, mode text, seconds integer, cost_usd numeric,
-            input_tokens integer, output_tokens integer,
-            cache_read_tokens integer, cache_write_tokens integer
+            session_id text, name text, mode text
         )
-        left join (
-            values
-                ('SessionConverted', 'converted'),
-                ('SessionArchived', 'archived'),
-                ('SessionExpired', 'expired'),
-                ('SessionDeleted', 'deleted')
-        ) as ending (type, status) on ending.type = event.type
         where event.position > p_after and event.position <= p_upto
             and event.type in (
-                'UserMessagePosted', 'ReplyCompleted', 'ReplyFailed', 'TimeConsumed',
                 'SessionRenamed', 'SessionModeChanged', 'SessionConverted', 'SessionArchived',
                 'SessionExpired', 'SessionDeleted'
             )
@@ -324,6 +347,7 @@ $$;
 CREATE FUNCTION app.apply_timeline(p_after bigint, p_upto bigint) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'app'
+    SET enable_seqscan TO 'off'
     AS $$
 begin
     insert into timeline (
@@ -366,7 +390,7 @@ begin
         state.duration_ms,
         event.recorded_at
     from event
-    cross join lateral jsonb_to_record(convert_from(event.state, 'UTF8')::jsonb) as state (
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
         message_id text, session_id text, user_id text, visible boolean, chat_mode text, mode text,
         text text, data jsonb, template text, variables jsonb, code text, name text, subtype text,
         tokens_used integer, duration_ms integer
@@ -437,7 +461,8 @@ CREATE TABLE app.sessions (
     opened_at timestamp with time zone NOT NULL,
     last_active_at timestamp with time zone NOT NULL,
     last_position bigint NOT NULL
-);
+)
+WITH (fillfactor='70');
 
 CREATE VIEW analytics.project_chat_plan_sessions WITH (security_invoker='true') AS
  SELECT tenant_id,
@@ -814,11 +839,11 @@ CREATE INDEX event_of_project ON app.event USING btree (tenant_id, project_id, "
 
 CREATE INDEX nonce_age ON app.nonce USING btree (used_at);
 
-CREATE INDEX sessions_of_user ON app.sessions USING btree (tenant_id, project_id, user_id, last_position);
+CREATE INDEX sessions_of_user ON app.sessions USING btree (tenant_id, project_id, user_id);
 
 CREATE INDEX timeline_page ON app.timeline USING btree (tenant_id, project_id, "position");
 
-CREATE INDEX timeline_page_of_mode ON app.timeline USING btree (tenant_id, project_id, mode, "position");
+CREATE INDEX timeline_page_of_builds ON app.timeline USING btree (tenant_id, project_id, "position") WHERE (mode = 'build'::text);
 
 CREATE TRIGGER event_is_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON app.event FOR EACH STATEMENT EXECUTE FUNCTION app.refuse_change();
 

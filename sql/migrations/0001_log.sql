@@ -122,7 +122,10 @@ create function app.append_locked(
     version        integer,
     head           bigint
 )
-language plpgsql as $$
+language plpgsql
+-- Its plans are made when the log is young and kept while it grows.
+set enable_seqscan = off
+as $$
 #variable_conflict use_column
 declare
     v_head bigint;
@@ -152,11 +155,14 @@ begin
             order by event.version desc
             limit 1
         ) as latest on true
-        left join app.event as known
-            on known.tenant_id = wanted.tenant_id
-            and known.stream_id = wanted.stream_id
-            and known.version = wanted.version
-            and known.append_id = wanted.append_id
+        left join lateral (
+            select event.position, event.recorded_at
+            from app.event
+            where event.tenant_id = wanted.tenant_id
+                and event.stream_id = wanted.stream_id
+                and event.version = wanted.version
+                and event.append_id = wanted.append_id
+        ) as known on true
         where wanted.version <> latest.version + 1
             or (latest.version is null and wanted.version not in (0, 1))
         order by wanted.item, wanted.n

@@ -20,7 +20,8 @@ grant select, insert, update on accounts to throughline_service;
 
 -- name: apply
 create or replace function apply_accounts(p_after bigint, p_upto bigint) returns void
-language plpgsql set search_path from current as $$
+-- Its plan is made when the log is young and kept while it grows: never by reading all of it.
+language plpgsql set search_path from current set enable_seqscan = off as $$
 begin
     merge into accounts
     using (

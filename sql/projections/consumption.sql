@@ -26,7 +26,8 @@ grant select, insert on consumption to throughline_service;
 
 -- name: apply
 create or replace function apply_consumption(p_after bigint, p_upto bigint) returns void
-language plpgsql set search_path from current as $$
+-- Its plan is made when the log is young and kept while it grows: never by reading all of it.
+language plpgsql set search_path from current set enable_seqscan = off as $$
 begin
     insert into consumption (
         position, tenant_id, user_id, project_id, session_id, message_id, reservation_id,

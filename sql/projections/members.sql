@@ -13,7 +13,8 @@ grant select, insert, update, delete on members to throughline_service;
 
 -- name: apply
 create or replace function apply_members(p_after bigint, p_upto bigint) returns void
-language plpgsql set search_path from current as $$
+-- Its plan is made when the log is young and kept while it grows: never by reading all of it.
+language plpgsql set search_path from current set enable_seqscan = off as $$
 begin
     -- Of several changes to one membership in the range, the last one counts.
     merge into members

@@ -18,13 +18,14 @@ create table sessions (
     last_active_at timestamptz   not null,
     last_position  bigint        not null,
     primary key (tenant_id, session_id)
-);
-create index sessions_of_user on sessions (tenant_id, project_id, user_id, last_position);
+) with (fillfactor = 70);
+create index sessions_of_user on sessions (tenant_id, project_id, user_id);
 grant select, insert, update on sessions to throughline_service;
 
 -- name: apply
 create or replace function apply_sessions(p_after bigint, p_upto bigint) returns void
-language plpgsql set search_path from current as $$
+-- Its plan is made when the log is young and kept while it grows: never by reading all of it.
+language plpgsql set search_path from current set enable_seqscan = off as $$
 begin
     insert into sessions (
         tenant_id, session_id, project_id, user_id, mode, opened_at, last_active_at, last_position
@@ -41,57 +42,71 @@ begin
 
     update sessions
     set
-        name = coalesce(change.name, sessions.name),
-        mode = coalesce(change.mode, sessions.mode),
-        status = coalesce(change.status, sessions.status),
         message_count = sessions.message_count + change.message_count,
         tokens_used = sessions.tokens_used + change.tokens_used,
         ai_seconds = sessions.ai_seconds + change.ai_seconds,
         cost_usd = sessions.cost_usd + change.cost_usd,
-        last_active_at = coalesce(change.last_active_at, sessions.last_active_at),
+        last_active_at = greatest(sessions.last_active_at, change.last_active_at),
         last_position = change.last_position
     from (
         select
             event.tenant_id,
             state.session_id,
             max(event.position) as last_position,
-            (array_agg(event.recorded_at order by event.position desc) filter (
-                where event.type in ('UserMessagePosted', 'ReplyCompleted', 'ReplyFailed')
-            ))[1] as last_active_at,
+            max(event.recorded_at) filter (where event.type <> 'TimeConsumed') as last_active_at,
             count(*) filter (where event.type = 'UserMessagePosted') as message_count,
-            coalesce(sum(
+            sum(
                 coalesce(state.input_tokens, 0) + coalesce(state.output_tokens, 0)
                 + coalesce(state.cache_read_tokens, 0) + coalesce(state.cache_write_tokens, 0)
-            ) filter (where event.type = 'TimeConsumed'), 0) as tokens_used,
-            coalesce(sum(state.seconds) filter (where event.type = 'TimeConsumed'), 0)
-                as ai_seconds,
-            coalesce(sum(state.cost_usd) filter (where event.type = 'TimeConsumed'), 0)
-                as cost_usd,
+            ) as tokens_used,
+            coalesce(sum(state.seconds), 0) as ai_seconds,
+            coalesce(sum(state.cost_usd), 0) as cost_usd
+        from event
+        cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+            session_id text, seconds integer, cost_usd numeric, input_tokens integer,
+            output_tokens integer, cache_read_tokens integer, cache_write_tokens integer
+        )
+        where event.position > p_after and event.position <= p_upto
+            and event.type in ('UserMessagePosted', 'ReplyCompleted', 'ReplyFailed', 'TimeConsumed')
+        group by event.tenant_id, state.session_id
+    ) as change
+    where sessions.tenant_id = change.tenant_id and sessions.session_id = change.session_id;
+
+    -- What a session is: of several changes in the range, the last one of each kind counts.
+    update sessions
+    set
+        name = coalesce(change.name, sessions.name),
+        mode = coalesce(change.mode, sessions.mode),
+        status = coalesce(change.status, sessions.status),
+        last_position = greatest(sessions.last_position, change.last_position)
+    from (
+        select
+            event.tenant_id,
+            state.session_id,
+            max(event.position) as last_position,
             (array_agg(state.name order by event.position desc) filter (
                 where event.type = 'SessionRenamed'
             ))[1] as name,
             (array_agg(state.mode order by event.position desc) filter (
                 where event.type = 'SessionModeChanged'
             ))[1] as mode,
-            (array_agg(ending.status order by event.position desc) filter (
-                where ending.status is not null
+            (array_agg(
+                case event.type
+                    when 'SessionConverted' then 'converted'
+                    when 'SessionArchived' then 'archived'
+                    when 'SessionExpired' then 'expired'
+                    when 'SessionDeleted' then 'deleted'
+                end
+                order by event.position desc
+            ) filter (
+                where event.type not in ('SessionRenamed', 'SessionModeChanged')
             ))[1] as status
         from event
         cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
-            session_id text, name text, mode text, seconds integer, cost_usd numeric,
-            input_tokens integer, output_tokens integer,
-            cache_read_tokens integer, cache_write_tokens integer
+            session_id text, name text, mode text
         )
-        left join (
-            values
-                ('SessionConverted', 'converted'),
-                ('SessionArchived', 'archived'),
-                ('SessionExpired', 'expired'),
-                ('SessionDeleted', 'deleted')
-        ) as ending (type, status) on ending.type = event.type
         where event.position > p_after and event.position <= p_upto
             and event.type in (
-                'UserMessagePosted', 'ReplyCompleted', 'ReplyFailed', 'TimeConsumed',
                 'SessionRenamed', 'SessionModeChanged', 'SessionConverted', 'SessionArchived',
                 'SessionExpired', 'SessionDeleted'
             )

@@ -22,12 +22,14 @@ create table timeline (
     recorded_at timestamptz not null
 );
 create index timeline_page on timeline (tenant_id, project_id, position);
-create index timeline_page_of_mode on timeline (tenant_id, project_id, mode, position);
+create index timeline_page_of_builds on timeline (tenant_id, project_id, position)
+where mode = 'build';
 grant select, insert on timeline to throughline_service;
 
 -- name: apply
 create or replace function apply_timeline(p_after bigint, p_upto bigint) returns void
-language plpgsql set search_path from current as $$
+-- Its plan is made when the log is young and kept while it grows: never by reading all of it.
+language plpgsql set search_path from current set enable_seqscan = off as $$
 begin
     insert into timeline (
         position, tenant_id, project_id, mode, item_id, kind, is_visible, session_id, user_id,
@@ -69,7 +71,7 @@ begin
         state.duration_ms,
         event.recorded_at
     from event
-    cross join lateral jsonb_to_record(convert_from(event.state, 'UTF8')::jsonb) as state (
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
         message_id text, session_id text, user_id text, visible boolean, chat_mode text, mode text,
         text text, data jsonb, template text, variables jsonb, code text, name text, subtype text,
         tokens_used integer, duration_ms integer
@@ -117,27 +119,13 @@ comment on column analytics.project_timeline.recorded_at is 'When it was appende
 grant select on analytics.project_timeline, app.timeline to throughline_analyst;
 
 -- name: page
--- Newest first: by offset, or the rows before a position.
+-- Newest first: by offset, or the rows before a position. `_after`: oldest first.
 select
     position, mode, item_id, kind, is_visible, session_id, user_id, chat_mode,
     text, data, subtype, tokens_used, duration_ms, recorded_at
 from app.timeline
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s
-    and position < %(before)s
-    and (%(with_hidden)s or is_visible)
-order by position desc
-limit %(limit)s
-offset %(offset)s
-
--- name: page_of_mode
-select
-    position, mode, item_id, kind, is_visible, session_id, user_id, chat_mode,
-    text, data, subtype, tokens_used, duration_ms, recorded_at
-from app.timeline
-where tenant_id = %(tenant_id)s
-    and project_id = %(project_id)s
-    and mode = %(mode)s
     and position < %(before)s
     and (%(with_hidden)s or is_visible)
 order by position desc
@@ -145,7 +133,6 @@ limit %(limit)s
 offset %(offset)s
 
 -- name: page_after
--- Oldest first: the rows after a position.
 select
     position, mode, item_id, kind, is_visible, session_id, user_id, chat_mode,
     text, data, subtype, tokens_used, duration_ms, recorded_at
@@ -157,14 +144,56 @@ where tenant_id = %(tenant_id)s
 order by position
 limit %(limit)s
 
--- name: page_of_mode_after
+-- name: page_of_plan
 select
     position, mode, item_id, kind, is_visible, session_id, user_id, chat_mode,
     text, data, subtype, tokens_used, duration_ms, recorded_at
 from app.timeline
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s
-    and mode = %(mode)s
+    and mode = 'plan'
+    and position < %(before)s
+    and (%(with_hidden)s or is_visible)
+order by position desc
+limit %(limit)s
+offset %(offset)s
+
+-- name: page_of_plan_after
+select
+    position, mode, item_id, kind, is_visible, session_id, user_id, chat_mode,
+    text, data, subtype, tokens_used, duration_ms, recorded_at
+from app.timeline
+where tenant_id = %(tenant_id)s
+    and project_id = %(project_id)s
+    and mode = 'plan'
+    and position > %(after)s
+    and (%(with_hidden)s or is_visible)
+order by position
+limit %(limit)s
+
+-- name: page_of_build
+-- The mode stands in the text, so that the index of builds can be used.
+select
+    position, mode, item_id, kind, is_visible, session_id, user_id, chat_mode,
+    text, data, subtype, tokens_used, duration_ms, recorded_at
+from app.timeline
+where tenant_id = %(tenant_id)s
+    and project_id = %(project_id)s
+    and mode = 'build'
+    and position < %(before)s
+    and (%(with_hidden)s or is_visible)
+order by position desc
+limit %(limit)s
+offset %(offset)s
+
+-- name: page_of_build_after
+select
+    position, mode, item_id, kind, is_visible, session_id, user_id, chat_mode,
+    text, data, subtype, tokens_used, duration_ms, recorded_at
+from app.timeline
+where tenant_id = %(tenant_id)s
+    and project_id = %(project_id)s
+    and mode = 'build'
     and position > %(after)s
     and (%(with_hidden)s or is_visible)
 order by position

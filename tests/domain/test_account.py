@@ -71,6 +71,17 @@ def reserve(state: Account, seconds: int, reservation_id: str = "h1") -> Decided
     )
 
 
+def extend(state: Account, seconds: int, reservation_id: str = "h1") -> Decided:
+    return account.extend(
+        state,
+        user_id="u1",
+        reservation_id=reservation_id,
+        session_id="s1",
+        message_id="r1",
+        seconds=seconds,
+    )
+
+
 def settle(state: Account, seconds: int, reservation_id: str = "h1") -> Decided:
     return account.settle(
         state,
@@ -108,9 +119,14 @@ def test_all_that_is_available_can_be_set_aside() -> None:
     assert given(CREDITED, *reserve(given(CREDITED), 100)).available == 0
 
 
-def test_a_running_reply_may_hold_more() -> None:
-    state = given(CREDITED, RESERVED)
-    assert reserve(state, 40) == (replace(RESERVED, seconds=40),)
+@pytest.mark.parametrize(("asked", "more"), [(30, 30), (40, 40), (41, 40), (1_000, 40)])
+def test_a_running_reply_holds_more_as_far_as_there_is_more(asked: int, more: int) -> None:
+    assert extend(given(CREDITED, RESERVED), asked) == (replace(RESERVED, seconds=more),)
+
+
+def test_where_nothing_is_left_a_running_reply_holds_no_more() -> None:
+    state = given(CREDITED, RESERVED, replace(RESERVED, seconds=40))
+    assert extend(state, 1) == ()
 
 
 def test_a_settlement_takes_what_was_used() -> None:
@@ -152,11 +168,6 @@ def test_no_more_is_set_aside_than_is_available(state: Account, available: int) 
     }
 
 
-def test_a_running_reply_holds_no_more_than_is_available() -> None:
-    with pytest.raises(BalanceInsufficient):
-        reserve(given(CREDITED, RESERVED), 41)
-
-
 @pytest.mark.parametrize("end", [CONSUMED, RELEASED])
 def test_a_reservation_ends_once(end: TimeConsumed | ReservationReleased) -> None:
     ended = given(CREDITED, RESERVED, end)
@@ -166,12 +177,23 @@ def test_a_reservation_ends_once(end: TimeConsumed | ReservationReleased) -> Non
         release(ended)
 
 
+@pytest.mark.parametrize("end", [CONSUMED, RELEASED])
+def test_a_reservation_that_has_ended_holds_no_more(
+    end: TimeConsumed | ReservationReleased,
+) -> None:
+    """Its seconds would be held for ever: who might end it has ended it already."""
+    with pytest.raises(ReservationSettled):
+        extend(given(CREDITED, RESERVED, end), 10)
+
+
 def test_a_reservation_that_was_never_made_does_not_end() -> None:
     state = given(CREDITED, RESERVED)
     with pytest.raises(ReservationSettled):
         settle(state, 1, "h2")
     with pytest.raises(ReservationSettled):
         release(state, "h2")
+    with pytest.raises(ReservationSettled):
+        extend(state, 1, "h2")
 
 
 def test_a_refusal_says_what_was_needed() -> None:
@@ -244,21 +266,28 @@ class AccountLife(RuleBasedStateMachine):
     @rule(target=running, seconds=st.integers(0, 150))
     def reserve(self, seconds: int) -> object:
         self.made += 1
-        return self.hold(f"h{self.made}", seconds)
-
-    @rule(reservation=running, seconds=st.integers(0, 150))
-    def extend(self, reservation: str, seconds: int) -> None:
-        self.hold(reservation, seconds)
-
-    def hold(self, reservation: str, seconds: int) -> object:
-        free = self.credited - self.consumed - sum(self.held.values())
-        if seconds > free:
+        reservation = f"h{self.made}"
+        if seconds > self.free:
             with pytest.raises(BalanceInsufficient):
                 reserve(self.state, seconds, reservation)
             return multiple()
         self.follow(reserve(self.state, seconds, reservation))
-        self.held[reservation] = self.held.get(reservation, 0) + seconds
+        self.held[reservation] = seconds
         return reservation
+
+    @rule(reservation=running, seconds=st.integers(1, 150))
+    def extend(self, reservation: str, seconds: int) -> None:
+        more = min(seconds, self.free)
+        decided = extend(self.state, seconds, reservation)
+        assert [event.seconds for event in decided if isinstance(event, TimeReserved)] == (
+            [more] if more else []
+        )
+        self.held[reservation] += more
+        self.follow(decided)
+
+    @property
+    def free(self) -> int:
+        return self.credited - self.consumed - sum(self.held.values())
 
     @rule(target=ended, reservation=consumes(running), seconds=st.integers(0, 300))
     def settle(self, reservation: str, seconds: int) -> str:
@@ -288,6 +317,8 @@ class AccountLife(RuleBasedStateMachine):
             settle(self.state, seconds, reservation)
         with pytest.raises(ReservationSettled):
             release(self.state, reservation)
+        with pytest.raises(ReservationSettled):
+            extend(self.state, 1, reservation)
         assert self.state is before
 
     @invariant()
@@ -313,10 +344,3 @@ TestAccountLife.settings = settings(
     stateful_step_count=40,
     deadline=None,
 )
-
-
-def test_a_reservation_that_has_ended_is_not_opened_again() -> None:
-    """Its seconds would be held for ever: who might end it has ended it already."""
-    for end in (CONSUMED, RELEASED):
-        with pytest.raises(ReservationSettled):
-            reserve(given(CREDITED, RESERVED, end), 10, "h1")

@@ -19,7 +19,9 @@ from psycopg.types.numeric import Int8
 
 from projections import PROJECTIONS
 from projections import projection as machinery
+from projections.consumption import CONSUMPTION
 from projections.projection import Connection, Projection, catch_up, rebuild, status, verify
+from projections.timeline import TIMELINE
 from service.store import NewEvent, Recorded
 from tests.projections.fold import Row, rows
 from tests.projections.generated import Log, World, live, owning, writing
@@ -254,6 +256,50 @@ async def test_every_read_uses_an_index(url: str, projection: Projection) -> Non
                 kinds = {node["Node Type"] for node in nodes(plan)}
                 assert not kinds & {"Seq Scan", "Sort", "Incremental Sort"}, (name, mode, kinds)
                 assert kinds & {"Index Scan", "Index Only Scan"}, (name, mode, kinds)
+
+
+LONG_AWAY: Final = """
+insert into app.timeline (
+    position, tenant_id, project_id, mode, item_id, kind, is_visible, session_id, text, recorded_at
+)
+select
+    n, 't' || n % 5, case when n <= 10000 then 'quiet' else 'p' || n % 7 end,
+    case when n <= 500 then 'build' else 'plan' end, 'm' || n, 'reply', true, 's',
+    repeat('x', 300), now()
+from generate_series(1, 40000) as n;
+insert into app.consumption (
+    position, tenant_id, user_id, project_id, session_id, message_id, reservation_id,
+    operation_type, billed_seconds, prices, model, recorded_at
+)
+select
+    n, 't' || n % 5, case when n <= 10000 then 'quiet' else 'u' || n % 7 end,
+    'p', 's', 'm', 'h' || n, 'plan_fix', 1, '1', 'x', now()
+from generate_series(1, 40000) as n;
+"""
+
+
+@pytest.mark.parametrize("mode", ["plan", "build"])
+@pytest.mark.parametrize("projection", [TIMELINE, CONSUMPTION], ids=lambda each: each.name)
+async def test_a_page_costs_its_own_rows_and_not_all_that_others_did_since(
+    url: str, projection: Projection, mode: str
+) -> None:
+    """A project or a user that was quiet for long, among busy ones: a block a row at the most."""
+    async with owning(url) as owner:
+        await owner.execute(LONG_AWAY.encode())
+        await owner.execute("vacuum analyze app.timeline, app.consumption")
+        for planning in ("force_custom_plan", "force_generic_plan"):
+            await owner.execute(f"set plan_cache_mode = {planning}".encode())
+            for name in reads(projection):
+                plan = await explained(
+                    owner,
+                    projection.statements[name].decode(),
+                    options="analyze, buffers, ",
+                    project_id="quiet",
+                    user_id="quiet",
+                    mode=mode,
+                )
+                read = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+                assert read <= 2 * ASKED["limit"], (name, planning, read)
 
 
 async def explained(

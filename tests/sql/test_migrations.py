@@ -1,0 +1,113 @@
+"""Migrations: each step once, in order, whoever comes first; and no history is rewritten."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+import sql
+from service import database
+from service.database import MigrationRefused, migrate
+from service.postgres import Server
+from sql import Migration
+
+NAMES = [step.name for step in sql.migrations()]
+
+
+@pytest.fixture
+def empty(server: Server) -> Iterator[str]:
+    """A database in which nothing was done yet."""
+    with psycopg.connect(server.url, autocommit=True) as admin:
+        admin.execute("create database unmigrated template template0")
+    yield urlsplit(server.url)._replace(path="/unmigrated").geturl()
+    with psycopg.connect(server.url, autocommit=True) as admin:
+        admin.execute("drop database unmigrated with (force)")
+
+
+async def taken(url: str) -> list[str]:
+    async with await database.connect(url, as_service=False) as owner:
+        found = await owner.execute("select name from throughline_migration order by number")
+        return [name for (name,) in await found.fetchall()]
+
+
+def with_steps(
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[list[Migration]], list[Migration]]
+) -> None:
+    steps = change(sql.migrations())
+    monkeypatch.setattr(sql, "migrations", lambda: steps)
+
+
+def step(number: int, text: bytes) -> Migration:
+    return Migration(number, f"{number:04}_another", text, sha256(text).hexdigest())
+
+
+def test_the_steps_are_numbered_as_their_files_are() -> None:
+    numbers = [each.number for each in sql.migrations()]
+    assert numbers == sorted(set(numbers))
+    assert all(each.name.startswith(f"{each.number:04}_") for each in sql.migrations())
+
+
+async def test_an_empty_database_takes_every_step_in_order(empty: str) -> None:
+    assert await migrate(empty) == NAMES
+    assert await taken(empty) == NAMES
+
+
+async def test_a_database_takes_each_step_once(url: str) -> None:
+    assert await taken(url) == NAMES
+    assert await migrate(url) == []
+
+
+async def test_many_who_come_at_once_take_each_step_once(empty: str) -> None:
+    done = await asyncio.gather(*(migrate(empty) for _ in range(6)))
+    assert sorted(done, key=len)[:-1] == [[]] * 5
+    assert sorted(done, key=len)[-1] == NAMES
+
+
+async def test_a_later_version_takes_what_is_new(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    new = step(9_000, b"create table app.another (n integer)")
+    with_steps(monkeypatch, lambda steps: [*steps, new])
+    assert await migrate(url) == [new.name]
+    assert await migrate(url) == []
+    assert await taken(url) == [*NAMES, new.name]
+
+
+async def test_a_step_that_fails_takes_the_others_back_with_it(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = step(9_000, b"create table app.another (n integer)")
+    bad = step(9_001, b"create table app.another (n integer)")
+    with_steps(monkeypatch, lambda steps: [*steps, good, bad])
+    with pytest.raises(psycopg.errors.DuplicateTable):
+        await migrate(url)
+    assert await taken(url) == NAMES
+    with_steps(monkeypatch, lambda steps: steps[:-1])
+    assert await migrate(url) == [good.name]
+
+
+async def test_a_step_that_was_edited_later_is_refused(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def edit(steps: list[Migration]) -> list[Migration]:
+        first = steps[0]
+        return [Migration(first.number, first.name, b"select 1", "other"), *steps[1:]]
+
+    with_steps(monkeypatch, edit)
+    with pytest.raises(MigrationRefused, match=f"{NAMES[0]} was changed"):
+        await migrate(url)
+
+
+async def test_a_database_of_a_later_version_is_refused(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_steps(monkeypatch, lambda steps: steps[:-1])
+    with pytest.raises(MigrationRefused, match=f"step {NAMES[-1]}, which this version lacks"):
+        await migrate(url)
+
+
+async def test_a_server_that_may_forget_is_told_apart(url: str) -> None:
+    assert await database.unsafe_settings(url) == []
+    forgetful = f"{url}&options=-c%20synchronous_commit%3Doff"
+    assert await database.unsafe_settings(forgetful) == ["synchronous_commit"]
