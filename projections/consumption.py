@@ -11,7 +11,12 @@ from psycopg.types.numeric import Int8
 from domain.events import TimeConsumed
 from projections.projection import Connection, Projection
 
-CONSUMPTION: Final = Projection(name="consumption", version=1, handles=(TimeConsumed,))
+CONSUMPTION: Final = Projection(
+    name="consumption",
+    version=1,
+    view="user_ai_time_consumption",
+    handles=(TimeConsumed,),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,6 +43,8 @@ class Projection:
     name: str
     version: int
     handles: tuple[type[Event], ...]
+    view: str | None = None
+    """The name of its view in the schema `analytics`, where analysts have one."""
 
     @property
     def statements(self) -> dict[str, bytes]:
@@ -96,8 +98,8 @@ async def install(connection: Connection, projections: Sequence[Projection]) -> 
             rebuilt.append(projection.name)
         elif row[0] == projection.version:
             async with connection.transaction():
-                await _search(connection, "app")
-                await connection.execute(projection.statements["apply"])
+                await _drop_view(connection, projection)
+                await _create_rules(connection, projection)
     return rebuilt
 
 
@@ -165,8 +167,9 @@ async def verify(
             assert row is not None
             await _apply(connection, projection, schema, reached, row[1])
             differing = compose.SQL(
-                "select count(*) from ((table {live} except all table {shadow})"
-                " union all (table {shadow} except all table {live})) as differing"
+                "select greatest("
+                "(select count(*) from (table {live} except all table {shadow}) as wrong),"
+                "(select count(*) from (table {shadow} except all table {live}) as missing))"
             ).format(
                 live=compose.Identifier("app", projection.name),
                 shadow=compose.Identifier(schema, projection.name),
@@ -205,16 +208,15 @@ async def _swap(connection: Connection, projection: Projection, schema: str, rea
         await connection.execute(SQL["hold"], {"name": projection.name})
         head = await _head(connection)
         await _apply(connection, projection, schema, reached, head)
-        await connection.execute(compose.SQL("drop table if exists {} cascade").format(live))
+        # Who reads through the view locks it first and then the table; so does this.
+        await _drop_view(connection, projection)
+        await connection.execute(compose.SQL("drop table if exists {}").format(live))
         await connection.execute(
             compose.SQL("alter table {} set schema app").format(
                 compose.Identifier(schema, projection.name)
             )
         )
-        await _search(connection, "app")
-        await connection.execute(projection.statements["apply"])
-        if view := projection.statements["view"]:
-            await connection.execute(view)
+        await _create_rules(connection, projection)
         await connection.execute(
             SQL["register"],
             {
@@ -226,11 +228,26 @@ async def _swap(connection: Connection, projection: Projection, schema: str, rea
         )
 
 
+async def _drop_view(connection: Connection, projection: Projection) -> None:
+    if projection.view is not None:
+        view = compose.Identifier("analytics", projection.view)
+        await connection.execute(compose.SQL("drop view if exists {}").format(view))
+
+
+async def _create_rules(connection: Connection, projection: Projection) -> None:
+    """The function and the view of the live table, inside a transaction."""
+    await _search(connection, "app")
+    await connection.execute(projection.statements["apply"])
+    if projection.view is not None:
+        await connection.execute(projection.statements["view"])
+
+
 @asynccontextmanager
 async def _shadow(connection: Connection, projection: Projection, work: str) -> AsyncGenerator[str]:
     """A schema with an empty table and the rules of the read model, for as long as it is needed."""
     schema = f"{work}_{projection.name}"
-    claimed = await _row(connection, SQL["claim"], {"work": schema})
+    claim = {"work": f"throughline.{projection.name}"}
+    claimed = await _row(connection, SQL["claim"], claim)
     if claimed is None or not claimed[0]:
         raise Busy
     drop = compose.SQL("drop schema if exists {} cascade").format(compose.Identifier(schema))
@@ -247,7 +264,7 @@ async def _shadow(connection: Connection, projection: Projection, work: str) -> 
     finally:
         if not connection.broken:
             await connection.execute(drop)
-            await connection.execute(SQL["disclaim"], {"work": schema})
+            await connection.execute(SQL["disclaim"], claim)
 
 
 async def _apply(

@@ -26,6 +26,7 @@ from projections.projection import Connection, Projection
 SESSIONS: Final = Projection(
     name="sessions",
     version=1,
+    view="project_chat_plan_sessions",
     handles=(
         SessionOpened,
         UserMessagePosted,

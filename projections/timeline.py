@@ -27,6 +27,7 @@ from projections.projection import Connection, Projection
 TIMELINE: Final = Projection(
     name="timeline",
     version=1,
+    view="project_timeline",
     handles=(
         UserMessagePosted,
         ReplyCompleted,

@@ -23,10 +23,12 @@ order by name
 
 -- name: catch_up
 -- One step of a read model; meanwhile the writers pass it by.
-select app.apply(name, position, least(position + %(step)s, head.position)) as ok,
-       least(position + %(step)s, head.position) as upto
-from app.projection,
-    (select coalesce(max(event.position), 0) as position from app.event) as head
+select app.apply(name, projection.position, upto), upto
+from app.projection
+cross join lateral (
+    select least(projection.position + %(step)s, coalesce(max(event.position), 0)) as upto
+    from app.event
+) as next
 where name = %(name)s
 
 -- name: move

@@ -798,7 +798,7 @@ ALTER TABLE ONLY app.accounts
     ADD CONSTRAINT accounts_pkey PRIMARY KEY (tenant_id, user_id);
 
 ALTER TABLE ONLY app.consumption
-    ADD CONSTRAINT consumption_pkey PRIMARY KEY ("position");
+    ADD CONSTRAINT consumption_pkey PRIMARY KEY (tenant_id, user_id, "position");
 
 ALTER TABLE ONLY app.event
     ADD CONSTRAINT event_position_is_taken_once PRIMARY KEY ("position");
@@ -828,20 +828,16 @@ ALTER TABLE ONLY app.snapshot
     ADD CONSTRAINT snapshot_pkey PRIMARY KEY (tenant_id, stream_id, version);
 
 ALTER TABLE ONLY app.timeline
-    ADD CONSTRAINT timeline_pkey PRIMARY KEY ("position");
+    ADD CONSTRAINT timeline_pkey PRIMARY KEY (tenant_id, project_id, "position");
 
 ALTER TABLE ONLY public.throughline_migration
     ADD CONSTRAINT throughline_migration_pkey PRIMARY KEY (number);
-
-CREATE INDEX consumption_of_user ON app.consumption USING btree (tenant_id, user_id, "position");
 
 CREATE INDEX event_of_project ON app.event USING btree (tenant_id, project_id, "position");
 
 CREATE INDEX nonce_age ON app.nonce USING btree (used_at);
 
 CREATE INDEX sessions_of_user ON app.sessions USING btree (tenant_id, project_id, user_id);
-
-CREATE INDEX timeline_page ON app.timeline USING btree (tenant_id, project_id, "position");
 
 CREATE INDEX timeline_page_of_builds ON app.timeline USING btree (tenant_id, project_id, "position") WHERE (mode = 'build'::text);
 

@@ -2,7 +2,7 @@
 
 -- name: table
 create table consumption (
-    position           bigint        not null primary key,
+    position           bigint        not null,
     tenant_id          text          not null collate "C",
     user_id            text          not null collate "C",
     project_id         text          not null collate "C",
@@ -19,9 +19,9 @@ create table consumption (
     prices             text          not null,
     model              text          not null,
     recorded_at        timestamptz   not null,
+    primary key (tenant_id, user_id, position),
     constraint reservation_is_billed_once unique (tenant_id, reservation_id)
 );
-create index consumption_of_user on consumption (tenant_id, user_id, position);
 grant select, insert on consumption to throughline_service;
 
 -- name: apply

@@ -42,5 +42,3 @@ begin
     );
 end
 $$;
-
--- name: view

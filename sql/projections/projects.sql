@@ -30,8 +30,6 @@ begin
 end
 $$;
 
--- name: view
-
 -- name: of_member
 -- The project, if the user is a member of it.
 select project_id, name, framework, source_root, registered_at

@@ -4,7 +4,7 @@
 
 -- name: table
 create table timeline (
-    position    bigint      not null primary key,
+    position    bigint      not null,
     tenant_id   text        not null collate "C",
     project_id  text        not null collate "C",
     mode        text        not null collate "C",
@@ -19,9 +19,11 @@ create table timeline (
     subtype     text,
     tokens_used integer,
     duration_ms integer,
-    recorded_at timestamptz not null
+    recorded_at timestamptz not null,
+    -- Positions are unique by themselves. But an index on them alone would tempt the planner to look
+    -- for a quiet project's rows among everybody's.
+    primary key (tenant_id, project_id, position)
 );
-create index timeline_page on timeline (tenant_id, project_id, position);
 create index timeline_page_of_builds on timeline (tenant_id, project_id, position)
 where mode = 'build';
 grant select, insert on timeline to throughline_service;

@@ -231,7 +231,6 @@ ASKED: Final[dict[str, Any]] = {
     "project_id": "p1",
     "user_id": "u1",
     "session_id": "s1",
-    "mode": "plan",
     "with_hidden": False,
     "before": 2**63 - 1,
     "after": 0,
@@ -254,8 +253,9 @@ async def test_every_read_uses_an_index(url: str, projection: Projection) -> Non
                 await owner.execute(f"set plan_cache_mode = {mode}".encode())
                 plan = await explained(owner, projection.statements[name].decode())
                 kinds = {node["Node Type"] for node in nodes(plan)}
-                assert not kinds & {"Seq Scan", "Sort", "Incremental Sort"}, (name, mode, kinds)
-                assert kinds & {"Index Scan", "Index Only Scan"}, (name, mode, kinds)
+                assert "Seq Scan" not in kinds, (name, mode, kinds)
+                indexed = {"Index Scan", "Index Only Scan", "Bitmap Index Scan"}
+                assert kinds & indexed, (name, mode, kinds)
 
 
 LONG_AWAY: Final = """
@@ -278,10 +278,9 @@ from generate_series(1, 40000) as n;
 """
 
 
-@pytest.mark.parametrize("mode", ["plan", "build"])
 @pytest.mark.parametrize("projection", [TIMELINE, CONSUMPTION], ids=lambda each: each.name)
 async def test_a_page_costs_its_own_rows_and_not_all_that_others_did_since(
-    url: str, projection: Projection, mode: str
+    url: str, projection: Projection
 ) -> None:
     """A project or a user that was quiet for long, among busy ones: a block a row at the most."""
     async with owning(url) as owner:
@@ -296,7 +295,6 @@ async def test_a_page_costs_its_own_rows_and_not_all_that_others_did_since(
                     options="analyze, buffers, ",
                     project_id="quiet",
                     user_id="quiet",
-                    mode=mode,
                 )
                 read = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
                 assert read <= 2 * ASKED["limit"], (name, planning, read)

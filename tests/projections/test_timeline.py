@@ -332,10 +332,10 @@ from generate_series({first}, {last}) as n
 """
 PLACES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "newest": ("page", {}),
-    "newest of a mode": ("page_of_mode", {}),
+    "newest of a mode": ("page_of_plan", {}),
     "in the middle": ("page", {"before": MANY // 2}),
     "oldest": ("page_after", {"after": 0}),
-    "after the middle": ("page_of_mode_after", {"after": MANY // 2}),
+    "after the middle": ("page_of_plan_after", {"after": MANY // 2}),
 }
 
 

@@ -1,0 +1,151 @@
+"""The law of a reply, held by every test that sees one: its stream, its end, what is stored of it.
+
+What a reader was shown is the reply: the operations since the last reset, folded, are the final
+envelope's data, and the same data, bill and end stand in the timeline, the account and the session.
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import orjson
+
+from domain.operations import fold
+from projections import PROJECTIONS
+from projections.projection import verify
+from service import database
+from tests.running import Running
+
+Event: TypeAlias = tuple[str, Any, str]
+Final: TypeAlias = dict[str, Any]
+
+
+def operations(events: Sequence[Event]) -> list[Any]:
+    """The operations that were shown and not taken back."""
+    shown: list[Any] = []
+    for name, data, _ in events:
+        if name == "reset":
+            shown = []
+        elif name == "chunk":
+            assert data["ops"], "an empty chunk"
+            shown += data["ops"]
+    return shown
+
+
+def lawful(events: Sequence[Event]) -> Final:
+    """The final envelope of a whole stream that keeps the law."""
+    names = [name for name, _, _ in events]
+    assert names[0] == "accepted"
+    assert names[-1] == "final"
+    assert names.count("accepted") == names.count("final") == 1
+    assert set(names) <= {"accepted", "intent", "chunk", "reset", "notice", "final"}
+    _intents_before_chunks(names)
+    accepted, final = events[0][1], events[-1][1]
+    message_id = accepted["messageId"]
+    assert [at for _, _, at in events] == [f"{message_id}.{n + 1}" for n in range(len(events))]
+    assert (final["messageId"], final["sessionId"]) == (message_id, accepted["sessionId"])
+    # As bytes: 1, 1.0 and true are equal in Python, and so are objects in another order.
+    assert orjson.dumps(fold(operations(events))) == orjson.dumps(final["data"])
+    whole(final)
+    return dict(final)
+
+
+def _intents_before_chunks(names: Sequence[str]) -> None:
+    known = False
+    for name in names:
+        if name == "chunk":
+            assert known, "a chunk before its intent"
+        known = name == "intent" or (known and name != "reset")
+
+
+def whole(final: Final) -> None:
+    """Each kind of end has what belongs to it, and nothing else."""
+    assert final["type"] == "chat_response"
+    assert ("reason" in final) == (final["subtype"] == "partial")
+    assert ("error" in final) == (final["subtype"] == "error")
+    assert (final["data"] is None) == (final["subtype"] == "error")
+    if final["subtype"] == "error":
+        assert final["error"]["template"] == f"reply_{final['error']['code']}"
+        assert final["metadata"]["billed_seconds"] == 0
+    else:
+        assert final["metadata"]["billed_seconds"] >= 1
+
+
+async def item(live: Running, message_id: str, project_id: str = "p1") -> dict[str, Any]:
+    """The timeline's item of a message, as it is read now, not a moment later."""
+    answer = await live.client.get(f"/v1/project/{project_id}/timeline", params={"limit": 200})
+    found = [each for each in answer.json()["items"] if each["id"] == message_id]
+    assert len(found) == 1
+    return dict(found[0])
+
+
+async def stored(live: Running, final: Final) -> None:
+    """The timeline shows the reply as its stream ended."""
+    shown = await item(live, final["messageId"])
+    told = shown["aiResponse"]
+    assert (shown["kind"], told["subtype"]) == ("reply", final["subtype"])
+    assert shown["sessionId"] == final["sessionId"]
+    assert told["duration"] == final["metadata"]["duration_ms"] or final["subtype"] == "error"
+    if final["subtype"] == "error":
+        assert (shown["status"], told["data"]) == ("failed", {"code": final["error"]["code"]})
+    else:
+        assert (shown["status"], shown["chatMode"]) == ("planning", final["mode"])
+        assert told["data"] == final["data"]
+        assert told.get("tokensUsed") == final["metadata"].get("tokens_used")
+
+
+async def billed(live: Running, *finals: Final, user_id: str = "u1", credited: int = 36_000) -> int:
+    """The account, its ledger and the session agree with what the envelopes say; the seconds."""
+    account = await live.account(user_id)
+    seconds = sum(final["metadata"]["billed_seconds"] for final in finals)
+    assert account == {
+        "userId": user_id,
+        "creditedSeconds": credited,
+        "bonusSeconds": 0,
+        "consumedSeconds": seconds,
+        "reservedSeconds": 0,
+        "availableSeconds": credited - seconds,
+    }
+    entries = await ledger(live, user_id)
+    kept = {each["messageId"]: each["metadata"] for each in finals if each["subtype"] != "error"}
+    assert {entry["messageId"]: entry["billedSeconds"] for entry in entries} == {
+        message_id: metadata["billed_seconds"] for message_id, metadata in kept.items()
+    }
+    assert len(entries) == len(kept)
+    for session_id in {final["sessionId"] for final in finals}:
+        answer = await live.client.get(f"/v1/chat-plan/session/{session_id}")
+        of_session = [final for final in finals if final["sessionId"] == session_id]
+        bill = answer.json()["billing"]
+        assert bill["aiSeconds"] == sum(each["metadata"]["billed_seconds"] for each in of_session)
+        assert bill["tokensUsed"] == sum(
+            each["metadata"].get("tokens_used", 0) for each in of_session if each in kept.values()
+            or each["subtype"] != "error"
+        )
+    return seconds
+
+
+async def ledger(live: Running, user_id: str = "u1") -> list[dict[str, Any]]:
+    """All that the user was billed, newest first."""
+    answer = await live.client.get(
+        f"/v1/billing/accounts/{user_id}/consumption", params={"limit": 200}
+    )
+    return list(answer.json()["items"])
+
+
+async def healthy(live: Running, url: str) -> None:
+    """Every read model is live and is what the log says, row for row."""
+    answer = await live.client.get("/readyz")
+    assert answer.status_code == 200
+    standing = answer.json()
+    assert standing["status"] == "ready"
+    assert {each["state"] for each in standing["projections"].values()} == {"live"}
+    async with await database.connect(url, as_service=False) as owner:
+        for projection in PROJECTIONS:
+            assert await verify(owner, projection) == 0, projection.name
+
+
+async def ended_as_told(live: Running, url: str, *finals: Final) -> None:
+    """All of the above, for all replies of the test's one user."""
+    for final in finals:
+        await stored(live, final)
+    await billed(live, *finals)
+    await healthy(live, url)
