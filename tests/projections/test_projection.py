@@ -551,6 +551,14 @@ async def test_the_same_version_gets_its_view_anew(url: str) -> None:
         await owner.execute("select available_seconds from analytics.user_ai_time_balance")
 
 
+async def test_a_view_that_somebody_made_upon_ours_does_not_stop_a_start(url: str) -> None:
+    async with owning(url) as owner:
+        await owner.execute("create schema mine")
+        await owner.execute("create view mine.debts as table analytics.user_ai_time_balance")
+        assert await install(owner, PROJECTIONS) == []
+        await owner.execute("table mine.debts")
+
+
 async def test_a_lower_version_leaves_alone_what_a_higher_one_made(url: str) -> None:
     async with writing(url) as log, owning(url) as owner:
         await owner.execute("update app.projection set version = 9 where name = 'projects'")

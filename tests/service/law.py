@@ -4,16 +4,20 @@ What a reader was shown is the reply: the operations since the last reset, folde
 envelope's data, and the same data, bill and end stand in the timeline, the account and the session.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from decimal import Decimal
 from typing import Any, TypeAlias
 
 import orjson
+from starlette.types import Receive, Scope, Send
 
 from domain.operations import fold
 from projections import PROJECTIONS
 from projections.projection import verify
 from service import database
-from tests.running import Running
+from service.offline import OfflineModel
+from tests.running import Running, events_of
 
 Event: TypeAlias = tuple[str, Any, str]
 Final: TypeAlias = dict[str, Any]
@@ -107,20 +111,34 @@ async def billed(live: Running, *finals: Final, user_id: str = "u1", credited: i
     }
     entries = await ledger(live, user_id)
     kept = {each["messageId"]: each["metadata"] for each in finals if each["subtype"] != "error"}
+    assert len(entries) == len(kept)
     assert {entry["messageId"]: entry["billedSeconds"] for entry in entries} == {
         message_id: metadata["billed_seconds"] for message_id, metadata in kept.items()
     }
-    assert len(entries) == len(kept)
+    for entry in entries:
+        told = kept[entry["messageId"]].get("tokens_used")
+        assert told in (None, tokens(entry))
     for session_id in {final["sessionId"] for final in finals}:
         answer = await live.client.get(f"/v1/chat-plan/session/{session_id}")
-        of_session = [final for final in finals if final["sessionId"] == session_id]
-        bill = answer.json()["billing"]
-        assert bill["aiSeconds"] == sum(each["metadata"]["billed_seconds"] for each in of_session)
-        assert bill["tokensUsed"] == sum(
-            each["metadata"].get("tokens_used", 0) for each in of_session if each in kept.values()
-            or each["subtype"] != "error"
-        )
+        of_session = [entry for entry in entries if entry["sessionId"] == session_id]
+        assert answer.json()["billing"] == {
+            "aiSeconds": sum(entry["billedSeconds"] for entry in of_session),
+            "tokensUsed": sum(map(tokens, of_session)),
+            "costUsd": str(sum((cost(entry) for entry in of_session), Decimal("0.000000"))),
+        }
     return seconds
+
+
+def tokens(entry: dict[str, Any]) -> int:
+    """All tokens of a ledger's entry that the provider told of."""
+    return sum(
+        entry.get(f"{kind}Tokens", 0) for kind in ("input", "output", "cacheRead", "cacheWrite")
+    )
+
+
+def cost(entry: dict[str, Any]) -> Decimal:
+    """A ledger's entry in USD; nothing where it is not known."""
+    return Decimal(entry.get("costUsd", "0.000000"))
 
 
 async def ledger(live: Running, user_id: str = "u1") -> list[dict[str, Any]]:
@@ -149,3 +167,41 @@ async def ended_as_told(live: Running, url: str, *finals: Final) -> None:
         await stored(live, final)
     await billed(live, *finals)
     await healthy(live, url)
+
+
+class Held(OfflineModel):
+    """A model that says nothing until it may: `asked` is set when somebody asks, `go` lets it."""
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(**how)
+        self.asked, self.go = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as ever, but later."""
+        self.asked.set()
+        await self.go.wait()
+        await super().__call__(scope, receive, send)
+
+
+async def read_stream(live: Running, message: str, **members: Any) -> AsyncGenerator[Event, None]:
+    """The events of a reply, each as soon as it is here. Closed early, the connection is closed."""
+    body = {"userId": "u1", "projectId": "p1", "message": message} | members
+    headers = {"Accept": "text/event-stream"}
+    async with live.client.stream("POST", "/v1/chat-plan", json=body, headers=headers) as answer:
+        assert answer.status_code == 200, await answer.aread()
+        text = ""
+        async for piece in answer.aiter_text():
+            *blocks, text = (text + piece).split("\n\n")
+            for event in events_of("\n\n".join(blocks)):
+                yield event
+        assert not text
+
+
+async def logged(url: str, *types: str) -> list[tuple[str, dict[str, Any]]]:
+    """The events of these types in the log, in order."""
+    async with await database.connect(url, as_service=False) as owner:
+        rows = await owner.execute(
+            "select type, state from app.event where type = any(%s) order by position",
+            [list(types)],
+        )
+        return [(str(name), orjson.loads(state)) for name, state in await rows.fetchall()]

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from service.offline import Fault, OfflineModel
 from service.offline_replies import reply
 from tests.running import running
 from tests.service import law
@@ -92,9 +91,9 @@ TABLE: dict[str, End] = {
     "slow seconds=0.05": success(),
     "slow_first seconds=0.05": success(),
     # The model says no.
-    "refusal": error("refused"),
-    "refusal after=2": error("refused"),
-    "refusal after=8": error("refused"),
+    "refusal": error("refused", has_tokens=True),
+    "refusal after=2": error("refused", has_tokens=True),
+    "refusal after=8": error("refused", has_tokens=True, told=("refused",)),
     # The model says something else than what it was asked for.
     "broken_contract times=1": success(calls=2, told=("schema",)),
     "broken_contract": partial(
