@@ -127,7 +127,7 @@ async def _catch_up_one(connection: Connection, name: str) -> bool:
             ok, upto = row
             if ok:
                 await connection.execute(SQL["move"], {"name": name, "position": Int8(upto)})
-                return bool(upto >= await _head(connection))
+                return bool(upto >= await head(connection))
         step //= 10
     return True
 
@@ -141,10 +141,10 @@ async def rebuild(
     are swapped they pass this read model by. Raises Busy.
     """
     async with _shadow(connection, projection, "rebuild") as schema:
-        reached = await _fill(connection, projection, schema, progress)
+        filled = await _fill(connection, projection, schema, progress)
         for attempt in range(_SWAP_TRIES):
             try:
-                await _swap(connection, projection, schema, reached)
+                await _swap(connection, projection, schema, filled)
                 break
             except psycopg.errors.LockNotAvailable:
                 if attempt == _SWAP_TRIES - 1:
@@ -160,12 +160,12 @@ async def verify(
     Raises Busy.
     """
     async with _shadow(connection, projection, "verify") as schema:
-        reached = await _fill(connection, projection, schema, progress, to_checkpoint=True)
+        filled = await _fill(connection, projection, schema, progress, to_checkpoint=True)
         async with connection.transaction():
             await connection.execute("set transaction isolation level repeatable read")
             row = await _row(connection, SQL["stand"], {"name": projection.name})
             assert row is not None
-            await _apply(connection, projection, schema, reached, row[1])
+            await _apply(connection, projection, schema, filled, row[1])
             differing = compose.SQL(
                 "select greatest("
                 "(select count(*) from (table {live} except all table {shadow}) as wrong),"
@@ -189,25 +189,24 @@ async def _fill(
     """Fold the log into the shadow in chunks, up to less than one before the end; returns where."""
     at = 0
     while True:
-        head = await _head(connection)
+        end = await head(connection)
         if to_checkpoint:
-            row = await _row(connection, SQL["stand"], {"name": projection.name})
-            head = row[1] if row else 0
-        progress(at, head)
-        if head - at < CHUNK:
+            end = await reached(connection, projection.name)
+        progress(at, end)
+        if end - at < CHUNK:
             return at
         await _apply(connection, projection, schema, at, at + CHUNK)
         at += CHUNK
 
 
-async def _swap(connection: Connection, projection: Projection, schema: str, reached: int) -> None:
+async def _swap(connection: Connection, projection: Projection, schema: str, filled: int) -> None:
     """Finish the shadow and put it in the place of the live table, in one transaction."""
     live = compose.Identifier("app", projection.name)
     async with connection.transaction():
         await connection.execute("set local lock_timeout = '1s'")
         await connection.execute(SQL["hold"], {"name": projection.name})
-        head = await _head(connection)
-        await _apply(connection, projection, schema, reached, head)
+        end = await head(connection)
+        await _apply(connection, projection, schema, filled, end)
         # Who reads through the view locks it first and then the table; so does this.
         await _drop_view(connection, projection)
         await connection.execute(compose.SQL("drop table if exists {}").format(live))
@@ -223,7 +222,7 @@ async def _swap(connection: Connection, projection: Projection, schema: str, rea
                 "name": projection.name,
                 "version": projection.version,
                 "handles": [kind.__name__ for kind in projection.handles],
-                "position": Int8(head),
+                "position": Int8(end),
             },
         )
 
@@ -281,7 +280,8 @@ async def _search(connection: Connection, *schemas: str) -> None:
     await connection.execute(compose.SQL("set local search_path = {}").format(path))
 
 
-async def _head(connection: Connection) -> int:
+async def head(connection: Connection) -> int:
+    """The position of the log's last event."""
     row = await _row(connection, SQL["head"])
     return int(row[0]) if row else 0
 

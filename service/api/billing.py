@@ -85,7 +85,7 @@ OPERATIONS = (
         scopes=("read", "admin", "chat"),
         query=wire.BalanceQuery,
         answer=wire.AccountAnswer,
-        problems=(422,),
+        problems=(409, 422),
         handle=read_account,
     ),
     Operation(

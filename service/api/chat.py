@@ -73,7 +73,7 @@ OPERATIONS = (
         scopes=("chat", "read", "admin"),
         query=wire.ActingQuery,
         answer=wire.SessionAnswer,
-        problems=(404, 422),
+        problems=(404, 409, 422),
         handle=read_session,
     ),
 )

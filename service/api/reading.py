@@ -4,7 +4,7 @@ import asyncio
 from typing import Any, Final
 
 from domain.errors import ProjectUnknown
-from projections.projection import reached
+from projections.projection import head, reached
 from projections.projects import ProjectRow, project
 from service.api.operation import Call
 from service.problems import BadRequest
@@ -32,15 +32,23 @@ async def visible_project(
 
 
 async def position_of(connection: Any, name: str, at_least: int | None) -> int:
-    """Where the read model stands, once it has come to `at_least`. Raises Unavailable."""
+    """Where the read model stands, once it has come to `at_least`.
+
+    Raises BadRequest for a position that the log itself has not come to, and Unavailable when the
+    read model does not come to it in time.
+    """
+    position = await reached(connection, name)
+    if at_least is None or position >= at_least:
+        return position
+    if at_least > await head(connection):
+        raise BadRequest(409, "position_not_in_log", "The log has not come to this position.")
     deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
-    while True:
-        position = await reached(connection, name)
-        if at_least is None or position >= at_least:
-            return position
+    while position < at_least:
         if asyncio.get_running_loop().time() >= deadline:
             raise Unavailable("the read model has not come to the position in time")
         await asyncio.sleep(_STEP_SECONDS)
+        position = await reached(connection, name)
+    return position
 
 
 def position_in(cursor: str | None, epoch: str) -> int | None:

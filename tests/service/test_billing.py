@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from domain import metering
 from domain.events import ChatMode
 from domain.metering import ESTIMATES, Usage, cost_of
 from tests.running import Running, running
@@ -165,14 +166,18 @@ async def test_every_mode_is_billed_under_its_own_name(url: str) -> None:
         assert [entry["operationType"] for entry in reversed(entries)] == list(said.values())
 
 
-async def test_money_has_six_places_wherever_it_stands(url: str) -> None:
-    async with running(url, model="claude-sonnet-5-5") as live:
+async def test_money_has_six_places_wherever_it_stands(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sonnet = next(price for prefix, price in metering._PRICE_TABLE if prefix == "claude-sonnet")
+    monkeypatch.setattr(metering, "_PRICE_TABLE", (("offline", sonnet),))
+    async with running(url) as live:
         await live.project()
         await live.credit()
         finals = [law.lawful(await live.stream(f"Good morning {n}")) for n in range(2)]
         entries = await law.ledger(live)
         for entry in entries:
-            assert entry["costUsd"] == str(cost_of("claude-sonnet-5-5", usage_of(entry)).usd)
+            assert entry["costUsd"] == str(cost_of("offline", usage_of(entry)).usd)
             assert Decimal(entry["costUsd"]).as_tuple().exponent == -6
             assert Decimal(entry["costUsd"]) > 0
         answer = await live.client.get(f"/v1/chat-plan/session/{finals[0]['sessionId']}")

@@ -1,0 +1,99 @@
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+import schemathesis
+from anyio.from_thread import start_blocking_portal
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from service import signatures
+from service.app import OPERATIONS
+from tests.running import KEYS, running
+
+EXAMPLES = int(os.environ.get("THROUGHLINE_EXAMPLES", "40"))
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+
+
+class SignedRequests(requests.auth.AuthBase):
+    """Signs what `requests` sends."""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        path, _, query = request.path_url.encode().partition(b"?")
+        body: Any = request.body or b""
+        moment, nonce = int(time.time()), secrets.token_hex(8)
+        v1 = signatures.sign(
+            KEYS["k1"].secret.get_secret_value(),
+            method=request.method or "",
+            path=path,
+            query=query,
+            time=moment,
+            nonce=nonce,
+            key_id="k1",
+            body=body if isinstance(body, bytes) else body.encode(),
+        )
+        request.headers[signatures.HEADER] = f"t={moment},kid=k1,n={nonce},v1={v1}"
+        return request
+
+
+@pytest.fixture
+def address(url: str) -> Iterator[str]:
+    """A running service, its loop in a thread of its own."""
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(running(url, first_text_seconds=5)) as run,
+    ):
+        portal.call(run.project)
+        portal.call(run.credit)
+        yield str(run.client.base_url)
+
+
+def test_the_document_describes_every_operation(address: str) -> None:
+    document: dict[str, Any] = requests.get(f"{address}/openapi.json", timeout=5).json()
+    assert document["openapi"] == "3.2.0"
+    described = {
+        (method.upper(), path, operation["operationId"])
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+    assert described == {(each.method, each.path, each.name) for each in OPERATIONS}
+    answer = document["paths"]["/v1/chat-plan"]["post"]["responses"]["200"]["content"]
+    assert "itemSchema" in answer["text/event-stream"]
+    assert "GeneralResponse" in document["components"]["schemas"]
+
+
+def test_generated_requests_are_answered_as_documented(address: str) -> None:
+    schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
+    auth = SignedRequests()
+    for found in schema.get_all_operations():
+        operation: Any = found.ok()  # type: ignore[union-attr]
+
+        @settings(
+            max_examples=EXAMPLES,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(case=operation.as_strategy())
+        def answered_as_documented(case: Any) -> None:
+            # The signature is the client's: a generated header would only be refused.
+            case.headers.pop(signatures.HEADER, None)
+            response = case.call(auth=auth, timeout=20)
+            case.validate_response(response, checks=CHECKS)
+
+        answered_as_documented()

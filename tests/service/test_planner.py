@@ -1,0 +1,208 @@
+"""What is sent to the model, as the model's server receives it from the real SDK."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from domain.prompts import HINTS, RULES
+from domain.replies import CONTRACTS, reply_schema
+from service.offline import Fault, OfflineModel
+from tests.running import Running, running
+from tests.service import law
+from tests.service.test_faults import SAID, ends_with
+
+MARK = {"type": "ephemeral"}
+
+
+async def ready(live: Running) -> None:
+    await live.project()
+    await live.credit()
+
+
+async def said(live: Running, message: str, **members: Any) -> law.Final:
+    return law.lawful(await live.stream(message, **members))
+
+
+def turns(body: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(turn["role"], turn["content"][0]["text"]) for turn in body["messages"]]
+
+
+async def test_a_request_says_what_is_wanted_and_in_which_form(url: str) -> None:
+    async with running(url, max_tokens=1_234) as live:
+        await ready(live)
+        await said(live, "Good morning")
+        (body,) = live.model.requests
+        assert body["model"] == "offline"
+        assert body["max_tokens"] == 1_234
+        assert body["stream"] is True
+        assert body["output_config"] == {
+            "format": {"type": "json_schema", "schema": reply_schema()}
+        }
+        assert body["system"] == [
+            {"type": "text", "text": RULES, "cache_control": MARK},
+            {
+                "type": "text",
+                "text": "Project: A project.\nFramework: unknown.\nReply in en.",
+                "cache_control": MARK,
+            },
+        ]
+        assert turns(body) == [("user", "Good morning")]
+        assert "cache_control" not in body["messages"][0]["content"][0]
+
+
+async def test_the_second_message_carries_the_first_turn_and_hits_the_cache(url: str) -> None:
+    async with running(url) as live:
+        await ready(live)
+        first = await said(live, "Good morning")
+        second = await said(live, "How does the login work?")
+        third = await said(live, "Add a search field")
+        assert first["sessionId"] == second["sessionId"] == third["sessionId"]
+        one, two, three = live.model.requests
+        answer = {"intent": "general", "response": SAID}
+        assert turns(two)[:1] == turns(one)
+        assert turns(two)[1][0] == "assistant"
+        assert orjson.loads(turns(two)[1][1]) == answer
+        assert turns(two)[2:] == [("user", "How does the login work?")]
+        assert turns(three)[:3] == turns(two)
+        # What the next request shares with this one: all but its message.
+        for body in (two, three):
+            marked = ["cache_control" in turn["content"][0] for turn in body["messages"]]
+            assert marked == [False] * (len(marked) - 2) + [True, False]
+        hits = [final["metadata"]["cache_hits"] for final in (first, second, third)]
+        assert hits[0] == 0
+        assert 0 < hits[1] < hits[2]
+        await law.ended_as_told(live, url, first, second, third)
+
+
+async def test_users_share_the_cache_of_their_project(url: str) -> None:
+    async with running(url) as live:
+        await live.project("p1", "u1", "u2")
+        await live.credit("u1")
+        await live.credit("u2")
+        await said(live, "Good morning")
+        final = await said(live, "Good evening", userId="u2")
+        assert final["metadata"]["cache_hits"] > 0
+        assert turns(live.model.requests[-1]) == [("user", "Good evening")]
+
+
+async def test_a_reply_that_failed_is_not_told_to_the_model(url: str) -> None:
+    async with running(url) as live:
+        await ready(live)
+        first = await said(live, "Good morning")
+        failed = await said(live, "Good grief [[offline: status code=400]]")
+        assert ends_with(failed) == "provider_refused_request"
+        await said(live, "Good evening")
+        body = live.model.requests[-1]
+        assert [role for role, _ in turns(body)] == ["user", "assistant", "user"]
+        assert "Good grief" not in orjson.dumps(body).decode()
+        assert first["data"] == orjson.loads(turns(body)[1][1])["response"]
+
+
+async def test_the_history_has_its_budget(url: str) -> None:
+    size = len("Good morning") + len(orjson.dumps({"intent": "general", "response": SAID}))
+    async with running(url, history_tokens=size // 4 + 20) as live:
+        await ready(live)
+        for message in ("Good morning", "Good day", "Good evening"):
+            await said(live, message)
+        third = turns(live.model.requests[-1])
+        assert [text for role, text in third if role == "user"] == ["Good day", "Good evening"]
+
+
+async def test_without_a_budget_every_message_stands_alone(url: str) -> None:
+    async with running(url, history_tokens=0) as live:
+        await ready(live)
+        await said(live, "Good morning")
+        await said(live, "Good evening")
+        assert turns(live.model.requests[-1]) == [("user", "Good evening")]
+
+
+@pytest.mark.parametrize("locale", ["en", "fr", "es-MX", "ar-EG", "AR_eg"])
+async def test_the_language_is_asked_for(url: str, locale: str) -> None:
+    async with running(url) as live:
+        await ready(live)
+        final = await said(live, "Good morning", locale=locale)
+        (body,) = live.model.requests
+        language = locale[:2].lower()
+        assert body["system"][1]["text"].endswith(f"\nReply in {language}.")
+        assert (final["data"] == SAID) == (language == "en")
+
+
+async def test_the_hint_is_passed_on_and_the_model_decides(url: str) -> None:
+    async with running(url) as live:
+        await ready(live)
+        final = await said(live, "Add a search field", chatMode="question")
+        assert turns(live.model.requests[0])[0][1] == f"{HINTS['question']}\n\nAdd a search field"
+        assert final["mode"] == "feature"
+
+
+async def test_what_the_model_is_shown_are_not_the_projects_secrets(url: str) -> None:
+    async with running(url) as live:
+        await ready(live)
+        final = await said(live, "Good morning")
+        sent = orjson.dumps(live.model.requests[0]).decode()
+        for inner in ("u1", "t1", "p1", final["sessionId"], final["messageId"]):
+            assert f'"{inner}"' not in sent
+
+
+# Answers that no well-behaved model gives --------------------------------------------------------
+
+
+def raw(text: str, *more: str) -> Fault:
+    return Fault("raw", pieces=(text, *more))
+
+
+GENERAL = '{"intent":"general","response":{"markdown":"Hello'
+
+STRANGE: dict[str, tuple[Fault, str]] = {
+    "nothing at all": (Fault("raw", pieces=()), "broken_contract"),
+    "an unknown intent": (raw('{"intent":"riddle","response":{"a":"b"}}'), "broken_contract"),
+    "an intent that is no word": (raw('{"intent":1,"response":{}}'), "broken_contract"),
+    "no response": (raw('{"intent":"general"}'), "broken_contract"),
+    "an empty response": (raw('{"intent":"general","response":{}}'), "broken_contract"),
+    "the response first": (raw('{"response":{"markdown":"a"},"intent":"x"}'), "broken_contract"),
+    "half of an answer": (raw(GENERAL), "broken_contract"),
+    "two answers": (raw(GENERAL + '"}}', GENERAL + '"}}'), "broken_contract"),
+    "a member too many": (raw(GENERAL + '","b":1}}'), "broken_contract"),
+    "a member twice": (raw(GENERAL, '","markdown":"b"}}'), "broken_contract"),
+    "the other mode's response": (
+        raw('{"intent":"fix","response":{"markdown":"a"}}'),
+        "broken_contract",
+    ),
+    "depths": (raw('{"intent":"general","response":' + '{"a":' * 40), "broken_contract"),
+}
+
+
+@pytest.mark.parametrize("answer", STRANGE)
+async def test_a_strange_answer_is_asked_for_once_more(url: str, answer: str) -> None:
+    async with running(url, OfflineModel(script=[STRANGE[answer][0]])) as live:
+        await ready(live)
+        final = await said(live, "Good morning")
+        assert (final["subtype"], final["data"]) == ("success", SAID)
+        assert live.model.calls == 2
+        await law.ended_as_told(live, url, final)
+
+
+@pytest.mark.parametrize("answer", STRANGE)
+async def test_a_strange_answer_given_twice_ends_as_what_it_showed(url: str, answer: str) -> None:
+    fault, code = STRANGE[answer]
+    async with running(url, OfflineModel(script=[fault, fault])) as live:
+        await ready(live)
+        final = await said(live, "Good morning")
+        assert final["subtype"] in ("partial", "error")
+        assert ends_with(final) == code
+        assert live.model.calls == 2
+        await law.ended_as_told(live, url, final)
+
+
+async def test_the_response_may_come_before_the_intent(url: str) -> None:
+    answer = raw('{"response":{"markdown":"Hel', 'lo"},"intent":"general"}')
+    async with running(url, OfflineModel(script=[answer])) as live:
+        await ready(live)
+        final = await said(live, "Good morning")
+        assert (final["subtype"], final["data"]) == ("success", {"markdown": "Hello"})
+        await law.ended_as_told(live, url, final)
+
+
+async def test_every_intent_is_one_of_the_contracts() -> None:
+    assert reply_schema()["properties"]["intent"]["enum"] == list(CONTRACTS)
