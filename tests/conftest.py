@@ -28,7 +28,8 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session", autouse=True)
 def _no_settings_leak_in() -> None:
     for name in list(os.environ):
-        if name.startswith(("THROUGHLINE_", "ANTHROPIC_")) and name not in ("THROUGHLINE_EXAMPLES", "THROUGHLINE_PROVE"):
+        ours = name.startswith(("THROUGHLINE_", "ANTHROPIC_"))
+        if ours and name not in ("THROUGHLINE_EXAMPLES", "THROUGHLINE_PROVE"):
             del os.environ[name]
 
 

@@ -1,4 +1,4 @@
-"""The whole service on a real port, for tests: its HTTP server, its database, a model to talk to."""
+"""The whole service on a real port, for tests: HTTP server, database, a model to talk to."""
 
 import asyncio
 import secrets

@@ -34,6 +34,7 @@ from service.store import NewEvent
 from tests.projections.fold import rows
 from tests.projections.generated import Log, World, live, owning, writing
 
+_OPENED = b'{"session_id":"odd","project_id":"p","user_id":"u","mode":"plan"}'
 NAMES = sorted(projection.name for projection in PROJECTIONS)
 each = pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
 
@@ -180,6 +181,24 @@ async def test_many_who_catch_up_at_once_do_it_once(url: str) -> None:
         await assert_all_is_well(owner, log)
 
 
+async def test_who_comes_second_to_catch_up_waits_and_finds_it_done(url: str) -> None:
+    appends = World(14).appends(400)
+    async with writing(url) as log, owning(url) as first, owning(url) as second:
+        await log.append(appends[:150])
+        async with held(url, *NAMES):
+            await log.append(appends[150:])
+        head = await log.store.head()
+        async with asyncio.TaskGroup() as tasks, first.transaction():
+            for name in NAMES:
+                await first.execute(machinery.SQL["hold"], {"name": name})
+                await first.execute(machinery.SQL["catch_up"], {"name": name, "step": head})
+                await first.execute(machinery.SQL["move"], {"name": name, "position": Int8(head)})
+            tasks.create_task(catch_up(second))
+            async with owning(url) as watcher:
+                await until_waiting(watcher, 1)
+        await assert_all_is_well(first, log)
+
+
 async def test_one_that_is_far_behind_is_left_to_the_catch_up(url: str) -> None:
     """An append does not pay for a thousand others."""
     async with writing(url) as log, owning(url) as owner:
@@ -258,9 +277,6 @@ async def test_a_rebuild_mends_what_is_broken(url: str) -> None:
         await rebuild(owner, SESSIONS)
         await log.append([odd(1)])
         await assert_all_is_well(owner, log)
-
-
-_OPENED = b'{"session_id":"odd","project_id":"p","user_id":"u","mode":"plan"}'
 
 
 # rebuilt under load ------------------------------------------------------------------------------
@@ -343,7 +359,8 @@ async def test_a_swap_waits_for_a_long_read_and_then_goes_on(url: str) -> None:
             rebuilding = asyncio.create_task(rebuild(owner, TIMELINE))
             await asyncio.sleep(0.3)
             async with asyncio.timeout(0.6):
-                await log.append([odd(1)])
+                opened = NewEvent("t1", "session-odd", 1, "SessionOpened", _OPENED, "p")
+                await log.append([[opened]])
             await asyncio.sleep(1.0)
             assert not rebuilding.done()
         await rebuilding

@@ -100,7 +100,7 @@ async def stored(live: Running, final: Final) -> None:
 async def billed(live: Running, *finals: Final, user_id: str = "u1", credited: int = 36_000) -> int:
     """The account, its ledger and the session agree with what the envelopes say; the seconds."""
     account = await live.account(user_id)
-    seconds = sum(final["metadata"]["billed_seconds"] for final in finals)
+    seconds = sum(int(final["metadata"]["billed_seconds"]) for final in finals)
     assert account == {
         "userId": user_id,
         "creditedSeconds": credited,
@@ -132,7 +132,8 @@ async def billed(live: Running, *finals: Final, user_id: str = "u1", credited: i
 def tokens(entry: dict[str, Any]) -> int:
     """All tokens of a ledger's entry that the provider told of."""
     return sum(
-        entry.get(f"{kind}Tokens", 0) for kind in ("input", "output", "cacheRead", "cacheWrite")
+        int(entry.get(f"{kind}Tokens", 0))
+        for kind in ("input", "output", "cacheRead", "cacheWrite")
     )
 
 

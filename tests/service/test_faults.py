@@ -1,12 +1,18 @@
 """Every way in which the model can fail, and how the reply then ends: one table."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 
 from service.offline_replies import reply
-from tests.running import running
+from service.postgres import Server
+from tests.running import Running, running
 from tests.service import law
 
 SAID = reply("general", "en", "Good morning")["response"]
@@ -33,7 +39,7 @@ class End:
     retry_after: float | None = None
     warnings: tuple[str, ...] = ()
     has_tokens: bool = True
-    settings: dict[str, float] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 def success(**how: Any) -> End:
@@ -113,30 +119,114 @@ TABLE: dict[str, End] = {
 }
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What one fault's reply was to its reader: a user with an account of their own."""
+
+    live: Running
+    user_id: str
+    events: list[law.Event] | BaseException
+
+
+@pytest.fixture(scope="module")
+def one_url(server: Server, template: str) -> str:
+    """A database for all faults, which is gone with the server."""
+    with psycopg.connect(server.url, autocommit=True) as admin:
+        admin.execute("create database faults template throughline_template")
+    return urlsplit(server.url)._replace(path="/faults").geturl()
+
+
+@pytest.fixture(scope="module")
+async def seen(one_url: str) -> AsyncIterator[dict[str, Seen]]:
+    """All faults at once, in a service for each kind of settings, on the same database."""
+    users = {fault: f"u{number}" for number, fault in enumerate(TABLE)}
+    async with AsyncExitStack() as services:
+        first = await services.enter_async_context(running(one_url))
+        await first.project("p1", *users.values())
+        lives: dict[str, Running] = {str({}): first}
+        for end in TABLE.values():
+            if str(end.settings) not in lives:
+                service = running(one_url, **end.settings)
+                lives[str(end.settings)] = await services.enter_async_context(service)
+        asked = {fault: lives[str(TABLE[fault].settings)] for fault in TABLE}
+        for user in users.values():
+            await first.credit(user)
+        all_events = await asyncio.gather(
+            *(
+                live.stream(f"Good morning [[offline: {fault}]]", userId=users[fault])
+                for fault, live in asked.items()
+            ),
+            return_exceptions=True,
+        )
+        yield {
+            fault: Seen(live, users[fault], events)
+            for (fault, live), events in zip(asked.items(), all_events, strict=True)
+        }
+
+
 @pytest.mark.parametrize("fault", TABLE)
-async def test_every_fault_ends_as_it_is_meant_to(url: str, fault: str) -> None:
+async def test_every_fault_ends_as_it_is_meant_to(seen: dict[str, Seen], fault: str) -> None:
+    end, live, events = TABLE[fault], seen[fault].live, seen[fault].events
+    assert not isinstance(events, BaseException), events
+    final = law.lawful(events)
+    assert final["subtype"] == end.subtype
+    assert ends_with(final) == end.code
+    assert calls(live, fault) == end.calls
+    assert told(events) == end.told
+    assert final["metadata"]["warnings"] == list(end.warnings)
+    assert ("tokens_used" in final["metadata"]) == end.has_tokens
+    if end.subtype == "error":
+        assert final["error"].get("retryAfterSeconds") == end.retry_after
+    elif end.subtype == "partial" and end.begins:
+        said, whole = final["data"]["markdown"], SAID["markdown"]
+        assert said
+        assert whole.startswith(said)
+        assert said != whole
+    else:
+        assert final["data"] == end.data
+    await law.stored(live, final)
+    await law.billed(live, final, user_id=seen[fault].user_id)
+
+
+async def test_after_all_faults_every_read_model_is_what_the_log_says(
+    seen: dict[str, Seen], one_url: str
+) -> None:
+    for live in {id(each.live): each.live for each in seen.values()}.values():
+        await law.healthy(live, one_url)
+
+
+async def test_after_all_faults_nothing_was_lost_and_nothing_is_held(
+    seen: dict[str, Seen], one_url: str
+) -> None:
+    kinds = ("TimeReserved", "ReplyStarted", "UserMessagePosted")
+    names = [name for name, _ in await law.logged(one_url, *kinds)]
+    assert {kind: names.count(kind) for kind in kinds} == dict.fromkeys(kinds, len(TABLE))
+    ended = await law.logged(one_url, "ReplyCompleted", "ReplyFailed")
+    settled = await law.logged(one_url, "TimeConsumed", "ReservationReleased")
+    assert len(ended) == len(settled) == len(TABLE)
+    errors = sum(end.subtype == "error" for end in TABLE.values())
+    assert [name for name, _ in ended].count("ReplyFailed") == errors
+    assert [name for name, _ in settled].count("ReservationReleased") == errors
+
+
+@pytest.mark.parametrize("fault", ["status code=400", "cut after=8", "fenced"])
+async def test_the_whole_reply_as_json_ends_as_its_stream_does(url: str, fault: str) -> None:
     end = TABLE[fault]
-    async with running(url, **end.settings) as live:
+    async with running(url) as live:
         await live.project()
         await live.credit()
-        events = await live.stream(f"Good morning [[offline: {fault}]]")
-        final = law.lawful(events)
-        assert final["subtype"] == end.subtype
-        assert ends_with(final) == end.code
-        assert live.model.calls == end.calls
-        assert told(events) == end.told
-        assert final["metadata"]["warnings"] == list(end.warnings)
-        assert ("tokens_used" in final["metadata"]) == end.has_tokens
-        if end.subtype == "error":
-            assert final["error"].get("retryAfterSeconds") == end.retry_after
-        elif end.subtype == "partial" and end.begins:
-            said, whole = final["data"]["markdown"], SAID["markdown"]
-            assert said
-            assert whole.startswith(said)
-            assert said != whole
-        else:
-            assert final["data"] == end.data
+        answer = await live.chat(f"Good morning [[offline: {fault}]]")
+        assert answer.status_code == 200
+        final = answer.json()
+        law.whole(final)
+        assert (final["subtype"], ends_with(final)) == (end.subtype, end.code)
         await law.ended_as_told(live, url, final)
+
+
+def calls(live: Running, fault: str) -> int:
+    """How often the model was asked with this fault's message."""
+    texts = [body["messages"][-1]["content"][0]["text"] for body in live.model.requests]
+    return sum(text.endswith(f"[[offline: {fault}]]") for text in texts)
 
 
 def ends_with(final: law.Final) -> str | None:
