@@ -97,10 +97,20 @@ async def install(connection: Connection, projections: Sequence[Projection]) -> 
             await rebuild(connection, projection)
             rebuilt.append(projection.name)
         elif row[0] == projection.version:
-            async with connection.transaction():
-                await _drop_view(connection, projection)
-                await _create_rules(connection, projection)
+            await _refresh(connection, projection)
     return rebuilt
+
+
+async def _refresh(connection: Connection, projection: Projection) -> None:
+    """The rules and the view anew; a view that somebody else's depends on stays as it is."""
+    try:
+        async with connection.transaction():
+            await _drop_view(connection, projection)
+            await _create_rules(connection, projection)
+    except psycopg.errors.DependentObjectsStillExist:
+        async with connection.transaction():
+            await _search(connection, "app")
+            await connection.execute(projection.statements["apply"])
 
 
 async def catch_up(connection: Connection) -> bool:

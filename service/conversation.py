@@ -130,6 +130,8 @@ class Conversation:
 
     def _fail(self, trouble: Trouble) -> Ending:
         if trouble.kind == "refused":
+            if self._attempt.ops and not self._was_reset:
+                self._reply.reset("provider")
             return Ending(subtype="error", call=self._attempt.call, reason=trouble.code)
         ending = self.cut(trouble.code)
         if ending.subtype == "partial":

@@ -8,7 +8,6 @@ becomes one `Trouble`, told apart by what can be done about it.
 import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from json import JSONDecodeError
 from time import monotonic_ns
 from typing import Any, Final, Literal, cast
 
@@ -16,12 +15,8 @@ import anthropic
 import httpx2
 from anthropic.types import (
     MessageParam,
-    RawContentBlockDeltaEvent,
-    RawMessageDeltaEvent,
-    RawMessageStartEvent,
     RawMessageStreamEvent,
     TextBlockParam,
-    TextDelta,
 )
 
 from domain.metering import Usage
@@ -32,6 +27,7 @@ Kind = Literal["transient", "permanent", "refused", "truncated"]
 
 _PASSING: Final = frozenset({408, 409, 429, 500, 502, 503, 504, 529})
 _LATE_ERRORS: Final = frozenset({"overloaded_error", "rate_limit_error", "api_error"})
+_MOST_TOKENS: Final = 2**28
 _TRUNCATED: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
 
 
@@ -109,6 +105,7 @@ class Planner:
                             yield text
             _require_good_end(call)
         except Exception as error:
+            # The provider's name for it is ours from here on; the cause goes along.
             raise _trouble(error) from error
         finally:
             call.ended_ns = monotonic_ns()
@@ -144,28 +141,33 @@ def _messages(prompt: Prompt) -> list[MessageParam]:
 
 
 def _take(event: RawMessageStreamEvent, call: ModelCall) -> str:
-    """Note what the event says of the call; the text that it brings, or nothing."""
-    if isinstance(event, RawContentBlockDeltaEvent):
-        return event.delta.text if isinstance(event.delta, TextDelta) else ""
-    if isinstance(event, RawMessageStartEvent):
+    """Note what the event says of the call; the text that it brings, or nothing.
+
+    Its type is compared, not its class: the SDK gives an event of a new type some class it knows.
+    """
+    if event.type == "content_block_delta":
+        return event.delta.text if event.delta.type == "text_delta" else ""
+    if event.type == "message_start":
         _count(event.message.usage, call)
         # The start holds a place for the output's count; only the end knows it.
         call.output_tokens = None
-    elif isinstance(event, RawMessageDeltaEvent):
+    elif event.type == "message_delta":
         call.stop_reason = event.delta.stop_reason
         _count(event.usage, call)
     return ""
 
 
 def _count(usage: Any, call: ModelCall) -> None:
-    """Take over the counts that were sent; the later ones are cumulative."""
+    """Take over the counts that were sent; the later ones are cumulative. What is no count, or
+    more than any call can use, is as good as not sent."""
     for ours, theirs in (
         ("input_tokens", "input_tokens"),
         ("output_tokens", "output_tokens"),
         ("cache_read_tokens", "cache_read_input_tokens"),
         ("cache_write_tokens", "cache_creation_input_tokens"),
     ):
-        if (count := getattr(usage, theirs, None)) is not None:
+        count: Any = getattr(usage, theirs, None)
+        if type(count) is int and 0 <= count <= _MOST_TOKENS:
             setattr(call, ours, count)
 
 
@@ -179,7 +181,7 @@ def _require_good_end(call: ModelCall) -> None:
         raise Trouble("truncated", "truncated")
 
 
-def _trouble(error: Exception) -> Exception:
+def _trouble(error: Exception) -> Trouble:
     match error:
         case Trouble():
             return error
@@ -189,10 +191,9 @@ def _trouble(error: Exception) -> Exception:
             return _status_trouble(error)
         case anthropic.APIConnectionError() | httpx2.HTTPError():
             return Trouble("transient", "provider_unreachable")
-        case JSONDecodeError() | anthropic.APIError():
-            return Trouble("transient", "provider_unreadable")
         case _:
-            return error
+            # Whatever the stream held, nothing but reading it went wrong.
+            return Trouble("transient", "provider_unreadable")
 
 
 def _status_trouble(error: anthropic.APIStatusError) -> Trouble:

@@ -297,6 +297,10 @@ class LogTrackingRecorder(TrackingRecorder):
         with _their_errors():
             return self._log.call(self._last(application_name))[1]
 
+    def close(self) -> None:
+        """Let go of the log. A projection runner leaves its view open; its user closes it."""
+        self._log.close()
+
     async def _track(self, events: list[NewEvent], tracking: Tracking) -> int:
         """Append the events and the tracking together; returns the first one's position."""
         while True:
@@ -436,6 +440,11 @@ class Factory(InfrastructureFactory[TrackingRecorder]):
         topic = self.env.get(setting) if setting else None
         kind: Any = resolve_topic(topic) if topic else default
         return kind(self._log, self._tenant_id, uuids=self._uuids)
+
+    def __exit__(self, *args: Any) -> None:
+        """Leaving the factory closes it: projection runners do nothing else."""
+        super().__exit__(*args)
+        self.close()
 
     def close(self) -> None:
         """Write what waits and let go of everything."""

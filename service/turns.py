@@ -23,7 +23,7 @@ from service.meter import Meter
 from service.metrics import REPLIES, RUNNING
 from service.planner import ModelCall, Planner
 from service.reply import Reply
-from service.settlement import Settlement
+from service.settlement import Settled, Settlement
 from service.store import AWAY, EventStore, OutcomeUnknown, Overloaded
 from service.streams import ACCOUNT, Streams, Transaction, account_stream, decode, session_stream
 from service.wire import final_envelope
@@ -98,7 +98,7 @@ class Turns:
         structlog.contextvars.bind_contextvars(reply_id=admitted.message_id)
         try:
             ending = await self._converse(admitted, reply, stop)
-            settled = await self._settlement.settle(admitted, ending, started_ns)
+            ending, settled = await self._land(admitted, ending, started_ns)
         except (Exception, asyncio.CancelledError) as error:
             _log.error("turn_did_not_land", error=type(error).__name__)
             reply.abandon("stopping")
@@ -106,6 +106,19 @@ class Turns:
         REPLIES.labels(ending.subtype, ending.mode).inc()
         _log.info("reply_ended", subtype=ending.subtype, reason=ending.reason)
         reply.end(final_envelope(admitted, ending, settled))
+
+    async def _land(
+        self, admitted: Admitted, ending: Ending, started_ns: int
+    ) -> tuple[Ending, Settled]:
+        """Store the end. One that cannot be stored as it is becomes an error that bills nothing."""
+        try:
+            return ending, await self._settlement.settle(admitted, ending, started_ns)
+        except (*AWAY, OutcomeUnknown):
+            raise
+        except Exception:  # noqa: BLE001 - its reservation must not stay open for a fault of ours
+            _log.exception("settlement_failed")
+            failed = Ending(subtype="error", call=ModelCall(), reason="internal")
+            return failed, await self._settlement.settle(admitted, failed, started_ns)
 
     async def _converse(self, admitted: Admitted, reply: Reply, stop: asyncio.Event) -> Ending:
         """Talk until there is an ending, or time, balance or service come to theirs."""

@@ -28,7 +28,7 @@ from tests.projections.generated import Log, World, live, owning, writing
 
 EXAMPLES: Final = int(os.environ.get("THROUGHLINE_EXAMPLES", "300"))
 SEEDS: Final = range(1 + EXAMPLES // 300)
-CUTS: Final = 5 + EXAMPLES // 30
+CUTS: Final = 10 + EXAMPLES // 600
 EVENTS: Final = 300
 
 each = pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)

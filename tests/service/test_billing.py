@@ -8,7 +8,6 @@ import httpx
 import pytest
 
 from domain import metering
-from domain.events import ChatMode
 from domain.metering import ESTIMATES, Usage, cost_of
 from tests.running import Running, running
 from tests.service import law
@@ -129,24 +128,22 @@ async def test_an_account_without_credit_pays_for_nothing(url: str) -> None:
         assert is_refused(await live.chat("Good morning"))
 
 
-@pytest.mark.parametrize("mode", ESTIMATES)
-async def test_the_hint_decides_what_is_reserved_and_the_model_what_is_billed(
-    url: str, mode: ChatMode
-) -> None:
-    needed = ESTIMATES[mode]
+async def test_the_hint_decides_what_is_reserved_and_the_model_what_is_billed(url: str) -> None:
     async with running(url) as live:
-        await live.project()
-        await live.credit(seconds=needed - 1)
-        short = await live.chat("Good morning", chatMode=mode)
-        assert is_refused(short, available=needed - 1, needed=needed)
-        await live.credit(seconds=1)
-        events = await live.stream("Good morning", chatMode=mode)
-        final = law.lawful(events)
-        assert events[0][1]["reservedSeconds"] == needed
-        assert final["mode"] == "general"
-        entry = (await law.ledger(live))[0]
-        assert entry["operationType"] == "plan_consultation"
-        await law.billed(live, final, credited=needed)
+        await live.project("p1", *ESTIMATES)
+        for user_id, needed in ESTIMATES.items():
+            hinted = {"userId": user_id, "chatMode": user_id}
+            await live.credit(user_id, needed - 1)
+            short = await live.chat("Good morning", **hinted)
+            assert is_refused(short, available=needed - 1, needed=needed)
+            await live.credit(user_id, 1)
+            events = await live.stream("Good morning", **hinted)
+            final = law.lawful(events)
+            assert events[0][1]["reservedSeconds"] == needed
+            assert final["mode"] == "general"
+            (entry,) = await law.ledger(live, user_id)
+            assert entry["operationType"] == "plan_consultation"
+            await law.billed(live, final, user_id=user_id, credited=needed)
 
 
 async def test_every_mode_is_billed_under_its_own_name(url: str) -> None:

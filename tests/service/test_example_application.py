@@ -63,6 +63,7 @@ def test_an_application_and_its_projection_work_on_the_log(env: dict[str, str]) 
         last = runner.app.draft("Search", "index")
         runner.wait(last, timeout=10)
         assert runner.projection.view.steps == 3
+    runner.projection.view.close()
 
     with Planning(env) as again:
         titles = [

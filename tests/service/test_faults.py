@@ -99,7 +99,7 @@ TABLE: dict[str, End] = {
     # The model says no.
     "refusal": error("refused", has_tokens=True),
     "refusal after=2": error("refused", has_tokens=True),
-    "refusal after=8": error("refused", has_tokens=True, told=("refused",)),
+    "refusal after=8": error("refused", has_tokens=True, told=("provider",)),
     # The model says something else than what it was asked for.
     "broken_contract times=1": success(calls=2, told=("schema",)),
     "broken_contract": partial(

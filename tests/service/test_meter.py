@@ -43,14 +43,6 @@ async def test_who_is_told_first_and_then_given_more_goes_on_until_nothing_is_le
     assert monotonic() - began >= 2  # what was reserved is never cut short
 
 
-async def test_without_more_the_rest_of_the_reservation_is_still_used() -> None:
-    told = Told()
-    began = monotonic()
-    await told.meter(1).run()
-    assert told.happened == ["warn at 1", "extend by 0"]
-    assert monotonic() - began >= 1
-
-
 async def test_time_that_an_extension_takes_counts() -> None:
     told = Told(1)
     asked = told.extend

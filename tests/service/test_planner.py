@@ -4,6 +4,9 @@ from typing import Any
 
 import orjson
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from domain.prompts import HINTS, RULES
 from domain.replies import CONTRACTS, reply_schema
@@ -117,15 +120,15 @@ async def test_without_a_budget_every_message_stands_alone(url: str) -> None:
         assert turns(live.model.requests[-1]) == [("user", "Good evening")]
 
 
-@pytest.mark.parametrize("locale", ["en", "fr", "es-MX", "ar-EG", "AR_eg"])
-async def test_the_language_is_asked_for(url: str, locale: str) -> None:
+async def test_the_language_is_asked_for(url: str) -> None:
     async with running(url) as live:
         await ready(live)
-        final = await said(live, "Good morning", locale=locale)
-        (body,) = live.model.requests
-        language = locale[:2].lower()
-        assert body["system"][1]["text"].endswith(f"\nReply in {language}.")
-        assert (final["data"] == SAID) == (language == "en")
+        for locale in ("en", "fr", "es-MX", "ar-EG", "AR_eg"):
+            final = await said(live, "Good morning", locale=locale)
+            language = locale[:2].lower()
+            asked = live.model.requests[-1]["system"][1]["text"]
+            assert asked.endswith(f"\nReply in {language}.")
+            assert (final["data"] == SAID) == (language == "en")
 
 
 async def test_the_hint_is_passed_on_and_the_model_decides(url: str) -> None:
@@ -206,3 +209,94 @@ async def test_the_response_may_come_before_the_intent(url: str) -> None:
 
 async def test_every_intent_is_one_of_the_contracts() -> None:
     assert reply_schema()["properties"]["intent"]["enum"] == list(CONTRACTS)
+
+
+# Streams that no well-behaved server sends -------------------------------------------------------
+
+
+def sse(kind: str, **fields: Any) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (kind.encode(), orjson.dumps({"type": kind, **fields}))
+
+
+def text_of(text: str) -> bytes:
+    return sse("content_block_delta", index=0, delta={"type": "text_delta", "text": text})
+
+
+def ended(**usage: Any) -> bytes:
+    delta = {"stop_reason": "end_turn", "stop_sequence": None}
+    return sse("message_delta", delta=delta, usage=usage) + sse("message_stop")
+
+
+USAGE = {"input_tokens": 1, "output_tokens": 1}
+MESSAGE = {"id": "m", "type": "message", "role": "assistant", "model": "offline", "content": []}
+BEGUN = sse("message_start", message={**MESSAGE, "stop_reason": None, "usage": USAGE})
+SHOWN = BEGUN + text_of(GENERAL)
+BAD_BYTES = b'event: content_block_delta\ndata: {"type": "content_block_delta", "\xff"}\n\n'
+
+
+class Says(OfflineModel):
+    """A server that answers everyone with the same bytes, as an event stream."""
+
+    def __init__(self, stream: bytes) -> None:
+        super().__init__()
+        self.stream = stream
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take the whole request, then answer."""
+        self.calls += 1
+        await Request(scope, receive).body()
+        await Response(self.stream, media_type="text/event-stream")(scope, receive, send)
+
+
+IGNORED: dict[str, bytes] = {
+    "an event of a new type": SHOWN + sse("brand_new", more=1) + text_of('"}}') + ended(),
+    "a delta of a new type": SHOWN
+    + sse("content_block_delta", index=0, delta={"type": "brand_new"})
+    + text_of('"}}')
+    + ended(),
+    "a delta without a text": SHOWN
+    + sse("content_block_delta", index=0, delta={"type": "text_delta"})
+    + text_of('"}}')
+    + ended(),
+    "no usage at all": SHOWN + text_of('"}}') + ended(),
+    "tokens in words": SHOWN + text_of('"}}') + ended(output_tokens="many"),
+    "a part of a token": SHOWN + text_of('"}}') + ended(output_tokens=1.5),
+    "more tokens than there are": SHOWN + text_of('"}}') + ended(output_tokens=2**40),
+}
+
+UNREADABLE: dict[str, bytes] = {
+    "bytes that are no text": BAD_BYTES,
+    "a text that is no string": sse(
+        "content_block_delta", index=0, delta={"type": "text_delta", "text": 5}
+    ),
+    "a start without a message": sse("message_start"),
+    "an end that does not say how": sse("message_delta", delta=None),
+}
+
+
+@pytest.mark.parametrize("strange", IGNORED)
+async def test_what_is_strange_about_a_whole_reply_does_not_cost_it(url: str, strange: str) -> None:
+    async with running(url, Says(IGNORED[strange])) as live:
+        await ready(live)
+        final = await said(live, "Good morning")
+        assert (final["subtype"], final["data"]) == ("success", {"markdown": "Hello"})
+        await law.ended_as_told(live, url, final)
+
+
+@pytest.mark.parametrize("strange", UNREADABLE)
+async def test_what_was_shown_before_something_unreadable_is_kept(url: str, strange: str) -> None:
+    async with running(url, Says(SHOWN + UNREADABLE[strange])) as live:
+        await ready(live)
+        final = await said(live, "Good morning")
+        assert (final["subtype"], final["data"]) == ("partial", {"markdown": "Hello"})
+        assert final["reason"] == "provider_unreadable"
+        await law.ended_as_told(live, url, final)
+
+
+async def test_something_unreadable_at_the_start_is_tried_again(url: str) -> None:
+    async with running(url, Says(BEGUN + BAD_BYTES)) as live:
+        await ready(live)
+        final = await said(live, "Good morning")
+        assert ends_with(final) == "provider_unreadable"
+        assert live.model.calls == 3
+        await law.ended_as_told(live, url, final)
