@@ -102,12 +102,13 @@ async def install(connection: Connection, projections: Sequence[Projection]) -> 
 
 
 async def _refresh(connection: Connection, projection: Projection) -> None:
-    """The rules and the view anew; a view that somebody else's depends on stays as it is."""
+    """The rules and the view anew; a view that is read for long, or built upon, stays as it is."""
     try:
         async with connection.transaction():
+            await connection.execute("set local lock_timeout = '1s'")
             await _drop_view(connection, projection)
             await _create_rules(connection, projection)
-    except psycopg.errors.DependentObjectsStillExist:
+    except (psycopg.errors.DependentObjectsStillExist, psycopg.errors.LockNotAvailable):
         async with connection.transaction():
             await _search(connection, "app")
             await connection.execute(projection.statements["apply"])

@@ -153,7 +153,7 @@ class Writer:
             while not self._closing or self._queue:
                 if batch := self._next_batch():
                     await self._commit(batch)
-                elif not self._queue:
+                elif not self._queue and not self._closing:
                     self._wake.clear()
                     await self._wake.wait()
         finally:

@@ -240,3 +240,13 @@ async def test_events_are_never_changed_nor_removed(url: str, log: Log, change: 
     async with await database.connect(url, as_service=False) as owner:
         with pytest.raises(psycopg.DatabaseError, match="never changed and never removed"):
             await owner.execute(change)
+
+
+async def test_closing_ends_when_all_that_waited_have_left(url: str) -> None:
+    async with Cutter(url) as cutter, running_log(url, cutter.url) as log:
+        cutter.refuse = True
+        left = [log.writer.append([event("a", n)], patience=0.1) for n in (1, 1, 1)]
+        results = await asyncio.gather(*left, return_exceptions=True)
+        assert all(isinstance(each, Unavailable | OutcomeUnknown) for each in results)
+        log.writer.close()
+        await asyncio.wait_for(log.writing, 10)
