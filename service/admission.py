@@ -68,8 +68,11 @@ class Admission:
         ids = {name: new_id() for name in ("user_message", "reply", "reservation", "session")}
 
         async def take(transaction: Transaction) -> tuple[str, int]:
+            # The account first: whoever takes another message of this user meanwhile is met there,
+            # so that the session that is found is the one there is.
+            funds = await transaction.load(ACCOUNT, _account_of(message))
             session_id, state = await self._session(transaction, message, ids["session"])
-            seconds = await _reserve(transaction, message, session_id, ids)
+            seconds = _reserve(transaction, funds, message, session_id, ids)
             _post(transaction, message, session_id, state, ids, self._model)
             return session_id, seconds
 
@@ -132,21 +135,28 @@ async def _own_session(transaction: Transaction, message: Message, session_id: s
     return state
 
 
-async def _reserve(
-    transaction: Transaction, message: Message, session_id: str, ids: dict[str, str]
+def _account_of(message: Message) -> str:
+    return account_stream(message.tenant_id, message.user_id)
+
+
+def _reserve(
+    transaction: Transaction,
+    funds: account.Account,
+    message: Message,
+    session_id: str,
+    ids: dict[str, str],
 ) -> int:
     """Reserve what such a message may need, before anybody knows what it is."""
-    stream_id = account_stream(message.tenant_id, message.user_id)
     seconds = ESTIMATES[message.chat_mode or "general"]
     reserved = account.reserve(
-        await transaction.load(ACCOUNT, stream_id),
+        funds,
         user_id=message.user_id,
         reservation_id=ids["reservation"],
         session_id=session_id,
         message_id=ids["reply"],
         seconds=seconds,
     )
-    transaction.append(stream_id, reserved, message.project_id)
+    transaction.append(_account_of(message), reserved, message.project_id)
     return seconds
 
 

@@ -146,7 +146,8 @@ def _take(event: RawMessageStreamEvent, call: ModelCall) -> str:
     Its type is compared, not its class: the SDK gives an event of a new type some class it knows.
     """
     if event.type == "content_block_delta":
-        return event.delta.text if event.delta.type == "text_delta" else ""
+        # Joined, because the SDK does not check what it read: what is no text fails here.
+        return "".join((event.delta.text or "",)) if event.delta.type == "text_delta" else ""
     if event.type == "message_start":
         _count(event.message.usage, call)
         # The start holds a place for the output's count; only the end knows it.

@@ -78,7 +78,9 @@ class Reply:
             self._add("chunk", {"ops": ops})
 
     def reset(self, reason: str) -> None:
-        """Discard what was shown: it is not the reply after all."""
+        """Discard what was shown, if anything was: it is not the reply after all."""
+        if not self._has_shown:
+            return
         self.tell("reset", {"reason": reason})
         self._has_shown = False
 

@@ -12,6 +12,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from service.settings import Settings
+from service.turns import LANDING_SECONDS
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -31,7 +32,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                timeout_graceful_shutdown=round(2 * settings.grace_seconds) + 5,
+                timeout_graceful_shutdown=round(settings.grace_seconds + LANDING_SECONDS) + 5,
             )
         )
         self._app = app

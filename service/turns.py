@@ -24,12 +24,15 @@ from service.metrics import REPLIES, RUNNING
 from service.planner import ModelCall, Planner
 from service.reply import Reply
 from service.settlement import Settled, Settlement
-from service.store import AWAY, EventStore, OutcomeUnknown, Overloaded
+from service.store import AWAY, EventStore, OutcomeUnknown, Overloaded, Unavailable
 from service.streams import ACCOUNT, Streams, Transaction, account_stream, decode, session_stream
 from service.wire import final_envelope
 
 MOST_RUNNING: Final = 2_000
 """Replies that one process writes at a time."""
+
+LANDING_SECONDS: Final = 10.0
+"""How long the ends of replies that were stopped may take to be stored, whatever the grace is."""
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -63,15 +66,20 @@ class Turns:
         self._planner = planner
         self._limits = limits
         self._tasks: dict[asyncio.Task[None], asyncio.Event] = {}
+        self._is_stopping = False
 
     async def take(self, message: Message, metadata: dict[str, Any]) -> tuple[Admitted, Reply]:
         """Take a message and begin its reply. Raises what admission refuses, and Overloaded."""
+        if self._is_stopping:
+            raise Unavailable("the service is stopping")
         if len(self._tasks) >= MOST_RUNNING:
             raise Overloaded("too many replies are running")
         admitted = await self._admission.admit(message, metadata)
         reply = Reply(admitted.message_id)
         reply.tell("accepted", _accepted(admitted))
         stop = asyncio.Event()
+        if self._is_stopping:  # since it was admitted
+            stop.set()
         task = asyncio.create_task(self._run(admitted, reply, stop))
         self._tasks[task] = stop
         RUNNING.inc()
@@ -84,12 +92,13 @@ class Turns:
 
     async def drain(self, grace_seconds: float) -> None:
         """Let running replies end; after the grace, stop those that are left and let them land."""
+        self._is_stopping = True
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace_seconds)
         for stop in self._tasks.values():
             stop.set()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace_seconds)
+            await asyncio.wait(self._tasks, timeout=LANDING_SECONDS)
         await _cancelled(*self._tasks)
 
     async def _run(self, admitted: Admitted, reply: Reply, stop: asyncio.Event) -> None:
@@ -105,6 +114,8 @@ class Turns:
             raise
         REPLIES.labels(ending.subtype, ending.mode).inc()
         _log.info("reply_ended", subtype=ending.subtype, reason=ending.reason)
+        if ending.subtype == "error":
+            reply.reset(ending.reason or "error")
         reply.end(final_envelope(admitted, ending, settled))
 
     async def _land(

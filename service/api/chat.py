@@ -11,6 +11,7 @@ from service.api.operation import Call, Operation, answered
 from service.api.reading import position_of, visible_project
 from service.store import Unavailable
 from service.stream import ReplyStream
+from service.turns import LANDING_SECONDS
 
 
 async def post_message(call: Call) -> Response:
@@ -31,7 +32,9 @@ async def post_message(call: Call) -> Response:
         "X-Log-Position": str(admitted.position),
     }
     if call.wants_stream:
-        return ReplyStream(reply, headers, grace_seconds=2 * call.service.settings.grace_seconds)
+        return ReplyStream(
+            reply, headers, grace_seconds=call.service.settings.grace_seconds + LANDING_SECONDS + 1
+        )
     final = await reply.wait()
     if final is None:
         raise Unavailable("the service stopped before the reply had ended")

@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -195,16 +195,20 @@ def test_settings_are_given_to_the_server(folder: Path) -> None:
 
 
 def test_stopping_leaves_no_process_even_with_a_transaction_open(folder: Path) -> None:
-    with capture_logs() as logged, embedded(folder) as server:
-        connection = psycopg.connect(server.url)
+    # The test run may have a server of its own beside this one: only what is new counts.
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    threads = {thread.ident for thread in threading.enumerate()}
+    with capture_logs() as logged, ExitStack() as open_until_later, embedded(folder) as server:
+        connection = open_until_later.enter_context(closing(psycopg.connect(server.url)))
         connection.execute("SELECT 1")
         assert processes_of(server.data_dir)
-    assert not logged  # a stop that was asked for is no event
+    told = [each for each in logged if str(each["event"]).startswith("postgres")]
+    assert not told  # a stop that was asked for is no event
     assert not processes_of(server.data_dir)
-    assert not [child for child in psutil.Process().children() if child.name() == "postgres"]
-    assert "postmaster" not in [thread.name for thread in threading.enumerate()]
     assert not answers(server.url)
-    connection.close()
+    left = {child.pid for child in psutil.Process().children()} - before
+    assert not [pid for pid in left if psutil.Process(pid).name() == "postgres"]
+    assert not {thread.ident for thread in threading.enumerate()} - threads
 
 
 @pytest.mark.usefixtures("quickly")
