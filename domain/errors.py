@@ -74,6 +74,22 @@ class SessionFull(Refused):
 
 
 @dataclass(eq=False)
+class ReplyInProgress(Refused):
+    """The session's reply {message_id} is still being written. Wait for its end, cancel it, or \
+send onBusy: enqueue or interrupt."""
+
+    code = "reply_in_progress"
+    message_id: str
+
+
+@dataclass(eq=False)
+class ReplyUnknown(Refused):
+    """There is no such reply, or this user may not see its project."""
+
+    code = "reply_not_found"
+
+
+@dataclass(eq=False)
 class BalanceInsufficient(Refused):
     """This message may need {needed_seconds} AI seconds and {available_seconds} are available."""
 

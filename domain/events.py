@@ -20,6 +20,7 @@ ChatMode = Literal["question", "feature", "fix", "analysis", "general"]
 SessionMode = Literal["plan", "build"]
 CreditKind = Literal["paid", "bonus"]
 Role = Literal["owner", "editor", "viewer"]
+CancelReason = Literal["cancelled", "superseded"]
 OperationType = Literal[
     "main_build",
     "metadata_generation",
@@ -106,13 +107,27 @@ class UserMessagePosted(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyStarted(_Event):
-    """The model was asked. `reservation_id` holds the seconds that this reply may use."""
+    """A reply began. `reservation_id` holds the seconds that it may use.
+
+    `epoch` is the lease of the process that writes it. A second time for the same reply: another
+    process took it over.
+    """
 
     session_id: str
     message_id: str
     in_reply_to: str
     model: str
     reservation_id: str
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyCancelRequested(_Event):
+    """Somebody wants the reply to end: for good, or because a newer message takes its place."""
+
+    session_id: str
+    message_id: str
+    reason: CancelReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +135,8 @@ class ReplyCompleted(_Event):
     """The reply ended with content: whole (`success`) or cut off (`partial`, for `reason`).
 
     `data` is what the client was shown, operation by operation; `duration_ms` runs from the
-    message to the end of the reply, `billed_seconds` is what its settlement took.
+    message to the end of the reply, `billed_seconds` is what its settlement took, `frames` the
+    number of stream events that came before the final one.
     """
 
     session_id: str
@@ -136,17 +152,26 @@ class ReplyCompleted(_Event):
     warnings: tuple[str, ...] = ()
     tokens_used: int | None = None
     cache_hits: int | None = None
+    frames: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyFailed(_Event):
-    """The reply ended with nothing to show, and nothing billed; `code` says why."""
+    """The reply ended with nothing to show, and nothing billed; `code` says why.
+
+    `retry_after_seconds` is what the provider asked for, where it did; `frames` as in
+    ReplyCompleted.
+    """
 
     session_id: str
     message_id: str
     in_reply_to: str
     code: str
     duration_ms: int
+    retry_after_seconds: int | None = None
+    tokens_used: int | None = None
+    cache_hits: int | None = None
+    frames: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,6 +280,7 @@ SessionEvent: TypeAlias = (
     | SessionModeChanged
     | UserMessagePosted
     | ReplyStarted
+    | ReplyCancelRequested
     | ReplyCompleted
     | ReplyFailed
     | SystemMessagePosted

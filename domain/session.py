@@ -1,13 +1,15 @@
 """A session: one user's conversation about one project, from opening to its end."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, assert_never
 
-from domain.errors import SessionEnded, SessionFull, SessionUnknown
+from domain.errors import ReplyInProgress, SessionEnded, SessionFull, SessionUnknown
 from domain.events import (
+    CancelReason,
     ChatMode,
     Json,
+    ReplyCancelRequested,
     ReplyCompleted,
     ReplyFailed,
     ReplyStarted,
@@ -32,8 +34,20 @@ Decided = tuple[SessionEvent, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A reply that has not ended: who writes it, for the how-manieth time, and whether to stop."""
+
+    in_reply_to: str
+    reservation_id: str
+    model: str
+    epoch: int
+    starts: int = 1
+    cancelled: CancelReason | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """What decisions need to know. `running` are the replies that have not ended."""
+    """What decisions need to know. `running` are the replies that have not ended, oldest first."""
 
     session_id: str = ""
     project_id: str = ""
@@ -42,7 +56,7 @@ class Session:
     name: str = ""
     mode: SessionMode = "plan"
     message_count: int = 0
-    running: frozenset[str] = frozenset()
+    running: Mapping[str, Running] = field(default_factory=dict[str, Running])
 
 
 INITIAL: Final = Session()
@@ -54,9 +68,12 @@ def evolve(state: Session, event: SessionEvent) -> Session:
         case UserMessagePosted():
             return replace(state, message_count=state.message_count + 1)
         case ReplyStarted():
-            return replace(state, running=state.running | {event.message_id})
+            return _with_running(state, event.message_id, _started(state, event))
+        case ReplyCancelRequested():
+            return _cancelled(state, event)
         case ReplyCompleted() | ReplyFailed():
-            return replace(state, running=state.running - {event.message_id})
+            rest = {key: run for key, run in state.running.items() if key != event.message_id}
+            return replace(state, running=rest)
         case SystemMessagePosted():
             return state
         case SessionOpened():
@@ -90,6 +107,29 @@ def fold(events: Iterable[SessionEvent], state: Session = INITIAL) -> Session:
     return state
 
 
+def _started(state: Session, event: ReplyStarted) -> Running:
+    former = state.running.get(event.message_id)
+    if former is not None:
+        return replace(former, epoch=event.epoch, starts=former.starts + 1)
+    return Running(
+        in_reply_to=event.in_reply_to,
+        reservation_id=event.reservation_id,
+        model=event.model,
+        epoch=event.epoch,
+    )
+
+
+def _cancelled(state: Session, event: ReplyCancelRequested) -> Session:
+    running = state.running.get(event.message_id)
+    if running is None:
+        return state
+    return _with_running(state, event.message_id, replace(running, cancelled=event.reason))
+
+
+def _with_running(state: Session, message_id: str, running: Running) -> Session:
+    return replace(state, running={**state.running, message_id: running})
+
+
 def open_session(state: Session, *, session_id: str, project_id: str, user_id: str) -> Decided:
     """Begin a session."""
     if state.status != "new":
@@ -115,10 +155,20 @@ def post_message(
 
 
 def start_reply(
-    state: Session, *, message_id: str, in_reply_to: str, model: str, reservation_id: str
+    state: Session,
+    *,
+    message_id: str,
+    in_reply_to: str,
+    model: str,
+    reservation_id: str,
+    epoch: int,
+    may_wait: bool = False,
 ) -> Decided:
-    """Ask the model for a reply to the message `in_reply_to`."""
+    """Begin a reply to the message `in_reply_to`. Raises ReplyInProgress while another one runs,
+    unless it may wait for that one's end."""
     _require_active(state)
+    if state.running and not may_wait:
+        raise ReplyInProgress(message_id=next(iter(state.running)))
     return (
         ReplyStarted(
             session_id=state.session_id,
@@ -126,7 +176,35 @@ def start_reply(
             in_reply_to=in_reply_to,
             model=model,
             reservation_id=reservation_id,
+            epoch=epoch,
         ),
+    )
+
+
+def take_over_reply(state: Session, *, message_id: str, epoch: int) -> Decided:
+    """Begin a reply once more, in another process's hands. One that has ended stays as it ended."""
+    running = state.running.get(message_id)
+    if running is None:
+        return ()
+    return (
+        ReplyStarted(
+            session_id=state.session_id,
+            message_id=message_id,
+            in_reply_to=running.in_reply_to,
+            model=running.model,
+            reservation_id=running.reservation_id,
+            epoch=epoch,
+        ),
+    )
+
+
+def cancel_reply(state: Session, *, message_id: str, reason: CancelReason) -> Decided:
+    """Ask a reply to end. One that was asked before, or has ended, is left alone."""
+    running = state.running.get(message_id)
+    if running is None or running.cancelled is not None:
+        return ()
+    return (
+        ReplyCancelRequested(session_id=state.session_id, message_id=message_id, reason=reason),
     )
 
 
@@ -145,6 +223,7 @@ def complete_reply(
     warnings: tuple[str, ...],
     tokens_used: int | None,
     cache_hits: int | None,
+    frames: int,
 ) -> Decided:
     """End a reply that has something to show. A reply that has ended stays as it ended.
 
@@ -167,12 +246,22 @@ def complete_reply(
             warnings=warnings,
             tokens_used=tokens_used,
             cache_hits=cache_hits,
+            frames=frames,
         ),
     )
 
 
 def fail_reply(
-    state: Session, *, message_id: str, in_reply_to: str, code: str, duration_ms: int
+    state: Session,
+    *,
+    message_id: str,
+    in_reply_to: str,
+    code: str,
+    duration_ms: int,
+    retry_after_seconds: int | None,
+    tokens_used: int | None,
+    cache_hits: int | None,
+    frames: int,
 ) -> Decided:
     """End a reply that has nothing to show. A reply that has ended stays as it ended."""
     if message_id not in state.running:
@@ -184,6 +273,10 @@ def fail_reply(
             in_reply_to=in_reply_to,
             code=code,
             duration_ms=duration_ms,
+            retry_after_seconds=retry_after_seconds,
+            tokens_used=tokens_used,
+            cache_hits=cache_hits,
+            frames=frames,
         ),
     )
 

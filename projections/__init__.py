@@ -6,6 +6,7 @@ from projections.accounts import ACCOUNTS
 from projections.consumption import CONSUMPTION
 from projections.projection import Projection
 from projections.projects import MEMBERS, PROJECTS
+from projections.replies import REPLIES
 from projections.sessions import SESSIONS
 from projections.timeline import TIMELINE
 
@@ -16,4 +17,5 @@ PROJECTIONS: Final[tuple[Projection, ...]] = (
     CONSUMPTION,
     PROJECTS,
     MEMBERS,
+    REPLIES,
 )

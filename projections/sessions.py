@@ -25,7 +25,7 @@ from projections.projection import Connection, Projection
 
 SESSIONS: Final = Projection(
     name="sessions",
-    version=1,
+    version=2,
     view="project_chat_plan_sessions",
     handles=(
         SessionOpened,
@@ -71,9 +71,12 @@ async def session(connection: Connection, *, tenant_id: str, session_id: str) ->
 
 
 async def active_session(
-    connection: Connection, *, tenant_id: str, project_id: str, user_id: str
+    connection: Connection, *, tenant_id: str, project_id: str, user_id: str, idle_seconds: float
 ) -> str | None:
-    """The id of the session that the user's next message in the project goes to, or None."""
+    """The id of the session that the user's next message in the project goes to, or None.
+
+    One in which nobody has spoken for `idle_seconds` is as good as expired.
+    """
     found = await connection.execute(
         SESSIONS.statements["active"],
         {
@@ -81,7 +84,18 @@ async def active_session(
             "project_id": project_id,
             "user_id": user_id,
             "full": MAX_MESSAGES,
+            "idle_seconds": idle_seconds,
         },
     )
     row = await found.fetchone()
     return row[0] if row else None
+
+
+async def idle_sessions(
+    connection: Connection, *, idle_seconds: float, limit: int
+) -> list[tuple[str, str, str]]:
+    """Active sessions of all tenants in which nobody has spoken for so long: tenant, project, id."""
+    found = await connection.execute(
+        SESSIONS.statements["idle"], {"idle_seconds": idle_seconds, "limit": limit}
+    )
+    return await found.fetchall()

@@ -67,6 +67,18 @@ class TimelineRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """Which items a reader is shown: those of a mode, or of all modes; hidden ones on request."""
+
+    mode: SessionMode | None = None
+    with_hidden: bool = False
+
+    def takes(self, mode: SessionMode, is_visible: bool) -> bool:
+        """What the statements' conditions say, of an item that was read already."""
+        return self.mode in (None, mode) and (self.with_hidden or is_visible)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TimelinePage:
     """Rows, newest first; `has_more` in the direction that was asked for."""
 

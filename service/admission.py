@@ -25,7 +25,8 @@ from service.streams import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What a user asks. `session_id` only if the client insists on one."""
+    """What a user asks. `session_id` only if the client insists on one; `may_wait` if it may be
+    taken while another reply of the session runs."""
 
     tenant_id: str
     user_id: str
@@ -34,6 +35,7 @@ class Message:
     locale: str
     chat_mode: ChatMode | None = None
     session_id: str | None = None
+    may_wait: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,16 +55,26 @@ class Admitted:
 class Admission:
     """Decides whether a message is taken. Owned by the service's loop."""
 
-    def __init__(self, streams: Streams, pool: AsyncConnectionPool[Any], model: str) -> None:
+    def __init__(
+        self,
+        streams: Streams,
+        pool: AsyncConnectionPool[Any],
+        *,
+        model: str,
+        epoch: int,
+        idle_seconds: float,
+    ) -> None:
         self._streams = streams
         self._pool = pool
         self._model = model
+        self._epoch = epoch
+        self._idle_seconds = idle_seconds
 
     async def admit(self, message: Message, metadata: dict[str, Any]) -> Admitted:
         """Store the message with its reservation and the start of its reply, or refuse it.
 
         What is refused has stored nothing. Raises ProjectUnknown, SessionUnknown, SessionEnded,
-        SessionFull, BalanceInsufficient.
+        SessionFull, ReplyInProgress, BalanceInsufficient.
         """
         known = await self._project(message)
         ids = {name: new_id() for name in ("user_message", "reply", "reservation", "session")}
@@ -73,7 +85,7 @@ class Admission:
             funds = await transaction.load(ACCOUNT, _account_of(message))
             session_id, state = await self._session(transaction, message, ids["session"])
             seconds = _reserve(transaction, funds, message, session_id, ids)
-            _post(transaction, message, session_id, state, ids, self._model)
+            self._post(transaction, message, session_id, state, ids)
             return session_id, seconds
 
         (session_id, seconds), appended = await self._streams.transact(
@@ -115,6 +127,7 @@ class Admission:
                 tenant_id=message.tenant_id,
                 project_id=message.project_id,
                 user_id=message.user_id,
+                idle_seconds=self._idle_seconds,
             )
         if active is not None:
             state = await _own_session(transaction, message, active)
@@ -126,6 +139,44 @@ class Admission:
                 return active, state
         await transaction.load(SESSION, session_stream(new_session_id))
         return new_session_id, INITIAL
+
+    def _post(
+        self,
+        transaction: Transaction,
+        message: Message,
+        session_id: str,
+        state: Session,
+        ids: dict[str, str],
+    ) -> None:
+        """The message and the start of its reply, in a session that is opened if it is new."""
+        opened: session.Decided = ()
+        if state.status == "new":
+            opened = session.open_session(
+                state,
+                session_id=session_id,
+                project_id=message.project_id,
+                user_id=message.user_id,
+            )
+            state = session.fold(opened, state)
+        posted = session.post_message(
+            state,
+            message_id=ids["user_message"],
+            text=message.text,
+            locale=message.locale,
+            chat_mode=message.chat_mode,
+        )
+        started = session.start_reply(
+            session.fold(posted, state),
+            message_id=ids["reply"],
+            in_reply_to=ids["user_message"],
+            model=self._model,
+            reservation_id=ids["reservation"],
+            epoch=self._epoch,
+            may_wait=message.may_wait,
+        )
+        transaction.append(
+            session_stream(session_id), (*opened, *posted, *started), message.project_id
+        )
 
 
 async def _own_session(transaction: Transaction, message: Message, session_id: str) -> Session:
@@ -158,37 +209,3 @@ def _reserve(
     )
     transaction.append(_account_of(message), reserved, message.project_id)
     return seconds
-
-
-def _post(
-    transaction: Transaction,
-    message: Message,
-    session_id: str,
-    state: Session,
-    ids: dict[str, str],
-    model: str,
-) -> None:
-    opened: session.Decided = ()
-    if state.status == "new":
-        opened = session.open_session(
-            state,
-            session_id=session_id,
-            project_id=message.project_id,
-            user_id=message.user_id,
-        )
-        state = session.fold(opened, state)
-    posted = session.post_message(
-        state,
-        message_id=ids["user_message"],
-        text=message.text,
-        locale=message.locale,
-        chat_mode=message.chat_mode,
-    )
-    started = session.start_reply(
-        session.fold(posted, state),
-        message_id=ids["reply"],
-        in_reply_to=ids["user_message"],
-        model=model,
-        reservation_id=ids["reservation"],
-    )
-    transaction.append(session_stream(session_id), (*opened, *posted, *started), message.project_id)

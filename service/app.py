@@ -22,26 +22,36 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from projections.projection import catch_up, status
-from service import database, metrics, openapi, problems, wire
+from service import database, leases, metrics, openapi, problems, wire
 from service.admission import Admission
-from service.api import billing, chat, projects, timeline
+from service.api import billing, chat, events, projects, replies, timeline
 from service.api.operation import Operation
 from service.auth import Authenticator
+from service.chunks import Chunks
 from service.database import Connect, Pool
+from service.expiry import expire_idle
+from service.feeds import Feeds
 from service.hub import POLL, Hub
 from service.ids import new_id
+from service.leases import Lease
+from service.live import Live
 from service.offline import OfflineModel, serving
+from service.orphans import Orphans
 from service.planner import Planner
 from service.settings import Settings
 from service.settlement import Settlement
 from service.store import AWAY, EventStore
 from service.streams import Streams
-from service.turns import Limits, Turns
+from service.tails import Tails
+from service.turn import Limits, Means
+from service.turns import Turns
 from service.writer import Writer
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
     *chat.OPERATIONS,
+    *replies.OPERATIONS,
     *timeline.OPERATIONS,
+    *events.OPERATIONS,
     *projects.OPERATIONS,
     *billing.OPERATIONS,
 )
@@ -57,7 +67,10 @@ class Service:
     pool: Pool
     store: EventStore
     hub: Hub
+    feeds: Feeds
+    live: Live
     streams: Streams
+    tails: Tails
     turns: Turns
     authenticator: Authenticator
     epoch: str
@@ -94,16 +107,36 @@ async def _lifespan(
         store = EventStore(pool)
         hub = Hub(store)
         writer = Writer(connect, hub)
-        service = _service(settings, pool, store, hub, writer, client, await store.epoch())
+        lease = await leases.take(pool)
+        chunks = Chunks(connect, pool, lease.epoch)
+        service = _service(
+            settings, pool, store, hub, writer, chunks, lease, client, await store.epoch()
+        )
         app.state.service = service
-        writing = _supervised(writer.run())
-        others = [_supervised(hub.run(connect)), _supervised(_keep_projections(connect))]
+        writing = [_supervised(writer.run()), _supervised(chunks.run())]
+        others = [
+            _supervised(work)
+            for work in (
+                hub.run(connect),
+                service.feeds.run(),
+                lease.run(),
+                service.tails.run(),
+                service.turns.follow(),
+                service.turns.recover(),
+                chunks.purge(settings.keep_seconds + settings.reply_seconds),
+                expire_idle(service.streams, pool, settings.idle_seconds),
+                _keep_projections(connect),
+            )
+        ]
         try:
             yield
         finally:
+            service.live.stop()
             await service.turns.drain(settings.grace_seconds)
+            chunks.close()
             writer.close()
-            await writing
+            await asyncio.wait(writing)
+            await lease.release()
             for task in others:
                 task.cancel()
             await asyncio.wait(others)
@@ -115,35 +148,52 @@ def _service(
     store: EventStore,
     hub: Hub,
     writer: Writer,
+    chunks: Chunks,
+    lease: Lease,
     client: anthropic.AsyncAnthropic,
     epoch: str,
 ) -> Service:
     streams = Streams(store, writer)
     model = settings.model if settings.anthropic_api_key else OFFLINE_MODEL
+    settlement = Settlement(streams, model)
+    tails = Tails(pool, store, chunks)
     turns = Turns(
-        admission=Admission(streams, pool, model),
-        settlement=Settlement(streams, model),
-        streams=streams,
-        store=store,
-        planner=Planner(
-            client,
-            model=model,
-            max_tokens=settings.max_tokens,
-            first_text_seconds=settings.first_text_seconds,
-            next_text_seconds=settings.next_text_seconds,
+        admission=Admission(
+            streams, pool, model=model, epoch=lease.epoch, idle_seconds=settings.idle_seconds
         ),
-        limits=Limits(
-            reply_seconds=settings.reply_seconds,
-            patience_seconds=settings.first_text_seconds,
-            history_tokens=settings.history_tokens,
+        orphans=Orphans(store, streams, pool, chunks, settlement),
+        means=Means(
+            streams=streams,
+            store=store,
+            planner=Planner(
+                client,
+                model=model,
+                max_tokens=settings.max_tokens,
+                first_text_seconds=settings.first_text_seconds,
+                next_text_seconds=settings.next_text_seconds,
+            ),
+            settlement=settlement,
+            tails=tails,
+            limits=Limits(
+                reply_seconds=settings.reply_seconds,
+                patience_seconds=settings.first_text_seconds,
+                history_tokens=settings.history_tokens,
+            ),
         ),
+        chunks=chunks,
+        lease=lease,
+        hub=hub,
+        pool=pool,
     )
     return Service(
         settings=settings,
         pool=pool,
         store=store,
         hub=hub,
+        feeds=Feeds(pool, store, hub, epoch),
+        live=Live(),
         streams=streams,
+        tails=tails,
         turns=turns,
         authenticator=Authenticator(settings.hmac_keys, pool),
         epoch=epoch,

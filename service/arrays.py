@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from struct import Struct
 from typing import Any, Final
-from uuid import UUID
 
 import psycopg
 from psycopg.abc import Buffer
@@ -33,23 +32,26 @@ class Array:
 
 
 def text(values: Sequence[str | None]) -> Array:
-    """A `text[]`."""
-    return _array(1009, 25, len(values), [_sized(each) for each in values])
+    """A `text[]`. Most columns say the same again and again: each value is encoded once."""
+    sized = {each: _sized(each) for each in set(values)}
+    return _array(1009, 25, len(values), [sized[each] for each in values])
 
 
-def bytea(values: Sequence[bytes]) -> Array:
+def bytea(values: Sequence[bytes | None]) -> Array:
     """A `bytea[]`."""
-    return _array(1001, 17, len(values), [_LENGTH(len(each)) + each for each in values])
+    elements = [_NULL if each is None else _LENGTH(len(each)) + each for each in values]
+    return _array(1001, 17, len(values), elements)
 
 
-def uuid(values: Sequence[UUID]) -> Array:
-    """A `uuid[]`."""
-    return _array(2951, 2950, len(values), [b"\0\0\0\x10" + each.bytes for each in values])
+def uuid(values: Sequence[bytes]) -> Array:
+    """A `uuid[]`, of 16 bytes each."""
+    return _array(2951, 2950, len(values), [b"\0\0\0\x10" + each for each in values])
 
 
 def int2(values: Sequence[int]) -> Array:
     """An `int2[]`."""
-    return _array(1005, 21, len(values), [_INT2(2, each) for each in values])
+    packed = {each: _INT2(2, each) for each in set(values)}
+    return _array(1005, 21, len(values), [packed[each] for each in values])
 
 
 def int4(values: Sequence[int]) -> Array:

@@ -304,6 +304,33 @@ def events_replay(
         asyncio.run(replay(direct_url))
 
 
+@events_app.command("export")
+def events_export(
+    tenant: Annotated[str, typer.Argument(help="Whose events.")],
+    after: Annotated[int, typer.Option(help="Begin after this position.")] = 0,
+) -> None:
+    """Print a tenant's events so far as CloudEvents, one a line."""
+
+    async def export(direct_url: str) -> None:
+        from service import database
+        from service.cloudevents import cloud_event
+        from service.store import EventStore
+        from service.tenant_log import Selection, TenantLog, chained
+
+        async with database.pool(direct_url) as pool:
+            store = EventStore(pool)
+            log, epoch = TenantLog(store, pool, Selection(tenant_id=tenant)), await store.epoch()
+            prev = await log.last(after)
+            async for page in log.whole(after):
+                for event, before in chained(page, prev):
+                    sys.stdout.buffer.write(cloud_event(event, epoch, before) + b"\n")
+                prev = page[-1].position if page else prev
+        sys.stdout.buffer.flush()
+
+    with _database(Settings()) as (_, direct_url):
+        asyncio.run(export(direct_url))
+
+
 @asynccontextmanager
 async def _reading(direct_url: str) -> AsyncGenerator[Any]:
     from service import database

@@ -99,6 +99,7 @@ class Conversation:
         async with aclosing(self._planner.ask(self._prompt, attempt.call)) as pieces:
             async for text in pieces:
                 self._take(attempt.parser.feed(text))
+                await self._reply.room()
         self._take(attempt.parser.close())
 
     def _take(self, ops: Sequence[Operation]) -> None:

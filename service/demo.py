@@ -34,7 +34,11 @@ async def prepare(service: Service) -> str:
         pass
     async with service.pool.connection() as connection:
         active = await active_session(
-            connection, tenant_id=TENANT, project_id=PROJECT_ID, user_id=USER_ID
+            connection,
+            tenant_id=TENANT,
+            project_id=PROJECT_ID,
+            user_id=USER_ID,
+            idle_seconds=service.settings.idle_seconds,
         )
     return active or await _open_session(service)
 

@@ -5,9 +5,9 @@ import time
 from uuid import UUID
 
 
-def new_id() -> str:
+def new_id(*, seconds_ago: float = 0) -> str:
     """A UUIDv7 (RFC 9562, section 5.7): 48 bits of milliseconds, then chance."""
-    value = (time.time_ns() // 1_000_000 << 80) | secrets.randbits(80)
+    value = (round((time.time() - seconds_ago) * 1_000) << 80) | secrets.randbits(80)
     value = value & ~(0xF << 76) | (0x7 << 76)
     value = value & ~(0x3 << 62) | (0x2 << 62)
     return str(UUID(int=value))

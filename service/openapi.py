@@ -3,7 +3,7 @@
 3.2, because `itemSchema` describes the events of a stream only from there on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -17,17 +17,13 @@ from service.wire import Problem
 
 _REF: Final = "#/components/schemas/{model}"
 _ALWAYS: Final = (401, 403, 503)
-_EVENT: Final[dict[str, Any]] = {
-    "type": "object",
-    "description": "accepted, intent, chunk, notice, reset, then one final; or goaway.",
-    "properties": {
-        "id": {"type": "string"},
-        "event": {
-            "enum": ["accepted", "intent", "chunk", "notice", "reset", "final", "goaway"],
-        },
-        "data": {"type": "string", "contentMediaType": "application/json"},
-        "retry": {"type": "integer"},
-    },
+_JSON: Final = {"type": "string", "contentMediaType": "application/json"}
+_RESUME: Final[dict[str, Any]] = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "required": False,
+    "description": "The id of the last event that came: the stream goes on after it.",
+    "schema": {"type": "string", "maxLength": 300},
 }
 
 
@@ -66,9 +62,10 @@ def document(operations: Sequence[Operation], *, version: str) -> dict[str, Any]
 def _models(operations: Sequence[Operation]) -> list[type[BaseModel]]:
     used: dict[type[BaseModel], None] = {Problem: None}
     for operation in operations:
-        used[operation.answer] = None
-        if operation.body is not None:
-            used[operation.body] = None
+        known = (operation.answer, operation.body, operation.lines)
+        used.update({model: None for model in known if model is not None})
+        if operation.streams:
+            used.update({model: None for model in operation.events.values() if model is not None})
     used.update(dict.fromkeys(CONTRACTS.values()))
     return list(used)
 
@@ -80,7 +77,10 @@ def _described(operation: Operation) -> dict[str, Any]:
         "responses": {str(operation.status): _answer(operation)}
         | {str(status): _problem(status) for status in sorted({*operation.problems, *_ALWAYS})},
     }
-    if parameters := [*_path_parameters(operation), *_query_parameters(operation)]:
+    parameters = [*_path_parameters(operation), *_query_parameters(operation)]
+    if operation.streams and operation.method == "GET":
+        parameters.append(_RESUME)
+    if parameters:
         described["parameters"] = parameters
     if operation.body is not None:
         described["requestBody"] = {
@@ -91,13 +91,35 @@ def _described(operation: Operation) -> dict[str, Any]:
 
 
 def _answer(operation: Operation) -> dict[str, Any]:
-    content: dict[str, Any] = {"application/json": {"schema": _ref(operation.answer)}}
+    content: dict[str, Any] = {}
+    if operation.answer is not None:
+        content["application/json"] = {"schema": _ref(operation.answer)}
+    if operation.lines is not None:
+        content["application/x-ndjson"] = {"itemSchema": _ref(operation.lines)}
     if operation.streams:
-        content["text/event-stream"] = {"itemSchema": _EVENT}
+        content["text/event-stream"] = {"itemSchema": _event(operation.events)}
     return {
         "description": operation.summary,
         "headers": {"X-Log-Position": {"schema": {"type": "integer"}}},
         "content": content,
+    }
+
+
+def _event(kinds: Mapping[str, type[BaseModel] | None]) -> dict[str, Any]:
+    """One of the events of a stream, each with what it carries."""
+    return {
+        "type": "object",
+        "properties": {"id": {"type": "string"}, "retry": {"type": "integer"}},
+        "required": ["event", "data"],
+        "oneOf": [
+            {
+                "properties": {
+                    "event": {"const": kind},
+                    "data": _JSON | ({} if model is None else {"contentSchema": _ref(model)}),
+                }
+            }
+            for kind, model in kinds.items()
+        ],
     }
 
 

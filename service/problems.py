@@ -24,6 +24,8 @@ REFUSALS: Final[Mapping[type[Refused], int]] = {
     refusals.SessionUnknown: 404,
     refusals.SessionEnded: 409,
     refusals.SessionFull: 409,
+    refusals.ReplyInProgress: 409,
+    refusals.ReplyUnknown: 404,
     refusals.BalanceInsufficient: 402,
     refusals.ReservationSettled: 409,
 }

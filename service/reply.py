@@ -1,49 +1,45 @@
-"""A running reply as it is watched: its events in order, for any number of readers.
+"""A reply as it is written: operations gathered into frames, stored, and only then shown.
 
-The reply belongs to its turn, not to a connection: readers come and go with a cursor each, and what
-they are sent are the same bytes.
+It belongs to its turn, not to a connection. Readers watch its tail.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any, Final
 
-import orjson
-
 from domain.operations import Operation
+from service.chunks import Chunks
+from service.frames import frame
+from service.tail import Tail
 
-HEARTBEAT_SECONDS: Final = 10.0
-FLUSH_SECONDS: Final = 0.05
 FLUSH_BYTES: Final = 2_048
+UNSTORED_BYTES: Final = 256 * 1024
+"""How much is written ahead of a database that is slow or away, before the model is not read."""
 
 
-def frame(event: str, data: Any, event_id: str | None = None) -> bytes:
-    """One server-sent event, by the WHATWG's rules: a line a field, ended by an empty line."""
-    head = f"id: {event_id}\nevent: {event}\ndata: " if event_id else f"event: {event}\ndata: "
-    return head.encode() + orjson.dumps(data) + b"\n\n"
+class Lost(Exception):
+    """Somebody else has taken the reply over; nothing more can be written of it here."""
 
 
 class Reply:
-    """The events of one reply, kept in memory while it is watched. Owned by the service's loop.
+    """The writing end of a reply. Owned by its turn, on the service's loop."""
 
-    Its size is bounded by the longest reply that the parser takes.
-    """
-
-    def __init__(self, message_id: str) -> None:
-        self.message_id = message_id
-        self.final: dict[str, Any] | None = None
-        self._frames: list[bytes] = []
-        self._is_over = False
-        self._news = asyncio.Event()
+    def __init__(self, tail: Tail, chunks: Chunks) -> None:
+        self.tail = tail
+        self.has_shown = False
+        self.lost = asyncio.Event()
+        self._chunks = chunks
+        self._frames: list[bytes | None] = []
+        self._frames_bytes = 0
         self._pending: list[Operation] = []
         self._pending_bytes = 0
-        self._has_shown = False
-        self._flush_timer: asyncio.TimerHandle | None = None
+        self._is_stored = asyncio.Event()
+        self._is_stored.set()
 
     def tell(self, event: str, data: Any) -> None:
         """Add an event, after what is pending."""
-        self.flush()
+        self._flush()
         self._add(event, data)
+        self._chunks.now(self)
 
     def show(self, ops: list[Operation]) -> None:
         """Add operations: the first at once, then together with those of the next moment."""
@@ -51,11 +47,65 @@ class Reply:
             return
         for op in ops:
             self._collect(op)
-        if not self._has_shown or self._pending_bytes >= FLUSH_BYTES:
-            self.flush()
-        elif self._flush_timer is None:
-            self._flush_timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
-        self._has_shown = True
+        self._is_stored.clear()
+        if not self.has_shown or self._pending_bytes >= FLUSH_BYTES:
+            self._chunks.now(self)
+        else:
+            self._chunks.soon(self)
+        self.has_shown = True
+
+    def reset(self, reason: str) -> None:
+        """Discard what was shown, if anything was: it is not the reply after all."""
+        if not self.has_shown:
+            return
+        self.tell("reset", {"reason": reason})
+        self.has_shown = False
+
+    async def close(self) -> int:
+        """Take the place of the final event and wait until all before it is stored.
+
+        Returns the number of frames before the final one. Raises Lost.
+        """
+        self._flush()
+        self._is_stored.clear()
+        self._frames.append(None)
+        self._chunks.now(self)
+        await self.all_stored()
+        return self.tail.last
+
+    async def all_stored(self) -> None:
+        """Wait until everything up to now is stored. Raises Lost."""
+        await self._is_stored.wait()
+        if self.lost.is_set():
+            raise Lost
+
+    async def room(self) -> None:
+        """Wait while too much is written ahead of the database. Raises Lost."""
+        if self._frames_bytes + self._pending_bytes > UNSTORED_BYTES:
+            await self.all_stored()
+
+    # For the one who stores it -------------------------------------------------------------------
+
+    def unstored(self) -> list[bytes | None]:
+        """The frames that are to be stored next, from the place after the tail's last."""
+        self._flush()
+        return [] if self.lost.is_set() else list(self._frames)
+
+    def stored(self, count: int) -> None:
+        """The first `count` of them are stored: readers may have them."""
+        frames, self._frames = self._frames[:count], self._frames[count:]
+        shown = [each for each in frames if each is not None]
+        self._frames_bytes -= sum(map(len, shown))
+        self.tail.push(self.tail.last + 1, shown)
+        if not self._frames and not self._pending:
+            self._is_stored.set()
+
+    def lose(self) -> None:
+        """Its next place was taken by somebody else."""
+        self.lost.set()
+        self._is_stored.set()
+
+    # ---------------------------------------------------------------------------------------------
 
     def _collect(self, op: Operation) -> None:
         """Text that continues the last operation's string becomes part of it."""
@@ -68,64 +118,15 @@ class Reply:
         self._pending_bytes += 64
         self._pending.append(op)
 
-    def flush(self) -> None:
-        """Send what is pending as one chunk."""
-        if self._flush_timer is not None:
-            self._flush_timer.cancel()
-            self._flush_timer = None
+    def _flush(self) -> None:
+        """Make one chunk of what is pending."""
         if self._pending:
             ops, self._pending, self._pending_bytes = self._pending, [], 0
             self._add("chunk", {"ops": ops})
 
-    def reset(self, reason: str) -> None:
-        """Discard what was shown, if anything was: it is not the reply after all."""
-        if not self._has_shown:
-            return
-        self.tell("reset", {"reason": reason})
-        self._has_shown = False
-
-    def end(self, final: dict[str, Any]) -> None:
-        """Add the final envelope; nothing comes after it."""
-        self.tell("final", final)
-        self.final = final
-        self._close()
-
-    def abandon(self, reason: str) -> None:
-        """Send readers away without an end: it will be found in the log later."""
-        self.flush()
-        self._frames.append(b"retry: 2000\n" + frame("goaway", {"reason": reason}))
-        self._close()
-
-    def _close(self) -> None:
-        self._is_over = True
-        self._news.set()
-
     def _add(self, event: str, data: Any) -> None:
-        event_id = f"{self.message_id}.{len(self._frames) + 1}"
-        self._frames.append(frame(event, data, event_id))
-        self._news.set()
-        self._news = asyncio.Event()
-
-    async def watch(self) -> AsyncIterator[bytes]:
-        """All events from the first to the last, as they come; a comment where it is silent."""
-        sent = 0
-        yield b": throughline\n\n"
-        while True:
-            if sent < len(self._frames):
-                batch = self._frames[sent:]
-                sent += len(batch)
-                yield b"".join(batch)
-            elif self._is_over:
-                return
-            else:
-                try:
-                    async with asyncio.timeout(HEARTBEAT_SECONDS):
-                        await self._news.wait()
-                except TimeoutError:
-                    yield b": still here\n\n"
-
-    async def wait(self) -> dict[str, Any] | None:
-        """The final envelope when it is there; None when the reply was abandoned."""
-        while not self._is_over:
-            await self._news.wait()
-        return self.final
+        n = self.tail.last + len(self._frames) + 1
+        encoded = frame(event, data, f"{self.tail.place.message_id}.{n}")
+        self._frames.append(encoded)
+        self._frames_bytes += len(encoded)
+        self._is_stored.clear()

@@ -71,5 +71,6 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
     def _drain(self) -> None:
-        turns = self._app.state.service.turns
-        self._draining = asyncio.ensure_future(turns.drain(self._grace_seconds))
+        service = self._app.state.service
+        service.live.stop()
+        self._draining = asyncio.ensure_future(service.turns.drain(self._grace_seconds))

@@ -65,6 +65,15 @@ class Settings(BaseSettings):
         default=60, description="How long the model may be silent between two pieces of text."
     )
     reply_seconds: Seconds = Field(default=600, description="The longest that a reply may take.")
+    idle_seconds: Seconds = Field(
+        default=1_800, description="How long nobody may speak in a session before it expires."
+    )
+    keep_seconds: float = Field(
+        default=86_400,
+        ge=0,
+        le=31_536_000,
+        description="How long the frames of a reply are kept after its end, beside the log.",
+    )
     grace_seconds: Seconds = Field(
         default=20, description="How long running replies may go on when the service is stopped."
     )

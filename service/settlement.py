@@ -1,9 +1,7 @@
 """Ending a reply for good: the reply and its bill in one append, exactly once."""
 
 import asyncio
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from time import monotonic_ns
+from math import ceil
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -31,17 +29,6 @@ GIVE_UP_SECONDS: Final = 300.0
 _log = structlog.stdlib.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
-    """How a reply stands in the log. Seconds are what was billed for it."""
-
-    ended_at: datetime
-    duration_ms: int
-    billed_seconds: int
-    tokens_used: int | None
-    cache_hits: int | None
-
-
 class Settlement:
     """Stores how replies ended. Owned by the service's loop."""
 
@@ -49,18 +36,21 @@ class Settlement:
         self._streams = streams
         self._model = model
 
-    async def settle(self, admitted: Admitted, ending: Ending, started_ns: int) -> Settled:
+    async def settle(
+        self, admitted: Admitted, ending: Ending, *, duration_ms: int, frames: int
+    ) -> None:
         """Store the reply's end with its bill; waits out a database that is away for a while.
 
-        Raises Unavailable or OutcomeUnknown when it stayed away for too long.
+        One that has ended before, by whomever, stays as it ended. `frames` are those that came
+        before the final one. Raises Unavailable or OutcomeUnknown when the database stayed away.
         """
-        duration_ms = (monotonic_ns() - started_ns) // 1_000_000
         append_id = uuid4()
         deadline = asyncio.get_running_loop().time() + GIVE_UP_SECONDS
         failures = 0
         while True:
             try:
-                return await self._settle_once(admitted, ending, duration_ms, append_id)
+                await self._settle_once(admitted, ending, duration_ms, frames, append_id)
+                return
             except (*AWAY, OutcomeUnknown) as error:
                 if asyncio.get_running_loop().time() > deadline:
                     raise
@@ -69,36 +59,26 @@ class Settlement:
                 failures += 1
 
     async def _settle_once(
-        self, admitted: Admitted, ending: Ending, duration_ms: int, append_id: UUID
-    ) -> Settled:
-        cost = cost_of(self._model, ending.call.usage)
-
-        async def end(transaction: Transaction) -> int:
+        self, admitted: Admitted, ending: Ending, duration_ms: int, frames: int, append_id: UUID
+    ) -> None:
+        async def end(transaction: Transaction) -> None:
             stream_id = session_stream(admitted.session_id)
             state = await transaction.load(SESSION, stream_id)
             if admitted.message_id not in state.running:
-                return 0
+                return
             if ending.subtype == "error":
                 await _release(transaction, admitted, ending)
                 seconds = 0
             else:
                 seconds = await _consume(transaction, admitted, ending, self._model)
-            decided = _end(state, admitted, ending, duration_ms, seconds, self._model)
+            decided = _end(state, admitted, ending, duration_ms, seconds, frames, self._model)
             transaction.append(stream_id, decided, admitted.message.project_id)
-            return seconds
 
-        seconds, appended = await self._streams.transact(
+        await self._streams.transact(
             admitted.message.tenant_id,
             end,
             metadata={"causationId": admitted.user_message_id},
             append_id=append_id,
-        )
-        return Settled(
-            ended_at=appended.recorded_at if appended else datetime.now(UTC),
-            duration_ms=duration_ms,
-            billed_seconds=seconds,
-            tokens_used=cost.usage.total,
-            cache_hits=cost.usage.cache_read_tokens,
         )
 
 
@@ -139,8 +119,10 @@ def _end(
     ending: Ending,
     duration_ms: int,
     seconds: int,
+    frames: int,
     model: str,
 ) -> session.Decided:
+    usage = ending.call.usage
     if ending.subtype == "error":
         return session.fail_reply(
             state,
@@ -148,8 +130,11 @@ def _end(
             in_reply_to=admitted.user_message_id,
             code=ending.reason or "error",
             duration_ms=duration_ms,
+            retry_after_seconds=None if ending.retry_after is None else ceil(ending.retry_after),
+            tokens_used=usage.total,
+            cache_hits=usage.cache_read_tokens,
+            frames=frames,
         )
-    usage = ending.call.usage
     return session.complete_reply(
         state,
         message_id=admitted.message_id,
@@ -164,4 +149,5 @@ def _end(
         warnings=ending.warnings,
         tokens_used=usage.total,
         cache_hits=usage.cache_read_tokens,
+        frames=frames,
     )

@@ -1,26 +1,35 @@
-"""Replies over server-sent events: headers, heartbeat, a bounded send, a proper end."""
+"""Streams as responses: headers, a bounded send, a proper end. What is in them comes from elsewhere."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterable, Iterable, Iterator
 from typing import Final
 
 import anyio
 from sse_starlette import EventSourceResponse
-from starlette.types import Receive, Scope, Send
-
-from service.reply import Reply
+from starlette.requests import ClientDisconnect
+from starlette.responses import StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
 
 SEND_SECONDS: Final = 20.0
 """How long a reader may take none of what is sent, before it is cut loose. It can come back."""
 
 HEADERS: Final = {"Cache-Control": "no-cache, no-store, no-transform"}
+EVENT_STREAM: Final = "text/event-stream"
+LINES: Final = "application/x-ndjson"
+PIECE_BYTES: Final = 64 * 1024
 
 
-class ReplyStream(EventSourceResponse):
-    """A reply's events, to one reader."""
+class EventStream(EventSourceResponse):
+    """Encoded events, to one reader. Heartbeats and the end are up to their source.
 
-    def __init__(self, reply: Reply, headers: dict[str, str], *, grace_seconds: float) -> None:
+    When the service stops, the source has `grace_seconds` to come to its end.
+    """
+
+    def __init__(
+        self, events: AsyncIterable[bytes], headers: dict[str, str], *, grace_seconds: float
+    ) -> None:
         super().__init__(  # pyright: ignore[reportUnknownMemberType] - its own dict is bare
-            _frames(reply),
+            events,
             headers=HEADERS | headers,
             ping=0,
             send_timeout=SEND_SECONDS,
@@ -36,6 +45,32 @@ class ReplyStream(EventSourceResponse):
             return
 
 
-async def _frames(reply: Reply) -> AsyncIterator[bytes]:
-    async for frames in reply.watch():
-        yield frames
+class LineStream(StreamingResponse):
+    """JSON values, one a line, to one reader, as they are read."""
+
+    def __init__(self, lines: AsyncIterable[bytes], headers: dict[str, str]) -> None:
+        super().__init__(lines, headers=HEADERS | headers, media_type=LINES)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send until the end. A reader that takes nothing is let go without ado."""
+
+        async def bounded(message: Message) -> None:
+            async with asyncio.timeout(SEND_SECONDS):
+                await send(message)
+
+        try:
+            await super().__call__(scope, receive, bounded)
+        except (TimeoutError, ClientDisconnect):
+            return
+
+
+def pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in fewer pieces: none is held back, and none grows far beyond its measure."""
+    gathered = bytearray()
+    for part in parts:
+        gathered += part
+        if len(gathered) >= PIECE_BYTES:
+            yield bytes(gathered)
+            gathered.clear()
+    if gathered:
+        yield bytes(gathered)

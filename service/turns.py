@@ -1,32 +1,28 @@
-"""One turn of plan mode, from the taken message to the final envelope: the heart of the service.
-
-Each turn is a task of the service, no child of a request: a reader who leaves changes nothing. In
-it the conversation and the meter run side by side until one of them ends, or the turn is stopped.
-Then the end is stored with its bill, and only then is the final envelope sent.
-"""
+"""The turns that run in this process: taken, taken over, cancelled, and drained at the end."""
 
 import asyncio
-from contextlib import suppress
-from dataclasses import dataclass
-from time import monotonic_ns
 from typing import Any, Final
 
+import orjson
 import structlog
 
-from domain import account, prompts
-from domain.events import SessionEvent, TimeReserved
-from domain.metering import ESTIMATES
-from domain.replies import CONTRACT_VERSION
+from domain import session
+from domain.errors import ReplyInProgress
+from domain.events import CancelReason
+from projections.replies import ReplyRow, orphans, reply
 from service.admission import Admission, Admitted, Message
-from service.conversation import Conversation, Ending
-from service.meter import Meter
-from service.metrics import REPLIES, RUNNING
-from service.planner import ModelCall, Planner
-from service.reply import Reply
-from service.settlement import Settled, Settlement
-from service.store import AWAY, EventStore, OutcomeUnknown, Overloaded, Unavailable
-from service.streams import ACCOUNT, Streams, Transaction, account_stream, decode, session_stream
-from service.wire import final_envelope
+from service.chunks import Chunks
+from service.database import Pool
+from service.hub import Hub
+from service.leases import Lease
+from service.metrics import RUNNING
+from service.orphans import LOST, Orphan, Orphans, place_of
+from service.reply import Lost, Reply
+from service.store import AWAY, OutcomeUnknown, Overloaded, Unavailable
+from service.streams import SESSION, Transaction, session_stream
+from service.tail import End, Place, Tail
+from service.turn import STOPPING, Means, Turn, accepted
+from service.wire import OnBusy
 
 MOST_RUNNING: Final = 2_000
 """Replies that one process writes at a time."""
@@ -34,16 +30,13 @@ MOST_RUNNING: Final = 2_000
 LANDING_SECONDS: Final = 10.0
 """How long the ends of replies that were stopped may take to be stored, whatever the grace is."""
 
+CANCEL_SECONDS: Final = 2.0
+"""How long a reply's owner has to end it, before somebody else does."""
+
+LOOK_SECONDS: Final = 0.5
+_GRACE_SECONDS: Final = 5.0
+_AT_A_TIME: Final = 100
 _log = structlog.stdlib.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Of one turn: how long it may take and how much of the session it is told."""
-
-    reply_seconds: float
-    patience_seconds: float
-    history_tokens: int
 
 
 class Turns:
@@ -53,194 +46,194 @@ class Turns:
         self,
         *,
         admission: Admission,
-        settlement: Settlement,
-        streams: Streams,
-        store: EventStore,
-        planner: Planner,
-        limits: Limits,
+        orphans: Orphans,
+        means: Means,
+        chunks: Chunks,
+        lease: Lease,
+        hub: Hub,
+        pool: Pool,
     ) -> None:
         self._admission = admission
-        self._settlement = settlement
-        self._streams = streams
-        self._store = store
-        self._planner = planner
-        self._limits = limits
-        self._tasks: dict[asyncio.Task[None], asyncio.Event] = {}
+        self._orphans = orphans
+        self._means = means
+        self._chunks = chunks
+        self._lease = lease
+        self._hub = hub
+        self._pool = pool
+        self._tasks: dict[asyncio.Task[None], Turn] = {}
+        self._here: dict[str, Turn] = {}
         self._is_stopping = False
 
-    async def take(self, message: Message, metadata: dict[str, Any]) -> tuple[Admitted, Reply]:
+    async def take(
+        self, message: Message, on_busy: OnBusy, metadata: dict[str, Any]
+    ) -> tuple[Admitted, Tail]:
         """Take a message and begin its reply. Raises what admission refuses, and Overloaded."""
         if self._is_stopping:
             raise Unavailable("the service is stopping")
         if len(self._tasks) >= MOST_RUNNING:
             raise Overloaded("too many replies are running")
-        admitted = await self._admission.admit(message, metadata)
-        reply = Reply(admitted.message_id)
-        reply.tell("accepted", _accepted(admitted))
-        stop = asyncio.Event()
+        admitted = await self._admit(message, on_busy, metadata)
+        reply = Reply(self._means.tails.begin(place_of(admitted)), self._chunks)
+        reply.tell("accepted", accepted(admitted))
+        self._begin(admitted, reply)
+        return admitted, reply.tail
+
+    async def _admit(self, message: Message, on_busy: OnBusy, metadata: dict[str, Any]) -> Admitted:
+        """Admit the message; in place of a reply that is being written, if that is asked for."""
+        while True:
+            try:
+                return await self._admission.admit(message, metadata)
+            except ReplyInProgress as busy:
+                if on_busy != "interrupt":
+                    raise
+                row = await self.known(message.tenant_id, busy.message_id)
+                if row is None or await self.cancel(row, "superseded", metadata) is None:
+                    raise
+
+    def _begin(self, admitted: Admitted, reply: Reply) -> None:
+        turn = Turn(admitted, reply, self._means)
         if self._is_stopping:  # since it was admitted
-            stop.set()
-        task = asyncio.create_task(self._run(admitted, reply, stop))
-        self._tasks[task] = stop
+            turn.stop(STOPPING)
+        task = asyncio.create_task(turn.run())
+        self._tasks[task] = self._here[admitted.message_id] = turn
         RUNNING.inc()
         task.add_done_callback(self._forget)
-        return admitted, reply
 
     def _forget(self, task: asyncio.Task[None]) -> None:
-        del self._tasks[task]
+        turn = self._tasks.pop(task)
+        del self._here[turn.admitted.message_id]
         RUNNING.dec()
+        if not task.cancelled() and (error := task.exception()):
+            _log.error("turn_failed", error=type(error).__name__)
+
+    async def known(self, tenant_id: str, message_id: str) -> ReplyRow | None:
+        """Where a reply belongs and whether it has ended."""
+        async with self._pool.connection() as connection:
+            return await reply(connection, tenant_id=tenant_id, message_id=message_id)
+
+    # Cancelling ----------------------------------------------------------------------------------
+
+    async def cancel(
+        self, row: ReplyRow, reason: CancelReason, metadata: dict[str, Any]
+    ) -> End | None:
+        """End a reply, whoever writes it, with what was shown; None if that takes too long.
+
+        One that has ended stays as it ended.
+        """
+        place = _place(row)
+
+        async def ask(transaction: Transaction) -> None:
+            stream = session_stream(place.session_id)
+            state = await transaction.load(SESSION, stream)
+            asked = session.cancel_reply(state, message_id=place.message_id, reason=reason)
+            transaction.append(stream, asked, place.project_id)
+
+        await self._means.streams.transact(place.tenant_id, ask, metadata=metadata)
+        tail = await self._means.tails.find(place, has_ended=row.ended_position is not None)
+        if end := await _soon(tail, CANCEL_SECONDS):
+            return end
+        if place.message_id not in self._here:
+            orphan = await self._orphans.look(place, row.started_at)
+            if orphan is not None:
+                await self._orphans.finish(orphan, reason)
+        return await _soon(tail, LANDING_SECONDS)
+
+    async def follow(self) -> None:
+        """Stop the turns of this process that somebody, wherever, wants to end."""
+        async for events in self._hub.follow(await self._means.store.head()):
+            for event in events:
+                if event.type == "ReplyCancelRequested":
+                    asked = orjson.loads(event.state)
+                    if turn := self._here.get(asked["message_id"]):
+                        turn.stop(asked["reason"])
+
+    # Taking over ---------------------------------------------------------------------------------
+
+    async def recover(self) -> None:
+        """Bring the replies to their ends that nobody writes any more, for ever."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            if self._lease.is_settled and not self._is_stopping:
+                try:
+                    await self._recover()
+                except (*AWAY, OutcomeUnknown) as error:
+                    _log.warning("recovery_waits", error=type(error).__name__)
+
+    async def _recover(self) -> None:
+        async with self._pool.connection() as connection:
+            rows = await orphans(
+                connection,
+                epoch=self._lease.epoch,
+                here=list(self._here),
+                grace_seconds=_GRACE_SECONDS,
+                limit=_AT_A_TIME,
+            )
+        for row in rows:
+            orphan = await self._orphans.look(_place(row), row.started_at)
+            if orphan is None:
+                continue
+            _log.info("reply_recovered", reply_id=row.message_id, again=orphan.may_restart)
+            if orphan.may_restart:
+                await self._restart(orphan)
+            else:
+                await self._orphans.finish(orphan, LOST)
+
+    async def _restart(self, orphan: Orphan) -> None:
+        """Begin a reply again of which nobody has seen anything. Whoever is faster has it."""
+        admitted = orphan.admitted
+        place = place_of(admitted)
+        reply = Reply(await self._means.tails.adopt(place), self._chunks)
+        if reply.tail.last:
+            reply.tell("notice", {"code": "resumed", "template": "resumed", "variables": {}})
+        else:
+            reply.tell("accepted", accepted(admitted))
+        try:
+            await reply.all_stored()
+            await self._means.streams.transact(
+                place.tenant_id,
+                lambda transaction: self._take_over(transaction, place),
+                metadata={"causationId": admitted.user_message_id},
+            )
+        except Lost:
+            self._means.tails.let_go(reply.tail)
+        else:
+            self._begin(admitted, reply)
+
+    async def _take_over(self, transaction: Transaction, place: Place) -> None:
+        stream = session_stream(place.session_id)
+        state = await transaction.load(SESSION, stream)
+        taken = session.take_over_reply(state, message_id=place.message_id, epoch=self._lease.epoch)
+        transaction.append(stream, taken, place.project_id)
+
+    # Stopping ------------------------------------------------------------------------------------
 
     async def drain(self, grace_seconds: float) -> None:
         """Let running replies end; after the grace, stop those that are left and let them land."""
         self._is_stopping = True
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace_seconds)
-        for stop in self._tasks.values():
-            stop.set()
+        for turn in self._tasks.values():
+            turn.stop(STOPPING)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=LANDING_SECONDS)
-        await _cancelled(*self._tasks)
-
-    async def _run(self, admitted: Admitted, reply: Reply, stop: asyncio.Event) -> None:
-        """The whole turn. Whatever happens, its readers get an end or are sent away."""
-        started_ns = monotonic_ns()
-        structlog.contextvars.bind_contextvars(reply_id=admitted.message_id)
-        try:
-            ending = await self._converse(admitted, reply, stop)
-            ending, settled = await self._land(admitted, ending, started_ns)
-        except (Exception, asyncio.CancelledError) as error:
-            _log.error("turn_did_not_land", error=type(error).__name__)
-            reply.abandon("stopping")
-            raise
-        REPLIES.labels(ending.subtype, ending.mode).inc()
-        _log.info("reply_ended", subtype=ending.subtype, reason=ending.reason)
-        if ending.subtype == "error":
-            reply.reset(ending.reason or "error")
-        reply.end(final_envelope(admitted, ending, settled))
-
-    async def _land(
-        self, admitted: Admitted, ending: Ending, started_ns: int
-    ) -> tuple[Ending, Settled]:
-        """Store the end. One that cannot be stored as it is becomes an error that bills nothing."""
-        try:
-            return ending, await self._settlement.settle(admitted, ending, started_ns)
-        except (*AWAY, OutcomeUnknown):
-            raise
-        except Exception:  # noqa: BLE001 - its reservation must not stay open for a fault of ours
-            _log.exception("settlement_failed")
-            failed = Ending(subtype="error", call=ModelCall(), reason="internal")
-            return failed, await self._settlement.settle(admitted, failed, started_ns)
-
-    async def _converse(self, admitted: Admitted, reply: Reply, stop: asyncio.Event) -> Ending:
-        """Talk until there is an ending, or time, balance or service come to theirs."""
-        conversation = Conversation(
-            self._planner,
-            await self._prompt(admitted),
-            reply,
-            patience_seconds=self._limits.patience_seconds,
-        )
-        meter = Meter(
-            admitted.reserved_seconds,
-            extend=lambda: self._extend(admitted, conversation),
-            warn=lambda seconds: _warn(reply, seconds),
-        )
-        talk = asyncio.create_task(conversation.hold())
-        balance = asyncio.create_task(meter.run())
-        stopped = asyncio.create_task(stop.wait())
-        try:
-            done, _ = await asyncio.wait(
-                (talk, balance, stopped),
-                timeout=self._limits.reply_seconds,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if talk in done:
-                return _ending(talk)
-            reason = "balance" if balance in done else "stopping" if done else "time_limit"
-        finally:
-            await _cancelled(talk, balance, stopped)
-        return conversation.cut(reason)
-
-    async def _prompt(self, admitted: Admitted) -> prompts.Prompt:
-        message = admitted.message
-        stored = await self._store.stream(message.tenant_id, session_stream(admitted.session_id))
-        events: list[SessionEvent] = [decode(each.type, each.state) for each in stored]
-        return prompts.prompt(
-            project_name=admitted.project.name,
-            framework=admitted.project.framework,
-            locale=message.locale,
-            history=prompts.history(
-                events,
-                upto=admitted.user_message_id,
-                budget_tokens=self._limits.history_tokens,
-            ),
-            message=message.text,
-            chat_mode=message.chat_mode,
-        )
-
-    async def _extend(self, admitted: Admitted, conversation: Conversation) -> int:
-        """Reserve as much again as such a reply needs, or what is left; returns the seconds."""
-        message = admitted.message
-        stream_id = account_stream(message.tenant_id, message.user_id)
-
-        async def extend(transaction: Transaction) -> int:
-            more = account.extend(
-                await transaction.load(ACCOUNT, stream_id),
-                user_id=message.user_id,
-                reservation_id=admitted.reservation_id,
-                session_id=admitted.session_id,
-                message_id=admitted.message_id,
-                seconds=ESTIMATES[conversation.mode or "general"],
-            )
-            transaction.append(stream_id, more, message.project_id)
-            return sum(event.seconds for event in more if isinstance(event, TimeReserved))
-
-        while True:
-            try:
-                seconds, _ = await self._streams.transact(
-                    message.tenant_id, extend, metadata={"causationId": admitted.user_message_id}
-                )
-                return seconds
-            except (*AWAY, OutcomeUnknown):
-                # While the database is away nobody can tell: the reply goes on, billed at the
-                # most what was reserved before.
-                await asyncio.sleep(1)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
 
-async def _cancelled(*tasks: asyncio.Task[Any]) -> None:
-    """End tasks and wait until they have ended."""
-    for task in tasks:
-        task.cancel()
-    for task in tasks:
-        with suppress(asyncio.CancelledError, Exception):
-            await task
-
-
-def _ending(talk: asyncio.Task[Ending]) -> Ending:
-    """How the conversation ended; a fault of ours in it is an error that bills nothing."""
+async def _soon(tail: Tail, seconds: float) -> End | None:
     try:
-        return talk.result()
-    except Exception:  # noqa: BLE001 - the outermost place of a turn: its reader gets an end
-        _log.exception("conversation_failed")
-        return Ending(subtype="error", call=ModelCall(), reason="internal")
+        async with asyncio.timeout(seconds):
+            return await tail.wait()
+    except TimeoutError:
+        return None
 
 
-def _accepted(admitted: Admitted) -> dict[str, Any]:
-    return {
-        "messageId": admitted.message_id,
-        "userMessageId": admitted.user_message_id,
-        "sessionId": admitted.session_id,
-        "position": admitted.position,
-        "reservedSeconds": admitted.reserved_seconds,
-        "contract": CONTRACT_VERSION,
-    }
-
-
-def _warn(reply: Reply, reserved_seconds: int) -> None:
-    reply.tell(
-        "notice",
-        {
-            "code": "reservation_used",
-            "template": "reservation_used",
-            "variables": {"percent": 80, "reserved_seconds": reserved_seconds},
-        },
+def _place(row: ReplyRow) -> Place:
+    return Place(
+        tenant_id=row.tenant_id,
+        project_id=row.project_id,
+        session_id=row.session_id,
+        message_id=row.message_id,
     )

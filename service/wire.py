@@ -2,26 +2,24 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, Final, Literal, cast
+from typing import Annotated, Any, ClassVar, Final, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from domain.events import ChatMode, CreditKind, Role
+from domain.events import EVENT_TYPES, ChatMode, CreditKind, ReplyCompleted, ReplyFailed, Role
 from domain.metering import MICRO_USD
 from domain.replies import MAIN_TEXT
 from projections.accounts import AccountRow
 from projections.consumption import ConsumptionRow
 from projections.sessions import SessionRow
 from projections.timeline import TimelinePage, TimelineRow
-from service.admission import Admitted
-from service.conversation import Ending
-from service.settlement import Settled
 
 LONGEST_MESSAGE: Final = 32_000
 MOST_SECONDS: Final = 1_000_000_000
 LARGEST_PAGE: Final = 200
 LAST_POSITION: Final = 2**53 - 1
+MOST_EVENTS: Final = 1_000
 
 
 def _clean(text: str) -> str:
@@ -35,7 +33,24 @@ def _clean(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(_clean)]
 Id = Annotated[Text, Field(min_length=1, max_length=255)]
+OnBusy = Literal["reject", "enqueue", "interrupt"]
+"""What becomes of a message while its session's last reply is still being written: refused,
+answered after that reply, or answered in its place."""
+
+Mode = Literal["all", "plan", "build"]
 Locale = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}$")]
+
+
+def _parted(names: list[str]) -> list[str]:
+    """Names may be repeated or separated by commas."""
+    return [name for each in names for name in each.split(",")]
+
+
+EventTypes = Annotated[
+    list[str],
+    AfterValidator(_parted),
+    Field(max_length=100, json_schema_extra={"items": {"enum": list(EVENT_TYPES)}}),
+]
 
 
 class Wire(BaseModel):
@@ -52,7 +67,12 @@ class Wire(BaseModel):
 
 
 class Query(BaseModel):
-    """Query parameters: text by nature, so numbers and booleans are read from it."""
+    """Query parameters: text by nature, so numbers and booleans are read from it.
+
+    Those named in `repeated` may be given more than once and are read as lists.
+    """
+
+    repeated: ClassVar[frozenset[str]] = frozenset()
 
     model_config = ConfigDict(
         alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, extra="forbid"
@@ -79,6 +99,7 @@ class ChatPlanRequest(Wire):
     locale: Locale = "en"
     chat_mode: ChatMode | None = None
     session_id: Id | None = None
+    on_busy: OnBusy = "reject"
     version_id: Id | None = None
     build_id: Id | None = None
     context: PlanContext | None = None
@@ -128,15 +149,44 @@ class ActingQuery(BalanceQuery):
     user_id: Id | None = None
 
 
+class JoinQuery(ActingQuery):
+    """`after`: the id of the last event seen, or its number; the header Last-Event-ID wins."""
+
+    after: Annotated[str, Field(max_length=300)] | None = None
+
+
 class TimelineQuery(ActingQuery):
     """A page of the timeline, newest first: by offset, or next to a cursor of an earlier page."""
 
     limit: Annotated[int, Field(ge=1, le=LARGEST_PAGE)] = 20
     offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    mode: Literal["all", "plan", "build"] = "all"
+    mode: Mode = "all"
     include_hidden: bool = False
     before: Annotated[str, Field(max_length=64)] | None = None
     after: Annotated[str, Field(max_length=64)] | None = None
+
+
+class TimelineStreamQuery(Query):
+    """What the stream shows, as a page does; `after` resumes it, as the header Last-Event-ID."""
+
+    user_id: Id | None = None
+    mode: Mode = "all"
+    include_hidden: bool = False
+    after: Annotated[str, Field(max_length=64)] | None = None
+
+
+class EventsQuery(Query):
+    """A tenant's events after a cursor, from the first without one; of a project, of some types.
+
+    A page has 100 unless `limit` says otherwise; lines end with the log. A stream has no limit.
+    """
+
+    repeated = frozenset({"types"})
+
+    after: Annotated[str, Field(max_length=64)] | None = None
+    limit: Annotated[int, Field(ge=1, le=MOST_EVENTS)] | None = None
+    types: EventTypes | None = None
+    project_id: Id | None = None
 
 
 class LedgerQuery(Query):
@@ -176,7 +226,7 @@ class ReplyError(Wire):
     code: str
     template: str
     variables: dict[str, Any] = {}
-    retry_after_seconds: float | None = None
+    retry_after_seconds: int | None = None
 
 
 class ChatPlanResponse(Wire):
@@ -195,6 +245,20 @@ class ChatPlanResponse(Wire):
     reason: str | None = None
     error: ReplyError | None = None
     metadata: ReplyMetadata
+
+
+class ReplyState(Wire):
+    """A reply: `data` as far as it was shown, event by event up to `through`; `final` when it has
+    ended."""
+
+    message_id: str
+    session_id: str
+    project_id: str
+    status: Literal["running", "ended"]
+    through: int
+    mode: str | None = None
+    data: Any = None
+    final: Any = None
 
 
 class UserMessage(Wire):
@@ -227,6 +291,21 @@ class TimelineItem(Wire):
     user_message: UserMessage | None = None
     ai_response: AiResponse | None = None
     event: Any = None
+
+
+class LiveItem(TimelineItem):
+    """An item as a stream tells it; `prev` is the cursor of the one before it, null at the start.
+
+    Who gets an item whose `prev` is the last cursor that they have, has missed nothing.
+    """
+
+    prev: str | None
+
+
+class GoAway(Wire):
+    """Why a stream ends here: `stopping`, or `removed` for who is no member any more."""
+
+    reason: str
 
 
 class Timeline(Wire):
@@ -308,6 +387,41 @@ class Ledger(Wire):
     before: str | None = None
 
 
+class CloudEvent(BaseModel):
+    """An event of the log by CloudEvents 1.0; `id` is its position, `data` what happened.
+
+    `prev` is the cursor of the event before it in the same selection, null at its start.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    specversion: Literal["1.0"]
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: datetime
+    datacontenttype: str
+    data: Any = None
+    data_base64: str | None = None
+    position: str
+    streamversion: int
+    schemaversion: int
+    projectid: str | None = None
+    cursor: str
+    prev: str | None
+    requestid: str | None = None
+    actor: str | None = None
+
+
+class EventsPage(Wire):
+    """Events in order. `after` leads on: everything up to there was looked at."""
+
+    events: list[CloudEvent]
+    after: str
+    has_more: bool
+
+
 class Problem(BaseModel):
     """What went wrong (RFC 9457): `code` is stable, `detail` says what to do.
 
@@ -348,40 +462,48 @@ class Readiness(Wire):
 # From ours to the wire ---------------------------------------------------------------------------
 
 
-def final_envelope(admitted: Admitted, ending: Ending, settled: Settled) -> dict[str, Any]:
-    """The envelope of a reply that has ended and is stored."""
-    error = None
-    if ending.subtype == "error":
-        code = ending.reason or "internal"
+def final_envelope(
+    ended: ReplyCompleted | ReplyFailed, ended_at: datetime, registered_at: datetime
+) -> dict[str, Any]:
+    """The envelope of a reply as the log has it: the same wherever and whenever it is made.
+
+    `registered_at` is its project's.
+    """
+    envelope: dict[str, Any] = {
+        "session_id": ended.session_id,
+        "message_id": ended.message_id,
+        "timestamp": ended_at,
+    }
+    metadata: dict[str, Any] = {
+        "duration_ms": ended.duration_ms,
+        "tokens_used": ended.tokens_used,
+        "cache_hits": ended.cache_hits,
+        "billed_seconds": 0,
+        "projectContext": ProjectContext(last_modified=registered_at),
+    }
+    data = None
+    if isinstance(ended, ReplyCompleted):
+        envelope |= {"subtype": ended.subtype, "mode": ended.mode, "reason": ended.reason}
+        metadata |= {
+            "billed_seconds": ended.billed_seconds,
+            "warnings": list(ended.warnings),
+        }
+        # As it was shown, value by value: the operations folded equal it.
+        data = ended.data
+    else:
         error = ReplyError(
-            code=code, template=f"reply_{code}", retry_after_seconds=ending.retry_after
+            code=ended.code,
+            template=f"reply_{ended.code}",
+            retry_after_seconds=ended.retry_after_seconds,
         )
-    envelope = dumped(
-        ChatPlanResponse(
-            subtype=ending.subtype,
-            session_id=admitted.session_id,
-            message_id=admitted.message_id,
-            timestamp=settled.ended_at,
-            mode=ending.mode,
-            reason=ending.reason if ending.subtype == "partial" else None,
-            error=error,
-            metadata=ReplyMetadata(
-                duration_ms=settled.duration_ms,
-                tokens_used=settled.tokens_used,
-                cache_hits=settled.cache_hits,
-                billed_seconds=settled.billed_seconds,
-                warnings=list(ending.warnings),
-                projectContext=ProjectContext(last_modified=admitted.project.registered_at),
-            ),
-        )
-    )
-    # As it was shown, value by value: the operations folded equal it.
-    return envelope | {"data": ending.data}
+        envelope |= {"subtype": "error", "mode": "general", "error": error}
+    answer = ChatPlanResponse(**envelope, metadata=ReplyMetadata(**metadata))
+    return dumped(answer) | {"data": data}
 
 
 def timeline(page: TimelinePage, epoch: str) -> Timeline:
     """A page of the timeline with its cursors."""
-    items = [_item(row, epoch) for row in page.rows]
+    items = [item(row, epoch) for row in page.rows]
     return Timeline(
         items=items,
         has_more=page.has_more,
@@ -390,7 +512,8 @@ def timeline(page: TimelinePage, epoch: str) -> Timeline:
     )
 
 
-def _item(row: TimelineRow, epoch: str) -> TimelineItem:
+def item(row: TimelineRow, epoch: str) -> TimelineItem:
+    """An item of the timeline."""
     said = row.kind == "user_message"
     answered = row.kind in ("reply", "system_message")
     return TimelineItem(

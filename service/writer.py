@@ -8,12 +8,14 @@ through a function that takes a lock and answers each append by itself.
 """
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from itertools import chain, count
+from math import inf
 from typing import Any, Final, NamedTuple
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import psycopg
 import structlog
@@ -38,6 +40,7 @@ HEADS: Final = 100_000
 PATIENCE: Final = 10.0
 """Seconds that a caller waits for its append, unless it says otherwise."""
 
+_PATIENCE_GRAIN: Final = 0.02
 _STATEMENT_SECONDS: Final = 30.0
 _BACK_OFF_SECONDS: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 _log = structlog.stdlib.get_logger(__name__)
@@ -68,22 +71,31 @@ class Appended(NamedTuple):
 class _Item:
     """One append in the queue; `sent` once a commit with it has been tried.
 
-    `is_named` when the caller chose its id: it may be in the log from an earlier try.
+    `is_named` when the caller chose its id: it may be in the log from an earlier try. Others get
+    one when they are first sent.
     `is_in_doubt` when it may have met itself there, which only the locked function can tell.
     """
 
-    __slots__ = ("append_id", "done", "events", "firsts", "is_in_doubt", "is_named", "sent", "size")
+    __slots__ = (
+        *("append_id", "deadline", "done", "events", "firsts", "is_in_doubt", "is_named", "sent"),
+        "size",
+    )
 
     def __init__(
-        self, events: Sequence[NewEvent], append_id: UUID | None, done: asyncio.Future[Appended]
+        self,
+        events: Sequence[NewEvent],
+        append_id: UUID | None,
+        done: asyncio.Future[Appended],
+        deadline: float,
     ) -> None:
         self.events = events
-        self.append_id = append_id or uuid4()
+        self.append_id = append_id.bytes if append_id else b""
         self.is_named = append_id is not None
         self.is_in_doubt = False
         self.done = done
+        self.deadline = deadline
         self.firsts = _first_versions(events)
-        self.size = sum([len(event.state) for event in events])
+        self.size = sum([len(event.state) + len(event.metadata) for event in events])
         self.sent = False
 
     def succeed(self, appended: Appended) -> None:
@@ -111,11 +123,14 @@ class Writer:
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._queue: deque[_Item] = deque()
         self._queued_bytes = 0
+        self._in_hand: list[_Item] = []
         self._wake = asyncio.Event()
         self._closing = False
         self._heads: dict[Stream, int] = {}
         self._last: int | None = None
         self._alone = False
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = inf
 
     async def append(
         self,
@@ -130,13 +145,11 @@ class Writer:
         Raises WrongVersion, Overloaded, Unavailable, and OutcomeUnknown when it may be in the log.
         """
         loop = asyncio.get_running_loop()
-        item = _Item(events, append_id, loop.create_future())
+        item = _Item(events, append_id, loop.create_future(), loop.time() + patience)
         self._enqueue(item)
-        limit = loop.call_later(patience, item.give_up)
-        try:
-            return await item.done
-        finally:
-            limit.cancel()
+        if item.deadline < self._alarm_at:
+            self._set_alarm(item.deadline)
+        return await item.done
 
     def _enqueue(self, item: _Item) -> None:
         if self._closing:
@@ -151,21 +164,44 @@ class Writer:
         """Write until closed and nothing waits; then let the connection go."""
         try:
             while not self._closing or self._queue:
-                if batch := self._next_batch():
-                    await self._commit(batch)
+                self._in_hand = self._next_batch()
+                if self._in_hand:
+                    await self._commit(self._in_hand)
                 elif not self._queue and not self._closing:
                     self._wake.clear()
                     await self._wake.wait()
         finally:
             self._closing = True
-            for item in self._queue:
+            for item in (*self._in_hand, *self._queue):
                 item.give_up()
+            self._set_alarm(inf)
             await self._disconnect()
 
     def close(self) -> None:
         """Take no more appends; `run` ends when those that wait are written."""
         self._closing = True
         self._wake.set()
+
+    # Patience ------------------------------------------------------------------------------------
+
+    def _set_alarm(self, at: float) -> None:
+        """One alarm for all who wait: a timer for each would cost more than queueing does."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_at = at
+        self._alarm = None
+        if at < inf:
+            self._alarm = asyncio.get_running_loop().call_at(at, self._ring)
+
+    def _ring(self) -> None:
+        """Give up whose time is over, and set the alarm for who is next."""
+        now = asyncio.get_running_loop().time()
+        waiting = [item for item in (*self._in_hand, *self._queue) if not item.done.done()]
+        for item in waiting:
+            if item.deadline <= now:
+                item.give_up()
+        later = [item.deadline for item in waiting if item.deadline > now]
+        self._set_alarm(max(min(later), now + _PATIENCE_GRAIN) if later else inf)
 
     # Making a batch ------------------------------------------------------------------------------
 
@@ -209,18 +245,23 @@ class Writer:
             try:
                 async with asyncio.timeout(_STATEMENT_SECONDS):
                     await self._write(batch)
-            except (psycopg.OperationalError, psycopg.InterfaceError, OSError) as error:
-                await self._back_off(error, next(failures))
             except psycopg.errors.UniqueViolation:
                 self._alone = False
+            except psycopg.errors.ProgramLimitExceeded as error:
+                # A row or a batch too large: an OperationalError, but trying again changes nothing.
+                await self._isolate(batch, error)
+            except (psycopg.OperationalError, psycopg.InterfaceError, OSError) as error:
+                await self._back_off(error, next(failures))
             except Exception as error:  # noqa: BLE001 - one bad append must not fail the others
                 await self._isolate(batch, error)
 
     async def _write(self, batch: list[_Item]) -> None:
         connection = await self._connected()
-        if not self._alone or any(item.sent or item.is_in_doubt for item in batch):
+        if self._alone and not _any_in_doubt(batch):
+            batch = await self._fitting(connection, batch)
+        if not self._alone or _any_in_doubt(batch):
             await self._write_surely(connection, batch)
-        elif batch := await self._fitting(connection, batch):
+        elif batch:
             await self._write_quickly(connection, batch)
 
     async def _back_off(self, error: Exception, failures: int) -> None:
@@ -242,36 +283,41 @@ class Writer:
     ) -> list[_Item]:
         """The items whose expectations hold; the others are answered.
 
-        A stream that begins needs no look: its first version is free or the key refuses it.
+        A stream that begins at 1 needs no look: that version is free or the key refuses it. One
+        that begins at 0 does: the key would not refuse that where the stream began at 1.
         """
-        unsure = [stream for item in batch for stream in self._unsure(item)]
+        heads = self._heads
+        unsure = [
+            stream
+            for item in batch
+            for stream, first in item.firsts.items()
+            if first != heads.get(stream, 0) + 1
+        ]
         if not unsure:
             return batch
         await self._look_up(connection, unsure)
         return [item for item in batch if not self._answered_unfit(item)]
 
-    def _unsure(self, item: _Item) -> list[Stream]:
-        """The streams that the item expects to be further than is known here."""
-        heads = self._heads
-        return [stream for stream, first in item.firsts.items() if first > heads.get(stream, 0) + 1]
-
     def _answered_unfit(self, item: _Item) -> bool:
-        for stream in self._unsure(item):
-            first = item.firsts[stream]
-            item.fail(WrongVersion(stream[1], first - 1, self._heads.get(stream)))
+        """Whether the item expects more, or less, than the table was seen to have."""
+        if self._answered_from_memory(item):
             return True
-        return self._answered_from_memory(item)
+        for stream, first in item.firsts.items():
+            head = self._heads.get(stream)
+            if first > (head or 0) + 1:
+                item.fail(WrongVersion(stream[1], first - 1, head))
+                return True
+        return False
 
     async def _look_up(
         self, connection: psycopg.AsyncConnection[Any], streams: list[Stream]
     ) -> None:
-        if streams:
-            tenants, ids = zip(*streams, strict=True)
-            found = await connection.execute(
-                SQL["heads"], {"tenant_id": arrays.text(tenants), "stream_id": arrays.text(ids)}
-            )
-            for n, version in await found.fetchall():
-                self._remember(streams[int(n)], version)
+        tenants, ids = zip(*streams, strict=True)
+        found = await connection.execute(
+            SQL["heads"], {"tenant_id": arrays.text(tenants), "stream_id": arrays.text(ids)}
+        )
+        for n, version in await found.fetchall():
+            self._remember(streams[int(n)], version)
 
     async def _write_quickly(
         self, connection: psycopg.AsyncConnection[Any], batch: list[_Item]
@@ -357,6 +403,11 @@ class Writer:
             await connection.close()
 
 
+def _any_in_doubt(batch: list[_Item]) -> bool:
+    """Whether an item may be in the log already: only the locked function finds it there."""
+    return any(item.sent or item.is_in_doubt for item in batch)
+
+
 def _first_versions(events: Sequence[NewEvent]) -> dict[Stream, int]:
     """The first version of each stream in an append. Raises ValueError where they do not follow."""
     if len(events) == 1:
@@ -376,14 +427,21 @@ def _first_versions(events: Sequence[NewEvent]) -> dict[Stream, int]:
 
 def _columns(batch: list[_Item]) -> dict[str, Any]:
     """The batch as one array a column, and every item marked as sent."""
-    for item in batch:
-        item.sent = True
+    _mark_sent(batch)
     columns = zip(*chain.from_iterable([item.events for item in batch]), strict=True)
     parameters: dict[str, Any] = {
         name: encode(values) for (name, encode), values in zip(_COLUMNS, columns, strict=True)
     }
     append_ids = [item.append_id for item in batch for _ in item.events]
     return parameters | {"append_id": arrays.uuid(append_ids)}
+
+
+def _mark_sent(batch: list[_Item]) -> None:
+    """From now on they may be in the log, and are known there by an id: chance, drawn at once."""
+    chance = os.urandom(16 * len(batch))
+    for n, item in enumerate(batch):
+        item.sent = True
+        item.append_id = item.append_id or chance[16 * n : 16 * n + 16]
 
 
 def _running_totals(start: int, sizes: Iterable[int]) -> list[int]:

@@ -75,29 +75,22 @@ order by position
 limit %(limit)s
 
 -- name: tenant_range
--- A page of a tenant's log, in order, by project and by types where given.
+-- A page of a tenant's log, in order, by types where given.
 select position, tenant_id, stream_id, version, type, schema_version,
        project_id, state, metadata::text, recorded_at
-from app.event
-where tenant_id = %(tenant_id)s
-    and position > %(after)s
-    and position <= %(upto)s
-    and (%(types)s::text[] is null or type = any (%(types)s::text[]))
+from app.tenant_range(
+    %(tenant_id)s, %(after)s, %(upto)s, %(types)s::text[], %(limit)s
+)
 order by position
-limit %(limit)s
 
 -- name: project_range
--- A page of a project's log, in order, by types where given.
+-- The same of a project.
 select position, tenant_id, stream_id, version, type, schema_version,
        project_id, state, metadata::text, recorded_at
-from app.event
-where tenant_id = %(tenant_id)s
-    and project_id = %(project_id)s
-    and position > %(after)s
-    and position <= %(upto)s
-    and (%(types)s::text[] is null or type = any (%(types)s::text[]))
+from app.project_range(
+    %(tenant_id)s, %(project_id)s, %(after)s, %(upto)s, %(types)s::text[], %(limit)s
+)
 order by position
-limit %(limit)s
 
 -- name: replay
 -- The next pages of a whole replay.

@@ -14,23 +14,22 @@ CREATE FUNCTION app.append_locked(p_item integer[], p_append_id uuid[], p_tenant
     AS $$
 #variable_conflict use_column
 declare
-    v_head bigint;
-    v_last bigint;
+    v_answered integer[] := '{}';
+    v_last     bigint;
 begin
     perform pg_advisory_xact_lock(hashtextextended('throughline.append', 0));
-    v_head := coalesce((select max(position) from app.event), 0);
+    head := coalesce((select max(position) from app.event), 0);
 
-    return query
-    with wanted as (
-        -- Each stream of each item, with the version that its first event asks for.
-        select distinct on (item, tenant_id, stream_id)
-            item, append_id, tenant_id, stream_id, version, n
-        from unnest(p_item, p_append_id, p_tenant_id, p_stream_id, p_version)
-            with ordinality as each (item, append_id, tenant_id, stream_id, version, n)
-        order by item, tenant_id, stream_id, n
-    ),
-    answered as (
-        -- The items that are not to be appended: one row each, an own earlier try before a rival.
+    -- The items that are not to be appended: one row each, an own earlier try before a rival.
+    for item, first_position, recorded_at, stream_id, version in
+        with wanted as (
+            -- Each stream of each item, with the version that its first event asks for.
+            select distinct on (item, tenant_id, stream_id)
+                item, append_id, tenant_id, stream_id, version, n
+            from unnest(p_item, p_append_id, p_tenant_id, p_stream_id, p_version)
+                with ordinality as each (item, append_id, tenant_id, stream_id, version, n)
+            order by item, tenant_id, stream_id, n
+        )
         select distinct on (wanted.item)
             wanted.item, known.position, known.recorded_at, wanted.stream_id, latest.version
         from wanted
@@ -52,9 +51,14 @@ begin
         where wanted.version <> latest.version + 1
             or (latest.version is null and wanted.version not in (0, 1))
         order by wanted.item, wanted.n
-    ),
-    accepted as (
-        select *, v_head + row_number() over (order by n) as position
+    loop
+        v_answered := v_answered || item;
+        return next;
+    end loop;
+
+    return query
+    with accepted as (
+        select *, head + row_number() over (order by n) as position
         from unnest(
             p_item, p_append_id, p_tenant_id, p_stream_id, p_version,
             p_type, p_schema_version, p_project_id, p_state, p_metadata
@@ -62,7 +66,7 @@ begin
             item, append_id, tenant_id, stream_id, version,
             type, schema_version, project_id, state, metadata, n
         )
-        where item not in (select answered.item from answered)
+        where item <> all (v_answered)
     ),
     inserted as (
         insert into app.event (
@@ -75,17 +79,14 @@ begin
         from accepted
     )
     select
-        answered.item, answered.position, answered.recorded_at,
-        answered.stream_id, answered.version, v_head
-    from answered
-    union all
-    select accepted.item, min(accepted.position), statement_timestamp(), null, null, v_head
+        accepted.item, min(accepted.position), statement_timestamp(), null::text, null::integer, head
     from accepted
     group by accepted.item;
 
-    v_last := coalesce((select max(position) from app.event), 0);
-    if v_last > v_head then
-        perform app.appended(v_head + 1, v_last, p_type);
+    -- What was appended here. The log's head may be further by now, when nothing was.
+    v_last := head + (select count(*) from unnest(p_item) as item where item <> all (v_answered));
+    if v_last > head then
+        perform app.appended(head + 1, v_last, p_type);
     end if;
 end
 $$;
@@ -246,6 +247,44 @@ begin
     )
     where event.position > p_after and event.position <= p_upto
         and event.type = 'ProjectRegistered';
+end
+$$;
+
+CREATE FUNCTION app.apply_replies(p_after bigint, p_upto bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'app'
+    SET enable_seqscan TO 'off'
+    AS $$
+begin
+    -- A reply that was taken over began more than once: its last beginning counts.
+    insert into replies (
+        tenant_id, message_id, project_id, session_id, epoch, started_at, started_position
+    )
+    select distinct on (event.tenant_id, state.message_id)
+        event.tenant_id, state.message_id, event.project_id, state.session_id,
+        coalesce(state.epoch, 0), event.recorded_at, event.position
+    from event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        message_id text, session_id text, epoch bigint
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'ReplyStarted'
+    order by event.tenant_id, state.message_id, event.position desc
+    on conflict (tenant_id, message_id) do update set
+        epoch = excluded.epoch,
+        started_at = excluded.started_at,
+        started_position = excluded.started_position;
+
+    update replies
+    set ended_position = event.position
+    from event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        message_id text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type in ('ReplyCompleted', 'ReplyFailed')
+        and replies.tenant_id = event.tenant_id
+        and replies.message_id = state.message_id;
 end
 $$;
 
@@ -415,25 +454,115 @@ $$;
 
 CREATE FUNCTION app.project_inline(p_first bigint, p_last bigint, p_types text[]) RETURNS void
     LANGUAGE plpgsql
-    AS $$
+    AS $_$
 declare
-    v_each  record;
-    v_moved text[] := '{}';
+    v_held  text[];
+    v_calls text;
 begin
-    for v_each in
-        select name, position, position = p_first - 1 and not handles && p_types as unconcerned
+    select
+        array_agg(name),
+        string_agg(format('app.apply_%s(%s, $1)', name, position), ', ' order by name)
+            filter (where position <> p_first - 1 or handles && p_types)
+    into v_held, v_calls
+    from (
+        select name, position, handles
         from app.projection
         where halted_at is null and position > p_first - 1000
-        order by name
         for no key update skip locked
-    loop
-        if v_each.unconcerned or app.apply(v_each.name, v_each.position, p_last) then
-            v_moved := v_moved || v_each.name;
-        end if;
-    end loop;
-    if v_moved <> '{}' then
-        update app.projection set position = p_last where name = any (v_moved);
+    ) as held;
+    if v_held is null then
+        return;
+    elsif v_calls is not null then
+        begin
+            execute 'select ' || v_calls using p_last;
+        exception
+            -- The caller's own troubles are not the rules'.
+            when admin_shutdown or crash_shutdown or deadlock_detected or lock_not_available then
+                raise;
+            when others then
+                perform app.apply(name, position, p_last)
+                from app.projection
+                where name = any (v_held) and (position <> p_first - 1 or handles && p_types);
+        end;
     end if;
+    update app.projection set position = p_last where name = any (v_held) and halted_at is null;
+end
+$_$;
+
+CREATE FUNCTION app.project_last(p_tenant_id text, p_project_id text, p_upto bigint, p_types text[]) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_incremental_sort TO 'off'
+    AS $$
+begin
+    return (
+        select position
+        from app.event
+        where (tenant_id, project_id, position) > (p_tenant_id, p_project_id, 0)
+            and (tenant_id, project_id, position) <= (p_tenant_id, p_project_id, p_upto)
+            and (p_types is null or type = any (p_types))
+        order by tenant_id desc, project_id desc, position desc
+        limit 1
+    );
+end
+$$;
+
+CREATE TABLE app.event (
+    "position" bigint NOT NULL,
+    version integer NOT NULL,
+    schema_version smallint NOT NULL,
+    append_id uuid NOT NULL,
+    recorded_at timestamp with time zone NOT NULL,
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    stream_id text NOT NULL COLLATE pg_catalog."C",
+    type text NOT NULL COLLATE pg_catalog."C",
+    project_id text COLLATE pg_catalog."C",
+    state bytea NOT NULL,
+    metadata json NOT NULL
+);
+
+COMMENT ON TABLE app.event IS 'Everything that happened, in commit order. Rows are never changed and never removed.';
+
+COMMENT ON COLUMN app.event."position" IS 'The global sequence: 1, 2, 3 ... without gaps; the order of commits.';
+
+COMMENT ON COLUMN app.event.version IS 'The place in the stream: 1, 2, 3 ...; streams written through eventsourcing may begin at 0.';
+
+COMMENT ON COLUMN app.event.schema_version IS 'The version of the type''s fields.';
+
+COMMENT ON COLUMN app.event.append_id IS 'The append that wrote the row: events of one append stand or fall together. A writer that lost its connection at commit finds its append again by it.';
+
+COMMENT ON COLUMN app.event.recorded_at IS 'When the append began, by the database''s clock.';
+
+COMMENT ON COLUMN app.event.tenant_id IS 'Who the event belongs to.';
+
+COMMENT ON COLUMN app.event.stream_id IS 'What the event is about: project-<id>, session-<id>, account-<tenant>-<user>.';
+
+COMMENT ON COLUMN app.event.type IS 'The event''s name, in the past tense: UserMessagePosted.';
+
+COMMENT ON COLUMN app.event.project_id IS 'The project, where the event belongs to one.';
+
+COMMENT ON COLUMN app.event.state IS 'The event''s fields: a JSON object in UTF-8.';
+
+COMMENT ON COLUMN app.event.metadata IS 'How it came about: requestId, actor, causationId, idempotencyKey, where known.';
+
+CREATE FUNCTION app.project_range(p_tenant_id text, p_project_id text, p_after bigint, p_upto bigint, p_types text[], p_limit integer) RETURNS SETOF app.event
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_incremental_sort TO 'off'
+    AS $$
+begin
+    return query
+    select *
+    from app.event
+    where (tenant_id, project_id, position) > (p_tenant_id, p_project_id, p_after)
+        and (tenant_id, project_id, position) <= (p_tenant_id, p_project_id, p_upto)
+        and (p_types is null or type = any (p_types))
+    order by tenant_id, project_id, position
+    limit p_limit;
 end
 $$;
 
@@ -443,6 +572,45 @@ CREATE FUNCTION app.refuse_change() RETURNS trigger
 begin
     raise exception 'events are never changed and never removed'
         using errcode = 'TL001', hint = 'Append an event that corrects the earlier one.';
+end
+$$;
+
+CREATE FUNCTION app.tenant_last(p_tenant_id text, p_upto bigint, p_types text[]) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_incremental_sort TO 'off'
+    AS $$
+begin
+    return (
+        select position
+        from app.event
+        where (tenant_id, position) > (p_tenant_id, 0)
+            and (tenant_id, position) <= (p_tenant_id, p_upto)
+            and (p_types is null or type = any (p_types))
+        order by tenant_id desc, position desc
+        limit 1
+    );
+end
+$$;
+
+CREATE FUNCTION app.tenant_range(p_tenant_id text, p_after bigint, p_upto bigint, p_types text[], p_limit integer) RETURNS SETOF app.event
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_incremental_sort TO 'off'
+    AS $$
+begin
+    return query
+    select *
+    from app.event
+    where (tenant_id, position) > (p_tenant_id, p_after)
+        and (tenant_id, position) <= (p_tenant_id, p_upto)
+        and (p_types is null or type = any (p_types))
+    order by tenant_id, position
+    limit p_limit;
 end
 $$;
 
@@ -689,43 +857,26 @@ COMMENT ON COLUMN analytics.user_ai_time_consumption.model IS 'Which model repli
 
 COMMENT ON COLUMN analytics.user_ai_time_consumption.recorded_at IS 'When it was appended.';
 
-CREATE TABLE app.event (
-    "position" bigint NOT NULL,
-    version integer NOT NULL,
-    schema_version smallint NOT NULL,
-    append_id uuid NOT NULL,
-    recorded_at timestamp with time zone NOT NULL,
-    tenant_id text NOT NULL COLLATE pg_catalog."C",
-    stream_id text NOT NULL COLLATE pg_catalog."C",
-    type text NOT NULL COLLATE pg_catalog."C",
-    project_id text COLLATE pg_catalog."C",
-    state bytea NOT NULL,
-    metadata json NOT NULL
+CREATE TABLE app.lease (
+    epoch bigint NOT NULL,
+    until timestamp with time zone NOT NULL
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE app.lease IS 'The processes that write replies; each renews its lease, or is dead.';
+
+COMMENT ON COLUMN app.lease.epoch IS 'The life of one process: a restarted one gets another.';
+
+COMMENT ON COLUMN app.lease.until IS 'Alive until then, by the clock of the database.';
+
+ALTER TABLE app.lease ALTER COLUMN epoch ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME app.lease_epoch_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
 );
-
-COMMENT ON TABLE app.event IS 'Everything that happened, in commit order. Rows are never changed and never removed.';
-
-COMMENT ON COLUMN app.event."position" IS 'The global sequence: 1, 2, 3 ... without gaps; the order of commits.';
-
-COMMENT ON COLUMN app.event.version IS 'The place in the stream: 1, 2, 3 ...; streams written through eventsourcing may begin at 0.';
-
-COMMENT ON COLUMN app.event.schema_version IS 'The version of the type''s fields.';
-
-COMMENT ON COLUMN app.event.append_id IS 'The append that wrote the row: events of one append stand or fall together. A writer that lost its connection at commit finds its append again by it.';
-
-COMMENT ON COLUMN app.event.recorded_at IS 'When the append began, by the database''s clock.';
-
-COMMENT ON COLUMN app.event.tenant_id IS 'Who the event belongs to.';
-
-COMMENT ON COLUMN app.event.stream_id IS 'What the event is about: project-<id>, session-<id>, account-<tenant>-<user>.';
-
-COMMENT ON COLUMN app.event.type IS 'The event''s name, in the past tense: UserMessagePosted.';
-
-COMMENT ON COLUMN app.event.project_id IS 'The project, where the event belongs to one.';
-
-COMMENT ON COLUMN app.event.state IS 'The event''s fields: a JSON object in UTF-8.';
-
-COMMENT ON COLUMN app.event.metadata IS 'How it came about: requestId, actor, causationId, idempotencyKey, where known.';
 
 CREATE TABLE app.members (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
@@ -777,6 +928,39 @@ CREATE TABLE app.projects (
     registered_at timestamp with time zone NOT NULL
 );
 
+CREATE TABLE app.replies (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    message_id text NOT NULL COLLATE pg_catalog."C",
+    project_id text NOT NULL COLLATE pg_catalog."C",
+    session_id text NOT NULL COLLATE pg_catalog."C",
+    epoch bigint NOT NULL,
+    started_at timestamp with time zone NOT NULL,
+    started_position bigint NOT NULL,
+    ended_position bigint
+)
+WITH (fillfactor='80');
+
+CREATE TABLE app.reply_chunk (
+    message_id text NOT NULL COLLATE pg_catalog."C",
+    n integer NOT NULL,
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    epoch bigint NOT NULL,
+    stored_at timestamp with time zone DEFAULT statement_timestamp() NOT NULL,
+    frame bytea
+);
+
+COMMENT ON TABLE app.reply_chunk IS 'The events of replies as readers are sent them, each stored before it is sent. Not part of the log: a day after its end, a reply is read from there alone.';
+
+COMMENT ON COLUMN app.reply_chunk.message_id IS 'The reply: a UUIDv7, so that the order of the key is the order of age.';
+
+COMMENT ON COLUMN app.reply_chunk.n IS 'The place in the reply: 1, 2, 3 ... without gaps. Whoever takes the next one has the reply; who had it before is refused there by the key.';
+
+COMMENT ON COLUMN app.reply_chunk.tenant_id IS 'Who the reply belongs to.';
+
+COMMENT ON COLUMN app.reply_chunk.epoch IS 'The lease under which it was stored.';
+
+COMMENT ON COLUMN app.reply_chunk.frame IS 'The event in the format of server-sent events; null where the final one will stand, which is made from the log.';
+
 CREATE TABLE app.snapshot (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
     stream_id text NOT NULL COLLATE pg_catalog."C",
@@ -806,6 +990,9 @@ ALTER TABLE ONLY app.event
 ALTER TABLE ONLY app.event
     ADD CONSTRAINT event_version_is_taken_once UNIQUE (tenant_id, stream_id, version);
 
+ALTER TABLE ONLY app.lease
+    ADD CONSTRAINT lease_pkey PRIMARY KEY (epoch);
+
 ALTER TABLE ONLY app.members
     ADD CONSTRAINT members_pkey PRIMARY KEY (tenant_id, project_id, user_id);
 
@@ -817,6 +1004,12 @@ ALTER TABLE ONLY app.projection
 
 ALTER TABLE ONLY app.projects
     ADD CONSTRAINT projects_pkey PRIMARY KEY (tenant_id, project_id);
+
+ALTER TABLE ONLY app.replies
+    ADD CONSTRAINT replies_pkey PRIMARY KEY (tenant_id, message_id);
+
+ALTER TABLE ONLY app.reply_chunk
+    ADD CONSTRAINT reply_chunk_is_taken_once PRIMARY KEY (message_id, n);
 
 ALTER TABLE ONLY app.consumption
     ADD CONSTRAINT reservation_is_billed_once UNIQUE (tenant_id, reservation_id);
@@ -835,7 +1028,13 @@ ALTER TABLE ONLY public.throughline_migration
 
 CREATE INDEX event_of_project ON app.event USING btree (tenant_id, project_id, "position");
 
+CREATE INDEX event_of_tenant ON app.event USING btree (tenant_id, "position");
+
 CREATE INDEX nonce_age ON app.nonce USING btree (used_at);
+
+CREATE INDEX replies_running ON app.replies USING btree (tenant_id, project_id) WHERE (ended_position IS NULL);
+
+CREATE INDEX sessions_active ON app.sessions USING btree (opened_at) WHERE (status = 'active'::text);
 
 CREATE INDEX sessions_of_user ON app.sessions USING btree (tenant_id, project_id, user_id);
 
@@ -847,6 +1046,8 @@ GRANT USAGE ON SCHEMA analytics TO throughline_analyst;
 
 GRANT USAGE ON SCHEMA app TO throughline_service;
 GRANT USAGE ON SCHEMA app TO throughline_analyst;
+
+GRANT SELECT,INSERT ON TABLE app.event TO throughline_service;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE app.sessions TO throughline_service;
 GRANT SELECT ON TABLE app.sessions TO throughline_analyst;
@@ -868,7 +1069,7 @@ GRANT SELECT ON TABLE app.consumption TO throughline_analyst;
 
 GRANT SELECT ON TABLE analytics.user_ai_time_consumption TO throughline_analyst;
 
-GRANT SELECT,INSERT ON TABLE app.event TO throughline_service;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app.lease TO throughline_service;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app.members TO throughline_service;
 
@@ -877,5 +1078,9 @@ GRANT SELECT,INSERT,DELETE ON TABLE app.nonce TO throughline_service;
 GRANT SELECT,UPDATE ON TABLE app.projection TO throughline_service;
 
 GRANT SELECT,INSERT ON TABLE app.projects TO throughline_service;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE app.replies TO throughline_service;
+
+GRANT SELECT,INSERT,DELETE ON TABLE app.reply_chunk TO throughline_service;
 
 GRANT SELECT,INSERT ON TABLE app.snapshot TO throughline_service;

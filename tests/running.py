@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import httpx
@@ -18,6 +18,9 @@ from service.app import Service, application
 from service.offline import OfflineModel, serving
 from service.server import Server
 from service.settings import Key, Scope, Settings
+
+Event: TypeAlias = tuple[str, Any, str]
+"""Name, data, id."""
 
 ALL_SCOPES: frozenset[Scope] = frozenset({"chat", "build", "admin", "read"})
 KEYS = {
@@ -84,7 +87,7 @@ class Running:
         body = {"userId": "u1", "projectId": "p1", "message": message} | members
         return await self.client.post("/v1/chat-plan", json=body)
 
-    async def stream(self, message: str, **members: Any) -> list[tuple[str, Any, str]]:
+    async def stream(self, message: str, **members: Any) -> list[Event]:
         """Post a message and read the reply's stream to its end: event, data, id."""
         body = {"userId": "u1", "projectId": "p1", "message": message} | members
         headers = {"Accept": "text/event-stream"}
@@ -95,9 +98,22 @@ class Running:
             return events_of((await answer.aread()).decode())
 
 
-def events_of(text: str) -> list[tuple[str, Any, str]]:
+    async def join(self, message_id: str, last_id: str | None = None) -> list[Event]:
+        """Read a reply's stream from an event on to its end."""
+        headers = {"Accept": "text/event-stream"}
+        if last_id is not None:
+            headers["Last-Event-ID"] = last_id
+        path = f"/v1/chat-plan/replies/{message_id}/stream"
+        async with self.client.stream(
+            "GET", path, params={"userId": "u1"}, headers=headers
+        ) as answer:
+            assert answer.status_code == 200, await answer.aread()
+            return events_of((await answer.aread()).decode())
+
+
+def events_of(text: str) -> list[Event]:
     """The events of a whole stream: name, data, id. Comments are left out."""
-    events: list[tuple[str, Any, str]] = []
+    events: list[Event] = []
     for block in text.split("\n\n"):
         fields = dict(
             line.split(": ", 1) for line in block.split("\n") if line and not line.startswith(":")

@@ -14,7 +14,7 @@ from projections import PROJECTIONS
 from projections.projection import Projection
 
 SET_ASIDE = {
-    "ReplyStarted": "a running reply is followed live; only how it ended is read later",
+    "ReplyCancelRequested": "the end of the reply says why it came",
 }
 """The types that no read model shows, and why."""
 

@@ -9,8 +9,9 @@ from service import wire
 from service.admission import Message
 from service.api.operation import Call, Operation, answered
 from service.api.reading import position_of, visible_project
+from service.problems import problem
 from service.store import Unavailable
-from service.stream import ReplyStream
+from service.stream import EventStream
 from service.turns import LANDING_SECONDS
 
 
@@ -25,20 +26,25 @@ async def post_message(call: Call) -> Response:
         locale=asked.locale,
         chat_mode=asked.chat_mode,
         session_id=asked.session_id,
+        may_wait=asked.on_busy == "enqueue",
     )
-    admitted, reply = await call.service.turns.take(message, call.metadata(asked.user_id))
+    admitted, tail = await call.service.turns.take(
+        message, asked.on_busy, call.metadata(asked.user_id)
+    )
     headers = {
         "Location": f"/v1/chat-plan/replies/{admitted.message_id}",
         "X-Log-Position": str(admitted.position),
     }
     if call.wants_stream:
-        return ReplyStream(
-            reply, headers, grace_seconds=call.service.settings.grace_seconds + LANDING_SECONDS + 1
-        )
-    final = await reply.wait()
-    if final is None:
-        raise Unavailable("the service stopped before the reply had ended")
-    return Response(orjson.dumps(final), headers=headers, media_type="application/json")
+        grace_seconds = call.service.settings.grace_seconds + LANDING_SECONDS + 1
+        events = tail.watch(call.service.tails.chunks.after)
+        return EventStream(events, headers, grace_seconds=grace_seconds)
+    end = await tail.wait()
+    if end is None:
+        response = problem(Unavailable("the service stopped before the reply had ended"))
+        response.headers.update(headers)
+        return response
+    return Response(orjson.dumps(end.envelope), headers=headers, media_type="application/json")
 
 
 async def read_session(call: Call) -> Response:

@@ -4,8 +4,8 @@ Signature, body with its cap, proof of the caller, scope, JSON, contract; then t
 given only what passed. The same record writes the OpenAPI document.
 """
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
@@ -22,7 +22,7 @@ from service.problems import BadRequest
 from service.settings import Scope
 from service.signatures import HEADER
 from service.streams import Transaction
-from service.wire import Id, dumped
+from service.wire import ChatPlanResponse, GoAway, Id, Query, dumped
 
 if TYPE_CHECKING:
     from service.app import Service
@@ -41,8 +41,18 @@ class Call:
     path: dict[str, str]
     body: Any
     query: Any
-    wants_stream: bool
+    accept: str
+    last_event_id: str | None
     request_id: str
+
+    def accepts(self, media_type: str) -> bool:
+        """Whether the client asks for it by name."""
+        return media_type in self.accept
+
+    @property
+    def wants_stream(self) -> bool:
+        """Whether the client asks for server-sent events."""
+        return self.accepts("text/event-stream")
 
     def metadata(self, user_id: str | None = None) -> dict[str, Any]:
         """What is stored beside the events that this request brings about."""
@@ -59,10 +69,20 @@ class Call:
 
 Handler = Callable[[Call], Awaitable[Response]]
 
+REPLY_EVENTS: Final[Mapping[str, type[BaseModel] | None]] = {
+    **dict.fromkeys(("accepted", "intent", "chunk", "snapshot", "notice", "reset")),
+    "final": ChatPlanResponse,
+    "goaway": GoAway,
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """An operation: `name` is its operationId, `problems` the statuses it may answer besides."""
+    """An operation: `name` is its operationId, `problems` the statuses it may answer besides.
+
+    `answer` is its JSON; `events` are the kinds of its server-sent events, if it streams, with what
+    they carry where that has a contract; `lines` is a line of its newline-delimited JSON.
+    """
 
     method: str
     path: str
@@ -70,12 +90,14 @@ class Operation:
     summary: str
     scopes: tuple[Scope, ...]
     handle: Handler
-    answer: type[BaseModel]
+    answer: type[BaseModel] | None = None
     status: int = 200
     body: type[BaseModel] | None = None
-    query: type[BaseModel] | None = None
+    query: type[Query] | None = None
     problems: tuple[int, ...] = ()
     streams: bool = False
+    events: Mapping[str, type[BaseModel] | None] = field(default_factory=lambda: REPLY_EVENTS)
+    lines: type[BaseModel] | None = None
 
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
         """Answer a request, whatever it is."""
@@ -110,7 +132,8 @@ class Operation:
             path=_path(request),
             body=None if self.body is None else _parsed(self.body, request, body),
             query=None if self.query is None else _queried(self.query, request),
-            wants_stream="text/event-stream" in request.headers.get("accept", ""),
+            accept=request.headers.get("accept", ""),
+            last_event_id=request.headers.get("last-event-id"),
             request_id=request.state.request_id,
         )
 
@@ -148,9 +171,11 @@ def _parsed(model: type[BaseModel], request: Request, body: bytes) -> BaseModel:
         raise problems.invalid(error) from None
 
 
-def _queried(model: type[BaseModel], request: Request) -> BaseModel:
+def _queried(model: type[Query], request: Request) -> Query:
     try:
-        asked: dict[str, str] = dict(request.query_params)
+        asked: dict[str, Any] = dict(request.query_params)
+        for name in model.repeated & asked.keys():
+            asked[name] = request.query_params.getlist(name)
         if "min_position" in model.model_fields and "x-min-position" in request.headers:
             asked.setdefault("minPosition", request.headers["x-min-position"])
         return model.model_validate(asked)

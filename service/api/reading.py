@@ -40,8 +40,7 @@ async def position_of(connection: Any, name: str, at_least: int | None) -> int:
     position = await reached(connection, name)
     if at_least is None or position >= at_least:
         return position
-    if at_least > await head(connection):
-        raise BadRequest(409, "position_not_in_log", "The log has not come to this position.")
+    await come_to(connection, at_least)
     deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
     while position < at_least:
         if asyncio.get_running_loop().time() >= deadline:
@@ -49,6 +48,14 @@ async def position_of(connection: Any, name: str, at_least: int | None) -> int:
         await asyncio.sleep(_STEP_SECONDS)
         position = await reached(connection, name)
     return position
+
+
+async def come_to(connection: Any, position: int) -> int:
+    """The log's head. Raises BadRequest when it has not come to a position: nobody was given it."""
+    at = await head(connection)
+    if position > at:
+        raise BadRequest(409, "position_not_in_log", "The log has not come to this position.")
+    return at
 
 
 def position_in(cursor: str | None, epoch: str) -> int | None:

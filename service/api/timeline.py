@@ -1,11 +1,19 @@
-"""The unified timeline of a project, page by page."""
+"""The unified timeline of a project: page by page, and live."""
 
+from collections.abc import AsyncGenerator, Iterable, Iterator
+
+import orjson
 from starlette.responses import Response
 
+from domain.events import SessionMode
 from projections import timeline
+from projections.timeline import Shown
 from service import wire
 from service.api.operation import Call, Operation, answered
-from service.api.reading import position_in, position_of, visible_project
+from service.api.reading import come_to, position_in, position_of, visible_project
+from service.feeds import Item
+from service.frames import frame, goaway
+from service.stream import SEND_SECONDS, EventStream, pieces
 
 
 async def read_timeline(call: Call) -> Response:
@@ -20,7 +28,7 @@ async def read_timeline(call: Call) -> Response:
             connection,
             tenant_id=call.caller.tenant_id,
             project_id=call.path["projectId"],
-            mode=None if asked.mode == "all" else asked.mode,
+            mode=_mode(asked.mode),
             with_hidden=asked.include_hidden,
             limit=asked.limit,
             offset=asked.offset,
@@ -28,6 +36,66 @@ async def read_timeline(call: Call) -> Response:
             after=after,
         )
     return answered(wire.timeline(page, epoch), position=position)
+
+
+async def stream_timeline(call: Call) -> Response:
+    """Items as they come, each with the cursor of the one before it.
+
+    They begin after the cursor that is given, else after where the read model stands now.
+    """
+    asked: wire.TimelineStreamQuery = call.query
+    after = position_in(call.last_event_id or asked.after, call.service.epoch)
+    shown = Shown(mode=_mode(asked.mode), with_hidden=asked.include_hidden)
+    async with call.service.pool.connection() as connection:
+        position = await position_of(connection, "timeline", None)
+        if after is not None:
+            await come_to(connection, after)
+        await visible_project(connection, call, call.path["projectId"], asked.user_id)
+        after = position if after is None else after
+        begin = min(after, position)
+        before = await timeline.page(
+            connection,
+            tenant_id=call.caller.tenant_id,
+            project_id=call.path["projectId"],
+            mode=shown.mode,
+            with_hidden=shown.with_hidden,
+            limit=1,
+            before=begin + 1,
+        )
+    prev = before.rows[0].position if before.rows else None
+    frames = call.service.live.stream(_live(call, shown, after, begin, prev))
+    headers = {"X-Log-Position": str(position)}
+    return EventStream(frames, headers, grace_seconds=SEND_SECONDS)
+
+
+async def _live(
+    call: Call, shown: Shown, after: int, begin: int, prev: int | None
+) -> AsyncGenerator[bytes]:
+    """The items after a position; where the read model is behind it, those up to it pass by."""
+    asked: wire.TimelineStreamQuery = call.query
+    key = (call.caller.tenant_id, call.path["projectId"])
+    async for items in call.service.feeds.follow(key, begin, shown, asked.user_id):
+        for piece in pieces(_frames(items, after, prev, call.service.epoch)):
+            yield piece
+        prev = items[-1].position
+    yield goaway("removed")
+
+
+def _frames(items: Iterable[Item], after: int, prev: int | None, epoch: str) -> Iterator[bytes]:
+    for item in items:
+        if item.position > after:
+            yield frame("item", _linked(item, prev, epoch), wire.cursor(epoch, item.position))
+        prev = item.position
+
+
+def _linked(item: Item, prev: int | None, epoch: str) -> orjson.Fragment:
+    """The item's JSON, which all watchers share, with the one member that differs."""
+    before = orjson.dumps(None if prev is None else wire.cursor(epoch, prev))
+    return orjson.Fragment(item.json[:-1] + b',"prev":' + before + b"}")
+
+
+def _mode(asked: wire.Mode) -> SessionMode | None:
+    return None if asked == "all" else asked
 
 
 OPERATIONS = (
@@ -41,5 +109,17 @@ OPERATIONS = (
         answer=wire.Timeline,
         problems=(404, 409, 422),
         handle=read_timeline,
+    ),
+    Operation(
+        method="GET",
+        path="/v1/project/{projectId}/timeline/stream",
+        name="streamTimeline",
+        summary="The items of a project's timeline as they come, resumable without gap or repeat.",
+        scopes=("chat", "read", "admin"),
+        query=wire.TimelineStreamQuery,
+        streams=True,
+        events={"item": wire.LiveItem, "goaway": wire.GoAway},
+        problems=(404, 409, 422),
+        handle=stream_timeline,
     ),
 )

@@ -20,6 +20,8 @@ create table sessions (
     primary key (tenant_id, session_id)
 ) with (fillfactor = 70);
 create index sessions_of_user on sessions (tenant_id, project_id, user_id);
+-- By a column that never changes, so that a session's updates need not touch it.
+create index sessions_active on sessions (opened_at) where status = 'active';
 grant select, insert, update on sessions to throughline_service;
 
 -- name: apply
@@ -159,5 +161,15 @@ where tenant_id = %(tenant_id)s
     and user_id = %(user_id)s
     and status = 'active'
     and message_count < %(full)s
+    and last_active_at > now() - make_interval(secs => %(idle_seconds)s)
 order by last_position desc
 limit 1
+
+-- name: idle
+select tenant_id, project_id, session_id
+from app.sessions
+where status = 'active'
+    and opened_at <= now() - make_interval(secs => %(idle_seconds)s)
+    and last_active_at <= now() - make_interval(secs => %(idle_seconds)s)
+order by opened_at
+limit %(limit)s

@@ -45,6 +45,7 @@ FIRST_DAY: dict[str, dict[str, Any]] = {
         "model": "x",
         "reservation_id": "h",
     },
+    "ReplyCancelRequested": {"session_id": "s", "message_id": "r", "reason": "cancelled"},
     "ReplyCompleted": {
         "session_id": "s",
         "message_id": "r",

@@ -26,7 +26,7 @@ from domain.events import (
     SystemMessagePosted,
     UserMessagePosted,
 )
-from domain.session import INITIAL, MAX_MESSAGES, Decided, Session
+from domain.session import INITIAL, MAX_MESSAGES, Decided, Running, Session
 from tests.given import given
 
 OPENED = SessionOpened(session_id="s1", project_id="p1", user_id="u1")
@@ -73,7 +73,7 @@ def post(state: Session) -> Decided:
 
 def start(state: Session) -> Decided:
     return session.start_reply(
-        state, message_id="r1", in_reply_to="m1", model="claude", reservation_id="h1"
+        state, message_id="r1", in_reply_to="m1", model="claude", reservation_id="h1", epoch=0
     )
 
 
@@ -92,12 +92,21 @@ def complete(state: Session) -> Decided:
         warnings=("low_balance",),
         tokens_used=30,
         cache_hits=5,
+        frames=0,
     )
 
 
 def fail(state: Session) -> Decided:
     return session.fail_reply(
-        state, message_id="r1", in_reply_to="m1", code="model_error", duration_ms=900
+        state,
+        message_id="r1",
+        in_reply_to="m1",
+        code="model_error",
+        duration_ms=900,
+        retry_after_seconds=None,
+        tokens_used=None,
+        cache_hits=None,
+        frames=0,
     )
 
 
@@ -328,7 +337,9 @@ def test_a_refusal_says_why(refusal: Refused, said: str) -> None:
                 user_id="u1",
                 status="active",
                 message_count=2,
-                running=frozenset({"r1"}),
+                running={
+                    "r1": Running(in_reply_to="m1", reservation_id="h1", model="claude", epoch=0)
+                },
             ),
         ),
     ],
@@ -342,7 +353,7 @@ def test_an_ended_reply_runs_no_longer_and_others_do(end: SessionEvent) -> None:
     other = ReplyStarted(
         session_id="s1", message_id="r2", in_reply_to="m1", model="claude", reservation_id="h2"
     )
-    assert given(OPENED, STARTED, other, end).running == {"r2"}
+    assert given(OPENED, STARTED, other, end).running.keys() == {"r2"}
 
 
 @pytest.mark.parametrize(("status", "end"), [*ENDS.items(), ("deleted", DELETED)])

@@ -189,6 +189,23 @@ def _members(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
         del table[key]
 
 
+def _replies(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
+    key = (event.tenant_id, state.get("message_id"))
+    if event.type == "ReplyStarted":
+        table[key] = {
+            "tenant_id": event.tenant_id,
+            "message_id": state["message_id"],
+            "project_id": event.project_id,
+            "session_id": state["session_id"],
+            "epoch": state["epoch"],
+            "started_at": event.recorded_at,
+            "started_position": event.position,
+            "ended_position": None,
+        }
+    elif event.type in ("ReplyCompleted", "ReplyFailed"):
+        table[key]["ended_position"] = event.position
+
+
 MODELS: Final[Mapping[str, tuple[tuple[str, ...], Step]]] = {
     "timeline": (("position",), _timeline),
     "sessions": (("tenant_id", "session_id"), _sessions),
@@ -196,4 +213,5 @@ MODELS: Final[Mapping[str, tuple[tuple[str, ...], Step]]] = {
     "consumption": (("position",), _consumption),
     "projects": (("tenant_id", "project_id"), _projects),
     "members": (("tenant_id", "project_id", "user_id"), _members),
+    "replies": (("tenant_id", "message_id"), _replies),
 }

@@ -104,6 +104,8 @@ class World:
             self._credit: 5,
             self._ask: 20,
             self._extend: 5,
+            self._take_over: 3,
+            self._cancel: 2,
             self._complete: 14,
             self._fail: 4,
             self._speak: 3,
@@ -242,6 +244,8 @@ class World:
                 in_reply_to=reply.in_reply_to,
                 model=reply.model,
                 reservation_id=reply.reservation_id,
+                epoch=self._random.randint(0, 3),
+                may_wait=True,
             ),
         )
         self._talks += [] if talk in self._talks else [talk]
@@ -322,8 +326,31 @@ class World:
                 warnings=self._one(((), ("low_balance",))),
                 tokens_used=usage.total,
                 cache_hits=usage.cache_read_tokens,
+                frames=self._random.randint(1, 99),
             ),
         )
+
+    def _take_over(self, append: "_Append") -> None:
+        if (reply := self._of(append, self._running)) is not None:
+            append.decide(
+                SESSION,
+                session_stream(reply.talk.session_id),
+                reply.talk.project_id,
+                lambda state: session.take_over_reply(
+                    state, message_id=reply.message_id, epoch=self._random.randint(4, 9)
+                ),
+            )
+
+    def _cancel(self, append: "_Append") -> None:
+        if (reply := self._of(append, self._running)) is not None:
+            append.decide(
+                SESSION,
+                session_stream(reply.talk.session_id),
+                reply.talk.project_id,
+                lambda state: session.cancel_reply(
+                    state, message_id=reply.message_id, reason="cancelled"
+                ),
+            )
 
     def _fail(self, append: "_Append") -> None:
         if (reply := self._of(append, self._running)) is None:
@@ -350,6 +377,10 @@ class World:
                 in_reply_to=reply.in_reply_to,
                 code="model_error",
                 duration_ms=self._random.randint(0, 10**6),
+                retry_after_seconds=self._one((None, 3_600)),
+                tokens_used=None,
+                cache_hits=None,
+                frames=self._random.randint(1, 9),
             ),
         )
 

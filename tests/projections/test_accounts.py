@@ -322,6 +322,8 @@ def machine(run: Callable[[Any], Any], log: Log, reader: Connection) -> type[Rul
                     in_reply_to=f"m{n}",
                     model="claude-opus-4",
                     reservation_id=f"h{n}",
+                    epoch=0,
+                    may_wait=True,
                 ),
             )
             self.append()
@@ -364,6 +366,7 @@ def machine(run: Callable[[Any], Any], log: Log, reader: Connection) -> type[Rul
                     warnings=(),
                     tokens_used=usage.total,
                     cache_hits=None,
+                    frames=0,
                 ),
             )
             self.append()
@@ -388,6 +391,10 @@ def machine(run: Callable[[Any], Any], log: Log, reader: Connection) -> type[Rul
                     in_reply_to=f"m{n}",
                     code="model_error",
                     duration_ms=1,
+                    retry_after_seconds=None,
+                    tokens_used=None,
+                    cache_hits=None,
+                    frames=0,
                 ),
             )
             self.append()

@@ -153,6 +153,7 @@ CHANGED: Final = {
     "consumption": "update {0} set model = 'forged'",
     "projects": "update {0} set framework = 'forged'",
     "members": "update {0} set role = 'forged'",
+    "replies": "update {0} set epoch = -1",
 }
 TWO: Final = "where ctid in (select ctid from {0} limit 2)"
 REMOVED: Final = "delete from {0} where ctid in (select ctid from {0} limit 2)"
@@ -223,7 +224,14 @@ insert into app.projects (tenant_id, project_id, name, registered_at)
 select 't' || n % 5, 'p' || n, 'A project', now() from generate_series(1, 6000) as n;
 insert into app.members (tenant_id, project_id, user_id, role, since)
 select 't' || n % 5, 'p' || n, 'u' || n % 11, 'owner', now() from generate_series(1, 6000) as n;
-analyze app.timeline, app.sessions, app.accounts, app.consumption, app.projects, app.members;
+insert into app.replies (
+    tenant_id, message_id, project_id, session_id, epoch, started_at, started_position,
+    ended_position
+)
+select 't' || n % 5, 'r' || n, 'p' || n % 7, 's', 1, now(), n, case when n % 60 > 0 then n end
+from generate_series(1, 6000) as n;
+analyze app.timeline, app.sessions, app.accounts, app.consumption, app.projects, app.members,
+    app.replies;
 """
 
 ASKED: Final[dict[str, Any]] = {
@@ -237,7 +245,14 @@ ASKED: Final[dict[str, Any]] = {
     "limit": 21,
     "offset": 0,
     "full": 50,
+    "idle_seconds": 60,
+    "message_id": "r1",
+    "epoch": 2,
+    "here": [],
+    "grace_seconds": 5,
 }
+SMALL: Final = {"lease"}
+"""Tables of a row a process, which are read whole."""
 
 
 def reads(projection: Projection) -> list[str]:
@@ -252,7 +267,11 @@ async def test_every_read_uses_an_index(url: str, projection: Projection) -> Non
             for mode in ("force_custom_plan", "force_generic_plan"):
                 await owner.execute(f"set plan_cache_mode = {mode}".encode())
                 plan = await explained(owner, projection.statements[name].decode())
-                kinds = {node["Node Type"] for node in nodes(plan)}
+                kinds = {
+                    node["Node Type"]
+                    for node in nodes(plan)
+                    if node.get("Relation Name") not in SMALL
+                }
                 assert "Seq Scan" not in kinds, (name, mode, kinds)
                 indexed = {"Index Scan", "Index Only Scan", "Bitmap Index Scan"}
                 assert kinds & indexed, (name, mode, kinds)
@@ -371,11 +390,11 @@ def test_the_oracle_is_not_blind() -> None:
     at = datetime(2026, 1, 1, tzinfo=UTC)
     log = [
         Recorded(n, e.tenant_id, e.stream_id, e.version, e.type, 1, e.project_id, e.state, "{}", at)
-        for n, e in enumerate((event for append in World(4).appends(80) for event in append), 1)
+        for n, e in enumerate((event for append in World(6).appends(80) for event in append), 1)
     ]
     whole = oracle(log)
     for n, event in enumerate(log):
-        if event.type != "ReplyStarted":
+        if event.type != "ReplyCancelRequested":
             assert oracle_or_none([*log[:n], *log[n + 1 :]]) != whole, event
 
 

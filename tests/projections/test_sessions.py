@@ -117,7 +117,7 @@ async def row(reader: Connection, session_id: str = "s1") -> SessionRow:
 
 async def active(reader: Connection, **choice: str) -> str | None:
     asked = {"tenant_id": "t1", "project_id": "p1", "user_id": "u1"} | choice
-    return await active_session(reader, **asked)
+    return await active_session(reader, **asked, idle_seconds=60)
 
 
 # one session -------------------------------------------------------------------------------------

@@ -8,27 +8,41 @@ from typing import Self
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+_READY = b"Z\0\0\0\5"  # ReadyForQuery: what was asked is done, and committed
+
 
 class Cutter:
-    """A proxy on a Unix socket. `cuts` counts the connections that it cut."""
+    """A proxy on a Unix socket. `cuts` counts the connections that it cut at a statement."""
 
     def __init__(self, url: str) -> None:
         self._target = conninfo_to_dict(url)
         self._folder = tempfile.TemporaryDirectory(prefix="cut-")
         self.url = make_conninfo(url, host=self._folder.name, port="5432")
         self.refuse = False
+        self.mute = False
+        """Take requests and pass none on, as a network does that loses packets."""
         self.cuts = 0
         self._cut_request: bytes | None = None
         self._cut_answer: bytes | None = None
-        self._connections: set[asyncio.StreamWriter] = set()
+        self._ends: set[asyncio.StreamWriter] = set()
 
     def cut_request_with(self, text: bytes) -> None:
-        """Cut the next connection that sends `text`, before it arrives."""
+        """Cut the next connection that executes a statement with `text`, before it arrives."""
         self._cut_request = text
 
     def cut_answer_to(self, text: bytes) -> None:
-        """Cut the next connection that sends `text`, when the answer to it comes."""
+        """Cut the next connection that executes a statement with `text`, once it is committed."""
         self._cut_answer = text
+
+    def sever(self) -> None:
+        """Cut every connection, and take none until `restore`."""
+        self.refuse = True
+        for end in self._ends:
+            end.close()
+
+    def restore(self) -> None:
+        """Take connections again."""
+        self.refuse = False
 
     async def __aenter__(self) -> Self:
         path = Path(self._folder.name, ".s.PGSQL.5432")
@@ -42,8 +56,7 @@ class Cutter:
         traceback: TracebackType | None,
     ) -> None:
         self._server.close()
-        for connection in self._connections:
-            connection.close()
+        self.sever()
         self._folder.cleanup()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -52,42 +65,65 @@ class Cutter:
             return
         socket = f"{self._target['host']}/.s.PGSQL.{self._target.get('port') or 5432}"
         up_reader, up_writer = await asyncio.open_unix_connection(socket)
-        self._connections |= {writer, up_writer}
-        answering = asyncio.Event()
-        there = asyncio.create_task(self._requests(reader, up_writer, answering))
-        back = asyncio.create_task(self._answers(up_reader, writer, answering))
+        ends = {writer, up_writer}
+        self._ends |= ends
+        doomed = asyncio.Event()
+        there = asyncio.create_task(self._requests(reader, up_writer, doomed))
+        back = asyncio.create_task(self._answers(up_reader, writer, doomed))
         await asyncio.wait((there, back), return_when=asyncio.FIRST_COMPLETED)
-        there.cancel()
-        back.cancel()
-        up_writer.close()
-        writer.close()
+        for task in (there, back):
+            task.cancel()
+        for end in ends:
+            end.close()
+        await asyncio.gather(there, back, return_exceptions=True)
+        self._ends -= ends
 
     async def _requests(
-        self, reader: asyncio.StreamReader, up: asyncio.StreamWriter, answering: asyncio.Event
+        self, reader: asyncio.StreamReader, up: asyncio.StreamWriter, doomed: asyncio.Event
     ) -> None:
-        known = b""
-        while data := await reader.read(65_536):
-            known += data
-            if self._cut_request and self._is_append(data, self._cut_request):
+        """Pass on message by message; `doomed` is set when the answer is not to arrive."""
+        up.write(await self._message(reader, kind=b""))
+        statements: dict[bytes, bytes] = {}
+        while kind := await reader.read(1):
+            message = await self._message(reader, kind)
+            text = _executed(message, statements)
+            if self._cut_request and self._cut_request in text:
                 self._cut_request = None
                 self.cuts += 1
                 return
-            if self._cut_answer and self._is_append(data, self._cut_answer):
+            if self._cut_answer and self._cut_answer in text:
                 self._cut_answer = None
-                answering.set()
-            up.write(data)
-            await up.drain()
+                doomed.set()
+            if not self.mute:
+                up.write(message)
+                await up.drain()
 
-    def _is_append(self, data: bytes, text: bytes) -> bool:
-        """The statement itself, or a prepared one that binds arrays of streams."""
-        return text in data or b"s-" in data or b"\x00\x00\x00\x01a" in data
+    async def _message(self, reader: asyncio.StreamReader, kind: bytes) -> bytes:
+        size = await reader.readexactly(4)
+        return kind + size + await reader.readexactly(int.from_bytes(size) - 4)
 
     async def _answers(
-        self, up: asyncio.StreamReader, writer: asyncio.StreamWriter, answering: asyncio.Event
+        self, up: asyncio.StreamReader, writer: asyncio.StreamWriter, doomed: asyncio.Event
     ) -> None:
+        swallowed = b""
         while data := await up.read(65_536):
-            if answering.is_set():
+            if not doomed.is_set():
+                writer.write(data)
+                await writer.drain()
+                continue
+            swallowed += data
+            if _READY in swallowed:
                 self.cuts += 1
                 return
-            writer.write(data)
-            await writer.drain()
+
+
+def _executed(message: bytes, statements: dict[bytes, bytes]) -> bytes:
+    """The text that this message executes; a Parse only says what a later Bind means."""
+    kind, body = message[:1], message[5:]
+    if kind == b"P":
+        name, text, _ = body.split(b"\0", 2)
+        statements[name] = text
+    if kind == b"B":
+        _, name, _ = body.split(b"\0", 2)
+        return statements[name]
+    return body if kind == b"Q" else b""

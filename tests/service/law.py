@@ -41,6 +41,7 @@ def lawful(events: Sequence[Event]) -> Final:
     assert names[0] == "accepted"
     assert names[-1] == "final"
     assert names.count("accepted") == names.count("final") == 1
+    assert names.count("reset") <= 1
     assert set(names) <= {"accepted", "intent", "chunk", "reset", "notice", "final"}
     _intents_before_chunks(names)
     accepted, final = events[0][1], events[-1][1]
@@ -84,7 +85,8 @@ async def item(live: Running, message_id: str, project_id: str = "p1") -> dict[s
 
 async def stored(live: Running, final: Final) -> None:
     """The timeline shows the reply as its stream ended."""
-    shown = await item(live, final["messageId"])
+    of_session = (await live.client.get(f"/v1/chat-plan/session/{final['sessionId']}")).json()
+    shown = await item(live, final["messageId"], of_session["projectId"])
     told = shown["aiResponse"]
     assert (shown["kind"], told["subtype"]) == ("reply", final["subtype"])
     assert shown["sessionId"] == final["sessionId"]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from uuid import uuid4
 
+import psycopg
+
 from service import database
 from service.hub import Hub
 from service.store import EventStore, NewEvent, Recorded
@@ -49,6 +51,35 @@ def event(
 ) -> NewEvent:
     """An event to append, on a stream of its own unless one is named."""
     return NewEvent(tenant, stream or f"s-{uuid4()}", version, kind, state)
+
+
+async def take_the_quick_way(log: Log) -> None:
+    """Append three events, after which the writer knows that it is alone."""
+    for _ in range(3):
+        await log.writer.append([event()])
+    assert log.writer._alone
+
+
+@asynccontextmanager
+async def appends_held(url: str) -> AsyncGenerator[database.Connection, None]:
+    """Let every append wait inside PostgreSQL until the end; the connection given may append."""
+    async with await psycopg.AsyncConnection.connect(url) as holder:
+        await holder.execute("lock table app.event in share row exclusive mode")
+        yield holder
+
+
+async def until_an_append_is_held(url: str) -> None:
+    """Return when an append has arrived in PostgreSQL and waits there."""
+    async with (
+        asyncio.timeout(10),
+        await database.connect(url, as_service=False) as observer,
+    ):
+        held = 0
+        while not held:
+            waiting = await observer.execute(
+                "select from pg_locks where relation = 'app.event'::regclass and not granted"
+            )
+            held = waiting.rowcount
 
 
 async def everything(store: EventStore) -> list[Recorded]:

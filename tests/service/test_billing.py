@@ -59,7 +59,9 @@ async def test_of_fifty_at_once_those_are_taken_that_can_be_paid_for(url: str) -
     async with running(url, model) as live:
         await live.project()
         await live.credit(seconds=SECONDS)
-        sent = [asyncio.create_task(live.chat(f"Good morning {n}")) for n in range(50)]
+        sent = [
+            asyncio.create_task(live.chat(f"Good morning {n}", onBusy="enqueue")) for n in range(50)
+        ]
         await all_sent([model], *sent)
         answers = [each.result() for each in sent]
         finals = await accepted(answers)
@@ -77,7 +79,7 @@ async def test_two_services_on_one_database_take_no_more_than_one(url: str) -> N
         await one.project()
         await one.credit(seconds=SECONDS)
         sent = [
-            asyncio.create_task(live.chat(f"Good morning {n}"))
+            asyncio.create_task(live.chat(f"Good morning {n}", onBusy="enqueue"))
             for n in range(25)
             for live in (one, other)
         ]

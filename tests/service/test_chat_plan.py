@@ -275,31 +275,6 @@ async def test_a_reply_has_a_longest_time(url: str) -> None:
         assert (final["subtype"], final["reason"]) == ("partial", "time_limit")
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
-async def test_of_fifty_messages_at_once_ten_are_paid_for(
-    url: str, new_database: object, replicas: int
-) -> None:
-    model = OfflineModel(delay=2.0)
-    async with running(url, model) as run, running(url, model) as other:
-        await run.project()
-        await run.credit(seconds=600)
-        clients = [run, other][:replicas]
-        answers = await asyncio.gather(
-            *(clients[n % replicas].chat(f"Hello {n}") for n in range(50))
-        )
-        refused = [answer for answer in answers if answer.status_code == 402]
-        assert sorted({answer.status_code for answer in answers}) == [200, 402]
-        assert len(refused) == 40
-        assert refused[0].json()["template"] == "insufficient_balance"
-        assert refused[0].json()["variables"] == {"needed_seconds": 60, "available_seconds": 0}
-        billed = sum(
-            answer.json()["metadata"]["billed_seconds"]
-            for answer in answers
-            if answer.status_code == 200
-        )
-        await assert_settled(run, url, billed)
-
-
 @pytest.mark.parametrize(
     ("mode", "seconds"),
     [("question", 30), ("feature", 120), ("fix", 90), ("analysis", 180), ("general", 60)],

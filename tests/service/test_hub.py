@@ -1,11 +1,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-import psycopg
 import pytest
 
 from service import database, hub
 from service.store import Recorded
+from tests.service.cutter import Cutter
 from tests.service.logs import Log, event, running_log
 
 
@@ -15,11 +15,11 @@ async def log(url: str) -> AsyncIterator[Log]:
         yield running
 
 
-async def followed(log: Log, after: int, upto: int) -> list[Recorded]:
+async def followed(log: Log, after: int, upto: int, *, seconds: float = 20) -> list[Recorded]:
     """What a follower gets from after a position until another one."""
     events: list[Recorded] = []
     pages = log.hub.follow(after)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(seconds):
         async for page in pages:
             events += page
             if events and events[-1].position >= upto:
@@ -32,6 +32,27 @@ def positions(events: list[Recorded]) -> list[int]:
     return [each.position for each in events]
 
 
+async def insert_silently(url: str, position: int) -> None:
+    """Commit an event of which nobody is told."""
+    async with await database.connect(url, as_service=False) as owner:
+        await owner.execute(
+            "insert into app.event (position, version, schema_version, append_id, recorded_at,"
+            " tenant_id, stream_id, type, state, metadata) values"
+            " (%(at)s, 1, 1, gen_random_uuid(), now(), 't', %(at)s::text, 'X', '', '{}')",
+            {"at": position},
+        )
+
+
+async def listeners(owner: database.Connection, *, end: bool = False) -> set[int]:
+    """The backends that listen; `end` terminates them, and waits until they are gone."""
+    backends = await owner.execute(
+        "select pid, case when %s then pg_terminate_backend(pid, 5000) end from pg_stat_activity"
+        " where query = 'listen throughline' and datname = current_database()",
+        (end,),
+    )
+    return {pid for pid, _ in await backends.fetchall()}
+
+
 async def test_a_follower_gets_what_was_and_what_comes(log: Log) -> None:
     for _ in range(3):
         await log.writer.append([event(), event()])
@@ -39,10 +60,25 @@ async def test_a_follower_gets_what_was_and_what_comes(log: Log) -> None:
     await asyncio.gather(*(log.writer.append([event(), event()]) for _ in range(3)))
     events = await following
     assert positions(events) == list(range(3, 13))
-    stored = await log.store.range(after=2)
-    assert [each._replace(metadata="") for each in events] == [
-        each._replace(metadata="") for each in stored
-    ]
+    assert events == await log.store.range(after=2)
+
+
+async def test_every_start_gets_the_rest_wherever_it_reads_from(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the ring, in it, at the head and in the future, while writers append."""
+    monkeypatch.setattr(hub, "RING", 20)
+    monkeypatch.setattr(hub, "PAGE", 7)
+    for _ in range(60):
+        await log.writer.append([event()])
+    starts = [*range(0, 60, 13), 59, 60, 61, 75, 99, 118]
+    following = [asyncio.create_task(followed(log, after, 120)) for after in starts]
+    for _ in range(20):
+        await asyncio.gather(*(log.writer.append([event()]) for _ in range(3)))
+        following.append(asyncio.create_task(followed(log, log.hub.head - 15, 120)))
+        starts.append(log.hub.head - 15)
+    for after, events in zip(starts, await asyncio.gather(*following), strict=True):
+        assert positions(events) == list(range(after + 1, 121))
 
 
 async def test_who_fell_out_of_the_ring_reads_the_table(
@@ -61,51 +97,119 @@ async def test_who_fell_out_of_the_ring_reads_the_table(
     assert len(log.hub._ring) <= 10
 
 
-async def test_another_process_is_heard_by_its_notification(url: str, log: Log) -> None:
-    async with running_log(url) as other:
-        following = asyncio.create_task(followed(log, 0, 20))
+async def test_who_stops_reading_costs_nothing_and_resumes(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "RING", 50)
+    await log.writer.append([event()])
+    stopped = log.hub.follow(0)
+    assert positions(await anext(stopped)) == [1]
+    keen = asyncio.create_task(followed(log, 0, 1_001))
+    for _ in range(10):
+        await asyncio.gather(*(log.writer.append([event()]) for _ in range(100)))
+        assert len(log.hub._ring) <= 100, "the ring is no longer for one who is slow"
+    assert positions(await keen) == list(range(1, 1_002))
+    rest: list[Recorded] = []
+    while len(rest) < 1_000:
+        rest += await anext(stopped)
+    await stopped.aclose()
+    assert positions(rest) == list(range(2, 1_002))
+
+
+async def test_another_process_is_heard_by_its_notification(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "POLL", 60)  # so the poll has no part in it
+    async with running_log(url) as log, running_log(url) as other:
+        await other.writer.append([event()])
+        assert await log.hub.wait(1, seconds=5)
+        following = asyncio.create_task(followed(log, 0, 21, seconds=10))
         for _ in range(20):
             await other.writer.append([event()])
-        assert positions(await following) == list(range(1, 21))
+        assert positions(await following) == list(range(1, 22))
 
 
 async def test_both_writers_of_one_log_are_followed_in_order(url: str, log: Log) -> None:
     async with running_log(url) as other:
-        following = asyncio.create_task(followed(log, 0, 200))
+        following = [asyncio.create_task(followed(each, 0, 200)) for each in (log, other)]
         appends = [each.writer.append([event()]) for _ in range(100) for each in (log, other)]
         await asyncio.gather(*appends)
-        assert positions(await following) == list(range(1, 201))
+        for events in await asyncio.gather(*following):
+            assert positions(events) == list(range(1, 201))
 
 
-async def test_a_lost_listener_costs_time_but_no_event(url: str, log: Log) -> None:
-    async with running_log(url) as other:
+async def test_a_lost_listener_costs_time_but_no_event(
+    url: str, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        running_log(url) as other,
+        await database.connect(url, as_service=False) as owner,
+    ):
         following = asyncio.create_task(followed(log, 0, 3))
         await other.writer.append([event()])
-        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as admin:
-            await admin.execute(
-                "select pg_terminate_backend(pid) from pg_stat_activity"
-                " where query = 'listen throughline' and datname = current_database()"
-            )
+        ended = await listeners(owner, end=True)
+        assert len(ended) == 2
         await other.writer.append([event(), event()])
         assert positions(await following) == [1, 2, 3]
+        async with asyncio.timeout(10):
+            for each in (log, other):
+                await each.hub.listening.wait()
+        again = await listeners(owner)
+        assert len(again) == 2
+        assert again.isdisjoint(ended)
+        monkeypatch.setattr(hub, "POLL", 60)
+        await insert_silently(url, 4)
+        assert positions(await followed(log, 3, 4)) == [4], "what the last poll finds"
+        following = asyncio.create_task(followed(log, 4, 5, seconds=5))
+        await other.writer.append([event()])
+        assert positions(await following) == [5], "what only a notification tells by now"
 
 
 async def test_a_wake_up_that_never_came_is_made_good(url: str, log: Log) -> None:
     await log.writer.append([event()])
     following = asyncio.create_task(followed(log, 0, 2))
-    async with await database.connect(url, as_service=False) as owner:
-        await owner.execute(
-            "insert into app.event (position, version, schema_version, append_id, recorded_at,"
-            " tenant_id, stream_id, type, state, metadata) values"
-            " (2, 1, 1, gen_random_uuid(), now(), 't', 's', 'X', '', '{}')"
-        )
+    await insert_silently(url, 2)
     assert positions(await following) == [1, 2]
+
+
+async def test_an_append_found_again_after_a_cut_is_followed(url: str) -> None:
+    async with Cutter(url) as cutter, running_log(url, cutter.url) as log:
+        await log.writer.append([event()])
+        following = asyncio.create_task(followed(log, 0, 3))
+        cutter.cut_answer_to(b"append")
+        await log.writer.append([event()])
+        await log.writer.append([event()])
+        assert positions(await following) == [1, 2, 3]
+
+
+async def test_a_follower_outlasts_a_database_that_is_away(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "POLL", 0.1)
+    monkeypatch.setattr(database, "POOL_SECONDS", 0.3)
+    async with Cutter(url) as cutter, running_log(cutter.url, url) as log, running_log(url) as far:
+        await far.writer.append([event()])
+        pages = log.hub.follow(0)
+        got: list[Recorded] = []
+        while len(got) < 1:
+            got += await anext(pages)
+        cutter.sever()
+        await far.writer.append([event()])
+        assert [await anext(pages) for _ in range(3)] == [[], [], []]
+        cutter.restore()
+        async with asyncio.timeout(20):
+            while len(got) < 2:
+                got += await anext(pages)
+        await pages.aclose()
+        assert positions(got) == [1, 2]
 
 
 async def test_silence_is_an_empty_page(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "POLL", 0.05)
     pages = log.hub.follow(0)
-    assert await anext(pages) == []
+    assert [await anext(pages) for _ in range(4)] == [[]] * 4
+    await log.writer.append([event()])
+    assert positions(await anext(pages) or await anext(pages)) == [1]
     await pages.aclose()
     assert log.hub.followers == 0
 
@@ -115,6 +219,7 @@ async def test_waiting_for_a_position_has_a_limit(log: Log) -> None:
     waiting = asyncio.create_task(log.hub.wait(1, seconds=10))
     await log.writer.append([event()])
     assert await waiting
+    assert await log.hub.wait(1, seconds=0)
 
 
 async def test_a_gap_would_be_an_error_not_a_silent_loss(
@@ -127,3 +232,10 @@ async def test_a_gap_would_be_an_error_not_a_silent_loss(
     monkeypatch.setattr(log.hub, "_from_ring", lambda _after: holed)
     with pytest.raises(RuntimeError, match="gap after position 0"):
         await anext(log.hub.follow(0))
+
+
+async def test_a_hole_in_the_table_stops_a_follower_too(url: str, log: Log) -> None:
+    await insert_silently(url, 1)
+    await insert_silently(url, 3)
+    with pytest.raises(RuntimeError, match="gap after position 1"):
+        await followed(log, 1, 3)

@@ -134,7 +134,9 @@ async def test_what_others_reserve_meanwhile_is_not_extended_into(url: str) -> N
     async with running(url) as live:
         await live.project()
         await live.credit(seconds=2)
-        streams = [live.stream(f"Good morning {n} [[offline: hang after=8]]") for n in range(2)]
+        await live.project("p2")
+        said = "Good morning [[offline: hang after=8]]"
+        streams = [live.stream(said, projectId=project_id) for project_id in ("p1", "p2")]
         finals = [law.lawful(events) for events in await asyncio.gather(*streams)]
         assert [final["reason"] for final in finals] == ["balance", "balance"]
         assert await law.billed(live, *finals, credited=2) == 2

@@ -72,8 +72,45 @@ def test_the_document_describes_every_operation(address: str) -> None:
     }
     assert described == {(each.method, each.path, each.name) for each in OPERATIONS}
     answer = document["paths"]["/v1/chat-plan"]["post"]["responses"]["200"]["content"]
-    assert "itemSchema" in answer["text/event-stream"]
+    assert {"accepted", "intent", "chunk", "reset", "final", "goaway"} <= set(kinds(answer))
+    feed = document["paths"]["/v1/events"]["get"]["responses"]["200"]["content"]
+    assert kinds(feed) == ["event", "goaway"]
+    assert set(feed) == {"application/json", "application/x-ndjson", "text/event-stream"}
     assert "GeneralResponse" in document["components"]["schemas"]
+
+
+def kinds(content: dict[str, Any]) -> list[str]:
+    """The kinds of a stream's events."""
+    told = content["text/event-stream"]["itemSchema"]["oneOf"]
+    return [each["properties"]["event"]["const"] for each in told]
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/v1/project/{projectId}/timeline/stream", {"Accept": "text/event-stream"}),
+        ("/v1/events", {"Accept": "text/event-stream"}),
+        ("/v1/events", {"Accept": "application/x-ndjson"}),
+        ("/v1/events", {"Accept": "application/json"}),
+    ],
+)
+def test_a_feed_is_told_as_documented(address: str, path: str, headers: dict[str, str]) -> None:
+    """Of a stream without an end, what comes until it is silent."""
+    said = {"userId": "u1", "projectId": "p1", "message": "Hello"}
+    auth = SignedRequests()
+    answer = requests.post(f"{address}/v1/chat-plan", json=said, auth=auth, timeout=20)
+    assert answer.status_code == 200
+    epoch = requests.get(f"{address}/readyz", timeout=20).json()["epoch"]
+    schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
+    case = schema[path]["GET"].Case(
+        path_parameters={"projectId": "p1"} if "{" in path else {},
+        headers=headers | {"Last-Event-ID": f"{epoch}.0"},
+    )
+    response = case.call(auth=auth, timeout=(20, 1))
+    assert response.status_code == 200
+    assert response.headers["content-type"][0].startswith(headers["Accept"])
+    assert response.text.count("UserMessagePosted" if "events" in path else "user_message") == 1
+    case.validate_response(response, checks=CHECKS)
 
 
 def test_generated_requests_are_answered_as_documented(address: str) -> None:

@@ -1,8 +1,11 @@
 from collections.abc import AsyncIterator
+from random import Random
+from typing import Any
 
 import pytest
 
-from service import store
+from service import database, store
+from service.store import END, PAGE, SQL, NewEvent, Recorded
 from tests.service.logs import Log, event, everything, running_log
 
 ODD = [b"", b"\\", b"\\x00\t\n", b"\xff\xfe", b'{"a":"\\u0000"}', "ü☃😀".encode(), b"\0" * 10]
@@ -57,6 +60,116 @@ async def test_ranges_are_filtered_and_paged_by_position(log: Log) -> None:
         e.position for e in every if (e.tenant_id, e.project_id) == ("t0", "p3")
     ]
     assert await read(tenant_id="nobody") == []
+
+
+async def test_every_read_gives_what_was_appended(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Streams, ranges and the copy agree with each other and with what went in, field by field."""
+    monkeypatch.setattr(store, "REPLAY_PAGE", 17)
+    chance = Random(7)
+    versions: dict[tuple[str, str], int] = {}
+    appended: list[NewEvent] = []
+    for _ in range(40):
+        batch: list[NewEvent] = []
+        for _ in range(chance.randint(1, 5)):
+            stream = (f"t{chance.randint(1, 3)}", f"s{chance.randint(1, 6)}")
+            versions[stream] = versions.get(stream, 0) + 1
+            batch.append(
+                NewEvent(
+                    *(*stream, versions[stream], chance.choice(("Added", "Moved"))),
+                    state=chance.choice(ODD) + chance.randbytes(chance.randint(0, 40)),
+                    project_id=chance.choice((None, "", "p1", "p\\2\t")),
+                    schema_version=chance.randint(1, 9),
+                    metadata=chance.choice(
+                        ("{}", '{"b":1,  "a":"\\\\\\n\\t"}', '{"ü": "\\u2603"}')
+                    ),
+                )
+            )
+        appended += batch
+        await log.writer.append(batch)
+    every = await everything(log.store)
+    assert [each.position for each in every] == list(range(1, len(appended) + 1))
+    assert [as_appended(each) for each in every] == appended
+    assert every == await log.store.range(after=0)
+    for tenant, stream_id in versions:
+        assert await log.store.stream(tenant, stream_id) == [
+            each for each in every if (each.tenant_id, each.stream_id) == (tenant, stream_id)
+        ]
+
+
+def as_appended(recorded: Recorded) -> NewEvent:
+    fields = recorded._asdict()
+    return NewEvent(**{name: fields[name] for name in NewEvent._fields})
+
+
+async def test_another_tenant_s_events_never_come(log: Log) -> None:
+    """Two tenants that name everything alike; the control is the range without a tenant."""
+    for version in range(1, 6):
+        streams = [event("same", version, tenant=tenant) for tenant in ("t1", "t2", "T1", "t1 ")]
+        await log.writer.append([each._replace(project_id="p") for each in streams])
+    assert len(await log.store.range(after=0)) == 20
+    reads = [
+        await log.store.stream("t1", "same"),
+        await log.store.range(after=0, tenant_id="t1"),
+        await log.store.range(after=0, tenant_id="t1", types=["X"]),
+        await log.store.range(after=0, tenant_id="t1", project_id="p"),
+        await log.store.range(after=0, tenant_id="t1", project_id="p", types=["X", "Y"]),
+    ]
+    assert [[each.tenant_id for each in read] for read in reads] == [["t1"] * 5] * 5
+
+
+@pytest.mark.parametrize("limit", [1, 3, 1_000])
+async def test_a_range_ends_where_it_is_told(log: Log, limit: int) -> None:
+    await log.writer.append([event("a", n) for n in range(1, 11)])
+    page = await log.store.range(after=2, upto=6, limit=limit)
+    assert [each.position for each in page] == [3, 4, 5, 6][:limit]
+    assert await log.store.range(after=10) == []
+
+
+async def insert_events(owner: database.Connection, project: str, count: int) -> None:
+    """Many events of a project at once, as no append would."""
+    await owner.execute(
+        "insert into app.event (position, version, schema_version, append_id, recorded_at,"
+        " tenant_id, stream_id, type, project_id, state, metadata)"
+        " select head.position + n, 1, 1, gen_random_uuid(), now(), 't1',"
+        " 's-' || head.position + n, 'X', %s, convert_to(repeat('x', 300), 'UTF8'), '{}'"
+        " from generate_series(1, %s) as n,"
+        " (select coalesce(max(position), 0) as position from app.event) as head",
+        (project, count),
+    )
+
+
+async def blocks_read(owner: database.Connection, **wanted: Any) -> int:
+    """How many blocks a page of a project costs."""
+    plan = await owner.execute(
+        b"explain (analyze, buffers, format json) " + SQL["project_range"],
+        {"tenant_id": "t1", "upto": END, "types": None, "limit": PAGE, **wanted},
+    )
+    row = await plan.fetchone()
+    assert row is not None
+    top = row[0][0]["Plan"]
+    return int(top["Shared Hit Blocks"] + top["Shared Read Blocks"])
+
+
+@pytest.mark.parametrize("young", [0, 1, 2_000])
+@pytest.mark.parametrize("is_analyzed", [False, True])
+async def test_a_quiet_project_is_not_looked_for_among_everybody_s_events(
+    url: str, young: int, is_analyzed: bool
+) -> None:
+    """Plans are made on a young log and kept, whatever the statistics said of it."""
+    async with await database.connect(url, as_service=False) as owner:
+        await owner.execute("alter table app.event set (autovacuum_enabled = off)")
+        await insert_events(owner, "quiet", young)
+        if is_analyzed:
+            await owner.execute("analyze app.event")
+        for _ in range(10):
+            await blocks_read(owner, project_id="quiet", after=0)
+        await insert_events(owner, "busy", 30_000)
+        await insert_events(owner, "quiet", 5)
+        assert await blocks_read(owner, project_id="quiet", after=young) < 20
+        assert await blocks_read(owner, project_id="busy", after=young) > 50, "the control"
+        assert await blocks_read(owner, project_id="none", after=0) < 20
 
 
 async def test_the_epoch_belongs_to_the_database(log: Log, new_database: object) -> None:

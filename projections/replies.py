@@ -1,0 +1,61 @@
+"""The replies: where each one belongs, who writes it, and where in the log it ended."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from psycopg.rows import class_row
+
+from domain.events import ReplyCompleted, ReplyFailed, ReplyStarted
+from projections.projection import Connection, Projection
+
+REPLIES: Final = Projection(
+    name="replies", version=1, handles=(ReplyStarted, ReplyCompleted, ReplyFailed)
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyRow:
+    """A reply. `started_at` is when it was begun last; `ended_position` is None while it runs."""
+
+    tenant_id: str
+    project_id: str
+    session_id: str
+    message_id: str
+    started_at: datetime
+    ended_position: int | None
+
+
+async def reply(connection: Connection, *, tenant_id: str, message_id: str) -> ReplyRow | None:
+    """The reply, or None."""
+    async with connection.cursor(row_factory=class_row(ReplyRow)) as cursor:
+        await cursor.execute(
+            REPLIES.statements["of_id"], {"tenant_id": tenant_id, "message_id": message_id}
+        )
+        return await cursor.fetchone()
+
+
+async def running(connection: Connection, *, tenant_id: str, project_id: str) -> list[ReplyRow]:
+    """A project's replies that have not ended, oldest first."""
+    async with connection.cursor(row_factory=class_row(ReplyRow)) as cursor:
+        await cursor.execute(
+            REPLIES.statements["running"], {"tenant_id": tenant_id, "project_id": project_id}
+        )
+        return await cursor.fetchall()
+
+
+async def orphans(
+    connection: Connection, *, epoch: int, here: list[str], grace_seconds: float, limit: int
+) -> list[ReplyRow]:
+    """Replies that run in nobody's hands, of all tenants, oldest first.
+
+    Those under the lease of no living process; and those under the lease `epoch` that are not
+    among the ones it writes `here`. Nobody is taken for dead in the first `grace_seconds` of the
+    database itself: it may have been the one that was away.
+    """
+    async with connection.cursor(row_factory=class_row(ReplyRow)) as cursor:
+        await cursor.execute(
+            REPLIES.statements["orphans"],
+            {"epoch": epoch, "here": here, "grace_seconds": grace_seconds, "limit": limit},
+        )
+        return await cursor.fetchall()

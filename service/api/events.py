@@ -1,0 +1,116 @@
+"""The tenant's log for those who consume it, as CloudEvents: pages, lines, or a live stream."""
+
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from typing import Final
+
+import orjson
+from starlette.responses import Response
+
+from domain.events import EVENT_TYPES
+from service import wire
+from service.api.operation import Call, Operation
+from service.api.reading import come_to, position_in
+from service.cloudevents import cloud_event
+from service.frames import frame
+from service.problems import BadRequest
+from service.store import Recorded
+from service.stream import EVENT_STREAM, LINES, SEND_SECONDS, EventStream, LineStream, pieces
+from service.tenant_log import Selection, TenantLog, chained
+
+PAGE: Final = 100
+"""Events of a page where no limit is given."""
+
+
+async def read_events(call: Call) -> Response:
+    """The events after a cursor, in order: what the client accepts says in which form."""
+    asked: wire.EventsQuery = call.query
+    streams = call.accepts(EVENT_STREAM)
+    resumed = call.last_event_id if streams else None
+    after = position_in(resumed or asked.after, call.service.epoch) or 0
+    log = TenantLog(call.service.store, call.service.pool, _selection(call))
+    async with call.service.pool.connection() as connection:
+        head = await come_to(connection, after)
+    prev = await log.last(after)
+    headers = {"X-Log-Position": str(head)}
+    if streams:
+        events = log.live(call.service.hub, after)
+        frames = call.service.live.stream(_encoded(events, prev, call, _frame))
+        return EventStream(frames, headers, grace_seconds=SEND_SECONDS)
+    if call.accepts(LINES):
+        lines = _encoded(log.whole(after, asked.limit), prev, call, _line)
+        return LineStream(lines, headers)
+    return Response(
+        await _page(call, log, after, prev), headers=headers, media_type="application/json"
+    )
+
+
+def _selection(call: Call) -> Selection:
+    asked: wire.EventsQuery = call.query
+    if unknown := set(asked.types or ()) - EVENT_TYPES.keys():
+        known = ", ".join(EVENT_TYPES)
+        detail = f"{len(unknown)} of these types are not known. Known are {known}."
+        raise BadRequest(422, "unknown_event_type", detail)
+    return Selection(
+        tenant_id=call.caller.tenant_id,
+        project_id=asked.project_id,
+        types=None if asked.types is None else tuple(asked.types),
+    )
+
+
+async def _page(call: Call, log: TenantLog, after: int, prev: int | None) -> bytes:
+    asked: wire.EventsQuery = call.query
+    epoch = call.service.epoch
+    page = await log.page(after, asked.limit or PAGE)
+    events = [cloud_event(event, epoch, before) for event, before in chained(page.events, prev)]
+    body = {
+        "events": [orjson.Fragment(event) for event in events],
+        "after": wire.cursor(epoch, page.upto),
+        "hasMore": page.has_more,
+    }
+    return orjson.dumps(body)
+
+
+Encode = Callable[[Recorded, str, int | None], bytes]
+
+
+async def _encoded(
+    pages: AsyncGenerator[list[Recorded]], prev: int | None, call: Call, encode: Encode
+) -> AsyncGenerator[bytes]:
+    """Pages of events as bytes; `prev` is the position of the one before the first."""
+    async for events in pages:
+        for piece in pieces(_each(events, prev, call.service.epoch, encode)):
+            yield piece
+        prev = events[-1].position if events else prev
+
+
+def _each(
+    events: Iterable[Recorded], prev: int | None, epoch: str, encode: Encode
+) -> Iterator[bytes]:
+    return (encode(event, epoch, before) for event, before in chained(events, prev))
+
+
+def _line(event: Recorded, epoch: str, prev: int | None) -> bytes:
+    return cloud_event(event, epoch, prev) + b"\n"
+
+
+def _frame(event: Recorded, epoch: str, prev: int | None) -> bytes:
+    told = orjson.Fragment(cloud_event(event, epoch, prev))
+    return frame("event", told, wire.cursor(epoch, event.position))
+
+
+OPERATIONS = (
+    Operation(
+        method="GET",
+        path="/v1/events",
+        name="readEvents",
+        summary="The tenant's events as CloudEvents: a page, lines, or a live stream, by Accept.",
+        scopes=("read", "admin"),
+        query=wire.EventsQuery,
+        answer=wire.EventsPage,
+        streams=True,
+        events={"event": wire.CloudEvent, "goaway": wire.GoAway},
+        lines=wire.CloudEvent,
+        problems=(409, 422),
+        handle=read_events,
+    ),
+)

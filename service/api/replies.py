@@ -1,0 +1,131 @@
+"""A reply by its id, on whatever server it is written: join its stream, read its state, end it."""
+
+from starlette.responses import Response
+
+from domain.errors import ReplyUnknown
+from projections.replies import ReplyRow
+from service import wire
+from service.api.operation import Call, Operation, answered
+from service.api.reading import visible_project
+from service.problems import BadRequest
+from service.store import Unavailable
+from service.stream import EventStream
+from service.tail import Place, Tail
+from service.turns import LANDING_SECONDS
+
+
+async def join(call: Call) -> Response:
+    """The reply's events after the one that the client has seen last, to the end."""
+    asked: wire.JoinQuery = call.query
+    tail = await _found(call, await _visible(call, asked.user_id))
+    after = _frame_in(call.last_event_id or asked.after, tail.place)
+    if after > tail.upto and tail.end is None:
+        await call.service.tails.look(tail)
+    if tail.end is not None and after == tail.end.frames + 1:
+        return Response(status_code=204)
+    if after > tail.upto:
+        raise BadRequest(422, "bad_cursor", "The reply has not come to this event.")
+    grace_seconds = call.service.settings.grace_seconds + LANDING_SECONDS + 1
+    events = tail.watch(call.service.tails.chunks.after, after)
+    return EventStream(events, {}, grace_seconds=grace_seconds)
+
+
+async def read(call: Call) -> Response:
+    """What the reply has come to: so far, or its final envelope."""
+    asked: wire.ActingQuery = call.query
+    tail = await _found(call, await _visible(call, asked.user_id))
+    return await _state(call, tail)
+
+
+async def cancel(call: Call) -> Response:
+    """End the reply with what it has shown; one that has ended stays as it ended."""
+    asked: wire.ActingQuery = call.query
+    row = await _visible(call, asked.user_id)
+    end = await call.service.turns.cancel(row, "cancelled", call.metadata(asked.user_id))
+    if end is None:
+        raise Unavailable("the reply has not come to its end in time; it will")
+    return await _state(call, await _found(call, row))
+
+
+async def _visible(call: Call, user_id: str | None) -> ReplyRow:
+    row = await call.service.turns.known(call.caller.tenant_id, call.path["messageId"])
+    if row is None:
+        raise ReplyUnknown
+    async with call.service.pool.connection() as connection:
+        await visible_project(connection, call, row.project_id, user_id)
+    return row
+
+
+async def _found(call: Call, row: ReplyRow) -> Tail:
+    place = Place(
+        tenant_id=row.tenant_id,
+        project_id=row.project_id,
+        session_id=row.session_id,
+        message_id=row.message_id,
+    )
+    return await call.service.tails.find(place, has_ended=row.ended_position is not None)
+
+
+async def _state(call: Call, tail: Tail) -> Response:
+    place = tail.place
+    shown, through = await tail.shown(call.service.tails.chunks.after)
+    state = wire.ReplyState(
+        message_id=place.message_id,
+        session_id=place.session_id,
+        project_id=place.project_id,
+        status="running" if tail.end is None else "ended",
+        through=tail.upto if tail.end else through,
+        mode=shown.mode,
+        data=shown.data,
+        final=tail.end.envelope if tail.end else None,
+    )
+    return answered(state, position=call.service.hub.head)
+
+
+def _frame_in(event_id: str | None, place: Place) -> int:
+    """The number of an event of this reply; 0 for none. Raises BadRequest for any other id."""
+    if not event_id:
+        return 0
+    message_id, _, n = event_id.rpartition(".")
+    if message_id not in ("", place.message_id) or not n.isascii() or not n.isdigit():
+        raise BadRequest(422, "bad_cursor", "Use the id of an event of this reply.")
+    return min(int(n[:12]), 2**31 - 1)
+
+
+OPERATIONS = (
+    Operation(
+        method="GET",
+        path="/v1/chat-plan/replies/{messageId}/stream",
+        name="joinReply",
+        summary="A reply's events from Last-Event-ID on, while it is written or after; 204 when "
+        "the final one was seen.",
+        scopes=("chat", "read", "admin"),
+        query=wire.JoinQuery,
+        answer=wire.ChatPlanResponse,
+        problems=(404, 422),
+        streams=True,
+        handle=join,
+    ),
+    Operation(
+        method="GET",
+        path="/v1/chat-plan/replies/{messageId}",
+        name="getReply",
+        summary="What a reply has come to: so far, or its final envelope.",
+        scopes=("chat", "read", "admin"),
+        query=wire.ActingQuery,
+        answer=wire.ReplyState,
+        problems=(404, 422),
+        handle=read,
+    ),
+    Operation(
+        method="POST",
+        path="/v1/chat-plan/replies/{messageId}/cancel",
+        name="cancelReply",
+        summary="End a reply: what was shown is kept and billed. Again, or later, it is harmless.",
+        scopes=("chat",),
+        query=wire.ActingQuery,
+        answer=wire.ReplyState,
+        problems=(404, 422),
+        handle=cancel,
+    ),
+)

@@ -1,0 +1,28 @@
+"""Server-sent events as bytes, by the WHATWG's rules: a line a field, ended by an empty line."""
+
+from typing import Any, Final
+
+import orjson
+
+GREETING: Final = b": throughline\n\n"
+"""A comment at once, so that every proxy on the way passes the headers on."""
+
+HEARTBEAT: Final = b": still here\n\n"
+HEARTBEAT_SECONDS: Final = 10.0
+
+
+def frame(event: str, data: Any, event_id: str | None = None) -> bytes:
+    """One event."""
+    head = f"id: {event_id}\nevent: {event}\ndata: " if event_id else f"event: {event}\ndata: "
+    return head.encode() + orjson.dumps(data) + b"\n\n"
+
+
+def told(encoded: bytes) -> tuple[str, Any]:
+    """The name and the data of an event that `frame` wrote."""
+    head, _, data = encoded.partition(b"\ndata: ")
+    return head.rpartition(b"event: ")[2].decode(), orjson.loads(data)
+
+
+def goaway(reason: str) -> bytes:
+    """Sends a reader away, to come back in a moment: no end of what it reads."""
+    return b"retry: 2000\n" + frame("goaway", {"reason": reason})

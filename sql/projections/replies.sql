@@ -1,0 +1,82 @@
+-- The replies, one row each: where it belongs, whose lease it is written under, where it ended.
+
+-- name: table
+create table replies (
+    tenant_id        text        not null collate "C",
+    message_id       text        not null collate "C",
+    project_id       text        not null collate "C",
+    session_id       text        not null collate "C",
+    epoch            bigint      not null,
+    started_at       timestamptz not null,
+    started_position bigint      not null,
+    ended_position   bigint,
+    primary key (tenant_id, message_id)
+) with (fillfactor = 80);
+create index replies_running on replies (tenant_id, project_id) where ended_position is null;
+grant select, insert, update on replies to throughline_service;
+
+-- name: apply
+create or replace function apply_replies(p_after bigint, p_upto bigint) returns void
+-- Its plan is made when the log is young and kept while it grows: never by reading all of it.
+language plpgsql set search_path from current set enable_seqscan = off as $$
+begin
+    -- A reply that was taken over began more than once: its last beginning counts.
+    insert into replies (
+        tenant_id, message_id, project_id, session_id, epoch, started_at, started_position
+    )
+    select distinct on (event.tenant_id, state.message_id)
+        event.tenant_id, state.message_id, event.project_id, state.session_id,
+        coalesce(state.epoch, 0), event.recorded_at, event.position
+    from event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        message_id text, session_id text, epoch bigint
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'ReplyStarted'
+    order by event.tenant_id, state.message_id, event.position desc
+    on conflict (tenant_id, message_id) do update set
+        epoch = excluded.epoch,
+        started_at = excluded.started_at,
+        started_position = excluded.started_position;
+
+    update replies
+    set ended_position = event.position
+    from event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        message_id text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type in ('ReplyCompleted', 'ReplyFailed')
+        and replies.tenant_id = event.tenant_id
+        and replies.message_id = state.message_id;
+end
+$$;
+
+-- name: of_id
+select tenant_id, project_id, session_id, message_id, started_at, ended_position
+from app.replies
+where tenant_id = %(tenant_id)s and message_id = %(message_id)s
+
+-- name: running
+select tenant_id, project_id, session_id, message_id, started_at, ended_position
+from app.replies
+where tenant_id = %(tenant_id)s and project_id = %(project_id)s and ended_position is null
+order by started_position
+
+-- name: orphans
+-- Running replies in nobody's hands: under no lease that is alive, or under the asking process's
+-- own, but unknown to it for longer than it takes to begin one. A database that has just come back
+-- has heard from nobody for a while.
+select tenant_id, project_id, session_id, message_id, started_at, ended_position
+from app.replies
+where ended_position is null
+    and message_id <> all (%(here)s::text[])
+    and case epoch
+        when %(epoch)s then started_at < now() - interval '10 seconds'
+        else not exists (
+            select from app.lease where lease.epoch = replies.epoch and lease.until > now()
+        )
+    end
+    and pg_postmaster_start_time() < now() - make_interval(secs => %(grace_seconds)s)
+order by started_position
+limit %(limit)s
