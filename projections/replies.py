@@ -15,6 +15,16 @@ REPLIES: Final = Projection(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a reply belongs."""
+
+    tenant_id: str
+    project_id: str
+    session_id: str
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyRow:
     """A reply. `started_at` is when it was begun last; `ended_position` is None while it runs."""
 
@@ -24,6 +34,16 @@ class ReplyRow:
     message_id: str
     started_at: datetime
     ended_position: int | None
+
+    @property
+    def place(self) -> Place:
+        """Where it belongs."""
+        return Place(
+            tenant_id=self.tenant_id,
+            project_id=self.project_id,
+            session_id=self.session_id,
+            message_id=self.message_id,
+        )
 
 
 async def reply(connection: Connection, *, tenant_id: str, message_id: str) -> ReplyRow | None:

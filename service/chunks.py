@@ -14,11 +14,11 @@ import psycopg
 import structlog
 
 import sql
+from projections.replies import Place
 from service import arrays
 from service.database import Connect, Pool
 from service.ids import new_id
 from service.store import AWAY
-from service.tail import Place
 
 if TYPE_CHECKING:
     from service.reply import Reply

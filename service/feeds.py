@@ -262,7 +262,7 @@ class Feeds:
         else:
             page = await self._page(connection, key, whole, limit=RING, after=feed.reached)
             items = self._items(page, upto)
-            feed.extend(items, feed.wanted)
+            feed.extend(items, items[-1].position if page.has_more and items else upto)
 
     # The table -----------------------------------------------------------------------------------
 

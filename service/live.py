@@ -38,19 +38,11 @@ class Live:
         """What the sources have, as it comes; it ends when one of them does. Raises Overloaded."""
         if self.open >= MOST_OPEN:
             raise Overloaded("too many streams are open")
-        return self._counted(*sources)
+        return self._merged(sources)
 
-    async def _counted(self, *sources: Source) -> Source:
+    async def _merged(self, sources: tuple[Source, ...]) -> Source:
         self.open += 1
         STREAMS.inc()
-        try:
-            async for piece in self._merged(*sources):
-                yield piece
-        finally:
-            self.open -= 1
-            STREAMS.dec()
-
-    async def _merged(self, *sources: Source) -> Source:
         stopped = asyncio.create_task(self._stopping.wait())
         upcoming = {_next_of(source): source for source in sources}
         try:
@@ -74,6 +66,8 @@ class Live:
                     source = upcoming.pop(task)
                     upcoming[_next_of(source)] = source
         finally:
+            self.open -= 1
+            STREAMS.dec()
             await _closed((stopped, *upcoming), sources)
 
 

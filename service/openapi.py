@@ -65,7 +65,7 @@ def _models(operations: Sequence[Operation]) -> list[type[BaseModel]]:
         known = (operation.answer, operation.body, operation.lines)
         used.update({model: None for model in known if model is not None})
         if operation.streams:
-            used.update({model: None for model in operation.events.values() if model is not None})
+            used.update(dict.fromkeys(operation.events.values()))
     used.update(dict.fromkeys(CONTRACTS.values()))
     return list(used)
 
@@ -77,6 +77,8 @@ def _described(operation: Operation) -> dict[str, Any]:
         "responses": {str(operation.status): _answer(operation)}
         | {str(status): _problem(status) for status in sorted({*operation.problems, *_ALWAYS})},
     }
+    if operation.nothing is not None:
+        described["responses"]["204"] = {"description": operation.nothing}
     parameters = [*_path_parameters(operation), *_query_parameters(operation)]
     if operation.streams and operation.method == "GET":
         parameters.append(_RESUME)
@@ -105,7 +107,7 @@ def _answer(operation: Operation) -> dict[str, Any]:
     }
 
 
-def _event(kinds: Mapping[str, type[BaseModel] | None]) -> dict[str, Any]:
+def _event(kinds: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
     """One of the events of a stream, each with what it carries."""
     return {
         "type": "object",
@@ -115,7 +117,7 @@ def _event(kinds: Mapping[str, type[BaseModel] | None]) -> dict[str, Any]:
             {
                 "properties": {
                     "event": {"const": kind},
-                    "data": _JSON | ({} if model is None else {"contentSchema": _ref(model)}),
+                    "data": _JSON | {"contentSchema": _ref(model)},
                 }
             }
             for kind, model in kinds.items()

@@ -12,6 +12,7 @@ from domain import session
 from domain.events import SessionEvent, UserMessagePosted
 from domain.session import Running, Session
 from projections.projects import project
+from projections.replies import Place
 from service.admission import Admitted, Message
 from service.chunks import Chunks
 from service.conversation import Ending
@@ -20,7 +21,7 @@ from service.planner import ModelCall
 from service.settlement import Settlement
 from service.store import EventStore
 from service.streams import ACCOUNT, Streams, account_stream, decode, session_stream
-from service.tail import Place, Shown
+from service.tail import Shown
 
 LOST: Final = "server_lost"
 MOST_STARTS: Final = 3

@@ -16,11 +16,6 @@ REPLAY_PAGE: Final = 10_000
 END: Final = 2**63 - 1
 
 
-_RECORDED_TYPES: Final = (
-    *("int8", "text", "text", "int4", "text", "int2", "text", "bytea", "text", "timestamptz"),
-)
-
-
 class NewEvent(NamedTuple):
     """An event about to be appended. `state` is a JSON object in UTF-8, `metadata` one as text.
 
@@ -120,20 +115,10 @@ class EventStore:
         return await self._rows(SQL["project_range"], bounds | {"project_id": project_id})
 
     async def replay(self, *, after: int = 0, upto: int = END) -> AsyncIterator[list[Recorded]]:
-        """All events in order, in pages by COPY, until the head as it is when it is reached."""
-        while True:
-            page = await self._replay_page(after, min(upto, after + REPLAY_PAGE))
-            if not page:
-                return
+        """All events in order, in pages, until the head as it is when it is reached."""
+        while page := await self.range(after=after, upto=upto, limit=REPLAY_PAGE):
             yield page
             after = page[-1].position
-
-    async def _replay_page(self, after: int, upto: int) -> list[Recorded]:
-        async with self._pool.connection() as connection, connection.cursor() as cursor:
-            bounds = {"after": Int8(after), "upto": Int8(upto)}
-            async with cursor.copy(SQL["replay"], bounds) as copy:
-                copy.set_types(_RECORDED_TYPES)
-                return [Recorded._make(row) async for row in copy.rows()]
 
     async def _rows(self, query: bytes, parameters: dict[str, Any]) -> list[Recorded]:
         async with (

@@ -1,4 +1,4 @@
-"""Streams as responses: headers, a bounded send, a proper end. What is in them comes from elsewhere."""
+"""Streams as responses: headers, a bounded send, a proper end. Others make what is in them."""
 
 import asyncio
 from collections.abc import AsyncIterable, Iterable, Iterator

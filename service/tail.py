@@ -12,21 +12,12 @@ from itertools import islice
 from typing import Any, Final
 
 from domain.operations import Operation, fold
+from projections.replies import Place
 from service.frames import GREETING, HEARTBEAT, HEARTBEAT_SECONDS, frame, goaway, told
 
 KEPT_BYTES: Final = 256 * 1024
 LONG_WAY: Final = 200
 """Frames that a reader may be behind before it is sent a snapshot in place of them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where a reply belongs."""
-
-    tenant_id: str
-    project_id: str
-    session_id: str
-    message_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +66,7 @@ class Tail:
         self._left: str | None = None
         self._kept: deque[bytes] = deque()
         self._kept_bytes = 0
-        self._news = asyncio.Event()
+        self._waiting: list[asyncio.Future[bool]] = []
 
     def push(self, first: int, frames: Sequence[bytes]) -> None:
         """Add stored frames, `first` being the place of the first; those known are passed over."""
@@ -100,8 +91,9 @@ class Tail:
         self._tell()
 
     def _tell(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            _answer(each, news=True)
 
     @property
     def has_left(self) -> bool:
@@ -116,7 +108,7 @@ class Tail:
     async def wait(self) -> End | None:
         """The end when it is there; None when the readers were sent away."""
         while not self.is_over:
-            await self._news.wait()
+            await self._wake()
         return self.end
 
     async def watch(self, earlier: Earlier, after: int = 0) -> AsyncGenerator[bytes]:
@@ -190,9 +182,17 @@ class Tail:
 
     async def _wake(self) -> bool:
         """Wait for news. False when there were none for a while."""
+        loop = asyncio.get_running_loop()
+        news: asyncio.Future[bool] = loop.create_future()
+        self._waiting.append(news)
+        # A timer costs a third of `asyncio.timeout`, and this is what every chunk costs a reader.
+        silence = loop.call_later(HEARTBEAT_SECONDS, _answer, news)
         try:
-            async with asyncio.timeout(HEARTBEAT_SECONDS):
-                await self._news.wait()
-        except TimeoutError:
-            return False
-        return True
+            return await news
+        finally:
+            silence.cancel()
+
+
+def _answer(waiting: asyncio.Future[bool], *, news: bool = False) -> None:
+    if not waiting.done():
+        waiting.set_result(news)

@@ -13,12 +13,13 @@ import structlog
 
 from domain.events import ReplyCompleted, ReplyFailed
 from projections.projects import project
+from projections.replies import Place
 from service import arrays
 from service.chunks import SQL, Chunks
 from service.database import Pool
 from service.store import AWAY, EventStore, Recorded
 from service.streams import decode, session_stream
-from service.tail import End, Place, Tail
+from service.tail import End, Tail
 from service.wire import final_envelope
 
 LOOK_SECONDS: Final = 0.05

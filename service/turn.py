@@ -6,11 +6,12 @@ end is stored with its bill, and only then is the final envelope sent.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from time import monotonic_ns
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -33,6 +34,7 @@ from service.tails import Tails
 STOPPING: Final = "stopping"
 """Why a turn is stopped when the service is."""
 
+T = TypeVar("T")
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -162,8 +164,9 @@ class Turn:
         return first if first != self.admitted.message_id else None
 
     async def _events(self) -> list[SessionEvent]:
-        stream = session_stream(self.admitted.session_id)
-        stored = await self._means.store.stream(self.admitted.message.tenant_id, stream)
+        place = self.reply.tail.place
+        read = partial(self._means.store.stream, place.tenant_id, session_stream(place.session_id))
+        stored = await _patiently(read)
         return [decode(each.type, each.state) for each in stored]
 
     async def _prompt(self) -> prompts.Prompt:
@@ -247,18 +250,23 @@ class Turn:
 
     async def _end(self) -> End:
         """The end as the log has it, which need not be the one that was settled here."""
-        async with asyncio.timeout(GIVE_UP_SECONDS):
-            while True:
-                try:
-                    end = await self._means.tails.end(self.reply.tail.place)
-                except AWAY:
-                    await asyncio.sleep(1)
-                else:
-                    assert end is not None
-                    return end
+        end = await _patiently(partial(self._means.tails.end, self.reply.tail.place))
+        assert end is not None
+        return end
 
     def _duration_ms(self) -> int:
         return (monotonic_ns() - self._started_ns) // 1_000_000
+
+
+async def _patiently(read: Callable[[], Awaitable[T]]) -> T:
+    """What is read, when the database is there and has time for it; within a bound."""
+    async with asyncio.timeout(GIVE_UP_SECONDS):
+        while True:
+            try:
+                return await read()
+            except AWAY as error:
+                _log.warning("turn_waits", error=type(error).__name__)
+                await asyncio.sleep(1)
 
 
 async def _first(*tasks: asyncio.Task[Any]) -> None:

@@ -9,7 +9,7 @@ import structlog
 from domain import session
 from domain.errors import ReplyInProgress
 from domain.events import CancelReason
-from projections.replies import ReplyRow, orphans, reply
+from projections.replies import Place, ReplyRow, orphans, reply
 from service.admission import Admission, Admitted, Message
 from service.chunks import Chunks
 from service.database import Pool
@@ -20,7 +20,7 @@ from service.orphans import LOST, Orphan, Orphans, place_of
 from service.reply import Lost, Reply
 from service.store import AWAY, OutcomeUnknown, Overloaded, Unavailable
 from service.streams import SESSION, Transaction, session_stream
-from service.tail import End, Place, Tail
+from service.tail import End, Tail
 from service.turn import STOPPING, Means, Turn, accepted
 from service.wire import OnBusy
 
@@ -120,7 +120,7 @@ class Turns:
 
         One that has ended stays as it ended.
         """
-        place = _place(row)
+        place = row.place
 
         async def ask(transaction: Transaction) -> None:
             stream = session_stream(place.session_id)
@@ -169,7 +169,7 @@ class Turns:
                 limit=_AT_A_TIME,
             )
         for row in rows:
-            orphan = await self._orphans.look(_place(row), row.started_at)
+            orphan = await self._orphans.look(row.place, row.started_at)
             if orphan is None:
                 continue
             _log.info("reply_recovered", reply_id=row.message_id, again=orphan.may_restart)
@@ -228,12 +228,3 @@ async def _soon(tail: Tail, seconds: float) -> End | None:
             return await tail.wait()
     except TimeoutError:
         return None
-
-
-def _place(row: ReplyRow) -> Place:
-    return Place(
-        tenant_id=row.tenant_id,
-        project_id=row.project_id,
-        session_id=row.session_id,
-        message_id=row.message_id,
-    )

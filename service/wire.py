@@ -229,6 +229,62 @@ class ReplyError(Wire):
     retry_after_seconds: int | None = None
 
 
+class Accepted(Wire):
+    """The message and its reservation are stored; the reply begins."""
+
+    message_id: str
+    user_message_id: str
+    session_id: str
+    position: int
+    reserved_seconds: int
+    contract: str
+
+
+class Intent(Wire):
+    """What the model decided that the message is."""
+
+    mode: ChatMode
+
+
+class ReplyOperation(Wire):
+    """One step of the envelope's `data`: `open` a container of a `kind`, `append` `text` to a
+    string, `set` a `value`. `path` is a JSON Pointer."""
+
+    op: Literal["open", "append", "set"]
+    path: str
+    kind: Literal["object", "array"] | None = None
+    text: str | None = None
+    value: Any = None
+
+
+class Chunk(Wire):
+    """More of the reply, in order."""
+
+    ops: list[ReplyOperation]
+
+
+class Snapshot(Wire):
+    """All that was shown up to the event `through`, in place of those events."""
+
+    mode: ChatMode | None
+    data: Any
+    through: int
+
+
+class Notice(Wire):
+    """Something to know; nothing depends on it."""
+
+    code: Literal["queued", "resumed", "provider_retry", "reservation_used"]
+    template: str
+    variables: dict[str, Any]
+
+
+class Reset(Wire):
+    """Discard what was shown: it is not the reply after all."""
+
+    reason: str
+
+
 class ChatPlanResponse(Wire):
     """The one final envelope of a reply.
 

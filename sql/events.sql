@@ -91,13 +91,3 @@ from app.project_range(
     %(tenant_id)s, %(project_id)s, %(after)s, %(upto)s, %(types)s::text[], %(limit)s
 )
 order by position
-
--- name: replay
--- The next pages of a whole replay.
-copy (
-    select position, tenant_id, stream_id, version, type, schema_version,
-           project_id, state, metadata::text, recorded_at
-    from app.event
-    where position > %(after)s and position <= %(upto)s
-    order by position
-) to stdout (format binary)

@@ -1,7 +1,29 @@
-def append(url: str, callers: int, seconds: float) -> float:
-    """One event an append, through the writer."""
+"""What is measured of appending: through the writer, and through the command path on top of it."""
 
-    async def work(_: EventStore, writer: Writer) -> float:
+import asyncio
+import time
+from functools import partial
+from statistics import median
+from uuid import uuid4
+
+import orjson
+import uvloop
+
+from domain import session
+from scripts.bench.load import TEXT, message, running_log, timed
+from service import database
+from service.hub import Hub
+from service.store import NewEvent
+from service.streams import SESSION, Streams, Transaction, session_stream
+
+
+def append(url: str, callers: int, seconds: float) -> float:
+    """One event an append, through the writer: events a second."""
+    return uvloop.run(_append(url, callers, seconds))
+
+
+async def _append(url: str, callers: int, seconds: float) -> float:
+    async with running_log(url) as (_, _, writer):
         ids = [str(uuid4()) for _ in range(callers)]
         for each in ids:
             opened = orjson.dumps(
@@ -11,19 +33,20 @@ def append(url: str, callers: int, seconds: float) -> float:
             await writer.append([NewEvent("t", stream, 1, "SessionOpened", opened, "p")])
 
         async def call(caller: int, count: int) -> None:
-            state = _message(ids[caller], count)
+            state = message(ids[caller], count)
             stream = session_stream(ids[caller])
             await writer.append([NewEvent("t", stream, count + 2, "UserMessagePosted", state, "p")])
 
-        return await _timed(callers, seconds, call)
-
-    return uvloop.run(_with_log(url, work))
+        return await timed(callers, seconds, call)
 
 
 def command(url: str, callers: int, seconds: float) -> float:
-    """A decision on a session, its event encoded, appended and remembered."""
+    """A decision on a session, its event encoded, appended and remembered: events a second."""
+    return uvloop.run(_command(url, callers, seconds))
 
-    async def work(store: EventStore, writer: Writer) -> float:
+
+async def _command(url: str, callers: int, seconds: float) -> float:
+    async with running_log(url) as (store, _, writer):
         streams = Streams(store, writer)
         ids = [str(uuid4()) for _ in range(callers)]
 
@@ -49,8 +72,51 @@ def command(url: str, callers: int, seconds: float) -> float:
             work = partial(rename, session_id=ids[caller], name=f"{count}{TEXT}")
             await streams.transact("t", work, metadata={})
 
-        return await _timed(callers, seconds, call)
-
-    return uvloop.run(_with_log(url, work))
+        return await timed(callers, seconds, call)
 
 
+def tail_here(url: str, callers: int, seconds: float) -> tuple[float, float]:
+    """Until a follower in the process that appends has an event, and until its append is answered.
+
+    Both are medians in milliseconds, from the call of the append. No event may be missing.
+    """
+    return uvloop.run(_tail(url, callers, seconds, far=False))
+
+
+def tail_far(url: str, callers: int, seconds: float) -> tuple[float, float]:
+    """The same of a follower elsewhere, who is told by NOTIFY and reads the table."""
+    return uvloop.run(_tail(url, callers, seconds, far=True))
+
+
+async def _tail(url: str, callers: int, seconds: float, *, far: bool) -> tuple[float, float]:
+    ids = [str(uuid4()) for _ in range(callers)]
+    begun: dict[tuple[str, int], float] = {}
+    answered: list[float] = []
+    seen: list[float] = []
+
+    async def follow(hub: Hub) -> None:
+        async for page in hub.follow(0):
+            now = time.perf_counter()
+            for each in page:
+                if each.stream_id == "end":
+                    return
+                seen.append(now - begun.pop((each.stream_id, each.version)))
+
+    async with running_log(url) as (_, near, writer), running_log(url) as (_, elsewhere, _):
+        listening = asyncio.create_task(elsewhere.run(partial(database.connect, url)))
+        await elsewhere.listening.wait()
+        following = asyncio.create_task(follow(elsewhere if far else near))
+
+        async def call(caller: int, count: int) -> None:
+            stream, began = ids[caller], time.perf_counter()
+            begun[stream, count + 1] = began
+            state = message(stream, count)
+            await writer.append([NewEvent("t", stream, count + 1, "UserMessagePosted", state, "p")])
+            answered.append(time.perf_counter() - began)
+
+        await timed(callers, seconds, call)
+        await writer.append([NewEvent("t", "end", 1, "End", b"{}")])
+        await following
+        assert not begun, "events are missing"
+        listening.cancel()
+    return median(seen) * 1e3, median(answered) * 1e3

@@ -1,3 +1,31 @@
+"""What the log is measured against: a ceiling, PostgreSQL's own client, and a library."""
+
+import asyncio
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+from uuid import UUID, uuid4
+
+import psycopg
+import uvloop
+from eventsourcing.application import Application
+from eventsourcing.domain import Aggregate, event
+from eventsourcing.persistence import InfrastructureFactory, StoredEvent
+from eventsourcing.utils import Environment
+from psycopg.types.numeric import Int8
+
+from scripts.bench.load import TEXT, message, timed
+from service.postgres import PROGRAMS
+from service.store import NewEvent
+from service.streams import session_stream
+from service.writer import BATCH
+
 _UNCHECKED: Final = b"""
 insert into app.event (
     position, append_id, tenant_id, stream_id, version,
@@ -166,5 +194,3 @@ def eventsourcing_application(url: str, callers: int, seconds: float) -> float:
             application.save(aggregates[caller])
 
         return _in_threads(callers, seconds, call)
-
-

@@ -1,6 +1,7 @@
 """The tenant's log for those who consume it, as CloudEvents: pages, lines, or a live stream."""
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import aclosing
 from typing import Final
 
 import orjson
@@ -77,10 +78,11 @@ async def _encoded(
     pages: AsyncGenerator[list[Recorded]], prev: int | None, call: Call, encode: Encode
 ) -> AsyncGenerator[bytes]:
     """Pages of events as bytes; `prev` is the position of the one before the first."""
-    async for events in pages:
-        for piece in pieces(_each(events, prev, call.service.epoch, encode)):
-            yield piece
-        prev = events[-1].position if events else prev
+    async with aclosing(pages):
+        async for events in pages:
+            for piece in pieces(_each(events, prev, call.service.epoch, encode)):
+                yield piece
+            prev = events[-1].position if events else prev
 
 
 def _each(

@@ -16,13 +16,13 @@ from starlette.responses import Response
 from starlette.types import Receive, Send
 from starlette.types import Scope as ASGIScope
 
-from service import problems
+from service import problems, wire
 from service.auth import Caller
 from service.problems import BadRequest
 from service.settings import Scope
 from service.signatures import HEADER
 from service.streams import Transaction
-from service.wire import ChatPlanResponse, GoAway, Id, Query, dumped
+from service.wire import Id, Query, dumped
 
 if TYPE_CHECKING:
     from service.app import Service
@@ -69,10 +69,15 @@ class Call:
 
 Handler = Callable[[Call], Awaitable[Response]]
 
-REPLY_EVENTS: Final[Mapping[str, type[BaseModel] | None]] = {
-    **dict.fromkeys(("accepted", "intent", "chunk", "snapshot", "notice", "reset")),
-    "final": ChatPlanResponse,
-    "goaway": GoAway,
+REPLY_EVENTS: Final[Mapping[str, type[BaseModel]]] = {
+    "accepted": wire.Accepted,
+    "intent": wire.Intent,
+    "chunk": wire.Chunk,
+    "snapshot": wire.Snapshot,
+    "notice": wire.Notice,
+    "reset": wire.Reset,
+    "final": wire.ChatPlanResponse,
+    "goaway": wire.GoAway,
 }
 
 
@@ -81,7 +86,7 @@ class Operation:
     """An operation: `name` is its operationId, `problems` the statuses it may answer besides.
 
     `answer` is its JSON; `events` are the kinds of its server-sent events, if it streams, with what
-    they carry where that has a contract; `lines` is a line of its newline-delimited JSON.
+    they carry; `lines` is a line of its newline-delimited JSON; `nothing` says when it answers 204.
     """
 
     method: str
@@ -96,8 +101,9 @@ class Operation:
     query: type[Query] | None = None
     problems: tuple[int, ...] = ()
     streams: bool = False
-    events: Mapping[str, type[BaseModel] | None] = field(default_factory=lambda: REPLY_EVENTS)
+    events: Mapping[str, type[BaseModel]] = field(default_factory=lambda: REPLY_EVENTS)
     lines: type[BaseModel] | None = None
+    nothing: str | None = None
 
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
         """Answer a request, whatever it is."""

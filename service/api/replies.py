@@ -3,14 +3,14 @@
 from starlette.responses import Response
 
 from domain.errors import ReplyUnknown
-from projections.replies import ReplyRow
+from projections.replies import Place, ReplyRow
 from service import wire
 from service.api.operation import Call, Operation, answered
 from service.api.reading import visible_project
 from service.problems import BadRequest
 from service.store import Unavailable
 from service.stream import EventStream
-from service.tail import Place, Tail
+from service.tail import Tail
 from service.turns import LANDING_SECONDS
 
 
@@ -57,13 +57,7 @@ async def _visible(call: Call, user_id: str | None) -> ReplyRow:
 
 
 async def _found(call: Call, row: ReplyRow) -> Tail:
-    place = Place(
-        tenant_id=row.tenant_id,
-        project_id=row.project_id,
-        session_id=row.session_id,
-        message_id=row.message_id,
-    )
-    return await call.service.tails.find(place, has_ended=row.ended_position is not None)
+    return await call.service.tails.find(row.place, has_ended=row.ended_position is not None)
 
 
 async def _state(call: Call, tail: Tail) -> Response:
@@ -97,11 +91,10 @@ OPERATIONS = (
         method="GET",
         path="/v1/chat-plan/replies/{messageId}/stream",
         name="joinReply",
-        summary="A reply's events from Last-Event-ID on, while it is written or after; 204 when "
-        "the final one was seen.",
+        summary="A reply's events from Last-Event-ID on, while it is written or after.",
         scopes=("chat", "read", "admin"),
         query=wire.JoinQuery,
-        answer=wire.ChatPlanResponse,
+        nothing="The final event was seen already.",
         problems=(404, 422),
         streams=True,
         handle=join,

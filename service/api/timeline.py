@@ -1,6 +1,7 @@
 """The unified timeline of a project: page by page, and live."""
 
 from collections.abc import AsyncGenerator, Iterable, Iterator
+from contextlib import aclosing
 
 import orjson
 from starlette.responses import Response
@@ -74,10 +75,12 @@ async def _live(
     """The items after a position; where the read model is behind it, those up to it pass by."""
     asked: wire.TimelineStreamQuery = call.query
     key = (call.caller.tenant_id, call.path["projectId"])
-    async for items in call.service.feeds.follow(key, begin, shown, asked.user_id):
-        for piece in pieces(_frames(items, after, prev, call.service.epoch)):
-            yield piece
-        prev = items[-1].position
+    feed = call.service.feeds.follow(key, begin, shown, asked.user_id)
+    async with aclosing(feed):
+        async for items in feed:
+            for piece in pieces(_frames(items, after, prev, call.service.epoch)):
+                yield piece
+            prev = items[-1].position
     yield goaway("removed")
 
 

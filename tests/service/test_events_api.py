@@ -8,7 +8,6 @@ from urllib.parse import unquote
 
 import orjson
 import pytest
-from sse_starlette.sse import AppStatus
 
 from domain.events import EVENT_TYPES
 from service import tenant_log
@@ -23,18 +22,13 @@ from tests.service.watching import (
     many,
     opened,
     origin,
+    refused,
     said,
     until,
 )
 
 PATH = "/v1/events"
 NAMES = re.compile(r"[a-z0-9]{1,20}|data_base64")
-
-
-@pytest.fixture(autouse=True)
-def _no_other_server_has_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The library keeps the stop of one server for the whole process; here many follow another."""
-    monkeypatch.setattr(AppStatus, "should_exit", False)
 
 
 @pytest.fixture
@@ -148,6 +142,8 @@ async def test_some_types_are_a_chain_of_their_own(run: Running, types: list[str
     expected = ["UserMessagePosted", "ReplyCompleted"] * 3
     assert [told["type"] for told in answer["events"]] == expected
     assert await lines(run, types=types) == answer["events"]
+    await run.credit()
+    answer = await page(run, types=types)
     # All was looked at, so the next page begins at the head; and its first event has a true `prev`.
     assert answer["after"] == f"{run.service.epoch}.{await run.service.store.head()}"
     await run.chat("Good morning")
@@ -195,8 +191,7 @@ async def test_what_is_asked_wrongly_is_refused_in_every_form(
     run: Running, query: str, status: int, code: str, accept: str
 ) -> None:
     asked = f"{PATH}?{query.format(epoch=run.service.epoch)}"
-    answer = await run.client.get(asked, headers={"Accept": accept})
-    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert await refused(run, asked, headers={"Accept": accept}) == (status, code)
 
 
 async def test_the_log_needs_the_right_to_read_it(
@@ -210,8 +205,7 @@ async def test_the_log_needs_the_right_to_read_it(
     }
     monkeypatch.setattr(tests_running, "KEYS", limited)
     async with running(url) as run:
-        answer = await run.client.get(PATH)
-        assert (answer.status_code, answer.json()["code"]) == (403, "scope_missing")
+        assert await refused(run, PATH) == (403, "scope_missing")
         assert await page(run, key_id="k2")
 
 
@@ -301,7 +295,8 @@ async def test_a_stream_has_what_two_processes_write(run: Running, url: str) -> 
     ):
         for n in range(20):
             await append(run, [said(f"{n}"), said(project_id="p2")])
-            await append(other, [event(kind="ProjectRegistered"), said(f"{n} more")])
+            added = event(kind="MemberAdded", state=b'{"project_id":"p1","user_id":"u","role":"x"}')
+            await append(other, [added._replace(project_id="p1"), said(f"{n} more")])
         events = await here.take(80)
         chosen = await there.take(40)
     assert chained(events, None, "event") == linked((await page(run, limit=1_000))["events"])

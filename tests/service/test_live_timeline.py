@@ -3,41 +3,39 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 
 import psycopg
 import pytest
-from sse_starlette.sse import AppStatus
 
-from projections.projection import catch_up, reached
-from projections.timeline import TIMELINE
-from service import feeds, live, stream
+from projections.projection import catch_up, reached, rebuild
+from projections.timeline import TIMELINE, Shown
+from service import database, feeds, live, stream
+from service.feeds import Feeds
 from service.live import Live
-from service.store import NewEvent
+from service.store import EventStore, NewEvent
 from tests.projections.generated import owning
 from tests.projections.test_projection import break_, held, mend
 from tests.running import Running, Signed, running
 from tests.service import law
+from tests.service.cutter import Cutter
+from tests.service.logs import running_log
 from tests.service.watching import (
+    SILENCE_SECONDS,
     append,
     append_each,
     chained,
     many,
     opened,
     origin,
+    refused,
     said,
     shown,
     until,
 )
 
 PATH = "/v1/project/p1/timeline/stream"
-
-
-@pytest.fixture(autouse=True)
-def _no_other_server_has_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The library keeps the stop of one server for the whole process; here many follow another."""
-    monkeypatch.setattr(AppStatus, "should_exit", False)
 
 
 @pytest.fixture
@@ -200,6 +198,38 @@ async def test_what_happens_elsewhere_costs_no_reading(run: Running) -> None:
         assert run.service.feeds.readings == readings + 1
 
 
+class SlowHead(EventStore):
+    """A log whose head is told only when it may be."""
+
+    def __init__(self, pool: database.Pool) -> None:
+        super().__init__(pool)
+        self.go = asyncio.Event()
+
+    async def head(self) -> int:
+        """The head, later."""
+        await self.go.wait()
+        return await super().head()
+
+
+async def test_what_is_written_before_anybody_listens_is_read(
+    url: str, pool: database.Pool
+) -> None:
+    """The ring is read, then something is written, and only then the log is followed."""
+    async with running_log(url) as log:
+        store = SlowHead(pool)
+        watched = Feeds(pool, store, log.hub, await store.epoch())
+        working = asyncio.create_task(watched.run())
+        async with aclosing(watched.follow(("t1", "p1"), 0, Shown())) as items:
+            first = asyncio.create_task(anext(items))
+            await until(lambda: watched.readings == 1)
+            await log.writer.append([said()])
+            store.go.set()
+            async with asyncio.timeout(SILENCE_SECONDS):
+                assert [item.position for item in await first] == [1]
+        working.cancel()
+        await asyncio.wait((working,))
+
+
 async def test_nothing_is_kept_of_a_project_that_nobody_watches(run: Running) -> None:
     async with opened(run) as one, opened(run) as two:
         assert await one.comment() == await two.comment() == ": throughline"
@@ -232,14 +262,13 @@ async def test_a_cursor_that_is_none_is_refused(
 ) -> None:
     cursor = cursor.format(epoch=run.service.epoch)
     for headers, query in (({"Last-Event-ID": cursor}, {}), ({}, {"after": cursor})):
-        answer = await run.client.get(PATH, headers=headers, params=query)
-        assert (answer.status_code, answer.json()["code"]) == (status, code)
+        answer = await refused(run, PATH, headers=headers, params=query)
+        assert answer == (status, code)
 
 
 @pytest.mark.parametrize("query", ["mode=other", "includeHidden=perhaps", "limit=3", "userId="])
 async def test_a_bad_query_is_refused(run: Running, query: str) -> None:
-    answer = await run.client.get(f"{PATH}?{query}")
-    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    assert await refused(run, f"{PATH}?{query}") == (422, "invalid_request")
 
 
 async def test_only_members_watch_and_only_their_own_tenant(run: Running) -> None:
@@ -250,8 +279,7 @@ async def test_only_members_watch_and_only_their_own_tenant(run: Running) -> Non
         ("/v1/project/p9/timeline/stream", Signed()),
         (PATH, Signed("k2")),
     ):
-        answer = await run.client.get(path, auth=auth)
-        assert (answer.status_code, answer.json()["code"]) == (404, "project_not_found")
+        assert await refused(run, path, auth=auth) == (404, "project_not_found")
 
 
 async def test_who_is_removed_is_sent_away(run: Running) -> None:
@@ -269,8 +297,7 @@ async def test_too_many_streams_are_refused(run: Running, monkeypatch: pytest.Mo
     monkeypatch.setattr(live, "MOST_OPEN", 1)
     async with opened(run) as watched:
         await watched.comment()
-        answer = await run.client.get(PATH)
-        assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
+        assert await refused(run, PATH) == (503, "overloaded")
 
 
 async def test_a_head_request_opens_nothing(run: Running) -> None:
@@ -447,6 +474,43 @@ async def test_a_cursor_beyond_the_read_model_is_no_gap(run: Running, url: str) 
     await watching.__aexit__(None, None, None)
     items = await shown(run)
     assert chained([three], items[1]["cursor"], "item") == items[2:]
+
+
+async def test_a_rebuild_is_not_noticed(run: Running, url: str) -> None:
+    async with owning(url) as owner, opened(run, since=origin(run)) as watched:
+        writing = asyncio.create_task(append_each(run, (said(f"{n}") for n in range(60))))
+        for _ in range(3):
+            await rebuild(owner, TIMELINE)
+        await writing
+        assert chained(await watched.take(60), None, "item") == await shown(run)
+
+
+@pytest.mark.parametrize(
+    ("ring", "text"),
+    [(100, b"order by position desc"), (1, b"and position > ")],
+    ids=["for the ring", "behind the ring"],
+)
+async def test_a_reading_that_is_cut_is_done_again(
+    url: str, monkeypatch: pytest.MonkeyPatch, ring: int, text: bytes
+) -> None:
+    monkeypatch.setattr(feeds, "RING", ring)
+    async with (
+        Cutter(url) as cutter,
+        database.pool(cutter.url) as pool,
+        running_log(url) as log,
+    ):
+        await log.writer.append([said("one"), said("two"), said("three")])
+        cutter.cut_request_with(text)
+        watched = Feeds(pool, log.store, log.hub, await log.store.epoch())
+        working = asyncio.create_task(watched.run())
+        positions: list[int] = []
+        async with aclosing(watched.follow(("t1", "p1"), 0, Shown())) as pages:
+            async with asyncio.timeout(SILENCE_SECONDS):
+                while len(positions) < 3:
+                    positions += [item.position for item in await anext(pages)]
+        assert (positions, cutter.cuts) == ([1, 2, 3], 1)
+        working.cancel()
+        await asyncio.wait((working,))
 
 
 async def test_lost_connections_delay_items_and_lose_none(run: Running, url: str) -> None:

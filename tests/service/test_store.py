@@ -1,6 +1,5 @@
 from collections.abc import AsyncIterator
 from random import Random
-from typing import Any
 
 import pytest
 
@@ -127,24 +126,25 @@ async def test_a_range_ends_where_it_is_told(log: Log, limit: int) -> None:
     assert await log.store.range(after=10) == []
 
 
-async def insert_events(owner: database.Connection, project: str, count: int) -> None:
-    """Many events of a project at once, as no append would."""
+async def insert_events(owner: database.Connection, whose: str, count: int) -> None:
+    """Many events at once, as no append would; the tenant and its project have one name."""
     await owner.execute(
         "insert into app.event (position, version, schema_version, append_id, recorded_at,"
         " tenant_id, stream_id, type, project_id, state, metadata)"
-        " select head.position + n, 1, 1, gen_random_uuid(), now(), 't1',"
-        " 's-' || head.position + n, 'X', %s, convert_to(repeat('x', 300), 'UTF8'), '{}'"
-        " from generate_series(1, %s) as n,"
+        " select head.position + n, 1, 1, gen_random_uuid(), now(), %(whose)s,"
+        " 's-' || head.position + n, 'X', %(whose)s, convert_to(repeat('x', 300), 'UTF8'), '{}'"
+        " from generate_series(1, %(count)s) as n,"
         " (select coalesce(max(position), 0) as position from app.event) as head",
-        (project, count),
+        {"whose": whose, "count": count},
     )
 
 
-async def blocks_read(owner: database.Connection, **wanted: Any) -> int:
-    """How many blocks a page of a project costs."""
+async def blocks_read(owner: database.Connection, statement: str, whose: str, after: int) -> int:
+    """How many blocks a page costs."""
+    wanted = {"tenant_id": whose, "project_id": whose, "types": None, "limit": PAGE}
     plan = await owner.execute(
-        b"explain (analyze, buffers, format json) " + SQL["project_range"],
-        {"tenant_id": "t1", "upto": END, "types": None, "limit": PAGE, **wanted},
+        b"explain (analyze, buffers, format json) " + SQL[statement],
+        {**wanted, "after": after, "upto": END},
     )
     row = await plan.fetchone()
     assert row is not None
@@ -152,10 +152,11 @@ async def blocks_read(owner: database.Connection, **wanted: Any) -> int:
     return int(top["Shared Hit Blocks"] + top["Shared Read Blocks"])
 
 
+@pytest.mark.parametrize("statement", ["tenant_range", "project_range"])
 @pytest.mark.parametrize("young", [0, 1, 2_000])
 @pytest.mark.parametrize("is_analyzed", [False, True])
-async def test_a_quiet_project_is_not_looked_for_among_everybody_s_events(
-    url: str, young: int, is_analyzed: bool
+async def test_who_is_quiet_is_not_looked_for_among_everybody_s_events(
+    url: str, statement: str, young: int, is_analyzed: bool
 ) -> None:
     """Plans are made on a young log and kept, whatever the statistics said of it."""
     async with await database.connect(url, as_service=False) as owner:
@@ -164,12 +165,12 @@ async def test_a_quiet_project_is_not_looked_for_among_everybody_s_events(
         if is_analyzed:
             await owner.execute("analyze app.event")
         for _ in range(10):
-            await blocks_read(owner, project_id="quiet", after=0)
+            await blocks_read(owner, statement, "quiet", after=0)
         await insert_events(owner, "busy", 30_000)
         await insert_events(owner, "quiet", 5)
-        assert await blocks_read(owner, project_id="quiet", after=young) < 20
-        assert await blocks_read(owner, project_id="busy", after=young) > 50, "the control"
-        assert await blocks_read(owner, project_id="none", after=0) < 20
+        assert await blocks_read(owner, statement, "quiet", after=young) < 20
+        assert await blocks_read(owner, statement, "busy", after=young) > 50, "the control"
+        assert await blocks_read(owner, statement, "nobody", after=0) < 20
 
 
 async def test_the_epoch_belongs_to_the_database(log: Log, new_database: object) -> None:

@@ -91,6 +91,14 @@ async def opened(
         yield Stream(answer)
 
 
+async def refused(live: Running, path: str, **asked: Any) -> tuple[int, str]:
+    """The status and the code of a problem; a stream that begins after all is a failure."""
+    async with asyncio.timeout(SILENCE_SECONDS):
+        answer = await live.client.get(path, **asked)
+    assert answer.headers["content-type"] == "application/problem+json"
+    return answer.status_code, str(answer.json()["code"])
+
+
 def many(live: Running, key_id: str = "k1") -> httpx.AsyncClient:
     """A client that may keep many streams open."""
     limits = httpx.Limits(max_connections=None)

@@ -1,0 +1,1 @@
+"""What the log costs, as ratios within one run on one embedded server: `make bench`."""

@@ -1,0 +1,292 @@
+"""What streamed replies cost: many at once, the CPU of a chunk, the first chunk, many watchers.
+
+The service and its peer each run in a process of their own; the model and the clients share this
+one. A delta's delay is the time from the model's write to the client's read of its stamp.
+"""
+
+import asyncio
+import json
+import os
+import re
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median, quantiles
+from time import monotonic_ns
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+
+from scripts.bench.wire_model import StampingModel
+from service import signatures
+
+KEY: Final = "bench"
+SECRET: Final = "a-secret-for-measuring-only"
+PACE: Final = 0.05
+_STAMP: Final = re.compile(rb"<(\d+)>")
+_ID: Final = re.compile(rb"id: ([0-9a-f-]{36})\.(\d+)\n")
+
+
+@dataclass(slots=True)
+class Read:
+    """What one client read: how long each stamp took, in ns, and when it came."""
+
+    delays: list[int] = field(default_factory=list[int])
+    times: list[int] = field(default_factory=list[int])
+    ids: list[int] = field(default_factory=list[int])
+    message_id: str = ""
+    is_whole: bool = False
+
+    def take(self, data: bytes) -> None:
+        """Note the stamps of complete events."""
+        now = monotonic_ns()
+        before_final, final, _ = data.partition(b"event: final")
+        for stamp in _STAMP.findall(before_final):
+            self.delays.append(now - int(stamp))
+            self.times.append(now)
+        for message_id, n in _ID.findall(data):
+            self.message_id = message_id.decode()
+            self.ids.append(int(n))
+        self.is_whole = self.is_whole or bool(final)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server under measurement: its URL and process."""
+
+    url: str
+    process: psutil.Process
+
+    def cpu_seconds(self) -> float:
+        """What it has used up to now, its user and system time together."""
+        times = self.process.cpu_times()
+        return float(times.user + times.system)
+
+
+def signed(method: str, path: str, body: bytes) -> str:
+    """The signature of a request."""
+    moment, nonce = int(time.time()), secrets.token_hex(8)
+    v1 = signatures.sign(
+        SECRET,
+        method=method,
+        path=path.encode(),
+        query=b"",
+        time=moment,
+        nonce=nonce,
+        key_id=KEY,
+        body=body,
+    )
+    return f"t={moment},kid={KEY},n={nonce},v1={v1}"
+
+
+async def read(target: Target, method: str, path: str, body: bytes, into: Read) -> None:
+    """One request on a raw socket, read to its end."""
+    parts = urlsplit(target.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    head = (
+        f"{method} {path} HTTP/1.1\r\nHost: bench\r\nAccept: text/event-stream\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
+        f"{signatures.HEADER}: {signed(method, path, body)}\r\n\r\n"
+    )
+    writer.write(head.encode() + body)
+    answer = await reader.readuntil(b"\r\n\r\n")
+    if b" 200 " not in answer.split(b"\r\n")[0]:
+        raise RuntimeError((answer + await reader.read()).decode())
+    rest = b""
+    while data := await reader.read(1 << 16):
+        # A stamp may be cut anywhere; what follows the last end of an event waits for the rest.
+        whole, sep, rest = (rest + data).rpartition(b"\n\n")
+        into.take(whole + sep)
+    into.take(rest)
+    writer.close()
+
+
+@contextmanager
+def process(arguments: list[str], **environment: str) -> Iterator[Target]:
+    """A server in a process of its own, when it says where it listens."""
+    started = subprocess.Popen(
+        [sys.executable, *arguments],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=open("/tmp/bench.err","a"),
+        text=True,
+    )
+    try:
+        assert started.stdout is not None
+        line = next(line for line in started.stdout if "listens on" in line)
+        yield Target(line.split("listens on ")[1].strip(), psutil.Process(started.pid))
+    finally:
+        started.terminate()
+        started.wait(60)
+
+
+def service(database_url: str, model_url: str) -> Any:
+    """The service, with an account and projects for its clients still to be made."""
+    key = {"secret": SECRET, "tenant": "bench", "scopes": ["chat", "build", "admin", "read"]}
+    return process(
+        ["-c", "from service.cli import main; main()", "serve"],
+        THROUGHLINE_DATABASE_URL=database_url,
+        THROUGHLINE_PORT="0",
+        THROUGHLINE_LOG_LEVEL="error",
+        THROUGHLINE_HMAC_KEYS=json.dumps({KEY: key}),
+        ANTHROPIC_API_KEY="bench",
+        ANTHROPIC_BASE_URL=model_url,
+    )
+
+
+async def prepare(target: Target, projects: int) -> None:
+    """Projects with one member each, who has credit."""
+    async with httpx.AsyncClient(base_url=target.url) as client:
+
+        async def post(path: str, **members: Any) -> None:
+            body = json.dumps(members).encode()
+            headers = {
+                signatures.HEADER: signed("POST", path, body),
+                "Content-Type": "application/json",
+            }
+            (await client.post(path, content=body, headers=headers)).raise_for_status()
+
+        for n in range(projects):
+            user = {"userId": f"u{n}"}
+            await post("/v1/billing/credits", **user, seconds=10**9, kind="paid")
+            await post("/v1/projects", projectId=f"p{n}", name="Bench", members=[user])
+
+
+def message(project: int) -> bytes:
+    """The body of a request for a reply."""
+    asked = {"userId": f"u{project}", "projectId": f"p{project}", "message": "How?"}
+    return json.dumps(asked).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A number of replies at once: what was read, and the CPU of one delta in the steady part."""
+
+    reads: list[Read]
+    cpu_us: float
+    cores: float
+
+    @property
+    def p99_ms(self) -> float:
+        """The delay of all but one delta in a hundred."""
+        delays = [delay for each in self.reads for delay in each.delays]
+        return quantiles(delays, n=100)[98] / 1e6
+
+
+async def load(target: Target, streams: int, model: StampingModel) -> Load:
+    """So many replies at once, each to its end."""
+    reads = [Read() for _ in range(streams)]
+    clients = [
+        asyncio.create_task(read(target, "POST", "/v1/chat-plan", message(n), each))
+        for n, each in enumerate(reads)
+    ]
+    while not all(each.delays for each in reads):
+        await asyncio.sleep(0.1)
+        print(sum(bool(each.delays) for each in reads), sum(bool(each.message_id) for each in reads), target.cpu_seconds(), file=sys.stderr)
+        if any(client.done() for client in clients):
+            await asyncio.gather(*clients)
+    cpu, began = target.cpu_seconds(), monotonic_ns()
+    await asyncio.sleep(model.deltas * model.pace * 0.5)
+    cpu, ended = target.cpu_seconds() - cpu, monotonic_ns()
+    await asyncio.gather(*clients)
+    deltas = sum(began <= at < ended for each in reads for at in each.times)
+    return Load(reads, cpu / deltas * 1e6, cpu / (ended - began) * 1e9)
+
+
+def lost(reads: list[Read], model: StampingModel) -> int:
+    """Deltas that did not come, events that came twice or not in order, and missing ends."""
+    missing = sum(model.deltas - len(each.delays) for each in reads)
+    gaps = sum(each.ids != list(range(1, len(each.ids) + 1)) for each in reads)
+    return missing + gaps + sum(not each.is_whole for each in reads)
+
+
+async def first_chunks(target: Target, count: int) -> float:
+    """The delay of the first delta at p50, in ms, of replies one after the other."""
+    delays: list[int] = []
+    for _ in range(count):
+        each = Read()
+        await read(target, "POST", "/v1/chat-plan", message(0), each)
+        delays.append(each.delays[0])
+    return median(delays) / 1e6
+
+
+async def watched(target: Target, watchers: int) -> list[Read]:
+    """One reply, joined by so many while it is written."""
+    first = Read()
+    posting = asyncio.create_task(read(target, "POST", "/v1/chat-plan", message(0), first))
+    while not first.message_id:
+        await asyncio.sleep(0.01)
+    path = f"/v1/chat-plan/replies/{first.message_id}/stream"
+    reads = [Read() for _ in range(watchers)]
+    await asyncio.gather(posting, *(read(target, "GET", path, b"", each) for each in reads))
+    return reads
+
+
+@asynccontextmanager
+async def _with_service(
+    database_url: str, model: StampingModel, projects: int
+) -> AsyncGenerator[Target]:
+    async with model.serving() as model_url:
+        with service(database_url, model_url) as target:
+            await prepare(target, projects)
+            yield target
+
+
+async def measure(new_database: Any, *, streams: int, seconds: float) -> list[dict[str, Any]]:
+    """All rows: what, the figure, against what, the ratio or limit, the goal."""
+    rows: list[dict[str, Any]] = []
+    quick = StampingModel(deltas=3, pace=0.001)
+    async with _with_service(new_database(), quick, 1) as target:
+        p50 = await first_chunks(target, 100)
+        rows.append({"what": "first chunk after the model's first byte, p50 ms", "figure": p50, "goal": 10, "met": p50 <= 10})
+    steady = StampingModel(deltas=round(seconds / PACE), pace=PACE)
+    async with _with_service(new_database(), steady, max(streams, 100)) as target:
+        ours = await load(target, 100, steady)
+        many = await load(target, streams, steady)
+    async with steady.serving() as model_url:
+        with process(["-m", "scripts.bench.bare", model_url]) as target:
+            bare = await load(target, 100, steady)
+    ratio = ours.cpu_us / bare.cpu_us
+    rows.append({"what": "CPU of a chunk, 100 replies, us", "figure": ours.cpu_us, "against": "bare SDK + sse-starlette", "reference": bare.cpu_us, "ratio": ratio, "goal": 1.25, "met": ratio <= 1.25})
+    gone = lost(many.reads, steady)
+    rows.append({"what": f"{streams} replies at 20 chunks/s: lost", "figure": gone, "goal": 0, "met": gone == 0})
+    rows.append({"what": f"{streams} replies at 20 chunks/s: p99 delay, ms", "figure": many.p99_ms, "goal": 250, "met": many.p99_ms <= 250})
+    rows.append({"what": f"{streams} replies at 20 chunks/s: cores", "figure": many.cores, "goal": 1, "met": many.cores <= 1})
+    return rows
+
+
+async def _main() -> None:
+    import tempfile
+    from itertools import count
+
+    import psycopg
+
+    from service.postgres import embedded
+
+    streams, seconds = int(sys.argv[1]), float(sys.argv[2])
+    with tempfile.TemporaryDirectory(prefix="throughline-") as folder:
+        Path(folder).chmod(0o755)
+        with embedded(Path(folder, "postgres"), settings={"max_connections": "100"}) as server:
+            numbers = count()
+
+            def new_database() -> str:
+                name = f"bench_{next(numbers)}"
+                with psycopg.connect(server.url, autocommit=True) as admin:
+                    admin.execute(f"create database {name}".encode())
+                return urlsplit(server.url)._replace(path=f"/{name}").geturl()
+
+            for row in await measure(new_database, streams=streams, seconds=seconds):
+                print(row)
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    uvloop.run(_main())
