@@ -55,11 +55,14 @@ async def reply(connection: Connection, *, tenant_id: str, message_id: str) -> R
         return await cursor.fetchone()
 
 
-async def running(connection: Connection, *, tenant_id: str, project_id: str) -> list[ReplyRow]:
-    """A project's replies that have not ended, oldest first."""
+async def running(
+    connection: Connection, *, tenant_id: str, project_id: str, limit: int
+) -> list[ReplyRow]:
+    """A project's replies that have not ended, the newest so many."""
     async with connection.cursor(row_factory=class_row(ReplyRow)) as cursor:
         await cursor.execute(
-            REPLIES.statements["running"], {"tenant_id": tenant_id, "project_id": project_id}
+            REPLIES.statements["running"],
+            {"tenant_id": tenant_id, "project_id": project_id, "limit": limit},
         )
         return await cursor.fetchall()
 

@@ -94,7 +94,7 @@ async def active_session(
 async def idle_sessions(
     connection: Connection, *, idle_seconds: float, limit: int
 ) -> list[tuple[str, str, str]]:
-    """Active sessions in which nobody has spoken for so long: tenant, project, id; of all tenants."""
+    """Active sessions of all tenants in which nobody spoke for so long: tenant, project, id."""
     found = await connection.execute(
         SESSIONS.statements["idle"], {"idle_seconds": idle_seconds, "limit": limit}
     )

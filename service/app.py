@@ -38,6 +38,7 @@ from service.live import Live
 from service.offline import OfflineModel, serving
 from service.orphans import Orphans
 from service.planner import Planner
+from service.running import RunningReplies
 from service.settings import Settings
 from service.settlement import Settlement
 from service.store import AWAY, EventStore
@@ -71,6 +72,7 @@ class Service:
     live: Live
     streams: Streams
     tails: Tails
+    running: RunningReplies
     turns: Turns
     authenticator: Authenticator
     epoch: str
@@ -121,7 +123,7 @@ async def _lifespan(
                 service.feeds.run(),
                 lease.run(),
                 service.tails.run(),
-                service.turns.follow(),
+                _hear(service),
                 service.turns.recover(),
                 chunks.purge(settings.keep_seconds + settings.reply_seconds),
                 expire_idle(service.streams, pool, settings.idle_seconds),
@@ -182,7 +184,6 @@ def _service(
         ),
         chunks=chunks,
         lease=lease,
-        hub=hub,
         pool=pool,
     )
     return Service(
@@ -194,6 +195,7 @@ def _service(
         live=Live(),
         streams=streams,
         tails=tails,
+        running=RunningReplies(pool, tails),
         turns=turns,
         authenticator=Authenticator(settings.hmac_keys, pool),
         epoch=epoch,
@@ -221,6 +223,13 @@ def _supervised(work: Awaitable[None]) -> asyncio.Task[None]:
             signal.raise_signal(signal.SIGTERM)
 
     return asyncio.create_task(supervise())
+
+
+async def _hear(service: Service) -> None:
+    """Pass on what is committed, here or elsewhere, to those who act on it."""
+    async for page in service.hub.follow(await service.store.head()):
+        service.turns.hear(page)
+        service.running.hear(page)
 
 
 async def _keep_projections(connect: Connect) -> None:

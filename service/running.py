@@ -6,67 +6,111 @@ who comes back is told a running reply from its beginning, or from a snapshot.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
+import orjson
 import structlog
 
 from projections.replies import Place, running
 from service.database import Pool
-from service.feeds import Key
 from service.frames import frame, told
-from service.store import AWAY
+from service.hub import POLL
+from service.store import AWAY, Recorded
 from service.tails import Tails
 
 QUEUE: Final = 16
 """Pieces that wait for a reader; a slow one makes its own pumps wait, nobody else."""
 
+MOST: Final = 500
+"""Replies that a reader is told of at first, and that may begin before it looks. Of more it sees
+the ends, as items."""
+
+Key = tuple[str, str]
+"""A tenant and its project."""
+
 _log = structlog.stdlib.get_logger(__name__)
 
 
 class RunningReplies:
-    """Of one reader. Its tasks end with `follow`."""
+    """Owned by the service's loop. Who follows the log tells it what was committed."""
 
     def __init__(self, pool: Pool, tails: Tails) -> None:
         self._pool = pool
         self._tails = tails
-        self._pieces: asyncio.Queue[bytes] = asyncio.Queue(QUEUE)
-        self._pumps: dict[str, asyncio.Task[None]] = {}
+        self._readers: defaultdict[Key, set[asyncio.Queue[Place]]] = defaultdict(set)
 
-    async def follow(self, key: Key, begun: asyncio.Queue[Place]) -> AsyncGenerator[bytes]:
+    def hear(self, events: Sequence[Recorded]) -> None:
+        """Tell those who watch a project of the replies that began in it."""
+        for event in events:
+            key = (event.tenant_id, event.project_id or "")
+            if event.type == "ReplyStarted" and key in self._readers:
+                state = orjson.loads(event.state)
+                place = Place(
+                    tenant_id=key[0],
+                    project_id=key[1],
+                    session_id=state["session_id"],
+                    message_id=state["message_id"],
+                )
+                for begun in self._readers[key]:
+                    if not begun.full():
+                        begun.put_nowait(place)
+
+    async def follow(self, key: Key) -> AsyncGenerator[bytes]:
         """The events of all replies that run now or begin later, without end."""
-        finding = asyncio.create_task(self._find(key, begun))
+        begun: asyncio.Queue[Place] = asyncio.Queue(2 * MOST)
+        pieces: asyncio.Queue[bytes] = asyncio.Queue(QUEUE)
+        pumps: dict[str, asyncio.Task[None]] = {}
+        self._readers[key].add(begun)
+        finding = asyncio.create_task(self._find(key, begun, pieces, pumps))
         try:
             while True:
-                yield await self._pieces.get()
+                yield await pieces.get()
         finally:
-            tasks = [finding, *self._pumps.values()]
+            self._readers[key].remove(begun)
+            if not self._readers[key]:
+                del self._readers[key]
+            tasks = [finding, *pumps.values()]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _find(self, key: Key, begun: asyncio.Queue[Place]) -> None:
-        """Those that run already, then those that begin; who begins twice is followed once."""
-        tenant_id, project_id = key
-        async with self._pool.connection() as connection:
-            rows = await running(connection, tenant_id=tenant_id, project_id=project_id)
-        for row in rows:
-            self._pump(row.place)
+    async def _find(
+        self,
+        key: Key,
+        begun: asyncio.Queue[Place],
+        pieces: asyncio.Queue[bytes],
+        pumps: dict[str, asyncio.Task[None]],
+    ) -> None:
+        """Those that run already, then those that begin; each is followed once at a time."""
+        present = await self._present(key)
         while True:
-            self._pump(await begun.get())
+            place = present.pop() if present else await begun.get()
+            for ended in [each for each, pump in pumps.items() if pump.done()]:
+                del pumps[ended]
+            if place.message_id not in pumps:
+                pumps[place.message_id] = asyncio.create_task(self._pump(place, pieces))
 
-    def _pump(self, place: Place) -> None:
-        if place.message_id not in self._pumps:
-            task = asyncio.create_task(self._told(place))
-            self._pumps[place.message_id] = task
-            task.add_done_callback(lambda _: self._pumps.pop(place.message_id, None))
+    async def _present(self, key: Key) -> list[Place]:
+        tenant_id, project_id = key
+        while True:
+            try:
+                async with self._pool.connection() as connection:
+                    rows = await running(
+                        connection, tenant_id=tenant_id, project_id=project_id, limit=MOST
+                    )
+                return [row.place for row in rows]
+            except AWAY as error:
+                _log.warning("running_replies_wait", error=type(error).__name__)
+                await asyncio.sleep(POLL)
 
-    async def _told(self, place: Place) -> None:
+    async def _pump(self, place: Place, pieces: asyncio.Queue[bytes]) -> None:
         try:
             tail = await self._tails.find(place, has_ended=False)
             async for events in tail.watch(self._tails.chunks.after):
                 if named := _named(events, place.message_id):
-                    await self._pieces.put(named)
+                    await pieces.put(named)
         except AWAY as error:
             _log.warning("running_reply_lost", error=type(error).__name__)
 

@@ -1,6 +1,7 @@
 """The turns that run in this process: taken, taken over, cancelled, and drained at the end."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
@@ -13,12 +14,11 @@ from projections.replies import Place, ReplyRow, orphans, reply
 from service.admission import Admission, Admitted, Message
 from service.chunks import Chunks
 from service.database import Pool
-from service.hub import Hub
 from service.leases import Lease
 from service.metrics import RUNNING
 from service.orphans import LOST, Orphan, Orphans, place_of
 from service.reply import Lost, Reply
-from service.store import AWAY, OutcomeUnknown, Overloaded, Unavailable
+from service.store import AWAY, OutcomeUnknown, Overloaded, Recorded, Unavailable
 from service.streams import SESSION, Transaction, session_stream
 from service.tail import End, Tail
 from service.turn import STOPPING, Means, Turn, accepted
@@ -50,7 +50,6 @@ class Turns:
         means: Means,
         chunks: Chunks,
         lease: Lease,
-        hub: Hub,
         pool: Pool,
     ) -> None:
         self._admission = admission
@@ -58,7 +57,6 @@ class Turns:
         self._means = means
         self._chunks = chunks
         self._lease = lease
-        self._hub = hub
         self._pool = pool
         self._tasks: dict[asyncio.Task[None], Turn] = {}
         self._here: dict[str, Turn] = {}
@@ -138,14 +136,13 @@ class Turns:
                 await self._orphans.finish(orphan, reason)
         return await _soon(tail, LANDING_SECONDS)
 
-    async def follow(self) -> None:
+    def hear(self, events: Sequence[Recorded]) -> None:
         """Stop the turns of this process that somebody, wherever, wants to end."""
-        async for events in self._hub.follow(await self._means.store.head()):
-            for event in events:
-                if event.type == "ReplyCancelRequested":
-                    asked = orjson.loads(event.state)
-                    if turn := self._here.get(asked["message_id"]):
-                        turn.stop(asked["reason"])
+        for event in events:
+            if event.type == "ReplyCancelRequested":
+                asked = orjson.loads(event.state)
+                if turn := self._here.get(asked["message_id"]):
+                    turn.stop(asked["reason"])
 
     # Taking over ---------------------------------------------------------------------------------
 

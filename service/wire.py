@@ -167,11 +167,16 @@ class TimelineQuery(ActingQuery):
 
 
 class TimelineStreamQuery(Query):
-    """What the stream shows, as a page does; `after` resumes it, as the header Last-Event-ID."""
+    """What the stream shows, as a page does; `after` resumes it, as the header Last-Event-ID.
+
+    With `replies` it also carries the events of running replies: without ids, each with the
+    `messageId` of its reply.
+    """
 
     user_id: Id | None = None
     mode: Mode = "all"
     include_hidden: bool = False
+    replies: bool = False
     after: Annotated[str, Field(max_length=64)] | None = None
 
 

@@ -4,9 +4,9 @@ Nothing is parsed, stored, billed or resumable. `python -m scripts.bench.bare UR
 URL and serves until it is stopped.
 """
 
-import asyncio
 import sys
 from collections.abc import AsyncIterator
+from socket import socket
 from typing import Any
 
 import anthropic
@@ -30,7 +30,8 @@ def application(model_url: str) -> Starlette:
         ) as events:
             async for event in events:
                 if event.type == "content_block_delta" and event.delta.type == "text_delta":
-                    yield {"event": "chunk", "data": orjson.dumps({"text": event.delta.text}).decode()}
+                    data = orjson.dumps({"text": event.delta.text}).decode()
+                    yield {"event": "chunk", "data": data}
 
     async def post(request: Request) -> Response:
         asked = orjson.loads(await request.body())
@@ -39,20 +40,18 @@ def application(model_url: str) -> Starlette:
     return Starlette(routes=[Route("/v1/chat-plan", post, methods=["POST"])])
 
 
-async def _serve(model_url: str) -> None:
-    server = uvicorn.Server(
-        uvicorn.Config(
-            application(model_url), port=0, loop="uvloop", http="httptools", log_level="critical"
-        )
-    )
-    serving = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    print("listens on", f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", flush=True)
-    await serving
+class _Server(uvicorn.Server):
+    """Says where it listens when it does."""
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        await super().startup(sockets)
+        port = self.servers[0].sockets[0].getsockname()[1]
+        print(f"listens on http://127.0.0.1:{port}", flush=True)
 
 
 if __name__ == "__main__":
-    import uvloop
-
-    uvloop.run(_serve(sys.argv[1]))
+    _Server(
+        uvicorn.Config(
+            application(sys.argv[1]), port=0, loop="uvloop", http="httptools", log_level="critical"
+        )
+    ).run()

@@ -1,4 +1,4 @@
-"""A model for measuring: the Messages API's stream on a raw socket, a stamp of the time in each delta.
+"""A model for measuring: the Messages API's stream on a raw socket, with the time in each delta.
 
 It costs next to nothing, so that what is measured is the service. All replies are of the intent
 `general`; the text of each delta is `<nanoseconds> `, by the monotonic clock.
@@ -26,7 +26,7 @@ _END = (
     b'"stop_sequence":null},"usage":{"output_tokens":20}}\n\n'
     b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 )
-_OPENING = rb'{\"intent\":\"general\",\"response\":{\"markdown\":\"'
+_OPENING = rb"{\"intent\":\"general\",\"response\":{\"markdown\":\""
 _CLOSING = rb"\"}}"
 
 

@@ -10,7 +10,7 @@ from domain.events import SessionMode
 from projections import timeline
 from projections.timeline import Shown
 from service import wire
-from service.api.operation import Call, Operation, answered
+from service.api.operation import REPLY_EVENTS, Call, Operation, answered
 from service.api.reading import come_to, position_in, position_of, visible_project
 from service.feeds import Item
 from service.frames import frame, goaway
@@ -64,7 +64,11 @@ async def stream_timeline(call: Call) -> Response:
             before=begin + 1,
         )
     prev = before.rows[0].position if before.rows else None
-    frames = call.service.live.stream(_live(call, shown, after, begin, prev))
+    sources = [_live(call, shown, after, begin, prev)]
+    if asked.replies:
+        key = (call.caller.tenant_id, call.path["projectId"])
+        sources.append(call.service.running.follow(key))
+    frames = call.service.live.stream(*sources)
     headers = {"X-Log-Position": str(position)}
     return EventStream(frames, headers, grace_seconds=SEND_SECONDS)
 
@@ -121,7 +125,7 @@ OPERATIONS = (
         scopes=("chat", "read", "admin"),
         query=wire.TimelineStreamQuery,
         streams=True,
-        events={"item": wire.LiveItem, "goaway": wire.GoAway},
+        events={"item": wire.LiveItem, **REPLY_EVENTS},
         problems=(404, 409, 422),
         handle=stream_timeline,
     ),

@@ -61,7 +61,8 @@ where tenant_id = %(tenant_id)s and message_id = %(message_id)s
 select tenant_id, project_id, session_id, message_id, started_at, ended_position
 from app.replies
 where tenant_id = %(tenant_id)s and project_id = %(project_id)s and ended_position is null
-order by started_position
+order by started_position desc
+limit %(limit)s
 
 -- name: orphans
 -- Running replies in nobody's hands: under no lease that is alive, or under the asking process's

@@ -14,6 +14,7 @@ from typing import IO
 import psutil
 import pytest
 
+from projections import PROJECTIONS
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -123,11 +124,11 @@ def commands_work_beside(served: Served) -> None:
     """The other commands use the running service's database."""
     status = served.command("projections", "status")
     assert status.returncode == 0, status.stderr
-    assert status.stdout.count("live") == 6
+    assert status.stdout.count("live") == len(PROJECTIONS)
     for verb in ("verify", "rebuild", "verify"):
         done = served.command("projections", verb, "all")
         assert done.returncode == 0, done.stderr
-    assert done.stdout.count(" 0 differing rows") == 6
+    assert done.stdout.count(" 0 differing rows") == len(PROJECTIONS)
     replayed = [json.loads(line) for line in served.command("events", "replay").stdout.splitlines()]
     assert [event["position"] for event in replayed] == list(range(1, len(replayed) + 1))
     assert replayed[0]["type"] == "ProjectRegistered"
