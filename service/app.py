@@ -208,7 +208,13 @@ async def _model_client(settings: Settings, stack: AsyncExitStack) -> anthropic.
         key, url = settings.anthropic_api_key.get_secret_value(), settings.anthropic_base_url
     else:
         key, url = "offline", await stack.enter_async_context(serving(OfflineModel(pace=0.02)))
-    client = anthropic.AsyncAnthropic(api_key=key, base_url=url, max_retries=0)
+    client = anthropic.AsyncAnthropic(
+        api_key=key,
+        base_url=url,
+        max_retries=0,
+        # It reads a stream with less of the CPU than the SDK's default one: see `make bench`.
+        http_client=anthropic.DefaultAioHttpClient(),
+    )
     return await stack.enter_async_context(client)
 
 
