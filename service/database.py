@@ -60,6 +60,8 @@ def pool(url: str) -> Pool:
 async def _serve(connection: Connection) -> None:
     await connection.execute("set role throughline_service")
     await connection.execute("set statement_timeout = '30s'")
+    # Plans are made when the log is young and kept while it grows: never by reading all of it.
+    await connection.execute("set enable_seqscan = off")
 
 
 async def migrate(url: str) -> list[str]:

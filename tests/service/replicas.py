@@ -1,0 +1,175 @@
+"""The service in processes of its own, to be killed, frozen and started again."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import psutil
+
+from domain.replies import CONTRACT_VERSION
+from service.offline import OfflineModel, serving
+from tests.running import ALL_SCOPES, KEYS, Event, Signed, events_of
+
+START_SECONDS = 60.0
+
+
+@dataclass(slots=True)
+class Replica:
+    """One process. `client` talks to it as tenant t1."""
+
+    process: asyncio.subprocess.Process
+    client: httpx.AsyncClient
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    async def kill(self) -> None:
+        """End it with -9, and wait until it is gone."""
+        with suppress(ProcessLookupError):
+            self.process.kill()
+        await self.process.wait()
+
+    @property
+    def cpu(self) -> psutil.Process:
+        """What the system knows of it."""
+        return psutil.Process(self.process.pid)
+
+
+@dataclass(slots=True)
+class Replicas:
+    """Processes on one database, asking one model."""
+
+    url: str
+    model: OfflineModel
+    model_url: str
+    settings: dict[str, str]
+    running: list[Replica] = field(default_factory=list[Replica])
+
+    async def start(self) -> Replica:
+        """Start one more; returns when it listens."""
+        secrets = {
+            key_id: {
+                "secret": key.secret.get_secret_value(),
+                "tenant": key.tenant,
+                "scopes": sorted(ALL_SCOPES),
+            }
+            for key_id, key in KEYS.items()
+        }
+        environment = {
+            "THROUGHLINE_DATABASE_URL": self.url,
+            "THROUGHLINE_PORT": "0",
+            "THROUGHLINE_LOG_LEVEL": "warning",
+            "THROUGHLINE_HMAC_KEYS": json.dumps(secrets),
+            "ANTHROPIC_API_KEY": "offline",
+            "ANTHROPIC_BASE_URL": self.model_url,
+        }
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            "from service.cli import main; main()",
+            "serve",
+            env=os.environ | environment | self.settings,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        async with asyncio.timeout(START_SECONDS):
+            while b"listens on" not in (line := await process.stdout.readline()):
+                assert line, "it did not start"
+        address = line.decode().split("listens on ")[1].strip()
+        client = httpx.AsyncClient(base_url=address, auth=Signed(), timeout=60)
+        replica = Replica(process, client)
+        self.running.append(replica)
+        return replica
+
+    async def stop(self) -> None:
+        """End all, whatever they are doing."""
+        for replica in self.running:
+            await replica.client.aclose()
+            with suppress(ProcessLookupError):
+                replica.send(signal.SIGCONT)
+            await replica.kill()
+
+
+@asynccontextmanager
+async def replicas(
+    url: str, model: OfflineModel | None = None, **settings: str
+) -> AsyncGenerator[Replicas]:
+    """Processes that are gone when the test is over; `settings` are environment variables."""
+    model = model or OfflineModel(pace=0.02)
+    async with serving(model) as model_url:
+        all_of_them = Replicas(url, model, model_url, settings)
+        try:
+            yield all_of_them
+        finally:
+            await all_of_them.stop()
+
+
+async def prepare(replica: Replica, *projects: str) -> None:
+    """Projects of the user u1, who has credit."""
+    for project_id in projects:
+        known = {"projectId": project_id, "name": "A project", "members": [{"userId": "u1"}]}
+        (await replica.client.post("/v1/projects", json=known)).raise_for_status()
+    credit = {"userId": "u1", "seconds": 36_000, "kind": "paid"}
+    (await replica.client.post("/v1/billing/credits", json=credit)).raise_for_status()
+
+
+class Reader:
+    """A client of one reply that comes back with the id it saw last, wherever it is told to."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.news = asyncio.Event()
+
+    @property
+    def message_id(self) -> str:
+        """The reply's id."""
+        assert self.events[0][1]["contract"] == CONTRACT_VERSION
+        return str(self.events[0][1]["messageId"])
+
+    @property
+    def is_done(self) -> bool:
+        """It has the final event."""
+        return bool(self.events) and self.events[-1][0] == "final"
+
+    async def ask(self, replica: Replica, message: str, **members: Any) -> None:
+        """Post a message and read until the connection ends, however it ends."""
+        body = {"userId": "u1", "projectId": "p1", "message": message} | members
+        await self._read(replica, "POST", "/v1/chat-plan", json=body)
+
+    async def join(self, replica: Replica) -> None:
+        """Read on after the last event until the connection ends, however it ends."""
+        path = f"/v1/chat-plan/replies/{self.message_id}/stream?userId=u1"
+        await self._read(replica, "GET", path)
+
+    async def finish(self, replica: Replica) -> None:
+        """Come back until the final event is there."""
+        while not self.is_done:
+            await self.join(replica)
+
+    async def _read(self, replica: Replica, method: str, path: str, **how: Any) -> None:
+        last = next((at for _, _, at in reversed(self.events) if at), "")
+        headers = {"Accept": "text/event-stream", "Last-Event-ID": last}
+        with suppress(httpx.TransportError):
+            async with replica.client.stream(method, path, headers=headers, **how) as answer:
+                assert answer.status_code == 200, await answer.aread()
+                text = ""
+                async for piece in answer.aiter_text():
+                    *blocks, text = (text + piece).split("\n\n")
+                    self.events += [
+                        each for block in blocks for each in events_of(block) if each[2]
+                    ]
+                    self.news.set()
+
+    async def until(self, name: str, count: int = 1) -> None:
+        """Wait until so many events of this name are there."""
+        while [event for event, _, _ in self.events].count(name) < count:
+            self.news.clear()
+            await self.news.wait()
