@@ -14,7 +14,7 @@ help: ## say what there is
 run: $(VENV)/.run ## start the service and say how to talk to it
 	@exec $(BIN)/throughline serve
 
-test: $(VENV)/.dev ## run the tests
+test: $(VENV)/.browser ## run the tests
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev ## check style, types and import floors
@@ -33,7 +33,7 @@ fmt: $(VENV)/.dev ## format the code
 bench: $(VENV)/.dev ## measure against peers and limits; writes bench.json
 	$(BIN)/python -m scripts.bench
 
-prove: $(VENV)/.dev ## the tests at full size; takes long
+prove: $(VENV)/.browser ## the tests at full size; takes long
 	THROUGHLINE_PROVE=1 THROUGHLINE_EXAMPLES=20000 $(BIN)/python -m pytest
 
 schema: $(VENV)/.dev ## write sql/schema.sql anew from the migrations
@@ -62,3 +62,9 @@ $(VENV)/.dev: requirements-dev.txt pyproject.toml | $(BIN)/uv
 	$(UV) pip install --python $(BIN)/python --require-hashes -r requirements-dev.txt
 	$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@ $(VENV)/.run
+
+# The system's Chromium or Chrome, if there is one.
+$(VENV)/.browser: $(VENV)/.dev
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null \
+		|| $(BIN)/playwright install chromium
+	@touch $@

@@ -84,15 +84,17 @@ def history(events: Iterable[SessionEvent], *, upto: str, budget_tokens: int) ->
     """The session's answered messages before message `upto`, the newest that fit, as turns.
 
     A message and its reply stay together: the oldest are left out whole. Messages without a reply
-    are left out as well, so that the two sides alternate.
+    are left out as well, so that the two sides alternate. A reply counts also where it ended after
+    message `upto`, which waited for it.
     """
     asked: dict[str, str] = {}
     pairs: list[tuple[Turn, Turn]] = []
+    is_before = True
     for event in events:
         if isinstance(event, UserMessagePosted):
-            if event.message_id == upto:
-                break
-            asked[event.message_id] = event.text
+            is_before = is_before and event.message_id != upto
+            if is_before:
+                asked[event.message_id] = event.text
         elif isinstance(event, ReplyCompleted) and event.in_reply_to in asked:
             answer = dumps({"intent": event.mode, "response": event.data}, ensure_ascii=False)
             pairs.append(

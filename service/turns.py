@@ -20,7 +20,7 @@ from service.orphans import LOST, Orphan, Orphans, place_of
 from service.reply import Lost, Reply
 from service.store import AWAY, OutcomeUnknown, Overloaded, Recorded, Unavailable
 from service.streams import SESSION, Transaction, session_stream
-from service.tail import End, Tail
+from service.tail import Tail
 from service.turn import STOPPING, Means, Turn, accepted
 from service.wire import OnBusy
 
@@ -113,7 +113,7 @@ class Turns:
 
     async def cancel(
         self, row: ReplyRow, reason: CancelReason, metadata: dict[str, Any]
-    ) -> End | None:
+    ) -> Tail | None:
         """End a reply, whoever writes it, with what was shown; None if that takes too long.
 
         One that has ended stays as it ended.
@@ -128,13 +128,13 @@ class Turns:
 
         await self._means.streams.transact(place.tenant_id, ask, metadata=metadata)
         tail = await self._means.tails.find(place, has_ended=row.ended_position is not None)
-        if end := await _soon(tail, CANCEL_SECONDS):
-            return end
+        if await _has_end(tail, CANCEL_SECONDS):
+            return tail
         if place.message_id not in self._here:
             orphan = await self._orphans.look(place, row.started_at)
             if orphan is not None:
                 await self._orphans.finish(orphan, reason)
-        return await _soon(tail, LANDING_SECONDS)
+        return tail if await _has_end(tail, LANDING_SECONDS) else None
 
     def hear(self, events: Sequence[Recorded]) -> None:
         """Stop the turns of this process that somebody, wherever, wants to end."""
@@ -219,9 +219,10 @@ class Turns:
             await asyncio.wait(self._tasks)
 
 
-async def _soon(tail: Tail, seconds: float) -> End | None:
+async def _has_end(tail: Tail, seconds: float) -> bool:
+    """Whether the reply comes to its end in that time."""
     try:
         async with asyncio.timeout(seconds):
-            return await tail.wait()
+            return await tail.wait() is not None
     except TimeoutError:
-        return None
+        return False

@@ -97,7 +97,6 @@ class Running:
             assert answer.status_code == 200, await answer.aread()
             return events_of((await answer.aread()).decode())
 
-
     async def join(self, message_id: str, last_id: str | None = None) -> list[Event]:
         """Read a reply's stream from an event on to its end."""
         headers = {"Accept": "text/event-stream"}

@@ -12,7 +12,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +25,7 @@ from rich.table import Table
 
 from projections import PROJECTIONS
 from projections.projection import install
-from scripts.bench import appends, peers, reads
+from scripts.bench import appends, peers, reads, streams
 from service import database
 from service.postgres import Server, embedded
 
@@ -195,6 +195,15 @@ def report(lines: list[Ratio]) -> None:
     Console(width=120).print(table)
 
 
+def report_streams(figures: list[streams.Figure]) -> None:
+    """Print the table of streamed replies."""
+    table = Table("streamed replies", "", "limit", "", "against")
+    for each in figures:
+        met = "met" if each.met else "missed"
+        table.add_row(each.what, f"{each.value:.2f}", f"<= {each.limit:g}", met, each.against)
+    Console(width=120).print(table)
+
+
 def _figure(value: float, unit: str) -> str:
     return f"{value:,.0f}{unit}" if unit == "/s" else f"{value:.2f}{unit}"
 
@@ -204,6 +213,7 @@ def _chosen() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--messages", type=int, default=100_000, help="in the log that is read")
+    parser.add_argument("--streams", type=int, default=500, help="replies at once")
     return parser.parse_args()
 
 
@@ -221,8 +231,10 @@ def main() -> None:
             reads.fill(url, chosen.messages)
             for number in range(chosen.rounds):
                 run_stored(url, reading, number)
+    streaming = streams.run(chosen.streams, seconds=chosen.seconds * 5)
     lines = ratios(appending, [*following, *reading])
     report(lines)
+    report_streams(streaming)
     written = {
         "machine": {"cores": os.cpu_count(), "python": platform.python_version()},
         "versions": {name: version(name) for name in ("psycopg", "eventsourcing", "uvloop")},
@@ -232,6 +244,7 @@ def main() -> None:
             {"what": each.what, "against": each.against, "ratio": each.value, "goal": each.goal}
             for each in lines
         ],
+        "streams": [asdict(each) for each in streaming],
     }
     Path("bench.json").write_text(json.dumps(written, indent=2))
 

@@ -305,8 +305,3 @@ def _database(url: str, numbers: Iterator[int]) -> str:
     with psycopg.connect(url, autocommit=True) as admin:
         admin.execute(f"create database {name}".encode())
     return urlsplit(url)._replace(path=f"/{name}").geturl()
-
-
-if __name__ == "__main__":
-    for figure in run(int(sys.argv[1]), float(sys.argv[2])):
-        print(figure)

@@ -41,10 +41,10 @@ async def cancel(call: Call) -> Response:
     """End the reply with what it has shown; one that has ended stays as it ended."""
     asked: wire.ActingQuery = call.query
     row = await _visible(call, asked.user_id)
-    end = await call.service.turns.cancel(row, "cancelled", call.metadata(asked.user_id))
-    if end is None:
+    tail = await call.service.turns.cancel(row, "cancelled", call.metadata(asked.user_id))
+    if tail is None:
         raise Unavailable("the reply has not come to its end in time; it will")
-    return await _state(call, await _found(call, row))
+    return await _state(call, tail)
 
 
 async def _visible(call: Call, user_id: str | None) -> ReplyRow:

@@ -1,0 +1,92 @@
+"""A real browser, over connections that break: its own EventSource comes back by itself."""
+
+import shutil
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+from playwright.async_api import Page, async_playwright
+
+from service.offline import OfflineModel
+from tests.running import Event, Running, running
+from tests.service import law
+from tests.service.cutting import CuttingProxy
+from tests.service.test_readme_clients import shown
+
+WATCH = """
+path => new Promise((resolve, reject) => {
+    const source = new EventSource(path);
+    const events = [];
+    const names = ["accepted", "intent", "notice", "chunk", "reset", "snapshot", "final"];
+    for (const name of names) source.addEventListener(name, event => {
+        events.push([event.type, event.data, event.lastEventId]);
+    });
+    source.onerror = () => { if (source.readyState === EventSource.CLOSED) resolve(events); };
+})
+"""
+"""All that an EventSource got until it gave up by itself, as a 204 makes it."""
+
+ASK = """
+body => new Promise((resolve, reject) => {
+    const told = [];
+    ask(body, (name, reply) => {
+        told.push(name);
+        if (name === "final") resolve([told, reply]);
+    }).catch(reject);
+})
+"""
+
+
+@asynccontextmanager
+async def browser(address: str) -> AsyncGenerator[Page]:
+    """A page of the proxy's own origin, in headless Chromium."""
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    async with async_playwright() as playwright:
+        chromium = await playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        page = await chromium.new_page()
+        await page.goto(f"{address}/")
+        yield page
+        await chromium.close()
+
+
+@asynccontextmanager
+async def behind_a_bad_network(url: str, cuts: int) -> AsyncGenerator[tuple[Running, CuttingProxy]]:
+    """A service, and a proxy before it that signs, serves the README's page, and cuts."""
+    async with running(url, OfflineModel(pace=0.02)) as live:
+        await live.project()
+        await live.credit()
+        proxy = CuttingProxy(str(live.client.base_url), cuts=cuts)
+        page = f"<!doctype html><title>Throughline</title><script>{shown('js')}</script>"
+        proxy.pages |= {"/": page.encode(), "/favicon.ico": b""}
+        yield live, proxy
+
+
+async def test_an_event_source_that_reconnects_by_itself_gets_every_event_once(url: str) -> None:
+    async with behind_a_bad_network(url, cuts=3) as (live, proxy), proxy.serving() as address:
+        events: list[Event] = []
+        async with browser(address) as page:
+            async for event in law.read_stream(live, "أضف حقل بحث 🧵", locale="ar"):
+                events.append(event)
+                if len(events) == 1:
+                    message_id = event[1]["messageId"]
+                    path = f"/v1/chat-plan/replies/{message_id}/stream?userId=u1"
+                    await page.evaluate(f"() => {{ window.watching = ({WATCH})('{path}') }}")
+            got: list[Any] = await page.evaluate("() => window.watching")
+        assert [(name, orjson.loads(data), at) for name, data, at in got] == events
+        assert proxy.statuses == [200, 200, 200, 200, 204]
+        await law.ended_as_told(live, url, law.lawful(events))
+
+
+async def test_the_page_of_the_readme_shows_the_reply(url: str) -> None:
+    async with behind_a_bad_network(url, cuts=2) as (live, proxy), proxy.serving() as address:
+        async with browser(address) as page:
+            body = {"userId": "u1", "projectId": "p1", "message": "Add a login page"}
+            told, reply = await page.evaluate(ASK, body)
+        answer = await live.client.get("/v1/project/p1/timeline", params={"userId": "u1"})
+        (newest, _) = answer.json()["items"]
+        assert reply == newest["aiResponse"]["data"]
+        assert set(told) == {"chunk", "final"}
+        whole = await live.join(newest["id"])
+        assert told.count("chunk") == [name for name, _, _ in whole].count("chunk")
+        await law.ended_as_told(live, url, law.lawful(whole))

@@ -1,0 +1,47 @@
+"""The clients that the README shows, run as they stand there, over connections that break."""
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+import httpx
+from httpx_sse import connect_sse
+
+import domain
+from service.offline import OfflineModel
+from tests.running import running
+from tests.service import law
+from tests.service.cutting import CuttingProxy
+
+README = Path(domain.__path__[0]).parent / "README.md"
+
+
+def shown(language: str) -> str:
+    """The README's one block of code in a language."""
+    (block,) = re.findall(rf"^```{language}\n(.*?)^```$", README.read_text(), re.M | re.S)
+    return str(block)
+
+
+async def test_the_python_client_reads_a_reply_over_connections_that_break(url: str) -> None:
+    names: dict[str, Any] = {"httpx": httpx, "connect_sse": connect_sse, "time": time}
+    exec(compile(shown("python"), "README.md", "exec"), names)  # noqa: S102 - our own README
+
+    async with running(url, OfflineModel(pace=0.02)) as live:
+        await live.project()
+        await live.credit()
+        proxy = CuttingProxy(str(live.client.base_url), cuts=3)
+        async with proxy.serving() as address:
+
+            def ask() -> list[law.Event]:
+                with httpx.Client(base_url=address, timeout=30) as client:
+                    said = {"userId": "u1", "projectId": "p1", "message": "Good morning"}
+                    return [(name, data, "") for name, data in names["ask"](client, **said)]
+
+            told = await anyio.to_thread.run_sync(ask)
+        message_id = told[0][1]["messageId"]
+        whole = await live.join(message_id)
+        assert told == [(name, data, "") for name, data, _ in whole]
+        assert [line.split(" ")[0] for line in proxy.requests] == ["POST", "GET", "GET", "GET"]
+        await law.ended_as_told(live, url, law.lawful(whole))
