@@ -21,7 +21,7 @@ async def expire_idle(streams: Streams, pool: Pool, idle_seconds: float) -> None
     """Expire idle sessions of all tenants, for ever. Those that are being replied to stay."""
     while True:
         try:
-            expired = await _expire(streams, pool, idle_seconds)
+            expired = await expire(streams, pool, idle_seconds)
         except (*AWAY, OutcomeUnknown) as error:
             _log.warning("expiry_waits", error=type(error).__name__)
             expired = 0
@@ -29,18 +29,19 @@ async def expire_idle(streams: Streams, pool: Pool, idle_seconds: float) -> None
             await asyncio.sleep(min(idle_seconds, _LOOK_SECONDS))
 
 
-async def _expire(streams: Streams, pool: Pool, idle_seconds: float) -> int:
+async def expire(streams: Streams, pool: Pool, idle_seconds: float) -> int:
+    """Expire those that have been idle for so long, a hundred at a time; returns how many."""
     async with pool.connection() as connection:
         idle = await idle_sessions(connection, idle_seconds=idle_seconds, limit=_AT_A_TIME)
     expired = 0
     for tenant_id, project_id, session_id in idle:
-        work = partial(_expire_one, project_id=project_id, session_id=session_id)
+        work = partial(_expire, project_id=project_id, session_id=session_id)
         _, appended = await streams.transact(tenant_id, work, metadata={})
         expired += appended is not None
     return expired
 
 
-async def _expire_one(transaction: Transaction, *, project_id: str, session_id: str) -> None:
+async def _expire(transaction: Transaction, *, project_id: str, session_id: str) -> None:
     stream = session_stream(session_id)
     state = await transaction.load(SESSION, stream)
     transaction.append(stream, session.expire(state), project_id)

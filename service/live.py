@@ -11,7 +11,6 @@ from typing import Any, Final
 import anyio
 
 from service.frames import GREETING, HEARTBEAT, HEARTBEAT_SECONDS, goaway
-from service.metrics import STREAMS
 from service.store import Overloaded
 
 MOST_OPEN: Final = 10_000
@@ -42,7 +41,6 @@ class Live:
 
     async def _merged(self, sources: tuple[Source, ...]) -> Source:
         self.open += 1
-        STREAMS.inc()
         stopped = asyncio.create_task(self._stopping.wait())
         upcoming = {_next_of(source): source for source in sources}
         try:
@@ -67,7 +65,6 @@ class Live:
                     upcoming[_next_of(source)] = source
         finally:
             self.open -= 1
-            STREAMS.dec()
             await _closed((stopped, *upcoming), sources)
 
 

@@ -10,7 +10,7 @@ REQUEST_SECONDS = Histogram(
 )
 REPLIES = Counter("throughline_replies_total", "Replies ended.", ["subtype", "mode"])
 RUNNING = Gauge("throughline_replies_running", "Replies being written now.")
-STREAMS = Gauge("throughline_streams_open", "Endless streams that are being read now.")
+STREAMS = Gauge("throughline_streams_open", "Streams of events that are being read now.")
 HEAD = Gauge("throughline_log_head", "The last position in the log.")
 LAG = Gauge("throughline_projection_lag", "Positions that a read model is behind.", ["projection"])
 HALTED = Gauge("throughline_projection_halted", "1 when a read model has halted.", ["projection"])

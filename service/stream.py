@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterable, Iterable, Iterator
+from contextlib import suppress
 from typing import Final
 
 import anyio
@@ -9,6 +10,8 @@ from sse_starlette import EventSourceResponse
 from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
+
+from service.metrics import STREAMS
 
 SEND_SECONDS: Final = 20.0
 """How long a reader may take none of what is sent, before it is cut loose. It can come back."""
@@ -39,10 +42,8 @@ class EventStream(EventSourceResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the end. A reader that takes nothing is let go without ado."""
-        try:
+        with suppress(TimeoutError), STREAMS.track_inprogress():
             await super().__call__(scope, receive, send)
-        except TimeoutError:
-            return
 
 
 class LineStream(StreamingResponse):

@@ -142,7 +142,7 @@ async def _append_and_kill(server: Server, log: Log) -> dict[UUID, int]:
     async with asyncio.timeout(60 + 40 * KILLS):
         for _ in range(KILLS):
             await _until(acknowledged, 200, pages, seen)
-            _kill(server)
+            kill(server)
         await _until(acknowledged, 200, pages, seen)
         going_on = False
         await asyncio.gather(*writers)
@@ -180,7 +180,7 @@ async def test_a_server_that_does_not_sync_would_have_lost_them() -> None:
                 appended = await log.writer.append([event("a", version)], append_id=append_id)
                 acknowledged[append_id] = appended.first_position
             assert await _positions(server) == acknowledged
-            _kill(server)
+            kill(server)
             await log.writer.append([event("b")], patience=30)  # when it is back
         kept = await _positions(server)
         assert not acknowledged.items() <= kept.items()
@@ -192,7 +192,7 @@ async def _positions(server: Server) -> dict[UUID, int]:
         return dict(await rows.fetchall())
 
 
-def _kill(server: Server) -> None:
+def kill(server: Server) -> None:
     pid = int(Path(server.data_dir, "postmaster.pid").read_text().splitlines()[0])
     postmaster = psutil.Process(pid)
     for process in (postmaster, *postmaster.children()):

@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 
 from domain.operations import fold
+from projections import PROJECTIONS
+from projections.projection import install
+from service import database
 from service.offline import OfflineModel
 from tests.running import Event, running
 from tests.service import law
 from tests.service.replicas import Reader, Replica, prepare, replicas
+from tests.service.test_log_under_fire import kill, own_server
 
 KILLS = 50 if os.environ.get("THROUGHLINE_PROVE") else 6
 ENDS_WITHIN = 15.0
@@ -169,3 +173,27 @@ async def test_a_reply_that_takes_its_server_down_is_begun_three_times(url: str)
         await ended_once(url, [reader])
     async with running(url) as live:
         await law.ended_as_told(live, url, final)
+
+
+async def test_a_reply_goes_on_over_a_killed_database() -> None:
+    """All leases run out meanwhile, and nobody takes a reply over for that."""
+    with own_server() as server:
+        await database.migrate(server.url)
+        async with await database.connect(server.url, as_service=False) as owner:
+            await install(owner, PROJECTIONS)
+        model = OfflineModel(pace=0.05)
+        async with running(server.url, model) as live, running(server.url) as other:
+            await live.project()
+            await live.credit()
+            events: list[Event] = []
+            async for event in law.read_stream(live, "Good morning"):
+                events.append(event)
+                if len(events) in (4, 12):
+                    kill(server)
+            final = law.lawful(events)
+            assert final["subtype"] == "success"
+            assert len(await law.logged(server.url, "ReplyStarted")) == 1
+            async with asyncio.timeout(30):
+                await other.service.pool.wait()
+            assert await other.join(final["messageId"]) == events
+            await law.ended_as_told(live, server.url, final)
