@@ -14,6 +14,7 @@ from projections.accounts import AccountRow
 from projections.consumption import ConsumptionRow
 from projections.sessions import SessionRow
 from projections.timeline import TimelinePage, TimelineRow
+from service.views import View
 
 LONGEST_MESSAGE: Final = 32_000
 MOST_SECONDS: Final = 1_000_000_000
@@ -149,10 +150,17 @@ class ActingQuery(BalanceQuery):
     user_id: Id | None = None
 
 
+class ViewQuery(Query):
+    """`view`: operations on the reply's data, or the main prose alone as `{"text": ...}`."""
+
+    view: View = "ops"
+
+
 class JoinQuery(ActingQuery):
     """`after`: the id of the last event seen, or its number; the header Last-Event-ID wins."""
 
     after: Annotated[str, Field(max_length=300)] | None = None
+    view: View = "ops"
 
 
 class TimelineQuery(ActingQuery):
@@ -263,9 +271,10 @@ class ReplyOperation(Wire):
 
 
 class Chunk(Wire):
-    """More of the reply, in order."""
+    """More of the reply, in order: its operations, or with `view=text` its main prose alone."""
 
-    ops: list[ReplyOperation]
+    ops: list[ReplyOperation] | None = None
+    text: str | None = None
 
 
 class Snapshot(Wire):

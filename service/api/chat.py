@@ -13,6 +13,7 @@ from service.problems import problem
 from service.store import Unavailable
 from service.stream import EventStream
 from service.turns import LANDING_SECONDS
+from service.views import viewed
 
 
 async def post_message(call: Call) -> Response:
@@ -37,7 +38,8 @@ async def post_message(call: Call) -> Response:
     }
     if call.wants_stream:
         grace_seconds = call.service.settings.grace_seconds + LANDING_SECONDS + 1
-        events = tail.watch(call.service.tails.chunks.after)
+        asked_view: wire.ViewQuery = call.query
+        events = viewed(tail.watch(call.service.tails.chunks.after), asked_view.view)
         return EventStream(events, headers, grace_seconds=grace_seconds)
     end = await tail.wait()
     if end is None:
@@ -69,6 +71,7 @@ OPERATIONS = (
         summary="Plan with the model: JSON, or server-sent events with Accept: text/event-stream.",
         scopes=("chat",),
         body=wire.ChatPlanRequest,
+        query=wire.ViewQuery,
         answer=wire.ChatPlanResponse,
         problems=(400, 402, 404, 409, 413, 415, 422),
         streams=True,

@@ -12,6 +12,7 @@ from service.store import Unavailable
 from service.stream import EventStream
 from service.tail import Tail
 from service.turns import LANDING_SECONDS
+from service.views import viewed
 
 
 async def join(call: Call) -> Response:
@@ -26,7 +27,7 @@ async def join(call: Call) -> Response:
     if after > tail.upto:
         raise BadRequest(422, "bad_cursor", "The reply has not come to this event.")
     grace_seconds = call.service.settings.grace_seconds + LANDING_SECONDS + 1
-    events = tail.watch(call.service.tails.chunks.after, after)
+    events = viewed(tail.watch(call.service.tails.chunks.after, after), asked.view)
     return EventStream(events, {}, grace_seconds=grace_seconds)
 
 
