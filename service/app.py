@@ -45,7 +45,7 @@ from service.store import AWAY, EventStore
 from service.streams import Streams
 from service.tails import Tails
 from service.turn import Limits, Means
-from service.turns import Turns
+from service.turns import LANDING_SECONDS, Turns
 from service.writer import Writer
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
@@ -137,11 +137,11 @@ async def _lifespan(
             await service.turns.drain(settings.grace_seconds)
             chunks.close()
             writer.close()
-            await asyncio.wait(writing)
+            await asyncio.wait(writing, timeout=LANDING_SECONDS)
             await lease.release()
-            for task in others:
+            for task in (*writing, *others):
                 task.cancel()
-            await asyncio.wait(others)
+            await asyncio.wait((*writing, *others))
 
 
 def _service(

@@ -60,6 +60,7 @@ class Turns:
         self._pool = pool
         self._tasks: dict[asyncio.Task[None], Turn] = {}
         self._here: dict[str, Turn] = {}
+        self._given_up: set[str] = set()
         self._is_stopping = False
 
     async def take(
@@ -161,19 +162,28 @@ class Turns:
             rows = await orphans(
                 connection,
                 epoch=self._lease.epoch,
-                here=list(self._here),
+                here=[*self._here, *self._given_up],
                 grace_seconds=_GRACE_SECONDS,
                 limit=_AT_A_TIME,
             )
         for row in rows:
-            orphan = await self._orphans.look(row.place, row.started_at)
-            if orphan is None:
-                continue
-            _log.info("reply_recovered", reply_id=row.message_id, again=orphan.may_restart)
-            if orphan.may_restart:
-                await self._restart(orphan)
-            else:
-                await self._orphans.finish(orphan, LOST)
+            try:
+                await self._bring_to_its_end(row)
+            except (*AWAY, OutcomeUnknown):
+                raise
+            except Exception:  # noqa: BLE001 - one that cannot be ended must not stop the others
+                _log.exception("reply_not_recovered", reply_id=row.message_id)
+                self._given_up.add(row.message_id)
+
+    async def _bring_to_its_end(self, row: ReplyRow) -> None:
+        orphan = await self._orphans.look(row.place, row.started_at)
+        if orphan is None:
+            return
+        _log.info("reply_recovered", reply_id=row.message_id, again=orphan.may_restart)
+        if orphan.may_restart:
+            await self._restart(orphan)
+        else:
+            await self._orphans.finish(orphan, LOST)
 
     async def _restart(self, orphan: Orphan) -> None:
         """Begin a reply again of which nobody has seen anything. Whoever is faster has it."""

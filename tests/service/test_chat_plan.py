@@ -62,7 +62,6 @@ async def test_a_client_may_ask_for_the_main_prose_alone(run: Running, mode: str
         "".join(data["text"] for name, data, _ in events if name == "chunk") == final["data"][main]
     )
     whole = await run.join(final["messageId"])
-    kept = {at for _, _, at in events}
     assert [each for each in whole if each[0] != "chunk"] == [
         each for each in events if each[0] != "chunk"
     ]
