@@ -1036,7 +1036,7 @@ CREATE INDEX replies_running ON app.replies USING btree (tenant_id, project_id) 
 
 CREATE INDEX sessions_active ON app.sessions USING btree (opened_at) WHERE (status = 'active'::text);
 
-CREATE INDEX sessions_of_user ON app.sessions USING btree (tenant_id, project_id, user_id);
+CREATE INDEX sessions_of_user ON app.sessions USING btree (user_id, project_id, tenant_id);
 
 CREATE INDEX timeline_page_of_builds ON app.timeline USING btree (tenant_id, project_id, "position") WHERE (mode = 'build'::text);
 

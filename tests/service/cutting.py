@@ -6,7 +6,11 @@ from contextlib import asynccontextmanager, suppress
 from itertools import count
 from urllib.parse import urlsplit
 
+import httpx
+
 from tests.running import Signed
+
+PASSED_ON = ("accept", "content-type", "last-event-id")
 
 
 class CuttingProxy:
@@ -27,72 +31,91 @@ class CuttingProxy:
     @asynccontextmanager
     async def serving(self) -> AsyncGenerator[str]:
         """Listen; yields the URL."""
-        server = await asyncio.start_server(self._pass_on, "127.0.0.1", 0)
+        passing: set[asyncio.Task[None]] = set()
+
+        async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.ensure_future(self._pass_on(reader, writer))
+            passing.add(task)
+            await task
+
+        server = await asyncio.start_server(pass_on, "127.0.0.1", 0)
         try:
             yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         finally:
             server.close()
+            for task in passing:
+                task.cancel()
+            await asyncio.gather(*passing, return_exceptions=True)
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            line, *fields = head.split("\r\n")
-            headers = {
-                name.lower(): value for name, _, value in (each.partition(": ") for each in fields)
-            }
-            body = await reader.readexactly(int(headers.get("content-length", 0)))
-            method, path, _ = line.split(" ")
-            if path in self.pages:
-                page = self.pages[path]
-                writer.write(
-                    b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n"
-                    b"Content-Length: %d\r\n\r\n%s" % (len(page), page)
-                )
-            else:
-                await self._ask(method, path, headers, body, writer)
-            await writer.drain()
-        writer.close()
+        try:
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                method, path, headers, body = await _read(reader)
+                if path in self.pages:
+                    writer.write(_page(self.pages[path]))
+                else:
+                    await self._ask(_request(method, path, headers, body), writer)
+                await writer.drain()
+        finally:
+            writer.close()
 
-    async def _ask(
-        self,
-        method: str,
-        path: str,
-        headers: dict[str, str],
-        body: bytes,
-        writer: asyncio.StreamWriter,
-    ) -> None:
-        self.requests.append(f"{method} {path}")
-        assert self._target.hostname is not None
+    async def _ask(self, request: bytes, writer: asyncio.StreamWriter) -> None:
+        self.requests.append(request.decode("latin-1").rpartition(" HTTP/1.1\r\nHost")[0])
         upstream, there = await asyncio.open_connection(self._target.hostname, self._target.port)
-        kept = ("accept", "content-type", "last-event-id")
-        passed = "".join(f"{name}: {headers[name]}\r\n" for name in kept if name in headers)
-        there.write(
-            f"{method} {path} HTTP/1.1\r\nHost: service\r\nConnection: close\r\n"
-            f"Content-Length: {len(body)}\r\n{signed(method, path, body)}\r\n{passed}\r\n".encode()
-            + body
-        )
-        answer = await upstream.readuntil(b"\r\n\r\n")
-        self.statuses.append(int(answer.split(b" ")[1]))
-        writer.write(answer)
-        is_stream = b"text/event-stream" in answer
-        left = next(self._limits) if is_stream and self._takes_a_cut() else None
-        while data := await upstream.read(64 if left is not None else 1 << 16):
-            writer.write(data if left is None else data[:left])
-            await writer.drain()
-            if left is not None and (left := left - len(data)) <= 0:
-                writer.transport.abort()
-                break
-        there.close()
+        try:
+            there.write(request)
+            answer = await upstream.readuntil(b"\r\n\r\n")
+            self.statuses.append(int(answer.split(b" ")[1]))
+            writer.write(answer)
+            is_stream = b"text/event-stream" in answer
+            left = next(self._limits) if is_stream and self._takes_a_cut() else None
+            await _copied(upstream, writer, left)
+        finally:
+            there.close()
 
     def _takes_a_cut(self) -> bool:
         self._cuts -= 1
         return self._cuts >= 0
 
 
-def signed(method: str, path: str, body: bytes) -> str:
-    """The signature header of a request."""
-    import httpx
+async def _read(reader: asyncio.StreamReader) -> tuple[str, str, dict[str, str], bytes]:
+    """A request: method, path, headers in lower case, body."""
+    line, *fields = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (each.partition(": ") for each in fields)}
+    body = await reader.readexactly(int(headers.get("content-length", 0)))
+    method, path, _ = line.split(" ")
+    return method, path, headers, body
 
-    request = httpx.Request(method, f"http://service{path}", content=body)
-    next(Signed().auth_flow(request))
-    return f"X-HMAC-Signature: {request.headers['X-HMAC-Signature']}"
+
+def _request(method: str, path: str, headers: dict[str, str], body: bytes) -> bytes:
+    """The request as the service is sent it, signed."""
+    signed = httpx.Request(method, f"http://service{path}", content=body)
+    next(Signed().auth_flow(signed))
+    sent = {
+        "Host": "service",
+        "Connection": "close",
+        "Content-Length": str(len(body)),
+        "X-HMAC-Signature": signed.headers["X-HMAC-Signature"],
+    }
+    sent |= {name: headers[name] for name in PASSED_ON if name in headers}
+    head = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
+    return f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + body
+
+
+def _page(content: bytes) -> bytes:
+    return (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n"
+        b"Content-Length: %d\r\n\r\n%s" % (len(content), content)
+    )
+
+
+async def _copied(
+    upstream: asyncio.StreamReader, writer: asyncio.StreamWriter, left: int | None
+) -> None:
+    """Pass the answer's body on; after `left` bytes the connection is gone."""
+    while data := await upstream.read(64 if left is not None else 1 << 16):
+        writer.write(data if left is None else data[:left])
+        await writer.drain()
+        if left is not None and (left := left - len(data)) <= 0:
+            writer.transport.abort()
+            return
