@@ -33,6 +33,9 @@ LANDING_SECONDS: Final = 10.0
 CANCEL_SECONDS: Final = 2.0
 """How long a reply's owner has to end it, before somebody else does."""
 
+INTERRUPTS: Final = 10
+"""How often a message takes the place of another one that was quicker."""
+
 LOOK_SECONDS: Final = 0.5
 _GRACE_SECONDS: Final = 5.0
 _AT_A_TIME: Final = 100
@@ -79,12 +82,14 @@ class Turns:
 
     async def _admit(self, message: Message, on_busy: OnBusy, metadata: dict[str, Any]) -> Admitted:
         """Admit the message; in place of a reply that is being written, if that is asked for."""
+        interrupts = 0
         while True:
             try:
                 return await self._admission.admit(message, metadata)
             except ReplyInProgress as busy:
-                if on_busy != "interrupt":
+                if on_busy != "interrupt" or interrupts == INTERRUPTS:
                     raise
+                interrupts += 1
                 row = await self.known(message.tenant_id, busy.message_id)
                 if row is None or await self.cancel(row, "superseded", metadata) is None:
                     raise
