@@ -334,7 +334,6 @@ async def test_a_whole_batch_cut_off_at_commit_is_found_again(url: str) -> None:
         assert len(await everything(log.store)) == 103
 
 
-@pytest.mark.skipif(not LARGE, reason="takes ten seconds")
 async def test_a_network_that_swallows_everything_is_left(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
