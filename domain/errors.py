@@ -90,6 +90,65 @@ class ReplyUnknown(Refused):
 
 
 @dataclass(eq=False)
+class ReplyNotEnded(Refused):
+    """The reply is still being written. Wait for its end."""
+
+    code = "reply_not_ended"
+
+
+@dataclass(eq=False)
+class PlanUnknown(Refused):
+    """This reply holds no plan: only a whole reply to a feature or a fix does."""
+
+    code = "plan_not_found"
+
+
+@dataclass(eq=False)
+class PlanMissing(Refused):
+    """The session holds no plan yet. Ask for a feature or a fix first."""
+
+    code = "plan_missing"
+
+
+@dataclass(eq=False)
+class BuildInProgress(Refused):
+    """The project is being built ({build_id}). Wait for the end of the build."""
+
+    code = "build_in_progress"
+    build_id: str
+
+
+@dataclass(eq=False)
+class BuildUnknown(Refused):
+    """There is no such build, or this user may not see its project."""
+
+    code = "build_not_found"
+
+
+@dataclass(eq=False)
+class BuildTaken(Refused):
+    """Another worker has claimed this build. Take the next one."""
+
+    code = "build_claimed"
+
+
+@dataclass(eq=False)
+class BuildEnded(Refused):
+    """The build has {status}. Take another one."""
+
+    code = "build_ended"
+    status: str
+
+
+@dataclass(eq=False)
+class BuildFull(Refused):
+    """A build keeps {limit} events. Report its end alone."""
+
+    code = "build_full"
+    limit: int
+
+
+@dataclass(eq=False)
 class BalanceInsufficient(Refused):
     """This message may need {needed_seconds} AI seconds and {available_seconds} are available."""
 

@@ -17,10 +17,15 @@ Json: TypeAlias = Any
 """A JSON value as `orjson` reads it."""
 
 ChatMode = Literal["question", "feature", "fix", "analysis", "general"]
+MessageMode = Literal["question", "feature", "fix", "analysis", "general", "initial", "build"]
 SessionMode = Literal["plan", "build"]
 CreditKind = Literal["paid", "bonus"]
 Role = Literal["owner", "editor", "viewer"]
 CancelReason = Literal["cancelled", "superseded"]
+Context = Literal["version_history", "project_structure", "build_errors"]
+BuildPhase = Literal["queue", "setup", "development", "dependencies", "build", "deploy", "metadata"]
+ReportType = Literal["started", "progress", "completed", "failed"]
+BuildFault = Literal["failed", "timed_out"]
 OperationType = Literal[
     "main_build",
     "metadata_generation",
@@ -68,6 +73,22 @@ class MemberRemoved(_Event):
     user_id: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectLocked(_Event):
+    """A build of the project began: until it ends nobody plans or begins another one."""
+
+    project_id: str
+    build_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectUnlocked(_Event):
+    """The project's build has ended."""
+
+    project_id: str
+    build_id: str
+
+
 # session-<id> ------------------------------------------------------------------------------------
 
 
@@ -95,14 +116,23 @@ class SessionModeChanged(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserMessagePosted(_Event):
-    """The user said something; `chat_mode` is the client's hint, not what the model decided."""
+    """The user said something; `chat_mode` is the client's hint, not what the model decided.
+
+    `context` names what the planner is to be told without asking. In mode `build` the message asks
+    for the build `build_id`: `initial` from an idea, `build` from the plan of the session
+    `converted_from_session_id`.
+    """
 
     session_id: str
     message_id: str
     user_id: str
     text: str
     locale: str
-    chat_mode: ChatMode | None = None
+    chat_mode: MessageMode | None = None
+    mode: SessionMode = "plan"
+    build_id: str | None = None
+    converted_from_session_id: str | None = None
+    context: tuple[Context, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +166,8 @@ class ReplyCompleted(_Event):
 
     `data` is what the client was shown, operation by operation; `duration_ms` runs from the
     message to the end of the reply, `billed_seconds` is what its settlement took, `frames` the
-    number of stream events that came before the final one.
+    number of stream events that came before the final one. `version_id`, `build_id` and
+    `modified_at` (ISO 8601) say how the project stood; `locale` is the message's.
     """
 
     session_id: str
@@ -153,6 +184,10 @@ class ReplyCompleted(_Event):
     tokens_used: int | None = None
     cache_hits: int | None = None
     frames: int = 0
+    locale: str = "en"
+    version_id: str | None = None
+    build_id: str | None = None
+    modified_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,22 +211,41 @@ class ReplyFailed(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemMessagePosted(_Event):
-    """The service said something: a template's key and variables, rendered where it is read."""
+    """The service said something: a template's key and variables, rendered where it is read.
+
+    `contract_version` is that of the template's variables.
+    """
 
     session_id: str
     message_id: str
     template: str
     variables: Mapping[str, str]
     visible: bool = True
+    type: str = "message"
+    contract_version: str = "1.0"
+    mode: SessionMode = "plan"
+    build_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanSaved(_Event):
+    """The plan in the reply `message_id` was kept as a draft, under its `title`."""
+
+    session_id: str
+    message_id: str
+    user_id: str
+    mode: ChatMode
+    title: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionConverted(_Event):
-    """The session's plan became a build."""
+    """The session's plan became a build. `plan_digest` tells whether another plan is the same."""
 
     session_id: str
     build_id: str
     prompt: str
+    plan_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +263,91 @@ class SessionExpired(_Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionDeleted(_Event):
     session_id: str
+
+
+# build-<id> --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildQueued(_Event):
+    """A build waits for a worker: of an idea, or of the plan of a session.
+
+    `message_id` is the user's message that asked for it, in the session `session_id`.
+    """
+
+    build_id: str
+    project_id: str
+    session_id: str
+    message_id: str
+    user_id: str
+    prompt: str
+    locale: str = "en"
+    plan: Json = None
+    converted_from_session_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildClaimed(_Event):
+    """A worker took the build."""
+
+    build_id: str
+    worker_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildProgressed(_Event):
+    """A worker reported something, whatever it was; `at` (ISO 8601) is when, by its clock."""
+
+    build_id: str
+    event_id: str
+    phase: BuildPhase
+    type: ReportType
+    title: str
+    at: str
+    user_visible: bool = True
+    version_id: str | None = None
+    preview_url: str | None = None
+    artifact_url: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildReferenced(_Event):
+    """Development began: from here on the timeline shows the build. Once a build."""
+
+    build_id: str
+    session_id: str
+    message_id: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildSucceeded(_Event):
+    """The build is deployed, as the version `version_id`."""
+
+    build_id: str
+    version_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildFailed(_Event):
+    """The build ended without a version: its worker said so, or nobody said anything for long."""
+
+    build_id: str
+    code: BuildFault
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionDeployed(_Event):
+    """The project has a new version."""
+
+    build_id: str
+    project_id: str
+    session_id: str
+    version_id: str
+    preview_url: str | None = None
+    artifact_url: str | None = None
 
 
 # account-<tenant>-<user> -------------------------------------------------------------------------
@@ -273,7 +412,9 @@ class ReservationReleased(_Event):
 
 # -------------------------------------------------------------------------------------------------
 
-ProjectEvent: TypeAlias = ProjectRegistered | MemberAdded | MemberRemoved
+ProjectEvent: TypeAlias = (
+    ProjectRegistered | MemberAdded | MemberRemoved | ProjectLocked | ProjectUnlocked
+)
 SessionEvent: TypeAlias = (
     SessionOpened
     | SessionRenamed
@@ -284,21 +425,35 @@ SessionEvent: TypeAlias = (
     | ReplyCompleted
     | ReplyFailed
     | SystemMessagePosted
+    | PlanSaved
     | SessionConverted
     | SessionArchived
     | SessionExpired
     | SessionDeleted
 )
+BuildEvent: TypeAlias = (
+    BuildQueued
+    | BuildClaimed
+    | BuildProgressed
+    | BuildReferenced
+    | BuildSucceeded
+    | BuildFailed
+    | VersionDeployed
+)
 AccountEvent: TypeAlias = TimeCredited | TimeReserved | TimeConsumed | ReservationReleased
-Event: TypeAlias = ProjectEvent | SessionEvent | AccountEvent
+Event: TypeAlias = ProjectEvent | SessionEvent | BuildEvent | AccountEvent
 
 EVENT_TYPES: Final[Mapping[str, type[Event]]] = {
     kind.__name__: kind
-    for union in (ProjectEvent, SessionEvent, AccountEvent)
+    for union in (ProjectEvent, SessionEvent, BuildEvent, AccountEvent)
     for kind in get_args(union)
 }
 
-_READERS: Final[Mapping[str, Callable[[Any], Any]]] = {"cost_usd": Decimal, "warnings": tuple}
+_READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "cost_usd": Decimal,
+    "warnings": tuple,
+    "context": tuple,
+}
 """How a stored value becomes the field's type, where JSON has no such type."""
 
 

@@ -4,17 +4,32 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, assert_never
 
-from domain.errors import LastOwner, MemberUnknown, ProjectExists, ProjectUnknown
-from domain.events import MemberAdded, MemberRemoved, ProjectEvent, ProjectRegistered, Role
+from domain.errors import (
+    BuildInProgress,
+    LastOwner,
+    MemberUnknown,
+    ProjectExists,
+    ProjectUnknown,
+)
+from domain.events import (
+    MemberAdded,
+    MemberRemoved,
+    ProjectEvent,
+    ProjectLocked,
+    ProjectRegistered,
+    ProjectUnlocked,
+    Role,
+)
 
 Decided = tuple[ProjectEvent, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
-    """`members` maps user ids to roles."""
+    """`members` maps user ids to roles; `building` is the build that has not ended."""
 
     project_id: str | None = None
+    building: str | None = None
     members: Mapping[str, Role] = field(default_factory=dict[str, Role])
 
 
@@ -31,6 +46,10 @@ def evolve(state: Project, event: ProjectEvent) -> Project:
         case MemberRemoved():
             rest = {user: role for user, role in state.members.items() if user != event.user_id}
             return replace(state, members=rest)
+        case ProjectLocked():
+            return replace(state, building=event.build_id)
+        case ProjectUnlocked():
+            return replace(state, building=None)
         case _:
             assert_never(event)
 
@@ -81,6 +100,21 @@ def remove_member(state: Project, *, user_id: str) -> Decided:
         raise MemberUnknown
     _keep_an_owner(state, user_id)
     return (MemberRemoved(project_id=project_id, user_id=user_id),)
+
+
+def lock(state: Project, *, build_id: str) -> Decided:
+    """Keep the project for one build. Raises BuildInProgress while there is another one."""
+    project_id = _known(state)
+    if state.building is not None:
+        raise BuildInProgress(build_id=state.building)
+    return (ProjectLocked(project_id=project_id, build_id=build_id),)
+
+
+def unlock(state: Project, *, build_id: str) -> Decided:
+    """Let go of the project when the build has ended; another build's lock is left alone."""
+    if state.building != build_id:
+        return ()
+    return (ProjectUnlocked(project_id=_known(state), build_id=build_id),)
 
 
 def _known(state: Project) -> str:

@@ -2,13 +2,25 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from json import dumps
 from typing import Final, Literal, assert_never
 
-from domain.errors import ReplyInProgress, SessionEnded, SessionFull, SessionUnknown
+from domain.errors import (
+    PlanMissing,
+    PlanUnknown,
+    ReplyInProgress,
+    ReplyNotEnded,
+    SessionEnded,
+    SessionFull,
+    SessionUnknown,
+)
 from domain.events import (
     CancelReason,
     ChatMode,
+    Context,
     Json,
+    PlanSaved,
     ReplyCancelRequested,
     ReplyCompleted,
     ReplyFailed,
@@ -29,6 +41,9 @@ from domain.events import (
 MAX_MESSAGES: Final = 50
 """User messages in one session: past this its history no longer fits what a model reads well."""
 
+PLANS: Final[frozenset[ChatMode]] = frozenset({"feature", "fix"})
+"""The modes whose replies are plans: something that can be built."""
+
 Status = Literal["new", "active", "converted", "archived", "expired", "deleted"]
 Decided = tuple[SessionEvent, ...]
 
@@ -46,8 +61,21 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A reply that can be built, in a word: its `title` says what it is about."""
+
+    mode: ChatMode
+    title: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """What decisions need to know. `running` are the replies that have not ended, oldest first."""
+    """What decisions need to know. `running` are the replies that have not ended, oldest first.
+
+    `plans` are the whole plans, by the ids of their replies, `plan` is what the last one says, and
+    `saved` are those that were kept as drafts. `converted_to` is the build that a plan became,
+    `plan_digest` names that plan.
+    """
 
     session_id: str = ""
     project_id: str = ""
@@ -57,6 +85,11 @@ class Session:
     mode: SessionMode = "plan"
     message_count: int = 0
     running: Mapping[str, Running] = field(default_factory=dict[str, Running])
+    plans: Mapping[str, Plan] = field(default_factory=dict[str, Plan])
+    plan: Json = None
+    saved: frozenset[str] = frozenset()
+    converted_to: str | None = None
+    plan_digest: str | None = None
 
 
 INITIAL: Final = Session()
@@ -71,11 +104,14 @@ def evolve(state: Session, event: SessionEvent) -> Session:
             return _with_running(state, event.message_id, _started(state, event))
         case ReplyCancelRequested():
             return _cancelled(state, event)
-        case ReplyCompleted() | ReplyFailed():
-            rest = {key: run for key, run in state.running.items() if key != event.message_id}
-            return replace(state, running=rest)
+        case ReplyCompleted():
+            return _completed(_without(state, event.message_id), event)
+        case ReplyFailed():
+            return _without(state, event.message_id)
         case SystemMessagePosted():
             return state
+        case PlanSaved():
+            return replace(state, saved=state.saved | {event.message_id})
         case SessionOpened():
             return Session(
                 session_id=event.session_id,
@@ -89,7 +125,12 @@ def evolve(state: Session, event: SessionEvent) -> Session:
         case SessionModeChanged():
             return replace(state, mode=event.mode)
         case SessionConverted():
-            return replace(state, status="converted")
+            return replace(
+                state,
+                status="converted",
+                converted_to=event.build_id,
+                plan_digest=event.plan_digest,
+            )
         case SessionArchived():
             return replace(state, status="archived")
         case SessionExpired():
@@ -126,19 +167,47 @@ def _cancelled(state: Session, event: ReplyCancelRequested) -> Session:
     return _with_running(state, event.message_id, replace(running, cancelled=event.reason))
 
 
+def _without(state: Session, message_id: str) -> Session:
+    rest = {key: run for key, run in state.running.items() if key != message_id}
+    return replace(state, running=rest)
+
+
+def _completed(state: Session, event: ReplyCompleted) -> Session:
+    if event.subtype != "success" or event.mode not in PLANS:
+        return state
+    said = event.data["summary"] if event.mode == "feature" else event.data["issue"]["description"]
+    plan = Plan(mode=event.mode, title=str(said))
+    return replace(state, plan=event.data, plans={**state.plans, event.message_id: plan})
+
+
 def _with_running(state: Session, message_id: str, running: Running) -> Session:
     return replace(state, running={**state.running, message_id: running})
 
 
-def open_session(state: Session, *, session_id: str, project_id: str, user_id: str) -> Decided:
+def open_session(
+    state: Session,
+    *,
+    session_id: str,
+    project_id: str,
+    user_id: str,
+    mode: SessionMode = "plan",
+) -> Decided:
     """Begin a session."""
     if state.status != "new":
         raise SessionEnded(status=state.status)
-    return (SessionOpened(session_id=session_id, project_id=project_id, user_id=user_id),)
+    return (
+        SessionOpened(session_id=session_id, project_id=project_id, user_id=user_id, mode=mode),
+    )
 
 
 def post_message(
-    state: Session, *, message_id: str, text: str, locale: str, chat_mode: ChatMode | None
+    state: Session,
+    *,
+    message_id: str,
+    text: str,
+    locale: str,
+    chat_mode: ChatMode | None,
+    context: tuple[Context, ...] = (),
 ) -> Decided:
     """Take a user's message. Raises SessionEnded, SessionFull."""
     require_room(state)
@@ -150,6 +219,7 @@ def post_message(
             text=text,
             locale=locale,
             chat_mode=chat_mode,
+            context=context,
         ),
     )
 
@@ -224,6 +294,10 @@ def complete_reply(
     tokens_used: int | None,
     cache_hits: int | None,
     frames: int,
+    locale: str = "en",
+    version_id: str | None = None,
+    build_id: str | None = None,
+    modified_at: str | None = None,
 ) -> Decided:
     """End a reply that has something to show. A reply that has ended stays as it ended.
 
@@ -247,6 +321,10 @@ def complete_reply(
             tokens_used=tokens_used,
             cache_hits=cache_hits,
             frames=frames,
+            locale=locale,
+            version_id=version_id,
+            build_id=build_id,
+            modified_at=modified_at,
         ),
     )
 
@@ -282,19 +360,76 @@ def fail_reply(
 
 
 def post_system_message(
-    state: Session, *, message_id: str, template: str, variables: dict[str, str], visible: bool
+    state: Session,
+    *,
+    message_id: str,
+    type: str = "message",  # noqa: A002 - the contract's word
+    template: str,
+    variables: dict[str, str],
+    visible: bool = True,
+    build_id: str | None = None,
 ) -> Decided:
-    """Say something in the service's own name."""
+    """Say something in the service's own name; with a build, in mode `build`."""
     _require_active(state)
     return (
         SystemMessagePosted(
             session_id=state.session_id,
             message_id=message_id,
+            type=type,
             template=template,
             variables=variables,
             visible=visible,
+            mode="plan" if build_id is None else "build",
+            build_id=build_id,
         ),
     )
+
+
+def request_build(
+    state: Session, *, build_id: str, message_id: str, text: str, locale: str
+) -> Decided:
+    """Ask for the first build of a project, from an idea. Raises SessionEnded."""
+    _require_active(state)
+    return (
+        UserMessagePosted(
+            session_id=state.session_id,
+            message_id=message_id,
+            user_id=state.user_id,
+            text=text,
+            locale=locale,
+            chat_mode="initial",
+            mode="build",
+            build_id=build_id,
+        ),
+    )
+
+
+def save_plan(state: Session, *, message_id: str, user_id: str) -> Decided:
+    """Keep a plan as a draft. One that was kept stays so; the session's end does not matter.
+
+    Raises PlanUnknown, ReplyNotEnded.
+    """
+    plan = known_plan(state, message_id)
+    if message_id in state.saved:
+        return ()
+    return (
+        PlanSaved(
+            session_id=state.session_id,
+            message_id=message_id,
+            user_id=user_id,
+            mode=plan.mode,
+            title=plan.title,
+        ),
+    )
+
+
+def known_plan(state: Session, message_id: str) -> Plan:
+    """The plan in a reply. Raises PlanUnknown, ReplyNotEnded."""
+    if message_id in state.running:
+        raise ReplyNotEnded
+    if message_id not in state.plans:
+        raise PlanUnknown
+    return state.plans[message_id]
 
 
 def rename(state: Session, *, name: str) -> Decided:
@@ -313,10 +448,52 @@ def change_mode(state: Session, *, mode: SessionMode) -> Decided:
     return (SessionModeChanged(session_id=state.session_id, mode=mode),)
 
 
-def convert(state: Session, *, build_id: str, prompt: str) -> Decided:
-    """Turn the session's plan into a build."""
+def convert(
+    state: Session, *, build_id: str, message_id: str, plan: Json, prompt: str, locale: str
+) -> Decided:
+    """Turn a plan of the session into a build: the user's build message, and the session's end.
+
+    Raises SessionEnded, ReplyInProgress, PlanMissing.
+    """
+    require_plan(state)
+    return (
+        UserMessagePosted(
+            session_id=state.session_id,
+            message_id=message_id,
+            user_id=state.user_id,
+            text=prompt,
+            locale=locale,
+            chat_mode="build",
+            mode="build",
+            build_id=build_id,
+            converted_from_session_id=state.session_id,
+        ),
+        SessionConverted(
+            session_id=state.session_id,
+            build_id=build_id,
+            prompt=prompt,
+            plan_digest=digest(plan),
+        ),
+    )
+
+
+def require_plan(state: Session) -> None:
+    """Raises SessionEnded, ReplyInProgress, PlanMissing unless there is a plan to be built."""
     _require_active(state)
-    return (SessionConverted(session_id=state.session_id, build_id=build_id, prompt=prompt),)
+    if state.running:
+        raise ReplyInProgress(message_id=next(iter(state.running)))
+    if not state.plans:
+        raise PlanMissing
+
+
+def converted_before(state: Session, plan: Json) -> str | None:
+    """The build that this very plan of the session became, if it did."""
+    return state.converted_to if state.plan_digest == digest(plan) else None
+
+
+def digest(plan: Json) -> str:
+    """A name for a plan: the same for the same values, however they are ordered."""
+    return sha256(dumps(plan, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 
 
 def archive(state: Session) -> Decided:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from domain.events import (
     EVENT_TYPES,
     AccountEvent,
+    BuildEvent,
     Event,
     ProjectEvent,
     SessionEvent,
@@ -71,6 +72,41 @@ FIRST_DAY: dict[str, dict[str, Any]] = {
         "variables": {},
     },
     "SessionConverted": {"session_id": "s", "build_id": "b", "prompt": "go"},
+    "PlanSaved": {
+        "session_id": "s",
+        "message_id": "r",
+        "user_id": "u",
+        "mode": "fix",
+        "title": "t",
+    },
+    "ProjectLocked": {"project_id": "p", "build_id": "b"},
+    "ProjectUnlocked": {"project_id": "p", "build_id": "b"},
+    "BuildQueued": {
+        "build_id": "b",
+        "project_id": "p",
+        "session_id": "s",
+        "message_id": "m",
+        "user_id": "u",
+        "prompt": "go",
+    },
+    "BuildClaimed": {"build_id": "b", "worker_id": "w"},
+    "BuildProgressed": {
+        "build_id": "b",
+        "event_id": "e",
+        "phase": "build",
+        "type": "progress",
+        "title": "t",
+        "at": "2026-01-01T00:00:00+00:00",
+    },
+    "BuildReferenced": {"build_id": "b", "session_id": "s", "message_id": "y", "title": "t"},
+    "BuildSucceeded": {"build_id": "b", "version_id": "v"},
+    "BuildFailed": {"build_id": "b", "code": "failed", "error": "e"},
+    "VersionDeployed": {
+        "build_id": "b",
+        "project_id": "p",
+        "session_id": "s",
+        "version_id": "v",
+    },
     "SessionArchived": {"session_id": "s"},
     "SessionExpired": {"session_id": "s"},
     "SessionDeleted": {"session_id": "s"},
@@ -212,7 +248,9 @@ def test_an_event_never_changes() -> None:
 
 def test_each_type_belongs_to_one_stream_and_is_known_by_its_name() -> None:
     kinds = [
-        kind for union in (ProjectEvent, SessionEvent, AccountEvent) for kind in get_args(union)
+        kind
+        for union in (ProjectEvent, SessionEvent, BuildEvent, AccountEvent)
+        for kind in get_args(union)
     ]
     assert len(kinds) == len(set(kinds)) == len(EVENT_TYPES)
     assert {name: kind.__name__ for name, kind in EVENT_TYPES.items()} == {

@@ -3,8 +3,15 @@
 import pytest
 
 from domain import project
-from domain.errors import LastOwner, MemberUnknown, ProjectExists, ProjectUnknown
-from domain.events import MemberAdded, MemberRemoved, ProjectRegistered, Role
+from domain.errors import BuildInProgress, LastOwner, MemberUnknown, ProjectExists, ProjectUnknown
+from domain.events import (
+    MemberAdded,
+    MemberRemoved,
+    ProjectLocked,
+    ProjectRegistered,
+    ProjectUnlocked,
+    Role,
+)
 from domain.project import INITIAL, Decided, Project
 from tests.given import given
 
@@ -130,3 +137,32 @@ def test_a_project_is_what_its_events_say() -> None:
         REMOVED,
     )
     assert state == Project(project_id="p1", members={"bob": "owner"})
+
+
+# one build at a time -----------------------------------------------------------------------------
+
+
+def locked() -> Project:
+    state = given(REGISTERED)
+    return project.fold(project.lock(state, build_id="b1"), state)
+
+
+def test_a_project_is_locked_for_one_build() -> None:
+    registered = given(REGISTERED)
+    assert project.lock(registered, build_id="b1") == (
+        ProjectLocked(project_id="p1", build_id="b1"),
+    )
+    with pytest.raises(BuildInProgress) as refused:
+        project.lock(locked(), build_id="b2")
+    assert refused.value.variables == {"build_id": "b1"}
+    with pytest.raises(ProjectUnknown):
+        project.lock(INITIAL, build_id="b1")
+
+
+def test_the_build_s_end_unlocks_and_no_other_s() -> None:
+    assert project.unlock(locked(), build_id="b2") == ()
+    unlocked = project.unlock(locked(), build_id="b1")
+    assert unlocked == (ProjectUnlocked(project_id="p1", build_id="b1"),)
+    free = project.fold(unlocked, locked())
+    assert project.unlock(free, build_id="b1") == ()
+    assert project.lock(free, build_id="b2")

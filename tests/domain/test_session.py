@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
 
@@ -10,8 +11,18 @@ import pytest
 
 import domain
 from domain import session
-from domain.errors import Refused, SessionEnded, SessionFull, SessionUnknown
+from domain.errors import (
+    PlanMissing,
+    PlanUnknown,
+    Refused,
+    ReplyInProgress,
+    ReplyNotEnded,
+    SessionEnded,
+    SessionFull,
+    SessionUnknown,
+)
 from domain.events import (
+    PlanSaved,
     ReplyCompleted,
     ReplyFailed,
     ReplyStarted,
@@ -124,11 +135,42 @@ def change_mode(state: Session) -> Decided:
     return session.change_mode(state, mode="build")
 
 
+PLANNED = ReplyCompleted(
+    session_id="s1",
+    message_id="r9",
+    in_reply_to="m9",
+    subtype="success",
+    mode="feature",
+    data={"summary": "A login", "plan": {}},
+    duration_ms=1,
+    billed_seconds=1,
+    model="claude",
+)
+
+
 def convert(state: Session) -> Decided:
-    return session.convert(state, build_id="b1", prompt="Build it")
+    return session.convert(
+        session.evolve(state, PLANNED),
+        build_id="b1",
+        message_id="m2",
+        plan={"summary": "A login", "plan": {}},
+        prompt="Build it",
+        locale="fr",
+    )
 
 
-NEED_ACTIVE: list[Callable[[Session], Decided]] = [post, start, speak, change_mode, convert]
+def request_build(state: Session) -> Decided:
+    return session.request_build(state, build_id="b1", message_id="m2", text="A shop", locale="fr")
+
+
+NEED_ACTIVE: list[Callable[[Session], Decided]] = [
+    post,
+    start,
+    speak,
+    change_mode,
+    convert,
+    request_build,
+]
 NEED_KNOWN: list[Callable[[Session], Decided]] = [rename, session.archive, session.delete]
 
 # what is decided ---------------------------------------------------------------------------------
@@ -220,8 +262,62 @@ def test_the_same_mode_again_changes_nothing() -> None:
     assert session.change_mode(given(OPENED), mode="plan") == ()
 
 
-def test_a_plan_becomes_a_build() -> None:
-    assert convert(given(OPENED)) == (CONVERTED,)
+def test_a_plan_becomes_a_build_by_the_user_s_message_and_the_session_s_end() -> None:
+    message, converted = convert(given(OPENED))
+    assert message == UserMessagePosted(
+        session_id="s1",
+        message_id="m2",
+        user_id="u1",
+        text="Build it",
+        locale="fr",
+        chat_mode="build",
+        mode="build",
+        build_id="b1",
+        converted_from_session_id="s1",
+    )
+    assert isinstance(converted, SessionConverted)
+    assert (converted.build_id, converted.prompt) == ("b1", "Build it")
+
+
+def test_a_converted_session_knows_its_build_by_the_plan_whatever_the_order_of_its_members() -> (
+    None
+):
+    state = session.fold(convert(given(OPENED)), given(OPENED, PLANNED))
+    assert session.converted_before(state, {"plan": {}, "summary": "A login"}) == "b1"
+    assert session.converted_before(state, {"plan": {}, "summary": "Another"}) is None
+    with pytest.raises(SessionEnded):
+        convert(state)
+
+
+def test_only_whole_plans_can_be_built() -> None:
+    partial = replace(PLANNED, subtype="partial")
+    question = replace(PLANNED, mode="question", data={"answer": "So"})
+    for said in (partial, question):
+        with pytest.raises(PlanMissing):
+            session.require_plan(given(OPENED, said))
+    session.require_plan(given(OPENED, PLANNED))
+
+
+def test_a_plan_is_not_built_while_a_reply_runs() -> None:
+    with pytest.raises(ReplyInProgress):
+        session.require_plan(given(OPENED, PLANNED, posted(), STARTED))
+
+
+def test_a_plan_is_kept_once_also_after_the_session_s_end() -> None:
+    state = given(OPENED, PLANNED, ARCHIVED)
+    (saved,) = session.save_plan(state, message_id="r9", user_id="u2")
+    assert isinstance(saved, PlanSaved)
+    assert (saved.title, saved.mode, saved.user_id) == ("A login", "feature", "u2")
+    assert session.save_plan(session.evolve(state, saved), message_id="r9", user_id="u1") == ()
+
+
+def test_what_is_no_plan_is_not_kept() -> None:
+    with pytest.raises(PlanUnknown):
+        session.save_plan(given(OPENED, PLANNED), message_id="r1", user_id="u1")
+    with pytest.raises(ReplyNotEnded):
+        session.save_plan(
+            given(OPENED, posted(), STARTED), message_id=STARTED.message_id, user_id="u1"
+        )
 
 
 @pytest.mark.parametrize("events", [(), (CONVERTED,), (EXPIRED,)])

@@ -1,0 +1,248 @@
+"""A build: what is to be built, who builds it, what they report, and its one end."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from re import split
+from textwrap import shorten
+from typing import Final, Literal, assert_never
+
+from domain.errors import BuildEnded, BuildFull, BuildTaken, BuildUnknown
+from domain.events import (
+    BuildClaimed,
+    BuildEvent,
+    BuildFailed,
+    BuildPhase,
+    BuildProgressed,
+    BuildQueued,
+    BuildReferenced,
+    BuildSucceeded,
+    Json,
+    ReportType,
+    VersionDeployed,
+)
+
+MAX_REPORTS: Final = 5_000
+"""What workers may report of one build, beside its end."""
+
+SUMMARY_CHARACTERS: Final = 120
+
+Status = Literal["new", "queued", "running", "succeeded", "failed"]
+Decided = tuple[BuildEvent, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One thing that a worker tells; the same `event_id` a second time is the same thing."""
+
+    event_id: str
+    phase: BuildPhase
+    type: ReportType
+    title: str
+    at: str
+    user_visible: bool = True
+    version_id: str | None = None
+    preview_url: str | None = None
+    artifact_url: str | None = None
+    error: str | None = None
+
+    @property
+    def ends(self) -> bool:
+        """It is the build's end: deployed as a version, or failed."""
+        deployed = self.phase == "deploy" and self.type == "completed"
+        return self.type == "failed" or (deployed and self.version_id is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
+    """What decisions need to know. `seen` are the ids of what was reported."""
+
+    build_id: str = ""
+    project_id: str = ""
+    session_id: str = ""
+    status: Status = "new"
+    worker_id: str | None = None
+    is_referenced: bool = False
+    seen: frozenset[str] = frozenset()
+
+    @property
+    def has_ended(self) -> bool:
+        """Nothing changes its end any more."""
+        return self.status in ("succeeded", "failed")
+
+
+INITIAL: Final = Build()
+
+
+def evolve(state: Build, event: BuildEvent) -> Build:
+    """The build after one more event."""
+    match event:
+        case BuildQueued():
+            return Build(
+                build_id=event.build_id,
+                project_id=event.project_id,
+                session_id=event.session_id,
+                status="queued",
+            )
+        case BuildClaimed():
+            return replace(state, status="running", worker_id=event.worker_id)
+        case BuildProgressed():
+            status = "running" if state.status == "queued" else state.status
+            return replace(state, status=status, seen=state.seen | {event.event_id})
+        case BuildReferenced():
+            return replace(state, is_referenced=True)
+        case BuildSucceeded():
+            return replace(state, status="succeeded")
+        case BuildFailed():
+            return replace(state, status="failed")
+        case VersionDeployed():
+            return state
+        case _:
+            assert_never(event)
+
+
+def fold(events: Iterable[BuildEvent], state: Build = INITIAL) -> Build:
+    """The build after all of `events`."""
+    for event in events:
+        state = evolve(state, event)
+    return state
+
+
+def queue(
+    state: Build,
+    *,
+    build_id: str,
+    project_id: str,
+    session_id: str,
+    message_id: str,
+    user_id: str,
+    prompt: str,
+    locale: str,
+    plan: Json = None,
+    converted_from_session_id: str | None = None,
+) -> Decided:
+    """Let a build wait for a worker. Raises BuildEnded for an id that was used."""
+    if state.status != "new":
+        raise BuildEnded(status=state.status)
+    return (
+        BuildQueued(
+            build_id=build_id,
+            project_id=project_id,
+            session_id=session_id,
+            message_id=message_id,
+            user_id=user_id,
+            prompt=prompt,
+            locale=locale,
+            plan=plan,
+            converted_from_session_id=converted_from_session_id,
+        ),
+    )
+
+
+def claim(state: Build, *, worker_id: str) -> Decided:
+    """Give the build to a worker; a second time to the same one changes nothing.
+
+    Raises BuildUnknown, BuildTaken, BuildEnded.
+    """
+    _require_known(state)
+    if state.has_ended:
+        raise BuildEnded(status=state.status)
+    if state.worker_id == worker_id:
+        return ()
+    if state.worker_id is not None:
+        raise BuildTaken
+    return (BuildClaimed(build_id=state.build_id, worker_id=worker_id),)
+
+
+def report(state: Build, reports: Sequence[Report], *, reference_id: str) -> Decided:
+    """Take what a worker reports, each thing once, in whatever order it comes.
+
+    `reference_id` becomes the id of the timeline's item, when development begins with these. The
+    first end stays the end. Raises BuildUnknown, BuildFull.
+    """
+    _require_known(state)
+    decided: list[BuildEvent] = []
+    for each in reports:
+        if each.event_id not in state.seen:
+            told = _told(state, each, reference_id)
+            state = fold(told, state)
+            decided += told
+    return tuple(decided)
+
+
+def time_out(state: Build, *, error: str) -> Decided:
+    """End a build of which nobody has heard for too long; one that has ended is left alone."""
+    if state.status not in ("queued", "running"):
+        return ()
+    return (BuildFailed(build_id=state.build_id, code="timed_out", error=error),)
+
+
+def summary(idea: str) -> str:
+    """The first sentence of an idea, on one line, in at most 120 characters."""
+    first = split(r"(?<=[.!?؟。])\s|\n", idea.strip(), maxsplit=1)[0]
+    return shorten(first.rstrip(".!?؟。"), SUMMARY_CHARACTERS, placeholder="…") or "…"
+
+
+def order(plan: Json) -> str:
+    """What is to be built, in words: the plan's own order, or what it says of itself."""
+    if "buildPrompt" in plan:
+        return str(plan["buildPrompt"])
+    if "plan" in plan:
+        return f"{plan['summary']}\n\n{plan['plan']['overview']}"
+    return f"{plan['issue']['description']}\n\n{plan['solution']['approach']}"
+
+
+def _told(state: Build, told: Report, reference_id: str) -> Decided:
+    """What one report comes to."""
+    if len(state.seen) >= MAX_REPORTS and not told.ends:
+        raise BuildFull(limit=MAX_REPORTS)
+    decided: list[BuildEvent] = [_progressed(state, told)]
+    if (told.phase, told.type) == ("development", "progress") and not state.is_referenced:
+        decided.append(
+            BuildReferenced(
+                build_id=state.build_id,
+                session_id=state.session_id,
+                message_id=reference_id,
+                title=told.title,
+            )
+        )
+    if told.ends and not state.has_ended:
+        decided += _end(state, told)
+    return tuple(decided)
+
+
+def _progressed(state: Build, told: Report) -> BuildProgressed:
+    return BuildProgressed(
+        build_id=state.build_id,
+        event_id=told.event_id,
+        phase=told.phase,
+        type=told.type,
+        title=told.title,
+        at=told.at,
+        user_visible=told.user_visible,
+        version_id=told.version_id,
+        preview_url=told.preview_url,
+        artifact_url=told.artifact_url,
+        error=told.error,
+    )
+
+
+def _end(state: Build, told: Report) -> Decided:
+    if told.type == "failed" or told.version_id is None:
+        error = told.error or told.title
+        return (BuildFailed(build_id=state.build_id, code="failed", error=error),)
+    return (
+        BuildSucceeded(build_id=state.build_id, version_id=told.version_id),
+        VersionDeployed(
+            build_id=state.build_id,
+            project_id=state.project_id,
+            session_id=state.session_id,
+            version_id=told.version_id,
+            preview_url=told.preview_url,
+            artifact_url=told.artifact_url,
+        ),
+    )
+
+
+def _require_known(state: Build) -> None:
+    if state.status == "new":
+        raise BuildUnknown
