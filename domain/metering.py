@@ -1,6 +1,6 @@
 """Seconds and money: arithmetic only, exact."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Final
@@ -78,6 +78,23 @@ class Usage:
             return None
         cached = (self.cache_read_tokens or 0) + (self.cache_write_tokens or 0)
         return self.input_tokens + self.output_tokens + cached
+
+
+def total_usage(calls: Iterable[Usage]) -> Usage:
+    """Of several calls together. What one of them did not tell of itself is unknown of all; of the
+    caches, what was told counts."""
+    each = list(calls)
+    return Usage(
+        input_tokens=_sum_of_known([usage.input_tokens for usage in each], whole=True),
+        output_tokens=_sum_of_known([usage.output_tokens for usage in each], whole=True),
+        cache_read_tokens=_sum_of_known([usage.cache_read_tokens for usage in each]),
+        cache_write_tokens=_sum_of_known([usage.cache_write_tokens for usage in each]),
+    )
+
+
+def _sum_of_known(counts: Sequence[int | None], *, whole: bool = False) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if known and (len(known) == len(counts) or not whole) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

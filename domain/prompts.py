@@ -1,17 +1,20 @@
 """What the model is asked: the rules, what is known of the project, the history, the message."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from json import dumps
 from typing import Final, Literal
 
 from domain.events import ChatMode, ReplyCompleted, SessionEvent, UserMessagePosted
+from domain.tools import ROUNDS, Look, Tool
 
 CHARACTERS_PER_TOKEN: Final = 4
 """A careful guess, for budgets only; what is billed comes from the provider."""
 
 RULES: Final = """\
 You help people plan changes to a software project. You only plan: you change nothing yourself.
+Where you are given tools, look at the code before you speak of it. Name only files that there are,
+and in references only lines that you have read, with their text as it stands there.
 
 Decide what the user's message is, then answer it in the form that belongs to it:
 - question: how something works, or how to do something. Be precise and quick: facts, and specific \
@@ -48,11 +51,26 @@ class Prompt:
     """What is sent: parts that stay the same first, so that the provider's cache can hold them.
 
     `rules` are the same for everyone, `project` for one project and language, `turns` only grow.
+    `rounds` are the looks that were taken since the last turn; without `may_look` no more are.
     """
 
     rules: str
     project: str
     turns: tuple[Turn, ...]
+    tools: tuple[Tool, ...] = ()
+    rounds: tuple[tuple[Look, ...], ...] = ()
+    may_look: bool = True
+
+    def looked(self, looks: tuple[Look, ...]) -> "Prompt":
+        """The prompt after one more round of looks."""
+        rounds = (*self.rounds, looks)
+        return replace(self, rounds=rounds, may_look=len(rounds) < ROUNDS)
+
+    def reminded(self, reminder: str) -> "Prompt":
+        """The prompt with a reminder before the message, and nothing looked at yet."""
+        *earlier, last = self.turns
+        said = Turn(role="user", text=f"{reminder}\n\n{last.text}")
+        return replace(self, turns=(*earlier, said), rounds=(), may_look=True)
 
 
 def prompt(
@@ -63,15 +81,18 @@ def prompt(
     history: Sequence[Turn],
     message: str,
     chat_mode: ChatMode | None,
+    known: Sequence[str] = (),
+    tools: tuple[Tool, ...] = (),
 ) -> Prompt:
-    """The question to the model about one message."""
-    known = [f"Project: {project_name}.", f"Framework: {framework or 'unknown'}."]
-    known.append(f"Reply in {language(locale)}.")
-    hint = f"{HINTS[chat_mode]}\n\n" if chat_mode else ""
+    """The question to the model about one message; `known` is what it is told without asking."""
+    project = [f"Project: {project_name}.", f"Framework: {framework or 'unknown'}."]
+    project.append(f"Reply in {language(locale)}.")
+    hint = (HINTS[chat_mode],) if chat_mode else ()
     return Prompt(
         rules=RULES,
-        project="\n".join(known),
-        turns=(*history, Turn(role="user", text=hint + message)),
+        project="\n".join(project),
+        turns=(*history, Turn(role="user", text="\n\n".join((*known, *hint, message)))),
+        tools=tools,
     )
 
 
