@@ -3,12 +3,15 @@
 from typing import Final
 
 from projections.accounts import ACCOUNTS
+from projections.builds import BUILD_EVENTS, BUILDS
 from projections.consumption import CONSUMPTION
+from projections.drafts import DRAFTS
 from projections.projection import Projection
 from projections.projects import MEMBERS, PROJECTS
 from projections.replies import REPLIES
 from projections.sessions import SESSIONS
 from projections.timeline import TIMELINE
+from projections.versions import VERSIONS
 
 PROJECTIONS: Final[tuple[Projection, ...]] = (
     TIMELINE,
@@ -18,4 +21,8 @@ PROJECTIONS: Final[tuple[Projection, ...]] = (
     PROJECTS,
     MEMBERS,
     REPLIES,
+    BUILDS,
+    BUILD_EVENTS,
+    VERSIONS,
+    DRAFTS,
 )

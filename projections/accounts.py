@@ -11,7 +11,7 @@ from projections.projection import Connection, Projection
 ACCOUNTS: Final = Projection(
     name="accounts",
     version=1,
-    view="user_ai_time_balance",
+    views=("user_ai_time_balance",),
     handles=(TimeCredited, TimeReserved, TimeConsumed, ReservationReleased),
 )
 

@@ -13,8 +13,8 @@ from projections.projection import Connection, Projection
 
 CONSUMPTION: Final = Projection(
     name="consumption",
-    version=1,
-    view="user_ai_time_consumption",
+    version=2,
+    views=("user_ai_time_consumption",),
     handles=(TimeConsumed,),
 )
 

@@ -43,8 +43,8 @@ class Projection:
     name: str
     version: int
     handles: tuple[type[Event], ...]
-    view: str | None = None
-    """The name of its view in the schema `analytics`, where analysts have one."""
+    views: tuple[str, ...] = ()
+    """Its views in the schema `analytics`, if it has some; later ones may show earlier ones."""
 
     @property
     def statements(self) -> dict[str, bytes]:
@@ -102,11 +102,11 @@ async def install(connection: Connection, projections: Sequence[Projection]) -> 
 
 
 async def _refresh(connection: Connection, projection: Projection) -> None:
-    """The rules and the view anew; a view that is read for long, or built upon, stays as it is."""
+    """The rules and the views anew; a view that is read for long, or built upon, stays as it is."""
     try:
         async with connection.transaction():
             await connection.execute("set local lock_timeout = '1s'")
-            await _drop_view(connection, projection)
+            await _drop_views(connection, projection)
             await _create_rules(connection, projection)
     except (psycopg.errors.DependentObjectsStillExist, psycopg.errors.LockNotAvailable):
         async with connection.transaction():
@@ -219,7 +219,7 @@ async def _swap(connection: Connection, projection: Projection, schema: str, fil
         end = await head(connection)
         await _apply(connection, projection, schema, filled, end)
         # Who reads through the view locks it first and then the table; so does this.
-        await _drop_view(connection, projection)
+        await _drop_views(connection, projection)
         await connection.execute(compose.SQL("drop table if exists {}").format(live))
         await connection.execute(
             compose.SQL("alter table {} set schema app").format(
@@ -238,17 +238,17 @@ async def _swap(connection: Connection, projection: Projection, schema: str, fil
         )
 
 
-async def _drop_view(connection: Connection, projection: Projection) -> None:
-    if projection.view is not None:
-        view = compose.Identifier("analytics", projection.view)
+async def _drop_views(connection: Connection, projection: Projection) -> None:
+    for name in reversed(projection.views):
+        view = compose.Identifier("analytics", name)
         await connection.execute(compose.SQL("drop view if exists {}").format(view))
 
 
 async def _create_rules(connection: Connection, projection: Projection) -> None:
-    """The function and the view of the live table, inside a transaction."""
+    """The function and the views of the live table, inside a transaction."""
     await _search(connection, "app")
     await connection.execute(projection.statements["apply"])
-    if projection.view is not None:
+    if projection.views:
         await connection.execute(projection.statements["view"])
 
 

@@ -6,22 +6,41 @@ from typing import Final
 
 from psycopg.rows import class_row
 
-from domain.events import MemberAdded, MemberRemoved, ProjectRegistered
+from domain.events import (
+    MemberAdded,
+    MemberRemoved,
+    ProjectLocked,
+    ProjectRegistered,
+    ProjectUnlocked,
+    VersionDeployed,
+)
 from projections.projection import Connection, Projection
 
-PROJECTS: Final = Projection(name="projects", version=1, handles=(ProjectRegistered,))
+PROJECTS: Final = Projection(
+    name="projects",
+    version=2,
+    handles=(ProjectRegistered, ProjectLocked, ProjectUnlocked, VersionDeployed),
+)
 MEMBERS: Final = Projection(name="members", version=1, handles=(MemberAdded, MemberRemoved))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectRow:
-    """A project, with what a planner should know of it."""
+    """A project, with what a planner should know of it.
+
+    `active_build_id` is the build that goes on, `last_build_id` the last one that began,
+    `version_id` what is deployed since `modified_at`.
+    """
 
     project_id: str
     name: str
     framework: str | None
     source_root: str | None
     registered_at: datetime
+    active_build_id: str | None
+    last_build_id: str | None
+    version_id: str | None
+    modified_at: datetime
 
 
 async def project(

@@ -1,5 +1,6 @@
 """The sessions with their billing."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -25,8 +26,8 @@ from projections.projection import Connection, Projection
 
 SESSIONS: Final = Projection(
     name="sessions",
-    version=2,
-    view="project_chat_plan_sessions",
+    version=3,
+    views=("project_chat_plan_sessions",),
     handles=(
         SessionOpened,
         UserMessagePosted,
@@ -45,7 +46,7 @@ SESSIONS: Final = Projection(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRow:
-    """A session and what its replies were billed, all together."""
+    """A session and what its replies were billed, all together; `build_id` if it was converted."""
 
     session_id: str
     project_id: str
@@ -57,6 +58,7 @@ class SessionRow:
     tokens_used: int
     ai_seconds: int
     cost_usd: Decimal
+    build_id: str | None
     opened_at: datetime
     last_active_at: datetime
 
@@ -89,6 +91,17 @@ async def active_session(
     )
     row = await found.fetchone()
     return row[0] if row else None
+
+
+async def convertible(
+    connection: Connection, *, tenant_id: str, session_ids: Collection[str]
+) -> set[str]:
+    """Those of the sessions whose plans can be turned into a build now."""
+    found = await connection.execute(
+        SESSIONS.statements["convertible"],
+        {"tenant_id": tenant_id, "session_ids": list(session_ids)},
+    )
+    return {session_id for (session_id,) in await found.fetchall()}
 
 
 async def idle_sessions(

@@ -1,6 +1,7 @@
 """The unified timeline of a project, as pages of items."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Literal
 
@@ -8,7 +9,14 @@ from psycopg.rows import class_row
 from psycopg.types.numeric import Int8
 
 from domain.events import (
+    BuildClaimed,
+    BuildFailed,
+    BuildReferenced,
+    BuildSucceeded,
     Json,
+    PlanSaved,
+    ProjectLocked,
+    ProjectUnlocked,
     ReplyCompleted,
     ReplyFailed,
     SessionArchived,
@@ -21,18 +29,23 @@ from domain.events import (
     SessionRenamed,
     SystemMessagePosted,
     UserMessagePosted,
+    VersionDeployed,
 )
+from domain.session import PLANS
+from projections import builds, sessions
+from projections.builds import BuildRow
 from projections.projection import Connection, Projection
 
 TIMELINE: Final = Projection(
     name="timeline",
-    version=1,
-    view="project_timeline",
+    version=2,
+    views=("project_timeline", "project_chat_with_builds"),
     handles=(
         UserMessagePosted,
         ReplyCompleted,
         ReplyFailed,
         SystemMessagePosted,
+        PlanSaved,
         SessionOpened,
         SessionRenamed,
         SessionModeChanged,
@@ -40,22 +53,46 @@ TIMELINE: Final = Projection(
         SessionArchived,
         SessionExpired,
         SessionDeleted,
+        BuildClaimed,
+        BuildReferenced,
+        BuildSucceeded,
+        BuildFailed,
+        VersionDeployed,
+        ProjectLocked,
+        ProjectUnlocked,
     ),
 )
 
 _NEWEST: Final = 2**63 - 1
 
+Kind = Literal[
+    "user_message",
+    "reply",
+    "system_message",
+    "session",
+    "build_reference",
+    "deployment",
+    "build_status",
+    "lock",
+]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimelineRow:
-    """One item. `data` is a reply by the contract of its `chat_mode`, or a system message."""
+    """One item. `data` is a reply by the contract of its `chat_mode`, or a system message.
+
+    `build` is the build that it is about, as it is now. A `build_status` says that the build has
+    changed: `request` is the item that asked for it. `is_convertible` is a plan that can be turned
+    into a build now.
+    """
 
     position: int
     mode: SessionMode
     item_id: str
-    kind: Literal["user_message", "reply", "system_message", "session"]
+    kind: Kind
     is_visible: bool
-    session_id: str
+    is_live: bool
+    session_id: str | None
     user_id: str | None
     chat_mode: str | None
     text: str | None
@@ -63,19 +100,36 @@ class TimelineRow:
     subtype: str | None
     tokens_used: int | None
     duration_ms: int | None
+    build_id: str | None
+    converted_from_session_id: str | None
     recorded_at: datetime
+    build: BuildRow | None = None
+    request: "TimelineRow | None" = None
+    is_convertible: bool = False
+
+    @property
+    def is_plan(self) -> bool:
+        """It is a whole reply that can be built."""
+        return self.kind == "reply" and self.subtype == "success" and self.chat_mode in PLANS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """Which items a reader is shown: those of a mode, or of all modes; hidden ones on request."""
+    """Which items a reader is shown: those of a mode, or of all modes; hidden ones on request,
+    and what only those see who watch `live`."""
 
     mode: SessionMode | None = None
     with_hidden: bool = False
+    with_live: bool = False
 
-    def takes(self, mode: SessionMode, is_visible: bool) -> bool:
+    def takes(self, mode: SessionMode, *, is_visible: bool, is_live: bool) -> bool:
         """What the statements' conditions say, of an item that was read already."""
-        return self.mode in (None, mode) and (self.with_hidden or is_visible)
+        asked_for = self.with_live if is_live else self.with_hidden
+        return self.mode in (None, mode) and (is_visible or asked_for)
+
+
+VISIBLE: Final = Shown()
+"""What a reader is shown who asks for nothing else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +145,7 @@ async def page(
     *,
     tenant_id: str,
     project_id: str,
-    mode: SessionMode | None = None,
-    with_hidden: bool = False,
+    shown: Shown = VISIBLE,
     limit: int,
     offset: int = 0,
     before: int | None = None,
@@ -102,19 +155,62 @@ async def page(
 
     A page by position costs the same wherever it lies; one by offset costs what it passes over.
     """
-    name = "page" if mode is None else f"page_of_{mode}"
-    parameters: dict[str, Any] = {
-        "tenant_id": tenant_id,
-        "project_id": project_id,
-        "with_hidden": with_hidden,
-        "limit": limit + 1,
-        "offset": offset,
-        "before": Int8(_NEWEST if before is None else before),
-        "after": Int8(0 if after is None else after),
-    }
-    query = TIMELINE.statements[name if after is None else f"{name}_after"]
+    name = "page" if shown.mode is None else f"page_of_{shown.mode}"
+    rows = await _rows(
+        connection,
+        name if after is None else f"{name}_after",
+        tenant_id=tenant_id,
+        project_id=project_id,
+        with_hidden=shown.with_hidden,
+        with_live=shown.with_live,
+        limit=limit + 1,
+        offset=offset,
+        before=Int8(_NEWEST if before is None else before),
+        after=Int8(0 if after is None else after),
+    )
+    has_more, rows = len(rows) > limit, rows[:limit]
+    rows = await _with_builds(connection, tenant_id, rows)
+    rows = await _with_plans(connection, tenant_id, rows)
+    return TimelinePage(rows=rows if after is None else rows[::-1], has_more=has_more)
+
+
+async def _with_builds(
+    connection: Connection, tenant_id: str, rows: list[TimelineRow]
+) -> list[TimelineRow]:
+    """The rows with the builds that they are about; most pages have none."""
+    ids = {row.build_id for row in rows if row.build_id is not None}
+    if not ids:
+        return rows
+    known = await builds.of_ids(connection, tenant_id=tenant_id, build_ids=ids)
+    changed = [row.build_id for row in rows if row.kind == "build_status"]
+    found: list[TimelineRow] = []
+    if changed:
+        found = await _rows(connection, "requests", tenant_id=tenant_id, build_ids=changed)
+    requests = {row.build_id: _about(row, known) for row in found}
+    return [
+        replace(row, request=requests.get(row.build_id))
+        if row.kind == "build_status"
+        else _about(row, known)
+        for row in rows
+    ]
+
+
+async def _with_plans(
+    connection: Connection, tenant_id: str, rows: list[TimelineRow]
+) -> list[TimelineRow]:
+    """The rows, of those that are plans also whether they can be built now."""
+    ids = {row.session_id for row in rows if row.is_plan and row.session_id is not None}
+    if not ids:
+        return rows
+    now = await sessions.convertible(connection, tenant_id=tenant_id, session_ids=ids)
+    return [replace(row, is_convertible=row.is_plan and row.session_id in now) for row in rows]
+
+
+def _about(row: TimelineRow, known: Mapping[str, BuildRow]) -> TimelineRow:
+    return row if row.build_id is None else replace(row, build=known.get(row.build_id))
+
+
+async def _rows(connection: Connection, name: str, **parameters: Any) -> list[TimelineRow]:
     async with connection.cursor(row_factory=class_row(TimelineRow)) as cursor:
-        await cursor.execute(query, parameters)
-        rows = await cursor.fetchall()
-    shown = rows[:limit]
-    return TimelinePage(rows=shown if after is None else shown[::-1], has_more=len(rows) > limit)
+        await cursor.execute(TIMELINE.statements[name], parameters)
+        return await cursor.fetchall()

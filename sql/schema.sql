@@ -169,6 +169,111 @@ begin
 end
 $$;
 
+CREATE FUNCTION app.apply_build_events(p_after bigint, p_upto bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'app'
+    SET enable_seqscan TO 'off'
+    AS $$
+begin
+    insert into build_events (
+        position, tenant_id, build_id, event_id, phase, type, title, user_visible, version_id,
+        preview_url, artifact_url, error, at, recorded_at
+    )
+    select
+        event.position, event.tenant_id, state.build_id, state.event_id, state.phase, state.type,
+        state.title, state.user_visible, state.version_id, state.preview_url, state.artifact_url,
+        state.error, state.at::timestamptz, event.recorded_at
+    from event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        build_id text, event_id text, phase text, type text, title text, user_visible boolean,
+        version_id text, preview_url text, artifact_url text, error text, at text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'BuildProgressed'
+    order by event.position;
+end
+$$;
+
+CREATE FUNCTION app.apply_builds(p_after bigint, p_upto bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'app'
+    SET enable_seqscan TO 'off'
+    AS $$
+begin
+    insert into builds (
+        tenant_id, build_id, project_id, session_id, message_id, user_id, prompt, locale, plan,
+        converted_from_session_id, queued_at, heard_at, queued_position
+    )
+    select
+        event.tenant_id, state.build_id, state.project_id, state.session_id, state.message_id,
+        state.user_id, state.prompt, state.locale, nullif(state.plan, 'null'),
+        state.converted_from_session_id, event.recorded_at, event.recorded_at, event.position
+    from event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        build_id text, project_id text, session_id text, message_id text, user_id text,
+        prompt text, locale text, plan jsonb, converted_from_session_id text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'BuildQueued';
+
+    -- Of several reports in the range the last one counts; of what happens once, that one.
+    update builds
+    set
+        status = case
+            when change.version_id is not null then 'succeeded'
+            when change.code is not null then 'failed'
+            when builds.status = 'queued' then 'running'
+            else builds.status
+        end,
+        worker_id = coalesce(change.worker_id, builds.worker_id),
+        phase = coalesce(change.phase, builds.phase),
+        title = coalesce(change.title, builds.title),
+        version_id = coalesce(change.version_id, builds.version_id),
+        preview_url = coalesce(change.preview_url, builds.preview_url),
+        artifact_url = coalesce(change.artifact_url, builds.artifact_url),
+        code = coalesce(change.code, builds.code),
+        error = coalesce(change.error, builds.error),
+        claimed_at = coalesce(builds.claimed_at, change.claimed_at),
+        heard_at = greatest(builds.heard_at, change.heard_at),
+        ended_at = coalesce(builds.ended_at, change.ended_at)
+    from (
+        select
+            event.tenant_id,
+            state.build_id,
+            (array_agg(state.worker_id order by event.position desc) filter (
+                where event.type = 'BuildClaimed'
+            ))[1] as worker_id,
+            (array_agg(state.phase order by event.position desc) filter (
+                where event.type = 'BuildProgressed'
+            ))[1] as phase,
+            (array_agg(state.title order by event.position desc) filter (
+                where event.type = 'BuildProgressed'
+            ))[1] as title,
+            max(state.version_id) filter (where event.type = 'VersionDeployed') as version_id,
+            max(state.preview_url) filter (where event.type = 'VersionDeployed') as preview_url,
+            max(state.artifact_url) filter (where event.type = 'VersionDeployed') as artifact_url,
+            max(state.code) filter (where event.type = 'BuildFailed') as code,
+            max(state.error) filter (where event.type = 'BuildFailed') as error,
+            min(event.recorded_at) filter (where event.type = 'BuildClaimed') as claimed_at,
+            max(event.recorded_at) as heard_at,
+            min(event.recorded_at) filter (
+                where event.type in ('BuildFailed', 'VersionDeployed')
+            ) as ended_at
+        from event
+        cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+            build_id text, worker_id text, phase text, title text, version_id text,
+            preview_url text, artifact_url text, code text, error text
+        )
+        where event.position > p_after and event.position <= p_upto
+            and event.type in (
+                'BuildClaimed', 'BuildProgressed', 'BuildFailed', 'VersionDeployed'
+            )
+        group by event.tenant_id, state.build_id
+    ) as change
+    where builds.tenant_id = change.tenant_id and builds.build_id = change.build_id;
+end
+$$;
+
 CREATE FUNCTION app.apply_consumption(p_after bigint, p_upto bigint) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'app'
@@ -195,6 +300,27 @@ begin
     where event.position > p_after and event.position <= p_upto
         and event.type = 'TimeConsumed'
     order by event.position;
+end
+$$;
+
+CREATE FUNCTION app.apply_drafts(p_after bigint, p_upto bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'app'
+    SET enable_seqscan TO 'off'
+    AS $$
+begin
+    insert into drafts (
+        tenant_id, message_id, project_id, session_id, user_id, mode, title, saved_at, position
+    )
+    select
+        event.tenant_id, state.message_id, event.project_id, state.session_id, state.user_id,
+        state.mode, state.title, event.recorded_at, event.position
+    from event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        message_id text, session_id text, user_id text, mode text, title text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'PlanSaved';
 end
 $$;
 
@@ -237,16 +363,52 @@ CREATE FUNCTION app.apply_projects(p_after bigint, p_upto bigint) RETURNS void
     SET enable_seqscan TO 'off'
     AS $$
 begin
-    insert into projects (tenant_id, project_id, name, framework, source_root, registered_at)
+    insert into projects (
+        tenant_id, project_id, name, framework, source_root, registered_at, modified_at
+    )
     select
         event.tenant_id, state.project_id, state.name, state.framework, state.source_root,
-        event.recorded_at
+        event.recorded_at, event.recorded_at
     from event
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
         project_id text, name text, framework text, source_root text
     )
     where event.position > p_after and event.position <= p_upto
         and event.type = 'ProjectRegistered';
+
+    -- Of several changes in the range the last one of each kind counts.
+    update projects
+    set
+        active_build_id = case
+            when change.is_locked is null then projects.active_build_id
+            when change.is_locked then change.build_id
+        end,
+        last_build_id = coalesce(change.build_id, projects.last_build_id),
+        version_id = coalesce(change.version_id, projects.version_id),
+        modified_at = coalesce(change.modified_at, projects.modified_at)
+    from (
+        select
+            event.tenant_id,
+            state.project_id,
+            (array_agg(event.type = 'ProjectLocked' order by event.position desc) filter (
+                where event.type in ('ProjectLocked', 'ProjectUnlocked')
+            ))[1] as is_locked,
+            (array_agg(state.build_id order by event.position desc) filter (
+                where event.type = 'ProjectLocked'
+            ))[1] as build_id,
+            (array_agg(state.version_id order by event.position desc) filter (
+                where event.type = 'VersionDeployed'
+            ))[1] as version_id,
+            max(event.recorded_at) filter (where event.type = 'VersionDeployed') as modified_at
+        from event
+        cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+            project_id text, build_id text, version_id text
+        )
+        where event.position > p_after and event.position <= p_upto
+            and event.type in ('ProjectLocked', 'ProjectUnlocked', 'VersionDeployed')
+        group by event.tenant_id, state.project_id
+    ) as change
+    where projects.tenant_id = change.tenant_id and projects.project_id = change.project_id;
 end
 $$;
 
@@ -345,6 +507,7 @@ begin
         name = coalesce(change.name, sessions.name),
         mode = coalesce(change.mode, sessions.mode),
         status = coalesce(change.status, sessions.status),
+        build_id = coalesce(change.build_id, sessions.build_id),
         last_position = greatest(sessions.last_position, change.last_position)
     from (
         select
@@ -367,10 +530,11 @@ begin
                 order by event.position desc
             ) filter (
                 where event.type not in ('SessionRenamed', 'SessionModeChanged')
-            ))[1] as status
+            ))[1] as status,
+            max(state.build_id) as build_id
         from event
         cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
-            session_id text, name text, mode text
+            session_id text, name text, mode text, build_id text
         )
         where event.position > p_after and event.position <= p_upto
             and event.type in (
@@ -390,59 +554,144 @@ CREATE FUNCTION app.apply_timeline(p_after bigint, p_upto bigint) RETURNS void
     AS $$
 begin
     insert into timeline (
-        position, tenant_id, project_id, mode, item_id, kind, is_visible, session_id, user_id,
-        chat_mode, text, data, subtype, tokens_used, duration_ms, recorded_at
+        position, tenant_id, project_id, mode, item_id, kind, is_visible, is_live, session_id,
+        user_id, chat_mode, text, data, subtype, tokens_used, duration_ms, build_id,
+        converted_from_session_id, recorded_at
     )
     select
         event.position,
         event.tenant_id,
         event.project_id,
-        'plan',
-        coalesce(state.message_id, event.position::text),
-        case event.type
-            when 'UserMessagePosted' then 'user_message'
-            when 'ReplyCompleted' then 'reply'
-            when 'ReplyFailed' then 'reply'
-            when 'SystemMessagePosted' then 'system_message'
-            else 'session'
+        case
+            when event.type in ('UserMessagePosted', 'SystemMessagePosted')
+                then coalesce(state.mode, 'plan')
+            when is_of_build or kind = 'lock' then 'build'
+            else 'plan'
         end,
-        coalesce(state.visible, state.message_id is not null),
+        case event.type
+            when 'VersionDeployed' then state.version_id
+            else coalesce(state.message_id, event.position::text)
+        end,
+        kind,
+        case
+            when kind in ('build_status', 'lock', 'session') then false
+            else coalesce(state.visible, true)
+        end,
+        kind in ('build_status', 'lock'),
         state.session_id,
         state.user_id,
         case event.type
             when 'UserMessagePosted' then state.chat_mode
             when 'ReplyCompleted' then state.mode
         end,
-        state.text,
+        case event.type when 'BuildReferenced' then state.title else state.text end,
         case event.type
             when 'ReplyCompleted' then state.data
             when 'SystemMessagePosted' then jsonb_build_object(
-                'template', state.template, 'variables', state.variables
+                'type', coalesce(state.type, 'message'),
+                'template', state.template,
+                'contractVersion', coalesce(state.contract_version, '1.0'),
+                'variables', state.variables
             )
             when 'ReplyFailed' then jsonb_build_object('code', state.code)
             when 'SessionRenamed' then jsonb_build_object('event', event.type, 'name', state.name)
-            when 'UserMessagePosted' then null
-            else jsonb_build_object('event', event.type)
+            when 'SessionModeChanged'
+                then jsonb_build_object('event', event.type, 'mode', state.mode)
+            when 'PlanSaved'
+                then jsonb_build_object('event', event.type, 'messageId', state.message_id)
+            when 'ProjectLocked' then jsonb_build_object('activeBuildId', state.build_id)
+            when 'ProjectUnlocked' then jsonb_build_object('activeBuildId', null)
+            else case when kind = 'session' then jsonb_build_object('event', event.type) end
         end,
         case event.type when 'ReplyFailed' then 'error' else state.subtype end,
         state.tokens_used,
         state.duration_ms,
+        case
+            when is_of_build or event.type in ('UserMessagePosted', 'SystemMessagePosted')
+                then state.build_id
+        end,
+        state.converted_from_session_id,
         event.recorded_at
     from event
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
         message_id text, session_id text, user_id text, visible boolean, chat_mode text, mode text,
         text text, data jsonb, template text, variables jsonb, code text, name text, subtype text,
-        tokens_used integer, duration_ms integer
+        tokens_used integer, duration_ms integer, build_id text, converted_from_session_id text,
+        type text, contract_version text, title text, version_id text
     )
+    cross join lateral (
+        select case event.type
+            when 'UserMessagePosted' then 'user_message'
+            when 'ReplyCompleted' then 'reply'
+            when 'ReplyFailed' then 'reply'
+            when 'SystemMessagePosted' then 'system_message'
+            when 'BuildReferenced' then 'build_reference'
+            when 'VersionDeployed' then 'deployment'
+            when 'BuildClaimed' then 'build_status'
+            when 'BuildSucceeded' then 'build_status'
+            when 'BuildFailed' then 'build_status'
+            when 'ProjectLocked' then 'lock'
+            when 'ProjectUnlocked' then 'lock'
+            else 'session'
+        end as kind
+    ) as shown
+    cross join lateral (
+        select kind in ('build_reference', 'deployment', 'build_status') as is_of_build
+    ) as about
     where event.position > p_after and event.position <= p_upto
         and event.type in (
             'UserMessagePosted', 'ReplyCompleted', 'ReplyFailed', 'SystemMessagePosted',
-            'SessionOpened', 'SessionRenamed', 'SessionModeChanged', 'SessionConverted',
-            'SessionArchived', 'SessionExpired', 'SessionDeleted'
+            'PlanSaved', 'SessionOpened', 'SessionRenamed', 'SessionModeChanged',
+            'SessionConverted', 'SessionArchived', 'SessionExpired', 'SessionDeleted',
+            'BuildClaimed', 'BuildReferenced', 'BuildSucceeded', 'BuildFailed', 'VersionDeployed',
+            'ProjectLocked', 'ProjectUnlocked'
         )
     order by event.position;
 end
 $$;
+
+CREATE FUNCTION app.apply_versions(p_after bigint, p_upto bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'app'
+    SET enable_seqscan TO 'off'
+    AS $$
+begin
+    insert into versions (
+        tenant_id, build_id, project_id, version_id, preview_url, artifact_url, deployed_at, position
+    )
+    select
+        event.tenant_id, state.build_id, state.project_id, state.version_id, state.preview_url,
+        state.artifact_url, event.recorded_at, event.position
+    from event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        build_id text, project_id text, version_id text, preview_url text, artifact_url text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'VersionDeployed';
+end
+$$;
+
+CREATE FUNCTION app.build_events_as_they_are() RETURNS TABLE(tenant_id text, build_id text, "position" bigint, event_id text, phase text, type text, title text, user_visible boolean, version_id text, preview_url text, artifact_url text, error text, at timestamp with time zone)
+    LANGUAGE sql STABLE
+    AS $$
+    select
+        tenant_id, build_id, position, event_id, phase, type, title, user_visible, version_id,
+        preview_url, artifact_url, error, at
+    from app.build_events
+$$;
+
+COMMENT ON FUNCTION app.build_events_as_they_are() IS 'What workers reported, for views that show it with others.';
+
+CREATE FUNCTION app.builds_as_they_are() RETURNS TABLE(tenant_id text, build_id text, status text, version_id text, preview_url text, artifact_url text, duration_ms bigint)
+    LANGUAGE sql STABLE
+    AS $$
+    select
+        tenant_id, build_id, status, version_id, preview_url, artifact_url,
+        (extract(epoch from ended_at - queued_at) * 1000)::bigint
+    from app.builds
+$$;
+
+COMMENT ON FUNCTION app.builds_as_they_are() IS 'The builds, for views that show them with others.';
 
 CREATE FUNCTION app.log_epoch() RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -614,6 +863,160 @@ begin
 end
 $$;
 
+CREATE TABLE app.build_events (
+    "position" bigint NOT NULL,
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    build_id text NOT NULL COLLATE pg_catalog."C",
+    event_id text NOT NULL COLLATE pg_catalog."C",
+    phase text NOT NULL,
+    type text NOT NULL,
+    title text NOT NULL,
+    user_visible boolean NOT NULL,
+    version_id text,
+    preview_url text,
+    artifact_url text,
+    error text,
+    at timestamp with time zone NOT NULL,
+    recorded_at timestamp with time zone NOT NULL
+);
+
+CREATE VIEW analytics.project_build_events WITH (security_invoker='true') AS
+ SELECT "position",
+    tenant_id,
+    build_id,
+    event_id,
+    phase,
+    type,
+    title,
+    user_visible,
+    version_id,
+    preview_url,
+    artifact_url,
+    error,
+    at,
+    recorded_at
+   FROM app.build_events;
+
+COMMENT ON VIEW analytics.project_build_events IS 'What workers reported of their builds, one row a report.';
+
+COMMENT ON COLUMN analytics.project_build_events."position" IS 'Place in the one order of all events.';
+
+COMMENT ON COLUMN analytics.project_build_events.tenant_id IS 'Who the build belongs to.';
+
+COMMENT ON COLUMN analytics.project_build_events.build_id IS 'The build.';
+
+COMMENT ON COLUMN analytics.project_build_events.event_id IS 'The worker''s own id of the report.';
+
+COMMENT ON COLUMN analytics.project_build_events.phase IS 'queue, setup, development, dependencies, build, deploy or metadata.';
+
+COMMENT ON COLUMN analytics.project_build_events.type IS 'started, progress, completed or failed.';
+
+COMMENT ON COLUMN analytics.project_build_events.title IS 'What the worker says.';
+
+COMMENT ON COLUMN analytics.project_build_events.user_visible IS 'Whether users may see it.';
+
+COMMENT ON COLUMN analytics.project_build_events.version_id IS 'The version that was deployed.';
+
+COMMENT ON COLUMN analytics.project_build_events.preview_url IS 'Where it can be seen.';
+
+COMMENT ON COLUMN analytics.project_build_events.artifact_url IS 'Where it can be fetched.';
+
+COMMENT ON COLUMN analytics.project_build_events.error IS 'What went wrong.';
+
+COMMENT ON COLUMN analytics.project_build_events.at IS 'When it was, by the worker''s clock.';
+
+COMMENT ON COLUMN analytics.project_build_events.recorded_at IS 'When it was appended.';
+
+CREATE TABLE app.builds (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    build_id text NOT NULL COLLATE pg_catalog."C",
+    project_id text NOT NULL COLLATE pg_catalog."C",
+    session_id text NOT NULL COLLATE pg_catalog."C",
+    message_id text NOT NULL COLLATE pg_catalog."C",
+    user_id text NOT NULL COLLATE pg_catalog."C",
+    prompt text NOT NULL,
+    locale text NOT NULL,
+    plan jsonb,
+    converted_from_session_id text,
+    status text DEFAULT 'queued'::text NOT NULL,
+    worker_id text,
+    phase text,
+    title text,
+    version_id text,
+    preview_url text,
+    artifact_url text,
+    code text,
+    error text,
+    queued_at timestamp with time zone NOT NULL,
+    claimed_at timestamp with time zone,
+    heard_at timestamp with time zone NOT NULL,
+    ended_at timestamp with time zone,
+    queued_position bigint NOT NULL
+)
+WITH (fillfactor='70');
+
+CREATE VIEW analytics.project_builds WITH (security_invoker='true') AS
+ SELECT tenant_id,
+    build_id,
+    project_id,
+    session_id,
+    message_id,
+    user_id,
+    converted_from_session_id,
+    status,
+    worker_id,
+    phase,
+    version_id,
+    preview_url,
+    artifact_url,
+    code,
+    error,
+    queued_at,
+    claimed_at,
+    ended_at,
+    ((EXTRACT(epoch FROM (ended_at - queued_at)) * (1000)::numeric))::bigint AS duration_ms
+   FROM app.builds;
+
+COMMENT ON VIEW analytics.project_builds IS 'The builds, one row each.';
+
+COMMENT ON COLUMN analytics.project_builds.tenant_id IS 'Who the build belongs to.';
+
+COMMENT ON COLUMN analytics.project_builds.build_id IS 'The build.';
+
+COMMENT ON COLUMN analytics.project_builds.project_id IS 'What is built.';
+
+COMMENT ON COLUMN analytics.project_builds.session_id IS 'The session that it was asked for in.';
+
+COMMENT ON COLUMN analytics.project_builds.message_id IS 'The message that asked for it.';
+
+COMMENT ON COLUMN analytics.project_builds.user_id IS 'Who asked for it.';
+
+COMMENT ON COLUMN analytics.project_builds.converted_from_session_id IS 'The session whose plan it builds; null for a build from an idea.';
+
+COMMENT ON COLUMN analytics.project_builds.status IS 'queued, running, succeeded or failed.';
+
+COMMENT ON COLUMN analytics.project_builds.worker_id IS 'Who builds it.';
+
+COMMENT ON COLUMN analytics.project_builds.phase IS 'The phase of the last report.';
+
+COMMENT ON COLUMN analytics.project_builds.version_id IS 'The version that it became.';
+
+COMMENT ON COLUMN analytics.project_builds.preview_url IS 'Where the version can be seen.';
+
+COMMENT ON COLUMN analytics.project_builds.artifact_url IS 'Where the version can be fetched.';
+
+COMMENT ON COLUMN analytics.project_builds.code IS 'Of a failed one: failed, or timed_out when nobody heard of it for long.';
+
+COMMENT ON COLUMN analytics.project_builds.error IS 'Of a failed one: what went wrong.';
+
+COMMENT ON COLUMN analytics.project_builds.queued_at IS 'When it was asked for.';
+
+COMMENT ON COLUMN analytics.project_builds.claimed_at IS 'When a worker took it.';
+
+COMMENT ON COLUMN analytics.project_builds.ended_at IS 'When it succeeded or failed.';
+
+COMMENT ON COLUMN analytics.project_builds.duration_ms IS 'Milliseconds from queued to its end; null while it goes on.';
+
 CREATE TABLE app.sessions (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
     session_id text NOT NULL COLLATE pg_catalog."C",
@@ -626,6 +1029,7 @@ CREATE TABLE app.sessions (
     tokens_used bigint DEFAULT 0 NOT NULL,
     ai_seconds bigint DEFAULT 0 NOT NULL,
     cost_usd numeric(18,6) DEFAULT 0 NOT NULL,
+    build_id text,
     opened_at timestamp with time zone NOT NULL,
     last_active_at timestamp with time zone NOT NULL,
     last_position bigint NOT NULL
@@ -644,6 +1048,7 @@ CREATE VIEW analytics.project_chat_plan_sessions WITH (security_invoker='true') 
     tokens_used,
     ai_seconds,
     cost_usd,
+    build_id,
     opened_at,
     last_active_at
    FROM app.sessions;
@@ -672,6 +1077,8 @@ COMMENT ON COLUMN analytics.project_chat_plan_sessions.ai_seconds IS 'AI seconds
 
 COMMENT ON COLUMN analytics.project_chat_plan_sessions.cost_usd IS 'What the provider charges for it in USD, where known.';
 
+COMMENT ON COLUMN analytics.project_chat_plan_sessions.build_id IS 'The build that its plan became, if it did.';
+
 COMMENT ON COLUMN analytics.project_chat_plan_sessions.opened_at IS 'When it began.';
 
 COMMENT ON COLUMN analytics.project_chat_plan_sessions.last_active_at IS 'When something was last said in it.';
@@ -684,7 +1091,8 @@ CREATE TABLE app.timeline (
     item_id text NOT NULL COLLATE pg_catalog."C",
     kind text NOT NULL COLLATE pg_catalog."C",
     is_visible boolean NOT NULL,
-    session_id text NOT NULL COLLATE pg_catalog."C",
+    is_live boolean NOT NULL,
+    session_id text COLLATE pg_catalog."C",
     user_id text,
     chat_mode text,
     text text,
@@ -692,10 +1100,93 @@ CREATE TABLE app.timeline (
     subtype text,
     tokens_used integer,
     duration_ms integer,
+    build_id text COLLATE pg_catalog."C",
+    converted_from_session_id text,
     recorded_at timestamp with time zone NOT NULL
 );
 
 CREATE VIEW analytics.project_timeline WITH (security_invoker='true') AS
+ SELECT timeline."position",
+    timeline.tenant_id,
+    timeline.project_id,
+    timeline.mode,
+    timeline.item_id,
+    timeline.kind,
+    timeline.session_id,
+    timeline.user_id,
+    timeline.chat_mode,
+    timeline.text,
+    timeline.data,
+    timeline.subtype,
+    timeline.tokens_used,
+    timeline.duration_ms,
+    timeline.build_id,
+    timeline.converted_from_session_id,
+    build.status AS build_status,
+    build.version_id,
+    build.preview_url,
+    build.artifact_url,
+    build.duration_ms AS build_duration_ms,
+        CASE
+            WHEN (timeline.mode = 'plan'::text) THEN 'planning'::text
+            WHEN (build.status = 'succeeded'::text) THEN 'deployed'::text
+            WHEN (build.status = 'failed'::text) THEN 'failed'::text
+            ELSE 'in_progress'::text
+        END AS timeline_status,
+    timeline.recorded_at
+   FROM (app.timeline
+     LEFT JOIN app.builds_as_they_are() build(tenant_id, build_id, status, version_id, preview_url, artifact_url, duration_ms) ON (((build.tenant_id = timeline.tenant_id) AND (build.build_id = timeline.build_id))))
+  WHERE timeline.is_visible;
+
+COMMENT ON VIEW analytics.project_timeline IS 'Everything a reader of a project sees, one row an item; order by position.';
+
+COMMENT ON COLUMN analytics.project_timeline."position" IS 'Place in the one order of all events.';
+
+COMMENT ON COLUMN analytics.project_timeline.tenant_id IS 'Who the project belongs to.';
+
+COMMENT ON COLUMN analytics.project_timeline.project_id IS 'The project.';
+
+COMMENT ON COLUMN analytics.project_timeline.mode IS 'plan or build.';
+
+COMMENT ON COLUMN analytics.project_timeline.item_id IS 'The message''s id; of a deployment the version''s.';
+
+COMMENT ON COLUMN analytics.project_timeline.kind IS 'user_message, reply, system_message, build_reference or deployment.';
+
+COMMENT ON COLUMN analytics.project_timeline.session_id IS 'The session it was said in.';
+
+COMMENT ON COLUMN analytics.project_timeline.user_id IS 'Who said it; null for replies.';
+
+COMMENT ON COLUMN analytics.project_timeline.chat_mode IS 'What a reply turned out to be (question, feature, fix, analysis, general); of a message, the client''s hint, or initial or build where it asks for a build.';
+
+COMMENT ON COLUMN analytics.project_timeline.text IS 'What the user said; of a build_reference what its worker said first.';
+
+COMMENT ON COLUMN analytics.project_timeline.data IS 'What was replied, by the contract of its chat_mode; or a template and its variables.';
+
+COMMENT ON COLUMN analytics.project_timeline.subtype IS 'Of a reply: success, partial, error.';
+
+COMMENT ON COLUMN analytics.project_timeline.tokens_used IS 'Tokens of all kinds; null where the provider did not say.';
+
+COMMENT ON COLUMN analytics.project_timeline.duration_ms IS 'Milliseconds from the message to the end of its reply.';
+
+COMMENT ON COLUMN analytics.project_timeline.build_id IS 'The build that the item is about.';
+
+COMMENT ON COLUMN analytics.project_timeline.converted_from_session_id IS 'The session whose plan this message turned into a build.';
+
+COMMENT ON COLUMN analytics.project_timeline.build_status IS 'queued, running, succeeded or failed: as the build is now.';
+
+COMMENT ON COLUMN analytics.project_timeline.version_id IS 'The version that the build became.';
+
+COMMENT ON COLUMN analytics.project_timeline.preview_url IS 'Where the version can be seen.';
+
+COMMENT ON COLUMN analytics.project_timeline.artifact_url IS 'Where the version can be fetched.';
+
+COMMENT ON COLUMN analytics.project_timeline.build_duration_ms IS 'Milliseconds from queued to the build''s end.';
+
+COMMENT ON COLUMN analytics.project_timeline.timeline_status IS 'planning, in_progress, deployed or failed.';
+
+COMMENT ON COLUMN analytics.project_timeline.recorded_at IS 'When it was appended.';
+
+CREATE VIEW analytics.project_chat_with_builds WITH (security_invoker='true') AS
  SELECT "position",
     tenant_id,
     project_id,
@@ -710,41 +1201,112 @@ CREATE VIEW analytics.project_timeline WITH (security_invoker='true') AS
     subtype,
     tokens_used,
     duration_ms,
-    recorded_at
-   FROM app.timeline
-  WHERE is_visible;
+    build_id,
+    converted_from_session_id,
+    build_status,
+    version_id,
+    preview_url,
+    artifact_url,
+    build_duration_ms,
+    timeline_status,
+    recorded_at,
+        CASE
+            WHEN (kind = 'build_reference'::text) THEN ( SELECT jsonb_agg(((to_jsonb(told.*) - 'tenant_id'::text) - 'build_id'::text) ORDER BY told."position") AS jsonb_agg
+               FROM app.build_events_as_they_are() told(tenant_id, build_id, "position", event_id, phase, type, title, user_visible, version_id, preview_url, artifact_url, error, at)
+              WHERE ((told.tenant_id = timeline.tenant_id) AND (told.build_id = timeline.build_id) AND told.user_visible))
+            ELSE NULL::jsonb
+        END AS build_events
+   FROM analytics.project_timeline timeline;
 
-COMMENT ON VIEW analytics.project_timeline IS 'Everything a reader of a project sees, one row an item; order by position.';
+COMMENT ON VIEW analytics.project_chat_with_builds IS 'The timeline, oldest first by position, with what each build''s workers told its users.';
 
-COMMENT ON COLUMN analytics.project_timeline."position" IS 'Place in the one order of all events.';
+COMMENT ON COLUMN analytics.project_chat_with_builds."position" IS 'Place in the one order of all events.';
 
-COMMENT ON COLUMN analytics.project_timeline.tenant_id IS 'Who the project belongs to.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.tenant_id IS 'Who the project belongs to.';
 
-COMMENT ON COLUMN analytics.project_timeline.project_id IS 'The project.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.project_id IS 'The project.';
 
-COMMENT ON COLUMN analytics.project_timeline.mode IS 'plan or build.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.mode IS 'plan or build.';
 
-COMMENT ON COLUMN analytics.project_timeline.item_id IS 'The message''s id.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.item_id IS 'The message''s id; of a deployment the version''s.';
 
-COMMENT ON COLUMN analytics.project_timeline.kind IS 'user_message, reply, or system_message.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.kind IS 'user_message, reply, system_message, build_reference or deployment.';
 
-COMMENT ON COLUMN analytics.project_timeline.session_id IS 'The session it was said in.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.session_id IS 'The session it was said in.';
 
-COMMENT ON COLUMN analytics.project_timeline.user_id IS 'Who said it; null for replies.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.user_id IS 'Who said it; null for replies.';
 
-COMMENT ON COLUMN analytics.project_timeline.chat_mode IS 'What a reply turned out to be (question, feature, fix, analysis, general); of a message, the client''s hint.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.chat_mode IS 'What a reply turned out to be (question, feature, fix, analysis, general); of a message, the client''s hint, or initial or build where it asks for a build.';
 
-COMMENT ON COLUMN analytics.project_timeline.text IS 'What the user said.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.text IS 'What the user said; of a build_reference what its worker said first.';
 
-COMMENT ON COLUMN analytics.project_timeline.data IS 'What was replied, by the contract of its chat_mode; or a template and its variables.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.data IS 'What was replied, by the contract of its chat_mode; or a template and its variables.';
 
-COMMENT ON COLUMN analytics.project_timeline.subtype IS 'Of a reply: success, partial, error.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.subtype IS 'Of a reply: success, partial, error.';
 
-COMMENT ON COLUMN analytics.project_timeline.tokens_used IS 'Tokens of all kinds; null where the provider did not say.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.tokens_used IS 'Tokens of all kinds; null where the provider did not say.';
 
-COMMENT ON COLUMN analytics.project_timeline.duration_ms IS 'Milliseconds from the message to the end of its reply.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.duration_ms IS 'Milliseconds from the message to the end of its reply.';
 
-COMMENT ON COLUMN analytics.project_timeline.recorded_at IS 'When it was appended.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.build_id IS 'The build that the item is about.';
+
+COMMENT ON COLUMN analytics.project_chat_with_builds.converted_from_session_id IS 'The session whose plan this message turned into a build.';
+
+COMMENT ON COLUMN analytics.project_chat_with_builds.build_status IS 'queued, running, succeeded or failed: as the build is now.';
+
+COMMENT ON COLUMN analytics.project_chat_with_builds.version_id IS 'The version that the build became.';
+
+COMMENT ON COLUMN analytics.project_chat_with_builds.preview_url IS 'Where the version can be seen.';
+
+COMMENT ON COLUMN analytics.project_chat_with_builds.artifact_url IS 'Where the version can be fetched.';
+
+COMMENT ON COLUMN analytics.project_chat_with_builds.build_duration_ms IS 'Milliseconds from queued to the build''s end.';
+
+COMMENT ON COLUMN analytics.project_chat_with_builds.timeline_status IS 'planning, in_progress, deployed or failed.';
+
+COMMENT ON COLUMN analytics.project_chat_with_builds.recorded_at IS 'When it was appended.';
+
+COMMENT ON COLUMN analytics.project_chat_with_builds.build_events IS 'Of a build_reference: the events that users may see, as a JSON array in log order.';
+
+CREATE TABLE app.versions (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    build_id text NOT NULL COLLATE pg_catalog."C",
+    project_id text NOT NULL COLLATE pg_catalog."C",
+    version_id text NOT NULL,
+    preview_url text,
+    artifact_url text,
+    deployed_at timestamp with time zone NOT NULL,
+    "position" bigint NOT NULL
+);
+
+CREATE VIEW analytics.project_versions WITH (security_invoker='true') AS
+ SELECT tenant_id,
+    project_id,
+    version_id,
+    build_id,
+    preview_url,
+    artifact_url,
+    deployed_at,
+    "position"
+   FROM app.versions;
+
+COMMENT ON VIEW analytics.project_versions IS 'The versions of the projects, one row each.';
+
+COMMENT ON COLUMN analytics.project_versions.tenant_id IS 'Who the project belongs to.';
+
+COMMENT ON COLUMN analytics.project_versions.project_id IS 'The project.';
+
+COMMENT ON COLUMN analytics.project_versions.version_id IS 'The version, as its worker named it.';
+
+COMMENT ON COLUMN analytics.project_versions.build_id IS 'The build that made it.';
+
+COMMENT ON COLUMN analytics.project_versions.preview_url IS 'Where it can be seen.';
+
+COMMENT ON COLUMN analytics.project_versions.artifact_url IS 'Where it can be fetched.';
+
+COMMENT ON COLUMN analytics.project_versions.deployed_at IS 'When it was deployed.';
+
+COMMENT ON COLUMN analytics.project_versions."position" IS 'Place in the one order of all events.';
 
 CREATE TABLE app.accounts (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
@@ -857,6 +1419,18 @@ COMMENT ON COLUMN analytics.user_ai_time_consumption.model IS 'Which model repli
 
 COMMENT ON COLUMN analytics.user_ai_time_consumption.recorded_at IS 'When it was appended.';
 
+CREATE TABLE app.drafts (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    message_id text NOT NULL COLLATE pg_catalog."C",
+    project_id text NOT NULL COLLATE pg_catalog."C",
+    session_id text NOT NULL COLLATE pg_catalog."C",
+    user_id text NOT NULL,
+    mode text NOT NULL,
+    title text NOT NULL,
+    saved_at timestamp with time zone NOT NULL,
+    "position" bigint NOT NULL
+);
+
 CREATE TABLE app.lease (
     epoch bigint NOT NULL,
     until timestamp with time zone NOT NULL
@@ -925,7 +1499,11 @@ CREATE TABLE app.projects (
     name text NOT NULL,
     framework text,
     source_root text,
-    registered_at timestamp with time zone NOT NULL
+    registered_at timestamp with time zone NOT NULL,
+    active_build_id text,
+    last_build_id text,
+    version_id text,
+    modified_at timestamp with time zone NOT NULL
 );
 
 CREATE TABLE app.replies (
@@ -981,8 +1559,17 @@ CREATE TABLE public.throughline_migration (
 ALTER TABLE ONLY app.accounts
     ADD CONSTRAINT accounts_pkey PRIMARY KEY (tenant_id, user_id);
 
+ALTER TABLE ONLY app.build_events
+    ADD CONSTRAINT build_events_pkey PRIMARY KEY (tenant_id, build_id, "position");
+
+ALTER TABLE ONLY app.builds
+    ADD CONSTRAINT builds_pkey PRIMARY KEY (tenant_id, build_id);
+
 ALTER TABLE ONLY app.consumption
     ADD CONSTRAINT consumption_pkey PRIMARY KEY (tenant_id, user_id, "position");
+
+ALTER TABLE ONLY app.drafts
+    ADD CONSTRAINT drafts_pkey PRIMARY KEY (tenant_id, message_id);
 
 ALTER TABLE ONLY app.event
     ADD CONSTRAINT event_position_is_taken_once PRIMARY KEY ("position");
@@ -1023,8 +1610,19 @@ ALTER TABLE ONLY app.snapshot
 ALTER TABLE ONLY app.timeline
     ADD CONSTRAINT timeline_pkey PRIMARY KEY (tenant_id, project_id, "position");
 
+ALTER TABLE ONLY app.versions
+    ADD CONSTRAINT versions_pkey PRIMARY KEY (tenant_id, build_id);
+
 ALTER TABLE ONLY public.throughline_migration
     ADD CONSTRAINT throughline_migration_pkey PRIMARY KEY (number);
+
+CREATE INDEX builds_of_project ON app.builds USING btree (project_id, queued_position, tenant_id);
+
+CREATE INDEX builds_open ON app.builds USING btree (queued_position) WHERE (status = ANY (ARRAY['queued'::text, 'running'::text]));
+
+CREATE INDEX consumption_of_project ON app.consumption USING btree (tenant_id, project_id, "position");
+
+CREATE INDEX drafts_of_project ON app.drafts USING btree (tenant_id, project_id, "position");
 
 CREATE INDEX event_of_project ON app.event USING btree (tenant_id, project_id, "position");
 
@@ -1036,9 +1634,15 @@ CREATE INDEX replies_running ON app.replies USING btree (tenant_id, project_id) 
 
 CREATE INDEX sessions_active ON app.sessions USING btree (opened_at) WHERE (status = 'active'::text);
 
+CREATE INDEX sessions_of_project ON app.sessions USING btree (project_id, opened_at, tenant_id);
+
 CREATE INDEX sessions_of_user ON app.sessions USING btree (user_id, project_id, tenant_id);
 
 CREATE INDEX timeline_page_of_builds ON app.timeline USING btree (tenant_id, project_id, "position") WHERE (mode = 'build'::text);
+
+CREATE INDEX timeline_request_of_build ON app.timeline USING btree (tenant_id, build_id) WHERE ((kind = 'user_message'::text) AND (build_id IS NOT NULL));
+
+CREATE INDEX versions_of_project ON app.versions USING btree (tenant_id, project_id, "position");
 
 CREATE TRIGGER event_is_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON app.event FOR EACH STATEMENT EXECUTE FUNCTION app.refuse_change();
 
@@ -1048,6 +1652,16 @@ GRANT USAGE ON SCHEMA app TO throughline_service;
 GRANT USAGE ON SCHEMA app TO throughline_analyst;
 
 GRANT SELECT,INSERT ON TABLE app.event TO throughline_service;
+
+GRANT SELECT,INSERT ON TABLE app.build_events TO throughline_service;
+GRANT SELECT ON TABLE app.build_events TO throughline_analyst;
+
+GRANT SELECT ON TABLE analytics.project_build_events TO throughline_analyst;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE app.builds TO throughline_service;
+GRANT SELECT ON TABLE app.builds TO throughline_analyst;
+
+GRANT SELECT ON TABLE analytics.project_builds TO throughline_analyst;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE app.sessions TO throughline_service;
 GRANT SELECT ON TABLE app.sessions TO throughline_analyst;
@@ -1059,6 +1673,13 @@ GRANT SELECT ON TABLE app.timeline TO throughline_analyst;
 
 GRANT SELECT ON TABLE analytics.project_timeline TO throughline_analyst;
 
+GRANT SELECT ON TABLE analytics.project_chat_with_builds TO throughline_analyst;
+
+GRANT SELECT,INSERT ON TABLE app.versions TO throughline_service;
+GRANT SELECT ON TABLE app.versions TO throughline_analyst;
+
+GRANT SELECT ON TABLE analytics.project_versions TO throughline_analyst;
+
 GRANT SELECT,INSERT,UPDATE ON TABLE app.accounts TO throughline_service;
 GRANT SELECT ON TABLE app.accounts TO throughline_analyst;
 
@@ -1069,6 +1690,8 @@ GRANT SELECT ON TABLE app.consumption TO throughline_analyst;
 
 GRANT SELECT ON TABLE analytics.user_ai_time_consumption TO throughline_analyst;
 
+GRANT SELECT,INSERT ON TABLE app.drafts TO throughline_service;
+
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app.lease TO throughline_service;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app.members TO throughline_service;
@@ -1077,7 +1700,7 @@ GRANT SELECT,INSERT,DELETE ON TABLE app.nonce TO throughline_service;
 
 GRANT SELECT,UPDATE ON TABLE app.projection TO throughline_service;
 
-GRANT SELECT,INSERT ON TABLE app.projects TO throughline_service;
+GRANT SELECT,INSERT,UPDATE ON TABLE app.projects TO throughline_service;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE app.replies TO throughline_service;
 

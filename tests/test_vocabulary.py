@@ -129,7 +129,7 @@ def test_a_row_s_identity_is_in_every_type_that_makes_or_changes_it(
 def test_every_read_model_has_a_table_and_rules() -> None:
     for projection in PROJECTIONS:
         assert {"table", "apply"} <= set(projection.statements)
-        assert (projection.view is not None) == ("view" in projection.statements)
+        assert bool(projection.views) == ("view" in projection.statements)
         assert f"create table {projection.name} (" in projection.statements["table"].decode()
         assert f"function apply_{projection.name}(" in projection.statements["apply"].decode()
     assert len({projection.name for projection in PROJECTIONS}) == len(PROJECTIONS)

@@ -1,4 +1,5 @@
--- The projects, with what a planner should know of each.
+-- The projects, with what a planner should know of each: the build that goes on, the last one that
+-- began, and the version that is deployed.
 
 -- name: table
 create table projects (
@@ -8,31 +9,73 @@ create table projects (
     framework     text,
     source_root   text,
     registered_at timestamptz not null,
+    active_build_id text,
+    last_build_id text,
+    version_id    text,
+    modified_at   timestamptz not null,
     primary key (tenant_id, project_id)
 );
-grant select, insert on projects to throughline_service;
+grant select, insert, update on projects to throughline_service;
 
 -- name: apply
 create or replace function apply_projects(p_after bigint, p_upto bigint) returns void
 -- Its plan is made when the log is young and kept while it grows: never by reading all of it.
 language plpgsql set search_path from current set enable_seqscan = off as $$
 begin
-    insert into projects (tenant_id, project_id, name, framework, source_root, registered_at)
+    insert into projects (
+        tenant_id, project_id, name, framework, source_root, registered_at, modified_at
+    )
     select
         event.tenant_id, state.project_id, state.name, state.framework, state.source_root,
-        event.recorded_at
+        event.recorded_at, event.recorded_at
     from event
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
         project_id text, name text, framework text, source_root text
     )
     where event.position > p_after and event.position <= p_upto
         and event.type = 'ProjectRegistered';
+
+    -- Of several changes in the range the last one of each kind counts.
+    update projects
+    set
+        active_build_id = case
+            when change.is_locked is null then projects.active_build_id
+            when change.is_locked then change.build_id
+        end,
+        last_build_id = coalesce(change.build_id, projects.last_build_id),
+        version_id = coalesce(change.version_id, projects.version_id),
+        modified_at = coalesce(change.modified_at, projects.modified_at)
+    from (
+        select
+            event.tenant_id,
+            state.project_id,
+            (array_agg(event.type = 'ProjectLocked' order by event.position desc) filter (
+                where event.type in ('ProjectLocked', 'ProjectUnlocked')
+            ))[1] as is_locked,
+            (array_agg(state.build_id order by event.position desc) filter (
+                where event.type = 'ProjectLocked'
+            ))[1] as build_id,
+            (array_agg(state.version_id order by event.position desc) filter (
+                where event.type = 'VersionDeployed'
+            ))[1] as version_id,
+            max(event.recorded_at) filter (where event.type = 'VersionDeployed') as modified_at
+        from event
+        cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+            project_id text, build_id text, version_id text
+        )
+        where event.position > p_after and event.position <= p_upto
+            and event.type in ('ProjectLocked', 'ProjectUnlocked', 'VersionDeployed')
+        group by event.tenant_id, state.project_id
+    ) as change
+    where projects.tenant_id = change.tenant_id and projects.project_id = change.project_id;
 end
 $$;
 
 -- name: of_member
 -- The project, if the user is a member of it.
-select project_id, name, framework, source_root, registered_at
+select
+    project_id, name, framework, source_root, registered_at, active_build_id, last_build_id,
+    version_id, modified_at
 from app.projects
 where tenant_id = %(tenant_id)s and project_id = %(project_id)s
     and exists (
@@ -44,6 +87,8 @@ where tenant_id = %(tenant_id)s and project_id = %(project_id)s
 
 -- name: of_tenant
 -- The project, whoever asks for the tenant itself.
-select project_id, name, framework, source_root, registered_at
+select
+    project_id, name, framework, source_root, registered_at, active_build_id, last_build_id,
+    version_id, modified_at
 from app.projects
 where tenant_id = %(tenant_id)s and project_id = %(project_id)s

@@ -14,6 +14,7 @@ create table sessions (
     tokens_used    bigint        not null default 0,
     ai_seconds     bigint        not null default 0,
     cost_usd       numeric(18,6) not null default 0,
+    build_id       text,
     opened_at      timestamptz   not null,
     last_active_at timestamptz   not null,
     last_position  bigint        not null,
@@ -22,6 +23,7 @@ create table sessions (
 -- Not by the tenant first: on a young table the planner would take this index for the primary key,
 -- keep that plan, and read half of a tenant's sessions for each that it updates.
 create index sessions_of_user on sessions (user_id, project_id, tenant_id);
+create index sessions_of_project on sessions (project_id, opened_at, tenant_id);
 -- By a column that never changes, so that a session's updates need not touch it.
 create index sessions_active on sessions (opened_at) where status = 'active';
 grant select, insert, update on sessions to throughline_service;
@@ -82,6 +84,7 @@ begin
         name = coalesce(change.name, sessions.name),
         mode = coalesce(change.mode, sessions.mode),
         status = coalesce(change.status, sessions.status),
+        build_id = coalesce(change.build_id, sessions.build_id),
         last_position = greatest(sessions.last_position, change.last_position)
     from (
         select
@@ -104,10 +107,11 @@ begin
                 order by event.position desc
             ) filter (
                 where event.type not in ('SessionRenamed', 'SessionModeChanged')
-            ))[1] as status
+            ))[1] as status,
+            max(state.build_id) as build_id
         from event
         cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
-            session_id text, name text, mode text
+            session_id text, name text, mode text, build_id text
         )
         where event.position > p_after and event.position <= p_upto
             and event.type in (
@@ -124,7 +128,7 @@ $$;
 create view analytics.project_chat_plan_sessions with (security_invoker) as
 select
     tenant_id, session_id, project_id, user_id, name, mode, status, message_count,
-    tokens_used, ai_seconds, cost_usd, opened_at, last_active_at
+    tokens_used, ai_seconds, cost_usd, build_id, opened_at, last_active_at
 from app.sessions;
 comment on view analytics.project_chat_plan_sessions is
     'The sessions with their billing, one row each.';
@@ -142,6 +146,8 @@ comment on column analytics.project_chat_plan_sessions.tokens_used is
 comment on column analytics.project_chat_plan_sessions.ai_seconds is 'AI seconds billed.';
 comment on column analytics.project_chat_plan_sessions.cost_usd is
     'What the provider charges for it in USD, where known.';
+comment on column analytics.project_chat_plan_sessions.build_id is
+    'The build that its plan became, if it did.';
 comment on column analytics.project_chat_plan_sessions.opened_at is 'When it began.';
 comment on column analytics.project_chat_plan_sessions.last_active_at is
     'When something was last said in it.';
@@ -150,7 +156,7 @@ grant select on analytics.project_chat_plan_sessions, app.sessions to throughlin
 -- name: of_id
 select
     session_id, project_id, user_id, name, mode, status, message_count,
-    tokens_used, ai_seconds, cost_usd, opened_at, last_active_at
+    tokens_used, ai_seconds, cost_usd, build_id, opened_at, last_active_at
 from app.sessions
 where tenant_id = %(tenant_id)s and session_id = %(session_id)s and status <> 'deleted'
 
@@ -161,11 +167,26 @@ from app.sessions
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s
     and user_id = %(user_id)s
+    and mode = 'plan'
     and status = 'active'
     and message_count < %(full)s
     and last_active_at > now() - make_interval(secs => %(idle_seconds)s)
 order by last_position desc
 limit 1
+
+-- name: convertible
+-- Those of the sessions whose plans can be turned into a build now.
+select session_id
+from app.sessions
+where tenant_id = %(tenant_id)s
+    and session_id = any (%(session_ids)s)
+    and status = 'active'
+    and not exists (
+        select from app.projects
+        where projects.tenant_id = sessions.tenant_id
+            and projects.project_id = sessions.project_id
+            and projects.active_build_id is not null
+    )
 
 -- name: idle
 select tenant_id, project_id, session_id

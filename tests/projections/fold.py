@@ -4,6 +4,7 @@ This is the oracle. It reads the log as it is stored and knows neither the decid
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
@@ -40,6 +41,7 @@ def _timeline(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
         "item_id": state.get("message_id", str(event.position)),
         "kind": "session",
         "is_visible": True,
+        "is_live": False,
         "session_id": state.get("session_id"),
         "user_id": state.get("user_id"),
         "chat_mode": None,
@@ -48,11 +50,15 @@ def _timeline(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
         "subtype": None,
         "tokens_used": None,
         "duration_ms": state.get("duration_ms"),
+        "build_id": None,
+        "converted_from_session_id": state.get("converted_from_session_id"),
         "recorded_at": event.recorded_at,
     }
+    of_build = {"mode": "build", "build_id": state.get("build_id")}
     match event.type:
         case "UserMessagePosted":
-            row |= {"kind": "user_message", "chat_mode": state["chat_mode"], "text": state["text"]}
+            same = ("mode", "chat_mode", "text", "build_id")
+            row |= {"kind": "user_message", **{name: state[name] for name in same}}
         case "ReplyCompleted":
             row |= {
                 "kind": "reply",
@@ -64,8 +70,25 @@ def _timeline(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
         case "ReplyFailed":
             row |= {"kind": "reply", "data": {"code": state["code"]}, "subtype": "error"}
         case "SystemMessagePosted":
-            said = {"template": state["template"], "variables": state["variables"]}
+            said = {"contractVersion": state["contract_version"]}
+            said |= {name: state[name] for name in ("type", "template", "variables")}
             row |= {"kind": "system_message", "data": said, "is_visible": state["visible"]}
+            row |= {name: state[name] for name in ("mode", "build_id")}
+        case "BuildReferenced":
+            row |= {"kind": "build_reference", "text": state["title"], **of_build}
+        case "VersionDeployed":
+            row |= {"kind": "deployment", "item_id": state["version_id"], **of_build}
+        case "BuildClaimed" | "BuildSucceeded" | "BuildFailed":
+            row |= {"kind": "build_status", "is_visible": False, "is_live": True, **of_build}
+        case "ProjectLocked" | "ProjectUnlocked":
+            active = state["build_id"] if event.type == "ProjectLocked" else None
+            row |= {"kind": "lock", "mode": "build", "is_visible": False, "is_live": True}
+            row |= {"data": {"activeBuildId": active}}
+        case "PlanSaved":
+            kept = {"event": event.type, "messageId": state["message_id"]}
+            row |= {"is_visible": False, "data": kept}
+        case "SessionModeChanged":
+            row |= {"is_visible": False, "data": {"event": event.type, "mode": state["mode"]}}
         case "SessionRenamed":
             row |= {"is_visible": False, "data": {"event": event.type, "name": state["name"]}}
         case name if name.startswith("Session"):
@@ -90,6 +113,7 @@ def _sessions(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
             "tokens_used": 0,
             "ai_seconds": 0,
             "cost_usd": Decimal(0),
+            "build_id": None,
             "opened_at": event.recorded_at,
             "last_active_at": event.recorded_at,
             "last_position": event.position,
@@ -115,6 +139,7 @@ def _sessions(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
             row["mode"] = state["mode"]
         case "SessionConverted" | "SessionArchived" | "SessionExpired" | "SessionDeleted":
             row["status"] = event.type.removeprefix("Session").lower()
+            row["build_id"] = state.get("build_id", row["build_id"])
         case _:
             return
     row["last_position"] = event.position
@@ -167,12 +192,27 @@ def _consumption(table: Table, event: Recorded, state: Mapping[str, Any]) -> Non
 
 
 def _projects(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
-    if event.type == "ProjectRegistered":
-        table[event.tenant_id, state["project_id"]] = {
-            "tenant_id": event.tenant_id,
-            **{name: state[name] for name in ("project_id", "name", "framework", "source_root")},
-            "registered_at": event.recorded_at,
-        }
+    key = (event.tenant_id, state.get("project_id"))
+    match event.type:
+        case "ProjectRegistered":
+            same = ("project_id", "name", "framework", "source_root")
+            table[key] = {
+                "tenant_id": event.tenant_id,
+                **{name: state[name] for name in same},
+                "registered_at": event.recorded_at,
+                "active_build_id": None,
+                "last_build_id": None,
+                "version_id": None,
+                "modified_at": event.recorded_at,
+            }
+        case "ProjectLocked":
+            table[key] |= dict.fromkeys(("active_build_id", "last_build_id"), state["build_id"])
+        case "ProjectUnlocked":
+            table[key]["active_build_id"] = None
+        case "VersionDeployed":
+            table[key] |= {"version_id": state["version_id"], "modified_at": event.recorded_at}
+        case _:
+            pass
 
 
 def _members(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
@@ -206,6 +246,70 @@ def _replies(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
         table[key]["ended_position"] = event.position
 
 
+def _builds(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
+    key = (event.tenant_id, state.get("build_id"))
+    if event.type == "BuildQueued":
+        same = ("build_id", "project_id", "session_id", "message_id", "user_id", "prompt", "locale")
+        table[key] = {
+            "tenant_id": event.tenant_id,
+            **{name: state[name] for name in (*same, "plan", "converted_from_session_id")},
+            "status": "queued",
+            **dict.fromkeys(("worker_id", "phase", "title", "version_id", "preview_url")),
+            **dict.fromkeys(("artifact_url", "code", "error", "claimed_at", "ended_at")),
+            "queued_at": event.recorded_at,
+            "heard_at": event.recorded_at,
+            "queued_position": event.position,
+        }
+        return
+    changes: dict[str, Any] = {}
+    match event.type:
+        case "BuildClaimed":
+            changes = {"worker_id": state["worker_id"], "claimed_at": event.recorded_at}
+        case "BuildProgressed":
+            changes = {name: state[name] for name in ("phase", "title")}
+        case "BuildFailed":
+            changes = {name: state[name] for name in ("code", "error")}
+            changes |= {"status": "failed", "ended_at": event.recorded_at}
+        case "VersionDeployed":
+            changes = {name: state[name] for name in ("version_id", "preview_url", "artifact_url")}
+            changes |= {"status": "succeeded", "ended_at": event.recorded_at}
+        case _:
+            return
+    row = table[key]
+    running = {"status": "running"} if row["status"] == "queued" else {}
+    table[key] = row | running | changes | {"heard_at": event.recorded_at}
+
+
+def _build_events(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
+    if event.type == "BuildProgressed":
+        at = datetime.fromisoformat(state["at"])
+        told = {"position": event.position, "tenant_id": event.tenant_id, **state, "at": at}
+        key = (event.tenant_id, state["build_id"], event.position)
+        table[key] = told | {"recorded_at": event.recorded_at}
+
+
+def _versions(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
+    if event.type == "VersionDeployed":
+        same = ("build_id", "project_id", "version_id", "preview_url", "artifact_url")
+        table[event.tenant_id, state["build_id"]] = {
+            "tenant_id": event.tenant_id,
+            **{name: state[name] for name in same},
+            "deployed_at": event.recorded_at,
+            "position": event.position,
+        }
+
+
+def _drafts(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
+    if event.type == "PlanSaved":
+        table[event.tenant_id, state["message_id"]] = {
+            "tenant_id": event.tenant_id,
+            "project_id": event.project_id,
+            **state,
+            "saved_at": event.recorded_at,
+            "position": event.position,
+        }
+
+
 MODELS: Final[Mapping[str, tuple[tuple[str, ...], Step]]] = {
     "timeline": (("position",), _timeline),
     "sessions": (("tenant_id", "session_id"), _sessions),
@@ -214,4 +318,8 @@ MODELS: Final[Mapping[str, tuple[tuple[str, ...], Step]]] = {
     "projects": (("tenant_id", "project_id"), _projects),
     "members": (("tenant_id", "project_id", "user_id"), _members),
     "replies": (("tenant_id", "message_id"), _replies),
+    "builds": (("tenant_id", "build_id"), _builds),
+    "build_events": (("tenant_id", "build_id", "position"), _build_events),
+    "versions": (("tenant_id", "build_id"), _versions),
+    "drafts": (("tenant_id", "message_id"), _drafts),
 }

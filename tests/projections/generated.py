@@ -10,14 +10,23 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
 from random import Random
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_args
 
 from psycopg import sql as compose
 from psycopg.rows import dict_row
 
-from domain import account, project, session
+from domain import account, build, project, session
+from domain.build import Build
 from domain.errors import Refused
-from domain.events import ChatMode, CreditKind, Event, Role, SessionMode
+from domain.events import (
+    BuildPhase,
+    ChatMode,
+    CreditKind,
+    Event,
+    ReportType,
+    Role,
+    SessionMode,
+)
 from domain.metering import ESTIMATES, OPERATIONS, Usage, cost_of
 from projections.projection import Connection
 from service import database
@@ -25,10 +34,12 @@ from service.hub import Hub
 from service.store import EventStore, NewEvent, Recorded
 from service.streams import (
     ACCOUNT,
+    BUILD,
     PROJECT,
     SESSION,
     Decider,
     account_stream,
+    build_stream,
     encode,
     project_stream,
     session_stream,
@@ -42,6 +53,8 @@ PROJECTS: Final = ("shop", "blog", "p-3")
 MODES: Final[tuple[ChatMode, ...]] = tuple(ESTIMATES)
 ROLES: Final[tuple[Role, ...]] = ("owner", "editor", "viewer")
 KINDS: Final[tuple[CreditKind, ...]] = ("paid", "bonus")
+PHASES: Final[tuple[BuildPhase, ...]] = get_args(BuildPhase)
+REPORT_TYPES: Final[tuple[ReportType, ...]] = get_args(ReportType)
 SESSION_MODES: Final[tuple[SessionMode, ...]] = ("plan", "build")
 MODELS: Final = ("claude-opus-4", "claude-haiku-4-5", "offline", "unheard-of")
 TEXTS: Final = (
@@ -60,6 +73,12 @@ DATA: Final[tuple[Any, ...]] = (
     {"metrics": [{"name": "n", "value": 0.1}, {"name": "m", "value": -1.5e-7}], "findings": []},
     {"deep": [[[[{}]]]], "nothing": None, "yes": True, "big": 2**53, "": "empty key"},
 )
+
+PLANS: Final[Mapping[ChatMode, Any]] = {
+    "feature": {"summary": "A login", "plan": {"overview": "Do it", "steps": []}},
+    "fix": {"issue": {"description": "Broken"}, "solution": {"approach": "Mend it"}},
+}
+"""What the deciders read of a plan."""
 
 S = TypeVar("S")
 E = TypeVar("E", bound=Event)
@@ -97,6 +116,7 @@ class World:
         self._numbers = {tenant: count(1) for tenant in TENANTS}
         self._talks: list[_Talk] = []
         self._running: list[_Reply] = []
+        self._builds: list[tuple[str, str, str]] = []
         self._actions: Mapping[Callable[[_Append], None], int] = {
             self._register: 2,
             self._add_member: 3,
@@ -111,7 +131,12 @@ class World:
             self._speak: 3,
             self._rename: 3,
             self._change_mode: 3,
-            self._convert: 1,
+            self._convert: 4,
+            self._save_plan: 12,
+            self._begin_build: 6,
+            self._claim: 4,
+            self._report: 20,
+            self._time_out: 1,
             self._archive: 1,
             self._expire: 1,
             self._delete: 1,
@@ -290,7 +315,7 @@ class World:
             cache_read_tokens=self._one(counts),
             cache_write_tokens=self._one(counts),
         )
-        mode, seconds = self._one(MODES), self._random.randint(0, 150)
+        mode, seconds = self._one((*MODES, *PLANS)), self._random.randint(0, 150)
         append.decide(
             ACCOUNT,
             account_stream(append.tenant_id, talk.user_id),
@@ -318,7 +343,7 @@ class World:
                 in_reply_to=reply.in_reply_to,
                 subtype=self._one(("success", "partial")),
                 mode=mode,
-                data=self._one(DATA),
+                data=PLANS.get(mode) or self._one(DATA),
                 duration_ms=self._random.randint(0, 10**6),
                 billed_seconds=seconds,
                 model=reply.model,
@@ -405,11 +430,28 @@ class World:
         mode = self._one(SESSION_MODES)
         self._in_session(append, lambda state: session.change_mode(state, mode=mode))
 
-    def _convert(self, append: "_Append") -> None:
-        build_id = self._id("b", append)
-        self._in_session(
-            append, lambda state: session.convert(state, build_id=build_id, prompt="Build it")
-        )
+    def _save_plan(self, append: "_Append") -> None:
+        planned = [
+            (talk, message_id)
+            for talk in self._talks
+            if talk.tenant_id == append.tenant_id
+            for message_id in self._session(talk).plans
+        ]
+        if planned:
+            talk, message_id = self._one(planned)
+            append.decide(
+                SESSION,
+                session_stream(talk.session_id),
+                talk.project_id,
+                lambda state: session.save_plan(
+                    state, message_id=message_id, user_id=self._one(USERS)
+                ),
+            )
+
+    def _session(self, talk: _Talk) -> session.Session:
+        state, _ = self._streams[talk.tenant_id, session_stream(talk.session_id)]
+        known: session.Session = state
+        return known
 
     def _archive(self, append: "_Append") -> None:
         self._in_session(append, session.archive)
@@ -419,6 +461,143 @@ class World:
 
     def _delete(self, append: "_Append") -> None:
         self._in_session(append, session.delete)
+
+    # Builds --------------------------------------------------------------------------------------
+
+    def _convert(self, append: "_Append") -> None:
+        """A plan becomes a build, as the service stores it."""
+        mine = [talk for talk in self._talks if talk.tenant_id == append.tenant_id]
+        if not mine:
+            return
+        talk, build_id, message_id = self._one(mine), self._id("b", append), self._id("m", append)
+        append.decide(
+            SESSION,
+            session_stream(talk.session_id),
+            talk.project_id,
+            lambda state: session.convert(
+                state,
+                build_id=build_id,
+                message_id=message_id,
+                plan=state.plan,
+                prompt="Build it",
+                locale="en",
+            ),
+        )
+        self._queue(append, talk, build_id, message_id, PLANS["fix"])
+
+    def _begin_build(self, append: "_Append") -> None:
+        """A build from an idea, in a session of its own, with a greeting."""
+        talk = self._new_talk(append)
+        build_id, message_id, said_id = (self._id(each, append) for each in "bmy")
+        stream_id = session_stream(talk.session_id)
+        append.decide(
+            SESSION,
+            stream_id,
+            talk.project_id,
+            lambda state: session.open_session(
+                state,
+                session_id=talk.session_id,
+                project_id=talk.project_id,
+                user_id=talk.user_id,
+                mode="build",
+            ),
+        )
+        append.decide(
+            SESSION,
+            stream_id,
+            talk.project_id,
+            lambda state: session.request_build(
+                state, build_id=build_id, message_id=message_id, text=self._one(TEXTS), locale="ar"
+            ),
+        )
+        append.decide(
+            SESSION,
+            stream_id,
+            talk.project_id,
+            lambda state: session.post_system_message(
+                state,
+                message_id=said_id,
+                type="greeting",
+                template="hello",
+                variables={"idea": self._one(TEXTS)},
+                build_id=build_id,
+            ),
+        )
+        self._queue(append, talk, build_id, message_id, None)
+        self._talks.append(talk)
+
+    def _queue(
+        self, append: "_Append", talk: _Talk, build_id: str, message_id: str, plan: Any
+    ) -> None:
+        append.decide(
+            PROJECT,
+            project_stream(talk.project_id),
+            talk.project_id,
+            lambda state: project.lock(state, build_id=build_id),
+        )
+        append.decide(
+            BUILD,
+            build_stream(build_id),
+            talk.project_id,
+            lambda state: build.queue(
+                state,
+                build_id=build_id,
+                project_id=talk.project_id,
+                session_id=talk.session_id,
+                message_id=message_id,
+                user_id=talk.user_id,
+                prompt=self._one(TEXTS),
+                locale="en",
+                plan=plan,
+                converted_from_session_id=None if plan is None else talk.session_id,
+            ),
+        )
+        self._builds.append((append.tenant_id, talk.project_id, build_id))
+
+    def _claim(self, append: "_Append") -> None:
+        worker_id = self._one(("w1", "w2"))
+        self._in_build(append, lambda state: build.claim(state, worker_id=worker_id))
+
+    def _report(self, append: "_Append") -> None:
+        reports = [self._told() for _ in range(self._random.randint(1, 4))]
+        reference_id = self._id("y", append)
+        self._in_build(
+            append, lambda state: build.report(state, reports, reference_id=reference_id)
+        )
+
+    def _told(self) -> build.Report:
+        phase, kind = self._one(PHASES), self._one(REPORT_TYPES)
+        if kind == "failed" and self._random.random() < 0.7:
+            phase, kind = "deploy", "completed"
+        return build.Report(
+            event_id=f"e{self._random.randint(1, 99)}",
+            phase=phase,
+            type=kind,
+            title=self._one(TEXTS),
+            at=f"2026-01-01T00:00:{self._random.randint(0, 59):02}+00:00",
+            user_visible=self._one((True, False)),
+            version_id=self._one(("v1", "v2", "v3", None)),
+            preview_url=self._one((None, "https://preview.example")),
+            artifact_url=self._one((None, "https://artifact.example")),
+            error=self._one((None, "It broke")),
+        )
+
+    def _time_out(self, append: "_Append") -> None:
+        self._in_build(append, lambda state: build.time_out(state, error="Silence"))
+
+    def _in_build(self, append: "_Append", decision: Callable[[Build], build.Decided]) -> None:
+        mine = [each for each in self._builds if each[0] == append.tenant_id]
+        if not mine:
+            return
+        _, project_id, build_id = self._one(mine[-4:])
+        append.decide(BUILD, build_stream(build_id), project_id, decision)
+        if append.state(build_stream(build_id)).has_ended:
+            append.decide(
+                PROJECT,
+                project_stream(project_id),
+                project_id,
+                lambda state: project.unlock(state, build_id=build_id),
+            )
 
     def _in_session(
         self, append: "_Append", decision: Callable[[session.Session], session.Decided]
@@ -441,6 +620,10 @@ class _Append:
         self.streams: dict[tuple[str, str], tuple[Any, int]] = {}
         self.events: list[NewEvent] = []
         self._known = streams
+
+    def state(self, stream_id: str) -> Any:
+        """What a stream that was decided on has come to."""
+        return self.streams[self.tenant_id, stream_id][0]
 
     def decide(
         self,

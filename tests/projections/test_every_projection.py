@@ -29,7 +29,7 @@ from tests.projections.generated import Log, World, live, owning, writing
 EXAMPLES: Final = int(os.environ.get("THROUGHLINE_EXAMPLES", "300"))
 SEEDS: Final = range(1 + EXAMPLES // 300)
 CUTS: Final = 10 + EXAMPLES // 600
-EVENTS: Final = 300
+EVENTS: Final = 400
 
 each = pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
 each_log = pytest.mark.parametrize("seed", SEEDS)
@@ -154,6 +154,10 @@ CHANGED: Final = {
     "projects": "update {0} set framework = 'forged'",
     "members": "update {0} set role = 'forged'",
     "replies": "update {0} set epoch = -1",
+    "builds": "update {0} set prompt = 'forged'",
+    "build_events": "update {0} set title = 'forged'",
+    "versions": "update {0} set version_id = 'forged'",
+    "drafts": "update {0} set title = 'forged'",
 }
 TWO: Final = "where ctid in (select ctid from {0} limit 2)"
 REMOVED: Final = "delete from {0} where ctid in (select ctid from {0} limit 2)"
@@ -203,9 +207,12 @@ async def tamper(owner: Connection, statement: str, projection: Projection) -> N
 
 MANY: Final = """
 insert into app.timeline (
-    position, tenant_id, project_id, mode, item_id, kind, is_visible, session_id, recorded_at
+    position, tenant_id, project_id, mode, item_id, kind, is_visible, is_live, session_id, build_id,
+    recorded_at
 )
-select n, 't' || n % 5, 'p' || n % 7, 'plan', 'm' || n, 'reply', n % 3 > 0, 's' || n % 90, now()
+select n, 't' || n % 5, 'p' || n % 7, 'plan', 'm' || n,
+    case when n % 50 = 0 then 'user_message' else 'reply' end,
+    n % 3 > 0, false, 's' || n % 90, case when n % 50 = 0 then 'b' || n end, now()
 from generate_series(1, 6000) as n;
 insert into app.sessions (
     tenant_id, session_id, project_id, user_id, mode, opened_at, last_active_at, last_position
@@ -220,8 +227,8 @@ insert into app.consumption (
 )
 select n, 't' || n % 5, 'u' || n % 11, 'p', 's', 'm', 'h' || n, 'plan_fix', 1, '1', 'x', now()
 from generate_series(1, 6000) as n;
-insert into app.projects (tenant_id, project_id, name, registered_at)
-select 't' || n % 5, 'p' || n, 'A project', now() from generate_series(1, 6000) as n;
+insert into app.projects (tenant_id, project_id, name, registered_at, modified_at)
+select 't' || n % 5, 'p' || n, 'A project', now(), now() from generate_series(1, 6000) as n;
 insert into app.members (tenant_id, project_id, user_id, role, since)
 select 't' || n % 5, 'p' || n, 'u' || n % 11, 'owner', now() from generate_series(1, 6000) as n;
 insert into app.replies (
@@ -230,8 +237,30 @@ insert into app.replies (
 )
 select 't' || n % 5, 'r' || n, 'p' || n % 7, 's', 1, now(), n, case when n % 60 > 0 then n end
 from generate_series(1, 6000) as n;
+insert into app.builds (
+    tenant_id, build_id, project_id, session_id, message_id, user_id, prompt, locale, status,
+    queued_at, heard_at, queued_position
+)
+select
+    't' || n % 5, 'b' || n, 'p' || n % 7, 's', 'm', 'u', 'Build it', 'en',
+    case when n % 60 > 0 then 'succeeded' else 'queued' end, now(), now(), n
+from generate_series(1, 6000) as n;
+insert into app.build_events (
+    position, tenant_id, build_id, event_id, phase, type, title, user_visible, at, recorded_at
+)
+select n, 't' || n % 5, 'b' || n % 90, 'e' || n, 'build', 'progress', 'x', true, now(), now()
+from generate_series(1, 6000) as n;
+insert into app.versions (
+    tenant_id, build_id, project_id, version_id, deployed_at, position
+)
+select 't' || n % 5, 'b' || n, 'p' || n % 7, 'v' || n, now(), n from generate_series(1, 6000) as n;
+insert into app.drafts (
+    tenant_id, message_id, project_id, session_id, user_id, mode, title, saved_at, position
+)
+select 't' || n % 5, 'r' || n, 'p' || n % 7, 's', 'u', 'fix', 'x', now(), n
+from generate_series(1, 6000) as n;
 analyze app.timeline, app.sessions, app.accounts, app.consumption, app.projects, app.members,
-    app.replies;
+    app.replies, app.builds, app.build_events, app.versions, app.drafts;
 """
 
 ASKED: Final[dict[str, Any]] = {
@@ -250,6 +279,13 @@ ASKED: Final[dict[str, Any]] = {
     "epoch": 2,
     "here": [],
     "grace_seconds": 5,
+    "with_live": False,
+    "session_ids": ["s1"],
+    "build_id": "b1",
+    "build_ids": ["b50"],
+    "status": "queued",
+    "worker_id": None,
+    "silent_seconds": 60,
 }
 SMALL: Final = {"lease"}
 """Tables of a row a process, which are read whole."""
@@ -279,11 +315,12 @@ async def test_every_read_uses_an_index(url: str, projection: Projection) -> Non
 
 LONG_AWAY: Final = """
 insert into app.timeline (
-    position, tenant_id, project_id, mode, item_id, kind, is_visible, session_id, text, recorded_at
+    position, tenant_id, project_id, mode, item_id, kind, is_visible, is_live, session_id,
+    text, recorded_at
 )
 select
     n, 't' || n % 5, case when n <= 10000 then 'quiet' else 'p' || n % 7 end,
-    case when n <= 500 then 'build' else 'plan' end, 'm' || n, 'reply', true, 's',
+    case when n <= 500 then 'build' else 'plan' end, 'm' || n, 'reply', true, false, 's',
     repeat('x', 300), now()
 from generate_series(1, 40000) as n;
 insert into app.consumption (

@@ -28,7 +28,7 @@ from projections.projection import (
 )
 from projections.projects import PROJECTS
 from projections.sessions import SESSIONS
-from projections.timeline import TIMELINE, page
+from projections.timeline import TIMELINE, Shown, page
 from service import database
 from service.store import NewEvent
 from tests.projections.fold import rows
@@ -220,7 +220,7 @@ async def test_one_that_is_far_behind_is_left_to_the_catch_up(url: str) -> None:
 @each
 async def test_a_rule_that_fails_halts_alone(url: str, projection: Projection) -> None:
     """The append succeeds, the others move on, the status says where and why, mending mends."""
-    appends = World(15).appends(200)
+    appends = World(15).appends(400)
     broken_on = projection.handles[-1].__name__
     async with writing(url) as log, owning(url) as owner:
         await break_(owner, projection, at=broken_on)
@@ -314,7 +314,11 @@ async def test_readers_and_writers_notice_nothing_of_rebuilds(
     async def read() -> None:
         nonlocal seen, credited
         found = await page(
-            readers[0], tenant_id="t9", project_id="p", with_hidden=True, limit=100_000
+            readers[0],
+            tenant_id="t9",
+            project_id="p",
+            shown=Shown(with_hidden=True),
+            limit=100_000,
         )
         positions = {row.position for row in found.rows}
         assert seen <= positions

@@ -136,6 +136,7 @@ async def test_a_new_session_has_nothing_yet(log: Log, reader: Connection) -> No
         tokens_used=0,
         ai_seconds=0,
         cost_usd=Decimal(0),
+        build_id=None,
         opened_at=at,
         last_active_at=at,
     )

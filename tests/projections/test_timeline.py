@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 
@@ -16,7 +16,7 @@ from domain.events import (
     UserMessagePosted,
 )
 from projections.projection import Connection
-from projections.timeline import TIMELINE, TimelinePage, TimelineRow, page
+from projections.timeline import TIMELINE, Shown, TimelinePage, TimelineRow, page
 from service import database
 from tests.projections.generated import Log, World, new_events, owning, writing
 from tests.projections.test_every_projection import explained
@@ -65,6 +65,10 @@ REPLY: Final = ReplyCompleted(
 )
 
 
+HIDDEN_TOO: Final = Shown(with_hidden=True)
+PLANNED: Final = Shown(mode="plan")
+
+
 def ids(found: TimelinePage) -> list[str]:
     return [row.item_id for row in found.rows]
 
@@ -82,6 +86,7 @@ PLAIN: Final[dict[str, Any]] = {
     "position": 1,
     "mode": "plan",
     "is_visible": True,
+    "is_live": False,
     "session_id": "s1",
     "user_id": None,
     "chat_mode": None,
@@ -90,6 +95,11 @@ PLAIN: Final[dict[str, Any]] = {
     "subtype": None,
     "tokens_used": None,
     "duration_ms": None,
+    "build_id": None,
+    "converted_from_session_id": None,
+    "build": None,
+    "request": None,
+    "is_convertible": False,
 }
 
 
@@ -132,7 +142,12 @@ PLAIN: Final[dict[str, Any]] = {
             {
                 "item_id": "y1",
                 "kind": "system_message",
-                "data": {"template": "welcome", "variables": {"name": "Ann"}},
+                "data": {
+                    "type": "message",
+                    "template": "welcome",
+                    "contractVersion": "1.0",
+                    "variables": {"name": "Ann"},
+                },
             },
         ),
     ],
@@ -162,7 +177,7 @@ async def test_what_happened_to_a_session_is_shown_on_request(
     await post(log, event)
     assert (await page(reader, tenant_id="t1", project_id="p1", limit=10)).rows == []
     hidden = {"item_id": "1", "is_visible": False}
-    assert await shown(reader, with_hidden=True) == PLAIN | hidden | row
+    assert await shown(reader, shown=HIDDEN_TOO) == PLAIN | hidden | row
 
 
 async def test_what_the_service_says_unseen_is_shown_on_request(
@@ -174,7 +189,7 @@ async def test_what_the_service_says_unseen_is_shown_on_request(
     await post(log, unseen, said(1))
     found = await page(reader, tenant_id="t1", project_id="p1", limit=10)
     assert ids(found) == ["m1"]
-    found = await page(reader, tenant_id="t1", project_id="p1", limit=10, with_hidden=True)
+    found = await page(reader, tenant_id="t1", project_id="p1", limit=10, shown=HIDDEN_TOO)
     assert ids(found) == ["m1", "y1"]
 
 
@@ -241,12 +256,11 @@ async def test_a_position_has_what_is_next_to_it_on_either_side(
 async def test_pages_walk_the_whole_timeline_without_gap_or_repeat(
     log: Log, reader: Connection, limit: int, with_hidden: bool, mode: Any
 ) -> None:
-    await log.append(World(30).appends(600))
+    await log.append(World(30).appends(1_500))
     asked: dict[str, Any] = {
         "tenant_id": "t1",
         "project_id": "shop",
-        "mode": mode,
-        "with_hidden": with_hidden,
+        "shown": Shown(mode=mode, with_hidden=with_hidden),
     }
     whole = (await page(reader, limit=10_000, **asked)).rows
     assert len(whole) > 20
@@ -296,7 +310,7 @@ async def test_other_tenants_and_projects_are_not_seen(log: Log, reader: Connect
     await post(log, said(1))
     await post(log, said(2), tenant_id="t2")
     await post(log, said(3), project_id="p2", session_id="s2")
-    for place in ({}, {"before": 100}, {"after": 0}, {"mode": "plan"}):
+    for place in ({}, {"before": 100}, {"after": 0}, {"shown": PLANNED}):
         asked: Any = {"limit": 10} | place
         assert ids(await page(reader, tenant_id="t1", project_id="p1", **asked)) == ["m1"]
         assert ids(await page(reader, tenant_id="t2", project_id="p1", **asked)) == ["m2"]
@@ -310,7 +324,7 @@ async def test_a_mode_has_its_own_pages(url: str, log: Log, reader: Connection) 
     async with owning(url) as owner:
         await owner.execute("update app.timeline set mode = 'build' where position % 2 = 0")
     for mode, expected in (("plan", ["m7", "m5", "m3", "m1"]), ("build", ["m6", "m4", "m2"])):
-        asked: Any = {"tenant_id": "t1", "project_id": "p1", "mode": mode}
+        asked: Any = {"tenant_id": "t1", "project_id": "p1", "shown": Shown(mode=cast(Any, mode))}
         assert ids(await page(reader, limit=10, **asked)) == expected
         assert ids(await page(reader, limit=2, before=5, **asked)) == [
             each for each in expected if each < "m5"
@@ -323,10 +337,11 @@ async def test_a_mode_has_its_own_pages(url: str, log: Log, reader: Connection) 
 
 FILL: Final = """
 insert into app.timeline (
-    position, tenant_id, project_id, mode, item_id, kind, is_visible, session_id, text, recorded_at
+    position, tenant_id, project_id, mode, item_id, kind, is_visible, is_live, session_id,
+    text, recorded_at
 )
 select
-    n, 't1', 'p' || n % 2, 'plan', 'm' || n, 'user_message', n % 10 > 1, 's1',
+    n, 't1', 'p' || n % 2, 'plan', 'm' || n, 'user_message', n % 10 > 1, false, 's1',
     repeat('x', 300), now()
 from generate_series({first}, {last}) as n
 """

@@ -55,8 +55,12 @@ async def test_an_analyst_reads_the_views_and_no_more(url: str) -> None:
             analyst, "select viewname from pg_views where schemaname = 'analytics' order by 1"
         )
         assert views == [
+            "project_build_events",
+            "project_builds",
             "project_chat_plan_sessions",
+            "project_chat_with_builds",
             "project_timeline",
+            "project_versions",
             "user_ai_time_balance",
             "user_ai_time_consumption",
         ]

@@ -1,0 +1,52 @@
+"""The plans that were kept as drafts."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from psycopg.rows import class_row
+from psycopg.types.numeric import Int8
+
+from domain.events import PlanSaved
+from projections.projection import Connection, Projection
+
+DRAFTS: Final = Projection(name="drafts", version=1, handles=(PlanSaved,))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftRow:
+    """A plan that was kept: the reply that holds it, and who kept it."""
+
+    message_id: str
+    session_id: str
+    user_id: str
+    mode: str
+    title: str
+    saved_at: datetime
+    position: int
+
+
+async def of_reply(connection: Connection, *, tenant_id: str, message_id: str) -> DraftRow | None:
+    """The draft of the plan in a reply, or None."""
+    async with connection.cursor(row_factory=class_row(DraftRow)) as cursor:
+        await cursor.execute(
+            DRAFTS.statements["of_reply"], {"tenant_id": tenant_id, "message_id": message_id}
+        )
+        return await cursor.fetchone()
+
+
+async def page(
+    connection: Connection, *, tenant_id: str, project_id: str, before: int, limit: int
+) -> list[DraftRow]:
+    """A project's drafts, newest first, before a position."""
+    async with connection.cursor(row_factory=class_row(DraftRow)) as cursor:
+        await cursor.execute(
+            DRAFTS.statements["page"],
+            {
+                "tenant_id": tenant_id,
+                "project_id": project_id,
+                "before": Int8(before),
+                "limit": limit,
+            },
+        )
+        return await cursor.fetchall()

@@ -1,0 +1,192 @@
+-- The builds as they are: what each is to build, how far it has come, and how it ended.
+
+-- name: table
+create table builds (
+    tenant_id    text        not null collate "C",
+    build_id     text        not null collate "C",
+    project_id   text        not null collate "C",
+    session_id   text        not null collate "C",
+    message_id   text        not null collate "C",
+    user_id      text        not null collate "C",
+    prompt       text        not null,
+    locale       text        not null,
+    plan         jsonb,
+    converted_from_session_id text,
+    status       text        not null default 'queued',
+    worker_id    text,
+    phase        text,
+    title        text,
+    version_id   text,
+    preview_url  text,
+    artifact_url text,
+    code         text,
+    error        text,
+    queued_at    timestamptz not null,
+    claimed_at   timestamptz,
+    heard_at     timestamptz not null,
+    ended_at     timestamptz,
+    queued_position bigint   not null,
+    primary key (tenant_id, build_id)
+) with (fillfactor = 70);
+-- By columns that never change, so that news of a build need not touch them.
+create index builds_of_project on builds (project_id, queued_position, tenant_id);
+create index builds_open on builds (queued_position) where status in ('queued', 'running');
+grant select, insert, update on builds to throughline_service;
+
+-- name: apply
+create or replace function apply_builds(p_after bigint, p_upto bigint) returns void
+-- Its plan is made when the log is young and kept while it grows: never by reading all of it.
+language plpgsql set search_path from current set enable_seqscan = off as $$
+begin
+    insert into builds (
+        tenant_id, build_id, project_id, session_id, message_id, user_id, prompt, locale, plan,
+        converted_from_session_id, queued_at, heard_at, queued_position
+    )
+    select
+        event.tenant_id, state.build_id, state.project_id, state.session_id, state.message_id,
+        state.user_id, state.prompt, state.locale, nullif(state.plan, 'null'),
+        state.converted_from_session_id, event.recorded_at, event.recorded_at, event.position
+    from event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        build_id text, project_id text, session_id text, message_id text, user_id text,
+        prompt text, locale text, plan jsonb, converted_from_session_id text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'BuildQueued';
+
+    -- Of several reports in the range the last one counts; of what happens once, that one.
+    update builds
+    set
+        status = case
+            when change.version_id is not null then 'succeeded'
+            when change.code is not null then 'failed'
+            when builds.status = 'queued' then 'running'
+            else builds.status
+        end,
+        worker_id = coalesce(change.worker_id, builds.worker_id),
+        phase = coalesce(change.phase, builds.phase),
+        title = coalesce(change.title, builds.title),
+        version_id = coalesce(change.version_id, builds.version_id),
+        preview_url = coalesce(change.preview_url, builds.preview_url),
+        artifact_url = coalesce(change.artifact_url, builds.artifact_url),
+        code = coalesce(change.code, builds.code),
+        error = coalesce(change.error, builds.error),
+        claimed_at = coalesce(builds.claimed_at, change.claimed_at),
+        heard_at = greatest(builds.heard_at, change.heard_at),
+        ended_at = coalesce(builds.ended_at, change.ended_at)
+    from (
+        select
+            event.tenant_id,
+            state.build_id,
+            (array_agg(state.worker_id order by event.position desc) filter (
+                where event.type = 'BuildClaimed'
+            ))[1] as worker_id,
+            (array_agg(state.phase order by event.position desc) filter (
+                where event.type = 'BuildProgressed'
+            ))[1] as phase,
+            (array_agg(state.title order by event.position desc) filter (
+                where event.type = 'BuildProgressed'
+            ))[1] as title,
+            max(state.version_id) filter (where event.type = 'VersionDeployed') as version_id,
+            max(state.preview_url) filter (where event.type = 'VersionDeployed') as preview_url,
+            max(state.artifact_url) filter (where event.type = 'VersionDeployed') as artifact_url,
+            max(state.code) filter (where event.type = 'BuildFailed') as code,
+            max(state.error) filter (where event.type = 'BuildFailed') as error,
+            min(event.recorded_at) filter (where event.type = 'BuildClaimed') as claimed_at,
+            max(event.recorded_at) as heard_at,
+            min(event.recorded_at) filter (
+                where event.type in ('BuildFailed', 'VersionDeployed')
+            ) as ended_at
+        from event
+        cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+            build_id text, worker_id text, phase text, title text, version_id text,
+            preview_url text, artifact_url text, code text, error text
+        )
+        where event.position > p_after and event.position <= p_upto
+            and event.type in (
+                'BuildClaimed', 'BuildProgressed', 'BuildFailed', 'VersionDeployed'
+            )
+        group by event.tenant_id, state.build_id
+    ) as change
+    where builds.tenant_id = change.tenant_id and builds.build_id = change.build_id;
+end
+$$;
+
+-- name: view
+create view analytics.project_builds with (security_invoker) as
+select
+    tenant_id, build_id, project_id, session_id, message_id, user_id, converted_from_session_id,
+    status, worker_id, phase, version_id, preview_url, artifact_url, code, error, queued_at,
+    claimed_at, ended_at,
+    (extract(epoch from ended_at - queued_at) * 1000)::bigint as duration_ms
+from app.builds;
+comment on view analytics.project_builds is 'The builds, one row each.';
+comment on column analytics.project_builds.tenant_id is 'Who the build belongs to.';
+comment on column analytics.project_builds.build_id is 'The build.';
+comment on column analytics.project_builds.project_id is 'What is built.';
+comment on column analytics.project_builds.session_id is 'The session that it was asked for in.';
+comment on column analytics.project_builds.message_id is 'The message that asked for it.';
+comment on column analytics.project_builds.user_id is 'Who asked for it.';
+comment on column analytics.project_builds.converted_from_session_id is
+    'The session whose plan it builds; null for a build from an idea.';
+comment on column analytics.project_builds.status is 'queued, running, succeeded or failed.';
+comment on column analytics.project_builds.worker_id is 'Who builds it.';
+comment on column analytics.project_builds.phase is 'The phase of the last report.';
+comment on column analytics.project_builds.version_id is 'The version that it became.';
+comment on column analytics.project_builds.preview_url is 'Where the version can be seen.';
+comment on column analytics.project_builds.artifact_url is 'Where the version can be fetched.';
+comment on column analytics.project_builds.code is
+    'Of a failed one: failed, or timed_out when nobody heard of it for long.';
+comment on column analytics.project_builds.error is 'Of a failed one: what went wrong.';
+comment on column analytics.project_builds.queued_at is 'When it was asked for.';
+comment on column analytics.project_builds.claimed_at is 'When a worker took it.';
+comment on column analytics.project_builds.ended_at is 'When it succeeded or failed.';
+comment on column analytics.project_builds.duration_ms is
+    'Milliseconds from queued to its end; null while it goes on.';
+grant select on analytics.project_builds, app.builds to throughline_analyst;
+
+-- name: of_ids
+select
+    build_id, project_id, session_id, message_id, user_id, prompt, locale, plan,
+    converted_from_session_id, status, worker_id, phase, title, version_id, preview_url,
+    artifact_url, code, error, queued_at, claimed_at, heard_at, ended_at, queued_position
+from app.builds
+where tenant_id = %(tenant_id)s and build_id = any (%(build_ids)s)
+
+-- name: open
+-- Those that wait for a worker or are being built, oldest first.
+select
+    build_id, project_id, session_id, message_id, user_id, prompt, locale, plan,
+    converted_from_session_id, status, worker_id, phase, title, version_id, preview_url,
+    artifact_url, code, error, queued_at, claimed_at, heard_at, ended_at, queued_position
+from app.builds
+where tenant_id = %(tenant_id)s
+    and status in ('queued', 'running')
+    and status = %(status)s
+    and (%(worker_id)s::text is null or worker_id = %(worker_id)s)
+    and queued_position > %(after)s
+order by queued_position
+limit %(limit)s
+
+-- name: of_project
+-- Newest first.
+select
+    build_id, project_id, session_id, message_id, user_id, prompt, locale, plan,
+    converted_from_session_id, status, worker_id, phase, title, version_id, preview_url,
+    artifact_url, code, error, queued_at, claimed_at, heard_at, ended_at, queued_position
+from app.builds
+where tenant_id = %(tenant_id)s
+    and project_id = %(project_id)s
+    and (%(status)s::text is null or status = %(status)s)
+    and queued_position < %(before)s
+order by queued_position desc
+limit %(limit)s
+
+-- name: silent
+-- Open builds of all tenants of which nobody has heard for so long.
+select tenant_id, project_id, build_id
+from app.builds
+where status in ('queued', 'running')
+    and heard_at <= now() - make_interval(secs => %(silent_seconds)s)
+order by queued_position
+limit %(limit)s

@@ -1,0 +1,50 @@
+-- The plans that were kept as drafts.
+
+-- name: table
+create table drafts (
+    tenant_id  text        not null collate "C",
+    message_id text        not null collate "C",
+    project_id text        not null collate "C",
+    session_id text        not null collate "C",
+    user_id    text        not null,
+    mode       text        not null,
+    title      text        not null,
+    saved_at   timestamptz not null,
+    position   bigint      not null,
+    primary key (tenant_id, message_id)
+);
+create index drafts_of_project on drafts (tenant_id, project_id, position);
+grant select, insert on drafts to throughline_service;
+
+-- name: apply
+create or replace function apply_drafts(p_after bigint, p_upto bigint) returns void
+-- Its plan is made when the log is young and kept while it grows: never by reading all of it.
+language plpgsql set search_path from current set enable_seqscan = off as $$
+begin
+    insert into drafts (
+        tenant_id, message_id, project_id, session_id, user_id, mode, title, saved_at, position
+    )
+    select
+        event.tenant_id, state.message_id, event.project_id, state.session_id, state.user_id,
+        state.mode, state.title, event.recorded_at, event.position
+    from event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        message_id text, session_id text, user_id text, mode text, title text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'PlanSaved';
+end
+$$;
+
+-- name: of_reply
+select message_id, session_id, user_id, mode, title, saved_at, position
+from app.drafts
+where tenant_id = %(tenant_id)s and message_id = %(message_id)s
+
+-- name: page
+-- Newest first.
+select message_id, session_id, user_id, mode, title, saved_at, position
+from app.drafts
+where tenant_id = %(tenant_id)s and project_id = %(project_id)s and position < %(before)s
+order by position desc
+limit %(limit)s

@@ -1,0 +1,59 @@
+-- The versions of the projects: one for each build that was deployed.
+
+-- name: table
+create table versions (
+    tenant_id    text        not null collate "C",
+    build_id     text        not null collate "C",
+    project_id   text        not null collate "C",
+    version_id   text        not null,
+    preview_url  text,
+    artifact_url text,
+    deployed_at  timestamptz not null,
+    position     bigint      not null,
+    primary key (tenant_id, build_id)
+);
+create index versions_of_project on versions (tenant_id, project_id, position);
+grant select, insert on versions to throughline_service;
+
+-- name: apply
+create or replace function apply_versions(p_after bigint, p_upto bigint) returns void
+-- Its plan is made when the log is young and kept while it grows: never by reading all of it.
+language plpgsql set search_path from current set enable_seqscan = off as $$
+begin
+    insert into versions (
+        tenant_id, build_id, project_id, version_id, preview_url, artifact_url, deployed_at, position
+    )
+    select
+        event.tenant_id, state.build_id, state.project_id, state.version_id, state.preview_url,
+        state.artifact_url, event.recorded_at, event.position
+    from event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        build_id text, project_id text, version_id text, preview_url text, artifact_url text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'VersionDeployed';
+end
+$$;
+
+-- name: view
+create view analytics.project_versions with (security_invoker) as
+select
+    tenant_id, project_id, version_id, build_id, preview_url, artifact_url, deployed_at, position
+from app.versions;
+comment on view analytics.project_versions is 'The versions of the projects, one row each.';
+comment on column analytics.project_versions.tenant_id is 'Who the project belongs to.';
+comment on column analytics.project_versions.project_id is 'The project.';
+comment on column analytics.project_versions.version_id is 'The version, as its worker named it.';
+comment on column analytics.project_versions.build_id is 'The build that made it.';
+comment on column analytics.project_versions.preview_url is 'Where it can be seen.';
+comment on column analytics.project_versions.artifact_url is 'Where it can be fetched.';
+comment on column analytics.project_versions.deployed_at is 'When it was deployed.';
+comment on column analytics.project_versions.position is 'Place in the one order of all events.';
+grant select on analytics.project_versions, app.versions to throughline_analyst;
+
+-- name: newest
+select version_id, build_id, preview_url, artifact_url, deployed_at, position
+from app.versions
+where tenant_id = %(tenant_id)s and project_id = %(project_id)s and position < %(before)s
+order by position desc
+limit %(limit)s
