@@ -1,0 +1,48 @@
+"""Which files of a project hold secrets, by their names and by what is in them."""
+
+import re
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Final
+
+FOLDERS: Final = frozenset({".git", ".ssh", ".aws", ".gnupg", ".kube", ".docker", ".azure"})
+NAMES: Final = (
+    ".env",
+    ".env.*",
+    "*.env",
+    ".envrc",
+    "*.pem",
+    "*.key",
+    "*.p12",
+    "*.pfx",
+    "*.jks",
+    "*.keystore",
+    "*.kdbx",
+    "id_rsa*",
+    "id_dsa*",
+    "id_ecdsa*",
+    "id_ed25519*",
+    ".netrc",
+    ".npmrc",
+    ".pypirc",
+    ".htpasswd",
+    ".git-credentials",
+    "credentials",
+    "credentials.*",
+    "secrets",
+    "secrets.*",
+    "*.tfstate*",
+    "service-account*.json",
+)
+_PRIVATE_KEY: Final = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----")
+
+
+def is_secret_name(parts: Sequence[str]) -> bool:
+    """Whether a path leads to a secret: its last part, or a folder on the way, is one's name."""
+    folded = [part.casefold() for part in parts]
+    return any(part in FOLDERS or any(fnmatchcase(part, name) for name in NAMES) for part in folded)
+
+
+def holds_a_key(text: str) -> bool:
+    """Whether a text has a private key in it, whatever its file is called."""
+    return _PRIVATE_KEY.search(text) is not None
