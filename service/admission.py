@@ -6,8 +6,8 @@ from typing import Any
 from psycopg_pool import AsyncConnectionPool
 
 from domain import account, session
-from domain.errors import ProjectUnknown, SessionEnded, SessionFull, SessionUnknown
-from domain.events import ChatMode
+from domain.errors import BuildInProgress, ProjectUnknown, SessionEnded, SessionFull, SessionUnknown
+from domain.events import ChatMode, Context
 from domain.metering import ESTIMATES
 from domain.session import INITIAL, Session
 from projections.projects import ProjectRow, project
@@ -35,6 +35,7 @@ class Message:
     locale: str
     chat_mode: ChatMode | None = None
     session_id: str | None = None
+    context: tuple[Context, ...] = ()
     may_wait: bool = False
 
 
@@ -73,10 +74,12 @@ class Admission:
     async def admit(self, message: Message, metadata: dict[str, Any]) -> Admitted:
         """Store the message with its reservation and the start of its reply, or refuse it.
 
-        What is refused has stored nothing. Raises ProjectUnknown, SessionUnknown, SessionEnded,
-        SessionFull, ReplyInProgress, BalanceInsufficient.
+        What is refused has stored nothing. Raises ProjectUnknown, BuildInProgress, SessionUnknown,
+        SessionEnded, SessionFull, ReplyInProgress, BalanceInsufficient.
         """
         known = await self._project(message)
+        if known.active_build_id is not None:
+            raise BuildInProgress(build_id=known.active_build_id)
         ids = {name: new_id() for name in ("user_message", "reply", "reservation", "session")}
 
         async def take(transaction: Transaction) -> tuple[str, int]:
@@ -164,6 +167,7 @@ class Admission:
             text=message.text,
             locale=message.locale,
             chat_mode=message.chat_mode,
+            context=message.context,
         )
         started = session.start_reply(
             session.fold(posted, state),

@@ -24,12 +24,24 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from projections.projection import catch_up, status
 from service import database, leases, metrics, openapi, problems, wire
 from service.admission import Admission
-from service.api import billing, chat, events, projects, replies, timeline
+from service.api import (
+    analytics,
+    billing,
+    builds,
+    chat,
+    events,
+    messages,
+    plans,
+    projects,
+    replies,
+    timeline,
+)
 from service.api.operation import Operation
 from service.auth import Authenticator
+from service.builds import Builds
 from service.chunks import Chunks
 from service.database import Connect, Pool
-from service.expiry import expire_idle
+from service.expiry import expire_idle, keep_expiring, time_out_silent
 from service.feeds import Feeds
 from service.hub import POLL, Hub
 from service.ids import new_id
@@ -41,6 +53,7 @@ from service.planner import Planner
 from service.running import RunningReplies
 from service.settings import Settings
 from service.settlement import Settlement
+from service.sources import Sources
 from service.store import AWAY, EventStore
 from service.streams import Streams
 from service.tails import Tails
@@ -51,10 +64,14 @@ from service.writer import Writer
 OPERATIONS: Final[tuple[Operation, ...]] = (
     *chat.OPERATIONS,
     *replies.OPERATIONS,
+    *plans.OPERATIONS,
+    *builds.OPERATIONS,
     *timeline.OPERATIONS,
     *events.OPERATIONS,
     *projects.OPERATIONS,
     *billing.OPERATIONS,
+    *analytics.OPERATIONS,
+    *messages.OPERATIONS,
 )
 OFFLINE_MODEL: Final = "offline"
 _log = structlog.stdlib.get_logger(__name__)
@@ -74,6 +91,7 @@ class Service:
     tails: Tails
     running: RunningReplies
     turns: Turns
+    builds: Builds
     authenticator: Authenticator
     epoch: str
 
@@ -126,7 +144,7 @@ async def _lifespan(
                 _hear(service),
                 service.turns.recover(),
                 chunks.purge(settings.keep_seconds + settings.reply_seconds),
-                expire_idle(service.streams, pool, settings.idle_seconds),
+                *_expiring(service),
                 _keep_projections(connect),
             )
         ]
@@ -176,6 +194,8 @@ def _service(
             ),
             settlement=settlement,
             tails=tails,
+            sources=Sources(settings.source_dir),
+            pool=pool,
             limits=Limits(
                 reply_seconds=settings.reply_seconds,
                 patience_seconds=settings.first_text_seconds,
@@ -197,6 +217,7 @@ def _service(
         tails=tails,
         running=RunningReplies(pool, tails),
         turns=turns,
+        builds=Builds(streams),
         authenticator=Authenticator(settings.hmac_keys, pool),
         epoch=epoch,
     )
@@ -229,6 +250,15 @@ def _supervised(work: Awaitable[None]) -> asyncio.Task[None]:
             signal.raise_signal(signal.SIGTERM)
 
     return asyncio.create_task(supervise())
+
+
+def _expiring(service: Service) -> tuple[Awaitable[None], ...]:
+    """What ends when nobody has been heard of it for long."""
+    idle, silent = service.settings.idle_seconds, service.settings.build_silent_seconds
+    return (
+        keep_expiring(partial(expire_idle, service.streams, service.pool, idle), idle),
+        keep_expiring(partial(time_out_silent, service.builds, service.pool, silent), silent),
+    )
 
 
 async def _hear(service: Service) -> None:

@@ -63,8 +63,20 @@ def serve() -> None:
     settings = Settings()
     logs.configure(settings.log_level)
     with _database(settings) as (url, direct_url):
-        keyed = settings.model_copy(update={"hmac_keys": known_keys(settings)})
-        uvloop.run(_serve(keyed, url, direct_url, with_demo=not settings.hmac_keys))
+        with_demo = not settings.hmac_keys
+        chosen: dict[str, Any] = {"hmac_keys": known_keys(settings)}
+        if with_demo and settings.source_dir is None:
+            chosen["source_dir"] = _demo_source(settings)
+        keyed = settings.model_copy(update=chosen)
+        uvloop.run(_serve(keyed, url, direct_url, with_demo=with_demo))
+
+
+def _demo_source(settings: Settings) -> Path:
+    from service import demo
+
+    folder = settings.data_dir / "sources"
+    demo.write_source(folder)
+    return folder
 
 
 async def _serve(settings: Settings, url: str, direct_url: str, *, with_demo: bool) -> None:
@@ -82,7 +94,9 @@ async def _serve(settings: Settings, url: str, direct_url: str, *, with_demo: bo
     ready = asyncio.create_task(server.ready.wait())
     await asyncio.wait((serving, ready), return_when=asyncio.FIRST_COMPLETED)
     if ready.done():
-        await _announce(server, settings, with_demo=with_demo)
+        _announce(server, settings)
+    if ready.done() and with_demo:
+        await _serve_demo(server, settings, serving)
     ready.cancel()
     await serving
 
@@ -95,21 +109,26 @@ def _leave_in_peace_what_stays() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-async def _announce(server: Any, settings: Settings, *, with_demo: bool) -> None:
-    from service import demo
-
+def _announce(server: Any, settings: Settings) -> None:
     _out.print(f"\nThroughline listens on {server.url}")
     if settings.database_url is None:
         _out.print(f"Database: embedded PostgreSQL 18, kept in {settings.data_dir.resolve()}")
     if settings.anthropic_api_key is None:
         _out.print("Model:    offline (no ANTHROPIC_API_KEY): replies are made up, and say so")
-    if not with_demo:
-        return
+
+
+async def _serve_demo(server: Any, settings: Settings, serving: asyncio.Task[None]) -> None:
+    """Say how to talk to it, and build what is asked for, until the service ends."""
+    from service import demo
+
     session_id = await demo.prepare(server.config.app.state.service)
     secret = settings.hmac_keys[KEY_ID].secret.get_secret_value()
     _out.print(f"Demo key: {KEY_ID} / {secret} (tenant demo; kept in the data folder)\n")
-    demo.instructions(server.url, session_id, _own_command() + " sign", _out.print)
-    _out.print("\nCtrl-C stops it; the data is kept.")
+    async with demo.building(server.url, secret) as with_builds:
+        sign = _own_command() + " sign"
+        demo.instructions(server.url, session_id, sign, _out.print, with_builds=with_builds)
+        _out.print("\nCtrl-C stops it; the data is kept.")
+        await asyncio.wait([serving])
 
 
 def _own_command() -> str:

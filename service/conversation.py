@@ -11,11 +11,17 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, cast
 
+from domain.languages import REMINDER, ScriptCheck, is_prose
+
 from domain.events import ChatMode
+from domain.metering import Usage, billed_seconds, total_usage
 from domain.operations import Malformed, Operation, ReplyParser, fold
 from domain.prompts import Prompt
 from domain.replies import CONTRACTS, BrokenContract, check
+from domain.tools import Look, ToolUse
+from service.looks import Looks, summary
 from service.planner import ModelCall, Planner, Trouble
+from service.references import References
 from service.reply import Reply
 
 RETRIES: Final = 2
@@ -27,38 +33,72 @@ class Ending:
     """How a reply ended: `success`, `partial` for a reason, or `error` with a code and no data."""
 
     subtype: Literal["success", "partial", "error"]
-    call: ModelCall
+    calls: tuple[ModelCall, ...] = ()
     mode: ChatMode = "general"
     data: Any = None
     reason: str | None = None
     warnings: tuple[str, ...] = ()
     retry_after: float | None = None
 
+    @property
+    def seconds(self) -> int:
+        """The model's time, rounded up once a call."""
+        return sum(billed_seconds(call.duration_ns) for call in self.calls)
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens of all its calls."""
+        return total_usage(call.usage for call in self.calls)
+
 
 @dataclass(slots=True)
 class _Attempt:
-    """One model call and what became of its text. `ops` were all shown; `held` were not yet."""
+    """One try at a reply: its model calls and what became of their text.
 
-    call: ModelCall = field(default_factory=ModelCall)
+    `ops` were all shown; `held` were not yet. `may_look` while the model may ask for a look in the
+    place of an answer.
+    """
+
+    script: ScriptCheck
+    references: References
+    may_look: bool = False
+    calls: list[ModelCall] = field(default_factory=list[ModelCall])
     parser: ReplyParser = field(default_factory=ReplyParser)
     mode: ChatMode | None = None
     held: list[Operation] = field(default_factory=list[Operation])
     ops: list[Operation] = field(default_factory=list[Operation])
 
 
+class WrongLanguage(Exception):
+    """The reply is not in the language that was asked for."""
+
+
 class Conversation:
     """Asks until the reply has ended. Owned by its turn's task."""
 
     def __init__(
-        self, planner: Planner, prompt: Prompt, reply: Reply, *, patience_seconds: float
+        self,
+        planner: Planner,
+        prompt: Prompt,
+        reply: Reply,
+        *,
+        looks: Looks,
+        language: str,
+        patience_seconds: float,
     ) -> None:
         self._planner = planner
         self._prompt = prompt
         self._reply = reply
+        self._looks = looks
+        self._language = language
         self._patience_seconds = patience_seconds
-        self._attempt = _Attempt()
         self._retries = 0
         self._was_reset = False
+        self._is_strict = True
+        self._attempt = self._begun()
+
+    def _begun(self) -> _Attempt:
+        return _Attempt(ScriptCheck(self._language), References(self._looks.holds))
 
     @property
     def mode(self) -> ChatMode | None:
@@ -68,51 +108,105 @@ class Conversation:
     async def hold(self) -> Ending:
         """Ask until there is an ending. Cancelled, it leaves `cut` to say what there is."""
         while True:
-            self._attempt = _Attempt()
+            self._attempt = self._begun()
             try:
                 await self._ask()
                 return self._succeed()
             except Trouble as trouble:
                 if not await self._may_retry(trouble):
                     return self._fail(trouble)
+            except WrongLanguage:
+                self._prompt = self._prompt.reminded(REMINDER)
+                self._is_strict = False
+                self._take_back("language")
             except (Malformed, BrokenContract):
                 if self._was_reset:
                     return self.cut("broken_contract")
-                self._take_back()
+                self._take_back("schema")
 
     def cut(self, reason: str) -> Ending:
         """The ending of a reply that stops here: what was shown, or an error if nothing was."""
         attempt = self._attempt
         if not attempt.ops or attempt.mode is None:
-            return Ending(subtype="error", call=attempt.call, reason=reason)
+            return Ending(subtype="error", calls=tuple(attempt.calls), reason=reason)
         return Ending(
             subtype="partial",
-            call=attempt.call,
+            calls=tuple(attempt.calls),
             mode=attempt.mode,
             data=fold(attempt.ops),
             reason=reason,
             warnings=self._warnings(),
         )
 
-    async def _ask(self) -> None:
-        attempt = self._attempt
-        async with aclosing(self._planner.ask(self._prompt, attempt.call)) as pieces:
-            async for text in pieces:
-                self._take(attempt.parser.feed(text))
-                await self._reply.room()
-        self._take(attempt.parser.close())
+    # Asking --------------------------------------------------------------------------------------
 
-    def _take(self, ops: Sequence[Operation]) -> None:
-        """Show what is new. Containers alone show nothing, so they wait for their first content."""
+    async def _ask(self) -> None:
+        """Ask, look where the model wants to, and ask again, until it has answered."""
+        attempt, prompt = self._attempt, self._prompt
+        while uses := await self._ask_once(prompt):
+            if attempt.ops:
+                raise Malformed("a look in the middle of the answer", 0)
+            # What it said before it looked is not the answer.
+            attempt.parser, attempt.held = ReplyParser(), []
+            prompt = prompt.looked(tuple([await self._look(use) for use in uses]))
+        attempt.may_look = False
+        await self._take(attempt.parser.close())
+        self._show(await attempt.references.close())
+
+    async def _ask_once(self, prompt: Prompt) -> list[ToolUse]:
+        """One model call; what it wants to look at before it answers."""
+        attempt, call = self._attempt, ModelCall()
+        attempt.calls.append(call)
+        attempt.may_look = bool(prompt.tools) and prompt.may_look
+        async with aclosing(self._planner.ask(prompt, call)) as pieces:
+            async for text in pieces:
+                await self._take(attempt.parser.feed(text))
+                await self._reply.room()
+        return call.uses
+
+    async def _look(self, use: ToolUse) -> Look:
+        """Take a look for the model; whoever reads the reply sees that it does."""
+        told = {"name": use.name[:64], "summary": summary(use)}
+        self._reply.tell("tool", {**told, "status": "running"})
+        look = await self._looks.take(use)
+        self._reply.tell("tool", {**told, "status": "failed" if look.is_error else "done"})
+        return look
+
+    # Showing -------------------------------------------------------------------------------------
+
+    async def _take(self, ops: Sequence[Operation]) -> None:
+        """Show what is new. Plain prose may be no more than the introduction of a look, so it waits
+        until it is known to be the answer."""
         attempt = self._attempt
+        if attempt.may_look and attempt.parser.prose:
+            attempt.held += ops
+            return
         if attempt.mode is None and attempt.parser.intent is not None:
             attempt.mode = _mode(attempt.parser.intent)
             self._reply.tell("intent", {"mode": attempt.mode})
+        if attempt.mode == "question":
+            ops = await attempt.references.pass_on(ops)
+        self._show(ops)
+
+    def _show(self, ops: Sequence[Operation]) -> None:
+        """Containers alone show nothing, so they wait for their first content."""
+        attempt = self._attempt
         attempt.held += ops
         if attempt.ops or any(op["op"] != "open" for op in attempt.held):
+            self._heed_language(attempt.held)
             self._reply.show(attempt.held)
             attempt.ops += attempt.held
             attempt.held = []
+
+    def _heed_language(self, ops: Sequence[Operation]) -> None:
+        """Stop as soon as the prose is seen to be in another language. Raises WrongLanguage."""
+        script = self._attempt.script
+        for op in ops:
+            text = op.get("text") or op.get("value")
+            if isinstance(text, str) and is_prose(op["path"]):
+                script.feed(text)
+        if script.is_wrong and self._is_strict and not self._was_reset:
+            raise WrongLanguage
 
     def _succeed(self) -> Ending:
         """Success only if the text is whole and keeps the contract of its mode."""
@@ -121,25 +215,29 @@ class Conversation:
             raise Malformed("an incomplete answer", 0)
         data = fold(attempt.ops)
         check(attempt.mode, data)
+        if attempt.script.is_wrong_at_end() and self._is_strict and not self._was_reset:
+            raise WrongLanguage
         return Ending(
             subtype="success",
-            call=attempt.call,
+            calls=tuple(attempt.calls),
             mode=attempt.mode,
             data=data,
             warnings=self._warnings(),
         )
 
+    # Trouble -------------------------------------------------------------------------------------
+
     def _fail(self, trouble: Trouble) -> Ending:
         if trouble.kind == "refused":
             if self._attempt.ops and not self._was_reset:
                 self._reply.reset("provider")
-            return Ending(subtype="error", call=self._attempt.call, reason=trouble.code)
+            return Ending(subtype="error", calls=tuple(self._attempt.calls), reason=trouble.code)
         ending = self.cut(trouble.code)
         if ending.subtype == "partial":
             return ending
         return Ending(
             subtype="error",
-            call=self._attempt.call,
+            calls=tuple(self._attempt.calls),
             reason=trouble.code,
             retry_after=trouble.retry_after,
         )
@@ -161,13 +259,19 @@ class Conversation:
         await asyncio.sleep(wait)
         return True
 
-    def _take_back(self) -> None:
+    def _take_back(self, reason: str) -> None:
         self._was_reset = True
         if self._attempt.ops:
-            self._reply.reset("schema")
+            self._reply.reset(reason)
 
     def _warnings(self) -> tuple[str, ...]:
-        return ("unstructured_reply",) if self._attempt.parser.prose else ()
+        attempt = self._attempt
+        found = {
+            "unstructured_reply": attempt.parser.prose,
+            "wrong_language": attempt.script.is_wrong_at_end(),
+            "references_left_out": attempt.references.left_out > 0,
+        }
+        return tuple(warning for warning, is_so in found.items() if is_so)
 
 
 def _mode(intent: str) -> ChatMode:

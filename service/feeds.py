@@ -21,7 +21,7 @@ import structlog
 from domain.events import MemberRemoved, SessionMode
 from projections import timeline
 from projections.projection import reached
-from projections.timeline import TIMELINE, Shown, TimelinePage
+from projections.timeline import TIMELINE, Shown, TimelinePage, TimelineRow
 from service import wire
 from service.database import Pool
 from service.hub import POLL, Hub
@@ -50,11 +50,13 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A row of the timeline, as JSON, with what it is chosen by."""
+    """A row of the timeline as it is told: the event's name and JSON, what it is chosen by."""
 
     position: int
     mode: SessionMode
     is_visible: bool
+    is_live: bool
+    event: str
     json: bytes
 
 
@@ -162,7 +164,12 @@ class Feeds:
                 else:
                     await feed.news.wait()
                     continue
-                if found := [item for item in items if shown.takes(item.mode, item.is_visible)]:
+                found = [
+                    each
+                    for each in items
+                    if shown.takes(each.mode, is_visible=each.is_visible, is_live=each.is_live)
+                ]
+                if found:
                     yield found
 
     @contextmanager
@@ -254,7 +261,7 @@ class Feeds:
 
     async def _advance(self, connection: Any, key: Key, feed: Feed, upto: int) -> None:
         """Read the next items of a project into its ring; at first the newest."""
-        whole = Shown(mode=None, with_hidden=True)
+        whole = Shown(with_hidden=True, with_live=True)
         if feed.reached < 0:
             page = await self._page(connection, key, whole, limit=RING)
             items = self._items(page, upto)
@@ -275,24 +282,22 @@ class Feeds:
             connection,
             tenant_id=tenant_id,
             project_id=project_id,
-            mode=shown.mode,
-            with_hidden=shown.with_hidden,
+            shown=shown,
             limit=limit,
             after=after,
         )
 
     def _items(self, page: TimelinePage, upto: int) -> list[Item]:
         """The rows that the checkpoint covers, oldest first, as they go over the wire."""
-        return [
-            Item(
-                row.position,
-                row.mode,
-                row.is_visible,
-                orjson.dumps(wire.dumped(wire.item(row, self._epoch))),
-            )
-            for row in reversed(page.rows)
-            if row.position <= upto
-        ]
+        return [self._item(row) for row in reversed(page.rows) if row.position <= upto]
+
+    def _item(self, row: TimelineRow) -> Item:
+        """A lock as it is; else the item, or the one that its build's news is about."""
+        if row.kind == "lock":
+            event, told = "lock", row.data
+        else:
+            event, told = "item", wire.dumped(wire.item(row.request or row, self._epoch))
+        return Item(row.position, row.mode, row.is_visible, row.is_live, event, orjson.dumps(told))
 
 
 def _floor(items: Sequence[Item], upto: int) -> int:

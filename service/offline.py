@@ -7,6 +7,9 @@ request gives the same bytes, but for the tokens that were read from the cache m
 The user's message is the last paragraph of the last user text that comes with no tool result; what
 stands before it is taken for context. `Reply in ar` in the system prompt chooses the language.
 
+Where it is offered tools to read a project with, it looks first, as one would: at the file that the
+message names, else at the list of files; its references are lines that it was shown.
+
 Trouble is chosen by the request, in that last user text, or by the model's `script`, which goes
 first: one fault a request, until it is used up. A directive reads
 

@@ -58,6 +58,8 @@ _VALUES: Final[Mapping[str, Callable[[str], Any]]] = {
 }
 
 _DIRECTIVE: Final = re.compile(r"\[\[offline:([^\]]*)\]\]")
+_FILE: Final = re.compile(r"[\w/.-]+\.(?:py|md|toml|ts|js|txt|html|css|sql)\b")
+_LINE: Final = re.compile(r"^\s*(\d+)\W+(\S.*)$", re.MULTILINE)
 _LANGUAGE: Final = re.compile(rf"\bReply in ({'|'.join(LANGUAGES)})\b")
 
 
@@ -112,8 +114,8 @@ class Fault:
 class Asked:
     """One request, read.
 
-    `digest` names its bytes; `tools` are the tool directives not yet answered by a result,
-    `faults` the other directives, in their order.
+    `digest` names its bytes; `tools` are the looks not yet answered by a result, `faults` the other
+    directives, in their order; `seen` are places in files that were read for it.
     """
 
     body: Json
@@ -122,6 +124,7 @@ class Asked:
     language: Language
     tools: tuple[Fault, ...]
     faults: tuple[Fault, ...]
+    seen: tuple[Json, ...] = ()
 
 
 def read(raw: bytes) -> Asked:
@@ -136,15 +139,44 @@ def _asked(body: Json, digest: str) -> Asked:
     text, results = _last_text(body["messages"])
     system = "\n".join(part["text"] for part in parts(body.get("system")))
     found = [_directive(inside) for inside in _DIRECTIVE.findall(text)]
-    tools = [fault for fault in found if fault.name == "tool"] if body.get("tools") else []
+    message = _last_paragraph(_DIRECTIVE.sub("", text))
+    offered = {tool["name"] for tool in body.get("tools") or ()}
+    tools = [fault for fault in found if fault.name == "tool"] if offered else []
+    if not found:
+        tools = _natural(message, offered)
+    if body.get("tool_choice", {}).get("type") == "none":
+        tools = []
     return Asked(
         body=body,
         digest=digest,
-        message=_last_paragraph(_DIRECTIVE.sub("", text)),
+        message=message,
         language=_language(system),
         tools=tuple(tools[results:]),
         faults=tuple(fault for fault in found if fault.name != "tool"),
+        seen=tuple(_seen(body["messages"])),
     )
+
+
+def _natural(message: str, offered: set[str]) -> list[Fault]:
+    """What one would look at before answering: the file that is spoken of, else what there is."""
+    if {"read_file", "list_files"} <= offered:
+        if named := _FILE.search(message):
+            return [Fault("tool", tool="read_file", input={"path": named[0]})]
+        return [Fault("tool", tool="list_files", input={})]
+    return []
+
+
+def _seen(messages: Json) -> Iterator[Json]:
+    """Of each file that was read, its first line that says something."""
+    paths: dict[str, str] = {}
+    for block in (block for message in messages for block in parts(message["content"])):
+        if block["type"] == "tool_use" and block["name"] == "read_file":
+            paths[block["id"]] = block["input"].get("path", "")
+        elif block["type"] == "tool_result" and block["tool_use_id"] in paths:
+            shown = "".join(part["text"] for part in parts(block["content"]))
+            if line := _LINE.search(shown):
+                file = paths[block["tool_use_id"]]
+                yield {"file": file, "line": int(line[1]), "snippet": line[2].strip()}
 
 
 def parts(content: Json) -> list[Json]:

@@ -210,6 +210,8 @@ def _text(asked: Asked, fault: Fault) -> str:
     if fault.name == "prose":
         return str(reply("general", language, subject)["response"]["markdown"])
     said = reply(intent_of(asked.message), language, subject)
+    if asked.seen and "references" in said["response"]:
+        said["response"]["references"] = list(asked.seen)
     if fault.name == "broken_contract":
         said["response"] = _broken(said["response"])
     return _dressed(orjson.dumps(said).decode(), fault)

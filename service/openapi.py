@@ -96,6 +96,8 @@ def _answer(operation: Operation) -> dict[str, Any]:
     content: dict[str, Any] = {}
     if operation.answer is not None:
         content["application/json"] = {"schema": _ref(operation.answer)}
+    if operation.document is not None:
+        content[operation.document] = {"schema": {"type": "string"}}
     if operation.lines is not None:
         content["application/x-ndjson"] = {"itemSchema": _ref(operation.lines)}
     if operation.streams:

@@ -6,10 +6,10 @@ nothing after that, and what is stored up to there is all that any reader has se
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from domain import session
-from domain.events import SessionEvent, UserMessagePosted
+from domain.events import ChatMode, SessionEvent, UserMessagePosted
 from domain.session import Running, Session
 from projections.projects import project
 from projections.replies import Place
@@ -128,8 +128,10 @@ class Orphans:
                 project_id=place.project_id,
                 text=asked.text,
                 locale=asked.locale,
-                chat_mode=asked.chat_mode,
+                # In plan mode: what asks for a build has no reply.
+                chat_mode=cast(ChatMode | None, asked.chat_mode),
                 session_id=place.session_id,
+                context=asked.context,
             ),
             project=known,
             session_id=place.session_id,
@@ -154,10 +156,10 @@ def place_of(admitted: Admitted) -> Place:
 def _ending(orphan: Orphan, reason: str) -> Ending:
     """Billed is the time up to the last that was shown: what came after it nobody has seen."""
     if not orphan.shown.ops or orphan.shown.mode is None:
-        return Ending(subtype="error", call=ModelCall(), reason=reason)
+        return Ending(subtype="error", reason=reason)
     return Ending(
         subtype="partial",
-        call=ModelCall(ended_ns=max(1, round(orphan.seconds * 1_000_000_000))),
+        calls=(ModelCall(ended_ns=max(1, round(orphan.seconds * 1_000_000_000))),),
         mode=orphan.shown.mode,  # type: ignore[arg-type]  # as it was told
         data=orphan.shown.data,
         reason=reason,

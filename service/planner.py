@@ -7,27 +7,33 @@ becomes one `Trouble`, told apart by what can be done about it.
 
 import asyncio
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic_ns
 from typing import Any, Final, Literal, cast
 
 import anthropic
 import httpx2
+import orjson
+from anthropic import Omit, omit
 from anthropic.types import (
     MessageParam,
     RawMessageStreamEvent,
     TextBlockParam,
+    ToolChoiceNoneParam,
+    ToolParam,
 )
 
 from domain.metering import Usage
 from domain.prompts import Prompt
 from domain.replies import reply_schema
+from domain.tools import LOOKS_A_ROUND, Look, ToolUse
 
 Kind = Literal["transient", "permanent", "refused", "truncated"]
 
 _PASSING: Final = frozenset({408, 409, 429, 500, 502, 503, 504, 529})
 _LATE_ERRORS: Final = frozenset({"overloaded_error", "rate_limit_error", "api_error"})
 _MOST_TOKENS: Final = 2**28
+_LARGEST_INPUT: Final = 64 * 1024
 _TRUNCATED: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
 
 
@@ -44,7 +50,10 @@ class Trouble(Exception):
 
 @dataclass(slots=True)
 class ModelCall:
-    """What one call came to, filled in while it runs. Times are of the monotonic clock, in ns."""
+    """What one call came to, filled in while it runs. Times are of the monotonic clock, in ns.
+
+    `uses` are the looks that the model asks for; its answer comes after them, in another call.
+    """
 
     started_ns: int = 0
     ended_ns: int = 0
@@ -53,6 +62,7 @@ class ModelCall:
     cache_read_tokens: int | None = None
     cache_write_tokens: int | None = None
     stop_reason: str | None = None
+    uses: list[ToolUse] = field(default_factory=list[ToolUse])
 
     @property
     def duration_ns(self) -> int:
@@ -92,18 +102,22 @@ class Planner:
     async def ask(self, prompt: Prompt, call: ModelCall) -> AsyncGenerator[str, None]:
         """The pieces of the reply's text as they come; returns when the model ended its turn.
 
-        Raises Trouble for every other end. Silence is measured in text: pings do not break it.
+        Where it asks for looks, they are in `call.uses`. Raises Trouble for every other end.
+        Silence is measured in what the model writes: pings do not break it.
         """
         loop = asyncio.get_running_loop()
         call.started_ns = monotonic_ns()
+        written: dict[int, _Written] = {}
         try:
             async with asyncio.timeout(self._first_text_seconds) as silence:
                 async with await self._open(prompt) as events:
                     async for event in events:
-                        if text := _take(event, call):
+                        if event.type == "content_block_delta":
                             self._put_off(silence, loop.time())
+                        if text := _take(event, call, written):
                             yield text
             _require_good_end(call)
+            call.uses += _uses(written, call)
         except Exception as error:
             # The provider's name for it is ours from here on; the cause goes along.
             raise _trouble(error) from error
@@ -124,6 +138,8 @@ class Planner:
             system=_system(prompt),
             messages=_messages(prompt),
             output_config={"format": {"type": "json_schema", "schema": self._schema}},
+            tools=_tools(prompt),
+            tool_choice=_tool_choice(prompt),
             stream=True,
         )
 
@@ -144,18 +160,78 @@ def _messages(prompt: Prompt) -> list[MessageParam]:
         messages.append(cast(MessageParam, {"role": turn.role, "content": [block]}))
         if len(messages) == len(prompt.turns) - 1:
             block["cache_control"] = {"type": "ephemeral"}
+    for looks in prompt.rounds:
+        messages += _round(looks)
     return messages
 
 
-def _take(event: RawMessageStreamEvent, call: ModelCall) -> str:
+def _round(looks: tuple[Look, ...]) -> tuple[MessageParam, MessageParam]:
+    """What the model asked to see, and what it saw."""
+    asked: list[Any] = [
+        {"type": "tool_use", "id": look.use.id, "name": look.use.name, "input": look.use.input}
+        for look in looks
+    ]
+    seen: list[Any] = [
+        {
+            "type": "tool_result",
+            "tool_use_id": look.use.id,
+            "content": look.text,
+            "is_error": look.is_error,
+        }
+        for look in looks
+    ]
+    return {"role": "assistant", "content": asked}, {"role": "user", "content": seen}
+
+
+def _tools(prompt: Prompt) -> list[ToolParam] | Omit:
+    if not prompt.tools:
+        return omit
+    return [
+        {"name": tool.name, "description": tool.description, "input_schema": tool.schema}
+        for tool in prompt.tools
+    ]
+
+
+def _tool_choice(prompt: Prompt) -> ToolChoiceNoneParam | Omit:
+    """Where there were looks the tools must go along, also when no more of them may be taken."""
+    return {"type": "none"} if prompt.tools and not prompt.may_look else omit
+
+
+@dataclass(slots=True)
+class _Written:
+    """A look that the model is asking for: its input is JSON in the making."""
+
+    id: str
+    name: str
+    json: str = ""
+
+
+def _uses(written: dict[int, _Written], call: ModelCall) -> list[ToolUse]:
+    """The looks, if the model waits for them. Raises what reading their inputs raises."""
+    if call.stop_reason != "tool_use":
+        return []
+    if not written:
+        raise Trouble("transient", "provider_unreadable")
+    return [
+        ToolUse(id=each.id, name=each.name, input=orjson.loads(each.json or "{}"))
+        for each in list(written.values())[:LOOKS_A_ROUND]
+    ]
+
+
+def _take(event: RawMessageStreamEvent, call: ModelCall, written: dict[int, _Written]) -> str:
     """Note what the event says of the call; the text that it brings, or nothing.
 
     Its type is compared, not its class: the SDK gives an event of a new type some class it knows.
     """
     if event.type == "content_block_delta":
+        if event.delta.type == "input_json_delta":
+            _write(written[event.index], event.delta.partial_json)
         # Joined, because the SDK does not check what it read: what is no text fails here.
         return "".join((event.delta.text or "",)) if event.delta.type == "text_delta" else ""
-    if event.type == "message_start":
+    if event.type == "content_block_start" and event.content_block.type == "tool_use":
+        block = event.content_block
+        written[event.index] = _Written("".join((block.id,)), "".join((block.name,)))
+    elif event.type == "message_start":
         _count(event.message.usage, call)
         # The start holds a place for the output's count; only the end knows it.
         call.output_tokens = None
@@ -163,6 +239,12 @@ def _take(event: RawMessageStreamEvent, call: ModelCall) -> str:
         call.stop_reason = event.delta.stop_reason
         _count(event.usage, call)
     return ""
+
+
+def _write(use: _Written, piece: str) -> None:
+    use.json += piece
+    if len(use.json) > _LARGEST_INPUT:
+        raise Trouble("transient", "provider_unreadable")
 
 
 def _count(usage: Any, call: ModelCall) -> None:

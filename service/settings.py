@@ -68,6 +68,14 @@ class Settings(BaseSettings):
     idle_seconds: Seconds = Field(
         default=1_800, description="How long nobody may speak in a session before it expires."
     )
+    build_silent_seconds: Seconds = Field(
+        default=1_800, description="How long nothing may be heard of a build before it has failed."
+    )
+    source_dir: Path | None = Field(
+        default=None,
+        description="The folder with the projects' sources: one folder a tenant, in that the "
+        "`sourceRoot` of each project. Without it plans are made without a look at the code.",
+    )
     keep_seconds: float = Field(
         default=86_400,
         ge=0,

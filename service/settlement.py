@@ -9,7 +9,7 @@ import structlog
 
 from domain import account, session
 from domain.events import TimeConsumed
-from domain.metering import OPERATIONS, billed_seconds, cost_of
+from domain.metering import OPERATIONS, cost_of
 from service.admission import Admitted
 from service.conversation import Ending
 from service.store import AWAY, OutcomeUnknown
@@ -83,7 +83,7 @@ class Settlement:
 
 
 async def _consume(transaction: Transaction, admitted: Admitted, ending: Ending, model: str) -> int:
-    """Bill the call that was kept; earlier tries are on the house. Returns the seconds billed."""
+    """Bill the try that was kept; earlier ones are on the house. Returns the seconds billed."""
     stream_id = account_stream(admitted.message.tenant_id, admitted.message.user_id)
     consumed = account.settle(
         await transaction.load(ACCOUNT, stream_id),
@@ -93,9 +93,9 @@ async def _consume(transaction: Transaction, admitted: Admitted, ending: Ending,
         session_id=admitted.session_id,
         message_id=admitted.message_id,
         operation=OPERATIONS[ending.mode],
-        seconds=billed_seconds(ending.call.duration_ns),
+        seconds=ending.seconds,
         model=model,
-        cost=cost_of(model, ending.call.usage),
+        cost=cost_of(model, ending.usage),
     )
     transaction.append(stream_id, consumed, admitted.message.project_id)
     return sum(event.seconds for event in consumed if isinstance(event, TimeConsumed))
@@ -122,7 +122,7 @@ def _end(
     frames: int,
     model: str,
 ) -> session.Decided:
-    usage = ending.call.usage
+    usage = ending.usage
     if ending.subtype == "error":
         return session.fail_reply(
             state,
@@ -150,4 +150,8 @@ def _end(
         tokens_used=usage.total,
         cache_hits=usage.cache_read_tokens,
         frames=frames,
+        locale=admitted.message.locale,
+        version_id=admitted.project.version_id,
+        build_id=admitted.project.last_build_id,
+        modified_at=admitted.project.modified_at.isoformat(),
     )

@@ -14,10 +14,11 @@ from uuid import UUID
 
 import orjson
 
-from domain import account, project, session
+from domain import account, build, project, session
 from domain.account import Account
+from domain.build import Build
 from domain.errors import Refused
-from domain.events import AccountEvent, Event, ProjectEvent, SessionEvent, from_stored
+from domain.events import AccountEvent, BuildEvent, Event, ProjectEvent, SessionEvent, from_stored
 from domain.project import Project
 from domain.session import Session
 from service.store import EventStore, NewEvent, Unavailable, WrongVersion
@@ -42,6 +43,7 @@ class Decider(Generic[S, E]):
 
 SESSION: Final[Decider[Session, SessionEvent]] = Decider(session.INITIAL, session.fold)
 ACCOUNT: Final[Decider[Account, AccountEvent]] = Decider(account.INITIAL, account.fold)
+BUILD: Final[Decider[Build, BuildEvent]] = Decider(build.INITIAL, build.fold)
 PROJECT: Final[Decider[Project, ProjectEvent]] = Decider(project.INITIAL, project.fold)
 
 
@@ -187,3 +189,8 @@ def session_stream(session_id: str) -> str:
 def project_stream(project_id: str) -> str:
     """The stream of a project."""
     return f"project-{project_id}"
+
+
+def build_stream(build_id: str) -> str:
+    """The stream of a build."""
+    return f"build-{build_id}"

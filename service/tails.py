@@ -17,10 +17,10 @@ from projections.replies import Place
 from service import arrays
 from service.chunks import SQL, Chunks
 from service.database import Pool
+from service.envelope import final_envelope
 from service.store import AWAY, EventStore, Recorded
 from service.streams import decode, session_stream
 from service.tail import End, Tail
-from service.wire import final_envelope
 
 LOOK_SECONDS: Final = 0.05
 """How often the frames of replies that others write are asked for, while somebody watches."""

@@ -21,11 +21,14 @@ from domain.metering import ESTIMATES
 from domain.replies import CONTRACT_VERSION
 from service.admission import Admitted
 from service.conversation import Conversation, Ending
+from service.database import Pool
+from service.looks import Looks
 from service.meter import Meter
 from service.metrics import REPLIES
-from service.planner import ModelCall, Planner
+from service.planner import Planner
 from service.reply import Lost, Reply
 from service.settlement import GIVE_UP_SECONDS, Settlement
+from service.sources import Sources
 from service.store import AWAY, EventStore, OutcomeUnknown
 from service.streams import ACCOUNT, Streams, Transaction, account_stream, decode, session_stream
 from service.tail import End
@@ -56,6 +59,8 @@ class Means:
     planner: Planner
     settlement: Settlement
     tails: Tails
+    sources: Sources
+    pool: Pool
     limits: Limits
 
 
@@ -100,10 +105,18 @@ class Turn:
         """Talk until there is an ending, or time, balance or service come to theirs."""
         if reason := await self._until(self._await_earlier()):
             return self._nothing(reason)
+        looks = Looks(
+            self._means.sources,
+            self._means.pool,
+            self.admitted.project,
+            tenant_id=self.admitted.message.tenant_id,
+        )
         conversation = Conversation(
             self._means.planner,
-            await self._prompt(),
+            await self._prompt(looks),
             self.reply,
+            looks=looks,
+            language=prompts.language(self.admitted.message.locale),
             patience_seconds=self._means.limits.patience_seconds,
         )
         talk = asyncio.create_task(conversation.hold())
@@ -127,7 +140,7 @@ class Turn:
         """The ending of a reply that had not begun."""
         if reason == STOPPING:
             raise Left
-        return Ending(subtype="error", call=ModelCall(), reason=reason)
+        return Ending(subtype="error", reason=reason)
 
     async def _until(self, work: Coroutine[Any, Any, None], seconds: float | None = None) -> str:
         """Do the work; returns why it was ended early, else nothing. Raises Lost."""
@@ -169,8 +182,9 @@ class Turn:
         stored = await _patiently(read)
         return [decode(each.type, each.state) for each in stored]
 
-    async def _prompt(self) -> prompts.Prompt:
+    async def _prompt(self, looks: Looks) -> prompts.Prompt:
         message = self.admitted.message
+        tools = await looks.open()
         return prompts.prompt(
             project_name=self.admitted.project.name,
             framework=self.admitted.project.framework,
@@ -182,6 +196,8 @@ class Turn:
             ),
             message=message.text,
             chat_mode=message.chat_mode,
+            known=await looks.known(message.context),
+            tools=tools,
         )
 
     # Money ---------------------------------------------------------------------------------------
@@ -245,7 +261,7 @@ class Turn:
             raise
         except Exception:  # noqa: BLE001 - its reservation must not stay open for a fault of ours
             _log.exception("settlement_failed")
-            failed = Ending(subtype="error", call=ModelCall(), reason="internal")
+            failed = Ending(subtype="error", reason="internal")
             await settlement.settle(self.admitted, failed, **settled)
 
     async def _end(self) -> End:
@@ -291,7 +307,7 @@ def _ending(talk: asyncio.Task[Ending]) -> Ending:
         raise
     except Exception:  # noqa: BLE001 - the outermost place of a turn: its reader gets an end
         _log.exception("conversation_failed")
-        return Ending(subtype="error", call=ModelCall(), reason="internal")
+        return Ending(subtype="error", reason="internal")
 
 
 def accepted(admitted: Admitted) -> dict[str, Any]:

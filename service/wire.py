@@ -7,15 +7,25 @@ from typing import Annotated, Any, ClassVar, Final, Literal, cast
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from domain.events import EVENT_TYPES, ChatMode, CreditKind, ReplyCompleted, ReplyFailed, Role
+from domain.events import (
+    EVENT_TYPES,
+    ChatMode,
+    Context,
+    CreditKind,
+    Role,
+)
 from domain.metering import MICRO_USD
 from domain.replies import MAIN_TEXT
 from projections.accounts import AccountRow
+from projections.builds import BuildRow, BuildStatus
 from projections.consumption import ConsumptionRow
 from projections.sessions import SessionRow
 from projections.timeline import TimelinePage, TimelineRow
+from service.texts import render
 from service.views import View
 
+ActionType = Literal["convert_to_build", "save_plan", "export"]
+PLAN_ACTIONS: Final[tuple[ActionType, ...]] = ("convert_to_build", "save_plan", "export")
 LONGEST_MESSAGE: Final = 32_000
 MOST_SECONDS: Final = 1_000_000_000
 LARGEST_PAGE: Final = 200
@@ -23,7 +33,7 @@ LAST_POSITION: Final = 2**53 - 1
 MOST_EVENTS: Final = 1_000
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """PostgreSQL holds no NUL in text, and half a surrogate pair is no character."""
     if "\0" in text:
         raise ValueError("must not hold a NUL character")
@@ -32,12 +42,14 @@ def _clean(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_clean)]
+Text = Annotated[str, AfterValidator(clean)]
 Id = Annotated[Text, Field(min_length=1, max_length=255)]
 OnBusy = Literal["reject", "enqueue", "interrupt"]
 """What becomes of a message while its session's last reply is still being written: refused,
 answered after that reply, or answered in its place."""
 
+Cursor = Annotated[str, Field(max_length=64)]
+PageSize = Annotated[int, Field(ge=1, le=LARGEST_PAGE)]
 Mode = Literal["all", "plan", "build"]
 Locale = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}$")]
 
@@ -84,11 +96,21 @@ class Query(BaseModel):
 
 
 class PlanContext(Wire):
-    """What the planner may look at; hints."""
+    """What the planner is told without asking for it."""
 
     include_version_history: bool = False
     include_project_structure: bool = False
     include_build_errors: bool = False
+
+    @property
+    def names(self) -> tuple[Context, ...]:
+        """Those that are wanted."""
+        wanted: tuple[tuple[Context, bool], ...] = (
+            ("version_history", self.include_version_history),
+            ("project_structure", self.include_project_structure),
+            ("build_errors", self.include_build_errors),
+        )
+        return tuple(name for name, is_wanted in wanted if is_wanted)
 
 
 class ChatPlanRequest(Wire):
@@ -166,12 +188,12 @@ class JoinQuery(ActingQuery):
 class TimelineQuery(ActingQuery):
     """A page of the timeline, newest first: by offset, or next to a cursor of an earlier page."""
 
-    limit: Annotated[int, Field(ge=1, le=LARGEST_PAGE)] = 20
+    limit: PageSize = 20
     offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     mode: Mode = "all"
     include_hidden: bool = False
-    before: Annotated[str, Field(max_length=64)] | None = None
-    after: Annotated[str, Field(max_length=64)] | None = None
+    before: Cursor | None = None
+    after: Cursor | None = None
 
 
 class TimelineStreamQuery(Query):
@@ -185,7 +207,7 @@ class TimelineStreamQuery(Query):
     mode: Mode = "all"
     include_hidden: bool = False
     replies: bool = False
-    after: Annotated[str, Field(max_length=64)] | None = None
+    after: Cursor | None = None
 
 
 class EventsQuery(Query):
@@ -196,17 +218,24 @@ class EventsQuery(Query):
 
     repeated = frozenset({"types"})
 
-    after: Annotated[str, Field(max_length=64)] | None = None
+    after: Cursor | None = None
     limit: Annotated[int, Field(ge=1, le=MOST_EVENTS)] | None = None
     types: EventTypes | None = None
     project_id: Id | None = None
 
 
+class PageQuery(ActingQuery):
+    """A page, newest first, before a cursor."""
+
+    limit: PageSize = 20
+    before: Cursor | None = None
+
+
 class LedgerQuery(Query):
     """A page of the ledger, newest first."""
 
-    limit: Annotated[int, Field(ge=1, le=LARGEST_PAGE)] = 20
-    before: Annotated[str, Field(max_length=64)] | None = None
+    limit: PageSize = 20
+    before: Cursor | None = None
 
 
 # What is answered --------------------------------------------------------------------------------
@@ -285,6 +314,14 @@ class Snapshot(Wire):
     through: int
 
 
+class ToolLook(Wire):
+    """The planner looks at the project, read-only: `running`, then `done` or `failed`."""
+
+    name: str
+    summary: str
+    status: Literal["running", "done", "failed"]
+
+
 class Notice(Wire):
     """Something to know; nothing depends on it."""
 
@@ -297,6 +334,22 @@ class Reset(Wire):
     """Discard what was shown: it is not the reply after all."""
 
     reason: str
+
+
+class Action(Wire):
+    """Something that can be done with a reply. `payload` is what its call needs beside who acts."""
+
+    type: ActionType
+    label: str
+    payload: Any
+
+
+class ItemAction(Wire):
+    """Something that could be done with an item; `enabled` if it can be done now."""
+
+    type: ActionType
+    label: str
+    enabled: bool
 
 
 class ChatPlanResponse(Wire):
@@ -315,6 +368,7 @@ class ChatPlanResponse(Wire):
     reason: str | None = None
     error: ReplyError | None = None
     metadata: ReplyMetadata
+    available_actions: list[Action] | None = None
 
 
 class ReplyState(Wire):
@@ -336,6 +390,27 @@ class UserMessage(Wire):
     session_id: str
 
 
+class BuildState(Wire):
+    """A build as it is now: `queued`, `running`, `succeeded` or `failed`; milliseconds."""
+
+    build_id: str
+    status: BuildStatus
+    phase: str | None = None
+    title: str | None = None
+    version_id: str | None = None
+    preview_url: str | None = None
+    artifact_url: str | None = None
+    error: str | None = None
+    duration: int | None = None
+
+
+class Conversion(Wire):
+    """Where a build's message comes from: the session whose plan it turned into a build."""
+
+    from_session_id: str
+    converted_at: datetime
+
+
 class AiResponse(Wire):
     """A reply by the contract of its mode, with its main prose as `text`; or a template."""
 
@@ -352,23 +427,36 @@ class TimelineItem(Wire):
     id: str
     cursor: str
     timestamp: datetime
-    type: Literal["plan_message", "build_request", "deployment"] = "plan_message"
+    type: Literal["plan_message", "build_request", "deployment"]
     mode: Literal["plan", "build"]
-    kind: Literal["user_message", "reply", "system_message", "session"]
+    kind: Literal[
+        "user_message", "reply", "system_message", "session", "build_reference", "deployment"
+    ]
     chat_mode: str | None = None
-    status: Literal["planning", "in_progress", "deployed", "failed"] = "planning"
-    session_id: str
+    status: Literal["planning", "in_progress", "deployed", "failed"]
+    session_id: str | None = None
     user_message: UserMessage | None = None
     ai_response: AiResponse | None = None
+    build: BuildState | None = None
+    conversion: Conversion | None = None
+    actions: list[ItemAction] | None = None
     event: Any = None
 
 
 class LiveItem(TimelineItem):
-    """An item as a stream tells it; `prev` is the cursor of the one before it, null at the start.
+    """An item as a stream tells it; `prev` is the id of the event before it, null at the start.
 
-    Who gets an item whose `prev` is the last cursor that they have, has missed nothing.
+    Who gets an event whose `prev` is the last id that they have, has missed nothing. An item that
+    asked for a build comes again, with the same `id`, when the build has changed.
     """
 
+    prev: str | None
+
+
+class Lock(Wire):
+    """The project is being built, and takes no messages; without a build it takes them again."""
+
+    active_build_id: str | None
     prev: str | None
 
 
@@ -379,10 +467,14 @@ class GoAway(Wire):
 
 
 class Timeline(Wire):
-    """A page, newest first. `before` leads to older items, `after` to newer ones."""
+    """A page, newest first. `before` leads to older items, `after` to newer ones.
+
+    While there is an `activeBuildId` the project takes no messages.
+    """
 
     items: list[TimelineItem]
     has_more: bool
+    active_build_id: str | None = None
     before: str | None = None
     after: str | None = None
 
@@ -396,7 +488,7 @@ class Billing(Wire):
 
 
 class SessionAnswer(Wire):
-    """A session with its bill."""
+    """A session with its bill; `buildId` is what its plan was converted to."""
 
     session_id: str
     project_id: str
@@ -405,6 +497,7 @@ class SessionAnswer(Wire):
     mode: str
     status: str
     message_count: int
+    build_id: str | None = None
     created_at: datetime
     last_active: datetime
     billing: Billing
@@ -492,6 +585,15 @@ class EventsPage(Wire):
     has_more: bool
 
 
+class Messages(Wire):
+    """Texts by template, in `language`; `{name}` stands for a variable."""
+
+    contract_version: str
+    language: str
+    direction: Literal["ltr", "rtl"]
+    templates: dict[str, str]
+
+
 class Problem(BaseModel):
     """What went wrong (RFC 9457): `code` is stable, `detail` says what to do.
 
@@ -532,51 +634,13 @@ class Readiness(Wire):
 # From ours to the wire ---------------------------------------------------------------------------
 
 
-def final_envelope(
-    ended: ReplyCompleted | ReplyFailed, ended_at: datetime, registered_at: datetime
-) -> dict[str, Any]:
-    """The envelope of a reply as the log has it: the same wherever and whenever it is made.
-
-    `registered_at` is its project's.
-    """
-    envelope: dict[str, Any] = {
-        "session_id": ended.session_id,
-        "message_id": ended.message_id,
-        "timestamp": ended_at,
-    }
-    metadata: dict[str, Any] = {
-        "duration_ms": ended.duration_ms,
-        "tokens_used": ended.tokens_used,
-        "cache_hits": ended.cache_hits,
-        "billed_seconds": 0,
-        "projectContext": ProjectContext(last_modified=registered_at),
-    }
-    data = None
-    if isinstance(ended, ReplyCompleted):
-        envelope |= {"subtype": ended.subtype, "mode": ended.mode, "reason": ended.reason}
-        metadata |= {
-            "billed_seconds": ended.billed_seconds,
-            "warnings": list(ended.warnings),
-        }
-        # As it was shown, value by value: the operations folded equal it.
-        data = ended.data
-    else:
-        error = ReplyError(
-            code=ended.code,
-            template=f"reply_{ended.code}",
-            retry_after_seconds=ended.retry_after_seconds,
-        )
-        envelope |= {"subtype": "error", "mode": "general", "error": error}
-    answer = ChatPlanResponse(**envelope, metadata=ReplyMetadata(**metadata))
-    return dumped(answer) | {"data": data}
-
-
-def timeline(page: TimelinePage, epoch: str) -> Timeline:
+def timeline(page: TimelinePage, epoch: str, active_build_id: str | None) -> Timeline:
     """A page of the timeline with its cursors."""
     items = [item(row, epoch) for row in page.rows]
     return Timeline(
         items=items,
         has_more=page.has_more,
+        active_build_id=active_build_id,
         before=items[-1].cursor if items else None,
         after=items[0].cursor if items else None,
     )
@@ -590,12 +654,15 @@ def item(row: TimelineRow, epoch: str) -> TimelineItem:
         id=row.item_id,
         cursor=cursor(epoch, row.position),
         timestamp=row.recorded_at,
+        type=_item_type(row),
         mode=row.mode,
-        kind=row.kind,
+        kind=cast(Any, row.kind),
         chat_mode=row.chat_mode,
-        status="failed" if row.subtype == "error" else "planning",
+        status=_item_status(row),
         session_id=row.session_id,
-        user_message=UserMessage(text=row.text or "", session_id=row.session_id) if said else None,
+        user_message=UserMessage(text=row.text or "", session_id=row.session_id or "")
+        if said
+        else None,
         ai_response=AiResponse(
             text=_main_text(row),
             data=row.data,
@@ -605,13 +672,69 @@ def item(row: TimelineRow, epoch: str) -> TimelineItem:
         )
         if answered
         else None,
+        build=None if row.build is None else build_state(row.build),
+        conversion=Conversion(
+            from_session_id=row.converted_from_session_id, converted_at=row.recorded_at
+        )
+        if row.converted_from_session_id
+        else None,
+        actions=_item_actions(row) if row.is_plan else None,
         event=row.data if row.kind == "session" else None,
+    )
+
+
+def _item_type(row: TimelineRow) -> Literal["plan_message", "build_request", "deployment"]:
+    if row.kind == "deployment":
+        return "deployment"
+    return "plan_message" if row.mode == "plan" else "build_request"
+
+
+def _item_status(row: TimelineRow) -> Literal["planning", "in_progress", "deployed", "failed"]:
+    if row.mode == "plan":
+        return "failed" if row.subtype == "error" else "planning"
+    match None if row.build is None else row.build.status:
+        case "succeeded":
+            return "deployed"
+        case "failed":
+            return "failed"
+        case _:
+            return "deployed" if row.kind == "deployment" else "in_progress"
+
+
+def label(action: ActionType, locale: str) -> str:
+    """What a button for the action says."""
+    return render(f"action_{action}", {}, locale)
+
+
+def _item_actions(row: TimelineRow) -> list[ItemAction]:
+    return [
+        ItemAction(
+            type=kind,
+            label=label(kind, "en"),
+            enabled=row.is_convertible or kind != "convert_to_build",
+        )
+        for kind in PLAN_ACTIONS
+    ]
+
+
+def build_state(row: BuildRow) -> BuildState:
+    """What an item says of its build."""
+    return BuildState(
+        build_id=row.build_id,
+        status=row.status,
+        phase=row.phase,
+        title=row.title,
+        version_id=row.version_id,
+        preview_url=row.preview_url,
+        artifact_url=row.artifact_url,
+        error=row.error,
+        duration=row.duration_ms,
     )
 
 
 def _main_text(row: TimelineRow) -> str | None:
     """The main prose of a reply; a partial one may not have come to it."""
-    pointer = MAIN_TEXT.get(cast(ChatMode, row.chat_mode))
+    pointer = MAIN_TEXT.get(cast(ChatMode, row.chat_mode)) if row.kind == "reply" else None
     data: dict[str, Any] = row.data or {}
     text = data.get(pointer.removeprefix("/")) if pointer else None
     return text if isinstance(text, str) else None
@@ -627,10 +750,11 @@ def session(row: SessionRow) -> SessionAnswer:
         mode=row.mode,
         status=row.status,
         message_count=row.message_count,
+        build_id=row.build_id,
         created_at=row.opened_at,
         last_active=row.last_active_at,
         billing=Billing(
-            ai_seconds=row.ai_seconds, tokens_used=row.tokens_used, cost_usd=_usd(row.cost_usd)
+            ai_seconds=row.ai_seconds, tokens_used=row.tokens_used, cost_usd=usd(row.cost_usd)
         ),
     )
 
@@ -654,7 +778,7 @@ def ledger(rows: list[ConsumptionRow], epoch: str) -> Ledger:
             output_tokens=row.output_tokens,
             cache_read_tokens=row.cache_read_tokens,
             cache_write_tokens=row.cache_write_tokens,
-            cost_usd=None if row.cost_usd is None else _usd(row.cost_usd),
+            cost_usd=None if row.cost_usd is None else usd(row.cost_usd),
             prices=row.prices,
             model=row.model,
             timestamp=row.recorded_at,
@@ -674,5 +798,6 @@ def dumped(answer: BaseModel) -> dict[str, Any]:
     return answer.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-def _usd(amount: Decimal) -> str:
+def usd(amount: Decimal) -> str:
+    """An amount of USD, exact to a millionth."""
     return str(amount.quantize(MICRO_USD))

@@ -27,6 +27,7 @@ async def post_message(call: Call) -> Response:
         locale=asked.locale,
         chat_mode=asked.chat_mode,
         session_id=asked.session_id,
+        context=() if asked.context is None else asked.context.names,
         may_wait=asked.on_busy == "enqueue",
     )
     admitted, tail = await call.service.turns.take(

@@ -74,6 +74,7 @@ REPLY_EVENTS: Final[Mapping[str, type[BaseModel]]] = {
     "intent": wire.Intent,
     "chunk": wire.Chunk,
     "snapshot": wire.Snapshot,
+    "tool": wire.ToolLook,
     "notice": wire.Notice,
     "reset": wire.Reset,
     "final": wire.ChatPlanResponse,
@@ -86,7 +87,8 @@ class Operation:
     """An operation: `name` is its operationId, `problems` the statuses it may answer besides.
 
     `answer` is its JSON; `events` are the kinds of its server-sent events, if it streams, with what
-    they carry; `lines` is a line of its newline-delimited JSON; `nothing` says when it answers 204.
+    they carry; `lines` is a line of its newline-delimited JSON; `document` is the media type of its
+    other form; `nothing` says when it answers 204.
     """
 
     method: str
@@ -103,6 +105,7 @@ class Operation:
     streams: bool = False
     events: Mapping[str, type[BaseModel]] = field(default_factory=lambda: REPLY_EVENTS)
     lines: type[BaseModel] | None = None
+    document: str | None = None
     nothing: str | None = None
 
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:

@@ -18,7 +18,7 @@ from service.views import viewed
 async def join(call: Call) -> Response:
     """The reply's events after the one that the client has seen last, to the end."""
     asked: wire.JoinQuery = call.query
-    tail = await _found(call, await _visible(call, asked.user_id))
+    tail = await _found(call, await visible_reply(call, asked.user_id))
     after = _frame_in(call.last_event_id or asked.after, tail.place)
     if after > tail.upto and tail.end is None:
         await call.service.tails.look(tail)
@@ -34,21 +34,22 @@ async def join(call: Call) -> Response:
 async def read(call: Call) -> Response:
     """What the reply has come to: so far, or its final envelope."""
     asked: wire.ActingQuery = call.query
-    tail = await _found(call, await _visible(call, asked.user_id))
+    tail = await _found(call, await visible_reply(call, asked.user_id))
     return await _state(call, tail)
 
 
 async def cancel(call: Call) -> Response:
     """End the reply with what it has shown; one that has ended stays as it ended."""
     asked: wire.ActingQuery = call.query
-    row = await _visible(call, asked.user_id)
+    row = await visible_reply(call, asked.user_id)
     tail = await call.service.turns.cancel(row, "cancelled", call.metadata(asked.user_id))
     if tail is None:
         raise Unavailable("the reply has not come to its end in time; it will")
     return await _state(call, tail)
 
 
-async def _visible(call: Call, user_id: str | None) -> ReplyRow:
+async def visible_reply(call: Call, user_id: str | None) -> ReplyRow:
+    """The reply of the path, if its project may be seen. Raises ReplyUnknown, ProjectUnknown."""
     row = await call.service.turns.known(call.caller.tenant_id, call.path["messageId"])
     if row is None:
         raise ReplyUnknown

@@ -24,19 +24,19 @@ async def read_timeline(call: Call) -> Response:
     before, after = position_in(asked.before, epoch), position_in(asked.after, epoch)
     async with call.service.pool.connection() as connection:
         position = await position_of(connection, "timeline", asked.min_position)
-        await visible_project(connection, call, call.path["projectId"], asked.user_id)
+        known = await visible_project(connection, call, call.path["projectId"], asked.user_id)
         page = await timeline.page(
             connection,
             tenant_id=call.caller.tenant_id,
             project_id=call.path["projectId"],
-            mode=_mode(asked.mode),
-            with_hidden=asked.include_hidden,
+            shown=Shown(mode=_mode(asked.mode), with_hidden=asked.include_hidden),
             limit=asked.limit,
             offset=asked.offset,
             before=before,
             after=after,
         )
-    return answered(wire.timeline(page, epoch), position=position)
+    answer = wire.timeline(page, epoch, known.active_build_id)
+    return answered(answer, position=position)
 
 
 async def stream_timeline(call: Call) -> Response:
@@ -46,7 +46,7 @@ async def stream_timeline(call: Call) -> Response:
     """
     asked: wire.TimelineStreamQuery = call.query
     after = position_in(call.last_event_id or asked.after, call.service.epoch)
-    shown = Shown(mode=_mode(asked.mode), with_hidden=asked.include_hidden)
+    shown = Shown(mode=_mode(asked.mode), with_hidden=asked.include_hidden, with_live=True)
     async with call.service.pool.connection() as connection:
         position = await position_of(connection, "timeline", None)
         if after is not None:
@@ -58,8 +58,7 @@ async def stream_timeline(call: Call) -> Response:
             connection,
             tenant_id=call.caller.tenant_id,
             project_id=call.path["projectId"],
-            mode=shown.mode,
-            with_hidden=shown.with_hidden,
+            shown=shown,
             limit=1,
             before=begin + 1,
         )
@@ -91,7 +90,7 @@ async def _live(
 def _frames(items: Iterable[Item], after: int, prev: int | None, epoch: str) -> Iterator[bytes]:
     for item in items:
         if item.position > after:
-            yield frame("item", _linked(item, prev, epoch), wire.cursor(epoch, item.position))
+            yield frame(item.event, _linked(item, prev, epoch), wire.cursor(epoch, item.position))
         prev = item.position
 
 
@@ -125,7 +124,7 @@ OPERATIONS = (
         scopes=("chat", "read", "admin"),
         query=wire.TimelineStreamQuery,
         streams=True,
-        events={"item": wire.LiveItem, **REPLY_EVENTS},
+        events={"item": wire.LiveItem, "lock": wire.Lock, **REPLY_EVENTS},
         problems=(404, 409, 422),
         handle=stream_timeline,
     ),

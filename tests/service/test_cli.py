@@ -73,8 +73,26 @@ class Served:
         )
 
     def lines(self) -> list[str]:
-        """The three shell lines."""
+        """The shell lines."""
         return re.findall(r"^  (.+)$", self.printed, re.MULTILINE)
+
+    def until_deployed(self, build_id: str) -> bool:
+        """Watch the timeline until the build has become a version."""
+        path = "/v1/project/demo/timeline/stream?userId=ada"
+        header = self.command("sign", "GET", path).stdout.strip()
+        address = re.search(r"listens on (\S+)", self.printed)
+        assert address is not None
+        command = ["curl", "-sN", "--max-time", "60", "-H", header, address[1] + path]
+        # From the beginning of the log, so that nothing is missed whenever it is asked.
+        epoch = json.loads(self.shell(f"curl -s {address[1]}/readyz"))["epoch"]
+        command += ["-H", f"Last-Event-ID: {epoch}.0"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
+            assert watching.stdout is not None
+            for line in watching.stdout:
+                if '"type":"deployment"' in line and build_id in line:
+                    watching.kill()
+                    return True
+        return False
 
     def stop(self, how: signal.Signals) -> int:
         """End it; the exit code."""
@@ -98,7 +116,7 @@ def folder() -> Iterator[Path]:
 def test_a_first_run_works_as_printed_and_a_second_finds_its_data(folder: Path) -> None:
     with (folder / "errors").open("wb") as errors:
         first = Served(folder, errors)
-        stream, timeline, bill = first.lines()
+        stream, timeline, bill, convert = first.lines()
         streamed = first.shell(stream)
         assert streamed.startswith(": throughline\n\nid: ")
         final = json.loads(streamed.rpartition("data: ")[2])
@@ -107,6 +125,16 @@ def test_a_first_run_works_as_printed_and_a_second_finds_its_data(folder: Path) 
         assert items[0]["aiResponse"]["data"] == final["data"]
         session = json.loads(first.shell(bill))
         assert session["billing"]["aiSeconds"] == final["metadata"]["billed_seconds"]
+        built = json.loads(first.shell(convert))
+        assert built["status"] == "queued"
+        assert first.until_deployed(built["buildId"])
+        items = json.loads(first.shell(timeline))["items"]
+        assert [each["kind"] for each in items[:3]] == [
+            "deployment",
+            "build_reference",
+            "user_message",
+        ]
+        assert {each["status"] for each in items[:3]} == {"deployed"}
         key = re.search(r"Demo key: demo / (\S+)", first.printed)
         assert first.stop(signal.SIGINT) == 0
 
@@ -146,7 +174,10 @@ def logs_tell_nothing(errors: Path, secret: str) -> None:
     assert secret not in text
     assert "userId=" not in text
     requests = [json.loads(line) for line in text.splitlines() if '"event":"request"' in line]
-    assert {each["operation"] for each in requests} >= {"postChatPlan", "getTimeline", "getSession"}
+    assert {each["operation"] for each in requests} >= {
+        *("postChatPlan", "getTimeline", "getSession"),
+        *("convertToBuild", "claimBuild", "reportBuild"),
+    }
     assert all(each["request_id"] for each in requests)
 
 

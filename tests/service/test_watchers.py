@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from service import database, stream
-from service.expiry import expire
+from service.expiry import expire_idle
 from service.offline import Fault, OfflineModel
 from tests.running import Event, Running, events_of, running
 from tests.service import law
@@ -135,7 +135,7 @@ async def test_an_idle_session_expires_and_the_next_message_begins_another(url: 
         asking = asyncio.create_task(live.stream("Good morning"))
         await model.asked.wait()
         streams, pool = live.service.streams, live.service.pool
-        assert await expire(streams, pool, idle_seconds=0) == 0, "it is being replied to"
+        assert await expire_idle(streams, pool, idle_seconds=0) == 0, "it is being replied to"
         model.go.set()
         first = law.lawful(await asking)
         assert await live.service.hub.wait(live.service.hub.head + 1, seconds=10)

@@ -1,0 +1,294 @@
+"""A small build worker: it takes builds one at a time, runs a command for each, and reports.
+
+    python -m scripts.build_worker --url http://127.0.0.1:8400 --key demo -- ./build.sh
+
+The key's secret is read from THROUGHLINE_WORKER_SECRET; the key needs the scope `build`. The
+command gets the build as JSON on its standard input. Each line that it prints is reported as
+progress: plain text, or a JSON object with `title` and any of `phase`, `type`, `userVisible`,
+`versionId`, `previewUrl`, `artifactUrl`. Exit code 0 deploys the build as the last `versionId`, or
+as the build's own id; any other fails it with the last line that was printed.
+
+Nothing is lost when the worker is killed: started again under the same `--worker` it finds the
+build that it had claimed and runs its command again. What was reported before is known by its id.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import queue
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import IO, Any, Final
+from urllib.parse import urlencode, urlsplit
+
+from service import signatures
+
+POLL_SECONDS: Final = 1.0
+FLUSH_SECONDS: Final = 0.5
+LONGEST_BACK_OFF_SECONDS: Final = 5.0
+TIMEOUT_SECONDS: Final = 30.0
+MOST_AT_ONCE: Final = 500
+WAITING_LINES: Final = 2_000
+"""Lines that wait to be reported; past this the command waits too."""
+
+PHASES: Final = ("queue", "setup", "development", "dependencies", "build", "deploy", "metadata")
+
+
+_children: Final[list[subprocess.Popen[str]]] = []
+
+
+class Refused(Exception):
+    """The service said no: `status` with its `code`."""
+
+    def __init__(self, status: int, code: str) -> None:
+        super().__init__(f"{status} {code}")
+        self.status, self.code = status, code
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The service over signed HTTP. Comes back for ever while it cannot be reached."""
+
+    url: str
+    key_id: str
+    secret: str
+
+    def call(self, method: str, target: str, body: Any = None) -> Any:
+        """The answer's JSON. Raises Refused."""
+        content = b"" if body is None else json.dumps(body).encode()
+        back_off = 0.1
+        while True:
+            try:
+                return self._once(method, target, content)
+            except urllib.error.HTTPError as error:
+                told = error.read()
+                if error.code < 500:
+                    code = json.loads(told).get("code", "") if told else ""
+                    raise Refused(error.code, code) from None
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                pass
+            time.sleep(back_off)
+            back_off = min(back_off * 2, LONGEST_BACK_OFF_SECONDS)
+
+    def _once(self, method: str, target: str, content: bytes) -> Any:
+        parts = urlsplit(target)
+        moment, nonce = int(time.time()), secrets.token_hex(16)
+        v1 = signatures.sign(
+            self.secret,
+            method=method,
+            path=parts.path.encode(),
+            query=parts.query.encode(),
+            time=moment,
+            nonce=nonce,
+            key_id=self.key_id,
+            body=content,
+        )
+        headers = {
+            "Content-Type": "application/json",
+            signatures.HEADER: f"t={moment},kid={self.key_id},n={nonce},v1={v1}",
+        }
+        request = urllib.request.Request(  # noqa: S310 - checked where the URL is read
+            self.url + target, data=content or None, headers=headers, method=method
+        )
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
+            return json.load(answer)
+
+
+@dataclass(slots=True)
+class Reporter:
+    """What is told of one build, in order; each thing has an id that a second run gives it too."""
+
+    service: Service
+    build_id: str
+    told: int = 0
+    version: dict[str, Any] = field(default_factory=dict[str, Any])
+    phase: str = "development"
+    last: str = ""
+
+    def event(self, line: str) -> dict[str, Any]:
+        """A line of the command as a report."""
+        said: Any = {"title": line}
+        if line.startswith("{"):
+            try:
+                said = json.loads(line)
+            except ValueError:
+                said = {"title": line}
+        self.phase = said.get("phase", self.phase) if said.get("phase") in PHASES else self.phase
+        names = ("versionId", "previewUrl", "artifactUrl")
+        self.version |= {name: said[name] for name in names if name in said}
+        self.last = str(said.get("title", ""))[:500]
+        return self._event(said.get("type", "progress"), self.last, said.get("userVisible", True))
+
+    def end(self, exit_code: int) -> dict[str, Any]:
+        """How the command ended."""
+        if exit_code == 0:
+            self.phase = "deploy"
+            version = {"versionId": self.build_id} | self.version
+            return self._event("completed", "Deployed", user_visible=True) | version
+        error = self.last or f"The command ended with exit code {exit_code}."
+        return self._event("failed", "The build failed", user_visible=True) | {"error": error}
+
+    def send(self, events: list[dict[str, Any]]) -> None:
+        """Report them, at most 500 at once."""
+        for first in range(0, len(events), MOST_AT_ONCE):
+            body = {"events": events[first : first + MOST_AT_ONCE]}
+            self.service.call("POST", f"/v1/builds/{self.build_id}/events", body)
+
+    def _event(self, kind: str, title: str, user_visible: bool) -> dict[str, Any]:
+        self.told += 1
+        what = hashlib.sha256(f"{self.phase}\n{kind}\n{title}".encode()).hexdigest()[:12]
+        return {
+            "eventId": f"{self.told}-{what}",
+            "phase": self.phase,
+            "type": kind,
+            "title": title,
+            "userVisible": user_visible,
+            "at": datetime.now(UTC).isoformat(),
+        }
+
+
+def work(service: Service, worker_id: str, command: list[str]) -> None:
+    """Build for ever: first what was claimed before, then what waits."""
+    while True:
+        for build in _mine(service, worker_id):
+            build_one(service, build, command)
+        for build in _waiting(service):
+            try:
+                claim = {"workerId": worker_id}
+                claimed = service.call("POST", f"/v1/builds/{build['buildId']}/claim", claim)
+            except Refused:
+                continue  # somebody else was faster
+            build_one(service, claimed, command)
+        time.sleep(POLL_SECONDS)
+
+
+def build_one(service: Service, build: dict[str, Any], command: list[str]) -> None:
+    """Run the command for one build and report it to its end."""
+    reporter = Reporter(service, build["buildId"])
+    print(f"building {build['buildId']}", flush=True)
+    with _running(command) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        _give(process.stdin, build)
+        for lines in _gathered(process.stdout):
+            reporter.send([reporter.event(line) for line in lines])
+        reporter.send([reporter.end(process.wait())])
+    print(f"ended {build['buildId']}", flush=True)
+
+
+@contextmanager
+def _running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """The command, which does not outlive the worker where that is told to end."""
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        _children.append(process)
+        try:
+            yield process
+        finally:
+            _children.remove(process)
+
+
+def _leave(*_: Any) -> None:
+    """End at once, the command too: whoever starts next takes up what was claimed."""
+    for process in _children:
+        process.kill()
+    os._exit(0)
+
+
+def _mine(service: Service, worker_id: str) -> list[dict[str, Any]]:
+    asked = urlencode({"status": "running", "workerId": worker_id})
+    return list(service.call("GET", f"/v1/builds?{asked}")["builds"])
+
+
+def _waiting(service: Service) -> list[dict[str, Any]]:
+    return list(service.call("GET", "/v1/builds?status=queued")["builds"])
+
+
+def _give(stdin: IO[str], build: dict[str, Any]) -> None:
+    try:
+        json.dump(build, stdin)
+        stdin.close()
+    except BrokenPipeError:
+        pass  # the command does not care
+
+
+def _gathered(stdout: IO[str]) -> Iterator[list[str]]:
+    """The lines of the command, those of half a second together."""
+    waiting: queue.Queue[str | None] = queue.Queue(WAITING_LINES)
+
+    def read() -> None:
+        for line in stdout:
+            if said := line.strip():
+                waiting.put(said)
+        waiting.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    while (line := waiting.get()) is not None:
+        lines = [line]
+        due = time.monotonic() + FLUSH_SECONDS
+        while (rest := due - time.monotonic()) > 0 and len(lines) < MOST_AT_ONCE:
+            try:
+                more = waiting.get(timeout=rest)
+            except queue.Empty:
+                break
+            if more is None:
+                waiting.put(None)
+                break
+            lines.append(more)
+        yield lines
+
+
+def _end_with_parent() -> None:
+    """Whoever started this holds its standard input open, and is gone when that closes."""
+    sys.stdin.read()
+    _leave()
+
+
+def main() -> None:
+    """Read the command line and work until a signal."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--url", required=True, help="where the service listens")
+    parser.add_argument("--key", required=True, help="the id of the key to sign with")
+    parser.add_argument(
+        "--worker", default=socket.gethostname(), help="who claims: the host's name"
+    )
+    parser.add_argument("--with-parent", action="store_true", help="end when standard input closes")
+    parser.add_argument("command", nargs="+", help="what is run for each build")
+    asked = parser.parse_args()
+    secret = os.environ.get("THROUGHLINE_WORKER_SECRET")
+    if urlsplit(asked.url).scheme not in ("http", "https"):
+        parser.error("--url begins with http:// or https://")
+    if not secret:
+        parser.error("set THROUGHLINE_WORKER_SECRET to the secret of the key")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
+    if asked.with_parent:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        work(Service(asked.url.rstrip("/"), asked.key, secret), asked.worker, asked.command)
+    except Refused as refused:
+        sys.exit(f"build_worker: the service refused: {refused}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""A project's figures."""
+
+from datetime import UTC, datetime
+
+from starlette.responses import Response
+
+from projections import analytics
+from projections.projection import reached
+from projections.timeline import TIMELINE
+from service import wire_analytics
+from service.api.operation import Call, Operation, answered
+from service.api.reading import position_of, visible_project
+
+
+async def read_analytics(call: Call) -> Response:
+    """How planning and building went, over a span of time."""
+    asked: wire_analytics.AnalyticsQuery = call.query
+    until = asked.until or datetime.now(UTC)
+    since = asked.since or max(until, _FIRST + wire_analytics.SPAN) - wire_analytics.SPAN
+    async with call.service.pool.connection() as connection:
+        await position_of(connection, TIMELINE.name, asked.min_position)
+        await visible_project(connection, call, call.path["projectId"], asked.user_id)
+        position = await reached(connection, TIMELINE.name)
+        found = await analytics.analytics(
+            connection,
+            tenant_id=call.caller.tenant_id,
+            project_id=call.path["projectId"],
+            since=since,
+            until=until,
+        )
+    return answered(wire_analytics.analytics(found), position=position)
+
+
+_FIRST = datetime.min.replace(tzinfo=UTC)
+
+OPERATIONS = (
+    Operation(
+        method="GET",
+        path="/v1/projects/{projectId}/analytics",
+        name="getAnalytics",
+        summary="How a project's planning and building goes: times, errors, tokens, conversions.",
+        scopes=("read", "admin", "chat"),
+        query=wire_analytics.AnalyticsQuery,
+        answer=wire_analytics.AnalyticsAnswer,
+        problems=(404, 409, 422),
+        handle=read_analytics,
+    ),
+)

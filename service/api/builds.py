@@ -1,0 +1,286 @@
+"""Builds: asked for by users, taken and reported by workers."""
+
+from starlette.responses import Response
+
+from domain.errors import BuildUnknown
+from projections import builds, versions
+from projections.builds import BUILDS, BuildRow
+from projections.versions import VERSIONS
+from service import wire, wire_builds
+from service.api.operation import Call, Operation, answered
+from service.api.reading import LAST, position_in, position_of, visible_project
+from service.builds import Order
+from service.problems import BadRequest
+
+
+async def convert_to_build(call: Call) -> Response:
+    """Turn a plan into a build; the same plan again is the same build."""
+    asked: wire_builds.ConvertRequest = call.body
+    await _member(call, asked.project_id, asked.user_id)
+    build_id, position = await call.service.builds.convert(
+        _order(call, asked),
+        session_id=asked.session_id,
+        plan=asked.plan_data,
+        metadata=call.metadata(asked.user_id),
+    )
+    if position is not None:
+        return _accepted(build_id, position)
+    row, position = await _build(call, build_id)
+    answer = wire_builds.BuildAccepted(build_id=build_id, status=row.status)
+    return answered(answer, position=position, status=202)
+
+
+async def begin_build(call: Call) -> Response:
+    """Build an idea."""
+    asked: wire_builds.BuildRequest = call.body
+    await _member(call, asked.project_id, asked.user_id)
+    build_id, position = await call.service.builds.begin(
+        _order(call, asked), idea=asked.message, metadata=call.metadata(asked.user_id)
+    )
+    return _accepted(build_id, position)
+
+
+async def list_builds(call: Call) -> Response:
+    """What a worker may take, or the builds of a project."""
+    asked: wire_builds.BuildsQuery = call.query
+    at = position_in(asked.cursor, call.service.epoch)
+    tenant_id = call.caller.tenant_id
+    async with call.service.pool.connection() as connection:
+        position = await position_of(connection, BUILDS.name, asked.min_position)
+        if asked.project_id is not None:
+            await visible_project(connection, call, asked.project_id, asked.user_id)
+            rows = await builds.of_project(
+                connection,
+                tenant_id=tenant_id,
+                project_id=asked.project_id,
+                status=asked.status,
+                before=LAST if at is None else at,
+                limit=asked.limit,
+            )
+        else:
+            _require_worker(call)
+            status = asked.status or "queued"
+            if status not in ("queued", "running"):
+                detail = "Name a project, or ask for what is queued or running."
+                raise BadRequest(422, "project_needed", detail)
+            rows = await builds.open_builds(
+                connection,
+                tenant_id=tenant_id,
+                status=status,
+                worker_id=asked.worker_id,
+                after=at or 0,
+                limit=asked.limit,
+            )
+    return answered(wire_builds.build_list(rows, call.service.epoch), position=position)
+
+
+async def read_build(call: Call) -> Response:
+    """One build."""
+    row, position = await _visible(call)
+    return answered(wire_builds.build_answer(row), position=position)
+
+
+async def claim_build(call: Call) -> Response:
+    """Take a build; of many who try, one has it."""
+    asked: wire_builds.ClaimRequest = call.body
+    build_id = call.path["buildId"]
+    await call.service.builds.claim(
+        call.caller.tenant_id, build_id, worker_id=asked.worker_id, metadata=call.metadata()
+    )
+    row, position = await _build(call, build_id)
+    return answered(wire_builds.build_answer(row), position=position)
+
+
+async def report_events(call: Call) -> Response:
+    """Take what a worker reports."""
+    asked: wire_builds.ReportsRequest = call.body
+    state, accepted = await call.service.builds.report(
+        call.caller.tenant_id,
+        call.path["buildId"],
+        [each.report() for each in asked.events],
+        call.metadata(),
+    )
+    assert state.status != "new"
+    answer = wire_builds.ReportsAnswer(accepted=accepted, status=state.status)
+    return answered(answer, position=call.service.hub.head)
+
+
+async def read_events(call: Call) -> Response:
+    """What was reported of a build."""
+    asked: wire_builds.BuildEventsQuery = call.query
+    after = position_in(asked.after, call.service.epoch)
+    await _visible(call)
+    async with call.service.pool.connection() as connection:
+        position = await position_of(connection, builds.BUILD_EVENTS.name, asked.min_position)
+        rows = await builds.events(
+            connection,
+            tenant_id=call.caller.tenant_id,
+            build_id=call.path["buildId"],
+            with_hidden=asked.include_hidden,
+            after=after or 0,
+            limit=asked.limit + 1,
+        )
+    answer = wire_builds.build_events(rows, call.service.epoch, limit=asked.limit)
+    return answered(answer, position=position)
+
+
+async def list_versions(call: Call) -> Response:
+    """A project's versions, newest first."""
+    asked: wire.PageQuery = call.query
+    before = position_in(asked.before, call.service.epoch)
+    async with call.service.pool.connection() as connection:
+        position = await position_of(connection, VERSIONS.name, asked.min_position)
+        await visible_project(connection, call, call.path["projectId"], asked.user_id)
+        rows = await versions.newest(
+            connection,
+            tenant_id=call.caller.tenant_id,
+            project_id=call.path["projectId"],
+            before=LAST if before is None else before,
+            limit=asked.limit,
+        )
+    return answered(wire_builds.versions(rows, call.service.epoch), position=position)
+
+
+def _order(call: Call, asked: wire_builds.ConvertRequest | wire_builds.BuildRequest) -> Order:
+    return Order(
+        tenant_id=call.caller.tenant_id,
+        project_id=asked.project_id,
+        user_id=asked.user_id,
+        locale=asked.locale,
+    )
+
+
+def _accepted(build_id: str, position: int) -> Response:
+    answer = wire_builds.BuildAccepted(build_id=build_id, status="queued")
+    response = answered(answer, position=position, status=202)
+    response.headers["Location"] = f"/v1/builds/{build_id}"
+    return response
+
+
+def _require_worker(call: Call) -> None:
+    """Who sees the builds of all projects: workers, and the tenant's own service."""
+    if not call.caller.scopes & {"admin", "read"}:
+        call.caller.require("build")
+
+
+async def _member(call: Call, project_id: str, user_id: str) -> None:
+    async with call.service.pool.connection() as connection:
+        await visible_project(connection, call, project_id, user_id)
+
+
+async def _build(call: Call, build_id: str) -> tuple[BuildRow, int]:
+    """The build as the log has it now, and the log's position."""
+    position = call.service.hub.head
+    async with call.service.pool.connection() as connection:
+        await position_of(connection, BUILDS.name, position)
+        known = await builds.of_ids(
+            connection, tenant_id=call.caller.tenant_id, build_ids=[build_id]
+        )
+    if build_id not in known:
+        raise BuildUnknown
+    return known[build_id], position
+
+
+async def _visible(call: Call) -> tuple[BuildRow, int]:
+    """The build of the path, if its project may be seen."""
+    asked: wire.ActingQuery = call.query
+    row, position = await _build(call, call.path["buildId"])
+    if asked.user_id is not None:
+        await _member(call, row.project_id, asked.user_id)
+    else:
+        _require_worker(call)
+    return row, position
+
+
+OPERATIONS = (
+    Operation(
+        method="POST",
+        path="/v1/chat-plan/convert-to-build",
+        name="convertToBuild",
+        summary="Turn a session's plan into a build. The same plan again is the same build.",
+        scopes=("chat", "build"),
+        body=wire_builds.ConvertRequest,
+        answer=wire_builds.BuildAccepted,
+        status=202,
+        problems=(400, 404, 409, 413, 415, 422),
+        handle=convert_to_build,
+    ),
+    Operation(
+        method="POST",
+        path="/v1/builds",
+        name="beginBuild",
+        summary="Build a project from an idea.",
+        scopes=("chat", "build"),
+        body=wire_builds.BuildRequest,
+        answer=wire_builds.BuildAccepted,
+        status=202,
+        problems=(400, 404, 409, 413, 415, 422),
+        handle=begin_build,
+    ),
+    Operation(
+        method="GET",
+        path="/v1/builds",
+        name="listBuilds",
+        summary="What a worker may take, oldest first; or a project's builds, newest first.",
+        scopes=("build", "chat", "read", "admin"),
+        query=wire_builds.BuildsQuery,
+        answer=wire_builds.BuildList,
+        problems=(404, 409, 422),
+        handle=list_builds,
+    ),
+    Operation(
+        method="GET",
+        path="/v1/builds/{buildId}",
+        name="getBuild",
+        summary="One build: what is to be built, and how far it has come.",
+        scopes=("build", "chat", "read", "admin"),
+        query=wire.ActingQuery,
+        answer=wire_builds.BuildAnswer,
+        problems=(404, 409, 422),
+        handle=read_build,
+    ),
+    Operation(
+        method="POST",
+        path="/v1/builds/{buildId}/claim",
+        name="claimBuild",
+        summary="Take a build. Of many workers one has it, and may claim it again.",
+        scopes=("build",),
+        body=wire_builds.ClaimRequest,
+        answer=wire_builds.BuildAnswer,
+        problems=(400, 404, 409, 413, 415, 422),
+        handle=claim_build,
+    ),
+    Operation(
+        method="POST",
+        path="/v1/builds/{buildId}/events",
+        name="reportBuild",
+        summary="Report one to 500 things of a build, each once, in any order.",
+        scopes=("build",),
+        body=wire_builds.ReportsRequest,
+        answer=wire_builds.ReportsAnswer,
+        problems=(400, 404, 409, 413, 415, 422),
+        handle=report_events,
+    ),
+    Operation(
+        method="GET",
+        path="/v1/builds/{buildId}/events",
+        name="getBuildEvents",
+        summary="What was reported of a build, oldest first.",
+        scopes=("build", "chat", "read", "admin"),
+        query=wire_builds.BuildEventsQuery,
+        answer=wire_builds.BuildEvents,
+        problems=(404, 409, 422),
+        handle=read_events,
+    ),
+    Operation(
+        method="GET",
+        path="/v1/projects/{projectId}/versions",
+        name="listVersions",
+        summary="A project's versions, newest first.",
+        scopes=("chat", "build", "read", "admin"),
+        query=wire.PageQuery,
+        answer=wire_builds.Versions,
+        problems=(404, 409, 422),
+        handle=list_versions,
+    ),
+)

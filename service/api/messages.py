@@ -1,0 +1,34 @@
+"""The texts of what the service says, by language."""
+
+from starlette.responses import Response
+
+from service import texts, wire
+from service.api.operation import Call, Operation, answered
+
+
+async def read_messages(call: Call) -> Response:
+    """The bundle of a locale's language; English where there is none."""
+    language = texts.language_of(call.path["locale"])
+    answer = wire.Messages(
+        contract_version=texts.CONTRACT_VERSION,
+        language=language,
+        direction=texts.direction_of(language),
+        templates=dict(texts.bundle(language)),
+    )
+    response = answered(answer, position=call.service.hub.head)
+    response.headers["Content-Language"] = language
+    return response
+
+
+OPERATIONS = (
+    Operation(
+        method="GET",
+        path="/v1/messages/{locale}",
+        name="getMessages",
+        summary="The texts of all templates in a language, with {variables} to be filled in.",
+        scopes=("chat", "read", "admin", "build"),
+        answer=wire.Messages,
+        problems=(422,),
+        handle=read_messages,
+    ),
+)

@@ -1,0 +1,233 @@
+"""Plans that are kept, and what was said as a document."""
+
+from typing import Final
+
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from domain import markdown, session
+from domain.errors import PlanUnknown, ReplyNotEnded, SessionUnknown
+from domain.events import (
+    ReplyCompleted,
+    SessionEvent,
+    SystemMessagePosted,
+    UserMessagePosted,
+)
+from projections import drafts
+from projections.drafts import DRAFTS
+from service import wire, wire_plans
+from service.api.operation import Call, Operation, answered
+from service.api.reading import LAST, position_in, position_of, visible_project
+from service.api.replies import visible_reply
+from service.store import Recorded
+from service.streams import SESSION, Transaction, decode, session_stream
+from service.texts import render
+
+AUTHOR: Final = "Throughline"
+
+Said = tuple[Recorded, SessionEvent]
+"""An event as the log has it, and what it says."""
+
+
+async def save_plan(call: Call) -> Response:
+    """Keep a plan as a draft; again, it stays as it is."""
+    asked: wire.ActingQuery = call.query
+    row = await visible_reply(call, asked.user_id)
+    stream = session_stream(row.session_id)
+
+    async def save(transaction: Transaction) -> None:
+        state = await transaction.load(SESSION, stream)
+        saved = session.save_plan(
+            state, message_id=row.message_id, user_id=asked.user_id or state.user_id
+        )
+        transaction.append(stream, saved, row.project_id)
+
+    position = await call.transact(save)
+    async with call.service.pool.connection() as connection:
+        await position_of(connection, DRAFTS.name, position)
+        kept = await drafts.of_reply(
+            connection, tenant_id=call.caller.tenant_id, message_id=row.message_id
+        )
+    if kept is None:
+        raise PlanUnknown
+    return answered(wire_plans.draft(kept), position=position)
+
+
+async def list_drafts(call: Call) -> Response:
+    """The plans of a project that were kept, newest first."""
+    asked: wire.PageQuery = call.query
+    before = position_in(asked.before, call.service.epoch)
+    async with call.service.pool.connection() as connection:
+        position = await position_of(connection, DRAFTS.name, asked.min_position)
+        await visible_project(connection, call, call.path["projectId"], asked.user_id)
+        rows = await drafts.page(
+            connection,
+            tenant_id=call.caller.tenant_id,
+            project_id=call.path["projectId"],
+            before=LAST if before is None else before,
+            limit=asked.limit,
+        )
+    return answered(wire_plans.drafts(rows, call.service.epoch), position=position)
+
+
+async def export_reply(call: Call) -> Response:
+    """A reply as a document."""
+    asked: wire_plans.ExportQuery = call.query
+    row = await visible_reply(call, asked.user_id)
+    if row.ended_position is None:
+        raise ReplyNotEnded
+    for recorded, event in await _said(call, row.session_id):
+        if isinstance(event, ReplyCompleted) and event.message_id == row.message_id:
+            name = f"plan-{row.message_id}"
+            if asked.format == "json":
+                return _json(name, _reply(recorded, event), recorded.position)
+            return _markdown(name, markdown.reply(event.mode, event.data))
+    raise PlanUnknown
+
+
+async def export_session(call: Call) -> Response:
+    """A session as a document: everything that was said, in order."""
+    asked: wire_plans.ExportQuery = call.query
+    said = await _said(call, call.path["sessionId"])
+    state = session.fold(event for _, event in said)
+    if state.status in ("new", "deleted"):
+        raise SessionUnknown
+    async with call.service.pool.connection() as connection:
+        known = await visible_project(connection, call, state.project_id, asked.user_id)
+    name = f"session-{state.session_id}"
+    if asked.format == "json":
+        items = [item for each in said if (item := _item(*each)) is not None]
+        return _json(
+            name,
+            wire_plans.SessionExport(
+                session_id=state.session_id,
+                project_id=state.project_id,
+                user_id=state.user_id,
+                name=state.name,
+                items=items,
+            ),
+            said[-1][0].position,
+        )
+    entries = [entry for each in said if (entry := _entry(*each, asked.locale)) is not None]
+    return _markdown(name, markdown.conversation(state.name or known.name, entries))
+
+
+async def _said(call: Call, session_id: str) -> list[Said]:
+    found = await call.service.store.stream(call.caller.tenant_id, session_stream(session_id))
+    return [(each, decode(each.type, each.state)) for each in found]
+
+
+def _item(
+    recorded: Recorded, event: SessionEvent
+) -> wire_plans.SaidMessage | wire_plans.ReplyExport | None:
+    """What was said, by whom and when."""
+    match event:
+        case UserMessagePosted():
+            return wire_plans.SaidMessage(
+                kind="user_message",
+                message_id=event.message_id,
+                timestamp=recorded.recorded_at,
+                user_id=event.user_id,
+                text=event.text,
+            )
+        case SystemMessagePosted() if event.visible:
+            return wire_plans.SaidMessage(
+                kind="system_message",
+                message_id=event.message_id,
+                timestamp=recorded.recorded_at,
+                template=event.template,
+                variables=dict(event.variables),
+            )
+        case ReplyCompleted():
+            return _reply(recorded, event)
+        case _:
+            return None
+
+
+def _reply(recorded: Recorded, event: ReplyCompleted) -> wire_plans.ReplyExport:
+    return wire_plans.ReplyExport(
+        message_id=event.message_id,
+        timestamp=recorded.recorded_at,
+        subtype=event.subtype,
+        mode=event.mode,
+        data=event.data,
+    )
+
+
+def _entry(recorded: Recorded, event: SessionEvent, locale: str) -> markdown.Entry | None:
+    """The same for a reader."""
+    match event:
+        case UserMessagePosted():
+            who, text = event.user_id, event.text
+        case SystemMessagePosted() if event.visible:
+            who, text = AUTHOR, render(event.template, event.variables, locale)
+        case ReplyCompleted():
+            who, text = AUTHOR, markdown.reply(event.mode, event.data)
+        case _:
+            return None
+    return markdown.Entry(who=who, at=recorded.recorded_at, text=text)
+
+
+def _markdown(name: str, text: str) -> Response:
+    return _file(Response(text, media_type="text/markdown"), f"{name}.md")
+
+
+def _json(name: str, content: BaseModel, position: int) -> Response:
+    return _file(answered(content, position=position), f"{name}.json")
+
+
+def _file(response: Response, name: str) -> Response:
+    """Named for who saves it, and nothing but a file for who opens it."""
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+OPERATIONS = (
+    Operation(
+        method="POST",
+        path="/v1/chat-plan/replies/{messageId}/save",
+        name="savePlan",
+        summary="Keep a plan as a draft. Again, it stays as it is.",
+        scopes=("chat",),
+        query=wire.ActingQuery,
+        answer=wire_plans.Draft,
+        problems=(404, 409, 422),
+        handle=save_plan,
+    ),
+    Operation(
+        method="GET",
+        path="/v1/projects/{projectId}/drafts",
+        name="listDrafts",
+        summary="The plans of a project that were kept, newest first.",
+        scopes=("chat", "read", "admin"),
+        query=wire.PageQuery,
+        answer=wire_plans.Drafts,
+        problems=(404, 409, 422),
+        handle=list_drafts,
+    ),
+    Operation(
+        method="GET",
+        path="/v1/chat-plan/replies/{messageId}/export",
+        name="exportReply",
+        summary="A reply as a document, in Markdown or JSON.",
+        scopes=("chat", "read", "admin"),
+        query=wire_plans.ExportQuery,
+        answer=wire_plans.ReplyExport,
+        document="text/markdown",
+        problems=(404, 409, 422),
+        handle=export_reply,
+    ),
+    Operation(
+        method="GET",
+        path="/v1/chat-plan/session/{sessionId}/export",
+        name="exportSession",
+        summary="Everything that was said in a session, in Markdown or JSON.",
+        scopes=("chat", "read", "admin"),
+        query=wire_plans.ExportQuery,
+        answer=wire_plans.SessionExport,
+        document="text/markdown",
+        problems=(404, 409, 422),
+        handle=export_session,
+    ),
+)

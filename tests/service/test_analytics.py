@@ -1,0 +1,132 @@
+"""A project's figures, against what was said and built."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from statistics import median
+from typing import Any
+
+import pytest
+
+from tests.running import Running, Signed, running
+
+PATH = "/v1/projects/p1/analytics"
+
+
+@pytest.fixture
+async def run(url: str) -> AsyncIterator[Running]:
+    async with running(url) as started:
+        await started.project("p1", "u1", "u2")
+        await started.credit()
+        await started.credit("u2")
+        yield started
+
+
+async def figures(run: Running, **asked: str) -> dict[str, Any]:
+    answer = await run.client.get(PATH, params={"userId": "u1"} | asked)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+async def build(run: Running, session_id: str | None, kind: str) -> None:
+    """A build that ends, of a session's plan or of an idea."""
+    body = {"userId": "u1", "projectId": "p1"}
+    if session_id is None:
+        answer = await run.client.post("/v1/builds", json=body | {"message": "A shop"})
+    else:
+        path = "/v1/chat-plan/convert-to-build"
+        answer = await run.client.post(path, json=body | {"sessionId": session_id})
+    end = {"eventId": "e", "phase": "deploy", "type": kind, "title": "t", "versionId": "v1"}
+    end |= {"at": "2026-01-01T00:00:00Z"}
+    path = f"/v1/builds/{answer.json()['buildId']}/events"
+    await run.client.post(path, json={"events": [end]})
+
+
+async def test_nothing_has_figures_too(run: Running) -> None:
+    found = await figures(run)
+    assert found["replies"] == {"replies": 0, "succeeded": 0, "cutOff": 0, "failed": 0}
+    assert found["byMode"] == {}
+    assert found["tokens"] == {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0}
+    assert "conversionRate" not in found["sessions"]
+
+
+async def test_replies_are_counted_by_how_they_ended_and_by_mode(run: Running) -> None:
+    finals = [
+        (await run.chat(message)).json()
+        for message in (
+            "Why is the cart slow?",
+            "How is it built?",
+            "Fix the cart",
+            "Review it [[offline: cut after=20]]",
+            "Hello [[offline: refusal]]",
+        )
+    ]
+    found = await figures(run)
+    replies = found["replies"]
+    assert {name: replies[name] for name in ("replies", "succeeded", "cutOff", "failed")} == {
+        "replies": 5,
+        "succeeded": 3,
+        "cutOff": 1,
+        "failed": 1,
+    }
+    assert replies["errorRate"] == 0.2
+    assert set(found["byMode"]) == {"question", "fix", "analysis"}
+    asked = [final for final in finals if final["mode"] == "question"]
+    times = [final["metadata"]["duration_ms"] for final in asked]
+    question = found["byMode"]["question"]
+    assert question["replies"] == 2
+    assert abs(question["p50Ms"] - median(times)) <= 1
+    assert min(times) <= question["p95Ms"] <= max(times)
+    assert question["tokens"] == sum(final["metadata"]["tokens_used"] for final in asked)
+    assert found["byMode"]["analysis"]["cutOff"] == 1
+    assert found["seconds"] == sum(final["metadata"]["billed_seconds"] for final in finals)
+    assert found["seconds"] == sum(each["seconds"] for each in found["byMode"].values())
+
+
+async def test_tokens_equal_the_ledger_and_the_cache_is_told(run: Running) -> None:
+    for _ in range(3):
+        await run.chat("Why is the cart slow?")
+    ledger = (await run.client.get("/v1/billing/accounts/u1/consumption")).json()["items"]
+    found = (await figures(run))["tokens"]
+    names = {"input": "inputTokens", "output": "outputTokens", "cacheRead": "cacheReadTokens"}
+    for ours, theirs in (names | {"cacheWrite": "cacheWriteTokens"}).items():
+        assert found[ours] == sum(entry[theirs] for entry in ledger)
+    sent = found["input"] + found["cacheRead"] + found["cacheWrite"]
+    assert found["cacheHitRatio"] == round(found["cacheRead"] / sent, 4)
+    assert found["cacheHitRatio"] > 0
+
+
+async def test_conversions_and_the_builds_that_came_of_them(run: Running) -> None:
+    for kind in ("completed", "failed"):
+        plan = (await run.chat("Add a login page")).json()
+        await build(run, plan["sessionId"], kind)
+    await run.chat("Hello there", userId="u2")
+    await build(run, None, "completed")
+    found = await figures(run)
+    assert found["sessions"]["sessions"] == 3
+    assert found["sessions"]["converted"] == 2
+    assert found["sessions"]["conversionRate"] == 0.6667
+    assert found["sessions"]["averageMessages"] == pytest.approx(5 / 3, abs=0.01)
+    builds = found["builds"]
+    assert (builds["builds"], builds["succeeded"], builds["failed"]) == (3, 2, 1)
+    assert (builds["converted"], builds["convertedSuccessRate"]) == (2, 0.5)
+    assert builds["successRate"] == 0.6667
+
+
+async def test_a_span_holds_what_happened_in_it(run: Running) -> None:
+    await run.chat("Hello")
+    now = datetime.now(UTC)
+    tomorrow, yesterday = now + timedelta(days=1), now - timedelta(days=1)
+    within = {"since": yesterday.isoformat(), "until": tomorrow.isoformat()}
+    assert (await figures(run, **within))["replies"]["replies"] == 1
+    assert (await figures(run, until=yesterday.isoformat()))["replies"]["replies"] == 0
+    assert (await figures(run, since=tomorrow.isoformat()))["replies"]["replies"] == 0
+    assert (await figures(run, until="0001-01-01T00:00:00Z"))["replies"]["replies"] == 0
+    naive = await run.client.get(PATH, params={"userId": "u1", "since": "2026-01-01T00:00:00"})
+    assert naive.status_code == 422
+
+
+async def test_only_members_see_the_figures(run: Running) -> None:
+    stranger = await run.client.get(PATH, params={"userId": "u3"})
+    foreign = await run.client.get(PATH, params={"userId": "u1"}, auth=Signed("k2"))
+    assert stranger.status_code == foreign.status_code == 404
+    assert stranger.json() == foreign.json()

@@ -1,0 +1,142 @@
+"""The example build worker: it runs a command for each build, and loses none when it is killed."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import scripts
+from tests.running import KEYS, Running, running
+from tests.service import watching
+
+WORKER = Path(scripts.__path__[0]) / "build_worker.py"
+GOOD = """
+import json, sys
+build = json.load(sys.stdin)
+print("writing " + build["prompt"])
+print(json.dumps({"phase": "build", "title": "compiling", "userVisible": False}))
+print(json.dumps({"phase": "deploy", "title": "out", "versionId": "v1"}))
+"""
+BAD = "print('half way'); print('No space left'); raise SystemExit(3)"
+
+
+@asynccontextmanager
+async def worker(run: Running, *command: str) -> AsyncGenerator[asyncio.subprocess.Process]:
+    """A worker process named w1, gone at the end."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, str(WORKER), "--url", str(run.client.base_url), "--key", "k1"),
+        *("--worker", "w1", "--", *command),
+        env=os.environ | {"THROUGHLINE_WORKER_SECRET": KEYS["k1"].secret.get_secret_value()},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def begin(run: Running) -> str:
+    body = {"userId": "u1", "projectId": "p1", "message": "A shop for tea"}
+    return str((await run.client.post("/v1/builds", json=body)).json()["buildId"])
+
+
+async def ended(run: Running, build_id: str) -> dict[str, Any]:
+    """The build when its project is free again."""
+    async with watching.opened(run, since=watching.origin(run), userId="u1") as stream:
+        while (event := await stream.next())[0] != "lock" or event[1]["activeBuildId"]:
+            pass
+    return dict((await run.client.get(f"/v1/builds/{build_id}", params={"userId": "u1"})).json())
+
+
+async def test_it_builds_what_waits_and_reports_what_the_command_says(url: str) -> None:
+    async with running(url) as run:
+        await run.project()
+        build_id = await begin(run)
+        async with worker(run, sys.executable, "-c", GOOD):
+            build = await ended(run, build_id)
+        assert (build["status"], build["versionId"], build["workerId"]) == ("succeeded", "v1", "w1")
+        answer = await run.client.get(f"/v1/builds/{build_id}/events", params={"userId": "u1"})
+        told = [(each["phase"], each["type"], each["title"]) for each in answer.json()["events"]]
+        assert told == [
+            ("development", "progress", "writing A shop for tea"),
+            ("deploy", "progress", "out"),
+            ("deploy", "completed", "Deployed"),
+        ]
+
+
+async def test_a_command_that_fails_fails_its_build_with_its_last_words(url: str) -> None:
+    async with running(url) as run:
+        await run.project()
+        build_id = await begin(run)
+        async with worker(run, sys.executable, "-c", BAD):
+            build = await ended(run, build_id)
+        assert (build["status"], build["error"]) == ("failed", "No space left")
+
+
+async def test_a_killed_worker_takes_its_build_up_again(url: str, tmp_path: Path) -> None:
+    """The first run of the command hangs; the worker is killed -9; the next one finishes it."""
+    gate = tmp_path / "gate"
+    command = (
+        "import pathlib, sys, time\n"
+        "print('begun', flush=True)\n"
+        f"while not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.05)\n"
+        "print('done', flush=True)\n"
+    )
+    async with running(url) as run:
+        await run.project()
+        build_id = await begin(run)
+        async with worker(run, sys.executable, "-c", command) as first:
+            async with watching.opened(run, since=watching.origin(run), userId="u1") as stream:
+                while (await stream.next())[1].get("kind") != "build_reference":
+                    pass
+            first.kill()
+            await first.wait()
+        gate.touch()
+        async with worker(run, sys.executable, "-c", command):
+            build = await ended(run, build_id)
+        assert (build["status"], build["versionId"]) == ("succeeded", build_id)
+        answer = await run.client.get(f"/v1/builds/{build_id}/events", params={"userId": "u1"})
+        titles = [each["title"] for each in answer.json()["events"]]
+        assert titles == ["begun", "done", "Deployed"], "what was reported before is known"
+
+
+async def test_it_comes_back_when_the_service_does(url: str) -> None:
+    async with running(url) as run:
+        await run.project()
+        address = str(run.client.base_url)
+        port = int(address.rsplit(":", 1)[1])
+        async with worker(run, sys.executable, "-c", GOOD) as process:
+            await run.client.get("/healthz")
+            await _stopped(run)
+            async with running(url, port=port) as again:
+                build_id = await begin(again)
+                build = await ended(again, build_id)
+            assert build["status"] == "succeeded"
+            assert process.returncode is None
+
+
+async def _stopped(run: Running) -> None:
+    """The service is gone from its port."""
+    run.server.handle_exit(15, None)
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await run.client.get("/healthz")
+            except Exception:  # noqa: BLE001 - whatever says that nobody is there
+                return
+
+
+async def test_it_says_what_it_needs(url: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, str(WORKER), "--url", "http://127.0.0.1:1", "--key", "k1", "--", "true"),
+        env={key: value for key, value in os.environ.items() if not key.startswith("THROUGHLINE")},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, told = await process.communicate()
+    assert process.returncode == 2
+    assert b"THROUGHLINE_WORKER_SECRET" in told

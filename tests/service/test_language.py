@@ -1,0 +1,58 @@
+"""Replies in the language that was asked for; Arabic is looked at while it streams."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.running import Event, Running, running
+from tests.service import law
+
+WRONG = "راجع المشروع كله [[offline: wrong_language{times}]]"
+
+
+@pytest.fixture
+async def run(url: str) -> AsyncIterator[Running]:
+    async with running(url) as started:
+        await started.project()
+        await started.credit()
+        yield started
+
+
+def resets(events: list[Event]) -> list[str]:
+    return [data["reason"] for name, data, _ in events if name == "reset"]
+
+
+@pytest.mark.parametrize("locale", ["en", "fr-CA", "es", "ar-EG"])
+async def test_the_model_is_asked_for_the_locale_s_language(run: Running, locale: str) -> None:
+    final = law.lawful(await run.stream("Hello", locale=locale))
+    assert f"Reply in {locale[:2]}." in str(run.model.requests[-1]["system"])
+    assert final["metadata"]["warnings"] == []
+
+
+async def test_the_wrong_language_is_stopped_early_taken_back_and_asked_for_again(
+    run: Running, url: str
+) -> None:
+    events = await run.stream(WRONG.format(times=" times=1"), locale="ar")
+    final = law.lawful(events)
+    assert resets(events) == ["language"]
+    assert (final["subtype"], final["metadata"]["warnings"]) == ("success", [])
+    assert run.model.calls == 2
+    assert "not in Arabic" in str(run.model.requests[-1]["messages"][-1])
+    assert run.model.aborted == 1, "the first answer was not read to its end"
+    assert final["metadata"]["billed_seconds"] == 1, "the first attempt is not billed"
+    await law.ended_as_told(run, url, final)
+
+
+async def test_the_second_time_it_is_accepted_and_marked(run: Running, url: str) -> None:
+    events = await run.stream(WRONG.format(times=""), locale="ar")
+    final = law.lawful(events)
+    assert resets(events) == ["language"]
+    assert run.model.calls == 2
+    assert (final["subtype"], final["metadata"]["warnings"]) == ("success", ["wrong_language"])
+    await law.ended_as_told(run, url, final)
+
+
+async def test_other_languages_are_not_looked_at(run: Running) -> None:
+    events = await run.stream("Hello [[offline: wrong_language]]", locale="fr")
+    assert resets(events) == []
+    assert law.lawful(events)["metadata"]["warnings"] == []
