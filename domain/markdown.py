@@ -299,43 +299,73 @@ def _joined(between: str, *parts: str) -> str:
 
 # reading Markdown --------------------------------------------------------------------------------
 
-_PREFIX: Final = r"[ \t>]*(?:(?:[-+*]|\d{1,9}[.)])[ \t>]+)*"
-_FENCE: Final = re.compile(rf"(?P<prefix>{_PREFIX})(?P<run>`{{3,}}(?=[^`]*$)|~{{3,}})")
-_FENCE_END: Final = re.compile(r"(?P<prefix>[ \t>]*)(?P<run>`{3,}|~{3,})[ \t]*")
-_LIST_ITEM: Final = re.compile(r"[ \t>]*(?:[-+*]|\d{1,9}[.)])(?:[ \t]|$)")
+_MARKER: Final = r"(?:[-+*]|\d{1,9}[.)])"
+_ITEM: Final = re.compile(rf"[ \t]*{_MARKER}(?=[ \t]|$)[ \t]*")
+_FENCE: Final = re.compile(
+    rf"(?P<prefix>[ \t>]*(?:{_MARKER}[ \t>]+)*)(?P<run>`{{3,}}(?=[^`]*$)|~{{3,}})"
+)
+_FENCE_END: Final = re.compile(r"[ \t>]*(?P<run>`{3,}|~{3,})[ \t]*")
 _RAW: Final = re.compile(r" {0,3}<(!--|(?:pre|script|style|textarea)(?=[\s>]|$))", re.IGNORECASE)
 _HASHES: Final = re.compile(r"( {0,3})(#{1,6})(?=[ \t]|$)")
 _UNDERLINE: Final = re.compile(r"( {0,3})(=+|-+)[ \t]*")
 
 
-class _Reader:
-    """Reads Markdown by lines, as far as needed to know which of them are code and which are open.
+@dataclass(frozen=True, slots=True)
+class _Fence:
+    """A fence that is open. `column` is where the list item begins that it is in, or 0."""
 
-    A container's end closes what it holds, and only lists and quotes that were cut off hold
-    something open at the end of a text. So of containers no more is read than how they are left.
+    prefix: str
+    run: str
+    column: int
+
+    @property
+    def end(self) -> str:
+        """The line that closes it."""
+        return re.sub(r"[^ \t>]", " ", self.prefix) + self.run
+
+    @property
+    def is_quoted(self) -> bool:
+        return ">" in self.prefix
+
+    def is_left_by(self, line: str) -> bool:
+        """Whether the line is outside of the quote or item that the fence is in."""
+        if not line.strip():
+            return False
+        return not line.lstrip().startswith(">") if self.is_quoted else _indent(line) < self.column
+
+    def is_closed_by(self, line: str) -> bool:
+        found = _FENCE_END.fullmatch(line)
+        if not found or not found["run"].startswith(self.run):
+            return False
+        return self.is_quoted or (">" not in line and _indent(line) - self.column <= 3)
+
+
+class _Reader:
+    """Reads Markdown by lines, as far as needed to know which of them are code, and what is open.
+
+    The end of a list or a quote ends what is open in it, so where they end is read as well: well
+    enough for what people and models write, and for that cut off anywhere.
     """
 
     def __init__(self) -> None:
-        self._fence: re.Match[str] | None = None
-        self._is_nested = False
+        self._fence: _Fence | None = None
         self._raw = ""  # what ends the raw HTML that is open
-        self._in_list = False
+        self._columns: list[int] = []  # where the items begin that are open, each in the one before
         self._after_blank = True
 
     def read(self, text: str) -> str:
-        """What closes the text, nothing if nothing is open at its end."""
+        """What closes the text; nothing if nothing is open at its end."""
         for line in text.split("\n"):
             self.is_code(line)
-        if self._fence:
-            return re.sub(r"[^ \t>]", " ", self._fence["prefix"]) + self._fence["run"]
-        return self._raw
+        return self._fence.end if self._fence else self._raw
 
     def is_code(self, line: str) -> bool:
         """Whether the next line is code or raw HTML, or begins or ends it."""
-        if self._fence and self._is_left_by(line):
-            self._fence = None
+        if self._fence and self._fence.is_left_by(line):
+            self._fence, self._after_blank = None, True
         if self._fence:
-            self._end_fence(line)
+            if self._fence.is_closed_by(line):
+                self._fence = None
             return True
         if not self._raw:
             self._begin(line)
@@ -345,38 +375,35 @@ class _Reader:
         return was_raw or self._fence is not None
 
     def _begin(self, line: str) -> None:
-        self._heed_lists(line)
-        if found := _FENCE.match(line):
-            indent = found["prefix"]
-            self._is_nested = bool(indent.strip()) or (self._in_list and len(indent) >= 2)
-            if self._is_nested or len(indent.expandtabs(4)) <= 3:
-                self._fence = found
-        elif found := _RAW.match(line):
-            self._raw = "-->" if found[1] == "!--" else f"</{found[1].lower()}>"
+        fence, raw = _FENCE.match(line), _RAW.match(line)
+        self._heed_lists(line, is_block=bool(fence or raw or _HASHES.match(line)))
+        column = self._columns[-1] if self._columns else 0
+        if fence and (fence["prefix"].strip() or _indent(line) - column <= 3):
+            self._fence = _Fence(fence["prefix"], fence["run"], column)
+        elif raw and not column:
+            self._raw = "-->" if raw[1] == "!--" else f"</{raw[1].lower()}>"
 
-    def _heed_lists(self, line: str) -> None:
-        if _LIST_ITEM.match(line):
-            self._in_list = True
-        elif self._after_blank and line[:1].strip():
-            self._in_list = False
-        self._after_blank = not line.strip()
+    def _heed_lists(self, line: str, *, is_block: bool) -> None:
+        """A line further left ends an item, unless it goes on with the words of the last one."""
+        if not line.strip():
+            self._after_blank = True
+            return
+        item = _ITEM.match(line)
+        if item or is_block or self._after_blank:
+            while self._columns and _indent(line) < self._columns[-1]:
+                self._columns.pop()
+        self._after_blank = False
+        while item:
+            marked, end = len(item[0].rstrip()), item.end()
+            far = end - marked > 4 or end == len(line)
+            self._columns.append(len(line[: marked + 1 if far else end].expandtabs(4)))
+            item = None if far else _ITEM.match(line, end)
 
-    def _is_left_by(self, line: str) -> bool:
-        """A line outside of a quote or a list ends the fence that is in it."""
-        assert self._fence is not None
-        if not self._is_nested or not line.strip():
-            return False
-        if ">" in self._fence["prefix"]:
-            return not line.lstrip().startswith(">")
-        return bool(line[:2].strip())
 
-    def _end_fence(self, line: str) -> None:
-        assert self._fence is not None
-        found = _FENCE_END.fullmatch(line)
-        if found and found["run"].startswith(self._fence["run"]):
-            prefix = found["prefix"].expandtabs(4)
-            if self._is_nested or (len(prefix) <= 3 and not prefix.strip()):
-                self._fence = None
+def _indent(line: str) -> int:
+    """How many columns of white space the line begins with."""
+    wide = line.expandtabs(4)
+    return len(wide) - len(wide.lstrip(" "))
 
 
 def _lowered(text: str, levels: int) -> str:
