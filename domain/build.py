@@ -52,6 +52,30 @@ class Report:
         return self.type == "failed" or (deployed and self.version_id is not None)
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Ids that were seen: a set that is never changed, and yet not copied whole for each new one.
+
+    Its parts shrink from first to last: where the last two are of a size they become one.
+    """
+
+    parts: tuple[frozenset[str], ...] = ()
+
+    def __contains__(self, event_id: str) -> bool:
+        return any(event_id in part for part in self.parts)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def with_id(self, event_id: str) -> "Seen":
+        """These and one more."""
+        parts = [*self.parts, frozenset((event_id,))]
+        while len(parts) > 1 and len(parts[-2]) <= len(parts[-1]):
+            last = parts.pop()
+            parts[-1] |= last
+        return Seen(tuple(parts))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
     """What decisions need to know. `seen` are the ids of what was reported."""
@@ -62,7 +86,7 @@ class Build:
     status: Status = "new"
     worker_id: str | None = None
     is_referenced: bool = False
-    seen: frozenset[str] = frozenset()
+    seen: Seen = Seen()
 
     @property
     def has_ended(self) -> bool:
@@ -87,7 +111,7 @@ def evolve(state: Build, event: BuildEvent) -> Build:
             return replace(state, status="running", worker_id=event.worker_id)
         case BuildProgressed():
             status = "running" if state.status == "queued" else state.status
-            return replace(state, status=status, seen=state.seen | {event.event_id})
+            return replace(state, status=status, seen=state.seen.with_id(event.event_id))
         case BuildReferenced():
             return replace(state, is_referenced=True)
         case BuildSucceeded():

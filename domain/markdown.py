@@ -300,7 +300,8 @@ def _joined(between: str, *parts: str) -> str:
 # reading Markdown --------------------------------------------------------------------------------
 
 _MARKER: Final = r"(?:[-+*]|\d{1,9}[.)])"
-_ITEM: Final = re.compile(rf"[ \t]*{_MARKER}(?=[ \t]|$)[ \t]*")
+_ITEM: Final = re.compile(rf"( *{_MARKER})(?= |$)( *)")
+_RULE: Final = re.compile(r"[ \t]*([-_*])[ \t]*(?:\1[ \t]*){2,}")
 _FENCE: Final = re.compile(
     rf"(?P<prefix>[ \t>]*(?:{_MARKER}[ \t>]+)*)(?P<run>`{{3,}}(?=[^`]*$)|~{{3,}})"
 )
@@ -388,16 +389,17 @@ class _Reader:
         if not line.strip():
             self._after_blank = True
             return
-        item = _ITEM.match(line)
+        indent, wide = _indent(line), line.expandtabs(4)
+        item = None if _RULE.fullmatch(line) else _ITEM.match(wide)
         if item or is_block or self._after_blank:
-            while self._columns and _indent(line) < self._columns[-1]:
+            while self._columns and indent < self._columns[-1]:
                 self._columns.pop()
         self._after_blank = False
         while item:
-            marked, end = len(item[0].rstrip()), item.end()
-            far = end - marked > 4 or end == len(line)
-            self._columns.append(len(line[: marked + 1 if far else end].expandtabs(4)))
-            item = None if far else _ITEM.match(line, end)
+            # What is further away is code in the item, or nothing.
+            is_far = len(item[2]) > 4 or item.end() == len(wide)
+            self._columns.append(item.end(1) + 1 if is_far else item.end())
+            item = None if is_far else _ITEM.match(wide, item.end())
 
 
 def _indent(line: str) -> int:

@@ -41,9 +41,10 @@ class Looks:
 
     async def open(self) -> tuple[Tool, ...]:
         """Find the project's source; returns the tools that there is something to see with."""
-        self._source = await asyncio.to_thread(
-            self._sources.of, self._tenant_id, self._project.source_root
-        )
+        if self._project.source_root is not None:
+            self._source = await asyncio.to_thread(
+                self._sources.of, self._tenant_id, self._project.source_root
+            )
         return (
             *(SOURCE if self._source is not None else ()),
             *(HISTORY if self._project.last_build_id is not None else ()),

@@ -184,6 +184,18 @@ def test_a_build_that_is_full_takes_its_end_alone() -> None:
     assert "BuildSucceeded" in kinds(report(full, DEPLOYED))
 
 
+@generated(st.lists(st.text(max_size=3)))
+def test_what_was_seen_is_a_set_of_few_parts(ids: list[str]) -> None:
+    seen = build.Seen()
+    for n, each in enumerate(ids):
+        if each not in seen:
+            seen = seen.with_id(each)
+        assert len(seen) == len(set(ids[: n + 1]))
+    assert all(each in seen for each in ids)
+    assert "none of them" not in seen
+    assert 2 ** len(seen.parts) <= 2 * len(seen) + 1
+
+
 def test_a_summary_is_the_idea_s_first_sentence_on_one_line() -> None:
     assert build.summary("A shop for tea. With a blog!") == "A shop for tea"
     assert build.summary("متجر للشاي؟ مع مدونة") == "متجر للشاي"
