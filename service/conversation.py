@@ -60,6 +60,7 @@ class _Attempt:
     """
 
     script: ScriptCheck
+    prose_at: str = field(default="", init=False)
     references: References
     may_look: bool = False
     calls: list[ModelCall] = field(default_factory=list[ModelCall])
@@ -200,12 +201,14 @@ class Conversation:
 
     def _heed_language(self, ops: Sequence[Operation]) -> None:
         """Stop as soon as the prose is seen to be in another language. Raises WrongLanguage."""
-        script = self._attempt.script
+        attempt = self._attempt
         for op in ops:
             text = op.get("text") or op.get("value")
             if isinstance(text, str) and is_prose(op["path"]):
-                script.feed(text)
-        if script.is_wrong and self._is_strict and not self._was_reset:
+                # Texts of two fields are two paragraphs.
+                attempt.script.feed(text if op["path"] == attempt.prose_at else f"\n\n{text}")
+                attempt.prose_at = op["path"]
+        if attempt.script.is_wrong and self._is_strict and not self._was_reset:
             raise WrongLanguage
 
     def _succeed(self) -> Ending:
