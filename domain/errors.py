@@ -149,6 +149,13 @@ class BuildFull(Refused):
 
 
 @dataclass(eq=False)
+class KeyReused(Refused):
+    """This Idempotency-Key was used for another request. Use a new key for a new request."""
+
+    code = "idempotency_key_reused"
+
+
+@dataclass(eq=False)
 class BalanceInsufficient(Refused):
     """This message may need {needed_seconds} AI seconds and {available_seconds} are available."""
 

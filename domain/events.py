@@ -410,6 +410,22 @@ class ReservationReleased(_Event):
     reason: str
 
 
+# request-<digest> --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestCompleted(_Event):
+    """A request with this idempotency key was done, in the append that this event is part of.
+
+    `result` holds what its answer is made of. The append began `place` positions before this event.
+    """
+
+    key: str
+    fingerprint: str
+    result: Json
+    place: int
+
+
 # -------------------------------------------------------------------------------------------------
 
 ProjectEvent: TypeAlias = (
@@ -441,12 +457,13 @@ BuildEvent: TypeAlias = (
     | VersionDeployed
 )
 AccountEvent: TypeAlias = TimeCredited | TimeReserved | TimeConsumed | ReservationReleased
-Event: TypeAlias = ProjectEvent | SessionEvent | BuildEvent | AccountEvent
+RequestEvent: TypeAlias = RequestCompleted
+Event: TypeAlias = ProjectEvent | SessionEvent | BuildEvent | AccountEvent | RequestEvent
 
 EVENT_TYPES: Final[Mapping[str, type[Event]]] = {
     kind.__name__: kind
-    for union in (ProjectEvent, SessionEvent, BuildEvent, AccountEvent)
-    for kind in get_args(union)
+    for union in (ProjectEvent, SessionEvent, BuildEvent, AccountEvent, RequestEvent)
+    for kind in get_args(union) or (union,)
 }
 
 _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {

@@ -16,6 +16,7 @@ from service.ids import new_id
 from service.streams import (
     ACCOUNT,
     SESSION,
+    Cause,
     Streams,
     Transaction,
     account_stream,
@@ -41,7 +42,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admitted:
-    """A message that was taken, and the reply that it will have."""
+    """A message that was taken, and the reply that it will have; `is_again` if it was before."""
 
     message: Message
     project: ProjectRow
@@ -51,6 +52,7 @@ class Admitted:
     reservation_id: str
     reserved_seconds: int
     position: int
+    is_again: bool = False
 
 
 class Admission:
@@ -71,39 +73,38 @@ class Admission:
         self._epoch = epoch
         self._idle_seconds = idle_seconds
 
-    async def admit(self, message: Message, metadata: dict[str, Any]) -> Admitted:
+    async def admit(self, message: Message, cause: Cause) -> Admitted:
         """Store the message with its reservation and the start of its reply, or refuse it.
 
         What is refused has stored nothing. Raises ProjectUnknown, BuildInProgress, SessionUnknown,
         SessionEnded, SessionFull, ReplyInProgress, BalanceInsufficient.
         """
         known = await self._project(message)
-        if known.active_build_id is not None:
-            raise BuildInProgress(build_id=known.active_build_id)
-        ids = {name: new_id() for name in ("user_message", "reply", "reservation", "session")}
+        minted = {name: new_id() for name in ("user_message", "reply", "reservation", "session")}
 
-        async def take(transaction: Transaction) -> tuple[str, int]:
+        async def take(transaction: Transaction) -> dict[str, Any]:
+            if known.active_build_id is not None:
+                raise BuildInProgress(build_id=known.active_build_id)
             # The account first: whoever takes another message of this user meanwhile is met there,
             # so that the session that is found is the one there is.
             funds = await transaction.load(ACCOUNT, _account_of(message))
-            session_id, state = await self._session(transaction, message, ids["session"])
-            seconds = _reserve(transaction, funds, message, session_id, ids)
-            self._post(transaction, message, session_id, state, ids)
-            return session_id, seconds
+            session_id, state = await self._session(transaction, message, minted["session"])
+            seconds = _reserve(transaction, funds, message, session_id, minted)
+            self._post(transaction, message, session_id, state, minted)
+            return minted | {"session": session_id, "seconds": seconds}
 
-        (session_id, seconds), appended = await self._streams.transact(
-            message.tenant_id, take, metadata=metadata
-        )
+        taken, appended = await self._streams.transact(message.tenant_id, take, cause=cause)
         assert appended is not None
         return Admitted(
             message=message,
             project=known,
-            session_id=session_id,
-            user_message_id=ids["user_message"],
-            message_id=ids["reply"],
-            reservation_id=ids["reservation"],
-            reserved_seconds=seconds,
+            session_id=taken["session"],
+            user_message_id=taken["user_message"],
+            message_id=taken["reply"],
+            reservation_id=taken["reservation"],
+            reserved_seconds=taken["seconds"],
             position=appended.first_position,
+            is_again=taken["reply"] != minted["reply"],
         )
 
     async def _project(self, message: Message) -> ProjectRow:

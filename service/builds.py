@@ -17,6 +17,7 @@ from service.streams import (
     BUILD,
     PROJECT,
     SESSION,
+    Cause,
     Streams,
     Transaction,
     build_stream,
@@ -44,7 +45,7 @@ class Builds:
         self._streams = streams
 
     async def convert(
-        self, order: Order, *, session_id: str, plan: Json, metadata: dict[str, Any]
+        self, order: Order, *, session_id: str, plan: Json, cause: Cause
     ) -> tuple[str, int | None]:
         """Turn a plan of the session into a build; without a plan its last one.
 
@@ -85,17 +86,17 @@ class Builds:
             )
             return build_id
 
-        chosen_id, appended = await self._streams.transact(order.tenant_id, work, metadata=metadata)
+        chosen_id, appended = await self._streams.transact(order.tenant_id, work, cause=cause)
         return chosen_id, appended.first_position if appended else None
 
-    async def begin(self, order: Order, *, idea: str, metadata: dict[str, Any]) -> tuple[str, int]:
+    async def begin(self, order: Order, *, idea: str, cause: Cause) -> tuple[str, int]:
         """Begin a project's build from an idea, in a session of its own, with a greeting.
 
         Returns the build's id and where it was queued. Raises BuildInProgress.
         """
         build_id, session_id, message_id, greeting_id = new_id(), new_id(), new_id(), new_id()
 
-        async def work(transaction: Transaction) -> None:
+        async def work(transaction: Transaction) -> str:
             stream = session_stream(session_id)
             state = await transaction.load(SESSION, stream)
             opened = session.open_session(
@@ -126,14 +127,13 @@ class Builds:
                 message_id=message_id,
                 prompt=idea,
             )
+            return build_id
 
-        _, appended = await self._streams.transact(order.tenant_id, work, metadata=metadata)
+        chosen_id, appended = await self._streams.transact(order.tenant_id, work, cause=cause)
         assert appended is not None
-        return build_id, appended.first_position
+        return chosen_id, appended.first_position
 
-    async def claim(
-        self, tenant_id: str, build_id: str, *, worker_id: str, metadata: dict[str, Any]
-    ) -> None:
+    async def claim(self, tenant_id: str, build_id: str, *, worker_id: str, cause: Cause) -> None:
         """Give the build to a worker. Raises BuildUnknown, BuildTaken, BuildEnded."""
 
         async def work(transaction: Transaction) -> None:
@@ -141,25 +141,25 @@ class Builds:
             state = await transaction.load(BUILD, stream)
             transaction.append(stream, build.claim(state, worker_id=worker_id), state.project_id)
 
-        await self._streams.transact(tenant_id, work, metadata=metadata)
+        await self._streams.transact(tenant_id, work, cause=cause)
 
     async def report(
-        self, tenant_id: str, build_id: str, reports: Sequence[Report], metadata: dict[str, Any]
-    ) -> tuple[Build, int]:
+        self, tenant_id: str, build_id: str, reports: Sequence[Report], cause: Cause
+    ) -> dict[str, Any]:
         """Take what a worker reports; its end unlocks the project. Raises BuildUnknown, BuildFull.
 
-        Returns the build as it is then, and how many of the reports were new.
+        Returns the build's `status` then, and how many of the reports were new: `accepted`.
         """
         reference_id = new_id()
 
-        async def work(transaction: Transaction) -> tuple[Build, int]:
+        async def work(transaction: Transaction) -> dict[str, Any]:
             stream = build_stream(build_id)
             state = await transaction.load(BUILD, stream)
             told = build.report(state, reports, reference_id=reference_id)
             after = await _tell(transaction, state, told)
-            return after, len(after.seen) - len(state.seen)
+            return {"status": after.status, "accepted": len(after.seen) - len(state.seen)}
 
-        result, _ = await self._streams.transact(tenant_id, work, metadata=metadata)
+        result, _ = await self._streams.transact(tenant_id, work, cause=cause)
         return result
 
     async def time_out(self, tenant_id: str, build_id: str, *, error: str) -> None:
@@ -169,7 +169,7 @@ class Builds:
             state = await transaction.load(BUILD, build_stream(build_id))
             await _tell(transaction, state, build.time_out(state, error=error))
 
-        await self._streams.transact(tenant_id, work, metadata={})
+        await self._streams.transact(tenant_id, work)
 
 
 async def _queue(transaction: Transaction, order: Order, *, build_id: str, **asked: Any) -> None:

@@ -11,9 +11,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, cast
 
-from domain.languages import REMINDER, ScriptCheck, is_prose
-
 from domain.events import ChatMode
+from domain.languages import REMINDER, ScriptCheck, is_prose
 from domain.metering import Usage, billed_seconds, total_usage
 from domain.operations import Malformed, Operation, ReplyParser, fold
 from domain.prompts import Prompt

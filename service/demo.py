@@ -18,6 +18,7 @@ from service.streams import (
     ACCOUNT,
     PROJECT,
     SESSION,
+    Cause,
     Transaction,
     account_stream,
     project_stream,
@@ -85,8 +86,8 @@ async def building(url: str, secret: str) -> AsyncGenerator[bool]:
 async def prepare(service: Service) -> str:
     """Make the demo's project, credit and session where they are missing; the session's id."""
     try:
-        await service.streams.transact(TENANT, _register, metadata=_METADATA)
-        await service.streams.transact(TENANT, _credit, metadata=_METADATA)
+        await service.streams.transact(TENANT, _register, cause=Cause(metadata=_METADATA))
+        await service.streams.transact(TENANT, _credit, cause=Cause(metadata=_METADATA))
     except ProjectExists:
         pass
     async with service.pool.connection() as connection:
@@ -139,7 +140,7 @@ async def _open_session(service: Service) -> str:
         )
         transaction.append(stream_id, opened, PROJECT_ID)
 
-    await service.streams.transact(TENANT, begin, metadata=_METADATA)
+    await service.streams.transact(TENANT, begin, cause=Cause(metadata=_METADATA))
     return session_id
 
 

@@ -42,7 +42,7 @@ async def expire_idle(streams: Streams, pool: Pool, idle_seconds: float) -> int:
     expired = 0
     for tenant_id, project_id, session_id in idle:
         work = partial(_expire, project_id=project_id, session_id=session_id)
-        _, appended = await streams.transact(tenant_id, work, metadata={})
+        _, appended = await streams.transact(tenant_id, work)
         expired += appended is not None
     return expired
 

@@ -25,6 +25,13 @@ _RESUME: Final[dict[str, Any]] = {
     "description": "The id of the last event that came: the stream goes on after it.",
     "schema": {"type": "string", "maxLength": 300},
 }
+_NAME: Final[dict[str, Any]] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The client's own name for this request: sent again, it is done once.",
+    "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+}
 
 
 def document(operations: Sequence[Operation], *, version: str) -> dict[str, Any]:
@@ -82,6 +89,8 @@ def _described(operation: Operation) -> dict[str, Any]:
     parameters = [*_path_parameters(operation), *_query_parameters(operation)]
     if operation.streams and operation.method == "GET":
         parameters.append(_RESUME)
+    if operation.method != "GET":
+        parameters.append(_NAME)
     if parameters:
         described["parameters"] = parameters
     if operation.body is not None:

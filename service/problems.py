@@ -34,6 +34,7 @@ REFUSALS: Final[Mapping[type[Refused], int]] = {
     refusals.BuildTaken: 409,
     refusals.BuildEnded: 409,
     refusals.BuildFull: 409,
+    refusals.KeyReused: 422,
     refusals.BalanceInsufficient: 402,
     refusals.ReservationSettled: 409,
 }

@@ -16,6 +16,7 @@ from service.store import AWAY, OutcomeUnknown
 from service.streams import (
     ACCOUNT,
     SESSION,
+    Cause,
     Streams,
     Transaction,
     account_stream,
@@ -77,7 +78,7 @@ class Settlement:
         await self._streams.transact(
             admitted.message.tenant_id,
             end,
-            metadata={"causationId": admitted.user_message_id},
+            cause=Cause(metadata={"causationId": admitted.user_message_id}),
             append_id=append_id,
         )
 

@@ -8,17 +8,27 @@ case it is made again on what the log says now.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, Final, Generic, TypeVar, cast
 from uuid import UUID
 
 import orjson
 
-from domain import account, build, project, session
+from domain import account, build, project, request, session
 from domain.account import Account
 from domain.build import Build
 from domain.errors import Refused
-from domain.events import AccountEvent, BuildEvent, Event, ProjectEvent, SessionEvent, from_stored
+from domain.events import (
+    AccountEvent,
+    BuildEvent,
+    Event,
+    Json,
+    ProjectEvent,
+    RequestEvent,
+    SessionEvent,
+    from_stored,
+)
 from domain.project import Project
 from domain.session import Session
 from service.store import EventStore, NewEvent, Unavailable, WrongVersion
@@ -44,7 +54,33 @@ class Decider(Generic[S, E]):
 SESSION: Final[Decider[Session, SessionEvent]] = Decider(session.INITIAL, session.fold)
 ACCOUNT: Final[Decider[Account, AccountEvent]] = Decider(account.INITIAL, account.fold)
 BUILD: Final[Decider[Build, BuildEvent]] = Decider(build.INITIAL, build.fold)
+REQUEST: Final[Decider[request.Request, RequestEvent]] = Decider(request.INITIAL, request.fold)
 PROJECT: Final[Decider[Project, ProjectEvent]] = Decider(project.INITIAL, project.fold)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """A request that its client has named: `key` is its own, `fingerprint` tells what it asks."""
+
+    key: str
+    fingerprint: str
+
+    @property
+    def stream_id(self) -> str:
+        """The stream of the request."""
+        return f"request-{sha256(self.key.encode()).hexdigest()}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """What brings a decision about: what is stored beside its events, and the request's name."""
+
+    metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+    named: Named | None = None
+
+
+BY_ITSELF: Final = Cause()
+"""The service decides something that nobody asked for."""
 
 
 @dataclass(slots=True)
@@ -91,6 +127,17 @@ class Transaction:
             )
         known.state = known.decider.fold(decided, known.state)
 
+    async def finish(self, named: Named, result: Json) -> None:
+        """Note what a named request came to, beside all that it decided."""
+        done = request.finish(
+            await self.load(REQUEST, named.stream_id),
+            key=named.key,
+            fingerprint=named.fingerprint,
+            result=result,
+            place=len(self.events),
+        )
+        self.append(named.stream_id, done, None)
+
     @property
     def is_fresh(self) -> bool:
         """Everything that was loaded came from the log itself."""
@@ -110,22 +157,28 @@ class Streams:
         tenant_id: str,
         work: Callable[[Transaction], Awaitable[T]],
         *,
-        metadata: dict[str, Any],
+        cause: Cause = BY_ITSELF,
         append_id: UUID | None = None,
         patience: float = PATIENCE,
     ) -> tuple[T, Appended | None]:
         """Do `work` and append all that it decided, atomically; both again where it was overtaken.
 
         Returns what the work returned and where its events are, None when it decided on none.
-        Raises what the work refuses, and Unavailable, Overloaded, OutcomeUnknown.
+        Raises what the work refuses, and Unavailable, Overloaded, OutcomeUnknown. Work for a
+        request that is `named` is done once: it returns JSON, and when the request comes again,
+        wherever and whenever, that is returned again. Raises KeyReused.
         """
-        encoded = orjson.dumps(metadata).decode()
+        encoded, named = orjson.dumps(cause.metadata).decode(), cause.named
         fresh = False
         deadline = asyncio.get_running_loop().time() + CONTENTION_SECONDS
         while asyncio.get_running_loop().time() < deadline:
+            if named is not None and (done := await self._done(tenant_id, named)):
+                return cast(T, done[0]), done[1]
             transaction = Transaction(self, tenant_id, encoded, fresh=fresh)
             try:
                 result = await work(transaction)
+                if named is not None:
+                    await transaction.finish(named, result)
                 if transaction.events:
                     appended = await self._writer.append(
                         transaction.events, append_id=append_id, patience=patience
@@ -135,12 +188,24 @@ class Streams:
                 if transaction.is_fresh:
                     return result, None
             except Refused:
+                # What refuses it may be its own twin, which was faster.
+                if named is not None and (done := await self._done(tenant_id, named)):
+                    return cast(T, done[0]), done[1]
                 if transaction.is_fresh:
                     raise
             except WrongVersion:
                 pass
             fresh = True
         raise Unavailable("others kept changing the same streams")
+
+    async def _done(self, tenant_id: str, named: Named) -> tuple[Json, Appended] | None:
+        """What the request came to, and where, if it was done before."""
+        found = await self._store.stream(tenant_id, named.stream_id)
+        events = [decode(each.type, each.state) for each in found]
+        if not request.is_done(request.fold(events), fingerprint=named.fingerprint):
+            return None
+        first = found[0].position - events[0].place
+        return events[0].result, Appended(first, found[0].recorded_at)
 
     async def recall(
         self, tenant_id: str, stream_id: str, decider: Decider[Any, Any], fresh: bool

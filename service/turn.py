@@ -30,7 +30,15 @@ from service.reply import Lost, Reply
 from service.settlement import GIVE_UP_SECONDS, Settlement
 from service.sources import Sources
 from service.store import AWAY, EventStore, OutcomeUnknown
-from service.streams import ACCOUNT, Streams, Transaction, account_stream, decode, session_stream
+from service.streams import (
+    ACCOUNT,
+    Cause,
+    Streams,
+    Transaction,
+    account_stream,
+    decode,
+    session_stream,
+)
 from service.tail import End
 from service.tails import Tails
 
@@ -224,7 +232,7 @@ class Turn:
                 seconds, _ = await self._means.streams.transact(
                     message.tenant_id,
                     extend,
-                    metadata={"causationId": self.admitted.user_message_id},
+                    cause=Cause(metadata={"causationId": self.admitted.user_message_id}),
                 )
                 return seconds
             except (*AWAY, OutcomeUnknown):

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import orjson
 import structlog
@@ -19,7 +19,7 @@ from service.metrics import RUNNING
 from service.orphans import LOST, Orphan, Orphans, place_of
 from service.reply import Lost, Reply
 from service.store import AWAY, OutcomeUnknown, Overloaded, Recorded, Unavailable
-from service.streams import SESSION, Transaction, session_stream
+from service.streams import SESSION, Cause, Transaction, session_stream
 from service.tail import Tail
 from service.turn import STOPPING, Means, Turn, accepted
 from service.wire import OnBusy
@@ -66,32 +66,38 @@ class Turns:
         self._given_up: set[str] = set()
         self._is_stopping = False
 
-    async def take(
-        self, message: Message, on_busy: OnBusy, metadata: dict[str, Any]
-    ) -> tuple[Admitted, Tail]:
-        """Take a message and begin its reply. Raises what admission refuses, and Overloaded."""
+    async def take(self, message: Message, on_busy: OnBusy, cause: Cause) -> tuple[Admitted, Tail]:
+        """Take a message and begin its reply; of one that was taken before, join that reply.
+
+        Raises what admission refuses, and Overloaded.
+        """
         if self._is_stopping:
             raise Unavailable("the service is stopping")
         if len(self._tasks) >= MOST_RUNNING:
             raise Overloaded("too many replies are running")
-        admitted = await self._admit(message, on_busy, metadata)
+        admitted = await self._admit(message, on_busy, cause)
+        if admitted.is_again:
+            row = await self.known(message.tenant_id, admitted.message_id)
+            has_ended = row is not None and row.ended_position is not None
+            return admitted, await self._means.tails.find(place_of(admitted), has_ended=has_ended)
         reply = Reply(self._means.tails.begin(place_of(admitted)), self._chunks)
         reply.tell("accepted", accepted(admitted))
         self._begin(admitted, reply)
         return admitted, reply.tail
 
-    async def _admit(self, message: Message, on_busy: OnBusy, metadata: dict[str, Any]) -> Admitted:
+    async def _admit(self, message: Message, on_busy: OnBusy, cause: Cause) -> Admitted:
         """Admit the message; in place of a reply that is being written, if that is asked for."""
         interrupts = 0
         while True:
             try:
-                return await self._admission.admit(message, metadata)
+                return await self._admission.admit(message, cause)
             except ReplyInProgress as busy:
                 if on_busy != "interrupt" or interrupts == INTERRUPTS:
                     raise
                 interrupts += 1
                 row = await self.known(message.tenant_id, busy.message_id)
-                if row is None or await self.cancel(row, "superseded", metadata) is None:
+                other = Cause(metadata=cause.metadata)
+                if row is None or await self.cancel(row, "superseded", other) is None:
                     raise
 
     def _begin(self, admitted: Admitted, reply: Reply) -> None:
@@ -117,9 +123,7 @@ class Turns:
 
     # Cancelling ----------------------------------------------------------------------------------
 
-    async def cancel(
-        self, row: ReplyRow, reason: CancelReason, metadata: dict[str, Any]
-    ) -> Tail | None:
+    async def cancel(self, row: ReplyRow, reason: CancelReason, cause: Cause) -> Tail | None:
         """End a reply, whoever writes it, with what was shown; None if that takes too long.
 
         One that has ended stays as it ended.
@@ -132,7 +136,7 @@ class Turns:
             asked = session.cancel_reply(state, message_id=place.message_id, reason=reason)
             transaction.append(stream, asked, place.project_id)
 
-        await self._means.streams.transact(place.tenant_id, ask, metadata=metadata)
+        await self._means.streams.transact(place.tenant_id, ask, cause=cause)
         tail = await self._means.tails.find(place, has_ended=row.ended_position is not None)
         if await _has_end(tail, CANCEL_SECONDS):
             return tail
@@ -204,7 +208,7 @@ class Turns:
             await self._means.streams.transact(
                 place.tenant_id,
                 lambda transaction: self._take_over(transaction, place),
-                metadata={"causationId": admitted.user_message_id},
+                cause=Cause(metadata={"causationId": admitted.user_message_id}),
             )
         except Lost:
             self._means.tails.let_go(reply.tail)

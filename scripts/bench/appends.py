@@ -66,11 +66,11 @@ async def _command(url: str, callers: int, seconds: float) -> float:
             transaction.append(stream, renamed, "p")
 
         for each in ids:
-            await streams.transact("t", partial(begin, session_id=each), metadata={})
+            await streams.transact("t", partial(begin, session_id=each))
 
         async def call(caller: int, count: int) -> None:
             work = partial(rename, session_id=ids[caller], name=f"{count}{TEXT}")
-            await streams.transact("t", work, metadata={})
+            await streams.transact("t", work)
 
         return await timed(callers, seconds, call)
 

@@ -21,7 +21,7 @@ async def convert_to_build(call: Call) -> Response:
         _order(call, asked),
         session_id=asked.session_id,
         plan=asked.plan_data,
-        metadata=call.metadata(asked.user_id),
+        cause=call.cause(asked.user_id),
     )
     if position is not None:
         return _accepted(build_id, position)
@@ -35,7 +35,7 @@ async def begin_build(call: Call) -> Response:
     asked: wire_builds.BuildRequest = call.body
     await _member(call, asked.project_id, asked.user_id)
     build_id, position = await call.service.builds.begin(
-        _order(call, asked), idea=asked.message, metadata=call.metadata(asked.user_id)
+        _order(call, asked), idea=asked.message, cause=call.cause(asked.user_id)
     )
     return _accepted(build_id, position)
 
@@ -85,7 +85,7 @@ async def claim_build(call: Call) -> Response:
     asked: wire_builds.ClaimRequest = call.body
     build_id = call.path["buildId"]
     await call.service.builds.claim(
-        call.caller.tenant_id, build_id, worker_id=asked.worker_id, metadata=call.metadata()
+        call.caller.tenant_id, build_id, worker_id=asked.worker_id, cause=call.cause()
     )
     row, position = await _build(call, build_id)
     return answered(wire_builds.build_answer(row), position=position)
@@ -94,14 +94,13 @@ async def claim_build(call: Call) -> Response:
 async def report_events(call: Call) -> Response:
     """Take what a worker reports."""
     asked: wire_builds.ReportsRequest = call.body
-    state, accepted = await call.service.builds.report(
+    result = await call.service.builds.report(
         call.caller.tenant_id,
         call.path["buildId"],
         [each.report() for each in asked.events],
-        call.metadata(),
+        call.cause(),
     )
-    assert state.status != "new"
-    answer = wire_builds.ReportsAnswer(accepted=accepted, status=state.status)
+    answer = wire_builds.ReportsAnswer.model_validate(result)
     return answered(answer, position=call.service.hub.head)
 
 

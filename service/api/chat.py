@@ -31,7 +31,7 @@ async def post_message(call: Call) -> Response:
         may_wait=asked.on_busy == "enqueue",
     )
     admitted, tail = await call.service.turns.take(
-        message, asked.on_busy, call.metadata(asked.user_id)
+        message, asked.on_busy, call.cause(asked.user_id)
     )
     headers = {
         "Location": f"/v1/chat-plan/replies/{admitted.message_id}",

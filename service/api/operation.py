@@ -4,8 +4,10 @@ Signature, body with its cap, proof of the caller, scope, JSON, contract; then t
 given only what passed. The same record writes the OpenAPI document.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
@@ -21,13 +23,14 @@ from service.auth import Caller
 from service.problems import BadRequest
 from service.settings import Scope
 from service.signatures import HEADER
-from service.streams import Transaction
+from service.streams import Cause, Named, Transaction
 from service.wire import Id, Query, dumped
 
 if TYPE_CHECKING:
     from service.app import Service
 
 LARGEST_BODY: Final = 256 * 1024
+_KEY: Final = re.compile(r"[!-~]{1,255}")
 _ID: Final[TypeAdapter[str]] = TypeAdapter(Id)
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -44,6 +47,7 @@ class Call:
     accept: str
     last_event_id: str | None
     request_id: str
+    named: Named | None = None
 
     def accepts(self, media_type: str) -> bool:
         """Whether the client asks for it by name."""
@@ -54,15 +58,16 @@ class Call:
         """Whether the client asks for server-sent events."""
         return self.accepts("text/event-stream")
 
-    def metadata(self, user_id: str | None = None) -> dict[str, Any]:
-        """What is stored beside the events that this request brings about."""
+    def cause(self, user_id: str | None = None) -> Cause:
+        """What is stored beside the events that this request brings about, and its name."""
         actor = {"actor": user_id} if user_id else {}
-        return {"requestId": self.request_id, "keyId": self.caller.key_id} | actor
+        metadata = {"requestId": self.request_id, "keyId": self.caller.key_id} | actor
+        return Cause(metadata=metadata, named=self.named)
 
     async def transact(self, work: Callable[[Transaction], Awaitable[None]]) -> int:
         """Do a decision for the caller's tenant; returns the position of the log that has it."""
         _, appended = await self.service.streams.transact(
-            self.caller.tenant_id, work, metadata=self.metadata()
+            self.caller.tenant_id, work, cause=self.cause()
         )
         return appended.first_position if appended else self.service.hub.head
 
@@ -144,6 +149,7 @@ class Operation:
             accept=request.headers.get("accept", ""),
             last_event_id=request.headers.get("last-event-id"),
             request_id=request.state.request_id,
+            named=None if request.method == "GET" else _named(request, body),
         )
 
 
@@ -157,6 +163,20 @@ async def _body(request: Request) -> bytes:
                 413, "body_too_large", f"A body has at most {LARGEST_BODY} bytes; send less."
             )
     return bytes(received)
+
+
+def _named(request: Request, body: bytes) -> Named | None:
+    """The request's own name, if its client gave it one: the same key is the same request."""
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    if not _KEY.fullmatch(key):
+        detail = "An Idempotency-Key has 1 to 255 visible ASCII characters."
+        raise BadRequest(422, "bad_idempotency_key", detail)
+    scope = request.scope
+    asked = (request.method.encode(), scope["raw_path"], scope["query_string"], body)
+    fingerprint = sha256(b"\n".join(sha256(each).digest() for each in asked))
+    return Named(key=key, fingerprint=fingerprint.hexdigest())
 
 
 def _path(request: Request) -> dict[str, str]:

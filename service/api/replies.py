@@ -42,7 +42,7 @@ async def cancel(call: Call) -> Response:
     """End the reply with what it has shown; one that has ended stays as it ended."""
     asked: wire.ActingQuery = call.query
     row = await visible_reply(call, asked.user_id)
-    tail = await call.service.turns.cancel(row, "cancelled", call.metadata(asked.user_id))
+    tail = await call.service.turns.cancel(row, "cancelled", call.cause(asked.user_id))
     if tail is None:
         raise Unavailable("the reply has not come to its end in time; it will")
     return await _state(call, tail)

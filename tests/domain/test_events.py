@@ -18,6 +18,7 @@ from domain.events import (
     BuildEvent,
     Event,
     ProjectEvent,
+    RequestEvent,
     SessionEvent,
     field_names,
     from_stored,
@@ -79,6 +80,7 @@ FIRST_DAY: dict[str, dict[str, Any]] = {
         "mode": "fix",
         "title": "t",
     },
+    "RequestCompleted": {"key": "k", "fingerprint": "f", "result": None, "place": 1},
     "ProjectLocked": {"project_id": "p", "build_id": "b"},
     "ProjectUnlocked": {"project_id": "p", "build_id": "b"},
     "BuildQueued": {
@@ -249,8 +251,8 @@ def test_an_event_never_changes() -> None:
 def test_each_type_belongs_to_one_stream_and_is_known_by_its_name() -> None:
     kinds = [
         kind
-        for union in (ProjectEvent, SessionEvent, BuildEvent, AccountEvent)
-        for kind in get_args(union)
+        for union in (ProjectEvent, SessionEvent, BuildEvent, AccountEvent, RequestEvent)
+        for kind in get_args(union) or (union,)
     ]
     assert len(kinds) == len(set(kinds)) == len(EVENT_TYPES)
     assert {name: kind.__name__ for name, kind in EVENT_TYPES.items()} == {
