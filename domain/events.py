@@ -460,11 +460,7 @@ AccountEvent: TypeAlias = TimeCredited | TimeReserved | TimeConsumed | Reservati
 RequestEvent: TypeAlias = RequestCompleted
 Event: TypeAlias = ProjectEvent | SessionEvent | BuildEvent | AccountEvent | RequestEvent
 
-EVENT_TYPES: Final[Mapping[str, type[Event]]] = {
-    kind.__name__: kind
-    for union in (ProjectEvent, SessionEvent, BuildEvent, AccountEvent, RequestEvent)
-    for kind in get_args(union) or (union,)
-}
+EVENT_TYPES: Final[Mapping[str, type[Event]]] = {kind.__name__: kind for kind in get_args(Event)}
 
 _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "cost_usd": Decimal,

@@ -6,7 +6,7 @@ from json import dumps
 from typing import Final, Literal
 
 from domain.events import ChatMode, ReplyCompleted, SessionEvent, UserMessagePosted
-from domain.tools import ROUNDS, Look, Tool
+from domain.tools import MOST_CHARACTERS, ROUNDS, Look, Tool
 
 CHARACTERS_PER_TOKEN: Final = 4
 """A careful guess, for budgets only; what is billed comes from the provider."""
@@ -64,7 +64,9 @@ class Prompt:
     def looked(self, looks: tuple[Look, ...]) -> "Prompt":
         """The prompt after one more round of looks."""
         rounds = (*self.rounds, looks)
-        return replace(self, rounds=rounds, may_look=len(rounds) < ROUNDS)
+        shown = sum(len(look.text) for each in rounds for look in each)
+        may_look = len(rounds) < ROUNDS and shown < MOST_CHARACTERS
+        return replace(self, rounds=rounds, may_look=may_look)
 
     def reminded(self, reminder: str) -> "Prompt":
         """The prompt with a reminder before the message, and nothing looked at yet."""

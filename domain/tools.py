@@ -8,6 +8,8 @@ ROUNDS: Final = 6
 """How often a planner may look before it has to answer."""
 
 LOOKS_A_ROUND: Final = 8
+MOST_CHARACTERS: Final = 120_000
+"""How much it may have been shown, before it has to answer."""
 
 _PATH: Final = {"type": "string", "description": "A path in the project, such as src/app.py."}
 

@@ -147,7 +147,7 @@ class Conversation:
             if attempt.ops:
                 raise Malformed("a look in the middle of the answer", 0)
             # What it said before it looked is not the answer.
-            attempt.parser, attempt.held = ReplyParser(), []
+            attempt.parser, attempt.mode, attempt.held = ReplyParser(), None, []
             prompt = prompt.looked(tuple([await self._look(use) for use in uses]))
         attempt.may_look = False
         await self._take(attempt.parser.close())

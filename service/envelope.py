@@ -5,7 +5,8 @@ from typing import Any
 
 from domain.events import ReplyCompleted, ReplyFailed
 from domain.session import PLANS
-from service.wire import (
+from service.wire import dumped
+from service.wire_replies import (
     PLAN_ACTIONS,
     Action,
     ActionType,
@@ -13,7 +14,6 @@ from service.wire import (
     ProjectContext,
     ReplyError,
     ReplyMetadata,
-    dumped,
     label,
 )
 

@@ -22,7 +22,7 @@ from domain.events import MemberRemoved, SessionMode
 from projections import timeline
 from projections.projection import reached
 from projections.timeline import TIMELINE, Shown, TimelinePage, TimelineRow
-from service import wire
+from service import wire, wire_timeline
 from service.database import Pool
 from service.hub import POLL, Hub
 from service.store import AWAY, EventStore, Recorded
@@ -296,7 +296,7 @@ class Feeds:
         if row.kind == "lock":
             event, told = "lock", row.data
         else:
-            event, told = "item", wire.dumped(wire.item(row.request or row, self._epoch))
+            event, told = "item", wire.dumped(wire_timeline.item(row.request or row, self._epoch))
         return Item(row.position, row.mode, row.is_visible, row.is_live, event, orjson.dumps(told))
 
 

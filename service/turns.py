@@ -22,7 +22,7 @@ from service.store import AWAY, OutcomeUnknown, Overloaded, Recorded, Unavailabl
 from service.streams import SESSION, Cause, Transaction, session_stream
 from service.tail import Tail
 from service.turn import STOPPING, Means, Turn, accepted
-from service.wire import OnBusy
+from service.wire_replies import OnBusy
 
 MOST_RUNNING: Final = 2_000
 """Replies that one process writes at a time."""

@@ -2,30 +2,21 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar, Final, Literal, cast
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from domain.events import (
     EVENT_TYPES,
-    ChatMode,
-    Context,
     CreditKind,
     Role,
 )
 from domain.metering import MICRO_USD
-from domain.replies import MAIN_TEXT
 from projections.accounts import AccountRow
-from projections.builds import BuildRow, BuildStatus
 from projections.consumption import ConsumptionRow
 from projections.sessions import SessionRow
-from projections.timeline import TimelinePage, TimelineRow
-from service.texts import render
-from service.views import View
 
-ActionType = Literal["convert_to_build", "save_plan", "export"]
-PLAN_ACTIONS: Final[tuple[ActionType, ...]] = ("convert_to_build", "save_plan", "export")
 LONGEST_MESSAGE: Final = 32_000
 MOST_SECONDS: Final = 1_000_000_000
 LARGEST_PAGE: Final = 200
@@ -44,13 +35,8 @@ def clean(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(clean)]
 Id = Annotated[Text, Field(min_length=1, max_length=255)]
-OnBusy = Literal["reject", "enqueue", "interrupt"]
-"""What becomes of a message while its session's last reply is still being written: refused,
-answered after that reply, or answered in its place."""
-
 Cursor = Annotated[str, Field(max_length=64)]
 PageSize = Annotated[int, Field(ge=1, le=LARGEST_PAGE)]
-Mode = Literal["all", "plan", "build"]
 Locale = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}$")]
 
 
@@ -93,39 +79,6 @@ class Query(BaseModel):
 
 
 # What is asked -----------------------------------------------------------------------------------
-
-
-class PlanContext(Wire):
-    """What the planner is told without asking for it."""
-
-    include_version_history: bool = False
-    include_project_structure: bool = False
-    include_build_errors: bool = False
-
-    @property
-    def names(self) -> tuple[Context, ...]:
-        """Those that are wanted."""
-        wanted: tuple[tuple[Context, bool], ...] = (
-            ("version_history", self.include_version_history),
-            ("project_structure", self.include_project_structure),
-            ("build_errors", self.include_build_errors),
-        )
-        return tuple(name for name, is_wanted in wanted if is_wanted)
-
-
-class ChatPlanRequest(Wire):
-    """A user's message. The first four members are enough: the server finds the rest itself."""
-
-    user_id: Id
-    project_id: Id
-    message: Annotated[Text, Field(min_length=1, max_length=LONGEST_MESSAGE)]
-    locale: Locale = "en"
-    chat_mode: ChatMode | None = None
-    session_id: Id | None = None
-    on_busy: OnBusy = "reject"
-    version_id: Id | None = None
-    build_id: Id | None = None
-    context: PlanContext | None = None
 
 
 class MemberEntry(Wire):
@@ -172,44 +125,6 @@ class ActingQuery(BalanceQuery):
     user_id: Id | None = None
 
 
-class ViewQuery(Query):
-    """`view`: operations on the reply's data, or the main prose alone as `{"text": ...}`."""
-
-    view: View = "ops"
-
-
-class JoinQuery(ActingQuery):
-    """`after`: the id of the last event seen, or its number; the header Last-Event-ID wins."""
-
-    after: Annotated[str, Field(max_length=300)] | None = None
-    view: View = "ops"
-
-
-class TimelineQuery(ActingQuery):
-    """A page of the timeline, newest first: by offset, or next to a cursor of an earlier page."""
-
-    limit: PageSize = 20
-    offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    mode: Mode = "all"
-    include_hidden: bool = False
-    before: Cursor | None = None
-    after: Cursor | None = None
-
-
-class TimelineStreamQuery(Query):
-    """What the stream shows, as a page does; `after` resumes it, as the header Last-Event-ID.
-
-    With `replies` it also carries the events of running replies: without ids, each with the
-    `messageId` of its reply.
-    """
-
-    user_id: Id | None = None
-    mode: Mode = "all"
-    include_hidden: bool = False
-    replies: bool = False
-    after: Cursor | None = None
-
-
 class EventsQuery(Query):
     """A tenant's events after a cursor, from the first without one; of a project, of some types.
 
@@ -241,242 +156,10 @@ class LedgerQuery(Query):
 # What is answered --------------------------------------------------------------------------------
 
 
-class ProjectContext(Wire):
-    """The state of the project that the reply speaks of."""
-
-    version_id: str | None = None
-    build_id: str | None = None
-    last_modified: datetime
-
-
-class ReplyMetadata(BaseModel):
-    """Numbers of a reply. `billed_seconds` is what its settlement took."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    duration_ms: int
-    tokens_used: int | None = None
-    cache_hits: int | None = None
-    billed_seconds: int
-    warnings: list[str] = []
-    projectContext: ProjectContext  # noqa: N815 - the contract mixes the two styles
-
-
-class ReplyError(Wire):
-    """Why a reply has nothing to show: a code, and a template's key with its variables."""
-
-    code: str
-    template: str
-    variables: dict[str, Any] = {}
-    retry_after_seconds: int | None = None
-
-
-class Accepted(Wire):
-    """The message and its reservation are stored; the reply begins."""
-
-    message_id: str
-    user_message_id: str
-    session_id: str
-    position: int
-    reserved_seconds: int
-    contract: str
-
-
-class Intent(Wire):
-    """What the model decided that the message is."""
-
-    mode: ChatMode
-
-
-class ReplyOperation(Wire):
-    """One step of the envelope's `data`: `open` a container of a `kind`, `append` `text` to a
-    string, `set` a `value`. `path` is a JSON Pointer."""
-
-    op: Literal["open", "append", "set"]
-    path: str
-    kind: Literal["object", "array"] | None = None
-    text: str | None = None
-    value: Any = None
-
-
-class Chunk(Wire):
-    """More of the reply, in order: its operations, or with `view=text` its main prose alone."""
-
-    ops: list[ReplyOperation] | None = None
-    text: str | None = None
-
-
-class Snapshot(Wire):
-    """All that was shown up to the event `through`, in place of those events."""
-
-    mode: ChatMode | None
-    data: Any
-    through: int
-
-
-class ToolLook(Wire):
-    """The planner looks at the project, read-only: `running`, then `done` or `failed`."""
-
-    name: str
-    summary: str
-    status: Literal["running", "done", "failed"]
-
-
-class Notice(Wire):
-    """Something to know; nothing depends on it."""
-
-    code: Literal["queued", "resumed", "provider_retry", "reservation_used"]
-    template: str
-    variables: dict[str, Any]
-
-
-class Reset(Wire):
-    """Discard what was shown: it is not the reply after all."""
-
-    reason: str
-
-
-class Action(Wire):
-    """Something that can be done with a reply. `payload` is what its call needs beside who acts."""
-
-    type: ActionType
-    label: str
-    payload: Any
-
-
-class ItemAction(Wire):
-    """Something that could be done with an item; `enabled` if it can be done now."""
-
-    type: ActionType
-    label: str
-    enabled: bool
-
-
-class ChatPlanResponse(Wire):
-    """The one final envelope of a reply.
-
-    `data` is by the contract of `mode`; of a `partial` reply it is what was shown until `reason`.
-    """
-
-    type: Literal["chat_response"] = "chat_response"
-    subtype: Literal["success", "partial", "error"]
-    session_id: str
-    message_id: str
-    timestamp: datetime
-    mode: ChatMode
-    data: Any = None
-    reason: str | None = None
-    error: ReplyError | None = None
-    metadata: ReplyMetadata
-    available_actions: list[Action] | None = None
-
-
-class ReplyState(Wire):
-    """A reply: `data` as far as it was shown, event by event up to `through`; `final` when it has
-    ended."""
-
-    message_id: str
-    session_id: str
-    project_id: str
-    status: Literal["running", "ended"]
-    through: int
-    mode: str | None = None
-    data: Any = None
-    final: Any = None
-
-
-class UserMessage(Wire):
-    text: str
-    session_id: str
-
-
-class BuildState(Wire):
-    """A build as it is now: `queued`, `running`, `succeeded` or `failed`; milliseconds."""
-
-    build_id: str
-    status: BuildStatus
-    phase: str | None = None
-    title: str | None = None
-    version_id: str | None = None
-    preview_url: str | None = None
-    artifact_url: str | None = None
-    error: str | None = None
-    duration: int | None = None
-
-
-class Conversion(Wire):
-    """Where a build's message comes from: the session whose plan it turned into a build."""
-
-    from_session_id: str
-    converted_at: datetime
-
-
-class AiResponse(Wire):
-    """A reply by the contract of its mode, with its main prose as `text`; or a template."""
-
-    text: str | None = None
-    data: Any = None
-    subtype: str | None = None
-    tokens_used: int | None = None
-    duration: int | None = None
-
-
-class TimelineItem(Wire):
-    """One thing that happened in a project; `cursor` is its place in the one order of all."""
-
-    id: str
-    cursor: str
-    timestamp: datetime
-    type: Literal["plan_message", "build_request", "deployment"]
-    mode: Literal["plan", "build"]
-    kind: Literal[
-        "user_message", "reply", "system_message", "session", "build_reference", "deployment"
-    ]
-    chat_mode: str | None = None
-    status: Literal["planning", "in_progress", "deployed", "failed"]
-    session_id: str | None = None
-    user_message: UserMessage | None = None
-    ai_response: AiResponse | None = None
-    build: BuildState | None = None
-    conversion: Conversion | None = None
-    actions: list[ItemAction] | None = None
-    event: Any = None
-
-
-class LiveItem(TimelineItem):
-    """An item as a stream tells it; `prev` is the id of the event before it, null at the start.
-
-    Who gets an event whose `prev` is the last id that they have, has missed nothing. An item that
-    asked for a build comes again, with the same `id`, when the build has changed.
-    """
-
-    prev: str | None
-
-
-class Lock(Wire):
-    """The project is being built, and takes no messages; without a build it takes them again."""
-
-    active_build_id: str | None
-    prev: str | None
-
-
 class GoAway(Wire):
     """Why a stream ends here: `stopping`, or `removed` for who is no member any more."""
 
     reason: str
-
-
-class Timeline(Wire):
-    """A page, newest first. `before` leads to older items, `after` to newer ones.
-
-    While there is an `activeBuildId` the project takes no messages.
-    """
-
-    items: list[TimelineItem]
-    has_more: bool
-    active_build_id: str | None = None
-    before: str | None = None
-    after: str | None = None
 
 
 class Billing(Wire):
@@ -632,112 +315,6 @@ class Readiness(Wire):
 
 
 # From ours to the wire ---------------------------------------------------------------------------
-
-
-def timeline(page: TimelinePage, epoch: str, active_build_id: str | None) -> Timeline:
-    """A page of the timeline with its cursors."""
-    items = [item(row, epoch) for row in page.rows]
-    return Timeline(
-        items=items,
-        has_more=page.has_more,
-        active_build_id=active_build_id,
-        before=items[-1].cursor if items else None,
-        after=items[0].cursor if items else None,
-    )
-
-
-def item(row: TimelineRow, epoch: str) -> TimelineItem:
-    """An item of the timeline."""
-    said = row.kind == "user_message"
-    answered = row.kind in ("reply", "system_message")
-    return TimelineItem(
-        id=row.item_id,
-        cursor=cursor(epoch, row.position),
-        timestamp=row.recorded_at,
-        type=_item_type(row),
-        mode=row.mode,
-        kind=cast(Any, row.kind),
-        chat_mode=row.chat_mode,
-        status=_item_status(row),
-        session_id=row.session_id,
-        user_message=UserMessage(text=row.text or "", session_id=row.session_id or "")
-        if said
-        else None,
-        ai_response=AiResponse(
-            text=_main_text(row),
-            data=row.data,
-            subtype=row.subtype,
-            tokens_used=row.tokens_used,
-            duration=row.duration_ms,
-        )
-        if answered
-        else None,
-        build=None if row.build is None else build_state(row.build),
-        conversion=Conversion(
-            from_session_id=row.converted_from_session_id, converted_at=row.recorded_at
-        )
-        if row.converted_from_session_id
-        else None,
-        actions=_item_actions(row) if row.is_plan else None,
-        event=row.data if row.kind == "session" else None,
-    )
-
-
-def _item_type(row: TimelineRow) -> Literal["plan_message", "build_request", "deployment"]:
-    if row.kind == "deployment":
-        return "deployment"
-    return "plan_message" if row.mode == "plan" else "build_request"
-
-
-def _item_status(row: TimelineRow) -> Literal["planning", "in_progress", "deployed", "failed"]:
-    if row.mode == "plan":
-        return "failed" if row.subtype == "error" else "planning"
-    match None if row.build is None else row.build.status:
-        case "succeeded":
-            return "deployed"
-        case "failed":
-            return "failed"
-        case _:
-            return "deployed" if row.kind == "deployment" else "in_progress"
-
-
-def label(action: ActionType, locale: str) -> str:
-    """What a button for the action says."""
-    return render(f"action_{action}", {}, locale)
-
-
-def _item_actions(row: TimelineRow) -> list[ItemAction]:
-    return [
-        ItemAction(
-            type=kind,
-            label=label(kind, "en"),
-            enabled=row.is_convertible or kind != "convert_to_build",
-        )
-        for kind in PLAN_ACTIONS
-    ]
-
-
-def build_state(row: BuildRow) -> BuildState:
-    """What an item says of its build."""
-    return BuildState(
-        build_id=row.build_id,
-        status=row.status,
-        phase=row.phase,
-        title=row.title,
-        version_id=row.version_id,
-        preview_url=row.preview_url,
-        artifact_url=row.artifact_url,
-        error=row.error,
-        duration=row.duration_ms,
-    )
-
-
-def _main_text(row: TimelineRow) -> str | None:
-    """The main prose of a reply; a partial one may not have come to it."""
-    pointer = MAIN_TEXT.get(cast(ChatMode, row.chat_mode)) if row.kind == "reply" else None
-    data: dict[str, Any] = row.data or {}
-    text = data.get(pointer.removeprefix("/")) if pointer else None
-    return text if isinstance(text, str) else None
 
 
 def session(row: SessionRow) -> SessionAnswer:

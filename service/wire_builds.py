@@ -13,17 +13,16 @@ from projections.versions import VersionRow
 from service.wire import (
     LONGEST_MESSAGE,
     ActingQuery,
-    BuildState,
     Cursor,
     Id,
     Locale,
     PageSize,
     Text,
     Wire,
-    build_state,
     clean,
     cursor,
 )
+from service.wire_timeline import BuildState, build_state
 
 MOST_REPORTS: Final = 500
 

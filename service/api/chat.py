@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from domain.errors import SessionUnknown
 from projections import sessions
-from service import wire
+from service import wire, wire_replies
 from service.admission import Message
 from service.api.operation import Call, Operation, answered
 from service.api.reading import position_of, visible_project
@@ -18,7 +18,7 @@ from service.views import viewed
 
 async def post_message(call: Call) -> Response:
     """Take the message, then stream its reply or wait for it, as the client accepts."""
-    asked: wire.ChatPlanRequest = call.body
+    asked: wire_replies.ChatPlanRequest = call.body
     message = Message(
         tenant_id=call.caller.tenant_id,
         user_id=asked.user_id,
@@ -39,7 +39,7 @@ async def post_message(call: Call) -> Response:
     }
     if call.wants_stream:
         grace_seconds = call.service.settings.grace_seconds + LANDING_SECONDS + 1
-        asked_view: wire.ViewQuery = call.query
+        asked_view: wire_replies.ViewQuery = call.query
         events = viewed(tail.watch(call.service.tails.chunks.after), asked_view.view)
         return EventStream(events, headers, grace_seconds=grace_seconds)
     end = await tail.wait()
@@ -71,9 +71,9 @@ OPERATIONS = (
         name="postChatPlan",
         summary="Plan with the model: JSON, or server-sent events with Accept: text/event-stream.",
         scopes=("chat",),
-        body=wire.ChatPlanRequest,
-        query=wire.ViewQuery,
-        answer=wire.ChatPlanResponse,
+        body=wire_replies.ChatPlanRequest,
+        query=wire_replies.ViewQuery,
+        answer=wire_replies.ChatPlanResponse,
         problems=(400, 402, 404, 409, 413, 415, 422),
         streams=True,
         handle=post_message,

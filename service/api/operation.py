@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Send
 from starlette.types import Scope as ASGIScope
 
-from service import problems, wire
+from service import problems, wire, wire_replies
 from service.auth import Caller
 from service.problems import BadRequest
 from service.settings import Scope
@@ -75,14 +75,14 @@ class Call:
 Handler = Callable[[Call], Awaitable[Response]]
 
 REPLY_EVENTS: Final[Mapping[str, type[BaseModel]]] = {
-    "accepted": wire.Accepted,
-    "intent": wire.Intent,
-    "chunk": wire.Chunk,
-    "snapshot": wire.Snapshot,
-    "tool": wire.ToolLook,
-    "notice": wire.Notice,
-    "reset": wire.Reset,
-    "final": wire.ChatPlanResponse,
+    "accepted": wire_replies.Accepted,
+    "intent": wire_replies.Intent,
+    "chunk": wire_replies.Chunk,
+    "snapshot": wire_replies.Snapshot,
+    "tool": wire_replies.ToolLook,
+    "notice": wire_replies.Notice,
+    "reset": wire_replies.Reset,
+    "final": wire_replies.ChatPlanResponse,
     "goaway": wire.GoAway,
 }
 

@@ -4,7 +4,7 @@ from starlette.responses import Response
 
 from domain.errors import ReplyUnknown
 from projections.replies import Place, ReplyRow
-from service import wire
+from service import wire, wire_replies
 from service.api.operation import Call, Operation, answered
 from service.api.reading import visible_project
 from service.problems import BadRequest
@@ -17,7 +17,7 @@ from service.views import viewed
 
 async def join(call: Call) -> Response:
     """The reply's events after the one that the client has seen last, to the end."""
-    asked: wire.JoinQuery = call.query
+    asked: wire_replies.JoinQuery = call.query
     tail = await _found(call, await visible_reply(call, asked.user_id))
     after = _frame_in(call.last_event_id or asked.after, tail.place)
     if after > tail.upto and tail.end is None:
@@ -65,7 +65,7 @@ async def _found(call: Call, row: ReplyRow) -> Tail:
 async def _state(call: Call, tail: Tail) -> Response:
     place = tail.place
     shown, through = await tail.shown(call.service.tails.chunks.after)
-    state = wire.ReplyState(
+    state = wire_replies.ReplyState(
         message_id=place.message_id,
         session_id=place.session_id,
         project_id=place.project_id,
@@ -95,7 +95,7 @@ OPERATIONS = (
         name="joinReply",
         summary="A reply's events from Last-Event-ID on, while it is written or after.",
         scopes=("chat", "read", "admin"),
-        query=wire.JoinQuery,
+        query=wire_replies.JoinQuery,
         nothing="The final event was seen already.",
         problems=(404, 422),
         streams=True,
@@ -108,7 +108,7 @@ OPERATIONS = (
         summary="What a reply has come to: so far, or its final envelope.",
         scopes=("chat", "read", "admin"),
         query=wire.ActingQuery,
-        answer=wire.ReplyState,
+        answer=wire_replies.ReplyState,
         problems=(404, 422),
         handle=read,
     ),
@@ -119,7 +119,7 @@ OPERATIONS = (
         summary="End a reply: what was shown is kept and billed. Again, or later, it is harmless.",
         scopes=("chat",),
         query=wire.ActingQuery,
-        answer=wire.ReplyState,
+        answer=wire_replies.ReplyState,
         problems=(404, 422),
         handle=cancel,
     ),

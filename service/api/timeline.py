@@ -9,7 +9,7 @@ from starlette.responses import Response
 from domain.events import SessionMode
 from projections import timeline
 from projections.timeline import Shown
-from service import wire
+from service import wire, wire_timeline
 from service.api.operation import REPLY_EVENTS, Call, Operation, answered
 from service.api.reading import come_to, position_in, position_of, visible_project
 from service.feeds import Item
@@ -19,7 +19,7 @@ from service.stream import SEND_SECONDS, EventStream, pieces
 
 async def read_timeline(call: Call) -> Response:
     """A page, newest first."""
-    asked: wire.TimelineQuery = call.query
+    asked: wire_timeline.TimelineQuery = call.query
     epoch = call.service.epoch
     before, after = position_in(asked.before, epoch), position_in(asked.after, epoch)
     async with call.service.pool.connection() as connection:
@@ -35,7 +35,7 @@ async def read_timeline(call: Call) -> Response:
             before=before,
             after=after,
         )
-    answer = wire.timeline(page, epoch, known.active_build_id)
+    answer = wire_timeline.timeline(page, epoch, known.active_build_id)
     return answered(answer, position=position)
 
 
@@ -44,7 +44,7 @@ async def stream_timeline(call: Call) -> Response:
 
     They begin after the cursor that is given, else after where the read model stands now.
     """
-    asked: wire.TimelineStreamQuery = call.query
+    asked: wire_timeline.TimelineStreamQuery = call.query
     after = position_in(call.last_event_id or asked.after, call.service.epoch)
     shown = Shown(mode=_mode(asked.mode), with_hidden=asked.include_hidden, with_live=True)
     async with call.service.pool.connection() as connection:
@@ -76,7 +76,7 @@ async def _live(
     call: Call, shown: Shown, after: int, begin: int, prev: int | None
 ) -> AsyncGenerator[bytes]:
     """The items after a position; where the read model is behind it, those up to it pass by."""
-    asked: wire.TimelineStreamQuery = call.query
+    asked: wire_timeline.TimelineStreamQuery = call.query
     key = (call.caller.tenant_id, call.path["projectId"])
     feed = call.service.feeds.follow(key, begin, shown, asked.user_id)
     async with aclosing(feed):
@@ -100,7 +100,7 @@ def _linked(item: Item, prev: int | None, epoch: str) -> orjson.Fragment:
     return orjson.Fragment(item.json[:-1] + b',"prev":' + before + b"}")
 
 
-def _mode(asked: wire.Mode) -> SessionMode | None:
+def _mode(asked: wire_timeline.Mode) -> SessionMode | None:
     return None if asked == "all" else asked
 
 
@@ -111,8 +111,8 @@ OPERATIONS = (
         name="getTimeline",
         summary="Everything that was said and done in a project, newest first.",
         scopes=("chat", "read", "admin"),
-        query=wire.TimelineQuery,
-        answer=wire.Timeline,
+        query=wire_timeline.TimelineQuery,
+        answer=wire_timeline.Timeline,
         problems=(404, 409, 422),
         handle=read_timeline,
     ),
@@ -122,9 +122,9 @@ OPERATIONS = (
         name="streamTimeline",
         summary="The items of a project's timeline as they come, resumable without gap or repeat.",
         scopes=("chat", "read", "admin"),
-        query=wire.TimelineStreamQuery,
+        query=wire_timeline.TimelineStreamQuery,
         streams=True,
-        events={"item": wire.LiveItem, "lock": wire.Lock, **REPLY_EVENTS},
+        events={"item": wire_timeline.LiveItem, "lock": wire_timeline.Lock, **REPLY_EVENTS},
         problems=(404, 409, 422),
         handle=stream_timeline,
     ),

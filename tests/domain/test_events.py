@@ -252,7 +252,7 @@ def test_each_type_belongs_to_one_stream_and_is_known_by_its_name() -> None:
     kinds = [
         kind
         for union in (ProjectEvent, SessionEvent, BuildEvent, AccountEvent, RequestEvent)
-        for kind in get_args(union) or (union,)
+        for kind in (get_args(union) or (union,))
     ]
     assert len(kinds) == len(set(kinds)) == len(EVENT_TYPES)
     assert {name: kind.__name__ for name, kind in EVENT_TYPES.items()} == {

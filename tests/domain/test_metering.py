@@ -19,6 +19,7 @@ from domain.metering import (
     Usage,
     billed_seconds,
     cost_of,
+    total_usage,
 )
 
 PROOF = settings(max_examples=int(os.environ.get("THROUGHLINE_EXAMPLES", "300")), deadline=None)
@@ -133,3 +134,18 @@ def test_each_mode_has_an_estimate_and_an_operation_of_its_own() -> None:
     assert all(type(seconds) is int and seconds > 0 for seconds in ESTIMATES.values())
     assert len(set(OPERATIONS.values())) == len(modes)
     assert set(OPERATIONS.values()) <= set(get_args(OperationType))
+
+
+# several calls -----------------------------------------------------------------------------------
+
+
+def test_calls_add_up_and_what_one_did_not_tell_is_unknown_of_all() -> None:
+    told = Usage(input_tokens=1, output_tokens=2, cache_read_tokens=3, cache_write_tokens=4)
+    assert total_usage([told, told]) == Usage(
+        input_tokens=2, output_tokens=4, cache_read_tokens=6, cache_write_tokens=8
+    )
+    silent = Usage(output_tokens=5, cache_read_tokens=7)
+    assert total_usage([told, silent]) == Usage(
+        input_tokens=None, output_tokens=7, cache_read_tokens=10, cache_write_tokens=4
+    )
+    assert total_usage([]) == Usage()

@@ -26,6 +26,7 @@ from domain.prompts import (
     prompt,
 )
 from domain.replies import CONTRACTS
+from domain.tools import MOST_CHARACTERS, ROUNDS, SOURCE, Look, ToolUse
 
 OPENED = SessionOpened(session_id="s1", project_id="p1", user_id="u1")
 
@@ -211,3 +212,43 @@ def test_every_kind_of_answer_is_explained() -> None:
 def test_a_locale_is_of_a_language(locale: str, expected: str) -> None:
     assert language(locale) == expected
     assert made(locale=locale).project.endswith(f"\nReply in {expected}.")
+
+
+# looks -------------------------------------------------------------------------------------------
+
+
+def offered() -> Prompt:
+    return prompt(
+        project_name="Shop",
+        framework=None,
+        locale="ar",
+        history=(),
+        message="Why?",
+        chat_mode=None,
+        known=("Project structure:\na.py",),
+        tools=SOURCE,
+    )
+
+
+def look(text: str) -> Look:
+    return Look(use=ToolUse(id="1", name="list_files", input={}), text=text)
+
+
+def test_what_is_known_comes_before_the_message_in_paragraphs_of_its_own() -> None:
+    assert offered().turns[-1].text == "Project structure:\na.py\n\nWhy?"
+
+
+def test_looking_ends_after_some_rounds_or_when_enough_was_shown() -> None:
+    looking = offered()
+    for n in range(ROUNDS):
+        assert looking.may_look, n
+        looking = looking.looked((look("x"),))
+    assert not looking.may_look
+    assert not offered().looked((look("x" * MOST_CHARACTERS),)).may_look
+
+
+def test_a_reminder_goes_before_the_message_and_begins_anew() -> None:
+    reminded = offered().looked((look("x"),)).reminded("In Arabic!")
+    assert reminded.turns[-1].text.startswith("In Arabic!\n\n")
+    assert reminded.turns[-1].text.endswith("Why?")
+    assert (reminded.rounds, reminded.may_look) == ((), True)

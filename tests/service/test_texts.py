@@ -28,7 +28,7 @@ from service.texts import (
     language_of,
     render,
 )
-from service.wire import ActionType
+from service.wire_replies import ActionType
 
 SOURCE = Path(service.__path__[0])
 FILES = SOURCE / "messages"
