@@ -35,6 +35,7 @@ from service.api import (
     projects,
     replies,
     timeline,
+    tokens,
 )
 from service.api.operation import Operation
 from service.auth import Authenticator
@@ -49,6 +50,7 @@ from service.leases import Lease
 from service.live import Live
 from service.offline import OfflineModel, serving
 from service.orphans import Orphans
+from service.permits import Permits
 from service.planner import Planner
 from service.running import RunningReplies
 from service.settings import Settings
@@ -57,6 +59,7 @@ from service.sources import Sources
 from service.store import AWAY, EventStore
 from service.streams import Streams
 from service.tails import Tails
+from service.tokens import Tokens
 from service.turn import Limits, Means
 from service.turns import LANDING_SECONDS, Turns
 from service.writer import Writer
@@ -72,6 +75,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *billing.OPERATIONS,
     *analytics.OPERATIONS,
     *messages.OPERATIONS,
+    *tokens.OPERATIONS,
 )
 OFFLINE_MODEL: Final = "offline"
 _log = structlog.stdlib.get_logger(__name__)
@@ -93,6 +97,8 @@ class Service:
     turns: Turns
     builds: Builds
     authenticator: Authenticator
+    tokens: Tokens
+    permits: Permits
     epoch: str
 
 
@@ -219,6 +225,8 @@ def _service(
         turns=turns,
         builds=Builds(streams),
         authenticator=Authenticator(settings.hmac_keys, pool),
+        tokens=Tokens(settings.hmac_keys),
+        permits=Permits(pool),
         epoch=epoch,
     )
 
@@ -265,6 +273,7 @@ async def _hear(service: Service) -> None:
     """Pass on what is committed, here or elsewhere, to those who act on it."""
     async for page in service.hub.follow(await service.store.head()):
         service.turns.hear(page)
+        service.permits.hear(page)
         service.running.hear(page)
 
 

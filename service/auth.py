@@ -32,13 +32,23 @@ class Forbidden(Exception):
         self.scope = scope
 
 
+class NotYours(Exception):
+    """The token is another user's than the request says."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """The key that signed a request, and whose it is."""
+    """The key that signed a request, and whose it is.
+
+    With a browser's token it is one user in one project, until `expires_at` (Unix seconds).
+    """
 
     key_id: str
     tenant_id: str
     scopes: frozenset[Scope]
+    user_id: str | None = None
+    project_id: str | None = None
+    expires_at: int | None = None
 
     def require(self, scope: Scope) -> None:
         """Raises Forbidden unless the key has the scope."""

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from domain.replies import CONTRACTS
-from service.api.operation import Operation
+from service.api.operation import COOKIE, TICKET, Operation
 from service.problems import MEDIA_TYPE, TITLES
 from service.signatures import HEADER
 from service.wire import Problem
@@ -59,7 +59,10 @@ def document(operations: Sequence[Operation], *, version: str) -> dict[str, Any]
                     "in": "header",
                     "name": HEADER,
                     "description": "t=<unix seconds>,kid=<key id>,n=<nonce>,v1=<hex>; see README.",
-                }
+                },
+                "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "ticket": {"type": "apiKey", "in": "query", "name": TICKET},
+                "cookie": {"type": "apiKey", "in": "cookie", "name": COOKIE},
             },
         },
         "security": [{"signature": []}],
@@ -86,6 +89,9 @@ def _described(operation: Operation) -> dict[str, Any]:
     }
     if operation.nothing is not None:
         described["responses"]["204"] = {"description": operation.nothing}
+    if operation.browsers:
+        ways = ("signature", "token", *(("ticket", "cookie") if operation.method == "GET" else ()))
+        described["security"] = [{way: []} for way in ways]
     parameters = [*_path_parameters(operation), *_query_parameters(operation)]
     if operation.streams and operation.method == "GET":
         parameters.append(_RESUME)

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from domain import errors as refusals
 from domain.errors import Refused
-from service.auth import Forbidden, Unauthenticated
+from service.auth import Forbidden, NotYours, Unauthenticated
 from service.store import AWAY, OutcomeUnknown, Overloaded
 from service.wire import Problem
 
@@ -76,9 +76,11 @@ def problem(error: Exception) -> Response:
             401,
             "not_authenticated",
             "Sign the request with a known key: X-HMAC-Signature, a clock within 300 seconds, and "
-            "a nonce that was not used before.",
-            headers={"WWW-Authenticate": "HMAC-SHA256"},
+            "a nonce that was not used before; or bring a token, where a browser may call.",
+            headers={"WWW-Authenticate": "HMAC-SHA256, Bearer"},
         )
+    if isinstance(error, NotYours):
+        return answer(403, "token_of_another_user", "The token is for another user than userId.")
     if isinstance(error, Forbidden):
         return answer(403, "scope_missing", f"The key lacks the scope {error.scope}.")
     return _unavailable(error)

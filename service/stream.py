@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterable, Iterable, Iterator
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import anyio
 from sse_starlette import EventSourceResponse
@@ -11,7 +11,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
+from service.frames import goaway
 from service.metrics import STREAMS
+from service.permits import Permit
 
 SEND_SECONDS: Final = 20.0
 """How long a reader may take none of what is sent, before it is cut loose. It can come back."""
@@ -25,12 +27,19 @@ PIECE_BYTES: Final = 64 * 1024
 class EventStream(EventSourceResponse):
     """Encoded events, to one reader. Heartbeats and the end are up to their source.
 
-    When the service stops, the source has `grace_seconds` to come to its end.
+    When the service stops, the source has `grace_seconds` to come to its end. With a `permit` the
+    reader is sent away when that ends.
     """
 
     def __init__(
-        self, events: AsyncIterable[bytes], headers: dict[str, str], *, grace_seconds: float
+        self,
+        events: AsyncIterable[bytes],
+        headers: dict[str, str],
+        *,
+        grace_seconds: float,
+        permit: Permit | None = None,
     ) -> None:
+        self._permit = permit
         super().__init__(  # pyright: ignore[reportUnknownMemberType] - its own dict is bare
             events,
             headers=HEADERS | headers,
@@ -43,7 +52,43 @@ class EventStream(EventSourceResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the end. A reader that takes nothing is let go without ado."""
         with suppress(TimeoutError), STREAMS.track_inprogress():
-            await super().__call__(scope, receive, send)
+            if self._permit is None:
+                await super().__call__(scope, receive, send)
+            else:
+                await self._permitted(self._permit, scope, receive, send)
+
+    async def _permitted(self, permit: Permit, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send until the end, or until the permit's, whichever is first."""
+        begun = asyncio.Event()
+
+        async def sending(message: Message) -> None:
+            await send(message)
+            begun.set()
+
+        async def say(event: bytes, *, is_last: bool = False) -> None:
+            await begun.wait()
+            await send({"type": "http.response.body", "body": event, "more_body": not is_last})
+
+        stream = asyncio.create_task(super().__call__(scope, receive, sending))
+        ending = asyncio.create_task(permit(say))
+        try:
+            await asyncio.wait((stream, ending), return_when=asyncio.FIRST_COMPLETED)
+            if stream.done():
+                await stream
+                return
+            reason = await ending
+            await _ended(stream)
+            await say(goaway(reason), is_last=True)
+        finally:
+            await _ended(stream, ending)
+
+
+async def _ended(*tasks: asyncio.Task[Any]) -> None:
+    """End tasks, also where this one is being ended itself."""
+    with anyio.CancelScope(shield=True):
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class LineStream(StreamingResponse):

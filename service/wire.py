@@ -21,6 +21,9 @@ LONGEST_MESSAGE: Final = 32_000
 MOST_SECONDS: Final = 1_000_000_000
 LARGEST_PAGE: Final = 200
 LAST_POSITION: Final = 2**53 - 1
+TOKEN_SECONDS: Final = 300
+FEWEST_SECONDS: Final = 10
+MOST_TOKEN_SECONDS: Final = 900
 MOST_EVENTS: Final = 1_000
 
 
@@ -113,6 +116,14 @@ class CreditRequest(Wire):
     reason: Annotated[Text, Field(max_length=500)] | None = None
 
 
+class TokenRequest(Wire):
+    """Who a browser's token is for, and for how many seconds."""
+
+    user_id: Id
+    project_id: Id
+    ttl_seconds: Annotated[int, Field(ge=FEWEST_SECONDS, le=MOST_TOKEN_SECONDS)] = TOKEN_SECONDS
+
+
 class BalanceQuery(Query):
     """`minPosition`: wait until the answer holds for this position of the log."""
 
@@ -184,6 +195,19 @@ class SessionAnswer(Wire):
     created_at: datetime
     last_active: datetime
     billing: Billing
+
+
+class TokenAnswer(Wire):
+    """A token: as `Authorization: Bearer`, as `?ticket=`, or as the cookie that comes with it."""
+
+    token: str
+    expires_at: datetime
+
+
+class Renew(Wire):
+    """The token of this stream expires soon, in Unix seconds: get another one and come back."""
+
+    expires_at: int
 
 
 class ProjectAnswer(Wire):

@@ -38,6 +38,7 @@ CONFINED: dict[str, set[str]] = {
     "sse_starlette": {"service/stream.py"},
     "anthropic": {"service/planner.py", "service/app.py"},
     "httpx2": {"service/planner.py"},
+    "jwt": {"service/tokens.py"},
     "eventsourcing": {"service/recorder.py", "service/recorder_tracking.py"},
     "service.api": {"service/app.py", "service/openapi.py", "service/api/*"},
     "service.app": {

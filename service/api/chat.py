@@ -41,7 +41,8 @@ async def post_message(call: Call) -> Response:
         grace_seconds = call.service.settings.grace_seconds + LANDING_SECONDS + 1
         asked_view: wire_replies.ViewQuery = call.query
         events = viewed(tail.watch(call.service.tails.chunks.after), asked_view.view)
-        return EventStream(events, headers, grace_seconds=grace_seconds)
+        permit = call.permit(asked.project_id, asked.user_id)
+        return EventStream(events, headers, grace_seconds=grace_seconds, permit=permit)
     end = await tail.wait()
     if end is None:
         response = problem(Unavailable("the service stopped before the reply had ended"))
@@ -69,6 +70,7 @@ OPERATIONS = (
         method="POST",
         path="/v1/chat-plan",
         name="postChatPlan",
+        browsers=True,
         summary="Plan with the model: JSON, or server-sent events with Accept: text/event-stream.",
         scopes=("chat",),
         body=wire_replies.ChatPlanRequest,
@@ -82,6 +84,7 @@ OPERATIONS = (
         method="GET",
         path="/v1/chat-plan/session/{sessionId}",
         name="getSession",
+        browsers=True,
         summary="A session with its billing aggregates.",
         scopes=("chat", "read", "admin"),
         query=wire.ActingQuery,

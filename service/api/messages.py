@@ -25,6 +25,7 @@ OPERATIONS = (
         method="GET",
         path="/v1/messages/{locale}",
         name="getMessages",
+        browsers=True,
         summary="The texts of all templates in a language, with {variables} to be filled in.",
         scopes=("chat", "read", "admin", "build"),
         answer=wire.Messages,

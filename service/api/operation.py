@@ -18,8 +18,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Send
 from starlette.types import Scope as ASGIScope
 
+from domain.errors import ProjectUnknown
 from service import problems, wire, wire_replies
-from service.auth import Caller
+from service.auth import Caller, NotYours
+from service.permits import Permit
 from service.problems import BadRequest
 from service.settings import Scope
 from service.signatures import HEADER
@@ -29,6 +31,8 @@ from service.wire import Id, Query, dumped
 if TYPE_CHECKING:
     from service.app import Service
 
+COOKIE: Final = "throughline"
+TICKET: Final = "ticket"
 LARGEST_BODY: Final = 256 * 1024
 _KEY: Final = re.compile(r"[!-~]{1,255}")
 _ID: Final[TypeAdapter[str]] = TypeAdapter(Id)
@@ -52,6 +56,13 @@ class Call:
     def accepts(self, media_type: str) -> bool:
         """Whether the client asks for it by name."""
         return media_type in self.accept
+
+    def permit(self, project_id: str, user_id: str | None) -> Permit | None:
+        """How long a stream of the project may be read; without a user there is no end of it."""
+        if user_id is None:
+            return None
+        member = (self.caller.tenant_id, project_id, user_id)
+        return self.service.permits.permit(member, self.caller.expires_at)
 
     @property
     def wants_stream(self) -> bool:
@@ -83,6 +94,7 @@ REPLY_EVENTS: Final[Mapping[str, type[BaseModel]]] = {
     "notice": wire_replies.Notice,
     "reset": wire_replies.Reset,
     "final": wire_replies.ChatPlanResponse,
+    "renew": wire.Renew,
     "goaway": wire.GoAway,
 }
 
@@ -93,7 +105,7 @@ class Operation:
 
     `answer` is its JSON; `events` are the kinds of its server-sent events, if it streams, with what
     they carry; `lines` is a line of its newline-delimited JSON; `document` is the media type of its
-    other form; `nothing` says when it answers 204.
+    other form; `nothing` says when it answers 204. `browsers` may call it with their tokens.
     """
 
     method: str
@@ -112,6 +124,7 @@ class Operation:
     lines: type[BaseModel] | None = None
     document: str | None = None
     nothing: str | None = None
+    browsers: bool = False
 
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
         """Answer a request, whatever it is."""
@@ -129,6 +142,32 @@ class Operation:
 
     async def _admit(self, request: Request) -> Call:
         service: Service = request.app.state.service
+        caller, body = await self._authenticated(service, request)
+        if not caller.scopes.intersection(self.scopes):
+            caller.require(self.scopes[0])
+        path = _path(request)
+        asked = None if self.body is None else _parsed(self.body, request, body)
+        query = None if self.query is None else _queried(self.query, request, caller)
+        _require_own(caller, path, asked, query)
+        return Call(
+            service=service,
+            caller=caller,
+            path=path,
+            body=asked,
+            query=query,
+            accept=request.headers.get("accept", ""),
+            last_event_id=request.headers.get("last-event-id"),
+            request_id=request.state.request_id,
+            named=None if request.method == "GET" else _named(request, body),
+        )
+
+    async def _authenticated(self, service: "Service", request: Request) -> tuple[Caller, bytes]:
+        """Who calls, by a signature, else by a browser's token; and the body."""
+        token = None
+        if self.browsers and HEADER not in request.headers:
+            token = _token(request)
+        if token is not None:
+            return service.tokens.read(token), await _body(request)
         signature = service.authenticator.read(request.headers.get(HEADER))
         body = await _body(request)
         caller = await service.authenticator.verify(
@@ -138,19 +177,30 @@ class Operation:
             query=cast(bytes, request.scope["query_string"]),
             body=body,
         )
-        if not caller.scopes.intersection(self.scopes):
-            caller.require(self.scopes[0])
-        return Call(
-            service=service,
-            caller=caller,
-            path=_path(request),
-            body=None if self.body is None else _parsed(self.body, request, body),
-            query=None if self.query is None else _queried(self.query, request),
-            accept=request.headers.get("accept", ""),
-            last_event_id=request.headers.get("last-event-id"),
-            request_id=request.state.request_id,
-            named=None if request.method == "GET" else _named(request, body),
-        )
+        return caller, body
+
+
+def _token(request: Request) -> str | None:
+    """The token that a browser brings. What is sent without being asked for (a cookie) or may be
+    kept by others (an address) is good for reading alone."""
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        return token.strip()
+    if request.method != "GET":
+        return None
+    return request.query_params.get(TICKET) or request.cookies.get(COOKIE)
+
+
+def _require_own(caller: Caller, path: dict[str, str], body: Any, query: Any) -> None:
+    """A token is for one user and one project. Raises NotYours, ProjectUnknown."""
+    if caller.user_id is None:
+        return
+    for asked in (body, query):
+        if getattr(asked, "user_id", None) not in (None, caller.user_id):
+            raise NotYours
+    projects = {getattr(asked, "project_id", None) for asked in (body, query)}
+    if not projects | {path.get("projectId")} <= {None, caller.project_id}:
+        raise ProjectUnknown
 
 
 async def _body(request: Request) -> bytes:
@@ -200,9 +250,13 @@ def _parsed(model: type[BaseModel], request: Request, body: bytes) -> BaseModel:
         raise problems.invalid(error) from None
 
 
-def _queried(model: type[Query], request: Request) -> Query:
+def _queried(model: type[Query], request: Request, caller: Caller) -> Query:
     try:
         asked: dict[str, Any] = dict(request.query_params)
+        if caller.user_id is not None:
+            asked.pop(TICKET, None)
+            if "user_id" in model.model_fields:
+                asked.setdefault("userId", caller.user_id)
         for name in model.repeated & asked.keys():
             asked[name] = request.query_params.getlist(name)
         if "min_position" in model.model_fields and "x-min-position" in request.headers:

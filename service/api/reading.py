@@ -27,7 +27,7 @@ async def visible_project(
     row = await project(
         connection, tenant_id=call.caller.tenant_id, project_id=project_id, user_id=user_id
     )
-    if row is None:
+    if row is None or call.caller.project_id not in (None, project_id):
         raise ProjectUnknown
     return row
 

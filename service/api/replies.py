@@ -28,7 +28,8 @@ async def join(call: Call) -> Response:
         raise BadRequest(422, "bad_cursor", "The reply has not come to this event.")
     grace_seconds = call.service.settings.grace_seconds + LANDING_SECONDS + 1
     events = viewed(tail.watch(call.service.tails.chunks.after, after), asked.view)
-    return EventStream(events, {}, grace_seconds=grace_seconds)
+    permit = call.permit(tail.place.project_id, asked.user_id)
+    return EventStream(events, {}, grace_seconds=grace_seconds, permit=permit)
 
 
 async def read(call: Call) -> Response:
@@ -93,6 +94,7 @@ OPERATIONS = (
         method="GET",
         path="/v1/chat-plan/replies/{messageId}/stream",
         name="joinReply",
+        browsers=True,
         summary="A reply's events from Last-Event-ID on, while it is written or after.",
         scopes=("chat", "read", "admin"),
         query=wire_replies.JoinQuery,
@@ -105,6 +107,7 @@ OPERATIONS = (
         method="GET",
         path="/v1/chat-plan/replies/{messageId}",
         name="getReply",
+        browsers=True,
         summary="What a reply has come to: so far, or its final envelope.",
         scopes=("chat", "read", "admin"),
         query=wire.ActingQuery,
@@ -116,6 +119,7 @@ OPERATIONS = (
         method="POST",
         path="/v1/chat-plan/replies/{messageId}/cancel",
         name="cancelReply",
+        browsers=True,
         summary="End a reply: what was shown is kept and billed. Again, or later, it is harmless.",
         scopes=("chat",),
         query=wire.ActingQuery,

@@ -69,7 +69,8 @@ async def stream_timeline(call: Call) -> Response:
         sources.append(call.service.running.follow(key))
     frames = call.service.live.stream(*sources)
     headers = {"X-Log-Position": str(position)}
-    return EventStream(frames, headers, grace_seconds=SEND_SECONDS)
+    permit = call.permit(call.path["projectId"], asked.user_id)
+    return EventStream(frames, headers, grace_seconds=SEND_SECONDS, permit=permit)
 
 
 async def _live(
@@ -109,6 +110,7 @@ OPERATIONS = (
         method="GET",
         path="/v1/project/{projectId}/timeline",
         name="getTimeline",
+        browsers=True,
         summary="Everything that was said and done in a project, newest first.",
         scopes=("chat", "read", "admin"),
         query=wire_timeline.TimelineQuery,
@@ -120,6 +122,7 @@ OPERATIONS = (
         method="GET",
         path="/v1/project/{projectId}/timeline/stream",
         name="streamTimeline",
+        browsers=True,
         summary="The items of a project's timeline as they come, resumable without gap or repeat.",
         scopes=("chat", "read", "admin"),
         query=wire_timeline.TimelineStreamQuery,

@@ -1,0 +1,51 @@
+"""Tokens for browsers, minted by a server that holds a key."""
+
+from datetime import UTC, datetime
+
+from starlette.responses import Response
+
+from service import wire
+from service.api.operation import COOKIE, Call, Operation, answered
+from service.api.reading import visible_project
+
+
+async def mint_token(call: Call) -> Response:
+    """A token for one user and one project, for a few minutes."""
+    asked: wire.TokenRequest = call.body
+    async with call.service.pool.connection() as connection:
+        await visible_project(connection, call, asked.project_id, asked.user_id)
+    token, expires_at = call.service.tokens.mint(
+        call.caller.key_id,
+        user_id=asked.user_id,
+        project_id=asked.project_id,
+        seconds=asked.ttl_seconds,
+    )
+    answer = wire.TokenAnswer(token=token, expires_at=datetime.fromtimestamp(expires_at, UTC))
+    response = answered(answer, position=call.service.hub.head, status=201)
+    response.set_cookie(
+        COOKIE,
+        token,
+        max_age=asked.ttl_seconds,
+        path="/v1",
+        secure=True,
+        httponly=True,
+        samesite="strict",
+    )
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+OPERATIONS = (
+    Operation(
+        method="POST",
+        path="/v1/tokens",
+        name="mintToken",
+        summary="A short token with which one user's browser may read and chat in one project.",
+        scopes=("chat",),
+        body=wire.TokenRequest,
+        answer=wire.TokenAnswer,
+        status=201,
+        problems=(400, 404, 413, 415, 422),
+        handle=mint_token,
+    ),
+)

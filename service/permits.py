@@ -1,0 +1,89 @@
+"""How long a stream may be read: until its token expires, or its reader is no member any more."""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import orjson
+
+from domain.events import MemberRemoved
+from projections.projects import project
+from service.database import Pool
+from service.frames import frame
+from service.store import Recorded
+
+RENEW_SECONDS: Final = 60.0
+"""How long before a token expires its stream asks for another one; half of its life at the most."""
+
+Say = Callable[[bytes], Awaitable[None]]
+Permit = Callable[[Say], Coroutine[Any, Any, str]]
+"""Waits until the stream may not be read any more and returns why; may say something before."""
+
+Member = tuple[str, str, str]
+"""A tenant, its project, and a user."""
+
+
+class Permits:
+    """Owned by the service's loop. Who follows the log tells it what was committed."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._waiting: defaultdict[Member, set[asyncio.Event]] = defaultdict(set)
+
+    def hear(self, events: Sequence[Recorded]) -> None:
+        """End the streams of those who were taken out of a project."""
+        for event in events:
+            if event.type == MemberRemoved.__name__:
+                state = orjson.loads(event.state)
+                member = (event.tenant_id, state["project_id"], state["user_id"])
+                for left in self._waiting.get(member, ()):
+                    left.set()
+
+    def permit(self, member: Member, expires_at: float | None) -> Permit:
+        """A member's permit to read; it expires if their token does, in Unix seconds."""
+
+        async def ended(say: Say) -> str:
+            with self._listening(member) as left:
+                if not await self._is_member(member):
+                    return "removed"
+                if expires_at is None:
+                    await left.wait()
+                    return "removed"
+                rest = expires_at - time.time()
+                if await _happens(left, max(rest - RENEW_SECONDS, rest / 2)):
+                    return "removed"
+                await say(frame("renew", {"expiresAt": expires_at}))
+                return "removed" if await _happens(left, expires_at - time.time()) else "expired"
+
+        return ended
+
+    @contextmanager
+    def _listening(self, member: Member) -> Generator[asyncio.Event]:
+        left = asyncio.Event()
+        self._waiting[member].add(left)
+        try:
+            yield left
+        finally:
+            self._waiting[member].remove(left)
+            if not self._waiting[member]:
+                del self._waiting[member]
+
+    async def _is_member(self, member: Member) -> bool:
+        """Asked once more when it is listened for, so that no removal falls in between."""
+        tenant_id, project_id, user_id = member
+        async with self._pool.connection() as connection:
+            known = await project(
+                connection, tenant_id=tenant_id, project_id=project_id, user_id=user_id
+            )
+        return known is not None
+
+
+async def _happens(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False
