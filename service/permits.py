@@ -8,15 +8,19 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import orjson
+import structlog
 
 from domain.events import MemberRemoved
 from projections.projects import project
 from service.database import Pool
 from service.frames import frame
-from service.store import Recorded
+from service.hub import POLL
+from service.store import AWAY, Recorded
 
 RENEW_SECONDS: Final = 60.0
 """How long before a token expires its stream asks for another one; half of its life at the most."""
+
+_log = structlog.stdlib.get_logger(__name__)
 
 Say = Callable[[bytes], Awaitable[None]]
 Permit = Callable[[Say], Coroutine[Any, Any, str]]
@@ -72,13 +76,19 @@ class Permits:
                 del self._waiting[member]
 
     async def _is_member(self, member: Member) -> bool:
-        """Asked once more when it is listened for, so that no removal falls in between."""
+        """Asked once more when it is listened for, so that no removal falls in between; while the
+        database is away, as soon as it is back."""
         tenant_id, project_id, user_id = member
-        async with self._pool.connection() as connection:
-            known = await project(
-                connection, tenant_id=tenant_id, project_id=project_id, user_id=user_id
-            )
-        return known is not None
+        while True:
+            try:
+                async with self._pool.connection() as connection:
+                    known = await project(
+                        connection, tenant_id=tenant_id, project_id=project_id, user_id=user_id
+                    )
+                return known is not None
+            except AWAY as error:
+                _log.warning("permit_waits", error=type(error).__name__)
+                await asyncio.sleep(POLL)
 
 
 async def _happens(event: asyncio.Event, seconds: float) -> bool:

@@ -40,7 +40,8 @@ def path_of(message_id: str) -> str:
 
 async def test_all_who_watch_a_reply_where_it_is_written_are_served_from_memory(url: str) -> None:
     """The service may not even read the table meanwhile, only write it."""
-    async with running(url, OfflineModel(pace=0.05)) as live:
+    # Slow enough for all of them to come while it is written.
+    async with running(url, OfflineModel(pace=WATCHERS / 4_000)) as live:
         await live.project()
         await live.credit()
         async with await database.connect(url, as_service=False) as owner:
