@@ -37,6 +37,9 @@ from service import signatures
 
 POLL_SECONDS: Final = 1.0
 FLUSH_SECONDS: Final = 0.5
+ALIVE_SECONDS: Final = 300.0
+"""How long a command may be silent before the service is told that it is still there."""
+
 LONGEST_BACK_OFF_SECONDS: Final = 5.0
 TIMEOUT_SECONDS: Final = 30.0
 MOST_AT_ONCE: Final = 500
@@ -131,6 +134,17 @@ class Reporter:
         self.last = str(said.get("title", ""))[:500]
         return self._event(said.get("type", "progress"), self.last, said.get("userVisible", True))
 
+    def alive(self) -> dict[str, Any]:
+        """A silent command is still there; nobody needs to see that."""
+        return {
+            "eventId": f"alive-{secrets.token_hex(8)}",
+            "phase": "setup",
+            "type": "progress",
+            "title": "Still building",
+            "userVisible": False,
+            "at": datetime.now(UTC).isoformat(),
+        }
+
     def end(self, exit_code: int) -> dict[str, Any]:
         """How the command ended."""
         if exit_code == 0:
@@ -183,7 +197,8 @@ def build_one(service: Service, build: dict[str, Any], command: list[str]) -> No
         assert process.stdout is not None
         _give(process.stdin, build)
         for lines in _gathered(process.stdout):
-            reporter.send([reporter.event(line) for line in lines])
+            events = [reporter.event(line) for line in lines]
+            reporter.send(events or [reporter.alive()])
         reporter.send([reporter.end(process.wait())])
     print(f"ended {build['buildId']}", flush=True)
 
@@ -231,7 +246,7 @@ def _give(stdin: IO[str], build: dict[str, Any]) -> None:
 
 
 def _gathered(stdout: IO[str]) -> Iterator[list[str]]:
-    """The lines of the command, those of half a second together."""
+    """The lines of the command, those of half a second together; none after a long silence."""
     waiting: queue.Queue[str | None] = queue.Queue(WAITING_LINES)
 
     def read() -> None:
@@ -241,7 +256,14 @@ def _gathered(stdout: IO[str]) -> Iterator[list[str]]:
         waiting.put(None)
 
     threading.Thread(target=read, daemon=True).start()
-    while (line := waiting.get()) is not None:
+    while True:
+        try:
+            line = waiting.get(timeout=ALIVE_SECONDS)
+        except queue.Empty:
+            yield []
+            continue
+        if line is None:
+            return
         lines = [line]
         due = time.monotonic() + FLUSH_SECONDS
         while (rest := due - time.monotonic()) > 0 and len(lines) < MOST_AT_ONCE:

@@ -8,7 +8,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import scripts
+from scripts import build_worker
 from tests.running import KEYS, Running, running
 from tests.service import watching
 
@@ -103,6 +106,24 @@ async def test_a_killed_worker_takes_its_build_up_again(url: str, tmp_path: Path
         answer = await run.client.get(f"/v1/builds/{build_id}/events", params={"userId": "u1"})
         titles = [each["title"] for each in answer.json()["events"]]
         assert titles == ["begun", "done", "Deployed"], "what was reported before is known"
+
+
+def test_a_long_silence_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build_worker, "ALIVE_SECONDS", 0.01)
+    read, write = os.pipe()
+    with os.fdopen(read) as stdout, os.fdopen(write, "w") as command:
+        gathered = build_worker._gathered(stdout)
+        assert next(gathered) == []
+        command.write("a word\n")
+        command.flush()
+        while not (lines := next(gathered)):
+            pass
+        assert lines == ["a word"]
+        command.close()
+        assert [lines for lines in gathered if lines] == []
+    alive = build_worker.Reporter(build_worker.Service("", "", ""), "b1").alive()
+    assert not alive["userVisible"]
+    assert alive["phase"] != "development", "it makes no item"
 
 
 async def test_it_comes_back_when_the_service_does(url: str) -> None:
