@@ -469,6 +469,8 @@ begin
     where event.position > p_after and event.position <= p_upto
         and event.type = 'SessionOpened';
 
+    -- What is said in a session stands in its own stream, whose name tells it without a look into
+    -- the JSON; what it costs stands in its user's account.
     update sessions
     set
         message_count = sessions.message_count + change.message_count,
@@ -479,25 +481,38 @@ begin
         last_position = change.last_position
     from (
         select
-            event.tenant_id,
-            state.session_id,
-            max(event.position) as last_position,
-            max(event.recorded_at) filter (where event.type <> 'TimeConsumed') as last_active_at,
-            count(*) filter (where event.type = 'UserMessagePosted') as message_count,
-            sum(
+            tenant_id,
+            session_id,
+            max(position) as last_position,
+            max(active_at) as last_active_at,
+            sum(messages) as message_count,
+            sum(tokens) as tokens_used,
+            sum(seconds) as ai_seconds,
+            sum(cost_usd) as cost_usd
+        from (
+            select
+                tenant_id, substr(stream_id, length('session-') + 1) as session_id, position,
+                recorded_at as active_at, (type = 'UserMessagePosted')::integer as messages,
+                0 as tokens, 0 as seconds, 0::numeric as cost_usd
+            from event
+            where position > p_after and position <= p_upto
+                and type in ('UserMessagePosted', 'ReplyCompleted', 'ReplyFailed')
+            union all
+            select
+                event.tenant_id, state.session_id, event.position,
+                null, 0,
                 coalesce(state.input_tokens, 0) + coalesce(state.output_tokens, 0)
-                + coalesce(state.cache_read_tokens, 0) + coalesce(state.cache_write_tokens, 0)
-            ) as tokens_used,
-            coalesce(sum(state.seconds), 0) as ai_seconds,
-            coalesce(sum(state.cost_usd), 0) as cost_usd
-        from event
-        cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
-            session_id text, seconds integer, cost_usd numeric, input_tokens integer,
-            output_tokens integer, cache_read_tokens integer, cache_write_tokens integer
-        )
-        where event.position > p_after and event.position <= p_upto
-            and event.type in ('UserMessagePosted', 'ReplyCompleted', 'ReplyFailed', 'TimeConsumed')
-        group by event.tenant_id, state.session_id
+                + coalesce(state.cache_read_tokens, 0) + coalesce(state.cache_write_tokens, 0),
+                state.seconds, coalesce(state.cost_usd, 0)
+            from event
+            cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+                session_id text, seconds integer, cost_usd numeric, input_tokens integer,
+                output_tokens integer, cache_read_tokens integer, cache_write_tokens integer
+            )
+            where event.position > p_after and event.position <= p_upto
+                and event.type = 'TimeConsumed'
+        ) as said
+        group by tenant_id, session_id
     ) as change
     where sessions.tenant_id = change.tenant_id and sessions.session_id = change.session_id;
 

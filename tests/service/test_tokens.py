@@ -171,37 +171,39 @@ async def test_a_worker_s_list_is_not_for_browsers(run: Running) -> None:
         assert problem(await client.get("/v1/builds")) == (403, "scope_missing")
 
 
-NOW = int(time.time())
-BAD: dict[str, str] = {
-    "empty": "",
-    "no token at all": "x",
-    "three parts of nothing": "a.b.c",
-    "expired": signed(exp=NOW - 1, iat=NOW - 300),
-    "from the future": signed(iat=NOW + 600, exp=NOW + 900),
-    "never expiring": signed(exp=None),
-    "another audience": signed(aud="someone-else"),
-    "no audience": signed(aud=None),
-    "another issuer": signed(iss="someone-else"),
-    "no user": signed(sub=None),
-    "an empty user": signed(sub=""),
-    "no project": signed(prj=None),
-    "a number for a project": signed(prj=7),
-    "a list of users": signed(sub=["u1"]),
-    "another secret": signed(b"x" * 32),
-    "the key's own secret": signed(KEYS["k1"].secret.get_secret_value().encode()),
-    "another tenant's key": signed(kid="k2"),
-    "an unknown key": signed(kid="k9"),
-    "no algorithm": f"{part({'alg': 'none', 'kid': 'k1'})}.{part(claims())}.",
-    "another algorithm": jwt.encode(
-        claims(), DERIVED * 2, algorithm="HS512", headers={"kid": "k1"}
-    ),
-    "a key in the token": signed(b"mine", {"jwk": {"kty": "oct", "k": "bWluZQ"}}),
-    "a key's address in the token": signed(b"mine", {"jku": "https://attacker.example/keys"}),
-    "a way out of a folder": signed(b"", kid="../../../../dev/null"),
-    "a list for a key": signed(kid=["k1"]),
-    "something critical": signed(head={"crit": ["exp"]}),
-    "far too long": signed(sub="u" * 4_000),
-}
+def bad() -> dict[str, str]:
+    """Tokens that are none, by what is wrong with them now."""
+    now = int(time.time())
+    return {
+        "empty": "",
+        "no token at all": "x",
+        "three parts of nothing": "a.b.c",
+        "expired": signed(exp=now - 1, iat=now - 300),
+        "from the future": signed(iat=now + 600, exp=now + 900),
+        "never expiring": signed(exp=None),
+        "another audience": signed(aud="someone-else"),
+        "no audience": signed(aud=None),
+        "another issuer": signed(iss="someone-else"),
+        "no user": signed(sub=None),
+        "an empty user": signed(sub=""),
+        "no project": signed(prj=None),
+        "a number for a project": signed(prj=7),
+        "a list of users": signed(sub=["u1"]),
+        "another secret": signed(b"x" * 32),
+        "the key's own secret": signed(KEYS["k1"].secret.get_secret_value().encode()),
+        "another tenant's key": signed(kid="k2"),
+        "an unknown key": signed(kid="k9"),
+        "no algorithm": f"{part({'alg': 'none', 'kid': 'k1'})}.{part(claims())}.",
+        "another algorithm": jwt.encode(
+            claims(), DERIVED * 2, algorithm="HS512", headers={"kid": "k1"}
+        ),
+        "a key in the token": signed(b"mine", {"jwk": {"kty": "oct", "k": "bWluZQ"}}),
+        "a key's address in the token": signed(b"mine", {"jku": "https://attacker.example/keys"}),
+        "a way out of a folder": signed(b"", kid="../../../../dev/null"),
+        "a list for a key": signed(kid=["k1"]),
+        "something critical": signed(head={"crit": ["exp"]}),
+        "far too long": signed(sub="u" * 4_000),
+    }
 
 
 @pytest.mark.parametrize("way", ["bearer", "ticket", "cookie"])
@@ -209,7 +211,7 @@ async def test_what_is_no_good_token_opens_nothing_and_tells_nothing(
     run: Running, way: str
 ) -> None:
     answers: set[str] = set()
-    for name, token in BAD.items():
+    for name, token in bad().items():
         if way != "bearer" and not token:
             continue
         async with browser(run, token if way == "bearer" else "") as client:
