@@ -17,7 +17,7 @@ Json: TypeAlias = Any
 """A JSON value as `orjson` reads it."""
 
 ChatMode = Literal["question", "feature", "fix", "analysis", "general"]
-MessageMode = Literal["question", "feature", "fix", "analysis", "general", "initial", "build"]
+MessageMode = Literal[ChatMode, "initial", "build"]
 SessionMode = Literal["plan", "build"]
 CreditKind = Literal["paid", "bonus"]
 Role = Literal["owner", "editor", "viewer"]

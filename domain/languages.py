@@ -68,6 +68,11 @@ class ScriptCheck:
         self._rest = ""  # a piece at the end, which may go on
 
     @property
+    def is_decided(self) -> bool:
+        """What follows changes nothing any more."""
+        return self._verdict is not None
+
+    @property
     def is_wrong(self) -> bool:
         """It is in another script; known once DECIDING_LETTERS letters were read, never before."""
         return self._verdict is True

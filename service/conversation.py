@@ -201,7 +201,7 @@ class Conversation:
     def _heed_language(self, ops: Sequence[Operation]) -> None:
         """Stop as soon as the prose is seen to be in another language. Raises WrongLanguage."""
         attempt = self._attempt
-        for op in ops:
+        for op in () if attempt.script.is_decided else ops:
             text = op.get("text") or op.get("value")
             if isinstance(text, str) and is_prose(op["path"]):
                 # Texts of two fields are two paragraphs.

@@ -12,14 +12,13 @@ from projections import builds, versions
 from projections.projects import ProjectRow
 from service.database import Pool
 from service.sources import Source, SourceRefused, Sources
-from service.store import AWAY
+from service.store import AWAY, END
 
 SECONDS: Final = 10.0
 """How long one look may take."""
 
 SUMMARY_CHARACTERS: Final = 120
 _NEWEST: Final = 10
-_LAST: Final = 2**63 - 1
 _PARAMETERS: Final = {tool.name: set(tool.inputs) for tool in (*SOURCE, *HISTORY)}
 
 
@@ -118,7 +117,7 @@ class Looks:
                 connection,
                 tenant_id=self._tenant_id,
                 project_id=self._project.project_id,
-                before=_LAST,
+                before=END,
                 limit=_NEWEST,
             )
         lines = [f"{each.version_id}  {each.deployed_at:%Y-%m-%d %H:%M} UTC" for each in found]
@@ -131,7 +130,7 @@ class Looks:
                 tenant_id=self._tenant_id,
                 project_id=self._project.project_id,
                 status="failed",
-                before=_LAST,
+                before=END,
                 limit=_NEWEST,
             )
         lines = [f"{each.queued_at:%Y-%m-%d %H:%M} UTC  {each.error}" for each in found]

@@ -8,9 +8,10 @@ from projections.builds import BUILDS, BuildRow
 from projections.versions import VERSIONS
 from service import wire, wire_builds
 from service.api.operation import Call, Operation, answered
-from service.api.reading import LAST, position_in, position_of, visible_project
+from service.api.reading import position_in, position_of, visible_project
 from service.builds import Order
 from service.problems import BadRequest
+from service.store import END
 
 
 async def convert_to_build(call: Call) -> Response:
@@ -54,7 +55,7 @@ async def list_builds(call: Call) -> Response:
                 tenant_id=tenant_id,
                 project_id=asked.project_id,
                 status=asked.status,
-                before=LAST if at is None else at,
+                before=END if at is None else at,
                 limit=asked.limit,
             )
         else:
@@ -134,7 +135,7 @@ async def list_versions(call: Call) -> Response:
             connection,
             tenant_id=call.caller.tenant_id,
             project_id=call.path["projectId"],
-            before=LAST if before is None else before,
+            before=END if before is None else before,
             limit=asked.limit,
         )
     return answered(wire_builds.versions(rows, call.service.epoch), position=position)

@@ -17,9 +17,9 @@ from projections import drafts
 from projections.drafts import DRAFTS
 from service import wire, wire_plans
 from service.api.operation import Call, Operation, answered
-from service.api.reading import LAST, position_in, position_of, visible_project
+from service.api.reading import position_in, position_of, visible_project
 from service.api.replies import visible_reply
-from service.store import Recorded
+from service.store import END, Recorded
 from service.streams import SESSION, Transaction, decode, session_stream
 from service.texts import render
 
@@ -64,7 +64,7 @@ async def list_drafts(call: Call) -> Response:
             connection,
             tenant_id=call.caller.tenant_id,
             project_id=call.path["projectId"],
-            before=LAST if before is None else before,
+            before=END if before is None else before,
             limit=asked.limit,
         )
     return answered(wire_plans.drafts(rows, call.service.epoch), position=position)

@@ -10,7 +10,6 @@ from service.api.operation import Call
 from service.problems import BadRequest
 from service.store import Unavailable
 
-LAST: Final = 2**63 - 1
 WAIT_SECONDS: Final = 5.0
 _STEP_SECONDS: Final = 0.05
 
