@@ -269,6 +269,7 @@ async def _shadow(connection: Connection, projection: Projection, work: str) -> 
             )
             await _search(connection, schema, "app")
             await connection.execute(projection.statements["table"])
+            await connection.execute(SQL["apart"], {"table": f"{schema}.{projection.name}"})
             await connection.execute(projection.statements["apply"])
         yield schema
     finally:

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg_pool import AsyncConnectionPool
-
 from domain import account, session
 from domain.errors import BuildInProgress, ProjectUnknown, SessionEnded, SessionFull, SessionUnknown
 from domain.events import ChatMode, Context
@@ -12,6 +10,7 @@ from domain.metering import ESTIMATES
 from domain.session import INITIAL, Session
 from projections.projects import ProjectRow, project
 from projections.sessions import active_session
+from service.database import Pool, of_tenant
 from service.ids import new_id
 from service.streams import (
     ACCOUNT,
@@ -61,7 +60,7 @@ class Admission:
     def __init__(
         self,
         streams: Streams,
-        pool: AsyncConnectionPool[Any],
+        pool: Pool,
         *,
         model: str,
         epoch: int,
@@ -108,7 +107,7 @@ class Admission:
         )
 
     async def _project(self, message: Message) -> ProjectRow:
-        async with self._pool.connection() as connection:
+        async with of_tenant(self._pool, message.tenant_id) as connection:
             known = await project(
                 connection,
                 tenant_id=message.tenant_id,
@@ -125,7 +124,7 @@ class Admission:
         """The session that was asked for; else the active one; else a new one."""
         if message.session_id is not None:
             return message.session_id, await _own_session(transaction, message, message.session_id)
-        async with self._pool.connection() as connection:
+        async with of_tenant(self._pool, message.tenant_id) as connection:
             active = await active_session(
                 connection,
                 tenant_id=message.tenant_id,

@@ -16,7 +16,7 @@ import structlog
 import sql
 from projections.replies import Place
 from service import arrays
-from service.database import Connect, Pool
+from service.database import Connect, Pool, of_service, of_tenant
 from service.ids import new_id
 from service.store import AWAY
 
@@ -147,7 +147,7 @@ class Chunks:
         while True:
             oldest = {"before": new_id(seconds_ago=keep_seconds), "limit": _PURGE}
             try:
-                async with self._pool.connection() as connection:
+                async with of_service(self._pool) as connection:
                     gone = await connection.execute(SQL["purge"], oldest)
                 await asyncio.sleep(1 if gone.rowcount else _PURGE_SECONDS)
             except AWAY as error:
@@ -158,7 +158,7 @@ class Chunks:
 
     async def after(self, place: Place, n: int) -> list[bytes]:
         """The next page of a reply's frames after one of them; nothing where they are gone."""
-        async with self._pool.connection() as connection:
+        async with of_tenant(self._pool, place.tenant_id) as connection:
             found = await connection.execute(
                 SQL["after"],
                 {
@@ -174,7 +174,7 @@ class Chunks:
     async def whole(self, place: Place) -> tuple[list[bytes], bool, datetime | None]:
         """All frames of a reply, whether the place of its final event is taken, and when the last
         one was stored."""
-        async with self._pool.connection() as connection:
+        async with of_tenant(self._pool, place.tenant_id) as connection:
             found = await connection.execute(
                 SQL["whole"], {"tenant_id": place.tenant_id, "message_id": place.message_id}
             )
@@ -184,7 +184,7 @@ class Chunks:
 
     async def take(self, place: Place, n: int, frame: bytes | None) -> bool:
         """Take a place in a reply that somebody else may be writing. False when it is taken."""
-        async with self._pool.connection() as connection:
+        async with of_service(self._pool) as connection:
             found = await connection.execute(
                 SQL["take"],
                 {

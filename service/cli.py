@@ -25,8 +25,10 @@ from service.settings import Settings
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Throughline, the timeline.")
 projections_app = typer.Typer(no_args_is_help=True, help="The read models.")
 events_app = typer.Typer(no_args_is_help=True, help="The log.")
+analysts_app = typer.Typer(no_args_is_help=True, help="Who reads a tenant's views by SQL.")
 app.add_typer(projections_app, name="projections")
 app.add_typer(events_app, name="events")
+app.add_typer(analysts_app, name="analysts")
 
 _out = Console(soft_wrap=True, highlight=False, markup=False)
 _err = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -81,13 +83,16 @@ def _demo_source(settings: Settings) -> Path:
 
 async def _serve(settings: Settings, url: str, direct_url: str, *, with_demo: bool) -> None:
     from service.app import application
-    from service.database import unsafe_settings
+    from service.database import unbound_roles, unsafe_settings
     from service.server import Server
 
     if unsafe := await unsafe_settings(direct_url):
         _err.print(f"throughline: the database has {', '.join(unsafe)} off; commits could be lost.")
         sys.exit(1)
     await _migrated(direct_url)
+    if unbound := await unbound_roles(direct_url):
+        _err.print(f"throughline: {', '.join(unbound)} would see the rows of all tenants.")
+        sys.exit(1)
     _leave_in_peace_what_stays()
     server = Server(application(settings, database_url=url, direct_url=direct_url), settings)
     serving = asyncio.create_task(server.serve())
@@ -289,6 +294,38 @@ def _progress(name: str) -> Generator[Callable[[int, int], None]]:
     with Progress(*columns, TimeRemainingColumn(), console=_err) as bar:
         task = bar.add_task(name, total=None)
         yield lambda at, head: bar.update(task, completed=at, total=head)
+
+
+# Analysts ----------------------------------------------------------------------------------------
+
+
+@analysts_app.command("add")
+def analysts_add(
+    name: Annotated[str, typer.Argument(help="The database role to be made.")],
+    tenant: Annotated[str, typer.Argument(help="Whose rows it sees.")],
+) -> None:
+    """Make a database role that reads a tenant's views, and print how to connect as it."""
+    import psycopg
+
+    from service.analysts import BadName, add_analyst
+
+    try:
+        _out.print(_as_owner(partial(add_analyst, name=name, tenant_id=tenant)))
+    except (BadName, psycopg.errors.DuplicateObject) as error:
+        _err.print(f"throughline: {error}", markup=False)
+        raise typer.Exit(2) from None
+
+
+@analysts_app.command("remove")
+def analysts_remove(
+    name: Annotated[str, typer.Argument(help="The analyst's role.")],
+) -> None:
+    """Take an analyst's role away."""
+    from service.analysts import remove_analyst
+
+    if not _as_owner(partial(remove_analyst, name=name)):
+        _err.print(f"throughline: there is no analyst {name}.", markup=False)
+        raise typer.Exit(2)
 
 
 # The log -----------------------------------------------------------------------------------------

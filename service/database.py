@@ -1,6 +1,7 @@
 """Connections, and the migrations that make a database ours."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import psycopg
@@ -12,6 +13,7 @@ Connection = psycopg.AsyncConnection[Any]
 Connect = Callable[[], Awaitable[Connection]]
 Pool = AsyncConnectionPool[Connection]
 SQL: Final = sql.statements("migrations.sql")
+TENANTS: Final = sql.statements("tenants.sql")
 POOL_SIZE: Final = 10
 POOL_SECONDS: Final = 5.0
 """How long a read waits for a connection before the service says that it is busy."""
@@ -43,22 +45,47 @@ async def connect(url: str, *, as_service: bool = True) -> Connection:
 
 
 def pool(url: str) -> Pool:
-    """Connections for reads, not opened yet."""
+    """Connections for reads, not opened yet. They see nobody's rows until they are told whose."""
     return AsyncConnectionPool(
         url,
         open=False,
         min_size=1,
         max_size=POOL_SIZE,
         timeout=POOL_SECONDS,
-        configure=_serve,
+        configure=_see_nothing,
         # A connection may have died with a server that is back by now: a read must not meet it.
         check=AsyncConnectionPool.check_connection,
         kwargs={"autocommit": True, "prepare_threshold": 1, "application_name": "throughline"},
     )
 
 
+@asynccontextmanager
+async def of_tenant(pool: Pool, tenant_id: str) -> AsyncGenerator[Connection]:
+    """A transaction that sees one tenant's rows and no others, whatever it asks for."""
+    async with pool.connection() as connection, connection.transaction():
+        await connection.execute(TENANTS["of_tenant"], {"tenant_id": tenant_id})
+        yield connection
+
+
+@asynccontextmanager
+async def of_service(pool: Pool) -> AsyncGenerator[Connection]:
+    """A transaction for the service's own work, which is of all tenants."""
+    async with pool.connection() as connection, connection.transaction():
+        await connection.execute(TENANTS["of_service"])
+        yield connection
+
+
+async def _see_nothing(connection: Connection) -> None:
+    await connection.execute(TENANTS["nobody"])
+    await _be_patient(connection)
+
+
 async def _serve(connection: Connection) -> None:
     await connection.execute("set role throughline_service")
+    await _be_patient(connection)
+
+
+async def _be_patient(connection: Connection) -> None:
     await connection.execute("set statement_timeout = '30s'")
     # Plans are made when the log is young and kept while it grows: never by reading all of it.
     await connection.execute("set enable_seqscan = off")
@@ -100,3 +127,11 @@ async def unsafe_settings(url: str) -> list[str]:
     connection = await connect(url, as_service=False)
     async with connection:
         return [name for (name,) in await (await connection.execute(SQL["safety"])).fetchall()]
+
+
+async def unbound_roles(url: str) -> list[str]:
+    """The service's roles that would see the rows of all tenants by themselves; empty when none."""
+    connection = await connect(url, as_service=False)
+    async with connection:
+        found = await connection.execute(TENANTS["unbound_roles"])
+        return [name for (name,) in await found.fetchall()]

@@ -12,6 +12,7 @@ from domain import account, project, session
 from domain.errors import ProjectExists
 from projections.sessions import active_session
 from service.app import Service
+from service.database import of_tenant
 from service.ids import new_id
 from service.keys import KEY_ID, TENANT
 from service.streams import (
@@ -90,7 +91,7 @@ async def prepare(service: Service) -> str:
         await service.streams.transact(TENANT, _credit, cause=Cause(metadata=_METADATA))
     except ProjectExists:
         pass
-    async with service.pool.connection() as connection:
+    async with of_tenant(service.pool, TENANT) as connection:
         active = await active_session(
             connection,
             tenant_id=TENANT,

@@ -11,7 +11,7 @@ from domain import session
 from projections.builds import silent
 from projections.sessions import idle_sessions
 from service.builds import Builds
-from service.database import Pool
+from service.database import Pool, of_service
 from service.store import AWAY, OutcomeUnknown
 from service.streams import SESSION, Streams, Transaction, session_stream
 
@@ -37,7 +37,7 @@ async def expire_idle(streams: Streams, pool: Pool, idle_seconds: float) -> int:
 
     Those that are being replied to stay.
     """
-    async with pool.connection() as connection:
+    async with of_service(pool) as connection:
         idle = await idle_sessions(connection, idle_seconds=idle_seconds, limit=_AT_A_TIME)
     expired = 0
     for tenant_id, project_id, session_id in idle:
@@ -55,7 +55,7 @@ async def _expire(transaction: Transaction, *, project_id: str, session_id: str)
 
 async def time_out_silent(builds: Builds, pool: Pool, silent_seconds: float) -> int:
     """Fail the builds of all tenants that nothing was heard of for so long; returns how many."""
-    async with pool.connection() as connection:
+    async with of_service(pool) as connection:
         found = await silent(connection, silent_seconds=silent_seconds, limit=_AT_A_TIME)
     for tenant_id, _, build_id in found:
         error = f"Nothing was heard of the build for {silent_seconds:g} seconds."

@@ -23,7 +23,7 @@ from projections import timeline
 from projections.projection import reached
 from projections.timeline import TIMELINE, Shown, TimelinePage, TimelineRow
 from service import wire, wire_timeline
-from service.database import Pool
+from service.database import Pool, of_tenant
 from service.hub import POLL, Hub
 from service.store import AWAY, EventStore, Recorded
 
@@ -194,7 +194,7 @@ class Feeds:
     async def _stored(self, key: Key, after: int, shown: Shown) -> tuple[list[Item], int]:
         """What the table has after a position, and how far that is; nothing while it is away."""
         try:
-            async with self._readers, self._pool.connection() as connection:
+            async with self._readers, of_tenant(self._pool, key[0]) as connection:
                 upto = await reached(connection, TIMELINE.name)
                 page = await self._page(connection, key, shown, limit=STEP, after=after)
         except AWAY as error:
@@ -253,9 +253,9 @@ class Feeds:
                 self._is_wanted.set()
 
     async def _read_on(self) -> None:
-        async with self._pool.connection() as connection:
-            upto = await reached(connection, TIMELINE.name)
-            for key, feed in list(self._feeds.items()):
+        for key, feed in list(self._feeds.items()):
+            async with of_tenant(self._pool, key[0]) as connection:
+                upto = await reached(connection, TIMELINE.name)
                 while feed.watches and feed.is_behind and feed.reached < upto:
                     await self._advance(connection, key, feed, upto)
 

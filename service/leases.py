@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 import sql
-from service.database import Pool
+from service.database import Pool, of_service
 from service.store import AWAY
 
 SQL: Final = sql.statements("chunks.sql")
@@ -46,7 +46,7 @@ class Lease:
                 await asyncio.sleep(_RETRY_SECONDS)
 
     async def _renew(self) -> None:
-        async with self._pool.connection() as connection:
+        async with of_service(self._pool) as connection:
             renewed = await connection.execute(
                 SQL["renew"], {"epoch": self.epoch, "seconds": SECONDS}
             )
@@ -61,7 +61,7 @@ class Lease:
     async def release(self) -> None:
         """Give it back: what was written under it is anybody's at once."""
         try:
-            async with self._pool.connection() as connection:
+            async with of_service(self._pool) as connection:
                 await connection.execute(SQL["release"], {"epoch": self.epoch})
         except AWAY as error:
             _log.warning("lease_not_released", error=type(error).__name__)
@@ -69,7 +69,7 @@ class Lease:
 
 async def take(pool: Pool) -> Lease:
     """A lease of its own for this process."""
-    async with pool.connection() as connection:
+    async with of_service(pool) as connection:
         found = await connection.execute(SQL["lease"], {"seconds": SECONDS})
         row = await found.fetchone()
     assert row is not None

@@ -10,7 +10,7 @@ from domain.events import Context
 from domain.tools import HISTORY, SOURCE, Look, Tool, ToolUse
 from projections import builds, versions
 from projections.projects import ProjectRow
-from service.database import Pool
+from service.database import Pool, of_tenant
 from service.sources import Source, SourceRefused, Sources
 from service.store import AWAY, END
 
@@ -112,7 +112,7 @@ class Looks:
                 return (await asyncio.to_thread(self._source.read_file, path, first, lines)).text
 
     async def _versions(self) -> str:
-        async with self._pool.connection() as connection:
+        async with of_tenant(self._pool, self._tenant_id) as connection:
             found = await versions.newest(
                 connection,
                 tenant_id=self._tenant_id,
@@ -124,7 +124,7 @@ class Looks:
         return "\n".join(lines) or "Nothing was deployed yet."
 
     async def _build_errors(self) -> str:
-        async with self._pool.connection() as connection:
+        async with of_tenant(self._pool, self._tenant_id) as connection:
             found = await builds.of_project(
                 connection,
                 tenant_id=self._tenant_id,

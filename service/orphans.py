@@ -16,7 +16,7 @@ from projections.replies import Place
 from service.admission import Admitted, Message
 from service.chunks import Chunks
 from service.conversation import Ending
-from service.database import Pool
+from service.database import Pool, of_tenant
 from service.planner import ModelCall
 from service.settlement import Settlement
 from service.store import EventStore
@@ -112,7 +112,7 @@ class Orphans:
             for event in events
             if isinstance(event, UserMessagePosted) and event.message_id == running.in_reply_to
         )
-        async with self._pool.connection() as connection:
+        async with of_tenant(self._pool, place.tenant_id) as connection:
             known = await project(
                 connection, tenant_id=place.tenant_id, project_id=place.project_id, user_id=None
             )

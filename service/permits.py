@@ -12,7 +12,7 @@ import structlog
 
 from domain.events import MemberRemoved
 from projections.projects import project
-from service.database import Pool
+from service.database import Pool, of_tenant
 from service.frames import frame
 from service.hub import POLL
 from service.store import AWAY, Recorded
@@ -81,7 +81,7 @@ class Permits:
         tenant_id, project_id, user_id = member
         while True:
             try:
-                async with self._pool.connection() as connection:
+                async with of_tenant(self._pool, tenant_id) as connection:
                     known = await project(
                         connection, tenant_id=tenant_id, project_id=project_id, user_id=user_id
                     )

@@ -37,6 +37,7 @@ from eventsourcing.utils import Environment, EnvType, resolve_topic, strtobool
 
 import sql
 from domain.events import EVENT_TYPES, Event
+from service.database import of_service, of_tenant
 from service.store import END, NewEvent, OutcomeUnknown, Recorded, Unavailable, WrongVersion
 from service.streams import decode, encode
 from service.threaded import ThreadedLog
@@ -129,7 +130,7 @@ class LogAggregateRecorder(AggregateRecorder):
         return [StoredEvent(originator_id, *row[1:]) for row in rows]
 
     async def _rows(self, query: bytes, parameters: dict[str, Any]) -> list[Any]:
-        async with self._log.pool.connection() as connection:
+        async with of_tenant(self._log.pool, self._tenant_id) as connection:
             cursor = await connection.execute(query, parameters, binary=True)
             return await cursor.fetchall()
 
@@ -160,7 +161,7 @@ class LogSnapshotRecorder(LogAggregateRecorder):
         return self._select("snapshots", originator_id, gt, lte, desc, limit)
 
     async def _take(self, snapshots: Sequence[StoredEvent]) -> None:
-        async with self._log.pool.connection() as connection, connection.transaction():
+        async with of_service(self._log.pool) as connection:
             for snapshot in snapshots:
                 row = self._new(snapshot)._asdict()
                 await connection.execute(SQL["take_snapshot"], row)
@@ -328,7 +329,7 @@ class LogTrackingRecorder(TrackingRecorder):
             "lte": _NO_LIMIT,
             "limit": 1,
         }
-        async with self._log.pool.connection() as connection:
+        async with of_tenant(self._log.pool, self._trackings) as connection:
             cursor = await connection.execute(SQL["slice_desc"], parameters, binary=True)
             row = await cursor.fetchone()
         return (row[1], orjson.loads(row[3])["notification_id"]) if row else (0, None)

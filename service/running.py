@@ -14,7 +14,7 @@ import orjson
 import structlog
 
 from projections.replies import Place, running
-from service.database import Pool
+from service.database import Pool, of_tenant
 from service.frames import frame, told
 from service.hub import POLL
 from service.store import AWAY, Recorded
@@ -96,7 +96,7 @@ class RunningReplies:
         tenant_id, project_id = key
         while True:
             try:
-                async with self._pool.connection() as connection:
+                async with of_tenant(self._pool, tenant_id) as connection:
                     rows = await running(
                         connection, tenant_id=tenant_id, project_id=project_id, limit=MOST
                     )

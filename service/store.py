@@ -6,9 +6,10 @@ from typing import Any, Final, NamedTuple
 
 import psycopg
 from psycopg.types.numeric import Int8
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import PoolTimeout
 
 import sql
+from service.database import Connection, Pool, of_service, of_tenant
 
 SQL: Final = sql.statements("events.sql")
 PAGE: Final = 1_000
@@ -76,9 +77,9 @@ AWAY: Final = (Unavailable, PoolTimeout, psycopg.OperationalError)
 
 
 class EventStore:
-    """Reads of the log, each one statement on a connection of the pool."""
+    """Reads of the log, each one statement; those of one tenant see no other's events."""
 
-    def __init__(self, pool: AsyncConnectionPool) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def head(self) -> int:
@@ -91,9 +92,9 @@ class EventStore:
 
     async def stream(self, tenant_id: str, stream_id: str, *, after: int = -1) -> list[Recorded]:
         """The events of one stream with a version above `after`, in order."""
-        return await self._rows(
-            SQL["stream"], {"tenant_id": tenant_id, "stream_id": stream_id, "after": after}
-        )
+        asked = {"tenant_id": tenant_id, "stream_id": stream_id, "after": after}
+        async with of_tenant(self._pool, tenant_id) as connection:
+            return await _rows(connection, SQL["stream"], asked)
 
     async def range(
         self,
@@ -108,11 +109,12 @@ class EventStore:
         """The first `limit` events after a position: of the log, a tenant or a tenant's project."""
         bounds: dict[str, Any] = {"after": Int8(after), "upto": Int8(upto), "limit": limit}
         if tenant_id is None:
-            return await self._rows(SQL["range"], bounds)
+            async with of_service(self._pool) as connection:
+                return await _rows(connection, SQL["range"], bounds)
         bounds |= {"tenant_id": tenant_id, "types": None if types is None else list(types)}
-        if project_id is None:
-            return await self._rows(SQL["tenant_range"], bounds)
-        return await self._rows(SQL["project_range"], bounds | {"project_id": project_id})
+        query = SQL["tenant_range" if project_id is None else "project_range"]
+        async with of_tenant(self._pool, tenant_id) as connection:
+            return await _rows(connection, query, bounds | {"project_id": project_id})
 
     async def replay(self, *, after: int = 0, upto: int = END) -> AsyncIterator[list[Recorded]]:
         """All events in order, in pages, until the head as it is when it is reached."""
@@ -120,17 +122,15 @@ class EventStore:
             yield page
             after = page[-1].position
 
-    async def _rows(self, query: bytes, parameters: dict[str, Any]) -> list[Recorded]:
-        async with (
-            self._pool.connection() as connection,
-            connection.cursor(binary=True) as cursor,
-        ):
-            await cursor.execute(query, parameters)
-            return [Recorded._make(row) for row in await cursor.fetchall()]
-
     async def _value(self, query: bytes) -> Any:
         async with self._pool.connection() as connection:
             cursor = await connection.execute(query)
             row = await cursor.fetchone()
             assert row is not None
             return row[0]
+
+
+async def _rows(connection: Connection, query: bytes, asked: dict[str, Any]) -> list[Recorded]:
+    async with connection.cursor(binary=True) as cursor:
+        await cursor.execute(query, asked)
+        return [Recorded._make(row) for row in await cursor.fetchall()]

@@ -16,7 +16,7 @@ from projections.projects import project
 from projections.replies import Place
 from service import arrays
 from service.chunks import SQL, Chunks
-from service.database import Pool
+from service.database import Pool, of_service, of_tenant
 from service.envelope import final_envelope
 from service.store import AWAY, EventStore, Recorded
 from service.streams import decode, session_stream
@@ -81,7 +81,7 @@ class Tails:
     async def look(self, *tails: Tail) -> None:
         """Bring replies that others write up to what is stored now."""
         by_id = {tail.place.message_id: tail for tail in tails}
-        async with self._pool.connection() as connection:
+        async with of_service(self._pool) as connection:
             arrays.register(connection)
             found = await connection.execute(SQL["ended"], _asked(tails))
             # First who has ended, then the frames: so the frames of those are all there.
@@ -120,7 +120,7 @@ class Tails:
     async def _told(
         self, place: Place, ended: ReplyCompleted | ReplyFailed, event: Recorded
     ) -> End:
-        async with self._pool.connection() as connection:
+        async with of_tenant(self._pool, place.tenant_id) as connection:
             known = await project(
                 connection, tenant_id=place.tenant_id, project_id=place.project_id, user_id=None
             )

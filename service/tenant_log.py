@@ -14,7 +14,7 @@ import structlog
 from psycopg.types.numeric import Int8
 
 import sql
-from service.database import Pool
+from service.database import Pool, of_tenant
 from service.hub import POLL, Hub
 from service.store import AWAY, EventStore, Recorded
 
@@ -67,7 +67,7 @@ class TenantLog:
         if upto == 0:
             return None
         name = "tenant_last" if self._selection.project_id is None else "project_last"
-        async with self._pool.connection() as connection:
+        async with of_tenant(self._pool, self._selection.tenant_id) as connection:
             row = await (await connection.execute(SQL[name], self._bounds(upto))).fetchone()
         return None if row is None or row[0] is None else int(row[0])
 

@@ -13,7 +13,7 @@ from domain.events import CancelReason
 from projections.replies import Place, ReplyRow, orphans, reply
 from service.admission import Admission, Admitted, Message
 from service.chunks import Chunks
-from service.database import Pool
+from service.database import Pool, of_service, of_tenant
 from service.leases import Lease
 from service.metrics import RUNNING
 from service.orphans import LOST, Orphan, Orphans, place_of
@@ -118,7 +118,7 @@ class Turns:
 
     async def known(self, tenant_id: str, message_id: str) -> ReplyRow | None:
         """Where a reply belongs and whether it has ended."""
-        async with self._pool.connection() as connection:
+        async with of_tenant(self._pool, tenant_id) as connection:
             return await reply(connection, tenant_id=tenant_id, message_id=message_id)
 
     # Cancelling ----------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ class Turns:
                     _log.warning("recovery_waits", error=type(error).__name__)
 
     async def _recover(self) -> None:
-        async with self._pool.connection() as connection:
+        async with of_service(self._pool) as connection:
             rows = await orphans(
                 connection,
                 epoch=self._lease.epoch,

@@ -3,7 +3,7 @@
 -- name: status
 select
     name, version, position, halted_at, halted_before, halted_reason,
-    (select coalesce(max(event.position), 0) from app.event) as head
+    app.log_head() as head
 from app.projection
 order by name
 
@@ -48,7 +48,7 @@ on conflict (name) do update set
     halted_reason = null
 
 -- name: head
-select coalesce(max(position), 0) from app.event
+select app.log_head()
 
 -- name: claim
 -- One rebuild or verification of a read model at a time, held by the session.
@@ -56,3 +56,7 @@ select pg_try_advisory_lock(hashtextextended(%(work)s, 0))
 
 -- name: disclaim
 select pg_advisory_unlock(hashtextextended(%(work)s, 0))
+
+-- name: apart
+-- Row level security, as on everything that belongs to tenants.
+select app.keep_tenants_apart(%(table)s::regclass)

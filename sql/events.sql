@@ -52,7 +52,7 @@ cross join lateral (
 ) as latest
 
 -- name: head
-select coalesce(max(position), 0) from app.event
+select app.log_head()
 
 -- name: epoch
 select app.log_epoch()

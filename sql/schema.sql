@@ -708,12 +708,44 @@ $$;
 
 COMMENT ON FUNCTION app.builds_as_they_are() IS 'The builds, for views that show them with others.';
 
+CREATE FUNCTION app.keep_tenants_apart(p_table regclass) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+    execute format('alter table %s enable row level security', p_table);
+    execute format('alter table %s force row level security', p_table);
+    execute format(
+        'create policy of_all_tenants on %s to throughline_service using (true) with check (true)',
+        p_table
+    );
+    -- The tenant is looked up once a statement. Where none is set nothing matches, for none is ''.
+    execute format(
+        'create policy of_own_tenant on %s for select to throughline_tenant '
+        'using (tenant_id = (select current_setting(''throughline.tenant'', true)))',
+        p_table
+    );
+    execute format(
+        'create policy of_analyst_s_tenant on %s for select to throughline_analyst '
+        'using (tenant_id = (select tenant_id from app.analyst where role_name = current_user))',
+        p_table
+    );
+    execute format('grant select on %s to throughline_tenant', p_table);
+end
+$$;
+
 CREATE FUNCTION app.log_epoch() RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$
     select left(md5(concat_ws('/', system_identifier, timeline_id, pg_database.oid)), 8)
     from pg_control_system(), pg_control_checkpoint(), pg_database
     where datname = current_database()
+$$;
+
+CREATE FUNCTION app.log_head() RETURNS bigint
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+    select coalesce(max(position), 0) from app.event
 $$;
 
 CREATE FUNCTION app.project_inline(p_first bigint, p_last bigint, p_types text[]) RETURNS void
@@ -786,6 +818,8 @@ CREATE TABLE app.event (
     state bytea NOT NULL,
     metadata json NOT NULL
 );
+
+ALTER TABLE ONLY app.event FORCE ROW LEVEL SECURITY;
 
 COMMENT ON TABLE app.event IS 'Everything that happened, in commit order. Rows are never changed and never removed.';
 
@@ -895,6 +929,8 @@ CREATE TABLE app.build_events (
     recorded_at timestamp with time zone NOT NULL
 );
 
+ALTER TABLE ONLY app.build_events FORCE ROW LEVEL SECURITY;
+
 CREATE VIEW analytics.project_build_events WITH (security_invoker='true') AS
  SELECT "position",
     tenant_id,
@@ -969,6 +1005,8 @@ CREATE TABLE app.builds (
     queued_position bigint NOT NULL
 )
 WITH (fillfactor='70');
+
+ALTER TABLE ONLY app.builds FORCE ROW LEVEL SECURITY;
 
 CREATE VIEW analytics.project_builds WITH (security_invoker='true') AS
  SELECT tenant_id,
@@ -1051,6 +1089,8 @@ CREATE TABLE app.sessions (
 )
 WITH (fillfactor='70');
 
+ALTER TABLE ONLY app.sessions FORCE ROW LEVEL SECURITY;
+
 CREATE VIEW analytics.project_chat_plan_sessions WITH (security_invoker='true') AS
  SELECT tenant_id,
     session_id,
@@ -1119,6 +1159,8 @@ CREATE TABLE app.timeline (
     converted_from_session_id text,
     recorded_at timestamp with time zone NOT NULL
 );
+
+ALTER TABLE ONLY app.timeline FORCE ROW LEVEL SECURITY;
 
 CREATE VIEW analytics.project_timeline WITH (security_invoker='true') AS
  SELECT timeline."position",
@@ -1294,6 +1336,8 @@ CREATE TABLE app.versions (
     "position" bigint NOT NULL
 );
 
+ALTER TABLE ONLY app.versions FORCE ROW LEVEL SECURITY;
+
 CREATE VIEW analytics.project_versions WITH (security_invoker='true') AS
  SELECT tenant_id,
     project_id,
@@ -1334,6 +1378,8 @@ CREATE TABLE app.accounts (
     CONSTRAINT available_is_not_negative CHECK ((((credited_seconds - consumed_seconds) - reserved_seconds) >= 0)),
     CONSTRAINT reserved_is_not_negative CHECK ((reserved_seconds >= 0))
 );
+
+ALTER TABLE ONLY app.accounts FORCE ROW LEVEL SECURITY;
 
 CREATE VIEW analytics.user_ai_time_balance WITH (security_invoker='true') AS
  SELECT tenant_id,
@@ -1380,6 +1426,8 @@ CREATE TABLE app.consumption (
     model text NOT NULL,
     recorded_at timestamp with time zone NOT NULL
 );
+
+ALTER TABLE ONLY app.consumption FORCE ROW LEVEL SECURITY;
 
 CREATE VIEW analytics.user_ai_time_consumption WITH (security_invoker='true') AS
  SELECT "position",
@@ -1434,6 +1482,19 @@ COMMENT ON COLUMN analytics.user_ai_time_consumption.model IS 'Which model repli
 
 COMMENT ON COLUMN analytics.user_ai_time_consumption.recorded_at IS 'When it was appended.';
 
+CREATE TABLE app.analyst (
+    role_name name NOT NULL,
+    tenant_id text NOT NULL COLLATE pg_catalog."C"
+);
+
+ALTER TABLE ONLY app.analyst FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE app.analyst IS 'Whose rows a role with throughline_analyst sees. One that is not here sees none.';
+
+COMMENT ON COLUMN app.analyst.role_name IS 'The role that the analyst logs in as.';
+
+COMMENT ON COLUMN app.analyst.tenant_id IS 'The tenant.';
+
 CREATE TABLE app.drafts (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
     message_id text NOT NULL COLLATE pg_catalog."C",
@@ -1445,6 +1506,8 @@ CREATE TABLE app.drafts (
     saved_at timestamp with time zone NOT NULL,
     "position" bigint NOT NULL
 );
+
+ALTER TABLE ONLY app.drafts FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE app.lease (
     epoch bigint NOT NULL,
@@ -1474,6 +1537,8 @@ CREATE TABLE app.members (
     role text NOT NULL,
     since timestamp with time zone NOT NULL
 );
+
+ALTER TABLE ONLY app.members FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE app.nonce (
     key_id text NOT NULL COLLATE pg_catalog."C",
@@ -1521,6 +1586,8 @@ CREATE TABLE app.projects (
     modified_at timestamp with time zone NOT NULL
 );
 
+ALTER TABLE ONLY app.projects FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE app.replies (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
     message_id text NOT NULL COLLATE pg_catalog."C",
@@ -1533,6 +1600,8 @@ CREATE TABLE app.replies (
 )
 WITH (fillfactor='80');
 
+ALTER TABLE ONLY app.replies FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE app.reply_chunk (
     message_id text NOT NULL COLLATE pg_catalog."C",
     n integer NOT NULL,
@@ -1541,6 +1610,8 @@ CREATE TABLE app.reply_chunk (
     stored_at timestamp with time zone DEFAULT statement_timestamp() NOT NULL,
     frame bytea
 );
+
+ALTER TABLE ONLY app.reply_chunk FORCE ROW LEVEL SECURITY;
 
 COMMENT ON TABLE app.reply_chunk IS 'The events of replies as readers are sent them, each stored before it is sent. Not part of the log: a day after its end, a reply is read from there alone.';
 
@@ -1562,6 +1633,8 @@ CREATE TABLE app.snapshot (
     state bytea NOT NULL
 );
 
+ALTER TABLE ONLY app.snapshot FORCE ROW LEVEL SECURITY;
+
 COMMENT ON TABLE app.snapshot IS 'States of eventsourcing aggregates at a version.';
 
 CREATE TABLE public.throughline_migration (
@@ -1573,6 +1646,9 @@ CREATE TABLE public.throughline_migration (
 
 ALTER TABLE ONLY app.accounts
     ADD CONSTRAINT accounts_pkey PRIMARY KEY (tenant_id, user_id);
+
+ALTER TABLE ONLY app.analyst
+    ADD CONSTRAINT analyst_pkey PRIMARY KEY (role_name);
 
 ALTER TABLE ONLY app.build_events
     ADD CONSTRAINT build_events_pkey PRIMARY KEY (tenant_id, build_id, "position");
@@ -1661,29 +1737,181 @@ CREATE INDEX versions_of_project ON app.versions USING btree (tenant_id, project
 
 CREATE TRIGGER event_is_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON app.event FOR EACH STATEMENT EXECUTE FUNCTION app.refuse_change();
 
+ALTER TABLE app.accounts ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app.analyst ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app.build_events ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app.builds ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app.consumption ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app.drafts ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app.event ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app.members ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY of_all_tenants ON app.accounts TO throughline_service USING (true) WITH CHECK (true);
+
+CREATE POLICY of_all_tenants ON app.analyst TO throughline_service USING (true) WITH CHECK (true);
+
+CREATE POLICY of_all_tenants ON app.build_events TO throughline_service USING (true) WITH CHECK (true);
+
+CREATE POLICY of_all_tenants ON app.builds TO throughline_service USING (true) WITH CHECK (true);
+
+CREATE POLICY of_all_tenants ON app.consumption TO throughline_service USING (true) WITH CHECK (true);
+
+CREATE POLICY of_all_tenants ON app.drafts TO throughline_service USING (true) WITH CHECK (true);
+
+CREATE POLICY of_all_tenants ON app.event TO throughline_service USING (true) WITH CHECK (true);
+
+CREATE POLICY of_all_tenants ON app.members TO throughline_service USING (true) WITH CHECK (true);
+
+CREATE POLICY of_all_tenants ON app.projects TO throughline_service USING (true) WITH CHECK (true);
+
+CREATE POLICY of_all_tenants ON app.replies TO throughline_service USING (true) WITH CHECK (true);
+
+CREATE POLICY of_all_tenants ON app.reply_chunk TO throughline_service USING (true) WITH CHECK (true);
+
+CREATE POLICY of_all_tenants ON app.sessions TO throughline_service USING (true) WITH CHECK (true);
+
+CREATE POLICY of_all_tenants ON app.snapshot TO throughline_service USING (true) WITH CHECK (true);
+
+CREATE POLICY of_all_tenants ON app.timeline TO throughline_service USING (true) WITH CHECK (true);
+
+CREATE POLICY of_all_tenants ON app.versions TO throughline_service USING (true) WITH CHECK (true);
+
+CREATE POLICY of_analyst_s_tenant ON app.accounts FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
+   FROM app.analyst
+  WHERE (analyst.role_name = CURRENT_USER))));
+
+CREATE POLICY of_analyst_s_tenant ON app.build_events FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
+   FROM app.analyst
+  WHERE (analyst.role_name = CURRENT_USER))));
+
+CREATE POLICY of_analyst_s_tenant ON app.builds FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
+   FROM app.analyst
+  WHERE (analyst.role_name = CURRENT_USER))));
+
+CREATE POLICY of_analyst_s_tenant ON app.consumption FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
+   FROM app.analyst
+  WHERE (analyst.role_name = CURRENT_USER))));
+
+CREATE POLICY of_analyst_s_tenant ON app.drafts FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
+   FROM app.analyst
+  WHERE (analyst.role_name = CURRENT_USER))));
+
+CREATE POLICY of_analyst_s_tenant ON app.event FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
+   FROM app.analyst
+  WHERE (analyst.role_name = CURRENT_USER))));
+
+CREATE POLICY of_analyst_s_tenant ON app.members FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
+   FROM app.analyst
+  WHERE (analyst.role_name = CURRENT_USER))));
+
+CREATE POLICY of_analyst_s_tenant ON app.projects FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
+   FROM app.analyst
+  WHERE (analyst.role_name = CURRENT_USER))));
+
+CREATE POLICY of_analyst_s_tenant ON app.replies FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
+   FROM app.analyst
+  WHERE (analyst.role_name = CURRENT_USER))));
+
+CREATE POLICY of_analyst_s_tenant ON app.reply_chunk FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
+   FROM app.analyst
+  WHERE (analyst.role_name = CURRENT_USER))));
+
+CREATE POLICY of_analyst_s_tenant ON app.sessions FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
+   FROM app.analyst
+  WHERE (analyst.role_name = CURRENT_USER))));
+
+CREATE POLICY of_analyst_s_tenant ON app.snapshot FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
+   FROM app.analyst
+  WHERE (analyst.role_name = CURRENT_USER))));
+
+CREATE POLICY of_analyst_s_tenant ON app.timeline FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
+   FROM app.analyst
+  WHERE (analyst.role_name = CURRENT_USER))));
+
+CREATE POLICY of_analyst_s_tenant ON app.versions FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
+   FROM app.analyst
+  WHERE (analyst.role_name = CURRENT_USER))));
+
+CREATE POLICY of_own_role ON app.analyst FOR SELECT TO throughline_analyst USING ((role_name = CURRENT_USER));
+
+CREATE POLICY of_own_tenant ON app.accounts FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
+
+CREATE POLICY of_own_tenant ON app.build_events FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
+
+CREATE POLICY of_own_tenant ON app.builds FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
+
+CREATE POLICY of_own_tenant ON app.consumption FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
+
+CREATE POLICY of_own_tenant ON app.drafts FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
+
+CREATE POLICY of_own_tenant ON app.event FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
+
+CREATE POLICY of_own_tenant ON app.members FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
+
+CREATE POLICY of_own_tenant ON app.projects FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
+
+CREATE POLICY of_own_tenant ON app.replies FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
+
+CREATE POLICY of_own_tenant ON app.reply_chunk FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
+
+CREATE POLICY of_own_tenant ON app.sessions FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
+
+CREATE POLICY of_own_tenant ON app.snapshot FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
+
+CREATE POLICY of_own_tenant ON app.timeline FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
+
+CREATE POLICY of_own_tenant ON app.versions FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
+
+ALTER TABLE app.projects ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app.replies ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app.reply_chunk ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app.sessions ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app.snapshot ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app.timeline ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app.versions ENABLE ROW LEVEL SECURITY;
+
 GRANT USAGE ON SCHEMA analytics TO throughline_analyst;
 
 GRANT USAGE ON SCHEMA app TO throughline_service;
 GRANT USAGE ON SCHEMA app TO throughline_analyst;
+GRANT USAGE ON SCHEMA app TO throughline_tenant;
 
 GRANT SELECT,INSERT ON TABLE app.event TO throughline_service;
+GRANT SELECT ON TABLE app.event TO throughline_tenant;
 
 GRANT SELECT,INSERT ON TABLE app.build_events TO throughline_service;
+GRANT SELECT ON TABLE app.build_events TO throughline_tenant;
 GRANT SELECT ON TABLE app.build_events TO throughline_analyst;
 
 GRANT SELECT ON TABLE analytics.project_build_events TO throughline_analyst;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE app.builds TO throughline_service;
+GRANT SELECT ON TABLE app.builds TO throughline_tenant;
 GRANT SELECT ON TABLE app.builds TO throughline_analyst;
 
 GRANT SELECT ON TABLE analytics.project_builds TO throughline_analyst;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE app.sessions TO throughline_service;
+GRANT SELECT ON TABLE app.sessions TO throughline_tenant;
 GRANT SELECT ON TABLE app.sessions TO throughline_analyst;
 
 GRANT SELECT ON TABLE analytics.project_chat_plan_sessions TO throughline_analyst;
 
 GRANT SELECT,INSERT ON TABLE app.timeline TO throughline_service;
+GRANT SELECT ON TABLE app.timeline TO throughline_tenant;
 GRANT SELECT ON TABLE app.timeline TO throughline_analyst;
 
 GRANT SELECT ON TABLE analytics.project_timeline TO throughline_analyst;
@@ -1691,34 +1919,47 @@ GRANT SELECT ON TABLE analytics.project_timeline TO throughline_analyst;
 GRANT SELECT ON TABLE analytics.project_chat_with_builds TO throughline_analyst;
 
 GRANT SELECT,INSERT ON TABLE app.versions TO throughline_service;
+GRANT SELECT ON TABLE app.versions TO throughline_tenant;
 GRANT SELECT ON TABLE app.versions TO throughline_analyst;
 
 GRANT SELECT ON TABLE analytics.project_versions TO throughline_analyst;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE app.accounts TO throughline_service;
+GRANT SELECT ON TABLE app.accounts TO throughline_tenant;
 GRANT SELECT ON TABLE app.accounts TO throughline_analyst;
 
 GRANT SELECT ON TABLE analytics.user_ai_time_balance TO throughline_analyst;
 
 GRANT SELECT,INSERT ON TABLE app.consumption TO throughline_service;
+GRANT SELECT ON TABLE app.consumption TO throughline_tenant;
 GRANT SELECT ON TABLE app.consumption TO throughline_analyst;
 
 GRANT SELECT ON TABLE analytics.user_ai_time_consumption TO throughline_analyst;
 
+GRANT SELECT ON TABLE app.analyst TO throughline_analyst;
+
 GRANT SELECT,INSERT ON TABLE app.drafts TO throughline_service;
+GRANT SELECT ON TABLE app.drafts TO throughline_tenant;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app.lease TO throughline_service;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app.members TO throughline_service;
+GRANT SELECT ON TABLE app.members TO throughline_tenant;
 
 GRANT SELECT,INSERT,DELETE ON TABLE app.nonce TO throughline_service;
+GRANT SELECT,INSERT,DELETE ON TABLE app.nonce TO throughline_tenant;
 
 GRANT SELECT,UPDATE ON TABLE app.projection TO throughline_service;
+GRANT SELECT ON TABLE app.projection TO throughline_tenant;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE app.projects TO throughline_service;
+GRANT SELECT ON TABLE app.projects TO throughline_tenant;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE app.replies TO throughline_service;
+GRANT SELECT ON TABLE app.replies TO throughline_tenant;
 
 GRANT SELECT,INSERT,DELETE ON TABLE app.reply_chunk TO throughline_service;
+GRANT SELECT ON TABLE app.reply_chunk TO throughline_tenant;
 
 GRANT SELECT,INSERT ON TABLE app.snapshot TO throughline_service;
+GRANT SELECT ON TABLE app.snapshot TO throughline_tenant;

@@ -17,7 +17,7 @@ async def read_analytics(call: Call) -> Response:
     asked: wire_analytics.AnalyticsQuery = call.query
     until = asked.until or datetime.now(UTC)
     since = asked.since or max(until, _FIRST + wire_analytics.SPAN) - wire_analytics.SPAN
-    async with call.service.pool.connection() as connection:
+    async with call.reading() as connection:
         await position_of(connection, TIMELINE.name, asked.min_position)
         await visible_project(connection, call, call.path["projectId"], asked.user_id)
         position = await reached(connection, TIMELINE.name)

@@ -30,7 +30,7 @@ async def credit_account(call: Call) -> Response:
         transaction.append(stream_id, decided, None)
 
     position = await call.transact(credit)
-    async with call.service.pool.connection() as connection:
+    async with call.reading() as connection:
         await position_of(connection, "accounts", position)
         row = await accounts.account(
             connection, tenant_id=call.caller.tenant_id, user_id=asked.user_id
@@ -40,7 +40,7 @@ async def credit_account(call: Call) -> Response:
 
 async def read_account(call: Call) -> Response:
     """A user's balance."""
-    async with call.service.pool.connection() as connection:
+    async with call.reading() as connection:
         position = await position_of(connection, "accounts", call.query.min_position)
         row = await accounts.account(
             connection, tenant_id=call.caller.tenant_id, user_id=call.path["userId"]
@@ -52,7 +52,7 @@ async def read_ledger(call: Call) -> Response:
     """A page of what a user was billed, newest first."""
     asked: wire.LedgerQuery = call.query
     before = position_in(asked.before, call.service.epoch)
-    async with call.service.pool.connection() as connection:
+    async with call.reading() as connection:
         position = await position_of(connection, "consumption", None)
         rows = await consumption.ledger(
             connection,

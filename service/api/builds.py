@@ -46,7 +46,7 @@ async def list_builds(call: Call) -> Response:
     asked: wire_builds.BuildsQuery = call.query
     at = position_in(asked.cursor, call.service.epoch)
     tenant_id = call.caller.tenant_id
-    async with call.service.pool.connection() as connection:
+    async with call.reading() as connection:
         position = await position_of(connection, BUILDS.name, asked.min_position)
         if asked.project_id is not None:
             await visible_project(connection, call, asked.project_id, asked.user_id)
@@ -110,7 +110,7 @@ async def read_events(call: Call) -> Response:
     asked: wire_builds.BuildEventsQuery = call.query
     after = position_in(asked.after, call.service.epoch)
     await _visible(call)
-    async with call.service.pool.connection() as connection:
+    async with call.reading() as connection:
         position = await position_of(connection, builds.BUILD_EVENTS.name, asked.min_position)
         rows = await builds.events(
             connection,
@@ -128,7 +128,7 @@ async def list_versions(call: Call) -> Response:
     """A project's versions, newest first."""
     asked: wire.PageQuery = call.query
     before = position_in(asked.before, call.service.epoch)
-    async with call.service.pool.connection() as connection:
+    async with call.reading() as connection:
         position = await position_of(connection, VERSIONS.name, asked.min_position)
         await visible_project(connection, call, call.path["projectId"], asked.user_id)
         rows = await versions.newest(
@@ -164,14 +164,14 @@ def _require_worker(call: Call) -> None:
 
 
 async def _member(call: Call, project_id: str, user_id: str) -> None:
-    async with call.service.pool.connection() as connection:
+    async with call.reading() as connection:
         await visible_project(connection, call, project_id, user_id)
 
 
 async def _build(call: Call, build_id: str) -> tuple[BuildRow, int]:
     """The build as the log has it now, and the log's position."""
     position = call.service.hub.head
-    async with call.service.pool.connection() as connection:
+    async with call.reading() as connection:
         await position_of(connection, BUILDS.name, position)
         known = await builds.of_ids(
             connection, tenant_id=call.caller.tenant_id, build_ids=[build_id]

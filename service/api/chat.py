@@ -54,7 +54,7 @@ async def post_message(call: Call) -> Response:
 async def read_session(call: Call) -> Response:
     """A session with its bill, to who may see its project."""
     acting: wire.ActingQuery = call.query
-    async with call.service.pool.connection() as connection:
+    async with call.reading() as connection:
         position = await position_of(connection, "sessions", acting.min_position)
         row = await sessions.session(
             connection, tenant_id=call.caller.tenant_id, session_id=call.path["sessionId"]

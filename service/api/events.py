@@ -29,7 +29,7 @@ async def read_events(call: Call) -> Response:
     resumed = call.last_event_id if streams else None
     after = position_in(resumed or asked.after, call.service.epoch) or 0
     log = TenantLog(call.service.store, call.service.pool, _selection(call))
-    async with call.service.pool.connection() as connection:
+    async with call.reading() as connection:
         head = await come_to(connection, after)
     prev = await log.last(after)
     headers = {"X-Log-Position": str(head)}

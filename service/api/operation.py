@@ -6,6 +6,7 @@ given only what passed. The same record writes the OpenAPI document.
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -21,6 +22,7 @@ from starlette.types import Scope as ASGIScope
 from domain.errors import ProjectUnknown
 from service import problems, wire, wire_replies
 from service.auth import Caller, NotYours
+from service.database import Connection, of_tenant
 from service.permits import Permit
 from service.problems import BadRequest
 from service.settings import Scope
@@ -52,6 +54,10 @@ class Call:
     last_event_id: str | None
     request_id: str
     named: Named | None = None
+
+    def reading(self) -> AbstractAsyncContextManager[Connection]:
+        """A transaction that sees the rows of the caller's tenant and no others."""
+        return of_tenant(self.service.pool, self.caller.tenant_id)
 
     def accepts(self, media_type: str) -> bool:
         """Whether the client asks for it by name."""

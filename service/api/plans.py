@@ -43,7 +43,7 @@ async def save_plan(call: Call) -> Response:
         transaction.append(stream, saved, row.project_id)
 
     position = await call.transact(save)
-    async with call.service.pool.connection() as connection:
+    async with call.reading() as connection:
         await position_of(connection, DRAFTS.name, position)
         kept = await drafts.of_reply(
             connection, tenant_id=call.caller.tenant_id, message_id=row.message_id
@@ -57,7 +57,7 @@ async def list_drafts(call: Call) -> Response:
     """The plans of a project that were kept, newest first."""
     asked: wire.PageQuery = call.query
     before = position_in(asked.before, call.service.epoch)
-    async with call.service.pool.connection() as connection:
+    async with call.reading() as connection:
         position = await position_of(connection, DRAFTS.name, asked.min_position)
         await visible_project(connection, call, call.path["projectId"], asked.user_id)
         rows = await drafts.page(
@@ -92,7 +92,7 @@ async def export_session(call: Call) -> Response:
     state = session.fold(event for _, event in said)
     if state.status in ("new", "deleted"):
         raise SessionUnknown
-    async with call.service.pool.connection() as connection:
+    async with call.reading() as connection:
         known = await visible_project(connection, call, state.project_id, asked.user_id)
     name = f"session-{state.session_id}"
     if asked.format == "json":

@@ -54,7 +54,7 @@ async def visible_reply(call: Call, user_id: str | None) -> ReplyRow:
     row = await call.service.turns.known(call.caller.tenant_id, call.path["messageId"])
     if row is None:
         raise ReplyUnknown
-    async with call.service.pool.connection() as connection:
+    async with call.reading() as connection:
         await visible_project(connection, call, row.project_id, user_id)
     return row
 

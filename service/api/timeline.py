@@ -22,7 +22,7 @@ async def read_timeline(call: Call) -> Response:
     asked: wire_timeline.TimelineQuery = call.query
     epoch = call.service.epoch
     before, after = position_in(asked.before, epoch), position_in(asked.after, epoch)
-    async with call.service.pool.connection() as connection:
+    async with call.reading() as connection:
         position = await position_of(connection, "timeline", asked.min_position)
         known = await visible_project(connection, call, call.path["projectId"], asked.user_id)
         page = await timeline.page(
@@ -47,7 +47,7 @@ async def stream_timeline(call: Call) -> Response:
     asked: wire_timeline.TimelineStreamQuery = call.query
     after = position_in(call.last_event_id or asked.after, call.service.epoch)
     shown = Shown(mode=_mode(asked.mode), with_hidden=asked.include_hidden, with_live=True)
-    async with call.service.pool.connection() as connection:
+    async with call.reading() as connection:
         position = await position_of(connection, "timeline", None)
         if after is not None:
             await come_to(connection, after)

@@ -12,7 +12,7 @@ from service.api.reading import visible_project
 async def mint_token(call: Call) -> Response:
     """A token for one user and one project, for a few minutes."""
     asked: wire.TokenRequest = call.body
-    async with call.service.pool.connection() as connection:
+    async with call.reading() as connection:
         await visible_project(connection, call, asked.project_id, asked.user_id)
     token, expires_at = call.service.tokens.mint(
         call.caller.key_id,

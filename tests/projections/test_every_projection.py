@@ -22,6 +22,7 @@ from projections import projection as machinery
 from projections.consumption import CONSUMPTION
 from projections.projection import Connection, Projection, catch_up, rebuild, status, verify
 from projections.timeline import TIMELINE
+from service import database
 from service.store import NewEvent, Recorded
 from tests.projections.fold import Row, rows
 from tests.projections.generated import Log, World, live, owning, writing
@@ -359,11 +360,20 @@ async def test_a_page_costs_its_own_rows_and_not_all_that_others_did_since(
 async def explained(
     connection: Connection, statement: str, *, options: str = "", **parameters: Any
 ) -> dict[str, Any]:
-    """The plan of a statement with parameters, prepared as the driver prepares it."""
+    """The plan of a statement with parameters, prepared as the driver prepares it, in the role that
+    runs it: one that sees a tenant's rows alone, or the service's own."""
     asked = ASKED | parameters
     names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", statement)))
     numbered = re.sub(r"%\((\w+)\)s", lambda match: f"${names.index(match[1]) + 1}", statement)
     values = compose.SQL(", ").join(compose.Literal(asked[name]) for name in names)
+    if "tenant_id" in names:
+        await connection.execute(database.TENANTS["nobody"])
+        tenant = {"tenant": asked["tenant_id"]}
+        await connection.execute(
+            "select set_config('throughline.tenant', %(tenant)s, false)", tenant
+        )
+    else:
+        await connection.execute("set role throughline_service")
     await connection.execute(f"prepare asked as {numbered}".encode())
     try:
         explain = compose.SQL("explain ({}format json) execute asked ({})").format(
@@ -376,6 +386,7 @@ async def explained(
         return plan
     finally:
         await connection.execute("deallocate asked")
+        await connection.execute("reset role")
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

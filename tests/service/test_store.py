@@ -140,13 +140,15 @@ async def insert_events(owner: database.Connection, whose: str, count: int) -> N
 
 
 async def blocks_read(owner: database.Connection, statement: str, whose: str, after: int) -> int:
-    """How many blocks a page costs."""
+    """How many blocks a page costs whom it belongs to."""
     wanted = {"tenant_id": whose, "project_id": whose, "types": None, "limit": PAGE}
-    plan = await owner.execute(
-        b"explain (analyze, buffers, format json) " + SQL[statement],
-        {**wanted, "after": after, "upto": END},
-    )
-    row = await plan.fetchone()
+    async with owner.transaction():
+        await owner.execute(database.TENANTS["of_tenant"], wanted)
+        plan = await owner.execute(
+            b"explain (analyze, buffers, format json) " + SQL[statement],
+            {**wanted, "after": after, "upto": END},
+        )
+        row = await plan.fetchone()
     assert row is not None
     top = row[0][0]["Plan"]
     return int(top["Shared Hit Blocks"] + top["Shared Read Blocks"])

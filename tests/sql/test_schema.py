@@ -2,14 +2,24 @@
 
 import re
 from collections.abc import Callable
+from typing import Final, TypeAlias
+from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
-from projections.projection import Connection
+from domain.events import SessionOpened
+from projections import PROJECTIONS
+from projections.projection import Connection, install, rebuild, verify
 from service import database
+from service.analysts import BadName, add_analyst, remove_analyst
+from service.postgres import Server
 from service.store import NewEvent
-from tests.projections.generated import owning, writing
+from tests.projections.generated import new_events, owning, writing
+
+NewDatabase: TypeAlias = Callable[[], str]
+OPENED = SessionOpened(session_id="1", project_id="p1", user_id="u1")
 
 EVENT = NewEvent("t1", "session-1", 1, "SessionArchived", b'{"session_id":"1"}')
 
@@ -75,6 +85,117 @@ async def test_an_analyst_reads_the_views_and_no_more(url: str) -> None:
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 await analyst.execute(statement.encode())
+
+
+async def test_an_analyst_sees_one_tenant_and_cannot_choose_which(url: str) -> None:
+    name = f"analyst_{uuid4().hex}"
+    async with writing(url) as log, owning(url) as owner:
+        for tenant in ("t1", "t2"):
+            opened = SessionOpened(session_id=f"of-{tenant}", project_id="p1", user_id="u1")
+            await log.append([new_events(tenant, f"session-of-{tenant}", 0, [opened], "p1")])
+        dsn = await add_analyst(owner, name, "t1")
+        sessions = "select session_id from analytics.project_chat_plan_sessions"
+        async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as analyst:
+            assert await found(analyst, sessions) == ["of-t1"]
+            await analyst.execute("set throughline.tenant = 't2'")
+            assert await found(analyst, sessions) == ["of-t1"]
+            for role in ("throughline_tenant", "throughline_service"):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    await analyst.execute(f"set role {role}".encode())
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                await analyst.execute("update app.analyst set tenant_id = 't2'")
+            await analyst.execute("set role throughline_analyst")
+            assert await found(analyst, sessions) == [], "a role that is for no tenant"
+        with pytest.raises(psycopg.errors.DuplicateObject):
+            await add_analyst(owner, name, "t2")
+        with pytest.raises(BadName):
+            await add_analyst(owner, "x; drop table app.event", "t2")
+        assert await remove_analyst(owner, name)
+        assert not await remove_analyst(owner, name)
+
+
+WALLS: Final = {
+    "row level security off": """
+        select oid::regclass::text from pg_class
+        where relnamespace = 'app'::regnamespace and relkind in ('r', 'p')
+            and not (relrowsecurity and relforcerowsecurity)
+            and oid::regclass::text not in ('app.projection', 'app.nonce', 'app.lease')
+        """,
+    "a view that reads as its owner": """
+        select oid::regclass::text from pg_class
+        where relnamespace = 'analytics'::regnamespace
+            and not coalesce(reloptions, '{}') @> '{security_invoker=true}'
+        """,
+    "something beside tables and views": """
+        select oid::regclass::text from pg_class
+        where relnamespace in ('app'::regnamespace, 'analytics'::regnamespace)
+            and relkind not in ('r', 'i', 'v', 'S', 't', 'c')
+        """,
+    "unique among all tenants": """
+        select indexrelid::regclass::text from pg_index
+        join pg_attribute on attrelid = indrelid and attname = 'tenant_id'
+        join pg_class on pg_class.oid = indrelid
+        where relnamespace = 'app'::regnamespace and indisunique
+            and indkey[0] <> attnum
+        """,
+    "a definer's function that looks where its caller says": """
+        select proname from pg_proc
+        where pronamespace in ('app'::regnamespace, 'analytics'::regnamespace) and prosecdef
+            and not coalesce(array_to_string(proconfig, ','), '') like '%search_path%'
+        """,
+}
+OURS_ALONE: Final = ["event_position_is_taken_once", "reply_chunk_is_taken_once", "analyst_pkey"]
+"""Keys that no tenant can choose: positions, ids that the service mints, roles."""
+
+
+@pytest.mark.parametrize("fault", WALLS)
+async def test_the_catalogue_has_no_hole_between_tenants(url: str, fault: str) -> None:
+    async with owning(url) as owner:
+        holes = await found(owner, WALLS[fault])
+        assert {hole.removeprefix("app.") for hole in holes} <= set(OURS_ALONE)
+        for hole in (
+            "create table app.hole (tenant_id text, key text unique)",
+            "create view analytics.hole as select 1 as n",
+            "create materialized view app.copy as select 1 as n",
+            "create function app.hole() returns int language sql security definer as 'select 1'",
+        ):
+            await owner.execute(hole.encode())
+        assert len(await found(owner, WALLS[fault])) > len(holes), "the control"
+
+
+async def test_the_owner_need_not_be_a_superuser(server: Server, new_database: NewDatabase) -> None:
+    """Who may create roles and owns the database brings it to this version and rebuilds in it."""
+    name = f"owner_{uuid4().hex}"
+    url = new_database()
+    with psycopg.connect(server.url, autocommit=True) as admin:
+        admin.execute(f"create role {name} login createrole password 'p'".encode())
+        for role in ("service", "tenant", "analyst"):
+            granted = f"grant throughline_{role} to {name} with admin option"
+            admin.execute(granted.encode())
+        own = f"{name}_db"
+        admin.execute(f"create database {own} owner {name} template template0".encode())
+    theirs = make_conninfo(url, user=name, password="p", dbname=own)
+    try:
+        await database.migrate(theirs)
+        assert await database.unbound_roles(theirs) == []
+        async with owning(theirs) as owner, writing(theirs) as log:
+            await install(owner, PROJECTIONS)
+            await log.append([new_events("t1", "session-1", 0, [OPENED], "p1")])
+            for projection in PROJECTIONS:
+                await rebuild(owner, projection)
+                assert await verify(owner, projection) == 0
+            assert await found(owner, "select session_id from app.sessions") == ["1"]
+    finally:
+        with psycopg.connect(server.url, autocommit=True) as admin:
+            admin.execute(f"drop database {own} with (force)".encode())
+            admin.execute(f"drop role {name}".encode())
+
+
+async def test_a_role_that_sees_all_tenants_by_itself_is_told(url: str, server: Server) -> None:
+    assert await database.unbound_roles(url) == []
+    async with owning(url) as owner:
+        await owner.execute("alter view analytics.project_builds owner to throughline_analyst")
+    assert await database.unbound_roles(url) == ["throughline_analyst"]
 
 
 async def test_every_column_that_an_analyst_sees_is_explained(url: str) -> None:

@@ -1,0 +1,85 @@
+"""A tenant with some of everything, each text of it with a word that is nobody else's."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from tests.running import Running, Signed
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What there is of a tenant: the ids by kind, and a client that signs as it."""
+
+    client: httpx.AsyncClient
+    word: str
+    ids: dict[str, str]
+    others: tuple[str, ...]
+    """Ids that nobody needs to name, to be looked for in what others get."""
+
+
+async def furnish(run: Running, key_id: str, word: str) -> World:
+    """A project with a chat, a kept plan, a build of another plan, its reports and version."""
+    client = httpx.AsyncClient(base_url=run.client.base_url, auth=Signed(key_id), timeout=60)
+    user, project = f"user-of-{key_id}", f"project-of-{key_id}"
+    await _done(
+        client,
+        "/v1/projects",
+        projectId=project,
+        name=f"{word} name",
+        framework=f"{word} framework",
+        members=[{"userId": user, "role": "owner"}],
+    )
+    await _done(
+        client,
+        "/v1/billing/credits",
+        userId=user,
+        seconds=36_000,
+        kind="paid",
+        reason=f"{word} why",
+    )
+    acting = {"userId": user, "projectId": project}
+    built = await _done(client, "/v1/chat-plan", **acting, message=f"Add a {word} page")
+    build = await _done(
+        client, "/v1/chat-plan/convert-to-build", **acting, sessionId=built["sessionId"]
+    )
+    await _build(client, build["buildId"], word)
+    kept = await _done(client, "/v1/chat-plan", **acting, message=f"Add a {word} menu")
+    saved = await client.post(f"/v1/chat-plan/replies/{kept['messageId']}/save?userId={user}")
+    assert saved.status_code == 200, saved.text
+    asked = await _done(client, "/v1/chat-plan", **acting, message=f"Why is {word} slow?")
+    assert asked["sessionId"] == kept["sessionId"] != built["sessionId"]
+    ids = {
+        "userId": user,
+        "projectId": project,
+        "sessionId": kept["sessionId"],
+        "messageId": kept["messageId"],
+        "buildId": build["buildId"],
+    }
+    others = (built["sessionId"], built["messageId"], asked["messageId"], f"v-{word}")
+    return World(client, word, ids, others)
+
+
+async def _build(client: httpx.AsyncClient, build_id: str, word: str) -> None:
+    await _done(client, f"/v1/builds/{build_id}/claim", workerId="w1")
+    told = {"at": "2026-11-20T10:00:00Z"}
+    events = [
+        {"eventId": "1", "phase": "development", "type": "progress", "title": f"{word} begun"},
+        {
+            "eventId": "2",
+            "phase": "deploy",
+            "type": "completed",
+            "title": f"{word} done",
+            "versionId": f"v-{word}",
+            "previewUrl": f"https://example.test/{word}",
+            "artifactUrl": f"https://example.test/{word}.tar",
+        },
+    ]
+    await _done(client, f"/v1/builds/{build_id}/events", events=[told | each for each in events])
+
+
+async def _done(client: httpx.AsyncClient, path: str, **body: Any) -> dict[str, Any]:
+    answer = await client.post(path, json=body)
+    assert answer.status_code < 300, answer.text
+    return dict(answer.json())
