@@ -6,6 +6,7 @@ is only made from what is available and a settlement never takes more than was r
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Final, assert_never
 
 from domain.errors import BalanceInsufficient, ReservationSettled
@@ -18,6 +19,7 @@ from domain.events import (
     TimeCredited,
     TimeReserved,
 )
+from domain.limits import Times, with_time
 from domain.metering import Cost
 
 Decided = tuple[AccountEvent, ...]
@@ -25,11 +27,15 @@ Decided = tuple[AccountEvent, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """Whole AI seconds. `reservations` are the open ones: reservation id to seconds."""
+    """Whole AI seconds. `reservations` are the open ones: reservation id to seconds.
+
+    `messages` are the times that the user's limit counts.
+    """
 
     credited: int = 0
     consumed: int = 0
     reservations: Mapping[str, int] = field(default_factory=dict[str, int])
+    messages: Times = ()
 
     @property
     def reserved(self) -> int:
@@ -48,7 +54,11 @@ def evolve(state: Account, event: AccountEvent) -> Account:
     match event:
         case TimeReserved(reservation_id=key):
             held = state.reservations.get(key, 0) + event.seconds
-            return replace(state, reservations={**state.reservations, key: held})
+            return replace(
+                state,
+                reservations={**state.reservations, key: held},
+                messages=_with_message(state.messages, event.at),
+            )
         case TimeConsumed(reservation_id=key):
             return replace(
                 state,
@@ -95,8 +105,12 @@ def reserve(
     session_id: str,
     message_id: str,
     seconds: int,
+    at: datetime | None = None,
 ) -> Decided:
-    """Set seconds aside for a reply. Raises BalanceInsufficient when fewer are available."""
+    """Set seconds aside for a reply. Raises BalanceInsufficient when fewer are available.
+
+    With the time `at` which its message is taken, that is counted.
+    """
     if state.available < seconds:
         raise BalanceInsufficient(needed_seconds=seconds, available_seconds=state.available)
     return (
@@ -106,6 +120,7 @@ def reserve(
             session_id=session_id,
             message_id=message_id,
             seconds=seconds,
+            at=None if at is None else at.isoformat(),
         ),
     )
 
@@ -189,6 +204,10 @@ def _held(state: Account, reservation_id: str) -> int:
     if reservation_id not in state.reservations:
         raise ReservationSettled
     return state.reservations[reservation_id]
+
+
+def _with_message(messages: Times, at: str | None) -> Times:
+    return messages if at is None else with_time(messages, datetime.fromisoformat(at))
 
 
 def _without(reservations: Mapping[str, int], key: str) -> dict[str, int]:

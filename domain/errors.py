@@ -74,6 +74,42 @@ class SessionFull(Refused):
 
 
 @dataclass(eq=False)
+class SessionSpent(Refused):
+    """The replies of a session use {limit} tokens. Leave sessionId out to begin another one."""
+
+    code = "session_tokens_spent"
+    limit: int
+
+
+@dataclass(eq=False)
+class LimitReached(Refused):
+    """Too many messages in too short a time."""
+
+    name: ClassVar[str] = ""
+    quota: int
+    window_seconds: int
+    retry_after_seconds: int
+
+
+@dataclass(eq=False)
+class UserLimitReached(LimitReached):
+    """A user may send {quota} messages in {window_seconds} seconds. Try again in \
+{retry_after_seconds} seconds."""
+
+    code = "user_limit_reached"
+    name = "user"
+
+
+@dataclass(eq=False)
+class ProjectLimitReached(LimitReached):
+    """A project takes {quota} messages in {window_seconds} seconds. Try again in \
+{retry_after_seconds} seconds."""
+
+    code = "project_limit_reached"
+    name = "project"
+
+
+@dataclass(eq=False)
 class ReplyInProgress(Refused):
     """The session's reply {message_id} is still being written. Wait for its end, cancel it, or \
 send onBusy: enqueue or interrupt."""

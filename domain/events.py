@@ -89,6 +89,16 @@ class ProjectUnlocked(_Event):
     build_id: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageAdmitted(_Event):
+    """A member's message was taken, `at` a time (ISO 8601) that the project's limit counts."""
+
+    project_id: str
+    user_id: str
+    message_id: str
+    at: str
+
+
 # session-<id> ------------------------------------------------------------------------------------
 
 
@@ -366,13 +376,17 @@ class TimeCredited(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeReserved(_Event):
-    """Seconds were set aside for one reply; a second time for the same reservation adds to it."""
+    """Seconds were set aside for one reply; a second time for the same reservation adds to it.
+
+    The first has the time (ISO 8601) `at` which the message was taken: the user's limit counts it.
+    """
 
     user_id: str
     reservation_id: str
     session_id: str
     message_id: str
     seconds: int
+    at: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -429,7 +443,12 @@ class RequestCompleted(_Event):
 # -------------------------------------------------------------------------------------------------
 
 ProjectEvent: TypeAlias = (
-    ProjectRegistered | MemberAdded | MemberRemoved | ProjectLocked | ProjectUnlocked
+    ProjectRegistered
+    | MemberAdded
+    | MemberRemoved
+    | ProjectLocked
+    | ProjectUnlocked
+    | MessageAdmitted
 )
 SessionEvent: TypeAlias = (
     SessionOpened

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Final, assert_never
 
 from domain.errors import (
@@ -14,23 +15,27 @@ from domain.errors import (
 from domain.events import (
     MemberAdded,
     MemberRemoved,
+    MessageAdmitted,
     ProjectEvent,
     ProjectLocked,
     ProjectRegistered,
     ProjectUnlocked,
     Role,
 )
+from domain.limits import Times, with_time
 
 Decided = tuple[ProjectEvent, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
-    """`members` maps user ids to roles; `building` is the build that has not ended."""
+    """`members` maps user ids to roles; `building` is the build that has not ended; `messages` are
+    the times that the project's limit counts."""
 
     project_id: str | None = None
     building: str | None = None
     members: Mapping[str, Role] = field(default_factory=dict[str, Role])
+    messages: Times = ()
 
 
 INITIAL: Final = Project()
@@ -50,6 +55,9 @@ def evolve(state: Project, event: ProjectEvent) -> Project:
             return replace(state, building=event.build_id)
         case ProjectUnlocked():
             return replace(state, building=None)
+        case MessageAdmitted():
+            at = datetime.fromisoformat(event.at)
+            return replace(state, messages=with_time(state.messages, at))
         case _:
             assert_never(event)
 
@@ -100,6 +108,18 @@ def remove_member(state: Project, *, user_id: str) -> Decided:
         raise MemberUnknown
     _keep_an_owner(state, user_id)
     return (MemberRemoved(project_id=project_id, user_id=user_id),)
+
+
+def admit_message(state: Project, *, user_id: str, message_id: str, at: datetime) -> Decided:
+    """Take a member's message, at a time that is counted. Raises BuildInProgress."""
+    project_id = _known(state)
+    if state.building is not None:
+        raise BuildInProgress(build_id=state.building)
+    return (
+        MessageAdmitted(
+            project_id=project_id, user_id=user_id, message_id=message_id, at=at.isoformat()
+        ),
+    )
 
 
 def lock(state: Project, *, build_id: str) -> Decided:

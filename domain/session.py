@@ -13,6 +13,7 @@ from domain.errors import (
     ReplyNotEnded,
     SessionEnded,
     SessionFull,
+    SessionSpent,
     SessionUnknown,
 )
 from domain.events import (
@@ -40,6 +41,9 @@ from domain.events import (
 
 MAX_MESSAGES: Final = 50
 """User messages in one session: past this its history no longer fits what a model reads well."""
+
+MAX_TOKENS: Final = 100_000
+"""Tokens of all kinds that the replies of one session use, before another one has to begin."""
 
 PLANS: Final[frozenset[ChatMode]] = frozenset({"feature", "fix"})
 """The modes whose replies are plans: something that can be built."""
@@ -84,6 +88,7 @@ class Session:
     name: str = ""
     mode: SessionMode = "plan"
     message_count: int = 0
+    tokens_used: int = 0
     running: Mapping[str, Running] = field(default_factory=dict[str, Running])
     plans: Mapping[str, Plan] = field(default_factory=dict[str, Plan])
     plan: Json = None
@@ -105,9 +110,9 @@ def evolve(state: Session, event: SessionEvent) -> Session:
         case ReplyCancelRequested():
             return _cancelled(state, event)
         case ReplyCompleted():
-            return _completed(_without(state, event.message_id), event)
+            return _completed(_ended(state, event), event)
         case ReplyFailed():
-            return _without(state, event.message_id)
+            return _ended(state, event)
         case SystemMessagePosted():
             return state
         case PlanSaved():
@@ -167,9 +172,9 @@ def _cancelled(state: Session, event: ReplyCancelRequested) -> Session:
     return _with_running(state, event.message_id, replace(running, cancelled=event.reason))
 
 
-def _without(state: Session, message_id: str) -> Session:
-    rest = {key: run for key, run in state.running.items() if key != message_id}
-    return replace(state, running=rest)
+def _ended(state: Session, event: ReplyCompleted | ReplyFailed) -> Session:
+    rest = {key: run for key, run in state.running.items() if key != event.message_id}
+    return replace(state, running=rest, tokens_used=state.tokens_used + (event.tokens_used or 0))
 
 
 def _completed(state: Session, event: ReplyCompleted) -> Session:
@@ -209,7 +214,7 @@ def post_message(
     chat_mode: ChatMode | None,
     context: tuple[Context, ...] = (),
 ) -> Decided:
-    """Take a user's message. Raises SessionEnded, SessionFull."""
+    """Take a user's message. Raises SessionEnded, SessionFull, SessionSpent."""
     require_room(state)
     return (
         UserMessagePosted(
@@ -518,10 +523,12 @@ def delete(state: Session) -> Decided:
 
 
 def require_room(state: Session) -> None:
-    """Raises SessionEnded, SessionFull unless one more message may be posted."""
+    """Raises SessionEnded, SessionFull, SessionSpent unless one more message may be posted."""
     _require_active(state)
     if state.message_count >= MAX_MESSAGES:
         raise SessionFull(limit=MAX_MESSAGES)
+    if state.tokens_used >= MAX_TOKENS:
+        raise SessionSpent(limit=MAX_TOKENS)
 
 
 def _require_known(state: Session) -> None:

@@ -21,7 +21,7 @@ from domain.events import (
     TimeConsumed,
     UserMessagePosted,
 )
-from domain.session import MAX_MESSAGES
+from domain.session import MAX_MESSAGES, MAX_TOKENS
 from projections.projection import Connection, Projection
 
 SESSIONS: Final = Projection(
@@ -86,6 +86,7 @@ async def active_session(
             "project_id": project_id,
             "user_id": user_id,
             "full": MAX_MESSAGES,
+            "spent": MAX_TOKENS,
             "idle_seconds": idle_seconds,
         },
     )

@@ -1,24 +1,45 @@
-"""Taking a message: session found, seconds reserved, message stored, all in one append."""
+"""Taking a message: session found, limits held, seconds reserved, message stored, in one append."""
 
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
+from weakref import WeakValueDictionary
 
-from domain import account, session
-from domain.errors import BuildInProgress, ProjectUnknown, SessionEnded, SessionFull, SessionUnknown
+from domain import account, limits, project, session
+from domain.account import Account
+from domain.errors import (
+    ProjectLimitReached,
+    ProjectUnknown,
+    SessionEnded,
+    SessionFull,
+    SessionSpent,
+    SessionUnknown,
+    UserLimitReached,
+)
 from domain.events import ChatMode, Context
+from domain.limits import Limit, Standing
 from domain.metering import ESTIMATES
+from domain.project import Project
 from domain.session import INITIAL, Session
-from projections.projects import ProjectRow, project
+from projections import projects
+from projections.projects import ProjectRow
 from projections.sessions import active_session
-from service.database import Pool, of_tenant
+from service.database import TENANTS, Pool, of_tenant
 from service.ids import new_id
+from service.store import Overloaded
 from service.streams import (
     ACCOUNT,
+    CONTENTION_SECONDS,
+    PROJECT,
     SESSION,
     Cause,
     Streams,
     Transaction,
     account_stream,
+    project_stream,
     session_stream,
 )
 
@@ -41,7 +62,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admitted:
-    """A message that was taken, and the reply that it will have; `is_again` if it was before."""
+    """A message that was taken, and the reply that it will have; `is_again` if it was before.
+
+    `standings` are those of the limits with it, unless it was taken before.
+    """
 
     message: Message
     project: ProjectRow
@@ -52,6 +76,7 @@ class Admitted:
     reserved_seconds: int
     position: int
     is_again: bool = False
+    standings: tuple[Standing, ...] = ()
 
 
 class Admission:
@@ -65,35 +90,51 @@ class Admission:
         model: str,
         epoch: int,
         idle_seconds: float,
+        user_messages: int,
+        project_messages: int,
     ) -> None:
         self._streams = streams
         self._pool = pool
         self._model = model
         self._epoch = epoch
         self._idle_seconds = idle_seconds
+        self._of_user = Limit(quota=user_messages, refusal=UserLimitReached)
+        self._of_project = Limit(quota=project_messages, refusal=ProjectLimitReached)
+        self._taking: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def admit(self, message: Message, cause: Cause) -> Admitted:
         """Store the message with its reservation and the start of its reply, or refuse it.
 
-        What is refused has stored nothing. Raises ProjectUnknown, BuildInProgress, SessionUnknown,
-        SessionEnded, SessionFull, ReplyInProgress, BalanceInsufficient.
+        What is refused has stored nothing and counts for no limit. Raises ProjectUnknown,
+        BuildInProgress, SessionUnknown, SessionEnded, SessionFull, SessionSpent, ReplyInProgress,
+        UserLimitReached, ProjectLimitReached, BalanceInsufficient.
         """
-        known = await self._project(message)
+        async with self._turn_in(message.tenant_id, message.project_id):
+            return await self._admit(message, cause)
+
+    async def _admit(self, message: Message, cause: Cause) -> Admitted:
+        known, now = await self._project(message)
         minted = {name: new_id() for name in ("user_message", "reply", "reservation", "session")}
+        standings: tuple[Standing, ...] = ()
 
         async def take(transaction: Transaction) -> dict[str, Any]:
-            if known.active_build_id is not None:
-                raise BuildInProgress(build_id=known.active_build_id)
+            nonlocal standings
             # The account first: whoever takes another message of this user meanwhile is met there,
             # so that the session that is found is the one there is.
             funds = await transaction.load(ACCOUNT, _account_of(message))
+            place = await transaction.load(PROJECT, project_stream(message.project_id))
+            at = limits.not_before(now, funds.messages, place.messages)
+            _join_in(transaction, place, message, minted["reply"], at)
             session_id, state = await self._session(transaction, message, minted["session"])
-            seconds = _reserve(transaction, funds, message, session_id, minted)
-            self._post(transaction, message, session_id, state, minted)
+            started = self._conversation(message, session_id, state, minted)
+            standings = self._within_limits(funds, place, at)
+            seconds = _reserve(transaction, funds, message, session_id, minted, at)
+            transaction.append(session_stream(session_id), started, message.project_id)
             return minted | {"session": session_id, "seconds": seconds}
 
         taken, appended = await self._streams.transact(message.tenant_id, take, cause=cause)
         assert appended is not None
+        is_again = taken["reply"] != minted["reply"]
         return Admitted(
             message=message,
             project=known,
@@ -103,20 +144,47 @@ class Admission:
             reservation_id=taken["reservation"],
             reserved_seconds=taken["seconds"],
             position=appended.first_position,
-            is_again=taken["reply"] != minted["reply"],
+            is_again=is_again,
+            standings=() if is_again else standings,
         )
 
-    async def _project(self, message: Message) -> ProjectRow:
+    @asynccontextmanager
+    async def _turn_in(self, tenant_id: str, project_id: str) -> AsyncGenerator[None]:
+        """One message of a project at a time, in this process: they would meet in the log anyway,
+        where all but one would have to try again."""
+        lock = self._taking.setdefault((tenant_id, project_id), asyncio.Lock())
+        try:
+            async with asyncio.timeout(CONTENTION_SECONDS):
+                await lock.acquire()
+        except TimeoutError:
+            raise Overloaded("too many messages of one project are waiting") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    async def _project(self, message: Message) -> tuple[ProjectRow, datetime]:
+        """The project, if the user may act in it, and the time by the database's clock."""
         async with of_tenant(self._pool, message.tenant_id) as connection:
-            known = await project(
+            known = await projects.project(
                 connection,
                 tenant_id=message.tenant_id,
                 project_id=message.project_id,
                 user_id=message.user_id,
             )
-        if known is None:
+            row = await (await connection.execute(TENANTS["clock"])).fetchone()
+        if known is None or row is None:
             raise ProjectUnknown
-        return known
+        return known, row[0]
+
+    def _within_limits(self, funds: Account, place: Project, at: datetime) -> tuple[Standing, ...]:
+        """How the limits stand with one message more. Raises the refusal of one that is reached."""
+        counted = ((self._of_user, funds.messages), (self._of_project, place.messages))
+        for limit, times in counted:
+            limits.require_room(limit, times, at)
+        return tuple(
+            limits.standing(limit, limits.with_time(times, at), at) for limit, times in counted
+        )
 
     async def _session(
         self, transaction: Transaction, message: Message, new_session_id: str
@@ -136,21 +204,16 @@ class Admission:
             state = await _own_session(transaction, message, active)
             try:
                 session.require_room(state)
-            except (SessionEnded, SessionFull):
+            except (SessionEnded, SessionFull, SessionSpent):
                 pass
             else:
                 return active, state
         await transaction.load(SESSION, session_stream(new_session_id))
         return new_session_id, INITIAL
 
-    def _post(
-        self,
-        transaction: Transaction,
-        message: Message,
-        session_id: str,
-        state: Session,
-        ids: dict[str, str],
-    ) -> None:
+    def _conversation(
+        self, message: Message, session_id: str, state: Session, ids: dict[str, str]
+    ) -> session.Decided:
         """The message and the start of its reply, in a session that is opened if it is new."""
         opened: session.Decided = ()
         if state.status == "new":
@@ -178,9 +241,7 @@ class Admission:
             epoch=self._epoch,
             may_wait=message.may_wait,
         )
-        transaction.append(
-            session_stream(session_id), (*opened, *posted, *started), message.project_id
-        )
+        return (*opened, *posted, *started)
 
 
 async def _own_session(transaction: Transaction, message: Message, session_id: str) -> Session:
@@ -194,12 +255,21 @@ def _account_of(message: Message) -> str:
     return account_stream(message.tenant_id, message.user_id)
 
 
+def _join_in(
+    transaction: Transaction, place: Project, message: Message, message_id: str, at: datetime
+) -> None:
+    """The message among those of its project, where builds are met."""
+    admitted = project.admit_message(place, user_id=message.user_id, message_id=message_id, at=at)
+    transaction.append(project_stream(message.project_id), admitted, message.project_id)
+
+
 def _reserve(
     transaction: Transaction,
-    funds: account.Account,
+    funds: Account,
     message: Message,
     session_id: str,
     ids: dict[str, str],
+    at: datetime,
 ) -> int:
     """Reserve what such a message may need, before anybody knows what it is."""
     seconds = ESTIMATES[message.chat_mode or "general"]
@@ -210,6 +280,7 @@ def _reserve(
         session_id=session_id,
         message_id=ids["reply"],
         seconds=seconds,
+        at=at,
     )
     transaction.append(_account_of(message), reserved, message.project_id)
     return seconds

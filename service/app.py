@@ -185,7 +185,13 @@ def _service(
     tails = Tails(pool, store, chunks)
     turns = Turns(
         admission=Admission(
-            streams, pool, model=model, epoch=lease.epoch, idle_seconds=settings.idle_seconds
+            streams,
+            pool,
+            model=model,
+            epoch=lease.epoch,
+            idle_seconds=settings.idle_seconds,
+            user_messages=settings.user_messages,
+            project_messages=settings.project_messages,
         ),
         orphans=Orphans(store, streams, pool, chunks, settlement),
         means=Means(

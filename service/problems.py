@@ -9,8 +9,9 @@ from pydantic_core import ErrorDetails
 from starlette.responses import Response
 
 from domain import errors as refusals
-from domain.errors import Refused
+from domain.errors import LimitReached, Refused
 from service.auth import Forbidden, NotYours, Unauthenticated
+from service.rate_limit import refused
 from service.store import AWAY, OutcomeUnknown, Overloaded
 from service.wire import Problem
 
@@ -24,6 +25,9 @@ REFUSALS: Final[Mapping[type[Refused], int]] = {
     refusals.SessionUnknown: 404,
     refusals.SessionEnded: 409,
     refusals.SessionFull: 409,
+    refusals.SessionSpent: 409,
+    refusals.UserLimitReached: 429,
+    refusals.ProjectLimitReached: 429,
     refusals.ReplyInProgress: 409,
     refusals.ReplyUnknown: 404,
     refusals.ReplyNotEnded: 409,
@@ -50,6 +54,7 @@ TITLES: Final[Mapping[int, str]] = {
     413: "Body too large",
     415: "Unsupported media type",
     422: "Invalid request",
+    429: "Too many requests",
     500: "Internal error",
     503: "Temporarily unavailable",
 }
@@ -93,6 +98,7 @@ def _refusal(error: Refused) -> Response:
         str(error),
         template=error.code,
         variables=error.variables,
+        headers=refused(error) if isinstance(error, LimitReached) else None,
     )
 
 

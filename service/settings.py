@@ -65,6 +65,12 @@ class Settings(BaseSettings):
         default=60, description="How long the model may be silent between two pieces of text."
     )
     reply_seconds: Seconds = Field(default=600, description="The longest that a reply may take.")
+    user_messages: int = Field(
+        default=100, ge=1, le=10_000, description="Messages that are taken of a user in an hour."
+    )
+    project_messages: int = Field(
+        default=200, ge=1, le=10_000, description="Messages that are taken in a project in an hour."
+    )
     idle_seconds: Seconds = Field(
         default=1_800, description="How long nobody may speak in a session before it expires."
     )

@@ -7,6 +7,10 @@ select set_config('role', 'throughline_tenant', true),
 -- name: of_service
 select set_config('role', 'throughline_service', true)
 
+-- name: clock
+-- The time by the one clock that all servers share.
+select clock_timestamp()
+
 -- name: nobody
 -- Until a transaction says whose rows it is for, it sees none.
 set role throughline_tenant

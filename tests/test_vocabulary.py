@@ -15,6 +15,7 @@ from projections.projection import Projection
 
 SET_ASIDE = {
     "ReplyCancelRequested": "the end of the reply says why it came",
+    "MessageAdmitted": "it is counted; the message itself is shown",
     "RequestCompleted": "who sends the request again is told from its own stream",
 }
 """The types that no read model shows, and why."""

@@ -10,6 +10,7 @@ from service.admission import Message
 from service.api.operation import Call, Operation, answered
 from service.api.reading import position_of, visible_project
 from service.problems import problem
+from service.rate_limit import rate_limit
 from service.store import Unavailable
 from service.stream import EventStream
 from service.turns import LANDING_SECONDS
@@ -36,6 +37,7 @@ async def post_message(call: Call) -> Response:
     headers = {
         "Location": f"/v1/chat-plan/replies/{admitted.message_id}",
         "X-Log-Position": str(admitted.position),
+        **rate_limit(admitted.standings),
     }
     if call.wants_stream:
         grace_seconds = call.service.settings.grace_seconds + LANDING_SECONDS + 1
@@ -76,7 +78,7 @@ OPERATIONS = (
         body=wire_replies.ChatPlanRequest,
         query=wire_replies.ViewQuery,
         answer=wire_replies.ChatPlanResponse,
-        problems=(400, 402, 404, 409, 413, 415, 422),
+        problems=(400, 402, 404, 409, 413, 415, 422, 429),
         streams=True,
         handle=post_message,
     ),

@@ -185,6 +185,7 @@ where tenant_id = %(tenant_id)s
     and mode = 'plan'
     and status = 'active'
     and message_count < %(full)s
+    and tokens_used < %(spent)s
     and last_active_at > now() - make_interval(secs => %(idle_seconds)s)
 order by last_position desc
 limit 1

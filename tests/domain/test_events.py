@@ -82,6 +82,12 @@ FIRST_DAY: dict[str, dict[str, Any]] = {
     },
     "RequestCompleted": {"key": "k", "fingerprint": "f", "result": None, "place": 1},
     "ProjectLocked": {"project_id": "p", "build_id": "b"},
+    "MessageAdmitted": {
+        "project_id": "p",
+        "user_id": "u",
+        "message_id": "m",
+        "at": "2026-11-21T10:00:00+00:00",
+    },
     "ProjectUnlocked": {"project_id": "p", "build_id": "b"},
     "BuildQueued": {
         "build_id": "b",

@@ -1,5 +1,7 @@
 """A project's decisions: who may act in it, and that one owner always stays."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from domain import project
@@ -7,6 +9,7 @@ from domain.errors import BuildInProgress, LastOwner, MemberUnknown, ProjectExis
 from domain.events import (
     MemberAdded,
     MemberRemoved,
+    MessageAdmitted,
     ProjectLocked,
     ProjectRegistered,
     ProjectUnlocked,
@@ -18,6 +21,7 @@ from tests.given import given
 REGISTERED = ProjectRegistered(
     project_id="p1", name="Shop", framework="django", source_root="/srv/shop"
 )
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 BARE = ProjectRegistered(project_id="p1", name="Shop")
 REMOVED = MemberRemoved(project_id="p1", user_id="ann")
 
@@ -35,6 +39,22 @@ def register(state: Project, members: dict[str, Role]) -> Decided:
         source_root="/srv/shop",
         members=members,
     )
+
+
+def test_a_message_is_counted_at_its_time_and_not_taken_while_the_project_builds() -> None:
+    state = given(REGISTERED, added("ann", "owner"))
+    admitted = project.admit_message(state, user_id="ann", message_id="m1", at=NOON)
+    assert admitted == (
+        MessageAdmitted(
+            project_id="p1", user_id="ann", message_id="m1", at="2026-11-21T12:00:00+00:00"
+        ),
+    )
+    assert project.fold(admitted, state).messages == (NOON,)
+    building = project.fold([ProjectLocked(project_id="p1", build_id="b1")], state)
+    with pytest.raises(BuildInProgress):
+        project.admit_message(building, user_id="ann", message_id="m1", at=NOON)
+    with pytest.raises(ProjectUnknown):
+        project.admit_message(INITIAL, user_id="ann", message_id="m1", at=NOON)
 
 
 # what is decided ---------------------------------------------------------------------------------
