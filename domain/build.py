@@ -6,9 +6,10 @@ from re import split
 from textwrap import shorten
 from typing import Final, Literal, assert_never
 
-from domain.errors import BuildEnded, BuildFull, BuildTaken, BuildUnknown
+from domain.errors import BuildEnded, BuildFull, BuildInProgress, BuildTaken, BuildUnknown
 from domain.events import (
     BuildClaimed,
+    BuildErased,
     BuildEvent,
     BuildFailed,
     BuildPhase,
@@ -26,7 +27,7 @@ MAX_REPORTS: Final = 5_000
 
 SUMMARY_CHARACTERS: Final = 120
 
-Status = Literal["new", "queued", "running", "succeeded", "failed"]
+Status = Literal["new", "queued", "running", "succeeded", "failed", "erased"]
 Decided = tuple[BuildEvent, ...]
 
 
@@ -118,6 +119,8 @@ def evolve(state: Build, event: BuildEvent) -> Build:
             return replace(state, status="succeeded")
         case BuildFailed():
             return replace(state, status="failed")
+        case BuildErased():
+            return Build(build_id=state.build_id, project_id=state.project_id, status="erased")
         case VersionDeployed():
             return state
         case _:
@@ -200,6 +203,15 @@ def time_out(state: Build, *, error: str) -> Decided:
     return (BuildFailed(build_id=state.build_id, code="timed_out", error=error),)
 
 
+def erase(state: Build) -> Decided:
+    """Erase what was said of the build, once. Raises BuildInProgress: its worker still reports."""
+    if state.status in ("new", "erased"):
+        return ()
+    if not state.has_ended:
+        raise BuildInProgress(build_id=state.build_id)
+    return (BuildErased(build_id=state.build_id),)
+
+
 def summary(idea: str) -> str:
     """The first sentence of an idea, on one line, in at most 120 characters."""
     first = split(r"(?<=[.!?؟。])\s|\n", idea.strip(), maxsplit=1)[0]
@@ -268,5 +280,5 @@ def _end(state: Build, told: Report) -> Decided:
 
 
 def _require_known(state: Build) -> None:
-    if state.status == "new":
+    if state.status in ("new", "erased"):
         raise BuildUnknown

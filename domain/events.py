@@ -90,6 +90,20 @@ class ProjectUnlocked(_Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectErasureRequested(_Event):
+    """The project is to be erased: nobody sees it any more, and it takes nothing more."""
+
+    project_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectErased(_Event):
+    """All that was said of the project is gone, after that of its sessions. See ERASURES."""
+
+    project_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MessageAdmitted(_Event):
     """A member's message was taken, `at` a time (ISO 8601) that the project's limit counts."""
 
@@ -272,6 +286,8 @@ class SessionExpired(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionDeleted(_Event):
+    """All that was said in the session is gone. See ERASURES."""
+
     session_id: str
 
 
@@ -358,6 +374,13 @@ class VersionDeployed(_Event):
     version_id: str
     preview_url: str | None = None
     artifact_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildErased(_Event):
+    """All that was said of the build is gone, with its session. See ERASURES."""
+
+    build_id: str
 
 
 # account-<tenant>-<user> -------------------------------------------------------------------------
@@ -448,6 +471,8 @@ ProjectEvent: TypeAlias = (
     | MemberRemoved
     | ProjectLocked
     | ProjectUnlocked
+    | ProjectErasureRequested
+    | ProjectErased
     | MessageAdmitted
 )
 SessionEvent: TypeAlias = (
@@ -474,10 +499,15 @@ BuildEvent: TypeAlias = (
     | BuildSucceeded
     | BuildFailed
     | VersionDeployed
+    | BuildErased
 )
 AccountEvent: TypeAlias = TimeCredited | TimeReserved | TimeConsumed | ReservationReleased
 RequestEvent: TypeAlias = RequestCompleted
 Event: TypeAlias = ProjectEvent | SessionEvent | BuildEvent | AccountEvent | RequestEvent
+
+ERASURES: Final[tuple[type[Event], ...]] = (SessionDeleted, BuildErased, ProjectErased)
+"""After these, what people wrote is blank in all earlier events of the stream: the append that has
+one masks them, in the database. Ids, times, seconds and money stay."""
 
 EVENT_TYPES: Final[Mapping[str, type[Event]]] = {kind.__name__: kind for kind in get_args(Event)}
 

@@ -16,6 +16,8 @@ from domain.events import (
     MemberAdded,
     MemberRemoved,
     MessageAdmitted,
+    ProjectErased,
+    ProjectErasureRequested,
     ProjectEvent,
     ProjectLocked,
     ProjectRegistered,
@@ -30,12 +32,16 @@ Decided = tuple[ProjectEvent, ...]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
     """`members` maps user ids to roles; `building` is the build that has not ended; `messages` are
-    the times that the project's limit counts."""
+    the times that the project's limit counts; `is_erasing` from when it is to be erased, for ever,
+    `is_erased` when that is done.
+    """
 
     project_id: str | None = None
     building: str | None = None
     members: Mapping[str, Role] = field(default_factory=dict[str, Role])
     messages: Times = ()
+    is_erasing: bool = False
+    is_erased: bool = False
 
 
 INITIAL: Final = Project()
@@ -55,6 +61,10 @@ def evolve(state: Project, event: ProjectEvent) -> Project:
             return replace(state, building=event.build_id)
         case ProjectUnlocked():
             return replace(state, building=None)
+        case ProjectErasureRequested():
+            return Project(project_id=state.project_id, is_erasing=True)
+        case ProjectErased():
+            return replace(state, is_erased=True)
         case MessageAdmitted():
             at = datetime.fromisoformat(event.at)
             return replace(state, messages=with_time(state.messages, at))
@@ -122,6 +132,23 @@ def admit_message(state: Project, *, user_id: str, message_id: str, at: datetime
     )
 
 
+def request_erasure(state: Project) -> Decided:
+    """Close the project for good, to be erased. Raises BuildInProgress, ProjectUnknown."""
+    project_id = _known(state)
+    if state.building is not None:
+        raise BuildInProgress(build_id=state.building)
+    return (ProjectErasureRequested(project_id=project_id),)
+
+
+def erase(state: Project) -> Decided:
+    """End the erasure, once: nothing is left in its sessions. Raises ProjectUnknown."""
+    if state.project_id is None or not state.is_erasing:
+        raise ProjectUnknown
+    if state.is_erased:
+        return ()
+    return (ProjectErased(project_id=state.project_id),)
+
+
 def lock(state: Project, *, build_id: str) -> Decided:
     """Keep the project for one build. Raises BuildInProgress while there is another one."""
     project_id = _known(state)
@@ -138,7 +165,7 @@ def unlock(state: Project, *, build_id: str) -> Decided:
 
 
 def _known(state: Project) -> str:
-    if state.project_id is None:
+    if state.project_id is None or state.is_erasing:
         raise ProjectUnknown
     return state.project_id
 

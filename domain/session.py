@@ -75,6 +75,7 @@ class Plan:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
     """What decisions need to know. `running` are the replies that have not ended, oldest first.
+    `builds` are those that were asked for in it.
 
     `plans` are the whole plans, by the ids of their replies, `plan` is what the last one says, and
     `saved` are those that were kept as drafts. `converted_to` is the build that a plan became,
@@ -93,6 +94,7 @@ class Session:
     plans: Mapping[str, Plan] = field(default_factory=dict[str, Plan])
     plan: Json = None
     saved: frozenset[str] = frozenset()
+    builds: tuple[str, ...] = ()
     converted_to: str | None = None
     plan_digest: str | None = None
 
@@ -104,7 +106,10 @@ def evolve(state: Session, event: SessionEvent) -> Session:
     """The session after one more event."""
     match event:
         case UserMessagePosted():
-            return replace(state, message_count=state.message_count + 1)
+            builds = () if event.build_id is None else (event.build_id,)
+            return replace(
+                state, message_count=state.message_count + 1, builds=state.builds + builds
+            )
         case ReplyStarted():
             return _with_running(state, event.message_id, _started(state, event))
         case ReplyCancelRequested():
@@ -141,7 +146,7 @@ def evolve(state: Session, event: SessionEvent) -> Session:
         case SessionExpired():
             return replace(state, status="expired")
         case SessionDeleted():
-            return replace(state, status="deleted")
+            return _deleted(state)
         case _:
             assert_never(event)
 
@@ -178,11 +183,21 @@ def _ended(state: Session, event: ReplyCompleted | ReplyFailed) -> Session:
 
 
 def _completed(state: Session, event: ReplyCompleted) -> Session:
-    if event.subtype != "success" or event.mode not in PLANS:
+    if event.subtype != "success" or event.mode not in PLANS or event.data is None:
         return state
     said = event.data["summary"] if event.mode == "feature" else event.data["issue"]["description"]
     plan = Plan(mode=event.mode, title=str(said))
     return replace(state, plan=event.data, plans={**state.plans, event.message_id: plan})
+
+
+def _deleted(state: Session) -> Session:
+    """What is left: whose it was."""
+    return Session(
+        session_id=state.session_id,
+        project_id=state.project_id,
+        user_id=state.user_id,
+        status="deleted",
+    )
 
 
 def _with_running(state: Session, message_id: str, running: Running) -> Session:
@@ -517,8 +532,11 @@ def expire(state: Session) -> Decided:
 
 
 def delete(state: Session) -> Decided:
-    """Remove the session from everything that is read."""
+    """Erase what was said in the session. Raises SessionUnknown, and ReplyInProgress: a reply would
+    still be written after it."""
     _require_known(state)
+    if state.running:
+        raise ReplyInProgress(message_id=next(iter(state.running)))
     return (SessionDeleted(session_id=state.session_id),)
 
 

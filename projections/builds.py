@@ -10,6 +10,7 @@ from psycopg.types.numeric import Int8
 
 from domain.events import (
     BuildClaimed,
+    BuildErased,
     BuildFailed,
     BuildProgressed,
     BuildQueued,
@@ -20,12 +21,22 @@ from projections.projection import Connection, Projection
 
 BUILDS: Final = Projection(
     name="builds",
-    version=1,
+    version=2,
     views=("project_builds",),
-    handles=(BuildQueued, BuildClaimed, BuildProgressed, BuildFailed, VersionDeployed),
+    handles=(
+        BuildQueued,
+        BuildClaimed,
+        BuildProgressed,
+        BuildFailed,
+        VersionDeployed,
+        BuildErased,
+    ),
 )
 BUILD_EVENTS: Final = Projection(
-    name="build_events", version=1, views=("project_build_events",), handles=(BuildProgressed,)
+    name="build_events",
+    version=2,
+    views=("project_build_events",),
+    handles=(BuildProgressed, BuildErased),
 )
 
 BuildStatus = Literal["queued", "running", "succeeded", "failed"]

@@ -7,10 +7,10 @@ from typing import Final
 from psycopg.rows import class_row
 from psycopg.types.numeric import Int8
 
-from domain.events import PlanSaved
+from domain.events import PlanSaved, SessionDeleted
 from projections.projection import Connection, Projection
 
-DRAFTS: Final = Projection(name="drafts", version=1, handles=(PlanSaved,))
+DRAFTS: Final = Projection(name="drafts", version=2, handles=(PlanSaved, SessionDeleted))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,8 @@ from psycopg.rows import class_row
 from domain.events import (
     MemberAdded,
     MemberRemoved,
+    ProjectErased,
+    ProjectErasureRequested,
     ProjectLocked,
     ProjectRegistered,
     ProjectUnlocked,
@@ -18,10 +20,19 @@ from projections.projection import Connection, Projection
 
 PROJECTS: Final = Projection(
     name="projects",
-    version=2,
-    handles=(ProjectRegistered, ProjectLocked, ProjectUnlocked, VersionDeployed),
+    version=3,
+    handles=(
+        ProjectRegistered,
+        ProjectLocked,
+        ProjectUnlocked,
+        VersionDeployed,
+        ProjectErasureRequested,
+        ProjectErased,
+    ),
 )
-MEMBERS: Final = Projection(name="members", version=1, handles=(MemberAdded, MemberRemoved))
+MEMBERS: Final = Projection(
+    name="members", version=2, handles=(MemberAdded, MemberRemoved, ProjectErasureRequested)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,3 +64,9 @@ async def project(
             query, {"tenant_id": tenant_id, "project_id": project_id, "user_id": user_id}
         )
         return await cursor.fetchone()
+
+
+async def erasing(connection: Connection, *, limit: int) -> list[tuple[str, str]]:
+    """Projects of all tenants that are to be erased, oldest first: tenant, id."""
+    found = await connection.execute(PROJECTS.statements["erasing"], {"limit": limit})
+    return await found.fetchall()

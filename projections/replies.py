@@ -6,11 +6,13 @@ from typing import Final
 
 from psycopg.rows import class_row
 
-from domain.events import ReplyCompleted, ReplyFailed, ReplyStarted
+from domain.events import ReplyCompleted, ReplyFailed, ReplyStarted, SessionDeleted
 from projections.projection import Connection, Projection
 
 REPLIES: Final = Projection(
-    name="replies", version=1, handles=(ReplyStarted, ReplyCompleted, ReplyFailed)
+    name="replies",
+    version=2,
+    handles=(ReplyStarted, ReplyCompleted, ReplyFailed, SessionDeleted),
 )
 
 

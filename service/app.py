@@ -42,6 +42,7 @@ from service.auth import Authenticator
 from service.builds import Builds
 from service.chunks import Chunks
 from service.database import Connect, Pool
+from service.erasure import Erasure
 from service.expiry import expire_idle, keep_expiring, time_out_silent
 from service.feeds import Feeds
 from service.hub import POLL, Hub
@@ -96,6 +97,7 @@ class Service:
     running: RunningReplies
     turns: Turns
     builds: Builds
+    erasure: Erasure
     authenticator: Authenticator
     tokens: Tokens
     permits: Permits
@@ -230,6 +232,7 @@ def _service(
         running=RunningReplies(pool, tails),
         turns=turns,
         builds=Builds(streams),
+        erasure=Erasure(streams, pool, turns),
         authenticator=Authenticator(settings.hmac_keys, pool),
         tokens=Tokens(settings.hmac_keys),
         permits=Permits(pool),
@@ -267,11 +270,12 @@ def _supervised(work: Awaitable[None]) -> asyncio.Task[None]:
 
 
 def _expiring(service: Service) -> tuple[Awaitable[None], ...]:
-    """What ends when nobody has been heard of it for long."""
+    """What ends when nobody has been heard of it for long, and what others left unfinished."""
     idle, silent = service.settings.idle_seconds, service.settings.build_silent_seconds
     return (
         keep_expiring(partial(expire_idle, service.streams, service.pool, idle), idle),
         keep_expiring(partial(time_out_silent, service.builds, service.pool, silent), silent),
+        keep_expiring(service.erasure.finish, idle),
     )
 
 

@@ -60,9 +60,13 @@ def pool(url: str) -> Pool:
 
 
 @asynccontextmanager
-async def of_tenant(pool: Pool, tenant_id: str) -> AsyncGenerator[Connection]:
+async def of_tenant(
+    pool: Pool, tenant_id: str, *, as_of_one_moment: bool = False
+) -> AsyncGenerator[Connection]:
     """A transaction that sees one tenant's rows and no others, whatever it asks for."""
     async with pool.connection() as connection, connection.transaction():
+        if as_of_one_moment:
+            await connection.execute("set transaction isolation level repeatable read")
         await connection.execute(TENANTS["of_tenant"], {"tenant_id": tenant_id})
         yield connection
 

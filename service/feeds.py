@@ -18,7 +18,7 @@ from typing import Any, Final
 import orjson
 import structlog
 
-from domain.events import MemberRemoved, SessionMode
+from domain.events import ERASURES, MemberRemoved, ProjectErasureRequested, SessionMode
 from projections import timeline
 from projections.projection import reached
 from projections.timeline import TIMELINE, Shown, TimelinePage, TimelineRow
@@ -41,7 +41,9 @@ BEHIND_SECONDS: Final = 0.1
 """How often the checkpoint is looked at while the read model is behind what is watched."""
 
 _SHOWN: Final = frozenset(kind.__name__ for kind in TIMELINE.handles)
+_ERASURES: Final = frozenset(kind.__name__ for kind in ERASURES)
 _REMOVED: Final = MemberRemoved.__name__
+_CLOSED: Final = ProjectErasureRequested.__name__
 _log = structlog.stdlib.get_logger(__name__)
 
 Key = tuple[str, str]
@@ -76,6 +78,7 @@ class Feed:
         self.wanted = wanted
         self.reached = -1
         self.news = asyncio.Event()
+        self.erasures = 0
         self._items: list[Item] = []
         self._bytes = 0
         self._floor = 0
@@ -115,6 +118,21 @@ class Feed:
         """The user is no member any more."""
         for watch in self.watches:
             watch.is_over = watch.is_over or watch.user_id == user_id
+        self.tell()
+
+    def forget(self) -> None:
+        """Some of it was erased: only the table knows which. What is being read now is not to be
+        taken in either."""
+        self.erasures += 1
+        self._items.clear()
+        self._bytes = 0
+        self._floor = self.reached
+        self.tell()
+
+    def close(self) -> None:
+        """The project is no more."""
+        for watch in self.watches:
+            watch.is_over = True
         self.tell()
 
     def tell(self) -> None:
@@ -232,11 +250,15 @@ class Feeds:
             feed = self._feeds.get((event.tenant_id, event.project_id or ""))
             if feed is None:
                 continue
+            if event.type in _ERASURES:
+                feed.forget()
             if event.type in _SHOWN:
                 feed.wanted = event.position
                 self._is_wanted.set()
             elif event.type == _REMOVED:
                 feed.dismiss(orjson.loads(event.state)["user_id"])
+            elif event.type == _CLOSED:
+                feed.close()
 
     async def _read(self) -> None:
         """Bring the rings up to what was committed, as far as the read model has come."""
@@ -261,13 +283,15 @@ class Feeds:
 
     async def _advance(self, connection: Any, key: Key, feed: Feed, upto: int) -> None:
         """Read the next items of a project into its ring; at first the newest."""
-        whole = Shown(with_hidden=True, with_live=True)
-        if feed.reached < 0:
-            page = await self._page(connection, key, whole, limit=RING)
+        whole, erasures = Shown(with_hidden=True, with_live=True), feed.erasures
+        after = None if feed.reached < 0 else feed.reached
+        page = await self._page(connection, key, whole, limit=RING, after=after)
+        if feed.erasures != erasures:
+            return
+        if after is None:
             items = self._items(page, upto)
             feed.begin(items, upto, floor=_floor(items, upto) if page.has_more else 0)
         else:
-            page = await self._page(connection, key, whole, limit=RING, after=feed.reached)
             items = self._items(page, upto)
             feed.extend(items, items[-1].position if page.has_more and items else upto)
 
@@ -292,9 +316,11 @@ class Feeds:
         return [self._item(row) for row in reversed(page.rows) if row.position <= upto]
 
     def _item(self, row: TimelineRow) -> Item:
-        """A lock as it is; else the item, or the one that its build's news is about."""
+        """A lock or an erasure as it is; else the item, or the one that a build's news is about."""
         if row.kind == "lock":
             event, told = "lock", row.data
+        elif row.kind == "erasure":
+            event, told = "erased", row.data
         else:
             event, told = "item", wire.dumped(wire_timeline.item(row.request or row, self._epoch))
         return Item(row.position, row.mode, row.is_visible, row.is_live, event, orjson.dumps(told))

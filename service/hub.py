@@ -12,12 +12,14 @@ from typing import Any, Final
 import psycopg
 import structlog
 
+from domain.events import ERASURES
 from service.store import AWAY, PAGE, EventStore, Recorded
 
 RING: Final = 10_000
 POLL: Final = 1.0
 """Seconds until a wake-up that got lost is made good."""
 
+_ERASURES: Final = frozenset(kind.__name__ for kind in ERASURES)
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -44,7 +46,10 @@ class Hub:
         fresh = [event for event in events if event.position > self._head]
         if not fresh:
             return
-        if fresh[0].position != self._head + 1:
+        if fresh[0].position != self._head + 1 or not _ERASURES.isdisjoint(
+            event.type for event in fresh
+        ):
+            # What came before is not here, or may be erased: the table knows.
             self._ring.clear()
         self._ring += fresh
         if len(self._ring) > 2 * RING:

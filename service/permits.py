@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 import structlog
 
-from domain.events import MemberRemoved
+from domain.events import MemberRemoved, ProjectErasureRequested
 from projections.projects import project
 from service.database import Pool, of_tenant
 from service.frames import frame
@@ -38,13 +38,20 @@ class Permits:
         self._waiting: defaultdict[Member, set[asyncio.Event]] = defaultdict(set)
 
     def hear(self, events: Sequence[Recorded]) -> None:
-        """End the streams of those who were taken out of a project."""
+        """End the streams of those who were taken out of a project, or whose project is no more."""
         for event in events:
             if event.type == MemberRemoved.__name__:
                 state = orjson.loads(event.state)
                 member = (event.tenant_id, state["project_id"], state["user_id"])
-                for left in self._waiting.get(member, ()):
-                    left.set()
+                self._end(member)
+            elif event.type == ProjectErasureRequested.__name__:
+                project_of = (event.tenant_id, event.project_id)
+                for member in [each for each in self._waiting if each[:2] == project_of]:
+                    self._end(member)
+
+    def _end(self, member: Member) -> None:
+        for left in self._waiting.get(member, ()):
+            left.set()
 
     def permit(self, member: Member, expires_at: float | None) -> Permit:
         """A member's permit to read; it expires if their token does, in Unix seconds."""

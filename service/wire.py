@@ -214,6 +214,10 @@ class ProjectAnswer(Wire):
     project_id: str
 
 
+class SessionErased(Wire):
+    session_id: str
+
+
 class MemberAnswer(Wire):
     project_id: str
     user_id: str

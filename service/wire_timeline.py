@@ -123,6 +123,14 @@ class Lock(Wire):
     prev: str | None
 
 
+class Erased(Wire):
+    """What was said in the session, or of the build, is gone: items of it are to be forgotten."""
+
+    session_id: str | None = None
+    build_id: str | None = None
+    prev: str | None
+
+
 class Timeline(Wire):
     """A page, newest first. `before` leads to older items, `after` to newer ones.
 

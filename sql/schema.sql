@@ -95,6 +95,9 @@ CREATE FUNCTION app.appended(p_first bigint, p_last bigint, p_types text[]) RETU
     LANGUAGE plpgsql
     AS $$
 begin
+    if p_types && app.erasures() then
+        perform app.mask(p_first, p_last);
+    end if;
     perform app.project_inline(p_first, p_last, p_types);
     perform pg_notify('throughline', p_last::text);
 end
@@ -191,6 +194,16 @@ begin
     where event.position > p_after and event.position <= p_upto
         and event.type = 'BuildProgressed'
     order by event.position;
+
+    delete from build_events
+    using event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        build_id text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'BuildErased'
+        and build_events.tenant_id = event.tenant_id
+        and build_events.build_id = state.build_id;
 end
 $$;
 
@@ -271,6 +284,16 @@ begin
         group by event.tenant_id, state.build_id
     ) as change
     where builds.tenant_id = change.tenant_id and builds.build_id = change.build_id;
+
+    delete from builds
+    using event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        build_id text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'BuildErased'
+        and builds.tenant_id = event.tenant_id
+        and builds.build_id = state.build_id;
 end
 $$;
 
@@ -321,6 +344,17 @@ begin
     )
     where event.position > p_after and event.position <= p_upto
         and event.type = 'PlanSaved';
+
+    -- What stems from the stream of a session that was deleted.
+    delete from drafts
+    using event as erased
+    join event as said
+        on said.tenant_id = erased.tenant_id and said.stream_id = erased.stream_id
+    where erased.position > p_after and erased.position <= p_upto
+        and erased.type = 'SessionDeleted'
+        and drafts.tenant_id = said.tenant_id
+        and drafts.project_id = said.project_id
+        and drafts.position = said.position;
 end
 $$;
 
@@ -354,6 +388,16 @@ begin
     ) values (
         change.tenant_id, change.project_id, change.user_id, change.role, change.recorded_at
     );
+
+    delete from members
+    using event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        project_id text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'ProjectErasureRequested'
+        and members.tenant_id = event.tenant_id
+        and members.project_id = state.project_id;
 end
 $$;
 
@@ -409,6 +453,28 @@ begin
         group by event.tenant_id, state.project_id
     ) as change
     where projects.tenant_id = change.tenant_id and projects.project_id = change.project_id;
+
+    -- A project that is to be erased is known to those alone who do it, and then to nobody.
+    update projects
+    set erasing_since = event.recorded_at, name = '', framework = null, source_root = null
+    from event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        project_id text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'ProjectErasureRequested'
+        and projects.tenant_id = event.tenant_id
+        and projects.project_id = state.project_id;
+
+    delete from projects
+    using event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        project_id text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'ProjectErased'
+        and projects.tenant_id = event.tenant_id
+        and projects.project_id = state.project_id;
 end
 $$;
 
@@ -445,6 +511,20 @@ begin
     )
     where event.position > p_after and event.position <= p_upto
         and event.type in ('ReplyCompleted', 'ReplyFailed')
+        and replies.tenant_id = event.tenant_id
+        and replies.message_id = state.message_id;
+
+    -- Those of the stream of a session that was deleted.
+    delete from replies
+    using event as erased
+    join event
+        on event.tenant_id = erased.tenant_id and event.stream_id = erased.stream_id
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        message_id text
+    )
+    where erased.position > p_after and erased.position <= p_upto
+        and erased.type = 'SessionDeleted'
+        and event.type = 'ReplyStarted'
         and replies.tenant_id = event.tenant_id
         and replies.message_id = state.message_id;
 end
@@ -519,7 +599,10 @@ begin
     -- What a session is: of several changes in the range, the last one of each kind counts.
     update sessions
     set
-        name = coalesce(change.name, sessions.name),
+        name = case
+            when change.status = 'deleted' then ''
+            else coalesce(change.name, sessions.name)
+        end,
         mode = coalesce(change.mode, sessions.mode),
         status = coalesce(change.status, sessions.status),
         build_id = coalesce(change.build_id, sessions.build_id),
@@ -589,10 +672,10 @@ begin
         end,
         kind,
         case
-            when kind in ('build_status', 'lock', 'session') then false
+            when kind in ('build_status', 'lock', 'erasure', 'session') then false
             else coalesce(state.visible, true)
         end,
-        kind in ('build_status', 'lock'),
+        kind in ('build_status', 'lock', 'erasure'),
         state.session_id,
         state.user_id,
         case event.type
@@ -616,6 +699,8 @@ begin
                 then jsonb_build_object('event', event.type, 'messageId', state.message_id)
             when 'ProjectLocked' then jsonb_build_object('activeBuildId', state.build_id)
             when 'ProjectUnlocked' then jsonb_build_object('activeBuildId', null)
+            when 'SessionDeleted' then jsonb_build_object('sessionId', state.session_id)
+            when 'BuildErased' then jsonb_build_object('buildId', state.build_id)
             else case when kind = 'session' then jsonb_build_object('event', event.type) end
         end,
         case event.type when 'ReplyFailed' then 'error' else state.subtype end,
@@ -647,11 +732,15 @@ begin
             when 'BuildFailed' then 'build_status'
             when 'ProjectLocked' then 'lock'
             when 'ProjectUnlocked' then 'lock'
+            when 'SessionDeleted' then 'erasure'
+            when 'BuildErased' then 'erasure'
             else 'session'
         end as kind
     ) as shown
     cross join lateral (
-        select kind in ('build_reference', 'deployment', 'build_status') as is_of_build
+        select
+            kind in ('build_reference', 'deployment', 'build_status')
+            or event.type = 'BuildErased' as is_of_build
     ) as about
     where event.position > p_after and event.position <= p_upto
         and event.type in (
@@ -659,9 +748,29 @@ begin
             'PlanSaved', 'SessionOpened', 'SessionRenamed', 'SessionModeChanged',
             'SessionConverted', 'SessionArchived', 'SessionExpired', 'SessionDeleted',
             'BuildClaimed', 'BuildReferenced', 'BuildSucceeded', 'BuildFailed', 'VersionDeployed',
-            'ProjectLocked', 'ProjectUnlocked'
+            'BuildErased', 'ProjectLocked', 'ProjectUnlocked'
         )
     order by event.position;
+
+    -- Of what was erased the marker alone stays, for those who watch: not what stems from the other
+    -- events of its stream, and of a project nothing at all.
+    delete from timeline
+    using event as erased
+    join event as said
+        on said.tenant_id = erased.tenant_id and said.stream_id = erased.stream_id
+            and said.version < erased.version
+    where erased.position > p_after and erased.position <= p_upto
+        and erased.type in ('SessionDeleted', 'BuildErased')
+        and timeline.tenant_id = said.tenant_id
+        and timeline.project_id = said.project_id
+        and timeline.position = said.position;
+
+    delete from timeline
+    using event
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'ProjectErased'
+        and timeline.tenant_id = event.tenant_id
+        and timeline.project_id = event.project_id;
 end
 $$;
 
@@ -683,6 +792,16 @@ begin
     )
     where event.position > p_after and event.position <= p_upto
         and event.type = 'VersionDeployed';
+
+    delete from versions
+    using event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        build_id text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'BuildErased'
+        and versions.tenant_id = event.tenant_id
+        and versions.build_id = state.build_id;
 end
 $$;
 
@@ -707,6 +826,13 @@ CREATE FUNCTION app.builds_as_they_are() RETURNS TABLE(tenant_id text, build_id 
 $$;
 
 COMMENT ON FUNCTION app.builds_as_they_are() IS 'The builds, for views that show them with others.';
+
+CREATE FUNCTION app.erasures() RETURNS text[]
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO ''
+    AS $$
+    select array['SessionDeleted', 'BuildErased', 'ProjectErased']
+$$;
 
 CREATE FUNCTION app.keep_tenants_apart(p_table regclass) RETURNS void
     LANGUAGE plpgsql
@@ -746,6 +872,65 @@ CREATE FUNCTION app.log_head() RETURNS bigint
     SET search_path TO ''
     AS $$
     select coalesce(max(position), 0) from app.event
+$$;
+
+CREATE FUNCTION app.mask(p_first bigint, p_last bigint) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET enable_seqscan TO 'off'
+    AS $$
+begin
+    delete from app.reply_chunk
+    using app.event as erased
+    join app.event as begun
+        on begun.tenant_id = erased.tenant_id and begun.stream_id = erased.stream_id
+    where erased.position between p_first and p_last
+        and erased.type = any (app.erasures())
+        and begun.type = 'ReplyStarted'
+        and reply_chunk.tenant_id = begun.tenant_id
+        and reply_chunk.message_id = convert_from(begun.state, 'UTF8')::json ->> 'message_id';
+
+    update app.event
+    set state = app.masked(event.state)
+    from app.event as erased
+    where erased.position between p_first and p_last
+        and erased.type = any (app.erasures())
+        and event.tenant_id = erased.tenant_id
+        and event.stream_id = erased.stream_id
+        and event.version < erased.version
+        and event.state <> app.masked(event.state);
+end
+$$;
+
+CREATE FUNCTION app.masked(p_state bytea) RETURNS bytea
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path TO ''
+    AS $$
+    select case
+        when blanks is null then p_state
+        else convert_to((state || blanks)::text, 'UTF8')
+    end
+    from (select convert_from(p_state, 'UTF8')::jsonb as state) as event
+    cross join lateral (
+        select jsonb_object_agg(key, blank) as blanks
+        from (
+            values
+                ('artifact_url', 'null'::jsonb),
+                ('data', 'null'),
+                ('error', '""'),
+                ('framework', 'null'),
+                ('name', '""'),
+                ('plan', 'null'),
+                ('plan_digest', 'null'),
+                ('preview_url', 'null'),
+                ('prompt', '""'),
+                ('source_root', 'null'),
+                ('text', '""'),
+                ('title', '""'),
+                ('variables', '{}')
+        ) as writing (key, blank)
+        where state -> key <> 'null'
+    ) as found
 $$;
 
 CREATE FUNCTION app.project_inline(p_first bigint, p_last bigint, p_types text[]) RETURNS void
@@ -821,7 +1006,7 @@ CREATE TABLE app.event (
 
 ALTER TABLE ONLY app.event FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE app.event IS 'Everything that happened, in commit order. Rows are never changed and never removed.';
+COMMENT ON TABLE app.event IS 'Everything that happened, in commit order. Rows are never removed, and never changed but for erasure, which leaves blanks where people wrote.';
 
 COMMENT ON COLUMN app.event."position" IS 'The global sequence: 1, 2, 3 ... without gaps; the order of commits.';
 
@@ -868,6 +1053,27 @@ CREATE FUNCTION app.refuse_change() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 begin
+    raise exception 'events are never changed and never removed'
+        using errcode = 'TL001', hint = 'Append an event that corrects the earlier one.';
+end
+$$;
+
+CREATE FUNCTION app.require_masking() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+    if to_jsonb(new) - 'state' = to_jsonb(old) - 'state'
+        and new.state = app.masked(old.state)
+        and exists (
+            select from app.event as erased
+            where erased.tenant_id = old.tenant_id
+                and erased.stream_id = old.stream_id
+                and erased.version > old.version
+                and erased.type = any (app.erasures())
+        )
+    then
+        return new;
+    end if;
     raise exception 'events are never changed and never removed'
         using errcode = 'TL001', hint = 'Append an event that corrects the earlier one.';
 end
@@ -1583,7 +1789,8 @@ CREATE TABLE app.projects (
     active_build_id text,
     last_build_id text,
     version_id text,
-    modified_at timestamp with time zone NOT NULL
+    modified_at timestamp with time zone NOT NULL,
+    erasing_since timestamp with time zone
 );
 
 ALTER TABLE ONLY app.projects FORCE ROW LEVEL SECURITY;
@@ -1721,6 +1928,8 @@ CREATE INDEX event_of_tenant ON app.event USING btree (tenant_id, "position");
 
 CREATE INDEX nonce_age ON app.nonce USING btree (used_at);
 
+CREATE INDEX projects_erasing ON app.projects USING btree (erasing_since) WHERE (erasing_since IS NOT NULL);
+
 CREATE INDEX replies_running ON app.replies USING btree (tenant_id, project_id) WHERE (ended_position IS NULL);
 
 CREATE INDEX sessions_active ON app.sessions USING btree (opened_at) WHERE (status = 'active'::text);
@@ -1735,7 +1944,9 @@ CREATE INDEX timeline_request_of_build ON app.timeline USING btree (tenant_id, b
 
 CREATE INDEX versions_of_project ON app.versions USING btree (tenant_id, project_id, "position");
 
-CREATE TRIGGER event_is_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON app.event FOR EACH STATEMENT EXECUTE FUNCTION app.refuse_change();
+CREATE TRIGGER event_is_masked_or_stays BEFORE UPDATE ON app.event FOR EACH ROW EXECUTE FUNCTION app.require_masking();
+
+CREATE TRIGGER event_is_never_removed BEFORE DELETE OR TRUNCATE ON app.event FOR EACH STATEMENT EXECUTE FUNCTION app.refuse_change();
 
 ALTER TABLE app.accounts ENABLE ROW LEVEL SECURITY;
 
@@ -1889,16 +2100,19 @@ GRANT USAGE ON SCHEMA app TO throughline_service;
 GRANT USAGE ON SCHEMA app TO throughline_analyst;
 GRANT USAGE ON SCHEMA app TO throughline_tenant;
 
+REVOKE ALL ON FUNCTION app.mask(p_first bigint, p_last bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION app.mask(p_first bigint, p_last bigint) TO throughline_service;
+
 GRANT SELECT,INSERT ON TABLE app.event TO throughline_service;
 GRANT SELECT ON TABLE app.event TO throughline_tenant;
 
-GRANT SELECT,INSERT ON TABLE app.build_events TO throughline_service;
+GRANT SELECT,INSERT,DELETE ON TABLE app.build_events TO throughline_service;
 GRANT SELECT ON TABLE app.build_events TO throughline_tenant;
 GRANT SELECT ON TABLE app.build_events TO throughline_analyst;
 
 GRANT SELECT ON TABLE analytics.project_build_events TO throughline_analyst;
 
-GRANT SELECT,INSERT,UPDATE ON TABLE app.builds TO throughline_service;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app.builds TO throughline_service;
 GRANT SELECT ON TABLE app.builds TO throughline_tenant;
 GRANT SELECT ON TABLE app.builds TO throughline_analyst;
 
@@ -1910,7 +2124,7 @@ GRANT SELECT ON TABLE app.sessions TO throughline_analyst;
 
 GRANT SELECT ON TABLE analytics.project_chat_plan_sessions TO throughline_analyst;
 
-GRANT SELECT,INSERT ON TABLE app.timeline TO throughline_service;
+GRANT SELECT,INSERT,DELETE ON TABLE app.timeline TO throughline_service;
 GRANT SELECT ON TABLE app.timeline TO throughline_tenant;
 GRANT SELECT ON TABLE app.timeline TO throughline_analyst;
 
@@ -1918,7 +2132,7 @@ GRANT SELECT ON TABLE analytics.project_timeline TO throughline_analyst;
 
 GRANT SELECT ON TABLE analytics.project_chat_with_builds TO throughline_analyst;
 
-GRANT SELECT,INSERT ON TABLE app.versions TO throughline_service;
+GRANT SELECT,INSERT,DELETE ON TABLE app.versions TO throughline_service;
 GRANT SELECT ON TABLE app.versions TO throughline_tenant;
 GRANT SELECT ON TABLE app.versions TO throughline_analyst;
 
@@ -1938,7 +2152,7 @@ GRANT SELECT ON TABLE analytics.user_ai_time_consumption TO throughline_analyst;
 
 GRANT SELECT ON TABLE app.analyst TO throughline_analyst;
 
-GRANT SELECT,INSERT ON TABLE app.drafts TO throughline_service;
+GRANT SELECT,INSERT,DELETE ON TABLE app.drafts TO throughline_service;
 GRANT SELECT ON TABLE app.drafts TO throughline_tenant;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app.lease TO throughline_service;
@@ -1952,10 +2166,10 @@ GRANT SELECT,INSERT,DELETE ON TABLE app.nonce TO throughline_tenant;
 GRANT SELECT,UPDATE ON TABLE app.projection TO throughline_service;
 GRANT SELECT ON TABLE app.projection TO throughline_tenant;
 
-GRANT SELECT,INSERT,UPDATE ON TABLE app.projects TO throughline_service;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app.projects TO throughline_service;
 GRANT SELECT ON TABLE app.projects TO throughline_tenant;
 
-GRANT SELECT,INSERT,UPDATE ON TABLE app.replies TO throughline_service;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app.replies TO throughline_service;
 GRANT SELECT ON TABLE app.replies TO throughline_tenant;
 
 GRANT SELECT,INSERT,DELETE ON TABLE app.reply_chunk TO throughline_service;

@@ -20,6 +20,7 @@ async def read_analytics(call: Call) -> Response:
     async with call.reading() as connection:
         await position_of(connection, TIMELINE.name, asked.min_position)
         await visible_project(connection, call, call.path["projectId"], asked.user_id)
+    async with call.reading(as_of_one_moment=True) as connection:
         position = await reached(connection, TIMELINE.name)
         found = await analytics.analytics(
             connection,

@@ -13,6 +13,7 @@ from service.problems import problem
 from service.rate_limit import rate_limit
 from service.store import Unavailable
 from service.stream import EventStream
+from service.streams import Transaction
 from service.turns import LANDING_SECONDS
 from service.views import viewed
 
@@ -67,6 +68,32 @@ async def read_session(call: Call) -> Response:
     return answered(wire.session(row), position=position)
 
 
+async def _refuse(_: Transaction) -> None:
+    raise SessionUnknown
+
+
+async def delete_session(call: Call) -> Response:
+    """Erase a session: its user may, and the tenant's own service."""
+    acting: wire.ActingQuery = call.query
+    if acting.user_id is None:
+        call.caller.require("admin")
+    async with call.reading() as connection:
+        row = await sessions.session(
+            connection, tenant_id=call.caller.tenant_id, session_id=call.path["sessionId"]
+        )
+    if row is None or acting.user_id not in (None, row.user_id):
+        # Unless this very request erased it before.
+        position = await call.transact(_refuse)
+    else:
+        async with call.reading() as connection:
+            await visible_project(connection, call, row.project_id, acting.user_id)
+        position = await call.service.erasure.session(
+            call.caller.tenant_id, row.project_id, row.session_id, call.cause(acting.user_id)
+        )
+    answer = wire.SessionErased(session_id=call.path["sessionId"])
+    return answered(answer, position=position)
+
+
 OPERATIONS = (
     Operation(
         method="POST",
@@ -93,5 +120,17 @@ OPERATIONS = (
         answer=wire.SessionAnswer,
         problems=(404, 409, 422),
         handle=read_session,
+    ),
+    Operation(
+        method="DELETE",
+        path="/v1/chat-plan/session/{sessionId}",
+        name="deleteSession",
+        browsers=True,
+        summary="Erase a session and all that was said in it. What was billed stays.",
+        scopes=("chat", "admin"),
+        query=wire.ActingQuery,
+        answer=wire.SessionErased,
+        problems=(404, 409, 413, 422),
+        handle=delete_session,
     ),
 )

@@ -55,9 +55,10 @@ class Call:
     request_id: str
     named: Named | None = None
 
-    def reading(self) -> AbstractAsyncContextManager[Connection]:
+    def reading(self, *, as_of_one_moment: bool = False) -> AbstractAsyncContextManager[Connection]:
         """A transaction that sees the rows of the caller's tenant and no others."""
-        return of_tenant(self.service.pool, self.caller.tenant_id)
+        tenant_id = self.caller.tenant_id
+        return of_tenant(self.service.pool, tenant_id, as_of_one_moment=as_of_one_moment)
 
     def accepts(self, media_type: str) -> bool:
         """Whether the client asks for it by name."""

@@ -58,6 +58,14 @@ async def delete_member(call: Call) -> Response:
     return answered(wire.ProjectAnswer(project_id=project_id), position=position)
 
 
+async def delete_project(call: Call) -> Response:
+    """Erase a project: all that was said in it, everywhere."""
+    project_id = call.path["projectId"]
+    position = await call.service.erasure.project(call.caller.tenant_id, project_id, call.cause())
+    answer = wire.ProjectAnswer(project_id=project_id)
+    return answered(answer, position=position)
+
+
 OPERATIONS = (
     Operation(
         method="POST",
@@ -91,5 +99,15 @@ OPERATIONS = (
         answer=wire.ProjectAnswer,
         problems=(404, 409, 413, 422),
         handle=delete_member,
+    ),
+    Operation(
+        method="DELETE",
+        path="/v1/projects/{projectId}",
+        name="deleteProject",
+        summary="Erase a project and all that was said in it. What was billed stays.",
+        scopes=("admin",),
+        answer=wire.ProjectAnswer,
+        problems=(404, 409, 413, 422),
+        handle=delete_project,
     ),
 )

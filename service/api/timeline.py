@@ -127,7 +127,12 @@ OPERATIONS = (
         scopes=("chat", "read", "admin"),
         query=wire_timeline.TimelineStreamQuery,
         streams=True,
-        events={"item": wire_timeline.LiveItem, "lock": wire_timeline.Lock, **REPLY_EVENTS},
+        events={
+            "item": wire_timeline.LiveItem,
+            "lock": wire_timeline.Lock,
+            "erased": wire_timeline.Erased,
+            **REPLY_EVENTS,
+        },
         problems=(404, 409, 422),
         handle=stream_timeline,
     ),

@@ -18,7 +18,7 @@ create table build_events (
     recorded_at  timestamptz not null,
     primary key (tenant_id, build_id, position)
 );
-grant select, insert on build_events to throughline_service;
+grant select, insert, delete on build_events to throughline_service;
 
 -- name: apply
 create or replace function apply_build_events(p_after bigint, p_upto bigint) returns void
@@ -41,6 +41,16 @@ begin
     where event.position > p_after and event.position <= p_upto
         and event.type = 'BuildProgressed'
     order by event.position;
+
+    delete from build_events
+    using event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        build_id text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'BuildErased'
+        and build_events.tenant_id = event.tenant_id
+        and build_events.build_id = state.build_id;
 end
 $$;
 

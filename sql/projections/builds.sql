@@ -31,7 +31,7 @@ create table builds (
 -- By columns that never change, so that news of a build need not touch them.
 create index builds_of_project on builds (project_id, queued_position, tenant_id);
 create index builds_open on builds (queued_position) where status in ('queued', 'running');
-grant select, insert, update on builds to throughline_service;
+grant select, insert, update, delete on builds to throughline_service;
 
 -- name: apply
 create or replace function apply_builds(p_after bigint, p_upto bigint) returns void
@@ -109,6 +109,16 @@ begin
         group by event.tenant_id, state.build_id
     ) as change
     where builds.tenant_id = change.tenant_id and builds.build_id = change.build_id;
+
+    delete from builds
+    using event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        build_id text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'BuildErased'
+        and builds.tenant_id = event.tenant_id
+        and builds.build_id = state.build_id;
 end
 $$;
 

@@ -14,7 +14,7 @@ create table drafts (
     primary key (tenant_id, message_id)
 );
 create index drafts_of_project on drafts (tenant_id, project_id, position);
-grant select, insert on drafts to throughline_service;
+grant select, insert, delete on drafts to throughline_service;
 
 -- name: apply
 create or replace function apply_drafts(p_after bigint, p_upto bigint) returns void
@@ -33,6 +33,17 @@ begin
     )
     where event.position > p_after and event.position <= p_upto
         and event.type = 'PlanSaved';
+
+    -- What stems from the stream of a session that was deleted.
+    delete from drafts
+    using event as erased
+    join event as said
+        on said.tenant_id = erased.tenant_id and said.stream_id = erased.stream_id
+    where erased.position > p_after and erased.position <= p_upto
+        and erased.type = 'SessionDeleted'
+        and drafts.tenant_id = said.tenant_id
+        and drafts.project_id = said.project_id
+        and drafts.position = said.position;
 end
 $$;
 

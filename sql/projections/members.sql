@@ -40,5 +40,15 @@ begin
     ) values (
         change.tenant_id, change.project_id, change.user_id, change.role, change.recorded_at
     );
+
+    delete from members
+    using event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        project_id text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'ProjectErasureRequested'
+        and members.tenant_id = event.tenant_id
+        and members.project_id = state.project_id;
 end
 $$;

@@ -13,9 +13,11 @@ create table projects (
     last_build_id text,
     version_id    text,
     modified_at   timestamptz not null,
+    erasing_since timestamptz,
     primary key (tenant_id, project_id)
 );
-grant select, insert, update on projects to throughline_service;
+create index projects_erasing on projects (erasing_since) where erasing_since is not null;
+grant select, insert, update, delete on projects to throughline_service;
 
 -- name: apply
 create or replace function apply_projects(p_after bigint, p_upto bigint) returns void
@@ -68,6 +70,28 @@ begin
         group by event.tenant_id, state.project_id
     ) as change
     where projects.tenant_id = change.tenant_id and projects.project_id = change.project_id;
+
+    -- A project that is to be erased is known to those alone who do it, and then to nobody.
+    update projects
+    set erasing_since = event.recorded_at, name = '', framework = null, source_root = null
+    from event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        project_id text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'ProjectErasureRequested'
+        and projects.tenant_id = event.tenant_id
+        and projects.project_id = state.project_id;
+
+    delete from projects
+    using event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        project_id text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'ProjectErased'
+        and projects.tenant_id = event.tenant_id
+        and projects.project_id = state.project_id;
 end
 $$;
 
@@ -77,7 +101,7 @@ select
     project_id, name, framework, source_root, registered_at, active_build_id, last_build_id,
     version_id, modified_at
 from app.projects
-where tenant_id = %(tenant_id)s and project_id = %(project_id)s
+where tenant_id = %(tenant_id)s and project_id = %(project_id)s and erasing_since is null
     and exists (
         select from app.members
         where members.tenant_id = projects.tenant_id
@@ -91,4 +115,12 @@ select
     project_id, name, framework, source_root, registered_at, active_build_id, last_build_id,
     version_id, modified_at
 from app.projects
-where tenant_id = %(tenant_id)s and project_id = %(project_id)s
+where tenant_id = %(tenant_id)s and project_id = %(project_id)s and erasing_since is null
+
+-- name: erasing
+-- Those that are to be erased, of all tenants, oldest first.
+select tenant_id, project_id
+from app.projects
+where erasing_since is not null
+order by erasing_since
+limit %(limit)s

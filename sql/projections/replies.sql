@@ -13,7 +13,7 @@ create table replies (
     primary key (tenant_id, message_id)
 ) with (fillfactor = 80);
 create index replies_running on replies (tenant_id, project_id) where ended_position is null;
-grant select, insert, update on replies to throughline_service;
+grant select, insert, update, delete on replies to throughline_service;
 
 -- name: apply
 create or replace function apply_replies(p_after bigint, p_upto bigint) returns void
@@ -47,6 +47,20 @@ begin
     )
     where event.position > p_after and event.position <= p_upto
         and event.type in ('ReplyCompleted', 'ReplyFailed')
+        and replies.tenant_id = event.tenant_id
+        and replies.message_id = state.message_id;
+
+    -- Those of the stream of a session that was deleted.
+    delete from replies
+    using event as erased
+    join event
+        on event.tenant_id = erased.tenant_id and event.stream_id = erased.stream_id
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        message_id text
+    )
+    where erased.position > p_after and erased.position <= p_upto
+        and erased.type = 'SessionDeleted'
+        and event.type = 'ReplyStarted'
         and replies.tenant_id = event.tenant_id
         and replies.message_id = state.message_id;
 end

@@ -96,7 +96,10 @@ begin
     -- What a session is: of several changes in the range, the last one of each kind counts.
     update sessions
     set
-        name = coalesce(change.name, sessions.name),
+        name = case
+            when change.status = 'deleted' then ''
+            else coalesce(change.name, sessions.name)
+        end,
         mode = coalesce(change.mode, sessions.mode),
         status = coalesce(change.status, sessions.status),
         build_id = coalesce(change.build_id, sessions.build_id),
@@ -203,6 +206,14 @@ where tenant_id = %(tenant_id)s
             and projects.project_id = sessions.project_id
             and projects.active_build_id is not null
     )
+
+-- name: of_project
+-- Those of a project that were not deleted, some at a time.
+select session_id
+from app.sessions
+where tenant_id = %(tenant_id)s and project_id = %(project_id)s and status <> 'deleted'
+order by opened_at
+limit %(limit)s
 
 -- name: idle
 select tenant_id, project_id, session_id

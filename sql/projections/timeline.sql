@@ -1,5 +1,5 @@
 -- The unified timeline of each project: one row for each event that a reader sees, in log order.
--- Rows are only ever added. What happened to a session itself (opened, renamed, ended) is a row too,
+-- Rows are only ever added, until they are erased. What happened to a session itself (opened, renamed, ended) is a row too,
 -- but a hidden one: it is shown on request. How a build came along and whether the project is locked
 -- are rows for those who watch live; a page shows them in its other items, as they are now.
 
@@ -32,7 +32,7 @@ create index timeline_page_of_builds on timeline (tenant_id, project_id, positio
 where mode = 'build';
 create index timeline_request_of_build on timeline (tenant_id, build_id)
 where kind = 'user_message' and build_id is not null;
-grant select, insert on timeline to throughline_service;
+grant select, insert, delete on timeline to throughline_service;
 
 -- name: apply
 create or replace function apply_timeline(p_after bigint, p_upto bigint) returns void
@@ -60,10 +60,10 @@ begin
         end,
         kind,
         case
-            when kind in ('build_status', 'lock', 'session') then false
+            when kind in ('build_status', 'lock', 'erasure', 'session') then false
             else coalesce(state.visible, true)
         end,
-        kind in ('build_status', 'lock'),
+        kind in ('build_status', 'lock', 'erasure'),
         state.session_id,
         state.user_id,
         case event.type
@@ -87,6 +87,8 @@ begin
                 then jsonb_build_object('event', event.type, 'messageId', state.message_id)
             when 'ProjectLocked' then jsonb_build_object('activeBuildId', state.build_id)
             when 'ProjectUnlocked' then jsonb_build_object('activeBuildId', null)
+            when 'SessionDeleted' then jsonb_build_object('sessionId', state.session_id)
+            when 'BuildErased' then jsonb_build_object('buildId', state.build_id)
             else case when kind = 'session' then jsonb_build_object('event', event.type) end
         end,
         case event.type when 'ReplyFailed' then 'error' else state.subtype end,
@@ -118,11 +120,15 @@ begin
             when 'BuildFailed' then 'build_status'
             when 'ProjectLocked' then 'lock'
             when 'ProjectUnlocked' then 'lock'
+            when 'SessionDeleted' then 'erasure'
+            when 'BuildErased' then 'erasure'
             else 'session'
         end as kind
     ) as shown
     cross join lateral (
-        select kind in ('build_reference', 'deployment', 'build_status') as is_of_build
+        select
+            kind in ('build_reference', 'deployment', 'build_status')
+            or event.type = 'BuildErased' as is_of_build
     ) as about
     where event.position > p_after and event.position <= p_upto
         and event.type in (
@@ -130,9 +136,29 @@ begin
             'PlanSaved', 'SessionOpened', 'SessionRenamed', 'SessionModeChanged',
             'SessionConverted', 'SessionArchived', 'SessionExpired', 'SessionDeleted',
             'BuildClaimed', 'BuildReferenced', 'BuildSucceeded', 'BuildFailed', 'VersionDeployed',
-            'ProjectLocked', 'ProjectUnlocked'
+            'BuildErased', 'ProjectLocked', 'ProjectUnlocked'
         )
     order by event.position;
+
+    -- Of what was erased the marker alone stays, for those who watch: not what stems from the other
+    -- events of its stream, and of a project nothing at all.
+    delete from timeline
+    using event as erased
+    join event as said
+        on said.tenant_id = erased.tenant_id and said.stream_id = erased.stream_id
+            and said.version < erased.version
+    where erased.position > p_after and erased.position <= p_upto
+        and erased.type in ('SessionDeleted', 'BuildErased')
+        and timeline.tenant_id = said.tenant_id
+        and timeline.project_id = said.project_id
+        and timeline.position = said.position;
+
+    delete from timeline
+    using event
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'ProjectErased'
+        and timeline.tenant_id = event.tenant_id
+        and timeline.project_id = event.project_id;
 end
 $$;
 

@@ -13,7 +13,7 @@ create table versions (
     primary key (tenant_id, build_id)
 );
 create index versions_of_project on versions (tenant_id, project_id, position);
-grant select, insert on versions to throughline_service;
+grant select, insert, delete on versions to throughline_service;
 
 -- name: apply
 create or replace function apply_versions(p_after bigint, p_upto bigint) returns void
@@ -32,6 +32,16 @@ begin
     )
     where event.position > p_after and event.position <= p_upto
         and event.type = 'VersionDeployed';
+
+    delete from versions
+    using event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        build_id text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'BuildErased'
+        and versions.tenant_id = event.tenant_id
+        and versions.build_id = state.build_id;
 end
 $$;
 

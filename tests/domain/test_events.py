@@ -82,6 +82,9 @@ FIRST_DAY: dict[str, dict[str, Any]] = {
     },
     "RequestCompleted": {"key": "k", "fingerprint": "f", "result": None, "place": 1},
     "ProjectLocked": {"project_id": "p", "build_id": "b"},
+    "ProjectErasureRequested": {"project_id": "p"},
+    "ProjectErased": {"project_id": "p"},
+    "BuildErased": {"build_id": "b"},
     "MessageAdmitted": {
         "project_id": "p",
         "user_id": "u",

@@ -32,6 +32,20 @@ def key_of(name: str) -> tuple[str, ...]:
     return MODELS[name][0]
 
 
+_BUILT: Final = ("build_reference", "deployment", "build_status")
+_SAID: Final = ("user_message", "reply", "system_message", "session")
+
+
+def _drop(table: Table, **which: Any) -> None:
+    """Take out the rows that have these values, or one of these where there are several."""
+    for key, row in list(table.items()):
+        if all(
+            row[name] in value if isinstance(value, tuple) else row[name] == value
+            for name, value in which.items()
+        ):
+            del table[key]
+
+
 def _timeline(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
     row = {
         "position": event.position,
@@ -84,6 +98,17 @@ def _timeline(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
             active = state["build_id"] if event.type == "ProjectLocked" else None
             row |= {"kind": "lock", "mode": "build", "is_visible": False, "is_live": True}
             row |= {"data": {"activeBuildId": active}}
+        case "SessionDeleted":
+            _drop(table, tenant_id=event.tenant_id, session_id=state["session_id"], kind=_SAID)
+            row |= {"kind": "erasure", "is_visible": False, "is_live": True}
+            row |= {"data": {"sessionId": state["session_id"]}}
+        case "BuildErased":
+            _drop(table, tenant_id=event.tenant_id, build_id=state["build_id"], kind=_BUILT)
+            row |= {"kind": "erasure", "is_visible": False, "is_live": True, **of_build}
+            row |= {"data": {"buildId": state["build_id"]}}
+        case "ProjectErased":
+            _drop(table, tenant_id=event.tenant_id, project_id=event.project_id)
+            return
         case "PlanSaved":
             kept = {"event": event.type, "messageId": state["message_id"]}
             row |= {"is_visible": False, "data": kept}
@@ -139,6 +164,7 @@ def _sessions(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
             row["mode"] = state["mode"]
         case "SessionConverted" | "SessionArchived" | "SessionExpired" | "SessionDeleted":
             row["status"] = event.type.removeprefix("Session").lower()
+            row["name"] = "" if row["status"] == "deleted" else row["name"]
             row["build_id"] = state.get("build_id", row["build_id"])
         case _:
             return
@@ -204,7 +230,15 @@ def _projects(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
                 "last_build_id": None,
                 "version_id": None,
                 "modified_at": event.recorded_at,
+                "erasing_since": None,
             }
+        case _ if key not in table:
+            pass
+        case "ProjectErasureRequested":
+            table[key] |= {"name": "", "framework": None, "source_root": None}
+            table[key] |= {"erasing_since": event.recorded_at}
+        case "ProjectErased":
+            del table[key]
         case "ProjectLocked":
             table[key] |= dict.fromkeys(("active_build_id", "last_build_id"), state["build_id"])
         case "ProjectUnlocked":
@@ -227,6 +261,8 @@ def _members(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
         }
     elif event.type == "MemberRemoved":
         del table[key]
+    elif event.type == "ProjectErasureRequested":
+        _drop(table, tenant_id=event.tenant_id, project_id=state["project_id"])
 
 
 def _replies(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
@@ -244,6 +280,8 @@ def _replies(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
         }
     elif event.type in ("ReplyCompleted", "ReplyFailed"):
         table[key]["ended_position"] = event.position
+    elif event.type == "SessionDeleted":
+        _drop(table, tenant_id=event.tenant_id, session_id=state["session_id"])
 
 
 def _builds(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
@@ -263,6 +301,9 @@ def _builds(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
         return
     changes: dict[str, Any] = {}
     match event.type:
+        case "BuildErased":
+            del table[key]
+            return
         case "BuildClaimed":
             changes = {"worker_id": state["worker_id"], "claimed_at": event.recorded_at}
         case "BuildProgressed":
@@ -286,6 +327,8 @@ def _build_events(table: Table, event: Recorded, state: Mapping[str, Any]) -> No
         told = {"position": event.position, "tenant_id": event.tenant_id, **state, "at": at}
         key = (event.tenant_id, state["build_id"], event.position)
         table[key] = told | {"recorded_at": event.recorded_at}
+    elif event.type == "BuildErased":
+        _drop(table, tenant_id=event.tenant_id, build_id=state["build_id"])
 
 
 def _versions(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
@@ -297,6 +340,8 @@ def _versions(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
             "deployed_at": event.recorded_at,
             "position": event.position,
         }
+    elif event.type == "BuildErased":
+        table.pop((event.tenant_id, state["build_id"]), None)
 
 
 def _drafts(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
@@ -308,6 +353,8 @@ def _drafts(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
             "saved_at": event.recorded_at,
             "position": event.position,
         }
+    elif event.type == "SessionDeleted":
+        _drop(table, tenant_id=event.tenant_id, session_id=state["session_id"])
 
 
 MODELS: Final[Mapping[str, tuple[tuple[str, ...], Step]]] = {

@@ -139,7 +139,9 @@ class World:
             self._time_out: 1,
             self._archive: 1,
             self._expire: 1,
-            self._delete: 1,
+            self._delete: 2,
+            self._close_project: 1,
+            self._erase_project: 4,
         }
 
     def appends(self, events: int) -> list[tuple[NewEvent, ...]]:
@@ -460,7 +462,24 @@ class World:
         self._in_session(append, session.expire)
 
     def _delete(self, append: "_Append") -> None:
-        self._in_session(append, session.delete)
+        """A session and its builds are erased together."""
+        mine = [talk for talk in self._talks if talk.tenant_id == append.tenant_id]
+        if mine:
+            talk = self._one(mine)
+            for build_id in self._session(talk).builds:
+                append.decide(BUILD, build_stream(build_id), talk.project_id, build.erase)
+            append.decide(SESSION, session_stream(talk.session_id), talk.project_id, session.delete)
+
+    def _close_project(self, append: "_Append") -> None:
+        if self._random.random() < 0.2:
+            self._in_project(append, project.request_erasure)
+
+    def _erase_project(self, append: "_Append") -> None:
+        self._in_project(append, project.erase)
+
+    def _in_project(self, append: "_Append", decide: Callable[[Any], Any]) -> None:
+        project_id = self._one(PROJECTS)
+        append.decide(PROJECT, project_stream(project_id), project_id, decide)
 
     # Builds --------------------------------------------------------------------------------------
 

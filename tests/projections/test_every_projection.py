@@ -183,7 +183,7 @@ async def test_verification_counts_the_rows_that_are_too_many(
     async with writing(url) as log, owning(url) as owner:
         await fill(log, 3)
         await tamper(owner, "create temp table forged as select * from {0} limit 2", projection)
-        await tamper(owner, "update forged set tenant_id = 'forged'", projection)
+        await tamper(owner, "update forged set tenant_id = 'forged ' || tenant_id", projection)
         if projection.name in ("timeline", "consumption"):
             await tamper(owner, "update forged set position = -position", projection)
         await tamper(owner, "insert into {0} select * from forged", projection)

@@ -1,12 +1,15 @@
 """What analysts read of builds: views over several read models, each of which is rebuilt alone."""
 
 from typing import Any
+from uuid import uuid4
 
+import psycopg
 import pytest
 from psycopg.rows import dict_row
 
 from projections import PROJECTIONS
 from projections.projection import Projection, rebuild
+from service.analysts import add_analyst, remove_analyst
 from tests.projections.generated import owning
 from tests.running import Running, running
 
@@ -34,11 +37,17 @@ async def story(run: Running) -> str:
 
 async def rows(url: str, view: str) -> list[dict[str, Any]]:
     """What an analyst reads."""
-    async with owning(url) as analyst:
-        await analyst.execute("set role throughline_analyst")
-        async with analyst.cursor(row_factory=dict_row) as cursor:
+    name = f"analyst_{uuid4().hex}"
+    async with owning(url) as owner:
+        dsn = await add_analyst(owner, name, "t1")
+        async with (
+            await psycopg.AsyncConnection.connect(dsn) as analyst,
+            analyst.cursor(row_factory=dict_row) as cursor,
+        ):
             await cursor.execute(f"table analytics.{view}".encode())
-            return await cursor.fetchall()
+            read = await cursor.fetchall()
+        await remove_analyst(owner, name)
+    return read
 
 
 async def test_the_views_tell_the_story_of_a_build(url: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from service import database, hub
-from service.store import Recorded
+from service.store import NewEvent, Recorded
 from tests.service.cutter import Cutter
 from tests.service.logs import Log, event, running_log
 
@@ -239,3 +239,15 @@ async def test_a_hole_in_the_table_stops_a_follower_too(url: str, log: Log) -> N
     await insert_silently(url, 3)
     with pytest.raises(RuntimeError, match="gap after position 1"):
         await followed(log, 1, 3)
+
+
+async def test_a_slow_follower_is_not_told_what_was_erased_meanwhile(log: Log) -> None:
+    said = NewEvent("t1", "session-1", 1, "UserMessagePosted", b'{"text":"quillwort"}')
+    erased = NewEvent("t1", "session-1", 2, "SessionDeleted", b'{"session_id":"1"}')
+    keen = asyncio.create_task(followed(log, 0, 3))
+    await log.writer.append([event()])
+    await log.writer.append([said])
+    assert b"quillwort" in (log.hub._from_ring(1) or [])[0].state, "the control"
+    await log.writer.append([erased])
+    assert [each.state for each in await followed(log, 1, 3)][0] == b'{"text": ""}'
+    assert positions(await keen) == [1, 2, 3]

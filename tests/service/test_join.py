@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from domain.operations import fold
+from service.database import of_service
 from service.offline import Fault, OfflineModel
 from tests.running import Event, Running, Signed, events_of, running
 from tests.service import law
@@ -161,7 +162,7 @@ async def test_when_the_frames_are_gone_a_reply_is_read_from_the_log(
         law.lawful(await one.stream("Good morning [[offline: status code=400]]")),
     ]
     kept = [await one.join(final["messageId"]) for final in finals]
-    async with other.service.pool.connection() as connection:
+    async with of_service(other.service.pool) as connection:
         await connection.execute("delete from app.reply_chunk")
     for final, events in zip(finals, kept, strict=True):
         for n in range(len(events) - 1):
@@ -187,7 +188,7 @@ async def test_frames_are_forgotten_a_day_later(url: str) -> None:
 
 
 async def frames_kept(live: Running) -> int:
-    async with live.service.pool.connection() as connection:
+    async with of_service(live.service.pool) as connection:
         found = await connection.execute("select count(*) from app.reply_chunk")
         row = await found.fetchone()
         assert row is not None
