@@ -13,7 +13,7 @@ from projections.projection import Connection, Projection
 
 CONSUMPTION: Final = Projection(
     name="consumption",
-    version=2,
+    version=3,
     views=("user_ai_time_consumption",),
     handles=(TimeConsumed,),
 )

@@ -26,6 +26,7 @@ from service import database, leases, metrics, openapi, problems, wire
 from service.admission import Admission
 from service.api import (
     analytics,
+    audit,
     billing,
     builds,
     chat,
@@ -38,6 +39,7 @@ from service.api import (
     tokens,
 )
 from service.api.operation import Operation
+from service.audit import Audit
 from service.auth import Authenticator
 from service.builds import Builds
 from service.chunks import Chunks
@@ -77,6 +79,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *analytics.OPERATIONS,
     *messages.OPERATIONS,
     *tokens.OPERATIONS,
+    *audit.OPERATIONS,
 )
 OFFLINE_MODEL: Final = "offline"
 _log = structlog.stdlib.get_logger(__name__)
@@ -101,6 +104,7 @@ class Service:
     authenticator: Authenticator
     tokens: Tokens
     permits: Permits
+    audit: Audit
     epoch: str
 
 
@@ -141,7 +145,7 @@ async def _lifespan(
             settings, pool, store, hub, writer, chunks, lease, client, await store.epoch()
         )
         app.state.service = service
-        writing = [_supervised(writer.run()), _supervised(chunks.run())]
+        writing = [_supervised(work) for work in (writer.run(), chunks.run(), service.audit.run())]
         others = [
             _supervised(work)
             for work in (
@@ -163,6 +167,7 @@ async def _lifespan(
             await service.turns.drain(settings.grace_seconds)
             chunks.close()
             writer.close()
+            service.audit.close()
             await asyncio.wait(writing, timeout=LANDING_SECONDS)
             await lease.release()
             for task in (*writing, *others):
@@ -236,6 +241,7 @@ def _service(
         authenticator=Authenticator(settings.hmac_keys, pool),
         tokens=Tokens(settings.hmac_keys),
         permits=Permits(pool),
+        audit=Audit(pool),
         epoch=epoch,
     )
 

@@ -16,6 +16,7 @@ from domain.metering import MICRO_USD
 from projections.accounts import AccountRow
 from projections.consumption import ConsumptionRow
 from projections.sessions import SessionRow
+from service.audit import AuditRow
 
 LONGEST_MESSAGE: Final = 32_000
 MOST_SECONDS: Final = 1_000_000_000
@@ -157,6 +158,15 @@ class PageQuery(ActingQuery):
     before: Cursor | None = None
 
 
+class AuditQuery(Query):
+    """A page of the audit, newest first: of a user, of a project where given."""
+
+    user_id: Id | None = None
+    project_id: Id | None = None
+    limit: PageSize = 20
+    before: Id | None = None
+
+
 class LedgerQuery(Query):
     """A page of the ledger, newest first."""
 
@@ -258,6 +268,37 @@ class Ledger(Wire):
     """A page of the ledger, newest first; `before` leads to older entries."""
 
     items: list[LedgerEntry]
+    before: str | None = None
+
+
+class AuditItem(Wire):
+    """A request: who made it (no `userId`: the tenant's own service), and what was answered.
+
+    With what the reply that it asked for was billed; tokens are absent where the provider did not
+    say.
+    """
+
+    request_id: str
+    timestamp: datetime
+    key_id: str
+    user_id: str | None = None
+    operation: str
+    project_id: str | None = None
+    session_id: str | None = None
+    message_id: str | None = None
+    address: str | None = None
+    user_agent: str | None = None
+    status: int
+    code: str | None = None
+    milliseconds: int
+    billed_seconds: int | None = None
+    tokens_used: int | None = None
+
+
+class AuditPage(Wire):
+    """A page of the audit, newest first; `before` leads to older entries."""
+
+    items: list[AuditItem]
     before: str | None = None
 
 
@@ -391,6 +432,31 @@ def ledger(rows: list[ConsumptionRow], epoch: str) -> Ledger:
         for row in rows
     ]
     return Ledger(items=items, before=items[-1].cursor if items else None)
+
+
+def audit(rows: list[AuditRow]) -> AuditPage:
+    """A page of the audit with its cursor."""
+    items = [
+        AuditItem(
+            request_id=row.request_id,
+            timestamp=row.at,
+            key_id=row.key_id,
+            user_id=row.user_id,
+            operation=row.operation,
+            project_id=row.project_id,
+            session_id=row.session_id,
+            message_id=row.message_id,
+            address=row.address,
+            user_agent=row.user_agent,
+            status=row.status,
+            code=row.code,
+            milliseconds=row.milliseconds,
+            billed_seconds=row.billed_seconds,
+            tokens_used=row.tokens_used,
+        )
+        for row in rows
+    ]
+    return AuditPage(items=items, before=items[-1].request_id if items else None)
 
 
 def cursor(epoch: str, position: int) -> str:

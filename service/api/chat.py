@@ -35,6 +35,7 @@ async def post_message(call: Call) -> Response:
     admitted, tail = await call.service.turns.take(
         message, asked.on_busy, call.cause(asked.user_id)
     )
+    call.entry.session_id, call.entry.message_id = admitted.session_id, admitted.message_id
     headers = {
         "Location": f"/v1/chat-plan/replies/{admitted.message_id}",
         "X-Log-Position": str(admitted.position),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import orjson
 import structlog
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.alias_generators import to_camel
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Send
@@ -21,6 +22,7 @@ from starlette.types import Scope as ASGIScope
 
 from domain.errors import ProjectUnknown
 from service import problems, wire, wire_replies
+from service.audit import Entry, Watch, told
 from service.auth import Caller, NotYours
 from service.database import Connection, of_tenant
 from service.permits import Permit
@@ -43,10 +45,11 @@ _log = structlog.stdlib.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A request that passed: who calls, and what it says by its contract."""
+    """A request that passed: who calls, what it says by its contract, its entry in the audit."""
 
     service: "Service"
     caller: Caller
+    entry: Entry
     path: dict[str, str]
     body: Any
     query: Any
@@ -139,26 +142,52 @@ class Operation:
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
+        service: Service = request.app.state.service
+        watch, entry = Watch(), None
         try:
-            return await self.handle(await self._admit(request))
+            caller, body = await self._authenticated(service, request)
+            service.audit.require_room()
+            entry = self._entry(request, caller, watch)
+            response = await self.handle(self._admit(service, request, caller, body, entry))
         except Exception as error:  # noqa: BLE001 - the outermost place of a request
             response = problems.problem(error)
             if response.status_code == 500:
                 _log.exception("request_failed", operation=self.name)
-            return response
+        if entry is not None:
+            entry.status, entry.milliseconds = response.status_code, watch.milliseconds
+            if response.media_type == problems.MEDIA_TYPE:
+                entry.code = orjson.loads(response.body)["code"]
+            await service.audit.record(entry, is_write=self.method != "GET")
+        return response
 
-    async def _admit(self, request: Request) -> Call:
-        service: Service = request.app.state.service
-        caller, body = await self._authenticated(service, request)
+    def _entry(self, request: Request, caller: Caller, watch: Watch) -> Entry:
+        """What the audit is told of a request, as far as it is known when its caller is."""
+        return Entry(
+            tenant_id=caller.tenant_id,
+            request_id=request.state.request_id,
+            key_id=caller.key_id,
+            operation=self.name,
+            user_id=caller.user_id,
+            project_id=caller.project_id,
+            address=request.client.host if request.client else None,
+            user_agent=told(request.headers.get("user-agent")),
+            at=watch.at,
+        )
+
+    def _admit(
+        self, service: "Service", request: Request, caller: Caller, body: bytes, entry: Entry
+    ) -> Call:
         if not caller.scopes.intersection(self.scopes):
             caller.require(self.scopes[0])
         path = _path(request)
         asked = None if self.body is None else _parsed(self.body, request, body)
         query = None if self.query is None else _queried(self.query, request, caller)
+        _tell(entry, path, asked, query)
         _require_own(caller, path, asked, query)
         return Call(
             service=service,
             caller=caller,
+            entry=entry,
             path=path,
             body=asked,
             query=query,
@@ -196,6 +225,14 @@ def _token(request: Request) -> str | None:
     if request.method != "GET":
         return None
     return request.query_params.get(TICKET) or request.cookies.get(COOKIE)
+
+
+def _tell(entry: Entry, path: dict[str, str], body: Any, query: Any) -> None:
+    """Tell the audit whom and what the request names."""
+    for name in ("user_id", "project_id", "session_id", "message_id"):
+        named = (path.get(to_camel(name)), getattr(body, name, None), getattr(query, name, None))
+        if (known := next((each for each in named if each is not None), None)) is not None:
+            setattr(entry, name, known)
 
 
 def _require_own(caller: Caller, path: dict[str, str], body: Any, query: Any) -> None:

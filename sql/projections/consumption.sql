@@ -22,6 +22,7 @@ create table consumption (
     primary key (tenant_id, user_id, position),
     constraint reservation_is_billed_once unique (tenant_id, reservation_id)
 );
+create index consumption_of_reply on consumption (tenant_id, message_id);
 create index consumption_of_project on consumption (tenant_id, project_id, position);
 grant select, insert on consumption to throughline_service;
 

@@ -1,0 +1,35 @@
+-- Add to the audit and read it.
+
+-- name: add
+-- A batch whose outcome was unknown may be added again.
+insert into app.audit (
+    tenant_id, request_id, at, key_id, user_id, operation, project_id, session_id, message_id,
+    address, user_agent, status, code, milliseconds
+)
+select
+    tenant_id, request_id, at, key_id, user_id, operation, project_id, session_id, message_id,
+    address, user_agent, status, code, milliseconds
+from json_to_recordset(%(entries)s::json) as entry (
+    tenant_id text, request_id text, at timestamptz, key_id text, user_id text, operation text,
+    project_id text, session_id text, message_id text, address text, user_agent text,
+    status smallint, code text, milliseconds integer
+)
+on conflict do nothing
+
+-- name: page
+-- Newest first, with what the reply that was asked for came to.
+select
+    request_id, at, key_id, audit.user_id, operation, audit.project_id, audit.session_id,
+    audit.message_id, address, user_agent, status, code, milliseconds, billed_seconds,
+    input_tokens + output_tokens + cache_read_tokens + cache_write_tokens as tokens_used
+from app.audit
+left join app.consumption
+    on consumption.tenant_id = audit.tenant_id
+        and consumption.message_id = audit.message_id
+        and audit.operation = 'postChatPlan'
+where audit.tenant_id = %(tenant_id)s
+    and request_id < %(before)s
+    and (%(user_id)s::text is null or audit.user_id = %(user_id)s)
+    and (%(project_id)s::text is null or audit.project_id = %(project_id)s)
+order by request_id desc
+limit %(limit)s
