@@ -89,11 +89,16 @@ class Connection:
     async def rest(self) -> bytes:
         """All that comes until the service closes. Raises TimeoutError if it does not."""
         received = bytearray()
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            with suppress(ConnectionError):
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while piece := await self.reader.read(64 * 1024):
                     received += piece
-        self.writer.close()
+        except ConnectionError:
+            pass
+        finally:
+            self.writer.close()
+        with suppress(ConnectionError):
+            await self.writer.wait_closed()
         return bytes(received)
 
 

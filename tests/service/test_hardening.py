@@ -107,11 +107,11 @@ async def test_what_does_not_end_is_not_held_in_memory(live: Running, beginning:
 
 
 async def test_a_header_after_the_body_is_no_header_of_the_request(live: Running) -> None:
-    signed = request("POST", CREDITS, CREDIT).split(b"\r\n")[2]
     head = f"POST {CREDITS} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n".encode()
     chunks = b"%x\r\n%s\r\n0\r\n" % (len(CREDIT), CREDIT)
-    taken = await exchange(live, head + signed + b"\r\n" + END + chunks + b"\r\n")
-    late = await exchange(live, head + END + chunks + signed + b"\r\n\r\n")
+    first, second = (request("POST", CREDITS, CREDIT).split(b"\r\n")[2] for _ in range(2))
+    taken = await exchange(live, head + first + b"\r\n" + END + chunks + b"\r\n")
+    late = await exchange(live, head + END + chunks + second + b"\r\n\r\n")
     assert [each.status for each in (*taken, *late)] == [201, 401]
 
 
@@ -148,6 +148,18 @@ async def test_a_second_head_has_the_same_time(live: Running) -> None:
     first, *second = await exchange(live, HEALTH + b"\r\n" + HEALTH)
     assert first.status == 200
     refused(second, 408, "head_too_slow")
+
+
+async def test_the_time_of_a_head_is_counted_from_its_first_byte(
+    live: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 60.0)
+    connection = await Connection.open(live)
+    await connection.send(b"\r\n")
+    assert (await live.client.get("/healthz")).is_success
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
+    await connection.send(b"G")
+    refused(answers(await connection.rest()), 408, "head_too_slow")
 
 
 @pytest.mark.usefixtures("_hurry")
