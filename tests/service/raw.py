@@ -1,6 +1,7 @@
 """HTTP byte by byte: what no client library would send, and what comes back."""
 
 import asyncio
+import re
 import secrets
 import time
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from tests.running import KEYS, Running
 
 PATIENCE_SECONDS = 20.0
 """What takes longer hangs."""
+_STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,11 @@ def answers(received: bytes) -> list[Answer]:
         body, received = _body(dict(headers), received)
         found.append(Answer(int(status), headers, body))
     return found
+
+
+def statuses_in(received: bytes) -> list[int]:
+    """The statuses of all answers, whatever else is wrong with them."""
+    return [int(status) for status in _STATUS.findall(received)]
 
 
 def _body(headers: dict[str, str], received: bytes) -> tuple[bytes, bytes]:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import random
-import re
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -12,14 +11,13 @@ from service import protocol
 from service.api import operation
 from tests.running import Running, running
 from tests.service import raw
-from tests.service.raw import Connection, request
+from tests.service.raw import Connection, request, statuses_in
 
 PROVE = bool(os.environ.get("THROUGHLINE_PROVE"))
 REQUESTS = 200_000 if PROVE else 2_000
 AT_ONCE = 250
 CREDITS = "/v1/billing/credits"
 CREDIT = b'{"userId":"u1","seconds":1,"kind":"bonus"}'
-STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 Mutation = Callable[[random.Random, bytes], bytes]
 
 
@@ -166,7 +164,7 @@ async def ends(live: Running, asked: bytes, pieces: int) -> Iterator[str]:
         received = await connection.rest()
     except TimeoutError:
         return iter(["it hangs"])
-    return (f"{status.decode()}" for status in STATUS.findall(received) if status[:1] == b"5")
+    return (str(status) for status in statuses_in(received) if status >= 500)
 
 
 async def storm(live: Running, count: int, seed: int = 1) -> list[tuple[bytes, str]]:
