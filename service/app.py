@@ -22,7 +22,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from projections.projection import catch_up, status
-from service import database, leases, metrics, openapi, problems, wire
+from service import database, leases, metrics, openapi, problems, security_headers, wire
 from service.admission import Admission
 from service.api import (
     analytics,
@@ -122,7 +122,7 @@ def application(settings: Settings, *, database_url: str, direct_url: str) -> St
         exception_handlers={HTTPException: _not_routed, Exception: _fault},
         lifespan=partial(_lifespan, settings=settings, urls=(database_url, direct_url)),
     )
-    app.add_middleware(RequestLog)
+    app.add_middleware(Edge)
     return app
 
 
@@ -365,14 +365,16 @@ async def _not_routed(_: Request, error: Exception) -> Response:
 
 
 async def _fault(request: Request, error: Exception) -> Response:
-    """What failed outside of an operation; the server logs it."""
+    """What failed outside of an operation, and of the edge; the server logs it."""
     response = problems.problem(error)
+    response.raw_headers += security_headers.missing(response.raw_headers)
     response.headers["X-Request-Id"] = request.state.request_id
     return response
 
 
-class RequestLog:
-    """Gives each request an id, in the answer and in every log line, and logs one line for it."""
+class Edge:
+    """What goes around each request and answer: an id, in the answer and in every log line, the
+    headers that browsers keep to, and one line in the log."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -386,22 +388,24 @@ class RequestLog:
         scope.setdefault("state", {})["request_id"] = request_id
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
-        await self._app(scope, receive, _logged(scope, request_id, send))
+        await self._app(scope, receive, _at_edge(scope, request_id, send))
 
 
-def _logged(scope: Scope, request_id: str, send: Send) -> Callable[[Message], Awaitable[None]]:
+def _at_edge(scope: Scope, request_id: str, send: Send) -> Callable[[Message], Awaitable[None]]:
     began = perf_counter()
 
-    async def logged(message: Message) -> None:
+    async def at_edge(message: Message) -> None:
         if message["type"] == "http.response.start":
+            headers = message.get("headers", [])
             message["headers"] = [
-                *message.get("headers", []),
+                *headers,
+                *security_headers.missing(headers),
                 (b"x-request-id", request_id.encode()),
             ]
             _count(scope, message["status"], perf_counter() - began)
         await send(message)
 
-    return logged
+    return at_edge
 
 
 def _count(scope: Scope, status_code: int, seconds: float) -> None:

@@ -16,7 +16,7 @@ from service.signatures import HEADER
 from service.wire import Problem
 
 _REF: Final = "#/components/schemas/{model}"
-_ALWAYS: Final = (401, 403, 503)
+_ALWAYS: Final = (401, 403, 408, 414, 431, 503)
 _JSON: Final = {"type": "string", "contentMediaType": "application/json"}
 _RESUME: Final[dict[str, Any]] = {
     "name": "Last-Event-ID",

@@ -50,11 +50,14 @@ TITLES: Final[Mapping[int, str]] = {
     403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
+    408: "Request too slow",
     409: "Conflict",
     413: "Body too large",
+    414: "Request line too long",
     415: "Unsupported media type",
     422: "Invalid request",
     429: "Too many requests",
+    431: "Headers too large",
     500: "Internal error",
     503: "Temporarily unavailable",
 }
@@ -75,7 +78,9 @@ def problem(error: Exception) -> Response:
     if isinstance(error, Refused):
         return _refusal(error)
     if isinstance(error, BadRequest):
-        return answer(error.status, error.code, error.detail, errors=error.found)
+        # Of a request that is not whole no more is read.
+        ending = {"Connection": "close"} if error.status == 408 else None
+        return answer(error.status, error.code, error.detail, errors=error.found, headers=ending)
     if isinstance(error, Unauthenticated):
         return answer(
             401,

@@ -11,6 +11,7 @@ from typing import Final
 import uvicorn
 from starlette.applications import Starlette
 
+from service.protocol import LimitedProtocol
 from service.settings import Settings
 from service.turns import LANDING_SECONDS
 
@@ -29,6 +30,8 @@ class Server(uvicorn.Server):
                 app,
                 host=settings.host,
                 port=settings.port,
+                http=LimitedProtocol,
+                ws="none",  # there are none, and their protocol has other limits
                 log_config=None,
                 access_log=False,
                 server_header=False,

@@ -4,6 +4,7 @@ Signature, body with its cap, proof of the caller, scope, JSON, contract; then t
 given only what passed. The same record writes the OpenAPI document.
 """
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -15,13 +16,13 @@ import orjson
 import structlog
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Send
 from starlette.types import Scope as ASGIScope
 
 from domain.errors import ProjectUnknown
-from service import problems, wire, wire_replies
+from service import problems, protocol, wire, wire_replies
 from service.audit import Entry, Watch, told
 from service.auth import Caller, NotYours
 from service.database import Connection, of_tenant
@@ -248,7 +249,20 @@ def _require_own(caller: Caller, path: dict[str, str], body: Any, query: Any) ->
 
 
 async def _body(request: Request) -> bytes:
-    """The body, not a byte more than may be."""
+    """The body, whole and in time."""
+    try:
+        async with asyncio.timeout(protocol.BODY_SECONDS):
+            return await _received(request)
+    except TimeoutError:
+        detail = f"A body is whole within {protocol.BODY_SECONDS:.0f} seconds."
+        raise BadRequest(408, "body_too_slow", detail) from None
+    except ClientDisconnect:
+        detail = "The connection ended before the body did."
+        raise BadRequest(400, "body_cut_off", detail) from None
+
+
+async def _received(request: Request) -> bytes:
+    """What comes of the body, not a byte more than may be."""
     received = bytearray()
     async for chunk in request.stream():
         received += chunk
