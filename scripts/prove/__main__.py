@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 from random import Random, SystemRandom
-from typing import Final
+from typing import Any, Final
 
 from scripts.prove.check import Check, Found, NothingDamaged
 from scripts.prove.checks import CHECKS, FOUND, verdict
@@ -80,17 +80,21 @@ async def _control(check: Check, told: Told, server: Postgres) -> Found:
 
 
 def _print_counts(told: Told) -> None:
-    counts = told.counts | {
-        "messages": len(told.messages),
-        "messages acknowledged": sum(bool(each.replies) for each in told.messages),
-        "messages refused": sum(bool(each.refusal) for each in told.messages),
-        "refused for want of seconds": told.answers["postChatPlan", 402, "insufficient_balance"],
-        "readers": len(told.readings),
-        "builds": len(told.builds),
-        "requests answered": sum(told.answers.values()),
-    }
+    counts = told.counts.copy()
+    counts["messages"] = len(told.messages)
+    counts["messages acknowledged"] = sum(bool(each.replies) for each in told.messages)
+    counts["readers"] = len(told.readings)
+    counts["requests answered"] = sum(told.answers.values())
+    counts.update(f"messages refused: {each.refusal}" for each in told.messages if each.refusal)
+    ends = {each.reply_id: each.envelope for each in told.finals}.values()
+    counts.update(f"replies ended: {_reason(each)}" for each in ends)
     for name, number in sorted(counts.items()):
         print(f"{name}: {number:,}")
+
+
+def _reason(envelope: Any) -> str:
+    code = envelope["error"]["code"] if "error" in envelope else envelope.get("reason")
+    return f"{envelope['subtype']} {code}" if code else str(envelope["subtype"])
 
 
 def _chosen() -> argparse.Namespace:

@@ -154,8 +154,8 @@ class Caller:
             except TimeoutError:
                 self.told.counts["cuts"] += 1
                 is_sure = False
-            except httpx.TransportError:
-                is_sure = False
+            except httpx.TransportError as error:
+                is_sure &= was_not_sent(error)
             await self.again()
 
     async def again(self) -> None:
@@ -175,6 +175,11 @@ class Caller:
                 for block in blocks:
                     if b"event: " in block:
                         yield _event(block)
+
+
+def was_not_sent(error: httpx.TransportError) -> bool:
+    """The server was not even reached, so the request cannot come to anything later."""
+    return isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
 
 
 def code_of(status: int, body: bytes) -> str:

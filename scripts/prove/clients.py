@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import httpx
 
-from scripts.prove.calls import STREAM, Caller, code_of
+from scripts.prove.calls import STREAM, Caller, code_of, was_not_sent
 from scripts.prove.told import Balance, Built, Credit, Message, Reading
 from scripts.prove.told import Final as FinalTold
 
@@ -35,10 +35,11 @@ MODEL_FAULTS: Final = (
     "refusal after=7",
     "max_tokens",
 )
+FAULT: Final = "[[offline: "
 MODES: Final = ("feature", "fix", "question", "analysis", "general")
 FAULTY, STREAMED, READ_TWICE, SENT_TWICE, CANCELLED = 0.35, 0.65, 0.25, 0.15, 0.12
 CUT_STREAM: Final = 0.4
-CONVERTED, SAVED, TOPPED_UP = 0.25, 0.25, 0.4
+CONVERTED, SAVED, TOPPED_UP = 0.5, 0.25, 0.4
 
 
 class Client:
@@ -86,6 +87,7 @@ class Client:
         if message.refusal is not None:
             await self._refused(message)
         elif message.replies:
+            self._told.counts["model faults"] += FAULT in message.text
             await self._go_on(message, plainly=plainly)
 
     def _plain(self) -> dict[str, Any]:
@@ -98,8 +100,7 @@ class Client:
     def _any(self) -> dict[str, Any]:
         text = f"{self._tenant.canary} {self._name}.{self._number} {self._random.choice(ASKS)}"
         if self._chance(FAULTY):
-            self._told.counts["model faults"] += 1
-            text += f" [[offline: {self._random.choice(MODEL_FAULTS)}]]"
+            text += f" {FAULT}{self._random.choice(MODEL_FAULTS)}]]"
         body = {
             "userId": self._random.choice(self._tenant.users),
             "projectId": self._random.choice(self._tenant.projects),
@@ -149,10 +150,10 @@ class Client:
                     message.refusal = code if is_sure else None
                     return
                 is_sure &= code != "outcome_unknown"
-            except httpx.TransportError:
+            except httpx.TransportError as error:
                 if reading.reply_id:
                     return
-                is_sure = False
+                is_sure &= was_not_sent(error)
             await self._caller.again()
 
     def _lend(
@@ -235,7 +236,7 @@ class Client:
         if message.refusal == "insufficient_balance" and self._chance(TOPPED_UP):
             await self.credit(message.user_id, self._random.randint(60, 130))
         else:
-            await asyncio.sleep(self._random.uniform(0, 0.5))
+            await asyncio.sleep(self._random.uniform(0, 1.5))
 
     async def _go_on(self, message: Message, *, plainly: bool) -> None:
         """Keep the plan, or have it built, if it is one."""
@@ -316,12 +317,25 @@ class Client:
     async def _trespass(self) -> None:
         """Ask for what is another tenant's, in each way there is."""
         stranger = self._random.choice(self._strangers).tenant
-        theirs = [each for each in self._told.finals if each.tenant == stranger.name]
         project_id = self._random.choice(stranger.projects)
-        targets = [f"/v1/project/{project_id}/timeline", f"/v1/projects/{project_id}/versions"]
+        acts: list[tuple[str, str, Any]] = [
+            ("GET", f"/v1/project/{project_id}/timeline", None),
+            ("GET", f"/v1/projects/{project_id}/versions", None),
+            ("POST", "/v1/chat-plan", self._any() | {"projectId": project_id}),
+        ]
+        theirs = [each for each in self._told.finals if each.tenant == stranger.name]
         if theirs:
             chosen = self._random.choice(theirs[-50:])
             reply = f"/v1/chat-plan/replies/{chosen.reply_id}"
             session_id = chosen.envelope["sessionId"]
-            targets += [reply, f"{reply}/stream", f"/v1/chat-plan/session/{session_id}"]
-        await self._caller.call("trespass", "GET", self._random.choice(targets))
+            acts += [
+                ("GET", reply, None),
+                ("GET", f"{reply}/stream", None),
+                ("GET", f"{reply}/export", None),
+                ("POST", f"{reply}/cancel", None),
+                ("POST", f"{reply}/save", None),
+                ("GET", f"/v1/chat-plan/session/{session_id}", None),
+            ]
+        method, target, body = self._random.choice(acts)
+        key = self._key() if method == "POST" else None
+        await self._caller.call("trespass", method, target, body, key=key)

@@ -6,8 +6,12 @@ from dataclasses import replace
 from typing import Final
 
 from domain.events import (
+    BuildFailed,
     BuildProgressed,
     BuildQueued,
+    BuildSucceeded,
+    ProjectLocked,
+    ProjectUnlocked,
     ReplyStarted,
     RequestCompleted,
     SessionConverted,
@@ -42,7 +46,7 @@ async def _versions(_: Told, database: Connection) -> Found:
 
 
 async def _messages(told: Told, database: Connection) -> Found:
-    """By the reply that the client was told of: its message, word for word, where it was said."""
+    """By the reply that the client was told of: its message, word for word, at its one position."""
     posted = {
         (each.tenant, each.event.message_id): each
         for each in await stored(database, UserMessagePosted)
@@ -58,7 +62,7 @@ async def _messages(told: Told, database: Connection) -> Found:
             found = posted.get((message.tenant, asked.get((message.tenant, reply_id), "")))
             if found is None or found.event.text != message.text:
                 breaches.append(f"{message.key}: acknowledged, and not in the log")
-            elif not any(0 <= found.position - at <= 2 for at in message.positions):
+            elif message.positions != {found.append}:
                 breaches.append(f"{message.key}: said to be at {message.positions}")
     return Found(len(acknowledged), breaches)
 
@@ -152,6 +156,26 @@ async def _reports(told: Told, database: Connection) -> Found:
     return Found(len(told.reports), breaches)
 
 
+async def _freed(_: Told, database: Connection) -> Found:
+    """Every build has ended, and with it its project's lock."""
+    log = await stored(database, ProjectLocked, ProjectUnlocked, BuildSucceeded, BuildFailed)
+    found = {
+        kind: _counted((each.tenant, each.event.build_id) for each in log if each.type in kinds)
+        for kind, kinds in {
+            "locked": {"ProjectLocked"},
+            "unlocked": {"ProjectUnlocked"},
+            "ended": {"BuildSucceeded", "BuildFailed"},
+        }.items()
+    }
+    breaches = [
+        f"build {build}: ended {found['ended'][build]} times, "
+        f"its project was unlocked {found['unlocked'][build]} times"
+        for build in found["locked"]
+        if (found["ended"][build], found["unlocked"][build]) != (1, 1)
+    ]
+    return Found(len(found["locked"]), breaches)
+
+
 def _counted(things: Iterable[tuple[str, ...]]) -> Counter[tuple[str, ...]]:
     return Counter(things)
 
@@ -197,5 +221,10 @@ CHECKS: Final = (
         name="acknowledged reports of builds are in the log once",
         find=_reports,
         damage=restated_first(BuildProgressed, "event_id", '"another"'),
+    ),
+    Check(
+        name="builds ended once, and their projects are free again",
+        find=_freed,
+        damage=without_first(ProjectUnlocked),
     ),
 )

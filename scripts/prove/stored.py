@@ -10,9 +10,10 @@ from service.streams import decode
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An event of the log, read."""
+    """An event of the log, read; `append` is where the append that it is part of began."""
 
     position: int
+    append: int
     tenant: str
     stream: str
     version: int
@@ -24,11 +25,13 @@ async def stored(database: Connection, *kinds: type[Event]) -> list[Stored]:
     """The events of these kinds, or all, in order."""
     names = [kind.__name__ for kind in kinds] or None
     rows = await database.execute(
-        "select position, tenant_id, stream_id, version, type, state from app.event "
+        "select position, begun, tenant_id, stream_id, version, type, state from app.event "
+        "join (select append_id, min(position) from app.event group by append_id) "
+        "as append (append_id, begun) using (append_id) "
         "where %(names)s::text[] is null or type = any(%(names)s) order by position",
         {"names": names},
     )
     return [
-        Stored(position, tenant, stream, version, name, decode(name, state))
-        for position, tenant, stream, version, name, state in await rows.fetchall()
+        Stored(position, begun, tenant, stream, version, name, decode(name, state))
+        for position, begun, tenant, stream, version, name, state in await rows.fetchall()
     ]
