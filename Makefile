@@ -33,7 +33,8 @@ fmt: $(VENV)/.dev ## format the code
 bench: $(VENV)/.dev ## measure against peers and limits; writes bench.json
 	$(BIN)/python -m scripts.bench
 
-prove: $(VENV)/.browser ## the tests at full size; takes long
+prove: $(VENV)/.browser ## the promises under load and faults, the tests at full size; takes long
+	$(BIN)/python -m scripts.prove --size large
 	THROUGHLINE_PROVE=1 THROUGHLINE_EXAMPLES=20000 $(BIN)/python -m pytest
 
 schema: $(VENV)/.dev ## write sql/schema.sql anew from the migrations

@@ -1,8 +1,8 @@
 """Deciding on streams: load what is known, decide, append, and remember.
 
 What a stream had come to is remembered and not read again: the append itself checks it. A decision
-on a memory that has been overtaken meets WrongVersion, or says no, or finds nothing to do; in each
-case it is made again on what the log says now.
+on a memory that has been overtaken meets WrongVersion, or says no, or finds nothing to do, be it in
+one of several streams; in each case it is made again on what the log says now.
 """
 
 import asyncio
@@ -143,6 +143,13 @@ class Transaction:
         """Everything that was loaded came from the log itself."""
         return all(known.is_fresh for known in self.known.values())
 
+    @property
+    def is_founded(self) -> bool:
+        """The append checks every stream that did not come from the log itself: none of those was
+        found to need nothing."""
+        written = {event.stream_id for event in self.events}
+        return all(known.is_fresh or stream in written for stream, known in self.known.items())
+
 
 class Streams:
     """The states of streams that were used last. Owned by the service's loop."""
@@ -179,13 +186,13 @@ class Streams:
                 result = await work(transaction)
                 if named is not None:
                     await transaction.finish(named, result)
-                if transaction.events:
+                if transaction.events and transaction.is_founded:
                     appended = await self._writer.append(
                         transaction.events, append_id=append_id, patience=patience
                     )
                     self._remember(tenant_id, transaction)
                     return result, appended
-                if transaction.is_fresh:
+                if not transaction.events and transaction.is_fresh:
                     return result, None
             except Refused:
                 # What refuses it may be its own twin, which was faster.

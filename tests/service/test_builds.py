@@ -456,3 +456,16 @@ async def test_the_live_stream_tells_the_lock_and_sends_the_item_again(run: Runn
     async with watching.opened(run, since=chain[2], userId="u1") as stream:
         again = await stream.upto(chain[-1])
     assert [at for _, _, at in again] == chain[3:], "resumed without gap or repeat"
+
+
+async def test_a_build_that_ends_at_another_server_than_it_was_asked_of_frees_its_project(
+    url: str,
+) -> None:
+    """That server remembers the project from before its lock."""
+    async with running(url) as one, running(url) as two:
+        await one.project()
+        build_id = await begin(two)
+        ended = await report(one, build_id, told("end", "build", "failed"))
+        assert ended.json()["status"] == "failed"
+        assert "activeBuildId" not in await page(one)
+        await begin(two)

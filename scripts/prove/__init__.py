@@ -1,0 +1,1 @@
+"""The three promises, proved under load and faults on one machine: `make prove`."""

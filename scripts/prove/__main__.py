@@ -1,0 +1,126 @@
+"""`make prove`: load and faults, then the checks, each with its control, and one report."""
+
+import argparse
+import asyncio
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from random import Random, SystemRandom
+from typing import Any, Final
+
+from scripts.prove.check import Check, Found, NothingDamaged
+from scripts.prove.checks import CHECKS, FOUND, verdict
+from scripts.prove.database import Postgres, postgres
+from scripts.prove.fleet import environment, fleet
+from scripts.prove.load import Load
+from scripts.prove.sizes import SIZES, Size
+from scripts.prove.tenants import tenants
+from scripts.prove.told import Told
+from service.offline import OfflineModel, serving
+
+PACE: Final = 0.02
+
+
+async def prove(size: Size, seed: int, folder: Path) -> list[str]:
+    """Print the report; returns what is wrong."""
+    async with postgres(folder / "postgres") as server:
+        told = await _loaded(size, seed, folder, server)
+        _print_counts(told)
+        wrong: list[str] = []
+        print("\nwhat | counted | breaches | control", flush=True)
+        for check in CHECKS:
+            wrong += await _checked(check, told, server, seed)
+    return wrong
+
+
+async def _loaded(size: Size, seed: int, folder: Path, server: Postgres) -> Told:
+    chosen = tenants(size, Random(f"{seed} tenants"))
+    model = OfflineModel(pace=PACE)
+    async with serving(model) as model_url:
+        told_to_service = environment(server.url, model_url, chosen)
+        async with fleet(size.processes, told_to_service, folder / "service.log") as running:
+            load = Load(size, seed, chosen, running, server, folder)
+            await load.run()
+    load.told.counts["model calls"] = model.calls
+    return load.told
+
+
+async def _checked(check: Check, told: Told, server: Postgres, seed: int) -> list[str]:
+    """One line of the report; returns what is wrong with it."""
+    async with server.connection() as database:
+        found = await check.find(told, database)
+    control = await _controlled(check, told, server)
+    line = f"{check.name} | {found.counted:,} | {len(found.breaches)} | {control}"
+    print(line, flush=True)
+    wrong = verdict(check, found, control)
+    for each in wrong:
+        print(f"BREACH (seed {seed}): {each}", flush=True)
+    return wrong
+
+
+async def _controlled(check: Check, told: Told, server: Postgres) -> str:
+    """Whether the check finds what was damaged for it."""
+    try:
+        found = await _control(check, told, server)
+    except NothingDamaged as error:
+        return f"without anything to damage: {error}"
+    return FOUND if found.breaches else "not found"
+
+
+async def _control(check: Check, told: Told, server: Postgres) -> Found:
+    if check.retell is not None:
+        async with server.connection() as database:
+            return await check.find(check.retell(told), database)
+    assert check.damage is not None
+    async with server.copy() as damaged:
+        await check.damage(damaged)
+        return await check.find(told, damaged)
+
+
+def _print_counts(told: Told) -> None:
+    counts = told.counts.copy()
+    counts["messages"] = len(told.messages)
+    counts["messages acknowledged"] = sum(bool(each.replies) for each in told.messages)
+    counts["readers"] = len(told.readings)
+    counts["requests answered"] = sum(told.answers.values())
+    counts.update(f"messages refused: {each.refusal}" for each in told.messages if each.refusal)
+    ends = {each.reply_id: each.envelope for each in told.finals}.values()
+    counts.update(f"replies ended: {_reason(each)}" for each in ends)
+    for name, number in sorted(counts.items()):
+        print(f"{name}: {number:,}")
+
+
+def _reason(envelope: Any) -> str:
+    code = envelope["error"]["code"] if "error" in envelope else envelope.get("reason")
+    return f"{envelope['subtype']} {code}" if code else str(envelope["subtype"])
+
+
+def _chosen() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", choices=tuple(SIZES), default="small")
+    parser.add_argument(
+        "--seed", type=int, help="that of an earlier run, to have its chances again"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Prove, print, and fail if anything is wrong."""
+    chosen = _chosen()
+    seed = SystemRandom().randrange(2**32) if chosen.seed is None else chosen.seed
+    print(f"size {chosen.size}, seed {seed}", flush=True)
+    began = time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix="throughline-"))
+    folder.chmod(0o755)
+    wrong = asyncio.run(prove(SIZES[chosen.size], seed, folder))
+    print(f"\nseconds: {time.monotonic() - began:.0f}")
+    if wrong:
+        sys.exit(f"{len(wrong)} BREACHES (seed {seed}), first: {wrong[0]}\nAll is in {folder}")
+    shutil.rmtree(folder)
+    print("All checks held, and each found what was damaged for it.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""Nothing is billed twice: each reservation has one end, and all sums say the same."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any, Final
+
+from domain import account
+from domain.account import Account
+from domain.events import (
+    ReservationReleased,
+    TimeConsumed,
+    TimeCredited,
+    TimeReserved,
+    UserMessagePosted,
+)
+from scripts.prove.check import Check, Found, changed, doubled_first, restated_first, without_first
+from scripts.prove.stored import Stored, stored
+from scripts.prove.told import Told
+from service.database import Connection
+
+MONEY: Final = (TimeCredited, TimeReserved, TimeConsumed, ReservationReleased)
+Owner = tuple[str, str]
+"""A tenant and a user."""
+
+
+async def _ends(database: Connection) -> Counter[tuple[str, str]]:
+    """How often each reservation was ended."""
+    log = await stored(database, TimeReserved, TimeConsumed, ReservationReleased)
+    ends = Counter({(each.tenant, each.event.reservation_id): 0 for each in log})
+    ends.update(
+        (each.tenant, each.event.reservation_id) for each in log if each.type != "TimeReserved"
+    )
+    return ends
+
+
+async def _settled_once(_: Told, database: Connection) -> Found:
+    ends = await _ends(database)
+    breaches = [f"{key} was settled {times} times" for key, times in ends.items() if times > 1]
+    return Found(len(ends), breaches)
+
+
+async def _none_open(_: Told, database: Connection) -> Found:
+    ends = await _ends(database)
+    return Found(len(ends), [f"{key} is open" for key, times in ends.items() if not times])
+
+
+def _steps(log: list[Stored]) -> Iterator[tuple[Owner, int, Account]]:
+    """Each account after each of its events."""
+    states: defaultdict[Owner, Account] = defaultdict(Account)
+    for each in log:
+        owner = (each.tenant, each.event.user_id)
+        states[owner] = account.evolve(states[owner], each.event)
+        yield owner, each.position, states[owner]
+
+
+async def _never_below_zero(_: Told, database: Connection) -> Found:
+    log = await stored(database, *MONEY)
+    breaches = [
+        f"{owner} has {state.available} s at {position}"
+        for owner, position, state in _steps(log)
+        if state.available < 0
+    ]
+    return Found(len(log), breaches)
+
+
+def _balance(state: Account, bonus: int) -> dict[str, int]:
+    return {
+        "creditedSeconds": state.credited,
+        "bonusSeconds": bonus,
+        "consumedSeconds": state.consumed,
+        "reservedSeconds": state.reserved,
+        "availableSeconds": state.available,
+    }
+
+
+async def _histories(database: Connection) -> dict[Owner, list[tuple[int, dict[str, int]]]]:
+    """Each account's balances, by the position from which they held."""
+    log = await stored(database, *MONEY)
+    bonus: Counter[Owner] = Counter()
+    found: dict[Owner, list[tuple[int, dict[str, int]]]] = {}
+    for each, (owner, position, state) in zip(log, _steps(log), strict=True):
+        if each.type == "TimeCredited" and each.event.kind == "bonus":
+            bonus[owner] += each.event.seconds
+        found.setdefault(owner, [(0, _balance(Account(), 0))]).append(
+            (position, _balance(state, bonus[owner]))
+        )
+    return found
+
+
+async def _balances_told(told: Told, database: Connection) -> Found:
+    """What was told for a position held there or, for all that came meanwhile, later."""
+    histories = await _histories(database)
+    breaches: list[str] = []
+    for each in told.balances:
+        history = histories[each.tenant, each.user_id]
+        earlier = [balance for position, balance in history if position <= each.position]
+        later = [balance for position, balance in history if position > each.position]
+        if each.account not in (earlier[-1:] + later):
+            breaches.append(f"{each} never was")
+    return Found(len(told.balances), breaches)
+
+
+def _richer(told: Told) -> Told:
+    first, *others = told.balances
+    account = first.account | {"creditedSeconds": first.account["creditedSeconds"] + 1}
+    return replace(told, balances=[replace(first, account=account), *others])
+
+
+async def _accounts(_: Told, database: Connection) -> Found:
+    rows = await database.execute(
+        "select tenant_id, user_id, credited_seconds, bonus_seconds, consumed_seconds, "
+        "reserved_seconds, credited_seconds - consumed_seconds - reserved_seconds "
+        "from app.accounts"
+    )
+    shown = {(tenant, user): list(numbers) for tenant, user, *numbers in await rows.fetchall()}
+    summed = {
+        owner: list(history[-1][1].values())
+        for owner, history in (await _histories(database)).items()
+    }
+    return Found(len(shown), _differing("account", summed, shown))
+
+
+async def _consumption(_: Told, database: Connection) -> Found:
+    rows = await database.execute(
+        "select tenant_id, position, user_id, session_id, message_id, reservation_id, "
+        "billed_seconds, cost_usd from app.consumption"
+    )
+    shown = {(tenant, position): list(row) for tenant, position, *row in await rows.fetchall()}
+    billed = {
+        (each.tenant, each.position): [
+            *(each.event.user_id, each.event.session_id, each.event.message_id),
+            *(each.event.reservation_id, each.event.seconds, each.event.cost_usd),
+        ]
+        for each in await stored(database, TimeConsumed)
+    }
+    return Found(len(shown), _differing("entry", billed, shown))
+
+
+async def _sessions(_: Told, database: Connection) -> Found:
+    rows = await database.execute(
+        "select tenant_id, session_id, message_count, ai_seconds, tokens_used, cost_usd "
+        "from app.sessions"
+    )
+    shown = {(tenant, session): list(row) for tenant, session, *row in await rows.fetchall()}
+    summed: dict[Any, list[Any]] = {key: [0, 0, 0, Decimal(0)] for key in shown}
+    for each in await stored(database, UserMessagePosted, TimeConsumed):
+        sums = summed.setdefault((each.tenant, each.event.session_id), [0, 0, 0, Decimal(0)])
+        if each.type == "UserMessagePosted":
+            sums[0] += 1
+        else:
+            sums[1] += each.event.seconds
+            sums[2] += sum(
+                getattr(each.event, f"{kind}_tokens") or 0
+                for kind in ("input", "output", "cache_read", "cache_write")
+            )
+            sums[3] += each.event.cost_usd or 0
+    return Found(len(shown), _differing("session", summed, shown))
+
+
+def _differing(what: str, ours: dict[Any, list[Any]], shown: dict[Any, list[Any]]) -> list[str]:
+    return [
+        f"{what} {key}: {ours.get(key)} by the log, {shown.get(key)} in the read model"
+        for key in sorted(ours.keys() | shown.keys())
+        if ours.get(key) != shown.get(key)
+    ]
+
+
+async def _bills(told: Told, database: Connection) -> Found:
+    """Each envelope names the seconds that were taken for it, and an error took none."""
+    taken = {
+        (each.tenant, each.event.message_id): each.event.seconds
+        for each in await stored(database, TimeConsumed)
+    }
+    breaches = [
+        f"{each.reply_id}: told {each.envelope['metadata']['billed_seconds']} s, "
+        f"took {taken.get((each.tenant, each.reply_id), 0)} s"
+        for each in told.finals
+        if each.envelope["metadata"]["billed_seconds"] != taken.get((each.tenant, each.reply_id), 0)
+    ]
+    return Found(len(told.finals), breaches)
+
+
+CHECKS: Final = (
+    Check(
+        name="no reservation was settled twice",
+        find=_settled_once,
+        damage=doubled_first(TimeConsumed),
+    ),
+    Check(name="no reservation is open", find=_none_open, damage=without_first(TimeConsumed)),
+    Check(
+        name="no balance was ever below zero",
+        find=_never_below_zero,
+        damage=restated_first(TimeCredited, "seconds", "1"),
+    ),
+    Check(name="balances that were told were so", find=_balances_told, retell=_richer),
+    Check(
+        name="envelopes name the seconds that were billed",
+        find=_bills,
+        damage=restated_first(TimeConsumed, "seconds", "59"),
+    ),
+    Check(
+        name="accounts are the sums of their events",
+        find=_accounts,
+        damage=changed(
+            "update app.accounts set consumed_seconds = consumed_seconds + 1 "
+            "where ctid = (select min(ctid) from app.accounts)"
+        ),
+    ),
+    Check(
+        name="the ledger is what was settled",
+        find=_consumption,
+        damage=changed(
+            "delete from app.consumption "
+            "where position = (select min(position) from app.consumption)"
+        ),
+    ),
+    Check(
+        name="sessions are the sums of their messages and bills",
+        find=_sessions,
+        damage=changed(
+            "update app.sessions set ai_seconds = ai_seconds + 1 "
+            "where ctid = (select min(ctid) from app.sessions)"
+        ),
+    ),
+)

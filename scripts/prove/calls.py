@@ -1,0 +1,194 @@
+"""Signed requests over real HTTP to any server there is; every byte that comes back is kept."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+import httpx
+import orjson
+
+from scripts.prove.fleet import Fleet
+from scripts.prove.tenants import Tenant
+from scripts.prove.told import Event, Told
+from service import signatures
+
+SILENCE_SECONDS: Final = 30.0
+CUT: Final = 0.08
+"""How often a client gives up on a request in the middle, and asks again."""
+
+STREAM: Final = {"Accept": "text/event-stream"}
+
+
+class Signed(httpx.Auth):
+    """Signs each request over the bytes that are sent."""
+
+    requires_request_body = True
+
+    def __init__(self, tenant: Tenant) -> None:
+        self._tenant = tenant
+
+    def auth_flow(self, request: httpx.Request) -> Any:
+        """Add the header."""
+        path, _, query = request.url.raw_path.partition(b"?")
+        moment, nonce, key_id = int(time.time()), secrets.token_hex(16), self._tenant.key_id
+        v1 = signatures.sign(
+            self._tenant.secret,
+            method=request.method,
+            path=path,
+            query=query,
+            time=moment,
+            nonce=nonce,
+            key_id=key_id,
+            body=request.content,
+        )
+        request.headers[signatures.HEADER] = f"t={moment},kid={key_id},n={nonce},v1={v1}"
+        yield request
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer. `is_sure`: no earlier try of the same may still be on its way."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    is_sure: bool = True
+
+    @property
+    def json(self) -> Any:
+        """What it says."""
+        return orjson.loads(self.body)
+
+    @property
+    def code(self) -> str:
+        """The code of a problem; nothing where it is none."""
+        return code_of(self.status, self.body)
+
+    @property
+    def position(self) -> int:
+        """The log's position that it holds for."""
+        return int(self.headers["X-Log-Position"])
+
+
+class Caller:
+    """A client of one tenant. It knows no server: each try goes to any of them."""
+
+    def __init__(
+        self, tenant: Tenant, fleet: Fleet, told: Told, random: Random, kept: Path
+    ) -> None:
+        self.tenant, self.told, self.random = tenant, told, random
+        self._fleet = fleet
+        self._kept = kept.open("ab")
+        told.received.setdefault(tenant.name, []).append(kept)
+        timeout = httpx.Timeout(SILENCE_SECONDS, connect=5)
+        self._http = httpx.AsyncClient(auth=Signed(tenant), timeout=timeout, verify=False)  # noqa: S501
+
+    async def close(self) -> None:
+        """Nothing more is asked."""
+        await self._http.aclose()
+        self._kept.close()
+
+    @asynccontextmanager
+    async def open(
+        self,
+        name: str,
+        method: str,
+        target: str,
+        body: Any = None,
+        headers: Mapping[str, str] = {},
+    ) -> AsyncGenerator[httpx.Response]:
+        """One try; leaving early cuts its connection. Raises httpx.TransportError."""
+        content = b"" if body is None else orjson.dumps(body)
+        url = self._fleet.any(self.random) + target
+        typed = {"Content-Type": "application/json", **headers}
+        async with self._http.stream(method, url, content=content, headers=typed) as response:
+            self._kept.write(b"\n".join(value for _, value in response.headers.raw) + b"\n")
+            if response.status_code == 200:
+                self.told.answers[name, 200, ""] += 1
+            else:
+                problem = await self.whole(response)
+                code = code_of(response.status_code, problem)
+                self.told.answers[name, response.status_code, code] += 1
+            yield response
+
+    async def pieces(self, response: httpx.Response) -> AsyncGenerator[bytes]:
+        """The body as it comes."""
+        received = bytearray()
+        try:
+            async for piece in response.aiter_raw():
+                received += piece
+                yield piece
+        finally:
+            self._kept.write(received + b"\n")
+
+    async def whole(self, response: httpx.Response) -> bytes:
+        """The body; a second time the same."""
+        if "whole" not in response.extensions:
+            async with aclosing(self.pieces(response)) as pieces:
+                response.extensions["whole"] = b"".join([each async for each in pieces])
+        return bytes(response.extensions["whole"])
+
+    async def call(
+        self, name: str, method: str, target: str, body: Any = None, *, key: str | None = None
+    ) -> Answer:
+        """The answer, however often it takes: a write is named, so it may be sent again."""
+        headers = {} if key is None else {"Idempotency-Key": key}
+        is_sure = True
+        while True:
+            try:
+                async with (
+                    asyncio.timeout(self._patience()),
+                    self.open(name, method, target, body, headers) as response,
+                ):
+                    content = await self.whole(response)
+                status = response.status_code
+                if status != 503:
+                    return Answer(status, response.headers, content, is_sure)
+                is_sure &= code_of(status, content) != "outcome_unknown"
+            except TimeoutError:
+                self.told.counts["cuts"] += 1
+                is_sure = False
+            except httpx.TransportError as error:
+                is_sure &= was_not_sent(error)
+            await self.again()
+
+    async def again(self) -> None:
+        """A moment before the next try."""
+        self.told.counts["retries"] += 1
+        await asyncio.sleep(self.random.uniform(0.05, 0.3))
+
+    def _patience(self) -> float | None:
+        return self.random.uniform(0.005, 1) if self.random.random() < CUT else None
+
+    async def events(self, response: httpx.Response) -> AsyncGenerator[Event]:
+        """The server-sent events as they come."""
+        rest = b""
+        async with aclosing(self.pieces(response)) as pieces:
+            async for piece in pieces:
+                *blocks, rest = (rest + piece).split(b"\n\n")
+                for block in blocks:
+                    if b"event: " in block:
+                        yield _event(block)
+
+
+def was_not_sent(error: httpx.TransportError) -> bool:
+    """The server was not even reached, so the request cannot come to anything later."""
+    return isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
+
+
+def code_of(status: int, body: bytes) -> str:
+    """The code of a problem; nothing where it is none."""
+    return str(orjson.loads(body).get("code", "")) if status >= 400 and body else ""
+
+
+def _event(block: bytes) -> Event:
+    head = block.partition(b"\ndata: ")[0].decode().split("\n")
+    fields = dict(line.split(": ", 1) for line in head if ": " in line)
+    number = fields.get("id", "").rpartition(".")[2]
+    return Event(fields["event"], int(number) if number else 0, block)

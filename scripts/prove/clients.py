@@ -1,0 +1,341 @@
+"""Users and those who act for them: they ask, leave, come back, cancel, look, pay and build."""
+
+import asyncio
+from contextlib import aclosing
+from typing import Any, Final
+
+import httpx
+
+from scripts.prove.calls import STREAM, Caller, code_of, was_not_sent
+from scripts.prove.told import Balance, Built, Credit, Message, Reading
+from scripts.prove.told import Final as FinalTold
+
+ASKS: Final = (
+    "Add a login page",
+    "Add a search field to the list",
+    "Fix the crash on the start page",
+    "How does the cart work",
+    "Review the storage module",
+    "Good morning",
+)
+MODEL_FAULTS: Final = (
+    "status code=429 retry_after=1 times=1",
+    "status code=529 times=1",
+    "status code=529",
+    "error_event times=1",
+    "error_event after=6",
+    "error_event after=3 type=api_error",
+    "cut after=5",
+    "cut_before times=1",
+    "eof after=9",
+    "bad_json after=4",
+    "slow seconds=0.7",
+    "slow_first seconds=1.5",
+    "broken_contract times=1",
+    "refusal after=7",
+    "max_tokens",
+)
+FAULT: Final = "[[offline: "
+MODES: Final = ("feature", "fix", "question", "analysis", "general")
+FAULTY, STREAMED, READ_TWICE, SENT_TWICE, CANCELLED = 0.35, 0.65, 0.25, 0.15, 0.12
+CUT_STREAM: Final = 0.4
+CONVERTED, SAVED, TOPPED_UP = 0.5, 0.25, 0.4
+
+
+class Client:
+    """One of them. It does one thing after the other, some of them with several hands."""
+
+    def __init__(self, name: str, caller: Caller, strangers: tuple[Caller, ...]) -> None:
+        self._name = name
+        self._caller = caller
+        self._strangers = strangers
+        self._told, self._random = caller.told, caller.random
+        self._tenant = caller.tenant
+        self._number = 0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until it is to stop, and everything that was begun has come to its end."""
+        acts = (self.ask, self._read_account, self._read_timeline, self._trespass)
+        while not stop.is_set():
+            await self._random.choices(acts, (12, 2, 2, 1))[0]()
+
+    def _chance(self, share: float) -> bool:
+        return self._random.random() < share
+
+    def _key(self) -> str:
+        self._number += 1
+        return f"{self._name}-{self._number}"
+
+    # Asking --------------------------------------------------------------------------------------
+
+    async def ask(self, *, plainly: bool = False) -> None:
+        """Post a message and stay with it to the end; `plainly`: a plan, without any trouble."""
+        body = self._plain() if plainly else self._any()
+        message = Message(
+            tenant=self._tenant.name,
+            user_id=body["userId"],
+            project_id=body["projectId"],
+            key=self._key(),
+            text=body["message"],
+        )
+        self._told.messages.append(message)
+        if plainly or not self._chance(STREAMED):
+            await self._wait_for(message, body)
+        else:
+            await self._follow(message, body)
+        message.is_answered = True
+        if message.refusal is not None:
+            await self._refused(message)
+        elif message.replies:
+            self._told.counts["model faults"] += FAULT in message.text
+            await self._go_on(message, plainly=plainly)
+
+    def _plain(self) -> dict[str, Any]:
+        return {
+            "userId": self._tenant.users[0],
+            "projectId": self._tenant.projects[0],
+            "message": f"{self._tenant.canary} {self._name} {ASKS[0]}",
+        }
+
+    def _any(self) -> dict[str, Any]:
+        text = f"{self._tenant.canary} {self._name}.{self._number} {self._random.choice(ASKS)}"
+        if self._chance(FAULTY):
+            text += f" {FAULT}{self._random.choice(MODEL_FAULTS)}]]"
+        body = {
+            "userId": self._random.choice(self._tenant.users),
+            "projectId": self._random.choice(self._tenant.projects),
+            "message": text,
+            "onBusy": self._random.choice(("reject", "enqueue", "interrupt")),
+        }
+        return body | ({"chatMode": self._random.choice(MODES)} if self._chance(0.2) else {})
+
+    async def _wait_for(self, message: Message, body: dict[str, Any]) -> None:
+        """As JSON: the envelope alone."""
+        answer = await self._caller.call(
+            "postChatPlan", "POST", "/v1/chat-plan", body, key=message.key
+        )
+        if answer.status == 200:
+            self._taken(message, answer.headers)
+            self._final(answer.json)
+        elif answer.is_sure and not message.replies:
+            message.refusal = answer.code
+
+    async def _follow(self, message: Message, body: dict[str, Any]) -> None:
+        """As a stream, over as many connections and servers as it takes."""
+        reading = Reading(tenant=self._tenant.name)
+        async with asyncio.TaskGroup() as hands:
+            await self._begin(message, body, reading, hands)
+            if reading.reply_id:
+                self._told.readings.append(reading)
+                await self._finish(message.user_id, reading)
+
+    async def _begin(
+        self, message: Message, body: dict[str, Any], reading: Reading, hands: asyncio.TaskGroup
+    ) -> None:
+        """Post it again and again, until it is said whether it is taken."""
+        headers = STREAM | {"Idempotency-Key": message.key}
+        is_sure = True
+        while True:
+            try:
+                async with self._caller.open(
+                    "postChatPlan", "POST", "/v1/chat-plan", body, headers
+                ) as answer:
+                    if answer.status_code == 200:
+                        reading.reply_id = self._taken(message, answer.headers)
+                        self._lend(message, body, reading.reply_id, hands)
+                        await self._take(answer, reading)
+                        return
+                    code = code_of(answer.status_code, await self._caller.whole(answer))
+                if answer.status_code != 503:
+                    message.refusal = code if is_sure else None
+                    return
+                is_sure &= code != "outcome_unknown"
+            except httpx.TransportError as error:
+                if reading.reply_id:
+                    return
+                is_sure &= was_not_sent(error)
+            await self._caller.again()
+
+    def _lend(
+        self, message: Message, body: dict[str, Any], reply_id: str, hands: asyncio.TaskGroup
+    ) -> None:
+        """What happens beside the first reader."""
+        if self._chance(READ_TWICE):
+            hands.create_task(self._read_too(message.user_id, reply_id))
+        if self._chance(SENT_TWICE):
+            hands.create_task(self._wait_for(message, body))
+        if self._chance(CANCELLED):
+            hands.create_task(self._cancel(message.user_id, reply_id))
+
+    def _taken(self, message: Message, headers: Any) -> str:
+        """It is acknowledged."""
+        reply_id = str(headers["Location"].rpartition("/")[2])
+        message.replies.add(reply_id)
+        message.positions.add(int(headers["X-Log-Position"]))
+        return reply_id
+
+    def _final(self, envelope: Any) -> None:
+        told = FinalTold(
+            tenant=self._tenant.name, reply_id=envelope["messageId"], envelope=envelope
+        )
+        self._told.finals.append(told)
+
+    # Reading a reply -----------------------------------------------------------------------------
+
+    async def _read_too(self, user_id: str, reply_id: str) -> None:
+        """A reader that joins later, from the beginning."""
+        reading = Reading(tenant=self._tenant.name, reply_id=reply_id)
+        self._told.readings.append(reading)
+        await asyncio.sleep(self._random.uniform(0, 2))
+        await self._finish(user_id, reading)
+
+    async def _finish(self, user_id: str, reading: Reading) -> None:
+        """Come back with the id that was seen last, until the final event is there."""
+        path = f"/v1/chat-plan/replies/{reading.reply_id}/stream?userId={user_id}"
+        while not reading.is_done:
+            self._told.counts["resumes"] += 1
+            seen = {"Last-Event-ID": f"{reading.reply_id}.{reading.last}"} if reading.last else {}
+            try:
+                async with self._caller.open(
+                    "joinReply", "GET", path, None, STREAM | seen
+                ) as answer:
+                    if answer.status_code == 200:
+                        await self._take(answer, reading)
+                    elif answer.status_code != 503:
+                        return
+            except httpx.TransportError:
+                pass
+            if not reading.is_done:
+                await self._caller.again()
+
+    async def _take(self, answer: httpx.Response, reading: Reading) -> None:
+        """Read until the connection ends, or is cut here."""
+        most = self._random.randint(0, 30) if self._chance(CUT_STREAM) else None
+        async with aclosing(self._caller.events(answer)) as events:
+            async for event in events:
+                reading.events.append(event)
+                if event.name == "final":
+                    self._final(event.data)
+                    return
+                if most is not None and (most := most - 1) < 0:
+                    self._told.counts["cuts"] += 1
+                    return
+
+    async def _cancel(self, user_id: str, reply_id: str) -> None:
+        await asyncio.sleep(self._random.uniform(0, 1.5))
+        path = f"/v1/chat-plan/replies/{reply_id}/cancel?userId={user_id}"
+        answer = await self._caller.call("cancelReply", "POST", path, key=self._key())
+        if answer.status == 200:
+            self._told.counts["cancels"] += 1
+            if answer.json["status"] == "ended":
+                self._final(answer.json["final"])
+
+    # What comes after it -------------------------------------------------------------------------
+
+    async def _refused(self, message: Message) -> None:
+        if message.refusal == "insufficient_balance" and self._chance(TOPPED_UP):
+            await self.credit(message.user_id, self._random.randint(60, 130))
+        else:
+            await asyncio.sleep(self._random.uniform(0, 1.5))
+
+    async def _go_on(self, message: Message, *, plainly: bool) -> None:
+        """Keep the plan, or have it built, if it is one."""
+        envelope = self._told.finals[-1].envelope
+        for told in reversed(self._told.finals):
+            if told.reply_id in message.replies:
+                envelope = told.envelope
+                break
+        if envelope["subtype"] != "success" or envelope["mode"] not in ("feature", "fix"):
+            return
+        reply_id = envelope["messageId"]
+        if plainly or self._chance(SAVED):
+            path = f"/v1/chat-plan/replies/{reply_id}/save?userId={message.user_id}"
+            await self._caller.call("savePlan", "POST", path, key=self._key())
+        if plainly or self._chance(CONVERTED):
+            await self._convert(message, envelope)
+
+    async def _convert(self, message: Message, envelope: Any) -> None:
+        body = {
+            "userId": message.user_id,
+            "projectId": message.project_id,
+            "sessionId": envelope["sessionId"],
+        }
+        if self._chance(0.5):
+            body["planData"] = envelope["data"]
+        answer = await self._caller.call(
+            "convertToBuild", "POST", "/v1/chat-plan/convert-to-build", body, key=self._key()
+        )
+        if answer.status == 202:
+            self._told.builds.append(
+                Built(
+                    tenant=self._tenant.name,
+                    session_id=envelope["sessionId"],
+                    build_id=answer.json["buildId"],
+                )
+            )
+
+    # Money, looks --------------------------------------------------------------------------------
+
+    async def credit(self, user_id: str, seconds: int) -> None:
+        """Give a user seconds, once, however often it is sent."""
+        key = self._key()
+        body = {"userId": user_id, "seconds": seconds, "reason": key}
+        body["kind"] = self._random.choice(("paid", "bonus"))
+        answer = await self._caller.call(
+            "creditAccount", "POST", "/v1/billing/credits", body, key=key
+        )
+        if answer.status == 201:
+            self._told.credits.append(
+                Credit(
+                    tenant=self._tenant.name,
+                    user_id=user_id,
+                    reason=key,
+                    seconds=seconds,
+                    position=answer.position,
+                )
+            )
+
+    async def _read_account(self) -> None:
+        user_id = self._random.choice(self._tenant.users)
+        answer = await self._caller.call("getAccount", "GET", f"/v1/billing/accounts/{user_id}")
+        if answer.status == 200:
+            account = {name: value for name, value in answer.json.items() if name != "userId"}
+            self._told.balances.append(
+                Balance(
+                    tenant=self._tenant.name,
+                    user_id=user_id,
+                    position=answer.position,
+                    account=account,
+                )
+            )
+
+    async def _read_timeline(self) -> None:
+        project_id = self._random.choice(self._tenant.projects)
+        path = f"/v1/project/{project_id}/timeline?limit=20"
+        await self._caller.call("getTimeline", "GET", path)
+
+    async def _trespass(self) -> None:
+        """Ask for what is another tenant's, in each way there is."""
+        stranger = self._random.choice(self._strangers).tenant
+        project_id = self._random.choice(stranger.projects)
+        acts: list[tuple[str, str, Any]] = [
+            ("GET", f"/v1/project/{project_id}/timeline", None),
+            ("GET", f"/v1/projects/{project_id}/versions", None),
+            ("POST", "/v1/chat-plan", self._any() | {"projectId": project_id}),
+        ]
+        theirs = [each for each in self._told.finals if each.tenant == stranger.name]
+        if theirs:
+            chosen = self._random.choice(theirs[-50:])
+            reply = f"/v1/chat-plan/replies/{chosen.reply_id}"
+            session_id = chosen.envelope["sessionId"]
+            acts += [
+                ("GET", reply, None),
+                ("GET", f"{reply}/stream", None),
+                ("GET", f"{reply}/export", None),
+                ("POST", f"{reply}/cancel", None),
+                ("POST", f"{reply}/save", None),
+                ("GET", f"/v1/chat-plan/session/{session_id}", None),
+            ]
+        method, target, body = self._random.choice(acts)
+        key = self._key() if method == "POST" else None
+        await self._caller.call("trespass", method, target, body, key=key)

@@ -1,0 +1,92 @@
+"""An embedded PostgreSQL that is killed, and started again as after a power failure."""
+
+import asyncio
+import signal
+from collections.abc import AsyncGenerator
+from contextlib import ExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import psutil
+
+from projections import PROJECTIONS
+from projections.projection import install
+from service import database
+from service.database import Connection
+from service.postgres import embedded
+
+COPY: Final = "damaged"
+
+
+class Postgres:
+    """The server of one folder. Each start has an owner of its own: the pauses that one owner makes
+    between deaths, longer each time, are not what is proved here."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._owner = ExitStack()
+        self.url = ""
+
+    def start(self) -> None:
+        """Return when it takes connections, whatever it has to recover before."""
+        self._server = self._owner.enter_context(embedded(self._folder))
+        self.url = self._server.url
+
+    def stop(self) -> None:
+        """Stop it in order."""
+        self._owner.close()
+
+    def kill(self) -> None:
+        """End all of its processes with -9, the postmaster first."""
+        pid = int(Path(self._server.data_dir, "postmaster.pid").read_text().splitlines()[0])
+        postmaster = psutil.Process(pid)
+        for process in (postmaster, *postmaster.children()):
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Take the dead one's place."""
+        self._owner.close()
+        self.start()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncGenerator[Connection]:
+        """One of the owner's."""
+        async with await database.connect(self.url, as_service=False) as owner:
+            yield owner
+
+    @asynccontextmanager
+    async def copy(self) -> AsyncGenerator[Connection]:
+        """A connection to a copy of the database that may be damaged: nothing in it objects."""
+        async with self._admin() as admin:
+            await admin.execute(f"drop database if exists {COPY} with (force)".encode())
+            await admin.execute(
+                "select pg_terminate_backend(pid, 5000) from pg_stat_activity "
+                "where datname = 'throughline'"
+            )
+            await admin.execute(f"create database {COPY} template throughline".encode())
+        url = urlsplit(self.url)._replace(path=f"/{COPY}").geturl()
+        async with await database.connect(url, as_service=False) as damaging:
+            await damaging.execute("set session_replication_role = replica")
+            yield damaging
+
+    @asynccontextmanager
+    async def _admin(self) -> AsyncGenerator[Connection]:
+        url = urlsplit(self.url)._replace(path="/postgres").geturl()
+        async with await database.connect(url, as_service=False) as admin:
+            yield admin
+
+
+@asynccontextmanager
+async def postgres(folder: Path) -> AsyncGenerator[Postgres]:
+    """A migrated database in a PostgreSQL of its own, gone in the end."""
+    server = Postgres(folder)
+    try:
+        await asyncio.to_thread(server.start)
+        await database.migrate(server.url)
+        async with server.connection() as owner:
+            await install(owner, PROJECTIONS)
+        yield server
+    finally:
+        await asyncio.to_thread(server.stop)

@@ -1,0 +1,120 @@
+"""Who else is there: workers that build, watchers of the log, and the last look at everything."""
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import httpx
+
+from scripts.prove.calls import STREAM, Caller
+from scripts.prove.told import Feed, Link, Reported
+from scripts.prove.told import Final as FinalTold
+
+LOOK_SECONDS: Final = 0.2
+SENT_AGAIN: Final = 0.2
+
+
+async def work(caller: Caller, worker_id: str, stop: asyncio.Event) -> None:
+    """Build what waits, until nothing does and it is to stop."""
+    while True:
+        answer = await caller.call("listBuilds", "GET", "/v1/builds?status=queued")
+        waiting = answer.json["builds"] if answer.status == 200 else []
+        for build in waiting:
+            await _build(caller, worker_id, build["buildId"])
+        if not waiting:
+            if stop.is_set():
+                return
+            await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _build(caller: Caller, worker_id: str, build_id: str) -> None:
+    claim = await caller.call(
+        "claimBuild",
+        "POST",
+        f"/v1/builds/{build_id}/claim",
+        {"workerId": worker_id},
+        key=f"{worker_id}-{build_id}",
+    )
+    if claim.status != 200:
+        return
+    is_good = caller.random.random() < 0.8
+    end = ("deploy", "completed") if is_good else ("build", "failed")
+    steps = (("setup", "started"), ("development", "progress"), end)
+    for number, (phase, kind) in enumerate(steps):
+        event = {
+            "eventId": f"{build_id}-{number}",
+            "phase": phase,
+            "type": kind,
+            "title": f"{phase} for {caller.tenant.canary}",
+            "at": datetime.now(UTC).isoformat(),
+        }
+        if (phase, kind) == ("deploy", "completed"):
+            event["versionId"] = f"version-of-{build_id}"
+        await _report(caller, build_id, event)
+
+
+async def _report(caller: Caller, build_id: str, event: dict[str, Any]) -> None:
+    """Tell it; at times twice, as a worker does that was started again."""
+    path = f"/v1/builds/{build_id}/events"
+    for again in range(2):
+        key = f"report-{event['eventId']}-{again}"
+        answer = await caller.call("reportBuild", "POST", path, {"events": [event]}, key=key)
+        if answer.status == 200:
+            reported = Reported(
+                tenant=caller.tenant.name, build_id=build_id, event_id=event["eventId"]
+            )
+            caller.told.reports.append(reported)
+        if caller.random.random() > SENT_AGAIN:
+            return
+
+
+async def watch(caller: Caller, feed: Feed) -> None:
+    """Follow a tenant's log from its beginning, for ever, over any number of connections."""
+    while True:
+        after = {"Last-Event-ID": feed.links[-1].cursor} if feed.links else {}
+        try:
+            async with caller.open(
+                "readEvents", "GET", "/v1/events", None, STREAM | after
+            ) as answer:
+                if answer.status_code == 200:
+                    await _follow(caller, answer, feed)
+        except httpx.TransportError:
+            pass
+        await caller.again()
+
+
+async def _follow(caller: Caller, answer: httpx.Response, feed: Feed) -> None:
+    most = caller.random.randint(50, 500)
+    async with aclosing(caller.events(answer)) as events:
+        async for event in events:
+            if event.name != "event":
+                continue
+            told = event.data
+            feed.links.append(Link(int(told["position"]), told["cursor"], told["prev"]))
+            if (most := most - 1) < 0:
+                caller.told.counts["cuts"] += 1
+                return
+
+
+async def read_states(caller: Caller, reply_ids: Iterable[str]) -> None:
+    """What each reply says of itself now."""
+    for reply_id in reply_ids:
+        answer = await caller.call("getReply", "GET", f"/v1/chat-plan/replies/{reply_id}")
+        envelope = answer.json.get("final") if answer.status == 200 else None
+        state = FinalTold(tenant=caller.tenant.name, reply_id=reply_id, envelope=envelope)
+        caller.told.states.append(state)
+
+
+async def read_timelines(caller: Caller) -> None:
+    """Every item of every project, page by page."""
+    for project_id in caller.tenant.projects:
+        before = ""
+        while True:
+            path = f"/v1/project/{project_id}/timeline?limit=200{before}"
+            items = (await caller.call("getTimeline", "GET", path)).json["items"]
+            caller.told.items += [(caller.tenant.name, item["id"]) for item in items]
+            if not items:
+                break
+            before = f"&before={items[-1]['cursor']}"

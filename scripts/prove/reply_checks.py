@@ -1,0 +1,186 @@
+"""A reply never dies with its connection: what each reader saw of it, and what it says now."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+import orjson
+
+from domain.events import ReplyCompleted, ReplyFailed, ReplyStarted
+from domain.operations import Misfit, fold
+from scripts.prove.check import Check, Found, doubled_first, without_first
+from scripts.prove.stored import stored
+from scripts.prove.told import Event, Reading, Told
+from service.database import Connection
+
+
+async def _ends(database: Connection) -> Counter[tuple[str, str]]:
+    """How many ends each reply has that was begun, taken over or not."""
+    log = await stored(database, ReplyStarted, ReplyCompleted, ReplyFailed)
+    ends = Counter({(each.tenant, each.event.message_id): 0 for each in log})
+    ends.update((each.tenant, each.event.message_id) for each in log if each.type != "ReplyStarted")
+    return ends
+
+
+async def _all_ended(_: Told, database: Connection) -> Found:
+    ends = await _ends(database)
+    return Found(len(ends), [f"{reply} has no end" for reply, times in ends.items() if not times])
+
+
+async def _ended_once(_: Told, database: Connection) -> Found:
+    ends = await _ends(database)
+    breaches = [f"{reply} has {times} ends" for reply, times in ends.items() if times > 1]
+    return Found(len(ends), breaches)
+
+
+def _same(value: Any) -> bytes:
+    """As bytes: 1, 1.0 and true are equal in Python."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+async def _finals(told: Told, _: Connection) -> Found:
+    """What anyone saw as the end is what the reply says of itself now."""
+    now = {(each.tenant, each.reply_id): _same(each.envelope) for each in told.states}
+    breaches = [
+        f"{each.reply_id} ended otherwise than it says now"
+        for each in told.finals
+        if _same(each.envelope) != now.get((each.tenant, each.reply_id))
+    ]
+    breaches += [f"{each.reply_id} has no end" for each in told.states if not each.envelope]
+    return Found(len(told.finals), breaches)
+
+
+async def _in_the_log(told: Told, database: Connection) -> Found:
+    """What anyone saw as the end is what the log has."""
+    ended = {
+        (each.tenant, each.event.message_id): _same(getattr(each.event, "data", None))
+        for each in await stored(database, ReplyCompleted, ReplyFailed)
+    }
+    breaches = [
+        f"{each.reply_id} ended otherwise than the log has it"
+        for each in told.finals
+        if _same(each.envelope["data"]) != ended.get((each.tenant, each.reply_id))
+    ]
+    return Found(len(told.finals), breaches)
+
+
+async def _came_to_an_end(told: Told, _: Connection) -> Found:
+    breaches = [
+        f"{each.reply_id}: a reader stopped after event {each.last}"
+        for each in told.readings
+        if [event.name for event in each.events].count("final") != 1 or not each.is_done
+    ]
+    return Found(len(told.readings), breaches)
+
+
+async def _dense(told: Told, _: Connection) -> Found:
+    counted, breaches = 0, []
+    for reading in told.readings:
+        last = 0
+        for event in (each for each in reading.events if each.n):
+            counted += 1
+            # A snapshot stands for all events up to its own number.
+            follows = event.n > last if event.name == "snapshot" else event.n == last + 1
+            if not follows:
+                breaches.append(f"{reading.reply_id}: {event.n} after {last}")
+            last = event.n
+    return Found(counted, breaches)
+
+
+async def _the_same(told: Told, _: Connection) -> Found:
+    """Whoever reads an event, whenever and wherever, gets the same bytes."""
+    known: dict[tuple[str, int], bytes] = {}
+    counted, breaches = 0, []
+    for reading in told.readings:
+        for event in reading.events:
+            if event.n and event.name != "snapshot":
+                counted += 1
+                if known.setdefault((reading.reply_id, event.n), event.raw) != event.raw:
+                    breaches.append(f"{reading.reply_id}.{event.n} reads in two ways")
+    return Found(counted, breaches)
+
+
+async def _folded(told: Told, _: Connection) -> Found:
+    """The operations since the last reset, folded, equal the final data."""
+    done = [reading for reading in told.readings if reading.is_done]
+    breaches = [
+        f"{reading.reply_id}: what was shown is not its data"
+        for reading in done
+        if _shown(reading) != _same(reading.events[-1].data["data"])
+    ]
+    return Found(len(done), breaches)
+
+
+def _shown(reading: Reading) -> bytes:
+    start: Any = None
+    ops: list[Any] = []
+    for event in reading.events:
+        if event.name in ("reset", "snapshot"):
+            start, ops = (event.data["data"] if event.name == "snapshot" else None), []
+        elif event.name == "chunk":
+            ops += event.data["ops"]
+    try:
+        return _same(fold(ops, start))
+    except Misfit as error:
+        return str(error).encode()
+
+
+# Controls ----------------------------------------------------------------------------------------
+
+
+def _retold(change: Callable[[list[Event]], list[Event]]) -> Callable[[Told], Told]:
+    """The reading with the most events, told otherwise."""
+
+    def retell(told: Told) -> Told:
+        longest = max(told.readings, key=lambda reading: len(reading.events))
+        others = [reading for reading in told.readings if reading is not longest]
+        changed = replace(longest, events=change(longest.events))
+        # Beside it as it was, so that the two can be compared.
+        return replace(told, readings=[longest, changed, *others])
+
+    return retell
+
+
+def _without_one(events: list[Event]) -> list[Event]:
+    chunks = [event for event in events if event.name == "chunk"]
+    return [event for event in events if event is not chunks[-1]]
+
+
+def _without_final(events: list[Event]) -> list[Event]:
+    return events[:-1]
+
+
+def _reworded(events: list[Event]) -> list[Event]:
+    """The last chunk says a little more."""
+    last = max(n for n, event in enumerate(events) if event.name == "chunk")
+    raw = events[last].raw.replace(b'"text":"', b'"text":"x')
+    if raw == events[last].raw:
+        raw = events[last].raw.replace(b'"path":"/', b'"path":"/x')
+    return [*events[:last], replace(events[last], raw=raw), *events[last + 1 :]]
+
+
+def _redated(told: Told) -> Told:
+    first, *others = told.finals
+    changed = replace(first, envelope=first.envelope | {"timestamp": "another"})
+    return replace(told, finals=[changed, *others])
+
+
+CHECKS: Final = (
+    Check(name="replies have an end", find=_all_ended, damage=without_first(ReplyCompleted)),
+    Check(name="no reply has two ends", find=_ended_once, damage=doubled_first(ReplyCompleted)),
+    Check(name="final envelopes are what the replies say now", find=_finals, retell=_redated),
+    Check(
+        name="final data is what the log has",
+        find=_in_the_log,
+        damage=without_first(ReplyCompleted),
+    ),
+    Check(
+        name="readers came to the final event, once",
+        find=_came_to_an_end,
+        retell=_retold(_without_final),
+    ),
+    Check(name="ids of events are dense", find=_dense, retell=_retold(_without_one)),
+    Check(name="events read the same for everybody", find=_the_same, retell=_retold(_reworded)),
+    Check(name="operations folded are the final data", find=_folded, retell=_retold(_reworded)),
+)

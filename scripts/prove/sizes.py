@@ -1,0 +1,45 @@
+"""How much is done: little enough for every change, or enough to be believed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """`clients`, `users` and `projects` are spread over the tenants; the load lasts `seconds` and
+    until all kills are done."""
+
+    clients: int
+    users: int
+    projects: int
+    processes: int
+    seconds: float
+    service_kills: int
+    postgres_kills: int
+    limit_seconds: float
+    """The longest that the load may take until everything has come to its end."""
+
+
+SIZES: Final[Mapping[str, Size]] = {
+    "small": Size(
+        clients=6,
+        users=6,
+        projects=6,
+        processes=2,
+        seconds=30,
+        service_kills=3,
+        postgres_kills=2,
+        limit_seconds=240,
+    ),
+    "large": Size(
+        clients=32,
+        users=24,
+        projects=18,
+        processes=3,
+        seconds=1_700,
+        service_kills=100,
+        postgres_kills=50,
+        limit_seconds=3_600,
+    ),
+}

@@ -1,0 +1,37 @@
+"""The log as the checks read it: straight from its table, without the service."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from domain.events import Event
+from service.database import Connection
+from service.streams import decode
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An event of the log, read; `append` is where the append that it is part of began."""
+
+    position: int
+    append: int
+    tenant: str
+    stream: str
+    version: int
+    type: str
+    event: Any
+
+
+async def stored(database: Connection, *kinds: type[Event]) -> list[Stored]:
+    """The events of these kinds, or all, in order."""
+    names = [kind.__name__ for kind in kinds] or None
+    rows = await database.execute(
+        "select position, begun, tenant_id, stream_id, version, type, state from app.event "
+        "join (select append_id, min(position) from app.event group by append_id) "
+        "as append (append_id, begun) using (append_id) "
+        "where %(names)s::text[] is null or type = any(%(names)s) order by position",
+        {"names": names},
+    )
+    return [
+        Stored(position, begun, tenant, stream, version, name, decode(name, state))
+        for position, begun, tenant, stream, version, name, state in await rows.fetchall()
+    ]

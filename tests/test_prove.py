@@ -1,0 +1,54 @@
+"""The proof of the three promises, at its small size, as `make prove` runs it at its large one."""
+
+import asyncio
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import scripts
+from scripts.prove.check import Check, Found
+from scripts.prove.checks import CHECKS, FOUND, verdict
+from scripts.prove.told import Told
+from service.database import Connection
+
+ROOT = Path(scripts.__path__[0]).parent
+
+
+async def test_under_load_and_faults_the_promises_hold_and_every_check_has_teeth() -> None:
+    program = (sys.executable, "-m", "scripts.prove", "--size", "small")
+    process = await asyncio.create_subprocess_exec(
+        *program, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    told = (await process.communicate())[0].decode()
+    assert process.returncode == 0, told
+    for check in CHECKS:
+        line = rf"^{re.escape(check.name)} \| [1-9][\d,]* \| 0 \| found$"
+        assert re.search(line, told, re.MULTILINE), check.name
+
+
+async def _find(_: Told, __: Connection) -> Found:
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("found", "control", "wrong"),
+    [
+        (Found(3, []), FOUND, []),
+        (Found(3, ["one is lost"]), FOUND, ["a check: one is lost"]),
+        (Found(0, []), FOUND, ["a check: nothing was looked at"]),
+        (Found(3, []), "not found", ["a check: its control was not found"]),
+    ],
+    ids=["sound", "a breach", "nothing looked at", "a check without teeth"],
+)
+def test_a_line_of_the_report_is_wrong_for_a_breach_and_for_a_check_that_proves_nothing(
+    found: Found, control: str, wrong: list[str]
+) -> None:
+    assert verdict(Check(name="a check", find=_find), found, control) == wrong
+
+
+def test_every_check_has_one_control_and_a_name_of_its_own() -> None:
+    assert len({check.name for check in CHECKS}) == len(CHECKS)
+    for check in CHECKS:
+        assert (check.damage is None) != (check.retell is None), check.name
