@@ -1049,6 +1049,14 @@ begin
 end
 $$;
 
+CREATE FUNCTION app.refuse_audit_change() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+    raise exception 'the audit is never changed' using errcode = 'TL002';
+end
+$$;
+
 CREATE FUNCTION app.refuse_change() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -1701,6 +1709,43 @@ COMMENT ON COLUMN app.analyst.role_name IS 'The role that the analyst logs in as
 
 COMMENT ON COLUMN app.analyst.tenant_id IS 'The tenant.';
 
+CREATE TABLE app.audit (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    request_id text NOT NULL COLLATE pg_catalog."C",
+    at timestamp with time zone NOT NULL,
+    key_id text NOT NULL,
+    user_id text COLLATE pg_catalog."C",
+    operation text NOT NULL,
+    project_id text COLLATE pg_catalog."C",
+    session_id text,
+    message_id text COLLATE pg_catalog."C",
+    address text,
+    user_agent text,
+    status smallint NOT NULL,
+    code text,
+    milliseconds integer NOT NULL
+);
+
+ALTER TABLE ONLY app.audit FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE app.audit IS 'Every request that a known key or token was brought with. Rows are never changed or removed.';
+
+COMMENT ON COLUMN app.audit.request_id IS 'As the answer and the service''s log have it: a UUIDv7, so that its order is that of time.';
+
+COMMENT ON COLUMN app.audit.at IS 'When it came, by the clock of the server that took it.';
+
+COMMENT ON COLUMN app.audit.user_id IS 'Who acted; null: the tenant''s own service.';
+
+COMMENT ON COLUMN app.audit.message_id IS 'The reply that it was about.';
+
+COMMENT ON COLUMN app.audit.address IS 'Where it came from.';
+
+COMMENT ON COLUMN app.audit.status IS 'What was answered: the status of HTTP.';
+
+COMMENT ON COLUMN app.audit.code IS 'Why it was refused, if it was.';
+
+COMMENT ON COLUMN app.audit.milliseconds IS 'Until the answer began.';
+
 CREATE TABLE app.drafts (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
     message_id text NOT NULL COLLATE pg_catalog."C",
@@ -1857,6 +1902,9 @@ ALTER TABLE ONLY app.accounts
 ALTER TABLE ONLY app.analyst
     ADD CONSTRAINT analyst_pkey PRIMARY KEY (role_name);
 
+ALTER TABLE ONLY app.audit
+    ADD CONSTRAINT audit_pkey PRIMARY KEY (tenant_id, request_id);
+
 ALTER TABLE ONLY app.build_events
     ADD CONSTRAINT build_events_pkey PRIMARY KEY (tenant_id, build_id, "position");
 
@@ -1914,11 +1962,17 @@ ALTER TABLE ONLY app.versions
 ALTER TABLE ONLY public.throughline_migration
     ADD CONSTRAINT throughline_migration_pkey PRIMARY KEY (number);
 
+CREATE INDEX audit_of_project ON app.audit USING btree (tenant_id, project_id, request_id);
+
+CREATE INDEX audit_of_user ON app.audit USING btree (tenant_id, user_id, request_id);
+
 CREATE INDEX builds_of_project ON app.builds USING btree (project_id, queued_position, tenant_id);
 
 CREATE INDEX builds_open ON app.builds USING btree (queued_position) WHERE (status = ANY (ARRAY['queued'::text, 'running'::text]));
 
 CREATE INDEX consumption_of_project ON app.consumption USING btree (tenant_id, project_id, "position");
+
+CREATE INDEX consumption_of_reply ON app.consumption USING btree (tenant_id, message_id);
 
 CREATE INDEX drafts_of_project ON app.drafts USING btree (tenant_id, project_id, "position");
 
@@ -1944,6 +1998,8 @@ CREATE INDEX timeline_request_of_build ON app.timeline USING btree (tenant_id, b
 
 CREATE INDEX versions_of_project ON app.versions USING btree (tenant_id, project_id, "position");
 
+CREATE TRIGGER audit_is_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON app.audit FOR EACH STATEMENT EXECUTE FUNCTION app.refuse_audit_change();
+
 CREATE TRIGGER event_is_masked_or_stays BEFORE UPDATE ON app.event FOR EACH ROW EXECUTE FUNCTION app.require_masking();
 
 CREATE TRIGGER event_is_never_removed BEFORE DELETE OR TRUNCATE ON app.event FOR EACH STATEMENT EXECUTE FUNCTION app.refuse_change();
@@ -1951,6 +2007,8 @@ CREATE TRIGGER event_is_never_removed BEFORE DELETE OR TRUNCATE ON app.event FOR
 ALTER TABLE app.accounts ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app.analyst ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app.audit ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app.build_events ENABLE ROW LEVEL SECURITY;
 
@@ -1967,6 +2025,8 @@ ALTER TABLE app.members ENABLE ROW LEVEL SECURITY;
 CREATE POLICY of_all_tenants ON app.accounts TO throughline_service USING (true) WITH CHECK (true);
 
 CREATE POLICY of_all_tenants ON app.analyst TO throughline_service USING (true) WITH CHECK (true);
+
+CREATE POLICY of_all_tenants ON app.audit TO throughline_service USING (true) WITH CHECK (true);
 
 CREATE POLICY of_all_tenants ON app.build_events TO throughline_service USING (true) WITH CHECK (true);
 
@@ -1995,6 +2055,10 @@ CREATE POLICY of_all_tenants ON app.timeline TO throughline_service USING (true)
 CREATE POLICY of_all_tenants ON app.versions TO throughline_service USING (true) WITH CHECK (true);
 
 CREATE POLICY of_analyst_s_tenant ON app.accounts FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
+   FROM app.analyst
+  WHERE (analyst.role_name = CURRENT_USER))));
+
+CREATE POLICY of_analyst_s_tenant ON app.audit FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
    FROM app.analyst
   WHERE (analyst.role_name = CURRENT_USER))));
 
@@ -2053,6 +2117,8 @@ CREATE POLICY of_analyst_s_tenant ON app.versions FOR SELECT TO throughline_anal
 CREATE POLICY of_own_role ON app.analyst FOR SELECT TO throughline_analyst USING ((role_name = CURRENT_USER));
 
 CREATE POLICY of_own_tenant ON app.accounts FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
+
+CREATE POLICY of_own_tenant ON app.audit FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
 
 CREATE POLICY of_own_tenant ON app.build_events FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
 
@@ -2151,6 +2217,9 @@ GRANT SELECT ON TABLE app.consumption TO throughline_analyst;
 GRANT SELECT ON TABLE analytics.user_ai_time_consumption TO throughline_analyst;
 
 GRANT SELECT ON TABLE app.analyst TO throughline_analyst;
+
+GRANT SELECT ON TABLE app.audit TO throughline_tenant;
+GRANT SELECT,INSERT ON TABLE app.audit TO throughline_service;
 
 GRANT SELECT,INSERT,DELETE ON TABLE app.drafts TO throughline_service;
 GRANT SELECT ON TABLE app.drafts TO throughline_tenant;
