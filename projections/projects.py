@@ -40,7 +40,7 @@ class ProjectRow:
     """A project, with what a planner should know of it.
 
     `active_build_id` is the build that goes on, `last_build_id` the last one that began,
-    `version_id` what is deployed since `modified_at`.
+    `version_id` what is deployed since `modified_at`. From `erasing_since` on nobody sees it.
     """
 
     project_id: str
@@ -52,6 +52,7 @@ class ProjectRow:
     last_build_id: str | None
     version_id: str | None
     modified_at: datetime
+    erasing_since: datetime | None
 
 
 async def project(

@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from domain import build, project, session
-from domain.errors import ReplyInProgress, SessionUnknown
+from domain.errors import Refused, ReplyInProgress, SessionUnknown
 from projections.projects import erasing
 from projections.sessions import undeleted
 from service.database import Pool, of_service, of_tenant
@@ -86,7 +86,10 @@ class Erasure:
             found = await erasing(connection, limit=_AT_A_TIME)
         for tenant_id, project_id in found:
             _log.info("erasure_resumed")
-            await self._empty(tenant_id, project_id)
+            try:
+                await self._empty(tenant_id, project_id)
+            except Refused as refused:
+                _log.warning("erasure_waits", code=refused.code)
         return len(found)
 
     async def _empty(self, tenant_id: str, project_id: str) -> None:

@@ -145,6 +145,8 @@ def service(database_url: str, model_url: str) -> AbstractContextManager[Target]
         THROUGHLINE_DATABASE_URL=database_url,
         THROUGHLINE_PORT="0",
         THROUGHLINE_LOG_LEVEL="error",
+        THROUGHLINE_USER_MESSAGES="10000",
+        THROUGHLINE_PROJECT_MESSAGES="10000",
         THROUGHLINE_HMAC_KEYS=json.dumps({KEY: key}),
         ANTHROPIC_API_KEY="bench",
         ANTHROPIC_BASE_URL=model_url,

@@ -26,7 +26,9 @@ async def visible_project(
     row = await project(
         connection, tenant_id=call.caller.tenant_id, project_id=project_id, user_id=user_id
     )
-    if row is None or call.caller.project_id not in (None, project_id):
+    if row is None or row.erasing_since is not None:
+        raise ProjectUnknown
+    if call.caller.project_id not in (None, project_id):
         raise ProjectUnknown
     return row
 

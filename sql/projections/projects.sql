@@ -99,9 +99,9 @@ $$;
 -- The project, if the user is a member of it.
 select
     project_id, name, framework, source_root, registered_at, active_build_id, last_build_id,
-    version_id, modified_at
+    version_id, modified_at, erasing_since
 from app.projects
-where tenant_id = %(tenant_id)s and project_id = %(project_id)s and erasing_since is null
+where tenant_id = %(tenant_id)s and project_id = %(project_id)s
     and exists (
         select from app.members
         where members.tenant_id = projects.tenant_id
@@ -113,9 +113,9 @@ where tenant_id = %(tenant_id)s and project_id = %(project_id)s and erasing_sinc
 -- The project, whoever asks for the tenant itself.
 select
     project_id, name, framework, source_root, registered_at, active_build_id, last_build_id,
-    version_id, modified_at
+    version_id, modified_at, erasing_since
 from app.projects
-where tenant_id = %(tenant_id)s and project_id = %(project_id)s and erasing_since is null
+where tenant_id = %(tenant_id)s and project_id = %(project_id)s
 
 -- name: erasing
 -- Those that are to be erased, of all tenants, oldest first.

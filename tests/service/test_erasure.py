@@ -24,6 +24,7 @@ from service.streams import PROJECT, project_stream
 from tests.projections.generated import live, owning
 from tests.running import Running, running
 from tests.service import law, watching
+from tests.service.replicas import Reader, prepare, replicas
 from tests.service.test_cancel import HANGS, begun
 from tests.service.world import World, furnish
 
@@ -203,6 +204,22 @@ async def test_a_running_reply_is_ended_first(url: str) -> None:
         assert final["subtype"] == "partial"
         assert (await run.account())["reservedSeconds"] == 0
         await true_to_the_log(url)
+
+
+async def test_a_reply_whose_server_died_is_ended_first_too(url: str) -> None:
+    async with replicas(url, OfflineModel(pace=0.05)) as servers:
+        one, two = await servers.start(), await servers.start()
+        await prepare(one, "p1")
+        reader = Reader()
+        reading = asyncio.create_task(reader.ask(one, f"Tell me of the {WORD}"))
+        await reader.until("chunk")
+        await one.kill()
+        await reading
+        assert (await two.client.delete("/v1/projects/p1")).status_code == 200
+        account = (await two.client.get("/v1/billing/accounts/u1")).json()
+        assert account["reservedSeconds"] == 0
+    assert WORD not in dumped(url)
+    await true_to_the_log(url)
 
 
 async def test_what_is_being_built_is_not_erased(run: Running) -> None:
