@@ -32,7 +32,10 @@ async def add_analyst(owner: Connection, name: str, tenant_id: str) -> str:
             )
         )
         await owner.execute(TENANTS["let_analyst"], {"name": name, "tenant_id": tenant_id})
-    return make_conninfo(owner.info.dsn, user=name, password=password)
+    where = owner.info
+    return make_conninfo(
+        host=where.host, port=where.port, dbname=where.dbname, user=name, password=password
+    )
 
 
 async def remove_analyst(owner: Connection, name: str) -> bool:
