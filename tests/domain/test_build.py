@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from domain import build
 from domain.build import INITIAL, MAX_REPORTS, Build, Report
-from domain.errors import BuildEnded, BuildFull, BuildTaken, BuildUnknown
+from domain.errors import BuildEnded, BuildFull, BuildInProgress, BuildTaken, BuildUnknown
 from domain.events import (
     BuildClaimed,
+    BuildErased,
     BuildEvent,
     BuildFailed,
     BuildProgressed,
@@ -214,3 +215,19 @@ def test_an_order_is_the_plan_s_own_or_what_it_says_of_itself() -> None:
     assert build.order({"summary": "A login", "plan": {"overview": "So"}}) == "A login\n\nSo"
     fix = {"issue": {"description": "Broken"}, "solution": {"approach": "Mend"}}
     assert build.order(fix) == "Broken\n\nMend"
+
+
+def test_a_build_is_erased_once_when_it_has_ended() -> None:
+    assert build.erase(INITIAL) == ()
+    with pytest.raises(BuildInProgress):
+        build.erase(given(QUEUED))
+    ended = given(QUEUED, BuildFailed(build_id="b1", code="failed", error="No"))
+    assert build.erase(ended) == (BuildErased(build_id="b1"),)
+    erased = build.fold([BuildErased(build_id="b1")], ended)
+    assert build.erase(erased) == ()
+    for late in (
+        lambda: report(erased, told("1", "build", "progress")),
+        lambda: build.claim(erased, worker_id="w1"),
+    ):
+        with pytest.raises(BuildUnknown):
+            late()

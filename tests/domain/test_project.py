@@ -10,6 +10,7 @@ from domain.events import (
     MemberAdded,
     MemberRemoved,
     MessageAdmitted,
+    ProjectErased,
     ProjectLocked,
     ProjectRegistered,
     ProjectUnlocked,
@@ -55,6 +56,30 @@ def test_a_message_is_counted_at_its_time_and_not_taken_while_the_project_builds
         project.admit_message(building, user_id="ann", message_id="m1", at=NOON)
     with pytest.raises(ProjectUnknown):
         project.admit_message(INITIAL, user_id="ann", message_id="m1", at=NOON)
+
+
+def test_a_project_is_closed_for_good_before_it_is_erased() -> None:
+    state = given(REGISTERED, added("ann", "owner"))
+    with pytest.raises(ProjectUnknown):
+        project.erase(state)
+    with pytest.raises(BuildInProgress):
+        project.request_erasure(
+            project.fold([ProjectLocked(project_id="p1", build_id="b1")], state)
+        )
+    closed = project.fold(project.request_erasure(state), state)
+    assert closed == Project(project_id="p1", is_erasing=True)
+    for late in (
+        lambda: project.request_erasure(closed),
+        lambda: project.add_member(closed, user_id="bob", role="viewer"),
+        lambda: project.lock(closed, build_id="b1"),
+        lambda: project.admit_message(closed, user_id="ann", message_id="m1", at=NOON),
+    ):
+        with pytest.raises(ProjectUnknown):
+            late()
+    with pytest.raises(ProjectExists):
+        register(closed, {"ann": "owner"})
+    assert project.erase(closed) == (ProjectErased(project_id="p1"),)
+    assert project.erase(project.fold(project.erase(closed), closed)) == ()
 
 
 # what is decided ---------------------------------------------------------------------------------

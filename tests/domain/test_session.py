@@ -19,6 +19,7 @@ from domain.errors import (
     ReplyNotEnded,
     SessionEnded,
     SessionFull,
+    SessionSpent,
     SessionUnknown,
 )
 from domain.events import (
@@ -37,7 +38,7 @@ from domain.events import (
     SystemMessagePosted,
     UserMessagePosted,
 )
-from domain.session import INITIAL, MAX_MESSAGES, Decided, Running, Session
+from domain.session import INITIAL, MAX_MESSAGES, MAX_TOKENS, Decided, Running, Session
 from tests.given import given
 
 OPENED = SessionOpened(session_id="s1", project_id="p1", user_id="u1")
@@ -219,7 +220,7 @@ def test_a_reply_that_never_started_does_not_end(end: Callable[[Session], Decide
     assert end(given(OPENED, posted())) == ()
 
 
-@pytest.mark.parametrize("ending", [*ENDS.values(), DELETED])
+@pytest.mark.parametrize("ending", ENDS.values())
 def test_a_reply_is_brought_to_its_end_though_its_session_has_ended(ending: SessionEvent) -> None:
     state = given(OPENED, posted(), STARTED, ending)
     assert complete(state) == (COMPLETED,)
@@ -351,6 +352,36 @@ def test_what_was_never_opened_does_not_expire() -> None:
 @pytest.mark.parametrize("events", [(), *((end,) for end in ENDS.values())])
 def test_a_session_is_deleted_from_wherever_it_stands(events: tuple[SessionEvent, ...]) -> None:
     assert session.delete(given(OPENED, *events)) == (DELETED,)
+
+
+def test_a_session_is_not_deleted_while_it_is_replied_to() -> None:
+    with pytest.raises(ReplyInProgress) as refused:
+        session.delete(given(OPENED, posted(), STARTED))
+    assert refused.value.message_id == "r1"
+
+
+def test_of_a_deleted_session_it_is_known_whose_it_was_and_nothing_that_was_said() -> None:
+    asked = replace(posted(), build_id="b1", mode="build")
+    state = given(
+        OPENED, asked, STARTED, COMPLETED, SessionRenamed(session_id="s1", name="n"), CONVERTED
+    )
+    assert state.builds == ("b1",)
+    assert session.fold([DELETED], state) == Session(
+        session_id="s1", project_id="p1", user_id="u1", status="deleted"
+    )
+
+
+def test_the_masked_events_of_a_deleted_session_are_folded_as_they_are() -> None:
+    masked = replace(COMPLETED, subtype="success", mode="feature", data=None)
+    assert given(OPENED, replace(posted(), text=""), STARTED, masked, DELETED).status == "deleted"
+
+
+def test_the_tokens_of_replies_that_failed_count_too() -> None:
+    state = given(OPENED, posted(), STARTED, replace(FAILED, tokens_used=MAX_TOKENS - 1))
+    session.require_room(state)
+    state = given(OPENED, posted(), STARTED, replace(FAILED, tokens_used=MAX_TOKENS))
+    with pytest.raises(SessionSpent):
+        session.require_room(state)
 
 
 # what is refused ---------------------------------------------------------------------------------
