@@ -1,5 +1,6 @@
 """A build, given what happened: who may take it, what a report comes to, and its one end."""
 
+from collections.abc import Callable
 from itertools import permutations
 from typing import Any
 
@@ -225,9 +226,10 @@ def test_a_build_is_erased_once_when_it_has_ended() -> None:
     assert build.erase(ended) == (BuildErased(build_id="b1"),)
     erased = build.fold([BuildErased(build_id="b1")], ended)
     assert build.erase(erased) == ()
-    for late in (
+    late: list[Callable[[], object]] = [
         lambda: report(erased, told("1", "build", "progress")),
         lambda: build.claim(erased, worker_id="w1"),
-    ):
+    ]
+    for each in late:
         with pytest.raises(BuildUnknown):
-            late()
+            each()

@@ -1,5 +1,6 @@
 """A project's decisions: who may act in it, and that one owner always stays."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -68,14 +69,15 @@ def test_a_project_is_closed_for_good_before_it_is_erased() -> None:
         )
     closed = project.fold(project.request_erasure(state), state)
     assert closed == Project(project_id="p1", is_erasing=True)
-    for late in (
+    late: list[Callable[[], object]] = [
         lambda: project.request_erasure(closed),
         lambda: project.add_member(closed, user_id="bob", role="viewer"),
         lambda: project.lock(closed, build_id="b1"),
         lambda: project.admit_message(closed, user_id="ann", message_id="m1", at=NOON),
-    ):
+    ]
+    for each in late:
         with pytest.raises(ProjectUnknown):
-            late()
+            each()
     with pytest.raises(ProjectExists):
         register(closed, {"ann": "owner"})
     assert project.erase(closed) == (ProjectErased(project_id="p1"),)
