@@ -17,6 +17,7 @@ import pytest
 from psycopg import sql as compose
 from psycopg.types.numeric import Int8
 
+from domain.events import ERASURES
 from projections import PROJECTIONS
 from projections import projection as machinery
 from projections.consumption import CONSUMPTION
@@ -275,6 +276,7 @@ ASKED: Final[dict[str, Any]] = {
     "limit": 21,
     "offset": 0,
     "full": 50,
+    "spent": 100_000,
     "idle_seconds": 60,
     "message_id": "r1",
     "epoch": 2,
@@ -434,15 +436,19 @@ def cuts(events: int, random: Random) -> Iterator[list[int]]:
 
 
 def test_the_oracle_is_not_blind() -> None:
-    """It sees every event of a small log: without any one of them, some read model differs."""
+    """It sees every event of a small log, but for those of streams that were erased later: without
+    any one of them, some read model differs."""
     at = datetime(2026, 1, 1, tzinfo=UTC)
     log = [
         Recorded(n, e.tenant_id, e.stream_id, e.version, e.type, 1, e.project_id, e.state, "{}", at)
         for n, e in enumerate((event for append in World(6).appends(80) for event in append), 1)
     ]
+    markers = {kind.__name__ for kind in ERASURES}
+    erased = {(event.tenant_id, event.stream_id) for event in log if event.type in markers}
     whole = oracle(log)
     for n, event in enumerate(log):
-        if event.type != "ReplyCancelRequested":
+        is_erased = (event.tenant_id, event.stream_id) in erased
+        if event.type != "ReplyCancelRequested" and not is_erased:
             assert oracle_or_none([*log[:n], *log[n + 1 :]]) != whole, event
 
 
