@@ -158,7 +158,8 @@ begin
     where event.position > p_after and event.position <= p_upto
         and event.type = 'ProjectErased'
         and timeline.tenant_id = event.tenant_id
-        and timeline.project_id = event.project_id;
+        and timeline.project_id = event.project_id
+        and timeline.position < event.position;
 end
 $$;
 

@@ -471,8 +471,7 @@ class World:
             append.decide(SESSION, session_stream(talk.session_id), talk.project_id, session.delete)
 
     def _close_project(self, append: "_Append") -> None:
-        if self._random.random() < 0.2:
-            self._in_project(append, project.request_erasure)
+        self._in_project(append, project.request_erasure)
 
     def _erase_project(self, append: "_Append") -> None:
         self._in_project(append, project.erase)

@@ -170,7 +170,7 @@ async def test_verification_counts_the_rows_that_are_missing(
     url: str, projection: Projection
 ) -> None:
     async with writing(url) as log, owning(url) as owner:
-        await fill(log, 3)
+        await fill(log, 4)
         await tamper(owner, REMOVED, projection)
         assert await verify(owner, projection) == 2
         await rebuild(owner, projection)
@@ -182,7 +182,7 @@ async def test_verification_counts_the_rows_that_are_too_many(
     url: str, projection: Projection
 ) -> None:
     async with writing(url) as log, owning(url) as owner:
-        await fill(log, 3)
+        await fill(log, 4)
         await tamper(owner, "create temp table forged as select * from {0} limit 2", projection)
         await tamper(owner, "update forged set tenant_id = 'forged ' || tenant_id", projection)
         if projection.name in ("timeline", "consumption"):
@@ -196,7 +196,7 @@ async def test_verification_counts_the_rows_that_are_different(
     url: str, projection: Projection
 ) -> None:
     async with writing(url) as log, owning(url) as owner:
-        await fill(log, 3)
+        await fill(log, 4)
         await tamper(owner, f"{CHANGED[projection.name]} {TWO}", projection)
         assert await verify(owner, projection) == 2
 
@@ -436,18 +436,22 @@ def cuts(events: int, random: Random) -> Iterator[list[int]]:
 
 
 def test_the_oracle_is_not_blind() -> None:
-    """It sees every event of a small log, but for those of streams that were erased later: without
-    any one of them, some read model differs."""
+    """It sees every event of a small log, but for those of streams and projects that were erased
+    later: without any one of them, some read model differs."""
     at = datetime(2026, 1, 1, tzinfo=UTC)
     log = [
         Recorded(n, e.tenant_id, e.stream_id, e.version, e.type, 1, e.project_id, e.state, "{}", at)
-        for n, e in enumerate((event for append in World(6).appends(80) for event in append), 1)
+        for n, e in enumerate((event for append in World(9).appends(80) for event in append), 1)
     ]
     markers = {kind.__name__ for kind in ERASURES}
-    erased = {(event.tenant_id, event.stream_id) for event in log if event.type in markers}
+    marked = [event for event in log if event.type in markers]
+    erased = {(event.tenant_id, event.stream_id) for event in marked}
+    erased |= {(e.tenant_id, e.project_id) for e in marked if e.type == "ProjectErased"}
     whole = oracle(log)
     for n, event in enumerate(log):
-        is_erased = (event.tenant_id, event.stream_id) in erased
+        is_erased = {
+            (event.tenant_id, each) for each in (event.stream_id, event.project_id)
+        } & erased
         if event.type != "ReplyCancelRequested" and not is_erased:
             assert oracle_or_none([*log[:n], *log[n + 1 :]]) != whole, event
 
