@@ -445,7 +445,7 @@ def test_the_oracle_is_not_blind() -> None:
     ]
     markers = {kind.__name__ for kind in ERASURES}
     marked = [event for event in log if event.type in markers]
-    erased = {(event.tenant_id, event.stream_id) for event in marked}
+    erased: set[tuple[str, str | None]] = {(each.tenant_id, each.stream_id) for each in marked}
     erased |= {(e.tenant_id, e.project_id) for e in marked if e.type == "ProjectErased"}
     whole = oracle(log)
     for n, event in enumerate(log):

@@ -30,7 +30,7 @@ from projections.projects import PROJECTS
 from projections.sessions import SESSIONS
 from projections.timeline import TIMELINE, Shown, page
 from service import database
-from service.store import NewEvent
+from service.store import NewEvent, Recorded
 from tests.projections.fold import rows
 from tests.projections.generated import Log, World, live, owning, writing
 
@@ -225,7 +225,10 @@ async def test_a_rule_that_fails_halts_alone(url: str, projection: Projection) -
     async with writing(url) as log, owning(url) as owner:
         await break_(owner, projection, at=broken_on)
         before = datetime.now(UTC) - timedelta(seconds=5)
+        known: list[Recorded] = []
         for append in appends:
+            if not known and broken_on in {event.type for event in append}:
+                known = await log.events()  # as they are before later ones erase some of it
             await log.append([append])
         events = await log.events()
         assert len(events) == sum(map(len, appends))
@@ -247,7 +250,7 @@ async def test_a_rule_that_fails_halts_alone(url: str, projection: Projection) -
         halted = (await standings(owner))[projection.name]
         assert (halted.state, halted.position, halted.halted_before) == ("halted", first - 1, first)
         shown = await live(owner, projection.name)
-        assert shown == rows(projection.name, events[: first - 1])
+        assert shown == rows(projection.name, [*known, *events[len(known) : first - 1]])
 
         await mend(owner, projection)
         while not await catch_up(owner):
@@ -594,7 +597,7 @@ async def test_the_service_s_own_role_may_not_touch_the_rules(url: str) -> None:
     async with await database.connect(url) as service:
         for statement in (
             "drop table app.timeline",
-            "delete from app.timeline",
+            "delete from app.consumption",
             "update app.consumption set billed_seconds = 0",
             "delete from app.projection",
             "create schema rebuild_timeline",
