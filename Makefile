@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 UV := UV_PYTHON_DOWNLOADS=never $(BIN)/uv --quiet
 UV_VERSION := 0.13.8
 .DEFAULT_GOAL := help
-.PHONY: help run test lint check fmt bench prove schema lock clean
+.PHONY: help run test lint check fmt bench prove schema lock audit clean
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -45,6 +45,11 @@ lock: $(BIN)/uv ## pin the newest versions, with hashes
 		--group build pyproject.toml -o requirements.txt
 	$(UV) pip compile --universal --generate-hashes --upgrade --custom-compile-command "make lock" \
 		--group build --group dev pyproject.toml -o requirements-dev.txt
+
+# Strict: a package that could not be looked up is not one without faults.
+audit: $(BIN)/uv ## look for known vulnerabilities of what is pinned; needs pypi.org
+	$(UV) tool run --from pip-audit==2.10.1 pip-audit --strict --disable-pip --require-hashes \
+		-r requirements.txt
 
 clean: ## remove what was set up, but not the data
 	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

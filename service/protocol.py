@@ -194,6 +194,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.write(_answer(self._refusal, self.server_state.default_headers))
         if is_answering:
             self.cycle.disconnected = True
+            self.cycle.waiting_for_100_continue = False
             self.cycle.message_event.set()
         if self.transport.can_write_eof():
             self.transport.write_eof()

@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,6 +19,9 @@ from service import database
 from service.postgres import Server, embedded
 
 _numbers = count(1)
+
+# Atheris is there for some platforms only: see pyproject.toml.
+collect_ignore = [] if find_spec("atheris") else ["test_fuzz.py"]
 
 
 @pytest.fixture(scope="session")

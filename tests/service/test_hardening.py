@@ -21,6 +21,12 @@ END = b"Connection: close\r\n\r\n"
 HEALTH = b"GET /healthz HTTP/1.1\r\n"
 
 
+@pytest.fixture(scope="module")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """The loop that `throughline serve` runs on; the other tests run on the standard one."""
+    return "asyncio", {"use_uvloop": True}
+
+
 @pytest.fixture
 async def live(url: str) -> AsyncIterator[Running]:
     async with running(url, OfflineModel(pace=0.02)) as service:
@@ -224,6 +230,28 @@ async def test_many_that_send_a_byte_at_a_time_keep_nobody_waiting(live: Running
         refused(answers(await task), 408, "head_too_slow")
 
 
+async def settled(live: Running) -> None:
+    """Wait until no request is worked on."""
+    while tasks := set(live.server.server_state.tasks):
+        await asyncio.wait(tasks)
+
+
+def failures(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> list[str]:
+    """What the log tells of exceptions."""
+    ours = [line for line in capfd.readouterr().out.splitlines() if "request_failed" in line]
+    return ours + [each.getMessage() for each in caplog.records if each.exc_info]
+
+
+async def test_a_body_that_breaks_off_before_it_was_asked_for_is_refused_once(
+    live: Running, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    waits = [("Expect", "100-continue"), ("Transfer-Encoding", "chunked")]
+    found = await exchange(live, request("POST", CREDITS, headers=waits) + b"no size\r\n")
+    refused(found, 400, "not_http")
+    await settled(live)
+    assert failures(caplog, capfd) == []
+
+
 @pytest.mark.parametrize(
     "sent",
     [
@@ -245,10 +273,8 @@ async def test_a_client_that_says_no_more_is_let_go(
     await connection.send(sent)
     connection.writer.write_eof()
     assert {each.status for each in answers(await connection.rest())} <= {200}
-    while live.server.server_state.tasks:
-        await asyncio.wait(set(live.server.server_state.tasks))
-    assert [each.exc_info for each in caplog.records if each.exc_info] == []
-    assert "request_failed" not in capfd.readouterr().out
+    await settled(live)
+    assert failures(caplog, capfd) == []
 
 
 # What every answer tells a browser ---------------------------------------------------------------

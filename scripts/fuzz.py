@@ -1,0 +1,241 @@
+"""Look for bytes that break a parser: `python -m scripts.fuzz TARGET --runs N`.
+
+A target is one parser of what comes from outside. It may refuse what it is given, in the one way
+that it says it does; whatever else it raises is a fault. The bytes are led by which branches they
+reach (Atheris, libFuzzer). A fault ends the run with its traceback and the bytes in base64.
+"""
+
+import argparse
+import json
+import multiprocessing
+import sys
+import tempfile
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import atheris  # type: ignore[import-untyped, import-not-found, unused-ignore]
+from pydantic import SecretStr
+
+LONGEST: Final = 4_096
+Attempt = Callable[[bytes], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """`make` imports the parser, of the `modules` that are watched; `seeds` are what it takes."""
+
+    make: Callable[[], Attempt]
+    modules: tuple[str, ...]
+    seeds: tuple[bytes, ...]
+
+
+def _signature() -> Attempt:
+    from service import signatures
+
+    def attempt(data: bytes) -> None:
+        found = signatures.parse(data.decode("latin-1"))
+        if found is not None:
+            assert found.time >= 0
+            assert found.key_id
+            assert found.nonce
+            assert found.signatures
+            signatures.matches(found, ["0" * 64])
+
+    return attempt
+
+
+def _token() -> Attempt:
+    from service.auth import Unauthenticated
+    from service.settings import Key
+    from service.tokens import Tokens
+
+    key = Key(secret=SecretStr("nobody signs with this"), tenant="t", scopes=frozenset({"chat"}))
+    tokens = Tokens({"k1": key})
+
+    def attempt(data: bytes) -> None:
+        try:
+            tokens.read(data.decode("latin-1"))
+        except Unauthenticated:
+            return
+        raise AssertionError("a token of nobody's was taken")
+
+    return attempt
+
+
+def _reply() -> Attempt:
+    from domain.operations import Malformed, Operation, ReplyParser, fold
+
+    def read(pieces: list[str]) -> tuple[str | None, Any] | None:
+        """The intent and the reply; None when it is malformed."""
+        parser, told = ReplyParser(), list[Operation]()
+        try:
+            for piece in pieces:
+                told += parser.feed(piece)
+        except Malformed:
+            fold(told)
+            return None
+        told += parser.close()
+        return parser.intent, fold(told)
+
+    def attempt(data: bytes) -> None:
+        """However it is cut, it is the same reply."""
+        size, text = data[:1], data[1:].decode("utf-8", "replace")
+        step = 1 + sum(size) % 16
+        in_pieces = read([text[at : at + step] for at in range(0, len(text), step)])
+        # As JSON: NaN is not itself, and 1 is not true.
+        assert json.dumps(in_pieces) == json.dumps(read([text]))
+
+    return attempt
+
+
+def _cursor() -> Attempt:
+    from service.api.reading import position_in
+    from service.problems import BadRequest
+
+    def attempt(data: bytes) -> None:
+        try:
+            position = position_in(data.decode("utf-8", "replace"), "4907f9c4")
+        except BadRequest:
+            return
+        assert position is not None
+        assert 0 <= position < 10**18
+
+    return attempt
+
+
+def _frame() -> Attempt:
+    from projections.replies import Place
+    from service.api.replies import _frame_in
+    from service.problems import BadRequest
+
+    place = Place(tenant_id="t", project_id="p", session_id="s", message_id="m.1")
+
+    def attempt(data: bytes) -> None:
+        try:
+            number = _frame_in(data.decode("utf-8", "replace"), place)
+        except BadRequest:
+            return
+        assert 0 <= number < 2**31
+
+    return attempt
+
+
+def _request() -> Attempt:
+    """The first byte says of which operation, and whether it is its body or its query."""
+    from starlette.requests import Request
+
+    from service.api.operation import _parsed, _queried
+    from service.app import OPERATIONS
+    from service.auth import Caller
+    from service.problems import BadRequest
+
+    bodies = [each.body for each in OPERATIONS if each.body is not None]
+    queries = [each.query for each in OPERATIONS if each.query is not None]
+    caller = Caller(key_id="k", tenant_id="t", scopes=frozenset({"chat"}), user_id="u1")
+
+    def attempt(data: bytes) -> None:
+        chosen, content = sum(data[:1]) % (len(bodies) + len(queries)), data[1:]
+        scope = {"type": "http", "headers": [], "query_string": content}
+        try:
+            if chosen < len(bodies):
+                _parsed(bodies[chosen], Request(scope), content)
+            else:
+                _queried(queries[chosen - len(bodies)], Request(scope), caller)
+        except BadRequest:
+            return
+
+    return attempt
+
+
+def _planted() -> Attempt:
+    """A parser with a fault, which shows that faults are found: chance alone would miss it."""
+
+    def attempt(data: bytes) -> None:
+        if data[:1] == b"f" and data[1:2] == b"o" and data[2:3] == b"e":
+            raise RuntimeError("the planted fault")
+
+    watched: Attempt = atheris.instrument_func(attempt)
+    return watched
+
+
+_MESSAGE: Final = b'{"userId":"u1","projectId":"p1","message":"Hello","locale":"en"}'
+_EVENTS: Final = (
+    b'{"events":[{"eventId":"e","phase":"deploy","type":"completed","title":"t",'
+    b'"at":"2026-01-01T00:00:00Z","versionId":"v"}]}'
+)
+_QUERY: Final = b"userId=u1&limit=3&before=a.1&types=a"
+TARGETS: Final[Mapping[str, Target]] = {
+    "signature": Target(
+        make=_signature,
+        modules=("service.signatures",),
+        seeds=(b"t=1,kid=k1,n=1,v1=" + b"0" * 64, b"t=1,kid=k1,n=1,v1=0,v1=1"),
+    ),
+    "token": Target(
+        make=_token,
+        modules=("service.tokens", "jwt"),
+        seeds=(
+            b"eyJhbGciOiJIUzI1NiIsImtpZCI6ImsxIiwidHlwIjoiSldUIn0.eyJzdWIiOiJ1MSJ9.AAAA",
+            b"eyJhbGciOiJub25lIiwia2lkIjoiazEifQ.e30.",
+        ),
+    ),
+    "reply": Target(
+        make=_reply,
+        modules=("domain.operations",),
+        seeds=(
+            b'\x03{"intent":"question","response":{"answer":"a\\u00e9\\n","n":[1,-2.5e3,null]}}',
+            b'\x07```json\n{"response":{"a":[{}]},"intent":"fix"}\n```',
+            b"\x01prose",
+        ),
+    ),
+    "cursor": Target(
+        make=_cursor, modules=("service.api.reading",), seeds=(b"4907f9c4.13", b"0.1")
+    ),
+    "frame": Target(make=_frame, modules=("service.api.replies",), seeds=(b"m.1.7", b".7", b"7")),
+    "request": Target(
+        make=_request,
+        modules=("service.api.operation", "service.problems", "service.wire"),
+        seeds=tuple(bytes([n]) + each for n in range(40) for each in (_MESSAGE, _EVENTS, _QUERY)),
+    ),
+    "planted": Target(make=_planted, modules=(), seeds=(b"f",)),
+}
+
+
+def fuzz(target: Target, runs: int, folder: str) -> None:
+    """Try so many inputs. Ends the process: with 0, or at the first fault."""
+    for number, seed in enumerate(target.seeds):
+        Path(folder, f"seed-{number}").write_bytes(seed)
+    with atheris.instrument_imports(include=list(target.modules)):
+        attempt = target.make()
+
+    def told(data: bytes) -> None:
+        try:
+            attempt(data)
+        except Exception:
+            print("Base64:", b64encode(data).decode(), file=sys.stderr, flush=True)
+            raise
+
+    options = (f"-runs={runs}", "-seed=1", f"-max_len={LONGEST}", "-timeout=10")
+    atheris.Setup([sys.argv[0], *options, f"-artifact_prefix={folder}/", folder], told)
+    atheris.Fuzz()
+
+
+def main() -> None:
+    """Fuzz in a process of its own: libFuzzer ends the one that it runs in."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("target", choices=TARGETS)
+    arguments.add_argument("--runs", type=int, required=True)
+    chosen = arguments.parse_args()
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        process = multiprocessing.Process(
+            target=fuzz, args=(TARGETS[chosen.target], chosen.runs, folder)
+        )
+        process.start()
+        process.join()
+    sys.exit(process.exitcode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""Each parser of bytes from outside is fuzzed: a little here, long with THROUGHLINE_PROVE."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from scripts.fuzz import TARGETS
+
+RUNS = 1_000_000 if os.environ.get("THROUGHLINE_PROVE") else 20_000
+
+
+def fuzzed(target: str, runs: int) -> subprocess.CompletedProcess[str]:
+    """A run of its own: libFuzzer ends its process."""
+    command = [sys.executable, "-m", "scripts.fuzz", target, "--runs", str(runs)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("target", sorted(set(TARGETS) - {"planted"}))
+def test_no_bytes_break_a_parser(target: str) -> None:
+    done = fuzzed(target, RUNS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"Done {RUNS} runs" in done.stderr
+
+
+def test_a_fault_that_chance_would_miss_is_found() -> None:
+    done = fuzzed("planted", 200_000)
+    assert done.returncode != 0
+    assert "the planted fault" in done.stdout
+    assert "Base64: Zm9l" in done.stderr
