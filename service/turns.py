@@ -198,8 +198,13 @@ class Turns:
         """Begin a reply again of which nobody has seen anything. Whoever is faster has it."""
         admitted = orphan.admitted
         place = place_of(admitted)
-        reply = Reply(await self._means.tails.adopt(place), self._chunks)
-        if reply.tail.last:
+        tail = await self._means.tails.adopt(place)
+        if tail.last != len(orphan.frames):
+            # Somebody was faster since it was looked at, and may have shown something.
+            self._means.tails.let_go(tail)
+            return
+        reply = Reply(tail, self._chunks)
+        if tail.last:
             reply.tell("notice", {"code": "resumed", "template": "resumed", "variables": {}})
         else:
             reply.tell("accepted", accepted(admitted))

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -25,6 +26,10 @@ PACE: Final = 0.02
 
 async def prove(size: Size, seed: int, folder: Path) -> list[str]:
     """Print the report; returns what is wrong."""
+    this = asyncio.current_task()
+    assert this is not None
+    # So that whoever ends it ends its processes too.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     async with postgres(folder / "postgres") as server:
         told = await _loaded(size, seed, folder, server)
         _print_counts(told)

@@ -15,11 +15,18 @@ from scripts.prove.tenants import Tenant
 
 START_SECONDS: Final = 60.0
 AGAIN_SECONDS: Final = 0.2
+MOST_STARTS: Final = 20
+"""How often one is started: the database may be away, but not for so long."""
+
 RATES: Final = {
     "THROUGHLINE_USER_MESSAGES": "10000",
     "THROUGHLINE_PROJECT_MESSAGES": "10000",
 }
 """Far above what is posted here: what is too much per hour is refused elsewhere."""
+
+
+class DoesNotStart(RuntimeError):
+    """The service does not come up, and not for want of a database alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +52,16 @@ class Fleet:
         self._running: list[Process] = []
 
     async def start(self) -> None:
-        """One more, also while the database is away: it is started until it listens."""
-        while True:
+        """One more, also while the database is away: it is started until it listens.
+
+        Raises DoesNotStart.
+        """
+        for _ in range(MOST_STARTS):
             if process := await self._try():
                 self._running.append(process)
                 return
             await asyncio.sleep(AGAIN_SECONDS)
+        raise DoesNotStart(f"{MOST_STARTS} times; why is in {self._log}")
 
     async def kill(self, random: Random) -> None:
         """End any one of them, and replace it."""

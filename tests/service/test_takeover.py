@@ -176,6 +176,31 @@ async def test_a_reply_that_takes_its_server_down_is_begun_three_times(url: str)
         await law.ended_as_told(live, url, final)
 
 
+async def test_a_reply_that_was_shown_since_it_was_looked_at_is_not_begun_again(url: str) -> None:
+    """Two take it over: the slower one looked when nothing of it had been shown."""
+    model = law.Held(pace=0.05)
+    async with running(url, model) as owner, running(url) as slower:
+        await owner.project()
+        await owner.credit()
+        events: list[Event] = []
+        looked = None
+        async for event in law.read_stream(owner, "Good morning"):
+            events.append(event)
+            if looked is None:
+                row = await slower.service.turns.known("t1", event[1]["messageId"])
+                assert row is not None
+                looked = await slower.service.turns._orphans.look(row.place, row.started_at)
+                assert looked is not None
+                assert looked.may_restart
+                model.go.set()
+            if [name for name, _, _ in events].count("chunk") == 1 and event[0] == "chunk":
+                await slower.service.turns._restart(looked)
+        final = law.lawful(events)
+        assert final["subtype"] == "success"
+        assert await slower.join(final["messageId"]) == events
+        await law.ended_as_told(owner, url, final)
+
+
 async def test_a_reply_goes_on_over_a_killed_database() -> None:
     """All leases run out meanwhile, and nobody takes a reply over for that."""
     with own_server() as server:
