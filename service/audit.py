@@ -1,8 +1,9 @@
 """The audit: who asked for what, from where, and what came of it. Never what was said.
 
-A write is answered when its entry is stored. Entries of reads are stored a moment later: who kills
-the process may lose those of its last moment. While the database is away they wait, and when too
-many do, requests are refused: nothing is done that would not be told.
+A write is answered when its entry is stored, or as one whose outcome is unknown. Entries of reads
+are stored a moment later: who kills the process may lose those of its last moment. While the
+database is away they wait, and when too many do, requests are refused: nothing is done that would
+not be told.
 """
 
 import asyncio
@@ -18,14 +19,14 @@ from psycopg.rows import class_row
 
 import sql
 from service.database import Connection, Pool, of_service
-from service.store import AWAY, Overloaded
+from service.store import AWAY, OutcomeUnknown, Overloaded
 
 SQL: Final = sql.statements("audit.sql")
 MOST_WAITING: Final = 10_000
 BATCH: Final = 500
 GATHER_SECONDS: Final = 0.1
 PATIENCE_SECONDS: Final = 5.0
-"""How long a write's answer waits for its entry; the entry waits on."""
+"""How long a write's answer waits for its entry."""
 
 _RETRY_SECONDS: Final = 0.5
 _LONGEST: Final = 256
@@ -89,7 +90,8 @@ class Audit:
             raise Overloaded("too many entries of the audit are waiting")
 
     async def record(self, entry: Entry, *, is_write: bool) -> None:
-        """Take an entry; of a write, wait until it is stored, unless that takes too long."""
+        """Take an entry; of a write, wait until it is stored. Raises OutcomeUnknown when that takes
+        too long: what was done is done, and the entry is stored when it can be."""
         stored = asyncio.Event()
         self._waiting.append((entry, stored))
         self._work.set()
@@ -100,7 +102,7 @@ class Audit:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await stored.wait()
         except TimeoutError:
-            _log.warning("audit_is_late")
+            raise OutcomeUnknown("the audit could not be written in time") from None
 
     async def run(self) -> None:
         """Store until closed and nothing waits."""

@@ -89,7 +89,9 @@ class Tails:
             found = await connection.execute(SQL["news"], _asked(tails, with_last=True))
             rows = await found.fetchall()
         for message_id, n, frame in rows:
-            by_id[message_id].push(n, [bytes(frame)])
+            # This process may have gone on with it meanwhile: then it numbers the frames.
+            if message_id in self._elsewhere:
+                by_id[message_id].push(n, [bytes(frame)])
         for message_id in ended:
             await self._finish(by_id[message_id])
 

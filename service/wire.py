@@ -272,7 +272,8 @@ class Ledger(Wire):
 
 
 class AuditItem(Wire):
-    """A request: who made it (no `userId`: the tenant's own service), and what was answered.
+    """A request: the key and the user that it came with (no `userId`: the tenant's own service,
+    about nobody), and what was answered.
 
     With what the reply that it asked for was billed; tokens are absent where the provider did not
     say.

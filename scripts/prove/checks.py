@@ -2,7 +2,14 @@
 
 from typing import Final
 
-from scripts.prove import billing_checks, log_checks, model_checks, reply_checks, tenant_checks
+from scripts.prove import (
+    billing_checks,
+    log_checks,
+    model_checks,
+    reply_checks,
+    tenant_checks,
+    trust_checks,
+)
 from scripts.prove.check import Check, Found
 
 CHECKS: Final[tuple[Check, ...]] = (
@@ -11,6 +18,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     *model_checks.CHECKS,
     *reply_checks.CHECKS,
     *tenant_checks.CHECKS,
+    *trust_checks.CHECKS,
 )
 FOUND: Final = "found"
 TOLD_AT_MOST: Final = 20

@@ -30,6 +30,7 @@ from service.permits import Permit
 from service.problems import BadRequest
 from service.settings import Scope
 from service.signatures import HEADER
+from service.store import OutcomeUnknown
 from service.streams import Cause, Named, Transaction
 from service.wire import Id, Query, dumped
 
@@ -154,11 +155,15 @@ class Operation:
             response = problems.problem(error)
             if response.status_code == 500:
                 _log.exception("request_failed", operation=self.name)
-        if entry is not None:
-            entry.status, entry.milliseconds = response.status_code, watch.milliseconds
-            if response.media_type == problems.MEDIA_TYPE:
-                entry.code = orjson.loads(response.body)["code"]
+        if entry is None:
+            return response
+        entry.status, entry.milliseconds = response.status_code, watch.milliseconds
+        if response.media_type == problems.MEDIA_TYPE:
+            entry.code = orjson.loads(response.body)["code"]
+        try:
             await service.audit.record(entry, is_write=self.method != "GET")
+        except OutcomeUnknown as error:
+            return problems.problem(error) if entry.code is None else response
         return response
 
     def _entry(self, request: Request, caller: Caller, watch: Watch) -> Entry:

@@ -26,7 +26,8 @@ comment on table app.audit is
 comment on column app.audit.request_id is
     'As the answer and the service''s log have it: a UUIDv7, so that its order is that of time.';
 comment on column app.audit.at is 'When it came, by the clock of the server that took it.';
-comment on column app.audit.user_id is 'Who acted; null: the tenant''s own service.';
+comment on column app.audit.user_id is
+    'Who acted, or whom it was about; null: the tenant''s own service, about nobody.';
 comment on column app.audit.message_id is 'The reply that it was about.';
 comment on column app.audit.address is 'Where it came from.';
 comment on column app.audit.status is 'What was answered: the status of HTTP.';

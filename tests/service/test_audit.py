@@ -185,6 +185,27 @@ async def test_nothing_is_done_that_could_not_be_told(
     assert await run.service.store.head() == head
 
 
+async def test_a_write_whose_entry_cannot_be_stored_is_not_acknowledged(
+    url: str, run: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is done all the same, and known again by its key, when it is told."""
+    key = {"Idempotency-Key": "k"}
+    body = {"userId": "u1", "seconds": 5, "kind": "paid"}
+    monkeypatch.setattr(audit, "PATIENCE_SECONDS", 0.2)
+    async with owning(url) as owner, owner.transaction():
+        await owner.execute("lock table app.audit in share mode")
+        late = await run.client.post("/v1/billing/credits", json=body, headers=key)
+        assert problem(late) == (503, "outcome_unknown")
+        assert problem(await run.chat("Hello", userId="nobody")) == (404, "project_not_found")
+    monkeypatch.undo()
+    head = await run.service.store.head()
+    again = await run.client.post("/v1/billing/credits", json=body, headers=key)
+    assert again.status_code == 201
+    assert await run.service.store.head() == head
+    told = [each["request_id"] for each in await stored(url)]
+    assert late.headers["X-Request-Id"] in told
+
+
 async def test_entries_wait_for_a_database_that_is_away_and_are_stored_once(url: str) -> None:
     """Also when it goes right after the entry was stored, before it could say so."""
     async with Cutter(url) as way, database.pool(way.url) as pool:

@@ -1,0 +1,58 @@
+"""Nothing is done untold or uncounted: limits count each message once, and the audit has it."""
+
+from collections import Counter
+from typing import Final
+
+from domain.events import MessageAdmitted, ReplyStarted, TimeReserved
+from scripts.prove.check import Check, Found, changed, without_first
+from scripts.prove.stored import stored
+from scripts.prove.told import Told
+from service.database import Connection
+
+ONE_OF_A_MESSAGE: Final = """
+delete from app.audit where request_id = (
+    select min(request_id) from app.audit
+    where operation = 'postChatPlan' and status = 200
+    group by tenant_id, message_id having count(*) = 1
+    limit 1
+)
+"""
+
+
+async def _counted_once(_: Told, database: Connection) -> Found:
+    """For its user and for its project, at one time."""
+    log = await stored(database, ReplyStarted, MessageAdmitted, TimeReserved)
+    replies = {(each.tenant, each.event.message_id) for each in log if each.type == "ReplyStarted"}
+    counts = Counter(
+        (each.tenant, each.event.message_id, each.event.at)
+        for each in log
+        if each.type != "ReplyStarted" and each.event.at is not None
+    )
+    twice = {(tenant, reply) for (tenant, reply, _), times in counts.items() if times == 2}
+    breaches = [f"{reply} is not counted once for each" for reply in replies ^ twice]
+    return Found(len(replies), breaches)
+
+
+async def _audited(told: Told, database: Connection) -> Found:
+    rows = await database.execute(
+        "select tenant_id, message_id from app.audit "
+        "where operation = 'postChatPlan' and status = 200"
+    )
+    known = set(await rows.fetchall())
+    acknowledged = [(each.tenant, reply) for each in told.messages for reply in each.replies]
+    breaches = [f"{each} is not told" for each in acknowledged if each not in known]
+    return Found(len(acknowledged), breaches)
+
+
+CHECKS: Final = (
+    Check(
+        name="limits count each message once",
+        find=_counted_once,
+        damage=without_first(MessageAdmitted),
+    ),
+    Check(
+        name="acknowledged messages are in the audit",
+        find=_audited,
+        damage=changed(ONE_OF_A_MESSAGE),
+    ),
+)
