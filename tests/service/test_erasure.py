@@ -26,7 +26,7 @@ from tests.running import Running, running
 from tests.service import law, watching
 from tests.service.replicas import Reader, prepare, replicas
 from tests.service.test_cancel import HANGS, begun
-from tests.service.world import World, furnish
+from tests.service.world import World, two_worlds
 
 WORD, OTHER = "quillwort", "zygomorph"
 
@@ -39,11 +39,8 @@ async def run(url: str) -> AsyncIterator[Running]:
 
 @pytest.fixture
 async def worlds(run: Running) -> AsyncIterator[tuple[World, World]]:
-    async with AsyncExitStack() as stack:
-        ours, theirs = await furnish(run, "k1", WORD), await furnish(run, "k2", OTHER)
-        for world in (ours, theirs):
-            stack.push_async_callback(world.client.aclose)
-        yield ours, theirs
+    async with two_worlds(run, WORD, OTHER) as both:
+        yield both
 
 
 def problem(answer: httpx.Response) -> tuple[int, str]:

@@ -7,7 +7,7 @@ a signed request and by a browser's token. A route that nobody told this file of
 import os
 import re
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -24,7 +24,7 @@ from service.app import OPERATIONS
 from service.ids import new_id
 from tests.projections.generated import owning
 from tests.running import Running, running
-from tests.service.world import World, furnish
+from tests.service.world import World, two_worlds
 
 PROBES = 20_000 if os.environ.get("THROUGHLINE_PROVE") else 600
 SEED = 20261121
@@ -81,11 +81,8 @@ async def run(url: str) -> AsyncIterator[Running]:
 
 @pytest.fixture
 async def worlds(run: Running) -> AsyncIterator[tuple[World, World]]:
-    async with AsyncExitStack() as stack:
-        ours, theirs = await furnish(run, "k1", OURS), await furnish(run, "k2", THEIRS)
-        for world in (ours, theirs):
-            stack.push_async_callback(world.client.aclose)
-        yield ours, theirs
+    async with two_worlds(run, OURS, THEIRS) as both:
+        yield both
 
 
 async def routes(run: Running) -> list[tuple[str, str, str, tuple[str, ...]]]:

@@ -1,5 +1,7 @@
 """A tenant with some of everything, each text of it with a word that is nobody else's."""
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,14 @@ class World:
     ids: dict[str, str]
     others: tuple[str, ...]
     """Ids that nobody needs to name, to be looked for in what others get."""
+
+
+@asynccontextmanager
+async def two_worlds(run: Running, ours: str, theirs: str) -> AsyncGenerator[tuple[World, World]]:
+    """The tenants of both keys, each with its word."""
+    one, two = await furnish(run, "k1", ours), await furnish(run, "k2", theirs)
+    async with aclosing(one.client), aclosing(two.client):
+        yield one, two
 
 
 async def furnish(run: Running, key_id: str, word: str) -> World:
