@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -95,21 +95,22 @@ async def test_there_is_a_limit_of_how_many_headers(live: Running) -> None:
 @pytest.mark.parametrize(
     "beginning",
     [
-        pytest.param(HEALTH + b"X: ", id="a header's value"),
-        pytest.param(HEALTH + b"X", id="a header's name"),
-        pytest.param(
-            request("POST", CREDITS, headers=[("Transfer-Encoding", "chunked")]) + b"1;a=",
-            id="what is said beside a chunk",
-        ),
-        pytest.param(
-            request("POST", CREDITS, headers=[("Transfer-Encoding", "chunked")]) + b"0\r\nX: ",
-            id="a header after the body",
-        ),
+        pytest.param(lambda: HEALTH + b"X: ", id="a header's value"),
+        pytest.param(lambda: HEALTH + b"X", id="a header's name"),
+        pytest.param(lambda: chunked(b"1;a="), id="what is said beside a chunk"),
+        pytest.param(lambda: chunked(b"0\r\nX: "), id="a header after the body"),
     ],
 )
-async def test_what_does_not_end_is_not_held_in_memory(live: Running, beginning: bytes) -> None:
+async def test_what_does_not_end_is_not_held_in_memory(
+    live: Running, beginning: Callable[[], bytes]
+) -> None:
     pieces = (b"x" * 4_096 for _ in range(10 * LARGEST_HEADERS // 4_096))
-    refused(await exchange(live, beginning, *pieces), 431, "headers_too_large")
+    refused(await exchange(live, beginning(), *pieces), 431, "headers_too_large")
+
+
+def chunked(body: bytes) -> bytes:
+    """A request signed now, with the beginning of a body in chunks."""
+    return request("POST", CREDITS, headers=[("Transfer-Encoding", "chunked")]) + body
 
 
 async def test_a_header_after_the_body_is_no_header_of_the_request(live: Running) -> None:
@@ -255,22 +256,22 @@ async def test_a_body_that_breaks_off_before_it_was_asked_for_is_refused_once(
 @pytest.mark.parametrize(
     "sent",
     [
-        pytest.param(b"", id="nothing"),
-        pytest.param(HEALTH, id="half a head"),
-        pytest.param(HEALTH + b"\r\n", id="a request"),
-        pytest.param(request("POST", CREDITS, CREDIT)[:-1], id="a body that lacks a byte"),
-        pytest.param(
-            request("POST", CREDITS, headers=[("Transfer-Encoding", "chunked")]) + b"5\r\n{",
-            id="half a chunk",
-        ),
+        pytest.param(lambda: b"", id="nothing"),
+        pytest.param(lambda: HEALTH, id="half a head"),
+        pytest.param(lambda: HEALTH + b"\r\n", id="a request"),
+        pytest.param(lambda: request("POST", CREDITS, CREDIT)[:-1], id="a body that lacks a byte"),
+        pytest.param(lambda: chunked(b"5\r\n{"), id="half a chunk"),
     ],
 )
 async def test_a_client_that_says_no_more_is_let_go(
-    live: Running, sent: bytes, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    live: Running,
+    sent: Callable[[], bytes],
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """It gets an answer, or none; the connection ends by the service, and is no fault of it."""
     connection = await Connection.open(live)
-    await connection.send(sent)
+    await connection.send(sent())
     connection.writer.write_eof()
     assert {each.status for each in answers(await connection.rest())} <= {200}
     await settled(live)
