@@ -888,6 +888,7 @@ begin
     where erased.position between p_first and p_last
         and erased.type = any (app.erasures())
         and begun.type = 'ReplyStarted'
+        and reply_chunk.frame is not null
         and reply_chunk.tenant_id = begun.tenant_id
         and reply_chunk.message_id = convert_from(begun.state, 'UTF8')::json ->> 'message_id';
 
@@ -1735,7 +1736,7 @@ COMMENT ON COLUMN app.audit.request_id IS 'As the answer and the service''s log 
 
 COMMENT ON COLUMN app.audit.at IS 'When it came, by the clock of the server that took it.';
 
-COMMENT ON COLUMN app.audit.user_id IS 'Who acted; null: the tenant''s own service.';
+COMMENT ON COLUMN app.audit.user_id IS 'Who acted, or whom it was about; null: the tenant''s own service, about nobody.';
 
 COMMENT ON COLUMN app.audit.message_id IS 'The reply that it was about.';
 

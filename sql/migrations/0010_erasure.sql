@@ -78,7 +78,8 @@ comment on table app.event is
 
 
 -- Masks the streams that were erased at p_first ... p_last, and lets go of the frames of their
--- replies. It acts as the owner: the service itself may not change an event.
+-- replies; not of a place that was taken from a writer who was thought dead, for it may come back
+-- and still have frames to store. It acts as the owner: the service may not change an event.
 create function app.mask(p_first bigint, p_last bigint) returns void
 language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
 begin
@@ -89,6 +90,7 @@ begin
     where erased.position between p_first and p_last
         and erased.type = any (app.erasures())
         and begun.type = 'ReplyStarted'
+        and reply_chunk.frame is not null
         and reply_chunk.tenant_id = begun.tenant_id
         and reply_chunk.message_id = convert_from(begun.state, 'UTF8')::json ->> 'message_id';
 

@@ -217,6 +217,9 @@ async def test_a_reply_whose_server_died_is_ended_first_too(url: str) -> None:
         assert account["reservedSeconds"] == 0
     assert WORD not in dumped(url)
     await true_to_the_log(url)
+    async with owning(url) as owner:
+        left = await owner.execute("select frame from app.reply_chunk")
+        assert await left.fetchall() == [(None,)], "the place where its writer would go on is taken"
 
 
 async def test_what_is_being_built_is_not_erased(run: Running) -> None:
