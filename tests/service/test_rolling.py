@@ -62,7 +62,10 @@ async def restarted(service: Replicas, replica: Replica) -> None:
 
 async def test_no_reply_is_lost_when_replicas_are_restarted_under_load(url: str) -> None:
     model = OfflineModel(pace=0.01, delay=0.1)
-    settings = {"THROUGHLINE_GRACE_SECONDS": "0.2"}  # so that many are cut off, and taken over
+    settings = {
+        "THROUGHLINE_GRACE_SECONDS": "0.2",  # so that many are cut off, and taken over
+        "THROUGHLINE_USER_MESSAGES": "10000",
+    }
     async with replicas(url, model, **settings) as service:
         for _ in range(2):
             await service.start()
