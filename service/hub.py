@@ -143,7 +143,9 @@ class Hub:
             if not self.followers or not self._head:
                 self.skip_to(position)
                 return
-            page = await self._store.range(after=self._head, upto=position)
+            # All there is, not only up to there: who reads slower than others write must not read
+            # once for each of their commits.
+            page = await self._store.range(after=self._head)
             if not page:
                 return
             self.publish(page)

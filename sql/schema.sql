@@ -753,25 +753,31 @@ begin
     order by event.position;
 
     -- Of what was erased the marker alone stays, for those who watch: not what stems from the other
-    -- events of its stream, and of a project nothing at all.
-    delete from timeline
-    using event as erased
-    join event as said
-        on said.tenant_id = erased.tenant_id and said.stream_id = erased.stream_id
-            and said.version < erased.version
-    where erased.position > p_after and erased.position <= p_upto
-        and erased.type in ('SessionDeleted', 'BuildErased')
-        and timeline.tenant_id = said.tenant_id
-        and timeline.project_id = said.project_id
-        and timeline.position = said.position;
+    -- events of its stream, and of a project nothing at all. Most ranges have nothing of the kind.
+    if exists (
+        select from event
+        where event.position > p_after and event.position <= p_upto
+            and event.type in ('SessionDeleted', 'BuildErased', 'ProjectErased')
+    ) then
+        delete from timeline
+        using event as erased
+        join event as said
+            on said.tenant_id = erased.tenant_id and said.stream_id = erased.stream_id
+                and said.version < erased.version
+        where erased.position > p_after and erased.position <= p_upto
+            and erased.type in ('SessionDeleted', 'BuildErased')
+            and timeline.tenant_id = said.tenant_id
+            and timeline.project_id = said.project_id
+            and timeline.position = said.position;
 
-    delete from timeline
-    using event
-    where event.position > p_after and event.position <= p_upto
-        and event.type = 'ProjectErased'
-        and timeline.tenant_id = event.tenant_id
-        and timeline.project_id = event.project_id
-        and timeline.position < event.position;
+        delete from timeline
+        using event
+        where event.position > p_after and event.position <= p_upto
+            and event.type = 'ProjectErased'
+            and timeline.tenant_id = event.tenant_id
+            and timeline.project_id = event.project_id
+            and timeline.position < event.position;
+    end if;
 end
 $$;
 
