@@ -6,14 +6,15 @@ position N only after N - 1, wherever it reads from, so what it was given has no
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from typing import Any, Final
+from collections.abc import AsyncGenerator, Sequence
+from typing import Final
 
 import psycopg
 import structlog
 
 from domain.events import ERASURES
-from service.store import AWAY, PAGE, EventStore, Recorded
+from service.database import Connect, Connection
+from service.store import AWAY, PAGE, EventStore, Recorded, page
 
 RING: Final = 10_000
 POLL: Final = 1.0
@@ -80,22 +81,22 @@ class Hub:
     async def follow(self, after: int) -> AsyncGenerator[list[Recorded], None]:
         """All events after a position, in order, without end: what is stored, then what happens.
 
-        Yields an empty page after each silent second, so that the caller can do something else.
+        Yields no events after each silent second, so that the caller can do something else.
         """
         self.followers += 1
         try:
             while True:
-                page = self._from_ring(after)
-                if page is None:
-                    page = await self._stored(after)
-                if not page:
+                events = self._from_ring(after)
+                if events is None:
+                    events = await self._stored(after)
+                if not events:
                     await self.wait(after + 1, seconds=POLL)
-                    page = self._from_ring(after) or []
-                if page:
-                    if page[0].position != after + 1:
+                    events = self._from_ring(after) or []
+                if events:
+                    if events[0].position != after + 1:
                         raise RuntimeError(f"the log has a gap after position {after}")
-                    after = page[-1].position
-                yield page
+                    after = events[-1].position
+                yield events
         finally:
             self.followers -= 1
 
@@ -117,27 +118,27 @@ class Hub:
         start = after + 1 - self._ring[0].position
         return self._ring[start : start + PAGE]
 
-    async def run(self, connect: Callable[[], Awaitable[psycopg.AsyncConnection[Any]]]) -> None:
+    async def run(self, connect: Connect) -> None:
         """Listen for what other processes commit; again and again when the connection is lost."""
         while True:
             try:
-                async with await connect() as connection:
+                async with await connect() as connection, await connect() as reader:
                     await connection.execute("listen throughline")
                     self.listening.set()
-                    await self._listen(connection)
+                    await self._listen(connection, reader)
             except (psycopg.OperationalError, OSError) as error:
                 self.listening.clear()
                 _log.warning("listener_lost_its_connection", error=type(error).__name__)
                 await asyncio.sleep(POLL)
 
-    async def _listen(self, connection: psycopg.AsyncConnection[Any]) -> None:
+    async def _listen(self, connection: Connection, reader: Connection) -> None:
         while True:
-            await self._catch_up(await self._store.head())
+            await self._catch_up(await self._store.head(), reader)
             async for notification in connection.notifies(timeout=POLL):
                 if notification.pid != self.writer_pid:
-                    await self._catch_up(int(notification.payload))
+                    await self._catch_up(int(notification.payload), reader)
 
-    async def _catch_up(self, position: int) -> None:
+    async def _catch_up(self, position: int, reader: Connection) -> None:
         """Bring the ring up to what others wrote: one read for all who follow."""
         while self._head < position:
             if not self.followers or not self._head:
@@ -145,7 +146,7 @@ class Hub:
                 return
             # All there is, not only up to there: who reads slower than others write must not read
             # once for each of their commits.
-            page = await self._store.range(after=self._head)
-            if not page:
+            events = await page(reader, after=self._head)
+            if not events:
                 return
-            self.publish(page)
+            self.publish(events)

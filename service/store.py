@@ -107,10 +107,10 @@ class EventStore:
         types: Sequence[str] | None = None,
     ) -> list[Recorded]:
         """The first `limit` events after a position: of the log, a tenant or a tenant's project."""
-        bounds: dict[str, Any] = {"after": Int8(after), "upto": Int8(upto), "limit": limit}
         if tenant_id is None:
             async with of_service(self._pool) as connection:
-                return await _rows(connection, SQL["range"], bounds)
+                return await page(connection, after=after, upto=upto, limit=limit)
+        bounds: dict[str, Any] = {"after": Int8(after), "upto": Int8(upto), "limit": limit}
         bounds |= {"tenant_id": tenant_id, "types": None if types is None else list(types)}
         query = SQL["tenant_range" if project_id is None else "project_range"]
         async with of_tenant(self._pool, tenant_id) as connection:
@@ -128,6 +128,14 @@ class EventStore:
             row = await cursor.fetchone()
             assert row is not None
             return row[0]
+
+
+async def page(
+    connection: Connection, *, after: int, upto: int = END, limit: int = PAGE
+) -> list[Recorded]:
+    """The first events of the whole log after a position, on the service's own connection."""
+    bounds = {"after": Int8(after), "upto": Int8(upto), "limit": limit}
+    return await _rows(connection, SQL["range"], bounds)
 
 
 async def _rows(connection: Connection, query: bytes, asked: dict[str, Any]) -> list[Recorded]:
