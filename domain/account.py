@@ -4,7 +4,7 @@ The one law: available = credited - consumed - reserved never goes below zero, b
 is only made from what is available and a settlement never takes more than was reserved.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, assert_never
@@ -198,6 +198,12 @@ def release(state: Account, *, user_id: str, reservation_id: str, reason: str) -
             user_id=user_id, reservation_id=reservation_id, held_seconds=held, reason=reason
         ),
     )
+
+
+def without(state: Account, reservations: Collection[str]) -> Account:
+    """The account as it would be if these reservations were released."""
+    rest = {key: held for key, held in state.reservations.items() if key not in reservations}
+    return replace(state, reservations=rest)
 
 
 def _held(state: Account, reservation_id: str) -> int:

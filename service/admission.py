@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from weakref import WeakValueDictionary
@@ -32,6 +32,7 @@ from service.ids import new_id
 from service.store import Overloaded
 from service.streams import (
     ACCOUNT,
+    BY_ITSELF,
     CONTENTION_SECONDS,
     PROJECT,
     SESSION,
@@ -79,6 +80,10 @@ class Admitted:
     standings: tuple[Standing, ...] = ()
 
 
+class _Admissible(Exception):
+    """Nothing is in the way of a message; it was only asked."""
+
+
 class Admission:
     """Decides whether a message is taken. Owned by the service's loop."""
 
@@ -112,7 +117,12 @@ class Admission:
         async with self._turn_in(message.tenant_id, message.project_id):
             return await self._admit(message, cause)
 
-    async def _admit(self, message: Message, cause: Cause) -> Admitted:
+    async def require_admissible(self, message: Message) -> None:
+        """Raises what `admit` would if no reply of the session ran, whose seconds are then free."""
+        with suppress(_Admissible):
+            await self._admit(replace(message, may_wait=True), BY_ITSELF, is_trial=True)
+
+    async def _admit(self, message: Message, cause: Cause, *, is_trial: bool = False) -> Admitted:
         known, now = await self._project(message)
         minted = {name: new_id() for name in ("user_message", "reply", "reservation", "session")}
         standings: tuple[Standing, ...] = ()
@@ -128,7 +138,13 @@ class Admission:
             session_id, state = await self._session(transaction, message, minted["session"])
             started = self._conversation(message, session_id, state, minted)
             standings = self._within_limits(funds, place, at)
+            if is_trial:
+                funds = account.without(
+                    funds, {run.reservation_id for run in state.running.values()}
+                )
             seconds = _reserve(transaction, funds, message, session_id, minted, at)
+            if is_trial:
+                raise _Admissible
             transaction.append(session_stream(session_id), started, message.project_id)
             return minted | {"session": session_id, "seconds": seconds}
 

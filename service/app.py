@@ -122,6 +122,8 @@ def application(settings: Settings, *, database_url: str, direct_url: str) -> St
         exception_handlers={HTTPException: _not_routed, Exception: _fault},
         lifespan=partial(_lifespan, settings=settings, urls=(database_url, direct_url)),
     )
+    # A path is one path, and no answer repeats what a client says of where it is.
+    app.router.redirect_slashes = False
     app.add_middleware(Edge)
     return app
 

@@ -135,14 +135,15 @@ class Hub:
         while True:
             await self._catch_up(await self._store.head(), reader)
             async for notification in connection.notifies(timeout=POLL):
-                if notification.pid != self.writer_pid:
+                # Anybody who may connect may notify: what it says is a hint, if it says anything.
+                if notification.pid != self.writer_pid and _is_position(notification.payload):
                     await self._catch_up(int(notification.payload), reader)
 
     async def _catch_up(self, position: int, reader: Connection) -> None:
         """Bring the ring up to what others wrote: one read for all who follow."""
         while self._head < position:
             if not self.followers or not self._head:
-                self.skip_to(position)
+                self.skip_to(min(position, await self._store.head()))
                 return
             # All there is, not only up to there: who reads slower than others write must not read
             # once for each of their commits.
@@ -150,3 +151,7 @@ class Hub:
             if not events:
                 return
             self.publish(events)
+
+
+def _is_position(payload: str) -> bool:
+    return payload.isascii() and payload.isdigit() and len(payload) <= 18

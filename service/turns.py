@@ -8,7 +8,7 @@ import orjson
 import structlog
 
 from domain import session
-from domain.errors import ReplyInProgress
+from domain.errors import ReplyInProgress, ReplyUnknown
 from domain.events import CancelReason
 from projections.replies import Place, ReplyRow, orphans, reply
 from service.admission import Admission, Admitted, Message
@@ -69,7 +69,7 @@ class Turns:
     async def take(self, message: Message, on_busy: OnBusy, cause: Cause) -> tuple[Admitted, Tail]:
         """Take a message and begin its reply; of one that was taken before, join that reply.
 
-        Raises what admission refuses, and Overloaded.
+        Raises what admission refuses, ReplyUnknown for one that was erased, and Overloaded.
         """
         if self._is_stopping:
             raise Unavailable("the service is stopping")
@@ -78,7 +78,9 @@ class Turns:
         admitted = await self._admit(message, on_busy, cause)
         if admitted.is_again:
             row = await self.known(message.tenant_id, admitted.message_id)
-            has_ended = row is not None and row.ended_position is not None
+            if row is None:  # its session was erased since
+                raise ReplyUnknown
+            has_ended = row.ended_position is not None
             return admitted, await self._means.tails.find(place_of(admitted), has_ended=has_ended)
         reply = Reply(self._means.tails.begin(place_of(admitted)), self._chunks)
         reply.tell("accepted", accepted(admitted))
@@ -95,6 +97,8 @@ class Turns:
                 if on_busy != "interrupt" or interrupts == INTERRUPTS:
                     raise
                 interrupts += 1
+                # What would be refused all the same must not end anything.
+                await self._admission.require_admissible(message)
                 row = await self.known(message.tenant_id, busy.message_id)
                 other = Cause(metadata=cause.metadata)
                 if row is None or await self.cancel(row, "superseded", other) is None:

@@ -164,7 +164,7 @@ class AuditQuery(Query):
     user_id: Id | None = None
     project_id: Id | None = None
     limit: PageSize = 20
-    before: Id | None = None
+    before: Annotated[str, Field(pattern=r"^[0-9a-f-]{36}$")] | None = None
 
 
 class LedgerQuery(Query):

@@ -2174,6 +2174,10 @@ GRANT USAGE ON SCHEMA app TO throughline_service;
 GRANT USAGE ON SCHEMA app TO throughline_analyst;
 GRANT USAGE ON SCHEMA app TO throughline_tenant;
 
+REVOKE ALL ON FUNCTION app.log_head() FROM PUBLIC;
+GRANT ALL ON FUNCTION app.log_head() TO throughline_service;
+GRANT ALL ON FUNCTION app.log_head() TO throughline_tenant;
+
 REVOKE ALL ON FUNCTION app.mask(p_first bigint, p_last bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION app.mask(p_first bigint, p_last bigint) TO throughline_service;
 

@@ -74,3 +74,5 @@ create function app.log_head() returns bigint
 language sql stable security definer set search_path = '' as $$
     select coalesce(max(position), 0) from app.event
 $$;
+revoke execute on function app.log_head() from public;
+grant execute on function app.log_head() to throughline_service, throughline_tenant;

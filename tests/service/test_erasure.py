@@ -263,6 +263,21 @@ async def test_the_same_request_again_has_the_same_answer(run: Running) -> None:
         assert (await run.client.delete(path)).status_code == 404
 
 
+async def test_a_message_that_was_erased_is_not_answered_again(run: Running) -> None:
+    await run.project()
+    await run.credit()
+    body = {"userId": "u1", "projectId": "p1", "message": "Hello"}
+    key = {"Idempotency-Key": "k"}
+    session_id = (await run.client.post("/v1/chat-plan", json=body, headers=key)).json()[
+        "sessionId"
+    ]
+    await run.client.delete(f"/v1/chat-plan/session/{session_id}?userId=u1")
+    for accept in ("application/json", "text/event-stream"):
+        again = await run.client.post("/v1/chat-plan", json=body, headers=key | {"Accept": accept})
+        assert problem(again) == (404, "reply_not_found")
+    assert run.model.calls == 1
+
+
 async def test_an_erasure_that_was_left_is_finished_by_who_looks_next(
     url: str, run: Running, worlds: tuple[World, World]
 ) -> None:

@@ -251,3 +251,16 @@ async def test_a_slow_follower_is_not_told_what_was_erased_meanwhile(log: Log) -
     await log.writer.append([erased])
     assert (await followed(log, 1, 3))[0].state == b'{"text": ""}'
     assert positions(await keen) == [1, 2, 3]
+
+
+async def test_what_others_notify_is_a_hint_and_no_more(log: Log, url: str) -> None:
+    """Anybody who may connect may say anything on the channel."""
+    await log.writer.append([event()])
+    async with await database.connect(url, as_service=False) as anybody:
+        for payload in ("junk", "", "-1", "9" * 30, "٣", "5000000"):
+            await anybody.execute("select pg_notify('throughline', %s)", (payload,))
+    keen = asyncio.create_task(followed(log, 0, 2))
+    await insert_silently(url, 2)
+    assert positions(await keen) == [1, 2]
+    assert log.hub.head == 2
+    assert not log.listening.done()

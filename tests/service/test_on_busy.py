@@ -116,3 +116,22 @@ async def test_one_that_waits_is_answered_when_its_server_dies(url: str) -> None
         assert len(model.requests[-1]["messages"]) == 3
     async with running(url) as live:
         await law.ended_as_told(live, url, *finals)
+
+
+async def test_one_that_is_refused_all_the_same_interrupts_nothing(url: str) -> None:
+    """For the balance, of which the running reply's part would be free, or for its user's limit."""
+    async with running(url, user_messages=2) as live:
+        await live.project()
+        await live.credit(seconds=100)
+        _, first = await begun(live, HANGS)
+        dear = await live.chat("Review it", chatMode="analysis", onBusy="interrupt")
+        assert (dear.status_code, dear.json()["code"]) == (402, "insufficient_balance")
+        assert not first.done()
+        message_id, second = await begun(live, HANGS, onBusy="interrupt")
+        assert law.lawful(await first)["subtype"] == "partial"
+        late = await live.chat("And then?", onBusy="interrupt")
+        assert (late.status_code, late.json()["code"]) == (429, "user_limit_reached")
+        assert not second.done()
+        await cancel(live.client, message_id)
+        assert law.lawful(await second)["subtype"] == "partial"
+        assert len(await law.logged(url, "ReplyCancelRequested")) == 2
