@@ -262,5 +262,6 @@ async def test_what_others_notify_is_a_hint_and_no_more(log: Log, url: str) -> N
     keen = asyncio.create_task(followed(log, 0, 2))
     await insert_silently(url, 2)
     assert positions(await keen) == [1, 2]
-    assert log.hub.head == 2
+    assert await log.hub.wait(2, seconds=20), "it hears of what is there"
+    assert log.hub.head == 2, "and of nothing else"
     assert not log.listening.done()
