@@ -202,8 +202,7 @@ def release(state: Account, *, user_id: str, reservation_id: str, reason: str) -
 
 def without(state: Account, reservations: Collection[str]) -> Account:
     """The account as it would be if these reservations were released."""
-    rest = {key: held for key, held in state.reservations.items() if key not in reservations}
-    return replace(state, reservations=rest)
+    return replace(state, reservations=_without(state.reservations, *reservations))
 
 
 def _held(state: Account, reservation_id: str) -> int:
@@ -216,5 +215,5 @@ def _with_message(messages: Times, at: str | None) -> Times:
     return messages if at is None else with_time(messages, datetime.fromisoformat(at))
 
 
-def _without(reservations: Mapping[str, int], key: str) -> dict[str, int]:
-    return {other: seconds for other, seconds in reservations.items() if other != key}
+def _without(reservations: Mapping[str, int], *keys: str) -> dict[str, int]:
+    return {other: seconds for other, seconds in reservations.items() if other not in keys}

@@ -122,9 +122,7 @@ def remove_member(state: Project, *, user_id: str) -> Decided:
 
 def admit_message(state: Project, *, user_id: str, message_id: str, at: datetime) -> Decided:
     """Take a member's message, at a time that is counted. Raises BuildInProgress."""
-    project_id = _known(state)
-    if state.building is not None:
-        raise BuildInProgress(build_id=state.building)
+    project_id = _idle(state)
     return (
         MessageAdmitted(
             project_id=project_id, user_id=user_id, message_id=message_id, at=at.isoformat()
@@ -134,9 +132,7 @@ def admit_message(state: Project, *, user_id: str, message_id: str, at: datetime
 
 def request_erasure(state: Project) -> Decided:
     """Close the project for good, to be erased. Raises BuildInProgress, ProjectUnknown."""
-    project_id = _known(state)
-    if state.building is not None:
-        raise BuildInProgress(build_id=state.building)
+    project_id = _idle(state)
     return (ProjectErasureRequested(project_id=project_id),)
 
 
@@ -151,9 +147,7 @@ def erase(state: Project) -> Decided:
 
 def lock(state: Project, *, build_id: str) -> Decided:
     """Keep the project for one build. Raises BuildInProgress while there is another one."""
-    project_id = _known(state)
-    if state.building is not None:
-        raise BuildInProgress(build_id=state.building)
+    project_id = _idle(state)
     return (ProjectLocked(project_id=project_id, build_id=build_id),)
 
 
@@ -168,6 +162,14 @@ def _known(state: Project) -> str:
     if state.project_id is None or state.is_erasing:
         raise ProjectUnknown
     return state.project_id
+
+
+def _idle(state: Project) -> str:
+    """The project's id, unless it is being built."""
+    project_id = _known(state)
+    if state.building is not None:
+        raise BuildInProgress(build_id=state.building)
+    return project_id
 
 
 def _keep_an_owner(state: Project, leaving: str) -> None:

@@ -257,8 +257,8 @@ def start_reply(
     """Begin a reply to the message `in_reply_to`. Raises ReplyInProgress while another one runs,
     unless it may wait for that one's end."""
     _require_active(state)
-    if state.running and not may_wait:
-        raise ReplyInProgress(message_id=next(iter(state.running)))
+    if not may_wait:
+        _require_quiet(state)
     return (
         ReplyStarted(
             session_id=state.session_id,
@@ -500,8 +500,7 @@ def convert(
 def require_plan(state: Session) -> None:
     """Raises SessionEnded, ReplyInProgress, PlanMissing unless there is a plan to be built."""
     _require_active(state)
-    if state.running:
-        raise ReplyInProgress(message_id=next(iter(state.running)))
+    _require_quiet(state)
     if not state.plans:
         raise PlanMissing
 
@@ -535,8 +534,7 @@ def delete(state: Session) -> Decided:
     """Erase what was said in the session. Raises SessionUnknown, and ReplyInProgress: a reply would
     still be written after it."""
     _require_known(state)
-    if state.running:
-        raise ReplyInProgress(message_id=next(iter(state.running)))
+    _require_quiet(state)
     return (SessionDeleted(session_id=state.session_id),)
 
 
@@ -552,6 +550,11 @@ def require_room(state: Session) -> None:
 def _require_known(state: Session) -> None:
     if state.status in ("new", "deleted"):
         raise SessionUnknown
+
+
+def _require_quiet(state: Session) -> None:
+    if state.running:
+        raise ReplyInProgress(message_id=next(iter(state.running)))
 
 
 def _require_active(state: Session) -> None:
