@@ -275,7 +275,8 @@ class Feeds:
                 self._is_wanted.set()
 
     async def _read_on(self) -> None:
-        for key, feed in list(self._feeds.items()):
+        behind = [(key, feed) for key, feed in self._feeds.items() if feed.is_behind]
+        for key, feed in behind:
             async with of_tenant(self._pool, key[0]) as connection:
                 upto = await reached(connection, TIMELINE.name)
                 while feed.watches and feed.is_behind and feed.reached < upto:
