@@ -17,11 +17,18 @@ from projections import PROJECTIONS
 from projections.projection import install
 from service import database
 from service.postgres import Server, embedded
+from tests import sizes
 
+sizes.use_hypothesis_profile()
 _numbers = count(1)
 
 # Atheris is there for some platforms only: see pyproject.toml.
 collect_ignore = [] if find_spec("atheris") else ["test_fuzz.py"]
+
+
+def pytest_report_header() -> str:
+    """What `make prove` needs to have its chances again."""
+    return f"seed: {sizes.SEED}, sizes of make {'prove' if sizes.PROVE else 'test'}"
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +40,7 @@ def anyio_backend() -> str:
 def _no_settings_leak_in() -> None:
     for name in list(os.environ):
         ours = name.startswith(("THROUGHLINE_", "ANTHROPIC_"))
-        if ours and name not in ("THROUGHLINE_EXAMPLES", "THROUGHLINE_PROVE"):
+        if ours and name not in ("THROUGHLINE_PROVE", "THROUGHLINE_SEED"):
             del os.environ[name]
 
 

@@ -1,7 +1,6 @@
 """Whatever is changed of a signed request, it is not taken; nor is it taken twice."""
 
 import asyncio
-import os
 import random
 import secrets
 import time
@@ -14,14 +13,14 @@ import pytest
 
 from service import database, signatures
 from service.auth import Authenticator, Unauthenticated
+from tests import sizes
 from tests.running import KEYS, Running, running
 from tests.service import raw
 from tests.service.raw import Connection, statuses_in
 
-PROVE = bool(os.environ.get("THROUGHLINE_PROVE"))
-MUTANTS = 100_000 if PROVE else 3_000
-SENT = 20_000 if PROVE else 600
-REPLAYS = 10_000 if PROVE else 300
+MUTANTS = sizes.size(3_000, 100_000)
+SENT = sizes.size(600, 20_000)
+REPLAYS = sizes.size(300, 10_000)
 AT_ONCE = 50
 CREDITS = "/v1/billing/credits"
 HEX = "0123456789abcdef"
@@ -175,7 +174,7 @@ async def is_taken(authenticator: Authenticator, asked: Signed) -> bool:
 
 async def taken(authenticator: Authenticator, count: int) -> Counter[str]:
     """How many mutants are taken, by what was changed."""
-    chance = random.Random(7)
+    chance = sizes.chance("mutants")
     return Counter(
         [name for name, each in mutants(chance, count) if await is_taken(authenticator, each)]
     )
@@ -183,7 +182,7 @@ async def taken(authenticator: Authenticator, count: int) -> Counter[str]:
 
 async def test_no_mutant_is_taken(pool: database.Pool) -> None:
     authenticator = Authenticator(KEYS, pool)
-    chance = random.Random(8)
+    chance = sizes.chance("signed")
     assert all([await is_taken(authenticator, signed(chance)) for _ in range(50)])
     assert await taken(authenticator, MUTANTS) == Counter()
 
@@ -252,7 +251,7 @@ async def statuses(live: Running, *sent: bytes) -> list[int]:
 
 
 async def test_no_mutant_of_a_write_is_stored(live: Running) -> None:
-    chance, sent = random.Random(9), list[bytes]()
+    chance, sent = sizes.chance("writes"), list[bytes]()
     while len(sent) < SENT:
         asked = credit(len(sent))
         mutant = chance.choice(MUTATIONS)(chance, asked)
@@ -281,7 +280,7 @@ def replays(chance: random.Random, asked: Signed) -> bytes:
 
 async def replayed(live: Running, count: int) -> int:
     """How many of so many replays of writes that were taken are taken."""
-    chance = random.Random(10)
+    chance = sizes.chance("replays")
     writes = [credit(number) for number in range(count)]
     assert set(await statuses(live, *map(as_sent, writes))) == {201}
     again = await statuses(live, *(replays(chance, each) for each in writes))

@@ -1,7 +1,6 @@
 """Many readers of one reply, slow ones among them, and a database that takes its time."""
 
 import asyncio
-import os
 import re
 from contextlib import AsyncExitStack
 
@@ -14,8 +13,9 @@ from service.offline import Fault, OfflineModel
 from tests.running import Event, Running, events_of, running
 from tests.service import law
 from tests.service.test_live_timeline import Raw
+from tests.sizes import size
 
-WATCHERS = 1_000 if os.environ.get("THROUGHLINE_PROVE") else 200
+WATCHERS = size(200, 1_000)
 
 
 async def begun(live: Running, message: str) -> tuple[str, asyncio.Task[list[Event]]]:
