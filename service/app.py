@@ -22,7 +22,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from projections.projection import catch_up, status
-from service import database, leases, metrics, openapi, problems, security_headers, wire
+from service import database, leases, openapi, problems, security_headers, wire
 from service.admission import Admission
 from service.api import (
     analytics,
@@ -52,6 +52,7 @@ from service.ids import new_id
 from service.leases import Lease
 from service.live import Live
 from service.offline import OfflineModel, serving
+from service.ops import metrics
 from service.orphans import Orphans
 from service.permits import Permits
 from service.planner import Planner

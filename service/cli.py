@@ -60,7 +60,7 @@ def serve() -> None:
     """Start the service, with a PostgreSQL of its own unless THROUGHLINE_DATABASE_URL is set."""
     import uvloop
 
-    from service import logs
+    from service.ops import logs
 
     settings = Settings()
     logs.configure(settings.log_level)

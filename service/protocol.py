@@ -11,8 +11,9 @@ from typing import Final
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from service import metrics, problems, security_headers
+from service import problems, security_headers
 from service.ids import new_id
+from service.ops import metrics
 from service.problems import BadRequest
 
 LONGEST_LINE: Final = 8 * 1024

@@ -12,7 +12,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from service.frames import goaway
-from service.metrics import STREAMS
+from service.ops.metrics import STREAMS
 from service.permits import Permit
 
 SEND_SECONDS: Final = 20.0

@@ -24,7 +24,7 @@ from service.conversation import Conversation, Ending
 from service.database import Pool
 from service.looks import Looks
 from service.meter import Meter
-from service.metrics import REPLIES
+from service.ops.metrics import REPLIES
 from service.planner import Planner
 from service.reply import Lost, Reply
 from service.settlement import GIVE_UP_SECONDS, Settlement

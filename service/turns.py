@@ -15,7 +15,7 @@ from service.admission import Admission, Admitted, Message
 from service.chunks import Chunks
 from service.database import Pool, of_service, of_tenant
 from service.leases import Lease
-from service.metrics import RUNNING
+from service.ops.metrics import RUNNING
 from service.orphans import LOST, Orphan, Orphans, place_of
 from service.reply import Lost, Reply
 from service.store import AWAY, OutcomeUnknown, Overloaded, Recorded, Unavailable
