@@ -27,8 +27,8 @@ from domain.session import INITIAL, Session
 from projections import projects
 from projections.projects import ProjectRow
 from projections.sessions import active_session
-from service.database import TENANTS, Pool, of_tenant
 from service.ids import new_id
+from service.postgres.connections import TENANTS, Pool, of_tenant
 from service.store import Overloaded
 from service.streams import (
     ACCOUNT,

@@ -22,7 +22,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from projections.projection import catch_up, status
-from service import database, leases, openapi, problems, security_headers, wire
+from service import leases, openapi, problems, security_headers, wire
 from service.admission import Admission
 from service.api import (
     analytics,
@@ -43,7 +43,6 @@ from service.audit import Audit
 from service.auth import Authenticator
 from service.builds import Builds
 from service.chunks import Chunks
-from service.database import Connect, Pool
 from service.erasure import Erasure
 from service.expiry import expire_idle, keep_expiring, time_out_silent
 from service.feeds import Feeds
@@ -56,6 +55,8 @@ from service.ops import metrics
 from service.orphans import Orphans
 from service.permits import Permits
 from service.planner import Planner
+from service.postgres import connections
+from service.postgres.connections import Connect, Pool
 from service.running import RunningReplies
 from service.settings import Settings
 from service.settlement import Settlement
@@ -135,9 +136,9 @@ async def _lifespan(
 ) -> AsyncGenerator[None]:
     """Start from the bottom up, stop from the top down; nothing acknowledged is left unwritten."""
     pooled_url, direct_url = urls
-    connect: Connect = partial(database.connect, direct_url)
+    connect: Connect = partial(connections.connect, direct_url)
     async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(database.pool(pooled_url))
+        pool = await stack.enter_async_context(connections.pool(pooled_url))
         client = await _model_client(settings, stack)
         store = EventStore(pool)
         hub = Hub(store)

@@ -18,7 +18,7 @@ import structlog
 from psycopg.rows import class_row
 
 import sql
-from service.database import Connection, Pool, of_service
+from service.postgres.connections import Connection, Pool, of_service
 from service.store import AWAY, OutcomeUnknown, Overloaded
 
 SQL: Final = sql.statements("audit.sql")

@@ -16,8 +16,8 @@ import structlog
 import sql
 from projections.replies import Place
 from service import arrays
-from service.database import Connect, Pool, of_service, of_tenant
 from service.ids import new_id
+from service.postgres.connections import Connect, Pool, of_service, of_tenant
 from service.store import AWAY
 
 if TYPE_CHECKING:

@@ -42,8 +42,8 @@ Name = Annotated[str, typer.Argument(help="A read model's name, or `all`.")]
 
 def main() -> None:
     """Run a command; what it cannot do it says in one line, without a traceback."""
-    from service.database import MigrationRefused
-    from service.postmaster import PostgresFailed
+    from service.postgres.connections import MigrationRefused
+    from service.postgres.supervisor import PostgresFailed
 
     try:
         app()
@@ -83,7 +83,7 @@ def _demo_source(settings: Settings) -> Path:
 
 async def _serve(settings: Settings, url: str, direct_url: str, *, with_demo: bool) -> None:
     from service.app import application
-    from service.database import unbound_roles, unsafe_settings
+    from service.postgres.connections import unbound_roles, unsafe_settings
     from service.server import Server
 
     if unsafe := await unsafe_settings(direct_url):
@@ -151,7 +151,7 @@ def _database(settings: Settings) -> Generator[tuple[str, str]]:
         direct = settings.database_direct_url
         yield url, direct.get_secret_value() if direct else url
         return
-    from service.postgres import embedded
+    from service.postgres.embedded import embedded
 
     with embedded(settings.data_dir / "postgres") as server:
         yield server.url, server.url
@@ -160,11 +160,11 @@ def _database(settings: Settings) -> Generator[tuple[str, str]]:
 async def _migrated(direct_url: str) -> None:
     from projections import PROJECTIONS
     from projections.projection import install
-    from service import database
+    from service.postgres import connections
 
-    for name in await database.migrate(direct_url):
+    for name in await connections.migrate(direct_url):
         _err.print(f"migrated {name}", markup=False)
-    async with await database.connect(direct_url, as_service=False) as owner:
+    async with await connections.connect(direct_url, as_service=False) as owner:
         for name in await install(owner, PROJECTIONS):
             _err.print(f"built {name}", markup=False)
 
@@ -274,10 +274,10 @@ def _named(name: str) -> list["Projection"]:
 
 def _as_owner(work: Callable[["Connection"], Awaitable[T]]) -> T:
     """Do work on a connection of the database's owner."""
-    from service import database
+    from service.postgres import connections
 
     async def connected(direct_url: str) -> T:
-        async with await database.connect(direct_url, as_service=False) as owner:
+        async with await connections.connect(direct_url, as_service=False) as owner:
             return await work(owner)
 
     with _database(Settings()) as (_, direct_url):
@@ -307,7 +307,7 @@ def analysts_add(
     """Make a database role that reads a tenant's views, and print how to connect as it."""
     import psycopg
 
-    from service.analysts import BadName, add_analyst
+    from service.postgres.analysts import BadName, add_analyst
 
     try:
         _out.print(_as_owner(partial(add_analyst, name=name, tenant_id=tenant)))
@@ -321,7 +321,7 @@ def analysts_remove(
     name: Annotated[str, typer.Argument(help="The analyst's role.")],
 ) -> None:
     """Take an analyst's role away."""
-    from service.analysts import remove_analyst
+    from service.postgres.analysts import remove_analyst
 
     if not _as_owner(partial(remove_analyst, name=name)):
         _err.print(f"throughline: there is no analyst {name}.", markup=False)
@@ -338,12 +338,12 @@ def events_tail(
     """Print events as they happen, one JSON object a line, until Ctrl-C."""
 
     async def tail(direct_url: str) -> None:
-        from service import database
         from service.hub import Hub
+        from service.postgres import connections
 
         async with _reading(direct_url) as store:
             hub = Hub(store)
-            listening = asyncio.create_task(hub.run(partial(database.connect, direct_url)))
+            listening = asyncio.create_task(hub.run(partial(connections.connect, direct_url)))
             try:
                 async for page in hub.follow(await store.head() if after < 0 else after):
                     _print_events(page)
@@ -378,12 +378,12 @@ def events_export(
     """Print a tenant's events so far as CloudEvents, one a line."""
 
     async def export(direct_url: str) -> None:
-        from service import database
         from service.cloudevents import cloud_event
+        from service.postgres import connections
         from service.store import EventStore
         from service.tenant_log import Selection, TenantLog, chained
 
-        async with database.pool(direct_url) as pool:
+        async with connections.pool(direct_url) as pool:
             store = EventStore(pool)
             log, epoch = TenantLog(store, pool, Selection(tenant_id=tenant)), await store.epoch()
             prev = await log.last(after)
@@ -399,10 +399,10 @@ def events_export(
 
 @asynccontextmanager
 async def _reading(direct_url: str) -> AsyncGenerator[Any]:
-    from service import database
+    from service.postgres import connections
     from service.store import EventStore
 
-    async with database.pool(direct_url) as pool:
+    async with connections.pool(direct_url) as pool:
         yield EventStore(pool)
 
 

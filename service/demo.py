@@ -12,9 +12,9 @@ from domain import account, project, session
 from domain.errors import ProjectExists
 from projections.sessions import active_session
 from service.app import Service
-from service.database import of_tenant
 from service.ids import new_id
 from service.keys import KEY_ID, TENANT
+from service.postgres.connections import of_tenant
 from service.streams import (
     ACCOUNT,
     PROJECT,

@@ -15,7 +15,7 @@ from domain import build, project, session
 from domain.errors import Refused, ReplyInProgress, SessionUnknown
 from projections.projects import erasing
 from projections.sessions import undeleted
-from service.database import Pool, of_service, of_tenant
+from service.postgres.connections import Pool, of_service, of_tenant
 from service.store import Unavailable
 from service.streams import (
     BUILD,

@@ -11,7 +11,7 @@ from domain import session
 from projections.builds import silent
 from projections.sessions import idle_sessions
 from service.builds import Builds
-from service.database import Pool, of_service
+from service.postgres.connections import Pool, of_service
 from service.store import AWAY, OutcomeUnknown
 from service.streams import SESSION, Streams, Transaction, session_stream
 

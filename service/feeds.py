@@ -23,8 +23,8 @@ from projections import timeline
 from projections.projection import reached
 from projections.timeline import TIMELINE, Shown, TimelinePage, TimelineRow
 from service import wire, wire_timeline
-from service.database import Pool, of_tenant
 from service.hub import POLL, Hub
+from service.postgres.connections import Pool, of_tenant
 from service.store import AWAY, EventStore, Recorded
 
 RING: Final = 100

@@ -13,7 +13,7 @@ import psycopg
 import structlog
 
 from domain.events import ERASURES
-from service.database import Connect, Connection
+from service.postgres.connections import Connect, Connection
 from service.store import AWAY, PAGE, EventStore, Recorded, page
 
 RING: Final = 10_000

@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 import sql
-from service.database import Pool, of_service
+from service.postgres.connections import Pool, of_service
 from service.store import AWAY
 
 SQL: Final = sql.statements("chunks.sql")

@@ -10,7 +10,7 @@ from domain.events import Context
 from domain.tools import HISTORY, SOURCE, Look, Tool, ToolUse
 from projections import builds, versions
 from projections.projects import ProjectRow
-from service.database import Pool, of_tenant
+from service.postgres.connections import Pool, of_tenant
 from service.sources import Source, SourceRefused, Sources
 from service.store import AWAY, END
 

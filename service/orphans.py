@@ -16,8 +16,8 @@ from projections.replies import Place
 from service.admission import Admitted, Message
 from service.chunks import Chunks
 from service.conversation import Ending
-from service.database import Pool, of_tenant
 from service.planner import ModelCall
+from service.postgres.connections import Pool, of_tenant
 from service.settlement import Settlement
 from service.store import EventStore
 from service.streams import ACCOUNT, Streams, account_stream, decode, session_stream

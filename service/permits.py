@@ -12,9 +12,9 @@ import structlog
 
 from domain.events import MemberRemoved, ProjectErasureRequested
 from projections.projects import project
-from service.database import Pool, of_tenant
 from service.frames import frame
 from service.hub import POLL
+from service.postgres.connections import Pool, of_tenant
 from service.store import AWAY, Recorded
 
 RENEW_SECONDS: Final = 60.0

@@ -14,9 +14,9 @@ import orjson
 import structlog
 
 from projections.replies import Place, running
-from service.database import Pool, of_tenant
 from service.frames import frame, told
 from service.hub import POLL
+from service.postgres.connections import Pool, of_tenant
 from service.store import AWAY, Recorded
 from service.tails import Tails
 

@@ -9,7 +9,7 @@ from psycopg.types.numeric import Int8
 from psycopg_pool import PoolTimeout
 
 import sql
-from service.database import Connection, Pool, of_service, of_tenant
+from service.postgres.connections import Connection, Pool, of_service, of_tenant
 
 SQL: Final = sql.statements("events.sql")
 PAGE: Final = 1_000

@@ -16,8 +16,8 @@ from projections.projects import project
 from projections.replies import Place
 from service import arrays
 from service.chunks import SQL, Chunks
-from service.database import Pool, of_service, of_tenant
 from service.envelope import final_envelope
+from service.postgres.connections import Pool, of_service, of_tenant
 from service.store import AWAY, EventStore, Recorded
 from service.streams import decode, session_stream
 from service.tail import End, Tail

@@ -14,8 +14,8 @@ import structlog
 from psycopg.types.numeric import Int8
 
 import sql
-from service.database import Pool, of_tenant
 from service.hub import POLL, Hub
+from service.postgres.connections import Pool, of_tenant
 from service.store import AWAY, EventStore, Recorded
 
 SQL: Final = sql.statements("feeds.sql")

@@ -7,9 +7,9 @@ from functools import partial
 from threading import Thread
 from typing import Any, Final, TypeVar
 
-from service import database
-from service.database import Pool
 from service.hub import Hub
+from service.postgres import connections
+from service.postgres.connections import Pool
 from service.store import EventStore
 from service.writer import Writer
 
@@ -63,9 +63,9 @@ class ThreadedLog:
 
     async def _serve(self) -> None:
         if self._migrate:
-            await database.migrate(self._url)
-        connect = partial(database.connect, self._url)
-        async with database.pool(self._url) as self.pool:
+            await connections.migrate(self._url)
+        connect = partial(connections.connect, self._url)
+        async with connections.pool(self._url) as self.pool:
             self.store = EventStore(self.pool)
             self.hub = Hub(self.store)
             self.writer = Writer(connect, self.hub)

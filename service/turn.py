@@ -21,11 +21,11 @@ from domain.metering import ESTIMATES
 from domain.replies import CONTRACT_VERSION
 from service.admission import Admitted
 from service.conversation import Conversation, Ending
-from service.database import Pool
 from service.looks import Looks
 from service.meter import Meter
 from service.ops.metrics import REPLIES
 from service.planner import Planner
+from service.postgres.connections import Pool
 from service.reply import Lost, Reply
 from service.settlement import GIVE_UP_SECONDS, Settlement
 from service.sources import Sources

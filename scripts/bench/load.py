@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import orjson
 
-from service import database
 from service.hub import Hub
+from service.postgres import connections
 from service.store import EventStore
 from service.writer import Writer
 
@@ -34,10 +34,10 @@ def message(session_id: str, number: int) -> bytes:
 @asynccontextmanager
 async def running_log(url: str) -> AsyncIterator[tuple[EventStore, Hub, Writer]]:
     """One process's log."""
-    async with database.pool(url) as pool:
+    async with connections.pool(url) as pool:
         store = EventStore(pool)
         hub = Hub(store)
-        writer = Writer(partial(database.connect, url), hub)
+        writer = Writer(partial(connections.connect, url), hub)
         running = asyncio.create_task(writer.run())
         try:
             yield store, hub, writer

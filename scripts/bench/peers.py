@@ -21,7 +21,7 @@ from eventsourcing.utils import Environment
 from psycopg.types.numeric import Int8
 
 from scripts.bench.load import TEXT, message, timed
-from service.postgres import PROGRAMS
+from service.postgres.embedded import PROGRAMS
 from service.store import NewEvent
 from service.streams import session_stream
 from service.writer import BATCH

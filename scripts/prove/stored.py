@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from domain.events import Event
-from service.database import Connection
+from service.postgres.connections import Connection
 from service.streams import decode
 
 

@@ -25,8 +25,8 @@ from domain.errors import ProjectUnknown
 from service import problems, protocol, wire, wire_replies
 from service.audit import Entry, Watch, told
 from service.auth import Caller, NotYours
-from service.database import Connection, of_tenant
 from service.permits import Permit
+from service.postgres.connections import Connection, of_tenant
 from service.problems import BadRequest
 from service.settings import Scope
 from service.signatures import HEADER

@@ -29,8 +29,8 @@ from domain.events import (
 )
 from domain.metering import ESTIMATES, OPERATIONS, Usage, cost_of
 from projections.projection import Connection
-from service import database
 from service.hub import Hub
+from service.postgres import connections
 from service.store import EventStore, NewEvent, Recorded
 from service.streams import (
     ACCOUNT,
@@ -694,9 +694,9 @@ class Log:
 @asynccontextmanager
 async def writing(url: str) -> AsyncGenerator[Log, None]:
     """The log of a database with a writer of its own, read models carried along."""
-    async with database.pool(url) as pool:
+    async with connections.pool(url) as pool:
         store = EventStore(pool)
-        writer = Writer(lambda: database.connect(url), Hub(store))
+        writer = Writer(lambda: connections.connect(url), Hub(store))
         task = asyncio.create_task(writer.run())
         try:
             yield Log(writer, store)
@@ -708,7 +708,7 @@ async def writing(url: str) -> AsyncGenerator[Log, None]:
 @asynccontextmanager
 async def owning(url: str) -> AsyncGenerator[Connection, None]:
     """A connection as the database's owner."""
-    async with await database.connect(url, as_service=False) as connection:
+    async with await connections.connect(url, as_service=False) as connection:
         yield connection
 
 

@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import psycopg
 
-from service import database
 from service.hub import Hub
+from service.postgres import connections
 from service.store import EventStore, NewEvent, Recorded
 from service.writer import Writer
 
@@ -29,12 +29,12 @@ class Log:
 @asynccontextmanager
 async def running_log(url: str, writer_url: str | None = None) -> AsyncGenerator[Log, None]:
     """Start writer and hub; the writer may take another way to the database."""
-    async with database.pool(url) as pool:
+    async with connections.pool(url) as pool:
         store = EventStore(pool)
         hub = Hub(store)
-        writer = Writer(partial(database.connect, writer_url or url), hub)
+        writer = Writer(partial(connections.connect, writer_url or url), hub)
         writing = asyncio.create_task(writer.run())
-        listening = asyncio.create_task(hub.run(partial(database.connect, url)))
+        listening = asyncio.create_task(hub.run(partial(connections.connect, url)))
         # A connection that is given up while it is made would keep its database busy for a minute.
         await pool.wait()
         await hub.listening.wait()
@@ -61,7 +61,7 @@ async def take_the_quick_way(log: Log) -> None:
 
 
 @asynccontextmanager
-async def appends_held(url: str) -> AsyncGenerator[database.Connection, None]:
+async def appends_held(url: str) -> AsyncGenerator[connections.Connection, None]:
     """Let every append wait inside PostgreSQL until the end; the connection given may append."""
     async with await psycopg.AsyncConnection.connect(url) as holder:
         await holder.execute("lock table app.event in share row exclusive mode")
@@ -72,7 +72,7 @@ async def until_an_append_is_held(url: str) -> None:
     """Return when an append has arrived in PostgreSQL and waits there."""
     async with (
         asyncio.timeout(10),
-        await database.connect(url, as_service=False) as observer,
+        await connections.connect(url, as_service=False) as observer,
     ):
         held = 0
         while not held:

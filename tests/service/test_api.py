@@ -6,8 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
-from service import database, signatures
+from service import signatures
 from service.api import reading
+from service.postgres import connections
 from tests.running import KEYS, Running, Signed, running
 
 NUL = "a\0b"
@@ -198,7 +199,7 @@ async def test_a_read_waits_for_the_position_it_is_given(
     ahead = await run.client.get(f"/v1/billing/accounts/u1?minPosition={int(position) + 1_000}")
     assert_problem(ahead, 409, "position_not_in_log")
     monkeypatch.setattr(reading, "WAIT_SECONDS", 0.1)
-    async with await database.connect(url, as_service=False) as owner:
+    async with await connections.connect(url, as_service=False) as owner:
         await owner.execute("update app.projection set halted_at = now() where name = 'accounts'")
         await owner.execute("drop function app.apply_accounts")
         answer = await run.client.post("/v1/projects", json=PROJECT)

@@ -9,7 +9,8 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from service import audit, database
+from service import audit
+from service.postgres import connections
 from tests.projections.generated import owning
 from tests.running import KEYS, Running, running
 from tests.service.cutter import Cutter
@@ -171,7 +172,7 @@ async def test_nobody_changes_it(url: str, run: Running, statement: str) -> None
         with pytest.raises(psycopg.Error) as refused:
             await owner.execute(statement.encode())
         assert refused.value.sqlstate == "TL002"
-    async with await database.connect(url) as service:
+    async with await connections.connect(url) as service:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             await service.execute(statement.encode())
 
@@ -208,7 +209,7 @@ async def test_a_write_whose_entry_cannot_be_stored_is_not_acknowledged(
 
 async def test_entries_wait_for_a_database_that_is_away_and_are_stored_once(url: str) -> None:
     """Also when it goes right after the entry was stored, before it could say so."""
-    async with Cutter(url) as way, database.pool(way.url) as pool:
+    async with Cutter(url) as way, connections.pool(way.url) as pool:
         kept = audit.Audit(pool)
         storing = asyncio.create_task(kept.run())
         for n, cut in enumerate((way.cut_request_with, way.cut_answer_to)):

@@ -9,7 +9,7 @@ from psycopg.rows import dict_row
 
 from projections import PROJECTIONS
 from projections.projection import Projection, rebuild
-from service.analysts import add_analyst, remove_analyst
+from service.postgres.analysts import add_analyst, remove_analyst
 from tests.projections.generated import owning
 from tests.running import Running, running
 

@@ -182,7 +182,7 @@ def logs_tell_nothing(errors: Path, secret: str) -> None:
 
 
 def test_an_unsafe_database_is_refused(folder: Path) -> None:
-    from service.postgres import embedded
+    from service.postgres.embedded import embedded
 
     with embedded(folder / "postgres", settings={"fsync": "off"}) as server:
         done = subprocess.run(

@@ -19,7 +19,7 @@ from projections.projection import rebuild, verify
 from scripts.schema import program
 from service.erasure import _request_erasure
 from service.offline import OfflineModel
-from service.postgres import Server
+from service.postgres.embedded import Server
 from service.streams import PROJECT, project_stream
 from tests.projections.generated import live, owning
 from tests.running import Running, running

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from service.offline_replies import reply
-from service.postgres import Server
+from service.postgres.embedded import Server
 from tests.running import Running, running
 from tests.service import law
 

@@ -3,7 +3,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from service import database, hub
+from service import hub
+from service.postgres import connections
 from service.store import NewEvent, Recorded
 from tests.service.cutter import Cutter
 from tests.service.logs import Log, event, running_log
@@ -34,7 +35,7 @@ def positions(events: list[Recorded]) -> list[int]:
 
 async def insert_silently(url: str, position: int) -> None:
     """Commit an event of which nobody is told."""
-    async with await database.connect(url, as_service=False) as owner:
+    async with await connections.connect(url, as_service=False) as owner:
         await owner.execute(
             "insert into app.event (position, version, schema_version, append_id, recorded_at,"
             " tenant_id, stream_id, type, state, metadata) values"
@@ -43,7 +44,7 @@ async def insert_silently(url: str, position: int) -> None:
         )
 
 
-async def listeners(owner: database.Connection, *, end: bool = False) -> set[int]:
+async def listeners(owner: connections.Connection, *, end: bool = False) -> set[int]:
     """The backends that listen; `end` terminates them, and waits until they are gone."""
     backends = await owner.execute(
         "select pid, case when %s then pg_terminate_backend(pid, 5000) end from pg_stat_activity"
@@ -143,7 +144,7 @@ async def test_a_lost_listener_costs_time_but_no_event(
 ) -> None:
     async with (
         running_log(url) as other,
-        await database.connect(url, as_service=False) as owner,
+        await connections.connect(url, as_service=False) as owner,
     ):
         following = asyncio.create_task(followed(log, 0, 3))
         await other.writer.append([event()])
@@ -186,7 +187,7 @@ async def test_a_follower_outlasts_a_database_that_is_away(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub, "POLL", 0.1)
-    monkeypatch.setattr(database, "POOL_SECONDS", 0.3)
+    monkeypatch.setattr(connections, "POOL_SECONDS", 0.3)
     async with Cutter(url) as cutter, running_log(cutter.url, url) as log, running_log(url) as far:
         await far.writer.append([event()])
         pages = log.hub.follow(0)
@@ -256,7 +257,7 @@ async def test_a_slow_follower_is_not_told_what_was_erased_meanwhile(log: Log) -
 async def test_what_others_notify_is_a_hint_and_no_more(log: Log, url: str) -> None:
     """Anybody who may connect may say anything on the channel."""
     await log.writer.append([event()])
-    async with await database.connect(url, as_service=False) as anybody:
+    async with await connections.connect(url, as_service=False) as anybody:
         for payload in ("junk", "", "-1", "9" * 30, "٣", "5000000"):
             await anybody.execute("select pg_notify('throughline', %s)", (payload,))
     keen = asyncio.create_task(followed(log, 0, 2))

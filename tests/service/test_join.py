@@ -9,8 +9,8 @@ import orjson
 import pytest
 
 from domain.operations import fold
-from service.database import of_service
 from service.offline import Fault, OfflineModel
+from service.postgres.connections import of_service
 from tests.running import Event, Running, Signed, events_of, running
 from tests.service import law
 

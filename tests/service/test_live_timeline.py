@@ -11,9 +11,10 @@ import pytest
 
 from projections.projection import catch_up, reached, rebuild
 from projections.timeline import TIMELINE, Shown
-from service import database, feeds, live, stream
+from service import feeds, live, stream
 from service.feeds import Feeds
 from service.live import Live
+from service.postgres import connections
 from service.store import EventStore, NewEvent
 from tests.projections.generated import owning
 from tests.projections.test_projection import break_, held, mend
@@ -201,7 +202,7 @@ async def test_what_happens_elsewhere_costs_no_reading(run: Running) -> None:
 class SlowHead(EventStore):
     """A log whose head is told only when it may be."""
 
-    def __init__(self, pool: database.Pool) -> None:
+    def __init__(self, pool: connections.Pool) -> None:
         super().__init__(pool)
         self.go = asyncio.Event()
 
@@ -212,7 +213,7 @@ class SlowHead(EventStore):
 
 
 async def test_what_is_written_before_anybody_listens_is_read(
-    url: str, pool: database.Pool
+    url: str, pool: connections.Pool
 ) -> None:
     """The ring is read, then something is written, and only then the log is followed."""
     async with running_log(url) as log:
@@ -496,7 +497,7 @@ async def test_a_reading_that_is_cut_is_done_again(
     monkeypatch.setattr(feeds, "RING", ring)
     async with (
         Cutter(url) as cutter,
-        database.pool(cutter.url) as pool,
+        connections.pool(cutter.url) as pool,
         running_log(url) as log,
     ):
         await log.writer.append([said("one"), said("two"), said("three")])

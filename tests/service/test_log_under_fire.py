@@ -16,8 +16,9 @@ import psutil
 import psycopg
 import pytest
 
-from service import database, hub
-from service.postgres import Server, embedded
+from service import hub
+from service.postgres import connections
+from service.postgres.embedded import Server, embedded
 from service.store import Recorded
 from tests.service.logs import Log, event, everything, faults, running_log
 
@@ -114,7 +115,7 @@ def own_server(settings: dict[str, str] | None = None) -> Generator[Server, None
 
 async def test_a_killed_postgres_loses_nothing_acknowledged() -> None:
     with own_server() as server:
-        await database.migrate(server.url)
+        await connections.migrate(server.url)
         async with running_log(server.url) as log:
             acknowledged = await _append_and_kill(server, log)
             stored = await everything(log.store)
@@ -169,10 +170,10 @@ async def test_a_server_that_does_not_sync_would_have_lost_them() -> None:
     """The negative control: the same kill where a commit is acknowledged before it is durable."""
     careless = {"synchronous_commit": "off", "wal_writer_delay": "10s"}
     with own_server(careless) as server:
-        await database.migrate(server.url)
+        await connections.migrate(server.url)
         async with await psycopg.AsyncConnection.connect(server.url, autocommit=True) as owner:
             await owner.execute("checkpoint")
-        assert await database.unsafe_settings(server.url) == ["synchronous_commit"]
+        assert await connections.unsafe_settings(server.url) == ["synchronous_commit"]
         acknowledged: dict[UUID, int] = {}
         async with running_log(server.url) as log:
             for version in range(1, 21):
@@ -187,7 +188,7 @@ async def test_a_server_that_does_not_sync_would_have_lost_them() -> None:
 
 
 async def _positions(server: Server) -> dict[UUID, int]:
-    async with await database.connect(server.url) as connection:
+    async with await connections.connect(server.url) as connection:
         rows = await connection.execute("select append_id, position from app.event")
         return dict(await rows.fetchall())
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from service import database, signatures
+from service import signatures
 from service.auth import Authenticator, Unauthenticated
+from service.postgres import connections
 from tests.running import KEYS, Running, running
 from tests.service import raw
 from tests.service.raw import Connection, statuses_in
@@ -181,7 +182,7 @@ async def taken(authenticator: Authenticator, count: int) -> Counter[str]:
     )
 
 
-async def test_no_mutant_is_taken(pool: database.Pool) -> None:
+async def test_no_mutant_is_taken(pool: connections.Pool) -> None:
     authenticator = Authenticator(KEYS, pool)
     chance = random.Random(8)
     assert all([await is_taken(authenticator, signed(chance)) for _ in range(50)])
@@ -189,7 +190,7 @@ async def test_no_mutant_is_taken(pool: database.Pool) -> None:
 
 
 async def test_a_verifier_that_leaves_out_the_query_is_found(
-    pool: database.Pool, monkeypatch: pytest.MonkeyPatch
+    pool: connections.Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = signatures.sign
 

@@ -3,7 +3,8 @@ from random import Random
 
 import pytest
 
-from service import database, store
+from service import store
+from service.postgres import connections
 from service.store import END, PAGE, SQL, NewEvent, Recorded
 from tests.service.logs import Log, event, everything, running_log
 
@@ -126,7 +127,7 @@ async def test_a_range_ends_where_it_is_told(log: Log, limit: int) -> None:
     assert await log.store.range(after=10) == []
 
 
-async def insert_events(owner: database.Connection, whose: str, count: int) -> None:
+async def insert_events(owner: connections.Connection, whose: str, count: int) -> None:
     """Many events at once, as no append would; the tenant and its project have one name."""
     await owner.execute(
         "insert into app.event (position, version, schema_version, append_id, recorded_at,"
@@ -139,11 +140,11 @@ async def insert_events(owner: database.Connection, whose: str, count: int) -> N
     )
 
 
-async def blocks_read(owner: database.Connection, statement: str, whose: str, after: int) -> int:
+async def blocks_read(owner: connections.Connection, statement: str, whose: str, after: int) -> int:
     """How many blocks a page costs whom it belongs to."""
     wanted = {"tenant_id": whose, "project_id": whose, "types": None, "limit": PAGE}
     async with owner.transaction():
-        await owner.execute(database.TENANTS["of_tenant"], wanted)
+        await owner.execute(connections.TENANTS["of_tenant"], wanted)
         plan = await owner.execute(
             b"explain (analyze, buffers, format json) " + SQL[statement],
             {**wanted, "after": after, "upto": END},
@@ -161,7 +162,7 @@ async def test_who_is_quiet_is_not_looked_for_among_everybody_s_events(
     url: str, statement: str, young: int, is_analyzed: bool
 ) -> None:
     """Plans are made on a young log and kept, whatever the statistics said of it."""
-    async with await database.connect(url, as_service=False) as owner:
+    async with await connections.connect(url, as_service=False) as owner:
         await owner.execute("alter table app.event set (autovacuum_enabled = off)")
         await insert_events(owner, "quiet", young)
         if is_analyzed:

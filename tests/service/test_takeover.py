@@ -12,8 +12,8 @@ import pytest
 from domain.operations import fold
 from projections import PROJECTIONS
 from projections.projection import install
-from service import database
 from service.offline import OfflineModel
+from service.postgres import connections
 from tests.running import Event, running
 from tests.service import law
 from tests.service.replicas import Reader, Replica, prepare, replicas
@@ -204,8 +204,8 @@ async def test_a_reply_that_was_shown_since_it_was_looked_at_is_not_begun_again(
 async def test_a_reply_goes_on_over_a_killed_database() -> None:
     """All leases run out meanwhile, and nobody takes a reply over for that."""
     with own_server() as server:
-        await database.migrate(server.url)
-        async with await database.connect(server.url, as_service=False) as owner:
+        await connections.migrate(server.url)
+        async with await connections.connect(server.url, as_service=False) as owner:
             await install(owner, PROJECTIONS)
         model = OfflineModel(pace=0.15)
         async with running(server.url, model) as live, running(server.url) as other:
@@ -229,7 +229,7 @@ async def is_back(url: str) -> None:
     async with asyncio.timeout(60):
         while True:
             try:
-                await (await database.connect(url)).close()
+                await (await connections.connect(url)).close()
             except psycopg.OperationalError:
                 await asyncio.sleep(0.1)
             else:

@@ -19,9 +19,10 @@ import pytest
 from psycopg import sql as compose
 from psycopg.errors import InsufficientPrivilege
 
-from service import api, database
+from service import api
 from service.app import OPERATIONS
 from service.ids import new_id
+from service.postgres import connections
 from tests.projections.generated import owning
 from tests.running import Running, running
 from tests.service.world import World, two_worlds
@@ -255,11 +256,11 @@ async def test_a_query_that_forgets_its_where_returns_nothing_of_others(
         async with run.service.pool.connection() as nobody:
             if table.startswith("app."):
                 assert await tenants_in(nobody, table) == set(), table
-        async with database.of_service(run.service.pool) as service:
+        async with connections.of_service(run.service.pool) as service:
             if table.startswith("app."):
                 full |= {table} if await tenants_in(service, table) == {"t1", "t2"} else set()
         if table.startswith("app."):
-            async with database.of_tenant(run.service.pool, "t1") as own:
+            async with connections.of_tenant(run.service.pool, "t1") as own:
                 assert await tenants_in(own, table) <= {"t1"}, table
     missing = {table for table in found if table.startswith("app.")} - full
     assert missing <= {"app.snapshot"}, "no control where there is nothing to be seen"
@@ -270,9 +271,9 @@ async def test_whose_rows_are_seen_ends_with_the_transaction(
 ) -> None:
     """Also when it fails or is given up: the next one on the connection sees nothing."""
     pool = run.service.pool
-    for _ in range(2 * database.POOL_SIZE):
+    for _ in range(2 * connections.POOL_SIZE):
         with suppress(ZeroDivisionError):
-            async with database.of_tenant(pool, "t2") as connection:
+            async with connections.of_tenant(pool, "t2") as connection:
                 assert await tenants_in(connection, "app.event") == {"t2"}
                 raise ZeroDivisionError
         async with pool.connection() as connection:

@@ -8,9 +8,10 @@ from contextlib import AsyncExitStack
 import pytest
 from prometheus_client import REGISTRY
 
-from service import database, stream
+from service import stream
 from service.expiry import expire_idle
 from service.offline import Fault, OfflineModel
+from service.postgres import connections
 from tests.running import Event, Running, events_of, running
 from tests.service import law
 from tests.service.test_live_timeline import Raw
@@ -44,7 +45,7 @@ async def test_all_who_watch_a_reply_where_it_is_written_are_served_from_memory(
     async with running(url, OfflineModel(pace=WATCHERS / 4_000)) as live:
         await live.project()
         await live.credit()
-        async with await database.connect(url, as_service=False) as owner:
+        async with await connections.connect(url, as_service=False) as owner:
             await owner.execute("revoke select on app.reply_chunk from throughline_service")
             message_id, reading = await begun(live, "Good morning")
             async with AsyncExitStack() as stack:
@@ -95,7 +96,7 @@ async def test_nothing_is_shown_that_is_not_stored(url: str) -> None:
         await live.project()
         await live.credit()
         events: list[Event] = []
-        async with await database.connect(url, as_service=False) as owner:
+        async with await connections.connect(url, as_service=False) as owner:
             told_now = law.read_stream(live, "Good morning")
             events.append(await anext(told_now))
             async with owner.transaction():
@@ -112,7 +113,7 @@ async def test_nothing_is_shown_that_is_not_stored(url: str) -> None:
         await law.ended_as_told(live, url, law.lawful(events))
 
 
-async def frames_of(owner: database.Connection, message_id: str) -> int:
+async def frames_of(owner: connections.Connection, message_id: str) -> int:
     found = await owner.execute(
         "select count(*) from app.reply_chunk where message_id = %s", [message_id]
     )

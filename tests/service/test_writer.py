@@ -9,8 +9,9 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from service import database, writer
+from service import writer
 from service.hub import Hub
+from service.postgres import connections
 from service.store import (
     EventStore,
     NewEvent,
@@ -46,9 +47,9 @@ async def log(url: str) -> AsyncIterator[Log]:
 @asynccontextmanager
 async def idle_writer(url: str) -> AsyncGenerator[tuple[Writer, EventStore], None]:
     """A writer that only queues until the test runs it."""
-    async with database.pool(url) as pool:
+    async with connections.pool(url) as pool:
         store = EventStore(pool)
-        yield Writer(partial(database.connect, url), Hub(store)), store
+        yield Writer(partial(connections.connect, url), Hub(store)), store
 
 
 async def drain(idle: Writer) -> None:
@@ -492,10 +493,10 @@ async def test_closing_writes_what_waits_and_takes_no_more(log: Log) -> None:
 )
 async def test_events_are_never_changed_nor_removed(url: str, log: Log, change: bytes) -> None:
     await log.writer.append([event()])
-    async with await database.connect(url) as service:
+    async with await connections.connect(url) as service:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             await service.execute(change)
-    async with await database.connect(url, as_service=False) as owner:
+    async with await connections.connect(url, as_service=False) as owner:
         with pytest.raises(psycopg.DatabaseError, match="never changed and never removed"):
             await owner.execute(change)
 
@@ -504,7 +505,7 @@ async def test_a_refused_append_moves_no_read_model_past_a_rival_s_event(
     url: str, log: Log
 ) -> None:
     """A rival commits on the quick way while the locked function waits to insert nothing."""
-    async with await database.connect(url, as_service=False) as owner:
+    async with await connections.connect(url, as_service=False) as owner:
         await owner.execute("create table app.probe (position bigint)")
         await owner.execute("grant all on app.probe to throughline_service")
         await owner.execute(

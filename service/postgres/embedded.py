@@ -30,7 +30,7 @@ from urllib.parse import quote
 
 import psycopg
 
-from service.postmaster import Account, PostgresFailed, Postmaster, private
+from service.postgres.supervisor import Account, PostgresFailed, Postmaster, private
 
 __all__ = ["PostgresFailed", "Server", "embedded"]
 

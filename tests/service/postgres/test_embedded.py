@@ -20,18 +20,18 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
-from service import postgres
-from service.postgres import PostgresFailed, embedded
-from service.postmaster import Account, processes_of
+from service.postgres import embedded as module
+from service.postgres.embedded import PostgresFailed, embedded
+from service.postgres.supervisor import Account, processes_of
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 IS_ROOT = os.geteuid() == 0
 only_root = pytest.mark.skipif(not IS_ROOT, reason="only root changes users")
 only_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the tie")
 
 OWNER = """
 import pathlib, sys
-from service.postgres import embedded
+from service.postgres.embedded import embedded
 with embedded(pathlib.Path(sys.argv[1])) as server:
     print(server.url, server.data_dir, server.started, flush=True)
     sys.stdin.read()
@@ -85,9 +85,9 @@ def folder(initialised: Path) -> Generator[Path]:
 @pytest.fixture
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits and pauses that a test has no time for."""
-    monkeypatch.setattr("service.postmaster.PAUSES_S", (0.05, 30.0))
+    monkeypatch.setattr("service.postgres.supervisor.PAUSES_S", (0.05, 30.0))
     for limit in ("FAST_LIMIT_S", "IMMEDIATE_LIMIT_S", "BACKEND_LIMIT_S"):
-        monkeypatch.setattr(f"service.postmaster.{limit}", 0.2)
+        monkeypatch.setattr(f"service.postgres.supervisor.{limit}", 0.2)
 
 
 def eventually(condition: Callable[[], object], within: float = 20.0) -> None:
@@ -297,7 +297,7 @@ def test_a_second_process_waits_for_an_owner_that_is_only_starting(new_folder: P
 def test_an_owner_that_never_serves_is_reported_after_a_limit(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres, "OWNER_LIMIT_S", 0.2)
+    monkeypatch.setattr(module, "OWNER_LIMIT_S", 0.2)
     with (folder / "owner.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(PostgresFailed, match="stop that process"), embedded(folder):
@@ -526,7 +526,7 @@ def test_root_keeps_data_and_binaries_elsewhere_when_home_and_venv_are_private(
 ) -> None:
     home = place / "home"
     home.mkdir(mode=0o700)
-    monkeypatch.setattr(postgres, "STATE", place / "state")
+    monkeypatch.setattr(module, "STATE", place / "state")
     monkeypatch.syspath_prepend(str(_private_venv(home)))
     modes = {path: mode(path) for path in (home, *home.parents)}
     for expected in ([], ["kept"]):
@@ -555,7 +555,7 @@ def _private_venv(home: Path) -> Path:
 def test_root_finds_the_data_again_when_the_folder_has_become_passable(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres, "STATE", place / "state")
+    monkeypatch.setattr(module, "STATE", place / "state")
     home = place / "home"
     home.mkdir(mode=0o700)
     with embedded(home / "timeline") as first:
@@ -575,7 +575,7 @@ AS_ANYBODY = (
 
 @only_root
 def test_an_ordinary_user_has_all_of_it_in_the_folder(place: Path) -> None:
-    user = postgres._unprivileged()
+    user = module._unprivileged()
     python = _within_reach(Path(sys.base_prefix), user, place, without="site-packages")
     site = _within_reach(Path(psycopg.__file__).parents[1], user, place)
     root = _within_reach(ROOT, user, place)
@@ -601,7 +601,7 @@ def test_an_ordinary_user_has_all_of_it_in_the_folder(place: Path) -> None:
 
 def _within_reach(path: Path, user: Account, place: Path, without: str = ".git") -> Path:
     """The folder itself, or a copy in `place` when this user cannot reach it."""
-    if postgres._reaches(user, path):
+    if module._reaches(user, path):
         return path
     copy = place / f"reachable-{path.name}"
     shutil.copytree(

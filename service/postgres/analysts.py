@@ -7,7 +7,7 @@ from typing import Final
 from psycopg import sql as compose
 from psycopg.conninfo import make_conninfo
 
-from service.database import TENANTS, Connection
+from service.postgres.connections import TENANTS, Connection
 
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
