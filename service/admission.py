@@ -27,10 +27,8 @@ from domain.session import INITIAL, Session
 from projections import projects
 from projections.projects import ProjectRow
 from projections.sessions import active_session
-from service.ids import new_id
-from service.postgres.connections import TENANTS, Pool, of_tenant
-from service.store import Overloaded
-from service.streams import (
+from service.eventlog.store import Overloaded
+from service.eventlog.transactions import (
     ACCOUNT,
     BY_ITSELF,
     CONTENTION_SECONDS,
@@ -43,6 +41,8 @@ from service.streams import (
     project_stream,
     session_stream,
 )
+from service.ids import new_id
+from service.postgres.connections import TENANTS, Pool, of_tenant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

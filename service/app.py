@@ -44,9 +44,12 @@ from service.auth import Authenticator
 from service.builds import Builds
 from service.chunks import Chunks
 from service.erasure import Erasure
+from service.eventlog.live import POLL, Hub
+from service.eventlog.store import AWAY, EventStore
+from service.eventlog.transactions import Streams
+from service.eventlog.writer import Writer
 from service.expiry import expire_idle, keep_expiring, time_out_silent
 from service.feeds import Feeds
-from service.hub import POLL, Hub
 from service.ids import new_id
 from service.leases import Lease
 from service.live import Live
@@ -61,13 +64,10 @@ from service.running import RunningReplies
 from service.settings import Settings
 from service.settlement import Settlement
 from service.sources import Sources
-from service.store import AWAY, EventStore
-from service.streams import Streams
 from service.tails import Tails
 from service.tokens import Tokens
 from service.turn import Limits, Means
 from service.turns import LANDING_SECONDS, Turns
-from service.writer import Writer
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
     *chat.OPERATIONS,

@@ -18,8 +18,8 @@ import structlog
 from psycopg.rows import class_row
 
 import sql
+from service.eventlog.store import AWAY, OutcomeUnknown, Overloaded
 from service.postgres.connections import Connection, Pool, of_service
-from service.store import AWAY, OutcomeUnknown, Overloaded
 
 SQL: Final = sql.statements("audit.sql")
 MOST_WAITING: Final = 10_000

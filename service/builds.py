@@ -12,8 +12,7 @@ from domain import build, project, session
 from domain.build import Build, Report
 from domain.errors import SessionUnknown
 from domain.events import Json
-from service.ids import new_id
-from service.streams import (
+from service.eventlog.transactions import (
     BUILD,
     PROJECT,
     SESSION,
@@ -24,6 +23,7 @@ from service.streams import (
     project_stream,
     session_stream,
 )
+from service.ids import new_id
 
 GREETING: Final = "initial_build_greeting"
 

@@ -15,10 +15,10 @@ import structlog
 
 import sql
 from projections.replies import Place
-from service import arrays
+from service.eventlog import pg_arrays
+from service.eventlog.store import AWAY
 from service.ids import new_id
 from service.postgres.connections import Connect, Pool, of_service, of_tenant
-from service.store import AWAY
 
 if TYPE_CHECKING:
     from service.reply import Reply
@@ -134,7 +134,7 @@ class Chunks:
     async def _connected(self) -> psycopg.AsyncConnection[Any]:
         if self._connection is None:
             self._connection = await self._connect()
-            arrays.register(self._connection)
+            pg_arrays.register(self._connection)
         return self._connection
 
     async def _disconnect(self) -> None:
@@ -198,7 +198,7 @@ class Chunks:
             return await found.fetchone() is not None
 
 
-def _columns(batch: Batch, names: Sequence[str]) -> dict[str, arrays.Array]:
+def _columns(batch: Batch, names: Sequence[str]) -> dict[str, pg_arrays.Array]:
     rows = [
         (reply.tail.place.message_id, n, reply.tail.place.tenant_id, frame)
         for reply, frames in batch.items()
@@ -206,9 +206,9 @@ def _columns(batch: Batch, names: Sequence[str]) -> dict[str, arrays.Array]:
     ]
     message_ids, ns, tenants, frames = zip(*rows, strict=True)
     columns = {
-        "message_id": arrays.text(message_ids),
-        "n": arrays.int4(ns),
-        "tenant_id": arrays.text(tenants),
-        "frame": arrays.bytea(frames),
+        "message_id": pg_arrays.text(message_ids),
+        "n": pg_arrays.int4(ns),
+        "tenant_id": pg_arrays.text(tenants),
+        "frame": pg_arrays.bytea(frames),
     }
     return {name: columns[name] for name in names}

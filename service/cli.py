@@ -338,7 +338,7 @@ def events_tail(
     """Print events as they happen, one JSON object a line, until Ctrl-C."""
 
     async def tail(direct_url: str) -> None:
-        from service.hub import Hub
+        from service.eventlog.live import Hub
         from service.postgres import connections
 
         async with _reading(direct_url) as store:
@@ -378,10 +378,10 @@ def events_export(
     """Print a tenant's events so far as CloudEvents, one a line."""
 
     async def export(direct_url: str) -> None:
-        from service.cloudevents import cloud_event
+        from service.eventlog.cloudevents import cloud_event
+        from service.eventlog.store import EventStore
+        from service.eventlog.tenant_feed import Selection, TenantLog, chained
         from service.postgres import connections
-        from service.store import EventStore
-        from service.tenant_log import Selection, TenantLog, chained
 
         async with connections.pool(direct_url) as pool:
             store = EventStore(pool)
@@ -399,8 +399,8 @@ def events_export(
 
 @asynccontextmanager
 async def _reading(direct_url: str) -> AsyncGenerator[Any]:
+    from service.eventlog.store import EventStore
     from service.postgres import connections
-    from service.store import EventStore
 
     async with connections.pool(direct_url) as pool:
         yield EventStore(pool)

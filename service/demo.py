@@ -12,10 +12,7 @@ from domain import account, project, session
 from domain.errors import ProjectExists
 from projections.sessions import active_session
 from service.app import Service
-from service.ids import new_id
-from service.keys import KEY_ID, TENANT
-from service.postgres.connections import of_tenant
-from service.streams import (
+from service.eventlog.transactions import (
     ACCOUNT,
     PROJECT,
     SESSION,
@@ -25,6 +22,9 @@ from service.streams import (
     project_stream,
     session_stream,
 )
+from service.ids import new_id
+from service.keys import KEY_ID, TENANT
+from service.postgres.connections import of_tenant
 
 PROJECT_ID: Final = "demo"
 USER_ID: Final = "ada"

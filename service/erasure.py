@@ -15,9 +15,8 @@ from domain import build, project, session
 from domain.errors import Refused, ReplyInProgress, SessionUnknown
 from projections.projects import erasing
 from projections.sessions import undeleted
-from service.postgres.connections import Pool, of_service, of_tenant
-from service.store import Unavailable
-from service.streams import (
+from service.eventlog.store import Unavailable
+from service.eventlog.transactions import (
     BUILD,
     BY_ITSELF,
     PROJECT,
@@ -29,6 +28,7 @@ from service.streams import (
     project_stream,
     session_stream,
 )
+from service.postgres.connections import Pool, of_service, of_tenant
 from service.turns import Turns
 
 _AT_A_TIME: Final = 100

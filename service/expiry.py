@@ -11,9 +11,9 @@ from domain import session
 from projections.builds import silent
 from projections.sessions import idle_sessions
 from service.builds import Builds
+from service.eventlog.store import AWAY, OutcomeUnknown
+from service.eventlog.transactions import SESSION, Streams, Transaction, session_stream
 from service.postgres.connections import Pool, of_service
-from service.store import AWAY, OutcomeUnknown
-from service.streams import SESSION, Streams, Transaction, session_stream
 
 _AT_A_TIME: Final = 100
 _LOOK_SECONDS: Final = 10.0

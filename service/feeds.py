@@ -23,9 +23,9 @@ from projections import timeline
 from projections.projection import reached
 from projections.timeline import TIMELINE, Shown, TimelinePage, TimelineRow
 from service import wire, wire_timeline
-from service.hub import POLL, Hub
+from service.eventlog.live import POLL, Hub
+from service.eventlog.store import AWAY, EventStore, Recorded
 from service.postgres.connections import Pool, of_tenant
-from service.store import AWAY, EventStore, Recorded
 
 RING: Final = 100
 RING_BYTES: Final = 1 << 20

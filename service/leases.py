@@ -7,8 +7,8 @@ from typing import Final
 import structlog
 
 import sql
+from service.eventlog.store import AWAY
 from service.postgres.connections import Pool, of_service
-from service.store import AWAY
 
 SQL: Final = sql.statements("chunks.sql")
 SECONDS: Final = 10.0

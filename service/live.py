@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import anyio
 
+from service.eventlog.store import Overloaded
 from service.frames import GREETING, HEARTBEAT, HEARTBEAT_SECONDS, goaway
-from service.store import Overloaded
 
 MOST_OPEN: Final = 10_000
 """Streams of this kind that one process keeps open at a time."""

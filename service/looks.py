@@ -10,9 +10,9 @@ from domain.events import Context
 from domain.tools import HISTORY, SOURCE, Look, Tool, ToolUse
 from projections import builds, versions
 from projections.projects import ProjectRow
+from service.eventlog.store import AWAY, END
 from service.postgres.connections import Pool, of_tenant
 from service.sources import Source, SourceRefused, Sources
-from service.store import AWAY, END
 
 SECONDS: Final = 10.0
 """How long one look may take."""

@@ -16,11 +16,11 @@ from projections.replies import Place
 from service.admission import Admitted, Message
 from service.chunks import Chunks
 from service.conversation import Ending
+from service.eventlog.store import EventStore
+from service.eventlog.transactions import ACCOUNT, Streams, account_stream, decode, session_stream
 from service.planner import ModelCall
 from service.postgres.connections import Pool, of_tenant
 from service.settlement import Settlement
-from service.store import EventStore
-from service.streams import ACCOUNT, Streams, account_stream, decode, session_stream
 from service.tail import Shown
 
 LOST: Final = "server_lost"

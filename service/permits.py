@@ -12,10 +12,10 @@ import structlog
 
 from domain.events import MemberRemoved, ProjectErasureRequested
 from projections.projects import project
+from service.eventlog.live import POLL
+from service.eventlog.store import AWAY, Recorded
 from service.frames import frame
-from service.hub import POLL
 from service.postgres.connections import Pool, of_tenant
-from service.store import AWAY, Recorded
 
 RENEW_SECONDS: Final = 60.0
 """How long before a token expires its stream asks for another one; half of its life at the most."""

@@ -37,9 +37,16 @@ from eventsourcing.utils import Environment, EnvType, resolve_topic, strtobool
 
 import sql
 from domain.events import EVENT_TYPES, Event
+from service.eventlog.store import (
+    END,
+    NewEvent,
+    OutcomeUnknown,
+    Recorded,
+    Unavailable,
+    WrongVersion,
+)
+from service.eventlog.transactions import decode, encode
 from service.postgres.connections import of_service, of_tenant
-from service.store import END, NewEvent, OutcomeUnknown, Recorded, Unavailable, WrongVersion
-from service.streams import decode, encode
 from service.threaded import ThreadedLog
 
 SQL: Final = sql.statements("eventsourcing.sql")

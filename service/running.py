@@ -14,10 +14,10 @@ import orjson
 import structlog
 
 from projections.replies import Place, running
+from service.eventlog.live import POLL
+from service.eventlog.store import AWAY, Recorded
 from service.frames import frame, told
-from service.hub import POLL
 from service.postgres.connections import Pool, of_tenant
-from service.store import AWAY, Recorded
 from service.tails import Tails
 
 QUEUE: Final = 16

@@ -12,8 +12,8 @@ from domain.events import TimeConsumed
 from domain.metering import OPERATIONS, cost_of
 from service.admission import Admitted
 from service.conversation import Ending
-from service.store import AWAY, OutcomeUnknown
-from service.streams import (
+from service.eventlog.store import AWAY, OutcomeUnknown
+from service.eventlog.transactions import (
     ACCOUNT,
     SESSION,
     Cause,

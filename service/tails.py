@@ -14,12 +14,12 @@ import structlog
 from domain.events import ReplyCompleted, ReplyFailed
 from projections.projects import project
 from projections.replies import Place
-from service import arrays
 from service.chunks import SQL, Chunks
 from service.envelope import final_envelope
+from service.eventlog import pg_arrays
+from service.eventlog.store import AWAY, EventStore, Recorded
+from service.eventlog.transactions import decode, session_stream
 from service.postgres.connections import Pool, of_service, of_tenant
-from service.store import AWAY, EventStore, Recorded
-from service.streams import decode, session_stream
 from service.tail import End, Tail
 
 LOOK_SECONDS: Final = 0.05
@@ -82,7 +82,7 @@ class Tails:
         """Bring replies that others write up to what is stored now."""
         by_id = {tail.place.message_id: tail for tail in tails}
         async with of_service(self._pool) as connection:
-            arrays.register(connection)
+            pg_arrays.register(connection)
             found = await connection.execute(SQL["ended"], _asked(tails))
             # First who has ended, then the frames: so the frames of those are all there.
             ended = [message_id for (message_id,) in await found.fetchall()]
@@ -138,8 +138,8 @@ class Tails:
             tail.finish(end)
 
 
-def _asked(tails: Sequence[Tail], *, with_last: bool = False) -> dict[str, arrays.Array]:
-    asked = {"message_id": arrays.text([tail.place.message_id for tail in tails])}
+def _asked(tails: Sequence[Tail], *, with_last: bool = False) -> dict[str, pg_arrays.Array]:
+    asked = {"message_id": pg_arrays.text([tail.place.message_id for tail in tails])}
     if with_last:
-        return asked | {"after": arrays.int4([tail.last for tail in tails])}
-    return asked | {"tenant_id": arrays.text([tail.place.tenant_id for tail in tails])}
+        return asked | {"after": pg_arrays.int4([tail.last for tail in tails])}
+    return asked | {"tenant_id": pg_arrays.text([tail.place.tenant_id for tail in tails])}

@@ -7,11 +7,11 @@ from functools import partial
 from threading import Thread
 from typing import Any, Final, TypeVar
 
-from service.hub import Hub
+from service.eventlog.live import Hub
+from service.eventlog.store import EventStore
+from service.eventlog.writer import Writer
 from service.postgres import connections
 from service.postgres.connections import Pool
-from service.store import EventStore
-from service.writer import Writer
 
 T = TypeVar("T")
 START_SECONDS: Final = 30.0

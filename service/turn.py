@@ -21,16 +21,8 @@ from domain.metering import ESTIMATES
 from domain.replies import CONTRACT_VERSION
 from service.admission import Admitted
 from service.conversation import Conversation, Ending
-from service.looks import Looks
-from service.meter import Meter
-from service.ops.metrics import REPLIES
-from service.planner import Planner
-from service.postgres.connections import Pool
-from service.reply import Lost, Reply
-from service.settlement import GIVE_UP_SECONDS, Settlement
-from service.sources import Sources
-from service.store import AWAY, EventStore, OutcomeUnknown
-from service.streams import (
+from service.eventlog.store import AWAY, EventStore, OutcomeUnknown
+from service.eventlog.transactions import (
     ACCOUNT,
     Cause,
     Streams,
@@ -39,6 +31,14 @@ from service.streams import (
     decode,
     session_stream,
 )
+from service.looks import Looks
+from service.meter import Meter
+from service.ops.metrics import REPLIES
+from service.planner import Planner
+from service.postgres.connections import Pool
+from service.reply import Lost, Reply
+from service.settlement import GIVE_UP_SECONDS, Settlement
+from service.sources import Sources
 from service.tail import End
 from service.tails import Tails
 

@@ -11,10 +11,10 @@ import uvloop
 
 from domain import session
 from scripts.bench.load import TEXT, message, running_log, timed
-from service.hub import Hub
+from service.eventlog.live import Hub
+from service.eventlog.store import NewEvent
+from service.eventlog.transactions import SESSION, Streams, Transaction, session_stream
 from service.postgres import connections
-from service.store import NewEvent
-from service.streams import SESSION, Streams, Transaction, session_stream
 
 
 def append(url: str, callers: int, seconds: float) -> float:

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import orjson
 
-from service.hub import Hub
+from service.eventlog.live import Hub
+from service.eventlog.store import EventStore
+from service.eventlog.writer import Writer
 from service.postgres import connections
-from service.store import EventStore
-from service.writer import Writer
 
 TEXT: Final = "x" * 400
 """About 600 bytes of JSON an event, like a short message."""

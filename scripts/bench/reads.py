@@ -13,9 +13,9 @@ import uvloop
 from projections.projection import Connection, install, rebuild
 from projections.timeline import TIMELINE, page
 from scripts.bench.load import TEXT
+from service.eventlog.store import EventStore
+from service.eventlog.transactions import decode
 from service.postgres import connections
-from service.store import EventStore
-from service.streams import decode
 
 FEW: Final = 100
 """The messages in a project beside the large one."""

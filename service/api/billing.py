@@ -7,9 +7,9 @@ from projections import accounts, consumption
 from service import wire
 from service.api.operation import Call, Operation, answered
 from service.api.reading import position_in, position_of
+from service.eventlog.store import END
+from service.eventlog.transactions import ACCOUNT, Transaction, account_stream
 from service.ids import new_id
-from service.store import END
-from service.streams import ACCOUNT, Transaction, account_stream
 
 
 async def credit_account(call: Call) -> Response:

@@ -10,8 +10,8 @@ from service import wire, wire_builds
 from service.api.operation import Call, Operation, answered
 from service.api.reading import position_in, position_of, visible_project
 from service.builds import Order
+from service.eventlog.store import END
 from service.problems import BadRequest
-from service.store import END
 
 
 async def convert_to_build(call: Call) -> Response:

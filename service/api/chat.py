@@ -9,11 +9,11 @@ from service import wire, wire_replies
 from service.admission import Message
 from service.api.operation import Call, Operation, answered
 from service.api.reading import position_of, visible_project
+from service.eventlog.store import Unavailable
+from service.eventlog.transactions import Transaction
 from service.problems import problem
 from service.rate_limit import rate_limit
-from service.store import Unavailable
 from service.stream import EventStream
-from service.streams import Transaction
 from service.turns import LANDING_SECONDS
 from service.views import viewed
 

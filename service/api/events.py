@@ -11,12 +11,12 @@ from domain.events import EVENT_TYPES
 from service import wire
 from service.api.operation import Call, Operation
 from service.api.reading import come_to, position_in
-from service.cloudevents import cloud_event
+from service.eventlog.cloudevents import cloud_event
+from service.eventlog.store import Recorded
+from service.eventlog.tenant_feed import Selection, TenantLog, chained
 from service.frames import frame
 from service.problems import BadRequest
-from service.store import Recorded
 from service.stream import EVENT_STREAM, LINES, SEND_SECONDS, EventStream, LineStream, pieces
-from service.tenant_log import Selection, TenantLog, chained
 
 PAGE: Final = 100
 """Events of a page where no limit is given."""

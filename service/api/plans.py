@@ -19,8 +19,8 @@ from service import wire, wire_plans
 from service.api.operation import Call, Operation, answered
 from service.api.reading import position_in, position_of, visible_project
 from service.api.replies import visible_reply
-from service.store import END, Recorded
-from service.streams import SESSION, Transaction, decode, session_stream
+from service.eventlog.store import END, Recorded
+from service.eventlog.transactions import SESSION, Transaction, decode, session_stream
 from service.texts import render
 
 AUTHOR: Final = "Throughline"

@@ -5,7 +5,7 @@ from starlette.responses import Response
 from domain import project
 from service import wire
 from service.api.operation import Call, Operation, answered
-from service.streams import PROJECT, Transaction, project_stream
+from service.eventlog.transactions import PROJECT, Transaction, project_stream
 
 
 async def register_project(call: Call) -> Response:

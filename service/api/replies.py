@@ -7,8 +7,8 @@ from projections.replies import Place, ReplyRow
 from service import wire, wire_replies
 from service.api.operation import Call, Operation, answered
 from service.api.reading import visible_project
+from service.eventlog.store import Unavailable
 from service.problems import BadRequest
-from service.store import Unavailable
 from service.stream import EventStream
 from service.tail import Tail
 from service.turns import LANDING_SECONDS

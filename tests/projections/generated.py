@@ -29,10 +29,9 @@ from domain.events import (
 )
 from domain.metering import ESTIMATES, OPERATIONS, Usage, cost_of
 from projections.projection import Connection
-from service.hub import Hub
-from service.postgres import connections
-from service.store import EventStore, NewEvent, Recorded
-from service.streams import (
+from service.eventlog.live import Hub
+from service.eventlog.store import EventStore, NewEvent, Recorded
+from service.eventlog.transactions import (
     ACCOUNT,
     BUILD,
     PROJECT,
@@ -44,7 +43,8 @@ from service.streams import (
     project_stream,
     session_stream,
 )
-from service.writer import Writer
+from service.eventlog.writer import Writer
+from service.postgres import connections
 from tests.projections.fold import Row, key_of
 
 TENANTS: Final = ("t1", "t2")

@@ -34,8 +34,8 @@ from domain.session import Session
 from projections.accounts import AccountRow, account
 from projections.consumption import ledger
 from projections.projection import Connection, status
+from service.eventlog.store import NewEvent
 from service.postgres import connections
-from service.store import NewEvent
 from tests.projections.fold import rows
 from tests.projections.generated import Log, live, new_events, owning, writing
 

@@ -23,8 +23,8 @@ from projections import projection as machinery
 from projections.consumption import CONSUMPTION
 from projections.projection import Connection, Projection, catch_up, rebuild, status, verify
 from projections.timeline import TIMELINE
+from service.eventlog.store import NewEvent, Recorded
 from service.postgres import connections
-from service.store import NewEvent, Recorded
 from tests.projections.fold import Row, rows
 from tests.projections.generated import Log, World, live, owning, writing
 

@@ -29,8 +29,8 @@ from projections.projection import (
 from projections.projects import PROJECTS
 from projections.sessions import SESSIONS
 from projections.timeline import TIMELINE, Shown, page
+from service.eventlog.store import NewEvent, Recorded
 from service.postgres import connections
-from service.store import NewEvent, Recorded
 from tests.projections.fold import rows
 from tests.projections.generated import Log, World, live, owning, writing
 

@@ -18,9 +18,9 @@ from projections import PROJECTIONS
 from projections.projection import rebuild, verify
 from scripts.schema import program
 from service.erasure import _request_erasure
+from service.eventlog.transactions import PROJECT, project_stream
 from service.offline import OfflineModel
 from service.postgres.embedded import Server
-from service.streams import PROJECT, project_stream
 from tests.projections.generated import live, owning
 from tests.running import Running, running
 from tests.service import law, watching

@@ -10,11 +10,11 @@ import orjson
 import pytest
 
 from domain.events import EVENT_TYPES
-from service import tenant_log
-from service.store import Recorded
+from service.eventlog import tenant_feed
+from service.eventlog.store import Recorded
 from service.wire import CloudEvent
 from tests.running import Running, Signed, running
-from tests.service.logs import event
+from tests.service.eventlog.logs import event
 from tests.service.watching import (
     append,
     append_each,
@@ -262,7 +262,7 @@ async def test_all_of_a_long_log_comes_as_lines(run: Running) -> None:
 async def test_a_stream_is_resumed_at_every_event(
     run: Running, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    monkeypatch.setattr(tenant_log, "STEP", step)
+    monkeypatch.setattr(tenant_feed, "STEP", step)
     await append_each(run, (said(f"{n}", tenant="t2" if n % 3 == 0 else "t1") for n in range(12)))
     events = (await page(run))["events"]
     async with AsyncExitStack() as stack:
@@ -307,7 +307,7 @@ async def test_a_stream_has_what_two_processes_write(run: Running, url: str) -> 
 async def test_who_falls_behind_the_live_tail_reads_their_own_log(
     run: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tenant_log, "NEAR", 3)
+    monkeypatch.setattr(tenant_feed, "NEAR", 3)
     async with opened(run, PATH) as watched:
         assert await watched.comment() == ": throughline"
         await append(run, [said("one")])

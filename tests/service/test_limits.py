@@ -12,11 +12,11 @@ import pytest
 from domain.events import Event, MessageAdmitted, ReplyFailed, ReplyStarted, SessionOpened
 from domain.limits import WINDOW
 from domain.session import MAX_TOKENS
+from service.eventlog.transactions import decode, project_stream, session_stream
 from service.offline import OfflineModel
-from service.streams import decode, project_stream, session_stream
 from tests.projections.generated import new_events
 from tests.running import Running, running
-from tests.service.logs import everything, running_log
+from tests.service.eventlog.logs import everything, running_log
 from tests.service.replicas import Replica, replicas
 
 POLICY = '"user";q=3;w=3600, "project";q=4;w=3600'

@@ -12,16 +12,16 @@ import pytest
 from projections.projection import catch_up, reached, rebuild
 from projections.timeline import TIMELINE, Shown
 from service import feeds, live, stream
+from service.eventlog.store import EventStore, NewEvent
 from service.feeds import Feeds
 from service.live import Live
 from service.postgres import connections
-from service.store import EventStore, NewEvent
 from tests.projections.generated import owning
 from tests.projections.test_projection import break_, held, mend
 from tests.running import Running, Signed, running
 from tests.service import law
 from tests.service.cutter import Cutter
-from tests.service.logs import running_log
+from tests.service.eventlog.logs import running_log
 from tests.service.watching import (
     SILENCE_SECONDS,
     append,

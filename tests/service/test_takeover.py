@@ -16,8 +16,8 @@ from service.offline import OfflineModel
 from service.postgres import connections
 from tests.running import Event, running
 from tests.service import law
+from tests.service.eventlog.test_log_under_fire import kill, own_server
 from tests.service.replicas import Reader, Replica, prepare, replicas
-from tests.service.test_log_under_fire import kill, own_server
 
 KILLS = 50 if os.environ.get("THROUGHLINE_PROVE") else 6
 ENDS_WITHIN = 15.0

@@ -12,10 +12,10 @@ from psycopg.conninfo import make_conninfo
 from domain.events import SessionOpened
 from projections import PROJECTIONS
 from projections.projection import Connection, install, rebuild, verify
+from service.eventlog.store import NewEvent
 from service.postgres import connections
 from service.postgres.analysts import BadName, add_analyst, remove_analyst
 from service.postgres.embedded import Server
-from service.store import NewEvent
 from tests.projections.generated import new_events, owning, writing
 
 NewDatabase: TypeAlias = Callable[[], str]

@@ -16,11 +16,11 @@ import psutil
 import psycopg
 import pytest
 
-from service import hub
+from service.eventlog import live
+from service.eventlog.store import Recorded
 from service.postgres import connections
 from service.postgres.embedded import Server, embedded
-from service.store import Recorded
-from tests.service.logs import Log, event, everything, faults, running_log
+from tests.service.eventlog.logs import Log, event, everything, faults, running_log
 
 LARGE = bool(os.environ.get("THROUGHLINE_PROVE"))
 EVENTS_EACH = 3_200 if LARGE else 640
@@ -53,9 +53,16 @@ async def test_four_processes_append_and_no_tail_misses_anything(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tail from the start, one that joins midway, and one that stops reading until the end."""
-    monkeypatch.setattr(hub, "RING", 1_000)
+    monkeypatch.setattr(live, "RING", 1_000)
     total = 4 * 8 * EVENTS_EACH
-    command = (sys.executable, "-m", "tests.service.log_worker", url, "8", str(EVENTS_EACH))
+    command = (
+        sys.executable,
+        "-m",
+        "tests.service.eventlog.log_worker",
+        url,
+        "8",
+        str(EVENTS_EACH),
+    )
     async with running_log(url) as log:
         workers = [await asyncio.create_subprocess_exec(*command) for _ in range(4)]
         async with asyncio.timeout(600):

@@ -21,9 +21,9 @@ import psycopg
 import structlog
 from psycopg.types.numeric import Int8
 
-from service import arrays
-from service.hub import Hub
-from service.store import (
+from service.eventlog import pg_arrays
+from service.eventlog.live import Hub
+from service.eventlog.store import (
     SQL,
     NewEvent,
     OutcomeUnknown,
@@ -45,15 +45,15 @@ _STATEMENT_SECONDS: Final = 30.0
 _BACK_OFF_SECONDS: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 _log = structlog.stdlib.get_logger(__name__)
 
-_COLUMNS: Final[tuple[tuple[str, Callable[[Any], arrays.Array]], ...]] = (
-    ("tenant_id", arrays.text),
-    ("stream_id", arrays.text),
-    ("version", arrays.int4),
-    ("type", arrays.text),
-    ("state", arrays.bytea),
-    ("project_id", arrays.text),
-    ("schema_version", arrays.int2),
-    ("metadata", arrays.text),
+_COLUMNS: Final[tuple[tuple[str, Callable[[Any], pg_arrays.Array]], ...]] = (
+    ("tenant_id", pg_arrays.text),
+    ("stream_id", pg_arrays.text),
+    ("version", pg_arrays.int4),
+    ("type", pg_arrays.text),
+    ("state", pg_arrays.bytea),
+    ("project_id", pg_arrays.text),
+    ("schema_version", pg_arrays.int2),
+    ("metadata", pg_arrays.text),
 )
 """How each field of a NewEvent is sent, in their order."""
 
@@ -314,7 +314,7 @@ class Writer:
     ) -> None:
         tenants, ids = zip(*streams, strict=True)
         found = await connection.execute(
-            SQL["heads"], {"tenant_id": arrays.text(tenants), "stream_id": arrays.text(ids)}
+            SQL["heads"], {"tenant_id": pg_arrays.text(tenants), "stream_id": pg_arrays.text(ids)}
         )
         for n, version in await found.fetchall():
             self._remember(streams[int(n)], version)
@@ -327,7 +327,7 @@ class Writer:
         columns = _columns(batch)
         columns["last"] = Int8(self._last)
         types = {event.type for item in batch for event in item.events}
-        columns["types"] = arrays.text(list(types))
+        columns["types"] = pg_arrays.text(list(types))
         cursor = await connection.execute(SQL["append"], columns, binary=True)
         row = await cursor.fetchone()
         if row is None:
@@ -344,7 +344,7 @@ class Writer:
     ) -> None:
         """The locked function; it also knows an append again whose outcome was unknown."""
         columns = _columns(batch)
-        columns["item"] = arrays.int4([n for n, item in enumerate(batch) for _ in item.events])
+        columns["item"] = pg_arrays.int4([n for n, item in enumerate(batch) for _ in item.events])
         cursor = await connection.execute(SQL["append_locked"], columns, binary=True)
         appended: list[tuple[_Item, Appended]] = []
         head = 0
@@ -392,7 +392,7 @@ class Writer:
     async def _connected(self) -> psycopg.AsyncConnection[Any]:
         if self._connection is None:
             self._connection = await self._connect()
-            arrays.register(self._connection)
+            pg_arrays.register(self._connection)
             self._hub.writer_pid = self._connection.info.backend_pid
             self._alone = False
         return self._connection
@@ -433,7 +433,7 @@ def _columns(batch: list[_Item]) -> dict[str, Any]:
         name: encode(values) for (name, encode), values in zip(_COLUMNS, columns, strict=True)
     }
     append_ids = [item.append_id for item in batch for _ in item.events]
-    return parameters | {"append_id": arrays.uuid(append_ids)}
+    return parameters | {"append_id": pg_arrays.uuid(append_ids)}
 
 
 def _mark_sent(batch: list[_Item]) -> None:

@@ -9,10 +9,10 @@ from uuid import uuid4
 
 import psycopg
 
-from service.hub import Hub
+from service.eventlog.live import Hub
+from service.eventlog.store import EventStore, NewEvent, Recorded
+from service.eventlog.writer import Writer
 from service.postgres import connections
-from service.store import EventStore, NewEvent, Recorded
-from service.writer import Writer
 
 
 @dataclass(frozen=True, slots=True)

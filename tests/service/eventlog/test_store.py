@@ -3,10 +3,10 @@ from random import Random
 
 import pytest
 
-from service import store
+from service.eventlog import store
+from service.eventlog.store import END, PAGE, SQL, NewEvent, Recorded
 from service.postgres import connections
-from service.store import END, PAGE, SQL, NewEvent, Recorded
-from tests.service.logs import Log, event, everything, running_log
+from tests.service.eventlog.logs import Log, event, everything, running_log
 
 ODD = [b"", b"\\", b"\\x00\t\n", b"\xff\xfe", b'{"a":"\\u0000"}', "ü☃😀".encode(), b"\0" * 10]
 

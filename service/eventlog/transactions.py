@@ -31,8 +31,8 @@ from domain.events import (
 )
 from domain.project import Project
 from domain.session import Session
-from service.store import EventStore, NewEvent, Unavailable, WrongVersion
-from service.writer import PATIENCE, Appended, Writer
+from service.eventlog.store import EventStore, NewEvent, Unavailable, WrongVersion
+from service.eventlog.writer import PATIENCE, Appended, Writer
 
 MEMORY: Final = 10_000
 CONTENTION_SECONDS: Final = 10.0

@@ -3,11 +3,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from service import hub
+from service.eventlog import live
+from service.eventlog.store import NewEvent, Recorded
 from service.postgres import connections
-from service.store import NewEvent, Recorded
 from tests.service.cutter import Cutter
-from tests.service.logs import Log, event, running_log
+from tests.service.eventlog.logs import Log, event, running_log
 
 
 @pytest.fixture
@@ -68,8 +68,8 @@ async def test_every_start_gets_the_rest_wherever_it_reads_from(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before the ring, in it, at the head and in the future, while writers append."""
-    monkeypatch.setattr(hub, "RING", 20)
-    monkeypatch.setattr(hub, "PAGE", 7)
+    monkeypatch.setattr(live, "RING", 20)
+    monkeypatch.setattr(live, "PAGE", 7)
     for _ in range(60):
         await log.writer.append([event()])
     starts = [*range(0, 60, 13), 59, 60, 61, 75, 99, 118]
@@ -85,7 +85,7 @@ async def test_every_start_gets_the_rest_wherever_it_reads_from(
 async def test_who_fell_out_of_the_ring_reads_the_table(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "RING", 5)
+    monkeypatch.setattr(live, "RING", 5)
     slow = log.hub.follow(0)
     first = asyncio.create_task(anext(slow))
     for _ in range(40):
@@ -101,7 +101,7 @@ async def test_who_fell_out_of_the_ring_reads_the_table(
 async def test_who_stops_reading_costs_nothing_and_resumes(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "RING", 50)
+    monkeypatch.setattr(live, "RING", 50)
     await log.writer.append([event()])
     stopped = log.hub.follow(0)
     assert positions(await anext(stopped)) == [1]
@@ -120,7 +120,7 @@ async def test_who_stops_reading_costs_nothing_and_resumes(
 async def test_another_process_is_heard_by_its_notification(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "POLL", 60)  # so the poll has no part in it
+    monkeypatch.setattr(live, "POLL", 60)  # so the poll has no part in it
     async with running_log(url) as log, running_log(url) as other:
         await other.writer.append([event()])
         assert await log.hub.wait(1, seconds=5)
@@ -158,7 +158,7 @@ async def test_a_lost_listener_costs_time_but_no_event(
         again = await listeners(owner)
         assert len(again) == 2
         assert again.isdisjoint(ended)
-        monkeypatch.setattr(hub, "POLL", 60)
+        monkeypatch.setattr(live, "POLL", 60)
         await insert_silently(url, 4)
         assert positions(await followed(log, 3, 4)) == [4], "what the last poll finds"
         following = asyncio.create_task(followed(log, 4, 5, seconds=5))
@@ -186,7 +186,7 @@ async def test_an_append_found_again_after_a_cut_is_followed(url: str) -> None:
 async def test_a_follower_outlasts_a_database_that_is_away(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "POLL", 0.1)
+    monkeypatch.setattr(live, "POLL", 0.1)
     monkeypatch.setattr(connections, "POOL_SECONDS", 0.3)
     async with Cutter(url) as cutter, running_log(cutter.url, url) as log, running_log(url) as far:
         await far.writer.append([event()])
@@ -206,7 +206,7 @@ async def test_a_follower_outlasts_a_database_that_is_away(
 
 
 async def test_silence_is_an_empty_page(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "POLL", 0.05)
+    monkeypatch.setattr(live, "POLL", 0.05)
     pages = log.hub.follow(0)
     assert [await anext(pages) for _ in range(4)] == [[]] * 4
     await log.writer.append([event()])

@@ -14,9 +14,9 @@ import structlog
 from psycopg.types.numeric import Int8
 
 import sql
-from service.hub import POLL, Hub
+from service.eventlog.live import POLL, Hub
+from service.eventlog.store import AWAY, EventStore, Recorded
 from service.postgres.connections import Pool, of_tenant
-from service.store import AWAY, EventStore, Recorded
 
 SQL: Final = sql.statements("feeds.sql")
 STEP: Final = 100

@@ -9,10 +9,9 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from service import writer
-from service.hub import Hub
-from service.postgres import connections
-from service.store import (
+from service.eventlog import writer
+from service.eventlog.live import Hub
+from service.eventlog.store import (
     EventStore,
     NewEvent,
     OutcomeUnknown,
@@ -20,9 +19,10 @@ from service.store import (
     Unavailable,
     WrongVersion,
 )
-from service.writer import Writer
+from service.eventlog.writer import Writer
+from service.postgres import connections
 from tests.service.cutter import Cutter
-from tests.service.logs import (
+from tests.service.eventlog.logs import (
     Log,
     appends_held,
     event,

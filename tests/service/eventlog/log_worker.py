@@ -4,8 +4,8 @@ import asyncio
 import sys
 from uuid import uuid4
 
-from service.store import WrongVersion
-from tests.service.logs import Log, event, running_log
+from service.eventlog.store import WrongVersion
+from tests.service.eventlog.logs import Log, event, running_log
 
 SHARED_STREAMS = 4
 """Streams that every writer of every process appends to, in its eighth append each."""

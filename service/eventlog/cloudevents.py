@@ -16,7 +16,7 @@ from urllib.parse import quote
 import orjson
 
 from domain.events import EVENT_TYPES
-from service.store import Recorded
+from service.eventlog.store import Recorded
 from service.wire import cursor
 
 _NAMES: Final = {"requestId": "requestid", "actor": "actor"}

@@ -13,8 +13,8 @@ import psycopg
 import structlog
 
 from domain.events import ERASURES
+from service.eventlog.store import AWAY, PAGE, EventStore, Recorded, page
 from service.postgres.connections import Connect, Connection
-from service.store import AWAY, PAGE, EventStore, Recorded, page
 
 RING: Final = 10_000
 POLL: Final = 1.0
