@@ -39,7 +39,7 @@ CONFINED: dict[str, set[str]] = {
     "anthropic": {"service/planner.py", "service/app.py"},
     "httpx2": {"service/planner.py"},
     "jwt": {"service/tokens.py"},
-    "eventsourcing": {"service/recorder.py", "service/recorder_tracking.py"},
+    "eventsourcing": {"service/recorder_/__init__.py", "service/recorder_tracking.py"},
     "service.api": {"service/app.py", "service/openapi.py", "service/api/*"},
     "service.app": {
         "service/server.py",

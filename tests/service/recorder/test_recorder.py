@@ -26,8 +26,8 @@ from eventsourcing.tests.persistence import (
 from eventsourcing.utils import Environment
 
 from domain.events import SessionRenamed
-from service import recorder
-from service.recorder import Envelope, Factory, LogMapper
+from service import recorder_
+from service.recorder_ import Envelope, Factory, LogMapper
 
 NewDatabase = Callable[[], str]
 
@@ -36,7 +36,7 @@ def environment(url: str, name: str = "Orders", **settings: str) -> Environment:
     """The settings of an eventsourcing application on our log."""
     return Environment(
         name,
-        {"PERSISTENCE_MODULE": "service.recorder", "THROUGHLINE_DATABASE_URL": url} | settings,
+        {"PERSISTENCE_MODULE": "service.recorder_", "THROUGHLINE_DATABASE_URL": url} | settings,
     )
 
 
@@ -87,7 +87,7 @@ class TestNonInterleaving(OnOurLog, NonInterleavingNotificationIDsBaseCase):
         return self.factory.application_recorder()
 
 
-class OwnTrackingRecorder(recorder.LogTrackingRecorder):
+class OwnTrackingRecorder(recorder_.LogTrackingRecorder):
     """A view that tracks, as an application would write it."""
 
 
@@ -100,19 +100,19 @@ class TestFactory(InfrastructureFactoryTestCase[Factory]):
         return Factory
 
     def expected_aggregate_recorder_class(self) -> Any:
-        return recorder.LogAggregateRecorder
+        return recorder_.LogAggregateRecorder
 
     def expected_application_recorder_class(self) -> Any:
-        return recorder.LogApplicationRecorder
+        return recorder_.LogApplicationRecorder
 
     def expected_tracking_recorder_class(self) -> Any:
-        return recorder.LogTrackingRecorder
+        return recorder_.LogTrackingRecorder
 
     def tracking_recorder_subclass(self) -> Any:
         return OwnTrackingRecorder
 
     def expected_process_recorder_class(self) -> Any:
-        return recorder.LogProcessRecorder
+        return recorder_.LogProcessRecorder
 
 
 # Beyond the library's cases ----------------------------------------------------------------------
@@ -215,7 +215,7 @@ def test_the_services_own_events_come_as_envelopes(url: str) -> None:
 def test_a_missing_url_is_said(url: str) -> None:
     with pytest.raises(OSError, match="THROUGHLINE_DATABASE_URL is missing"):
         InfrastructureFactory.construct(
-            Environment("x", {"PERSISTENCE_MODULE": "service.recorder"})
+            Environment("x", {"PERSISTENCE_MODULE": "service.recorder_"})
         )
 
 
