@@ -33,7 +33,7 @@ class Target:
 
 
 def _signature() -> Attempt:
-    from service import signatures
+    from service.access import signatures
 
     def attempt(data: bytes) -> None:
         found = signatures.parse(data.decode("latin-1"))
@@ -48,9 +48,9 @@ def _signature() -> Attempt:
 
 
 def _token() -> Attempt:
-    from service.auth import Unauthenticated
+    from service.access.authentication import Unauthenticated
+    from service.access.browser_tokens import Tokens
     from service.settings import Key
-    from service.tokens import Tokens
 
     key = Key(secret=SecretStr("nobody signs with this"), tenant="t", scopes=frozenset({"chat"}))
     tokens = Tokens({"k1": key})
@@ -127,9 +127,9 @@ def _request() -> Attempt:
     """The first byte says of which operation, and whether it is its body or its query."""
     from starlette.requests import Request
 
+    from service.access.authentication import Caller
     from service.api.operation import _parsed, _queried
     from service.app import OPERATIONS
-    from service.auth import Caller
     from service.problems import BadRequest
 
     bodies = [each.body for each in OPERATIONS if each.body is not None]
@@ -170,12 +170,12 @@ _QUERY: Final = b"userId=u1&limit=3&before=a.1&types=a"
 TARGETS: Final[Mapping[str, Target]] = {
     "signature": Target(
         make=_signature,
-        modules=("service.signatures",),
+        modules=("service.access.signatures",),
         seeds=(b"t=1,kid=k1,n=1,v1=" + b"0" * 64, b"t=1,kid=k1,n=1,v1=0,v1=1"),
     ),
     "token": Target(
         make=_token,
-        modules=("service.tokens", "jwt"),
+        modules=("service.access.browser_tokens", "jwt"),
         seeds=(
             b"eyJhbGciOiJIUzI1NiIsImtpZCI6ImsxIiwidHlwIjoiSldUIn0.eyJzdWIiOiJ1MSJ9.AAAA",
             b"eyJhbGciOiJub25lIiwia2lkIjoiazEifQ.e30.",

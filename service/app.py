@@ -23,6 +23,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from projections.projection import catch_up, status
 from service import leases, openapi, problems, security_headers, wire
+from service.access.audit import Audit
+from service.access.authentication import Authenticator
+from service.access.browser_tokens import Tokens
+from service.access.stream_access import Permits
 from service.admission import Admission
 from service.api import (
     analytics,
@@ -39,8 +43,6 @@ from service.api import (
     tokens,
 )
 from service.api.operation import Operation
-from service.audit import Audit
-from service.auth import Authenticator
 from service.builds import Builds
 from service.chunks import Chunks
 from service.erasure import Erasure
@@ -56,7 +58,6 @@ from service.live import Live
 from service.offline import OfflineModel, serving
 from service.ops import metrics
 from service.orphans import Orphans
-from service.permits import Permits
 from service.planner import Planner
 from service.postgres import connections
 from service.postgres.connections import Connect, Pool
@@ -65,7 +66,6 @@ from service.settings import Settings
 from service.settlement import Settlement
 from service.sources import Sources
 from service.tails import Tails
-from service.tokens import Tokens
 from service.turn import Limits, Means
 from service.turns import LANDING_SECONDS, Turns
 

@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from service import signatures
-from service.keys import KEY_ID, known_keys
+from service.access import signatures
+from service.access.keys import KEY_ID, known_keys
 from service.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Throughline, the timeline.")

@@ -11,6 +11,7 @@ from typing import Any, Final
 from domain import account, project, session
 from domain.errors import ProjectExists
 from projections.sessions import active_session
+from service.access.keys import KEY_ID, TENANT
 from service.app import Service
 from service.eventlog.transactions import (
     ACCOUNT,
@@ -23,7 +24,6 @@ from service.eventlog.transactions import (
     session_stream,
 )
 from service.ids import new_id
-from service.keys import KEY_ID, TENANT
 from service.postgres.connections import of_tenant
 
 PROJECT_ID: Final = "demo"

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from domain import errors as refusals
 from domain.errors import LimitReached, Refused
-from service.auth import Forbidden, NotYours, Unauthenticated
+from service.access.authentication import Forbidden, NotYours, Unauthenticated
 from service.eventlog.store import AWAY, OutcomeUnknown, Overloaded
 from service.rate_limit import refused
 from service.wire import Problem

@@ -16,7 +16,7 @@ from domain.metering import MICRO_USD
 from projections.accounts import AccountRow
 from projections.consumption import ConsumptionRow
 from projections.sessions import SessionRow
-from service.audit import AuditRow
+from service.access.audit import AuditRow
 
 LONGEST_MESSAGE: Final = 32_000
 MOST_SECONDS: Final = 1_000_000_000

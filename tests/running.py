@@ -13,7 +13,7 @@ import httpx
 import orjson
 from pydantic import SecretStr
 
-from service import signatures
+from service.access import signatures
 from service.app import Service, application
 from service.offline import OfflineModel, serving
 from service.server import Server

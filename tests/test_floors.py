@@ -30,7 +30,7 @@ CONFINED: dict[str, set[str]] = {
         "service/server.py",
         "service/stream.py",
         "service/problems.py",
-        "service/auth.py",
+        "service/access/authentication.py",
         "service/openapi.py",
         "service/offline.py",
         "service/api/*",
@@ -38,7 +38,7 @@ CONFINED: dict[str, set[str]] = {
     "sse_starlette": {"service/stream.py"},
     "anthropic": {"service/planner.py", "service/app.py"},
     "httpx2": {"service/planner.py"},
-    "jwt": {"service/tokens.py"},
+    "jwt": {"service/access/browser_tokens.py"},
     "eventsourcing": {"service/recorder_/__init__.py", "service/recorder_tracking.py"},
     "service.api": {"service/app.py", "service/openapi.py", "service/api/*"},
     "service.app": {

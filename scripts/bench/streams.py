@@ -30,7 +30,7 @@ import psycopg
 import uvloop
 
 from scripts.bench.wire_model import StampingModel
-from service import signatures
+from service.access import signatures
 from service.postgres.embedded import embedded
 
 KEY: Final = "bench"

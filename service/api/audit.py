@@ -4,7 +4,8 @@ from typing import Final
 
 from starlette.responses import Response
 
-from service import audit, wire
+from service import wire
+from service.access import audit
 from service.api.operation import Call, Operation, answered
 
 _NEWEST: Final = "~"

@@ -23,15 +23,15 @@ from starlette.types import Scope as ASGIScope
 
 from domain.errors import ProjectUnknown
 from service import problems, protocol, wire, wire_replies
-from service.audit import Entry, Watch, told
-from service.auth import Caller, NotYours
+from service.access.audit import Entry, Watch, told
+from service.access.authentication import Caller, NotYours
+from service.access.signatures import HEADER
+from service.access.stream_access import Permit
 from service.eventlog.store import OutcomeUnknown
 from service.eventlog.transactions import Cause, Named, Transaction
-from service.permits import Permit
 from service.postgres.connections import Connection, of_tenant
 from service.problems import BadRequest
 from service.settings import Scope
-from service.signatures import HEADER
 from service.wire import Id, Query, dumped
 
 if TYPE_CHECKING:

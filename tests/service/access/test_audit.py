@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from service import audit
+from service.access import audit
 from service.postgres import connections
 from tests.projections.generated import owning
 from tests.running import KEYS, Running, running

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import jwt
 
-from service.auth import Caller, Unauthenticated
+from service.access.authentication import Caller, Unauthenticated
 from service.settings import Key, Scope
 
 ISSUER: Final = "throughline"

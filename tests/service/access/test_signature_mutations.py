@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from service import signatures
-from service.auth import Authenticator, Unauthenticated
+from service.access import signatures
+from service.access.authentication import Authenticator, Unauthenticated
 from service.postgres import connections
 from tests.running import KEYS, Running, running
 from tests.service import raw

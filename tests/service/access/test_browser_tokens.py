@@ -11,9 +11,9 @@ import httpx
 import jwt
 import pytest
 
+from service.access.browser_tokens import AUDIENCE, ISSUER
 from service.app import OPERATIONS
 from service.offline import OfflineModel
-from service.tokens import AUDIENCE, ISSUER
 from tests.running import KEYS, Event, Running, events_of, running
 from tests.service import watching
 
