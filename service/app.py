@@ -55,10 +55,10 @@ from service.feeds import Feeds
 from service.ids import new_id
 from service.leases import Lease
 from service.live import Live
-from service.offline import OfflineModel, serving
+from service.model.client import Planner
+from service.model.offline.app import OfflineModel, serving
 from service.ops import metrics
 from service.orphans import Orphans
-from service.planner import Planner
 from service.postgres import connections
 from service.postgres.connections import Connect, Pool
 from service.running import RunningReplies

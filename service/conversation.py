@@ -19,7 +19,7 @@ from domain.prompts import Prompt
 from domain.replies import CONTRACTS, BrokenContract, check
 from domain.tools import Look, ToolUse
 from service.looks import Looks, summary
-from service.planner import ModelCall, Planner, Trouble
+from service.model.client import ModelCall, Planner, Trouble
 from service.references import References
 from service.reply import Reply
 

@@ -18,7 +18,7 @@ from service.chunks import Chunks
 from service.conversation import Ending
 from service.eventlog.store import EventStore
 from service.eventlog.transactions import ACCOUNT, Streams, account_stream, decode, session_stream
-from service.planner import ModelCall
+from service.model.client import ModelCall
 from service.postgres.connections import Pool, of_tenant
 from service.settlement import Settlement
 from service.tail import Shown

@@ -33,8 +33,8 @@ from service.eventlog.transactions import (
 )
 from service.looks import Looks
 from service.meter import Meter
+from service.model.client import Planner
 from service.ops.metrics import REPLIES
-from service.planner import Planner
 from service.postgres.connections import Pool
 from service.reply import Lost, Reply
 from service.settlement import GIVE_UP_SECONDS, Settlement

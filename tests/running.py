@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from service.access import signatures
 from service.app import Service, application
-from service.offline import OfflineModel, serving
+from service.model.offline.app import OfflineModel, serving
 from service.server import Server
 from service.settings import Key, Scope, Settings
 

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from domain.operations import fold
 from projections import PROJECTIONS
 from projections.projection import verify
-from service.offline import OfflineModel
+from service.model.offline.app import OfflineModel
 from service.postgres import connections
 from tests.running import Running, events_of
 

@@ -14,7 +14,7 @@ import httpx
 import psutil
 
 from domain.replies import CONTRACT_VERSION
-from service.offline import OfflineModel, serving
+from service.model.offline.app import OfflineModel, serving
 from tests.running import ALL_SCOPES, KEYS, Event, Signed, events_of
 
 START_SECONDS = 60.0

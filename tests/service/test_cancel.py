@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.offline import OfflineModel
+from service.model.offline.app import OfflineModel
 from tests.running import Event, Running, running
 from tests.service import law
 from tests.service.replicas import Reader, prepare, replicas

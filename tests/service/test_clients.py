@@ -18,7 +18,7 @@ import orjson
 import pytest
 
 from service.access import signatures
-from service.offline import Fault, OfflineModel
+from service.model.offline.app import Fault, OfflineModel
 from tests.running import Running, Signed, events_of, running
 from tests.service import law
 from tests.service.test_faults import SAID

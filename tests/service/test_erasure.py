@@ -19,7 +19,7 @@ from projections.projection import rebuild, verify
 from scripts.schema import program
 from service.erasure import _request_erasure
 from service.eventlog.transactions import PROJECT, project_stream
-from service.offline import OfflineModel
+from service.model.offline.app import OfflineModel
 from service.postgres.embedded import Server
 from tests.projections.generated import live, owning
 from tests.running import Running, running

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from service.offline_replies import reply
+from service.model.offline.replies import reply
 from service.postgres.embedded import Server
 from tests.running import Running, running
 from tests.service import law

@@ -8,7 +8,7 @@ import pytest
 
 from service import app, protocol
 from service.api import operation
-from service.offline import OfflineModel
+from service.model.offline.app import OfflineModel
 from service.protocol import LARGEST_HEADERS, LONGEST_LINE, MOST_HEADERS
 from tests.running import Running, events_of, running
 from tests.service import law

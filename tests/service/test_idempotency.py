@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.offline import OfflineModel
+from service.model.offline.app import OfflineModel
 from tests.running import Event, Running, Signed, events_of, running
 from tests.service import law
 

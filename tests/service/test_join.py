@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from domain.operations import fold
-from service.offline import Fault, OfflineModel
+from service.model.offline.app import Fault, OfflineModel
 from service.postgres.connections import of_service
 from tests.running import Event, Running, Signed, events_of, running
 from tests.service import law

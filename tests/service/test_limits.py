@@ -13,7 +13,7 @@ from domain.events import Event, MessageAdmitted, ReplyFailed, ReplyStarted, Ses
 from domain.limits import WINDOW
 from domain.session import MAX_TOKENS
 from service.eventlog.transactions import decode, project_stream, session_stream
-from service.offline import OfflineModel
+from service.model.offline.app import OfflineModel
 from tests.projections.generated import new_events
 from tests.running import Running, running
 from tests.service.eventlog.logs import everything, running_log

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.offline import Fault, OfflineModel
+from service.model.offline.app import Fault, OfflineModel
 from tests.running import Event, Running, running
 from tests.service import law
 

@@ -8,7 +8,7 @@ import pytest
 
 from domain.metering import ESTIMATES
 from service.meter import Meter
-from service.offline import OfflineModel
+from service.model.offline.app import OfflineModel
 from tests.running import running
 from tests.service import law
 from tests.service.test_faults import told

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service.offline import OfflineModel
+from service.model.offline.app import OfflineModel
 from tests.running import Running, running
 from tests.service import law
 from tests.service.replicas import Reader, prepare, replicas

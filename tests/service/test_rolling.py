@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import httpx
 
-from service.offline import OfflineModel
+from service.model.offline.app import OfflineModel
 from tests.running import running
 from tests.service import law
 from tests.service.replicas import Reader, Replica, Replicas, prepare, replicas

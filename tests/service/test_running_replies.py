@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from domain.operations import fold
-from service.offline import OfflineModel
+from service.model.offline.app import OfflineModel
 from tests.running import Event, Running, events_of, running
 from tests.service import law
 

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from service.offline import OfflineModel
+from service.model.offline.app import OfflineModel
 from tests.running import Running, running
 from tests.service import law
 from tests.service.test_faults import SAID

@@ -12,7 +12,7 @@ import pytest
 from domain.operations import fold
 from projections import PROJECTIONS
 from projections.projection import install
-from service.offline import OfflineModel
+from service.model.offline.app import OfflineModel
 from service.postgres import connections
 from tests.running import Event, running
 from tests.service import law

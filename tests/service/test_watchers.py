@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 
 from service import stream
 from service.expiry import expire_idle
-from service.offline import Fault, OfflineModel
+from service.model.offline.app import Fault, OfflineModel
 from service.postgres import connections
 from tests.running import Event, Running, events_of, running
 from tests.service import law

@@ -13,7 +13,7 @@ import pytest
 
 from service.access.browser_tokens import AUDIENCE, ISSUER
 from service.app import OPERATIONS
-from service.offline import OfflineModel
+from service.model.offline.app import OfflineModel
 from tests.running import KEYS, Event, Running, events_of, running
 from tests.service import watching
 

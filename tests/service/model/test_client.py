@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from domain.prompts import HINTS, RULES
 from domain.replies import CONTRACTS, reply_schema
-from service.offline import Fault, OfflineModel
+from service.model.offline.app import Fault, OfflineModel
 from tests.running import Running, running
 from tests.service import law
 from tests.service.test_faults import SAID, ends_with

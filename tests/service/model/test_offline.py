@@ -16,8 +16,8 @@ from anthropic import AsyncAnthropic
 from anthropic.types import RawMessageStreamEvent
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from service.offline import Fault, OfflineModel, serving
-from service.offline_replies import INTENTS, LANGUAGES, MARKS, Intent, Language
+from service.model.offline.app import Fault, OfflineModel, serving
+from service.model.offline.replies import INTENTS, LANGUAGES, MARKS, Intent, Language
 
 MESSAGES: dict[Language, dict[Intent, str]] = {
     "en": {

@@ -66,9 +66,9 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.offline_replies import Json
-from service.offline_requests import ERRORS, Asked, Fault, prefixes, read
-from service.offline_wire import Cut, Pace, Step, steps
+from service.model.offline.replies import Json
+from service.model.offline.requests import ERRORS, Asked, Fault, prefixes, read
+from service.model.offline.wire import Cut, Pace, Step, steps
 
 __all__ = ["Fault", "OfflineModel", "serving"]
 

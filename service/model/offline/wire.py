@@ -9,8 +9,8 @@ from typing import Final, TypeAlias
 
 import orjson
 
-from service.offline_replies import Json, intent_of, reply, subject_of
-from service.offline_requests import MAX_SECONDS, Asked, Fault, Name
+from service.model.offline.replies import Json, intent_of, reply, subject_of
+from service.model.offline.requests import MAX_SECONDS, Asked, Fault, Name
 
 Step: TypeAlias = bytes | float
 """Bytes to send, or seconds of silence."""

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, cast, get_args
 
 import orjson
 
-from service.offline_replies import LANGUAGES, Json, Language
+from service.model.offline.replies import LANGUAGES, Json, Language
 
 Name = Literal[
     "normal", "status", "slow", "slow_first", "hang", "cut_before", "cut", "eof", "error_event",
