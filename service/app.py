@@ -64,7 +64,7 @@ from service.postgres.connections import Connect, Pool
 from service.running import RunningReplies
 from service.settings import Settings
 from service.settlement import Settlement
-from service.sources import Sources
+from service.source.jail import Sources
 from service.tails import Tails
 from service.turn import Limits, Means
 from service.turns import LANDING_SECONDS, Turns

@@ -12,7 +12,7 @@ from projections import builds, versions
 from projections.projects import ProjectRow
 from service.eventlog.store import AWAY, END
 from service.postgres.connections import Pool, of_tenant
-from service.sources import Source, SourceRefused, Sources
+from service.source.jail import Source, SourceRefused, Sources
 
 SECONDS: Final = 10.0
 """How long one look may take."""

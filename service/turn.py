@@ -38,7 +38,7 @@ from service.ops.metrics import REPLIES
 from service.postgres.connections import Pool
 from service.reply import Lost, Reply
 from service.settlement import GIVE_UP_SECONDS, Settlement
-from service.sources import Sources
+from service.source.jail import Sources
 from service.tail import End
 from service.tails import Tails
 

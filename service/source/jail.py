@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from service.secret_files import holds_a_key, is_secret_name
+from service.source.secrets import holds_a_key, is_secret_name
 
 Code = Literal["not_found", "outside", "secret", "not_a_file", "too_large", "binary"]
 Parts = tuple[str, ...]

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service import sources
-from service.secret_files import is_secret_name
-from service.sources import Source, SourceRefused, Sources
+from service.source import jail
+from service.source.jail import Source, SourceRefused, Sources
+from service.source.secrets import is_secret_name
 
 CANARY = "canary-7f3a"
 TRIES = 3_000
@@ -87,14 +87,14 @@ def test_what_is_long_is_cut(source: Source, root: Path) -> None:
     (root / "long.txt").write_text("".join(f"{'x' * 60} {n}\n" for n in range(5_000)))
     excerpt = source.read_file("long.txt", 10, 5_000)
     assert (excerpt.first, excerpt.total) == (10, 5_000)
-    assert len(excerpt.lines) <= sources.MOST_LINES
-    assert len(excerpt.text) <= sources.MOST_CHARACTERS + 100
+    assert len(excerpt.lines) <= jail.MOST_LINES
+    assert len(excerpt.text) <= jail.MOST_CHARACTERS + 100
     assert excerpt.text.endswith("(There is more.)")
     found = source.search_files("x")
-    assert len(found.matches) == sources.MOST_FOUND
+    assert len(found.matches) == jail.MOST_FOUND
     assert found.is_cut
     (root / "wide.txt").write_text("y" * 100_000)
-    assert len(source.search_files("yy").matches[0].snippet) == sources.LONGEST_SNIPPET
+    assert len(source.search_files("yy").matches[0].snippet) == jail.LONGEST_SNIPPET
     assert len(source.read_file("wide.txt").text) < 100
 
 
@@ -104,9 +104,9 @@ def test_lines_are_those_that_an_editor_counts(source: Source, root: Path) -> No
 
 
 def test_many_files_are_cut(source: Source, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "MOST_LISTED", 2)
+    monkeypatch.setattr(jail, "MOST_LISTED", 2)
     assert source.list_files().is_cut
-    monkeypatch.setattr(sources, "MOST_ENTRIES", 3)
+    monkeypatch.setattr(jail, "MOST_ENTRIES", 3)
     (root / "one-more.txt").touch()
     assert source.list_files().is_cut
 
@@ -268,15 +268,15 @@ def test_what_is_no_regular_file_is_refused_and_waits_for_nobody(short: Path) ->
 
 
 def test_huge_and_binary_files_are_refused(source: Source, root: Path) -> None:
-    (root / "huge.txt").write_bytes(b"x" * (sources.LARGEST_FILE + 1))
-    (root / "fits.txt").write_bytes(b"x\n" * (sources.LARGEST_FILE // 2))
+    (root / "huge.txt").write_bytes(b"x" * (jail.LARGEST_FILE + 1))
+    (root / "fits.txt").write_bytes(b"x\n" * (jail.LARGEST_FILE // 2))
     (root / "sparse.txt").touch()
     os.truncate(root / "sparse.txt", 1 << 40)
     (root / "nul.txt").write_bytes(b"text" * 5_000 + b"\0")
     (root / "latin.txt").write_bytes(b"caf\xe9")
     assert code(lambda: source.read_file("huge.txt")) == "too_large"
     assert code(lambda: source.read_file("sparse.txt")) == "too_large"
-    assert source.read_file("fits.txt").total == sources.LARGEST_FILE // 2
+    assert source.read_file("fits.txt").total == jail.LARGEST_FILE // 2
     assert code(lambda: source.read_file("nul.txt")) == "binary"
     assert code(lambda: source.read_file("latin.txt")) == "binary"
     assert source.search_files("text").matches == ()
@@ -302,7 +302,7 @@ def test_a_file_that_grows_while_it_is_read_is_not_read_for_ever(
     try:
         for _ in range(50):
             with suppress(SourceRefused):
-                assert len(source.read_file("growing.txt").text) <= sources.MOST_CHARACTERS + 100
+                assert len(source.read_file("growing.txt").text) <= jail.MOST_CHARACTERS + 100
     finally:
         done.set()
         writer.join()
@@ -457,7 +457,7 @@ def test_what_has_just_changed_is_not_yet_known(folder: Path, root: Path) -> Non
 
 
 def test_the_known_structures_are_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "MOST_CACHED", 2)
+    monkeypatch.setattr(jail, "MOST_CACHED", 2)
     all_of_them = Sources(folder)
     for n in range(5):
         (folder / "t1" / f"p{n}").mkdir()
