@@ -39,7 +39,7 @@ CONFINED: dict[str, set[str]] = {
     "anthropic": {"service/model/client.py", "service/app.py"},
     "httpx2": {"service/model/client.py"},
     "jwt": {"service/access/browser_tokens.py"},
-    "eventsourcing": {"service/recorder_/__init__.py", "service/recorder_tracking.py"},
+    "eventsourcing": {"service/recorder/__init__.py", "service/recorder_tracking.py"},
     "service.api": {"service/app.py", "service/openapi.py", "service/api/*"},
     "service.app": {
         "service/server.py",

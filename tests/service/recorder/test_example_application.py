@@ -9,7 +9,7 @@ from eventsourcing.domain import Aggregate, event
 from eventsourcing.persistence import Tracking
 from eventsourcing.projection import Projection, ProjectionRunner
 
-from service.recorder_ import LogTrackingRecorder
+from service.recorder import LogTrackingRecorder
 
 
 class Plan(Aggregate):
@@ -52,7 +52,7 @@ class CountSteps(Projection[StepCounts]):
 
 @pytest.fixture
 def env(url: str) -> dict[str, str]:
-    return {"PERSISTENCE_MODULE": "service.recorder_", "THROUGHLINE_DATABASE_URL": url}
+    return {"PERSISTENCE_MODULE": "service.recorder", "THROUGHLINE_DATABASE_URL": url}
 
 
 def test_an_application_and_its_projection_work_on_the_log(env: dict[str, str]) -> None:

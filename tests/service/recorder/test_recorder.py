@@ -27,7 +27,7 @@ from eventsourcing.utils import Environment
 
 from domain.events import SessionRenamed
 from service import recorder_
-from service.recorder_ import Envelope, Factory, LogMapper
+from service.recorder import Envelope, Factory, LogMapper
 
 NewDatabase = Callable[[], str]
 
@@ -36,7 +36,7 @@ def environment(url: str, name: str = "Orders", **settings: str) -> Environment:
     """The settings of an eventsourcing application on our log."""
     return Environment(
         name,
-        {"PERSISTENCE_MODULE": "service.recorder_", "THROUGHLINE_DATABASE_URL": url} | settings,
+        {"PERSISTENCE_MODULE": "service.recorder", "THROUGHLINE_DATABASE_URL": url} | settings,
     )
 
 
@@ -215,7 +215,7 @@ def test_the_services_own_events_come_as_envelopes(url: str) -> None:
 def test_a_missing_url_is_said(url: str) -> None:
     with pytest.raises(OSError, match="THROUGHLINE_DATABASE_URL is missing"):
         InfrastructureFactory.construct(
-            Environment("x", {"PERSISTENCE_MODULE": "service.recorder_"})
+            Environment("x", {"PERSISTENCE_MODULE": "service.recorder"})
         )
 
 

@@ -47,7 +47,7 @@ from service.eventlog.store import (
 )
 from service.eventlog.transactions import decode, encode
 from service.postgres.connections import of_service, of_tenant
-from service.recorder_.threaded_log import ThreadedLog
+from service.recorder.threaded_log import ThreadedLog
 
 SQL: Final = sql.statements("eventsourcing.sql")
 TRACKED: Final = "NotificationTracked"
