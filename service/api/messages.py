@@ -2,18 +2,19 @@
 
 from starlette.responses import Response
 
-from service import texts, wire
+from service import wire
 from service.api.operation import Call, Operation, answered
+from service.texts_ import templates
 
 
 async def read_messages(call: Call) -> Response:
     """The bundle of a locale's language; English where there is none."""
-    language = texts.language_of(call.path["locale"])
+    language = templates.language_of(call.path["locale"])
     answer = wire.Messages(
-        contract_version=texts.CONTRACT_VERSION,
+        contract_version=templates.CONTRACT_VERSION,
         language=language,
-        direction=texts.direction_of(language),
-        templates=dict(texts.bundle(language)),
+        direction=templates.direction_of(language),
+        templates=dict(templates.bundle(language)),
     )
     response = answered(answer, position=call.service.hub.head)
     response.headers["Content-Language"] = language
