@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from domain.events import ChatMode, Context
-from service.texts_.templates import render
+from service.texts.templates import render
 from service.views import View
 from service.wire import LONGEST_MESSAGE, ActingQuery, Id, Locale, Query, Text, Wire
 

@@ -4,7 +4,7 @@ from starlette.responses import Response
 
 from service import wire
 from service.api.operation import Call, Operation, answered
-from service.texts_ import templates
+from service.texts import templates
 
 
 async def read_messages(call: Call) -> Response:

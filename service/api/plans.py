@@ -21,7 +21,7 @@ from service.api.reading import position_in, position_of, visible_project
 from service.api.replies import visible_reply
 from service.eventlog.store import END, Recorded
 from service.eventlog.transactions import SESSION, Transaction, decode, session_stream
-from service.texts_.templates import render
+from service.texts.templates import render
 
 AUTHOR: Final = "Throughline"
 

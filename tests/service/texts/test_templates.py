@@ -18,7 +18,7 @@ from domain import errors
 from domain.errors import Refused
 from domain.events import CancelReason
 from service.builds import GREETING
-from service.texts_.templates import (
+from service.texts.templates import (
     CONTRACT_VERSION,
     FIRST_STRONG_ISOLATE,
     LANGUAGES,

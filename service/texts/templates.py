@@ -88,5 +88,5 @@ def _is_technical(name: str) -> bool:
 
 @cache
 def _bundle(language: Language) -> Bundle:
-    read = (files("service") / "messages" / f"{language}.json").read_bytes()
+    read = (files("service.texts") / "bundles" / f"{language}.json").read_bytes()
     return MappingProxyType(orjson.loads(read)["templates"])
