@@ -44,7 +44,6 @@ from service.api import (
 )
 from service.api.operation import Operation
 from service.builds import Builds
-from service.chunks import Chunks
 from service.erasure import Erasure
 from service.eventlog.live import POLL, Hub
 from service.eventlog.store import AWAY, EventStore
@@ -61,11 +60,12 @@ from service.ops import metrics
 from service.orphans import Orphans
 from service.postgres import connections
 from service.postgres.connections import Connect, Pool
-from service.running import RunningReplies
+from service.replies.directory import Tails
+from service.replies.frame_store import Chunks
+from service.replies.project_replies import RunningReplies
 from service.settings import Settings
 from service.settlement import Settlement
 from service.source.jail import Sources
-from service.tails import Tails
 from service.turn import Limits, Means
 from service.turns import LANDING_SECONDS, Turns
 

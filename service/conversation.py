@@ -21,7 +21,7 @@ from domain.tools import Look, ToolUse
 from service.looks import Looks, summary
 from service.model.client import ModelCall, Planner, Trouble
 from service.references import References
-from service.reply import Reply
+from service.replies.writer import Reply
 
 RETRIES: Final = 2
 _FIRST_BACK_OFF_SECONDS: Final = 0.5

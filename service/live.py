@@ -11,7 +11,7 @@ from typing import Any, Final
 import anyio
 
 from service.eventlog.store import Overloaded
-from service.frames import GREETING, HEARTBEAT, HEARTBEAT_SECONDS, goaway
+from service.replies.sse import GREETING, HEARTBEAT, HEARTBEAT_SECONDS, goaway
 
 MOST_OPEN: Final = 10_000
 """Streams of this kind that one process keeps open at a time."""

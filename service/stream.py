@@ -12,8 +12,8 @@ from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from service.access.stream_access import Permit
-from service.frames import goaway
 from service.ops.metrics import STREAMS
+from service.replies.sse import goaway
 
 SEND_SECONDS: Final = 20.0
 """How long a reader may take none of what is sent, before it is cut loose. It can come back."""

@@ -36,11 +36,11 @@ from service.meter import Meter
 from service.model.client import Planner
 from service.ops.metrics import REPLIES
 from service.postgres.connections import Pool
-from service.reply import Lost, Reply
+from service.replies.directory import Tails
+from service.replies.tail import End
+from service.replies.writer import Lost, Reply
 from service.settlement import GIVE_UP_SECONDS, Settlement
 from service.source.jail import Sources
-from service.tail import End
-from service.tails import Tails
 
 STOPPING: Final = "stopping"
 """Why a turn is stopped when the service is."""

@@ -14,8 +14,8 @@ from domain.events import MemberRemoved, ProjectErasureRequested
 from projections.projects import project
 from service.eventlog.live import POLL
 from service.eventlog.store import AWAY, Recorded
-from service.frames import frame
 from service.postgres.connections import Pool, of_tenant
+from service.replies.sse import frame
 
 RENEW_SECONDS: Final = 60.0
 """How long before a token expires its stream asks for another one; half of its life at the most."""

@@ -13,9 +13,9 @@ from service.eventlog.store import Unavailable
 from service.eventlog.transactions import Transaction
 from service.problems import problem
 from service.rate_limit import rate_limit
+from service.replies.text_view import viewed
 from service.stream import EventStream
 from service.turns import LANDING_SECONDS
-from service.views import viewed
 
 
 async def post_message(call: Call) -> Response:

@@ -14,8 +14,8 @@ from service.api.reading import come_to, position_in
 from service.eventlog.cloudevents import cloud_event
 from service.eventlog.store import Recorded
 from service.eventlog.tenant_feed import Selection, TenantLog, chained
-from service.frames import frame
 from service.problems import BadRequest
+from service.replies.sse import frame
 from service.stream import EVENT_STREAM, LINES, SEND_SECONDS, EventStream, LineStream, pieces
 
 PAGE: Final = 100

@@ -9,10 +9,10 @@ from service.api.operation import Call, Operation, answered
 from service.api.reading import visible_project
 from service.eventlog.store import Unavailable
 from service.problems import BadRequest
+from service.replies.tail import Tail
+from service.replies.text_view import viewed
 from service.stream import EventStream
-from service.tail import Tail
 from service.turns import LANDING_SECONDS
-from service.views import viewed
 
 
 async def join(call: Call) -> Response:

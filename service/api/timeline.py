@@ -13,7 +13,7 @@ from service import wire, wire_timeline
 from service.api.operation import REPLY_EVENTS, Call, Operation, answered
 from service.api.reading import come_to, position_in, position_of, visible_project
 from service.feeds import Item
-from service.frames import frame, goaway
+from service.replies.sse import frame, goaway
 from service.stream import SEND_SECONDS, EventStream, pieces
 
 

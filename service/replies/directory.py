@@ -14,13 +14,13 @@ import structlog
 from domain.events import ReplyCompleted, ReplyFailed
 from projections.projects import project
 from projections.replies import Place
-from service.chunks import SQL, Chunks
-from service.envelope import final_envelope
 from service.eventlog import pg_arrays
 from service.eventlog.store import AWAY, EventStore, Recorded
 from service.eventlog.transactions import decode, session_stream
 from service.postgres.connections import Pool, of_service, of_tenant
-from service.tail import End, Tail
+from service.replies.envelope import final_envelope
+from service.replies.frame_store import SQL, Chunks
+from service.replies.tail import End, Tail
 
 LOOK_SECONDS: Final = 0.05
 """How often the frames of replies that others write are asked for, while somebody watches."""

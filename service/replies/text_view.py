@@ -4,7 +4,7 @@ from collections.abc import AsyncIterable, AsyncIterator
 from typing import Final, Literal
 
 from domain.replies import MAIN_TEXT
-from service.frames import frame, told
+from service.replies.sse import frame, told
 
 View = Literal["ops", "text"]
 

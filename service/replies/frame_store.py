@@ -21,7 +21,7 @@ from service.ids import new_id
 from service.postgres.connections import Connect, Pool, of_service, of_tenant
 
 if TYPE_CHECKING:
-    from service.reply import Reply
+    from service.replies.writer import Reply
 
 SQL: Final = sql.statements("chunks.sql")
 GATHER_SECONDS: Final = 0.05

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from domain.operations import Operation, fold
 from projections.replies import Place
-from service.frames import GREETING, HEARTBEAT, HEARTBEAT_SECONDS, frame, goaway, told
+from service.replies.sse import GREETING, HEARTBEAT, HEARTBEAT_SECONDS, frame, goaway, told
 
 KEPT_BYTES: Final = 256 * 1024
 LONG_WAY: Final = 200

@@ -16,9 +16,9 @@ import structlog
 from projections.replies import Place, running
 from service.eventlog.live import POLL
 from service.eventlog.store import AWAY, Recorded
-from service.frames import frame, told
 from service.postgres.connections import Pool, of_tenant
-from service.tails import Tails
+from service.replies.directory import Tails
+from service.replies.sse import frame, told
 
 QUEUE: Final = 16
 """Pieces that wait for a reader; a slow one makes its own pumps wait, nobody else."""

@@ -7,9 +7,9 @@ import asyncio
 from typing import Any, Final
 
 from domain.operations import Operation
-from service.chunks import Chunks
-from service.frames import frame
-from service.tail import Tail
+from service.replies.frame_store import Chunks
+from service.replies.sse import frame
+from service.replies.tail import Tail
 
 FLUSH_BYTES: Final = 2_048
 UNSTORED_BYTES: Final = 256 * 1024
