@@ -22,12 +22,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from projections.projection import catch_up, status
-from service import leases, openapi, problems, security_headers, wire
+from service import openapi, problems, security_headers, wire
 from service.access.audit import Audit
 from service.access.authentication import Authenticator
 from service.access.browser_tokens import Tokens
 from service.access.stream_access import Permits
-from service.admission import Admission
 from service.api import (
     analytics,
     audit,
@@ -44,6 +43,13 @@ from service.api import (
 )
 from service.api.operation import Operation
 from service.builds import Builds
+from service.chat import leases
+from service.chat.admission import Admission
+from service.chat.leases import Lease
+from service.chat.recovery import Orphans
+from service.chat.settlement import Settlement
+from service.chat.turn import Limits, Means
+from service.chat.turns import LANDING_SECONDS, Turns
 from service.erasure import Erasure
 from service.eventlog.live import POLL, Hub
 from service.eventlog.store import AWAY, EventStore
@@ -52,22 +58,17 @@ from service.eventlog.writer import Writer
 from service.expiry import expire_idle, keep_expiring, time_out_silent
 from service.feeds import Feeds
 from service.ids import new_id
-from service.leases import Lease
 from service.live import Live
 from service.model.client import Planner
 from service.model.offline.app import OfflineModel, serving
 from service.ops import metrics
-from service.orphans import Orphans
 from service.postgres import connections
 from service.postgres.connections import Connect, Pool
 from service.replies.directory import Tails
 from service.replies.frame_store import Chunks
 from service.replies.project_replies import RunningReplies
 from service.settings import Settings
-from service.settlement import Settlement
 from service.source.jail import Sources
-from service.turn import Limits, Means
-from service.turns import LANDING_SECONDS, Turns
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
     *chat.OPERATIONS,

@@ -15,6 +15,7 @@ from domain import build, project, session
 from domain.errors import Refused, ReplyInProgress, SessionUnknown
 from projections.projects import erasing
 from projections.sessions import undeleted
+from service.chat.turns import Turns
 from service.eventlog.store import Unavailable
 from service.eventlog.transactions import (
     BUILD,
@@ -29,7 +30,6 @@ from service.eventlog.transactions import (
     session_stream,
 )
 from service.postgres.connections import Pool, of_service, of_tenant
-from service.turns import Turns
 
 _AT_A_TIME: Final = 100
 _CANCELS: Final = 10

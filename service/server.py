@@ -11,9 +11,9 @@ from typing import Final
 import uvicorn
 from starlette.applications import Starlette
 
+from service.chat.turns import LANDING_SECONDS
 from service.protocol import LimitedProtocol
 from service.settings import Settings
-from service.turns import LANDING_SECONDS
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 

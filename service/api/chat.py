@@ -6,16 +6,16 @@ from starlette.responses import Response
 from domain.errors import SessionUnknown
 from projections import sessions
 from service import wire, wire_replies
-from service.admission import Message
 from service.api.operation import Call, Operation, answered
 from service.api.reading import position_of, visible_project
+from service.chat.admission import Message
+from service.chat.turns import LANDING_SECONDS
 from service.eventlog.store import Unavailable
 from service.eventlog.transactions import Transaction
 from service.problems import problem
 from service.rate_limit import rate_limit
 from service.replies.text_view import viewed
 from service.stream import EventStream
-from service.turns import LANDING_SECONDS
 
 
 async def post_message(call: Call) -> Response:

@@ -7,12 +7,12 @@ from projections.replies import Place, ReplyRow
 from service import wire, wire_replies
 from service.api.operation import Call, Operation, answered
 from service.api.reading import visible_project
+from service.chat.turns import LANDING_SECONDS
 from service.eventlog.store import Unavailable
 from service.problems import BadRequest
 from service.replies.tail import Tail
 from service.replies.text_view import viewed
 from service.stream import EventStream
-from service.turns import LANDING_SECONDS
 
 
 async def join(call: Call) -> Response:

@@ -24,8 +24,8 @@ from service.postgres.embedded import Server
 from tests.projections.generated import live, owning
 from tests.running import Running, running
 from tests.service import law, watching
+from tests.service.chat.test_cancel import HANGS, begun
 from tests.service.replicas import Reader, prepare, replicas
-from tests.service.test_cancel import HANGS, begun
 from tests.service.world import World, two_worlds
 
 WORD, OTHER = "quillwort", "zygomorph"

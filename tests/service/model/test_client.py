@@ -13,7 +13,7 @@ from domain.replies import CONTRACTS, reply_schema
 from service.model.offline.app import Fault, OfflineModel
 from tests.running import Running, running
 from tests.service import law
-from tests.service.test_faults import SAID, ends_with
+from tests.service.chat.test_faults import SAID, ends_with
 
 MARK = {"type": "ephemeral"}
 

@@ -10,8 +10,8 @@ import structlog
 from domain import account, session
 from domain.events import TimeConsumed
 from domain.metering import OPERATIONS, cost_of
-from service.admission import Admitted
-from service.conversation import Ending
+from service.chat.admission import Admitted
+from service.chat.generation import Ending
 from service.eventlog.store import AWAY, OutcomeUnknown
 from service.eventlog.transactions import (
     ACCOUNT,

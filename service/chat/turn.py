@@ -19,8 +19,11 @@ from domain import account, prompts, session
 from domain.events import SessionEvent, TimeReserved
 from domain.metering import ESTIMATES
 from domain.replies import CONTRACT_VERSION
-from service.admission import Admitted
-from service.conversation import Conversation, Ending
+from service.chat.admission import Admitted
+from service.chat.generation import Conversation, Ending
+from service.chat.settlement import GIVE_UP_SECONDS, Settlement
+from service.chat.time_budget import Meter
+from service.chat.tools import Looks
 from service.eventlog.store import AWAY, EventStore, OutcomeUnknown
 from service.eventlog.transactions import (
     ACCOUNT,
@@ -31,15 +34,12 @@ from service.eventlog.transactions import (
     decode,
     session_stream,
 )
-from service.looks import Looks
-from service.meter import Meter
 from service.model.client import Planner
 from service.ops.metrics import REPLIES
 from service.postgres.connections import Pool
 from service.replies.directory import Tails
 from service.replies.tail import End
 from service.replies.writer import Lost, Reply
-from service.settlement import GIVE_UP_SECONDS, Settlement
 from service.source.jail import Sources
 
 STOPPING: Final = "stopping"

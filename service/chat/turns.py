@@ -11,17 +11,17 @@ from domain import session
 from domain.errors import ReplyInProgress, ReplyUnknown
 from domain.events import CancelReason
 from projections.replies import Place, ReplyRow, orphans, reply
-from service.admission import Admission, Admitted, Message
+from service.chat.admission import Admission, Admitted, Message
+from service.chat.leases import Lease
+from service.chat.recovery import LOST, Orphan, Orphans, place_of
+from service.chat.turn import STOPPING, Means, Turn, accepted
 from service.eventlog.store import AWAY, OutcomeUnknown, Overloaded, Recorded, Unavailable
 from service.eventlog.transactions import SESSION, Cause, Transaction, session_stream
-from service.leases import Lease
 from service.ops.metrics import RUNNING
-from service.orphans import LOST, Orphan, Orphans, place_of
 from service.postgres.connections import Pool, of_service, of_tenant
 from service.replies.frame_store import Chunks
 from service.replies.tail import Tail
 from service.replies.writer import Lost, Reply
-from service.turn import STOPPING, Means, Turn, accepted
 from service.wire_replies import OnBusy
 
 MOST_RUNNING: Final = 2_000

@@ -6,7 +6,7 @@ from typing import Any
 from service.model.offline.app import OfflineModel
 from tests.running import Running, running
 from tests.service import law
-from tests.service.test_faults import SAID
+from tests.service.chat.test_faults import SAID
 
 
 async def begun(

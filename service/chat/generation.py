@@ -18,9 +18,9 @@ from domain.operations import Malformed, Operation, ReplyParser, fold
 from domain.prompts import Prompt
 from domain.replies import CONTRACTS, BrokenContract, check
 from domain.tools import Look, ToolUse
-from service.looks import Looks, summary
+from service.chat.references import References
+from service.chat.tools import Looks, summary
 from service.model.client import ModelCall, Planner, Trouble
-from service.references import References
 from service.replies.writer import Reply
 
 RETRIES: Final = 2

@@ -7,11 +7,11 @@ from time import monotonic
 import pytest
 
 from domain.metering import ESTIMATES
-from service.meter import Meter
+from service.chat.time_budget import Meter
 from service.model.offline.app import OfflineModel
 from tests.running import running
 from tests.service import law
-from tests.service.test_faults import told
+from tests.service.chat.test_faults import told
 
 
 class Told:

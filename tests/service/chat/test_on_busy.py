@@ -7,8 +7,8 @@ import pytest
 from service.model.offline.app import OfflineModel
 from tests.running import Running, running
 from tests.service import law
+from tests.service.chat.test_cancel import HANGS, begun, cancel
 from tests.service.replicas import Reader, prepare, replicas
-from tests.service.test_cancel import HANGS, begun, cancel
 
 
 async def test_it_is_refused_with_the_id_of_the_running_reply(url: str) -> None:

@@ -13,15 +13,15 @@ from domain.events import ChatMode, SessionEvent, UserMessagePosted
 from domain.session import Running, Session
 from projections.projects import project
 from projections.replies import Place
-from service.admission import Admitted, Message
-from service.conversation import Ending
+from service.chat.admission import Admitted, Message
+from service.chat.generation import Ending
+from service.chat.settlement import Settlement
 from service.eventlog.store import EventStore
 from service.eventlog.transactions import ACCOUNT, Streams, account_stream, decode, session_stream
 from service.model.client import ModelCall
 from service.postgres.connections import Pool, of_tenant
 from service.replies.frame_store import Chunks
 from service.replies.tail import Shown
-from service.settlement import Settlement
 
 LOST: Final = "server_lost"
 MOST_STARTS: Final = 3
