@@ -42,7 +42,6 @@ from service.api import (
     tokens,
 )
 from service.api.operation import Operation
-from service.builds import Builds
 from service.chat import leases
 from service.chat.admission import Admission
 from service.chat.leases import Lease
@@ -50,7 +49,8 @@ from service.chat.recovery import Orphans
 from service.chat.settlement import Settlement
 from service.chat.turn import Limits, Means
 from service.chat.turns import LANDING_SECONDS, Turns
-from service.erasure import Erasure
+from service.commands.builds import Builds
+from service.commands.erasure import Erasure
 from service.eventlog.live import POLL, Hub
 from service.eventlog.store import AWAY, EventStore
 from service.eventlog.transactions import Streams

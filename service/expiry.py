@@ -10,7 +10,7 @@ import structlog
 from domain import session
 from projections.builds import silent
 from projections.sessions import idle_sessions
-from service.builds import Builds
+from service.commands.builds import Builds
 from service.eventlog.store import AWAY, OutcomeUnknown
 from service.eventlog.transactions import SESSION, Streams, Transaction, session_stream
 from service.postgres.connections import Pool, of_service

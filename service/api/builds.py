@@ -9,7 +9,7 @@ from projections.versions import VERSIONS
 from service import wire, wire_builds
 from service.api.operation import Call, Operation, answered
 from service.api.reading import position_in, position_of, visible_project
-from service.builds import Order
+from service.commands.builds import Order
 from service.eventlog.store import END
 from service.problems import BadRequest
 

@@ -17,7 +17,7 @@ import service
 from domain import errors
 from domain.errors import Refused
 from domain.events import CancelReason
-from service.builds import GREETING
+from service.commands.builds import GREETING
 from service.texts.templates import (
     CONTRACT_VERSION,
     FIRST_STRONG_ISOLATE,

@@ -17,7 +17,7 @@ from domain import project
 from projections import PROJECTIONS
 from projections.projection import rebuild, verify
 from scripts.schema import program
-from service.erasure import _request_erasure
+from service.commands.erasure import _request_erasure
 from service.eventlog.transactions import PROJECT, project_stream
 from service.model.offline.app import OfflineModel
 from service.postgres.embedded import Server
