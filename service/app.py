@@ -55,9 +55,8 @@ from service.eventlog.live import POLL, Hub
 from service.eventlog.store import AWAY, EventStore
 from service.eventlog.transactions import Streams
 from service.eventlog.writer import Writer
-from service.expiry import expire_idle, keep_expiring, time_out_silent
-from service.feeds import Feeds
 from service.ids import new_id
+from service.jobs.expiry import expire_idle, keep_expiring, time_out_silent
 from service.live import Live
 from service.model.client import Planner
 from service.model.offline.app import OfflineModel, serving
@@ -69,6 +68,7 @@ from service.replies.frame_store import Chunks
 from service.replies.project_replies import RunningReplies
 from service.settings import Settings
 from service.source.jail import Sources
+from service.timelines.feed import Feeds
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
     *chat.OPERATIONS,

@@ -12,9 +12,9 @@ from projections.timeline import Shown
 from service import wire, wire_timeline
 from service.api.operation import REPLY_EVENTS, Call, Operation, answered
 from service.api.reading import come_to, position_in, position_of, visible_project
-from service.feeds import Item
 from service.replies.sse import frame, goaway
 from service.stream import SEND_SECONDS, EventStream, pieces
+from service.timelines.feed import Item
 
 
 async def read_timeline(call: Call) -> Response:

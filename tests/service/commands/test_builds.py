@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.expiry import time_out_silent
+from service.jobs.expiry import time_out_silent
 from tests.running import Running, Signed, running
 from tests.service import law, watching
 

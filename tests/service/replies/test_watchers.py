@@ -9,12 +9,12 @@ import pytest
 from prometheus_client import REGISTRY
 
 from service import stream
-from service.expiry import expire_idle
+from service.jobs.expiry import expire_idle
 from service.model.offline.app import Fault, OfflineModel
 from service.postgres import connections
 from tests.running import Event, Running, events_of, running
 from tests.service import law
-from tests.service.test_live_timeline import Raw
+from tests.service.timelines.test_feed import Raw
 
 WATCHERS = 1_000 if os.environ.get("THROUGHLINE_PROVE") else 200
 
