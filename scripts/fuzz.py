@@ -92,8 +92,8 @@ def _reply() -> Attempt:
 
 
 def _cursor() -> Attempt:
-    from service.api.reading import position_in
-    from service.problems import BadRequest
+    from service.http.problems import BadRequest
+    from service.http.reads import position_in
 
     def attempt(data: bytes) -> None:
         try:
@@ -109,7 +109,7 @@ def _cursor() -> Attempt:
 def _frame() -> Attempt:
     from projections.replies import Place
     from service.api.replies import _frame_in
-    from service.problems import BadRequest
+    from service.http.problems import BadRequest
 
     place = Place(tenant_id="t", project_id="p", session_id="s", message_id="m.1")
 
@@ -128,9 +128,9 @@ def _request() -> Attempt:
     from starlette.requests import Request
 
     from service.access.authentication import Caller
-    from service.api.operation import _parsed, _queried
     from service.app import OPERATIONS
-    from service.problems import BadRequest
+    from service.http.operation import _parsed, _queried
+    from service.http.problems import BadRequest
 
     bodies = [each.body for each in OPERATIONS if each.body is not None]
     queries = [each.query for each in OPERATIONS if each.query is not None]
@@ -190,13 +190,11 @@ TARGETS: Final[Mapping[str, Target]] = {
             b"\x01prose",
         ),
     ),
-    "cursor": Target(
-        make=_cursor, modules=("service.api.reading",), seeds=(b"4907f9c4.13", b"0.1")
-    ),
+    "cursor": Target(make=_cursor, modules=("service.http.reads",), seeds=(b"4907f9c4.13", b"0.1")),
     "frame": Target(make=_frame, modules=("service.api.replies",), seeds=(b"m.1.7", b".7", b"7")),
     "request": Target(
         make=_request,
-        modules=("service.api.operation", "service.problems", "service.wire"),
+        modules=("service.http.operation", "service.http.problems", "service.wire"),
         seeds=tuple(bytes([n]) + each for n in range(40) for each in (_MESSAGE, _EVENTS, _QUERY)),
     ),
     "planted": Target(make=_planted, modules=(), seeds=(b"f",)),

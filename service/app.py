@@ -22,7 +22,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from projections.projection import catch_up, status
-from service import openapi, problems, security_headers, wire
+from service import wire
 from service.access.audit import Audit
 from service.access.authentication import Authenticator
 from service.access.browser_tokens import Tokens
@@ -41,7 +41,6 @@ from service.api import (
     timeline,
     tokens,
 )
-from service.api.operation import Operation
 from service.chat import leases
 from service.chat.admission import Admission
 from service.chat.leases import Lease
@@ -55,9 +54,11 @@ from service.eventlog.live import POLL, Hub
 from service.eventlog.store import AWAY, EventStore
 from service.eventlog.transactions import Streams
 from service.eventlog.writer import Writer
+from service.http import openapi, problems, security_headers
+from service.http.merge import Live
+from service.http.operation import Operation
 from service.ids import new_id
 from service.jobs.expiry import expire_idle, keep_expiring, time_out_silent
-from service.live import Live
 from service.model.client import Planner
 from service.model.offline.app import OfflineModel, serving
 from service.ops import metrics

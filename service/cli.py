@@ -83,8 +83,8 @@ def _demo_source(settings: Settings) -> Path:
 
 async def _serve(settings: Settings, url: str, direct_url: str, *, with_demo: bool) -> None:
     from service.app import application
+    from service.http.server import Server
     from service.postgres.connections import unbound_roles, unsafe_settings
-    from service.server import Server
 
     if unsafe := await unsafe_settings(direct_url):
         _err.print(f"throughline: the database has {', '.join(unsafe)} off; commits could be lost.")

@@ -15,8 +15,8 @@ from pydantic import SecretStr
 
 from service.access import signatures
 from service.app import Service, application
+from service.http.server import Server
 from service.model.offline.app import OfflineModel, serving
-from service.server import Server
 from service.settings import Key, Scope, Settings
 
 Event: TypeAlias = tuple[str, Any, str]

@@ -27,25 +27,25 @@ EXTRAS = {"domain/replies.py": {"pydantic"}}
 CONFINED: dict[str, set[str]] = {
     "starlette": {
         "service/app.py",
-        "service/server.py",
-        "service/stream.py",
-        "service/problems.py",
+        "service/http/server.py",
+        "service/http/sse_response.py",
+        "service/http/problems.py",
         "service/access/authentication.py",
-        "service/openapi.py",
+        "service/http/openapi.py",
         "service/model/offline/app.py",
         "service/api/*",
     },
-    "sse_starlette": {"service/stream.py"},
+    "sse_starlette": {"service/http/sse_response.py"},
     "anthropic": {"service/model/client.py", "service/app.py"},
     "httpx2": {"service/model/client.py"},
     "jwt": {"service/access/browser_tokens.py"},
     "eventsourcing": {"service/recorder/__init__.py", "service/recorder_tracking.py"},
-    "service.api": {"service/app.py", "service/openapi.py", "service/api/*"},
+    "service.api": {"service/app.py", "service/http/openapi.py", "service/api/*"},
     "service.app": {
-        "service/server.py",
+        "service/http/server.py",
         "service/cli.py",
         "service/demo.py",
-        "service/api/operation.py",  # its type alone
+        "service/http/operation.py",  # its type alone
     },
     "service.cli": set(),
 }

@@ -8,8 +8,8 @@ from projections import analytics
 from projections.projection import reached
 from projections.timeline import TIMELINE
 from service import wire_analytics
-from service.api.operation import Call, Operation, answered
-from service.api.reading import position_of, visible_project
+from service.http.operation import Call, Operation, answered
+from service.http.reads import position_of, visible_project
 
 
 async def read_analytics(call: Call) -> Response:

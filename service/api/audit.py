@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from service import wire
 from service.access import audit
-from service.api.operation import Call, Operation, answered
+from service.http.operation import Call, Operation, answered
 
 _NEWEST: Final = "~"
 """After every request id: those are hexadecimal."""

@@ -5,10 +5,10 @@ from starlette.responses import Response
 from domain import account
 from projections import accounts, consumption
 from service import wire
-from service.api.operation import Call, Operation, answered
-from service.api.reading import position_in, position_of
 from service.eventlog.store import END
 from service.eventlog.transactions import ACCOUNT, Transaction, account_stream
+from service.http.operation import Call, Operation, answered
+from service.http.reads import position_in, position_of
 from service.ids import new_id
 
 

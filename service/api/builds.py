@@ -7,11 +7,11 @@ from projections import builds, versions
 from projections.builds import BUILDS, BuildRow
 from projections.versions import VERSIONS
 from service import wire, wire_builds
-from service.api.operation import Call, Operation, answered
-from service.api.reading import position_in, position_of, visible_project
 from service.commands.builds import Order
 from service.eventlog.store import END
-from service.problems import BadRequest
+from service.http.operation import Call, Operation, answered
+from service.http.problems import BadRequest
+from service.http.reads import position_in, position_of, visible_project
 
 
 async def convert_to_build(call: Call) -> Response:

@@ -6,16 +6,16 @@ from starlette.responses import Response
 from domain.errors import SessionUnknown
 from projections import sessions
 from service import wire, wire_replies
-from service.api.operation import Call, Operation, answered
-from service.api.reading import position_of, visible_project
 from service.chat.admission import Message
 from service.chat.turns import LANDING_SECONDS
 from service.eventlog.store import Unavailable
 from service.eventlog.transactions import Transaction
-from service.problems import problem
-from service.rate_limit import rate_limit
+from service.http.operation import Call, Operation, answered
+from service.http.problems import problem
+from service.http.rate_limit_headers import rate_limit
+from service.http.reads import position_of, visible_project
+from service.http.sse_response import EventStream
 from service.replies.text_view import viewed
-from service.stream import EventStream
 
 
 async def post_message(call: Call) -> Response:

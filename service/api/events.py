@@ -9,14 +9,21 @@ from starlette.responses import Response
 
 from domain.events import EVENT_TYPES
 from service import wire
-from service.api.operation import Call, Operation
-from service.api.reading import come_to, position_in
 from service.eventlog.cloudevents import cloud_event
 from service.eventlog.store import Recorded
 from service.eventlog.tenant_feed import Selection, TenantLog, chained
-from service.problems import BadRequest
+from service.http.operation import Call, Operation
+from service.http.problems import BadRequest
+from service.http.reads import come_to, position_in
+from service.http.sse_response import (
+    EVENT_STREAM,
+    LINES,
+    SEND_SECONDS,
+    EventStream,
+    LineStream,
+    pieces,
+)
 from service.replies.sse import frame
-from service.stream import EVENT_STREAM, LINES, SEND_SECONDS, EventStream, LineStream, pieces
 
 PAGE: Final = 100
 """Events of a page where no limit is given."""

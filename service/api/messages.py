@@ -3,7 +3,7 @@
 from starlette.responses import Response
 
 from service import wire
-from service.api.operation import Call, Operation, answered
+from service.http.operation import Call, Operation, answered
 from service.texts import templates
 
 

@@ -16,11 +16,11 @@ from domain.events import (
 from projections import drafts
 from projections.drafts import DRAFTS
 from service import wire, wire_plans
-from service.api.operation import Call, Operation, answered
-from service.api.reading import position_in, position_of, visible_project
 from service.api.replies import visible_reply
 from service.eventlog.store import END, Recorded
 from service.eventlog.transactions import SESSION, Transaction, decode, session_stream
+from service.http.operation import Call, Operation, answered
+from service.http.reads import position_in, position_of, visible_project
 from service.texts.templates import render
 
 AUTHOR: Final = "Throughline"

@@ -4,8 +4,8 @@ from starlette.responses import Response
 
 from domain import project
 from service import wire
-from service.api.operation import Call, Operation, answered
 from service.eventlog.transactions import PROJECT, Transaction, project_stream
+from service.http.operation import Call, Operation, answered
 
 
 async def register_project(call: Call) -> Response:

@@ -5,14 +5,14 @@ from starlette.responses import Response
 from domain.errors import ReplyUnknown
 from projections.replies import Place, ReplyRow
 from service import wire, wire_replies
-from service.api.operation import Call, Operation, answered
-from service.api.reading import visible_project
 from service.chat.turns import LANDING_SECONDS
 from service.eventlog.store import Unavailable
-from service.problems import BadRequest
+from service.http.operation import Call, Operation, answered
+from service.http.problems import BadRequest
+from service.http.reads import visible_project
+from service.http.sse_response import EventStream
 from service.replies.tail import Tail
 from service.replies.text_view import viewed
-from service.stream import EventStream
 
 
 async def join(call: Call) -> Response:

@@ -10,10 +10,10 @@ from domain.events import SessionMode
 from projections import timeline
 from projections.timeline import Shown
 from service import wire, wire_timeline
-from service.api.operation import REPLY_EVENTS, Call, Operation, answered
-from service.api.reading import come_to, position_in, position_of, visible_project
+from service.http.operation import REPLY_EVENTS, Call, Operation, answered
+from service.http.reads import come_to, position_in, position_of, visible_project
+from service.http.sse_response import SEND_SECONDS, EventStream, pieces
 from service.replies.sse import frame, goaway
-from service.stream import SEND_SECONDS, EventStream, pieces
 from service.timelines.feed import Item
 
 

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from starlette.responses import Response
 
 from service import wire
-from service.api.operation import COOKIE, Call, Operation, answered
-from service.api.reading import visible_project
+from service.http.operation import COOKIE, Call, Operation, answered
+from service.http.reads import visible_project
 
 
 async def mint_token(call: Call) -> Response:

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from service.access import signatures
-from service.api import reading
+from service.http import reads
 from service.postgres import connections
 from tests.running import KEYS, Running, Signed, running
 
@@ -198,7 +198,7 @@ async def test_a_read_waits_for_the_position_it_is_given(
     assert int(read.headers["x-log-position"]) >= int(position)
     ahead = await run.client.get(f"/v1/billing/accounts/u1?minPosition={int(position) + 1_000}")
     assert_problem(ahead, 409, "position_not_in_log")
-    monkeypatch.setattr(reading, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(reads, "WAIT_SECONDS", 0.1)
     async with await connections.connect(url, as_service=False) as owner:
         await owner.execute("update app.projection set halted_at = now() where name = 'accounts'")
         await owner.execute("drop function app.apply_accounts")

@@ -16,8 +16,8 @@ from service.access import signatures
 from service.access.authentication import Authenticator, Unauthenticated
 from service.postgres import connections
 from tests.running import KEYS, Running, running
-from tests.service import raw
-from tests.service.raw import Connection, statuses_in
+from tests.service.http import raw
+from tests.service.http.raw import Connection, statuses_in
 
 PROVE = bool(os.environ.get("THROUGHLINE_PROVE"))
 MUTANTS = 100_000 if PROVE else 3_000

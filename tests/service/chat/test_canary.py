@@ -14,7 +14,7 @@ import pytest
 
 from service.access import signatures
 from tests.running import KEYS
-from tests.service.raw import PATIENCE_SECONDS
+from tests.service.http.raw import PATIENCE_SECONDS
 from tests.service.replicas import Replica, prepare, replicas
 
 CANARY = "zq7canary"

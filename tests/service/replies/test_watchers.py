@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 import pytest
 from prometheus_client import REGISTRY
 
-from service import stream
+from service.http import sse_response
 from service.jobs.expiry import expire_idle
 from service.model.offline.app import Fault, OfflineModel
 from service.postgres import connections
@@ -68,7 +68,7 @@ async def test_a_reader_that_takes_nothing_is_cut_and_can_come_back(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reply is larger than what the kernel holds for it; other readers are not slowed."""
-    monkeypatch.setattr(stream, "SEND_SECONDS", 0.5)
+    monkeypatch.setattr(sse_response, "SEND_SECONDS", 0.5)
     pieces = ('{"intent":"general","response":{"markdown":"', *["🧵" * 2_000] * 520, '"}}')
     model = OfflineModel(script=[Fault("raw", pieces=pieces)])
     async with running(url, model) as live:

@@ -11,9 +11,9 @@ import pytest
 
 from projections.projection import catch_up, reached, rebuild
 from projections.timeline import TIMELINE, Shown
-from service import live, stream
 from service.eventlog.store import EventStore, NewEvent
-from service.live import Live
+from service.http import merge, sse_response
+from service.http.merge import Live
 from service.postgres import connections
 from service.timelines import feed
 from service.timelines.feed import Feeds
@@ -296,7 +296,7 @@ async def test_who_is_removed_is_sent_away(run: Running) -> None:
 
 
 async def test_too_many_streams_are_refused(run: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "MOST_OPEN", 1)
+    monkeypatch.setattr(merge, "MOST_OPEN", 1)
     async with opened(run) as watched:
         await watched.comment()
         assert await refused(run, PATH) == (503, "overloaded")
@@ -406,7 +406,7 @@ async def test_who_comes_when_it_stops_is_sent_away(url: str) -> None:
 async def test_a_reader_that_takes_nothing_is_cut_and_can_come_back(
     run: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "SEND_SECONDS", 0.2)
+    monkeypatch.setattr(sse_response, "SEND_SECONDS", 0.2)
     await append_each(run, (said("x" * 100_000) for _ in range(60)))
     items = await shown(run)
     async with Raw(run, f"{PATH}?after={origin(run)}") as slow, opened(run) as quick:

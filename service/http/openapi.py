@@ -11,8 +11,8 @@ from pydantic.json_schema import models_json_schema
 
 from domain.replies import CONTRACTS
 from service.access.signatures import HEADER
-from service.api.operation import COOKIE, TICKET, Operation
-from service.problems import MEDIA_TYPE, TITLES
+from service.http.operation import COOKIE, TICKET, Operation
+from service.http.problems import MEDIA_TYPE, TITLES
 from service.wire import Problem
 
 _REF: Final = "#/components/schemas/{model}"

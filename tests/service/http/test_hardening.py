@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from service import app, protocol
-from service.api import operation
+from service import app
+from service.http import connection_limits, operation
+from service.http.connection_limits import LARGEST_HEADERS, LONGEST_LINE, MOST_HEADERS
 from service.model.offline.app import OfflineModel
-from service.protocol import LARGEST_HEADERS, LONGEST_LINE, MOST_HEADERS
 from tests.running import Running, events_of, running
 from tests.service import law
-from tests.service.raw import Answer, Connection, answers, exchange, request
+from tests.service.http.raw import Answer, Connection, answers, exchange, request
 
 SLOW = 200
 CREDIT = b'{"userId":"u1","seconds":1,"kind":"bonus"}'
@@ -38,9 +38,9 @@ async def live(url: str) -> AsyncIterator[Running]:
 @pytest.fixture
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Times that a test can wait for."""
-    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
-    monkeypatch.setattr(protocol, "BODY_SECONDS", 0.3)
-    monkeypatch.setattr(protocol, "LINGER_SECONDS", 0.3)
+    monkeypatch.setattr(connection_limits, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(connection_limits, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr(connection_limits, "LINGER_SECONDS", 0.3)
 
 
 def refused(found: list[Answer], status: int, code: str) -> None:
@@ -160,11 +160,11 @@ async def test_a_second_head_has_the_same_time(live: Running) -> None:
 async def test_the_time_of_a_head_is_counted_from_its_first_byte(
     live: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "HEAD_SECONDS", 60.0)
+    monkeypatch.setattr(connection_limits, "HEAD_SECONDS", 60.0)
     connection = await Connection.open(live)
     await connection.send(b"\r\n")
     assert (await live.client.get("/healthz")).is_success
-    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
+    monkeypatch.setattr(connection_limits, "HEAD_SECONDS", 0.1)
     await connection.send(b"G")
     refused(answers(await connection.rest()), 408, "head_too_slow")
 

@@ -12,7 +12,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from service.chat.turns import LANDING_SECONDS
-from service.protocol import LimitedProtocol
+from service.http.connection_limits import LimitedProtocol
 from service.settings import Settings
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)

@@ -11,10 +11,10 @@ from typing import Final
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from service import problems, security_headers
+from service.http import problems, security_headers
+from service.http.problems import BadRequest
 from service.ids import new_id
 from service.ops import metrics
-from service.problems import BadRequest
 
 LONGEST_LINE: Final = 8 * 1024
 LARGEST_HEADERS: Final = 32 * 1024

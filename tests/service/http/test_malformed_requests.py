@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from service import protocol
-from service.api import operation
+from service.http import connection_limits, operation
 from tests.running import Running, running
-from tests.service import raw
-from tests.service.raw import Connection, request, statuses_in
+from tests.service.http import raw
+from tests.service.http.raw import Connection, request, statuses_in
 
 PROVE = bool(os.environ.get("THROUGHLINE_PROVE"))
 REQUESTS = 200_000 if PROVE else 2_000
@@ -25,7 +24,7 @@ Mutation = Callable[[random.Random, bytes], bytes]
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a request is waited for, but not for long."""
     for name in ("HEAD_SECONDS", "BODY_SECONDS", "LINGER_SECONDS"):
-        monkeypatch.setattr(protocol, name, 0.2)
+        monkeypatch.setattr(connection_limits, name, 0.2)
 
 
 # Requests ----------------------------------------------------------------------------------------
@@ -214,5 +213,5 @@ async def test_what_breaks_is_found(
             assert {fault for _, fault in await storm(live, 250)} == {"500"}
             assert logged(caplog, capfd)
         monkeypatch.setattr(raw, "PATIENCE_SECONDS", 2.0)
-        monkeypatch.setattr(protocol, "HEAD_SECONDS", 60.0)
+        monkeypatch.setattr(connection_limits, "HEAD_SECONDS", 60.0)
         assert {fault for _, fault in await storm(live, 250)} == {"it hangs"}

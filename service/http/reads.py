@@ -6,9 +6,9 @@ from typing import Any, Final
 from domain.errors import ProjectUnknown
 from projections.projection import head, reached
 from projections.projects import ProjectRow, project
-from service.api.operation import Call
 from service.eventlog.store import Unavailable
-from service.problems import BadRequest
+from service.http.operation import Call
+from service.http.problems import BadRequest
 
 WAIT_SECONDS: Final = 5.0
 _STEP_SECONDS: Final = 0.05

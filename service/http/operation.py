@@ -22,15 +22,16 @@ from starlette.types import Receive, Send
 from starlette.types import Scope as ASGIScope
 
 from domain.errors import ProjectUnknown
-from service import problems, protocol, wire, wire_replies
+from service import wire, wire_replies
 from service.access.audit import Entry, Watch, told
 from service.access.authentication import Caller, NotYours
 from service.access.signatures import HEADER
 from service.access.stream_access import Permit
 from service.eventlog.store import OutcomeUnknown
 from service.eventlog.transactions import Cause, Named, Transaction
+from service.http import connection_limits, problems
+from service.http.problems import BadRequest
 from service.postgres.connections import Connection, of_tenant
-from service.problems import BadRequest
 from service.settings import Scope
 from service.wire import Id, Query, dumped
 
@@ -256,10 +257,10 @@ def _require_own(caller: Caller, path: dict[str, str], body: Any, query: Any) ->
 async def _body(request: Request) -> bytes:
     """The body, whole and in time."""
     try:
-        async with asyncio.timeout(protocol.BODY_SECONDS):
+        async with asyncio.timeout(connection_limits.BODY_SECONDS):
             return await _received(request)
     except TimeoutError:
-        detail = f"A body is whole within {protocol.BODY_SECONDS:.0f} seconds."
+        detail = f"A body is whole within {connection_limits.BODY_SECONDS:.0f} seconds."
         raise BadRequest(408, "body_too_slow", detail) from None
     except ClientDisconnect:
         detail = "The connection ended before the body did."

@@ -12,7 +12,7 @@ from domain import errors as refusals
 from domain.errors import LimitReached, Refused
 from service.access.authentication import Forbidden, NotYours, Unauthenticated
 from service.eventlog.store import AWAY, OutcomeUnknown, Overloaded
-from service.rate_limit import refused
+from service.http.rate_limit_headers import refused
 from service.wire import Problem
 
 MEDIA_TYPE: Final = "application/problem+json"
