@@ -194,7 +194,7 @@ TARGETS: Final[Mapping[str, Target]] = {
     "frame": Target(make=_frame, modules=("service.api.replies",), seeds=(b"m.1.7", b".7", b"7")),
     "request": Target(
         make=_request,
-        modules=("service.http.operation", "service.http.problems", "service.wire"),
+        modules=("service.http.operation", "service.http.problems", "service.api.schemas"),
         seeds=tuple(bytes([n]) + each for n in range(40) for each in (_MESSAGE, _EVENTS, _QUERY)),
     ),
     "planted": Target(make=_planted, modules=(), seeds=(b"f",)),

@@ -22,7 +22,6 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from projections.projection import catch_up, status
-from service import wire
 from service.access.audit import Audit
 from service.access.authentication import Authenticator
 from service.access.browser_tokens import Tokens
@@ -38,6 +37,7 @@ from service.api import (
     plans,
     projects,
     replies,
+    schemas,
     timeline,
     tokens,
 )
@@ -321,7 +321,7 @@ async def _keep_projections(connect: Connect) -> None:
 
 
 async def _health(_: Request) -> Response:
-    return Response(orjson.dumps(wire.dumped(wire.Health())), media_type="application/json")
+    return Response(orjson.dumps(schemas.dumped(schemas.Health())), media_type="application/json")
 
 
 async def _readiness(request: Request) -> Response:
@@ -333,7 +333,7 @@ async def _readiness(request: Request) -> Response:
     except AWAY as error:
         return problems.problem(error)
     health = {
-        each.name: wire.ProjectionHealth.model_validate(
+        each.name: schemas.ProjectionHealth.model_validate(
             {
                 "state": each.state,
                 "position": each.position,
@@ -344,13 +344,13 @@ async def _readiness(request: Request) -> Response:
         for each in standings
     }
     halted = any(each.state == "halted" for each in standings)
-    ready = wire.Readiness(
+    ready = schemas.Readiness(
         status="degraded" if halted else "ready",
         epoch=service.epoch,
         head=max((each.head for each in standings), default=0),
         projections=health,
     )
-    return Response(orjson.dumps(wire.dumped(ready)), media_type="application/json")
+    return Response(orjson.dumps(schemas.dumped(ready)), media_type="application/json")
 
 
 async def _metrics(_: Request) -> Response:

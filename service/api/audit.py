@@ -4,8 +4,8 @@ from typing import Final
 
 from starlette.responses import Response
 
-from service import wire
 from service.access import audit
+from service.api import schemas
 from service.http.operation import Call, Operation, answered
 
 _NEWEST: Final = "~"
@@ -14,7 +14,7 @@ _NEWEST: Final = "~"
 
 async def read_audit(call: Call) -> Response:
     """A page of the audit, newest first."""
-    asked: wire.AuditQuery = call.query
+    asked: schemas.AuditQuery = call.query
     async with call.reading() as connection:
         rows = await audit.page(
             connection,
@@ -24,7 +24,7 @@ async def read_audit(call: Call) -> Response:
             before=asked.before or _NEWEST,
             limit=asked.limit,
         )
-    return answered(wire.audit(rows), position=call.service.hub.head)
+    return answered(schemas.audit(rows), position=call.service.hub.head)
 
 
 OPERATIONS = (
@@ -34,8 +34,8 @@ OPERATIONS = (
         name="readAudit",
         summary="Who asked for what, from where, and what came of it, newest first.",
         scopes=("admin",),
-        query=wire.AuditQuery,
-        answer=wire.AuditPage,
+        query=schemas.AuditQuery,
+        answer=schemas.AuditPage,
         problems=(422,),
         handle=read_audit,
     ),

@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from domain.errors import SessionUnknown
 from projections import sessions
-from service import wire, wire_replies
+from service.api import replies_schemas, schemas
 from service.chat.admission import Message
 from service.chat.turns import LANDING_SECONDS
 from service.eventlog.store import Unavailable
@@ -20,7 +20,7 @@ from service.replies.text_view import viewed
 
 async def post_message(call: Call) -> Response:
     """Take the message, then stream its reply or wait for it, as the client accepts."""
-    asked: wire_replies.ChatPlanRequest = call.body
+    asked: replies_schemas.ChatPlanRequest = call.body
     message = Message(
         tenant_id=call.caller.tenant_id,
         user_id=asked.user_id,
@@ -43,7 +43,7 @@ async def post_message(call: Call) -> Response:
     }
     if call.wants_stream:
         grace_seconds = call.service.settings.grace_seconds + LANDING_SECONDS + 1
-        asked_view: wire_replies.ViewQuery = call.query
+        asked_view: replies_schemas.ViewQuery = call.query
         events = viewed(tail.watch(call.service.tails.chunks.after), asked_view.view)
         permit = call.permit(asked.project_id, asked.user_id)
         return EventStream(events, headers, grace_seconds=grace_seconds, permit=permit)
@@ -57,7 +57,7 @@ async def post_message(call: Call) -> Response:
 
 async def read_session(call: Call) -> Response:
     """A session with its bill, to who may see its project."""
-    acting: wire.ActingQuery = call.query
+    acting: schemas.ActingQuery = call.query
     async with call.reading() as connection:
         position = await position_of(connection, "sessions", acting.min_position)
         row = await sessions.session(
@@ -66,7 +66,7 @@ async def read_session(call: Call) -> Response:
         if row is None:
             raise SessionUnknown
         await visible_project(connection, call, row.project_id, acting.user_id)
-    return answered(wire.session(row), position=position)
+    return answered(schemas.session(row), position=position)
 
 
 async def _refuse(_: Transaction) -> None:
@@ -75,7 +75,7 @@ async def _refuse(_: Transaction) -> None:
 
 async def delete_session(call: Call) -> Response:
     """Erase a session: its user may, and the tenant's own service."""
-    acting: wire.ActingQuery = call.query
+    acting: schemas.ActingQuery = call.query
     if acting.user_id is None:
         call.caller.require("admin")
     async with call.reading() as connection:
@@ -91,7 +91,7 @@ async def delete_session(call: Call) -> Response:
         position = await call.service.erasure.session(
             call.caller.tenant_id, row.project_id, row.session_id, call.cause(acting.user_id)
         )
-    answer = wire.SessionErased(session_id=call.path["sessionId"])
+    answer = schemas.SessionErased(session_id=call.path["sessionId"])
     return answered(answer, position=position)
 
 
@@ -103,9 +103,9 @@ OPERATIONS = (
         browsers=True,
         summary="Plan with the model: JSON, or server-sent events with Accept: text/event-stream.",
         scopes=("chat",),
-        body=wire_replies.ChatPlanRequest,
-        query=wire_replies.ViewQuery,
-        answer=wire_replies.ChatPlanResponse,
+        body=replies_schemas.ChatPlanRequest,
+        query=replies_schemas.ViewQuery,
+        answer=replies_schemas.ChatPlanResponse,
         problems=(400, 402, 404, 409, 413, 415, 422, 429),
         streams=True,
         handle=post_message,
@@ -117,8 +117,8 @@ OPERATIONS = (
         browsers=True,
         summary="A session with its billing aggregates.",
         scopes=("chat", "read", "admin"),
-        query=wire.ActingQuery,
-        answer=wire.SessionAnswer,
+        query=schemas.ActingQuery,
+        answer=schemas.SessionAnswer,
         problems=(404, 409, 422),
         handle=read_session,
     ),
@@ -129,8 +129,8 @@ OPERATIONS = (
         browsers=True,
         summary="Erase a session and all that was said in it. What was billed stays.",
         scopes=("chat", "admin"),
-        query=wire.ActingQuery,
-        answer=wire.SessionErased,
+        query=schemas.ActingQuery,
+        answer=schemas.SessionErased,
         problems=(404, 409, 413, 422),
         handle=delete_session,
     ),

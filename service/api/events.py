@@ -8,7 +8,7 @@ import orjson
 from starlette.responses import Response
 
 from domain.events import EVENT_TYPES
-from service import wire
+from service.api import schemas
 from service.eventlog.cloudevents import cloud_event
 from service.eventlog.store import Recorded
 from service.eventlog.tenant_feed import Selection, TenantLog, chained
@@ -31,7 +31,7 @@ PAGE: Final = 100
 
 async def read_events(call: Call) -> Response:
     """The events after a cursor, in order: what the client accepts says in which form."""
-    asked: wire.EventsQuery = call.query
+    asked: schemas.EventsQuery = call.query
     streams = call.accepts(EVENT_STREAM)
     resumed = call.last_event_id if streams else None
     after = position_in(resumed or asked.after, call.service.epoch) or 0
@@ -53,7 +53,7 @@ async def read_events(call: Call) -> Response:
 
 
 def _selection(call: Call) -> Selection:
-    asked: wire.EventsQuery = call.query
+    asked: schemas.EventsQuery = call.query
     if unknown := set(asked.types or ()) - EVENT_TYPES.keys():
         known = ", ".join(EVENT_TYPES)
         detail = f"{len(unknown)} of these types are not known. Known are {known}."
@@ -66,13 +66,13 @@ def _selection(call: Call) -> Selection:
 
 
 async def _page(call: Call, log: TenantLog, after: int, prev: int | None) -> bytes:
-    asked: wire.EventsQuery = call.query
+    asked: schemas.EventsQuery = call.query
     epoch = call.service.epoch
     page = await log.page(after, asked.limit or PAGE)
     events = [cloud_event(event, epoch, before) for event, before in chained(page.events, prev)]
     body = {
         "events": [orjson.Fragment(event) for event in events],
-        "after": wire.cursor(epoch, page.upto),
+        "after": schemas.cursor(epoch, page.upto),
         "hasMore": page.has_more,
     }
     return orjson.dumps(body)
@@ -104,7 +104,7 @@ def _line(event: Recorded, epoch: str, prev: int | None) -> bytes:
 
 def _frame(event: Recorded, epoch: str, prev: int | None) -> bytes:
     told = orjson.Fragment(cloud_event(event, epoch, prev))
-    return frame("event", told, wire.cursor(epoch, event.position))
+    return frame("event", told, schemas.cursor(epoch, event.position))
 
 
 OPERATIONS = (
@@ -114,11 +114,11 @@ OPERATIONS = (
         name="readEvents",
         summary="The tenant's events as CloudEvents: a page, lines, or a live stream, by Accept.",
         scopes=("read", "admin"),
-        query=wire.EventsQuery,
-        answer=wire.EventsPage,
+        query=schemas.EventsQuery,
+        answer=schemas.EventsPage,
         streams=True,
-        events={"event": wire.CloudEvent, "goaway": wire.GoAway},
-        lines=wire.CloudEvent,
+        events={"event": schemas.CloudEvent, "goaway": schemas.GoAway},
+        lines=schemas.CloudEvent,
         problems=(409, 422),
         handle=read_events,
     ),

@@ -2,7 +2,7 @@
 
 from starlette.responses import Response
 
-from service import wire
+from service.api import schemas
 from service.http.operation import Call, Operation, answered
 from service.texts import templates
 
@@ -10,7 +10,7 @@ from service.texts import templates
 async def read_messages(call: Call) -> Response:
     """The bundle of a locale's language; English where there is none."""
     language = templates.language_of(call.path["locale"])
-    answer = wire.Messages(
+    answer = schemas.Messages(
         contract_version=templates.CONTRACT_VERSION,
         language=language,
         direction=templates.direction_of(language),
@@ -29,7 +29,7 @@ OPERATIONS = (
         browsers=True,
         summary="The texts of all templates in a language, with {variables} to be filled in.",
         scopes=("chat", "read", "admin", "build"),
-        answer=wire.Messages,
+        answer=schemas.Messages,
         problems=(422,),
         handle=read_messages,
     ),

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from domain.events import SessionMode
 from projections import timeline
 from projections.timeline import Shown
-from service import wire, wire_timeline
+from service.api import schemas, timeline_schemas
 from service.http.operation import REPLY_EVENTS, Call, Operation, answered
 from service.http.reads import come_to, position_in, position_of, visible_project
 from service.http.sse_response import SEND_SECONDS, EventStream, pieces
@@ -19,7 +19,7 @@ from service.timelines.feed import Item
 
 async def read_timeline(call: Call) -> Response:
     """A page, newest first."""
-    asked: wire_timeline.TimelineQuery = call.query
+    asked: timeline_schemas.TimelineQuery = call.query
     epoch = call.service.epoch
     before, after = position_in(asked.before, epoch), position_in(asked.after, epoch)
     async with call.reading() as connection:
@@ -35,7 +35,7 @@ async def read_timeline(call: Call) -> Response:
             before=before,
             after=after,
         )
-    answer = wire_timeline.timeline(page, epoch, known.active_build_id)
+    answer = timeline_schemas.timeline(page, epoch, known.active_build_id)
     return answered(answer, position=position)
 
 
@@ -44,7 +44,7 @@ async def stream_timeline(call: Call) -> Response:
 
     They begin after the cursor that is given, else after where the read model stands now.
     """
-    asked: wire_timeline.TimelineStreamQuery = call.query
+    asked: timeline_schemas.TimelineStreamQuery = call.query
     after = position_in(call.last_event_id or asked.after, call.service.epoch)
     shown = Shown(mode=_mode(asked.mode), with_hidden=asked.include_hidden, with_live=True)
     async with call.reading() as connection:
@@ -77,7 +77,7 @@ async def _live(
     call: Call, shown: Shown, after: int, begin: int, prev: int | None
 ) -> AsyncGenerator[bytes]:
     """The items after a position; where the read model is behind it, those up to it pass by."""
-    asked: wire_timeline.TimelineStreamQuery = call.query
+    asked: timeline_schemas.TimelineStreamQuery = call.query
     key = (call.caller.tenant_id, call.path["projectId"])
     feed = call.service.feeds.follow(key, begin, shown, asked.user_id)
     async with aclosing(feed):
@@ -91,17 +91,19 @@ async def _live(
 def _frames(items: Iterable[Item], after: int, prev: int | None, epoch: str) -> Iterator[bytes]:
     for item in items:
         if item.position > after:
-            yield frame(item.event, _linked(item, prev, epoch), wire.cursor(epoch, item.position))
+            yield frame(
+                item.event, _linked(item, prev, epoch), schemas.cursor(epoch, item.position)
+            )
         prev = item.position
 
 
 def _linked(item: Item, prev: int | None, epoch: str) -> orjson.Fragment:
     """The item's JSON, which all watchers share, with the one member that differs."""
-    before = orjson.dumps(None if prev is None else wire.cursor(epoch, prev))
+    before = orjson.dumps(None if prev is None else schemas.cursor(epoch, prev))
     return orjson.Fragment(item.json[:-1] + b',"prev":' + before + b"}")
 
 
-def _mode(asked: wire_timeline.Mode) -> SessionMode | None:
+def _mode(asked: timeline_schemas.Mode) -> SessionMode | None:
     return None if asked == "all" else asked
 
 
@@ -113,8 +115,8 @@ OPERATIONS = (
         browsers=True,
         summary="Everything that was said and done in a project, newest first.",
         scopes=("chat", "read", "admin"),
-        query=wire_timeline.TimelineQuery,
-        answer=wire_timeline.Timeline,
+        query=timeline_schemas.TimelineQuery,
+        answer=timeline_schemas.Timeline,
         problems=(404, 409, 422),
         handle=read_timeline,
     ),
@@ -125,12 +127,12 @@ OPERATIONS = (
         browsers=True,
         summary="The items of a project's timeline as they come, resumable without gap or repeat.",
         scopes=("chat", "read", "admin"),
-        query=wire_timeline.TimelineStreamQuery,
+        query=timeline_schemas.TimelineStreamQuery,
         streams=True,
         events={
-            "item": wire_timeline.LiveItem,
-            "lock": wire_timeline.Lock,
-            "erased": wire_timeline.Erased,
+            "item": timeline_schemas.LiveItem,
+            "lock": timeline_schemas.Lock,
+            "erased": timeline_schemas.Erased,
             **REPLY_EVENTS,
         },
         problems=(404, 409, 422),

@@ -11,6 +11,7 @@ from domain import session
 from domain.errors import ReplyInProgress, ReplyUnknown
 from domain.events import CancelReason
 from projections.replies import Place, ReplyRow, orphans, reply
+from service.api.replies_schemas import OnBusy
 from service.chat.admission import Admission, Admitted, Message
 from service.chat.leases import Lease
 from service.chat.recovery import LOST, Orphan, Orphans, place_of
@@ -22,7 +23,6 @@ from service.postgres.connections import Pool, of_service, of_tenant
 from service.replies.frame_store import Chunks
 from service.replies.tail import Tail
 from service.replies.writer import Lost, Reply
-from service.wire_replies import OnBusy
 
 MOST_RUNNING: Final = 2_000
 """Replies that one process writes at a time."""

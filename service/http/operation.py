@@ -22,18 +22,18 @@ from starlette.types import Receive, Send
 from starlette.types import Scope as ASGIScope
 
 from domain.errors import ProjectUnknown
-from service import wire, wire_replies
 from service.access.audit import Entry, Watch, told
 from service.access.authentication import Caller, NotYours
 from service.access.signatures import HEADER
 from service.access.stream_access import Permit
+from service.api import replies_schemas, schemas
+from service.api.schemas import Id, Query, dumped
 from service.eventlog.store import OutcomeUnknown
 from service.eventlog.transactions import Cause, Named, Transaction
 from service.http import connection_limits, problems
 from service.http.problems import BadRequest
 from service.postgres.connections import Connection, of_tenant
 from service.settings import Scope
-from service.wire import Id, Query, dumped
 
 if TYPE_CHECKING:
     from service.app import Service
@@ -99,16 +99,16 @@ class Call:
 Handler = Callable[[Call], Awaitable[Response]]
 
 REPLY_EVENTS: Final[Mapping[str, type[BaseModel]]] = {
-    "accepted": wire_replies.Accepted,
-    "intent": wire_replies.Intent,
-    "chunk": wire_replies.Chunk,
-    "snapshot": wire_replies.Snapshot,
-    "tool": wire_replies.ToolLook,
-    "notice": wire_replies.Notice,
-    "reset": wire_replies.Reset,
-    "final": wire_replies.ChatPlanResponse,
-    "renew": wire.Renew,
-    "goaway": wire.GoAway,
+    "accepted": replies_schemas.Accepted,
+    "intent": replies_schemas.Intent,
+    "chunk": replies_schemas.Chunk,
+    "snapshot": replies_schemas.Snapshot,
+    "tool": replies_schemas.ToolLook,
+    "notice": replies_schemas.Notice,
+    "reset": replies_schemas.Reset,
+    "final": replies_schemas.ChatPlanResponse,
+    "renew": schemas.Renew,
+    "goaway": schemas.GoAway,
 }
 
 

@@ -11,9 +11,9 @@ from starlette.responses import Response
 from domain import errors as refusals
 from domain.errors import LimitReached, Refused
 from service.access.authentication import Forbidden, NotYours, Unauthenticated
+from service.api.schemas import Problem
 from service.eventlog.store import AWAY, OutcomeUnknown, Overloaded
 from service.http.rate_limit_headers import refused
-from service.wire import Problem
 
 MEDIA_TYPE: Final = "application/problem+json"
 

@@ -5,8 +5,7 @@ from typing import Any
 
 from domain.events import ReplyCompleted, ReplyFailed
 from domain.session import PLANS
-from service.wire import dumped
-from service.wire_replies import (
+from service.api.replies_schemas import (
     PLAN_ACTIONS,
     Action,
     ActionType,
@@ -16,6 +15,7 @@ from service.wire_replies import (
     ReplyMetadata,
     label,
 )
+from service.api.schemas import dumped
 
 
 def final_envelope(

@@ -22,7 +22,7 @@ from domain.events import ERASURES, MemberRemoved, ProjectErasureRequested, Sess
 from projections import timeline
 from projections.projection import reached
 from projections.timeline import TIMELINE, Shown, TimelinePage, TimelineRow
-from service import wire, wire_timeline
+from service.api import schemas, timeline_schemas
 from service.eventlog.live import POLL, Hub
 from service.eventlog.store import AWAY, EventStore, Recorded
 from service.postgres.connections import Pool, of_tenant
@@ -323,7 +323,10 @@ class Feeds:
         elif row.kind == "erasure":
             event, told = "erased", row.data
         else:
-            event, told = "item", wire.dumped(wire_timeline.item(row.request or row, self._epoch))
+            event, told = (
+                "item",
+                schemas.dumped(timeline_schemas.item(row.request or row, self._epoch)),
+            )
         return Item(row.position, row.mode, row.is_visible, row.is_live, event, orjson.dumps(told))
 
 

@@ -17,6 +17,7 @@ import service
 from domain import errors
 from domain.errors import Refused
 from domain.events import CancelReason
+from service.api.replies_schemas import ActionType
 from service.commands.builds import GREETING
 from service.texts.templates import (
     CONTRACT_VERSION,
@@ -28,7 +29,6 @@ from service.texts.templates import (
     language_of,
     render,
 )
-from service.wire_replies import ActionType
 
 SOURCE = Path(service.__path__[0])
 FILES = SOURCE / "messages"

@@ -10,9 +10,9 @@ import orjson
 import pytest
 
 from domain.events import EVENT_TYPES
+from service.api.schemas import CloudEvent
 from service.eventlog import tenant_feed
 from service.eventlog.store import Recorded
-from service.wire import CloudEvent
 from tests.running import Running, Signed, running
 from tests.service.eventlog.logs import event
 from tests.service.watching import (

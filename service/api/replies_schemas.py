@@ -6,9 +6,9 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from domain.events import ChatMode, Context
+from service.api.schemas import LONGEST_MESSAGE, ActingQuery, Id, Locale, Query, Text, Wire
 from service.replies.text_view import View
 from service.texts.templates import render
-from service.wire import LONGEST_MESSAGE, ActingQuery, Id, Locale, Query, Text, Wire
 
 ActionType = Literal["convert_to_build", "save_plan", "export"]
 PLAN_ACTIONS: Final[tuple[ActionType, ...]] = ("convert_to_build", "save_plan", "export")

@@ -10,7 +10,7 @@ from domain.events import BuildPhase, ReportType
 from domain.replies import check
 from projections.builds import BuildEventRow, BuildRow, BuildStatus
 from projections.versions import VersionRow
-from service.wire import (
+from service.api.schemas import (
     LONGEST_MESSAGE,
     ActingQuery,
     Cursor,
@@ -22,7 +22,7 @@ from service.wire import (
     clean,
     cursor,
 )
-from service.wire_timeline import BuildState, build_state
+from service.api.timeline_schemas import BuildState, build_state
 
 MOST_REPORTS: Final = 500
 

@@ -9,8 +9,8 @@ from domain.events import ChatMode
 from domain.replies import MAIN_TEXT
 from projections.builds import BuildRow, BuildStatus
 from projections.timeline import TimelinePage, TimelineRow
-from service.wire import ActingQuery, Cursor, Id, PageSize, Query, Wire, cursor
-from service.wire_replies import PLAN_ACTIONS, ActionType, label
+from service.api.replies_schemas import PLAN_ACTIONS, ActionType, label
+from service.api.schemas import ActingQuery, Cursor, Id, PageSize, Query, Wire, cursor
 
 Mode = Literal["all", "plan", "build"]
 

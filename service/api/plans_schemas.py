@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from domain.events import ChatMode
 from projections.drafts import DraftRow
-from service.wire import Id, Locale, Query, Wire, cursor
+from service.api.schemas import Id, Locale, Query, Wire, cursor
 
 
 class ExportQuery(Query):
