@@ -43,11 +43,11 @@ CONFINED: dict[str, set[str]] = {
     "service.api": {"service/app.py", "service/http/openapi.py", "service/api/*"},
     "service.app": {
         "service/http/server.py",
-        "service/cli_/__init__.py",
-        "service/cli_/demo.py",
+        "service/cli/__init__.py",
+        "service/cli/demo.py",
         "service/http/operation.py",  # its type alone
     },
-    "service.cli_": set(),
+    "service.cli": set(),
 }
 """Who alone may import what, in the service. The composition root makes the model's client."""
 

@@ -74,7 +74,7 @@ def serve() -> None:
 
 
 def _demo_source(settings: Settings) -> Path:
-    from service.cli_ import demo
+    from service.cli import demo
 
     folder = settings.data_dir / "sources"
     demo.write_source(folder)
@@ -124,7 +124,7 @@ def _announce(server: Any, settings: Settings) -> None:
 
 async def _serve_demo(server: Any, settings: Settings, serving: asyncio.Task[None]) -> None:
     """Say how to talk to it, and build what is asked for, until the service ends."""
-    from service.cli_ import demo
+    from service.cli import demo
 
     session_id = await demo.prepare(server.config.app.state.service)
     secret = settings.hmac_keys[KEY_ID].secret.get_secret_value()
