@@ -29,7 +29,7 @@ from service.postgres.connections import of_tenant
 PROJECT_ID: Final = "demo"
 USER_ID: Final = "ada"
 CREDIT_SECONDS: Final = 36_000
-WORKER: Final = Path(__file__).parent.parent / "scripts" / "build_worker.py"
+WORKER: Final = Path(__file__).parents[2] / "scripts" / "build_worker.py"
 """Beside the packages in a clone; an installed service has none, and the demo no builds."""
 
 SOURCE: Final = {
