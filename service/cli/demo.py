@@ -12,7 +12,6 @@ from domain import account, project, session
 from domain.errors import ProjectExists
 from projections.sessions import active_session
 from service.access.keys import KEY_ID, TENANT
-from service.app import Service
 from service.eventlog.transactions import (
     ACCOUNT,
     PROJECT,
@@ -23,6 +22,7 @@ from service.eventlog.transactions import (
     project_stream,
     session_stream,
 )
+from service.http.call import Service
 from service.ids import new_id
 from service.postgres.connections import of_tenant
 

@@ -17,8 +17,8 @@ import service
 from domain import errors
 from domain.errors import Refused
 from domain.events import CancelReason
-from service.api.replies_schemas import ActionType
 from service.commands.builds import GREETING
+from service.replies.envelope import ActionType
 from service.texts.templates import (
     CONTRACT_VERSION,
     FIRST_STRONG_ISOLATE,
