@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from domain.build import Report
 from domain.events import BuildPhase, ReportType
-from domain.replies import check
+from domain.reply_contracts import check
 from projections.builds import BuildEventRow, BuildRow, BuildStatus
 from projections.versions import VersionRow
 from service.api.chat_schemas import LONGEST_MESSAGE

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any, Literal, cast
 
 from domain.events import ChatMode
-from domain.replies import MAIN_TEXT
+from domain.reply_contracts import MAIN_TEXT
 from projections.builds import BuildRow, BuildStatus
 from projections.timeline import TimelineRow
 from service.replies.envelope import PLAN_ACTIONS, ActionType, label
