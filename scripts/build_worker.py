@@ -33,7 +33,7 @@ from datetime import UTC, datetime
 from typing import IO, Any, Final
 from urllib.parse import urlencode, urlsplit
 
-from service import signatures
+from service.access import signatures
 
 POLL_SECONDS: Final = 1.0
 FLUSH_SECONDS: Final = 0.5

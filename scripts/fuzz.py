@@ -33,7 +33,7 @@ class Target:
 
 
 def _signature() -> Attempt:
-    from service import signatures
+    from service.access import signatures
 
     def attempt(data: bytes) -> None:
         found = signatures.parse(data.decode("latin-1"))
@@ -48,9 +48,9 @@ def _signature() -> Attempt:
 
 
 def _token() -> Attempt:
-    from service.auth import Unauthenticated
+    from service.access.authentication import Unauthenticated
+    from service.access.browser_tokens import Tokens
     from service.settings import Key
-    from service.tokens import Tokens
 
     key = Key(secret=SecretStr("nobody signs with this"), tenant="t", scopes=frozenset({"chat"}))
     tokens = Tokens({"k1": key})
@@ -66,7 +66,8 @@ def _token() -> Attempt:
 
 
 def _reply() -> Attempt:
-    from domain.operations import Malformed, Operation, ReplyParser, fold
+    from domain.operations import Operation, fold
+    from domain.reply_parser import Malformed, ReplyParser
 
     def read(pieces: list[str]) -> tuple[str | None, Any] | None:
         """The intent and the reply; None when it is malformed."""
@@ -92,8 +93,8 @@ def _reply() -> Attempt:
 
 
 def _cursor() -> Attempt:
-    from service.api.reading import position_in
-    from service.problems import BadRequest
+    from service.http.problems import BadRequest
+    from service.http.reads import position_in
 
     def attempt(data: bytes) -> None:
         try:
@@ -109,7 +110,7 @@ def _cursor() -> Attempt:
 def _frame() -> Attempt:
     from projections.replies import Place
     from service.api.replies import _frame_in
-    from service.problems import BadRequest
+    from service.http.problems import BadRequest
 
     place = Place(tenant_id="t", project_id="p", session_id="s", message_id="m.1")
 
@@ -127,10 +128,10 @@ def _request() -> Attempt:
     """The first byte says of which operation, and whether it is its body or its query."""
     from starlette.requests import Request
 
-    from service.api.operation import _parsed, _queried
+    from service.access.authentication import Caller
     from service.app import OPERATIONS
-    from service.auth import Caller
-    from service.problems import BadRequest
+    from service.http.operation import _parsed, _queried
+    from service.http.problems import BadRequest
 
     bodies = [each.body for each in OPERATIONS if each.body is not None]
     queries = [each.query for each in OPERATIONS if each.query is not None]
@@ -170,12 +171,12 @@ _QUERY: Final = b"userId=u1&limit=3&before=a.1&types=a"
 TARGETS: Final[Mapping[str, Target]] = {
     "signature": Target(
         make=_signature,
-        modules=("service.signatures",),
+        modules=("service.access.signatures",),
         seeds=(b"t=1,kid=k1,n=1,v1=" + b"0" * 64, b"t=1,kid=k1,n=1,v1=0,v1=1"),
     ),
     "token": Target(
         make=_token,
-        modules=("service.tokens", "jwt"),
+        modules=("service.access.browser_tokens", "jwt"),
         seeds=(
             b"eyJhbGciOiJIUzI1NiIsImtpZCI6ImsxIiwidHlwIjoiSldUIn0.eyJzdWIiOiJ1MSJ9.AAAA",
             b"eyJhbGciOiJub25lIiwia2lkIjoiazEifQ.e30.",
@@ -190,13 +191,11 @@ TARGETS: Final[Mapping[str, Target]] = {
             b"\x01prose",
         ),
     ),
-    "cursor": Target(
-        make=_cursor, modules=("service.api.reading",), seeds=(b"4907f9c4.13", b"0.1")
-    ),
+    "cursor": Target(make=_cursor, modules=("service.http.reads",), seeds=(b"4907f9c4.13", b"0.1")),
     "frame": Target(make=_frame, modules=("service.api.replies",), seeds=(b"m.1.7", b".7", b"7")),
     "request": Target(
         make=_request,
-        modules=("service.api.operation", "service.problems", "service.wire"),
+        modules=("service.http.operation", "service.http.problems", "service.api.schemas"),
         seeds=tuple(bytes([n]) + each for n in range(40) for each in (_MESSAGE, _EVENTS, _QUERY)),
     ),
     "planted": Target(make=_planted, modules=(), seeds=(b"f",)),

@@ -10,8 +10,8 @@ from typing import Final
 
 from projections import PROJECTIONS
 from projections.projection import install
-from service import database
-from service.postgres import PROGRAMS, embedded
+from service.postgres import connections
+from service.postgres.embedded import PROGRAMS, embedded
 
 FILE: Final = Path(__file__).parent.parent / "sql" / "schema.sql"
 _HEADER: Final = (
@@ -40,8 +40,8 @@ def dump(url: str) -> str:
 
 
 async def _prepare(url: str) -> None:
-    await database.migrate(url)
-    async with await database.connect(url, as_service=False) as owner:
+    await connections.migrate(url)
+    async with await connections.connect(url, as_service=False) as owner:
         await install(owner, PROJECTIONS)
 
 

@@ -15,8 +15,8 @@ import pytest
 
 from projections import PROJECTIONS
 from projections.projection import install
-from service import database
-from service.postgres import Server, embedded
+from service.postgres import connections
+from service.postgres.embedded import Server, embedded
 from tests import sizes
 
 sizes.use_hypothesis_profile()
@@ -63,8 +63,8 @@ def template(server: Server) -> str:
 
     async def make() -> str:
         url = _create(server, "throughline_template")
-        await database.migrate(url)
-        async with await database.connect(url, as_service=False) as owner:
+        await connections.migrate(url)
+        async with await connections.connect(url, as_service=False) as owner:
             await install(owner, PROJECTIONS)
         return url
 
@@ -93,9 +93,9 @@ def url(new_database: Callable[[], str]) -> str:
 
 
 @pytest.fixture
-async def pool(url: str) -> AsyncIterator[database.Pool]:
+async def pool(url: str) -> AsyncIterator[connections.Pool]:
     """Connections for reads to the test's database."""
-    async with database.pool(url) as opened:
+    async with connections.pool(url) as opened:
         yield opened
 
 

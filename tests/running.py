@@ -13,10 +13,11 @@ import httpx
 import orjson
 from pydantic import SecretStr
 
-from service import signatures
-from service.app import Service, application
-from service.offline import OfflineModel, serving
-from service.server import Server
+from service.access import signatures
+from service.app import application
+from service.http.call import Service
+from service.http.server import Server
+from service.model.offline.app import OfflineModel, serving
 from service.settings import Key, Scope, Settings
 
 Event: TypeAlias = tuple[str, Any, str]

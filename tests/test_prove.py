@@ -11,7 +11,7 @@ import scripts
 from scripts.prove.check import Check, Found
 from scripts.prove.checks import CHECKS, FOUND, verdict
 from scripts.prove.told import Told
-from service.database import Connection
+from service.postgres.connections import Connection
 
 ROOT = Path(scripts.__path__[0]).parent
 

@@ -26,8 +26,8 @@ from rich.table import Table
 from projections import PROJECTIONS
 from projections.projection import install
 from scripts.bench import appends, peers, reads, streams
-from service import database
-from service.postgres import Server, embedded
+from service.postgres import connections
+from service.postgres.embedded import Server, embedded
 
 T = TypeVar("T")
 Work = Callable[[str, int, float], float]
@@ -126,14 +126,14 @@ GOALS: Final = (
 
 
 async def _prepare(server: Server, name: str, *, with_projections: bool) -> str:
-    async with await database.connect(server.url, as_service=False) as admin:
+    async with await connections.connect(server.url, as_service=False) as admin:
         await admin.execute(f"drop database if exists {name} with (force)".encode())
         await admin.execute(f"create database {name}".encode())
         await admin.execute("checkpoint")
     url = urlsplit(server.url)._replace(path=f"/{name}").geturl()
-    await database.migrate(url)
+    await connections.migrate(url)
     if with_projections:
-        async with await database.connect(url, as_service=False) as owner:
+        async with await connections.connect(url, as_service=False) as owner:
             await install(owner, PROJECTIONS)
     return url
 

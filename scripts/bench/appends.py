@@ -11,10 +11,10 @@ import uvloop
 
 from domain import session
 from scripts.bench.load import TEXT, message, running_log, timed
-from service import database
-from service.hub import Hub
-from service.store import NewEvent
-from service.streams import SESSION, Streams, Transaction, session_stream
+from service.eventlog.live import Hub
+from service.eventlog.store import NewEvent
+from service.eventlog.transactions import SESSION, Streams, Transaction, session_stream
+from service.postgres import connections
 
 
 def append(url: str, callers: int, seconds: float) -> float:
@@ -103,7 +103,7 @@ async def _tail(url: str, callers: int, seconds: float, *, far: bool) -> tuple[f
                 seen.append(now - begun.pop((each.stream_id, each.version)))
 
     async with running_log(url) as (_, near, writer), running_log(url) as (_, elsewhere, _):
-        listening = asyncio.create_task(elsewhere.run(partial(database.connect, url)))
+        listening = asyncio.create_task(elsewhere.run(partial(connections.connect, url)))
         await elsewhere.listening.wait()
         following = asyncio.create_task(follow(elsewhere if far else near))
 

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import orjson
 
-from service import database
-from service.hub import Hub
-from service.store import EventStore
-from service.writer import Writer
+from service.eventlog.live import Hub
+from service.eventlog.store import EventStore
+from service.eventlog.writer import Writer
+from service.postgres import connections
 
 TEXT: Final = "x" * 400
 """About 600 bytes of JSON an event, like a short message."""
@@ -34,10 +34,10 @@ def message(session_id: str, number: int) -> bytes:
 @asynccontextmanager
 async def running_log(url: str) -> AsyncIterator[tuple[EventStore, Hub, Writer]]:
     """One process's log."""
-    async with database.pool(url) as pool:
+    async with connections.pool(url) as pool:
         store = EventStore(pool)
         hub = Hub(store)
-        writer = Writer(partial(database.connect, url), hub)
+        writer = Writer(partial(connections.connect, url), hub)
         running = asyncio.create_task(writer.run())
         try:
             yield store, hub, writer

@@ -21,10 +21,10 @@ from eventsourcing.utils import Environment
 from psycopg.types.numeric import Int8
 
 from scripts.bench.load import TEXT, message, timed
-from service.postgres import PROGRAMS
-from service.store import NewEvent
-from service.streams import session_stream
-from service.writer import BATCH
+from service.eventlog.store import NewEvent
+from service.eventlog.transactions import session_stream
+from service.eventlog.writer import BATCH
+from service.postgres.embedded import PROGRAMS
 
 _UNCHECKED: Final = b"""
 insert into app.event (

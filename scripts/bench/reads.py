@@ -13,9 +13,9 @@ import uvloop
 from projections.projection import Connection, install, rebuild
 from projections.timeline import TIMELINE, page
 from scripts.bench.load import TEXT
-from service import database
-from service.store import EventStore
-from service.streams import decode
+from service.eventlog.store import EventStore
+from service.eventlog.transactions import decode
+from service.postgres import connections
 
 FEW: Final = 100
 """The messages in a project beside the large one."""
@@ -56,7 +56,7 @@ def fill(url: str, messages: int) -> None:
 
 
 async def _fill(url: str, messages: int) -> None:
-    async with await database.connect(url, as_service=False) as owner:
+    async with await connections.connect(url, as_service=False) as owner:
         await owner.execute(_FILL, {"messages": messages, "few": FEW, "text": TEXT})
         await install(owner, [TIMELINE])
         await owner.execute("vacuum analyze")
@@ -69,7 +69,7 @@ def replay(url: str) -> tuple[float, float]:
 
 
 async def _replay(url: str) -> float:
-    async with database.pool(url) as pool:
+    async with connections.pool(url) as pool:
         await pool.wait()
         began, count = time.perf_counter(), 0
         async for events in EventStore(pool).replay():
@@ -96,7 +96,7 @@ def rebuilding(url: str) -> tuple[float, float]:
 
 
 async def _rebuilding(url: str) -> tuple[float, float]:
-    async with await database.connect(url, as_service=False) as owner:
+    async with await connections.connect(url, as_service=False) as owner:
         rows = await owner.execute("select count(*) from app.event")
         (count,) = await rows.fetchone() or (0,)
         ours = await _seconds(lambda: rebuild(owner, TIMELINE))
@@ -128,7 +128,7 @@ def newest_page(url: str) -> tuple[float, float]:
 
 
 async def _newest_page(url: str) -> tuple[float, float]:
-    async with await database.connect(url) as connection:
+    async with await connections.connect(url) as connection:
 
         async def read(project_id: str) -> float:
             wanted = page(connection, tenant_id="t", project_id=project_id, limit=50)

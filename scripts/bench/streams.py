@@ -30,8 +30,8 @@ import psycopg
 import uvloop
 
 from scripts.bench.wire_model import StampingModel
-from service import signatures
-from service.postgres import embedded
+from service.access import signatures
+from service.postgres.embedded import embedded
 
 KEY: Final = "bench"
 SECRET: Final = "a-secret-for-measuring-only"  # noqa: S105 - of a server that measures

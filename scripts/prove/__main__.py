@@ -19,7 +19,7 @@ from scripts.prove.load import Load
 from scripts.prove.sizes import SIZES, Size
 from scripts.prove.tenants import tenants
 from scripts.prove.told import Told
-from service.offline import OfflineModel, serving
+from service.model.offline.app import OfflineModel, serving
 
 PACE: Final = 0.02
 

@@ -18,7 +18,7 @@ from domain.events import (
 from scripts.prove.check import Check, Found, changed, doubled_first, restated_first, without_first
 from scripts.prove.stored import Stored, stored
 from scripts.prove.told import Told
-from service.database import Connection
+from service.postgres.connections import Connection
 
 MONEY: Final = (TimeCredited, TimeReserved, TimeConsumed, ReservationReleased)
 Owner = tuple[str, str]

@@ -16,7 +16,7 @@ import orjson
 from scripts.prove.fleet import Fleet
 from scripts.prove.tenants import Tenant
 from scripts.prove.told import Event, Told
-from service import signatures
+from service.access import signatures
 
 SILENCE_SECONDS: Final = 30.0
 CUT: Final = 0.08

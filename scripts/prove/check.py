@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from domain.events import Event
 from scripts.prove.told import Told
-from service.database import Connection
+from service.postgres.connections import Connection
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ import psutil
 
 from projections import PROJECTIONS
 from projections.projection import install
-from service import database
-from service.database import Connection
-from service.postgres import embedded
+from service.postgres import connections
+from service.postgres.connections import Connection
+from service.postgres.embedded import embedded
 
 COPY: Final = "damaged"
 
@@ -53,7 +53,7 @@ class Postgres:
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[Connection]:
         """One of the owner's."""
-        async with await database.connect(self.url, as_service=False) as owner:
+        async with await connections.connect(self.url, as_service=False) as owner:
             yield owner
 
     @asynccontextmanager
@@ -67,14 +67,14 @@ class Postgres:
             )
             await admin.execute(f"create database {COPY} template throughline".encode())
         url = urlsplit(self.url)._replace(path=f"/{COPY}").geturl()
-        async with await database.connect(url, as_service=False) as damaging:
+        async with await connections.connect(url, as_service=False) as damaging:
             await damaging.execute("set session_replication_role = replica")
             yield damaging
 
     @asynccontextmanager
     async def _admin(self) -> AsyncGenerator[Connection]:
         url = urlsplit(self.url)._replace(path="/postgres").geturl()
-        async with await database.connect(url, as_service=False) as admin:
+        async with await connections.connect(url, as_service=False) as admin:
             yield admin
 
 
@@ -84,7 +84,7 @@ async def postgres(folder: Path) -> AsyncGenerator[Postgres]:
     server = Postgres(folder)
     try:
         await asyncio.to_thread(server.start)
-        await database.migrate(server.url)
+        await connections.migrate(server.url)
         async with server.connection() as owner:
             await install(owner, PROJECTIONS)
         yield server

@@ -21,7 +21,7 @@ from domain.events import (
 from scripts.prove.check import Check, Found, doubled_first, restated_first, without_first
 from scripts.prove.stored import stored
 from scripts.prove.told import Message, Told
-from service.database import Connection
+from service.postgres.connections import Connection
 
 
 async def _positions(_: Told, database: Connection) -> Found:

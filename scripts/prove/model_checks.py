@@ -7,7 +7,7 @@ from projections import PROJECTIONS
 from projections.projection import Projection, status, verify
 from scripts.prove.check import Check, Found, changed
 from scripts.prove.told import Told
-from service.database import Connection
+from service.postgres.connections import Connection
 
 
 async def _verified(_: Told, database: Connection, projection: Projection) -> Found:

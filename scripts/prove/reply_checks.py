@@ -12,7 +12,7 @@ from domain.operations import Misfit, fold
 from scripts.prove.check import Check, Found, doubled_first, without_first
 from scripts.prove.stored import stored
 from scripts.prove.told import Event, Reading, Told
-from service.database import Connection
+from service.postgres.connections import Connection
 
 
 async def _ends(database: Connection) -> Counter[tuple[str, str]]:

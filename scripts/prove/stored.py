@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from domain.events import Event
-from service.database import Connection
-from service.streams import decode
+from service.eventlog.transactions import decode
+from service.postgres.connections import Connection
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from domain.events import ReplyCompleted, UserMessagePosted
 from scripts.prove.check import Check, Found
 from scripts.prove.stored import stored
 from scripts.prove.told import Told
-from service.database import Connection
+from service.postgres.connections import Connection
 
 FORESEEN: Final = {
     200: {""},

@@ -7,7 +7,7 @@ from domain.events import MessageAdmitted, ReplyStarted, TimeReserved
 from scripts.prove.check import Check, Found, changed, without_first
 from scripts.prove.stored import stored
 from scripts.prove.told import Told
-from service.database import Connection
+from service.postgres.connections import Connection
 
 ONE_OF_A_MESSAGE: Final = """
 delete from app.audit where request_id = (

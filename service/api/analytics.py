@@ -7,16 +7,17 @@ from starlette.responses import Response
 from projections import analytics
 from projections.projection import reached
 from projections.timeline import TIMELINE
-from service import wire_analytics
-from service.api.operation import Call, Operation, answered
-from service.api.reading import position_of, visible_project
+from service.api import analytics_schemas
+from service.http.call import Call
+from service.http.operation import Operation, answered
+from service.http.reads import position_of, visible_project
 
 
 async def read_analytics(call: Call) -> Response:
     """How planning and building went, over a span of time."""
-    asked: wire_analytics.AnalyticsQuery = call.query
+    asked: analytics_schemas.AnalyticsQuery = call.query
     until = asked.until or datetime.now(UTC)
-    since = asked.since or max(until, _FIRST + wire_analytics.SPAN) - wire_analytics.SPAN
+    since = asked.since or max(until, _FIRST + analytics_schemas.SPAN) - analytics_schemas.SPAN
     async with call.reading() as connection:
         await position_of(connection, TIMELINE.name, asked.min_position)
         await visible_project(connection, call, call.path["projectId"], asked.user_id)
@@ -29,7 +30,7 @@ async def read_analytics(call: Call) -> Response:
             since=since,
             until=until,
         )
-    return answered(wire_analytics.analytics(found), position=position)
+    return answered(analytics_schemas.analytics(found), position=position)
 
 
 _FIRST = datetime.min.replace(tzinfo=UTC)
@@ -41,8 +42,8 @@ OPERATIONS = (
         name="getAnalytics",
         summary="How a project's planning and building goes: times, errors, tokens, conversions.",
         scopes=("read", "admin", "chat"),
-        query=wire_analytics.AnalyticsQuery,
-        answer=wire_analytics.AnalyticsAnswer,
+        query=analytics_schemas.AnalyticsQuery,
+        answer=analytics_schemas.AnalyticsAnswer,
         problems=(404, 409, 422),
         handle=read_analytics,
     ),

@@ -6,17 +6,18 @@ from domain.errors import BuildUnknown
 from projections import builds, versions
 from projections.builds import BUILDS, BuildRow
 from projections.versions import VERSIONS
-from service import wire, wire_builds
-from service.api.operation import Call, Operation, answered
-from service.api.reading import position_in, position_of, visible_project
-from service.builds import Order
-from service.problems import BadRequest
-from service.store import END
+from service.api import builds_schemas, schemas
+from service.commands.builds import Order
+from service.eventlog.store import END
+from service.http.call import Call
+from service.http.operation import Operation, answered
+from service.http.problems import BadRequest
+from service.http.reads import position_in, position_of, visible_project
 
 
 async def convert_to_build(call: Call) -> Response:
     """Turn a plan into a build; the same plan again is the same build."""
-    asked: wire_builds.ConvertRequest = call.body
+    asked: builds_schemas.ConvertRequest = call.body
     await _member(call, asked.project_id, asked.user_id)
     build_id, position = await call.service.builds.convert(
         _order(call, asked),
@@ -27,13 +28,13 @@ async def convert_to_build(call: Call) -> Response:
     if position is not None:
         return _accepted(build_id, position)
     row, position = await _build(call, build_id)
-    answer = wire_builds.BuildAccepted(build_id=build_id, status=row.status)
+    answer = builds_schemas.BuildAccepted(build_id=build_id, status=row.status)
     return answered(answer, position=position, status=202)
 
 
 async def begin_build(call: Call) -> Response:
     """Build an idea."""
-    asked: wire_builds.BuildRequest = call.body
+    asked: builds_schemas.BuildRequest = call.body
     await _member(call, asked.project_id, asked.user_id)
     build_id, position = await call.service.builds.begin(
         _order(call, asked), idea=asked.message, cause=call.cause(asked.user_id)
@@ -43,7 +44,7 @@ async def begin_build(call: Call) -> Response:
 
 async def list_builds(call: Call) -> Response:
     """What a worker may take, or the builds of a project."""
-    asked: wire_builds.BuildsQuery = call.query
+    asked: builds_schemas.BuildsQuery = call.query
     at = position_in(asked.cursor, call.service.epoch)
     tenant_id = call.caller.tenant_id
     async with call.reading() as connection:
@@ -72,42 +73,42 @@ async def list_builds(call: Call) -> Response:
                 after=at or 0,
                 limit=asked.limit,
             )
-    return answered(wire_builds.build_list(rows, call.service.epoch), position=position)
+    return answered(builds_schemas.build_list(rows, call.service.epoch), position=position)
 
 
 async def read_build(call: Call) -> Response:
     """One build."""
     row, position = await _visible(call)
-    return answered(wire_builds.build_answer(row), position=position)
+    return answered(builds_schemas.build_answer(row), position=position)
 
 
 async def claim_build(call: Call) -> Response:
     """Take a build; of many who try, one has it."""
-    asked: wire_builds.ClaimRequest = call.body
+    asked: builds_schemas.ClaimRequest = call.body
     build_id = call.path["buildId"]
     await call.service.builds.claim(
         call.caller.tenant_id, build_id, worker_id=asked.worker_id, cause=call.cause()
     )
     row, position = await _build(call, build_id)
-    return answered(wire_builds.build_answer(row), position=position)
+    return answered(builds_schemas.build_answer(row), position=position)
 
 
 async def report_events(call: Call) -> Response:
     """Take what a worker reports."""
-    asked: wire_builds.ReportsRequest = call.body
+    asked: builds_schemas.ReportsRequest = call.body
     result = await call.service.builds.report(
         call.caller.tenant_id,
         call.path["buildId"],
         [each.report() for each in asked.events],
         call.cause(),
     )
-    answer = wire_builds.ReportsAnswer.model_validate(result)
+    answer = builds_schemas.ReportsAnswer.model_validate(result)
     return answered(answer, position=call.service.hub.head)
 
 
 async def read_events(call: Call) -> Response:
     """What was reported of a build."""
-    asked: wire_builds.BuildEventsQuery = call.query
+    asked: builds_schemas.BuildEventsQuery = call.query
     after = position_in(asked.after, call.service.epoch)
     await _visible(call)
     async with call.reading() as connection:
@@ -120,13 +121,13 @@ async def read_events(call: Call) -> Response:
             after=after or 0,
             limit=asked.limit + 1,
         )
-    answer = wire_builds.build_events(rows, call.service.epoch, limit=asked.limit)
+    answer = builds_schemas.build_events(rows, call.service.epoch, limit=asked.limit)
     return answered(answer, position=position)
 
 
 async def list_versions(call: Call) -> Response:
     """A project's versions, newest first."""
-    asked: wire.PageQuery = call.query
+    asked: schemas.PageQuery = call.query
     before = position_in(asked.before, call.service.epoch)
     async with call.reading() as connection:
         position = await position_of(connection, VERSIONS.name, asked.min_position)
@@ -138,10 +139,10 @@ async def list_versions(call: Call) -> Response:
             before=END if before is None else before,
             limit=asked.limit,
         )
-    return answered(wire_builds.versions(rows, call.service.epoch), position=position)
+    return answered(builds_schemas.versions(rows, call.service.epoch), position=position)
 
 
-def _order(call: Call, asked: wire_builds.ConvertRequest | wire_builds.BuildRequest) -> Order:
+def _order(call: Call, asked: builds_schemas.ConvertRequest | builds_schemas.BuildRequest) -> Order:
     return Order(
         tenant_id=call.caller.tenant_id,
         project_id=asked.project_id,
@@ -151,7 +152,7 @@ def _order(call: Call, asked: wire_builds.ConvertRequest | wire_builds.BuildRequ
 
 
 def _accepted(build_id: str, position: int) -> Response:
-    answer = wire_builds.BuildAccepted(build_id=build_id, status="queued")
+    answer = builds_schemas.BuildAccepted(build_id=build_id, status="queued")
     response = answered(answer, position=position, status=202)
     response.headers["Location"] = f"/v1/builds/{build_id}"
     return response
@@ -183,7 +184,7 @@ async def _build(call: Call, build_id: str) -> tuple[BuildRow, int]:
 
 async def _visible(call: Call) -> tuple[BuildRow, int]:
     """The build of the path, if its project may be seen."""
-    asked: wire.ActingQuery = call.query
+    asked: schemas.ActingQuery = call.query
     row, position = await _build(call, call.path["buildId"])
     if asked.user_id is not None:
         await _member(call, row.project_id, asked.user_id)
@@ -200,8 +201,8 @@ OPERATIONS = (
         browsers=True,
         summary="Turn a session's plan into a build. The same plan again is the same build.",
         scopes=("chat", "build"),
-        body=wire_builds.ConvertRequest,
-        answer=wire_builds.BuildAccepted,
+        body=builds_schemas.ConvertRequest,
+        answer=builds_schemas.BuildAccepted,
         status=202,
         problems=(400, 404, 409, 413, 415, 422),
         handle=convert_to_build,
@@ -213,8 +214,8 @@ OPERATIONS = (
         browsers=True,
         summary="Build a project from an idea.",
         scopes=("chat", "build"),
-        body=wire_builds.BuildRequest,
-        answer=wire_builds.BuildAccepted,
+        body=builds_schemas.BuildRequest,
+        answer=builds_schemas.BuildAccepted,
         status=202,
         problems=(400, 404, 409, 413, 415, 422),
         handle=begin_build,
@@ -226,8 +227,8 @@ OPERATIONS = (
         browsers=True,
         summary="What a worker may take, oldest first; or a project's builds, newest first.",
         scopes=("build", "chat", "read", "admin"),
-        query=wire_builds.BuildsQuery,
-        answer=wire_builds.BuildList,
+        query=builds_schemas.BuildsQuery,
+        answer=builds_schemas.BuildList,
         problems=(404, 409, 422),
         handle=list_builds,
     ),
@@ -238,8 +239,8 @@ OPERATIONS = (
         browsers=True,
         summary="One build: what is to be built, and how far it has come.",
         scopes=("build", "chat", "read", "admin"),
-        query=wire.ActingQuery,
-        answer=wire_builds.BuildAnswer,
+        query=schemas.ActingQuery,
+        answer=builds_schemas.BuildAnswer,
         problems=(404, 409, 422),
         handle=read_build,
     ),
@@ -249,8 +250,8 @@ OPERATIONS = (
         name="claimBuild",
         summary="Take a build. Of many workers one has it, and may claim it again.",
         scopes=("build",),
-        body=wire_builds.ClaimRequest,
-        answer=wire_builds.BuildAnswer,
+        body=builds_schemas.ClaimRequest,
+        answer=builds_schemas.BuildAnswer,
         problems=(400, 404, 409, 413, 415, 422),
         handle=claim_build,
     ),
@@ -260,8 +261,8 @@ OPERATIONS = (
         name="reportBuild",
         summary="Report one to 500 things of a build, each once, in any order.",
         scopes=("build",),
-        body=wire_builds.ReportsRequest,
-        answer=wire_builds.ReportsAnswer,
+        body=builds_schemas.ReportsRequest,
+        answer=builds_schemas.ReportsAnswer,
         problems=(400, 404, 409, 413, 415, 422),
         handle=report_events,
     ),
@@ -272,8 +273,8 @@ OPERATIONS = (
         browsers=True,
         summary="What was reported of a build, oldest first.",
         scopes=("build", "chat", "read", "admin"),
-        query=wire_builds.BuildEventsQuery,
-        answer=wire_builds.BuildEvents,
+        query=builds_schemas.BuildEventsQuery,
+        answer=builds_schemas.BuildEvents,
         problems=(404, 409, 422),
         handle=read_events,
     ),
@@ -284,8 +285,8 @@ OPERATIONS = (
         browsers=True,
         summary="A project's versions, newest first.",
         scopes=("chat", "build", "read", "admin"),
-        query=wire.PageQuery,
-        answer=wire_builds.Versions,
+        query=schemas.PageQuery,
+        answer=builds_schemas.Versions,
         problems=(404, 409, 422),
         handle=list_versions,
     ),

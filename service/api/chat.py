@@ -5,22 +5,24 @@ from starlette.responses import Response
 
 from domain.errors import SessionUnknown
 from projections import sessions
-from service import wire, wire_replies
-from service.admission import Message
-from service.api.operation import Call, Operation, answered
-from service.api.reading import position_of, visible_project
-from service.problems import problem
-from service.rate_limit import rate_limit
-from service.store import Unavailable
-from service.stream import EventStream
-from service.streams import Transaction
-from service.turns import LANDING_SECONDS
-from service.views import viewed
+from service.api import chat_schemas, replies_schemas, schemas
+from service.chat.admission import Message
+from service.chat.turns import LANDING_SECONDS
+from service.eventlog.store import Unavailable
+from service.eventlog.transactions import Transaction
+from service.http.call import Call
+from service.http.operation import Operation, answered
+from service.http.problems import problem
+from service.http.rate_limit_headers import rate_limit
+from service.http.reads import position_of, visible_project
+from service.http.sse_response import EventStream
+from service.replies import envelope
+from service.replies.text_view import viewed
 
 
 async def post_message(call: Call) -> Response:
     """Take the message, then stream its reply or wait for it, as the client accepts."""
-    asked: wire_replies.ChatPlanRequest = call.body
+    asked: chat_schemas.ChatPlanRequest = call.body
     message = Message(
         tenant_id=call.caller.tenant_id,
         user_id=asked.user_id,
@@ -43,7 +45,7 @@ async def post_message(call: Call) -> Response:
     }
     if call.wants_stream:
         grace_seconds = call.service.settings.grace_seconds + LANDING_SECONDS + 1
-        asked_view: wire_replies.ViewQuery = call.query
+        asked_view: replies_schemas.ViewQuery = call.query
         events = viewed(tail.watch(call.service.tails.chunks.after), asked_view.view)
         permit = call.permit(asked.project_id, asked.user_id)
         return EventStream(events, headers, grace_seconds=grace_seconds, permit=permit)
@@ -57,7 +59,7 @@ async def post_message(call: Call) -> Response:
 
 async def read_session(call: Call) -> Response:
     """A session with its bill, to who may see its project."""
-    acting: wire.ActingQuery = call.query
+    acting: schemas.ActingQuery = call.query
     async with call.reading() as connection:
         position = await position_of(connection, "sessions", acting.min_position)
         row = await sessions.session(
@@ -66,7 +68,7 @@ async def read_session(call: Call) -> Response:
         if row is None:
             raise SessionUnknown
         await visible_project(connection, call, row.project_id, acting.user_id)
-    return answered(wire.session(row), position=position)
+    return answered(chat_schemas.session(row), position=position)
 
 
 async def _refuse(_: Transaction) -> None:
@@ -75,7 +77,7 @@ async def _refuse(_: Transaction) -> None:
 
 async def delete_session(call: Call) -> Response:
     """Erase a session: its user may, and the tenant's own service."""
-    acting: wire.ActingQuery = call.query
+    acting: schemas.ActingQuery = call.query
     if acting.user_id is None:
         call.caller.require("admin")
     async with call.reading() as connection:
@@ -91,7 +93,7 @@ async def delete_session(call: Call) -> Response:
         position = await call.service.erasure.session(
             call.caller.tenant_id, row.project_id, row.session_id, call.cause(acting.user_id)
         )
-    answer = wire.SessionErased(session_id=call.path["sessionId"])
+    answer = chat_schemas.SessionErased(session_id=call.path["sessionId"])
     return answered(answer, position=position)
 
 
@@ -103,9 +105,9 @@ OPERATIONS = (
         browsers=True,
         summary="Plan with the model: JSON, or server-sent events with Accept: text/event-stream.",
         scopes=("chat",),
-        body=wire_replies.ChatPlanRequest,
-        query=wire_replies.ViewQuery,
-        answer=wire_replies.ChatPlanResponse,
+        body=chat_schemas.ChatPlanRequest,
+        query=replies_schemas.ViewQuery,
+        answer=envelope.ChatPlanResponse,
         problems=(400, 402, 404, 409, 413, 415, 422, 429),
         streams=True,
         handle=post_message,
@@ -117,8 +119,8 @@ OPERATIONS = (
         browsers=True,
         summary="A session with its billing aggregates.",
         scopes=("chat", "read", "admin"),
-        query=wire.ActingQuery,
-        answer=wire.SessionAnswer,
+        query=schemas.ActingQuery,
+        answer=chat_schemas.SessionAnswer,
         problems=(404, 409, 422),
         handle=read_session,
     ),
@@ -129,8 +131,8 @@ OPERATIONS = (
         browsers=True,
         summary="Erase a session and all that was said in it. What was billed stays.",
         scopes=("chat", "admin"),
-        query=wire.ActingQuery,
-        answer=wire.SessionErased,
+        query=schemas.ActingQuery,
+        answer=chat_schemas.SessionErased,
         problems=(404, 409, 413, 422),
         handle=delete_session,
     ),

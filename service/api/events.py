@@ -9,14 +9,24 @@ from starlette.responses import Response
 
 from domain.events import EVENT_TYPES
 from service import wire
-from service.api.operation import Call, Operation
-from service.api.reading import come_to, position_in
-from service.cloudevents import cloud_event
-from service.frames import frame
-from service.problems import BadRequest
-from service.store import Recorded
-from service.stream import EVENT_STREAM, LINES, SEND_SECONDS, EventStream, LineStream, pieces
-from service.tenant_log import Selection, TenantLog, chained
+from service.api import events_schemas
+from service.eventlog.cloudevents import cloud_event
+from service.eventlog.store import Recorded
+from service.eventlog.tenant_feed import Selection, TenantLog, chained
+from service.http.call import Call
+from service.http.operation import Operation
+from service.http.problems import BadRequest
+from service.http.reads import come_to, position_in
+from service.http.sse_response import (
+    EVENT_STREAM,
+    LINES,
+    SEND_SECONDS,
+    EventStream,
+    LineStream,
+    pieces,
+)
+from service.replies import events
+from service.replies.sse import frame
 
 PAGE: Final = 100
 """Events of a page where no limit is given."""
@@ -24,7 +34,7 @@ PAGE: Final = 100
 
 async def read_events(call: Call) -> Response:
     """The events after a cursor, in order: what the client accepts says in which form."""
-    asked: wire.EventsQuery = call.query
+    asked: events_schemas.EventsQuery = call.query
     streams = call.accepts(EVENT_STREAM)
     resumed = call.last_event_id if streams else None
     after = position_in(resumed or asked.after, call.service.epoch) or 0
@@ -46,7 +56,7 @@ async def read_events(call: Call) -> Response:
 
 
 def _selection(call: Call) -> Selection:
-    asked: wire.EventsQuery = call.query
+    asked: events_schemas.EventsQuery = call.query
     if unknown := set(asked.types or ()) - EVENT_TYPES.keys():
         known = ", ".join(EVENT_TYPES)
         detail = f"{len(unknown)} of these types are not known. Known are {known}."
@@ -59,7 +69,7 @@ def _selection(call: Call) -> Selection:
 
 
 async def _page(call: Call, log: TenantLog, after: int, prev: int | None) -> bytes:
-    asked: wire.EventsQuery = call.query
+    asked: events_schemas.EventsQuery = call.query
     epoch = call.service.epoch
     page = await log.page(after, asked.limit or PAGE)
     events = [cloud_event(event, epoch, before) for event, before in chained(page.events, prev)]
@@ -107,11 +117,11 @@ OPERATIONS = (
         name="readEvents",
         summary="The tenant's events as CloudEvents: a page, lines, or a live stream, by Accept.",
         scopes=("read", "admin"),
-        query=wire.EventsQuery,
-        answer=wire.EventsPage,
+        query=events_schemas.EventsQuery,
+        answer=events_schemas.EventsPage,
         streams=True,
-        events={"event": wire.CloudEvent, "goaway": wire.GoAway},
-        lines=wire.CloudEvent,
+        events={"event": events_schemas.CloudEvent, "goaway": events.GoAway},
+        lines=events_schemas.CloudEvent,
         problems=(409, 422),
         handle=read_events,
     ),

@@ -15,13 +15,14 @@ from domain.events import (
 )
 from projections import drafts
 from projections.drafts import DRAFTS
-from service import wire, wire_plans
-from service.api.operation import Call, Operation, answered
-from service.api.reading import position_in, position_of, visible_project
+from service.api import plans_schemas, schemas
 from service.api.replies import visible_reply
-from service.store import END, Recorded
-from service.streams import SESSION, Transaction, decode, session_stream
-from service.texts import render
+from service.eventlog.store import END, Recorded
+from service.eventlog.transactions import SESSION, Transaction, decode, session_stream
+from service.http.call import Call
+from service.http.operation import Operation, answered
+from service.http.reads import position_in, position_of, visible_project
+from service.texts.templates import render
 
 AUTHOR: Final = "Throughline"
 
@@ -31,7 +32,7 @@ Said = tuple[Recorded, SessionEvent]
 
 async def save_plan(call: Call) -> Response:
     """Keep a plan as a draft; again, it stays as it is."""
-    asked: wire.ActingQuery = call.query
+    asked: schemas.ActingQuery = call.query
     row = await visible_reply(call, asked.user_id)
     stream = session_stream(row.session_id)
 
@@ -50,12 +51,12 @@ async def save_plan(call: Call) -> Response:
         )
     if kept is None:
         raise PlanUnknown
-    return answered(wire_plans.draft(kept), position=position)
+    return answered(plans_schemas.draft(kept), position=position)
 
 
 async def list_drafts(call: Call) -> Response:
     """The plans of a project that were kept, newest first."""
-    asked: wire.PageQuery = call.query
+    asked: schemas.PageQuery = call.query
     before = position_in(asked.before, call.service.epoch)
     async with call.reading() as connection:
         position = await position_of(connection, DRAFTS.name, asked.min_position)
@@ -67,12 +68,12 @@ async def list_drafts(call: Call) -> Response:
             before=END if before is None else before,
             limit=asked.limit,
         )
-    return answered(wire_plans.drafts(rows, call.service.epoch), position=position)
+    return answered(plans_schemas.drafts(rows, call.service.epoch), position=position)
 
 
 async def export_reply(call: Call) -> Response:
     """A reply as a document."""
-    asked: wire_plans.ExportQuery = call.query
+    asked: plans_schemas.ExportQuery = call.query
     row = await visible_reply(call, asked.user_id)
     if row.ended_position is None:
         raise ReplyNotEnded
@@ -87,7 +88,7 @@ async def export_reply(call: Call) -> Response:
 
 async def export_session(call: Call) -> Response:
     """A session as a document: everything that was said, in order."""
-    asked: wire_plans.ExportQuery = call.query
+    asked: plans_schemas.ExportQuery = call.query
     said = await _said(call, call.path["sessionId"])
     state = session.fold(event for _, event in said)
     if state.status in ("new", "deleted"):
@@ -99,7 +100,7 @@ async def export_session(call: Call) -> Response:
         items = [item for each in said if (item := _item(*each)) is not None]
         return _json(
             name,
-            wire_plans.SessionExport(
+            plans_schemas.SessionExport(
                 session_id=state.session_id,
                 project_id=state.project_id,
                 user_id=state.user_id,
@@ -119,11 +120,11 @@ async def _said(call: Call, session_id: str) -> list[Said]:
 
 def _item(
     recorded: Recorded, event: SessionEvent
-) -> wire_plans.SaidMessage | wire_plans.ReplyExport | None:
+) -> plans_schemas.SaidMessage | plans_schemas.ReplyExport | None:
     """What was said, by whom and when."""
     match event:
         case UserMessagePosted():
-            return wire_plans.SaidMessage(
+            return plans_schemas.SaidMessage(
                 kind="user_message",
                 message_id=event.message_id,
                 timestamp=recorded.recorded_at,
@@ -131,7 +132,7 @@ def _item(
                 text=event.text,
             )
         case SystemMessagePosted() if event.visible:
-            return wire_plans.SaidMessage(
+            return plans_schemas.SaidMessage(
                 kind="system_message",
                 message_id=event.message_id,
                 timestamp=recorded.recorded_at,
@@ -144,8 +145,8 @@ def _item(
             return None
 
 
-def _reply(recorded: Recorded, event: ReplyCompleted) -> wire_plans.ReplyExport:
-    return wire_plans.ReplyExport(
+def _reply(recorded: Recorded, event: ReplyCompleted) -> plans_schemas.ReplyExport:
+    return plans_schemas.ReplyExport(
         message_id=event.message_id,
         timestamp=recorded.recorded_at,
         subtype=event.subtype,
@@ -191,8 +192,8 @@ OPERATIONS = (
         browsers=True,
         summary="Keep a plan as a draft. Again, it stays as it is.",
         scopes=("chat",),
-        query=wire.ActingQuery,
-        answer=wire_plans.Draft,
+        query=schemas.ActingQuery,
+        answer=plans_schemas.Draft,
         problems=(404, 409, 422),
         handle=save_plan,
     ),
@@ -203,8 +204,8 @@ OPERATIONS = (
         browsers=True,
         summary="The plans of a project that were kept, newest first.",
         scopes=("chat", "read", "admin"),
-        query=wire.PageQuery,
-        answer=wire_plans.Drafts,
+        query=schemas.PageQuery,
+        answer=plans_schemas.Drafts,
         problems=(404, 409, 422),
         handle=list_drafts,
     ),
@@ -215,8 +216,8 @@ OPERATIONS = (
         browsers=True,
         summary="A reply as a document, in Markdown or JSON.",
         scopes=("chat", "read", "admin"),
-        query=wire_plans.ExportQuery,
-        answer=wire_plans.ReplyExport,
+        query=plans_schemas.ExportQuery,
+        answer=plans_schemas.ReplyExport,
         document="text/markdown",
         problems=(404, 409, 422),
         handle=export_reply,
@@ -228,8 +229,8 @@ OPERATIONS = (
         browsers=True,
         summary="Everything that was said in a session, in Markdown or JSON.",
         scopes=("chat", "read", "admin"),
-        query=wire_plans.ExportQuery,
-        answer=wire_plans.SessionExport,
+        query=plans_schemas.ExportQuery,
+        answer=plans_schemas.SessionExport,
         document="text/markdown",
         problems=(404, 409, 422),
         handle=export_session,

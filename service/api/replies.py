@@ -4,20 +4,21 @@ from starlette.responses import Response
 
 from domain.errors import ReplyUnknown
 from projections.replies import Place, ReplyRow
-from service import wire, wire_replies
-from service.api.operation import Call, Operation, answered
-from service.api.reading import visible_project
-from service.problems import BadRequest
-from service.store import Unavailable
-from service.stream import EventStream
-from service.tail import Tail
-from service.turns import LANDING_SECONDS
-from service.views import viewed
+from service.api import replies_schemas, schemas
+from service.chat.turns import LANDING_SECONDS
+from service.eventlog.store import Unavailable
+from service.http.call import Call
+from service.http.operation import Operation, answered
+from service.http.problems import BadRequest
+from service.http.reads import visible_project
+from service.http.sse_response import EventStream
+from service.replies.tail import Tail
+from service.replies.text_view import viewed
 
 
 async def join(call: Call) -> Response:
     """The reply's events after the one that the client has seen last, to the end."""
-    asked: wire_replies.JoinQuery = call.query
+    asked: replies_schemas.JoinQuery = call.query
     tail = await _found(call, await visible_reply(call, asked.user_id))
     after = _frame_in(call.last_event_id or asked.after, tail.place)
     if after > tail.upto and tail.end is None:
@@ -34,14 +35,14 @@ async def join(call: Call) -> Response:
 
 async def read(call: Call) -> Response:
     """What the reply has come to: so far, or its final envelope."""
-    asked: wire.ActingQuery = call.query
+    asked: schemas.ActingQuery = call.query
     tail = await _found(call, await visible_reply(call, asked.user_id))
     return await _state(call, tail)
 
 
 async def cancel(call: Call) -> Response:
     """End the reply with what it has shown; one that has ended stays as it ended."""
-    asked: wire.ActingQuery = call.query
+    asked: schemas.ActingQuery = call.query
     row = await visible_reply(call, asked.user_id)
     tail = await call.service.turns.cancel(row, "cancelled", call.cause(asked.user_id))
     if tail is None:
@@ -66,7 +67,7 @@ async def _found(call: Call, row: ReplyRow) -> Tail:
 async def _state(call: Call, tail: Tail) -> Response:
     place = tail.place
     shown, through = await tail.shown(call.service.tails.chunks.after)
-    state = wire_replies.ReplyState(
+    state = replies_schemas.ReplyState(
         message_id=place.message_id,
         session_id=place.session_id,
         project_id=place.project_id,
@@ -97,7 +98,7 @@ OPERATIONS = (
         browsers=True,
         summary="A reply's events from Last-Event-ID on, while it is written or after.",
         scopes=("chat", "read", "admin"),
-        query=wire_replies.JoinQuery,
+        query=replies_schemas.JoinQuery,
         nothing="The final event was seen already.",
         problems=(404, 422),
         streams=True,
@@ -110,8 +111,8 @@ OPERATIONS = (
         browsers=True,
         summary="What a reply has come to: so far, or its final envelope.",
         scopes=("chat", "read", "admin"),
-        query=wire.ActingQuery,
-        answer=wire_replies.ReplyState,
+        query=schemas.ActingQuery,
+        answer=replies_schemas.ReplyState,
         problems=(404, 422),
         handle=read,
     ),
@@ -122,8 +123,8 @@ OPERATIONS = (
         browsers=True,
         summary="End a reply: what was shown is kept and billed. Again, or later, it is harmless.",
         scopes=("chat",),
-        query=wire.ActingQuery,
-        answer=wire_replies.ReplyState,
+        query=schemas.ActingQuery,
+        answer=replies_schemas.ReplyState,
         problems=(404, 422),
         handle=cancel,
     ),

@@ -9,17 +9,21 @@ from starlette.responses import Response
 from domain.events import SessionMode
 from projections import timeline
 from projections.timeline import Shown
-from service import wire, wire_timeline
-from service.api.operation import REPLY_EVENTS, Call, Operation, answered
-from service.api.reading import come_to, position_in, position_of, visible_project
-from service.feeds import Item
-from service.frames import frame, goaway
-from service.stream import SEND_SECONDS, EventStream, pieces
+from service import wire
+from service.api import timeline_schemas
+from service.http.call import Call
+from service.http.operation import Operation, answered
+from service.http.reads import come_to, position_in, position_of, visible_project
+from service.http.sse_response import SEND_SECONDS, EventStream, pieces
+from service.replies.events import REPLY_EVENTS
+from service.replies.sse import frame, goaway
+from service.timelines import items
+from service.timelines.feed import Item
 
 
 async def read_timeline(call: Call) -> Response:
     """A page, newest first."""
-    asked: wire_timeline.TimelineQuery = call.query
+    asked: timeline_schemas.TimelineQuery = call.query
     epoch = call.service.epoch
     before, after = position_in(asked.before, epoch), position_in(asked.after, epoch)
     async with call.reading() as connection:
@@ -35,7 +39,7 @@ async def read_timeline(call: Call) -> Response:
             before=before,
             after=after,
         )
-    answer = wire_timeline.timeline(page, epoch, known.active_build_id)
+    answer = timeline_schemas.timeline(page, epoch, known.active_build_id)
     return answered(answer, position=position)
 
 
@@ -44,7 +48,7 @@ async def stream_timeline(call: Call) -> Response:
 
     They begin after the cursor that is given, else after where the read model stands now.
     """
-    asked: wire_timeline.TimelineStreamQuery = call.query
+    asked: timeline_schemas.TimelineStreamQuery = call.query
     after = position_in(call.last_event_id or asked.after, call.service.epoch)
     shown = Shown(mode=_mode(asked.mode), with_hidden=asked.include_hidden, with_live=True)
     async with call.reading() as connection:
@@ -77,7 +81,7 @@ async def _live(
     call: Call, shown: Shown, after: int, begin: int, prev: int | None
 ) -> AsyncGenerator[bytes]:
     """The items after a position; where the read model is behind it, those up to it pass by."""
-    asked: wire_timeline.TimelineStreamQuery = call.query
+    asked: timeline_schemas.TimelineStreamQuery = call.query
     key = (call.caller.tenant_id, call.path["projectId"])
     feed = call.service.feeds.follow(key, begin, shown, asked.user_id)
     async with aclosing(feed):
@@ -101,7 +105,7 @@ def _linked(item: Item, prev: int | None, epoch: str) -> orjson.Fragment:
     return orjson.Fragment(item.json[:-1] + b',"prev":' + before + b"}")
 
 
-def _mode(asked: wire_timeline.Mode) -> SessionMode | None:
+def _mode(asked: timeline_schemas.Mode) -> SessionMode | None:
     return None if asked == "all" else asked
 
 
@@ -113,8 +117,8 @@ OPERATIONS = (
         browsers=True,
         summary="Everything that was said and done in a project, newest first.",
         scopes=("chat", "read", "admin"),
-        query=wire_timeline.TimelineQuery,
-        answer=wire_timeline.Timeline,
+        query=timeline_schemas.TimelineQuery,
+        answer=timeline_schemas.Timeline,
         problems=(404, 409, 422),
         handle=read_timeline,
     ),
@@ -125,12 +129,12 @@ OPERATIONS = (
         browsers=True,
         summary="The items of a project's timeline as they come, resumable without gap or repeat.",
         scopes=("chat", "read", "admin"),
-        query=wire_timeline.TimelineStreamQuery,
+        query=timeline_schemas.TimelineStreamQuery,
         streams=True,
         events={
-            "item": wire_timeline.LiveItem,
-            "lock": wire_timeline.Lock,
-            "erased": wire_timeline.Erased,
+            "item": items.LiveItem,
+            "lock": items.Lock,
+            "erased": items.Erased,
             **REPLY_EVENTS,
         },
         problems=(404, 409, 422),

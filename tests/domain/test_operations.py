@@ -12,17 +12,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from domain.operations import (
-    DEPTH_LIMIT,
-    NUMBER_LIMIT,
-    TEXT_LIMIT,
-    Malformed,
-    Misfit,
-    Operation,
-    ReplyParser,
-    fold,
-)
-from domain.replies import ATOMIC
+from domain.operations import Misfit, Operation, fold
+from domain.reply_contracts import ATOMIC
+from domain.reply_parser import DEPTH_LIMIT, NUMBER_LIMIT, TEXT_LIMIT, Malformed, ReplyParser
 
 SPACE = " \t\n\r"
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from service.store import Recorded
+from service.eventlog.store import Recorded
 
 Row = dict[str, Any]
 Key = tuple[Any, ...]

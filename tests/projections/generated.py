@@ -29,10 +29,9 @@ from domain.events import (
 )
 from domain.metering import ESTIMATES, OPERATIONS, Usage, cost_of
 from projections.projection import Connection
-from service import database
-from service.hub import Hub
-from service.store import EventStore, NewEvent, Recorded
-from service.streams import (
+from service.eventlog.live import Hub
+from service.eventlog.store import EventStore, NewEvent, Recorded
+from service.eventlog.transactions import (
     ACCOUNT,
     BUILD,
     PROJECT,
@@ -44,7 +43,8 @@ from service.streams import (
     project_stream,
     session_stream,
 )
-from service.writer import Writer
+from service.eventlog.writer import Writer
+from service.postgres import connections
 from tests.projections.fold import Row, key_of
 
 TENANTS: Final = ("t1", "t2")
@@ -694,9 +694,9 @@ class Log:
 @asynccontextmanager
 async def writing(url: str) -> AsyncGenerator[Log, None]:
     """The log of a database with a writer of its own, read models carried along."""
-    async with database.pool(url) as pool:
+    async with connections.pool(url) as pool:
         store = EventStore(pool)
-        writer = Writer(lambda: database.connect(url), Hub(store))
+        writer = Writer(lambda: connections.connect(url), Hub(store))
         task = asyncio.create_task(writer.run())
         try:
             yield Log(writer, store)
@@ -708,7 +708,7 @@ async def writing(url: str) -> AsyncGenerator[Log, None]:
 @asynccontextmanager
 async def owning(url: str) -> AsyncGenerator[Connection, None]:
     """A connection as the database's owner."""
-    async with await database.connect(url, as_service=False) as connection:
+    async with await connections.connect(url, as_service=False) as connection:
         yield connection
 
 

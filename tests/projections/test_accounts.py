@@ -33,8 +33,8 @@ from domain.session import Session
 from projections.accounts import AccountRow, account
 from projections.consumption import ledger
 from projections.projection import Connection, status
-from service import database
-from service.store import NewEvent
+from service.eventlog.store import NewEvent
+from service.postgres import connections
 from tests import sizes
 from tests.projections.fold import rows
 from tests.projections.generated import Log, live, new_events, owning, writing
@@ -51,7 +51,7 @@ async def log(url: str) -> AsyncIterator[Log]:
 
 @pytest.fixture
 async def reader(url: str) -> AsyncIterator[Connection]:
-    async with await database.connect(url) as connection:
+    async with await connections.connect(url) as connection:
         yield connection
 
 

@@ -29,8 +29,8 @@ from projections.projection import (
 from projections.projects import PROJECTS
 from projections.sessions import SESSIONS
 from projections.timeline import TIMELINE, Shown, page
-from service import database
-from service.store import NewEvent, Recorded
+from service.eventlog.store import NewEvent, Recorded
+from service.postgres import connections
 from tests.projections.fold import rows
 from tests.projections.generated import Log, World, live, owning, writing
 
@@ -167,7 +167,7 @@ async def test_the_service_s_own_role_can_catch_up(url: str) -> None:
     async with writing(url) as log, owning(url) as owner:
         async with held(url, *NAMES):
             await log.append(World(13).appends(200))
-        async with await database.connect(url) as service:
+        async with await connections.connect(url) as service:
             assert await catch_up(service)
         await assert_all_is_well(owner, log)
 
@@ -343,7 +343,7 @@ async def test_readers_and_writers_notice_nothing_of_rebuilds(
         await log.append(World(18).appends(1_000))
         async with owning(url) as analyst:
             await analyst.execute("set role throughline_analyst")
-            readers = [await database.connect(url), await database.connect(url), analyst]
+            readers = [await connections.connect(url), await connections.connect(url), analyst]
             async with readers[0], readers[1], asyncio.TaskGroup() as tasks:
                 writes = tasks.create_task(until(done, write))
                 reads = tasks.create_task(until(done, read))
@@ -428,7 +428,7 @@ async def test_a_backend_that_is_killed_in_the_middle_leaves_all_as_it_was(
     async with writing(url) as log, owning(url) as owner:
         await log.append(World(20).appends(300))
         before = await live(owner, "timeline")
-        doomed = await database.connect(url, as_service=False)
+        doomed = await connections.connect(url, as_service=False)
 
         def kill(at: int, head: int) -> None:
             if at == 150:
@@ -594,7 +594,7 @@ async def test_a_lower_version_leaves_alone_what_a_higher_one_made(url: str) -> 
 
 
 async def test_the_service_s_own_role_may_not_touch_the_rules(url: str) -> None:
-    async with await database.connect(url) as service:
+    async with await connections.connect(url) as service:
         for statement in (
             "drop table app.timeline",
             "delete from app.consumption",

@@ -29,7 +29,7 @@ from domain.events import (
 from domain.session import MAX_MESSAGES
 from projections.projection import Connection
 from projections.sessions import SessionRow, active_session, session
-from service import database
+from service.postgres import connections
 from tests.projections.generated import Log, new_events, writing
 
 
@@ -41,7 +41,7 @@ async def log(url: str) -> AsyncIterator[Log]:
 
 @pytest.fixture
 async def reader(url: str) -> AsyncIterator[Connection]:
-    async with await database.connect(url) as connection:
+    async with await connections.connect(url) as connection:
         yield connection
 
 

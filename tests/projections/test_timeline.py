@@ -16,7 +16,7 @@ from domain.events import (
 )
 from projections.projection import Connection
 from projections.timeline import TIMELINE, Shown, TimelinePage, TimelineRow, page
-from service import database
+from service.postgres import connections
 from tests.projections.generated import Log, World, new_events, owning, writing
 from tests.projections.test_every_projection import explained
 from tests.sizes import size
@@ -32,7 +32,7 @@ async def log(url: str) -> AsyncIterator[Log]:
 
 @pytest.fixture
 async def reader(url: str) -> AsyncIterator[Connection]:
-    async with await database.connect(url) as connection:
+    async with await connections.connect(url) as connection:
         yield connection
 
 

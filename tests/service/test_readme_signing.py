@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service import signatures
+from service.access import signatures
 from tests.running import KEYS, Running, running
 from tests.service.test_clients import NODE
 from tests.service.test_readme_clients import shown

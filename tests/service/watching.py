@@ -13,7 +13,7 @@ from uuid import uuid4
 import httpx
 import orjson
 
-from service.store import NewEvent
+from service.eventlog.store import NewEvent
 from tests.running import Running, Signed, events_of
 from tests.service.law import Event
 

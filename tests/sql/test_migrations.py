@@ -9,9 +9,9 @@ import psycopg
 import pytest
 
 import sql
-from service import database
-from service.database import MigrationRefused, migrate
-from service.postgres import Server
+from service.postgres import connections
+from service.postgres.connections import MigrationRefused, migrate
+from service.postgres.embedded import Server
 from sql import Migration
 
 NAMES = [step.name for step in sql.migrations()]
@@ -28,7 +28,7 @@ def empty(server: Server) -> Iterator[str]:
 
 
 async def taken(url: str) -> list[str]:
-    async with await database.connect(url, as_service=False) as owner:
+    async with await connections.connect(url, as_service=False) as owner:
         found = await owner.execute("select name from throughline_migration order by number")
         return [name for (name,) in await found.fetchall()]
 
@@ -108,6 +108,6 @@ async def test_a_database_of_a_later_version_is_refused(
 
 
 async def test_a_server_that_may_forget_is_told_apart(url: str) -> None:
-    assert await database.unsafe_settings(url) == []
+    assert await connections.unsafe_settings(url) == []
     forgetful = f"{url}&options=-c%20synchronous_commit%3Doff"
-    assert await database.unsafe_settings(forgetful) == ["synchronous_commit"]
+    assert await connections.unsafe_settings(forgetful) == ["synchronous_commit"]

@@ -12,10 +12,10 @@ from psycopg.conninfo import make_conninfo
 from domain.events import SessionOpened
 from projections import PROJECTIONS
 from projections.projection import Connection, install, rebuild, verify
-from service import database
-from service.analysts import BadName, add_analyst, remove_analyst
-from service.postgres import Server
-from service.store import NewEvent
+from service.eventlog.store import NewEvent
+from service.postgres import connections
+from service.postgres.analysts import BadName, add_analyst, remove_analyst
+from service.postgres.embedded import Server
 from tests.projections.generated import new_events, owning, writing
 
 NewDatabase: TypeAlias = Callable[[], str]
@@ -46,7 +46,7 @@ async def test_not_even_the_owner_changes_what_happened(url: str, statement: str
 
 
 async def test_the_service_may_append_to_the_log_and_no_more(url: str) -> None:
-    async with await database.connect(url) as service:
+    async with await connections.connect(url) as service:
         for statement in (
             "update app.event set type = 'x'",
             "delete from app.event",
@@ -177,8 +177,8 @@ async def test_the_owner_need_not_be_a_superuser(server: Server, new_database: N
         admin.execute(f"create database {own} owner {name} template template0".encode())
     theirs = make_conninfo(url, user=name, password="p", dbname=own)
     try:
-        await database.migrate(theirs)
-        assert await database.unbound_roles(theirs) == []
+        await connections.migrate(theirs)
+        assert await connections.unbound_roles(theirs) == []
         async with owning(theirs) as owner, writing(theirs) as log:
             await install(owner, PROJECTIONS)
             await log.append([new_events("t1", "session-1", 0, [OPENED], "p1")])
@@ -193,10 +193,10 @@ async def test_the_owner_need_not_be_a_superuser(server: Server, new_database: N
 
 
 async def test_a_role_that_sees_all_tenants_by_itself_is_told(url: str, server: Server) -> None:
-    assert await database.unbound_roles(url) == []
+    assert await connections.unbound_roles(url) == []
     async with owning(url) as owner:
         await owner.execute("alter view analytics.project_builds owner to throughline_analyst")
-    assert await database.unbound_roles(url) == ["throughline_analyst"]
+    assert await connections.unbound_roles(url) == ["throughline_analyst"]
 
 
 async def test_every_column_that_an_analyst_sees_is_explained(url: str) -> None:

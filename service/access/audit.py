@@ -1,0 +1,185 @@
+"""The audit: who asked for what, from where, and what came of it. Never what was said.
+
+A write is answered when its entry is stored, or as one whose outcome is unknown. Entries of reads
+are stored a moment later: who kills the process may lose those of its last moment. While the
+database is away they wait, and when too many do, requests are refused: nothing is done that would
+not be told.
+"""
+
+import asyncio
+from collections import deque
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import Any, Final
+
+import orjson
+import structlog
+from psycopg.rows import class_row
+
+import sql
+from service.eventlog.store import AWAY, OutcomeUnknown, Overloaded
+from service.postgres.connections import Connection, Pool, of_service
+
+SQL: Final = sql.statements("audit.sql")
+MOST_WAITING: Final = 10_000
+BATCH: Final = 500
+GATHER_SECONDS: Final = 0.1
+PATIENCE_SECONDS: Final = 5.0
+"""How long a write's answer waits for its entry."""
+
+_RETRY_SECONDS: Final = 0.5
+_LONGEST: Final = 256
+_log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class Entry:
+    """One request of a known caller, filled in on its way: ids, never texts."""
+
+    tenant_id: str
+    request_id: str
+    key_id: str
+    operation: str
+    user_id: str | None = None
+    project_id: str | None = None
+    session_id: str | None = None
+    message_id: str | None = None
+    address: str | None = None
+    user_agent: str | None = None
+    status: int = 0
+    code: str | None = None
+    at: datetime
+    milliseconds: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRow:
+    """An entry as it is read, with what the reply that was asked for was billed, if it was."""
+
+    request_id: str
+    at: datetime
+    key_id: str
+    user_id: str | None
+    operation: str
+    project_id: str | None
+    session_id: str | None
+    message_id: str | None
+    address: str | None
+    user_agent: str | None
+    status: int
+    code: str | None
+    milliseconds: int
+    billed_seconds: int | None
+    tokens_used: int | None
+
+
+class Audit:
+    """Owned by the service's loop; `run` is its one task."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._waiting: deque[tuple[Entry, asyncio.Event]] = deque()
+        self._work = asyncio.Event()
+        self._urgent = asyncio.Event()
+        self._closing = False
+
+    def require_room(self) -> None:
+        """Raises Overloaded when more entries wait than may."""
+        if len(self._waiting) >= MOST_WAITING:
+            raise Overloaded("too many entries of the audit are waiting")
+
+    async def record(self, entry: Entry, *, is_write: bool) -> None:
+        """Take an entry; of a write, wait until it is stored. Raises OutcomeUnknown when that takes
+        too long: what was done is done, and the entry is stored when it can be."""
+        stored = asyncio.Event()
+        self._waiting.append((entry, stored))
+        self._work.set()
+        if not is_write:
+            return
+        self._urgent.set()
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await stored.wait()
+        except TimeoutError:
+            raise OutcomeUnknown("the audit could not be written in time") from None
+
+    async def run(self) -> None:
+        """Store until closed and nothing waits."""
+        while self._waiting or not self._closing:
+            if not self._waiting:
+                self._work.clear()
+                await self._work.wait()
+            else:
+                await self._gather()
+                await self._store()
+
+    def close(self) -> None:
+        """No more is to come; `run` ends when what waits is stored."""
+        self._closing = True
+        self._work.set()
+        self._urgent.set()
+
+    async def _gather(self) -> None:
+        """Wait a moment for others, unless a write waits."""
+        try:
+            async with asyncio.timeout(GATHER_SECONDS):
+                await self._urgent.wait()
+        except TimeoutError:
+            pass
+        if not self._closing:
+            self._urgent.clear()
+
+    async def _store(self) -> None:
+        batch = [self._waiting[n] for n in range(min(BATCH, len(self._waiting)))]
+        entries = orjson.dumps([asdict(entry) for entry, _ in batch]).decode()
+        try:
+            async with of_service(self._pool) as connection:
+                await connection.execute(SQL["add"], {"entries": entries})
+        except AWAY as error:
+            _log.warning("audit_waits", error=type(error).__name__)
+            await asyncio.sleep(_RETRY_SECONDS)
+            return
+        for _, stored in batch:
+            self._waiting.popleft()
+            stored.set()
+
+
+class Watch:
+    """The time of one request."""
+
+    def __init__(self) -> None:
+        self.at = datetime.now(UTC)
+        self._began = perf_counter()
+
+    @property
+    def milliseconds(self) -> int:
+        """How long it has taken until now."""
+        return round((perf_counter() - self._began) * 1_000)
+
+
+def told(text: str | None) -> str | None:
+    """What a client says of itself, as long as it may be."""
+    return None if text is None else text[:_LONGEST]
+
+
+async def page(
+    connection: Connection,
+    *,
+    tenant_id: str,
+    user_id: str | None,
+    project_id: str | None,
+    before: str,
+    limit: int,
+) -> list[AuditRow]:
+    """Entries of a tenant, newest first; of a user, of a project where given."""
+    asked: dict[str, Any] = {
+        "tenant_id": tenant_id,
+        "user_id": user_id,
+        "project_id": project_id,
+        "before": before,
+        "limit": limit,
+    }
+    async with connection.cursor(row_factory=class_row(AuditRow)) as cursor:
+        await cursor.execute(SQL["page"], asked)
+        return await cursor.fetchall()

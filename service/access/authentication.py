@@ -1,0 +1,110 @@
+"""Who calls: a request's signature verified, over the bytes as they arrived."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from psycopg_pool import AsyncConnectionPool
+
+import sql
+from service.access import signatures
+from service.access.signatures import CLOCK_SECONDS, Signature
+from service.settings import Key, Scope
+
+SQL: Final = sql.statements("nonces.sql")
+_READS: Final = frozenset({"GET", "HEAD"})
+_NOBODY: Final = "no key has this secret, it only takes as long"
+
+
+class Unauthenticated(Exception):
+    """The request is not signed by a key that is known here, or not now, or a second time.
+
+    One answer for every cause: who signs rightly can tell by the clock and the key, others cannot.
+    """
+
+
+class Forbidden(Exception):
+    """The key is good, but not for this; `scope` is what it lacks."""
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(scope)
+        self.scope = scope
+
+
+class NotYours(Exception):
+    """The token is another user's than the request says."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """The key that signed a request, and whose it is.
+
+    With a browser's token it is one user in one project, until `expires_at` (Unix seconds).
+    """
+
+    key_id: str
+    tenant_id: str
+    scopes: frozenset[Scope]
+    user_id: str | None = None
+    project_id: str | None = None
+    expires_at: int | None = None
+
+    def require(self, scope: Scope) -> None:
+        """Raises Forbidden unless the key has the scope."""
+        if scope not in self.scopes:
+            raise Forbidden(scope)
+
+
+class Authenticator:
+    """Verifies signatures; nonces of writes are used up in the database."""
+
+    def __init__(self, keys: Mapping[str, Key], pool: AsyncConnectionPool[Any]) -> None:
+        self._keys = keys
+        self._pool = pool
+
+    def read(self, header: str | None) -> Signature:
+        """What can be told before the body is read. Raises Unauthenticated."""
+        signature = signatures.parse(header or "")
+        if signature is None or abs(time.time() - signature.time) > CLOCK_SECONDS:
+            raise Unauthenticated
+        return signature
+
+    async def verify(
+        self, signature: Signature, *, method: str, path: bytes, query: bytes, body: bytes
+    ) -> Caller:
+        """The caller. An unknown key costs the same time as a known one. Raises Unauthenticated."""
+        key = self._keys.get(signature.key_id)
+        expected = [
+            signatures.sign(
+                secret,
+                method=method,
+                path=path,
+                query=query,
+                time=signature.time,
+                nonce=signature.nonce,
+                key_id=signature.key_id,
+                body=body,
+            )
+            for secret in _secrets(key)
+        ]
+        if not signatures.matches(signature, expected) or key is None:
+            raise Unauthenticated
+        if method not in _READS:
+            await self._use_up(signature)
+        return Caller(key_id=signature.key_id, tenant_id=key.tenant, scopes=key.scopes)
+
+    async def _use_up(self, signature: Signature) -> None:
+        """Only after the signature held: nobody else can use up a caller's nonces."""
+        async with self._pool.connection() as connection:
+            used = await connection.execute(
+                SQL["use"], {"key_id": signature.key_id, "nonce": signature.nonce}
+            )
+            if await used.fetchone() is None:
+                raise Unauthenticated
+
+
+def _secrets(key: Key | None) -> list[str]:
+    if key is None:
+        return [_NOBODY]
+    return [secret.get_secret_value() for secret in (key.secret, *key.secrets)]

@@ -1,0 +1,95 @@
+"""Short tokens for browsers: JWTs (RFC 7519) for one user and one project.
+
+A server that holds a key mints them; a browser reads with them, and chats as that user. They are
+signed with a secret that is made of the key's own, so a key that is withdrawn takes its tokens with
+it. The algorithm is ours to choose, never the token's.
+"""
+
+import hmac
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import jwt
+
+from service.access.authentication import Caller, Unauthenticated
+from service.settings import Key, Scope
+
+ISSUER: Final = "throughline"
+AUDIENCE: Final = "throughline-browser"
+ALGORITHM: Final = "HS256"
+LONGEST: Final = 2_048
+_CLAIMS: Final = ("iss", "aud", "sub", "prj", "iat", "exp")
+_SCOPES: Final[frozenset[Scope]] = frozenset({"chat"})
+_PURPOSE: Final = b"throughline browser token v1"
+
+
+class Tokens:
+    """Mints and reads tokens by the keys that may call."""
+
+    def __init__(self, keys: Mapping[str, Key]) -> None:
+        self._keys = keys
+
+    def mint(self, key_id: str, *, user_id: str, project_id: str, seconds: int) -> tuple[str, int]:
+        """A token of this key for a user in a project, and when it expires, in Unix seconds."""
+        now = int(time.time())
+        claims = {
+            "iss": ISSUER,
+            "aud": AUDIENCE,
+            "sub": user_id,
+            "prj": project_id,
+            "iat": now,
+            "exp": now + seconds,
+        }
+        secret = next(_secrets(self._keys[key_id]))
+        token = jwt.encode(  # pyright: ignore[reportUnknownMemberType] - its key may be of any kind
+            claims, secret, algorithm=ALGORITHM, headers={"kid": key_id}
+        )
+        return token, now + seconds
+
+    def read(self, token: str) -> Caller:
+        """Who calls with it. Raises Unauthenticated, whatever is wrong with it."""
+        try:
+            if len(token) > LONGEST:
+                raise Unauthenticated
+            key_id = jwt.get_unverified_header(token).get("kid")
+            key = self._keys.get(key_id) if isinstance(key_id, str) else None
+            if key is None or key_id is None:
+                raise Unauthenticated
+            claims = _verified(token, key)
+        except (jwt.PyJWTError, ValueError):
+            raise Unauthenticated from None
+        user_id, project_id = claims["sub"], claims["prj"]
+        if not isinstance(project_id, str) or not user_id or not project_id:
+            raise Unauthenticated
+        return Caller(
+            key_id=key_id,
+            tenant_id=key.tenant,
+            scopes=_SCOPES & key.scopes,
+            user_id=user_id,
+            project_id=project_id,
+            expires_at=claims["exp"],
+        )
+
+
+def _verified(token: str, key: Key) -> dict[str, Any]:
+    """The claims, if one of the key's secrets signed them and they hold now."""
+    for secret in _secrets(key):
+        try:
+            return jwt.decode(  # pyright: ignore[reportUnknownMemberType] - as above
+                token,
+                secret,
+                algorithms=[ALGORITHM],
+                audience=AUDIENCE,
+                issuer=ISSUER,
+                options={"require": list(_CLAIMS)},
+            )
+        except jwt.InvalidSignatureError:
+            continue
+    raise Unauthenticated
+
+
+def _secrets(key: Key) -> Iterator[bytes]:
+    """The secrets of a key's tokens: none of them signs requests."""
+    for secret in (key.secret, *key.secrets):
+        yield hmac.digest(secret.get_secret_value().encode(), _PURPOSE, "sha256")

@@ -1,0 +1,107 @@
+"""How long a stream may be read: until its token expires, or its reader is no member any more."""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import orjson
+import structlog
+
+from domain.events import MemberRemoved, ProjectErasureRequested
+from projections.projects import project
+from service.eventlog.live import POLL
+from service.eventlog.store import AWAY, Recorded
+from service.postgres.connections import Pool, of_tenant
+
+RENEW_SECONDS: Final = 60.0
+"""How long before a token expires its stream asks for another one; half of its life at the most."""
+
+_log = structlog.stdlib.get_logger(__name__)
+
+OnExpiring = Callable[[float], Awaitable[None]]
+"""Called once, some time before the token of a stream expires, with that time in Unix seconds."""
+
+Permit = Callable[[OnExpiring], Coroutine[Any, Any, str]]
+"""Waits until the stream may not be read any more; returns why: `removed` or `expired`."""
+
+Member = tuple[str, str, str]
+"""A tenant, its project, and a user."""
+
+
+class Permits:
+    """Owned by the service's loop. Who follows the log tells it what was committed."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._waiting: defaultdict[Member, set[asyncio.Event]] = defaultdict(set)
+
+    def hear(self, events: Sequence[Recorded]) -> None:
+        """End the streams of those who were taken out of a project, or whose project is no more."""
+        for event in events:
+            if event.type == MemberRemoved.__name__:
+                state = orjson.loads(event.state)
+                member = (event.tenant_id, state["project_id"], state["user_id"])
+                self._end(member)
+            elif event.type == ProjectErasureRequested.__name__:
+                project_of = (event.tenant_id, event.project_id)
+                for member in [each for each in self._waiting if each[:2] == project_of]:
+                    self._end(member)
+
+    def _end(self, member: Member) -> None:
+        for left in self._waiting.get(member, ()):
+            left.set()
+
+    def permit(self, member: Member, expires_at: float | None) -> Permit:
+        """A member's permit to read; it expires if their token does, in Unix seconds."""
+
+        async def ended(on_expiring: OnExpiring) -> str:
+            with self._listening(member) as left:
+                if not await self._is_member(member):
+                    return "removed"
+                if expires_at is None:
+                    await left.wait()
+                    return "removed"
+                rest = expires_at - time.time()
+                if await _happens(left, max(rest - RENEW_SECONDS, rest / 2)):
+                    return "removed"
+                await on_expiring(expires_at)
+                return "removed" if await _happens(left, expires_at - time.time()) else "expired"
+
+        return ended
+
+    @contextmanager
+    def _listening(self, member: Member) -> Generator[asyncio.Event]:
+        left = asyncio.Event()
+        self._waiting[member].add(left)
+        try:
+            yield left
+        finally:
+            self._waiting[member].remove(left)
+            if not self._waiting[member]:
+                del self._waiting[member]
+
+    async def _is_member(self, member: Member) -> bool:
+        """Asked once more when it is listened for, so that no removal falls in between; while the
+        database is away, as soon as it is back."""
+        tenant_id, project_id, user_id = member
+        while True:
+            try:
+                async with of_tenant(self._pool, tenant_id) as connection:
+                    known = await project(
+                        connection, tenant_id=tenant_id, project_id=project_id, user_id=user_id
+                    )
+                return known is not None
+            except AWAY as error:
+                _log.warning("permit_waits", error=type(error).__name__)
+                await asyncio.sleep(POLL)
+
+
+async def _happens(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False

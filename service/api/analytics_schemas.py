@@ -1,0 +1,201 @@
+"""JSON on the wire of a project's figures."""
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import AwareDatetime, Field
+
+from domain.metering import OPERATIONS
+from projections.analytics import Analytics, Consumed
+from service.api.schemas import ActingQuery
+from service.wire import Wire, usd
+
+SPAN = timedelta(days=30)
+"""What is looked at unless a span is given."""
+
+
+class AnalyticsQuery(ActingQuery):
+    """From `since` until right before `until`: the last 30 days unless they are given."""
+
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
+
+
+class ModeFigures(Wire):
+    """Replies of one mode. Times in milliseconds from the message to the reply's end."""
+
+    replies: int
+    cut_off: int
+    p50_ms: int | None = None
+    p95_ms: int | None = None
+    billed: int
+    seconds: int
+    average_seconds: float | None = None
+    tokens: int
+    cost_usd: str
+
+
+class ReplyFigures(Wire):
+    """All replies. `errorRate` counts those that had nothing to show."""
+
+    replies: int
+    succeeded: int
+    cut_off: int
+    failed: int
+    error_rate: float | None = None
+    p50_ms: int | None = None
+    p95_ms: int | None = None
+
+
+class TokenFigures(Wire):
+    """Tokens by kind. `cacheHitRatio`: of all that was sent, what was read from the cache."""
+
+    input: int
+    output: int
+    cache_read: int
+    cache_write: int
+    cache_hit_ratio: float | None = None
+
+
+class SessionFigures(Wire):
+    """Planning sessions that began in the span."""
+
+    sessions: int
+    converted: int
+    conversion_rate: float | None = None
+    average_messages: float
+    median_seconds: float
+    average_cost_usd: str
+
+
+class BuildFigures(Wire):
+    """Builds that were asked for in the span. Rates are of those that have ended."""
+
+    builds: int
+    succeeded: int
+    failed: int
+    success_rate: float | None = None
+    converted: int
+    converted_success_rate: float | None = None
+    median_seconds: float | None = None
+
+
+class AnalyticsAnswer(Wire):
+    """A project's figures. What nothing can be said of is left out."""
+
+    since: datetime
+    until: datetime
+    replies: ReplyFigures
+    by_mode: Annotated[dict[str, ModeFigures], Field(description="By the mode of the reply.")]
+    seconds: int
+    cost_usd: str
+    tokens: TokenFigures
+    sessions: SessionFigures
+    builds: BuildFigures
+
+
+def analytics(found: Analytics) -> AnalyticsAnswer:
+    """The figures as they are told."""
+    (whole,) = (each for each in found.replies if each.mode is None)
+    (spent,) = (each for each in found.consumed if each.operation is None)
+    sent = spent.input_tokens + spent.cache_read_tokens + spent.cache_write_tokens
+    return AnalyticsAnswer(
+        since=found.since,
+        until=found.until,
+        replies=ReplyFigures(
+            replies=whole.replies,
+            succeeded=whole.succeeded,
+            cut_off=whole.cut_off,
+            failed=whole.failed,
+            error_rate=_ratio(whole.failed, whole.replies),
+            p50_ms=_whole(whole.p50_ms),
+            p95_ms=_whole(whole.p95_ms),
+        ),
+        by_mode=_by_mode(found),
+        seconds=spent.seconds,
+        cost_usd=usd(spent.cost_usd),
+        tokens=TokenFigures(
+            input=spent.input_tokens,
+            output=spent.output_tokens,
+            cache_read=spent.cache_read_tokens,
+            cache_write=spent.cache_write_tokens,
+            cache_hit_ratio=_ratio(spent.cache_read_tokens, sent),
+        ),
+        sessions=_sessions(found),
+        builds=_builds(found),
+    )
+
+
+def _by_mode(found: Analytics) -> dict[str, ModeFigures]:
+    spent = {each.operation: each for each in found.consumed}
+    figures: dict[str, ModeFigures] = {}
+    for mode, operation in OPERATIONS.items():
+        replied = next((each for each in found.replies if each.mode == mode), None)
+        if replied is None:
+            continue
+        cost = spent.get(operation) or _nothing(operation)
+        figures[mode] = ModeFigures(
+            replies=replied.replies,
+            cut_off=replied.cut_off,
+            p50_ms=_whole(replied.p50_ms),
+            p95_ms=_whole(replied.p95_ms),
+            billed=cost.replies,
+            seconds=cost.seconds,
+            average_seconds=_ratio(cost.seconds, cost.replies),
+            tokens=_tokens(cost),
+            cost_usd=usd(cost.cost_usd),
+        )
+    return figures
+
+
+def _sessions(found: Analytics) -> SessionFigures:
+    sessions = found.sessions
+    return SessionFigures(
+        sessions=sessions.sessions,
+        converted=sessions.converted,
+        conversion_rate=_ratio(sessions.converted, sessions.sessions),
+        average_messages=round(float(sessions.messages), 2),
+        median_seconds=round(sessions.median_seconds, 3),
+        average_cost_usd=usd(sessions.cost_usd),
+    )
+
+
+def _builds(found: Analytics) -> BuildFigures:
+    builds = found.builds
+    of_plans = builds.converted_succeeded + builds.converted_failed
+    return BuildFigures(
+        builds=builds.builds,
+        succeeded=builds.succeeded,
+        failed=builds.failed,
+        success_rate=_ratio(builds.succeeded, builds.succeeded + builds.failed),
+        converted=builds.converted,
+        converted_success_rate=_ratio(builds.converted_succeeded, of_plans),
+        median_seconds=None if builds.median_seconds is None else round(builds.median_seconds, 3),
+    )
+
+
+def _nothing(operation: str) -> Consumed:
+    return Consumed(
+        operation=operation,
+        replies=0,
+        seconds=0,
+        cost_usd=Decimal(0),
+        input_tokens=0,
+        output_tokens=0,
+        cache_read_tokens=0,
+        cache_write_tokens=0,
+    )
+
+
+def _tokens(spent: Consumed) -> int:
+    sent = spent.input_tokens + spent.cache_read_tokens + spent.cache_write_tokens
+    return sent + spent.output_tokens
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return round(part / whole, 4) if whole else None
+
+
+def _whole(milliseconds: float | None) -> int | None:
+    return None if milliseconds is None else round(milliseconds)

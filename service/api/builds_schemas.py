@@ -1,0 +1,260 @@
+"""JSON on the wire of builds and versions: what is asked and what is answered."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from domain.build import Report
+from domain.events import BuildPhase, ReportType
+from domain.reply_contracts import check
+from projections.builds import BuildEventRow, BuildRow, BuildStatus
+from projections.versions import VersionRow
+from service.api.chat_schemas import LONGEST_MESSAGE
+from service.api.schemas import ActingQuery, PageSize
+from service.timelines.items import BuildState, build_state
+from service.wire import Cursor, Id, Locale, Text, Wire, clean, cursor
+
+MOST_REPORTS: Final = 500
+
+
+def _plan(value: dict[str, Any]) -> dict[str, Any]:
+    """A plan keeps the contract of a feature's or a fix's reply."""
+    _clean_within(value)
+    check("fix" if "rootCause" in value or "solution" in value else "feature", value)
+    return value
+
+
+def _clean_within(value: Any) -> None:
+    match value:
+        case str():
+            clean(value)
+        case dict():
+            for key, each in value.items():  # pyright: ignore[reportUnknownVariableType]
+                clean(str(key))  # pyright: ignore[reportUnknownArgumentType]
+                _clean_within(each)
+        case list():
+            for each in value:  # pyright: ignore[reportUnknownVariableType]
+                _clean_within(each)
+        case _:
+            pass
+
+
+def _moment(text: str) -> str:
+    try:
+        at = datetime.fromisoformat(text)
+        if at.tzinfo is None:
+            raise ValueError
+        return at.astimezone(UTC).isoformat()
+    except (ValueError, OverflowError):
+        raise ValueError("must be a date and time with its offset, by ISO 8601") from None
+
+
+PlanData = Annotated[dict[str, Any], AfterValidator(_plan)]
+Moment = Annotated[
+    str,
+    Field(max_length=40, json_schema_extra={"format": "date-time"}),
+    AfterValidator(_moment),
+]
+Url = Annotated[Text, Field(max_length=2_000, pattern=r"^https?://[^\s]+$")]
+
+
+class ConvertRequest(Wire):
+    """A plan to be built; without `planData` the session's last one."""
+
+    user_id: Id
+    project_id: Id
+    session_id: Id
+    plan_data: PlanData | None = None
+    locale: Locale = "en"
+
+
+class BuildRequest(Wire):
+    """An idea to be built."""
+
+    user_id: Id
+    project_id: Id
+    message: Annotated[Text, Field(min_length=1, max_length=LONGEST_MESSAGE)]
+    locale: Locale = "en"
+
+
+class ClaimRequest(Wire):
+    """Who builds it. The same worker may claim a build again, after it was restarted."""
+
+    worker_id: Id
+
+
+class BuildReport(Wire):
+    """One thing that a worker tells; the same `eventId` again changes nothing.
+
+    `completed` of `deploy` ends the build well and needs `versionId`; `failed` ends it.
+    """
+
+    event_id: Id
+    phase: BuildPhase
+    type: ReportType
+    title: Annotated[Text, Field(max_length=500)]
+    at: Moment
+    user_visible: bool = True
+    version_id: Id | None = None
+    preview_url: Url | None = None
+    artifact_url: Url | None = None
+    error: Annotated[Text, Field(max_length=4_000)] | None = None
+
+    @model_validator(mode="after")
+    def _names_its_version(self) -> Self:
+        if (self.phase, self.type) == ("deploy", "completed") and self.version_id is None:
+            raise ValueError("a completed deploy needs versionId")
+        return self
+
+    def report(self) -> Report:
+        """As the decider takes it."""
+        return Report(**self.model_dump())
+
+
+class ReportsRequest(Wire):
+    """Reports, in any order, new or repeated."""
+
+    events: Annotated[list[BuildReport], Field(min_length=1, max_length=MOST_REPORTS)]
+
+
+class BuildsQuery(ActingQuery):
+    """Without a project: what is `queued` (or `running`), oldest first, for workers.
+
+    With one: its builds, newest first; who acts is a member of it.
+    """
+
+    status: BuildStatus | None = None
+    project_id: Id | None = None
+    worker_id: Id | None = None
+    limit: PageSize = 20
+    cursor: Cursor | None = None
+
+
+class BuildEventsQuery(ActingQuery):
+    """A page of what was reported, oldest first, after a cursor."""
+
+    include_hidden: bool = False
+    limit: Annotated[int, Field(ge=1, le=MOST_REPORTS)] = 100
+    after: Cursor | None = None
+
+
+class BuildAccepted(Wire):
+    """The build, `queued` when it is new."""
+
+    build_id: str
+    status: BuildStatus
+
+
+class BuildAnswer(BuildState):
+    """A build, with what is to be built: `prompt` in words, `plan` if it comes from one."""
+
+    project_id: str
+    session_id: str
+    user_id: str
+    message_id: str
+    prompt: str
+    locale: str
+    plan: Any = None
+    converted_from_session_id: str | None = None
+    worker_id: str | None = None
+    code: str | None = None
+    queued_at: datetime
+    claimed_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+class BuildList(Wire):
+    """Builds; `cursor` leads on."""
+
+    builds: list[BuildAnswer]
+    cursor: str | None = None
+
+
+class ReportsAnswer(Wire):
+    """How many of the reports were new, and what the build is now."""
+
+    accepted: int
+    status: BuildStatus
+
+
+class BuildEvent(Wire):
+    """One thing that a worker reported."""
+
+    event_id: str
+    phase: BuildPhase
+    type: ReportType
+    title: str
+    user_visible: bool
+    at: datetime
+    version_id: str | None = None
+    preview_url: str | None = None
+    artifact_url: str | None = None
+    error: str | None = None
+
+
+class BuildEvents(Wire):
+    """What was reported, oldest first; `after` leads on."""
+
+    events: list[BuildEvent]
+    after: str | None = None
+    has_more: bool
+
+
+class Version(Wire):
+    version_id: str
+    build_id: str
+    preview_url: str | None = None
+    artifact_url: str | None = None
+    deployed_at: datetime
+
+
+class Versions(Wire):
+    """Versions, newest first; `before` leads on."""
+
+    versions: list[Version]
+    before: str | None = None
+
+
+def build_answer(row: BuildRow) -> BuildAnswer:
+    """A build, whole."""
+    return BuildAnswer(
+        **build_state(row).model_dump(),
+        project_id=row.project_id,
+        session_id=row.session_id,
+        user_id=row.user_id,
+        message_id=row.message_id,
+        prompt=row.prompt,
+        locale=row.locale,
+        plan=row.plan,
+        converted_from_session_id=row.converted_from_session_id,
+        worker_id=row.worker_id,
+        code=row.code,
+        queued_at=row.queued_at,
+        claimed_at=row.claimed_at,
+        ended_at=row.ended_at,
+    )
+
+
+def build_list(rows: list[BuildRow], epoch: str) -> BuildList:
+    """A page of builds with its cursor."""
+    last = cursor(epoch, rows[-1].queued_position) if rows else None
+    return BuildList(builds=[build_answer(row) for row in rows], cursor=last)
+
+
+def build_events(rows: list[BuildEventRow], epoch: str, *, limit: int) -> BuildEvents:
+    """A page of reports with its cursor; there is one row more than the limit if there are more."""
+    shown = rows[:limit]
+    return BuildEvents(
+        events=[BuildEvent.model_validate(row, from_attributes=True) for row in shown],
+        after=cursor(epoch, shown[-1].position) if shown else None,
+        has_more=len(rows) > limit,
+    )
+
+
+def versions(rows: list[VersionRow], epoch: str) -> Versions:
+    """A page of versions with its cursor."""
+    return Versions(
+        versions=[Version.model_validate(row, from_attributes=True) for row in rows],
+        before=cursor(epoch, rows[-1].position) if rows else None,
+    )

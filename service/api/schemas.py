@@ -1,0 +1,32 @@
+"""What the queries of several nouns share: pages, positions, and the acting user."""
+
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from service.wire import Cursor, Id, Query
+
+LARGEST_PAGE: Final = 200
+LAST_POSITION: Final = 2**53 - 1
+
+
+PageSize = Annotated[int, Field(ge=1, le=LARGEST_PAGE)]
+
+
+class BalanceQuery(Query):
+    """`minPosition`: wait until the answer holds for this position of the log."""
+
+    min_position: Annotated[int, Field(ge=0, le=LAST_POSITION)] | None = None
+
+
+class ActingQuery(BalanceQuery):
+    """Who acts: with `userId` membership is checked; without it the tenant's own service acts."""
+
+    user_id: Id | None = None
+
+
+class PageQuery(ActingQuery):
+    """A page, newest first, before a cursor."""
+
+    limit: PageSize = 20
+    before: Cursor | None = None

@@ -1,0 +1,62 @@
+"""JSON on the wire of a project's timeline: its items, as pages have them and as streams tell."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from projections.timeline import TimelinePage
+from service.api.schemas import ActingQuery, PageSize
+from service.timelines.items import TimelineItem, item
+from service.wire import Cursor, Id, Query, Wire
+
+Mode = Literal["all", "plan", "build"]
+
+
+class TimelineQuery(ActingQuery):
+    """A page of the timeline, newest first: by offset, or next to a cursor of an earlier page."""
+
+    limit: PageSize = 20
+    offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    mode: Mode = "all"
+    include_hidden: bool = False
+    before: Cursor | None = None
+    after: Cursor | None = None
+
+
+class TimelineStreamQuery(Query):
+    """What the stream shows, as a page does; `after` resumes it, as the header Last-Event-ID.
+
+    With `replies` it also carries the events of running replies: without ids, each with the
+    `messageId` of its reply.
+    """
+
+    user_id: Id | None = None
+    mode: Mode = "all"
+    include_hidden: bool = False
+    replies: bool = False
+    after: Cursor | None = None
+
+
+class Timeline(Wire):
+    """A page, newest first. `before` leads to older items, `after` to newer ones.
+
+    While there is an `activeBuildId` the project takes no messages.
+    """
+
+    items: list[TimelineItem]
+    has_more: bool
+    active_build_id: str | None = None
+    before: str | None = None
+    after: str | None = None
+
+
+def timeline(page: TimelinePage, epoch: str, active_build_id: str | None) -> Timeline:
+    """A page of the timeline with its cursors."""
+    items = [item(row, epoch) for row in page.rows]
+    return Timeline(
+        items=items,
+        has_more=page.has_more,
+        active_build_id=active_build_id,
+        before=items[-1].cursor if items else None,
+        after=items[0].cursor if items else None,
+    )

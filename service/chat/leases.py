@@ -1,0 +1,76 @@
+"""Being alive, for the others to see: a lease that its process renews until it stops or dies."""
+
+import asyncio
+from time import monotonic
+from typing import Final
+
+import structlog
+
+import sql
+from service.eventlog.store import AWAY
+from service.postgres.connections import Pool, of_service
+
+SQL: Final = sql.statements("chunks.sql")
+SECONDS: Final = 10.0
+RENEW_SECONDS: Final = 3.0
+_RETRY_SECONDS: Final = 0.5
+SETTLE_SECONDS: Final = 3.0
+"""How long after a silence of its own a process takes nobody else for dead."""
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class Lease:
+    """This process's lease. Owned by the service's loop; `run` is its one task."""
+
+    def __init__(self, pool: Pool, epoch: int) -> None:
+        self.epoch = epoch
+        self._pool = pool
+        self._renewed_at = monotonic()
+        self._settled_at = 0.0
+
+    @property
+    def is_settled(self) -> bool:
+        """It was renewed in time for a while: the others had the chance as well."""
+        now = monotonic()
+        return now - self._renewed_at < SECONDS and now >= self._settled_at
+
+    async def run(self) -> None:
+        """Renew it, for ever. A process that was frozen for a day ends: its lease is gone."""
+        while True:
+            try:
+                await self._renew()
+                await asyncio.sleep(RENEW_SECONDS)
+            except AWAY as error:
+                _log.warning("lease_not_renewed", error=type(error).__name__)
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _renew(self) -> None:
+        async with of_service(self._pool) as connection:
+            renewed = await connection.execute(
+                SQL["renew"], {"epoch": self.epoch, "seconds": SECONDS}
+            )
+            await connection.execute(SQL["bury"])
+        if not renewed.rowcount:
+            raise RuntimeError("the lease of this process is gone")
+        now = monotonic()
+        if now - self._renewed_at >= SECONDS:
+            self._settled_at = now + SETTLE_SECONDS
+        self._renewed_at = now
+
+    async def release(self) -> None:
+        """Give it back: what was written under it is anybody's at once."""
+        try:
+            async with of_service(self._pool) as connection:
+                await connection.execute(SQL["release"], {"epoch": self.epoch})
+        except AWAY as error:
+            _log.warning("lease_not_released", error=type(error).__name__)
+
+
+async def take(pool: Pool) -> Lease:
+    """A lease of its own for this process."""
+    async with of_service(pool) as connection:
+        found = await connection.execute(SQL["lease"], {"seconds": SECONDS})
+        row = await found.fetchone()
+    assert row is not None
+    return Lease(pool, row[0])

@@ -1,0 +1,148 @@
+"""The looks that a planner takes at a project: its code, its versions, its failed builds.
+
+Reading code is blocking work, so it goes to one of the few threads of the loop's own pool.
+"""
+
+import asyncio
+from typing import Any, Final, cast
+
+from domain.events import Context
+from domain.tools import HISTORY, SOURCE, Look, Tool, ToolUse
+from projections import builds, versions
+from projections.projects import ProjectRow
+from service.eventlog.store import AWAY, END
+from service.postgres.connections import Pool, of_tenant
+from service.source.jail import Source, SourceRefused, Sources
+
+SECONDS: Final = 10.0
+"""How long one look may take."""
+
+SUMMARY_CHARACTERS: Final = 120
+_NEWEST: Final = 10
+_PARAMETERS: Final = {tool.name: set(tool.inputs) for tool in (*SOURCE, *HISTORY)}
+
+
+class BadInput(Exception):
+    """The model asked for something that is no look."""
+
+
+class Looks:
+    """What one turn may look at. Owned by its task."""
+
+    def __init__(
+        self, sources: Sources, pool: Pool, project: ProjectRow, *, tenant_id: str
+    ) -> None:
+        self._sources = sources
+        self._pool = pool
+        self._project = project
+        self._tenant_id = tenant_id
+        self._source: Source | None = None
+
+    async def open(self) -> tuple[Tool, ...]:
+        """Find the project's source; returns the tools that there is something to see with."""
+        if self._project.source_root is not None:
+            self._source = await asyncio.to_thread(
+                self._sources.of, self._tenant_id, self._project.source_root
+            )
+        return (
+            *(SOURCE if self._source is not None else ()),
+            *(HISTORY if self._project.last_build_id is not None else ()),
+        )
+
+    async def take(self, use: ToolUse) -> Look:
+        """Take a look. What cannot be seen is an error that the model is told."""
+        try:
+            async with asyncio.timeout(SECONDS):
+                return Look(use=use, text=await self._seen(use.name, use.input))
+        except (BadInput, SourceRefused) as refused:
+            return Look(use=use, text=str(refused), is_error=True)
+        except (TimeoutError, *AWAY):
+            return Look(use=use, text="This cannot be looked at now.", is_error=True)
+
+    async def holds(self, file: str, line: int, snippet: str) -> bool:
+        """Whether the project's source has this text there."""
+        if self._source is None:
+            return False
+        try:
+            async with asyncio.timeout(SECONDS):
+                return await asyncio.to_thread(self._source.holds, file, line, snippet)
+        except TimeoutError:
+            return False
+
+    async def known(self, context: tuple[Context, ...]) -> list[str]:
+        """What the planner is told without asking for it; what cannot be seen is left out."""
+        names = {"project_structure": "list_files"}
+        told: list[str] = []
+        for each in context:
+            use = ToolUse(id=each, name=names.get(each, each), input={})
+            look = await self.take(use)
+            if not look.is_error:
+                told.append(f"{each.replace('_', ' ').capitalize()}:\n{look.text}")
+        return told
+
+    async def _seen(self, name: str, given: Any) -> str:
+        if name not in _PARAMETERS:
+            raise BadInput("There is no such tool.")
+        asked = _asked(given)
+        if asked is None or not asked.keys() <= _PARAMETERS[name]:
+            raise BadInput(f"{name} takes {', '.join(sorted(_PARAMETERS[name])) or 'nothing'}.")
+        match name:
+            case "version_history":
+                return await self._versions()
+            case "build_errors":
+                return await self._build_errors()
+            case _:
+                return await self._code(name, asked)
+
+    async def _code(self, name: str, given: dict[str, Any]) -> str:
+        if self._source is None:
+            raise BadInput("The project's source cannot be seen.")
+        path, text = given.get("path", ""), given.get("text", "")
+        first, lines = given.get("first_line", 1), given.get("lines", 200)
+        if not isinstance(path, str) or not isinstance(text, str):
+            raise BadInput("path and text are texts.")
+        if type(first) is not int or type(lines) is not int:
+            raise BadInput("first_line and lines are whole numbers.")
+        match name:
+            case "list_files":
+                return (await asyncio.to_thread(self._source.list_files, path)).text
+            case "search_files":
+                return (await asyncio.to_thread(self._source.search_files, text, path)).text
+            case _:
+                return (await asyncio.to_thread(self._source.read_file, path, first, lines)).text
+
+    async def _versions(self) -> str:
+        async with of_tenant(self._pool, self._tenant_id) as connection:
+            found = await versions.newest(
+                connection,
+                tenant_id=self._tenant_id,
+                project_id=self._project.project_id,
+                before=END,
+                limit=_NEWEST,
+            )
+        lines = [f"{each.version_id}  {each.deployed_at:%Y-%m-%d %H:%M} UTC" for each in found]
+        return "\n".join(lines) or "Nothing was deployed yet."
+
+    async def _build_errors(self) -> str:
+        async with of_tenant(self._pool, self._tenant_id) as connection:
+            found = await builds.of_project(
+                connection,
+                tenant_id=self._tenant_id,
+                project_id=self._project.project_id,
+                status="failed",
+                before=END,
+                limit=_NEWEST,
+            )
+        lines = [f"{each.queued_at:%Y-%m-%d %H:%M} UTC  {each.error}" for each in found]
+        return "\n".join(lines) or "No build has failed."
+
+
+def _asked(given: Any) -> dict[str, Any] | None:
+    """The input of a look, if it is an object."""
+    return cast(dict[str, Any], given) if isinstance(given, dict) else None
+
+
+def summary(use: ToolUse) -> str:
+    """What is looked at, in a few words, for whoever reads the reply."""
+    said = " ".join(str(each) for each in (_asked(use.input) or {}).values())
+    return f"{use.name} {said}".strip()[:SUMMARY_CHARACTERS]

@@ -1,0 +1,128 @@
+"""Erasing what was said: in a session, and in a project with all its sessions.
+
+The append that has the marker masks the log and takes the rows out of the read models, so a
+session is gone at once or not at all. A project is closed first and then emptied session by
+session; whoever dies over it leaves the rest to the next who looks.
+"""
+
+from contextlib import suppress
+from functools import partial
+from typing import Final
+
+import structlog
+
+from domain import build, project, session
+from domain.errors import Refused, ReplyInProgress, SessionUnknown
+from projections.projects import erasing
+from projections.sessions import undeleted
+from service.chat.turns import Turns
+from service.eventlog.store import Unavailable
+from service.eventlog.transactions import (
+    BUILD,
+    BY_ITSELF,
+    PROJECT,
+    SESSION,
+    Cause,
+    Streams,
+    Transaction,
+    build_stream,
+    project_stream,
+    session_stream,
+)
+from service.postgres.connections import Pool, of_service, of_tenant
+
+_AT_A_TIME: Final = 100
+_CANCELS: Final = 10
+"""How often replies are cancelled that others begin meanwhile."""
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class Erasure:
+    """Owned by the service's loop."""
+
+    def __init__(self, streams: Streams, pool: Pool, turns: Turns) -> None:
+        self._streams = streams
+        self._pool = pool
+        self._turns = turns
+
+    async def session(
+        self, tenant_id: str, project_id: str, session_id: str, cause: Cause = BY_ITSELF
+    ) -> int:
+        """Erase a session; returns the position that says so. Its running replies are ended first.
+
+        Raises SessionUnknown, and BuildInProgress while its plan is being built.
+        """
+        work = partial(_erase_session, project_id=project_id, session_id=session_id)
+        for _ in range(_CANCELS):
+            try:
+                _, appended = await self._streams.transact(tenant_id, work, cause=cause)
+            except ReplyInProgress as running:
+                await self._end(tenant_id, running.message_id, Cause(metadata=cause.metadata))
+            else:
+                assert appended is not None
+                return appended.first_position
+        raise Unavailable("others kept beginning replies in the session")
+
+    async def _end(self, tenant_id: str, message_id: str, cause: Cause) -> None:
+        row = await self._turns.known(tenant_id, message_id)
+        if row is not None and await self._turns.cancel(row, "cancelled", cause) is None:
+            raise Unavailable("a reply of the session has not come to its end in time; it will")
+
+    async def project(self, tenant_id: str, project_id: str, cause: Cause) -> int:
+        """Erase a project and all its sessions; returns the position that closed it.
+
+        Raises ProjectUnknown, and BuildInProgress while it is being built.
+        """
+        work = partial(_request_erasure, project_id=project_id)
+        _, appended = await self._streams.transact(tenant_id, work, cause=cause)
+        assert appended is not None
+        await self._empty(tenant_id, project_id)
+        return appended.first_position
+
+    async def finish(self) -> int:
+        """Empty the projects of all tenants that are to be erased; returns how many there were."""
+        async with of_service(self._pool) as connection:
+            found = await erasing(connection, limit=_AT_A_TIME)
+        for tenant_id, project_id in found:
+            _log.info("erasure_resumed")
+            try:
+                await self._empty(tenant_id, project_id)
+            except Refused as refused:
+                _log.warning("erasure_waits", code=refused.code)
+        return len(found)
+
+    async def _empty(self, tenant_id: str, project_id: str) -> None:
+        while True:
+            async with of_tenant(self._pool, tenant_id) as connection:
+                left = await undeleted(
+                    connection, tenant_id=tenant_id, project_id=project_id, limit=_AT_A_TIME
+                )
+            if not left:
+                break
+            for session_id in left:
+                with suppress(SessionUnknown):  # somebody else was faster
+                    await self.session(tenant_id, project_id, session_id)
+        await self._streams.transact(tenant_id, partial(_erase_project, project_id=project_id))
+
+
+async def _erase_session(transaction: Transaction, *, project_id: str, session_id: str) -> None:
+    stream_id = session_stream(session_id)
+    state = await transaction.load(SESSION, stream_id)
+    deleted = session.delete(state)
+    for build_id in state.builds:
+        known = await transaction.load(BUILD, build_stream(build_id))
+        transaction.append(build_stream(build_id), build.erase(known), project_id)
+    transaction.append(stream_id, deleted, project_id)
+
+
+async def _request_erasure(transaction: Transaction, *, project_id: str) -> None:
+    stream_id = project_stream(project_id)
+    state = await transaction.load(PROJECT, stream_id)
+    transaction.append(stream_id, project.request_erasure(state), project_id)
+
+
+async def _erase_project(transaction: Transaction, *, project_id: str) -> None:
+    stream_id = project_stream(project_id)
+    state = await transaction.load(PROJECT, stream_id)
+    transaction.append(stream_id, project.erase(state), project_id)

@@ -1,0 +1,144 @@
+"""The log as it is read: by stream, by range, and whole; with the words that its writer shares."""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+import psycopg
+from psycopg.types.numeric import Int8
+from psycopg_pool import PoolTimeout
+
+import sql
+from service.postgres.connections import Connection, Pool, of_service, of_tenant
+
+SQL: Final = sql.statements("events.sql")
+PAGE: Final = 1_000
+REPLAY_PAGE: Final = 10_000
+END: Final = 2**63 - 1
+
+
+class NewEvent(NamedTuple):
+    """An event about to be appended. `state` is a JSON object in UTF-8, `metadata` one as text.
+
+    `version` is the place that it takes in its stream: the version that the decision was made on,
+    plus one for each event. It is the expectation that the append checks.
+    """
+
+    tenant_id: str
+    stream_id: str
+    version: int
+    type: str
+    state: bytes
+    project_id: str | None = None
+    schema_version: int = 1
+    metadata: str = "{}"
+
+
+class Recorded(NamedTuple):
+    """An event in the log. `position` is its place in the one order, from 1, without gaps."""
+
+    position: int
+    tenant_id: str
+    stream_id: str
+    version: int
+    type: str
+    schema_version: int
+    project_id: str | None
+    state: bytes
+    metadata: str
+    recorded_at: datetime
+
+
+class WrongVersion(Exception):
+    """The stream has another version than the append expected; nothing of it was appended."""
+
+    def __init__(self, stream_id: str, expected: int, actual: int | None) -> None:
+        super().__init__(f"{stream_id} is at version {actual}, not {expected}")
+        self.stream_id, self.expected, self.actual = stream_id, expected, actual
+
+
+class Unavailable(Exception):
+    """The log cannot take this now; nothing was appended."""
+
+
+class Overloaded(Unavailable):
+    """More appends wait than the writer may hold; nothing was appended."""
+
+
+class OutcomeUnknown(Exception):
+    """The connection was lost at commit and did not come back in time.
+
+    The append may or may not be in the log. Appending again with the same append id settles it.
+    """
+
+
+AWAY: Final = (Unavailable, PoolTimeout, psycopg.OperationalError)
+"""What is raised where the database cannot be reached, or not in time; nothing was appended."""
+
+
+class EventStore:
+    """Reads of the log, each one statement; those of one tenant see no other's events."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def head(self) -> int:
+        """The position of the last event; 0 when there is none."""
+        return int(await self._value(SQL["head"]))
+
+    async def epoch(self) -> str:
+        """Which history the positions belong to: 8 hexadecimal digits."""
+        return str(await self._value(SQL["epoch"]))
+
+    async def stream(self, tenant_id: str, stream_id: str, *, after: int = -1) -> list[Recorded]:
+        """The events of one stream with a version above `after`, in order."""
+        asked = {"tenant_id": tenant_id, "stream_id": stream_id, "after": after}
+        async with of_tenant(self._pool, tenant_id) as connection:
+            return await _rows(connection, SQL["stream"], asked)
+
+    async def range(
+        self,
+        *,
+        after: int,
+        upto: int = END,
+        limit: int = PAGE,
+        tenant_id: str | None = None,
+        project_id: str | None = None,
+        types: Sequence[str] | None = None,
+    ) -> list[Recorded]:
+        """The first `limit` events after a position: of the log, a tenant or a tenant's project."""
+        if tenant_id is None:
+            async with of_service(self._pool) as connection:
+                return await page(connection, after=after, upto=upto, limit=limit)
+        bounds: dict[str, Any] = {"after": Int8(after), "upto": Int8(upto), "limit": limit}
+        bounds |= {"tenant_id": tenant_id, "types": None if types is None else list(types)}
+        query = SQL["tenant_range" if project_id is None else "project_range"]
+        async with of_tenant(self._pool, tenant_id) as connection:
+            return await _rows(connection, query, bounds | {"project_id": project_id})
+
+    async def replay(self, *, after: int = 0, upto: int = END) -> AsyncIterator[list[Recorded]]:
+        """All events in order, in pages, until the head as it is when it is reached."""
+        while page := await self.range(after=after, upto=upto, limit=REPLAY_PAGE):
+            yield page
+            after = page[-1].position
+
+    async def _value(self, query: bytes) -> Any:
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(query)
+            row = await cursor.fetchone()
+            assert row is not None
+            return row[0]
+
+
+async def page(
+    connection: Connection, *, after: int, upto: int = END, limit: int = PAGE
+) -> list[Recorded]:
+    """The first events of the whole log after a position, on the service's own connection."""
+    bounds = {"after": Int8(after), "upto": Int8(upto), "limit": limit}
+    return await _rows(connection, SQL["range"], bounds)
+
+
+async def _rows(connection: Connection, query: bytes, asked: dict[str, Any]) -> list[Recorded]:
+    async with connection.cursor(binary=True) as cursor:
+        await cursor.execute(query, asked)
+        return [Recorded._make(row) for row in await cursor.fetchall()]

@@ -1,0 +1,133 @@
+"""A tenant's part of the log for those who consume it: in pages, whole, or live.
+
+A selection is by project and by types. What was looked at and not selected is passed for good, so
+whoever selects little does not read the rest again.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+from psycopg.types.numeric import Int8
+
+import sql
+from service.eventlog.live import POLL, Hub
+from service.eventlog.store import AWAY, EventStore, Recorded
+from service.postgres.connections import Pool, of_tenant
+
+SQL: Final = sql.statements("feeds.sql")
+STEP: Final = 100
+"""Events that are read at a time where no limit is given."""
+
+NEAR: Final = 1_000
+"""How far a reader may be behind the log's head to be served by the live tail of all tenants."""
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which events: a tenant's; of one project and of some types where given."""
+
+    tenant_id: str
+    project_id: str | None = None
+    types: tuple[str, ...] | None = None
+
+    def takes(self, event: Recorded) -> bool:
+        """What the statements' conditions say, of an event that was read already."""
+        return (
+            event.tenant_id == self.tenant_id
+            and self.project_id in (None, event.project_id)
+            and (self.types is None or event.type in self.types)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Events in order; all up to `upto` was looked at."""
+
+    events: list[Recorded]
+    upto: int
+    has_more: bool
+
+
+class TenantLog:
+    """Reads of one selection."""
+
+    def __init__(self, store: EventStore, pool: Pool, selection: Selection) -> None:
+        self._store = store
+        self._pool = pool
+        self._selection = selection
+
+    async def last(self, upto: int) -> int | None:
+        """The position of the last selected event up to a position; None when there is none."""
+        if upto == 0:
+            return None
+        name = "tenant_last" if self._selection.project_id is None else "project_last"
+        async with of_tenant(self._pool, self._selection.tenant_id) as connection:
+            row = await (await connection.execute(SQL[name], self._bounds(upto))).fetchone()
+        return None if row is None or row[0] is None else int(row[0])
+
+    def _bounds(self, upto: int) -> dict[str, Any]:
+        selection = self._selection
+        return {
+            "tenant_id": selection.tenant_id,
+            "project_id": selection.project_id,
+            "types": None if selection.types is None else list(selection.types),
+            "upto": Int8(upto),
+        }
+
+    async def page(self, after: int, limit: int) -> Page:
+        """The next events after a position, up to the head as it is now."""
+        head = max(after, await self._store.head())
+        selection = self._selection
+        found = await self._store.range(
+            after=after,
+            upto=head,
+            limit=limit + 1,
+            tenant_id=selection.tenant_id,
+            project_id=selection.project_id,
+            types=selection.types,
+        )
+        events, has_more = found[:limit], len(found) > limit
+        return Page(
+            events=events, upto=events[-1].position if has_more else head, has_more=has_more
+        )
+
+    async def whole(self, after: int, limit: int | None = None) -> AsyncGenerator[list[Recorded]]:
+        """All events after a position until the head as it is when it is reached, or `limit`."""
+        has_more = True
+        while has_more and limit != 0:
+            page = await self.page(after, STEP if limit is None else min(STEP, limit))
+            yield page.events
+            after, has_more = page.upto, page.has_more
+            limit = None if limit is None else limit - len(page.events)
+
+    async def live(self, hub: Hub, after: int) -> AsyncGenerator[list[Recorded]]:
+        """All events after a position, without end: what is stored, then what happens."""
+        while True:
+            try:
+                page = await self.page(after, STEP)
+            except AWAY as error:
+                _log.warning("consumer_waits", error=type(error).__name__)
+                await asyncio.sleep(POLL)
+                continue
+            yield page.events
+            after = page.upto
+            if not page.has_more:
+                async with aclosing(hub.follow(after)) as happening:
+                    async for events in happening:
+                        yield [event for event in events if self._selection.takes(event)]
+                        after = events[-1].position if events else after
+                        if hub.head - after > NEAR:
+                            break
+
+
+def chained(events: Iterable[Recorded], prev: int | None) -> Iterator[tuple[Recorded, int | None]]:
+    """Each event with the position of the one before it; of the first, `prev`."""
+    for event in events:
+        yield event, prev
+        prev = event.position

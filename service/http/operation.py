@@ -1,0 +1,272 @@
+"""One operation of the API: what it takes and answers, and the way that every request goes.
+
+Signature, body with its cap, proof of the caller, scope, JSON, contract; then the handler, which is
+given only what passed. The same record writes the OpenAPI document.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, Final, cast
+
+import orjson
+import structlog
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.alias_generators import to_camel
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Send
+from starlette.types import Scope as ASGIScope
+
+from domain.errors import ProjectUnknown
+from service.access.audit import Entry, Watch, told
+from service.access.authentication import Caller, NotYours
+from service.access.signatures import HEADER
+from service.eventlog.store import OutcomeUnknown
+from service.eventlog.transactions import Named
+from service.http import connection_limits, problems
+from service.http.call import Call, Service
+from service.http.problems import BadRequest
+from service.replies.events import REPLY_EVENTS
+from service.settings import Scope
+from service.wire import Id, Query, dumped
+
+COOKIE: Final = "throughline"
+TICKET: Final = "ticket"
+LARGEST_BODY: Final = 256 * 1024
+_KEY: Final = re.compile(r"[!-~]{1,255}")
+_ID: Final[TypeAdapter[str]] = TypeAdapter(Id)
+_log = structlog.stdlib.get_logger(__name__)
+
+
+Handler = Callable[[Call], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """An operation: `name` is its operationId, `problems` the statuses it may answer besides.
+
+    `answer` is its JSON; `events` are the kinds of its server-sent events, if it streams, with what
+    they carry; `lines` is a line of its newline-delimited JSON; `document` is the media type of its
+    other form; `nothing` says when it answers 204. `browsers` may call it with their tokens.
+    """
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    scopes: tuple[Scope, ...]
+    handle: Handler
+    answer: type[BaseModel] | None = None
+    status: int = 200
+    body: type[BaseModel] | None = None
+    query: type[Query] | None = None
+    problems: tuple[int, ...] = ()
+    streams: bool = False
+    events: Mapping[str, type[BaseModel]] = field(default_factory=lambda: REPLY_EVENTS)
+    lines: type[BaseModel] | None = None
+    document: str | None = None
+    nothing: str | None = None
+    browsers: bool = False
+
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        """Answer a request, whatever it is."""
+        response = await self._answer(Request(scope, receive))
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        service: Service = request.app.state.service
+        watch, entry = Watch(), None
+        try:
+            caller, body = await self._authenticated(service, request)
+            service.audit.require_room()
+            entry = self._entry(request, caller, watch)
+            response = await self.handle(self._admit(service, request, caller, body, entry))
+        except Exception as error:  # noqa: BLE001 - the outermost place of a request
+            response = problems.problem(error)
+            if response.status_code == 500:
+                _log.exception("request_failed", operation=self.name)
+        if entry is None:
+            return response
+        entry.status, entry.milliseconds = response.status_code, watch.milliseconds
+        if response.media_type == problems.MEDIA_TYPE:
+            entry.code = orjson.loads(response.body)["code"]
+        try:
+            await service.audit.record(entry, is_write=self.method != "GET")
+        except OutcomeUnknown as error:
+            return problems.problem(error) if entry.code is None else response
+        return response
+
+    def _entry(self, request: Request, caller: Caller, watch: Watch) -> Entry:
+        """What the audit is told of a request, as far as it is known when its caller is."""
+        return Entry(
+            tenant_id=caller.tenant_id,
+            request_id=request.state.request_id,
+            key_id=caller.key_id,
+            operation=self.name,
+            user_id=caller.user_id,
+            project_id=caller.project_id,
+            address=request.client.host if request.client else None,
+            user_agent=told(request.headers.get("user-agent")),
+            at=watch.at,
+        )
+
+    def _admit(
+        self, service: Service, request: Request, caller: Caller, body: bytes, entry: Entry
+    ) -> Call:
+        if not caller.scopes.intersection(self.scopes):
+            caller.require(self.scopes[0])
+        path = _path(request)
+        asked = None if self.body is None else _parsed(self.body, request, body)
+        query = None if self.query is None else _queried(self.query, request, caller)
+        _tell(entry, path, asked, query)
+        _require_own(caller, path, asked, query)
+        return Call(
+            service=service,
+            caller=caller,
+            entry=entry,
+            path=path,
+            body=asked,
+            query=query,
+            accept=request.headers.get("accept", ""),
+            last_event_id=request.headers.get("last-event-id"),
+            request_id=request.state.request_id,
+            named=None if request.method == "GET" else _named(request, body),
+        )
+
+    async def _authenticated(self, service: Service, request: Request) -> tuple[Caller, bytes]:
+        """Who calls, by a signature, else by a browser's token; and the body."""
+        token = None
+        if self.browsers and HEADER not in request.headers:
+            token = _token(request)
+        if token is not None:
+            return service.tokens.read(token), await _body(request)
+        signature = service.authenticator.read(request.headers.get(HEADER))
+        body = await _body(request)
+        caller = await service.authenticator.verify(
+            signature,
+            method=request.method,
+            path=cast(bytes, request.scope["raw_path"]),
+            query=cast(bytes, request.scope["query_string"]),
+            body=body,
+        )
+        return caller, body
+
+
+def _token(request: Request) -> str | None:
+    """The token that a browser brings. What is sent without being asked for (a cookie) or may be
+    kept by others (an address) is good for reading alone."""
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        return token.strip()
+    if request.method != "GET":
+        return None
+    return request.query_params.get(TICKET) or request.cookies.get(COOKIE)
+
+
+def _tell(entry: Entry, path: dict[str, str], body: Any, query: Any) -> None:
+    """Tell the audit whom and what the request names."""
+    for name in ("user_id", "project_id", "session_id", "message_id"):
+        named = (path.get(to_camel(name)), getattr(body, name, None), getattr(query, name, None))
+        if (known := next((each for each in named if each is not None), None)) is not None:
+            setattr(entry, name, known)
+
+
+def _require_own(caller: Caller, path: dict[str, str], body: Any, query: Any) -> None:
+    """A token is for one user and one project. Raises NotYours, ProjectUnknown."""
+    if caller.user_id is None:
+        return
+    for asked in (body, query):
+        if getattr(asked, "user_id", None) not in (None, caller.user_id):
+            raise NotYours
+    projects = {getattr(asked, "project_id", None) for asked in (body, query)}
+    if not projects | {path.get("projectId")} <= {None, caller.project_id}:
+        raise ProjectUnknown
+
+
+async def _body(request: Request) -> bytes:
+    """The body, whole and in time."""
+    try:
+        async with asyncio.timeout(connection_limits.BODY_SECONDS):
+            return await _received(request)
+    except TimeoutError:
+        detail = f"A body is whole within {connection_limits.BODY_SECONDS:.0f} seconds."
+        raise BadRequest(408, "body_too_slow", detail) from None
+    except ClientDisconnect:
+        detail = "The connection ended before the body did."
+        raise BadRequest(400, "body_cut_off", detail) from None
+
+
+async def _received(request: Request) -> bytes:
+    """What comes of the body, not a byte more than may be."""
+    received = bytearray()
+    async for chunk in request.stream():
+        received += chunk
+        if len(received) > LARGEST_BODY:
+            raise BadRequest(
+                413, "body_too_large", f"A body has at most {LARGEST_BODY} bytes; send less."
+            )
+    return bytes(received)
+
+
+def _named(request: Request, body: bytes) -> Named | None:
+    """The request's own name, if its client gave it one: the same key is the same request."""
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    if not _KEY.fullmatch(key):
+        detail = "An Idempotency-Key has 1 to 255 visible ASCII characters."
+        raise BadRequest(422, "bad_idempotency_key", detail)
+    scope = request.scope
+    asked = (request.method.encode(), scope["raw_path"], scope["query_string"], body)
+    fingerprint = sha256(b"\n".join(sha256(each).digest() for each in asked))
+    return Named(key=key, fingerprint=fingerprint.hexdigest())
+
+
+def _path(request: Request) -> dict[str, str]:
+    try:
+        return {name: _ID.validate_python(value) for name, value in request.path_params.items()}
+    except ValidationError as error:
+        raise problems.invalid(error) from None
+
+
+def _parsed(model: type[BaseModel], request: Request, body: bytes) -> BaseModel:
+    media_type = request.headers.get("content-type", "application/json").split(";")[0].strip()
+    if media_type.lower() != "application/json":
+        raise BadRequest(415, "not_json", "Send the body as application/json.")
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise BadRequest(400, "bad_json", "The body is not JSON in UTF-8.") from None
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise problems.invalid(error) from None
+
+
+def _queried(model: type[Query], request: Request, caller: Caller) -> Query:
+    try:
+        asked: dict[str, Any] = dict(request.query_params)
+        if caller.user_id is not None:
+            asked.pop(TICKET, None)
+            if "user_id" in model.model_fields:
+                asked.setdefault("userId", caller.user_id)
+        for name in model.repeated & asked.keys():
+            asked[name] = request.query_params.getlist(name)
+        if "min_position" in model.model_fields and "x-min-position" in request.headers:
+            asked.setdefault("minPosition", request.headers["x-min-position"])
+        return model.model_validate(asked)
+    except ValidationError as error:
+        raise problems.invalid(error) from None
+
+
+def answered(answer: BaseModel, *, position: int, status: int = 200) -> Response:
+    """An answer in JSON, with the position of the log that it holds for."""
+    return Response(
+        orjson.dumps(dumped(answer)),
+        status,
+        media_type="application/json",
+        headers={"X-Log-Position": str(position)},
+    )

@@ -1,0 +1,181 @@
+"""What went wrong, as RFC 9457 problem details: one table from our exceptions to answers."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from starlette.responses import Response
+
+from domain import errors as refusals
+from domain.errors import LimitReached, Refused
+from service.access.authentication import Forbidden, NotYours, Unauthenticated
+from service.eventlog.store import AWAY, OutcomeUnknown, Overloaded
+from service.http.rate_limit_headers import refused
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+REFUSALS: Final[Mapping[type[Refused], int]] = {
+    refusals.ProjectUnknown: 404,
+    refusals.ProjectExists: 409,
+    refusals.MemberUnknown: 404,
+    refusals.LastOwner: 409,
+    refusals.SessionUnknown: 404,
+    refusals.SessionEnded: 409,
+    refusals.SessionFull: 409,
+    refusals.SessionSpent: 409,
+    refusals.UserLimitReached: 429,
+    refusals.ProjectLimitReached: 429,
+    refusals.ReplyInProgress: 409,
+    refusals.ReplyUnknown: 404,
+    refusals.ReplyNotEnded: 409,
+    refusals.PlanUnknown: 404,
+    refusals.PlanMissing: 409,
+    refusals.BuildInProgress: 409,
+    refusals.BuildUnknown: 404,
+    refusals.BuildTaken: 409,
+    refusals.BuildEnded: 409,
+    refusals.BuildFull: 409,
+    refusals.KeyReused: 422,
+    refusals.BalanceInsufficient: 402,
+    refusals.ReservationSettled: 409,
+}
+
+TITLES: Final[Mapping[int, str]] = {
+    400: "Bad request",
+    401: "Not authenticated",
+    402: "Not enough AI seconds",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Method not allowed",
+    408: "Request too slow",
+    409: "Conflict",
+    413: "Body too large",
+    414: "Request line too long",
+    415: "Unsupported media type",
+    422: "Invalid request",
+    429: "Too many requests",
+    431: "Headers too large",
+    500: "Internal error",
+    503: "Temporarily unavailable",
+}
+
+
+class BadRequest(Exception):
+    """A request that cannot be taken as it is: `status` with a stable `code`."""
+
+    def __init__(
+        self, status: int, code: str, detail: str, found: list[dict[str, str]] | None = None
+    ) -> None:
+        super().__init__(code)
+        self.status, self.code, self.detail, self.found = status, code, detail, found
+
+
+def problem(error: Exception) -> Response:
+    """The answer to an exception. What nobody foresaw is a 500 that tells nothing of its inside."""
+    if isinstance(error, Refused):
+        return _refusal(error)
+    if isinstance(error, BadRequest):
+        # Of a request that is not whole no more is read.
+        ending = {"Connection": "close"} if error.status == 408 else None
+        return answer(error.status, error.code, error.detail, errors=error.found, headers=ending)
+    if isinstance(error, Unauthenticated):
+        return answer(
+            401,
+            "not_authenticated",
+            "Sign the request with a known key: X-HMAC-Signature, a clock within 300 seconds, and "
+            "a nonce that was not used before; or bring a token, where a browser may call.",
+            headers={"WWW-Authenticate": "HMAC-SHA256, Bearer"},
+        )
+    if isinstance(error, NotYours):
+        return answer(403, "token_of_another_user", "The token is for another user than userId.")
+    if isinstance(error, Forbidden):
+        return answer(403, "scope_missing", f"The key lacks the scope {error.scope}.")
+    return _unavailable(error)
+
+
+def _refusal(error: Refused) -> Response:
+    return answer(
+        REFUSALS[type(error)],
+        error.code,
+        str(error),
+        template=error.code,
+        variables=error.variables,
+        headers=refused(error) if isinstance(error, LimitReached) else None,
+    )
+
+
+def _unavailable(error: Exception) -> Response:
+    soon = {"Retry-After": "1"}
+    if isinstance(error, Overloaded):
+        detail = "More requests are waiting than can be held. Try again in a moment."
+        return answer(503, "overloaded", detail, headers=soon)
+    if isinstance(error, AWAY):
+        detail = "The database cannot be reached now; nothing was stored. Try again in a moment."
+        return answer(503, "unavailable", detail, headers=soon)
+    if isinstance(error, OutcomeUnknown):
+        detail = "The database was lost while it stored this. Look whether it is there, then retry."
+        return answer(503, "outcome_unknown", detail, headers=soon)
+    detail = "Something failed here. The request id names it in the service's log."
+    return answer(500, "internal", detail)
+
+
+def invalid(error: ValidationError) -> BadRequest:
+    """What is wrong with a body or query, member by member, never what it held."""
+    found = [
+        {"pointer": _pointer(each), "kind": each["type"], "message": each["msg"]}
+        for each in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+    return BadRequest(422, "invalid_request", "See errors for each member that is wrong.", found)
+
+
+def _pointer(error: ErrorDetails) -> str:
+    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in error["loc"])
+    return "".join(f"/{part[:100]}" for part in parts)
+
+
+def answer(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    template: str | None = None,
+    variables: dict[str, Any] | None = None,
+    errors: list[dict[str, str]] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """A problem as a response."""
+    body = Problem(
+        type=f"urn:throughline:problem:{code}",
+        title=TITLES[status],
+        status=status,
+        code=code,
+        detail=detail,
+        template=template,
+        variables=variables,
+        errors=errors,
+    )
+    return Response(
+        orjson.dumps(body.model_dump(exclude_none=True)),
+        status,
+        headers=headers,
+        media_type=MEDIA_TYPE,
+    )
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457): `code` is stable, `detail` says what to do.
+
+    `template` and `variables` are there where a user is to be told; `errors` where members of the
+    request are wrong, each with a JSON Pointer.
+    """
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    template: str | None = None
+    variables: dict[str, Any] | None = None
+    errors: list[dict[str, str]] | None = None

@@ -1,0 +1,125 @@
+"""Streams as responses: headers, a bounded send, a proper end. Others make what is in them."""
+
+import asyncio
+from collections.abc import AsyncIterable, Iterable, Iterator
+from contextlib import suppress
+from typing import Any, Final
+
+import anyio
+from sse_starlette import EventSourceResponse
+from starlette.requests import ClientDisconnect
+from starlette.responses import StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from service.access.stream_access import Permit
+from service.ops.metrics import STREAMS
+from service.replies.sse import frame, goaway
+
+SEND_SECONDS: Final = 20.0
+"""How long a reader may take none of what is sent, before it is cut loose. It can come back."""
+
+HEADERS: Final = {"Cache-Control": "no-cache, no-store, no-transform"}
+EVENT_STREAM: Final = "text/event-stream"
+LINES: Final = "application/x-ndjson"
+PIECE_BYTES: Final = 64 * 1024
+
+
+class EventStream(EventSourceResponse):
+    """Encoded events, to one reader. Heartbeats and the end are up to their source.
+
+    When the service stops, the source has `grace_seconds` to come to its end. With a `permit` the
+    reader is sent away when that ends.
+    """
+
+    def __init__(
+        self,
+        events: AsyncIterable[bytes],
+        headers: dict[str, str],
+        *,
+        grace_seconds: float,
+        permit: Permit | None = None,
+    ) -> None:
+        self._permit = permit
+        super().__init__(  # pyright: ignore[reportUnknownMemberType] - its own dict is bare
+            events,
+            headers=HEADERS | headers,
+            ping=0,
+            send_timeout=SEND_SECONDS,
+            shutdown_event=anyio.Event(),
+            shutdown_grace_period=grace_seconds,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send until the end. A reader that takes nothing is let go without ado."""
+        with suppress(TimeoutError), STREAMS.track_inprogress():
+            if self._permit is None:
+                await super().__call__(scope, receive, send)
+            else:
+                await self._permitted(self._permit, scope, receive, send)
+
+    async def _permitted(self, permit: Permit, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send until the end, or until the permit's, whichever is first."""
+        begun = asyncio.Event()
+
+        async def sending(message: Message) -> None:
+            await send(message)
+            begun.set()
+
+        async def on_expiring(expires_at: float) -> None:
+            await say(frame("renew", {"expiresAt": expires_at}))
+
+        async def say(event: bytes, *, is_last: bool = False) -> None:
+            await begun.wait()
+            await send({"type": "http.response.body", "body": event, "more_body": not is_last})
+
+        stream = asyncio.create_task(super().__call__(scope, receive, sending))
+        ending = asyncio.create_task(permit(on_expiring))
+        try:
+            await asyncio.wait((stream, ending), return_when=asyncio.FIRST_COMPLETED)
+            if stream.done():
+                await stream
+                return
+            reason = await ending
+            await _ended(stream)
+            await say(goaway(reason), is_last=True)
+        finally:
+            await _ended(stream, ending)
+
+
+async def _ended(*tasks: asyncio.Task[Any]) -> None:
+    """End tasks, also where this one is being ended itself."""
+    with anyio.CancelScope(shield=True):
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class LineStream(StreamingResponse):
+    """JSON values, one a line, to one reader, as they are read."""
+
+    def __init__(self, lines: AsyncIterable[bytes], headers: dict[str, str]) -> None:
+        super().__init__(lines, headers=HEADERS | headers, media_type=LINES)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send until the end. A reader that takes nothing is let go without ado."""
+
+        async def bounded(message: Message) -> None:
+            async with asyncio.timeout(SEND_SECONDS):
+                await send(message)
+
+        try:
+            await super().__call__(scope, receive, bounded)
+        except (TimeoutError, ClientDisconnect):
+            return
+
+
+def pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in fewer pieces: none is held back, and none grows far beyond its measure."""
+    gathered = bytearray()
+    for part in parts:
+        gathered += part
+        if len(gathered) >= PIECE_BYTES:
+            yield bytes(gathered)
+            gathered.clear()
+    if gathered:
+        yield bytes(gathered)

@@ -1,0 +1,305 @@
+"""The model, through the official `anthropic` SDK: one call at a time, its text as it comes.
+
+The SDK retries nothing for us (`max_retries=0`): whether a call may be made again depends on what
+the reader has been shown, which only the turn knows. Every way in which a call can end badly
+becomes one `Trouble`, told apart by what can be done about it.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from time import monotonic_ns
+from typing import Any, Final, Literal, cast
+
+import anthropic
+import httpx2
+import orjson
+from anthropic import Omit, omit
+from anthropic.types import (
+    MessageParam,
+    RawMessageStreamEvent,
+    TextBlockParam,
+    ToolChoiceNoneParam,
+    ToolParam,
+)
+
+from domain.metering import Usage
+from domain.questions import Prompt
+from domain.reply_contracts import reply_schema
+from domain.tools import LOOKS_A_ROUND, Look, ToolUse
+
+Kind = Literal["transient", "permanent", "refused", "truncated"]
+
+_PASSING: Final = frozenset({408, 409, 429, 500, 502, 503, 504, 529})
+_LATE_ERRORS: Final = frozenset({"overloaded_error", "rate_limit_error", "api_error"})
+_MOST_TOKENS: Final = 2**28
+_LARGEST_INPUT: Final = 64 * 1024
+_TRUNCATED: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
+
+
+class Trouble(Exception):
+    """A model call ended badly. `transient`: the same call may go well later.
+
+    `retry_after` are the seconds that the provider asked to be left alone, if it did.
+    """
+
+    def __init__(self, kind: Kind, code: str, retry_after: float | None = None) -> None:
+        super().__init__(code)
+        self.kind, self.code, self.retry_after = kind, code, retry_after
+
+
+@dataclass(slots=True)
+class ModelCall:
+    """What one call came to, filled in while it runs. Times are of the monotonic clock, in ns.
+
+    `uses` are the looks that the model asks for; its answer comes after them, in another call.
+    """
+
+    started_ns: int = 0
+    ended_ns: int = 0
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    stop_reason: str | None = None
+    uses: list[ToolUse] = field(default_factory=list[ToolUse])
+
+    @property
+    def duration_ns(self) -> int:
+        """How long the call has taken, until its end or until now."""
+        return (self.ended_ns or monotonic_ns()) - self.started_ns
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens that the provider reported."""
+        return Usage(
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            cache_read_tokens=self.cache_read_tokens,
+            cache_write_tokens=self.cache_write_tokens,
+        )
+
+
+class Planner:
+    """Asks the model. Owned by the service's loop; calls are independent of each other."""
+
+    def __init__(
+        self,
+        client: anthropic.AsyncAnthropic,
+        *,
+        model: str,
+        max_tokens: int,
+        first_text_seconds: float,
+        next_text_seconds: float,
+    ) -> None:
+        self.model = model
+        self._client = client
+        self._max_tokens = max_tokens
+        self._first_text_seconds = first_text_seconds
+        self._next_text_seconds = next_text_seconds
+        self._schema = reply_schema()
+
+    async def ask(self, prompt: Prompt, call: ModelCall) -> AsyncGenerator[str, None]:
+        """The pieces of the reply's text as they come; returns when the model ended its turn.
+
+        Where it asks for looks, they are in `call.uses`. Raises Trouble for every other end.
+        Silence is measured in what the model writes: pings do not break it.
+        """
+        loop = asyncio.get_running_loop()
+        call.started_ns = monotonic_ns()
+        written: dict[int, _Written] = {}
+        try:
+            async with asyncio.timeout(self._first_text_seconds) as silence:
+                async with await self._open(prompt) as events:
+                    async for event in events:
+                        if event.type == "content_block_delta":
+                            self._put_off(silence, loop.time())
+                        if text := _take(event, call, written):
+                            yield text
+            _require_good_end(call)
+            call.uses += _uses(written, call)
+        except Exception as error:
+            # The provider's name for it is ours from here on; the cause goes along.
+            raise _trouble(error) from error
+        finally:
+            call.ended_ns = monotonic_ns()
+
+    def _put_off(self, silence: asyncio.Timeout, now: float) -> None:
+        """Give the next text its time. Not for each one, for it costs more than reading a delta:
+        so a silence may end a tenth earlier."""
+        due, seconds = silence.when(), self._next_text_seconds
+        if due is None or abs(due - now - seconds) > seconds / 10:
+            silence.reschedule(now + seconds)
+
+    async def _open(self, prompt: Prompt) -> anthropic.AsyncStream[RawMessageStreamEvent]:
+        return await self._client.messages.create(
+            model=self.model,
+            max_tokens=self._max_tokens,
+            system=_system(prompt),
+            messages=_messages(prompt),
+            output_config={"format": {"type": "json_schema", "schema": self._schema}},
+            tools=_tools(prompt),
+            tool_choice=_tool_choice(prompt),
+            stream=True,
+        )
+
+
+def _system(prompt: Prompt) -> list[TextBlockParam]:
+    """Two cache marks: after what all share, and after what a project shares."""
+    return [
+        {"type": "text", "text": text, "cache_control": {"type": "ephemeral"}}
+        for text in (prompt.rules, prompt.project)
+    ]
+
+
+def _messages(prompt: Prompt) -> list[MessageParam]:
+    """The turns, with a cache mark on the last one that the next question will share."""
+    messages: list[MessageParam] = []
+    for turn in prompt.turns:
+        block: TextBlockParam = {"type": "text", "text": turn.text}
+        messages.append(cast(MessageParam, {"role": turn.role, "content": [block]}))
+        if len(messages) == len(prompt.turns) - 1:
+            block["cache_control"] = {"type": "ephemeral"}
+    for looks in prompt.rounds:
+        messages += _round(looks)
+    return messages
+
+
+def _round(looks: tuple[Look, ...]) -> tuple[MessageParam, MessageParam]:
+    """What the model asked to see, and what it saw."""
+    asked: list[Any] = [
+        {"type": "tool_use", "id": look.use.id, "name": look.use.name, "input": look.use.input}
+        for look in looks
+    ]
+    seen: list[Any] = [
+        {
+            "type": "tool_result",
+            "tool_use_id": look.use.id,
+            "content": look.text,
+            "is_error": look.is_error,
+        }
+        for look in looks
+    ]
+    return {"role": "assistant", "content": asked}, {"role": "user", "content": seen}
+
+
+def _tools(prompt: Prompt) -> list[ToolParam] | Omit:
+    if not prompt.tools:
+        return omit
+    return [
+        {"name": tool.name, "description": tool.description, "input_schema": tool.schema}
+        for tool in prompt.tools
+    ]
+
+
+def _tool_choice(prompt: Prompt) -> ToolChoiceNoneParam | Omit:
+    """Where there were looks the tools must go along, also when no more of them may be taken."""
+    return {"type": "none"} if prompt.tools and not prompt.may_look else omit
+
+
+@dataclass(slots=True)
+class _Written:
+    """A look that the model is asking for: its input is JSON in the making."""
+
+    id: str
+    name: str
+    json: str = ""
+
+
+def _uses(written: dict[int, _Written], call: ModelCall) -> list[ToolUse]:
+    """The looks, if the model waits for them. Raises what reading their inputs raises."""
+    if call.stop_reason != "tool_use":
+        return []
+    if not written:
+        raise Trouble("transient", "provider_unreadable")
+    return [
+        ToolUse(id=each.id, name=each.name, input=orjson.loads(each.json or "{}"))
+        for each in list(written.values())[:LOOKS_A_ROUND]
+    ]
+
+
+def _take(event: RawMessageStreamEvent, call: ModelCall, written: dict[int, _Written]) -> str:
+    """Note what the event says of the call; the text that it brings, or nothing.
+
+    Its type is compared, not its class: the SDK gives an event of a new type some class it knows.
+    """
+    if event.type == "content_block_delta":
+        if event.delta.type == "input_json_delta":
+            _write(written[event.index], event.delta.partial_json)
+        # Joined, because the SDK does not check what it read: what is no text fails here.
+        return "".join((event.delta.text or "",)) if event.delta.type == "text_delta" else ""
+    if event.type == "content_block_start" and event.content_block.type == "tool_use":
+        block = event.content_block
+        written[event.index] = _Written("".join((block.id,)), "".join((block.name,)))
+    elif event.type == "message_start":
+        _count(event.message.usage, call)
+        # The start holds a place for the output's count; only the end knows it.
+        call.output_tokens = None
+    elif event.type == "message_delta":
+        call.stop_reason = event.delta.stop_reason
+        _count(event.usage, call)
+    return ""
+
+
+def _write(use: _Written, piece: str) -> None:
+    use.json += piece
+    if len(use.json) > _LARGEST_INPUT:
+        raise Trouble("transient", "provider_unreadable")
+
+
+def _count(usage: Any, call: ModelCall) -> None:
+    """Take over the counts that were sent; the later ones are cumulative. What is no count, or
+    more than any call can use, is as good as not sent."""
+    for ours, theirs in (
+        ("input_tokens", "input_tokens"),
+        ("output_tokens", "output_tokens"),
+        ("cache_read_tokens", "cache_read_input_tokens"),
+        ("cache_write_tokens", "cache_creation_input_tokens"),
+    ):
+        count: Any = getattr(usage, theirs, None)
+        if type(count) is int and 0 <= count <= _MOST_TOKENS:
+            setattr(call, ours, count)
+
+
+def _require_good_end(call: ModelCall) -> None:
+    """A stream that merely stops looks like success to the SDK; a turn that ended says so."""
+    if call.stop_reason is None:
+        raise Trouble("transient", "provider_broke_off")
+    if call.stop_reason == "refusal":
+        raise Trouble("refused", "refused")
+    if call.stop_reason in _TRUNCATED:
+        raise Trouble("truncated", "truncated")
+
+
+def _trouble(error: Exception) -> Trouble:
+    match error:
+        case Trouble():
+            return error
+        case TimeoutError() | anthropic.APITimeoutError():
+            return Trouble("transient", "provider_silent")
+        case anthropic.APIStatusError():
+            return _status_trouble(error)
+        case anthropic.APIConnectionError() | httpx2.HTTPError():
+            return Trouble("transient", "provider_unreachable")
+        case _:
+            # Whatever the stream held, nothing but reading it went wrong.
+            return Trouble("transient", "provider_unreadable")
+
+
+def _status_trouble(error: anthropic.APIStatusError) -> Trouble:
+    """An error event in the stream comes as a status error with status 200: its type tells."""
+    passing = error.status_code in _PASSING or (
+        error.status_code == 200 and error.type in _LATE_ERRORS
+    )
+    if not passing:
+        return Trouble("permanent", "provider_refused_request")
+    busy = error.status_code in (429, 529) or error.type in ("overloaded_error", "rate_limit_error")
+    code = "provider_busy" if busy else "provider_failed"
+    return Trouble("transient", code, _retry_after(error.response.headers.get("retry-after")))
+
+
+def _retry_after(header: str | None) -> float | None:
+    try:
+        return max(0.0, float(header)) if header else None
+    except ValueError:
+        return None

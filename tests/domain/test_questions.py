@@ -1,0 +1,254 @@
+"""What the model is told: the same things first, then what was said, then the message."""
+
+import json
+from typing import Any
+
+import pytest
+
+from domain.events import (
+    ChatMode,
+    ReplyCompleted,
+    ReplyFailed,
+    ReplyStarted,
+    SessionEvent,
+    SessionOpened,
+    SystemMessagePosted,
+    UserMessagePosted,
+)
+from domain.questions import (
+    CHARACTERS_PER_TOKEN,
+    HINTS,
+    RULES,
+    Prompt,
+    Turn,
+    history,
+    language,
+    prompt,
+)
+from domain.reply_contracts import CONTRACTS
+from domain.tools import MOST_CHARACTERS, ROUNDS, SOURCE, Look, ToolUse
+
+OPENED = SessionOpened(session_id="s1", project_id="p1", user_id="u1")
+
+
+def asked(number: int, text: str = "?") -> UserMessagePosted:
+    return UserMessagePosted(
+        session_id="s1", message_id=f"m{number}", user_id="u1", text=text, locale="en"
+    )
+
+
+def started(number: int) -> ReplyStarted:
+    return ReplyStarted(
+        session_id="s1",
+        message_id=f"r{number}",
+        in_reply_to=f"m{number}",
+        model="offline",
+        reservation_id=f"x{number}",
+    )
+
+
+def answered(number: int, text: str = "!", **how: Any) -> ReplyCompleted:
+    reply: dict[str, Any] = {
+        "session_id": "s1",
+        "message_id": f"r{number}",
+        "in_reply_to": f"m{number}",
+        "subtype": "success",
+        "mode": "general",
+        "data": {"markdown": text},
+        "duration_ms": 1,
+        "billed_seconds": 1,
+        "model": "offline",
+    }
+    return ReplyCompleted(**reply | how)
+
+
+def failed(number: int) -> ReplyFailed:
+    return ReplyFailed(
+        session_id="s1",
+        message_id=f"r{number}",
+        in_reply_to=f"m{number}",
+        code="refused",
+        duration_ms=1,
+    )
+
+
+def told(*events: SessionEvent, upto: str = "m9", tokens: int = 1_000) -> list[tuple[str, str]]:
+    turns = history((OPENED, *events), upto=upto, budget_tokens=tokens)
+    return [(turn.role, turn.text) for turn in turns]
+
+
+def pair(number: int) -> list[tuple[str, str]]:
+    """The two turns of a message that was asked and answered with its number."""
+    reply = {"intent": "general", "response": {"markdown": f"answer {number}"}}
+    return [("user", f"question {number}"), ("assistant", json.dumps(reply))]
+
+
+def exchange(number: int) -> tuple[SessionEvent, ...]:
+    return (
+        asked(number, f"question {number}"),
+        started(number),
+        answered(number, f"answer {number}"),
+    )
+
+
+# the history -------------------------------------------------------------------------------------
+
+
+def test_a_new_session_has_no_history() -> None:
+    assert told(asked(9), started(9)) == []
+
+
+def test_what_was_said_comes_in_its_order_each_question_with_its_answer() -> None:
+    assert told(*exchange(1), *exchange(2), asked(9)) == pair(1) + pair(2)
+
+
+def test_a_reply_is_told_as_the_model_gave_it() -> None:
+    data = {"answer": "Là, في الملف", "references": []}
+    ((_, text),) = told(asked(1), answered(1, mode="question", data=data), asked(9))[1:]
+    assert json.loads(text) == {"intent": "question", "response": data}
+    assert "Là, في الملف" in text
+
+
+def test_the_message_itself_and_what_comes_after_it_are_no_history() -> None:
+    assert told(*exchange(1), asked(9, "now"), started(9), *exchange(3)) == pair(1)
+
+
+def test_answers_in_another_order_than_their_questions_stay_with_them() -> None:
+    one, two = exchange(1), exchange(2)
+    assert told(one[0], two[0], two[2], one[2], asked(9)) == pair(2) + pair(1)
+
+
+@pytest.mark.parametrize("end", [(), (started(2),), (started(2), failed(2))])
+def test_what_was_not_answered_is_left_out(end: tuple[SessionEvent, ...]) -> None:
+    assert told(*exchange(1), asked(2), *end, *exchange(3), asked(9)) == pair(1) + pair(3)
+
+
+def test_a_partial_answer_is_an_answer() -> None:
+    cut = answered(1, "answ", subtype="partial", reason="provider_broke_off")
+    assert [role for role, _ in told(asked(1), cut, asked(9))] == ["user", "assistant"]
+
+
+def test_what_the_service_said_itself_is_left_out() -> None:
+    said = SystemMessagePosted(session_id="s1", message_id="y1", template="hello", variables={})
+    assert told(*exchange(1), said, asked(9)) == pair(1)
+
+
+def test_the_two_sides_alternate_whatever_happened() -> None:
+    events = (asked(1), *exchange(2), asked(3), failed(3), *exchange(4), asked(5), asked(9))
+    roles = [role for role, _ in told(*events)]
+    assert roles == ["user", "assistant"] * (len(roles) // 2)
+
+
+# its budget --------------------------------------------------------------------------------------
+
+
+def size(*numbers: int) -> int:
+    """The fewest tokens that hold these exchanges."""
+    characters = sum(len(text) for number in numbers for _, text in pair(number))
+    return -(-characters // CHARACTERS_PER_TOKEN)
+
+
+ALL = (*exchange(1), *exchange(2), *exchange(3), asked(9))
+
+
+def test_the_oldest_are_dropped_first() -> None:
+    assert told(*ALL, tokens=size(1, 2, 3)) == pair(1) + pair(2) + pair(3)
+    assert told(*ALL, tokens=size(1, 2, 3) - 1) == pair(2) + pair(3)
+    assert told(*ALL, tokens=size(2, 3) - 1) == pair(3)
+    assert told(*ALL, tokens=size(3) - 1) == []
+    assert told(*ALL, tokens=0) == []
+
+
+def test_an_exchange_is_dropped_whole_and_leaves_no_gap() -> None:
+    long = (asked(2, "q" * 1_000), answered(2))
+    events = (*exchange(1), *long, *exchange(3), asked(9))
+    # The first one would fit, but the conversation would be told with a hole in it.
+    assert told(*events, tokens=size(1, 3)) == pair(3)
+
+
+# the prompt --------------------------------------------------------------------------------------
+
+
+def made(**parts: Any) -> Prompt:
+    usual: dict[str, Any] = {
+        "project_name": "Shop",
+        "framework": "Django",
+        "locale": "en",
+        "history": [],
+        "message": "Good morning",
+        "chat_mode": None,
+    }
+    return prompt(**usual | parts)
+
+
+def test_what_all_share_stands_first_and_says_nothing_of_anyone() -> None:
+    one, other = made(), made(project_name="Other", locale="ar", message="x", chat_mode="fix")
+    assert one.rules == other.rules == RULES
+
+
+def test_the_project_and_the_language_stand_together() -> None:
+    assert made().project == "Project: Shop.\nFramework: Django.\nReply in en."
+    assert made(framework=None).project.splitlines()[1] == "Framework: unknown."
+
+
+def test_the_message_is_the_last_turn() -> None:
+    before = [Turn(role="user", text="a"), Turn(role="assistant", text="b")]
+    assert made(history=before).turns == (*before, Turn(role="user", text="Good morning"))
+
+
+@pytest.mark.parametrize("mode", CONTRACTS)
+def test_a_hint_stands_before_the_message_it_belongs_to(mode: ChatMode) -> None:
+    assert made(chat_mode=mode).turns[-1].text == f"{HINTS[mode]}\n\nGood morning"
+
+
+def test_every_kind_of_answer_is_explained() -> None:
+    assert all(f"\n- {mode}: " in RULES for mode in CONTRACTS)
+
+
+@pytest.mark.parametrize(
+    ("locale", "expected"),
+    [("en", "en"), ("AR", "ar"), ("ar-EG", "ar"), ("pt_BR", "pt"), ("zh-Hant-TW", "zh")],
+)
+def test_a_locale_is_of_a_language(locale: str, expected: str) -> None:
+    assert language(locale) == expected
+    assert made(locale=locale).project.endswith(f"\nReply in {expected}.")
+
+
+# looks -------------------------------------------------------------------------------------------
+
+
+def offered() -> Prompt:
+    return prompt(
+        project_name="Shop",
+        framework=None,
+        locale="ar",
+        history=(),
+        message="Why?",
+        chat_mode=None,
+        known=("Project structure:\na.py",),
+        tools=SOURCE,
+    )
+
+
+def look(text: str) -> Look:
+    return Look(use=ToolUse(id="1", name="list_files", input={}), text=text)
+
+
+def test_what_is_known_comes_before_the_message_in_paragraphs_of_its_own() -> None:
+    assert offered().turns[-1].text == "Project structure:\na.py\n\nWhy?"
+
+
+def test_looking_ends_after_some_rounds_or_when_enough_was_shown() -> None:
+    looking = offered()
+    for n in range(ROUNDS):
+        assert looking.may_look, n
+        looking = looking.looked((look("x"),))
+    assert not looking.may_look
+    assert not offered().looked((look("x" * MOST_CHARACTERS),)).may_look
+
+
+def test_a_reminder_goes_before_the_message_and_begins_anew() -> None:
+    reminded = offered().looked((look("x"),)).reminded("In Arabic!")
+    assert reminded.turns[-1].text.startswith("In Arabic!\n\n")
+    assert reminded.turns[-1].text.endswith("Why?")
+    assert (reminded.rounds, reminded.may_look) == ((), True)

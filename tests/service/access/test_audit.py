@@ -1,0 +1,227 @@
+"""Who asked for what, from where, and what came of it: of every request of a known caller."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+from service.access import audit
+from service.postgres import connections
+from tests.projections.generated import owning
+from tests.running import KEYS, Running, running
+from tests.service.cutter import Cutter
+
+AGENT = "a-browser/7.0"
+SECRET = "quillwort"
+
+
+@pytest.fixture
+async def run(url: str) -> AsyncIterator[Running]:
+    async with running(url) as started:
+        started.client.headers["User-Agent"] = AGENT
+        await started.project()
+        await started.credit()
+        yield started
+
+
+async def stored(url: str) -> list[dict[str, Any]]:
+    """The whole audit, oldest first."""
+    async with owning(url) as owner, owner.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute("select * from app.audit order by request_id")
+        return await cursor.fetchall()
+
+
+async def until_stored(url: str, count: int) -> list[dict[str, Any]]:
+    """The audit when it has so many entries: those of reads come a moment later."""
+    async with asyncio.timeout(10):
+        while len(entries := await stored(url)) < count:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+    return entries
+
+
+def problem(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["code"]
+
+
+async def test_a_message_is_told_with_what_its_reply_came_to(run: Running) -> None:
+    final = (await run.chat(f"Add a {SECRET} page")).json()
+    (item,) = (await run.client.get("/v1/audit?limit=1")).json()["items"]
+    ledger = (await run.client.get("/v1/billing/accounts/u1/consumption")).json()["items"][0]
+    tokens = sum(count for name, count in ledger.items() if name.endswith("Tokens"))
+    milliseconds = item.pop("milliseconds")
+    assert 0 <= milliseconds < 60_000
+    assert item.pop("requestId")
+    assert item.pop("timestamp")
+    assert item == {
+        "keyId": "k1",
+        "userId": "u1",
+        "operation": "postChatPlan",
+        "projectId": "p1",
+        "sessionId": final["sessionId"],
+        "messageId": final["messageId"],
+        "address": "127.0.0.1",
+        "userAgent": AGENT,
+        "status": 200,
+        "billedSeconds": ledger["billedSeconds"],
+        "tokensUsed": tokens,
+    }
+
+
+async def test_a_write_is_answered_when_its_entry_is_stored(url: str, run: Running) -> None:
+    for n in range(1, 6):
+        answer = await run.chat(f"No. {n}", userId="nobody")
+        assert problem(answer) == (404, "project_not_found")
+        last = (await stored(url))[-1]
+        assert last["request_id"] == answer.headers["X-Request-Id"]
+        assert (last["status"], last["code"]) == (404, "project_not_found")
+        assert (last["user_id"], last["project_id"]) == ("nobody", "p1")
+
+
+async def test_what_is_refused_is_told_too_and_reads_are(url: str, run: Running) -> None:
+    before = len(await stored(url))
+    token = (await run.client.post("/v1/tokens", json={"userId": "u1", "projectId": "p1"})).json()
+    bearer = {"Authorization": f"Bearer {token['token']}"}
+    async with httpx.AsyncClient(base_url=run.client.base_url, headers=bearer) as client:
+        await client.get("/v1/project/p1/timeline")
+        await client.get("/v1/project/p2/timeline")
+    await run.client.post("/v1/chat-plan", json={"userId": "u1", "message": SECRET})
+    entries = (await until_stored(url, before + 4))[before:]
+    assert [(each["operation"], each["status"], each["code"]) for each in entries] == [
+        ("mintToken", 201, None),
+        ("getTimeline", 200, None),
+        ("getTimeline", 404, "project_not_found"),
+        ("postChatPlan", 422, "invalid_request"),
+    ]
+    assert [each["user_id"] for each in entries] == ["u1", "u1", "u1", None]
+    assert [each["project_id"] for each in entries] == ["p1", "p1", "p2", None]
+
+
+async def test_who_is_not_known_leaves_no_entry(url: str, run: Running) -> None:
+    before = len(await stored(url))
+    async with httpx.AsyncClient(base_url=run.client.base_url) as nobody:
+        assert (await nobody.get("/v1/audit")).status_code == 401
+        assert (await nobody.post("/v1/chat-plan", json={})).status_code == 401
+    assert (await run.client.post("/v1/tokens", json={})).status_code == 422
+    assert len(await stored(url)) == before + 1
+
+
+async def test_no_text_is_ever_told(url: str, run: Running) -> None:
+    await run.chat(f"The {SECRET} is the secret")
+    await run.chat(f"The {SECRET} is the secret", onBusy=SECRET)
+    await run.client.post(f"/v1/projects?{SECRET}={SECRET}", content=f'{{"{SECRET}'.encode())
+    plan = (await run.chat(f"Add a {SECRET} page")).json()
+    body = {"userId": "u1", "projectId": "p1", "sessionId": plan["sessionId"]}
+    await run.client.post("/v1/chat-plan/convert-to-build", json=body)
+    told = await stored(url)
+    assert len(told) == 7
+    assert SECRET not in str(told)
+    assert AGENT in str(told), "the control"
+
+
+async def test_only_the_tenant_s_admins_read_it(url: str) -> None:
+    keys = {
+        "k1": KEYS["k1"].model_copy(update={"scopes": frozenset({"chat", "build", "read"})}),
+        "k2": KEYS["k2"],
+    }
+    async with running(url, hmac_keys=keys) as run:
+        assert problem(await run.client.get("/v1/audit")) == (403, "scope_missing")
+    async with running(url) as run:
+        await run.project()
+        answer = await run.client.get("/v1/audit")
+        assert {each["keyId"] for each in answer.json()["items"]} == {"k1"}
+        run.client.auth.key_id = "k2"  # type: ignore[union-attr]
+        assert (await run.client.get("/v1/audit")).json()["items"] == []
+        run.client.auth.key_id = "k1"  # type: ignore[union-attr]
+        body = {"userId": "u1", "projectId": "p1"}
+        token = (await run.client.post("/v1/tokens", json=body)).json()["token"]
+        bearer = {"Authorization": f"Bearer {token}"}
+        async with httpx.AsyncClient(base_url=run.client.base_url, headers=bearer) as client:
+            assert (await client.get("/v1/audit")).status_code == 401
+
+
+async def test_it_has_pages_of_a_user_and_of_a_project(run: Running) -> None:
+    await run.project("p2", "u2")
+    for n in range(5):
+        await run.chat(f"No. {n}", userId="u2", projectId="p2", sessionId="none")
+    await run.chat("Hello")
+    found: list[str] = []
+    cursor = ""
+    while True:
+        page = (await run.client.get(f"/v1/audit?userId=u2&limit=2{cursor}")).json()
+        if not page["items"]:
+            break
+        found += [item["requestId"] for item in page["items"]]
+        assert {item["userId"] for item in page["items"]} == {"u2"}
+        cursor = f"&before={page['before']}"
+    assert len(found) == 5
+    assert found == sorted(found, reverse=True)
+    of_project = (await run.client.get("/v1/audit?projectId=p1&limit=100")).json()["items"]
+    assert {item["projectId"] for item in of_project} == {"p1"}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["update app.audit set status = 200", "delete from app.audit", "truncate app.audit"],
+)
+async def test_nobody_changes_it(url: str, run: Running, statement: str) -> None:
+    async with owning(url) as owner:
+        with pytest.raises(psycopg.Error) as refused:
+            await owner.execute(statement.encode())
+        assert refused.value.sqlstate == "TL002"
+    async with await connections.connect(url) as service:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            await service.execute(statement.encode())
+
+
+async def test_nothing_is_done_that_could_not_be_told(
+    run: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = await run.service.store.head()
+    monkeypatch.setattr(audit, "MOST_WAITING", 0)
+    assert problem(await run.chat("Hello")) == (503, "overloaded")
+    assert await run.service.store.head() == head
+
+
+async def test_a_write_whose_entry_cannot_be_stored_is_not_acknowledged(
+    url: str, run: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is done all the same, and known again by its key, when it is told."""
+    key = {"Idempotency-Key": "k"}
+    body = {"userId": "u1", "seconds": 5, "kind": "paid"}
+    monkeypatch.setattr(audit, "PATIENCE_SECONDS", 0.2)
+    async with owning(url) as owner, owner.transaction():
+        await owner.execute("lock table app.audit in share mode")
+        late = await run.client.post("/v1/billing/credits", json=body, headers=key)
+        assert problem(late) == (503, "outcome_unknown")
+        assert problem(await run.chat("Hello", userId="nobody")) == (404, "project_not_found")
+    monkeypatch.undo()
+    head = await run.service.store.head()
+    again = await run.client.post("/v1/billing/credits", json=body, headers=key)
+    assert again.status_code == 201
+    assert await run.service.store.head() == head
+    told = [each["request_id"] for each in await stored(url)]
+    assert late.headers["X-Request-Id"] in told
+
+
+async def test_entries_wait_for_a_database_that_is_away_and_are_stored_once(url: str) -> None:
+    """Also when it goes right after the entry was stored, before it could say so."""
+    async with Cutter(url) as way, connections.pool(way.url) as pool:
+        kept = audit.Audit(pool)
+        storing = asyncio.create_task(kept.run())
+        for n, cut in enumerate((way.cut_request_with, way.cut_answer_to)):
+            cut(b"insert into app.audit")
+            await kept.record(entry(f"r{n}"), is_write=True)
+            assert way.cuts == n + 1
+        kept.close()
+        await storing
+    assert [each["request_id"] for each in await stored(url)] == ["r0", "r1"]
+
+
+def entry(request_id: str) -> audit.Entry:
+    return audit.Entry(
+        tenant_id="t1", request_id=request_id, key_id="k1", operation="x", at=audit.Watch().at
+    )

@@ -1,0 +1,353 @@
+"""Browsers' tokens: what they open, how long, and everything that does not open anything."""
+
+import hmac
+import json
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+
+from service.access.browser_tokens import AUDIENCE, ISSUER
+from service.app import OPERATIONS
+from service.model.offline.app import OfflineModel
+from tests.running import KEYS, Event, Running, events_of, running
+from tests.service import watching
+
+DERIVED = hmac.digest(
+    KEYS["k1"].secret.get_secret_value().encode(), b"throughline browser token v1", "sha256"
+)
+ASK = {"userId": "u1", "projectId": "p1", "message": "Add a login page"}
+TIMELINE = "/v1/project/p1/timeline"
+
+
+@pytest.fixture
+async def run(url: str) -> AsyncIterator[Running]:
+    async with running(url, OfflineModel(pace=0.02)) as started:
+        await started.project("p1", "u1", "u2")
+        await started.project("p2", "u1")
+        await started.credit()
+        yield started
+
+
+async def mint(run: Running, user_id: str = "u1", project_id: str = "p1", **more: Any) -> str:
+    body = {"userId": user_id, "projectId": project_id} | more
+    answer = await run.client.post("/v1/tokens", json=body)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["token"])
+
+
+def browser(run: Running, token: str = "") -> httpx.AsyncClient:
+    """A client that signs nothing."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    base = run.client.base_url
+    return httpx.AsyncClient(base_url=base, headers=headers, timeout=60, verify=False)  # noqa: S501 - no TLS here
+
+
+def problem(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["code"]
+
+
+def claims(**changed: Any) -> dict[str, Any]:
+    now = int(time.time())
+    good = {"iss": ISSUER, "aud": AUDIENCE, "sub": "u1", "prj": "p1", "iat": now, "exp": now + 60}
+    return {name: value for name, value in (good | changed).items() if value is not None}
+
+
+def part(value: Any) -> str:
+    return urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+
+
+def signed(
+    secret: bytes = DERIVED, head: dict[str, Any] | None = None, kid: Any = "k1", **changed: Any
+) -> str:
+    """A token by hand, so that it may be anything."""
+    content = f"{part({'alg': 'HS256', 'kid': kid} | (head or {}))}.{part(claims(**changed))}"
+    signature = hmac.digest(secret, content.encode(), "sha256")
+    return f"{content}.{urlsafe_b64encode(signature).rstrip(b'=').decode()}"
+
+
+# what a token opens ------------------------------------------------------------------------------
+
+
+async def test_a_browser_reads_and_chats_with_its_token(run: Running) -> None:
+    async with browser(run, await mint(run)) as client:
+        headers = {"Accept": "text/event-stream"}
+        answer = await client.post("/v1/chat-plan", json=ASK, headers=headers)
+        final = events_of(answer.text)[-1][1]
+        assert final["subtype"] == "success"
+        page = await client.get(TIMELINE)
+        assert page.json()["items"][0]["id"] == final["messageId"], "without userId it is its own"
+        session = await client.get(f"/v1/chat-plan/session/{final['sessionId']}")
+        assert session.json()["userId"] == "u1"
+        reply = await client.get(f"/v1/chat-plan/replies/{final['messageId']}")
+        assert reply.json()["final"] == final
+
+
+@pytest.mark.parametrize("way", ["ticket", "cookie"])
+async def test_an_event_source_brings_it_as_a_ticket_or_a_cookie(run: Running, way: str) -> None:
+    token = await mint(run)
+    await run.chat("Hello")
+    params = {"ticket": token} if way == "ticket" else {}
+    async with browser(run) as client:
+        if way == "cookie":
+            client.cookies.set("throughline", token)
+        origin = {"Last-Event-ID": watching.origin(run)}
+        path = f"{TIMELINE}/stream"
+        async with client.stream("GET", path, params=params, headers=origin) as answer:
+            assert answer.status_code == 200
+            event = await watching.Stream(answer).next()
+            assert event[1]["userMessage"]["text"] == "Hello"
+
+
+async def test_the_cookie_that_comes_with_it_is_for_our_reads_alone(run: Running) -> None:
+    body = {"userId": "u1", "projectId": "p1", "ttlSeconds": 60}
+    answer = await run.client.post("/v1/tokens", json=body)
+    cookie = answer.headers["set-cookie"]
+    for word in ("throughline=", "Max-Age=60", "Path=/v1", "HttpOnly", "Secure", "SameSite=strict"):
+        assert word in cookie
+    async with browser(run) as client:
+        client.cookies.set("throughline", answer.json()["token"])
+        assert (await client.get(TIMELINE)).status_code == 200
+        written = await client.post("/v1/chat-plan", json=ASK)
+        assert problem(written) == (401, "not_authenticated"), "a cookie is sent by any page"
+        ticket = {"ticket": answer.json()["token"]}
+        written = await client.post("/v1/chat-plan", json=ASK, params=ticket)
+        assert written.status_code == 401
+
+
+# what it does not open ---------------------------------------------------------------------------
+
+
+async def test_it_is_for_one_user_and_one_project(run: Running) -> None:
+    mine = (await run.chat("Hello", userId="u1")).json()
+    other = (await run.chat("Hello", userId="u1", projectId="p2")).json()
+    async with browser(run, await mint(run)) as client:
+        for user in ({"userId": "u2"}, {"userId": "nobody"}):
+            refused = await client.get(TIMELINE, params=user)
+            assert problem(refused) == (403, "token_of_another_user")
+            refused = await client.post("/v1/chat-plan", json=ASK | user)
+            assert problem(refused) == (403, "token_of_another_user")
+        for path in (
+            "/v1/project/p2/timeline",
+            "/v1/project/p2/timeline/stream",
+            "/v1/projects/p2/drafts",
+            "/v1/projects/p2/versions",
+            "/v1/builds?projectId=p2",
+            f"/v1/chat-plan/replies/{other['messageId']}",
+            f"/v1/chat-plan/replies/{other['messageId']}/stream",
+            f"/v1/chat-plan/replies/{other['messageId']}/export",
+            f"/v1/chat-plan/session/{other['sessionId']}",
+            f"/v1/chat-plan/session/{other['sessionId']}/export",
+        ):
+            assert problem(await client.get(path)) == (404, "project_not_found"), path
+        for path in ("/v1/chat-plan", "/v1/builds", "/v1/chat-plan/convert-to-build"):
+            body = ASK | {"projectId": "p2"}
+            if "convert" in path:
+                body = {"userId": "u1", "projectId": "p2", "sessionId": other["sessionId"]}
+            assert problem(await client.post(path, json=body)) == (404, "project_not_found"), path
+        foreign = f"/v1/chat-plan/replies/{other['messageId']}/cancel"
+        assert problem(await client.post(foreign)) == (404, "project_not_found")
+        assert (await client.get(f"/v1/chat-plan/replies/{mine['messageId']}")).status_code == 200
+
+
+async def test_every_operation_that_is_not_for_browsers_refuses_it(run: Running) -> None:
+    async with browser(run, await mint(run)) as client:
+        closed = [each for each in OPERATIONS if not each.browsers]
+        assert {"creditAccount", "mintToken", "claimBuild", "reportBuild"} <= {
+            each.name for each in closed
+        }
+        for each in closed:
+            path = each.path.replace("{", "").replace("}", "")
+            answer = await client.request(each.method, path, json={})
+            assert problem(answer) == (401, "not_authenticated"), each.name
+
+
+async def test_a_worker_s_list_is_not_for_browsers(run: Running) -> None:
+    async with browser(run, await mint(run)) as client:
+        assert problem(await client.get("/v1/builds")) == (403, "scope_missing")
+
+
+def bad() -> dict[str, str]:
+    """Tokens that are none, by what is wrong with them now."""
+    now = int(time.time())
+    return {
+        "empty": "",
+        "no token at all": "x",
+        "three parts of nothing": "a.b.c",
+        "expired": signed(exp=now - 1, iat=now - 300),
+        "from the future": signed(iat=now + 600, exp=now + 900),
+        "never expiring": signed(exp=None),
+        "another audience": signed(aud="someone-else"),
+        "no audience": signed(aud=None),
+        "another issuer": signed(iss="someone-else"),
+        "no user": signed(sub=None),
+        "an empty user": signed(sub=""),
+        "no project": signed(prj=None),
+        "a number for a project": signed(prj=7),
+        "a list of users": signed(sub=["u1"]),
+        "another secret": signed(b"x" * 32),
+        "the key's own secret": signed(KEYS["k1"].secret.get_secret_value().encode()),
+        "another tenant's key": signed(kid="k2"),
+        "an unknown key": signed(kid="k9"),
+        "no algorithm": f"{part({'alg': 'none', 'kid': 'k1'})}.{part(claims())}.",
+        "another algorithm": jwt.encode(
+            claims(), DERIVED * 2, algorithm="HS512", headers={"kid": "k1"}
+        ),
+        "a key in the token": signed(b"mine", {"jwk": {"kty": "oct", "k": "bWluZQ"}}),
+        "a key's address in the token": signed(b"mine", {"jku": "https://attacker.example/keys"}),
+        "a way out of a folder": signed(b"", kid="../../../../dev/null"),
+        "a list for a key": signed(kid=["k1"]),
+        "something critical": signed(head={"crit": ["exp"]}),
+        "far too long": signed(sub="u" * 4_000),
+    }
+
+
+@pytest.mark.parametrize("way", ["bearer", "ticket", "cookie"])
+async def test_what_is_no_good_token_opens_nothing_and_tells_nothing(
+    run: Running, way: str
+) -> None:
+    answers: set[str] = set()
+    for name, token in bad().items():
+        if way != "bearer" and not token:
+            continue
+        async with browser(run, token if way == "bearer" else "") as client:
+            if way == "cookie":
+                client.cookies.set("throughline", token)
+            params = {"ticket": token} if way == "ticket" else {}
+            answer = await client.get(TIMELINE, params=params)
+            assert problem(answer) == (401, "not_authenticated"), name
+            answers.add(answer.text)
+    assert len(answers) == 1
+
+
+async def test_a_changed_token_opens_nothing(run: Running) -> None:
+    token = await mint(run)
+    head, body, signature = token.split(".")
+    other = part(claims(sub="u2"))
+    async with browser(run) as client:
+        for changed in (
+            f"{head}.{other}.{signature}",
+            f"{head}.{body}.{signature[:-2]}AA",
+            f"{head}.{body}.",
+            f"{head}.{body}",
+        ):
+            answer = await client.get(TIMELINE, headers={"Authorization": f"Bearer {changed}"})
+            assert answer.status_code == 401
+
+
+@pytest.mark.parametrize("seconds", [0, 9, 901, -1, 10**9, "60", 60.5])
+async def test_a_token_lives_for_minutes(run: Running, seconds: Any) -> None:
+    body = {"userId": "u1", "projectId": "p1", "ttlSeconds": seconds}
+    assert problem(await run.client.post("/v1/tokens", json=body)) == (422, "invalid_request")
+
+
+async def test_only_members_get_one(run: Running) -> None:
+    for body in (
+        {"userId": "stranger", "projectId": "p1"},
+        {"userId": "u2", "projectId": "p2"},
+        {"userId": "u1", "projectId": "nothing"},
+    ):
+        refused = await run.client.post("/v1/tokens", json=body)
+        assert problem(refused) == (404, "project_not_found")
+
+
+# the end of it -----------------------------------------------------------------------------------
+
+
+async def test_a_member_who_leaves_can_do_nothing_with_it(run: Running) -> None:
+    async with browser(run, await mint(run, "u2")) as client:
+        assert (await client.get(TIMELINE)).status_code == 200
+        await run.client.delete("/v1/projects/p1/members/u2")
+        assert problem(await client.get(TIMELINE)) == (404, "project_not_found")
+        said = await client.post("/v1/chat-plan", json=ASK | {"userId": "u2"})
+        assert problem(said) == (404, "project_not_found")
+
+
+async def test_the_streams_of_a_member_who_leaves_are_cut_on_every_server(url: str) -> None:
+    """Of a reply and of the timeline; the reply itself goes on, and those who stay see its end."""
+    model = OfflineModel(pace=0.05)
+    async with running(url, model) as one, running(url, model) as two:
+        await one.project("p1", "u1", "u2")
+        await one.credit()
+        headers = {"Accept": "text/event-stream"}
+        async with one.client.stream("POST", "/v1/chat-plan", json=ASK, headers=headers) as first:
+            own = watching.Stream(first)
+            message_id = (await own.next())[1]["messageId"]
+            token = await mint(one, "u2")
+            async with browser(two, token) as client:
+                path = f"/v1/chat-plan/replies/{message_id}/stream"
+                async with (
+                    client.stream("GET", path) as reply,
+                    client.stream("GET", f"{TIMELINE}/stream") as timeline,
+                ):
+                    read, watched = watching.Stream(reply), watching.Stream(timeline)
+                    assert (await read.next())[0] == "accepted"
+                    await one.client.delete("/v1/projects/p1/members/u2")
+                    for cut in (read, watched):
+                        events = await cut.rest()
+                        assert events[-1][:2] == ("goaway", {"reason": "removed"})
+                        assert "final" not in [name for name, _, _ in events]
+            assert (await own.rest())[-1][0] == "final"
+
+
+async def test_a_stream_asks_for_another_token_and_ends_with_its_own(run: Running) -> None:
+    token = run.service.tokens.mint("k1", user_id="u1", project_id="p1", seconds=2)[0]
+    async with browser(run, token) as client, client.stream("GET", f"{TIMELINE}/stream") as answer:
+        events: list[Event] = await watching.Stream(answer).rest()
+    assert [name for name, _, _ in events] == ["renew", "goaway"]
+    assert events[1][1] == {"reason": "expired"}
+    assert isinstance(events[0][1]["expiresAt"], int)
+
+
+async def test_a_reply_s_stream_that_is_cut_is_joined_with_the_next_token(url: str) -> None:
+    async with running(url, OfflineModel(pace=0.04)) as run:
+        await run.project()
+        await run.credit()
+        short = run.service.tokens.mint("k1", user_id="u1", project_id="p1", seconds=2)[0]
+        headers = {"Accept": "text/event-stream"}
+        async with (
+            browser(run, short) as client,
+            client.stream("POST", "/v1/chat-plan", json=ASK, headers=headers) as answer,
+        ):
+            before = await watching.Stream(answer).rest()
+        assert before[-1][:2] == ("goaway", {"reason": "expired"})
+        seen = [event for event in before if event[2]]
+        message_id = seen[0][1]["messageId"]
+        async with browser(run, await mint(run)) as client:
+            path = f"/v1/chat-plan/replies/{message_id}/stream"
+            async with client.stream("GET", path, headers={"Last-Event-ID": seen[-1][2]}) as answer:
+                after = await watching.Stream(answer).rest()
+        assert [*seen, *after] == await run.join(message_id)
+
+
+async def test_nobody_is_listened_for_when_the_streams_are_over(run: Running) -> None:
+    token = await mint(run)
+    async with browser(run, token) as client:
+        for _ in range(3):
+            async with client.stream("GET", f"{TIMELINE}/stream") as answer:
+                await watching.Stream(answer).comment()
+    await watching.until(lambda: not run.service.permits._waiting)
+    assert run.service.live.open == 0
+
+
+async def test_a_withdrawn_key_takes_its_tokens_with_it(url: str) -> None:
+    async with running(url) as run:
+        await run.project()
+        token = await mint(run)
+    keys = {"k2": KEYS["k2"]}
+    async with running(url, hmac_keys=keys) as run, browser(run, token) as client:
+        assert (await client.get(TIMELINE)).status_code == 401
+
+
+async def test_while_a_secret_rotates_both_are_good(url: str) -> None:
+    old = KEYS["k1"]
+    new = old.model_copy(update={"secret": KEYS["k2"].secret, "secrets": (old.secret,)})
+    async with running(url) as run:
+        await run.project()
+        token = await mint(run)
+    async with running(url, hmac_keys={"k1": new}) as run, browser(run, token) as client:
+        assert (await client.get(TIMELINE)).status_code == 200

@@ -1,0 +1,294 @@
+"""Another tenant's ids are nobody's ids: the same answers as for what does not exist, no byte more.
+
+Every route of the OpenAPI document is asked, with every mixture of own, foreign and absent ids, by
+a signed request and by a browser's token. A route that nobody told this file of fails it.
+"""
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from psycopg import sql as compose
+from psycopg.errors import InsufficientPrivilege
+
+from service import api
+from service.app import OPERATIONS
+from service.ids import new_id
+from service.postgres import connections
+from tests.projections.generated import owning
+from tests.running import Running, running
+from tests.service.world import World, two_worlds
+from tests.sizes import chance, size
+
+PROBES = size(600, 20_000)
+OURS, THEIRS = "quillwort", "zygomorph"
+"""Words that the texts of one tenant have and nobody else's."""
+
+BODIES: dict[str, dict[str, Any]] = {
+    "postChatPlan": {"userId": "?", "projectId": "?", "sessionId": "?", "message": "Hello"},
+    "convertToBuild": {"userId": "?", "projectId": "?", "sessionId": "?"},
+    "beginBuild": {"userId": "?", "projectId": "?", "message": "A shop"},
+    "claimBuild": {"workerId": "w1"},
+    "reportBuild": {
+        "events": [
+            {
+                "eventId": "9",
+                "phase": "build",
+                "type": "progress",
+                "title": "t",
+                "at": "2026-11-20T10:00:00Z",
+            }
+        ]
+    },
+    "mintToken": {"userId": "?", "projectId": "?"},
+    "registerProject": {"projectId": "?", "name": "n", "members": [{"userId": "?"}]},
+    "putMember": {"role": "editor"},
+    "creditAccount": {"userId": "?", "seconds": 1, "kind": "paid"},
+}
+"""What is sent, by operation; `?` stands for an id."""
+
+MAKERS = ("putMember", "creditAccount", "registerProject")
+"""Ids of the caller's own choice: what another tenant calls the same is something else. They come
+last, for from then on the caller has something by that id."""
+
+IDS = ("userId", "projectId", "sessionId", "messageId", "buildId")
+OPTIONAL = {"getTimeline": ("userId",), "readEvents": ("projectId",)}
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One request: an operation, and for each id that it takes whose it is."""
+
+    operation: str
+    method: str
+    path: str
+    query: tuple[str, ...]
+    whose: dict[str, str]
+
+
+@pytest.fixture
+async def run(url: str) -> AsyncIterator[Running]:
+    async with running(url) as started:
+        yield started
+
+
+@pytest.fixture
+async def worlds(run: Running) -> AsyncIterator[tuple[World, World]]:
+    async with two_worlds(run, OURS, THEIRS) as both:
+        yield both
+
+
+async def routes(run: Running) -> list[tuple[str, str, str, tuple[str, ...]]]:
+    """Operation, method, path, and the ids that its query takes, of every route there is."""
+    document = (await run.client.get("/openapi.json")).json()
+    return [
+        (
+            route["operationId"],
+            method.upper(),
+            path,
+            tuple(each["name"] for each in route.get("parameters", ()) if each["in"] == "query"),
+        )
+        for path, methods in document["paths"].items()
+        for method, route in methods.items()
+    ]
+
+
+def probes(found: list[tuple[str, str, str, tuple[str, ...]]]) -> Iterator[Probe]:
+    """Every mixture of ids, at least one of them another tenant's."""
+    for operation, method, path, query in found:
+        asked = tuple(name for name in query if name in IDS)
+        body = str(BODIES.get(operation, ""))
+        taken = [name for name in IDS if f"{{{name}}}" in path or name in asked or name in body]
+        for mixture in product(("own", "foreign", "absent"), repeat=len(taken)):
+            if "foreign" in mixture:
+                whose = dict(zip(taken, mixture, strict=True))
+                yield Probe(operation, method, path, asked, whose)
+
+
+async def ask(client: httpx.AsyncClient, probe: Probe, ids: dict[str, str]) -> httpx.Response:
+    """Send the probe with these ids."""
+    path = re.sub(r"{(\w+)}", lambda name: ids.get(name[1], "en"), probe.path)
+    body = _filled(BODIES.get(probe.operation), ids)
+    query = {name: ids[name] for name in probe.query}
+    return await client.request(probe.method, path, params=query, json=body)
+
+
+def _filled(value: Any, ids: dict[str, str]) -> Any:
+    """The body with its ids."""
+    if isinstance(value, list):
+        return [_filled(each, ids) for each in value]
+    if isinstance(value, dict):
+        return {
+            name: ids[name] if each == "?" else _filled(each, ids) for name, each in value.items()
+        }
+    return value
+
+
+def told(answer: httpx.Response, ids: dict[str, str]) -> tuple[int, frozenset[str], str]:
+    """What an answer tells whoever reads it closely, but for the ids that were asked for and what
+    differs from one request to the next."""
+    text = answer.text
+    for name, value in ids.items():
+        text = text.replace(value, f"<{name}>")
+    text = re.sub(r"\b[0-9a-f]{8}\.\d+\b", "<cursor>", text)
+    text = re.sub(r'"(eyJ[\w.-]+|\d{4}-[\d:T.-]+Z?(\+00:00)?)"', "<now>", text)
+    return answer.status_code, frozenset(answer.headers), text
+
+
+def leaked(answers: list[bytes], theirs: World) -> list[bytes]:
+    """The answers that hold something of the other tenant that nobody asked for."""
+    secret = [theirs.word.encode(), *(each.encode() for each in theirs.others)]
+    return [answer for answer in answers if any(each in answer for each in secret)]
+
+
+async def test_another_tenant_s_ids_look_like_nobody_s_on_every_route(
+    run: Running, worlds: tuple[World, World]
+) -> None:
+    ours, theirs = worlds
+    found = await routes(run)
+    assert {operation for operation, *_ in found} == {each.name for each in OPERATIONS}
+    assert {each.name for each in OPERATIONS if each.body is not None} == set(BODIES)
+    some = list(probes(found))
+    reads = [probe for probe in some if probe.operation not in MAKERS]
+    chance("probes").shuffle(reads)
+    last = [
+        probe
+        for name in MAKERS
+        for probe in some
+        if probe.operation == name and set(probe.whose.values()) == {"foreign"}
+    ]
+    bodies: list[bytes] = []
+    wide = (reads * (PROBES // len(reads) + 1))[: max(PROBES, len(reads))]
+    async with await browser(run, ours) as client:
+        for probe in (*wide, *last):
+            for caller in (ours.client, client):
+                if caller is ours.client or probe.operation not in MAKERS:
+                    bodies += await look_the_same(caller, probe, ours, theirs)
+    assert len(bodies) > 2 * PROBES
+    assert leaked(bodies, theirs) == []
+    assert leaked([(await theirs.client.get("/v1/events")).content], theirs), "the control"
+
+
+async def look_the_same(
+    caller: httpx.AsyncClient, probe: Probe, ours: World, theirs: World
+) -> list[bytes]:
+    """Ask with the other tenant's ids and with nobody's; returns what came."""
+    # As long as the others', so that not even a length tells them apart.
+    nobody = {name: new_id()[::-1][: len(value)] for name, value in theirs.ids.items()}
+    of = {"own": ours.ids, "foreign": theirs.ids, "absent": nobody}
+    foreign = {name: of[whose][name] for name, whose in probe.whose.items()}
+    absent = {
+        name: nobody[name] if value == theirs.ids[name] else value
+        for name, value in foreign.items()
+    }
+    one, two = await ask(caller, probe, foreign), await ask(caller, probe, absent)
+    assert one.status_code < 500, one.text
+    if probe.operation != "readAudit":  # which tells callers what they asked for themselves
+        assert told(one, foreign) == told(two, absent), probe
+    return [one.content, two.content]
+
+
+async def browser(run: Running, world: World) -> httpx.AsyncClient:
+    """A client with a token for the world's user and project."""
+    body = {name: world.ids[name] for name in ("userId", "projectId")}
+    token = (await world.client.post("/v1/tokens", json=body)).json()["token"]
+    headers = {"Authorization": f"Bearer {token}"}
+    return httpx.AsyncClient(base_url=run.client.base_url, headers=headers, timeout=60)
+
+
+async def test_what_a_tenant_reads_of_its_own_log_holds_nothing_of_another_s(
+    worlds: tuple[World, World],
+) -> None:
+    ours, theirs = worlds
+    for form in ("application/json", "application/x-ndjson"):
+        mine = await ours.client.get("/v1/events", headers={"Accept": form})
+        assert ours.word in mine.text
+        assert leaked([mine.content], theirs) == []
+    body = (await ours.client.get("/v1/builds?status=queued")).content
+    assert leaked([body], theirs) == []
+
+
+def test_no_endpoint_reads_but_for_its_caller_s_tenant() -> None:
+    for module in Path(api.__path__[0]).glob("*.py"):
+        text = module.read_text()
+        assert "pool.connection" not in text, module
+        assert "of_service" not in text, module
+
+
+# the wall in the database ------------------------------------------------------------------------
+
+
+async def tables(url: str) -> list[str]:
+    """All that belongs to tenants, and the views of it."""
+    async with owning(url) as owner:
+        found = await owner.execute(
+            b"""
+            select format('%I.%I', table_schema, table_name) from information_schema.columns
+            where table_schema in ('app', 'analytics') and column_name = 'tenant_id'
+                and table_name <> 'analyst'
+            order by 1
+            """
+        )
+        return [name for (name,) in await found.fetchall()]
+
+
+async def tenants_in(connection: Any, table: str) -> set[str]:
+    query = compose.SQL("select distinct tenant_id from {}")
+    found = await connection.execute(query.format(compose.Identifier(*table.split("."))))
+    return {name for (name,) in await found.fetchall()}
+
+
+async def test_a_query_that_forgets_its_where_returns_nothing_of_others(
+    url: str, run: Running, worlds: tuple[World, World]
+) -> None:
+    found = await tables(url)
+    assert len(found) > 15
+    full: set[str] = set()
+    for table in found:
+        async with run.service.pool.connection() as nobody:
+            if table.startswith("app."):
+                assert await tenants_in(nobody, table) == set(), table
+        async with connections.of_service(run.service.pool) as service:
+            if table.startswith("app."):
+                full |= {table} if await tenants_in(service, table) == {"t1", "t2"} else set()
+        if table.startswith("app."):
+            async with connections.of_tenant(run.service.pool, "t1") as own:
+                assert await tenants_in(own, table) <= {"t1"}, table
+    missing = {table for table in found if table.startswith("app.")} - full
+    assert missing <= {"app.snapshot"}, "no control where there is nothing to be seen"
+
+
+async def test_whose_rows_are_seen_ends_with_the_transaction(
+    run: Running, worlds: tuple[World, World]
+) -> None:
+    """Also when it fails or is given up: the next one on the connection sees nothing."""
+    pool = run.service.pool
+    for _ in range(2 * connections.POOL_SIZE):
+        with suppress(ZeroDivisionError):
+            async with connections.of_tenant(pool, "t2") as connection:
+                assert await tenants_in(connection, "app.event") == {"t2"}
+                raise ZeroDivisionError
+        async with pool.connection() as connection:
+            assert await tenants_in(connection, "app.event") == set()
+            role = await (await connection.execute("select current_user")).fetchone()
+            assert role == ("throughline_tenant",)
+
+
+async def test_who_reads_for_a_tenant_writes_nothing(url: str, run: Running) -> None:
+    for statement in (
+        "insert into app.event select * from app.event",
+        "update app.event set type = 'x'",
+        "delete from app.timeline",
+        "update app.projection set position = 0",
+        "insert into app.analyst values ('throughline_tenant', 't2')",
+        "table app.analyst",
+    ):
+        async with run.service.pool.connection() as connection:
+            with pytest.raises(InsufficientPrivilege):
+                await connection.execute(statement.encode())

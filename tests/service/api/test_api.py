@@ -1,0 +1,324 @@
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from service.access import signatures
+from service.http import reads
+from service.postgres import connections
+from tests.running import KEYS, Running, Signed, running
+
+NUL = "a\0b"
+PROJECT = {"projectId": "p7", "name": "x", "members": [{"userId": "u1"}]}
+OK = {"userId": "u1", "projectId": "p1", "message": "Hello"}
+
+
+@pytest.fixture
+async def run(url: str) -> AsyncIterator[Running]:
+    async with running(url) as service:
+        await service.project()
+        await service.credit()
+        yield service
+
+
+async def post(run: Running, content: bytes | str, **headers: str) -> httpx.Response:
+    headers = {"Content-Type": "application/json"} | {
+        name.replace("_", "-"): value for name, value in headers.items()
+    }
+    return await run.client.post("/v1/chat-plan", content=content, headers=headers)
+
+
+def assert_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """A problem by RFC 9457 that has a stable code and a request id."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["x-request-id"]
+    body: dict[str, Any] = answer.json()
+    assert (body["status"], body["code"]) == (status, code)
+    assert body["type"] == f"urn:throughline:problem:{code}"
+    assert body["detail"]
+    return body
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "code"),
+    [
+        (b"{", 400, "bad_json"),
+        (b'{"userId": "\xff"}', 400, "bad_json"),
+        (b'{"userId":"u1","projectId":"p1","message":"\\ud800"}', 400, "bad_json"),
+        (b"[" * 100_000, 400, "bad_json"),
+        (b"[]", 422, "invalid_request"),
+        (b"null", 422, "invalid_request"),
+        (b"{}", 422, "invalid_request"),
+        (b'{"userId":1,"projectId":"p1","message":"x"}', 422, "invalid_request"),
+        (b'{"userId":"u1","projectId":"p1","message":"x","more":1}', 422, "invalid_request"),
+        (b'{"userId":"u1","projectId":"p1","message":""}', 422, "invalid_request"),
+        (b'{"userId":"","projectId":"p1","message":"x"}', 422, "invalid_request"),
+        (b'{"userId":"u1","projectId":"p1","message":"a\\u0000b"}', 422, "invalid_request"),
+        (b'{"userId":"a\\u0000","projectId":"p1","message":"x"}', 422, "invalid_request"),
+        (b'{"userId":"u1","projectId":"p1","message":"x","locale":"../x"}', 422, "invalid_request"),
+        (b'{"userId":"u1","projectId":"p1","message":"x","chatMode":"?"}', 422, "invalid_request"),
+        (b'{"userId":"u1","projectId":"p1","message":"' + b"x" * 100_000 + b'"}', 422, None),
+        (b'{"userId":"' + b"u" * 256 + b'","projectId":"p1","message":"x"}', 422, None),
+        (b'{"userId":"u1","projectId":"p1","message":"' + b"x" * 300_000, 413, "body_too_large"),
+        (b'{"userId":"u1","projectId":"nowhere","message":"x"}', 404, "project_not_found"),
+        (b'{"userId":"nobody","projectId":"p1","message":"x"}', 404, "project_not_found"),
+        (
+            b'{"userId":"u1","projectId":"p1","message":"x","sessionId":"none"}',
+            404,
+            "session_not_found",
+        ),
+    ],
+)
+async def test_a_bad_message_is_a_clear_problem_and_stores_nothing(
+    run: Running, content: bytes, status: int, code: str | None
+) -> None:
+    head = await run.service.store.head()
+    body = assert_problem(await post(run, content), status, code or "invalid_request")
+    assert "u0000" not in str(body)
+    assert "xxxx" not in str(body)
+    assert await run.service.store.head() == head
+
+
+async def test_the_content_type_decides(run: Running) -> None:
+    body = b'{"userId":"u1","projectId":"p1","message":"Hello"}'
+    assert (await post(run, body, Content_Type="application/json; charset=utf-8")).is_success
+    assert_problem(await post(run, body, Content_Type="text/plain"), 415, "not_json")
+
+
+async def test_what_cannot_be_paid_says_what_it_needs(run: Running) -> None:
+    await run.project("p2", "poor")
+    answer = await run.chat("Hello", userId="poor", projectId="p2")
+    body = assert_problem(answer, 402, "insufficient_balance")
+    assert body["template"] == "insufficient_balance"
+    assert body["variables"] == {"needed_seconds": 60, "available_seconds": 0}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *(
+            "limit=0",
+            "limit=-1",
+            "limit=201",
+            "limit=1e3",
+            "limit=NaN",
+            "limit=99999999999999999999",
+        ),
+        *("offset=-1", "offset=1000001", "mode=other", "includeHidden=perhaps", "unknown=1"),
+        *("before=abc", "before=.", "after=1", "userId=", "userId=a%00b", "minPosition=-1"),
+    ],
+)
+async def test_a_bad_page_is_a_clear_problem(run: Running, query: str) -> None:
+    answer = await run.client.get(f"/v1/project/p1/timeline?{query}")
+    body = answer.json()
+    assert answer.status_code in (409, 422), answer.text
+    assert body["code"] in ("invalid_request", "bad_cursor", "cursor_of_another_log")
+
+
+async def test_a_cursor_of_another_log_is_refused(run: Running) -> None:
+    answer = await run.client.get("/v1/project/p1/timeline?before=00000000.5")
+    assert_problem(answer, 409, "cursor_of_another_log")
+
+
+async def test_unknown_paths_and_methods_are_problems(run: Running) -> None:
+    assert_problem(await run.client.get("/v1/nothing"), 404, "not_found")
+    assert_problem(await run.client.put("/v1/chat-plan"), 405, "method_not_allowed")
+    assert_problem(await run.client.get("/v1/billing/accounts/a%00b"), 422, "invalid_request")
+
+
+async def test_another_tenants_things_look_like_things_that_are_not_there(run: Running) -> None:
+    session = (await run.chat("Hello")).json()["sessionId"]
+    other = Signed("k2")
+    for theirs, absent in (
+        ("/v1/project/p1/timeline?userId=u1", "/v1/project/p9/timeline?userId=u1"),
+        (f"/v1/chat-plan/session/{session}?userId=u1", "/v1/chat-plan/session/x?userId=u1"),
+        ("/v1/project/p1/timeline", "/v1/project/p9/timeline"),
+    ):
+        first = await run.client.get(theirs, auth=other)
+        second = await run.client.get(absent, auth=other)
+        assert (first.status_code, first.content) == (second.status_code, second.content)
+        assert first.status_code == 404
+        assert list(first.headers) == list(second.headers)
+    answer = await run.client.post("/v1/chat-plan", json=OK, auth=other)
+    assert_problem(answer, 404, "project_not_found")
+    mine = await run.client.get("/v1/billing/accounts/u1", auth=other)
+    assert mine.json()["creditedSeconds"] == 0
+
+
+async def test_members_come_and_go(run: Running) -> None:
+    path = "/v1/projects/p1/members/u2"
+    assert (await run.client.put(path, json={"role": "editor"})).json()["role"] == "editor"
+    assert (await run.client.get("/v1/project/p1/timeline?userId=u2")).is_success
+    assert (await run.client.delete(path)).is_success
+    answer = await run.client.get("/v1/project/p1/timeline?userId=u2")
+    assert_problem(answer, 404, "project_not_found")
+    assert_problem(await run.client.delete(path), 404, "member_not_found")
+    assert_problem(await run.client.delete("/v1/projects/p1/members/u1"), 409, "last_owner")
+    again = {"projectId": "p1", "name": "x", "members": [{"userId": "u1"}]}
+    assert_problem(await run.client.post("/v1/projects", json=again), 409, "project_exists")
+
+
+async def test_the_timeline_is_walked_by_cursors(run: Running) -> None:
+    for n in range(4):
+        await run.chat(f"Hello {n}")
+    base = "/v1/project/p1/timeline?userId=u1"
+    whole = (await run.client.get(f"{base}&limit=200")).json()["items"]
+    walked: list[Any] = []
+    before = ""
+    while True:
+        page = (await run.client.get(f"{base}&limit=3{before}")).json()
+        walked += page["items"]
+        if not page["hasMore"]:
+            break
+        before = f"&before={page['before']}"
+    assert walked == whole
+    assert len(whole) == 8
+    offset = (await run.client.get(f"{base}&limit=3&offset=3")).json()
+    assert offset["items"] == whole[3:6]
+    newer = (await run.client.get(f"{base}&limit=3&after={whole[-1]['cursor']}")).json()
+    assert newer["items"] == whole[4:7]
+    hidden = (await run.client.get(f"{base}&limit=200&includeHidden=true")).json()["items"]
+    assert [item["kind"] for item in hidden][-1] == "session"
+    assert (await run.client.get(f"{base}&mode=build")).json()["items"] == []
+    assert (await run.client.get(f"{base}&mode=plan&limit=200")).json()["items"] == whole
+
+
+async def test_a_read_waits_for_the_position_it_is_given(
+    run: Running, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    credit = {"userId": "u1", "seconds": 5, "kind": "bonus"}
+    answer = await run.client.post("/v1/billing/credits", json=credit)
+    position = answer.headers["x-log-position"]
+    read = await run.client.get("/v1/billing/accounts/u1", headers={"X-Min-Position": position})
+    assert read.json()["bonusSeconds"] == 5
+    assert int(read.headers["x-log-position"]) >= int(position)
+    ahead = await run.client.get(f"/v1/billing/accounts/u1?minPosition={int(position) + 1_000}")
+    assert_problem(ahead, 409, "position_not_in_log")
+    monkeypatch.setattr(reads, "WAIT_SECONDS", 0.1)
+    async with await connections.connect(url, as_service=False) as owner:
+        await owner.execute("update app.projection set halted_at = now() where name = 'accounts'")
+        await owner.execute("drop function app.apply_accounts")
+        answer = await run.client.post("/v1/projects", json=PROJECT)
+        position = answer.headers["x-log-position"]
+        late = await run.client.get(f"/v1/billing/accounts/u1?minPosition={position}")
+        assert_problem(late, 503, "unavailable")
+    ready = (await run.client.get("/readyz")).json()
+    assert ready["status"] == "degraded"
+    assert ready["projections"]["accounts"]["state"] == "halted"
+
+
+# Signatures --------------------------------------------------------------------------------------
+
+
+async def sent(run: Running, header: str | None, path: str = "/v1/billing/accounts/u1") -> Any:
+    headers = {} if header is None else {signatures.HEADER: header}
+    async with httpx.AsyncClient(base_url=run.client.base_url) as plain:
+        return await plain.get(path, headers=headers)
+
+
+def header(path: str = "/v1/billing/accounts/u1", **changed: Any) -> str:
+    """A good header for a GET, unless something of it is changed after signing."""
+    fields: dict[str, Any] = {"time": int(time.time()), "nonce": "n1", "key_id": "k1"}
+    signed = fields | {name: changed[name] for name in fields if name in changed}
+    v1 = signatures.sign(
+        KEYS["k1"].secret.get_secret_value(),
+        method=changed.get("method", "GET"),
+        path=path.encode(),
+        query=changed.get("query", b""),
+        body=changed.get("body", b""),
+        **signed,
+    )
+    sending = signed | changed.get("after", {})
+    return f"t={sending['time']},kid={sending['key_id']},n={sending['nonce']},v1={v1}"
+
+
+async def test_a_good_signature_is_taken(run: Running) -> None:
+    assert (await sent(run, header())).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        None,
+        "",
+        "nonsense",
+        "t=1,kid=k1,n=1",
+        "v1=" + "0" * 2_000,
+        header(time=int(time.time()) - 301 - 600),
+        header(time=int(time.time()) + 900),
+        header(method="POST"),
+        header(path="/v1/billing/accounts/u2"),
+        header(query=b"x=1"),
+        header(body=b"{}"),
+        header(after={"nonce": "n2"}),
+        header(after={"key_id": "k2"}),
+        header(after={"key_id": "unknown"}),
+        header()[:-1] + "z",
+        header() + ",t=1",
+    ],
+)
+async def test_every_bad_signature_has_the_same_answer(run: Running, bad: str | None) -> None:
+    answer = await sent(run, bad)
+    reference = await sent(run, None)
+    assert answer.status_code == 401
+    assert answer.content == reference.content
+
+
+async def test_a_signed_write_is_taken_once(run: Running) -> None:
+    body = b'{"userId":"u1","seconds":1,"kind":"bonus"}'
+    request = httpx.Request("POST", f"{run.client.base_url}/v1/billing/credits", content=body)
+    signed = next(Signed().auth_flow(request))
+    async with httpx.AsyncClient() as plain:
+        statuses = [(await plain.send(signed)).status_code for _ in range(3)]
+    assert statuses == [201, 401, 401]
+    assert (await run.account())["bonusSeconds"] == 1
+
+
+async def test_a_key_does_what_its_scopes_say(url: str) -> None:
+    from tests import running as tests_running
+
+    limited = {"k1": KEYS["k1"].model_copy(update={"scopes": frozenset({"read"})})}
+    async with running(url) as run:
+        await run.project()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tests_running, "KEYS", limited)
+        async with running(url) as run:
+            assert_problem(await run.chat("Hello"), 403, "scope_missing")
+            assert (await run.client.get("/v1/project/p1/timeline")).status_code == 200
+
+
+# Operations --------------------------------------------------------------------------------------
+
+
+async def test_health_readiness_and_metrics_are_open(run: Running) -> None:
+    async with httpx.AsyncClient(base_url=run.client.base_url) as plain:
+        assert (await plain.get("/healthz")).json() == {"status": "ok"}
+        ready = (await plain.get("/readyz")).json()
+        assert ready["status"] == "ready"
+        assert set(ready["projections"]) >= {"timeline", "sessions", "accounts"}
+        await run.chat("Hello")
+        text = (await plain.get("/metrics")).text
+    assert 'throughline_replies_total{mode="general",subtype="success"}' in text
+    assert "throughline_request_seconds_bucket" in text
+
+
+async def test_half_requests_and_noise_do_not_hurt(run: Running) -> None:
+    port = run.client.base_url.port
+    noise = [
+        b"\0" * 100,
+        b"GET / HTTP/9\r\n\r\n",
+        b"POST /v1/chat-plan HTTP/1.1\r\n",
+        b"\xff\n" * 9,
+    ]
+    for bytes_sent in noise:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(bytes_sent)
+        writer.write_eof()
+        async with asyncio.timeout(10):
+            await reader.read()
+        writer.close()
+    assert (await run.client.get("/healthz")).is_success

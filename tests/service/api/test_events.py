@@ -1,0 +1,338 @@
+"""The tenant's log as CloudEvents: pages, lines and a live stream say the same, and all of it."""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+from urllib.parse import unquote
+
+import orjson
+import pytest
+
+from domain.events import EVENT_TYPES
+from service.api.events_schemas import CloudEvent
+from service.eventlog import tenant_feed
+from service.eventlog.store import Recorded
+from tests.running import Running, Signed, running
+from tests.service.eventlog.logs import event
+from tests.service.watching import (
+    append,
+    append_each,
+    chained,
+    many,
+    opened,
+    origin,
+    refused,
+    said,
+    until,
+)
+
+PATH = "/v1/events"
+NAMES = re.compile(r"[a-z0-9]{1,20}|data_base64")
+
+
+@pytest.fixture
+async def run(url: str) -> AsyncIterator[Running]:
+    async with running(url) as service:
+        yield service
+
+
+async def page(run: Running, *, key_id: str = "k1", **query: Any) -> dict[str, Any]:
+    answer = await run.client.get(PATH, params=query, auth=Signed(key_id))
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    return dict(answer.json())
+
+
+async def lines(run: Running, **query: Any) -> list[Any]:
+    headers = {"Accept": "application/x-ndjson"}
+    answer = await run.client.get(PATH, params=query, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    assert answer.text == "" or answer.text.endswith("}\n")
+    return [orjson.loads(line) for line in answer.text.splitlines()]
+
+
+def linked(events: list[Any], before: str | None = None) -> list[Any]:
+    """The events without their links, which have to be a chain."""
+    told = [("event", event, event["cursor"]) for event in events]
+    return chained(told, before, "event")
+
+
+async def logged(run: Running, tenant_id: str = "t1") -> list[Recorded]:
+    return await run.service.store.range(after=0, tenant_id=tenant_id)
+
+
+def assert_cloud_event(told: dict[str, Any], stored: Recorded, epoch: str) -> None:
+    """It is what is stored, by CloudEvents 1.0."""
+    CloudEvent.model_validate_json(orjson.dumps(told))
+    assert all(NAMES.fullmatch(name) for name in told)
+    for name, value in told.items():
+        if name != "data":
+            assert value is None or isinstance(value, str) or abs(value) < 2**31
+    assert (told["specversion"], told["id"]) == ("1.0", str(stored.position))
+    assert unquote(told["source"]) == f"/tenants/{stored.tenant_id}"
+    assert (told["type"], told["subject"]) == (stored.type, stored.stream_id)
+    assert told["cursor"] == f"{epoch}.{stored.position}"
+    assert told["position"] == str(stored.position)
+    assert told["streamversion"] == stored.version
+    assert told["schemaversion"] == stored.schema_version
+    assert told.get("projectid") == stored.project_id
+    assert told["time"].endswith("Z")
+    metadata = orjson.loads(stored.metadata)
+    assert told.get("requestid") == metadata.get("requestId")
+    assert told.get("actor") == metadata.get("actor")
+    assert told["datacontenttype"] == "application/json"
+    assert told["data"] == orjson.loads(stored.state)
+
+
+# Pages -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [1, 3, 1_000])
+async def test_pages_are_the_tenants_log(run: Running, limit: int) -> None:
+    await run.project()
+    await run.credit()
+    await run.chat("Good morning")
+    await append(run, [said(tenant="t2"), said("after another's")])
+    stored = await logged(run)
+    walked: list[Any] = []
+    answer: dict[str, Any] = {"hasMore": True}
+    while answer["hasMore"]:
+        query = {"after": answer["after"]} if walked else {}
+        answer = await page(run, limit=limit, **query)
+        assert len(answer["events"]) <= limit
+        walked += answer["events"]
+    linked(walked)
+    assert len(walked) == len(stored) > 9
+    for told, recorded in zip(walked, stored, strict=True):
+        assert_cloud_event(told, recorded, run.service.epoch)
+    assert {told["actor"] for told in walked if "actor" in told} == {"u1"}
+    assert sum("requestid" in told for told in walked) > 5
+
+
+async def test_an_empty_log_is_an_empty_page(run: Running) -> None:
+    assert await page(run) == {"events": [], "after": origin(run), "hasMore": False}
+    assert await page(run, after=origin(run)) == await page(run)
+    assert await lines(run) == []
+
+
+async def test_a_page_has_a_hundred_events(run: Running) -> None:
+    await append(run, [said(f"{n}") for n in range(101)])
+    answer = await page(run)
+    assert (len(answer["events"]), answer["hasMore"]) == (100, True)
+    assert answer["after"] == answer["events"][-1]["cursor"]
+
+
+@pytest.mark.parametrize(
+    "types",
+    [
+        ["UserMessagePosted,ReplyCompleted"],
+        ["UserMessagePosted", "ReplyCompleted"],
+        ["UserMessagePosted,ReplyCompleted", "SessionDeleted"],
+    ],
+)
+async def test_some_types_are_a_chain_of_their_own(run: Running, types: list[str]) -> None:
+    await run.project()
+    await run.credit()
+    for _ in range(3):
+        await run.chat("Good morning")
+    answer = await page(run, types=types)
+    linked(answer["events"])
+    expected = ["UserMessagePosted", "ReplyCompleted"] * 3
+    assert [told["type"] for told in answer["events"]] == expected
+    assert await lines(run, types=types) == answer["events"]
+    await run.credit()
+    answer = await page(run, types=types)
+    # All was looked at, so the next page begins at the head; and its first event has a true `prev`.
+    assert answer["after"] == f"{run.service.epoch}.{await run.service.store.head()}"
+    await run.chat("Good morning")
+    more = await page(run, types=types, after=answer["after"])
+    linked(more["events"], answer["events"][-1]["cursor"])
+    assert len(more["events"]) == 2
+
+
+async def test_one_project_is_a_chain_of_its_own(run: Running) -> None:
+    await append_each(run, (said(project_id=f"p{n % 3}") for n in range(9)))
+    found = await page(run, projectId="p1")
+    linked(found["events"])
+    assert [told["projectid"] for told in found["events"]] == ["p1"] * 3
+    assert await lines(run, projectId="p1", types="SystemMessagePosted") == found["events"]
+    assert (await page(run, projectId="p1", types="UserMessagePosted"))["events"] == []
+    middle = found["events"][1]
+    rest = await page(run, projectId="p1", after=middle["cursor"])
+    assert rest["events"] == found["events"][2:]
+
+
+async def test_an_unknown_type_is_refused_with_those_that_are_known(run: Running) -> None:
+    for asked in ("types=Nothing", "types=UserMessagePosted,nothing", "types=", "types=a&types=b"):
+        answer = await run.client.get(f"{PATH}?{asked}")
+        body = answer.json()
+        assert (answer.status_code, body["code"]) == (422, "unknown_event_type")
+        assert all(name in body["detail"] for name in EVENT_TYPES)
+        assert "othing" not in body["detail"]
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "code"),
+    [
+        ("after=00000000.1", 409, "cursor_of_another_log"),
+        ("after=1", 422, "bad_cursor"),
+        ("after={epoch}.x", 422, "bad_cursor"),
+        ("after={epoch}.999", 409, "position_not_in_log"),
+        ("limit=0", 422, "invalid_request"),
+        ("limit=1001", 422, "invalid_request"),
+        ("limit=1&unknown=1", 422, "invalid_request"),
+        ("projectId=a%00b", 422, "invalid_request"),
+    ],
+)
+@pytest.mark.parametrize("accept", ["*/*", "application/x-ndjson", "text/event-stream"])
+async def test_what_is_asked_wrongly_is_refused_in_every_form(
+    run: Running, query: str, status: int, code: str, accept: str
+) -> None:
+    asked = f"{PATH}?{query.format(epoch=run.service.epoch)}"
+    assert await refused(run, asked, headers={"Accept": accept}) == (status, code)
+
+
+async def test_the_log_needs_the_right_to_read_it(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests import running as tests_running
+
+    limited = {
+        "k1": tests_running.KEYS["k1"].model_copy(update={"scopes": frozenset({"chat"})}),
+        "k2": tests_running.KEYS["k2"].model_copy(update={"scopes": frozenset({"admin"})}),
+    }
+    monkeypatch.setattr(tests_running, "KEYS", limited)
+    async with running(url) as run:
+        assert await refused(run, PATH) == (403, "scope_missing")
+        assert await page(run, key_id="k2")
+
+
+# Whose they are, and what they are ---------------------------------------------------------------
+
+
+async def test_a_tenant_has_its_own_events_only(run: Running) -> None:
+    tracked = event("an-application", tenant="t1/tracking", kind="tracked")
+    await append_each(run, [said("mine"), said("theirs", tenant="t2"), tracked, said("also mine")])
+    for key_id, tenant_id, count in (("k1", "t1", 2), ("k2", "t2", 1)):
+        answer = await page(run, key_id=key_id)
+        linked(answer["events"])
+        assert [told["source"] for told in answer["events"]] == [f"/tenants/{tenant_id}"] * count
+        async with (
+            many(run, key_id) as client,
+            opened(run, PATH, client=client, since=origin(run)) as stream,
+        ):
+            events = [data for _, data, _ in await stream.take(count)]
+        assert events == answer["events"]
+
+
+async def test_what_other_applications_keep_is_told_as_it_is(run: Running) -> None:
+    states = (b'{"a": [1, 2.50]}', b"\x00\xff", b"")
+    await append_each(run, (event(state=state, kind="of.another:Kind") for state in states))
+    answer = await page(run)
+    first, second, third = linked(answer["events"])
+    assert (first["type"], first["data"]) == ("of.another:Kind", {"a": [1, 2.5]})
+    assert second["datacontenttype"] == "application/octet-stream"
+    assert (second["data_base64"], third["data_base64"]) == ("AP8=", "")
+    assert "data" not in second
+
+
+# Lines -------------------------------------------------------------------------------------------
+
+
+async def test_all_of_a_long_log_comes_as_lines(run: Running) -> None:
+    for _ in range(10):
+        await append(run, [said(f"{n}", tenant="t2" if n % 5 == 0 else "t1") for n in range(625)])
+    found = await lines(run)
+    assert len(linked(found)) == 5_000
+    assert [told["id"] for told in found] == [
+        str(recorded.position)
+        for recorded in await run.service.store.range(after=0, limit=10_000, tenant_id="t1")
+    ]
+    some = await lines(run, limit=250)
+    assert some == found[:250]
+    assert await lines(run, after=some[-1]["cursor"], limit=1_000) == found[250:1_250]
+
+
+# Live --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [2, 100])
+async def test_a_stream_is_resumed_at_every_event(
+    run: Running, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    monkeypatch.setattr(tenant_feed, "STEP", step)
+    await append_each(run, (said(f"{n}", tenant="t2" if n % 3 == 0 else "t1") for n in range(12)))
+    events = (await page(run))["events"]
+    async with AsyncExitStack() as stack:
+        streams = []
+        for n in range(len(events) + 1):
+            since = events[n - 1]["cursor"] if n else origin(run)
+            watched = await stack.enter_async_context(opened(run, PATH, since=since))
+            assert [data for _, data, _ in await watched.take(len(events) - n)] == events[n:]
+            streams.append(watched)
+        await append_each(run, [said("later", tenant="t2"), said("later")])
+        (later,) = (await page(run, after=events[-1]["cursor"]))["events"]
+        for watched in streams:
+            assert await watched.next() == ("event", later, later["cursor"])
+
+
+async def test_a_stream_without_a_cursor_begins_with_the_log(run: Running) -> None:
+    await append(run, [said("one")])
+    async with opened(run, PATH) as watched:
+        assert await watched.comment() == ": throughline"
+        await watched.next()
+        await append(run, [said("two")])
+        await watched.next()
+
+
+async def test_a_stream_has_what_two_processes_write(run: Running, url: str) -> None:
+    async with (
+        running(url) as other,
+        opened(run, PATH) as here,
+        opened(other, PATH, types="SystemMessagePosted", projectId="p1") as there,
+    ):
+        for n in range(20):
+            await append(run, [said(f"{n}"), said(project_id="p2")])
+            added = event(kind="MemberAdded", state=b'{"project_id":"p1","user_id":"u","role":"x"}')
+            await append(other, [added._replace(project_id="p1"), said(f"{n} more")])
+        events = await here.take(80)
+        chosen = await there.take(40)
+    assert chained(events, None, "event") == linked((await page(run, limit=1_000))["events"])
+    whole = await page(run, limit=1_000, types="SystemMessagePosted", projectId="p1")
+    assert chained(chosen, None, "event") == linked(whole["events"])
+
+
+async def test_who_falls_behind_the_live_tail_reads_their_own_log(
+    run: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tenant_feed, "NEAR", 3)
+    async with opened(run, PATH) as watched:
+        assert await watched.comment() == ": throughline"
+        await append(run, [said("one")])
+        events = [await watched.next()]
+        await append(run, [said(f"{n}", tenant="t2") for n in range(50)])
+        await append(run, [said(f"{n}", tenant="t1" if n == 25 else "t2") for n in range(50)])
+        await append(run, [said("last")])
+        events += await watched.take(2)
+    assert chained(events, None, "event") == linked((await page(run))["events"])
+
+
+async def test_a_stream_of_events_ends_properly_when_the_service_stops(url: str) -> None:
+    async with running(url) as run:
+        await append(run, [said()])
+        async with opened(run, PATH) as watched:
+            await watched.next()
+            run.server.handle_exit(15, None)
+            assert await watched.rest() == [("goaway", {"reason": "stopping"}, "")]
+
+
+async def test_who_leaves_is_forgotten(run: Running) -> None:
+    async with opened(run, PATH) as watched:
+        await watched.comment()
+        await append(run, [said()])
+        await watched.next()
+        followers = run.service.hub.followers
+    await until(lambda: not run.service.live.open)
+    await until(lambda: run.service.hub.followers < followers)

@@ -1,0 +1,165 @@
+"""What clients send and models say stays out of the log, and out of the answers to what was wrong.
+
+A marked word is put wherever somebody else's bytes come in; then everything that the service wrote
+while it ran, at its most talkative, is searched for it.
+"""
+
+import asyncio
+import signal
+from collections.abc import Iterable
+from typing import Any
+
+import httpx
+import pytest
+
+from service.access import signatures
+from tests.running import KEYS
+from tests.service.http.raw import PATIENCE_SECONDS
+from tests.service.replicas import Replica, prepare, replicas
+
+CANARY = "zq7canary"
+CHAT = "/v1/chat-plan"
+TIMELINE = "/v1/project/p0/timeline"
+FAULTS = (
+    *(f"status code={code}" for code in (400, 401, 402, 403, 404, 413, 429, 500, 529)),
+    *("slow seconds=9", "slow_first seconds=9", "hang after=3", "cut_before", "cut after=5"),
+    *("eof after=5", "error_event after=5 type=api_error", "bad_json after=5", "html"),
+    *("refusal after=5", "max_tokens", "broken_contract", "prose", "fenced", "wrong_language"),
+    *(
+        "nul",
+        "odd",
+        "no_usage",
+        "tool name=read_file path=zq7canary.py",
+        "zq7canary makes=no sense",
+    ),
+)
+SECONDS = {
+    "THROUGHLINE_LOG_LEVEL": "debug",
+    "THROUGHLINE_FIRST_TEXT_SECONDS": "2",
+    "THROUGHLINE_NEXT_TEXT_SECONDS": "2",
+}
+
+
+def found_in(text: str, words: Iterable[str]) -> list[str]:
+    """The lines that hold one of the words."""
+    known = [word.lower() for word in words]
+    return [line for line in text.splitlines() if any(word in line.lower() for word in known)]
+
+
+async def every_fault(replica: Replica) -> None:
+    """A message for each way in which a model fails, and one for none."""
+
+    async def ask(number: int, fault: str) -> None:
+        said = f"{CANARY} [[offline: {fault}]]" if fault else CANARY
+        body = {"userId": "u1", "projectId": f"p{number}", "message": said}
+        headers = {"Accept": "text/event-stream", "Idempotency-Key": f"{CANARY}-{number}"}
+        answer = await replica.client.post(CHAT, json=body, headers=headers)
+        assert answer.status_code == 200, answer.text
+        assert "event: final" in answer.text
+
+    await asyncio.gather(*(ask(number, fault) for number, fault in enumerate((*FAULTS, ""))))
+
+
+async def refusals(replica: Replica) -> list[httpx.Response]:
+    """Answers to requests that are wrong, each with the word in another place."""
+    signed, plain = replica.client, httpx.AsyncClient(base_url=replica.client.base_url)
+    good = {"userId": "u1", "projectId": "p0", "message": CANARY}
+    bearer = {"Authorization": f"Bearer {CANARY}"}
+    bodies: tuple[dict[str, Any], ...] = (
+        good | {"more": CANARY},
+        good | {CANARY: 1},
+        good | {"chatMode": CANARY},
+        good | {"locale": f"{CANARY}!"},
+        good | {"userId": CANARY},
+        good | {"projectId": CANARY},
+        good | {"sessionId": CANARY},
+        good | {"message": [CANARY]},
+        {"message": CANARY * 50_000},
+    )
+    async with plain:
+        return [
+            *[await signed.post(CHAT, json=body) for body in bodies],
+            await signed.post(CHAT, content=f'{{"message": "{CANARY}'),
+            await signed.post(CHAT, content=CANARY),
+            await signed.post(CHAT, content=CANARY, headers={"Content-Type": CANARY}),
+            await signed.post(CHAT, json=good, headers={"Idempotency-Key": f"{CANARY} x"}),
+            await signed.post(CHAT, json=good, headers={"Idempotency-Key": f"{CANARY}-0"}),
+            await signed.get(f"/{CANARY}"),
+            await signed.put(f"/v1/chat-plan?{CANARY}={CANARY}"),
+            await signed.put(f"/v1/projects/p0/members/{CANARY}", json={"role": CANARY}),
+            await signed.get(f"/v1/project/{CANARY}/timeline?userId={CANARY}"),
+            await signed.get(f"{CHAT}/replies/{CANARY}/stream?userId={CANARY}"),
+            await signed.get(f"{TIMELINE}?limit={CANARY}"),
+            await signed.get(f"{TIMELINE}?before={CANARY}&{CANARY}=1"),
+            await signed.get(f"{TIMELINE}?before={CANARY}"),
+            await signed.get(f"{TIMELINE}?before={CANARY}.1"),
+            await signed.get(f"{TIMELINE}", headers={"X-Min-Position": CANARY}),
+            await signed.get(f"/v1/events?types={CANARY}"),
+            await signed.get(f"/v1/messages/{CANARY}%00"),
+            await plain.get(f"{TIMELINE}?ticket={CANARY}&userId=u1"),
+            await plain.get(TIMELINE, headers=bearer),
+            await plain.post(CHAT, json=good, headers=bearer),
+            await plain.get(TIMELINE, headers={"Cookie": f"throughline={CANARY}"}),
+            await plain.get(TIMELINE, headers={signatures.HEADER: CANARY}),
+            await plain.get(
+                TIMELINE, headers={signatures.HEADER: f"t=1,kid={CANARY},n={CANARY},v1={CANARY}"}
+            ),
+            await plain.get("/" + CANARY * 2_000),
+            await plain.get("/healthz", headers={CANARY: CANARY * 5_000}),
+            await plain.request(CANARY.upper(), "/healthz"),
+        ]
+
+
+async def noise(replica: Replica) -> None:
+    """What is no HTTP, or breaks off."""
+    for sent in (
+        f"{CANARY}\r\n\r\n",
+        f"GET /{CANARY} HTTP/1.1\r\n{CANARY}: {CANARY}\0\r\n\r\n",
+        f"GET /{CANARY} HTTP/1.1\r\nUpgrade: {CANARY}\r\nConnection: upgrade\r\n\r\n{CANARY}",
+        f"POST {CHAT} HTTP/1.1\r\nContent-Length: 99\r\n\r\n{CANARY}",
+    ):
+        reader, writer = await asyncio.open_connection("127.0.0.1", replica.client.base_url.port)
+        writer.write(sent.encode())
+        writer.write_eof()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+
+async def a_browser(replica: Replica) -> str:
+    """A token that is good, brought in each way; the token."""
+    asked = {"userId": "u1", "projectId": "p0"}
+    token = str((await replica.client.post("/v1/tokens", json=asked)).json()["token"])
+    async with httpx.AsyncClient(base_url=replica.client.base_url) as plain:
+        for how in (
+            {"headers": {"Authorization": f"Bearer {token}"}},
+            {"headers": {"Cookie": f"throughline={token}"}},
+            {"params": {"ticket": token}},
+        ):
+            assert (await plain.get(TIMELINE, **how)).is_success  # type: ignore[arg-type]
+    return token
+
+
+async def test_nothing_that_is_sent_is_logged_or_told_in_a_problem(
+    url: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with replicas(url, None, **SECONDS) as several:
+        replica = await several.start()
+        await prepare(replica, *(f"p{number}" for number in range(len(FAULTS) + 1)))
+        await every_fault(replica)
+        problems = await refusals(replica)
+        await noise(replica)
+        token = await a_browser(replica)
+        last = await replica.client.get("/healthz")
+        replica.send(signal.SIGTERM)
+        assert replica.process.stdout is not None
+        written = (await replica.process.stdout.read()).decode()
+        await replica.process.wait()
+    written += capfd.readouterr().err
+    assert len(found_in(written, [last.headers["x-request-id"]])) == 1, "the search finds nothing"
+    secrets = [key.secret.get_secret_value() for key in KEYS.values()]
+    assert found_in(written, [CANARY, token, *secrets]) == []
+    told = [each.text.replace(f'"pointer":"/{CANARY}"', "") for each in problems]
+    assert [str(each.url) for each in problems if each.is_success] == []
+    assert found_in("\n".join(told), [CANARY, *secrets]) == []

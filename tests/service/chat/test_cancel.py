@@ -1,0 +1,113 @@
+"""A reply is ended by whoever may: at once, for good, and billed for what was shown."""
+
+import asyncio
+import signal
+from typing import Any
+
+import httpx
+import pytest
+
+from service.model.offline.app import OfflineModel
+from tests.running import Event, Running, running
+from tests.service import law
+from tests.service.replicas import Reader, prepare, replicas
+
+HANGS = "Good morning [[offline: hang after=8 ping=0.05]]"
+
+
+async def cancel(client: httpx.AsyncClient, message_id: str) -> dict[str, Any]:
+    """Ask for the end of a reply; what it has come to then."""
+    answer = await client.post(f"/v1/chat-plan/replies/{message_id}/cancel?userId=u1")
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+async def begun(
+    live: Running, message: str, **members: Any
+) -> tuple[str, asyncio.Task[list[Event]]]:
+    """A reply's id when it shows something, and the reading of its stream."""
+    shown: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def read() -> list[Event]:
+        events: list[Event] = []
+        async for event in law.read_stream(live, message, **members):
+            events.append(event)
+            if event[0] == "chunk" and not shown.done():
+                shown.set_result(events[0][1]["messageId"])
+        return events
+
+    reading = asyncio.create_task(read())
+    return await shown, reading
+
+
+@pytest.mark.parametrize("on", ["its server", "another one"])
+async def test_a_cancelled_reply_keeps_what_was_shown(url: str, on: str) -> None:
+    async with running(url) as one, running(url) as other:
+        await one.project()
+        await one.credit()
+        message_id, reading = await begun(one, HANGS)
+        where = one if on == "its server" else other
+        state = await cancel(where.client, message_id)
+        await one.model.left.wait()  # the call was closed
+        final = law.lawful(await reading)
+        assert (final["subtype"], final["reason"]) == ("partial", "cancelled")
+        assert final["data"]["markdown"].startswith("(offline model)")
+        assert state["final"] == final
+        await law.ended_as_told(one, url, final)
+
+
+async def test_a_reply_that_is_cancelled_before_it_shows_anything_costs_nothing(url: str) -> None:
+    model = law.Held()
+    async with running(url, model) as live:
+        await live.project()
+        await live.credit()
+        events: list[Event] = []
+        async for event in law.read_stream(live, "Good morning"):
+            events.append(event)
+            if event[0] == "accepted":
+                await model.asked.wait()
+                await cancel(live.client, event[1]["messageId"])
+        model.go.set()
+        final = law.lawful(events)
+        assert final["error"]["code"] == "cancelled"
+        await law.ended_as_told(live, url, final)
+
+
+async def test_cancelling_again_or_too_late_is_harmless(url: str) -> None:
+    async with running(url) as one, running(url) as other:
+        await one.project()
+        await one.credit()
+        message_id, reading = await begun(one, HANGS)
+        asked = [cancel(live.client, message_id) for live in (one, other) for _ in range(5)]
+        states = await asyncio.gather(*asked)
+        states.append(await cancel(other.client, message_id))
+        final = law.lawful(await reading)
+        assert all(state["final"] == final for state in states)
+        assert len(await law.logged(url, "ReplyCancelRequested")) == 1
+        whole = law.lawful(await one.stream("Good morning"))
+        assert (await cancel(one.client, whole["messageId"]))["final"] == whole
+        await law.ended_as_told(one, url, final, whole)
+
+
+@pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
+async def test_a_reply_whose_server_does_not_answer_is_cancelled_all_the_same(
+    url: str, how: signal.Signals
+) -> None:
+    async with replicas(url, OfflineModel(pace=0.2)) as service:
+        owner, other = await service.start(), await service.start()
+        await prepare(owner, "p1")
+        reader = Reader()
+        asking = asyncio.create_task(reader.ask(owner, "Good morning"))
+        await reader.until("chunk", 2)
+        owner.send(how)
+        state = await cancel(other.client, reader.message_id)
+        assert state["final"]["reason"] == "cancelled"
+        if how == signal.SIGSTOP:
+            owner.send(signal.SIGCONT)
+        await asking
+        async with asyncio.timeout(15):
+            await reader.finish(other)
+        final = law.lawful(reader.events)
+        assert final == state["final"]
+    async with running(url) as live:
+        await law.ended_as_told(live, url, final)

@@ -1,0 +1,137 @@
+"""A session is replied to once at a time: what becomes of a message that comes meanwhile."""
+
+import asyncio
+
+import pytest
+
+from service.model.offline.app import OfflineModel
+from tests.running import Running, running
+from tests.service import law
+from tests.service.chat.test_cancel import HANGS, begun, cancel
+from tests.service.replicas import Reader, prepare, replicas
+
+
+async def test_it_is_refused_with_the_id_of_the_running_reply(url: str) -> None:
+    async with running(url) as one, running(url) as other:
+        await one.project()
+        await one.credit()
+        message_id, reading = await begun(one, HANGS)
+        for live in (one, other):
+            answer = await live.chat("And now?")
+            problem = answer.json()
+            assert (answer.status_code, problem["code"]) == (409, "reply_in_progress")
+            assert problem["variables"] == {"message_id": message_id}
+        await cancel(one.client, message_id)
+        finals = [law.lawful(await reading), law.lawful(await one.stream("And now?"))]
+        assert len(await law.logged(url, "UserMessagePosted")) == 2
+        await law.ended_as_told(one, url, *finals)
+
+
+@pytest.mark.parametrize("on", ["its server", "another one"])
+async def test_it_may_wait_for_the_end_of_that_reply(url: str, on: str) -> None:
+    async with running(url, OfflineModel(pace=0.01)) as one, running(url) as other:
+        await one.project()
+        await one.credit()
+        _, reading = await begun(one, "Good morning")
+        where = one if on == "its server" else other
+        waited = await where.stream("And now?", onBusy="enqueue")
+        first, second = law.lawful(await reading), law.lawful(waited)
+        assert waited[1][0] == "notice"
+        assert waited[1][1]["code"] == "queued"
+        kinds = ("ReplyStarted", "ReplyCompleted")
+        ended = [name for name, _ in await law.logged(url, *kinds)]
+        assert ended == ["ReplyStarted", "ReplyStarted", "ReplyCompleted", "ReplyCompleted"]
+        said = where.model.requests[-1]["messages"]
+        assert [turn["role"] for turn in said] == ["user", "assistant", "user"]
+        await law.ended_as_told(one, url, first, second)
+
+
+async def test_several_that_wait_are_answered_in_their_order(url: str) -> None:
+    async with running(url) as live:
+        await live.project()
+        await live.credit()
+        message_id, reading = await begun(live, HANGS)
+        heads: list[asyncio.Task[list[law.Event]]] = []
+        for n in range(4):
+            head = live.service.hub.head
+            heads.append(asyncio.create_task(live.stream(f"Number {n}", onBusy="enqueue")))
+            assert await live.service.hub.wait(head + 1, seconds=10)
+        await cancel(live.client, message_id)
+        finals = [law.lawful(await each) for each in (reading, *heads)]
+        ended = [event["message_id"] for _, event in await law.logged(url, "ReplyCompleted")]
+        assert ended == [final["messageId"] for final in finals]
+        await law.ended_as_told(live, url, *finals)
+
+
+async def test_one_that_waits_can_be_cancelled(url: str) -> None:
+    async with running(url) as live:
+        await live.project()
+        await live.credit()
+        message_id, reading = await begun(live, HANGS)
+        waiting: list[law.Event] = []
+        async for event in law.read_stream(live, "And now?", onBusy="enqueue"):
+            waiting.append(event)
+            if event[0] == "notice":
+                await cancel(live.client, waiting[0][1]["messageId"])
+        assert law.lawful(waiting)["error"]["code"] == "cancelled"
+        await cancel(live.client, message_id)
+        finals = [law.lawful(await reading), law.lawful(waiting)]
+        assert live.model.calls == 1
+        await law.ended_as_told(live, url, *finals)
+
+
+@pytest.mark.parametrize("on", ["its server", "another one"])
+async def test_it_may_take_the_place_of_that_reply(url: str, on: str) -> None:
+    async with running(url) as one, running(url) as other:
+        await one.project()
+        await one.credit()
+        _, reading = await begun(one, HANGS)
+        where: Running = one if on == "its server" else other
+        second = law.lawful(await where.stream("And now?", onBusy="interrupt"))
+        first = law.lawful(await reading)
+        assert (first["subtype"], first["reason"]) == ("partial", "superseded")
+        assert second["subtype"] == "success"
+        assert len(where.model.requests[-1]["messages"]) == 3
+        await law.ended_as_told(one, url, first, second)
+
+
+async def test_one_that_waits_is_answered_when_its_server_dies(url: str) -> None:
+    model = law.Held()
+    async with replicas(url, model) as service:
+        first, other = await service.start(), await service.start()
+        await prepare(first, "p1")
+        readers = [Reader(), Reader()]
+        asking = [asyncio.create_task(readers[0].ask(first, "Good morning"))]
+        await readers[0].until("accepted")
+        waits = readers[1].ask(first, "And now?", onBusy="enqueue")
+        asking.append(asyncio.create_task(waits))
+        await readers[1].until("notice")
+        await first.kill()
+        await asyncio.gather(*asking)
+        model.go.set()
+        async with asyncio.timeout(15):
+            await asyncio.gather(*(reader.finish(other) for reader in readers))
+        finals = [law.lawful(reader.events) for reader in readers]
+        assert [final["subtype"] for final in finals] == ["success", "success"]
+        assert len(model.requests[-1]["messages"]) == 3
+    async with running(url) as live:
+        await law.ended_as_told(live, url, *finals)
+
+
+async def test_one_that_is_refused_all_the_same_interrupts_nothing(url: str) -> None:
+    """For the balance, of which the running reply's part would be free, or for its user's limit."""
+    async with running(url, user_messages=2) as live:
+        await live.project()
+        await live.credit(seconds=100)
+        _, first = await begun(live, HANGS)
+        dear = await live.chat("Review it", chatMode="analysis", onBusy="interrupt")
+        assert (dear.status_code, dear.json()["code"]) == (402, "insufficient_balance")
+        assert not first.done()
+        message_id, second = await begun(live, HANGS, onBusy="interrupt")
+        assert law.lawful(await first)["subtype"] == "partial"
+        late = await live.chat("And then?", onBusy="interrupt")
+        assert (late.status_code, late.json()["code"]) == (429, "user_limit_reached")
+        assert not second.done()
+        await cancel(live.client, message_id)
+        assert law.lawful(await second)["subtype"] == "partial"
+        assert len(await law.logged(url, "ReplyCancelRequested")) == 2

@@ -1,0 +1,235 @@
+"""A process dies, freezes or loses its database: its replies come to one end each, elsewhere."""
+
+import asyncio
+import signal
+from typing import Any
+
+import psycopg
+import pytest
+
+from domain.operations import fold
+from projections import PROJECTIONS
+from projections.projection import install
+from service.model.offline.app import OfflineModel
+from service.postgres import connections
+from tests.running import Event, running
+from tests.service import law
+from tests.service.eventlog.test_log_under_fire import kill, own_server
+from tests.service.replicas import Reader, Replica, prepare, replicas
+from tests.sizes import chance, size
+
+KILLS = size(6, 50)
+ENDS_WITHIN = 15.0
+"""Seconds from the death of a server to the ends of its replies, if another one runs."""
+
+
+def told(events: list[Event]) -> list[str]:
+    """What went on, without the pieces of the reply."""
+    return [name for name, _, _ in events if name not in ("chunk", "intent")]
+
+
+async def ended_once(url: str, readers: list[Reader]) -> None:
+    """Every reply has one end, which is the one that its reader was told, and is settled once."""
+    ends = await law.logged(url, "ReplyCompleted", "ReplyFailed")
+    settled = await law.logged(url, "TimeConsumed", "ReservationReleased")
+    reserved = {event["reservation_id"] for _, event in await law.logged(url, "TimeReserved")}
+    assert sorted(event["message_id"] for _, event in ends) == sorted(
+        reader.message_id for reader in readers
+    )
+    assert sorted(event["reservation_id"] for _, event in settled) == sorted(reserved)
+    for reader in readers:
+        final = law.lawful(reader.events)
+        (end,) = [event for _, event in ends if event["message_id"] == reader.message_id]
+        assert end.get("data") == final["data"]
+
+
+async def test_replies_of_a_killed_server_end_at_another_one(url: str) -> None:
+    """Each reply is cut at a moment of its own: before it is shown, in the middle, at its end."""
+    seconds = chance("takeover")
+    projects = [f"p{n}" for n in range(KILLS)]
+    async with replicas(url) as service:
+        first, other = await service.start(), await service.start()
+        await prepare(first, *projects)
+        readers = [Reader() for _ in projects]
+        asking = [
+            asyncio.create_task(late(seconds.uniform(0, 1.5), reader, first, project_id))
+            for reader, project_id in zip(readers, projects, strict=True)
+        ]
+        await asyncio.gather(*(reader.until("accepted") for reader in readers))
+        await readers[0].until("chunk", 5)
+        await first.kill()
+        await asyncio.gather(*asking)
+        seen = [list(reader.events) for reader in readers]
+        async with asyncio.timeout(ENDS_WITHIN):
+            await asyncio.gather(*(reader.finish(other) for reader in readers))
+        await ended_once(url, readers)
+        for reader, before in zip(readers, seen, strict=True):
+            shown = any(name == "chunk" for name, _, _ in before)
+            final = reader.events[-1][1]
+            if shown and before[-1][0] != "final":
+                assert (final["subtype"], final.get("reason")) in {
+                    ("partial", "server_lost"),
+                    ("success", None),  # it had ended, and only nobody had been told yet
+                }
+            else:
+                assert final["subtype"] == "success"
+    async with running(url) as live:
+        await law.billed(live, *(reader.events[-1][1] for reader in readers))
+        await law.healthy(live, url)
+
+
+async def late(seconds: float, reader: Reader, replica: Replica, project_id: str) -> None:
+    """Ask a little later than others do."""
+    await asyncio.sleep(seconds)
+    await reader.ask(replica, "Good morning", projectId=project_id)
+
+
+@pytest.mark.parametrize("shown", [True, False])
+async def test_a_reply_is_found_again_when_its_server_is_started_again(
+    url: str, shown: bool
+) -> None:
+    model = OfflineModel(pace=0.02) if shown else law.Held()
+    async with replicas(url, model) as service:
+        first = await service.start()
+        await prepare(first, "p1")
+        reader = Reader()
+        asking = asyncio.create_task(reader.ask(first, "Good morning"))
+        if isinstance(model, law.Held):
+            await reader.until("accepted")
+            await model.asked.wait()
+        else:
+            await reader.until("chunk", 3)
+        await first.kill()
+        await asking
+        if isinstance(model, law.Held):
+            model.go.set()
+        again = await service.start()
+        async with asyncio.timeout(ENDS_WITHIN):
+            await reader.finish(again)
+        final = law.lawful(reader.events)
+        if shown:
+            assert (final["subtype"], final["reason"]) == ("partial", "server_lost")
+            assert told(reader.events) == ["accepted", "final"]
+        else:
+            assert final["subtype"] == "success"
+            assert told(reader.events) == ["accepted", "notice", "final"]
+        await ended_once(url, [reader])
+    async with running(url) as live:
+        await law.ended_as_told(live, url, final)
+
+
+async def test_a_frozen_server_that_wakes_up_shows_and_stores_nothing_more(url: str) -> None:
+    async with replicas(url, OfflineModel(pace=0.2)) as service:
+        frozen, other = await service.start(), await service.start()
+        await prepare(frozen, "p1")
+        reader, watcher = Reader(), Reader()
+        asking = asyncio.create_task(reader.ask(frozen, "Good morning"))
+        await reader.until("chunk", 3)
+        frozen.send(signal.SIGSTOP)
+        watcher.events = list(reader.events)
+        async with asyncio.timeout(ENDS_WITHIN):
+            await watcher.finish(other)
+        frozen.send(signal.SIGCONT)
+        async with asyncio.timeout(ENDS_WITHIN):
+            await asking
+            await reader.finish(frozen)
+        assert reader.events == watcher.events
+        final = law.lawful(reader.events)
+        assert (final["subtype"], final["reason"]) == ("partial", "server_lost")
+        assert orderly(reader.events)
+        await ended_once(url, [reader])
+    async with running(url) as live:
+        await law.ended_as_told(live, url, final)
+
+
+def orderly(events: list[Event]) -> bool:
+    """What was shown is what was stored, and nothing after it."""
+    return bool(fold(law.operations(events)) == events[-1][1]["data"])
+
+
+async def test_a_reply_that_takes_its_server_down_is_begun_three_times(url: str) -> None:
+    model = law.Held()
+    async with replicas(url, model) as service:
+        reader = Reader()
+        server = await service.start()
+        await prepare(server, "p1")
+        work: Any = reader.ask(server, "Good morning")
+        for starts in range(3):
+            model.asked.clear()
+            asking = asyncio.create_task(work)
+            async with asyncio.timeout(ENDS_WITHIN):
+                await model.asked.wait()
+            assert len(await law.logged(url, "ReplyStarted")) == starts + 1
+            await server.kill()
+            await asking
+            server = await service.start()
+            work = reader.join(server)
+        async with asyncio.timeout(ENDS_WITHIN):
+            await work
+            await reader.finish(server)
+        model.go.set()
+        final = law.lawful(reader.events)
+        assert final["error"]["code"] == "server_lost"
+        await ended_once(url, [reader])
+    async with running(url) as live:
+        await law.ended_as_told(live, url, final)
+
+
+async def test_a_reply_that_was_shown_since_it_was_looked_at_is_not_begun_again(url: str) -> None:
+    """Two take it over: the slower one looked when nothing of it had been shown."""
+    model = law.Held(pace=0.05)
+    async with running(url, model) as owner, running(url) as slower:
+        await owner.project()
+        await owner.credit()
+        events: list[Event] = []
+        looked = None
+        async for event in law.read_stream(owner, "Good morning"):
+            events.append(event)
+            if looked is None:
+                row = await slower.service.turns.known("t1", event[1]["messageId"])
+                assert row is not None
+                looked = await slower.service.turns._orphans.look(row.place, row.started_at)
+                assert looked is not None
+                assert looked.may_restart
+                model.go.set()
+            if [name for name, _, _ in events].count("chunk") == 1 and event[0] == "chunk":
+                await slower.service.turns._restart(looked)
+        final = law.lawful(events)
+        assert final["subtype"] == "success"
+        assert await slower.join(final["messageId"]) == events
+        await law.ended_as_told(owner, url, final)
+
+
+async def test_a_reply_goes_on_over_a_killed_database() -> None:
+    """All leases run out meanwhile, and nobody takes a reply over for that."""
+    with own_server() as server:
+        await connections.migrate(server.url)
+        async with await connections.connect(server.url, as_service=False) as owner:
+            await install(owner, PROJECTIONS)
+        model = OfflineModel(pace=0.15)
+        async with running(server.url, model) as live, running(server.url) as other:
+            await live.project()
+            await live.credit()
+            events: list[Event] = []
+            async for event in law.read_stream(live, "Good morning"):
+                events.append(event)
+                if len(events) in (4, 12):
+                    kill(server)
+            final = law.lawful(events)
+            assert final["subtype"] == "success"
+            await is_back(server.url)
+            assert len(await law.logged(server.url, "ReplyStarted")) == 1
+            assert await other.join(final["messageId"]) == events
+            await law.ended_as_told(live, server.url, final)
+
+
+async def is_back(url: str) -> None:
+    """Wait until the database takes connections."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await (await connections.connect(url)).close()
+            except psycopg.OperationalError:
+                await asyncio.sleep(0.1)
+            else:
+                return

@@ -1,0 +1,132 @@
+"""What is running when the service is told to stop comes to a proper end, and is billed once."""
+
+import asyncio
+from typing import Any
+
+from service.model.offline.app import OfflineModel
+from tests.running import Running, running
+from tests.service import law
+from tests.service.chat.test_faults import SAID
+
+
+async def begun(
+    live: Running, message: str, project_id: str, started: asyncio.Barrier
+) -> list[law.Event]:
+    """A reply's whole stream; waits at the barrier when the first chunk has come."""
+    events: list[law.Event] = []
+    async for event in law.read_stream(live, message, projectId=project_id):
+        events.append(event)
+        if [name for name, _, _ in events].count("chunk") == 1 and event[0] == "chunk":
+            await started.wait()
+    return events
+
+
+async def stopped_while_streaming(
+    url: str, message: str, model: OfflineModel, **settings: Any
+) -> tuple[list[law.Final], OfflineModel]:
+    """The ends of three projects' replies that were streaming when the signal came."""
+    started = asyncio.Barrier(4)
+    projects = ("p1", "p2", "p3")
+    async with running(url, model, **settings) as live:
+        for project_id in projects:
+            await live.project(project_id)
+        await live.credit()
+        streams = [
+            asyncio.create_task(begun(live, f"Good morning{message}", project_id, started))
+            for project_id in projects
+        ]
+        await started.wait()
+        live.server.handle_exit(15, None)
+        # Whoever is sent away without an end, or in the middle of a chunk, fails here.
+        finals = [law.lawful(events) for events in await asyncio.gather(*streams)]
+    return finals, model
+
+
+async def each_was_settled_once(url: str, finals: list[law.Final]) -> None:
+    """The service is gone: the log alone can tell."""
+    settled = await law.logged(url, "TimeConsumed", "ReservationReleased")
+    assert sorted(event["message_id"] for _, event in settled if "message_id" in event) == sorted(
+        final["messageId"] for final in finals if final["subtype"] != "error"
+    )
+    assert len(settled) == len(finals)
+    ended = {
+        event["message_id"]: event
+        for _, event in await law.logged(url, "ReplyCompleted", "ReplyFailed")
+    }
+    assert len(ended) == len(finals)
+    for final in finals:
+        if final["subtype"] == "error":
+            assert ended[final["messageId"]]["code"] == final["error"]["code"]
+        else:
+            assert ended[final["messageId"]]["data"] == final["data"]
+
+
+async def test_replies_that_can_end_in_time_do(url: str) -> None:
+    model = OfflineModel(pace=0.02)
+    finals, model = await stopped_while_streaming(url, "", model, grace_seconds=10.0)
+    assert [final["subtype"] for final in finals] == ["success"] * 3
+    assert model.aborted == 0
+    await each_was_settled_once(url, finals)
+    async with running(url) as live:
+        await law.ended_as_told(live, url, *finals)
+
+
+async def test_replies_that_cannot_end_partial_with_what_was_shown(url: str) -> None:
+    hang = " [[offline: hang after=8 ping=0.05]]"
+    finals, model = await stopped_while_streaming(url, hang, OfflineModel(), grace_seconds=0.3)
+    for final in finals:
+        assert (final["subtype"], final["reason"]) == ("partial", "stopping")
+        assert final["data"]["markdown"].startswith("(offline model)")
+    assert model.calls == 3
+    await each_was_settled_once(url, finals)
+    async with running(url) as live:
+        await law.ended_as_told(live, url, *finals)
+
+
+async def test_who_was_shown_nothing_finds_the_reply_at_the_next_service(url: str) -> None:
+    model = law.Held()
+    async with running(url, model, grace_seconds=0.3) as live:
+        await live.project()
+        await live.credit()
+        asking = asyncio.create_task(live.stream("Good morning"))
+        await model.asked.wait()
+        live.server.handle_exit(15, None)
+        events = await asking
+        model.go.set()
+    assert [name for name, _, _ in events] == ["accepted", "goaway"]
+    message_id, last_id = events[0][1]["messageId"], events[0][2]
+    async with running(url) as live:
+        rest = await live.join(message_id, last_id)
+        final = law.lawful([events[0], *rest])
+        assert final["subtype"] == "success"
+        await law.ended_as_told(live, url, final)
+
+
+async def test_who_waits_for_the_whole_reply_is_told_where_to_find_it(url: str) -> None:
+    model = law.Held()
+    async with running(url, model, grace_seconds=0.3) as live:
+        await live.project()
+        await live.credit()
+        asking = asyncio.create_task(live.chat("Good morning"))
+        await model.asked.wait()
+        live.server.handle_exit(15, None)
+        answer = await asking
+        model.go.set()
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    async with running(url) as live:
+        message_id = answer.headers["Location"].rpartition("/")[2]
+        final = (await live.join(message_id))[-1][1]
+        assert final["subtype"] == "success"
+        await law.ended_as_told(live, url, final)
+
+
+async def test_the_next_service_takes_up_the_conversation(url: str) -> None:
+    finals, _ = await stopped_while_streaming(
+        url, " [[offline: hang after=8]]", OfflineModel(), grace_seconds=0.3
+    )
+    async with running(url) as live:
+        final = law.lawful(await live.stream("Good morning"))
+        assert final["sessionId"] in {each["sessionId"] for each in finals}
+        assert final["data"] == SAID
+        said = [turn["content"][0]["text"] for turn in live.model.requests[-1]["messages"]]
+        assert len(said) == 3  # the one that was cut, with what was shown, and the new one

@@ -1,0 +1,157 @@
+"""The meter by itself, and what a reader sees of it: a warning, more time, or the end of it."""
+
+import asyncio
+from contextlib import suppress
+from time import monotonic
+
+import pytest
+
+from domain.metering import ESTIMATES
+from service.chat.time_budget import Meter
+from service.model.offline.app import OfflineModel
+from tests.running import running
+from tests.service import law
+from tests.service.chat.test_faults import told
+
+
+class Told:
+    """Gives the extensions in turn, 0 after the last, and keeps what happened."""
+
+    def __init__(self, *extensions: int) -> None:
+        self.happened: list[str] = []
+        self.left = list(extensions)
+        self.warned = asyncio.Event()
+
+    async def extend(self) -> int:
+        more = self.left.pop(0) if self.left else 0
+        self.happened.append(f"extend by {more}")
+        return more
+
+    def warn(self, seconds: int) -> None:
+        self.happened.append(f"warn at {seconds}")
+        self.warned.set()
+
+    def meter(self, seconds: int) -> Meter:
+        return Meter(seconds, extend=self.extend, warn=self.warn)
+
+
+async def test_who_is_told_first_and_then_given_more_goes_on_until_nothing_is_left() -> None:
+    told = Told(1)
+    began = monotonic()
+    await told.meter(1).run()
+    assert told.happened == ["warn at 1", "extend by 1", "warn at 2", "extend by 0"]
+    assert monotonic() - began >= 2  # what was reserved is never cut short
+
+
+async def test_time_that_an_extension_takes_counts() -> None:
+    told = Told(1)
+    asked = told.extend
+
+    async def slowly() -> int:
+        more = await asked()
+        await asyncio.sleep(0.9)  # until 1.7 s, past the next warning's time
+        return more
+
+    meter = Meter(1, extend=slowly, warn=told.warn)
+    await meter.run()
+    assert told.happened == ["warn at 1", "extend by 1", "warn at 2", "extend by 0"]
+
+
+async def test_a_stopped_meter_reserves_nothing_more() -> None:
+    told = Told(5, 5, 5)
+    running = asyncio.create_task(told.meter(1).run())
+    await told.warned.wait()
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+    assert told.happened in (["warn at 1"], ["warn at 1", "extend by 5"])
+
+
+# Through the service -----------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _a_second_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    for mode in ESTIMATES:
+        monkeypatch.setitem(ESTIMATES, mode, 1)
+
+
+async def test_a_long_reply_is_extended_and_its_reader_told(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ESTIMATES, "question", 7)
+    async with running(url, OfflineModel(pace=0.04)) as live:
+        await live.project()
+        await live.credit()
+        events = await live.stream("How does the login work?", chatMode="general")
+        final = law.lawful(events)
+        assert final["subtype"] == "success"
+        assert told(events) == ("reservation_used",)
+        notice = next(data for name, data, _ in events if name == "notice")
+        assert notice == {
+            "code": "reservation_used",
+            "template": "reservation_used",
+            "variables": {"percent": 80, "reserved_seconds": 1},
+        }
+        # First by the client's hint, then by what the model decided that it is.
+        reserved = [event["seconds"] for _, event in await law.logged(url, "TimeReserved")]
+        assert reserved == [1, 7]
+        assert len(await law.logged(url, "TimeConsumed")) == 1
+        assert final["metadata"]["billed_seconds"] >= 2
+        await law.ended_as_told(live, url, final)
+
+
+async def test_a_reply_ends_partial_when_the_balance_is_used_up(url: str) -> None:
+    async with running(url) as live:
+        await live.project()
+        await live.credit(seconds=2)
+        events = await live.stream("Good morning [[offline: hang after=8]]")
+        final = law.lawful(events)
+        assert (final["subtype"], final["reason"]) == ("partial", "balance")
+        assert told(events) == ("reservation_used", "reservation_used")
+        reserved = [event["seconds"] for _, event in await law.logged(url, "TimeReserved")]
+        assert reserved == [1, 1]
+        # The call took a little more than two seconds; no more is billed than was reserved.
+        assert final["metadata"]["billed_seconds"] == 2
+        assert (await live.account())["availableSeconds"] == 0
+        await law.stored(live, final)
+        await law.billed(live, final, credited=2)
+        await law.healthy(live, url)
+
+
+async def test_a_reply_that_showed_nothing_gives_back_the_last_second(url: str) -> None:
+    async with running(url) as live:
+        await live.project()
+        await live.credit(seconds=1)
+        final = law.lawful(await live.stream("Good morning [[offline: hang]]"))
+        assert final["error"] == {"code": "balance", "template": "reply_balance", "variables": {}}
+        assert (await live.account())["availableSeconds"] == 1
+        await law.stored(live, final)
+        await law.healthy(live, url)
+
+
+async def test_what_others_reserve_meanwhile_is_not_extended_into(url: str) -> None:
+    async with running(url) as live:
+        await live.project()
+        await live.credit(seconds=2)
+        await live.project("p2")
+        said = "Good morning [[offline: hang after=8]]"
+        streams = [live.stream(said, projectId=project_id) for project_id in ("p1", "p2")]
+        finals = [law.lawful(events) for events in await asyncio.gather(*streams)]
+        assert [final["reason"] for final in finals] == ["balance", "balance"]
+        assert await law.billed(live, *finals, credited=2) == 2
+        await law.healthy(live, url)
+
+
+@pytest.mark.parametrize("after", [0, 8])
+async def test_no_reply_takes_longer_than_replies_may(url: str, after: int) -> None:
+    async with running(url, reply_seconds=0.3) as live:
+        await live.project()
+        await live.credit()
+        final = law.lawful(await live.stream(f"Good morning [[offline: hang after={after}]]"))
+        if after:
+            assert (final["subtype"], final["reason"]) == ("partial", "time_limit")
+            assert final["metadata"]["billed_seconds"] == 1
+        else:
+            assert final["error"]["code"] == "time_limit"
+        await law.ended_as_told(live, url, final)

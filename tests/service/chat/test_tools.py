@@ -1,0 +1,229 @@
+"""Plan mode with eyes: what a planner may look at, what its readers see of that, what it costs."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.model.offline.app import Fault, OfflineModel
+from tests.running import Event, Running, running
+from tests.service import law
+
+KNOWN = {
+    "projectId": "p1",
+    "name": "Shop",
+    "sourceRoot": "shop",
+    "members": [{"userId": "u1", "role": "owner"}],
+}
+APP = 'def greet(name):\n    return f"Hello, {name}!"\n'
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """The folder with a project's source, and beside it what nobody may see."""
+    root = tmp_path / "t1" / "shop"
+    root.mkdir(parents=True)
+    (root / "app.py").write_text(APP)
+    (root / "README.md").write_text("\n# Shop\n\nTea.\n")
+    (root / ".env").write_text("TOKEN=canary\n")
+    (tmp_path / "t2").mkdir()
+    (tmp_path / "t2" / "other.py").write_text("canary\n")
+    return tmp_path
+
+
+@pytest.fixture
+async def run(url: str, source: Path) -> AsyncIterator[Running]:
+    async with running(url, source_dir=source) as started:
+        assert (await started.client.post("/v1/projects", json=KNOWN)).status_code == 201
+        await started.credit()
+        yield started
+
+
+def looks(events: list[Event]) -> list[tuple[str, str]]:
+    return [(data["name"], data["status"]) for name, data, _ in events if name == "tool"]
+
+
+def sent(run: Running) -> list[Any]:
+    """The blocks of the last request's messages after the user's."""
+    return [block for message in run.model.requests[-1]["messages"] for block in message["content"]]
+
+
+async def test_a_planner_looks_and_its_readers_see_that_it_does(run: Running, url: str) -> None:
+    events = await run.stream("How does app.py greet?")
+    assert looks(events) == [("read_file", "running"), ("read_file", "done")]
+    summary = next(data["summary"] for name, data, _ in events if name == "tool")
+    assert summary == "read_file app.py"
+    final = law.lawful(events)
+    assert final["subtype"] == "success"
+    assert final["data"]["references"] == [
+        {"file": "app.py", "line": 1, "snippet": "def greet(name):"}
+    ]
+    assert run.model.calls == 2
+    assert "def greet(name):" in str(sent(run)[-1])
+    await law.ended_as_told(run, url, final)
+
+
+async def test_each_call_is_billed_its_seconds_rounded_up(run: Running) -> None:
+    final = (await run.chat("How does app.py greet?")).json()
+    assert final["metadata"]["billed_seconds"] == 2
+    assert (await run.account())["consumedSeconds"] == 2
+
+
+async def test_a_project_without_source_is_planned_without_tools(url: str) -> None:
+    async with running(url) as run:
+        await run.project()
+        await run.credit()
+        final = (await run.chat("How does app.py greet?")).json()
+        assert "tools" not in run.model.requests[-1]
+        assert final["data"]["references"] == [], "what nobody has read is no reference"
+        assert final["metadata"]["warnings"] == ["references_left_out"]
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("../../t2/other.py", "canary"),
+        ("/etc/passwd", "root:"),
+        (".env", "canary"),
+        ("nothing.py", "Traceback"),
+    ],
+)
+async def test_what_may_not_be_seen_is_an_error_that_the_model_is_told(
+    run: Running, path: str, code: str
+) -> None:
+    events = await run.stream(f"Why? [[offline: tool name=read_file path={path}]]")
+    assert looks(events) == [("read_file", "running"), ("read_file", "failed")]
+    result = sent(run)[-1]
+    assert result["is_error"] is True
+    assert code not in str(result)
+    assert law.lawful(events)["subtype"] == "success"
+
+
+@pytest.mark.parametrize(
+    "directive",
+    [
+        "name=rm path=app.py",
+        "name=read_file",
+        "name=read_file path=7",
+        "name=read_file path=app.py first_line=many",
+        "name=list_files text=x",
+    ],
+)
+async def test_a_look_that_makes_no_sense_is_an_error_and_no_end(
+    run: Running, directive: str
+) -> None:
+    events = await run.stream(f"Why? [[offline: tool {directive}]]")
+    assert [status for _, status in looks(events)] == ["running", "failed"]
+    assert law.lawful(events)["subtype"] == "success"
+
+
+async def test_all_tools_show_what_there_is(run: Running) -> None:
+    for directive, shown in (
+        ("name=list_files", "README.md"),
+        ("name=search_files text=HELLO", "app.py"),
+        ("name=read_file path=app.py first_line=2 lines=1", "Hello"),
+    ):
+        events = await run.stream(f"Why? [[offline: tool {directive}]]")
+        assert looks(events)[-1][1] == "done"
+        assert shown in str(sent(run)[-1])
+        assert "canary" not in str(run.model.requests[-1])
+
+
+async def test_looking_has_an_end(run: Running) -> None:
+    directives = " ".join("[[offline: tool name=list_files]]" for _ in range(20))
+    events = await run.stream(f"Why? {directives}")
+    assert len(looks(events)) == 2 * 6
+    assert run.model.requests[-1]["tool_choice"] == {"type": "none"}
+    assert law.lawful(events)["subtype"] == "success"
+
+
+async def test_what_is_said_before_a_look_is_not_the_answer(url: str, source: Path) -> None:
+    async with running(url, source_dir=source, model=_Introducing()) as run:
+        await run.client.post("/v1/projects", json=KNOWN)
+        await run.credit()
+        events = await run.stream("How does app.py greet?")
+        final = law.lawful(events)
+        assert final["mode"] == "question"
+        assert "Let me look" not in str(events)
+
+
+class _Introducing(OfflineModel):
+    """Says something before it looks, as models do."""
+
+    def _answer(self, asked: Any, fault: Fault) -> Any:
+        played: Any = super()._answer(asked, fault)
+        if fault.name == "tool":
+            played._steps = _introduced(played._steps)
+        return played
+
+
+def _introduced(steps: Any) -> Any:
+    said = (
+        b'event: content_block_start\ndata: {"type":"content_block_start","index":7,'
+        b'"content_block":{"type":"text","text":""}}\n\n'
+        b'event: content_block_delta\ndata: {"type":"content_block_delta","index":7,'
+        b'"delta":{"type":"text_delta","text":"Let me look at the code first."}}\n\n'
+        b'event: content_block_stop\ndata: {"type":"content_block_stop","index":7}\n\n'
+    )
+    for number, step in enumerate(steps):
+        yield step
+        if number == 0:
+            yield said
+
+
+async def test_the_context_that_is_asked_for_is_told_at_once(run: Running) -> None:
+    context = {
+        "includeProjectStructure": True,
+        "includeVersionHistory": True,
+        "includeBuildErrors": True,
+    }
+    await run.chat("Hello there", context=context)
+    first = run.model.requests[0]["messages"][-1]["content"][0]["text"]
+    assert "Project structure:" in first
+    assert "app.py" in first
+    assert ".env" not in first
+    assert "Nothing was deployed yet." in first
+    assert "No build has failed." in first
+
+
+async def test_without_it_nothing_of_that_is_sent(run: Running) -> None:
+    await run.chat("Hello there", context={"includeProjectStructure": False})
+    assert "Project structure" not in str(run.model.requests[0])
+
+
+async def test_a_planner_sees_versions_and_failed_builds(run: Running) -> None:
+    for version, kind in (("v1", "completed"), ("", "failed")):
+        body = {"userId": "u1", "projectId": "p1", "message": "A shop"}
+        build_id = (await run.client.post("/v1/builds", json=body)).json()["buildId"]
+        report = {"eventId": "e", "phase": "deploy", "type": kind, "title": "t"}
+        report |= {"at": "2026-01-01T00:00:00Z"}
+        report |= {"versionId": version} if version else {"error": "No space left"}
+        told = await run.client.post(f"/v1/builds/{build_id}/events", json={"events": [report]})
+        assert told.status_code == 200, told.text
+    for tool, shown in (("version_history", "v1"), ("build_errors", "No space left")):
+        events = await run.stream(f"Why? [[offline: tool name={tool}]]")
+        assert looks(events)[-1] == (tool, "done")
+        assert shown in str(sent(run)[-1])
+
+
+async def test_references_that_are_not_in_the_source_are_left_out(run: Running) -> None:
+    real = '{"file":"app.py","line":2,"snippet":"return f\\"Hello, {name}!\\""}'
+    wrong_line = '{"file":"app.py","line":1,"snippet":"return f\\"Hello, {name}!\\""}'
+    invented = '{"file":"main.py","line":1,"snippet":"import os"}'
+    text = (
+        '{"intent":"question","response":{"answer":"It greets.","references":['
+        f'{invented},{real},{wrong_line},{real}],"relatedTopics":["tests"]}}}}'
+    )
+    pieces = tuple(text[n : n + 5] for n in range(0, len(text), 5))
+    run.model._script.append(Fault("raw", pieces=pieces))
+    events = await run.stream("How does it greet?")
+    final = law.lawful(events)
+    expected = {"file": "app.py", "line": 2, "snippet": 'return f"Hello, {name}!"'}
+    assert final["data"] == {
+        "answer": "It greets.",
+        "references": [expected, expected],
+        "relatedTopics": ["tests"],
+    }
+    assert final["metadata"]["warnings"] == ["references_left_out"]
+    assert "main.py" not in str(events)

@@ -1,0 +1,212 @@
+"""The product as a new user meets it: started, used by the lines that it prints, stopped."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import psutil
+import pytest
+
+from projections import PROJECTIONS
+from service.settings import Settings
+
+ROOT = Path(__file__).parents[3]
+THROUGHLINE = Path(sys.executable).parent / "throughline"
+
+
+class Served:
+    """A running `throughline serve` and what it printed."""
+
+    def __init__(self, folder: Path, errors: IO[bytes]) -> None:
+        self.folder = folder
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if name != "PYTEST_VERSION"},
+            "THROUGHLINE_DATA_DIR": str(folder / "data"),
+            "THROUGHLINE_PORT": "0",
+        }
+        self.process = subprocess.Popen(
+            [THROUGHLINE, "serve"],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+        )
+        self.printed = self._until("Ctrl-C")
+
+    def _until(self, word: str) -> str:
+        assert self.process.stdout is not None
+        printed = ""
+        for line in self.process.stdout:
+            printed += line
+            if word in line:
+                return printed
+        raise AssertionError(f"it ended early: {printed}")
+
+    def shell(self, line: str) -> str:
+        """Run a line as a user would paste it."""
+        return subprocess.run(
+            ["bash", "-c", line],
+            env=self.environment,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        ).stdout
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run another throughline command beside it."""
+        return subprocess.run(
+            [THROUGHLINE, *arguments],
+            env=self.environment,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def lines(self) -> list[str]:
+        """The shell lines."""
+        return re.findall(r"^  (.+)$", self.printed, re.MULTILINE)
+
+    def until_deployed(self, build_id: str) -> bool:
+        """Watch the timeline until the build has become a version."""
+        path = "/v1/project/demo/timeline/stream?userId=ada"
+        header = self.command("sign", "GET", path).stdout.strip()
+        address = re.search(r"listens on (\S+)", self.printed)
+        assert address is not None
+        command = ["curl", "-sN", "--max-time", "60", "-H", header, address[1] + path]
+        # From the beginning of the log, so that nothing is missed whenever it is asked.
+        epoch = json.loads(self.shell(f"curl -s {address[1]}/readyz"))["epoch"]
+        command += ["-H", f"Last-Event-ID: {epoch}.0"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
+            assert watching.stdout is not None
+            for line in watching.stdout:
+                if '"type":"deployment"' in line and build_id in line:
+                    watching.kill()
+                    return True
+        return False
+
+    def stop(self, how: signal.Signals) -> int:
+        """End it; the exit code."""
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.send_signal(how)
+        code = self.process.wait(timeout=60)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        _, alive = psutil.wait_procs(children, timeout=10)
+        assert not alive
+        return code
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="throughline-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_a_first_run_works_as_printed_and_a_second_finds_its_data(folder: Path) -> None:
+    with (folder / "errors").open("wb") as errors:
+        first = Served(folder, errors)
+        stream, timeline, bill, convert = first.lines()
+        streamed = first.shell(stream)
+        assert streamed.startswith(": throughline\n\nid: ")
+        final = json.loads(streamed.rpartition("data: ")[2])
+        assert final["subtype"] == "success"
+        items = json.loads(first.shell(timeline))["items"]
+        assert items[0]["aiResponse"]["data"] == final["data"]
+        session = json.loads(first.shell(bill))
+        assert session["billing"]["aiSeconds"] == final["metadata"]["billed_seconds"]
+        built = json.loads(first.shell(convert))
+        assert built["status"] == "queued"
+        assert first.until_deployed(built["buildId"])
+        items = json.loads(first.shell(timeline))["items"]
+        assert [each["kind"] for each in items[:3]] == [
+            "deployment",
+            "build_reference",
+            "user_message",
+        ]
+        assert {each["status"] for each in items[:3]} == {"deployed"}
+        key = re.search(r"Demo key: demo / (\S+)", first.printed)
+        assert first.stop(signal.SIGINT) == 0
+
+        second = Served(folder, errors)
+        again = json.loads(second.shell(second.lines()[1]))["items"]
+        assert again == items
+        assert key is not None
+        assert key[0] in second.printed
+        commands_work_beside(second)
+        assert second.stop(signal.SIGTERM) == 0
+    logs_tell_nothing(folder / "errors", key[1])
+
+
+def commands_work_beside(served: Served) -> None:
+    """The other commands use the running service's database."""
+    status = served.command("projections", "status")
+    assert status.returncode == 0, status.stderr
+    assert status.stdout.count("live") == len(PROJECTIONS)
+    for verb in ("verify", "rebuild", "verify"):
+        done = served.command("projections", verb, "all")
+        assert done.returncode == 0, done.stderr
+    assert done.stdout.count(" 0 differing rows") == len(PROJECTIONS)
+    replayed = [json.loads(line) for line in served.command("events", "replay").stdout.splitlines()]
+    assert [event["position"] for event in replayed] == list(range(1, len(replayed) + 1))
+    assert replayed[0]["type"] == "ProjectRegistered"
+    exported = served.command("events", "export", "demo").stdout.splitlines()
+    assert [json.loads(line)["type"] for line in exported] == [each["type"] for each in replayed]
+    assert "demo" in served.command("keys").stdout
+    assert served.command("projections", "rebuild", "nothing").returncode == 2
+    assert served.command("sign", "GET", "/x", "--key", "nobody").returncode == 2
+
+
+def logs_tell_nothing(errors: Path, secret: str) -> None:
+    """Every request's line is JSON with its id; nothing that was said or is secret is in it."""
+    text = errors.read_text()
+    assert "login page" not in text
+    assert secret not in text
+    assert "userId=" not in text
+    requests = [json.loads(line) for line in text.splitlines() if '"event":"request"' in line]
+    assert {each["operation"] for each in requests} >= {
+        *("postChatPlan", "getTimeline", "getSession"),
+        *("convertToBuild", "claimBuild", "reportBuild"),
+    }
+    assert all(each["request_id"] for each in requests)
+
+
+def test_an_unsafe_database_is_refused(folder: Path) -> None:
+    from service.postgres.embedded import embedded
+
+    with embedded(folder / "postgres", settings={"fsync": "off"}) as server:
+        done = subprocess.run(
+            [THROUGHLINE, "serve"],
+            env={**os.environ, "THROUGHLINE_DATABASE_URL": server.url},
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert "fsync" in done.stderr
+
+
+def test_the_readme_has_a_row_for_every_setting() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", (ROOT / "README.md").read_text(), re.M))
+    for name, field in Settings.model_fields.items():
+        alias = field.validation_alias
+        variable = alias if isinstance(alias, str) else f"THROUGHLINE_{name.upper()}"
+        assert variable in rows
+        assert field.description
+
+
+def test_a_wrong_setting_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THROUGHLINE_PORT", "a lot")
+    with pytest.raises(ValueError, match="port"):
+        Settings()

@@ -1,0 +1,471 @@
+"""From plan to build through the API: conversion, claims, reports, the lock, and what is shown."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from service.jobs.expiry import time_out_silent
+from tests.running import Running, Signed, running
+from tests.service import law, watching
+
+AT = "2026-01-01T00:00:00Z"
+
+
+@pytest.fixture
+async def run(url: str) -> AsyncIterator[Running]:
+    async with running(url) as started:
+        await started.project()
+        await started.credit()
+        yield started
+
+
+async def planned(run: Running, message: str = "Add a login page") -> dict[str, Any]:
+    """A plan, as the final envelope has it."""
+    answer = await run.chat(message)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+async def convert(run: Running, plan: dict[str, Any], **members: Any) -> httpx.Response:
+    body = {"userId": "u1", "projectId": "p1", "sessionId": plan["sessionId"]}
+    body |= {"planData": plan["data"]} | members
+    return await run.client.post("/v1/chat-plan/convert-to-build", json=body)
+
+
+async def begin(run: Running, message: str = "A shop for tea. With a blog.") -> str:
+    body = {"userId": "u1", "projectId": "p1", "message": message}
+    answer = await run.client.post("/v1/builds", json=body)
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["buildId"])
+
+
+def told(event_id: str, phase: str, kind: str, **members: Any) -> dict[str, Any]:
+    said = {"eventId": event_id, "phase": phase, "type": kind, "title": f"{phase} {kind}"}
+    return said | {"at": AT} | members
+
+
+async def report(run: Running, build_id: str, *events: dict[str, Any]) -> httpx.Response:
+    return await run.client.post(f"/v1/builds/{build_id}/events", json={"events": events})
+
+
+async def items(run: Running, **asked: Any) -> list[dict[str, Any]]:
+    answer = await run.client.get("/v1/project/p1/timeline", params={"userId": "u1", **asked})
+    assert answer.status_code == 200, answer.text
+    return list(answer.json()["items"])
+
+
+async def page(run: Running) -> dict[str, Any]:
+    answer = await run.client.get("/v1/project/p1/timeline", params={"userId": "u1"})
+    return dict(answer.json())
+
+
+async def told_lock(stream: watching.Stream) -> str | None:
+    """The next lock that the stream tells."""
+    while (event := await stream.next())[0] != "lock":
+        pass
+    active: str | None = event[1]["activeBuildId"]
+    return active
+
+
+def problem(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["code"]
+
+
+DEPLOYED = told(
+    "end", "deploy", "completed", versionId="v7", previewUrl="https://v7.example/preview"
+)
+DEVELOPING = told("dev", "development", "progress")
+
+
+# conversion --------------------------------------------------------------------------------------
+
+
+async def test_a_plan_becomes_a_build_in_one_append(run: Running, url: str) -> None:
+    plan = await planned(run)
+    answer = await convert(run, plan)
+    assert (answer.status_code, answer.json()["status"]) == (202, "queued")
+    build_id = answer.json()["buildId"]
+    assert answer.headers["Location"] == f"/v1/builds/{build_id}"
+
+    first = int(answer.headers["X-Log-Position"])
+    log = [each async for some in run.service.store.replay() for each in some]
+    appended = [each for each in log if each.position >= first]
+    assert sorted(each.type for each in appended) == [
+        "BuildQueued",
+        "ProjectLocked",
+        "SessionConverted",
+        "UserMessagePosted",
+    ]
+    assert len({each.recorded_at for each in appended}) == 1
+
+    newest = (await items(run))[0]
+    assert (newest["type"], newest["mode"], newest["status"]) == (
+        "build_request",
+        "build",
+        "in_progress",
+    )
+    assert newest["conversion"]["fromSessionId"] == plan["sessionId"]
+    assert newest["userMessage"]["text"] == plan["data"]["buildPrompt"]
+    assert newest["build"] == {"buildId": build_id, "status": "queued"}
+    session = await run.client.get(
+        f"/v1/chat-plan/session/{plan['sessionId']}", params={"userId": "u1"}
+    )
+    assert (session.json()["status"], session.json()["buildId"]) == ("converted", build_id)
+
+
+async def test_the_same_plan_again_is_the_same_build(run: Running) -> None:
+    plan = await planned(run)
+    answers = await asyncio.gather(*(convert(run, plan) for _ in range(10)))
+    assert [answer.status_code for answer in answers] == [202] * 10
+    (build_id,) = {answer.json()["buildId"] for answer in answers}
+    await report(run, build_id, DEPLOYED)
+    again = await convert(run, plan)
+    assert again.json() == {"buildId": build_id, "status": "succeeded"}
+    without = await convert(run, plan, planData=None)
+    assert without.json()["buildId"] == build_id, "the session's last plan is this one"
+    other = plan["data"] | {"summary": "Another one"}
+    assert problem(await convert(run, plan, planData=other)) == (409, "session_ended")
+
+
+async def test_without_a_plan_in_the_request_the_session_s_last_one_is_built(run: Running) -> None:
+    plan = await planned(run)
+    answer = await convert(run, plan, planData=None)
+    found = await run.client.get(f"/v1/builds/{answer.json()['buildId']}", params={"userId": "u1"})
+    assert found.json()["plan"] == plan["data"]
+    assert found.json()["prompt"] == plan["data"]["buildPrompt"]
+
+
+async def test_a_plan_that_was_changed_by_its_reader_is_built_as_it_is_now(run: Running) -> None:
+    plan = await planned(run)
+    changed = plan["data"] | {"buildPrompt": "Build it in blue"}
+    answer = await convert(run, plan, planData=changed)
+    found = await run.client.get(f"/v1/builds/{answer.json()['buildId']}", params={"userId": "u1"})
+    assert (found.json()["plan"], found.json()["prompt"]) == (changed, "Build it in blue")
+
+
+async def test_what_cannot_be_converted_is_refused_and_appends_nothing(run: Running) -> None:
+    answered = await planned(run, "Hello there")
+    before = await run.service.store.head()
+    feature = {"planData": None}
+    assert problem(await convert(run, answered, **feature)) == (409, "plan_missing")
+    unknown = {"sessionId": "nobody's"}
+    assert problem(await convert(run, answered, **feature, **unknown)) == (404, "session_not_found")
+    stranger = {"userId": "u2"}
+    assert problem(await convert(run, answered, **feature, **stranger)) == (
+        404,
+        "project_not_found",
+    )
+    assert await run.service.store.head() == before
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        {"summary": "no plan at all"},
+        {"markdown": "prose"},
+        {"rootCause": 1},
+        {"summary": "\u0000"},
+        {},
+    ],
+)
+async def test_a_plan_that_is_none_is_refused_without_its_text(
+    run: Running, plan: dict[str, Any]
+) -> None:
+    real = await planned(run)
+    refused = await convert(run, real, planData=plan)
+    assert refused.status_code in (400, 422), refused.text
+    assert "no plan at all" not in refused.text
+
+
+async def test_a_plan_with_a_nul_deep_inside_is_refused(run: Running) -> None:
+    real = await planned(run)
+    real["data"]["plan"]["risks"] = ["a\u0000b"]
+    assert problem(await convert(run, real)) == (422, "invalid_request")
+
+
+# the lock ----------------------------------------------------------------------------------------
+
+
+async def test_while_a_project_builds_it_takes_no_messages_and_no_other_build(
+    run: Running,
+) -> None:
+    plan = await planned(run)
+    (build_id,) = {(await convert(run, plan)).json()["buildId"]}
+    assert (await page(run))["activeBuildId"] == build_id
+    refused = await run.chat("Hello")
+    assert problem(refused) == (409, "build_in_progress")
+    assert refused.json()["variables"] == {"build_id": build_id}
+    body = {"userId": "u1", "projectId": "p1", "message": "A shop"}
+    assert problem(await run.client.post("/v1/builds", json=body)) == (409, "build_in_progress")
+
+
+@pytest.mark.parametrize("end", [DEPLOYED, told("end", "build", "failed", error="No space left")])
+async def test_the_end_of_the_build_unlocks(run: Running, end: dict[str, Any]) -> None:
+    build_id = await begin(run)
+    assert (await run.chat("Hello")).status_code == 409
+    await report(run, build_id, end)
+    assert "activeBuildId" not in await page(run)
+    assert (await run.chat("Hello")).status_code == 200
+
+
+async def test_a_build_that_nobody_hears_of_fails_by_itself_and_unlocks(url: str) -> None:
+    async with running(url, build_silent_seconds=0.05) as run:
+        await run.project()
+        await run.credit()
+        build_id = await begin(run)
+        async with watching.opened(run, since=watching.origin(run), userId="u1") as stream:
+            locks = [await told_lock(stream), await told_lock(stream)]
+        assert locks == [build_id, None]
+        found = await run.client.get(f"/v1/builds/{build_id}", params={"userId": "u1"})
+        assert (found.json()["status"], found.json()["code"]) == ("failed", "timed_out")
+        assert (await run.chat("Hello")).status_code == 200
+        late = await report(run, build_id, DEPLOYED)
+        assert late.json() == {"accepted": 1, "status": "failed"}, "the first end stays"
+
+
+async def test_of_many_conversions_at_once_one_locks_the_project(run: Running) -> None:
+    await run.project("p2", "u1", "u2", "u3", "u4")
+    users = ("u1", "u2", "u3", "u4")
+    for user in users[1:]:
+        await run.credit(user)
+    plans = [
+        (await run.chat("Add a login page", userId=user, projectId="p2")).json() for user in users
+    ]
+    answers = await asyncio.gather(
+        *(
+            convert(run, plan, userId=user, projectId="p2")
+            for plan, user in zip(plans, users, strict=True)
+        )
+    )
+    assert sorted(answer.status_code for answer in answers) == [202, 409, 409, 409]
+
+
+async def test_only_silent_builds_time_out(run: Running) -> None:
+    build_id = await begin(run)
+    service = run.service
+    assert await time_out_silent(service.builds, service.pool, 60) == 0
+    assert await time_out_silent(service.builds, service.pool, 0) == 1
+    assert await time_out_silent(service.builds, service.pool, 0) == 0
+    found = await run.client.get(f"/v1/builds/{build_id}", params={"userId": "u1"})
+    assert found.json()["status"] == "failed"
+
+
+# the first build ---------------------------------------------------------------------------------
+
+
+async def test_an_idea_begins_a_build_with_a_greeting(run: Running) -> None:
+    build_id = await begin(run, "A shop for tea. With a blog.")
+    greeting, message = await items(run)
+    assert message["chatMode"] == "initial"
+    assert message["userMessage"]["text"] == "A shop for tea. With a blog."
+    assert message["build"] == {"buildId": build_id, "status": "queued"}
+    assert greeting["kind"] == "system_message"
+    assert greeting["aiResponse"]["data"] == {
+        "type": "greeting",
+        "template": "initial_build_greeting",
+        "contractVersion": "1.0",
+        "variables": {"business_idea_summary": "A shop for tea"},
+    }
+    assert {each["mode"] for each in (greeting, message)} == {"build"}
+    await report(run, build_id, DEPLOYED)
+    chat = (await run.chat("Hello")).json()
+    assert chat["sessionId"] != message["sessionId"], "planning has a session of its own"
+    assert chat["metadata"]["projectContext"]["versionId"] == "v7"
+    assert chat["metadata"]["projectContext"]["buildId"] == build_id
+
+
+# workers -----------------------------------------------------------------------------------------
+
+
+async def test_of_fifty_workers_one_has_the_build(run: Running) -> None:
+    build_id = await begin(run)
+    listed = (await run.client.get("/v1/builds", params={"status": "queued"})).json()["builds"]
+    assert [each["buildId"] for each in listed] == [build_id]
+    answers = await asyncio.gather(
+        *(
+            run.client.post(f"/v1/builds/{build_id}/claim", json={"workerId": f"w{n}"})
+            for n in range(50)
+        )
+    )
+    won = [answer for answer in answers if answer.status_code == 200]
+    assert len(won) == 1
+    assert {problem(answer) for answer in answers if answer not in won} == {(409, "build_claimed")}
+    winner = won[0].json()["workerId"]
+    again = await run.client.post(f"/v1/builds/{build_id}/claim", json={"workerId": winner})
+    assert again.status_code == 200
+    assert (await run.client.get("/v1/builds")).json()["builds"] == []
+    mine = await run.client.get("/v1/builds", params={"status": "running", "workerId": winner})
+    assert [each["buildId"] for each in mine.json()["builds"]] == [build_id]
+
+
+async def test_reports_count_once_in_whatever_order_and_number_they_come(run: Running) -> None:
+    build_id = await begin(run)
+    many = [told(f"e{n}", "build", "progress") for n in range(498)]
+    first = await report(run, build_id, DEPLOYED, *many, DEPLOYED)
+    assert first.json() == {"accepted": 499, "status": "succeeded"}
+    again = await report(run, build_id, *many, DEVELOPING, DEPLOYED)
+    assert again.json() == {"accepted": 1, "status": "succeeded"}
+    assert problem(await report(run, build_id, *many, *many[:3])) == (422, "invalid_request")
+    path = f"/v1/builds/{build_id}/events"
+    seen: list[str] = []
+    after: dict[str, str] = {}
+    while True:
+        asked = {"userId": "u1", "limit": "200", **after}
+        answer = (await run.client.get(path, params=asked)).json()
+        seen += [each["eventId"] for each in answer["events"]]
+        if not answer["hasMore"]:
+            break
+        after = {"after": answer["after"]}
+    assert len(seen) == len(set(seen)) == 500
+    kinds = [each["kind"] for each in await items(run)]
+    assert kinds.count("build_reference") == 1, "late, and once"
+
+
+async def test_racing_reports_make_one_reference_and_one_end(run: Running, url: str) -> None:
+    build_id = await begin(run)
+    await asyncio.gather(
+        *(
+            report(run, build_id, told(f"d{n}", "development", "progress"), DEPLOYED)
+            for n in range(20)
+        )
+    )
+    for kind in ("BuildReferenced", "BuildSucceeded", "VersionDeployed", "ProjectUnlocked"):
+        assert len(await law.logged(url, kind)) == 1, kind
+
+
+async def test_reports_for_an_unknown_build_are_refused(run: Running) -> None:
+    assert problem(await report(run, "nobody's", DEVELOPING)) == (404, "build_not_found")
+    claim = await run.client.post("/v1/builds/nobody's/claim", json={"workerId": "w1"})
+    assert problem(claim) == (404, "build_not_found")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        told("e", "deploy", "completed"),
+        told("e", "cooking", "progress"),
+        told("e", "build", "progress", previewUrl="javascript:alert(1)"),
+        told("e", "build", "progress", at="yesterday"),
+        told("e", "build", "progress", at="2026-01-01T00:00:00"),
+        told("e", "build", "progress", at="0001-01-01T00:00:00+14:00"),
+        told("", "build", "progress"),
+        told("e", "build", "progress", extra=1),
+    ],
+)
+async def test_a_report_that_is_wrong_is_refused(run: Running, wrong: dict[str, Any]) -> None:
+    build_id = await begin(run)
+    assert problem(await report(run, build_id, DEVELOPING, wrong)) == (422, "invalid_request")
+    found = await run.client.get(f"/v1/builds/{build_id}/events", params={"userId": "u1"})
+    assert found.json()["events"] == [], "none of the batch is taken"
+
+
+async def test_users_see_what_they_may_see_of_a_build(run: Running) -> None:
+    build_id = await begin(run)
+    await report(run, build_id, told("secret", "setup", "progress", userVisible=False), DEVELOPING)
+    path = f"/v1/builds/{build_id}/events"
+    shown = (await run.client.get(path, params={"userId": "u1"})).json()["events"]
+    assert [each["eventId"] for each in shown] == ["dev"]
+    asked = {"userId": "u1", "includeHidden": "true"}
+    assert len((await run.client.get(path, params=asked)).json()["events"]) == 2
+    stranger = await run.client.get(path, params={"userId": "u2"})
+    assert problem(stranger) == (404, "project_not_found")
+
+
+async def test_another_tenant_sees_no_build(run: Running) -> None:
+    build_id = await begin(run)
+    other = Signed("k2")
+    for method, path, body in (
+        ("GET", f"/v1/builds/{build_id}", None),
+        ("GET", f"/v1/builds/{build_id}/events", None),
+        ("POST", f"/v1/builds/{build_id}/claim", {"workerId": "w1"}),
+        ("POST", f"/v1/builds/{build_id}/events", {"events": [DEVELOPING]}),
+    ):
+        answer = await run.client.request(method, path, json=body, auth=other)
+        assert problem(answer) == (404, "build_not_found"), path
+    listed = await run.client.get("/v1/builds", auth=other)
+    assert listed.json()["builds"] == []
+
+
+# what is shown -----------------------------------------------------------------------------------
+
+
+async def test_the_items_of_a_build_show_its_version_once_it_is_deployed(run: Running) -> None:
+    build_id = await begin(run)
+    await report(run, build_id, DEVELOPING)
+    reference = (await items(run))[0]
+    assert (reference["kind"], reference["status"]) == ("build_reference", "in_progress")
+    assert reference["build"]["phase"] == "development"
+    await report(run, build_id, DEPLOYED)
+    deployment, *others = await items(run)
+    assert (deployment["type"], deployment["id"]) == ("deployment", "v7")
+    for each in (deployment, *others):
+        assert each["status"] == "deployed"
+        assert each["build"]["versionId"] == "v7"
+        assert each["build"]["previewUrl"] == "https://v7.example/preview"
+        assert each["build"]["duration"] >= 0
+    versions = await run.client.get("/v1/projects/p1/versions", params={"userId": "u1"})
+    assert [each["versionId"] for each in versions.json()["versions"]] == ["v7"]
+
+
+async def test_a_failed_build_says_why(run: Running) -> None:
+    build_id = await begin(run)
+    await report(run, build_id, told("end", "build", "failed", error="No space left"))
+    for each in await items(run):
+        assert (each["status"], each["build"]["error"]) == ("failed", "No space left")
+
+
+async def test_builds_have_pages_of_their_own(run: Running) -> None:
+    plan = await planned(run)
+    build_id = (await convert(run, plan)).json()["buildId"]
+    await report(run, build_id, DEPLOYED)
+    assert {each["mode"] for each in await items(run, mode="build")} == {"build"}
+    assert {each["mode"] for each in await items(run, mode="plan")} == {"plan"}
+    hidden = await items(run, includeHidden=True, limit=100)
+    assert not {"lock", "build_status"} & {each["kind"] for each in hidden}
+    other = await begin(run, "Another")
+    asked = {"userId": "u1", "projectId": "p1", "limit": "1"}
+    newest = (await run.client.get("/v1/builds", params=asked)).json()
+    assert [each["buildId"] for each in newest["builds"]] == [other]
+    older = await run.client.get("/v1/builds", params=asked | {"cursor": newest["cursor"]})
+    assert [each["buildId"] for each in older.json()["builds"]] == [build_id]
+
+
+async def test_the_live_stream_tells_the_lock_and_sends_the_item_again(run: Running) -> None:
+    plan = await planned(run)
+    head = (await page(run))["after"]
+    async with watching.opened(run, since=head, userId="u1") as stream:
+        build_id = (await convert(run, plan)).json()["buildId"]
+        claim = await run.client.post(f"/v1/builds/{build_id}/claim", json={"workerId": "w1"})
+        assert claim.status_code == 200
+        await report(run, build_id, DEPLOYED)
+        events = [await stream.next()]
+        while (events[-1][0], events[-1][1].get("activeBuildId", "")) != ("lock", None):
+            events.append(await stream.next())
+    locks = [event["activeBuildId"] for name, event, _ in events if name == "lock"]
+    assert locks == [build_id, None]
+    requests = [event for name, event, _ in events if event.get("kind") == "user_message"]
+    assert len(requests) == 3, "asked for, claimed, deployed"
+    assert len({event["id"] for event in requests}) == 1
+    assert [event["id"] for _, event, _ in events if event.get("kind") == "deployment"] == ["v7"]
+    assert requests[-1]["status"] == "deployed"
+    chain = [head, *(at for _, _, at in events)]
+    assert [event["prev"] for _, event, _ in events] == chain[:-1]
+    async with watching.opened(run, since=chain[2], userId="u1") as stream:
+        again = await stream.upto(chain[-1])
+    assert [at for _, _, at in again] == chain[3:], "resumed without gap or repeat"
+
+
+async def test_a_build_that_ends_at_another_server_than_it_was_asked_of_frees_its_project(
+    url: str,
+) -> None:
+    """That server remembers the project from before its lock."""
+    async with running(url) as one, running(url) as two:
+        await one.project()
+        build_id = await begin(two)
+        ended = await report(one, build_id, told("end", "build", "failed"))
+        assert ended.json()["status"] == "failed"
+        assert "activeBuildId" not in await page(one)
+        await begin(two)

@@ -1,0 +1,352 @@
+"""What was said is gone wherever it was: and the log, the bills and the rest of it stay true."""
+
+import asyncio
+import re
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from domain import project
+from projections import PROJECTIONS
+from projections.projection import rebuild, verify
+from scripts.schema import program
+from service.commands.erasure import _request_erasure
+from service.eventlog.transactions import PROJECT, project_stream
+from service.model.offline.app import OfflineModel
+from service.postgres.embedded import Server
+from tests.projections.generated import live, owning
+from tests.running import Running, running
+from tests.service import law, watching
+from tests.service.chat.test_cancel import HANGS, begun
+from tests.service.replicas import Reader, prepare, replicas
+from tests.service.world import World, two_worlds
+
+WORD, OTHER = "quillwort", "zygomorph"
+
+
+@pytest.fixture
+async def run(url: str) -> AsyncIterator[Running]:
+    async with running(url) as started:
+        yield started
+
+
+@pytest.fixture
+async def worlds(run: Running) -> AsyncIterator[tuple[World, World]]:
+    async with two_worlds(run, WORD, OTHER) as both:
+        yield both
+
+
+def problem(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["code"]
+
+
+async def sessions_of(world: World) -> list[str]:
+    return [world.others[0], world.ids["sessionId"]]
+
+
+async def delete_session(world: World, session_id: str, **asked: str) -> httpx.Response:
+    params = {"userId": world.ids["userId"]} | asked
+    return await world.client.delete(f"/v1/chat-plan/session/{session_id}", params=params)
+
+
+async def delete_project(world: World) -> httpx.Response:
+    return await world.client.delete(f"/v1/projects/{world.ids['projectId']}")
+
+
+def dumped(url: str) -> str:
+    """The whole database as pg_dump writes it, and what it writes in hexadecimal as text."""
+    dump = subprocess.run(
+        [program("pg_dump"), url], check=True, capture_output=True, text=True
+    ).stdout
+    return re.sub(r"\\\\x((?:[0-9a-f]{2})+)", lambda each: _text(each[1]), dump)
+
+
+def _text(digits: str) -> str:
+    return bytes.fromhex(digits).decode(errors="replace")
+
+
+async def bills(url: str) -> list[Any]:
+    """What everybody has, and was billed."""
+    async with owning(url) as owner:
+        return [await live(owner, name) for name in ("accounts", "consumption")]
+
+
+async def costs(url: str) -> tuple[int, Decimal]:
+    """What the sessions cost together."""
+    async with owning(url) as owner:
+        sums = "select sum(ai_seconds), sum(cost_usd) from app.sessions"
+        row = await (await owner.execute(sums.encode())).fetchone()
+    assert row is not None
+    return row[0], row[1]
+
+
+async def true_to_the_log(url: str) -> None:
+    """Each read model is what the log says, a rebuild changes nothing, no position is left out."""
+    async with owning(url) as owner:
+        for projection in PROJECTIONS:
+            assert await verify(owner, projection) == 0, projection.name
+            before = await live(owner, projection.name)
+            await rebuild(owner, projection)
+            assert await live(owner, projection.name) == before, projection.name
+        counted = "select count(*) = max(position) from app.event"
+        assert await (await owner.execute(counted.encode())).fetchone() == (True,)
+
+
+async def test_a_session_is_gone_wherever_it_could_be_read(
+    url: str, run: Running, worlds: tuple[World, World]
+) -> None:
+    ours, theirs = worlds
+    before, cost = await bills(url), await costs(url)
+    assert WORD in dumped(url), "the control"
+    for session_id in await sessions_of(ours):
+        answer = await delete_session(ours, session_id)
+        assert answer.json() == {"sessionId": session_id}
+        assert problem(await delete_session(ours, session_id)) == (404, "session_not_found")
+    user, ids = {"userId": ours.ids["userId"]}, ours.ids
+    for path in (
+        f"/v1/chat-plan/session/{ids['sessionId']}",
+        f"/v1/chat-plan/session/{ids['sessionId']}/export",
+        f"/v1/chat-plan/replies/{ids['messageId']}",
+        f"/v1/chat-plan/replies/{ids['messageId']}/stream",
+        f"/v1/chat-plan/replies/{ids['messageId']}/export",
+        f"/v1/builds/{ids['buildId']}",
+        f"/v1/builds/{ids['buildId']}/events",
+    ):
+        assert (await ours.client.get(path, params=user)).status_code == 404, path
+    for path, name in (
+        (f"/v1/project/{ids['projectId']}/timeline?includeHidden=true", "items"),
+        (f"/v1/projects/{ids['projectId']}/drafts", "drafts"),
+        (f"/v1/projects/{ids['projectId']}/versions", "versions"),
+        (f"/v1/builds?projectId={ids['projectId']}", "builds"),
+    ):
+        assert (await ours.client.get(path, params=user)).json()[name] == [], path
+    events = (await ours.client.get("/v1/events?limit=1000")).json()["events"]
+    said = [each["data"]["text"] for each in events if each["type"] == "UserMessagePosted"]
+    assert set(said) == {""}
+    assert [each["type"] for each in events].count("SessionDeleted") == 2
+    assert (await bills(url), await costs(url)) == (before, cost)
+    await true_to_the_log(url)
+    left = dumped(url).replace(f"v-{WORD}", "")
+    project_s = (f"{WORD} name", f"{WORD} framework", f"{WORD} why")
+    for word in project_s:
+        assert word in left, "the project itself was not erased"
+        left = left.replace(word, "")
+    assert WORD not in left
+    assert OTHER in left
+    assert (await theirs.client.get(f"/v1/builds/{theirs.ids['buildId']}")).status_code == 200
+
+
+async def test_no_trace_of_a_project_s_text_is_left_in_the_database(
+    url: str, server: Server, run: Running, worlds: tuple[World, World]
+) -> None:
+    """Not in a dump, and after a vacuum not in its files; the bills are as they were."""
+    ours, _ = worlds
+    before, cost = await bills(url), await costs(url)
+    assert in_files(url, server, WORD), "the control"
+    answer = await delete_project(ours)
+    assert answer.json() == {"projectId": ours.ids["projectId"]}
+    assert problem(await delete_project(ours)) == (404, "project_not_found")
+    again = {"projectId": ours.ids["projectId"], "name": "n", "members": [{"userId": "u1"}]}
+    assert problem(await ours.client.post("/v1/projects", json=again)) == (409, "project_exists")
+    for path in ("timeline", "timeline/stream"):
+        seen = await ours.client.get(f"/v1/project/{ours.ids['projectId']}/{path}")
+        assert problem(seen) == (404, "project_not_found")
+    assert (await bills(url), await costs(url)) == (before, cost)
+    await true_to_the_log(url)
+    # The reason of a credit is of the user's account, and a version's name is its worker's id.
+    kept = (f"v-{WORD}", f"{WORD} why")
+    left = dumped(url)
+    for word in kept:
+        left = left.replace(word, "")
+    assert WORD not in left
+    async with owning(url) as owner:
+        await owner.execute("vacuum full")
+        await owner.execute("checkpoint")
+    for said in (f"Add a {WORD} page", f"{WORD} name", f"{WORD} begun", f"example.test/{WORD}"):
+        assert not in_files(url, server, said), said
+    assert in_files(url, server, f"{WORD} why"), "the control"
+
+
+def in_files(url: str, server: Server, word: str) -> bool:
+    """Whether the word stands in the files of the database."""
+    with psycopg.connect(url, autocommit=True) as owner:
+        owner.execute("checkpoint")
+        found = owner.execute(
+            "select current_setting('data_directory'), oid from pg_database"
+            " where datname = current_database()"
+        ).fetchone()
+    assert found is not None
+    files = Path(found[0], "base", str(found[1])).iterdir()
+    return any(word.encode() in each.read_bytes() for each in files)
+
+
+async def test_a_running_reply_is_ended_first(url: str) -> None:
+    async with running(url, OfflineModel(pace=0.02)) as run:
+        await run.project()
+        await run.credit()
+        message_id, reading = await begun(run, HANGS)
+        session_id = (await run.client.get(f"/v1/chat-plan/replies/{message_id}")).json()[
+            "sessionId"
+        ]
+        path = f"/v1/chat-plan/session/{session_id}?userId=u1"
+        assert (await run.client.delete(path)).status_code == 200
+        final = law.lawful(await reading)
+        assert final["subtype"] == "partial"
+        assert (await run.account())["reservedSeconds"] == 0
+        await true_to_the_log(url)
+
+
+async def test_a_reply_whose_server_died_is_ended_first_too(url: str) -> None:
+    async with replicas(url, OfflineModel(pace=0.05)) as servers:
+        one, two = await servers.start(), await servers.start()
+        await prepare(one, "p1")
+        reader = Reader()
+        reading = asyncio.create_task(reader.ask(one, f"Tell me of the {WORD}"))
+        await reader.until("chunk")
+        await one.kill()
+        await reading
+        assert (await two.client.delete("/v1/projects/p1")).status_code == 200
+        account = (await two.client.get("/v1/billing/accounts/u1")).json()
+        assert account["reservedSeconds"] == 0
+    assert WORD not in dumped(url)
+    await true_to_the_log(url)
+    async with owning(url) as owner:
+        left = await owner.execute("select frame from app.reply_chunk")
+        assert await left.fetchall() == [(None,)], "the place where its writer would go on is taken"
+
+
+async def test_what_is_being_built_is_not_erased(run: Running) -> None:
+    await run.project()
+    await run.credit()
+    plan = (await run.chat("Add a page")).json()
+    body = {"userId": "u1", "projectId": "p1", "sessionId": plan["sessionId"]}
+    built = (await run.client.post("/v1/chat-plan/convert-to-build", json=body)).json()
+    for path in (f"/v1/chat-plan/session/{plan['sessionId']}?userId=u1", "/v1/projects/p1"):
+        assert problem(await run.client.delete(path)) == (409, "build_in_progress")
+    reports = f"/v1/builds/{built['buildId']}/events"
+    told = {"phase": "build", "type": "failed", "title": "No", "at": "2026-11-20T10:00:00Z"}
+    await run.client.post(reports, json={"events": [told | {"eventId": "1"}]})
+    assert (await run.client.delete("/v1/projects/p1")).status_code == 200
+    late = await run.client.post(reports, json={"events": [told | {"eventId": "2"}]})
+    assert problem(late) == (404, "build_not_found")
+
+
+async def test_who_may_erase(run: Running) -> None:
+    await run.project("p1", "u1", "u2")
+    await run.credit()
+    session_id = (await run.chat("Hello")).json()["sessionId"]
+    path = f"/v1/chat-plan/session/{session_id}"
+    other = await run.client.delete(path, params={"userId": "u2"})
+    nobody = await run.client.delete(path, params={"userId": "u9"})
+    assert problem(other) == problem(nobody) == (404, "session_not_found")
+    assert (await run.client.get(path, params={"userId": "u2"})).status_code == 200
+    assert (await run.client.delete(path)).status_code == 200, "the tenant's own service"
+
+
+async def test_the_same_request_again_has_the_same_answer(run: Running) -> None:
+    await run.project()
+    await run.credit()
+    session_id = (await run.chat("Hello")).json()["sessionId"]
+    for path in (f"/v1/chat-plan/session/{session_id}?userId=u1", "/v1/projects/p1"):
+        key = {"Idempotency-Key": path}
+        first, again = [await run.client.delete(path, headers=key) for _ in range(2)]
+        assert first.status_code == again.status_code == 200
+        assert first.json() == again.json()
+        assert first.headers["X-Log-Position"] == again.headers["X-Log-Position"]
+        assert (await run.client.delete(path)).status_code == 404
+
+
+async def test_a_message_that_was_erased_is_not_answered_again(run: Running) -> None:
+    await run.project()
+    await run.credit()
+    body = {"userId": "u1", "projectId": "p1", "message": "Hello"}
+    key = {"Idempotency-Key": "k"}
+    session_id = (await run.client.post("/v1/chat-plan", json=body, headers=key)).json()[
+        "sessionId"
+    ]
+    await run.client.delete(f"/v1/chat-plan/session/{session_id}?userId=u1")
+    for accept in ("application/json", "text/event-stream"):
+        again = await run.client.post("/v1/chat-plan", json=body, headers=key | {"Accept": accept})
+        assert problem(again) == (404, "reply_not_found")
+    assert run.model.calls == 1
+
+
+async def test_an_erasure_that_was_left_is_finished_by_who_looks_next(
+    url: str, run: Running, worlds: tuple[World, World]
+) -> None:
+    ours, theirs = worlds
+    project_id = ours.ids["projectId"]
+
+    async def close(transaction: Any) -> None:
+        await _request_erasure(transaction, project_id=project_id)
+
+    await run.service.streams.transact("t1", close)
+    assert f"Add a {WORD} page" in dumped(url)
+    assert await run.service.erasure.finish() == 1
+    assert await run.service.erasure.finish() == 0
+    assert f"Add a {WORD} page" not in dumped(url)
+    state = await run.service.streams.recall("t1", project_stream(project_id), PROJECT, fresh=True)
+    assert state.state == project.Project(project_id=project_id, is_erasing=True, is_erased=True)
+    assert (await theirs.client.get("/v1/events")).status_code == 200
+
+
+async def test_watchers_are_told_and_nobody_is_told_the_text_again(url: str) -> None:
+    """On the server that erases and on another one; who comes back later finds nothing."""
+    async with running(url) as one, running(url) as two:
+        await one.project()
+        await one.credit()
+        session_id = (await one.chat(f"About the {WORD}")).json()["sessionId"]
+        async with AsyncExitStack() as stack:
+            watchers: list[watching.Stream] = []
+            for server in (one, two):
+                path = "/v1/project/p1/timeline/stream?userId=u1"
+                answer = await stack.enter_async_context(server.client.stream("GET", path))
+                stream = watching.Stream(answer)
+                await stream.comment()
+                watchers.append(stream)
+            first = await one.client.get("/v1/project/p1/timeline?userId=u1")
+            cursor = first.json()["items"][-1]["cursor"]
+            deleted = await one.client.delete(f"/v1/chat-plan/session/{session_id}?userId=u1")
+            assert deleted.status_code == 200
+            for stream in watchers:
+                name, told, _ = await stream.next()
+                assert (name, told["sessionId"]) == ("erased", session_id)
+            for server in (one, two):
+                path = f"/v1/project/p1/timeline/stream?userId=u1&after={cursor}"
+                async with server.client.stream("GET", path) as answer:
+                    name, told, _ = await watching.Stream(answer).next()
+                    assert (name, told["sessionId"]) == ("erased", session_id)
+                live = await followed(server, "SessionDeleted")
+                assert WORD not in live
+                assert "UserMessagePosted" in live
+
+
+async def followed(server: Running, last: str) -> str:
+    """The tenant's log as a live consumer gets it, from the start to an event of a type."""
+    headers = {"Accept": "text/event-stream"}
+    text = ""
+    async with server.client.stream("GET", "/v1/events", headers=headers) as answer:
+        async with asyncio.timeout(20):
+            async for piece in answer.aiter_text():
+                text += piece
+                if f'"{last}"' in text:
+                    return text
+    raise AssertionError("it ended")
+
+
+async def test_the_watchers_of_a_project_that_is_erased_are_cut(run: Running) -> None:
+    await run.project()
+    await run.credit()
+    path = "/v1/project/p1/timeline/stream?userId=u1"
+    async with run.client.stream("GET", path) as answer:
+        stream = watching.Stream(answer)
+        await stream.comment()
+        assert (await run.client.delete("/v1/projects/p1")).status_code == 200
+        assert (await stream.rest())[-1][:2] == ("goaway", {"reason": "removed"})

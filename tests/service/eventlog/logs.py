@@ -1,0 +1,103 @@
+"""A running log for tests: writer, hub and reads on a database."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from uuid import uuid4
+
+import psycopg
+
+from service.eventlog.live import Hub
+from service.eventlog.store import EventStore, NewEvent, Recorded
+from service.eventlog.writer import Writer
+from service.postgres import connections
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """The parts of one process's log."""
+
+    store: EventStore
+    hub: Hub
+    writer: Writer
+    writing: asyncio.Task[None]
+    listening: asyncio.Task[None]
+
+
+@asynccontextmanager
+async def running_log(url: str, writer_url: str | None = None) -> AsyncGenerator[Log, None]:
+    """Start writer and hub; the writer may take another way to the database."""
+    async with connections.pool(url) as pool:
+        store = EventStore(pool)
+        hub = Hub(store)
+        writer = Writer(partial(connections.connect, writer_url or url), hub)
+        writing = asyncio.create_task(writer.run())
+        listening = asyncio.create_task(hub.run(partial(connections.connect, url)))
+        # A connection that is given up while it is made would keep its database busy for a minute.
+        await pool.wait()
+        await hub.listening.wait()
+        try:
+            yield Log(store, hub, writer, writing, listening)
+        finally:
+            writer.close()
+            listening.cancel()
+            await asyncio.wait((writing, listening), timeout=15)
+
+
+def event(
+    stream: str = "", version: int = 1, *, tenant: str = "t1", state: bytes = b"{}", kind: str = "X"
+) -> NewEvent:
+    """An event to append, on a stream of its own unless one is named."""
+    return NewEvent(tenant, stream or f"s-{uuid4()}", version, kind, state)
+
+
+async def take_the_quick_way(log: Log) -> None:
+    """Append three events, after which the writer knows that it is alone."""
+    for _ in range(3):
+        await log.writer.append([event()])
+    assert log.writer._alone
+
+
+@asynccontextmanager
+async def appends_held(url: str) -> AsyncGenerator[connections.Connection, None]:
+    """Let every append wait inside PostgreSQL until the end; the connection given may append."""
+    async with await psycopg.AsyncConnection.connect(url) as holder:
+        await holder.execute("lock table app.event in share row exclusive mode")
+        yield holder
+
+
+async def until_an_append_is_held(url: str) -> None:
+    """Return when an append has arrived in PostgreSQL and waits there."""
+    async with (
+        asyncio.timeout(10),
+        await connections.connect(url, as_service=False) as observer,
+    ):
+        held = 0
+        while not held:
+            waiting = await observer.execute(
+                "select from pg_locks where relation = 'app.event'::regclass and not granted"
+            )
+            held = waiting.rowcount
+
+
+async def everything(store: EventStore) -> list[Recorded]:
+    """The whole log, in order."""
+    return [recorded async for page in store.replay() for recorded in page]
+
+
+def faults(events: list[Recorded]) -> list[str]:
+    """What is wrong with a log: positions missing, doubled or disordered, and version steps."""
+    found = [
+        f"position {each.position} in place of {n}"
+        for n, each in enumerate(events, 1)
+        if each.position != n
+    ]
+    versions: dict[tuple[str, str], int] = {}
+    for each in events:
+        stream = (each.tenant_id, each.stream_id)
+        if each.version != versions.get(stream, 0) + 1:
+            found.append(f"{stream} steps from {versions.get(stream)} to {each.version}")
+        versions[stream] = each.version
+    return found

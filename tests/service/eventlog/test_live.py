@@ -1,0 +1,268 @@
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from service.eventlog import live
+from service.eventlog.store import NewEvent, Recorded
+from service.postgres import connections
+from tests.service.cutter import Cutter
+from tests.service.eventlog.logs import Log, event, running_log
+
+
+@pytest.fixture
+async def log(url: str) -> AsyncIterator[Log]:
+    async with running_log(url) as running:
+        yield running
+
+
+async def followed(log: Log, after: int, upto: int, *, seconds: float = 20) -> list[Recorded]:
+    """What a follower gets from after a position until another one."""
+    events: list[Recorded] = []
+    pages = log.hub.follow(after)
+    async with asyncio.timeout(seconds):
+        async for page in pages:
+            events += page
+            if events and events[-1].position >= upto:
+                break
+    await pages.aclose()
+    return events
+
+
+def positions(events: list[Recorded]) -> list[int]:
+    return [each.position for each in events]
+
+
+async def insert_silently(url: str, position: int) -> None:
+    """Commit an event of which nobody is told."""
+    async with await connections.connect(url, as_service=False) as owner:
+        await owner.execute(
+            "insert into app.event (position, version, schema_version, append_id, recorded_at,"
+            " tenant_id, stream_id, type, state, metadata) values"
+            " (%(at)s, 1, 1, gen_random_uuid(), now(), 't', %(at)s::text, 'X', '', '{}')",
+            {"at": position},
+        )
+
+
+async def listeners(owner: connections.Connection, *, end: bool = False) -> set[int]:
+    """The backends that listen; `end` terminates them, and waits until they are gone."""
+    backends = await owner.execute(
+        "select pid, case when %s then pg_terminate_backend(pid, 5000) end from pg_stat_activity"
+        " where query = 'listen throughline' and datname = current_database()",
+        (end,),
+    )
+    return {pid for pid, _ in await backends.fetchall()}
+
+
+async def test_a_follower_gets_what_was_and_what_comes(log: Log) -> None:
+    for _ in range(3):
+        await log.writer.append([event(), event()])
+    following = asyncio.create_task(followed(log, 2, 12))
+    await asyncio.gather(*(log.writer.append([event(), event()]) for _ in range(3)))
+    events = await following
+    assert positions(events) == list(range(3, 13))
+    assert events == await log.store.range(after=2)
+
+
+async def test_every_start_gets_the_rest_wherever_it_reads_from(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the ring, in it, at the head and in the future, while writers append."""
+    monkeypatch.setattr(live, "RING", 20)
+    monkeypatch.setattr(live, "PAGE", 7)
+    for _ in range(60):
+        await log.writer.append([event()])
+    starts = [*range(0, 60, 13), 59, 60, 61, 75, 99, 118]
+    following = [asyncio.create_task(followed(log, after, 120)) for after in starts]
+    for _ in range(20):
+        await asyncio.gather(*(log.writer.append([event()]) for _ in range(3)))
+        following.append(asyncio.create_task(followed(log, log.hub.head - 15, 120)))
+        starts.append(log.hub.head - 15)
+    for after, events in zip(starts, await asyncio.gather(*following), strict=True):
+        assert positions(events) == list(range(after + 1, 121))
+
+
+async def test_who_fell_out_of_the_ring_reads_the_table(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "RING", 5)
+    slow = log.hub.follow(0)
+    first = asyncio.create_task(anext(slow))
+    for _ in range(40):
+        await log.writer.append([event()])
+    got = await first
+    while not got or got[-1].position < 40:
+        got += await anext(slow)
+    await slow.aclose()
+    assert positions(got) == list(range(1, 41))
+    assert len(log.hub._ring) <= 10
+
+
+async def test_who_stops_reading_costs_nothing_and_resumes(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "RING", 50)
+    await log.writer.append([event()])
+    stopped = log.hub.follow(0)
+    assert positions(await anext(stopped)) == [1]
+    keen = asyncio.create_task(followed(log, 0, 1_001))
+    for _ in range(10):
+        await asyncio.gather(*(log.writer.append([event()]) for _ in range(100)))
+        assert len(log.hub._ring) <= 100, "the ring is no longer for one who is slow"
+    assert positions(await keen) == list(range(1, 1_002))
+    rest: list[Recorded] = []
+    while len(rest) < 1_000:
+        rest += await anext(stopped)
+    await stopped.aclose()
+    assert positions(rest) == list(range(2, 1_002))
+
+
+async def test_another_process_is_heard_by_its_notification(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "POLL", 60)  # so the poll has no part in it
+    async with running_log(url) as log, running_log(url) as other:
+        await other.writer.append([event()])
+        assert await log.hub.wait(1, seconds=5)
+        following = asyncio.create_task(followed(log, 0, 21, seconds=10))
+        for _ in range(20):
+            await other.writer.append([event()])
+        assert positions(await following) == list(range(1, 22))
+
+
+async def test_both_writers_of_one_log_are_followed_in_order(url: str, log: Log) -> None:
+    async with running_log(url) as other:
+        following = [asyncio.create_task(followed(each, 0, 200)) for each in (log, other)]
+        appends = [each.writer.append([event()]) for _ in range(100) for each in (log, other)]
+        await asyncio.gather(*appends)
+        for events in await asyncio.gather(*following):
+            assert positions(events) == list(range(1, 201))
+
+
+async def test_a_lost_listener_costs_time_but_no_event(
+    url: str, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        running_log(url) as other,
+        await connections.connect(url, as_service=False) as owner,
+    ):
+        following = asyncio.create_task(followed(log, 0, 3))
+        await other.writer.append([event()])
+        ended = await listeners(owner, end=True)
+        assert len(ended) == 2
+        await other.writer.append([event(), event()])
+        assert positions(await following) == [1, 2, 3]
+        async with asyncio.timeout(10):
+            for each in (log, other):
+                await each.hub.listening.wait()
+        again = await listeners(owner)
+        assert len(again) == 2
+        assert again.isdisjoint(ended)
+        monkeypatch.setattr(live, "POLL", 60)
+        await insert_silently(url, 4)
+        assert positions(await followed(log, 3, 4)) == [4], "what the last poll finds"
+        following = asyncio.create_task(followed(log, 4, 5, seconds=5))
+        await other.writer.append([event()])
+        assert positions(await following) == [5], "what only a notification tells by now"
+
+
+async def test_a_wake_up_that_never_came_is_made_good(url: str, log: Log) -> None:
+    await log.writer.append([event()])
+    following = asyncio.create_task(followed(log, 0, 2))
+    await insert_silently(url, 2)
+    assert positions(await following) == [1, 2]
+
+
+async def test_an_append_found_again_after_a_cut_is_followed(url: str) -> None:
+    async with Cutter(url) as cutter, running_log(url, cutter.url) as log:
+        await log.writer.append([event()])
+        following = asyncio.create_task(followed(log, 0, 3))
+        cutter.cut_answer_to(b"append")
+        await log.writer.append([event()])
+        await log.writer.append([event()])
+        assert positions(await following) == [1, 2, 3]
+
+
+async def test_a_follower_outlasts_a_database_that_is_away(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "POLL", 0.1)
+    monkeypatch.setattr(connections, "POOL_SECONDS", 0.3)
+    async with Cutter(url) as cutter, running_log(cutter.url, url) as log, running_log(url) as far:
+        await far.writer.append([event()])
+        pages = log.hub.follow(0)
+        got: list[Recorded] = []
+        while len(got) < 1:
+            got += await anext(pages)
+        cutter.sever()
+        await far.writer.append([event()])
+        assert [await anext(pages) for _ in range(3)] == [[], [], []]
+        cutter.restore()
+        async with asyncio.timeout(20):
+            while len(got) < 2:
+                got += await anext(pages)
+        await pages.aclose()
+        assert positions(got) == [1, 2]
+
+
+async def test_silence_is_an_empty_page(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "POLL", 0.05)
+    pages = log.hub.follow(0)
+    assert [await anext(pages) for _ in range(4)] == [[]] * 4
+    await log.writer.append([event()])
+    assert positions(await anext(pages) or await anext(pages)) == [1]
+    await pages.aclose()
+    assert log.hub.followers == 0
+
+
+async def test_waiting_for_a_position_has_a_limit(log: Log) -> None:
+    assert not await log.hub.wait(1, seconds=0.05)
+    waiting = asyncio.create_task(log.hub.wait(1, seconds=10))
+    await log.writer.append([event()])
+    assert await waiting
+    assert await log.hub.wait(1, seconds=0)
+
+
+async def test_a_gap_would_be_an_error_not_a_silent_loss(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The negative control of every count above: a follower itself refuses a hole."""
+    await log.writer.append([event()])
+    (one,) = await log.store.range(after=0)
+    holed: list[Recorded] | None = [one._replace(position=2)]
+    monkeypatch.setattr(log.hub, "_from_ring", lambda _after: holed)
+    with pytest.raises(RuntimeError, match="gap after position 0"):
+        await anext(log.hub.follow(0))
+
+
+async def test_a_hole_in_the_table_stops_a_follower_too(url: str, log: Log) -> None:
+    await insert_silently(url, 1)
+    await insert_silently(url, 3)
+    with pytest.raises(RuntimeError, match="gap after position 1"):
+        await followed(log, 1, 3)
+
+
+async def test_a_slow_follower_is_not_told_what_was_erased_meanwhile(log: Log) -> None:
+    said = NewEvent("t1", "session-1", 1, "UserMessagePosted", b'{"text":"quillwort"}')
+    erased = NewEvent("t1", "session-1", 2, "SessionDeleted", b'{"session_id":"1"}')
+    keen = asyncio.create_task(followed(log, 0, 3))
+    await log.writer.append([event()])
+    await log.writer.append([said])
+    assert b"quillwort" in (log.hub._from_ring(1) or [])[0].state, "the control"
+    await log.writer.append([erased])
+    assert (await followed(log, 1, 3))[0].state == b'{"text": ""}'
+    assert positions(await keen) == [1, 2, 3]
+
+
+async def test_what_others_notify_is_a_hint_and_no_more(log: Log, url: str) -> None:
+    """Anybody who may connect may say anything on the channel."""
+    await log.writer.append([event()])
+    async with await connections.connect(url, as_service=False) as anybody:
+        for payload in ("junk", "", "-1", "9" * 30, "٣", "5000000"):
+            await anybody.execute("select pg_notify('throughline', %s)", (payload,))
+    keen = asyncio.create_task(followed(log, 0, 2))
+    await insert_silently(url, 2)
+    assert positions(await keen) == [1, 2]
+    assert await log.hub.wait(2, seconds=20), "it hears of what is there"
+    assert log.hub.head == 2, "and of nothing else"
+    assert not log.listening.done()

@@ -1,0 +1,147 @@
+"""HTTP byte by byte: what no client library would send, and what comes back."""
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from service.access import signatures
+from tests.running import KEYS, Running
+
+PATIENCE_SECONDS = 20.0
+"""What takes longer hangs."""
+_STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer of a connection."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    @property
+    def problem(self) -> dict[str, Any]:
+        """The problem that it is."""
+        assert dict(self.headers)["content-type"] == "application/problem+json"
+        return dict(orjson.loads(self.body))
+
+
+def answers(received: bytes) -> list[Answer]:
+    """All that a connection answered, which must be whole."""
+    found: list[Answer] = []
+    while received:
+        head, received = received.split(b"\r\n\r\n", 1)
+        status_line, *lines = head.decode("latin-1").split("\r\n")
+        version, status, *_ = status_line.split(" ")
+        assert version == "HTTP/1.1", status_line
+        headers = [(name, value) for name, value in (line.split(": ", 1) for line in lines)]
+        if status == "100":
+            continue
+        body, received = _body(dict(headers), received)
+        found.append(Answer(int(status), headers, body))
+    return found
+
+
+def statuses_in(received: bytes) -> list[int]:
+    """The statuses of all answers, whatever else is wrong with them."""
+    return [int(status) for status in _STATUS.findall(received)]
+
+
+def _body(headers: dict[str, str], received: bytes) -> tuple[bytes, bytes]:
+    if "content-length" in headers:
+        length = int(headers["content-length"])
+        assert len(received) >= length, "an answer was cut off"
+        return received[:length], received[length:]
+    body = b""
+    while headers.get("transfer-encoding") == "chunked":
+        size, received = received.split(b"\r\n", 1)
+        length = int(size, 16)
+        body, received = body + received[:length], received[length + 2 :]
+        if not length:
+            break
+    return body, received
+
+
+class Connection:
+    """A connection to the service."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    async def open(cls, live: Running) -> "Connection":
+        """A new one."""
+        return cls(*await asyncio.open_connection("127.0.0.1", live.client.base_url.port))
+
+    async def send(self, *pieces: bytes) -> None:
+        """Send each piece by itself, as far as the other side takes it."""
+        with suppress(ConnectionError):
+            for piece in pieces:
+                self.writer.write(piece)
+                await self.writer.drain()
+
+    async def until(self, mark: bytes) -> bytes:
+        """All that comes up to the mark."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await self.reader.readuntil(mark)
+
+    async def rest(self) -> bytes:
+        """All that comes until the service closes. Raises TimeoutError if it does not."""
+        received = bytearray()
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while piece := await self.reader.read(64 * 1024):
+                    received += piece
+        except ConnectionError:
+            pass
+        finally:
+            self.writer.close()
+        with suppress(ConnectionError):
+            await self.writer.wait_closed()
+        return bytes(received)
+
+
+async def exchange(live: Running, *pieces: bytes) -> list[Answer]:
+    """The answers to these bytes on a connection of their own, which the service then closes."""
+    connection = await Connection.open(live)
+    await connection.send(*pieces)
+    return answers(await connection.rest())
+
+
+def request(
+    method: str, target: str, body: bytes = b"", headers: Iterable[tuple[str, str]] = ()
+) -> bytes:
+    """A request that is signed as one of tenant t1."""
+    lines = [
+        f"{method} {target} HTTP/1.1",
+        "Host: throughline",
+        f"{signatures.HEADER}: {signature(method, target, body)}",
+        *([f"Content-Length: {len(body)}", "Content-Type: application/json"] if body else []),
+        *(f"{name}: {value}" for name, value in headers),
+    ]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+def signature(method: str, target: str, body: bytes) -> str:
+    """A good signature, made now."""
+    path, _, query = target.encode("latin-1").partition(b"?")
+    moment, nonce = int(time.time()), secrets.token_hex(8)
+    v1 = signatures.sign(
+        KEYS["k1"].secret.get_secret_value(),
+        method=method,
+        path=path,
+        query=query,
+        time=moment,
+        nonce=nonce,
+        key_id="k1",
+        body=body,
+    )
+    return f"t={moment},kid=k1,n={nonce},v1={v1}"

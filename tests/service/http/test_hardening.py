@@ -1,0 +1,327 @@
+"""What a connection may take of the service, and what every answer tells a browser."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from service import app
+from service.http import connection_limits, operation
+from service.http.connection_limits import LARGEST_HEADERS, LONGEST_LINE, MOST_HEADERS
+from service.model.offline.app import OfflineModel
+from tests.running import Running, events_of, running
+from tests.service import law
+from tests.service.http.raw import Answer, Connection, answers, exchange, request
+
+SLOW = 200
+CREDIT = b'{"userId":"u1","seconds":1,"kind":"bonus"}'
+CREDITS = "/v1/billing/credits"
+END = b"Connection: close\r\n\r\n"
+HEALTH = b"GET /healthz HTTP/1.1\r\n"
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """The loop that `throughline serve` runs on; the other tests run on the standard one."""
+    return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture
+async def live(url: str) -> AsyncIterator[Running]:
+    async with running(url, OfflineModel(pace=0.02)) as service:
+        await service.project()
+        await service.credit()
+        yield service
+
+
+@pytest.fixture
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times that a test can wait for."""
+    monkeypatch.setattr(connection_limits, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(connection_limits, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr(connection_limits, "LINGER_SECONDS", 0.3)
+
+
+def refused(found: list[Answer], status: int, code: str) -> None:
+    """One answer, a problem like all others, and the connection's end."""
+    assert [each.status for each in found] == [status]
+    problem = found[0].problem
+    assert (problem["status"], problem["code"]) == (status, code)
+    assert problem["type"] == f"urn:throughline:problem:{code}"
+    assert problem["title"]
+    assert problem["detail"]
+    headers = dict(found[0].headers)
+    assert headers["x-request-id"]
+    assert headers["connection"] == "close"
+
+
+# How large ---------------------------------------------------------------------------------------
+
+
+def line_of(length: int) -> bytes:
+    """A request line of so many bytes, without its end."""
+    rest = len(b"GET / HTTP/1.1")
+    return b"GET /" + b"x" * (length - rest) + b" HTTP/1.1"
+
+
+async def test_a_request_line_has_its_limit_to_the_byte(live: Running) -> None:
+    longest = await exchange(live, line_of(LONGEST_LINE) + b"\r\n" + END)
+    assert [each.status for each in longest] == [404]
+    refused(await exchange(live, line_of(LONGEST_LINE + 1) + b"\r\n" + END), 414, "uri_too_long")
+
+
+async def test_a_request_line_that_comes_in_pieces_has_the_same_limit(live: Running) -> None:
+    line = line_of(LONGEST_LINE * 4)
+    pieces = (line[at : at + 1_000] for at in range(0, len(line), 1_000))
+    refused(await exchange(live, *pieces), 414, "uri_too_long")
+
+
+async def test_headers_have_their_limit_to_the_byte(live: Running) -> None:
+    rest = len(END) - 2 + len(b"X: \r\n")
+    for length, status in ((LARGEST_HEADERS - rest, 200), (LARGEST_HEADERS - rest + 1, 431)):
+        found = await exchange(live, HEALTH + b"X: " + b"x" * length + b"\r\n" + END)
+        assert [each.status for each in found] == [status]
+    refused(found, 431, "headers_too_large")
+
+
+async def test_there_is_a_limit_of_how_many_headers(live: Running) -> None:
+    for count, status in ((MOST_HEADERS, 200), (MOST_HEADERS + 1, 431)):
+        found = await exchange(live, HEALTH + b"X: x\r\n" * (count - 1) + END)
+        assert [each.status for each in found] == [status]
+    refused(found, 431, "headers_too_large")
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        pytest.param(lambda: HEALTH + b"X: ", id="a header's value"),
+        pytest.param(lambda: HEALTH + b"X", id="a header's name"),
+        pytest.param(lambda: chunked(b"1;a="), id="what is said beside a chunk"),
+        pytest.param(lambda: chunked(b"0\r\nX: "), id="a header after the body"),
+    ],
+)
+async def test_what_does_not_end_is_not_held_in_memory(
+    live: Running, beginning: Callable[[], bytes]
+) -> None:
+    pieces = (b"x" * 4_096 for _ in range(10 * LARGEST_HEADERS // 4_096))
+    refused(await exchange(live, beginning(), *pieces), 431, "headers_too_large")
+
+
+def chunked(body: bytes) -> bytes:
+    """A request signed now, with the beginning of a body in chunks."""
+    return request("POST", CREDITS, headers=[("Transfer-Encoding", "chunked")]) + body
+
+
+async def test_a_header_after_the_body_is_no_header_of_the_request(live: Running) -> None:
+    head = f"POST {CREDITS} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n".encode()
+    chunks = b"%x\r\n%s\r\n0\r\n" % (len(CREDIT), CREDIT)
+    first, second = (request("POST", CREDITS, CREDIT).split(b"\r\n")[2] for _ in range(2))
+    taken = await exchange(live, head + first + b"\r\n" + END + chunks + b"\r\n")
+    late = await exchange(live, head + END + chunks + second + b"\r\n\r\n")
+    assert [each.status for each in (*taken, *late)] == [201, 401]
+
+
+async def test_a_body_behind_an_upgrade_is_not_read_as_a_request(live: Running) -> None:
+    hidden = HEALTH + END
+    upgrade = [("Connection", "Upgrade"), ("Upgrade", "h2c")]
+    found = await exchange(live, request("POST", CREDITS, hidden, upgrade), hidden)
+    assert [each.status for each in found] == [401]
+    websocket = [("Connection", "Upgrade"), ("Upgrade", "websocket")]
+    found = await exchange(live, request("GET", "/healthz", headers=websocket), hidden)
+    assert [each.status for each in found] == [200]
+
+
+@pytest.mark.usefixtures("_hurry")
+async def test_the_rest_of_a_body_that_was_refused_is_read_and_dropped(live: Running) -> None:
+    most = operation.LARGEST_BODY
+    found = await exchange(live, request("POST", CREDITS, b"x" * most * 4), HEALTH + END)
+    assert [each.status for each in found] == [413, 200]
+    head = request("POST", CREDITS, b"x" * most * 4)[: -most * 2]
+    assert [each.status for each in await exchange(live, head)] == [413]
+
+
+# How slow ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("_hurry")
+@pytest.mark.parametrize("beginning", [b"G", b"GET /heal", HEALTH, HEALTH + b"X: "])
+async def test_a_head_that_is_not_whole_in_time_is_refused(live: Running, beginning: bytes) -> None:
+    refused(await exchange(live, beginning), 408, "head_too_slow")
+
+
+@pytest.mark.usefixtures("_hurry")
+async def test_a_second_head_has_the_same_time(live: Running) -> None:
+    first, *second = await exchange(live, HEALTH + b"\r\n" + HEALTH)
+    assert first.status == 200
+    refused(second, 408, "head_too_slow")
+
+
+async def test_the_time_of_a_head_is_counted_from_its_first_byte(
+    live: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_limits, "HEAD_SECONDS", 60.0)
+    connection = await Connection.open(live)
+    await connection.send(b"\r\n")
+    assert (await live.client.get("/healthz")).is_success
+    monkeypatch.setattr(connection_limits, "HEAD_SECONDS", 0.1)
+    await connection.send(b"G")
+    refused(answers(await connection.rest()), 408, "head_too_slow")
+
+
+@pytest.mark.usefixtures("_hurry")
+@pytest.mark.parametrize("before", [b"", HEALTH + b"\r\n"])
+async def test_a_connection_without_a_head_is_closed(live: Running, before: bytes) -> None:
+    """Empty lines are none, however many of them come."""
+    connection = await Connection.open(live)
+    await connection.send(before)
+    reading = asyncio.create_task(connection.rest())
+    while not reading.done():
+        await connection.send(b"\r\n")
+        assert (await live.client.get("/healthz")).is_success
+    assert [each.status for each in answers(await reading)] == [200] * bool(before)
+
+
+@pytest.mark.usefixtures("_hurry")
+@pytest.mark.parametrize(
+    ("header", "beginning"),
+    [
+        (("Content-Length", "100"), b"{"),
+        (("Content-Length", "100"), b""),
+        (("Transfer-Encoding", "chunked"), b"1\r\n{\r\n"),
+        (("Transfer-Encoding", "chunked"), b"5\r\n{"),
+    ],
+)
+async def test_a_body_that_is_not_whole_in_time_is_refused(
+    live: Running, header: tuple[str, str], beginning: bytes
+) -> None:
+    head = request("POST", CREDITS, headers=[header])
+    refused(await exchange(live, head, beginning), 408, "body_too_slow")
+
+
+@pytest.mark.usefixtures("_hurry")
+async def test_a_stream_takes_longer_than_any_request_may(live: Running) -> None:
+    """Whatever stands behind it on its connection: nothing, half a head, or what is no HTTP."""
+    body = b'{"userId":"u1","projectId":"p1","message":"%d"}'
+    accept = [("Accept", "text/event-stream")]
+    for number, behind in enumerate((b"", HEALTH, b"\0\0\0")):
+        asked = request("POST", "/v1/chat-plan", body % number, accept)
+        connection = await Connection.open(live)
+        await connection.send(asked)
+        begun = await connection.until(b"event: accepted")
+        await connection.send(behind)
+        stream, *others = answers(begun + await connection.rest())
+        law.lawful(events_of(stream.body.decode()))
+        assert [each.status for each in others] == ([408] if behind == HEALTH else [])
+
+
+@pytest.mark.usefixtures("_hurry")
+async def test_many_that_send_a_byte_at_a_time_keep_nobody_waiting(live: Running) -> None:
+    slow = [await Connection.open(live) for _ in range(SLOW)]
+    reading = [asyncio.create_task(each.rest()) for each in slow]
+    chats = asyncio.gather(*(live.chat(f"Hello {n}", onBusy="enqueue") for n in range(3)))
+    sent = 0
+    while not all(task.done() for task in reading):
+        byte = HEALTH[sent : sent + 1] or b"x"
+        await asyncio.gather(*(each.send(byte) for each in slow))
+        assert (await live.client.get("/healthz")).is_success
+        sent += 1
+    assert [each.json()["subtype"] for each in await chats] == ["success"] * 3
+    for task in reading:
+        refused(answers(await task), 408, "head_too_slow")
+
+
+async def settled(live: Running) -> None:
+    """Wait until no request is worked on."""
+    while tasks := set(live.server.server_state.tasks):
+        await asyncio.wait(tasks)
+
+
+def failures(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> list[str]:
+    """What the log tells of exceptions."""
+    ours = [line for line in capfd.readouterr().out.splitlines() if "request_failed" in line]
+    return ours + [each.getMessage() for each in caplog.records if each.exc_info]
+
+
+async def test_a_body_that_breaks_off_before_it_was_asked_for_is_refused_once(
+    live: Running, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    waits = [("Expect", "100-continue"), ("Transfer-Encoding", "chunked")]
+    found = await exchange(live, request("POST", CREDITS, headers=waits) + b"no size\r\n")
+    refused(found, 400, "not_http")
+    await settled(live)
+    assert failures(caplog, capfd) == []
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(lambda: b"", id="nothing"),
+        pytest.param(lambda: HEALTH, id="half a head"),
+        pytest.param(lambda: HEALTH + b"\r\n", id="a request"),
+        pytest.param(lambda: request("POST", CREDITS, CREDIT)[:-1], id="a body that lacks a byte"),
+        pytest.param(lambda: chunked(b"5\r\n{"), id="half a chunk"),
+    ],
+)
+async def test_a_client_that_says_no_more_is_let_go(
+    live: Running,
+    sent: Callable[[], bytes],
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """It gets an answer, or none; the connection ends by the service, and is no fault of it."""
+    connection = await Connection.open(live)
+    await connection.send(sent())
+    connection.writer.write_eof()
+    assert {each.status for each in answers(await connection.rest())} <= {200}
+    await settled(live)
+    assert failures(caplog, capfd) == []
+
+
+# What every answer tells a browser ---------------------------------------------------------------
+
+ALWAYS = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+def told(answer: Answer, status: int, cache_control: str = "no-store") -> None:
+    """It has each of the headers, once."""
+    assert answer.status == status
+    counted = Counter(name for name, _ in answer.headers)
+    expected = ALWAYS | {"cache-control": cache_control}
+    assert {name: dict(answer.headers).get(name) for name in expected} == expected
+    assert {name: counted[name] for name in (*expected, "x-request-id")} == dict.fromkeys(
+        (*expected, "x-request-id"), 1
+    )
+
+
+async def test_every_answer_has_the_headers_once(
+    live: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = [("Connection", "close")]
+    chat = b'{"userId":"u1","projectId":"p1","message":"Hello"}'
+    token = b'{"userId":"u1","projectId":"p1"}'
+    for asked, status in (
+        (request("GET", "/healthz", headers=close), 200),
+        (request("GET", "/openapi.json", headers=close), 200),
+        (request("POST", CREDITS, CREDIT, close), 201),
+        (request("POST", "/v1/tokens", token, close), 201),
+        (request("POST", CREDITS, b"{", close), 400),
+        (request("POST", CREDITS, CREDIT, close)[:-1] + b" ", 401),
+        (request("GET", "/nothing", headers=close), 404),
+        (request("GET", CREDITS, headers=close), 405),
+        (b"nonsense\r\n\r\n", 400),
+        (line_of(LONGEST_LINE * 2), 414),
+    ):
+        (answer,) = await exchange(live, asked)
+        told(answer, status)
+    stream = request("POST", "/v1/chat-plan", chat, [*close, ("Accept", "text/event-stream")])
+    (answer,) = await exchange(live, stream)
+    told(answer, 200, "no-cache, no-store, no-transform")
+    monkeypatch.setattr(app, "generate_latest", lambda: 1 / 0)
+    (answer,) = await exchange(live, request("GET", "/metrics", headers=close))
+    told(answer, 500)

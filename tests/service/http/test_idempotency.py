@@ -1,0 +1,183 @@
+"""A request that its client named is done once, however often and wherever it is sent."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from service.model.offline.app import OfflineModel
+from tests.running import Event, Running, Signed, events_of, running
+from tests.service import law
+
+KEY = {"Idempotency-Key": "order-7"}
+ASK = {"userId": "u1", "projectId": "p1", "message": "Add a login page"}
+
+
+@pytest.fixture
+async def run(url: str) -> AsyncIterator[Running]:
+    async with running(url) as started:
+        await started.project()
+        await started.credit()
+        yield started
+
+
+async def types(run: Running) -> Counter[str]:
+    """How many events of each type there are."""
+    return Counter([each.type async for page in run.service.store.replay() for each in page])
+
+
+async def ask(run: Running, key: dict[str, str] = KEY, **members: Any) -> httpx.Response:
+    return await run.client.post("/v1/chat-plan", json=ASK | members, headers=key)
+
+
+async def stream(run: Running) -> list[Event]:
+    headers = KEY | {"Accept": "text/event-stream"}
+    async with run.client.stream("POST", "/v1/chat-plan", json=ASK, headers=headers) as answer:
+        assert answer.status_code == 200, await answer.aread()
+        return events_of((await answer.aread()).decode())
+
+
+def problem(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["code"]
+
+
+async def test_the_same_message_again_is_the_same_reply(run: Running) -> None:
+    first = await ask(run)
+    head = await run.service.store.head()
+    again = await ask(run)
+    assert again.status_code == 200
+    assert again.json() == first.json()
+    for header in ("Location", "X-Log-Position"):
+        assert again.headers[header] == first.headers[header]
+    assert await run.service.store.head() == head
+    assert run.model.calls == 1
+
+
+async def test_a_hundred_racing_copies_make_one_message_one_reservation_one_reply(
+    url: str,
+) -> None:
+    """On two servers of one database; each copy gets the same envelope."""
+    async with running(url) as one, running(url) as two:
+        await one.project()
+        await one.credit()
+        answers = await asyncio.gather(*(ask((one, two)[n % 2]) for n in range(100)))
+        assert {answer.status_code for answer in answers} == {200}
+        assert len({answer.text for answer in answers}) == 1
+        found = await types(one)
+        for kind in ("UserMessagePosted", "TimeReserved", "ReplyStarted", "ReplyCompleted"):
+            assert found[kind] == 1, kind
+        assert found["TimeConsumed"] == found["RequestCompleted"] == 1
+        assert one.model.calls + two.model.calls == 1
+
+
+async def test_a_repeated_stream_joins_the_reply_that_runs(url: str) -> None:
+    async with running(url, OfflineModel(pace=0.02)) as run:
+        await run.project()
+        await run.credit()
+        whole, again = await asyncio.gather(stream(run), stream(run))
+        assert whole == again
+        assert law.lawful(whole)["subtype"] == "success"
+        assert await stream(run) == whole, "also after its end"
+        assert run.model.calls == 1
+
+
+async def test_another_request_with_the_key_is_refused(run: Running) -> None:
+    await ask(run)
+    before = await run.service.store.head()
+    assert problem(await ask(run, message="Something else")) == (422, "idempotency_key_reused")
+    credit = {"userId": "u1", "seconds": 5, "kind": "paid"}
+    other = await run.client.post("/v1/billing/credits", json=credit, headers=KEY)
+    assert problem(other) == (422, "idempotency_key_reused")
+    assert await run.service.store.head() == before
+
+
+async def test_racing_requests_with_one_key_and_two_bodies_do_one_of_them(run: Running) -> None:
+    answers = await asyncio.gather(*(ask(run, message=f"No. {n % 2}") for n in range(20)))
+    codes = Counter(answer.status_code for answer in answers)
+    assert codes == {200: 10, 422: 10}
+    assert (await types(run))["UserMessagePosted"] == 1
+
+
+async def test_it_is_known_after_a_restart(url: str) -> None:
+    async with running(url) as run:
+        await run.project()
+        await run.credit()
+        first = await ask(run)
+    async with running(url) as run:
+        again = await ask(run)
+        assert again.json() == first.json()
+        assert run.model.calls == 0
+
+
+async def test_a_credit_is_given_once(run: Running) -> None:
+    credit = {"userId": "u2", "seconds": 60, "kind": "paid"}
+    answers = [
+        await run.client.post("/v1/billing/credits", json=credit, headers=KEY) for _ in range(3)
+    ]
+    assert [answer.status_code for answer in answers] == [201] * 3
+    assert (await run.account("u2"))["creditedSeconds"] == 60
+    assert len({answer.headers["X-Log-Position"] for answer in answers}) == 1
+
+
+async def test_a_first_build_is_begun_once_also_when_it_has_ended(run: Running) -> None:
+    body = {"userId": "u1", "projectId": "p1", "message": "A shop for tea"}
+    answers = await asyncio.gather(
+        *(run.client.post("/v1/builds", json=body, headers=KEY) for _ in range(10))
+    )
+    (build_id,) = {answer.json()["buildId"] for answer in answers}
+    end = {"eventId": "e", "phase": "build", "type": "failed", "title": "t"}
+    end |= {"at": "2026-01-01T00:00:00Z"}
+    await run.client.post(f"/v1/builds/{build_id}/events", json={"events": [end]})
+    again = await run.client.post("/v1/builds", json=body, headers=KEY)
+    assert (again.status_code, again.json()["buildId"]) == (202, build_id)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/v1/projects", {"projectId": "p9", "name": "P", "members": [{"userId": "u"}]}),
+        ("PUT", "/v1/projects/p1/members/u7", {"role": "viewer"}),
+        ("DELETE", "/v1/projects/p1/members/u2", None),
+    ],
+)
+async def test_every_write_may_be_sent_again(
+    run: Running, method: str, path: str, body: dict[str, Any] | None
+) -> None:
+    await run.client.put("/v1/projects/p1/members/u2", json={"role": "editor"})
+    first = await run.client.request(method, path, json=body, headers=KEY)
+    assert first.status_code < 300, first.text
+    head = await run.service.store.head()
+    again = await run.client.request(method, path, json=body, headers=KEY)
+    assert (again.status_code, again.json()) == (first.status_code, first.json())
+    assert await run.service.store.head() == head
+
+
+async def test_a_refusal_is_not_remembered(run: Running) -> None:
+    refused = await ask(run, userId="u1", message="Add", sessionId="nobody")
+    assert refused.status_code == 404
+    await run.client.put("/v1/projects/p1/members/u3", json={"role": "editor"})
+    assert (await ask(run, userId="u3")).status_code == 402
+    await run.credit("u3")
+    assert (await ask(run, userId="u3")).status_code == 200
+
+
+async def test_tenants_keys_are_their_own(run: Running) -> None:
+    await ask(run)
+    foreign = await run.client.post("/v1/chat-plan", json=ASK, headers=KEY, auth=Signed("k2"))
+    assert problem(foreign) == (404, "project_not_found")
+
+
+@pytest.mark.parametrize("key", ["", "a" * 256, "with space", "tab\tkey", "é"])
+async def test_a_key_that_is_none_is_refused(run: Running, key: str) -> None:
+    refused = await ask(run, {"Idempotency-Key": key.encode("latin-1")})  # type: ignore[dict-item]
+    assert problem(refused) == (422, "bad_idempotency_key")
+
+
+async def test_reads_take_no_heed_of_a_key(run: Running) -> None:
+    for _ in range(2):
+        answer = await run.client.get("/v1/project/p1/timeline?userId=u1", headers=KEY)
+        assert answer.status_code == 200
+    assert (await types(run))["RequestCompleted"] == 0

@@ -1,0 +1,134 @@
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+import schemathesis
+from anyio.from_thread import start_blocking_portal
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from service.access import signatures
+from service.app import OPERATIONS
+from tests.running import KEYS, running
+from tests.sizes import size
+
+EXAMPLES = size(40, 400)
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+
+
+class SignedRequests(requests.auth.AuthBase):
+    """Signs what `requests` sends."""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        path, _, query = request.path_url.encode().partition(b"?")
+        body: Any = request.body or b""
+        moment, nonce = int(time.time()), secrets.token_hex(8)
+        v1 = signatures.sign(
+            KEYS["k1"].secret.get_secret_value(),
+            method=request.method or "",
+            path=path,
+            query=query,
+            time=moment,
+            nonce=nonce,
+            key_id="k1",
+            body=body if isinstance(body, bytes) else body.encode(),
+        )
+        request.headers[signatures.HEADER] = f"t={moment},kid=k1,n={nonce},v1={v1}"
+        return request
+
+
+@pytest.fixture
+def address(url: str) -> Iterator[str]:
+    """A running service, its loop in a thread of its own."""
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(running(url, first_text_seconds=5)) as run,
+    ):
+        portal.call(run.project)
+        portal.call(run.credit)
+        yield str(run.client.base_url)
+
+
+def test_the_document_describes_every_operation(address: str) -> None:
+    document: dict[str, Any] = requests.get(f"{address}/openapi.json", timeout=5).json()
+    assert document["openapi"] == "3.2.0"
+    described = {
+        (method.upper(), path, operation["operationId"])
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+    assert described == {(each.method, each.path, each.name) for each in OPERATIONS}
+    answer = document["paths"]["/v1/chat-plan"]["post"]["responses"]["200"]["content"]
+    assert {"accepted", "intent", "chunk", "reset", "final", "goaway"} <= set(kinds(answer))
+    feed = document["paths"]["/v1/events"]["get"]["responses"]["200"]["content"]
+    assert kinds(feed) == ["event", "goaway"]
+    assert set(feed) == {"application/json", "application/x-ndjson", "text/event-stream"}
+    assert "GeneralResponse" in document["components"]["schemas"]
+
+
+def kinds(content: dict[str, Any]) -> list[str]:
+    """The kinds of a stream's events."""
+    told = content["text/event-stream"]["itemSchema"]["oneOf"]
+    return [each["properties"]["event"]["const"] for each in told]
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/v1/project/{projectId}/timeline/stream", {"Accept": "text/event-stream"}),
+        ("/v1/events", {"Accept": "text/event-stream"}),
+        ("/v1/events", {"Accept": "application/x-ndjson"}),
+        ("/v1/events", {"Accept": "application/json"}),
+    ],
+)
+def test_a_feed_is_told_as_documented(address: str, path: str, headers: dict[str, str]) -> None:
+    """Of a stream without an end, what comes until it is silent."""
+    said = {"userId": "u1", "projectId": "p1", "message": "Hello"}
+    auth = SignedRequests()
+    answer = requests.post(f"{address}/v1/chat-plan", json=said, auth=auth, timeout=20)
+    assert answer.status_code == 200
+    epoch = requests.get(f"{address}/readyz", timeout=20).json()["epoch"]
+    schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
+    case = schema[path]["GET"].Case(
+        path_parameters={"projectId": "p1"} if "{" in path else {},
+        headers=headers | {"Last-Event-ID": f"{epoch}.0"},
+    )
+    response = case.call(auth=auth, timeout=(20, 1))
+    assert response.status_code == 200
+    assert response.headers["content-type"][0].startswith(headers["Accept"])
+    assert response.text.count("UserMessagePosted" if "events" in path else "user_message") == 1
+    case.validate_response(response, checks=CHECKS)
+
+
+def test_generated_requests_are_answered_as_documented(address: str) -> None:
+    schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
+    auth = SignedRequests()
+    for found in schema.get_all_operations():
+        operation: Any = found.ok()  # type: ignore[union-attr]
+
+        @settings(
+            max_examples=EXAMPLES,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(case=operation.as_strategy())
+        def answered_as_documented(case: Any) -> None:
+            # The signature is the client's: a generated header would only be refused.
+            case.headers.pop(signatures.HEADER, None)
+            response = case.call(auth=auth, timeout=20)
+            case.validate_response(response, checks=CHECKS)
+
+        answered_as_documented()

@@ -1,0 +1,302 @@
+"""What is sent to the model, as the model's server receives it from the real SDK."""
+
+from typing import Any
+
+import orjson
+import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from domain.questions import HINTS, RULES
+from domain.reply_contracts import CONTRACTS, reply_schema
+from service.model.offline.app import Fault, OfflineModel
+from tests.running import Running, running
+from tests.service import law
+from tests.service.chat.test_faults import SAID, ends_with
+
+MARK = {"type": "ephemeral"}
+
+
+async def ready(live: Running) -> None:
+    await live.project()
+    await live.credit()
+
+
+async def said(live: Running, message: str, **members: Any) -> law.Final:
+    return law.lawful(await live.stream(message, **members))
+
+
+def turns(body: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(turn["role"], turn["content"][0]["text"]) for turn in body["messages"]]
+
+
+async def test_a_request_says_what_is_wanted_and_in_which_form(url: str) -> None:
+    async with running(url, max_tokens=1_234) as live:
+        await ready(live)
+        await said(live, "Good morning")
+        (body,) = live.model.requests
+        assert body["model"] == "offline"
+        assert body["max_tokens"] == 1_234
+        assert body["stream"] is True
+        assert body["output_config"] == {
+            "format": {"type": "json_schema", "schema": reply_schema()}
+        }
+        assert body["system"] == [
+            {"type": "text", "text": RULES, "cache_control": MARK},
+            {
+                "type": "text",
+                "text": "Project: A project.\nFramework: unknown.\nReply in en.",
+                "cache_control": MARK,
+            },
+        ]
+        assert turns(body) == [("user", "Good morning")]
+        assert "cache_control" not in body["messages"][0]["content"][0]
+
+
+async def test_the_second_message_carries_the_first_turn_and_hits_the_cache(url: str) -> None:
+    async with running(url) as live:
+        await ready(live)
+        first = await said(live, "Good morning")
+        second = await said(live, "How does the login work?")
+        third = await said(live, "Add a search field")
+        assert first["sessionId"] == second["sessionId"] == third["sessionId"]
+        one, two, three = live.model.requests
+        answer = {"intent": "general", "response": SAID}
+        assert turns(two)[:1] == turns(one)
+        assert turns(two)[1][0] == "assistant"
+        assert orjson.loads(turns(two)[1][1]) == answer
+        assert turns(two)[2:] == [("user", "How does the login work?")]
+        assert turns(three)[:3] == turns(two)
+        # What the next request shares with this one: all but its message.
+        for body in (two, three):
+            marked = ["cache_control" in turn["content"][0] for turn in body["messages"]]
+            assert marked == [False] * (len(marked) - 2) + [True, False]
+        hits = [final["metadata"]["cache_hits"] for final in (first, second, third)]
+        assert hits[0] == 0
+        assert 0 < hits[1] < hits[2]
+        await law.ended_as_told(live, url, first, second, third)
+
+
+async def test_users_share_the_cache_of_their_project(url: str) -> None:
+    async with running(url) as live:
+        await live.project("p1", "u1", "u2")
+        await live.credit("u1")
+        await live.credit("u2")
+        await said(live, "Good morning")
+        final = await said(live, "Good evening", userId="u2")
+        assert final["metadata"]["cache_hits"] > 0
+        assert turns(live.model.requests[-1]) == [("user", "Good evening")]
+
+
+async def test_a_reply_that_failed_is_not_told_to_the_model(url: str) -> None:
+    async with running(url) as live:
+        await ready(live)
+        first = await said(live, "Good morning")
+        failed = await said(live, "Good grief [[offline: status code=400]]")
+        assert ends_with(failed) == "provider_refused_request"
+        await said(live, "Good evening")
+        body = live.model.requests[-1]
+        assert [role for role, _ in turns(body)] == ["user", "assistant", "user"]
+        assert "Good grief" not in orjson.dumps(body).decode()
+        assert first["data"] == orjson.loads(turns(body)[1][1])["response"]
+
+
+async def test_the_history_has_its_budget(url: str) -> None:
+    size = len("Good morning") + len(orjson.dumps({"intent": "general", "response": SAID}))
+    async with running(url, history_tokens=size // 4 + 20) as live:
+        await ready(live)
+        for message in ("Good morning", "Good day", "Good evening"):
+            await said(live, message)
+        third = turns(live.model.requests[-1])
+        assert [text for role, text in third if role == "user"] == ["Good day", "Good evening"]
+
+
+async def test_without_a_budget_every_message_stands_alone(url: str) -> None:
+    async with running(url, history_tokens=0) as live:
+        await ready(live)
+        await said(live, "Good morning")
+        await said(live, "Good evening")
+        assert turns(live.model.requests[-1]) == [("user", "Good evening")]
+
+
+async def test_the_language_is_asked_for(url: str) -> None:
+    async with running(url) as live:
+        await ready(live)
+        for locale in ("en", "fr", "es-MX", "ar-EG", "AR_eg"):
+            final = await said(live, "Good morning", locale=locale)
+            language = locale[:2].lower()
+            asked = live.model.requests[-1]["system"][1]["text"]
+            assert asked.endswith(f"\nReply in {language}.")
+            assert (final["data"] == SAID) == (language == "en")
+
+
+async def test_the_hint_is_passed_on_and_the_model_decides(url: str) -> None:
+    async with running(url) as live:
+        await ready(live)
+        final = await said(live, "Add a search field", chatMode="question")
+        assert turns(live.model.requests[0])[0][1] == f"{HINTS['question']}\n\nAdd a search field"
+        assert final["mode"] == "feature"
+
+
+async def test_what_the_model_is_shown_are_not_the_projects_secrets(url: str) -> None:
+    async with running(url) as live:
+        await ready(live)
+        final = await said(live, "Good morning")
+        sent = orjson.dumps(live.model.requests[0]).decode()
+        for inner in ("u1", "t1", "p1", final["sessionId"], final["messageId"]):
+            assert f'"{inner}"' not in sent
+
+
+# Answers that no well-behaved model gives --------------------------------------------------------
+
+
+def raw(text: str, *more: str) -> Fault:
+    return Fault("raw", pieces=(text, *more))
+
+
+GENERAL = '{"intent":"general","response":{"markdown":"Hello'
+
+STRANGE: dict[str, Fault] = {
+    "nothing at all": Fault("raw", pieces=()),
+    "an unknown intent": raw('{"intent":"riddle","response":{"a":"b"}}'),
+    "an intent that is no word": raw('{"intent":1,"response":{}}'),
+    "no response": raw('{"intent":"general"}'),
+    "an empty response": raw('{"intent":"general","response":{}}'),
+    "the response first": raw('{"response":{"markdown":"a"},"intent":"x"}'),
+    "half of an answer": raw(GENERAL),
+    "two answers": raw(GENERAL + '"}}', GENERAL + '"}}'),
+    "a member too many": raw(GENERAL + '","b":1}}'),
+    "a member twice": raw(GENERAL, '","markdown":"b"}}'),
+    "the other mode's response": raw('{"intent":"fix","response":{"markdown":"a"}}'),
+    "depths": raw('{"intent":"general","response":' + '{"a":' * 40),
+}
+
+
+async def test_a_strange_answer_is_asked_for_once_more(url: str) -> None:
+    script = [each for fault in STRANGE.values() for each in (fault, Fault("normal"))]
+    async with running(url, OfflineModel(script=script), history_tokens=0) as live:
+        await ready(live)
+        finals = []
+        for number, answer in enumerate(STRANGE):
+            finals.append(await said(live, "Good morning"))
+            assert (finals[-1]["subtype"], finals[-1]["data"]) == ("success", SAID), answer
+            assert live.model.calls == 2 * (number + 1), answer
+        await law.ended_as_told(live, url, *finals)
+
+
+async def test_a_strange_answer_given_twice_ends_as_what_it_showed(url: str) -> None:
+    script = [each for fault in STRANGE.values() for each in (fault, fault)]
+    async with running(url, OfflineModel(script=script), history_tokens=0) as live:
+        await ready(live)
+        finals = []
+        for number, answer in enumerate(STRANGE):
+            finals.append(await said(live, "Good morning"))
+            assert finals[-1]["subtype"] in ("partial", "error"), answer
+            assert ends_with(finals[-1]) == "broken_contract", answer
+            assert live.model.calls == 2 * (number + 1), answer
+        await law.ended_as_told(live, url, *finals)
+
+
+async def test_the_response_may_come_before_the_intent(url: str) -> None:
+    answer = raw('{"response":{"markdown":"Hel', 'lo"},"intent":"general"}')
+    async with running(url, OfflineModel(script=[answer])) as live:
+        await ready(live)
+        final = await said(live, "Good morning")
+        assert (final["subtype"], final["data"]) == ("success", {"markdown": "Hello"})
+        await law.ended_as_told(live, url, final)
+
+
+async def test_every_intent_is_one_of_the_contracts() -> None:
+    assert reply_schema()["properties"]["intent"]["enum"] == list(CONTRACTS)
+
+
+# Streams that no well-behaved server sends -------------------------------------------------------
+
+
+def sse(kind: str, **fields: Any) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (kind.encode(), orjson.dumps({"type": kind, **fields}))
+
+
+def text_of(text: str) -> bytes:
+    return sse("content_block_delta", index=0, delta={"type": "text_delta", "text": text})
+
+
+def ended(**usage: Any) -> bytes:
+    delta = {"stop_reason": "end_turn", "stop_sequence": None}
+    return sse("message_delta", delta=delta, usage=usage) + sse("message_stop")
+
+
+USAGE = {"input_tokens": 1, "output_tokens": 1}
+MESSAGE = {"id": "m", "type": "message", "role": "assistant", "model": "offline", "content": []}
+BEGUN = sse("message_start", message={**MESSAGE, "stop_reason": None, "usage": USAGE})
+SHOWN = BEGUN + text_of(GENERAL)
+BAD_BYTES = b'event: content_block_delta\ndata: {"type": "content_block_delta", "\xff"}\n\n'
+
+
+class Says(OfflineModel):
+    """A server that answers everyone with the same bytes, as an event stream."""
+
+    def __init__(self, stream: bytes) -> None:
+        super().__init__()
+        self.stream = stream
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take the whole request, then answer."""
+        self.calls += 1
+        await Request(scope, receive).body()
+        await Response(self.stream, media_type="text/event-stream")(scope, receive, send)
+
+
+IGNORED: dict[str, bytes] = {
+    "an event of a new type": SHOWN + sse("brand_new", more=1) + text_of('"}}') + ended(),
+    "a delta of a new type": SHOWN
+    + sse("content_block_delta", index=0, delta={"type": "brand_new"})
+    + text_of('"}}')
+    + ended(),
+    "a delta without a text": SHOWN
+    + sse("content_block_delta", index=0, delta={"type": "text_delta"})
+    + text_of('"}}')
+    + ended(),
+    "no usage at all": SHOWN + text_of('"}}') + ended(),
+    "tokens in words": SHOWN + text_of('"}}') + ended(output_tokens="many"),
+    "a part of a token": SHOWN + text_of('"}}') + ended(output_tokens=1.5),
+    "more tokens than there are": SHOWN + text_of('"}}') + ended(output_tokens=2**40),
+}
+
+UNREADABLE: dict[str, bytes] = {
+    "bytes that are no text": BAD_BYTES,
+    "a text that is no string": sse(
+        "content_block_delta", index=0, delta={"type": "text_delta", "text": 5}
+    ),
+    "a start without a message": sse("message_start"),
+    "an end that does not say how": sse("message_delta", delta=None),
+}
+
+
+@pytest.mark.parametrize("strange", IGNORED)
+async def test_what_is_strange_about_a_whole_reply_does_not_cost_it(url: str, strange: str) -> None:
+    async with running(url, Says(IGNORED[strange])) as live:
+        await ready(live)
+        final = await said(live, "Good morning")
+        assert (final["subtype"], final["data"]) == ("success", {"markdown": "Hello"})
+        await law.ended_as_told(live, url, final)
+
+
+@pytest.mark.parametrize("strange", UNREADABLE)
+async def test_what_was_shown_before_something_unreadable_is_kept(url: str, strange: str) -> None:
+    async with running(url, Says(SHOWN + UNREADABLE[strange])) as live:
+        await ready(live)
+        final = await said(live, "Good morning")
+        assert (final["subtype"], final["data"]) == ("partial", {"markdown": "Hello"})
+        assert final["reason"] == "provider_unreadable"
+        await law.ended_as_told(live, url, final)
+
+
+async def test_something_unreadable_at_the_start_is_tried_again(url: str) -> None:
+    async with running(url, Says(BEGUN + BAD_BYTES)) as live:
+        await ready(live)
+        final = await said(live, "Good morning")
+        assert ends_with(final) == "provider_unreadable"
+        assert live.model.calls == 3
+        await law.ended_as_told(live, url, final)

@@ -1,0 +1,48 @@
+import asyncio
+from dataclasses import replace
+
+import psycopg
+import pytest
+
+import sql
+from service.postgres import connections
+from service.postgres.connections import MigrationRefused
+from service.postgres.embedded import Server
+
+
+@pytest.fixture
+def empty(server: Server) -> str:
+    with psycopg.connect(server.url, autocommit=True) as admin:
+        admin.execute("drop database if exists empty with (force)")
+        admin.execute("create database empty template template0")
+    return server.url.replace("/throughline?", "/empty?")
+
+
+async def test_migrating_twice_changes_nothing(empty: str) -> None:
+    assert await connections.migrate(empty) == [step.name for step in sql.migrations()]
+    assert await connections.migrate(empty) == []
+
+
+async def test_two_who_migrate_at_once_do_it_once(empty: str) -> None:
+    taken = await asyncio.gather(*(connections.migrate(empty) for _ in range(4)))
+    assert sorted(map(len, taken)) == [0, 0, 0, len(sql.migrations())]
+
+
+async def test_a_step_that_was_edited_later_is_refused(
+    empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await connections.migrate(empty)
+    first, *rest = sql.migrations()
+    monkeypatch.setattr(sql, "migrations", lambda: [replace(first, digest="other"), *rest])
+    with pytest.raises(MigrationRefused, match="0001_log was changed"):
+        await connections.migrate(empty)
+
+
+async def test_a_database_of_a_newer_version_is_refused(
+    empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await connections.migrate(empty)
+    steps = sql.migrations()[:-1]
+    monkeypatch.setattr(sql, "migrations", lambda: steps)
+    with pytest.raises(MigrationRefused, match="which this version lacks"):
+        await connections.migrate(empty)

@@ -1,0 +1,254 @@
+"""A reply is joined by its id: at any event, while it is written and after, on any server."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import httpx
+import orjson
+import pytest
+
+from domain.operations import fold
+from service.model.offline.app import Fault, OfflineModel
+from service.postgres.connections import of_service
+from tests import sizes
+from tests.running import Event, Running, Signed, events_of, running
+from tests.service import law
+
+LONG = "Good morning [[offline: odd]]"
+"""A reply in pieces of a few characters."""
+
+
+@pytest.fixture
+async def two(url: str) -> AsyncGenerator[tuple[Running, Running]]:
+    """Two services on one database."""
+    async with running(url, OfflineModel(pace=0.005)) as one, running(url) as other:
+        await one.project()
+        await one.credit()
+        yield one, other
+
+
+def path_of(message_id: str) -> str:
+    return f"/v1/chat-plan/replies/{message_id}"
+
+
+async def stream_of(live: Running, message_id: str, after: str | None) -> bytes:
+    """The bytes of a joined stream, without its comments."""
+    headers = {} if after is None else {"Last-Event-ID": after}
+    path = f"{path_of(message_id)}/stream?userId=u1"
+    answer = await live.client.get(path, headers=headers)
+    assert answer.status_code == 200, answer.text
+    return b"".join(
+        block + b"\n\n"
+        for block in answer.content.split(b"\n\n")
+        if block and not block.startswith(b":")
+    )
+
+
+async def test_at_every_event_of_an_ended_reply_the_rest_is_the_same_on_any_server(
+    two: tuple[Running, Running],
+) -> None:
+    one, _ = two
+    final = law.lawful(await one.stream("Good morning"))
+    whole = await stream_of(one, final["messageId"], None)
+    frames = [block + b"\n\n" for block in whole.split(b"\n\n")[:-1]]
+    law.lawful(events_of(whole.decode()))
+    for n in range(len(frames)):
+        for live in two:
+            after = f"{final['messageId']}.{n}"
+            assert await stream_of(live, final["messageId"], after) == b"".join(frames[n:])
+    for live in two:
+        last = f"{path_of(final['messageId'])}/stream?userId=u1&after={len(frames)}"
+        assert (await live.client.get(last)).status_code == 204
+    await law.ended_as_told(one, _url(one), final)
+
+
+def _url(live: Running) -> str:
+    return str(live.service.pool.conninfo)
+
+
+async def test_at_every_event_of_a_running_reply_the_rest_is_the_same_on_any_server(
+    two: tuple[Running, Running],
+) -> None:
+    one, _ = two
+    events: list[Event] = []
+    joins: list[tuple[int, asyncio.Task[bytes]]] = []
+    async for event in law.read_stream(one, LONG):
+        events.append(event)
+        if len(events) <= 40 and event[0] != "final":
+            for live in two:
+                joined = stream_of(live, events[0][1]["messageId"], event[2])
+                joins.append((len(events), asyncio.create_task(joined)))
+    final = law.lawful(events)
+    assert joins
+    for n, join in joins:
+        assert events_of((await join).decode()) == events[n:]
+    await law.ended_as_told(one, _url(one), final)
+
+
+@pytest.mark.parametrize("on", ["its server", "another one"])
+async def test_whoever_leaves_at_any_event_changes_nothing(
+    two: tuple[Running, Running], on: str
+) -> None:
+    """Real sockets, closed or reset; the reply goes on, and the rest is read elsewhere."""
+    one, other = two
+    for cut in range(1, 6):
+        left: list[Event] = []
+        async for event in law.read_stream(one, f"Good morning {cut}"):
+            left.append(event)
+            if len(left) == cut:
+                break
+        where = one if on == "its server" else other
+        rest = await where.join(left[0][1]["messageId"], left[-1][2])
+        final = law.lawful([*left, *rest])
+        assert final["subtype"] == "success"
+        await law.stored(one, final)
+    assert one.model.aborted == 0
+
+
+async def test_many_readers_from_anywhere_get_the_same_bytes(two: tuple[Running, Running]) -> None:
+    chance = sizes.chance("readers")
+    events: list[Event] = []
+    joins: list[tuple[int, asyncio.Task[bytes]]] = []
+    async for event in law.read_stream(two[0], LONG):
+        events.append(event)
+        if len(events) == 10:
+            for _ in range(40):
+                n = chance.randrange(10)
+                after = None if n == 0 else f"{events[0][1]['messageId']}.{n}"
+                joined = stream_of(chance.choice(two), events[0][1]["messageId"], after)
+                joins.append((n, asyncio.create_task(joined)))
+    whole = await stream_of(two[1], events[0][1]["messageId"], None)
+    frames = [block + b"\n\n" for block in whole.split(b"\n\n")[:-1]]
+    assert events_of(whole.decode()) == events
+    for n, join in joins:
+        assert await join == b"".join(frames[n:])
+
+
+async def test_who_is_far_behind_gets_a_snapshot(url: str) -> None:
+    """More than 200 events behind, while it is written and after; the rest is exact.
+
+    The reply is longer than what is kept of it in memory.
+    """
+    pieces = ('{"intent":"general","response":{"markdown":"', *["x" * 2_100] * 300, '"}}')
+    model = OfflineModel(script=[Fault("raw", pieces=pieces)], pace=0.01)
+    async with running(url, model) as one, running(url) as other:
+        await one.project()
+        await one.credit()
+        events: list[Event] = []
+        joining: asyncio.Task[list[Event]] | None = None
+        async for event in law.read_stream(one, "Good morning"):
+            events.append(event)
+            if len(events) == 220:
+                joining = asyncio.create_task(other.join(events[0][1]["messageId"]))
+        final = law.lawful(events)
+        assert joining is not None
+        for joined in (await joining, await one.join(final["messageId"])):
+            name, snapshot, at = joined[0]
+            assert name == "snapshot"
+            assert at == f"{final['messageId']}.{snapshot['through']}"
+            assert joined[1:] == events[snapshot["through"] :]
+            later = [op for each, data, _ in joined[1:] if each == "chunk" for op in data["ops"]]
+            assert fold(later, snapshot["data"]) == final["data"]
+        near = f"{final['messageId']}.150"
+        assert await other.join(final["messageId"], near) == events[150:]
+
+
+async def test_when_the_frames_are_gone_a_reply_is_read_from_the_log(
+    two: tuple[Running, Running],
+) -> None:
+    one, other = two
+    finals = [
+        law.lawful(await one.stream("Good morning")),
+        law.lawful(await one.stream("Good morning [[offline: status code=400]]")),
+    ]
+    kept = [await one.join(final["messageId"]) for final in finals]
+    async with of_service(other.service.pool) as connection:
+        await connection.execute("delete from app.reply_chunk")
+    for final, events in zip(finals, kept, strict=True):
+        for n in range(len(events) - 1):
+            told = await other.join(final["messageId"], f"{final['messageId']}.{n}")
+            assert [name for name, _, _ in told] == ["snapshot", "final"]
+            assert told[0][1]["data"] == final["data"]
+            assert told[-1] == events[-1]
+        last = f"{path_of(final['messageId'])}/stream?userId=u1&after={events[-1][2]}"
+        assert (await other.client.get(last)).status_code == 204
+
+
+async def test_frames_are_forgotten_a_day_later(url: str) -> None:
+    async with running(url) as live:
+        await live.project()
+        await live.credit()
+        final = law.lawful(await live.stream("Good morning"))
+    async with running(url, keep_seconds=0.0, reply_seconds=0.001) as live:
+        async with asyncio.timeout(10):
+            while await frames_kept(live):  # noqa: ASYNC110 - nobody tells that they are gone
+                await asyncio.sleep(0.05)
+        told = await live.join(final["messageId"])
+        assert [name for name, _, _ in told] == ["snapshot", "final"]
+
+
+async def frames_kept(live: Running) -> int:
+    async with of_service(live.service.pool) as connection:
+        found = await connection.execute("select count(*) from app.reply_chunk")
+        row = await found.fetchone()
+        assert row is not None
+        return int(row[0])
+
+
+async def test_a_reply_tells_how_far_it_is(two: tuple[Running, Running]) -> None:
+    one, other = two
+    events: list[Event] = []
+    states: list[httpx.Response] = []
+    async for event in law.read_stream(one, "Good morning [[offline: hang after=8]]"):
+        events.append(event)
+        if [name for name, _, _ in events].count("chunk") == 2 and not states:
+            path = path_of(events[0][1]["messageId"])
+            states += [await live.client.get(f"{path}?userId=u1") for live in two]
+            assert (await other.client.post(f"{path}/cancel?userId=u1")).status_code == 200
+    final = law.lawful(events)
+    assert final["reason"] == "cancelled"
+    for answer in states:
+        state = answer.json()
+        assert state["status"] == "running"
+        shown = law.operations(events[: state["through"]])
+        assert (state["mode"], state["data"]) == (final["mode"], fold(shown))
+    for live in two:
+        state = (await live.client.get(f"{path_of(final['messageId'])}?userId=u1")).json()
+        assert (state["status"], state["through"]) == ("ended", len(events) - 1)
+        assert orjson.dumps(state["final"]) == orjson.dumps(final)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "user"),
+    [
+        ("GET", "{}/stream", "stranger"),
+        ("GET", "{}", "stranger"),
+        ("POST", "{}/cancel", "stranger"),
+        ("GET", "nobody/stream", "u1"),
+        ("GET", "nobody", "u1"),
+        ("POST", "nobody/cancel", "u1"),
+    ],
+)
+async def test_who_may_not_see_a_reply_does_not_learn_that_it_is_there(
+    two: tuple[Running, Running], method: str, path: str, user: str
+) -> None:
+    final = law.lawful(await two[0].stream("Good morning"))
+    target = f"{path_of(path.format(final['messageId']))}?userId={user}"
+    refused = await two[0].client.request(method, target)
+    assert (refused.status_code, refused.headers["Content-Type"]) == (
+        404,
+        "application/problem+json",
+    )
+    base = two[0].client.base_url
+    async with httpx.AsyncClient(base_url=base, auth=Signed("k2")) as client:
+        assert (await client.request(method, target.replace("stranger", "u1"))).status_code == 404
+
+
+@pytest.mark.parametrize("after", ["x", "nobody.1", "-1", "1.5", "99", "99999999999999999999"])
+async def test_an_event_that_the_reply_does_not_have_is_refused(
+    two: tuple[Running, Running], after: str
+) -> None:
+    final = law.lawful(await two[0].stream("Good morning"))
+    path = f"{path_of(final['messageId'])}/stream?userId=u1"
+    answer = await two[1].client.get(path, headers={"Last-Event-ID": after})
+    assert (answer.status_code, answer.json()["code"]) == (422, "bad_cursor")

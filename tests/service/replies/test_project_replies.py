@@ -1,0 +1,103 @@
+"""One connection for a tab: the project's items, and its replies while they are written."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+import orjson
+
+from domain.operations import fold
+from service.model.offline.app import OfflineModel
+from tests.running import Event, Running, events_of, running
+from tests.service import law
+
+
+async def tab(live: Running, opened: asyncio.Event, **asked: Any) -> AsyncGenerator[Event, None]:
+    """The events of a project's stream with its replies, as they come."""
+    path = "/v1/project/p1/timeline/stream"
+    params: dict[str, Any] = {"userId": "u1", "replies": True} | asked
+    async with live.client.stream("GET", path, params=params) as answer:
+        assert answer.status_code == 200, await answer.aread()
+        opened.set()
+        text = ""
+        async for piece in answer.aiter_text():
+            *blocks, text = (text + piece).split("\n\n")
+            for event in events_of("\n\n".join(blocks)):
+                yield event
+
+
+async def until_reply(live: Running, opened: asyncio.Event, **asked: Any) -> list[Event]:
+    """All events up to both: the final of a reply, and its item."""
+    events: list[Event] = []
+    async with aclosing(tab(live, opened, **asked)) as stream:
+        async for event in stream:
+            events.append(event)
+            kinds = {data.get("kind", name) for name, data, _ in events}
+            if {"reply", "final"} <= kinds:
+                return events
+    raise AssertionError("the stream ended")
+
+
+def of_reply(events: list[Event], message_id: str) -> list[Event]:
+    """The reply's events, as its own stream has them."""
+    own = [
+        (name, data, "")
+        for name, data, at in events
+        if data.get("messageId") == message_id and not at
+    ]
+    for name, data, _ in own:
+        if name not in ("accepted", "final"):
+            del data["messageId"]
+    return own
+
+
+async def test_a_tab_sees_a_reply_grow_that_begins_while_it_watches(url: str) -> None:
+    async with running(url, OfflineModel(pace=0.005)) as live:
+        await live.project()
+        await live.credit()
+        opened = asyncio.Event()
+        watching = asyncio.create_task(until_reply(live, opened))
+        await opened.wait()
+        events = await live.stream("Good morning")
+        final = law.lawful(events)
+        seen = await watching
+        assert of_reply(seen, final["messageId"]) == [(name, data, "") for name, data, _ in events]
+        assert [data["kind"] for name, data, _ in seen if name == "item"] == [
+            "user_message",
+            "reply",
+        ]
+
+
+async def test_a_tab_that_opens_in_the_middle_sees_the_whole_reply_on_another_server(
+    url: str,
+) -> None:
+    async with running(url, OfflineModel(pace=0.02)) as live, running(url) as other:
+        await live.project()
+        await live.credit()
+        events: list[Event] = []
+        watching: asyncio.Task[list[Event]] | None = None
+        async for event in law.read_stream(live, "Good morning"):
+            events.append(event)
+            if len(events) == 5:
+                watching = asyncio.create_task(until_reply(other, asyncio.Event()))
+        assert watching is not None
+        final = law.lawful(events)
+        seen = of_reply(await watching, final["messageId"])
+        assert orjson.dumps(fold(law.operations(seen))) == orjson.dumps(final["data"])
+        assert seen == [(name, data, "") for name, data, _ in events]
+
+
+async def test_without_being_asked_a_tab_sees_items_alone(url: str) -> None:
+    async with running(url) as live:
+        await live.project()
+        await live.credit()
+        opened, seen = asyncio.Event(), []
+        async with aclosing(tab(live, opened, replies=False)) as stream:
+            waiting = asyncio.ensure_future(anext(stream))
+            await opened.wait()
+            await live.stream("Good morning")
+            seen.append(await waiting)
+            seen.append(await anext(stream))
+        assert [name for name, _, _ in seen] == ["item", "item"]
+        assert all(at for _, _, at in seen)

@@ -1,0 +1,162 @@
+"""Many readers of one reply, slow ones among them, and a database that takes its time."""
+
+import asyncio
+import re
+from contextlib import AsyncExitStack
+
+import pytest
+from prometheus_client import REGISTRY
+
+from service.http import sse_response
+from service.jobs.expiry import expire_idle
+from service.model.offline.app import Fault, OfflineModel
+from service.postgres import connections
+from tests.running import Event, Running, events_of, running
+from tests.service import law
+from tests.service.timelines.test_feed import Raw
+from tests.sizes import size
+
+WATCHERS = size(200, 1_000)
+
+
+async def begun(live: Running, message: str) -> tuple[str, asyncio.Task[list[Event]]]:
+    """A reply that shows something: its id, and the reading of its stream."""
+    shown: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def read() -> list[Event]:
+        events: list[Event] = []
+        async for event in law.read_stream(live, message):
+            events.append(event)
+            if event[0] == "chunk" and not shown.done():
+                shown.set_result(events[0][1]["messageId"])
+        return events
+
+    reading = asyncio.create_task(read())
+    return await shown, reading
+
+
+def path_of(message_id: str) -> str:
+    return f"/v1/chat-plan/replies/{message_id}/stream?userId=u1"
+
+
+async def test_all_who_watch_a_reply_where_it_is_written_are_served_from_memory(url: str) -> None:
+    """The service may not even read the table meanwhile, only write it."""
+    # Slow enough for all of them to come while it is written.
+    async with running(url, OfflineModel(pace=WATCHERS / 4_000)) as live:
+        await live.project()
+        await live.credit()
+        async with await connections.connect(url, as_service=False) as owner:
+            await owner.execute("revoke select on app.reply_chunk from throughline_service")
+            message_id, reading = await begun(live, "Good morning")
+            async with AsyncExitStack() as stack:
+                raws = [
+                    await stack.enter_async_context(Raw(live, path_of(message_id)))
+                    for _ in range(WATCHERS)
+                ]
+                answers = await asyncio.gather(*(raw.everything() for raw in raws))
+            events = await reading
+            await owner.execute("grant select on app.reply_chunk to throughline_service")
+        assert all(events_of(told(each)) == events for each in answers)
+        await law.ended_as_told(live, url, law.lawful(events))
+
+
+def open_streams() -> float:
+    return REGISTRY.get_sample_value("throughline_streams_open") or 0.0
+
+
+async def test_a_reader_that_takes_nothing_is_cut_and_can_come_back(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reply is larger than what the kernel holds for it; other readers are not slowed."""
+    monkeypatch.setattr(sse_response, "SEND_SECONDS", 0.5)
+    pieces = ('{"intent":"general","response":{"markdown":"', *["🧵" * 2_000] * 520, '"}}')
+    model = OfflineModel(script=[Fault("raw", pieces=pieces)])
+    async with running(url, model) as live:
+        await live.project()
+        await live.credit()
+        message_id, reading = await begun(live, "Good morning")
+        async with Raw(live, path_of(message_id)) as slow:
+            events = await reading
+            final = law.lawful(events)
+            assert await live.join(message_id) == events
+            async with asyncio.timeout(30):
+                while open_streams():  # noqa: ASYNC110 - nobody tells that it was given up
+                    await asyncio.sleep(0.05)
+            sent = await slow.everything()
+        assert not sent.endswith(b"0\r\n\r\n"), "it was cut"
+        ids = re.findall(rb"id: (\S+)\n", sent)
+        n = int(ids[-2].rpartition(b".")[2])
+        assert await live.join(message_id, ids[-2].decode()) == events[n:]
+        await law.ended_as_told(live, url, final)
+
+
+async def test_nothing_is_shown_that_is_not_stored(url: str) -> None:
+    """While the table is locked nobody sees anything; then all of it comes."""
+    async with running(url, OfflineModel(pace=0.005)) as live:
+        await live.project()
+        await live.credit()
+        events: list[Event] = []
+        async with await connections.connect(url, as_service=False) as owner:
+            told_now = law.read_stream(live, "Good morning")
+            events.append(await anext(told_now))
+            async with owner.transaction():
+                await owner.execute("lock table app.reply_chunk in exclusive mode")
+                stored = await frames_of(owner, events[0][1]["messageId"])
+                while len(events) < stored:
+                    events.append(await anext(told_now))
+                waiting = asyncio.ensure_future(anext(told_now))
+                await called(live)
+                assert not waiting.done()
+                assert await frames_of(owner, events[0][1]["messageId"]) == stored
+            events.append(await waiting)
+            events += [event async for event in told_now]
+        await law.ended_as_told(live, url, law.lawful(events))
+
+
+async def frames_of(owner: connections.Connection, message_id: str) -> int:
+    found = await owner.execute(
+        "select count(*) from app.reply_chunk where message_id = %s", [message_id]
+    )
+    row = await found.fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def called(live: Running) -> None:
+    """The model has said all that it has to say."""
+    (turn,) = live.service.turns._here.values()
+    while not turn.reply._frames or turn.reply._frames[-1] is not None:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
+async def test_an_idle_session_expires_and_the_next_message_begins_another(url: str) -> None:
+    model = law.Held()
+    async with running(url, model, idle_seconds=0.5) as live:
+        await live.project()
+        await live.credit()
+        asking = asyncio.create_task(live.stream("Good morning"))
+        await model.asked.wait()
+        streams, pool = live.service.streams, live.service.pool
+        assert await expire_idle(streams, pool, idle_seconds=0) == 0, "it is being replied to"
+        model.go.set()
+        first = law.lawful(await asking)
+        assert await live.service.hub.wait(live.service.hub.head + 1, seconds=10)
+        expired = await law.logged(url, "SessionExpired")
+        assert [event["session_id"] for _, event in expired] == [first["sessionId"]]
+        answer = await live.client.get(f"/v1/chat-plan/session/{first['sessionId']}")
+        assert answer.json()["status"] == "expired"
+        refused = await live.chat("More", sessionId=first["sessionId"])
+        assert (refused.status_code, refused.json()["code"]) == (409, "session_ended")
+        second = law.lawful(await live.stream("Good morning"))
+        assert second["sessionId"] != first["sessionId"]
+        await law.ended_as_told(live, url, first, second)
+
+
+def told(answer: bytes) -> str:
+    """The body of a chunked answer."""
+    _, _, body = answer.partition(b"\r\n\r\n")
+    text = b""
+    while body:
+        size, _, body = body.partition(b"\r\n")
+        text, body = text + body[: int(size, 16)], body[int(size, 16) + 2 :]
+    return text.decode()
