@@ -587,7 +587,8 @@ def test_an_ordinary_user_has_all_of_it_in_the_folder(place: Path) -> None:
     python = _within_reach(Path(sys.base_prefix), user, place, without="site-packages")
     site = _within_reach(Path(psycopg.__file__).parents[1], user, place)
     root = _within_reach(ROOT, user, place)
-    tests = [f"{root}/tests/service/test_postgres.py::{test.__name__}" for test in AS_ANYBODY]
+    module_path = root / Path(__file__).relative_to(ROOT)
+    tests = [f"{module_path}::{test.__name__}" for test in AS_ANYBODY]
     done = subprocess.run(
         [python / "bin" / "python3", "-m", "pytest", "--noconftest", "-pno:cacheprovider", *tests],
         user=user.uid,
