@@ -10,6 +10,7 @@ import pytest
 from domain.operations import fold
 from service.model.offline.app import Fault, OfflineModel
 from service.postgres.connections import service_transaction
+from tests import sizes
 from tests.running import Event, LiveService, Signed, events_of, running
 from tests.service import law
 
