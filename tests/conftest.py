@@ -18,6 +18,7 @@ from projections.projection import install
 from service.postgres import connections
 from service.postgres.embedded import Server, embedded
 from tests import sizes
+from tests.running import UNSAFE
 
 sizes.use_hypothesis_profile()
 _numbers = count(1)
@@ -46,14 +47,15 @@ def _no_settings_leak_in() -> None:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    """A PostgreSQL of this test run, durable as in life.
+    """A PostgreSQL of this test run. It never syncs, for nothing kills it; tests that kill a
+    server start one of their own, which is durable.
 
     Its folder may be passed by everybody: so root's PostgreSQL, which runs as another user, stays
     in it and leaves nothing behind elsewhere.
     """
     with tempfile.TemporaryDirectory(prefix="throughline-") as folder:
         Path(folder).chmod(0o755)
-        with embedded(Path(folder, "postgres")) as running:
+        with embedded(Path(folder, "postgres"), settings=UNSAFE) as running:
             yield running
 
 
