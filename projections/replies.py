@@ -70,7 +70,13 @@ async def running(
 
 
 async def orphans(
-    connection: Connection, *, epoch: int, here: list[str], grace_seconds: float, limit: int
+    connection: Connection,
+    *,
+    epoch: int,
+    here: list[str],
+    lease_seconds: float,
+    grace_seconds: float,
+    limit: int,
 ) -> list[ReplyRow]:
     """Replies that run in nobody's hands, of all tenants, oldest first.
 
@@ -81,6 +87,12 @@ async def orphans(
     async with connection.cursor(row_factory=class_row(ReplyRow)) as cursor:
         await cursor.execute(
             REPLIES.statements["orphans"],
-            {"epoch": epoch, "here": here, "grace_seconds": grace_seconds, "limit": limit},
+            {
+                "epoch": epoch,
+                "here": here,
+                "lease_seconds": lease_seconds,
+                "grace_seconds": grace_seconds,
+                "limit": limit,
+            },
         )
         return await cursor.fetchall()

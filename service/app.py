@@ -86,7 +86,13 @@ OFFLINE_MODEL: Final = "offline"
 _log = structlog.stdlib.get_logger(__name__)
 
 
-def application(settings: Settings, *, database_url: str, direct_url: str) -> Starlette:
+def application(
+    settings: Settings,
+    *,
+    database_url: str,
+    direct_url: str,
+    lease_times: leases.LeaseTimes = leases.TIMES,
+) -> Starlette:
     """The ASGI application. The database is migrated already."""
     routes = [
         *(Route(each.path, each, methods=[each.method], name=each.name) for each in OPERATIONS),
@@ -98,7 +104,12 @@ def application(settings: Settings, *, database_url: str, direct_url: str) -> St
     app = Starlette(
         routes=routes,
         exception_handlers={HTTPException: _not_routed, Exception: _fault},
-        lifespan=partial(_lifespan, settings=settings, urls=(database_url, direct_url)),
+        lifespan=partial(
+            _lifespan,
+            settings=settings,
+            urls=(database_url, direct_url),
+            lease_times=lease_times,
+        ),
     )
     # A path is one path, and no answer repeats what a client says of where it is.
     app.router.redirect_slashes = False
@@ -108,7 +119,11 @@ def application(settings: Settings, *, database_url: str, direct_url: str) -> St
 
 @asynccontextmanager
 async def _lifespan(
-    app: Starlette, *, settings: Settings, urls: tuple[str, str]
+    app: Starlette,
+    *,
+    settings: Settings,
+    urls: tuple[str, str],
+    lease_times: leases.LeaseTimes,
 ) -> AsyncGenerator[None]:
     """Start from the bottom up, stop from the top down; nothing acknowledged is left unwritten."""
     pooled_url, direct_url = urls
@@ -119,7 +134,7 @@ async def _lifespan(
         store = EventStore(pool)
         live_log = LiveLog(store)
         writer = Writer(connect, live_log)
-        lease = await leases.take(pool)
+        lease = await leases.take(pool, lease_times)
         frame_store = FrameStore(connect, pool, lease.epoch)
         service = _service(
             settings, pool, store, live_log, writer, frame_store, lease, client, await store.epoch()

@@ -41,7 +41,6 @@ INTERRUPTS: Final = 10
 """How often a message takes the place of another one that was quicker."""
 
 LOOK_SECONDS: Final = 0.5
-_GRACE_SECONDS: Final = 5.0
 _AT_A_TIME: Final = 100
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -186,7 +185,8 @@ class Turns:
                 connection,
                 epoch=self._lease.epoch,
                 here=[*self._here, *self._given_up],
-                grace_seconds=_GRACE_SECONDS,
+                lease_seconds=self._lease.times.lasts,
+                grace_seconds=self._lease.times.database_settles,
                 limit=_AT_A_TIME,
             )
         for row in rows:

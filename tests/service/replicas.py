@@ -18,6 +18,7 @@ from service.model.offline.app import OfflineModel, serving
 from tests.running import ALL_SCOPES, KEYS, Event, Signed, events_of
 
 START_SECONDS = 60.0
+EVENT_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -168,7 +169,12 @@ class Reader:
                     self.news.set()
 
     async def until(self, name: str, count: int = 1) -> None:
-        """Wait until so many events of this name are there."""
-        while [event for event, _, _ in self.events].count(name) < count:
-            self.news.clear()
-            await self.news.wait()
+        """Wait until so many events of this name are there.
+
+        A busy machine makes fewer chunks of a reply: pieces that come together are one chunk.
+        """
+        async with asyncio.timeout(EVENT_SECONDS):
+            while [event for event, _, _ in self.events].count(name) < count:
+                assert not self.is_done, f"it ended with less than {count} {name}"
+                self.news.clear()
+                await self.news.wait()
