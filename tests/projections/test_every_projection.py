@@ -1,10 +1,8 @@
 """What holds for every read model: however its rules are run, the rows are what the log says.
 
-The log says it through `fold`, which is the same rules in plain Python. `THROUGHLINE_EXAMPLES`
-scales how many logs and how many ways to cut them are tried.
+The log says it through `fold`, which is the same rules in plain Python.
 """
 
-import os
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -27,10 +25,10 @@ from service.eventlog.store import NewEvent, Recorded
 from service.postgres import connections
 from tests.projections.fold import Row, rows
 from tests.projections.generated import Log, World, live, owning, writing
+from tests.sizes import SEED, size
 
-EXAMPLES: Final = int(os.environ.get("THROUGHLINE_EXAMPLES", "300"))
-SEEDS: Final = range(1 + EXAMPLES // 300)
-CUTS: Final = 10 + EXAMPLES // 600
+SEEDS: Final = range(SEED, SEED + size(2, 20))
+CUTS: Final = size(10, 40)
 EVENTS: Final = 400
 
 each = pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)

@@ -1,6 +1,5 @@
 """The timeline's pages: newest first, and by position to either side without a gap or a repeat."""
 
-import os
 from collections.abc import AsyncIterator
 from typing import Any, Final, cast
 
@@ -20,8 +19,9 @@ from projections.timeline import TIMELINE, Shown, TimelinePage, TimelineRow, pag
 from service.postgres import connections
 from tests.projections.generated import Log, World, new_events, owning, writing
 from tests.projections.test_every_projection import explained
+from tests.sizes import size
 
-MANY: Final = 1_000_000 if "THROUGHLINE_PROVE" in os.environ else 20_000
+MANY: Final = size(20_000, 1_000_000)
 
 
 @pytest.fixture
