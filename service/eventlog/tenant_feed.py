@@ -18,7 +18,7 @@ from service.eventlog.live import POLL, Hub
 from service.eventlog.store import AWAY, EventStore, Recorded
 from service.postgres.connections import Pool, of_tenant
 
-SQL: Final = sql.statements("feeds.sql")
+SQL: Final = sql.statements("tenant_feed.sql")
 STEP: Final = 100
 """Events that are read at a time where no limit is given."""
 

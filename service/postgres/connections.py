@@ -13,7 +13,7 @@ Connection = psycopg.AsyncConnection[Any]
 Connect = Callable[[], Awaitable[Connection]]
 Pool = AsyncConnectionPool[Connection]
 SQL: Final = sql.statements("migrations.sql")
-TENANTS: Final = sql.statements("tenants.sql")
+ROLES: Final = sql.statements("roles.sql")
 POOL_SIZE: Final = 10
 POOL_SECONDS: Final = 5.0
 """How long a read waits for a connection before the service says that it is busy."""
@@ -67,7 +67,7 @@ async def of_tenant(
     async with pool.connection() as connection, connection.transaction():
         if as_of_one_moment:
             await connection.execute("set transaction isolation level repeatable read")
-        await connection.execute(TENANTS["of_tenant"], {"tenant_id": tenant_id})
+        await connection.execute(ROLES["as_tenant"], {"tenant_id": tenant_id})
         yield connection
 
 
@@ -75,12 +75,12 @@ async def of_tenant(
 async def of_service(pool: Pool) -> AsyncGenerator[Connection]:
     """A transaction for the service's own work, which is of all tenants."""
     async with pool.connection() as connection, connection.transaction():
-        await connection.execute(TENANTS["of_service"])
+        await connection.execute(ROLES["as_service"])
         yield connection
 
 
 async def _see_nothing(connection: Connection) -> None:
-    await connection.execute(TENANTS["nobody"])
+    await connection.execute(ROLES["as_nobody"])
     await _be_patient(connection)
 
 
@@ -137,5 +137,5 @@ async def unbound_roles(url: str) -> list[str]:
     """The service's roles that would see the rows of all tenants by themselves; empty when none."""
     connection = await connect(url, as_service=False)
     async with connection:
-        found = await connection.execute(TENANTS["unbound_roles"])
+        found = await connection.execute(ROLES["unbound_roles"])
         return [name for (name,) in await found.fetchall()]

@@ -369,7 +369,7 @@ async def explained(
     numbered = re.sub(r"%\((\w+)\)s", lambda match: f"${names.index(match[1]) + 1}", statement)
     values = compose.SQL(", ").join(compose.Literal(asked[name]) for name in names)
     if "tenant_id" in names:
-        await connection.execute(connections.TENANTS["nobody"])
+        await connection.execute(connections.ROLES["as_nobody"])
         tenant = {"tenant": asked["tenant_id"]}
         await connection.execute(
             "select set_config('throughline.tenant', %(tenant)s, false)", tenant
@@ -421,7 +421,7 @@ async def apply(owner: Connection, projection: Projection, after: int, upto: int
 async def held(url: str, projection: Projection) -> AsyncIterator[None]:
     """Somebody else holds the read model, as a catch-up or a swap does."""
     async with owning(url) as other, other.transaction():
-        await other.execute(machinery.SQL["hold"], {"name": projection.name})
+        await other.execute(machinery.SQL["lock"], {"name": projection.name})
         yield
 
 
