@@ -37,7 +37,7 @@ prove: $(VENV)/.browser ## the promises under load and faults, the tests at full
 	$(BIN)/python -m scripts.prove --size large
 	THROUGHLINE_PROVE=1 THROUGHLINE_EXAMPLES=20000 $(BIN)/python -m pytest
 
-schema: $(VENV)/.dev ## write sql/schema.sql anew from the migrations
+schema: $(VENV)/.dev ## write the SQL that is generated: masked.sql and schema.sql
 	$(BIN)/python -m scripts.schema
 
 lock: $(BIN)/uv ## pin the newest versions, with hashes

@@ -8,6 +8,7 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 import sql
+from service.postgres import functions
 
 Connection = psycopg.AsyncConnection[Any]
 Connect = Callable[[], Awaitable[Connection]]
@@ -96,10 +97,11 @@ async def _be_patient(connection: Connection) -> None:
 
 
 async def migrate(url: str) -> list[str]:
-    """Take the steps that the database has not taken; returns their names.
+    """Apply the migrations that the database lacks, then the changed functions of `sql/functions/`.
 
-    Safe to call from many processes at once. Raises MigrationRefused when a step that was taken
-    reads differently now, or is not known here.
+    Returns the names of the migrations. Many processes may call this at once. Raises
+    MigrationRefused when a migration in the database is unknown here, or its text was changed;
+    functions.FunctionRefused when a function cannot be replaced.
     """
     connection = await connect(url, as_service=False)
     async with connection, connection.transaction():
@@ -113,6 +115,7 @@ async def migrate(url: str) -> list[str]:
                 SQL["record"],
                 {"number": step.number, "name": step.name, "digest": step.digest},
             )
+        await functions.install(connection)
     return [step.name for step in pending]
 
 
