@@ -269,7 +269,9 @@ async def _shadow(connection: Connection, projection: Projection, work: str) -> 
             )
             await _search(connection, schema, "app")
             await connection.execute(projection.statements["table"])
-            await connection.execute(SQL["separate_tenants"], {"table": f"{schema}.{projection.name}"})
+            await connection.execute(
+                SQL["separate_tenants"], {"table": f"{schema}.{projection.name}"}
+            )
             await connection.execute(projection.statements["apply"])
         yield schema
     finally:
