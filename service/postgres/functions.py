@@ -1,7 +1,7 @@
 """The SQL functions of `sql/functions/`: each is created or replaced when its text changes.
 
 A migration is applied once and never edited, so a migration cannot hold the current text of a
-function. The migrations make tables, indexes, triggers and roles; these files are applied after them.
+function. Migrations make tables, indexes, triggers and roles. These files are applied afterwards.
 PostgreSQL keeps the owner and the grants of a function that it replaces.
 """
 

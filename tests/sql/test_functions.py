@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from hashlib import sha256
 from urllib.parse import urlsplit
 
