@@ -3,6 +3,9 @@
 Its rules are one set-based SQL function over a range of positions, in `sql/projections/<name>.sql`.
 The same text serves three uses: inside each append, in catching up, and in a rebuild, which runs
 it in a schema of its own and swaps the finished table in. Rows and checkpoint move together.
+
+PostgreSQL plans the function while the log is small, and keeps the plan as the log grows. Therefore
+every function sets `enable_seqscan = off`: a plan never reads the whole log.
 """
 
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -37,11 +40,14 @@ class Busy(RuntimeError):
 class Projection:
     """A read model: its table and its rules have its name.
 
-    A change of its rules is a higher `version`: the next migration rebuilds it.
+    When its table or its rules change, raise `version`: the next start rebuilds the read model from
+    the log. `rules` is a digest of the table and the rules. A test fails when it is not the digest
+    of the SQL file, and prints the new one.
     """
 
     name: str
     version: int
+    rules: str
     handles: tuple[type[Event], ...]
     views: tuple[str, ...] = ()
     """Its views in the schema `analytics`, if it has some; later ones may show earlier ones."""

@@ -26,10 +26,10 @@ select
     count(*) as replies,
     coalesce(sum(billed_seconds), 0) as seconds,
     coalesce(sum(cost_usd), 0) as cost_usd,
-    coalesce(sum(input_tokens), 0) as input_tokens,
-    coalesce(sum(output_tokens), 0) as output_tokens,
-    coalesce(sum(cache_read_tokens), 0) as cache_read_tokens,
-    coalesce(sum(cache_write_tokens), 0) as cache_write_tokens
+    coalesce(sum(input_tokens), 0)::bigint as input_tokens,
+    coalesce(sum(output_tokens), 0)::bigint as output_tokens,
+    coalesce(sum(cache_read_tokens), 0)::bigint as cache_read_tokens,
+    coalesce(sum(cache_write_tokens), 0)::bigint as cache_write_tokens
 from app.consumption
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s

@@ -1,5 +1,5 @@
--- Statements of the persistence module for the eventsourcing library. The events and their positions
--- are in the log; snapshots have a table of their own.
+-- Statements of the persistence module for the eventsourcing library. The events and their
+-- positions are in the log; snapshots have a table of their own.
 
 -- name: slice
 select stream_id, version, type, state

@@ -1,5 +1,6 @@
 -- Frames: the server-sent events of replies, stored before readers get them. The columns have older
--- names: `message_id` is the reply, `n` the frame's number, `epoch` the lease of the writing process.
+-- names: `message_id` is the reply, `n` the frame's number, `epoch` the lease of the writing
+-- process.
 
 -- name: store
 -- Store frames of any number of replies. If one number is taken, the key refuses all frames.
@@ -42,7 +43,8 @@ where tenant_id = %(tenant_id)s and message_id = %(message_id)s
 order by n
 
 -- name: newer
--- The next frames of several replies. This process watches these replies; other processes write them.
+-- The next frames of several replies. This process watches these replies; other processes write
+-- them.
 select chunk.message_id, chunk.n, chunk.frame
 from unnest(%(message_id)b::text[], %(after)b::int4[]) as asked (message_id, after)
 cross join lateral (

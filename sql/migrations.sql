@@ -19,6 +19,7 @@ insert into public.throughline_migration (number, name, digest)
 values (%(number)s, %(name)s, %(digest)s)
 
 -- name: safety
--- Settings that are off. With one of these settings off, PostgreSQL can lose an acknowledged commit.
+-- Settings that are off. With one of these settings off, PostgreSQL can lose an acknowledged
+-- commit.
 select name from pg_settings
 where name in ('fsync', 'full_page_writes', 'synchronous_commit') and setting = 'off'

@@ -1,13 +1,13 @@
 -- The safe way to append. The writer uses this function after its fast way (sql/events.sql) met
--- another writer. The function takes a lock, reads the head, checks each item, and appends the items
--- that pass. An item is one append: the events with the same number in `p_item`.
+-- another writer. The function takes a lock, reads the head, checks each item, and appends the
+-- items that pass. An item is one append: the events with the same number in `p_item`.
 --
--- Returns one row an item. If the item is in the log, appended now or by an earlier try with the same
--- append id, then `first_position` is its position. If another append was first, `first_position` is
--- null, and `stream_id` and `version` say which stream has which version now.
+-- Returns one row an item. If the item is in the log, appended now or by an earlier try with the
+-- same append id, then `first_position` is its position. If another append was first,
+-- `first_position` is null, and `stream_id` and `version` say which stream has which version now.
 --
--- A writer on the fast way does not take the lock. So the insert here can still meet another writer;
--- then it fails with a unique violation, and the caller calls again.
+-- A writer on the fast way does not take the lock. So the insert here can still meet another
+-- writer; then it fails with a unique violation, and the caller calls again.
 create or replace function app.append_locked(
     p_item           integer[],
     p_append_id      uuid[],

@@ -1,7 +1,7 @@
 -- Applies the events after `p_after` up to `p_upto` to one read model. Returns whether that worked.
 --
--- If the rules fail, the rows of the read model stay as they were, and the read model halts with the
--- reason. The caller does not fail.
+-- If the rules fail, the rows of the read model stay as they were, and the read model halts with
+-- the reason. The caller does not fail.
 create or replace function app.apply(p_name text, p_after bigint, p_upto bigint) returns boolean
 language plpgsql as $$
 declare

@@ -4,8 +4,8 @@
 -- waits. Passes over a read model that is far behind, too. Each read model continues from its own
 -- checkpoint, so it never skips an event.
 --
--- One dynamic statement calls all affected read models, because PostgreSQL plans a dynamic statement
--- at each call. If that statement fails, call them one by one, and halt those that fail.
+-- One dynamic statement calls all affected read models, because PostgreSQL plans a dynamic
+-- statement at each call. If that statement fails, call them one by one, and halt those that fail.
 create or replace function app.project_inline(p_first bigint, p_last bigint, p_types text[])
 returns void
 language plpgsql as $$

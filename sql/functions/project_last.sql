@@ -1,4 +1,5 @@
--- The position of a project's last event up to `p_upto`; null if there is none. See app.tenant_last.
+-- The position of a project's last event up to `p_upto`; null if there is none. See
+-- app.tenant_last.
 create or replace function app.project_last(
     p_tenant_id text, p_project_id text, p_upto bigint, p_types text[]
 ) returns bigint

@@ -1,5 +1,6 @@
--- The events of a project after `p_after` up to `p_upto`, in order. `p_types` null selects all types.
--- app.tenant_range explains the conditions and the settings; the index here is event_of_project.
+-- The events of a project after `p_after` up to `p_upto`, in order. `p_types` null selects all
+-- types. app.tenant_range explains the conditions and the settings; the index here is
+-- event_of_project.
 create or replace function app.project_range(
     p_tenant_id text, p_project_id text, p_after bigint, p_upto bigint, p_types text[],
     p_limit integer

@@ -1,8 +1,10 @@
--- The events of a tenant after `p_after` up to `p_upto`, in order. `p_types` null selects all types.
+-- The events of a tenant after `p_after` up to `p_upto`, in order. `p_types` null selects all
+-- types.
 --
--- The primary key has the same order. With that index PostgreSQL would read the events of all tenants
--- to find those of a quiet one. Therefore the conditions and the order are the full key of the index
--- event_of_tenant, and sorting is off: a plan that was made for a small log is kept as the log grows.
+-- The primary key has the same order. With that index PostgreSQL would read the events of all
+-- tenants to find those of a quiet one. Therefore the conditions and the order are the full key of
+-- the index event_of_tenant, and sorting is off: a plan that was made for a small log is kept as
+-- the log grows.
 create or replace function app.tenant_range(
     p_tenant_id text, p_after bigint, p_upto bigint, p_types text[], p_limit integer
 ) returns setof app.event

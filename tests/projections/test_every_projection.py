@@ -270,6 +270,7 @@ ASKED: Final[dict[str, Any]] = {
     "project_id": "p1",
     "user_id": "u1",
     "session_id": "s1",
+    "mode": None,
     "with_hidden": False,
     "before": 2**63 - 1,
     "after": 0,
