@@ -13,24 +13,25 @@ import structlog
 from domain.events import MemberRemoved, ProjectErasureRequested
 from projections.projects import project
 from service.eventlog.live import POLL
-from service.eventlog.store import AWAY, Recorded
-from service.postgres.connections import Pool, of_tenant
-from service.replies.sse import frame
+from service.eventlog.store import DATABASE_AWAY, Recorded
+from service.postgres.connections import Pool, tenant_transaction
 
 RENEW_SECONDS: Final = 60.0
 """How long before a token expires its stream asks for another one; half of its life at the most."""
 
 _log = structlog.stdlib.get_logger(__name__)
 
-Say = Callable[[bytes], Awaitable[None]]
-Permit = Callable[[Say], Coroutine[Any, Any, str]]
-"""Waits until the stream may not be read any more and returns why; may say something before."""
+OnExpiring = Callable[[float], Awaitable[None]]
+"""Called once, some time before the token of a stream expires, with that time in Unix seconds."""
+
+Permit = Callable[[OnExpiring], Coroutine[Any, Any, str]]
+"""Waits until the stream may not be read any more; returns why: `removed` or `expired`."""
 
 Member = tuple[str, str, str]
 """A tenant, its project, and a user."""
 
 
-class Permits:
+class StreamAccess:
     """Owned by the service's loop. Who follows the log tells it what was committed."""
 
     def __init__(self, pool: Pool) -> None:
@@ -56,7 +57,7 @@ class Permits:
     def permit(self, member: Member, expires_at: float | None) -> Permit:
         """A member's permit to read; it expires if their token does, in Unix seconds."""
 
-        async def ended(say: Say) -> str:
+        async def ended(on_expiring: OnExpiring) -> str:
             with self._listening(member) as left:
                 if not await self._is_member(member):
                     return "removed"
@@ -66,7 +67,7 @@ class Permits:
                 rest = expires_at - time.time()
                 if await _happens(left, max(rest - RENEW_SECONDS, rest / 2)):
                     return "removed"
-                await say(frame("renew", {"expiresAt": expires_at}))
+                await on_expiring(expires_at)
                 return "removed" if await _happens(left, expires_at - time.time()) else "expired"
 
         return ended
@@ -88,12 +89,12 @@ class Permits:
         tenant_id, project_id, user_id = member
         while True:
             try:
-                async with of_tenant(self._pool, tenant_id) as connection:
+                async with tenant_transaction(self._pool, tenant_id) as connection:
                     known = await project(
                         connection, tenant_id=tenant_id, project_id=project_id, user_id=user_id
                     )
                 return known is not None
-            except AWAY as error:
+            except DATABASE_AWAY as error:
                 _log.warning("permit_waits", error=type(error).__name__)
                 await asyncio.sleep(POLL)
 

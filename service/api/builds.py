@@ -9,7 +9,8 @@ from projections.versions import VERSIONS
 from service.api import builds_schemas, schemas
 from service.commands.builds import Order
 from service.eventlog.store import END
-from service.http.operation import Call, Operation, answered
+from service.http.call import Call
+from service.http.operation import Operation, answered
 from service.http.problems import BadRequest
 from service.http.reads import position_in, position_of, visible_project
 
@@ -102,7 +103,7 @@ async def report_events(call: Call) -> Response:
         call.cause(),
     )
     answer = builds_schemas.ReportsAnswer.model_validate(result)
-    return answered(answer, position=call.service.hub.head)
+    return answered(answer, position=call.service.live_log.head)
 
 
 async def read_events(call: Call) -> Response:
@@ -170,7 +171,7 @@ async def _member(call: Call, project_id: str, user_id: str) -> None:
 
 async def _build(call: Call, build_id: str) -> tuple[BuildRow, int]:
     """The build as the log has it now, and the log's position."""
-    position = call.service.hub.head
+    position = call.service.live_log.head
     async with call.reading() as connection:
         await position_of(connection, BUILDS.name, position)
         known = await builds.of_ids(

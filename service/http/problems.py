@@ -4,15 +4,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from starlette.responses import Response
 
 from domain import errors as refusals
 from domain.errors import LimitReached, Refused
 from service.access.authentication import Forbidden, NotYours, Unauthenticated
-from service.api.schemas import Problem
-from service.eventlog.store import AWAY, OutcomeUnknown, Overloaded
+from service.eventlog.store import DATABASE_AWAY, OutcomeUnknown, Overloaded
 from service.http.rate_limit_headers import refused
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -112,7 +111,7 @@ def _unavailable(error: Exception) -> Response:
     if isinstance(error, Overloaded):
         detail = "More requests are waiting than can be held. Try again in a moment."
         return answer(503, "overloaded", detail, headers=soon)
-    if isinstance(error, AWAY):
+    if isinstance(error, DATABASE_AWAY):
         detail = "The database cannot be reached now; nothing was stored. Try again in a moment."
         return answer(503, "unavailable", detail, headers=soon)
     if isinstance(error, OutcomeUnknown):
@@ -163,3 +162,20 @@ def answer(
         headers=headers,
         media_type=MEDIA_TYPE,
     )
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457): `code` is stable, `detail` says what to do.
+
+    `template` and `variables` are there where a user is to be told; `errors` where members of the
+    request are wrong, each with a JSON Pointer.
+    """
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    template: str | None = None
+    variables: dict[str, Any] | None = None
+    errors: list[dict[str, str]] | None = None

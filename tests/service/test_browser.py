@@ -9,7 +9,7 @@ import orjson
 from playwright.async_api import Page, async_playwright
 
 from service.model.offline.app import OfflineModel
-from tests.running import Event, Running, running
+from tests.running import Event, LiveService, running
 from tests.service import law
 from tests.service.cutting import CuttingProxy
 from tests.service.test_readme_clients import shown
@@ -51,7 +51,9 @@ async def browser(address: str) -> AsyncGenerator[Page]:
 
 
 @asynccontextmanager
-async def behind_a_bad_network(url: str, cuts: int) -> AsyncGenerator[tuple[Running, CuttingProxy]]:
+async def behind_a_bad_network(
+    url: str, cuts: int
+) -> AsyncGenerator[tuple[LiveService, CuttingProxy]]:
     """A service, and a proxy before it that signs, serves the README's page, and cuts."""
     async with running(url, OfflineModel(pace=0.02)) as live:
         await live.project()

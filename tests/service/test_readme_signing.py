@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from service.access import signatures
-from tests.running import KEYS, Running, running
+from tests.running import KEYS, LiveService, running
 from tests.service.test_clients import NODE
 from tests.service.test_readme_clients import shown
 
@@ -19,7 +19,7 @@ BODY = '{"userId":"u1","seconds":60,"kind":"paid","reason":"naïve 👩‍💻 $
 
 
 @pytest.fixture
-async def run(url: str) -> AsyncIterator[Running]:
+async def run(url: str) -> AsyncIterator[LiveService]:
     async with running(url) as started:
         await started.project()
         yield started
@@ -65,7 +65,13 @@ async def output(*command: str, **how: Any) -> str:
     ],
 )
 async def test_what_the_readme_signs_is_taken(
-    run: Running, tmp_path: Path, language: str, method: str, target: str, body: str, status: int
+    run: LiveService,
+    tmp_path: Path,
+    language: str,
+    method: str,
+    target: str,
+    body: str,
+    status: int,
 ) -> None:
     match language:
         case "python":
