@@ -230,7 +230,8 @@ begin
     where event.position > p_after and event.position <= p_upto
         and event.type = 'BuildQueued';
 
-    -- Of several reports in the range the last one counts; of what happens once, that one.
+    -- A build can have several reports in the range; the last report counts. All other events
+    -- happen once a build.
     update builds
     set
         status = case
@@ -317,8 +318,8 @@ begin
     from event
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
         user_id text, project_id text, session_id text, message_id text, reservation_id text,
-        operation text, seconds integer, input_tokens integer, output_tokens integer,
-        cache_read_tokens integer, cache_write_tokens integer, cost_usd numeric, prices text,
+        operation text, seconds integer, input_tokens bigint, output_tokens bigint,
+        cache_read_tokens bigint, cache_write_tokens bigint, cost_usd numeric, prices text,
         model text
     )
     where event.position > p_after and event.position <= p_upto
@@ -346,16 +347,16 @@ begin
     where event.position > p_after and event.position <= p_upto
         and event.type = 'PlanSaved';
 
-    -- What stems from the stream of a session that was deleted.
+    -- The drafts of deleted sessions: their events are in the stream of the session.
     delete from drafts
     using event as erased
-    join event as said
-        on said.tenant_id = erased.tenant_id and said.stream_id = erased.stream_id
+    join event as earlier
+        on earlier.tenant_id = erased.tenant_id and earlier.stream_id = erased.stream_id
     where erased.position > p_after and erased.position <= p_upto
         and erased.type = 'SessionDeleted'
-        and drafts.tenant_id = said.tenant_id
-        and drafts.project_id = said.project_id
-        and drafts.position = said.position;
+        and drafts.tenant_id = earlier.tenant_id
+        and drafts.project_id = earlier.project_id
+        and drafts.position = earlier.position;
 end
 $$;
 
@@ -365,7 +366,7 @@ CREATE FUNCTION app.apply_members(p_after bigint, p_upto bigint) RETURNS void
     SET enable_seqscan TO 'off'
     AS $$
 begin
-    -- Of several changes to one membership in the range, the last one counts.
+    -- A membership can change several times in the range; the last change counts.
     merge into members
     using (
         select distinct on (event.tenant_id, state.project_id, state.user_id)
@@ -421,7 +422,7 @@ begin
     where event.position > p_after and event.position <= p_upto
         and event.type = 'ProjectRegistered';
 
-    -- Of several changes in the range the last one of each kind counts.
+    -- A project can change several times in the range; the last change of each kind counts.
     update projects
     set
         active_build_id = case
@@ -455,7 +456,7 @@ begin
     ) as change
     where projects.tenant_id = change.tenant_id and projects.project_id = change.project_id;
 
-    -- A project that is to be erased is known to those alone who do it, and then to nobody.
+    -- From the request until the erasure is complete, only the job that erases sees the project.
     update projects
     set erasing_since = event.recorded_at, name = '', framework = null, source_root = null
     from event
@@ -485,7 +486,7 @@ CREATE FUNCTION app.apply_replies(p_after bigint, p_upto bigint) RETURNS void
     SET enable_seqscan TO 'off'
     AS $$
 begin
-    -- A reply that was taken over began more than once: its last beginning counts.
+    -- A reply starts again when another process takes it over; the last start counts.
     insert into replies (
         tenant_id, message_id, project_id, session_id, epoch, started_at, started_position
     )
@@ -515,7 +516,7 @@ begin
         and replies.tenant_id = event.tenant_id
         and replies.message_id = state.message_id;
 
-    -- Those of the stream of a session that was deleted.
+    -- The replies of deleted sessions.
     delete from replies
     using event as erased
     join event
@@ -550,8 +551,8 @@ begin
     where event.position > p_after and event.position <= p_upto
         and event.type = 'SessionOpened';
 
-    -- What is said in a session stands in its own stream, whose name tells it without a look into
-    -- the JSON; what it costs stands in its user's account.
+    -- Messages and replies are in the stream of their session, so the stream's id gives the
+    -- session, and their JSON need not be read. Billing is in the stream of the user's account.
     update sessions
     set
         message_count = sessions.message_count + change.message_count,
@@ -574,7 +575,7 @@ begin
             select
                 tenant_id, substr(stream_id, length('session-') + 1) as session_id, position,
                 recorded_at as active_at, (type = 'UserMessagePosted')::integer as messages,
-                0 as tokens, 0 as seconds, 0::numeric as cost_usd
+                0::bigint as tokens, 0 as seconds, 0::numeric as cost_usd
             from event
             where position > p_after and position <= p_upto
                 and type in ('UserMessagePosted', 'ReplyCompleted', 'ReplyFailed')
@@ -587,17 +588,17 @@ begin
                 state.seconds, coalesce(state.cost_usd, 0)
             from event
             cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
-                session_id text, seconds integer, cost_usd numeric, input_tokens integer,
-                output_tokens integer, cache_read_tokens integer, cache_write_tokens integer
+                session_id text, seconds integer, cost_usd numeric, input_tokens bigint,
+                output_tokens bigint, cache_read_tokens bigint, cache_write_tokens bigint
             )
             where event.position > p_after and event.position <= p_upto
                 and event.type = 'TimeConsumed'
-        ) as said
+        ) as event_change
         group by tenant_id, session_id
     ) as change
     where sessions.tenant_id = change.tenant_id and sessions.session_id = change.session_id;
 
-    -- What a session is: of several changes in the range, the last one of each kind counts.
+    -- A session can change several times in the range; the last change of each kind counts.
     update sessions
     set
         name = case
@@ -717,7 +718,7 @@ begin
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
         message_id text, session_id text, user_id text, visible boolean, chat_mode text, mode text,
         text text, data jsonb, template text, variables jsonb, code text, name text, subtype text,
-        tokens_used integer, duration_ms integer, build_id text, converted_from_session_id text,
+        tokens_used bigint, duration_ms bigint, build_id text, converted_from_session_id text,
         type text, contract_version text, title text, version_id text
     )
     cross join lateral (
@@ -753,8 +754,9 @@ begin
         )
     order by event.position;
 
-    -- Of what was erased the marker alone stays, for those who watch: not what stems from the other
-    -- events of its stream, and of a project nothing at all. Most ranges have nothing of the kind.
+    -- An erasure removes the rows of all earlier events of its stream; the row of the erasure
+    -- itself stays, for readers of the live timeline. The erasure of a project removes all its
+    -- rows. Most ranges have no erasure.
     if exists (
         select from event
         where event.position > p_after and event.position <= p_upto
@@ -762,14 +764,14 @@ begin
     ) then
         delete from timeline
         using event as erased
-        join event as said
-            on said.tenant_id = erased.tenant_id and said.stream_id = erased.stream_id
-                and said.version < erased.version
+        join event as earlier
+            on earlier.tenant_id = erased.tenant_id and earlier.stream_id = erased.stream_id
+                and earlier.version < erased.version
         where erased.position > p_after and erased.position <= p_upto
             and erased.type in ('SessionDeleted', 'BuildErased')
-            and timeline.tenant_id = said.tenant_id
-            and timeline.project_id = said.project_id
-            and timeline.position = said.position;
+            and timeline.tenant_id = earlier.tenant_id
+            and timeline.project_id = earlier.project_id
+            and timeline.position = earlier.position;
 
         delete from timeline
         using event
@@ -852,8 +854,8 @@ begin
         'create policy of_all_tenants on %s to throughline_service using (true) with check (true)',
         p_table
     );
-    -- The subquery reads the tenant once a statement. Without a tenant the setting is '' or null, and
-    -- no row matches.
+    -- The subquery reads the tenant once a statement. Without a tenant the setting is '' or null,
+    -- and no row matches.
     execute format(
         'create policy of_own_tenant on %s for select to throughline_tenant '
         'using (tenant_id = (select current_setting(''throughline.tenant'', true)))',
@@ -1172,35 +1174,35 @@ CREATE VIEW analytics.project_build_events WITH (security_invoker='true') AS
     recorded_at
    FROM app.build_events;
 
-COMMENT ON VIEW analytics.project_build_events IS 'What workers reported of their builds, one row a report.';
+COMMENT ON VIEW analytics.project_build_events IS 'The reports of build workers, one row a report.';
 
-COMMENT ON COLUMN analytics.project_build_events."position" IS 'Place in the one order of all events.';
+COMMENT ON COLUMN analytics.project_build_events."position" IS 'The position of the event in the log.';
 
-COMMENT ON COLUMN analytics.project_build_events.tenant_id IS 'Who the build belongs to.';
+COMMENT ON COLUMN analytics.project_build_events.tenant_id IS 'The tenant of the build.';
 
 COMMENT ON COLUMN analytics.project_build_events.build_id IS 'The build.';
 
-COMMENT ON COLUMN analytics.project_build_events.event_id IS 'The worker''s own id of the report.';
+COMMENT ON COLUMN analytics.project_build_events.event_id IS 'The id that the worker gave the report.';
 
 COMMENT ON COLUMN analytics.project_build_events.phase IS 'queue, setup, development, dependencies, build, deploy or metadata.';
 
 COMMENT ON COLUMN analytics.project_build_events.type IS 'started, progress, completed or failed.';
 
-COMMENT ON COLUMN analytics.project_build_events.title IS 'What the worker says.';
+COMMENT ON COLUMN analytics.project_build_events.title IS 'The text of the report.';
 
-COMMENT ON COLUMN analytics.project_build_events.user_visible IS 'Whether users may see it.';
+COMMENT ON COLUMN analytics.project_build_events.user_visible IS 'Whether users may see the report.';
 
-COMMENT ON COLUMN analytics.project_build_events.version_id IS 'The version that was deployed.';
+COMMENT ON COLUMN analytics.project_build_events.version_id IS 'The deployed version.';
 
-COMMENT ON COLUMN analytics.project_build_events.preview_url IS 'Where it can be seen.';
+COMMENT ON COLUMN analytics.project_build_events.preview_url IS 'The URL where people can look at the version.';
 
-COMMENT ON COLUMN analytics.project_build_events.artifact_url IS 'Where it can be fetched.';
+COMMENT ON COLUMN analytics.project_build_events.artifact_url IS 'The URL of the version''s files.';
 
-COMMENT ON COLUMN analytics.project_build_events.error IS 'What went wrong.';
+COMMENT ON COLUMN analytics.project_build_events.error IS 'The error, in a report of type failed.';
 
-COMMENT ON COLUMN analytics.project_build_events.at IS 'When it was, by the worker''s clock.';
+COMMENT ON COLUMN analytics.project_build_events.at IS 'The time of the report, by the worker''s clock.';
 
-COMMENT ON COLUMN analytics.project_build_events.recorded_at IS 'When it was appended.';
+COMMENT ON COLUMN analytics.project_build_events.recorded_at IS 'The time when the event was appended.';
 
 CREATE TABLE app.builds (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
@@ -1256,43 +1258,43 @@ CREATE VIEW analytics.project_builds WITH (security_invoker='true') AS
 
 COMMENT ON VIEW analytics.project_builds IS 'The builds, one row each.';
 
-COMMENT ON COLUMN analytics.project_builds.tenant_id IS 'Who the build belongs to.';
+COMMENT ON COLUMN analytics.project_builds.tenant_id IS 'The tenant of the build.';
 
 COMMENT ON COLUMN analytics.project_builds.build_id IS 'The build.';
 
-COMMENT ON COLUMN analytics.project_builds.project_id IS 'What is built.';
+COMMENT ON COLUMN analytics.project_builds.project_id IS 'The project that is built.';
 
-COMMENT ON COLUMN analytics.project_builds.session_id IS 'The session that it was asked for in.';
+COMMENT ON COLUMN analytics.project_builds.session_id IS 'The session of the message.';
 
-COMMENT ON COLUMN analytics.project_builds.message_id IS 'The message that asked for it.';
+COMMENT ON COLUMN analytics.project_builds.message_id IS 'The message that asked for the build.';
 
-COMMENT ON COLUMN analytics.project_builds.user_id IS 'Who asked for it.';
+COMMENT ON COLUMN analytics.project_builds.user_id IS 'The user who asked for the build.';
 
-COMMENT ON COLUMN analytics.project_builds.converted_from_session_id IS 'The session whose plan it builds; null for a build from an idea.';
+COMMENT ON COLUMN analytics.project_builds.converted_from_session_id IS 'The session with the plan of the build; null for a build from an idea.';
 
 COMMENT ON COLUMN analytics.project_builds.status IS 'queued, running, succeeded or failed.';
 
-COMMENT ON COLUMN analytics.project_builds.worker_id IS 'Who builds it.';
+COMMENT ON COLUMN analytics.project_builds.worker_id IS 'The worker that claimed the build.';
 
 COMMENT ON COLUMN analytics.project_builds.phase IS 'The phase of the last report.';
 
-COMMENT ON COLUMN analytics.project_builds.version_id IS 'The version that it became.';
+COMMENT ON COLUMN analytics.project_builds.version_id IS 'The deployed version.';
 
-COMMENT ON COLUMN analytics.project_builds.preview_url IS 'Where the version can be seen.';
+COMMENT ON COLUMN analytics.project_builds.preview_url IS 'The URL where people can look at the version.';
 
-COMMENT ON COLUMN analytics.project_builds.artifact_url IS 'Where the version can be fetched.';
+COMMENT ON COLUMN analytics.project_builds.artifact_url IS 'The URL of the version''s files.';
 
-COMMENT ON COLUMN analytics.project_builds.code IS 'Of a failed one: failed, or timed_out when nobody heard of it for long.';
+COMMENT ON COLUMN analytics.project_builds.code IS 'Why the build failed: failed (its worker said so) or timed_out (no report for long).';
 
-COMMENT ON COLUMN analytics.project_builds.error IS 'Of a failed one: what went wrong.';
+COMMENT ON COLUMN analytics.project_builds.error IS 'The error message of a failed build.';
 
-COMMENT ON COLUMN analytics.project_builds.queued_at IS 'When it was asked for.';
+COMMENT ON COLUMN analytics.project_builds.queued_at IS 'The time when a user asked for the build.';
 
-COMMENT ON COLUMN analytics.project_builds.claimed_at IS 'When a worker took it.';
+COMMENT ON COLUMN analytics.project_builds.claimed_at IS 'The time when a worker claimed the build.';
 
-COMMENT ON COLUMN analytics.project_builds.ended_at IS 'When it succeeded or failed.';
+COMMENT ON COLUMN analytics.project_builds.ended_at IS 'The time when the build succeeded or failed.';
 
-COMMENT ON COLUMN analytics.project_builds.duration_ms IS 'Milliseconds from queued to its end; null while it goes on.';
+COMMENT ON COLUMN analytics.project_builds.duration_ms IS 'Milliseconds from queued_at to ended_at; null until the build has ended.';
 
 CREATE TABLE app.sessions (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
@@ -1332,35 +1334,35 @@ CREATE VIEW analytics.project_chat_plan_sessions WITH (security_invoker='true') 
     last_active_at
    FROM app.sessions;
 
-COMMENT ON VIEW analytics.project_chat_plan_sessions IS 'The sessions with their billing, one row each.';
+COMMENT ON VIEW analytics.project_chat_plan_sessions IS 'The sessions with their billing, one row a session.';
 
-COMMENT ON COLUMN analytics.project_chat_plan_sessions.tenant_id IS 'Who the session belongs to.';
+COMMENT ON COLUMN analytics.project_chat_plan_sessions.tenant_id IS 'The tenant of the session.';
 
 COMMENT ON COLUMN analytics.project_chat_plan_sessions.session_id IS 'The session.';
 
-COMMENT ON COLUMN analytics.project_chat_plan_sessions.project_id IS 'What it is about.';
+COMMENT ON COLUMN analytics.project_chat_plan_sessions.project_id IS 'The project of the session.';
 
-COMMENT ON COLUMN analytics.project_chat_plan_sessions.user_id IS 'Who talks.';
+COMMENT ON COLUMN analytics.project_chat_plan_sessions.user_id IS 'The user of the session.';
 
-COMMENT ON COLUMN analytics.project_chat_plan_sessions.name IS 'Its name; empty until it has one.';
+COMMENT ON COLUMN analytics.project_chat_plan_sessions.name IS 'The name; empty until a user gives one.';
 
 COMMENT ON COLUMN analytics.project_chat_plan_sessions.mode IS 'plan or build.';
 
 COMMENT ON COLUMN analytics.project_chat_plan_sessions.status IS 'active, converted, archived, expired, deleted.';
 
-COMMENT ON COLUMN analytics.project_chat_plan_sessions.message_count IS 'Messages of the user.';
+COMMENT ON COLUMN analytics.project_chat_plan_sessions.message_count IS 'The number of the user''s messages.';
 
-COMMENT ON COLUMN analytics.project_chat_plan_sessions.tokens_used IS 'Tokens of all kinds that providers reported.';
+COMMENT ON COLUMN analytics.project_chat_plan_sessions.tokens_used IS 'Tokens of all kinds, as far as the provider reported them.';
 
-COMMENT ON COLUMN analytics.project_chat_plan_sessions.ai_seconds IS 'AI seconds billed.';
+COMMENT ON COLUMN analytics.project_chat_plan_sessions.ai_seconds IS 'Billed AI seconds.';
 
-COMMENT ON COLUMN analytics.project_chat_plan_sessions.cost_usd IS 'What the provider charges for it in USD, where known.';
+COMMENT ON COLUMN analytics.project_chat_plan_sessions.cost_usd IS 'The cost in USD at the provider''s prices, as far as it is known.';
 
-COMMENT ON COLUMN analytics.project_chat_plan_sessions.build_id IS 'The build that its plan became, if it did.';
+COMMENT ON COLUMN analytics.project_chat_plan_sessions.build_id IS 'The build of the session''s plan; null if there is none.';
 
-COMMENT ON COLUMN analytics.project_chat_plan_sessions.opened_at IS 'When it began.';
+COMMENT ON COLUMN analytics.project_chat_plan_sessions.opened_at IS 'The time when the session began.';
 
-COMMENT ON COLUMN analytics.project_chat_plan_sessions.last_active_at IS 'When something was last said in it.';
+COMMENT ON COLUMN analytics.project_chat_plan_sessions.last_active_at IS 'The time of the last message or reply.';
 
 CREATE TABLE app.timeline (
     "position" bigint NOT NULL,
@@ -1377,8 +1379,8 @@ CREATE TABLE app.timeline (
     text text,
     data jsonb,
     subtype text,
-    tokens_used integer,
-    duration_ms integer,
+    tokens_used bigint,
+    duration_ms bigint,
     build_id text COLLATE pg_catalog."C",
     converted_from_session_id text,
     recorded_at timestamp with time zone NOT NULL
@@ -1419,53 +1421,53 @@ CREATE VIEW analytics.project_timeline WITH (security_invoker='true') AS
      LEFT JOIN app.builds_as_they_are() build(tenant_id, build_id, status, version_id, preview_url, artifact_url, duration_ms) ON (((build.tenant_id = timeline.tenant_id) AND (build.build_id = timeline.build_id))))
   WHERE timeline.is_visible;
 
-COMMENT ON VIEW analytics.project_timeline IS 'Everything a reader of a project sees, one row an item; order by position.';
+COMMENT ON VIEW analytics.project_timeline IS 'What readers of a project see, one row an item; order by position.';
 
-COMMENT ON COLUMN analytics.project_timeline."position" IS 'Place in the one order of all events.';
+COMMENT ON COLUMN analytics.project_timeline."position" IS 'The position of the event in the log.';
 
-COMMENT ON COLUMN analytics.project_timeline.tenant_id IS 'Who the project belongs to.';
+COMMENT ON COLUMN analytics.project_timeline.tenant_id IS 'The tenant of the project.';
 
 COMMENT ON COLUMN analytics.project_timeline.project_id IS 'The project.';
 
 COMMENT ON COLUMN analytics.project_timeline.mode IS 'plan or build.';
 
-COMMENT ON COLUMN analytics.project_timeline.item_id IS 'The message''s id; of a deployment the version''s.';
+COMMENT ON COLUMN analytics.project_timeline.item_id IS 'The id of the message or reply; for a deployment the id of the version.';
 
 COMMENT ON COLUMN analytics.project_timeline.kind IS 'user_message, reply, system_message, build_reference or deployment.';
 
-COMMENT ON COLUMN analytics.project_timeline.session_id IS 'The session it was said in.';
+COMMENT ON COLUMN analytics.project_timeline.session_id IS 'The session of the item.';
 
-COMMENT ON COLUMN analytics.project_timeline.user_id IS 'Who said it; null for replies.';
+COMMENT ON COLUMN analytics.project_timeline.user_id IS 'The user who wrote the message; null for other kinds.';
 
-COMMENT ON COLUMN analytics.project_timeline.chat_mode IS 'What a reply turned out to be (question, feature, fix, analysis, general); of a message, the client''s hint, or initial or build where it asks for a build.';
+COMMENT ON COLUMN analytics.project_timeline.chat_mode IS 'For a reply the mode that the model chose: question, feature, fix, analysis or general. For a message the mode that the client asked for; initial or build if the message asks for a build.';
 
-COMMENT ON COLUMN analytics.project_timeline.text IS 'What the user said; of a build_reference what its worker said first.';
+COMMENT ON COLUMN analytics.project_timeline.text IS 'The text of a message; for a build_reference the title of the worker''s first report.';
 
-COMMENT ON COLUMN analytics.project_timeline.data IS 'What was replied, by the contract of its chat_mode; or a template and its variables.';
+COMMENT ON COLUMN analytics.project_timeline.data IS 'The JSON of a reply, by the contract of its chat_mode; for a system_message its template and variables.';
 
-COMMENT ON COLUMN analytics.project_timeline.subtype IS 'Of a reply: success, partial, error.';
+COMMENT ON COLUMN analytics.project_timeline.subtype IS 'For a reply: success, partial or error.';
 
-COMMENT ON COLUMN analytics.project_timeline.tokens_used IS 'Tokens of all kinds; null where the provider did not say.';
+COMMENT ON COLUMN analytics.project_timeline.tokens_used IS 'Tokens of all kinds; null if the provider did not report them.';
 
-COMMENT ON COLUMN analytics.project_timeline.duration_ms IS 'Milliseconds from the message to the end of its reply.';
+COMMENT ON COLUMN analytics.project_timeline.duration_ms IS 'For a reply: milliseconds from the user''s message to the end of the reply.';
 
-COMMENT ON COLUMN analytics.project_timeline.build_id IS 'The build that the item is about.';
+COMMENT ON COLUMN analytics.project_timeline.build_id IS 'The build of the item.';
 
-COMMENT ON COLUMN analytics.project_timeline.converted_from_session_id IS 'The session whose plan this message turned into a build.';
+COMMENT ON COLUMN analytics.project_timeline.converted_from_session_id IS 'For a message that asks for the build of a plan: the session with the plan.';
 
-COMMENT ON COLUMN analytics.project_timeline.build_status IS 'queued, running, succeeded or failed: as the build is now.';
+COMMENT ON COLUMN analytics.project_timeline.build_status IS 'The present status of the build: queued, running, succeeded or failed.';
 
-COMMENT ON COLUMN analytics.project_timeline.version_id IS 'The version that the build became.';
+COMMENT ON COLUMN analytics.project_timeline.version_id IS 'The version of the build.';
 
-COMMENT ON COLUMN analytics.project_timeline.preview_url IS 'Where the version can be seen.';
+COMMENT ON COLUMN analytics.project_timeline.preview_url IS 'The URL where people can look at the version.';
 
-COMMENT ON COLUMN analytics.project_timeline.artifact_url IS 'Where the version can be fetched.';
+COMMENT ON COLUMN analytics.project_timeline.artifact_url IS 'The URL of the version''s files.';
 
-COMMENT ON COLUMN analytics.project_timeline.build_duration_ms IS 'Milliseconds from queued to the build''s end.';
+COMMENT ON COLUMN analytics.project_timeline.build_duration_ms IS 'Milliseconds from the queueing of the build to its end.';
 
 COMMENT ON COLUMN analytics.project_timeline.timeline_status IS 'planning, in_progress, deployed or failed.';
 
-COMMENT ON COLUMN analytics.project_timeline.recorded_at IS 'When it was appended.';
+COMMENT ON COLUMN analytics.project_timeline.recorded_at IS 'The time when the event was appended.';
 
 CREATE VIEW analytics.project_chat_with_builds WITH (security_invoker='true') AS
  SELECT "position",
@@ -1492,62 +1494,62 @@ CREATE VIEW analytics.project_chat_with_builds WITH (security_invoker='true') AS
     timeline_status,
     recorded_at,
         CASE
-            WHEN (kind = 'build_reference'::text) THEN ( SELECT jsonb_agg(((to_jsonb(told.*) - 'tenant_id'::text) - 'build_id'::text) ORDER BY told."position") AS jsonb_agg
-               FROM app.build_events_as_they_are() told(tenant_id, build_id, "position", event_id, phase, type, title, user_visible, version_id, preview_url, artifact_url, error, at)
-              WHERE ((told.tenant_id = timeline.tenant_id) AND (told.build_id = timeline.build_id) AND told.user_visible))
+            WHEN (kind = 'build_reference'::text) THEN ( SELECT jsonb_agg(((to_jsonb(report.*) - 'tenant_id'::text) - 'build_id'::text) ORDER BY report."position") AS jsonb_agg
+               FROM app.build_events_as_they_are() report(tenant_id, build_id, "position", event_id, phase, type, title, user_visible, version_id, preview_url, artifact_url, error, at)
+              WHERE ((report.tenant_id = timeline.tenant_id) AND (report.build_id = timeline.build_id) AND report.user_visible))
             ELSE NULL::jsonb
         END AS build_events
    FROM analytics.project_timeline timeline;
 
-COMMENT ON VIEW analytics.project_chat_with_builds IS 'The timeline, oldest first by position, with what each build''s workers told its users.';
+COMMENT ON VIEW analytics.project_chat_with_builds IS 'The timeline, with the reports of each build that users may see; order by position.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds."position" IS 'Place in the one order of all events.';
+COMMENT ON COLUMN analytics.project_chat_with_builds."position" IS 'The position of the event in the log.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds.tenant_id IS 'Who the project belongs to.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.tenant_id IS 'The tenant of the project.';
 
 COMMENT ON COLUMN analytics.project_chat_with_builds.project_id IS 'The project.';
 
 COMMENT ON COLUMN analytics.project_chat_with_builds.mode IS 'plan or build.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds.item_id IS 'The message''s id; of a deployment the version''s.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.item_id IS 'The id of the message or reply; for a deployment the id of the version.';
 
 COMMENT ON COLUMN analytics.project_chat_with_builds.kind IS 'user_message, reply, system_message, build_reference or deployment.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds.session_id IS 'The session it was said in.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.session_id IS 'The session of the item.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds.user_id IS 'Who said it; null for replies.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.user_id IS 'The user who wrote the message; null for other kinds.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds.chat_mode IS 'What a reply turned out to be (question, feature, fix, analysis, general); of a message, the client''s hint, or initial or build where it asks for a build.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.chat_mode IS 'For a reply the mode that the model chose: question, feature, fix, analysis or general. For a message the mode that the client asked for; initial or build if the message asks for a build.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds.text IS 'What the user said; of a build_reference what its worker said first.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.text IS 'The text of a message; for a build_reference the title of the worker''s first report.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds.data IS 'What was replied, by the contract of its chat_mode; or a template and its variables.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.data IS 'The JSON of a reply, by the contract of its chat_mode; for a system_message its template and variables.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds.subtype IS 'Of a reply: success, partial, error.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.subtype IS 'For a reply: success, partial or error.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds.tokens_used IS 'Tokens of all kinds; null where the provider did not say.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.tokens_used IS 'Tokens of all kinds; null if the provider did not report them.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds.duration_ms IS 'Milliseconds from the message to the end of its reply.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.duration_ms IS 'For a reply: milliseconds from the user''s message to the end of the reply.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds.build_id IS 'The build that the item is about.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.build_id IS 'The build of the item.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds.converted_from_session_id IS 'The session whose plan this message turned into a build.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.converted_from_session_id IS 'For a message that asks for the build of a plan: the session with the plan.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds.build_status IS 'queued, running, succeeded or failed: as the build is now.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.build_status IS 'The present status of the build: queued, running, succeeded or failed.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds.version_id IS 'The version that the build became.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.version_id IS 'The version of the build.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds.preview_url IS 'Where the version can be seen.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.preview_url IS 'The URL where people can look at the version.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds.artifact_url IS 'Where the version can be fetched.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.artifact_url IS 'The URL of the version''s files.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds.build_duration_ms IS 'Milliseconds from queued to the build''s end.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.build_duration_ms IS 'Milliseconds from the queueing of the build to its end.';
 
 COMMENT ON COLUMN analytics.project_chat_with_builds.timeline_status IS 'planning, in_progress, deployed or failed.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds.recorded_at IS 'When it was appended.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.recorded_at IS 'The time when the event was appended.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds.build_events IS 'Of a build_reference: the events that users may see, as a JSON array in log order.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.build_events IS 'For a build_reference: the reports that users may see, as a JSON array in log order.';
 
 CREATE TABLE app.versions (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
@@ -1573,23 +1575,23 @@ CREATE VIEW analytics.project_versions WITH (security_invoker='true') AS
     "position"
    FROM app.versions;
 
-COMMENT ON VIEW analytics.project_versions IS 'The versions of the projects, one row each.';
+COMMENT ON VIEW analytics.project_versions IS 'The versions of the projects, one row a version.';
 
-COMMENT ON COLUMN analytics.project_versions.tenant_id IS 'Who the project belongs to.';
+COMMENT ON COLUMN analytics.project_versions.tenant_id IS 'The tenant of the project.';
 
 COMMENT ON COLUMN analytics.project_versions.project_id IS 'The project.';
 
-COMMENT ON COLUMN analytics.project_versions.version_id IS 'The version, as its worker named it.';
+COMMENT ON COLUMN analytics.project_versions.version_id IS 'The id that the worker gave the version.';
 
 COMMENT ON COLUMN analytics.project_versions.build_id IS 'The build that made it.';
 
-COMMENT ON COLUMN analytics.project_versions.preview_url IS 'Where it can be seen.';
+COMMENT ON COLUMN analytics.project_versions.preview_url IS 'The URL where people can look at the version.';
 
-COMMENT ON COLUMN analytics.project_versions.artifact_url IS 'Where it can be fetched.';
+COMMENT ON COLUMN analytics.project_versions.artifact_url IS 'The URL of the version''s files.';
 
-COMMENT ON COLUMN analytics.project_versions.deployed_at IS 'When it was deployed.';
+COMMENT ON COLUMN analytics.project_versions.deployed_at IS 'The time when the version was deployed.';
 
-COMMENT ON COLUMN analytics.project_versions."position" IS 'Place in the one order of all events.';
+COMMENT ON COLUMN analytics.project_versions."position" IS 'The position of the event in the log.';
 
 CREATE TABLE app.accounts (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
@@ -1615,21 +1617,21 @@ CREATE VIEW analytics.user_ai_time_balance WITH (security_invoker='true') AS
     ((credited_seconds - consumed_seconds) - reserved_seconds) AS available_seconds
    FROM app.accounts;
 
-COMMENT ON VIEW analytics.user_ai_time_balance IS 'Each user''s AI seconds, one row an account.';
+COMMENT ON VIEW analytics.user_ai_time_balance IS 'The AI seconds of each user, one row an account.';
 
-COMMENT ON COLUMN analytics.user_ai_time_balance.tenant_id IS 'Who the account belongs to.';
+COMMENT ON COLUMN analytics.user_ai_time_balance.tenant_id IS 'The tenant of the account.';
 
-COMMENT ON COLUMN analytics.user_ai_time_balance.user_id IS 'Whose seconds they are.';
+COMMENT ON COLUMN analytics.user_ai_time_balance.user_id IS 'The user of the account.';
 
-COMMENT ON COLUMN analytics.user_ai_time_balance.credited_seconds IS 'All that was ever credited.';
+COMMENT ON COLUMN analytics.user_ai_time_balance.credited_seconds IS 'All seconds ever credited.';
 
-COMMENT ON COLUMN analytics.user_ai_time_balance.bonus_seconds IS 'The part that was not paid for.';
+COMMENT ON COLUMN analytics.user_ai_time_balance.bonus_seconds IS 'The part of the credited seconds that nobody paid for.';
 
-COMMENT ON COLUMN analytics.user_ai_time_balance.consumed_seconds IS 'All that was ever billed.';
+COMMENT ON COLUMN analytics.user_ai_time_balance.consumed_seconds IS 'All seconds ever billed.';
 
-COMMENT ON COLUMN analytics.user_ai_time_balance.reserved_seconds IS 'Held by running replies.';
+COMMENT ON COLUMN analytics.user_ai_time_balance.reserved_seconds IS 'Reserved by running replies.';
 
-COMMENT ON COLUMN analytics.user_ai_time_balance.available_seconds IS 'credited - consumed - reserved; never below zero.';
+COMMENT ON COLUMN analytics.user_ai_time_balance.available_seconds IS 'credited_seconds - consumed_seconds - reserved_seconds; never below zero.';
 
 CREATE TABLE app.consumption (
     "position" bigint NOT NULL,
@@ -1641,10 +1643,10 @@ CREATE TABLE app.consumption (
     reservation_id text NOT NULL COLLATE pg_catalog."C",
     operation_type text NOT NULL,
     billed_seconds integer NOT NULL,
-    input_tokens integer,
-    output_tokens integer,
-    cache_read_tokens integer,
-    cache_write_tokens integer,
+    input_tokens bigint,
+    output_tokens bigint,
+    cache_read_tokens bigint,
+    cache_write_tokens bigint,
     cost_usd numeric(18,6),
     prices text NOT NULL,
     model text NOT NULL,
@@ -1674,37 +1676,37 @@ CREATE VIEW analytics.user_ai_time_consumption WITH (security_invoker='true') AS
 
 COMMENT ON VIEW analytics.user_ai_time_consumption IS 'The ledger, one row a billed reply.';
 
-COMMENT ON COLUMN analytics.user_ai_time_consumption."position" IS 'Place in the one order of all events.';
+COMMENT ON COLUMN analytics.user_ai_time_consumption."position" IS 'The position of the event in the log.';
 
-COMMENT ON COLUMN analytics.user_ai_time_consumption.tenant_id IS 'Who the account belongs to.';
+COMMENT ON COLUMN analytics.user_ai_time_consumption.tenant_id IS 'The tenant of the account.';
 
-COMMENT ON COLUMN analytics.user_ai_time_consumption.user_id IS 'Whose seconds were used.';
+COMMENT ON COLUMN analytics.user_ai_time_consumption.user_id IS 'The user who is billed.';
 
-COMMENT ON COLUMN analytics.user_ai_time_consumption.project_id IS 'What for.';
+COMMENT ON COLUMN analytics.user_ai_time_consumption.project_id IS 'The project of the reply.';
 
-COMMENT ON COLUMN analytics.user_ai_time_consumption.session_id IS 'In which session.';
+COMMENT ON COLUMN analytics.user_ai_time_consumption.session_id IS 'The session of the reply.';
 
-COMMENT ON COLUMN analytics.user_ai_time_consumption.message_id IS 'Which reply.';
+COMMENT ON COLUMN analytics.user_ai_time_consumption.message_id IS 'The reply.';
 
 COMMENT ON COLUMN analytics.user_ai_time_consumption.operation_type IS 'plan_question, plan_feature, plan_fix, plan_analysis, plan_consultation ...';
 
-COMMENT ON COLUMN analytics.user_ai_time_consumption.billed_seconds IS 'Model time, rounded up once, never more than was reserved.';
+COMMENT ON COLUMN analytics.user_ai_time_consumption.billed_seconds IS 'Seconds of the model''s work, rounded up once; never more than were reserved.';
 
-COMMENT ON COLUMN analytics.user_ai_time_consumption.input_tokens IS 'Null: the provider did not say.';
+COMMENT ON COLUMN analytics.user_ai_time_consumption.input_tokens IS 'Input tokens outside the cache; null if the provider did not report them.';
 
-COMMENT ON COLUMN analytics.user_ai_time_consumption.output_tokens IS 'Null: the provider did not say.';
+COMMENT ON COLUMN analytics.user_ai_time_consumption.output_tokens IS 'Output tokens; null if the provider did not report them.';
 
-COMMENT ON COLUMN analytics.user_ai_time_consumption.cache_read_tokens IS 'Input that the provider had in its cache.';
+COMMENT ON COLUMN analytics.user_ai_time_consumption.cache_read_tokens IS 'Input tokens that the provider read from its cache.';
 
-COMMENT ON COLUMN analytics.user_ai_time_consumption.cache_write_tokens IS 'Input that the provider put in its cache.';
+COMMENT ON COLUMN analytics.user_ai_time_consumption.cache_write_tokens IS 'Input tokens that the provider wrote to its cache.';
 
-COMMENT ON COLUMN analytics.user_ai_time_consumption.cost_usd IS 'The provider''s price in USD at the time; null where it cannot be known.';
+COMMENT ON COLUMN analytics.user_ai_time_consumption.cost_usd IS 'The cost in USD at the provider''s prices of that time; null if it is unknown.';
 
-COMMENT ON COLUMN analytics.user_ai_time_consumption.prices IS 'The version of the price table that cost_usd was computed with.';
+COMMENT ON COLUMN analytics.user_ai_time_consumption.prices IS 'The version of the price table behind cost_usd.';
 
-COMMENT ON COLUMN analytics.user_ai_time_consumption.model IS 'Which model replied.';
+COMMENT ON COLUMN analytics.user_ai_time_consumption.model IS 'The model that wrote the reply.';
 
-COMMENT ON COLUMN analytics.user_ai_time_consumption.recorded_at IS 'When it was appended.';
+COMMENT ON COLUMN analytics.user_ai_time_consumption.recorded_at IS 'The time when the event was appended.';
 
 CREATE TABLE app.analyst (
     role_name name NOT NULL,
