@@ -3,6 +3,10 @@
 A migration is applied once and never edited, so a migration cannot hold the current text of a
 function. Migrations make tables, indexes, triggers and roles. These files are applied afterwards.
 PostgreSQL keeps the owner and the grants of a function that it replaces.
+
+While two releases run side by side, the process that started last decides the text. So a function
+must work with the release before it, or come with a migration, which stops older processes at their
+start.
 """
 
 from typing import Any, Final

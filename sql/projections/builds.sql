@@ -28,7 +28,8 @@ create table builds (
     queued_position bigint   not null,
     primary key (tenant_id, build_id)
 ) with (fillfactor = 70);
--- These indexes are on columns that never change. So an update of a build does not touch them.
+-- The columns of these indexes never change. So an update of a build touches no index, unless it
+-- changes the status.
 create index builds_of_project on builds (project_id, queued_position, tenant_id);
 create index builds_open on builds (queued_position) where status in ('queued', 'running');
 grant select, insert, update, delete on builds to throughline_service;

@@ -25,7 +25,8 @@ create table sessions (
 -- tenant's sessions.
 create index sessions_of_user on sessions (user_id, project_id, tenant_id);
 create index sessions_of_project on sessions (project_id, opened_at, tenant_id);
--- This index is on a column that never changes. So an update of a session does not touch it.
+-- The column of this index never changes. So an update of a session does not touch the index,
+-- unless it changes the status.
 create index sessions_active on sessions (opened_at) where status = 'active';
 grant select, insert, update on sessions to throughline_service;
 
