@@ -38,7 +38,7 @@ prove: $(VENV)/.browser ## the promises under load and faults, the tests at full
 	seed=$${SEED:-$$(date +%s)}; echo "The tests' seed is $$seed: make prove SEED=$$seed"; \
 	THROUGHLINE_PROVE=1 THROUGHLINE_SEED=$$seed $(BIN)/python -m pytest --hypothesis-seed=$$seed
 
-schema: $(VENV)/.dev ## write sql/schema.sql anew from the migrations
+schema: $(VENV)/.dev ## write the SQL that is generated: masked.sql and schema.sql
 	$(BIN)/python -m scripts.schema
 
 lock: $(BIN)/uv ## pin the newest versions, with hashes

@@ -43,11 +43,12 @@ Name = Annotated[str, typer.Argument(help="A read model's name, or `all`.")]
 def main() -> None:
     """Run a command; what it cannot do it says in one line, without a traceback."""
     from service.postgres.connections import MigrationRefused
+    from service.postgres.functions import FunctionRefused
     from service.postgres.supervisor import PostgresFailed
 
     try:
         app()
-    except (MigrationRefused, PostgresFailed) as error:
+    except (MigrationRefused, FunctionRefused, PostgresFailed) as error:
         _err.print(f"throughline: {error}", markup=False)
         sys.exit(1)
 

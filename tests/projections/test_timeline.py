@@ -347,10 +347,10 @@ from generate_series({first}, {last}) as n
 """
 PLACES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "newest": ("page", {}),
-    "newest of a mode": ("page_of_plan", {}),
+    "newest of a mode": ("page", {"mode": "plan"}),
     "in the middle": ("page", {"before": MANY // 2}),
     "oldest": ("page_after", {"after": 0}),
-    "after the middle": ("page_of_plan_after", {"after": MANY // 2}),
+    "after the middle": ("page_after", {"mode": "plan", "after": MANY // 2}),
 }
 
 

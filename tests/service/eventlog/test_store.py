@@ -144,7 +144,7 @@ async def blocks_read(owner: connections.Connection, statement: str, whose: str,
     """How many blocks a page costs whom it belongs to."""
     wanted = {"tenant_id": whose, "project_id": whose, "types": None, "limit": PAGE}
     async with owner.transaction():
-        await owner.execute(connections.TENANTS["of_tenant"], wanted)
+        await owner.execute(connections.ROLES["as_tenant"], wanted)
         plan = await owner.execute(
             b"explain (analyze, buffers, format json) " + SQL[statement],
             {**wanted, "after": after, "upto": END},
