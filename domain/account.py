@@ -19,8 +19,8 @@ from domain.events import (
     TimeCredited,
     TimeReserved,
 )
-from domain.limits import Times, with_time
 from domain.metering import Cost
+from domain.rate_limits import Times, with_time
 
 Decided = tuple[AccountEvent, ...]
 

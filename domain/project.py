@@ -24,7 +24,7 @@ from domain.events import (
     ProjectUnlocked,
     Role,
 )
-from domain.limits import Times, with_time
+from domain.rate_limits import Times, with_time
 
 Decided = tuple[ProjectEvent, ...]
 

@@ -66,7 +66,8 @@ def _token() -> Attempt:
 
 
 def _reply() -> Attempt:
-    from domain.operations import Malformed, Operation, ReplyParser, fold
+    from domain.operations import Operation, fold
+    from domain.reply_parser import Malformed, ReplyParser
 
     def read(pieces: list[str]) -> tuple[str | None, Any] | None:
         """The intent and the reply; None when it is malformed."""

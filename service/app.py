@@ -2,24 +2,20 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from time import perf_counter
-from typing import Any, Final
+from typing import Final
 
 import anthropic
 import orjson
 import structlog
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from projections.projection import catch_up, status
 from service.access.audit import Audit
@@ -33,11 +29,11 @@ from service.api import (
     builds,
     chat,
     events,
-    messages,
+    health,
     plans,
     projects,
     replies,
-    schemas,
+    texts,
     timeline,
     tokens,
 )
@@ -55,9 +51,10 @@ from service.eventlog.store import AWAY, EventStore
 from service.eventlog.transactions import Streams
 from service.eventlog.writer import Writer
 from service.http import openapi, problems, security_headers
+from service.http.call import Service
+from service.http.edge import Edge
 from service.http.merge import Live
 from service.http.operation import Operation
-from service.ids import new_id
 from service.jobs.expiry import expire_idle, keep_expiring, time_out_silent
 from service.model.client import Planner
 from service.model.offline.app import OfflineModel, serving
@@ -81,7 +78,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *projects.OPERATIONS,
     *billing.OPERATIONS,
     *analytics.OPERATIONS,
-    *messages.OPERATIONS,
+    *texts.OPERATIONS,
     *tokens.OPERATIONS,
     *audit.OPERATIONS,
 )
@@ -89,36 +86,13 @@ OFFLINE_MODEL: Final = "offline"
 _log = structlog.stdlib.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Service:
-    """What the operations work with. Made in the lifespan, owned by its loop."""
-
-    settings: Settings
-    pool: Pool
-    store: EventStore
-    hub: Hub
-    feeds: Feeds
-    live: Live
-    streams: Streams
-    tails: Tails
-    running: RunningReplies
-    turns: Turns
-    builds: Builds
-    erasure: Erasure
-    authenticator: Authenticator
-    tokens: Tokens
-    permits: Permits
-    audit: Audit
-    epoch: str
-
-
 def application(settings: Settings, *, database_url: str, direct_url: str) -> Starlette:
     """The ASGI application. The database is migrated already."""
     routes = [
         *(Route(each.path, each, methods=[each.method], name=each.name) for each in OPERATIONS),
-        Route("/healthz", _health),
-        Route("/readyz", _readiness),
-        Route("/metrics", _metrics),
+        Route("/healthz", health.liveness),
+        Route("/readyz", health.readiness),
+        Route("/metrics", health.metrics),
         Route("/openapi.json", _openapi),
     ]
     app = Starlette(
@@ -320,43 +294,6 @@ async def _keep_projections(connect: Connect) -> None:
 # Open to everyone --------------------------------------------------------------------------------
 
 
-async def _health(_: Request) -> Response:
-    return Response(orjson.dumps(schemas.dumped(schemas.Health())), media_type="application/json")
-
-
-async def _readiness(request: Request) -> Response:
-    """Whether the database answers, how far the log is, and each read model."""
-    service: Service = request.app.state.service
-    try:
-        async with service.pool.connection() as connection:
-            standings = await status(connection)
-    except AWAY as error:
-        return problems.problem(error)
-    health = {
-        each.name: schemas.ProjectionHealth.model_validate(
-            {
-                "state": each.state,
-                "position": each.position,
-                "lag": each.head - each.position,
-                "reason": each.halted_reason,
-            }
-        )
-        for each in standings
-    }
-    halted = any(each.state == "halted" for each in standings)
-    ready = schemas.Readiness(
-        status="degraded" if halted else "ready",
-        epoch=service.epoch,
-        head=max((each.head for each in standings), default=0),
-        projections=health,
-    )
-    return Response(orjson.dumps(schemas.dumped(ready)), media_type="application/json")
-
-
-async def _metrics(_: Request) -> Response:
-    return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-
 async def _openapi(_: Request) -> Response:
     document = openapi.document(OPERATIONS, version=version("throughline"))
     return Response(orjson.dumps(document), media_type="application/json")
@@ -376,53 +313,3 @@ async def _fault(request: Request, error: Exception) -> Response:
     response.raw_headers += security_headers.missing(response.raw_headers)
     response.headers["X-Request-Id"] = request.state.request_id
     return response
-
-
-class Edge:
-    """What goes around each request and answer: an id, in the answer and in every log line, the
-    headers that browsers keep to, and one line in the log."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on; the query string and the bodies are not looked at."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        request_id = new_id()
-        scope.setdefault("state", {})["request_id"] = request_id
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id)
-        await self._app(scope, receive, _at_edge(scope, request_id, send))
-
-
-def _at_edge(scope: Scope, request_id: str, send: Send) -> Callable[[Message], Awaitable[None]]:
-    began = perf_counter()
-
-    async def at_edge(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = message.get("headers", [])
-            message["headers"] = [
-                *headers,
-                *security_headers.missing(headers),
-                (b"x-request-id", request_id.encode()),
-            ]
-            _count(scope, message["status"], perf_counter() - began)
-        await send(message)
-
-    return at_edge
-
-
-def _count(scope: Scope, status_code: int, seconds: float) -> None:
-    endpoint: Any = scope.get("endpoint")
-    operation = endpoint.name if isinstance(endpoint, Operation) else "other"
-    metrics.REQUESTS.labels(operation, scope["method"], str(status_code)).inc()
-    metrics.REQUEST_SECONDS.labels(operation).observe(seconds)
-    _log.info(
-        "request",
-        operation=operation,
-        method=scope["method"],
-        status=status_code,
-        milliseconds=round(seconds * 1_000, 1),
-    )

@@ -14,7 +14,8 @@ import orjson
 from pydantic import SecretStr
 
 from service.access import signatures
-from service.app import Service, application
+from service.app import application
+from service.http.call import Service
 from service.http.server import Server
 from service.model.offline.app import OfflineModel, serving
 from service.settings import Key, Scope, Settings

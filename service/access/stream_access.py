@@ -15,16 +15,17 @@ from projections.projects import project
 from service.eventlog.live import POLL
 from service.eventlog.store import AWAY, Recorded
 from service.postgres.connections import Pool, of_tenant
-from service.replies.sse import frame
 
 RENEW_SECONDS: Final = 60.0
 """How long before a token expires its stream asks for another one; half of its life at the most."""
 
 _log = structlog.stdlib.get_logger(__name__)
 
-Say = Callable[[bytes], Awaitable[None]]
-Permit = Callable[[Say], Coroutine[Any, Any, str]]
-"""Waits until the stream may not be read any more and returns why; may say something before."""
+OnExpiring = Callable[[float], Awaitable[None]]
+"""Called once, some time before the token of a stream expires, with that time in Unix seconds."""
+
+Permit = Callable[[OnExpiring], Coroutine[Any, Any, str]]
+"""Waits until the stream may not be read any more; returns why: `removed` or `expired`."""
 
 Member = tuple[str, str, str]
 """A tenant, its project, and a user."""
@@ -56,7 +57,7 @@ class Permits:
     def permit(self, member: Member, expires_at: float | None) -> Permit:
         """A member's permit to read; it expires if their token does, in Unix seconds."""
 
-        async def ended(say: Say) -> str:
+        async def ended(on_expiring: OnExpiring) -> str:
             with self._listening(member) as left:
                 if not await self._is_member(member):
                     return "removed"
@@ -66,7 +67,7 @@ class Permits:
                 rest = expires_at - time.time()
                 if await _happens(left, max(rest - RENEW_SECONDS, rest / 2)):
                     return "removed"
-                await say(frame("renew", {"expiresAt": expires_at}))
+                await on_expiring(expires_at)
                 return "removed" if await _happens(left, expires_at - time.time()) else "expired"
 
         return ended

@@ -8,7 +8,8 @@ from projections import analytics
 from projections.projection import reached
 from projections.timeline import TIMELINE
 from service.api import analytics_schemas
-from service.http.operation import Call, Operation, answered
+from service.http.call import Call
+from service.http.operation import Operation, answered
 from service.http.reads import position_of, visible_project
 
 

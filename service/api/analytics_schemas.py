@@ -8,7 +8,8 @@ from pydantic import AwareDatetime, Field
 
 from domain.metering import OPERATIONS
 from projections.analytics import Analytics, Consumed
-from service.api.schemas import ActingQuery, Wire, usd
+from service.api.schemas import ActingQuery
+from service.wire import Wire, usd
 
 SPAN = timedelta(days=30)
 """What is looked at unless a span is given."""

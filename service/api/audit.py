@@ -5,8 +5,9 @@ from typing import Final
 from starlette.responses import Response
 
 from service.access import audit
-from service.api import schemas
-from service.http.operation import Call, Operation, answered
+from service.api import audit_schemas
+from service.http.call import Call
+from service.http.operation import Operation, answered
 
 _NEWEST: Final = "~"
 """After every request id: those are hexadecimal."""
@@ -14,7 +15,7 @@ _NEWEST: Final = "~"
 
 async def read_audit(call: Call) -> Response:
     """A page of the audit, newest first."""
-    asked: schemas.AuditQuery = call.query
+    asked: audit_schemas.AuditQuery = call.query
     async with call.reading() as connection:
         rows = await audit.page(
             connection,
@@ -24,7 +25,7 @@ async def read_audit(call: Call) -> Response:
             before=asked.before or _NEWEST,
             limit=asked.limit,
         )
-    return answered(schemas.audit(rows), position=call.service.hub.head)
+    return answered(audit_schemas.audit(rows), position=call.service.hub.head)
 
 
 OPERATIONS = (
@@ -34,8 +35,8 @@ OPERATIONS = (
         name="readAudit",
         summary="Who asked for what, from where, and what came of it, newest first.",
         scopes=("admin",),
-        query=schemas.AuditQuery,
-        answer=schemas.AuditPage,
+        query=audit_schemas.AuditQuery,
+        answer=audit_schemas.AuditPage,
         problems=(422,),
         handle=read_audit,
     ),

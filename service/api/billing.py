@@ -4,17 +4,18 @@ from starlette.responses import Response
 
 from domain import account
 from projections import accounts, consumption
-from service.api import schemas
+from service.api import billing_schemas, schemas
 from service.eventlog.store import END
 from service.eventlog.transactions import ACCOUNT, Transaction, account_stream
-from service.http.operation import Call, Operation, answered
+from service.http.call import Call
+from service.http.operation import Operation, answered
 from service.http.reads import position_in, position_of
 from service.ids import new_id
 
 
 async def credit_account(call: Call) -> Response:
     """Add seconds to a user's account; answers the balance with them."""
-    asked: schemas.CreditRequest = call.body
+    asked: billing_schemas.CreditRequest = call.body
     stream_id = account_stream(call.caller.tenant_id, asked.user_id)
     credit_id = new_id()
 
@@ -35,7 +36,7 @@ async def credit_account(call: Call) -> Response:
         row = await accounts.account(
             connection, tenant_id=call.caller.tenant_id, user_id=asked.user_id
         )
-    return answered(schemas.account(row), position=position, status=201)
+    return answered(billing_schemas.account(row), position=position, status=201)
 
 
 async def read_account(call: Call) -> Response:
@@ -45,12 +46,12 @@ async def read_account(call: Call) -> Response:
         row = await accounts.account(
             connection, tenant_id=call.caller.tenant_id, user_id=call.path["userId"]
         )
-    return answered(schemas.account(row), position=position)
+    return answered(billing_schemas.account(row), position=position)
 
 
 async def read_ledger(call: Call) -> Response:
     """A page of what a user was billed, newest first."""
-    asked: schemas.LedgerQuery = call.query
+    asked: billing_schemas.LedgerQuery = call.query
     before = position_in(asked.before, call.service.epoch)
     async with call.reading() as connection:
         position = await position_of(connection, "consumption", None)
@@ -61,7 +62,7 @@ async def read_ledger(call: Call) -> Response:
             before=END if before is None else before,
             limit=asked.limit,
         )
-    return answered(schemas.ledger(rows, call.service.epoch), position=position)
+    return answered(billing_schemas.ledger(rows, call.service.epoch), position=position)
 
 
 OPERATIONS = (
@@ -71,8 +72,8 @@ OPERATIONS = (
         name="creditAccount",
         summary="Add AI seconds to a user's account.",
         scopes=("admin",),
-        body=schemas.CreditRequest,
-        answer=schemas.AccountAnswer,
+        body=billing_schemas.CreditRequest,
+        answer=billing_schemas.AccountAnswer,
         status=201,
         problems=(400, 413, 415, 422),
         handle=credit_account,
@@ -84,7 +85,7 @@ OPERATIONS = (
         summary="A user's balance: credited, consumed, reserved, available.",
         scopes=("read", "admin", "chat"),
         query=schemas.BalanceQuery,
-        answer=schemas.AccountAnswer,
+        answer=billing_schemas.AccountAnswer,
         problems=(409, 422),
         handle=read_account,
     ),
@@ -94,8 +95,8 @@ OPERATIONS = (
         name="getConsumption",
         summary="The ledger: each billed reply, newest first.",
         scopes=("read", "admin", "chat"),
-        query=schemas.LedgerQuery,
-        answer=schemas.Ledger,
+        query=billing_schemas.LedgerQuery,
+        answer=billing_schemas.Ledger,
         problems=(409, 422),
         handle=read_ledger,
     ),

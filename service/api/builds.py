@@ -9,7 +9,8 @@ from projections.versions import VERSIONS
 from service.api import builds_schemas, schemas
 from service.commands.builds import Order
 from service.eventlog.store import END
-from service.http.operation import Call, Operation, answered
+from service.http.call import Call
+from service.http.operation import Operation, answered
 from service.http.problems import BadRequest
 from service.http.reads import position_in, position_of, visible_project
 

@@ -7,22 +7,13 @@ from pydantic import AfterValidator, Field, model_validator
 
 from domain.build import Report
 from domain.events import BuildPhase, ReportType
-from domain.replies import check
+from domain.reply_contracts import check
 from projections.builds import BuildEventRow, BuildRow, BuildStatus
 from projections.versions import VersionRow
-from service.api.schemas import (
-    LONGEST_MESSAGE,
-    ActingQuery,
-    Cursor,
-    Id,
-    Locale,
-    PageSize,
-    Text,
-    Wire,
-    clean,
-    cursor,
-)
-from service.api.timeline_schemas import BuildState, build_state
+from service.api.chat_schemas import LONGEST_MESSAGE
+from service.api.schemas import ActingQuery, PageSize
+from service.timelines.items import BuildState, build_state
+from service.wire import Cursor, Id, Locale, Text, Wire, clean, cursor
 
 MOST_REPORTS: Final = 500
 
@@ -148,9 +139,6 @@ class BuildEventsQuery(ActingQuery):
     after: Cursor | None = None
 
 
-# What is answered --------------------------------------------------------------------------------
-
-
 class BuildAccepted(Wire):
     """The build, `queued` when it is new."""
 
@@ -226,9 +214,6 @@ class Versions(Wire):
 
     versions: list[Version]
     before: str | None = None
-
-
-# From ours to the wire ---------------------------------------------------------------------------
 
 
 def build_answer(row: BuildRow) -> BuildAnswer:

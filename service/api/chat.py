@@ -5,22 +5,24 @@ from starlette.responses import Response
 
 from domain.errors import SessionUnknown
 from projections import sessions
-from service.api import replies_schemas, schemas
+from service.api import chat_schemas, replies_schemas, schemas
 from service.chat.admission import Message
 from service.chat.turns import LANDING_SECONDS
 from service.eventlog.store import Unavailable
 from service.eventlog.transactions import Transaction
-from service.http.operation import Call, Operation, answered
+from service.http.call import Call
+from service.http.operation import Operation, answered
 from service.http.problems import problem
 from service.http.rate_limit_headers import rate_limit
 from service.http.reads import position_of, visible_project
 from service.http.sse_response import EventStream
+from service.replies import envelope
 from service.replies.text_view import viewed
 
 
 async def post_message(call: Call) -> Response:
     """Take the message, then stream its reply or wait for it, as the client accepts."""
-    asked: replies_schemas.ChatPlanRequest = call.body
+    asked: chat_schemas.ChatPlanRequest = call.body
     message = Message(
         tenant_id=call.caller.tenant_id,
         user_id=asked.user_id,
@@ -66,7 +68,7 @@ async def read_session(call: Call) -> Response:
         if row is None:
             raise SessionUnknown
         await visible_project(connection, call, row.project_id, acting.user_id)
-    return answered(schemas.session(row), position=position)
+    return answered(chat_schemas.session(row), position=position)
 
 
 async def _refuse(_: Transaction) -> None:
@@ -91,7 +93,7 @@ async def delete_session(call: Call) -> Response:
         position = await call.service.erasure.session(
             call.caller.tenant_id, row.project_id, row.session_id, call.cause(acting.user_id)
         )
-    answer = schemas.SessionErased(session_id=call.path["sessionId"])
+    answer = chat_schemas.SessionErased(session_id=call.path["sessionId"])
     return answered(answer, position=position)
 
 
@@ -103,9 +105,9 @@ OPERATIONS = (
         browsers=True,
         summary="Plan with the model: JSON, or server-sent events with Accept: text/event-stream.",
         scopes=("chat",),
-        body=replies_schemas.ChatPlanRequest,
+        body=chat_schemas.ChatPlanRequest,
         query=replies_schemas.ViewQuery,
-        answer=replies_schemas.ChatPlanResponse,
+        answer=envelope.ChatPlanResponse,
         problems=(400, 402, 404, 409, 413, 415, 422, 429),
         streams=True,
         handle=post_message,
@@ -118,7 +120,7 @@ OPERATIONS = (
         summary="A session with its billing aggregates.",
         scopes=("chat", "read", "admin"),
         query=schemas.ActingQuery,
-        answer=schemas.SessionAnswer,
+        answer=chat_schemas.SessionAnswer,
         problems=(404, 409, 422),
         handle=read_session,
     ),
@@ -130,7 +132,7 @@ OPERATIONS = (
         summary="Erase a session and all that was said in it. What was billed stays.",
         scopes=("chat", "admin"),
         query=schemas.ActingQuery,
-        answer=schemas.SessionErased,
+        answer=chat_schemas.SessionErased,
         problems=(404, 409, 413, 422),
         handle=delete_session,
     ),

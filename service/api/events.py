@@ -8,11 +8,13 @@ import orjson
 from starlette.responses import Response
 
 from domain.events import EVENT_TYPES
-from service.api import schemas
+from service import wire
+from service.api import events_schemas
 from service.eventlog.cloudevents import cloud_event
 from service.eventlog.store import Recorded
 from service.eventlog.tenant_feed import Selection, TenantLog, chained
-from service.http.operation import Call, Operation
+from service.http.call import Call
+from service.http.operation import Operation
 from service.http.problems import BadRequest
 from service.http.reads import come_to, position_in
 from service.http.sse_response import (
@@ -23,6 +25,7 @@ from service.http.sse_response import (
     LineStream,
     pieces,
 )
+from service.replies import events
 from service.replies.sse import frame
 
 PAGE: Final = 100
@@ -31,7 +34,7 @@ PAGE: Final = 100
 
 async def read_events(call: Call) -> Response:
     """The events after a cursor, in order: what the client accepts says in which form."""
-    asked: schemas.EventsQuery = call.query
+    asked: events_schemas.EventsQuery = call.query
     streams = call.accepts(EVENT_STREAM)
     resumed = call.last_event_id if streams else None
     after = position_in(resumed or asked.after, call.service.epoch) or 0
@@ -53,7 +56,7 @@ async def read_events(call: Call) -> Response:
 
 
 def _selection(call: Call) -> Selection:
-    asked: schemas.EventsQuery = call.query
+    asked: events_schemas.EventsQuery = call.query
     if unknown := set(asked.types or ()) - EVENT_TYPES.keys():
         known = ", ".join(EVENT_TYPES)
         detail = f"{len(unknown)} of these types are not known. Known are {known}."
@@ -66,13 +69,13 @@ def _selection(call: Call) -> Selection:
 
 
 async def _page(call: Call, log: TenantLog, after: int, prev: int | None) -> bytes:
-    asked: schemas.EventsQuery = call.query
+    asked: events_schemas.EventsQuery = call.query
     epoch = call.service.epoch
     page = await log.page(after, asked.limit or PAGE)
     events = [cloud_event(event, epoch, before) for event, before in chained(page.events, prev)]
     body = {
         "events": [orjson.Fragment(event) for event in events],
-        "after": schemas.cursor(epoch, page.upto),
+        "after": wire.cursor(epoch, page.upto),
         "hasMore": page.has_more,
     }
     return orjson.dumps(body)
@@ -104,7 +107,7 @@ def _line(event: Recorded, epoch: str, prev: int | None) -> bytes:
 
 def _frame(event: Recorded, epoch: str, prev: int | None) -> bytes:
     told = orjson.Fragment(cloud_event(event, epoch, prev))
-    return frame("event", told, schemas.cursor(epoch, event.position))
+    return frame("event", told, wire.cursor(epoch, event.position))
 
 
 OPERATIONS = (
@@ -114,11 +117,11 @@ OPERATIONS = (
         name="readEvents",
         summary="The tenant's events as CloudEvents: a page, lines, or a live stream, by Accept.",
         scopes=("read", "admin"),
-        query=schemas.EventsQuery,
-        answer=schemas.EventsPage,
+        query=events_schemas.EventsQuery,
+        answer=events_schemas.EventsPage,
         streams=True,
-        events={"event": schemas.CloudEvent, "goaway": schemas.GoAway},
-        lines=schemas.CloudEvent,
+        events={"event": events_schemas.CloudEvent, "goaway": events.GoAway},
+        lines=events_schemas.CloudEvent,
         problems=(409, 422),
         handle=read_events,
     ),

@@ -19,7 +19,8 @@ from service.api import plans_schemas, schemas
 from service.api.replies import visible_reply
 from service.eventlog.store import END, Recorded
 from service.eventlog.transactions import SESSION, Transaction, decode, session_stream
-from service.http.operation import Call, Operation, answered
+from service.http.call import Call
+from service.http.operation import Operation, answered
 from service.http.reads import position_in, position_of, visible_project
 from service.texts.templates import render
 

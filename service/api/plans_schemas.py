@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from domain.events import ChatMode
 from projections.drafts import DraftRow
-from service.api.schemas import Id, Locale, Query, Wire, cursor
+from service.wire import Id, Locale, Query, Wire, cursor
 
 
 class ExportQuery(Query):
@@ -15,9 +15,6 @@ class ExportQuery(Query):
     user_id: Id | None = None
     format: Literal["markdown", "json"] = "markdown"
     locale: Locale = "en"
-
-
-# What is answered --------------------------------------------------------------------------------
 
 
 class Draft(Wire):
@@ -68,9 +65,6 @@ class SessionExport(Wire):
     user_id: str
     name: str
     items: list[SaidMessage | ReplyExport]
-
-
-# From ours to the wire ---------------------------------------------------------------------------
 
 
 def draft(row: DraftRow) -> Draft:

@@ -3,14 +3,15 @@
 from starlette.responses import Response
 
 from domain import project
-from service.api import schemas
+from service.api import projects_schemas
 from service.eventlog.transactions import PROJECT, Transaction, project_stream
-from service.http.operation import Call, Operation, answered
+from service.http.call import Call
+from service.http.operation import Operation, answered
 
 
 async def register_project(call: Call) -> Response:
     """Make a project known."""
-    asked: schemas.ProjectRequest = call.body
+    asked: projects_schemas.ProjectRequest = call.body
 
     async def register(transaction: Transaction) -> None:
         stream_id = project_stream(asked.project_id)
@@ -25,13 +26,13 @@ async def register_project(call: Call) -> Response:
         transaction.append(stream_id, decided, asked.project_id)
 
     position = await call.transact(register)
-    answer = schemas.ProjectAnswer(project_id=asked.project_id)
+    answer = projects_schemas.ProjectAnswer(project_id=asked.project_id)
     return answered(answer, position=position, status=201)
 
 
 async def put_member(call: Call) -> Response:
     """Let a user act in the project, or change what they may do."""
-    asked: schemas.RoleRequest = call.body
+    asked: projects_schemas.RoleRequest = call.body
     project_id, user_id = call.path["projectId"], call.path["userId"]
 
     async def add(transaction: Transaction) -> None:
@@ -41,7 +42,7 @@ async def put_member(call: Call) -> Response:
         transaction.append(stream_id, decided, project_id)
 
     position = await call.transact(add)
-    answer = schemas.MemberAnswer(project_id=project_id, user_id=user_id, role=asked.role)
+    answer = projects_schemas.MemberAnswer(project_id=project_id, user_id=user_id, role=asked.role)
     return answered(answer, position=position)
 
 
@@ -55,14 +56,14 @@ async def delete_member(call: Call) -> Response:
         transaction.append(stream_id, project.remove_member(state, user_id=user_id), project_id)
 
     position = await call.transact(remove)
-    return answered(schemas.ProjectAnswer(project_id=project_id), position=position)
+    return answered(projects_schemas.ProjectAnswer(project_id=project_id), position=position)
 
 
 async def delete_project(call: Call) -> Response:
     """Erase a project: all that was said in it, everywhere."""
     project_id = call.path["projectId"]
     position = await call.service.erasure.project(call.caller.tenant_id, project_id, call.cause())
-    answer = schemas.ProjectAnswer(project_id=project_id)
+    answer = projects_schemas.ProjectAnswer(project_id=project_id)
     return answered(answer, position=position)
 
 
@@ -73,8 +74,8 @@ OPERATIONS = (
         name="registerProject",
         summary="Make a project known, with its first members.",
         scopes=("admin",),
-        body=schemas.ProjectRequest,
-        answer=schemas.ProjectAnswer,
+        body=projects_schemas.ProjectRequest,
+        answer=projects_schemas.ProjectAnswer,
         status=201,
         problems=(400, 409, 413, 415, 422),
         handle=register_project,
@@ -85,8 +86,8 @@ OPERATIONS = (
         name="putMember",
         summary="Let a user act in the project, or change their role.",
         scopes=("admin",),
-        body=schemas.RoleRequest,
-        answer=schemas.MemberAnswer,
+        body=projects_schemas.RoleRequest,
+        answer=projects_schemas.MemberAnswer,
         problems=(400, 404, 409, 413, 415, 422),
         handle=put_member,
     ),
@@ -96,7 +97,7 @@ OPERATIONS = (
         name="deleteMember",
         summary="Take a user out of the project.",
         scopes=("admin",),
-        answer=schemas.ProjectAnswer,
+        answer=projects_schemas.ProjectAnswer,
         problems=(404, 409, 413, 422),
         handle=delete_member,
     ),
@@ -106,7 +107,7 @@ OPERATIONS = (
         name="deleteProject",
         summary="Erase a project and all that was said in it. What was billed stays.",
         scopes=("admin",),
-        answer=schemas.ProjectAnswer,
+        answer=projects_schemas.ProjectAnswer,
         problems=(404, 409, 413, 422),
         handle=delete_project,
     ),

@@ -7,7 +7,8 @@ from projections.replies import Place, ReplyRow
 from service.api import replies_schemas, schemas
 from service.chat.turns import LANDING_SECONDS
 from service.eventlog.store import Unavailable
-from service.http.operation import Call, Operation, answered
+from service.http.call import Call
+from service.http.operation import Operation, answered
 from service.http.problems import BadRequest
 from service.http.reads import visible_project
 from service.http.sse_response import EventStream

@@ -9,11 +9,15 @@ from starlette.responses import Response
 from domain.events import SessionMode
 from projections import timeline
 from projections.timeline import Shown
-from service.api import schemas, timeline_schemas
-from service.http.operation import REPLY_EVENTS, Call, Operation, answered
+from service import wire
+from service.api import timeline_schemas
+from service.http.call import Call
+from service.http.operation import Operation, answered
 from service.http.reads import come_to, position_in, position_of, visible_project
 from service.http.sse_response import SEND_SECONDS, EventStream, pieces
+from service.replies.events import REPLY_EVENTS
 from service.replies.sse import frame, goaway
+from service.timelines import items
 from service.timelines.feed import Item
 
 
@@ -91,15 +95,13 @@ async def _live(
 def _frames(items: Iterable[Item], after: int, prev: int | None, epoch: str) -> Iterator[bytes]:
     for item in items:
         if item.position > after:
-            yield frame(
-                item.event, _linked(item, prev, epoch), schemas.cursor(epoch, item.position)
-            )
+            yield frame(item.event, _linked(item, prev, epoch), wire.cursor(epoch, item.position))
         prev = item.position
 
 
 def _linked(item: Item, prev: int | None, epoch: str) -> orjson.Fragment:
     """The item's JSON, which all watchers share, with the one member that differs."""
-    before = orjson.dumps(None if prev is None else schemas.cursor(epoch, prev))
+    before = orjson.dumps(None if prev is None else wire.cursor(epoch, prev))
     return orjson.Fragment(item.json[:-1] + b',"prev":' + before + b"}")
 
 
@@ -130,9 +132,9 @@ OPERATIONS = (
         query=timeline_schemas.TimelineStreamQuery,
         streams=True,
         events={
-            "item": timeline_schemas.LiveItem,
-            "lock": timeline_schemas.Lock,
-            "erased": timeline_schemas.Erased,
+            "item": items.LiveItem,
+            "lock": items.Lock,
+            "erased": items.Erased,
             **REPLY_EVENTS,
         },
         problems=(404, 409, 422),

@@ -1,16 +1,13 @@
 """JSON on the wire of a project's timeline: its items, as pages have them and as streams tell."""
 
-from datetime import datetime
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from domain.events import ChatMode
-from domain.replies import MAIN_TEXT
-from projections.builds import BuildRow, BuildStatus
-from projections.timeline import TimelinePage, TimelineRow
-from service.api.replies_schemas import PLAN_ACTIONS, ActionType, label
-from service.api.schemas import ActingQuery, Cursor, Id, PageSize, Query, Wire, cursor
+from projections.timeline import TimelinePage
+from service.api.schemas import ActingQuery, PageSize
+from service.timelines.items import TimelineItem, item
+from service.wire import Cursor, Id, Query, Wire
 
 Mode = Literal["all", "plan", "build"]
 
@@ -40,97 +37,6 @@ class TimelineStreamQuery(Query):
     after: Cursor | None = None
 
 
-class ItemAction(Wire):
-    """Something that could be done with an item; `enabled` if it can be done now."""
-
-    type: ActionType
-    label: str
-    enabled: bool
-
-
-class UserMessage(Wire):
-    text: str
-    session_id: str
-
-
-class BuildState(Wire):
-    """A build as it is now: `queued`, `running`, `succeeded` or `failed`; milliseconds."""
-
-    build_id: str
-    status: BuildStatus
-    phase: str | None = None
-    title: str | None = None
-    version_id: str | None = None
-    preview_url: str | None = None
-    artifact_url: str | None = None
-    error: str | None = None
-    duration: int | None = None
-
-
-class Conversion(Wire):
-    """Where a build's message comes from: the session whose plan it turned into a build."""
-
-    from_session_id: str
-    converted_at: datetime
-
-
-class AiResponse(Wire):
-    """A reply by the contract of its mode, with its main prose as `text`; or a template."""
-
-    text: str | None = None
-    data: Any = None
-    subtype: str | None = None
-    tokens_used: int | None = None
-    duration: int | None = None
-
-
-class TimelineItem(Wire):
-    """One thing that happened in a project; `cursor` is its place in the one order of all."""
-
-    id: str
-    cursor: str
-    timestamp: datetime
-    type: Literal["plan_message", "build_request", "deployment"]
-    mode: Literal["plan", "build"]
-    kind: Literal[
-        "user_message", "reply", "system_message", "session", "build_reference", "deployment"
-    ]
-    chat_mode: str | None = None
-    status: Literal["planning", "in_progress", "deployed", "failed"]
-    session_id: str | None = None
-    user_message: UserMessage | None = None
-    ai_response: AiResponse | None = None
-    build: BuildState | None = None
-    conversion: Conversion | None = None
-    actions: list[ItemAction] | None = None
-    event: Any = None
-
-
-class LiveItem(TimelineItem):
-    """An item as a stream tells it; `prev` is the id of the event before it, null at the start.
-
-    Who gets an event whose `prev` is the last id that they have, has missed nothing. An item that
-    asked for a build comes again, with the same `id`, when the build has changed.
-    """
-
-    prev: str | None
-
-
-class Lock(Wire):
-    """The project is being built, and takes no messages; without a build it takes them again."""
-
-    active_build_id: str | None
-    prev: str | None
-
-
-class Erased(Wire):
-    """What was said in the session, or of the build, is gone: items of it are to be forgotten."""
-
-    session_id: str | None = None
-    build_id: str | None = None
-    prev: str | None
-
-
 class Timeline(Wire):
     """A page, newest first. `before` leads to older items, `after` to newer ones.
 
@@ -144,9 +50,6 @@ class Timeline(Wire):
     after: str | None = None
 
 
-# From ours to the wire ---------------------------------------------------------------------------
-
-
 def timeline(page: TimelinePage, epoch: str, active_build_id: str | None) -> Timeline:
     """A page of the timeline with its cursors."""
     items = [item(row, epoch) for row in page.rows]
@@ -157,92 +60,3 @@ def timeline(page: TimelinePage, epoch: str, active_build_id: str | None) -> Tim
         before=items[-1].cursor if items else None,
         after=items[0].cursor if items else None,
     )
-
-
-def item(row: TimelineRow, epoch: str) -> TimelineItem:
-    """An item of the timeline."""
-    said = row.kind == "user_message"
-    answered = row.kind in ("reply", "system_message")
-    return TimelineItem(
-        id=row.item_id,
-        cursor=cursor(epoch, row.position),
-        timestamp=row.recorded_at,
-        type=_item_type(row),
-        mode=row.mode,
-        kind=cast(Any, row.kind),
-        chat_mode=row.chat_mode,
-        status=_item_status(row),
-        session_id=row.session_id,
-        user_message=UserMessage(text=row.text or "", session_id=row.session_id or "")
-        if said
-        else None,
-        ai_response=AiResponse(
-            text=_main_text(row),
-            data=row.data,
-            subtype=row.subtype,
-            tokens_used=row.tokens_used,
-            duration=row.duration_ms,
-        )
-        if answered
-        else None,
-        build=None if row.build is None else build_state(row.build),
-        conversion=Conversion(
-            from_session_id=row.converted_from_session_id, converted_at=row.recorded_at
-        )
-        if row.converted_from_session_id
-        else None,
-        actions=_item_actions(row) if row.is_plan else None,
-        event=row.data if row.kind == "session" else None,
-    )
-
-
-def _item_type(row: TimelineRow) -> Literal["plan_message", "build_request", "deployment"]:
-    if row.kind == "deployment":
-        return "deployment"
-    return "plan_message" if row.mode == "plan" else "build_request"
-
-
-def _item_status(row: TimelineRow) -> Literal["planning", "in_progress", "deployed", "failed"]:
-    if row.mode == "plan":
-        return "failed" if row.subtype == "error" else "planning"
-    match None if row.build is None else row.build.status:
-        case "succeeded":
-            return "deployed"
-        case "failed":
-            return "failed"
-        case _:
-            return "deployed" if row.kind == "deployment" else "in_progress"
-
-
-def _item_actions(row: TimelineRow) -> list[ItemAction]:
-    return [
-        ItemAction(
-            type=kind,
-            label=label(kind, "en"),
-            enabled=row.is_convertible or kind != "convert_to_build",
-        )
-        for kind in PLAN_ACTIONS
-    ]
-
-
-def build_state(row: BuildRow) -> BuildState:
-    """What an item says of its build."""
-    return BuildState(
-        build_id=row.build_id,
-        status=row.status,
-        phase=row.phase,
-        title=row.title,
-        version_id=row.version_id,
-        preview_url=row.preview_url,
-        artifact_url=row.artifact_url,
-        error=row.error,
-        duration=row.duration_ms,
-    )
-
-
-def _main_text(row: TimelineRow) -> str | None:
-    """The main prose of a reply; a partial one may not have come to it."""
-    pointer = MAIN_TEXT.get(cast(ChatMode, row.chat_mode)) if row.kind == "reply" else None
-    data: dict[str, Any] = row.data or {}
-    text = data.get(pointer.removeprefix("/")) if pointer else None
-    return text if isinstance(text, str) else None

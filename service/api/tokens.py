@@ -4,14 +4,15 @@ from datetime import UTC, datetime
 
 from starlette.responses import Response
 
-from service.api import schemas
-from service.http.operation import COOKIE, Call, Operation, answered
+from service.api import tokens_schemas
+from service.http.call import Call
+from service.http.operation import COOKIE, Operation, answered
 from service.http.reads import visible_project
 
 
 async def mint_token(call: Call) -> Response:
     """A token for one user and one project, for a few minutes."""
-    asked: schemas.TokenRequest = call.body
+    asked: tokens_schemas.TokenRequest = call.body
     async with call.reading() as connection:
         await visible_project(connection, call, asked.project_id, asked.user_id)
     token, expires_at = call.service.tokens.mint(
@@ -20,7 +21,9 @@ async def mint_token(call: Call) -> Response:
         project_id=asked.project_id,
         seconds=asked.ttl_seconds,
     )
-    answer = schemas.TokenAnswer(token=token, expires_at=datetime.fromtimestamp(expires_at, UTC))
+    answer = tokens_schemas.TokenAnswer(
+        token=token, expires_at=datetime.fromtimestamp(expires_at, UTC)
+    )
     response = answered(answer, position=call.service.hub.head, status=201)
     response.set_cookie(
         COOKIE,
@@ -42,8 +45,8 @@ OPERATIONS = (
         name="mintToken",
         summary="A short token with which one user's browser may read and chat in one project.",
         scopes=("chat",),
-        body=schemas.TokenRequest,
-        answer=schemas.TokenAnswer,
+        body=tokens_schemas.TokenRequest,
+        answer=tokens_schemas.TokenAnswer,
         status=201,
         problems=(400, 404, 413, 415, 422),
         handle=mint_token,

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from weakref import WeakValueDictionary
 
-from domain import account, limits, project, session
+from domain import account, project, rate_limits, session
 from domain.account import Account
 from domain.errors import (
     ProjectLimitReached,
@@ -20,9 +20,9 @@ from domain.errors import (
     UserLimitReached,
 )
 from domain.events import ChatMode, Context
-from domain.limits import Limit, Standing
 from domain.metering import ESTIMATES
 from domain.project import Project
+from domain.rate_limits import Limit, Standing
 from domain.session import INITIAL, Session
 from projections import projects
 from projections.projects import ProjectRow
@@ -133,7 +133,7 @@ class Admission:
             # so that the session that is found is the one there is.
             funds = await transaction.load(ACCOUNT, _account_of(message))
             place = await transaction.load(PROJECT, project_stream(message.project_id))
-            at = limits.not_before(now, funds.messages, place.messages)
+            at = rate_limits.not_before(now, funds.messages, place.messages)
             _join_in(transaction, place, message, minted["reply"], at)
             session_id, state = await self._session(transaction, message, minted["session"])
             started = self._conversation(message, session_id, state, minted)
@@ -197,9 +197,10 @@ class Admission:
         """How the limits stand with one message more. Raises the refusal of one that is reached."""
         counted = ((self._of_user, funds.messages), (self._of_project, place.messages))
         for limit, times in counted:
-            limits.require_room(limit, times, at)
+            rate_limits.require_room(limit, times, at)
         return tuple(
-            limits.standing(limit, limits.with_time(times, at), at) for limit, times in counted
+            rate_limits.standing(limit, rate_limits.with_time(times, at), at)
+            for limit, times in counted
         )
 
     async def _session(

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, cast
 
 from domain.events import ChatMode
-from domain.languages import REMINDER, ScriptCheck, is_prose
 from domain.metering import Usage, billed_seconds, total_usage
-from domain.operations import Malformed, Operation, ReplyParser, fold
-from domain.prompts import Prompt
-from domain.replies import CONTRACTS, BrokenContract, check
+from domain.operations import Operation, fold
+from domain.questions import Prompt
+from domain.reply_contracts import CONTRACTS, BrokenContract, check
+from domain.reply_parser import Malformed, ReplyParser
+from domain.script_check import REMINDER, ScriptCheck, is_prose
 from domain.tools import Look, ToolUse
 from service.chat.references import References
 from service.chat.tools import Looks, summary

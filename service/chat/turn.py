@@ -15,10 +15,10 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
-from domain import account, prompts, session
+from domain import account, questions, session
 from domain.events import SessionEvent, TimeReserved
 from domain.metering import ESTIMATES
-from domain.replies import CONTRACT_VERSION
+from domain.reply_contracts import CONTRACT_VERSION
 from service.chat.admission import Admitted
 from service.chat.generation import Conversation, Ending
 from service.chat.settlement import GIVE_UP_SECONDS, Settlement
@@ -124,7 +124,7 @@ class Turn:
             await self._prompt(looks),
             self.reply,
             looks=looks,
-            language=prompts.language(self.admitted.message.locale),
+            language=questions.language(self.admitted.message.locale),
             patience_seconds=self._means.limits.patience_seconds,
         )
         talk = asyncio.create_task(conversation.hold())
@@ -190,14 +190,14 @@ class Turn:
         stored = await _patiently(read)
         return [decode(each.type, each.state) for each in stored]
 
-    async def _prompt(self, looks: Looks) -> prompts.Prompt:
+    async def _prompt(self, looks: Looks) -> questions.Prompt:
         message = self.admitted.message
         tools = await looks.open()
-        return prompts.prompt(
+        return questions.prompt(
             project_name=self.admitted.project.name,
             framework=self.admitted.project.framework,
             locale=message.locale,
-            history=prompts.history(
+            history=questions.history(
                 await self._events(),
                 upto=self.admitted.user_message_id,
                 budget_tokens=self._means.limits.history_tokens,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
 import orjson
 import structlog
@@ -11,7 +11,6 @@ from domain import session
 from domain.errors import ReplyInProgress, ReplyUnknown
 from domain.events import CancelReason
 from projections.replies import Place, ReplyRow, orphans, reply
-from service.api.replies_schemas import OnBusy
 from service.chat.admission import Admission, Admitted, Message
 from service.chat.leases import Lease
 from service.chat.recovery import LOST, Orphan, Orphans, place_of
@@ -23,6 +22,11 @@ from service.postgres.connections import Pool, of_service, of_tenant
 from service.replies.frame_store import Chunks
 from service.replies.tail import Tail
 from service.replies.writer import Lost, Reply
+
+OnBusy = Literal["reject", "enqueue", "interrupt"]
+"""What becomes of a message while its session's last reply is still being written: refused,
+answered after that reply, or answered in its place."""
+
 
 MOST_RUNNING: Final = 2_000
 """Replies that one process writes at a time."""

@@ -12,7 +12,6 @@ from domain import account, project, session
 from domain.errors import ProjectExists
 from projections.sessions import active_session
 from service.access.keys import KEY_ID, TENANT
-from service.app import Service
 from service.eventlog.transactions import (
     ACCOUNT,
     PROJECT,
@@ -23,13 +22,14 @@ from service.eventlog.transactions import (
     project_stream,
     session_stream,
 )
+from service.http.call import Service
 from service.ids import new_id
 from service.postgres.connections import of_tenant
 
 PROJECT_ID: Final = "demo"
 USER_ID: Final = "ada"
 CREDIT_SECONDS: Final = 36_000
-WORKER: Final = Path(__file__).parent.parent / "scripts" / "build_worker.py"
+WORKER: Final = Path(__file__).parents[2] / "scripts" / "build_worker.py"
 """Beside the packages in a clone; an installed service has none, and the demo no builds."""
 
 SOURCE: Final = {

@@ -16,8 +16,8 @@ from urllib.parse import quote
 import orjson
 
 from domain.events import EVENT_TYPES
-from service.api.schemas import cursor
 from service.eventlog.store import Recorded
+from service.wire import cursor
 
 _NAMES: Final = {"requestId": "requestid", "actor": "actor"}
 """What is told of an event's metadata, and its name as an extension."""

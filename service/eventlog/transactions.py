@@ -15,7 +15,7 @@ from uuid import UUID
 
 import orjson
 
-from domain import account, build, project, request, session
+from domain import account, build, idempotency, project, session
 from domain.account import Account
 from domain.build import Build
 from domain.errors import Refused
@@ -54,7 +54,9 @@ class Decider(Generic[S, E]):
 SESSION: Final[Decider[Session, SessionEvent]] = Decider(session.INITIAL, session.fold)
 ACCOUNT: Final[Decider[Account, AccountEvent]] = Decider(account.INITIAL, account.fold)
 BUILD: Final[Decider[Build, BuildEvent]] = Decider(build.INITIAL, build.fold)
-REQUEST: Final[Decider[request.Request, RequestEvent]] = Decider(request.INITIAL, request.fold)
+REQUEST: Final[Decider[idempotency.Request, RequestEvent]] = Decider(
+    idempotency.INITIAL, idempotency.fold
+)
 PROJECT: Final[Decider[Project, ProjectEvent]] = Decider(project.INITIAL, project.fold)
 
 
@@ -129,7 +131,7 @@ class Transaction:
 
     async def finish(self, named: Named, result: Json) -> None:
         """Note what a named request came to, beside all that it decided."""
-        done = request.finish(
+        done = idempotency.finish(
             await self.load(REQUEST, named.stream_id),
             key=named.key,
             fingerprint=named.fingerprint,
@@ -209,7 +211,7 @@ class Streams:
         """What the request came to, and where, if it was done before."""
         found = await self._store.stream(tenant_id, named.stream_id)
         events = [decode(each.type, each.state) for each in found]
-        if not request.is_done(request.fold(events), fingerprint=named.fingerprint):
+        if not idempotency.is_done(idempotency.fold(events), fingerprint=named.fingerprint):
             return None
         first = found[0].position - events[0].place
         return events[0].result, Appended(first, found[0].recorded_at)

@@ -9,11 +9,10 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from domain.replies import CONTRACTS
+from domain.reply_contracts import CONTRACTS
 from service.access.signatures import HEADER
-from service.api.schemas import Problem
 from service.http.operation import COOKIE, TICKET, Operation
-from service.http.problems import MEDIA_TYPE, TITLES
+from service.http.problems import MEDIA_TYPE, TITLES, Problem
 
 _REF: Final = "#/components/schemas/{model}"
 _ALWAYS: Final = (401, 403, 408, 414, 431, 503)

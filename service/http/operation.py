@@ -7,10 +7,9 @@ given only what passed. The same record writes the OpenAPI document.
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 import orjson
 import structlog
@@ -25,18 +24,14 @@ from domain.errors import ProjectUnknown
 from service.access.audit import Entry, Watch, told
 from service.access.authentication import Caller, NotYours
 from service.access.signatures import HEADER
-from service.access.stream_access import Permit
-from service.api import replies_schemas, schemas
-from service.api.schemas import Id, Query, dumped
 from service.eventlog.store import OutcomeUnknown
-from service.eventlog.transactions import Cause, Named, Transaction
+from service.eventlog.transactions import Named
 from service.http import connection_limits, problems
+from service.http.call import Call, Service
 from service.http.problems import BadRequest
-from service.postgres.connections import Connection, of_tenant
+from service.replies.events import REPLY_EVENTS
 from service.settings import Scope
-
-if TYPE_CHECKING:
-    from service.app import Service
+from service.wire import Id, Query, dumped
 
 COOKIE: Final = "throughline"
 TICKET: Final = "ticket"
@@ -46,70 +41,7 @@ _ID: Final[TypeAdapter[str]] = TypeAdapter(Id)
 _log = structlog.stdlib.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """A request that passed: who calls, what it says by its contract, its entry in the audit."""
-
-    service: "Service"
-    caller: Caller
-    entry: Entry
-    path: dict[str, str]
-    body: Any
-    query: Any
-    accept: str
-    last_event_id: str | None
-    request_id: str
-    named: Named | None = None
-
-    def reading(self, *, as_of_one_moment: bool = False) -> AbstractAsyncContextManager[Connection]:
-        """A transaction that sees the rows of the caller's tenant and no others."""
-        tenant_id = self.caller.tenant_id
-        return of_tenant(self.service.pool, tenant_id, as_of_one_moment=as_of_one_moment)
-
-    def accepts(self, media_type: str) -> bool:
-        """Whether the client asks for it by name."""
-        return media_type in self.accept
-
-    def permit(self, project_id: str, user_id: str | None) -> Permit | None:
-        """How long a stream of the project may be read; without a user there is no end of it."""
-        if user_id is None:
-            return None
-        member = (self.caller.tenant_id, project_id, user_id)
-        return self.service.permits.permit(member, self.caller.expires_at)
-
-    @property
-    def wants_stream(self) -> bool:
-        """Whether the client asks for server-sent events."""
-        return self.accepts("text/event-stream")
-
-    def cause(self, user_id: str | None = None) -> Cause:
-        """What is stored beside the events that this request brings about, and its name."""
-        actor = {"actor": user_id} if user_id else {}
-        metadata = {"requestId": self.request_id, "keyId": self.caller.key_id} | actor
-        return Cause(metadata=metadata, named=self.named)
-
-    async def transact(self, work: Callable[[Transaction], Awaitable[None]]) -> int:
-        """Do a decision for the caller's tenant; returns the position of the log that has it."""
-        _, appended = await self.service.streams.transact(
-            self.caller.tenant_id, work, cause=self.cause()
-        )
-        return appended.first_position if appended else self.service.hub.head
-
-
 Handler = Callable[[Call], Awaitable[Response]]
-
-REPLY_EVENTS: Final[Mapping[str, type[BaseModel]]] = {
-    "accepted": replies_schemas.Accepted,
-    "intent": replies_schemas.Intent,
-    "chunk": replies_schemas.Chunk,
-    "snapshot": replies_schemas.Snapshot,
-    "tool": replies_schemas.ToolLook,
-    "notice": replies_schemas.Notice,
-    "reset": replies_schemas.Reset,
-    "final": replies_schemas.ChatPlanResponse,
-    "renew": schemas.Renew,
-    "goaway": schemas.GoAway,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +114,7 @@ class Operation:
         )
 
     def _admit(
-        self, service: "Service", request: Request, caller: Caller, body: bytes, entry: Entry
+        self, service: Service, request: Request, caller: Caller, body: bytes, entry: Entry
     ) -> Call:
         if not caller.scopes.intersection(self.scopes):
             caller.require(self.scopes[0])
@@ -204,7 +136,7 @@ class Operation:
             named=None if request.method == "GET" else _named(request, body),
         )
 
-    async def _authenticated(self, service: "Service", request: Request) -> tuple[Caller, bytes]:
+    async def _authenticated(self, service: Service, request: Request) -> tuple[Caller, bytes]:
         """Who calls, by a signature, else by a browser's token; and the body."""
         token = None
         if self.browsers and HEADER not in request.headers:

@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from starlette.responses import Response
 
 from domain import errors as refusals
 from domain.errors import LimitReached, Refused
 from service.access.authentication import Forbidden, NotYours, Unauthenticated
-from service.api.schemas import Problem
 from service.eventlog.store import AWAY, OutcomeUnknown, Overloaded
 from service.http.rate_limit_headers import refused
 
@@ -163,3 +162,20 @@ def answer(
         headers=headers,
         media_type=MEDIA_TYPE,
     )
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457): `code` is stable, `detail` says what to do.
+
+    `template` and `variables` are there where a user is to be told; `errors` where members of the
+    request are wrong, each with a JSON Pointer.
+    """
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    template: str | None = None
+    variables: dict[str, Any] | None = None
+    errors: list[dict[str, str]] | None = None

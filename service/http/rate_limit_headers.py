@@ -5,7 +5,7 @@ them: structured fields (RFC 9651), an item a limit, `q` per window `w`, `r` rem
 from collections.abc import Iterable
 
 from domain.errors import LimitReached
-from domain.limits import WINDOW, Standing
+from domain.rate_limits import WINDOW, Standing
 
 
 def rate_limit(standings: Iterable[Standing]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from domain.errors import ProjectUnknown
 from projections.projection import head, reached
 from projections.projects import ProjectRow, project
 from service.eventlog.store import Unavailable
-from service.http.operation import Call
+from service.http.call import Call
 from service.http.problems import BadRequest
 
 WAIT_SECONDS: Final = 5.0

@@ -13,7 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from service.access.stream_access import Permit
 from service.ops.metrics import STREAMS
-from service.replies.sse import goaway
+from service.replies.sse import frame, goaway
 
 SEND_SECONDS: Final = 20.0
 """How long a reader may take none of what is sent, before it is cut loose. It can come back."""
@@ -65,12 +65,15 @@ class EventStream(EventSourceResponse):
             await send(message)
             begun.set()
 
+        async def on_expiring(expires_at: float) -> None:
+            await say(frame("renew", {"expiresAt": expires_at}))
+
         async def say(event: bytes, *, is_last: bool = False) -> None:
             await begun.wait()
             await send({"type": "http.response.body", "body": event, "more_body": not is_last})
 
         stream = asyncio.create_task(super().__call__(scope, receive, sending))
-        ending = asyncio.create_task(permit(say))
+        ending = asyncio.create_task(permit(on_expiring))
         try:
             await asyncio.wait((stream, ending), return_when=asyncio.FIRST_COMPLETED)
             if stream.done():

@@ -24,8 +24,8 @@ from anthropic.types import (
 )
 
 from domain.metering import Usage
-from domain.prompts import Prompt
-from domain.replies import reply_schema
+from domain.questions import Prompt
+from domain.reply_contracts import reply_schema
 from domain.tools import LOOKS_A_ROUND, Look, ToolUse
 
 Kind = Literal["transient", "permanent", "refused", "truncated"]

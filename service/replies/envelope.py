@@ -1,21 +1,81 @@
 """The one final envelope of a reply: made from the log, the same wherever and whenever."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, Literal
 
-from domain.events import ReplyCompleted, ReplyFailed
+from pydantic import BaseModel, ConfigDict, Field
+
+from domain.events import ChatMode, ReplyCompleted, ReplyFailed
 from domain.session import PLANS
-from service.api.replies_schemas import (
-    PLAN_ACTIONS,
-    Action,
-    ActionType,
-    ChatPlanResponse,
-    ProjectContext,
-    ReplyError,
-    ReplyMetadata,
-    label,
-)
-from service.api.schemas import dumped
+from service.texts.templates import render
+from service.wire import Wire, dumped
+
+ActionType = Literal["convert_to_build", "save_plan", "export"]
+
+
+PLAN_ACTIONS: Final[tuple[ActionType, ...]] = ("convert_to_build", "save_plan", "export")
+
+
+class ProjectContext(Wire):
+    """The state of the project that the reply speaks of."""
+
+    version_id: str | None = None
+    build_id: str | None = None
+    last_modified: datetime
+
+
+class ReplyMetadata(BaseModel):
+    """Numbers of a reply. `billed_seconds` is what its settlement took."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    duration_ms: int
+    tokens_used: int | None = None
+    cache_hits: int | None = None
+    billed_seconds: int
+    warnings: list[str] = []
+    projectContext: ProjectContext  # noqa: N815 - the contract mixes the two styles
+
+
+class ReplyError(Wire):
+    """Why a reply has nothing to show: a code, and a template's key with its variables."""
+
+    code: str
+    template: str
+    variables: dict[str, Any] = Field(default_factory=dict[str, Any])
+    retry_after_seconds: int | None = None
+
+
+class Action(Wire):
+    """Something that can be done with a reply. `payload` is what its call needs beside who acts."""
+
+    type: ActionType
+    label: str
+    payload: Any
+
+
+class ChatPlanResponse(Wire):
+    """The one final envelope of a reply.
+
+    `data` is by the contract of `mode`; of a `partial` reply it is what was shown until `reason`.
+    """
+
+    type: Literal["chat_response"] = "chat_response"
+    subtype: Literal["success", "partial", "error"]
+    session_id: str
+    message_id: str
+    timestamp: datetime
+    mode: ChatMode
+    data: Any = None
+    reason: str | None = None
+    error: ReplyError | None = None
+    metadata: ReplyMetadata
+    available_actions: list[Action] | None = None
+
+
+def label(action: ActionType, locale: str) -> str:
+    """What a button for the action says."""
+    return render(f"action_{action}", {}, locale)
 
 
 def final_envelope(

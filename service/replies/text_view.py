@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Final, Literal
 
-from domain.replies import MAIN_TEXT
+from domain.reply_contracts import MAIN_TEXT
 from service.replies.sse import frame, told
 
 View = Literal["ops", "text"]

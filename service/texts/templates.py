@@ -17,7 +17,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import orjson
 
-from domain import prompts
+from domain import questions
 
 Language = Literal["en", "fr", "es", "ar"]
 Bundle: TypeAlias = Mapping[str, str]
@@ -43,7 +43,7 @@ POP_ISOLATE: Final = "\u2069"
 
 def language_of(locale: str) -> Language:
     """The language of a locale such as `ar-EG`, as far as it is spoken here; else English."""
-    language = prompts.language(locale)
+    language = questions.language(locale)
     return language if language in LANGUAGES else FALLBACK
 
 

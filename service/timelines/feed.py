@@ -22,10 +22,11 @@ from domain.events import ERASURES, MemberRemoved, ProjectErasureRequested, Sess
 from projections import timeline
 from projections.projection import reached
 from projections.timeline import TIMELINE, Shown, TimelinePage, TimelineRow
-from service.api import schemas, timeline_schemas
+from service import wire
 from service.eventlog.live import POLL, Hub
 from service.eventlog.store import AWAY, EventStore, Recorded
 from service.postgres.connections import Pool, of_tenant
+from service.timelines import items
 
 RING: Final = 100
 RING_BYTES: Final = 1 << 20
@@ -325,7 +326,7 @@ class Feeds:
         else:
             event, told = (
                 "item",
-                schemas.dumped(timeline_schemas.item(row.request or row, self._epoch)),
+                wire.dumped(items.item(row.request or row, self._epoch)),
             )
         return Item(row.position, row.mode, row.is_visible, row.is_live, event, orjson.dumps(told))
 

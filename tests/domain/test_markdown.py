@@ -17,8 +17,9 @@ from markdown_it.token import Token
 
 from domain.events import ChatMode
 from domain.markdown import Entry, conversation, reply
-from domain.operations import ReplyParser, fold
-from domain.replies import ATOMIC, CONTRACTS, check
+from domain.operations import fold
+from domain.reply_contracts import ATOMIC, CONTRACTS, check
+from domain.reply_parser import ReplyParser
 
 PROOF = settings(max_examples=int(os.environ.get("THROUGHLINE_EXAMPLES", "300")), deadline=None)
 

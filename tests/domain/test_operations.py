@@ -16,17 +16,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from domain.operations import (
-    DEPTH_LIMIT,
-    NUMBER_LIMIT,
-    TEXT_LIMIT,
-    Malformed,
-    Misfit,
-    Operation,
-    ReplyParser,
-    fold,
-)
-from domain.replies import ATOMIC
+from domain.operations import Misfit, Operation, fold
+from domain.reply_contracts import ATOMIC
+from domain.reply_parser import DEPTH_LIMIT, NUMBER_LIMIT, TEXT_LIMIT, Malformed, ReplyParser
 
 PROOF = settings(max_examples=int(os.environ.get("THROUGHLINE_EXAMPLES", "300")), deadline=None)
 

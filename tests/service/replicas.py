@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import psutil
 
-from domain.replies import CONTRACT_VERSION
+from domain.reply_contracts import CONTRACT_VERSION
 from service.model.offline.app import OfflineModel, serving
 from tests.running import ALL_SCOPES, KEYS, Event, Signed, events_of
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from domain.replies import CONTRACTS, MAIN_TEXT, check
+from domain.reply_contracts import CONTRACTS, MAIN_TEXT, check
 from tests.running import Running, events_of, running
 from tests.service import law
 

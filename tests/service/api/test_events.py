@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from domain.events import EVENT_TYPES
-from service.api.schemas import CloudEvent
+from service.api.events_schemas import CloudEvent
 from service.eventlog import tenant_feed
 from service.eventlog.store import Recorded
 from tests.running import Running, Signed, running

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from domain.events import Event, MessageAdmitted, ReplyFailed, ReplyStarted, SessionOpened
-from domain.limits import WINDOW
+from domain.rate_limits import WINDOW
 from domain.session import MAX_TOKENS
 from service.eventlog.transactions import decode, project_stream, session_stream
 from service.model.offline.app import OfflineModel

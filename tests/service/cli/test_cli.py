@@ -17,7 +17,7 @@ import pytest
 from projections import PROJECTIONS
 from service.settings import Settings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 THROUGHLINE = Path(sys.executable).parent / "throughline"
 
 

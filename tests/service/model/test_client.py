@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from domain.prompts import HINTS, RULES
-from domain.replies import CONTRACTS, reply_schema
+from domain.questions import HINTS, RULES
+from domain.reply_contracts import CONTRACTS, reply_schema
 from service.model.offline.app import Fault, OfflineModel
 from tests.running import Running, running
 from tests.service import law

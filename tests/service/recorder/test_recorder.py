@@ -26,7 +26,7 @@ from eventsourcing.tests.persistence import (
 from eventsourcing.utils import Environment
 
 from domain.events import SessionRenamed
-from service import recorder_
+from service import recorder
 from service.recorder import Envelope, Factory, LogMapper
 
 NewDatabase = Callable[[], str]
@@ -87,7 +87,7 @@ class TestNonInterleaving(OnOurLog, NonInterleavingNotificationIDsBaseCase):
         return self.factory.application_recorder()
 
 
-class OwnTrackingRecorder(recorder_.LogTrackingRecorder):
+class OwnTrackingRecorder(recorder.LogTrackingRecorder):
     """A view that tracks, as an application would write it."""
 
 
@@ -100,19 +100,19 @@ class TestFactory(InfrastructureFactoryTestCase[Factory]):
         return Factory
 
     def expected_aggregate_recorder_class(self) -> Any:
-        return recorder_.LogAggregateRecorder
+        return recorder.LogAggregateRecorder
 
     def expected_application_recorder_class(self) -> Any:
-        return recorder_.LogApplicationRecorder
+        return recorder.LogApplicationRecorder
 
     def expected_tracking_recorder_class(self) -> Any:
-        return recorder_.LogTrackingRecorder
+        return recorder.LogTrackingRecorder
 
     def tracking_recorder_subclass(self) -> Any:
         return OwnTrackingRecorder
 
     def expected_process_recorder_class(self) -> Any:
-        return recorder_.LogProcessRecorder
+        return recorder.LogProcessRecorder
 
 
 # Beyond the library's cases ----------------------------------------------------------------------

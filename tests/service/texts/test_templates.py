@@ -17,8 +17,8 @@ import service
 from domain import errors
 from domain.errors import Refused
 from domain.events import CancelReason
-from service.api.replies_schemas import ActionType
 from service.commands.builds import GREETING
+from service.replies.envelope import ActionType
 from service.texts.templates import (
     CONTRACT_VERSION,
     FIRST_STRONG_ISOLATE,
@@ -31,7 +31,7 @@ from service.texts.templates import (
 )
 
 SOURCE = Path(service.__path__[0])
-FILES = SOURCE / "messages"
+FILES = SOURCE / "texts" / "bundles"
 
 VARIABLE = re.compile(r"\{(\w+)\}")
 WORD = re.compile(r"[a-z]+(_[a-z]+)*")
@@ -212,7 +212,7 @@ def ending_codes() -> set[str]:
         if name in ENDINGS:
             found |= words(argument(call, *ENDINGS[name]), named)
     # One of them is chosen before the call.
-    planner = (SOURCE / "planner.py").read_text(encoding="utf-8")
+    planner = (SOURCE / "model/client.py").read_text(encoding="utf-8")
     return found | set(re.findall(r'"(provider_\w+)"', planner))
 
 

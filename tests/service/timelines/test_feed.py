@@ -15,7 +15,7 @@ from service.eventlog.store import EventStore, NewEvent
 from service.http import merge, sse_response
 from service.http.merge import Live
 from service.postgres import connections
-from service.timelines import feed
+from service.timelines import feed as feeds
 from service.timelines.feed import Feeds
 from tests.projections.generated import owning
 from tests.projections.test_projection import break_, held, mend
@@ -92,8 +92,8 @@ HOW = {"header": ("{}", ""), "query": ("", "{}"), "both": ("{}", "another.log")}
 async def test_a_stream_is_resumed_at_every_item(
     run: Running, monkeypatch: pytest.MonkeyPatch, how: str, ring: int
 ) -> None:
-    monkeypatch.setattr(feed, "RING", ring)
-    monkeypatch.setattr(feed, "STEP", 3)
+    monkeypatch.setattr(feeds, "RING", ring)
+    monkeypatch.setattr(feeds, "STEP", 3)
     for n in range(4):
         await append(run, [said(f"{n}"), said("hidden", visible=False), said(f"{n} more")])
     items = await shown(run)
@@ -141,8 +141,8 @@ async def until_last(at: Running, *, leaving: bool) -> list[law.Event]:
 async def test_who_is_far_behind_reads_the_table_and_then_what_happens(
     run: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "RING", 5)
-    monkeypatch.setattr(feed, "STEP", 4)
+    monkeypatch.setattr(feeds, "RING", 5)
+    monkeypatch.setattr(feeds, "STEP", 4)
     await append(run, [said(f"{n}") for n in range(50)])
     async with opened(run, since=origin(run)) as watched:
         events = await watched.take(50)
@@ -155,7 +155,7 @@ async def test_who_is_far_behind_reads_the_table_and_then_what_happens(
 
 
 async def test_a_ring_is_bounded_by_bytes(run: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed, "RING_BYTES", 3_000)
+    monkeypatch.setattr(feeds, "RING_BYTES", 3_000)
     async with opened(run, since=origin(run)) as watched:
         await append(run, [said("x" * 1_000) for _ in range(10)])
         events = await watched.take(10)
@@ -318,8 +318,8 @@ async def test_a_head_request_opens_nothing(run: Running) -> None:
 async def test_a_stream_chooses_as_a_page_does(
     run: Running, url: str, monkeypatch: pytest.MonkeyPatch, mode: str, hidden: bool, ring: int
 ) -> None:
-    monkeypatch.setattr(feed, "RING", ring)
-    monkeypatch.setattr(feed, "STEP", 4)
+    monkeypatch.setattr(feeds, "RING", ring)
+    monkeypatch.setattr(feeds, "STEP", 4)
     await append(run, [said(f"{n}", visible=n % 3 > 0) for n in range(24)])
     async with owning(url) as owner:
         await owner.execute("update app.timeline set mode = 'build' where position % 4 = 0")
@@ -495,7 +495,7 @@ async def test_a_rebuild_is_not_noticed(run: Running, url: str) -> None:
 async def test_a_reading_that_is_cut_is_done_again(
     url: str, monkeypatch: pytest.MonkeyPatch, ring: int, text: bytes
 ) -> None:
-    monkeypatch.setattr(feed, "RING", ring)
+    monkeypatch.setattr(feeds, "RING", ring)
     async with (
         Cutter(url) as cutter,
         connections.pool(cutter.url) as pool,

@@ -15,7 +15,7 @@ from domain.events import (
     SystemMessagePosted,
     UserMessagePosted,
 )
-from domain.prompts import (
+from domain.questions import (
     CHARACTERS_PER_TOKEN,
     HINTS,
     RULES,
@@ -25,7 +25,7 @@ from domain.prompts import (
     language,
     prompt,
 )
-from domain.replies import CONTRACTS
+from domain.reply_contracts import CONTRACTS
 from domain.tools import MOST_CHARACTERS, ROUNDS, SOURCE, Look, ToolUse
 
 OPENED = SessionOpened(session_id="s1", project_id="p1", user_id="u1")

@@ -9,8 +9,9 @@ import pytest
 from anthropic import transform_schema
 
 from domain.events import ChatMode
-from domain.operations import ReplyParser, fold
-from domain.replies import ATOMIC, CONTRACTS, MAIN_TEXT, BrokenContract, check, reply_schema
+from domain.operations import fold
+from domain.reply_contracts import ATOMIC, CONTRACTS, MAIN_TEXT, BrokenContract, check, reply_schema
+from domain.reply_parser import ReplyParser
 
 SAMPLES: dict[ChatMode, dict[str, Any]] = {
     "question": {

@@ -4,26 +4,26 @@ from typing import Any
 
 import pytest
 
-from domain import request
+from domain import idempotency
 from domain.errors import KeyReused
 from domain.events import RequestCompleted
-from domain.request import INITIAL
+from domain.idempotency import INITIAL
 
 DONE = RequestCompleted(key="k", fingerprint="f", result={"id": "x"}, place=3)
 
 
 def test_a_request_is_done_once() -> None:
     asked: dict[str, Any] = {"key": "k", "result": {"id": "x"}, "place": 3}
-    assert request.finish(INITIAL, fingerprint="f", **asked) == (DONE,)
-    state = request.fold([DONE])
-    assert request.is_done(state, fingerprint="f")
+    assert idempotency.finish(INITIAL, fingerprint="f", **asked) == (DONE,)
+    state = idempotency.fold([DONE])
+    assert idempotency.is_done(state, fingerprint="f")
     assert state.result == {"id": "x"}
-    assert request.finish(state, fingerprint="f", **asked) == ()
+    assert idempotency.finish(state, fingerprint="f", **asked) == ()
 
 
 def test_another_request_under_its_key_is_refused() -> None:
-    assert not request.is_done(INITIAL, fingerprint="g")
+    assert not idempotency.is_done(INITIAL, fingerprint="g")
     with pytest.raises(KeyReused):
-        request.is_done(request.fold([DONE]), fingerprint="g")
+        idempotency.is_done(idempotency.fold([DONE]), fingerprint="g")
     with pytest.raises(KeyReused):
-        request.finish(request.fold([DONE]), key="k", fingerprint="g", result=None, place=0)
+        idempotency.finish(idempotency.fold([DONE]), key="k", fingerprint="g", result=None, place=0)

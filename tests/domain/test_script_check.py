@@ -7,7 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from domain.languages import (
+from domain.reply_contracts import ATOMIC, MAIN_TEXT, NAMES
+from domain.script_check import (
     DECIDING_LETTERS,
     FEWEST_LETTERS,
     LOOK_LIMIT,
@@ -16,7 +17,6 @@ from domain.languages import (
     ScriptCheck,
     is_prose,
 )
-from domain.replies import ATOMIC, MAIN_TEXT, NAMES
 
 PROOF = settings(max_examples=int(os.environ.get("THROUGHLINE_EXAMPLES", "300")), deadline=None)
 

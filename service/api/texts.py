@@ -2,15 +2,16 @@
 
 from starlette.responses import Response
 
-from service.api import schemas
-from service.http.operation import Call, Operation, answered
+from service.api import texts_schemas
+from service.http.call import Call
+from service.http.operation import Operation, answered
 from service.texts import templates
 
 
 async def read_messages(call: Call) -> Response:
     """The bundle of a locale's language; English where there is none."""
     language = templates.language_of(call.path["locale"])
-    answer = schemas.Messages(
+    answer = texts_schemas.Messages(
         contract_version=templates.CONTRACT_VERSION,
         language=language,
         direction=templates.direction_of(language),
@@ -29,7 +30,7 @@ OPERATIONS = (
         browsers=True,
         summary="The texts of all templates in a language, with {variables} to be filled in.",
         scopes=("chat", "read", "admin", "build"),
-        answer=schemas.Messages,
+        answer=texts_schemas.Messages,
         problems=(422,),
         handle=read_messages,
     ),

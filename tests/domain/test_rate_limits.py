@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.errors import LimitReached, UserLimitReached
-from domain.limits import (
+from domain.rate_limits import (
     MOST_COUNTED,
     WINDOW,
     Limit,

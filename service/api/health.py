@@ -1,0 +1,52 @@
+"""Liveness, readiness and metrics: open to everyone."""
+
+import orjson
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import Request
+from starlette.responses import Response
+
+from projections.projection import status
+from service.api.health_schemas import Health, ProjectionHealth, Readiness
+from service.eventlog.store import AWAY
+from service.http import problems
+from service.http.call import Service
+from service.wire import dumped
+
+
+async def liveness(_: Request) -> Response:
+    """The process answers."""
+    return Response(orjson.dumps(dumped(Health())), media_type="application/json")
+
+
+async def readiness(request: Request) -> Response:
+    """Whether the database answers, how far the log is, and each read model."""
+    service: Service = request.app.state.service
+    try:
+        async with service.pool.connection() as connection:
+            standings = await status(connection)
+    except AWAY as error:
+        return problems.problem(error)
+    health = {
+        each.name: ProjectionHealth.model_validate(
+            {
+                "state": each.state,
+                "position": each.position,
+                "lag": each.head - each.position,
+                "reason": each.halted_reason,
+            }
+        )
+        for each in standings
+    }
+    halted = any(each.state == "halted" for each in standings)
+    ready = Readiness(
+        status="degraded" if halted else "ready",
+        epoch=service.epoch,
+        head=max((each.head for each in standings), default=0),
+        projections=health,
+    )
+    return Response(orjson.dumps(dumped(ready)), media_type="application/json")
+
+
+async def metrics(_: Request) -> Response:
+    """Counters and gauges in the text format of Prometheus."""
+    return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

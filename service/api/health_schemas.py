@@ -1,0 +1,25 @@
+"""What is open to everyone: liveness and readiness."""
+
+from typing import Literal
+
+from service.wire import Wire
+
+
+class Health(Wire):
+    status: Literal["ok"] = "ok"
+
+
+class ProjectionHealth(Wire):
+    state: Literal["live", "behind", "halted"]
+    position: int
+    lag: int
+    reason: str | None = None
+
+
+class Readiness(Wire):
+    """Whether the service can serve, how far the log is and its read models."""
+
+    status: Literal["ready", "degraded"]
+    epoch: str
+    head: int
+    projections: dict[str, ProjectionHealth]

@@ -1,0 +1,96 @@
+"""A request that passed every check, and the service that answers it."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from service.access.audit import Audit, Entry
+from service.access.authentication import Authenticator, Caller
+from service.access.browser_tokens import Tokens
+from service.access.stream_access import Permit, Permits
+from service.chat.turns import Turns
+from service.commands.builds import Builds
+from service.commands.erasure import Erasure
+from service.eventlog.live import Hub
+from service.eventlog.store import EventStore
+from service.eventlog.transactions import Cause, Named, Streams, Transaction
+from service.http.merge import Live
+from service.postgres.connections import Connection, Pool, of_tenant
+from service.replies.directory import Tails
+from service.replies.project_replies import RunningReplies
+from service.settings import Settings
+from service.timelines.feed import Feeds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What the operations work with. Made in the lifespan, owned by its loop."""
+
+    settings: Settings
+    pool: Pool
+    store: EventStore
+    hub: Hub
+    feeds: Feeds
+    live: Live
+    streams: Streams
+    tails: Tails
+    running: RunningReplies
+    turns: Turns
+    builds: Builds
+    erasure: Erasure
+    authenticator: Authenticator
+    tokens: Tokens
+    permits: Permits
+    audit: Audit
+    epoch: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A request that passed: who calls, what it says by its contract, its entry in the audit."""
+
+    service: Service
+    caller: Caller
+    entry: Entry
+    path: dict[str, str]
+    body: Any
+    query: Any
+    accept: str
+    last_event_id: str | None
+    request_id: str
+    named: Named | None = None
+
+    def reading(self, *, as_of_one_moment: bool = False) -> AbstractAsyncContextManager[Connection]:
+        """A transaction that sees the rows of the caller's tenant and no others."""
+        tenant_id = self.caller.tenant_id
+        return of_tenant(self.service.pool, tenant_id, as_of_one_moment=as_of_one_moment)
+
+    def accepts(self, media_type: str) -> bool:
+        """Whether the client asks for it by name."""
+        return media_type in self.accept
+
+    def permit(self, project_id: str, user_id: str | None) -> Permit | None:
+        """How long a stream of the project may be read; without a user there is no end of it."""
+        if user_id is None:
+            return None
+        member = (self.caller.tenant_id, project_id, user_id)
+        return self.service.permits.permit(member, self.caller.expires_at)
+
+    @property
+    def wants_stream(self) -> bool:
+        """Whether the client asks for server-sent events."""
+        return self.accepts("text/event-stream")
+
+    def cause(self, user_id: str | None = None) -> Cause:
+        """What is stored beside the events that this request brings about, and its name."""
+        actor = {"actor": user_id} if user_id else {}
+        metadata = {"requestId": self.request_id, "keyId": self.caller.key_id} | actor
+        return Cause(metadata=metadata, named=self.named)
+
+    async def transact(self, work: Callable[[Transaction], Awaitable[None]]) -> int:
+        """Do a decision for the caller's tenant; returns the position of the log that has it."""
+        _, appended = await self.service.streams.transact(
+            self.caller.tenant_id, work, cause=self.cause()
+        )
+        return appended.first_position if appended else self.service.hub.head

@@ -1,0 +1,71 @@
+"""JSON on the wire: what every body, query and answer is made of."""
+
+from decimal import Decimal
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from domain.metering import MICRO_USD
+
+
+def clean(text: str) -> str:
+    """PostgreSQL holds no NUL in text, and half a surrogate pair is no character."""
+    if "\0" in text:
+        raise ValueError("must not hold a NUL character")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("must not hold half a surrogate pair")
+    return text
+
+
+Text = Annotated[str, AfterValidator(clean)]
+
+
+Id = Annotated[Text, Field(min_length=1, max_length=255)]
+
+
+Cursor = Annotated[str, Field(max_length=64)]
+
+
+Locale = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}$")]
+
+
+class Wire(BaseModel):
+    """A JSON object with exactly these members; types are not converted."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        extra="forbid",
+        strict=True,
+        frozen=True,
+    )
+
+
+class Query(BaseModel):
+    """Query parameters: text by nature, so numbers and booleans are read from it.
+
+    Those named in `repeated` may be given more than once and are read as lists.
+    """
+
+    repeated: ClassVar[frozenset[str]] = frozenset()
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, extra="forbid"
+    )
+
+
+def cursor(epoch: str, position: int) -> str:
+    """A place in the log for the wire: it knows its history, so it cannot be resumed in another."""
+    return f"{epoch}.{position}"
+
+
+def dumped(answer: BaseModel) -> dict[str, Any]:
+    """The answer as JSON values, without what is absent."""
+    return answer.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def usd(amount: Decimal) -> str:
+    """An amount of USD, exact to a millionth."""
+    return str(amount.quantize(MICRO_USD))
