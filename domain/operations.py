@@ -129,5 +129,3 @@ def _add(parent: Json, key: str | int, value: Json) -> None:
         parent[key] = value
     else:
         parent.append(value)
-
-

@@ -6,7 +6,7 @@ from json import dumps
 from typing import Final, Literal
 
 from domain.events import ChatMode, ReplyCompleted, SessionEvent, UserMessagePosted
-from domain.tools import MOST_CHARACTERS, ROUNDS, Look, Tool
+from domain.tools import MOST_CHARACTERS, ROUNDS, Tool, ToolCall
 
 CHARACTERS_PER_TOKEN: Final = 4
 """A careful guess, for budgets only; what is billed comes from the provider."""
@@ -47,7 +47,7 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prompt:
+class Question:
     """What is sent: parts that stay the same first, so that the provider's cache can hold them.
 
     `rules` are the same for everyone, `project` for one project and language, `turns` only grow.
@@ -58,17 +58,17 @@ class Prompt:
     project: str
     turns: tuple[Turn, ...]
     tools: tuple[Tool, ...] = ()
-    rounds: tuple[tuple[Look, ...], ...] = ()
+    rounds: tuple[tuple[ToolCall, ...], ...] = ()
     may_look: bool = True
 
-    def looked(self, looks: tuple[Look, ...]) -> "Prompt":
+    def looked(self, looks: tuple[ToolCall, ...]) -> "Question":
         """The prompt after one more round of looks."""
         rounds = (*self.rounds, looks)
         shown = sum(len(look.text) for each in rounds for look in each)
         may_look = len(rounds) < ROUNDS and shown < MOST_CHARACTERS
         return replace(self, rounds=rounds, may_look=may_look)
 
-    def reminded(self, reminder: str) -> "Prompt":
+    def reminded(self, reminder: str) -> "Question":
         """The prompt with a reminder before the message, and nothing looked at yet."""
         *earlier, last = self.turns
         said = Turn(role="user", text=f"{reminder}\n\n{last.text}")
@@ -85,12 +85,12 @@ def prompt(
     chat_mode: ChatMode | None,
     known: Sequence[str] = (),
     tools: tuple[Tool, ...] = (),
-) -> Prompt:
+) -> Question:
     """The question to the model about one message; `known` is what it is told without asking."""
     project = [f"Project: {project_name}.", f"Framework: {framework or 'unknown'}."]
     project.append(f"Reply in {language(locale)}.")
     hint = (HINTS[chat_mode],) if chat_mode else ()
-    return Prompt(
+    return Question(
         rules=RULES,
         project="\n".join(project),
         turns=(*history, Turn(role="user", text="\n\n".join((*known, *hint, message)))),

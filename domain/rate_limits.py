@@ -19,7 +19,7 @@ Times: TypeAlias = tuple[datetime, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limit:
+class RateLimit:
     """At most `quota` messages in any WINDOW; `refusal` is what the next one is told."""
 
     quota: int
@@ -32,10 +32,10 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class LimitStatus:
     """How many more messages are taken now, and in how many seconds it is one more again."""
 
-    limit: Limit
+    limit: RateLimit
     remaining: int
     seconds: int
 
@@ -50,18 +50,18 @@ def not_before(at: datetime, *counted: Times) -> datetime:
     return max([at, *(times[-1] for times in counted if times)])
 
 
-def standing(limit: Limit, times: Times, at: datetime) -> Standing:
+def standing(limit: RateLimit, times: Times, at: datetime) -> LimitStatus:
     """How the limit stands at a time."""
     counted = _since(times, at)
     until = counted[0] + WINDOW - at if counted else timedelta(0)
-    return Standing(
+    return LimitStatus(
         limit=limit,
         remaining=max(0, limit.quota - len(counted)),
         seconds=ceil(until.total_seconds()),
     )
 
 
-def require_room(limit: Limit, times: Times, at: datetime) -> None:
+def require_room(limit: RateLimit, times: Times, at: datetime) -> None:
     """Raises the limit's refusal unless one more message may be taken at that time."""
     counted = _since(times, at)
     if len(counted) < limit.quota:

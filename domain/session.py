@@ -53,7 +53,7 @@ Decided = tuple[SessionEvent, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
+class RunningReply:
     """A reply that has not ended: who writes it, for the how-manieth time, and whether to stop."""
 
     in_reply_to: str
@@ -90,7 +90,7 @@ class Session:
     mode: SessionMode = "plan"
     message_count: int = 0
     tokens_used: int = 0
-    running: Mapping[str, Running] = field(default_factory=dict[str, Running])
+    running: Mapping[str, RunningReply] = field(default_factory=dict[str, RunningReply])
     plans: Mapping[str, Plan] = field(default_factory=dict[str, Plan])
     plan: Json = None
     saved: frozenset[str] = frozenset()
@@ -158,11 +158,11 @@ def fold(events: Iterable[SessionEvent], state: Session = INITIAL) -> Session:
     return state
 
 
-def _started(state: Session, event: ReplyStarted) -> Running:
+def _started(state: Session, event: ReplyStarted) -> RunningReply:
     former = state.running.get(event.message_id)
     if former is not None:
         return replace(former, epoch=event.epoch, starts=former.starts + 1)
-    return Running(
+    return RunningReply(
         in_reply_to=event.in_reply_to,
         reservation_id=event.reservation_id,
         model=event.model,
@@ -200,7 +200,7 @@ def _deleted(state: Session) -> Session:
     )
 
 
-def _with_running(state: Session, message_id: str, running: Running) -> Session:
+def _with_running(state: Session, message_id: str, running: RunningReply) -> Session:
     return replace(state, running={**state.running, message_id: running})
 
 

@@ -84,7 +84,7 @@ class ToolUse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class ToolCall:
     """A look and what it showed, or why it showed nothing."""
 
     use: ToolUse

@@ -53,7 +53,7 @@ class Projection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class ProjectionStatus:
     """Where a read model stands. It has halted before position `halted_before`, if it has."""
 
     name: str
@@ -72,9 +72,9 @@ class Standing:
         return "behind" if self.position < self.head else "live"
 
 
-async def status(connection: Connection) -> list[Standing]:
+async def status(connection: Connection) -> list[ProjectionStatus]:
     """Where all read models stand, by name."""
-    async with connection.cursor(row_factory=class_row(Standing)) as cursor:
+    async with connection.cursor(row_factory=class_row(ProjectionStatus)) as cursor:
         await cursor.execute(SQL["status"])
         return await cursor.fetchall()
 

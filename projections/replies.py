@@ -17,7 +17,7 @@ REPLIES: Final = Projection(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class ReplyRef:
     """Where a reply belongs."""
 
     tenant_id: str
@@ -38,9 +38,9 @@ class ReplyRow:
     ended_position: int | None
 
     @property
-    def place(self) -> Place:
+    def place(self) -> ReplyRef:
         """Where it belongs."""
-        return Place(
+        return ReplyRef(
             tenant_id=self.tenant_id,
             project_id=self.project_id,
             session_id=self.session_id,

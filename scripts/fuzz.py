@@ -49,11 +49,11 @@ def _signature() -> Attempt:
 
 def _token() -> Attempt:
     from service.access.authentication import Unauthenticated
-    from service.access.browser_tokens import Tokens
+    from service.access.browser_tokens import BrowserTokens
     from service.settings import Key
 
     key = Key(secret=SecretStr("nobody signs with this"), tenant="t", scopes=frozenset({"chat"}))
-    tokens = Tokens({"k1": key})
+    tokens = BrowserTokens({"k1": key})
 
     def attempt(data: bytes) -> None:
         try:
@@ -108,11 +108,11 @@ def _cursor() -> Attempt:
 
 
 def _frame() -> Attempt:
-    from projections.replies import Place
+    from projections.replies import ReplyRef
     from service.api.replies import _frame_in
     from service.http.problems import BadRequest
 
-    place = Place(tenant_id="t", project_id="p", session_id="s", message_id="m.1")
+    place = ReplyRef(tenant_id="t", project_id="p", session_id="s", message_id="m.1")
 
     def attempt(data: bytes) -> None:
         try:

@@ -20,8 +20,8 @@ from starlette.routing import Route
 from projections.projection import catch_up, status
 from service.access.audit import Audit
 from service.access.authentication import Authenticator
-from service.access.browser_tokens import Tokens
-from service.access.stream_access import Permits
+from service.access.browser_tokens import BrowserTokens
+from service.access.stream_access import StreamAccess
 from service.api import (
     analytics,
     audit,
@@ -40,30 +40,30 @@ from service.api import (
 from service.chat import leases
 from service.chat.admission import Admission
 from service.chat.leases import Lease
-from service.chat.recovery import Orphans
+from service.chat.recovery import Recovery
 from service.chat.settlement import Settlement
-from service.chat.turn import Limits, Means
+from service.chat.turn import Means, TurnBudget
 from service.chat.turns import LANDING_SECONDS, Turns
 from service.commands.builds import Builds
 from service.commands.erasure import Erasure
-from service.eventlog.live import POLL, Hub
-from service.eventlog.store import AWAY, EventStore
-from service.eventlog.transactions import Streams
+from service.eventlog.live import POLL, LiveLog
+from service.eventlog.store import DATABASE_AWAY, EventStore
+from service.eventlog.transactions import Transactions
 from service.eventlog.writer import Writer
 from service.http import openapi, problems, security_headers
 from service.http.call import Service
 from service.http.edge import Edge
-from service.http.merge import Live
+from service.http.merge import MergedStreams
 from service.http.operation import Operation
 from service.jobs.expiry import expire_idle, keep_expiring, time_out_silent
-from service.model.client import Planner
+from service.model.client import ModelClient
 from service.model.offline.app import OfflineModel, serving
 from service.ops import metrics
 from service.postgres import connections
 from service.postgres.connections import Connect, Pool
-from service.replies.directory import Tails
-from service.replies.frame_store import Chunks
-from service.replies.project_replies import RunningReplies
+from service.replies.directory import ReplyDirectory
+from service.replies.frame_store import FrameStore
+from service.replies.project_replies import ProjectReplies
 from service.settings import Settings
 from service.source.jail import Sources
 from service.timelines.feed import Feeds
@@ -117,25 +117,27 @@ async def _lifespan(
         pool = await stack.enter_async_context(connections.pool(pooled_url))
         client = await _model_client(settings, stack)
         store = EventStore(pool)
-        hub = Hub(store)
-        writer = Writer(connect, hub)
+        live_log = LiveLog(store)
+        writer = Writer(connect, live_log)
         lease = await leases.take(pool)
-        chunks = Chunks(connect, pool, lease.epoch)
+        frame_store = FrameStore(connect, pool, lease.epoch)
         service = _service(
-            settings, pool, store, hub, writer, chunks, lease, client, await store.epoch()
+            settings, pool, store, live_log, writer, frame_store, lease, client, await store.epoch()
         )
         app.state.service = service
-        writing = [_supervised(work) for work in (writer.run(), chunks.run(), service.audit.run())]
+        writing = [
+            _supervised(work) for work in (writer.run(), frame_store.run(), service.audit.run())
+        ]
         others = [
             _supervised(work)
             for work in (
-                hub.run(connect),
+                live_log.run(connect),
                 service.feeds.run(),
                 lease.run(),
-                service.tails.run(),
+                service.directory.run(),
                 _hear(service),
                 service.turns.recover(),
-                chunks.purge(settings.keep_seconds + settings.reply_seconds),
+                frame_store.purge(settings.keep_seconds + settings.reply_seconds),
                 *_expiring(service),
                 _keep_projections(connect),
             )
@@ -145,7 +147,7 @@ async def _lifespan(
         finally:
             service.live.stop()
             await service.turns.drain(settings.grace_seconds)
-            chunks.close()
+            frame_store.close()
             writer.close()
             service.audit.close()
             await asyncio.wait(writing, timeout=LANDING_SECONDS)
@@ -159,20 +161,20 @@ def _service(
     settings: Settings,
     pool: Pool,
     store: EventStore,
-    hub: Hub,
+    live_log: LiveLog,
     writer: Writer,
-    chunks: Chunks,
+    frame_store: FrameStore,
     lease: Lease,
     client: anthropic.AsyncAnthropic,
     epoch: str,
 ) -> Service:
-    streams = Streams(store, writer)
+    transactions = Transactions(store, writer)
     model = settings.model if settings.anthropic_api_key else OFFLINE_MODEL
-    settlement = Settlement(streams, model)
-    tails = Tails(pool, store, chunks)
+    settlement = Settlement(transactions, model)
+    directory = ReplyDirectory(pool, store, frame_store)
     turns = Turns(
         admission=Admission(
-            streams,
+            transactions,
             pool,
             model=model,
             epoch=lease.epoch,
@@ -180,11 +182,11 @@ def _service(
             user_messages=settings.user_messages,
             project_messages=settings.project_messages,
         ),
-        orphans=Orphans(store, streams, pool, chunks, settlement),
+        recovery=Recovery(store, transactions, pool, frame_store, settlement),
         means=Means(
-            streams=streams,
+            transactions=transactions,
             store=store,
-            planner=Planner(
+            planner=ModelClient(
                 client,
                 model=model,
                 max_tokens=settings.max_tokens,
@@ -192,16 +194,16 @@ def _service(
                 next_text_seconds=settings.next_text_seconds,
             ),
             settlement=settlement,
-            tails=tails,
+            directory=directory,
             sources=Sources(settings.source_dir),
             pool=pool,
-            limits=Limits(
+            limits=TurnBudget(
                 reply_seconds=settings.reply_seconds,
                 patience_seconds=settings.first_text_seconds,
                 history_tokens=settings.history_tokens,
             ),
         ),
-        chunks=chunks,
+        frame_store=frame_store,
         lease=lease,
         pool=pool,
     )
@@ -209,18 +211,18 @@ def _service(
         settings=settings,
         pool=pool,
         store=store,
-        hub=hub,
-        feeds=Feeds(pool, store, hub, epoch),
-        live=Live(),
-        streams=streams,
-        tails=tails,
-        running=RunningReplies(pool, tails),
+        live_log=live_log,
+        feeds=Feeds(pool, store, live_log, epoch),
+        live=MergedStreams(),
+        transactions=transactions,
+        directory=directory,
+        project_replies=ProjectReplies(pool, directory),
         turns=turns,
-        builds=Builds(streams),
-        erasure=Erasure(streams, pool, turns),
+        builds=Builds(transactions),
+        erasure=Erasure(transactions, pool, turns),
         authenticator=Authenticator(settings.hmac_keys, pool),
-        tokens=Tokens(settings.hmac_keys),
-        permits=Permits(pool),
+        tokens=BrowserTokens(settings.hmac_keys),
+        stream_access=StreamAccess(pool),
         audit=Audit(pool),
         epoch=epoch,
     )
@@ -259,7 +261,7 @@ def _expiring(service: Service) -> tuple[Awaitable[None], ...]:
     """What ends when nobody has been heard of it for long, and what others left unfinished."""
     idle, silent = service.settings.idle_seconds, service.settings.build_silent_seconds
     return (
-        keep_expiring(partial(expire_idle, service.streams, service.pool, idle), idle),
+        keep_expiring(partial(expire_idle, service.transactions, service.pool, idle), idle),
         keep_expiring(partial(time_out_silent, service.builds, service.pool, silent), silent),
         keep_expiring(service.erasure.finish, idle),
     )
@@ -267,10 +269,10 @@ def _expiring(service: Service) -> tuple[Awaitable[None], ...]:
 
 async def _hear(service: Service) -> None:
     """Pass on what is committed, here or elsewhere, to those who act on it."""
-    async for page in service.hub.follow(await service.store.head()):
+    async for page in service.live_log.follow(await service.store.head()):
         service.turns.hear(page)
-        service.permits.hear(page)
-        service.running.hear(page)
+        service.stream_access.hear(page)
+        service.project_replies.hear(page)
 
 
 async def _keep_projections(connect: Connect) -> None:
@@ -286,7 +288,7 @@ async def _keep_projections(connect: Connect) -> None:
                         metrics.LAG.labels(standing.name).set(lag)
                         metrics.HALTED.labels(standing.name).set(halted)
                         metrics.HEAD.set(standing.head)
-        except AWAY as error:
+        except DATABASE_AWAY as error:
             _log.warning("projections_lost_their_connection", error=type(error).__name__)
             await asyncio.sleep(POLL)
 

@@ -57,7 +57,7 @@ class Signed(httpx.Auth):
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class LiveService:
     """A running service: a client that signs as tenant t1, the model it asks, its insides."""
 
     client: httpx.AsyncClient
@@ -126,7 +126,7 @@ def events_of(text: str) -> list[Event]:
 @asynccontextmanager
 async def running(
     url: str, model: OfflineModel | None = None, **settings: Any
-) -> AsyncGenerator[Running, None]:
+) -> AsyncGenerator[LiveService, None]:
     """Start the service on a port of its own against the database `url`; stop it gracefully."""
     model = model or OfflineModel()
     async with serving(model) as model_url:
@@ -145,7 +145,7 @@ async def running(
         client = httpx.AsyncClient(base_url=base, auth=Signed(), timeout=60)
         try:
             async with client:
-                yield Running(client, model, app.state.service, server)
+                yield LiveService(client, model, app.state.service, server)
         finally:
             server.handle_exit(15, None)
             await task

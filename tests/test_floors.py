@@ -1,6 +1,6 @@
-"""Who may import whom: the house has floors, and nobody reaches up.
+"""Imports run downwards only: between the packages, and between the rooms of `service/`.
 
-sql < domain < projections < service < service.api < the composition root
+An import inside a function or below `TYPE_CHECKING` counts like any other.
 """
 
 import ast
@@ -13,48 +13,49 @@ import pytest
 import domain
 
 ROOT = Path(domain.__path__[0]).parent
-OURS = ("domain", "projections", "service", "sql", "scripts", "tests")
+PACKAGES = ("sql", "domain", "projections", "service")
+LARGEST_ROOM = 12
+"""Modules in a room. A room of `api/` has two modules for each noun, and so twice as many."""
 
 FLOORS: dict[str, set[str]] = {
     "sql": {"sql"},
     "domain": {"domain"},
     "projections": {"psycopg", "sql", "domain", "projections"},
 }
-"""What each package may import beyond the standard library. Anything else is the service's."""
+"""What each package may import beyond the standard library. `service` may import any library."""
 
-EXTRAS = {"domain/reply_contracts.py": {"pydantic"}}
+EXTRAS = {("domain/reply_contracts.py", "pydantic")}
+"""A module, and a library that it alone of its package may import."""
+
+ROOMS: tuple[tuple[str, ...], ...] = (
+    ("ids", "settings", "wire", "ops"),
+    ("postgres",),
+    ("eventlog",),
+    ("access", "model", "source", "texts", "recorder"),
+    ("replies",),
+    ("chat",),
+    ("commands",),
+    ("jobs", "timelines"),
+    ("http",),
+    ("api",),
+    ("app",),
+    ("cli",),
+)
+"""The floors of `service/`, lowest first. Rooms of one floor do not import each other."""
 
 CONFINED: dict[str, set[str]] = {
-    "starlette": {
-        "service/app.py",
-        "service/http/server.py",
-        "service/http/sse_response.py",
-        "service/http/problems.py",
-        "service/access/authentication.py",
-        "service/http/openapi.py",
-        "service/model/offline/app.py",
-        "service/api/*",
-    },
-    "sse_starlette": {"service/http/sse_response.py"},
     "anthropic": {"service/model/client.py", "service/app.py"},
+    "eventsourcing": {"service/recorder"},
     "httpx2": {"service/model/client.py"},
     "jwt": {"service/access/browser_tokens.py"},
-    "eventsourcing": {"service/recorder/__init__.py", "service/recorder_tracking.py"},
-    "service.api": {"service/app.py", "service/http/openapi.py", "service/api/*"},
-    "service.app": {
-        "service/http/server.py",
-        "service/cli/__init__.py",
-        "service/cli/demo.py",
-        "service/http/operation.py",  # its type alone
-    },
-    "service.cli": set(),
+    "sse_starlette": {"service/http/sse_response.py"},
+    "starlette": {"service/http", "service/api", "service/app.py", "service/model/offline/app.py"},
+    "uvicorn": {"service/http", "service/model/offline/app.py"},
 }
-"""Who alone may import what, in the service. The composition root makes the model's client."""
+"""A library, and the modules or rooms that alone may import it."""
 
 MODULES = sorted(
-    str(path.relative_to(ROOT))
-    for package in ("domain", "projections", "service", "sql")
-    for path in (ROOT / package).rglob("*.py")
+    str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py")
 )
 
 
@@ -69,28 +70,49 @@ def imports(source: str) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def is_of(name: str, package: str) -> bool:
-    return name == package or name.startswith(f"{package}.")
+def read(module: str) -> str:
+    return (ROOT / module).read_text(encoding="utf-8")
 
 
-def faults(module: str, source: str) -> list[str]:
-    """What the module imports and may not."""
-    floor = module.split("/")[0]
-    found = list(imports(source))
-    wrong = [name for name in found if is_of(name, "tests") or is_of(name, "scripts")]
-    if floor in FLOORS:
-        allowed = FLOORS[floor] | EXTRAS.get(module, set()) | sys.stdlib_module_names
-        wrong += [name for name in found if name.split(".")[0] not in allowed]
-    for package, homes in CONFINED.items():
-        home = {module, f"{Path(module).parent}/*"}
-        if not homes & home:
-            wrong += [name for name in found if is_of(name, package)]
-    return wrong
+def library(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def room(name: str) -> str | None:
+    """The room of `service/` that a dotted name or a path lies in."""
+    parts = name.removesuffix(".py").replace("/", ".").split(".")
+    return parts[1] if parts[0] == "service" and parts[1] != "__init__" else None
+
+
+def floor(room: str) -> int:
+    return next(number for number, rooms in enumerate(ROOMS) if room in rooms)
+
+
+def homes(name: str) -> set[str]:
+    return CONFINED.get(library(name), {""})
+
+
+def forbidden(module: str, source: str) -> list[str]:
+    """What the module imports although it must not."""
+    return [name for name in imports(source) if not _may_import(module, name)]
+
+
+def _may_import(module: str, name: str) -> bool:
+    package, top = module.split("/")[0], library(name)
+    if top in ("tests", "scripts"):
+        return False
+    if package in FLOORS:
+        allowed = FLOORS[package] | sys.stdlib_module_names
+        return top in allowed or (module, top) in EXTRAS
+    if not any(module.startswith(home) for home in homes(name)):
+        return False
+    ours, theirs = room(module), room(name)
+    return ours is None or theirs is None or ours == theirs or floor(theirs) < floor(ours)
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_only_from_its_own_floor_and_below(module: str) -> None:
-    assert faults(module, (ROOT / module).read_text(encoding="utf-8")) == []
+def test_a_module_imports_only_from_its_own_room_and_from_lower_floors(module: str) -> None:
+    assert forbidden(module, read(module)) == []
 
 
 @pytest.mark.parametrize(
@@ -101,28 +123,72 @@ def test_a_module_imports_only_from_its_own_floor_and_below(module: str) -> None
         ("domain/session.py", "import orjson"),
         ("domain/session.py", "from pydantic import BaseModel"),
         ("domain/reply_contracts.py", "import projections"),
-        ("projections/timeline.py", "from service.store import EventStore"),
+        ("projections/timeline.py", "from service.eventlog.store import EventStore"),
         ("projections/timeline.py", "import orjson"),
         ("service/eventlog/writer.py", "from starlette.requests import Request"),
-        ("service/chat/turns.py", "    import anthropic"),
-        ("service/app.py", "import httpx2"),
         ("service/eventlog/store.py", "from eventsourcing.persistence import StoredEvent"),
+        ("service/postgres/connections.py", "from service.eventlog import store"),
+        ("service/access/audit.py", "from service.replies.sse import frame"),
+        ("service/access/audit.py", "from service.texts.templates import render"),
+        ("service/replies/tail.py", "from service.api.replies_schemas import ReplyState"),
+        ("service/chat/turns.py", "    import anthropic"),
         ("service/chat/turns.py", "from service.api import chat"),
-        ("service/api/chat.py", "from service.app import Service"),
+        ("service/chat/turns.py", "from service import app"),
+        ("service/api/chat.py", "from service.app import application"),
+        ("service/app.py", "import httpx2"),
         ("service/app.py", "from service import cli"),
         ("service/app.py", "import tests.conftest"),
         ("domain/session.py", "from scripts import bench"),
     ],
 )
-def test_a_reach_upwards_is_found(module: str, line: str) -> None:
-    source = f"def hidden() -> None:\n    {line.strip()}\n"
-    assert faults(module, source)
+def test_an_import_from_a_higher_floor_is_found(module: str, line: str) -> None:
+    assert forbidden(module, f"def hidden() -> None:\n    {line.strip()}\n")
 
 
-def test_there_are_modules_to_look_at() -> None:
-    assert {module.split("/")[0] for module in MODULES} == {
-        "domain",
-        "projections",
-        "service",
-        "sql",
+def test_no_two_modules_import_each_other() -> None:
+    graph = {_dotted(module): set[str]() for module in MODULES}
+    for module in MODULES:
+        for name in imports(read(module)):
+            imported = name if name in graph else name.rpartition(".")[0]
+            if imported in graph and imported != _dotted(module):
+                graph[_dotted(module)].add(imported)
+    while leaves := {module for module, below in graph.items() if not below & graph.keys()}:
+        for module in leaves:
+            del graph[module]
+    assert graph == {}, "these modules import each other, or stand above modules that do"
+
+
+def _dotted(module: str) -> str:
+    return module.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def test_a_room_has_at_most_twelve_modules() -> None:
+    rooms: dict[str, int] = {}
+    for module in MODULES:
+        folder, _, name = module.rpartition("/")
+        rooms[folder] = rooms.get(folder, 0) + (name != "__init__.py")
+    api = rooms.pop("service/api")
+    packages = {folder: size for folder, size in rooms.items() if folder.startswith("service/")}
+    assert {folder: size for folder, size in packages.items() if size > LARGEST_ROOM} == {}
+    nouns = [module for module in MODULES if module.startswith("service/api/")]
+    assert api <= 2 * len({module.removesuffix("_schemas.py") for module in nouns})
+
+
+def test_every_allowance_is_used() -> None:
+    found = {(module, library(name)) for module in MODULES for name in imports(read(module))}
+    used = {
+        (name, home)
+        for name, allowed in CONFINED.items()
+        for home in allowed
+        if any(module.startswith(home) and (module, name) in found for module in MODULES)
     }
+    assert used == {(name, home) for name, allowed in CONFINED.items() for home in allowed}
+    assert found >= EXTRAS
+    for package, allowed in FLOORS.items():
+        imported = {top for module, top in found if module.startswith(f"{package}/")}
+        assert allowed <= imported | {package}
+
+
+def test_every_room_stands_on_a_floor() -> None:
+    rooms = {room(module) for module in MODULES} - {None}
+    assert rooms == {name for floor in ROOMS for name in floor}

@@ -11,9 +11,9 @@ import uvloop
 
 from domain import session
 from scripts.bench.load import TEXT, message, running_log, timed
-from service.eventlog.live import Hub
+from service.eventlog.live import LiveLog
 from service.eventlog.store import NewEvent
-from service.eventlog.transactions import SESSION, Streams, Transaction, session_stream
+from service.eventlog.transactions import SESSION, Transaction, Transactions, session_stream
 from service.postgres import connections
 
 
@@ -47,7 +47,7 @@ def command(url: str, callers: int, seconds: float) -> float:
 
 async def _command(url: str, callers: int, seconds: float) -> float:
     async with running_log(url) as (store, _, writer):
-        streams = Streams(store, writer)
+        transactions = Transactions(store, writer)
         ids = [str(uuid4()) for _ in range(callers)]
 
         async def begin(transaction: Transaction, session_id: str) -> None:
@@ -66,11 +66,11 @@ async def _command(url: str, callers: int, seconds: float) -> float:
             transaction.append(stream, renamed, "p")
 
         for each in ids:
-            await streams.transact("t", partial(begin, session_id=each))
+            await transactions.transact("t", partial(begin, session_id=each))
 
         async def call(caller: int, count: int) -> None:
             work = partial(rename, session_id=ids[caller], name=f"{count}{TEXT}")
-            await streams.transact("t", work)
+            await transactions.transact("t", work)
 
         return await timed(callers, seconds, call)
 
@@ -94,8 +94,8 @@ async def _tail(url: str, callers: int, seconds: float, *, far: bool) -> tuple[f
     answered: list[float] = []
     seen: list[float] = []
 
-    async def follow(hub: Hub) -> None:
-        async for page in hub.follow(0):
+    async def follow(live_log: LiveLog) -> None:
+        async for page in live_log.follow(0):
             now = time.perf_counter()
             for each in page:
                 if each.stream_id == "end":

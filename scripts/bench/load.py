@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from service.eventlog.live import Hub
+from service.eventlog.live import LiveLog
 from service.eventlog.store import EventStore
 from service.eventlog.writer import Writer
 from service.postgres import connections
@@ -32,15 +32,15 @@ def message(session_id: str, number: int) -> bytes:
 
 
 @asynccontextmanager
-async def running_log(url: str) -> AsyncIterator[tuple[EventStore, Hub, Writer]]:
+async def running_log(url: str) -> AsyncIterator[tuple[EventStore, LiveLog, Writer]]:
     """One process's log."""
     async with connections.pool(url) as pool:
         store = EventStore(pool)
-        hub = Hub(store)
-        writer = Writer(partial(connections.connect, url), hub)
+        live_log = LiveLog(store)
+        writer = Writer(partial(connections.connect, url), live_log)
         running = asyncio.create_task(writer.run())
         try:
-            yield store, hub, writer
+            yield store, live_log, writer
         finally:
             writer.close()
             await running

@@ -18,8 +18,8 @@ import structlog
 from psycopg.rows import class_row
 
 import sql
-from service.eventlog.store import AWAY, OutcomeUnknown, Overloaded
-from service.postgres.connections import Connection, Pool, of_service
+from service.eventlog.store import DATABASE_AWAY, OutcomeUnknown, Overloaded
+from service.postgres.connections import Connection, Pool, service_transaction
 
 SQL: Final = sql.statements("audit.sql")
 MOST_WAITING: Final = 10_000
@@ -134,9 +134,9 @@ class Audit:
         batch = [self._waiting[n] for n in range(min(BATCH, len(self._waiting)))]
         entries = orjson.dumps([asdict(entry) for entry, _ in batch]).decode()
         try:
-            async with of_service(self._pool) as connection:
+            async with service_transaction(self._pool) as connection:
                 await connection.execute(SQL["add"], {"entries": entries})
-        except AWAY as error:
+        except DATABASE_AWAY as error:
             _log.warning("audit_waits", error=type(error).__name__)
             await asyncio.sleep(_RETRY_SECONDS)
             return

@@ -24,7 +24,7 @@ _SCOPES: Final[frozenset[Scope]] = frozenset({"chat"})
 _PURPOSE: Final = b"throughline browser token v1"
 
 
-class Tokens:
+class BrowserTokens:
     """Mints and reads tokens by the keys that may call."""
 
     def __init__(self, keys: Mapping[str, Key]) -> None:

@@ -13,8 +13,8 @@ import structlog
 from domain.events import MemberRemoved, ProjectErasureRequested
 from projections.projects import project
 from service.eventlog.live import POLL
-from service.eventlog.store import AWAY, Recorded
-from service.postgres.connections import Pool, of_tenant
+from service.eventlog.store import DATABASE_AWAY, Recorded
+from service.postgres.connections import Pool, tenant_transaction
 
 RENEW_SECONDS: Final = 60.0
 """How long before a token expires its stream asks for another one; half of its life at the most."""
@@ -31,7 +31,7 @@ Member = tuple[str, str, str]
 """A tenant, its project, and a user."""
 
 
-class Permits:
+class StreamAccess:
     """Owned by the service's loop. Who follows the log tells it what was committed."""
 
     def __init__(self, pool: Pool) -> None:
@@ -89,12 +89,12 @@ class Permits:
         tenant_id, project_id, user_id = member
         while True:
             try:
-                async with of_tenant(self._pool, tenant_id) as connection:
+                async with tenant_transaction(self._pool, tenant_id) as connection:
                     known = await project(
                         connection, tenant_id=tenant_id, project_id=project_id, user_id=user_id
                     )
                 return known is not None
-            except AWAY as error:
+            except DATABASE_AWAY as error:
                 _log.warning("permit_waits", error=type(error).__name__)
                 await asyncio.sleep(POLL)
 

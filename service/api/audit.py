@@ -25,7 +25,7 @@ async def read_audit(call: Call) -> Response:
             before=asked.before or _NEWEST,
             limit=asked.limit,
         )
-    return answered(audit_schemas.audit(rows), position=call.service.hub.head)
+    return answered(audit_schemas.audit(rows), position=call.service.live_log.head)
 
 
 OPERATIONS = (

@@ -103,7 +103,7 @@ async def report_events(call: Call) -> Response:
         call.cause(),
     )
     answer = builds_schemas.ReportsAnswer.model_validate(result)
-    return answered(answer, position=call.service.hub.head)
+    return answered(answer, position=call.service.live_log.head)
 
 
 async def read_events(call: Call) -> Response:
@@ -171,7 +171,7 @@ async def _member(call: Call, project_id: str, user_id: str) -> None:
 
 async def _build(call: Call, build_id: str) -> tuple[BuildRow, int]:
     """The build as the log has it now, and the log's position."""
-    position = call.service.hub.head
+    position = call.service.live_log.head
     async with call.reading() as connection:
         await position_of(connection, BUILDS.name, position)
         known = await builds.of_ids(

@@ -119,7 +119,7 @@ class ReportsRequest(Wire):
 
 
 class BuildsQuery(ActingQuery):
-    """Without a project: what is `queued` (or `running`), oldest first, for workers.
+    """Without a project: what is `queued` (or `project_replies`), oldest first, for workers.
 
     With one: its builds, newest first; who acts is a member of it.
     """

@@ -46,7 +46,7 @@ async def post_message(call: Call) -> Response:
     if call.wants_stream:
         grace_seconds = call.service.settings.grace_seconds + LANDING_SECONDS + 1
         asked_view: replies_schemas.ViewQuery = call.query
-        events = viewed(tail.watch(call.service.tails.chunks.after), asked_view.view)
+        events = viewed(tail.watch(call.service.directory.frame_store.after), asked_view.view)
         permit = call.permit(asked.project_id, asked.user_id)
         return EventStream(events, headers, grace_seconds=grace_seconds, permit=permit)
     end = await tail.wait()

@@ -12,7 +12,7 @@ from service import wire
 from service.api import events_schemas
 from service.eventlog.cloudevents import cloud_event
 from service.eventlog.store import Recorded
-from service.eventlog.tenant_feed import Selection, TenantLog, chained
+from service.eventlog.tenant_feed import Selection, TenantFeed, chained
 from service.http.call import Call
 from service.http.operation import Operation
 from service.http.problems import BadRequest
@@ -38,13 +38,13 @@ async def read_events(call: Call) -> Response:
     streams = call.accepts(EVENT_STREAM)
     resumed = call.last_event_id if streams else None
     after = position_in(resumed or asked.after, call.service.epoch) or 0
-    log = TenantLog(call.service.store, call.service.pool, _selection(call))
+    log = TenantFeed(call.service.store, call.service.pool, _selection(call))
     async with call.reading() as connection:
         head = await come_to(connection, after)
     prev = await log.last(after)
     headers = {"X-Log-Position": str(head)}
     if streams:
-        events = log.live(call.service.hub, after)
+        events = log.live(call.service.live_log, after)
         frames = call.service.live.stream(_encoded(events, prev, call, _frame))
         return EventStream(frames, headers, grace_seconds=SEND_SECONDS)
     if call.accepts(LINES):
@@ -68,7 +68,7 @@ def _selection(call: Call) -> Selection:
     )
 
 
-async def _page(call: Call, log: TenantLog, after: int, prev: int | None) -> bytes:
+async def _page(call: Call, log: TenantFeed, after: int, prev: int | None) -> bytes:
     asked: events_schemas.EventsQuery = call.query
     epoch = call.service.epoch
     page = await log.page(after, asked.limit or PAGE)

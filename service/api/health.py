@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from projections.projection import status
 from service.api.health_schemas import Health, ProjectionHealth, Readiness
-from service.eventlog.store import AWAY
+from service.eventlog.store import DATABASE_AWAY
 from service.http import problems
 from service.http.call import Service
 from service.wire import dumped
@@ -24,7 +24,7 @@ async def readiness(request: Request) -> Response:
     try:
         async with service.pool.connection() as connection:
             standings = await status(connection)
-    except AWAY as error:
+    except DATABASE_AWAY as error:
         return problems.problem(error)
     health = {
         each.name: ProjectionHealth.model_validate(

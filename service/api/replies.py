@@ -3,7 +3,7 @@
 from starlette.responses import Response
 
 from domain.errors import ReplyUnknown
-from projections.replies import Place, ReplyRow
+from projections.replies import ReplyRef, ReplyRow
 from service.api import replies_schemas, schemas
 from service.chat.turns import LANDING_SECONDS
 from service.eventlog.store import Unavailable
@@ -12,7 +12,7 @@ from service.http.operation import Operation, answered
 from service.http.problems import BadRequest
 from service.http.reads import visible_project
 from service.http.sse_response import EventStream
-from service.replies.tail import Tail
+from service.replies.tail import ReplyTail
 from service.replies.text_view import viewed
 
 
@@ -22,13 +22,13 @@ async def join(call: Call) -> Response:
     tail = await _found(call, await visible_reply(call, asked.user_id))
     after = _frame_in(call.last_event_id or asked.after, tail.place)
     if after > tail.upto and tail.end is None:
-        await call.service.tails.look(tail)
+        await call.service.directory.look(tail)
     if tail.end is not None and after == tail.end.frames + 1:
         return Response(status_code=204)
     if after > tail.upto:
         raise BadRequest(422, "bad_cursor", "The reply has not come to this event.")
     grace_seconds = call.service.settings.grace_seconds + LANDING_SECONDS + 1
-    events = viewed(tail.watch(call.service.tails.chunks.after, after), asked.view)
+    events = viewed(tail.watch(call.service.directory.frame_store.after, after), asked.view)
     permit = call.permit(tail.place.project_id, asked.user_id)
     return EventStream(events, {}, grace_seconds=grace_seconds, permit=permit)
 
@@ -60,13 +60,13 @@ async def visible_reply(call: Call, user_id: str | None) -> ReplyRow:
     return row
 
 
-async def _found(call: Call, row: ReplyRow) -> Tail:
-    return await call.service.tails.find(row.place, has_ended=row.ended_position is not None)
+async def _found(call: Call, row: ReplyRow) -> ReplyTail:
+    return await call.service.directory.find(row.place, has_ended=row.ended_position is not None)
 
 
-async def _state(call: Call, tail: Tail) -> Response:
+async def _state(call: Call, tail: ReplyTail) -> Response:
     place = tail.place
-    shown, through = await tail.shown(call.service.tails.chunks.after)
+    shown, through = await tail.shown(call.service.directory.frame_store.after)
     state = replies_schemas.ReplyState(
         message_id=place.message_id,
         session_id=place.session_id,
@@ -77,10 +77,10 @@ async def _state(call: Call, tail: Tail) -> Response:
         data=shown.data,
         final=tail.end.envelope if tail.end else None,
     )
-    return answered(state, position=call.service.hub.head)
+    return answered(state, position=call.service.live_log.head)
 
 
-def _frame_in(event_id: str | None, place: Place) -> int:
+def _frame_in(event_id: str | None, place: ReplyRef) -> int:
     """The number of an event of this reply; 0 for none. Raises BadRequest for any other id."""
     if not event_id:
         return 0

@@ -17,7 +17,7 @@ async def read_messages(call: Call) -> Response:
         direction=templates.direction_of(language),
         templates=dict(templates.bundle(language)),
     )
-    response = answered(answer, position=call.service.hub.head)
+    response = answered(answer, position=call.service.live_log.head)
     response.headers["Content-Language"] = language
     return response
 

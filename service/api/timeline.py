@@ -70,7 +70,7 @@ async def stream_timeline(call: Call) -> Response:
     sources = [_live(call, shown, after, begin, prev)]
     if asked.replies:
         key = (call.caller.tenant_id, call.path["projectId"])
-        sources.append(call.service.running.follow(key))
+        sources.append(call.service.project_replies.follow(key))
     frames = call.service.live.stream(*sources)
     headers = {"X-Log-Position": str(position)}
     permit = call.permit(call.path["projectId"], asked.user_id)

@@ -24,7 +24,7 @@ async def mint_token(call: Call) -> Response:
     answer = tokens_schemas.TokenAnswer(
         token=token, expires_at=datetime.fromtimestamp(expires_at, UTC)
     )
-    response = answered(answer, position=call.service.hub.head, status=201)
+    response = answered(answer, position=call.service.live_log.head, status=201)
     response.set_cookie(
         COOKIE,
         token,

@@ -22,7 +22,7 @@ from domain.errors import (
 from domain.events import ChatMode, Context
 from domain.metering import ESTIMATES
 from domain.project import Project
-from domain.rate_limits import Limit, Standing
+from domain.rate_limits import LimitStatus, RateLimit
 from domain.session import INITIAL, Session
 from projections import projects
 from projections.projects import ProjectRow
@@ -34,15 +34,15 @@ from service.eventlog.transactions import (
     CONTENTION_SECONDS,
     PROJECT,
     SESSION,
-    Cause,
-    Streams,
+    RequestContext,
     Transaction,
+    Transactions,
     account_stream,
     project_stream,
     session_stream,
 )
 from service.ids import new_id
-from service.postgres.connections import TENANTS, Pool, of_tenant
+from service.postgres.connections import TENANTS, Pool, tenant_transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +77,7 @@ class Admitted:
     reserved_seconds: int
     position: int
     is_again: bool = False
-    standings: tuple[Standing, ...] = ()
+    standings: tuple[LimitStatus, ...] = ()
 
 
 class _Admissible(Exception):
@@ -89,7 +89,7 @@ class Admission:
 
     def __init__(
         self,
-        streams: Streams,
+        transactions: Transactions,
         pool: Pool,
         *,
         model: str,
@@ -98,16 +98,16 @@ class Admission:
         user_messages: int,
         project_messages: int,
     ) -> None:
-        self._streams = streams
+        self._transactions = transactions
         self._pool = pool
         self._model = model
         self._epoch = epoch
         self._idle_seconds = idle_seconds
-        self._of_user = Limit(quota=user_messages, refusal=UserLimitReached)
-        self._of_project = Limit(quota=project_messages, refusal=ProjectLimitReached)
+        self._of_user = RateLimit(quota=user_messages, refusal=UserLimitReached)
+        self._of_project = RateLimit(quota=project_messages, refusal=ProjectLimitReached)
         self._taking: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
-    async def admit(self, message: Message, cause: Cause) -> Admitted:
+    async def admit(self, message: Message, cause: RequestContext) -> Admitted:
         """Store the message with its reservation and the start of its reply, or refuse it.
 
         What is refused has stored nothing and counts for no limit. Raises ProjectUnknown,
@@ -122,10 +122,12 @@ class Admission:
         with suppress(_Admissible):
             await self._admit(replace(message, may_wait=True), BY_ITSELF, is_trial=True)
 
-    async def _admit(self, message: Message, cause: Cause, *, is_trial: bool = False) -> Admitted:
+    async def _admit(
+        self, message: Message, cause: RequestContext, *, is_trial: bool = False
+    ) -> Admitted:
         known, now = await self._project(message)
         minted = {name: new_id() for name in ("user_message", "reply", "reservation", "session")}
-        standings: tuple[Standing, ...] = ()
+        standings: tuple[LimitStatus, ...] = ()
 
         async def take(transaction: Transaction) -> dict[str, Any]:
             nonlocal standings
@@ -148,7 +150,7 @@ class Admission:
             transaction.append(session_stream(session_id), started, message.project_id)
             return minted | {"session": session_id, "seconds": seconds}
 
-        taken, appended = await self._streams.transact(message.tenant_id, take, cause=cause)
+        taken, appended = await self._transactions.transact(message.tenant_id, take, cause=cause)
         assert appended is not None
         is_again = taken["reply"] != minted["reply"]
         return Admitted(
@@ -181,7 +183,7 @@ class Admission:
 
     async def _project(self, message: Message) -> tuple[ProjectRow, datetime]:
         """The project, if the user may act in it, and the time by the database's clock."""
-        async with of_tenant(self._pool, message.tenant_id) as connection:
+        async with tenant_transaction(self._pool, message.tenant_id) as connection:
             known = await projects.project(
                 connection,
                 tenant_id=message.tenant_id,
@@ -193,7 +195,9 @@ class Admission:
             raise ProjectUnknown
         return known, row[0]
 
-    def _within_limits(self, funds: Account, place: Project, at: datetime) -> tuple[Standing, ...]:
+    def _within_limits(
+        self, funds: Account, place: Project, at: datetime
+    ) -> tuple[LimitStatus, ...]:
         """How the limits stand with one message more. Raises the refusal of one that is reached."""
         counted = ((self._of_user, funds.messages), (self._of_project, place.messages))
         for limit, times in counted:
@@ -209,7 +213,7 @@ class Admission:
         """The session that was asked for; else the active one; else a new one."""
         if message.session_id is not None:
             return message.session_id, await _own_session(transaction, message, message.session_id)
-        async with of_tenant(self._pool, message.tenant_id) as connection:
+        async with tenant_transaction(self._pool, message.tenant_id) as connection:
             active = await active_session(
                 connection,
                 tenant_id=message.tenant_id,

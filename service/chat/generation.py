@@ -14,15 +14,15 @@ from typing import Any, Final, Literal, cast
 from domain.events import ChatMode
 from domain.metering import Usage, billed_seconds, total_usage
 from domain.operations import Operation, fold
-from domain.questions import Prompt
+from domain.questions import Question
 from domain.reply_contracts import CONTRACTS, BrokenContract, check
 from domain.reply_parser import Malformed, ReplyParser
 from domain.script_check import REMINDER, ScriptCheck, is_prose
-from domain.tools import Look, ToolUse
+from domain.tools import ToolCall, ToolUse
 from service.chat.references import References
-from service.chat.tools import Looks, summary
-from service.model.client import ModelCall, Planner, Trouble
-from service.replies.writer import Reply
+from service.chat.tools import ProjectTools, summary
+from service.model.client import ModelCall, ModelClient, ModelError
+from service.replies.writer import ReplyWriter
 
 RETRIES: Final = 2
 _FIRST_BACK_OFF_SECONDS: Final = 0.5
@@ -74,23 +74,23 @@ class WrongLanguage(Exception):
     """The reply is not in the language that was asked for."""
 
 
-class Conversation:
+class Generation:
     """Asks until the reply has ended. Owned by its turn's task."""
 
     def __init__(
         self,
-        planner: Planner,
-        prompt: Prompt,
-        reply: Reply,
+        planner: ModelClient,
+        prompt: Question,
+        reply: ReplyWriter,
         *,
-        looks: Looks,
+        looks: ProjectTools,
         language: str,
         patience_seconds: float,
     ) -> None:
-        self._planner = planner
+        self._model_client = planner
         self._prompt = prompt
         self._reply = reply
-        self._looks = looks
+        self._tools = looks
         self._language = language
         self._patience_seconds = patience_seconds
         self._retries = 0
@@ -99,7 +99,7 @@ class Conversation:
         self._attempt = self._begun()
 
     def _begun(self) -> _Attempt:
-        return _Attempt(ScriptCheck(self._language), References(self._looks.holds))
+        return _Attempt(ScriptCheck(self._language), References(self._tools.holds))
 
     @property
     def mode(self) -> ChatMode | None:
@@ -113,7 +113,7 @@ class Conversation:
             try:
                 await self._ask()
                 return self._succeed()
-            except Trouble as trouble:
+            except ModelError as trouble:
                 if not await self._may_retry(trouble):
                     return self._fail(trouble)
             except WrongLanguage:
@@ -154,22 +154,22 @@ class Conversation:
         await self._take(attempt.parser.close())
         self._show(await attempt.references.close())
 
-    async def _ask_once(self, prompt: Prompt) -> list[ToolUse]:
+    async def _ask_once(self, prompt: Question) -> list[ToolUse]:
         """One model call; what it wants to look at before it answers."""
         attempt, call = self._attempt, ModelCall()
         attempt.calls.append(call)
         attempt.may_look = bool(prompt.tools) and prompt.may_look
-        async with aclosing(self._planner.ask(prompt, call)) as pieces:
+        async with aclosing(self._model_client.ask(prompt, call)) as pieces:
             async for text in pieces:
                 await self._take(attempt.parser.feed(text))
                 await self._reply.room()
         return call.uses
 
-    async def _look(self, use: ToolUse) -> Look:
+    async def _look(self, use: ToolUse) -> ToolCall:
         """Take a look for the model; whoever reads the reply sees that it does."""
         told = {"name": use.name[:64], "summary": summary(use)}
         self._reply.tell("tool", {**told, "status": "running"})
-        look = await self._looks.take(use)
+        look = await self._tools.take(use)
         self._reply.tell("tool", {**told, "status": "failed" if look.is_error else "done"})
         return look
 
@@ -230,7 +230,7 @@ class Conversation:
 
     # Trouble -------------------------------------------------------------------------------------
 
-    def _fail(self, trouble: Trouble) -> Ending:
+    def _fail(self, trouble: ModelError) -> Ending:
         if trouble.kind == "refused":
             if self._attempt.ops and not self._was_reset:
                 self._reply.reset("provider")
@@ -245,7 +245,7 @@ class Conversation:
             retry_after=trouble.retry_after,
         )
 
-    async def _may_retry(self, trouble: Trouble) -> bool:
+    async def _may_retry(self, trouble: ModelError) -> bool:
         """Wait as long as the provider asks, if that is not longer than a reader waits."""
         wait = _FIRST_BACK_OFF_SECONDS * 2**self._retries
         if trouble.retry_after is not None:

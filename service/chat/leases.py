@@ -7,8 +7,8 @@ from typing import Final
 import structlog
 
 import sql
-from service.eventlog.store import AWAY
-from service.postgres.connections import Pool, of_service
+from service.eventlog.store import DATABASE_AWAY
+from service.postgres.connections import Pool, service_transaction
 
 SQL: Final = sql.statements("chunks.sql")
 SECONDS: Final = 10.0
@@ -41,12 +41,12 @@ class Lease:
             try:
                 await self._renew()
                 await asyncio.sleep(RENEW_SECONDS)
-            except AWAY as error:
+            except DATABASE_AWAY as error:
                 _log.warning("lease_not_renewed", error=type(error).__name__)
                 await asyncio.sleep(_RETRY_SECONDS)
 
     async def _renew(self) -> None:
-        async with of_service(self._pool) as connection:
+        async with service_transaction(self._pool) as connection:
             renewed = await connection.execute(
                 SQL["renew"], {"epoch": self.epoch, "seconds": SECONDS}
             )
@@ -61,15 +61,15 @@ class Lease:
     async def release(self) -> None:
         """Give it back: what was written under it is anybody's at once."""
         try:
-            async with of_service(self._pool) as connection:
+            async with service_transaction(self._pool) as connection:
                 await connection.execute(SQL["release"], {"epoch": self.epoch})
-        except AWAY as error:
+        except DATABASE_AWAY as error:
             _log.warning("lease_not_released", error=type(error).__name__)
 
 
 async def take(pool: Pool) -> Lease:
     """A lease of its own for this process."""
-    async with of_service(pool) as connection:
+    async with service_transaction(pool) as connection:
         found = await connection.execute(SQL["lease"], {"seconds": SECONDS})
         row = await found.fetchone()
     assert row is not None

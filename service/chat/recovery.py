@@ -10,17 +10,23 @@ from typing import Any, Final, cast
 
 from domain import session
 from domain.events import ChatMode, SessionEvent, UserMessagePosted
-from domain.session import Running, Session
+from domain.session import RunningReply, Session
 from projections.projects import project
-from projections.replies import Place
+from projections.replies import ReplyRef
 from service.chat.admission import Admitted, Message
 from service.chat.generation import Ending
 from service.chat.settlement import Settlement
 from service.eventlog.store import EventStore
-from service.eventlog.transactions import ACCOUNT, Streams, account_stream, decode, session_stream
+from service.eventlog.transactions import (
+    ACCOUNT,
+    Transactions,
+    account_stream,
+    decode,
+    session_stream,
+)
 from service.model.client import ModelCall
-from service.postgres.connections import Pool, of_tenant
-from service.replies.frame_store import Chunks
+from service.postgres.connections import Pool, tenant_transaction
+from service.replies.frame_store import FrameStore
 from service.replies.tail import Shown
 
 LOST: Final = "server_lost"
@@ -29,11 +35,11 @@ MOST_STARTS: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Orphan:
+class OrphanedReply:
     """A reply as its writer left it: `is_closed` when the place of its final event is taken."""
 
     admitted: Admitted
-    running: Running
+    running: RunningReply
     frames: list[bytes]
     is_closed: bool
     shown: Shown
@@ -50,24 +56,24 @@ class Orphan:
         )
 
 
-class Orphans:
+class Recovery:
     """Owned by the service's loop."""
 
     def __init__(
         self,
         store: EventStore,
-        streams: Streams,
+        transactions: Transactions,
         pool: Pool,
-        chunks: Chunks,
+        frame_store: FrameStore,
         settlement: Settlement,
     ) -> None:
         self._store = store
-        self._streams = streams
+        self._transactions = transactions
         self._pool = pool
-        self._chunks = chunks
+        self._frame_store = frame_store
         self._settlement = settlement
 
-    async def look(self, place: Place, started_at: datetime) -> Orphan | None:
+    async def look(self, place: ReplyRef, started_at: datetime) -> OrphanedReply | None:
         """What there is of a reply; None when it has ended."""
         stream = session_stream(place.session_id)
         stored = await self._store.stream(place.tenant_id, stream)
@@ -76,10 +82,10 @@ class Orphans:
         running = state.running.get(place.message_id)
         if running is None:
             return None
-        frames, is_closed, last_at = await self._chunks.whole(place)
+        frames, is_closed, last_at = await self._frame_store.whole(place)
         shown = Shown()
         shown.take(frames)
-        return Orphan(
+        return OrphanedReply(
             admitted=await self._admitted(place, state, running, events),
             running=running,
             frames=frames,
@@ -88,10 +94,10 @@ class Orphans:
             seconds=max(0.0, ((last_at or started_at) - started_at).total_seconds()),
         )
 
-    async def finish(self, orphan: Orphan, reason: str) -> bool:
+    async def finish(self, orphan: OrphanedReply, reason: str) -> bool:
         """End it with what was shown. False when somebody else has a hand on it."""
         place = len(orphan.frames) + 1
-        if not orphan.is_closed and not await self._chunks.take(
+        if not orphan.is_closed and not await self._frame_store.take(
             place_of(orphan.admitted), place, None
         ):
             return False
@@ -104,7 +110,7 @@ class Orphans:
         return True
 
     async def _admitted(
-        self, place: Place, state: Session, running: Running, events: list[SessionEvent]
+        self, place: ReplyRef, state: Session, running: RunningReply, events: list[SessionEvent]
     ) -> Admitted:
         """The message once more, as it was taken."""
         asked = next(
@@ -112,12 +118,12 @@ class Orphans:
             for event in events
             if isinstance(event, UserMessagePosted) and event.message_id == running.in_reply_to
         )
-        async with of_tenant(self._pool, place.tenant_id) as connection:
+        async with tenant_transaction(self._pool, place.tenant_id) as connection:
             known = await project(
                 connection, tenant_id=place.tenant_id, project_id=place.project_id, user_id=None
             )
         assert known is not None
-        funds = await self._streams.recall(
+        funds = await self._transactions.recall(
             place.tenant_id, account_stream(place.tenant_id, state.user_id), ACCOUNT, fresh=True
         )
         reservations: Any = funds.state.reservations
@@ -143,9 +149,9 @@ class Orphans:
         )
 
 
-def place_of(admitted: Admitted) -> Place:
+def place_of(admitted: Admitted) -> ReplyRef:
     """Where the reply to a message belongs."""
-    return Place(
+    return ReplyRef(
         tenant_id=admitted.message.tenant_id,
         project_id=admitted.message.project_id,
         session_id=admitted.session_id,
@@ -153,7 +159,7 @@ def place_of(admitted: Admitted) -> Place:
     )
 
 
-def _ending(orphan: Orphan, reason: str) -> Ending:
+def _ending(orphan: OrphanedReply, reason: str) -> Ending:
     """Billed is the time up to the last that was shown: what came after it nobody has seen."""
     if not orphan.shown.ops or orphan.shown.mode is None:
         return Ending(subtype="error", reason=reason)

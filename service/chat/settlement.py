@@ -12,13 +12,13 @@ from domain.events import TimeConsumed
 from domain.metering import OPERATIONS, cost_of
 from service.chat.admission import Admitted
 from service.chat.generation import Ending
-from service.eventlog.store import AWAY, OutcomeUnknown
+from service.eventlog.store import DATABASE_AWAY, OutcomeUnknown
 from service.eventlog.transactions import (
     ACCOUNT,
     SESSION,
-    Cause,
-    Streams,
+    RequestContext,
     Transaction,
+    Transactions,
     account_stream,
     session_stream,
 )
@@ -33,8 +33,8 @@ _log = structlog.stdlib.get_logger(__name__)
 class Settlement:
     """Stores how replies ended. Owned by the service's loop."""
 
-    def __init__(self, streams: Streams, model: str) -> None:
-        self._streams = streams
+    def __init__(self, transactions: Transactions, model: str) -> None:
+        self._transactions = transactions
         self._model = model
 
     async def settle(
@@ -52,7 +52,7 @@ class Settlement:
             try:
                 await self._settle_once(admitted, ending, duration_ms, frames, append_id)
                 return
-            except (*AWAY, OutcomeUnknown) as error:
+            except (*DATABASE_AWAY, OutcomeUnknown) as error:
                 if asyncio.get_running_loop().time() > deadline:
                     raise
                 _log.warning("settlement_waits", error=type(error).__name__)
@@ -75,10 +75,10 @@ class Settlement:
             decided = _end(state, admitted, ending, duration_ms, seconds, frames, self._model)
             transaction.append(stream_id, decided, admitted.message.project_id)
 
-        await self._streams.transact(
+        await self._transactions.transact(
             admitted.message.tenant_id,
             end,
-            cause=Cause(metadata={"causationId": admitted.user_message_id}),
+            cause=RequestContext(metadata={"causationId": admitted.user_message_id}),
             append_id=append_id,
         )
 

@@ -9,7 +9,7 @@ WARN_AT: Final = 0.8
 """The part of the reservation after which more is reserved, and the reader is told."""
 
 
-class Meter:
+class TimeBudget:
     """Runs beside a conversation, in its turn.
 
     `extend` reserves more and returns how many seconds it got, 0 when the balance is gone.

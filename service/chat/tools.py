@@ -7,11 +7,11 @@ import asyncio
 from typing import Any, Final, cast
 
 from domain.events import Context
-from domain.tools import HISTORY, SOURCE, Look, Tool, ToolUse
+from domain.tools import HISTORY, SOURCE, Tool, ToolCall, ToolUse
 from projections import builds, versions
 from projections.projects import ProjectRow
-from service.eventlog.store import AWAY, END
-from service.postgres.connections import Pool, of_tenant
+from service.eventlog.store import DATABASE_AWAY, END
+from service.postgres.connections import Pool, tenant_transaction
 from service.source.jail import Source, SourceRefused, Sources
 
 SECONDS: Final = 10.0
@@ -26,7 +26,7 @@ class BadInput(Exception):
     """The model asked for something that is no look."""
 
 
-class Looks:
+class ProjectTools:
     """What one turn may look at. Owned by its task."""
 
     def __init__(
@@ -49,15 +49,15 @@ class Looks:
             *(HISTORY if self._project.last_build_id is not None else ()),
         )
 
-    async def take(self, use: ToolUse) -> Look:
+    async def take(self, use: ToolUse) -> ToolCall:
         """Take a look. What cannot be seen is an error that the model is told."""
         try:
             async with asyncio.timeout(SECONDS):
-                return Look(use=use, text=await self._seen(use.name, use.input))
+                return ToolCall(use=use, text=await self._seen(use.name, use.input))
         except (BadInput, SourceRefused) as refused:
-            return Look(use=use, text=str(refused), is_error=True)
-        except (TimeoutError, *AWAY):
-            return Look(use=use, text="This cannot be looked at now.", is_error=True)
+            return ToolCall(use=use, text=str(refused), is_error=True)
+        except (TimeoutError, *DATABASE_AWAY):
+            return ToolCall(use=use, text="This cannot be looked at now.", is_error=True)
 
     async def holds(self, file: str, line: int, snippet: str) -> bool:
         """Whether the project's source has this text there."""
@@ -112,7 +112,7 @@ class Looks:
                 return (await asyncio.to_thread(self._source.read_file, path, first, lines)).text
 
     async def _versions(self) -> str:
-        async with of_tenant(self._pool, self._tenant_id) as connection:
+        async with tenant_transaction(self._pool, self._tenant_id) as connection:
             found = await versions.newest(
                 connection,
                 tenant_id=self._tenant_id,
@@ -124,7 +124,7 @@ class Looks:
         return "\n".join(lines) or "Nothing was deployed yet."
 
     async def _build_errors(self) -> str:
-        async with of_tenant(self._pool, self._tenant_id) as connection:
+        async with tenant_transaction(self._pool, self._tenant_id) as connection:
             found = await builds.of_project(
                 connection,
                 tenant_id=self._tenant_id,

@@ -20,26 +20,26 @@ from domain.events import SessionEvent, TimeReserved
 from domain.metering import ESTIMATES
 from domain.reply_contracts import CONTRACT_VERSION
 from service.chat.admission import Admitted
-from service.chat.generation import Conversation, Ending
+from service.chat.generation import Ending, Generation
 from service.chat.settlement import GIVE_UP_SECONDS, Settlement
-from service.chat.time_budget import Meter
-from service.chat.tools import Looks
-from service.eventlog.store import AWAY, EventStore, OutcomeUnknown
+from service.chat.time_budget import TimeBudget
+from service.chat.tools import ProjectTools
+from service.eventlog.store import DATABASE_AWAY, EventStore, OutcomeUnknown
 from service.eventlog.transactions import (
     ACCOUNT,
-    Cause,
-    Streams,
+    RequestContext,
     Transaction,
+    Transactions,
     account_stream,
     decode,
     session_stream,
 )
-from service.model.client import Planner
+from service.model.client import ModelClient
 from service.ops.metrics import REPLIES
 from service.postgres.connections import Pool
-from service.replies.directory import Tails
+from service.replies.directory import ReplyDirectory
 from service.replies.tail import End
-from service.replies.writer import Lost, Reply
+from service.replies.writer import Lost, ReplyWriter
 from service.source.jail import Sources
 
 STOPPING: Final = "stopping"
@@ -50,7 +50,7 @@ _log = structlog.stdlib.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class TurnBudget:
     """Of one turn: how long it may take and how much of the session it is told."""
 
     reply_seconds: float
@@ -62,14 +62,14 @@ class Limits:
 class Means:
     """What every turn works with."""
 
-    streams: Streams
+    transactions: Transactions
     store: EventStore
-    planner: Planner
+    planner: ModelClient
     settlement: Settlement
-    tails: Tails
+    directory: ReplyDirectory
     sources: Sources
     pool: Pool
-    limits: Limits
+    limits: TurnBudget
 
 
 class Left(Exception):
@@ -79,7 +79,7 @@ class Left(Exception):
 class Turn:
     """Owned by its task. `stop` may be called from anywhere on the service's loop."""
 
-    def __init__(self, admitted: Admitted, reply: Reply, means: Means) -> None:
+    def __init__(self, admitted: Admitted, reply: ReplyWriter, means: Means) -> None:
         self.admitted = admitted
         self.reply = reply
         self._means = means
@@ -93,13 +93,13 @@ class Turn:
 
     async def run(self) -> None:
         """The whole turn. Whatever happens, its readers get an end or are sent away."""
-        tail, tails = self.reply.tail, self._means.tails
+        tail, directory = self.reply.tail, self._means.directory
         structlog.contextvars.bind_contextvars(reply_id=self.admitted.message_id)
         try:
             await self._land(await self._converse())
         except Lost:
             _log.warning("reply_taken_over")
-            tails.let_go(tail)
+            directory.let_go(tail)
         except Left:
             tail.leave(STOPPING)
         except (Exception, asyncio.CancelledError) as error:
@@ -113,13 +113,13 @@ class Turn:
         """Talk until there is an ending, or time, balance or service come to theirs."""
         if reason := await self._until(self._await_earlier()):
             return self._nothing(reason)
-        looks = Looks(
+        looks = ProjectTools(
             self._means.sources,
             self._means.pool,
             self.admitted.project,
             tenant_id=self.admitted.message.tenant_id,
         )
-        conversation = Conversation(
+        conversation = Generation(
             self._means.planner,
             await self._prompt(looks),
             self.reply,
@@ -128,7 +128,7 @@ class Turn:
             patience_seconds=self._means.limits.patience_seconds,
         )
         talk = asyncio.create_task(conversation.hold())
-        meter = Meter(
+        meter = TimeBudget(
             self.admitted.reserved_seconds,
             extend=lambda: self._extend(conversation),
             warn=self._warn,
@@ -177,7 +177,7 @@ class Turn:
                 self.reply.tell("notice", _notice("queued", {}))
                 is_told = True
             place = replace(self.reply.tail.place, message_id=earlier)
-            await (await self._means.tails.find(place, has_ended=False)).wait()
+            await (await self._means.directory.find(place, has_ended=False)).wait()
 
     async def _earlier(self) -> str | None:
         state = session.fold(await self._events())
@@ -190,7 +190,7 @@ class Turn:
         stored = await _patiently(read)
         return [decode(each.type, each.state) for each in stored]
 
-    async def _prompt(self, looks: Looks) -> questions.Prompt:
+    async def _prompt(self, looks: ProjectTools) -> questions.Question:
         message = self.admitted.message
         tools = await looks.open()
         return questions.prompt(
@@ -210,7 +210,7 @@ class Turn:
 
     # Money ---------------------------------------------------------------------------------------
 
-    async def _extend(self, conversation: Conversation) -> int:
+    async def _extend(self, conversation: Generation) -> int:
         """Reserve as much again as such a reply needs, or what is left; returns the seconds."""
         message = self.admitted.message
         stream_id = account_stream(message.tenant_id, message.user_id)
@@ -229,13 +229,13 @@ class Turn:
 
         while True:
             try:
-                seconds, _ = await self._means.streams.transact(
+                seconds, _ = await self._means.transactions.transact(
                     message.tenant_id,
                     extend,
-                    cause=Cause(metadata={"causationId": self.admitted.user_message_id}),
+                    cause=RequestContext(metadata={"causationId": self.admitted.user_message_id}),
                 )
                 return seconds
-            except (*AWAY, OutcomeUnknown):
+            except (*DATABASE_AWAY, OutcomeUnknown):
                 # While the database is away nobody can tell: the reply goes on, billed at the
                 # most what was reserved before.
                 await asyncio.sleep(1)
@@ -265,7 +265,7 @@ class Turn:
         settled = {"duration_ms": duration_ms, "frames": frames}
         try:
             await settlement.settle(self.admitted, ending, **settled)
-        except (*AWAY, OutcomeUnknown):
+        except (*DATABASE_AWAY, OutcomeUnknown):
             raise
         except Exception:  # noqa: BLE001 - its reservation must not stay open for a fault of ours
             _log.exception("settlement_failed")
@@ -274,7 +274,7 @@ class Turn:
 
     async def _end(self) -> End:
         """The end as the log has it, which need not be the one that was settled here."""
-        end = await _patiently(partial(self._means.tails.end, self.reply.tail.place))
+        end = await _patiently(partial(self._means.directory.end, self.reply.tail.place))
         assert end is not None
         return end
 
@@ -288,7 +288,7 @@ async def _patiently(read: Callable[[], Awaitable[T]]) -> T:
         while True:
             try:
                 return await read()
-            except AWAY as error:
+            except DATABASE_AWAY as error:
                 _log.warning("turn_waits", error=type(error).__name__)
                 await asyncio.sleep(1)
 

@@ -10,18 +10,18 @@ import structlog
 from domain import session
 from domain.errors import ReplyInProgress, ReplyUnknown
 from domain.events import CancelReason
-from projections.replies import Place, ReplyRow, orphans, reply
+from projections.replies import ReplyRef, ReplyRow, orphans, reply
 from service.chat.admission import Admission, Admitted, Message
 from service.chat.leases import Lease
-from service.chat.recovery import LOST, Orphan, Orphans, place_of
+from service.chat.recovery import LOST, OrphanedReply, Recovery, place_of
 from service.chat.turn import STOPPING, Means, Turn, accepted
-from service.eventlog.store import AWAY, OutcomeUnknown, Overloaded, Recorded, Unavailable
-from service.eventlog.transactions import SESSION, Cause, Transaction, session_stream
+from service.eventlog.store import DATABASE_AWAY, OutcomeUnknown, Overloaded, Recorded, Unavailable
+from service.eventlog.transactions import SESSION, RequestContext, Transaction, session_stream
 from service.ops.metrics import RUNNING
-from service.postgres.connections import Pool, of_service, of_tenant
-from service.replies.frame_store import Chunks
-from service.replies.tail import Tail
-from service.replies.writer import Lost, Reply
+from service.postgres.connections import Pool, service_transaction, tenant_transaction
+from service.replies.frame_store import FrameStore
+from service.replies.tail import ReplyTail
+from service.replies.writer import Lost, ReplyWriter
 
 OnBusy = Literal["reject", "enqueue", "interrupt"]
 """What becomes of a message while its session's last reply is still being written: refused,
@@ -53,16 +53,16 @@ class Turns:
         self,
         *,
         admission: Admission,
-        orphans: Orphans,
+        recovery: Recovery,
         means: Means,
-        chunks: Chunks,
+        frame_store: FrameStore,
         lease: Lease,
         pool: Pool,
     ) -> None:
         self._admission = admission
-        self._orphans = orphans
+        self._recovery = recovery
         self._means = means
-        self._chunks = chunks
+        self._frame_store = frame_store
         self._lease = lease
         self._pool = pool
         self._tasks: dict[asyncio.Task[None], Turn] = {}
@@ -70,7 +70,9 @@ class Turns:
         self._given_up: set[str] = set()
         self._is_stopping = False
 
-    async def take(self, message: Message, on_busy: OnBusy, cause: Cause) -> tuple[Admitted, Tail]:
+    async def take(
+        self, message: Message, on_busy: OnBusy, cause: RequestContext
+    ) -> tuple[Admitted, ReplyTail]:
         """Take a message and begin its reply; of one that was taken before, join that reply.
 
         Raises what admission refuses, ReplyUnknown for one that was erased, and Overloaded.
@@ -85,13 +87,15 @@ class Turns:
             if row is None:  # its session was erased since
                 raise ReplyUnknown
             has_ended = row.ended_position is not None
-            return admitted, await self._means.tails.find(place_of(admitted), has_ended=has_ended)
-        reply = Reply(self._means.tails.begin(place_of(admitted)), self._chunks)
+            return admitted, await self._means.directory.find(
+                place_of(admitted), has_ended=has_ended
+            )
+        reply = ReplyWriter(self._means.directory.begin(place_of(admitted)), self._frame_store)
         reply.tell("accepted", accepted(admitted))
         self._begin(admitted, reply)
         return admitted, reply.tail
 
-    async def _admit(self, message: Message, on_busy: OnBusy, cause: Cause) -> Admitted:
+    async def _admit(self, message: Message, on_busy: OnBusy, cause: RequestContext) -> Admitted:
         """Admit the message; in place of a reply that is being written, if that is asked for."""
         interrupts = 0
         while True:
@@ -104,11 +108,11 @@ class Turns:
                 # What would be refused all the same must not end anything.
                 await self._admission.require_admissible(message)
                 row = await self.known(message.tenant_id, busy.message_id)
-                other = Cause(metadata=cause.metadata)
+                other = RequestContext(metadata=cause.metadata)
                 if row is None or await self.cancel(row, "superseded", other) is None:
                     raise
 
-    def _begin(self, admitted: Admitted, reply: Reply) -> None:
+    def _begin(self, admitted: Admitted, reply: ReplyWriter) -> None:
         turn = Turn(admitted, reply, self._means)
         if self._is_stopping:  # since it was admitted
             turn.stop(STOPPING)
@@ -126,12 +130,14 @@ class Turns:
 
     async def known(self, tenant_id: str, message_id: str) -> ReplyRow | None:
         """Where a reply belongs and whether it has ended."""
-        async with of_tenant(self._pool, tenant_id) as connection:
+        async with tenant_transaction(self._pool, tenant_id) as connection:
             return await reply(connection, tenant_id=tenant_id, message_id=message_id)
 
     # Cancelling ----------------------------------------------------------------------------------
 
-    async def cancel(self, row: ReplyRow, reason: CancelReason, cause: Cause) -> Tail | None:
+    async def cancel(
+        self, row: ReplyRow, reason: CancelReason, cause: RequestContext
+    ) -> ReplyTail | None:
         """End a reply, whoever writes it, with what was shown; None if that takes too long.
 
         One that has ended stays as it ended.
@@ -144,14 +150,14 @@ class Turns:
             asked = session.cancel_reply(state, message_id=place.message_id, reason=reason)
             transaction.append(stream, asked, place.project_id)
 
-        await self._means.streams.transact(place.tenant_id, ask, cause=cause)
-        tail = await self._means.tails.find(place, has_ended=row.ended_position is not None)
+        await self._means.transactions.transact(place.tenant_id, ask, cause=cause)
+        tail = await self._means.directory.find(place, has_ended=row.ended_position is not None)
         if await _has_end(tail, CANCEL_SECONDS):
             return tail
         if place.message_id not in self._here:
-            orphan = await self._orphans.look(place, row.started_at)
+            orphan = await self._recovery.look(place, row.started_at)
             if orphan is not None:
-                await self._orphans.finish(orphan, reason)
+                await self._recovery.finish(orphan, reason)
         return tail if await _has_end(tail, LANDING_SECONDS) else None
 
     def hear(self, events: Sequence[Recorded]) -> None:
@@ -171,11 +177,11 @@ class Turns:
             if self._lease.is_settled and not self._is_stopping:
                 try:
                     await self._recover()
-                except (*AWAY, OutcomeUnknown) as error:
+                except (*DATABASE_AWAY, OutcomeUnknown) as error:
                     _log.warning("recovery_waits", error=type(error).__name__)
 
     async def _recover(self) -> None:
-        async with of_service(self._pool) as connection:
+        async with service_transaction(self._pool) as connection:
             rows = await orphans(
                 connection,
                 epoch=self._lease.epoch,
@@ -186,49 +192,49 @@ class Turns:
         for row in rows:
             try:
                 await self._bring_to_its_end(row)
-            except (*AWAY, OutcomeUnknown):
+            except (*DATABASE_AWAY, OutcomeUnknown):
                 raise
             except Exception:  # noqa: BLE001 - one that cannot be ended must not stop the others
                 _log.exception("reply_not_recovered", reply_id=row.message_id)
                 self._given_up.add(row.message_id)
 
     async def _bring_to_its_end(self, row: ReplyRow) -> None:
-        orphan = await self._orphans.look(row.place, row.started_at)
+        orphan = await self._recovery.look(row.place, row.started_at)
         if orphan is None:
             return
         _log.info("reply_recovered", reply_id=row.message_id, again=orphan.may_restart)
         if orphan.may_restart:
             await self._restart(orphan)
         else:
-            await self._orphans.finish(orphan, LOST)
+            await self._recovery.finish(orphan, LOST)
 
-    async def _restart(self, orphan: Orphan) -> None:
+    async def _restart(self, orphan: OrphanedReply) -> None:
         """Begin a reply again of which nobody has seen anything. Whoever is faster has it."""
         admitted = orphan.admitted
         place = place_of(admitted)
-        tail = await self._means.tails.adopt(place)
+        tail = await self._means.directory.adopt(place)
         if tail.last != len(orphan.frames):
             # Somebody was faster since it was looked at, and may have shown something.
-            self._means.tails.let_go(tail)
+            self._means.directory.let_go(tail)
             return
-        reply = Reply(tail, self._chunks)
+        reply = ReplyWriter(tail, self._frame_store)
         if tail.last:
             reply.tell("notice", {"code": "resumed", "template": "resumed", "variables": {}})
         else:
             reply.tell("accepted", accepted(admitted))
         try:
             await reply.all_stored()
-            await self._means.streams.transact(
+            await self._means.transactions.transact(
                 place.tenant_id,
                 lambda transaction: self._take_over(transaction, place),
-                cause=Cause(metadata={"causationId": admitted.user_message_id}),
+                cause=RequestContext(metadata={"causationId": admitted.user_message_id}),
             )
         except Lost:
-            self._means.tails.let_go(reply.tail)
+            self._means.directory.let_go(reply.tail)
         else:
             self._begin(admitted, reply)
 
-    async def _take_over(self, transaction: Transaction, place: Place) -> None:
+    async def _take_over(self, transaction: Transaction, place: ReplyRef) -> None:
         stream = session_stream(place.session_id)
         state = await transaction.load(SESSION, stream)
         taken = session.take_over_reply(state, message_id=place.message_id, epoch=self._lease.epoch)
@@ -251,7 +257,7 @@ class Turns:
             await asyncio.wait(self._tasks)
 
 
-async def _has_end(tail: Tail, seconds: float) -> bool:
+async def _has_end(tail: ReplyTail, seconds: float) -> bool:
     """Whether the reply comes to its end in that time."""
     try:
         async with asyncio.timeout(seconds):

@@ -338,14 +338,14 @@ def events_tail(
     """Print events as they happen, one JSON object a line, until Ctrl-C."""
 
     async def tail(direct_url: str) -> None:
-        from service.eventlog.live import Hub
+        from service.eventlog.live import LiveLog
         from service.postgres import connections
 
         async with _reading(direct_url) as store:
-            hub = Hub(store)
-            listening = asyncio.create_task(hub.run(partial(connections.connect, direct_url)))
+            live_log = LiveLog(store)
+            listening = asyncio.create_task(live_log.run(partial(connections.connect, direct_url)))
             try:
-                async for page in hub.follow(await store.head() if after < 0 else after):
+                async for page in live_log.follow(await store.head() if after < 0 else after):
                     _print_events(page)
             finally:
                 listening.cancel()
@@ -380,12 +380,12 @@ def events_export(
     async def export(direct_url: str) -> None:
         from service.eventlog.cloudevents import cloud_event
         from service.eventlog.store import EventStore
-        from service.eventlog.tenant_feed import Selection, TenantLog, chained
+        from service.eventlog.tenant_feed import Selection, TenantFeed, chained
         from service.postgres import connections
 
         async with connections.pool(direct_url) as pool:
             store = EventStore(pool)
-            log, epoch = TenantLog(store, pool, Selection(tenant_id=tenant)), await store.epoch()
+            log, epoch = TenantFeed(store, pool, Selection(tenant_id=tenant)), await store.epoch()
             prev = await log.last(after)
             async for page in log.whole(after):
                 for event, before in chained(page, prev):

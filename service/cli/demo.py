@@ -16,7 +16,7 @@ from service.eventlog.transactions import (
     ACCOUNT,
     PROJECT,
     SESSION,
-    Cause,
+    RequestContext,
     Transaction,
     account_stream,
     project_stream,
@@ -24,7 +24,7 @@ from service.eventlog.transactions import (
 )
 from service.http.call import Service
 from service.ids import new_id
-from service.postgres.connections import of_tenant
+from service.postgres.connections import tenant_transaction
 
 PROJECT_ID: Final = "demo"
 USER_ID: Final = "ada"
@@ -87,11 +87,15 @@ async def building(url: str, secret: str) -> AsyncGenerator[bool]:
 async def prepare(service: Service) -> str:
     """Make the demo's project, credit and session where they are missing; the session's id."""
     try:
-        await service.streams.transact(TENANT, _register, cause=Cause(metadata=_METADATA))
-        await service.streams.transact(TENANT, _credit, cause=Cause(metadata=_METADATA))
+        await service.transactions.transact(
+            TENANT, _register, cause=RequestContext(metadata=_METADATA)
+        )
+        await service.transactions.transact(
+            TENANT, _credit, cause=RequestContext(metadata=_METADATA)
+        )
     except ProjectExists:
         pass
-    async with of_tenant(service.pool, TENANT) as connection:
+    async with tenant_transaction(service.pool, TENANT) as connection:
         active = await active_session(
             connection,
             tenant_id=TENANT,
@@ -141,7 +145,7 @@ async def _open_session(service: Service) -> str:
         )
         transaction.append(stream_id, opened, PROJECT_ID)
 
-    await service.streams.transact(TENANT, begin, cause=Cause(metadata=_METADATA))
+    await service.transactions.transact(TENANT, begin, cause=RequestContext(metadata=_METADATA))
     return session_id
 
 

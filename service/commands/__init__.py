@@ -1,0 +1,1 @@
+"""Commands: load the streams, decide, append."""

@@ -16,9 +16,9 @@ from service.eventlog.transactions import (
     BUILD,
     PROJECT,
     SESSION,
-    Cause,
-    Streams,
+    RequestContext,
     Transaction,
+    Transactions,
     build_stream,
     project_stream,
     session_stream,
@@ -41,11 +41,11 @@ class Order:
 class Builds:
     """Owned by the service's loop."""
 
-    def __init__(self, streams: Streams) -> None:
-        self._streams = streams
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
 
     async def convert(
-        self, order: Order, *, session_id: str, plan: Json, cause: Cause
+        self, order: Order, *, session_id: str, plan: Json, cause: RequestContext
     ) -> tuple[str, int | None]:
         """Turn a plan of the session into a build; without a plan its last one.
 
@@ -86,10 +86,10 @@ class Builds:
             )
             return build_id
 
-        chosen_id, appended = await self._streams.transact(order.tenant_id, work, cause=cause)
+        chosen_id, appended = await self._transactions.transact(order.tenant_id, work, cause=cause)
         return chosen_id, appended.first_position if appended else None
 
-    async def begin(self, order: Order, *, idea: str, cause: Cause) -> tuple[str, int]:
+    async def begin(self, order: Order, *, idea: str, cause: RequestContext) -> tuple[str, int]:
         """Begin a project's build from an idea, in a session of its own, with a greeting.
 
         Returns the build's id and where it was queued. Raises BuildInProgress.
@@ -129,11 +129,13 @@ class Builds:
             )
             return build_id
 
-        chosen_id, appended = await self._streams.transact(order.tenant_id, work, cause=cause)
+        chosen_id, appended = await self._transactions.transact(order.tenant_id, work, cause=cause)
         assert appended is not None
         return chosen_id, appended.first_position
 
-    async def claim(self, tenant_id: str, build_id: str, *, worker_id: str, cause: Cause) -> None:
+    async def claim(
+        self, tenant_id: str, build_id: str, *, worker_id: str, cause: RequestContext
+    ) -> None:
         """Give the build to a worker. Raises BuildUnknown, BuildTaken, BuildEnded."""
 
         async def work(transaction: Transaction) -> None:
@@ -141,10 +143,10 @@ class Builds:
             state = await transaction.load(BUILD, stream)
             transaction.append(stream, build.claim(state, worker_id=worker_id), state.project_id)
 
-        await self._streams.transact(tenant_id, work, cause=cause)
+        await self._transactions.transact(tenant_id, work, cause=cause)
 
     async def report(
-        self, tenant_id: str, build_id: str, reports: Sequence[Report], cause: Cause
+        self, tenant_id: str, build_id: str, reports: Sequence[Report], cause: RequestContext
     ) -> dict[str, Any]:
         """Take what a worker reports; its end unlocks the project. Raises BuildUnknown, BuildFull.
 
@@ -159,7 +161,7 @@ class Builds:
             after = await _tell(transaction, state, told)
             return {"status": after.status, "accepted": len(after.seen) - len(state.seen)}
 
-        result, _ = await self._streams.transact(tenant_id, work, cause=cause)
+        result, _ = await self._transactions.transact(tenant_id, work, cause=cause)
         return result
 
     async def time_out(self, tenant_id: str, build_id: str, *, error: str) -> None:
@@ -169,7 +171,7 @@ class Builds:
             state = await transaction.load(BUILD, build_stream(build_id))
             await _tell(transaction, state, build.time_out(state, error=error))
 
-        await self._streams.transact(tenant_id, work)
+        await self._transactions.transact(tenant_id, work)
 
 
 async def _queue(transaction: Transaction, order: Order, *, build_id: str, **asked: Any) -> None:

@@ -22,14 +22,14 @@ from service.eventlog.transactions import (
     BY_ITSELF,
     PROJECT,
     SESSION,
-    Cause,
-    Streams,
+    RequestContext,
     Transaction,
+    Transactions,
     build_stream,
     project_stream,
     session_stream,
 )
-from service.postgres.connections import Pool, of_service, of_tenant
+from service.postgres.connections import Pool, service_transaction, tenant_transaction
 
 _AT_A_TIME: Final = 100
 _CANCELS: Final = 10
@@ -41,13 +41,13 @@ _log = structlog.stdlib.get_logger(__name__)
 class Erasure:
     """Owned by the service's loop."""
 
-    def __init__(self, streams: Streams, pool: Pool, turns: Turns) -> None:
-        self._streams = streams
+    def __init__(self, transactions: Transactions, pool: Pool, turns: Turns) -> None:
+        self._transactions = transactions
         self._pool = pool
         self._turns = turns
 
     async def session(
-        self, tenant_id: str, project_id: str, session_id: str, cause: Cause = BY_ITSELF
+        self, tenant_id: str, project_id: str, session_id: str, cause: RequestContext = BY_ITSELF
     ) -> int:
         """Erase a session; returns the position that says so. Its running replies are ended first.
 
@@ -56,33 +56,35 @@ class Erasure:
         work = partial(_erase_session, project_id=project_id, session_id=session_id)
         for _ in range(_CANCELS):
             try:
-                _, appended = await self._streams.transact(tenant_id, work, cause=cause)
+                _, appended = await self._transactions.transact(tenant_id, work, cause=cause)
             except ReplyInProgress as running:
-                await self._end(tenant_id, running.message_id, Cause(metadata=cause.metadata))
+                await self._end(
+                    tenant_id, running.message_id, RequestContext(metadata=cause.metadata)
+                )
             else:
                 assert appended is not None
                 return appended.first_position
         raise Unavailable("others kept beginning replies in the session")
 
-    async def _end(self, tenant_id: str, message_id: str, cause: Cause) -> None:
+    async def _end(self, tenant_id: str, message_id: str, cause: RequestContext) -> None:
         row = await self._turns.known(tenant_id, message_id)
         if row is not None and await self._turns.cancel(row, "cancelled", cause) is None:
             raise Unavailable("a reply of the session has not come to its end in time; it will")
 
-    async def project(self, tenant_id: str, project_id: str, cause: Cause) -> int:
+    async def project(self, tenant_id: str, project_id: str, cause: RequestContext) -> int:
         """Erase a project and all its sessions; returns the position that closed it.
 
         Raises ProjectUnknown, and BuildInProgress while it is being built.
         """
         work = partial(_request_erasure, project_id=project_id)
-        _, appended = await self._streams.transact(tenant_id, work, cause=cause)
+        _, appended = await self._transactions.transact(tenant_id, work, cause=cause)
         assert appended is not None
         await self._empty(tenant_id, project_id)
         return appended.first_position
 
     async def finish(self) -> int:
         """Empty the projects of all tenants that are to be erased; returns how many there were."""
-        async with of_service(self._pool) as connection:
+        async with service_transaction(self._pool) as connection:
             found = await erasing(connection, limit=_AT_A_TIME)
         for tenant_id, project_id in found:
             _log.info("erasure_resumed")
@@ -94,7 +96,7 @@ class Erasure:
 
     async def _empty(self, tenant_id: str, project_id: str) -> None:
         while True:
-            async with of_tenant(self._pool, tenant_id) as connection:
+            async with tenant_transaction(self._pool, tenant_id) as connection:
                 left = await undeleted(
                     connection, tenant_id=tenant_id, project_id=project_id, limit=_AT_A_TIME
                 )
@@ -103,7 +105,7 @@ class Erasure:
             for session_id in left:
                 with suppress(SessionUnknown):  # somebody else was faster
                     await self.session(tenant_id, project_id, session_id)
-        await self._streams.transact(tenant_id, partial(_erase_project, project_id=project_id))
+        await self._transactions.transact(tenant_id, partial(_erase_project, project_id=project_id))
 
 
 async def _erase_session(transaction: Transaction, *, project_id: str, session_id: str) -> None:

@@ -13,7 +13,7 @@ import psycopg
 import structlog
 
 from domain.events import ERASURES
-from service.eventlog.store import AWAY, PAGE, EventStore, Recorded, page
+from service.eventlog.store import DATABASE_AWAY, PAGE, EventStore, Recorded, page
 from service.postgres.connections import Connect, Connection
 
 RING: Final = 10_000
@@ -24,7 +24,7 @@ _ERASURES: Final = frozenset(kind.__name__ for kind in ERASURES)
 _log = structlog.stdlib.get_logger(__name__)
 
 
-class Hub:
+class LiveLog:
     """Owned by the service's loop. The writer publishes; `run` listens for other processes."""
 
     def __init__(self, store: EventStore) -> None:
@@ -104,7 +104,7 @@ class Hub:
         """What the table has after a position; nothing while the database is away."""
         try:
             return await self._store.range(after=after, limit=PAGE)
-        except AWAY as error:
+        except DATABASE_AWAY as error:
             _log.warning("follower_waits", error=type(error).__name__)
             await asyncio.sleep(POLL)
             return []

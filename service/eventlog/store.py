@@ -9,7 +9,7 @@ from psycopg.types.numeric import Int8
 from psycopg_pool import PoolTimeout
 
 import sql
-from service.postgres.connections import Connection, Pool, of_service, of_tenant
+from service.postgres.connections import Connection, Pool, service_transaction, tenant_transaction
 
 SQL: Final = sql.statements("events.sql")
 PAGE: Final = 1_000
@@ -72,7 +72,7 @@ class OutcomeUnknown(Exception):
     """
 
 
-AWAY: Final = (Unavailable, PoolTimeout, psycopg.OperationalError)
+DATABASE_AWAY: Final = (Unavailable, PoolTimeout, psycopg.OperationalError)
 """What is raised where the database cannot be reached, or not in time; nothing was appended."""
 
 
@@ -93,7 +93,7 @@ class EventStore:
     async def stream(self, tenant_id: str, stream_id: str, *, after: int = -1) -> list[Recorded]:
         """The events of one stream with a version above `after`, in order."""
         asked = {"tenant_id": tenant_id, "stream_id": stream_id, "after": after}
-        async with of_tenant(self._pool, tenant_id) as connection:
+        async with tenant_transaction(self._pool, tenant_id) as connection:
             return await _rows(connection, SQL["stream"], asked)
 
     async def range(
@@ -108,12 +108,12 @@ class EventStore:
     ) -> list[Recorded]:
         """The first `limit` events after a position: of the log, a tenant or a tenant's project."""
         if tenant_id is None:
-            async with of_service(self._pool) as connection:
+            async with service_transaction(self._pool) as connection:
                 return await page(connection, after=after, upto=upto, limit=limit)
         bounds: dict[str, Any] = {"after": Int8(after), "upto": Int8(upto), "limit": limit}
         bounds |= {"tenant_id": tenant_id, "types": None if types is None else list(types)}
         query = SQL["tenant_range" if project_id is None else "project_range"]
-        async with of_tenant(self._pool, tenant_id) as connection:
+        async with tenant_transaction(self._pool, tenant_id) as connection:
             return await _rows(connection, query, bounds | {"project_id": project_id})
 
     async def replay(self, *, after: int = 0, upto: int = END) -> AsyncIterator[list[Recorded]]:

@@ -14,9 +14,9 @@ import structlog
 from psycopg.types.numeric import Int8
 
 import sql
-from service.eventlog.live import POLL, Hub
-from service.eventlog.store import AWAY, EventStore, Recorded
-from service.postgres.connections import Pool, of_tenant
+from service.eventlog.live import POLL, LiveLog
+from service.eventlog.store import DATABASE_AWAY, EventStore, Recorded
+from service.postgres.connections import Pool, tenant_transaction
 
 SQL: Final = sql.statements("feeds.sql")
 STEP: Final = 100
@@ -54,7 +54,7 @@ class Page:
     has_more: bool
 
 
-class TenantLog:
+class TenantFeed:
     """Reads of one selection."""
 
     def __init__(self, store: EventStore, pool: Pool, selection: Selection) -> None:
@@ -67,7 +67,7 @@ class TenantLog:
         if upto == 0:
             return None
         name = "tenant_last" if self._selection.project_id is None else "project_last"
-        async with of_tenant(self._pool, self._selection.tenant_id) as connection:
+        async with tenant_transaction(self._pool, self._selection.tenant_id) as connection:
             row = await (await connection.execute(SQL[name], self._bounds(upto))).fetchone()
         return None if row is None or row[0] is None else int(row[0])
 
@@ -106,23 +106,23 @@ class TenantLog:
             after, has_more = page.upto, page.has_more
             limit = None if limit is None else limit - len(page.events)
 
-    async def live(self, hub: Hub, after: int) -> AsyncGenerator[list[Recorded]]:
+    async def live(self, live_log: LiveLog, after: int) -> AsyncGenerator[list[Recorded]]:
         """All events after a position, without end: what is stored, then what happens."""
         while True:
             try:
                 page = await self.page(after, STEP)
-            except AWAY as error:
+            except DATABASE_AWAY as error:
                 _log.warning("consumer_waits", error=type(error).__name__)
                 await asyncio.sleep(POLL)
                 continue
             yield page.events
             after = page.upto
             if not page.has_more:
-                async with aclosing(hub.follow(after)) as happening:
+                async with aclosing(live_log.follow(after)) as happening:
                     async for events in happening:
                         yield [event for event in events if self._selection.takes(event)]
                         after = events[-1].position if events else after
-                        if hub.head - after > NEAR:
+                        if live_log.head - after > NEAR:
                             break
 
 

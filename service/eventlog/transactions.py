@@ -61,7 +61,7 @@ PROJECT: Final[Decider[Project, ProjectEvent]] = Decider(project.INITIAL, projec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Named:
+class IdempotencyKey:
     """A request that its client has named: `key` is its own, `fingerprint` tells what it asks."""
 
     key: str
@@ -74,14 +74,14 @@ class Named:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cause:
+class RequestContext:
     """What brings a decision about: what is stored beside its events, and the request's name."""
 
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
-    named: Named | None = None
+    named: IdempotencyKey | None = None
 
 
-BY_ITSELF: Final = Cause()
+BY_ITSELF: Final = RequestContext()
 """The service decides something that nobody asked for."""
 
 
@@ -96,8 +96,10 @@ class _Known:
 class Transaction:
     """One try of a decision: the streams that it loaded and the events that it decided on."""
 
-    def __init__(self, streams: "Streams", tenant_id: str, metadata: str, *, fresh: bool) -> None:
-        self._streams = streams
+    def __init__(
+        self, streams: "Transactions", tenant_id: str, metadata: str, *, fresh: bool
+    ) -> None:
+        self._transactions = streams
         self._tenant_id = tenant_id
         self._metadata = metadata
         self._fresh = fresh
@@ -106,7 +108,7 @@ class Transaction:
 
     async def load(self, decider: Decider[S, E], stream_id: str) -> S:
         """What the stream has come to."""
-        known = await self._streams.recall(self._tenant_id, stream_id, decider, self._fresh)
+        known = await self._transactions.recall(self._tenant_id, stream_id, decider, self._fresh)
         self.known[stream_id] = known
         return cast(S, known.state)
 
@@ -129,7 +131,7 @@ class Transaction:
             )
         known.state = known.decider.fold(decided, known.state)
 
-    async def finish(self, named: Named, result: Json) -> None:
+    async def finish(self, named: IdempotencyKey, result: Json) -> None:
         """Note what a named request came to, beside all that it decided."""
         done = idempotency.finish(
             await self.load(REQUEST, named.stream_id),
@@ -153,7 +155,7 @@ class Transaction:
         return all(known.is_fresh or stream in written for stream, known in self.known.items())
 
 
-class Streams:
+class Transactions:
     """The states of streams that were used last. Owned by the service's loop."""
 
     def __init__(self, store: EventStore, writer: Writer) -> None:
@@ -166,7 +168,7 @@ class Streams:
         tenant_id: str,
         work: Callable[[Transaction], Awaitable[T]],
         *,
-        cause: Cause = BY_ITSELF,
+        cause: RequestContext = BY_ITSELF,
         append_id: UUID | None = None,
         patience: float = PATIENCE,
     ) -> tuple[T, Appended | None]:
@@ -207,7 +209,7 @@ class Streams:
             fresh = True
         raise Unavailable("others kept changing the same streams")
 
-    async def _done(self, tenant_id: str, named: Named) -> tuple[Json, Appended] | None:
+    async def _done(self, tenant_id: str, named: IdempotencyKey) -> tuple[Json, Appended] | None:
         """What the request came to, and where, if it was done before."""
         found = await self._store.stream(tenant_id, named.stream_id)
         events = [decode(each.type, each.state) for each in found]

@@ -22,7 +22,7 @@ import structlog
 from psycopg.types.numeric import Int8
 
 from service.eventlog import pg_arrays
-from service.eventlog.live import Hub
+from service.eventlog.live import LiveLog
 from service.eventlog.store import (
     SQL,
     NewEvent,
@@ -117,9 +117,9 @@ class _Item:
 class Writer:
     """Appends to the log. Owned by the service's loop; `run` is its one task."""
 
-    def __init__(self, connect: Connect, hub: Hub) -> None:
+    def __init__(self, connect: Connect, live_log: LiveLog) -> None:
         self._connect = connect
-        self._hub = hub
+        self._live_log = live_log
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._queue: deque[_Item] = deque()
         self._queued_bytes = 0
@@ -373,11 +373,11 @@ class Writer:
         for item, _ in appended:
             for event in item.events:
                 self._remember((event.tenant_id, event.stream_id), event.version)
-        if appended and self._hub.followers:
-            self._hub.publish([event for pair in appended for event in _recorded(*pair)])
+        if appended and self._live_log.followers:
+            self._live_log.publish([event for pair in appended for event in _recorded(*pair)])
         elif appended:
             item, at = appended[-1]
-            self._hub.skip_to(at.first_position + len(item.events) - 1)
+            self._live_log.skip_to(at.first_position + len(item.events) - 1)
         for item, at in appended:
             item.succeed(at)
 
@@ -393,7 +393,7 @@ class Writer:
         if self._connection is None:
             self._connection = await self._connect()
             pg_arrays.register(self._connection)
-            self._hub.writer_pid = self._connection.info.backend_pid
+            self._live_log.writer_pid = self._connection.info.backend_pid
             self._alone = False
         return self._connection
 

@@ -7,18 +7,18 @@ from typing import Any
 
 from service.access.audit import Audit, Entry
 from service.access.authentication import Authenticator, Caller
-from service.access.browser_tokens import Tokens
-from service.access.stream_access import Permit, Permits
+from service.access.browser_tokens import BrowserTokens
+from service.access.stream_access import Permit, StreamAccess
 from service.chat.turns import Turns
 from service.commands.builds import Builds
 from service.commands.erasure import Erasure
-from service.eventlog.live import Hub
+from service.eventlog.live import LiveLog
 from service.eventlog.store import EventStore
-from service.eventlog.transactions import Cause, Named, Streams, Transaction
-from service.http.merge import Live
-from service.postgres.connections import Connection, Pool, of_tenant
-from service.replies.directory import Tails
-from service.replies.project_replies import RunningReplies
+from service.eventlog.transactions import IdempotencyKey, RequestContext, Transaction, Transactions
+from service.http.merge import MergedStreams
+from service.postgres.connections import Connection, Pool, tenant_transaction
+from service.replies.directory import ReplyDirectory
+from service.replies.project_replies import ProjectReplies
 from service.settings import Settings
 from service.timelines.feed import Feeds
 
@@ -30,18 +30,18 @@ class Service:
     settings: Settings
     pool: Pool
     store: EventStore
-    hub: Hub
+    live_log: LiveLog
     feeds: Feeds
-    live: Live
-    streams: Streams
-    tails: Tails
-    running: RunningReplies
+    live: MergedStreams
+    transactions: Transactions
+    directory: ReplyDirectory
+    project_replies: ProjectReplies
     turns: Turns
     builds: Builds
     erasure: Erasure
     authenticator: Authenticator
-    tokens: Tokens
-    permits: Permits
+    tokens: BrowserTokens
+    stream_access: StreamAccess
     audit: Audit
     epoch: str
 
@@ -59,12 +59,12 @@ class Call:
     accept: str
     last_event_id: str | None
     request_id: str
-    named: Named | None = None
+    named: IdempotencyKey | None = None
 
     def reading(self, *, as_of_one_moment: bool = False) -> AbstractAsyncContextManager[Connection]:
         """A transaction that sees the rows of the caller's tenant and no others."""
         tenant_id = self.caller.tenant_id
-        return of_tenant(self.service.pool, tenant_id, as_of_one_moment=as_of_one_moment)
+        return tenant_transaction(self.service.pool, tenant_id, as_of_one_moment=as_of_one_moment)
 
     def accepts(self, media_type: str) -> bool:
         """Whether the client asks for it by name."""
@@ -75,22 +75,22 @@ class Call:
         if user_id is None:
             return None
         member = (self.caller.tenant_id, project_id, user_id)
-        return self.service.permits.permit(member, self.caller.expires_at)
+        return self.service.stream_access.permit(member, self.caller.expires_at)
 
     @property
     def wants_stream(self) -> bool:
         """Whether the client asks for server-sent events."""
         return self.accepts("text/event-stream")
 
-    def cause(self, user_id: str | None = None) -> Cause:
+    def cause(self, user_id: str | None = None) -> RequestContext:
         """What is stored beside the events that this request brings about, and its name."""
         actor = {"actor": user_id} if user_id else {}
         metadata = {"requestId": self.request_id, "keyId": self.caller.key_id} | actor
-        return Cause(metadata=metadata, named=self.named)
+        return RequestContext(metadata=metadata, named=self.named)
 
     async def transact(self, work: Callable[[Transaction], Awaitable[None]]) -> int:
         """Do a decision for the caller's tenant; returns the position of the log that has it."""
-        _, appended = await self.service.streams.transact(
+        _, appended = await self.service.transactions.transact(
             self.caller.tenant_id, work, cause=self.cause()
         )
-        return appended.first_position if appended else self.service.hub.head
+        return appended.first_position if appended else self.service.live_log.head

@@ -21,7 +21,7 @@ _CLOSING_SECONDS: Final = 5.0
 Source = AsyncGenerator[bytes]
 
 
-class Live:
+class MergedStreams:
     """The live streams of this process. Owned by the service's loop."""
 
     def __init__(self, *, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:

@@ -25,7 +25,7 @@ from service.access.audit import Entry, Watch, told
 from service.access.authentication import Caller, NotYours
 from service.access.signatures import HEADER
 from service.eventlog.store import OutcomeUnknown
-from service.eventlog.transactions import Named
+from service.eventlog.transactions import IdempotencyKey
 from service.http import connection_limits, problems
 from service.http.call import Call, Service
 from service.http.problems import BadRequest
@@ -211,7 +211,7 @@ async def _received(request: Request) -> bytes:
     return bytes(received)
 
 
-def _named(request: Request, body: bytes) -> Named | None:
+def _named(request: Request, body: bytes) -> IdempotencyKey | None:
     """The request's own name, if its client gave it one: the same key is the same request."""
     key = request.headers.get("idempotency-key")
     if key is None:
@@ -222,7 +222,7 @@ def _named(request: Request, body: bytes) -> Named | None:
     scope = request.scope
     asked = (request.method.encode(), scope["raw_path"], scope["query_string"], body)
     fingerprint = sha256(b"\n".join(sha256(each).digest() for each in asked))
-    return Named(key=key, fingerprint=fingerprint.hexdigest())
+    return IdempotencyKey(key=key, fingerprint=fingerprint.hexdigest())
 
 
 def _path(request: Request) -> dict[str, str]:

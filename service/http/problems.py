@@ -11,7 +11,7 @@ from starlette.responses import Response
 from domain import errors as refusals
 from domain.errors import LimitReached, Refused
 from service.access.authentication import Forbidden, NotYours, Unauthenticated
-from service.eventlog.store import AWAY, OutcomeUnknown, Overloaded
+from service.eventlog.store import DATABASE_AWAY, OutcomeUnknown, Overloaded
 from service.http.rate_limit_headers import refused
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -111,7 +111,7 @@ def _unavailable(error: Exception) -> Response:
     if isinstance(error, Overloaded):
         detail = "More requests are waiting than can be held. Try again in a moment."
         return answer(503, "overloaded", detail, headers=soon)
-    if isinstance(error, AWAY):
+    if isinstance(error, DATABASE_AWAY):
         detail = "The database cannot be reached now; nothing was stored. Try again in a moment."
         return answer(503, "unavailable", detail, headers=soon)
     if isinstance(error, OutcomeUnknown):

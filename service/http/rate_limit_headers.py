@@ -5,10 +5,10 @@ them: structured fields (RFC 9651), an item a limit, `q` per window `w`, `r` rem
 from collections.abc import Iterable
 
 from domain.errors import LimitReached
-from domain.rate_limits import WINDOW, Standing
+from domain.rate_limits import WINDOW, LimitStatus
 
 
-def rate_limit(standings: Iterable[Standing]) -> dict[str, str]:
+def rate_limit(standings: Iterable[LimitStatus]) -> dict[str, str]:
     """The headers of an answer to what was counted; `t` is when it is one more again."""
     told = [
         (

@@ -11,9 +11,9 @@ from domain import session
 from projections.builds import silent
 from projections.sessions import idle_sessions
 from service.commands.builds import Builds
-from service.eventlog.store import AWAY, OutcomeUnknown
-from service.eventlog.transactions import SESSION, Streams, Transaction, session_stream
-from service.postgres.connections import Pool, of_service
+from service.eventlog.store import DATABASE_AWAY, OutcomeUnknown
+from service.eventlog.transactions import SESSION, Transaction, Transactions, session_stream
+from service.postgres.connections import Pool, service_transaction
 
 _AT_A_TIME: Final = 100
 _LOOK_SECONDS: Final = 10.0
@@ -25,24 +25,24 @@ async def keep_expiring(expire: Callable[[], Awaitable[int]], seconds: float) ->
     while True:
         try:
             expired = await expire()
-        except (*AWAY, OutcomeUnknown) as error:
+        except (*DATABASE_AWAY, OutcomeUnknown) as error:
             _log.warning("expiry_waits", error=type(error).__name__)
             expired = 0
         if expired < _AT_A_TIME:
             await asyncio.sleep(min(seconds, _LOOK_SECONDS))
 
 
-async def expire_idle(streams: Streams, pool: Pool, idle_seconds: float) -> int:
+async def expire_idle(transactions: Transactions, pool: Pool, idle_seconds: float) -> int:
     """Expire sessions of all tenants that have been idle for so long; returns how many.
 
     Those that are being replied to stay.
     """
-    async with of_service(pool) as connection:
+    async with service_transaction(pool) as connection:
         idle = await idle_sessions(connection, idle_seconds=idle_seconds, limit=_AT_A_TIME)
     expired = 0
     for tenant_id, project_id, session_id in idle:
         work = partial(_expire, project_id=project_id, session_id=session_id)
-        _, appended = await streams.transact(tenant_id, work)
+        _, appended = await transactions.transact(tenant_id, work)
         expired += appended is not None
     return expired
 
@@ -55,7 +55,7 @@ async def _expire(transaction: Transaction, *, project_id: str, session_id: str)
 
 async def time_out_silent(builds: Builds, pool: Pool, silent_seconds: float) -> int:
     """Fail the builds of all tenants that nothing was heard of for so long; returns how many."""
-    async with of_service(pool) as connection:
+    async with service_transaction(pool) as connection:
         found = await silent(connection, silent_seconds=silent_seconds, limit=_AT_A_TIME)
     for tenant_id, _, build_id in found:
         error = f"Nothing was heard of the build for {silent_seconds:g} seconds."

@@ -2,7 +2,7 @@
 
 The SDK retries nothing for us (`max_retries=0`): whether a call may be made again depends on what
 the reader has been shown, which only the turn knows. Every way in which a call can end badly
-becomes one `Trouble`, told apart by what can be done about it.
+becomes one `ModelError`, told apart by what can be done about it.
 """
 
 import asyncio
@@ -24,9 +24,9 @@ from anthropic.types import (
 )
 
 from domain.metering import Usage
-from domain.questions import Prompt
+from domain.questions import Question
 from domain.reply_contracts import reply_schema
-from domain.tools import LOOKS_A_ROUND, Look, ToolUse
+from domain.tools import LOOKS_A_ROUND, ToolCall, ToolUse
 
 Kind = Literal["transient", "permanent", "refused", "truncated"]
 
@@ -37,7 +37,7 @@ _LARGEST_INPUT: Final = 64 * 1024
 _TRUNCATED: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
 
 
-class Trouble(Exception):
+class ModelError(Exception):
     """A model call ended badly. `transient`: the same call may go well later.
 
     `retry_after` are the seconds that the provider asked to be left alone, if it did.
@@ -80,7 +80,7 @@ class ModelCall:
         )
 
 
-class Planner:
+class ModelClient:
     """Asks the model. Owned by the service's loop; calls are independent of each other."""
 
     def __init__(
@@ -99,7 +99,7 @@ class Planner:
         self._next_text_seconds = next_text_seconds
         self._schema = reply_schema()
 
-    async def ask(self, prompt: Prompt, call: ModelCall) -> AsyncGenerator[str, None]:
+    async def ask(self, prompt: Question, call: ModelCall) -> AsyncGenerator[str, None]:
         """The pieces of the reply's text as they come; returns when the model ended its turn.
 
         Where it asks for looks, they are in `call.uses`. Raises Trouble for every other end.
@@ -131,7 +131,7 @@ class Planner:
         if due is None or abs(due - now - seconds) > seconds / 10:
             silence.reschedule(now + seconds)
 
-    async def _open(self, prompt: Prompt) -> anthropic.AsyncStream[RawMessageStreamEvent]:
+    async def _open(self, prompt: Question) -> anthropic.AsyncStream[RawMessageStreamEvent]:
         return await self._client.messages.create(
             model=self.model,
             max_tokens=self._max_tokens,
@@ -144,7 +144,7 @@ class Planner:
         )
 
 
-def _system(prompt: Prompt) -> list[TextBlockParam]:
+def _system(prompt: Question) -> list[TextBlockParam]:
     """Two cache marks: after what all share, and after what a project shares."""
     return [
         {"type": "text", "text": text, "cache_control": {"type": "ephemeral"}}
@@ -152,7 +152,7 @@ def _system(prompt: Prompt) -> list[TextBlockParam]:
     ]
 
 
-def _messages(prompt: Prompt) -> list[MessageParam]:
+def _messages(prompt: Question) -> list[MessageParam]:
     """The turns, with a cache mark on the last one that the next question will share."""
     messages: list[MessageParam] = []
     for turn in prompt.turns:
@@ -165,7 +165,7 @@ def _messages(prompt: Prompt) -> list[MessageParam]:
     return messages
 
 
-def _round(looks: tuple[Look, ...]) -> tuple[MessageParam, MessageParam]:
+def _round(looks: tuple[ToolCall, ...]) -> tuple[MessageParam, MessageParam]:
     """What the model asked to see, and what it saw."""
     asked: list[Any] = [
         {"type": "tool_use", "id": look.use.id, "name": look.use.name, "input": look.use.input}
@@ -183,7 +183,7 @@ def _round(looks: tuple[Look, ...]) -> tuple[MessageParam, MessageParam]:
     return {"role": "assistant", "content": asked}, {"role": "user", "content": seen}
 
 
-def _tools(prompt: Prompt) -> list[ToolParam] | Omit:
+def _tools(prompt: Question) -> list[ToolParam] | Omit:
     if not prompt.tools:
         return omit
     return [
@@ -192,7 +192,7 @@ def _tools(prompt: Prompt) -> list[ToolParam] | Omit:
     ]
 
 
-def _tool_choice(prompt: Prompt) -> ToolChoiceNoneParam | Omit:
+def _tool_choice(prompt: Question) -> ToolChoiceNoneParam | Omit:
     """Where there were looks the tools must go along, also when no more of them may be taken."""
     return {"type": "none"} if prompt.tools and not prompt.may_look else omit
 
@@ -211,7 +211,7 @@ def _uses(written: dict[int, _Written], call: ModelCall) -> list[ToolUse]:
     if call.stop_reason != "tool_use":
         return []
     if not written:
-        raise Trouble("transient", "provider_unreadable")
+        raise ModelError("transient", "provider_unreadable")
     return [
         ToolUse(id=each.id, name=each.name, input=orjson.loads(each.json or "{}"))
         for each in list(written.values())[:LOOKS_A_ROUND]
@@ -244,7 +244,7 @@ def _take(event: RawMessageStreamEvent, call: ModelCall, written: dict[int, _Wri
 def _write(use: _Written, piece: str) -> None:
     use.json += piece
     if len(use.json) > _LARGEST_INPUT:
-        raise Trouble("transient", "provider_unreadable")
+        raise ModelError("transient", "provider_unreadable")
 
 
 def _count(usage: Any, call: ModelCall) -> None:
@@ -264,38 +264,38 @@ def _count(usage: Any, call: ModelCall) -> None:
 def _require_good_end(call: ModelCall) -> None:
     """A stream that merely stops looks like success to the SDK; a turn that ended says so."""
     if call.stop_reason is None:
-        raise Trouble("transient", "provider_broke_off")
+        raise ModelError("transient", "provider_broke_off")
     if call.stop_reason == "refusal":
-        raise Trouble("refused", "refused")
+        raise ModelError("refused", "refused")
     if call.stop_reason in _TRUNCATED:
-        raise Trouble("truncated", "truncated")
+        raise ModelError("truncated", "truncated")
 
 
-def _trouble(error: Exception) -> Trouble:
+def _trouble(error: Exception) -> ModelError:
     match error:
-        case Trouble():
+        case ModelError():
             return error
         case TimeoutError() | anthropic.APITimeoutError():
-            return Trouble("transient", "provider_silent")
+            return ModelError("transient", "provider_silent")
         case anthropic.APIStatusError():
             return _status_trouble(error)
         case anthropic.APIConnectionError() | httpx2.HTTPError():
-            return Trouble("transient", "provider_unreachable")
+            return ModelError("transient", "provider_unreachable")
         case _:
             # Whatever the stream held, nothing but reading it went wrong.
-            return Trouble("transient", "provider_unreadable")
+            return ModelError("transient", "provider_unreadable")
 
 
-def _status_trouble(error: anthropic.APIStatusError) -> Trouble:
+def _status_trouble(error: anthropic.APIStatusError) -> ModelError:
     """An error event in the stream comes as a status error with status 200: its type tells."""
     passing = error.status_code in _PASSING or (
         error.status_code == 200 and error.type in _LATE_ERRORS
     )
     if not passing:
-        return Trouble("permanent", "provider_refused_request")
+        return ModelError("permanent", "provider_refused_request")
     busy = error.status_code in (429, 529) or error.type in ("overloaded_error", "rate_limit_error")
     code = "provider_busy" if busy else "provider_failed"
-    return Trouble("transient", code, _retry_after(error.response.headers.get("retry-after")))
+    return ModelError("transient", code, _retry_after(error.response.headers.get("retry-after")))
 
 
 def _retry_after(header: str | None) -> float | None:

@@ -1,0 +1,1 @@
+"""The database: its connections, migrations and roles, and the embedded server."""

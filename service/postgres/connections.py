@@ -60,7 +60,7 @@ def pool(url: str) -> Pool:
 
 
 @asynccontextmanager
-async def of_tenant(
+async def tenant_transaction(
     pool: Pool, tenant_id: str, *, as_of_one_moment: bool = False
 ) -> AsyncGenerator[Connection]:
     """A transaction that sees one tenant's rows and no others, whatever it asks for."""
@@ -72,7 +72,7 @@ async def of_tenant(
 
 
 @asynccontextmanager
-async def of_service(pool: Pool) -> AsyncGenerator[Connection]:
+async def service_transaction(pool: Pool) -> AsyncGenerator[Connection]:
     """A transaction for the service's own work, which is of all tenants."""
     async with pool.connection() as connection, connection.transaction():
         await connection.execute(TENANTS["of_service"])

@@ -186,9 +186,9 @@ def end_left_overs(data: Path) -> None:
 
     One that SIGKILL does not end is stuck in the kernel; PostgreSQL will refuse to start beside it.
     """
-    orphans = [process for process in processes_of(data) if _is_postmaster(process)]
-    _signal(orphans, signal.SIGINT)
-    limit = FAST_LIMIT_S if orphans else BACKEND_LIMIT_S
+    recovery = [process for process in processes_of(data) if _is_postmaster(process)]
+    _signal(recovery, signal.SIGINT)
+    limit = FAST_LIMIT_S if recovery else BACKEND_LIMIT_S
     for harsher in (signal.SIGQUIT, signal.SIGKILL):
         if _gone(data, limit):
             return

@@ -46,7 +46,7 @@ from service.eventlog.store import (
     WrongVersion,
 )
 from service.eventlog.transactions import decode, encode
-from service.postgres.connections import of_service, of_tenant
+from service.postgres.connections import service_transaction, tenant_transaction
 from service.recorder.threaded_log import ThreadedLog
 
 SQL: Final = sql.statements("eventsourcing.sql")
@@ -137,7 +137,7 @@ class LogAggregateRecorder(AggregateRecorder):
         return [StoredEvent(originator_id, *row[1:]) for row in rows]
 
     async def _rows(self, query: bytes, parameters: dict[str, Any]) -> list[Any]:
-        async with of_tenant(self._log.pool, self._tenant_id) as connection:
+        async with tenant_transaction(self._log.pool, self._tenant_id) as connection:
             cursor = await connection.execute(query, parameters, binary=True)
             return await cursor.fetchall()
 
@@ -168,7 +168,7 @@ class LogSnapshotRecorder(LogAggregateRecorder):
         return self._select("snapshots", originator_id, gt, lte, desc, limit)
 
     async def _take(self, snapshots: Sequence[StoredEvent]) -> None:
-        async with of_service(self._log.pool) as connection:
+        async with service_transaction(self._log.pool) as connection:
             for snapshot in snapshots:
                 row = self._new(snapshot)._asdict()
                 await connection.execute(SQL["take_snapshot"], row)
@@ -247,7 +247,7 @@ class LogSubscription(Subscription[LogApplicationRecorder]):
         self, recorder: LogApplicationRecorder, gt: int | None, topics: Sequence[str]
     ) -> None:
         super().__init__(recorder, gt, topics)
-        self._pages = recorder.log.hub.follow(gt or 0)
+        self._pages = recorder.log.live_log.follow(gt or 0)
         self._waiting: Future[list[Recorded]] | None = None
         self._page: list[Notification] = []
 
@@ -336,7 +336,7 @@ class LogTrackingRecorder(TrackingRecorder):
             "lte": _NO_LIMIT,
             "limit": 1,
         }
-        async with of_tenant(self._log.pool, self._trackings) as connection:
+        async with tenant_transaction(self._log.pool, self._trackings) as connection:
             cursor = await connection.execute(SQL["slice_desc"], parameters, binary=True)
             row = await cursor.fetchone()
         return (row[1], orjson.loads(row[3])["notification_id"]) if row else (0, None)

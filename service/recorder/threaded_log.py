@@ -7,7 +7,7 @@ from functools import partial
 from threading import Thread
 from typing import Any, Final, TypeVar
 
-from service.eventlog.live import Hub
+from service.eventlog.live import LiveLog
 from service.eventlog.store import EventStore
 from service.eventlog.writer import Writer
 from service.postgres import connections
@@ -23,7 +23,7 @@ class ThreadedLog:
 
     pool: Pool
     store: EventStore
-    hub: Hub
+    live_log: LiveLog
     writer: Writer
 
     def __init__(self, url: str, *, migrate: bool) -> None:
@@ -67,12 +67,12 @@ class ThreadedLog:
         connect = partial(connections.connect, self._url)
         async with connections.pool(self._url) as self.pool:
             self.store = EventStore(self.pool)
-            self.hub = Hub(self.store)
-            self.writer = Writer(connect, self.hub)
+            self.live_log = LiveLog(self.store)
+            self.writer = Writer(connect, self.live_log)
             await self.store.head()
             writing = asyncio.create_task(self.writer.run())
-            listening = asyncio.create_task(self.hub.run(connect))
-            await self.hub.listening.wait()
+            listening = asyncio.create_task(self.live_log.run(connect))
+            await self.live_log.listening.wait()
             self._started.set_result(None)
             await self._stop.wait()
             self.writer.close()

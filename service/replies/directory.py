@@ -13,14 +13,14 @@ import structlog
 
 from domain.events import ReplyCompleted, ReplyFailed
 from projections.projects import project
-from projections.replies import Place
+from projections.replies import ReplyRef
 from service.eventlog import pg_arrays
-from service.eventlog.store import AWAY, EventStore, Recorded
+from service.eventlog.store import DATABASE_AWAY, EventStore, Recorded
 from service.eventlog.transactions import decode, session_stream
-from service.postgres.connections import Pool, of_service, of_tenant
+from service.postgres.connections import Pool, service_transaction, tenant_transaction
 from service.replies.envelope import final_envelope
-from service.replies.frame_store import SQL, Chunks
-from service.replies.tail import End, Tail
+from service.replies.frame_store import SQL, FrameStore
+from service.replies.tail import End, ReplyTail
 
 LOOK_SECONDS: Final = 0.05
 """How often the frames of replies that others write are asked for, while somebody watches."""
@@ -29,64 +29,64 @@ _ENDS: Final = ("ReplyCompleted", "ReplyFailed")
 _log = structlog.stdlib.get_logger(__name__)
 
 
-class Tails:
+class ReplyDirectory:
     """Owned by the service's loop; `run` is its one task."""
 
-    def __init__(self, pool: Pool, store: EventStore, chunks: Chunks) -> None:
-        self.chunks = chunks
+    def __init__(self, pool: Pool, store: EventStore, frame_store: FrameStore) -> None:
+        self.frame_store = frame_store
         self._pool = pool
         self._store = store
         # Held by those who watch, and by the turns that write.
-        self._tails: WeakValueDictionary[str, Tail] = WeakValueDictionary()
-        self._elsewhere: WeakValueDictionary[str, Tail] = WeakValueDictionary()
+        self._directory: WeakValueDictionary[str, ReplyTail] = WeakValueDictionary()
+        self._elsewhere: WeakValueDictionary[str, ReplyTail] = WeakValueDictionary()
         self._watched = asyncio.Event()
 
-    def begin(self, place: Place) -> Tail:
+    def begin(self, place: ReplyRef) -> ReplyTail:
         """The tail of a reply that this process has just begun."""
-        tail = self._tails[place.message_id] = Tail(place)
+        tail = self._directory[place.message_id] = ReplyTail(place)
         return tail
 
-    async def adopt(self, place: Place) -> Tail:
+    async def adopt(self, place: ReplyRef) -> ReplyTail:
         """The tail of a reply that this process goes on with, up to what is stored of it."""
-        tail = self._tails.get(place.message_id)
+        tail = self._directory.get(place.message_id)
         if tail is None:
             tail = self.begin(place)
         self._elsewhere.pop(place.message_id, None)
-        frames, _, _ = await self.chunks.whole(place)
+        frames, _, _ = await self.frame_store.whole(place)
         tail.push(1, frames)
         return tail
 
-    def let_go(self, tail: Tail) -> None:
+    def let_go(self, tail: ReplyTail) -> None:
         """The reply is written elsewhere from here on."""
         self._elsewhere[tail.place.message_id] = tail
         self._watched.set()
 
-    async def find(self, place: Place, *, has_ended: bool) -> Tail:
+    async def find(self, place: ReplyRef, *, has_ended: bool) -> ReplyTail:
         """The reply, wherever it is written, up to what is stored of it; also one that ended."""
-        known = self._tails.get(place.message_id)
+        known = self._directory.get(place.message_id)
         if known is not None and not known.has_left:
             return known
-        tail = Tail(place)
+        tail = ReplyTail(place)
         if has_ended:
             await self._finish(tail)
         else:
-            tail.push(1, (await self.chunks.whole(place))[0])
-        if self._tails.get(place.message_id) is not known:  # somebody else was faster
-            return self._tails[place.message_id]
-        self._tails[place.message_id] = tail
+            tail.push(1, (await self.frame_store.whole(place))[0])
+        if self._directory.get(place.message_id) is not known:  # somebody else was faster
+            return self._directory[place.message_id]
+        self._directory[place.message_id] = tail
         if not has_ended:
             self.let_go(tail)
         return tail
 
-    async def look(self, *tails: Tail) -> None:
+    async def look(self, *directory: ReplyTail) -> None:
         """Bring replies that others write up to what is stored now."""
-        by_id = {tail.place.message_id: tail for tail in tails}
-        async with of_service(self._pool) as connection:
+        by_id = {tail.place.message_id: tail for tail in directory}
+        async with service_transaction(self._pool) as connection:
             pg_arrays.register(connection)
-            found = await connection.execute(SQL["ended"], _asked(tails))
+            found = await connection.execute(SQL["ended"], _asked(directory))
             # First who has ended, then the frames: so the frames of those are all there.
             ended = [message_id for (message_id,) in await found.fetchall()]
-            found = await connection.execute(SQL["news"], _asked(tails, with_last=True))
+            found = await connection.execute(SQL["news"], _asked(directory, with_last=True))
             rows = await found.fetchall()
         for message_id, n, frame in rows:
             # This process may have gone on with it meanwhile: then it numbers the frames.
@@ -99,17 +99,17 @@ class Tails:
         """Keep up with the replies that others write, as long as somebody here watches them."""
         while True:
             await self._watched.wait()
-            if tails := list(self._elsewhere.values()):
+            if directory := list(self._elsewhere.values()):
                 try:
-                    await self.look(*tails)
-                except AWAY as error:
+                    await self.look(*directory)
+                except DATABASE_AWAY as error:
                     _log.warning("tails_wait", error=type(error).__name__)
             else:
                 self._watched.clear()
-            del tails
+            del directory
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def end(self, place: Place) -> End | None:
+    async def end(self, place: ReplyRef) -> End | None:
         """How the reply ended, from the log; None while it runs."""
         stream = session_stream(place.session_id)
         for event in reversed(await self._store.stream(place.tenant_id, stream)):
@@ -120,9 +120,9 @@ class Tails:
         return None
 
     async def _told(
-        self, place: Place, ended: ReplyCompleted | ReplyFailed, event: Recorded
+        self, place: ReplyRef, ended: ReplyCompleted | ReplyFailed, event: Recorded
     ) -> End:
-        async with of_tenant(self._pool, place.tenant_id) as connection:
+        async with tenant_transaction(self._pool, place.tenant_id) as connection:
             known = await project(
                 connection, tenant_id=place.tenant_id, project_id=place.project_id, user_id=None
             )
@@ -131,15 +131,17 @@ class Tails:
             frames=ended.frames, envelope=final_envelope(ended, event.recorded_at, registered_at)
         )
 
-    async def _finish(self, tail: Tail) -> None:
+    async def _finish(self, tail: ReplyTail) -> None:
         end = await self.end(tail.place)
         if end is not None:
             self._elsewhere.pop(tail.place.message_id, None)
             tail.finish(end)
 
 
-def _asked(tails: Sequence[Tail], *, with_last: bool = False) -> dict[str, pg_arrays.Array]:
-    asked = {"message_id": pg_arrays.text([tail.place.message_id for tail in tails])}
+def _asked(
+    directory: Sequence[ReplyTail], *, with_last: bool = False
+) -> dict[str, pg_arrays.Array]:
+    asked = {"message_id": pg_arrays.text([tail.place.message_id for tail in directory])}
     if with_last:
-        return asked | {"after": pg_arrays.int4([tail.last for tail in tails])}
-    return asked | {"tenant_id": pg_arrays.text([tail.place.tenant_id for tail in tails])}
+        return asked | {"after": pg_arrays.int4([tail.last for tail in directory])}
+    return asked | {"tenant_id": pg_arrays.text([tail.place.tenant_id for tail in directory])}

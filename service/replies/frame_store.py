@@ -14,14 +14,14 @@ import psycopg
 import structlog
 
 import sql
-from projections.replies import Place
+from projections.replies import ReplyRef
 from service.eventlog import pg_arrays
-from service.eventlog.store import AWAY
+from service.eventlog.store import DATABASE_AWAY
 from service.ids import new_id
-from service.postgres.connections import Connect, Pool, of_service, of_tenant
+from service.postgres.connections import Connect, Pool, service_transaction, tenant_transaction
 
 if TYPE_CHECKING:
-    from service.replies.writer import Reply
+    from service.replies.writer import ReplyWriter
 
 SQL: Final = sql.statements("chunks.sql")
 GATHER_SECONDS: Final = 0.05
@@ -32,11 +32,11 @@ _PURGE_SECONDS: Final = 600.0
 
 _log = structlog.stdlib.get_logger(__name__)
 
-Batch = dict["Reply", list["bytes | None"]]
+Batch = dict["ReplyWriter", list["bytes | None"]]
 """What each reply has to store next, in order; None is the place of its final event."""
 
 
-class Chunks:
+class FrameStore:
     """The table of frames. Owned by the service's loop; `run` is the one task that writes."""
 
     def __init__(self, connect: Connect, pool: Pool, epoch: int) -> None:
@@ -44,17 +44,17 @@ class Chunks:
         self._pool = pool
         self._epoch = epoch
         self._connection: psycopg.AsyncConnection[Any] | None = None
-        self._waiting: dict[Reply, None] = {}
+        self._waiting: dict[ReplyWriter, None] = {}
         self._work = asyncio.Event()
         self._urgent = asyncio.Event()
         self._closing = False
 
-    def soon(self, reply: "Reply") -> None:
+    def soon(self, reply: "ReplyWriter") -> None:
         """The reply has something to store, together with what others have in the next moment."""
         self._waiting[reply] = None
         self._work.set()
 
-    def now(self, reply: "Reply") -> None:
+    def now(self, reply: "ReplyWriter") -> None:
         """The reply has something to store that its readers wait for."""
         self.soon(reply)
         self._urgent.set()
@@ -147,18 +147,18 @@ class Chunks:
         while True:
             oldest = {"before": new_id(seconds_ago=keep_seconds), "limit": _PURGE}
             try:
-                async with of_service(self._pool) as connection:
+                async with service_transaction(self._pool) as connection:
                     gone = await connection.execute(SQL["purge"], oldest)
                 await asyncio.sleep(1 if gone.rowcount else _PURGE_SECONDS)
-            except AWAY as error:
+            except DATABASE_AWAY as error:
                 _log.warning("purge_waits", error=type(error).__name__)
                 await asyncio.sleep(_PURGE_SECONDS)
 
     # Reading -------------------------------------------------------------------------------------
 
-    async def after(self, place: Place, n: int) -> list[bytes]:
+    async def after(self, place: ReplyRef, n: int) -> list[bytes]:
         """The next page of a reply's frames after one of them; nothing where they are gone."""
-        async with of_tenant(self._pool, place.tenant_id) as connection:
+        async with tenant_transaction(self._pool, place.tenant_id) as connection:
             found = await connection.execute(
                 SQL["after"],
                 {
@@ -171,10 +171,10 @@ class Chunks:
             rows = await found.fetchall()
         return [bytes(each) for _, each in rows] if rows and rows[0][0] == n + 1 else []
 
-    async def whole(self, place: Place) -> tuple[list[bytes], bool, datetime | None]:
+    async def whole(self, place: ReplyRef) -> tuple[list[bytes], bool, datetime | None]:
         """All frames of a reply, whether the place of its final event is taken, and when the last
         one was stored."""
-        async with of_tenant(self._pool, place.tenant_id) as connection:
+        async with tenant_transaction(self._pool, place.tenant_id) as connection:
             found = await connection.execute(
                 SQL["whole"], {"tenant_id": place.tenant_id, "message_id": place.message_id}
             )
@@ -182,9 +182,9 @@ class Chunks:
         frames = [bytes(each) for _, _, each in rows if each is not None]
         return frames, len(frames) < len(rows), rows[-1][1] if rows else None
 
-    async def take(self, place: Place, n: int, frame: bytes | None) -> bool:
+    async def take(self, place: ReplyRef, n: int, frame: bytes | None) -> bool:
         """Take a place in a reply that somebody else may be writing. False when it is taken."""
-        async with of_service(self._pool) as connection:
+        async with service_transaction(self._pool) as connection:
             found = await connection.execute(
                 SQL["take"],
                 {

@@ -13,11 +13,11 @@ from typing import Final
 import orjson
 import structlog
 
-from projections.replies import Place, running
+from projections.replies import ReplyRef, running
 from service.eventlog.live import POLL
-from service.eventlog.store import AWAY, Recorded
-from service.postgres.connections import Pool, of_tenant
-from service.replies.directory import Tails
+from service.eventlog.store import DATABASE_AWAY, Recorded
+from service.postgres.connections import Pool, tenant_transaction
+from service.replies.directory import ReplyDirectory
 from service.replies.sse import frame, told
 
 QUEUE: Final = 16
@@ -33,13 +33,13 @@ Key = tuple[str, str]
 _log = structlog.stdlib.get_logger(__name__)
 
 
-class RunningReplies:
+class ProjectReplies:
     """Owned by the service's loop. Who follows the log tells it what was committed."""
 
-    def __init__(self, pool: Pool, tails: Tails) -> None:
+    def __init__(self, pool: Pool, tails: ReplyDirectory) -> None:
         self._pool = pool
-        self._tails = tails
-        self._readers: defaultdict[Key, set[asyncio.Queue[Place]]] = defaultdict(set)
+        self._directory = tails
+        self._readers: defaultdict[Key, set[asyncio.Queue[ReplyRef]]] = defaultdict(set)
 
     def hear(self, events: Sequence[Recorded]) -> None:
         """Tell those who watch a project of the replies that began in it."""
@@ -47,7 +47,7 @@ class RunningReplies:
             key = (event.tenant_id, event.project_id or "")
             if event.type == "ReplyStarted" and key in self._readers:
                 state = orjson.loads(event.state)
-                place = Place(
+                place = ReplyRef(
                     tenant_id=key[0],
                     project_id=key[1],
                     session_id=state["session_id"],
@@ -59,7 +59,7 @@ class RunningReplies:
 
     async def follow(self, key: Key) -> AsyncGenerator[bytes]:
         """The events of all replies that run now or begin later, without end."""
-        begun: asyncio.Queue[Place] = asyncio.Queue(2 * MOST)
+        begun: asyncio.Queue[ReplyRef] = asyncio.Queue(2 * MOST)
         pieces: asyncio.Queue[bytes] = asyncio.Queue(QUEUE)
         pumps: dict[str, asyncio.Task[None]] = {}
         self._readers[key].add(begun)
@@ -79,7 +79,7 @@ class RunningReplies:
     async def _find(
         self,
         key: Key,
-        begun: asyncio.Queue[Place],
+        begun: asyncio.Queue[ReplyRef],
         pieces: asyncio.Queue[bytes],
         pumps: dict[str, asyncio.Task[None]],
     ) -> None:
@@ -92,26 +92,26 @@ class RunningReplies:
             if place.message_id not in pumps:
                 pumps[place.message_id] = asyncio.create_task(self._pump(place, pieces))
 
-    async def _present(self, key: Key) -> list[Place]:
+    async def _present(self, key: Key) -> list[ReplyRef]:
         tenant_id, project_id = key
         while True:
             try:
-                async with of_tenant(self._pool, tenant_id) as connection:
+                async with tenant_transaction(self._pool, tenant_id) as connection:
                     rows = await running(
                         connection, tenant_id=tenant_id, project_id=project_id, limit=MOST
                     )
                 return [row.place for row in rows]
-            except AWAY as error:
+            except DATABASE_AWAY as error:
                 _log.warning("running_replies_wait", error=type(error).__name__)
                 await asyncio.sleep(POLL)
 
-    async def _pump(self, place: Place, pieces: asyncio.Queue[bytes]) -> None:
+    async def _pump(self, place: ReplyRef, pieces: asyncio.Queue[bytes]) -> None:
         try:
-            tail = await self._tails.find(place, has_ended=False)
-            async for events in tail.watch(self._tails.chunks.after):
+            tail = await self._directory.find(place, has_ended=False)
+            async for events in tail.watch(self._directory.frame_store.after):
                 if named := _named(events, place.message_id):
                     await pieces.put(named)
-        except AWAY as error:
+        except DATABASE_AWAY as error:
             _log.warning("running_reply_lost", error=type(error).__name__)
 
 

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, Final
 
 from domain.operations import Operation, fold
-from projections.replies import Place
+from projections.replies import ReplyRef
 from service.replies.sse import GREETING, HEARTBEAT, HEARTBEAT_SECONDS, frame, goaway, told
 
 KEPT_BYTES: Final = 256 * 1024
@@ -52,14 +52,14 @@ class Shown:
         return fold(self.ops) if self.ops else None
 
 
-Earlier = Callable[[Place, int], Awaitable[list[bytes]]]
+Earlier = Callable[[ReplyRef, int], Awaitable[list[bytes]]]
 """Reads the frames of a reply after one of them from the table; a page of them."""
 
 
-class Tail:
+class ReplyTail:
     """Owned by the service's loop. Whoever stores a reply's frames pushes them here."""
 
-    def __init__(self, place: Place, *, last: int = 0) -> None:
+    def __init__(self, place: ReplyRef, *, last: int = 0) -> None:
         self.place = place
         self.last = last
         self.end: End | None = None

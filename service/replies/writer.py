@@ -7,9 +7,9 @@ import asyncio
 from typing import Any, Final
 
 from domain.operations import Operation
-from service.replies.frame_store import Chunks
+from service.replies.frame_store import FrameStore
 from service.replies.sse import frame
-from service.replies.tail import Tail
+from service.replies.tail import ReplyTail
 
 FLUSH_BYTES: Final = 2_048
 UNSTORED_BYTES: Final = 256 * 1024
@@ -20,14 +20,14 @@ class Lost(Exception):
     """Somebody else has taken the reply over; nothing more can be written of it here."""
 
 
-class Reply:
+class ReplyWriter:
     """The writing end of a reply. Owned by its turn, on the service's loop."""
 
-    def __init__(self, tail: Tail, chunks: Chunks) -> None:
+    def __init__(self, tail: ReplyTail, frame_store: FrameStore) -> None:
         self.tail = tail
         self.has_shown = False
         self.lost = asyncio.Event()
-        self._chunks = chunks
+        self._frame_store = frame_store
         self._frames: list[bytes | None] = []
         self._frames_bytes = 0
         self._pending: list[Operation] = []
@@ -39,7 +39,7 @@ class Reply:
         """Add an event, after what is pending."""
         self._flush()
         self._add(event, data)
-        self._chunks.now(self)
+        self._frame_store.now(self)
 
     def show(self, ops: list[Operation]) -> None:
         """Add operations: the first at once, then together with those of the next moment."""
@@ -49,9 +49,9 @@ class Reply:
             self._collect(op)
         self._is_stored.clear()
         if not self.has_shown or self._pending_bytes >= FLUSH_BYTES:
-            self._chunks.now(self)
+            self._frame_store.now(self)
         else:
-            self._chunks.soon(self)
+            self._frame_store.soon(self)
         self.has_shown = True
 
     def reset(self, reason: str) -> None:
@@ -69,7 +69,7 @@ class Reply:
         self._flush()
         self._is_stored.clear()
         self._frames.append(None)
-        self._chunks.now(self)
+        self._frame_store.now(self)
         await self.all_stored()
         return self.tail.last
 

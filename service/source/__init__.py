@@ -1,0 +1,1 @@
+"""A project's source code, read-only and inside one folder."""

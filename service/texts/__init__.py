@@ -1,0 +1,1 @@
+"""The texts that the service itself sends, in each language."""

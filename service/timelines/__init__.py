@@ -1,0 +1,1 @@
+"""A project's timeline as JSON, page by page and live."""

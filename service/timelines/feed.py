@@ -23,9 +23,9 @@ from projections import timeline
 from projections.projection import reached
 from projections.timeline import TIMELINE, Shown, TimelinePage, TimelineRow
 from service import wire
-from service.eventlog.live import POLL, Hub
-from service.eventlog.store import AWAY, EventStore, Recorded
-from service.postgres.connections import Pool, of_tenant
+from service.eventlog.live import POLL, LiveLog
+from service.eventlog.store import DATABASE_AWAY, EventStore, Recorded
+from service.postgres.connections import Pool, tenant_transaction
 from service.timelines import items
 
 RING: Final = 100
@@ -145,10 +145,10 @@ class Feed:
 class Feeds:
     """The projects that are watched. Owned by the service's loop; `run` is its one task."""
 
-    def __init__(self, pool: Pool, store: EventStore, hub: Hub, epoch: str) -> None:
+    def __init__(self, pool: Pool, store: EventStore, live_log: LiveLog, epoch: str) -> None:
         self._pool = pool
         self._store = store
-        self._hub = hub
+        self._live_log = live_log
         self._epoch = epoch
         self._feeds: dict[Key, Feed] = {}
         self._followed = 0
@@ -213,10 +213,10 @@ class Feeds:
     async def _stored(self, key: Key, after: int, shown: Shown) -> tuple[list[Item], int]:
         """What the table has after a position, and how far that is; nothing while it is away."""
         try:
-            async with self._readers, of_tenant(self._pool, key[0]) as connection:
+            async with self._readers, tenant_transaction(self._pool, key[0]) as connection:
                 upto = await reached(connection, TIMELINE.name)
                 page = await self._page(connection, key, shown, limit=STEP, after=after)
-        except AWAY as error:
+        except DATABASE_AWAY as error:
             _log.warning("watcher_waits", error=type(error).__name__)
             await asyncio.sleep(POLL)
             return [], after
@@ -231,14 +231,14 @@ class Feeds:
             await self._is_watched.wait()
             try:
                 self._followed = await self._store.head()
-            except AWAY as error:
+            except DATABASE_AWAY as error:
                 _log.warning("feeds_wait", error=type(error).__name__)
                 await asyncio.sleep(POLL)
                 continue
             for feed in self._feeds.values():
                 feed.wanted = max(feed.wanted, self._followed)
             self._is_wanted.set()
-            async with aclosing(self._hub.follow(self._followed)) as pages:
+            async with aclosing(self._live_log.follow(self._followed)) as pages:
                 async for page in pages:
                     self._note(page)
                     if not self._feeds:
@@ -268,7 +268,7 @@ class Feeds:
             self._is_wanted.clear()
             try:
                 await self._read_on()
-            except AWAY as error:
+            except DATABASE_AWAY as error:
                 _log.warning("feeds_wait", error=type(error).__name__)
                 await asyncio.sleep(POLL)
             if any(feed.is_behind for feed in self._feeds.values()):
@@ -278,7 +278,7 @@ class Feeds:
     async def _read_on(self) -> None:
         behind = [(key, feed) for key, feed in self._feeds.items() if feed.is_behind]
         for key, feed in behind:
-            async with of_tenant(self._pool, key[0]) as connection:
+            async with tenant_transaction(self._pool, key[0]) as connection:
                 upto = await reached(connection, TIMELINE.name)
                 while feed.watches and feed.is_behind and feed.reached < upto:
                     await self._advance(connection, key, feed, upto)

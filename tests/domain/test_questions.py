@@ -19,14 +19,14 @@ from domain.questions import (
     CHARACTERS_PER_TOKEN,
     HINTS,
     RULES,
-    Prompt,
+    Question,
     Turn,
     history,
     language,
     prompt,
 )
 from domain.reply_contracts import CONTRACTS
-from domain.tools import MOST_CHARACTERS, ROUNDS, SOURCE, Look, ToolUse
+from domain.tools import MOST_CHARACTERS, ROUNDS, SOURCE, ToolCall, ToolUse
 
 OPENED = SessionOpened(session_id="s1", project_id="p1", user_id="u1")
 
@@ -169,7 +169,7 @@ def test_an_exchange_is_dropped_whole_and_leaves_no_gap() -> None:
 # the prompt --------------------------------------------------------------------------------------
 
 
-def made(**parts: Any) -> Prompt:
+def made(**parts: Any) -> Question:
     usual: dict[str, Any] = {
         "project_name": "Shop",
         "framework": "Django",
@@ -217,7 +217,7 @@ def test_a_locale_is_of_a_language(locale: str, expected: str) -> None:
 # looks -------------------------------------------------------------------------------------------
 
 
-def offered() -> Prompt:
+def offered() -> Question:
     return prompt(
         project_name="Shop",
         framework=None,
@@ -230,8 +230,8 @@ def offered() -> Prompt:
     )
 
 
-def look(text: str) -> Look:
-    return Look(use=ToolUse(id="1", name="list_files", input={}), text=text)
+def look(text: str) -> ToolCall:
+    return ToolCall(use=ToolUse(id="1", name="list_files", input={}), text=text)
 
 
 def test_what_is_known_comes_before_the_message_in_paragraphs_of_its_own() -> None:

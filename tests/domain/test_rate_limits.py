@@ -10,7 +10,7 @@ from domain.errors import LimitReached, UserLimitReached
 from domain.rate_limits import (
     MOST_COUNTED,
     WINDOW,
-    Limit,
+    RateLimit,
     Times,
     not_before,
     require_room,
@@ -19,7 +19,7 @@ from domain.rate_limits import (
 )
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
-THREE = Limit(quota=3, refusal=UserLimitReached)
+THREE = RateLimit(quota=3, refusal=UserLimitReached)
 
 
 def minutes(*after: float) -> Times:
@@ -52,7 +52,7 @@ def test_who_is_refused_is_told_when_it_is_one_more_again() -> None:
     assert refused.value.retry_after_seconds == 30 * 60
     # After the quota was lowered more are counted than may be: the wait is for the right one.
     with pytest.raises(UserLimitReached) as refused:
-        require_room(Limit(quota=1, refusal=UserLimitReached), minutes(0, 10, 20), at(30))
+        require_room(RateLimit(quota=1, refusal=UserLimitReached), minutes(0, 10, 20), at(30))
     assert refused.value.retry_after_seconds == 50 * 60
 
 
@@ -84,7 +84,7 @@ def test_not_more_is_counted_than_any_quota_needs() -> None:
 )
 def test_no_window_ever_has_more_than_the_quota(quota: int, steps: list[int]) -> None:
     """Whatever the clocks say: each message comes so many seconds after the last, or before it."""
-    limit = Limit(quota=quota, refusal=UserLimitReached)
+    limit = RateLimit(quota=quota, refusal=UserLimitReached)
     counted: Times = ()
     taken: list[datetime] = []
     clock = NOON

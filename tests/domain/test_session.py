@@ -38,7 +38,7 @@ from domain.events import (
     SystemMessagePosted,
     UserMessagePosted,
 )
-from domain.session import INITIAL, MAX_MESSAGES, MAX_TOKENS, Decided, Running, Session
+from domain.session import INITIAL, MAX_MESSAGES, MAX_TOKENS, Decided, RunningReply, Session
 from tests.given import given
 
 OPENED = SessionOpened(session_id="s1", project_id="p1", user_id="u1")
@@ -465,7 +465,9 @@ def test_a_refusal_says_why(refusal: Refused, said: str) -> None:
                 status="active",
                 message_count=2,
                 running={
-                    "r1": Running(in_reply_to="m1", reservation_id="h1", model="claude", epoch=0)
+                    "r1": RunningReply(
+                        in_reply_to="m1", reservation_id="h1", model="claude", epoch=0
+                    )
                 },
             ),
         ),

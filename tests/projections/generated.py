@@ -29,7 +29,7 @@ from domain.events import (
 )
 from domain.metering import ESTIMATES, OPERATIONS, Usage, cost_of
 from projections.projection import Connection
-from service.eventlog.live import Hub
+from service.eventlog.live import LiveLog
 from service.eventlog.store import EventStore, NewEvent, Recorded
 from service.eventlog.transactions import (
     ACCOUNT,
@@ -696,7 +696,7 @@ async def writing(url: str) -> AsyncGenerator[Log, None]:
     """The log of a database with a writer of its own, read models carried along."""
     async with connections.pool(url) as pool:
         store = EventStore(pool)
-        writer = Writer(lambda: connections.connect(url), Hub(store))
+        writer = Writer(lambda: connections.connect(url), LiveLog(store))
         task = asyncio.create_task(writer.run())
         try:
             yield Log(writer, store)

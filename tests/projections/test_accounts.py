@@ -220,19 +220,19 @@ class Books:
 
     def __init__(self, tenant_id: str) -> None:
         self.tenant_id = tenant_id
-        self.streams: dict[str, list[Event]] = {}
+        self.transactions: dict[str, list[Event]] = {}
         self.pending: list[NewEvent] = []
 
     def decide(self, stream_id: str, decided: tuple[Event, ...]) -> None:
-        known = self.streams.setdefault(stream_id, [])
+        known = self.transactions.setdefault(stream_id, [])
         self.pending += new_events(self.tenant_id, stream_id, len(known), decided, "p1")
         known += decided
 
     def account(self, user: str) -> Account:
-        return accounts.fold(self.streams.get(f"account-{self.tenant_id}-{user}", []))  # type: ignore[arg-type]
+        return accounts.fold(self.transactions.get(f"account-{self.tenant_id}-{user}", []))  # type: ignore[arg-type]
 
     def session(self, session_id: str) -> Session:
-        return sessions.fold(self.streams.get(f"session-{session_id}", []))  # type: ignore[arg-type]
+        return sessions.fold(self.transactions.get(f"session-{session_id}", []))  # type: ignore[arg-type]
 
 
 def machine(run: Callable[[Any], Any], log: Log, reader: Connection) -> type[RuleBasedStateMachine]:
@@ -406,7 +406,7 @@ def machine(run: Callable[[Any], Any], log: Log, reader: Connection) -> type[Rul
         async def compare(self) -> None:
             tenant_id = self.books.tenant_id
             events = await log.store.range(after=0, tenant_id=tenant_id)
-            assert len(events) == sum(map(len, self.books.streams.values()))
+            assert len(events) == sum(map(len, self.books.transactions.values()))
             tables = {
                 name: await live(reader, name, tenant_id=tenant_id)
                 for name in ("accounts", "consumption", "sessions")

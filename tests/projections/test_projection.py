@@ -18,7 +18,7 @@ from projections.projection import (
     Busy,
     Connection,
     Projection,
-    Standing,
+    ProjectionStatus,
     catch_up,
     install,
     reached,
@@ -40,7 +40,7 @@ NAMES = sorted(projection.name for projection in PROJECTIONS)
 each = pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
 
 
-async def standings(connection: Connection) -> dict[str, Standing]:
+async def standings(connection: Connection) -> dict[str, ProjectionStatus]:
     return {standing.name: standing for standing in await status(connection)}
 
 

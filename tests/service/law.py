@@ -17,7 +17,7 @@ from projections import PROJECTIONS
 from projections.projection import verify
 from service.model.offline.app import OfflineModel
 from service.postgres import connections
-from tests.running import Running, events_of
+from tests.running import LiveService, events_of
 
 Event: TypeAlias = tuple[str, Any, str]
 Final: TypeAlias = dict[str, Any]
@@ -75,7 +75,7 @@ def whole(final: Final) -> None:
         assert final["metadata"]["billed_seconds"] >= 1
 
 
-async def item(live: Running, message_id: str, project_id: str = "p1") -> dict[str, Any]:
+async def item(live: LiveService, message_id: str, project_id: str = "p1") -> dict[str, Any]:
     """The timeline's item of a message, as it is read now, not a moment later."""
     answer = await live.client.get(f"/v1/project/{project_id}/timeline", params={"limit": 200})
     found = [each for each in answer.json()["items"] if each["id"] == message_id]
@@ -83,7 +83,7 @@ async def item(live: Running, message_id: str, project_id: str = "p1") -> dict[s
     return dict(found[0])
 
 
-async def stored(live: Running, final: Final) -> None:
+async def stored(live: LiveService, final: Final) -> None:
     """The timeline shows the reply as its stream ended."""
     of_session = (await live.client.get(f"/v1/chat-plan/session/{final['sessionId']}")).json()
     shown = await item(live, final["messageId"], of_session["projectId"])
@@ -99,7 +99,9 @@ async def stored(live: Running, final: Final) -> None:
         assert told.get("tokensUsed") == final["metadata"].get("tokens_used")
 
 
-async def billed(live: Running, *finals: Final, user_id: str = "u1", credited: int = 36_000) -> int:
+async def billed(
+    live: LiveService, *finals: Final, user_id: str = "u1", credited: int = 36_000
+) -> int:
     """The account, its ledger and the session agree with what the envelopes say; the seconds."""
     account = await live.account(user_id)
     seconds = sum(int(final["metadata"]["billed_seconds"]) for final in finals)
@@ -144,7 +146,7 @@ def cost(entry: dict[str, Any]) -> Decimal:
     return Decimal(entry.get("costUsd", "0.000000"))
 
 
-async def ledger(live: Running, user_id: str = "u1") -> list[dict[str, Any]]:
+async def ledger(live: LiveService, user_id: str = "u1") -> list[dict[str, Any]]:
     """All that the user was billed, newest first."""
     answer = await live.client.get(
         f"/v1/billing/accounts/{user_id}/consumption", params={"limit": 200}
@@ -152,7 +154,7 @@ async def ledger(live: Running, user_id: str = "u1") -> list[dict[str, Any]]:
     return list(answer.json()["items"])
 
 
-async def healthy(live: Running, url: str) -> None:
+async def healthy(live: LiveService, url: str) -> None:
     """Every read model is live and is what the log says, row for row."""
     answer = await live.client.get("/readyz")
     assert answer.status_code == 200
@@ -164,7 +166,7 @@ async def healthy(live: Running, url: str) -> None:
             assert await verify(owner, projection) == 0, projection.name
 
 
-async def ended_as_told(live: Running, url: str, *finals: Final) -> None:
+async def ended_as_told(live: LiveService, url: str, *finals: Final) -> None:
     """All of the above, for all replies of the test's one user."""
     for final in finals:
         await stored(live, final)
@@ -186,7 +188,9 @@ class Held(OfflineModel):
         await super().__call__(scope, receive, send)
 
 
-async def read_stream(live: Running, message: str, **members: Any) -> AsyncGenerator[Event, None]:
+async def read_stream(
+    live: LiveService, message: str, **members: Any
+) -> AsyncGenerator[Event, None]:
     """The events of a reply, each as soon as it is here. Closed early, the connection is closed."""
     body = {"userId": "u1", "projectId": "p1", "message": message} | members
     headers = {"Accept": "text/event-stream"}

@@ -10,7 +10,7 @@ from playwright.async_api import Page, async_playwright
 
 from service.model.offline.app import OfflineModel
 from tests.documents import code
-from tests.running import Event, Running, running
+from tests.running import Event, LiveService, running
 from tests.service import law
 from tests.service.cutting import CuttingProxy
 from tests.service.test_client_examples import PAGE
@@ -52,7 +52,9 @@ async def browser(address: str) -> AsyncGenerator[Page]:
 
 
 @asynccontextmanager
-async def behind_a_bad_network(url: str, cuts: int) -> AsyncGenerator[tuple[Running, CuttingProxy]]:
+async def behind_a_bad_network(
+    url: str, cuts: int
+) -> AsyncGenerator[tuple[LiveService, CuttingProxy]]:
     """A service, and a proxy before it that signs, serves the documented client, and cuts."""
     async with running(url, OfflineModel(pace=0.02)) as live:
         await live.project()

@@ -19,7 +19,7 @@ import pytest
 
 from service.access import signatures
 from service.model.offline.app import Fault, OfflineModel
-from tests.running import Running, Signed, events_of, running
+from tests.running import LiveService, Signed, events_of, running
 from tests.service import law
 from tests.service.chat.test_faults import SAID
 
@@ -38,12 +38,12 @@ def tricky() -> OfflineModel:
     return OfflineModel(script=[Fault("raw", pieces=pieces)], pace=0.001)
 
 
-async def ready(live: Running) -> None:
+async def ready(live: LiveService) -> None:
     await live.project()
     await live.credit()
 
 
-def signed(live: Running, message: str) -> httpx.Request:
+def signed(live: LiveService, message: str) -> httpx.Request:
     """A request as a client sends it, with its signature."""
     request = live.client.build_request(
         "POST",
@@ -63,7 +63,7 @@ async def lines_of(*command: str | Path, told: bytes = b"", cwd: Path | None = N
     return ended.stdout.decode()
 
 
-async def kept(live: Running, url: str, events: list[law.Event], said: Any) -> None:
+async def kept(live: LiveService, url: str, events: list[law.Event], said: Any) -> None:
     """The events keep the law, say what was said, and are what is stored."""
     final = law.lawful(events)
     assert (final["subtype"], final["data"]) == ("success", said)
@@ -178,7 +178,7 @@ async def test_a_client_that_leaves_changes_nothing(url: str, chunks: int) -> No
         await law.healthy(live, url)
 
 
-async def left_after(live: Running, chunks: int, message: str) -> str:
+async def left_after(live: LiveService, chunks: int, message: str) -> str:
     """Read so many chunks of a reply, then close the connection; the reply's id."""
     message_id, seen = "", 0
     async with aclosing(law.read_stream(live, message)) as events:

@@ -11,7 +11,7 @@ import pytest
 
 from service.access import signatures
 from tests.documents import DOCS, code
-from tests.running import KEYS, Running, running
+from tests.running import KEYS, LiveService, running
 from tests.service.test_clients import NODE
 
 PAGE = DOCS / "api.md"
@@ -20,7 +20,7 @@ BODY = '{"userId":"u1","seconds":60,"kind":"paid","reason":"naïve 👩‍💻 $
 
 
 @pytest.fixture
-async def run(url: str) -> AsyncIterator[Running]:
+async def run(url: str) -> AsyncIterator[LiveService]:
     async with running(url) as started:
         await started.project()
         yield started
@@ -66,7 +66,13 @@ async def output(*command: str, **how: Any) -> str:
     ],
 )
 async def test_a_request_that_is_signed_as_documented_is_accepted(
-    run: Running, tmp_path: Path, language: str, method: str, target: str, body: str, status: int
+    run: LiveService,
+    tmp_path: Path,
+    language: str,
+    method: str,
+    target: str,
+    body: str,
+    status: int,
 ) -> None:
     match language:
         case "python":

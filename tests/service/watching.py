@@ -14,7 +14,7 @@ import httpx
 import orjson
 
 from service.eventlog.store import NewEvent
-from tests.running import Running, Signed, events_of
+from tests.running import LiveService, Signed, events_of
 from tests.service.law import Event
 
 SILENCE_SECONDS = 20
@@ -75,7 +75,7 @@ class Stream:
 
 @asynccontextmanager
 async def opened(
-    live: Running,
+    live: LiveService,
     path: str = "/v1/project/p1/timeline/stream",
     *,
     since: str = "",
@@ -91,7 +91,7 @@ async def opened(
         yield Stream(answer)
 
 
-async def refused(live: Running, path: str, **asked: Any) -> tuple[int, str]:
+async def refused(live: LiveService, path: str, **asked: Any) -> tuple[int, str]:
     """The status and the code of a problem; a stream that begins after all is a failure."""
     async with asyncio.timeout(SILENCE_SECONDS):
         answer = await live.client.get(path, **asked)
@@ -99,7 +99,7 @@ async def refused(live: Running, path: str, **asked: Any) -> tuple[int, str]:
     return answer.status_code, str(answer.json()["code"])
 
 
-def many(live: Running, key_id: str = "k1") -> httpx.AsyncClient:
+def many(live: LiveService, key_id: str = "k1") -> httpx.AsyncClient:
     """A client that may keep many streams open."""
     limits = httpx.Limits(max_connections=None)
     base = str(live.client.base_url)
@@ -117,12 +117,12 @@ def chained(events: Iterable[Event], before: str | None, kind: str) -> list[Any]
     return found
 
 
-def origin(live: Running) -> str:
+def origin(live: LiveService) -> str:
     """The cursor before everything."""
     return f"{live.service.epoch}.0"
 
 
-async def shown(live: Running, project_id: str = "p1", **query: Any) -> list[Any]:
+async def shown(live: LiveService, project_id: str = "p1", **query: Any) -> list[Any]:
     """All items of a project's timeline, oldest first, as its pages have them."""
     items: list[Any] = []
     params = {"limit": 200} | query
@@ -152,9 +152,9 @@ def said(
     return NewEvent(tenant, stream_id, 1, "SystemMessagePosted", encoded, project_id)
 
 
-async def append(live: Running, events: Sequence[NewEvent]) -> int:
+async def append(live: LiveService, events: Sequence[NewEvent]) -> int:
     """Append events atomically; the position of the last."""
-    appended = await live.service.streams._writer.append(events)
+    appended = await live.service.transactions._writer.append(events)
     return appended.first_position + len(events) - 1
 
 
@@ -165,7 +165,7 @@ async def until(holds: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def append_each(live: Running, events: Iterable[NewEvent]) -> None:
+async def append_each(live: LiveService, events: Iterable[NewEvent]) -> None:
     """Append events one by one."""
     for event in events:
         await append(live, [event])

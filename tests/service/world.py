@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from tests.running import Running, Signed
+from tests.running import LiveService, Signed
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +22,16 @@ class World:
 
 
 @asynccontextmanager
-async def two_worlds(run: Running, ours: str, theirs: str) -> AsyncGenerator[tuple[World, World]]:
+async def two_worlds(
+    run: LiveService, ours: str, theirs: str
+) -> AsyncGenerator[tuple[World, World]]:
     """The tenants of both keys, each with its word."""
     one, two = await furnish(run, "k1", ours), await furnish(run, "k2", theirs)
     async with aclosing(one.client), aclosing(two.client):
         yield one, two
 
 
-async def furnish(run: Running, key_id: str, word: str) -> World:
+async def furnish(run: LiveService, key_id: str, word: str) -> World:
     """A project with a chat, a kept plan, a build of another plan, its reports and version."""
     client = httpx.AsyncClient(base_url=run.client.base_url, auth=Signed(key_id), timeout=60)
     user, project = f"user-of-{key_id}", f"project-of-{key_id}"

@@ -14,7 +14,7 @@ import pytest
 from service.access.browser_tokens import AUDIENCE, ISSUER
 from service.app import OPERATIONS
 from service.model.offline.app import OfflineModel
-from tests.running import KEYS, Event, Running, events_of, running
+from tests.running import KEYS, Event, LiveService, events_of, running
 from tests.service import watching
 
 DERIVED = hmac.digest(
@@ -25,7 +25,7 @@ TIMELINE = "/v1/project/p1/timeline"
 
 
 @pytest.fixture
-async def run(url: str) -> AsyncIterator[Running]:
+async def run(url: str) -> AsyncIterator[LiveService]:
     async with running(url, OfflineModel(pace=0.02)) as started:
         await started.project("p1", "u1", "u2")
         await started.project("p2", "u1")
@@ -33,14 +33,14 @@ async def run(url: str) -> AsyncIterator[Running]:
         yield started
 
 
-async def mint(run: Running, user_id: str = "u1", project_id: str = "p1", **more: Any) -> str:
+async def mint(run: LiveService, user_id: str = "u1", project_id: str = "p1", **more: Any) -> str:
     body = {"userId": user_id, "projectId": project_id} | more
     answer = await run.client.post("/v1/tokens", json=body)
     assert answer.status_code == 201, answer.text
     return str(answer.json()["token"])
 
 
-def browser(run: Running, token: str = "") -> httpx.AsyncClient:
+def browser(run: LiveService, token: str = "") -> httpx.AsyncClient:
     """A client that signs nothing."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     base = run.client.base_url
@@ -73,7 +73,7 @@ def signed(
 # what a token opens ------------------------------------------------------------------------------
 
 
-async def test_a_browser_reads_and_chats_with_its_token(run: Running) -> None:
+async def test_a_browser_reads_and_chats_with_its_token(run: LiveService) -> None:
     async with browser(run, await mint(run)) as client:
         headers = {"Accept": "text/event-stream"}
         answer = await client.post("/v1/chat-plan", json=ASK, headers=headers)
@@ -88,7 +88,9 @@ async def test_a_browser_reads_and_chats_with_its_token(run: Running) -> None:
 
 
 @pytest.mark.parametrize("way", ["ticket", "cookie"])
-async def test_an_event_source_brings_it_as_a_ticket_or_a_cookie(run: Running, way: str) -> None:
+async def test_an_event_source_brings_it_as_a_ticket_or_a_cookie(
+    run: LiveService, way: str
+) -> None:
     token = await mint(run)
     await run.chat("Hello")
     params = {"ticket": token} if way == "ticket" else {}
@@ -103,7 +105,7 @@ async def test_an_event_source_brings_it_as_a_ticket_or_a_cookie(run: Running, w
             assert event[1]["userMessage"]["text"] == "Hello"
 
 
-async def test_the_cookie_that_comes_with_it_is_for_our_reads_alone(run: Running) -> None:
+async def test_the_cookie_that_comes_with_it_is_for_our_reads_alone(run: LiveService) -> None:
     body = {"userId": "u1", "projectId": "p1", "ttlSeconds": 60}
     answer = await run.client.post("/v1/tokens", json=body)
     cookie = answer.headers["set-cookie"]
@@ -122,7 +124,7 @@ async def test_the_cookie_that_comes_with_it_is_for_our_reads_alone(run: Running
 # what it does not open ---------------------------------------------------------------------------
 
 
-async def test_it_is_for_one_user_and_one_project(run: Running) -> None:
+async def test_it_is_for_one_user_and_one_project(run: LiveService) -> None:
     mine = (await run.chat("Hello", userId="u1")).json()
     other = (await run.chat("Hello", userId="u1", projectId="p2")).json()
     async with browser(run, await mint(run)) as client:
@@ -154,7 +156,7 @@ async def test_it_is_for_one_user_and_one_project(run: Running) -> None:
         assert (await client.get(f"/v1/chat-plan/replies/{mine['messageId']}")).status_code == 200
 
 
-async def test_every_operation_that_is_not_for_browsers_refuses_it(run: Running) -> None:
+async def test_every_operation_that_is_not_for_browsers_refuses_it(run: LiveService) -> None:
     async with browser(run, await mint(run)) as client:
         closed = [each for each in OPERATIONS if not each.browsers]
         assert {"creditAccount", "mintToken", "claimBuild", "reportBuild"} <= {
@@ -166,7 +168,7 @@ async def test_every_operation_that_is_not_for_browsers_refuses_it(run: Running)
             assert problem(answer) == (401, "not_authenticated"), each.name
 
 
-async def test_a_worker_s_list_is_not_for_browsers(run: Running) -> None:
+async def test_a_worker_s_list_is_not_for_browsers(run: LiveService) -> None:
     async with browser(run, await mint(run)) as client:
         assert problem(await client.get("/v1/builds")) == (403, "scope_missing")
 
@@ -208,7 +210,7 @@ def bad() -> dict[str, str]:
 
 @pytest.mark.parametrize("way", ["bearer", "ticket", "cookie"])
 async def test_what_is_no_good_token_opens_nothing_and_tells_nothing(
-    run: Running, way: str
+    run: LiveService, way: str
 ) -> None:
     answers: set[str] = set()
     for name, token in bad().items():
@@ -224,7 +226,7 @@ async def test_what_is_no_good_token_opens_nothing_and_tells_nothing(
     assert len(answers) == 1
 
 
-async def test_a_changed_token_opens_nothing(run: Running) -> None:
+async def test_a_changed_token_opens_nothing(run: LiveService) -> None:
     token = await mint(run)
     head, body, signature = token.split(".")
     other = part(claims(sub="u2"))
@@ -240,12 +242,12 @@ async def test_a_changed_token_opens_nothing(run: Running) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, 9, 901, -1, 10**9, "60", 60.5])
-async def test_a_token_lives_for_minutes(run: Running, seconds: Any) -> None:
+async def test_a_token_lives_for_minutes(run: LiveService, seconds: Any) -> None:
     body = {"userId": "u1", "projectId": "p1", "ttlSeconds": seconds}
     assert problem(await run.client.post("/v1/tokens", json=body)) == (422, "invalid_request")
 
 
-async def test_only_members_get_one(run: Running) -> None:
+async def test_only_members_get_one(run: LiveService) -> None:
     for body in (
         {"userId": "stranger", "projectId": "p1"},
         {"userId": "u2", "projectId": "p2"},
@@ -258,7 +260,7 @@ async def test_only_members_get_one(run: Running) -> None:
 # the end of it -----------------------------------------------------------------------------------
 
 
-async def test_a_member_who_leaves_can_do_nothing_with_it(run: Running) -> None:
+async def test_a_member_who_leaves_can_do_nothing_with_it(run: LiveService) -> None:
     async with browser(run, await mint(run, "u2")) as client:
         assert (await client.get(TIMELINE)).status_code == 200
         await run.client.delete("/v1/projects/p1/members/u2")
@@ -294,7 +296,7 @@ async def test_the_streams_of_a_member_who_leaves_are_cut_on_every_server(url: s
             assert (await own.rest())[-1][0] == "final"
 
 
-async def test_a_stream_asks_for_another_token_and_ends_with_its_own(run: Running) -> None:
+async def test_a_stream_asks_for_another_token_and_ends_with_its_own(run: LiveService) -> None:
     token = run.service.tokens.mint("k1", user_id="u1", project_id="p1", seconds=2)[0]
     async with browser(run, token) as client, client.stream("GET", f"{TIMELINE}/stream") as answer:
         events: list[Event] = await watching.Stream(answer).rest()
@@ -324,13 +326,13 @@ async def test_a_reply_s_stream_that_is_cut_is_joined_with_the_next_token(url: s
         assert [*seen, *after] == await run.join(message_id)
 
 
-async def test_nobody_is_listened_for_when_the_streams_are_over(run: Running) -> None:
+async def test_nobody_is_listened_for_when_the_streams_are_over(run: LiveService) -> None:
     token = await mint(run)
     async with browser(run, token) as client:
         for _ in range(3):
             async with client.stream("GET", f"{TIMELINE}/stream") as answer:
                 await watching.Stream(answer).comment()
-    await watching.until(lambda: not run.service.permits._waiting)
+    await watching.until(lambda: not run.service.stream_access._waiting)
     assert run.service.live.open == 0
 
 

@@ -15,7 +15,7 @@ import pytest
 from service.access import signatures
 from service.access.authentication import Authenticator, Unauthenticated
 from service.postgres import connections
-from tests.running import KEYS, Running, running
+from tests.running import KEYS, LiveService, running
 from tests.service.http import raw
 from tests.service.http.raw import Connection, statuses_in
 
@@ -205,7 +205,7 @@ async def test_a_verifier_that_leaves_out_the_query_is_found(
 
 
 @pytest.fixture
-async def live(url: str) -> AsyncIterator[Running]:
+async def live(url: str) -> AsyncIterator[LiveService]:
     async with running(url) as service:
         yield service
 
@@ -237,7 +237,7 @@ def is_read_the_same(one: Signed, other: Signed) -> bool:
     return is_line and ours[1] == theirs[1]
 
 
-async def statuses(live: Running, *sent: bytes) -> list[int]:
+async def statuses(live: LiveService, *sent: bytes) -> list[int]:
     """The status of each that is taken on a connection of its own; 0 where it is refused."""
 
     async def status(each: bytes) -> int:
@@ -252,7 +252,7 @@ async def statuses(live: Running, *sent: bytes) -> list[int]:
     return found
 
 
-async def test_no_mutant_of_a_write_is_stored(live: Running) -> None:
+async def test_no_mutant_of_a_write_is_stored(live: LiveService) -> None:
     chance, sent = random.Random(9), list[bytes]()
     while len(sent) < SENT:
         asked = credit(len(sent))
@@ -280,7 +280,7 @@ def replays(chance: random.Random, asked: Signed) -> bytes:
     return chance.choice(ways)
 
 
-async def replayed(live: Running, count: int) -> int:
+async def replayed(live: LiveService, count: int) -> int:
     """How many of so many replays of writes that were taken are taken."""
     chance = random.Random(10)
     writes = [credit(number) for number in range(count)]
@@ -289,20 +289,20 @@ async def replayed(live: Running, count: int) -> int:
     return sum(status != 0 for status in again)
 
 
-async def test_no_replay_of_a_write_is_taken(live: Running) -> None:
+async def test_no_replay_of_a_write_is_taken(live: LiveService) -> None:
     assert await replayed(live, REPLAYS) == 0
     credited = (await live.account())["bonusSeconds"]
     assert credited == sum(number % 9 + 1 for number in range(REPLAYS))
 
 
-async def test_of_copies_that_race_one_is_taken(live: Running) -> None:
+async def test_of_copies_that_race_one_is_taken(live: LiveService) -> None:
     for number in range(10):
         sent = as_sent(credit(number))
         assert Counter(await statuses(live, *([sent] * 20))) == {201: 1, 0: 19}
 
 
 async def test_a_verifier_that_forgets_nonces_is_found(
-    live: Running, monkeypatch: pytest.MonkeyPatch
+    live: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def forget(*_: Any) -> None:
         return

@@ -24,7 +24,7 @@ from service.app import OPERATIONS
 from service.ids import new_id
 from service.postgres import connections
 from tests.projections.generated import owning
-from tests.running import Running, running
+from tests.running import LiveService, running
 from tests.service.world import World, two_worlds
 
 PROBES = 20_000 if os.environ.get("THROUGHLINE_PROVE") else 600
@@ -75,18 +75,18 @@ class Probe:
 
 
 @pytest.fixture
-async def run(url: str) -> AsyncIterator[Running]:
+async def run(url: str) -> AsyncIterator[LiveService]:
     async with running(url) as started:
         yield started
 
 
 @pytest.fixture
-async def worlds(run: Running) -> AsyncIterator[tuple[World, World]]:
+async def worlds(run: LiveService) -> AsyncIterator[tuple[World, World]]:
     async with two_worlds(run, OURS, THEIRS) as both:
         yield both
 
 
-async def routes(run: Running) -> list[tuple[str, str, str, tuple[str, ...]]]:
+async def routes(run: LiveService) -> list[tuple[str, str, str, tuple[str, ...]]]:
     """Operation, method, path, and the ids that its query takes, of every route there is."""
     document = (await run.client.get("/openapi.json")).json()
     return [
@@ -150,7 +150,7 @@ def leaked(answers: list[bytes], theirs: World) -> list[bytes]:
 
 
 async def test_another_tenant_s_ids_look_like_nobody_s_on_every_route(
-    run: Running, worlds: tuple[World, World]
+    run: LiveService, worlds: tuple[World, World]
 ) -> None:
     ours, theirs = worlds
     found = await routes(run)
@@ -196,7 +196,7 @@ async def look_the_same(
     return [one.content, two.content]
 
 
-async def browser(run: Running, world: World) -> httpx.AsyncClient:
+async def browser(run: LiveService, world: World) -> httpx.AsyncClient:
     """A client with a token for the world's user and project."""
     body = {name: world.ids[name] for name in ("userId", "projectId")}
     token = (await world.client.post("/v1/tokens", json=body)).json()["token"]
@@ -220,7 +220,7 @@ def test_no_endpoint_reads_but_for_its_caller_s_tenant() -> None:
     for module in Path(api.__path__[0]).glob("*.py"):
         text = module.read_text()
         assert "pool.connection" not in text, module
-        assert "of_service" not in text, module
+        assert "service_transaction" not in text, module
 
 
 # the wall in the database ------------------------------------------------------------------------
@@ -247,7 +247,7 @@ async def tenants_in(connection: Any, table: str) -> set[str]:
 
 
 async def test_a_query_that_forgets_its_where_returns_nothing_of_others(
-    url: str, run: Running, worlds: tuple[World, World]
+    url: str, run: LiveService, worlds: tuple[World, World]
 ) -> None:
     found = await tables(url)
     assert len(found) > 15
@@ -256,24 +256,24 @@ async def test_a_query_that_forgets_its_where_returns_nothing_of_others(
         async with run.service.pool.connection() as nobody:
             if table.startswith("app."):
                 assert await tenants_in(nobody, table) == set(), table
-        async with connections.of_service(run.service.pool) as service:
+        async with connections.service_transaction(run.service.pool) as service:
             if table.startswith("app."):
                 full |= {table} if await tenants_in(service, table) == {"t1", "t2"} else set()
         if table.startswith("app."):
-            async with connections.of_tenant(run.service.pool, "t1") as own:
+            async with connections.tenant_transaction(run.service.pool, "t1") as own:
                 assert await tenants_in(own, table) <= {"t1"}, table
     missing = {table for table in found if table.startswith("app.")} - full
     assert missing <= {"app.snapshot"}, "no control where there is nothing to be seen"
 
 
 async def test_whose_rows_are_seen_ends_with_the_transaction(
-    run: Running, worlds: tuple[World, World]
+    run: LiveService, worlds: tuple[World, World]
 ) -> None:
     """Also when it fails or is given up: the next one on the connection sees nothing."""
     pool = run.service.pool
     for _ in range(2 * connections.POOL_SIZE):
         with suppress(ZeroDivisionError):
-            async with connections.of_tenant(pool, "t2") as connection:
+            async with connections.tenant_transaction(pool, "t2") as connection:
                 assert await tenants_in(connection, "app.event") == {"t2"}
                 raise ZeroDivisionError
         async with pool.connection() as connection:
@@ -282,7 +282,7 @@ async def test_whose_rows_are_seen_ends_with_the_transaction(
             assert role == ("throughline_tenant",)
 
 
-async def test_who_reads_for_a_tenant_writes_nothing(url: str, run: Running) -> None:
+async def test_who_reads_for_a_tenant_writes_nothing(url: str, run: LiveService) -> None:
     for statement in (
         "insert into app.event select * from app.event",
         "update app.event set type = 'x'",

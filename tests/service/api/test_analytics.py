@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from tests.running import Running, Signed, running
+from tests.running import LiveService, Signed, running
 
 PATH = "/v1/projects/p1/analytics"
 
 
 @pytest.fixture
-async def run(url: str) -> AsyncIterator[Running]:
+async def run(url: str) -> AsyncIterator[LiveService]:
     async with running(url) as started:
         await started.project("p1", "u1", "u2")
         await started.credit()
@@ -21,13 +21,13 @@ async def run(url: str) -> AsyncIterator[Running]:
         yield started
 
 
-async def figures(run: Running, **asked: str) -> dict[str, Any]:
+async def figures(run: LiveService, **asked: str) -> dict[str, Any]:
     answer = await run.client.get(PATH, params={"userId": "u1"} | asked)
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
 
 
-async def build(run: Running, session_id: str | None, kind: str) -> None:
+async def build(run: LiveService, session_id: str | None, kind: str) -> None:
     """A build that ends, of a session's plan or of an idea."""
     body = {"userId": "u1", "projectId": "p1"}
     if session_id is None:
@@ -41,7 +41,7 @@ async def build(run: Running, session_id: str | None, kind: str) -> None:
     await run.client.post(path, json={"events": [end]})
 
 
-async def test_nothing_has_figures_too(run: Running) -> None:
+async def test_nothing_has_figures_too(run: LiveService) -> None:
     found = await figures(run)
     assert found["replies"] == {"replies": 0, "succeeded": 0, "cutOff": 0, "failed": 0}
     assert found["byMode"] == {}
@@ -49,7 +49,7 @@ async def test_nothing_has_figures_too(run: Running) -> None:
     assert "conversionRate" not in found["sessions"]
 
 
-async def test_replies_are_counted_by_how_they_ended_and_by_mode(run: Running) -> None:
+async def test_replies_are_counted_by_how_they_ended_and_by_mode(run: LiveService) -> None:
     finals = [
         (await run.chat(message)).json()
         for message in (
@@ -82,7 +82,7 @@ async def test_replies_are_counted_by_how_they_ended_and_by_mode(run: Running) -
     assert found["seconds"] == sum(each["seconds"] for each in found["byMode"].values())
 
 
-async def test_tokens_equal_the_ledger_and_the_cache_is_told(run: Running) -> None:
+async def test_tokens_equal_the_ledger_and_the_cache_is_told(run: LiveService) -> None:
     for _ in range(3):
         await run.chat("Why is the cart slow?")
     ledger = (await run.client.get("/v1/billing/accounts/u1/consumption")).json()["items"]
@@ -95,7 +95,7 @@ async def test_tokens_equal_the_ledger_and_the_cache_is_told(run: Running) -> No
     assert found["cacheHitRatio"] > 0
 
 
-async def test_conversions_and_the_builds_that_came_of_them(run: Running) -> None:
+async def test_conversions_and_the_builds_that_came_of_them(run: LiveService) -> None:
     for kind in ("completed", "failed"):
         plan = (await run.chat("Add a login page")).json()
         await build(run, plan["sessionId"], kind)
@@ -112,7 +112,7 @@ async def test_conversions_and_the_builds_that_came_of_them(run: Running) -> Non
     assert builds["successRate"] == 0.6667
 
 
-async def test_a_span_holds_what_happened_in_it(run: Running) -> None:
+async def test_a_span_holds_what_happened_in_it(run: LiveService) -> None:
     await run.chat("Hello")
     now = datetime.now(UTC)
     tomorrow, yesterday = now + timedelta(days=1), now - timedelta(days=1)
@@ -125,7 +125,7 @@ async def test_a_span_holds_what_happened_in_it(run: Running) -> None:
     assert naive.status_code == 422
 
 
-async def test_only_members_see_the_figures(run: Running) -> None:
+async def test_only_members_see_the_figures(run: LiveService) -> None:
     stranger = await run.client.get(PATH, params={"userId": "u3"})
     foreign = await run.client.get(PATH, params={"userId": "u1"}, auth=Signed("k2"))
     assert stranger.status_code == foreign.status_code == 404

@@ -9,7 +9,7 @@ import pytest
 from service.access import signatures
 from service.http import reads
 from service.postgres import connections
-from tests.running import KEYS, Running, Signed, running
+from tests.running import KEYS, LiveService, Signed, running
 
 NUL = "a\0b"
 PROJECT = {"projectId": "p7", "name": "x", "members": [{"userId": "u1"}]}
@@ -17,14 +17,14 @@ OK = {"userId": "u1", "projectId": "p1", "message": "Hello"}
 
 
 @pytest.fixture
-async def run(url: str) -> AsyncIterator[Running]:
+async def run(url: str) -> AsyncIterator[LiveService]:
     async with running(url) as service:
         await service.project()
         await service.credit()
         yield service
 
 
-async def post(run: Running, content: bytes | str, **headers: str) -> httpx.Response:
+async def post(run: LiveService, content: bytes | str, **headers: str) -> httpx.Response:
     headers = {"Content-Type": "application/json"} | {
         name.replace("_", "-"): value for name, value in headers.items()
     }
@@ -74,7 +74,7 @@ def assert_problem(answer: httpx.Response, status: int, code: str) -> dict[str, 
     ],
 )
 async def test_a_bad_message_is_a_clear_problem_and_stores_nothing(
-    run: Running, content: bytes, status: int, code: str | None
+    run: LiveService, content: bytes, status: int, code: str | None
 ) -> None:
     head = await run.service.store.head()
     body = assert_problem(await post(run, content), status, code or "invalid_request")
@@ -83,13 +83,13 @@ async def test_a_bad_message_is_a_clear_problem_and_stores_nothing(
     assert await run.service.store.head() == head
 
 
-async def test_the_content_type_decides(run: Running) -> None:
+async def test_the_content_type_decides(run: LiveService) -> None:
     body = b'{"userId":"u1","projectId":"p1","message":"Hello"}'
     assert (await post(run, body, Content_Type="application/json; charset=utf-8")).is_success
     assert_problem(await post(run, body, Content_Type="text/plain"), 415, "not_json")
 
 
-async def test_what_cannot_be_paid_says_what_it_needs(run: Running) -> None:
+async def test_what_cannot_be_paid_says_what_it_needs(run: LiveService) -> None:
     await run.project("p2", "poor")
     answer = await run.chat("Hello", userId="poor", projectId="p2")
     body = assert_problem(answer, 402, "insufficient_balance")
@@ -112,25 +112,25 @@ async def test_what_cannot_be_paid_says_what_it_needs(run: Running) -> None:
         *("before=abc", "before=.", "after=1", "userId=", "userId=a%00b", "minPosition=-1"),
     ],
 )
-async def test_a_bad_page_is_a_clear_problem(run: Running, query: str) -> None:
+async def test_a_bad_page_is_a_clear_problem(run: LiveService, query: str) -> None:
     answer = await run.client.get(f"/v1/project/p1/timeline?{query}")
     body = answer.json()
     assert answer.status_code in (409, 422), answer.text
     assert body["code"] in ("invalid_request", "bad_cursor", "cursor_of_another_log")
 
 
-async def test_a_cursor_of_another_log_is_refused(run: Running) -> None:
+async def test_a_cursor_of_another_log_is_refused(run: LiveService) -> None:
     answer = await run.client.get("/v1/project/p1/timeline?before=00000000.5")
     assert_problem(answer, 409, "cursor_of_another_log")
 
 
-async def test_unknown_paths_and_methods_are_problems(run: Running) -> None:
+async def test_unknown_paths_and_methods_are_problems(run: LiveService) -> None:
     assert_problem(await run.client.get("/v1/nothing"), 404, "not_found")
     assert_problem(await run.client.put("/v1/chat-plan"), 405, "method_not_allowed")
     assert_problem(await run.client.get("/v1/billing/accounts/a%00b"), 422, "invalid_request")
 
 
-async def test_another_tenants_things_look_like_things_that_are_not_there(run: Running) -> None:
+async def test_another_tenants_things_look_like_things_that_are_not_there(run: LiveService) -> None:
     session = (await run.chat("Hello")).json()["sessionId"]
     other = Signed("k2")
     for theirs, absent in (
@@ -149,7 +149,7 @@ async def test_another_tenants_things_look_like_things_that_are_not_there(run: R
     assert mine.json()["creditedSeconds"] == 0
 
 
-async def test_members_come_and_go(run: Running) -> None:
+async def test_members_come_and_go(run: LiveService) -> None:
     path = "/v1/projects/p1/members/u2"
     assert (await run.client.put(path, json={"role": "editor"})).json()["role"] == "editor"
     assert (await run.client.get("/v1/project/p1/timeline?userId=u2")).is_success
@@ -162,7 +162,7 @@ async def test_members_come_and_go(run: Running) -> None:
     assert_problem(await run.client.post("/v1/projects", json=again), 409, "project_exists")
 
 
-async def test_the_timeline_is_walked_by_cursors(run: Running) -> None:
+async def test_the_timeline_is_walked_by_cursors(run: LiveService) -> None:
     for n in range(4):
         await run.chat(f"Hello {n}")
     base = "/v1/project/p1/timeline?userId=u1"
@@ -188,7 +188,7 @@ async def test_the_timeline_is_walked_by_cursors(run: Running) -> None:
 
 
 async def test_a_read_waits_for_the_position_it_is_given(
-    run: Running, url: str, monkeypatch: pytest.MonkeyPatch
+    run: LiveService, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     credit = {"userId": "u1", "seconds": 5, "kind": "bonus"}
     answer = await run.client.post("/v1/billing/credits", json=credit)
@@ -214,7 +214,7 @@ async def test_a_read_waits_for_the_position_it_is_given(
 # Signatures --------------------------------------------------------------------------------------
 
 
-async def sent(run: Running, header: str | None, path: str = "/v1/billing/accounts/u1") -> Any:
+async def sent(run: LiveService, header: str | None, path: str = "/v1/billing/accounts/u1") -> Any:
     headers = {} if header is None else {signatures.HEADER: header}
     async with httpx.AsyncClient(base_url=run.client.base_url) as plain:
         return await plain.get(path, headers=headers)
@@ -236,7 +236,7 @@ def header(path: str = "/v1/billing/accounts/u1", **changed: Any) -> str:
     return f"t={sending['time']},kid={sending['key_id']},n={sending['nonce']},v1={v1}"
 
 
-async def test_a_good_signature_is_taken(run: Running) -> None:
+async def test_a_good_signature_is_taken(run: LiveService) -> None:
     assert (await sent(run, header())).status_code == 200
 
 
@@ -261,14 +261,14 @@ async def test_a_good_signature_is_taken(run: Running) -> None:
         header() + ",t=1",
     ],
 )
-async def test_every_bad_signature_has_the_same_answer(run: Running, bad: str | None) -> None:
+async def test_every_bad_signature_has_the_same_answer(run: LiveService, bad: str | None) -> None:
     answer = await sent(run, bad)
     reference = await sent(run, None)
     assert answer.status_code == 401
     assert answer.content == reference.content
 
 
-async def test_a_signed_write_is_taken_once(run: Running) -> None:
+async def test_a_signed_write_is_taken_once(run: LiveService) -> None:
     body = b'{"userId":"u1","seconds":1,"kind":"bonus"}'
     request = httpx.Request("POST", f"{run.client.base_url}/v1/billing/credits", content=body)
     signed = next(Signed().auth_flow(request))
@@ -294,7 +294,7 @@ async def test_a_key_does_what_its_scopes_say(url: str) -> None:
 # Operations --------------------------------------------------------------------------------------
 
 
-async def test_health_readiness_and_metrics_are_open(run: Running) -> None:
+async def test_health_readiness_and_metrics_are_open(run: LiveService) -> None:
     async with httpx.AsyncClient(base_url=run.client.base_url) as plain:
         assert (await plain.get("/healthz")).json() == {"status": "ok"}
         ready = (await plain.get("/readyz")).json()
@@ -306,7 +306,7 @@ async def test_health_readiness_and_metrics_are_open(run: Running) -> None:
     assert "throughline_request_seconds_bucket" in text
 
 
-async def test_half_requests_and_noise_do_not_hurt(run: Running) -> None:
+async def test_half_requests_and_noise_do_not_hurt(run: LiveService) -> None:
     port = run.client.base_url.port
     noise = [
         b"\0" * 100,

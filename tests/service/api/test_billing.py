@@ -9,7 +9,7 @@ import pytest
 
 from domain import metering
 from domain.metering import ESTIMATES, Usage, cost_of
-from tests.running import Running, running
+from tests.running import LiveService, running
 from tests.service import law
 
 SECONDS = 600
@@ -93,7 +93,7 @@ async def test_two_services_on_one_database_take_no_more_than_one(url: str) -> N
         await nothing_else_is_stored(one, url, finals)
 
 
-async def nothing_else_is_stored(live: Running, url: str, finals: list[law.Final]) -> None:
+async def nothing_else_is_stored(live: LiveService, url: str, finals: list[law.Final]) -> None:
     """The log and all that is read from it know of the messages that were taken, and no others."""
     kinds = ("UserMessagePosted", "TimeReserved", "ReplyStarted", "ReplyCompleted", "TimeConsumed")
     names = [name for name, _ in await law.logged(url, *kinds)]
@@ -109,7 +109,7 @@ async def test_a_refused_message_leaves_no_trace(url: str) -> None:
     async with running(url) as live:
         await live.project()
         await live.credit(seconds=59)
-        head = live.service.hub.head
+        head = live.service.live_log.head
         assert is_refused(await live.chat("Good morning"), available=59)
         answer = await live.client.post(
             "/v1/chat-plan",

@@ -11,12 +11,12 @@ from projections import PROJECTIONS
 from projections.projection import Projection, rebuild
 from service.postgres.analysts import add_analyst, remove_analyst
 from tests.projections.generated import owning
-from tests.running import Running, running
+from tests.running import LiveService, running
 
 AT = "2026-01-01T00:00:00+00:00"
 
 
-async def story(run: Running) -> str:
+async def story(run: LiveService) -> str:
     """A plan that was built and deployed; the build's id."""
     await run.project()
     await run.credit()

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from domain.reply_contracts import CONTRACTS, MAIN_TEXT, check
-from tests.running import Running, events_of, running
+from tests.running import LiveService, events_of, running
 from tests.service import law
 
 LOCALES = ("en", "fr", "es", "ar")
@@ -19,7 +19,7 @@ MESSAGES = {
 
 
 @pytest.fixture
-async def run(url: str) -> AsyncIterator[Running]:
+async def run(url: str) -> AsyncIterator[LiveService]:
     async with running(url) as service:
         await service.project()
         await service.credit()
@@ -29,7 +29,7 @@ async def run(url: str) -> AsyncIterator[Running]:
 @pytest.mark.parametrize("locale", LOCALES)
 @pytest.mark.parametrize("mode", MESSAGES)
 async def test_every_kind_of_reply_streams_by_the_rules(
-    run: Running, mode: str, locale: str
+    run: LiveService, mode: str, locale: str
 ) -> None:
     final = law.lawful(await run.stream(MESSAGES[mode], locale=locale))
     assert (final["subtype"], final["mode"]) == ("success", mode)
@@ -37,7 +37,7 @@ async def test_every_kind_of_reply_streams_by_the_rules(
     check(mode, final["data"])  # type: ignore[arg-type]
 
 
-async def test_the_stream_says_how_it_wants_to_be_treated(run: Running) -> None:
+async def test_the_stream_says_how_it_wants_to_be_treated(run: LiveService) -> None:
     body = {"userId": "u1", "projectId": "p1", "message": "Hello"}
     headers = {"Accept": "text/event-stream"}
     async with run.client.stream("POST", "/v1/chat-plan", json=body, headers=headers) as answer:
@@ -51,7 +51,7 @@ async def test_the_stream_says_how_it_wants_to_be_treated(run: Running) -> None:
 
 
 @pytest.mark.parametrize("mode", MESSAGES)
-async def test_a_client_may_ask_for_the_main_prose_alone(run: Running, mode: str) -> None:
+async def test_a_client_may_ask_for_the_main_prose_alone(run: LiveService, mode: str) -> None:
     body = {"userId": "u1", "projectId": "p1", "message": MESSAGES[mode]}
     headers = {"Accept": "text/event-stream"}
     answer = await run.client.post("/v1/chat-plan?view=text", json=body, headers=headers)
@@ -68,7 +68,7 @@ async def test_a_client_may_ask_for_the_main_prose_alone(run: Running, mode: str
     assert {at for _, _, at in events} <= {at for _, _, at in whole}
 
 
-async def test_json_is_the_same_envelope(run: Running) -> None:
+async def test_json_is_the_same_envelope(run: LiveService) -> None:
     answer = await run.chat("Add a login page")
     streamed = law.lawful(await run.stream("Add a login page"))
     assert answer.status_code == 200
@@ -76,7 +76,7 @@ async def test_json_is_the_same_envelope(run: Running) -> None:
     assert set(answer.json()) == set(streamed)
 
 
-async def test_when_the_final_is_there_everything_shows_it(run: Running) -> None:
+async def test_when_the_final_is_there_everything_shows_it(run: LiveService) -> None:
     events = await run.stream("Add a login page")
     final = law.lawful(events)
     session = (await run.client.get(f"/v1/chat-plan/session/{final['sessionId']}")).json()
@@ -90,7 +90,7 @@ async def test_when_the_final_is_there_everything_shows_it(run: Running) -> None
     assert (await run.account())["consumedSeconds"] == 1
 
 
-async def test_a_second_message_brings_the_first_turn_along(run: Running) -> None:
+async def test_a_second_message_brings_the_first_turn_along(run: LiveService) -> None:
     await run.stream("Add a login page")
     final = law.lawful(await run.stream("And now?", locale="fr"))
     sent = run.model.requests[-1]
@@ -107,6 +107,6 @@ async def test_a_second_message_brings_the_first_turn_along(run: Running) -> Non
     ("mode", "seconds"),
     [("question", 30), ("feature", 120), ("fix", 90), ("analysis", 180), ("general", 60)],
 )
-async def test_a_hint_decides_the_estimate(run: Running, mode: str, seconds: int) -> None:
+async def test_a_hint_decides_the_estimate(run: LiveService, mode: str, seconds: int) -> None:
     events = await run.stream("Hello", chatMode=mode)
     assert events[0][1]["reservedSeconds"] == seconds

@@ -13,7 +13,7 @@ from domain.events import EVENT_TYPES
 from service.api.events_schemas import CloudEvent
 from service.eventlog import tenant_feed
 from service.eventlog.store import Recorded
-from tests.running import Running, Signed, running
+from tests.running import LiveService, Signed, running
 from tests.service.eventlog.logs import event
 from tests.service.watching import (
     append,
@@ -32,19 +32,19 @@ NAMES = re.compile(r"[a-z0-9]{1,20}|data_base64")
 
 
 @pytest.fixture
-async def run(url: str) -> AsyncIterator[Running]:
+async def run(url: str) -> AsyncIterator[LiveService]:
     async with running(url) as service:
         yield service
 
 
-async def page(run: Running, *, key_id: str = "k1", **query: Any) -> dict[str, Any]:
+async def page(run: LiveService, *, key_id: str = "k1", **query: Any) -> dict[str, Any]:
     answer = await run.client.get(PATH, params=query, auth=Signed(key_id))
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "application/json"
     return dict(answer.json())
 
 
-async def lines(run: Running, **query: Any) -> list[Any]:
+async def lines(run: LiveService, **query: Any) -> list[Any]:
     headers = {"Accept": "application/x-ndjson"}
     answer = await run.client.get(PATH, params=query, headers=headers)
     assert answer.status_code == 200, answer.text
@@ -59,7 +59,7 @@ def linked(events: list[Any], before: str | None = None) -> list[Any]:
     return chained(told, before, "event")
 
 
-async def logged(run: Running, tenant_id: str = "t1") -> list[Recorded]:
+async def logged(run: LiveService, tenant_id: str = "t1") -> list[Recorded]:
     return await run.service.store.range(after=0, tenant_id=tenant_id)
 
 
@@ -90,7 +90,7 @@ def assert_cloud_event(told: dict[str, Any], stored: Recorded, epoch: str) -> No
 
 
 @pytest.mark.parametrize("limit", [1, 3, 1_000])
-async def test_pages_are_the_tenants_log(run: Running, limit: int) -> None:
+async def test_pages_are_the_tenants_log(run: LiveService, limit: int) -> None:
     await run.project()
     await run.credit()
     await run.chat("Good morning")
@@ -111,13 +111,13 @@ async def test_pages_are_the_tenants_log(run: Running, limit: int) -> None:
     assert sum("requestid" in told for told in walked) > 5
 
 
-async def test_an_empty_log_is_an_empty_page(run: Running) -> None:
+async def test_an_empty_log_is_an_empty_page(run: LiveService) -> None:
     assert await page(run) == {"events": [], "after": origin(run), "hasMore": False}
     assert await page(run, after=origin(run)) == await page(run)
     assert await lines(run) == []
 
 
-async def test_a_page_has_a_hundred_events(run: Running) -> None:
+async def test_a_page_has_a_hundred_events(run: LiveService) -> None:
     await append(run, [said(f"{n}") for n in range(101)])
     answer = await page(run)
     assert (len(answer["events"]), answer["hasMore"]) == (100, True)
@@ -132,7 +132,7 @@ async def test_a_page_has_a_hundred_events(run: Running) -> None:
         ["UserMessagePosted,ReplyCompleted", "SessionDeleted"],
     ],
 )
-async def test_some_types_are_a_chain_of_their_own(run: Running, types: list[str]) -> None:
+async def test_some_types_are_a_chain_of_their_own(run: LiveService, types: list[str]) -> None:
     await run.project()
     await run.credit()
     for _ in range(3):
@@ -152,7 +152,7 @@ async def test_some_types_are_a_chain_of_their_own(run: Running, types: list[str
     assert len(more["events"]) == 2
 
 
-async def test_one_project_is_a_chain_of_its_own(run: Running) -> None:
+async def test_one_project_is_a_chain_of_its_own(run: LiveService) -> None:
     await append_each(run, (said(project_id=f"p{n % 3}") for n in range(9)))
     found = await page(run, projectId="p1")
     linked(found["events"])
@@ -164,7 +164,7 @@ async def test_one_project_is_a_chain_of_its_own(run: Running) -> None:
     assert rest["events"] == found["events"][2:]
 
 
-async def test_an_unknown_type_is_refused_with_those_that_are_known(run: Running) -> None:
+async def test_an_unknown_type_is_refused_with_those_that_are_known(run: LiveService) -> None:
     for asked in ("types=Nothing", "types=UserMessagePosted,nothing", "types=", "types=a&types=b"):
         answer = await run.client.get(f"{PATH}?{asked}")
         body = answer.json()
@@ -188,7 +188,7 @@ async def test_an_unknown_type_is_refused_with_those_that_are_known(run: Running
 )
 @pytest.mark.parametrize("accept", ["*/*", "application/x-ndjson", "text/event-stream"])
 async def test_what_is_asked_wrongly_is_refused_in_every_form(
-    run: Running, query: str, status: int, code: str, accept: str
+    run: LiveService, query: str, status: int, code: str, accept: str
 ) -> None:
     asked = f"{PATH}?{query.format(epoch=run.service.epoch)}"
     assert await refused(run, asked, headers={"Accept": accept}) == (status, code)
@@ -212,7 +212,7 @@ async def test_the_log_needs_the_right_to_read_it(
 # Whose they are, and what they are ---------------------------------------------------------------
 
 
-async def test_a_tenant_has_its_own_events_only(run: Running) -> None:
+async def test_a_tenant_has_its_own_events_only(run: LiveService) -> None:
     tracked = event("an-application", tenant="t1/tracking", kind="tracked")
     await append_each(run, [said("mine"), said("theirs", tenant="t2"), tracked, said("also mine")])
     for key_id, tenant_id, count in (("k1", "t1", 2), ("k2", "t2", 1)):
@@ -227,7 +227,7 @@ async def test_a_tenant_has_its_own_events_only(run: Running) -> None:
         assert events == answer["events"]
 
 
-async def test_what_other_applications_keep_is_told_as_it_is(run: Running) -> None:
+async def test_what_other_applications_keep_is_told_as_it_is(run: LiveService) -> None:
     states = (b'{"a": [1, 2.50]}', b"\x00\xff", b"")
     await append_each(run, (event(state=state, kind="of.another:Kind") for state in states))
     answer = await page(run)
@@ -241,7 +241,7 @@ async def test_what_other_applications_keep_is_told_as_it_is(run: Running) -> No
 # Lines -------------------------------------------------------------------------------------------
 
 
-async def test_all_of_a_long_log_comes_as_lines(run: Running) -> None:
+async def test_all_of_a_long_log_comes_as_lines(run: LiveService) -> None:
     for _ in range(10):
         await append(run, [said(f"{n}", tenant="t2" if n % 5 == 0 else "t1") for n in range(625)])
     found = await lines(run)
@@ -260,25 +260,25 @@ async def test_all_of_a_long_log_comes_as_lines(run: Running) -> None:
 
 @pytest.mark.parametrize("step", [2, 100])
 async def test_a_stream_is_resumed_at_every_event(
-    run: Running, monkeypatch: pytest.MonkeyPatch, step: int
+    run: LiveService, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     monkeypatch.setattr(tenant_feed, "STEP", step)
     await append_each(run, (said(f"{n}", tenant="t2" if n % 3 == 0 else "t1") for n in range(12)))
     events = (await page(run))["events"]
     async with AsyncExitStack() as stack:
-        streams = []
+        transactions = []
         for n in range(len(events) + 1):
             since = events[n - 1]["cursor"] if n else origin(run)
             watched = await stack.enter_async_context(opened(run, PATH, since=since))
             assert [data for _, data, _ in await watched.take(len(events) - n)] == events[n:]
-            streams.append(watched)
+            transactions.append(watched)
         await append_each(run, [said("later", tenant="t2"), said("later")])
         (later,) = (await page(run, after=events[-1]["cursor"]))["events"]
-        for watched in streams:
+        for watched in transactions:
             assert await watched.next() == ("event", later, later["cursor"])
 
 
-async def test_a_stream_without_a_cursor_begins_with_the_log(run: Running) -> None:
+async def test_a_stream_without_a_cursor_begins_with_the_log(run: LiveService) -> None:
     await append(run, [said("one")])
     async with opened(run, PATH) as watched:
         assert await watched.comment() == ": throughline"
@@ -287,7 +287,7 @@ async def test_a_stream_without_a_cursor_begins_with_the_log(run: Running) -> No
         await watched.next()
 
 
-async def test_a_stream_has_what_two_processes_write(run: Running, url: str) -> None:
+async def test_a_stream_has_what_two_processes_write(run: LiveService, url: str) -> None:
     async with (
         running(url) as other,
         opened(run, PATH) as here,
@@ -305,7 +305,7 @@ async def test_a_stream_has_what_two_processes_write(run: Running, url: str) -> 
 
 
 async def test_who_falls_behind_the_live_tail_reads_their_own_log(
-    run: Running, monkeypatch: pytest.MonkeyPatch
+    run: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tenant_feed, "NEAR", 3)
     async with opened(run, PATH) as watched:
@@ -328,11 +328,11 @@ async def test_a_stream_of_events_ends_properly_when_the_service_stops(url: str)
             assert await watched.rest() == [("goaway", {"reason": "stopping"}, "")]
 
 
-async def test_who_leaves_is_forgotten(run: Running) -> None:
+async def test_who_leaves_is_forgotten(run: LiveService) -> None:
     async with opened(run, PATH) as watched:
         await watched.comment()
         await append(run, [said()])
         await watched.next()
-        followers = run.service.hub.followers
+        followers = run.service.live_log.followers
     await until(lambda: not run.service.live.open)
-    await until(lambda: run.service.hub.followers < followers)
+    await until(lambda: run.service.live_log.followers < followers)

@@ -6,24 +6,24 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.running import Running, Signed, running
+from tests.running import LiveService, Signed, running
 
 REPLY = "/v1/chat-plan/replies"
 
 
 @pytest.fixture
-async def run(url: str) -> AsyncIterator[Running]:
+async def run(url: str) -> AsyncIterator[LiveService]:
     async with running(url) as started:
         await started.project("p1", "u1", "u2")
         await started.credit()
         yield started
 
 
-async def ask(run: Running, message: str, **members: Any) -> dict[str, Any]:
+async def ask(run: LiveService, message: str, **members: Any) -> dict[str, Any]:
     return dict((await run.chat(message, **members)).json())
 
 
-async def get(run: Running, path: str, **asked: str) -> httpx.Response:
+async def get(run: LiveService, path: str, **asked: str) -> httpx.Response:
     return await run.client.get(path, params={"userId": "u1"} | asked)
 
 
@@ -31,7 +31,7 @@ def problem(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
 
 
-async def test_a_plan_offers_to_be_built_kept_and_exported(run: Running) -> None:
+async def test_a_plan_offers_to_be_built_kept_and_exported(run: LiveService) -> None:
     plan = await ask(run, "Add a login page")
     actions = {each["type"]: each for each in plan["availableActions"]}
     assert list(actions) == ["convert_to_build", "save_plan", "export"]
@@ -56,19 +56,19 @@ async def test_a_plan_offers_to_be_built_kept_and_exported(run: Running) -> None
     ],
 )
 async def test_only_whole_plans_offer_to_be_built(
-    run: Running, message: str, types: list[str]
+    run: LiveService, message: str, types: list[str]
 ) -> None:
     answer = await ask(run, message)
     assert [each["type"] for each in answer["availableActions"]] == types
 
 
-async def test_a_failed_reply_offers_nothing(run: Running) -> None:
+async def test_a_failed_reply_offers_nothing(run: LiveService) -> None:
     answer = await ask(run, "Add a page [[offline: refusal]]")
     assert answer["subtype"] == "error"
     assert "availableActions" not in answer
 
 
-async def test_labels_are_in_the_message_s_language(run: Running) -> None:
+async def test_labels_are_in_the_message_s_language(run: LiveService) -> None:
     labels = {
         locale: (await ask(run, "Add a page", locale=locale))["availableActions"][0]["label"]
         for locale in ("en", "fr", "es", "ar")
@@ -76,7 +76,7 @@ async def test_labels_are_in_the_message_s_language(run: Running) -> None:
     assert len(set(labels.values())) == 4
 
 
-async def test_an_item_tells_whether_its_plan_can_be_built_now(run: Running) -> None:
+async def test_an_item_tells_whether_its_plan_can_be_built_now(run: LiveService) -> None:
     plan = await ask(run, "Add a login page")
 
     async def convertible() -> bool:
@@ -100,7 +100,7 @@ async def test_an_item_tells_whether_its_plan_can_be_built_now(run: Running) -> 
     assert not await convertible(), "it was built"
 
 
-async def test_a_plan_is_kept_as_a_draft_once(run: Running) -> None:
+async def test_a_plan_is_kept_as_a_draft_once(run: LiveService) -> None:
     plan = await ask(run, "Add a login page")
     path = f"{REPLY}/{plan['messageId']}/save?userId=u2"
     first = await run.client.post(path)
@@ -115,7 +115,7 @@ async def test_a_plan_is_kept_as_a_draft_once(run: Running) -> None:
     assert drafts["drafts"] == [first.json()]
 
 
-async def test_drafts_come_in_pages_newest_first(run: Running) -> None:
+async def test_drafts_come_in_pages_newest_first(run: LiveService) -> None:
     ids: list[str] = []
     for message in ("Add a login page", "Fix the cart", "Add a blog"):
         ids.append((await ask(run, message))["messageId"])
@@ -126,7 +126,7 @@ async def test_drafts_come_in_pages_newest_first(run: Running) -> None:
     assert found == ids[::-1]
 
 
-async def test_what_is_no_plan_is_not_kept(run: Running) -> None:
+async def test_what_is_no_plan_is_not_kept(run: LiveService) -> None:
     answer = await ask(run, "Hello there")
     refused = await run.client.post(f"{REPLY}/{answer['messageId']}/save?userId=u1")
     assert problem(refused) == (404, "plan_not_found")
@@ -134,7 +134,7 @@ async def test_what_is_no_plan_is_not_kept(run: Running) -> None:
     assert problem(refused) == (404, "reply_not_found")
 
 
-async def test_a_reply_is_exported_as_a_document(run: Running) -> None:
+async def test_a_reply_is_exported_as_a_document(run: LiveService) -> None:
     plan = await ask(run, "Add a login page")
     path = f"{REPLY}/{plan['messageId']}/export"
     text = await get(run, path)
@@ -147,7 +147,7 @@ async def test_a_reply_is_exported_as_a_document(run: Running) -> None:
     assert problem(await get(run, path, format="pdf")) == (422, "invalid_request")
 
 
-async def test_a_session_is_exported_with_all_that_was_said(run: Running) -> None:
+async def test_a_session_is_exported_with_all_that_was_said(run: LiveService) -> None:
     first = await ask(run, "Why is the cart slow?")
     second = await ask(run, "Add a login page")
     path = f"/v1/chat-plan/session/{first['sessionId']}/export"
@@ -171,7 +171,7 @@ async def test_a_session_is_exported_with_all_that_was_said(run: Running) -> Non
     ]
 
 
-async def test_a_greeting_is_exported_in_the_reader_s_language(run: Running) -> None:
+async def test_a_greeting_is_exported_in_the_reader_s_language(run: LiveService) -> None:
     body = {"userId": "u1", "projectId": "p1", "message": "A shop for tea"}
     await run.client.post("/v1/builds", json=body)
     items = (await get(run, "/v1/project/p1/timeline")).json()["items"]
@@ -181,7 +181,7 @@ async def test_a_greeting_is_exported_in_the_reader_s_language(run: Running) -> 
     assert all("A shop for tea" in text for text in texts.values())
 
 
-async def test_only_members_of_the_tenant_export(run: Running) -> None:
+async def test_only_members_of_the_tenant_export(run: LiveService) -> None:
     plan = await ask(run, "Add a login page")
     paths = (
         f"{REPLY}/{plan['messageId']}/export",
@@ -201,7 +201,7 @@ async def test_only_members_of_the_tenant_export(run: Running) -> None:
     [("en-US", "en", "ltr"), ("ar-EG", "ar", "rtl"), ("fr", "fr", "ltr"), ("xx", "en", "ltr")],
 )
 async def test_the_bundles_are_served(
-    run: Running, locale: str, language: str, direction: str
+    run: LiveService, locale: str, language: str, direction: str
 ) -> None:
     answer = await run.client.get(f"/v1/messages/{locale}")
     assert answer.headers["content-language"] == language

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from service.model.offline.app import OfflineModel
-from tests.running import Event, Running, running
+from tests.running import Event, LiveService, running
 from tests.service import law
 from tests.service.replicas import Reader, prepare, replicas
 
@@ -23,7 +23,7 @@ async def cancel(client: httpx.AsyncClient, message_id: str) -> dict[str, Any]:
 
 
 async def begun(
-    live: Running, message: str, **members: Any
+    live: LiveService, message: str, **members: Any
 ) -> tuple[str, asyncio.Task[list[Event]]]:
     """A reply's id when it shows something, and the reading of its stream."""
     shown: asyncio.Future[str] = asyncio.get_running_loop().create_future()

@@ -12,7 +12,7 @@ import pytest
 
 from service.model.offline.replies import reply
 from service.postgres.embedded import Server
-from tests.running import Running, running
+from tests.running import LiveService, running
 from tests.service import law
 
 SAID = reply("general", "en", "Good morning")["response"]
@@ -123,7 +123,7 @@ TABLE: dict[str, End] = {
 class Seen:
     """What one fault's reply was to its reader: a user with an account of their own."""
 
-    live: Running
+    live: LiveService
     user_id: str
     events: list[law.Event] | BaseException
 
@@ -143,7 +143,7 @@ async def seen(one_url: str) -> AsyncIterator[dict[str, Seen]]:
     async with AsyncExitStack() as services:
         first = await services.enter_async_context(running(one_url))
         await first.project("p1", *users.values())
-        lives: dict[str, Running] = {str({}): first}
+        lives: dict[str, LiveService] = {str({}): first}
         for end in TABLE.values():
             if str(end.settings) not in lives:
                 service = running(one_url, **end.settings)
@@ -223,7 +223,7 @@ async def test_the_whole_reply_as_json_ends_as_its_stream_does(url: str, fault: 
         await law.ended_as_told(live, url, final)
 
 
-def calls(live: Running, fault: str) -> int:
+def calls(live: LiveService, fault: str) -> int:
     """How often the model was asked with this fault's message."""
     texts = [body["messages"][-1]["content"][0]["text"] for body in live.model.requests]
     return sum(text.endswith(f"[[offline: {fault}]]") for text in texts)

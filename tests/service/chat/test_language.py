@@ -4,14 +4,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.running import Event, Running, running
+from tests.running import Event, LiveService, running
 from tests.service import law
 
 WRONG = "راجع المشروع كله [[offline: wrong_language{times}]]"
 
 
 @pytest.fixture
-async def run(url: str) -> AsyncIterator[Running]:
+async def run(url: str) -> AsyncIterator[LiveService]:
     async with running(url) as started:
         await started.project()
         await started.credit()
@@ -23,14 +23,14 @@ def resets(events: list[Event]) -> list[str]:
 
 
 @pytest.mark.parametrize("locale", ["en", "fr-CA", "es", "ar-EG"])
-async def test_the_model_is_asked_for_the_locale_s_language(run: Running, locale: str) -> None:
+async def test_the_model_is_asked_for_the_locale_s_language(run: LiveService, locale: str) -> None:
     final = law.lawful(await run.stream("Hello", locale=locale))
     assert f"Reply in {locale[:2]}." in str(run.model.requests[-1]["system"])
     assert final["metadata"]["warnings"] == []
 
 
 async def test_the_wrong_language_is_stopped_early_taken_back_and_asked_for_again(
-    run: Running, url: str
+    run: LiveService, url: str
 ) -> None:
     events = await run.stream(WRONG.format(times=" times=1"), locale="ar")
     final = law.lawful(events)
@@ -43,7 +43,7 @@ async def test_the_wrong_language_is_stopped_early_taken_back_and_asked_for_agai
     await law.ended_as_told(run, url, final)
 
 
-async def test_the_second_time_it_is_accepted_and_marked(run: Running, url: str) -> None:
+async def test_the_second_time_it_is_accepted_and_marked(run: LiveService, url: str) -> None:
     events = await run.stream(WRONG.format(times=""), locale="ar")
     final = law.lawful(events)
     assert resets(events) == ["language"]
@@ -52,7 +52,7 @@ async def test_the_second_time_it_is_accepted_and_marked(run: Running, url: str)
     await law.ended_as_told(run, url, final)
 
 
-async def test_other_languages_are_not_looked_at(run: Running) -> None:
+async def test_other_languages_are_not_looked_at(run: LiveService) -> None:
     events = await run.stream("Hello [[offline: wrong_language]]", locale="fr")
     assert resets(events) == []
     assert law.lawful(events)["metadata"]["warnings"] == []

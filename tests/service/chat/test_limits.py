@@ -15,7 +15,7 @@ from domain.session import MAX_TOKENS
 from service.eventlog.transactions import decode, project_stream, session_stream
 from service.model.offline.app import OfflineModel
 from tests.projections.generated import new_events
-from tests.running import Running, running
+from tests.running import LiveService, running
 from tests.service.eventlog.logs import everything, running_log
 from tests.service.replicas import Replica, replicas
 
@@ -23,7 +23,7 @@ POLICY = '"user";q=3;w=3600, "project";q=4;w=3600'
 
 
 @pytest.fixture
-async def run(url: str) -> AsyncIterator[Running]:
+async def run(url: str) -> AsyncIterator[LiveService]:
     async with running(url, user_messages=3, project_messages=4) as started:
         await started.project("p1", "u1", "u2")
         await started.project("p2", "u1")
@@ -47,7 +47,7 @@ def remaining(answer: httpx.Response) -> list[int]:
     return [int(each.split("r=")[1].split(";")[0]) for each in told]
 
 
-async def test_each_answer_tells_what_is_left(run: Running) -> None:
+async def test_each_answer_tells_what_is_left(run: LiveService) -> None:
     for left in ([2, 3], [1, 2]):
         answer = await run.chat("Hello")
         assert answer.headers["RateLimit-Policy"] == POLICY
@@ -63,7 +63,7 @@ async def test_each_answer_tells_what_is_left(run: Running) -> None:
         await streamed.aread()
 
 
-async def test_one_too_many_is_refused_and_leaves_nothing(run: Running) -> None:
+async def test_one_too_many_is_refused_and_leaves_nothing(run: LiveService) -> None:
     for _ in range(3):
         assert (await run.chat("Hello")).status_code == 200
     head, account = await run.service.store.head(), await run.account()
@@ -80,7 +80,7 @@ async def test_one_too_many_is_refused_and_leaves_nothing(run: Running) -> None:
     assert run.model.calls == 3
 
 
-async def test_a_project_has_a_limit_of_its_own(run: Running) -> None:
+async def test_a_project_has_a_limit_of_its_own(run: LiveService) -> None:
     for user in ("u1", "u2", "u1", "u2"):
         assert (await run.chat("Hello", userId=user)).status_code == 200
     refused = await run.chat("Hello", userId="u2")
@@ -88,14 +88,14 @@ async def test_a_project_has_a_limit_of_its_own(run: Running) -> None:
     assert (await run.chat("Hello", projectId="p2")).status_code == 200
 
 
-async def test_what_is_refused_for_another_reason_is_not_counted(run: Running) -> None:
+async def test_what_is_refused_for_another_reason_is_not_counted(run: LiveService) -> None:
     for wrong in ({"userId": "u2", "projectId": "p2"}, {"sessionId": "nobody-s"}):
         for _ in range(4):
             assert (await run.chat("Hello", **wrong)).status_code == 404
     assert remaining(await run.chat("Hello")) == [2, 3]
 
 
-async def test_the_same_message_again_is_counted_once(run: Running) -> None:
+async def test_the_same_message_again_is_counted_once(run: LiveService) -> None:
     body = {"userId": "u1", "projectId": "p1", "message": "Hello"}
     key = {"Idempotency-Key": "k"}
     answers = [await run.client.post("/v1/chat-plan", json=body, headers=key) for _ in range(5)]

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from service.model.offline.app import OfflineModel
-from tests.running import Running, running
+from tests.running import LiveService, running
 from tests.service import law
 from tests.service.chat.test_cancel import HANGS, begun, cancel
 from tests.service.replicas import Reader, prepare, replicas
@@ -53,9 +53,9 @@ async def test_several_that_wait_are_answered_in_their_order(url: str) -> None:
         message_id, reading = await begun(live, HANGS)
         heads: list[asyncio.Task[list[law.Event]]] = []
         for n in range(4):
-            head = live.service.hub.head
+            head = live.service.live_log.head
             heads.append(asyncio.create_task(live.stream(f"Number {n}", onBusy="enqueue")))
-            assert await live.service.hub.wait(head + 1, seconds=10)
+            assert await live.service.live_log.wait(head + 1, seconds=10)
         await cancel(live.client, message_id)
         finals = [law.lawful(await each) for each in (reading, *heads)]
         ended = [event["message_id"] for _, event in await law.logged(url, "ReplyCompleted")]
@@ -86,7 +86,7 @@ async def test_it_may_take_the_place_of_that_reply(url: str, on: str) -> None:
         await one.project()
         await one.credit()
         _, reading = await begun(one, HANGS)
-        where: Running = one if on == "its server" else other
+        where: LiveService = one if on == "its server" else other
         second = law.lawful(await where.stream("And now?", onBusy="interrupt"))
         first = law.lawful(await reading)
         assert (first["subtype"], first["reason"]) == ("partial", "superseded")

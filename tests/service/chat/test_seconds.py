@@ -7,7 +7,7 @@ import pytest
 
 from domain import metering
 from service.model.offline.app import Fault, OfflineModel
-from tests.running import Running, running
+from tests.running import LiveService, running
 from tests.service import law
 
 HANGS = Fault("hang", after=8, ping=0.2)
@@ -34,7 +34,7 @@ async def reserved(url: str) -> list[int]:
     return [state["seconds"] for _, state in found]
 
 
-async def given(live: Running, seconds: int) -> None:
+async def given(live: LiveService, seconds: int) -> None:
     await live.project()
     await live.credit(seconds=seconds)
 

@@ -4,13 +4,13 @@ import asyncio
 from typing import Any
 
 from service.model.offline.app import OfflineModel
-from tests.running import Running, running
+from tests.running import LiveService, running
 from tests.service import law
 from tests.service.chat.test_faults import SAID
 
 
 async def begun(
-    live: Running, message: str, project_id: str, started: asyncio.Barrier
+    live: LiveService, message: str, project_id: str, started: asyncio.Barrier
 ) -> list[law.Event]:
     """A reply's whole stream; waits at the barrier when the first chunk has come."""
     events: list[law.Event] = []
@@ -31,14 +31,14 @@ async def stopped_while_streaming(
         for project_id in projects:
             await live.project(project_id)
         await live.credit()
-        streams = [
+        transactions = [
             asyncio.create_task(begun(live, f"Good morning{message}", project_id, started))
             for project_id in projects
         ]
         await started.wait()
         live.server.handle_exit(15, None)
         # Whoever is sent away without an end, or in the middle of a chunk, fails here.
-        finals = [law.lawful(events) for events in await asyncio.gather(*streams)]
+        finals = [law.lawful(events) for events in await asyncio.gather(*transactions)]
     return finals, model
 
 

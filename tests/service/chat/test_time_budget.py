@@ -7,7 +7,7 @@ from time import monotonic
 import pytest
 
 from domain.metering import ESTIMATES
-from service.chat.time_budget import Meter
+from service.chat.time_budget import TimeBudget
 from service.model.offline.app import OfflineModel
 from tests.running import running
 from tests.service import law
@@ -31,8 +31,8 @@ class Told:
         self.happened.append(f"warn at {seconds}")
         self.warned.set()
 
-    def meter(self, seconds: int) -> Meter:
-        return Meter(seconds, extend=self.extend, warn=self.warn)
+    def meter(self, seconds: int) -> TimeBudget:
+        return TimeBudget(seconds, extend=self.extend, warn=self.warn)
 
 
 async def test_who_is_told_first_and_then_given_more_goes_on_until_nothing_is_left() -> None:
@@ -52,7 +52,7 @@ async def test_time_that_an_extension_takes_counts() -> None:
         await asyncio.sleep(0.9)  # until 1.7 s, past the next warning's time
         return more
 
-    meter = Meter(1, extend=slowly, warn=told.warn)
+    meter = TimeBudget(1, extend=slowly, warn=told.warn)
     await meter.run()
     assert told.happened == ["warn at 1", "extend by 1", "warn at 2", "extend by 0"]
 
@@ -136,8 +136,8 @@ async def test_what_others_reserve_meanwhile_is_not_extended_into(url: str) -> N
         await live.credit(seconds=2)
         await live.project("p2")
         said = "Good morning [[offline: hang after=8]]"
-        streams = [live.stream(said, projectId=project_id) for project_id in ("p1", "p2")]
-        finals = [law.lawful(events) for events in await asyncio.gather(*streams)]
+        transactions = [live.stream(said, projectId=project_id) for project_id in ("p1", "p2")]
+        finals = [law.lawful(events) for events in await asyncio.gather(*transactions)]
         assert [final["reason"] for final in finals] == ["balance", "balance"]
         assert await law.billed(live, *finals, credited=2) == 2
         await law.healthy(live, url)

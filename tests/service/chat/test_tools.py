@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from service.model.offline.app import Fault, OfflineModel
-from tests.running import Event, Running, running
+from tests.running import Event, LiveService, running
 from tests.service import law
 
 KNOWN = {
@@ -33,7 +33,7 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def run(url: str, source: Path) -> AsyncIterator[Running]:
+async def run(url: str, source: Path) -> AsyncIterator[LiveService]:
     async with running(url, source_dir=source) as started:
         assert (await started.client.post("/v1/projects", json=KNOWN)).status_code == 201
         await started.credit()
@@ -44,12 +44,12 @@ def looks(events: list[Event]) -> list[tuple[str, str]]:
     return [(data["name"], data["status"]) for name, data, _ in events if name == "tool"]
 
 
-def sent(run: Running) -> list[Any]:
+def sent(run: LiveService) -> list[Any]:
     """The blocks of the last request's messages after the user's."""
     return [block for message in run.model.requests[-1]["messages"] for block in message["content"]]
 
 
-async def test_a_planner_looks_and_its_readers_see_that_it_does(run: Running, url: str) -> None:
+async def test_a_planner_looks_and_its_readers_see_that_it_does(run: LiveService, url: str) -> None:
     events = await run.stream("How does app.py greet?")
     assert looks(events) == [("read_file", "running"), ("read_file", "done")]
     summary = next(data["summary"] for name, data, _ in events if name == "tool")
@@ -64,7 +64,7 @@ async def test_a_planner_looks_and_its_readers_see_that_it_does(run: Running, ur
     await law.ended_as_told(run, url, final)
 
 
-async def test_each_call_is_billed_its_seconds_rounded_up(run: Running) -> None:
+async def test_each_call_is_billed_its_seconds_rounded_up(run: LiveService) -> None:
     final = (await run.chat("How does app.py greet?")).json()
     assert final["metadata"]["billed_seconds"] == 2
     assert (await run.account())["consumedSeconds"] == 2
@@ -90,7 +90,7 @@ async def test_a_project_without_source_is_planned_without_tools(url: str) -> No
     ],
 )
 async def test_what_may_not_be_seen_is_an_error_that_the_model_is_told(
-    run: Running, path: str, code: str
+    run: LiveService, path: str, code: str
 ) -> None:
     events = await run.stream(f"Why? [[offline: tool name=read_file path={path}]]")
     assert looks(events) == [("read_file", "running"), ("read_file", "failed")]
@@ -111,14 +111,14 @@ async def test_what_may_not_be_seen_is_an_error_that_the_model_is_told(
     ],
 )
 async def test_a_look_that_makes_no_sense_is_an_error_and_no_end(
-    run: Running, directive: str
+    run: LiveService, directive: str
 ) -> None:
     events = await run.stream(f"Why? [[offline: tool {directive}]]")
     assert [status for _, status in looks(events)] == ["running", "failed"]
     assert law.lawful(events)["subtype"] == "success"
 
 
-async def test_all_tools_show_what_there_is(run: Running) -> None:
+async def test_all_tools_show_what_there_is(run: LiveService) -> None:
     for directive, shown in (
         ("name=list_files", "README.md"),
         ("name=search_files text=HELLO", "app.py"),
@@ -130,7 +130,7 @@ async def test_all_tools_show_what_there_is(run: Running) -> None:
         assert "canary" not in str(run.model.requests[-1])
 
 
-async def test_looking_has_an_end(run: Running) -> None:
+async def test_looking_has_an_end(run: LiveService) -> None:
     directives = " ".join("[[offline: tool name=list_files]]" for _ in range(20))
     events = await run.stream(f"Why? {directives}")
     assert len(looks(events)) == 2 * 6
@@ -172,7 +172,7 @@ def _introduced(steps: Any) -> Any:
             yield said
 
 
-async def test_the_context_that_is_asked_for_is_told_at_once(run: Running) -> None:
+async def test_the_context_that_is_asked_for_is_told_at_once(run: LiveService) -> None:
     context = {
         "includeProjectStructure": True,
         "includeVersionHistory": True,
@@ -187,12 +187,12 @@ async def test_the_context_that_is_asked_for_is_told_at_once(run: Running) -> No
     assert "No build has failed." in first
 
 
-async def test_without_it_nothing_of_that_is_sent(run: Running) -> None:
+async def test_without_it_nothing_of_that_is_sent(run: LiveService) -> None:
     await run.chat("Hello there", context={"includeProjectStructure": False})
     assert "Project structure" not in str(run.model.requests[0])
 
 
-async def test_a_planner_sees_versions_and_failed_builds(run: Running) -> None:
+async def test_a_planner_sees_versions_and_failed_builds(run: LiveService) -> None:
     for version, kind in (("v1", "completed"), ("", "failed")):
         body = {"userId": "u1", "projectId": "p1", "message": "A shop"}
         build_id = (await run.client.post("/v1/builds", json=body)).json()["buildId"]
@@ -207,7 +207,7 @@ async def test_a_planner_sees_versions_and_failed_builds(run: Running) -> None:
         assert shown in str(sent(run)[-1])
 
 
-async def test_references_that_are_not_in_the_source_are_left_out(run: Running) -> None:
+async def test_references_that_are_not_in_the_source_are_left_out(run: LiveService) -> None:
     real = '{"file":"app.py","line":2,"snippet":"return f\\"Hello, {name}!\\""}'
     wrong_line = '{"file":"app.py","line":1,"snippet":"return f\\"Hello, {name}!\\""}'
     invented = '{"file":"main.py","line":1,"snippet":"import os"}'

@@ -12,7 +12,7 @@ import pytest
 
 import scripts
 from scripts import build_worker
-from tests.running import KEYS, Running, running
+from tests.running import KEYS, LiveService, running
 from tests.service import watching
 
 WORKER = Path(scripts.__path__[0]) / "build_worker.py"
@@ -27,7 +27,7 @@ BAD = "print('half way'); print('No space left'); raise SystemExit(3)"
 
 
 @asynccontextmanager
-async def worker(run: Running, *command: str) -> AsyncGenerator[asyncio.subprocess.Process]:
+async def worker(run: LiveService, *command: str) -> AsyncGenerator[asyncio.subprocess.Process]:
     """A worker process named w1, gone at the end."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, str(WORKER), "--url", str(run.client.base_url), "--key", "k1"),
@@ -43,12 +43,12 @@ async def worker(run: Running, *command: str) -> AsyncGenerator[asyncio.subproce
         await process.wait()
 
 
-async def begin(run: Running) -> str:
+async def begin(run: LiveService) -> str:
     body = {"userId": "u1", "projectId": "p1", "message": "A shop for tea"}
     return str((await run.client.post("/v1/builds", json=body)).json()["buildId"])
 
 
-async def ended(run: Running, build_id: str) -> dict[str, Any]:
+async def ended(run: LiveService, build_id: str) -> dict[str, Any]:
     """The build when its project is free again."""
     async with watching.opened(run, since=watching.origin(run), userId="u1") as stream:
         while (event := await stream.next())[0] != "lock" or event[1]["activeBuildId"]:
@@ -141,7 +141,7 @@ async def test_it_comes_back_when_the_service_does(url: str) -> None:
             assert process.returncode is None
 
 
-async def _stopped(run: Running) -> None:
+async def _stopped(run: LiveService) -> None:
     """The service is gone from its port."""
     run.server.handle_exit(15, None)
     async with asyncio.timeout(20):

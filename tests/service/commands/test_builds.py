@@ -8,34 +8,34 @@ import httpx
 import pytest
 
 from service.jobs.expiry import time_out_silent
-from tests.running import Running, Signed, running
+from tests.running import LiveService, Signed, running
 from tests.service import law, watching
 
 AT = "2026-01-01T00:00:00Z"
 
 
 @pytest.fixture
-async def run(url: str) -> AsyncIterator[Running]:
+async def run(url: str) -> AsyncIterator[LiveService]:
     async with running(url) as started:
         await started.project()
         await started.credit()
         yield started
 
 
-async def planned(run: Running, message: str = "Add a login page") -> dict[str, Any]:
+async def planned(run: LiveService, message: str = "Add a login page") -> dict[str, Any]:
     """A plan, as the final envelope has it."""
     answer = await run.chat(message)
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
 
 
-async def convert(run: Running, plan: dict[str, Any], **members: Any) -> httpx.Response:
+async def convert(run: LiveService, plan: dict[str, Any], **members: Any) -> httpx.Response:
     body = {"userId": "u1", "projectId": "p1", "sessionId": plan["sessionId"]}
     body |= {"planData": plan["data"]} | members
     return await run.client.post("/v1/chat-plan/convert-to-build", json=body)
 
 
-async def begin(run: Running, message: str = "A shop for tea. With a blog.") -> str:
+async def begin(run: LiveService, message: str = "A shop for tea. With a blog.") -> str:
     body = {"userId": "u1", "projectId": "p1", "message": message}
     answer = await run.client.post("/v1/builds", json=body)
     assert answer.status_code == 202, answer.text
@@ -47,17 +47,17 @@ def told(event_id: str, phase: str, kind: str, **members: Any) -> dict[str, Any]
     return said | {"at": AT} | members
 
 
-async def report(run: Running, build_id: str, *events: dict[str, Any]) -> httpx.Response:
+async def report(run: LiveService, build_id: str, *events: dict[str, Any]) -> httpx.Response:
     return await run.client.post(f"/v1/builds/{build_id}/events", json={"events": events})
 
 
-async def items(run: Running, **asked: Any) -> list[dict[str, Any]]:
+async def items(run: LiveService, **asked: Any) -> list[dict[str, Any]]:
     answer = await run.client.get("/v1/project/p1/timeline", params={"userId": "u1", **asked})
     assert answer.status_code == 200, answer.text
     return list(answer.json()["items"])
 
 
-async def page(run: Running) -> dict[str, Any]:
+async def page(run: LiveService) -> dict[str, Any]:
     answer = await run.client.get("/v1/project/p1/timeline", params={"userId": "u1"})
     return dict(answer.json())
 
@@ -83,7 +83,7 @@ DEVELOPING = told("dev", "development", "progress")
 # conversion --------------------------------------------------------------------------------------
 
 
-async def test_a_plan_becomes_a_build_in_one_append(run: Running, url: str) -> None:
+async def test_a_plan_becomes_a_build_in_one_append(run: LiveService, url: str) -> None:
     plan = await planned(run)
     answer = await convert(run, plan)
     assert (answer.status_code, answer.json()["status"]) == (202, "queued")
@@ -116,7 +116,7 @@ async def test_a_plan_becomes_a_build_in_one_append(run: Running, url: str) -> N
     assert (session.json()["status"], session.json()["buildId"]) == ("converted", build_id)
 
 
-async def test_the_same_plan_again_is_the_same_build(run: Running) -> None:
+async def test_the_same_plan_again_is_the_same_build(run: LiveService) -> None:
     plan = await planned(run)
     answers = await asyncio.gather(*(convert(run, plan) for _ in range(10)))
     assert [answer.status_code for answer in answers] == [202] * 10
@@ -130,7 +130,9 @@ async def test_the_same_plan_again_is_the_same_build(run: Running) -> None:
     assert problem(await convert(run, plan, planData=other)) == (409, "session_ended")
 
 
-async def test_without_a_plan_in_the_request_the_session_s_last_one_is_built(run: Running) -> None:
+async def test_without_a_plan_in_the_request_the_session_s_last_one_is_built(
+    run: LiveService,
+) -> None:
     plan = await planned(run)
     answer = await convert(run, plan, planData=None)
     found = await run.client.get(f"/v1/builds/{answer.json()['buildId']}", params={"userId": "u1"})
@@ -138,7 +140,9 @@ async def test_without_a_plan_in_the_request_the_session_s_last_one_is_built(run
     assert found.json()["prompt"] == plan["data"]["buildPrompt"]
 
 
-async def test_a_plan_that_was_changed_by_its_reader_is_built_as_it_is_now(run: Running) -> None:
+async def test_a_plan_that_was_changed_by_its_reader_is_built_as_it_is_now(
+    run: LiveService,
+) -> None:
     plan = await planned(run)
     changed = plan["data"] | {"buildPrompt": "Build it in blue"}
     answer = await convert(run, plan, planData=changed)
@@ -146,7 +150,7 @@ async def test_a_plan_that_was_changed_by_its_reader_is_built_as_it_is_now(run: 
     assert (found.json()["plan"], found.json()["prompt"]) == (changed, "Build it in blue")
 
 
-async def test_what_cannot_be_converted_is_refused_and_appends_nothing(run: Running) -> None:
+async def test_what_cannot_be_converted_is_refused_and_appends_nothing(run: LiveService) -> None:
     answered = await planned(run, "Hello there")
     before = await run.service.store.head()
     feature = {"planData": None}
@@ -172,7 +176,7 @@ async def test_what_cannot_be_converted_is_refused_and_appends_nothing(run: Runn
     ],
 )
 async def test_a_plan_that_is_none_is_refused_without_its_text(
-    run: Running, plan: dict[str, Any]
+    run: LiveService, plan: dict[str, Any]
 ) -> None:
     real = await planned(run)
     refused = await convert(run, real, planData=plan)
@@ -180,7 +184,7 @@ async def test_a_plan_that_is_none_is_refused_without_its_text(
     assert "no plan at all" not in refused.text
 
 
-async def test_a_plan_with_a_nul_deep_inside_is_refused(run: Running) -> None:
+async def test_a_plan_with_a_nul_deep_inside_is_refused(run: LiveService) -> None:
     real = await planned(run)
     real["data"]["plan"]["risks"] = ["a\u0000b"]
     assert problem(await convert(run, real)) == (422, "invalid_request")
@@ -190,7 +194,7 @@ async def test_a_plan_with_a_nul_deep_inside_is_refused(run: Running) -> None:
 
 
 async def test_while_a_project_builds_it_takes_no_messages_and_no_other_build(
-    run: Running,
+    run: LiveService,
 ) -> None:
     plan = await planned(run)
     (build_id,) = {(await convert(run, plan)).json()["buildId"]}
@@ -203,7 +207,7 @@ async def test_while_a_project_builds_it_takes_no_messages_and_no_other_build(
 
 
 @pytest.mark.parametrize("end", [DEPLOYED, told("end", "build", "failed", error="No space left")])
-async def test_the_end_of_the_build_unlocks(run: Running, end: dict[str, Any]) -> None:
+async def test_the_end_of_the_build_unlocks(run: LiveService, end: dict[str, Any]) -> None:
     build_id = await begin(run)
     assert (await run.chat("Hello")).status_code == 409
     await report(run, build_id, end)
@@ -226,7 +230,7 @@ async def test_a_build_that_nobody_hears_of_fails_by_itself_and_unlocks(url: str
         assert late.json() == {"accepted": 1, "status": "failed"}, "the first end stays"
 
 
-async def test_of_many_conversions_at_once_one_locks_the_project(run: Running) -> None:
+async def test_of_many_conversions_at_once_one_locks_the_project(run: LiveService) -> None:
     await run.project("p2", "u1", "u2", "u3", "u4")
     users = ("u1", "u2", "u3", "u4")
     for user in users[1:]:
@@ -243,7 +247,7 @@ async def test_of_many_conversions_at_once_one_locks_the_project(run: Running) -
     assert sorted(answer.status_code for answer in answers) == [202, 409, 409, 409]
 
 
-async def test_only_silent_builds_time_out(run: Running) -> None:
+async def test_only_silent_builds_time_out(run: LiveService) -> None:
     build_id = await begin(run)
     service = run.service
     assert await time_out_silent(service.builds, service.pool, 60) == 0
@@ -256,7 +260,7 @@ async def test_only_silent_builds_time_out(run: Running) -> None:
 # the first build ---------------------------------------------------------------------------------
 
 
-async def test_an_idea_begins_a_build_with_a_greeting(run: Running) -> None:
+async def test_an_idea_begins_a_build_with_a_greeting(run: LiveService) -> None:
     build_id = await begin(run, "A shop for tea. With a blog.")
     greeting, message = await items(run)
     assert message["chatMode"] == "initial"
@@ -280,7 +284,7 @@ async def test_an_idea_begins_a_build_with_a_greeting(run: Running) -> None:
 # workers -----------------------------------------------------------------------------------------
 
 
-async def test_of_fifty_workers_one_has_the_build(run: Running) -> None:
+async def test_of_fifty_workers_one_has_the_build(run: LiveService) -> None:
     build_id = await begin(run)
     listed = (await run.client.get("/v1/builds", params={"status": "queued"})).json()["builds"]
     assert [each["buildId"] for each in listed] == [build_id]
@@ -301,7 +305,7 @@ async def test_of_fifty_workers_one_has_the_build(run: Running) -> None:
     assert [each["buildId"] for each in mine.json()["builds"]] == [build_id]
 
 
-async def test_reports_count_once_in_whatever_order_and_number_they_come(run: Running) -> None:
+async def test_reports_count_once_in_whatever_order_and_number_they_come(run: LiveService) -> None:
     build_id = await begin(run)
     many = [told(f"e{n}", "build", "progress") for n in range(498)]
     first = await report(run, build_id, DEPLOYED, *many, DEPLOYED)
@@ -324,7 +328,7 @@ async def test_reports_count_once_in_whatever_order_and_number_they_come(run: Ru
     assert kinds.count("build_reference") == 1, "late, and once"
 
 
-async def test_racing_reports_make_one_reference_and_one_end(run: Running, url: str) -> None:
+async def test_racing_reports_make_one_reference_and_one_end(run: LiveService, url: str) -> None:
     build_id = await begin(run)
     await asyncio.gather(
         *(
@@ -336,7 +340,7 @@ async def test_racing_reports_make_one_reference_and_one_end(run: Running, url: 
         assert len(await law.logged(url, kind)) == 1, kind
 
 
-async def test_reports_for_an_unknown_build_are_refused(run: Running) -> None:
+async def test_reports_for_an_unknown_build_are_refused(run: LiveService) -> None:
     assert problem(await report(run, "nobody's", DEVELOPING)) == (404, "build_not_found")
     claim = await run.client.post("/v1/builds/nobody's/claim", json={"workerId": "w1"})
     assert problem(claim) == (404, "build_not_found")
@@ -355,14 +359,14 @@ async def test_reports_for_an_unknown_build_are_refused(run: Running) -> None:
         told("e", "build", "progress", extra=1),
     ],
 )
-async def test_a_report_that_is_wrong_is_refused(run: Running, wrong: dict[str, Any]) -> None:
+async def test_a_report_that_is_wrong_is_refused(run: LiveService, wrong: dict[str, Any]) -> None:
     build_id = await begin(run)
     assert problem(await report(run, build_id, DEVELOPING, wrong)) == (422, "invalid_request")
     found = await run.client.get(f"/v1/builds/{build_id}/events", params={"userId": "u1"})
     assert found.json()["events"] == [], "none of the batch is taken"
 
 
-async def test_users_see_what_they_may_see_of_a_build(run: Running) -> None:
+async def test_users_see_what_they_may_see_of_a_build(run: LiveService) -> None:
     build_id = await begin(run)
     await report(run, build_id, told("secret", "setup", "progress", userVisible=False), DEVELOPING)
     path = f"/v1/builds/{build_id}/events"
@@ -374,7 +378,7 @@ async def test_users_see_what_they_may_see_of_a_build(run: Running) -> None:
     assert problem(stranger) == (404, "project_not_found")
 
 
-async def test_another_tenant_sees_no_build(run: Running) -> None:
+async def test_another_tenant_sees_no_build(run: LiveService) -> None:
     build_id = await begin(run)
     other = Signed("k2")
     for method, path, body in (
@@ -392,7 +396,7 @@ async def test_another_tenant_sees_no_build(run: Running) -> None:
 # what is shown -----------------------------------------------------------------------------------
 
 
-async def test_the_items_of_a_build_show_its_version_once_it_is_deployed(run: Running) -> None:
+async def test_the_items_of_a_build_show_its_version_once_it_is_deployed(run: LiveService) -> None:
     build_id = await begin(run)
     await report(run, build_id, DEVELOPING)
     reference = (await items(run))[0]
@@ -410,14 +414,14 @@ async def test_the_items_of_a_build_show_its_version_once_it_is_deployed(run: Ru
     assert [each["versionId"] for each in versions.json()["versions"]] == ["v7"]
 
 
-async def test_a_failed_build_says_why(run: Running) -> None:
+async def test_a_failed_build_says_why(run: LiveService) -> None:
     build_id = await begin(run)
     await report(run, build_id, told("end", "build", "failed", error="No space left"))
     for each in await items(run):
         assert (each["status"], each["build"]["error"]) == ("failed", "No space left")
 
 
-async def test_builds_have_pages_of_their_own(run: Running) -> None:
+async def test_builds_have_pages_of_their_own(run: LiveService) -> None:
     plan = await planned(run)
     build_id = (await convert(run, plan)).json()["buildId"]
     await report(run, build_id, DEPLOYED)
@@ -433,7 +437,7 @@ async def test_builds_have_pages_of_their_own(run: Running) -> None:
     assert [each["buildId"] for each in older.json()["builds"]] == [build_id]
 
 
-async def test_the_live_stream_tells_the_lock_and_sends_the_item_again(run: Running) -> None:
+async def test_the_live_stream_tells_the_lock_and_sends_the_item_again(run: LiveService) -> None:
     plan = await planned(run)
     head = (await page(run))["after"]
     async with watching.opened(run, since=head, userId="u1") as stream:

@@ -22,7 +22,7 @@ from service.eventlog.transactions import PROJECT, project_stream
 from service.model.offline.app import OfflineModel
 from service.postgres.embedded import Server
 from tests.projections.generated import live, owning
-from tests.running import Running, running
+from tests.running import LiveService, running
 from tests.service import law, watching
 from tests.service.chat.test_cancel import HANGS, begun
 from tests.service.replicas import Reader, prepare, replicas
@@ -32,13 +32,13 @@ WORD, OTHER = "quillwort", "zygomorph"
 
 
 @pytest.fixture
-async def run(url: str) -> AsyncIterator[Running]:
+async def run(url: str) -> AsyncIterator[LiveService]:
     async with running(url) as started:
         yield started
 
 
 @pytest.fixture
-async def worlds(run: Running) -> AsyncIterator[tuple[World, World]]:
+async def worlds(run: LiveService) -> AsyncIterator[tuple[World, World]]:
     async with two_worlds(run, WORD, OTHER) as both:
         yield both
 
@@ -100,7 +100,7 @@ async def true_to_the_log(url: str) -> None:
 
 
 async def test_a_session_is_gone_wherever_it_could_be_read(
-    url: str, run: Running, worlds: tuple[World, World]
+    url: str, run: LiveService, worlds: tuple[World, World]
 ) -> None:
     ours, theirs = worlds
     before, cost = await bills(url), await costs(url)
@@ -144,7 +144,7 @@ async def test_a_session_is_gone_wherever_it_could_be_read(
 
 
 async def test_no_trace_of_a_project_s_text_is_left_in_the_database(
-    url: str, server: Server, run: Running, worlds: tuple[World, World]
+    url: str, server: Server, run: LiveService, worlds: tuple[World, World]
 ) -> None:
     """Not in a dump, and after a vacuum not in its files; the bills are as they were."""
     ours, _ = worlds
@@ -222,7 +222,7 @@ async def test_a_reply_whose_server_died_is_ended_first_too(url: str) -> None:
         assert await left.fetchall() == [(None,)], "the place where its writer would go on is taken"
 
 
-async def test_what_is_being_built_is_not_erased(run: Running) -> None:
+async def test_what_is_being_built_is_not_erased(run: LiveService) -> None:
     await run.project()
     await run.credit()
     plan = (await run.chat("Add a page")).json()
@@ -238,7 +238,7 @@ async def test_what_is_being_built_is_not_erased(run: Running) -> None:
     assert problem(late) == (404, "build_not_found")
 
 
-async def test_who_may_erase(run: Running) -> None:
+async def test_who_may_erase(run: LiveService) -> None:
     await run.project("p1", "u1", "u2")
     await run.credit()
     session_id = (await run.chat("Hello")).json()["sessionId"]
@@ -250,7 +250,7 @@ async def test_who_may_erase(run: Running) -> None:
     assert (await run.client.delete(path)).status_code == 200, "the tenant's own service"
 
 
-async def test_the_same_request_again_has_the_same_answer(run: Running) -> None:
+async def test_the_same_request_again_has_the_same_answer(run: LiveService) -> None:
     await run.project()
     await run.credit()
     session_id = (await run.chat("Hello")).json()["sessionId"]
@@ -263,7 +263,7 @@ async def test_the_same_request_again_has_the_same_answer(run: Running) -> None:
         assert (await run.client.delete(path)).status_code == 404
 
 
-async def test_a_message_that_was_erased_is_not_answered_again(run: Running) -> None:
+async def test_a_message_that_was_erased_is_not_answered_again(run: LiveService) -> None:
     await run.project()
     await run.credit()
     body = {"userId": "u1", "projectId": "p1", "message": "Hello"}
@@ -279,7 +279,7 @@ async def test_a_message_that_was_erased_is_not_answered_again(run: Running) -> 
 
 
 async def test_an_erasure_that_was_left_is_finished_by_who_looks_next(
-    url: str, run: Running, worlds: tuple[World, World]
+    url: str, run: LiveService, worlds: tuple[World, World]
 ) -> None:
     ours, theirs = worlds
     project_id = ours.ids["projectId"]
@@ -287,12 +287,14 @@ async def test_an_erasure_that_was_left_is_finished_by_who_looks_next(
     async def close(transaction: Any) -> None:
         await _request_erasure(transaction, project_id=project_id)
 
-    await run.service.streams.transact("t1", close)
+    await run.service.transactions.transact("t1", close)
     assert f"Add a {WORD} page" in dumped(url)
     assert await run.service.erasure.finish() == 1
     assert await run.service.erasure.finish() == 0
     assert f"Add a {WORD} page" not in dumped(url)
-    state = await run.service.streams.recall("t1", project_stream(project_id), PROJECT, fresh=True)
+    state = await run.service.transactions.recall(
+        "t1", project_stream(project_id), PROJECT, fresh=True
+    )
     assert state.state == project.Project(project_id=project_id, is_erasing=True, is_erased=True)
     assert (await theirs.client.get("/v1/events")).status_code == 200
 
@@ -328,7 +330,7 @@ async def test_watchers_are_told_and_nobody_is_told_the_text_again(url: str) -> 
                 assert "UserMessagePosted" in live
 
 
-async def followed(server: Running, last: str) -> str:
+async def followed(server: LiveService, last: str) -> str:
     """The tenant's log as a live consumer gets it, from the start to an event of a type."""
     headers = {"Accept": "text/event-stream"}
     text = ""
@@ -341,7 +343,7 @@ async def followed(server: Running, last: str) -> str:
     raise AssertionError("it ended")
 
 
-async def test_the_watchers_of_a_project_that_is_erased_are_cut(run: Running) -> None:
+async def test_the_watchers_of_a_project_that_is_erased_are_cut(run: LiveService) -> None:
     await run.project()
     await run.credit()
     path = "/v1/project/p1/timeline/stream?userId=u1"

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import psycopg
 
-from service.eventlog.live import Hub
+from service.eventlog.live import LiveLog
 from service.eventlog.store import EventStore, NewEvent, Recorded
 from service.eventlog.writer import Writer
 from service.postgres import connections
@@ -20,7 +20,7 @@ class Log:
     """The parts of one process's log."""
 
     store: EventStore
-    hub: Hub
+    live_log: LiveLog
     writer: Writer
     writing: asyncio.Task[None]
     listening: asyncio.Task[None]
@@ -31,15 +31,15 @@ async def running_log(url: str, writer_url: str | None = None) -> AsyncGenerator
     """Start writer and hub; the writer may take another way to the database."""
     async with connections.pool(url) as pool:
         store = EventStore(pool)
-        hub = Hub(store)
-        writer = Writer(partial(connections.connect, writer_url or url), hub)
+        live_log = LiveLog(store)
+        writer = Writer(partial(connections.connect, writer_url or url), live_log)
         writing = asyncio.create_task(writer.run())
-        listening = asyncio.create_task(hub.run(partial(connections.connect, url)))
+        listening = asyncio.create_task(live_log.run(partial(connections.connect, url)))
         # A connection that is given up while it is made would keep its database busy for a minute.
         await pool.wait()
-        await hub.listening.wait()
+        await live_log.listening.wait()
         try:
-            yield Log(store, hub, writer, writing, listening)
+            yield Log(store, live_log, writer, writing, listening)
         finally:
             writer.close()
             listening.cancel()

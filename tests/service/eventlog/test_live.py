@@ -19,7 +19,7 @@ async def log(url: str) -> AsyncIterator[Log]:
 async def followed(log: Log, after: int, upto: int, *, seconds: float = 20) -> list[Recorded]:
     """What a follower gets from after a position until another one."""
     events: list[Recorded] = []
-    pages = log.hub.follow(after)
+    pages = log.live_log.follow(after)
     async with asyncio.timeout(seconds):
         async for page in pages:
             events += page
@@ -76,8 +76,8 @@ async def test_every_start_gets_the_rest_wherever_it_reads_from(
     following = [asyncio.create_task(followed(log, after, 120)) for after in starts]
     for _ in range(20):
         await asyncio.gather(*(log.writer.append([event()]) for _ in range(3)))
-        following.append(asyncio.create_task(followed(log, log.hub.head - 15, 120)))
-        starts.append(log.hub.head - 15)
+        following.append(asyncio.create_task(followed(log, log.live_log.head - 15, 120)))
+        starts.append(log.live_log.head - 15)
     for after, events in zip(starts, await asyncio.gather(*following), strict=True):
         assert positions(events) == list(range(after + 1, 121))
 
@@ -86,7 +86,7 @@ async def test_who_fell_out_of_the_ring_reads_the_table(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "RING", 5)
-    slow = log.hub.follow(0)
+    slow = log.live_log.follow(0)
     first = asyncio.create_task(anext(slow))
     for _ in range(40):
         await log.writer.append([event()])
@@ -95,7 +95,7 @@ async def test_who_fell_out_of_the_ring_reads_the_table(
         got += await anext(slow)
     await slow.aclose()
     assert positions(got) == list(range(1, 41))
-    assert len(log.hub._ring) <= 10
+    assert len(log.live_log._ring) <= 10
 
 
 async def test_who_stops_reading_costs_nothing_and_resumes(
@@ -103,12 +103,12 @@ async def test_who_stops_reading_costs_nothing_and_resumes(
 ) -> None:
     monkeypatch.setattr(live, "RING", 50)
     await log.writer.append([event()])
-    stopped = log.hub.follow(0)
+    stopped = log.live_log.follow(0)
     assert positions(await anext(stopped)) == [1]
     keen = asyncio.create_task(followed(log, 0, 1_001))
     for _ in range(10):
         await asyncio.gather(*(log.writer.append([event()]) for _ in range(100)))
-        assert len(log.hub._ring) <= 100, "the ring is no longer for one who is slow"
+        assert len(log.live_log._ring) <= 100, "the ring is no longer for one who is slow"
     assert positions(await keen) == list(range(1, 1_002))
     rest: list[Recorded] = []
     while len(rest) < 1_000:
@@ -123,7 +123,7 @@ async def test_another_process_is_heard_by_its_notification(
     monkeypatch.setattr(live, "POLL", 60)  # so the poll has no part in it
     async with running_log(url) as log, running_log(url) as other:
         await other.writer.append([event()])
-        assert await log.hub.wait(1, seconds=5)
+        assert await log.live_log.wait(1, seconds=5)
         following = asyncio.create_task(followed(log, 0, 21, seconds=10))
         for _ in range(20):
             await other.writer.append([event()])
@@ -154,7 +154,7 @@ async def test_a_lost_listener_costs_time_but_no_event(
         assert positions(await following) == [1, 2, 3]
         async with asyncio.timeout(10):
             for each in (log, other):
-                await each.hub.listening.wait()
+                await each.live_log.listening.wait()
         again = await listeners(owner)
         assert len(again) == 2
         assert again.isdisjoint(ended)
@@ -190,7 +190,7 @@ async def test_a_follower_outlasts_a_database_that_is_away(
     monkeypatch.setattr(connections, "POOL_SECONDS", 0.3)
     async with Cutter(url) as cutter, running_log(cutter.url, url) as log, running_log(url) as far:
         await far.writer.append([event()])
-        pages = log.hub.follow(0)
+        pages = log.live_log.follow(0)
         got: list[Recorded] = []
         while len(got) < 1:
             got += await anext(pages)
@@ -207,20 +207,20 @@ async def test_a_follower_outlasts_a_database_that_is_away(
 
 async def test_silence_is_an_empty_page(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "POLL", 0.05)
-    pages = log.hub.follow(0)
+    pages = log.live_log.follow(0)
     assert [await anext(pages) for _ in range(4)] == [[]] * 4
     await log.writer.append([event()])
     assert positions(await anext(pages) or await anext(pages)) == [1]
     await pages.aclose()
-    assert log.hub.followers == 0
+    assert log.live_log.followers == 0
 
 
 async def test_waiting_for_a_position_has_a_limit(log: Log) -> None:
-    assert not await log.hub.wait(1, seconds=0.05)
-    waiting = asyncio.create_task(log.hub.wait(1, seconds=10))
+    assert not await log.live_log.wait(1, seconds=0.05)
+    waiting = asyncio.create_task(log.live_log.wait(1, seconds=10))
     await log.writer.append([event()])
     assert await waiting
-    assert await log.hub.wait(1, seconds=0)
+    assert await log.live_log.wait(1, seconds=0)
 
 
 async def test_a_gap_would_be_an_error_not_a_silent_loss(
@@ -230,9 +230,9 @@ async def test_a_gap_would_be_an_error_not_a_silent_loss(
     await log.writer.append([event()])
     (one,) = await log.store.range(after=0)
     holed: list[Recorded] | None = [one._replace(position=2)]
-    monkeypatch.setattr(log.hub, "_from_ring", lambda _after: holed)
+    monkeypatch.setattr(log.live_log, "_from_ring", lambda _after: holed)
     with pytest.raises(RuntimeError, match="gap after position 0"):
-        await anext(log.hub.follow(0))
+        await anext(log.live_log.follow(0))
 
 
 async def test_a_hole_in_the_table_stops_a_follower_too(url: str, log: Log) -> None:
@@ -248,7 +248,7 @@ async def test_a_slow_follower_is_not_told_what_was_erased_meanwhile(log: Log) -
     keen = asyncio.create_task(followed(log, 0, 3))
     await log.writer.append([event()])
     await log.writer.append([said])
-    assert b"quillwort" in (log.hub._from_ring(1) or [])[0].state, "the control"
+    assert b"quillwort" in (log.live_log._from_ring(1) or [])[0].state, "the control"
     await log.writer.append([erased])
     assert (await followed(log, 1, 3))[0].state == b'{"text": ""}'
     assert positions(await keen) == [1, 2, 3]
@@ -263,6 +263,6 @@ async def test_what_others_notify_is_a_hint_and_no_more(log: Log, url: str) -> N
     keen = asyncio.create_task(followed(log, 0, 2))
     await insert_silently(url, 2)
     assert positions(await keen) == [1, 2]
-    assert await log.hub.wait(2, seconds=20), "it hears of what is there"
-    assert log.hub.head == 2, "and of nothing else"
+    assert await log.live_log.wait(2, seconds=20), "it hears of what is there"
+    assert log.live_log.head == 2, "and of nothing else"
     assert not log.listening.done()

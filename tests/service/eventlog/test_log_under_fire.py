@@ -69,26 +69,26 @@ async def test_four_processes_append_and_no_tail_misses_anything(
             keen = asyncio.create_task(_tail(log, 0, total))
             stopping = asyncio.create_task(_tail(log, 0, total, pause_at=100))
             midway = Random(total).randint(total // 4, total // 2)
-            assert await log.hub.wait(midway, seconds=600)
+            assert await log.live_log.wait(midway, seconds=600)
             joining = asyncio.create_task(_tail(log, midway, total))
-            tails = await asyncio.gather(keen, stopping, joining)
+            directory = await asyncio.gather(keen, stopping, joining)
             assert [await worker.wait() for worker in workers] == [0, 0, 0, 0]
         stored = await everything(log.store)
     assert not faults(stored)
     assert len(stored) == total
     assert sum(each.stream_id.startswith("shared-") for each in stored) == total // 8
-    for tail, whole in zip(tails, (stored, stored, stored[midway:]), strict=True):
+    for tail, whole in zip(directory, (stored, stored, stored[midway:]), strict=True):
         assert tail == whole
 
 
 async def _tail(log: Log, after: int, upto: int, *, pause_at: int = 0) -> list[Recorded]:
     seen: list[Recorded] = []
-    pages = log.hub.follow(after)
+    pages = log.live_log.follow(after)
     while not seen or seen[-1].position < upto:
         seen += await anext(pages)
         if pause_at and len(seen) >= pause_at:
             pause_at = 0
-            assert await log.hub.wait(upto, seconds=600)
+            assert await log.live_log.wait(upto, seconds=600)
     await pages.aclose()
     return seen
 
@@ -145,7 +145,7 @@ async def _append_and_kill(server: Server, log: Log) -> dict[UUID, int]:
             acknowledged[append_id] = appended.first_position
 
     writers = [asyncio.create_task(write()) for _ in range(8)]
-    pages = log.hub.follow(0)
+    pages = log.live_log.follow(0)
     seen: list[Recorded] = []
     async with asyncio.timeout(60 + 40 * KILLS):
         for _ in range(KILLS):

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from service.eventlog import writer
-from service.eventlog.live import Hub
+from service.eventlog.live import LiveLog
 from service.eventlog.store import (
     EventStore,
     NewEvent,
@@ -49,7 +49,7 @@ async def idle_writer(url: str) -> AsyncGenerator[tuple[Writer, EventStore], Non
     """A writer that only queues until the test runs it."""
     async with connections.pool(url) as pool:
         store = EventStore(pool)
-        yield Writer(partial(connections.connect, url), Hub(store)), store
+        yield Writer(partial(connections.connect, url), LiveLog(store)), store
 
 
 async def drain(idle: Writer) -> None:
@@ -306,7 +306,7 @@ async def test_an_append_cut_off_at_commit_is_found_behind_what_others_wrote(url
         cutter.cut_answer_to(b"with appended")
         cutter.refuse = True
         appending = asyncio.create_task(log.writer.append([event("a")]))
-        assert await other.hub.wait(4, seconds=10)
+        assert await other.live_log.wait(4, seconds=10)
         await other.writer.append([event("a", 2)])
         cutter.restore()
         assert (await appending).first_position == 4
@@ -366,7 +366,11 @@ async def test_who_cannot_wait_is_told_whether_it_may_be_there(url: str) -> None
         cutter.refuse = False
         settled = await log.writer.append([event("a")], append_id=append_id)
         streams = [each.stream_id for each in await everything(log.store)]
-        assert (settled.first_position, streams.count("a"), streams.count("b")) == (4, 1, 0)
+        assert (settled.first_position, streams.count("a"), streams.count("b")) == (
+            4,
+            1,
+            0,
+        )
 
 
 async def test_a_queue_that_is_full_refuses_at_once_and_lands_when_the_database_is_back(

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from service.access import signatures
-from tests.running import KEYS, Running
+from tests.running import KEYS, LiveService
 
 PATIENCE_SECONDS = 20.0
 """What takes longer hangs."""
@@ -77,7 +77,7 @@ class Connection:
         self.reader, self.writer = reader, writer
 
     @classmethod
-    async def open(cls, live: Running) -> "Connection":
+    async def open(cls, live: LiveService) -> "Connection":
         """A new one."""
         return cls(*await asyncio.open_connection("127.0.0.1", live.client.base_url.port))
 
@@ -109,7 +109,7 @@ class Connection:
         return bytes(received)
 
 
-async def exchange(live: Running, *pieces: bytes) -> list[Answer]:
+async def exchange(live: LiveService, *pieces: bytes) -> list[Answer]:
     """The answers to these bytes on a connection of their own, which the service then closes."""
     connection = await Connection.open(live)
     await connection.send(*pieces)

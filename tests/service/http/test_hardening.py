@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from service import app
+from service.api import health
 from service.http import connection_limits, operation
 from service.http.connection_limits import LARGEST_HEADERS, LONGEST_LINE, MOST_HEADERS
 from service.model.offline.app import OfflineModel
-from tests.running import Running, events_of, running
+from tests.running import LiveService, events_of, running
 from tests.service import law
 from tests.service.http.raw import Answer, Connection, answers, exchange, request
 
@@ -28,7 +28,7 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 
 
 @pytest.fixture
-async def live(url: str) -> AsyncIterator[Running]:
+async def live(url: str) -> AsyncIterator[LiveService]:
     async with running(url, OfflineModel(pace=0.02)) as service:
         await service.project()
         await service.credit()
@@ -65,19 +65,19 @@ def line_of(length: int) -> bytes:
     return b"GET /" + b"x" * (length - rest) + b" HTTP/1.1"
 
 
-async def test_a_request_line_has_its_limit_to_the_byte(live: Running) -> None:
+async def test_a_request_line_has_its_limit_to_the_byte(live: LiveService) -> None:
     longest = await exchange(live, line_of(LONGEST_LINE) + b"\r\n" + END)
     assert [each.status for each in longest] == [404]
     refused(await exchange(live, line_of(LONGEST_LINE + 1) + b"\r\n" + END), 414, "uri_too_long")
 
 
-async def test_a_request_line_that_comes_in_pieces_has_the_same_limit(live: Running) -> None:
+async def test_a_request_line_that_comes_in_pieces_has_the_same_limit(live: LiveService) -> None:
     line = line_of(LONGEST_LINE * 4)
     pieces = (line[at : at + 1_000] for at in range(0, len(line), 1_000))
     refused(await exchange(live, *pieces), 414, "uri_too_long")
 
 
-async def test_headers_have_their_limit_to_the_byte(live: Running) -> None:
+async def test_headers_have_their_limit_to_the_byte(live: LiveService) -> None:
     rest = len(END) - 2 + len(b"X: \r\n")
     for length, status in ((LARGEST_HEADERS - rest, 200), (LARGEST_HEADERS - rest + 1, 431)):
         found = await exchange(live, HEALTH + b"X: " + b"x" * length + b"\r\n" + END)
@@ -85,7 +85,7 @@ async def test_headers_have_their_limit_to_the_byte(live: Running) -> None:
     refused(found, 431, "headers_too_large")
 
 
-async def test_there_is_a_limit_of_how_many_headers(live: Running) -> None:
+async def test_there_is_a_limit_of_how_many_headers(live: LiveService) -> None:
     for count, status in ((MOST_HEADERS, 200), (MOST_HEADERS + 1, 431)):
         found = await exchange(live, HEALTH + b"X: x\r\n" * (count - 1) + END)
         assert [each.status for each in found] == [status]
@@ -102,7 +102,7 @@ async def test_there_is_a_limit_of_how_many_headers(live: Running) -> None:
     ],
 )
 async def test_what_does_not_end_is_not_held_in_memory(
-    live: Running, beginning: Callable[[], bytes]
+    live: LiveService, beginning: Callable[[], bytes]
 ) -> None:
     pieces = (b"x" * 4_096 for _ in range(10 * LARGEST_HEADERS // 4_096))
     refused(await exchange(live, beginning(), *pieces), 431, "headers_too_large")
@@ -113,7 +113,7 @@ def chunked(body: bytes) -> bytes:
     return request("POST", CREDITS, headers=[("Transfer-Encoding", "chunked")]) + body
 
 
-async def test_a_header_after_the_body_is_no_header_of_the_request(live: Running) -> None:
+async def test_a_header_after_the_body_is_no_header_of_the_request(live: LiveService) -> None:
     head = f"POST {CREDITS} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n".encode()
     chunks = b"%x\r\n%s\r\n0\r\n" % (len(CREDIT), CREDIT)
     first, second = (request("POST", CREDITS, CREDIT).split(b"\r\n")[2] for _ in range(2))
@@ -122,7 +122,7 @@ async def test_a_header_after_the_body_is_no_header_of_the_request(live: Running
     assert [each.status for each in (*taken, *late)] == [201, 401]
 
 
-async def test_a_body_behind_an_upgrade_is_not_read_as_a_request(live: Running) -> None:
+async def test_a_body_behind_an_upgrade_is_not_read_as_a_request(live: LiveService) -> None:
     hidden = HEALTH + END
     upgrade = [("Connection", "Upgrade"), ("Upgrade", "h2c")]
     found = await exchange(live, request("POST", CREDITS, hidden, upgrade), hidden)
@@ -133,7 +133,7 @@ async def test_a_body_behind_an_upgrade_is_not_read_as_a_request(live: Running) 
 
 
 @pytest.mark.usefixtures("_hurry")
-async def test_the_rest_of_a_body_that_was_refused_is_read_and_dropped(live: Running) -> None:
+async def test_the_rest_of_a_body_that_was_refused_is_read_and_dropped(live: LiveService) -> None:
     most = operation.LARGEST_BODY
     found = await exchange(live, request("POST", CREDITS, b"x" * most * 4), HEALTH + END)
     assert [each.status for each in found] == [413, 200]
@@ -146,19 +146,21 @@ async def test_the_rest_of_a_body_that_was_refused_is_read_and_dropped(live: Run
 
 @pytest.mark.usefixtures("_hurry")
 @pytest.mark.parametrize("beginning", [b"G", b"GET /heal", HEALTH, HEALTH + b"X: "])
-async def test_a_head_that_is_not_whole_in_time_is_refused(live: Running, beginning: bytes) -> None:
+async def test_a_head_that_is_not_whole_in_time_is_refused(
+    live: LiveService, beginning: bytes
+) -> None:
     refused(await exchange(live, beginning), 408, "head_too_slow")
 
 
 @pytest.mark.usefixtures("_hurry")
-async def test_a_second_head_has_the_same_time(live: Running) -> None:
+async def test_a_second_head_has_the_same_time(live: LiveService) -> None:
     first, *second = await exchange(live, HEALTH + b"\r\n" + HEALTH)
     assert first.status == 200
     refused(second, 408, "head_too_slow")
 
 
 async def test_the_time_of_a_head_is_counted_from_its_first_byte(
-    live: Running, monkeypatch: pytest.MonkeyPatch
+    live: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection_limits, "HEAD_SECONDS", 60.0)
     connection = await Connection.open(live)
@@ -171,7 +173,7 @@ async def test_the_time_of_a_head_is_counted_from_its_first_byte(
 
 @pytest.mark.usefixtures("_hurry")
 @pytest.mark.parametrize("before", [b"", HEALTH + b"\r\n"])
-async def test_a_connection_without_a_head_is_closed(live: Running, before: bytes) -> None:
+async def test_a_connection_without_a_head_is_closed(live: LiveService, before: bytes) -> None:
     """Empty lines are none, however many of them come."""
     connection = await Connection.open(live)
     await connection.send(before)
@@ -193,14 +195,14 @@ async def test_a_connection_without_a_head_is_closed(live: Running, before: byte
     ],
 )
 async def test_a_body_that_is_not_whole_in_time_is_refused(
-    live: Running, header: tuple[str, str], beginning: bytes
+    live: LiveService, header: tuple[str, str], beginning: bytes
 ) -> None:
     head = request("POST", CREDITS, headers=[header])
     refused(await exchange(live, head, beginning), 408, "body_too_slow")
 
 
 @pytest.mark.usefixtures("_hurry")
-async def test_a_stream_takes_longer_than_any_request_may(live: Running) -> None:
+async def test_a_stream_takes_longer_than_any_request_may(live: LiveService) -> None:
     """Whatever stands behind it on its connection: nothing, half a head, or what is no HTTP."""
     body = b'{"userId":"u1","projectId":"p1","message":"%d"}'
     accept = [("Accept", "text/event-stream")]
@@ -216,7 +218,7 @@ async def test_a_stream_takes_longer_than_any_request_may(live: Running) -> None
 
 
 @pytest.mark.usefixtures("_hurry")
-async def test_many_that_send_a_byte_at_a_time_keep_nobody_waiting(live: Running) -> None:
+async def test_many_that_send_a_byte_at_a_time_keep_nobody_waiting(live: LiveService) -> None:
     slow = [await Connection.open(live) for _ in range(SLOW)]
     reading = [asyncio.create_task(each.rest()) for each in slow]
     chats = asyncio.gather(*(live.chat(f"Hello {n}", onBusy="enqueue") for n in range(3)))
@@ -231,7 +233,7 @@ async def test_many_that_send_a_byte_at_a_time_keep_nobody_waiting(live: Running
         refused(answers(await task), 408, "head_too_slow")
 
 
-async def settled(live: Running) -> None:
+async def settled(live: LiveService) -> None:
     """Wait until no request is worked on."""
     while tasks := set(live.server.server_state.tasks):
         await asyncio.wait(tasks)
@@ -244,7 +246,7 @@ def failures(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 
 
 async def test_a_body_that_breaks_off_before_it_was_asked_for_is_refused_once(
-    live: Running, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    live: LiveService, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     waits = [("Expect", "100-continue"), ("Transfer-Encoding", "chunked")]
     found = await exchange(live, request("POST", CREDITS, headers=waits) + b"no size\r\n")
@@ -264,7 +266,7 @@ async def test_a_body_that_breaks_off_before_it_was_asked_for_is_refused_once(
     ],
 )
 async def test_a_client_that_says_no_more_is_let_go(
-    live: Running,
+    live: LiveService,
     sent: Callable[[], bytes],
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
@@ -300,7 +302,7 @@ def told(answer: Answer, status: int, cache_control: str = "no-store") -> None:
 
 
 async def test_every_answer_has_the_headers_once(
-    live: Running, monkeypatch: pytest.MonkeyPatch
+    live: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     close = [("Connection", "close")]
     chat = b'{"userId":"u1","projectId":"p1","message":"Hello"}'
@@ -322,6 +324,6 @@ async def test_every_answer_has_the_headers_once(
     stream = request("POST", "/v1/chat-plan", chat, [*close, ("Accept", "text/event-stream")])
     (answer,) = await exchange(live, stream)
     told(answer, 200, "no-cache, no-store, no-transform")
-    monkeypatch.setattr(app, "generate_latest", lambda: 1 / 0)
+    monkeypatch.setattr(health, "generate_latest", lambda: 1 / 0)
     (answer,) = await exchange(live, request("GET", "/metrics", headers=close))
     told(answer, 500)

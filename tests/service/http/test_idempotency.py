@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from service.model.offline.app import OfflineModel
-from tests.running import Event, Running, Signed, events_of, running
+from tests.running import Event, LiveService, Signed, events_of, running
 from tests.service import law
 
 KEY = {"Idempotency-Key": "order-7"}
@@ -17,23 +17,23 @@ ASK = {"userId": "u1", "projectId": "p1", "message": "Add a login page"}
 
 
 @pytest.fixture
-async def run(url: str) -> AsyncIterator[Running]:
+async def run(url: str) -> AsyncIterator[LiveService]:
     async with running(url) as started:
         await started.project()
         await started.credit()
         yield started
 
 
-async def types(run: Running) -> Counter[str]:
+async def types(run: LiveService) -> Counter[str]:
     """How many events of each type there are."""
     return Counter([each.type async for page in run.service.store.replay() for each in page])
 
 
-async def ask(run: Running, key: dict[str, str] = KEY, **members: Any) -> httpx.Response:
+async def ask(run: LiveService, key: dict[str, str] = KEY, **members: Any) -> httpx.Response:
     return await run.client.post("/v1/chat-plan", json=ASK | members, headers=key)
 
 
-async def stream(run: Running) -> list[Event]:
+async def stream(run: LiveService) -> list[Event]:
     headers = KEY | {"Accept": "text/event-stream"}
     async with run.client.stream("POST", "/v1/chat-plan", json=ASK, headers=headers) as answer:
         assert answer.status_code == 200, await answer.aread()
@@ -44,7 +44,7 @@ def problem(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
 
 
-async def test_the_same_message_again_is_the_same_reply(run: Running) -> None:
+async def test_the_same_message_again_is_the_same_reply(run: LiveService) -> None:
     first = await ask(run)
     head = await run.service.store.head()
     again = await ask(run)
@@ -84,7 +84,7 @@ async def test_a_repeated_stream_joins_the_reply_that_runs(url: str) -> None:
         assert run.model.calls == 1
 
 
-async def test_another_request_with_the_key_is_refused(run: Running) -> None:
+async def test_another_request_with_the_key_is_refused(run: LiveService) -> None:
     await ask(run)
     before = await run.service.store.head()
     assert problem(await ask(run, message="Something else")) == (422, "idempotency_key_reused")
@@ -94,7 +94,7 @@ async def test_another_request_with_the_key_is_refused(run: Running) -> None:
     assert await run.service.store.head() == before
 
 
-async def test_racing_requests_with_one_key_and_two_bodies_do_one_of_them(run: Running) -> None:
+async def test_racing_requests_with_one_key_and_two_bodies_do_one_of_them(run: LiveService) -> None:
     answers = await asyncio.gather(*(ask(run, message=f"No. {n % 2}") for n in range(20)))
     codes = Counter(answer.status_code for answer in answers)
     assert codes == {200: 10, 422: 10}
@@ -112,7 +112,7 @@ async def test_it_is_known_after_a_restart(url: str) -> None:
         assert run.model.calls == 0
 
 
-async def test_a_credit_is_given_once(run: Running) -> None:
+async def test_a_credit_is_given_once(run: LiveService) -> None:
     credit = {"userId": "u2", "seconds": 60, "kind": "paid"}
     answers = [
         await run.client.post("/v1/billing/credits", json=credit, headers=KEY) for _ in range(3)
@@ -122,7 +122,7 @@ async def test_a_credit_is_given_once(run: Running) -> None:
     assert len({answer.headers["X-Log-Position"] for answer in answers}) == 1
 
 
-async def test_a_first_build_is_begun_once_also_when_it_has_ended(run: Running) -> None:
+async def test_a_first_build_is_begun_once_also_when_it_has_ended(run: LiveService) -> None:
     body = {"userId": "u1", "projectId": "p1", "message": "A shop for tea"}
     answers = await asyncio.gather(
         *(run.client.post("/v1/builds", json=body, headers=KEY) for _ in range(10))
@@ -144,7 +144,7 @@ async def test_a_first_build_is_begun_once_also_when_it_has_ended(run: Running) 
     ],
 )
 async def test_every_write_may_be_sent_again(
-    run: Running, method: str, path: str, body: dict[str, Any] | None
+    run: LiveService, method: str, path: str, body: dict[str, Any] | None
 ) -> None:
     await run.client.put("/v1/projects/p1/members/u2", json={"role": "editor"})
     first = await run.client.request(method, path, json=body, headers=KEY)
@@ -155,7 +155,7 @@ async def test_every_write_may_be_sent_again(
     assert await run.service.store.head() == head
 
 
-async def test_a_refusal_is_not_remembered(run: Running) -> None:
+async def test_a_refusal_is_not_remembered(run: LiveService) -> None:
     refused = await ask(run, userId="u1", message="Add", sessionId="nobody")
     assert refused.status_code == 404
     await run.client.put("/v1/projects/p1/members/u3", json={"role": "editor"})
@@ -164,19 +164,19 @@ async def test_a_refusal_is_not_remembered(run: Running) -> None:
     assert (await ask(run, userId="u3")).status_code == 200
 
 
-async def test_tenants_keys_are_their_own(run: Running) -> None:
+async def test_tenants_keys_are_their_own(run: LiveService) -> None:
     await ask(run)
     foreign = await run.client.post("/v1/chat-plan", json=ASK, headers=KEY, auth=Signed("k2"))
     assert problem(foreign) == (404, "project_not_found")
 
 
 @pytest.mark.parametrize("key", ["", "a" * 256, "with space", "tab\tkey", "é"])
-async def test_a_key_that_is_none_is_refused(run: Running, key: str) -> None:
+async def test_a_key_that_is_none_is_refused(run: LiveService, key: str) -> None:
     refused = await ask(run, {"Idempotency-Key": key.encode("latin-1")})  # type: ignore[dict-item]
     assert problem(refused) == (422, "bad_idempotency_key")
 
 
-async def test_reads_take_no_heed_of_a_key(run: Running) -> None:
+async def test_reads_take_no_heed_of_a_key(run: LiveService) -> None:
     for _ in range(2):
         answer = await run.client.get("/v1/project/p1/timeline?userId=u1", headers=KEY)
         assert answer.status_code == 200

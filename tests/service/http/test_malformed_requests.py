@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from service.http import connection_limits, operation
-from tests.running import Running, running
+from tests.running import LiveService, running
 from tests.service.http import raw
 from tests.service.http.raw import Connection, request, statuses_in
 
@@ -154,7 +154,7 @@ def mutated(chance: random.Random) -> bytes:
 # The check ---------------------------------------------------------------------------------------
 
 
-async def ends(live: Running, asked: bytes, pieces: int) -> Iterator[str]:
+async def ends(live: LiveService, asked: bytes, pieces: int) -> Iterator[str]:
     """What is wrong with how a connection went on which this was sent."""
     connection = await Connection.open(live)
     size = len(asked) // pieces + 1
@@ -166,7 +166,7 @@ async def ends(live: Running, asked: bytes, pieces: int) -> Iterator[str]:
     return (str(status) for status in statuses_in(received) if status >= 500)
 
 
-async def storm(live: Running, count: int, seed: int = 1) -> list[tuple[bytes, str]]:
+async def storm(live: LiveService, count: int, seed: int = 1) -> list[tuple[bytes, str]]:
     """Send so many; what was sent where something was wrong, and what it was."""
     chance, found = random.Random(seed), list[tuple[bytes, str]]()
     for begin in range(0, count, AT_ONCE):

@@ -11,19 +11,19 @@ from starlette.types import Receive, Scope, Send
 from domain.questions import HINTS, RULES
 from domain.reply_contracts import CONTRACTS, reply_schema
 from service.model.offline.app import Fault, OfflineModel
-from tests.running import Running, running
+from tests.running import LiveService, running
 from tests.service import law
 from tests.service.chat.test_faults import SAID, ends_with
 
 MARK = {"type": "ephemeral"}
 
 
-async def ready(live: Running) -> None:
+async def ready(live: LiveService) -> None:
     await live.project()
     await live.credit()
 
 
-async def said(live: Running, message: str, **members: Any) -> law.Final:
+async def said(live: LiveService, message: str, **members: Any) -> law.Final:
     return law.lawful(await live.stream(message, **members))
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from domain.operations import fold
 from service.model.offline.app import Fault, OfflineModel
-from service.postgres.connections import of_service
-from tests.running import Event, Running, Signed, events_of, running
+from service.postgres.connections import service_transaction
+from tests.running import Event, LiveService, Signed, events_of, running
 from tests.service import law
 
 LONG = "Good morning [[offline: odd]]"
@@ -19,7 +19,7 @@ LONG = "Good morning [[offline: odd]]"
 
 
 @pytest.fixture
-async def two(url: str) -> AsyncGenerator[tuple[Running, Running]]:
+async def two(url: str) -> AsyncGenerator[tuple[LiveService, LiveService]]:
     """Two services on one database."""
     async with running(url, OfflineModel(pace=0.005)) as one, running(url) as other:
         await one.project()
@@ -31,7 +31,7 @@ def path_of(message_id: str) -> str:
     return f"/v1/chat-plan/replies/{message_id}"
 
 
-async def stream_of(live: Running, message_id: str, after: str | None) -> bytes:
+async def stream_of(live: LiveService, message_id: str, after: str | None) -> bytes:
     """The bytes of a joined stream, without its comments."""
     headers = {} if after is None else {"Last-Event-ID": after}
     path = f"{path_of(message_id)}/stream?userId=u1"
@@ -45,7 +45,7 @@ async def stream_of(live: Running, message_id: str, after: str | None) -> bytes:
 
 
 async def test_at_every_event_of_an_ended_reply_the_rest_is_the_same_on_any_server(
-    two: tuple[Running, Running],
+    two: tuple[LiveService, LiveService],
 ) -> None:
     one, _ = two
     final = law.lawful(await one.stream("Good morning"))
@@ -62,12 +62,12 @@ async def test_at_every_event_of_an_ended_reply_the_rest_is_the_same_on_any_serv
     await law.ended_as_told(one, _url(one), final)
 
 
-def _url(live: Running) -> str:
+def _url(live: LiveService) -> str:
     return str(live.service.pool.conninfo)
 
 
 async def test_at_every_event_of_a_running_reply_the_rest_is_the_same_on_any_server(
-    two: tuple[Running, Running],
+    two: tuple[LiveService, LiveService],
 ) -> None:
     one, _ = two
     events: list[Event] = []
@@ -87,7 +87,7 @@ async def test_at_every_event_of_a_running_reply_the_rest_is_the_same_on_any_ser
 
 @pytest.mark.parametrize("on", ["its server", "another one"])
 async def test_whoever_leaves_at_any_event_changes_nothing(
-    two: tuple[Running, Running], on: str
+    two: tuple[LiveService, LiveService], on: str
 ) -> None:
     """Real sockets, closed or reset; the reply goes on, and the rest is read elsewhere."""
     one, other = two
@@ -105,7 +105,9 @@ async def test_whoever_leaves_at_any_event_changes_nothing(
     assert one.model.aborted == 0
 
 
-async def test_many_readers_from_anywhere_get_the_same_bytes(two: tuple[Running, Running]) -> None:
+async def test_many_readers_from_anywhere_get_the_same_bytes(
+    two: tuple[LiveService, LiveService],
+) -> None:
     chance = random.Random(3)
     events: list[Event] = []
     joins: list[tuple[int, asyncio.Task[bytes]]] = []
@@ -154,7 +156,7 @@ async def test_who_is_far_behind_gets_a_snapshot(url: str) -> None:
 
 
 async def test_when_the_frames_are_gone_a_reply_is_read_from_the_log(
-    two: tuple[Running, Running],
+    two: tuple[LiveService, LiveService],
 ) -> None:
     one, other = two
     finals = [
@@ -162,7 +164,7 @@ async def test_when_the_frames_are_gone_a_reply_is_read_from_the_log(
         law.lawful(await one.stream("Good morning [[offline: status code=400]]")),
     ]
     kept = [await one.join(final["messageId"]) for final in finals]
-    async with of_service(other.service.pool) as connection:
+    async with service_transaction(other.service.pool) as connection:
         await connection.execute("delete from app.reply_chunk")
     for final, events in zip(finals, kept, strict=True):
         for n in range(len(events) - 1):
@@ -187,15 +189,15 @@ async def test_frames_are_forgotten_a_day_later(url: str) -> None:
         assert [name for name, _, _ in told] == ["snapshot", "final"]
 
 
-async def frames_kept(live: Running) -> int:
-    async with of_service(live.service.pool) as connection:
+async def frames_kept(live: LiveService) -> int:
+    async with service_transaction(live.service.pool) as connection:
         found = await connection.execute("select count(*) from app.reply_chunk")
         row = await found.fetchone()
         assert row is not None
         return int(row[0])
 
 
-async def test_a_reply_tells_how_far_it_is(two: tuple[Running, Running]) -> None:
+async def test_a_reply_tells_how_far_it_is(two: tuple[LiveService, LiveService]) -> None:
     one, other = two
     events: list[Event] = []
     states: list[httpx.Response] = []
@@ -230,7 +232,7 @@ async def test_a_reply_tells_how_far_it_is(two: tuple[Running, Running]) -> None
     ],
 )
 async def test_who_may_not_see_a_reply_does_not_learn_that_it_is_there(
-    two: tuple[Running, Running], method: str, path: str, user: str
+    two: tuple[LiveService, LiveService], method: str, path: str, user: str
 ) -> None:
     final = law.lawful(await two[0].stream("Good morning"))
     target = f"{path_of(path.format(final['messageId']))}?userId={user}"
@@ -246,7 +248,7 @@ async def test_who_may_not_see_a_reply_does_not_learn_that_it_is_there(
 
 @pytest.mark.parametrize("after", ["x", "nobody.1", "-1", "1.5", "99", "99999999999999999999"])
 async def test_an_event_that_the_reply_does_not_have_is_refused(
-    two: tuple[Running, Running], after: str
+    two: tuple[LiveService, LiveService], after: str
 ) -> None:
     final = law.lawful(await two[0].stream("Good morning"))
     path = f"{path_of(final['messageId'])}/stream?userId=u1"

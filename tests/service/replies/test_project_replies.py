@@ -9,11 +9,13 @@ import orjson
 
 from domain.operations import fold
 from service.model.offline.app import OfflineModel
-from tests.running import Event, Running, events_of, running
+from tests.running import Event, LiveService, events_of, running
 from tests.service import law
 
 
-async def tab(live: Running, opened: asyncio.Event, **asked: Any) -> AsyncGenerator[Event, None]:
+async def tab(
+    live: LiveService, opened: asyncio.Event, **asked: Any
+) -> AsyncGenerator[Event, None]:
     """The events of a project's stream with its replies, as they come."""
     path = "/v1/project/p1/timeline/stream"
     params: dict[str, Any] = {"userId": "u1", "replies": True} | asked
@@ -27,7 +29,7 @@ async def tab(live: Running, opened: asyncio.Event, **asked: Any) -> AsyncGenera
                 yield event
 
 
-async def until_reply(live: Running, opened: asyncio.Event, **asked: Any) -> list[Event]:
+async def until_reply(live: LiveService, opened: asyncio.Event, **asked: Any) -> list[Event]:
     """All events up to both: the final of a reply, and its item."""
     events: list[Event] = []
     async with aclosing(tab(live, opened, **asked)) as stream:

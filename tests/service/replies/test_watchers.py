@@ -12,14 +12,14 @@ from service.http import sse_response
 from service.jobs.expiry import expire_idle
 from service.model.offline.app import Fault, OfflineModel
 from service.postgres import connections
-from tests.running import Event, Running, events_of, running
+from tests.running import Event, LiveService, events_of, running
 from tests.service import law
 from tests.service.timelines.test_feed import Raw
 
 WATCHERS = 1_000 if os.environ.get("THROUGHLINE_PROVE") else 200
 
 
-async def begun(live: Running, message: str) -> tuple[str, asyncio.Task[list[Event]]]:
+async def begun(live: LiveService, message: str) -> tuple[str, asyncio.Task[list[Event]]]:
     """A reply that shows something: its id, and the reading of its stream."""
     shown: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -122,7 +122,7 @@ async def frames_of(owner: connections.Connection, message_id: str) -> int:
     return int(row[0])
 
 
-async def called(live: Running) -> None:
+async def called(live: LiveService) -> None:
     """The model has said all that it has to say."""
     (turn,) = live.service.turns._here.values()
     while not turn.reply._frames or turn.reply._frames[-1] is not None:  # noqa: ASYNC110
@@ -136,11 +136,11 @@ async def test_an_idle_session_expires_and_the_next_message_begins_another(url: 
         await live.credit()
         asking = asyncio.create_task(live.stream("Good morning"))
         await model.asked.wait()
-        streams, pool = live.service.streams, live.service.pool
-        assert await expire_idle(streams, pool, idle_seconds=0) == 0, "it is being replied to"
+        transactions, pool = live.service.transactions, live.service.pool
+        assert await expire_idle(transactions, pool, idle_seconds=0) == 0, "it is being replied to"
         model.go.set()
         first = law.lawful(await asking)
-        assert await live.service.hub.wait(live.service.hub.head + 1, seconds=10)
+        assert await live.service.live_log.wait(live.service.live_log.head + 1, seconds=10)
         expired = await law.logged(url, "SessionExpired")
         assert [event["session_id"] for _, event in expired] == [first["sessionId"]]
         answer = await live.client.get(f"/v1/chat-plan/session/{first['sessionId']}")

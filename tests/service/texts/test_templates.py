@@ -195,7 +195,7 @@ def argument(call: ast.Call, place: int, name: str) -> ast.expr | None:
 
 
 ENDINGS = {
-    "Trouble": (1, "code"),
+    "ModelError": (1, "code"),
     "cut": (0, "reason"),
     "stop": (0, "reason"),
     "finish": (1, "reason"),

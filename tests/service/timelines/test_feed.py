@@ -13,13 +13,13 @@ from projections.projection import catch_up, reached, rebuild
 from projections.timeline import TIMELINE, Shown
 from service.eventlog.store import EventStore, NewEvent
 from service.http import merge, sse_response
-from service.http.merge import Live
+from service.http.merge import MergedStreams
 from service.postgres import connections
 from service.timelines import feed as feeds
 from service.timelines.feed import Feeds
 from tests.projections.generated import owning
 from tests.projections.test_projection import break_, held, mend
-from tests.running import Running, Signed, running
+from tests.running import LiveService, Signed, running
 from tests.service import law
 from tests.service.cutter import Cutter
 from tests.service.eventlog.logs import running_log
@@ -41,7 +41,7 @@ PATH = "/v1/project/p1/timeline/stream"
 
 
 @pytest.fixture
-async def run(url: str) -> AsyncIterator[Running]:
+async def run(url: str) -> AsyncIterator[LiveService]:
     async with running(url) as service:
         await service.project()
         await service.credit()
@@ -51,7 +51,7 @@ async def run(url: str) -> AsyncIterator[Running]:
 # The same items ----------------------------------------------------------------------------------
 
 
-async def test_a_stream_tells_the_items_that_a_page_shows(run: Running) -> None:
+async def test_a_stream_tells_the_items_that_a_page_shows(run: LiveService) -> None:
     await run.chat("Good morning")
     async with opened(run, since=origin(run), includeHidden=True) as watched:
         before = await watched.take(3)
@@ -63,7 +63,7 @@ async def test_a_stream_tells_the_items_that_a_page_shows(run: Running) -> None:
     assert chained(before + happening, None, "item") == items
 
 
-async def test_without_a_cursor_it_begins_now_and_knows_what_was_before(run: Running) -> None:
+async def test_without_a_cursor_it_begins_now_and_knows_what_was_before(run: LiveService) -> None:
     await append(run, [said("first"), said("second"), said("hidden", visible=False)])
     items = await shown(run)
     async with opened(run) as watched, opened(run, includeHidden=True) as all_of_it:
@@ -74,7 +74,7 @@ async def test_without_a_cursor_it_begins_now_and_knows_what_was_before(run: Run
     assert (await shown(run))[2:] == [third]
 
 
-async def test_the_first_item_of_a_project_has_none_before_it(run: Running) -> None:
+async def test_the_first_item_of_a_project_has_none_before_it(run: LiveService) -> None:
     async with opened(run) as watched:
         await append(run, [said(project_id="p2")])
         await append(run, [said()])
@@ -90,7 +90,7 @@ HOW = {"header": ("{}", ""), "query": ("", "{}"), "both": ("{}", "another.log")}
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("ring", [2, 100], ids=["by the table", "by the ring"])
 async def test_a_stream_is_resumed_at_every_item(
-    run: Running, monkeypatch: pytest.MonkeyPatch, how: str, ring: int
+    run: LiveService, monkeypatch: pytest.MonkeyPatch, how: str, ring: int
 ) -> None:
     monkeypatch.setattr(feeds, "RING", ring)
     monkeypatch.setattr(feeds, "STEP", 3)
@@ -109,7 +109,7 @@ async def test_a_stream_is_resumed_at_every_item(
 
 
 async def test_readers_of_two_processes_miss_nothing_of_what_two_write(
-    run: Running, url: str
+    run: LiveService, url: str
 ) -> None:
     async with running(url) as other, asyncio.TaskGroup() as tasks:
         readers = [
@@ -127,7 +127,7 @@ async def test_readers_of_two_processes_miss_nothing_of_what_two_write(
         assert chained(reader.result(), None, "item") == items
 
 
-async def until_last(at: Running, *, leaving: bool) -> list[law.Event]:
+async def until_last(at: LiveService, *, leaving: bool) -> list[law.Event]:
     """All items to the last one, in one stream, or in a new one after every third."""
     events: list[law.Event] = []
     while True:
@@ -139,7 +139,7 @@ async def until_last(at: Running, *, leaving: bool) -> list[law.Event]:
 
 
 async def test_who_is_far_behind_reads_the_table_and_then_what_happens(
-    run: Running, monkeypatch: pytest.MonkeyPatch
+    run: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feeds, "RING", 5)
     monkeypatch.setattr(feeds, "STEP", 4)
@@ -154,7 +154,9 @@ async def test_who_is_far_behind_reads_the_table_and_then_what_happens(
     assert chained(events, None, "item") == await shown(run)
 
 
-async def test_a_ring_is_bounded_by_bytes(run: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_ring_is_bounded_by_bytes(
+    run: LiveService, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(feeds, "RING_BYTES", 3_000)
     async with opened(run, since=origin(run)) as watched:
         await append(run, [said("x" * 1_000) for _ in range(10)])
@@ -169,25 +171,25 @@ async def test_a_ring_is_bounded_by_bytes(run: Running, monkeypatch: pytest.Monk
 # What it costs -----------------------------------------------------------------------------------
 
 
-async def test_a_hundred_watchers_cost_one_reading(run: Running) -> None:
+async def test_a_hundred_watchers_cost_one_reading(run: LiveService) -> None:
     await append(run, [said("before")])
     async with many(run) as client, AsyncExitStack() as stack:
-        streams = [
+        transactions = [
             await stack.enter_async_context(opened(run, client=client, since=origin(run)))
             for _ in range(100)
         ]
-        first = [await each.next() for each in streams]
+        first = [await each.next() for each in transactions]
         assert run.service.live.open == 100
         assert run.service.feeds.readings == 1
         await append(run, [said("after")])
-        second = [await each.next() for each in streams]
+        second = [await each.next() for each in transactions]
         assert run.service.feeds.readings == 2
     items = await shown(run)
     for events in zip(first, second, strict=True):
         assert chained(events, None, "item") == items
 
 
-async def test_what_happens_elsewhere_costs_no_reading(run: Running) -> None:
+async def test_what_happens_elsewhere_costs_no_reading(run: LiveService) -> None:
     async with opened(run) as watched:
         await append(run, [said("one")])
         await watched.next()
@@ -219,7 +221,7 @@ async def test_what_is_written_before_anybody_listens_is_read(
     """The ring is read, then something is written, and only then the log is followed."""
     async with running_log(url) as log:
         store = SlowHead(pool)
-        watched = Feeds(pool, store, log.hub, await store.epoch())
+        watched = Feeds(pool, store, log.live_log, await store.epoch())
         working = asyncio.create_task(watched.run())
         async with aclosing(watched.follow(("t1", "p1"), 0, Shown())) as items:
             first = asyncio.create_task(anext(items))
@@ -232,7 +234,7 @@ async def test_what_is_written_before_anybody_listens_is_read(
         await asyncio.wait((working,))
 
 
-async def test_nothing_is_kept_of_a_project_that_nobody_watches(run: Running) -> None:
+async def test_nothing_is_kept_of_a_project_that_nobody_watches(run: LiveService) -> None:
     async with opened(run) as one, opened(run) as two:
         assert await one.comment() == await two.comment() == ": throughline"
         await append(run, [said()])
@@ -260,7 +262,7 @@ async def test_nothing_is_kept_of_a_project_that_nobody_watches(run: Running) ->
     ],
 )
 async def test_a_cursor_that_is_none_is_refused(
-    run: Running, cursor: str, status: int, code: str
+    run: LiveService, cursor: str, status: int, code: str
 ) -> None:
     cursor = cursor.format(epoch=run.service.epoch)
     for headers, query in (({"Last-Event-ID": cursor}, {}), ({}, {"after": cursor})):
@@ -269,11 +271,11 @@ async def test_a_cursor_that_is_none_is_refused(
 
 
 @pytest.mark.parametrize("query", ["mode=other", "includeHidden=perhaps", "limit=3", "userId="])
-async def test_a_bad_query_is_refused(run: Running, query: str) -> None:
+async def test_a_bad_query_is_refused(run: LiveService, query: str) -> None:
     assert await refused(run, f"{PATH}?{query}") == (422, "invalid_request")
 
 
-async def test_only_members_watch_and_only_their_own_tenant(run: Running) -> None:
+async def test_only_members_watch_and_only_their_own_tenant(run: LiveService) -> None:
     async with opened(run, userId="u1"):
         pass
     for path, auth in (
@@ -284,7 +286,7 @@ async def test_only_members_watch_and_only_their_own_tenant(run: Running) -> Non
         assert await refused(run, path, auth=auth) == (404, "project_not_found")
 
 
-async def test_who_is_removed_is_sent_away(run: Running) -> None:
+async def test_who_is_removed_is_sent_away(run: LiveService) -> None:
     await run.client.put("/v1/projects/p1/members/u2", json={"role": "viewer"})
     async with opened(run, userId="u2") as theirs, opened(run, userId="u1") as mine:
         await append(run, [said("one")])
@@ -295,14 +297,16 @@ async def test_who_is_removed_is_sent_away(run: Running) -> None:
         assert (await mine.next())[0] == "item"
 
 
-async def test_too_many_streams_are_refused(run: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_too_many_streams_are_refused(
+    run: LiveService, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(merge, "MOST_OPEN", 1)
     async with opened(run) as watched:
         await watched.comment()
         assert await refused(run, PATH) == (503, "overloaded")
 
 
-async def test_a_head_request_opens_nothing(run: Running) -> None:
+async def test_a_head_request_opens_nothing(run: LiveService) -> None:
     answer = await run.client.head(PATH)
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/event-stream")
@@ -316,7 +320,7 @@ async def test_a_head_request_opens_nothing(run: Running) -> None:
 @pytest.mark.parametrize("hidden", [False, True])
 @pytest.mark.parametrize("mode", ["all", "plan", "build"])
 async def test_a_stream_chooses_as_a_page_does(
-    run: Running, url: str, monkeypatch: pytest.MonkeyPatch, mode: str, hidden: bool, ring: int
+    run: LiveService, url: str, monkeypatch: pytest.MonkeyPatch, mode: str, hidden: bool, ring: int
 ) -> None:
     monkeypatch.setattr(feeds, "RING", ring)
     monkeypatch.setattr(feeds, "STEP", 4)
@@ -332,8 +336,8 @@ async def test_a_stream_chooses_as_a_page_does(
 # When it is silent, slow or stopped --------------------------------------------------------------
 
 
-async def test_a_comment_comes_at_once_and_where_it_is_silent(run: Running) -> None:
-    patient = replace(run.service, live=Live(heartbeat_seconds=0.05))
+async def test_a_comment_comes_at_once_and_where_it_is_silent(run: LiveService) -> None:
+    patient = replace(run.service, live=MergedStreams(heartbeat_seconds=0.05))
     run.server._app.state.service = patient
     async with opened(run) as watched:
         assert await watched.comment() == ": throughline"
@@ -346,7 +350,7 @@ async def test_a_comment_comes_at_once_and_where_it_is_silent(run: Running) -> N
 class Raw:
     """A connection of which nothing is read until it is wanted."""
 
-    def __init__(self, run: Running, path: str) -> None:
+    def __init__(self, run: LiveService, path: str) -> None:
         request = next(Signed().auth_flow(run.client.build_request("GET", path)))
         head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
         self._sent = f"GET {path} HTTP/1.1\r\n{head}\r\n".encode()
@@ -404,7 +408,7 @@ async def test_who_comes_when_it_stops_is_sent_away(url: str) -> None:
 
 
 async def test_a_reader_that_takes_nothing_is_cut_and_can_come_back(
-    run: Running, monkeypatch: pytest.MonkeyPatch
+    run: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sse_response, "SEND_SECONDS", 0.2)
     await append_each(run, (said("x" * 100_000) for _ in range(60)))
@@ -427,7 +431,7 @@ async def test_a_reader_that_takes_nothing_is_cut_and_can_come_back(
 # When the read model is in trouble ---------------------------------------------------------------
 
 
-async def test_a_halted_read_model_delays_items_and_loses_none(run: Running, url: str) -> None:
+async def test_a_halted_read_model_delays_items_and_loses_none(run: LiveService, url: str) -> None:
     await append(run, [said("before")])
     async with owning(url) as owner, opened(run, since=origin(run)) as watched:
         events = [await watched.next()]
@@ -450,7 +454,7 @@ async def test_a_halted_read_model_delays_items_and_loses_none(run: Running, url
 
 
 async def test_a_read_model_that_comes_on_a_little_is_followed_so_far(
-    run: Running, url: str
+    run: LiveService, url: str
 ) -> None:
     archived = NewEvent("t1", "session-s", 1, "SessionArchived", b'{"session_id":"s"}', "p1")
     async with owning(url) as owner, opened(run, since=origin(run)) as watched:
@@ -464,7 +468,7 @@ async def test_a_read_model_that_comes_on_a_little_is_followed_so_far(
     assert chained(events, None, "item") == await shown(run)
 
 
-async def test_a_cursor_beyond_the_read_model_is_no_gap(run: Running, url: str) -> None:
+async def test_a_cursor_beyond_the_read_model_is_no_gap(run: LiveService, url: str) -> None:
     """Its `prev` is an item that was not there when the stream began."""
     async with held(url, "timeline"):
         upto = await append(run, [said("one"), said("two"), said("three")])
@@ -478,7 +482,7 @@ async def test_a_cursor_beyond_the_read_model_is_no_gap(run: Running, url: str) 
     assert chained([three], items[1]["cursor"], "item") == items[2:]
 
 
-async def test_a_rebuild_is_not_noticed(run: Running, url: str) -> None:
+async def test_a_rebuild_is_not_noticed(run: LiveService, url: str) -> None:
     async with owning(url) as owner, opened(run, since=origin(run)) as watched:
         writing = asyncio.create_task(append_each(run, (said(f"{n}") for n in range(60))))
         for _ in range(3):
@@ -503,7 +507,7 @@ async def test_a_reading_that_is_cut_is_done_again(
     ):
         await log.writer.append([said("one"), said("two"), said("three")])
         cutter.cut_request_with(text)
-        watched = Feeds(pool, log.store, log.hub, await log.store.epoch())
+        watched = Feeds(pool, log.store, log.live_log, await log.store.epoch())
         working = asyncio.create_task(watched.run())
         positions: list[int] = []
         async with aclosing(watched.follow(("t1", "p1"), 0, Shown())) as pages:
@@ -515,7 +519,7 @@ async def test_a_reading_that_is_cut_is_done_again(
         await asyncio.wait((working,))
 
 
-async def test_lost_connections_delay_items_and_lose_none(run: Running, url: str) -> None:
+async def test_lost_connections_delay_items_and_lose_none(run: LiveService, url: str) -> None:
     async with opened(run, since=origin(run)) as watched:
         await append(run, [said("one")])
         events = [await watched.next()]
