@@ -54,7 +54,7 @@ cross join lateral (
 -- name: head
 select app.log_head()
 
--- name: epoch
+-- name: log_epoch
 select app.log_epoch()
 
 -- name: stream

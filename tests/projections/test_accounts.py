@@ -287,7 +287,7 @@ def machine(run: Callable[[Any], Any], log: Log, reader: Connection) -> type[Rul
                     user_id=user,
                     reservation_id=f"h{n}",
                     session_id=session_id,
-                    message_id=f"r{n}",
+                    reply_id=f"r{n}",
                     seconds=seconds,
                 )
             except BalanceInsufficient:
@@ -318,11 +318,11 @@ def machine(run: Callable[[Any], Any], log: Log, reader: Connection) -> type[Rul
                 stream_id,
                 sessions.start_reply(
                     self.books.session(session_id),
-                    message_id=f"r{n}",
+                    reply_id=f"r{n}",
                     in_reply_to=f"m{n}",
                     model="claude-opus-4",
                     reservation_id=f"h{n}",
-                    epoch=0,
+                    lease_id=0,
                     may_wait=True,
                 ),
             )
@@ -343,7 +343,7 @@ def machine(run: Callable[[Any], Any], log: Log, reader: Connection) -> type[Rul
                 reservation_id=f"h{n}",
                 project_id="p1",
                 session_id=session_id,
-                message_id=f"r{n}",
+                reply_id=f"r{n}",
                 operation="plan_consultation",
                 seconds=seconds,
                 model="claude-opus-4",
@@ -354,7 +354,7 @@ def machine(run: Callable[[Any], Any], log: Log, reader: Connection) -> type[Rul
                 f"session-{session_id}",
                 sessions.complete_reply(
                     self.books.session(session_id),
-                    message_id=f"r{n}",
+                    reply_id=f"r{n}",
                     in_reply_to=f"m{n}",
                     subtype="success",
                     mode="general",
@@ -387,7 +387,7 @@ def machine(run: Callable[[Any], Any], log: Log, reader: Connection) -> type[Rul
                 f"session-{session_id}",
                 sessions.fail_reply(
                     self.books.session(session_id),
-                    message_id=f"r{n}",
+                    reply_id=f"r{n}",
                     in_reply_to=f"m{n}",
                     code="model_error",
                     duration_ms=1,
