@@ -28,7 +28,7 @@ EXTRAS = {("domain/reply_contracts.py", "pydantic")}
 """A module, and a library that it alone of its package may import."""
 
 ROOMS: tuple[tuple[str, ...], ...] = (
-    ("ids", "settings", "wire", "ops"),
+    ("ids", "settings", "wire", "ops", "concurrency"),
     ("postgres",),
     ("eventlog",),
     ("access", "model", "source", "texts", "recorder"),

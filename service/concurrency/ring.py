@@ -1,0 +1,105 @@
+"""The newest items of an ordered stream, shared by all of its readers.
+
+Each reader holds a cursor and nothing else, so a slow reader costs no memory. A reader whose cursor
+lies below `floor` has fallen out of the ring, and reads elsewhere until it is back in it.
+"""
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Ring(Generic[T]):
+    """Bounded by items and by bytes. Owned by one event loop.
+
+    The ring has every item whose position is above `floor` and at most `upto`. Positions grow, and
+    may have gaps. The three lists always have the same length; entries before `_start` are gone,
+    and are removed together from time to time.
+    """
+
+    def __init__(self, most: int, most_bytes: int, *, floor: int = 0) -> None:
+        self._most = most
+        self._most_bytes = most_bytes
+        self._positions: list[int] = []
+        self._sizes: list[int] = []
+        self._items: list[T] = []
+        self._start = 0
+        self._waiters: set[asyncio.Future[bool]] = set()
+        self.total_bytes = 0
+        self.floor = floor
+        self.upto = floor
+
+    def __len__(self) -> int:
+        """The number of items."""
+        return len(self._items) - self._start
+
+    def after(self, position: int, limit: int | None = None) -> list[T] | None:
+        """The next items after a position, at most `limit`; None when that lies below the floor."""
+        if position < self.floor:
+            return None
+        first = bisect_right(self._positions, position, lo=self._start)
+        return self._items[first : None if limit is None else first + limit]
+
+    def extend(self, positions: Sequence[int], items: Sequence[T], sizes: Sequence[int]) -> None:
+        """Add items that follow; the oldest make room for them. Wakes the waiting readers."""
+        self._positions += positions
+        self._items += items
+        self._sizes += sizes
+        self.total_bytes += sum(sizes)
+        while len(self) > self._most or self.total_bytes > self._most_bytes:
+            self.floor = self._positions[self._start]
+            self.total_bytes -= self._sizes[self._start]
+            self._start += 1
+        if self._start > len(self):
+            self._compact()
+        if positions:
+            self.upto = positions[-1]
+        self.wake()
+
+    def advance(self, position: int) -> None:
+        """State that there are no items between `upto` and this position. Wakes the readers."""
+        self.upto = max(self.upto, position)
+        self.wake()
+
+    def restart(self, position: int) -> None:
+        """Forget all items: the ring begins anew after this position. Wakes the readers."""
+        self._start = len(self._items)
+        self._compact()
+        self.total_bytes = 0
+        self.floor = self.upto = position
+        self.wake()
+
+    def _compact(self) -> None:
+        # The items that made room are kept as long as they are fewer than those that stay, so a
+        # removal costs a constant time for each item.
+        for each in (self._positions, self._sizes, self._items):
+            del each[: self._start]
+        self._start = 0
+
+    def wake(self) -> None:
+        """Wake the readers that wait: there is news, or the end of the stream."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(True)
+        self._waiters.clear()
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait for the next wake-up. False when there was none in that time."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[bool] = loop.create_future()
+        self._waiters.add(waiter)
+        # A timer costs a third of `asyncio.timeout`, and every streamed chunk waits here.
+        silence = loop.call_later(seconds, _end_wait, waiter)
+        try:
+            return await waiter
+        finally:
+            silence.cancel()
+            self._waiters.discard(waiter)
+
+
+def _end_wait(waiter: asyncio.Future[bool]) -> None:
+    if not waiter.done():
+        waiter.set_result(False)
