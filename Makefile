@@ -35,9 +35,10 @@ bench: $(VENV)/.dev ## measure against peers and limits; writes bench.json
 
 prove: $(VENV)/.browser ## the promises under load and faults, the tests at full size; takes long
 	$(BIN)/python -m scripts.prove --size large
-	THROUGHLINE_PROVE=1 THROUGHLINE_EXAMPLES=20000 $(BIN)/python -m pytest
+	seed=$${SEED:-$$(date +%s)}; echo "The tests' seed is $$seed: make prove SEED=$$seed"; \
+	THROUGHLINE_PROVE=1 THROUGHLINE_SEED=$$seed $(BIN)/python -m pytest --hypothesis-seed=$$seed
 
-schema: $(VENV)/.dev ## write sql/schema.sql anew from the migrations
+schema: $(VENV)/.dev ## write the SQL that is generated: masked.sql and schema.sql
 	$(BIN)/python -m scripts.schema
 
 map: $(VENV)/.dev ## write the README's map anew from the packages' docstrings

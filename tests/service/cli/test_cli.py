@@ -15,8 +15,10 @@ import psutil
 import pytest
 
 from projections import PROJECTIONS
+from service.postgres.embedded import Server
 from service.settings import Settings
 from tests.documents import DOCS, README, code, rows
+from tests.running import UNSAFE
 
 THROUGHLINE = Path(sys.executable).parent / "throughline"
 
@@ -215,20 +217,17 @@ def logs_tell_nothing(errors: Path, secret: str) -> None:
     assert all(each["request_id"] for each in requests)
 
 
-def test_an_unsafe_database_is_refused(folder: Path) -> None:
-    from service.postgres.embedded import embedded
-
-    with embedded(folder / "postgres", settings={"fsync": "off"}) as server:
-        done = subprocess.run(
-            [THROUGHLINE, "serve"],
-            env={**os.environ, "THROUGHLINE_DATABASE_URL": server.url},
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+def test_an_unsafe_database_is_refused(server: Server) -> None:
+    done = subprocess.run(
+        [THROUGHLINE, "serve"],
+        env={**os.environ, "THROUGHLINE_DATABASE_URL": server.url},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 1
-    assert "fsync" in done.stderr
+    assert all(setting in done.stderr for setting in UNSAFE)
 
 
 def test_the_operations_page_has_a_row_for_every_setting_and_for_nothing_else() -> None:
