@@ -1,16 +1,19 @@
 """The whole vocabulary: every event that can be appended, by stream.
 
-An event is a fact in the past tense. Its class name is its stored type, its fields are its stored
-JSON keys. A type may only ever gain optional fields; a changed meaning is a new type with a new
-name. So stored JSON can be read by SQL for ever, and nothing needs upcasting.
+An event is a fact in the past tense. Its class name is its stored type. A field's name is its
+stored JSON key, except where the field names another key: an id of a reply is stored as
+`message_id`, an id of a lease as `epoch`. A type may only ever gain optional fields; a changed
+meaning is a new type with a new name. So stored JSON can be read by SQL for ever, and nothing needs
+upcasting.
 
 Units are in the names: `_seconds` are whole billed AI seconds, `_ms` milliseconds of wall time,
 `_usd` exact decimals with six places. A number of tokens is None when the provider did not say.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
+from operator import attrgetter
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, get_args
 
 Json: TypeAlias = Any
@@ -42,6 +45,11 @@ OperationType = Literal[
     "plan_fix",
     "plan_analysis",
 ]
+
+
+def _stored_as(key: str) -> Mapping[str, str]:
+    """The metadata of a field that has another name in stored JSON."""
+    return {"stored_as": key}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,11 +119,16 @@ class ProjectErased(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageAdmitted(_Event):
-    """A member's message was taken, `at` a time (ISO 8601) that the project's limit counts."""
+    """A member's message was admitted, `at` a time (ISO 8601) that the project's limit counts.
+
+    `reply_id` is the id of the message's reply, and so is the stored key `message_id`: a join with
+    the `message_id` of UserMessagePosted finds nothing. Join it with `message_id` of ReplyStarted,
+    whose `in_reply_to` is the id of the user's message.
+    """
 
     project_id: str
     user_id: str
-    message_id: str
+    reply_id: str = field(metadata=_stored_as("message_id"))
     at: str
 
 
@@ -167,18 +180,18 @@ class UserMessagePosted(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyStarted(_Event):
-    """A reply began. `reservation_id` holds the seconds that it may use.
+    """A reply began. The reservation `reservation_id` holds the seconds that the reply may use.
 
-    `epoch` is the lease of the process that writes it. A second time for the same reply: another
-    process took it over.
+    `lease_id`, a fencing token, names the lease of the process that writes the reply. A second
+    event for the same reply says that another process took the reply over.
     """
 
     session_id: str
-    message_id: str
+    reply_id: str = field(metadata=_stored_as("message_id"))
     in_reply_to: str
     model: str
     reservation_id: str
-    epoch: int = 0
+    lease_id: int = field(default=0, metadata=_stored_as("epoch"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +199,7 @@ class ReplyCancelRequested(_Event):
     """Somebody wants the reply to end: for good, or because a newer message takes its place."""
 
     session_id: str
-    message_id: str
+    reply_id: str = field(metadata=_stored_as("message_id"))
     reason: CancelReason
 
 
@@ -201,7 +214,7 @@ class ReplyCompleted(_Event):
     """
 
     session_id: str
-    message_id: str
+    reply_id: str = field(metadata=_stored_as("message_id"))
     in_reply_to: str
     subtype: Literal["success", "partial"]
     mode: ChatMode
@@ -229,7 +242,7 @@ class ReplyFailed(_Event):
     """
 
     session_id: str
-    message_id: str
+    reply_id: str = field(metadata=_stored_as("message_id"))
     in_reply_to: str
     code: str
     duration_ms: int
@@ -259,10 +272,10 @@ class SystemMessagePosted(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanSaved(_Event):
-    """The plan in the reply `message_id` was kept as a draft, under its `title`."""
+    """The plan in the reply `reply_id` was kept as a draft, under its `title`."""
 
     session_id: str
-    message_id: str
+    reply_id: str = field(metadata=_stored_as("message_id"))
     user_id: str
     mode: ChatMode
     title: Text
@@ -413,7 +426,7 @@ class TimeReserved(_Event):
     user_id: str
     reservation_id: str
     session_id: str
-    message_id: str
+    reply_id: str = field(metadata=_stored_as("message_id"))
     seconds: int
     at: str | None = None
 
@@ -430,7 +443,7 @@ class TimeConsumed(_Event):
     reservation_id: str
     project_id: str
     session_id: str
-    message_id: str
+    reply_id: str = field(metadata=_stored_as("message_id"))
     operation: OperationType
     seconds: int
     held_seconds: int
@@ -532,19 +545,66 @@ _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
 """How a stored value becomes the field's type, where JSON has no such type."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How an event type is stored: its field names by stored key, in the fields' order.
+
+    `renamed` are those that differ, `values` reads all fields of an event and is None where no
+    field differs, `readers` are the fields that JSON has no type for.
+    """
+
+    kind: type[Event]
+    keys: Mapping[str, str]
+    renamed: tuple[tuple[str, str], ...]
+    readers: tuple[tuple[str, Callable[[Any], Any]], ...]
+    values: Callable[[Event], tuple[Any, ...]] | None
+
+
+def _form(kind: type[Event]) -> _Form:
+    keys = {str(each.metadata.get("stored_as", each.name)): each.name for each in fields(kind)}
+    renamed = tuple((key, name) for key, name in keys.items() if key != name)
+    return _Form(
+        kind,
+        keys=keys,
+        renamed=renamed,
+        readers=tuple((name, _READERS[name]) for name in keys.values() if name in _READERS),
+        values=attrgetter(*keys.values()) if renamed else None,
+    )
+
+
+_FORMS: Final[Mapping[str, _Form]] = {name: _form(kind) for name, kind in EVENT_TYPES.items()}
+
+
 def from_stored(name: str, state: Mapping[str, Json]) -> Event:
     """The event of type `name` from its stored JSON object.
 
     Raises KeyError for a type that is not in the vocabulary, TypeError for a key that the type
     does not have.
     """
-    values: dict[str, Any] = {
-        key: _READERS[key](value) if key in _READERS and value is not None else value
-        for key, value in state.items()
-    }
-    return EVENT_TYPES[name](**values)
+    form = _FORMS[name]
+    values = dict(state)
+    for key, field_name in form.renamed:
+        if field_name in values:
+            raise TypeError(f"{name} has no stored key {field_name}")
+        if key in values:
+            values[field_name] = values.pop(key)
+    for field_name, read in form.readers:
+        if (value := values.get(field_name)) is not None:
+            values[field_name] = read(value)
+    return form.kind(**values)
 
 
-def field_names(kind: type[Event]) -> tuple[str, ...]:
-    """The stored JSON keys of an event type."""
-    return tuple(field.name for field in fields(kind))
+def to_stored(event: Event) -> Event | dict[str, Any]:
+    """What `orjson` writes as the event's stored JSON object, with its keys in the fields' order.
+
+    That is the event itself, unless a field of its type is stored under another key.
+    """
+    form = _FORMS[type(event).__name__]
+    if form.values is None:
+        return event
+    return dict(zip(form.keys, form.values(event), strict=True))
+
+
+def stored_keys(kind: type[Event]) -> Mapping[str, str]:
+    """The stored JSON keys of an event type, each with the field it fills, in the fields' order."""
+    return _FORMS[kind.__name__].keys

@@ -27,7 +27,7 @@ class ConsumptionRow:
     position: int
     project_id: str
     session_id: str
-    message_id: str
+    reply_id: str
     operation_type: str
     billed_seconds: int
     input_tokens: int | None

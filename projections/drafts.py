@@ -22,7 +22,7 @@ DRAFTS: Final = Projection(
 class DraftRow:
     """A plan that was kept: the reply that holds it, and who kept it."""
 
-    message_id: str
+    reply_id: str
     session_id: str
     user_id: str
     mode: str
@@ -31,11 +31,11 @@ class DraftRow:
     position: int
 
 
-async def of_reply(connection: Connection, *, tenant_id: str, message_id: str) -> DraftRow | None:
+async def of_reply(connection: Connection, *, tenant_id: str, reply_id: str) -> DraftRow | None:
     """The draft of the plan in a reply, or None."""
     async with connection.cursor(row_factory=class_row(DraftRow)) as cursor:
         await cursor.execute(
-            DRAFTS.statements["of_reply"], {"tenant_id": tenant_id, "message_id": message_id}
+            DRAFTS.statements["of_reply"], {"tenant_id": tenant_id, "reply_id": reply_id}
         )
         return await cursor.fetchone()
 

@@ -56,7 +56,7 @@ cross join lateral (
 -- name: head
 select app.log_head()
 
--- name: epoch
+-- name: log_epoch
 select app.log_epoch()
 
 -- name: stream

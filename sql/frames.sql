@@ -5,8 +5,8 @@
 -- name: store
 -- Store frames of any number of replies. If one number is taken, the key refuses all frames.
 insert into app.reply_chunk (message_id, n, tenant_id, epoch, frame)
-select message_id, n, tenant_id, %(epoch)s, frame
-from unnest(%(message_id)b::text[], %(n)b::int4[], %(tenant_id)b::text[], %(frame)b::bytea[])
+select message_id, n, tenant_id, %(lease_id)s, frame
+from unnest(%(reply_id)b::text[], %(n)b::int4[], %(tenant_id)b::text[], %(frame)b::bytea[])
     as each (message_id, n, tenant_id, frame)
 
 -- name: taken
@@ -15,13 +15,13 @@ select message_id, n, epoch
 from app.reply_chunk
 where (message_id, n) in (
     select message_id, n
-    from unnest(%(message_id)b::text[], %(n)b::int4[]) as each (message_id, n)
+    from unnest(%(reply_id)b::text[], %(n)b::int4[]) as each (message_id, n)
 )
 
 -- name: claim
 -- Take one number if it is free. Returns no row if it is taken.
 insert into app.reply_chunk (message_id, n, tenant_id, epoch, frame)
-values (%(message_id)s, %(n)s, %(tenant_id)s, %(epoch)s, %(frame)s)
+values (%(reply_id)s, %(n)s, %(tenant_id)s, %(lease_id)s, %(frame)s)
 on conflict do nothing
 returning n
 
@@ -29,7 +29,7 @@ returning n
 -- The next frames of a reply.
 select n, frame
 from app.reply_chunk
-where tenant_id = %(tenant_id)s and message_id = %(message_id)s and n > %(after)s
+where tenant_id = %(tenant_id)s and message_id = %(reply_id)s and n > %(after)s
     and frame is not null
 order by n
 limit %(limit)s
@@ -39,14 +39,14 @@ limit %(limit)s
 -- the log.
 select n, stored_at, frame
 from app.reply_chunk
-where tenant_id = %(tenant_id)s and message_id = %(message_id)s
+where tenant_id = %(tenant_id)s and message_id = %(reply_id)s
 order by n
 
 -- name: newer
 -- The next frames of several replies. This process watches these replies; other processes write
 -- them.
 select chunk.message_id, chunk.n, chunk.frame
-from unnest(%(message_id)b::text[], %(after)b::int4[]) as asked (message_id, after)
+from unnest(%(reply_id)b::text[], %(after)b::int4[]) as asked (message_id, after)
 cross join lateral (
     select message_id, n, frame
     from app.reply_chunk
@@ -59,7 +59,7 @@ order by chunk.message_id, chunk.n
 -- name: ended
 -- Which of these replies have ended.
 select replies.message_id
-from unnest(%(tenant_id)b::text[], %(message_id)b::text[]) as asked (tenant_id, message_id)
+from unnest(%(tenant_id)b::text[], %(reply_id)b::text[]) as asked (tenant_id, message_id)
 join app.replies using (tenant_id, message_id)
 where replies.ended_position is not null
 

@@ -8,10 +8,10 @@ returning epoch
 -- name: renew
 update app.lease
 set until = now() + make_interval(secs => %(seconds)s)
-where epoch = %(epoch)s
+where epoch = %(lease_id)s
 
 -- name: release
-delete from app.lease where epoch = %(epoch)s
+delete from app.lease where epoch = %(lease_id)s
 
 -- name: purge
 -- Delete the leases that were not renewed for a day.

@@ -23,8 +23,8 @@ _log = structlog.stdlib.get_logger(__name__)
 class Lease:
     """This process's lease. Owned by the service's loop; `run` is its one task."""
 
-    def __init__(self, pool: Pool, epoch: int) -> None:
-        self.epoch = epoch
+    def __init__(self, pool: Pool, lease_id: int) -> None:
+        self.lease_id = lease_id
         self._pool = pool
         self._renewed_at = monotonic()
         self._settled_at = 0.0
@@ -48,7 +48,7 @@ class Lease:
     async def _renew(self) -> None:
         async with service_transaction(self._pool) as connection:
             renewed = await connection.execute(
-                SQL["renew"], {"epoch": self.epoch, "seconds": SECONDS}
+                SQL["renew"], {"lease_id": self.lease_id, "seconds": SECONDS}
             )
             await connection.execute(SQL["purge"])
         if not renewed.rowcount:
@@ -62,7 +62,7 @@ class Lease:
         """Give it back: what was written under it is anybody's at once."""
         try:
             async with service_transaction(self._pool) as connection:
-                await connection.execute(SQL["release"], {"epoch": self.epoch})
+                await connection.execute(SQL["release"], {"lease_id": self.lease_id})
         except DATABASE_AWAY as error:
             _log.warning("lease_not_released", error=type(error).__name__)
 

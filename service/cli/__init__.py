@@ -396,11 +396,14 @@ def events_export(
 
         async with connections.pool(direct_url) as pool:
             store = EventStore(pool)
-            log, epoch = TenantFeed(store, pool, Selection(tenant_id=tenant)), await store.epoch()
+            log, log_epoch = (
+                TenantFeed(store, pool, Selection(tenant_id=tenant)),
+                await store.log_epoch(),
+            )
             prev = await log.last(after)
             async for page in log.whole(after):
                 for event, before in chained(page, prev):
-                    sys.stdout.buffer.write(cloud_event(event, epoch, before) + b"\n")
+                    sys.stdout.buffer.write(cloud_event(event, log_epoch, before) + b"\n")
                 prev = page[-1].position if page else prev
         sys.stdout.buffer.flush()
 

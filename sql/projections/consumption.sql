@@ -92,7 +92,7 @@ grant select on analytics.user_ai_time_consumption, app.consumption to throughli
 -- name: page
 -- The ledger of a user, newest first.
 select
-    position, project_id, session_id, message_id, operation_type, billed_seconds,
+    position, project_id, session_id, message_id as reply_id, operation_type, billed_seconds,
     input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_usd, prices, model,
     recorded_at
 from app.consumption

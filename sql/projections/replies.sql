@@ -68,12 +68,12 @@ end
 $$;
 
 -- name: of_id
-select tenant_id, project_id, session_id, message_id, started_at, ended_position
+select tenant_id, project_id, session_id, message_id as reply_id, started_at, ended_position
 from app.replies
-where tenant_id = %(tenant_id)s and message_id = %(message_id)s
+where tenant_id = %(tenant_id)s and message_id = %(reply_id)s
 
 -- name: running
-select tenant_id, project_id, session_id, message_id, started_at, ended_position
+select tenant_id, project_id, session_id, message_id as reply_id, started_at, ended_position
 from app.replies
 where tenant_id = %(tenant_id)s and project_id = %(project_id)s and ended_position is null
 order by started_position desc
@@ -84,12 +84,12 @@ limit %(limit)s
 -- process's lease, but this process does not know them (`here`) some seconds after they started.
 -- Right after a start of PostgreSQL no lease counts as expired, because nobody could renew a lease
 -- meanwhile.
-select tenant_id, project_id, session_id, message_id, started_at, ended_position
+select tenant_id, project_id, session_id, message_id as reply_id, started_at, ended_position
 from app.replies
 where ended_position is null
     and message_id <> all (%(here)s::text[])
     and case epoch
-        when %(epoch)s then started_at < now() - interval '10 seconds'
+        when %(lease_id)s then started_at < now() - interval '10 seconds'
         else not exists (
             select from app.lease where lease.epoch = replies.epoch and lease.until > now()
         )

@@ -53,7 +53,7 @@ def said(n: int) -> UserMessagePosted:
 OPENED: Final = SessionOpened(session_id="s1", project_id="p1", user_id="u1")
 REPLY: Final = ReplyCompleted(
     session_id="s1",
-    message_id="r1",
+    reply_id="r1",
     in_reply_to="m1",
     subtype="partial",
     mode="fix",
@@ -122,7 +122,7 @@ PLAIN: Final[dict[str, Any]] = {
         (
             ReplyFailed(
                 session_id="s1",
-                message_id="r1",
+                reply_id="r1",
                 in_reply_to="m1",
                 code="model_error",
                 duration_ms=900,

@@ -72,8 +72,8 @@ async def test_an_event_source_that_reconnects_by_itself_gets_every_event_once(u
             async for event in law.read_stream(live, "أضف حقل بحث 🧵", locale="ar"):
                 events.append(event)
                 if len(events) == 1:
-                    message_id = event[1]["messageId"]
-                    path = f"/v1/chat-plan/replies/{message_id}/stream?userId=u1"
+                    reply_id = event[1]["messageId"]
+                    path = f"/v1/chat-plan/replies/{reply_id}/stream?userId=u1"
                     await page.evaluate(f"() => {{ window.watching = ({WATCH})('{path}') }}")
             got: list[Any] = await page.evaluate("() => window.watching")
         assert [(name, orjson.loads(data), at) for name, data, at in got] == events

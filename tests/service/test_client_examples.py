@@ -32,8 +32,8 @@ async def test_the_python_client_reads_a_reply_over_connections_that_break(url: 
                     return [(name, data, "") for name, data in names["ask"](client, **said)]
 
             told = await anyio.to_thread.run_sync(ask)
-        message_id = told[0][1]["messageId"]
-        whole = await live.join(message_id)
+        reply_id = told[0][1]["messageId"]
+        whole = await live.join(reply_id)
         assert told == [(name, data, "") for name, data, _ in whole]
         assert [line.split(" ")[0] for line in proxy.requests] == ["POST", "GET", "GET", "GET"]
         await law.ended_as_told(live, url, law.lawful(whole))

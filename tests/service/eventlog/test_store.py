@@ -178,8 +178,8 @@ async def test_who_is_quiet_is_not_looked_for_among_everybody_s_events(
 
 async def test_the_epoch_belongs_to_the_database(log: Log, new_database: object) -> None:
     assert callable(new_database)
-    epoch = await log.store.epoch()
+    epoch = await log.store.log_epoch()
     assert len(epoch) == 8
     async with running_log(new_database()) as other:
-        assert await other.store.epoch() != epoch
-    assert await log.store.epoch() == epoch
+        assert await other.store.log_epoch() != epoch
+    assert await log.store.log_epoch() == epoch
