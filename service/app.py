@@ -183,7 +183,6 @@ def _service(
     turns = Turns(
         admission=Admission(
             transactions,
-            pool,
             model=model,
             lease_id=lease.lease_id,
             idle_seconds=settings.idle_seconds,
@@ -278,6 +277,7 @@ def _expiring(service: Service) -> tuple[Awaitable[None], ...]:
 async def _hear(service: Service) -> None:
     """Pass on what is committed, here or elsewhere, to those who act on it."""
     async for page in service.live_log.follow(await service.store.head()):
+        service.transactions.on_events(page)
         service.turns.hear(page)
         service.stream_access.hear(page)
         service.project_replies.hear(page)

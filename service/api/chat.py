@@ -41,7 +41,7 @@ async def post_message(call: Call) -> Response:
     headers = {
         "Location": f"/v1/chat-plan/replies/{admitted.reply_id}",
         "X-Log-Position": str(admitted.position),
-        **rate_limit(admitted.standings),
+        **rate_limit(admitted.limits),
     }
     if call.wants_stream:
         grace_seconds = call.service.settings.grace_seconds + LANDING_SECONDS + 1

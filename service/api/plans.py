@@ -1,5 +1,6 @@
 """Plans that are kept, and what was said as a document."""
 
+from functools import partial
 from typing import Final
 
 from pydantic import BaseModel
@@ -17,8 +18,10 @@ from projections import drafts
 from projections.drafts import DRAFTS
 from service.api import plans_schemas, schemas
 from service.api.replies import visible_reply
+from service.commands.sessions import save_plan as save
 from service.eventlog.store import END, Recorded
-from service.eventlog.transactions import SESSION, Transaction, decode, session_stream
+from service.eventlog.stream_ids import session_stream
+from service.eventlog.transactions import decode
 from service.http.call import Call
 from service.http.operation import Operation, answered
 from service.http.reads import position_in, position_of, visible_project
@@ -34,16 +37,8 @@ async def save_plan(call: Call) -> Response:
     """Keep a plan as a draft; again, it stays as it is."""
     asked: schemas.ActingQuery = call.query
     row = await visible_reply(call, asked.user_id)
-    stream = session_stream(row.session_id)
-
-    async def save(transaction: Transaction) -> None:
-        state = await transaction.load(SESSION, stream)
-        saved = session.save_plan(
-            state, reply_id=row.reply_id, user_id=asked.user_id or state.user_id
-        )
-        transaction.append(stream, saved, row.project_id)
-
-    position = await call.transact(save)
+    work = partial(save, reply=row, user_id=asked.user_id)
+    position = await call.transact(work)
     async with call.reading() as connection:
         await position_of(connection, DRAFTS.name, position)
         kept = await drafts.of_reply(
@@ -114,7 +109,7 @@ async def export_session(call: Call) -> Response:
 
 
 async def _said(call: Call, session_id: str) -> list[Said]:
-    found = await call.service.store.stream(call.caller.tenant_id, session_stream(session_id))
+    found = await call.service.store.stream(call.caller.tenant_id, str(session_stream(session_id)))
     return [(each, decode(each.type, each.state)) for each in found]
 
 
