@@ -14,10 +14,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from operator import attrgetter
-from typing import Any, ClassVar, Final, Literal, TypeAlias, get_args
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, get_args
 
 Json: TypeAlias = Any
 """A JSON value as `orjson` reads it."""
+
+TEXT: Final = "text"
+"""Marks a field that holds what people, models or workers wrote, or something made from that.
+Erasure masks these fields: `make schema` writes their names into `sql/functions/masked.sql`."""
+
+Text: TypeAlias = Annotated[str, TEXT]
 
 ChatMode = Literal["question", "feature", "fix", "analysis", "general"]
 MessageMode = Literal[ChatMode, "initial", "build"]
@@ -59,9 +65,9 @@ class ProjectRegistered(_Event):
     """A project became known, with what a planner should know of it."""
 
     project_id: str
-    name: str
-    framework: str | None = None
-    source_root: str | None = None
+    name: Text
+    framework: Text | None = None
+    source_root: Text | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +148,7 @@ class SessionOpened(_Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRenamed(_Event):
     session_id: str
-    name: str
+    name: Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +169,7 @@ class UserMessagePosted(_Event):
     session_id: str
     message_id: str
     user_id: str
-    text: str
+    text: Text
     locale: str
     chat_mode: MessageMode | None = None
     mode: SessionMode = "plan"
@@ -212,7 +218,7 @@ class ReplyCompleted(_Event):
     in_reply_to: str
     subtype: Literal["success", "partial"]
     mode: ChatMode
-    data: Json
+    data: Annotated[Json, TEXT]
     duration_ms: int
     billed_seconds: int
     model: str
@@ -256,7 +262,7 @@ class SystemMessagePosted(_Event):
     session_id: str
     message_id: str
     template: str
-    variables: Mapping[str, str]
+    variables: Annotated[Mapping[str, str], TEXT]
     visible: bool = True
     type: str = "message"
     contract_version: str = "1.0"
@@ -272,7 +278,7 @@ class PlanSaved(_Event):
     reply_id: str = field(metadata=_stored_as("message_id"))
     user_id: str
     mode: ChatMode
-    title: str
+    title: Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,8 +287,8 @@ class SessionConverted(_Event):
 
     session_id: str
     build_id: str
-    prompt: str
-    plan_digest: str | None = None
+    prompt: Text
+    plan_digest: Text | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,9 +325,9 @@ class BuildQueued(_Event):
     session_id: str
     message_id: str
     user_id: str
-    prompt: str
+    prompt: Text
     locale: str = "en"
-    plan: Json = None
+    plan: Annotated[Json, TEXT] = None
     converted_from_session_id: str | None = None
 
 
@@ -341,13 +347,13 @@ class BuildProgressed(_Event):
     event_id: str
     phase: BuildPhase
     type: ReportType
-    title: str
+    title: Text
     at: str
     user_visible: bool = True
     version_id: str | None = None
-    preview_url: str | None = None
-    artifact_url: str | None = None
-    error: str | None = None
+    preview_url: Text | None = None
+    artifact_url: Text | None = None
+    error: Text | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -357,7 +363,7 @@ class BuildReferenced(_Event):
     build_id: str
     session_id: str
     message_id: str
-    title: str
+    title: Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -374,7 +380,7 @@ class BuildFailed(_Event):
 
     build_id: str
     code: BuildFault
-    error: str
+    error: Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -385,8 +391,8 @@ class VersionDeployed(_Event):
     project_id: str
     session_id: str
     version_id: str
-    preview_url: str | None = None
-    artifact_url: str | None = None
+    preview_url: Text | None = None
+    artifact_url: Text | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -521,6 +527,13 @@ Event: TypeAlias = ProjectEvent | SessionEvent | BuildEvent | AccountEvent | Req
 ERASURES: Final[tuple[type[Event], ...]] = (SessionDeleted, BuildErased, ProjectErased)
 """After these, what people wrote is blank in all earlier events of the stream: the append that has
 one masks them, in the database. Ids, times, seconds and money stay."""
+
+ERASABLE: Final[tuple[type[Event], ...]] = (
+    *get_args(ProjectEvent),
+    *get_args(SessionEvent),
+    *get_args(BuildEvent),
+)
+"""The types of the streams that can be erased: each of their fields with text is marked."""
 
 EVENT_TYPES: Final[Mapping[str, type[Event]]] = {kind.__name__: kind for kind in get_args(Event)}
 

@@ -13,7 +13,8 @@ from projections.projection import Connection, Projection
 
 CONSUMPTION: Final = Projection(
     name="consumption",
-    version=3,
+    version=4,
+    rules="0f34b64e",
     views=("user_ai_time_consumption",),
     handles=(TimeConsumed,),
 )

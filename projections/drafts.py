@@ -10,7 +10,12 @@ from psycopg.types.numeric import Int8
 from domain.events import PlanSaved, SessionDeleted
 from projections.projection import Connection, Projection
 
-DRAFTS: Final = Projection(name="drafts", version=2, handles=(PlanSaved, SessionDeleted))
+DRAFTS: Final = Projection(
+    name="drafts",
+    version=2,
+    rules="d1a41ea3",
+    handles=(PlanSaved, SessionDeleted),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

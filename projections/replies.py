@@ -12,6 +12,7 @@ from projections.projection import Connection, Projection
 REPLIES: Final = Projection(
     name="replies",
     version=2,
+    rules="f916d925",
     handles=(ReplyStarted, ReplyCompleted, ReplyFailed, SessionDeleted),
 )
 

@@ -1,7 +1,7 @@
--- Add to the audit and read it.
+-- Write the audit, and read it.
 
 -- name: add
--- A batch whose outcome was unknown may be added again.
+-- Add a batch. A batch whose outcome was unknown is added again; its rows are there only once.
 insert into app.audit (
     tenant_id, request_id, at, key_id, user_id, operation, project_id, session_id, message_id,
     address, user_agent, status, code, milliseconds
@@ -17,7 +17,7 @@ from json_to_recordset(%(entries)s::json) as entry (
 on conflict do nothing
 
 -- name: page
--- Newest first, with what the reply that was asked for came to.
+-- Newest first. A request that posted a message shows what its reply was billed.
 select
     request_id, at, key_id, audit.user_id, operation, audit.project_id, audit.session_id,
     audit.message_id as reply_id, address, user_agent, status, code, milliseconds, billed_seconds,

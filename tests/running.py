@@ -30,6 +30,10 @@ KEYS = {
 }
 
 
+UNSAFE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+"""How the PostgreSQL of the test run is set: quick, and not safe in a crash."""
+
+
 class Signed(httpx.Auth):
     """Signs each request as a client would, over the bytes that are sent."""
 

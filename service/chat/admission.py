@@ -27,7 +27,7 @@ from domain.session import INITIAL, Session
 from projections import projects
 from projections.projects import ProjectRow
 from projections.sessions import active_session
-from service.eventlog.store import Overloaded
+from service.eventlog.store import SQL, Overloaded
 from service.eventlog.transactions import (
     ACCOUNT,
     BY_ITSELF,
@@ -42,7 +42,7 @@ from service.eventlog.transactions import (
     session_stream,
 )
 from service.ids import new_id
-from service.postgres.connections import TENANTS, Pool, tenant_transaction
+from service.postgres.connections import Pool, tenant_transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +190,7 @@ class Admission:
                 project_id=message.project_id,
                 user_id=message.user_id,
             )
-            row = await (await connection.execute(TENANTS["clock"])).fetchone()
+            row = await (await connection.execute(SQL["clock"])).fetchone()
         if known is None or row is None:
             raise ProjectUnknown
         return known, row[0]

@@ -10,7 +10,7 @@ import sql
 from service.eventlog.store import DATABASE_AWAY
 from service.postgres.connections import Pool, service_transaction
 
-SQL: Final = sql.statements("chunks.sql")
+SQL: Final = sql.statements("leases.sql")
 SECONDS: Final = 10.0
 RENEW_SECONDS: Final = 3.0
 _RETRY_SECONDS: Final = 0.5
@@ -50,7 +50,7 @@ class Lease:
             renewed = await connection.execute(
                 SQL["renew"], {"lease_id": self.lease_id, "seconds": SECONDS}
             )
-            await connection.execute(SQL["bury"])
+            await connection.execute(SQL["purge"])
         if not renewed.rowcount:
             raise RuntimeError("the lease of this process is gone")
         now = monotonic()
@@ -70,7 +70,7 @@ class Lease:
 async def take(pool: Pool) -> Lease:
     """A lease of its own for this process."""
     async with service_transaction(pool) as connection:
-        found = await connection.execute(SQL["lease"], {"seconds": SECONDS})
+        found = await connection.execute(SQL["acquire"], {"seconds": SECONDS})
         row = await found.fetchone()
     assert row is not None
     return Lease(pool, row[0])

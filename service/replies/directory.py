@@ -86,7 +86,7 @@ class ReplyDirectory:
             found = await connection.execute(SQL["ended"], _asked(directory))
             # First who has ended, then the frames: so the frames of those are all there.
             ended = [reply_id for (reply_id,) in await found.fetchall()]
-            found = await connection.execute(SQL["news"], _asked(directory, with_last=True))
+            found = await connection.execute(SQL["newer"], _asked(directory, with_last=True))
             rows = await found.fetchall()
         for reply_id, n, frame in rows:
             # This process may have gone on with it meanwhile: then it numbers the frames.

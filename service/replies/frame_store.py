@@ -23,7 +23,7 @@ from service.postgres.connections import Connect, Pool, service_transaction, ten
 if TYPE_CHECKING:
     from service.replies.writer import ReplyWriter
 
-SQL: Final = sql.statements("chunks.sql")
+SQL: Final = sql.statements("frames.sql")
 GATHER_SECONDS: Final = 0.05
 PAGE: Final = 1_000
 _BACK_OFF_SECONDS: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
@@ -186,7 +186,7 @@ class FrameStore:
         """Take a place in a reply that somebody else may be writing. False when it is taken."""
         async with service_transaction(self._pool) as connection:
             found = await connection.execute(
-                SQL["take"],
+                SQL["claim"],
                 {
                     "reply_id": place.reply_id,
                     "n": n,

@@ -1,6 +1,5 @@
 """An account's decisions, and its law: what is available never goes below zero."""
 
-import os
 from collections import Counter
 from dataclasses import replace
 from decimal import Decimal
@@ -339,8 +338,4 @@ class AccountLife(RuleBasedStateMachine):
 
 
 TestAccountLife = AccountLife.TestCase
-TestAccountLife.settings = settings(
-    max_examples=int(os.environ.get("THROUGHLINE_EXAMPLES", "200")),
-    stateful_step_count=40,
-    deadline=None,
-)
+TestAccountLife.settings = settings(stateful_step_count=40)

@@ -1,6 +1,5 @@
 """The vocabulary: names, and that what is stored is what is read, now and later."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from decimal import Decimal
@@ -9,7 +8,7 @@ from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.events import (
@@ -24,8 +23,6 @@ from domain.events import (
     stored_keys,
     to_stored,
 )
-
-PROOF = settings(max_examples=int(os.environ.get("THROUGHLINE_EXAMPLES", "300")), deadline=None)
 
 FIRST_DAY: dict[str, dict[str, Any]] = {
     "ProjectRegistered": {"project_id": "p", "name": "n"},
@@ -191,7 +188,6 @@ def events(kind: type[Event]) -> st.SearchStrategy[Event]:
     return st.builds(kind, **{field.name: values(hints[field.name]) for field in fields(kind)})
 
 
-@PROOF
 @given(st.sampled_from(sorted(EVENT_TYPES)).flatmap(lambda name: events(EVENT_TYPES[name])))
 def test_what_is_stored_is_what_is_read(event: Event) -> None:
     stored = written(event)

@@ -73,9 +73,8 @@ class Replicas:
         }
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-c",
-            "from service.cli import main; main()",
-            "serve",
+            "-m",
+            "tests.service.replica",
             env=os.environ | environment | self.settings,
             stdout=asyncio.subprocess.PIPE,
         )

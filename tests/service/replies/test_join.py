@@ -1,7 +1,6 @@
 """A reply is joined by its id: at any event, while it is written and after, on any server."""
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator
 
 import httpx
@@ -11,6 +10,7 @@ import pytest
 from domain.operations import fold
 from service.model.offline.app import Fault, OfflineModel
 from service.postgres.connections import service_transaction
+from tests import sizes
 from tests.running import Event, LiveService, Signed, events_of, running
 from tests.service import law
 
@@ -108,7 +108,7 @@ async def test_whoever_leaves_at_any_event_changes_nothing(
 async def test_many_readers_from_anywhere_get_the_same_bytes(
     two: tuple[LiveService, LiveService],
 ) -> None:
-    chance = random.Random(3)
+    chance = sizes.chance("readers")
     events: list[Event] = []
     joins: list[tuple[int, asyncio.Task[bytes]]] = []
     async for event in law.read_stream(two[0], LONG):

@@ -1,7 +1,6 @@
 """Many readers of one reply, slow ones among them, and a database that takes its time."""
 
 import asyncio
-import os
 import re
 from contextlib import AsyncExitStack
 
@@ -15,8 +14,9 @@ from service.postgres import connections
 from tests.running import Event, LiveService, events_of, running
 from tests.service import law
 from tests.service.timelines.test_feed import Raw
+from tests.sizes import size
 
-WATCHERS = 1_000 if os.environ.get("THROUGHLINE_PROVE") else 200
+WATCHERS = size(200, 1_000)
 
 
 async def begun(live: LiveService, message: str) -> tuple[str, asyncio.Task[list[Event]]]:

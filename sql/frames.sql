@@ -1,14 +1,16 @@
--- What was shown of replies, and the leases of those who write them. Parameters are psycopg's.
+-- Frames: the server-sent events of replies, stored before readers get them. The columns have older
+-- names: `message_id` is the reply, `n` the frame's number, `epoch` the lease of the writing
+-- process.
 
 -- name: store
--- Frames of any number of replies. The key refuses all of them if one place is taken.
+-- Store frames of any number of replies. If one number is taken, the key refuses all frames.
 insert into app.reply_chunk (message_id, n, tenant_id, epoch, frame)
 select message_id, n, tenant_id, %(lease_id)s, frame
 from unnest(%(reply_id)b::text[], %(n)b::int4[], %(tenant_id)b::text[], %(frame)b::bytea[])
     as each (message_id, n, tenant_id, frame)
 
 -- name: taken
--- Which of these places are taken, and by whom.
+-- Which of these numbers are taken, and under which lease.
 select message_id, n, epoch
 from app.reply_chunk
 where (message_id, n) in (
@@ -16,8 +18,8 @@ where (message_id, n) in (
     from unnest(%(reply_id)b::text[], %(n)b::int4[]) as each (message_id, n)
 )
 
--- name: take
--- One place, if it is free.
+-- name: claim
+-- Take one number if it is free. Returns no row if it is taken.
 insert into app.reply_chunk (message_id, n, tenant_id, epoch, frame)
 values (%(reply_id)s, %(n)s, %(tenant_id)s, %(lease_id)s, %(frame)s)
 on conflict do nothing
@@ -33,14 +35,16 @@ order by n
 limit %(limit)s
 
 -- name: whole
--- All there is of a reply, the place of its final event included.
+-- All frames of a reply. The final event has a row with a null frame, because its text comes from
+-- the log.
 select n, stored_at, frame
 from app.reply_chunk
 where tenant_id = %(tenant_id)s and message_id = %(reply_id)s
 order by n
 
--- name: news
--- The next frames of replies that others write, for all who watch them here.
+-- name: newer
+-- The next frames of several replies. This process watches these replies; other processes write
+-- them.
 select chunk.message_id, chunk.n, chunk.frame
 from unnest(%(reply_id)b::text[], %(after)b::int4[]) as asked (message_id, after)
 cross join lateral (
@@ -60,7 +64,8 @@ join app.replies using (tenant_id, message_id)
 where replies.ended_position is not null
 
 -- name: purge
--- Replies by age, oldest first. The order of message ids is the order of their making.
+-- Delete the frames of old replies, the oldest first. Ids of replies are UUIDv7, so their order is
+-- the order of age.
 delete from app.reply_chunk
 where (message_id, n) in (
     select message_id, n
@@ -69,20 +74,3 @@ where (message_id, n) in (
     order by message_id, n
     limit %(limit)s
 )
-
--- name: lease
-insert into app.lease (until)
-values (now() + make_interval(secs => %(seconds)s))
-returning epoch
-
--- name: renew
-update app.lease
-set until = now() + make_interval(secs => %(seconds)s)
-where epoch = %(lease_id)s
-
--- name: release
-delete from app.lease where epoch = %(lease_id)s
-
--- name: bury
--- Leases that nobody has renewed for a day.
-delete from app.lease where until < now() - interval '1 day'
