@@ -135,9 +135,17 @@ async def _lifespan(
         live_log = LiveLog(store)
         writer = Writer(connect, live_log)
         lease = await leases.take(pool, lease_times)
-        frame_store = FrameStore(connect, pool, lease.epoch)
+        frame_store = FrameStore(connect, pool, lease.lease_id)
         service = _service(
-            settings, pool, store, live_log, writer, frame_store, lease, client, await store.epoch()
+            settings,
+            pool,
+            store,
+            live_log,
+            writer,
+            frame_store,
+            lease,
+            client,
+            await store.log_epoch(),
         )
         app.state.service = service
         writing = [
@@ -181,7 +189,7 @@ def _service(
     frame_store: FrameStore,
     lease: Lease,
     client: anthropic.AsyncAnthropic,
-    epoch: str,
+    log_epoch: str,
 ) -> Service:
     transactions = Transactions(store, writer)
     model = settings.model if settings.anthropic_api_key else OFFLINE_MODEL
@@ -190,9 +198,8 @@ def _service(
     turns = Turns(
         admission=Admission(
             transactions,
-            pool,
             model=model,
-            epoch=lease.epoch,
+            lease_id=lease.lease_id,
             idle_seconds=settings.idle_seconds,
             user_messages=settings.user_messages,
             project_messages=settings.project_messages,
@@ -227,7 +234,7 @@ def _service(
         pool=pool,
         store=store,
         live_log=live_log,
-        feeds=Feeds(pool, store, live_log, epoch),
+        feeds=Feeds(pool, store, live_log, log_epoch),
         live=MergedStreams(),
         transactions=transactions,
         directory=directory,
@@ -239,7 +246,7 @@ def _service(
         tokens=BrowserTokens(settings.hmac_keys),
         stream_access=StreamAccess(pool),
         audit=Audit(pool),
-        epoch=epoch,
+        log_epoch=log_epoch,
     )
 
 
@@ -285,6 +292,7 @@ def _expiring(service: Service) -> tuple[Awaitable[None], ...]:
 async def _hear(service: Service) -> None:
     """Pass on what is committed, here or elsewhere, to those who act on it."""
     async for page in service.live_log.follow(await service.store.head()):
+        service.transactions.on_events(page)
         service.turns.hear(page)
         service.stream_access.hear(page)
         service.project_replies.hear(page)

@@ -1,12 +1,13 @@
 """AI seconds: credits, balances, and the ledger of what was billed."""
 
+from functools import partial
+
 from starlette.responses import Response
 
-from domain import account
 from projections import accounts, consumption
 from service.api import billing_schemas, schemas
+from service.commands.accounts import credit
 from service.eventlog.store import END
-from service.eventlog.transactions import ACCOUNT, Transaction, account_stream
 from service.http.call import Call
 from service.http.operation import Operation, answered
 from service.http.reads import position_in, position_of
@@ -16,21 +17,16 @@ from service.ids import new_id
 async def credit_account(call: Call) -> Response:
     """Add seconds to a user's account; answers the balance with them."""
     asked: billing_schemas.CreditRequest = call.body
-    stream_id = account_stream(call.caller.tenant_id, asked.user_id)
-    credit_id = new_id()
-
-    async def credit(transaction: Transaction) -> None:
-        decided = account.credit(
-            await transaction.load(ACCOUNT, stream_id),
-            user_id=asked.user_id,
-            credit_id=credit_id,
-            seconds=asked.seconds,
-            kind=asked.kind,
-            reason=asked.reason,
-        )
-        transaction.append(stream_id, decided, None)
-
-    position = await call.transact(credit)
+    work = partial(
+        credit,
+        tenant_id=call.caller.tenant_id,
+        user_id=asked.user_id,
+        credit_id=new_id(),
+        seconds=asked.seconds,
+        kind=asked.kind,
+        reason=asked.reason,
+    )
+    position = await call.transact(work)
     async with call.reading() as connection:
         await position_of(connection, "accounts", position)
         row = await accounts.account(
@@ -52,7 +48,7 @@ async def read_account(call: Call) -> Response:
 async def read_ledger(call: Call) -> Response:
     """A page of what a user was billed, newest first."""
     asked: billing_schemas.LedgerQuery = call.query
-    before = position_in(asked.before, call.service.epoch)
+    before = position_in(asked.before, call.service.log_epoch)
     async with call.reading() as connection:
         position = await position_of(connection, "consumption", None)
         rows = await consumption.ledger(
@@ -62,7 +58,7 @@ async def read_ledger(call: Call) -> Response:
             before=END if before is None else before,
             limit=asked.limit,
         )
-    return answered(billing_schemas.ledger(rows, call.service.epoch), position=position)
+    return answered(billing_schemas.ledger(rows, call.service.log_epoch), position=position)
 
 
 OPERATIONS = (

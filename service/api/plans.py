@@ -1,5 +1,6 @@
 """Plans that are kept, and what was said as a document."""
 
+from functools import partial
 from typing import Final
 
 from pydantic import BaseModel
@@ -17,8 +18,10 @@ from projections import drafts
 from projections.drafts import DRAFTS
 from service.api import plans_schemas, schemas
 from service.api.replies import visible_reply
+from service.commands.sessions import save_plan as save
 from service.eventlog.store import END, Recorded
-from service.eventlog.transactions import SESSION, Transaction, decode, session_stream
+from service.eventlog.stream_ids import session_stream
+from service.eventlog.transactions import decode
 from service.http.call import Call
 from service.http.operation import Operation, answered
 from service.http.reads import position_in, position_of, visible_project
@@ -34,20 +37,12 @@ async def save_plan(call: Call) -> Response:
     """Keep a plan as a draft; again, it stays as it is."""
     asked: schemas.ActingQuery = call.query
     row = await visible_reply(call, asked.user_id)
-    stream = session_stream(row.session_id)
-
-    async def save(transaction: Transaction) -> None:
-        state = await transaction.load(SESSION, stream)
-        saved = session.save_plan(
-            state, message_id=row.message_id, user_id=asked.user_id or state.user_id
-        )
-        transaction.append(stream, saved, row.project_id)
-
-    position = await call.transact(save)
+    work = partial(save, reply=row, user_id=asked.user_id)
+    position = await call.transact(work)
     async with call.reading() as connection:
         await position_of(connection, DRAFTS.name, position)
         kept = await drafts.of_reply(
-            connection, tenant_id=call.caller.tenant_id, message_id=row.message_id
+            connection, tenant_id=call.caller.tenant_id, reply_id=row.reply_id
         )
     if kept is None:
         raise PlanUnknown
@@ -57,7 +52,7 @@ async def save_plan(call: Call) -> Response:
 async def list_drafts(call: Call) -> Response:
     """The plans of a project that were kept, newest first."""
     asked: schemas.PageQuery = call.query
-    before = position_in(asked.before, call.service.epoch)
+    before = position_in(asked.before, call.service.log_epoch)
     async with call.reading() as connection:
         position = await position_of(connection, DRAFTS.name, asked.min_position)
         await visible_project(connection, call, call.path["projectId"], asked.user_id)
@@ -68,7 +63,7 @@ async def list_drafts(call: Call) -> Response:
             before=END if before is None else before,
             limit=asked.limit,
         )
-    return answered(plans_schemas.drafts(rows, call.service.epoch), position=position)
+    return answered(plans_schemas.drafts(rows, call.service.log_epoch), position=position)
 
 
 async def export_reply(call: Call) -> Response:
@@ -78,8 +73,8 @@ async def export_reply(call: Call) -> Response:
     if row.ended_position is None:
         raise ReplyNotEnded
     for recorded, event in await _said(call, row.session_id):
-        if isinstance(event, ReplyCompleted) and event.message_id == row.message_id:
-            name = f"plan-{row.message_id}"
+        if isinstance(event, ReplyCompleted) and event.reply_id == row.reply_id:
+            name = f"plan-{row.reply_id}"
             if asked.format == "json":
                 return _json(name, _reply(recorded, event), recorded.position)
             return _markdown(name, markdown.reply(event.mode, event.data))
@@ -114,7 +109,7 @@ async def export_session(call: Call) -> Response:
 
 
 async def _said(call: Call, session_id: str) -> list[Said]:
-    found = await call.service.store.stream(call.caller.tenant_id, session_stream(session_id))
+    found = await call.service.store.stream(call.caller.tenant_id, str(session_stream(session_id)))
     return [(each, decode(each.type, each.state)) for each in found]
 
 
@@ -147,7 +142,7 @@ def _item(
 
 def _reply(recorded: Recorded, event: ReplyCompleted) -> plans_schemas.ReplyExport:
     return plans_schemas.ReplyExport(
-        message_id=event.message_id,
+        message_id=event.reply_id,
         timestamp=recorded.recorded_at,
         subtype=event.subtype,
         mode=event.mode,

@@ -1,10 +1,11 @@
 """Projects and their members."""
 
+from functools import partial
+
 from starlette.responses import Response
 
-from domain import project
 from service.api import projects_schemas
-from service.eventlog.transactions import PROJECT, Transaction, project_stream
+from service.commands import projects
 from service.http.call import Call
 from service.http.operation import Operation, answered
 
@@ -12,36 +13,25 @@ from service.http.operation import Operation, answered
 async def register_project(call: Call) -> Response:
     """Make a project known."""
     asked: projects_schemas.ProjectRequest = call.body
-
-    async def register(transaction: Transaction) -> None:
-        stream_id = project_stream(asked.project_id)
-        decided = project.register(
-            await transaction.load(PROJECT, stream_id),
-            project_id=asked.project_id,
-            name=asked.name,
-            framework=asked.framework,
-            source_root=asked.source_root,
-            members={member.user_id: member.role for member in asked.members},
-        )
-        transaction.append(stream_id, decided, asked.project_id)
-
-    position = await call.transact(register)
+    work = partial(
+        projects.register,
+        project_id=asked.project_id,
+        name=asked.name,
+        framework=asked.framework,
+        source_root=asked.source_root,
+        members={member.user_id: member.role for member in asked.members},
+    )
+    position = await call.transact(work)
     answer = projects_schemas.ProjectAnswer(project_id=asked.project_id)
     return answered(answer, position=position, status=201)
 
 
 async def put_member(call: Call) -> Response:
-    """Let a user act in the project, or change what they may do."""
+    """Let a user act in the project, or change the user's role."""
     asked: projects_schemas.RoleRequest = call.body
     project_id, user_id = call.path["projectId"], call.path["userId"]
-
-    async def add(transaction: Transaction) -> None:
-        stream_id = project_stream(project_id)
-        state = await transaction.load(PROJECT, stream_id)
-        decided = project.add_member(state, user_id=user_id, role=asked.role)
-        transaction.append(stream_id, decided, project_id)
-
-    position = await call.transact(add)
+    work = partial(projects.add_member, project_id=project_id, user_id=user_id, role=asked.role)
+    position = await call.transact(work)
     answer = projects_schemas.MemberAnswer(project_id=project_id, user_id=user_id, role=asked.role)
     return answered(answer, position=position)
 
@@ -49,13 +39,8 @@ async def put_member(call: Call) -> Response:
 async def delete_member(call: Call) -> Response:
     """Take a user out of the project."""
     project_id, user_id = call.path["projectId"], call.path["userId"]
-
-    async def remove(transaction: Transaction) -> None:
-        stream_id = project_stream(project_id)
-        state = await transaction.load(PROJECT, stream_id)
-        transaction.append(stream_id, project.remove_member(state, user_id=user_id), project_id)
-
-    position = await call.transact(remove)
+    work = partial(projects.remove_member, project_id=project_id, user_id=user_id)
+    position = await call.transact(work)
     return answered(projects_schemas.ProjectAnswer(project_id=project_id), position=position)
 
 

@@ -12,7 +12,7 @@ import sql
 from service.eventlog.store import DATABASE_AWAY
 from service.postgres.connections import Pool, service_transaction
 
-SQL: Final = sql.statements("chunks.sql")
+SQL: Final = sql.statements("leases.sql")
 _RETRY_SECONDS: Final = 0.5
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -41,11 +41,11 @@ class Lease:
     def __init__(
         self,
         pool: Pool,
-        epoch: int,
+        lease_id: int,
         times: LeaseTimes,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self.epoch = epoch
+        self.lease_id = lease_id
         self.times = times
         self._pool = pool
         self._clock = clock
@@ -71,9 +71,9 @@ class Lease:
     async def _renew(self) -> None:
         async with service_transaction(self._pool) as connection:
             renewed = await connection.execute(
-                SQL["renew"], {"epoch": self.epoch, "seconds": self.times.lasts}
+                SQL["renew"], {"lease_id": self.lease_id, "seconds": self.times.lasts}
             )
-            await connection.execute(SQL["bury"])
+            await connection.execute(SQL["purge"])
         if not renewed.rowcount:
             raise RuntimeError("the lease of this process is gone")
         now = self._clock()
@@ -85,7 +85,7 @@ class Lease:
         """Give it back: what was written under it is anybody's at once."""
         try:
             async with service_transaction(self._pool) as connection:
-                await connection.execute(SQL["release"], {"epoch": self.epoch})
+                await connection.execute(SQL["release"], {"lease_id": self.lease_id})
         except DATABASE_AWAY as error:
             _log.warning("lease_not_released", error=type(error).__name__)
 
@@ -93,7 +93,7 @@ class Lease:
 async def take(pool: Pool, times: LeaseTimes) -> Lease:
     """A lease of its own for this process."""
     async with service_transaction(pool) as connection:
-        found = await connection.execute(SQL["lease"], {"seconds": times.lasts})
+        found = await connection.execute(SQL["acquire"], {"seconds": times.lasts})
         row = await found.fetchone()
     assert row is not None
     return Lease(pool, row[0], times)

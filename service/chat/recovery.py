@@ -6,7 +6,7 @@ nothing after that, and what is stored up to there is all that any reader has se
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from domain import session
 from domain.events import ChatMode, SessionEvent, UserMessagePosted
@@ -17,13 +17,8 @@ from service.chat.admission import Admitted, Message
 from service.chat.generation import Ending
 from service.chat.settlement import Settlement
 from service.eventlog.store import EventStore
-from service.eventlog.transactions import (
-    ACCOUNT,
-    Transactions,
-    account_stream,
-    decode,
-    session_stream,
-)
+from service.eventlog.stream_ids import account_stream, session_stream
+from service.eventlog.transactions import Transactions, decode
 from service.model.client import ModelCall
 from service.postgres.connections import Pool, tenant_transaction
 from service.replies.frame_store import FrameStore
@@ -75,11 +70,11 @@ class Recovery:
 
     async def look(self, place: ReplyRef, started_at: datetime) -> OrphanedReply | None:
         """What there is of a reply; None when it has ended."""
-        stream = session_stream(place.session_id)
+        stream = str(session_stream(place.session_id))
         stored = await self._store.stream(place.tenant_id, stream)
         events: list[SessionEvent] = [decode(each.type, each.state) for each in stored]
         state = session.fold(events)
-        running = state.running.get(place.message_id)
+        running = state.running.get(place.reply_id)
         if running is None:
             return None
         frames, is_closed, last_at = await self._frame_store.whole(place)
@@ -123,10 +118,9 @@ class Recovery:
                 connection, tenant_id=place.tenant_id, project_id=place.project_id, user_id=None
             )
         assert known is not None
-        funds = await self._transactions.recall(
-            place.tenant_id, account_stream(place.tenant_id, state.user_id), ACCOUNT, fresh=True
+        funds = await self._transactions.current(
+            place.tenant_id, account_stream(place.tenant_id, state.user_id)
         )
-        reservations: Any = funds.state.reservations
         return Admitted(
             message=Message(
                 tenant_id=place.tenant_id,
@@ -142,9 +136,9 @@ class Recovery:
             project=known,
             session_id=place.session_id,
             user_message_id=running.in_reply_to,
-            message_id=place.message_id,
+            reply_id=place.reply_id,
             reservation_id=running.reservation_id,
-            reserved_seconds=reservations.get(running.reservation_id, 0),
+            reserved_seconds=funds.reservations.get(running.reservation_id, 0),
             position=0,
         )
 
@@ -155,7 +149,7 @@ def place_of(admitted: Admitted) -> ReplyRef:
         tenant_id=admitted.message.tenant_id,
         project_id=admitted.message.project_id,
         session_id=admitted.session_id,
-        message_id=admitted.message_id,
+        reply_id=admitted.reply_id,
     )
 
 

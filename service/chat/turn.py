@@ -25,14 +25,12 @@ from service.chat.settlement import GIVE_UP_SECONDS, Settlement
 from service.chat.time_budget import TimeBudget
 from service.chat.tools import ProjectTools
 from service.eventlog.store import DATABASE_AWAY, EventStore, OutcomeUnknown
+from service.eventlog.stream_ids import account_stream, session_stream
 from service.eventlog.transactions import (
-    ACCOUNT,
     RequestContext,
     Transaction,
     Transactions,
-    account_stream,
     decode,
-    session_stream,
 )
 from service.model.client import ModelClient
 from service.ops.metrics import REPLIES
@@ -94,7 +92,7 @@ class Turn:
     async def run(self) -> None:
         """The whole turn. Whatever happens, its readers get an end or are sent away."""
         tail, directory = self.reply.tail, self._means.directory
-        structlog.contextvars.bind_contextvars(reply_id=self.admitted.message_id)
+        structlog.contextvars.bind_contextvars(reply_id=self.admitted.reply_id)
         try:
             await self._land(await self._converse())
         except Lost:
@@ -176,17 +174,19 @@ class Turn:
             if not is_told:
                 self.reply.tell("notice", _notice("queued", {}))
                 is_told = True
-            place = replace(self.reply.tail.place, message_id=earlier)
+            place = replace(self.reply.tail.place, reply_id=earlier)
             await (await self._means.directory.find(place, has_ended=False)).wait()
 
     async def _earlier(self) -> str | None:
         state = session.fold(await self._events())
         first = next(iter(state.running), None)
-        return first if first != self.admitted.message_id else None
+        return first if first != self.admitted.reply_id else None
 
     async def _events(self) -> list[SessionEvent]:
         place = self.reply.tail.place
-        read = partial(self._means.store.stream, place.tenant_id, session_stream(place.session_id))
+        read = partial(
+            self._means.store.stream, place.tenant_id, str(session_stream(place.session_id))
+        )
         stored = await _patiently(read)
         return [decode(each.type, each.state) for each in stored]
 
@@ -213,18 +213,18 @@ class Turn:
     async def _extend(self, conversation: Generation) -> int:
         """Reserve as much again as such a reply needs, or what is left; returns the seconds."""
         message = self.admitted.message
-        stream_id = account_stream(message.tenant_id, message.user_id)
+        stream = account_stream(message.tenant_id, message.user_id, message.project_id)
 
         async def extend(transaction: Transaction) -> int:
-            more = account.extend(
-                await transaction.load(ACCOUNT, stream_id),
+            decision = partial(
+                account.extend,
                 user_id=message.user_id,
                 reservation_id=self.admitted.reservation_id,
                 session_id=self.admitted.session_id,
-                message_id=self.admitted.message_id,
+                reply_id=self.admitted.reply_id,
                 seconds=ESTIMATES[conversation.mode or "general"],
             )
-            transaction.append(stream_id, more, message.project_id)
+            more = await transaction.decide(stream, decision)
             return sum(event.seconds for event in more if isinstance(event, TimeReserved))
 
         while True:
@@ -321,7 +321,7 @@ def _ending(talk: asyncio.Task[Ending]) -> Ending:
 def accepted(admitted: Admitted) -> dict[str, Any]:
     """What a reader is told first."""
     return {
-        "messageId": admitted.message_id,
+        "messageId": admitted.reply_id,
         "userMessageId": admitted.user_message_id,
         "sessionId": admitted.session_id,
         "position": admitted.position,

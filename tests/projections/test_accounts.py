@@ -288,7 +288,7 @@ def machine(run: Callable[[Any], Any], log: Log, reader: Connection) -> type[Rul
                     user_id=user,
                     reservation_id=f"h{n}",
                     session_id=session_id,
-                    message_id=f"r{n}",
+                    reply_id=f"r{n}",
                     seconds=seconds,
                 )
             except (BalanceInsufficient, SessionSpent):
@@ -312,11 +312,11 @@ def machine(run: Callable[[Any], Any], log: Log, reader: Connection) -> type[Rul
             )
             started = sessions.start_reply(
                 state,
-                message_id=f"r{n}",
+                reply_id=f"r{n}",
                 in_reply_to=f"m{n}",
                 model="claude-opus-4",
                 reservation_id=f"h{n}",
-                epoch=0,
+                lease_id=0,
                 may_wait=True,
             )
             return (*opened, *posted, *started)
@@ -335,7 +335,7 @@ def machine(run: Callable[[Any], Any], log: Log, reader: Connection) -> type[Rul
                 reservation_id=f"h{n}",
                 project_id="p1",
                 session_id=session_id,
-                message_id=f"r{n}",
+                reply_id=f"r{n}",
                 operation="plan_consultation",
                 seconds=seconds,
                 model="claude-opus-4",
@@ -346,7 +346,7 @@ def machine(run: Callable[[Any], Any], log: Log, reader: Connection) -> type[Rul
                 f"session-{session_id}",
                 sessions.complete_reply(
                     self.books.session(session_id),
-                    message_id=f"r{n}",
+                    reply_id=f"r{n}",
                     in_reply_to=f"m{n}",
                     subtype="success",
                     mode="general",
@@ -379,7 +379,7 @@ def machine(run: Callable[[Any], Any], log: Log, reader: Connection) -> type[Rul
                 f"session-{session_id}",
                 sessions.fail_reply(
                     self.books.session(session_id),
-                    message_id=f"r{n}",
+                    reply_id=f"r{n}",
                     in_reply_to=f"m{n}",
                     code="model_error",
                     duration_ms=1,

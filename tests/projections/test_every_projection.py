@@ -268,6 +268,7 @@ ASKED: Final[dict[str, Any]] = {
     "project_id": "p1",
     "user_id": "u1",
     "session_id": "s1",
+    "mode": None,
     "with_hidden": False,
     "before": 2**63 - 1,
     "after": 0,
@@ -276,8 +277,8 @@ ASKED: Final[dict[str, Any]] = {
     "full": 50,
     "spent": 100_000,
     "idle_seconds": 60,
-    "message_id": "r1",
-    "epoch": 2,
+    "reply_id": "r1",
+    "lease_id": 2,
     "here": [],
     "grace_seconds": 5,
     "with_live": False,
@@ -367,7 +368,7 @@ async def explained(
     numbered = re.sub(r"%\((\w+)\)s", lambda match: f"${names.index(match[1]) + 1}", statement)
     values = compose.SQL(", ").join(compose.Literal(asked[name]) for name in names)
     if "tenant_id" in names:
-        await connection.execute(connections.TENANTS["nobody"])
+        await connection.execute(connections.ROLES["as_nobody"])
         tenant = {"tenant": asked["tenant_id"]}
         await connection.execute(
             "select set_config('throughline.tenant', %(tenant)s, false)", tenant
@@ -419,7 +420,7 @@ async def apply(owner: Connection, projection: Projection, after: int, upto: int
 async def held(url: str, projection: Projection) -> AsyncIterator[None]:
     """Somebody else holds the read model, as a catch-up or a swap does."""
     async with owning(url) as other, other.transaction():
-        await other.execute(machinery.SQL["hold"], {"name": projection.name})
+        await other.execute(machinery.SQL["lock"], {"name": projection.name})
         yield
 
 

@@ -34,12 +34,12 @@ async def ended_once(url: str, readers: list[Reader]) -> None:
     settled = await law.logged(url, "TimeConsumed", "ReservationReleased")
     reserved = {event["reservation_id"] for _, event in await law.logged(url, "TimeReserved")}
     assert sorted(event["message_id"] for _, event in ends) == sorted(
-        reader.message_id for reader in readers
+        reader.reply_id for reader in readers
     )
     assert sorted(event["reservation_id"] for _, event in settled) == sorted(reserved)
     for reader in readers:
         final = law.lawful(reader.events)
-        (end,) = [event for _, event in ends if event["message_id"] == reader.message_id]
+        (end,) = [event for _, event in ends if event["message_id"] == reader.reply_id]
         assert end.get("data") == final["data"]
 
 

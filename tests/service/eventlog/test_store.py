@@ -144,7 +144,7 @@ async def blocks_read(owner: connections.Connection, statement: str, whose: str,
     """How many blocks a page costs whom it belongs to."""
     wanted = {"tenant_id": whose, "project_id": whose, "types": None, "limit": PAGE}
     async with owner.transaction():
-        await owner.execute(connections.TENANTS["of_tenant"], wanted)
+        await owner.execute(connections.ROLES["as_tenant"], wanted)
         plan = await owner.execute(
             b"explain (analyze, buffers, format json) " + SQL[statement],
             {**wanted, "after": after, "upto": END},
@@ -178,8 +178,8 @@ async def test_who_is_quiet_is_not_looked_for_among_everybody_s_events(
 
 async def test_the_epoch_belongs_to_the_database(log: Log, new_database: object) -> None:
     assert callable(new_database)
-    epoch = await log.store.epoch()
+    epoch = await log.store.log_epoch()
     assert len(epoch) == 8
     async with running_log(new_database()) as other:
-        assert await other.store.epoch() != epoch
-    assert await log.store.epoch() == epoch
+        assert await other.store.log_epoch() != epoch
+    assert await log.store.log_epoch() == epoch

@@ -27,14 +27,14 @@ async def two(url: str) -> AsyncGenerator[tuple[LiveService, LiveService]]:
         yield one, other
 
 
-def path_of(message_id: str) -> str:
-    return f"/v1/chat-plan/replies/{message_id}"
+def path_of(reply_id: str) -> str:
+    return f"/v1/chat-plan/replies/{reply_id}"
 
 
-async def stream_of(live: LiveService, message_id: str, after: str | None) -> bytes:
+async def stream_of(live: LiveService, reply_id: str, after: str | None) -> bytes:
     """The bytes of a joined stream, without its comments."""
     headers = {} if after is None else {"Last-Event-ID": after}
-    path = f"{path_of(message_id)}/stream?userId=u1"
+    path = f"{path_of(reply_id)}/stream?userId=u1"
     answer = await live.client.get(path, headers=headers)
     assert answer.status_code == 200, answer.text
     return b"".join(
