@@ -5,7 +5,7 @@ That database never syncs, so the command line itself would refuse to serve on i
 
 import uvloop
 
-from service import cli
+from service.cli.serve import run
 from service.ops import logs
 from service.settings import Settings
 
@@ -16,7 +16,7 @@ def main() -> None:
     assert settings.database_url is not None
     url = settings.database_url.get_secret_value()
     logs.configure(settings.log_level)
-    uvloop.run(cli._serve(settings, url, url, with_demo=False, allow_unsafe_database=True))
+    uvloop.run(run(settings, url, url, with_demo=False, allow_unsafe_database=True))
 
 
 if __name__ == "__main__":
