@@ -6,7 +6,7 @@ nothing after that, and what is stored up to there is all that any reader has se
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from domain import session
 from domain.events import ChatMode, SessionEvent, UserMessagePosted
@@ -17,13 +17,8 @@ from service.chat.admission import Admitted, Message
 from service.chat.generation import Ending
 from service.chat.settlement import Settlement
 from service.eventlog.store import EventStore
-from service.eventlog.transactions import (
-    ACCOUNT,
-    Transactions,
-    account_stream,
-    decode,
-    session_stream,
-)
+from service.eventlog.stream_ids import account_stream, session_stream
+from service.eventlog.transactions import Transactions, decode
 from service.model.client import ModelCall
 from service.postgres.connections import Pool, tenant_transaction
 from service.replies.frame_store import FrameStore
@@ -75,7 +70,7 @@ class Recovery:
 
     async def look(self, place: ReplyRef, started_at: datetime) -> OrphanedReply | None:
         """What there is of a reply; None when it has ended."""
-        stream = session_stream(place.session_id)
+        stream = str(session_stream(place.session_id))
         stored = await self._store.stream(place.tenant_id, stream)
         events: list[SessionEvent] = [decode(each.type, each.state) for each in stored]
         state = session.fold(events)
@@ -123,10 +118,9 @@ class Recovery:
                 connection, tenant_id=place.tenant_id, project_id=place.project_id, user_id=None
             )
         assert known is not None
-        funds = await self._transactions.recall(
-            place.tenant_id, account_stream(place.tenant_id, state.user_id), ACCOUNT, fresh=True
+        funds = await self._transactions.current(
+            place.tenant_id, account_stream(place.tenant_id, state.user_id)
         )
-        reservations: Any = funds.state.reservations
         return Admitted(
             message=Message(
                 tenant_id=place.tenant_id,
@@ -144,7 +138,7 @@ class Recovery:
             user_message_id=running.in_reply_to,
             reply_id=place.reply_id,
             reservation_id=running.reservation_id,
-            reserved_seconds=reservations.get(running.reservation_id, 0),
+            reserved_seconds=funds.reservations.get(running.reservation_id, 0),
             position=0,
         )
 

@@ -1,6 +1,7 @@
 """Ending a reply for good: the reply and its bill in one append, exactly once."""
 
 import asyncio
+from functools import partial
 from math import ceil
 from typing import Final
 from uuid import UUID, uuid4
@@ -8,20 +9,14 @@ from uuid import UUID, uuid4
 import structlog
 
 from domain import account, session
-from domain.events import TimeConsumed
+from domain.account import Account
+from domain.events import AccountEvent, TimeConsumed
 from domain.metering import OPERATIONS, cost_of
 from service.chat.admission import Admitted
 from service.chat.generation import Ending
 from service.eventlog.store import DATABASE_AWAY, OutcomeUnknown
-from service.eventlog.transactions import (
-    ACCOUNT,
-    SESSION,
-    RequestContext,
-    Transaction,
-    Transactions,
-    account_stream,
-    session_stream,
-)
+from service.eventlog.stream_ids import StreamId, account_stream, session_stream
+from service.eventlog.transactions import RequestContext, Transaction, Transactions
 
 _BACK_OFF_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 GIVE_UP_SECONDS: Final = 300.0
@@ -63,8 +58,8 @@ class Settlement:
         self, admitted: Admitted, ending: Ending, duration_ms: int, frames: int, append_id: UUID
     ) -> None:
         async def end(transaction: Transaction) -> None:
-            stream_id = session_stream(admitted.session_id)
-            state = await transaction.load(SESSION, stream_id)
+            stream = session_stream(admitted.session_id, admitted.message.project_id)
+            state = await transaction.load(stream)
             if admitted.reply_id not in state.running:
                 return
             if ending.subtype == "error":
@@ -73,7 +68,7 @@ class Settlement:
             else:
                 seconds = await _consume(transaction, admitted, ending, self._model)
             decided = _end(state, admitted, ending, duration_ms, seconds, frames, self._model)
-            transaction.append(stream_id, decided, admitted.message.project_id)
+            transaction.append(stream, decided)
 
         await self._transactions.transact(
             admitted.message.tenant_id,
@@ -85,9 +80,8 @@ class Settlement:
 
 async def _consume(transaction: Transaction, admitted: Admitted, ending: Ending, model: str) -> int:
     """Bill the try that was kept; earlier ones are on the house. Returns the seconds billed."""
-    stream_id = account_stream(admitted.message.tenant_id, admitted.message.user_id)
-    consumed = account.settle(
-        await transaction.load(ACCOUNT, stream_id),
+    decision = partial(
+        account.settle,
         user_id=admitted.message.user_id,
         reservation_id=admitted.reservation_id,
         project_id=admitted.message.project_id,
@@ -98,20 +92,24 @@ async def _consume(transaction: Transaction, admitted: Admitted, ending: Ending,
         model=model,
         cost=cost_of(model, ending.usage),
     )
-    transaction.append(stream_id, consumed, admitted.message.project_id)
+    consumed = await transaction.decide(_account_of(admitted), decision)
     return sum(event.seconds for event in consumed if isinstance(event, TimeConsumed))
 
 
 async def _release(transaction: Transaction, admitted: Admitted, ending: Ending) -> None:
     """Nothing was shown, so nothing is billed."""
-    stream_id = account_stream(admitted.message.tenant_id, admitted.message.user_id)
-    released = account.release(
-        await transaction.load(ACCOUNT, stream_id),
+    decision = partial(
+        account.release,
         user_id=admitted.message.user_id,
         reservation_id=admitted.reservation_id,
         reason=ending.reason or "error",
     )
-    transaction.append(stream_id, released, admitted.message.project_id)
+    await transaction.decide(_account_of(admitted), decision)
+
+
+def _account_of(admitted: Admitted) -> StreamId[Account, AccountEvent]:
+    message = admitted.message
+    return account_stream(message.tenant_id, message.user_id, message.project_id)
 
 
 def _end(

@@ -25,14 +25,12 @@ from service.chat.settlement import GIVE_UP_SECONDS, Settlement
 from service.chat.time_budget import TimeBudget
 from service.chat.tools import ProjectTools
 from service.eventlog.store import DATABASE_AWAY, EventStore, OutcomeUnknown
+from service.eventlog.stream_ids import account_stream, session_stream
 from service.eventlog.transactions import (
-    ACCOUNT,
     RequestContext,
     Transaction,
     Transactions,
-    account_stream,
     decode,
-    session_stream,
 )
 from service.model.client import ModelClient
 from service.ops.metrics import REPLIES
@@ -186,7 +184,9 @@ class Turn:
 
     async def _events(self) -> list[SessionEvent]:
         place = self.reply.tail.place
-        read = partial(self._means.store.stream, place.tenant_id, session_stream(place.session_id))
+        read = partial(
+            self._means.store.stream, place.tenant_id, str(session_stream(place.session_id))
+        )
         stored = await _patiently(read)
         return [decode(each.type, each.state) for each in stored]
 
@@ -213,18 +213,18 @@ class Turn:
     async def _extend(self, conversation: Generation) -> int:
         """Reserve as much again as such a reply needs, or what is left; returns the seconds."""
         message = self.admitted.message
-        stream_id = account_stream(message.tenant_id, message.user_id)
+        stream = account_stream(message.tenant_id, message.user_id, message.project_id)
 
         async def extend(transaction: Transaction) -> int:
-            more = account.extend(
-                await transaction.load(ACCOUNT, stream_id),
+            decision = partial(
+                account.extend,
                 user_id=message.user_id,
                 reservation_id=self.admitted.reservation_id,
                 session_id=self.admitted.session_id,
                 reply_id=self.admitted.reply_id,
                 seconds=ESTIMATES[conversation.mode or "general"],
             )
-            transaction.append(stream_id, more, message.project_id)
+            more = await transaction.decide(stream, decision)
             return sum(event.seconds for event in more if isinstance(event, TimeReserved))
 
         while True:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Final, Literal
 
 import structlog
@@ -15,13 +16,8 @@ from service.chat.leases import Lease
 from service.chat.recovery import LOST, OrphanedReply, Recovery, place_of
 from service.chat.turn import STOPPING, Means, Turn, accepted
 from service.eventlog.store import DATABASE_AWAY, OutcomeUnknown, Overloaded, Recorded, Unavailable
-from service.eventlog.transactions import (
-    SESSION,
-    RequestContext,
-    Transaction,
-    decode,
-    session_stream,
-)
+from service.eventlog.stream_ids import session_stream
+from service.eventlog.transactions import RequestContext, Transaction, decode
 from service.ops.metrics import RUNNING
 from service.postgres.connections import Pool, service_transaction, tenant_transaction
 from service.replies.frame_store import FrameStore
@@ -150,10 +146,8 @@ class Turns:
         place = row.place
 
         async def ask(transaction: Transaction) -> None:
-            stream = session_stream(place.session_id)
-            state = await transaction.load(SESSION, stream)
-            asked = session.cancel_reply(state, reply_id=place.reply_id, reason=reason)
-            transaction.append(stream, asked, place.project_id)
+            decision = partial(session.cancel_reply, reply_id=place.reply_id, reason=reason)
+            await transaction.decide(session_stream(place.session_id, place.project_id), decision)
 
         await self._means.transactions.transact(place.tenant_id, ask, cause=cause)
         tail = await self._means.directory.find(place, has_ended=row.ended_position is not None)
@@ -240,12 +234,10 @@ class Turns:
             self._begin(admitted, reply)
 
     async def _take_over(self, transaction: Transaction, place: ReplyRef) -> None:
-        stream = session_stream(place.session_id)
-        state = await transaction.load(SESSION, stream)
-        taken = session.take_over_reply(
-            state, reply_id=place.reply_id, lease_id=self._lease.lease_id
+        decision = partial(
+            session.take_over_reply, reply_id=place.reply_id, lease_id=self._lease.lease_id
         )
-        transaction.append(stream, taken, place.project_id)
+        await transaction.decide(session_stream(place.session_id, place.project_id), decision)
 
     # Stopping ------------------------------------------------------------------------------------
 

@@ -1,18 +1,27 @@
-"""Connections to the database, and the role that each transaction has."""
+"""Connections to the database, and the transactions of a tenant and of the service.
 
+Transactions run in libpq's pipeline mode: statements are sent without waiting for the answers to
+those before. A transaction costs one network round trip for each time that its rows are fetched,
+and one for its commit; rows that are fetched after the block come with the commit.
+"""
+
+import select
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 import sql
+from projections.read import Read
 
 Connection = psycopg.AsyncConnection[Any]
 Connect = Callable[[], Awaitable[Connection]]
 Pool = AsyncConnectionPool[Connection]
 ROLES: Final = sql.statements("roles.sql")
+R = TypeVar("R")
+
 POOL_SIZE: Final = 10
 POOL_SECONDS: Final = 5.0
 """How long a read waits for a free connection."""
@@ -43,8 +52,9 @@ async def connect(url: str, *, as_service: bool = True) -> Connection:
 
 
 def pool(url: str) -> Pool:
-    """Connections for reads, not opened yet. They see rows only within `tenant_transaction` and
-    `service_transaction`."""
+    """Connections for reads, not opened yet. They see rows only within
+    `tenant_transaction` and `service_transaction`.
+    """
     return AsyncConnectionPool(
         url,
         open=False,
@@ -52,10 +62,21 @@ def pool(url: str) -> Pool:
         max_size=POOL_SIZE,
         timeout=POOL_SECONDS,
         configure=_configure_reader,
-        # A pooled connection may be dead after a restart of the server.
-        check=AsyncConnectionPool.check_connection,
+        check=_require_open,
         kwargs={"autocommit": True, "prepare_threshold": 1, "application_name": "throughline"},
     )
+
+
+async def _require_open(connection: Connection) -> None:
+    """Refuse a connection that the server has closed, without a round trip to the server.
+
+    A server that stops or restarts closes the socket, which makes the socket readable here. Raises
+    OperationalError, and the pool takes another connection.
+    """
+    news = select.poll()
+    news.register(connection.pgconn.socket, select.POLLIN)
+    while news.poll(0):
+        connection.pgconn.consume_input()
 
 
 @asynccontextmanager
@@ -65,20 +86,44 @@ async def tenant_transaction(
     """A transaction that sees the rows of one tenant alone, even if a statement forgets to filter.
 
     With `as_of_one_moment` all its statements see the same state of the database.
+
+    The count of affected rows is known after the block.
     """
-    async with pool.connection() as connection, connection.transaction():
-        if as_of_one_moment:
-            await connection.execute("set transaction isolation level repeatable read")
+    begin = b"begin isolation level repeatable read" if as_of_one_moment else b"begin"
+    async with _pipelined(pool, begin) as connection:
         await connection.execute(ROLES["as_tenant"], {"tenant_id": tenant_id})
         yield connection
 
 
 @asynccontextmanager
 async def service_transaction(pool: Pool) -> AsyncGenerator[Connection]:
-    """A transaction for the service's own work. It sees the rows of all tenants."""
-    async with pool.connection() as connection, connection.transaction():
+    """A transaction for the service's own work, which sees the rows of all tenants.
+
+    The count of affected rows is known after the block.
+    """
+    async with _pipelined(pool, b"begin") as connection:
         await connection.execute(ROLES["as_service"])
         yield connection
+
+
+@asynccontextmanager
+async def _pipelined(pool: Pool, begin: bytes) -> AsyncGenerator[Connection]:
+    """A transaction in pipeline mode.
+
+    psycopg's own `transaction()` would wait for the server before and after its commit. What fails
+    in here is rolled back where the pool takes the connection back.
+    """
+    async with pool.connection() as connection, connection.pipeline():
+        await connection.execute(begin, prepare=False)
+        yield connection
+        await connection.execute(b"commit", prepare=False)
+
+
+async def tenant_rows(pool: Pool, tenant_id: str, read: Read[R]) -> list[R]:
+    """The rows of a read, in a transaction of its own and in one round trip."""
+    async with tenant_transaction(pool, tenant_id) as connection:
+        await read.send(connection)
+    return await read.rows()
 
 
 async def _configure_reader(connection: Connection) -> None:

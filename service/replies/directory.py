@@ -16,7 +16,8 @@ from projections.projects import project
 from projections.replies import ReplyRef
 from service.eventlog import pg_arrays
 from service.eventlog.store import DATABASE_AWAY, EventStore, Recorded
-from service.eventlog.transactions import decode, session_stream
+from service.eventlog.stream_ids import session_stream
+from service.eventlog.transactions import decode
 from service.postgres.connections import Pool, service_transaction, tenant_transaction
 from service.replies.envelope import final_envelope
 from service.replies.frame_store import SQL, FrameStore
@@ -111,7 +112,7 @@ class ReplyDirectory:
 
     async def end(self, place: ReplyRef) -> End | None:
         """How the reply ended, from the log; None while it runs."""
-        stream = session_stream(place.session_id)
+        stream = str(session_stream(place.session_id))
         for event in reversed(await self._store.stream(place.tenant_id, stream)):
             if event.type in _ENDS:
                 ended: ReplyCompleted | ReplyFailed = decode(event.type, event.state)
