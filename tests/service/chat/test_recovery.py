@@ -188,7 +188,7 @@ async def test_a_reply_that_was_shown_since_it_was_looked_at_is_not_begun_again(
             if looked is None:
                 row = await slower.service.turns.known("t1", event[1]["messageId"])
                 assert row is not None
-                looked = await slower.service.turns._recovery.look(row.place, row.started_at)
+                looked = await slower.service.turns._recovery.look(row.ref, row.started_at)
                 assert looked is not None
                 assert looked.may_restart
                 model.go.set()
