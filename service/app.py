@@ -158,7 +158,7 @@ async def _lifespan(
                 service.feeds.run(),
                 lease.run(),
                 service.directory.run(),
-                _hear(service),
+                _follow_log(service),
                 service.turns.recover(),
                 frame_store.purge(settings.keep_seconds + settings.reply_seconds),
                 *_expiring(service),
@@ -289,12 +289,12 @@ def _expiring(service: Service) -> tuple[Awaitable[None], ...]:
     )
 
 
-async def _hear(service: Service) -> None:
+async def _follow_log(service: Service) -> None:
     """Pass on what is committed, here or elsewhere, to those who act on it."""
     async for page in service.live_log.follow(await service.store.head()):
         service.transactions.on_events(page)
         service.turns.hear(page)
-        service.stream_access.hear(page)
+        service.stream_access.on_events(page)
         service.project_replies.hear(page)
 
 
@@ -306,11 +306,11 @@ async def _keep_projections(connect: Connect) -> None:
                 while True:
                     if await catch_up(connection):
                         await asyncio.sleep(POLL)
-                    for standing in await status(connection):
-                        lag, halted = standing.head - standing.position, standing.state == "halted"
-                        metrics.LAG.labels(standing.name).set(lag)
-                        metrics.HALTED.labels(standing.name).set(halted)
-                        metrics.HEAD.set(standing.head)
+                    for each in await status(connection):
+                        lag, halted = each.head - each.position, each.state == "halted"
+                        metrics.LAG.labels(each.name).set(lag)
+                        metrics.HALTED.labels(each.name).set(halted)
+                        metrics.HEAD.set(each.head)
         except DATABASE_AWAY as error:
             _log.warning("projections_lost_their_connection", error=type(error).__name__)
             await asyncio.sleep(POLL)

@@ -16,7 +16,7 @@ import structlog
 
 from projections import PROJECTIONS
 from projections.projection import install
-from service.postgres import connections
+from service.postgres import connections, migrations
 from service.postgres.embedded import Server, embedded
 from tests import sizes
 from tests.running import UNSAFE
@@ -75,7 +75,7 @@ def template(server: Server) -> str:
 
     async def make() -> str:
         url = _create(server, "throughline_template")
-        await connections.migrate(url)
+        await migrations.migrate(url)
         async with await connections.connect(url, as_service=False) as owner:
             await install(owner, PROJECTIONS)
         return url

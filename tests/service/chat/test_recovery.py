@@ -11,7 +11,7 @@ from domain.operations import fold
 from projections import PROJECTIONS
 from projections.projection import install
 from service.model.offline.app import OfflineModel
-from service.postgres import connections
+from service.postgres import connections, migrations
 from tests.running import Event, running
 from tests.service import law
 from tests.service.eventlog.test_log_under_fire import kill, own_server
@@ -188,7 +188,7 @@ async def test_a_reply_that_was_shown_since_it_was_looked_at_is_not_begun_again(
             if looked is None:
                 row = await slower.service.turns.known("t1", event[1]["messageId"])
                 assert row is not None
-                looked = await slower.service.turns._recovery.look(row.place, row.started_at)
+                looked = await slower.service.turns._recovery.look(row.ref, row.started_at)
                 assert looked is not None
                 assert looked.may_restart
                 model.go.set()
@@ -203,7 +203,7 @@ async def test_a_reply_that_was_shown_since_it_was_looked_at_is_not_begun_again(
 async def test_a_reply_goes_on_over_a_killed_database() -> None:
     """All leases run out meanwhile, and nobody takes a reply over for that."""
     with own_server() as server:
-        await connections.migrate(server.url)
+        await migrations.migrate(server.url)
         async with await connections.connect(server.url, as_service=False) as owner:
             await install(owner, PROJECTIONS)
         model = OfflineModel(pace=0.15)
