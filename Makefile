@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 UV := UV_PYTHON_DOWNLOADS=never $(BIN)/uv --quiet
 UV_VERSION := 0.13.8
 .DEFAULT_GOAL := help
-.PHONY: help run test lint check fmt bench prove schema lock audit clean
+.PHONY: help run test lint check fmt bench prove schema map lock audit clean
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -35,10 +35,14 @@ bench: $(VENV)/.dev ## measure against peers and limits; writes bench.json
 
 prove: $(VENV)/.browser ## the promises under load and faults, the tests at full size; takes long
 	$(BIN)/python -m scripts.prove --size large
-	THROUGHLINE_PROVE=1 THROUGHLINE_EXAMPLES=20000 $(BIN)/python -m pytest
+	seed=$${SEED:-$$(date +%s)}; echo "The tests' seed is $$seed: make prove SEED=$$seed"; \
+	THROUGHLINE_PROVE=1 THROUGHLINE_SEED=$$seed $(BIN)/python -m pytest --hypothesis-seed=$$seed
 
-schema: $(VENV)/.dev ## write sql/schema.sql anew from the migrations
+schema: $(VENV)/.dev ## write the SQL that is generated: masked.sql and schema.sql
 	$(BIN)/python -m scripts.schema
+
+map: $(VENV)/.dev ## write the README's map anew from the packages' docstrings
+	$(BIN)/python -m scripts.house_map
 
 lock: $(BIN)/uv ## pin the newest versions, with hashes
 	$(UV) pip compile --universal --generate-hashes --upgrade --custom-compile-command "make lock" \

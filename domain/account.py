@@ -103,7 +103,7 @@ def reserve(
     user_id: str,
     reservation_id: str,
     session_id: str,
-    message_id: str,
+    reply_id: str,
     seconds: int,
     at: datetime | None = None,
 ) -> Decided:
@@ -118,7 +118,7 @@ def reserve(
             user_id=user_id,
             reservation_id=reservation_id,
             session_id=session_id,
-            message_id=message_id,
+            reply_id=reply_id,
             seconds=seconds,
             at=None if at is None else at.isoformat(),
         ),
@@ -131,7 +131,7 @@ def extend(
     user_id: str,
     reservation_id: str,
     session_id: str,
-    message_id: str,
+    reply_id: str,
     seconds: int,
 ) -> Decided:
     """Set more seconds aside for a running reply: those asked for, or as many as are available.
@@ -146,7 +146,7 @@ def extend(
         user_id=user_id,
         reservation_id=reservation_id,
         session_id=session_id,
-        message_id=message_id,
+        reply_id=reply_id,
         seconds=min(seconds, state.available),
     )
 
@@ -158,7 +158,7 @@ def settle(
     reservation_id: str,
     project_id: str,
     session_id: str,
-    message_id: str,
+    reply_id: str,
     operation: OperationType,
     seconds: int,
     model: str,
@@ -175,7 +175,7 @@ def settle(
             reservation_id=reservation_id,
             project_id=project_id,
             session_id=session_id,
-            message_id=message_id,
+            reply_id=reply_id,
             operation=operation,
             seconds=min(seconds, held),
             held_seconds=held,

@@ -1,20 +1,29 @@
 """The whole vocabulary: every event that can be appended, by stream.
 
-An event is a fact in the past tense. Its class name is its stored type, its fields are its stored
-JSON keys. A type may only ever gain optional fields; a changed meaning is a new type with a new
-name. So stored JSON can be read by SQL for ever, and nothing needs upcasting.
+An event is a fact in the past tense. Its class name is its stored type. A field's name is its
+stored JSON key, except where the field names another key: an id of a reply is stored as
+`message_id`, an id of a lease as `epoch`. A type may only ever gain optional fields; a changed
+meaning is a new type with a new name. So stored JSON can be read by SQL for ever, and nothing needs
+upcasting.
 
 Units are in the names: `_seconds` are whole billed AI seconds, `_ms` milliseconds of wall time,
 `_usd` exact decimals with six places. A number of tokens is None when the provider did not say.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
-from typing import Any, ClassVar, Final, Literal, TypeAlias, get_args
+from operator import attrgetter
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, get_args
 
 Json: TypeAlias = Any
 """A JSON value as `orjson` reads it."""
+
+TEXT: Final = "text"
+"""Marks a field that holds what people, models or workers wrote, or something made from that.
+Erasure masks these fields: `make schema` writes their names into `sql/functions/masked.sql`."""
+
+Text: TypeAlias = Annotated[str, TEXT]
 
 ChatMode = Literal["question", "feature", "fix", "analysis", "general"]
 MessageMode = Literal[ChatMode, "initial", "build"]
@@ -38,6 +47,11 @@ OperationType = Literal[
 ]
 
 
+def _stored_as(key: str) -> Mapping[str, str]:
+    """The metadata of a field that has another name in stored JSON."""
+    return {"stored_as": key}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Event:
     schema_version: ClassVar[int] = 1
@@ -51,9 +65,9 @@ class ProjectRegistered(_Event):
     """A project became known, with what a planner should know of it."""
 
     project_id: str
-    name: str
-    framework: str | None = None
-    source_root: str | None = None
+    name: Text
+    framework: Text | None = None
+    source_root: Text | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,11 +119,16 @@ class ProjectErased(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageAdmitted(_Event):
-    """A member's message was taken, `at` a time (ISO 8601) that the project's limit counts."""
+    """A member's message was admitted, `at` a time (ISO 8601) that the project's limit counts.
+
+    `reply_id` is the id of the message's reply, and so is the stored key `message_id`: a join with
+    the `message_id` of UserMessagePosted finds nothing. Join it with `message_id` of ReplyStarted,
+    whose `in_reply_to` is the id of the user's message.
+    """
 
     project_id: str
     user_id: str
-    message_id: str
+    reply_id: str = field(metadata=_stored_as("message_id"))
     at: str
 
 
@@ -129,7 +148,7 @@ class SessionOpened(_Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRenamed(_Event):
     session_id: str
-    name: str
+    name: Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +169,7 @@ class UserMessagePosted(_Event):
     session_id: str
     message_id: str
     user_id: str
-    text: str
+    text: Text
     locale: str
     chat_mode: MessageMode | None = None
     mode: SessionMode = "plan"
@@ -161,18 +180,18 @@ class UserMessagePosted(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyStarted(_Event):
-    """A reply began. `reservation_id` holds the seconds that it may use.
+    """A reply began. The reservation `reservation_id` holds the seconds that the reply may use.
 
-    `epoch` is the lease of the process that writes it. A second time for the same reply: another
-    process took it over.
+    `lease_id`, a fencing token, names the lease of the process that writes the reply. A second
+    event for the same reply says that another process took the reply over.
     """
 
     session_id: str
-    message_id: str
+    reply_id: str = field(metadata=_stored_as("message_id"))
     in_reply_to: str
     model: str
     reservation_id: str
-    epoch: int = 0
+    lease_id: int = field(default=0, metadata=_stored_as("epoch"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +199,7 @@ class ReplyCancelRequested(_Event):
     """Somebody wants the reply to end: for good, or because a newer message takes its place."""
 
     session_id: str
-    message_id: str
+    reply_id: str = field(metadata=_stored_as("message_id"))
     reason: CancelReason
 
 
@@ -195,11 +214,11 @@ class ReplyCompleted(_Event):
     """
 
     session_id: str
-    message_id: str
+    reply_id: str = field(metadata=_stored_as("message_id"))
     in_reply_to: str
     subtype: Literal["success", "partial"]
     mode: ChatMode
-    data: Json
+    data: Annotated[Json, TEXT]
     duration_ms: int
     billed_seconds: int
     model: str
@@ -223,7 +242,7 @@ class ReplyFailed(_Event):
     """
 
     session_id: str
-    message_id: str
+    reply_id: str = field(metadata=_stored_as("message_id"))
     in_reply_to: str
     code: str
     duration_ms: int
@@ -243,7 +262,7 @@ class SystemMessagePosted(_Event):
     session_id: str
     message_id: str
     template: str
-    variables: Mapping[str, str]
+    variables: Annotated[Mapping[str, str], TEXT]
     visible: bool = True
     type: str = "message"
     contract_version: str = "1.0"
@@ -253,13 +272,13 @@ class SystemMessagePosted(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanSaved(_Event):
-    """The plan in the reply `message_id` was kept as a draft, under its `title`."""
+    """The plan in the reply `reply_id` was kept as a draft, under its `title`."""
 
     session_id: str
-    message_id: str
+    reply_id: str = field(metadata=_stored_as("message_id"))
     user_id: str
     mode: ChatMode
-    title: str
+    title: Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,8 +287,8 @@ class SessionConverted(_Event):
 
     session_id: str
     build_id: str
-    prompt: str
-    plan_digest: str | None = None
+    prompt: Text
+    plan_digest: Text | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,9 +325,9 @@ class BuildQueued(_Event):
     session_id: str
     message_id: str
     user_id: str
-    prompt: str
+    prompt: Text
     locale: str = "en"
-    plan: Json = None
+    plan: Annotated[Json, TEXT] = None
     converted_from_session_id: str | None = None
 
 
@@ -328,13 +347,13 @@ class BuildProgressed(_Event):
     event_id: str
     phase: BuildPhase
     type: ReportType
-    title: str
+    title: Text
     at: str
     user_visible: bool = True
     version_id: str | None = None
-    preview_url: str | None = None
-    artifact_url: str | None = None
-    error: str | None = None
+    preview_url: Text | None = None
+    artifact_url: Text | None = None
+    error: Text | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -344,7 +363,7 @@ class BuildReferenced(_Event):
     build_id: str
     session_id: str
     message_id: str
-    title: str
+    title: Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -361,7 +380,7 @@ class BuildFailed(_Event):
 
     build_id: str
     code: BuildFault
-    error: str
+    error: Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -372,8 +391,8 @@ class VersionDeployed(_Event):
     project_id: str
     session_id: str
     version_id: str
-    preview_url: str | None = None
-    artifact_url: str | None = None
+    preview_url: Text | None = None
+    artifact_url: Text | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -407,7 +426,7 @@ class TimeReserved(_Event):
     user_id: str
     reservation_id: str
     session_id: str
-    message_id: str
+    reply_id: str = field(metadata=_stored_as("message_id"))
     seconds: int
     at: str | None = None
 
@@ -424,7 +443,7 @@ class TimeConsumed(_Event):
     reservation_id: str
     project_id: str
     session_id: str
-    message_id: str
+    reply_id: str = field(metadata=_stored_as("message_id"))
     operation: OperationType
     seconds: int
     held_seconds: int
@@ -509,6 +528,13 @@ ERASURES: Final[tuple[type[Event], ...]] = (SessionDeleted, BuildErased, Project
 """After these, what people wrote is blank in all earlier events of the stream: the append that has
 one masks them, in the database. Ids, times, seconds and money stay."""
 
+ERASABLE: Final[tuple[type[Event], ...]] = (
+    *get_args(ProjectEvent),
+    *get_args(SessionEvent),
+    *get_args(BuildEvent),
+)
+"""The types of the streams that can be erased: each of their fields with text is marked."""
+
 EVENT_TYPES: Final[Mapping[str, type[Event]]] = {kind.__name__: kind for kind in get_args(Event)}
 
 _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
@@ -519,19 +545,66 @@ _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
 """How a stored value becomes the field's type, where JSON has no such type."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How an event type is stored: its field names by stored key, in the fields' order.
+
+    `renamed` are those that differ, `values` reads all fields of an event and is None where no
+    field differs, `readers` are the fields that JSON has no type for.
+    """
+
+    kind: type[Event]
+    keys: Mapping[str, str]
+    renamed: tuple[tuple[str, str], ...]
+    readers: tuple[tuple[str, Callable[[Any], Any]], ...]
+    values: Callable[[Event], tuple[Any, ...]] | None
+
+
+def _form(kind: type[Event]) -> _Form:
+    keys = {str(each.metadata.get("stored_as", each.name)): each.name for each in fields(kind)}
+    renamed = tuple((key, name) for key, name in keys.items() if key != name)
+    return _Form(
+        kind,
+        keys=keys,
+        renamed=renamed,
+        readers=tuple((name, _READERS[name]) for name in keys.values() if name in _READERS),
+        values=attrgetter(*keys.values()) if renamed else None,
+    )
+
+
+_FORMS: Final[Mapping[str, _Form]] = {name: _form(kind) for name, kind in EVENT_TYPES.items()}
+
+
 def from_stored(name: str, state: Mapping[str, Json]) -> Event:
     """The event of type `name` from its stored JSON object.
 
     Raises KeyError for a type that is not in the vocabulary, TypeError for a key that the type
     does not have.
     """
-    values: dict[str, Any] = {
-        key: _READERS[key](value) if key in _READERS and value is not None else value
-        for key, value in state.items()
-    }
-    return EVENT_TYPES[name](**values)
+    form = _FORMS[name]
+    values = dict(state)
+    for key, field_name in form.renamed:
+        if field_name in values:
+            raise TypeError(f"{name} has no stored key {field_name}")
+        if key in values:
+            values[field_name] = values.pop(key)
+    for field_name, read in form.readers:
+        if (value := values.get(field_name)) is not None:
+            values[field_name] = read(value)
+    return form.kind(**values)
 
 
-def field_names(kind: type[Event]) -> tuple[str, ...]:
-    """The stored JSON keys of an event type."""
-    return tuple(field.name for field in fields(kind))
+def to_stored(event: Event) -> Event | dict[str, Any]:
+    """What `orjson` writes as the event's stored JSON object, with its keys in the fields' order.
+
+    That is the event itself, unless a field of its type is stored under another key.
+    """
+    form = _FORMS[type(event).__name__]
+    if form.values is None:
+        return event
+    return dict(zip(form.keys, form.values(event), strict=True))
+
+
+def stored_keys(kind: type[Event]) -> Mapping[str, str]:
+    """The stored JSON keys of an event type, each with the field it fills, in the fields' order."""
+    return _FORMS[kind.__name__].keys

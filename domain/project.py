@@ -120,12 +120,12 @@ def remove_member(state: Project, *, user_id: str) -> Decided:
     return (MemberRemoved(project_id=project_id, user_id=user_id),)
 
 
-def admit_message(state: Project, *, user_id: str, message_id: str, at: datetime) -> Decided:
+def admit_message(state: Project, *, user_id: str, reply_id: str, at: datetime) -> Decided:
     """Take a member's message, at a time that is counted. Raises BuildInProgress."""
     project_id = _idle(state)
     return (
         MessageAdmitted(
-            project_id=project_id, user_id=user_id, message_id=message_id, at=at.isoformat()
+            project_id=project_id, user_id=user_id, reply_id=reply_id, at=at.isoformat()
         ),
     )
 

@@ -59,7 +59,7 @@ class RunningReply:
     in_reply_to: str
     reservation_id: str
     model: str
-    epoch: int
+    lease_id: int
     starts: int = 1
     cancelled: CancelReason | None = None
 
@@ -111,7 +111,7 @@ def evolve(state: Session, event: SessionEvent) -> Session:
                 state, message_count=state.message_count + 1, builds=state.builds + builds
             )
         case ReplyStarted():
-            return _with_running(state, event.message_id, _started(state, event))
+            return _with_running(state, event.reply_id, _started(state, event))
         case ReplyCancelRequested():
             return _cancelled(state, event)
         case ReplyCompleted():
@@ -121,7 +121,7 @@ def evolve(state: Session, event: SessionEvent) -> Session:
         case SystemMessagePosted():
             return state
         case PlanSaved():
-            return replace(state, saved=state.saved | {event.message_id})
+            return replace(state, saved=state.saved | {event.reply_id})
         case SessionOpened():
             return Session(
                 session_id=event.session_id,
@@ -159,26 +159,26 @@ def fold(events: Iterable[SessionEvent], state: Session = INITIAL) -> Session:
 
 
 def _started(state: Session, event: ReplyStarted) -> RunningReply:
-    former = state.running.get(event.message_id)
+    former = state.running.get(event.reply_id)
     if former is not None:
-        return replace(former, epoch=event.epoch, starts=former.starts + 1)
+        return replace(former, lease_id=event.lease_id, starts=former.starts + 1)
     return RunningReply(
         in_reply_to=event.in_reply_to,
         reservation_id=event.reservation_id,
         model=event.model,
-        epoch=event.epoch,
+        lease_id=event.lease_id,
     )
 
 
 def _cancelled(state: Session, event: ReplyCancelRequested) -> Session:
-    running = state.running.get(event.message_id)
+    running = state.running.get(event.reply_id)
     if running is None:
         return state
-    return _with_running(state, event.message_id, replace(running, cancelled=event.reason))
+    return _with_running(state, event.reply_id, replace(running, cancelled=event.reason))
 
 
 def _ended(state: Session, event: ReplyCompleted | ReplyFailed) -> Session:
-    rest = {key: run for key, run in state.running.items() if key != event.message_id}
+    rest = {key: run for key, run in state.running.items() if key != event.reply_id}
     return replace(state, running=rest, tokens_used=state.tokens_used + (event.tokens_used or 0))
 
 
@@ -187,7 +187,7 @@ def _completed(state: Session, event: ReplyCompleted) -> Session:
         return state
     said = event.data["summary"] if event.mode == "feature" else event.data["issue"]["description"]
     plan = Plan(mode=event.mode, title=str(said))
-    return replace(state, plan=event.data, plans={**state.plans, event.message_id: plan})
+    return replace(state, plan=event.data, plans={**state.plans, event.reply_id: plan})
 
 
 def _deleted(state: Session) -> Session:
@@ -200,8 +200,8 @@ def _deleted(state: Session) -> Session:
     )
 
 
-def _with_running(state: Session, message_id: str, running: RunningReply) -> Session:
-    return replace(state, running={**state.running, message_id: running})
+def _with_running(state: Session, reply_id: str, running: RunningReply) -> Session:
+    return replace(state, running={**state.running, reply_id: running})
 
 
 def open_session(
@@ -247,11 +247,11 @@ def post_message(
 def start_reply(
     state: Session,
     *,
-    message_id: str,
+    reply_id: str,
     in_reply_to: str,
     model: str,
     reservation_id: str,
-    epoch: int,
+    lease_id: int,
     may_wait: bool = False,
 ) -> Decided:
     """Begin a reply to the message `in_reply_to`. Raises ReplyInProgress while another one runs,
@@ -262,46 +262,44 @@ def start_reply(
     return (
         ReplyStarted(
             session_id=state.session_id,
-            message_id=message_id,
+            reply_id=reply_id,
             in_reply_to=in_reply_to,
             model=model,
             reservation_id=reservation_id,
-            epoch=epoch,
+            lease_id=lease_id,
         ),
     )
 
 
-def take_over_reply(state: Session, *, message_id: str, epoch: int) -> Decided:
+def take_over_reply(state: Session, *, reply_id: str, lease_id: int) -> Decided:
     """Begin a reply once more, in another process's hands. One that has ended stays as it ended."""
-    running = state.running.get(message_id)
+    running = state.running.get(reply_id)
     if running is None:
         return ()
     return (
         ReplyStarted(
             session_id=state.session_id,
-            message_id=message_id,
+            reply_id=reply_id,
             in_reply_to=running.in_reply_to,
             model=running.model,
             reservation_id=running.reservation_id,
-            epoch=epoch,
+            lease_id=lease_id,
         ),
     )
 
 
-def cancel_reply(state: Session, *, message_id: str, reason: CancelReason) -> Decided:
+def cancel_reply(state: Session, *, reply_id: str, reason: CancelReason) -> Decided:
     """Ask a reply to end. One that was asked before, or has ended, is left alone."""
-    running = state.running.get(message_id)
+    running = state.running.get(reply_id)
     if running is None or running.cancelled is not None:
         return ()
-    return (
-        ReplyCancelRequested(session_id=state.session_id, message_id=message_id, reason=reason),
-    )
+    return (ReplyCancelRequested(session_id=state.session_id, reply_id=reply_id, reason=reason),)
 
 
 def complete_reply(
     state: Session,
     *,
-    message_id: str,
+    reply_id: str,
     in_reply_to: str,
     subtype: Literal["success", "partial"],
     mode: ChatMode,
@@ -323,12 +321,12 @@ def complete_reply(
 
     The session's own end does not matter here: what was begun is always brought to its end.
     """
-    if message_id not in state.running:
+    if reply_id not in state.running:
         return ()
     return (
         ReplyCompleted(
             session_id=state.session_id,
-            message_id=message_id,
+            reply_id=reply_id,
             in_reply_to=in_reply_to,
             subtype=subtype,
             mode=mode,
@@ -352,7 +350,7 @@ def complete_reply(
 def fail_reply(
     state: Session,
     *,
-    message_id: str,
+    reply_id: str,
     in_reply_to: str,
     code: str,
     duration_ms: int,
@@ -362,12 +360,12 @@ def fail_reply(
     frames: int,
 ) -> Decided:
     """End a reply that has nothing to show. A reply that has ended stays as it ended."""
-    if message_id not in state.running:
+    if reply_id not in state.running:
         return ()
     return (
         ReplyFailed(
             session_id=state.session_id,
-            message_id=message_id,
+            reply_id=reply_id,
             in_reply_to=in_reply_to,
             code=code,
             duration_ms=duration_ms,
@@ -424,18 +422,18 @@ def request_build(
     )
 
 
-def save_plan(state: Session, *, message_id: str, user_id: str) -> Decided:
+def save_plan(state: Session, *, reply_id: str, user_id: str) -> Decided:
     """Keep a plan as a draft. One that was kept stays so; the session's end does not matter.
 
     Raises PlanUnknown, ReplyNotEnded.
     """
-    plan = known_plan(state, message_id)
-    if message_id in state.saved:
+    plan = known_plan(state, reply_id)
+    if reply_id in state.saved:
         return ()
     return (
         PlanSaved(
             session_id=state.session_id,
-            message_id=message_id,
+            reply_id=reply_id,
             user_id=user_id,
             mode=plan.mode,
             title=plan.title,
@@ -443,13 +441,13 @@ def save_plan(state: Session, *, message_id: str, user_id: str) -> Decided:
     )
 
 
-def known_plan(state: Session, message_id: str) -> Plan:
+def known_plan(state: Session, reply_id: str) -> Plan:
     """The plan in a reply. Raises PlanUnknown, ReplyNotEnded."""
-    if message_id in state.running:
+    if reply_id in state.running:
         raise ReplyNotEnded
-    if message_id not in state.plans:
+    if reply_id not in state.plans:
         raise PlanUnknown
-    return state.plans[message_id]
+    return state.plans[reply_id]
 
 
 def rename(state: Session, *, name: str) -> Decided:

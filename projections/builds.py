@@ -22,6 +22,7 @@ from projections.projection import Connection, Projection
 BUILDS: Final = Projection(
     name="builds",
     version=2,
+    rules="9602b949",
     views=("project_builds",),
     handles=(
         BuildQueued,
@@ -35,6 +36,7 @@ BUILDS: Final = Projection(
 BUILD_EVENTS: Final = Projection(
     name="build_events",
     version=2,
+    rules="2549acc5",
     views=("project_build_events",),
     handles=(BuildProgressed, BuildErased),
 )

@@ -13,7 +13,8 @@ from projections.projection import Connection, Projection
 
 CONSUMPTION: Final = Projection(
     name="consumption",
-    version=3,
+    version=4,
+    rules="0f34b64e",
     views=("user_ai_time_consumption",),
     handles=(TimeConsumed,),
 )
@@ -26,7 +27,7 @@ class ConsumptionRow:
     position: int
     project_id: str
     session_id: str
-    message_id: str
+    reply_id: str
     operation_type: str
     billed_seconds: int
     input_tokens: int | None

@@ -10,14 +10,19 @@ from psycopg.types.numeric import Int8
 from domain.events import PlanSaved, SessionDeleted
 from projections.projection import Connection, Projection
 
-DRAFTS: Final = Projection(name="drafts", version=2, handles=(PlanSaved, SessionDeleted))
+DRAFTS: Final = Projection(
+    name="drafts",
+    version=2,
+    rules="d1a41ea3",
+    handles=(PlanSaved, SessionDeleted),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DraftRow:
     """A plan that was kept: the reply that holds it, and who kept it."""
 
-    message_id: str
+    reply_id: str
     session_id: str
     user_id: str
     mode: str
@@ -26,11 +31,11 @@ class DraftRow:
     position: int
 
 
-async def of_reply(connection: Connection, *, tenant_id: str, message_id: str) -> DraftRow | None:
+async def of_reply(connection: Connection, *, tenant_id: str, reply_id: str) -> DraftRow | None:
     """The draft of the plan in a reply, or None."""
     async with connection.cursor(row_factory=class_row(DraftRow)) as cursor:
         await cursor.execute(
-            DRAFTS.statements["of_reply"], {"tenant_id": tenant_id, "message_id": message_id}
+            DRAFTS.statements["of_reply"], {"tenant_id": tenant_id, "reply_id": reply_id}
         )
         return await cursor.fetchone()
 

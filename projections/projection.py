@@ -3,6 +3,9 @@
 Its rules are one set-based SQL function over a range of positions, in `sql/projections/<name>.sql`.
 The same text serves three uses: inside each append, in catching up, and in a rebuild, which runs
 it in a schema of its own and swaps the finished table in. Rows and checkpoint move together.
+
+PostgreSQL plans the function while the log is small, and keeps the plan as the log grows. Therefore
+every function sets `enable_seqscan = off`: a plan never reads the whole log.
 """
 
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -23,7 +26,7 @@ Connection = psycopg.AsyncConnection[Any]
 Progress = Callable[[int, int], None]
 """Told how far a rebuild has come: the position reached, and the head."""
 
-SQL: Final = sql.statements("checkpoints.sql")
+SQL: Final = sql.statements("projections.sql")
 CHUNK: Final = 10_000
 STEP: Final = 1_000
 _SWAP_TRIES: Final = 10
@@ -37,11 +40,14 @@ class Busy(RuntimeError):
 class Projection:
     """A read model: its table and its rules have its name.
 
-    A change of its rules is a higher `version`: the next migration rebuilds it.
+    When its table or its rules change, raise `version`: the next start rebuilds the read model from
+    the log. `rules` is a digest of the table and the rules. A test fails when it is not the digest
+    of the SQL file, and prints the new one.
     """
 
     name: str
     version: int
+    rules: str
     handles: tuple[type[Event], ...]
     views: tuple[str, ...] = ()
     """Its views in the schema `analytics`, if it has some; later ones may show earlier ones."""
@@ -81,7 +87,7 @@ async def status(connection: Connection) -> list[ProjectionStatus]:
 
 async def reached(connection: Connection, name: str) -> int:
     """The position that a read model has come to; 0 when it is not installed."""
-    row = await _row(connection, SQL["stand"], {"name": name})
+    row = await _row(connection, SQL["checkpoint"], {"name": name})
     return int(row[1]) if row else 0
 
 
@@ -92,7 +98,7 @@ async def install(connection: Connection, projections: Sequence[Projection]) -> 
     """
     rebuilt: list[str] = []
     for projection in projections:
-        row = await _row(connection, SQL["stand"], {"name": projection.name})
+        row = await _row(connection, SQL["checkpoint"], {"name": projection.name})
         if row is None or row[0] < projection.version:
             await rebuild(connection, projection)
             rebuilt.append(projection.name)
@@ -131,7 +137,7 @@ async def _catch_up_one(connection: Connection, name: str) -> bool:
     step = STEP
     while step:
         async with connection.transaction():
-            await connection.execute(SQL["hold"], {"name": name})
+            await connection.execute(SQL["lock"], {"name": name})
             row = await _row(connection, SQL["catch_up"], {"name": name, "step": step})
             if row is None:
                 return True
@@ -174,7 +180,7 @@ async def verify(
         filled = await _fill(connection, projection, schema, progress, to_checkpoint=True)
         async with connection.transaction():
             await connection.execute("set transaction isolation level repeatable read")
-            row = await _row(connection, SQL["stand"], {"name": projection.name})
+            row = await _row(connection, SQL["checkpoint"], {"name": projection.name})
             assert row is not None
             await _apply(connection, projection, schema, filled, row[1])
             differing = compose.SQL(
@@ -215,7 +221,7 @@ async def _swap(connection: Connection, projection: Projection, schema: str, fil
     live = compose.Identifier("app", projection.name)
     async with connection.transaction():
         await connection.execute("set local lock_timeout = '1s'")
-        await connection.execute(SQL["hold"], {"name": projection.name})
+        await connection.execute(SQL["lock"], {"name": projection.name})
         end = await head(connection)
         await _apply(connection, projection, schema, filled, end)
         # Who reads through the view locks it first and then the table; so does this.
@@ -269,13 +275,15 @@ async def _shadow(connection: Connection, projection: Projection, work: str) -> 
             )
             await _search(connection, schema, "app")
             await connection.execute(projection.statements["table"])
-            await connection.execute(SQL["apart"], {"table": f"{schema}.{projection.name}"})
+            await connection.execute(
+                SQL["separate_tenants"], {"table": f"{schema}.{projection.name}"}
+            )
             await connection.execute(projection.statements["apply"])
         yield schema
     finally:
         if not connection.broken:
             await connection.execute(drop)
-            await connection.execute(SQL["disclaim"], claim)
+            await connection.execute(SQL["release"], claim)
 
 
 async def _apply(

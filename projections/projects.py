@@ -21,6 +21,7 @@ from projections.projection import Connection, Projection
 PROJECTS: Final = Projection(
     name="projects",
     version=3,
+    rules="7d130e10",
     handles=(
         ProjectRegistered,
         ProjectLocked,
@@ -31,7 +32,10 @@ PROJECTS: Final = Projection(
     ),
 )
 MEMBERS: Final = Projection(
-    name="members", version=2, handles=(MemberAdded, MemberRemoved, ProjectErasureRequested)
+    name="members",
+    version=2,
+    rules="3e33abef",
+    handles=(MemberAdded, MemberRemoved, ProjectErasureRequested),
 )
 
 

@@ -12,6 +12,7 @@ from projections.projection import Connection, Projection
 REPLIES: Final = Projection(
     name="replies",
     version=2,
+    rules="f916d925",
     handles=(ReplyStarted, ReplyCompleted, ReplyFailed, SessionDeleted),
 )
 
@@ -23,7 +24,7 @@ class ReplyRef:
     tenant_id: str
     project_id: str
     session_id: str
-    message_id: str
+    reply_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +34,7 @@ class ReplyRow:
     tenant_id: str
     project_id: str
     session_id: str
-    message_id: str
+    reply_id: str
     started_at: datetime
     ended_position: int | None
 
@@ -44,15 +45,15 @@ class ReplyRow:
             tenant_id=self.tenant_id,
             project_id=self.project_id,
             session_id=self.session_id,
-            message_id=self.message_id,
+            reply_id=self.reply_id,
         )
 
 
-async def reply(connection: Connection, *, tenant_id: str, message_id: str) -> ReplyRow | None:
+async def reply(connection: Connection, *, tenant_id: str, reply_id: str) -> ReplyRow | None:
     """The reply, or None."""
     async with connection.cursor(row_factory=class_row(ReplyRow)) as cursor:
         await cursor.execute(
-            REPLIES.statements["of_id"], {"tenant_id": tenant_id, "message_id": message_id}
+            REPLIES.statements["of_id"], {"tenant_id": tenant_id, "reply_id": reply_id}
         )
         return await cursor.fetchone()
 
@@ -70,17 +71,17 @@ async def running(
 
 
 async def orphans(
-    connection: Connection, *, epoch: int, here: list[str], grace_seconds: float, limit: int
+    connection: Connection, *, lease_id: int, here: list[str], grace_seconds: float, limit: int
 ) -> list[ReplyRow]:
     """Replies that run in nobody's hands, of all tenants, oldest first.
 
-    Those under the lease of no living process; and those under the lease `epoch` that are not
+    Those under the lease of no living process; and those under the lease `lease_id` that are not
     among the ones it writes `here`. Nobody is taken for dead in the first `grace_seconds` of the
     database itself: it may have been the one that was away.
     """
     async with connection.cursor(row_factory=class_row(ReplyRow)) as cursor:
         await cursor.execute(
             REPLIES.statements["orphans"],
-            {"epoch": epoch, "here": here, "grace_seconds": grace_seconds, "limit": limit},
+            {"lease_id": lease_id, "here": here, "grace_seconds": grace_seconds, "limit": limit},
         )
         return await cursor.fetchall()

@@ -26,7 +26,8 @@ from projections.projection import Connection, Projection
 
 SESSIONS: Final = Projection(
     name="sessions",
-    version=4,
+    version=5,
+    rules="859933e1",
     views=("project_chat_plan_sessions",),
     handles=(
         SessionOpened,

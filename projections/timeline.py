@@ -40,7 +40,8 @@ from projections.projection import Connection, Projection
 
 TIMELINE: Final = Projection(
     name="timeline",
-    version=3,
+    version=4,
+    rules="c214077e",
     views=("project_timeline", "project_chat_with_builds"),
     handles=(
         UserMessagePosted,
@@ -160,12 +161,13 @@ async def page(
 
     A page by position costs the same wherever it lies; one by offset costs what it passes over.
     """
-    name = "page" if shown.mode is None else f"page_of_{shown.mode}"
+    name = "page_of_build" if shown.mode == "build" else "page"
     rows = await _rows(
         connection,
         name if after is None else f"{name}_after",
         tenant_id=tenant_id,
         project_id=project_id,
+        mode=shown.mode,
         with_hidden=shown.with_hidden,
         with_live=shown.with_live,
         limit=limit + 1,

@@ -13,6 +13,7 @@ from projections.projection import Connection, Projection
 VERSIONS: Final = Projection(
     name="versions",
     version=2,
+    rules="5ca674cc",
     views=("project_versions",),
     handles=(VersionDeployed, BuildErased),
 )

@@ -112,7 +112,7 @@ def _frame() -> Attempt:
     from service.api.replies import _frame_in
     from service.http.problems import BadRequest
 
-    place = ReplyRef(tenant_id="t", project_id="p", session_id="s", message_id="m.1")
+    place = ReplyRef(tenant_id="t", project_id="p", session_id="s", reply_id="m.1")
 
     def attempt(data: bytes) -> None:
         try:

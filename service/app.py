@@ -120,9 +120,17 @@ async def _lifespan(
         live_log = LiveLog(store)
         writer = Writer(connect, live_log)
         lease = await leases.take(pool)
-        frame_store = FrameStore(connect, pool, lease.epoch)
+        frame_store = FrameStore(connect, pool, lease.lease_id)
         service = _service(
-            settings, pool, store, live_log, writer, frame_store, lease, client, await store.epoch()
+            settings,
+            pool,
+            store,
+            live_log,
+            writer,
+            frame_store,
+            lease,
+            client,
+            await store.log_epoch(),
         )
         app.state.service = service
         writing = [
@@ -166,7 +174,7 @@ def _service(
     frame_store: FrameStore,
     lease: Lease,
     client: anthropic.AsyncAnthropic,
-    epoch: str,
+    log_epoch: str,
 ) -> Service:
     transactions = Transactions(store, writer)
     model = settings.model if settings.anthropic_api_key else OFFLINE_MODEL
@@ -177,7 +185,7 @@ def _service(
             transactions,
             pool,
             model=model,
-            epoch=lease.epoch,
+            lease_id=lease.lease_id,
             idle_seconds=settings.idle_seconds,
             user_messages=settings.user_messages,
             project_messages=settings.project_messages,
@@ -212,7 +220,7 @@ def _service(
         pool=pool,
         store=store,
         live_log=live_log,
-        feeds=Feeds(pool, store, live_log, epoch),
+        feeds=Feeds(pool, store, live_log, log_epoch),
         live=MergedStreams(),
         transactions=transactions,
         directory=directory,
@@ -224,7 +232,7 @@ def _service(
         tokens=BrowserTokens(settings.hmac_keys),
         stream_access=StreamAccess(pool),
         audit=Audit(pool),
-        epoch=epoch,
+        log_epoch=log_epoch,
     )
 
 

@@ -56,9 +56,9 @@ class Query(BaseModel):
     )
 
 
-def cursor(epoch: str, position: int) -> str:
+def cursor(log_epoch: str, position: int) -> str:
     """A place in the log for the wire: it knows its history, so it cannot be resumed in another."""
-    return f"{epoch}.{position}"
+    return f"{log_epoch}.{position}"
 
 
 def dumped(answer: BaseModel) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The database's own code, as text: named statements and numbered migrations.
+"""The database's own code, as text: named statements, numbered migrations, and functions.
 
 Statements are bytes, because psycopg takes bytes from anywhere as a query, but a `str` only where
 the type checker can see that nobody composed it.
@@ -24,6 +24,15 @@ class Migration:
     digest: str
 
 
+@dataclass(frozen=True, slots=True)
+class Function:
+    """The current text of the SQL function `app.<name>`, with the grants that belong to it."""
+
+    name: str
+    text: bytes
+    digest: str
+
+
 @cache
 def statements(path: str) -> dict[str, bytes]:
     """The sections of a file such as `events.sql`: `-- name: page` begins the one called page."""
@@ -33,14 +42,28 @@ def statements(path: str) -> dict[str, bytes]:
 
 def migrations() -> list[Migration]:
     """All migrations in order."""
-    folder = files(__name__) / "migrations"
-    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
-    return [_migration(name) for name in names]
+    return [_migration(name) for name in _names("migrations")]
+
+
+def functions() -> list[Function]:
+    """All functions that no read model owns, by name."""
+    return [_function(name) for name in _names("functions")]
 
 
 def _migration(name: str) -> Migration:
     text = _read(f"migrations/{name}").encode()
     return Migration(int(name[:4]), name.removesuffix(".sql"), text, sha256(text).hexdigest())
+
+
+def _function(name: str) -> Function:
+    text = _read(f"functions/{name}").encode()
+    return Function(name.removesuffix(".sql"), text, sha256(text).hexdigest())
+
+
+def _names(folder: str) -> list[str]:
+    """The SQL files of a folder, sorted."""
+    entries = (files(__name__) / folder).iterdir()
+    return sorted(entry.name for entry in entries if entry.name.endswith(".sql"))
 
 
 def _read(path: str) -> str:

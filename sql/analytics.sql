@@ -1,7 +1,7 @@
--- How a project's planning and building goes, over a span of time: sums over the read models.
+-- Figures of one project over a span of time: sums over the read models.
 
 -- name: replies
--- By mode, and all together where the mode is null; a failed reply has no mode.
+-- One row a mode. The row with a null mode counts all replies. A failed reply has no mode.
 select
     chat_mode as mode,
     count(*) as replies,
@@ -20,16 +20,16 @@ group by grouping sets ((chat_mode), ())
 having grouping(chat_mode) = 1 or chat_mode is not null
 
 -- name: consumption
--- By operation, and all together where the operation is null.
+-- One row an operation. The row with a null operation counts all operations.
 select
     operation_type as operation,
     count(*) as replies,
     coalesce(sum(billed_seconds), 0) as seconds,
     coalesce(sum(cost_usd), 0) as cost_usd,
-    coalesce(sum(input_tokens), 0) as input_tokens,
-    coalesce(sum(output_tokens), 0) as output_tokens,
-    coalesce(sum(cache_read_tokens), 0) as cache_read_tokens,
-    coalesce(sum(cache_write_tokens), 0) as cache_write_tokens
+    coalesce(sum(input_tokens), 0)::bigint as input_tokens,
+    coalesce(sum(output_tokens), 0)::bigint as output_tokens,
+    coalesce(sum(cache_read_tokens), 0)::bigint as cache_read_tokens,
+    coalesce(sum(cache_write_tokens), 0)::bigint as cache_write_tokens
 from app.consumption
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s
@@ -38,7 +38,7 @@ where tenant_id = %(tenant_id)s
 group by grouping sets ((operation_type), ())
 
 -- name: sessions
--- The planning sessions that began then.
+-- The planning sessions that were opened in the span.
 select
     count(*) as sessions,
     count(*) filter (where status = 'converted') as converted,
@@ -59,7 +59,7 @@ where tenant_id = %(tenant_id)s
     and opened_at < %(until)s
 
 -- name: builds
--- The builds that were asked for then; `converted` are those of plans.
+-- The builds that were queued in the span. `converted` counts the builds of plans.
 select
     count(*) as builds,
     count(*) filter (where status = 'succeeded') as succeeded,

@@ -1,26 +1,26 @@
--- Add to the audit and read it.
+-- Write the audit, and read it.
 
 -- name: add
--- A batch whose outcome was unknown may be added again.
+-- Add a batch. A batch whose outcome was unknown is added again; its rows are there only once.
 insert into app.audit (
     tenant_id, request_id, at, key_id, user_id, operation, project_id, session_id, message_id,
     address, user_agent, status, code, milliseconds
 )
 select
-    tenant_id, request_id, at, key_id, user_id, operation, project_id, session_id, message_id,
+    tenant_id, request_id, at, key_id, user_id, operation, project_id, session_id, reply_id,
     address, user_agent, status, code, milliseconds
 from json_to_recordset(%(entries)s::json) as entry (
     tenant_id text, request_id text, at timestamptz, key_id text, user_id text, operation text,
-    project_id text, session_id text, message_id text, address text, user_agent text,
+    project_id text, session_id text, reply_id text, address text, user_agent text,
     status smallint, code text, milliseconds integer
 )
 on conflict do nothing
 
 -- name: page
--- Newest first, with what the reply that was asked for came to.
+-- Newest first. A request that posted a message shows what its reply was billed.
 select
     request_id, at, key_id, audit.user_id, operation, audit.project_id, audit.session_id,
-    audit.message_id, address, user_agent, status, code, milliseconds, billed_seconds,
+    audit.message_id as reply_id, address, user_agent, status, code, milliseconds, billed_seconds,
     input_tokens + output_tokens + cache_read_tokens + cache_write_tokens as tokens_used
 from app.audit
 left join app.consumption

@@ -1,9 +1,10 @@
--- Append to the log and read it. Parameters are psycopg's, by name.
+-- Append to the log, and read it.
 
 -- name: append
--- The quick way: the whole batch at the head that the writer remembers. The primary key refuses it
--- when somebody else wrote since, and the guard when the head is not there: no writer, however
--- confused, can leave a gap. Answers the number of rows appended and the time.
+-- The fast way: append the whole batch at the head that the writer remembers. If another process
+-- appended meanwhile, the primary key refuses the batch. If the remembered head is not in the log,
+-- the last condition refuses it. So no writer can leave a gap. Returns the number of rows and the
+-- time.
 with appended as (
     insert into app.event (
         position, append_id, tenant_id, stream_id, version,
@@ -31,6 +32,7 @@ from appended
 having count(*) > 0
 
 -- name: append_locked
+-- The safe way, after the fast way was refused. See sql/functions/append_locked.sql.
 select item, first_position, recorded_at, stream_id, version, head
 from app.append_locked(
     %(item)b::int4[], %(append_id)b::uuid[], %(tenant_id)b::text[], %(stream_id)b::text[],
@@ -39,7 +41,7 @@ from app.append_locked(
 )
 
 -- name: heads
--- The version of each asked stream, where it has events.
+-- The version of each of these streams. A stream without events has no row.
 select each.n - 1, latest.version
 from unnest(%(tenant_id)b::text[], %(stream_id)b::text[])
     with ordinality as each (tenant_id, stream_id, n)
@@ -54,11 +56,11 @@ cross join lateral (
 -- name: head
 select app.log_head()
 
--- name: epoch
+-- name: log_epoch
 select app.log_epoch()
 
 -- name: stream
--- One stream in order, after a version.
+-- The events of one stream after a version, in order.
 select position, tenant_id, stream_id, version, type, schema_version,
        project_id, state, metadata::text, recorded_at
 from app.event
@@ -75,7 +77,7 @@ order by version desc
 limit %(limit)s
 
 -- name: range
--- A page of the whole log, in order.
+-- The events of the log between two positions, in order.
 select position, tenant_id, stream_id, version, type, schema_version,
        project_id, state, metadata::text, recorded_at
 from app.event
@@ -84,7 +86,7 @@ order by position
 limit %(limit)s
 
 -- name: tenant_range
--- A page of a tenant's log, in order, by types where given.
+-- The events of a tenant between two positions, in order. `types` null selects all types.
 select position, tenant_id, stream_id, version, type, schema_version,
        project_id, state, metadata::text, recorded_at
 from app.tenant_range(
@@ -93,10 +95,14 @@ from app.tenant_range(
 order by position
 
 -- name: project_range
--- The same of a project.
+-- The events of a project between two positions, in order. `types` null selects all types.
 select position, tenant_id, stream_id, version, type, schema_version,
        project_id, state, metadata::text, recorded_at
 from app.project_range(
     %(tenant_id)s, %(project_id)s, %(after)s, %(upto)s, %(types)s::text[], %(limit)s
 )
 order by position
+
+-- name: clock
+-- The database's clock, because all servers share it.
+select clock_timestamp()

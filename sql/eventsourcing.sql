@@ -1,4 +1,5 @@
--- What the eventsourcing library asks of a persistence module beyond the log's own reads.
+-- Statements of the persistence module for the eventsourcing library. The events and their
+-- positions are in the log; snapshots have a table of their own.
 
 -- name: slice
 select stream_id, version, type, state

@@ -1,4 +1,4 @@
--- The steps that this database has taken.
+-- The migrations that this database has applied.
 
 -- name: table
 create table if not exists public.throughline_migration (
@@ -19,6 +19,7 @@ insert into public.throughline_migration (number, name, digest)
 values (%(number)s, %(name)s, %(digest)s)
 
 -- name: safety
--- The settings without which a commit that was acknowledged can be lost.
+-- Settings that are off. With one of these settings off, PostgreSQL can lose an acknowledged
+-- commit.
 select name from pg_settings
 where name in ('fsync', 'full_page_writes', 'synchronous_commit') and setting = 'off'

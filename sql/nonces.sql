@@ -1,7 +1,8 @@
--- Signatures of writes that were used.
+-- The nonces of signed writes. A server accepts each signature once.
 
 -- name: use
--- One row when the nonce is new, none when it was used. Some that are too old to matter go.
+-- Returns one row if the nonce is new, and no row if it was used before. Also deletes a few nonces
+-- whose signatures are no longer valid.
 with aged as (
     delete from app.nonce
     where ctid in (select ctid from app.nonce where used_at < now() - interval '11 minutes' limit 20)

@@ -17,11 +17,19 @@ from projections import PROJECTIONS
 from projections.projection import install
 from service.postgres import connections
 from service.postgres.embedded import Server, embedded
+from tests import sizes
+from tests.running import UNSAFE
 
+sizes.use_hypothesis_profile()
 _numbers = count(1)
 
 # Atheris is there for some platforms only: see pyproject.toml.
 collect_ignore = [] if find_spec("atheris") else ["test_fuzz.py"]
+
+
+def pytest_report_header() -> str:
+    """What `make prove` needs to have its chances again."""
+    return f"seed: {sizes.SEED}, sizes of make {'prove' if sizes.PROVE else 'test'}"
 
 
 @pytest.fixture(scope="session")
@@ -33,20 +41,21 @@ def anyio_backend() -> str:
 def _no_settings_leak_in() -> None:
     for name in list(os.environ):
         ours = name.startswith(("THROUGHLINE_", "ANTHROPIC_"))
-        if ours and name not in ("THROUGHLINE_EXAMPLES", "THROUGHLINE_PROVE"):
+        if ours and name not in ("THROUGHLINE_PROVE", "THROUGHLINE_SEED"):
             del os.environ[name]
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    """A PostgreSQL of this test run, durable as in life.
+    """A PostgreSQL of this test run. It never syncs, for nothing kills it; tests that kill a
+    server start one of their own, which is durable.
 
     Its folder may be passed by everybody: so root's PostgreSQL, which runs as another user, stays
     in it and leaves nothing behind elsewhere.
     """
     with tempfile.TemporaryDirectory(prefix="throughline-") as folder:
         Path(folder).chmod(0o755)
-        with embedded(Path(folder, "postgres")) as running:
+        with embedded(Path(folder, "postgres"), settings=UNSAFE) as running:
             yield running
 
 

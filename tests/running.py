@@ -30,6 +30,10 @@ KEYS = {
 }
 
 
+UNSAFE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+"""How the PostgreSQL of the test run is set: quick, and not safe in a crash."""
+
+
 class Signed(httpx.Auth):
     """Signs each request as a client would, over the bytes that are sent."""
 
@@ -98,12 +102,12 @@ class LiveService:
             assert answer.status_code == 200, await answer.aread()
             return events_of((await answer.aread()).decode())
 
-    async def join(self, message_id: str, last_id: str | None = None) -> list[Event]:
+    async def join(self, reply_id: str, last_id: str | None = None) -> list[Event]:
         """Read a reply's stream from an event on to its end."""
         headers = {"Accept": "text/event-stream"}
         if last_id is not None:
             headers["Last-Event-ID"] = last_id
-        path = f"/v1/chat-plan/replies/{message_id}/stream"
+        path = f"/v1/chat-plan/replies/{reply_id}/stream"
         async with self.client.stream(
             "GET", path, params={"userId": "u1"}, headers=headers
         ) as answer:

@@ -1,14 +1,14 @@
-"""Each parser of bytes from outside is fuzzed: a little here, long with THROUGHLINE_PROVE."""
+"""Each parser of bytes from outside is fuzzed: a little in `make test`, much in `make prove`."""
 
-import os
 import subprocess
 import sys
 
 import pytest
 
 from scripts.fuzz import TARGETS
+from tests.sizes import size
 
-RUNS = 1_000_000 if os.environ.get("THROUGHLINE_PROVE") else 20_000
+RUNS = size(20_000, 1_000_000)
 
 
 def fuzzed(target: str, runs: int) -> subprocess.CompletedProcess[str]:

@@ -11,17 +11,16 @@ import pytest
 
 import sql
 from domain.events import (
+    ERASABLE,
     ERASURES,
     EVENT_TYPES,
-    BuildEvent,
     ProjectErasureRequested,
-    ProjectEvent,
     SessionDeleted,
-    SessionEvent,
-    field_names,
+    stored_keys,
 )
 from projections import PROJECTIONS
 from projections.projection import Projection
+from scripts import masking
 
 SET_ASIDE = {
     "ReplyCancelRequested": "the end of the reply says why it came",
@@ -102,7 +101,7 @@ def test_every_type_is_shown_somewhere_or_set_aside_for_a_reason() -> None:
 def test_every_key_that_is_read_is_a_field_of_a_type_that_is_handled(
     projection: Projection,
 ) -> None:
-    known = {key for kind in projection.handles for key in field_names(kind)}
+    known = {key for kind in projection.handles for key in stored_keys(kind)}
     assert {key for key, _ in record_columns(projection)} <= known
 
 
@@ -110,8 +109,8 @@ def test_every_key_that_is_read_is_a_field_of_a_type_that_is_handled(
 def test_every_key_is_read_as_its_field_s_type(projection: Projection) -> None:
     for key, sql_type in record_columns(projection):
         for kind in projection.handles:
-            if key in field_names(kind):
-                assert sql_type in sql_types(get_type_hints(kind)[key]), (kind, key)
+            if field := stored_keys(kind).get(key):
+                assert sql_type in sql_types(get_type_hints(kind)[field]), (kind, key)
 
 
 @ids
@@ -138,7 +137,8 @@ def test_a_row_s_identity_is_in_every_type_that_makes_or_changes_it(
     assert keys <= recorded
     for kind in projection.handles:
         needed = {field.name for field in fields(kind) if field.default is MISSING}
-        assert keys <= needed or kind in REMOVING, kind
+        filled = {stored_keys(kind).get(key, key) for key in keys}
+        assert filled <= needed or kind in REMOVING, kind
 
 
 def test_every_read_model_has_a_table_and_rules() -> None:
@@ -152,22 +152,21 @@ def test_every_read_model_has_a_table_and_rules() -> None:
 
 # erasure -----------------------------------------------------------------------------------------
 
-ERASED: tuple[Any, ...] = (*get_args(SessionEvent), *get_args(BuildEvent), *get_args(ProjectEvent))
-"""The types of the streams that can be erased."""
-
-NOT_WRITTEN = {
-    *("project_id", "session_id", "user_id", "message_id", "in_reply_to", "reservation_id"),
+IDS_AND_WORDS = {
+    *(
+        "project_id",
+        "session_id",
+        "user_id",
+        "message_id",
+        "reply_id",
+        "in_reply_to",
+        "reservation_id",
+    ),
     *("build_id", "converted_from_session_id", "worker_id", "event_id", "version_id"),
     *("locale", "model", "at", "modified_at", "template", "type", "contract_version"),
     *("reason", "code", "warnings"),
 }
-"""Texts that nobody wrote: ids, times, and words out of a list of ours."""
-
-
-def masked() -> set[str]:
-    """The keys that erasure leaves a blank in, as the database has them."""
-    text = next(step.text for step in sql.migrations() if step.name.endswith("_erasure")).decode()
-    return set(re.findall(r"\('(\w+)', '(?:null|\"\"|{})'", text))
+"""String fields that are not text: ids, times, and words from lists of ours."""
 
 
 def may_be_written(hint: Any) -> bool:
@@ -179,20 +178,35 @@ def may_be_written(hint: Any) -> bool:
     return any(may_be_written(each) for each in get_args(hint))
 
 
-def test_erasure_masks_every_field_that_somebody_wrote() -> None:
-    written = {
-        name
-        for kind in ERASED
-        for name in field_names(kind)
-        if may_be_written(get_type_hints(kind)[name])
-    }
-    assert written - NOT_WRITTEN == masked()
-    assert "text" in written, "the control"
-    assert written >= NOT_WRITTEN, "named and not there"
+def test_every_string_field_of_an_erasable_stream_is_marked_as_text_or_known_not_to_be() -> None:
+    strings: set[str] = set()
+    for kind in ERASABLE:
+        marked = get_type_hints(kind, include_extras=True)
+        for name, hint in get_type_hints(kind).items():
+            if name in stored_keys(kind).values() and may_be_written(hint):
+                strings.add(name)
+                assert masking.is_text(marked[name]) != (name in IDS_AND_WORDS), (kind, name)
+            else:
+                assert not masking.is_text(marked[name]), (kind, name)
+    assert set(masking.blanks()) == strings - IDS_AND_WORDS
+    assert "text" in strings, "the control"
+    assert strings >= IDS_AND_WORDS, "named, but no field"
 
 
-def test_the_database_knows_the_markers_of_erasure() -> None:
-    text = next(step.text for step in sql.migrations() if step.name.endswith("_erasure")).decode()
-    match = re.search(r"select array\[(.*?)\]", text)
+def function(name: str) -> str:
+    return next(each.text for each in sql.functions() if each.name == name).decode()
+
+
+def test_the_database_masks_exactly_the_marked_fields() -> None:
+    rows = re.findall(r"\('(\w+)', '(.*?)'\)", function("masked"))
+    assert dict(rows) == masking.blanks(), "run make schema"
+    assert len(rows) == len(dict(rows))
+    assert masking.masked(function("masked")) == function("masked"), "run make schema"
+    assert masking.masked("values\n  old\n  ) as text_field") != "values\n  old\n  ) as text_field"
+
+
+def test_the_database_knows_the_events_that_erase_their_stream() -> None:
+    match = re.search(r"select array\[(.*?)\]", function("erasures"))
     assert match is not None
     assert re.findall(r"'(\w+)'", match[1]) == [kind.__name__ for kind in ERASURES]
+    assert set(ERASURES) <= set(ERASABLE)

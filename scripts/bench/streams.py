@@ -49,7 +49,7 @@ class Read:
     delays: list[int] = field(default_factory=list[int])
     times: list[int] = field(default_factory=list[int])
     ids: list[int] = field(default_factory=list[int])
-    message_id: str = ""
+    reply_id: str = ""
     is_whole: bool = False
     begun: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -60,8 +60,8 @@ class Read:
         for stamp in _STAMP.findall(before_final):
             self.delays.append(now - int(stamp))
             self.times.append(now)
-        for message_id, n in _ID.findall(data):
-            self.message_id = message_id.decode()
+        for reply_id, n in _ID.findall(data):
+            self.reply_id = reply_id.decode()
             self.ids.append(int(n))
             self.begun.set()
         self.is_whole = self.is_whole or bool(final)
@@ -233,7 +233,7 @@ async def watched(target: Target, watchers: int) -> list[Read]:
     first = Read()
     posting = asyncio.create_task(read(target, "POST", "/v1/chat-plan", message(0), first))
     await first.begun.wait()
-    path = f"/v1/chat-plan/replies/{first.message_id}/stream"
+    path = f"/v1/chat-plan/replies/{first.reply_id}/stream"
     reads = [Read() for _ in range(watchers)]
     await asyncio.gather(posting, *(read(target, "GET", path, b"", each) for each in reads))
     return reads

@@ -130,7 +130,7 @@ async def _consumption(_: Told, database: Connection) -> Found:
     shown = {(tenant, position): list(row) for tenant, position, *row in await rows.fetchall()}
     billed = {
         (each.tenant, each.position): [
-            *(each.event.user_id, each.event.session_id, each.event.message_id),
+            *(each.event.user_id, each.event.session_id, each.event.reply_id),
             *(each.event.reservation_id, each.event.seconds, each.event.cost_usd),
         ]
         for each in await stored(database, TimeConsumed)
@@ -170,7 +170,7 @@ def _differing(what: str, ours: dict[Any, list[Any]], shown: dict[Any, list[Any]
 async def _bills(told: Told, database: Connection) -> Found:
     """Each envelope names the seconds that were taken for it, and an error took none."""
     taken = {
-        (each.tenant, each.event.message_id): each.event.seconds
+        (each.tenant, each.event.reply_id): each.event.seconds
         for each in await stored(database, TimeConsumed)
     }
     breaches = [

@@ -52,7 +52,7 @@ async def _messages(told: Told, database: Connection) -> Found:
         for each in await stored(database, UserMessagePosted)
     }
     asked = {
-        (each.tenant, each.event.message_id): each.event.in_reply_to
+        (each.tenant, each.event.reply_id): each.event.in_reply_to
         for each in await stored(database, ReplyStarted)
     }
     breaches: list[str] = []

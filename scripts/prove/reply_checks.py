@@ -18,8 +18,8 @@ from service.postgres.connections import Connection
 async def _ends(database: Connection) -> Counter[tuple[str, str]]:
     """How many ends each reply has that was begun, taken over or not."""
     log = await stored(database, ReplyStarted, ReplyCompleted, ReplyFailed)
-    ends = Counter({(each.tenant, each.event.message_id): 0 for each in log})
-    ends.update((each.tenant, each.event.message_id) for each in log if each.type != "ReplyStarted")
+    ends = Counter({(each.tenant, each.event.reply_id): 0 for each in log})
+    ends.update((each.tenant, each.event.reply_id) for each in log if each.type != "ReplyStarted")
     return ends
 
 
@@ -54,7 +54,7 @@ async def _finals(told: Told, _: Connection) -> Found:
 async def _in_the_log(told: Told, database: Connection) -> Found:
     """What anyone saw as the end is what the log has."""
     ended = {
-        (each.tenant, each.event.message_id): _same(getattr(each.event, "data", None))
+        (each.tenant, each.event.reply_id): _same(getattr(each.event, "data", None))
         for each in await stored(database, ReplyCompleted, ReplyFailed)
     }
     breaches = [

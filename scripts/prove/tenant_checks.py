@@ -136,9 +136,8 @@ async def _in_the_timeline(told: Told, database: Connection) -> Found:
     """What was said is shown once to those who read the timelines in the end."""
     shown = Counter(told.items)
     said = {
-        (each.tenant, each.event.message_id)
-        for each in await stored(database, UserMessagePosted, ReplyCompleted)
-    }
+        (each.tenant, each.event.message_id) for each in await stored(database, UserMessagePosted)
+    } | {(each.tenant, each.event.reply_id) for each in await stored(database, ReplyCompleted)}
     acknowledged = {
         (message.tenant, reply_id) for message in told.messages for reply_id in message.replies
     }

@@ -22,9 +22,9 @@ delete from app.audit where request_id = (
 async def _counted_once(_: Told, database: Connection) -> Found:
     """For its user and for its project, at one time."""
     log = await stored(database, ReplyStarted, MessageAdmitted, TimeReserved)
-    replies = {(each.tenant, each.event.message_id) for each in log if each.type == "ReplyStarted"}
+    replies = {(each.tenant, each.event.reply_id) for each in log if each.type == "ReplyStarted"}
     counts = Counter(
-        (each.tenant, each.event.message_id, each.event.at)
+        (each.tenant, each.event.reply_id, each.event.at)
         for each in log
         if each.type != "ReplyStarted" and each.event.at is not None
     )

@@ -44,7 +44,7 @@ class Entry:
     user_id: str | None = None
     project_id: str | None = None
     session_id: str | None = None
-    message_id: str | None = None
+    reply_id: str | None = None
     address: str | None = None
     user_agent: str | None = None
     status: int = 0
@@ -64,7 +64,7 @@ class AuditRow:
     operation: str
     project_id: str | None
     session_id: str | None
-    message_id: str | None
+    reply_id: str | None
     address: str | None
     user_agent: str | None
     status: int

@@ -62,7 +62,7 @@ def audit(rows: list[AuditRow]) -> AuditPage:
             operation=row.operation,
             project_id=row.project_id,
             session_id=row.session_id,
-            message_id=row.message_id,
+            message_id=row.reply_id,
             address=row.address,
             user_agent=row.user_agent,
             status=row.status,

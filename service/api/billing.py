@@ -52,7 +52,7 @@ async def read_account(call: Call) -> Response:
 async def read_ledger(call: Call) -> Response:
     """A page of what a user was billed, newest first."""
     asked: billing_schemas.LedgerQuery = call.query
-    before = position_in(asked.before, call.service.epoch)
+    before = position_in(asked.before, call.service.log_epoch)
     async with call.reading() as connection:
         position = await position_of(connection, "consumption", None)
         rows = await consumption.ledger(
@@ -62,7 +62,7 @@ async def read_ledger(call: Call) -> Response:
             before=END if before is None else before,
             limit=asked.limit,
         )
-    return answered(billing_schemas.ledger(rows, call.service.epoch), position=position)
+    return answered(billing_schemas.ledger(rows, call.service.log_epoch), position=position)
 
 
 OPERATIONS = (

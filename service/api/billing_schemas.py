@@ -74,14 +74,14 @@ def account(row: AccountRow) -> AccountAnswer:
     return AccountAnswer.model_validate(row, from_attributes=True)
 
 
-def ledger(rows: list[ConsumptionRow], epoch: str) -> Ledger:
+def ledger(rows: list[ConsumptionRow], log_epoch: str) -> Ledger:
     """A page of the ledger with its cursor."""
     items = [
         LedgerEntry(
-            cursor=cursor(epoch, row.position),
+            cursor=cursor(log_epoch, row.position),
             project_id=row.project_id,
             session_id=row.session_id,
-            message_id=row.message_id,
+            message_id=row.reply_id,
             operation_type=row.operation_type,
             billed_seconds=row.billed_seconds,
             input_tokens=row.input_tokens,

@@ -45,7 +45,7 @@ async def begin_build(call: Call) -> Response:
 async def list_builds(call: Call) -> Response:
     """What a worker may take, or the builds of a project."""
     asked: builds_schemas.BuildsQuery = call.query
-    at = position_in(asked.cursor, call.service.epoch)
+    at = position_in(asked.cursor, call.service.log_epoch)
     tenant_id = call.caller.tenant_id
     async with call.reading() as connection:
         position = await position_of(connection, BUILDS.name, asked.min_position)
@@ -73,7 +73,7 @@ async def list_builds(call: Call) -> Response:
                 after=at or 0,
                 limit=asked.limit,
             )
-    return answered(builds_schemas.build_list(rows, call.service.epoch), position=position)
+    return answered(builds_schemas.build_list(rows, call.service.log_epoch), position=position)
 
 
 async def read_build(call: Call) -> Response:
@@ -109,7 +109,7 @@ async def report_events(call: Call) -> Response:
 async def read_events(call: Call) -> Response:
     """What was reported of a build."""
     asked: builds_schemas.BuildEventsQuery = call.query
-    after = position_in(asked.after, call.service.epoch)
+    after = position_in(asked.after, call.service.log_epoch)
     await _visible(call)
     async with call.reading() as connection:
         position = await position_of(connection, builds.BUILD_EVENTS.name, asked.min_position)
@@ -121,14 +121,14 @@ async def read_events(call: Call) -> Response:
             after=after or 0,
             limit=asked.limit + 1,
         )
-    answer = builds_schemas.build_events(rows, call.service.epoch, limit=asked.limit)
+    answer = builds_schemas.build_events(rows, call.service.log_epoch, limit=asked.limit)
     return answered(answer, position=position)
 
 
 async def list_versions(call: Call) -> Response:
     """A project's versions, newest first."""
     asked: schemas.PageQuery = call.query
-    before = position_in(asked.before, call.service.epoch)
+    before = position_in(asked.before, call.service.log_epoch)
     async with call.reading() as connection:
         position = await position_of(connection, VERSIONS.name, asked.min_position)
         await visible_project(connection, call, call.path["projectId"], asked.user_id)
@@ -139,7 +139,7 @@ async def list_versions(call: Call) -> Response:
             before=END if before is None else before,
             limit=asked.limit,
         )
-    return answered(builds_schemas.versions(rows, call.service.epoch), position=position)
+    return answered(builds_schemas.versions(rows, call.service.log_epoch), position=position)
 
 
 def _order(call: Call, asked: builds_schemas.ConvertRequest | builds_schemas.BuildRequest) -> Order:

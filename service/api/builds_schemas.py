@@ -236,25 +236,25 @@ def build_answer(row: BuildRow) -> BuildAnswer:
     )
 
 
-def build_list(rows: list[BuildRow], epoch: str) -> BuildList:
+def build_list(rows: list[BuildRow], log_epoch: str) -> BuildList:
     """A page of builds with its cursor."""
-    last = cursor(epoch, rows[-1].queued_position) if rows else None
+    last = cursor(log_epoch, rows[-1].queued_position) if rows else None
     return BuildList(builds=[build_answer(row) for row in rows], cursor=last)
 
 
-def build_events(rows: list[BuildEventRow], epoch: str, *, limit: int) -> BuildEvents:
+def build_events(rows: list[BuildEventRow], log_epoch: str, *, limit: int) -> BuildEvents:
     """A page of reports with its cursor; there is one row more than the limit if there are more."""
     shown = rows[:limit]
     return BuildEvents(
         events=[BuildEvent.model_validate(row, from_attributes=True) for row in shown],
-        after=cursor(epoch, shown[-1].position) if shown else None,
+        after=cursor(log_epoch, shown[-1].position) if shown else None,
         has_more=len(rows) > limit,
     )
 
 
-def versions(rows: list[VersionRow], epoch: str) -> Versions:
+def versions(rows: list[VersionRow], log_epoch: str) -> Versions:
     """A page of versions with its cursor."""
     return Versions(
         versions=[Version.model_validate(row, from_attributes=True) for row in rows],
-        before=cursor(epoch, rows[-1].position) if rows else None,
+        before=cursor(log_epoch, rows[-1].position) if rows else None,
     )

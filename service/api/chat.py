@@ -37,9 +37,9 @@ async def post_message(call: Call) -> Response:
     admitted, tail = await call.service.turns.take(
         message, asked.on_busy, call.cause(asked.user_id)
     )
-    call.entry.session_id, call.entry.message_id = admitted.session_id, admitted.message_id
+    call.entry.session_id, call.entry.reply_id = admitted.session_id, admitted.reply_id
     headers = {
-        "Location": f"/v1/chat-plan/replies/{admitted.message_id}",
+        "Location": f"/v1/chat-plan/replies/{admitted.reply_id}",
         "X-Log-Position": str(admitted.position),
         **rate_limit(admitted.standings),
     }

@@ -37,7 +37,7 @@ async def read_events(call: Call) -> Response:
     asked: events_schemas.EventsQuery = call.query
     streams = call.accepts(EVENT_STREAM)
     resumed = call.last_event_id if streams else None
-    after = position_in(resumed or asked.after, call.service.epoch) or 0
+    after = position_in(resumed or asked.after, call.service.log_epoch) or 0
     log = TenantFeed(call.service.store, call.service.pool, _selection(call))
     async with call.reading() as connection:
         head = await come_to(connection, after)
@@ -70,12 +70,12 @@ def _selection(call: Call) -> Selection:
 
 async def _page(call: Call, log: TenantFeed, after: int, prev: int | None) -> bytes:
     asked: events_schemas.EventsQuery = call.query
-    epoch = call.service.epoch
+    log_epoch = call.service.log_epoch
     page = await log.page(after, asked.limit or PAGE)
-    events = [cloud_event(event, epoch, before) for event, before in chained(page.events, prev)]
+    events = [cloud_event(event, log_epoch, before) for event, before in chained(page.events, prev)]
     body = {
         "events": [orjson.Fragment(event) for event in events],
-        "after": wire.cursor(epoch, page.upto),
+        "after": wire.cursor(log_epoch, page.upto),
         "hasMore": page.has_more,
     }
     return orjson.dumps(body)
@@ -90,24 +90,24 @@ async def _encoded(
     """Pages of events as bytes; `prev` is the position of the one before the first."""
     async with aclosing(pages):
         async for events in pages:
-            for piece in pieces(_each(events, prev, call.service.epoch, encode)):
+            for piece in pieces(_each(events, prev, call.service.log_epoch, encode)):
                 yield piece
             prev = events[-1].position if events else prev
 
 
 def _each(
-    events: Iterable[Recorded], prev: int | None, epoch: str, encode: Encode
+    events: Iterable[Recorded], prev: int | None, log_epoch: str, encode: Encode
 ) -> Iterator[bytes]:
-    return (encode(event, epoch, before) for event, before in chained(events, prev))
+    return (encode(event, log_epoch, before) for event, before in chained(events, prev))
 
 
-def _line(event: Recorded, epoch: str, prev: int | None) -> bytes:
-    return cloud_event(event, epoch, prev) + b"\n"
+def _line(event: Recorded, log_epoch: str, prev: int | None) -> bytes:
+    return cloud_event(event, log_epoch, prev) + b"\n"
 
 
-def _frame(event: Recorded, epoch: str, prev: int | None) -> bytes:
-    told = orjson.Fragment(cloud_event(event, epoch, prev))
-    return frame("event", told, wire.cursor(epoch, event.position))
+def _frame(event: Recorded, log_epoch: str, prev: int | None) -> bytes:
+    told = orjson.Fragment(cloud_event(event, log_epoch, prev))
+    return frame("event", told, wire.cursor(log_epoch, event.position))
 
 
 OPERATIONS = (

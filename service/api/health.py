@@ -40,7 +40,7 @@ async def readiness(request: Request) -> Response:
     halted = any(each.state == "halted" for each in standings)
     ready = Readiness(
         status="degraded" if halted else "ready",
-        epoch=service.epoch,
+        epoch=service.log_epoch,
         head=max((each.head for each in standings), default=0),
         projections=health,
     )

@@ -39,7 +39,7 @@ async def save_plan(call: Call) -> Response:
     async def save(transaction: Transaction) -> None:
         state = await transaction.load(SESSION, stream)
         saved = session.save_plan(
-            state, message_id=row.message_id, user_id=asked.user_id or state.user_id
+            state, reply_id=row.reply_id, user_id=asked.user_id or state.user_id
         )
         transaction.append(stream, saved, row.project_id)
 
@@ -47,7 +47,7 @@ async def save_plan(call: Call) -> Response:
     async with call.reading() as connection:
         await position_of(connection, DRAFTS.name, position)
         kept = await drafts.of_reply(
-            connection, tenant_id=call.caller.tenant_id, message_id=row.message_id
+            connection, tenant_id=call.caller.tenant_id, reply_id=row.reply_id
         )
     if kept is None:
         raise PlanUnknown
@@ -57,7 +57,7 @@ async def save_plan(call: Call) -> Response:
 async def list_drafts(call: Call) -> Response:
     """The plans of a project that were kept, newest first."""
     asked: schemas.PageQuery = call.query
-    before = position_in(asked.before, call.service.epoch)
+    before = position_in(asked.before, call.service.log_epoch)
     async with call.reading() as connection:
         position = await position_of(connection, DRAFTS.name, asked.min_position)
         await visible_project(connection, call, call.path["projectId"], asked.user_id)
@@ -68,7 +68,7 @@ async def list_drafts(call: Call) -> Response:
             before=END if before is None else before,
             limit=asked.limit,
         )
-    return answered(plans_schemas.drafts(rows, call.service.epoch), position=position)
+    return answered(plans_schemas.drafts(rows, call.service.log_epoch), position=position)
 
 
 async def export_reply(call: Call) -> Response:
@@ -78,8 +78,8 @@ async def export_reply(call: Call) -> Response:
     if row.ended_position is None:
         raise ReplyNotEnded
     for recorded, event in await _said(call, row.session_id):
-        if isinstance(event, ReplyCompleted) and event.message_id == row.message_id:
-            name = f"plan-{row.message_id}"
+        if isinstance(event, ReplyCompleted) and event.reply_id == row.reply_id:
+            name = f"plan-{row.reply_id}"
             if asked.format == "json":
                 return _json(name, _reply(recorded, event), recorded.position)
             return _markdown(name, markdown.reply(event.mode, event.data))
@@ -147,7 +147,7 @@ def _item(
 
 def _reply(recorded: Recorded, event: ReplyCompleted) -> plans_schemas.ReplyExport:
     return plans_schemas.ReplyExport(
-        message_id=event.message_id,
+        message_id=event.reply_id,
         timestamp=recorded.recorded_at,
         subtype=event.subtype,
         mode=event.mode,

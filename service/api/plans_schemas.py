@@ -70,7 +70,7 @@ class SessionExport(Wire):
 def draft(row: DraftRow) -> Draft:
     """A plan that was kept."""
     return Draft(
-        message_id=row.message_id,
+        message_id=row.reply_id,
         session_id=row.session_id,
         user_id=row.user_id,
         mode=row.mode,
@@ -79,10 +79,10 @@ def draft(row: DraftRow) -> Draft:
     )
 
 
-def drafts(rows: Iterable[DraftRow], epoch: str) -> Drafts:
+def drafts(rows: Iterable[DraftRow], log_epoch: str) -> Drafts:
     """A page of drafts with its cursor."""
     kept = list(rows)
     return Drafts(
         drafts=[draft(row) for row in kept],
-        before=cursor(epoch, kept[-1].position) if kept else None,
+        before=cursor(log_epoch, kept[-1].position) if kept else None,
     )

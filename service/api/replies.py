@@ -68,7 +68,7 @@ async def _state(call: Call, tail: ReplyTail) -> Response:
     place = tail.place
     shown, through = await tail.shown(call.service.directory.frame_store.after)
     state = replies_schemas.ReplyState(
-        message_id=place.message_id,
+        message_id=place.reply_id,
         session_id=place.session_id,
         project_id=place.project_id,
         status="running" if tail.end is None else "ended",
@@ -84,8 +84,8 @@ def _frame_in(event_id: str | None, place: ReplyRef) -> int:
     """The number of an event of this reply; 0 for none. Raises BadRequest for any other id."""
     if not event_id:
         return 0
-    message_id, _, n = event_id.rpartition(".")
-    if message_id not in ("", place.message_id) or not n.isascii() or not n.isdigit():
+    reply_id, _, n = event_id.rpartition(".")
+    if reply_id not in ("", place.reply_id) or not n.isascii() or not n.isdigit():
         raise BadRequest(422, "bad_cursor", "Use the id of an event of this reply.")
     return min(int(n[:12]), 2**31 - 1)
 

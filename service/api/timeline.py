@@ -24,8 +24,8 @@ from service.timelines.feed import Item
 async def read_timeline(call: Call) -> Response:
     """A page, newest first."""
     asked: timeline_schemas.TimelineQuery = call.query
-    epoch = call.service.epoch
-    before, after = position_in(asked.before, epoch), position_in(asked.after, epoch)
+    log_epoch = call.service.log_epoch
+    before, after = position_in(asked.before, log_epoch), position_in(asked.after, log_epoch)
     async with call.reading() as connection:
         position = await position_of(connection, "timeline", asked.min_position)
         known = await visible_project(connection, call, call.path["projectId"], asked.user_id)
@@ -39,7 +39,7 @@ async def read_timeline(call: Call) -> Response:
             before=before,
             after=after,
         )
-    answer = timeline_schemas.timeline(page, epoch, known.active_build_id)
+    answer = timeline_schemas.timeline(page, log_epoch, known.active_build_id)
     return answered(answer, position=position)
 
 
@@ -49,7 +49,7 @@ async def stream_timeline(call: Call) -> Response:
     They begin after the cursor that is given, else after where the read model stands now.
     """
     asked: timeline_schemas.TimelineStreamQuery = call.query
-    after = position_in(call.last_event_id or asked.after, call.service.epoch)
+    after = position_in(call.last_event_id or asked.after, call.service.log_epoch)
     shown = Shown(mode=_mode(asked.mode), with_hidden=asked.include_hidden, with_live=True)
     async with call.reading() as connection:
         position = await position_of(connection, "timeline", None)
@@ -86,22 +86,24 @@ async def _live(
     feed = call.service.feeds.follow(key, begin, shown, asked.user_id)
     async with aclosing(feed):
         async for items in feed:
-            for piece in pieces(_frames(items, after, prev, call.service.epoch)):
+            for piece in pieces(_frames(items, after, prev, call.service.log_epoch)):
                 yield piece
             prev = items[-1].position
     yield goaway("removed")
 
 
-def _frames(items: Iterable[Item], after: int, prev: int | None, epoch: str) -> Iterator[bytes]:
+def _frames(items: Iterable[Item], after: int, prev: int | None, log_epoch: str) -> Iterator[bytes]:
     for item in items:
         if item.position > after:
-            yield frame(item.event, _linked(item, prev, epoch), wire.cursor(epoch, item.position))
+            yield frame(
+                item.event, _linked(item, prev, log_epoch), wire.cursor(log_epoch, item.position)
+            )
         prev = item.position
 
 
-def _linked(item: Item, prev: int | None, epoch: str) -> orjson.Fragment:
+def _linked(item: Item, prev: int | None, log_epoch: str) -> orjson.Fragment:
     """The item's JSON, which all watchers share, with the one member that differs."""
-    before = orjson.dumps(None if prev is None else wire.cursor(epoch, prev))
+    before = orjson.dumps(None if prev is None else wire.cursor(log_epoch, prev))
     return orjson.Fragment(item.json[:-1] + b',"prev":' + before + b"}")
 
 

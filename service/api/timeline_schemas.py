@@ -50,9 +50,9 @@ class Timeline(Wire):
     after: str | None = None
 
 
-def timeline(page: TimelinePage, epoch: str, active_build_id: str | None) -> Timeline:
+def timeline(page: TimelinePage, log_epoch: str, active_build_id: str | None) -> Timeline:
     """A page of the timeline with its cursors."""
-    items = [item(row, epoch) for row in page.rows]
+    items = [item(row, log_epoch) for row in page.rows]
     return Timeline(
         items=items,
         has_more=page.has_more,

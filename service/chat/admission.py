@@ -27,7 +27,7 @@ from domain.session import INITIAL, Session
 from projections import projects
 from projections.projects import ProjectRow
 from projections.sessions import active_session
-from service.eventlog.store import Overloaded
+from service.eventlog.store import SQL, Overloaded
 from service.eventlog.transactions import (
     ACCOUNT,
     BY_ITSELF,
@@ -42,7 +42,7 @@ from service.eventlog.transactions import (
     session_stream,
 )
 from service.ids import new_id
-from service.postgres.connections import TENANTS, Pool, tenant_transaction
+from service.postgres.connections import Pool, tenant_transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ class Admitted:
     project: ProjectRow
     session_id: str
     user_message_id: str
-    message_id: str
+    reply_id: str
     reservation_id: str
     reserved_seconds: int
     position: int
@@ -93,7 +93,7 @@ class Admission:
         pool: Pool,
         *,
         model: str,
-        epoch: int,
+        lease_id: int,
         idle_seconds: float,
         user_messages: int,
         project_messages: int,
@@ -101,7 +101,7 @@ class Admission:
         self._transactions = transactions
         self._pool = pool
         self._model = model
-        self._epoch = epoch
+        self._lease_id = lease_id
         self._idle_seconds = idle_seconds
         self._of_user = RateLimit(quota=user_messages, refusal=UserLimitReached)
         self._of_project = RateLimit(quota=project_messages, refusal=ProjectLimitReached)
@@ -158,7 +158,7 @@ class Admission:
             project=known,
             session_id=taken["session"],
             user_message_id=taken["user_message"],
-            message_id=taken["reply"],
+            reply_id=taken["reply"],
             reservation_id=taken["reservation"],
             reserved_seconds=taken["seconds"],
             position=appended.first_position,
@@ -190,7 +190,7 @@ class Admission:
                 project_id=message.project_id,
                 user_id=message.user_id,
             )
-            row = await (await connection.execute(TENANTS["clock"])).fetchone()
+            row = await (await connection.execute(SQL["clock"])).fetchone()
         if known is None or row is None:
             raise ProjectUnknown
         return known, row[0]
@@ -255,11 +255,11 @@ class Admission:
         )
         started = session.start_reply(
             session.fold(posted, state),
-            message_id=ids["reply"],
+            reply_id=ids["reply"],
             in_reply_to=ids["user_message"],
             model=self._model,
             reservation_id=ids["reservation"],
-            epoch=self._epoch,
+            lease_id=self._lease_id,
             may_wait=message.may_wait,
         )
         return (*opened, *posted, *started)
@@ -277,10 +277,10 @@ def _account_of(message: Message) -> str:
 
 
 def _join_in(
-    transaction: Transaction, place: Project, message: Message, message_id: str, at: datetime
+    transaction: Transaction, place: Project, message: Message, reply_id: str, at: datetime
 ) -> None:
     """The message among those of its project, where builds are met."""
-    admitted = project.admit_message(place, user_id=message.user_id, message_id=message_id, at=at)
+    admitted = project.admit_message(place, user_id=message.user_id, reply_id=reply_id, at=at)
     transaction.append(project_stream(message.project_id), admitted, message.project_id)
 
 
@@ -299,7 +299,7 @@ def _reserve(
         user_id=message.user_id,
         reservation_id=ids["reservation"],
         session_id=session_id,
-        message_id=ids["reply"],
+        reply_id=ids["reply"],
         seconds=seconds,
         at=at,
     )

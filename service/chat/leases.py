@@ -10,7 +10,7 @@ import sql
 from service.eventlog.store import DATABASE_AWAY
 from service.postgres.connections import Pool, service_transaction
 
-SQL: Final = sql.statements("chunks.sql")
+SQL: Final = sql.statements("leases.sql")
 SECONDS: Final = 10.0
 RENEW_SECONDS: Final = 3.0
 _RETRY_SECONDS: Final = 0.5
@@ -23,8 +23,8 @@ _log = structlog.stdlib.get_logger(__name__)
 class Lease:
     """This process's lease. Owned by the service's loop; `run` is its one task."""
 
-    def __init__(self, pool: Pool, epoch: int) -> None:
-        self.epoch = epoch
+    def __init__(self, pool: Pool, lease_id: int) -> None:
+        self.lease_id = lease_id
         self._pool = pool
         self._renewed_at = monotonic()
         self._settled_at = 0.0
@@ -48,9 +48,9 @@ class Lease:
     async def _renew(self) -> None:
         async with service_transaction(self._pool) as connection:
             renewed = await connection.execute(
-                SQL["renew"], {"epoch": self.epoch, "seconds": SECONDS}
+                SQL["renew"], {"lease_id": self.lease_id, "seconds": SECONDS}
             )
-            await connection.execute(SQL["bury"])
+            await connection.execute(SQL["purge"])
         if not renewed.rowcount:
             raise RuntimeError("the lease of this process is gone")
         now = monotonic()
@@ -62,7 +62,7 @@ class Lease:
         """Give it back: what was written under it is anybody's at once."""
         try:
             async with service_transaction(self._pool) as connection:
-                await connection.execute(SQL["release"], {"epoch": self.epoch})
+                await connection.execute(SQL["release"], {"lease_id": self.lease_id})
         except DATABASE_AWAY as error:
             _log.warning("lease_not_released", error=type(error).__name__)
 
@@ -70,7 +70,7 @@ class Lease:
 async def take(pool: Pool) -> Lease:
     """A lease of its own for this process."""
     async with service_transaction(pool) as connection:
-        found = await connection.execute(SQL["lease"], {"seconds": SECONDS})
+        found = await connection.execute(SQL["acquire"], {"seconds": SECONDS})
         row = await found.fetchone()
     assert row is not None
     return Lease(pool, row[0])

@@ -79,7 +79,7 @@ class Recovery:
         stored = await self._store.stream(place.tenant_id, stream)
         events: list[SessionEvent] = [decode(each.type, each.state) for each in stored]
         state = session.fold(events)
-        running = state.running.get(place.message_id)
+        running = state.running.get(place.reply_id)
         if running is None:
             return None
         frames, is_closed, last_at = await self._frame_store.whole(place)
@@ -142,7 +142,7 @@ class Recovery:
             project=known,
             session_id=place.session_id,
             user_message_id=running.in_reply_to,
-            message_id=place.message_id,
+            reply_id=place.reply_id,
             reservation_id=running.reservation_id,
             reserved_seconds=reservations.get(running.reservation_id, 0),
             position=0,
@@ -155,7 +155,7 @@ def place_of(admitted: Admitted) -> ReplyRef:
         tenant_id=admitted.message.tenant_id,
         project_id=admitted.message.project_id,
         session_id=admitted.session_id,
-        message_id=admitted.message_id,
+        reply_id=admitted.reply_id,
     )
 
 

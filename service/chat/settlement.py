@@ -65,7 +65,7 @@ class Settlement:
         async def end(transaction: Transaction) -> None:
             stream_id = session_stream(admitted.session_id)
             state = await transaction.load(SESSION, stream_id)
-            if admitted.message_id not in state.running:
+            if admitted.reply_id not in state.running:
                 return
             if ending.subtype == "error":
                 await _release(transaction, admitted, ending)
@@ -92,7 +92,7 @@ async def _consume(transaction: Transaction, admitted: Admitted, ending: Ending,
         reservation_id=admitted.reservation_id,
         project_id=admitted.message.project_id,
         session_id=admitted.session_id,
-        message_id=admitted.message_id,
+        reply_id=admitted.reply_id,
         operation=OPERATIONS[ending.mode],
         seconds=ending.seconds,
         model=model,
@@ -127,7 +127,7 @@ def _end(
     if ending.subtype == "error":
         return session.fail_reply(
             state,
-            message_id=admitted.message_id,
+            reply_id=admitted.reply_id,
             in_reply_to=admitted.user_message_id,
             code=ending.reason or "error",
             duration_ms=duration_ms,
@@ -138,7 +138,7 @@ def _end(
         )
     return session.complete_reply(
         state,
-        message_id=admitted.message_id,
+        reply_id=admitted.reply_id,
         in_reply_to=admitted.user_message_id,
         subtype=ending.subtype,
         mode=ending.mode,

@@ -94,7 +94,7 @@ class Turn:
     async def run(self) -> None:
         """The whole turn. Whatever happens, its readers get an end or are sent away."""
         tail, directory = self.reply.tail, self._means.directory
-        structlog.contextvars.bind_contextvars(reply_id=self.admitted.message_id)
+        structlog.contextvars.bind_contextvars(reply_id=self.admitted.reply_id)
         try:
             await self._land(await self._converse())
         except Lost:
@@ -176,13 +176,13 @@ class Turn:
             if not is_told:
                 self.reply.tell("notice", _notice("queued", {}))
                 is_told = True
-            place = replace(self.reply.tail.place, message_id=earlier)
+            place = replace(self.reply.tail.place, reply_id=earlier)
             await (await self._means.directory.find(place, has_ended=False)).wait()
 
     async def _earlier(self) -> str | None:
         state = session.fold(await self._events())
         first = next(iter(state.running), None)
-        return first if first != self.admitted.message_id else None
+        return first if first != self.admitted.reply_id else None
 
     async def _events(self) -> list[SessionEvent]:
         place = self.reply.tail.place
@@ -221,7 +221,7 @@ class Turn:
                 user_id=message.user_id,
                 reservation_id=self.admitted.reservation_id,
                 session_id=self.admitted.session_id,
-                message_id=self.admitted.message_id,
+                reply_id=self.admitted.reply_id,
                 seconds=ESTIMATES[conversation.mode or "general"],
             )
             transaction.append(stream_id, more, message.project_id)
@@ -321,7 +321,7 @@ def _ending(talk: asyncio.Task[Ending]) -> Ending:
 def accepted(admitted: Admitted) -> dict[str, Any]:
     """What a reader is told first."""
     return {
-        "messageId": admitted.message_id,
+        "messageId": admitted.reply_id,
         "userMessageId": admitted.user_message_id,
         "sessionId": admitted.session_id,
         "position": admitted.position,

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final, Literal
 
-import orjson
 import structlog
 
 from domain import session
@@ -16,7 +15,13 @@ from service.chat.leases import Lease
 from service.chat.recovery import LOST, OrphanedReply, Recovery, place_of
 from service.chat.turn import STOPPING, Means, Turn, accepted
 from service.eventlog.store import DATABASE_AWAY, OutcomeUnknown, Overloaded, Recorded, Unavailable
-from service.eventlog.transactions import SESSION, RequestContext, Transaction, session_stream
+from service.eventlog.transactions import (
+    SESSION,
+    RequestContext,
+    Transaction,
+    decode,
+    session_stream,
+)
 from service.ops.metrics import RUNNING
 from service.postgres.connections import Pool, service_transaction, tenant_transaction
 from service.replies.frame_store import FrameStore
@@ -83,7 +88,7 @@ class Turns:
             raise Overloaded("too many replies are running")
         admitted = await self._admit(message, on_busy, cause)
         if admitted.is_again:
-            row = await self.known(message.tenant_id, admitted.message_id)
+            row = await self.known(message.tenant_id, admitted.reply_id)
             if row is None:  # its session was erased since
                 raise ReplyUnknown
             has_ended = row.ended_position is not None
@@ -117,21 +122,21 @@ class Turns:
         if self._is_stopping:  # since it was admitted
             turn.stop(STOPPING)
         task = asyncio.create_task(turn.run())
-        self._tasks[task] = self._here[admitted.message_id] = turn
+        self._tasks[task] = self._here[admitted.reply_id] = turn
         RUNNING.inc()
         task.add_done_callback(self._forget)
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         turn = self._tasks.pop(task)
-        del self._here[turn.admitted.message_id]
+        del self._here[turn.admitted.reply_id]
         RUNNING.dec()
         if not task.cancelled() and (error := task.exception()):
             _log.error("turn_failed", error=type(error).__name__)
 
-    async def known(self, tenant_id: str, message_id: str) -> ReplyRow | None:
+    async def known(self, tenant_id: str, reply_id: str) -> ReplyRow | None:
         """Where a reply belongs and whether it has ended."""
         async with tenant_transaction(self._pool, tenant_id) as connection:
-            return await reply(connection, tenant_id=tenant_id, message_id=message_id)
+            return await reply(connection, tenant_id=tenant_id, reply_id=reply_id)
 
     # Cancelling ----------------------------------------------------------------------------------
 
@@ -147,14 +152,14 @@ class Turns:
         async def ask(transaction: Transaction) -> None:
             stream = session_stream(place.session_id)
             state = await transaction.load(SESSION, stream)
-            asked = session.cancel_reply(state, message_id=place.message_id, reason=reason)
+            asked = session.cancel_reply(state, reply_id=place.reply_id, reason=reason)
             transaction.append(stream, asked, place.project_id)
 
         await self._means.transactions.transact(place.tenant_id, ask, cause=cause)
         tail = await self._means.directory.find(place, has_ended=row.ended_position is not None)
         if await _has_end(tail, CANCEL_SECONDS):
             return tail
-        if place.message_id not in self._here:
+        if place.reply_id not in self._here:
             orphan = await self._recovery.look(place, row.started_at)
             if orphan is not None:
                 await self._recovery.finish(orphan, reason)
@@ -164,9 +169,9 @@ class Turns:
         """Stop the turns of this process that somebody, wherever, wants to end."""
         for event in events:
             if event.type == "ReplyCancelRequested":
-                asked = orjson.loads(event.state)
-                if turn := self._here.get(asked["message_id"]):
-                    turn.stop(asked["reason"])
+                asked = decode(event.type, event.state)
+                if turn := self._here.get(asked.reply_id):
+                    turn.stop(asked.reason)
 
     # Taking over ---------------------------------------------------------------------------------
 
@@ -184,7 +189,7 @@ class Turns:
         async with service_transaction(self._pool) as connection:
             rows = await orphans(
                 connection,
-                epoch=self._lease.epoch,
+                lease_id=self._lease.lease_id,
                 here=[*self._here, *self._given_up],
                 grace_seconds=_GRACE_SECONDS,
                 limit=_AT_A_TIME,
@@ -195,14 +200,14 @@ class Turns:
             except (*DATABASE_AWAY, OutcomeUnknown):
                 raise
             except Exception:  # noqa: BLE001 - one that cannot be ended must not stop the others
-                _log.exception("reply_not_recovered", reply_id=row.message_id)
-                self._given_up.add(row.message_id)
+                _log.exception("reply_not_recovered", reply_id=row.reply_id)
+                self._given_up.add(row.reply_id)
 
     async def _bring_to_its_end(self, row: ReplyRow) -> None:
         orphan = await self._recovery.look(row.place, row.started_at)
         if orphan is None:
             return
-        _log.info("reply_recovered", reply_id=row.message_id, again=orphan.may_restart)
+        _log.info("reply_recovered", reply_id=row.reply_id, again=orphan.may_restart)
         if orphan.may_restart:
             await self._restart(orphan)
         else:
@@ -237,7 +242,9 @@ class Turns:
     async def _take_over(self, transaction: Transaction, place: ReplyRef) -> None:
         stream = session_stream(place.session_id)
         state = await transaction.load(SESSION, stream)
-        taken = session.take_over_reply(state, message_id=place.message_id, epoch=self._lease.epoch)
+        taken = session.take_over_reply(
+            state, reply_id=place.reply_id, lease_id=self._lease.lease_id
+        )
         transaction.append(stream, taken, place.project_id)
 
     # Stopping ------------------------------------------------------------------------------------

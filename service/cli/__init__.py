@@ -43,11 +43,12 @@ Name = Annotated[str, typer.Argument(help="A read model's name, or `all`.")]
 def main() -> None:
     """Run a command; what it cannot do it says in one line, without a traceback."""
     from service.postgres.connections import MigrationRefused
+    from service.postgres.functions import FunctionRefused
     from service.postgres.supervisor import PostgresFailed
 
     try:
         app()
-    except (MigrationRefused, PostgresFailed) as error:
+    except (MigrationRefused, FunctionRefused, PostgresFailed) as error:
         _err.print(f"throughline: {error}", markup=False)
         sys.exit(1)
 
@@ -81,12 +82,22 @@ def _demo_source(settings: Settings) -> Path:
     return folder
 
 
-async def _serve(settings: Settings, url: str, direct_url: str, *, with_demo: bool) -> None:
+async def _serve(
+    settings: Settings,
+    url: str,
+    direct_url: str,
+    *,
+    with_demo: bool,
+    allow_unsafe_database: bool = False,
+) -> None:
+    """Serve until a signal. An unsafe database may lose commits in a crash: tests alone allow it,
+    so there is no setting for that."""
     from service.app import application
     from service.http.server import Server
     from service.postgres.connections import unbound_roles, unsafe_settings
 
-    if unsafe := await unsafe_settings(direct_url):
+    unsafe = await unsafe_settings(direct_url)
+    if unsafe and not allow_unsafe_database:
         _err.print(f"throughline: the database has {', '.join(unsafe)} off; commits could be lost.")
         sys.exit(1)
     await _migrated(direct_url)
@@ -385,11 +396,14 @@ def events_export(
 
         async with connections.pool(direct_url) as pool:
             store = EventStore(pool)
-            log, epoch = TenantFeed(store, pool, Selection(tenant_id=tenant)), await store.epoch()
+            log, log_epoch = (
+                TenantFeed(store, pool, Selection(tenant_id=tenant)),
+                await store.log_epoch(),
+            )
             prev = await log.last(after)
             async for page in log.whole(after):
                 for event, before in chained(page, prev):
-                    sys.stdout.buffer.write(cloud_event(event, epoch, before) + b"\n")
+                    sys.stdout.buffer.write(cloud_event(event, log_epoch, before) + b"\n")
                 prev = page[-1].position if page else prev
         sys.stdout.buffer.flush()
 

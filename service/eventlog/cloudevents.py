@@ -23,7 +23,7 @@ _NAMES: Final = {"requestId": "requestid", "actor": "actor"}
 """What is told of an event's metadata, and its name as an extension."""
 
 
-def cloud_event(event: Recorded, epoch: str, prev: int | None) -> bytes:
+def cloud_event(event: Recorded, log_epoch: str, prev: int | None) -> bytes:
     """The event in JSON; `prev` is the position of the feed's event before it, None if it has none.
 
     `id` is the position; `cursor` and `prev` are the places where a feed can be resumed.
@@ -40,8 +40,8 @@ def cloud_event(event: Recorded, epoch: str, prev: int | None) -> bytes:
             "streamversion": event.version,
             "schemaversion": event.schema_version,
             **({} if event.project_id is None else {"projectid": event.project_id}),
-            "cursor": cursor(epoch, event.position),
-            "prev": None if prev is None else cursor(epoch, prev),
+            "cursor": cursor(log_epoch, event.position),
+            "prev": None if prev is None else cursor(log_epoch, prev),
             **_circumstances(event.metadata),
             **_content(event),
         },

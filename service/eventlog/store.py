@@ -90,9 +90,9 @@ class EventStore:
         """The position of the last event; 0 when there is none."""
         return int(await self._value(SQL["head"]))
 
-    async def epoch(self) -> str:
+    async def log_epoch(self) -> str:
         """Which history the positions belong to: 8 hexadecimal digits."""
-        return str(await self._value(SQL["epoch"]))
+        return str(await self._value(SQL["log_epoch"]))
 
     async def stream(self, tenant_id: str, stream_id: str, *, after: int = -1) -> list[Recorded]:
         """The events of one stream with a version above `after`, in order."""

@@ -18,7 +18,7 @@ from service.eventlog.live import POLL, LiveLog
 from service.eventlog.store import DATABASE_AWAY, EventStore, Recorded
 from service.postgres.connections import Pool, tenant_transaction
 
-SQL: Final = sql.statements("feeds.sql")
+SQL: Final = sql.statements("tenant_feed.sql")
 STEP: Final = 100
 """Events that are read at a time where no limit is given."""
 

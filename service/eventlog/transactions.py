@@ -28,6 +28,7 @@ from domain.events import (
     RequestEvent,
     SessionEvent,
     from_stored,
+    to_stored,
 )
 from domain.project import Project
 from domain.session import Session
@@ -244,7 +245,7 @@ class Transactions:
 
 def encode(event: Event) -> bytes:
     """The event as it is stored."""
-    return orjson.dumps(event, default=str)
+    return orjson.dumps(to_stored(event), default=str)
 
 
 def decode(name: str, state: bytes) -> Any:

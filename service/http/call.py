@@ -43,7 +43,7 @@ class Service:
     tokens: BrowserTokens
     stream_access: StreamAccess
     audit: Audit
-    epoch: str
+    log_epoch: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

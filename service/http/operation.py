@@ -166,12 +166,21 @@ def _token(request: Request) -> str | None:
     return request.query_params.get(TICKET) or request.cookies.get(COOKIE)
 
 
+_AUDITED: Final = {
+    "user_id": "user_id",
+    "project_id": "project_id",
+    "session_id": "session_id",
+    "message_id": "reply_id",
+}
+"""The ids that requests name, and the fields of the audit entry that keep them."""
+
+
 def _tell(entry: Entry, path: dict[str, str], body: Any, query: Any) -> None:
     """Tell the audit whom and what the request names."""
-    for name in ("user_id", "project_id", "session_id", "message_id"):
+    for name, kept_as in _AUDITED.items():
         named = (path.get(to_camel(name)), getattr(body, name, None), getattr(query, name, None))
         if (known := next((each for each in named if each is not None), None)) is not None:
-            setattr(entry, name, known)
+            setattr(entry, kept_as, known)
 
 
 def _require_own(caller: Caller, path: dict[str, str], body: Any, query: Any) -> None:

@@ -60,14 +60,14 @@ async def come_to(connection: Any, position: int) -> int:
     return at
 
 
-def position_in(cursor: str | None, epoch: str) -> int | None:
+def position_in(cursor: str | None, log_epoch: str) -> int | None:
     """The position of a cursor of this log. Raises BadRequest for any other."""
     if cursor is None:
         return None
     history, _, position = cursor.partition(".")
     if not position.isascii() or not position.isdigit() or len(position) > 18:
         raise BadRequest(422, "bad_cursor", "Use a cursor as an earlier answer gave it.")
-    if history != epoch:
+    if history != log_epoch:
         raise BadRequest(
             409,
             "cursor_of_another_log",

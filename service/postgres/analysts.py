@@ -7,7 +7,7 @@ from typing import Final
 from psycopg import sql as compose
 from psycopg.conninfo import make_conninfo
 
-from service.postgres.connections import TENANTS, Connection
+from service.postgres.connections import ROLES, Connection
 
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
@@ -31,7 +31,7 @@ async def add_analyst(owner: Connection, name: str, tenant_id: str) -> str:
                 compose.Identifier(name), compose.Literal(password)
             )
         )
-        await owner.execute(TENANTS["let_analyst"], {"name": name, "tenant_id": tenant_id})
+        await owner.execute(ROLES["add_analyst"], {"name": name, "tenant_id": tenant_id})
     where = owner.info
     return make_conninfo(
         host=where.host, port=where.port, dbname=where.dbname, user=name, password=password
@@ -41,7 +41,7 @@ async def add_analyst(owner: Connection, name: str, tenant_id: str) -> str:
 async def remove_analyst(owner: Connection, name: str) -> bool:
     """Take the role away; False when there is no such analyst."""
     async with owner.transaction():
-        removed = await owner.execute(TENANTS["remove_analyst"], {"name": name})
+        removed = await owner.execute(ROLES["remove_analyst"], {"name": name})
         if removed.rowcount:
             await owner.execute(compose.SQL("drop role {}").format(compose.Identifier(name)))
     return bool(removed.rowcount)

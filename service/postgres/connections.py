@@ -8,12 +8,13 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 import sql
+from service.postgres import functions
 
 Connection = psycopg.AsyncConnection[Any]
 Connect = Callable[[], Awaitable[Connection]]
 Pool = AsyncConnectionPool[Connection]
 SQL: Final = sql.statements("migrations.sql")
-TENANTS: Final = sql.statements("tenants.sql")
+ROLES: Final = sql.statements("roles.sql")
 POOL_SIZE: Final = 10
 POOL_SECONDS: Final = 5.0
 """How long a read waits for a connection before the service says that it is busy."""
@@ -67,7 +68,7 @@ async def tenant_transaction(
     async with pool.connection() as connection, connection.transaction():
         if as_of_one_moment:
             await connection.execute("set transaction isolation level repeatable read")
-        await connection.execute(TENANTS["of_tenant"], {"tenant_id": tenant_id})
+        await connection.execute(ROLES["as_tenant"], {"tenant_id": tenant_id})
         yield connection
 
 
@@ -75,12 +76,12 @@ async def tenant_transaction(
 async def service_transaction(pool: Pool) -> AsyncGenerator[Connection]:
     """A transaction for the service's own work, which is of all tenants."""
     async with pool.connection() as connection, connection.transaction():
-        await connection.execute(TENANTS["of_service"])
+        await connection.execute(ROLES["as_service"])
         yield connection
 
 
 async def _see_nothing(connection: Connection) -> None:
-    await connection.execute(TENANTS["nobody"])
+    await connection.execute(ROLES["as_nobody"])
     await _be_patient(connection)
 
 
@@ -96,10 +97,11 @@ async def _be_patient(connection: Connection) -> None:
 
 
 async def migrate(url: str) -> list[str]:
-    """Take the steps that the database has not taken; returns their names.
+    """Apply the migrations that the database lacks, then the changed functions of `sql/functions/`.
 
-    Safe to call from many processes at once. Raises MigrationRefused when a step that was taken
-    reads differently now, or is not known here.
+    Returns the names of the migrations. Many processes may call this at once. Raises
+    MigrationRefused when a migration in the database is unknown here, or its text was changed;
+    functions.FunctionRefused when a function cannot be replaced.
     """
     connection = await connect(url, as_service=False)
     async with connection, connection.transaction():
@@ -113,6 +115,7 @@ async def migrate(url: str) -> list[str]:
                 SQL["record"],
                 {"number": step.number, "name": step.name, "digest": step.digest},
             )
+        await functions.install(connection)
     return [step.name for step in pending]
 
 
@@ -137,5 +140,5 @@ async def unbound_roles(url: str) -> list[str]:
     """The service's roles that would see the rows of all tenants by themselves; empty when none."""
     connection = await connect(url, as_service=False)
     async with connection:
-        found = await connection.execute(TENANTS["unbound_roles"])
+        found = await connection.execute(ROLES["unbound_roles"])
         return [name for (name,) in await found.fetchall()]

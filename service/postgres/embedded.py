@@ -30,7 +30,7 @@ from urllib.parse import quote
 
 import psycopg
 
-from service.postgres.supervisor import Account, PostgresFailed, Postmaster, private
+from service.postgres.supervisor import POLL_S, Account, PostgresFailed, Postmaster, private
 
 __all__ = ["PostgresFailed", "Server", "embedded"]
 
@@ -48,6 +48,7 @@ STATE: Final = Path("/var/lib/throughline")  # for root, see `_place` and `_prog
 ACCOUNTS: Final = ("throughline", "postgres", "nobody")  # for root, the first that exists
 SOCKET_PATH_LIMIT: Final = 100  # bytes; macOS allows 103, Linux 107
 OWNER_LIMIT_S: Final = 60.0
+ABANDONED_LIMIT_S: Final = 10.0  # initdb ends within a second once its owner is gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,12 +266,21 @@ def _password(cluster: _Cluster) -> str:
 def _create_files(cluster: _Cluster, password: str) -> None:
     """PostgreSQL's files, if missing. They are made beside their place, so never half there."""
     for abandoned in cluster.home.glob("initdb-*"):
-        shutil.rmtree(abandoned, ignore_errors=True)
+        _remove(abandoned)
     if not cluster.data.exists():
         with tempfile.TemporaryDirectory(prefix="initdb-", dir=cluster.home) as work:
             _initdb(cluster, password, Path(work))
             (Path(work) / "data").rename(cluster.data)
             _sync(cluster.home)
+
+
+def _remove(abandoned: Path) -> None:
+    """Remove the folder of an initdb that was killed. Its last backend may write for a moment
+    more, so that a single attempt would leave files behind."""
+    deadline = time.monotonic() + ABANDONED_LIMIT_S
+    while abandoned.exists() and time.monotonic() < deadline:
+        shutil.rmtree(abandoned, ignore_errors=True)
+        time.sleep(POLL_S)
 
 
 def _initdb(cluster: _Cluster, password: str, work: Path) -> None:

@@ -43,27 +43,27 @@ class ReplyDirectory:
 
     def begin(self, place: ReplyRef) -> ReplyTail:
         """The tail of a reply that this process has just begun."""
-        tail = self._directory[place.message_id] = ReplyTail(place)
+        tail = self._directory[place.reply_id] = ReplyTail(place)
         return tail
 
     async def adopt(self, place: ReplyRef) -> ReplyTail:
         """The tail of a reply that this process goes on with, up to what is stored of it."""
-        tail = self._directory.get(place.message_id)
+        tail = self._directory.get(place.reply_id)
         if tail is None:
             tail = self.begin(place)
-        self._elsewhere.pop(place.message_id, None)
+        self._elsewhere.pop(place.reply_id, None)
         frames, _, _ = await self.frame_store.whole(place)
         tail.push(1, frames)
         return tail
 
     def let_go(self, tail: ReplyTail) -> None:
         """The reply is written elsewhere from here on."""
-        self._elsewhere[tail.place.message_id] = tail
+        self._elsewhere[tail.place.reply_id] = tail
         self._watched.set()
 
     async def find(self, place: ReplyRef, *, has_ended: bool) -> ReplyTail:
         """The reply, wherever it is written, up to what is stored of it; also one that ended."""
-        known = self._directory.get(place.message_id)
+        known = self._directory.get(place.reply_id)
         if known is not None and not known.has_left:
             return known
         tail = ReplyTail(place)
@@ -71,29 +71,29 @@ class ReplyDirectory:
             await self._finish(tail)
         else:
             tail.push(1, (await self.frame_store.whole(place))[0])
-        if self._directory.get(place.message_id) is not known:  # somebody else was faster
-            return self._directory[place.message_id]
-        self._directory[place.message_id] = tail
+        if self._directory.get(place.reply_id) is not known:  # somebody else was faster
+            return self._directory[place.reply_id]
+        self._directory[place.reply_id] = tail
         if not has_ended:
             self.let_go(tail)
         return tail
 
     async def look(self, *directory: ReplyTail) -> None:
         """Bring replies that others write up to what is stored now."""
-        by_id = {tail.place.message_id: tail for tail in directory}
+        by_id = {tail.place.reply_id: tail for tail in directory}
         async with service_transaction(self._pool) as connection:
             pg_arrays.register(connection)
             found = await connection.execute(SQL["ended"], _asked(directory))
             # First who has ended, then the frames: so the frames of those are all there.
-            ended = [message_id for (message_id,) in await found.fetchall()]
-            found = await connection.execute(SQL["news"], _asked(directory, with_last=True))
+            ended = [reply_id for (reply_id,) in await found.fetchall()]
+            found = await connection.execute(SQL["newer"], _asked(directory, with_last=True))
             rows = await found.fetchall()
-        for message_id, n, frame in rows:
+        for reply_id, n, frame in rows:
             # This process may have gone on with it meanwhile: then it numbers the frames.
-            if message_id in self._elsewhere:
-                by_id[message_id].push(n, [bytes(frame)])
-        for message_id in ended:
-            await self._finish(by_id[message_id])
+            if reply_id in self._elsewhere:
+                by_id[reply_id].push(n, [bytes(frame)])
+        for reply_id in ended:
+            await self._finish(by_id[reply_id])
 
     async def run(self) -> None:
         """Keep up with the replies that others write, as long as somebody here watches them."""
@@ -115,7 +115,7 @@ class ReplyDirectory:
         for event in reversed(await self._store.stream(place.tenant_id, stream)):
             if event.type in _ENDS:
                 ended: ReplyCompleted | ReplyFailed = decode(event.type, event.state)
-                if ended.message_id == place.message_id:
+                if ended.reply_id == place.reply_id:
                     return await self._told(place, ended, event)
         return None
 
@@ -134,14 +134,14 @@ class ReplyDirectory:
     async def _finish(self, tail: ReplyTail) -> None:
         end = await self.end(tail.place)
         if end is not None:
-            self._elsewhere.pop(tail.place.message_id, None)
+            self._elsewhere.pop(tail.place.reply_id, None)
             tail.finish(end)
 
 
 def _asked(
     directory: Sequence[ReplyTail], *, with_last: bool = False
 ) -> dict[str, pg_arrays.Array]:
-    asked = {"message_id": pg_arrays.text([tail.place.message_id for tail in directory])}
+    asked = {"reply_id": pg_arrays.text([tail.place.reply_id for tail in directory])}
     if with_last:
         return asked | {"after": pg_arrays.int4([tail.last for tail in directory])}
     return asked | {"tenant_id": pg_arrays.text([tail.place.tenant_id for tail in directory])}

@@ -95,7 +95,7 @@ def _completed(
     return ChatPlanResponse(
         subtype=ended.subtype,
         session_id=ended.session_id,
-        message_id=ended.message_id,
+        message_id=ended.reply_id,
         timestamp=ended_at,
         mode=ended.mode,
         reason=ended.reason,
@@ -117,7 +117,7 @@ def _failed(ended: ReplyFailed, ended_at: datetime, registered_at: datetime) -> 
     return ChatPlanResponse(
         subtype="error",
         session_id=ended.session_id,
-        message_id=ended.message_id,
+        message_id=ended.reply_id,
         timestamp=ended_at,
         mode="general",
         error=ReplyError(
@@ -148,4 +148,4 @@ def actions(ended: ReplyCompleted) -> list[Action]:
 def _payload(kind: ActionType, ended: ReplyCompleted) -> dict[str, Any]:
     if kind == "convert_to_build":
         return {"sessionId": ended.session_id, "planData": ended.data}
-    return {"messageId": ended.message_id}
+    return {"messageId": ended.reply_id}

@@ -23,7 +23,7 @@ from service.postgres.connections import Connect, Pool, service_transaction, ten
 if TYPE_CHECKING:
     from service.replies.writer import ReplyWriter
 
-SQL: Final = sql.statements("chunks.sql")
+SQL: Final = sql.statements("frames.sql")
 GATHER_SECONDS: Final = 0.05
 PAGE: Final = 1_000
 _BACK_OFF_SECONDS: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
@@ -39,10 +39,10 @@ Batch = dict["ReplyWriter", list["bytes | None"]]
 class FrameStore:
     """The table of frames. Owned by the service's loop; `run` is the one task that writes."""
 
-    def __init__(self, connect: Connect, pool: Pool, epoch: int) -> None:
+    def __init__(self, connect: Connect, pool: Pool, lease_id: int) -> None:
         self._connect = connect
         self._pool = pool
-        self._epoch = epoch
+        self._lease_id = lease_id
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._waiting: dict[ReplyWriter, None] = {}
         self._work = asyncio.Event()
@@ -107,7 +107,7 @@ class FrameStore:
     async def _insert(self, batch: Batch) -> None:
         await (await self._connected()).execute(
             SQL["store"],
-            _columns(batch, ("message_id", "n", "tenant_id", "frame")) | {"epoch": self._epoch},
+            _columns(batch, ("reply_id", "n", "tenant_id", "frame")) | {"lease_id": self._lease_id},
             binary=True,
         )
 
@@ -115,11 +115,11 @@ class FrameStore:
         """Of the places that are taken, those taken here are stored; the others belong to whoever
         took them, and so do their replies."""
         connection = await self._connected()
-        found = await connection.execute(SQL["taken"], _columns(batch, ("message_id", "n")))
+        found = await connection.execute(SQL["taken"], _columns(batch, ("reply_id", "n")))
         taken = await found.fetchall()
-        replies = {reply.tail.place.message_id: reply for reply in batch}
-        lost = {replies[message_id] for message_id, _, epoch in taken if epoch != self._epoch}
-        for reply in {replies[message_id] for message_id, _, _ in taken}:
+        replies = {reply.tail.place.reply_id: reply for reply in batch}
+        lost = {replies[reply_id] for reply_id, _, lease_id in taken if lease_id != self._lease_id}
+        for reply in {replies[reply_id] for reply_id, _, _ in taken}:
             frames = batch.pop(reply)
             if reply in lost:
                 reply.lose()
@@ -163,7 +163,7 @@ class FrameStore:
                 SQL["after"],
                 {
                     "tenant_id": place.tenant_id,
-                    "message_id": place.message_id,
+                    "reply_id": place.reply_id,
                     "after": n,
                     "limit": PAGE,
                 },
@@ -176,7 +176,7 @@ class FrameStore:
         one was stored."""
         async with tenant_transaction(self._pool, place.tenant_id) as connection:
             found = await connection.execute(
-                SQL["whole"], {"tenant_id": place.tenant_id, "message_id": place.message_id}
+                SQL["whole"], {"tenant_id": place.tenant_id, "reply_id": place.reply_id}
             )
             rows = await found.fetchall()
         frames = [bytes(each) for _, _, each in rows if each is not None]
@@ -186,12 +186,12 @@ class FrameStore:
         """Take a place in a reply that somebody else may be writing. False when it is taken."""
         async with service_transaction(self._pool) as connection:
             found = await connection.execute(
-                SQL["take"],
+                SQL["claim"],
                 {
-                    "message_id": place.message_id,
+                    "reply_id": place.reply_id,
                     "n": n,
                     "tenant_id": place.tenant_id,
-                    "epoch": self._epoch,
+                    "lease_id": self._lease_id,
                     "frame": frame,
                 },
             )
@@ -200,13 +200,13 @@ class FrameStore:
 
 def _columns(batch: Batch, names: Sequence[str]) -> dict[str, pg_arrays.Array]:
     rows = [
-        (reply.tail.place.message_id, n, reply.tail.place.tenant_id, frame)
+        (reply.tail.place.reply_id, n, reply.tail.place.tenant_id, frame)
         for reply, frames in batch.items()
         for n, frame in enumerate(frames, reply.tail.last + 1)
     ]
-    message_ids, ns, tenants, frames = zip(*rows, strict=True)
+    reply_ids, ns, tenants, frames = zip(*rows, strict=True)
     columns = {
-        "message_id": pg_arrays.text(message_ids),
+        "reply_id": pg_arrays.text(reply_ids),
         "n": pg_arrays.int4(ns),
         "tenant_id": pg_arrays.text(tenants),
         "frame": pg_arrays.bytea(frames),

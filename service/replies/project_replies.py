@@ -10,12 +10,12 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
-import orjson
 import structlog
 
 from projections.replies import ReplyRef, running
 from service.eventlog.live import POLL
 from service.eventlog.store import DATABASE_AWAY, Recorded
+from service.eventlog.transactions import decode
 from service.postgres.connections import Pool, tenant_transaction
 from service.replies.directory import ReplyDirectory
 from service.replies.sse import frame, told
@@ -46,12 +46,12 @@ class ProjectReplies:
         for event in events:
             key = (event.tenant_id, event.project_id or "")
             if event.type == "ReplyStarted" and key in self._readers:
-                state = orjson.loads(event.state)
+                started = decode(event.type, event.state)
                 place = ReplyRef(
                     tenant_id=key[0],
                     project_id=key[1],
-                    session_id=state["session_id"],
-                    message_id=state["message_id"],
+                    session_id=started.session_id,
+                    reply_id=started.reply_id,
                 )
                 for begun in self._readers[key]:
                     if not begun.full():
@@ -89,8 +89,8 @@ class ProjectReplies:
             place = present.pop() if present else await begun.get()
             for ended in [each for each, pump in pumps.items() if pump.done()]:
                 del pumps[ended]
-            if place.message_id not in pumps:
-                pumps[place.message_id] = asyncio.create_task(self._pump(place, pieces))
+            if place.reply_id not in pumps:
+                pumps[place.reply_id] = asyncio.create_task(self._pump(place, pieces))
 
     async def _present(self, key: Key) -> list[ReplyRef]:
         tenant_id, project_id = key
@@ -109,17 +109,17 @@ class ProjectReplies:
         try:
             tail = await self._directory.find(place, has_ended=False)
             async for events in tail.watch(self._directory.frame_store.after):
-                if named := _named(events, place.message_id):
+                if named := _named(events, place.reply_id):
                     await pieces.put(named)
         except DATABASE_AWAY as error:
             _log.warning("running_reply_lost", error=type(error).__name__)
 
 
-def _named(events: bytes, message_id: str) -> bytes:
+def _named(events: bytes, reply_id: str) -> bytes:
     """The events that have an id, without it, each with the id of its reply in its data."""
     named: list[bytes] = []
     for each in events.split(b"\n\n"):
         if each.startswith(b"id: "):
             event, data = told(each)
-            named.append(frame(event, {"messageId": message_id, **data}))
+            named.append(frame(event, {"messageId": reply_id, **data}))
     return b"".join(named)

@@ -178,7 +178,7 @@ class ReplyTail:
         return list(islice(self._kept, after - first, None))
 
     def _id(self, n: int) -> str:
-        return f"{self.place.message_id}.{n}"
+        return f"{self.place.reply_id}.{n}"
 
     async def _wake(self) -> bool:
         """Wait for news. False when there were none for a while."""

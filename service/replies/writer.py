@@ -126,7 +126,7 @@ class ReplyWriter:
 
     def _add(self, event: str, data: Any) -> None:
         n = self.tail.last + len(self._frames) + 1
-        encoded = frame(event, data, f"{self.tail.place.message_id}.{n}")
+        encoded = frame(event, data, f"{self.tail.place.reply_id}.{n}")
         self._frames.append(encoded)
         self._frames_bytes += len(encoded)
         self._is_stored.clear()

@@ -145,11 +145,11 @@ class Feed:
 class Feeds:
     """The projects that are watched. Owned by the service's loop; `run` is its one task."""
 
-    def __init__(self, pool: Pool, store: EventStore, live_log: LiveLog, epoch: str) -> None:
+    def __init__(self, pool: Pool, store: EventStore, live_log: LiveLog, log_epoch: str) -> None:
         self._pool = pool
         self._store = store
         self._live_log = live_log
-        self._epoch = epoch
+        self._log_epoch = log_epoch
         self._feeds: dict[Key, Feed] = {}
         self._followed = 0
         self._is_watched = asyncio.Event()
@@ -326,7 +326,7 @@ class Feeds:
         else:
             event, told = (
                 "item",
-                wire.dumped(items.item(row.request or row, self._epoch)),
+                wire.dumped(items.item(row.request or row, self._log_epoch)),
             )
         return Item(row.position, row.mode, row.is_visible, row.is_live, event, orjson.dumps(told))
 

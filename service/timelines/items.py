@@ -102,13 +102,13 @@ class Erased(Wire):
     prev: str | None
 
 
-def item(row: TimelineRow, epoch: str) -> TimelineItem:
+def item(row: TimelineRow, log_epoch: str) -> TimelineItem:
     """An item of the timeline."""
     said = row.kind == "user_message"
     answered = row.kind in ("reply", "system_message")
     return TimelineItem(
         id=row.item_id,
-        cursor=cursor(epoch, row.position),
+        cursor=cursor(log_epoch, row.position),
         timestamp=row.recorded_at,
         type=_item_type(row),
         mode=row.mode,

@@ -1,5 +1,6 @@
--- The balance of each user's AI seconds. Its checks are the second wall: an event that would take a
--- balance below zero halts this read model instead of being shown.
+-- The balance of each user's AI seconds. The decider of accounts keeps balances from falling below
+-- zero. The check constraints here are the second defence: if such an event were in the log, this
+-- read model would halt and not show it.
 
 -- name: table
 create table accounts (
@@ -20,7 +21,6 @@ grant select, insert, update on accounts to throughline_service;
 
 -- name: apply
 create or replace function apply_accounts(p_after bigint, p_upto bigint) returns void
--- Its plan is made when the log is young and kept while it grows: never by reading all of it.
 language plpgsql set search_path from current set enable_seqscan = off as $$
 begin
     merge into accounts
@@ -68,15 +68,17 @@ select
     tenant_id, user_id, credited_seconds, bonus_seconds, consumed_seconds, reserved_seconds,
     credited_seconds - consumed_seconds - reserved_seconds as available_seconds
 from app.accounts;
-comment on view analytics.user_ai_time_balance is 'Each user''s AI seconds, one row an account.';
-comment on column analytics.user_ai_time_balance.tenant_id is 'Who the account belongs to.';
-comment on column analytics.user_ai_time_balance.user_id is 'Whose seconds they are.';
-comment on column analytics.user_ai_time_balance.credited_seconds is 'All that was ever credited.';
-comment on column analytics.user_ai_time_balance.bonus_seconds is 'The part that was not paid for.';
-comment on column analytics.user_ai_time_balance.consumed_seconds is 'All that was ever billed.';
-comment on column analytics.user_ai_time_balance.reserved_seconds is 'Held by running replies.';
+comment on view analytics.user_ai_time_balance is
+    'The AI seconds of each user, one row an account.';
+comment on column analytics.user_ai_time_balance.tenant_id is 'The tenant of the account.';
+comment on column analytics.user_ai_time_balance.user_id is 'The user of the account.';
+comment on column analytics.user_ai_time_balance.credited_seconds is 'All seconds ever credited.';
+comment on column analytics.user_ai_time_balance.bonus_seconds is
+    'The part of the credited seconds that nobody paid for.';
+comment on column analytics.user_ai_time_balance.consumed_seconds is 'All seconds ever billed.';
+comment on column analytics.user_ai_time_balance.reserved_seconds is 'Reserved by running replies.';
 comment on column analytics.user_ai_time_balance.available_seconds is
-    'credited - consumed - reserved; never below zero.';
+    'credited_seconds - consumed_seconds - reserved_seconds; never below zero.';
 grant select on analytics.user_ai_time_balance, app.accounts to throughline_analyst;
 
 -- name: of_user

@@ -1,4 +1,4 @@
--- What workers reported of their builds, one row a report, in log order.
+-- The reports of build workers, one row a report, in log order.
 
 -- name: table
 create table build_events (
@@ -22,7 +22,6 @@ grant select, insert, delete on build_events to throughline_service;
 
 -- name: apply
 create or replace function apply_build_events(p_after bigint, p_upto bigint) returns void
--- Its plan is made when the log is young and kept while it grows: never by reading all of it.
 language plpgsql set search_path from current set enable_seqscan = off as $$
 begin
     insert into build_events (
@@ -61,24 +60,29 @@ select
     preview_url, artifact_url, error, at, recorded_at
 from app.build_events;
 comment on view analytics.project_build_events is
-    'What workers reported of their builds, one row a report.';
+    'The reports of build workers, one row a report.';
 comment on column analytics.project_build_events.position is
-    'Place in the one order of all events.';
-comment on column analytics.project_build_events.tenant_id is 'Who the build belongs to.';
+    'The position of the event in the log.';
+comment on column analytics.project_build_events.tenant_id is 'The tenant of the build.';
 comment on column analytics.project_build_events.build_id is 'The build.';
-comment on column analytics.project_build_events.event_id is 'The worker''s own id of the report.';
+comment on column analytics.project_build_events.event_id is
+    'The id that the worker gave the report.';
 comment on column analytics.project_build_events.phase is
     'queue, setup, development, dependencies, build, deploy or metadata.';
 comment on column analytics.project_build_events.type is
     'started, progress, completed or failed.';
-comment on column analytics.project_build_events.title is 'What the worker says.';
-comment on column analytics.project_build_events.user_visible is 'Whether users may see it.';
-comment on column analytics.project_build_events.version_id is 'The version that was deployed.';
-comment on column analytics.project_build_events.preview_url is 'Where it can be seen.';
-comment on column analytics.project_build_events.artifact_url is 'Where it can be fetched.';
-comment on column analytics.project_build_events.error is 'What went wrong.';
-comment on column analytics.project_build_events.at is 'When it was, by the worker''s clock.';
-comment on column analytics.project_build_events.recorded_at is 'When it was appended.';
+comment on column analytics.project_build_events.title is 'The text of the report.';
+comment on column analytics.project_build_events.user_visible is
+    'Whether users may see the report.';
+comment on column analytics.project_build_events.version_id is 'The deployed version.';
+comment on column analytics.project_build_events.preview_url is
+    'The URL where people can look at the version.';
+comment on column analytics.project_build_events.artifact_url is 'The URL of the version''s files.';
+comment on column analytics.project_build_events.error is 'The error, in a report of type failed.';
+comment on column analytics.project_build_events.at is
+    'The time of the report, by the worker''s clock.';
+comment on column analytics.project_build_events.recorded_at is
+    'The time when the event was appended.';
 grant select on analytics.project_build_events, app.build_events to throughline_analyst;
 
 -- name: page

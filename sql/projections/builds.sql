@@ -1,4 +1,4 @@
--- The builds as they are: what each is to build, how far it has come, and how it ended.
+-- The builds: the prompt or plan of each build, its progress, and its result.
 
 -- name: table
 create table builds (
@@ -28,14 +28,14 @@ create table builds (
     queued_position bigint   not null,
     primary key (tenant_id, build_id)
 ) with (fillfactor = 70);
--- By columns that never change, so that news of a build need not touch them.
+-- The columns of these indexes never change. So an update of a build touches no index, unless it
+-- changes the status.
 create index builds_of_project on builds (project_id, queued_position, tenant_id);
 create index builds_open on builds (queued_position) where status in ('queued', 'running');
 grant select, insert, update, delete on builds to throughline_service;
 
 -- name: apply
 create or replace function apply_builds(p_after bigint, p_upto bigint) returns void
--- Its plan is made when the log is young and kept while it grows: never by reading all of it.
 language plpgsql set search_path from current set enable_seqscan = off as $$
 begin
     insert into builds (
@@ -54,7 +54,8 @@ begin
     where event.position > p_after and event.position <= p_upto
         and event.type = 'BuildQueued';
 
-    -- Of several reports in the range the last one counts; of what happens once, that one.
+    -- A build can have several reports in the range; the last report counts. All other events
+    -- happen once a build.
     update builds
     set
         status = case
@@ -131,28 +132,31 @@ select
     (extract(epoch from ended_at - queued_at) * 1000)::bigint as duration_ms
 from app.builds;
 comment on view analytics.project_builds is 'The builds, one row each.';
-comment on column analytics.project_builds.tenant_id is 'Who the build belongs to.';
+comment on column analytics.project_builds.tenant_id is 'The tenant of the build.';
 comment on column analytics.project_builds.build_id is 'The build.';
-comment on column analytics.project_builds.project_id is 'What is built.';
-comment on column analytics.project_builds.session_id is 'The session that it was asked for in.';
-comment on column analytics.project_builds.message_id is 'The message that asked for it.';
-comment on column analytics.project_builds.user_id is 'Who asked for it.';
+comment on column analytics.project_builds.project_id is 'The project that is built.';
+comment on column analytics.project_builds.session_id is 'The session of the message.';
+comment on column analytics.project_builds.message_id is 'The message that asked for the build.';
+comment on column analytics.project_builds.user_id is 'The user who asked for the build.';
 comment on column analytics.project_builds.converted_from_session_id is
-    'The session whose plan it builds; null for a build from an idea.';
+    'The session with the plan of the build; null for a build from an idea.';
 comment on column analytics.project_builds.status is 'queued, running, succeeded or failed.';
-comment on column analytics.project_builds.worker_id is 'Who builds it.';
+comment on column analytics.project_builds.worker_id is 'The worker that claimed the build.';
 comment on column analytics.project_builds.phase is 'The phase of the last report.';
-comment on column analytics.project_builds.version_id is 'The version that it became.';
-comment on column analytics.project_builds.preview_url is 'Where the version can be seen.';
-comment on column analytics.project_builds.artifact_url is 'Where the version can be fetched.';
+comment on column analytics.project_builds.version_id is 'The deployed version.';
+comment on column analytics.project_builds.preview_url is
+    'The URL where people can look at the version.';
+comment on column analytics.project_builds.artifact_url is 'The URL of the version''s files.';
 comment on column analytics.project_builds.code is
-    'Of a failed one: failed, or timed_out when nobody heard of it for long.';
-comment on column analytics.project_builds.error is 'Of a failed one: what went wrong.';
-comment on column analytics.project_builds.queued_at is 'When it was asked for.';
-comment on column analytics.project_builds.claimed_at is 'When a worker took it.';
-comment on column analytics.project_builds.ended_at is 'When it succeeded or failed.';
+    'Why the build failed: failed (its worker said so) or timed_out (no report for long).';
+comment on column analytics.project_builds.error is 'The error message of a failed build.';
+comment on column analytics.project_builds.queued_at is 'The time when a user asked for the build.';
+comment on column analytics.project_builds.claimed_at is
+    'The time when a worker claimed the build.';
+comment on column analytics.project_builds.ended_at is
+    'The time when the build succeeded or failed.';
 comment on column analytics.project_builds.duration_ms is
-    'Milliseconds from queued to its end; null while it goes on.';
+    'Milliseconds from queued_at to ended_at; null until the build has ended.';
 grant select on analytics.project_builds, app.builds to throughline_analyst;
 
 -- name: of_ids
@@ -164,7 +168,8 @@ from app.builds
 where tenant_id = %(tenant_id)s and build_id = any (%(build_ids)s)
 
 -- name: open
--- Those that wait for a worker or are being built, oldest first.
+-- The queued or the running builds, oldest first. The first condition on `status` is the condition
+-- of the index builds_open.
 select
     build_id, project_id, session_id, message_id, user_id, prompt, locale, plan,
     converted_from_session_id, status, worker_id, phase, title, version_id, preview_url,
@@ -179,7 +184,7 @@ order by queued_position
 limit %(limit)s
 
 -- name: of_project
--- Newest first.
+-- The builds of a project, newest first.
 select
     build_id, project_id, session_id, message_id, user_id, prompt, locale, plan,
     converted_from_session_id, status, worker_id, phase, title, version_id, preview_url,
@@ -193,7 +198,7 @@ order by queued_position desc
 limit %(limit)s
 
 -- name: silent
--- Open builds of all tenants of which nobody has heard for so long.
+-- The open builds of all tenants without any report for some time.
 select tenant_id, project_id, build_id
 from app.builds
 where status in ('queued', 'running')

@@ -1,4 +1,4 @@
--- The ledger: one row for each reply that was billed. Rows are only ever added.
+-- The ledger: one row for each billed reply. Rows are never changed and never removed.
 
 -- name: table
 create table consumption (
@@ -11,10 +11,10 @@ create table consumption (
     reservation_id     text          not null collate "C",
     operation_type     text          not null,
     billed_seconds     integer       not null,
-    input_tokens       integer,
-    output_tokens      integer,
-    cache_read_tokens  integer,
-    cache_write_tokens integer,
+    input_tokens       bigint,
+    output_tokens      bigint,
+    cache_read_tokens  bigint,
+    cache_write_tokens bigint,
     cost_usd           numeric(18,6),
     prices             text          not null,
     model              text          not null,
@@ -28,7 +28,6 @@ grant select, insert on consumption to throughline_service;
 
 -- name: apply
 create or replace function apply_consumption(p_after bigint, p_upto bigint) returns void
--- Its plan is made when the log is young and kept while it grows: never by reading all of it.
 language plpgsql set search_path from current set enable_seqscan = off as $$
 begin
     insert into consumption (
@@ -44,8 +43,8 @@ begin
     from event
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
         user_id text, project_id text, session_id text, message_id text, reservation_id text,
-        operation text, seconds integer, input_tokens integer, output_tokens integer,
-        cache_read_tokens integer, cache_write_tokens integer, cost_usd numeric, prices text,
+        operation text, seconds integer, input_tokens bigint, output_tokens bigint,
+        cache_read_tokens bigint, cache_write_tokens bigint, cost_usd numeric, prices text,
         model text
     )
     where event.position > p_after and event.position <= p_upto
@@ -63,34 +62,37 @@ select
 from app.consumption;
 comment on view analytics.user_ai_time_consumption is 'The ledger, one row a billed reply.';
 comment on column analytics.user_ai_time_consumption.position is
-    'Place in the one order of all events.';
-comment on column analytics.user_ai_time_consumption.tenant_id is 'Who the account belongs to.';
-comment on column analytics.user_ai_time_consumption.user_id is 'Whose seconds were used.';
-comment on column analytics.user_ai_time_consumption.project_id is 'What for.';
-comment on column analytics.user_ai_time_consumption.session_id is 'In which session.';
-comment on column analytics.user_ai_time_consumption.message_id is 'Which reply.';
+    'The position of the event in the log.';
+comment on column analytics.user_ai_time_consumption.tenant_id is 'The tenant of the account.';
+comment on column analytics.user_ai_time_consumption.user_id is 'The user who is billed.';
+comment on column analytics.user_ai_time_consumption.project_id is 'The project of the reply.';
+comment on column analytics.user_ai_time_consumption.session_id is 'The session of the reply.';
+comment on column analytics.user_ai_time_consumption.message_id is 'The reply.';
 comment on column analytics.user_ai_time_consumption.operation_type is
     'plan_question, plan_feature, plan_fix, plan_analysis, plan_consultation ...';
 comment on column analytics.user_ai_time_consumption.billed_seconds is
-    'Model time, rounded up once, never more than was reserved.';
-comment on column analytics.user_ai_time_consumption.input_tokens is 'Null: the provider did not say.';
-comment on column analytics.user_ai_time_consumption.output_tokens is 'Null: the provider did not say.';
+    'Seconds of the model''s work, rounded up once; never more than were reserved.';
+comment on column analytics.user_ai_time_consumption.input_tokens is
+    'Input tokens outside the cache; null if the provider did not report them.';
+comment on column analytics.user_ai_time_consumption.output_tokens is
+    'Output tokens; null if the provider did not report them.';
 comment on column analytics.user_ai_time_consumption.cache_read_tokens is
-    'Input that the provider had in its cache.';
+    'Input tokens that the provider read from its cache.';
 comment on column analytics.user_ai_time_consumption.cache_write_tokens is
-    'Input that the provider put in its cache.';
+    'Input tokens that the provider wrote to its cache.';
 comment on column analytics.user_ai_time_consumption.cost_usd is
-    'The provider''s price in USD at the time; null where it cannot be known.';
+    'The cost in USD at the provider''s prices of that time; null if it is unknown.';
 comment on column analytics.user_ai_time_consumption.prices is
-    'The version of the price table that cost_usd was computed with.';
-comment on column analytics.user_ai_time_consumption.model is 'Which model replied.';
-comment on column analytics.user_ai_time_consumption.recorded_at is 'When it was appended.';
+    'The version of the price table behind cost_usd.';
+comment on column analytics.user_ai_time_consumption.model is 'The model that wrote the reply.';
+comment on column analytics.user_ai_time_consumption.recorded_at is
+    'The time when the event was appended.';
 grant select on analytics.user_ai_time_consumption, app.consumption to throughline_analyst;
 
 -- name: page
--- A user's ledger, newest first.
+-- The ledger of a user, newest first.
 select
-    position, project_id, session_id, message_id, operation_type, billed_seconds,
+    position, project_id, session_id, message_id as reply_id, operation_type, billed_seconds,
     input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_usd, prices, model,
     recorded_at
 from app.consumption

@@ -1,4 +1,4 @@
--- The plans that were kept as drafts.
+-- The plans that users saved as drafts.
 
 -- name: table
 create table drafts (
@@ -18,7 +18,6 @@ grant select, insert, delete on drafts to throughline_service;
 
 -- name: apply
 create or replace function apply_drafts(p_after bigint, p_upto bigint) returns void
--- Its plan is made when the log is young and kept while it grows: never by reading all of it.
 language plpgsql set search_path from current set enable_seqscan = off as $$
 begin
     insert into drafts (
@@ -34,27 +33,27 @@ begin
     where event.position > p_after and event.position <= p_upto
         and event.type = 'PlanSaved';
 
-    -- What stems from the stream of a session that was deleted.
+    -- The drafts of deleted sessions: their events are in the stream of the session.
     delete from drafts
     using event as erased
-    join event as said
-        on said.tenant_id = erased.tenant_id and said.stream_id = erased.stream_id
+    join event as earlier
+        on earlier.tenant_id = erased.tenant_id and earlier.stream_id = erased.stream_id
     where erased.position > p_after and erased.position <= p_upto
         and erased.type = 'SessionDeleted'
-        and drafts.tenant_id = said.tenant_id
-        and drafts.project_id = said.project_id
-        and drafts.position = said.position;
+        and drafts.tenant_id = earlier.tenant_id
+        and drafts.project_id = earlier.project_id
+        and drafts.position = earlier.position;
 end
 $$;
 
 -- name: of_reply
-select message_id, session_id, user_id, mode, title, saved_at, position
+select message_id as reply_id, session_id, user_id, mode, title, saved_at, position
 from app.drafts
-where tenant_id = %(tenant_id)s and message_id = %(message_id)s
+where tenant_id = %(tenant_id)s and message_id = %(reply_id)s
 
 -- name: page
--- Newest first.
-select message_id, session_id, user_id, mode, title, saved_at, position
+-- The drafts of a project, newest first.
+select message_id as reply_id, session_id, user_id, mode, title, saved_at, position
 from app.drafts
 where tenant_id = %(tenant_id)s and project_id = %(project_id)s and position < %(before)s
 order by position desc

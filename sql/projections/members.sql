@@ -1,4 +1,4 @@
--- Who may act in which project, and as what.
+-- The members of each project, with their roles.
 
 -- name: table
 create table members (
@@ -13,10 +13,9 @@ grant select, insert, update, delete on members to throughline_service;
 
 -- name: apply
 create or replace function apply_members(p_after bigint, p_upto bigint) returns void
--- Its plan is made when the log is young and kept while it grows: never by reading all of it.
 language plpgsql set search_path from current set enable_seqscan = off as $$
 begin
-    -- Of several changes to one membership in the range, the last one counts.
+    -- A membership can change several times in the range; the last change counts.
     merge into members
     using (
         select distinct on (event.tenant_id, state.project_id, state.user_id)

@@ -1,5 +1,5 @@
--- The projects, with what a planner should know of each: the build that goes on, the last one that
--- began, and the version that is deployed.
+-- The projects, with the facts that a prompt needs: the running build, the last build, and the
+-- deployed version.
 
 -- name: table
 create table projects (
@@ -21,7 +21,6 @@ grant select, insert, update, delete on projects to throughline_service;
 
 -- name: apply
 create or replace function apply_projects(p_after bigint, p_upto bigint) returns void
--- Its plan is made when the log is young and kept while it grows: never by reading all of it.
 language plpgsql set search_path from current set enable_seqscan = off as $$
 begin
     insert into projects (
@@ -37,7 +36,7 @@ begin
     where event.position > p_after and event.position <= p_upto
         and event.type = 'ProjectRegistered';
 
-    -- Of several changes in the range the last one of each kind counts.
+    -- A project can change several times in the range; the last change of each kind counts.
     update projects
     set
         active_build_id = case
@@ -71,7 +70,7 @@ begin
     ) as change
     where projects.tenant_id = change.tenant_id and projects.project_id = change.project_id;
 
-    -- A project that is to be erased is known to those alone who do it, and then to nobody.
+    -- From the request until the erasure is complete, only the job that erases sees the project.
     update projects
     set erasing_since = event.recorded_at, name = '', framework = null, source_root = null
     from event
@@ -96,7 +95,7 @@ end
 $$;
 
 -- name: of_member
--- The project, if the user is a member of it.
+-- The project, if the user is its member.
 select
     project_id, name, framework, source_root, registered_at, active_build_id, last_build_id,
     version_id, modified_at, erasing_since
@@ -110,7 +109,7 @@ where tenant_id = %(tenant_id)s and project_id = %(project_id)s
     )
 
 -- name: of_tenant
--- The project, whoever asks for the tenant itself.
+-- The project, for the tenant's own backend.
 select
     project_id, name, framework, source_root, registered_at, active_build_id, last_build_id,
     version_id, modified_at, erasing_since
@@ -118,7 +117,7 @@ from app.projects
 where tenant_id = %(tenant_id)s and project_id = %(project_id)s
 
 -- name: erasing
--- Those that are to be erased, of all tenants, oldest first.
+-- The projects of all tenants that wait for their erasure, oldest first.
 select tenant_id, project_id
 from app.projects
 where erasing_since is not null

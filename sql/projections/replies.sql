@@ -1,4 +1,6 @@
--- The replies, one row each: where it belongs, whose lease it is written under, where it ended.
+-- The replies, one row a reply: its project and session, the lease of the process that writes it,
+-- and the position where it ended. The column `epoch` is the lease's id, `message_id` the reply's
+-- id.
 
 -- name: table
 create table replies (
@@ -17,10 +19,9 @@ grant select, insert, update, delete on replies to throughline_service;
 
 -- name: apply
 create or replace function apply_replies(p_after bigint, p_upto bigint) returns void
--- Its plan is made when the log is young and kept while it grows: never by reading all of it.
 language plpgsql set search_path from current set enable_seqscan = off as $$
 begin
-    -- A reply that was taken over began more than once: its last beginning counts.
+    -- A reply starts again when another process takes it over; the last start counts.
     insert into replies (
         tenant_id, message_id, project_id, session_id, epoch, started_at, started_position
     )
@@ -50,7 +51,7 @@ begin
         and replies.tenant_id = event.tenant_id
         and replies.message_id = state.message_id;
 
-    -- Those of the stream of a session that was deleted.
+    -- The replies of deleted sessions.
     delete from replies
     using event as erased
     join event
@@ -67,27 +68,28 @@ end
 $$;
 
 -- name: of_id
-select tenant_id, project_id, session_id, message_id, started_at, ended_position
+select tenant_id, project_id, session_id, message_id as reply_id, started_at, ended_position
 from app.replies
-where tenant_id = %(tenant_id)s and message_id = %(message_id)s
+where tenant_id = %(tenant_id)s and message_id = %(reply_id)s
 
 -- name: running
-select tenant_id, project_id, session_id, message_id, started_at, ended_position
+select tenant_id, project_id, session_id, message_id as reply_id, started_at, ended_position
 from app.replies
 where tenant_id = %(tenant_id)s and project_id = %(project_id)s and ended_position is null
 order by started_position desc
 limit %(limit)s
 
 -- name: orphans
--- Running replies in nobody's hands: under no lease that is alive, or under the asking process's
--- own, but unknown to it for longer than it takes to begin one. A database that has just come back
--- has heard from nobody for a while.
-select tenant_id, project_id, session_id, message_id, started_at, ended_position
+-- Running replies that no process writes. Either their lease has expired, or they have this
+-- process's lease, but this process does not know them (`here`) some seconds after they started.
+-- Right after a start of PostgreSQL no lease counts as expired, because nobody could renew a lease
+-- meanwhile.
+select tenant_id, project_id, session_id, message_id as reply_id, started_at, ended_position
 from app.replies
 where ended_position is null
     and message_id <> all (%(here)s::text[])
     and case epoch
-        when %(epoch)s then started_at < now() - interval '10 seconds'
+        when %(lease_id)s then started_at < now() - interval '10 seconds'
         else not exists (
             select from app.lease where lease.epoch = replies.epoch and lease.until > now()
         )

@@ -1,5 +1,5 @@
--- The sessions with their billing: who talks about what, how far it went, what it cost.
--- Seconds, tokens and money come from settlements alone, so they equal the sum of the ledger.
+-- The sessions, with their messages and their billing. Seconds, tokens and money come only from
+-- settlements, so they equal the sums of the ledger.
 
 -- name: table
 create table sessions (
@@ -20,17 +20,18 @@ create table sessions (
     last_position  bigint        not null,
     primary key (tenant_id, session_id)
 ) with (fillfactor = 70);
--- Not by the tenant first: on a young table the planner would take this index for the primary key,
--- keep that plan, and read half of a tenant's sessions for each that it updates.
+-- The tenant is not the first column. Otherwise PostgreSQL would use this index in place of the
+-- primary key while the table is small, and keep that plan: each update would read half of the
+-- tenant's sessions.
 create index sessions_of_user on sessions (user_id, project_id, tenant_id);
 create index sessions_of_project on sessions (project_id, opened_at, tenant_id);
--- By a column that never changes, so that a session's updates need not touch it.
+-- The column of this index never changes. So an update of a session does not touch the index,
+-- unless it changes the status.
 create index sessions_active on sessions (opened_at) where status = 'active';
 grant select, insert, update on sessions to throughline_service;
 
 -- name: apply
 create or replace function apply_sessions(p_after bigint, p_upto bigint) returns void
--- Its plan is made when the log is young and kept while it grows: never by reading all of it.
 language plpgsql set search_path from current set enable_seqscan = off as $$
 begin
     insert into sessions (
@@ -46,8 +47,8 @@ begin
     where event.position > p_after and event.position <= p_upto
         and event.type = 'SessionOpened';
 
-    -- What is said in a session stands in its own stream, whose name tells it without a look into
-    -- the JSON; what it costs stands in its user's account.
+    -- Messages and replies are in the stream of their session, so the stream's id gives the
+    -- session, and their JSON need not be read. Billing is in the stream of the user's account.
     update sessions
     set
         message_count = sessions.message_count + change.message_count,
@@ -70,7 +71,7 @@ begin
             select
                 tenant_id, substr(stream_id, length('session-') + 1) as session_id, position,
                 recorded_at as active_at, (type = 'UserMessagePosted')::integer as messages,
-                0 as tokens, 0 as seconds, 0::numeric as cost_usd
+                0::bigint as tokens, 0 as seconds, 0::numeric as cost_usd
             from event
             where position > p_after and position <= p_upto
                 and type in ('UserMessagePosted', 'ReplyCompleted', 'ReplyFailed')
@@ -83,17 +84,17 @@ begin
                 state.seconds, coalesce(state.cost_usd, 0)
             from event
             cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
-                session_id text, seconds integer, cost_usd numeric, input_tokens integer,
-                output_tokens integer, cache_read_tokens integer, cache_write_tokens integer
+                session_id text, seconds integer, cost_usd numeric, input_tokens bigint,
+                output_tokens bigint, cache_read_tokens bigint, cache_write_tokens bigint
             )
             where event.position > p_after and event.position <= p_upto
                 and event.type = 'TimeConsumed'
-        ) as said
+        ) as event_change
         group by tenant_id, session_id
     ) as change
     where sessions.tenant_id = change.tenant_id and sessions.session_id = change.session_id;
 
-    -- What a session is: of several changes in the range, the last one of each kind counts.
+    -- A session can change several times in the range; the last change of each kind counts.
     update sessions
     set
         name = case
@@ -149,26 +150,29 @@ select
     tokens_used, ai_seconds, cost_usd, build_id, opened_at, last_active_at
 from app.sessions;
 comment on view analytics.project_chat_plan_sessions is
-    'The sessions with their billing, one row each.';
-comment on column analytics.project_chat_plan_sessions.tenant_id is 'Who the session belongs to.';
+    'The sessions with their billing, one row a session.';
+comment on column analytics.project_chat_plan_sessions.tenant_id is 'The tenant of the session.';
 comment on column analytics.project_chat_plan_sessions.session_id is 'The session.';
-comment on column analytics.project_chat_plan_sessions.project_id is 'What it is about.';
-comment on column analytics.project_chat_plan_sessions.user_id is 'Who talks.';
-comment on column analytics.project_chat_plan_sessions.name is 'Its name; empty until it has one.';
+comment on column analytics.project_chat_plan_sessions.project_id is 'The project of the session.';
+comment on column analytics.project_chat_plan_sessions.user_id is 'The user of the session.';
+comment on column analytics.project_chat_plan_sessions.name is
+    'The name; empty until a user gives one.';
 comment on column analytics.project_chat_plan_sessions.mode is 'plan or build.';
 comment on column analytics.project_chat_plan_sessions.status is
     'active, converted, archived, expired, deleted.';
-comment on column analytics.project_chat_plan_sessions.message_count is 'Messages of the user.';
+comment on column analytics.project_chat_plan_sessions.message_count is
+    'The number of the user''s messages.';
 comment on column analytics.project_chat_plan_sessions.tokens_used is
-    'Tokens of all kinds that providers reported.';
-comment on column analytics.project_chat_plan_sessions.ai_seconds is 'AI seconds billed.';
+    'Tokens of all kinds, as far as the provider reported them.';
+comment on column analytics.project_chat_plan_sessions.ai_seconds is 'Billed AI seconds.';
 comment on column analytics.project_chat_plan_sessions.cost_usd is
-    'What the provider charges for it in USD, where known.';
+    'The cost in USD at the provider''s prices, as far as it is known.';
 comment on column analytics.project_chat_plan_sessions.build_id is
-    'The build that its plan became, if it did.';
-comment on column analytics.project_chat_plan_sessions.opened_at is 'When it began.';
+    'The build of the session''s plan; null if there is none.';
+comment on column analytics.project_chat_plan_sessions.opened_at is
+    'The time when the session began.';
 comment on column analytics.project_chat_plan_sessions.last_active_at is
-    'When something was last said in it.';
+    'The time of the last message or reply.';
 grant select on analytics.project_chat_plan_sessions, app.sessions to throughline_analyst;
 
 -- name: of_id
@@ -179,7 +183,7 @@ from app.sessions
 where tenant_id = %(tenant_id)s and session_id = %(session_id)s and status <> 'deleted'
 
 -- name: active
--- The session that a user's next message in a project goes to.
+-- The session for the user's next message in a project.
 select session_id
 from app.sessions
 where tenant_id = %(tenant_id)s
@@ -194,7 +198,7 @@ order by last_position desc
 limit 1
 
 -- name: convertible
--- Those of the sessions whose plans can be turned into a build now.
+-- Which of these sessions have a plan that can be built now.
 select session_id
 from app.sessions
 where tenant_id = %(tenant_id)s
@@ -208,7 +212,7 @@ where tenant_id = %(tenant_id)s
     )
 
 -- name: of_project
--- Those of a project that were not deleted, some at a time.
+-- The next sessions of a project that are not deleted.
 select session_id
 from app.sessions
 where tenant_id = %(tenant_id)s and project_id = %(project_id)s and status <> 'deleted'
@@ -216,6 +220,7 @@ order by opened_at
 limit %(limit)s
 
 -- name: idle
+-- The active sessions of all tenants without any message or reply for some time.
 select tenant_id, project_id, session_id
 from app.sessions
 where status = 'active'

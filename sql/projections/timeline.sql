@@ -1,7 +1,11 @@
--- The unified timeline of each project: one row for each event that a reader sees, in log order.
--- Rows are only ever added, until they are erased. What happened to a session itself (opened, renamed, ended) is a row too,
--- but a hidden one: it is shown on request. How a build came along and whether the project is locked
--- are rows for those who watch live; a page shows them in its other items, as they are now.
+-- The timeline of each project: one row for each event that readers see, in log order. Rows are
+-- never changed, and removed only by erasure.
+--
+-- Three kinds of rows:
+-- - `is_visible`: every reader sees the row.
+-- - `is_live`: only readers of the live timeline see the row: the progress of a build, a lock, an
+--   erasure. A page shows the present state of a build in its other rows.
+-- - neither: a reader sees the row on request: a session was opened, renamed, ended ...
 
 -- name: table
 create table timeline (
@@ -19,13 +23,13 @@ create table timeline (
     text        text,
     data        jsonb,
     subtype     text,
-    tokens_used integer,
-    duration_ms integer,
+    tokens_used bigint,
+    duration_ms bigint,
     build_id    text        collate "C",
     converted_from_session_id text,
     recorded_at timestamptz not null,
-    -- Positions are unique by themselves. But an index on them alone would tempt the planner to look
-    -- for a quiet project's rows among everybody's.
+    -- The position alone is unique. But with an index on the position alone, PostgreSQL would read
+    -- the rows of all projects to find those of a quiet project.
     primary key (tenant_id, project_id, position)
 );
 create index timeline_page_of_builds on timeline (tenant_id, project_id, position)
@@ -36,7 +40,6 @@ grant select, insert, delete on timeline to throughline_service;
 
 -- name: apply
 create or replace function apply_timeline(p_after bigint, p_upto bigint) returns void
--- Its plan is made when the log is young and kept while it grows: never by reading all of it.
 language plpgsql set search_path from current set enable_seqscan = off as $$
 begin
     insert into timeline (
@@ -104,7 +107,7 @@ begin
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
         message_id text, session_id text, user_id text, visible boolean, chat_mode text, mode text,
         text text, data jsonb, template text, variables jsonb, code text, name text, subtype text,
-        tokens_used integer, duration_ms integer, build_id text, converted_from_session_id text,
+        tokens_used bigint, duration_ms bigint, build_id text, converted_from_session_id text,
         type text, contract_version text, title text, version_id text
     )
     cross join lateral (
@@ -140,8 +143,9 @@ begin
         )
     order by event.position;
 
-    -- Of what was erased the marker alone stays, for those who watch: not what stems from the other
-    -- events of its stream, and of a project nothing at all. Most ranges have nothing of the kind.
+    -- An erasure removes the rows of all earlier events of its stream; the row of the erasure
+    -- itself stays, for readers of the live timeline. The erasure of a project removes all its
+    -- rows. Most ranges have no erasure.
     if exists (
         select from event
         where event.position > p_after and event.position <= p_upto
@@ -149,14 +153,14 @@ begin
     ) then
         delete from timeline
         using event as erased
-        join event as said
-            on said.tenant_id = erased.tenant_id and said.stream_id = erased.stream_id
-                and said.version < erased.version
+        join event as earlier
+            on earlier.tenant_id = erased.tenant_id and earlier.stream_id = erased.stream_id
+                and earlier.version < erased.version
         where erased.position > p_after and erased.position <= p_upto
             and erased.type in ('SessionDeleted', 'BuildErased')
-            and timeline.tenant_id = said.tenant_id
-            and timeline.project_id = said.project_id
-            and timeline.position = said.position;
+            and timeline.tenant_id = earlier.tenant_id
+            and timeline.project_id = earlier.project_id
+            and timeline.position = earlier.position;
 
         delete from timeline
         using event
@@ -189,86 +193,90 @@ left join app.builds_as_they_are() as build
     on build.tenant_id = timeline.tenant_id and build.build_id = timeline.build_id
 where timeline.is_visible;
 comment on view analytics.project_timeline is
-    'Everything a reader of a project sees, one row an item; order by position.';
-comment on column analytics.project_timeline.position is 'Place in the one order of all events.';
-comment on column analytics.project_timeline.tenant_id is 'Who the project belongs to.';
+    'What readers of a project see, one row an item; order by position.';
+comment on column analytics.project_timeline.position is 'The position of the event in the log.';
+comment on column analytics.project_timeline.tenant_id is 'The tenant of the project.';
 comment on column analytics.project_timeline.project_id is 'The project.';
 comment on column analytics.project_timeline.mode is 'plan or build.';
 comment on column analytics.project_timeline.item_id is
-    'The message''s id; of a deployment the version''s.';
+    'The id of the message or reply; for a deployment the id of the version.';
 comment on column analytics.project_timeline.kind is
     'user_message, reply, system_message, build_reference or deployment.';
-comment on column analytics.project_timeline.session_id is 'The session it was said in.';
-comment on column analytics.project_timeline.user_id is 'Who said it; null for replies.';
+comment on column analytics.project_timeline.session_id is 'The session of the item.';
+comment on column analytics.project_timeline.user_id is
+    'The user who wrote the message; null for other kinds.';
 comment on column analytics.project_timeline.chat_mode is
-    'What a reply turned out to be (question, feature, fix, analysis, general); of a message, the '
-    'client''s hint, or initial or build where it asks for a build.';
+    'For a reply the mode that the model chose: question, feature, fix, analysis or general. For a '
+    'message the mode that the client asked for; initial or build if the message asks for a build.';
 comment on column analytics.project_timeline.text is
-    'What the user said; of a build_reference what its worker said first.';
+    'The text of a message; for a build_reference the title of the worker''s first report.';
 comment on column analytics.project_timeline.data is
-    'What was replied, by the contract of its chat_mode; or a template and its variables.';
-comment on column analytics.project_timeline.subtype is 'Of a reply: success, partial, error.';
+    'The JSON of a reply, by the contract of its chat_mode; for a system_message its template and '
+    'variables.';
+comment on column analytics.project_timeline.subtype is 'For a reply: success, partial or error.';
 comment on column analytics.project_timeline.tokens_used is
-    'Tokens of all kinds; null where the provider did not say.';
+    'Tokens of all kinds; null if the provider did not report them.';
 comment on column analytics.project_timeline.duration_ms is
-    'Milliseconds from the message to the end of its reply.';
-comment on column analytics.project_timeline.build_id is 'The build that the item is about.';
+    'For a reply: milliseconds from the user''s message to the end of the reply.';
+comment on column analytics.project_timeline.build_id is 'The build of the item.';
 comment on column analytics.project_timeline.converted_from_session_id is
-    'The session whose plan this message turned into a build.';
+    'For a message that asks for the build of a plan: the session with the plan.';
 comment on column analytics.project_timeline.build_status is
-    'queued, running, succeeded or failed: as the build is now.';
-comment on column analytics.project_timeline.version_id is 'The version that the build became.';
-comment on column analytics.project_timeline.preview_url is 'Where the version can be seen.';
-comment on column analytics.project_timeline.artifact_url is 'Where the version can be fetched.';
+    'The present status of the build: queued, running, succeeded or failed.';
+comment on column analytics.project_timeline.version_id is 'The version of the build.';
+comment on column analytics.project_timeline.preview_url is
+    'The URL where people can look at the version.';
+comment on column analytics.project_timeline.artifact_url is 'The URL of the version''s files.';
 comment on column analytics.project_timeline.build_duration_ms is
-    'Milliseconds from queued to the build''s end.';
+    'Milliseconds from the queueing of the build to its end.';
 comment on column analytics.project_timeline.timeline_status is
     'planning, in_progress, deployed or failed.';
-comment on column analytics.project_timeline.recorded_at is 'When it was appended.';
+comment on column analytics.project_timeline.recorded_at is 'The time when the event was appended.';
 
 create view analytics.project_chat_with_builds with (security_invoker) as
 select
     timeline.*,
     case
         when timeline.kind = 'build_reference' then (
-            select jsonb_agg(to_jsonb(told) - 'tenant_id' - 'build_id' order by told.position)
-            from app.build_events_as_they_are() as told
-            where told.tenant_id = timeline.tenant_id and told.build_id = timeline.build_id
-                and told.user_visible
+            select jsonb_agg(to_jsonb(report) - 'tenant_id' - 'build_id' order by report.position)
+            from app.build_events_as_they_are() as report
+            where report.tenant_id = timeline.tenant_id and report.build_id = timeline.build_id
+                and report.user_visible
         )
     end as build_events
 from analytics.project_timeline as timeline;
 comment on view analytics.project_chat_with_builds is
-    'The timeline, oldest first by position, with what each build''s workers told its users.';
+    'The timeline, with the reports of each build that users may see; order by position.';
 do $$
 declare
-    v_said record;
+    v_column record;
 begin
-    for v_said in
-        select attname, col_description(attrelid, attnum) as words
+    for v_column in
+        select attname, col_description(attrelid, attnum) as comment
         from pg_attribute
         where attrelid = 'analytics.project_timeline'::regclass and attnum > 0
     loop
         execute format(
             'comment on column analytics.project_chat_with_builds.%I is %L',
-            v_said.attname, v_said.words
+            v_column.attname, v_column.comment
         );
     end loop;
 end
 $$;
 comment on column analytics.project_chat_with_builds.build_events is
-    'Of a build_reference: the events that users may see, as a JSON array in log order.';
+    'For a build_reference: the reports that users may see, as a JSON array in log order.';
 grant select on analytics.project_timeline, analytics.project_chat_with_builds, app.timeline
     to throughline_analyst;
 
 -- name: page
--- Newest first: by offset, or the rows before a position. `_after`: oldest first.
+-- Newest first: the rows before a position, of one mode or of all modes.
 select
     position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, text, data,
     subtype, tokens_used, duration_ms, build_id, converted_from_session_id, recorded_at
 from app.timeline
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s
+    and (%(mode)s::text is null or mode = %(mode)s)
     and position < %(before)s
     and (is_visible or (%(with_hidden)s and not is_live) or (%(with_live)s and is_live))
 order by position desc
@@ -276,46 +284,22 @@ limit %(limit)s
 offset %(offset)s
 
 -- name: page_after
+-- Oldest first: the rows after a position, of one mode or of all modes.
 select
     position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, text, data,
     subtype, tokens_used, duration_ms, build_id, converted_from_session_id, recorded_at
 from app.timeline
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s
-    and position > %(after)s
-    and (is_visible or (%(with_hidden)s and not is_live) or (%(with_live)s and is_live))
-order by position
-limit %(limit)s
-
--- name: page_of_plan
-select
-    position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, text, data,
-    subtype, tokens_used, duration_ms, build_id, converted_from_session_id, recorded_at
-from app.timeline
-where tenant_id = %(tenant_id)s
-    and project_id = %(project_id)s
-    and mode = 'plan'
-    and position < %(before)s
-    and (is_visible or (%(with_hidden)s and not is_live) or (%(with_live)s and is_live))
-order by position desc
-limit %(limit)s
-offset %(offset)s
-
--- name: page_of_plan_after
-select
-    position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, text, data,
-    subtype, tokens_used, duration_ms, build_id, converted_from_session_id, recorded_at
-from app.timeline
-where tenant_id = %(tenant_id)s
-    and project_id = %(project_id)s
-    and mode = 'plan'
+    and (%(mode)s::text is null or mode = %(mode)s)
     and position > %(after)s
     and (is_visible or (%(with_hidden)s and not is_live) or (%(with_live)s and is_live))
 order by position
 limit %(limit)s
 
 -- name: page_of_build
--- The mode stands in the text, so that the index of builds can be used.
+-- The same for the mode `build`. The statement names the mode, because PostgreSQL must find it
+-- there to use the index timeline_page_of_builds. Few rows have this mode.
 select
     position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, text, data,
     subtype, tokens_used, duration_ms, build_id, converted_from_session_id, recorded_at

@@ -1,4 +1,4 @@
--- The versions of the projects: one for each build that was deployed.
+-- The versions of the projects: one row for each deployed build.
 
 -- name: table
 create table versions (
@@ -17,7 +17,6 @@ grant select, insert, delete on versions to throughline_service;
 
 -- name: apply
 create or replace function apply_versions(p_after bigint, p_upto bigint) returns void
--- Its plan is made when the log is young and kept while it grows: never by reading all of it.
 language plpgsql set search_path from current set enable_seqscan = off as $$
 begin
     insert into versions (
@@ -50,15 +49,19 @@ create view analytics.project_versions with (security_invoker) as
 select
     tenant_id, project_id, version_id, build_id, preview_url, artifact_url, deployed_at, position
 from app.versions;
-comment on view analytics.project_versions is 'The versions of the projects, one row each.';
-comment on column analytics.project_versions.tenant_id is 'Who the project belongs to.';
+comment on view analytics.project_versions is
+    'The versions of the projects, one row a version.';
+comment on column analytics.project_versions.tenant_id is 'The tenant of the project.';
 comment on column analytics.project_versions.project_id is 'The project.';
-comment on column analytics.project_versions.version_id is 'The version, as its worker named it.';
+comment on column analytics.project_versions.version_id is
+    'The id that the worker gave the version.';
 comment on column analytics.project_versions.build_id is 'The build that made it.';
-comment on column analytics.project_versions.preview_url is 'Where it can be seen.';
-comment on column analytics.project_versions.artifact_url is 'Where it can be fetched.';
-comment on column analytics.project_versions.deployed_at is 'When it was deployed.';
-comment on column analytics.project_versions.position is 'Place in the one order of all events.';
+comment on column analytics.project_versions.preview_url is
+    'The URL where people can look at the version.';
+comment on column analytics.project_versions.artifact_url is 'The URL of the version''s files.';
+comment on column analytics.project_versions.deployed_at is
+    'The time when the version was deployed.';
+comment on column analytics.project_versions.position is 'The position of the event in the log.';
 grant select on analytics.project_versions, app.versions to throughline_analyst;
 
 -- name: newest

@@ -1,6 +1,5 @@
 """An account's decisions, and its law: what is available never goes below zero."""
 
-import os
 from collections import Counter
 from dataclasses import replace
 from decimal import Decimal
@@ -31,7 +30,7 @@ from tests.given import given
 
 CREDITED = TimeCredited(user_id="u1", credit_id="c1", seconds=100, kind="paid", reason="order 7")
 RESERVED = TimeReserved(
-    user_id="u1", reservation_id="h1", session_id="s1", message_id="r1", seconds=60
+    user_id="u1", reservation_id="h1", session_id="s1", reply_id="r1", seconds=60
 )
 COST = Cost(
     usage=Usage(input_tokens=10, output_tokens=20, cache_read_tokens=30, cache_write_tokens=None),
@@ -43,7 +42,7 @@ CONSUMED = TimeConsumed(
     reservation_id="h1",
     project_id="p1",
     session_id="s1",
-    message_id="r1",
+    reply_id="r1",
     operation="plan_fix",
     seconds=45,
     held_seconds=60,
@@ -66,7 +65,7 @@ def reserve(state: Account, seconds: int, reservation_id: str = "h1") -> Decided
         user_id="u1",
         reservation_id=reservation_id,
         session_id="s1",
-        message_id="r1",
+        reply_id="r1",
         seconds=seconds,
     )
 
@@ -77,7 +76,7 @@ def extend(state: Account, seconds: int, reservation_id: str = "h1") -> Decided:
         user_id="u1",
         reservation_id=reservation_id,
         session_id="s1",
-        message_id="r1",
+        reply_id="r1",
         seconds=seconds,
     )
 
@@ -89,7 +88,7 @@ def settle(state: Account, seconds: int, reservation_id: str = "h1") -> Decided:
         reservation_id=reservation_id,
         project_id="p1",
         session_id="s1",
-        message_id="r1",
+        reply_id="r1",
         operation="plan_fix",
         seconds=seconds,
         model="claude",
@@ -339,8 +338,4 @@ class AccountLife(RuleBasedStateMachine):
 
 
 TestAccountLife = AccountLife.TestCase
-TestAccountLife.settings = settings(
-    max_examples=int(os.environ.get("THROUGHLINE_EXAMPLES", "200")),
-    stateful_step_count=40,
-    deadline=None,
-)
+TestAccountLife.settings = settings(stateful_step_count=40)

@@ -1,7 +1,6 @@
 """Documents of replies, read again by a Markdown parser that had no part in how they were made."""
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
@@ -10,7 +9,7 @@ from time import perf_counter
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -20,8 +19,6 @@ from domain.markdown import Entry, conversation, reply
 from domain.operations import fold
 from domain.reply_contracts import ATOMIC, CONTRACTS, check
 from domain.reply_parser import ReplyParser
-
-PROOF = settings(max_examples=int(os.environ.get("THROUGHLINE_EXAMPLES", "300")), deadline=None)
 
 READER = MarkdownIt("commonmark").enable("table")
 
@@ -196,7 +193,6 @@ def texts(value: Any) -> Iterator[str]:
 # the laws ----------------------------------------------------------------------------------------
 
 
-@PROOF
 @given(replies(LINES, proses() | LINES), st.floats(0, 1) | st.just(1.0))
 def test_every_text_of_a_reply_is_in_its_document(made: tuple[ChatMode, Any], share: float) -> None:
     mode, whole = made
@@ -207,7 +203,6 @@ def test_every_text_of_a_reply_is_in_its_document(made: tuple[ChatMode, Any], sh
         assert squeezed(text) in document
 
 
-@PROOF
 @given(replies(LINES, proses()), st.floats(0, 1) | st.just(1.0))
 def test_a_document_leaves_nothing_open(made: tuple[ChatMode, Any], share: float) -> None:
     mode, whole = made
@@ -217,7 +212,6 @@ def test_a_document_leaves_nothing_open(made: tuple[ChatMode, Any], share: float
     assert not document.endswith("\n\n")
 
 
-@PROOF
 @given(
     MODES.flatmap(lambda mode: st.tuples(st.just(mode), contract(mode, LINES, st.just("Words."))))
 )
@@ -259,7 +253,6 @@ MISSHAPEN = st.recursive(
 )
 
 
-@PROOF
 @given(MODES, MISSHAPEN)
 def test_whatever_the_data_is_there_is_a_document(mode: ChatMode, data: Any) -> None:
     assert isinstance(reply(mode, data), str)
@@ -456,7 +449,6 @@ def test_a_conversation_may_be_empty() -> None:
     assert conversation("", []) == ""
 
 
-@PROOF
 @given(LINES, st.lists(st.tuples(LINES, proses()), max_size=4))
 @example("Shop", [("a", "Shop\n==\n\n# b"), ("# b", "```\n# c"), ("c", "###### d\n\n    # e")])
 def test_nothing_that_was_said_looks_like_another_entry(

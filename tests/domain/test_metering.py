@@ -1,13 +1,12 @@
 """Seconds and money, held against exact fractions."""
 
-import os
 from decimal import Decimal
 from fractions import Fraction
 from math import ceil
 from typing import get_args
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from domain.events import ChatMode, OperationType
@@ -21,8 +20,6 @@ from domain.metering import (
     cost_of,
     total_usage,
 )
-
-PROOF = settings(max_examples=int(os.environ.get("THROUGHLINE_EXAMPLES", "300")), deadline=None)
 
 DOLLARS = {
     "claude-haiku": (1, 5),
@@ -54,7 +51,6 @@ def exact(model: str, usage: Usage) -> Fraction:
     return sum((price * (count or 0) for price, count in parts), Fraction()) / 1_000_000
 
 
-@PROOF
 @given(st.integers(0, 2**63))
 @example(0)
 @example(1)
@@ -68,7 +64,6 @@ def test_seconds_are_rounded_up_once(duration_ns: int) -> None:
     assert type(billed) is int
 
 
-@PROOF
 @given(MODELS, USAGES)
 @example("claude-haiku", Usage(input_tokens=0, output_tokens=0, cache_read_tokens=5))
 @example("claude-haiku", Usage(input_tokens=0, output_tokens=0, cache_read_tokens=15))
@@ -79,7 +74,6 @@ def test_a_cost_is_exact_to_a_millionth(model: str, usage: Usage) -> None:
     assert Fraction(usd) == Fraction(round(exact(model, usage) * 1_000_000), 1_000_000)
 
 
-@PROOF
 @given(MODELS, USAGES)
 def test_a_cost_has_six_places_and_is_no_float(model: str, usage: Usage) -> None:
     usd = cost_of(model, usage).usd

@@ -1,11 +1,7 @@
-"""Operations against the document they tell of: however the text is spelled, cut or spoiled.
-
-`THROUGHLINE_EXAMPLES` is the number of examples of each law; a release is proved with 20000.
-"""
+"""Operations against the document they tell of: however the text is spelled, cut or spoiled.""" ""
 
 import json
 import math
-import os
 import random
 import re
 from collections.abc import Callable, Iterator
@@ -13,14 +9,12 @@ from itertools import cycle
 from typing import Any, NoReturn
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from domain.operations import Misfit, Operation, fold
 from domain.reply_contracts import ATOMIC
 from domain.reply_parser import DEPTH_LIMIT, NUMBER_LIMIT, TEXT_LIMIT, Malformed, ReplyParser
-
-PROOF = settings(max_examples=int(os.environ.get("THROUGHLINE_EXAMPLES", "300")), deadline=None)
 
 SPACE = " \t\n\r"
 
@@ -254,7 +248,6 @@ def answer(response: str, intent: str = '"question"') -> str:
 # the laws ----------------------------------------------------------------------------------------
 
 
-@PROOF
 @given(answers(), CUTS)
 def test_the_operations_fold_to_the_response(
     made: tuple[str, str, dict[str, Any]], sizes: list[int]
@@ -268,7 +261,6 @@ def test_the_operations_fold_to_the_response(
     assert outcome(text) == (intent, response)
 
 
-@PROOF
 @given(answers(), CUTS)
 def test_at_every_cut_they_fold_to_a_prefix_of_the_response(
     made: tuple[str, str, dict[str, Any]], sizes: list[int]
@@ -281,7 +273,6 @@ def test_at_every_cut_they_fold_to_a_prefix_of_the_response(
     assert same(document, response)
 
 
-@PROOF
 @given(answers(), CUTS)
 def test_every_operation_can_be_written_as_it_is(
     made: tuple[str, str, dict[str, Any]], sizes: list[int]
@@ -295,7 +286,6 @@ def test_every_operation_can_be_written_as_it_is(
         assert all(op["text"] for op in told if op["op"] == "append")
 
 
-@PROOF
 @given(answers())
 def test_a_text_that_breaks_off_is_incomplete_and_not_malformed(
     made: tuple[str, str, dict[str, Any]],
@@ -331,7 +321,6 @@ def spoiled(draw: st.DrawFn) -> str:
 LOOSE = st.lists(SNIPPETS | st.text(max_size=3), max_size=12).map("".join)
 
 
-@PROOF
 @given(
     spoiled()
     | LOOSE
@@ -353,7 +342,6 @@ def test_whatever_comes_is_read_as_python_reads_it_or_refused(text: str, sizes: 
         assert same(list(heard.outcome), list(expected))
 
 
-@PROOF
 @given(spoiled() | LOOSE.map(lambda loose: answer(f'{{"a": {loose}}}')), CUTS)
 def test_a_refusal_does_not_depend_on_the_cuts(text: str, sizes: list[int]) -> None:
     whole, cut = Heard(text), Heard(text, sizes)
@@ -365,7 +353,6 @@ def test_a_refusal_does_not_depend_on_the_cuts(text: str, sizes: list[int]) -> N
         fold(cut.ops)
 
 
-@PROOF
 @given(st.text().filter(lambda text: text.strip(SPACE)[:1] not in ("", "{", "`")), CUTS)
 def test_prose_is_the_markdown_of_a_general_reply(text: str, sizes: list[int]) -> None:
     heard = Heard(text, sizes)

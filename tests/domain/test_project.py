@@ -45,18 +45,18 @@ def register(state: Project, members: dict[str, Role]) -> Decided:
 
 def test_a_message_is_counted_at_its_time_and_not_taken_while_the_project_builds() -> None:
     state = given(REGISTERED, added("ann", "owner"))
-    admitted = project.admit_message(state, user_id="ann", message_id="m1", at=NOON)
+    admitted = project.admit_message(state, user_id="ann", reply_id="m1", at=NOON)
     assert admitted == (
         MessageAdmitted(
-            project_id="p1", user_id="ann", message_id="m1", at="2026-11-21T12:00:00+00:00"
+            project_id="p1", user_id="ann", reply_id="m1", at="2026-11-21T12:00:00+00:00"
         ),
     )
     assert project.fold(admitted, state).messages == (NOON,)
     building = project.fold([ProjectLocked(project_id="p1", build_id="b1")], state)
     with pytest.raises(BuildInProgress):
-        project.admit_message(building, user_id="ann", message_id="m1", at=NOON)
+        project.admit_message(building, user_id="ann", reply_id="m1", at=NOON)
     with pytest.raises(ProjectUnknown):
-        project.admit_message(INITIAL, user_id="ann", message_id="m1", at=NOON)
+        project.admit_message(INITIAL, user_id="ann", reply_id="m1", at=NOON)
 
 
 def test_a_project_is_closed_for_good_before_it_is_erased() -> None:
@@ -73,7 +73,7 @@ def test_a_project_is_closed_for_good_before_it_is_erased() -> None:
         lambda: project.request_erasure(closed),
         lambda: project.add_member(closed, user_id="bob", role="viewer"),
         lambda: project.lock(closed, build_id="b1"),
-        lambda: project.admit_message(closed, user_id="ann", message_id="m1", at=NOON),
+        lambda: project.admit_message(closed, user_id="ann", reply_id="m1", at=NOON),
     ]
     for each in late:
         with pytest.raises(ProjectUnknown):

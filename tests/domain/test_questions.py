@@ -40,7 +40,7 @@ def asked(number: int, text: str = "?") -> UserMessagePosted:
 def started(number: int) -> ReplyStarted:
     return ReplyStarted(
         session_id="s1",
-        message_id=f"r{number}",
+        reply_id=f"r{number}",
         in_reply_to=f"m{number}",
         model="offline",
         reservation_id=f"x{number}",
@@ -50,7 +50,7 @@ def started(number: int) -> ReplyStarted:
 def answered(number: int, text: str = "!", **how: Any) -> ReplyCompleted:
     reply: dict[str, Any] = {
         "session_id": "s1",
-        "message_id": f"r{number}",
+        "reply_id": f"r{number}",
         "in_reply_to": f"m{number}",
         "subtype": "success",
         "mode": "general",
@@ -65,7 +65,7 @@ def answered(number: int, text: str = "!", **how: Any) -> ReplyCompleted:
 def failed(number: int) -> ReplyFailed:
     return ReplyFailed(
         session_id="s1",
-        message_id=f"r{number}",
+        reply_id=f"r{number}",
         in_reply_to=f"m{number}",
         code="refused",
         duration_ms=1,

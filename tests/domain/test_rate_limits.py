@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import LimitReached, UserLimitReached
@@ -77,7 +77,6 @@ def test_not_more_is_counted_than_any_quota_needs() -> None:
     assert len(with_time(times, NOON)) == MOST_COUNTED
 
 
-@settings(deadline=None)
 @given(
     st.integers(1, 5),
     st.lists(st.integers(-600, 1_800), min_size=1, max_size=60),

@@ -1,10 +1,9 @@
 """Whether a reply is in Arabic: what counts, when it is decided, and that no cut changes it."""
 
-import os
 from time import perf_counter
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from domain.reply_contracts import ATOMIC, MAIN_TEXT, NAMES
@@ -17,8 +16,6 @@ from domain.script_check import (
     ScriptCheck,
     is_prose,
 )
-
-PROOF = settings(max_examples=int(os.environ.get("THROUGHLINE_EXAMPLES", "300")), deadline=None)
 
 ENGLISH = "The module reads the file and checks each value before it is stored. "
 ARABIC = "تقرأ هذه الوحدة الملف وتتحقق من كل قيمة قبل أن تُحفظ في قاعدة البيانات. "
@@ -191,7 +188,6 @@ PIECES = st.lists(
 )
 
 
-@PROOF
 @given(PIECES, st.lists(st.integers(1, 60), min_size=1))
 @example([ENGLISH * 400], [7])
 @example(["x" * LOOK_LIMIT, ENGLISH], [499])

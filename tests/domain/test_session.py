@@ -43,11 +43,11 @@ from tests.given import given
 
 OPENED = SessionOpened(session_id="s1", project_id="p1", user_id="u1")
 STARTED = ReplyStarted(
-    session_id="s1", message_id="r1", in_reply_to="m1", model="claude", reservation_id="h1"
+    session_id="s1", reply_id="r1", in_reply_to="m1", model="claude", reservation_id="h1"
 )
 COMPLETED = ReplyCompleted(
     session_id="s1",
-    message_id="r1",
+    reply_id="r1",
     in_reply_to="m1",
     subtype="partial",
     mode="general",
@@ -61,7 +61,7 @@ COMPLETED = ReplyCompleted(
     cache_hits=5,
 )
 FAILED = ReplyFailed(
-    session_id="s1", message_id="r1", in_reply_to="m1", code="model_error", duration_ms=900
+    session_id="s1", reply_id="r1", in_reply_to="m1", code="model_error", duration_ms=900
 )
 CONVERTED = SessionConverted(session_id="s1", build_id="b1", prompt="Build it")
 ARCHIVED = SessionArchived(session_id="s1")
@@ -85,14 +85,14 @@ def post(state: Session) -> Decided:
 
 def start(state: Session) -> Decided:
     return session.start_reply(
-        state, message_id="r1", in_reply_to="m1", model="claude", reservation_id="h1", epoch=0
+        state, reply_id="r1", in_reply_to="m1", model="claude", reservation_id="h1", lease_id=0
     )
 
 
 def complete(state: Session) -> Decided:
     return session.complete_reply(
         state,
-        message_id="r1",
+        reply_id="r1",
         in_reply_to="m1",
         subtype="partial",
         mode="general",
@@ -111,7 +111,7 @@ def complete(state: Session) -> Decided:
 def fail(state: Session) -> Decided:
     return session.fail_reply(
         state,
-        message_id="r1",
+        reply_id="r1",
         in_reply_to="m1",
         code="model_error",
         duration_ms=900,
@@ -138,7 +138,7 @@ def change_mode(state: Session) -> Decided:
 
 PLANNED = ReplyCompleted(
     session_id="s1",
-    message_id="r9",
+    reply_id="r9",
     in_reply_to="m9",
     subtype="success",
     mode="feature",
@@ -306,19 +306,17 @@ def test_a_plan_is_not_built_while_a_reply_runs() -> None:
 
 def test_a_plan_is_kept_once_also_after_the_session_s_end() -> None:
     state = given(OPENED, PLANNED, ARCHIVED)
-    (saved,) = session.save_plan(state, message_id="r9", user_id="u2")
+    (saved,) = session.save_plan(state, reply_id="r9", user_id="u2")
     assert isinstance(saved, PlanSaved)
     assert (saved.title, saved.mode, saved.user_id) == ("A login", "feature", "u2")
-    assert session.save_plan(session.evolve(state, saved), message_id="r9", user_id="u1") == ()
+    assert session.save_plan(session.evolve(state, saved), reply_id="r9", user_id="u1") == ()
 
 
 def test_what_is_no_plan_is_not_kept() -> None:
     with pytest.raises(PlanUnknown):
-        session.save_plan(given(OPENED, PLANNED), message_id="r1", user_id="u1")
+        session.save_plan(given(OPENED, PLANNED), reply_id="r1", user_id="u1")
     with pytest.raises(ReplyNotEnded):
-        session.save_plan(
-            given(OPENED, posted(), STARTED), message_id=STARTED.message_id, user_id="u1"
-        )
+        session.save_plan(given(OPENED, posted(), STARTED), reply_id=STARTED.reply_id, user_id="u1")
 
 
 @pytest.mark.parametrize("events", [(), (CONVERTED,), (EXPIRED,)])
@@ -466,7 +464,7 @@ def test_a_refusal_says_why(refusal: Refused, said: str) -> None:
                 message_count=2,
                 running={
                     "r1": RunningReply(
-                        in_reply_to="m1", reservation_id="h1", model="claude", epoch=0
+                        in_reply_to="m1", reservation_id="h1", model="claude", lease_id=0
                     )
                 },
             ),
@@ -480,7 +478,7 @@ def test_a_session_is_what_its_events_say(events: tuple[SessionEvent, ...], stat
 @pytest.mark.parametrize("end", [COMPLETED, FAILED])
 def test_an_ended_reply_runs_no_longer_and_others_do(end: SessionEvent) -> None:
     other = ReplyStarted(
-        session_id="s1", message_id="r2", in_reply_to="m1", model="claude", reservation_id="h2"
+        session_id="s1", reply_id="r2", in_reply_to="m1", model="claude", reservation_id="h2"
     )
     assert given(OPENED, STARTED, other, end).running.keys() == {"r2"}
 

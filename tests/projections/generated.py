@@ -100,7 +100,7 @@ class _Reply:
     """A reply that runs."""
 
     talk: _Talk
-    message_id: str
+    reply_id: str
     in_reply_to: str
     reservation_id: str
     model: str
@@ -229,7 +229,7 @@ class World:
         hint = self._one((None, *MODES))
         reply = _Reply(
             talk=talk,
-            message_id=self._id("r", append),
+            reply_id=self._id("r", append),
             in_reply_to=self._id("m", append),
             reservation_id=self._id("h", append),
             model=self._one(MODELS),
@@ -267,11 +267,11 @@ class World:
             talk.project_id,
             lambda state: session.start_reply(
                 state,
-                message_id=reply.message_id,
+                reply_id=reply.reply_id,
                 in_reply_to=reply.in_reply_to,
                 model=reply.model,
                 reservation_id=reply.reservation_id,
-                epoch=self._random.randint(0, 3),
+                lease_id=self._random.randint(0, 3),
                 may_wait=True,
             ),
         )
@@ -296,7 +296,7 @@ class World:
                 user_id=reply.talk.user_id,
                 reservation_id=reply.reservation_id,
                 session_id=reply.talk.session_id,
-                message_id=reply.message_id,
+                reply_id=reply.reply_id,
                 seconds=ESTIMATES[reply.mode],
             ),
         )
@@ -328,7 +328,7 @@ class World:
                 reservation_id=reply.reservation_id,
                 project_id=talk.project_id,
                 session_id=talk.session_id,
-                message_id=reply.message_id,
+                reply_id=reply.reply_id,
                 operation=OPERATIONS[mode],
                 seconds=seconds,
                 model=reply.model,
@@ -341,7 +341,7 @@ class World:
             talk.project_id,
             lambda state: session.complete_reply(
                 state,
-                message_id=reply.message_id,
+                reply_id=reply.reply_id,
                 in_reply_to=reply.in_reply_to,
                 subtype=self._one(("success", "partial")),
                 mode=mode,
@@ -364,7 +364,7 @@ class World:
                 session_stream(reply.talk.session_id),
                 reply.talk.project_id,
                 lambda state: session.take_over_reply(
-                    state, message_id=reply.message_id, epoch=self._random.randint(4, 9)
+                    state, reply_id=reply.reply_id, lease_id=self._random.randint(4, 9)
                 ),
             )
 
@@ -375,7 +375,7 @@ class World:
                 session_stream(reply.talk.session_id),
                 reply.talk.project_id,
                 lambda state: session.cancel_reply(
-                    state, message_id=reply.message_id, reason="cancelled"
+                    state, reply_id=reply.reply_id, reason="cancelled"
                 ),
             )
 
@@ -400,7 +400,7 @@ class World:
             reply.talk.project_id,
             lambda state: session.fail_reply(
                 state,
-                message_id=reply.message_id,
+                reply_id=reply.reply_id,
                 in_reply_to=reply.in_reply_to,
                 code="model_error",
                 duration_ms=self._random.randint(0, 10**6),
@@ -434,20 +434,18 @@ class World:
 
     def _save_plan(self, append: "_Append") -> None:
         planned = [
-            (talk, message_id)
+            (talk, reply_id)
             for talk in self._talks
             if talk.tenant_id == append.tenant_id
-            for message_id in self._session(talk).plans
+            for reply_id in self._session(talk).plans
         ]
         if planned:
-            talk, message_id = self._one(planned)
+            talk, reply_id = self._one(planned)
             append.decide(
                 SESSION,
                 session_stream(talk.session_id),
                 talk.project_id,
-                lambda state: session.save_plan(
-                    state, message_id=message_id, user_id=self._one(USERS)
-                ),
+                lambda state: session.save_plan(state, reply_id=reply_id, user_id=self._one(USERS)),
             )
 
     def _session(self, talk: _Talk) -> session.Session:

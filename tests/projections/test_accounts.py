@@ -1,7 +1,6 @@
 """Seconds as they are shown: the balance, the ledger, and that no lie is ever shown of them."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -11,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -27,7 +26,7 @@ from hypothesis.stateful import (
 from domain import account as accounts
 from domain import session as sessions
 from domain.account import Account
-from domain.errors import BalanceInsufficient
+from domain.errors import BalanceInsufficient, SessionSpent
 from domain.events import Event, from_stored
 from domain.metering import Usage, cost_of
 from domain.session import Session
@@ -36,10 +35,11 @@ from projections.consumption import ledger
 from projections.projection import Connection, status
 from service.eventlog.store import NewEvent
 from service.postgres import connections
+from tests import sizes
 from tests.projections.fold import rows
 from tests.projections.generated import Log, live, new_events, owning, writing
 
-EXAMPLES: Final = int(os.environ.get("THROUGHLINE_EXAMPLES", "300"))
+LIVES: Final = sizes.size(40, 400)
 NEWEST: Final = 2**63 - 1
 
 
@@ -282,52 +282,44 @@ def machine(run: Callable[[Any], Any], log: Log, reader: Connection) -> type[Rul
             """A message, its reservation and the start of its reply: one append, two streams."""
             n, session_id = next(self.numbers), f"s-{user}-{number}"
             try:
+                asked = self.asked(user, session_id, n)
                 held = accounts.reserve(
                     self.books.account(user),
                     user_id=user,
                     reservation_id=f"h{n}",
                     session_id=session_id,
-                    message_id=f"r{n}",
+                    reply_id=f"r{n}",
                     seconds=seconds,
                 )
-            except BalanceInsufficient:
+            except (BalanceInsufficient, SessionSpent):
                 return multiple()
             self.books.decide(f"account-{self.books.tenant_id}-{user}", held)
-            stream_id = f"session-{session_id}"
-            if self.books.session(session_id).status == "new":
-                self.books.decide(
-                    stream_id,
-                    sessions.open_session(
-                        self.books.session(session_id),
-                        session_id=session_id,
-                        project_id="p1",
-                        user_id=user,
-                    ),
-                )
-            self.books.decide(
-                stream_id,
-                sessions.post_message(
-                    self.books.session(session_id),
-                    message_id=f"m{n}",
-                    text="Why?",
-                    locale="en",
-                    chat_mode=None,
-                ),
-            )
-            self.books.decide(
-                stream_id,
-                sessions.start_reply(
-                    self.books.session(session_id),
-                    message_id=f"r{n}",
-                    in_reply_to=f"m{n}",
-                    model="claude-opus-4",
-                    reservation_id=f"h{n}",
-                    epoch=0,
-                    may_wait=True,
-                ),
-            )
+            self.books.decide(f"session-{session_id}", asked)
             self.append()
             return (user, session_id, n)
+
+        def asked(self, user: str, session_id: str, n: int) -> tuple[Event, ...]:
+            """The session's events for a message and its reply. Raises SessionSpent."""
+            state = self.books.session(session_id)
+            opened: sessions.Decided = ()
+            if state.status == "new":
+                opened = sessions.open_session(
+                    state, session_id=session_id, project_id="p1", user_id=user
+                )
+                state = sessions.fold(opened)
+            posted = sessions.post_message(
+                state, message_id=f"m{n}", text="Why?", locale="en", chat_mode=None
+            )
+            started = sessions.start_reply(
+                state,
+                reply_id=f"r{n}",
+                in_reply_to=f"m{n}",
+                model="claude-opus-4",
+                reservation_id=f"h{n}",
+                lease_id=0,
+                may_wait=True,
+            )
+            return (*opened, *posted, *started)
 
         @rule(
             reply=consumes(running),
@@ -343,7 +335,7 @@ def machine(run: Callable[[Any], Any], log: Log, reader: Connection) -> type[Rul
                 reservation_id=f"h{n}",
                 project_id="p1",
                 session_id=session_id,
-                message_id=f"r{n}",
+                reply_id=f"r{n}",
                 operation="plan_consultation",
                 seconds=seconds,
                 model="claude-opus-4",
@@ -354,7 +346,7 @@ def machine(run: Callable[[Any], Any], log: Log, reader: Connection) -> type[Rul
                 f"session-{session_id}",
                 sessions.complete_reply(
                     self.books.session(session_id),
-                    message_id=f"r{n}",
+                    reply_id=f"r{n}",
                     in_reply_to=f"m{n}",
                     subtype="success",
                     mode="general",
@@ -387,7 +379,7 @@ def machine(run: Callable[[Any], Any], log: Log, reader: Connection) -> type[Rul
                 f"session-{session_id}",
                 sessions.fail_reply(
                     self.books.session(session_id),
-                    message_id=f"r{n}",
+                    reply_id=f"r{n}",
                     in_reply_to=f"m{n}",
                     code="model_error",
                     duration_ms=1,
@@ -445,10 +437,8 @@ def test_ledger_sessions_and_balance_agree_at_every_step(url: str) -> None:
             run_state_machine_as_test(
                 machine(runner.run, log, reader),
                 settings=settings(
-                    max_examples=10 + EXAMPLES // 10,
+                    max_examples=LIVES,
                     stateful_step_count=12,
-                    deadline=None,
-                    suppress_health_check=[HealthCheck.too_slow],
                 ),
             )
         finally:

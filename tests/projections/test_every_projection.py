@@ -1,10 +1,8 @@
 """What holds for every read model: however its rules are run, the rows are what the log says.
 
-The log says it through `fold`, which is the same rules in plain Python. `THROUGHLINE_EXAMPLES`
-scales how many logs and how many ways to cut them are tried.
+The log says it through `fold`, which is the same rules in plain Python.
 """
 
-import os
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -27,10 +25,10 @@ from service.eventlog.store import NewEvent, Recorded
 from service.postgres import connections
 from tests.projections.fold import Row, rows
 from tests.projections.generated import Log, World, live, owning, writing
+from tests.sizes import SEED, size
 
-EXAMPLES: Final = int(os.environ.get("THROUGHLINE_EXAMPLES", "300"))
-SEEDS: Final = range(1 + EXAMPLES // 300)
-CUTS: Final = 10 + EXAMPLES // 600
+SEEDS: Final = range(SEED, SEED + size(2, 20))
+CUTS: Final = size(10, 40)
 EVENTS: Final = 400
 
 each = pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
@@ -270,6 +268,7 @@ ASKED: Final[dict[str, Any]] = {
     "project_id": "p1",
     "user_id": "u1",
     "session_id": "s1",
+    "mode": None,
     "with_hidden": False,
     "before": 2**63 - 1,
     "after": 0,
@@ -369,7 +368,7 @@ async def explained(
     numbered = re.sub(r"%\((\w+)\)s", lambda match: f"${names.index(match[1]) + 1}", statement)
     values = compose.SQL(", ").join(compose.Literal(asked[name]) for name in names)
     if "tenant_id" in names:
-        await connection.execute(connections.TENANTS["nobody"])
+        await connection.execute(connections.ROLES["as_nobody"])
         tenant = {"tenant": asked["tenant_id"]}
         await connection.execute(
             "select set_config('throughline.tenant', %(tenant)s, false)", tenant
@@ -421,7 +420,7 @@ async def apply(owner: Connection, projection: Projection, after: int, upto: int
 async def held(url: str, projection: Projection) -> AsyncIterator[None]:
     """Somebody else holds the read model, as a catch-up or a swap does."""
     async with owning(url) as other, other.transaction():
-        await other.execute(machinery.SQL["hold"], {"name": projection.name})
+        await other.execute(machinery.SQL["lock"], {"name": projection.name})
         yield
 
 

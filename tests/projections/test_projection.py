@@ -59,7 +59,7 @@ async def held(url: str, *names: str) -> AsyncIterator[None]:
     """Somebody else holds these read models, as a catch-up or a swap does."""
     async with owning(url) as other, other.transaction():
         for name in names:
-            await other.execute(machinery.SQL["hold"], {"name": name})
+            await other.execute(machinery.SQL["lock"], {"name": name})
         yield
 
 
@@ -191,7 +191,7 @@ async def test_who_comes_second_to_catch_up_waits_and_finds_it_done(url: str) ->
         head = await log.store.head()
         async with asyncio.TaskGroup() as tasks, first.transaction():
             for name in NAMES:
-                await first.execute(machinery.SQL["hold"], {"name": name})
+                await first.execute(machinery.SQL["lock"], {"name": name})
                 await first.execute(machinery.SQL["catch_up"], {"name": name, "step": head})
                 await first.execute(machinery.SQL["move"], {"name": name, "position": Int8(head)})
             tasks.create_task(catch_up(second))

@@ -70,7 +70,7 @@ def consumed(reservation_id: str, **values: Any) -> TimeConsumed:
         "reservation_id": reservation_id,
         "project_id": "p1",
         "session_id": "s1",
-        "message_id": "r1",
+        "reply_id": "r1",
         "operation": "plan_fix",
         "seconds": 7,
         "held_seconds": 10,
@@ -82,14 +82,14 @@ def consumed(reservation_id: str, **values: Any) -> TimeConsumed:
 
 def reserved(reservation_id: str) -> TimeReserved:
     return TimeReserved(
-        user_id="u1", reservation_id=reservation_id, session_id="s1", message_id="r1", seconds=10
+        user_id="u1", reservation_id=reservation_id, session_id="s1", reply_id="r1", seconds=10
     )
 
 
 CREDITED: Final = TimeCredited(user_id="u1", credit_id="c1", seconds=1_000, kind="paid")
 COMPLETED: Final = ReplyCompleted(
     session_id="s1",
-    message_id="r1",
+    reply_id="r1",
     in_reply_to="m1",
     subtype="success",
     mode="general",
@@ -99,10 +99,10 @@ COMPLETED: Final = ReplyCompleted(
     model="claude",
 )
 FAILED: Final = ReplyFailed(
-    session_id="s1", message_id="r1", in_reply_to="m1", code="model_error", duration_ms=1
+    session_id="s1", reply_id="r1", in_reply_to="m1", code="model_error", duration_ms=1
 )
 STARTED: Final = ReplyStarted(
-    session_id="s1", message_id="r1", in_reply_to="m1", model="claude", reservation_id="h1"
+    session_id="s1", reply_id="r1", in_reply_to="m1", model="claude", reservation_id="h1"
 )
 SYSTEM: Final = SystemMessagePosted(
     session_id="s1", message_id="y1", template="welcome", variables={}

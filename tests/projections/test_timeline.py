@@ -1,6 +1,5 @@
 """The timeline's pages: newest first, and by position to either side without a gap or a repeat."""
 
-import os
 from collections.abc import AsyncIterator
 from typing import Any, Final, cast
 
@@ -20,8 +19,9 @@ from projections.timeline import TIMELINE, Shown, TimelinePage, TimelineRow, pag
 from service.postgres import connections
 from tests.projections.generated import Log, World, new_events, owning, writing
 from tests.projections.test_every_projection import explained
+from tests.sizes import size
 
-MANY: Final = 1_000_000 if "THROUGHLINE_PROVE" in os.environ else 20_000
+MANY: Final = size(20_000, 1_000_000)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def said(n: int) -> UserMessagePosted:
 OPENED: Final = SessionOpened(session_id="s1", project_id="p1", user_id="u1")
 REPLY: Final = ReplyCompleted(
     session_id="s1",
-    message_id="r1",
+    reply_id="r1",
     in_reply_to="m1",
     subtype="partial",
     mode="fix",
@@ -122,7 +122,7 @@ PLAIN: Final[dict[str, Any]] = {
         (
             ReplyFailed(
                 session_id="s1",
-                message_id="r1",
+                reply_id="r1",
                 in_reply_to="m1",
                 code="model_error",
                 duration_ms=900,
@@ -347,10 +347,10 @@ from generate_series({first}, {last}) as n
 """
 PLACES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "newest": ("page", {}),
-    "newest of a mode": ("page_of_plan", {}),
+    "newest of a mode": ("page", {"mode": "plan"}),
     "in the middle": ("page", {"before": MANY // 2}),
     "oldest": ("page_after", {"after": 0}),
-    "after the middle": ("page_of_plan_after", {"after": MANY // 2}),
+    "after the middle": ("page_after", {"mode": "plan", "after": MANY // 2}),
 }
 
 

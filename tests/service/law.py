@@ -45,9 +45,9 @@ def lawful(events: Sequence[Event]) -> Final:
     assert set(names) <= {"accepted", "intent", "chunk", "tool", "reset", "notice", "final"}
     _intents_before_chunks(names)
     accepted, final = events[0][1], events[-1][1]
-    message_id = accepted["messageId"]
-    assert [at for _, _, at in events] == [f"{message_id}.{n + 1}" for n in range(len(events))]
-    assert (final["messageId"], final["sessionId"]) == (message_id, accepted["sessionId"])
+    reply_id = accepted["messageId"]
+    assert [at for _, _, at in events] == [f"{reply_id}.{n + 1}" for n in range(len(events))]
+    assert (final["messageId"], final["sessionId"]) == (reply_id, accepted["sessionId"])
     # As bytes: 1, 1.0 and true are equal in Python, and so are objects in another order.
     assert orjson.dumps(fold(operations(events))) == orjson.dumps(final["data"])
     whole(final)
@@ -75,10 +75,10 @@ def whole(final: Final) -> None:
         assert final["metadata"]["billed_seconds"] >= 1
 
 
-async def item(live: LiveService, message_id: str, project_id: str = "p1") -> dict[str, Any]:
+async def item(live: LiveService, reply_id: str, project_id: str = "p1") -> dict[str, Any]:
     """The timeline's item of a message, as it is read now, not a moment later."""
     answer = await live.client.get(f"/v1/project/{project_id}/timeline", params={"limit": 200})
-    found = [each for each in answer.json()["items"] if each["id"] == message_id]
+    found = [each for each in answer.json()["items"] if each["id"] == reply_id]
     assert len(found) == 1
     return dict(found[0])
 
@@ -117,7 +117,7 @@ async def billed(
     kept = {each["messageId"]: each["metadata"] for each in finals if each["subtype"] != "error"}
     assert len(entries) == len(kept)
     assert {entry["messageId"]: entry["billedSeconds"] for entry in entries} == {
-        message_id: metadata["billed_seconds"] for message_id, metadata in kept.items()
+        reply_id: metadata["billed_seconds"] for reply_id, metadata in kept.items()
     }
     for entry in entries:
         told = kept[entry["messageId"]].get("tokens_used")

@@ -73,9 +73,8 @@ class Replicas:
         }
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-c",
-            "from service.cli import main; main()",
-            "serve",
+            "-m",
+            "tests.service.replica",
             env=os.environ | environment | self.settings,
             stdout=asyncio.subprocess.PIPE,
         )
@@ -129,7 +128,7 @@ class Reader:
         self.news = asyncio.Event()
 
     @property
-    def message_id(self) -> str:
+    def reply_id(self) -> str:
         """The reply's id."""
         assert self.events[0][1]["contract"] == CONTRACT_VERSION
         return str(self.events[0][1]["messageId"])
@@ -146,7 +145,7 @@ class Reader:
 
     async def join(self, replica: Replica) -> None:
         """Read on after the last event until the connection ends, however it ends."""
-        path = f"/v1/chat-plan/replies/{self.message_id}/stream?userId=u1"
+        path = f"/v1/chat-plan/replies/{self.reply_id}/stream?userId=u1"
         await self._read(replica, "GET", path)
 
     async def finish(self, replica: Replica) -> None:

@@ -9,10 +9,11 @@ import orjson
 from playwright.async_api import Page, async_playwright
 
 from service.model.offline.app import OfflineModel
+from tests.documents import code
 from tests.running import Event, LiveService, running
 from tests.service import law
 from tests.service.cutting import CuttingProxy
-from tests.service.test_readme_clients import shown
+from tests.service.test_client_examples import PAGE
 
 WATCH = """
 path => new Promise((resolve, reject) => {
@@ -54,12 +55,12 @@ async def browser(address: str) -> AsyncGenerator[Page]:
 async def behind_a_bad_network(
     url: str, cuts: int
 ) -> AsyncGenerator[tuple[LiveService, CuttingProxy]]:
-    """A service, and a proxy before it that signs, serves the README's page, and cuts."""
+    """A service, and a proxy before it that signs, serves the documented client, and cuts."""
     async with running(url, OfflineModel(pace=0.02)) as live:
         await live.project()
         await live.credit()
         proxy = CuttingProxy(str(live.client.base_url), cuts=cuts)
-        page = f"<!doctype html><title>Throughline</title><script>{shown('js')}</script>"
+        page = f"<!doctype html><title>Throughline</title><script>{code(PAGE, 'js')}</script>"
         proxy.pages |= {"/": page.encode(), "/favicon.ico": b""}
         yield live, proxy
 
@@ -71,8 +72,8 @@ async def test_an_event_source_that_reconnects_by_itself_gets_every_event_once(u
             async for event in law.read_stream(live, "أضف حقل بحث 🧵", locale="ar"):
                 events.append(event)
                 if len(events) == 1:
-                    message_id = event[1]["messageId"]
-                    path = f"/v1/chat-plan/replies/{message_id}/stream?userId=u1"
+                    reply_id = event[1]["messageId"]
+                    path = f"/v1/chat-plan/replies/{reply_id}/stream?userId=u1"
                     await page.evaluate(f"() => {{ window.watching = ({WATCH})('{path}') }}")
             got: list[Any] = await page.evaluate("() => window.watching")
         assert [(name, orjson.loads(data), at) for name, data, at in got] == events
@@ -80,7 +81,7 @@ async def test_an_event_source_that_reconnects_by_itself_gets_every_event_once(u
         await law.ended_as_told(live, url, law.lawful(events))
 
 
-async def test_the_page_of_the_readme_shows_the_reply(url: str) -> None:
+async def test_the_documented_browser_client_shows_the_reply(url: str) -> None:
     async with behind_a_bad_network(url, cuts=2) as (live, proxy), proxy.serving() as address:
         async with browser(address) as page:
             body = {"userId": "u1", "projectId": "p1", "message": "Add a login page"}

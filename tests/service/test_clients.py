@@ -164,13 +164,13 @@ async def test_a_client_that_leaves_changes_nothing(url: str, chunks: int) -> No
     model = OfflineModel(pace=0.02)
     async with running(url, model, grace_seconds=20.0) as live:
         await ready(live)
-        message_id = await left_after(live, chunks, "Good morning")
+        reply_id = await left_after(live, chunks, "Good morning")
         await live.service.turns.drain(20)
-        shown = await law.item(live, message_id)
+        shown = await law.item(live, reply_id)
         assert shown["aiResponse"]["subtype"] == "success"
         assert shown["aiResponse"]["data"] == SAID
         (entry,) = await law.ledger(live)
-        assert (entry["messageId"], entry["billedSeconds"] >= 1) == (message_id, True)
+        assert (entry["messageId"], entry["billedSeconds"] >= 1) == (reply_id, True)
         account = await live.account()
         assert account["reservedSeconds"] == 0
         assert account["consumedSeconds"] == entry["billedSeconds"]
@@ -180,15 +180,15 @@ async def test_a_client_that_leaves_changes_nothing(url: str, chunks: int) -> No
 
 async def left_after(live: LiveService, chunks: int, message: str) -> str:
     """Read so many chunks of a reply, then close the connection; the reply's id."""
-    message_id, seen = "", 0
+    reply_id, seen = "", 0
     async with aclosing(law.read_stream(live, message)) as events:
         async for name, data, _ in events:
-            message_id = message_id or str(data["messageId"])
+            reply_id = reply_id or str(data["messageId"])
             seen += name == "chunk"
             if seen == chunks:
                 break
     assert seen == chunks
-    return message_id
+    return reply_id
 
 
 async def test_a_client_that_never_reads_its_json_changes_nothing(url: str) -> None:

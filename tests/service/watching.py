@@ -119,7 +119,7 @@ def chained(events: Iterable[Event], before: str | None, kind: str) -> list[Any]
 
 def origin(live: LiveService) -> str:
     """The cursor before everything."""
-    return f"{live.service.epoch}.0"
+    return f"{live.service.log_epoch}.0"
 
 
 async def shown(live: LiveService, project_id: str = "p1", **query: Any) -> list[Any]:

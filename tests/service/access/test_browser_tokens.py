@@ -278,10 +278,10 @@ async def test_the_streams_of_a_member_who_leaves_are_cut_on_every_server(url: s
         headers = {"Accept": "text/event-stream"}
         async with one.client.stream("POST", "/v1/chat-plan", json=ASK, headers=headers) as first:
             own = watching.Stream(first)
-            message_id = (await own.next())[1]["messageId"]
+            reply_id = (await own.next())[1]["messageId"]
             token = await mint(one, "u2")
             async with browser(two, token) as client:
-                path = f"/v1/chat-plan/replies/{message_id}/stream"
+                path = f"/v1/chat-plan/replies/{reply_id}/stream"
                 async with (
                     client.stream("GET", path) as reply,
                     client.stream("GET", f"{TIMELINE}/stream") as timeline,
@@ -318,12 +318,12 @@ async def test_a_reply_s_stream_that_is_cut_is_joined_with_the_next_token(url: s
             before = await watching.Stream(answer).rest()
         assert before[-1][:2] == ("goaway", {"reason": "expired"})
         seen = [event for event in before if event[2]]
-        message_id = seen[0][1]["messageId"]
+        reply_id = seen[0][1]["messageId"]
         async with browser(run, await mint(run)) as client:
-            path = f"/v1/chat-plan/replies/{message_id}/stream"
+            path = f"/v1/chat-plan/replies/{reply_id}/stream"
             async with client.stream("GET", path, headers={"Last-Event-ID": seen[-1][2]}) as answer:
                 after = await watching.Stream(answer).rest()
-        assert [*seen, *after] == await run.join(message_id)
+        assert [*seen, *after] == await run.join(reply_id)
 
 
 async def test_nobody_is_listened_for_when_the_streams_are_over(run: LiveService) -> None:

@@ -1,7 +1,6 @@
 """Whatever is changed of a signed request, it is not taken; nor is it taken twice."""
 
 import asyncio
-import os
 import random
 import secrets
 import time
@@ -15,14 +14,14 @@ import pytest
 from service.access import signatures
 from service.access.authentication import Authenticator, Unauthenticated
 from service.postgres import connections
+from tests import sizes
 from tests.running import KEYS, LiveService, running
 from tests.service.http import raw
 from tests.service.http.raw import Connection, statuses_in
 
-PROVE = bool(os.environ.get("THROUGHLINE_PROVE"))
-MUTANTS = 100_000 if PROVE else 3_000
-SENT = 20_000 if PROVE else 600
-REPLAYS = 10_000 if PROVE else 300
+MUTANTS = sizes.size(3_000, 100_000)
+SENT = sizes.size(600, 20_000)
+REPLAYS = sizes.size(300, 10_000)
 AT_ONCE = 50
 CREDITS = "/v1/billing/credits"
 HEX = "0123456789abcdef"
@@ -176,7 +175,7 @@ async def is_taken(authenticator: Authenticator, asked: Signed) -> bool:
 
 async def taken(authenticator: Authenticator, count: int) -> Counter[str]:
     """How many mutants are taken, by what was changed."""
-    chance = random.Random(7)
+    chance = sizes.chance("mutants")
     return Counter(
         [name for name, each in mutants(chance, count) if await is_taken(authenticator, each)]
     )
@@ -184,7 +183,7 @@ async def taken(authenticator: Authenticator, count: int) -> Counter[str]:
 
 async def test_no_mutant_is_taken(pool: connections.Pool) -> None:
     authenticator = Authenticator(KEYS, pool)
-    chance = random.Random(8)
+    chance = sizes.chance("signed")
     assert all([await is_taken(authenticator, signed(chance)) for _ in range(50)])
     assert await taken(authenticator, MUTANTS) == Counter()
 
@@ -253,7 +252,7 @@ async def statuses(live: LiveService, *sent: bytes) -> list[int]:
 
 
 async def test_no_mutant_of_a_write_is_stored(live: LiveService) -> None:
-    chance, sent = random.Random(9), list[bytes]()
+    chance, sent = sizes.chance("writes"), list[bytes]()
     while len(sent) < SENT:
         asked = credit(len(sent))
         mutant = chance.choice(MUTATIONS)(chance, asked)
@@ -282,7 +281,7 @@ def replays(chance: random.Random, asked: Signed) -> bytes:
 
 async def replayed(live: LiveService, count: int) -> int:
     """How many of so many replays of writes that were taken are taken."""
-    chance = random.Random(10)
+    chance = sizes.chance("replays")
     writes = [credit(number) for number in range(count)]
     assert set(await statuses(live, *map(as_sent, writes))) == {201}
     again = await statuses(live, *(replays(chance, each) for each in writes))

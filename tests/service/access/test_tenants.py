@@ -4,14 +4,12 @@ Every route of the OpenAPI document is asked, with every mixture of own, foreign
 a signed request and by a browser's token. A route that nobody told this file of fails it.
 """
 
-import os
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import httpx
@@ -26,9 +24,9 @@ from service.postgres import connections
 from tests.projections.generated import owning
 from tests.running import LiveService, running
 from tests.service.world import World, two_worlds
+from tests.sizes import chance, size
 
-PROBES = 20_000 if os.environ.get("THROUGHLINE_PROVE") else 600
-SEED = 20261121
+PROBES = size(600, 20_000)
 OURS, THEIRS = "quillwort", "zygomorph"
 """Words that the texts of one tenant have and nobody else's."""
 
@@ -158,7 +156,7 @@ async def test_another_tenant_s_ids_look_like_nobody_s_on_every_route(
     assert {each.name for each in OPERATIONS if each.body is not None} == set(BODIES)
     some = list(probes(found))
     reads = [probe for probe in some if probe.operation not in MAKERS]
-    Random(SEED).shuffle(reads)
+    chance("probes").shuffle(reads)
     last = [
         probe
         for name in MAKERS

@@ -106,7 +106,7 @@ async def test_pages_are_the_tenants_log(run: LiveService, limit: int) -> None:
     linked(walked)
     assert len(walked) == len(stored) > 9
     for told, recorded in zip(walked, stored, strict=True):
-        assert_cloud_event(told, recorded, run.service.epoch)
+        assert_cloud_event(told, recorded, run.service.log_epoch)
     assert {told["actor"] for told in walked if "actor" in told} == {"u1"}
     assert sum("requestid" in told for told in walked) > 5
 
@@ -145,7 +145,7 @@ async def test_some_types_are_a_chain_of_their_own(run: LiveService, types: list
     await run.credit()
     answer = await page(run, types=types)
     # All was looked at, so the next page begins at the head; and its first event has a true `prev`.
-    assert answer["after"] == f"{run.service.epoch}.{await run.service.store.head()}"
+    assert answer["after"] == f"{run.service.log_epoch}.{await run.service.store.head()}"
     await run.chat("Good morning")
     more = await page(run, types=types, after=answer["after"])
     linked(more["events"], answer["events"][-1]["cursor"])
@@ -190,7 +190,7 @@ async def test_an_unknown_type_is_refused_with_those_that_are_known(run: LiveSer
 async def test_what_is_asked_wrongly_is_refused_in_every_form(
     run: LiveService, query: str, status: int, code: str, accept: str
 ) -> None:
-    asked = f"{PATH}?{query.format(epoch=run.service.epoch)}"
+    asked = f"{PATH}?{query.format(epoch=run.service.log_epoch)}"
     assert await refused(run, asked, headers={"Accept": accept}) == (status, code)
 
 

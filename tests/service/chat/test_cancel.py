@@ -15,9 +15,9 @@ from tests.service.replicas import Reader, prepare, replicas
 HANGS = "Good morning [[offline: hang after=8 ping=0.05]]"
 
 
-async def cancel(client: httpx.AsyncClient, message_id: str) -> dict[str, Any]:
+async def cancel(client: httpx.AsyncClient, reply_id: str) -> dict[str, Any]:
     """Ask for the end of a reply; what it has come to then."""
-    answer = await client.post(f"/v1/chat-plan/replies/{message_id}/cancel?userId=u1")
+    answer = await client.post(f"/v1/chat-plan/replies/{reply_id}/cancel?userId=u1")
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
 
@@ -45,9 +45,9 @@ async def test_a_cancelled_reply_keeps_what_was_shown(url: str, on: str) -> None
     async with running(url) as one, running(url) as other:
         await one.project()
         await one.credit()
-        message_id, reading = await begun(one, HANGS)
+        reply_id, reading = await begun(one, HANGS)
         where = one if on == "its server" else other
-        state = await cancel(where.client, message_id)
+        state = await cancel(where.client, reply_id)
         await one.model.left.wait()  # the call was closed
         final = law.lawful(await reading)
         assert (final["subtype"], final["reason"]) == ("partial", "cancelled")
@@ -77,10 +77,10 @@ async def test_cancelling_again_or_too_late_is_harmless(url: str) -> None:
     async with running(url) as one, running(url) as other:
         await one.project()
         await one.credit()
-        message_id, reading = await begun(one, HANGS)
-        asked = [cancel(live.client, message_id) for live in (one, other) for _ in range(5)]
+        reply_id, reading = await begun(one, HANGS)
+        asked = [cancel(live.client, reply_id) for live in (one, other) for _ in range(5)]
         states = await asyncio.gather(*asked)
-        states.append(await cancel(other.client, message_id))
+        states.append(await cancel(other.client, reply_id))
         final = law.lawful(await reading)
         assert all(state["final"] == final for state in states)
         assert len(await law.logged(url, "ReplyCancelRequested")) == 1
@@ -100,7 +100,7 @@ async def test_a_reply_whose_server_does_not_answer_is_cancelled_all_the_same(
         asking = asyncio.create_task(reader.ask(owner, "Good morning"))
         await reader.until("chunk", 2)
         owner.send(how)
-        state = await cancel(other.client, reader.message_id)
+        state = await cancel(other.client, reader.reply_id)
         assert state["final"]["reason"] == "cancelled"
         if how == signal.SIGSTOP:
             owner.send(signal.SIGCONT)

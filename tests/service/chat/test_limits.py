@@ -114,7 +114,7 @@ async def test_the_window_slides(url: str) -> None:
     """Two messages were taken almost an hour ago, one of them a minute before the other."""
     now = datetime.now(UTC)
     taken = [
-        MessageAdmitted(project_id="p1", user_id="u9", message_id=f"m{n}", at=at.isoformat())
+        MessageAdmitted(project_id="p1", user_id="u9", reply_id=f"m{n}", at=at.isoformat())
         for n, at in enumerate((now - WINDOW - timedelta(seconds=30), now - timedelta(minutes=59)))
     ]
     async with running(url) as first:
@@ -133,11 +133,11 @@ async def test_a_session_whose_tokens_are_used_makes_room_for_another(url: str) 
     events: list[Event] = [
         SessionOpened(session_id=spent, project_id="p1", user_id="u1"),
         ReplyStarted(
-            session_id=spent, message_id="r1", in_reply_to="m1", model="x", reservation_id="h"
+            session_id=spent, reply_id="r1", in_reply_to="m1", model="x", reservation_id="h"
         ),
         ReplyFailed(
             session_id=spent,
-            message_id="r1",
+            reply_id="r1",
             in_reply_to="m1",
             code="provider_error",
             duration_ms=1,

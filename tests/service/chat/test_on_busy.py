@@ -15,13 +15,13 @@ async def test_it_is_refused_with_the_id_of_the_running_reply(url: str) -> None:
     async with running(url) as one, running(url) as other:
         await one.project()
         await one.credit()
-        message_id, reading = await begun(one, HANGS)
+        reply_id, reading = await begun(one, HANGS)
         for live in (one, other):
             answer = await live.chat("And now?")
             problem = answer.json()
             assert (answer.status_code, problem["code"]) == (409, "reply_in_progress")
-            assert problem["variables"] == {"message_id": message_id}
-        await cancel(one.client, message_id)
+            assert problem["variables"] == {"message_id": reply_id}
+        await cancel(one.client, reply_id)
         finals = [law.lawful(await reading), law.lawful(await one.stream("And now?"))]
         assert len(await law.logged(url, "UserMessagePosted")) == 2
         await law.ended_as_told(one, url, *finals)
@@ -50,13 +50,13 @@ async def test_several_that_wait_are_answered_in_their_order(url: str) -> None:
     async with running(url) as live:
         await live.project()
         await live.credit()
-        message_id, reading = await begun(live, HANGS)
+        reply_id, reading = await begun(live, HANGS)
         heads: list[asyncio.Task[list[law.Event]]] = []
         for n in range(4):
             head = live.service.live_log.head
             heads.append(asyncio.create_task(live.stream(f"Number {n}", onBusy="enqueue")))
             assert await live.service.live_log.wait(head + 1, seconds=10)
-        await cancel(live.client, message_id)
+        await cancel(live.client, reply_id)
         finals = [law.lawful(await each) for each in (reading, *heads)]
         ended = [event["message_id"] for _, event in await law.logged(url, "ReplyCompleted")]
         assert ended == [final["messageId"] for final in finals]
@@ -67,14 +67,14 @@ async def test_one_that_waits_can_be_cancelled(url: str) -> None:
     async with running(url) as live:
         await live.project()
         await live.credit()
-        message_id, reading = await begun(live, HANGS)
+        reply_id, reading = await begun(live, HANGS)
         waiting: list[law.Event] = []
         async for event in law.read_stream(live, "And now?", onBusy="enqueue"):
             waiting.append(event)
             if event[0] == "notice":
                 await cancel(live.client, waiting[0][1]["messageId"])
         assert law.lawful(waiting)["error"]["code"] == "cancelled"
-        await cancel(live.client, message_id)
+        await cancel(live.client, reply_id)
         finals = [law.lawful(await reading), law.lawful(waiting)]
         assert live.model.calls == 1
         await law.ended_as_told(live, url, *finals)
@@ -127,11 +127,11 @@ async def test_one_that_is_refused_all_the_same_interrupts_nothing(url: str) -> 
         dear = await live.chat("Review it", chatMode="analysis", onBusy="interrupt")
         assert (dear.status_code, dear.json()["code"]) == (402, "insufficient_balance")
         assert not first.done()
-        message_id, second = await begun(live, HANGS, onBusy="interrupt")
+        reply_id, second = await begun(live, HANGS, onBusy="interrupt")
         assert law.lawful(await first)["subtype"] == "partial"
         late = await live.chat("And then?", onBusy="interrupt")
         assert (late.status_code, late.json()["code"]) == (429, "user_limit_reached")
         assert not second.done()
-        await cancel(live.client, message_id)
+        await cancel(live.client, reply_id)
         assert law.lawful(await second)["subtype"] == "partial"
         assert len(await law.logged(url, "ReplyCancelRequested")) == 2

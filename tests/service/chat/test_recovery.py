@@ -1,8 +1,6 @@
 """A process dies, freezes or loses its database: its replies come to one end each, elsewhere."""
 
 import asyncio
-import os
-import random
 import signal
 from typing import Any
 
@@ -18,8 +16,9 @@ from tests.running import Event, running
 from tests.service import law
 from tests.service.eventlog.test_log_under_fire import kill, own_server
 from tests.service.replicas import Reader, Replica, prepare, replicas
+from tests.sizes import chance, size
 
-KILLS = 50 if os.environ.get("THROUGHLINE_PROVE") else 6
+KILLS = size(6, 50)
 ENDS_WITHIN = 15.0
 """Seconds from the death of a server to the ends of its replies, if another one runs."""
 
@@ -35,18 +34,18 @@ async def ended_once(url: str, readers: list[Reader]) -> None:
     settled = await law.logged(url, "TimeConsumed", "ReservationReleased")
     reserved = {event["reservation_id"] for _, event in await law.logged(url, "TimeReserved")}
     assert sorted(event["message_id"] for _, event in ends) == sorted(
-        reader.message_id for reader in readers
+        reader.reply_id for reader in readers
     )
     assert sorted(event["reservation_id"] for _, event in settled) == sorted(reserved)
     for reader in readers:
         final = law.lawful(reader.events)
-        (end,) = [event for _, event in ends if event["message_id"] == reader.message_id]
+        (end,) = [event for _, event in ends if event["message_id"] == reader.reply_id]
         assert end.get("data") == final["data"]
 
 
 async def test_replies_of_a_killed_server_end_at_another_one(url: str) -> None:
     """Each reply is cut at a moment of its own: before it is shown, in the middle, at its end."""
-    seconds = random.Random(7)
+    seconds = chance("takeover")
     projects = [f"p{n}" for n in range(KILLS)]
     async with replicas(url) as service:
         first, other = await service.start(), await service.start()

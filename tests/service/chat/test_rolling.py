@@ -1,13 +1,13 @@
 """Replicas are restarted one after the other under load: nobody loses a reply."""
 
 import asyncio
-import random
 import signal
 from collections.abc import Awaitable, Callable
 
 import httpx
 
 from service.model.offline.app import OfflineModel
+from tests import sizes
 from tests.running import running
 from tests.service import law
 from tests.service.replicas import Reader, Replica, Replicas, prepare, replicas
@@ -24,7 +24,7 @@ class Client:
         self.project_id = f"p{number}"
         self.replies: list[Reader] = []
         self._service = service
-        self._chance = random.Random(number)
+        self._chance = sizes.chance(f"client {number}")
 
     async def run(self, going_on: asyncio.Event) -> None:
         """Until it is told to stop, and the last reply has ended."""

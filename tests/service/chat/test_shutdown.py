@@ -94,9 +94,9 @@ async def test_who_was_shown_nothing_finds_the_reply_at_the_next_service(url: st
         events = await asking
         model.go.set()
     assert [name for name, _, _ in events] == ["accepted", "goaway"]
-    message_id, last_id = events[0][1]["messageId"], events[0][2]
+    reply_id, last_id = events[0][1]["messageId"], events[0][2]
     async with running(url) as live:
-        rest = await live.join(message_id, last_id)
+        rest = await live.join(reply_id, last_id)
         final = law.lawful([events[0], *rest])
         assert final["subtype"] == "success"
         await law.ended_as_told(live, url, final)
@@ -114,8 +114,8 @@ async def test_who_waits_for_the_whole_reply_is_told_where_to_find_it(url: str) 
         model.go.set()
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
     async with running(url) as live:
-        message_id = answer.headers["Location"].rpartition("/")[2]
-        final = (await live.join(message_id))[-1][1]
+        reply_id = answer.headers["Location"].rpartition("/")[2]
+        final = (await live.join(reply_id))[-1][1]
         assert final["subtype"] == "success"
         await law.ended_as_told(live, url, final)
 

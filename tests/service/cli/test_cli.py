@@ -15,9 +15,11 @@ import psutil
 import pytest
 
 from projections import PROJECTIONS
+from service.postgres.embedded import Server
 from service.settings import Settings
+from tests.documents import DOCS, README, code, rows
+from tests.running import UNSAFE
 
-ROOT = Path(__file__).parents[3]
 THROUGHLINE = Path(sys.executable).parent / "throughline"
 
 
@@ -121,6 +123,7 @@ def test_a_first_run_works_as_printed_and_a_second_finds_its_data(folder: Path) 
         assert streamed.startswith(": throughline\n\nid: ")
         final = json.loads(streamed.rpartition("data: ")[2])
         assert final["subtype"] == "success"
+        readme_shows(stream, streamed)
         items = json.loads(first.shell(timeline))["items"]
         assert items[0]["aiResponse"]["data"] == final["data"]
         session = json.loads(first.shell(bill))
@@ -128,6 +131,7 @@ def test_a_first_run_works_as_printed_and_a_second_finds_its_data(folder: Path) 
         built = json.loads(first.shell(convert))
         assert built["status"] == "queued"
         assert first.until_deployed(built["buildId"])
+        examples_of_the_api_page_work(first)
         items = json.loads(first.shell(timeline))["items"]
         assert [each["kind"] for each in items[:3]] == [
             "deployment",
@@ -146,6 +150,38 @@ def test_a_first_run_works_as_printed_and_a_second_finds_its_data(folder: Path) 
         commands_work_beside(second)
         assert second.stop(signal.SIGTERM) == 0
     logs_tell_nothing(folder / "errors", key[1])
+
+
+def readme_shows(command: str, streamed: str) -> None:
+    """The README has the printed command, and a reply with the events and keys of this one."""
+    (block,) = re.findall(r"^```console\n(.*?)^```$", README.read_text(), re.M | re.S)
+    lines, _, shown = block.partition(": throughline\n")
+    written = re.sub(r"\s*\\\n\s*|\n", " ", lines.replace("$ B=", "B=").replace("\n$ ", "; "))
+    assert plain(written) == plain(command)
+    happened = [frame.split("\n")[1:] for frame in streamed.split("\n\n")[1:] if frame]
+    for name, data in re.findall(r"^event: (\w+)\ndata: (.+)$", shown, re.M):
+        of_name = [line for event, line in happened if event == f"event: {name}"]
+        keys = set(re.findall(r'"(\w+)":', data))
+        assert any(keys <= set(re.findall(r'"(\w+)":', line)) for line in of_name), name
+
+
+def plain(command: str) -> str:
+    """A shell command without what differs: the program's path, the port, spaces."""
+    command = re.sub(r"'[^' ]*throughline'", "throughline", command)
+    return re.sub(r"\s+", " ", re.sub(r"(127\.0\.0\.1):\d+", r"\1", command)).strip()
+
+
+def examples_of_the_api_page_work(served: Served) -> None:
+    """Each line of the page's examples is answered, and not with a problem."""
+    address = re.search(r"listens on (\S+)", served.printed)
+    assert address is not None
+    script = code(DOCS / "api.md", "sh").replace(".venv/bin/throughline", str(THROUGHLINE))
+    script = script.replace("http://127.0.0.1:8400", address[1])
+    calls = re.findall(r"^(?:post|get) .+$", script, re.M)
+    answers = served.shell(re.sub(r"^((?:post|get) .+)$", r"\1; echo", script, flags=re.M))
+    decoded = [json.loads(line) for line in answers.splitlines()]
+    assert len(decoded) == len(calls) >= 6
+    assert not [each for each in decoded if "status" in each and "code" in each]
 
 
 def commands_work_beside(served: Served) -> None:
@@ -181,29 +217,48 @@ def logs_tell_nothing(errors: Path, secret: str) -> None:
     assert all(each["request_id"] for each in requests)
 
 
-def test_an_unsafe_database_is_refused(folder: Path) -> None:
-    from service.postgres.embedded import embedded
-
-    with embedded(folder / "postgres", settings={"fsync": "off"}) as server:
-        done = subprocess.run(
-            [THROUGHLINE, "serve"],
-            env={**os.environ, "THROUGHLINE_DATABASE_URL": server.url},
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+def test_an_unsafe_database_is_refused(server: Server) -> None:
+    done = subprocess.run(
+        [THROUGHLINE, "serve"],
+        env={**os.environ, "THROUGHLINE_DATABASE_URL": server.url},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 1
-    assert "fsync" in done.stderr
+    assert all(setting in done.stderr for setting in UNSAFE)
 
 
-def test_the_readme_has_a_row_for_every_setting() -> None:
-    rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", (ROOT / "README.md").read_text(), re.M))
+def test_the_operations_page_has_a_row_for_every_setting_and_for_nothing_else() -> None:
+    variables: set[str] = set()
     for name, field in Settings.model_fields.items():
         alias = field.validation_alias
-        variable = alias if isinstance(alias, str) else f"THROUGHLINE_{name.upper()}"
-        assert variable in rows
+        variables.add(alias if isinstance(alias, str) else f"THROUGHLINE_{name.upper()}")
         assert field.description
+    listed = {row[0].strip("`") for row in rows(DOCS / "operations.md") if row[0].isupper()}
+    assert listed == variables
+
+
+def test_the_operations_page_lists_every_command() -> None:
+    page = (DOCS / "operations.md").read_text()
+    described = set(re.findall(r"^    throughline ([a-z]+(?: [a-z]+)*)", page, re.M))
+    for group in ("", "projections", "analysts", "events"):
+        shown = subprocess.run(
+            [THROUGHLINE, *group.split(), "--help"],
+            env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1"},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        commands = set(re.findall(r"^│ (\w+) ", shown, re.M)) - {
+            "projections",
+            "analysts",
+            "events",
+        }
+        assert commands
+        for command in commands:
+            assert f"{group} {command}".strip() in described
 
 
 def test_a_wrong_setting_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

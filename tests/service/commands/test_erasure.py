@@ -191,10 +191,8 @@ async def test_a_running_reply_is_ended_first(url: str) -> None:
     async with running(url, OfflineModel(pace=0.02)) as run:
         await run.project()
         await run.credit()
-        message_id, reading = await begun(run, HANGS)
-        session_id = (await run.client.get(f"/v1/chat-plan/replies/{message_id}")).json()[
-            "sessionId"
-        ]
+        reply_id, reading = await begun(run, HANGS)
+        session_id = (await run.client.get(f"/v1/chat-plan/replies/{reply_id}")).json()["sessionId"]
         path = f"/v1/chat-plan/session/{session_id}?userId=u1"
         assert (await run.client.delete(path)).status_code == 200
         final = law.lawful(await reading)

@@ -1,7 +1,6 @@
 """The promises at size: many processes, a killed server. `make prove` runs the large sizes."""
 
 import asyncio
-import os
 import signal
 import sys
 import tempfile
@@ -9,7 +8,6 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from random import Random
 from uuid import UUID, uuid4
 
 import psutil
@@ -21,10 +19,10 @@ from service.eventlog.store import Recorded
 from service.postgres import connections
 from service.postgres.embedded import Server, embedded
 from tests.service.eventlog.logs import Log, event, everything, faults, running_log
+from tests.sizes import chance, size
 
-LARGE = bool(os.environ.get("THROUGHLINE_PROVE"))
-EVENTS_EACH = 3_200 if LARGE else 640
-KILLS = 50 if LARGE else 3
+EVENTS_EACH = size(640, 3_200)
+KILLS = size(3, 50)
 
 
 def recorded(position: int, version: int = 1, stream: str = "") -> Recorded:
@@ -68,16 +66,16 @@ async def test_four_processes_append_and_no_tail_misses_anything(
         async with asyncio.timeout(600):
             keen = asyncio.create_task(_tail(log, 0, total))
             stopping = asyncio.create_task(_tail(log, 0, total, pause_at=100))
-            midway = Random(total).randint(total // 4, total // 2)
+            midway = chance("midway").randint(total // 4, total // 2)
             assert await log.live_log.wait(midway, seconds=600)
             joining = asyncio.create_task(_tail(log, midway, total))
-            directory = await asyncio.gather(keen, stopping, joining)
+            tails = await asyncio.gather(keen, stopping, joining)
             assert [await worker.wait() for worker in workers] == [0, 0, 0, 0]
         stored = await everything(log.store)
     assert not faults(stored)
     assert len(stored) == total
     assert sum(each.stream_id.startswith("shared-") for each in stored) == total // 8
-    for tail, whole in zip(directory, (stored, stored, stored[midway:]), strict=True):
+    for tail, whole in zip(tails, (stored, stored, stored[midway:]), strict=True):
         assert tail == whole
 
 

@@ -1,11 +1,11 @@
 from collections.abc import AsyncIterator
-from random import Random
 
 import pytest
 
 from service.eventlog import store
 from service.eventlog.store import END, PAGE, SQL, NewEvent, Recorded
 from service.postgres import connections
+from tests import sizes
 from tests.service.eventlog.logs import Log, event, everything, running_log
 
 ODD = [b"", b"\\", b"\\x00\t\n", b"\xff\xfe", b'{"a":"\\u0000"}', "ü☃😀".encode(), b"\0" * 10]
@@ -67,7 +67,7 @@ async def test_every_read_gives_what_was_appended(
 ) -> None:
     """Streams, ranges and the copy agree with each other and with what went in, field by field."""
     monkeypatch.setattr(store, "REPLAY_PAGE", 17)
-    chance = Random(7)
+    chance = sizes.chance("batches")
     versions: dict[tuple[str, str], int] = {}
     appended: list[NewEvent] = []
     for _ in range(40):
@@ -144,7 +144,7 @@ async def blocks_read(owner: connections.Connection, statement: str, whose: str,
     """How many blocks a page costs whom it belongs to."""
     wanted = {"tenant_id": whose, "project_id": whose, "types": None, "limit": PAGE}
     async with owner.transaction():
-        await owner.execute(connections.TENANTS["of_tenant"], wanted)
+        await owner.execute(connections.ROLES["as_tenant"], wanted)
         plan = await owner.execute(
             b"explain (analyze, buffers, format json) " + SQL[statement],
             {**wanted, "after": after, "upto": END},
@@ -178,8 +178,8 @@ async def test_who_is_quiet_is_not_looked_for_among_everybody_s_events(
 
 async def test_the_epoch_belongs_to_the_database(log: Log, new_database: object) -> None:
     assert callable(new_database)
-    epoch = await log.store.epoch()
+    epoch = await log.store.log_epoch()
     assert len(epoch) == 8
     async with running_log(new_database()) as other:
-        assert await other.store.epoch() != epoch
-    assert await log.store.epoch() == epoch
+        assert await other.store.log_epoch() != epoch
+    assert await log.store.log_epoch() == epoch

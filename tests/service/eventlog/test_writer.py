@@ -1,5 +1,4 @@
 import asyncio
-import os
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -33,7 +32,6 @@ from tests.service.eventlog.logs import (
     until_an_append_is_held,
 )
 
-LARGE = bool(os.environ.get("THROUGHLINE_PROVE"))
 WAYS = [b"app.append_locked", b"with appended"]
 """What the statements say that append: the sure way, the quick way."""
 

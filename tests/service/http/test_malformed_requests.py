@@ -1,19 +1,18 @@
 """Thousands of requests that are none, or nearly one: each connection ends, and nothing breaks."""
 
 import asyncio
-import os
 import random
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from service.http import connection_limits, operation
+from tests import sizes
 from tests.running import LiveService, running
 from tests.service.http import raw
 from tests.service.http.raw import Connection, request, statuses_in
 
-PROVE = bool(os.environ.get("THROUGHLINE_PROVE"))
-REQUESTS = 200_000 if PROVE else 2_000
+REQUESTS = sizes.size(2_000, 200_000)
 AT_ONCE = 250
 CREDITS = "/v1/billing/credits"
 CREDIT = b'{"userId":"u1","seconds":1,"kind":"bonus"}'
@@ -166,9 +165,9 @@ async def ends(live: LiveService, asked: bytes, pieces: int) -> Iterator[str]:
     return (str(status) for status in statuses_in(received) if status >= 500)
 
 
-async def storm(live: LiveService, count: int, seed: int = 1) -> list[tuple[bytes, str]]:
+async def storm(live: LiveService, count: int, chance: random.Random) -> list[tuple[bytes, str]]:
     """Send so many; what was sent where something was wrong, and what it was."""
-    chance, found = random.Random(seed), list[tuple[bytes, str]]()
+    found = list[tuple[bytes, str]]()
     for begin in range(0, count, AT_ONCE):
         asked = [mutated(chance) for _ in range(min(AT_ONCE, count - begin))]
         ending = await asyncio.gather(
@@ -193,7 +192,7 @@ async def test_no_request_whatsoever_breaks_anything(
 ) -> None:
     async with running(url) as live:
         await live.project()
-        assert await storm(live, REQUESTS) == []
+        assert await storm(live, REQUESTS, sizes.chance("storm")) == []
         assert logged(caplog, capfd) == []
         assert (await live.client.get("/healthz")).json() == {"status": "ok"}
         assert (await live.client.get("/v1/billing/accounts/u1")).is_success
@@ -210,8 +209,8 @@ async def test_what_breaks_is_found(
         await live.project()
         with monkeypatch.context() as broken:
             broken.setattr(operation, "LARGEST_BODY", None)
-            assert {fault for _, fault in await storm(live, 250)} == {"500"}
+            assert {fault for _, fault in await storm(live, 250, random.Random(1))} == {"500"}
             assert logged(caplog, capfd)
         monkeypatch.setattr(raw, "PATIENCE_SECONDS", 2.0)
         monkeypatch.setattr(connection_limits, "HEAD_SECONDS", 60.0)
-        assert {fault for _, fault in await storm(live, 250)} == {"it hangs"}
+        assert {fault for _, fault in await storm(live, 250, random.Random(1))} == {"it hangs"}

@@ -1,4 +1,3 @@
-import os
 import secrets
 import time
 from collections.abc import Iterator
@@ -19,8 +18,9 @@ from schemathesis.specs.openapi.checks import (
 from service.access import signatures
 from service.app import OPERATIONS
 from tests.running import KEYS, running
+from tests.sizes import size
 
-EXAMPLES = int(os.environ.get("THROUGHLINE_EXAMPLES", "40"))
+EXAMPLES = size(40, 400)
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -121,8 +121,6 @@ def test_generated_requests_are_answered_as_documented(address: str) -> None:
 
         @settings(
             max_examples=EXAMPLES,
-            deadline=None,
-            database=None,
             phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
         )

@@ -1,7 +1,6 @@
 """A reply is joined by its id: at any event, while it is written and after, on any server."""
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator
 
 import httpx
@@ -11,6 +10,7 @@ import pytest
 from domain.operations import fold
 from service.model.offline.app import Fault, OfflineModel
 from service.postgres.connections import service_transaction
+from tests import sizes
 from tests.running import Event, LiveService, Signed, events_of, running
 from tests.service import law
 
@@ -27,14 +27,14 @@ async def two(url: str) -> AsyncGenerator[tuple[LiveService, LiveService]]:
         yield one, other
 
 
-def path_of(message_id: str) -> str:
-    return f"/v1/chat-plan/replies/{message_id}"
+def path_of(reply_id: str) -> str:
+    return f"/v1/chat-plan/replies/{reply_id}"
 
 
-async def stream_of(live: LiveService, message_id: str, after: str | None) -> bytes:
+async def stream_of(live: LiveService, reply_id: str, after: str | None) -> bytes:
     """The bytes of a joined stream, without its comments."""
     headers = {} if after is None else {"Last-Event-ID": after}
-    path = f"{path_of(message_id)}/stream?userId=u1"
+    path = f"{path_of(reply_id)}/stream?userId=u1"
     answer = await live.client.get(path, headers=headers)
     assert answer.status_code == 200, answer.text
     return b"".join(
@@ -108,7 +108,7 @@ async def test_whoever_leaves_at_any_event_changes_nothing(
 async def test_many_readers_from_anywhere_get_the_same_bytes(
     two: tuple[LiveService, LiveService],
 ) -> None:
-    chance = random.Random(3)
+    chance = sizes.chance("readers")
     events: list[Event] = []
     joins: list[tuple[int, asyncio.Task[bytes]]] = []
     async for event in law.read_stream(two[0], LONG):

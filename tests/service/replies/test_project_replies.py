@@ -41,12 +41,12 @@ async def until_reply(live: LiveService, opened: asyncio.Event, **asked: Any) ->
     raise AssertionError("the stream ended")
 
 
-def of_reply(events: list[Event], message_id: str) -> list[Event]:
+def of_reply(events: list[Event], reply_id: str) -> list[Event]:
     """The reply's events, as its own stream has them."""
     own = [
         (name, data, "")
         for name, data, at in events
-        if data.get("messageId") == message_id and not at
+        if data.get("messageId") == reply_id and not at
     ]
     for name, data, _ in own:
         if name not in ("accepted", "final"):

@@ -1,7 +1,6 @@
 """Many readers of one reply, slow ones among them, and a database that takes its time."""
 
 import asyncio
-import os
 import re
 from contextlib import AsyncExitStack
 
@@ -15,8 +14,9 @@ from service.postgres import connections
 from tests.running import Event, LiveService, events_of, running
 from tests.service import law
 from tests.service.timelines.test_feed import Raw
+from tests.sizes import size
 
-WATCHERS = 1_000 if os.environ.get("THROUGHLINE_PROVE") else 200
+WATCHERS = size(200, 1_000)
 
 
 async def begun(live: LiveService, message: str) -> tuple[str, asyncio.Task[list[Event]]]:
@@ -35,8 +35,8 @@ async def begun(live: LiveService, message: str) -> tuple[str, asyncio.Task[list
     return await shown, reading
 
 
-def path_of(message_id: str) -> str:
-    return f"/v1/chat-plan/replies/{message_id}/stream?userId=u1"
+def path_of(reply_id: str) -> str:
+    return f"/v1/chat-plan/replies/{reply_id}/stream?userId=u1"
 
 
 async def test_all_who_watch_a_reply_where_it_is_written_are_served_from_memory(url: str) -> None:
@@ -47,10 +47,10 @@ async def test_all_who_watch_a_reply_where_it_is_written_are_served_from_memory(
         await live.credit()
         async with await connections.connect(url, as_service=False) as owner:
             await owner.execute("revoke select on app.reply_chunk from throughline_service")
-            message_id, reading = await begun(live, "Good morning")
+            reply_id, reading = await begun(live, "Good morning")
             async with AsyncExitStack() as stack:
                 raws = [
-                    await stack.enter_async_context(Raw(live, path_of(message_id)))
+                    await stack.enter_async_context(Raw(live, path_of(reply_id)))
                     for _ in range(WATCHERS)
                 ]
                 answers = await asyncio.gather(*(raw.everything() for raw in raws))
@@ -74,11 +74,11 @@ async def test_a_reader_that_takes_nothing_is_cut_and_can_come_back(
     async with running(url, model) as live:
         await live.project()
         await live.credit()
-        message_id, reading = await begun(live, "Good morning")
-        async with Raw(live, path_of(message_id)) as slow:
+        reply_id, reading = await begun(live, "Good morning")
+        async with Raw(live, path_of(reply_id)) as slow:
             events = await reading
             final = law.lawful(events)
-            assert await live.join(message_id) == events
+            assert await live.join(reply_id) == events
             async with asyncio.timeout(30):
                 while open_streams():  # noqa: ASYNC110 - nobody tells that it was given up
                     await asyncio.sleep(0.05)
@@ -86,7 +86,7 @@ async def test_a_reader_that_takes_nothing_is_cut_and_can_come_back(
         assert not sent.endswith(b"0\r\n\r\n"), "it was cut"
         ids = re.findall(rb"id: (\S+)\n", sent)
         n = int(ids[-2].rpartition(b".")[2])
-        assert await live.join(message_id, ids[-2].decode()) == events[n:]
+        assert await live.join(reply_id, ids[-2].decode()) == events[n:]
         await law.ended_as_told(live, url, final)
 
 
@@ -113,9 +113,9 @@ async def test_nothing_is_shown_that_is_not_stored(url: str) -> None:
         await law.ended_as_told(live, url, law.lawful(events))
 
 
-async def frames_of(owner: connections.Connection, message_id: str) -> int:
+async def frames_of(owner: connections.Connection, reply_id: str) -> int:
     found = await owner.execute(
-        "select count(*) from app.reply_chunk where message_id = %s", [message_id]
+        "select count(*) from app.reply_chunk where message_id = %s", [reply_id]
     )
     row = await found.fetchone()
     assert row is not None

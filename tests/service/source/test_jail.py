@@ -227,8 +227,6 @@ def test_a_tenant_sees_its_own_alone(folder: Path) -> None:
     | st.lists(st.sampled_from(["..", ".", "src", "t2", "", "a"])).map("/".join)
 )
 @settings(
-    max_examples=int(os.environ.get("THROUGHLINE_EXAMPLES", "300")),
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_whatever_is_asked_for_nothing_outside_comes_back(source: Source, path: str) -> None:

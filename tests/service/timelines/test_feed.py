@@ -221,7 +221,7 @@ async def test_what_is_written_before_anybody_listens_is_read(
     """The ring is read, then something is written, and only then the log is followed."""
     async with running_log(url) as log:
         store = SlowHead(pool)
-        watched = Feeds(pool, store, log.live_log, await store.epoch())
+        watched = Feeds(pool, store, log.live_log, await store.log_epoch())
         working = asyncio.create_task(watched.run())
         async with aclosing(watched.follow(("t1", "p1"), 0, Shown())) as items:
             first = asyncio.create_task(anext(items))
@@ -264,7 +264,7 @@ async def test_nothing_is_kept_of_a_project_that_nobody_watches(run: LiveService
 async def test_a_cursor_that_is_none_is_refused(
     run: LiveService, cursor: str, status: int, code: str
 ) -> None:
-    cursor = cursor.format(epoch=run.service.epoch)
+    cursor = cursor.format(epoch=run.service.log_epoch)
     for headers, query in (({"Last-Event-ID": cursor}, {}), ({}, {"after": cursor})):
         answer = await refused(run, PATH, headers=headers, params=query)
         assert answer == (status, code)
@@ -472,7 +472,7 @@ async def test_a_cursor_beyond_the_read_model_is_no_gap(run: LiveService, url: s
     """Its `prev` is an item that was not there when the stream began."""
     async with held(url, "timeline"):
         upto = await append(run, [said("one"), said("two"), said("three")])
-        cursor = f"{run.service.epoch}.{upto - 1}"
+        cursor = f"{run.service.log_epoch}.{upto - 1}"
         watching = opened(run, after=cursor)
         watched = await watching.__aenter__()
         assert await watched.comment() == ": throughline"
@@ -507,7 +507,7 @@ async def test_a_reading_that_is_cut_is_done_again(
     ):
         await log.writer.append([said("one"), said("two"), said("three")])
         cutter.cut_request_with(text)
-        watched = Feeds(pool, log.store, log.live_log, await log.store.epoch())
+        watched = Feeds(pool, log.store, log.live_log, await log.store.log_epoch())
         working = asyncio.create_task(watched.run())
         positions: list[int] = []
         async with aclosing(watched.follow(("t1", "p1"), 0, Shown())) as pages:

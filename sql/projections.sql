@@ -1,4 +1,4 @@
--- Where the read models stand, and moving one by hand.
+-- The checkpoints of the read models: read them, move them, and reset them after a rebuild.
 
 -- name: status
 select
@@ -7,22 +7,23 @@ select
 from app.projection
 order by name
 
--- name: stand
+-- name: checkpoint
 select version, position from app.projection where name = %(name)s
 
--- name: hold
--- Where a read model stands, while nobody else moves it.
+-- name: lock
+-- Lock the checkpoint. Until the transaction ends, appends leave this read model behind.
 select version, position from app.projection where name = %(name)s for no key update
 
 -- name: behind
--- The read models that are not at the head; halted ones too, for they may have been mended.
+-- The read models that are not at the head of the log. Halted read models are among them: somebody
+-- may have mended their rules.
 select name
 from app.projection
 where position < (select coalesce(max(event.position), 0) from app.event)
 order by name
 
 -- name: catch_up
--- One step of a read model; meanwhile the writers pass it by.
+-- Apply the next events to one read model. Returns whether that worked, and the new position.
 select app.apply(name, projection.position, upto), upto
 from app.projection
 cross join lateral (
@@ -51,12 +52,13 @@ on conflict (name) do update set
 select app.log_head()
 
 -- name: claim
--- One rebuild or verification of a read model at a time, held by the session.
+-- Only one rebuild or verification of a read model runs at a time. The database session holds this
+-- lock. Returns false if another session holds it.
 select pg_try_advisory_lock(hashtextextended(%(work)s, 0))
 
--- name: disclaim
+-- name: release
 select pg_advisory_unlock(hashtextextended(%(work)s, 0))
 
--- name: apart
--- Row level security, as on everything that belongs to tenants.
+-- name: separate_tenants
+-- Row level security, as on every table that holds rows of tenants.
 select app.keep_tenants_apart(%(table)s::regclass)

@@ -1,4 +1,4 @@
-"""The ways to sign that the README shows, run as they stand there, against the service itself."""
+"""The ways to sign of docs/api.md, run as they stand there, against the service itself."""
 
 import asyncio
 import json
@@ -10,10 +10,11 @@ import httpx
 import pytest
 
 from service.access import signatures
+from tests.documents import DOCS, code
 from tests.running import KEYS, LiveService, running
 from tests.service.test_clients import NODE
-from tests.service.test_readme_clients import shown
 
+PAGE = DOCS / "api.md"
 SECRET = KEYS["k1"].secret.get_secret_value()
 BODY = '{"userId":"u1","seconds":60,"kind":"paid","reason":"naïve 👩‍💻 $HOME \'quoted\'"}'
 
@@ -27,12 +28,12 @@ async def run(url: str) -> AsyncIterator[LiveService]:
 
 async def in_python(method: str, target: str, body: str) -> str:
     names: dict[str, Any] = {}
-    exec(compile(shown("py"), "README.md", "exec"), names)  # noqa: S102 - our own README
+    exec(compile(code(PAGE, "py"), PAGE, "exec"), names)  # noqa: S102 - our own page
     return str(names["sign"](method, target, body.encode(), key_id="k1", secret=SECRET))
 
 
 async def in_shell(method: str, target: str, body: str) -> str:
-    script = f'{shown("bash")}\nsign "$@"'
+    script = f'{code(PAGE, "bash")}\nsign "$@"'
     environment = {"KEY_ID": "k1", "SECRET": SECRET, "PATH": "/usr/bin:/bin"}
     header = await output("bash", "-c", script, "sign", method, target, body, env=environment)
     return header.removeprefix("X-HMAC-Signature: ")
@@ -41,7 +42,7 @@ async def in_shell(method: str, target: str, body: str) -> str:
 async def in_typescript(method: str, target: str, body: str, folder: Path) -> str:
     script = folder / "sign.ts"
     asked = ", ".join(json.dumps(each) for each in (method, target, body, "k1", SECRET))
-    script.write_text(f"{shown('ts')}\nconsole.log(sign({asked}))\n")
+    script.write_text(f"{code(PAGE, 'ts')}\nconsole.log(sign({asked}))\n")
     return await output(str(NODE), str(script))
 
 
@@ -64,7 +65,7 @@ async def output(*command: str, **how: Any) -> str:
         ("PUT", "/v1/projects/p1/members/ad%C3%A9%20c", '{"role":"viewer"}', 200),
     ],
 )
-async def test_what_the_readme_signs_is_taken(
+async def test_a_request_that_is_signed_as_documented_is_accepted(
     run: LiveService,
     tmp_path: Path,
     language: str,

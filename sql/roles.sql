@@ -1,22 +1,18 @@
--- Whose rows a transaction sees. Both end with it.
+-- The role of a transaction decides which rows it sees. Both settings end with the transaction.
 
--- name: of_tenant
+-- name: as_tenant
 select set_config('role', 'throughline_tenant', true),
        set_config('throughline.tenant', %(tenant_id)s, true)
 
--- name: of_service
+-- name: as_service
 select set_config('role', 'throughline_service', true)
 
--- name: clock
--- The time by the one clock that all servers share.
-select clock_timestamp()
-
--- name: nobody
--- Until a transaction says whose rows it is for, it sees none.
+-- name: as_nobody
+-- A pooled connection sees no rows until a transaction names its tenant.
 set role throughline_tenant
 
 -- name: unbound_roles
--- The roles that would see what they must not: those that row level security does not bind.
+-- Roles of the service that row level security does not bind. Such a role would see all tenants.
 select rolname
 from pg_roles
 where rolname in ('throughline_service', 'throughline_tenant', 'throughline_analyst')
@@ -30,7 +26,7 @@ where rolname in ('throughline_service', 'throughline_tenant', 'throughline_anal
         )
     )
 
--- name: let_analyst
+-- name: add_analyst
 insert into app.analyst (role_name, tenant_id)
 values (%(name)s, %(tenant_id)s)
 

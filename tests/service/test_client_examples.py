@@ -1,32 +1,24 @@
-"""The clients that the README shows, run as they stand there, over connections that break."""
+"""The clients of docs/streaming.md, run as they stand there, over connections that break."""
 
-import re
 import time
-from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
 import httpx
 from httpx_sse import connect_sse
 
-import domain
 from service.model.offline.app import OfflineModel
+from tests.documents import DOCS, code
 from tests.running import running
 from tests.service import law
 from tests.service.cutting import CuttingProxy
 
-README = Path(domain.__path__[0]).parent / "README.md"
-
-
-def shown(language: str) -> str:
-    """The README's one block of code in a language."""
-    (block,) = re.findall(rf"^```{language}\n(.*?)^```$", README.read_text(), re.M | re.S)
-    return str(block)
+PAGE = DOCS / "streaming.md"
 
 
 async def test_the_python_client_reads_a_reply_over_connections_that_break(url: str) -> None:
     names: dict[str, Any] = {"httpx": httpx, "connect_sse": connect_sse, "time": time}
-    exec(compile(shown("python"), "README.md", "exec"), names)  # noqa: S102 - our own README
+    exec(compile(code(PAGE, "python"), PAGE, "exec"), names)  # noqa: S102 - our own page
 
     async with running(url, OfflineModel(pace=0.02)) as live:
         await live.project()
@@ -40,8 +32,8 @@ async def test_the_python_client_reads_a_reply_over_connections_that_break(url: 
                     return [(name, data, "") for name, data in names["ask"](client, **said)]
 
             told = await anyio.to_thread.run_sync(ask)
-        message_id = told[0][1]["messageId"]
-        whole = await live.join(message_id)
+        reply_id = told[0][1]["messageId"]
+        whole = await live.join(reply_id)
         assert told == [(name, data, "") for name, data, _ in whole]
         assert [line.split(" ")[0] for line in proxy.requests] == ["POST", "GET", "GET", "GET"]
         await law.ended_as_told(live, url, law.lawful(whole))

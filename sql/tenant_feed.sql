@@ -1,4 +1,5 @@
--- What a feed tells beside its events: the place of the one before.
+-- A consumer of a feed gets each event with the position of the feed's previous event. These
+-- statements find the previous event of the first event on a page.
 
 -- name: tenant_last
 select app.tenant_last(%(tenant_id)s, %(upto)s, %(types)s::text[])

@@ -1,0 +1,21 @@
+-- The position of a project's last event up to `p_upto`; null if there is none. See
+-- app.tenant_last.
+create or replace function app.project_last(
+    p_tenant_id text, p_project_id text, p_upto bigint, p_types text[]
+) returns bigint
+language plpgsql stable
+set enable_seqscan = off set enable_bitmapscan = off
+set enable_sort = off set enable_incremental_sort = off
+as $$
+begin
+    return (
+        select position
+        from app.event
+        where (tenant_id, project_id, position) > (p_tenant_id, p_project_id, 0)
+            and (tenant_id, project_id, position) <= (p_tenant_id, p_project_id, p_upto)
+            and (p_types is null or type = any (p_types))
+        order by tenant_id desc, project_id desc, position desc
+        limit 1
+    );
+end
+$$;

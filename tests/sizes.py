@@ -1,0 +1,37 @@
+"""How much the tests do, and their chance: little and always the same in `make test`.
+
+`make prove` does much, and its chance comes from a seed which it prints. No test runs in one of
+the two alone: a test that takes long has a small size in `make test`.
+"""
+
+import os
+from random import Random
+from typing import Final
+
+from hypothesis import HealthCheck, settings
+
+PROVE: Final = bool(os.environ.get("THROUGHLINE_PROVE"))
+SEED: Final = int(os.environ.get("THROUGHLINE_SEED", "0"))
+
+
+def size(test: int, prove: int) -> int:
+    """The size of a test in `make test`, or its size in `make prove`."""
+    return prove if PROVE else test
+
+
+def chance(name: str) -> Random:
+    """A source of chance for the test of this name."""
+    return Random(f"{SEED} {name}")
+
+
+def use_hypothesis_profile() -> None:
+    """Choose how Hypothesis makes its examples. Test modules are imported after this call."""
+    common = settings(
+        deadline=None,
+        database=None,
+        print_blob=True,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    settings.register_profile("ci", common, max_examples=300, derandomize=True)
+    settings.register_profile("prove", common, max_examples=5_000, derandomize=False)
+    settings.load_profile("prove" if PROVE else "ci")
