@@ -39,7 +39,7 @@ class ReplyRow:
     ended_position: int | None
 
     @property
-    def place(self) -> ReplyRef:
+    def ref(self) -> ReplyRef:
         """Where it belongs."""
         return ReplyRef(
             tenant_id=self.tenant_id,

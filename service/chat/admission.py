@@ -26,6 +26,7 @@ from domain.rate_limits import LimitStatus, RateLimit
 from domain.session import INITIAL, Session
 from projections import projects
 from projections.projects import ProjectRow
+from projections.replies import ReplyRef
 from projections.sessions import active_session
 from service.eventlog.store import SQL, Overloaded
 from service.eventlog.transactions import (
@@ -78,6 +79,16 @@ class Admitted:
     position: int
     is_again: bool = False
     standings: tuple[LimitStatus, ...] = ()
+
+    @property
+    def ref(self) -> ReplyRef:
+        """Where the reply belongs."""
+        return ReplyRef(
+            tenant_id=self.message.tenant_id,
+            project_id=self.message.project_id,
+            session_id=self.session_id,
+            reply_id=self.reply_id,
+        )
 
 
 class _Admissible(Exception):

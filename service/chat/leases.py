@@ -1,6 +1,7 @@
-"""Being alive, for the others to see: a lease that its process renews until it stops or dies."""
+"""Leases: a process shows that it is alive by renewing its lease until it stops or dies."""
 
 import asyncio
+from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
@@ -14,26 +15,32 @@ SQL: Final = sql.statements("leases.sql")
 SECONDS: Final = 10.0
 RENEW_SECONDS: Final = 3.0
 _RETRY_SECONDS: Final = 0.5
-SETTLE_SECONDS: Final = 3.0
-"""How long after a silence of its own a process takes nobody else for dead."""
+STABLE_SECONDS: Final = 3.0
+"""How long after a gap in its own renewals a process takes no other process for dead."""
 
 _log = structlog.stdlib.get_logger(__name__)
 
 
 class Lease:
-    """This process's lease. Owned by the service's loop; `run` is its one task."""
+    """This process's lease. Owned by the service's loop; `run` is its one task.
 
-    def __init__(self, pool: Pool, lease_id: int) -> None:
+    `_renewed_at` and `_stable_at` are times of the clock.
+    """
+
+    def __init__(
+        self, pool: Pool, lease_id: int, *, clock: Callable[[], float] = monotonic
+    ) -> None:
         self.lease_id = lease_id
         self._pool = pool
-        self._renewed_at = monotonic()
-        self._settled_at = 0.0
+        self._clock = clock
+        self._renewed_at = clock()
+        self._stable_at = self._renewed_at
 
     @property
-    def is_settled(self) -> bool:
-        """It was renewed in time for a while: the others had the chance as well."""
-        now = monotonic()
-        return now - self._renewed_at < SECONDS and now >= self._settled_at
+    def is_stable(self) -> bool:
+        """Whether it was renewed in time for a while: other processes had the chance as well."""
+        now = self._clock()
+        return now - self._renewed_at < SECONDS and now >= self._stable_at
 
     async def run(self) -> None:
         """Renew it, for ever. A process that was frozen for a day ends: its lease is gone."""
@@ -53,13 +60,13 @@ class Lease:
             await connection.execute(SQL["purge"])
         if not renewed.rowcount:
             raise RuntimeError("the lease of this process is gone")
-        now = monotonic()
+        now = self._clock()
         if now - self._renewed_at >= SECONDS:
-            self._settled_at = now + SETTLE_SECONDS
+            self._stable_at = now + STABLE_SECONDS
         self._renewed_at = now
 
     async def release(self) -> None:
-        """Give it back: what was written under it is anybody's at once."""
+        """Give it back: any process may take over at once what was written under it."""
         try:
             async with service_transaction(self._pool) as connection:
                 await connection.execute(SQL["release"], {"lease_id": self.lease_id})
@@ -67,8 +74,8 @@ class Lease:
             _log.warning("lease_not_released", error=type(error).__name__)
 
 
-async def take(pool: Pool) -> Lease:
-    """A lease of its own for this process."""
+async def acquire(pool: Pool) -> Lease:
+    """A new lease for this process."""
     async with service_transaction(pool) as connection:
         found = await connection.execute(SQL["acquire"], {"seconds": SECONDS})
         row = await found.fetchone()
