@@ -17,6 +17,7 @@ from domain.events import (
     VersionDeployed,
 )
 from projections.projection import Connection, Projection
+from projections.read import Read
 
 PROJECTS: Final = Projection(
     name="projects",
@@ -63,12 +64,18 @@ async def project(
     connection: Connection, *, tenant_id: str, project_id: str, user_id: str | None
 ) -> ProjectRow | None:
     """The project if the user is a member of it; without a user, if the tenant has it."""
-    query = PROJECTS.statements["of_tenant" if user_id is None else "of_member"]
-    async with connection.cursor(row_factory=class_row(ProjectRow)) as cursor:
-        await cursor.execute(
-            query, {"tenant_id": tenant_id, "project_id": project_id, "user_id": user_id}
-        )
-        return await cursor.fetchone()
+    read = project_read(tenant_id=tenant_id, project_id=project_id, user_id=user_id)
+    await read.send(connection)
+    return await read.row()
+
+
+def project_read(*, tenant_id: str, project_id: str, user_id: str | None) -> Read[ProjectRow]:
+    """What `project` reads."""
+    return Read(
+        PROJECTS.statements["of_tenant" if user_id is None else "of_member"],
+        class_row(ProjectRow),
+        {"tenant_id": tenant_id, "project_id": project_id, "user_id": user_id},
+    )
 
 
 async def erasing(connection: Connection, *, limit: int) -> list[tuple[str, str]]:

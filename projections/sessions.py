@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
-from psycopg.rows import class_row
+from psycopg.rows import class_row, scalar_row
 
 from domain.events import (
     ReplyCompleted,
@@ -23,6 +23,7 @@ from domain.events import (
 )
 from domain.session import MAX_MESSAGES, MAX_TOKENS
 from projections.projection import Connection, Projection
+from projections.read import Read
 
 SESSIONS: Final = Projection(
     name="sessions",
@@ -80,8 +81,20 @@ async def active_session(
 
     One in which nobody has spoken for `idle_seconds` is as good as expired.
     """
-    found = await connection.execute(
+    read = active_session_read(
+        tenant_id=tenant_id, project_id=project_id, user_id=user_id, idle_seconds=idle_seconds
+    )
+    await read.send(connection)
+    return await read.row()
+
+
+def active_session_read(
+    *, tenant_id: str, project_id: str, user_id: str, idle_seconds: float
+) -> Read[str]:
+    """What `active_session` reads."""
+    return Read(
         SESSIONS.statements["active"],
+        scalar_row,
         {
             "tenant_id": tenant_id,
             "project_id": project_id,
@@ -91,8 +104,6 @@ async def active_session(
             "idle_seconds": idle_seconds,
         },
     )
-    row = await found.fetchone()
-    return row[0] if row else None
 
 
 async def convertible(

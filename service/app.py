@@ -56,7 +56,7 @@ from service.http import openapi, problems, security_headers
 from service.http.call import Service
 from service.http.edge import Edge
 from service.http.merge import MergedStreams
-from service.http.operation import Operation
+from service.http.operation import AnyOperation
 from service.jobs.expiry import expire_idle, keep_expiring, time_out_silent
 from service.model.client import ModelClient
 from service.model.offline.app import OfflineModel, serving
@@ -71,7 +71,7 @@ from service.settings import Settings
 from service.source.jail import Sources
 from service.timelines.feed import Feeds
 
-OPERATIONS: Final[tuple[Operation, ...]] = (
+OPERATIONS: Final[tuple[AnyOperation, ...]] = (
     *chat.OPERATIONS,
     *replies.OPERATIONS,
     *plans.OPERATIONS,
@@ -216,7 +216,6 @@ def _service(
     turns = Turns(
         admission=Admission(
             transactions,
-            pool,
             model=model,
             lease_id=lease.lease_id,
             idle_seconds=settings.idle_seconds,
@@ -294,6 +293,7 @@ def _expiring(service: Service) -> tuple[Awaitable[None], ...]:
 async def _pass_on_events(service: Service) -> None:
     """Pass on what is committed, here or elsewhere, to everything that acts on it."""
     async for page in service.live_log.follow(await service.store.head()):
+        service.transactions.on_events(page)
         service.running_turns.on_events(page)
         service.stream_access.hear(page)
         service.project_replies.on_events(page)

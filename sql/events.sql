@@ -76,6 +76,22 @@ where tenant_id = %(tenant_id)s and stream_id = %(stream_id)s and version < %(be
 order by version desc
 limit %(limit)s
 
+-- name: streams
+-- Several streams, each in order, each after a version.
+select event.position, event.tenant_id, event.stream_id, event.version, event.type,
+       event.schema_version, event.project_id, event.state, event.metadata, event.recorded_at
+from unnest(%(stream_id)s::text[], %(after)s::int4[]) as each (stream_id, after)
+cross join lateral (
+    select position, tenant_id, stream_id, version, type, schema_version,
+           project_id, state, metadata::text, recorded_at
+    from app.event
+    where event.tenant_id = %(tenant_id)s
+        and event.stream_id = each.stream_id
+        and event.version > each.after
+    order by version
+) as event
+order by event.stream_id, event.version
+
 -- name: range
 -- The events of the log between two positions, in order.
 select position, tenant_id, stream_id, version, type, schema_version,

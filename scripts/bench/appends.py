@@ -13,7 +13,8 @@ from domain import session
 from scripts.bench.load import TEXT, message, running_log, timed
 from service.eventlog.live import LiveLog
 from service.eventlog.store import NewEvent
-from service.eventlog.transactions import SESSION, Transaction, Transactions, session_stream
+from service.eventlog.stream_ids import session_stream
+from service.eventlog.transactions import Transaction, Transactions
 from service.postgres import connections
 
 
@@ -29,12 +30,12 @@ async def _append(url: str, callers: int, seconds: float) -> float:
             opened = orjson.dumps(
                 {"session_id": each, "project_id": "p", "user_id": "u", "mode": "plan"}
             )
-            stream = session_stream(each)
+            stream = str(session_stream(each))
             await writer.append([NewEvent("t", stream, 1, "SessionOpened", opened, "p")])
 
         async def call(caller: int, count: int) -> None:
             state = message(ids[caller], count)
-            stream = session_stream(ids[caller])
+            stream = str(session_stream(ids[caller]))
             await writer.append([NewEvent("t", stream, count + 2, "UserMessagePosted", state, "p")])
 
         return await timed(callers, seconds, call)
@@ -51,19 +52,15 @@ async def _command(url: str, callers: int, seconds: float) -> float:
         ids = [str(uuid4()) for _ in range(callers)]
 
         async def begin(transaction: Transaction, session_id: str) -> None:
-            stream = session_stream(session_id)
-            opened = session.open_session(
-                await transaction.load(SESSION, stream),
-                session_id=session_id,
-                project_id="p",
-                user_id="u",
+            opening = partial(
+                session.open_session, session_id=session_id, project_id="p", user_id="u"
             )
-            transaction.append(stream, opened, "p")
+            await transaction.decide(session_stream(session_id, "p"), opening)
 
         async def rename(transaction: Transaction, session_id: str, name: str) -> None:
-            stream = session_stream(session_id)
-            renamed = session.rename(await transaction.load(SESSION, stream), name=name)
-            transaction.append(stream, renamed, "p")
+            await transaction.decide(
+                session_stream(session_id, "p"), partial(session.rename, name=name)
+            )
 
         for each in ids:
             await transactions.transact("t", partial(begin, session_id=each))

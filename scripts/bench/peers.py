@@ -22,7 +22,7 @@ from psycopg.types.numeric import Int8
 
 from scripts.bench.load import TEXT, message, timed
 from service.eventlog.store import NewEvent
-from service.eventlog.transactions import session_stream
+from service.eventlog.stream_ids import session_stream
 from service.eventlog.writer import BATCH
 from service.postgres.embedded import PROGRAMS
 
@@ -77,7 +77,7 @@ def unchecked(url: str, callers: int, seconds: float) -> float:
 
         async def call(caller: int, count: int) -> None:
             done = asyncio.get_running_loop().create_future()
-            state, stream = message(ids[caller], count), session_stream(ids[caller])
+            state, stream = message(ids[caller], count), str(session_stream(ids[caller]))
             queue.append((NewEvent("t", stream, count + 1, "UserMessagePosted", state, "p"), done))
             wake.set()
             await done

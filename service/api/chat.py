@@ -1,5 +1,7 @@
 """Plan chat: a message in, a reply out, streamed or whole; and the session with its bill."""
 
+from types import NoneType
+
 import orjson
 from starlette.responses import Response
 
@@ -19,9 +21,11 @@ from service.http.sse_response import EventStream
 from service.replies import envelope
 
 
-async def post_message(call: Call) -> Response:
+async def post_message(
+    call: Call[chat_schemas.ChatPlanRequest, replies_schemas.ViewQuery],
+) -> Response:
     """Take the message, then stream its reply or wait for it, as the client accepts."""
-    asked: chat_schemas.ChatPlanRequest = call.body
+    asked = call.body
     message = Message(
         tenant_id=call.caller.tenant_id,
         user_id=asked.user_id,
@@ -40,12 +44,11 @@ async def post_message(call: Call) -> Response:
     headers = {
         "Location": f"/v1/chat-plan/replies/{admitted.reply_id}",
         "X-Log-Position": str(admitted.position),
-        **rate_limit(admitted.standings),
+        **rate_limit(admitted.limits),
     }
     if call.wants_stream:
         grace_seconds = call.service.settings.grace_seconds + LANDING_SECONDS + 1
-        asked_view: replies_schemas.ViewQuery = call.query
-        events = call.service.directory.watch(tail.ref, view=asked_view.view)
+        events = call.service.directory.watch(tail.ref, view=call.query.view)
         permit = call.permit(asked.project_id, asked.user_id)
         return EventStream(events, headers, grace_seconds=grace_seconds, permit=permit)
     end = await tail.wait()
@@ -56,9 +59,9 @@ async def post_message(call: Call) -> Response:
     return Response(orjson.dumps(end.envelope), headers=headers, media_type="application/json")
 
 
-async def read_session(call: Call) -> Response:
+async def read_session(call: Call[None, schemas.ActingQuery]) -> Response:
     """A session with its bill, to who may see its project."""
-    acting: schemas.ActingQuery = call.query
+    acting = call.query
     async with call.reading() as connection:
         position = await position_of(connection, "sessions", acting.min_position)
         row = await sessions.session(
@@ -74,9 +77,9 @@ async def _refuse(_: Transaction) -> None:
     raise SessionUnknown
 
 
-async def delete_session(call: Call) -> Response:
+async def delete_session(call: Call[None, schemas.ActingQuery]) -> Response:
     """Erase a session: its user may, and the tenant's own service."""
-    acting: schemas.ActingQuery = call.query
+    acting = call.query
     if acting.user_id is None:
         call.caller.require("admin")
     async with call.reading() as connection:
@@ -118,6 +121,7 @@ OPERATIONS = (
         browsers=True,
         summary="A session with its billing aggregates.",
         scopes=("chat", "read", "admin"),
+        body=NoneType,
         query=schemas.ActingQuery,
         answer=chat_schemas.SessionAnswer,
         problems=(404, 409, 422),
@@ -130,6 +134,7 @@ OPERATIONS = (
         browsers=True,
         summary="Erase a session and all that was said in it. What was billed stays.",
         scopes=("chat", "admin"),
+        body=NoneType,
         query=schemas.ActingQuery,
         answer=chat_schemas.SessionErased,
         problems=(404, 409, 413, 422),

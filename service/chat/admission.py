@@ -1,12 +1,16 @@
-"""Taking a message: session found, limits held, seconds reserved, message stored, in one append."""
+"""Admission of a message: the session is found, the limits hold, seconds are reserved, and all of
+it is stored in one append."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
+
+from psycopg.rows import scalar_row
 
 from domain import account, project, rate_limits, session
 from domain.account import Account
@@ -23,33 +27,28 @@ from domain.events import ChatMode, Context
 from domain.metering import ESTIMATES
 from domain.project import Project
 from domain.rate_limits import LimitStatus, RateLimit
-from domain.session import INITIAL, Session
-from projections import projects
-from projections.projects import ProjectRow
+from domain.session import Session
+from projections.projects import ProjectRow, project_read
+from projections.read import Read
 from projections.replies import ReplyRef
-from projections.sessions import active_session
+from projections.sessions import active_session_read
 from service.eventlog.store import SQL, Overloaded
+from service.eventlog.stream_ids import AnyStream, account_stream, project_stream, session_stream
 from service.eventlog.transactions import (
-    ACCOUNT,
-    BY_ITSELF,
     CONTENTION_SECONDS,
-    PROJECT,
-    SESSION,
     RequestContext,
     Transaction,
     Transactions,
-    account_stream,
-    project_stream,
-    session_stream,
 )
 from service.ids import new_id
-from service.postgres.connections import Pool, tenant_transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What a user asks. `session_id` only if the client insists on one; `may_wait` if it may be
-    taken while another reply of the session runs."""
+    """What a user asks. `session_id` is set where the client names the session.
+
+    `may_wait` says that the message is admitted also while another reply of the session runs.
+    """
 
     tenant_id: str
     user_id: str
@@ -64,9 +63,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admitted:
-    """A message that was taken, and the reply that it will have; `is_again` if it was before.
+    """A message that was admitted, and the reply that it will have.
 
-    `standings` are those of the limits with it, unless it was taken before.
+    `is_again` says that the same request was admitted before. `limits` is how the rate limits stand
+    with this message; empty where it was admitted before.
     """
 
     message: Message
@@ -78,7 +78,7 @@ class Admitted:
     reserved_seconds: int
     position: int
     is_again: bool = False
-    standings: tuple[LimitStatus, ...] = ()
+    limits: tuple[LimitStatus, ...] = ()
 
     @property
     def ref(self) -> ReplyRef:
@@ -91,17 +91,27 @@ class Admitted:
         )
 
 
-class _Admissible(Exception):
-    """Nothing is in the way of a message; it was only asked."""
+class _NoMember(Exception):
+    """The user may not act in the project: not even a repeated request gets its result."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rules:
+    """What holds for every message of this process."""
+
+    model: str
+    lease_id: int
+    idle_seconds: float
+    of_user: RateLimit
+    of_project: RateLimit
 
 
 class Admission:
-    """Decides whether a message is taken. Owned by the service's loop."""
+    """Decides whether a message is admitted. Owned by the service's loop."""
 
     def __init__(
         self,
         transactions: Transactions,
-        pool: Pool,
         *,
         model: str,
         lease_id: int,
@@ -110,78 +120,46 @@ class Admission:
         project_messages: int,
     ) -> None:
         self._transactions = transactions
-        self._pool = pool
-        self._model = model
-        self._lease_id = lease_id
-        self._idle_seconds = idle_seconds
-        self._of_user = RateLimit(quota=user_messages, refusal=UserLimitReached)
-        self._of_project = RateLimit(quota=project_messages, refusal=ProjectLimitReached)
-        self._taking: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._rules = _Rules(
+            model=model,
+            lease_id=lease_id,
+            idle_seconds=idle_seconds,
+            of_user=RateLimit(quota=user_messages, refusal=UserLimitReached),
+            of_project=RateLimit(quota=project_messages, refusal=ProjectLimitReached),
+        )
+        self._admitting: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def admit(self, message: Message, cause: RequestContext) -> Admitted:
         """Store the message with its reservation and the start of its reply, or refuse it.
 
-        What is refused has stored nothing and counts for no limit. Raises ProjectUnknown,
+        A refused message has stored nothing and counts for no limit. Raises ProjectUnknown,
         BuildInProgress, SessionUnknown, SessionEnded, SessionFull, SessionSpent, ReplyInProgress,
         UserLimitReached, ProjectLimitReached, BalanceInsufficient.
         """
+        attempt = _Attempt(self._rules, message)
         async with self._turn_in(message.tenant_id, message.project_id):
-            return await self._admit(message, cause)
+            try:
+                result, appended = await self._transactions.transact(
+                    message.tenant_id, attempt.admit, cause=cause
+                )
+            except _NoMember:
+                raise ProjectUnknown from None
+        assert appended is not None
+        return attempt.admitted(result, appended.first_position)
 
     async def require_admissible(self, message: Message) -> None:
-        """Raises what `admit` would if no reply of the session ran, whose seconds are then free."""
-        with suppress(_Admissible):
-            await self._admit(replace(message, may_wait=True), BY_ITSELF, is_trial=True)
-
-    async def _admit(
-        self, message: Message, cause: RequestContext, *, is_trial: bool = False
-    ) -> Admitted:
-        known, now = await self._project(message)
-        minted = {name: new_id() for name in ("user_message", "reply", "reservation", "session")}
-        standings: tuple[LimitStatus, ...] = ()
-
-        async def take(transaction: Transaction) -> dict[str, Any]:
-            nonlocal standings
-            # The account first: whoever takes another message of this user meanwhile is met there,
-            # so that the session that is found is the one there is.
-            funds = await transaction.load(ACCOUNT, _account_of(message))
-            place = await transaction.load(PROJECT, project_stream(message.project_id))
-            at = rate_limits.not_before(now, funds.messages, place.messages)
-            _join_in(transaction, place, message, minted["reply"], at)
-            session_id, state = await self._session(transaction, message, minted["session"])
-            started = self._conversation(message, session_id, state, minted)
-            standings = self._within_limits(funds, place, at)
-            if is_trial:
-                funds = account.without(
-                    funds, {run.reservation_id for run in state.running.values()}
-                )
-            seconds = _reserve(transaction, funds, message, session_id, minted, at)
-            if is_trial:
-                raise _Admissible
-            transaction.append(session_stream(session_id), started, message.project_id)
-            return minted | {"session": session_id, "seconds": seconds}
-
-        taken, appended = await self._transactions.transact(message.tenant_id, take, cause=cause)
-        assert appended is not None
-        is_again = taken["reply"] != minted["reply"]
-        return Admitted(
-            message=message,
-            project=known,
-            session_id=taken["session"],
-            user_message_id=taken["user_message"],
-            reply_id=taken["reply"],
-            reservation_id=taken["reservation"],
-            reserved_seconds=taken["seconds"],
-            position=appended.first_position,
-            is_again=is_again,
-            standings=() if is_again else standings,
-        )
+        """Raises what `admit` would raise if no reply of the session ran, with its seconds free."""
+        attempt = _Attempt(self._rules, replace(message, may_wait=True))
+        try:
+            await self._transactions.rehearse(message.tenant_id, attempt.rehearse)
+        except _NoMember:
+            raise ProjectUnknown from None
 
     @asynccontextmanager
     async def _turn_in(self, tenant_id: str, project_id: str) -> AsyncGenerator[None]:
-        """One message of a project at a time, in this process: they would meet in the log anyway,
-        where all but one would have to try again."""
-        lock = self._taking.setdefault((tenant_id, project_id), asyncio.Lock())
+        """One message of a project at a time, in this process: at the log all messages of a project
+        but one would have to try again."""
+        lock = self._admitting.setdefault((tenant_id, project_id), asyncio.Lock())
         try:
             async with asyncio.timeout(CONTENTION_SECONDS):
                 await lock.acquire()
@@ -192,25 +170,152 @@ class Admission:
         finally:
             lock.release()
 
-    async def _project(self, message: Message) -> tuple[ProjectRow, datetime]:
-        """The project, if the user may act in it, and the time by the database's clock."""
-        async with tenant_transaction(self._pool, message.tenant_id) as connection:
-            known = await projects.project(
-                connection,
-                tenant_id=message.tenant_id,
-                project_id=message.project_id,
-                user_id=message.user_id,
+
+class _Attempt:
+    """A message with the ids of what it brings about. Each attempt at it decides anew."""
+
+    def __init__(self, rules: _Rules, message: Message) -> None:
+        self._rules = rules
+        self._message = message
+        self._ids = {each: new_id() for each in ("user_message", "reply", "reservation", "session")}
+        self._account = account_stream(message.tenant_id, message.user_id, message.project_id)
+        self._project = project_stream(message.project_id)
+        self._row: ProjectRow | None = None
+        self._limits: tuple[LimitStatus, ...] = ()
+
+    async def admit(self, transaction: Transaction) -> dict[str, Any]:
+        """Decide on project, session and account; returns what a repeated request gets again."""
+        return await self._decide(transaction, is_rehearsal=False)
+
+    async def rehearse(self, transaction: Transaction) -> None:
+        """Decide as if the session's running replies were cancelled and their seconds free."""
+        await self._decide(transaction, is_rehearsal=True)
+
+    def admitted(self, result: dict[str, Any], position: int) -> Admitted:
+        """The message as it was admitted, by this request or by the same one before."""
+        assert self._row is not None
+        is_again = result["reply"] != self._ids["reply"]
+        return Admitted(
+            message=self._message,
+            project=self._row,
+            session_id=result["session"],
+            user_message_id=result["user_message"],
+            reply_id=result["reply"],
+            reservation_id=result["reservation"],
+            reserved_seconds=result["seconds"],
+            position=position,
+            is_again=is_again,
+            limits=() if is_again else self._limits,
+        )
+
+    async def _decide(self, transaction: Transaction, *, is_rehearsal: bool) -> dict[str, Any]:
+        message = self._message
+        now, active = await self._recall(transaction)
+        funds = await transaction.load(self._account)
+        project_state = await transaction.load(self._project)
+        at = rate_limits.not_before(now, funds.messages, project_state.messages)
+        joining = partial(
+            project.admit_message, user_id=message.user_id, reply_id=self._ids["reply"], at=at
+        )
+        await transaction.decide(self._project, joining)
+        session_id, state = await self._session(transaction, active)
+        begun = self._begun(session_id, state)
+        self._limits = self._within_limits(funds, project_state, at)
+        seconds = ESTIMATES[message.chat_mode or "general"]
+        reserving = self._reserving(session_id, seconds, at)
+        if is_rehearsal:
+            reserving(
+                account.without(funds, {run.reservation_id for run in state.running.values()})
             )
-            row = await (await connection.execute(SQL["clock"])).fetchone()
-        if known is None or row is None:
-            raise ProjectUnknown
-        return known, row[0]
+        else:
+            await transaction.decide(self._account, reserving)
+        transaction.append(session_stream(session_id, message.project_id), begun)
+        return self._ids | {"session": session_id, "seconds": seconds}
+
+    async def _recall(self, transaction: Transaction) -> tuple[datetime, str | None]:
+        """Load account and project in one round trip, with the reads of what no stream tells.
+
+        Returns the time by the database's clock and the user's active session. The account comes
+        first: another message of this user, admitted meanwhile, changes the account, so the append
+        fails unless the session that was found is the right one.
+        """
+        message = self._message
+        asked = {"tenant_id": message.tenant_id, "project_id": message.project_id}
+        row = project_read(**asked, user_id=message.user_id)
+        clock: Read[datetime] = Read(SQL["clock"], scalar_row)
+        active = active_session_read(
+            **asked, user_id=message.user_id, idle_seconds=self._rules.idle_seconds
+        )
+        streams: tuple[AnyStream, ...] = (self._account, self._project)
+        if message.session_id is not None:
+            streams = (*streams, session_stream(message.session_id, message.project_id))
+        await transaction.recall(*streams, beside=(row, clock, active))
+        self._row, now = await row.row(), await clock.row()
+        if self._row is None or now is None:
+            raise _NoMember
+        return now, await active.row()
+
+    async def _session(self, transaction: Transaction, active: str | None) -> tuple[str, Session]:
+        """The session that the message names; else the active session; else a new one."""
+        if self._message.session_id is not None:
+            return await self._own_session(transaction, self._message.session_id)
+        if active is not None:
+            try:
+                _, state = await self._own_session(transaction, active)
+                session.require_room(state)
+            except (SessionEnded, SessionFull, SessionSpent):
+                pass
+            else:
+                return active, state
+        stream = session_stream(self._ids["session"], self._message.project_id)
+        transaction.begin(stream)
+        return stream.id, await transaction.load(stream)
+
+    async def _own_session(self, transaction: Transaction, session_id: str) -> tuple[str, Session]:
+        message = self._message
+        state = await transaction.load(session_stream(session_id, message.project_id))
+        if (state.project_id, state.user_id) != (message.project_id, message.user_id):
+            raise SessionUnknown
+        return session_id, state
+
+    def _begun(self, session_id: str, state: Session) -> session.Decided:
+        """The message and the start of its reply; a new session is opened first."""
+        opened: session.Decided = ()
+        if state.status == "new":
+            opened = session.open_session(
+                state,
+                session_id=session_id,
+                project_id=self._message.project_id,
+                user_id=self._message.user_id,
+            )
+            state = session.fold(opened, state)
+        posted = session.post_message(
+            state,
+            message_id=self._ids["user_message"],
+            text=self._message.text,
+            locale=self._message.locale,
+            chat_mode=self._message.chat_mode,
+            context=self._message.context,
+        )
+        started = session.start_reply(
+            session.fold(posted, state),
+            reply_id=self._ids["reply"],
+            in_reply_to=self._ids["user_message"],
+            model=self._rules.model,
+            reservation_id=self._ids["reservation"],
+            lease_id=self._rules.lease_id,
+            may_wait=self._message.may_wait,
+        )
+        return (*opened, *posted, *started)
 
     def _within_limits(
-        self, funds: Account, place: Project, at: datetime
+        self, funds: Account, project_state: Project, at: datetime
     ) -> tuple[LimitStatus, ...]:
-        """How the limits stand with one message more. Raises the refusal of one that is reached."""
-        counted = ((self._of_user, funds.messages), (self._of_project, place.messages))
+        """How the limits stand with this message. Raises the refusal of a limit that is reached."""
+        counted = (
+            (self._rules.of_user, funds.messages),
+            (self._rules.of_project, project_state.messages),
+        )
         for limit, times in counted:
             rate_limits.require_room(limit, times, at)
         return tuple(
@@ -218,101 +323,16 @@ class Admission:
             for limit, times in counted
         )
 
-    async def _session(
-        self, transaction: Transaction, message: Message, new_session_id: str
-    ) -> tuple[str, Session]:
-        """The session that was asked for; else the active one; else a new one."""
-        if message.session_id is not None:
-            return message.session_id, await _own_session(transaction, message, message.session_id)
-        async with tenant_transaction(self._pool, message.tenant_id) as connection:
-            active = await active_session(
-                connection,
-                tenant_id=message.tenant_id,
-                project_id=message.project_id,
-                user_id=message.user_id,
-                idle_seconds=self._idle_seconds,
-            )
-        if active is not None:
-            state = await _own_session(transaction, message, active)
-            try:
-                session.require_room(state)
-            except (SessionEnded, SessionFull, SessionSpent):
-                pass
-            else:
-                return active, state
-        await transaction.load(SESSION, session_stream(new_session_id))
-        return new_session_id, INITIAL
-
-    def _conversation(
-        self, message: Message, session_id: str, state: Session, ids: dict[str, str]
-    ) -> session.Decided:
-        """The message and the start of its reply, in a session that is opened if it is new."""
-        opened: session.Decided = ()
-        if state.status == "new":
-            opened = session.open_session(
-                state,
-                session_id=session_id,
-                project_id=message.project_id,
-                user_id=message.user_id,
-            )
-            state = session.fold(opened, state)
-        posted = session.post_message(
-            state,
-            message_id=ids["user_message"],
-            text=message.text,
-            locale=message.locale,
-            chat_mode=message.chat_mode,
-            context=message.context,
+    def _reserving(
+        self, session_id: str, seconds: int, at: datetime
+    ) -> Callable[[Account], account.Decided]:
+        """The reservation of what such a message may need, before its reply is known."""
+        return partial(
+            account.reserve,
+            user_id=self._message.user_id,
+            reservation_id=self._ids["reservation"],
+            session_id=session_id,
+            reply_id=self._ids["reply"],
+            seconds=seconds,
+            at=at,
         )
-        started = session.start_reply(
-            session.fold(posted, state),
-            reply_id=ids["reply"],
-            in_reply_to=ids["user_message"],
-            model=self._model,
-            reservation_id=ids["reservation"],
-            lease_id=self._lease_id,
-            may_wait=message.may_wait,
-        )
-        return (*opened, *posted, *started)
-
-
-async def _own_session(transaction: Transaction, message: Message, session_id: str) -> Session:
-    state = await transaction.load(SESSION, session_stream(session_id))
-    if (state.project_id, state.user_id) != (message.project_id, message.user_id):
-        raise SessionUnknown
-    return state
-
-
-def _account_of(message: Message) -> str:
-    return account_stream(message.tenant_id, message.user_id)
-
-
-def _join_in(
-    transaction: Transaction, place: Project, message: Message, reply_id: str, at: datetime
-) -> None:
-    """The message among those of its project, where builds are met."""
-    admitted = project.admit_message(place, user_id=message.user_id, reply_id=reply_id, at=at)
-    transaction.append(project_stream(message.project_id), admitted, message.project_id)
-
-
-def _reserve(
-    transaction: Transaction,
-    funds: Account,
-    message: Message,
-    session_id: str,
-    ids: dict[str, str],
-    at: datetime,
-) -> int:
-    """Reserve what such a message may need, before anybody knows what it is."""
-    seconds = ESTIMATES[message.chat_mode or "general"]
-    reserved = account.reserve(
-        funds,
-        user_id=message.user_id,
-        reservation_id=ids["reservation"],
-        session_id=session_id,
-        reply_id=ids["reply"],
-        seconds=seconds,
-        at=at,
-    )
-    transaction.append(_account_of(message), reserved, message.project_id)
-    return seconds

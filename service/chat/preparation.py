@@ -20,7 +20,8 @@ from service.chat.settlement import GIVE_UP_SECONDS
 from service.chat.tools import ProjectTools
 from service.concurrency.retry import retrying
 from service.eventlog.store import DATABASE_AWAY, EventStore
-from service.eventlog.transactions import SESSION, Transactions, decode, session_stream
+from service.eventlog.stream_ids import session_stream
+from service.eventlog.transactions import Transactions, decode
 from service.model.client import ModelClient
 from service.postgres.connections import Pool
 from service.replies.writer import ReplyWriter
@@ -58,10 +59,7 @@ class Preparation:
 
     async def earlier(self, admitted: Admitted) -> list[ReplyRef]:
         """The session's replies that ran when this one began, and began before it, in order."""
-        state = await self._session(admitted, fresh=False)
-        if admitted.reply_id not in state.running:
-            state = await self._session(admitted, fresh=True)
-        running = list(state.running)
+        running = list((await self._session(admitted)).running)
         place = running.index(admitted.reply_id) if admitted.reply_id in running else 0
         return [replace(admitted.ref, reply_id=each) for each in running[:place]]
 
@@ -79,17 +77,14 @@ class Preparation:
             patience_seconds=self._patience_seconds,
         )
 
-    async def _session(self, admitted: Admitted, *, fresh: bool) -> Session:
-        recall = partial(
-            self._transactions.recall,
-            admitted.message.tenant_id,
-            session_stream(admitted.session_id),
-            SESSION,
-            fresh,
-        )
-        known = await patiently(recall)
-        state: Session = known.state
-        return state
+    async def _session(self, admitted: Admitted) -> Session:
+        """The session with the reply in it: as remembered since the reply began, else read."""
+        tenant_id, stream = admitted.message.tenant_id, session_stream(admitted.session_id)
+        known = self._transactions.remembered(tenant_id, stream)
+        if known is not None and admitted.reply_id in known.state.running:
+            state: Session = known.state
+            return state
+        return await patiently(partial(self._transactions.current, tenant_id, stream))
 
     async def _question(self, admitted: Admitted, tools: ProjectTools) -> Question:
         message = admitted.message
@@ -109,7 +104,7 @@ class Preparation:
     async def _history(self, admitted: Admitted) -> History:
         history = History(upto=admitted.user_message_id, budget_tokens=self._history_tokens)
         stream = self._store.backwards(
-            admitted.message.tenant_id, session_stream(admitted.session_id)
+            admitted.message.tenant_id, str(session_stream(admitted.session_id))
         )
         async with aclosing(stream) as events:
             while not history.is_full and (stored := await anext(events, None)) is not None:

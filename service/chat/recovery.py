@@ -8,13 +8,13 @@ import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Final, cast
 
 import structlog
 
 from domain import session
-from domain.account import Account
 from domain.events import ChatMode, UserMessagePosted
 from domain.metering import NS_PER_SECOND
 from domain.session import RunningReply, Session
@@ -27,16 +27,8 @@ from service.chat.running import RunningTurns
 from service.chat.settlement import Settlement
 from service.chat.turn import accepted
 from service.eventlog.store import DATABASE_AWAY, EventStore, OutcomeUnknown
-from service.eventlog.transactions import (
-    ACCOUNT,
-    SESSION,
-    RequestContext,
-    Transaction,
-    Transactions,
-    account_stream,
-    decode,
-    session_stream,
-)
+from service.eventlog.stream_ids import account_stream, session_stream
+from service.eventlog.transactions import RequestContext, Transactions, decode
 from service.model.client import ModelCall
 from service.postgres.connections import Pool, service_transaction, tenant_transaction
 from service.replies.directory import ReplyDirectory
@@ -191,18 +183,15 @@ class Recovery:
             self._running.begin(admitted, writer)
 
     async def _take_over(self, admitted: Admitted) -> None:
-        stream = session_stream(admitted.session_id)
-
-        async def take_over(transaction: Transaction) -> None:
-            state = await transaction.load(SESSION, stream)
-            started = session.take_over_reply(
-                state, reply_id=admitted.reply_id, lease_id=self._lease.lease_id
-            )
-            transaction.append(stream, started, admitted.message.project_id)
-
+        stream = session_stream(admitted.session_id, admitted.message.project_id)
+        decision = partial(
+            session.take_over_reply,
+            reply_id=admitted.reply_id,
+            lease_id=self._lease.lease_id,
+        )
         await self._transactions.transact(
             admitted.message.tenant_id,
-            take_over,
+            lambda transaction: transaction.decide(stream, decision),
             cause=RequestContext(metadata={"causationId": admitted.user_message_id}),
         )
 
@@ -211,10 +200,7 @@ class Recovery:
     async def inspect(self, row: ReplyRow) -> OrphanedReply | None:
         """What there is of a reply; None when it has ended."""
         ref = row.ref
-        known = await self._transactions.recall(
-            ref.tenant_id, session_stream(ref.session_id), SESSION, fresh=True
-        )
-        state: Session = known.state
+        state = await self._transactions.current(ref.tenant_id, session_stream(ref.session_id))
         running = state.running.get(ref.reply_id)
         if running is None:
             return None
@@ -238,6 +224,8 @@ class Recovery:
                 connection, tenant_id=ref.tenant_id, project_id=ref.project_id, user_id=None
             )
         assert known is not None
+        account = account_stream(ref.tenant_id, state.user_id)
+        funds = await self._transactions.current(ref.tenant_id, account)
         return Admitted(
             message=Message(
                 tenant_id=ref.tenant_id,
@@ -255,13 +243,13 @@ class Recovery:
             user_message_id=running.in_reply_to,
             reply_id=ref.reply_id,
             reservation_id=running.reservation_id,
-            reserved_seconds=await self._reserved_seconds(ref, state.user_id, running),
+            reserved_seconds=funds.reservations.get(running.reservation_id, 0),
             position=0,
         )
 
     async def _message(self, ref: ReplyRef, message_id: str) -> UserMessagePosted:
         """The message that a reply answers. Raises LookupError when it is not in the session."""
-        stream = self._store.backwards(ref.tenant_id, session_stream(ref.session_id))
+        stream = self._store.backwards(ref.tenant_id, str(session_stream(ref.session_id)))
         async with aclosing(stream) as events:
             async for stored in events:
                 if stored.type == "UserMessagePosted":
@@ -269,13 +257,6 @@ class Recovery:
                     if posted.message_id == message_id:
                         return posted
         raise LookupError("a reply without its message")
-
-    async def _reserved_seconds(self, ref: ReplyRef, user_id: str, running: RunningReply) -> int:
-        known = await self._transactions.recall(
-            ref.tenant_id, account_stream(ref.tenant_id, user_id), ACCOUNT, fresh=True
-        )
-        funds: Account = known.state
-        return funds.reservations.get(running.reservation_id, 0)
 
 
 def _ending(orphan: OrphanedReply, reason: str) -> Ending:

@@ -10,21 +10,22 @@ from uuid import UUID, uuid4
 import structlog
 
 from domain import account, session
-from domain.events import ChatMode, ReplyCompleted, ReplyFailed, TimeConsumed, TimeReserved
+from domain.account import Account
+from domain.events import (
+    AccountEvent,
+    ChatMode,
+    ReplyCompleted,
+    ReplyFailed,
+    TimeConsumed,
+    TimeReserved,
+)
 from domain.metering import ESTIMATES, OPERATIONS, cost_of
 from service.chat.admission import Admitted
 from service.chat.generation import Ending
 from service.concurrency.retry import retrying
 from service.eventlog.store import DATABASE_AWAY, OutcomeUnknown
-from service.eventlog.transactions import (
-    ACCOUNT,
-    SESSION,
-    RequestContext,
-    Transaction,
-    Transactions,
-    account_stream,
-    session_stream,
-)
+from service.eventlog.stream_ids import StreamId, account_stream, session_stream
+from service.eventlog.transactions import RequestContext, Transaction, Transactions
 from service.replies.envelope import End, end_of
 
 GIVE_UP_SECONDS: Final = 300.0
@@ -57,18 +58,17 @@ class Settlement:
 
         While the database is away the reply goes on, billed at the most what was reserved before.
         """
-        stream_id = account_stream(admitted.message.tenant_id, admitted.message.user_id)
 
         async def extend(transaction: Transaction) -> int:
-            more = account.extend(
-                await transaction.load(ACCOUNT, stream_id),
+            decision = partial(
+                account.extend,
                 user_id=admitted.message.user_id,
                 reservation_id=admitted.reservation_id,
                 session_id=admitted.session_id,
                 reply_id=admitted.reply_id,
                 seconds=ESTIMATES[mode],
             )
-            transaction.append(stream_id, more, admitted.message.project_id)
+            more = await transaction.decide(_account_of(admitted), decision)
             return sum(event.seconds for event in more if isinstance(event, TimeReserved))
 
         transact = partial(
@@ -117,20 +117,18 @@ class Settlement:
         self, admitted: Admitted, ending: Ending, duration_ms: int, frames: int, append_id: UUID
     ) -> RecordedEnd | None:
         async def end(transaction: Transaction) -> ReplyCompleted | ReplyFailed | None:
-            stream_id = session_stream(admitted.session_id)
-            state = await transaction.load(SESSION, stream_id)
+            stream = session_stream(admitted.session_id, admitted.message.project_id)
+            state = await transaction.load(stream)
             if admitted.reply_id not in state.running:
                 return None
             if ending.subtype == "error":
                 await _release(transaction, admitted, ending)
                 failed = _failed(admitted, ending, duration_ms, frames)
-                decided = session.fail_reply(state, failed)
-                transaction.append(stream_id, decided, admitted.message.project_id)
+                transaction.append(stream, session.fail_reply(state, failed))
                 return failed
             seconds = await _consume(transaction, admitted, ending, self._model)
             completed = _completed(admitted, ending, duration_ms, frames, seconds, self._model)
-            decided = session.complete_reply(state, completed)
-            transaction.append(stream_id, decided, admitted.message.project_id)
+            transaction.append(stream, session.complete_reply(state, completed))
             return completed
 
         event, appended = await self._transactions.transact(
@@ -143,11 +141,15 @@ def _cause(admitted: Admitted) -> RequestContext:
     return RequestContext(metadata={"causationId": admitted.user_message_id})
 
 
+def _account_of(admitted: Admitted) -> StreamId[Account, AccountEvent]:
+    message = admitted.message
+    return account_stream(message.tenant_id, message.user_id, message.project_id)
+
+
 async def _consume(transaction: Transaction, admitted: Admitted, ending: Ending, model: str) -> int:
     """Bill the attempt that was kept; earlier attempts are free. Returns the seconds billed."""
-    stream_id = account_stream(admitted.message.tenant_id, admitted.message.user_id)
-    consumed = account.settle(
-        await transaction.load(ACCOUNT, stream_id),
+    decision = partial(
+        account.settle,
         user_id=admitted.message.user_id,
         reservation_id=admitted.reservation_id,
         project_id=admitted.message.project_id,
@@ -158,20 +160,19 @@ async def _consume(transaction: Transaction, admitted: Admitted, ending: Ending,
         model=model,
         cost=cost_of(model, ending.usage),
     )
-    transaction.append(stream_id, consumed, admitted.message.project_id)
+    consumed = await transaction.decide(_account_of(admitted), decision)
     return sum(event.seconds for event in consumed if isinstance(event, TimeConsumed))
 
 
 async def _release(transaction: Transaction, admitted: Admitted, ending: Ending) -> None:
     """Nothing was shown, so nothing is billed."""
-    stream_id = account_stream(admitted.message.tenant_id, admitted.message.user_id)
-    released = account.release(
-        await transaction.load(ACCOUNT, stream_id),
+    decision = partial(
+        account.release,
         user_id=admitted.message.user_id,
         reservation_id=admitted.reservation_id,
         reason=ending.reason or "error",
     )
-    transaction.append(stream_id, released, admitted.message.project_id)
+    await transaction.decide(_account_of(admitted), decision)
 
 
 def _failed(admitted: Admitted, ending: Ending, duration_ms: int, frames: int) -> ReplyFailed:

@@ -1,6 +1,7 @@
 """A message becomes a turn, in the place of another one if that is asked for; and is cancelled."""
 
 import asyncio
+from functools import partial
 from typing import Final, Literal
 
 from domain import session
@@ -11,13 +12,8 @@ from service.chat.admission import Admission, Admitted, Message
 from service.chat.recovery import Recovery
 from service.chat.running import LANDING_SECONDS, RunningTurns
 from service.chat.turn import accepted
-from service.eventlog.transactions import (
-    SESSION,
-    RequestContext,
-    Transaction,
-    Transactions,
-    session_stream,
-)
+from service.eventlog.stream_ids import session_stream
+from service.eventlog.transactions import RequestContext, Transactions
 from service.postgres.connections import Pool, tenant_transaction
 from service.replies.directory import ReplyDirectory
 from service.replies.tail import ReplyTail
@@ -104,13 +100,11 @@ class Turns:
         long. A reply that has ended stays as it ended."""
         ref = row.ref
 
-        async def request(transaction: Transaction) -> None:
-            stream = session_stream(ref.session_id)
-            state = await transaction.load(SESSION, stream)
-            requested = session.cancel_reply(state, reply_id=ref.reply_id, reason=reason)
-            transaction.append(stream, requested, ref.project_id)
-
-        await self._transactions.transact(ref.tenant_id, request, cause=cause)
+        stream = session_stream(ref.session_id, ref.project_id)
+        decision = partial(session.cancel_reply, reply_id=ref.reply_id, reason=reason)
+        await self._transactions.transact(
+            ref.tenant_id, lambda transaction: transaction.decide(stream, decision), cause=cause
+        )
         tail = await self._joined(row)
         if await _has_end(tail, CANCEL_SECONDS):
             return tail

@@ -5,23 +5,17 @@ import os
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from domain import account, project, session
+from domain import session
 from domain.errors import ProjectExists
 from projections.sessions import active_session
 from service.access.keys import KEY_ID, TENANT
-from service.eventlog.transactions import (
-    ACCOUNT,
-    PROJECT,
-    SESSION,
-    RequestContext,
-    Transaction,
-    account_stream,
-    project_stream,
-    session_stream,
-)
+from service.commands import accounts, projects
+from service.eventlog.stream_ids import session_stream
+from service.eventlog.transactions import RequestContext, Transaction
 from service.http.call import Service
 from service.ids import new_id
 from service.postgres.connections import tenant_transaction
@@ -49,7 +43,7 @@ def greet(request: Request) -> PlainTextResponse:
 app = Starlette(routes=[Route("/", greet)])
 """,
 }
-_METADATA: Final[dict[str, Any]] = {"actor": "demo"}
+_CONTEXT: Final = RequestContext(metadata={"actor": "demo"})
 
 
 def write_source(folder: Path) -> None:
@@ -87,12 +81,8 @@ async def building(url: str, secret: str) -> AsyncGenerator[bool]:
 async def prepare(service: Service) -> str:
     """Make the demo's project, credit and session where they are missing; the session's id."""
     try:
-        await service.transactions.transact(
-            TENANT, _register, cause=RequestContext(metadata=_METADATA)
-        )
-        await service.transactions.transact(
-            TENANT, _credit, cause=RequestContext(metadata=_METADATA)
-        )
+        await service.transactions.transact(TENANT, _register, cause=_CONTEXT)
+        await service.transactions.transact(TENANT, _credit, cause=_CONTEXT)
     except ProjectExists:
         pass
     async with tenant_transaction(service.pool, TENANT) as connection:
@@ -106,46 +96,37 @@ async def prepare(service: Service) -> str:
     return active or await _open_session(service)
 
 
-async def _register(transaction: Transaction) -> None:
-    stream_id = project_stream(PROJECT_ID)
-    registered = project.register(
-        await transaction.load(PROJECT, stream_id),
-        project_id=PROJECT_ID,
-        name="Demo",
-        framework="starlette",
-        source_root=PROJECT_ID,
-        members={USER_ID: "owner"},
-    )
-    transaction.append(stream_id, registered, PROJECT_ID)
-
-
-async def _credit(transaction: Transaction) -> None:
-    stream_id = account_stream(TENANT, USER_ID)
-    credited = account.credit(
-        await transaction.load(ACCOUNT, stream_id),
-        user_id=USER_ID,
-        credit_id="demo",
-        seconds=CREDIT_SECONDS,
-        kind="bonus",
-        reason="to try it out",
-    )
-    transaction.append(stream_id, credited, None)
+_register: Final = partial(
+    projects.register,
+    project_id=PROJECT_ID,
+    name="Demo",
+    framework="starlette",
+    source_root=PROJECT_ID,
+    members={USER_ID: "owner"},
+)
+_credit: Final = partial(
+    accounts.credit,
+    tenant_id=TENANT,
+    user_id=USER_ID,
+    credit_id="demo",
+    seconds=CREDIT_SECONDS,
+    kind="bonus",
+    reason="to try it out",
+)
 
 
 async def _open_session(service: Service) -> str:
     session_id = new_id()
-    stream_id = session_stream(session_id)
+    stream = session_stream(session_id, PROJECT_ID)
+    opening = partial(
+        session.open_session, session_id=session_id, project_id=PROJECT_ID, user_id=USER_ID
+    )
 
     async def begin(transaction: Transaction) -> None:
-        opened = session.open_session(
-            await transaction.load(SESSION, stream_id),
-            session_id=session_id,
-            project_id=PROJECT_ID,
-            user_id=USER_ID,
-        )
-        transaction.append(stream_id, opened, PROJECT_ID)
+        transaction.begin(stream)
+        await transaction.decide(stream, opening)
 
-    await service.transactions.transact(TENANT, begin, cause=RequestContext(metadata=_METADATA))
+    await service.transactions.transact(TENANT, begin, cause=_CONTEXT)
     return session_id
 
 

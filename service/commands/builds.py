@@ -4,25 +4,17 @@ A project has one build at a time. The lock stands on the project's own stream, 
 as the build that takes it or ends: so two conversions that race cannot both win.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from domain import build, project, session
 from domain.build import Build, Report
 from domain.errors import SessionUnknown
 from domain.events import Json
-from service.eventlog.transactions import (
-    BUILD,
-    PROJECT,
-    SESSION,
-    RequestContext,
-    Transaction,
-    Transactions,
-    build_stream,
-    project_stream,
-    session_stream,
-)
+from service.eventlog.stream_ids import build_stream, project_stream, session_stream
+from service.eventlog.transactions import RequestContext, Transaction, Transactions
 from service.ids import new_id
 
 GREETING: Final = "initial_build_greeting"
@@ -55,9 +47,10 @@ class Builds:
         """
         build_id, message_id = new_id(), new_id()
 
+        stream = session_stream(session_id, order.project_id)
+
         async def work(transaction: Transaction) -> str:
-            stream = session_stream(session_id)
-            state = await transaction.load(SESSION, stream)
+            state = await transaction.load(stream)
             if (state.project_id, state.user_id) != (order.project_id, order.user_id):
                 raise SessionUnknown
             chosen = state.plan if plan is None else plan
@@ -65,15 +58,15 @@ class Builds:
                 return before
             session.require_plan(state)
             prompt = build.order(chosen)
-            decided = session.convert(
-                state,
+            decision = partial(
+                session.convert,
                 build_id=build_id,
                 message_id=message_id,
                 plan=chosen,
                 prompt=prompt,
                 locale=order.locale,
             )
-            transaction.append(stream, decided, order.project_id)
+            await transaction.decide(stream, decision)
             await _queue(
                 transaction,
                 order,
@@ -97,28 +90,33 @@ class Builds:
         build_id, session_id, message_id, greeting_id = new_id(), new_id(), new_id(), new_id()
 
         async def work(transaction: Transaction) -> str:
-            stream = session_stream(session_id)
-            state = await transaction.load(SESSION, stream)
-            opened = session.open_session(
-                state,
+            stream = session_stream(session_id, order.project_id)
+            transaction.begin(stream)
+            opening = partial(
+                session.open_session,
                 session_id=session_id,
                 project_id=order.project_id,
                 user_id=order.user_id,
                 mode="build",
             )
-            state = session.fold(opened, state)
-            asked = session.request_build(
-                state, build_id=build_id, message_id=message_id, text=idea, locale=order.locale
+            request = partial(
+                session.request_build,
+                build_id=build_id,
+                message_id=message_id,
+                text=idea,
+                locale=order.locale,
             )
-            greeted = session.post_system_message(
-                state,
+            greeting = partial(
+                session.post_system_message,
                 message_id=greeting_id,
                 type="greeting",
                 template=GREETING,
                 variables={"business_idea_summary": build.summary(idea)},
                 build_id=build_id,
             )
-            transaction.append(stream, (*opened, *asked, *greeted), order.project_id)
+            await transaction.decide(stream, opening)
+            await transaction.decide(stream, request)
+            await transaction.decide(stream, greeting)
             await _queue(
                 transaction,
                 order,
@@ -137,70 +135,64 @@ class Builds:
         self, tenant_id: str, build_id: str, *, worker_id: str, cause: RequestContext
     ) -> None:
         """Give the build to a worker. Raises BuildUnknown, BuildTaken, BuildEnded."""
-
-        async def work(transaction: Transaction) -> None:
-            stream = build_stream(build_id)
-            state = await transaction.load(BUILD, stream)
-            transaction.append(stream, build.claim(state, worker_id=worker_id), state.project_id)
-
+        work = partial(
+            _decide, build_id=build_id, decision=partial(build.claim, worker_id=worker_id)
+        )
         await self._transactions.transact(tenant_id, work, cause=cause)
 
     async def report(
         self, tenant_id: str, build_id: str, reports: Sequence[Report], cause: RequestContext
     ) -> dict[str, Any]:
-        """Take what a worker reports; its end unlocks the project. Raises BuildUnknown, BuildFull.
+        """Store what a worker reports; the build's end unlocks the project.
 
-        Returns the build's `status` then, and how many of the reports were new: `accepted`.
+        Returns the build's `status` then, and how many of the reports were new: `accepted`. Raises
+        BuildUnknown, BuildFull.
         """
-        reference_id = new_id()
+        decision = partial(build.report, reports=reports, reference_id=new_id())
 
         async def work(transaction: Transaction) -> dict[str, Any]:
-            stream = build_stream(build_id)
-            state = await transaction.load(BUILD, stream)
-            told = build.report(state, reports, reference_id=reference_id)
-            after = await _tell(transaction, state, told)
-            return {"status": after.status, "accepted": len(after.seen) - len(state.seen)}
+            before, after = await _decide(transaction, build_id=build_id, decision=decision)
+            return {"status": after.status, "accepted": len(after.seen) - len(before.seen)}
 
         result, _ = await self._transactions.transact(tenant_id, work, cause=cause)
         return result
 
     async def time_out(self, tenant_id: str, build_id: str, *, error: str) -> None:
-        """End a build of which nobody has heard, and unlock its project."""
-
-        async def work(transaction: Transaction) -> None:
-            state = await transaction.load(BUILD, build_stream(build_id))
-            await _tell(transaction, state, build.time_out(state, error=error))
-
+        """End a build that no worker has reported on for too long, and unlock its project."""
+        work = partial(_decide, build_id=build_id, decision=partial(build.time_out, error=error))
         await self._transactions.transact(tenant_id, work)
 
 
 async def _queue(transaction: Transaction, order: Order, *, build_id: str, **asked: Any) -> None:
     """Queue the build and lock its project."""
-    stream = build_stream(build_id)
-    queued = build.queue(
-        await transaction.load(BUILD, stream),
+    stream = build_stream(build_id, order.project_id)
+    transaction.begin(stream)
+    decision = partial(
+        build.queue,
         build_id=build_id,
         project_id=order.project_id,
         user_id=order.user_id,
         locale=order.locale,
         **asked,
     )
-    transaction.append(stream, queued, order.project_id)
-    await _lock(transaction, order.project_id, build_id)
+    await transaction.decide(stream, decision)
+    await transaction.decide(
+        project_stream(order.project_id), partial(project.lock, build_id=build_id)
+    )
 
 
-async def _lock(transaction: Transaction, project_id: str, build_id: str) -> None:
-    stream = project_stream(project_id)
-    locked = project.lock(await transaction.load(PROJECT, stream), build_id=build_id)
-    transaction.append(stream, locked, project_id)
+async def _decide(
+    transaction: Transaction, *, build_id: str, decision: Callable[[Build], build.Decided]
+) -> tuple[Build, Build]:
+    """Decide on a build; where that ends the build, its project is unlocked.
 
-
-async def _tell(transaction: Transaction, state: Build, told: build.Decided) -> Build:
-    """Append what became of a build; where it has ended by that, its project is free again."""
-    transaction.append(build_stream(state.build_id), told, state.project_id)
-    after = build.fold(told, state)
-    if after.has_ended and not state.has_ended:
-        stream = project_stream(state.project_id)
-        unlocked = project.unlock(await transaction.load(PROJECT, stream), build_id=state.build_id)
-        transaction.append(stream, unlocked, state.project_id)
-    return after
+    Returns the build before and after.
+    """
+    before = await transaction.load(build_stream(build_id))
+    stream = build_stream(build_id, before.project_id)
+    await transaction.decide(stream, decision)
+    after = await transaction.load(stream)
+    if after.has_ended and not before.has_ended:
+        unlocking = partial(project.unlock, build_id=build_id)
+        await transaction.decide(project_stream(before.project_id), unlocking)
+    return before, after

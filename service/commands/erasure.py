@@ -5,6 +5,7 @@ session is gone at once or not at all. A project is closed first and then emptie
 session; whoever dies over it leaves the rest to the next who looks.
 """
 
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -13,22 +14,14 @@ import structlog
 
 from domain import build, project, session
 from domain.errors import Refused, ReplyInProgress, SessionUnknown
+from domain.events import ProjectEvent
+from domain.project import Project
 from projections.projects import erasing
 from projections.sessions import undeleted
 from service.chat.turns import Turns
 from service.eventlog.store import Unavailable
-from service.eventlog.transactions import (
-    BUILD,
-    BY_ITSELF,
-    PROJECT,
-    SESSION,
-    RequestContext,
-    Transaction,
-    Transactions,
-    build_stream,
-    project_stream,
-    session_stream,
-)
+from service.eventlog.stream_ids import build_stream, project_stream, session_stream
+from service.eventlog.transactions import BY_ITSELF, RequestContext, Transaction, Transactions
 from service.postgres.connections import Pool, service_transaction, tenant_transaction
 
 _AT_A_TIME: Final = 100
@@ -76,7 +69,7 @@ class Erasure:
 
         Raises ProjectUnknown, and BuildInProgress while it is being built.
         """
-        work = partial(_request_erasure, project_id=project_id)
+        work = partial(_decide, project_id=project_id, decision=project.request_erasure)
         _, appended = await self._transactions.transact(tenant_id, work, cause=cause)
         assert appended is not None
         await self._empty(tenant_id, project_id)
@@ -105,26 +98,24 @@ class Erasure:
             for session_id in left:
                 with suppress(SessionUnknown):  # somebody else was faster
                     await self.session(tenant_id, project_id, session_id)
-        await self._transactions.transact(tenant_id, partial(_erase_project, project_id=project_id))
+        work = partial(_decide, project_id=project_id, decision=project.erase)
+        await self._transactions.transact(tenant_id, work)
 
 
 async def _erase_session(transaction: Transaction, *, project_id: str, session_id: str) -> None:
-    stream_id = session_stream(session_id)
-    state = await transaction.load(SESSION, stream_id)
+    """Erase the session and its builds. The session's own refusal comes first."""
+    stream = session_stream(session_id, project_id)
+    state = await transaction.load(stream)
     deleted = session.delete(state)
     for build_id in state.builds:
-        known = await transaction.load(BUILD, build_stream(build_id))
-        transaction.append(build_stream(build_id), build.erase(known), project_id)
-    transaction.append(stream_id, deleted, project_id)
+        await transaction.decide(build_stream(build_id, project_id), build.erase)
+    transaction.append(stream, deleted)
 
 
-async def _request_erasure(transaction: Transaction, *, project_id: str) -> None:
-    stream_id = project_stream(project_id)
-    state = await transaction.load(PROJECT, stream_id)
-    transaction.append(stream_id, project.request_erasure(state), project_id)
-
-
-async def _erase_project(transaction: Transaction, *, project_id: str) -> None:
-    stream_id = project_stream(project_id)
-    state = await transaction.load(PROJECT, stream_id)
-    transaction.append(stream_id, project.erase(state), project_id)
+async def _decide(
+    transaction: Transaction,
+    *,
+    project_id: str,
+    decision: Callable[[Project], Sequence[ProjectEvent]],
+) -> None:
+    await transaction.decide(project_stream(project_id), decision)

@@ -1,15 +1,24 @@
 """The log as it is read: by stream, by range, and whole; with the words that its writer shares."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import psycopg
+from psycopg.rows import RowMaker
 from psycopg.types.numeric import Int8
 from psycopg_pool import PoolTimeout
 
 import sql
-from service.postgres.connections import Connection, Pool, service_transaction, tenant_transaction
+from projections.read import Read
+from service.postgres.connections import (
+    Connection,
+    Pool,
+    service_transaction,
+    tenant_rows,
+    tenant_transaction,
+)
 
 SQL: Final = sql.statements("events.sql")
 PAGE: Final = 1_000
@@ -97,8 +106,24 @@ class EventStore:
     async def stream(self, tenant_id: str, stream_id: str, *, after: int = -1) -> list[Recorded]:
         """The events of one stream with a version above `after`, in order."""
         asked = {"tenant_id": tenant_id, "stream_id": stream_id, "after": after}
+        return await tenant_rows(self._pool, tenant_id, _events("stream", asked))
+
+    async def streams(
+        self, tenant_id: str, after: Mapping[str, int], beside: Sequence[Read[Any]] = ()
+    ) -> dict[str, list[Recorded]]:
+        """The events of several streams, each with a version above the one given, in order.
+
+        The reads `beside` are sent in the same round trip. They see at least what the streams had.
+        """
+        asked = {"tenant_id": tenant_id, "stream_id": [*after], "after": [*after.values()]}
+        streams = _events("streams", asked)
         async with tenant_transaction(self._pool, tenant_id) as connection:
-            return await _rows(connection, SQL["stream"], asked)
+            for read in (streams, *beside):
+                await read.send(connection)
+        events: defaultdict[str, list[Recorded]] = defaultdict(list)
+        for event in await streams.rows():
+            events[event.stream_id].append(event)
+        return events
 
     async def backwards(
         self, tenant_id: str, stream_id: str, *, limit: int = BACKWARDS_PAGE
@@ -107,8 +132,8 @@ class EventStore:
         before = _MOST_VERSIONS
         while True:
             asked = {"tenant_id": tenant_id, "stream_id": stream_id, "before": before}
-            async with tenant_transaction(self._pool, tenant_id) as connection:
-                page = await _rows(connection, SQL["stream_backwards"], asked | {"limit": limit})
+            read = _events("stream_backwards", asked | {"limit": limit})
+            page = await tenant_rows(self._pool, tenant_id, read)
             for event in page:
                 yield event
             if len(page) < limit:
@@ -128,12 +153,14 @@ class EventStore:
         """The first `limit` events after a position: of the log, a tenant or a tenant's project."""
         if tenant_id is None:
             async with service_transaction(self._pool) as connection:
-                return await page(connection, after=after, upto=upto, limit=limit)
-        bounds: dict[str, Any] = {"after": Int8(after), "upto": Int8(upto), "limit": limit}
+                read = _events("range", _bounds(after, upto, limit))
+                await read.send(connection)
+            return await read.rows()
+        bounds = _bounds(after, upto, limit)
         bounds |= {"tenant_id": tenant_id, "types": None if types is None else list(types)}
-        query = SQL["tenant_range" if project_id is None else "project_range"]
-        async with tenant_transaction(self._pool, tenant_id) as connection:
-            return await _rows(connection, query, bounds | {"project_id": project_id})
+        name = "tenant_range" if project_id is None else "project_range"
+        read = _events(name, bounds | {"project_id": project_id})
+        return await tenant_rows(self._pool, tenant_id, read)
 
     async def replay(self, *, after: int = 0, upto: int = END) -> AsyncIterator[list[Recorded]]:
         """All events in order, in pages, until the head as it is when it is reached."""
@@ -153,11 +180,18 @@ async def page(
     connection: Connection, *, after: int, upto: int = END, limit: int = PAGE
 ) -> list[Recorded]:
     """The first events of the whole log after a position, on the service's own connection."""
-    bounds = {"after": Int8(after), "upto": Int8(upto), "limit": limit}
-    return await _rows(connection, SQL["range"], bounds)
+    read = _events("range", _bounds(after, upto, limit))
+    await read.send(connection)
+    return await read.rows()
 
 
-async def _rows(connection: Connection, query: bytes, asked: dict[str, Any]) -> list[Recorded]:
-    async with connection.cursor(binary=True) as cursor:
-        await cursor.execute(query, asked)
-        return [Recorded._make(row) for row in await cursor.fetchall()]
+def _bounds(after: int, upto: int, limit: int) -> dict[str, Any]:
+    return {"after": Int8(after), "upto": Int8(upto), "limit": limit}
+
+
+def _events(name: str, parameters: dict[str, Any]) -> Read[Recorded]:
+    return Read(SQL[name], _row, parameters, is_binary=True)
+
+
+def _row(_: psycopg.AsyncCursor[Any]) -> RowMaker[Recorded]:
+    return Recorded._make

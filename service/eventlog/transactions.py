@@ -1,147 +1,195 @@
-"""Deciding on streams: load what is known, decide, append, and remember.
+"""Decisions: load streams, decide on their states, append what was decided, remember the states.
 
-What a stream had come to is remembered and not read again: the append itself checks it. A decision
-on a memory that has been overtaken meets WrongVersion, or says no, or finds nothing to do, be it in
-one of several streams; in each case it is made again on what the log says now.
+A remembered state is not read again: the append itself checks the stream's version. A decision on a
+state that is out of date meets WrongVersion, or refuses, or decides on no event for one of its
+streams. In each case the decision is made again, on what the log has now.
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 from uuid import UUID
 
 import orjson
 
-from domain import account, build, idempotency, project, session
-from domain.account import Account
-from domain.build import Build
+from domain import idempotency
 from domain.errors import Refused
-from domain.events import (
-    AccountEvent,
-    BuildEvent,
-    Event,
-    Json,
-    ProjectEvent,
-    RequestEvent,
-    SessionEvent,
-    from_stored,
-    to_stored,
-)
-from domain.project import Project
-from domain.session import Session
-from service.eventlog.store import EventStore, NewEvent, Unavailable, WrongVersion
+from domain.events import ERASURES, Event, Json, from_stored, to_stored
+from projections.read import Read
+from service.concurrency.lru import LRU
+from service.eventlog.store import EventStore, NewEvent, Recorded, Unavailable, WrongVersion
+from service.eventlog.stream_ids import AnyStream, StreamId, request_stream
 from service.eventlog.writer import PATIENCE, Appended, Writer
 
 MEMORY: Final = 10_000
+MEMORY_BYTES: Final = 64 * 1024 * 1024
+"""What is remembered at the most: streams, and bytes of their states as JSON."""
+
 CONTENTION_SECONDS: Final = 10.0
 """How long a decision is made again and again while others keep changing its streams."""
 
+_ERASURES: Final = frozenset(kind.__name__ for kind in ERASURES)
+
 S = TypeVar("S")
-E = TypeVar("E")
+E = TypeVar("E", bound=Event)
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Decider(Generic[S, E]):
-    """How a kind of stream becomes a state."""
-
-    initial: S
-    fold: Callable[[Iterable[E], S], S]
-
-
-SESSION: Final[Decider[Session, SessionEvent]] = Decider(session.INITIAL, session.fold)
-ACCOUNT: Final[Decider[Account, AccountEvent]] = Decider(account.INITIAL, account.fold)
-BUILD: Final[Decider[Build, BuildEvent]] = Decider(build.INITIAL, build.fold)
-REQUEST: Final[Decider[idempotency.Request, RequestEvent]] = Decider(
-    idempotency.INITIAL, idempotency.fold
-)
-PROJECT: Final[Decider[Project, ProjectEvent]] = Decider(project.INITIAL, project.fold)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdempotencyKey:
-    """A request that its client has named: `key` is its own, `fingerprint` tells what it asks."""
+    """The name that a client gave to a request; `fingerprint` is a digest of what it asks for."""
 
     key: str
     fingerprint: str
 
-    @property
-    def stream_id(self) -> str:
-        """The stream of the request."""
-        return f"request-{sha256(self.key.encode()).hexdigest()}"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestContext:
-    """What brings a decision about: what is stored beside its events, and the request's name."""
+    """What brings a decision about: the metadata of its events, and the request's own name."""
 
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
     named: IdempotencyKey | None = None
 
 
 BY_ITSELF: Final = RequestContext()
-"""The service decides something that nobody asked for."""
+"""The service decides without a request."""
 
 
 @dataclass(slots=True)
 class _Known:
-    decider: Decider[Any, Any]
+    """A stream's state and version. A fresh one was read from the log in this transaction."""
+
+    stream: AnyStream
     state: Any
     version: int
     is_fresh: bool
 
+    @property
+    def size(self) -> int:
+        """The bytes of the state as JSON."""
+        return len(orjson.dumps(self.state, default=list))
+
 
 class Transaction:
-    """One try of a decision: the streams that it loaded and the events that it decided on."""
+    """One attempt at a decision: the streams that it loaded and the events that it decided on."""
 
     def __init__(
-        self, streams: "Transactions", tenant_id: str, metadata: str, *, fresh: bool
+        self,
+        transactions: "Transactions",
+        tenant_id: str,
+        context: RequestContext,
+        *,
+        is_fresh: bool,
     ) -> None:
-        self._transactions = streams
+        self._transactions = transactions
         self._tenant_id = tenant_id
-        self._metadata = metadata
-        self._fresh = fresh
+        self._metadata = orjson.dumps(context.metadata).decode()
+        self._named = context.named
+        self._reads_memory = not is_fresh
+        self._request: list[Recorded] | None = None
         self.known: dict[str, _Known] = {}
         self.events: list[NewEvent] = []
 
-    async def load(self, decider: Decider[S, E], stream_id: str) -> S:
-        """What the stream has come to."""
-        known = await self._transactions.recall(self._tenant_id, stream_id, decider, self._fresh)
-        self.known[stream_id] = known
-        return cast(S, known.state)
+    async def load(self, stream: StreamId[S, E]) -> S:
+        """The stream's state, with what this transaction has decided on it."""
+        if str(stream) not in self.known:
+            await self.recall(stream)
+        return cast(S, self.known[str(stream)].state)
 
-    def append(self, stream_id: str, decided: Sequence[Event], project_id: str | None) -> None:
-        """Take up what was decided on a loaded stream."""
-        known = self.known[stream_id]
+    async def recall(self, *streams: AnyStream, beside: Sequence[Read[Any]] = ()) -> None:
+        """Load several streams in one round trip, and send the reads `beside` in the same trip.
+
+        The reads see at least what the streams had, also where those are remembered ones: the
+        append fails on a remembered stream that is out of date.
+        """
+        missing = [each for each in streams if str(each) not in self.known]
+        if self._reads_memory:
+            for stream in missing:
+                known = self._transactions.remembered(self._tenant_id, stream)
+                if known is not None:
+                    self.known[str(stream)] = known
+            missing = [each for each in missing if str(each) not in self.known]
+        if missing or beside:
+            await self._read(missing, beside)
+
+    async def _read(self, streams: Sequence[AnyStream], beside: Sequence[Read[Any]] = ()) -> None:
+        """Read the streams; the first read takes the named request's stream along."""
+        request = None
+        if self._named is not None and self._request is None:
+            request = request_stream(self._named.key)
+            streams = (*streams, request)
+        read = await self._transactions.read(self._tenant_id, streams, beside)
+        if request is not None:
+            self._request = read.pop(str(request)).events
+        for name, stream in read.items():
+            self.known[name] = stream.known
+
+    def begin(self, stream: AnyStream) -> None:
+        """Begin a stream whose id was made in this process just now: the log cannot have it."""
+        self.known[str(stream)] = _Known(stream, stream.decider.initial, 0, is_fresh=True)
+
+    async def decide(
+        self, stream: StreamId[S, E], decision: Callable[[S], Sequence[E]]
+    ) -> Sequence[E]:
+        """Load the stream, decide on its state, take up the events; returns them.
+
+        Raises what the decision refuses.
+        """
+        decided = decision(await self.load(stream))
+        self.append(stream, decided)
+        return decided
+
+    def append(self, stream: StreamId[Any, E], decided: Sequence[E]) -> None:
+        """Take up events that were decided on a stream that is loaded."""
+        known = self.known[str(stream)]
+        if stream.decider.is_of_project and stream.project_id is None:
+            raise ValueError(f"events of a {stream.decider.kind} belong to a project")
         for event in decided:
             known.version += 1
             self.events.append(
                 NewEvent(
                     self._tenant_id,
-                    stream_id,
+                    str(stream),
                     known.version,
                     type(event).__name__,
                     encode(event),
-                    project_id,
+                    stream.project_id,
                     event.schema_version,
                     self._metadata,
                 )
             )
-        known.state = known.decider.fold(decided, known.state)
+        known.state = stream.decider.fold(decided, known.state)
 
     async def finish(self, named: IdempotencyKey, result: Json) -> None:
-        """Note what a named request came to, beside all that it decided."""
-        done = idempotency.finish(
-            await self.load(REQUEST, named.stream_id),
-            key=named.key,
-            fingerprint=named.fingerprint,
-            result=result,
-            place=len(self.events),
+        """Note the result of a named request, beside all that was decided for it."""
+        stream = request_stream(named.key)
+        self.begin(stream)
+        place = len(self.events)
+        await self.decide(
+            stream,
+            lambda request: idempotency.finish(
+                request, key=named.key, fingerprint=named.fingerprint, result=result, place=place
+            ),
         )
-        self.append(named.stream_id, done, None)
+
+    async def done_before(
+        self, named: IdempotencyKey, *, is_refused: bool = False
+    ) -> tuple[Json, Appended] | None:
+        """The result of a named request that was done before, and where. Raises KeyReused.
+
+        What refuses a request may be the same request, done by somebody else since it was read: so
+        a refused request is read again.
+        """
+        if self._request is None or (is_refused and not self._request):
+            self._request = None
+            await self._read(())
+        found = self._request or []
+        events = [decode(each.type, each.state) for each in found]
+        if not idempotency.is_done(idempotency.fold(events), fingerprint=named.fingerprint):
+            return None
+        first = found[0].position - events[0].place
+        return events[0].result, Appended(first, found[0].recorded_at)
 
     @property
     def is_fresh(self) -> bool:
@@ -150,19 +198,37 @@ class Transaction:
 
     @property
     def is_founded(self) -> bool:
-        """The append checks every stream that did not come from the log itself: none of those was
-        found to need nothing."""
-        written = {event.stream_id for event in self.events}
-        return all(known.is_fresh or stream in written for stream, known in self.known.items())
+        """The append checks each stream that did not come from the log itself: the decision has
+        events for all of them."""
+        written = self.written
+        return all(known.is_fresh or name in written for name, known in self.known.items())
+
+    @property
+    def written(self) -> set[str]:
+        """The streams that the transaction has events for."""
+        return {event.stream_id for event in self.events}
+
+
+@dataclass(frozen=True, slots=True)
+class _ReadStream:
+    """A stream as it was read, and its events that were not known before."""
+
+    known: _Known
+    events: list[Recorded]
 
 
 class Transactions:
-    """The states of streams that were used last. Owned by the service's loop."""
+    """Decides and appends; remembers the states of the streams that were written last.
+
+    Owned by the service's loop. `on_events` gets what is committed, here or elsewhere.
+    """
 
     def __init__(self, store: EventStore, writer: Writer) -> None:
         self._store = store
         self._writer = writer
-        self._memory: OrderedDict[tuple[str, str], _Known] = OrderedDict()
+        self._memory: LRU[tuple[str, str], _Known] = LRU(
+            MEMORY, most_bytes=MEMORY_BYTES, size=lambda known: known.size
+        )
 
     async def transact(
         self,
@@ -173,74 +239,109 @@ class Transactions:
         append_id: UUID | None = None,
         patience: float = PATIENCE,
     ) -> tuple[T, Appended | None]:
-        """Do `work` and append all that it decided, atomically; both again where it was overtaken.
+        """Do `work` and append all that it decided, atomically; both again on an outdated state.
 
-        Returns what the work returned and where its events are, None when it decided on none.
-        Raises what the work refuses, and Unavailable, Overloaded, OutcomeUnknown. Work for a
-        request that is `named` is done once: it returns JSON, and when the request comes again,
-        wherever and whenever, that is returned again. Raises KeyReused.
+        Returns the result of `work` and where its events are; None where it decided on no event.
+        Raises what the work refuses, and Unavailable, Overloaded, OutcomeUnknown.
+
+        The work of a `named` request returns JSON and is done once: the same request later, on any
+        server, gets the same result and place. Its work may be tried again, but nothing of that is
+        kept. Raises KeyReused.
         """
-        encoded, named = orjson.dumps(cause.metadata).decode(), cause.named
-        fresh = False
+        named = cause.named
+        is_fresh = False
         deadline = asyncio.get_running_loop().time() + CONTENTION_SECONDS
         while asyncio.get_running_loop().time() < deadline:
-            if named is not None and (done := await self._done(tenant_id, named)):
-                return cast(T, done[0]), done[1]
-            transaction = Transaction(self, tenant_id, encoded, fresh=fresh)
+            transaction = Transaction(self, tenant_id, cause, is_fresh=is_fresh)
             try:
                 result = await work(transaction)
-                if named is not None:
-                    await transaction.finish(named, result)
-                if transaction.events and transaction.is_founded:
-                    appended = await self._writer.append(
-                        transaction.events, append_id=append_id, patience=patience
-                    )
-                    self._remember(tenant_id, transaction)
-                    return result, appended
-                if not transaction.events and transaction.is_fresh:
-                    return result, None
             except Refused:
-                # What refuses it may be its own twin, which was faster.
-                if named is not None and (done := await self._done(tenant_id, named)):
-                    return cast(T, done[0]), done[1]
+                if named is not None:
+                    done = await transaction.done_before(named, is_refused=True)
+                    if done is not None:
+                        return cast(T, done[0]), done[1]
                 if transaction.is_fresh:
                     raise
-            except WrongVersion:
-                pass
-            fresh = True
+            else:
+                if named is not None:
+                    if done := await transaction.done_before(named):
+                        return cast(T, done[0]), done[1]
+                    await transaction.finish(named, result)
+                if not transaction.events and transaction.is_fresh:
+                    return result, None
+                appended = await self._append(transaction, append_id, patience)
+                if appended is not None:
+                    self._remember(tenant_id, transaction)
+                    return result, appended
+            is_fresh = True
         raise Unavailable("others kept changing the same streams")
 
-    async def _done(self, tenant_id: str, named: IdempotencyKey) -> tuple[Json, Appended] | None:
-        """What the request came to, and where, if it was done before."""
-        found = await self._store.stream(tenant_id, named.stream_id)
-        events = [decode(each.type, each.state) for each in found]
-        if not idempotency.is_done(idempotency.fold(events), fingerprint=named.fingerprint):
+    async def _append(
+        self, transaction: Transaction, append_id: UUID | None, patience: float
+    ) -> Appended | None:
+        """Append what was decided; None where it was decided on an outdated state."""
+        if not transaction.events or not transaction.is_founded:
             return None
-        first = found[0].position - events[0].place
-        return events[0].result, Appended(first, found[0].recorded_at)
-
-    async def recall(
-        self, tenant_id: str, stream_id: str, decider: Decider[Any, Any], fresh: bool
-    ) -> _Known:
-        """The stream's state: as remembered, or with what the log has after that."""
-        known = self._memory.get((tenant_id, stream_id))
-        if known is not None and not fresh:
-            return _Known(decider, known.state, known.version, is_fresh=False)
-        state, version = (known.state, known.version) if known else (decider.initial, 0)
-        newer = await self._store.stream(tenant_id, stream_id, after=version)
-        if newer:
-            state, version = (
-                decider.fold((decode(each.type, each.state) for each in newer), state),
-                newer[-1].version,
+        try:
+            return await self._writer.append(
+                transaction.events, append_id=append_id, patience=patience
             )
-        return _Known(decider, state, version, is_fresh=True)
+        except WrongVersion:
+            return None
+
+    async def rehearse(
+        self, tenant_id: str, work: Callable[[Transaction], Awaitable[None]]
+    ) -> None:
+        """Do `work` on what the log has now, and append nothing. Raises what the work refuses."""
+        await work(Transaction(self, tenant_id, BY_ITSELF, is_fresh=True))
+
+    async def current(self, tenant_id: str, stream: StreamId[S, E]) -> S:
+        """The stream's state as the log has it now."""
+        read = await self.read(tenant_id, [stream])
+        return cast(S, read[str(stream)].known.state)
+
+    def remembered(self, tenant_id: str, stream: AnyStream) -> _Known | None:
+        """A copy of what is remembered of a stream, which may be out of date."""
+        known = self._memory.get((tenant_id, str(stream)))
+        if known is None:
+            return None
+        return _Known(stream, known.state, known.version, is_fresh=False)
+
+    async def read(
+        self, tenant_id: str, streams: Sequence[AnyStream], beside: Sequence[Read[Any]] = ()
+    ) -> dict[str, _ReadStream]:
+        """The streams by name, each read from where it is remembered."""
+        known = {
+            str(each): self.remembered(tenant_id, each)
+            or _Known(each, each.decider.initial, 0, is_fresh=False)
+            for each in streams
+        }
+        after = {name: each.version for name, each in known.items()}
+        events = await self._store.streams(tenant_id, after, beside)
+        read: dict[str, _ReadStream] = {}
+        for name, each in known.items():
+            newer = events.get(name, [])
+            state = each.stream.decider.fold(_decoded(newer), each.state)
+            version = newer[-1].version if newer else each.version
+            read[name] = _ReadStream(_Known(each.stream, state, version, is_fresh=True), newer)
+        return read
 
     def _remember(self, tenant_id: str, transaction: Transaction) -> None:
-        for stream_id, known in transaction.known.items():
-            self._memory[tenant_id, stream_id] = known
-            self._memory.move_to_end((tenant_id, stream_id))
-        while len(self._memory) > MEMORY:
-            self._memory.popitem(last=False)
+        # Only what was written: the append has checked that it was not erased meanwhile.
+        for name in transaction.written:
+            known = transaction.known[name]
+            if not known.stream.decider.is_read_once:
+                self._memory.put((tenant_id, name), known)
+
+    def on_events(self, events: Iterable[Recorded]) -> None:
+        """Forget the states of the streams that were erased, wherever that was done."""
+        for event in events:
+            if event.type in _ERASURES:
+                self._memory.pop((event.tenant_id, event.stream_id))
+
+
+def _decoded(events: Iterable[Recorded]) -> Iterable[Any]:
+    return (decode(each.type, each.state) for each in events)
 
 
 def encode(event: Event) -> bytes:
@@ -251,23 +352,3 @@ def encode(event: Event) -> bytes:
 def decode(name: str, state: bytes) -> Any:
     """The event that was stored, as its own type."""
     return from_stored(name, orjson.loads(state))
-
-
-def account_stream(tenant_id: str, user_id: str) -> str:
-    """The stream of a user's AI seconds."""
-    return f"account-{tenant_id}-{user_id}"
-
-
-def session_stream(session_id: str) -> str:
-    """The stream of a session."""
-    return f"session-{session_id}"
-
-
-def project_stream(project_id: str) -> str:
-    """The stream of a project."""
-    return f"project-{project_id}"
-
-
-def build_stream(build_id: str) -> str:
-    """The stream of a build."""
-    return f"build-{build_id}"

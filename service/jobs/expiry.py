@@ -7,12 +7,12 @@ from typing import Final
 
 import structlog
 
-from domain import session
 from projections.builds import silent
 from projections.sessions import idle_sessions
 from service.commands.builds import Builds
+from service.commands.sessions import expire
 from service.eventlog.store import DATABASE_AWAY, OutcomeUnknown
-from service.eventlog.transactions import SESSION, Transaction, Transactions, session_stream
+from service.eventlog.transactions import Transactions
 from service.postgres.connections import Pool, service_transaction
 
 _AT_A_TIME: Final = 100
@@ -41,16 +41,10 @@ async def expire_idle(transactions: Transactions, pool: Pool, idle_seconds: floa
         idle = await idle_sessions(connection, idle_seconds=idle_seconds, limit=_AT_A_TIME)
     expired = 0
     for tenant_id, project_id, session_id in idle:
-        work = partial(_expire, project_id=project_id, session_id=session_id)
+        work = partial(expire, project_id=project_id, session_id=session_id)
         _, appended = await transactions.transact(tenant_id, work)
         expired += appended is not None
     return expired
-
-
-async def _expire(transaction: Transaction, *, project_id: str, session_id: str) -> None:
-    stream = session_stream(session_id)
-    state = await transaction.load(SESSION, stream)
-    transaction.append(stream, session.expire(state), project_id)
 
 
 async def time_out_silent(builds: Builds, pool: Pool, silent_seconds: float) -> int:

@@ -1,13 +1,20 @@
-"""Connections, and the migrations that make a database ours."""
+"""Connections, and the migrations that make a database ours.
 
+Transactions run in libpq's pipeline mode: statements are sent without waiting for the answers to
+those before. A transaction costs one network round trip for each time that its rows are fetched,
+and one for its commit; rows that are fetched after the block come with the commit.
+"""
+
+import select
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 import sql
+from projections.read import Read
 from service.postgres import functions
 
 Connection = psycopg.AsyncConnection[Any]
@@ -15,6 +22,8 @@ Connect = Callable[[], Awaitable[Connection]]
 Pool = AsyncConnectionPool[Connection]
 SQL: Final = sql.statements("migrations.sql")
 ROLES: Final = sql.statements("roles.sql")
+R = TypeVar("R")
+
 POOL_SIZE: Final = 10
 POOL_SECONDS: Final = 5.0
 """How long a read waits for a connection before the service says that it is busy."""
@@ -46,7 +55,7 @@ async def connect(url: str, *, as_service: bool = True) -> Connection:
 
 
 def pool(url: str) -> Pool:
-    """Connections for reads, not opened yet. They see nobody's rows until they are told whose."""
+    """Connections for reads, not opened yet. Each sees no rows until a transaction names whose."""
     return AsyncConnectionPool(
         url,
         open=False,
@@ -54,30 +63,66 @@ def pool(url: str) -> Pool:
         max_size=POOL_SIZE,
         timeout=POOL_SECONDS,
         configure=_see_nothing,
-        # A connection may have died with a server that is back by now: a read must not meet it.
-        check=AsyncConnectionPool.check_connection,
+        check=_require_open,
         kwargs={"autocommit": True, "prepare_threshold": 1, "application_name": "throughline"},
     )
+
+
+async def _require_open(connection: Connection) -> None:
+    """Refuse a connection that the server has closed, without a round trip to the server.
+
+    A server that stops or restarts closes the socket, which makes the socket readable here. Raises
+    OperationalError, and the pool takes another connection.
+    """
+    news = select.poll()
+    news.register(connection.pgconn.socket, select.POLLIN)
+    while news.poll(0):
+        connection.pgconn.consume_input()
 
 
 @asynccontextmanager
 async def tenant_transaction(
     pool: Pool, tenant_id: str, *, as_of_one_moment: bool = False
 ) -> AsyncGenerator[Connection]:
-    """A transaction that sees one tenant's rows and no others, whatever it asks for."""
-    async with pool.connection() as connection, connection.transaction():
-        if as_of_one_moment:
-            await connection.execute("set transaction isolation level repeatable read")
+    """A transaction that sees one tenant's rows and no others, whatever it asks for.
+
+    The count of affected rows is known after the block.
+    """
+    begin = b"begin isolation level repeatable read" if as_of_one_moment else b"begin"
+    async with _pipelined(pool, begin) as connection:
         await connection.execute(ROLES["as_tenant"], {"tenant_id": tenant_id})
         yield connection
 
 
 @asynccontextmanager
 async def service_transaction(pool: Pool) -> AsyncGenerator[Connection]:
-    """A transaction for the service's own work, which is of all tenants."""
-    async with pool.connection() as connection, connection.transaction():
+    """A transaction for the service's own work, which sees the rows of all tenants.
+
+    The count of affected rows is known after the block.
+    """
+    async with _pipelined(pool, b"begin") as connection:
         await connection.execute(ROLES["as_service"])
         yield connection
+
+
+@asynccontextmanager
+async def _pipelined(pool: Pool, begin: bytes) -> AsyncGenerator[Connection]:
+    """A transaction in pipeline mode.
+
+    psycopg's own `transaction()` would wait for the server before and after its commit. What fails
+    in here is rolled back where the pool takes the connection back.
+    """
+    async with pool.connection() as connection, connection.pipeline():
+        await connection.execute(begin, prepare=False)
+        yield connection
+        await connection.execute(b"commit", prepare=False)
+
+
+async def tenant_rows(pool: Pool, tenant_id: str, read: Read[R]) -> list[R]:
+    """The rows of a read, in a transaction of its own and in one round trip."""
+    async with tenant_transaction(pool, tenant_id) as connection:
+        await read.send(connection)
+    return await read.rows()
 
 
 async def _see_nothing(connection: Connection) -> None:

@@ -16,7 +16,8 @@ from domain.events import ReplyCompleted, ReplyFailed, ReplyStarted
 from projections.projects import project
 from projections.replies import ReplyRef
 from service.eventlog.store import DATABASE_AWAY, EventStore, Recorded
-from service.eventlog.transactions import decode, session_stream
+from service.eventlog.stream_ids import session_stream
+from service.eventlog.transactions import decode
 from service.postgres.connections import Pool, tenant_transaction
 from service.replies.envelope import End, end_of
 from service.replies.frame_store import FrameStore
@@ -145,7 +146,7 @@ class ReplyDirectory:
 
     async def end(self, ref: ReplyRef) -> End | None:
         """How the reply ended, from the log; None while it runs."""
-        stream = self._store.backwards(ref.tenant_id, session_stream(ref.session_id))
+        stream = self._store.backwards(ref.tenant_id, str(session_stream(ref.session_id)))
         async with aclosing(stream) as events:
             async for stored in events:
                 if stored.type in _OF_REPLIES:

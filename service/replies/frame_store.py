@@ -124,7 +124,7 @@ class FrameStore:
                     "frame": None,
                 },
             )
-            return await found.fetchone() is not None
+        return await found.fetchone() is not None
 
     async def purge(self, keep_seconds: float) -> None:
         """Delete the frames of older replies, again and again: those are read from the log."""
@@ -145,14 +145,15 @@ class FrameStore:
         asked = {"tenant_id": ref.tenant_id, "reply_id": ref.reply_id}
         async with tenant_transaction(self._pool, ref.tenant_id) as connection:
             found = await connection.execute(SQL["after"], asked | {"after": number, "limit": PAGE})
-            rows = await found.fetchall()
+        rows = await found.fetchall()
         return [bytes(each) for _, each in rows] if rows and rows[0][0] == number + 1 else []
 
     async def whole(self, ref: ReplyRef) -> StoredReply:
         """All frames of a reply."""
         asked = {"tenant_id": ref.tenant_id, "reply_id": ref.reply_id}
         async with tenant_transaction(self._pool, ref.tenant_id) as connection:
-            rows = await (await connection.execute(SQL["whole"], asked)).fetchall()
+            found = await connection.execute(SQL["whole"], asked)
+        rows = await found.fetchall()
         frames = [bytes(each) for _, _, each in rows if each is not None]
         return StoredReply(frames, len(frames) < len(rows), rows[-1][1] if rows else None)
 
@@ -166,11 +167,12 @@ class FrameStore:
         async with service_transaction(self._pool) as connection:
             pg_arrays.register(connection)
             # First which replies have ended, then frames: so all frames of those are there.
-            ended = await (await connection.execute(SQL["ended"], asked)).fetchall()
-            rows = await (await connection.execute(SQL["newer"], after)).fetchall()
+            ended = await connection.execute(SQL["ended"], asked)
+            newer = await connection.execute(SQL["newer"], after)
+        rows = await newer.fetchall()
         return Newer(
-            [reply_id for (reply_id,) in ended],
-            [(reply_id, number, bytes(frame)) for reply_id, number, frame in rows],
+            ended=[reply_id for (reply_id,) in await ended.fetchall()],
+            frames=[(reply_id, number, bytes(frame)) for reply_id, number, frame in rows],
         )
 
 

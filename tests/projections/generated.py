@@ -33,18 +33,15 @@ from domain.metering import ESTIMATES, OPERATIONS, Usage, cost_of
 from projections.projection import Connection
 from service.eventlog.live import LiveLog
 from service.eventlog.store import EventStore, NewEvent, Recorded
-from service.eventlog.transactions import (
-    ACCOUNT,
-    BUILD,
-    PROJECT,
-    SESSION,
-    Decider,
+from service.eventlog.stream_ids import (
+    AnyStream,
+    StreamId,
     account_stream,
     build_stream,
-    encode,
     project_stream,
     session_stream,
 )
+from service.eventlog.transactions import encode
 from service.eventlog.writer import Writer
 from service.postgres import connections
 from tests.projections.fold import Row, key_of
@@ -175,9 +172,7 @@ class World:
         members: dict[str, Role] = {USERS[0]: "owner"}
         members |= {user: self._one(ROLES) for user in self._random.sample(USERS[1:], 2)}
         append.decide(
-            PROJECT,
             project_stream(project_id),
-            project_id,
             lambda state: project.register(
                 state,
                 project_id=project_id,
@@ -191,27 +186,21 @@ class World:
     def _add_member(self, append: "_Append") -> None:
         project_id, user, role = self._one(PROJECTS), self._one(USERS), self._one(ROLES)
         append.decide(
-            PROJECT,
             project_stream(project_id),
-            project_id,
             lambda state: project.add_member(state, user_id=user, role=role),
         )
 
     def _remove_member(self, append: "_Append") -> None:
         project_id, user = self._one(PROJECTS), self._one(USERS)
         append.decide(
-            PROJECT,
             project_stream(project_id),
-            project_id,
             lambda state: project.remove_member(state, user_id=user),
         )
 
     def _credit(self, append: "_Append") -> None:
         user = self._one(USERS)
         append.decide(
-            ACCOUNT,
             account_stream(append.tenant_id, user),
-            None,
             lambda state: account.credit(
                 state,
                 user_id=user,
@@ -238,12 +227,10 @@ class World:
             mode=hint or "general",
         )
         self._hold(append, reply)
-        stream_id = session_stream(talk.session_id)
+        stream = session_stream(talk.session_id, talk.project_id)
         if talk not in self._talks:
             append.decide(
-                SESSION,
-                stream_id,
-                talk.project_id,
+                stream,
                 lambda state: session.open_session(
                     state,
                     session_id=talk.session_id,
@@ -252,9 +239,7 @@ class World:
                 ),
             )
         append.decide(
-            SESSION,
-            stream_id,
-            talk.project_id,
+            stream,
             lambda state: session.post_message(
                 state,
                 message_id=reply.in_reply_to,
@@ -264,9 +249,7 @@ class World:
             ),
         )
         append.decide(
-            SESSION,
-            stream_id,
-            talk.project_id,
+            stream,
             lambda state: session.start_reply(
                 state,
                 reply_id=reply.reply_id,
@@ -290,9 +273,7 @@ class World:
 
     def _hold(self, append: "_Append", reply: _Reply) -> None:
         append.decide(
-            ACCOUNT,
-            account_stream(append.tenant_id, reply.talk.user_id),
-            reply.talk.project_id,
+            account_stream(append.tenant_id, reply.talk.user_id, reply.talk.project_id),
             lambda state: account.reserve(
                 state,
                 user_id=reply.talk.user_id,
@@ -321,9 +302,7 @@ class World:
         )
         mode, seconds = self._one((*MODES, *PLANS)), self._random.randint(0, 150)
         append.decide(
-            ACCOUNT,
-            account_stream(append.tenant_id, talk.user_id),
-            talk.project_id,
+            account_stream(append.tenant_id, talk.user_id, talk.project_id),
             lambda state: account.settle(
                 state,
                 user_id=talk.user_id,
@@ -338,9 +317,7 @@ class World:
             ),
         )
         append.decide(
-            SESSION,
-            session_stream(talk.session_id),
-            talk.project_id,
+            session_stream(talk.session_id, talk.project_id),
             lambda state: session.complete_reply(
                 state,
                 ReplyCompleted(
@@ -365,9 +342,7 @@ class World:
     def _take_over(self, append: "_Append") -> None:
         if (reply := self._of(append, self._running)) is not None:
             append.decide(
-                SESSION,
-                session_stream(reply.talk.session_id),
-                reply.talk.project_id,
+                session_stream(reply.talk.session_id, reply.talk.project_id),
                 lambda state: session.take_over_reply(
                     state, reply_id=reply.reply_id, lease_id=self._random.randint(4, 9)
                 ),
@@ -376,9 +351,7 @@ class World:
     def _cancel(self, append: "_Append") -> None:
         if (reply := self._of(append, self._running)) is not None:
             append.decide(
-                SESSION,
-                session_stream(reply.talk.session_id),
-                reply.talk.project_id,
+                session_stream(reply.talk.session_id, reply.talk.project_id),
                 lambda state: session.cancel_reply(
                     state, reply_id=reply.reply_id, reason="cancelled"
                 ),
@@ -389,9 +362,7 @@ class World:
             return
         self._running.remove(reply)
         append.decide(
-            ACCOUNT,
-            account_stream(append.tenant_id, reply.talk.user_id),
-            reply.talk.project_id,
+            account_stream(append.tenant_id, reply.talk.user_id, reply.talk.project_id),
             lambda state: account.release(
                 state,
                 user_id=reply.talk.user_id,
@@ -400,9 +371,7 @@ class World:
             ),
         )
         append.decide(
-            SESSION,
-            session_stream(reply.talk.session_id),
-            reply.talk.project_id,
+            session_stream(reply.talk.session_id, reply.talk.project_id),
             lambda state: session.fail_reply(
                 state,
                 ReplyFailed(
@@ -450,14 +419,12 @@ class World:
         if planned:
             talk, reply_id = self._one(planned)
             append.decide(
-                SESSION,
-                session_stream(talk.session_id),
-                talk.project_id,
+                session_stream(talk.session_id, talk.project_id),
                 lambda state: session.save_plan(state, reply_id=reply_id, user_id=self._one(USERS)),
             )
 
     def _session(self, talk: _Talk) -> session.Session:
-        state, _ = self._streams[talk.tenant_id, session_stream(talk.session_id)]
+        state, _ = self._streams[talk.tenant_id, str(session_stream(talk.session_id))]
         known: session.Session = state
         return known
 
@@ -473,8 +440,8 @@ class World:
         if mine:
             talk = self._one(mine)
             for build_id in self._session(talk).builds:
-                append.decide(BUILD, build_stream(build_id), talk.project_id, build.erase)
-            append.decide(SESSION, session_stream(talk.session_id), talk.project_id, session.delete)
+                append.decide(build_stream(build_id, talk.project_id), build.erase)
+            append.decide(session_stream(talk.session_id, talk.project_id), session.delete)
 
     def _close_project(self, append: "_Append") -> None:
         self._in_project(append, project.request_erasure)
@@ -484,7 +451,7 @@ class World:
 
     def _in_project(self, append: "_Append", decide: Callable[[Any], Any]) -> None:
         project_id = self._one(PROJECTS)
-        append.decide(PROJECT, project_stream(project_id), project_id, decide)
+        append.decide(project_stream(project_id), decide)
 
     # Builds --------------------------------------------------------------------------------------
 
@@ -495,9 +462,7 @@ class World:
             return
         talk, build_id, message_id = self._one(mine), self._id("b", append), self._id("m", append)
         append.decide(
-            SESSION,
-            session_stream(talk.session_id),
-            talk.project_id,
+            session_stream(talk.session_id, talk.project_id),
             lambda state: session.convert(
                 state,
                 build_id=build_id,
@@ -513,11 +478,9 @@ class World:
         """A build from an idea, in a session of its own, with a greeting."""
         talk = self._new_talk(append)
         build_id, message_id, said_id = (self._id(each, append) for each in "bmy")
-        stream_id = session_stream(talk.session_id)
+        stream = session_stream(talk.session_id, talk.project_id)
         append.decide(
-            SESSION,
-            stream_id,
-            talk.project_id,
+            stream,
             lambda state: session.open_session(
                 state,
                 session_id=talk.session_id,
@@ -527,17 +490,13 @@ class World:
             ),
         )
         append.decide(
-            SESSION,
-            stream_id,
-            talk.project_id,
+            stream,
             lambda state: session.request_build(
                 state, build_id=build_id, message_id=message_id, text=self._one(TEXTS), locale="ar"
             ),
         )
         append.decide(
-            SESSION,
-            stream_id,
-            talk.project_id,
+            stream,
             lambda state: session.post_system_message(
                 state,
                 message_id=said_id,
@@ -554,15 +513,11 @@ class World:
         self, append: "_Append", talk: _Talk, build_id: str, message_id: str, plan: Any
     ) -> None:
         append.decide(
-            PROJECT,
             project_stream(talk.project_id),
-            talk.project_id,
             lambda state: project.lock(state, build_id=build_id),
         )
         append.decide(
-            BUILD,
-            build_stream(build_id),
-            talk.project_id,
+            build_stream(build_id, talk.project_id),
             lambda state: build.queue(
                 state,
                 build_id=build_id,
@@ -614,12 +569,10 @@ class World:
         if not mine:
             return
         _, project_id, build_id = self._one(mine[-4:])
-        append.decide(BUILD, build_stream(build_id), project_id, decision)
+        append.decide(build_stream(build_id, project_id), decision)
         if append.state(build_stream(build_id)).has_ended:
             append.decide(
-                PROJECT,
                 project_stream(project_id),
-                project_id,
                 lambda state: project.unlock(state, build_id=build_id),
             )
 
@@ -629,7 +582,7 @@ class World:
         mine = [talk for talk in self._talks if talk.tenant_id == append.tenant_id]
         if mine:
             talk = self._one(mine)
-            append.decide(SESSION, session_stream(talk.session_id), talk.project_id, decision)
+            append.decide(session_stream(talk.session_id, talk.project_id), decision)
 
     def _of(self, append: "_Append", replies: Iterable[_Reply]) -> _Reply | None:
         mine = [reply for reply in replies if reply.talk.tenant_id == append.tenant_id]
@@ -645,22 +598,16 @@ class _Append:
         self.events: list[NewEvent] = []
         self._known = streams
 
-    def state(self, stream_id: str) -> Any:
-        """What a stream that was decided on has come to."""
-        return self.streams[self.tenant_id, stream_id][0]
+    def state(self, stream: AnyStream) -> Any:
+        """The state of a stream that was decided on."""
+        return self.streams[self.tenant_id, str(stream)][0]
 
-    def decide(
-        self,
-        decider: Decider[S, E],
-        stream_id: str,
-        project_id: str | None,
-        decision: Callable[[S], tuple[E, ...]],
-    ) -> None:
+    def decide(self, stream: StreamId[S, E], decision: Callable[[S], tuple[E, ...]]) -> None:
         """Decide on the stream as it stands in this append."""
-        key = (self.tenant_id, stream_id)
+        key, decider = (self.tenant_id, str(stream)), stream.decider
         state, version = self.streams.get(key) or self._known.get(key) or (decider.initial, 0)
         decided = decision(state)
-        self.events += new_events(self.tenant_id, stream_id, version, decided, project_id)
+        self.events += new_events(self.tenant_id, str(stream), version, decided, stream.project_id)
         self.streams[key] = (decider.fold(decided, state), version + len(decided))
 
 

@@ -12,7 +12,8 @@ import pytest
 from domain.events import Event, MessageAdmitted, ReplyFailed, ReplyStarted, SessionOpened
 from domain.rate_limits import WINDOW
 from domain.session import MAX_TOKENS
-from service.eventlog.transactions import decode, project_stream, session_stream
+from service.eventlog.stream_ids import project_stream, session_stream
+from service.eventlog.transactions import decode
 from service.model.offline.app import OfflineModel
 from tests.projections.generated import new_events
 from tests.running import LiveService, running
@@ -120,7 +121,7 @@ async def test_the_window_slides(url: str) -> None:
     async with running(url) as first:
         await first.project()
         await first.credit()
-    await append(url, project_stream("p1"), taken, "p1")
+    await append(url, str(project_stream("p1")), taken, "p1")
     async with running(url, project_messages=2) as run:
         assert remaining(await run.chat("Hello"))[1] == 0
         refused = await run.chat("Hello")
@@ -147,7 +148,7 @@ async def test_a_session_whose_tokens_are_used_makes_room_for_another(url: str) 
     async with running(url) as run:
         await run.project()
         await run.credit()
-    await append(url, session_stream(spent), events, "p1")
+    await append(url, str(session_stream(spent)), events, "p1")
     async with running(url) as run:
         head = await run.service.store.head()
         refused = await run.chat("Hello", sessionId=spent)

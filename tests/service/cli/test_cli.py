@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 import psutil
 import pytest
@@ -42,6 +42,14 @@ class Served:
             start_new_session=True,
         )
         self.printed = self._until("Ctrl-C")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop it, where a failed test has not."""
+        if self.process.poll() is None:
+            self.stop(signal.SIGTERM)
 
     def _until(self, word: str) -> str:
         assert self.process.stdout is not None
@@ -117,38 +125,38 @@ def folder() -> Iterator[Path]:
 
 def test_a_first_run_works_as_printed_and_a_second_finds_its_data(folder: Path) -> None:
     with (folder / "errors").open("wb") as errors:
-        first = Served(folder, errors)
-        stream, timeline, bill, convert = first.lines()
-        streamed = first.shell(stream)
-        assert streamed.startswith(": throughline\n\nid: ")
-        final = json.loads(streamed.rpartition("data: ")[2])
-        assert final["subtype"] == "success"
-        readme_shows(stream, streamed)
-        items = json.loads(first.shell(timeline))["items"]
-        assert items[0]["aiResponse"]["data"] == final["data"]
-        session = json.loads(first.shell(bill))
-        assert session["billing"]["aiSeconds"] == final["metadata"]["billed_seconds"]
-        built = json.loads(first.shell(convert))
-        assert built["status"] == "queued"
-        assert first.until_deployed(built["buildId"])
-        examples_of_the_api_page_work(first)
-        items = json.loads(first.shell(timeline))["items"]
-        assert [each["kind"] for each in items[:3]] == [
-            "deployment",
-            "build_reference",
-            "user_message",
-        ]
-        assert {each["status"] for each in items[:3]} == {"deployed"}
-        key = re.search(r"Demo key: demo / (\S+)", first.printed)
-        assert first.stop(signal.SIGINT) == 0
+        with Served(folder, errors) as first:
+            stream, timeline, bill, convert = first.lines()
+            streamed = first.shell(stream)
+            assert streamed.startswith(": throughline\n\nid: ")
+            final = json.loads(streamed.rpartition("data: ")[2])
+            assert final["subtype"] == "success"
+            readme_shows(stream, streamed)
+            items = json.loads(first.shell(timeline))["items"]
+            assert items[0]["aiResponse"]["data"] == final["data"]
+            session = json.loads(first.shell(bill))
+            assert session["billing"]["aiSeconds"] == final["metadata"]["billed_seconds"]
+            built = json.loads(first.shell(convert))
+            assert built["status"] == "queued"
+            assert first.until_deployed(built["buildId"])
+            examples_of_the_api_page_work(first)
+            items = json.loads(first.shell(timeline))["items"]
+            assert [each["kind"] for each in items[:3]] == [
+                "deployment",
+                "build_reference",
+                "user_message",
+            ]
+            assert {each["status"] for each in items[:3]} == {"deployed"}
+            key = re.search(r"Demo key: demo / (\S+)", first.printed)
+            assert first.stop(signal.SIGINT) == 0
 
-        second = Served(folder, errors)
-        again = json.loads(second.shell(second.lines()[1]))["items"]
-        assert again == items
-        assert key is not None
-        assert key[0] in second.printed
-        commands_work_beside(second)
-        assert second.stop(signal.SIGTERM) == 0
+        with Served(folder, errors) as second:
+            again = json.loads(second.shell(second.lines()[1]))["items"]
+            assert again == items
+            assert key is not None
+            assert key[0] in second.printed
+            commands_work_beside(second)
+            assert second.stop(signal.SIGTERM) == 0
     logs_tell_nothing(folder / "errors", key[1])
 
 

@@ -17,8 +17,8 @@ from domain import project
 from projections import PROJECTIONS
 from projections.projection import rebuild, verify
 from scripts.schema import program
-from service.commands.erasure import _request_erasure
-from service.eventlog.transactions import PROJECT, project_stream
+from service.eventlog.stream_ids import project_stream
+from service.eventlog.transactions import Transaction
 from service.model.offline.app import OfflineModel
 from service.postgres.embedded import Server
 from tests.projections.generated import live, owning
@@ -282,18 +282,16 @@ async def test_an_erasure_that_was_left_is_finished_by_who_looks_next(
     ours, theirs = worlds
     project_id = ours.ids["projectId"]
 
-    async def close(transaction: Any) -> None:
-        await _request_erasure(transaction, project_id=project_id)
+    async def close(transaction: Transaction) -> None:
+        await transaction.decide(project_stream(project_id), project.request_erasure)
 
     await run.service.transactions.transact("t1", close)
     assert f"Add a {WORD} page" in dumped(url)
     assert await run.service.erasure.finish() == 1
     assert await run.service.erasure.finish() == 0
     assert f"Add a {WORD} page" not in dumped(url)
-    state = await run.service.transactions.recall(
-        "t1", project_stream(project_id), PROJECT, fresh=True
-    )
-    assert state.state == project.Project(project_id=project_id, is_erasing=True, is_erased=True)
+    state = await run.service.transactions.current("t1", project_stream(project_id))
+    assert state == project.Project(project_id=project_id, is_erasing=True, is_erased=True)
     assert (await theirs.client.get("/v1/events")).status_code == 200
 
 

@@ -1,0 +1,45 @@
+"""Reads that share a round trip: statements that are sent first and whose rows are taken later."""
+
+from typing import Any, Generic, TypeVar
+
+from psycopg import AsyncConnection, AsyncCursor
+from psycopg.rows import AsyncRowFactory
+
+R = TypeVar("R")
+
+
+class Read(Generic[R]):
+    """A statement with its parameters, and the rows that it found.
+
+    In pipeline mode `send` does not wait for the server. The rows are there when they are asked for
+    inside of the pipeline, at the cost of a round trip, or after its end at no cost.
+    """
+
+    def __init__(
+        self,
+        query: bytes,
+        row: AsyncRowFactory[R],
+        parameters: dict[str, Any] | None = None,
+        *,
+        is_binary: bool = False,
+    ) -> None:
+        self._query = query
+        self._row = row
+        self._parameters = parameters
+        self._is_binary = is_binary
+        self._cursor: AsyncCursor[R] | None = None
+
+    async def send(self, connection: AsyncConnection[Any]) -> None:
+        """Send the statement."""
+        self._cursor = connection.cursor(row_factory=self._row, binary=self._is_binary)
+        await self._cursor.execute(self._query, self._parameters)
+
+    async def rows(self) -> list[R]:
+        """All rows that were found, once; the statement was sent before."""
+        assert self._cursor is not None
+        return await self._cursor.fetchall()
+
+    async def row(self) -> R | None:
+        """The first row, or None; the statement was sent before."""
+        assert self._cursor is not None
+        return await self._cursor.fetchone()

@@ -1,0 +1,30 @@
+"""Accounts: AI seconds that are added."""
+
+from functools import partial
+
+from domain import account
+from domain.events import CreditKind
+from service.eventlog.stream_ids import account_stream
+from service.eventlog.transactions import Transaction
+
+
+async def credit(
+    transaction: Transaction,
+    *,
+    tenant_id: str,
+    user_id: str,
+    credit_id: str,
+    seconds: int,
+    kind: CreditKind,
+    reason: str | None,
+) -> None:
+    """Add seconds to a user's account."""
+    decision = partial(
+        account.credit,
+        user_id=user_id,
+        credit_id=credit_id,
+        seconds=seconds,
+        kind=kind,
+        reason=reason,
+    )
+    await transaction.decide(account_stream(tenant_id, user_id), decision)

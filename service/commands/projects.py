@@ -1,0 +1,44 @@
+"""Projects and their members: each decision is one append to the project's stream."""
+
+from collections.abc import Mapping
+from functools import partial
+
+from domain import project
+from domain.events import Role
+from service.eventlog.stream_ids import project_stream
+from service.eventlog.transactions import Transaction
+
+
+async def register(
+    transaction: Transaction,
+    *,
+    project_id: str,
+    name: str,
+    framework: str | None,
+    source_root: str | None,
+    members: Mapping[str, Role],
+) -> None:
+    """Make a project known, with its first members. Raises ProjectExists."""
+    decision = partial(
+        project.register,
+        project_id=project_id,
+        name=name,
+        framework=framework,
+        source_root=source_root,
+        members=members,
+    )
+    await transaction.decide(project_stream(project_id), decision)
+
+
+async def add_member(
+    transaction: Transaction, *, project_id: str, user_id: str, role: Role
+) -> None:
+    """Let a user act in the project, or change the role of a member. Raises LastOwner."""
+    decision = partial(project.add_member, user_id=user_id, role=role)
+    await transaction.decide(project_stream(project_id), decision)
+
+
+async def remove_member(transaction: Transaction, *, project_id: str, user_id: str) -> None:
+    """Take a user out of the project. Raises MemberUnknown, LastOwner."""
+    decision = partial(project.remove_member, user_id=user_id)
+    await transaction.decide(project_stream(project_id), decision)

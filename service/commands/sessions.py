@@ -1,0 +1,24 @@
+"""Sessions: plans that are kept as drafts, and the end of idle sessions."""
+
+from functools import partial
+
+from domain import session
+from projections.replies import ReplyRow
+from service.eventlog.stream_ids import session_stream
+from service.eventlog.transactions import Transaction
+
+
+async def save_plan(transaction: Transaction, *, reply: ReplyRow, user_id: str | None) -> None:
+    """Keep the plan of a reply as a draft of the user; without one, of the session's user.
+
+    Raises PlanUnknown.
+    """
+    stream = session_stream(reply.session_id, reply.project_id)
+    state = await transaction.load(stream)
+    decision = partial(session.save_plan, reply_id=reply.reply_id, user_id=user_id or state.user_id)
+    await transaction.decide(stream, decision)
+
+
+async def expire(transaction: Transaction, *, project_id: str, session_id: str) -> None:
+    """End an idle session, unless a reply of it is being written."""
+    await transaction.decide(session_stream(session_id, project_id), session.expire)

@@ -1,0 +1,95 @@
+"""The streams of the log: what each kind is called, and how its events become a state."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Final, Generic, TypeAlias, TypeVar
+
+from domain import account, build, idempotency, project, session
+from domain.account import Account
+from domain.build import Build
+from domain.events import AccountEvent, BuildEvent, ProjectEvent, RequestEvent, SessionEvent
+from domain.project import Project
+from domain.session import Session
+
+S = TypeVar("S")
+E = TypeVar("E")
+
+
+@dataclass(frozen=True, slots=True)
+class Decider(Generic[S, E]):
+    """A kind of stream: the first part of the streams' names, and how events become a state.
+
+    Events of some kinds always belong to a project. The state of a kind that is read only once is
+    not worth remembering.
+    """
+
+    kind: str
+    initial: S
+    fold: Callable[[Iterable[E], S], S]
+    is_of_project: bool = False
+    is_read_once: bool = False
+
+
+SESSION: Final[Decider[Session, SessionEvent]] = Decider(
+    "session", session.INITIAL, session.fold, is_of_project=True
+)
+ACCOUNT: Final[Decider[Account, AccountEvent]] = Decider("account", account.INITIAL, account.fold)
+BUILD: Final[Decider[Build, BuildEvent]] = Decider(
+    "build", build.INITIAL, build.fold, is_of_project=True
+)
+PROJECT: Final[Decider[Project, ProjectEvent]] = Decider(
+    "project", project.INITIAL, project.fold, is_of_project=True
+)
+REQUEST: Final[Decider[idempotency.Request, RequestEvent]] = Decider(
+    "request", idempotency.INITIAL, idempotency.fold, is_read_once=True
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamId(Generic[S, E]):
+    """A stream of the log. As text it is the name under which the stream is stored.
+
+    Its events are stored with `project_id`; None is for events of no project, and for streams that
+    are only read.
+    """
+
+    decider: Decider[S, E]
+    id: str
+    project_id: str | None = None
+
+    def __str__(self) -> str:
+        """The stored name."""
+        return f"{self.decider.kind}-{self.id}"
+
+
+AnyStream: TypeAlias = StreamId[Any, Any]
+
+
+def account_stream(
+    tenant_id: str, user_id: str, project_id: str | None = None
+) -> StreamId[Account, AccountEvent]:
+    """The stream of a user's AI seconds; the project is the one that they are used for."""
+    return StreamId(ACCOUNT, f"{tenant_id}-{user_id}", project_id)
+
+
+def session_stream(
+    session_id: str, project_id: str | None = None
+) -> StreamId[Session, SessionEvent]:
+    """The stream of a session."""
+    return StreamId(SESSION, session_id, project_id)
+
+
+def project_stream(project_id: str) -> StreamId[Project, ProjectEvent]:
+    """The stream of a project."""
+    return StreamId(PROJECT, project_id, project_id)
+
+
+def build_stream(build_id: str, project_id: str | None = None) -> StreamId[Build, BuildEvent]:
+    """The stream of a build."""
+    return StreamId(BUILD, build_id, project_id)
+
+
+def request_stream(key: str) -> StreamId[idempotency.Request, RequestEvent]:
+    """The stream of a request that its client named by an idempotency key."""
+    return StreamId(REQUEST, sha256(key.encode()).hexdigest())
