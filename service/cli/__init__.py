@@ -397,7 +397,7 @@ def events_export(
         async with connections.pool(direct_url) as pool:
             store = EventStore(pool)
             log, log_epoch = (
-                TenantFeed(store, pool, Selection(tenant_id=tenant)),
+                TenantFeed(pool, Selection(tenant_id=tenant)),
                 await store.log_epoch(),
             )
             prev = await log.last(after)
