@@ -9,13 +9,13 @@ import os
 import stat
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from service.concurrency.lru import LRU
 from service.source.secrets import holds_a_key, is_secret_name
 
 Code = Literal["not_found", "outside", "secret", "not_a_file", "too_large", "binary"]
@@ -135,7 +135,7 @@ class Sources:
         self.walks = 0
         self._folder = folder
         self._lock = threading.Lock()
-        self._known: OrderedDict[Parts, _Structure] = OrderedDict()
+        self._known: LRU[Parts, _Structure] = LRU(MOST_CACHED)
 
     def of(self, tenant_id: str, source_root: str | None) -> "Source | None":
         """A project's source; None where there is none, or where it is not below its tenant's."""
@@ -158,11 +158,9 @@ class Sources:
         """Keep what was walked, if its times tell of every later change."""
         with self._lock:
             self.walks += 1
-            self._known.pop(root, None)
+            self._known.pop(root)
             if is_settled:
-                self._known[root] = structure
-            while len(self._known) > MOST_CACHED:
-                self._known.popitem(last=False)
+                self._known.put(root, structure)
 
 
 class Source:
