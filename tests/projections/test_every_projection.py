@@ -434,6 +434,13 @@ def cuts(events: int, random: Random) -> Iterator[list[int]]:
         yield [0, *sorted(points), events]
 
 
+def test_the_generated_logs_have_every_type_that_a_read_model_shows() -> None:
+    shown = {kind.__name__ for projection in PROJECTIONS for kind in projection.handles}
+    worlds = [World(seed).appends(1_000) for seed in range(3)]
+    found = {event.type for world in worlds for append in world for event in append}
+    assert shown <= found, "give World in tests/projections/generated.py an action that makes it"
+
+
 def test_the_oracle_is_not_blind() -> None:
     """It sees every event of a small log, but for those of streams and projects that were erased
     later: without any one of them, some read model differs."""
