@@ -6,7 +6,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
-from domain.events import ERASABLE, TEXT
+from domain.events import ERASABLE, TEXT, stored_keys
 
 FILE: Final = Path(__file__).parent.parent / "sql" / "functions" / "masked.sql"
 _ROWS: Final = re.compile(r"(?<=values\n)(.*?)(?=\n *\) as text_field)", re.DOTALL)
@@ -20,10 +20,10 @@ def blanks() -> dict[str, str]:
     """
     found: dict[str, set[str]] = {}
     for kind in ERASABLE:
-        plain = get_type_hints(kind)
-        for key, hint in get_type_hints(kind, include_extras=True).items():
-            if is_text(hint):
-                found.setdefault(key, set()).add(_blank(plain[key]))
+        marked, plain = get_type_hints(kind, include_extras=True), get_type_hints(kind)
+        for key, field in stored_keys(kind).items():
+            if is_text(marked[field]):
+                found.setdefault(key, set()).add(_blank(plain[field]))
     return {key: _common(found[key]) for key in sorted(found)}
 
 
