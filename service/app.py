@@ -54,7 +54,7 @@ from service.http import openapi, problems, security_headers
 from service.http.call import Service
 from service.http.edge import Edge
 from service.http.merge import MergedStreams
-from service.http.operation import Operation
+from service.http.operation import AnyOperation
 from service.jobs.expiry import expire_idle, keep_expiring, time_out_silent
 from service.model.client import ModelClient
 from service.model.offline.app import OfflineModel, serving
@@ -68,7 +68,7 @@ from service.settings import Settings
 from service.source.jail import Sources
 from service.timelines.feed import Feeds
 
-OPERATIONS: Final[tuple[Operation, ...]] = (
+OPERATIONS: Final[tuple[AnyOperation, ...]] = (
     *chat.OPERATIONS,
     *replies.OPERATIONS,
     *plans.OPERATIONS,

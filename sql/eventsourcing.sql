@@ -33,7 +33,7 @@ where tenant_id = %(tenant_id)s and stream_id = %(stream_id)s
 order by version desc
 limit %(limit)s
 
--- name: take_snapshot
+-- name: store_snapshot
 insert into app.snapshot (tenant_id, stream_id, version, type, state)
 values (%(tenant_id)s, %(stream_id)s, %(version)s, %(type)s, %(state)s)
 

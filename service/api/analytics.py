@@ -1,6 +1,7 @@
 """A project's figures."""
 
 from datetime import UTC, datetime
+from types import NoneType
 
 from starlette.responses import Response
 
@@ -13,9 +14,9 @@ from service.http.operation import Operation, answered
 from service.http.reads import position_of, visible_project
 
 
-async def read_analytics(call: Call) -> Response:
+async def read_analytics(call: Call[None, analytics_schemas.AnalyticsQuery]) -> Response:
     """How planning and building went, over a span of time."""
-    asked: analytics_schemas.AnalyticsQuery = call.query
+    asked = call.query
     until = asked.until or datetime.now(UTC)
     since = asked.since or max(until, _FIRST + analytics_schemas.SPAN) - analytics_schemas.SPAN
     async with call.reading() as connection:
@@ -42,6 +43,7 @@ OPERATIONS = (
         name="getAnalytics",
         summary="How a project's planning and building goes: times, errors, tokens, conversions.",
         scopes=("read", "admin", "chat"),
+        body=NoneType,
         query=analytics_schemas.AnalyticsQuery,
         answer=analytics_schemas.AnalyticsAnswer,
         problems=(404, 409, 422),

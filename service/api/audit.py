@@ -1,5 +1,6 @@
 """The audit of a tenant, for its admins."""
 
+from types import NoneType
 from typing import Final
 
 from starlette.responses import Response
@@ -13,9 +14,9 @@ _NEWEST: Final = "~"
 """After every request id: those are hexadecimal."""
 
 
-async def read_audit(call: Call) -> Response:
+async def read_audit(call: Call[None, audit_schemas.AuditQuery]) -> Response:
     """A page of the audit, newest first."""
-    asked: audit_schemas.AuditQuery = call.query
+    asked = call.query
     async with call.reading() as connection:
         rows = await audit.page(
             connection,
@@ -35,6 +36,7 @@ OPERATIONS = (
         name="readAudit",
         summary="Who asked for what, from where, and what came of it, newest first.",
         scopes=("admin",),
+        body=NoneType,
         query=audit_schemas.AuditQuery,
         answer=audit_schemas.AuditPage,
         problems=(422,),

@@ -1,6 +1,7 @@
 """AI seconds: credits, balances, and the ledger of what was billed."""
 
 from functools import partial
+from types import NoneType
 
 from starlette.responses import Response
 
@@ -14,9 +15,9 @@ from service.http.reads import position_in, position_of
 from service.ids import new_id
 
 
-async def credit_account(call: Call) -> Response:
+async def credit_account(call: Call[billing_schemas.CreditRequest, None]) -> Response:
     """Add seconds to a user's account; answers the balance with them."""
-    asked: billing_schemas.CreditRequest = call.body
+    asked = call.body
     work = partial(
         credit,
         tenant_id=call.caller.tenant_id,
@@ -35,7 +36,7 @@ async def credit_account(call: Call) -> Response:
     return answered(billing_schemas.account(row), position=position, status=201)
 
 
-async def read_account(call: Call) -> Response:
+async def read_account(call: Call[None, schemas.BalanceQuery]) -> Response:
     """A user's balance."""
     async with call.reading() as connection:
         position = await position_of(connection, "accounts", call.query.min_position)
@@ -45,9 +46,9 @@ async def read_account(call: Call) -> Response:
     return answered(billing_schemas.account(row), position=position)
 
 
-async def read_ledger(call: Call) -> Response:
+async def read_ledger(call: Call[None, billing_schemas.LedgerQuery]) -> Response:
     """A page of what a user was billed, newest first."""
-    asked: billing_schemas.LedgerQuery = call.query
+    asked = call.query
     before = position_in(asked.before, call.service.log_epoch)
     async with call.reading() as connection:
         position = await position_of(connection, "consumption", None)
@@ -69,6 +70,7 @@ OPERATIONS = (
         summary="Add AI seconds to a user's account.",
         scopes=("admin",),
         body=billing_schemas.CreditRequest,
+        query=NoneType,
         answer=billing_schemas.AccountAnswer,
         status=201,
         problems=(400, 413, 415, 422),
@@ -80,6 +82,7 @@ OPERATIONS = (
         name="getAccount",
         summary="A user's balance: credited, consumed, reserved, available.",
         scopes=("read", "admin", "chat"),
+        body=NoneType,
         query=schemas.BalanceQuery,
         answer=billing_schemas.AccountAnswer,
         problems=(409, 422),
@@ -91,6 +94,7 @@ OPERATIONS = (
         name="getConsumption",
         summary="The ledger: each billed reply, newest first.",
         scopes=("read", "admin", "chat"),
+        body=NoneType,
         query=billing_schemas.LedgerQuery,
         answer=billing_schemas.Ledger,
         problems=(409, 422),

@@ -1,5 +1,7 @@
 """Builds: asked for by users, taken and reported by workers."""
 
+from types import NoneType
+
 from starlette.responses import Response
 
 from domain.errors import BuildUnknown
@@ -9,15 +11,15 @@ from projections.versions import VERSIONS
 from service.api import builds_schemas, schemas
 from service.commands.builds import Order
 from service.eventlog.store import END
-from service.http.call import Call
+from service.http.call import AnyCall, Call
 from service.http.operation import Operation, answered
 from service.http.problems import BadRequest
 from service.http.reads import position_in, position_of, visible_project
 
 
-async def convert_to_build(call: Call) -> Response:
+async def convert_to_build(call: Call[builds_schemas.ConvertRequest, None]) -> Response:
     """Turn a plan into a build; the same plan again is the same build."""
-    asked: builds_schemas.ConvertRequest = call.body
+    asked = call.body
     await _member(call, asked.project_id, asked.user_id)
     build_id, position = await call.service.builds.convert(
         _order(call, asked),
@@ -32,9 +34,9 @@ async def convert_to_build(call: Call) -> Response:
     return answered(answer, position=position, status=202)
 
 
-async def begin_build(call: Call) -> Response:
+async def begin_build(call: Call[builds_schemas.BuildRequest, None]) -> Response:
     """Build an idea."""
-    asked: builds_schemas.BuildRequest = call.body
+    asked = call.body
     await _member(call, asked.project_id, asked.user_id)
     build_id, position = await call.service.builds.begin(
         _order(call, asked), idea=asked.message, cause=call.cause(asked.user_id)
@@ -42,9 +44,9 @@ async def begin_build(call: Call) -> Response:
     return _accepted(build_id, position)
 
 
-async def list_builds(call: Call) -> Response:
+async def list_builds(call: Call[None, builds_schemas.BuildsQuery]) -> Response:
     """What a worker may take, or the builds of a project."""
-    asked: builds_schemas.BuildsQuery = call.query
+    asked = call.query
     at = position_in(asked.cursor, call.service.log_epoch)
     tenant_id = call.caller.tenant_id
     async with call.reading() as connection:
@@ -76,15 +78,15 @@ async def list_builds(call: Call) -> Response:
     return answered(builds_schemas.build_list(rows, call.service.log_epoch), position=position)
 
 
-async def read_build(call: Call) -> Response:
+async def read_build(call: Call[None, schemas.ActingQuery]) -> Response:
     """One build."""
     row, position = await _visible(call)
     return answered(builds_schemas.build_answer(row), position=position)
 
 
-async def claim_build(call: Call) -> Response:
+async def claim_build(call: Call[builds_schemas.ClaimRequest, None]) -> Response:
     """Take a build; of many who try, one has it."""
-    asked: builds_schemas.ClaimRequest = call.body
+    asked = call.body
     build_id = call.path["buildId"]
     await call.service.builds.claim(
         call.caller.tenant_id, build_id, worker_id=asked.worker_id, cause=call.cause()
@@ -93,9 +95,9 @@ async def claim_build(call: Call) -> Response:
     return answered(builds_schemas.build_answer(row), position=position)
 
 
-async def report_events(call: Call) -> Response:
+async def report_events(call: Call[builds_schemas.ReportsRequest, None]) -> Response:
     """Take what a worker reports."""
-    asked: builds_schemas.ReportsRequest = call.body
+    asked = call.body
     result = await call.service.builds.report(
         call.caller.tenant_id,
         call.path["buildId"],
@@ -106,9 +108,9 @@ async def report_events(call: Call) -> Response:
     return answered(answer, position=call.service.live_log.head)
 
 
-async def read_events(call: Call) -> Response:
+async def read_events(call: Call[None, builds_schemas.BuildEventsQuery]) -> Response:
     """What was reported of a build."""
-    asked: builds_schemas.BuildEventsQuery = call.query
+    asked = call.query
     after = position_in(asked.after, call.service.log_epoch)
     await _visible(call)
     async with call.reading() as connection:
@@ -125,9 +127,9 @@ async def read_events(call: Call) -> Response:
     return answered(answer, position=position)
 
 
-async def list_versions(call: Call) -> Response:
+async def list_versions(call: Call[None, schemas.PageQuery]) -> Response:
     """A project's versions, newest first."""
-    asked: schemas.PageQuery = call.query
+    asked = call.query
     before = position_in(asked.before, call.service.log_epoch)
     async with call.reading() as connection:
         position = await position_of(connection, VERSIONS.name, asked.min_position)
@@ -142,7 +144,9 @@ async def list_versions(call: Call) -> Response:
     return answered(builds_schemas.versions(rows, call.service.log_epoch), position=position)
 
 
-def _order(call: Call, asked: builds_schemas.ConvertRequest | builds_schemas.BuildRequest) -> Order:
+def _order(
+    call: AnyCall, asked: builds_schemas.ConvertRequest | builds_schemas.BuildRequest
+) -> Order:
     return Order(
         tenant_id=call.caller.tenant_id,
         project_id=asked.project_id,
@@ -158,18 +162,18 @@ def _accepted(build_id: str, position: int) -> Response:
     return response
 
 
-def _require_worker(call: Call) -> None:
+def _require_worker(call: AnyCall) -> None:
     """Who sees the builds of all projects: workers, and the tenant's own service."""
     if not call.caller.scopes & {"admin", "read"}:
         call.caller.require("build")
 
 
-async def _member(call: Call, project_id: str, user_id: str) -> None:
+async def _member(call: AnyCall, project_id: str, user_id: str) -> None:
     async with call.reading() as connection:
         await visible_project(connection, call, project_id, user_id)
 
 
-async def _build(call: Call, build_id: str) -> tuple[BuildRow, int]:
+async def _build(call: AnyCall, build_id: str) -> tuple[BuildRow, int]:
     """The build as the log has it now, and the log's position."""
     position = call.service.live_log.head
     async with call.reading() as connection:
@@ -182,9 +186,9 @@ async def _build(call: Call, build_id: str) -> tuple[BuildRow, int]:
     return known[build_id], position
 
 
-async def _visible(call: Call) -> tuple[BuildRow, int]:
+async def _visible(call: Call[object, schemas.ActingQuery]) -> tuple[BuildRow, int]:
     """The build of the path, if its project may be seen."""
-    asked: schemas.ActingQuery = call.query
+    asked = call.query
     row, position = await _build(call, call.path["buildId"])
     if asked.user_id is not None:
         await _member(call, row.project_id, asked.user_id)
@@ -202,6 +206,7 @@ OPERATIONS = (
         summary="Turn a session's plan into a build. The same plan again is the same build.",
         scopes=("chat", "build"),
         body=builds_schemas.ConvertRequest,
+        query=NoneType,
         answer=builds_schemas.BuildAccepted,
         status=202,
         problems=(400, 404, 409, 413, 415, 422),
@@ -215,6 +220,7 @@ OPERATIONS = (
         summary="Build a project from an idea.",
         scopes=("chat", "build"),
         body=builds_schemas.BuildRequest,
+        query=NoneType,
         answer=builds_schemas.BuildAccepted,
         status=202,
         problems=(400, 404, 409, 413, 415, 422),
@@ -227,6 +233,7 @@ OPERATIONS = (
         browsers=True,
         summary="What a worker may take, oldest first; or a project's builds, newest first.",
         scopes=("build", "chat", "read", "admin"),
+        body=NoneType,
         query=builds_schemas.BuildsQuery,
         answer=builds_schemas.BuildList,
         problems=(404, 409, 422),
@@ -239,6 +246,7 @@ OPERATIONS = (
         browsers=True,
         summary="One build: what is to be built, and how far it has come.",
         scopes=("build", "chat", "read", "admin"),
+        body=NoneType,
         query=schemas.ActingQuery,
         answer=builds_schemas.BuildAnswer,
         problems=(404, 409, 422),
@@ -251,6 +259,7 @@ OPERATIONS = (
         summary="Take a build. Of many workers one has it, and may claim it again.",
         scopes=("build",),
         body=builds_schemas.ClaimRequest,
+        query=NoneType,
         answer=builds_schemas.BuildAnswer,
         problems=(400, 404, 409, 413, 415, 422),
         handle=claim_build,
@@ -262,6 +271,7 @@ OPERATIONS = (
         summary="Report one to 500 things of a build, each once, in any order.",
         scopes=("build",),
         body=builds_schemas.ReportsRequest,
+        query=NoneType,
         answer=builds_schemas.ReportsAnswer,
         problems=(400, 404, 409, 413, 415, 422),
         handle=report_events,
@@ -273,6 +283,7 @@ OPERATIONS = (
         browsers=True,
         summary="What was reported of a build, oldest first.",
         scopes=("build", "chat", "read", "admin"),
+        body=NoneType,
         query=builds_schemas.BuildEventsQuery,
         answer=builds_schemas.BuildEvents,
         problems=(404, 409, 422),
@@ -285,6 +296,7 @@ OPERATIONS = (
         browsers=True,
         summary="A project's versions, newest first.",
         scopes=("chat", "build", "read", "admin"),
+        body=NoneType,
         query=schemas.PageQuery,
         answer=builds_schemas.Versions,
         problems=(404, 409, 422),

@@ -1,5 +1,7 @@
 """Plan chat: a message in, a reply out, streamed or whole; and the session with its bill."""
 
+from types import NoneType
+
 import orjson
 from starlette.responses import Response
 
@@ -20,9 +22,11 @@ from service.replies import envelope
 from service.replies.text_view import viewed
 
 
-async def post_message(call: Call) -> Response:
+async def post_message(
+    call: Call[chat_schemas.ChatPlanRequest, replies_schemas.ViewQuery],
+) -> Response:
     """Take the message, then stream its reply or wait for it, as the client accepts."""
-    asked: chat_schemas.ChatPlanRequest = call.body
+    asked = call.body
     message = Message(
         tenant_id=call.caller.tenant_id,
         user_id=asked.user_id,
@@ -45,7 +49,7 @@ async def post_message(call: Call) -> Response:
     }
     if call.wants_stream:
         grace_seconds = call.service.settings.grace_seconds + LANDING_SECONDS + 1
-        asked_view: replies_schemas.ViewQuery = call.query
+        asked_view = call.query
         events = viewed(tail.watch(call.service.directory.frame_store.after), asked_view.view)
         permit = call.permit(asked.project_id, asked.user_id)
         return EventStream(events, headers, grace_seconds=grace_seconds, permit=permit)
@@ -57,9 +61,9 @@ async def post_message(call: Call) -> Response:
     return Response(orjson.dumps(end.envelope), headers=headers, media_type="application/json")
 
 
-async def read_session(call: Call) -> Response:
+async def read_session(call: Call[None, schemas.ActingQuery]) -> Response:
     """A session with its bill, to who may see its project."""
-    acting: schemas.ActingQuery = call.query
+    acting = call.query
     async with call.reading() as connection:
         position = await position_of(connection, "sessions", acting.min_position)
         row = await sessions.session(
@@ -75,9 +79,9 @@ async def _refuse(_: Transaction) -> None:
     raise SessionUnknown
 
 
-async def delete_session(call: Call) -> Response:
+async def delete_session(call: Call[None, schemas.ActingQuery]) -> Response:
     """Erase a session: its user may, and the tenant's own service."""
-    acting: schemas.ActingQuery = call.query
+    acting = call.query
     if acting.user_id is None:
         call.caller.require("admin")
     async with call.reading() as connection:
@@ -119,6 +123,7 @@ OPERATIONS = (
         browsers=True,
         summary="A session with its billing aggregates.",
         scopes=("chat", "read", "admin"),
+        body=NoneType,
         query=schemas.ActingQuery,
         answer=chat_schemas.SessionAnswer,
         problems=(404, 409, 422),
@@ -131,6 +136,7 @@ OPERATIONS = (
         browsers=True,
         summary="Erase a session and all that was said in it. What was billed stays.",
         scopes=("chat", "admin"),
+        body=NoneType,
         query=schemas.ActingQuery,
         answer=chat_schemas.SessionErased,
         problems=(404, 409, 413, 422),

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing
+from types import NoneType
 from typing import Final
 
 import orjson
@@ -13,7 +14,7 @@ from service.api import events_schemas
 from service.eventlog.cloudevents import cloud_event
 from service.eventlog.store import Recorded
 from service.eventlog.tenant_feed import Selection, TenantFeed, chained
-from service.http.call import Call
+from service.http.call import AnyCall, Call
 from service.http.operation import Operation
 from service.http.problems import BadRequest
 from service.http.reads import come_to, position_in
@@ -32,9 +33,9 @@ PAGE: Final = 100
 """Events of a page where no limit is given."""
 
 
-async def read_events(call: Call) -> Response:
+async def read_events(call: Call[None, events_schemas.EventsQuery]) -> Response:
     """The events after a cursor, in order: what the client accepts says in which form."""
-    asked: events_schemas.EventsQuery = call.query
+    asked = call.query
     streams = call.accepts(EVENT_STREAM)
     resumed = call.last_event_id if streams else None
     after = position_in(resumed or asked.after, call.service.log_epoch) or 0
@@ -55,8 +56,8 @@ async def read_events(call: Call) -> Response:
     )
 
 
-def _selection(call: Call) -> Selection:
-    asked: events_schemas.EventsQuery = call.query
+def _selection(call: Call[object, events_schemas.EventsQuery]) -> Selection:
+    asked = call.query
     if unknown := set(asked.types or ()) - EVENT_TYPES.keys():
         known = ", ".join(EVENT_TYPES)
         detail = f"{len(unknown)} of these types are not known. Known are {known}."
@@ -68,8 +69,10 @@ def _selection(call: Call) -> Selection:
     )
 
 
-async def _page(call: Call, log: TenantFeed, after: int, prev: int | None) -> bytes:
-    asked: events_schemas.EventsQuery = call.query
+async def _page(
+    call: Call[object, events_schemas.EventsQuery], log: TenantFeed, after: int, prev: int | None
+) -> bytes:
+    asked = call.query
     log_epoch = call.service.log_epoch
     page = await log.page(after, asked.limit or PAGE)
     events = [cloud_event(event, log_epoch, before) for event, before in chained(page.events, prev)]
@@ -85,7 +88,7 @@ Encode = Callable[[Recorded, str, int | None], bytes]
 
 
 async def _encoded(
-    pages: AsyncGenerator[list[Recorded]], prev: int | None, call: Call, encode: Encode
+    pages: AsyncGenerator[list[Recorded]], prev: int | None, call: AnyCall, encode: Encode
 ) -> AsyncGenerator[bytes]:
     """Pages of events as bytes; `prev` is the position of the one before the first."""
     async with aclosing(pages):
@@ -117,6 +120,7 @@ OPERATIONS = (
         name="readEvents",
         summary="The tenant's events as CloudEvents: a page, lines, or a live stream, by Accept.",
         scopes=("read", "admin"),
+        body=NoneType,
         query=events_schemas.EventsQuery,
         answer=events_schemas.EventsPage,
         streams=True,

@@ -1,6 +1,7 @@
 """Plans that are kept, and what was said as a document."""
 
 from functools import partial
+from types import NoneType
 from typing import Final
 
 from pydantic import BaseModel
@@ -22,7 +23,7 @@ from service.commands.sessions import save_plan as save
 from service.eventlog.store import END, Recorded
 from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import decode
-from service.http.call import Call
+from service.http.call import AnyCall, Call
 from service.http.operation import Operation, answered
 from service.http.reads import position_in, position_of, visible_project
 from service.texts.templates import render
@@ -33,9 +34,9 @@ Said = tuple[Recorded, SessionEvent]
 """An event as the log has it, and what it says."""
 
 
-async def save_plan(call: Call) -> Response:
+async def save_plan(call: Call[None, schemas.ActingQuery]) -> Response:
     """Keep a plan as a draft; again, it stays as it is."""
-    asked: schemas.ActingQuery = call.query
+    asked = call.query
     row = await visible_reply(call, asked.user_id)
     work = partial(save, reply=row, user_id=asked.user_id)
     position = await call.transact(work)
@@ -49,9 +50,9 @@ async def save_plan(call: Call) -> Response:
     return answered(plans_schemas.draft(kept), position=position)
 
 
-async def list_drafts(call: Call) -> Response:
+async def list_drafts(call: Call[None, schemas.PageQuery]) -> Response:
     """The plans of a project that were kept, newest first."""
-    asked: schemas.PageQuery = call.query
+    asked = call.query
     before = position_in(asked.before, call.service.log_epoch)
     async with call.reading() as connection:
         position = await position_of(connection, DRAFTS.name, asked.min_position)
@@ -66,9 +67,9 @@ async def list_drafts(call: Call) -> Response:
     return answered(plans_schemas.drafts(rows, call.service.log_epoch), position=position)
 
 
-async def export_reply(call: Call) -> Response:
+async def export_reply(call: Call[None, plans_schemas.ExportQuery]) -> Response:
     """A reply as a document."""
-    asked: plans_schemas.ExportQuery = call.query
+    asked = call.query
     row = await visible_reply(call, asked.user_id)
     if row.ended_position is None:
         raise ReplyNotEnded
@@ -81,9 +82,9 @@ async def export_reply(call: Call) -> Response:
     raise PlanUnknown
 
 
-async def export_session(call: Call) -> Response:
+async def export_session(call: Call[None, plans_schemas.ExportQuery]) -> Response:
     """A session as a document: everything that was said, in order."""
-    asked: plans_schemas.ExportQuery = call.query
+    asked = call.query
     said = await _said(call, call.path["sessionId"])
     state = session.fold(event for _, event in said)
     if state.status in ("new", "deleted"):
@@ -108,7 +109,7 @@ async def export_session(call: Call) -> Response:
     return _markdown(name, markdown.conversation(state.name or known.name, entries))
 
 
-async def _said(call: Call, session_id: str) -> list[Said]:
+async def _said(call: AnyCall, session_id: str) -> list[Said]:
     found = await call.service.store.stream(call.caller.tenant_id, str(session_stream(session_id)))
     return [(each, decode(each.type, each.state)) for each in found]
 
@@ -187,6 +188,7 @@ OPERATIONS = (
         browsers=True,
         summary="Keep a plan as a draft. Again, it stays as it is.",
         scopes=("chat",),
+        body=NoneType,
         query=schemas.ActingQuery,
         answer=plans_schemas.Draft,
         problems=(404, 409, 422),
@@ -199,6 +201,7 @@ OPERATIONS = (
         browsers=True,
         summary="The plans of a project that were kept, newest first.",
         scopes=("chat", "read", "admin"),
+        body=NoneType,
         query=schemas.PageQuery,
         answer=plans_schemas.Drafts,
         problems=(404, 409, 422),
@@ -211,6 +214,7 @@ OPERATIONS = (
         browsers=True,
         summary="A reply as a document, in Markdown or JSON.",
         scopes=("chat", "read", "admin"),
+        body=NoneType,
         query=plans_schemas.ExportQuery,
         answer=plans_schemas.ReplyExport,
         document="text/markdown",
@@ -224,6 +228,7 @@ OPERATIONS = (
         browsers=True,
         summary="Everything that was said in a session, in Markdown or JSON.",
         scopes=("chat", "read", "admin"),
+        body=NoneType,
         query=plans_schemas.ExportQuery,
         answer=plans_schemas.SessionExport,
         document="text/markdown",

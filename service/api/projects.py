@@ -1,6 +1,7 @@
 """Projects and their members."""
 
 from functools import partial
+from types import NoneType
 
 from starlette.responses import Response
 
@@ -10,9 +11,9 @@ from service.http.call import Call
 from service.http.operation import Operation, answered
 
 
-async def register_project(call: Call) -> Response:
+async def register_project(call: Call[projects_schemas.ProjectRequest, None]) -> Response:
     """Make a project known."""
-    asked: projects_schemas.ProjectRequest = call.body
+    asked = call.body
     work = partial(
         projects.register,
         project_id=asked.project_id,
@@ -26,9 +27,9 @@ async def register_project(call: Call) -> Response:
     return answered(answer, position=position, status=201)
 
 
-async def put_member(call: Call) -> Response:
+async def put_member(call: Call[projects_schemas.RoleRequest, None]) -> Response:
     """Let a user act in the project, or change the user's role."""
-    asked: projects_schemas.RoleRequest = call.body
+    asked = call.body
     project_id, user_id = call.path["projectId"], call.path["userId"]
     work = partial(projects.add_member, project_id=project_id, user_id=user_id, role=asked.role)
     position = await call.transact(work)
@@ -36,7 +37,7 @@ async def put_member(call: Call) -> Response:
     return answered(answer, position=position)
 
 
-async def delete_member(call: Call) -> Response:
+async def delete_member(call: Call[None, None]) -> Response:
     """Take a user out of the project."""
     project_id, user_id = call.path["projectId"], call.path["userId"]
     work = partial(projects.remove_member, project_id=project_id, user_id=user_id)
@@ -44,7 +45,7 @@ async def delete_member(call: Call) -> Response:
     return answered(projects_schemas.ProjectAnswer(project_id=project_id), position=position)
 
 
-async def delete_project(call: Call) -> Response:
+async def delete_project(call: Call[None, None]) -> Response:
     """Erase a project: all that was said in it, everywhere."""
     project_id = call.path["projectId"]
     position = await call.service.erasure.project(call.caller.tenant_id, project_id, call.cause())
@@ -60,6 +61,7 @@ OPERATIONS = (
         summary="Make a project known, with its first members.",
         scopes=("admin",),
         body=projects_schemas.ProjectRequest,
+        query=NoneType,
         answer=projects_schemas.ProjectAnswer,
         status=201,
         problems=(400, 409, 413, 415, 422),
@@ -72,6 +74,7 @@ OPERATIONS = (
         summary="Let a user act in the project, or change their role.",
         scopes=("admin",),
         body=projects_schemas.RoleRequest,
+        query=NoneType,
         answer=projects_schemas.MemberAnswer,
         problems=(400, 404, 409, 413, 415, 422),
         handle=put_member,
@@ -82,6 +85,8 @@ OPERATIONS = (
         name="deleteMember",
         summary="Take a user out of the project.",
         scopes=("admin",),
+        body=NoneType,
+        query=NoneType,
         answer=projects_schemas.ProjectAnswer,
         problems=(404, 409, 413, 422),
         handle=delete_member,
@@ -92,6 +97,8 @@ OPERATIONS = (
         name="deleteProject",
         summary="Erase a project and all that was said in it. What was billed stays.",
         scopes=("admin",),
+        body=NoneType,
+        query=NoneType,
         answer=projects_schemas.ProjectAnswer,
         problems=(404, 409, 413, 422),
         handle=delete_project,

@@ -1,5 +1,7 @@
 """A reply by its id, on whatever server it is written: join its stream, read its state, end it."""
 
+from types import NoneType
+
 from starlette.responses import Response
 
 from domain.errors import ReplyUnknown
@@ -7,7 +9,7 @@ from projections.replies import ReplyRef, ReplyRow
 from service.api import replies_schemas, schemas
 from service.chat.turns import LANDING_SECONDS
 from service.eventlog.store import Unavailable
-from service.http.call import Call
+from service.http.call import AnyCall, Call
 from service.http.operation import Operation, answered
 from service.http.problems import BadRequest
 from service.http.reads import visible_project
@@ -16,9 +18,9 @@ from service.replies.tail import ReplyTail
 from service.replies.text_view import viewed
 
 
-async def join(call: Call) -> Response:
+async def join(call: Call[None, replies_schemas.JoinQuery]) -> Response:
     """The reply's events after the one that the client has seen last, to the end."""
-    asked: replies_schemas.JoinQuery = call.query
+    asked = call.query
     tail = await _found(call, await visible_reply(call, asked.user_id))
     after = _frame_in(call.last_event_id or asked.after, tail.place)
     if after > tail.upto and tail.end is None:
@@ -33,16 +35,16 @@ async def join(call: Call) -> Response:
     return EventStream(events, {}, grace_seconds=grace_seconds, permit=permit)
 
 
-async def read(call: Call) -> Response:
+async def read(call: Call[None, schemas.ActingQuery]) -> Response:
     """What the reply has come to: so far, or its final envelope."""
-    asked: schemas.ActingQuery = call.query
+    asked = call.query
     tail = await _found(call, await visible_reply(call, asked.user_id))
     return await _state(call, tail)
 
 
-async def cancel(call: Call) -> Response:
+async def cancel(call: Call[None, schemas.ActingQuery]) -> Response:
     """End the reply with what it has shown; one that has ended stays as it ended."""
-    asked: schemas.ActingQuery = call.query
+    asked = call.query
     row = await visible_reply(call, asked.user_id)
     tail = await call.service.turns.cancel(row, "cancelled", call.cause(asked.user_id))
     if tail is None:
@@ -50,7 +52,7 @@ async def cancel(call: Call) -> Response:
     return await _state(call, tail)
 
 
-async def visible_reply(call: Call, user_id: str | None) -> ReplyRow:
+async def visible_reply(call: AnyCall, user_id: str | None) -> ReplyRow:
     """The reply of the path, if its project may be seen. Raises ReplyUnknown, ProjectUnknown."""
     row = await call.service.turns.known(call.caller.tenant_id, call.path["messageId"])
     if row is None:
@@ -60,11 +62,11 @@ async def visible_reply(call: Call, user_id: str | None) -> ReplyRow:
     return row
 
 
-async def _found(call: Call, row: ReplyRow) -> ReplyTail:
+async def _found(call: AnyCall, row: ReplyRow) -> ReplyTail:
     return await call.service.directory.find(row.place, has_ended=row.ended_position is not None)
 
 
-async def _state(call: Call, tail: ReplyTail) -> Response:
+async def _state(call: AnyCall, tail: ReplyTail) -> Response:
     place = tail.place
     shown, through = await tail.shown(call.service.directory.frame_store.after)
     state = replies_schemas.ReplyState(
@@ -98,8 +100,9 @@ OPERATIONS = (
         browsers=True,
         summary="A reply's events from Last-Event-ID on, while it is written or after.",
         scopes=("chat", "read", "admin"),
+        body=NoneType,
         query=replies_schemas.JoinQuery,
-        nothing="The final event was seen already.",
+        no_content="The final event was seen already.",
         problems=(404, 422),
         streams=True,
         handle=join,
@@ -111,6 +114,7 @@ OPERATIONS = (
         browsers=True,
         summary="What a reply has come to: so far, or its final envelope.",
         scopes=("chat", "read", "admin"),
+        body=NoneType,
         query=schemas.ActingQuery,
         answer=replies_schemas.ReplyState,
         problems=(404, 422),
@@ -123,6 +127,7 @@ OPERATIONS = (
         browsers=True,
         summary="End a reply: what was shown is kept and billed. Again, or later, it is harmless.",
         scopes=("chat",),
+        body=NoneType,
         query=schemas.ActingQuery,
         answer=replies_schemas.ReplyState,
         problems=(404, 422),

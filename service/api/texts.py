@@ -1,5 +1,7 @@
 """The texts of what the service says, by language."""
 
+from types import NoneType
+
 from starlette.responses import Response
 
 from service.api import texts_schemas
@@ -8,7 +10,7 @@ from service.http.operation import Operation, answered
 from service.texts import templates
 
 
-async def read_messages(call: Call) -> Response:
+async def read_messages(call: Call[None, None]) -> Response:
     """The bundle of a locale's language; English where there is none."""
     language = templates.language_of(call.path["locale"])
     answer = texts_schemas.Messages(
@@ -30,6 +32,8 @@ OPERATIONS = (
         browsers=True,
         summary="The texts of all templates in a language, with {variables} to be filled in.",
         scopes=("chat", "read", "admin", "build"),
+        body=NoneType,
+        query=NoneType,
         answer=texts_schemas.Messages,
         problems=(422,),
         handle=read_messages,

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
+from types import NoneType
 
 import orjson
 from starlette.responses import Response
@@ -21,9 +22,9 @@ from service.timelines import items
 from service.timelines.feed import Item
 
 
-async def read_timeline(call: Call) -> Response:
+async def read_timeline(call: Call[None, timeline_schemas.TimelineQuery]) -> Response:
     """A page, newest first."""
-    asked: timeline_schemas.TimelineQuery = call.query
+    asked = call.query
     log_epoch = call.service.log_epoch
     before, after = position_in(asked.before, log_epoch), position_in(asked.after, log_epoch)
     async with call.reading() as connection:
@@ -43,12 +44,12 @@ async def read_timeline(call: Call) -> Response:
     return answered(answer, position=position)
 
 
-async def stream_timeline(call: Call) -> Response:
+async def stream_timeline(call: Call[None, timeline_schemas.TimelineStreamQuery]) -> Response:
     """Items as they come, each with the cursor of the one before it.
 
     They begin after the cursor that is given, else after where the read model stands now.
     """
-    asked: timeline_schemas.TimelineStreamQuery = call.query
+    asked = call.query
     after = position_in(call.last_event_id or asked.after, call.service.log_epoch)
     shown = Shown(mode=_mode(asked.mode), with_hidden=asked.include_hidden, with_live=True)
     async with call.reading() as connection:
@@ -78,10 +79,14 @@ async def stream_timeline(call: Call) -> Response:
 
 
 async def _live(
-    call: Call, shown: Shown, after: int, begin: int, prev: int | None
+    call: Call[object, timeline_schemas.TimelineStreamQuery],
+    shown: Shown,
+    after: int,
+    begin: int,
+    prev: int | None,
 ) -> AsyncGenerator[bytes]:
     """The items after a position; where the read model is behind it, those up to it pass by."""
-    asked: timeline_schemas.TimelineStreamQuery = call.query
+    asked = call.query
     key = (call.caller.tenant_id, call.path["projectId"])
     feed = call.service.feeds.follow(key, begin, shown, asked.user_id)
     async with aclosing(feed):
@@ -119,6 +124,7 @@ OPERATIONS = (
         browsers=True,
         summary="Everything that was said and done in a project, newest first.",
         scopes=("chat", "read", "admin"),
+        body=NoneType,
         query=timeline_schemas.TimelineQuery,
         answer=timeline_schemas.Timeline,
         problems=(404, 409, 422),
@@ -131,6 +137,7 @@ OPERATIONS = (
         browsers=True,
         summary="The items of a project's timeline as they come, resumable without gap or repeat.",
         scopes=("chat", "read", "admin"),
+        body=NoneType,
         query=timeline_schemas.TimelineStreamQuery,
         streams=True,
         events={

@@ -1,6 +1,7 @@
 """Tokens for browsers, minted by a server that holds a key."""
 
 from datetime import UTC, datetime
+from types import NoneType
 
 from starlette.responses import Response
 
@@ -10,9 +11,9 @@ from service.http.operation import COOKIE, Operation, answered
 from service.http.reads import visible_project
 
 
-async def mint_token(call: Call) -> Response:
+async def mint_token(call: Call[tokens_schemas.TokenRequest, None]) -> Response:
     """A token for one user and one project, for a few minutes."""
-    asked: tokens_schemas.TokenRequest = call.body
+    asked = call.body
     async with call.reading() as connection:
         await visible_project(connection, call, asked.project_id, asked.user_id)
     token, expires_at = call.service.tokens.mint(
@@ -46,6 +47,7 @@ OPERATIONS = (
         summary="A short token with which one user's browser may read and chat in one project.",
         scopes=("chat",),
         body=tokens_schemas.TokenRequest,
+        query=NoneType,
         answer=tokens_schemas.TokenAnswer,
         status=201,
         problems=(400, 404, 413, 415, 422),

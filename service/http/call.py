@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Generic, TypeAlias, TypeVar
 
 from service.access.audit import Audit, Entry
 from service.access.authentication import Authenticator, Caller
@@ -46,16 +46,21 @@ class Service:
     log_epoch: str
 
 
+BodyT = TypeVar("BodyT", covariant=True)
+QueryT = TypeVar("QueryT", covariant=True)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """A request that passed: who calls, what it says by its contract, its entry in the audit."""
+class Call(Generic[BodyT, QueryT]):
+    """A request that passed every check: its caller, its body and query as the operation declares
+    them (None where it declares none), and its entry in the audit."""
 
     service: Service
     caller: Caller
     entry: Entry
     path: dict[str, str]
-    body: Any
-    query: Any
+    body: BodyT
+    query: QueryT
     accept: str
     last_event_id: str | None
     request_id: str
@@ -94,3 +99,7 @@ class Call:
             self.caller.tenant_id, work, cause=self.cause()
         )
         return appended.first_position if appended else self.service.live_log.head
+
+
+AnyCall: TypeAlias = Call[object, object]
+"""A call of any operation."""

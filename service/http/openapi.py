@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
+from types import NoneType
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -11,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from domain.reply_contracts import CONTRACTS
 from service.access.signatures import HEADER
-from service.http.operation import COOKIE, TICKET, Operation
+from service.http.operation import COOKIE, TICKET, AnyOperation
 from service.http.problems import MEDIA_TYPE, TITLES, Problem
 
 _REF: Final = "#/components/schemas/{model}"
@@ -33,7 +34,7 @@ _NAME: Final[dict[str, Any]] = {
 }
 
 
-def document(operations: Sequence[Operation], *, version: str) -> dict[str, Any]:
+def document(operations: Sequence[AnyOperation], *, version: str) -> dict[str, Any]:
     """The whole document."""
     models = _models(operations)
     _, definitions = models_json_schema(
@@ -68,26 +69,26 @@ def document(operations: Sequence[Operation], *, version: str) -> dict[str, Any]
     }
 
 
-def _models(operations: Sequence[Operation]) -> list[type[BaseModel]]:
+def _models(operations: Sequence[AnyOperation]) -> list[type[BaseModel]]:
     used: dict[type[BaseModel], None] = {Problem: None}
     for operation in operations:
         known = (operation.answer, operation.body, operation.lines)
-        used.update({model: None for model in known if model is not None})
+        used.update({model: None for model in known if model not in (None, NoneType)})
         if operation.streams:
             used.update(dict.fromkeys(operation.events.values()))
     used.update(dict.fromkeys(CONTRACTS.values()))
     return list(used)
 
 
-def _described(operation: Operation) -> dict[str, Any]:
+def _described(operation: AnyOperation) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.summary,
         "responses": {str(operation.status): _answer(operation)}
         | {str(status): _problem(status) for status in sorted({*operation.problems, *_ALWAYS})},
     }
-    if operation.nothing is not None:
-        described["responses"]["204"] = {"description": operation.nothing}
+    if operation.no_content is not None:
+        described["responses"]["204"] = {"description": operation.no_content}
     if operation.browsers:
         ways = ("signature", "token", *(("ticket", "cookie") if operation.method == "GET" else ()))
         described["security"] = [{way: []} for way in ways]
@@ -98,7 +99,7 @@ def _described(operation: Operation) -> dict[str, Any]:
         parameters.append(_NAME)
     if parameters:
         described["parameters"] = parameters
-    if operation.body is not None:
+    if operation.body is not NoneType:
         described["requestBody"] = {
             "required": True,
             "content": {"application/json": {"schema": _ref(operation.body)}},
@@ -106,7 +107,7 @@ def _described(operation: Operation) -> dict[str, Any]:
     return described
 
 
-def _answer(operation: Operation) -> dict[str, Any]:
+def _answer(operation: AnyOperation) -> dict[str, Any]:
     content: dict[str, Any] = {}
     if operation.answer is not None:
         content["application/json"] = {"schema": _ref(operation.answer)}
@@ -145,7 +146,7 @@ def _problem(status: int) -> dict[str, Any]:
     return {"description": TITLES[status], "content": {MEDIA_TYPE: {"schema": _ref(Problem)}}}
 
 
-def _path_parameters(operation: Operation) -> list[dict[str, Any]]:
+def _path_parameters(operation: AnyOperation) -> list[dict[str, Any]]:
     schema = {"type": "string", "minLength": 1, "maxLength": 255}
     return [
         {"name": part[1:-1], "in": "path", "required": True, "schema": schema}
@@ -154,8 +155,8 @@ def _path_parameters(operation: Operation) -> list[dict[str, Any]]:
     ]
 
 
-def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
-    if operation.query is None:
+def _query_parameters(operation: AnyOperation) -> list[dict[str, Any]]:
+    if operation.query is NoneType:
         return []
     schema = operation.query.model_json_schema()
     required = schema.get("required", [])

@@ -1,7 +1,8 @@
-"""One operation of the API: what it takes and answers, and the way that every request goes.
+"""One operation of the API: what it accepts and answers, and the checks of every request.
 
-Signature, body with its cap, proof of the caller, scope, JSON, contract; then the handler, which is
-given only what passed. The same record writes the OpenAPI document.
+A request passes these checks in order: signature, size of the body, proof of the caller, scope,
+JSON, schema. The handler sees only a request that passed all of them. The OpenAPI document is
+written from the same record.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, Final, cast
+from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 
 import orjson
 import structlog
@@ -41,16 +42,19 @@ _ID: Final[TypeAdapter[str]] = TypeAdapter(Id)
 _log = structlog.stdlib.get_logger(__name__)
 
 
-Handler = Callable[[Call], Awaitable[Response]]
+B = TypeVar("B", bound=BaseModel | None)
+Q = TypeVar("Q", bound=Query | None)
+Handler: TypeAlias = Callable[[Call[B, Q]], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """An operation: `name` is its operationId, `problems` the statuses it may answer besides.
+class Operation(Generic[B, Q]):
+    """An operation: `name` is its operationId, `problems` are the error statuses of its own.
 
-    `answer` is its JSON; `events` are the kinds of its server-sent events, if it streams, with what
-    they carry; `lines` is a line of its newline-delimited JSON; `document` is the media type of its
-    other form; `nothing` says when it answers 204. `browsers` may call it with their tokens.
+    `body` and `query` are what its handler reads; NoneType where it reads none. `answer` is what it
+    answers in JSON. If it streams, `events` maps the names of its server-sent events to their data.
+    `lines` is one line of its newline-delimited JSON, `document` the media type of its other form.
+    `no_content` says when 204 is answered. `browsers` may call it with their tokens.
     """
 
     method: str
@@ -58,17 +62,17 @@ class Operation:
     name: str
     summary: str
     scopes: tuple[Scope, ...]
-    handle: Handler
+    handle: Handler[B, Q]
+    body: type[B]
+    query: type[Q]
     answer: type[BaseModel] | None = None
     status: int = 200
-    body: type[BaseModel] | None = None
-    query: type[Query] | None = None
     problems: tuple[int, ...] = ()
     streams: bool = False
     events: Mapping[str, type[BaseModel]] = field(default_factory=lambda: REPLY_EVENTS)
     lines: type[BaseModel] | None = None
     document: str | None = None
-    nothing: str | None = None
+    no_content: str | None = None
     browsers: bool = False
 
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
@@ -91,8 +95,8 @@ class Operation:
         if entry is None:
             return response
         entry.status, entry.milliseconds = response.status_code, watch.milliseconds
-        if response.media_type == problems.MEDIA_TYPE:
-            entry.code = orjson.loads(response.body)["code"]
+        if isinstance(response, problems.ProblemResponse):
+            entry.code = response.code
         try:
             await service.audit.record(entry, is_write=self.method != "GET")
         except OutcomeUnknown as error:
@@ -115,20 +119,20 @@ class Operation:
 
     def _admit(
         self, service: Service, request: Request, caller: Caller, body: bytes, entry: Entry
-    ) -> Call:
+    ) -> Call[B, Q]:
         if not caller.scopes.intersection(self.scopes):
             caller.require(self.scopes[0])
         path = _path(request)
-        asked = None if self.body is None else _parsed(self.body, request, body)
-        query = None if self.query is None else _queried(self.query, request, caller)
-        _tell(entry, path, asked, query)
-        _require_own(caller, path, asked, query)
+        parsed = _parsed(self.body, request, body)
+        query = _queried(self.query, request, caller)
+        _name(entry, path, parsed, query)
+        _require_own(caller, path, parsed, query)
         return Call(
             service=service,
             caller=caller,
             entry=entry,
             path=path,
-            body=asked,
+            body=parsed,
             query=query,
             accept=request.headers.get("accept", ""),
             last_event_id=request.headers.get("last-event-id"),
@@ -175,15 +179,15 @@ _AUDITED: Final = {
 """The ids that requests name, and the fields of the audit entry that keep them."""
 
 
-def _tell(entry: Entry, path: dict[str, str], body: Any, query: Any) -> None:
-    """Tell the audit whom and what the request names."""
+def _name(entry: Entry, path: dict[str, str], body: object, query: object) -> None:
+    """Note in the audit which user, project, session and reply the request names."""
     for name, kept_as in _AUDITED.items():
         named = (path.get(to_camel(name)), getattr(body, name, None), getattr(query, name, None))
         if (known := next((each for each in named if each is not None), None)) is not None:
             setattr(entry, kept_as, known)
 
 
-def _require_own(caller: Caller, path: dict[str, str], body: Any, query: Any) -> None:
+def _require_own(caller: Caller, path: dict[str, str], body: object, query: object) -> None:
     """A token is for one user and one project. Raises NotYours, ProjectUnknown."""
     if caller.user_id is None:
         return
@@ -241,7 +245,10 @@ def _path(request: Request) -> dict[str, str]:
         raise problems.invalid(error) from None
 
 
-def _parsed(model: type[BaseModel], request: Request, body: bytes) -> BaseModel:
+def _parsed(model: type[B], request: Request, body: bytes) -> B:
+    """The body as the operation declares it. Raises BadRequest."""
+    if not issubclass(model, BaseModel):
+        return cast(B, None)
     media_type = request.headers.get("content-type", "application/json").split(";")[0].strip()
     if media_type.lower() != "application/json":
         raise BadRequest(415, "not_json", "Send the body as application/json.")
@@ -255,7 +262,10 @@ def _parsed(model: type[BaseModel], request: Request, body: bytes) -> BaseModel:
         raise problems.invalid(error) from None
 
 
-def _queried(model: type[Query], request: Request, caller: Caller) -> Query:
+def _queried(model: type[Q], request: Request, caller: Caller) -> Q:
+    """The query as the operation declares it. Raises BadRequest."""
+    if not issubclass(model, Query):
+        return cast(Q, None)
     try:
         asked: dict[str, Any] = dict(request.query_params)
         if caller.user_id is not None:
@@ -269,6 +279,10 @@ def _queried(model: type[Query], request: Request, caller: Caller) -> Query:
         return model.model_validate(asked)
     except ValidationError as error:
         raise problems.invalid(error) from None
+
+
+AnyOperation: TypeAlias = Operation[Any, Any]
+"""An operation among others: its handler was checked against its types where it was declared."""
 
 
 def answered(answer: BaseModel, *, position: int, status: int = 200) -> Response:

@@ -72,7 +72,33 @@ class BadRequest(Exception):
         self.status, self.code, self.detail, self.found = status, code, detail, found
 
 
-def problem(error: Exception) -> Response:
+class Problem(BaseModel):
+    """What went wrong (RFC 9457): `code` is stable, `detail` says what to do.
+
+    `template` and `variables` are there where a user is to be told; `errors` where members of the
+    request are wrong, each with a JSON Pointer.
+    """
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    template: str | None = None
+    variables: dict[str, Any] | None = None
+    errors: list[dict[str, str]] | None = None
+
+
+class ProblemResponse(Response):
+    """A problem as a response, with its code for the audit."""
+
+    def __init__(self, problem: Problem, headers: Mapping[str, str] | None) -> None:
+        self.code = problem.code
+        body = orjson.dumps(problem.model_dump(exclude_none=True))
+        super().__init__(body, problem.status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def problem(error: Exception) -> ProblemResponse:
     """The answer to an exception. What nobody foresaw is a 500 that tells nothing of its inside."""
     if isinstance(error, Refused):
         return _refusal(error)
@@ -95,7 +121,7 @@ def problem(error: Exception) -> Response:
     return _unavailable(error)
 
 
-def _refusal(error: Refused) -> Response:
+def _refusal(error: Refused) -> ProblemResponse:
     return answer(
         REFUSALS[type(error)],
         error.code,
@@ -106,7 +132,7 @@ def _refusal(error: Refused) -> Response:
     )
 
 
-def _unavailable(error: Exception) -> Response:
+def _unavailable(error: Exception) -> ProblemResponse:
     soon = {"Retry-After": "1"}
     if isinstance(error, Overloaded):
         detail = "More requests are waiting than can be held. Try again in a moment."
@@ -144,7 +170,7 @@ def answer(
     variables: dict[str, Any] | None = None,
     errors: list[dict[str, str]] | None = None,
     headers: Mapping[str, str] | None = None,
-) -> Response:
+) -> ProblemResponse:
     """A problem as a response."""
     body = Problem(
         type=f"urn:throughline:problem:{code}",
@@ -156,26 +182,4 @@ def answer(
         variables=variables,
         errors=errors,
     )
-    return Response(
-        orjson.dumps(body.model_dump(exclude_none=True)),
-        status,
-        headers=headers,
-        media_type=MEDIA_TYPE,
-    )
-
-
-class Problem(BaseModel):
-    """What went wrong (RFC 9457): `code` is stable, `detail` says what to do.
-
-    `template` and `variables` are there where a user is to be told; `errors` where members of the
-    request are wrong, each with a JSON Pointer.
-    """
-
-    type: str
-    title: str
-    status: int
-    code: str
-    detail: str
-    template: str | None = None
-    variables: dict[str, Any] | None = None
-    errors: list[dict[str, str]] | None = None
+    return ProblemResponse(body, headers)

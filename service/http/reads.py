@@ -7,7 +7,7 @@ from domain.errors import ProjectUnknown
 from projections.projection import head, reached
 from projections.projects import ProjectRow, project
 from service.eventlog.store import Unavailable
-from service.http.call import Call
+from service.http.call import AnyCall
 from service.http.problems import BadRequest
 
 WAIT_SECONDS: Final = 5.0
@@ -15,7 +15,7 @@ _STEP_SECONDS: Final = 0.05
 
 
 async def visible_project(
-    connection: Any, call: Call, project_id: str, user_id: str | None
+    connection: Any, call: AnyCall, project_id: str, user_id: str | None
 ) -> ProjectRow:
     """The project if the acting user is a member. Raises ProjectUnknown, Forbidden.
 
