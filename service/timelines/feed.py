@@ -113,13 +113,13 @@ class Feed:
             self._floor = self._items[gone - 1].position
             del self._items[:gone]
         self.reached = reached
-        self.tell()
+        self.notify()
 
     def dismiss(self, user_id: str) -> None:
         """The user is no member any more."""
         for watch in self.watches:
             watch.is_over = watch.is_over or watch.user_id == user_id
-        self.tell()
+        self.notify()
 
     def forget(self) -> None:
         """Some of it was erased: only the table knows which. What is being read now is not to be
@@ -128,15 +128,15 @@ class Feed:
         self._items.clear()
         self._bytes = 0
         self._floor = self.reached
-        self.tell()
+        self.notify()
 
     def close(self) -> None:
         """The project is no more."""
         for watch in self.watches:
             watch.is_over = True
-        self.tell()
+        self.notify()
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Wake those who wait for news."""
         self.news.set()
         self.news = asyncio.Event()
@@ -186,7 +186,7 @@ class Feeds:
                 found = [
                     each
                     for each in items
-                    if shown.takes(each.mode, is_visible=each.is_visible, is_live=each.is_live)
+                    if shown.includes(each.mode, is_visible=each.is_visible, is_live=each.is_live)
                 ]
                 if found:
                     yield found
@@ -320,15 +320,15 @@ class Feeds:
     def _item(self, row: TimelineRow) -> Item:
         """A lock or an erasure as it is; else the item, or the one that a build's news is about."""
         if row.kind == "lock":
-            event, told = "lock", row.data
+            event, data = "lock", row.data
         elif row.kind == "erasure":
-            event, told = "erased", row.data
+            event, data = "erased", row.data
         else:
-            event, told = (
+            event, data = (
                 "item",
                 wire.dumped(items.item(row.request or row, self._log_epoch)),
             )
-        return Item(row.position, row.mode, row.is_visible, row.is_live, event, orjson.dumps(told))
+        return Item(row.position, row.mode, row.is_visible, row.is_live, event, orjson.dumps(data))
 
 
 def _floor(items: Sequence[Item], upto: int) -> int:
