@@ -41,8 +41,8 @@ from projections.read import Read
 
 TIMELINE: Final = Projection(
     name="timeline",
-    version=4,
-    rules="c214077e",
+    version=5,
+    rules="5009ce86",
     views=("project_timeline", "project_chat_with_builds"),
     handles=(
         UserMessagePosted,
@@ -71,17 +71,12 @@ TIMELINE: Final = Projection(
 
 _NEWEST: Final = 2**63 - 1
 
-Kind = Literal[
-    "user_message",
-    "reply",
-    "system_message",
-    "session",
-    "build_reference",
-    "deployment",
-    "build_status",
-    "lock",
-    "erasure",
+ItemKind = Literal[
+    "user_message", "reply", "system_message", "session", "build_reference", "deployment"
 ]
+"""The kinds of items. Other rows are for readers of the live timeline alone."""
+
+Kind = Literal[ItemKind, "build_status", "lock", "erasure"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
