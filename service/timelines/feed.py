@@ -1,10 +1,10 @@
-"""Timelines as they grow: one reading of the read model for all who watch a project.
+"""Live timelines: the read model is read once for all watchers of a project.
 
-The hub tells what was committed, here or elsewhere; the items are the read model's own rows, so
-what is watched is what the pages show. The watchers of a project share a ring of its newest items
-and hold nothing but a cursor: a slow one costs no memory, and who has fallen out of the ring reads
-the table until it is back in it. Nothing is taken from beyond the read model's checkpoint, so no
-item can appear later at or below a position that was passed.
+The live log announces commits of this and of other processes. The items are rows of the read model,
+so a stream shows the same items as the pages. The watchers of a project share a ring of its newest
+items, and each watcher keeps a cursor alone: a slow watcher needs no memory. A watcher that is
+behind the ring reads the table until it has reached the ring. No item beyond the read model's
+checkpoint is read, so no item appears later at or below a position that a watcher has passed.
 """
 
 import asyncio
@@ -30,16 +30,16 @@ from service.timelines import items
 
 RING: Final = 100
 RING_BYTES: Final = 1 << 20
-"""What a watched project may keep in memory, in items and in bytes."""
+"""The most items, and bytes, that the ring of a watched project keeps."""
 
 STEP: Final = 20
-"""Items that a watcher takes at a time, from the ring or from the table."""
+"""The most items that a watcher reads at a time, from the ring or from the table."""
 
 READERS: Final = 4
-"""Watchers that read the table at a time: most connections stay with those who ask for pages."""
+"""The most watchers that read the table at a time, so that requests have the other connections."""
 
 BEHIND_SECONDS: Final = 0.1
-"""How often the checkpoint is looked at while the read model is behind what is watched."""
+"""How often the checkpoint is polled while the read model is behind."""
 
 _SHOWN: Final = frozenset(kind.__name__ for kind in TIMELINE.handles)
 _ERASURES: Final = frozenset(kind.__name__ for kind in ERASURES)
@@ -53,7 +53,7 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A row of the timeline as it is told: the event's name and JSON, what it is chosen by."""
+    """A row of the timeline as a stream event: its name and JSON, and the fields of the filter."""
 
     position: int
     mode: SessionMode
@@ -64,7 +64,7 @@ class Item:
 
 
 class Watch:
-    """One who watches a project; `is_over` when they may not any more."""
+    """A watcher of a project. `is_over` is true once the membership of its user has ended."""
 
     def __init__(self, user_id: str | None) -> None:
         self.user_id = user_id
@@ -72,7 +72,7 @@ class Watch:
 
 
 class Feed:
-    """The newest items of a project: all of those after `_floor`, up to `reached`."""
+    """The newest items of a project: the ring has all items after `_floor` up to `reached`."""
 
     def __init__(self, wanted: int) -> None:
         self.watches: set[Watch] = set()
@@ -86,23 +86,23 @@ class Feed:
 
     @property
     def is_behind(self) -> bool:
-        """There is more to read than was read."""
+        """Whether the log has positions of the project that the ring has not reached."""
         return self.reached < self.wanted
 
     def after(self, position: int) -> list[Item] | None:
-        """The next items after a position; None when only the table can tell."""
+        """The next items after a position; None when the ring does not go back that far."""
         if position < self._floor:
             return None
         start = bisect_right(self._items, position, key=attrgetter("position"))
         return self._items[start : start + STEP]
 
     def begin(self, items: Sequence[Item], reached: int, *, floor: int) -> None:
-        """Take what was read first: all after `floor`."""
+        """Start the ring with all items after `floor`."""
         self._floor = floor
         self.extend(items, reached)
 
     def extend(self, items: Sequence[Item], reached: int) -> None:
-        """Take the items that follow, all up to `reached`; the oldest make room for them."""
+        """Add the next items, all up to `reached`. The oldest items leave a full ring."""
         self._items += items
         self._bytes += sum(len(item.json) for item in items)
         gone = 0
@@ -116,14 +116,13 @@ class Feed:
         self.notify()
 
     def dismiss(self, user_id: str) -> None:
-        """The user is no member any more."""
+        """End the watches of a user that was removed."""
         for watch in self.watches:
             watch.is_over = watch.is_over or watch.user_id == user_id
         self.notify()
 
     def forget(self) -> None:
-        """Some of it was erased: only the table knows which. What is being read now is not to be
-        taken in either."""
+        """Empty the ring after an erasure. This also invalidates the read in flight."""
         self.erasures += 1
         self._items.clear()
         self._bytes = 0
@@ -131,19 +130,19 @@ class Feed:
         self.notify()
 
     def close(self) -> None:
-        """The project is no more."""
+        """End all watches: the project is erased."""
         for watch in self.watches:
             watch.is_over = True
         self.notify()
 
     def notify(self) -> None:
-        """Wake those who wait for news."""
+        """Wake the watchers that wait."""
         self.news.set()
         self.news = asyncio.Event()
 
 
 class Feeds:
-    """The projects that are watched. Owned by the service's loop; `run` is its one task."""
+    """The feeds of all watched projects. Owned by the service's loop; `run` is its one task."""
 
     def __init__(self, pool: Pool, store: EventStore, live_log: LiveLog, log_epoch: str) -> None:
         self._pool = pool
@@ -156,10 +155,10 @@ class Feeds:
         self._is_wanted = asyncio.Event()
         self._readers = asyncio.Semaphore(READERS)
         self.readings = 0
-        """Pages that were read from the table, for the rings and for those behind them."""
+        """The number of pages that were read from the table."""
 
     async def run(self) -> None:
-        """Follow the log as long as somebody watches, and read what they are to see."""
+        """Follow the log while a project is watched, and fill the rings."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._listen())
             tasks.create_task(self._read())
@@ -169,9 +168,9 @@ class Feeds:
     async def follow(
         self, key: Key, after: int, shown: Shown, user_id: str | None = None
     ) -> AsyncGenerator[list[Item]]:
-        """The items after a position, in order, without end: what is there, then what happens.
+        """The items after a position, in order and without end: stored items, then new items.
 
-        With a user it ends when they are taken out of the project.
+        With a `user_id` the stream ends when that user is removed from the project.
         """
         with self._watching(key, user_id) as (feed, watch):
             while not watch.is_over:
@@ -193,7 +192,7 @@ class Feeds:
 
     @contextmanager
     def _watching(self, key: Key, user_id: str | None) -> Generator[tuple[Feed, Watch]]:
-        """The project's feed, which is there as long as somebody watches it."""
+        """The project's feed, which exists while it has a watcher."""
         if key not in self._feeds:
             self._feeds[key] = Feed(self._followed)
         feed = self._feeds[key]
@@ -211,7 +210,10 @@ class Feeds:
                 self._is_watched.clear()
 
     async def _stored(self, key: Key, after: int, shown: Shown) -> tuple[list[Item], int]:
-        """What the table has after a position, and how far that is; nothing while it is away."""
+        """The next items in the table after a position, and the position that the read has reached.
+
+        Without items while the database is away.
+        """
         try:
             async with self._readers, tenant_transaction(self._pool, key[0]) as connection:
                 upto = await reached(connection, TIMELINE.name)
@@ -226,7 +228,7 @@ class Feeds:
     # Following -----------------------------------------------------------------------------------
 
     async def _listen(self) -> None:
-        """Hear what is committed, as long as somebody watches."""
+        """Follow the live log while a project is watched."""
         while True:
             await self._is_watched.wait()
             try:
@@ -245,7 +247,7 @@ class Feeds:
                         break
 
     def _note(self, page: Sequence[Recorded]) -> None:
-        """Know which projects there is more to read of."""
+        """Note the projects that have new events."""
         for event in page:
             self._followed = event.position
             feed = self._feeds.get((event.tenant_id, event.project_id or ""))
@@ -262,7 +264,7 @@ class Feeds:
                 feed.close()
 
     async def _read(self) -> None:
-        """Bring the rings up to what was committed, as far as the read model has come."""
+        """Fill the rings up to the head of the log, or to the read model's checkpoint before it."""
         while True:
             await self._is_wanted.wait()
             self._is_wanted.clear()
@@ -284,7 +286,7 @@ class Feeds:
                     await self._advance(connection, key, feed, upto)
 
     async def _advance(self, connection: Any, key: Key, feed: Feed, upto: int) -> None:
-        """Read the next items of a project into its ring; at first the newest."""
+        """Read the next items of a project into its ring; for a new ring, the newest items."""
         whole, erasures = Shown(with_hidden=True, with_live=True), feed.erasures
         after = None if feed.reached < 0 else feed.reached
         page = await self._page(connection, key, whole, limit=RING, after=after)
@@ -314,11 +316,11 @@ class Feeds:
         )
 
     def _items(self, page: TimelinePage, upto: int) -> list[Item]:
-        """The rows that the checkpoint covers, oldest first, as they go over the wire."""
+        """The rows up to the checkpoint as items, oldest first."""
         return [self._item(row) for row in reversed(page.rows) if row.position <= upto]
 
     def _item(self, row: TimelineRow) -> Item:
-        """A lock or an erasure as it is; else the item, or the one that a build's news is about."""
+        """The stream event of a row. For a change of a build it has the item that asked for it."""
         if row.kind == "lock":
             event, data = "lock", row.data
         elif row.kind == "erasure":
@@ -332,5 +334,5 @@ class Feeds:
 
 
 def _floor(items: Sequence[Item], upto: int) -> int:
-    """The position after which these are all items up to `upto`."""
+    """The position after which `items` has all items up to `upto`."""
     return items[0].position - 1 if items else upto

@@ -19,10 +19,8 @@ from domain.events import (
     ProjectEvent,
     RequestEvent,
     SessionEvent,
-    from_stored,
-    stored_keys,
-    to_stored,
 )
+from domain.stored_events import from_stored, stored_keys, to_stored
 
 FIRST_DAY: dict[str, dict[str, Any]] = {
     "ProjectRegistered": {"project_id": "p", "name": "n"},

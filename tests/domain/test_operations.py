@@ -12,9 +12,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from domain.json_tokens import NUMBER_LIMIT
 from domain.operations import Misfit, Operation, fold
 from domain.reply_contracts import ATOMIC
-from domain.reply_parser import DEPTH_LIMIT, NUMBER_LIMIT, TEXT_LIMIT, Malformed, ReplyParser
+from domain.reply_parser import DEPTH_LIMIT, TEXT_LIMIT, Malformed, ReplyParser
 
 SPACE = " \t\n\r"
 

@@ -10,8 +10,8 @@ from domain.reply_contracts import ATOMIC, MAIN_TEXT, NAMES
 from domain.script_check import (
     DECIDING_LETTERS,
     FEWEST_LETTERS,
-    LOOK_LIMIT,
     PROSE,
+    READ_LIMIT,
     REMINDER,
     ScriptCheck,
     is_prose,
@@ -190,7 +190,7 @@ PIECES = st.lists(
 
 @given(PIECES, st.lists(st.integers(1, 60), min_size=1))
 @example([ENGLISH * 400], [7])
-@example(["x" * LOOK_LIMIT, ENGLISH], [499])
+@example(["x" * READ_LIMIT, ENGLISH], [499])
 @example(["`", ENGLISH * 400], [1])
 def test_no_cut_changes_the_verdict(parts: list[str], sizes: list[int]) -> None:
     text = "".join(parts)
@@ -208,8 +208,8 @@ def test_no_cut_changes_the_verdict(parts: list[str], sizes: list[int]) -> None:
 
 
 def test_it_gives_up_when_nothing_was_decided_for_long() -> None:
-    assert verdicts("12 " * (LOOK_LIMIT // 3 + 1), ENGLISH * 10) == (False, False)
-    assert verdicts("12 " * (LOOK_LIMIT // 3 - 150), ENGLISH * 10) == (True, True)
+    assert verdicts("12 " * (READ_LIMIT // 3 + 1), ENGLISH * 10) == (False, False)
+    assert verdicts("12 " * (READ_LIMIT // 3 - 150), ENGLISH * 10) == (True, True)
 
 
 @pytest.mark.parametrize("unit", ["x", "`", "a_", "`a", "~", "a ` ", "/", "\n", "```\n"])

@@ -376,10 +376,10 @@ def test_the_masked_events_of_a_deleted_session_are_folded_as_they_are() -> None
 
 def test_the_tokens_of_replies_that_failed_count_too() -> None:
     state = given(OPENED, posted(), STARTED, replace(FAILED, tokens_used=MAX_TOKENS - 1))
-    session.require_room(state)
+    session.require_capacity(state)
     state = given(OPENED, posted(), STARTED, replace(FAILED, tokens_used=MAX_TOKENS))
     with pytest.raises(SessionSpent):
-        session.require_room(state)
+        session.require_capacity(state)
 
 
 # what is refused ---------------------------------------------------------------------------------
@@ -412,14 +412,14 @@ def test_a_session_opens_once(events: tuple[SessionEvent, ...]) -> None:
 
 def test_a_full_session_takes_no_more_messages() -> None:
     almost = given(OPENED, *(posted(f"m{n}") for n in range(MAX_MESSAGES - 1)))
-    session.require_room(almost)
+    session.require_capacity(almost)
     assert post(almost)
     full = session.fold(post(almost), almost)
     with pytest.raises(SessionFull) as refused:
         post(full)
     assert refused.value.limit == MAX_MESSAGES
     with pytest.raises(SessionFull):
-        session.require_room(full)
+        session.require_capacity(full)
 
 
 def test_a_full_session_still_gets_its_last_reply() -> None:
@@ -515,7 +515,7 @@ def test_an_event_without_a_case_is_a_type_error(tmp_path: Path) -> None:
         assert text.count(line) == 1
         text = text.replace(line, f"class {extra}(_Event):\n    pass\n\n\n{line}{extra} | ")
     (copy / "events.py").write_text(text)
-    modules = [f"domain/{name}.py" for name in ("project", "session", "account")]
+    modules = [f"domain/{name}.py" for name in ("project", "session_state", "account")]
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache", *modules],
         cwd=tmp_path,

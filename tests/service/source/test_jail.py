@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.source import jail
-from service.source.jail import Source, SourceRefused, Sources
+from service.source import jail, results, walk
+from service.source.jail import Source, Sources
+from service.source.results import SourceRefused
 from service.source.secrets import is_secret_name
 
 CANARY = "canary-7f3a"
@@ -88,7 +89,7 @@ def test_what_is_long_is_cut(source: Source, root: Path) -> None:
     excerpt = source.read_file("long.txt", 10, 5_000)
     assert (excerpt.first, excerpt.total) == (10, 5_000)
     assert len(excerpt.lines) <= jail.MOST_LINES
-    assert len(excerpt.text) <= jail.MOST_CHARACTERS + 100
+    assert len(excerpt.text) <= results.MOST_CHARACTERS + 100
     assert excerpt.text.endswith("(There is more.)")
     found = source.search_files("x")
     assert len(found.matches) == jail.MOST_FOUND
@@ -106,7 +107,7 @@ def test_lines_are_those_that_an_editor_counts(source: Source, root: Path) -> No
 def test_many_files_are_cut(source: Source, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jail, "MOST_LISTED", 2)
     assert source.list_files().is_cut
-    monkeypatch.setattr(jail, "MOST_ENTRIES", 3)
+    monkeypatch.setattr(walk, "MOST_ENTRIES", 3)
     (root / "one-more.txt").touch()
     assert source.list_files().is_cut
 
@@ -300,7 +301,7 @@ def test_a_file_that_grows_while_it_is_read_is_not_read_for_ever(
     try:
         for _ in range(50):
             with suppress(SourceRefused):
-                assert len(source.read_file("growing.txt").text) <= jail.MOST_CHARACTERS + 100
+                assert len(source.read_file("growing.txt").text) <= results.MOST_CHARACTERS + 100
     finally:
         done.set()
         writer.join()
