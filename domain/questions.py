@@ -1,6 +1,6 @@
 """The question to the model: the rules, the facts about the project, the history, the message."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from json import dumps
 from typing import Final, Literal
@@ -104,37 +104,57 @@ def language(locale: str) -> str:
     return locale.split("-")[0].split("_")[0].lower()
 
 
-def history(events: Iterable[SessionEvent], *, upto: str, budget_tokens: int) -> list[Turn]:
-    """The session's answered messages before the message `upto`, as turns, oldest first.
+class History:
+    """The answered messages before message `upto`, the newest that fit, as turns for the model.
 
-    The newest pairs of message and reply that fit into the budget are kept, and older pairs are
-    left out. Messages without a reply are left out too, so that the two sides alternate. A reply
-    that ended after the message `upto` counts, because that message waited for it.
+    Feed it the session's events backwards, the newest first, until `is_full`. A message and its
+    reply stay together: the oldest are left out whole. Messages without a reply are left out as
+    well, so that the two sides alternate. A reply counts also where it ended after message `upto`,
+    which waited for it.
+
+    `_answers` has the answers whose messages have not come yet, by the ids of those messages, and
+    the answers that wait for them: turns are made in the order in which the replies ended.
     """
-    asked: dict[str, str] = {}
-    pairs: list[tuple[Turn, Turn]] = []
-    is_before = True
-    for event in events:
-        if isinstance(event, UserMessagePosted):
-            is_before = is_before and event.message_id != upto
-            if is_before:
-                asked[event.message_id] = event.text
-        elif isinstance(event, ReplyCompleted) and event.in_reply_to in asked:
+
+    def __init__(self, *, upto: str, budget_tokens: int) -> None:
+        self._upto = upto
+        self._is_before = False
+        self._characters = budget_tokens * CHARACTERS_PER_TOKEN
+        self._answers: dict[str, str] = {}
+        self._messages: dict[str, str] = {}
+        self._turns: list[Turn] = []
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no older message fits."""
+        return self._characters <= 0
+
+    @property
+    def turns(self) -> list[Turn]:
+        """The turns so far, the oldest first."""
+        return self._turns[::-1]
+
+    def add(self, event: SessionEvent) -> None:
+        """Take the next older event of the session."""
+        if isinstance(event, ReplyCompleted):
             answer = dumps({"intent": event.mode, "response": event.data}, ensure_ascii=False)
-            pairs.append(
-                (
-                    Turn(role="user", text=asked.pop(event.in_reply_to)),
+            self._answers[event.in_reply_to] = answer
+        elif isinstance(event, UserMessagePosted):
+            if self._is_before and event.message_id in self._answers:
+                self._messages[event.message_id] = event.text
+                self._pair()
+            elif not self._is_before:
+                self._answers.pop(event.message_id, None)
+                self._is_before = event.message_id == self._upto
+
+    def _pair(self) -> None:
+        """Make turns of the newest answers, as far as their messages are known and fit."""
+        while not self.is_full and (newest := next(iter(self._answers), None)) in self._messages:
+            assert newest is not None
+            message, answer = self._messages.pop(newest), self._answers.pop(newest)
+            self._characters -= len(message) + len(answer)
+            if self._characters >= 0:
+                self._turns += (
                     Turn(role="assistant", text=answer),
+                    Turn(role="user", text=message),
                 )
-            )
-    return _newest_that_fit(pairs, budget_tokens * CHARACTERS_PER_TOKEN)
-
-
-def _newest_that_fit(pairs: Sequence[tuple[Turn, Turn]], characters: int) -> list[Turn]:
-    kept: list[Turn] = []
-    for question, answer in reversed(pairs):
-        characters -= len(question.text) + len(answer.text)
-        if characters < 0:
-            break
-        kept[:0] = [question, answer]
-    return kept

@@ -1,6 +1,6 @@
 """A session: one user's conversation about one project. These are the decisions on it."""
 
-from typing import Final, Literal
+from typing import Final
 
 from domain.errors import (
     PlanMissing,
@@ -154,85 +154,17 @@ def cancel_reply(state: Session, *, reply_id: str, reason: CancelReason) -> Deci
     return (ReplyCancelRequested(session_id=state.session_id, reply_id=reply_id, reason=reason),)
 
 
-def complete_reply(
-    state: Session,
-    *,
-    reply_id: str,
-    in_reply_to: str,
-    subtype: Literal["success", "partial"],
-    mode: ChatMode,
-    data: Json,
-    duration_ms: int,
-    billed_seconds: int,
-    model: str,
-    reason: str | None,
-    warnings: tuple[str, ...],
-    tokens_used: int | None,
-    cache_hits: int | None,
-    frames: int,
-    locale: str = "en",
-    version_id: str | None = None,
-    build_id: str | None = None,
-    modified_at: str | None = None,
-) -> Decided:
-    """End a reply that has content. A reply that has ended does not change.
+def complete_reply(state: Session, end: ReplyCompleted) -> Decided:
+    """End a reply that has something to show. A reply that has ended stays as it ended.
 
     The session may have ended before: every reply that began is brought to its end.
     """
-    if reply_id not in state.running:
-        return ()
-    return (
-        ReplyCompleted(
-            session_id=state.session_id,
-            reply_id=reply_id,
-            in_reply_to=in_reply_to,
-            subtype=subtype,
-            mode=mode,
-            data=data,
-            duration_ms=duration_ms,
-            billed_seconds=billed_seconds,
-            model=model,
-            reason=reason,
-            warnings=warnings,
-            tokens_used=tokens_used,
-            cache_hits=cache_hits,
-            frames=frames,
-            locale=locale,
-            version_id=version_id,
-            build_id=build_id,
-            modified_at=modified_at,
-        ),
-    )
+    return (end,) if end.reply_id in state.running else ()
 
 
-def fail_reply(
-    state: Session,
-    *,
-    reply_id: str,
-    in_reply_to: str,
-    code: str,
-    duration_ms: int,
-    retry_after_seconds: int | None,
-    tokens_used: int | None,
-    cache_hits: int | None,
-    frames: int,
-) -> Decided:
+def fail_reply(state: Session, end: ReplyFailed) -> Decided:
     """End a reply that has no content. A reply that has ended does not change."""
-    if reply_id not in state.running:
-        return ()
-    return (
-        ReplyFailed(
-            session_id=state.session_id,
-            reply_id=reply_id,
-            in_reply_to=in_reply_to,
-            code=code,
-            duration_ms=duration_ms,
-            retry_after_seconds=retry_after_seconds,
-            tokens_used=tokens_used,
-            cache_hits=cache_hits,
-            frames=frames,
-        ),
-    )
+    return (end,) if end.reply_id in state.running else ()
 
 
 def post_system_message(

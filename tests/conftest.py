@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import anyio
 import psycopg
 import pytest
+import structlog
 
 from projections import PROJECTIONS
 from projections.projection import install
@@ -21,6 +22,15 @@ from tests import sizes
 from tests.running import UNSAFE
 
 sizes.use_hypothesis_profile()
+# Tracebacks with all variables, as this library writes them by itself, take longer than many tests.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(
+            colors=False, exception_formatter=structlog.dev.plain_traceback
+        ),
+    ]
+)
 _numbers = count(1)
 
 # Atheris is there for some platforms only: see pyproject.toml.

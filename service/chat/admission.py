@@ -30,6 +30,7 @@ from domain.rate_limits import LimitStatus, RateLimit
 from domain.session import Session
 from projections.projects import ProjectRow, project_read
 from projections.read import Read
+from projections.replies import ReplyRef
 from projections.sessions import active_session_read
 from service.eventlog.store import SQL, Overloaded
 from service.eventlog.stream_ids import AnyStream, account_stream, project_stream, session_stream
@@ -78,6 +79,16 @@ class Admitted:
     position: int
     is_again: bool = False
     limits: tuple[LimitStatus, ...] = ()
+
+    @property
+    def ref(self) -> ReplyRef:
+        """Where the reply belongs."""
+        return ReplyRef(
+            tenant_id=self.message.tenant_id,
+            project_id=self.message.project_id,
+            session_id=self.session_id,
+            reply_id=self.reply_id,
+        )
 
 
 class _NoMember(Exception):

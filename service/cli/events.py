@@ -70,7 +70,7 @@ def export_tenant(
         async with connections.pool(direct_url) as pool:
             store = EventStore(pool)
             log_epoch = await store.log_epoch()
-            feed = TenantFeed(store, pool, Selection(tenant_id=tenant))
+            feed = TenantFeed(pool, Selection(tenant_id=tenant))
             prev = await feed.last(after)
             async for page in feed.whole(after):
                 for event, before in chained(page, prev):

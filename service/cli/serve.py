@@ -38,24 +38,13 @@ def _demo_source(settings: Settings) -> Path:
     return folder
 
 
-async def run(
-    settings: Settings,
-    url: str,
-    direct_url: str,
-    *,
-    with_demo: bool,
-    allow_unsafe_database: bool = False,
-) -> None:
-    """Serve until a signal.
-
-    A crash of an unsafe database can lose commits. No setting allows one; only tests do.
-    """
+async def run(settings: Settings, url: str, direct_url: str, *, with_demo: bool) -> None:
+    """Serve until a signal. Exits with 1 where a crash of the database could lose commits."""
     from service.app import application
     from service.http.server import Server
     from service.postgres.migrations import unbound_roles, unsafe_settings
 
-    unsafe = await unsafe_settings(direct_url)
-    if unsafe and not allow_unsafe_database:
+    if unsafe := await unsafe_settings(direct_url):
         err.print(f"throughline: the database has {', '.join(unsafe)} off; commits could be lost.")
         sys.exit(1)
     await bring_up_to_date(direct_url)

@@ -9,12 +9,12 @@ import os
 import stat
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from service.concurrency.lru import LRU
 from service.source.results import MOST_CHARACTERS, Excerpt, Found, Listing, Match, SourceRefused
 from service.source.secrets import holds_a_key, is_secret_name
 from service.source.walk import OPEN, Parts, Structure, Walk, is_plain, mark
@@ -45,7 +45,7 @@ class Sources:
         self.walks = 0
         self._folder = folder
         self._lock = threading.Lock()
-        self._known: OrderedDict[Parts, Structure] = OrderedDict()
+        self._known: LRU[Parts, Structure] = LRU(MOST_CACHED)
 
     def of(self, tenant_id: str, source_root: str | None) -> "Source | None":
         """A project's source. None without a folder, or for one outside of the tenant's folder."""
@@ -68,11 +68,9 @@ class Sources:
         """Cache a walk if it `is_settled`: then the folders' times show every later change."""
         with self._lock:
             self.walks += 1
-            self._known.pop(root, None)
+            self._known.pop(root)
             if is_settled:
-                self._known[root] = structure
-            while len(self._known) > MOST_CACHED:
-                self._known.popitem(last=False)
+                self._known.put(root, structure)
 
 
 class Source:

@@ -19,9 +19,9 @@ from domain.questions import (
     CHARACTERS_PER_TOKEN,
     HINTS,
     RULES,
+    History,
     Question,
     Turn,
-    history,
     language,
     prompt,
 )
@@ -73,8 +73,10 @@ def failed(number: int) -> ReplyFailed:
 
 
 def told(*events: SessionEvent, upto: str = "m9", tokens: int = 1_000) -> list[tuple[str, str]]:
-    turns = history((OPENED, *events), upto=upto, budget_tokens=tokens)
-    return [(turn.role, turn.text) for turn in turns]
+    history = History(upto=upto, budget_tokens=tokens)
+    for event in reversed((OPENED, *events)):
+        history.add(event)
+    return [(turn.role, turn.text) for turn in history.turns]
 
 
 def pair(number: int) -> list[tuple[str, str]]:

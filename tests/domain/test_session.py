@@ -90,36 +90,11 @@ def start(state: Session) -> Decided:
 
 
 def complete(state: Session) -> Decided:
-    return session.complete_reply(
-        state,
-        reply_id="r1",
-        in_reply_to="m1",
-        subtype="partial",
-        mode="general",
-        data={"markdown": "Hello"},
-        duration_ms=1_500,
-        billed_seconds=2,
-        model="claude",
-        reason="time_limit",
-        warnings=("low_balance",),
-        tokens_used=30,
-        cache_hits=5,
-        frames=0,
-    )
+    return session.complete_reply(state, COMPLETED)
 
 
 def fail(state: Session) -> Decided:
-    return session.fail_reply(
-        state,
-        reply_id="r1",
-        in_reply_to="m1",
-        code="model_error",
-        duration_ms=900,
-        retry_after_seconds=None,
-        tokens_used=None,
-        cache_hits=None,
-        frames=0,
-    )
+    return session.fail_reply(state, FAILED)
 
 
 def speak(state: Session) -> Decided:

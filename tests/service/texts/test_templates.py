@@ -199,8 +199,9 @@ ENDINGS = {
     "cut": (0, "reason"),
     "stop": (0, "reason"),
     "finish": (1, "reason"),
+    "_end": (1, "reason"),
     "Ending": (9, "reason"),
-    "fail_reply": (9, "code"),
+    "ReplyFailed": (9, "code"),
 }
 """The calls that say why a reply ends, and where they say it."""
 
@@ -217,15 +218,13 @@ def ending_codes() -> set[str]:
 
 
 def notices() -> set[str]:
-    """The codes of what is told while a reply is on its way."""
-    found: set[str] = set()
-    for name, call in calls():
-        if name == "_notice":
-            found |= words(argument(call, 0, "code"))
-        elif name == "tell" and "notice" in words(argument(call, 0, "kind")):
-            told = argument(call, 1, "data")
-            found |= words(told.values[0]) if isinstance(told, ast.Dict) else set()
-    return found
+    """The codes of the notices that readers get while a reply is on its way."""
+    return {
+        word
+        for name, call in calls()
+        if name == "notice"
+        for word in words(argument(call, 0, "code"))
+    }
 
 
 def test_every_end_of_a_reply_has_a_text_without_variables() -> None:
