@@ -129,7 +129,7 @@ class Shown:
     with_hidden: bool = False
     with_live: bool = False
 
-    def takes(self, mode: SessionMode, *, is_visible: bool, is_live: bool) -> bool:
+    def includes(self, mode: SessionMode, *, is_visible: bool, is_live: bool) -> bool:
         """What the statements' conditions say, of an item that was read already."""
         asked_for = self.with_live if is_live else self.with_hidden
         return self.mode in (None, mode) and (is_visible or asked_for)

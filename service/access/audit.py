@@ -135,8 +135,8 @@ class Watch:
         return round((perf_counter() - self._began) * 1_000)
 
 
-def told(text: str | None) -> str | None:
-    """What a client says of itself, as long as it may be."""
+def truncated(text: str | None) -> str | None:
+    """The first characters of a text, as many as the audit keeps."""
     return None if text is None else text[:_LONGEST]
 
 

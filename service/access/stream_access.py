@@ -36,7 +36,7 @@ class StreamAccess:
         self._pool = pool
         self._waiting: defaultdict[Member, set[asyncio.Event]] = defaultdict(set)
 
-    def hear(self, events: Sequence[Recorded]) -> None:
+    def on_events(self, events: Sequence[Recorded]) -> None:
         """End the streams of those who were taken out of a project, or whose project is no more."""
         for event in events:
             if event.type == MemberRemoved.__name__:

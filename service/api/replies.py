@@ -63,7 +63,7 @@ async def visible_reply(call: AnyCall, user_id: str | None) -> ReplyRow:
 
 
 async def _found(call: AnyCall, row: ReplyRow) -> ReplyTail:
-    return await call.service.directory.find(row.place, has_ended=row.ended_position is not None)
+    return await call.service.directory.find(row.ref, has_ended=row.ended_position is not None)
 
 
 async def _state(call: AnyCall, tail: ReplyTail) -> Response:

@@ -62,7 +62,7 @@ class _Attempt:
     script: ScriptCheck
     prose_at: str = field(default="", init=False)
     references: References
-    may_look: bool = False
+    may_call_tools: bool = False
     calls: list[ModelCall] = field(default_factory=list[ModelCall])
     parser: ReplyParser = field(default_factory=ReplyParser)
     mode: ChatMode | None = None
@@ -149,8 +149,8 @@ class Generation:
                 raise Malformed("a look in the middle of the answer", 0)
             # What it said before it looked is not the answer.
             attempt.parser, attempt.mode, attempt.held = ReplyParser(), None, []
-            prompt = prompt.looked(tuple([await self._look(use) for use in uses]))
-        attempt.may_look = False
+            prompt = prompt.with_tool_calls(tuple([await self._look(use) for use in uses]))
+        attempt.may_call_tools = False
         await self._take(attempt.parser.close())
         self._show(await attempt.references.close())
 
@@ -158,7 +158,7 @@ class Generation:
         """One model call; what it wants to look at before it answers."""
         attempt, call = self._attempt, ModelCall()
         attempt.calls.append(call)
-        attempt.may_look = bool(prompt.tools) and prompt.may_look
+        attempt.may_call_tools = bool(prompt.tools) and prompt.may_call_tools
         async with aclosing(self._model_client.ask(prompt, call)) as pieces:
             async for text in pieces:
                 await self._take(attempt.parser.feed(text))
@@ -179,7 +179,7 @@ class Generation:
         """Show what is new. Plain prose may be no more than the introduction of a look, so it waits
         until it is known to be the answer."""
         attempt = self._attempt
-        if attempt.may_look and attempt.parser.prose:
+        if attempt.may_call_tools and attempt.parser.prose:
             attempt.held += ops
             return
         if attempt.mode is None and attempt.parser.intent is not None:

@@ -1,6 +1,8 @@
 """Being alive, for the others to see: a lease that its process renews until it stops or dies."""
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
@@ -11,36 +13,57 @@ from service.eventlog.store import DATABASE_AWAY
 from service.postgres.connections import Pool, service_transaction
 
 SQL: Final = sql.statements("leases.sql")
-SECONDS: Final = 10.0
-RENEW_SECONDS: Final = 3.0
 _RETRY_SECONDS: Final = 0.5
-SETTLE_SECONDS: Final = 3.0
-"""How long after a silence of its own a process takes nobody else for dead."""
 
 _log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseTimes:
+    """In seconds. All processes of a database have the same."""
+
+    lasts: float = 10.0
+    """A process that does not renew its lease for so long is dead to the others."""
+    renewed_every: float = 3.0
+    settles: float = 3.0
+    """How long after a silence of its own a process takes no other for dead."""
+    database_settles: float = 5.0
+    """How long after the start of the database no process is taken for dead: the database may
+    have been the one that was away."""
+
+
+TIMES: Final = LeaseTimes()
 
 
 class Lease:
     """This process's lease. Owned by the service's loop; `run` is its one task."""
 
-    def __init__(self, pool: Pool, lease_id: int) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        lease_id: int,
+        times: LeaseTimes,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
         self.lease_id = lease_id
+        self.times = times
         self._pool = pool
-        self._renewed_at = monotonic()
+        self._clock = clock
+        self._renewed_at = clock()
         self._settled_at = 0.0
 
     @property
     def is_settled(self) -> bool:
         """It was renewed in time for a while: the others had the chance as well."""
-        now = monotonic()
-        return now - self._renewed_at < SECONDS and now >= self._settled_at
+        now = self._clock()
+        return now - self._renewed_at < self.times.lasts and now >= self._settled_at
 
     async def run(self) -> None:
         """Renew it, for ever. A process that was frozen for a day ends: its lease is gone."""
         while True:
             try:
                 await self._renew()
-                await asyncio.sleep(RENEW_SECONDS)
+                await asyncio.sleep(self.times.renewed_every)
             except DATABASE_AWAY as error:
                 _log.warning("lease_not_renewed", error=type(error).__name__)
                 await asyncio.sleep(_RETRY_SECONDS)
@@ -48,14 +71,14 @@ class Lease:
     async def _renew(self) -> None:
         async with service_transaction(self._pool) as connection:
             renewed = await connection.execute(
-                SQL["renew"], {"lease_id": self.lease_id, "seconds": SECONDS}
+                SQL["renew"], {"lease_id": self.lease_id, "seconds": self.times.lasts}
             )
             await connection.execute(SQL["purge"])
         if not renewed.rowcount:
             raise RuntimeError("the lease of this process is gone")
-        now = monotonic()
-        if now - self._renewed_at >= SECONDS:
-            self._settled_at = now + SETTLE_SECONDS
+        now = self._clock()
+        if now - self._renewed_at >= self.times.lasts:
+            self._settled_at = now + self.times.settles
         self._renewed_at = now
 
     async def release(self) -> None:
@@ -67,10 +90,10 @@ class Lease:
             _log.warning("lease_not_released", error=type(error).__name__)
 
 
-async def take(pool: Pool) -> Lease:
+async def take(pool: Pool, times: LeaseTimes) -> Lease:
     """A lease of its own for this process."""
     async with service_transaction(pool) as connection:
-        found = await connection.execute(SQL["acquire"], {"seconds": SECONDS})
+        found = await connection.execute(SQL["acquire"], {"seconds": times.lasts})
         row = await found.fetchone()
     assert row is not None
-    return Lease(pool, row[0])
+    return Lease(pool, row[0], times)

@@ -13,6 +13,7 @@ class TimeBudget:
     """Runs beside a conversation, in its turn.
 
     `extend` reserves more and returns how many seconds it got, 0 when the balance is gone.
+    `clock` and `sleep` count in seconds.
     """
 
     def __init__(
@@ -21,11 +22,15 @@ class TimeBudget:
         *,
         extend: Callable[[], Awaitable[int]],
         warn: Callable[[int], None],
+        clock: Callable[[], float] = monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._held_seconds = held_seconds
         self._extend = extend
         self._warn = warn
-        self._began = monotonic()
+        self._clock = clock
+        self._sleep = sleep
+        self._began = clock()
 
     async def run(self) -> None:
         """Return when all that could be reserved is used up."""
@@ -39,4 +44,4 @@ class TimeBudget:
             self._held_seconds += more
 
     async def _sleep_until(self, elapsed_seconds: float) -> None:
-        await asyncio.sleep(max(0.0, self._began + elapsed_seconds - monotonic()))
+        await self._sleep(max(0.0, self._began + elapsed_seconds - self._clock()))

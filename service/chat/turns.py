@@ -42,7 +42,6 @@ INTERRUPTS: Final = 10
 """How often a message takes the place of another one that was quicker."""
 
 LOOK_SECONDS: Final = 0.5
-_GRACE_SECONDS: Final = 5.0
 _AT_A_TIME: Final = 100
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -143,7 +142,7 @@ class Turns:
 
         One that has ended stays as it ended.
         """
-        place = row.place
+        place = row.ref
 
         async def ask(transaction: Transaction) -> None:
             decision = partial(session.cancel_reply, reply_id=place.reply_id, reason=reason)
@@ -185,7 +184,8 @@ class Turns:
                 connection,
                 lease_id=self._lease.lease_id,
                 here=[*self._here, *self._given_up],
-                grace_seconds=_GRACE_SECONDS,
+                lease_seconds=self._lease.times.lasts,
+                grace_seconds=self._lease.times.database_settles,
                 limit=_AT_A_TIME,
             )
         for row in rows:
@@ -198,7 +198,7 @@ class Turns:
                 self._given_up.add(row.reply_id)
 
     async def _bring_to_its_end(self, row: ReplyRow) -> None:
-        orphan = await self._recovery.look(row.place, row.started_at)
+        orphan = await self._recovery.look(row.ref, row.started_at)
         if orphan is None:
             return
         _log.info("reply_recovered", reply_id=row.reply_id, again=orphan.may_restart)
@@ -235,7 +235,7 @@ class Turns:
 
     async def _take_over(self, transaction: Transaction, place: ReplyRef) -> None:
         decision = partial(
-            session.take_over_reply, reply_id=place.reply_id, lease_id=self._lease.lease_id
+            session.claim_reply, reply_id=place.reply_id, lease_id=self._lease.lease_id
         )
         await transaction.decide(session_stream(place.session_id, place.project_id), decision)
 

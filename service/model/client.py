@@ -194,7 +194,7 @@ def _tools(prompt: Question) -> list[ToolParam] | Omit:
 
 def _tool_choice(prompt: Question) -> ToolChoiceNoneParam | Omit:
     """Where there were looks the tools must go along, also when no more of them may be taken."""
-    return {"type": "none"} if prompt.tools and not prompt.may_look else omit
+    return {"type": "none"} if prompt.tools and not prompt.may_call_tools else omit
 
 
 @dataclass(slots=True)

@@ -100,7 +100,7 @@ class ProjectReplies:
                     rows = await running(
                         connection, tenant_id=tenant_id, project_id=project_id, limit=MOST
                     )
-                return [row.place for row in rows]
+                return [row.ref for row in rows]
             except DATABASE_AWAY as error:
                 _log.warning("running_replies_wait", error=type(error).__name__)
                 await asyncio.sleep(POLL)

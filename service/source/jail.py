@@ -112,8 +112,8 @@ class Found:
     @property
     def text(self) -> str:
         """One place a line: path, line number, text."""
-        places = [f"{each.file}:{each.line}: {each.snippet}" for each in self.matches]
-        return _joined(places or ("Nothing was found.",), is_cut=self.is_cut)
+        lines = [f"{each.file}:{each.line}: {each.snippet}" for each in self.matches]
+        return _joined(lines or ("Nothing was found.",), is_cut=self.is_cut)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,8 +211,8 @@ class Source:
             budget -= len(content)
             for number, line in enumerate(_lines(content), 1):
                 if wanted in line.casefold():
-                    place = Match("/".join(parts), number, line.strip()[:LONGEST_SNIPPET])
-                    matches.append(place)
+                    match = Match("/".join(parts), number, line.strip()[:LONGEST_SNIPPET])
+                    matches.append(match)
                     if len(matches) == MOST_FOUND:
                         return Found(tuple(matches), is_cut=True)
         return Found(tuple(matches), structure.is_cut or len(files) > MOST_SEARCHED)
@@ -316,9 +316,9 @@ class _Walk:
                 if self._entries > MOST_ENTRIES:
                     self.is_cut = True
                     return
-                self._take(folder, (*parts, entry.name), entry)
+                self._visit(folder, (*parts, entry.name), entry)
 
-    def _take(self, folder: int, parts: Parts, entry: os.DirEntry[str]) -> None:
+    def _visit(self, folder: int, parts: Parts, entry: os.DirEntry[str]) -> None:
         if is_secret_name(parts[-1:]) or not _is_plain(entry.name):
             return
         if entry.is_file(follow_symlinks=False):

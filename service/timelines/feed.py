@@ -166,7 +166,7 @@ class Feeds:
                 found = [
                     each
                     for each in items
-                    if shown.takes(each.mode, is_visible=each.is_visible, is_live=each.is_live)
+                    if shown.includes(each.mode, is_visible=each.is_visible, is_live=each.is_live)
                 ]
                 if found:
                     yield found
@@ -298,15 +298,15 @@ class Feeds:
     def _item(self, row: TimelineRow) -> Item:
         """A lock or an erasure as it is; else the item, or the one that a build's news is about."""
         if row.kind == "lock":
-            event, told = "lock", row.data
+            event, data = "lock", row.data
         elif row.kind == "erasure":
-            event, told = "erased", row.data
+            event, data = "erased", row.data
         else:
-            event, told = (
+            event, data = (
                 "item",
                 wire.dumped(items.item(row.request or row, self._log_epoch)),
             )
-        return Item(row.position, row.mode, row.is_visible, row.is_live, event, orjson.dumps(told))
+        return Item(row.position, row.mode, row.is_visible, row.is_live, event, orjson.dumps(data))
 
 
 def _floor(items: Sequence[Item], upto: int) -> int:

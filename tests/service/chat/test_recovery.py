@@ -11,7 +11,7 @@ from domain.operations import fold
 from projections import PROJECTIONS
 from projections.projection import install
 from service.model.offline.app import OfflineModel
-from service.postgres import connections
+from service.postgres import connections, migrations
 from tests.running import Event, running
 from tests.service import law
 from tests.service.eventlog.test_log_under_fire import kill, own_server
@@ -56,7 +56,7 @@ async def test_replies_of_a_killed_server_end_at_another_one(url: str) -> None:
             for reader, project_id in zip(readers, projects, strict=True)
         ]
         await asyncio.gather(*(reader.until("accepted") for reader in readers))
-        await readers[0].until("chunk", 5)
+        await readers[0].until("chunk")
         await first.kill()
         await asyncio.gather(*asking)
         seen = [list(reader.events) for reader in readers]
@@ -88,7 +88,7 @@ async def late(seconds: float, reader: Reader, replica: Replica, project_id: str
 async def test_a_reply_is_found_again_when_its_server_is_started_again(
     url: str, shown: bool
 ) -> None:
-    model = OfflineModel(pace=0.02) if shown else law.Held()
+    model = OfflineModel(pace=0.2) if shown else law.Held()
     async with replicas(url, model) as service:
         first = await service.start()
         await prepare(first, "p1")
@@ -98,7 +98,7 @@ async def test_a_reply_is_found_again_when_its_server_is_started_again(
             await reader.until("accepted")
             await model.asked.wait()
         else:
-            await reader.until("chunk", 3)
+            await reader.until("chunk")
         await first.kill()
         await asking
         if isinstance(model, law.Held):
@@ -124,7 +124,7 @@ async def test_a_frozen_server_that_wakes_up_shows_and_stores_nothing_more(url: 
         await prepare(frozen, "p1")
         reader, watcher = Reader(), Reader()
         asking = asyncio.create_task(reader.ask(frozen, "Good morning"))
-        await reader.until("chunk", 3)
+        await reader.until("chunk")
         frozen.send(signal.SIGSTOP)
         watcher.events = list(reader.events)
         async with asyncio.timeout(ENDS_WITHIN):
@@ -188,7 +188,7 @@ async def test_a_reply_that_was_shown_since_it_was_looked_at_is_not_begun_again(
             if looked is None:
                 row = await slower.service.turns.known("t1", event[1]["messageId"])
                 assert row is not None
-                looked = await slower.service.turns._recovery.look(row.place, row.started_at)
+                looked = await slower.service.turns._recovery.look(row.ref, row.started_at)
                 assert looked is not None
                 assert looked.may_restart
                 model.go.set()
@@ -203,7 +203,7 @@ async def test_a_reply_that_was_shown_since_it_was_looked_at_is_not_begun_again(
 async def test_a_reply_goes_on_over_a_killed_database() -> None:
     """All leases run out meanwhile, and nobody takes a reply over for that."""
     with own_server() as server:
-        await connections.migrate(server.url)
+        await migrations.migrate(server.url)
         async with await connections.connect(server.url, as_service=False) as owner:
             await install(owner, PROJECTIONS)
         model = OfflineModel(pace=0.15)

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from service.eventlog.store import Recorded
-from service.postgres import connections
+from service.postgres import connections, migrations
 from service.postgres.embedded import Server, embedded
 from tests.service.eventlog.logs import Log, event, everything, faults, running_log
 from tests.sizes import chance, size
@@ -116,7 +116,7 @@ def own_server(settings: dict[str, str] | None = None) -> Generator[Server, None
 
 async def test_a_killed_postgres_loses_nothing_acknowledged() -> None:
     with own_server() as server:
-        await connections.migrate(server.url)
+        await migrations.migrate(server.url)
         async with running_log(server.url) as log:
             acknowledged = await _append_and_kill(server, log)
             stored = await everything(log.store)
@@ -171,10 +171,10 @@ async def test_a_server_that_does_not_sync_would_have_lost_them() -> None:
     """The negative control: the same kill where a commit is acknowledged before it is durable."""
     careless = {"synchronous_commit": "off", "wal_writer_delay": "10s"}
     with own_server(careless) as server:
-        await connections.migrate(server.url)
+        await migrations.migrate(server.url)
         async with await psycopg.AsyncConnection.connect(server.url, autocommit=True) as owner:
             await owner.execute("checkpoint")
-        assert await connections.unsafe_settings(server.url) == ["synchronous_commit"]
+        assert await migrations.unsafe_settings(server.url) == ["synchronous_commit"]
         acknowledged: dict[UUID, int] = {}
         async with running_log(server.url) as log:
             for version in range(1, 21):
