@@ -339,10 +339,12 @@ class BuildClaimed(_Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BuildProgressed(_Event):
-    """A worker reported something, whatever it was; `at` (ISO 8601) is when, by its clock."""
+class Report:
+    """One thing that a worker reports of a build; the same `event_id` again is the same thing.
 
-    build_id: str
+    `at` (ISO 8601) is the time by the worker's clock.
+    """
+
     event_id: str
     phase: BuildPhase
     type: ReportType
@@ -353,6 +355,22 @@ class BuildProgressed(_Event):
     preview_url: Text | None = None
     artifact_url: Text | None = None
     error: Text | None = None
+
+    @property
+    def ends(self) -> bool:
+        """The build ends by it: deployed as a version, or failed."""
+        deployed = self.phase == "deploy" and self.type == "completed"
+        return self.type == "failed" or (deployed and self.version_id is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OfBuild(_Event):
+    build_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildProgressed(Report, _OfBuild):
+    """A worker's report. It is stored as one object: the build's id, then the report's fields."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
