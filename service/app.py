@@ -168,7 +168,7 @@ async def _lifespan(
         try:
             yield
         finally:
-            service.live.stop()
+            service.merged_streams.stop()
             await service.turns.drain(settings.grace_seconds)
             frame_store.close()
             writer.close()
@@ -235,7 +235,7 @@ def _service(
         store=store,
         live_log=live_log,
         feeds=Feeds(pool, store, live_log, log_epoch),
-        live=MergedStreams(),
+        merged_streams=MergedStreams(),
         transactions=transactions,
         directory=directory,
         project_replies=ProjectReplies(pool, directory),
@@ -243,7 +243,7 @@ def _service(
         builds=Builds(transactions),
         erasure=Erasure(transactions, pool, turns),
         authenticator=Authenticator(settings.hmac_keys, pool),
-        tokens=BrowserTokens(settings.hmac_keys),
+        browser_tokens=BrowserTokens(settings.hmac_keys),
         stream_access=StreamAccess(pool),
         audit=Audit(pool),
         log_epoch=log_epoch,
