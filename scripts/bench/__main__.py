@@ -25,7 +25,7 @@ from rich.table import Table
 
 from projections import PROJECTIONS
 from projections.projection import install
-from scripts.bench import appends, peers, reads, streams
+from scripts.bench import appends, peers, reads, streams, trips
 from service.postgres import connections, migrations
 from service.postgres.embedded import Server, embedded
 
@@ -231,7 +231,7 @@ def main() -> None:
             reads.fill(url, chosen.messages)
             for number in range(chosen.rounds):
                 run_stored(url, reading, number)
-    streaming = streams.run(chosen.streams, seconds=chosen.seconds * 5)
+    streaming = [*streams.run(chosen.streams, seconds=chosen.seconds * 5), *trips.run()]
     lines = ratios(appending, [*following, *reading])
     report(lines)
     report_streams(streaming)

@@ -297,7 +297,7 @@ async def test_the_streams_of_a_member_who_leaves_are_cut_on_every_server(url: s
 
 
 async def test_a_stream_asks_for_another_token_and_ends_with_its_own(run: LiveService) -> None:
-    token = run.service.tokens.mint("k1", user_id="u1", project_id="p1", seconds=2)[0]
+    token = run.service.browser_tokens.mint("k1", user_id="u1", project_id="p1", seconds=2)[0]
     async with browser(run, token) as client, client.stream("GET", f"{TIMELINE}/stream") as answer:
         events: list[Event] = await watching.Stream(answer).rest()
     assert [name for name, _, _ in events] == ["renew", "goaway"]
@@ -309,7 +309,7 @@ async def test_a_reply_s_stream_that_is_cut_is_joined_with_the_next_token(url: s
     async with running(url, OfflineModel(pace=0.04)) as run:
         await run.project()
         await run.credit()
-        short = run.service.tokens.mint("k1", user_id="u1", project_id="p1", seconds=2)[0]
+        short = run.service.browser_tokens.mint("k1", user_id="u1", project_id="p1", seconds=2)[0]
         headers = {"Accept": "text/event-stream"}
         async with (
             browser(run, short) as client,
@@ -333,7 +333,7 @@ async def test_no_member_is_watched_after_the_end_of_the_streams(run: LiveServic
             async with client.stream("GET", f"{TIMELINE}/stream") as answer:
                 await watching.Stream(answer).comment()
     await watching.until(lambda: not run.service.stream_access._waiting)
-    assert run.service.live.open == 0
+    assert run.service.merged_streams.open == 0
 
 
 async def test_a_withdrawn_key_takes_its_tokens_with_it(url: str) -> None:

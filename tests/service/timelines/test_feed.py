@@ -179,7 +179,7 @@ async def test_a_hundred_watchers_cost_one_reading(run: LiveService) -> None:
             for _ in range(100)
         ]
         first = [await each.next() for each in transactions]
-        assert run.service.live.open == 100
+        assert run.service.merged_streams.open == 100
         assert run.service.feeds.readings == 1
         await append(run, [said("after")])
         second = [await each.next() for each in transactions]
@@ -265,7 +265,7 @@ async def test_nothing_is_kept_of_a_project_that_nobody_watches(run: LiveService
         await append(run, [said()])
         await asyncio.gather(one.next(), two.next())
         assert len(run.service.feeds._feeds) == 1
-    await until(lambda: not run.service.live.open)
+    await until(lambda: not run.service.merged_streams.open)
     assert run.service.feeds._feeds == {}
     await append(run, [said("again")])
     async with opened(run, since=origin(run)) as watched:
@@ -335,7 +335,7 @@ async def test_a_head_request_opens_nothing(run: LiveService) -> None:
     answer = await run.client.head(PATH)
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/event-stream")
-    assert run.service.live.open == 0
+    assert run.service.merged_streams.open == 0
 
 
 # What is chosen ----------------------------------------------------------------------------------
@@ -362,7 +362,7 @@ async def test_a_stream_chooses_as_a_page_does(
 
 
 async def test_a_comment_comes_at_once_and_where_it_is_silent(run: LiveService) -> None:
-    patient = replace(run.service, live=MergedStreams(heartbeat_seconds=0.05))
+    patient = replace(run.service, merged_streams=MergedStreams(heartbeat_seconds=0.05))
     run.server._app.state.service = patient
     async with opened(run) as watched:
         assert await watched.comment() == ": throughline"
@@ -411,7 +411,7 @@ async def test_a_stream_that_the_service_ends_has_a_proper_end(url: str) -> None
         await model.asked.wait()
         async with opened(run) as watched, Raw(run, PATH) as raw:
             assert await watched.comment() == ": throughline"
-            await until(lambda: run.service.live.open == 2)
+            await until(lambda: run.service.merged_streams.open == 2)
             run.server.handle_exit(15, None)
             assert await watched.rest() == [("goaway", {"reason": "stopping"}, "")]
             sent = await raw.everything()
@@ -427,7 +427,7 @@ async def test_a_stream_that_the_service_ends_has_a_proper_end(url: str) -> None
 async def test_a_watcher_that_comes_during_shutdown_is_sent_away(url: str) -> None:
     async with running(url) as run:
         await run.project()
-        run.service.live.stop()
+        run.service.merged_streams.stop()
         async with opened(run) as watched:
             assert await watched.rest() == [("goaway", {"reason": "stopping"}, "")]
 
@@ -439,8 +439,8 @@ async def test_a_reader_that_does_not_read_is_cut_and_can_come_back(
     await append_each(run, (said("x" * 100_000) for _ in range(60)))
     items = await shown(run)
     async with Raw(run, f"{PATH}?after={origin(run)}") as slow, opened(run) as quick:
-        await until(lambda: run.service.live.open == 2)
-        await until(lambda: run.service.live.open == 1)
+        await until(lambda: run.service.merged_streams.open == 2)
+        await until(lambda: run.service.merged_streams.open == 1)
         await append(run, [said("later")])
         assert (await quick.next())[0] == "item"
         sent = await slow.everything()
