@@ -1,13 +1,11 @@
-"""The audit: who asked for what, from where, and what came of it. Never what was said.
+"""The audit: the caller, the operation, the address and the outcome of each request, without texts.
 
-A write is answered when its entry is stored, or as one whose outcome is unknown. Entries of reads
-are stored a moment later: who kills the process may lose those of its last moment. While the
-database is away they wait, and when too many do, requests are refused: nothing is done that would
-not be told.
+A write is answered after its entry is stored, or with an unknown outcome. Entries of reads are
+stored a moment later, so a kill of the process can lose its last entries. While the database is
+away the entries wait. When too many wait, requests are refused, so that no write goes unaudited.
 """
 
 import asyncio
-from collections import deque
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from time import perf_counter
@@ -18,6 +16,8 @@ import structlog
 from psycopg.rows import class_row
 
 import sql
+from service.concurrency.batcher import Batcher
+from service.concurrency.retry import retrying
 from service.eventlog.store import DATABASE_AWAY, OutcomeUnknown, Overloaded
 from service.postgres.connections import Connection, Pool, service_transaction
 
@@ -26,7 +26,7 @@ MOST_WAITING: Final = 10_000
 BATCH: Final = 500
 GATHER_SECONDS: Final = 0.1
 PATIENCE_SECONDS: Final = 5.0
-"""How long a write's answer waits for its entry."""
+"""How long the answer to a write waits until the write's entry is stored."""
 
 _RETRY_SECONDS: Final = 0.5
 _LONGEST: Final = 256
@@ -35,7 +35,7 @@ _log = structlog.stdlib.get_logger(__name__)
 
 @dataclass(slots=True, kw_only=True)
 class Entry:
-    """One request of a known caller, filled in on its way: ids, never texts."""
+    """The entry of one request of a known caller. Handlers fill in ids, never texts."""
 
     tenant_id: str
     request_id: str
@@ -55,7 +55,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditRow:
-    """An entry as it is read, with what the reply that was asked for was billed, if it was."""
+    """A stored entry, with the bill of the reply that the request asked for, where it has one."""
 
     request_id: str
     at: datetime
@@ -79,25 +79,22 @@ class Audit:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._waiting: deque[tuple[Entry, asyncio.Event]] = deque()
-        self._work = asyncio.Event()
-        self._urgent = asyncio.Event()
-        self._closing = False
+        self._entries: Batcher[tuple[Entry, asyncio.Event]] = Batcher(
+            self._store, most=BATCH, gather_seconds=GATHER_SECONDS
+        )
 
-    def require_room(self) -> None:
-        """Raises Overloaded when more entries wait than may."""
-        if len(self._waiting) >= MOST_WAITING:
+    def require_capacity(self) -> None:
+        """Raises Overloaded when too many entries wait."""
+        if len(self._entries) >= MOST_WAITING:
             raise Overloaded("too many entries of the audit are waiting")
 
     async def record(self, entry: Entry, *, is_write: bool) -> None:
-        """Take an entry; of a write, wait until it is stored. Raises OutcomeUnknown when that takes
-        too long: what was done is done, and the entry is stored when it can be."""
+        """Have an entry stored; of a write, wait until it is. Raises OutcomeUnknown when that takes
+        too long: what was done is done, and the entry is stored when the database is back."""
         stored = asyncio.Event()
-        self._waiting.append((entry, stored))
-        self._work.set()
+        self._entries.add((entry, stored), is_urgent=is_write)
         if not is_write:
             return
-        self._urgent.set()
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await stored.wait()
@@ -105,48 +102,27 @@ class Audit:
             raise OutcomeUnknown("the audit could not be written in time") from None
 
     async def run(self) -> None:
-        """Store until closed and nothing waits."""
-        while self._waiting or not self._closing:
-            if not self._waiting:
-                self._work.clear()
-                await self._work.wait()
-            else:
-                await self._gather()
-                await self._store()
+        """Store entries until the audit is closed and none waits."""
+        await self._entries.run()
 
     def close(self) -> None:
-        """No more is to come; `run` ends when what waits is stored."""
-        self._closing = True
-        self._work.set()
-        self._urgent.set()
+        """State that no more entries come."""
+        self._entries.close()
 
-    async def _gather(self) -> None:
-        """Wait a moment for others, unless a write waits."""
-        try:
-            async with asyncio.timeout(GATHER_SECONDS):
-                await self._urgent.wait()
-        except TimeoutError:
-            pass
-        if not self._closing:
-            self._urgent.clear()
-
-    async def _store(self) -> None:
-        batch = [self._waiting[n] for n in range(min(BATCH, len(self._waiting)))]
+    async def _store(self, batch: list[tuple[Entry, asyncio.Event]]) -> None:
         entries = orjson.dumps([asdict(entry) for entry, _ in batch]).decode()
-        try:
+
+        async def insert() -> None:
             async with service_transaction(self._pool) as connection:
                 await connection.execute(SQL["add"], {"entries": entries})
-        except DATABASE_AWAY as error:
-            _log.warning("audit_waits", error=type(error).__name__)
-            await asyncio.sleep(_RETRY_SECONDS)
-            return
+
+        await retrying(insert, DATABASE_AWAY, event="audit_waits", pauses=(_RETRY_SECONDS,))
         for _, stored in batch:
-            self._waiting.popleft()
             stored.set()
 
 
 class Watch:
-    """The time of one request."""
+    """Measures the time of one request."""
 
     def __init__(self) -> None:
         self.at = datetime.now(UTC)
@@ -154,7 +130,7 @@ class Watch:
 
     @property
     def milliseconds(self) -> int:
-        """How long it has taken until now."""
+        """The time since the start, in milliseconds."""
         return round((perf_counter() - self._began) * 1_000)
 
 
@@ -172,7 +148,7 @@ async def page(
     before: str,
     limit: int,
 ) -> list[AuditRow]:
-    """Entries of a tenant, newest first; of a user, of a project where given."""
+    """A tenant's entries, newest first, filtered by user and project where these are given."""
     asked: dict[str, Any] = {
         "tenant_id": tenant_id,
         "user_id": user_id,

@@ -1,12 +1,12 @@
 """The log as it is read: by stream, by range, and whole; with the words that its writer shares."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import psycopg
-from psycopg.rows import RowMaker
+from psycopg.rows import RowMaker, scalar_row
 from psycopg.types.numeric import Int8
 from psycopg_pool import PoolTimeout
 
@@ -24,6 +24,10 @@ SQL: Final = sql.statements("events.sql")
 PAGE: Final = 1_000
 REPLAY_PAGE: Final = 10_000
 END: Final = 2**63 - 1
+BACKWARDS_PAGE: Final = 32
+"""Events of one read backwards: about ten messages with their replies."""
+
+_MOST_VERSIONS: Final = 2**31 - 1
 
 
 class NewEvent(NamedTuple):
@@ -121,6 +125,21 @@ class EventStore:
             events[event.stream_id].append(event)
         return events
 
+    async def backwards(
+        self, tenant_id: str, stream_id: str, *, limit: int = BACKWARDS_PAGE
+    ) -> AsyncGenerator[Recorded]:
+        """The events of one stream, the newest first, read in pages of `limit` when needed."""
+        before = _MOST_VERSIONS
+        while True:
+            asked = {"tenant_id": tenant_id, "stream_id": stream_id, "before": before}
+            read = _events("stream_backwards", asked | {"limit": limit})
+            page = await tenant_rows(self._pool, tenant_id, read)
+            for event in page:
+                yield event
+            if len(page) < limit:
+                return
+            before = page[-1].version
+
     async def range(
         self,
         *,
@@ -137,10 +156,9 @@ class EventStore:
                 read = _events("range", _bounds(after, upto, limit))
                 await read.send(connection)
             return await read.rows()
-        bounds = _bounds(after, upto, limit)
-        bounds |= {"tenant_id": tenant_id, "types": None if types is None else list(types)}
-        name = "tenant_range" if project_id is None else "project_range"
-        read = _events(name, bounds | {"project_id": project_id})
+        read = tenant_range(
+            tenant_id, after=after, upto=upto, limit=limit, project_id=project_id, types=types
+        )
         return await tenant_rows(self._pool, tenant_id, read)
 
     async def replay(self, *, after: int = 0, upto: int = END) -> AsyncIterator[list[Recorded]]:
@@ -155,6 +173,27 @@ class EventStore:
             row = await cursor.fetchone()
             assert row is not None
             return row[0]
+
+
+def tenant_range(
+    tenant_id: str,
+    *,
+    after: int,
+    upto: int = END,
+    limit: int,
+    project_id: str | None = None,
+    types: Sequence[str] | None = None,
+) -> Read[Recorded]:
+    """The first `limit` events of a tenant, or of its project, after a position."""
+    asked = _bounds(after, upto, limit)
+    asked |= {"tenant_id": tenant_id, "types": None if types is None else list(types)}
+    name = "tenant_range" if project_id is None else "project_range"
+    return _events(name, asked | {"project_id": project_id})
+
+
+def log_head() -> Read[int]:
+    """The position of the log's last event, whatever its tenant."""
+    return Read(SQL["head"], scalar_row)
 
 
 async def page(

@@ -85,7 +85,7 @@ class Operation(Generic[B, Q]):
         watch, entry = Watch(), None
         try:
             caller, body = await self._authenticated(service, request)
-            service.audit.require_room()
+            service.audit.require_capacity()
             entry = self._entry(request, caller, watch)
             response = await self.handle(self._admit(service, request, caller, body, entry))
         except Exception as error:  # noqa: BLE001 - the outermost place of a request

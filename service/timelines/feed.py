@@ -1,59 +1,61 @@
-"""Timelines as they grow: one reading of the read model for all who watch a project.
+"""Timelines as they grow: one read of the read model for all watchers of a project.
 
-The hub tells what was committed, here or elsewhere; the items are the read model's own rows, so
-what is watched is what the pages show. The watchers of a project share a ring of its newest items
-and hold nothing but a cursor: a slow one costs no memory, and who has fallen out of the ring reads
-the table until it is back in it. Nothing is taken from beyond the read model's checkpoint, so no
-item can appear later at or below a position that was passed.
+The live log says what was committed, here or elsewhere. The items are the read model's own rows, so
+watchers see what the pages show. The watchers of a project share a ring of its newest items, and
+each holds a cursor and nothing else: a slow watcher costs no memory, and a watcher that has fallen
+out of the ring reads the table until it is back in it. Nothing is read beyond the read model's
+checkpoint, so no item can appear later at or below a position that was passed.
 """
 
 import asyncio
-from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
-from operator import attrgetter
-from typing import Any, Final
+from typing import Final
 
 import orjson
-import structlog
 
 from domain.events import ERASURES, MemberRemoved, ProjectErasureRequested, SessionMode
-from projections import timeline
 from projections.projection import reached
-from projections.timeline import TIMELINE, Shown, TimelinePage, TimelineRow
+from projections.timeline import TIMELINE, PageRead, Shown, TimelinePage, TimelineRow
 from service import wire
+from service.concurrency.retry import retrying
+from service.concurrency.ring import Ring
 from service.eventlog.live import POLL, LiveLog
 from service.eventlog.store import DATABASE_AWAY, EventStore, Recorded
-from service.postgres.connections import Pool, tenant_transaction
+from service.postgres.connections import Connection, Pool, tenant_transaction
 from service.timelines import items
 
 RING: Final = 100
 RING_BYTES: Final = 1 << 20
-"""What a watched project may keep in memory, in items and in bytes."""
+"""The most items, and bytes, that the ring of a watched project keeps."""
 
 STEP: Final = 20
-"""Items that a watcher takes at a time, from the ring or from the table."""
+"""Items that a watcher gets at a time, from the ring or from the table."""
 
 READERS: Final = 4
-"""Watchers that read the table at a time: most connections stay with those who ask for pages."""
+"""The most watchers that read the table at a time, so that requests have the other connections."""
+
+PROJECTS: Final = 20
+"""Projects of a tenant whose next items are read in one round trip."""
 
 BEHIND_SECONDS: Final = 0.1
-"""How often the checkpoint is looked at while the read model is behind what is watched."""
+"""How often the checkpoint is read while the read model is behind the projects that are watched."""
+
+_IDLE_SECONDS: Final = 60.0
 
 _SHOWN: Final = frozenset(kind.__name__ for kind in TIMELINE.handles)
 _ERASURES: Final = frozenset(kind.__name__ for kind in ERASURES)
 _REMOVED: Final = MemberRemoved.__name__
 _CLOSED: Final = ProjectErasureRequested.__name__
-_log = structlog.stdlib.get_logger(__name__)
-
 Key = tuple[str, str]
 """A tenant and its project."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A row of the timeline as it is told: the event's name and JSON, what it is chosen by."""
+    """A row of the timeline as a stream event: its name and JSON, and the fields of the filter."""
 
     position: int
     mode: SessionMode
@@ -64,7 +66,7 @@ class Item:
 
 
 class Watch:
-    """One who watches a project; `is_over` when they may not any more."""
+    """A watcher of a project. `is_over` is true once the membership of its user has ended."""
 
     def __init__(self, user_id: str | None) -> None:
         self.user_id = user_id
@@ -72,78 +74,56 @@ class Watch:
 
 
 class Feed:
-    """The newest items of a project: all of those after `_floor`, up to `reached`."""
+    """The newest items of a project: all of those above the ring's floor, up to `reached`."""
 
     def __init__(self, wanted: int) -> None:
         self.watches: set[Watch] = set()
         self.wanted = wanted
         self.reached = -1
-        self.news = asyncio.Event()
         self.erasures = 0
-        self._items: list[Item] = []
-        self._bytes = 0
-        self._floor = 0
+        self.ring: Ring[Item] = Ring(RING, RING_BYTES)
 
     @property
     def is_behind(self) -> bool:
-        """There is more to read than was read."""
+        """Whether the log has positions of the project that the ring has not reached."""
         return self.reached < self.wanted
 
-    def after(self, position: int) -> list[Item] | None:
-        """The next items after a position; None when only the table can tell."""
-        if position < self._floor:
-            return None
-        start = bisect_right(self._items, position, key=attrgetter("position"))
-        return self._items[start : start + STEP]
+    def lacks(self, upto: int) -> bool:
+        """It is watched, and was not read up to this position."""
+        return bool(self.watches) and self.is_behind and self.reached < upto
 
     def begin(self, items: Sequence[Item], reached: int, *, floor: int) -> None:
-        """Take what was read first: all after `floor`."""
-        self._floor = floor
+        """Take what was read first: all items above `floor`."""
+        self.ring.restart(floor)
         self.extend(items, reached)
 
     def extend(self, items: Sequence[Item], reached: int) -> None:
-        """Take the items that follow, all up to `reached`; the oldest make room for them."""
-        self._items += items
-        self._bytes += sum(len(item.json) for item in items)
-        gone = 0
-        while len(self._items) - gone > RING or self._bytes > RING_BYTES:
-            self._bytes -= len(self._items[gone].json)
-            gone += 1
-        if gone:
-            self._floor = self._items[gone - 1].position
-            del self._items[:gone]
+        """Take the items that follow, which are all up to `reached`."""
         self.reached = reached
-        self.notify()
+        self.ring.extend(
+            [item.position for item in items], items, [len(item.json) for item in items]
+        )
 
     def dismiss(self, user_id: str) -> None:
-        """The user is no member any more."""
+        """End the watches of a user who is no member any more."""
         for watch in self.watches:
             watch.is_over = watch.is_over or watch.user_id == user_id
-        self.notify()
+        self.ring.wake()
 
     def forget(self) -> None:
-        """Some of it was erased: only the table knows which. What is being read now is not to be
-        taken in either."""
+        """Drop all items, because some were erased. It also invalidates the read in flight."""
         self.erasures += 1
-        self._items.clear()
-        self._bytes = 0
-        self._floor = self.reached
-        self.notify()
+        self.ring.restart(self.reached)
 
     def close(self) -> None:
-        """The project is no more."""
+        """End all watches: the project is erased."""
         for watch in self.watches:
             watch.is_over = True
-        self.notify()
-
-    def notify(self) -> None:
-        """Wake those who wait for news."""
-        self.news.set()
-        self.news = asyncio.Event()
+        self.ring.wake()
 
 
 class Feeds:
-    """The projects that are watched. Owned by the service's loop; `run` is its one task."""
+    """The feeds of all watched projects. Owned by the service's loop; `run` is its one task."""
 
     def __init__(self, pool: Pool, store: EventStore, live_log: LiveLog, log_epoch: str) -> None:
         self._pool = pool
@@ -156,10 +136,10 @@ class Feeds:
         self._is_wanted = asyncio.Event()
         self._readers = asyncio.Semaphore(READERS)
         self.readings = 0
-        """Pages that were read from the table, for the rings and for those behind them."""
+        """The number of pages that were read from the table."""
 
     async def run(self) -> None:
-        """Follow the log as long as somebody watches, and read what they are to see."""
+        """Follow the log while a project is watched, and fill the rings."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._listen())
             tasks.create_task(self._read())
@@ -169,19 +149,19 @@ class Feeds:
     async def follow(
         self, key: Key, after: int, shown: Shown, user_id: str | None = None
     ) -> AsyncGenerator[list[Item]]:
-        """The items after a position, in order, without end: what is there, then what happens.
+        """The items after a position, in order and without end: stored items, then new items.
 
-        With a user it ends when they are taken out of the project.
+        With a `user_id` the stream ends when that user is removed from the project.
         """
         with self._watching(key, user_id) as (feed, watch):
             while not watch.is_over:
-                items = feed.after(after)
+                items = feed.ring.after(after, STEP)
                 if items is None:
                     items, after = await self._stored(key, after, shown)
                 elif items:
                     after = items[-1].position
                 else:
-                    await feed.news.wait()
+                    await feed.ring.wait(_IDLE_SECONDS)
                     continue
                 found = [
                     each
@@ -193,7 +173,7 @@ class Feeds:
 
     @contextmanager
     def _watching(self, key: Key, user_id: str | None) -> Generator[tuple[Feed, Watch]]:
-        """The project's feed, which is there as long as somebody watches it."""
+        """The project's feed, which exists while it has a watcher."""
         if key not in self._feeds:
             self._feeds[key] = Feed(self._followed)
         feed = self._feeds[key]
@@ -211,30 +191,30 @@ class Feeds:
                 self._is_watched.clear()
 
     async def _stored(self, key: Key, after: int, shown: Shown) -> tuple[list[Item], int]:
-        """What the table has after a position, and how far that is; nothing while it is away."""
-        try:
-            async with self._readers, tenant_transaction(self._pool, key[0]) as connection:
+        """The table's items after a position, and how far they go; waits while it is away."""
+        tenant_id, project_id = key
+
+        async def read() -> tuple[int, TimelinePage]:
+            page = PageRead(tenant_id, project_id, shown, limit=STEP, after=after)
+            self.readings += 1
+            async with self._readers, tenant_transaction(self._pool, tenant_id) as connection:
                 upto = await reached(connection, TIMELINE.name)
-                page = await self._page(connection, key, shown, limit=STEP, after=after)
-        except DATABASE_AWAY as error:
-            _log.warning("watcher_waits", error=type(error).__name__)
-            await asyncio.sleep(POLL)
-            return [], after
+                await page.send(connection)
+                return upto, await page.page(connection)
+
+        upto, page = await retrying(read, DATABASE_AWAY, event="watcher_waits", pauses=(POLL,))
         items = self._items(page, upto)
         return items, items[-1].position if page.has_more and items else max(after, upto)
 
     # Following -----------------------------------------------------------------------------------
 
     async def _listen(self) -> None:
-        """Hear what is committed, as long as somebody watches."""
+        """Follow the live log while a project is watched."""
         while True:
             await self._is_watched.wait()
-            try:
-                self._followed = await self._store.head()
-            except DATABASE_AWAY as error:
-                _log.warning("feeds_wait", error=type(error).__name__)
-                await asyncio.sleep(POLL)
-                continue
+            self._followed = await retrying(
+                self._store.head, DATABASE_AWAY, event="feeds_wait", pauses=(POLL,)
+            )
             for feed in self._feeds.values():
                 feed.wanted = max(feed.wanted, self._followed)
             self._is_wanted.set()
@@ -245,7 +225,7 @@ class Feeds:
                         break
 
     def _note(self, page: Sequence[Recorded]) -> None:
-        """Know which projects there is more to read of."""
+        """Note the projects that have new events."""
         for event in page:
             self._followed = event.position
             feed = self._feeds.get((event.tenant_id, event.project_id or ""))
@@ -262,63 +242,61 @@ class Feeds:
                 feed.close()
 
     async def _read(self) -> None:
-        """Bring the rings up to what was committed, as far as the read model has come."""
+        """Fill the rings up to the head of the log, or to the read model's checkpoint before it."""
         while True:
             await self._is_wanted.wait()
             self._is_wanted.clear()
-            try:
-                await self._read_on()
-            except DATABASE_AWAY as error:
-                _log.warning("feeds_wait", error=type(error).__name__)
-                await asyncio.sleep(POLL)
+            await retrying(self._read_on, DATABASE_AWAY, event="feeds_wait", pauses=(POLL,))
             if any(feed.is_behind for feed in self._feeds.values()):
                 await asyncio.sleep(BEHIND_SECONDS)
                 self._is_wanted.set()
 
     async def _read_on(self) -> None:
-        behind = [(key, feed) for key, feed in self._feeds.items() if feed.is_behind]
-        for key, feed in behind:
-            async with tenant_transaction(self._pool, key[0]) as connection:
+        """Read the next items of all projects that are behind, a tenant a transaction."""
+        tenants: defaultdict[str, list[tuple[str, Feed]]] = defaultdict(list)
+        for (tenant_id, project_id), feed in self._feeds.items():
+            if feed.is_behind:
+                tenants[tenant_id].append((project_id, feed))
+        for tenant_id, feeds in tenants.items():
+            async with tenant_transaction(self._pool, tenant_id) as connection:
                 upto = await reached(connection, TIMELINE.name)
-                while feed.watches and feed.is_behind and feed.reached < upto:
-                    await self._advance(connection, key, feed, upto)
+                for n in range(0, len(feeds), PROJECTS):
+                    await self._advance(connection, tenant_id, feeds[n : n + PROJECTS], upto)
 
-    async def _advance(self, connection: Any, key: Key, feed: Feed, upto: int) -> None:
-        """Read the next items of a project into its ring; at first the newest."""
-        whole, erasures = Shown(with_hidden=True, with_live=True), feed.erasures
-        after = None if feed.reached < 0 else feed.reached
-        page = await self._page(connection, key, whole, limit=RING, after=after)
+    async def _advance(
+        self, connection: Connection, tenant_id: str, feeds: list[tuple[str, Feed]], upto: int
+    ) -> None:
+        """Bring some projects of a tenant up to the checkpoint; their pages share round trips."""
+        everything = Shown(with_hidden=True, with_live=True)
+        while behind := [(id_, feed) for id_, feed in feeds if feed.lacks(upto)]:
+            reads: list[tuple[Feed, int, PageRead]] = []
+            for project_id, feed in behind:
+                after = None if feed.reached < 0 else feed.reached
+                page = PageRead(tenant_id, project_id, everything, limit=RING, after=after)
+                reads.append((feed, feed.erasures, page))
+                self.readings += 1
+                await page.send(connection)
+            for feed, erasures, page in reads:
+                self._extend(feed, erasures, await page.page(connection), upto)
+
+    def _extend(self, feed: Feed, erasures: int, page: TimelinePage, upto: int) -> None:
+        """Put the rows into the project's ring; the first ones are the newest."""
         if feed.erasures != erasures:
             return
-        if after is None:
-            items = self._items(page, upto)
+        items = self._items(page, upto)
+        if feed.reached < 0:
             feed.begin(items, upto, floor=_floor(items, upto) if page.has_more else 0)
         else:
-            items = self._items(page, upto)
             feed.extend(items, items[-1].position if page.has_more and items else upto)
 
     # The table -----------------------------------------------------------------------------------
 
-    async def _page(
-        self, connection: Any, key: Key, shown: Shown, *, limit: int, after: int | None = None
-    ) -> TimelinePage:
-        self.readings += 1
-        tenant_id, project_id = key
-        return await timeline.page(
-            connection,
-            tenant_id=tenant_id,
-            project_id=project_id,
-            shown=shown,
-            limit=limit,
-            after=after,
-        )
-
     def _items(self, page: TimelinePage, upto: int) -> list[Item]:
-        """The rows that the checkpoint covers, oldest first, as they go over the wire."""
+        """The rows up to the checkpoint as items, oldest first."""
         return [self._item(row) for row in reversed(page.rows) if row.position <= upto]
 
     def _item(self, row: TimelineRow) -> Item:
-        """A lock or an erasure as it is; else the item, or the one that a build's news is about."""
+        """The stream event of a row. For a change of a build it has the item that asked for it."""
         if row.kind == "lock":
             event, data = "lock", row.data
         elif row.kind == "erasure":
@@ -332,5 +310,5 @@ class Feeds:
 
 
 def _floor(items: Sequence[Item], upto: int) -> int:
-    """The position after which these are all items up to `upto`."""
+    """The position after which `items` has all items up to `upto`."""
     return items[0].position - 1 if items else upto

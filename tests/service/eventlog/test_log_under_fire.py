@@ -14,7 +14,6 @@ import psutil
 import psycopg
 import pytest
 
-from service.eventlog import live
 from service.eventlog.store import Recorded
 from service.postgres import connections, migrations
 from service.postgres.embedded import Server, embedded
@@ -47,11 +46,8 @@ def test_the_checker_finds_what_it_is_for(order: list[int]) -> None:
     assert faults(skipping) == ["('t1', 'b') steps from 1 to 3"]
 
 
-async def test_four_processes_append_and_no_tail_misses_anything(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_four_processes_append_and_no_tail_misses_anything(url: str) -> None:
     """A tail from the start, one that joins midway, and one that stops reading until the end."""
-    monkeypatch.setattr(live, "RING", 1_000)
     total = 4 * 8 * EVENTS_EACH
     command = (
         sys.executable,
@@ -61,7 +57,7 @@ async def test_four_processes_append_and_no_tail_misses_anything(
         "8",
         str(EVENTS_EACH),
     )
-    async with running_log(url) as log:
+    async with running_log(url, most=1_000) as log:
         workers = [await asyncio.create_subprocess_exec(*command) for _ in range(4)]
         async with asyncio.timeout(600):
             keen = asyncio.create_task(_tail(log, 0, total))

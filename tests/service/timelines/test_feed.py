@@ -16,13 +16,13 @@ from service.http import merge, sse_response
 from service.http.merge import MergedStreams
 from service.postgres import connections
 from service.timelines import feed as feeds
-from service.timelines.feed import Feeds
+from service.timelines.feed import Feeds, Item
 from tests.projections.generated import owning
 from tests.projections.test_projection import break_, held, mend
 from tests.running import LiveService, Signed, running
 from tests.service import law
 from tests.service.cutter import Cutter
-from tests.service.eventlog.logs import running_log
+from tests.service.eventlog.logs import acquired, running_log
 from tests.service.watching import (
     SILENCE_SECONDS,
     append,
@@ -51,7 +51,7 @@ async def run(url: str) -> AsyncIterator[LiveService]:
 # The same items ----------------------------------------------------------------------------------
 
 
-async def test_a_stream_tells_the_items_that_a_page_shows(run: LiveService) -> None:
+async def test_a_stream_has_the_items_of_a_page(run: LiveService) -> None:
     await run.chat("Good morning")
     async with opened(run, since=origin(run), includeHidden=True) as watched:
         before = await watched.take(3)
@@ -138,7 +138,7 @@ async def until_last(at: LiveService, *, leaving: bool) -> list[law.Event]:
                     return events
 
 
-async def test_who_is_far_behind_reads_the_table_and_then_what_happens(
+async def test_a_watcher_far_behind_reads_the_table_and_then_the_ring(
     run: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feeds, "RING", 5)
@@ -162,7 +162,7 @@ async def test_a_ring_is_bounded_by_bytes(
         await append(run, [said("x" * 1_000) for _ in range(10)])
         events = await watched.take(10)
         (feed,) = run.service.feeds._feeds.values()
-        assert sum(len(item.json) for item in feed._items) <= 3_000
+        assert 0 < feed.ring.total_bytes <= 3_000
         await append(run, [said("y" * 5_000)])
         events.append(await watched.next())
     assert chained(events, None, "item") == await shown(run)
@@ -189,7 +189,7 @@ async def test_a_hundred_watchers_cost_one_reading(run: LiveService) -> None:
         assert chained(events, None, "item") == items
 
 
-async def test_what_happens_elsewhere_costs_no_reading(run: LiveService) -> None:
+async def test_events_of_other_projects_cost_no_reading(run: LiveService) -> None:
     async with opened(run) as watched:
         await append(run, [said("one")])
         await watched.next()
@@ -215,7 +215,7 @@ class SlowHead(EventStore):
         return await super().head()
 
 
-async def test_what_is_written_before_anybody_listens_is_read(
+async def test_items_from_before_the_first_watcher_are_read(
     url: str, pool: connections.Pool
 ) -> None:
     """The ring is read, then something is written, and only then the log is followed."""
@@ -232,6 +232,31 @@ async def test_what_is_written_before_anybody_listens_is_read(
                 assert [item.position for item in await first] == [1]
         working.cancel()
         await asyncio.wait((working,))
+
+
+async def test_all_watched_projects_of_a_tenant_are_read_in_one_transaction(
+    url: str, pool: connections.Pool
+) -> None:
+    """More projects than share a round trip, each with an item of its own."""
+    projects = [f"p{n}" for n in range(feeds.PROJECTS + 5)]
+    async with running_log(url) as log:
+        watched = Feeds(pool, log.store, log.live_log, await log.store.log_epoch())
+        async with AsyncExitStack() as stack:
+            following: list[asyncio.Task[list[Item]]] = []
+            for each in projects:
+                items = watched.follow(("t1", each), 0, Shown())
+                await stack.enter_async_context(aclosing(items))
+                following.append(asyncio.create_task(anext(items)))
+            await until(lambda: len(watched._feeds) == len(projects))
+            await log.writer.append([said(project_id=each) for each in projects])
+            for feed in watched._feeds.values():
+                feed.wanted = len(projects)
+            before = acquired(pool)
+            await watched._read_on()
+            assert acquired(pool) == before + 1
+            async with asyncio.timeout(SILENCE_SECONDS):
+                found = [[item.position for item in await each] for each in following]
+        assert found == [[n + 1] for n in range(len(projects))]
 
 
 async def test_nothing_is_kept_of_a_project_that_nobody_watches(run: LiveService) -> None:
@@ -286,7 +311,7 @@ async def test_only_members_watch_and_only_their_own_tenant(run: LiveService) ->
         assert await refused(run, path, auth=auth) == (404, "project_not_found")
 
 
-async def test_who_is_removed_is_sent_away(run: LiveService) -> None:
+async def test_a_removed_member_s_stream_ends(run: LiveService) -> None:
     await run.client.put("/v1/projects/p1/members/u2", json={"role": "viewer"})
     async with opened(run, userId="u2") as theirs, opened(run, userId="u1") as mine:
         await append(run, [said("one")])
@@ -399,7 +424,7 @@ async def test_a_stream_that_the_service_ends_has_a_proper_end(url: str) -> None
     )
 
 
-async def test_who_comes_when_it_stops_is_sent_away(url: str) -> None:
+async def test_a_watcher_that_comes_during_shutdown_is_sent_away(url: str) -> None:
     async with running(url) as run:
         await run.project()
         run.service.live.stop()
@@ -407,7 +432,7 @@ async def test_who_comes_when_it_stops_is_sent_away(url: str) -> None:
             assert await watched.rest() == [("goaway", {"reason": "stopping"}, "")]
 
 
-async def test_a_reader_that_takes_nothing_is_cut_and_can_come_back(
+async def test_a_reader_that_does_not_read_is_cut_and_can_come_back(
     run: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sse_response, "SEND_SECONDS", 0.2)
