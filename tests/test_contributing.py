@@ -165,7 +165,7 @@ def test_the_page_counts_the_files() -> None:
         )
         for way in WAYS
     }
-    assert source == {"event": 4, "read-model": 3, "endpoint": 2, "setting": 2}
+    assert source == {"event": 5, "read-model": 3, "endpoint": 2, "setting": 2}
     assert len(changed("event")) == 8
 
 
