@@ -183,7 +183,7 @@ def test_every_check_that_the_page_names_exists(done: Path) -> None:
             assert name in (done / path).read_text(), step
 
 
-def test_with_every_step_of_the_page_its_checks_pass(done: Path) -> None:
+def test_all_checks_pass_with_every_step_of_the_page(done: Path) -> None:
     named = {step.check for step in STEPS if step.is_tested and EVERY not in step.check}
     ended = (
         run_tests(done, *WIDE) if PROVE else run_tests(done, *named, *ALSO, EVERY, "-k", OF_NOTES)

@@ -24,7 +24,7 @@ def test_no_bytes_break_a_parser(target: str) -> None:
     assert f"Done {RUNS} runs" in done.stderr
 
 
-def test_a_fault_that_chance_would_miss_is_found() -> None:
+def test_a_planted_fault_is_found() -> None:
     done = fuzzed("planted", 200_000)
     assert done.returncode != 0
     assert "the planted fault" in done.stdout

@@ -16,7 +16,7 @@ from service.postgres.connections import Connection
 ROOT = Path(scripts.__path__[0]).parent
 
 
-async def test_under_load_and_faults_the_promises_hold_and_every_check_has_teeth() -> None:
+async def test_the_promises_hold_under_load_and_every_control_finds_its_damage() -> None:
     program = (sys.executable, "-m", "scripts.prove", "--size", "small")
     process = await asyncio.create_subprocess_exec(
         *program, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
@@ -42,7 +42,7 @@ async def _find(_: Observed, __: Connection) -> Found:
     ],
     ids=["sound", "a breach", "nothing looked at", "a check without teeth"],
 )
-def test_a_line_of_the_report_is_wrong_for_a_breach_and_for_a_check_that_proves_nothing(
+def test_the_report_marks_a_breach_and_a_check_that_proves_nothing(
     found: Found, control: str, wrong: list[str]
 ) -> None:
     assert verdict(Check(name="a check", find=_find), found, control) == wrong

@@ -287,7 +287,7 @@ def test_a_plan_is_kept_once_also_after_the_session_s_end() -> None:
     assert session.save_plan(session.evolve(state, saved), reply_id="r9", user_id="u1") == ()
 
 
-def test_what_is_no_plan_is_not_kept() -> None:
+def test_only_a_plan_can_be_kept_as_a_draft() -> None:
     with pytest.raises(PlanUnknown):
         session.save_plan(given(OPENED, PLANNED), reply_id="r1", user_id="u1")
     with pytest.raises(ReplyNotEnded):

@@ -136,7 +136,7 @@ console.log(JSON.stringify({ status: answer.status, events, errors, raw }));
 """
 
 
-async def test_a_browsers_fetch_and_parser_read_the_same_events(url: str, tmp_path: Path) -> None:
+async def test_fetch_and_a_parser_for_browsers_read_the_same_events(url: str, tmp_path: Path) -> None:
     (tmp_path / "package.json").write_text('{"private": true, "type": "module"}')
     (tmp_path / "reader.js").write_text(READER)
     install = ("install", "--no-audit", "--no-fund", "--loglevel=error", "--ignore-scripts")

@@ -88,7 +88,7 @@ async def test_a_browser_reads_and_chats_with_its_token(run: LiveService) -> Non
 
 
 @pytest.mark.parametrize("way", ["ticket", "cookie"])
-async def test_an_event_source_brings_it_as_a_ticket_or_a_cookie(
+async def test_an_event_source_sends_its_token_as_a_ticket_or_a_cookie(
     run: LiveService, way: str
 ) -> None:
     token = await mint(run)
@@ -105,7 +105,7 @@ async def test_an_event_source_brings_it_as_a_ticket_or_a_cookie(
             assert event[1]["userMessage"]["text"] == "Hello"
 
 
-async def test_the_cookie_that_comes_with_it_is_for_our_reads_alone(run: LiveService) -> None:
+async def test_the_cookie_of_a_token_authenticates_only_reads(run: LiveService) -> None:
     body = {"userId": "u1", "projectId": "p1", "ttlSeconds": 60}
     answer = await run.client.post("/v1/tokens", json=body)
     cookie = answer.headers["set-cookie"]
@@ -124,7 +124,7 @@ async def test_the_cookie_that_comes_with_it_is_for_our_reads_alone(run: LiveSer
 # what it does not open ---------------------------------------------------------------------------
 
 
-async def test_it_is_for_one_user_and_one_project(run: LiveService) -> None:
+async def test_a_token_is_valid_for_one_user_and_one_project(run: LiveService) -> None:
     mine = (await run.chat("Hello", userId="u1")).json()
     other = (await run.chat("Hello", userId="u1", projectId="p2")).json()
     async with browser(run, await mint(run)) as client:
@@ -156,7 +156,7 @@ async def test_it_is_for_one_user_and_one_project(run: LiveService) -> None:
         assert (await client.get(f"/v1/chat-plan/replies/{mine['messageId']}")).status_code == 200
 
 
-async def test_every_operation_that_is_not_for_browsers_refuses_it(run: LiveService) -> None:
+async def test_every_operation_that_is_not_for_browsers_refuses_a_token(run: LiveService) -> None:
     async with browser(run, await mint(run)) as client:
         closed = [each for each in OPERATIONS if not each.browsers]
         assert {"creditAccount", "mintToken", "claimBuild", "reportBuild"} <= {
@@ -168,7 +168,7 @@ async def test_every_operation_that_is_not_for_browsers_refuses_it(run: LiveServ
             assert problem(answer) == (401, "not_authenticated"), each.name
 
 
-async def test_a_worker_s_list_is_not_for_browsers(run: LiveService) -> None:
+async def test_the_list_of_waiting_builds_is_not_for_browsers(run: LiveService) -> None:
     async with browser(run, await mint(run)) as client:
         assert problem(await client.get("/v1/builds")) == (403, "scope_missing")
 
@@ -209,7 +209,7 @@ def bad() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("way", ["bearer", "ticket", "cookie"])
-async def test_what_is_no_good_token_opens_nothing_and_tells_nothing(
+async def test_all_invalid_tokens_get_the_same_refusal(
     run: LiveService, way: str
 ) -> None:
     answers: set[str] = set()
@@ -226,7 +226,7 @@ async def test_what_is_no_good_token_opens_nothing_and_tells_nothing(
     assert len(answers) == 1
 
 
-async def test_a_changed_token_opens_nothing(run: LiveService) -> None:
+async def test_a_changed_token_is_refused(run: LiveService) -> None:
     token = await mint(run)
     head, body, signature = token.split(".")
     other = part(claims(sub="u2"))
@@ -242,12 +242,12 @@ async def test_a_changed_token_opens_nothing(run: LiveService) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, 9, 901, -1, 10**9, "60", 60.5])
-async def test_a_token_lives_for_minutes(run: LiveService, seconds: Any) -> None:
+async def test_a_token_is_valid_for_minutes(run: LiveService, seconds: Any) -> None:
     body = {"userId": "u1", "projectId": "p1", "ttlSeconds": seconds}
     assert problem(await run.client.post("/v1/tokens", json=body)) == (422, "invalid_request")
 
 
-async def test_only_members_get_one(run: LiveService) -> None:
+async def test_only_members_get_a_token(run: LiveService) -> None:
     for body in (
         {"userId": "stranger", "projectId": "p1"},
         {"userId": "u2", "projectId": "p2"},
@@ -260,7 +260,7 @@ async def test_only_members_get_one(run: LiveService) -> None:
 # the end of it -----------------------------------------------------------------------------------
 
 
-async def test_a_member_who_leaves_can_do_nothing_with_it(run: LiveService) -> None:
+async def test_a_removed_member_can_do_nothing_with_a_token(run: LiveService) -> None:
     async with browser(run, await mint(run, "u2")) as client:
         assert (await client.get(TIMELINE)).status_code == 200
         await run.client.delete("/v1/projects/p1/members/u2")
@@ -269,7 +269,7 @@ async def test_a_member_who_leaves_can_do_nothing_with_it(run: LiveService) -> N
         assert problem(said) == (404, "project_not_found")
 
 
-async def test_the_streams_of_a_member_who_leaves_are_cut_on_every_server(url: str) -> None:
+async def test_the_streams_of_a_removed_member_are_closed_on_every_server(url: str) -> None:
     """Of a reply and of the timeline; the reply itself goes on, and those who stay see its end."""
     model = OfflineModel(pace=0.05)
     async with running(url, model) as one, running(url, model) as two:
@@ -296,7 +296,7 @@ async def test_the_streams_of_a_member_who_leaves_are_cut_on_every_server(url: s
             assert (await own.rest())[-1][0] == "final"
 
 
-async def test_a_stream_asks_for_another_token_and_ends_with_its_own(run: LiveService) -> None:
+async def test_a_stream_asks_for_a_new_token_and_ends_when_its_token_expires(run: LiveService) -> None:
     token = run.service.tokens.mint("k1", user_id="u1", project_id="p1", seconds=2)[0]
     async with browser(run, token) as client, client.stream("GET", f"{TIMELINE}/stream") as answer:
         events: list[Event] = await watching.Stream(answer).rest()
@@ -305,7 +305,7 @@ async def test_a_stream_asks_for_another_token_and_ends_with_its_own(run: LiveSe
     assert isinstance(events[0][1]["expiresAt"], int)
 
 
-async def test_a_reply_s_stream_that_is_cut_is_joined_with_the_next_token(url: str) -> None:
+async def test_a_reply_s_stream_that_is_cut_can_be_joined_with_the_next_token(url: str) -> None:
     async with running(url, OfflineModel(pace=0.04)) as run:
         await run.project()
         await run.credit()
@@ -326,7 +326,7 @@ async def test_a_reply_s_stream_that_is_cut_is_joined_with_the_next_token(url: s
         assert [*seen, *after] == await run.join(reply_id)
 
 
-async def test_nobody_is_listened_for_when_the_streams_are_over(run: LiveService) -> None:
+async def test_no_listener_is_left_when_the_streams_have_ended(run: LiveService) -> None:
     token = await mint(run)
     async with browser(run, token) as client:
         for _ in range(3):
@@ -336,7 +336,7 @@ async def test_nobody_is_listened_for_when_the_streams_are_over(run: LiveService
     assert run.service.live.open == 0
 
 
-async def test_a_withdrawn_key_takes_its_tokens_with_it(url: str) -> None:
+async def test_a_withdrawn_key_invalidates_its_tokens(url: str) -> None:
     async with running(url) as run:
         await run.project()
         token = await mint(run)
@@ -345,7 +345,7 @@ async def test_a_withdrawn_key_takes_its_tokens_with_it(url: str) -> None:
         assert (await client.get(TIMELINE)).status_code == 401
 
 
-async def test_while_a_secret_rotates_both_are_good(url: str) -> None:
+async def test_both_secrets_are_valid_while_a_secret_rotates(url: str) -> None:
     old = KEYS["k1"]
     new = old.model_copy(update={"secret": KEYS["k2"].secret, "secrets": (old.secret,)})
     async with running(url) as run:

@@ -181,14 +181,14 @@ async def taken(authenticator: Authenticator, count: int) -> Counter[str]:
     )
 
 
-async def test_no_mutant_is_taken(pool: connections.Pool) -> None:
+async def test_no_changed_request_is_accepted(pool: connections.Pool) -> None:
     authenticator = Authenticator(KEYS, pool)
     chance = sizes.chance("signed")
     assert all([await is_taken(authenticator, signed(chance)) for _ in range(50)])
     assert await taken(authenticator, MUTANTS) == Counter()
 
 
-async def test_a_verifier_that_leaves_out_the_query_is_found(
+async def test_a_verifier_that_ignores_the_query_is_found(
     pool: connections.Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = signatures.sign
@@ -251,7 +251,7 @@ async def statuses(live: LiveService, *sent: bytes) -> list[int]:
     return found
 
 
-async def test_no_mutant_of_a_write_is_stored(live: LiveService) -> None:
+async def test_no_changed_write_is_stored(live: LiveService) -> None:
     chance, sent = sizes.chance("writes"), list[bytes]()
     while len(sent) < SENT:
         asked = credit(len(sent))
@@ -288,13 +288,13 @@ async def replayed(live: LiveService, count: int) -> int:
     return sum(status != 0 for status in again)
 
 
-async def test_no_replay_of_a_write_is_taken(live: LiveService) -> None:
+async def test_no_replay_of_a_write_is_accepted(live: LiveService) -> None:
     assert await replayed(live, REPLAYS) == 0
     credited = (await live.account())["bonusSeconds"]
     assert credited == sum(number % 9 + 1 for number in range(REPLAYS))
 
 
-async def test_of_copies_that_race_one_is_taken(live: LiveService) -> None:
+async def test_only_the_first_of_several_concurrent_copies_is_accepted(live: LiveService) -> None:
     for number in range(10):
         sent = as_sent(credit(number))
         assert Counter(await statuses(live, *([sent] * 20))) == {201: 1, 0: 19}

@@ -148,7 +148,7 @@ def leaked(answers: list[bytes], theirs: World) -> list[bytes]:
     return [answer for answer in answers if any(each in answer for each in secret)]
 
 
-async def test_another_tenant_s_ids_look_like_nobody_s_on_every_route(
+async def test_another_tenant_s_ids_look_like_unknown_ids_on_every_route(
     run: LiveService, worlds: tuple[World, World]
 ) -> None:
     ours, theirs = worlds
@@ -203,7 +203,7 @@ async def browser(run: LiveService, world: World) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=run.client.base_url, headers=headers, timeout=60)
 
 
-async def test_what_a_tenant_reads_of_its_own_log_holds_nothing_of_another_s(
+async def test_a_tenant_s_log_has_nothing_of_another_tenant(
     worlds: tuple[World, World],
 ) -> None:
     ours, theirs = worlds
@@ -215,7 +215,7 @@ async def test_what_a_tenant_reads_of_its_own_log_holds_nothing_of_another_s(
     assert leaked([body], theirs) == []
 
 
-def test_no_endpoint_reads_but_for_its_caller_s_tenant() -> None:
+def test_every_endpoint_reads_as_its_caller_s_tenant() -> None:
     for module in Path(api.__path__[0]).glob("*.py"):
         text = module.read_text()
         assert "pool.connection" not in text, module
@@ -245,7 +245,7 @@ async def tenants_in(connection: Any, table: str) -> set[str]:
     return {name for (name,) in await found.fetchall()}
 
 
-async def test_a_query_that_forgets_its_where_returns_nothing_of_others(
+async def test_a_query_without_a_where_clause_returns_only_the_tenant_s_own_rows(
     url: str, run: LiveService, worlds: tuple[World, World]
 ) -> None:
     found = await tables(url)
@@ -265,7 +265,7 @@ async def test_a_query_that_forgets_its_where_returns_nothing_of_others(
     assert missing <= {"app.snapshot"}, "no control where there is nothing to be seen"
 
 
-async def test_whose_rows_are_seen_ends_with_the_transaction(
+async def test_access_to_a_tenant_s_rows_ends_with_the_transaction(
     run: LiveService, worlds: tuple[World, World]
 ) -> None:
     """Also when it fails or is given up: the next one on the connection sees nothing."""
@@ -281,7 +281,7 @@ async def test_whose_rows_are_seen_ends_with_the_transaction(
             assert role == ("throughline_tenant",)
 
 
-async def test_who_reads_for_a_tenant_writes_nothing(url: str, run: LiveService) -> None:
+async def test_a_read_connection_cannot_write(url: str, run: LiveService) -> None:
     for statement in (
         "insert into app.event select * from app.event",
         "update app.event set type = 'x'",

@@ -50,7 +50,7 @@ async def rows(url: str, view: str) -> list[dict[str, Any]]:
     return read
 
 
-async def test_the_views_tell_the_story_of_a_build(url: str) -> None:
+async def test_the_views_show_the_history_of_a_build(url: str) -> None:
     async with running(url) as run:
         build_id = await story(run)
     (build,) = await rows(url, "project_builds")
@@ -79,7 +79,7 @@ async def test_the_views_tell_the_story_of_a_build(url: str) -> None:
 
 
 @pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
-async def test_each_read_model_is_rebuilt_alone_whoever_shows_it(
+async def test_a_read_model_can_be_rebuilt_alone_without_a_change_of_its_views(
     url: str, projection: Projection
 ) -> None:
     async with running(url) as run:

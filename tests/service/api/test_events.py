@@ -187,7 +187,7 @@ async def test_an_unknown_type_is_refused_with_those_that_are_known(run: LiveSer
     ],
 )
 @pytest.mark.parametrize("accept", ["*/*", "application/x-ndjson", "text/event-stream"])
-async def test_what_is_asked_wrongly_is_refused_in_every_form(
+async def test_an_invalid_query_is_refused_in_every_format(
     run: LiveService, query: str, status: int, code: str, accept: str
 ) -> None:
     asked = f"{PATH}?{query.format(epoch=run.service.log_epoch)}"
@@ -227,7 +227,7 @@ async def test_a_tenant_has_its_own_events_only(run: LiveService) -> None:
         assert events == answer["events"]
 
 
-async def test_what_other_applications_keep_is_told_as_it_is(run: LiveService) -> None:
+async def test_events_of_other_applications_are_returned_unchanged(run: LiveService) -> None:
     states = (b'{"a": [1, 2.50]}', b"\x00\xff", b"")
     await append_each(run, (event(state=state, kind="of.another:Kind") for state in states))
     answer = await page(run)
@@ -241,7 +241,7 @@ async def test_what_other_applications_keep_is_told_as_it_is(run: LiveService) -
 # Lines -------------------------------------------------------------------------------------------
 
 
-async def test_all_of_a_long_log_comes_as_lines(run: LiveService) -> None:
+async def test_a_long_log_comes_whole_as_lines(run: LiveService) -> None:
     for _ in range(10):
         await append(run, [said(f"{n}", tenant="t2" if n % 5 == 0 else "t1") for n in range(625)])
     found = await lines(run)
@@ -287,7 +287,7 @@ async def test_a_stream_without_a_cursor_begins_with_the_log(run: LiveService) -
         await watched.next()
 
 
-async def test_a_stream_has_what_two_processes_write(run: LiveService, url: str) -> None:
+async def test_a_stream_has_the_events_of_two_processes(run: LiveService, url: str) -> None:
     async with (
         running(url) as other,
         opened(run, PATH) as here,
@@ -304,7 +304,7 @@ async def test_a_stream_has_what_two_processes_write(run: LiveService, url: str)
     assert chained(chosen, None, "event") == linked(whole["events"])
 
 
-async def test_who_falls_behind_the_live_tail_reads_their_own_log(
+async def test_a_reader_behind_the_live_tail_reads_the_tenant_s_log(
     run: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tenant_feed, "NEAR", 3)
@@ -328,7 +328,7 @@ async def test_a_stream_of_events_ends_properly_when_the_service_stops(url: str)
             assert await watched.rest() == [("goaway", {"reason": "stopping"}, "")]
 
 
-async def test_who_leaves_is_forgotten(run: LiveService) -> None:
+async def test_a_reader_that_disconnects_is_released(run: LiveService) -> None:
     async with opened(run, PATH) as watched:
         await watched.comment()
         await append(run, [said()])

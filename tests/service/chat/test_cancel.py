@@ -56,7 +56,7 @@ async def test_a_cancelled_reply_keeps_what_was_shown(url: str, on: str) -> None
         await law.ended_as_told(one, url, final)
 
 
-async def test_a_reply_that_is_cancelled_before_it_shows_anything_costs_nothing(url: str) -> None:
+async def test_a_reply_that_is_cancelled_before_its_first_chunk_costs_nothing(url: str) -> None:
     model = law.Held()
     async with running(url, model) as live:
         await live.project()
@@ -73,7 +73,7 @@ async def test_a_reply_that_is_cancelled_before_it_shows_anything_costs_nothing(
         await law.ended_as_told(live, url, final)
 
 
-async def test_cancelling_again_or_too_late_is_harmless(url: str) -> None:
+async def test_a_repeated_or_late_cancellation_is_harmless(url: str) -> None:
     async with running(url) as one, running(url) as other:
         await one.project()
         await one.credit()
@@ -90,7 +90,7 @@ async def test_cancelling_again_or_too_late_is_harmless(url: str) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
-async def test_a_reply_whose_server_does_not_answer_is_cancelled_all_the_same(
+async def test_a_reply_of_an_unresponsive_server_can_be_cancelled(
     url: str, how: signal.Signals
 ) -> None:
     async with replicas(url, OfflineModel(pace=0.2)) as service:

@@ -165,7 +165,7 @@ async def seen(one_url: str) -> AsyncIterator[dict[str, Seen]]:
 
 
 @pytest.mark.parametrize("fault", TABLE)
-async def test_every_fault_ends_as_it_is_meant_to(seen: dict[str, Seen], fault: str) -> None:
+async def test_every_model_fault_ends_its_reply_as_the_table_says(seen: dict[str, Seen], fault: str) -> None:
     end, live, events = TABLE[fault], seen[fault].live, seen[fault].events
     assert not isinstance(events, BaseException), events
     final = law.lawful(events)
@@ -188,14 +188,14 @@ async def test_every_fault_ends_as_it_is_meant_to(seen: dict[str, Seen], fault: 
     await law.billed(live, final, user_id=seen[fault].user_id)
 
 
-async def test_after_all_faults_every_read_model_is_what_the_log_says(
+async def test_every_read_model_equals_the_log_after_all_faults(
     seen: dict[str, Seen], one_url: str
 ) -> None:
     for live in {id(each.live): each.live for each in seen.values()}.values():
         await law.healthy(live, one_url)
 
 
-async def test_after_all_faults_nothing_was_lost_and_nothing_is_held(
+async def test_every_reply_and_reservation_has_ended_after_all_faults(
     seen: dict[str, Seen], one_url: str
 ) -> None:
     kinds = ("TimeReserved", "ReplyStarted", "UserMessagePosted")
@@ -210,7 +210,7 @@ async def test_after_all_faults_nothing_was_lost_and_nothing_is_held(
 
 
 @pytest.mark.parametrize("fault", ["status code=400", "cut after=8", "fenced"])
-async def test_the_whole_reply_as_json_ends_as_its_stream_does(url: str, fault: str) -> None:
+async def test_the_reply_as_json_ends_as_its_stream_does(url: str, fault: str) -> None:
     end = TABLE[fault]
     async with running(url) as live:
         await live.project()

@@ -48,7 +48,7 @@ def remaining(answer: httpx.Response) -> list[int]:
     return [int(each.split("r=")[1].split(";")[0]) for each in told]
 
 
-async def test_each_answer_tells_what_is_left(run: LiveService) -> None:
+async def test_each_answer_has_the_number_of_remaining_messages(run: LiveService) -> None:
     for left in ([2, 3], [1, 2]):
         answer = await run.chat("Hello")
         assert answer.headers["RateLimit-Policy"] == POLICY
@@ -64,7 +64,7 @@ async def test_each_answer_tells_what_is_left(run: LiveService) -> None:
         await streamed.aread()
 
 
-async def test_one_too_many_is_refused_and_leaves_nothing(run: LiveService) -> None:
+async def test_a_message_above_the_limit_is_refused_and_stores_nothing(run: LiveService) -> None:
     for _ in range(3):
         assert (await run.chat("Hello")).status_code == 200
     head, account = await run.service.store.head(), await run.account()
@@ -89,14 +89,14 @@ async def test_a_project_has_a_limit_of_its_own(run: LiveService) -> None:
     assert (await run.chat("Hello", projectId="p2")).status_code == 200
 
 
-async def test_what_is_refused_for_another_reason_is_not_counted(run: LiveService) -> None:
+async def test_a_message_that_is_refused_for_another_reason_is_not_counted(run: LiveService) -> None:
     for wrong in ({"userId": "u2", "projectId": "p2"}, {"sessionId": "nobody-s"}):
         for _ in range(4):
             assert (await run.chat("Hello", **wrong)).status_code == 404
     assert remaining(await run.chat("Hello")) == [2, 3]
 
 
-async def test_the_same_message_again_is_counted_once(run: LiveService) -> None:
+async def test_a_repeated_message_is_counted_once(run: LiveService) -> None:
     body = {"userId": "u1", "projectId": "p1", "message": "Hello"}
     key = {"Idempotency-Key": "k"}
     answers = [await run.client.post("/v1/chat-plan", json=body, headers=key) for _ in range(5)]
@@ -111,7 +111,7 @@ async def append(url: str, stream_id: str, events: Sequence[Event], project_id: 
         await log.writer.append(new_events("t1", stream_id, last, events, project_id))
 
 
-async def test_the_window_slides(url: str) -> None:
+async def test_the_window_of_a_limit_slides(url: str) -> None:
     """Two messages were taken almost an hour ago, one of them a minute before the other."""
     now = datetime.now(UTC)
     taken = [
@@ -129,7 +129,7 @@ async def test_the_window_slides(url: str) -> None:
         assert 0 < int(refused.headers["Retry-After"]) <= 60
 
 
-async def test_a_session_whose_tokens_are_used_makes_room_for_another(url: str) -> None:
+async def test_a_session_without_tokens_left_is_followed_by_a_new_session(url: str) -> None:
     spent = "0193-spent"
     events: list[Event] = [
         SessionOpened(session_id=spent, project_id="p1", user_id="u1"),

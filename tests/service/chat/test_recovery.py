@@ -85,7 +85,7 @@ async def late(seconds: float, reader: Reader, replica: Replica, project_id: str
 
 
 @pytest.mark.parametrize("shown", [True, False])
-async def test_a_reply_is_found_again_when_its_server_is_started_again(
+async def test_a_reply_continues_when_its_server_is_started_again(
     url: str, shown: bool
 ) -> None:
     model = OfflineModel(pace=0.2) if shown else law.Held()
@@ -118,7 +118,7 @@ async def test_a_reply_is_found_again_when_its_server_is_started_again(
         await law.ended_as_told(live, url, final)
 
 
-async def test_a_frozen_server_that_wakes_up_shows_and_stores_nothing_more(url: str) -> None:
+async def test_a_frozen_server_that_wakes_up_emits_and_stores_nothing_more(url: str) -> None:
     async with replicas(url, OfflineModel(pace=0.2)) as service:
         frozen, other = await service.start(), await service.start()
         await prepare(frozen, "p1")
@@ -147,7 +147,7 @@ def orderly(events: list[Event]) -> bool:
     return bool(fold(law.operations(events)) == events[-1][1]["data"])
 
 
-async def test_a_reply_that_takes_its_server_down_is_begun_three_times(url: str) -> None:
+async def test_a_reply_that_crashes_its_server_is_started_three_times(url: str) -> None:
     model = law.Held()
     async with replicas(url, model) as service:
         reader = Reader()
@@ -175,7 +175,7 @@ async def test_a_reply_that_takes_its_server_down_is_begun_three_times(url: str)
         await law.ended_as_told(live, url, final)
 
 
-async def test_a_reply_that_was_shown_since_it_was_looked_at_is_not_begun_again(url: str) -> None:
+async def test_a_reply_with_chunks_since_its_inspection_is_not_restarted(url: str) -> None:
     """Two take it over: the slower one looked when nothing of it had been shown."""
     model = law.Held(pace=0.05)
     async with running(url, model) as owner, running(url) as slower:
@@ -200,7 +200,7 @@ async def test_a_reply_that_was_shown_since_it_was_looked_at_is_not_begun_again(
         await law.ended_as_told(owner, url, final)
 
 
-async def test_a_reply_goes_on_over_a_killed_database() -> None:
+async def test_a_reply_survives_a_killed_database() -> None:
     """All leases run out meanwhile, and nobody takes a reply over for that."""
     with own_server() as server:
         await migrations.migrate(server.url)

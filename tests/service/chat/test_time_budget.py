@@ -55,21 +55,21 @@ class Slow(Told):
         return more
 
 
-async def test_who_is_told_first_and_then_given_more_goes_on_until_nothing_is_left() -> None:
+async def test_a_budget_warns_before_each_extension_and_ends_without_one() -> None:
     told = Told(1)
     await told.meter(1).run()
     assert told.happened == ["warn at 1", "extend by 1", "warn at 2", "extend by 0"]
     assert told.now == pytest.approx(2)  # what was reserved is never cut short
 
 
-async def test_time_that_an_extension_takes_counts() -> None:
+async def test_the_time_of_an_extension_counts() -> None:
     told = Slow(1)
     await told.meter(1).run()
     assert told.happened == ["warn at 1", "extend by 1", "warn at 2", "extend by 0"]
     assert told.now == pytest.approx(0.8 + 0.9 + 0.9)
 
 
-async def test_a_stopped_meter_reserves_nothing_more() -> None:
+async def test_a_stopped_budget_reserves_nothing_more() -> None:
     told = Told(5, 5, 5)
     running = asyncio.create_task(told.meter(1).run())
     await told.warned.wait()
@@ -88,7 +88,7 @@ def _a_second_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(ESTIMATES, mode, 1)
 
 
-async def test_a_long_reply_is_extended_and_its_reader_told(
+async def test_a_long_reply_is_extended_and_its_reader_notified(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(ESTIMATES, "question", 7)
@@ -131,7 +131,7 @@ async def test_a_reply_ends_partial_when_the_balance_is_used_up(url: str) -> Non
         await law.healthy(live, url)
 
 
-async def test_a_reply_that_showed_nothing_gives_back_the_last_second(url: str) -> None:
+async def test_a_reply_without_chunks_gives_back_the_last_second(url: str) -> None:
     async with running(url) as live:
         await live.project()
         await live.credit(seconds=1)
@@ -142,7 +142,7 @@ async def test_a_reply_that_showed_nothing_gives_back_the_last_second(url: str) 
         await law.healthy(live, url)
 
 
-async def test_what_others_reserve_meanwhile_is_not_extended_into(url: str) -> None:
+async def test_an_extension_does_not_use_reservations_of_other_replies(url: str) -> None:
     async with running(url) as live:
         await live.project()
         await live.credit(seconds=2)
@@ -156,7 +156,7 @@ async def test_what_others_reserve_meanwhile_is_not_extended_into(url: str) -> N
 
 
 @pytest.mark.parametrize("after", [0, 8])
-async def test_no_reply_takes_longer_than_replies_may(url: str, after: int) -> None:
+async def test_no_reply_takes_longer_than_the_maximum(url: str, after: int) -> None:
     async with running(url, reply_seconds=0.3) as live:
         await live.project()
         await live.credit()

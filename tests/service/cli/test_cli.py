@@ -269,7 +269,7 @@ def test_the_operations_page_lists_every_command() -> None:
             assert f"{group} {command}".strip() in described
 
 
-def test_a_wrong_setting_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THROUGHLINE_PORT", "a lot")
     with pytest.raises(ValueError, match="port"):
         Settings()

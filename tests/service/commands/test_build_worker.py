@@ -56,7 +56,7 @@ async def ended(run: LiveService, build_id: str) -> dict[str, Any]:
     return dict((await run.client.get(f"/v1/builds/{build_id}", params={"userId": "u1"})).json())
 
 
-async def test_it_builds_what_waits_and_reports_what_the_command_says(url: str) -> None:
+async def test_the_worker_builds_waiting_builds_and_reports_the_command_s_output(url: str) -> None:
     async with running(url) as run:
         await run.project()
         build_id = await begin(run)
@@ -72,7 +72,7 @@ async def test_it_builds_what_waits_and_reports_what_the_command_says(url: str) 
         ]
 
 
-async def test_a_command_that_fails_fails_its_build_with_its_last_words(url: str) -> None:
+async def test_a_failed_command_fails_its_build_with_its_last_line(url: str) -> None:
     async with running(url) as run:
         await run.project()
         build_id = await begin(run)
@@ -81,7 +81,7 @@ async def test_a_command_that_fails_fails_its_build_with_its_last_words(url: str
         assert (build["status"], build["error"]) == ("failed", "No space left")
 
 
-async def test_a_killed_worker_takes_its_build_up_again(url: str, tmp_path: Path) -> None:
+async def test_a_killed_worker_resumes_its_build(url: str, tmp_path: Path) -> None:
     """The first run of the command hangs; the worker is killed -9; the next one finishes it."""
     gate = tmp_path / "gate"
     command = (
@@ -108,7 +108,7 @@ async def test_a_killed_worker_takes_its_build_up_again(url: str, tmp_path: Path
         assert titles == ["begun", "done", "Deployed"], "what was reported before is known"
 
 
-def test_a_long_silence_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_command_is_reported_as_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build_worker, "ALIVE_SECONDS", 0.01)
     read, write = os.pipe()
     with os.fdopen(read) as stdout, os.fdopen(write, "w") as command:
@@ -126,7 +126,7 @@ def test_a_long_silence_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert alive["phase"] != "development", "it makes no item"
 
 
-async def test_it_comes_back_when_the_service_does(url: str) -> None:
+async def test_the_worker_reconnects_when_the_service_is_back(url: str) -> None:
     async with running(url) as run:
         await run.project()
         address = str(run.client.base_url)
@@ -152,7 +152,7 @@ async def _stopped(run: LiveService) -> None:
                 return
 
 
-async def test_it_says_what_it_needs(url: str) -> None:
+async def test_the_worker_names_the_secret_that_it_needs(url: str) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, str(WORKER), "--url", "http://127.0.0.1:1", "--key", "k1", "--", "true"),
         env={key: value for key, value in os.environ.items() if not key.startswith("THROUGHLINE")},

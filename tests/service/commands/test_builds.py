@@ -140,7 +140,7 @@ async def test_without_a_plan_in_the_request_the_session_s_last_one_is_built(
     assert found.json()["prompt"] == plan["data"]["buildPrompt"]
 
 
-async def test_a_plan_that_was_changed_by_its_reader_is_built_as_it_is_now(
+async def test_a_plan_that_its_reader_changed_is_built_as_changed(
     run: LiveService,
 ) -> None:
     plan = await planned(run)
@@ -150,7 +150,7 @@ async def test_a_plan_that_was_changed_by_its_reader_is_built_as_it_is_now(
     assert (found.json()["plan"], found.json()["prompt"]) == (changed, "Build it in blue")
 
 
-async def test_what_cannot_be_converted_is_refused_and_appends_nothing(run: LiveService) -> None:
+async def test_a_refused_conversion_appends_nothing(run: LiveService) -> None:
     answered = await planned(run, "Hello there")
     before = await run.service.store.head()
     feature = {"planData": None}
@@ -175,7 +175,7 @@ async def test_what_cannot_be_converted_is_refused_and_appends_nothing(run: Live
         {},
     ],
 )
-async def test_a_plan_that_is_none_is_refused_without_its_text(
+async def test_an_invalid_plan_is_refused_without_its_text(
     run: LiveService, plan: dict[str, Any]
 ) -> None:
     real = await planned(run)
@@ -193,7 +193,7 @@ async def test_a_plan_with_a_nul_deep_inside_is_refused(run: LiveService) -> Non
 # the lock ----------------------------------------------------------------------------------------
 
 
-async def test_while_a_project_builds_it_takes_no_messages_and_no_other_build(
+async def test_a_project_accepts_no_message_and_no_other_build_during_a_build(
     run: LiveService,
 ) -> None:
     plan = await planned(run)
@@ -207,7 +207,7 @@ async def test_while_a_project_builds_it_takes_no_messages_and_no_other_build(
 
 
 @pytest.mark.parametrize("end", [DEPLOYED, told("end", "build", "failed", error="No space left")])
-async def test_the_end_of_the_build_unlocks(run: LiveService, end: dict[str, Any]) -> None:
+async def test_the_end_of_the_build_unlocks_the_project(run: LiveService, end: dict[str, Any]) -> None:
     build_id = await begin(run)
     assert (await run.chat("Hello")).status_code == 409
     await report(run, build_id, end)
@@ -215,7 +215,7 @@ async def test_the_end_of_the_build_unlocks(run: LiveService, end: dict[str, Any
     assert (await run.chat("Hello")).status_code == 200
 
 
-async def test_a_build_that_nobody_hears_of_fails_by_itself_and_unlocks(url: str) -> None:
+async def test_a_silent_build_times_out_and_unlocks_the_project(url: str) -> None:
     async with running(url, build_silent_seconds=0.05) as run:
         await run.project()
         await run.credit()
@@ -230,7 +230,7 @@ async def test_a_build_that_nobody_hears_of_fails_by_itself_and_unlocks(url: str
         assert late.json() == {"accepted": 1, "status": "failed"}, "the first end stays"
 
 
-async def test_of_many_conversions_at_once_one_locks_the_project(run: LiveService) -> None:
+async def test_only_the_first_of_many_concurrent_conversions_locks_the_project(run: LiveService) -> None:
     await run.project("p2", "u1", "u2", "u3", "u4")
     users = ("u1", "u2", "u3", "u4")
     for user in users[1:]:
@@ -284,7 +284,7 @@ async def test_an_idea_begins_a_build_with_a_greeting(run: LiveService) -> None:
 # workers -----------------------------------------------------------------------------------------
 
 
-async def test_of_fifty_workers_one_has_the_build(run: LiveService) -> None:
+async def test_only_the_first_of_fifty_workers_claims_the_build(run: LiveService) -> None:
     build_id = await begin(run)
     listed = (await run.client.get("/v1/builds", params={"status": "queued"})).json()["builds"]
     assert [each["buildId"] for each in listed] == [build_id]
@@ -305,7 +305,7 @@ async def test_of_fifty_workers_one_has_the_build(run: LiveService) -> None:
     assert [each["buildId"] for each in mine.json()["builds"]] == [build_id]
 
 
-async def test_reports_count_once_in_whatever_order_and_number_they_come(run: LiveService) -> None:
+async def test_repeated_and_unordered_reports_count_once(run: LiveService) -> None:
     build_id = await begin(run)
     many = [told(f"e{n}", "build", "progress") for n in range(498)]
     first = await report(run, build_id, DEPLOYED, *many, DEPLOYED)
@@ -359,14 +359,14 @@ async def test_reports_for_an_unknown_build_are_refused(run: LiveService) -> Non
         told("e", "build", "progress", extra=1),
     ],
 )
-async def test_a_report_that_is_wrong_is_refused(run: LiveService, wrong: dict[str, Any]) -> None:
+async def test_an_invalid_report_is_refused(run: LiveService, wrong: dict[str, Any]) -> None:
     build_id = await begin(run)
     assert problem(await report(run, build_id, DEVELOPING, wrong)) == (422, "invalid_request")
     found = await run.client.get(f"/v1/builds/{build_id}/events", params={"userId": "u1"})
     assert found.json()["events"] == [], "none of the batch is taken"
 
 
-async def test_users_see_what_they_may_see_of_a_build(run: LiveService) -> None:
+async def test_users_see_only_the_visible_events_of_a_build(run: LiveService) -> None:
     build_id = await begin(run)
     await report(run, build_id, told("secret", "setup", "progress", userVisible=False), DEVELOPING)
     path = f"/v1/builds/{build_id}/events"
@@ -437,7 +437,7 @@ async def test_builds_have_pages_of_their_own(run: LiveService) -> None:
     assert [each["buildId"] for each in older.json()["builds"]] == [build_id]
 
 
-async def test_the_live_stream_tells_the_lock_and_sends_the_item_again(run: LiveService) -> None:
+async def test_the_live_stream_emits_the_lock_and_the_changed_item(run: LiveService) -> None:
     plan = await planned(run)
     head = (await page(run))["after"]
     async with watching.opened(run, since=head, userId="u1") as stream:
@@ -462,7 +462,7 @@ async def test_the_live_stream_tells_the_lock_and_sends_the_item_again(run: Live
     assert [at for _, _, at in again] == chain[3:], "resumed without gap or repeat"
 
 
-async def test_a_build_that_ends_at_another_server_than_it_was_asked_of_frees_its_project(
+async def test_a_build_that_ends_on_another_server_unlocks_its_project(
     url: str,
 ) -> None:
     """That server remembers the project from before its lock."""

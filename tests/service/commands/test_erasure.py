@@ -99,7 +99,7 @@ async def true_to_the_log(url: str) -> None:
         assert await (await owner.execute(counted.encode())).fetchone() == (True,)
 
 
-async def test_a_session_is_gone_wherever_it_could_be_read(
+async def test_an_erased_session_is_gone_from_every_read(
     url: str, run: LiveService, worlds: tuple[World, World]
 ) -> None:
     ours, theirs = worlds
@@ -220,7 +220,7 @@ async def test_a_reply_whose_server_died_is_ended_first_too(url: str) -> None:
         assert await left.fetchall() == [(None,)], "the place where its writer would go on is taken"
 
 
-async def test_what_is_being_built_is_not_erased(run: LiveService) -> None:
+async def test_a_project_is_not_erased_during_a_build(run: LiveService) -> None:
     await run.project()
     await run.credit()
     plan = (await run.chat("Add a page")).json()
@@ -236,7 +236,7 @@ async def test_what_is_being_built_is_not_erased(run: LiveService) -> None:
     assert problem(late) == (404, "build_not_found")
 
 
-async def test_who_may_erase(run: LiveService) -> None:
+async def test_other_users_cannot_erase_a_session(run: LiveService) -> None:
     await run.project("p1", "u1", "u2")
     await run.credit()
     session_id = (await run.chat("Hello")).json()["sessionId"]
@@ -248,7 +248,7 @@ async def test_who_may_erase(run: LiveService) -> None:
     assert (await run.client.delete(path)).status_code == 200, "the tenant's own service"
 
 
-async def test_the_same_request_again_has_the_same_answer(run: LiveService) -> None:
+async def test_a_repeated_erasure_has_the_same_answer(run: LiveService) -> None:
     await run.project()
     await run.credit()
     session_id = (await run.chat("Hello")).json()["sessionId"]
@@ -261,7 +261,7 @@ async def test_the_same_request_again_has_the_same_answer(run: LiveService) -> N
         assert (await run.client.delete(path)).status_code == 404
 
 
-async def test_a_message_that_was_erased_is_not_answered_again(run: LiveService) -> None:
+async def test_an_erased_message_is_not_answered_again(run: LiveService) -> None:
     await run.project()
     await run.credit()
     body = {"userId": "u1", "projectId": "p1", "message": "Hello"}
@@ -276,7 +276,7 @@ async def test_a_message_that_was_erased_is_not_answered_again(run: LiveService)
     assert run.model.calls == 1
 
 
-async def test_an_erasure_that_was_left_is_finished_by_who_looks_next(
+async def test_an_interrupted_erasure_is_finished_later(
     url: str, run: LiveService, worlds: tuple[World, World]
 ) -> None:
     ours, theirs = worlds
@@ -295,7 +295,7 @@ async def test_an_erasure_that_was_left_is_finished_by_who_looks_next(
     assert (await theirs.client.get("/v1/events")).status_code == 200
 
 
-async def test_watchers_are_told_and_nobody_is_told_the_text_again(url: str) -> None:
+async def test_watchers_are_notified_of_an_erasure_and_nobody_gets_the_text_again(url: str) -> None:
     """On the server that erases and on another one; who comes back later finds nothing."""
     async with running(url) as one, running(url) as two:
         await one.project()

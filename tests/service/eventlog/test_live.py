@@ -54,7 +54,7 @@ async def listeners(owner: connections.Connection, *, end: bool = False) -> set[
     return {pid for pid, _ in await backends.fetchall()}
 
 
-async def test_a_follower_gets_what_was_and_what_comes(log: Log) -> None:
+async def test_a_follower_gets_past_and_new_events(log: Log) -> None:
     for _ in range(3):
         await log.writer.append([event(), event()])
     following = asyncio.create_task(followed(log, 2, 12))
@@ -64,7 +64,7 @@ async def test_a_follower_gets_what_was_and_what_comes(log: Log) -> None:
     assert events == await log.store.range(after=2)
 
 
-async def test_every_start_gets_the_rest_wherever_it_reads_from(
+async def test_a_follower_gets_every_later_event_from_any_start(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before the ring, in it, at the head and in the future, while writers append."""
@@ -82,7 +82,7 @@ async def test_every_start_gets_the_rest_wherever_it_reads_from(
             assert positions(events) == list(range(after + 1, 121))
 
 
-async def test_who_fell_out_of_the_ring_reads_the_table(url: str) -> None:
+async def test_a_follower_below_the_ring_reads_the_table(url: str) -> None:
     async with running_log(url, most=5) as log:
         slow = log.live_log.follow(0)
         first = asyncio.create_task(anext(slow))
@@ -96,7 +96,7 @@ async def test_who_fell_out_of_the_ring_reads_the_table(url: str) -> None:
         assert len(log.live_log._ring) <= 5
 
 
-async def test_who_stops_reading_costs_nothing_and_resumes(url: str) -> None:
+async def test_a_paused_follower_costs_nothing_and_resumes(url: str) -> None:
     async with running_log(url, most=50) as log:
         await log.writer.append([event()])
         stopped = log.live_log.follow(0)
@@ -128,7 +128,7 @@ async def test_the_ring_is_bounded_in_bytes(url: str) -> None:
         assert positions(await followed(log, 0, 41)) == list(range(1, 42))
 
 
-async def test_another_process_is_heard_by_its_notification(
+async def test_an_append_of_another_process_arrives_by_notification(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "POLL", 60)  # so the poll has no part in it
@@ -177,14 +177,14 @@ async def test_a_lost_listener_costs_time_but_no_event(
         assert positions(await following) == [5], "what only a notification tells by now"
 
 
-async def test_a_wake_up_that_never_came_is_made_good(url: str, log: Log) -> None:
+async def test_a_poll_covers_a_lost_notification(url: str, log: Log) -> None:
     await log.writer.append([event()])
     following = asyncio.create_task(followed(log, 0, 2))
     await insert_silently(url, 2)
     assert positions(await following) == [1, 2]
 
 
-async def test_an_append_found_again_after_a_cut_is_followed(url: str) -> None:
+async def test_followers_get_an_append_that_was_found_again_after_a_cut(url: str) -> None:
     async with Cutter(url) as cutter, running_log(url, cutter.url) as log:
         await log.writer.append([event()])
         following = asyncio.create_task(followed(log, 0, 3))
@@ -194,7 +194,7 @@ async def test_an_append_found_again_after_a_cut_is_followed(url: str) -> None:
         assert positions(await following) == [1, 2, 3]
 
 
-async def test_a_follower_outlasts_a_database_that_is_away(
+async def test_a_follower_survives_an_unreachable_database(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "POLL", 0.1)
@@ -216,7 +216,7 @@ async def test_a_follower_outlasts_a_database_that_is_away(
         assert positions(got) == [1, 2]
 
 
-async def test_silence_is_an_empty_page(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_wait_without_news_returns_an_empty_page(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "POLL", 0.05)
     pages = log.live_log.follow(0)
     assert [await anext(pages) for _ in range(4)] == [[]] * 4
@@ -234,7 +234,7 @@ async def test_waiting_for_a_position_has_a_limit(log: Log) -> None:
     assert await log.live_log.wait(1, seconds=0)
 
 
-async def test_a_gap_would_be_an_error_not_a_silent_loss(
+async def test_a_follower_raises_an_error_at_a_gap(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The negative control of every count above: a follower itself refuses a hole."""
@@ -253,7 +253,7 @@ async def test_a_hole_in_the_table_stops_a_follower_too(url: str, log: Log) -> N
         await followed(log, 1, 3)
 
 
-async def test_a_slow_follower_is_not_told_what_was_erased_meanwhile(log: Log) -> None:
+async def test_a_slow_follower_does_not_get_erased_text(log: Log) -> None:
     said = NewEvent("t1", "session-1", 1, "UserMessagePosted", b'{"text":"quillwort"}')
     erased = NewEvent("t1", "session-1", 2, "SessionDeleted", b'{"session_id":"1"}')
     keen = asyncio.create_task(followed(log, 0, 3))
@@ -276,7 +276,7 @@ async def test_the_ring_keeps_no_text_from_the_append_that_erases_it(log: Log) -
     assert positions(await keen) == [1, 2, 3]
 
 
-async def test_what_others_notify_is_a_hint_and_no_more(log: Log, url: str) -> None:
+async def test_a_notification_is_only_a_hint(log: Log, url: str) -> None:
     """Anybody who may connect may say anything on the channel."""
     await log.writer.append([event()])
     async with await connections.connect(url, as_service=False) as anybody:

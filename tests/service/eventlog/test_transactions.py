@@ -119,7 +119,7 @@ async def test_an_outdated_state_is_read_again_and_refuses_by_what_the_log_has(l
 # Memory ------------------------------------------------------------------------------------------
 
 
-async def test_what_is_remembered_is_bounded_in_bytes(
+async def test_the_memory_of_states_is_bounded_in_bytes(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MEMORY_BYTES", 1_000_000)

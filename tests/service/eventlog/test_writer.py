@@ -57,7 +57,7 @@ async def drain(idle: Writer) -> None:
     await idle.run()
 
 
-async def test_positions_count_from_one(log: Log) -> None:
+async def test_positions_count_from_1(log: Log) -> None:
     first = await log.writer.append([event("a", 1), event("a", 2)])
     second = await log.writer.append([event("b")])
     assert (first.first_position, second.first_position) == (1, 3)
@@ -65,7 +65,7 @@ async def test_positions_count_from_one(log: Log) -> None:
 
 
 @pytest.mark.parametrize(("version", "actual"), [(1, 2), (2, 2), (4, 2), (9, 2)])
-async def test_an_expectation_that_does_not_hold_is_refused(
+async def test_an_append_with_a_wrong_expected_version_is_refused(
     log: Log, version: int, actual: int
 ) -> None:
     await log.writer.append([event("a", 1), event("a", 2)])
@@ -104,7 +104,7 @@ async def test_a_stream_that_does_not_exist_is_not_continued(log: Log) -> None:
         await log.writer.append([event()])
 
 
-async def test_a_stale_expectation_is_answered_from_memory(url: str) -> None:
+async def test_a_stale_expected_version_is_refused_from_memory(url: str) -> None:
     async with Cutter(url) as cutter, running_log(url, cutter.url) as log:
         await log.writer.append([event("a", 1), event("a", 2)])
         cutter.sever()
@@ -170,7 +170,7 @@ POISON = {
 
 @pytest.mark.parametrize("poison", POISON.values(), ids=POISON.keys())
 @pytest.mark.parametrize("is_quick", [False, True])
-async def test_what_the_database_refuses_fails_alone(
+async def test_an_append_that_the_database_refuses_fails_alone(
     log: Log, poison: NewEvent, is_quick: bool
 ) -> None:
     if is_quick:
@@ -185,7 +185,7 @@ async def test_what_the_database_refuses_fails_alone(
     assert [each.stream_id for each in await log.store.range(after=before)] == ["x", "y"]
 
 
-async def test_of_racing_appends_to_one_stream_one_wins_each_version(log: Log) -> None:
+async def test_only_the_first_of_racing_appends_gets_each_version(log: Log) -> None:
     async def one() -> int:
         won = 0
         for version in range(1, 11):
@@ -221,7 +221,7 @@ async def test_a_writer_that_mistakes_the_head_leaves_no_gap(log: Log, wrong: in
     assert not faults(await everything(log.store))
 
 
-async def test_what_another_writer_appended_is_looked_up(url: str, log: Log) -> None:
+async def test_events_of_another_writer_are_read_from_the_table(url: str, log: Log) -> None:
     async with running_log(url) as other:
         await other.writer.append([event("a", n) for n in range(1, 4)])
     await take_the_quick_way(log)
@@ -235,7 +235,7 @@ async def test_what_another_writer_appended_is_looked_up(url: str, log: Log) -> 
     assert log.writer._alone, "all of this on the quick way"
 
 
-async def test_the_quick_way_comes_back_when_the_others_stop(url: str, log: Log) -> None:
+async def test_the_writer_returns_to_the_quick_way_when_other_writers_stop(url: str, log: Log) -> None:
     async with running_log(url) as other:
         for _ in range(3):
             await log.writer.append([event()])
@@ -295,7 +295,7 @@ async def test_an_append_cut_off_at_commit_is_found_again(url: str, way: bytes) 
             await log.writer.append([event("a", 1), event("a", 2)])
 
 
-async def test_an_append_cut_off_at_commit_is_found_behind_what_others_wrote(url: str) -> None:
+async def test_an_append_cut_off_at_commit_is_found_behind_later_appends(url: str) -> None:
     async with (
         Cutter(url) as cutter,
         running_log(url, cutter.url) as log,
@@ -334,7 +334,7 @@ async def test_a_whole_batch_cut_off_at_commit_is_found_again(url: str) -> None:
         assert len(await everything(log.store)) == 103
 
 
-async def test_a_network_that_swallows_everything_is_left(
+async def test_a_connection_without_any_answer_is_given_up(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "_STATEMENT_SECONDS", 0.5)
@@ -348,7 +348,7 @@ async def test_a_network_that_swallows_everything_is_left(
         assert await log.store.stream("t1", "a") == []
 
 
-async def test_who_cannot_wait_is_told_whether_it_may_be_there(url: str) -> None:
+async def test_a_time_out_says_whether_the_append_may_be_stored(url: str) -> None:
     async with Cutter(url) as cutter, running_log(url, cutter.url) as log:
         for _ in range(3):
             await log.writer.append([event()])
@@ -372,7 +372,7 @@ async def test_who_cannot_wait_is_told_whether_it_may_be_there(url: str) -> None
         )
 
 
-async def test_a_queue_that_is_full_refuses_at_once_and_lands_when_the_database_is_back(
+async def test_a_full_queue_refuses_at_once_and_is_written_when_the_database_is_back(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "QUEUE", 20)
@@ -399,7 +399,7 @@ async def test_a_queue_that_is_full_refuses_at_once_and_lands_when_the_database_
         await log.writer.append([event()])
 
 
-async def test_too_many_bytes_are_overload_too(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_too_many_bytes_in_the_queue_are_overload_too(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "QUEUE_BYTES", 1_000)
     async with idle_writer(url) as (idle, store):
         waiting = [asyncio.create_task(idle.append([event(state=b"x" * 450)])) for _ in range(2)]
@@ -418,7 +418,7 @@ async def test_metadata_counts_as_bytes_too(url: str, monkeypatch: pytest.Monkey
             await log.writer.append([event()._replace(metadata=f'["{"x" * 1_000}"]')])
 
 
-async def test_each_caller_waits_as_long_as_it_said(url: str) -> None:
+async def test_each_caller_waits_for_its_own_time_out(url: str) -> None:
     async with idle_writer(url) as (idle, _):
         patient = asyncio.create_task(idle.append([event()], patience=60))
         await asyncio.sleep(0)
@@ -441,7 +441,7 @@ async def test_a_caller_that_leaves_the_queue_appends_nothing(url: str) -> None:
         assert [each.stream_id for each in await everything(store)] == ["stayed"]
 
 
-async def test_a_caller_that_leaves_while_it_is_written_harms_nobody(url: str, log: Log) -> None:
+async def test_a_caller_that_leaves_during_the_write_harms_no_other_caller(url: str, log: Log) -> None:
     async with appends_held(url):
         leaving = asyncio.create_task(log.writer.append([event("a")]))
         await until_an_append_is_held(url)
@@ -470,7 +470,7 @@ async def test_a_writer_that_is_cancelled_answers_everyone(url: str, log: Log) -
         assert isinstance(sent.exception(), OutcomeUnknown)
 
 
-async def test_closing_waits_for_a_database_that_is_away(url: str) -> None:
+async def test_closing_waits_for_an_unreachable_database(url: str) -> None:
     async with Cutter(url) as cutter, running_log(url, cutter.url) as log:
         await take_the_quick_way(log)
         cutter.sever()
@@ -482,7 +482,7 @@ async def test_closing_waits_for_a_database_that_is_away(url: str) -> None:
         await log.writing
 
 
-async def test_closing_writes_what_waits_and_takes_no_more(log: Log) -> None:
+async def test_closing_writes_the_waiting_appends_and_refuses_new_ones(log: Log) -> None:
     waiting = [asyncio.create_task(log.writer.append([event()])) for _ in range(300)]
     await asyncio.sleep(0)
     log.writer.close()
@@ -494,7 +494,7 @@ async def test_closing_writes_what_waits_and_takes_no_more(log: Log) -> None:
 @pytest.mark.parametrize(
     "change", [b"update app.event set type = 'Y'", b"delete from app.event", b"truncate app.event"]
 )
-async def test_events_are_never_changed_nor_removed(url: str, log: Log, change: bytes) -> None:
+async def test_events_cannot_be_changed_or_deleted(url: str, log: Log, change: bytes) -> None:
     await log.writer.append([event()])
     async with await connections.connect(url) as service:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -542,7 +542,7 @@ async def test_a_refused_append_moves_no_read_model_past_a_rival_s_event(
         assert seen == [(2,)], "the read model has passed by the rival's event"
 
 
-async def test_closing_ends_when_all_that_waited_have_left(url: str) -> None:
+async def test_closing_ends_when_every_waiting_caller_has_left(url: str) -> None:
     async with Cutter(url) as cutter, running_log(url, cutter.url) as log:
         cutter.refuse = True
         left = [log.writer.append([event("a", n)], patience=0.1) for n in (1, 1, 1)]

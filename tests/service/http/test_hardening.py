@@ -85,7 +85,7 @@ async def test_headers_have_their_limit_to_the_byte(live: LiveService) -> None:
     refused(found, 431, "headers_too_large")
 
 
-async def test_there_is_a_limit_of_how_many_headers(live: LiveService) -> None:
+async def test_the_number_of_headers_is_limited(live: LiveService) -> None:
     for count, status in ((MOST_HEADERS, 200), (MOST_HEADERS + 1, 431)):
         found = await exchange(live, HEALTH + b"X: x\r\n" * (count - 1) + END)
         assert [each.status for each in found] == [status]
@@ -101,7 +101,7 @@ async def test_there_is_a_limit_of_how_many_headers(live: LiveService) -> None:
         pytest.param(lambda: chunked(b"0\r\nX: "), id="a header after the body"),
     ],
 )
-async def test_what_does_not_end_is_not_held_in_memory(
+async def test_an_endless_part_of_a_request_is_not_kept_in_memory(
     live: LiveService, beginning: Callable[[], bytes]
 ) -> None:
     pieces = (b"x" * 4_096 for _ in range(10 * LARGEST_HEADERS // 4_096))
@@ -218,7 +218,7 @@ async def test_a_stream_takes_longer_than_any_request_may(live: LiveService) -> 
 
 
 @pytest.mark.usefixtures("_hurry")
-async def test_many_that_send_a_byte_at_a_time_keep_nobody_waiting(live: LiveService) -> None:
+async def test_many_slow_senders_delay_no_other_client(live: LiveService) -> None:
     slow = [await Connection.open(live) for _ in range(SLOW)]
     reading = [asyncio.create_task(each.rest()) for each in slow]
     chats = asyncio.gather(*(live.chat(f"Hello {n}", onBusy="enqueue") for n in range(3)))
@@ -265,7 +265,7 @@ async def test_a_body_that_breaks_off_before_it_was_asked_for_is_refused_once(
         pytest.param(lambda: chunked(b"5\r\n{"), id="half a chunk"),
     ],
 )
-async def test_a_client_that_says_no_more_is_let_go(
+async def test_a_connection_whose_client_stops_sending_is_closed(
     live: LiveService,
     sent: Callable[[], bytes],
     caplog: pytest.LogCaptureFixture,

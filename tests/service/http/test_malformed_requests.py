@@ -189,7 +189,7 @@ def logged(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) 
     return found
 
 
-async def test_no_request_whatsoever_breaks_anything(
+async def test_no_malformed_request_breaks_the_service(
     url: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async with running(url) as live:
@@ -200,7 +200,7 @@ async def test_no_request_whatsoever_breaks_anything(
         assert (await live.client.get("/v1/billing/accounts/u1")).is_success
 
 
-async def test_what_breaks_is_found(
+async def test_the_check_finds_a_broken_service(
     url: str,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],

@@ -94,7 +94,7 @@ def kinds(content: dict[str, Any]) -> list[str]:
         ("/v1/events", {"Accept": "application/json"}),
     ],
 )
-def test_a_feed_is_told_as_documented(address: str, path: str, headers: dict[str, str]) -> None:
+def test_a_feed_is_as_documented(address: str, path: str, headers: dict[str, str]) -> None:
     """Of a stream without an end, what comes until it is silent."""
     said = {"userId": "u1", "projectId": "p1", "message": "Hello"}
     auth = SignedRequests()

@@ -31,7 +31,7 @@ def turns(body: dict[str, Any]) -> list[tuple[str, str]]:
     return [(turn["role"], turn["content"][0]["text"]) for turn in body["messages"]]
 
 
-async def test_a_request_says_what_is_wanted_and_in_which_form(url: str) -> None:
+async def test_a_request_has_the_model_the_prompt_and_the_format(url: str) -> None:
     async with running(url, max_tokens=1_234) as live:
         await ready(live)
         await said(live, "Good morning")
@@ -89,7 +89,7 @@ async def test_users_share_the_cache_of_their_project(url: str) -> None:
         assert turns(live.model.requests[-1]) == [("user", "Good evening")]
 
 
-async def test_a_reply_that_failed_is_not_told_to_the_model(url: str) -> None:
+async def test_a_failed_reply_is_not_sent_to_the_model(url: str) -> None:
     async with running(url) as live:
         await ready(live)
         first = await said(live, "Good morning")
@@ -139,7 +139,7 @@ async def test_the_hint_is_passed_on_and_the_model_decides(url: str) -> None:
         assert final["mode"] == "feature"
 
 
-async def test_what_the_model_is_shown_are_not_the_projects_secrets(url: str) -> None:
+async def test_the_model_does_not_get_the_project_s_secrets(url: str) -> None:
     async with running(url) as live:
         await ready(live)
         final = await said(live, "Good morning")
@@ -173,7 +173,7 @@ STRANGE: dict[str, Fault] = {
 }
 
 
-async def test_a_strange_answer_is_asked_for_once_more(url: str) -> None:
+async def test_a_strange_answer_is_requested_once_more(url: str) -> None:
     script = [each for fault in STRANGE.values() for each in (fault, Fault("normal"))]
     async with running(url, OfflineModel(script=script), history_tokens=0) as live:
         await ready(live)
@@ -185,7 +185,7 @@ async def test_a_strange_answer_is_asked_for_once_more(url: str) -> None:
         await law.ended_as_told(live, url, *finals)
 
 
-async def test_a_strange_answer_given_twice_ends_as_what_it_showed(url: str) -> None:
+async def test_a_strange_answer_given_twice_breaks_the_contract(url: str) -> None:
     script = [each for fault in STRANGE.values() for each in (fault, fault)]
     async with running(url, OfflineModel(script=script), history_tokens=0) as live:
         await ready(live)
@@ -275,7 +275,7 @@ UNREADABLE: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("strange", IGNORED)
-async def test_what_is_strange_about_a_whole_reply_does_not_cost_it(url: str, strange: str) -> None:
+async def test_a_complete_reply_with_strange_events_is_accepted(url: str, strange: str) -> None:
     async with running(url, Says(IGNORED[strange])) as live:
         await ready(live)
         final = await said(live, "Good morning")
@@ -284,7 +284,7 @@ async def test_what_is_strange_about_a_whole_reply_does_not_cost_it(url: str, st
 
 
 @pytest.mark.parametrize("strange", UNREADABLE)
-async def test_what_was_shown_before_something_unreadable_is_kept(url: str, strange: str) -> None:
+async def test_text_before_an_unreadable_event_is_kept(url: str, strange: str) -> None:
     async with running(url, Says(SHOWN + UNREADABLE[strange])) as live:
         await ready(live)
         final = await said(live, "Good morning")
@@ -293,7 +293,7 @@ async def test_what_was_shown_before_something_unreadable_is_kept(url: str, stra
         await law.ended_as_told(live, url, final)
 
 
-async def test_something_unreadable_at_the_start_is_tried_again(url: str) -> None:
+async def test_an_unreadable_start_is_requested_again(url: str) -> None:
     async with running(url, Says(BEGUN + BAD_BYTES)) as live:
         await ready(live)
         final = await said(live, "Good morning")

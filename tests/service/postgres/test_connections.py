@@ -23,12 +23,12 @@ async def test_migrating_twice_changes_nothing(empty: str) -> None:
     assert await migrations.migrate(empty) == []
 
 
-async def test_two_who_migrate_at_once_do_it_once(empty: str) -> None:
+async def test_two_concurrent_migrations_run_once(empty: str) -> None:
     taken = await asyncio.gather(*(migrations.migrate(empty) for _ in range(4)))
     assert sorted(map(len, taken)) == [0, 0, 0, len(sql.migrations())]
 
 
-async def test_a_step_that_was_edited_later_is_refused(
+async def test_a_changed_migration_step_is_refused(
     empty: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await migrations.migrate(empty)

@@ -239,7 +239,7 @@ def test_a_wrong_password_is_refused(folder: Path) -> None:
         assert "trust" not in (server.data_dir / "pg_hba.conf").read_text().split("# TYPE")[1]
 
 
-def test_nobody_else_may_read_the_files_or_use_the_socket(new_folder: Path) -> None:
+def test_other_users_cannot_read_the_files_or_use_the_socket(new_folder: Path) -> None:
     with embedded(new_folder) as server:
         assert mode(new_folder) == (0o711 if IS_ROOT else 0o700)
         shut = {path.name: mode(path) & 0o077 for path in new_folder.iterdir()}
@@ -251,7 +251,7 @@ def test_nobody_else_may_read_the_files_or_use_the_socket(new_folder: Path) -> N
         assert not IS_ROOT or 0 not in owners
 
 
-def test_the_server_knows_nothing_of_our_environment_and_terminal(
+def test_the_server_does_not_inherit_our_environment_and_terminal(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET_KEY", "hidden")
@@ -305,7 +305,7 @@ def test_an_owner_that_never_serves_is_reported_after_a_limit(
             pass
 
 
-def test_ctrl_c_reaches_us_and_we_stop_the_server(folder: Path) -> None:
+def test_ctrl_c_reaches_the_owner_and_the_owner_stops_the_server(folder: Path) -> None:
     with owner(folder) as process:
         said(process)
         os.killpg(process.pid, signal.SIGINT)
@@ -315,7 +315,7 @@ def test_ctrl_c_reaches_us_and_we_stop_the_server(folder: Path) -> None:
 
 
 @only_linux
-def test_a_killed_owner_takes_its_server_along_in_good_order(folder: Path) -> None:
+def test_the_server_of_a_killed_owner_shuts_down_in_order(folder: Path) -> None:
     with owner(folder) as process:
         said(process)
         process.kill()
@@ -432,7 +432,7 @@ def _nothing(data: Path) -> Generator[str]:
 @pytest.mark.parametrize(
     "named", [_sleeping, _zombie, _gone, _ourselves, _another_cluster, _garbage, _nothing]
 )
-def test_a_pid_file_that_names_no_server_of_this_folder_is_in_nobodys_way(
+def test_a_pid_file_that_names_no_server_of_this_folder_is_ignored(
     folder: Path, named: Callable[[Path], Any]
 ) -> None:
     with embedded(folder) as server:
@@ -448,7 +448,7 @@ def test_a_pid_file_that_names_no_server_of_this_folder_is_in_nobodys_way(
             assert read(server.url) == ["kept"]
 
 
-def test_an_orphan_server_of_this_folder_is_stopped_in_good_order_and_replaced(
+def test_an_orphaned_server_of_this_folder_is_stopped_in_order_and_replaced(
     folder: Path,
 ) -> None:
     with embedded(folder) as server:
@@ -466,7 +466,7 @@ def test_an_orphan_server_of_this_folder_is_stopped_in_good_order_and_replaced(
             assert read(server.url) == ["kept"]
 
 
-def test_an_initdb_killed_half_way_is_begun_again(new_folder: Path) -> None:
+def test_an_interrupted_initdb_is_started_again(new_folder: Path) -> None:
     # On a busy machine initdb may be through before the kill: then once more.
     while not _killed_half_way(new_folder):
         shutil.rmtree(new_folder)
@@ -523,7 +523,7 @@ def test_a_lost_or_changed_password_is_reported_and_nothing_is_overwritten(folde
         assert read(server.url) == ["kept"]
 
 
-def test_a_folder_that_cannot_be_one_is_reported(place: Path) -> None:
+def test_an_impossible_folder_is_reported(place: Path) -> None:
     (place / "file").touch()
     with pytest.raises(PostgresFailed, match="choose another folder"), embedded(place / "file"):
         pass
@@ -577,13 +577,13 @@ def test_root_finds_the_data_again_when_the_folder_has_become_passable(
 
 AS_ANYBODY = (
     test_committed_rows_the_url_and_the_log_are_kept_over_a_second_start,
-    test_nobody_else_may_read_the_files_or_use_the_socket,
+    test_other_users_cannot_read_the_files_or_use_the_socket,
     test_after_everything_was_killed_the_next_start_has_its_committed_rows,
 )
 
 
 @only_root
-def test_an_ordinary_user_has_all_of_it_in_the_folder(place: Path) -> None:
+def test_an_ordinary_user_has_data_and_binaries_in_the_folder(place: Path) -> None:
     user = module._unprivileged()
     python = _within_reach(Path(sys.base_prefix), user, place, without="site-packages")
     site = _within_reach(Path(psycopg.__file__).parents[1], user, place)

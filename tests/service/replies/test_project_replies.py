@@ -54,7 +54,7 @@ def of_reply(events: list[Event], reply_id: str) -> list[Event]:
     return own
 
 
-async def test_a_tab_sees_a_reply_grow_that_begins_while_it_watches(url: str) -> None:
+async def test_a_tab_streams_a_reply_that_begins_after_the_tab_opened(url: str) -> None:
     async with running(url, OfflineModel(pace=0.005)) as live:
         await live.project()
         await live.credit()
@@ -71,7 +71,7 @@ async def test_a_tab_sees_a_reply_grow_that_begins_while_it_watches(url: str) ->
         ]
 
 
-async def test_a_tab_that_opens_in_the_middle_sees_the_whole_reply_on_another_server(
+async def test_a_tab_that_opens_during_a_reply_gets_the_whole_reply_on_another_server(
     url: str,
 ) -> None:
     async with running(url, OfflineModel(pace=0.02)) as live, running(url) as other:
@@ -90,7 +90,7 @@ async def test_a_tab_that_opens_in_the_middle_sees_the_whole_reply_on_another_se
         assert seen == [(name, data, "") for name, data, _ in events]
 
 
-async def test_without_being_asked_a_tab_sees_items_alone(url: str) -> None:
+async def test_a_tab_gets_only_items_by_default(url: str) -> None:
     async with running(url) as live:
         await live.project()
         await live.credit()

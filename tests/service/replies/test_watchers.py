@@ -39,7 +39,7 @@ def path_of(reply_id: str) -> str:
     return f"/v1/chat-plan/replies/{reply_id}/stream?userId=u1"
 
 
-async def test_all_who_watch_a_reply_where_it_is_written_are_served_from_memory(url: str) -> None:
+async def test_watchers_on_the_writing_server_are_served_from_memory(url: str) -> None:
     """The service may not even read the table meanwhile, only write it."""
     # Slow enough for all of them to come while it is written.
     async with running(url, OfflineModel(pace=WATCHERS / 4_000)) as live:
@@ -64,7 +64,7 @@ def open_streams() -> float:
     return REGISTRY.get_sample_value("throughline_streams_open") or 0.0
 
 
-async def test_a_reader_that_takes_nothing_is_cut_and_can_come_back(
+async def test_a_reader_that_reads_nothing_is_disconnected_and_can_resume(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reply is larger than what the kernel holds for it; other readers are not slowed."""
@@ -90,7 +90,7 @@ async def test_a_reader_that_takes_nothing_is_cut_and_can_come_back(
         await law.ended_as_told(live, url, final)
 
 
-async def test_nothing_is_shown_that_is_not_stored(url: str) -> None:
+async def test_readers_get_only_stored_frames(url: str) -> None:
     """While the table is locked nobody sees anything; then all of it comes."""
     async with running(url, OfflineModel(pace=0.005)) as live:
         await live.project()
@@ -129,7 +129,7 @@ async def called(live: LiveService) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_an_idle_session_expires_and_the_next_message_begins_another(url: str) -> None:
+async def test_an_idle_session_expires_and_the_next_message_begins_a_new_session(url: str) -> None:
     model = law.Held()
     async with running(url, model, idle_seconds=0.5) as live:
         await live.project()

@@ -71,7 +71,7 @@ def test_files_are_listed_read_and_searched(source: Source) -> None:
     assert source.search_files("nowhere").text == "Nothing was found."
 
 
-def test_a_reference_holds_where_its_text_stands(source: Source) -> None:
+def test_a_reference_is_valid_where_the_file_has_its_text(source: Source) -> None:
     assert source.holds("src/app.py", 2, "return  'Tea'")
     assert source.holds("src/app.py", 1, "def greet():\n    return 'Tea'\n")
     assert not source.holds("src/app.py", 1, "return 'Tea'")
@@ -83,7 +83,7 @@ def test_a_reference_holds_where_its_text_stands(source: Source) -> None:
     assert not source.holds("nothing.py", 1, "x")
 
 
-def test_what_is_long_is_cut(source: Source, root: Path) -> None:
+def test_long_results_are_truncated(source: Source, root: Path) -> None:
     (root / "long.txt").write_text("".join(f"{'x' * 60} {n}\n" for n in range(5_000)))
     excerpt = source.read_file("long.txt", 10, 5_000)
     assert (excerpt.first, excerpt.total) == (10, 5_000)
@@ -98,12 +98,12 @@ def test_what_is_long_is_cut(source: Source, root: Path) -> None:
     assert len(source.read_file("wide.txt").text) < 100
 
 
-def test_lines_are_those_that_an_editor_counts(source: Source, root: Path) -> None:
+def test_lines_are_counted_as_an_editor_counts_lines(source: Source, root: Path) -> None:
     (root / "odd.txt").write_bytes("a\x0bb\u2028c\r\nd\n".encode())
     assert source.read_file("odd.txt").lines == ("a\x0bb\u2028c", "d")
 
 
-def test_many_files_are_cut(source: Source, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_list_of_files_is_truncated(source: Source, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jail, "MOST_LISTED", 2)
     assert source.list_files().is_cut
     monkeypatch.setattr(jail, "MOST_ENTRIES", 3)
@@ -111,14 +111,14 @@ def test_many_files_are_cut(source: Source, root: Path, monkeypatch: pytest.Monk
     assert source.list_files().is_cut
 
 
-def test_folders_that_only_cost_are_not_walked(source: Source, root: Path) -> None:
+def test_folders_of_dependencies_are_not_walked(source: Source, root: Path) -> None:
     (root / "node_modules" / "left").mkdir(parents=True)
     (root / "node_modules" / "left" / "pad.js").write_text("pad")
     assert "node_modules/left/pad.js" not in source.list_files().paths
     assert source.read_file("node_modules/left/pad.js").lines == ("pad",)
 
 
-def test_a_deep_tree_has_an_end(source: Source, root: Path) -> None:
+def test_the_depth_of_a_tree_is_limited(source: Source, root: Path) -> None:
     (root / "/".join(["d"] * 60)).mkdir(parents=True)
     assert source.list_files().is_cut
 
@@ -155,7 +155,7 @@ def test_a_path_that_leads_outside_is_refused(source: Source, path: str) -> None
     assert not source.holds(path, 1, CANARY)
 
 
-def test_a_name_that_is_too_long_for_the_system_is_not_there(source: Source) -> None:
+def test_a_name_that_is_too_long_for_the_system_is_not_found(source: Source) -> None:
     assert code(lambda: source.read_file("a" * 900)) == "not_found"
 
 
@@ -202,7 +202,7 @@ def test_a_link_inside_the_project_is_not_followed_either(source: Source, root: 
         ("t3", "shop"),
     ],
 )
-def test_a_project_is_below_its_own_tenant_or_nowhere(
+def test_a_project_s_folder_is_inside_its_tenant_s_folder(
     folder: Path, tenant: str, source_root: str | None
 ) -> None:
     (folder / "t1" / "linked").symlink_to("../t2")
@@ -214,7 +214,7 @@ def test_without_a_folder_there_is_no_source(tmp_path: Path) -> None:
     assert Sources(tmp_path / "nothing").of("t1", "shop") is None
 
 
-def test_a_tenant_sees_its_own_alone(folder: Path) -> None:
+def test_a_tenant_sees_only_its_own_source(folder: Path) -> None:
     mine, theirs = Sources(folder).of("t1", "shop"), Sources(folder).of("t2", "blog")
     assert mine is not None
     assert theirs is not None
@@ -229,7 +229,7 @@ def test_a_tenant_sees_its_own_alone(folder: Path) -> None:
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-def test_whatever_is_asked_for_nothing_outside_comes_back(source: Source, path: str) -> None:
+def test_no_random_path_returns_a_file_outside_the_project(source: Source, path: str) -> None:
     for look in (source.read_file, source.list_files, lambda p: source.search_files(CANARY, p)):
         with suppress(SourceRefused):
             assert CANARY not in look(path).text
@@ -246,7 +246,7 @@ def short() -> Iterator[Path]:
         yield Path(made)
 
 
-def test_what_is_no_regular_file_is_refused_and_waits_for_nobody(short: Path) -> None:
+def test_a_file_that_is_not_regular_is_refused_without_blocking(short: Path) -> None:
     root = short / "t" / "p"
     os.mkfifo(root / "pipe")
     (root / "folder").mkdir()
@@ -346,7 +346,7 @@ def test_secrets_are_not_listed_read_or_searched(source: Source, root: Path, pat
 
 
 @pytest.mark.parametrize("kind", ["", "RSA ", "OPENSSH ", "EC ", "ENCRYPTED "])
-def test_a_private_key_is_a_secret_whatever_its_file_is_called(
+def test_a_private_key_is_a_secret_in_a_file_of_any_name(
     source: Source, root: Path, kind: str
 ) -> None:
     key = f"-----BEGIN {kind}PRIVATE KEY-----\n{CANARY}\n-----END {kind}PRIVATE KEY-----\n"
@@ -356,7 +356,7 @@ def test_a_private_key_is_a_secret_whatever_its_file_is_called(
 
 
 @pytest.mark.parametrize("name", ["environment.py", "keys.md", "monkey", "env.py", "public.crt"])
-def test_what_only_sounds_like_a_secret_is_shown(name: str) -> None:
+def test_a_file_whose_name_only_resembles_a_secret_is_shown(name: str) -> None:
     assert not is_secret_name((name,))
 
 
@@ -364,7 +364,7 @@ def test_what_only_sounds_like_a_secret_is_shown(name: str) -> None:
 
 
 @pytest.mark.parametrize("swapped", ["src", "src/app.py"])
-def test_what_is_swapped_for_a_link_in_between_is_not_followed(
+def test_a_path_that_is_swapped_for_a_link_is_not_followed(
     source: Source, root: Path, folder: Path, swapped: str
 ) -> None:
     """A folder or a file is now itself, now a link to a place outside with the same names."""
@@ -401,7 +401,7 @@ def test_what_is_swapped_for_a_link_in_between_is_not_followed(
     assert seen, "the file was there at times"
 
 
-def test_nothing_is_written_and_nothing_stays_open(source: Source, root: Path) -> None:
+def test_reads_write_nothing_and_close_every_file(source: Source, root: Path) -> None:
     def state() -> list[tuple[str, int, int]]:
         return sorted(
             (str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in root.rglob("*")
@@ -428,7 +428,7 @@ def aged(root: Path) -> None:
         os.utime(path, (then, then))
 
 
-def test_the_structure_is_walked_again_only_when_it_has_changed(folder: Path, root: Path) -> None:
+def test_the_structure_is_walked_again_only_after_a_change(folder: Path, root: Path) -> None:
     all_of_them = Sources(folder)
     source = all_of_them.of("t1", "shop")
     assert source is not None
@@ -444,7 +444,7 @@ def test_the_structure_is_walked_again_only_when_it_has_changed(folder: Path, ro
     assert "src/deep/new.py" not in source.list_files().paths
 
 
-def test_what_has_just_changed_is_not_yet_known(folder: Path, root: Path) -> None:
+def test_a_recently_changed_folder_is_not_cached(folder: Path, root: Path) -> None:
     """Two changes in one tick of the clock look like one: what is young is walked each time."""
     all_of_them = Sources(folder)
     source = all_of_them.of("t1", "shop")
@@ -454,7 +454,7 @@ def test_what_has_just_changed_is_not_yet_known(folder: Path, root: Path) -> Non
         assert f"f{n}.txt" in source.list_files().paths
 
 
-def test_the_known_structures_are_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_of_structures_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jail, "MOST_CACHED", 2)
     all_of_them = Sources(folder)
     for n in range(5):

@@ -90,7 +90,7 @@ def test_arabic_is_written_in_arabic_and_nothing_else_is() -> None:
 
 
 @each_language
-def test_nothing_was_left_untranslated(language: str) -> None:
+def test_every_text_is_translated(language: str) -> None:
     if language != "en":
         assert not set(bundle(language).values()) & set(bundle("en").values())
 
@@ -101,7 +101,7 @@ def test_no_text_stands_for_two_messages(language: str) -> None:
 
 
 @each_language
-def test_the_files_are_what_is_served(language: str) -> None:
+def test_the_served_bundles_equal_the_files(language: str) -> None:
     text = (FILES / f"{language}.json").read_text(encoding="utf-8")
     assert text == json.dumps(bundle_json(language), ensure_ascii=False, indent=2) + "\n"
 
@@ -127,7 +127,7 @@ def test_a_bundle_cannot_be_changed() -> None:
         *(("fr_CA", "fr"), ("pt-BR", "en"), ("arq", "en"), ("", "en"), ("../ar", "en")),
     ],
 )
-def test_a_locale_is_of_a_language_that_is_spoken_here(locale: str, expected: str) -> None:
+def test_a_locale_selects_a_supported_language(locale: str, expected: str) -> None:
     assert language_of(locale) == expected
 
 
@@ -277,7 +277,7 @@ def test_variables_are_filled_in() -> None:
     assert render("action_export", {}, "fr") == "Exporter"
 
 
-def test_a_template_that_there_is_not_is_refused() -> None:
+def test_an_unknown_template_is_refused() -> None:
     with pytest.raises(KeyError):
         render("no_such_template", {}, "en")
 
@@ -295,7 +295,7 @@ def test_a_missing_variable_is_refused(language: str) -> None:
         *("\\1", "\\g<0>", "{x.__class__.__mro__}", "{secret}"),
     ],
 )
-def test_a_value_is_never_a_template(value: str) -> None:
+def test_a_value_is_never_rendered_as_a_template(value: str) -> None:
     said = render("plan_greeting", {"project_name": value, "secret": "hidden", "x": 1}, "en")
     assert said == f"Hello! What shall we plan for {value} today?"
 
@@ -329,7 +329,7 @@ def test_in_a_language_from_right_to_left_every_value_but_a_number_is_isolated()
 @pytest.mark.parametrize(
     "control", [chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))]
 )
-def test_nothing_in_a_value_ends_its_isolation_or_turns_what_follows(control: str) -> None:
+def test_no_value_can_end_its_isolation_or_turn_later_text(control: str) -> None:
     values = {"version_id": f"{control}v{control}1{control}", "preview_url": control}
     said = render("version_deployed", values, "ar")
     assert isolated("v1") in said
@@ -340,7 +340,7 @@ def test_nothing_in_a_value_ends_its_isolation_or_turns_what_follows(control: st
 
 
 @given(st.sampled_from(LANGUAGES), st.sampled_from(list(bundle("en"))), st.data())
-def test_whatever_the_values_are_isolates_open_and_close_in_turn(
+def test_isolates_open_and_close_in_turn_for_any_values(
     language: str, template: str, data: st.DataObject
 ) -> None:
     names = variables(bundle("en")[template])

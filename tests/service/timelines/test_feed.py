@@ -51,7 +51,7 @@ async def run(url: str) -> AsyncIterator[LiveService]:
 # The same items ----------------------------------------------------------------------------------
 
 
-async def test_a_stream_tells_the_items_that_a_page_shows(run: LiveService) -> None:
+async def test_a_stream_emits_the_items_of_a_page(run: LiveService) -> None:
     await run.chat("Good morning")
     async with opened(run, since=origin(run), includeHidden=True) as watched:
         before = await watched.take(3)
@@ -63,7 +63,7 @@ async def test_a_stream_tells_the_items_that_a_page_shows(run: LiveService) -> N
     assert chained(before + happening, None, "item") == items
 
 
-async def test_without_a_cursor_it_begins_now_and_knows_what_was_before(run: LiveService) -> None:
+async def test_a_stream_without_a_cursor_begins_now_after_the_last_item(run: LiveService) -> None:
     await append(run, [said("first"), said("second"), said("hidden", visible=False)])
     items = await shown(run)
     async with opened(run) as watched, opened(run, includeHidden=True) as all_of_it:
@@ -74,7 +74,7 @@ async def test_without_a_cursor_it_begins_now_and_knows_what_was_before(run: Liv
     assert (await shown(run))[2:] == [third]
 
 
-async def test_the_first_item_of_a_project_has_none_before_it(run: LiveService) -> None:
+async def test_the_first_item_of_a_project_has_no_previous_item(run: LiveService) -> None:
     async with opened(run) as watched:
         await append(run, [said(project_id="p2")])
         await append(run, [said()])
@@ -108,7 +108,7 @@ async def test_a_stream_is_resumed_at_every_item(
             assert chained(events, at if n else None, "item") == items[n:]
 
 
-async def test_readers_of_two_processes_miss_nothing_of_what_two_write(
+async def test_readers_of_two_processes_miss_no_item_of_two_writers(
     run: LiveService, url: str
 ) -> None:
     async with running(url) as other, asyncio.TaskGroup() as tasks:
@@ -138,7 +138,7 @@ async def until_last(at: LiveService, *, leaving: bool) -> list[law.Event]:
                     return events
 
 
-async def test_who_is_far_behind_reads_the_table_and_then_what_happens(
+async def test_a_reader_far_behind_reads_the_table_and_then_live_items(
     run: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feeds, "RING", 5)
@@ -171,7 +171,7 @@ async def test_a_ring_is_bounded_by_bytes(
 # What it costs -----------------------------------------------------------------------------------
 
 
-async def test_a_hundred_watchers_cost_one_reading(run: LiveService) -> None:
+async def test_a_hundred_watchers_cost_a_single_read(run: LiveService) -> None:
     await append(run, [said("before")])
     async with many(run) as client, AsyncExitStack() as stack:
         transactions = [
@@ -189,7 +189,7 @@ async def test_a_hundred_watchers_cost_one_reading(run: LiveService) -> None:
         assert chained(events, None, "item") == items
 
 
-async def test_what_happens_elsewhere_costs_no_reading(run: LiveService) -> None:
+async def test_events_of_other_projects_cost_no_read(run: LiveService) -> None:
     async with opened(run) as watched:
         await append(run, [said("one")])
         await watched.next()
@@ -215,7 +215,7 @@ class SlowHead(EventStore):
         return await super().head()
 
 
-async def test_what_is_written_before_anybody_listens_is_read(
+async def test_an_item_that_is_written_before_the_stream_listens_is_read(
     url: str, pool: connections.Pool
 ) -> None:
     """The ring is read, then something is written, and only then the log is followed."""
@@ -259,7 +259,7 @@ async def test_all_watched_projects_of_a_tenant_are_read_in_one_transaction(
         assert found == [[n + 1] for n in range(len(projects))]
 
 
-async def test_nothing_is_kept_of_a_project_that_nobody_watches(run: LiveService) -> None:
+async def test_a_project_without_watchers_uses_no_memory(run: LiveService) -> None:
     async with opened(run) as one, opened(run) as two:
         assert await one.comment() == await two.comment() == ": throughline"
         await append(run, [said()])
@@ -286,7 +286,7 @@ async def test_nothing_is_kept_of_a_project_that_nobody_watches(run: LiveService
         ("{epoch}.999999", 409, "position_not_in_log"),
     ],
 )
-async def test_a_cursor_that_is_none_is_refused(
+async def test_an_invalid_cursor_is_refused(
     run: LiveService, cursor: str, status: int, code: str
 ) -> None:
     cursor = cursor.format(epoch=run.service.log_epoch)
@@ -300,7 +300,7 @@ async def test_a_bad_query_is_refused(run: LiveService, query: str) -> None:
     assert await refused(run, f"{PATH}?{query}") == (422, "invalid_request")
 
 
-async def test_only_members_watch_and_only_their_own_tenant(run: LiveService) -> None:
+async def test_only_members_can_watch_a_project_of_their_tenant(run: LiveService) -> None:
     async with opened(run, userId="u1"):
         pass
     for path, auth in (
@@ -311,7 +311,7 @@ async def test_only_members_watch_and_only_their_own_tenant(run: LiveService) ->
         assert await refused(run, path, auth=auth) == (404, "project_not_found")
 
 
-async def test_who_is_removed_is_sent_away(run: LiveService) -> None:
+async def test_the_stream_of_a_removed_member_is_closed(run: LiveService) -> None:
     await run.client.put("/v1/projects/p1/members/u2", json={"role": "viewer"})
     async with opened(run, userId="u2") as theirs, opened(run, userId="u1") as mine:
         await append(run, [said("one")])
@@ -344,7 +344,7 @@ async def test_a_head_request_opens_nothing(run: LiveService) -> None:
 @pytest.mark.parametrize("ring", [3, 100], ids=["by the table", "by the ring"])
 @pytest.mark.parametrize("hidden", [False, True])
 @pytest.mark.parametrize("mode", ["all", "plan", "build"])
-async def test_a_stream_chooses_as_a_page_does(
+async def test_a_stream_filters_as_a_page_does(
     run: LiveService, url: str, monkeypatch: pytest.MonkeyPatch, mode: str, hidden: bool, ring: int
 ) -> None:
     monkeypatch.setattr(feeds, "RING", ring)
@@ -361,7 +361,7 @@ async def test_a_stream_chooses_as_a_page_does(
 # When it is silent, slow or stopped --------------------------------------------------------------
 
 
-async def test_a_comment_comes_at_once_and_where_it_is_silent(run: LiveService) -> None:
+async def test_a_comment_comes_at_once_and_during_silence(run: LiveService) -> None:
     patient = replace(run.service, live=MergedStreams(heartbeat_seconds=0.05))
     run.server._app.state.service = patient
     async with opened(run) as watched:
@@ -401,7 +401,7 @@ class Raw:
             return await self._reader.read()
 
 
-async def test_a_stream_that_the_service_ends_has_a_proper_end(url: str) -> None:
+async def test_a_stopping_service_ends_its_streams_properly(url: str) -> None:
     """At once: a reply that has not ended still holds the service when its readers are gone."""
     model = law.Held()
     async with running(url, model, grace_seconds=30.0) as run:
@@ -424,7 +424,7 @@ async def test_a_stream_that_the_service_ends_has_a_proper_end(url: str) -> None
     )
 
 
-async def test_who_comes_when_it_stops_is_sent_away(url: str) -> None:
+async def test_a_stopping_service_refuses_new_streams(url: str) -> None:
     async with running(url) as run:
         await run.project()
         run.service.live.stop()
@@ -432,7 +432,7 @@ async def test_who_comes_when_it_stops_is_sent_away(url: str) -> None:
             assert await watched.rest() == [("goaway", {"reason": "stopping"}, "")]
 
 
-async def test_a_reader_that_takes_nothing_is_cut_and_can_come_back(
+async def test_a_reader_that_reads_nothing_is_disconnected_and_can_resume(
     run: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sse_response, "SEND_SECONDS", 0.2)
@@ -478,7 +478,7 @@ async def test_a_halted_read_model_delays_items_and_loses_none(run: LiveService,
             assert chained(await now.take(6), items[0]["cursor"], "item") == items[1:]
 
 
-async def test_a_read_model_that_comes_on_a_little_is_followed_so_far(
+async def test_a_stream_follows_a_read_model_that_progresses_a_little(
     run: LiveService, url: str
 ) -> None:
     archived = NewEvent("t1", "session-s", 1, "SessionArchived", b'{"session_id":"s"}', "p1")
@@ -493,7 +493,7 @@ async def test_a_read_model_that_comes_on_a_little_is_followed_so_far(
     assert chained(events, None, "item") == await shown(run)
 
 
-async def test_a_cursor_beyond_the_read_model_is_no_gap(run: LiveService, url: str) -> None:
+async def test_a_cursor_beyond_the_read_model_is_not_a_gap(run: LiveService, url: str) -> None:
     """Its `prev` is an item that was not there when the stream began."""
     async with held(url, "timeline"):
         upto = await append(run, [said("one"), said("two"), said("three")])
@@ -507,7 +507,7 @@ async def test_a_cursor_beyond_the_read_model_is_no_gap(run: LiveService, url: s
     assert chained([three], items[1]["cursor"], "item") == items[2:]
 
 
-async def test_a_rebuild_is_not_noticed(run: LiveService, url: str) -> None:
+async def test_a_rebuild_does_not_disturb_a_stream(run: LiveService, url: str) -> None:
     async with owning(url) as owner, opened(run, since=origin(run)) as watched:
         writing = asyncio.create_task(append_each(run, (said(f"{n}") for n in range(60))))
         for _ in range(3):
@@ -521,7 +521,7 @@ async def test_a_rebuild_is_not_noticed(run: LiveService, url: str) -> None:
     [(100, b"order by position desc"), (1, b"and position > ")],
     ids=["for the ring", "behind the ring"],
 )
-async def test_a_reading_that_is_cut_is_done_again(
+async def test_a_read_that_is_cut_off_is_repeated(
     url: str, monkeypatch: pytest.MonkeyPatch, ring: int, text: bytes
 ) -> None:
     monkeypatch.setattr(feeds, "RING", ring)
