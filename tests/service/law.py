@@ -87,16 +87,16 @@ async def stored(live: LiveService, final: Final) -> None:
     """The timeline shows the reply as its stream ended."""
     of_session = (await live.client.get(f"/v1/chat-plan/session/{final['sessionId']}")).json()
     shown = await item(live, final["messageId"], of_session["projectId"])
-    told = shown["aiResponse"]
-    assert (shown["kind"], told["subtype"]) == ("reply", final["subtype"])
+    reply = shown["aiResponse"]
+    assert (shown["kind"], reply["subtype"]) == ("reply", final["subtype"])
     assert shown["sessionId"] == final["sessionId"]
-    assert told["duration"] == final["metadata"]["duration_ms"] or final["subtype"] == "error"
+    assert reply["duration"] == final["metadata"]["duration_ms"] or final["subtype"] == "error"
     if final["subtype"] == "error":
-        assert (shown["status"], told["data"]) == ("failed", {"code": final["error"]["code"]})
+        assert (shown["status"], reply["data"]) == ("failed", {"code": final["error"]["code"]})
     else:
         assert (shown["status"], shown["chatMode"]) == ("planning", final["mode"])
-        assert told["data"] == final["data"]
-        assert told.get("tokensUsed") == final["metadata"].get("tokens_used")
+        assert reply["data"] == final["data"]
+        assert reply.get("tokensUsed") == final["metadata"].get("tokens_used")
 
 
 async def billed(
@@ -120,8 +120,8 @@ async def billed(
         reply_id: metadata["billed_seconds"] for reply_id, metadata in kept.items()
     }
     for entry in entries:
-        told = kept[entry["messageId"]].get("tokens_used")
-        assert told in (None, tokens(entry))
+        reported = kept[entry["messageId"]].get("tokens_used")
+        assert reported in (None, tokens(entry))
     for session_id in {final["sessionId"] for final in finals}:
         answer = await live.client.get(f"/v1/chat-plan/session/{session_id}")
         of_session = [entry for entry in entries if entry["sessionId"] == session_id]
@@ -158,15 +158,15 @@ async def healthy(live: LiveService, url: str) -> None:
     """Every read model is live and is what the log says, row for row."""
     answer = await live.client.get("/readyz")
     assert answer.status_code == 200
-    standing = answer.json()
-    assert standing["status"] == "ready"
-    assert {each["state"] for each in standing["projections"].values()} == {"live"}
+    readiness = answer.json()
+    assert readiness["status"] == "ready"
+    assert {each["state"] for each in readiness["projections"].values()} == {"live"}
     async with await connections.connect(url, as_service=False) as owner:
         for projection in PROJECTIONS:
             assert await verify(owner, projection) == 0, projection.name
 
 
-async def ended_as_told(live: LiveService, url: str, *finals: Final) -> None:
+async def ended_as_shown(live: LiveService, url: str, *finals: Final) -> None:
     """All of the above, for all replies of the test's one user."""
     for final in finals:
         await stored(live, final)
@@ -174,7 +174,7 @@ async def ended_as_told(live: LiveService, url: str, *finals: Final) -> None:
     await healthy(live, url)
 
 
-class Held(OfflineModel):
+class GatedModel(OfflineModel):
     """A model that says nothing until it may: `asked` is set when somebody asks, `go` lets it."""
 
     def __init__(self, **how: Any) -> None:

@@ -30,10 +30,10 @@ path => new Promise((resolve, reject) => {
 
 ASK = """
 body => new Promise((resolve, reject) => {
-    const told = [];
+    const names = [];
     ask(body, (name, reply) => {
-        told.push(name);
-        if (name === "final") resolve([told, reply]);
+        names.push(name);
+        if (name === "final") resolve([names, reply]);
     }).catch(reject);
 })
 """
@@ -78,18 +78,18 @@ async def test_an_event_source_that_reconnects_by_itself_gets_every_event_once(u
             got: list[Any] = await page.evaluate("() => window.watching")
         assert [(name, orjson.loads(data), at) for name, data, at in got] == events
         assert proxy.statuses == [200, 200, 200, 200, 204]
-        await law.ended_as_told(live, url, law.lawful(events))
+        await law.ended_as_shown(live, url, law.lawful(events))
 
 
 async def test_the_documented_browser_client_shows_the_reply(url: str) -> None:
     async with behind_a_bad_network(url, cuts=2) as (live, proxy), proxy.serving() as address:
         async with browser(address) as page:
             body = {"userId": "u1", "projectId": "p1", "message": "Add a login page"}
-            told, reply = await page.evaluate(ASK, body)
+            names, reply = await page.evaluate(ASK, body)
         answer = await live.client.get("/v1/project/p1/timeline", params={"userId": "u1"})
         (newest, _) = answer.json()["items"]
         assert reply == newest["aiResponse"]["data"]
-        assert set(told) == {"chunk", "final"}
+        assert set(names) == {"chunk", "final"}
         whole = await live.join(newest["id"])
-        assert told.count("chunk") == [name for name, _, _ in whole].count("chunk")
-        await law.ended_as_told(live, url, law.lawful(whole))
+        assert names.count("chunk") == [name for name, _, _ in whole].count("chunk")
+        await law.ended_as_shown(live, url, law.lawful(whole))

@@ -54,10 +54,10 @@ def signed(live: LiveService, message: str) -> httpx.Request:
     return next(Signed().auth_flow(request))  # type: ignore[no-any-return]
 
 
-async def lines_of(*command: str | Path, told: bytes = b"", cwd: Path | None = None) -> str:
+async def lines_of(*command: str | Path, given: bytes = b"", cwd: Path | None = None) -> str:
     """What a program writes, which has to end well."""
     ended = await anyio.to_thread.run_sync(
-        lambda: subprocess.run(command, input=told, cwd=cwd, capture_output=True, timeout=60)
+        lambda: subprocess.run(command, input=given, cwd=cwd, capture_output=True, timeout=60)
     )
     assert ended.returncode == 0, ended.stderr.decode()
     return ended.stdout.decode()
@@ -67,7 +67,7 @@ async def kept(live: LiveService, url: str, events: list[law.Event], said: Any) 
     """The events keep the law, say what was said, and are what is stored."""
     final = law.lawful(events)
     assert (final["subtype"], final["data"]) == ("success", said)
-    await law.ended_as_told(live, url, final)
+    await law.ended_as_shown(live, url, final)
 
 
 async def test_curl_reads_the_stream(url: str, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ async def test_curl_reads_the_stream(url: str, tmp_path: Path) -> None:
             *("-H", f"{signatures.HEADER}: {request.headers[signatures.HEADER]}"),
             *("-H", "Accept: text/event-stream", "-H", "Content-Type: application/json"),
             *("--dump-header", tmp_path / "headers", str(request.url)),
-            told=request.content,
+            given=request.content,
         )
         await kept(live, url, events_of(output), {"markdown": LINES * 20})
         headers = (tmp_path / "headers").read_text().lower()
@@ -136,7 +136,9 @@ console.log(JSON.stringify({ status: answer.status, events, errors, raw }));
 """
 
 
-async def test_fetch_and_a_parser_for_browsers_read_the_same_events(url: str, tmp_path: Path) -> None:
+async def test_fetch_and_a_parser_for_browsers_read_the_same_events(
+    url: str, tmp_path: Path
+) -> None:
     (tmp_path / "package.json").write_text('{"private": true, "type": "module"}')
     (tmp_path / "reader.js").write_text(READER)
     install = ("install", "--no-audit", "--no-fund", "--loglevel=error", "--ignore-scripts")
@@ -192,7 +194,7 @@ async def left_after(live: LiveService, chunks: int, message: str) -> str:
 
 
 async def test_a_client_that_never_reads_its_json_changes_nothing(url: str) -> None:
-    model = law.Held()
+    model = law.GatedModel()
     async with running(url, model) as live:
         await ready(live)
         with anyio.CancelScope() as asking:

@@ -50,9 +50,9 @@ async def output(*command: str, **how: Any) -> str:
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, **how
     )
-    told, wrong = await process.communicate()
+    printed, wrong = await process.communicate()
     assert process.returncode == 0, wrong.decode()
-    return told.decode().strip()
+    return printed.decode().strip()
 
 
 @pytest.mark.parametrize("language", ["python", "shell", "typescript"])

@@ -56,7 +56,7 @@ class Stream:
                     return event
         raise AssertionError("it ended")
 
-    async def take(self, count: int) -> list[Event]:
+    async def read(self, count: int) -> list[Event]:
         """The next events."""
         return [await self.next() for _ in range(count)]
 

@@ -75,7 +75,7 @@ async def furnish(run: LiveService, key_id: str, word: str) -> World:
 
 async def _build(client: httpx.AsyncClient, build_id: str, word: str) -> None:
     await _done(client, f"/v1/builds/{build_id}/claim", workerId="w1")
-    told = {"at": "2026-11-20T10:00:00Z"}
+    report = {"at": "2026-11-20T10:00:00Z"}
     events = [
         {"eventId": "1", "phase": "development", "type": "progress", "title": f"{word} begun"},
         {
@@ -88,7 +88,7 @@ async def _build(client: httpx.AsyncClient, build_id: str, word: str) -> None:
             "artifactUrl": f"https://example.test/{word}.tar",
         },
     ]
-    await _done(client, f"/v1/builds/{build_id}/events", events=[told | each for each in events])
+    await _done(client, f"/v1/builds/{build_id}/events", events=[report | each for each in events])
 
 
 async def _done(client: httpx.AsyncClient, path: str, **body: Any) -> dict[str, Any]:

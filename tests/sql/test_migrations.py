@@ -67,7 +67,9 @@ async def test_concurrent_migrations_apply_each_step_once(empty: str) -> None:
     assert sorted(done, key=len)[-1] == NAMES
 
 
-async def test_a_later_version_applies_only_the_new_steps(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_later_version_applies_only_the_new_steps(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     new = step(9_000, b"create table app.another (n integer)")
     with_steps(monkeypatch, lambda steps: [*steps, new])
     assert await migrate(url) == [new.name]

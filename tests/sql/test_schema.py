@@ -164,7 +164,9 @@ async def test_the_catalogue_has_no_hole_between_tenants(url: str, fault: str) -
         assert len(await found(owner, WALLS[fault])) > len(holes), "the control"
 
 
-async def test_the_owner_does_not_need_to_be_a_superuser(server: Server, new_database: NewDatabase) -> None:
+async def test_the_owner_does_not_need_to_be_a_superuser(
+    server: Server, new_database: NewDatabase
+) -> None:
     """Who may create roles and owns the database brings it to this version and rebuilds in it."""
     name = f"owner_{uuid4().hex}"
     url = new_database()

@@ -38,7 +38,7 @@ async def stored(url: str) -> list[dict[str, Any]]:
 async def until_stored(url: str, count: int) -> list[dict[str, Any]]:
     """The audit when it has so many entries: those of reads come a moment later."""
     async with asyncio.timeout(10):
-        while len(entries := await stored(url)) < count:  # noqa: ASYNC110 - nobody tells
+        while len(entries := await stored(url)) < count:  # noqa: ASYNC110 - no event says so
             await asyncio.sleep(0.01)
     return entries
 
@@ -71,7 +71,9 @@ async def test_the_audit_entry_of_a_message_has_the_bill_of_its_reply(run: LiveS
     }
 
 
-async def test_a_write_is_answered_after_its_audit_entry_is_stored(url: str, run: LiveService) -> None:
+async def test_a_write_is_answered_after_its_audit_entry_is_stored(
+    url: str, run: LiveService
+) -> None:
     for n in range(1, 6):
         answer = await run.chat(f"No. {n}", userId="nobody")
         assert problem(answer) == (404, "project_not_found")
@@ -116,10 +118,10 @@ async def test_the_audit_has_no_text_of_users(url: str, run: LiveService) -> Non
     plan = (await run.chat(f"Add a {SECRET} page")).json()
     body = {"userId": "u1", "projectId": "p1", "sessionId": plan["sessionId"]}
     await run.client.post("/v1/chat-plan/convert-to-build", json=body)
-    told = await stored(url)
-    assert len(told) == 7
-    assert SECRET not in str(told)
-    assert AGENT in str(told), "the control"
+    entries = await stored(url)
+    assert len(entries) == 7
+    assert SECRET not in str(entries)
+    assert AGENT in str(entries), "the control"
 
 
 async def test_only_the_tenant_s_admins_read_the_audit(url: str) -> None:
@@ -203,8 +205,8 @@ async def test_a_write_without_a_stored_audit_entry_is_not_acknowledged(
     again = await run.client.post("/v1/billing/credits", json=body, headers=key)
     assert again.status_code == 201
     assert await run.service.store.head() == head
-    told = [each["request_id"] for each in await stored(url)]
-    assert late.headers["X-Request-Id"] in told
+    request_ids = [each["request_id"] for each in await stored(url)]
+    assert late.headers["X-Request-Id"] in request_ids
 
 
 async def test_audit_entries_wait_for_an_unreachable_database_and_are_stored_once(url: str) -> None:

@@ -159,7 +159,7 @@ def mutants(chance: random.Random, count: int) -> list[tuple[str, Signed]]:
 # The verifier ------------------------------------------------------------------------------------
 
 
-async def is_taken(authenticator: Authenticator, asked: Signed) -> bool:
+async def is_accepted(authenticator: Authenticator, asked: Signed) -> bool:
     try:
         await authenticator.verify(
             authenticator.read(asked.header),
@@ -173,19 +173,19 @@ async def is_taken(authenticator: Authenticator, asked: Signed) -> bool:
     return True
 
 
-async def taken(authenticator: Authenticator, count: int) -> Counter[str]:
+async def accepted(authenticator: Authenticator, count: int) -> Counter[str]:
     """How many mutants are taken, by what was changed."""
     chance = sizes.chance("mutants")
     return Counter(
-        [name for name, each in mutants(chance, count) if await is_taken(authenticator, each)]
+        [name for name, each in mutants(chance, count) if await is_accepted(authenticator, each)]
     )
 
 
 async def test_no_changed_request_is_accepted(pool: connections.Pool) -> None:
     authenticator = Authenticator(KEYS, pool)
     chance = sizes.chance("signed")
-    assert all([await is_taken(authenticator, signed(chance)) for _ in range(50)])
-    assert await taken(authenticator, MUTANTS) == Counter()
+    assert all([await is_accepted(authenticator, signed(chance)) for _ in range(50)])
+    assert await accepted(authenticator, MUTANTS) == Counter()
 
 
 async def test_a_verifier_that_ignores_the_query_is_found(
@@ -197,7 +197,7 @@ async def test_a_verifier_that_ignores_the_query_is_found(
         return whole(secret, **parts | {"query": b""})
 
     monkeypatch.setattr(signatures, "sign", without_query)
-    assert set(await taken(Authenticator(KEYS, pool), 1_000)) == {"query"}
+    assert set(await accepted(Authenticator(KEYS, pool), 1_000)) == {"query"}
 
 
 # Whole requests ----------------------------------------------------------------------------------

@@ -131,7 +131,7 @@ def _filled(value: Any, ids: dict[str, str]) -> Any:
     return value
 
 
-def told(answer: httpx.Response, ids: dict[str, str]) -> tuple[int, frozenset[str], str]:
+def comparable(answer: httpx.Response, ids: dict[str, str]) -> tuple[int, frozenset[str], str]:
     """What an answer tells whoever reads it closely, but for the ids that were asked for and what
     differs from one request to the next."""
     text = answer.text
@@ -191,7 +191,7 @@ async def look_the_same(
     one, two = await ask(caller, probe, foreign), await ask(caller, probe, absent)
     assert one.status_code < 500, one.text
     if probe.operation != "readAudit":  # which tells callers what they asked for themselves
-        assert told(one, foreign) == told(two, absent), probe
+        assert comparable(one, foreign) == comparable(two, absent), probe
     return [one.content, two.content]
 
 

@@ -89,7 +89,9 @@ async def test_a_message_must_have_the_content_type_json(run: LiveService) -> No
     assert_problem(await post(run, body, Content_Type="text/plain"), 415, "not_json")
 
 
-async def test_a_message_without_credit_is_refused_with_the_needed_seconds(run: LiveService) -> None:
+async def test_a_message_without_credit_is_refused_with_the_needed_seconds(
+    run: LiveService,
+) -> None:
     await run.project("p2", "poor")
     answer = await run.chat("Hello", userId="poor", projectId="p2")
     body = assert_problem(answer, 402, "insufficient_balance")
@@ -261,7 +263,9 @@ async def test_a_valid_signature_is_accepted(run: LiveService) -> None:
         header() + ",t=1",
     ],
 )
-async def test_every_invalid_signature_gets_the_same_answer(run: LiveService, bad: str | None) -> None:
+async def test_every_invalid_signature_gets_the_same_answer(
+    run: LiveService, bad: str | None
+) -> None:
     answer = await sent(run, bad)
     reference = await sent(run, None)
     assert answer.status_code == 401

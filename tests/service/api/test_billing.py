@@ -16,7 +16,7 @@ SECONDS = 600
 PAID = SECONDS // ESTIMATES["general"]
 
 
-async def all_sent(models: list[law.Held], *sent: asyncio.Task[httpx.Response]) -> None:
+async def all_sent(models: list[law.GatedModel], *sent: asyncio.Task[httpx.Response]) -> None:
     """Wait for the refusals; then let the model answer, and wait for the replies."""
     refused = asyncio.Event()
     waiting = len(sent) - PAID
@@ -55,7 +55,7 @@ def is_refused(answer: httpx.Response, available: int = 0, needed: int = 60) -> 
 
 
 async def test_only_the_affordable_messages_of_fifty_concurrent_ones_are_accepted(url: str) -> None:
-    model = law.Held()
+    model = law.GatedModel()
     async with running(url, model) as live:
         await live.project()
         await live.credit(seconds=SECONDS)
@@ -74,7 +74,7 @@ async def test_only_the_affordable_messages_of_fifty_concurrent_ones_are_accepte
 
 
 async def test_two_services_on_one_database_share_one_balance(url: str) -> None:
-    models = [law.Held(), law.Held()]
+    models = [law.GatedModel(), law.GatedModel()]
     async with running(url, models[0]) as one, running(url, models[1]) as other:
         await one.project()
         await one.credit(seconds=SECONDS)
@@ -182,7 +182,7 @@ async def test_amounts_of_money_always_have_six_decimal_places(
         answer = await live.client.get(f"/v1/chat-plan/session/{finals[0]['sessionId']}")
         total = sum((Decimal(entry["costUsd"]) for entry in entries), Decimal(0))
         assert answer.json()["billing"]["costUsd"] == f"{total:.6f}"
-        await law.ended_as_told(live, url, *finals)
+        await law.ended_as_shown(live, url, *finals)
 
 
 async def test_a_free_reply_and_a_reply_of_unknown_cost_are_different(url: str) -> None:

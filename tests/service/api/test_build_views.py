@@ -29,8 +29,8 @@ async def story(run: LiveService) -> str:
         {"eventId": "2", "phase": "development", "type": "progress"},
         {"eventId": "3", "phase": "deploy", "type": "completed", "versionId": "v1"},
     ]
-    told = [each | {"title": f"No. {each['eventId']}", "at": AT} for each in reports]
-    answer = await run.client.post(f"/v1/builds/{build_id}/events", json={"events": told})
+    events = [each | {"title": f"No. {each['eventId']}", "at": AT} for each in reports]
+    answer = await run.client.post(f"/v1/builds/{build_id}/events", json={"events": events})
     assert answer.json()["status"] == "succeeded"
     return build_id
 
@@ -63,8 +63,8 @@ async def test_the_views_show_the_history_of_a_build(url: str) -> None:
     assert (session["status"], session["build_id"]) == ("converted", build_id)
 
     timeline = sorted(await rows(url, "project_timeline"), key=lambda row: row["position"])
-    told = [(row["kind"], row["timeline_status"], row["build_status"]) for row in timeline]
-    assert told == [
+    shown = [(row["kind"], row["timeline_status"], row["build_status"]) for row in timeline]
+    assert shown == [
         ("user_message", "planning", None),
         ("reply", "planning", None),
         ("user_message", "deployed", "succeeded"),

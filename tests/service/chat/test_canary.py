@@ -171,6 +171,6 @@ async def test_no_text_of_a_request_is_logged_or_repeated_in_a_problem(
     assert len(found_in(written, [last.headers["x-request-id"]])) == 1, "the search finds nothing"
     secrets = [key.secret.get_secret_value() for key in KEYS.values()]
     assert found_in(written, [CANARY, token, *secrets]) == []
-    told = [each.text.replace(f'"pointer":"/{CANARY}"', "") for each in problems]
+    texts = [each.text.replace(f'"pointer":"/{CANARY}"', "") for each in problems]
     assert [str(each.url) for each in problems if each.is_success] == []
-    assert found_in("\n".join(told), [CANARY, *secrets]) == []
+    assert found_in("\n".join(texts), [CANARY, *secrets]) == []

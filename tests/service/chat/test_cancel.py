@@ -53,11 +53,11 @@ async def test_a_cancelled_reply_keeps_what_was_shown(url: str, on: str) -> None
         assert (final["subtype"], final["reason"]) == ("partial", "cancelled")
         assert final["data"]["markdown"].startswith("(offline model)")
         assert state["final"] == final
-        await law.ended_as_told(one, url, final)
+        await law.ended_as_shown(one, url, final)
 
 
 async def test_a_reply_that_is_cancelled_before_its_first_chunk_costs_nothing(url: str) -> None:
-    model = law.Held()
+    model = law.GatedModel()
     async with running(url, model) as live:
         await live.project()
         await live.credit()
@@ -70,7 +70,7 @@ async def test_a_reply_that_is_cancelled_before_its_first_chunk_costs_nothing(ur
         model.go.set()
         final = law.lawful(events)
         assert final["error"]["code"] == "cancelled"
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)
 
 
 async def test_a_repeated_or_late_cancellation_is_harmless(url: str) -> None:
@@ -86,7 +86,7 @@ async def test_a_repeated_or_late_cancellation_is_harmless(url: str) -> None:
         assert len(await law.logged(url, "ReplyCancelRequested")) == 1
         whole = law.lawful(await one.stream("Good morning"))
         assert (await cancel(one.client, whole["messageId"]))["final"] == whole
-        await law.ended_as_told(one, url, final, whole)
+        await law.ended_as_shown(one, url, final, whole)
 
 
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
@@ -110,4 +110,4 @@ async def test_a_reply_of_an_unresponsive_server_can_be_cancelled(
         final = law.lawful(reader.events)
         assert final == state["final"]
     async with running(url) as live:
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)

@@ -33,7 +33,7 @@ class End:
     code: str | None = None
     _: KW_ONLY
     calls: int = 1
-    told: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
     data: Any = field(default_factory=lambda: SAID)
     begins: bool = True
     retry_after: float | None = None
@@ -58,27 +58,27 @@ SILENCE = {"first_text_seconds": 0.6, "next_text_seconds": 0.3}
 
 TABLE: dict[str, End] = {
     # The provider answers with an error: asked again while nothing was shown.
-    "status code=429 retry_after=1 times=1": success(calls=2, told=(RETRY,)),
+    "status code=429 retry_after=1 times=1": success(calls=2, notices=(RETRY,)),
     "status code=429 retry_after=3600": error("provider_busy", retry_after=3600.0),
-    "status code=529": error("provider_busy", calls=3, told=(RETRY, RETRY)),
-    "status code=529 times=2": success(calls=3, told=(RETRY, RETRY)),
-    "status code=500 times=1": success(calls=2, told=(RETRY,)),
+    "status code=529": error("provider_busy", calls=3, notices=(RETRY, RETRY)),
+    "status code=529 times=2": success(calls=3, notices=(RETRY, RETRY)),
+    "status code=500 times=1": success(calls=2, notices=(RETRY,)),
     "status code=500 retry_after=0": error(
-        "provider_failed", calls=3, told=(RETRY, RETRY), retry_after=0.0
+        "provider_failed", calls=3, notices=(RETRY, RETRY), retry_after=0.0
     ),
     "status code=400": error("provider_refused_request"),
     "status code=401": error("provider_refused_request"),
     "status code=403": error("provider_refused_request"),
     "status code=413": error("provider_refused_request"),
     # The connection or the stream ends before anything was shown.
-    "cut_before times=1": success(calls=2, told=(RETRY,)),
-    "cut after=2 times=1": success(calls=2, told=(RETRY,)),
-    "eof times=1": success(calls=2, told=(RETRY,)),
-    "eof after=2 times=1": success(calls=2, told=(RETRY,)),
-    "error_event times=1": success(calls=2, told=(RETRY,)),
-    "bad_json times=1": success(calls=2, told=(RETRY,)),
-    "html times=1": success(calls=2, told=(RETRY,)),
-    "html": error("provider_broke_off", calls=3, told=(RETRY, RETRY)),
+    "cut_before times=1": success(calls=2, notices=(RETRY,)),
+    "cut after=2 times=1": success(calls=2, notices=(RETRY,)),
+    "eof times=1": success(calls=2, notices=(RETRY,)),
+    "eof after=2 times=1": success(calls=2, notices=(RETRY,)),
+    "error_event times=1": success(calls=2, notices=(RETRY,)),
+    "bad_json times=1": success(calls=2, notices=(RETRY,)),
+    "html times=1": success(calls=2, notices=(RETRY,)),
+    "html": error("provider_broke_off", calls=3, notices=(RETRY, RETRY)),
     # It ends after something was shown: that is kept, and billed.
     "cut after=8": partial("provider_unreachable"),
     "eof after=8": partial("provider_broke_off"),
@@ -92,20 +92,20 @@ TABLE: dict[str, End] = {
     "eof stop=1": success(),
     # Silence is measured in text: pings do not break it.
     "hang ping=0.05": error("provider_silent", settings={"first_text_seconds": 0.3}),
-    "hang ping=0.05 times=1": success(calls=2, told=(RETRY,), settings=SILENCE),
+    "hang ping=0.05 times=1": success(calls=2, notices=(RETRY,), settings=SILENCE),
     "hang after=8 ping=0.05": partial("provider_silent", settings=SILENCE),
     "slow seconds=0.05": success(),
     "slow_first seconds=0.05": success(),
     # The model says no.
     "refusal": error("refused", has_tokens=True),
     "refusal after=2": error("refused", has_tokens=True),
-    "refusal after=8": error("refused", has_tokens=True, told=("provider",)),
+    "refusal after=8": error("refused", has_tokens=True, notices=("provider",)),
     # The model says something else than what it was asked for.
-    "broken_contract times=1": success(calls=2, told=("schema",)),
+    "broken_contract times=1": success(calls=2, notices=("schema",)),
     "broken_contract": partial(
         "broken_contract",
         calls=2,
-        told=("schema",),
+        notices=("schema",),
         data={"feasibility": "surely"},
         begins=False,
         has_tokens=True,
@@ -165,14 +165,16 @@ async def seen(one_url: str) -> AsyncIterator[dict[str, Seen]]:
 
 
 @pytest.mark.parametrize("fault", TABLE)
-async def test_every_model_fault_ends_its_reply_as_the_table_says(seen: dict[str, Seen], fault: str) -> None:
+async def test_every_model_fault_ends_its_reply_as_the_table_says(
+    seen: dict[str, Seen], fault: str
+) -> None:
     end, live, events = TABLE[fault], seen[fault].live, seen[fault].events
     assert not isinstance(events, BaseException), events
     final = law.lawful(events)
     assert final["subtype"] == end.subtype
     assert ends_with(final) == end.code
     assert calls(live, fault) == end.calls
-    assert told(events) == end.told
+    assert notices(events) == end.notices
     assert final["metadata"]["warnings"] == list(end.warnings)
     assert ("tokens_used" in final["metadata"]) == end.has_tokens
     if end.subtype == "error":
@@ -220,7 +222,7 @@ async def test_the_reply_as_json_ends_as_its_stream_does(url: str, fault: str) -
         final = answer.json()
         law.whole(final)
         assert (final["subtype"], ends_with(final)) == (end.subtype, end.code)
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)
 
 
 def calls(live: LiveService, fault: str) -> int:
@@ -234,7 +236,7 @@ def ends_with(final: law.Final) -> str | None:
     return None if code is None else str(code)
 
 
-def told(events: list[law.Event]) -> tuple[str, ...]:
+def notices(events: list[law.Event]) -> tuple[str, ...]:
     """The codes of the notices and the reasons of the resets, as they came."""
     return tuple(
         data["code"] if name == "notice" else data["reason"]

@@ -40,16 +40,18 @@ async def test_a_reply_in_the_wrong_language_is_stopped_reset_and_requested_agai
     assert "not in Arabic" in str(run.model.requests[-1]["messages"][-1])
     assert run.model.aborted == 1, "the first answer was not read to its end"
     assert final["metadata"]["billed_seconds"] == 1, "the first attempt is not billed"
-    await law.ended_as_told(run, url, final)
+    await law.ended_as_shown(run, url, final)
 
 
-async def test_a_second_reply_in_the_wrong_language_is_accepted_with_a_warning(run: LiveService, url: str) -> None:
+async def test_a_second_reply_in_the_wrong_language_is_accepted_with_a_warning(
+    run: LiveService, url: str
+) -> None:
     events = await run.stream(WRONG.format(times=""), locale="ar")
     final = law.lawful(events)
     assert resets(events) == ["language"]
     assert run.model.calls == 2
     assert (final["subtype"], final["metadata"]["warnings"]) == ("success", ["wrong_language"])
-    await law.ended_as_told(run, url, final)
+    await law.ended_as_shown(run, url, final)
 
 
 async def test_the_language_of_a_french_reply_is_not_checked(run: LiveService) -> None:

@@ -44,8 +44,8 @@ def seconds(answer: httpx.Response) -> list[int]:
 
 def remaining(answer: httpx.Response) -> list[int]:
     """The `r` of each."""
-    told = answer.headers["RateLimit"].split(", ")
-    return [int(each.split("r=")[1].split(";")[0]) for each in told]
+    found = answer.headers["RateLimit"].split(", ")
+    return [int(each.split("r=")[1].split(";")[0]) for each in found]
 
 
 async def test_each_answer_has_the_number_of_remaining_messages(run: LiveService) -> None:
@@ -89,7 +89,9 @@ async def test_a_project_has_a_limit_of_its_own(run: LiveService) -> None:
     assert (await run.chat("Hello", projectId="p2")).status_code == 200
 
 
-async def test_a_message_that_is_refused_for_another_reason_is_not_counted(run: LiveService) -> None:
+async def test_a_message_that_is_refused_for_another_reason_is_not_counted(
+    run: LiveService,
+) -> None:
     for wrong in ({"userId": "u2", "projectId": "p2"}, {"sessionId": "nobody-s"}):
         for _ in range(4):
             assert (await run.chat("Hello", **wrong)).status_code == 404
@@ -177,9 +179,9 @@ async def test_a_limit_is_exact_over_processes_and_restarts(url: str) -> None:
         answers = await asyncio.gather(
             *(ask(started[n % PROCESSES], USERS[n % 3]) for n in range(PROCESSES * CLIENTS))
         )
-        told = Counter(answers)
-        assert told[200] == 2 * QUOTA
-        assert told[429] == PROCESSES * CLIENTS - 2 * QUOTA
+        found = Counter(answers)
+        assert found[200] == 2 * QUOTA
+        assert found[429] == PROCESSES * CLIENTS - 2 * QUOTA
         for server in started:
             await server.kill()
         again = await servers.start()

@@ -24,7 +24,7 @@ async def test_a_message_during_a_reply_is_refused_with_the_id_of_that_reply(url
         await cancel(one.client, reply_id)
         finals = [law.lawful(await reading), law.lawful(await one.stream("And now?"))]
         assert len(await law.logged(url, "UserMessagePosted")) == 2
-        await law.ended_as_told(one, url, *finals)
+        await law.ended_as_shown(one, url, *finals)
 
 
 @pytest.mark.parametrize("on", ["its server", "another one"])
@@ -43,7 +43,7 @@ async def test_a_message_can_wait_for_the_end_of_the_running_reply(url: str, on:
         assert ended == ["ReplyStarted", "ReplyStarted", "ReplyCompleted", "ReplyCompleted"]
         said = where.model.requests[-1]["messages"]
         assert [turn["role"] for turn in said] == ["user", "assistant", "user"]
-        await law.ended_as_told(one, url, first, second)
+        await law.ended_as_shown(one, url, first, second)
 
 
 async def test_waiting_messages_are_answered_in_their_order(url: str) -> None:
@@ -60,7 +60,7 @@ async def test_waiting_messages_are_answered_in_their_order(url: str) -> None:
         finals = [law.lawful(await each) for each in (reading, *heads)]
         ended = [event["message_id"] for _, event in await law.logged(url, "ReplyCompleted")]
         assert ended == [final["messageId"] for final in finals]
-        await law.ended_as_told(live, url, *finals)
+        await law.ended_as_shown(live, url, *finals)
 
 
 async def test_a_waiting_message_can_be_cancelled(url: str) -> None:
@@ -77,7 +77,7 @@ async def test_a_waiting_message_can_be_cancelled(url: str) -> None:
         await cancel(live.client, reply_id)
         finals = [law.lawful(await reading), law.lawful(waiting)]
         assert live.model.calls == 1
-        await law.ended_as_told(live, url, *finals)
+        await law.ended_as_shown(live, url, *finals)
 
 
 @pytest.mark.parametrize("on", ["its server", "another one"])
@@ -92,11 +92,11 @@ async def test_a_message_can_interrupt_the_running_reply(url: str, on: str) -> N
         assert (first["subtype"], first["reason"]) == ("partial", "superseded")
         assert second["subtype"] == "success"
         assert len(where.model.requests[-1]["messages"]) == 3
-        await law.ended_as_told(one, url, first, second)
+        await law.ended_as_shown(one, url, first, second)
 
 
 async def test_a_waiting_message_is_answered_when_its_server_dies(url: str) -> None:
-    model = law.Held()
+    model = law.GatedModel()
     async with replicas(url, model) as service:
         first, other = await service.start(), await service.start()
         await prepare(first, "p1")
@@ -115,7 +115,7 @@ async def test_a_waiting_message_is_answered_when_its_server_dies(url: str) -> N
         assert [final["subtype"] for final in finals] == ["success", "success"]
         assert len(model.requests[-1]["messages"]) == 3
     async with running(url) as live:
-        await law.ended_as_told(live, url, *finals)
+        await law.ended_as_shown(live, url, *finals)
 
 
 async def test_a_refused_message_interrupts_nothing(url: str) -> None:

@@ -23,7 +23,7 @@ ENDS_WITHIN = 15.0
 """Seconds from the death of a server to the ends of its replies, if another one runs."""
 
 
-def told(events: list[Event]) -> list[str]:
+def without_chunks(events: list[Event]) -> list[str]:
     """What went on, without the pieces of the reply."""
     return [name for name, _, _ in events if name not in ("chunk", "intent")]
 
@@ -85,23 +85,21 @@ async def late(seconds: float, reader: Reader, replica: Replica, project_id: str
 
 
 @pytest.mark.parametrize("shown", [True, False])
-async def test_a_reply_continues_when_its_server_is_started_again(
-    url: str, shown: bool
-) -> None:
-    model = OfflineModel(pace=0.2) if shown else law.Held()
+async def test_a_reply_continues_when_its_server_is_started_again(url: str, shown: bool) -> None:
+    model = OfflineModel(pace=0.2) if shown else law.GatedModel()
     async with replicas(url, model) as service:
         first = await service.start()
         await prepare(first, "p1")
         reader = Reader()
         asking = asyncio.create_task(reader.ask(first, "Good morning"))
-        if isinstance(model, law.Held):
+        if isinstance(model, law.GatedModel):
             await reader.until("accepted")
             await model.asked.wait()
         else:
             await reader.until("chunk")
         await first.kill()
         await asking
-        if isinstance(model, law.Held):
+        if isinstance(model, law.GatedModel):
             model.go.set()
         again = await service.start()
         async with asyncio.timeout(ENDS_WITHIN):
@@ -109,13 +107,13 @@ async def test_a_reply_continues_when_its_server_is_started_again(
         final = law.lawful(reader.events)
         if shown:
             assert (final["subtype"], final["reason"]) == ("partial", "server_lost")
-            assert told(reader.events) == ["accepted", "final"]
+            assert without_chunks(reader.events) == ["accepted", "final"]
         else:
             assert final["subtype"] == "success"
-            assert told(reader.events) == ["accepted", "notice", "final"]
+            assert without_chunks(reader.events) == ["accepted", "notice", "final"]
         await ended_once(url, [reader])
     async with running(url) as live:
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)
 
 
 async def test_a_frozen_server_that_wakes_up_emits_and_stores_nothing_more(url: str) -> None:
@@ -139,7 +137,7 @@ async def test_a_frozen_server_that_wakes_up_emits_and_stores_nothing_more(url: 
         assert orderly(reader.events)
         await ended_once(url, [reader])
     async with running(url) as live:
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)
 
 
 def orderly(events: list[Event]) -> bool:
@@ -148,7 +146,7 @@ def orderly(events: list[Event]) -> bool:
 
 
 async def test_a_reply_that_crashes_its_server_is_started_three_times(url: str) -> None:
-    model = law.Held()
+    model = law.GatedModel()
     async with replicas(url, model) as service:
         reader = Reader()
         server = await service.start()
@@ -172,12 +170,12 @@ async def test_a_reply_that_crashes_its_server_is_started_three_times(url: str) 
         assert final["error"]["code"] == "server_lost"
         await ended_once(url, [reader])
     async with running(url) as live:
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)
 
 
 async def test_a_reply_with_chunks_since_its_inspection_is_not_restarted(url: str) -> None:
     """Two take it over: the slower one looked when nothing of it had been shown."""
-    model = law.Held(pace=0.05)
+    model = law.GatedModel(pace=0.05)
     async with running(url, model) as owner, running(url) as slower:
         await owner.project()
         await owner.credit()
@@ -197,7 +195,7 @@ async def test_a_reply_with_chunks_since_its_inspection_is_not_restarted(url: st
         final = law.lawful(events)
         assert final["subtype"] == "success"
         assert await slower.join(final["messageId"]) == events
-        await law.ended_as_told(owner, url, final)
+        await law.ended_as_shown(owner, url, final)
 
 
 async def test_a_reply_survives_a_killed_database() -> None:
@@ -220,7 +218,7 @@ async def test_a_reply_survives_a_killed_database() -> None:
             await is_back(server.url)
             assert len(await law.logged(server.url, "ReplyStarted")) == 1
             assert await other.join(final["messageId"]) == events
-            await law.ended_as_told(live, server.url, final)
+            await law.ended_as_shown(live, server.url, final)
 
 
 async def is_back(url: str) -> None:

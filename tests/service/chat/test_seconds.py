@@ -89,7 +89,7 @@ async def test_a_call_of_little_more_than_a_second_is_billed_as_two(url: str) ->
 
 @pytest.mark.usefixtures("one_second")
 async def test_the_reservation_of_a_running_reply_cannot_be_spent_elsewhere(url: str) -> None:
-    model = law.Held()
+    model = law.GatedModel()
     async with running(url, model) as live:
         await given(live, 2)
         await live.project("p2")

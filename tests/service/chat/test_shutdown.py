@@ -68,7 +68,7 @@ async def test_replies_that_can_end_in_time_end_with_success(url: str) -> None:
     assert model.aborted == 0
     await each_was_settled_once(url, finals)
     async with running(url) as live:
-        await law.ended_as_told(live, url, *finals)
+        await law.ended_as_shown(live, url, *finals)
 
 
 async def test_replies_that_cannot_end_in_time_end_partial_with_the_data_shown(url: str) -> None:
@@ -80,11 +80,11 @@ async def test_replies_that_cannot_end_in_time_end_partial_with_the_data_shown(u
     assert model.calls == 3
     await each_was_settled_once(url, finals)
     async with running(url) as live:
-        await law.ended_as_told(live, url, *finals)
+        await law.ended_as_shown(live, url, *finals)
 
 
 async def test_a_reply_without_chunks_continues_at_the_next_service(url: str) -> None:
-    model = law.Held()
+    model = law.GatedModel()
     async with running(url, model, grace_seconds=0.3) as live:
         await live.project()
         await live.credit()
@@ -99,11 +99,11 @@ async def test_a_reply_without_chunks_continues_at_the_next_service(url: str) ->
         rest = await live.join(reply_id, last_id)
         final = law.lawful([events[0], *rest])
         assert final["subtype"] == "success"
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)
 
 
 async def test_a_client_that_waits_for_the_whole_reply_gets_its_location(url: str) -> None:
-    model = law.Held()
+    model = law.GatedModel()
     async with running(url, model, grace_seconds=0.3) as live:
         await live.project()
         await live.credit()
@@ -117,7 +117,7 @@ async def test_a_client_that_waits_for_the_whole_reply_gets_its_location(url: st
         reply_id = answer.headers["Location"].rpartition("/")[2]
         final = (await live.join(reply_id))[-1][1]
         assert final["subtype"] == "success"
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)
 
 
 async def test_the_next_service_continues_the_session(url: str) -> None:

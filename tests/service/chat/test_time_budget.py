@@ -10,10 +10,10 @@ from service.chat.time_budget import TimeBudget
 from service.model.offline.app import OfflineModel
 from tests.running import running
 from tests.service import law
-from tests.service.chat.test_faults import told
+from tests.service.chat.test_faults import notices
 
 
-class Told:
+class RecordedBudget:
     """Gives the extensions in turn, 0 after the last, and keeps what happened. Its clock goes on
     only while a budget sleeps."""
 
@@ -36,7 +36,7 @@ class Told:
         self.now += seconds
         await asyncio.sleep(0)
 
-    def meter(self, seconds: int) -> TimeBudget:
+    def budget(self, seconds: int) -> TimeBudget:
         return TimeBudget(
             seconds,
             extend=self.extend,
@@ -46,7 +46,7 @@ class Told:
         )
 
 
-class Slow(Told):
+class Slow(RecordedBudget):
     """Takes 0.9 seconds for an extension, until past the next warning's time."""
 
     async def extend(self) -> int:
@@ -56,27 +56,27 @@ class Slow(Told):
 
 
 async def test_a_budget_warns_before_each_extension_and_ends_without_one() -> None:
-    told = Told(1)
-    await told.meter(1).run()
-    assert told.happened == ["warn at 1", "extend by 1", "warn at 2", "extend by 0"]
-    assert told.now == pytest.approx(2)  # what was reserved is never cut short
+    recorded = RecordedBudget(1)
+    await recorded.budget(1).run()
+    assert recorded.happened == ["warn at 1", "extend by 1", "warn at 2", "extend by 0"]
+    assert recorded.now == pytest.approx(2)  # what was reserved is never cut short
 
 
 async def test_the_time_of_an_extension_counts() -> None:
-    told = Slow(1)
-    await told.meter(1).run()
-    assert told.happened == ["warn at 1", "extend by 1", "warn at 2", "extend by 0"]
-    assert told.now == pytest.approx(0.8 + 0.9 + 0.9)
+    recorded = Slow(1)
+    await recorded.budget(1).run()
+    assert recorded.happened == ["warn at 1", "extend by 1", "warn at 2", "extend by 0"]
+    assert recorded.now == pytest.approx(0.8 + 0.9 + 0.9)
 
 
 async def test_a_stopped_budget_reserves_nothing_more() -> None:
-    told = Told(5, 5, 5)
-    running = asyncio.create_task(told.meter(1).run())
-    await told.warned.wait()
+    recorded = RecordedBudget(5, 5, 5)
+    running = asyncio.create_task(recorded.budget(1).run())
+    await recorded.warned.wait()
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running
-    assert told.happened in (["warn at 1"], ["warn at 1", "extend by 5"])
+    assert recorded.happened in (["warn at 1"], ["warn at 1", "extend by 5"])
 
 
 # Through the service -----------------------------------------------------------------------------
@@ -98,7 +98,7 @@ async def test_a_long_reply_is_extended_and_its_reader_notified(
         events = await live.stream("How does the login work?", chatMode="general")
         final = law.lawful(events)
         assert final["subtype"] == "success"
-        assert told(events) == ("reservation_used",)
+        assert notices(events) == ("reservation_used",)
         notice = next(data for name, data, _ in events if name == "notice")
         assert notice == {
             "code": "reservation_used",
@@ -110,7 +110,7 @@ async def test_a_long_reply_is_extended_and_its_reader_notified(
         assert reserved == [1, 7]
         assert len(await law.logged(url, "TimeConsumed")) == 1
         assert final["metadata"]["billed_seconds"] >= 2
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)
 
 
 async def test_a_reply_ends_partial_when_the_balance_is_used_up(url: str) -> None:
@@ -120,7 +120,7 @@ async def test_a_reply_ends_partial_when_the_balance_is_used_up(url: str) -> Non
         events = await live.stream("Good morning [[offline: hang after=8]]")
         final = law.lawful(events)
         assert (final["subtype"], final["reason"]) == ("partial", "balance")
-        assert told(events) == ("reservation_used", "reservation_used")
+        assert notices(events) == ("reservation_used", "reservation_used")
         reserved = [event["seconds"] for _, event in await law.logged(url, "TimeReserved")]
         assert reserved == [1, 1]
         # The call took a little more than two seconds; no more is billed than was reserved.
@@ -166,4 +166,4 @@ async def test_no_reply_takes_longer_than_the_maximum(url: str, after: int) -> N
             assert final["metadata"]["billed_seconds"] == 1
         else:
             assert final["error"]["code"] == "time_limit"
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)

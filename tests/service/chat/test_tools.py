@@ -40,7 +40,7 @@ async def run(url: str, source: Path) -> AsyncIterator[LiveService]:
         yield started
 
 
-def looks(events: list[Event]) -> list[tuple[str, str]]:
+def tool_calls(events: list[Event]) -> list[tuple[str, str]]:
     return [(data["name"], data["status"]) for name, data, _ in events if name == "tool"]
 
 
@@ -51,7 +51,7 @@ def sent(run: LiveService) -> list[Any]:
 
 async def test_readers_see_the_tool_calls_of_the_model(run: LiveService, url: str) -> None:
     events = await run.stream("How does app.py greet?")
-    assert looks(events) == [("read_file", "running"), ("read_file", "done")]
+    assert tool_calls(events) == [("read_file", "running"), ("read_file", "done")]
     summary = next(data["summary"] for name, data, _ in events if name == "tool")
     assert summary == "read_file app.py"
     final = law.lawful(events)
@@ -61,7 +61,7 @@ async def test_readers_see_the_tool_calls_of_the_model(run: LiveService, url: st
     ]
     assert run.model.calls == 2
     assert "def greet(name):" in str(sent(run)[-1])
-    await law.ended_as_told(run, url, final)
+    await law.ended_as_shown(run, url, final)
 
 
 async def test_the_seconds_of_each_model_call_are_rounded_up(run: LiveService) -> None:
@@ -93,7 +93,7 @@ async def test_a_forbidden_path_is_an_error_in_the_tool_result(
     run: LiveService, path: str, code: str
 ) -> None:
     events = await run.stream(f"Why? [[offline: tool name=read_file path={path}]]")
-    assert looks(events) == [("read_file", "running"), ("read_file", "failed")]
+    assert tool_calls(events) == [("read_file", "running"), ("read_file", "failed")]
     result = sent(run)[-1]
     assert result["is_error"] is True
     assert code not in str(result)
@@ -114,7 +114,7 @@ async def test_an_invalid_tool_call_is_an_error_and_does_not_end_the_reply(
     run: LiveService, directive: str
 ) -> None:
     events = await run.stream(f"Why? [[offline: tool {directive}]]")
-    assert [status for _, status in looks(events)] == ["running", "failed"]
+    assert [status for _, status in tool_calls(events)] == ["running", "failed"]
     assert law.lawful(events)["subtype"] == "success"
 
 
@@ -125,7 +125,7 @@ async def test_every_tool_shows_the_project_s_source(run: LiveService) -> None:
         ("name=read_file path=app.py first_line=2 lines=1", "Hello"),
     ):
         events = await run.stream(f"Why? [[offline: tool {directive}]]")
-        assert looks(events)[-1][1] == "done"
+        assert tool_calls(events)[-1][1] == "done"
         assert shown in str(sent(run)[-1])
         assert "canary" not in str(run.model.requests[-1])
 
@@ -133,7 +133,7 @@ async def test_every_tool_shows_the_project_s_source(run: LiveService) -> None:
 async def test_the_number_of_tool_calls_is_limited(run: LiveService) -> None:
     directives = " ".join("[[offline: tool name=list_files]]" for _ in range(20))
     events = await run.stream(f"Why? {directives}")
-    assert len(looks(events)) == 2 * 6
+    assert len(tool_calls(events)) == 2 * 6
     assert run.model.requests[-1]["tool_choice"] == {"type": "none"}
     assert law.lawful(events)["subtype"] == "success"
 
@@ -199,11 +199,11 @@ async def test_the_model_sees_versions_and_failed_builds(run: LiveService) -> No
         report = {"eventId": "e", "phase": "deploy", "type": kind, "title": "t"}
         report |= {"at": "2026-01-01T00:00:00Z"}
         report |= {"versionId": version} if version else {"error": "No space left"}
-        told = await run.client.post(f"/v1/builds/{build_id}/events", json={"events": [report]})
-        assert told.status_code == 200, told.text
+        answer = await run.client.post(f"/v1/builds/{build_id}/events", json={"events": [report]})
+        assert answer.status_code == 200, answer.text
     for tool, shown in (("version_history", "v1"), ("build_errors", "No space left")):
         events = await run.stream(f"Why? [[offline: tool name={tool}]]")
-        assert looks(events)[-1] == (tool, "done")
+        assert tool_calls(events)[-1] == (tool, "done")
         assert shown in str(sent(run)[-1])
 
 

@@ -64,8 +64,8 @@ async def test_the_worker_builds_waiting_builds_and_reports_the_command_s_output
             build = await ended(run, build_id)
         assert (build["status"], build["versionId"], build["workerId"]) == ("succeeded", "v1", "w1")
         answer = await run.client.get(f"/v1/builds/{build_id}/events", params={"userId": "u1"})
-        told = [(each["phase"], each["type"], each["title"]) for each in answer.json()["events"]]
-        assert told == [
+        output = [(each["phase"], each["type"], each["title"]) for each in answer.json()["events"]]
+        assert output == [
             ("development", "progress", "writing A shop for tea"),
             ("deploy", "progress", "out"),
             ("deploy", "completed", "Deployed"),
@@ -158,6 +158,6 @@ async def test_the_worker_names_the_secret_that_it_needs(url: str) -> None:
         env={key: value for key, value in os.environ.items() if not key.startswith("THROUGHLINE")},
         stderr=asyncio.subprocess.PIPE,
     )
-    _, told = await process.communicate()
+    _, output = await process.communicate()
     assert process.returncode == 2
-    assert b"THROUGHLINE_WORKER_SECRET" in told
+    assert b"THROUGHLINE_WORKER_SECRET" in output

@@ -42,7 +42,7 @@ async def begin(run: LiveService, message: str = "A shop for tea. With a blog.")
     return str(answer.json()["buildId"])
 
 
-def told(event_id: str, phase: str, kind: str, **members: Any) -> dict[str, Any]:
+def a_report(event_id: str, phase: str, kind: str, **members: Any) -> dict[str, Any]:
     said = {"eventId": event_id, "phase": phase, "type": kind, "title": f"{phase} {kind}"}
     return said | {"at": AT} | members
 
@@ -62,7 +62,7 @@ async def page(run: LiveService) -> dict[str, Any]:
     return dict(answer.json())
 
 
-async def told_lock(stream: watching.Stream) -> str | None:
+async def next_lock(stream: watching.Stream) -> str | None:
     """The next lock that the stream tells."""
     while (event := await stream.next())[0] != "lock":
         pass
@@ -74,10 +74,10 @@ def problem(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
 
 
-DEPLOYED = told(
+DEPLOYED = a_report(
     "end", "deploy", "completed", versionId="v7", previewUrl="https://v7.example/preview"
 )
-DEVELOPING = told("dev", "development", "progress")
+DEVELOPING = a_report("dev", "development", "progress")
 
 
 # conversion --------------------------------------------------------------------------------------
@@ -206,8 +206,12 @@ async def test_a_project_accepts_no_message_and_no_other_build_during_a_build(
     assert problem(await run.client.post("/v1/builds", json=body)) == (409, "build_in_progress")
 
 
-@pytest.mark.parametrize("end", [DEPLOYED, told("end", "build", "failed", error="No space left")])
-async def test_the_end_of_the_build_unlocks_the_project(run: LiveService, end: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "end", [DEPLOYED, a_report("end", "build", "failed", error="No space left")]
+)
+async def test_the_end_of_the_build_unlocks_the_project(
+    run: LiveService, end: dict[str, Any]
+) -> None:
     build_id = await begin(run)
     assert (await run.chat("Hello")).status_code == 409
     await report(run, build_id, end)
@@ -221,7 +225,7 @@ async def test_a_silent_build_times_out_and_unlocks_the_project(url: str) -> Non
         await run.credit()
         build_id = await begin(run)
         async with watching.opened(run, since=watching.origin(run), userId="u1") as stream:
-            locks = [await told_lock(stream), await told_lock(stream)]
+            locks = [await next_lock(stream), await next_lock(stream)]
         assert locks == [build_id, None]
         found = await run.client.get(f"/v1/builds/{build_id}", params={"userId": "u1"})
         assert (found.json()["status"], found.json()["code"]) == ("failed", "timed_out")
@@ -230,7 +234,9 @@ async def test_a_silent_build_times_out_and_unlocks_the_project(url: str) -> Non
         assert late.json() == {"accepted": 1, "status": "failed"}, "the first end stays"
 
 
-async def test_only_the_first_of_many_concurrent_conversions_locks_the_project(run: LiveService) -> None:
+async def test_only_the_first_of_many_concurrent_conversions_locks_the_project(
+    run: LiveService,
+) -> None:
     await run.project("p2", "u1", "u2", "u3", "u4")
     users = ("u1", "u2", "u3", "u4")
     for user in users[1:]:
@@ -307,7 +313,7 @@ async def test_only_the_first_of_fifty_workers_claims_the_build(run: LiveService
 
 async def test_repeated_and_unordered_reports_count_once(run: LiveService) -> None:
     build_id = await begin(run)
-    many = [told(f"e{n}", "build", "progress") for n in range(498)]
+    many = [a_report(f"e{n}", "build", "progress") for n in range(498)]
     first = await report(run, build_id, DEPLOYED, *many, DEPLOYED)
     assert first.json() == {"accepted": 499, "status": "succeeded"}
     again = await report(run, build_id, *many, DEVELOPING, DEPLOYED)
@@ -332,7 +338,7 @@ async def test_racing_reports_make_one_reference_and_one_end(run: LiveService, u
     build_id = await begin(run)
     await asyncio.gather(
         *(
-            report(run, build_id, told(f"d{n}", "development", "progress"), DEPLOYED)
+            report(run, build_id, a_report(f"d{n}", "development", "progress"), DEPLOYED)
             for n in range(20)
         )
     )
@@ -349,14 +355,14 @@ async def test_reports_for_an_unknown_build_are_refused(run: LiveService) -> Non
 @pytest.mark.parametrize(
     "wrong",
     [
-        told("e", "deploy", "completed"),
-        told("e", "cooking", "progress"),
-        told("e", "build", "progress", previewUrl="javascript:alert(1)"),
-        told("e", "build", "progress", at="yesterday"),
-        told("e", "build", "progress", at="2026-01-01T00:00:00"),
-        told("e", "build", "progress", at="0001-01-01T00:00:00+14:00"),
-        told("", "build", "progress"),
-        told("e", "build", "progress", extra=1),
+        a_report("e", "deploy", "completed"),
+        a_report("e", "cooking", "progress"),
+        a_report("e", "build", "progress", previewUrl="javascript:alert(1)"),
+        a_report("e", "build", "progress", at="yesterday"),
+        a_report("e", "build", "progress", at="2026-01-01T00:00:00"),
+        a_report("e", "build", "progress", at="0001-01-01T00:00:00+14:00"),
+        a_report("", "build", "progress"),
+        a_report("e", "build", "progress", extra=1),
     ],
 )
 async def test_an_invalid_report_is_refused(run: LiveService, wrong: dict[str, Any]) -> None:
@@ -368,7 +374,9 @@ async def test_an_invalid_report_is_refused(run: LiveService, wrong: dict[str, A
 
 async def test_users_see_only_the_visible_events_of_a_build(run: LiveService) -> None:
     build_id = await begin(run)
-    await report(run, build_id, told("secret", "setup", "progress", userVisible=False), DEVELOPING)
+    await report(
+        run, build_id, a_report("secret", "setup", "progress", userVisible=False), DEVELOPING
+    )
     path = f"/v1/builds/{build_id}/events"
     shown = (await run.client.get(path, params={"userId": "u1"})).json()["events"]
     assert [each["eventId"] for each in shown] == ["dev"]
@@ -416,7 +424,7 @@ async def test_the_items_of_a_build_show_its_version_once_it_is_deployed(run: Li
 
 async def test_a_failed_build_says_why(run: LiveService) -> None:
     build_id = await begin(run)
-    await report(run, build_id, told("end", "build", "failed", error="No space left"))
+    await report(run, build_id, a_report("end", "build", "failed", error="No space left"))
     for each in await items(run):
         assert (each["status"], each["build"]["error"]) == ("failed", "No space left")
 
@@ -469,7 +477,7 @@ async def test_a_build_that_ends_on_another_server_unlocks_its_project(
     async with running(url) as one, running(url) as two:
         await one.project()
         build_id = await begin(two)
-        ended = await report(one, build_id, told("end", "build", "failed"))
+        ended = await report(one, build_id, a_report("end", "build", "failed"))
         assert ended.json()["status"] == "failed"
         assert "activeBuildId" not in await page(one)
         await begin(two)

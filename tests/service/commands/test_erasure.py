@@ -229,10 +229,10 @@ async def test_a_project_is_not_erased_during_a_build(run: LiveService) -> None:
     for path in (f"/v1/chat-plan/session/{plan['sessionId']}?userId=u1", "/v1/projects/p1"):
         assert problem(await run.client.delete(path)) == (409, "build_in_progress")
     reports = f"/v1/builds/{built['buildId']}/events"
-    told = {"phase": "build", "type": "failed", "title": "No", "at": "2026-11-20T10:00:00Z"}
-    await run.client.post(reports, json={"events": [told | {"eventId": "1"}]})
+    report = {"phase": "build", "type": "failed", "title": "No", "at": "2026-11-20T10:00:00Z"}
+    await run.client.post(reports, json={"events": [report | {"eventId": "1"}]})
     assert (await run.client.delete("/v1/projects/p1")).status_code == 200
-    late = await run.client.post(reports, json={"events": [told | {"eventId": "2"}]})
+    late = await run.client.post(reports, json={"events": [report | {"eventId": "2"}]})
     assert problem(late) == (404, "build_not_found")
 
 
@@ -314,13 +314,13 @@ async def test_watchers_are_notified_of_an_erasure_and_nobody_gets_the_text_agai
             deleted = await one.client.delete(f"/v1/chat-plan/session/{session_id}?userId=u1")
             assert deleted.status_code == 200
             for stream in watchers:
-                name, told, _ = await stream.next()
-                assert (name, told["sessionId"]) == ("erased", session_id)
+                name, data, _ = await stream.next()
+                assert (name, data["sessionId"]) == ("erased", session_id)
             for server in (one, two):
                 path = f"/v1/project/p1/timeline/stream?userId=u1&after={cursor}"
                 async with server.client.stream("GET", path) as answer:
-                    name, told, _ = await watching.Stream(answer).next()
-                    assert (name, told["sessionId"]) == ("erased", session_id)
+                    name, data, _ = await watching.Stream(answer).next()
+                    assert (name, data["sessionId"]) == ("erased", session_id)
                 live = await followed(server, "SessionDeleted")
                 assert WORD not in live
                 assert "UserMessagePosted" in live

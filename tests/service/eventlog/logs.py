@@ -58,7 +58,7 @@ def event(
     return NewEvent(tenant, stream or f"s-{uuid4()}", version, kind, state)
 
 
-async def take_the_quick_way(log: Log) -> None:
+async def enter_quick_way(log: Log) -> None:
     """Append three events, after which the writer knows that it is alone."""
     for _ in range(3):
         await log.writer.append([event()])
@@ -66,25 +66,25 @@ async def take_the_quick_way(log: Log) -> None:
 
 
 @asynccontextmanager
-async def appends_held(url: str) -> AsyncGenerator[connections.Connection, None]:
+async def appends_blocked(url: str) -> AsyncGenerator[connections.Connection, None]:
     """Let every append wait inside PostgreSQL until the end; the connection given may append."""
     async with await psycopg.AsyncConnection.connect(url) as holder:
         await holder.execute("lock table app.event in share row exclusive mode")
         yield holder
 
 
-async def until_an_append_is_held(url: str) -> None:
+async def until_an_append_is_blocked(url: str) -> None:
     """Return when an append has arrived in PostgreSQL and waits there."""
     async with (
         asyncio.timeout(10),
         await connections.connect(url, as_service=False) as observer,
     ):
-        held = 0
-        while not held:
+        blocked = 0
+        while not blocked:
             waiting = await observer.execute(
                 "select from pg_locks where relation = 'app.event'::regclass and not granted"
             )
-            held = waiting.rowcount
+            blocked = waiting.rowcount
 
 
 async def everything(store: EventStore) -> list[Recorded]:

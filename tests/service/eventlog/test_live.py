@@ -123,8 +123,8 @@ async def test_the_ring_is_bounded_in_bytes(url: str) -> None:
             await log.writer.append([event(state=large)])
         assert positions(await keen) == list(range(1, 42))
         ring = log.live_log._ring
-        held = sum(len(each.state) for each in ring.after(ring.floor) or [])
-        assert 800_000 < held <= 1_000_000
+        kept = sum(len(each.state) for each in ring.after(ring.floor) or [])
+        assert 800_000 < kept <= 1_000_000
         assert positions(await followed(log, 0, 41)) == list(range(1, 42))
 
 
@@ -216,7 +216,9 @@ async def test_a_follower_survives_an_unreachable_database(
         assert positions(got) == [1, 2]
 
 
-async def test_a_wait_without_news_returns_an_empty_page(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_wait_without_news_returns_an_empty_page(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(live, "POLL", 0.05)
     pages = log.live_log.follow(0)
     assert [await anext(pages) for _ in range(4)] == [[]] * 4

@@ -24,13 +24,13 @@ from service.postgres import connections
 from tests.service.cutter import Cutter
 from tests.service.eventlog.logs import (
     Log,
-    appends_held,
+    appends_blocked,
+    enter_quick_way,
     event,
     everything,
     faults,
     running_log,
-    take_the_quick_way,
-    until_an_append_is_held,
+    until_an_append_is_blocked,
 )
 
 WAYS = [b"app.append_locked", b"with appended"]
@@ -79,7 +79,7 @@ async def test_an_append_with_a_wrong_expected_version_is_refused(
 @pytest.mark.parametrize("is_quick", [False, True])
 async def test_a_stream_begins_at_version_0_or_1(log: Log, first: int, is_quick: bool) -> None:
     if is_quick:
-        await take_the_quick_way(log)
+        await enter_quick_way(log)
     for version in range(first, first + 3):
         await log.writer.append([event("a", version)])
     stream = await log.store.stream("t1", "a")
@@ -92,7 +92,7 @@ async def test_a_stream_that_began_at_1_takes_no_version_0(
 ) -> None:
     async with running_log(url) as other:
         await other.writer.append([event("a", 1), event("a", 2)])
-    await take_the_quick_way(log)  # this writer has not heard of the stream
+    await enter_quick_way(log)  # this writer has not heard of the stream
     with pytest.raises(WrongVersion):
         await log.writer.append([event("a", 0)], append_id=append_id)
 
@@ -133,7 +133,7 @@ async def test_an_append_over_several_streams_is_all_or_nothing(log: Log) -> Non
 async def test_a_conflict_in_a_batch_fails_only_its_item(log: Log, is_quick: bool) -> None:
     await log.writer.append([event("a")])
     if is_quick:
-        await take_the_quick_way(log)
+        await enter_quick_way(log)
     before = await log.store.head()
     appends = [log.writer.append([event(f"n{n}")]) for n in range(50)]
     appends.insert(20, log.writer.append([event("a", 1)]))
@@ -150,7 +150,7 @@ async def test_a_conflict_in_a_batch_fails_only_its_item(log: Log, is_quick: boo
 async def test_a_conflict_that_only_the_table_knows_fails_only_its_item(url: str, log: Log) -> None:
     async with running_log(url) as other:
         await other.writer.append([event("a")])
-    await take_the_quick_way(log)
+    await enter_quick_way(log)
     appends = [log.writer.append([event(stream)]) for stream in ("x", "a", "y")]
     results = await asyncio.gather(*appends, return_exceptions=True)
     assert [isinstance(each, WrongVersion) for each in results] == [False, True, False]
@@ -174,7 +174,7 @@ async def test_an_append_that_the_database_refuses_fails_alone(
     log: Log, poison: NewEvent, is_quick: bool
 ) -> None:
     if is_quick:
-        await take_the_quick_way(log)
+        await enter_quick_way(log)
     before = await log.store.head()
     appends = [log.writer.append([each], patience=2) for each in (event("x"), poison, event("y"))]
     first, refused, last = await asyncio.gather(*appends, return_exceptions=True)
@@ -214,7 +214,7 @@ async def test_two_writers_interleave_without_gaps(url: str, log: Log) -> None:
 
 @pytest.mark.parametrize("wrong", [-2, 5])
 async def test_a_writer_that_mistakes_the_head_leaves_no_gap(log: Log, wrong: int) -> None:
-    await take_the_quick_way(log)
+    await enter_quick_way(log)
     assert log.writer._last == 3
     log.writer._last += wrong
     assert (await log.writer.append([event()])).first_position == 4
@@ -224,7 +224,7 @@ async def test_a_writer_that_mistakes_the_head_leaves_no_gap(log: Log, wrong: in
 async def test_events_of_another_writer_are_read_from_the_table(url: str, log: Log) -> None:
     async with running_log(url) as other:
         await other.writer.append([event("a", n) for n in range(1, 4)])
-    await take_the_quick_way(log)
+    await enter_quick_way(log)
     with pytest.raises(WrongVersion) as ahead:
         await log.writer.append([event("a", 9)])
     assert (ahead.value.expected, ahead.value.actual) == (8, 3)
@@ -235,7 +235,9 @@ async def test_events_of_another_writer_are_read_from_the_table(url: str, log: L
     assert log.writer._alone, "all of this on the quick way"
 
 
-async def test_the_writer_returns_to_the_quick_way_when_other_writers_stop(url: str, log: Log) -> None:
+async def test_the_writer_returns_to_the_quick_way_when_other_writers_stop(
+    url: str, log: Log
+) -> None:
     async with running_log(url) as other:
         for _ in range(3):
             await log.writer.append([event()])
@@ -256,11 +258,11 @@ async def test_the_same_append_id_appends_once(
         uuid4(): [event("a", 3)],
     }
     if is_quick:
-        await take_the_quick_way(log)
+        await enter_quick_way(log)
     firsts = [await log.writer.append(each, append_id=name) for name, each in appends.items()]
     head = (await log.writer.append([event("a", 4)])).first_position
     async with running_log(url) as other:
-        await take_the_quick_way(other)
+        await enter_quick_way(other)
         for each in (other, log, log):
             if is_forgotten:  # as it is after a hundred thousand other streams
                 each.writer._heads = LRU(HEADS)
@@ -270,7 +272,7 @@ async def test_the_same_append_id_appends_once(
 
 
 async def test_the_same_append_id_twice_at_once_appends_once(log: Log) -> None:
-    await take_the_quick_way(log)
+    await enter_quick_way(log)
     append_id = uuid4()
     twins = [log.writer.append([event("a")], append_id=append_id) for _ in range(10)]
     assert len(set(await asyncio.gather(*twins))) == 1
@@ -281,7 +283,7 @@ async def test_the_same_append_id_twice_at_once_appends_once(log: Log) -> None:
 async def test_an_append_cut_off_at_commit_is_found_again(url: str, way: bytes) -> None:
     async with Cutter(url) as cutter, running_log(url, cutter.url) as log:
         if way == b"with appended":
-            await take_the_quick_way(log)
+            await enter_quick_way(log)
         cutter.cut_answer_to(way)
         appended = await log.writer.append([event("a", 1), event("a", 2)])
         assert cutter.cuts == 1
@@ -301,7 +303,7 @@ async def test_an_append_cut_off_at_commit_is_found_behind_later_appends(url: st
         running_log(url, cutter.url) as log,
         running_log(url) as other,
     ):
-        await take_the_quick_way(log)
+        await enter_quick_way(log)
         cutter.cut_answer_to(b"with appended")
         cutter.refuse = True
         appending = asyncio.create_task(log.writer.append([event("a")]))
@@ -315,7 +317,7 @@ async def test_an_append_cut_off_at_commit_is_found_behind_later_appends(url: st
 async def test_an_append_cut_off_before_it_arrived_is_appended_once(url: str, way: bytes) -> None:
     async with Cutter(url) as cutter, running_log(url, cutter.url) as log:
         if way == b"with appended":
-            await take_the_quick_way(log)
+            await enter_quick_way(log)
         cutter.cut_request_with(way)
         appended = await log.writer.append([event("a")])
         assert cutter.cuts == 1
@@ -325,7 +327,7 @@ async def test_an_append_cut_off_before_it_arrived_is_appended_once(url: str, wa
 
 async def test_a_whole_batch_cut_off_at_commit_is_found_again(url: str) -> None:
     async with Cutter(url) as cutter, running_log(url, cutter.url) as log:
-        await take_the_quick_way(log)
+        await enter_quick_way(log)
         cutter.cut_answer_to(b"with appended")
         appends = [log.writer.append([event(f"n{n}")]) for n in range(100)]
         positions = [each.first_position for each in await asyncio.gather(*appends)]
@@ -339,7 +341,7 @@ async def test_a_connection_without_any_answer_is_given_up(
 ) -> None:
     monkeypatch.setattr(writer, "_STATEMENT_SECONDS", 0.5)
     async with Cutter(url) as cutter, running_log(url, cutter.url) as log:
-        await take_the_quick_way(log)
+        await enter_quick_way(log)
         cutter.mute = True
         with pytest.raises(OutcomeUnknown):
             await log.writer.append([event("a")], patience=1)
@@ -378,7 +380,7 @@ async def test_a_full_queue_refuses_at_once_and_is_written_when_the_database_is_
     monkeypatch.setattr(writer, "QUEUE", 20)
     monkeypatch.setattr(writer, "BATCH", 1)
     async with Cutter(url) as cutter, running_log(url, cutter.url) as log:
-        await take_the_quick_way(log)
+        await enter_quick_way(log)
         cutter.sever()
 
         def start() -> asyncio.Task[writer.Appended]:
@@ -399,7 +401,9 @@ async def test_a_full_queue_refuses_at_once_and_is_written_when_the_database_is_
         await log.writer.append([event()])
 
 
-async def test_too_many_bytes_in_the_queue_are_overload_too(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_too_many_bytes_in_the_queue_are_overload_too(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(writer, "QUEUE_BYTES", 1_000)
     async with idle_writer(url) as (idle, store):
         waiting = [asyncio.create_task(idle.append([event(state=b"x" * 450)])) for _ in range(2)]
@@ -441,10 +445,12 @@ async def test_a_caller_that_leaves_the_queue_appends_nothing(url: str) -> None:
         assert [each.stream_id for each in await everything(store)] == ["stayed"]
 
 
-async def test_a_caller_that_leaves_during_the_write_harms_no_other_caller(url: str, log: Log) -> None:
-    async with appends_held(url):
+async def test_a_caller_that_leaves_during_the_write_harms_no_other_caller(
+    url: str, log: Log
+) -> None:
+    async with appends_blocked(url):
         leaving = asyncio.create_task(log.writer.append([event("a")]))
-        await until_an_append_is_held(url)
+        await until_an_append_is_blocked(url)
         leaving.cancel()
         following = asyncio.create_task(log.writer.append([event()]))
         await asyncio.sleep(0)
@@ -455,9 +461,9 @@ async def test_a_caller_that_leaves_during_the_write_harms_no_other_caller(url: 
 
 
 async def test_a_writer_that_is_cancelled_answers_everyone(url: str, log: Log) -> None:
-    async with appends_held(url):
+    async with appends_blocked(url):
         sent = asyncio.create_task(log.writer.append([event()]))
-        await until_an_append_is_held(url)
+        await until_an_append_is_blocked(url)
         queued = asyncio.create_task(log.writer.append([event()]))
         await asyncio.sleep(0)
         log.writing.cancel()
@@ -472,7 +478,7 @@ async def test_a_writer_that_is_cancelled_answers_everyone(url: str, log: Log) -
 
 async def test_closing_waits_for_an_unreachable_database(url: str) -> None:
     async with Cutter(url) as cutter, running_log(url, cutter.url) as log:
-        await take_the_quick_way(log)
+        await enter_quick_way(log)
         cutter.sever()
         waiting = [asyncio.create_task(log.writer.append([event()])) for _ in range(10)]
         await asyncio.sleep(0)
@@ -523,10 +529,10 @@ async def test_a_refused_append_moves_no_read_model_past_a_rival_s_event(
         await log.writer.append([event("a")])
         async with (
             await psycopg.AsyncConnection.connect(url) as catch_up,
-            appends_held(url) as rival,
+            appends_blocked(url) as rival,
         ):
             refused = asyncio.create_task(log.writer.append([event("a", 7)]))
-            await until_an_append_is_held(url)
+            await until_an_append_is_blocked(url)
             await catch_up.execute("select from app.projection where name = 'probe' for update")
             await rival.execute(
                 "insert into app.event (position, version, schema_version, append_id, recorded_at,"

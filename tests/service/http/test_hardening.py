@@ -290,7 +290,7 @@ ALWAYS = {
 }
 
 
-def told(answer: Answer, status: int, cache_control: str = "no-store") -> None:
+def assert_headers(answer: Answer, status: int, cache_control: str = "no-store") -> None:
     """It has each of the headers, once."""
     assert answer.status == status
     counted = Counter(name for name, _ in answer.headers)
@@ -320,10 +320,10 @@ async def test_every_answer_has_the_headers_once(
         (line_of(LONGEST_LINE * 2), 414),
     ):
         (answer,) = await exchange(live, asked)
-        told(answer, status)
+        assert_headers(answer, status)
     stream = request("POST", "/v1/chat-plan", chat, [*close, ("Accept", "text/event-stream")])
     (answer,) = await exchange(live, stream)
-    told(answer, 200, "no-cache, no-store, no-transform")
+    assert_headers(answer, 200, "no-cache, no-store, no-transform")
     monkeypatch.setattr(health, "generate_latest", lambda: 1 / 0)
     (answer,) = await exchange(live, request("GET", "/metrics", headers=close))
-    told(answer, 500)
+    assert_headers(answer, 500)

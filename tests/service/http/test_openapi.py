@@ -81,8 +81,8 @@ def test_the_document_describes_every_operation(address: str) -> None:
 
 def kinds(content: dict[str, Any]) -> list[str]:
     """The kinds of a stream's events."""
-    told = content["text/event-stream"]["itemSchema"]["oneOf"]
-    return [each["properties"]["event"]["const"] for each in told]
+    variants = content["text/event-stream"]["itemSchema"]["oneOf"]
+    return [each["properties"]["event"]["const"] for each in variants]
 
 
 @pytest.mark.parametrize(

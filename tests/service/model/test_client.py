@@ -75,7 +75,7 @@ async def test_the_second_message_carries_the_first_turn_and_hits_the_cache(url:
         hits = [final["metadata"]["cache_hits"] for final in (first, second, third)]
         assert hits[0] == 0
         assert 0 < hits[1] < hits[2]
-        await law.ended_as_told(live, url, first, second, third)
+        await law.ended_as_shown(live, url, first, second, third)
 
 
 async def test_users_share_the_cache_of_their_project(url: str) -> None:
@@ -182,7 +182,7 @@ async def test_a_strange_answer_is_requested_once_more(url: str) -> None:
             finals.append(await said(live, "Good morning"))
             assert (finals[-1]["subtype"], finals[-1]["data"]) == ("success", SAID), answer
             assert live.model.calls == 2 * (number + 1), answer
-        await law.ended_as_told(live, url, *finals)
+        await law.ended_as_shown(live, url, *finals)
 
 
 async def test_a_strange_answer_given_twice_breaks_the_contract(url: str) -> None:
@@ -195,7 +195,7 @@ async def test_a_strange_answer_given_twice_breaks_the_contract(url: str) -> Non
             assert finals[-1]["subtype"] in ("partial", "error"), answer
             assert ends_with(finals[-1]) == "broken_contract", answer
             assert live.model.calls == 2 * (number + 1), answer
-        await law.ended_as_told(live, url, *finals)
+        await law.ended_as_shown(live, url, *finals)
 
 
 async def test_the_response_may_come_before_the_intent(url: str) -> None:
@@ -204,7 +204,7 @@ async def test_the_response_may_come_before_the_intent(url: str) -> None:
         await ready(live)
         final = await said(live, "Good morning")
         assert (final["subtype"], final["data"]) == ("success", {"markdown": "Hello"})
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)
 
 
 async def test_every_intent_is_one_of_the_contracts() -> None:
@@ -280,7 +280,7 @@ async def test_a_complete_reply_with_strange_events_is_accepted(url: str, strang
         await ready(live)
         final = await said(live, "Good morning")
         assert (final["subtype"], final["data"]) == ("success", {"markdown": "Hello"})
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)
 
 
 @pytest.mark.parametrize("strange", UNREADABLE)
@@ -290,7 +290,7 @@ async def test_text_before_an_unreadable_event_is_kept(url: str, strange: str) -
         final = await said(live, "Good morning")
         assert (final["subtype"], final["data"]) == ("partial", {"markdown": "Hello"})
         assert final["reason"] == "provider_unreadable"
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)
 
 
 async def test_an_unreadable_start_is_requested_again(url: str) -> None:
@@ -299,4 +299,4 @@ async def test_an_unreadable_start_is_requested_again(url: str) -> None:
         final = await said(live, "Good morning")
         assert ends_with(final) == "provider_unreadable"
         assert live.model.calls == 3
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)

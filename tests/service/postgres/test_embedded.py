@@ -203,8 +203,8 @@ def test_stopping_leaves_no_process_even_with_a_transaction_open(folder: Path) -
         connection = open_until_later.enter_context(closing(psycopg.connect(server.url)))
         connection.execute("SELECT 1")
         assert processes_of(server.data_dir)
-    told = [each for each in logged if str(each["event"]).startswith("postgres")]
-    assert not told  # a stop that was asked for is no event
+    entries = [each for each in logged if str(each["event"]).startswith("postgres")]
+    assert not entries  # a stop that was asked for is no event
     assert not processes_of(server.data_dir)
     assert not answers(server.url)
     left = {child.pid for child in psutil.Process().children()} - before

@@ -59,7 +59,7 @@ async def test_an_ended_reply_can_be_joined_at_every_event_on_any_server(
     for live in two:
         last = f"{path_of(final['messageId'])}/stream?userId=u1&after={len(frames)}"
         assert (await live.client.get(last)).status_code == 204
-    await law.ended_as_told(one, _url(one), final)
+    await law.ended_as_shown(one, _url(one), final)
 
 
 def _url(live: LiveService) -> str:
@@ -82,7 +82,7 @@ async def test_a_running_reply_can_be_joined_at_every_event_on_any_server(
     assert joins
     for n, join in joins:
         assert events_of((await join).decode()) == events[n:]
-    await law.ended_as_told(one, _url(one), final)
+    await law.ended_as_shown(one, _url(one), final)
 
 
 @pytest.mark.parametrize("on", ["its server", "another one"])
@@ -168,10 +168,10 @@ async def test_a_reply_without_frames_is_read_from_the_log(
         await connection.execute("delete from app.reply_chunk")
     for final, events in zip(finals, kept, strict=True):
         for n in range(len(events) - 1):
-            told = await other.join(final["messageId"], f"{final['messageId']}.{n}")
-            assert [name for name, _, _ in told] == ["snapshot", "final"]
-            assert told[0][1]["data"] == final["data"]
-            assert told[-1] == events[-1]
+            joined = await other.join(final["messageId"], f"{final['messageId']}.{n}")
+            assert [name for name, _, _ in joined] == ["snapshot", "final"]
+            assert joined[0][1]["data"] == final["data"]
+            assert joined[-1] == events[-1]
         last = f"{path_of(final['messageId'])}/stream?userId=u1&after={events[-1][2]}"
         assert (await other.client.get(last)).status_code == 204
 
@@ -185,8 +185,8 @@ async def test_frames_are_deleted_after_a_day(url: str) -> None:
         async with asyncio.timeout(10):
             while await frames_kept(live):  # noqa: ASYNC110 - nobody tells that they are gone
                 await asyncio.sleep(0.05)
-        told = await live.join(final["messageId"])
-        assert [name for name, _, _ in told] == ["snapshot", "final"]
+        joined = await live.join(final["messageId"])
+        assert [name for name, _, _ in joined] == ["snapshot", "final"]
 
 
 async def frames_kept(live: LiveService) -> int:

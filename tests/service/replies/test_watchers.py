@@ -56,8 +56,8 @@ async def test_watchers_on_the_writing_server_are_served_from_memory(url: str) -
                 answers = await asyncio.gather(*(raw.everything() for raw in raws))
             events = await reading
             await owner.execute("grant select on app.reply_chunk to throughline_service")
-        assert all(events_of(told(each)) == events for each in answers)
-        await law.ended_as_told(live, url, law.lawful(events))
+        assert all(events_of(dechunked(each)) == events for each in answers)
+        await law.ended_as_shown(live, url, law.lawful(events))
 
 
 def open_streams() -> float:
@@ -87,7 +87,7 @@ async def test_a_reader_that_reads_nothing_is_disconnected_and_can_resume(
         ids = re.findall(rb"id: (\S+)\n", sent)
         n = int(ids[-2].rpartition(b".")[2])
         assert await live.join(reply_id, ids[-2].decode()) == events[n:]
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)
 
 
 async def test_readers_get_only_stored_frames(url: str) -> None:
@@ -97,20 +97,20 @@ async def test_readers_get_only_stored_frames(url: str) -> None:
         await live.credit()
         events: list[Event] = []
         async with await connections.connect(url, as_service=False) as owner:
-            told_now = law.read_stream(live, "Good morning")
-            events.append(await anext(told_now))
+            stream = law.read_stream(live, "Good morning")
+            events.append(await anext(stream))
             async with owner.transaction():
                 await owner.execute("lock table app.reply_chunk in exclusive mode")
                 stored = await frames_of(owner, events[0][1]["messageId"])
                 while len(events) < stored:
-                    events.append(await anext(told_now))
-                waiting = asyncio.ensure_future(anext(told_now))
+                    events.append(await anext(stream))
+                waiting = asyncio.ensure_future(anext(stream))
                 await called(live)
                 assert not waiting.done()
                 assert await frames_of(owner, events[0][1]["messageId"]) == stored
             events.append(await waiting)
-            events += [event async for event in told_now]
-        await law.ended_as_told(live, url, law.lawful(events))
+            events += [event async for event in stream]
+        await law.ended_as_shown(live, url, law.lawful(events))
 
 
 async def frames_of(owner: connections.Connection, reply_id: str) -> int:
@@ -130,7 +130,7 @@ async def called(live: LiveService) -> None:
 
 
 async def test_an_idle_session_expires_and_the_next_message_begins_a_new_session(url: str) -> None:
-    model = law.Held()
+    model = law.GatedModel()
     async with running(url, model, idle_seconds=0.5) as live:
         await live.project()
         await live.credit()
@@ -149,10 +149,10 @@ async def test_an_idle_session_expires_and_the_next_message_begins_a_new_session
         assert (refused.status_code, refused.json()["code"]) == (409, "session_ended")
         second = law.lawful(await live.stream("Good morning"))
         assert second["sessionId"] != first["sessionId"]
-        await law.ended_as_told(live, url, first, second)
+        await law.ended_as_shown(live, url, first, second)
 
 
-def told(answer: bytes) -> str:
+def dechunked(answer: bytes) -> str:
     """The body of a chunked answer."""
     _, _, body = answer.partition(b"\r\n\r\n")
     text = b""

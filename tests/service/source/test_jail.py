@@ -47,9 +47,9 @@ def source(folder: Path) -> Source:
     return found
 
 
-def code(look: Callable[[], object]) -> str:
+def code(read: Callable[[], object]) -> str:
     with pytest.raises(SourceRefused) as refused:
-        look()
+        read()
     assert CANARY not in str(refused.value)
     assert str(Path(tempfile.gettempdir())) not in str(refused.value)
     return refused.value.code
@@ -103,7 +103,9 @@ def test_lines_are_counted_as_an_editor_counts_lines(source: Source, root: Path)
     assert source.read_file("odd.txt").lines == ("a\x0bb\u2028c", "d")
 
 
-def test_a_long_list_of_files_is_truncated(source: Source, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_list_of_files_is_truncated(
+    source: Source, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(jail, "MOST_LISTED", 2)
     assert source.list_files().is_cut
     monkeypatch.setattr(jail, "MOST_ENTRIES", 3)
@@ -147,11 +149,11 @@ OUTSIDE = [
 
 @pytest.mark.parametrize("path", OUTSIDE)
 def test_a_path_that_leads_outside_is_refused(source: Source, path: str) -> None:
-    looks: list[Callable[[], object]] = [lambda: source.read_file(path)]
+    reads: list[Callable[[], object]] = [lambda: source.read_file(path)]
     if path.strip("./"):
-        looks += [lambda: source.list_files(path), lambda: source.search_files("tea", path)]
-    for look in looks:
-        assert code(look) == "outside"
+        reads += [lambda: source.list_files(path), lambda: source.search_files("tea", path)]
+    for read in reads:
+        assert code(read) == "outside"
     assert not source.holds(path, 1, CANARY)
 
 
@@ -230,9 +232,9 @@ def test_a_tenant_sees_only_its_own_source(folder: Path) -> None:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_no_random_path_returns_a_file_outside_the_project(source: Source, path: str) -> None:
-    for look in (source.read_file, source.list_files, lambda p: source.search_files(CANARY, p)):
+    for read in (source.read_file, source.list_files, lambda p: source.search_files(CANARY, p)):
         with suppress(SourceRefused):
-            assert CANARY not in look(path).text
+            assert CANARY not in read(path).text
 
 
 # no regular text ---------------------------------------------------------------------------------
@@ -412,9 +414,9 @@ def test_reads_write_nothing_and_close_every_file(source: Source, root: Path) ->
 
     before, open_before = state(), descriptors()
     for path in ("README.md", "src", "src/app.py", "nothing", "../x", ".env", "src/nothing/x"):
-        for look in (source.read_file, source.list_files, lambda p: source.search_files("tea", p)):
+        for read in (source.read_file, source.list_files, lambda p: source.search_files("tea", p)):
             with suppress(SourceRefused):
-                look(path)
+                read(path)
     assert (state(), descriptors()) == (before, open_before)
 
 

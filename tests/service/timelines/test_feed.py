@@ -54,9 +54,9 @@ async def run(url: str) -> AsyncIterator[LiveService]:
 async def test_a_stream_emits_the_items_of_a_page(run: LiveService) -> None:
     await run.chat("Good morning")
     async with opened(run, since=origin(run), includeHidden=True) as watched:
-        before = await watched.take(3)
+        before = await watched.read(3)
         asking = asyncio.create_task(run.chat("What is missing?"))
-        happening = await watched.take(2)
+        happening = await watched.read(2)
         assert (await asking).is_success
     items = await shown(run, includeHidden=True)
     assert [item["kind"] for item in items] == ["session", *("user_message", "reply") * 2]
@@ -104,7 +104,7 @@ async def test_a_stream_is_resumed_at_every_item(
             header, query = HOW[how]
             opening = opened(run, since=header.format(at), after=query.format(at))
             watched = await stack.enter_async_context(opening)
-            events = await watched.take(len(items) - n)
+            events = await watched.read(len(items) - n)
             assert chained(events, at if n else None, "item") == items[n:]
 
 
@@ -145,9 +145,9 @@ async def test_a_reader_far_behind_reads_the_table_and_then_live_items(
     monkeypatch.setattr(feeds, "STEP", 4)
     await append(run, [said(f"{n}") for n in range(50)])
     async with opened(run, since=origin(run)) as watched:
-        events = await watched.take(50)
+        events = await watched.read(50)
         await append(run, [said(f"{n}") for n in range(20)])
-        events += await watched.take(20)
+        events += await watched.read(20)
         for n in range(3):
             await append(run, [said(f"{n}")])
             events.append(await watched.next())
@@ -160,7 +160,7 @@ async def test_a_ring_is_bounded_by_bytes(
     monkeypatch.setattr(feeds, "RING_BYTES", 3_000)
     async with opened(run, since=origin(run)) as watched:
         await append(run, [said("x" * 1_000) for _ in range(10)])
-        events = await watched.take(10)
+        events = await watched.read(10)
         (feed,) = run.service.feeds._feeds.values()
         assert 0 < feed.ring.total_bytes <= 3_000
         await append(run, [said("y" * 5_000)])
@@ -269,7 +269,7 @@ async def test_a_project_without_watchers_uses_no_memory(run: LiveService) -> No
     assert run.service.feeds._feeds == {}
     await append(run, [said("again")])
     async with opened(run, since=origin(run)) as watched:
-        assert chained(await watched.take(2), None, "item") == await shown(run)
+        assert chained(await watched.read(2), None, "item") == await shown(run)
 
 
 # What is refused before it begins ----------------------------------------------------------------
@@ -355,7 +355,7 @@ async def test_a_stream_filters_as_a_page_does(
     items = await shown(run, mode=mode, includeHidden=hidden)
     assert len(items) == {"all": 24, "plan": 18, "build": 6}[mode] * (3 if hidden else 2) // 3
     async with opened(run, since=origin(run), mode=mode, includeHidden=hidden) as watched:
-        assert chained(await watched.take(len(items)), None, "item") == items
+        assert chained(await watched.read(len(items)), None, "item") == items
 
 
 # When it is silent, slow or stopped --------------------------------------------------------------
@@ -403,7 +403,7 @@ class Raw:
 
 async def test_a_stopping_service_ends_its_streams_properly(url: str) -> None:
     """At once: a reply that has not ended still holds the service when its readers are gone."""
-    model = law.Held()
+    model = law.GatedModel()
     async with running(url, model, grace_seconds=30.0) as run:
         await run.project()
         await run.credit()
@@ -448,7 +448,7 @@ async def test_a_reader_that_reads_nothing_is_disconnected_and_can_resume(
     came = sent.count(b"\nevent: item\n")
     assert came < 60
     async with opened(run, after=items[came - 2]["cursor"] if came > 1 else origin(run)) as again:
-        events = await again.take(61 - max(came - 1, 0))
+        events = await again.read(61 - max(came - 1, 0))
     before = items[came - 2]["cursor"] if came > 1 else None
     assert chained(events, before, "item") == (await shown(run))[max(came - 1, 0) :]
 
@@ -470,12 +470,12 @@ async def test_a_halted_read_model_delays_items_and_loses_none(run: LiveService,
             while not await catch_up(owner):
                 pass
             await append(run, [said("after")])
-            events += await watched.take(6)
+            events += await watched.read(6)
             items = await shown(run)
             assert chained(events, None, "item") == items
             # Who came while it was halted came to where the read model stood.
-            assert chained(await later.take(6), items[0]["cursor"], "item") == items[1:]
-            assert chained(await now.take(6), items[0]["cursor"], "item") == items[1:]
+            assert chained(await later.read(6), items[0]["cursor"], "item") == items[1:]
+            assert chained(await now.read(6), items[0]["cursor"], "item") == items[1:]
 
 
 async def test_a_stream_follows_a_read_model_that_progresses_a_little(
@@ -513,7 +513,7 @@ async def test_a_rebuild_does_not_disturb_a_stream(run: LiveService, url: str) -
         for _ in range(3):
             await rebuild(owner, TIMELINE)
         await writing
-        assert chained(await watched.take(60), None, "item") == await shown(run)
+        assert chained(await watched.read(60), None, "item") == await shown(run)
 
 
 @pytest.mark.parametrize(
