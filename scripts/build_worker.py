@@ -1,4 +1,4 @@
-"""A small build worker: it takes builds one at a time, runs a command for each, and reports.
+"""A small build worker: it claims builds one at a time, runs a command for each, and reports.
 
     python -m scripts.build_worker --url http://127.0.0.1:8400 --key demo -- ./build.sh
 
@@ -6,10 +6,10 @@ The key's secret is read from THROUGHLINE_WORKER_SECRET; the key needs the scope
 command gets the build as JSON on its standard input. Each line that it prints is reported as
 progress: plain text, or a JSON object with `title` and any of `phase`, `type`, `userVisible`,
 `versionId`, `previewUrl`, `artifactUrl`. Exit code 0 deploys the build as the last `versionId`, or
-as the build's own id; any other fails it with the last line that was printed.
+as the build's own id; any other code fails the build with the last line of the output.
 
-Nothing is lost when the worker is killed: started again under the same `--worker` it finds the
-build that it had claimed and runs its command again. What was reported before is known by its id.
+A killed worker loses nothing: when it starts again with the same `--worker`, it finds the build
+that it had claimed and runs the command again. The service knows repeated reports by their ids.
 """
 
 import argparse
@@ -38,13 +38,13 @@ from service.access import signatures
 POLL_SECONDS: Final = 1.0
 FLUSH_SECONDS: Final = 0.5
 ALIVE_SECONDS: Final = 300.0
-"""How long a command may be silent before the service is told that it is still there."""
+"""Seconds of silence of a command after which the worker reports that the command still runs."""
 
 LONGEST_BACK_OFF_SECONDS: Final = 5.0
 TIMEOUT_SECONDS: Final = 30.0
 MOST_AT_ONCE: Final = 500
 WAITING_LINES: Final = 2_000
-"""Lines that wait to be reported; past this the command waits too."""
+"""The number of lines that may wait to be reported. When it is reached, the command waits too."""
 
 PHASES: Final = ("queue", "setup", "development", "dependencies", "build", "deploy", "metadata")
 
@@ -53,7 +53,7 @@ _children: Final[list[subprocess.Popen[str]]] = []
 
 
 class Refused(Exception):
-    """The service said no: `status` with its `code`."""
+    """The service refused a request with `status` and `code`."""
 
     def __init__(self, status: int, code: str) -> None:
         super().__init__(f"{status} {code}")
@@ -62,7 +62,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The service over signed HTTP. Comes back for ever while it cannot be reached."""
+    """The service over signed HTTP. Each call is repeated until the service can be reached."""
 
     url: str
     key_id: str
@@ -111,7 +111,7 @@ class Service:
 
 @dataclass(slots=True)
 class Reporter:
-    """What is told of one build, in order; each thing has an id that a second run gives it too."""
+    """The reports of one build, in order. A second run of the command gives them the same ids."""
 
     service: Service
     build_id: str
@@ -121,7 +121,7 @@ class Reporter:
     last: str = ""
 
     def event(self, line: str) -> dict[str, Any]:
-        """A line of the command as a report."""
+        """The report of a line of the command's output."""
         said: Any = {"title": line}
         if line.startswith("{"):
             try:
@@ -135,7 +135,7 @@ class Reporter:
         return self._event(said.get("type", "progress"), self.last, said.get("userVisible", True))
 
     def alive(self) -> dict[str, Any]:
-        """A silent command is still there; nobody needs to see that."""
+        """The report that a silent command still runs. Users do not see this report."""
         return {
             "eventId": f"alive-{secrets.token_hex(8)}",
             "phase": "setup",
@@ -146,7 +146,7 @@ class Reporter:
         }
 
     def end(self, exit_code: int) -> dict[str, Any]:
-        """How the command ended."""
+        """The report of the command's end."""
         if exit_code == 0:
             self.phase = "deploy"
             version = {"versionId": self.build_id} | self.version
@@ -155,7 +155,7 @@ class Reporter:
         return self._event("failed", "The build failed", user_visible=True) | {"error": error}
 
     def send(self, events: list[dict[str, Any]]) -> None:
-        """Report them, at most 500 at once."""
+        """Send the reports, at most 500 at once."""
         for first in range(0, len(events), MOST_AT_ONCE):
             body = {"events": events[first : first + MOST_AT_ONCE]}
             self.service.call("POST", f"/v1/builds/{self.build_id}/events", body)
@@ -174,7 +174,7 @@ class Reporter:
 
 
 def work(service: Service, worker_id: str, command: list[str]) -> None:
-    """Build for ever: first what was claimed before, then what waits."""
+    """Build for ever: first the builds that this worker claimed before, then waiting builds."""
     while True:
         for build in _mine(service, worker_id):
             build_one(service, build, command)
@@ -183,7 +183,7 @@ def work(service: Service, worker_id: str, command: list[str]) -> None:
                 claim = {"workerId": worker_id}
                 claimed = service.call("POST", f"/v1/builds/{build['buildId']}/claim", claim)
             except Refused:
-                continue  # somebody else was faster
+                continue  # another worker was faster
             build_one(service, claimed, command)
         time.sleep(POLL_SECONDS)
 
@@ -205,7 +205,7 @@ def build_one(service: Service, build: dict[str, Any], command: list[str]) -> No
 
 @contextmanager
 def _running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """The command, which does not outlive the worker where that is told to end."""
+    """The running command. It ends when the worker ends in order."""
     with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -222,7 +222,7 @@ def _running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
 
 
 def _leave(*_: Any) -> None:
-    """End at once, the command too: whoever starts next takes up what was claimed."""
+    """End at once, with the command. The next worker of this name resumes the claimed build."""
     for process in _children:
         process.kill()
     os._exit(0)
@@ -242,11 +242,11 @@ def _give(stdin: IO[str], build: dict[str, Any]) -> None:
         json.dump(build, stdin)
         stdin.close()
     except BrokenPipeError:
-        pass  # the command does not care
+        pass  # the command does not read its input
 
 
 def _gathered(stdout: IO[str]) -> Iterator[list[str]]:
-    """The lines of the command, those of half a second together; none after a long silence."""
+    """The lines of the command in a list each half second; an empty list after a long silence."""
     waiting: queue.Queue[str | None] = queue.Queue(WAITING_LINES)
 
     def read() -> None:
@@ -279,7 +279,7 @@ def _gathered(stdout: IO[str]) -> Iterator[list[str]]:
 
 
 def _end_with_parent() -> None:
-    """Whoever started this holds its standard input open, and is gone when that closes."""
+    """End when standard input closes: the parent process keeps it open until its own end."""
     sys.stdin.read()
     _leave()
 
@@ -292,10 +292,10 @@ def main() -> None:
     parser.add_argument("--url", required=True, help="where the service listens")
     parser.add_argument("--key", required=True, help="the id of the key to sign with")
     parser.add_argument(
-        "--worker", default=socket.gethostname(), help="who claims: the host's name"
+        "--worker", default=socket.gethostname(), help="this worker's name (default: the host's)"
     )
     parser.add_argument("--with-parent", action="store_true", help="end when standard input closes")
-    parser.add_argument("command", nargs="+", help="what is run for each build")
+    parser.add_argument("command", nargs="+", help="the command to run for each build")
     asked = parser.parse_args()
     secret = os.environ.get("THROUGHLINE_WORKER_SECRET")
     if urlsplit(asked.url).scheme not in ("http", "https"):

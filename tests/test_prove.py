@@ -37,10 +37,10 @@ async def _find(_: Observed, __: Connection) -> Found:
     [
         (Found(3, []), FOUND, []),
         (Found(3, ["one is lost"]), FOUND, ["a check: one is lost"]),
-        (Found(0, []), FOUND, ["a check: nothing was looked at"]),
+        (Found(0, []), FOUND, ["a check: nothing was inspected"]),
         (Found(3, []), "not found", ["a check: its control was not found"]),
     ],
-    ids=["sound", "a breach", "nothing looked at", "a check without teeth"],
+    ids=["sound", "a breach", "nothing inspected", "a control that finds nothing"],
 )
 def test_the_report_marks_a_breach_and_a_check_that_proves_nothing(
     found: Found, control: str, wrong: list[str]

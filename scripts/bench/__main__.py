@@ -1,8 +1,8 @@
 """`make bench`: measure, print the ratios, write `bench.json`.
 
-Cells run in interleaved rounds, the order reversed every second round, each after a CHECKPOINT and
-on a database of its own; a cell's figure is the median of its rounds. So is that of a pair, of
-which both sides are measured in one go.
+Cells run in interleaved rounds, and every second round reverses their order. Each cell runs after a
+CHECKPOINT and on a database of its own. The figure of a cell is the median of its rounds. The
+figures of a pair are medians too; both sides of a pair are measured together.
 """
 
 import argparse
@@ -51,7 +51,7 @@ class Cell:
 
 @dataclass(slots=True)
 class Pair:
-    """Two figures of one measurement on a database, ours and what it stands against."""
+    """Two figures of one measurement on a database: ours, and the figure to compare it with."""
 
     what: str
     against: str
@@ -61,7 +61,7 @@ class Pair:
 
 
 class Ratio(NamedTuple):
-    """A line of the report. A `goal` is the least that the ratio is to be."""
+    """A line of the report. `goal` is the lowest ratio that is acceptable."""
 
     what: str
     against: str
@@ -72,12 +72,12 @@ class Ratio(NamedTuple):
 
     @property
     def value(self) -> float:
-        """Ours by theirs."""
+        """Our figure divided by theirs."""
         return self.ours / self.theirs
 
 
 def cells() -> list[Cell]:
-    """Everything that is measured of appends."""
+    """All measurements of appends."""
     systems: list[tuple[str, Work]] = [
         ("throughline", appends.append),
         ("unchecked group commit", peers.unchecked),
@@ -93,7 +93,7 @@ def cells() -> list[Cell]:
 
 
 def tails(seconds: float) -> list[Pair]:
-    """What is measured of following while others append."""
+    """The measurements of followers, while other callers append."""
     here = partial(appends.tail_here, callers=32, seconds=seconds)
     far = partial(appends.tail_far, callers=32, seconds=seconds)
     return [
@@ -103,7 +103,7 @@ def tails(seconds: float) -> list[Pair]:
 
 
 def stored(messages: int) -> list[Pair]:
-    """What is measured of a log of so many messages."""
+    """The measurements of reads, on a log with this number of messages."""
     newest = f"newest page of {messages - reads.FEW:,} rows"
     return [
         Pair("replay, decoded", "COPY + orjson", "/s", reads.replay),
@@ -154,7 +154,7 @@ def run_tails(server: Server, measured: list[Pair], number: int) -> None:
 
 
 def run_stored(url: str, measured: list[Pair], number: int) -> None:
-    """One round on the log that is there."""
+    """One round of reads on the existing log."""
     for pair in _turned(measured, number):
         _measure(pair, url, number)
 

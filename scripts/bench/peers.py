@@ -1,4 +1,4 @@
-"""What the log is measured against: a ceiling, PostgreSQL's own client, and a library."""
+"""The peers of the log: a ceiling, PostgreSQL's own client, and a library."""
 
 import asyncio
 import subprocess
@@ -45,7 +45,7 @@ from unnest(
 
 
 def unchecked(url: str, callers: int, seconds: float) -> float:
-    """The ceiling: the same table and batches, and nothing checked, told or remembered."""
+    """The ceiling: the same table and batches, without checks, notifications or memory."""
 
     async def work() -> float:
         connection = await psycopg.AsyncConnection.connect(

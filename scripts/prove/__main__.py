@@ -25,10 +25,10 @@ PACE: Final = 0.02
 
 
 async def prove(size: Size, seed: int, folder: Path) -> list[str]:
-    """Print the report; returns what is wrong."""
+    """Print the report; returns the breaches."""
     this = asyncio.current_task()
     assert this is not None
-    # So that whoever ends it ends its processes too.
+    # Without a handler, SIGTERM would leave the child processes running.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     async with postgres(folder / "postgres") as server:
         observed = await _loaded(size, seed, folder, server)
@@ -53,7 +53,7 @@ async def _loaded(size: Size, seed: int, folder: Path, server: Postgres) -> Obse
 
 
 async def _checked(check: Check, observed: Observed, server: Postgres, seed: int) -> list[str]:
-    """One line of the report; returns what is wrong with it."""
+    """Print one line of the report; returns its breaches."""
     async with server.connection() as database:
         found = await check.find(observed, database)
     control = await _controlled(check, observed, server)
@@ -66,11 +66,11 @@ async def _checked(check: Check, observed: Observed, server: Postgres, seed: int
 
 
 async def _controlled(check: Check, observed: Observed, server: Postgres) -> str:
-    """Whether the check finds what was damaged for it."""
+    """The result of the control: whether the check finds the damage."""
     try:
         found = await _control(check, observed, server)
     except NothingDamaged as error:
-        return f"without anything to damage: {error}"
+        return f"impossible, nothing to damage: {error}"
     return FOUND if found.breaches else "not found"
 
 
@@ -106,7 +106,7 @@ def _chosen() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=tuple(SIZES), default="small")
     parser.add_argument(
-        "--seed", type=int, help="that of an earlier run, to have its chances again"
+        "--seed", type=int, help="the seed of an earlier run, to repeat its random choices"
     )
     return parser.parse_args()
 
@@ -124,7 +124,7 @@ def main() -> None:
     if wrong:
         sys.exit(f"{len(wrong)} BREACHES (seed {seed}), first: {wrong[0]}\nAll is in {folder}")
     shutil.rmtree(folder)
-    print("All checks held, and each found what was damaged for it.")
+    print("All checks held, and the control of each check found its damage.")
 
 
 if __name__ == "__main__":

@@ -16,35 +16,35 @@ from scripts.prove.tenants import Tenant
 START_SECONDS: Final = 60.0
 AGAIN_SECONDS: Final = 0.2
 MOST_STARTS: Final = 20
-"""How often one is started: the database may be away, but not for so long."""
+"""The most starts of one process. A start fails while the database is away, which is short."""
 
 RATES: Final = {
     "THROUGHLINE_USER_MESSAGES": "10000",
     "THROUGHLINE_PROJECT_MESSAGES": "10000",
 }
-"""Far above what is posted here: what is too much per hour is refused elsewhere."""
+"""Limits far above the load of this proof; the tests of the limits prove refusals."""
 
 
 class DoesNotStart(RuntimeError):
-    """The service does not come up, and not for want of a database alone."""
+    """The service does not start, for another reason than an unreachable database."""
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One of them, and where it listens."""
+    """A process of the service, and its URL."""
 
     process: asyncio.subprocess.Process
     url: str
 
     async def kill(self) -> None:
-        """End it with -9."""
+        """End the process with -9."""
         with suppress(ProcessLookupError):
             self.process.kill()
         await self.process.wait()
 
 
 class Fleet:
-    """All that run now. A killed one is still asked until another one has taken its place."""
+    """All processes of the service. Clients call a killed process until another one replaces it."""
 
     def __init__(self, environment: Mapping[str, str], log: Path) -> None:
         self._environment = environment
@@ -52,7 +52,7 @@ class Fleet:
         self._running: list[Process] = []
 
     async def start(self) -> None:
-        """One more, also while the database is away: it is started until it listens.
+        """Start one more process, and start it again until it listens: the database may be away.
 
         Raises DoesNotStart.
         """
@@ -64,20 +64,20 @@ class Fleet:
         raise DoesNotStart(f"{MOST_STARTS} times; why is in {self._log}")
 
     async def kill(self, random: Random) -> None:
-        """End any one of them, and replace it."""
+        """Kill a random process, and replace it."""
         victim = random.choice(self._running)
         await victim.kill()
         await self.start()
         self._running.remove(victim)
 
     async def stop(self) -> None:
-        """End all."""
+        """End all processes."""
         for each in self._running:
             await each.kill()
         self._running.clear()
 
     def any(self, random: Random) -> str:
-        """The address of one of them, dead or alive."""
+        """The address of a random process, dead or alive."""
         return random.choice(self._running).url
 
     async def _try(self) -> Process | None:
@@ -102,7 +102,7 @@ class Fleet:
 
 
 def environment(database_url: str, model_url: str, tenants: Iterable[Tenant]) -> dict[str, str]:
-    """What the processes are told; nothing of what this one was told."""
+    """The settings of the processes; settings of this process are left out."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -121,7 +121,7 @@ def environment(database_url: str, model_url: str, tenants: Iterable[Tenant]) ->
 
 @asynccontextmanager
 async def fleet(processes: int, observed: Mapping[str, str], log: Path) -> AsyncGenerator[Fleet]:
-    """So many processes, none left in the end."""
+    """A fleet of this number of processes, all of which end with the context."""
     running = Fleet(observed, log)
     try:
         await asyncio.gather(*(running.start() for _ in range(processes)))

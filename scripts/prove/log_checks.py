@@ -1,4 +1,4 @@
-"""Nothing acknowledged is lost, nothing is done twice: the log against what was told."""
+"""Nothing acknowledged is lost, nothing is done twice: the log against the service's answers."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -46,7 +46,7 @@ async def _versions(_: Observed, database: Connection) -> Found:
 
 
 async def _messages(observed: Observed, database: Connection) -> Found:
-    """By the reply that the client was told of: its message, word for word, at its one position."""
+    """Each acknowledged message is in the log, word for word, at the acknowledged position."""
     posted = {
         (each.tenant, each.event.message_id): each
         for each in await stored(database, UserMessagePosted)
@@ -61,21 +61,23 @@ async def _messages(observed: Observed, database: Connection) -> Found:
         for reply_id in message.replies:
             found = posted.get((message.tenant, asked.get((message.tenant, reply_id), "")))
             if found is None or found.event.text != message.text:
-                breaches.append(f"{message.key}: acknowledged, and not in the log")
+                breaches.append(f"{message.key}: acknowledged, but not in the log")
             elif message.positions != {found.append}:
-                breaches.append(f"{message.key}: said to be at {message.positions}")
+                breaches.append(
+                    f"{message.key}: acknowledged at {message.positions}, stored elsewhere"
+                )
     return Found(len(acknowledged), breaches)
 
 
 async def _once(observed: Observed, database: Connection) -> Found:
-    """Each key made one message, or none where all its tries were refused."""
+    """Each key made one message, or none if all its tries were refused."""
     texts = Counter(
         (each.tenant, each.event.text)
         for each in await stored(database, UserMessagePosted)
         if each.event.mode == "plan"
     )
     breaches = [
-        f"{message.key}: {texts[message.tenant, message.text]} messages, told of {message.replies}"
+        f"{message.key}: {texts[message.tenant, message.text]} messages, replies {message.replies}"
         for message in observed.messages
         if not _is_once(message, texts[message.tenant, message.text])
     ]
@@ -94,7 +96,7 @@ async def _keys(observed: Observed, database: Connection) -> Found:
     )
     breaches = [f"{key} was done {times} times" for key, times in done.items() if times != 1]
     breaches += [
-        f"{message.key} was done, and nothing says so"
+        f"{message.key} was done, but has no RequestCompleted"
         for message in observed.messages
         if message.replies and not done[message.tenant, message.key]
     ]
@@ -159,7 +161,7 @@ async def _reports(observed: Observed, database: Connection) -> Found:
 
 
 async def _freed(_: Observed, database: Connection) -> Found:
-    """Every build has ended, and with it its project's lock."""
+    """Every build has ended and has unlocked its project."""
     log = await stored(database, ProjectLocked, ProjectUnlocked, BuildSucceeded, BuildFailed)
     found = {
         kind: _counted((each.tenant, each.event.build_id) for each in log if each.type in kinds)
@@ -195,7 +197,7 @@ CHECKS: Final = (
     ),
     Check(name="messages were answered", find=_answered, distort=_unanswered),
     Check(
-        name="acknowledged messages are in the log as they were said",
+        name="acknowledged messages are in the log word for word",
         find=_messages,
         damage=without_first(UserMessagePosted),
     ),

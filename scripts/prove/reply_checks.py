@@ -1,4 +1,4 @@
-"""A reply never dies with its connection: what each reader saw of it, and what it says now."""
+"""A reply never dies with its connection: the events of each reader, and the reply's state."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from service.postgres.connections import Connection
 
 
 async def _ends(database: Connection) -> Counter[tuple[str, str]]:
-    """How many ends each reply has that was begun, taken over or not."""
+    """The number of ends of each reply that was started."""
     log = await stored(database, ReplyStarted, ReplyCompleted, ReplyFailed)
     ends = Counter({(each.tenant, each.event.reply_id): 0 for each in log})
     ends.update((each.tenant, each.event.reply_id) for each in log if each.type != "ReplyStarted")
@@ -35,15 +35,15 @@ async def _ended_once(_: Observed, database: Connection) -> Found:
 
 
 def _same(value: Any) -> bytes:
-    """As bytes: 1, 1.0 and true are equal in Python."""
+    """The value as bytes, because 1, 1.0 and true are equal in Python."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 async def _finals(observed: Observed, _: Connection) -> Found:
-    """What anyone saw as the end is what the reply says of itself now."""
+    """Each final envelope that a client got is the present state of its reply."""
     now = {(each.tenant, each.reply_id): _same(each.envelope) for each in observed.states}
     breaches = [
-        f"{each.reply_id} ended otherwise than it says now"
+        f"{each.reply_id} ended with another envelope than its present state"
         for each in observed.finals
         if _same(each.envelope) != now.get((each.tenant, each.reply_id))
     ]
@@ -52,13 +52,13 @@ async def _finals(observed: Observed, _: Connection) -> Found:
 
 
 async def _in_the_log(observed: Observed, database: Connection) -> Found:
-    """What anyone saw as the end is what the log has."""
+    """Each final envelope that a client got has the data in the log."""
     ended = {
         (each.tenant, each.event.reply_id): _same(getattr(each.event, "data", None))
         for each in await stored(database, ReplyCompleted, ReplyFailed)
     }
     breaches = [
-        f"{each.reply_id} ended otherwise than the log has it"
+        f"{each.reply_id} ended with other data than the log has"
         for each in observed.finals
         if _same(each.envelope["data"]) != ended.get((each.tenant, each.reply_id))
     ]
@@ -89,7 +89,7 @@ async def _dense(observed: Observed, _: Connection) -> Found:
 
 
 async def _the_same(observed: Observed, _: Connection) -> Found:
-    """Whoever reads an event, whenever and wherever, gets the same bytes."""
+    """Every reader of an event gets the same bytes, at any time, from any server."""
     known: dict[tuple[str, int], bytes] = {}
     counted, breaches = 0, []
     for reading in observed.readings:
@@ -130,13 +130,13 @@ def _shown(reading: Reading) -> bytes:
 
 
 def _distorted(change: Callable[[list[Event]], list[Event]]) -> Callable[[Observed], Observed]:
-    """The reading with the most events, told otherwise."""
+    """A change of the reading with the most events."""
 
     def distort(observed: Observed) -> Observed:
         longest = max(observed.readings, key=lambda reading: len(reading.events))
         others = [reading for reading in observed.readings if reading is not longest]
         changed = replace(longest, events=change(longest.events))
-        # Beside it as it was, so that the two can be compared.
+        # The unchanged reading stays beside it, so that the two can be compared.
         return replace(observed, readings=[longest, changed, *others])
 
     return distort
@@ -152,7 +152,7 @@ def _without_final(events: list[Event]) -> list[Event]:
 
 
 def _reworded(events: list[Event]) -> list[Event]:
-    """The last chunk says a little more."""
+    """The last chunk has a little more text."""
     last = max(n for n, event in enumerate(events) if event.name == "chunk")
     raw = events[last].raw.replace(b'"text":"', b'"text":"x')
     if raw == events[last].raw:

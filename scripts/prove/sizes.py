@@ -1,4 +1,4 @@
-"""How much is done: little enough for every change, or enough to be believed."""
+"""The sizes of the proof: small for every change, or large enough to be convincing."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Size:
     service_kills: int
     postgres_kills: int
     limit_seconds: float
-    """The longest that the load may take until everything has come to its end."""
+    """The most seconds that the load may take until everything has ended."""
 
 
 SIZES: Final[Mapping[str, Size]] = {

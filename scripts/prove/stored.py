@@ -10,7 +10,7 @@ from service.postgres.connections import Connection
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An event of the log, read; `append` is where the append that it is part of began."""
+    """An event of the log, decoded. `append` is the first position of its append."""
 
     position: int
     append: int

@@ -1,4 +1,4 @@
-"""What each tenant was sent: nothing of another one's, all of its own, and no surprises."""
+"""The answers to each tenant: nothing of another tenant, all of its own, and no surprises."""
 
 from collections import Counter
 from dataclasses import replace
@@ -27,13 +27,13 @@ FORESEEN: Final = {
     },
     503: {"overloaded", "unavailable", "outcome_unknown"},
 }
-"""What may be answered to those who ask for what is theirs."""
+"""The statuses and codes that a tenant may get for requests about its own resources."""
 
-TROUBLES: Final = ("kills of service", "kills of postgres", "model faults", "cuts", "resumes")
+FAULTS: Final = ("kills of service", "kills of postgres", "model faults", "cuts", "resumes")
 
 
 async def _canaries(observed: Observed, _: Connection) -> Found:
-    """In every byte. Each tenant must have seen its own word, or nothing was looked at."""
+    """No received byte is of another tenant's word. Each tenant must have received its own word."""
     counted, breaches = 0, []
     for tenant, files in observed.received.items():
         seen: Counter[str] = Counter()
@@ -48,12 +48,12 @@ async def _canaries(observed: Observed, _: Connection) -> Found:
             if times and owner != tenant
         ]
         if not seen[tenant]:
-            breaches.append(f"{tenant} was not even sent its own word")
+            breaches.append(f"{tenant} was not sent its own word")
     return Found(counted, breaches)
 
 
 def _leaked(observed: Observed) -> Observed:
-    """One tenant was sent what another one was."""
+    """A file of one tenant's received bytes is also counted for another tenant."""
     (tenant, files), (_, foreign), *_ = observed.received.items()
     largest = max(foreign, key=lambda file: Path(file).stat().st_size)
     return replace(observed, received=observed.received | {tenant: [*files, largest]})
@@ -66,7 +66,7 @@ async def _strangers(observed: Observed, _: Connection) -> Found:
         if name == "trespass"
     }
     breaches = [
-        f"{times} times {status} {code} for what is another tenant's"
+        f"{times} times {status} {code} for a resource of another tenant"
         for (status, code), times in asked.items()
         if status not in (404, 503)
     ]
@@ -92,8 +92,8 @@ def _broken(observed: Observed) -> Observed:
 
 
 async def _tried(observed: Observed, _: Connection) -> Found:
-    """What was to be withstood did happen."""
-    tried = {name: observed.counts[name] for name in TROUBLES}
+    """Each kind of fault happened during the load."""
+    tried = {name: observed.counts[name] for name in FAULTS}
     tried["want of seconds"] = observed.answers["postChatPlan", 402, "insufficient_balance"]
     return Found(sum(tried.values()), [f"no {name}" for name, times in tried.items() if not times])
 
@@ -103,7 +103,7 @@ def _untried(observed: Observed) -> Observed:
 
 
 async def _chained(observed: Observed, _: Connection) -> Found:
-    """Each event of a feed names the one before it, which is the one that came before."""
+    """The `prev` of each event of a feed is the cursor of the event before it."""
     counted, breaches = 0, []
     for feed in observed.feeds:
         before = None
@@ -135,7 +135,7 @@ def _missed(observed: Observed) -> Observed:
 
 
 async def _in_the_timeline(observed: Observed, database: Connection) -> Found:
-    """What was said is shown once to those who read the timelines in the end."""
+    """Each message and each reply is shown once in the timelines at the end."""
     shown = Counter(observed.items)
     said = {
         (each.tenant, each.event.message_id) for each in await stored(database, UserMessagePosted)
@@ -155,11 +155,13 @@ def _hidden(observed: Observed) -> Observed:
 
 
 CHECKS: Final = (
-    Check(name="there was trouble of each kind", find=_tried, distort=_untried),
-    Check(name="bytes hold no other tenant's words", find=_canaries, distort=_leaked),
-    Check(name="what is another tenant's is not there", find=_strangers, distort=_let_in),
-    Check(name="answers are those that are foreseen", find=_foreseen, distort=_broken),
+    Check(name="faults of each kind happened", find=_tried, distort=_untried),
+    Check(name="received bytes have no other tenant's words", find=_canaries, distort=_leaked),
+    Check(name="another tenant's resources look missing", find=_strangers, distort=_let_in),
+    Check(name="answers have expected codes", find=_foreseen, distort=_broken),
     Check(name="feeds are chained by prev", find=_chained, distort=_missed),
-    Check(name="feeds are the tenants' log, whole", find=_complete, distort=_missed),
-    Check(name="timelines show what was said, once", find=_in_the_timeline, distort=_hidden),
+    Check(name="feeds are the tenants' whole log", find=_complete, distort=_missed),
+    Check(
+        name="timelines show each message and reply once", find=_in_the_timeline, distort=_hidden
+    ),
 )

@@ -1,4 +1,4 @@
-"""Nothing is done untold or uncounted: limits count each message once, and the audit has it."""
+"""Everything is counted and audited: limits count each message once, and the audit has it."""
 
 from collections import Counter
 from typing import Final
@@ -20,7 +20,7 @@ delete from app.audit where request_id = (
 
 
 async def _counted_once(_: Observed, database: Connection) -> Found:
-    """For its user and for its project, at one time."""
+    """Each message counts once for its user and once for its project, at the same time."""
     log = await stored(database, ReplyStarted, MessageAdmitted, TimeReserved)
     replies = {(each.tenant, each.event.reply_id) for each in log if each.type == "ReplyStarted"}
     counts = Counter(
@@ -40,7 +40,7 @@ async def _audited(observed: Observed, database: Connection) -> Found:
     )
     known = set(await rows.fetchall())
     acknowledged = [(each.tenant, reply) for each in observed.messages for reply in each.replies]
-    breaches = [f"{each} is not told" for each in acknowledged if each not in known]
+    breaches = [f"{each} is not in the audit" for each in acknowledged if each not in known]
     return Found(len(acknowledged), breaches)
 
 
