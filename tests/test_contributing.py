@@ -1,6 +1,6 @@
 """The page for contributors is true: its diffs pass its checks, and a check finds a forgotten step.
 
-Everything happens in copies of the source.
+The tests work in copies of the source.
 """
 
 import os
@@ -20,13 +20,13 @@ from tests.sizes import PROVE
 
 PAGE: Final = DOCS / "contributing.md"
 WAYS: Final = ("event", "read-model", "endpoint", "setting")
-"""The diffs, each on top of the ones before."""
+"""The diffs; each applies after the diffs before it."""
 
 VERSION: Final = "the version"
 SCHEMA: Final = "make schema"
 LINT: Final = "make lint"
 MARKED: Final = "domain/events.py"
-"""Without this file nothing is left to check, so only the mark of the text is left out of it."""
+"""Without this file no check can run, so only the mark of its text is left out."""
 
 EVERY: Final = "tests/projections/test_every_projection.py"
 OF_NOTES: Final = "not test_every_projection or notes or 0-timeline or generated_logs or not_blind"
@@ -38,7 +38,7 @@ WIDE: Final = (
     *("tests/service/access", "tests/service/api", "tests/service/http", "tests/service/timelines"),
     *("tests/service/commands/test_erasure.py", "tests/service/cli/test_cli.py"),
 )
-"""What is run with all diffs: beside the checks of the page, and in `make prove`."""
+"""The tests that run with all diffs: few beside the checks of the page, all in `make prove`."""
 
 
 def diff(way: str) -> Path:
@@ -52,7 +52,7 @@ def changed(way: str) -> set[str]:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A row of the page: the way that it belongs to, a file or a command, and its check."""
+    """A row of the page: its diff, a file or a command, and its check."""
 
     way: str
     name: str
@@ -101,7 +101,7 @@ def copied(folder: Path) -> Path:
 
 
 def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in a folder; what Python it runs imports the folder's own packages."""
+    """Run a command in a folder; Python imports the folder's own packages."""
     environment = {key: each for key, each in os.environ.items() if not key.startswith("PYTEST_")}
     environment |= {"PYTHONPATH": str(folder), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     environment |= {"GIT_CEILING_DIRECTORIES": str(folder.parent)}
@@ -118,7 +118,7 @@ def run_tests(folder: Path, *tests: str) -> subprocess.CompletedProcess[str]:
 
 
 def made(folder: Path, target: str) -> subprocess.CompletedProcess[str]:
-    """Run `make` in a copy; the environment, which is the original's, stays as it is."""
+    """Run `make` in a copy, with the unchanged environment of the original."""
     return run(folder, "make", "-o", ".venv/.dev", target.removeprefix("make "))
 
 
@@ -128,7 +128,7 @@ def apply(folder: Path, way: str, *options: str) -> None:
 
 
 def raise_version(folder: Path) -> None:
-    """Do what the check of the rules says."""
+    """Raise the version, as the check of the rules demands."""
     said = run_tests(folder, "tests/projections/test_rules.py").stdout
     asked = re.search(r'above (\d+), so that .*?(rules="\w+",)', said, re.S)
     assert asked is not None, said
@@ -145,7 +145,7 @@ def replace(file: Path, old: str, new: str) -> None:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy in which everything on the page is done."""
+    """A copy with every step of the page done."""
     folder = copied(tmp_path_factory.mktemp("done"))
     for way in WAYS:
         apply(folder, way)
@@ -155,7 +155,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-# What the page says ------------------------------------------------------------------------------
+# The tests ---------------------------------------------------------------------------------------
 
 
 def test_the_page_has_a_row_for_every_file_of_a_diff_and_for_no_other_file() -> None:

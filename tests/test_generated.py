@@ -1,4 +1,4 @@
-"""What is generated from the source is as the source is now."""
+"""The generated files agree with the source."""
 
 from scripts import schema
 

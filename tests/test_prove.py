@@ -1,4 +1,4 @@
-"""The proof of the three promises, at its small size, as `make prove` runs it at its large one."""
+"""The proof of the three promises at its small size; `make prove` runs the large size."""
 
 import asyncio
 import re

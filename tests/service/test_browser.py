@@ -1,4 +1,4 @@
-"""A real browser, over connections that break: its own EventSource comes back by itself."""
+"""A real browser over connections that break: its EventSource reconnects by itself."""
 
 import shutil
 from collections.abc import AsyncGenerator
@@ -26,7 +26,7 @@ path => new Promise((resolve, reject) => {
     source.onerror = () => { if (source.readyState === EventSource.CLOSED) resolve(events); };
 })
 """
-"""All that an EventSource got until it gave up by itself, as a 204 makes it."""
+"""Collects the events of an EventSource until a 204 makes it stop."""
 
 ASK = """
 body => new Promise((resolve, reject) => {
@@ -41,7 +41,7 @@ body => new Promise((resolve, reject) => {
 
 @asynccontextmanager
 async def browser(address: str) -> AsyncGenerator[Page]:
-    """A page of the proxy's own origin, in headless Chromium."""
+    """A page of the proxy's origin, in headless Chromium."""
     program = shutil.which("chromium") or shutil.which("google-chrome")
     async with async_playwright() as playwright:
         chromium = await playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
@@ -55,7 +55,7 @@ async def browser(address: str) -> AsyncGenerator[Page]:
 async def behind_a_bad_network(
     url: str, cuts: int
 ) -> AsyncGenerator[tuple[LiveService, CuttingProxy]]:
-    """A service, and a proxy before it that signs, serves the documented client, and cuts."""
+    """A service behind a proxy that signs, serves the documented client, and cuts streams."""
     async with running(url, OfflineModel(pace=0.02)) as live:
         await live.project()
         await live.credit()

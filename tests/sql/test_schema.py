@@ -1,4 +1,5 @@
-"""The schema's own promises: nothing is rewritten, nobody may more than he needs, all is told."""
+"""The promises of the schema: events never change, roles have no needless rights, and every
+column is explained."""
 
 import re
 from collections.abc import Callable
@@ -106,7 +107,7 @@ async def test_an_analyst_sees_one_tenant_and_cannot_choose_which(url: str) -> N
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 await analyst.execute("update app.analyst set tenant_id = 't2'")
             await analyst.execute("set role throughline_analyst")
-            assert await found(analyst, sessions) == [], "a role that is for no tenant"
+            assert await found(analyst, sessions) == [], "a role without a tenant"
         with pytest.raises(psycopg.errors.DuplicateObject):
             await add_analyst(owner, name, "t2")
         with pytest.raises(BadName):
@@ -146,7 +147,7 @@ WALLS: Final = {
         """,
 }
 OURS_ALONE: Final = ["event_position_is_taken_once", "reply_chunk_is_taken_once", "analyst_pkey"]
-"""Keys that no tenant can choose: positions, ids that the service mints, roles."""
+"""Keys that no tenant can choose: positions, ids that the service makes, roles."""
 
 
 @pytest.mark.parametrize("fault", WALLS)
@@ -167,7 +168,7 @@ async def test_the_catalogue_has_no_hole_between_tenants(url: str, fault: str) -
 async def test_the_owner_does_not_need_to_be_a_superuser(
     server: Server, new_database: NewDatabase
 ) -> None:
-    """Who may create roles and owns the database brings it to this version and rebuilds in it."""
+    """An owner of the database that can create roles can migrate it and rebuild read models."""
     name = f"owner_{uuid4().hex}"
     url = new_database()
     with psycopg.connect(server.url, autocommit=True) as admin:

@@ -1,4 +1,4 @@
-"""Who asked for what, from where, and what came of it: of every request of a known caller."""
+"""The audit has an entry for every request of a known caller: user, operation, address, result."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -36,7 +36,7 @@ async def stored(url: str) -> list[dict[str, Any]]:
 
 
 async def until_stored(url: str, count: int) -> list[dict[str, Any]]:
-    """The audit when it has so many entries: those of reads come a moment later."""
+    """The audit when it has this number of entries: entries of reads come a moment later."""
     async with asyncio.timeout(10):
         while len(entries := await stored(url)) < count:  # noqa: ASYNC110 - no event says so
             await asyncio.sleep(0.01)
@@ -191,7 +191,7 @@ async def test_a_full_audit_queue_refuses_requests(
 async def test_a_write_without_a_stored_audit_entry_is_not_acknowledged(
     url: str, run: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is done all the same, and known again by its key, when it is told."""
+    """The write is stored. Sent again with its key, it is known and gets its audit entry."""
     key = {"Idempotency-Key": "k"}
     body = {"userId": "u1", "seconds": 5, "kind": "paid"}
     monkeypatch.setattr(audit, "PATIENCE_SECONDS", 0.2)
@@ -210,7 +210,7 @@ async def test_a_write_without_a_stored_audit_entry_is_not_acknowledged(
 
 
 async def test_audit_entries_wait_for_an_unreachable_database_and_are_stored_once(url: str) -> None:
-    """Also when it goes right after the entry was stored, before it could say so."""
+    """Also when the connection is lost after the commit, before PostgreSQL has answered."""
     async with Cutter(url) as way, connections.pool(way.url) as pool:
         kept = audit.Audit(pool)
         storing = asyncio.create_task(kept.run())

@@ -1,4 +1,4 @@
-"""Browsers' tokens: what they open, how long, and everything that does not open anything."""
+"""Browser tokens: the requests that a token allows, its life time, and invalid tokens."""
 
 import hmac
 import json
@@ -64,13 +64,13 @@ def part(value: Any) -> str:
 def signed(
     secret: bytes = DERIVED, head: dict[str, Any] | None = None, kid: Any = "k1", **changed: Any
 ) -> str:
-    """A token by hand, so that it may be anything."""
+    """A token with any claims, signed by hand."""
     content = f"{part({'alg': 'HS256', 'kid': kid} | (head or {}))}.{part(claims(**changed))}"
     signature = hmac.digest(secret, content.encode(), "sha256")
     return f"{content}.{urlsafe_b64encode(signature).rstrip(b'=').decode()}"
 
 
-# what a token opens ------------------------------------------------------------------------------
+# requests that a token allows --------------------------------------------------------------------
 
 
 async def test_a_browser_reads_and_chats_with_its_token(run: LiveService) -> None:
@@ -121,7 +121,7 @@ async def test_the_cookie_of_a_token_authenticates_only_reads(run: LiveService) 
         assert written.status_code == 401
 
 
-# what it does not open ---------------------------------------------------------------------------
+# requests that a token does not allow ------------------------------------------------------------
 
 
 async def test_a_token_is_valid_for_one_user_and_one_project(run: LiveService) -> None:
@@ -174,7 +174,7 @@ async def test_the_list_of_waiting_builds_is_not_for_browsers(run: LiveService) 
 
 
 def bad() -> dict[str, str]:
-    """Tokens that are none, by what is wrong with them now."""
+    """Invalid tokens, by the reason why each is invalid."""
     now = int(time.time())
     return {
         "empty": "",
@@ -255,7 +255,7 @@ async def test_only_members_get_a_token(run: LiveService) -> None:
         assert problem(refused) == (404, "project_not_found")
 
 
-# the end of it -----------------------------------------------------------------------------------
+# the end of a token ------------------------------------------------------------------------------
 
 
 async def test_a_removed_member_can_do_nothing_with_a_token(run: LiveService) -> None:
@@ -268,7 +268,7 @@ async def test_a_removed_member_can_do_nothing_with_a_token(run: LiveService) ->
 
 
 async def test_the_streams_of_a_removed_member_are_closed_on_every_server(url: str) -> None:
-    """Of a reply and of the timeline; the reply itself goes on, and those who stay see its end."""
+    """The streams of a reply and of the timeline. The reply continues, and others see its end."""
     model = OfflineModel(pace=0.05)
     async with running(url, model) as one, running(url, model) as two:
         await one.project("p1", "u1", "u2")

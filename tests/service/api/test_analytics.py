@@ -1,4 +1,4 @@
-"""A project's figures, against what was said and built."""
+"""A project's figures, compared with its messages and builds."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -28,7 +28,7 @@ async def figures(run: LiveService, **asked: str) -> dict[str, Any]:
 
 
 async def build(run: LiveService, session_id: str | None, kind: str) -> None:
-    """A build that ends, of a session's plan or of an idea."""
+    """Build a session's plan or an idea, and end the build."""
     body = {"userId": "u1", "projectId": "p1"}
     if session_id is None:
         answer = await run.client.post("/v1/builds", json=body | {"message": "A shop"})

@@ -32,7 +32,7 @@ async def post(run: LiveService, content: bytes | str, **headers: str) -> httpx.
 
 
 def assert_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """A problem by RFC 9457 that has a stable code and a request id."""
+    """The answer is a problem by RFC 9457 with a stable code and a request id."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["x-request-id"]
@@ -223,7 +223,7 @@ async def sent(run: LiveService, header: str | None, path: str = "/v1/billing/ac
 
 
 def header(path: str = "/v1/billing/accounts/u1", **changed: Any) -> str:
-    """A good header for a GET, unless something of it is changed after signing."""
+    """A valid header for a GET, unless `changed` changes its fields after signing."""
     fields: dict[str, Any] = {"time": int(time.time()), "nonce": "n1", "key_id": "k1"}
     signed = fields | {name: changed[name] for name in fields if name in changed}
     v1 = signatures.sign(

@@ -1,4 +1,4 @@
-"""Who can pay is answered, who cannot is not: nobody's account is ever overdrawn."""
+"""A message is answered only if its user can pay for it: no account is ever overdrawn."""
 
 import asyncio
 from decimal import Decimal
@@ -37,7 +37,7 @@ async def all_sent(models: list[law.GatedModel], *sent: asyncio.Task[httpx.Respo
 
 
 async def accepted(answers: list[httpx.Response]) -> list[law.Final]:
-    """The replies of those that could be paid for, each held against the law."""
+    """The replies of the accepted messages, each checked against the law."""
     taken = [answer.json() for answer in answers if answer.status_code == 200]
     for final in taken:
         law.whole(final)
@@ -94,7 +94,7 @@ async def test_two_services_on_one_database_share_one_balance(url: str) -> None:
 
 
 async def nothing_else_is_stored(live: LiveService, url: str, finals: list[law.Final]) -> None:
-    """The log and all that is read from it know of the messages that were taken, and no others."""
+    """The log and every read have the accepted messages, and no other messages."""
     kinds = ("UserMessagePosted", "TimeReserved", "ReplyStarted", "ReplyCompleted", "TimeConsumed")
     names = [name for name, _ in await law.logged(url, *kinds)]
     assert {kind: names.count(kind) for kind in kinds} == dict.fromkeys(kinds, len(finals))

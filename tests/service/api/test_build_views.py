@@ -1,4 +1,4 @@
-"""What analysts read of builds: views over several read models, each of which is rebuilt alone."""
+"""The views of builds for analysts: they join several read models, each rebuilt alone."""
 
 from typing import Any
 from uuid import uuid4
@@ -17,7 +17,7 @@ AT = "2026-01-01T00:00:00+00:00"
 
 
 async def story(run: LiveService) -> str:
-    """A plan that was built and deployed; the build's id."""
+    """Build and deploy a plan; returns the build's id."""
     await run.project()
     await run.credit()
     plan = (await run.chat("Add a login page")).json()
@@ -36,7 +36,7 @@ async def story(run: LiveService) -> str:
 
 
 async def rows(url: str, view: str) -> list[dict[str, Any]]:
-    """What an analyst reads."""
+    """The rows of a view, as an analyst reads them."""
     name = f"analyst_{uuid4().hex}"
     async with owning(url) as owner:
         dsn = await add_analyst(owner, name, "t1")
@@ -74,7 +74,7 @@ async def test_the_views_show_the_history_of_a_build(url: str) -> None:
     assert timeline[2]["converted_from_session_id"] == session["session_id"]
     chat = {row["kind"]: row for row in await rows(url, "project_chat_with_builds")}
     events = chat["build_reference"]["build_events"]
-    assert [event["event_id"] for event in events] == ["2", "3"], "those that users may see"
+    assert [event["event_id"] for event in events] == ["2", "3"], "the events that users may see"
     assert chat["deployment"]["build_events"] is None
 
 

@@ -1,4 +1,4 @@
-"""`POST /v1/chat-plan` when all is well: what is asked, what is answered, what is kept."""
+"""`POST /v1/chat-plan` without faults: its requests, its answers, and its stored events."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""The tenant's log as CloudEvents: pages, lines and a live stream say the same, and all of it."""
+"""The tenant's log as CloudEvents: pages, lines and a live stream have the same, whole log."""
 
 import re
 from collections.abc import AsyncIterator
@@ -54,7 +54,7 @@ async def lines(run: LiveService, **query: Any) -> list[Any]:
 
 
 def linked(events: list[Any], before: str | None = None) -> list[Any]:
-    """The events without their links, which have to be a chain."""
+    """The events without their links, after a check that the links form a chain."""
     named = [("event", event, event["cursor"]) for event in events]
     return chained(named, before, "event")
 
@@ -64,7 +64,7 @@ async def logged(run: LiveService, tenant_id: str = "t1") -> list[Recorded]:
 
 
 def assert_cloud_event(event: dict[str, Any], stored: Recorded, epoch: str) -> None:
-    """It is what is stored, by CloudEvents 1.0."""
+    """The CloudEvent, by version 1.0, equals the stored event."""
     CloudEvent.model_validate_json(orjson.dumps(event))
     assert all(NAMES.fullmatch(name) for name in event)
     for name, value in event.items():
@@ -144,7 +144,7 @@ async def test_some_types_are_a_chain_of_their_own(run: LiveService, types: list
     assert await lines(run, types=types) == answer["events"]
     await run.credit()
     answer = await page(run, types=types)
-    # All was looked at, so the next page begins at the head; and its first event has a true `prev`.
+    # The page covers the whole log, so the next one begins at the head, with a true `prev`.
     assert answer["after"] == f"{run.service.log_epoch}.{await run.service.store.head()}"
     await run.chat("Good morning")
     more = await page(run, types=types, after=answer["after"])
@@ -209,7 +209,7 @@ async def test_the_log_needs_the_right_to_read_it(
         assert await page(run, key_id="k2")
 
 
-# Whose they are, and what they are ---------------------------------------------------------------
+# Tenants and other applications ------------------------------------------------------------------
 
 
 async def test_a_tenant_has_its_own_events_only(run: LiveService) -> None:

@@ -1,4 +1,4 @@
-"""What can be done with a reply: its actions, keeping it as a draft, exporting it."""
+"""The actions on a reply: build it, keep it as a draft, export it."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -90,14 +90,14 @@ async def test_an_item_says_whether_its_plan_can_be_built_now(run: LiveService) 
     assert await convertible()
     body = {"userId": "u2", "projectId": "p1", "message": "A shop"}
     build_id = (await run.client.post("/v1/builds", json=body)).json()["buildId"]
-    assert not await convertible(), "the project is being built"
+    assert not await convertible(), "a build of the project runs"
     end = {"eventId": "e", "phase": "build", "type": "failed", "title": "t"}
     end |= {"at": "2026-01-01T00:00:00Z"}
     await run.client.post(f"/v1/builds/{build_id}/events", json={"events": [end]})
     assert await convertible()
     body = {"userId": "u1", "projectId": "p1", "sessionId": plan["sessionId"]}
     await run.client.post("/v1/chat-plan/convert-to-build", json=body)
-    assert not await convertible(), "it was built"
+    assert not await convertible(), "the plan was built"
 
 
 async def test_a_plan_is_kept_as_a_draft_once(run: LiveService) -> None:

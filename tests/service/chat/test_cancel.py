@@ -1,4 +1,4 @@
-"""A reply is ended by whoever may: at once, for good, and billed for what was shown."""
+"""A cancelled reply ends at once and for good, and is billed for the shown part."""
 
 import asyncio
 import signal
@@ -16,7 +16,7 @@ HANGS = "Good morning [[offline: hang after=8 ping=0.05]]"
 
 
 async def cancel(client: httpx.AsyncClient, reply_id: str) -> dict[str, Any]:
-    """Ask for the end of a reply; what it has come to then."""
+    """Cancel a reply; returns its state after that."""
     answer = await client.post(f"/v1/chat-plan/replies/{reply_id}/cancel?userId=u1")
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
@@ -25,7 +25,7 @@ async def cancel(client: httpx.AsyncClient, reply_id: str) -> dict[str, Any]:
 async def begun(
     live: LiveService, message: str, **members: Any
 ) -> tuple[str, asyncio.Task[list[Event]]]:
-    """A reply's id when it shows something, and the reading of its stream."""
+    """A reply's id after its first chunk, and the task that reads its stream."""
     shown: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def read() -> list[Event]:
@@ -48,7 +48,7 @@ async def test_a_cancelled_reply_keeps_what_was_shown(url: str, on: str) -> None
         reply_id, reading = await begun(one, HANGS)
         where = one if on == "its server" else other
         state = await cancel(where.client, reply_id)
-        await one.model.left.wait()  # the call was closed
+        await one.model.left.wait()  # the request to the model was closed
         final = law.lawful(await reading)
         assert (final["subtype"], final["reason"]) == ("partial", "cancelled")
         assert final["data"]["markdown"].startswith("(offline model)")

@@ -1,4 +1,4 @@
-"""Replies in the language that was asked for; Arabic is looked at while it streams."""
+"""Replies are in the requested language. The service checks Arabic while a reply streams."""
 
 from collections.abc import AsyncIterator
 

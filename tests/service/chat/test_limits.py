@@ -1,4 +1,4 @@
-"""Limits on messages: exact over processes and restarts, told in headers, and costing nothing."""
+"""Rate limits: exact over processes and restarts, in the headers, and free of cost."""
 
 import asyncio
 from collections import Counter
@@ -38,12 +38,12 @@ def problem(answer: httpx.Response) -> tuple[int, str]:
 
 
 def seconds(answer: httpx.Response) -> list[int]:
-    """The `t` of each limit that an answer tells of."""
+    """The `t` of each limit in an answer's headers."""
     return [int(each.split("t=")[1]) for each in answer.headers["RateLimit"].split(", ")]
 
 
 def remaining(answer: httpx.Response) -> list[int]:
-    """The `r` of each."""
+    """The `r` of each limit in an answer's headers."""
     found = answer.headers["RateLimit"].split(", ")
     return [int(each.split("r=")[1].split(";")[0]) for each in found]
 
@@ -114,7 +114,7 @@ async def append(url: str, stream_id: str, events: Sequence[Event], project_id: 
 
 
 async def test_the_window_of_a_limit_slides(url: str) -> None:
-    """Two messages were taken almost an hour ago, one of them a minute before the other."""
+    """Two messages were admitted almost an hour ago, one of them a minute before the other."""
     now = datetime.now(UTC)
     taken = [
         MessageAdmitted(project_id="p1", user_id="u9", reply_id=f"m{n}", at=at.isoformat())
@@ -168,7 +168,7 @@ USERS = ("u1", "u2", "u3")
 
 
 async def test_a_limit_is_exact_over_processes_and_restarts(url: str) -> None:
-    """128 clients at once, for three users of one project, twice as many messages as it takes."""
+    """128 clients at once, for three users of one project, send twice the allowed messages."""
     limits = {
         "THROUGHLINE_USER_MESSAGES": str(QUOTA),
         "THROUGHLINE_PROJECT_MESSAGES": str(2 * QUOTA),
@@ -206,7 +206,7 @@ async def furnish(server: Replica) -> None:
 
 
 async def ask(server: Replica, user: str) -> int:
-    """Post a message until it is known what becomes of it; onBusy so that it need not wait."""
+    """Post a message until it is admitted or refused. `onBusy` spares it a wait."""
     body: dict[str, Any] = {"userId": user, "projectId": "p1", "message": "Hello"}
     while True:
         answer = await server.client.post("/v1/chat-plan", json=body | {"onBusy": "enqueue"})

@@ -1,4 +1,5 @@
-"""A session is replied to once at a time: what becomes of a message that comes meanwhile."""
+"""A session has one running reply at a time. A message during a reply is refused, waits for the
+end of the reply, or interrupts the reply."""
 
 import asyncio
 
@@ -119,7 +120,8 @@ async def test_a_waiting_message_is_answered_when_its_server_dies(url: str) -> N
 
 
 async def test_a_refused_message_interrupts_nothing(url: str) -> None:
-    """For the balance, of which the running reply's part would be free, or for its user's limit."""
+    """The refusals: too little balance without the running reply's reservation, and the user's
+    limit."""
     async with running(url, user_messages=2) as live:
         await live.project()
         await live.credit(seconds=100)

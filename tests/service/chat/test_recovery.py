@@ -1,4 +1,4 @@
-"""A process dies, freezes or loses its database: its replies come to one end each, elsewhere."""
+"""A process dies, freezes or loses its database: each of its replies ends once, elsewhere."""
 
 import asyncio
 import signal
@@ -20,16 +20,16 @@ from tests.sizes import chance, size
 
 KILLS = size(6, 50)
 ENDS_WITHIN = 15.0
-"""Seconds from the death of a server to the ends of its replies, if another one runs."""
+"""Seconds from the death of a server to the ends of its replies, if another server runs."""
 
 
 def without_chunks(events: list[Event]) -> list[str]:
-    """What went on, without the pieces of the reply."""
+    """The names of the events, without chunks and intents."""
     return [name for name, _, _ in events if name not in ("chunk", "intent")]
 
 
 async def ended_once(url: str, readers: list[Reader]) -> None:
-    """Every reply has one end, which is the one that its reader was told, and is settled once."""
+    """Every reply has one end, the end that its reader got, and is settled once."""
     ends = await law.logged(url, "ReplyCompleted", "ReplyFailed")
     settled = await law.logged(url, "TimeConsumed", "ReservationReleased")
     reserved = {event["reservation_id"] for _, event in await law.logged(url, "TimeReserved")}
@@ -44,7 +44,7 @@ async def ended_once(url: str, readers: list[Reader]) -> None:
 
 
 async def test_replies_of_a_killed_server_end_at_another_one(url: str) -> None:
-    """Each reply is cut at a moment of its own: before it is shown, in the middle, at its end."""
+    """Each reply is cut at another moment: before its first chunk, in the middle, at its end."""
     seconds = chance("takeover")
     projects = [f"p{n}" for n in range(KILLS)]
     async with replicas(url) as service:
@@ -69,7 +69,7 @@ async def test_replies_of_a_killed_server_end_at_another_one(url: str) -> None:
             if shown and before[-1][0] != "final":
                 assert (final["subtype"], final.get("reason")) in {
                     ("partial", "server_lost"),
-                    ("success", None),  # it had ended, and only nobody had been told yet
+                    ("success", None),  # it had ended before its reader got the end
                 }
             else:
                 assert final["subtype"] == "success"
@@ -79,7 +79,7 @@ async def test_replies_of_a_killed_server_end_at_another_one(url: str) -> None:
 
 
 async def late(seconds: float, reader: Reader, replica: Replica, project_id: str) -> None:
-    """Ask a little later than others do."""
+    """Ask a little later than the other readers."""
     await asyncio.sleep(seconds)
     await reader.ask(replica, "Good morning", projectId=project_id)
 
@@ -141,7 +141,7 @@ async def test_a_frozen_server_that_wakes_up_emits_and_stores_nothing_more(url: 
 
 
 def orderly(events: list[Event]) -> bool:
-    """What was shown is what was stored, and nothing after it."""
+    """The reader got exactly the stored events."""
     return bool(fold(law.operations(events)) == events[-1][1]["data"])
 
 
@@ -174,7 +174,7 @@ async def test_a_reply_that_crashes_its_server_is_started_three_times(url: str) 
 
 
 async def test_a_reply_with_chunks_since_its_inspection_is_not_restarted(url: str) -> None:
-    """Two take it over: the slower one looked when nothing of it had been shown."""
+    """Two servers recover the reply. The slower one inspected the reply before its first chunk."""
     model = law.GatedModel(pace=0.05)
     async with running(url, model) as owner, running(url) as slower:
         await owner.project()
@@ -199,7 +199,7 @@ async def test_a_reply_with_chunks_since_its_inspection_is_not_restarted(url: st
 
 
 async def test_a_reply_survives_a_killed_database() -> None:
-    """All leases run out meanwhile, and nobody takes a reply over for that."""
+    """All leases expire while the database is away. No server takes a reply over for that."""
     with own_server() as server:
         await migrations.migrate(server.url)
         async with await connections.connect(server.url, as_service=False) as owner:
@@ -222,7 +222,7 @@ async def test_a_reply_survives_a_killed_database() -> None:
 
 
 async def is_back(url: str) -> None:
-    """Wait until the database takes connections."""
+    """Wait until the database accepts connections."""
     async with asyncio.timeout(60):
         while True:
             try:

@@ -1,4 +1,4 @@
-"""What is running when the service is told to stop comes to a proper end, and is billed once."""
+"""When the service stops, its running replies end properly and are billed once."""
 
 import asyncio
 from typing import Any
@@ -12,7 +12,7 @@ from tests.service.chat.test_faults import SAID
 async def begun(
     live: LiveService, message: str, project_id: str, started: asyncio.Barrier
 ) -> list[law.Event]:
-    """A reply's whole stream; waits at the barrier when the first chunk has come."""
+    """A reply's whole stream. Waits at the barrier after the first chunk."""
     events: list[law.Event] = []
     async for event in law.read_stream(live, message, projectId=project_id):
         events.append(event)
@@ -37,13 +37,13 @@ async def stopped_while_streaming(
         ]
         await started.wait()
         live.server.handle_exit(15, None)
-        # Whoever is sent away without an end, or in the middle of a chunk, fails here.
+        # A stream without an end, or with an incomplete chunk, fails here.
         finals = [law.lawful(events) for events in await asyncio.gather(*transactions)]
     return finals, model
 
 
 async def each_was_settled_once(url: str, finals: list[law.Final]) -> None:
-    """The service is gone: the log alone can tell."""
+    """Each reply is settled once in the log. The service has stopped, so the log is read."""
     settled = await law.logged(url, "TimeConsumed", "ReservationReleased")
     assert sorted(event["message_id"] for _, event in settled if "message_id" in event) == sorted(
         final["messageId"] for final in finals if final["subtype"] != "error"
@@ -129,4 +129,4 @@ async def test_the_next_service_continues_the_session(url: str) -> None:
         assert final["sessionId"] in {each["sessionId"] for each in finals}
         assert final["data"] == SAID
         said = [turn["content"][0]["text"] for turn in live.model.requests[-1]["messages"]]
-        assert len(said) == 3  # the one that was cut, with what was shown, and the new one
+        assert len(said) == 3  # the interrupted turn with its shown part, and the new turn

@@ -1,4 +1,4 @@
-"""The meter by itself, and what a reader sees of it: a warning, more time, or the end of it."""
+"""The time budget alone and through the service: a warning, an extension, or the end."""
 
 import asyncio
 from contextlib import suppress
@@ -14,8 +14,8 @@ from tests.service.chat.test_faults import notices
 
 
 class RecordedBudget:
-    """Gives the extensions in turn, 0 after the last, and keeps what happened. Its clock goes on
-    only while a budget sleeps."""
+    """Grants the given extensions in turn, then 0, and records every call. Its clock advances only
+    while a budget sleeps."""
 
     def __init__(self, *extensions: int) -> None:
         self.now = 0.0
@@ -47,7 +47,7 @@ class RecordedBudget:
 
 
 class Slow(RecordedBudget):
-    """Takes 0.9 seconds for an extension, until past the next warning's time."""
+    """Takes 0.9 seconds for an extension, which is longer than the time of the next warning."""
 
     async def extend(self) -> int:
         more = await super().extend()
@@ -59,7 +59,7 @@ async def test_a_budget_warns_before_each_extension_and_ends_without_one() -> No
     recorded = RecordedBudget(1)
     await recorded.budget(1).run()
     assert recorded.happened == ["warn at 1", "extend by 1", "warn at 2", "extend by 0"]
-    assert recorded.now == pytest.approx(2)  # what was reserved is never cut short
+    assert recorded.now == pytest.approx(2)  # the whole reservation can be used
 
 
 async def test_the_time_of_an_extension_counts() -> None:
@@ -105,7 +105,7 @@ async def test_a_long_reply_is_extended_and_its_reader_notified(
             "template": "reservation_used",
             "variables": {"percent": 80, "reserved_seconds": 1},
         }
-        # First by the client's hint, then by what the model decided that it is.
+        # The first reservation follows the client's hint, the second one the model's intent.
         reserved = [event["seconds"] for _, event in await law.logged(url, "TimeReserved")]
         assert reserved == [1, 7]
         assert len(await law.logged(url, "TimeConsumed")) == 1

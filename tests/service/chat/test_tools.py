@@ -1,4 +1,4 @@
-"""Plan mode with eyes: what a planner may look at, what its readers see of that, what it costs."""
+"""Tool calls: the files that the model may read, the events of the readers, and the cost."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,7 +21,7 @@ APP = 'def greet(name):\n    return f"Hello, {name}!"\n'
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """The folder with a project's source, and beside it what nobody may see."""
+    """The folder with a project's source, and a forbidden file beside it."""
     root = tmp_path / "t1" / "shop"
     root.mkdir(parents=True)
     (root / "app.py").write_text(APP)
@@ -76,7 +76,7 @@ async def test_a_project_without_source_is_answered_without_tools(url: str) -> N
         await run.credit()
         final = (await run.chat("How does app.py greet?")).json()
         assert "tools" not in run.model.requests[-1]
-        assert final["data"]["references"] == [], "what nobody has read is no reference"
+        assert final["data"]["references"] == [], "a file that was not read is no reference"
         assert final["metadata"]["warnings"] == ["references_left_out"]
 
 
@@ -149,7 +149,7 @@ async def test_text_before_a_tool_call_is_not_part_of_the_answer(url: str, sourc
 
 
 class _Introducing(OfflineModel):
-    """Says something before it looks, as models do."""
+    """A model that writes text before its tool call, as models do."""
 
     def _answer(self, asked: Any, fault: Fault) -> Any:
         played: Any = super()._answer(asked, fault)

@@ -1,4 +1,4 @@
-"""From plan to build through the API: conversion, claims, reports, the lock, and what is shown."""
+"""From plan to build through the API: conversion, claims, reports, the lock, and the views."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ async def run(url: str) -> AsyncIterator[LiveService]:
 
 
 async def planned(run: LiveService, message: str = "Add a login page") -> dict[str, Any]:
-    """A plan, as the final envelope has it."""
+    """Ask for a plan; returns the final envelope."""
     answer = await run.chat(message)
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
@@ -63,7 +63,7 @@ async def page(run: LiveService) -> dict[str, Any]:
 
 
 async def next_lock(stream: watching.Stream) -> str | None:
-    """The next lock that the stream tells."""
+    """The next value of the lock in the stream."""
     while (event := await stream.next())[0] != "lock":
         pass
     active: str | None = event[1]["activeBuildId"]
@@ -125,7 +125,7 @@ async def test_the_same_plan_again_is_the_same_build(run: LiveService) -> None:
     again = await convert(run, plan)
     assert again.json() == {"buildId": build_id, "status": "succeeded"}
     without = await convert(run, plan, planData=None)
-    assert without.json()["buildId"] == build_id, "the session's last plan is this one"
+    assert without.json()["buildId"] == build_id, "the session's last plan is this plan"
     other = plan["data"] | {"summary": "Another one"}
     assert problem(await convert(run, plan, planData=other)) == (409, "session_ended")
 
@@ -331,7 +331,7 @@ async def test_repeated_and_unordered_reports_count_once(run: LiveService) -> No
         after = {"after": answer["after"]}
     assert len(seen) == len(set(seen)) == 500
     kinds = [each["kind"] for each in await items(run)]
-    assert kinds.count("build_reference") == 1, "late, and once"
+    assert kinds.count("build_reference") == 1, "counted once, although it is late"
 
 
 async def test_racing_reports_make_one_reference_and_one_end(run: LiveService, url: str) -> None:
@@ -369,7 +369,7 @@ async def test_an_invalid_report_is_refused(run: LiveService, wrong: dict[str, A
     build_id = await begin(run)
     assert problem(await report(run, build_id, DEVELOPING, wrong)) == (422, "invalid_request")
     found = await run.client.get(f"/v1/builds/{build_id}/events", params={"userId": "u1"})
-    assert found.json()["events"] == [], "none of the batch is taken"
+    assert found.json()["events"] == [], "no report of the batch is stored"
 
 
 async def test_users_see_only_the_visible_events_of_a_build(run: LiveService) -> None:
@@ -401,7 +401,7 @@ async def test_another_tenant_sees_no_build(run: LiveService) -> None:
     assert listed.json()["builds"] == []
 
 
-# what is shown -----------------------------------------------------------------------------------
+# items and pages ---------------------------------------------------------------------------------
 
 
 async def test_the_items_of_a_build_show_its_version_once_it_is_deployed(run: LiveService) -> None:
@@ -459,7 +459,7 @@ async def test_the_live_stream_emits_the_lock_and_the_changed_item(run: LiveServ
     locks = [event["activeBuildId"] for name, event, _ in events if name == "lock"]
     assert locks == [build_id, None]
     requests = [event for name, event, _ in events if event.get("kind") == "user_message"]
-    assert len(requests) == 3, "asked for, claimed, deployed"
+    assert len(requests) == 3, "queued, claimed, deployed"
     assert len({event["id"] for event in requests}) == 1
     assert [event["id"] for _, event, _ in events if event.get("kind") == "deployment"] == ["v7"]
     assert requests[-1]["status"] == "deployed"
@@ -473,7 +473,7 @@ async def test_the_live_stream_emits_the_lock_and_the_changed_item(run: LiveServ
 async def test_a_build_that_ends_on_another_server_unlocks_its_project(
     url: str,
 ) -> None:
-    """That server remembers the project from before its lock."""
+    """The first server still remembers the project without its lock."""
     async with running(url) as one, running(url) as two:
         await one.project()
         build_id = await begin(two)

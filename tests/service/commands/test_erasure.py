@@ -1,4 +1,4 @@
-"""What was said is gone wherever it was: and the log, the bills and the rest of it stay true."""
+"""Erased text is gone everywhere, and the log, the bills and the read models stay correct."""
 
 import asyncio
 import re
@@ -61,7 +61,7 @@ async def delete_project(world: World) -> httpx.Response:
 
 
 def dumped(url: str) -> str:
-    """The whole database as pg_dump writes it, and what it writes in hexadecimal as text."""
+    """The whole database as pg_dump writes it, with its hexadecimal values decoded to text."""
     dump = subprocess.run(
         [program("pg_dump"), url], check=True, capture_output=True, text=True
     ).stdout
@@ -73,13 +73,13 @@ def _text(digits: str) -> str:
 
 
 async def bills(url: str) -> list[Any]:
-    """What everybody has, and was billed."""
+    """The accounts and bills of all users."""
     async with owning(url) as owner:
         return [await live(owner, name) for name in ("accounts", "consumption")]
 
 
 async def costs(url: str) -> tuple[int, Decimal]:
-    """What the sessions cost together."""
+    """The total cost of the sessions."""
     async with owning(url) as owner:
         sums = "select sum(ai_seconds), sum(cost_usd) from app.sessions"
         row = await (await owner.execute(sums.encode())).fetchone()
@@ -88,7 +88,7 @@ async def costs(url: str) -> tuple[int, Decimal]:
 
 
 async def true_to_the_log(url: str) -> None:
-    """Each read model is what the log says, a rebuild changes nothing, no position is left out."""
+    """Each read model equals the log, a rebuild changes nothing, and positions have no gap."""
     async with owning(url) as owner:
         for projection in PROJECTIONS:
             assert await verify(owner, projection) == 0, projection.name
@@ -146,7 +146,7 @@ async def test_an_erased_session_is_gone_from_every_read(
 async def test_no_trace_of_a_project_s_text_is_left_in_the_database(
     url: str, server: Server, run: LiveService, worlds: tuple[World, World]
 ) -> None:
-    """Not in a dump, and after a vacuum not in its files; the bills are as they were."""
+    """Neither in a dump nor, after a vacuum, in the files. The bills are unchanged."""
     ours, _ = worlds
     before, cost = await bills(url), await costs(url)
     assert in_files(url, server, WORD), "the control"
@@ -160,7 +160,7 @@ async def test_no_trace_of_a_project_s_text_is_left_in_the_database(
         assert problem(seen) == (404, "project_not_found")
     assert (await bills(url), await costs(url)) == (before, cost)
     await true_to_the_log(url)
-    # The reason of a credit is of the user's account, and a version's name is its worker's id.
+    # A credit's reason belongs to the user's account, and a version's name is an id of its worker.
     kept = (f"v-{WORD}", f"{WORD} why")
     left = dumped(url)
     for word in kept:
@@ -175,7 +175,7 @@ async def test_no_trace_of_a_project_s_text_is_left_in_the_database(
 
 
 def in_files(url: str, server: Server, word: str) -> bool:
-    """Whether the word stands in the files of the database."""
+    """Whether the files of the database have the word."""
     with psycopg.connect(url, autocommit=True) as owner:
         owner.execute("checkpoint")
         found = owner.execute(
@@ -217,7 +217,7 @@ async def test_a_reply_whose_server_died_is_ended_first_too(url: str) -> None:
     await true_to_the_log(url)
     async with owning(url) as owner:
         left = await owner.execute("select frame from app.reply_chunk")
-        assert await left.fetchall() == [(None,)], "the place where its writer would go on is taken"
+        assert await left.fetchall() == [(None,)], "the number of the next frame is occupied"
 
 
 async def test_a_project_is_not_erased_during_a_build(run: LiveService) -> None:
@@ -296,7 +296,7 @@ async def test_an_interrupted_erasure_is_finished_later(
 
 
 async def test_watchers_are_notified_of_an_erasure_and_nobody_gets_the_text_again(url: str) -> None:
-    """On the server that erases and on another one; who comes back later finds nothing."""
+    """On the erasing server and on another server. A reader that resumes later gets no text."""
     async with running(url) as one, running(url) as two:
         await one.project()
         await one.credit()
@@ -327,7 +327,7 @@ async def test_watchers_are_notified_of_an_erasure_and_nobody_gets_the_text_agai
 
 
 async def followed(server: LiveService, last: str) -> str:
-    """The tenant's log as a live consumer gets it, from the start to an event of a type."""
+    """The tenant's log as a live reader gets it, from the start to an event of the type `last`."""
     headers = {"Accept": "text/event-stream"}
     text = ""
     async with server.client.stream("GET", "/v1/events", headers=headers) as answer:

@@ -17,7 +17,7 @@ async def log(url: str) -> AsyncIterator[Log]:
 
 
 async def followed(log: Log, after: int, upto: int, *, seconds: float = 20) -> list[Recorded]:
-    """What a follower gets from after a position until another one."""
+    """The events that a follower gets, after a position and up to another position."""
     events: list[Recorded] = []
     pages = log.live_log.follow(after)
     async with asyncio.timeout(seconds):
@@ -34,7 +34,7 @@ def positions(events: list[Recorded]) -> list[int]:
 
 
 async def insert_silently(url: str, position: int) -> None:
-    """Commit an event of which nobody is told."""
+    """Commit an event without a notification."""
     async with await connections.connect(url, as_service=False) as owner:
         await owner.execute(
             "insert into app.event (position, version, schema_version, append_id, recorded_at,"
@@ -45,7 +45,7 @@ async def insert_silently(url: str, position: int) -> None:
 
 
 async def listeners(owner: connections.Connection, *, end: bool = False) -> set[int]:
-    """The backends that listen; `end` terminates them, and waits until they are gone."""
+    """The backends that listen. With `end`, terminate them and wait for their ends."""
     backends = await owner.execute(
         "select pid, case when %s then pg_terminate_backend(pid, 5000) end from pg_stat_activity"
         " where query = 'listen throughline' and datname = current_database()",
@@ -67,7 +67,7 @@ async def test_a_follower_gets_past_and_new_events(log: Log) -> None:
 async def test_a_follower_gets_every_later_event_from_any_start(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before the ring, in it, at the head and in the future, while writers append."""
+    """The starts: before the ring, in the ring, at the head and in the future."""
     monkeypatch.setattr(live, "PAGE", 7)
     async with running_log(url, most=20) as log:
         for _ in range(60):
@@ -104,7 +104,7 @@ async def test_a_paused_follower_costs_nothing_and_resumes(url: str) -> None:
         keen = asyncio.create_task(followed(log, 0, 1_001))
         for _ in range(10):
             await asyncio.gather(*(log.writer.append([event()]) for _ in range(100)))
-            assert len(log.live_log._ring) <= 50, "the ring is no longer for one who is slow"
+            assert len(log.live_log._ring) <= 50, "a slow follower does not lengthen the ring"
         assert positions(await keen) == list(range(1, 1_002))
         rest: list[Recorded] = []
         while len(rest) < 1_000:
@@ -114,7 +114,7 @@ async def test_a_paused_follower_costs_nothing_and_resumes(url: str) -> None:
 
 
 async def test_the_ring_is_bounded_in_bytes(url: str) -> None:
-    """Large events make room for each other, and a follower reads what left from the table."""
+    """Large events replace older ones in the ring. A follower reads those from the table."""
     large = b'{"text":"' + b"x" * 100_000 + b'"}'
     async with running_log(url, most_bytes=1_000_000) as log:
         keen = asyncio.create_task(followed(log, 0, 41))
@@ -131,7 +131,7 @@ async def test_the_ring_is_bounded_in_bytes(url: str) -> None:
 async def test_an_append_of_another_process_arrives_by_notification(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "POLL", 60)  # so the poll has no part in it
+    monkeypatch.setattr(live, "POLL", 60)  # so that no poll finds the event
     async with running_log(url) as log, running_log(url) as other:
         await other.writer.append([event()])
         assert await log.live_log.wait(1, seconds=5)
@@ -171,10 +171,10 @@ async def test_a_lost_listener_costs_time_but_no_event(
         assert again.isdisjoint(ended)
         monkeypatch.setattr(live, "POLL", 60)
         await insert_silently(url, 4)
-        assert positions(await followed(log, 3, 4)) == [4], "what the last poll finds"
+        assert positions(await followed(log, 3, 4)) == [4], "found by the last poll"
         following = asyncio.create_task(followed(log, 4, 5, seconds=5))
         await other.writer.append([event()])
-        assert positions(await following) == [5], "what only a notification tells by now"
+        assert positions(await following) == [5], "found by a notification, before a poll"
 
 
 async def test_a_poll_covers_a_lost_notification(url: str, log: Log) -> None:
@@ -239,7 +239,7 @@ async def test_waiting_for_a_position_has_a_limit(log: Log) -> None:
 async def test_a_follower_raises_an_error_at_a_gap(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The negative control of every count above: a follower itself refuses a hole."""
+    """The negative control of the counts above: a follower itself refuses a gap."""
     await log.writer.append([event()])
     (one,) = await log.store.range(after=0)
     holed: list[Recorded] | None = [one._replace(position=2)]
@@ -268,7 +268,7 @@ async def test_a_slow_follower_does_not_get_erased_text(log: Log) -> None:
 
 
 async def test_the_ring_keeps_no_text_from_the_append_that_erases_it(log: Log) -> None:
-    """Events that are read together with a later erasure leave the ring as well."""
+    """Events that are read together with a later erasure leave the ring too."""
     said = NewEvent("t1", "session-1", 1, "UserMessagePosted", b'{"text":"quillwort"}')
     erased = NewEvent("t1", "session-1", 2, "SessionDeleted", b'{"session_id":"1"}')
     keen = asyncio.create_task(followed(log, 0, 3))
@@ -279,7 +279,7 @@ async def test_the_ring_keeps_no_text_from_the_append_that_erases_it(log: Log) -
 
 
 async def test_a_notification_is_only_a_hint(log: Log, url: str) -> None:
-    """Anybody who may connect may say anything on the channel."""
+    """Every role that can connect can send any payload on the channel."""
     await log.writer.append([event()])
     async with await connections.connect(url, as_service=False) as anybody:
         for payload in ("junk", "", "-1", "9" * 30, "٣", "5000000"):
@@ -287,6 +287,6 @@ async def test_a_notification_is_only_a_hint(log: Log, url: str) -> None:
     keen = asyncio.create_task(followed(log, 0, 2))
     await insert_silently(url, 2)
     assert positions(await keen) == [1, 2]
-    assert await log.live_log.wait(2, seconds=20), "it hears of what is there"
-    assert log.live_log.head == 2, "and of nothing else"
+    assert await log.live_log.wait(2, seconds=20), "the log finds a stored event"
+    assert log.live_log.head == 2, "and no event that is not stored"
     assert not log.listening.done()

@@ -65,7 +65,7 @@ async def test_ranges_are_filtered_and_paged_by_position(log: Log) -> None:
 async def test_every_kind_of_read_returns_the_appended_events(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Streams, ranges and the copy agree with each other and with what went in, field by field."""
+    """Streams, ranges and the copy have the appended events, field by field."""
     monkeypatch.setattr(store, "REPLAY_PAGE", 17)
     chance = sizes.chance("batches")
     versions: dict[tuple[str, str], int] = {}
@@ -104,7 +104,7 @@ def as_appended(recorded: Recorded) -> NewEvent:
 
 
 async def test_events_of_another_tenant_are_never_returned(log: Log) -> None:
-    """Two tenants that name everything alike; the control is the range without a tenant."""
+    """Both tenants use the same names. The control is the range without a tenant."""
     for version in range(1, 6):
         streams = [event("same", version, tenant=tenant) for tenant in ("t1", "t2", "T1", "t1 ")]
         await log.writer.append([each._replace(project_id="p") for each in streams])
@@ -128,7 +128,7 @@ async def test_a_range_ends_at_its_last_position(log: Log, limit: int) -> None:
 
 
 async def insert_events(owner: connections.Connection, whose: str, count: int) -> None:
-    """Many events at once, as no append would; the tenant and its project have one name."""
+    """Insert many events in one statement. The tenant and its project have the same name."""
     await owner.execute(
         "insert into app.event (position, version, schema_version, append_id, recorded_at,"
         " tenant_id, stream_id, type, project_id, state, metadata)"
@@ -141,7 +141,7 @@ async def insert_events(owner: connections.Connection, whose: str, count: int) -
 
 
 async def blocks_read(owner: connections.Connection, statement: str, whose: str, after: int) -> int:
-    """How many blocks a page costs whom it belongs to."""
+    """The number of blocks that a page of this tenant or project reads."""
     wanted = {"tenant_id": whose, "project_id": whose, "types": None, "limit": PAGE}
     async with owner.transaction():
         await owner.execute(connections.ROLES["as_tenant"], wanted)
@@ -161,7 +161,7 @@ async def blocks_read(owner: connections.Connection, statement: str, whose: str,
 async def test_a_page_of_a_quiet_tenant_does_not_scan_the_events_of_others(
     url: str, statement: str, young: int, is_analyzed: bool
 ) -> None:
-    """Plans are made on a young log and kept, whatever the statistics said of it."""
+    """PostgreSQL keeps its plans from a young log, with and without statistics."""
     async with await connections.connect(url, as_service=False) as owner:
         await owner.execute("alter table app.event set (autovacuum_enabled = off)")
         await insert_events(owner, "quiet", young)

@@ -34,7 +34,7 @@ from tests.service.eventlog.logs import (
 )
 
 WAYS = [b"app.append_locked", b"with appended"]
-"""What the statements say that append: the sure way, the quick way."""
+"""A part of the appending statement: of the sure way, of the quick way."""
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ async def idle_writer(url: str) -> AsyncGenerator[tuple[Writer, EventStore], Non
 
 
 async def drain(idle: Writer) -> None:
-    """Write what waits, and close."""
+    """Write the waiting appends, and close."""
     idle.close()
     await idle.run()
 
@@ -92,7 +92,7 @@ async def test_a_stream_that_began_at_1_takes_no_version_0(
 ) -> None:
     async with running_log(url) as other:
         await other.writer.append([event("a", 1), event("a", 2)])
-    await enter_quick_way(log)  # this writer has not heard of the stream
+    await enter_quick_way(log)  # this writer does not know the stream
     with pytest.raises(WrongVersion):
         await log.writer.append([event("a", 0)], append_id=append_id)
 
@@ -111,7 +111,7 @@ async def test_a_stale_expected_version_is_refused_from_memory(url: str) -> None
         with pytest.raises(WrongVersion) as refused:
             await log.writer.append([event("a", 2)])
         assert (refused.value.expected, refused.value.actual) == (1, 2)
-        with pytest.raises((Unavailable, OutcomeUnknown)):  # anything else needs the database
+        with pytest.raises((Unavailable, OutcomeUnknown)):  # any other version needs the database
             await log.writer.append([event("a", 3)], patience=0.2)
 
 
@@ -181,7 +181,7 @@ async def test_an_append_that_the_database_refuses_fails_alone(
     assert not isinstance(first, BaseException)
     assert not isinstance(last, BaseException)
     assert isinstance(refused, Exception)
-    assert not isinstance(refused, Unavailable | OutcomeUnknown), "trying again would not help"
+    assert not isinstance(refused, Unavailable | OutcomeUnknown), "a retry would not help"
     assert [each.stream_id for each in await log.store.range(after=before)] == ["x", "y"]
 
 
@@ -232,7 +232,7 @@ async def test_events_of_another_writer_are_read_from_the_table(url: str, log: L
     with pytest.raises(WrongVersion) as stale:
         await log.writer.append([event("a", 3)])
     assert (stale.value.expected, stale.value.actual) == (2, 4)
-    assert log.writer._alone, "all of this on the quick way"
+    assert log.writer._alone, "all appends used the quick way"
 
 
 async def test_the_writer_returns_to_the_quick_way_when_other_writers_stop(
@@ -264,7 +264,7 @@ async def test_the_same_append_id_appends_once(
     async with running_log(url) as other:
         await enter_quick_way(other)
         for each in (other, log, log):
-            if is_forgotten:  # as it is after a hundred thousand other streams
+            if is_forgotten:  # like after appends to a hundred thousand other streams
                 each.writer._heads = LRU(HEADS)
             again = [await each.writer.append(e, append_id=name) for name, e in appends.items()]
             assert again == firsts
@@ -292,7 +292,7 @@ async def test_an_append_cut_off_at_commit_is_found_again(url: str, way: bytes) 
             appended.first_position,
             appended.first_position + 1,
         ]
-        # A second try that did not know the first would take it for somebody else's.
+        # A second try that did not know the first one would refuse its own events as a conflict.
         with pytest.raises(WrongVersion):
             await log.writer.append([event("a", 1), event("a", 2)])
 
@@ -389,7 +389,7 @@ async def test_a_full_queue_refuses_at_once_and_is_written_when_the_database_is_
         tried = start()
         for _ in range(10):
             await asyncio.sleep(0)
-        assert not log.writer._queue, "the first is being tried"
+        assert not log.writer._queue, "the writer tries the first append"
         waiting = [start() for _ in range(20)]
         refused = [start() for _ in range(1_000)]
         await asyncio.sleep(0)
@@ -468,7 +468,7 @@ async def test_a_writer_that_is_cancelled_answers_everyone(url: str, log: Log) -
         await asyncio.sleep(0)
         log.writing.cancel()
         await asyncio.wait((log.writing,))
-        # Now, not when their patience is over.
+        # At once, not after their time-outs.
         await asyncio.wait((sent, queued), timeout=1)
         assert queued.done()
         assert isinstance(queued.exception(), Unavailable)
@@ -513,7 +513,7 @@ async def test_events_cannot_be_changed_or_deleted(url: str, log: Log, change: b
 async def test_a_refused_append_moves_no_read_model_past_a_rival_s_event(
     url: str, log: Log
 ) -> None:
-    """A rival commits on the quick way while the locked function waits to insert nothing."""
+    """A rival commits on the quick way, while an append that will be refused waits for the lock."""
     async with await connections.connect(url, as_service=False) as owner:
         await owner.execute("create table app.probe (position bigint)")
         await owner.execute("grant all on app.probe to throughline_service")
@@ -545,7 +545,7 @@ async def test_a_refused_append_moves_no_read_model_past_a_rival_s_event(
             await refused
         await log.writer.append([event("c")])
         seen = await (await owner.execute("select position from app.probe")).fetchall()
-        assert seen == [(2,)], "the read model has passed by the rival's event"
+        assert seen == [(2,)], "the read model has skipped the rival's event"
 
 
 async def test_closing_ends_when_every_waiting_caller_has_left(url: str) -> None:

@@ -1,4 +1,4 @@
-"""A request that its client named is done once, however often and wherever it is sent."""
+"""A request with an Idempotency-Key is done once, even if it is sent repeatedly and anywhere."""
 
 import asyncio
 from collections import Counter
@@ -25,7 +25,7 @@ async def run(url: str) -> AsyncIterator[LiveService]:
 
 
 async def types(run: LiveService) -> Counter[str]:
-    """How many events of each type there are."""
+    """The number of events of each type."""
     return Counter([each.type async for page in run.service.store.replay() for each in page])
 
 

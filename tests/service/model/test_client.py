@@ -1,4 +1,4 @@
-"""What is sent to the model, as the model's server receives it from the real SDK."""
+"""The requests to the model, as the model's server receives them from the real SDK."""
 
 from typing import Any
 
@@ -68,7 +68,7 @@ async def test_the_second_message_carries_the_first_turn_and_hits_the_cache(url:
         assert orjson.loads(turns(two)[1][1]) == answer
         assert turns(two)[2:] == [("user", "How does the login work?")]
         assert turns(three)[:3] == turns(two)
-        # What the next request shares with this one: all but its message.
+        # The prefix that the next request shares with this one: everything before its message.
         for body in (two, three):
             marked = ["cache_control" in turn["content"][0] for turn in body["messages"]]
             assert marked == [False] * (len(marked) - 2) + [True, False]
@@ -148,7 +148,7 @@ async def test_the_model_does_not_get_the_project_s_secrets(url: str) -> None:
             assert f'"{inner}"' not in sent
 
 
-# Answers that no well-behaved model gives --------------------------------------------------------
+# Strange answers of a model ----------------------------------------------------------------------
 
 
 def raw(text: str, *more: str) -> Fault:
@@ -211,7 +211,7 @@ async def test_every_intent_is_one_of_the_contracts() -> None:
     assert reply_schema()["properties"]["intent"]["enum"] == list(CONTRACTS)
 
 
-# Streams that no well-behaved server sends -------------------------------------------------------
+# Strange streams of a server ---------------------------------------------------------------------
 
 
 def sse(kind: str, **fields: Any) -> bytes:
@@ -235,14 +235,14 @@ BAD_BYTES = b'event: content_block_delta\ndata: {"type": "content_block_delta", 
 
 
 class Says(OfflineModel):
-    """A server that answers everyone with the same bytes, as an event stream."""
+    """A server that answers every request with the same bytes, as an event stream."""
 
     def __init__(self, stream: bytes) -> None:
         super().__init__()
         self.stream = stream
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Take the whole request, then answer."""
+        """Read the whole request, then answer."""
         self.calls += 1
         await Request(scope, receive).body()
         await Response(self.stream, media_type="text/event-stream")(scope, receive, send)

@@ -1,4 +1,4 @@
-"""The offline model, asked as the product asks: through the real SDK, over real HTTP."""
+"""The offline model, called like a real model: through the real SDK, over real HTTP."""
 
 import asyncio
 import logging
@@ -181,7 +181,7 @@ class Talk:
         return "".join(deltas(await self.events(message, **more)))
 
     async def until_it_fails(self, message: str) -> tuple[list[str], Exception]:
-        """The deltas that came, and the error that ended them."""
+        """The deltas that arrived, and the error that ended the stream."""
         seen: list[RawMessageStreamEvent] = []
         try:
             await collect(await self.stream(message), seen)
@@ -191,7 +191,7 @@ class Talk:
 
 
 async def collect(stream: Any, seen: list[RawMessageStreamEvent]) -> None:
-    """Into a list of the caller's, for what came before a failure counts too."""
+    """Collect into the caller's list, so that the events before a failure are kept."""
     async for event in stream:
         seen.append(event)  # noqa: PERF401
 

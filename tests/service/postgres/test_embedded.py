@@ -40,15 +40,15 @@ with embedded(pathlib.Path(sys.argv[1])) as server:
 
 
 def _memory() -> str | None:
-    """A folder in memory, if there is room. It outlives a kill like a disk does, and is quicker."""
-    shared = Path("/dev/shm")  # noqa: S108 - what is made in it has names of its own
+    """A folder in memory, if there is room. It survives a kill like a disk, and is quicker."""
+    shared = Path("/dev/shm")  # noqa: S108 - files in it get unique names
     roomy = shared.is_dir() and shutil.disk_usage(shared).free > 2**30
     return str(shared) if roomy else None
 
 
 @contextmanager
 def _passable(parent: str | None = None) -> Generator[Path]:
-    """An empty folder that every user can pass through; pytest's own are shut."""
+    """An empty folder that every user can pass through, unlike pytest's own folders."""
     with tempfile.TemporaryDirectory(prefix="test-", dir=parent) as path:
         Path(path).chmod(0o755)
         yield Path(path).resolve()
@@ -68,7 +68,7 @@ def new_folder(place: Path) -> Generator[Path]:
 
 @pytest.fixture(scope="module")
 def initialised() -> Generator[Path]:
-    """A folder that was served once: copied, it spares a test the time of an initdb."""
+    """A folder with a cluster. A copy of it spares a test the time of an initdb."""
     with _passable(_memory()) as path:
         with embedded(path / "timeline"):
             pass
@@ -85,7 +85,7 @@ def folder(initialised: Path) -> Generator[Path]:
 
 @pytest.fixture
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Limits and pauses that a test has no time for."""
+    """Make long limits and pauses short."""
     monkeypatch.setattr("service.postgres.supervisor.PAUSES_S", (0.05, 30.0))
     for limit in ("FAST_LIMIT_S", "IMMEDIATE_LIMIT_S", "BACKEND_LIMIT_S"):
         monkeypatch.setattr(f"service.postgres.supervisor.{limit}", 0.2)
@@ -95,7 +95,7 @@ def eventually(condition: Callable[[], object], within: float = 20.0) -> None:
     """Return once the condition holds; fail after `within` seconds."""
     deadline = time.monotonic() + within
     while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
+        assert time.monotonic() < deadline, "the condition did not become true"
         time.sleep(0.01)
 
 
@@ -119,7 +119,7 @@ def answers(url: str) -> bool:
 
 
 def postmaster(data: Path) -> psutil.Process:
-    """The running one, by the first line of its pid file."""
+    """The running postmaster, by the first line of its pid file."""
     return psutil.Process(int((data / "postmaster.pid").read_text().splitlines()[0]))
 
 
@@ -128,7 +128,7 @@ def mode(path: Path) -> int:
 
 
 def as_owner_of(path: Path) -> dict[str, Any]:
-    """Arguments for Popen: run as the user whose path this is."""
+    """Arguments for Popen: run as the owner of this path."""
     owner = path.stat()
     as_user: dict[str, Any] = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
     return as_user if IS_ROOT else {}
@@ -136,7 +136,7 @@ def as_owner_of(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def owner(folder: Path, **options: Any) -> Generator[subprocess.Popen[str]]:
-    """Another process inside `embedded`; its first line of output is the server it has."""
+    """Another process inside `embedded`. The first line of its output describes its server."""
     with subprocess.Popen(
         [sys.executable, "-c", OWNER, str(folder)],
         stdin=subprocess.PIPE,
@@ -196,7 +196,7 @@ def test_settings_are_given_to_the_server(folder: Path) -> None:
 
 
 def test_stopping_leaves_no_process_even_with_a_transaction_open(folder: Path) -> None:
-    # The test run may have a server of its own beside this one: only what is new counts.
+    # The test run has a server of its own too, so only new processes count.
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     threads = {thread.ident for thread in threading.enumerate()}
     with capture_logs() as logged, ExitStack() as open_until_later, embedded(folder) as server:
@@ -204,7 +204,7 @@ def test_stopping_leaves_no_process_even_with_a_transaction_open(folder: Path) -
         connection.execute("SELECT 1")
         assert processes_of(server.data_dir)
     entries = [each for each in logged if str(each["event"]).startswith("postgres")]
-    assert not entries  # a stop that was asked for is no event
+    assert not entries  # a requested stop is no event
     assert not processes_of(server.data_dir)
     assert not answers(server.url)
     left = {child.pid for child in psutil.Process().children()} - before
@@ -336,7 +336,7 @@ def test_after_the_owner_was_killed_the_next_start_has_its_committed_rows(folder
 def test_after_everything_was_killed_the_next_start_has_its_committed_rows(folder: Path) -> None:
     with owner(folder) as process:
         write(said(process)[0], "kept")
-        process.send_signal(signal.SIGSTOP)  # or it would start the server again, or end it well
+        process.send_signal(signal.SIGSTOP)  # or the owner would act
         for victim in processes_of(folder / "data"):
             with suppress(psutil.NoSuchProcess):
                 victim.kill()
@@ -384,7 +384,7 @@ def test_a_server_that_is_dead_is_not_started_again_after_the_stop(folder: Path)
 
 @contextmanager
 def _sleeping(data: Path) -> Generator[str]:
-    """A process that the server could take for another server: the user is the same."""
+    """A process of the same user, which the server could mistake for another server."""
     with subprocess.Popen(["sleep", "60"], **as_owner_of(data)) as process:
         yield str(process.pid)
         assert process.poll() is None
@@ -467,7 +467,7 @@ def test_an_orphaned_server_of_this_folder_is_stopped_in_order_and_replaced(
 
 
 def test_an_interrupted_initdb_is_started_again(new_folder: Path) -> None:
-    # On a busy machine initdb may be through before the kill: then once more.
+    # On a busy machine initdb may end before the kill; then try once more.
     while not _killed_half_way(new_folder):
         shutil.rmtree(new_folder)
     with embedded(new_folder) as server:
@@ -476,7 +476,7 @@ def test_an_interrupted_initdb_is_started_again(new_folder: Path) -> None:
 
 
 def _killed_half_way(folder: Path) -> bool:
-    """Kill the owner of a new folder as soon as its initdb has begun to fill the folder."""
+    """Kill the owner of a new folder as soon as initdb has begun to fill the folder."""
     with owner(folder) as process:
         eventually(lambda: list(folder.glob("*/data/base")) or (folder / "data").exists())
         process.kill()
@@ -610,7 +610,7 @@ def test_an_ordinary_user_has_data_and_binaries_in_the_folder(place: Path) -> No
 
 
 def _within_reach(path: Path, user: Account, place: Path, without: str = ".git") -> Path:
-    """The folder itself, or a copy in `place` when this user cannot reach it."""
+    """The folder itself, or a copy in `place` if this user cannot reach the folder."""
     if module._reaches(user, path):
         return path
     copy = place / f"reachable-{path.name}"
@@ -626,7 +626,7 @@ def _within_reach(path: Path, user: Account, place: Path, without: str = ".git")
 
 
 def _link(source: str, copy: str) -> None:
-    """A hard link is enough, and quicker than a copy where it can be had."""
+    """Make a hard link, which is quicker than a copy, or a copy if a link is impossible."""
     with suppress(OSError):
         os.link(source, copy)
         return

@@ -1,4 +1,4 @@
-"""The library's own cases, on our log; and what they do not ask."""
+"""The library's own test cases on our log, and further cases."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -41,7 +41,7 @@ def environment(url: str, name: str = "Orders", **settings: str) -> Environment:
 
 
 class OnOurLog:
-    """Gives a library's case a factory on a database of its own."""
+    """Gives a test case of the library a factory on a database of its own."""
 
     factory: Factory
 
@@ -88,7 +88,7 @@ class TestNonInterleaving(OnOurLog, NonInterleavingNotificationIDsBaseCase):
 
 
 class OwnTrackingRecorder(recorder.LogTrackingRecorder):
-    """A view that tracks, as an application would write it."""
+    """A view with tracking, as an application writes it."""
 
 
 class TestFactory(InfrastructureFactoryTestCase[Factory]):
@@ -180,7 +180,7 @@ def test_trackings_are_no_notifications(factory: Factory) -> None:
 
 
 def test_a_version_that_leaves_a_gap_is_refused(factory: Factory) -> None:
-    """Stricter than the library: what it would store, nobody could have decided on."""
+    """Stricter than the library, which stores such events: no decision can have seen the gap."""
     with pytest.raises(IntegrityError):
         factory.application_recorder().insert_events([stored(version=3)])
 

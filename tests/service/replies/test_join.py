@@ -1,4 +1,4 @@
-"""A reply is joined by its id: at any event, while it is written and after, on any server."""
+"""A reader joins a reply by its id: at any event, during and after the reply, on any server."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -32,7 +32,7 @@ def path_of(reply_id: str) -> str:
 
 
 async def stream_of(live: LiveService, reply_id: str, after: str | None) -> bytes:
-    """The bytes of a joined stream, without its comments."""
+    """The bytes of a joined stream, without comments."""
     headers = {} if after is None else {"Last-Event-ID": after}
     path = f"{path_of(reply_id)}/stream?userId=u1"
     answer = await live.client.get(path, headers=headers)
@@ -89,7 +89,7 @@ async def test_a_running_reply_can_be_joined_at_every_event_on_any_server(
 async def test_a_reader_that_leaves_at_any_event_changes_nothing(
     two: tuple[LiveService, LiveService], on: str
 ) -> None:
-    """Real sockets, closed or reset; the reply goes on, and the rest is read elsewhere."""
+    """Sockets are closed or reset. The reply continues, and the rest is read on another server."""
     one, other = two
     for cut in range(1, 6):
         left: list[Event] = []
@@ -127,9 +127,9 @@ async def test_many_readers_on_two_servers_get_the_same_bytes(
 
 
 async def test_a_reader_far_behind_gets_a_snapshot(url: str) -> None:
-    """More than 200 events behind, while it is written and after; the rest is exact.
+    """The reader is more than 200 events behind, during and after the reply; the rest is exact.
 
-    The reply is longer than what is kept of it in memory.
+    The reply is longer than its part in memory.
     """
     pieces = ('{"intent":"general","response":{"markdown":"', *["x" * 2_100] * 300, '"}}')
     model = OfflineModel(script=[Fault("raw", pieces=pieces)], pace=0.01)
@@ -183,7 +183,7 @@ async def test_frames_are_deleted_after_a_day(url: str) -> None:
         final = law.lawful(await live.stream("Good morning"))
     async with running(url, keep_seconds=0.0, reply_seconds=0.001) as live:
         async with asyncio.timeout(10):
-            while await frames_kept(live):  # noqa: ASYNC110 - nobody tells that they are gone
+            while await frames_kept(live):  # noqa: ASYNC110 - no event says so
                 await asyncio.sleep(0.05)
         joined = await live.join(final["messageId"])
         assert [name for name, _, _ in joined] == ["snapshot", "final"]

@@ -1,4 +1,4 @@
-"""One connection for a tab: the project's items, and its replies while they are written."""
+"""A tab needs one connection: for the project's items, and for its running replies."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -16,7 +16,7 @@ from tests.service import law
 async def tab(
     live: LiveService, opened: asyncio.Event, **asked: Any
 ) -> AsyncGenerator[Event, None]:
-    """The events of a project's stream with its replies, as they come."""
+    """The events of a project's stream with replies, as they arrive."""
     path = "/v1/project/p1/timeline/stream"
     params: dict[str, Any] = {"userId": "u1", "replies": True} | asked
     async with live.client.stream("GET", path, params=params) as answer:
@@ -30,7 +30,7 @@ async def tab(
 
 
 async def until_reply(live: LiveService, opened: asyncio.Event, **asked: Any) -> list[Event]:
-    """All events up to both: the final of a reply, and its item."""
+    """All events up to the final event of a reply and the item of that reply."""
     events: list[Event] = []
     async with aclosing(tab(live, opened, **asked)) as stream:
         async for event in stream:
@@ -42,7 +42,7 @@ async def until_reply(live: LiveService, opened: asyncio.Event, **asked: Any) ->
 
 
 def of_reply(events: list[Event], reply_id: str) -> list[Event]:
-    """The reply's events, as its own stream has them."""
+    """The reply's events, in the form of the reply's own stream."""
     own = [
         (name, data, "")
         for name, data, at in events

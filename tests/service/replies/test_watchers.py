@@ -1,4 +1,4 @@
-"""Many readers of one reply, slow ones among them, and a database that takes its time."""
+"""Many readers of one reply, slow readers among them, and a slow database."""
 
 import asyncio
 import re
@@ -20,7 +20,7 @@ WATCHERS = size(200, 1_000)
 
 
 async def begun(live: LiveService, message: str) -> tuple[str, asyncio.Task[list[Event]]]:
-    """A reply that shows something: its id, and the reading of its stream."""
+    """A reply after its first chunk: its id, and the task that reads its stream."""
     shown: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def read() -> list[Event]:
@@ -40,8 +40,8 @@ def path_of(reply_id: str) -> str:
 
 
 async def test_watchers_on_the_writing_server_are_served_from_memory(url: str) -> None:
-    """The service may not even read the table meanwhile, only write it."""
-    # Slow enough for all of them to come while it is written.
+    """During the reply, the service has the right to write the table, but not to read it."""
+    # Slow enough for all watchers to join during the reply.
     async with running(url, OfflineModel(pace=WATCHERS / 4_000)) as live:
         await live.project()
         await live.credit()
@@ -67,7 +67,7 @@ def open_streams() -> float:
 async def test_a_reader_that_reads_nothing_is_disconnected_and_can_resume(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reply is larger than what the kernel holds for it; other readers are not slowed."""
+    """The reply is larger than the kernel's buffer. Other readers are not slowed down."""
     monkeypatch.setattr(sse_response, "SEND_SECONDS", 0.5)
     pieces = ('{"intent":"general","response":{"markdown":"', *["🧵" * 2_000] * 520, '"}}')
     model = OfflineModel(script=[Fault("raw", pieces=pieces)])
@@ -80,10 +80,10 @@ async def test_a_reader_that_reads_nothing_is_disconnected_and_can_resume(
             final = law.lawful(events)
             assert await live.join(reply_id) == events
             async with asyncio.timeout(30):
-                while open_streams():  # noqa: ASYNC110 - nobody tells that it was given up
+                while open_streams():  # noqa: ASYNC110 - no event says so
                     await asyncio.sleep(0.05)
             sent = await slow.everything()
-        assert not sent.endswith(b"0\r\n\r\n"), "it was cut"
+        assert not sent.endswith(b"0\r\n\r\n"), "the service closed the connection"
         ids = re.findall(rb"id: (\S+)\n", sent)
         n = int(ids[-2].rpartition(b".")[2])
         assert await live.join(reply_id, ids[-2].decode()) == events[n:]
@@ -91,7 +91,7 @@ async def test_a_reader_that_reads_nothing_is_disconnected_and_can_resume(
 
 
 async def test_readers_get_only_stored_frames(url: str) -> None:
-    """While the table is locked nobody sees anything; then all of it comes."""
+    """While the table is locked, no reader gets a frame. After that, all frames arrive."""
     async with running(url, OfflineModel(pace=0.005)) as live:
         await live.project()
         await live.credit()
@@ -123,7 +123,7 @@ async def frames_of(owner: connections.Connection, reply_id: str) -> int:
 
 
 async def called(live: LiveService) -> None:
-    """The model has said all that it has to say."""
+    """Wait until the whole answer of the model has come."""
     (turn,) = live.service.running_turns._turns.values()
     while not turn.writer._frames or turn.writer._frames[-1] is not None:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
@@ -137,7 +137,7 @@ async def test_an_idle_session_expires_and_the_next_message_begins_a_new_session
         asking = asyncio.create_task(live.stream("Good morning"))
         await model.asked.wait()
         transactions, pool = live.service.transactions, live.service.pool
-        assert await expire_idle(transactions, pool, idle_seconds=0) == 0, "it is being replied to"
+        assert await expire_idle(transactions, pool, idle_seconds=0) == 0, "a reply runs"
         model.go.set()
         first = law.lawful(await asking)
         assert await live.service.live_log.wait(live.service.live_log.head + 1, seconds=10)

@@ -1,4 +1,4 @@
-"""The jail around a project's source, attacked: nothing outside comes back, nothing is written."""
+"""Attacks on the jail of a project's source: nothing outside is returned, nothing is written."""
 
 import os
 import socket
@@ -22,7 +22,7 @@ TRIES = 3_000
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A tenant's project, another tenant's, and what lies beside both."""
+    """A tenant's project, another tenant's project, and a file beside both."""
     root = tmp_path / "sources" / "t1" / "shop"
     (root / "src" / "deep").mkdir(parents=True)
     (root / "README.md").write_text("# Shop\n\nTea and more tea.\n")
@@ -55,7 +55,7 @@ def code(read: Callable[[], object]) -> str:
     return refused.value.code
 
 
-# what is seen ------------------------------------------------------------------------------------
+# reads -------------------------------------------------------------------------------------------
 
 
 def test_files_are_listed_read_and_searched(source: Source) -> None:
@@ -237,12 +237,12 @@ def test_no_random_path_returns_a_file_outside_the_project(source: Source, path:
             assert CANARY not in read(path).text
 
 
-# no regular text ---------------------------------------------------------------------------------
+# files that are not regular text -----------------------------------------------------------------
 
 
 @pytest.fixture
 def short() -> Iterator[Path]:
-    """A short path: a socket's name has little room."""
+    """A short path, because a socket's name has a short limit."""
     with tempfile.TemporaryDirectory() as made:
         (Path(made) / "t" / "p").mkdir(parents=True)
         yield Path(made)
@@ -369,7 +369,7 @@ def test_a_file_whose_name_only_resembles_a_secret_is_shown(name: str) -> None:
 def test_a_path_that_is_swapped_for_a_link_is_not_followed(
     source: Source, root: Path, folder: Path, swapped: str
 ) -> None:
-    """A folder or a file is now itself, now a link to a place outside with the same names."""
+    """A folder or file alternates with a link to a place outside that has the same names."""
     trap = folder.parent / "trap"
     (trap / "deep").mkdir(parents=True)
     (trap / "app.py").write_text(CANARY)
@@ -400,7 +400,7 @@ def test_a_path_that_is_swapped_for_a_link_is_not_followed(
     finally:
         done.set()
         attacker.join()
-    assert seen, "the file was there at times"
+    assert seen, "some reads found the file"
 
 
 def test_reads_write_nothing_and_close_every_file(source: Source, root: Path) -> None:
@@ -420,11 +420,11 @@ def test_reads_write_nothing_and_close_every_file(source: Source, root: Path) ->
     assert (state(), descriptors()) == (before, open_before)
 
 
-# the structure is known until it changes ---------------------------------------------------------
+# the cached structure ----------------------------------------------------------------------------
 
 
 def aged(root: Path) -> None:
-    """Let all folders have been changed a minute ago."""
+    """Set the time of the last change of all folders to a minute ago."""
     for path in (root, *(each for each in root.rglob("*") if each.is_dir())):
         then = path.stat().st_mtime - 60
         os.utime(path, (then, then))
@@ -447,7 +447,7 @@ def test_the_structure_is_walked_again_only_after_a_change(folder: Path, root: P
 
 
 def test_a_recently_changed_folder_is_not_cached(folder: Path, root: Path) -> None:
-    """Two changes in one tick of the clock look like one: what is young is walked each time."""
+    """Two changes in one tick of the clock look like one, so a young folder is always walked."""
     all_of_them = Sources(folder)
     source = all_of_them.of("t1", "shop")
     assert source is not None

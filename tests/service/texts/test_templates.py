@@ -1,4 +1,4 @@
-"""What the service says: every message in every language, and nothing that a variable can break."""
+"""The texts of the service: complete in every language, and safe for any value of a variable."""
 
 import ast
 import json
@@ -131,11 +131,11 @@ def test_a_locale_selects_a_supported_language(locale: str, expected: str) -> No
     assert language_of(locale) == expected
 
 
-# whatever the service says has a text ------------------------------------------------------------
+# every code of the service has a text ------------------------------------------------------------
 
 
 def refusals() -> list[type[Refused]]:
-    """Those of the business that are told, not the kinds of them; a test may have made more."""
+    """The refusals of the domain and the service: not the base classes, and not those of tests."""
     found = list(Refused.__subclasses__())
     for each in found:
         found += each.__subclasses__()
@@ -153,7 +153,7 @@ def trees() -> list[ast.Module]:
 
 
 def calls() -> Iterator[tuple[str, ast.Call]]:
-    """Every call in the service, with the last part of the name that is called."""
+    """Every call in the service, with the last part of the name of its function."""
     for tree in trees():
         for node in ast.walk(tree):
             if isinstance(node, ast.Call):
@@ -161,7 +161,7 @@ def calls() -> Iterator[tuple[str, ast.Call]]:
 
 
 def constants() -> dict[str, str]:
-    """The texts that have a name at the top of a module of the service."""
+    """The string constants at the top of the service's modules."""
     named = [
         (ast.unparse(line.target), line.value)
         for tree in trees()
@@ -176,7 +176,7 @@ def constants() -> dict[str, str]:
 
 
 def words(node: ast.expr | None, named: Mapping[str, str] = MappingProxyType({})) -> set[str]:
-    """The words that an expression may be, as far as they are written out or have a name."""
+    """The possible strings of an expression, from its literals and named constants."""
     match node:
         case ast.Constant(value=str(word)) if WORD.fullmatch(word):
             return {word}
@@ -189,7 +189,7 @@ def words(node: ast.expr | None, named: Mapping[str, str] = MappingProxyType({})
 
 
 def argument(call: ast.Call, place: int, name: str) -> ast.expr | None:
-    """What a call is given there or by that name."""
+    """The argument of a call at this place or of this name."""
     given_by_name = [each.value for each in call.keywords if each.arg == name]
     return call.args[place] if place < len(call.args) else next(iter(given_by_name), None)
 
@@ -203,22 +203,22 @@ ENDINGS = {
     "Ending": (9, "reason"),
     "ReplyFailed": (9, "code"),
 }
-"""The calls that say why a reply ends, and where they say it."""
+"""The calls that have the reason of a reply's end, and the place of that argument."""
 
 
 def ending_codes() -> set[str]:
-    """The reasons for which a reply ends otherwise than well, as the source has them."""
+    """The reasons of unsuccessful ends of replies, from the source."""
     found, named = {*get_args(CancelReason), "time_limit"}, constants()
     for name, call in calls():
         if name in ENDINGS:
             found |= words(argument(call, *ENDINGS[name]), named)
-    # One of them is chosen before the call.
+    # This reason is chosen before the call.
     planner = (SOURCE / "model/client.py").read_text(encoding="utf-8")
     return found | set(re.findall(r'"(provider_\w+)"', planner))
 
 
 def notices() -> set[str]:
-    """The codes of the notices that readers get while a reply is on its way."""
+    """The codes of the notices during a reply, from the source."""
     return {
         word
         for name, call in calls()

@@ -1,4 +1,4 @@
-"""A project's timeline as it grows: the page's own items, without gap or repeat, come what may."""
+"""The stream of a project's timeline: the items of the pages, without gap or repeat."""
 
 import asyncio
 import socket
@@ -128,7 +128,7 @@ async def test_readers_of_two_processes_miss_no_item_of_two_writers(
 
 
 async def until_last(at: LiveService, *, leaving: bool) -> list[law.Event]:
-    """All items to the last one, in one stream, or in a new one after every third."""
+    """All items up to the last one. With `leaving`, a new stream begins after every third item."""
     events: list[law.Event] = []
     while True:
         async with opened(at, since=events[-1][2] if events else origin(at)) as watched:
@@ -168,7 +168,7 @@ async def test_a_ring_is_bounded_by_bytes(
     assert chained(events, None, "item") == await shown(run)
 
 
-# What it costs -----------------------------------------------------------------------------------
+# Cost --------------------------------------------------------------------------------------------
 
 
 async def test_a_hundred_watchers_cost_a_single_read(run: LiveService) -> None:
@@ -203,14 +203,14 @@ async def test_events_of_other_projects_cost_no_read(run: LiveService) -> None:
 
 
 class SlowHead(EventStore):
-    """A log whose head is told only when it may be."""
+    """A log that waits before it returns its head."""
 
     def __init__(self, pool: connections.Pool) -> None:
         super().__init__(pool)
         self.go = asyncio.Event()
 
     async def head(self) -> int:
-        """The head, later."""
+        """Return the head after a wait."""
         await self.go.wait()
         return await super().head()
 
@@ -218,7 +218,7 @@ class SlowHead(EventStore):
 async def test_an_item_that_is_written_before_the_stream_listens_is_read(
     url: str, pool: connections.Pool
 ) -> None:
-    """The ring is read, then something is written, and only then the log is followed."""
+    """The stream reads the ring. Then an item is written. Only then the stream follows the log."""
     async with running_log(url) as log:
         store = SlowHead(pool)
         watched = Feeds(pool, store, log.live_log, await store.log_epoch())
@@ -272,7 +272,7 @@ async def test_a_project_without_watchers_uses_no_memory(run: LiveService) -> No
         assert chained(await watched.read(2), None, "item") == await shown(run)
 
 
-# What is refused before it begins ----------------------------------------------------------------
+# Refusals ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ async def test_a_head_request_opens_nothing(run: LiveService) -> None:
     assert run.service.live.open == 0
 
 
-# What is chosen ----------------------------------------------------------------------------------
+# Filters -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ring", [3, 100], ids=["by the table", "by the ring"])
@@ -358,7 +358,7 @@ async def test_a_stream_filters_as_a_page_does(
         assert chained(await watched.read(len(items)), None, "item") == items
 
 
-# When it is silent, slow or stopped --------------------------------------------------------------
+# Silent, slow and stopped streams ----------------------------------------------------------------
 
 
 async def test_a_comment_comes_at_once_and_during_silence(run: LiveService) -> None:
@@ -373,7 +373,7 @@ async def test_a_comment_comes_at_once_and_during_silence(run: LiveService) -> N
 
 
 class Raw:
-    """A connection of which nothing is read until it is wanted."""
+    """A connection whose data is read only on request."""
 
     def __init__(self, run: LiveService, path: str) -> None:
         request = next(Signed().auth_flow(run.client.build_request("GET", path)))
@@ -395,14 +395,14 @@ class Raw:
         self._writer.close()
 
     async def everything(self) -> bytes:
-        """All that was sent, to the end of the connection."""
+        """The data up to the end of the connection."""
         self._reader._transport.resume_reading()  # type: ignore[attr-defined]
         async with asyncio.timeout(30):
             return await self._reader.read()
 
 
 async def test_a_stopping_service_ends_its_streams_properly(url: str) -> None:
-    """At once: a reply that has not ended still holds the service when its readers are gone."""
+    """The streams end at once, although a running reply still delays the end of the service."""
     model = law.GatedModel()
     async with running(url, model, grace_seconds=30.0) as run:
         await run.project()
@@ -444,7 +444,7 @@ async def test_a_reader_that_reads_nothing_is_disconnected_and_can_resume(
         await append(run, [said("later")])
         assert (await quick.next())[0] == "item"
         sent = await slow.everything()
-    assert not sent.endswith(b"0\r\n\r\n"), "it was cut"
+    assert not sent.endswith(b"0\r\n\r\n"), "the service closed the connection"
     came = sent.count(b"\nevent: item\n")
     assert came < 60
     async with opened(run, after=items[came - 2]["cursor"] if came > 1 else origin(run)) as again:
@@ -453,7 +453,7 @@ async def test_a_reader_that_reads_nothing_is_disconnected_and_can_resume(
     assert chained(events, before, "item") == (await shown(run))[max(came - 1, 0) :]
 
 
-# When the read model is in trouble ---------------------------------------------------------------
+# A read model behind the log ---------------------------------------------------------------------
 
 
 async def test_a_halted_read_model_delays_items_and_loses_none(run: LiveService, url: str) -> None:
@@ -473,7 +473,7 @@ async def test_a_halted_read_model_delays_items_and_loses_none(run: LiveService,
             events += await watched.read(6)
             items = await shown(run)
             assert chained(events, None, "item") == items
-            # Who came while it was halted came to where the read model stood.
+            # A stream that began during the halt starts at the read model's position.
             assert chained(await later.read(6), items[0]["cursor"], "item") == items[1:]
             assert chained(await now.read(6), items[0]["cursor"], "item") == items[1:]
 
@@ -494,7 +494,7 @@ async def test_a_stream_follows_a_read_model_that_progresses_a_little(
 
 
 async def test_a_cursor_beyond_the_read_model_is_not_a_gap(run: LiveService, url: str) -> None:
-    """Its `prev` is an item that was not there when the stream began."""
+    """The `prev` of the next event is an item that the read model did not have at the start."""
     async with held(url, "timeline"):
         upto = await append(run, [said("one"), said("two"), said("three")])
         cursor = f"{run.service.log_epoch}.{upto - 1}"
