@@ -38,13 +38,13 @@ from service.access import signatures
 POLL_SECONDS: Final = 1.0
 FLUSH_SECONDS: Final = 0.5
 ALIVE_SECONDS: Final = 300.0
-"""Seconds of silence of a command after which the worker reports that the command still runs."""
+"""How long a command may be silent before the worker reports that it still runs."""
 
 LONGEST_BACK_OFF_SECONDS: Final = 5.0
 TIMEOUT_SECONDS: Final = 30.0
 MOST_AT_ONCE: Final = 500
 WAITING_LINES: Final = 2_000
-"""The number of lines that may wait to be reported. When it is reached, the command waits too."""
+"""The most lines that wait to be reported. Then the command has to wait."""
 
 PHASES: Final = ("queue", "setup", "development", "dependencies", "build", "deploy", "metadata")
 
@@ -53,7 +53,7 @@ _children: Final[list[subprocess.Popen[str]]] = []
 
 
 class Refused(Exception):
-    """The service refused a request with `status` and `code`."""
+    """The service refused a request: `status` with its `code`."""
 
     def __init__(self, status: int, code: str) -> None:
         super().__init__(f"{status} {code}")
@@ -62,7 +62,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The service over signed HTTP. Each call is repeated until the service can be reached."""
+    """The service over signed HTTP. Tries again for ever while the service cannot be reached."""
 
     url: str
     key_id: str
@@ -111,7 +111,7 @@ class Service:
 
 @dataclass(slots=True)
 class Reporter:
-    """The reports of one build, in order. A second run of the command gives them the same ids."""
+    """The reports of one build, in order. A second run gives the same ids to the same reports."""
 
     service: Service
     build_id: str
@@ -135,7 +135,7 @@ class Reporter:
         return self._event(said.get("type", "progress"), self.last, said.get("userVisible", True))
 
     def alive(self) -> dict[str, Any]:
-        """The report that a silent command still runs. Users do not see this report."""
+        """The report that a silent command still runs. Users do not see it."""
         return {
             "eventId": f"alive-{secrets.token_hex(8)}",
             "phase": "setup",
@@ -155,7 +155,7 @@ class Reporter:
         return self._event("failed", "The build failed", user_visible=True) | {"error": error}
 
     def send(self, events: list[dict[str, Any]]) -> None:
-        """Send the reports, at most 500 at once."""
+        """Send the reports, at most 500 at a time."""
         for first in range(0, len(events), MOST_AT_ONCE):
             body = {"events": events[first : first + MOST_AT_ONCE]}
             self.service.call("POST", f"/v1/builds/{self.build_id}/events", body)
@@ -174,7 +174,7 @@ class Reporter:
 
 
 def work(service: Service, worker_id: str, command: list[str]) -> None:
-    """Build for ever: first the builds that this worker claimed before, then waiting builds."""
+    """Build for ever: first the builds that this worker had claimed, then those that wait."""
     while True:
         for build in _mine(service, worker_id):
             build_one(service, build, command)
@@ -205,7 +205,7 @@ def build_one(service: Service, build: dict[str, Any], command: list[str]) -> No
 
 @contextmanager
 def _running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """The running command. It ends when the worker ends in order."""
+    """Run the command. It ends with the worker, when a signal ends the worker."""
     with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -222,7 +222,7 @@ def _running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
 
 
 def _leave(*_: Any) -> None:
-    """End at once, with the command. The next worker of this name resumes the claimed build."""
+    """End at once, with the command. The next worker of the same name continues the build."""
     for process in _children:
         process.kill()
     os._exit(0)
@@ -246,7 +246,7 @@ def _give(stdin: IO[str], build: dict[str, Any]) -> None:
 
 
 def _gathered(stdout: IO[str]) -> Iterator[list[str]]:
-    """The lines of the command in a list each half second; an empty list after a long silence."""
+    """The lines of the command, half a second's together; an empty list after a long silence."""
     waiting: queue.Queue[str | None] = queue.Queue(WAITING_LINES)
 
     def read() -> None:
@@ -279,7 +279,7 @@ def _gathered(stdout: IO[str]) -> Iterator[list[str]]:
 
 
 def _end_with_parent() -> None:
-    """End when standard input closes: the parent process keeps it open until its own end."""
+    """End when standard input closes: the parent process holds it open."""
     sys.stdin.read()
     _leave()
 

@@ -1,4 +1,4 @@
-"""Measurements of appends: through the writer, and through the whole path of a command."""
+"""Measures appends: through the writer, and through the command path above it."""
 
 import asyncio
 import time
@@ -81,7 +81,7 @@ def tail_here(url: str, callers: int, seconds: float) -> tuple[float, float]:
 
 
 def tail_far(url: str, callers: int, seconds: float) -> tuple[float, float]:
-    """The same for a follower in another process, which gets a NOTIFY and reads the table."""
+    """The same for a follower in another process, which gets NOTIFY and reads the table."""
     return uvloop.run(_tail(url, callers, seconds, far=True))
 
 

@@ -1,4 +1,4 @@
-"""The parts that all cells share: the messages to append, and the callers that append them."""
+"""The messages of all cells, and the callers that append them."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Signed requests over real HTTP to any server of the fleet. Every received byte is kept."""
+"""Signed requests over real HTTP to a random server. Every byte of the answers is kept."""
 
 import asyncio
 import secrets
@@ -20,13 +20,13 @@ from service.access import signatures
 
 SILENCE_SECONDS: Final = 30.0
 CUT: Final = 0.08
-"""The share of requests that a client gives up in the middle and sends again."""
+"""The share of requests that a client cuts in the middle and sends again."""
 
 STREAM: Final = {"Accept": "text/event-stream"}
 
 
 class Signed(httpx.Auth):
-    """Signs each request over the bytes that are sent."""
+    """Signs the bytes of each request."""
 
     requires_request_body = True
 
@@ -34,7 +34,7 @@ class Signed(httpx.Auth):
         self._tenant = tenant
 
     def auth_flow(self, request: httpx.Request) -> Any:
-        """Add the header."""
+        """Add the signature's header."""
         path, _, query = request.url.raw_path.partition(b"?")
         moment, nonce, key_id = int(time.time()), secrets.token_hex(16), self._tenant.key_id
         v1 = signatures.sign(
@@ -53,7 +53,7 @@ class Signed(httpx.Auth):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer. `is_sure`: no earlier try of the same request can still take effect."""
+    """A whole answer. `is_sure` is true when no earlier try of the request can still be done."""
 
     status: int
     headers: Mapping[str, str]
@@ -62,17 +62,17 @@ class Answer:
 
     @property
     def json(self) -> Any:
-        """The body, decoded."""
+        """The JSON value of the body."""
         return orjson.loads(self.body)
 
     @property
     def code(self) -> str:
-        """The code of a problem; empty for an answer without a problem."""
+        """The code of a problem; "" for any other answer."""
         return code_of(self.status, self.body)
 
     @property
     def position(self) -> int:
-        """The position of the log that the answer is true for."""
+        """The position of the log that the answer is valid for."""
         return int(self.headers["X-Log-Position"])
 
 
@@ -103,7 +103,7 @@ class Caller:
         body: Any = None,
         headers: Mapping[str, str] = {},
     ) -> AsyncGenerator[httpx.Response]:
-        """Send one try. An early exit closes its connection. Raises httpx.TransportError."""
+        """One try of a request. To leave early cuts the connection. Raises httpx.TransportError."""
         content = b"" if body is None else orjson.dumps(body)
         url = self._fleet.any(self.random) + target
         typed = {"Content-Type": "application/json", **headers}
@@ -118,7 +118,7 @@ class Caller:
             yield response
 
     async def pieces(self, response: httpx.Response) -> AsyncGenerator[bytes]:
-        """The body in pieces, as they arrive."""
+        """The body in the pieces in which it arrives."""
         received = bytearray()
         try:
             async for piece in response.aiter_raw():
@@ -128,7 +128,7 @@ class Caller:
             self._kept.write(received + b"\n")
 
     async def whole(self, response: httpx.Response) -> bytes:
-        """The whole body; it can be read repeatedly."""
+        """The whole body. A second call returns it again."""
         if "whole" not in response.extensions:
             async with aclosing(self.pieces(response)) as pieces:
                 response.extensions["whole"] = b"".join([each async for each in pieces])
@@ -137,7 +137,7 @@ class Caller:
     async def call(
         self, name: str, method: str, target: str, body: Any = None, *, key: str | None = None
     ) -> Answer:
-        """The answer, after any number of tries. A write is repeated with its Idempotency-Key."""
+        """The answer, after any number of tries. A write has an idempotency key."""
         headers = {} if key is None else {"Idempotency-Key": key}
         is_sure = True
         while True:
@@ -167,7 +167,7 @@ class Caller:
         return self.random.uniform(0.005, 1) if self.random.random() < CUT else None
 
     async def events(self, response: httpx.Response) -> AsyncGenerator[Event]:
-        """The server-sent events, as they arrive."""
+        """The server-sent events in the order in which they arrive."""
         rest = b""
         async with aclosing(self.pieces(response)) as pieces:
             async for piece in pieces:
@@ -178,12 +178,12 @@ class Caller:
 
 
 def was_not_sent(error: httpx.TransportError) -> bool:
-    """Whether the request did not reach the server, so that it cannot take effect later."""
+    """Whether the request never reached a server, so that no server can still do it."""
     return isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
 
 
 def code_of(status: int, body: bytes) -> str:
-    """The code of a problem; empty for an answer without a problem."""
+    """The code of a problem; "" for any other answer."""
     return str(orjson.loads(body).get("code", "")) if status >= 400 and body else ""
 
 

@@ -10,7 +10,7 @@ from service.postgres.connections import Connection
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The number of things that a check inspected, and the breaches that it found."""
+    """The number of things that a check compared, and the breaches that it found."""
 
     counted: int
     breaches: list[str]
@@ -21,8 +21,9 @@ Damage = Callable[[Connection], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """`find` compares the observed histories with the database. Its control is either `damage` to a
-    copy of the database, or a change of the histories by `distort`; `find` must see a breach."""
+    """`find` compares the clients' histories with the database. Its negative control is either
+    `damage` to a copy of the database or a function to `distort` the histories. With it `find` must
+    report a breach."""
 
     name: str
     find: Callable[[Observed, Connection], Awaitable[Found]]
@@ -31,11 +32,11 @@ class Check:
 
 
 class NothingDamaged(Exception):
-    """The control found nothing to damage, so the control proves nothing."""
+    """The control found nothing that it could damage, so it proves nothing."""
 
 
 def changed(statement: str) -> Damage:
-    """Damage by one statement that must touch exactly one row."""
+    """Damage by one statement, which must change exactly one row."""
 
     async def damage(database: Connection) -> None:
         done = await database.execute(statement.encode())
@@ -51,7 +52,7 @@ def without_first(*kinds: type[Event]) -> Damage:
 
 
 def doubled_first(*kinds: type[Event]) -> Damage:
-    """Damage: the log has the first event of these kinds a second time, as its last event."""
+    """Damage: the first event of these kinds is appended to the log once more."""
     return changed(
         "insert into app.event select (select max(position) + 1 from app.event), "
         "version + 1000000, schema_version, append_id, recorded_at, tenant_id, stream_id, type, "
@@ -60,7 +61,7 @@ def doubled_first(*kinds: type[Event]) -> Damage:
 
 
 def restated_first(kind: type[Event], member: str, value: str) -> Damage:
-    """Damage: a member of the first event of this kind has another value, given as JSON."""
+    """Damage: a member of the first event of this kind gets another value, given as JSON."""
     return changed(
         "update app.event set state = convert_to(jsonb_set(convert_from(state, 'UTF8')::jsonb, "
         f"'{{{member}}}', '{value}')::text, 'UTF8') where position = {_first(kind)}"

@@ -22,11 +22,11 @@ CHECKS: Final[tuple[Check, ...]] = (
 )
 FOUND: Final = "found"
 SHOWN_AT_MOST: Final = 20
-"""The most breaches of one check that the report shows."""
+"""The most breaches of one check that are printed."""
 
 
 def verdict(check: Check, found: Found, control: str) -> list[str]:
-    """The breaches of a line of the report. A check that inspected nothing proves nothing. Neither
+    """The faults of a line of the report. A check that compared nothing proves nothing, and neither
     does a check that misses the damage of its control."""
     wrong = [f"{check.name}: {breach}" for breach in found.breaches[:SHOWN_AT_MOST]]
     if not found.counted:

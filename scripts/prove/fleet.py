@@ -1,4 +1,4 @@
-"""The service in processes of its own on one database, to be killed and replaced."""
+"""Several processes of the service on one database, which are killed and replaced."""
 
 import asyncio
 import json
@@ -16,35 +16,35 @@ from scripts.prove.tenants import Tenant
 START_SECONDS: Final = 60.0
 AGAIN_SECONDS: Final = 0.2
 MOST_STARTS: Final = 20
-"""The most starts of one process. A start fails while the database is away, which is short."""
+"""The most starts of one process. The database may be away, but not for so long."""
 
 RATES: Final = {
     "THROUGHLINE_USER_MESSAGES": "10000",
     "THROUGHLINE_PROJECT_MESSAGES": "10000",
 }
-"""Limits far above the load of this proof; the tests of the limits prove refusals."""
+"""Rate limits far above this load: other tests check the limits."""
 
 
 class DoesNotStart(RuntimeError):
-    """The service does not start, for another reason than an unreachable database."""
+    """A process of the service does not start, and the database is not the only reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process of the service, and its URL."""
+    """A process and its URL."""
 
     process: asyncio.subprocess.Process
     url: str
 
     async def kill(self) -> None:
-        """End the process with -9."""
+        """Kill the process with SIGKILL."""
         with suppress(ProcessLookupError):
             self.process.kill()
         await self.process.wait()
 
 
 class Fleet:
-    """All processes of the service. Clients call a killed process until another one replaces it."""
+    """The running processes. A killed process keeps its entry until another one replaces it."""
 
     def __init__(self, environment: Mapping[str, str], log: Path) -> None:
         self._environment = environment
@@ -52,7 +52,7 @@ class Fleet:
         self._running: list[Process] = []
 
     async def start(self) -> None:
-        """Start one more process, and start it again until it listens: the database may be away.
+        """Add a process, again and again until it listens, as the database may be away.
 
         Raises DoesNotStart.
         """
@@ -64,7 +64,7 @@ class Fleet:
         raise DoesNotStart(f"{MOST_STARTS} times; why is in {self._log}")
 
     async def kill(self, random: Random) -> None:
-        """Kill a random process, and replace it."""
+        """Kill a random process and replace it."""
         victim = random.choice(self._running)
         await victim.kill()
         await self.start()
@@ -77,7 +77,7 @@ class Fleet:
         self._running.clear()
 
     def any(self, random: Random) -> str:
-        """The address of a random process, dead or alive."""
+        """The URL of a random process, which may be dead."""
         return random.choice(self._running).url
 
     async def _try(self) -> Process | None:
@@ -102,7 +102,7 @@ class Fleet:
 
 
 def environment(database_url: str, model_url: str, tenants: Iterable[Tenant]) -> dict[str, str]:
-    """The settings of the processes; settings of this process are left out."""
+    """The environment of the processes, without the environment of this process."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -120,9 +120,9 @@ def environment(database_url: str, model_url: str, tenants: Iterable[Tenant]) ->
 
 
 @asynccontextmanager
-async def fleet(processes: int, observed: Mapping[str, str], log: Path) -> AsyncGenerator[Fleet]:
-    """A fleet of this number of processes, all of which end with the context."""
-    running = Fleet(observed, log)
+async def fleet(processes: int, variables: Mapping[str, str], log: Path) -> AsyncGenerator[Fleet]:
+    """A fleet of `processes`. All of them have ended at the end."""
+    running = Fleet(variables, log)
     try:
         await asyncio.gather(*(running.start() for _ in range(processes)))
         yield running

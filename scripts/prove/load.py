@@ -1,4 +1,4 @@
-"""The load, with faults, until every reply has ended and was read once more."""
+"""Runs the load and the faults, until all replies have ended, and then reads everything again."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
@@ -21,7 +21,7 @@ from scripts.prove.sizes import Size
 from scripts.prove.tenants import Tenant
 
 FIRST_SECONDS: Final = 130
-"""The first credit of a user: enough for two messages at a time, so that a third is refused."""
+"""A user's first seconds: enough for two messages at a time, so that a third is refused."""
 
 WORKERS: Final = 2
 QUIET_SECONDS: Final = 60.0
@@ -29,7 +29,7 @@ POLL_SECONDS: Final = 0.2
 
 
 class Load:
-    """All clients, workers and watchers. All random choices come from one seed, split by name."""
+    """All clients. Their random numbers come from one seed, split by name."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Load:
         self._numbers = count()
 
     async def run(self) -> None:
-        """Run the whole load. If its end takes too long, the checks report what did not end."""
+        """Run the load. When it does not end in time, the checks report what has not ended."""
         try:
             with suppress(TimeoutError):
                 await self._run()
@@ -92,7 +92,7 @@ class Load:
         ]
 
     async def _prepare(self, clients: Iterable[Client]) -> None:
-        """Make projects, first credits, and for each tenant one plan that is kept and built."""
+        """Make projects and first credits, and for each tenant a plan that is saved and built."""
         for tenant, client in zip(self._tenants, clients, strict=False):
             caller = self._caller(tenant, f"owner-{tenant.name}")
             members = [{"userId": user_id} for user_id in tenant.users]
@@ -106,7 +106,7 @@ class Load:
 
     @asynccontextmanager
     async def _working(self) -> AsyncGenerator[asyncio.Event]:
-        """Two racing build workers for each tenant. They end when no build waits any more."""
+        """Run two racing build workers for each tenant. They end when no build waits."""
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             for tenant in self._tenants:
@@ -118,7 +118,7 @@ class Load:
 
     @asynccontextmanager
     async def _watched(self) -> AsyncGenerator[None]:
-        """A watcher for each tenant's log."""
+        """Run a watcher of each tenant's log."""
         watching: list[asyncio.Task[None]] = []
         for tenant in self._tenants:
             feed = Feed(tenant=tenant.name)
@@ -157,14 +157,14 @@ class Load:
     async def _kill_service(self, random: Random) -> None:
         await self._fleet.kill(random)
 
-    async def _kill_postgres(self, random: Random) -> None:  # noqa: ARG002 - there is one server
+    async def _kill_postgres(self, random: Random) -> None:  # noqa: ARG002 - the same signature as the other faults
         self._postgres.kill()
         await asyncio.to_thread(self._postgres.restart)
 
     # The end -------------------------------------------------------------------------------------
 
     async def _until_quiet(self) -> None:
-        """Wait until no reply runs and every read model has reached the log's head."""
+        """Wait until no reply runs and every read model has reached the head of the log."""
         await self._until(self._is_quiet)
 
     async def _is_quiet(self) -> bool:
@@ -177,7 +177,7 @@ class Load:
         return not found.rowcount and all(each.state == "live" for each in statuses)
 
     async def _read_once_more(self) -> None:
-        """Read the present state of every reply and every timeline."""
+        """Read every reply and every timeline again."""
         async with asyncio.TaskGroup() as group:
             for tenant in self._tenants:
                 replies = sorted(
@@ -191,7 +191,7 @@ class Load:
                 group.create_task(read_timelines(caller))
 
     async def _until_watched(self) -> None:
-        """Wait until each watcher has reached the end of its tenant's log."""
+        """Wait until each watcher has the end of its tenant's log."""
         async with self._postgres.connection() as owner:
             rows = await owner.execute(
                 "select tenant_id, max(position) from app.event group by tenant_id"
@@ -207,7 +207,7 @@ class Load:
         await self._until(have_come)
 
     async def _until(self, is_so: Callable[[], Awaitable[bool]]) -> None:
-        """Poll the condition. If it takes too long, the checks report what is missing."""
+        """Poll until `is_so`, or until the time limit: then the checks report what is missing."""
         with suppress(TimeoutError):
             async with asyncio.timeout(QUIET_SECONDS):
                 while True:

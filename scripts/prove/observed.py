@@ -1,4 +1,4 @@
-"""The answers that clients got: the histories that the checks compare with the database."""
+"""What the clients observed: the histories that the checks compare with the database."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ Json = Any
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A server-sent event as it was received; `n` is its number in the reply, 0 for none."""
+    """A server-sent event; `n` is its number in the reply, 0 without a number."""
 
     name: str
     n: int
@@ -20,13 +20,13 @@ class Event:
 
     @property
     def data(self) -> Json:
-        """The data, decoded."""
+        """The JSON value of the event's data."""
         return orjson.loads(self.raw.partition(b"\ndata: ")[2])
 
 
 @dataclass(slots=True, kw_only=True)
 class Reading:
-    """The events of a reply that one reader got, over all of its connections."""
+    """The events of a reply that one reader received, over all its connections."""
 
     tenant: str
     reply_id: str = ""
@@ -34,19 +34,19 @@ class Reading:
 
     @property
     def last(self) -> int:
-        """The number of the last event that was read."""
+        """The number of the last event that was received."""
         return next((each.n for each in reversed(self.events) if each.n), 0)
 
     @property
     def is_done(self) -> bool:
-        """Whether the reader has the final event."""
+        """Whether the final event was received."""
         return bool(self.events) and self.events[-1].name == "final"
 
 
 @dataclass(slots=True, kw_only=True)
 class Message:
     """A message under its Idempotency-Key. `replies` and `positions` are those that the answers to
-    its tries named. `refusal` is the code of its refusal, if no try can still be admitted."""
+    its tries named. `refusal` is the code of a refusal, where no try could still be done."""
 
     tenant: str
     user_id: str
@@ -61,7 +61,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Final:
-    """A final envelope that a client got."""
+    """A final envelope that a client received."""
 
     tenant: str
     reply_id: str
@@ -70,7 +70,7 @@ class Final:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credit:
-    """An acknowledged credit of seconds. Its reason is unique."""
+    """A credit of seconds, with a unique reason."""
 
     tenant: str
     user_id: str
@@ -90,7 +90,7 @@ class Built:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reported:
-    """An acknowledged report of a worker."""
+    """A worker's report that was accepted."""
 
     tenant: str
     build_id: str
@@ -99,7 +99,7 @@ class Reported:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Balance:
-    """An answer about an account, true for a position or a later one."""
+    """An answer with an account's balances, valid for a position or a later one."""
 
     tenant: str
     user_id: str
@@ -109,7 +109,7 @@ class Balance:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An event of a tenant's feed: its own cursor, and the cursor of the event before it."""
+    """An event of a tenant's feed: its cursor, and the cursor of the event before it."""
 
     position: int
     cursor: str
@@ -118,7 +118,7 @@ class Link:
 
 @dataclass(slots=True, kw_only=True)
 class Feed:
-    """A watcher of a tenant's log, over all of its connections."""
+    """The events that a watcher of a tenant's log received, over all its connections."""
 
     tenant: str
     links: list[Link] = field(default_factory=list[Link])
@@ -126,7 +126,7 @@ class Feed:
 
 @dataclass(slots=True, kw_only=True)
 class Observed:
-    """All histories. `received` are files with every byte that the clients of a tenant received."""
+    """All histories. `received` are files with every byte that a tenant's clients received."""
 
     messages: list[Message] = field(default_factory=list[Message])
     readings: list[Reading] = field(default_factory=list[Reading])
@@ -138,9 +138,9 @@ class Observed:
     balances: list[Balance] = field(default_factory=list[Balance])
     feeds: list[Feed] = field(default_factory=list[Feed])
     items: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
-    """Tenant and id of each item of the timelines, as read at the end."""
+    """The tenant and id of each item of the timelines at the end."""
     answers: Counter[tuple[str, int, str]] = field(default_factory=Counter[tuple[str, int, str]])
-    """The number of answers of each operation with a status and a code."""
+    """The number of answers by operation, status and code."""
     canaries: dict[str, str] = field(default_factory=dict[str, str])
     received: dict[str, list[Path]] = field(default_factory=dict[str, list[Path]])
     counts: Counter[str] = field(default_factory=Counter[str])

@@ -1,4 +1,4 @@
-"""Other clients: build workers, watchers of the log, and the last reads of everything."""
+"""The other clients: build workers, watchers of the log, and the last read of everything."""
 
 import asyncio
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ SENT_AGAIN: Final = 0.2
 
 
 async def work(caller: Caller, worker_id: str, stop: asyncio.Event) -> None:
-    """Build waiting builds, until `stop` is set and no build waits."""
+    """Build what waits, until `stop` is set and no build waits."""
     while True:
         answer = await caller.call("listBuilds", "GET", "/v1/builds?status=queued")
         waiting = answer.json["builds"] if answer.status == 200 else []
@@ -56,7 +56,7 @@ async def _build(caller: Caller, worker_id: str, build_id: str) -> None:
 
 
 async def _report(caller: Caller, build_id: str, event: dict[str, Any]) -> None:
-    """Report the event, sometimes twice, like a worker that was started again."""
+    """Send a report; sometimes twice, like a worker that was restarted."""
     path = f"/v1/builds/{build_id}/events"
     for again in range(2):
         key = f"report-{event['eventId']}-{again}"
@@ -71,7 +71,7 @@ async def _report(caller: Caller, build_id: str, event: dict[str, Any]) -> None:
 
 
 async def watch(caller: Caller, feed: Feed) -> None:
-    """Follow a tenant's log from its beginning, for ever, over any number of connections."""
+    """Follow a tenant's log from its start, for ever, over any number of connections."""
     while True:
         after = {"Last-Event-ID": feed.links[-1].cursor} if feed.links else {}
         try:
@@ -99,7 +99,7 @@ async def _follow(caller: Caller, answer: httpx.Response, feed: Feed) -> None:
 
 
 async def read_states(caller: Caller, reply_ids: Iterable[str]) -> None:
-    """Read the present state of each reply."""
+    """Read the state of each reply."""
     for reply_id in reply_ids:
         answer = await caller.call("getReply", "GET", f"/v1/chat-plan/replies/{reply_id}")
         envelope = answer.json.get("final") if answer.status == 200 else None

@@ -1,4 +1,4 @@
-"""The answers to each tenant: nothing of another tenant, all of its own, and no surprises."""
+"""Checks that each tenant got all of its own data, none of another tenant's, and no errors."""
 
 from collections import Counter
 from dataclasses import replace
@@ -27,13 +27,13 @@ FORESEEN: Final = {
     },
     503: {"overloaded", "unavailable", "outcome_unknown"},
 }
-"""The statuses and codes that a tenant may get for requests about its own resources."""
+"""The answers that a caller may get for its own resources."""
 
 FAULTS: Final = ("kills of service", "kills of postgres", "model faults", "cuts", "resumes")
 
 
 async def _canaries(observed: Observed, _: Connection) -> Found:
-    """No received byte is of another tenant's word. Each tenant must have received its own word."""
+    """No byte has another tenant's canary. Each tenant must have its own canary, as a control."""
     counted, breaches = 0, []
     for tenant, files in observed.received.items():
         seen: Counter[str] = Counter()
@@ -53,7 +53,7 @@ async def _canaries(observed: Observed, _: Connection) -> Found:
 
 
 def _leaked(observed: Observed) -> Observed:
-    """A file of one tenant's received bytes is also counted for another tenant."""
+    """A distortion: a tenant received the bytes of another tenant."""
     (tenant, files), (_, foreign), *_ = observed.received.items()
     largest = max(foreign, key=lambda file: Path(file).stat().st_size)
     return replace(observed, received=observed.received | {tenant: [*files, largest]})
@@ -92,8 +92,8 @@ def _broken(observed: Observed) -> Observed:
 
 
 async def _tried(observed: Observed, _: Connection) -> Found:
-    """Each kind of fault happened during the load."""
-    tried = {name: observed.counts[name] for name in FAULTS}
+    """The faults that the service had to survive did happen."""
+    tried = {name: observed.counts[name] for name in TROUBLES}
     tried["want of seconds"] = observed.answers["postChatPlan", 402, "insufficient_balance"]
     return Found(sum(tried.values()), [f"no {name}" for name, times in tried.items() if not times])
 
@@ -103,7 +103,7 @@ def _untried(observed: Observed) -> Observed:
 
 
 async def _chained(observed: Observed, _: Connection) -> Found:
-    """The `prev` of each event of a feed is the cursor of the event before it."""
+    """Each event of a feed names the cursor of the event before it."""
     counted, breaches = 0, []
     for feed in observed.feeds:
         before = None
@@ -135,7 +135,7 @@ def _missed(observed: Observed) -> Observed:
 
 
 async def _in_the_timeline(observed: Observed, database: Connection) -> Found:
-    """Each message and each reply is shown once in the timelines at the end."""
+    """Each message and each reply is in the timelines once at the end."""
     shown = Counter(observed.items)
     said = {
         (each.tenant, each.event.message_id) for each in await stored(database, UserMessagePosted)

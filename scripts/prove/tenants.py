@@ -1,4 +1,4 @@
-"""The three tenants, which must not learn of each other, with their users and projects."""
+"""The tenants of the load, which must not see each other, their users and projects."""
 
 from dataclasses import dataclass
 from random import Random
@@ -11,7 +11,7 @@ NAMES: Final = ("north", "south", "west")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tenant:
-    """`canary` is a word in all texts of the tenant, and in no other text."""
+    """A tenant. Its `canary` is a word that is in all of its data, and nowhere else."""
 
     name: str
     secret: str
@@ -21,18 +21,18 @@ class Tenant:
 
     @property
     def key_id(self) -> str:
-        """The id of the tenant's one key."""
+        """The id of the tenant's key."""
         return f"key-{self.name}"
 
     @property
     def key(self) -> dict[str, Any]:
-        """The tenant's key, in the form of the service's setting."""
+        """The tenant's key for the settings of the service."""
         scopes = ["chat", "build", "admin", "read"]
         return {"secret": self.secret, "tenant": self.name, "scopes": scopes}
 
 
 def tenants(size: Size, random: Random) -> tuple[Tenant, ...]:
-    """All tenants. A project's id has no canary, so that other tenants can ask for the project."""
+    """All tenants. The id of a project has no canary, so that other tenants can ask for it."""
     return tuple(_tenant(name, size, random) for name in NAMES)
 
 

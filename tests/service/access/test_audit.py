@@ -47,7 +47,7 @@ def problem(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
 
 
-async def test_the_audit_entry_of_a_message_has_the_bill_of_its_reply(run: LiveService) -> None:
+async def test_the_entry_of_a_message_has_the_bill_of_its_reply(run: LiveService) -> None:
     final = (await run.chat(f"Add a {SECRET} page")).json()
     (item,) = (await run.client.get("/v1/audit?limit=1")).json()["items"]
     ledger = (await run.client.get("/v1/billing/accounts/u1/consumption")).json()["items"][0]
@@ -83,7 +83,7 @@ async def test_a_write_is_answered_after_its_audit_entry_is_stored(
         assert (last["user_id"], last["project_id"]) == ("nobody", "p1")
 
 
-async def test_refused_requests_and_reads_have_audit_entries(url: str, run: LiveService) -> None:
+async def test_refused_requests_and_reads_have_entries_too(url: str, run: LiveService) -> None:
     before = len(await stored(url))
     token = (await run.client.post("/v1/tokens", json={"userId": "u1", "projectId": "p1"})).json()
     bearer = {"Authorization": f"Bearer {token['token']}"}
@@ -102,7 +102,7 @@ async def test_refused_requests_and_reads_have_audit_entries(url: str, run: Live
     assert [each["project_id"] for each in entries] == ["p1", "p1", "p2", None]
 
 
-async def test_an_unknown_caller_leaves_no_audit_entry(url: str, run: LiveService) -> None:
+async def test_an_unknown_caller_leaves_no_entry(url: str, run: LiveService) -> None:
     before = len(await stored(url))
     async with httpx.AsyncClient(base_url=run.client.base_url) as nobody:
         assert (await nobody.get("/v1/audit")).status_code == 401
@@ -111,7 +111,7 @@ async def test_an_unknown_caller_leaves_no_audit_entry(url: str, run: LiveServic
     assert len(await stored(url)) == before + 1
 
 
-async def test_the_audit_has_no_text_of_users(url: str, run: LiveService) -> None:
+async def test_no_entry_has_text(url: str, run: LiveService) -> None:
     await run.chat(f"The {SECRET} is the secret")
     await run.chat(f"The {SECRET} is the secret", onBusy=SECRET)
     await run.client.post(f"/v1/projects?{SECRET}={SECRET}", content=f'{{"{SECRET}'.encode())
@@ -169,7 +169,7 @@ async def test_the_audit_has_pages_of_a_user_and_of_a_project(run: LiveService) 
     "statement",
     ["update app.audit set status = 200", "delete from app.audit", "truncate app.audit"],
 )
-async def test_audit_entries_cannot_be_changed(url: str, run: LiveService, statement: str) -> None:
+async def test_no_role_changes_the_audit(url: str, run: LiveService, statement: str) -> None:
     async with owning(url) as owner:
         with pytest.raises(psycopg.Error) as refused:
             await owner.execute(statement.encode())
@@ -179,7 +179,7 @@ async def test_audit_entries_cannot_be_changed(url: str, run: LiveService, state
             await service.execute(statement.encode())
 
 
-async def test_a_full_audit_queue_refuses_requests(
+async def test_a_request_that_could_not_be_audited_is_refused(
     run: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     head = await run.service.store.head()

@@ -334,5 +334,5 @@ async def test_a_reader_that_disconnects_is_released(run: LiveService) -> None:
         await append(run, [said()])
         await watched.next()
         followers = run.service.live_log.followers
-    await until(lambda: not run.service.live.open)
+    await until(lambda: not run.service.merged_streams.open)
     await until(lambda: run.service.live_log.followers < followers)

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.source import jail
-from service.source.jail import Source, SourceRefused, Sources
+from service.source import jail, results, walk
+from service.source.jail import Source, Sources
+from service.source.results import SourceRefused
 from service.source.secrets import is_secret_name
 
 CANARY = "canary-7f3a"
@@ -83,12 +84,12 @@ def test_a_reference_is_valid_where_the_file_has_its_text(source: Source) -> Non
     assert not source.holds("nothing.py", 1, "x")
 
 
-def test_long_results_are_truncated(source: Source, root: Path) -> None:
+def test_long_results_are_cut(source: Source, root: Path) -> None:
     (root / "long.txt").write_text("".join(f"{'x' * 60} {n}\n" for n in range(5_000)))
     excerpt = source.read_file("long.txt", 10, 5_000)
     assert (excerpt.first, excerpt.total) == (10, 5_000)
     assert len(excerpt.lines) <= jail.MOST_LINES
-    assert len(excerpt.text) <= jail.MOST_CHARACTERS + 100
+    assert len(excerpt.text) <= results.MOST_CHARACTERS + 100
     assert excerpt.text.endswith("(There is more.)")
     found = source.search_files("x")
     assert len(found.matches) == jail.MOST_FOUND
@@ -108,7 +109,7 @@ def test_a_long_list_of_files_is_truncated(
 ) -> None:
     monkeypatch.setattr(jail, "MOST_LISTED", 2)
     assert source.list_files().is_cut
-    monkeypatch.setattr(jail, "MOST_ENTRIES", 3)
+    monkeypatch.setattr(walk, "MOST_ENTRIES", 3)
     (root / "one-more.txt").touch()
     assert source.list_files().is_cut
 
@@ -231,8 +232,8 @@ def test_a_tenant_sees_only_its_own_source(folder: Path) -> None:
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-def test_no_random_path_returns_a_file_outside_the_project(source: Source, path: str) -> None:
-    for read in (source.read_file, source.list_files, lambda p: source.search_files(CANARY, p)):
+def test_no_path_returns_a_file_outside(source: Source, path: str) -> None:
+    for look in (source.read_file, source.list_files, lambda p: source.search_files(CANARY, p)):
         with suppress(SourceRefused):
             assert CANARY not in read(path).text
 
@@ -248,7 +249,7 @@ def short() -> Iterator[Path]:
         yield Path(made)
 
 
-def test_a_file_that_is_not_regular_is_refused_without_blocking(short: Path) -> None:
+def test_a_file_that_is_not_regular_is_refused_at_once(short: Path) -> None:
     root = short / "t" / "p"
     os.mkfifo(root / "pipe")
     (root / "folder").mkdir()
@@ -302,7 +303,7 @@ def test_a_file_that_grows_while_it_is_read_is_not_read_for_ever(
     try:
         for _ in range(50):
             with suppress(SourceRefused):
-                assert len(source.read_file("growing.txt").text) <= jail.MOST_CHARACTERS + 100
+                assert len(source.read_file("growing.txt").text) <= results.MOST_CHARACTERS + 100
     finally:
         done.set()
         writer.join()
@@ -358,7 +359,7 @@ def test_a_private_key_is_a_secret_in_a_file_of_any_name(
 
 
 @pytest.mark.parametrize("name", ["environment.py", "keys.md", "monkey", "env.py", "public.crt"])
-def test_a_file_whose_name_only_resembles_a_secret_is_shown(name: str) -> None:
+def test_a_file_that_only_sounds_like_a_secret_is_shown(name: str) -> None:
     assert not is_secret_name((name,))
 
 
@@ -366,7 +367,7 @@ def test_a_file_whose_name_only_resembles_a_secret_is_shown(name: str) -> None:
 
 
 @pytest.mark.parametrize("swapped", ["src", "src/app.py"])
-def test_a_path_that_is_swapped_for_a_link_is_not_followed(
+def test_a_file_that_is_swapped_for_a_link_in_between_is_not_followed(
     source: Source, root: Path, folder: Path, swapped: str
 ) -> None:
     """A folder or file alternates with a link to a place outside that has the same names."""
@@ -446,8 +447,8 @@ def test_the_structure_is_walked_again_only_after_a_change(folder: Path, root: P
     assert "src/deep/new.py" not in source.list_files().paths
 
 
-def test_a_recently_changed_folder_is_not_cached(folder: Path, root: Path) -> None:
-    """Two changes in one tick of the clock look like one, so a young folder is always walked."""
+def test_a_folder_that_has_just_changed_is_not_cached(folder: Path, root: Path) -> None:
+    """Two changes in one tick of the clock look like one: what is young is walked each time."""
     all_of_them = Sources(folder)
     source = all_of_them.of("t1", "shop")
     assert source is not None

@@ -340,7 +340,7 @@ def test_no_value_can_end_its_isolation_or_turn_later_text(control: str) -> None
 
 
 @given(st.sampled_from(LANGUAGES), st.sampled_from(list(bundle("en"))), st.data())
-def test_isolates_open_and_close_in_turn_for_any_values(
+def test_isolates_open_and_close_in_turn_around_any_values(
     language: str, template: str, data: st.DataObject
 ) -> None:
     names = variables(bundle("en")[template])
