@@ -133,7 +133,7 @@ def apply(folder: Path, way: str, *options: str) -> None:
 
 
 def raise_version(folder: Path) -> None:
-    """Do what the check of the rules says."""
+    """Raise the version, as the check of the rules demands."""
     printed = run_tests(folder, "--noconftest", "tests/projections/test_rules.py").stdout
     found = re.search(r'above (\d+), so that .*?(rules="\w+",)', printed, re.S)
     assert found is not None, printed
@@ -148,7 +148,7 @@ def replace(file: Path, old: str, new: str) -> None:
     file.write_text(text.replace(old, new))
 
 
-# What the page says ------------------------------------------------------------------------------
+# The tests ---------------------------------------------------------------------------------------
 
 
 def test_the_page_has_a_row_for_every_file_of_a_diff_and_for_no_other_file() -> None:
@@ -176,7 +176,7 @@ def test_every_check_that_the_page_names_exists() -> None:
             assert f"def {name}(" in (ROOT / path).read_text(), step
 
 
-def test_with_every_step_of_the_page_its_checks_pass(tmp_path: Path) -> None:
+def test_all_checks_pass_with_every_step_of_the_page(tmp_path: Path) -> None:
     folder = copied(tmp_path)
     for way in WAYS:
         apply(folder, way)

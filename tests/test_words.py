@@ -52,7 +52,7 @@ def identifiers(text: str) -> Iterator[str]:
 
 
 def sql_names(text: str) -> Iterator[str]:
-    """The names of statements, and of what they create."""
+    """The names of statements, and of the objects that they create."""
     yield from STATEMENT.findall(text)
     yield from CREATED.findall(text)
 

@@ -93,7 +93,7 @@ def _broken(observed: Observed) -> Observed:
 
 async def _tried(observed: Observed, _: Connection) -> Found:
     """The faults that the service had to survive did happen."""
-    tried = {name: observed.counts[name] for name in TROUBLES}
+    tried = {name: observed.counts[name] for name in FAULTS}
     tried["want of seconds"] = observed.answers["postChatPlan", 402, "insufficient_balance"]
     return Found(sum(tried.values()), [f"no {name}" for name, times in tried.items() if not times])
 

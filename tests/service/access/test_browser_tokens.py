@@ -209,9 +209,7 @@ def bad() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("way", ["bearer", "ticket", "cookie"])
-async def test_an_invalid_token_opens_nothing_and_tells_no_reason(
-    run: LiveService, way: str
-) -> None:
+async def test_all_invalid_tokens_get_the_same_refusal(run: LiveService, way: str) -> None:
     answers: set[str] = set()
     for name, token in bad().items():
         if way != "bearer" and not token:
@@ -296,7 +294,7 @@ async def test_the_streams_of_a_removed_member_are_closed_on_every_server(url: s
             assert (await own.rest())[-1][0] == "final"
 
 
-async def test_a_stream_asks_for_another_token_and_ends_with_its_own(run: LiveService) -> None:
+async def test_a_stream_asks_for_a_new_token_and_ends_with_its_own(run: LiveService) -> None:
     token = run.service.browser_tokens.mint("k1", user_id="u1", project_id="p1", seconds=2)[0]
     async with browser(run, token) as client, client.stream("GET", f"{TIMELINE}/stream") as answer:
         events: list[Event] = await watching.Stream(answer).rest()

@@ -264,7 +264,7 @@ BAD_SIGNATURES: dict[str, Callable[[], str | None]] = {
 
 
 @pytest.mark.parametrize("bad", BAD_SIGNATURES)
-async def test_every_bad_signature_has_the_same_answer(run: LiveService, bad: str) -> None:
+async def test_every_invalid_signature_gets_the_same_answer(run: LiveService, bad: str) -> None:
     answer = await sent(run, BAD_SIGNATURES[bad]())
     reference = await sent(run, None)
     assert answer.status_code == 401

@@ -152,7 +152,7 @@ async def test_some_types_are_a_chain_of_their_own(run: LiveService, types: list
     assert len(more["events"]) == 2
 
 
-async def test_one_project_is_a_chain_of_its_own(run: LiveService) -> None:
+async def test_the_events_of_a_project_are_a_chain_of_their_own(run: LiveService) -> None:
     await append_each(run, (said(project_id=f"p{n % 3}") for n in range(9)))
     found = await page(run, projectId="p1")
     linked(found["events"])

@@ -224,7 +224,7 @@ async def test_a_reply_that_could_not_be_brought_to_its_end_is_tried_again(
                 await owner.execute("insert into app.projects select * from kept")
                 events = await live.join(reader.reply_id)
                 assert events[-1][1]["subtype"] == "success"
-                await law.ended_as_told(live, url, events[-1][1])
+                await law.ended_as_shown(live, url, events[-1][1])
 
 
 async def ask(live: LiveService, reader: Reader, message: str) -> None:
@@ -235,8 +235,8 @@ async def ask(live: LiveService, reader: Reader, message: str) -> None:
             reader.news.set()
 
 
-async def test_a_reply_goes_on_over_a_killed_database() -> None:
-    """All leases run out meanwhile, and nobody takes a reply over for that."""
+async def test_a_reply_survives_a_killed_database() -> None:
+    """All leases expire while the database is away. No server takes a reply over for that."""
     with own_server() as server:
         await migrations.migrate(server.url)
         async with await connections.connect(server.url, as_service=False) as owner:

@@ -167,7 +167,7 @@ async def test_no_reply_takes_longer_than_the_maximum(url: str, after: int) -> N
             assert final["metadata"]["billed_seconds"] == 1
         else:
             assert final["error"]["code"] == "time_limit"
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)
 
 
 async def test_only_the_models_time_in_the_attempt_that_is_kept_counts(url: str) -> None:
@@ -179,7 +179,7 @@ async def test_only_the_models_time_in_the_attempt_that_is_kept_counts(url: str)
         events = await live.stream(said)
         final = law.lawful(events)
         assert final["subtype"] == "success"
-        assert told(events) == ("provider_retry",)
+        assert notices(events) == ("provider_retry",)
         assert final["metadata"]["billed_seconds"] == 1
         await law.stored(live, final)
         await law.billed(live, final, credited=1)

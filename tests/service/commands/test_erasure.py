@@ -295,7 +295,7 @@ async def test_an_interrupted_erasure_is_finished_later(
     assert (await theirs.client.get("/v1/events")).status_code == 200
 
 
-async def test_watchers_are_notified_of_an_erasure_and_nobody_gets_the_text_again(url: str) -> None:
+async def test_watchers_are_notified_of_an_erasure_and_do_not_get_the_text_again(url: str) -> None:
     """On the erasing server and on another server. A reader that resumes later gets no text."""
     async with running(url) as one, running(url) as two:
         await one.project()

@@ -30,7 +30,7 @@ CHECKS = [
 
 
 class SignedRequests(requests.auth.AuthBase):
-    """Signs what `requests` sends."""
+    """Signs the requests of `requests`."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         path, _, query = request.path_url.encode().partition(b"?")

@@ -304,7 +304,7 @@ async def test_an_unreadable_event_at_the_start_is_tried_again(url: str) -> None
         final = await said(live, "Good morning")
         assert ends_with(final) == "provider_unreadable"
         assert live.model.calls == 3
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)
 
 
 # Time ---------------------------------------------------------------------------------------------
@@ -320,7 +320,7 @@ async def test_an_absurd_wait_that_a_busy_provider_asks_for_is_still_a_busy_prov
         assert ends_with(final) == "provider_busy"
         waits = {"inf": 86_400, "1e300": 86_400, "-1e300": 0}
         assert final["error"].get("retryAfterSeconds") == waits.get(header)
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)
 
 
 class Busy(OfflineModel):

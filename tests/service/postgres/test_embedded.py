@@ -330,7 +330,8 @@ def test_after_the_owner_was_killed_the_next_start_has_its_committed_rows(folder
 def test_after_everything_was_killed_the_next_start_has_its_committed_rows(folder: Path) -> None:
     with owner(folder) as process:
         write(said(process)[0], "kept")
-        process.send_signal(signal.SIGSTOP)  # or the owner would act
+        # The owner must not act: it would start the server again, or stop it in order.
+        process.send_signal(signal.SIGSTOP)
         for victim in processes_of(folder / "data"):
             with suppress(psutil.NoSuchProcess):
                 victim.kill()

@@ -110,7 +110,7 @@ async def test_a_tab_gets_only_items_by_default(url: str) -> None:
 async def test_the_running_replies_of_a_project_are_found_by_one_query_for_all(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, users = law.Held(), [f"u{n}" for n in range(1, 6)]
+    model, users = law.GatedModel(), [f"u{n}" for n in range(1, 6)]
     async with running(url, model) as live, running(url) as other:
         await live.project("p1", *users)
         for user in users:

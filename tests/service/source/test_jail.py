@@ -233,7 +233,7 @@ def test_a_tenant_sees_only_its_own_source(folder: Path) -> None:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_no_path_returns_a_file_outside(source: Source, path: str) -> None:
-    for look in (source.read_file, source.list_files, lambda p: source.search_files(CANARY, p)):
+    for read in (source.read_file, source.list_files, lambda p: source.search_files(CANARY, p)):
         with suppress(SourceRefused):
             assert CANARY not in read(path).text
 
@@ -448,7 +448,7 @@ def test_the_structure_is_walked_again_only_after_a_change(folder: Path, root: P
 
 
 def test_a_folder_that_has_just_changed_is_not_cached(folder: Path, root: Path) -> None:
-    """Two changes in one tick of the clock look like one: what is young is walked each time."""
+    """Two changes in one tick of the clock look like one, so a young folder is always walked."""
     all_of_them = Sources(folder)
     source = all_of_them.of("t1", "shop")
     assert source is not None

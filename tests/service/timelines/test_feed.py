@@ -361,7 +361,7 @@ async def test_a_stream_filters_as_a_page_does(
 # Silent, slow and stopped streams ----------------------------------------------------------------
 
 
-async def test_a_comment_comes_at_once_and_where_it_is_silent(run: LiveService) -> None:
+async def test_a_comment_comes_at_once_and_during_silence(run: LiveService) -> None:
     patient = replace(run.service, merged_streams=MergedStreams(heartbeat_seconds=0.05))
     run.server._app.state.service = patient
     async with opened(run) as watched:

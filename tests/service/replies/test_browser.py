@@ -13,7 +13,7 @@ from tests.documents import code
 from tests.running import Event, LiveService, running
 from tests.service import law
 from tests.service.cutting import CuttingProxy
-from tests.service.test_client_examples import PAGE
+from tests.service.replies.test_client_examples import PAGE
 
 WATCH = """
 path => new Promise((resolve, reject) => {

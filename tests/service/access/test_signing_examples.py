@@ -12,7 +12,7 @@ import pytest
 from service.access import signatures
 from tests.documents import DOCS, code
 from tests.running import KEYS, LiveService, running
-from tests.service.test_clients import NODE
+from tests.service.replies.test_clients import NODE
 
 PAGE = DOCS / "api.md"
 SECRET = KEYS["k1"].secret.get_secret_value()
