@@ -36,7 +36,7 @@ _log = structlog.stdlib.get_logger(__name__)
 
 @dataclass(slots=True, kw_only=True)
 class Entry:
-    """One request of a known caller, filled in on its way: ids, never texts."""
+    """One request of a known caller: ids and numbers, never texts. The checks fill it in."""
 
     tenant_id: str
     request_id: str
@@ -56,7 +56,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditRow:
-    """An entry as it is read, with what the reply that was asked for was billed, if it was."""
+    """An entry with the bill of the reply that the request asked for, if there is one."""
 
     request_id: str
     at: datetime
@@ -149,7 +149,7 @@ async def page(
     before: str,
     limit: int,
 ) -> list[AuditRow]:
-    """Entries of a tenant, newest first; of a user, of a project where given."""
+    """Entries of a tenant, newest first; only of a user or a project where one is given."""
     asked: dict[str, Any] = {
         "tenant_id": tenant_id,
         "user_id": user_id,

@@ -1,4 +1,4 @@
-"""Who calls: a request's signature verified, over the bytes as they arrived."""
+"""Authentication: verifies the signature of a request over the bytes as they arrived."""
 
 import time
 from collections.abc import Mapping
@@ -18,14 +18,14 @@ _NOBODY: Final = "no key has this secret, it only takes as long"
 
 
 class Unauthenticated(Exception):
-    """The request is not signed by a key that is known here, or not now, or a second time.
+    """The signature has no known key, the wrong time, or a nonce that was used before.
 
-    One answer for every cause: who signs rightly can tell by the clock and the key, others cannot.
+    Every cause has the same answer, so that an attacker learns nothing from it.
     """
 
 
 class Forbidden(Exception):
-    """The key is good, but not for this; `scope` is what it lacks."""
+    """The key lacks a scope that the operation needs: `scope`."""
 
     def __init__(self, scope: str) -> None:
         super().__init__(scope)
@@ -33,12 +33,12 @@ class Forbidden(Exception):
 
 
 class NotYours(Exception):
-    """The token is another user's than the request says."""
+    """The request names another user than the token does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """The key that signed a request, and whose it is.
+    """The key that signed a request, and its tenant.
 
     With a browser's token it is one user in one project, until `expires_at` (Unix seconds).
     """
@@ -57,14 +57,14 @@ class Caller:
 
 
 class Authenticator:
-    """Verifies signatures; nonces of writes are used up in the database."""
+    """Verifies signatures. The database keeps the nonces of writes, so that each is used once."""
 
     def __init__(self, keys: Mapping[str, Key], pool: AsyncConnectionPool[Any]) -> None:
         self._keys = keys
         self._pool = pool
 
     def read(self, header: str | None) -> Signature:
-        """What can be told before the body is read. Raises Unauthenticated."""
+        """Check the header before the body is read. Raises Unauthenticated."""
         signature = signatures.parse(header or "")
         if signature is None or abs(time.time() - signature.time) > CLOCK_SECONDS:
             raise Unauthenticated
@@ -95,7 +95,7 @@ class Authenticator:
         return Caller(key_id=signature.key_id, tenant_id=key.tenant, scopes=key.scopes)
 
     async def _use_up(self, signature: Signature) -> None:
-        """Only after the signature held: nobody else can use up a caller's nonces."""
+        """Store the nonce, after the signature was verified: only the key's owner can use it up."""
         async with self._pool.connection() as connection:
             used = await connection.execute(
                 SQL["use"], {"key_id": signature.key_id, "nonce": signature.nonce}

@@ -25,13 +25,13 @@ _PURPOSE: Final = b"throughline browser token v1"
 
 
 class BrowserTokens:
-    """Mints and reads tokens by the keys that may call."""
+    """Mints and reads tokens; each is signed with a secret made of a key's own."""
 
     def __init__(self, keys: Mapping[str, Key]) -> None:
         self._keys = keys
 
     def mint(self, key_id: str, *, user_id: str, project_id: str, seconds: int) -> tuple[str, int]:
-        """A token of this key for a user in a project, and when it expires, in Unix seconds."""
+        """A token of this key for a user in a project, and its expiry in Unix seconds."""
         now = int(time.time())
         claims = {
             "iss": ISSUER,
@@ -48,7 +48,7 @@ class BrowserTokens:
         return token, now + seconds
 
     def read(self, token: str) -> Caller:
-        """Who calls with it. Raises Unauthenticated, whatever is wrong with it."""
+        """The caller that the token is for. Raises Unauthenticated."""
         try:
             if len(token) > LONGEST:
                 raise Unauthenticated
@@ -73,7 +73,7 @@ class BrowserTokens:
 
 
 def _verified(token: str, key: Key) -> dict[str, Any]:
-    """The claims, if one of the key's secrets signed them and they hold now."""
+    """The claims, if one of the key's secrets signed them and they are valid now."""
     for secret in _secrets(key):
         try:
             return jwt.decode(  # pyright: ignore[reportUnknownMemberType] - as above

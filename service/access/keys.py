@@ -1,4 +1,4 @@
-"""The keys that may call: those of the settings, else one of its own for the first run."""
+"""The keys that may call: the keys of the settings, else a demo key for the first run."""
 
 import json
 import secrets
@@ -13,7 +13,7 @@ _FILE: Final = "demo-key.json"
 
 
 def known_keys(settings: Settings) -> dict[str, Key]:
-    """The keys that may call: those of the settings, else the one demo key, made at first need."""
+    """The keys of the settings; without any, the demo key, which is made when it is missing."""
     if settings.hmac_keys:
         return settings.hmac_keys
     file = settings.data_dir / _FILE

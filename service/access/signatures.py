@@ -20,7 +20,7 @@ _MOST_SIGNATURES: Final = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:
-    """A header as it was read; `signatures` are several while a secret rotates."""
+    """The fields of a header; it has several `signatures` while a secret rotates."""
 
     time: int
     key_id: str
@@ -29,7 +29,7 @@ class Signature:
 
 
 def parse(header: str) -> Signature | None:
-    """The header's fields; None unless it has each exactly once, `v1` at least once."""
+    """The header's fields; None unless it has `t`, `kid` and `n` once and `v1` at least once."""
     if len(header) > _LONGEST:
         return None
     fields: dict[str, list[str]] = {"t": [], "kid": [], "n": [], "v1": []}
@@ -77,7 +77,7 @@ def sign(
 
 
 def matches(signature: Signature, expected: Iterable[str]) -> bool:
-    """Whether any given signature is one of the expected; the time that takes tells nothing."""
+    """Whether a given signature is one of the expected; takes the same time in either case."""
     found = False
     for ours in expected:
         for theirs in signature.signatures:
