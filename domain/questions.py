@@ -1,6 +1,6 @@
-"""What the model is asked: the rules, what is known of the project, the history, the message."""
+"""The question to the model: the rules, the facts about the project, the history, the message."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from json import dumps
 from typing import Final, Literal
@@ -9,7 +9,7 @@ from domain.events import ChatMode, ReplyCompleted, SessionEvent, UserMessagePos
 from domain.tools import MOST_CHARACTERS, ROUNDS, Tool, ToolCall
 
 CHARACTERS_PER_TOKEN: Final = 4
-"""A careful guess, for budgets only; what is billed comes from the provider."""
+"""A cautious estimate, for budgets only. The bill goes by the provider's numbers."""
 
 RULES: Final = """\
 You help people plan changes to a software project. You only plan: you change nothing yourself.
@@ -40,7 +40,7 @@ HINTS: Final[dict[ChatMode, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One side's words in the conversation."""
+    """The text of one side of the conversation."""
 
     role: Literal["user", "assistant"]
     text: str
@@ -48,10 +48,11 @@ class Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What is sent: parts that stay the same first, so that the provider's cache can hold them.
+    """What the model gets. The stable parts come first, so that the provider can cache them.
 
-    `rules` are the same for everyone, `project` for one project and language, `turns` only grow.
-    `rounds` are the looks that were taken since the last turn; without `may_look` no more are.
+    `rules` are the same for all questions, `project` for one project and language, and `turns` only
+    grow. `rounds` are the tool calls since the last turn, with their results. The model may not
+    call tools any more when `may_call_tools` is false.
     """
 
     rules: str
@@ -62,14 +63,14 @@ class Question:
     may_call_tools: bool = True
 
     def with_tool_calls(self, calls: tuple[ToolCall, ...]) -> "Question":
-        """The prompt after one more round of looks."""
+        """The question after one more round of tool calls."""
         rounds = (*self.rounds, calls)
         shown = sum(len(call.text) for each in rounds for call in each)
         may_call_tools = len(rounds) < ROUNDS and shown < MOST_CHARACTERS
         return replace(self, rounds=rounds, may_call_tools=may_call_tools)
 
     def reminded(self, reminder: str) -> "Question":
-        """The prompt with a reminder before the message, and nothing looked at yet."""
+        """The question with a reminder before the message, and without any tool call."""
         *earlier, last = self.turns
         said = Turn(role="user", text=f"{reminder}\n\n{last.text}")
         return replace(self, turns=(*earlier, said), rounds=(), may_call_tools=True)
@@ -86,7 +87,7 @@ def prompt(
     known: Sequence[str] = (),
     tools: tuple[Tool, ...] = (),
 ) -> Question:
-    """The question to the model about one message; `known` is what it is told without asking."""
+    """The question about one message. `known` are facts that the model gets without tool calls."""
     project = [f"Project: {project_name}.", f"Framework: {framework or 'unknown'}."]
     project.append(f"Reply in {language(locale)}.")
     hint = (HINTS[chat_mode],) if chat_mode else ()
@@ -99,41 +100,61 @@ def prompt(
 
 
 def language(locale: str) -> str:
-    """The language of a locale such as `ar-EG`: `ar`."""
+    """The language of a locale: `ar` for `ar-EG`."""
     return locale.split("-")[0].split("_")[0].lower()
 
 
-def history(events: Iterable[SessionEvent], *, upto: str, budget_tokens: int) -> list[Turn]:
-    """The session's answered messages before message `upto`, the newest that fit, as turns.
+class History:
+    """The answered messages before message `upto`, the newest that fit, as turns for the model.
 
-    A message and its reply stay together: the oldest are left out whole. Messages without a reply
-    are left out as well, so that the two sides alternate. A reply counts also where it ended after
-    message `upto`, which waited for it.
+    Feed it the session's events backwards, the newest first, until `is_full`. A message and its
+    reply stay together: the oldest are left out whole. Messages without a reply are left out as
+    well, so that the two sides alternate. A reply counts also where it ended after message `upto`,
+    which waited for it.
+
+    `_answers` has the answers whose messages have not come yet, by the ids of those messages, and
+    the answers that wait for them: turns are made in the order in which the replies ended.
     """
-    asked: dict[str, str] = {}
-    pairs: list[tuple[Turn, Turn]] = []
-    is_before = True
-    for event in events:
-        if isinstance(event, UserMessagePosted):
-            is_before = is_before and event.message_id != upto
-            if is_before:
-                asked[event.message_id] = event.text
-        elif isinstance(event, ReplyCompleted) and event.in_reply_to in asked:
+
+    def __init__(self, *, upto: str, budget_tokens: int) -> None:
+        self._upto = upto
+        self._is_before = False
+        self._characters = budget_tokens * CHARACTERS_PER_TOKEN
+        self._answers: dict[str, str] = {}
+        self._messages: dict[str, str] = {}
+        self._turns: list[Turn] = []
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no older message fits."""
+        return self._characters <= 0
+
+    @property
+    def turns(self) -> list[Turn]:
+        """The turns so far, the oldest first."""
+        return self._turns[::-1]
+
+    def add(self, event: SessionEvent) -> None:
+        """Take the next older event of the session."""
+        if isinstance(event, ReplyCompleted):
             answer = dumps({"intent": event.mode, "response": event.data}, ensure_ascii=False)
-            pairs.append(
-                (
-                    Turn(role="user", text=asked.pop(event.in_reply_to)),
+            self._answers[event.in_reply_to] = answer
+        elif isinstance(event, UserMessagePosted):
+            if self._is_before and event.message_id in self._answers:
+                self._messages[event.message_id] = event.text
+                self._pair()
+            elif not self._is_before:
+                self._answers.pop(event.message_id, None)
+                self._is_before = event.message_id == self._upto
+
+    def _pair(self) -> None:
+        """Make turns of the newest answers, as far as their messages are known and fit."""
+        while not self.is_full and (newest := next(iter(self._answers), None)) in self._messages:
+            assert newest is not None
+            message, answer = self._messages.pop(newest), self._answers.pop(newest)
+            self._characters -= len(message) + len(answer)
+            if self._characters >= 0:
+                self._turns += (
                     Turn(role="assistant", text=answer),
+                    Turn(role="user", text=message),
                 )
-            )
-    return _newest_that_fit(pairs, budget_tokens * CHARACTERS_PER_TOKEN)
-
-
-def _newest_that_fit(pairs: Sequence[tuple[Turn, Turn]], characters: int) -> list[Turn]:
-    kept: list[Turn] = []
-    for question, answer in reversed(pairs):
-        characters -= len(question.text) + len(answer.text)
-        if characters < 0:
-            break
-        kept[:0] = [question, answer]
-    return kept

@@ -40,10 +40,12 @@ from service.api import (
 from service.chat import leases
 from service.chat.admission import Admission
 from service.chat.leases import Lease
+from service.chat.preparation import Preparation
 from service.chat.recovery import Recovery
+from service.chat.running import LANDING_SECONDS, RunningTurns
 from service.chat.settlement import Settlement
-from service.chat.turn import Means, TurnBudget
-from service.chat.turns import LANDING_SECONDS, Turns
+from service.chat.turn import Responder
+from service.chat.turns import Turns
 from service.commands.builds import Builds
 from service.commands.erasure import Erasure
 from service.eventlog.live import POLL, LiveLog
@@ -64,6 +66,7 @@ from service.postgres.connections import Connect, Pool
 from service.replies.directory import ReplyDirectory
 from service.replies.frame_store import FrameStore
 from service.replies.project_replies import ProjectReplies
+from service.replies.writer import Flusher
 from service.settings import Settings
 from service.source.jail import Sources
 from service.timelines.feed import Feeds
@@ -134,23 +137,23 @@ async def _lifespan(
         store = EventStore(pool)
         live_log = LiveLog(store)
         writer = Writer(connect, live_log)
-        lease = await leases.take(pool, lease_times)
+        lease = await leases.acquire(pool, lease_times)
         frame_store = FrameStore(connect, pool, lease.lease_id)
-        service = _service(
+        flusher = Flusher(frame_store)
+        service, recovery = _service(
             settings,
             pool,
             store,
             live_log,
             writer,
             frame_store,
+            flusher,
             lease,
             client,
             await store.log_epoch(),
         )
         app.state.service = service
-        writing = [
-            _supervised(work) for work in (writer.run(), frame_store.run(), service.audit.run())
-        ]
+        writing = [_supervised(work) for work in (writer.run(), flusher.run(), service.audit.run())]
         others = [
             _supervised(work)
             for work in (
@@ -158,8 +161,8 @@ async def _lifespan(
                 service.feeds.run(),
                 lease.run(),
                 service.directory.run(),
-                _follow_log(service),
-                service.turns.recover(),
+                _pass_on_events(service),
+                recovery.run(),
                 frame_store.purge(settings.keep_seconds + settings.reply_seconds),
                 *_expiring(service),
                 _keep_projections(connect),
@@ -169,8 +172,8 @@ async def _lifespan(
             yield
         finally:
             service.merged_streams.stop()
-            await service.turns.drain(settings.grace_seconds)
-            frame_store.close()
+            await service.running_turns.drain(settings.grace_seconds)
+            flusher.close()
             writer.close()
             service.audit.close()
             await asyncio.wait(writing, timeout=LANDING_SECONDS)
@@ -187,14 +190,44 @@ def _service(
     live_log: LiveLog,
     writer: Writer,
     frame_store: FrameStore,
+    flusher: Flusher,
     lease: Lease,
     client: anthropic.AsyncAnthropic,
     log_epoch: str,
-) -> Service:
+) -> tuple[Service, Recovery]:
     transactions = Transactions(store, writer)
     model = settings.model if settings.anthropic_api_key else OFFLINE_MODEL
     settlement = Settlement(transactions, model)
-    directory = ReplyDirectory(pool, store, frame_store)
+    directory = ReplyDirectory(pool, store, frame_store, flusher)
+    model_client = ModelClient(
+        client,
+        model=model,
+        max_tokens=settings.max_tokens,
+        first_text_seconds=settings.first_text_seconds,
+        next_text_seconds=settings.next_text_seconds,
+    )
+    preparation = Preparation(
+        store,
+        transactions,
+        pool,
+        Sources(settings.source_dir),
+        model_client,
+        patience_seconds=settings.first_text_seconds,
+        history_tokens=settings.history_tokens,
+    )
+    running = RunningTurns(
+        Responder(preparation, directory, settlement, reply_seconds=settings.reply_seconds)
+    )
+    recovery = Recovery(
+        store=store,
+        transactions=transactions,
+        pool=pool,
+        frame_store=frame_store,
+        directory=directory,
+        settlement=settlement,
+        running=running,
+        lease=lease,
+    )
     turns = Turns(
         admission=Admission(
             transactions,
@@ -204,32 +237,13 @@ def _service(
             user_messages=settings.user_messages,
             project_messages=settings.project_messages,
         ),
-        recovery=Recovery(store, transactions, pool, frame_store, settlement),
-        means=Means(
-            transactions=transactions,
-            store=store,
-            planner=ModelClient(
-                client,
-                model=model,
-                max_tokens=settings.max_tokens,
-                first_text_seconds=settings.first_text_seconds,
-                next_text_seconds=settings.next_text_seconds,
-            ),
-            settlement=settlement,
-            directory=directory,
-            sources=Sources(settings.source_dir),
-            pool=pool,
-            limits=TurnBudget(
-                reply_seconds=settings.reply_seconds,
-                patience_seconds=settings.first_text_seconds,
-                history_tokens=settings.history_tokens,
-            ),
-        ),
-        frame_store=frame_store,
-        lease=lease,
+        running=running,
+        recovery=recovery,
+        directory=directory,
+        transactions=transactions,
         pool=pool,
     )
-    return Service(
+    service = Service(
         settings=settings,
         pool=pool,
         store=store,
@@ -240,6 +254,7 @@ def _service(
         directory=directory,
         project_replies=ProjectReplies(pool, directory),
         turns=turns,
+        running_turns=running,
         builds=Builds(transactions),
         erasure=Erasure(transactions, pool, turns),
         authenticator=Authenticator(settings.hmac_keys, pool),
@@ -248,6 +263,7 @@ def _service(
         audit=Audit(pool),
         log_epoch=log_epoch,
     )
+    return service, recovery
 
 
 async def _model_client(settings: Settings, stack: AsyncExitStack) -> anthropic.AsyncAnthropic:
@@ -289,13 +305,13 @@ def _expiring(service: Service) -> tuple[Awaitable[None], ...]:
     )
 
 
-async def _follow_log(service: Service) -> None:
-    """Pass on what is committed, here or elsewhere, to those who act on it."""
+async def _pass_on_events(service: Service) -> None:
+    """Pass on what is committed, here or elsewhere, to everything that acts on it."""
     async for page in service.live_log.follow(await service.store.head()):
         service.transactions.on_events(page)
-        service.turns.hear(page)
+        service.running_turns.on_events(page)
         service.stream_access.on_events(page)
-        service.project_replies.hear(page)
+        service.project_replies.on_events(page)
 
 
 async def _keep_projections(connect: Connect) -> None:

@@ -67,6 +67,15 @@ from app.event
 where tenant_id = %(tenant_id)s and stream_id = %(stream_id)s and version > %(after)s
 order by version
 
+-- name: stream_backwards
+-- A page of one stream before a version, the newest event first.
+select position, tenant_id, stream_id, version, type, schema_version,
+       project_id, state, metadata::text, recorded_at
+from app.event
+where tenant_id = %(tenant_id)s and stream_id = %(stream_id)s and version < %(before)s
+order by version desc
+limit %(limit)s
+
 -- name: streams
 -- Several streams, each in order, each after a version.
 select event.position, event.tenant_id, event.stream_id, event.version, event.type,

@@ -34,7 +34,7 @@ KEYS = {
 UNSAFE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 """How the PostgreSQL of the test run is set: quick, and not safe in a crash."""
 
-LEASE_TIMES = LeaseTimes(lasts=4.0, renewed_every=0.5, settles=1.0, database_settles=1.0)
+LEASE_TIMES = LeaseTimes(lasts=4.0, renewed_every=0.5, stable_after=1.0, database_stable_after=1.0)
 """Of the service in processes of its own: so that the end of one is noticed soon."""
 
 

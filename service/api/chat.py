@@ -18,7 +18,6 @@ from service.http.rate_limit_headers import rate_limit
 from service.http.reads import position_of, visible_project
 from service.http.sse_response import EventStream
 from service.replies import envelope
-from service.replies.text_view import viewed
 
 
 async def post_message(
@@ -37,7 +36,7 @@ async def post_message(
         context=() if asked.context is None else asked.context.names,
         may_wait=asked.on_busy == "enqueue",
     )
-    admitted, tail = await call.service.turns.take(
+    admitted, tail = await call.service.turns.start(
         message, asked.on_busy, call.cause(asked.user_id)
     )
     call.entry.session_id, call.entry.reply_id = admitted.session_id, admitted.reply_id
@@ -48,8 +47,7 @@ async def post_message(
     }
     if call.wants_stream:
         grace_seconds = call.service.reply_grace_seconds
-        asked_view = call.query
-        events = viewed(tail.watch(call.service.directory.frame_store.after), asked_view.view)
+        events = call.service.directory.watch(tail.ref, view=call.query.view)
         permit = call.permit(asked.project_id, asked.user_id)
         return EventStream(events, headers, grace_seconds=grace_seconds, permit=permit)
     end = await tail.wait()

@@ -26,8 +26,7 @@ from service.http.sse_response import (
     LineStream,
     pieces,
 )
-from service.replies import events
-from service.replies.sse import frame
+from service.replies import events, sse
 
 PAGE: Final = 100
 """Events of a page where no limit is given."""
@@ -110,7 +109,7 @@ def _line(event: Recorded, log_epoch: str, prev: int | None) -> bytes:
 
 def _frame(event: Recorded, log_epoch: str, prev: int | None) -> bytes:
     told = orjson.Fragment(cloud_event(event, log_epoch, prev))
-    return frame("event", told, wire.cursor(log_epoch, event.position))
+    return sse.encode("event", told, wire.cursor(log_epoch, event.position))
 
 
 OPERATIONS = (

@@ -14,23 +14,22 @@ from service.http.problems import BadRequest
 from service.http.reads import visible_project
 from service.http.sse_response import EventStream
 from service.replies.tail import ReplyTail
-from service.replies.text_view import viewed
 
 
 async def join(call: Call[None, replies_schemas.JoinQuery]) -> Response:
     """The reply's events after the last one that the client has seen, to the end."""
     asked = call.query
     tail = await _found(call, await visible_reply(call, asked.user_id))
-    after = _frame_in(call.last_event_id or asked.after, tail.place)
+    after = _frame_in(call.last_event_id or asked.after, tail.ref)
     if after > tail.upto and tail.end is None:
-        await call.service.directory.look(tail)
+        await call.service.directory.poll(tail)
     if tail.end is not None and after == tail.end.frames + 1:
         return Response(status_code=204)
     if after > tail.upto:
         raise BadRequest(422, "bad_cursor", "The reply has not come to this event.")
     grace_seconds = call.service.reply_grace_seconds
-    events = viewed(tail.watch(call.service.directory.frame_store.after, after), asked.view)
-    permit = call.permit(tail.place.project_id, asked.user_id)
+    events = call.service.directory.watch(tail.ref, after, asked.view)
+    permit = call.permit(tail.ref.project_id, asked.user_id)
     return EventStream(events, {}, grace_seconds=grace_seconds, permit=permit)
 
 
@@ -53,7 +52,7 @@ async def cancel(call: Call[None, schemas.ActingQuery]) -> Response:
 
 async def visible_reply(call: AnyCall, user_id: str | None) -> ReplyRow:
     """The reply of the path, if its project may be seen. Raises ReplyUnknown, ProjectUnknown."""
-    row = await call.service.turns.known(call.tenant_id, call.path["messageId"])
+    row = await call.service.turns.find(call.tenant_id, call.path["messageId"])
     if row is None:
         raise ReplyUnknown
     async with call.reading() as connection:
@@ -66,12 +65,12 @@ async def _found(call: AnyCall, row: ReplyRow) -> ReplyTail:
 
 
 async def _state(call: AnyCall, tail: ReplyTail) -> Response:
-    place = tail.place
-    shown, through = await tail.shown(call.service.directory.frame_store.after)
+    ref = tail.ref
+    shown, through = await tail.shown()
     state = replies_schemas.ReplyState(
-        message_id=place.reply_id,
-        session_id=place.session_id,
-        project_id=place.project_id,
+        message_id=ref.reply_id,
+        session_id=ref.session_id,
+        project_id=ref.project_id,
         status="running" if tail.end is None else "ended",
         through=tail.upto if tail.end else through,
         mode=shown.mode,
@@ -81,12 +80,12 @@ async def _state(call: AnyCall, tail: ReplyTail) -> Response:
     return answered(state, position=call.service.live_log.head)
 
 
-def _frame_in(event_id: str | None, place: ReplyRef) -> int:
+def _frame_in(event_id: str | None, ref: ReplyRef) -> int:
     """The number of an event of this reply; 0 for none. Raises BadRequest for any other id."""
     if not event_id:
         return 0
     reply_id, _, n = event_id.rpartition(".")
-    if reply_id not in ("", place.reply_id) or not n.isascii() or not n.isdigit():
+    if reply_id not in ("", ref.reply_id) or not n.isascii() or not n.isdigit():
         raise BadRequest(422, "bad_cursor", "Use the id of an event of this reply.")
     return min(int(n[:12]), 2**31 - 1)
 

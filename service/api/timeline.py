@@ -17,7 +17,7 @@ from service.http.operation import Operation, answered
 from service.http.reads import come_to, position_in, position_of, visible_project
 from service.http.sse_response import SEND_SECONDS, EventStream, pieces
 from service.replies.events import REPLY_EVENTS
-from service.replies.sse import frame, goaway
+from service.replies.sse import encode, goaway
 from service.timelines import items
 from service.timelines.feed import Item
 
@@ -100,7 +100,7 @@ async def _live(
 def _frames(items: Iterable[Item], after: int, prev: int | None, log_epoch: str) -> Iterator[bytes]:
     for item in items:
         if item.position > after:
-            yield frame(
+            yield encode(
                 item.event, _linked(item, prev, log_epoch), wire.cursor(log_epoch, item.position)
             )
         prev = item.position

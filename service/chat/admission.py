@@ -30,6 +30,7 @@ from domain.rate_limits import LimitStatus, RateLimit
 from domain.session import Session
 from projections.projects import ProjectRow, project_read
 from projections.read import Read
+from projections.replies import ReplyRef
 from projections.sessions import active_session_read
 from service.eventlog.store import SQL, Overloaded
 from service.eventlog.stream_ids import AnyStream, account_stream, project_stream, session_stream
@@ -78,6 +79,16 @@ class Admitted:
     position: int
     is_again: bool = False
     limits: tuple[LimitStatus, ...] = ()
+
+    @property
+    def ref(self) -> ReplyRef:
+        """Where the reply belongs."""
+        return ReplyRef(
+            tenant_id=self.message.tenant_id,
+            project_id=self.message.project_id,
+            session_id=self.session_id,
+            reply_id=self.reply_id,
+        )
 
 
 class _NoMember(Exception):
@@ -251,7 +262,7 @@ class _Attempt:
         if active is not None:
             try:
                 _, state = await self._own_session(transaction, active)
-                session.require_room(state)
+                session.require_capacity(state)
             except (SessionEnded, SessionFull, SessionSpent):
                 pass
             else:
@@ -306,7 +317,7 @@ class _Attempt:
             (self._rules.of_project, project_state.messages),
         )
         for limit, times in counted:
-            rate_limits.require_room(limit, times, at)
+            rate_limits.require_capacity(limit, times, at)
         return tuple(
             rate_limits.status(limit, rate_limits.with_time(times, at), at)
             for limit, times in counted

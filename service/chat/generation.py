@@ -1,8 +1,8 @@
-"""One reply's conversation with the model: attempts, retries, and the one clear way it ended.
+"""One reply's dialogue with the model: attempts, retries, and the one clear way it ended.
 
-What may be tried again depends on what the reader has seen. Before the first operation every
-passing trouble is retried in silence, at most twice; after it, what was shown is kept and the reply
-ends partial. A reply that breaks its contract is taken back once and asked for again.
+What may be tried again depends on what the reader has seen. Before the first operation, a call that
+failed for a while is made again, at most twice; after it, what was shown is kept and the reply ends
+partial. A reply that breaks its contract is taken back once and asked for again.
 """
 
 import asyncio
@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, cast
 
 from domain.events import ChatMode
-from domain.metering import Usage, billed_seconds, total_usage
+from domain.metering import NS_PER_SECOND, Usage, billed_seconds, total_usage
 from domain.operations import Operation, fold
-from domain.questions import Question
+from domain.questions import Question, language
 from domain.reply_contracts import CONTRACTS, BrokenContract, check
 from domain.reply_parser import Malformed, ReplyParser
 from domain.script_check import REMINDER, ScriptCheck, is_prose
@@ -22,6 +22,7 @@ from domain.tools import ToolCall, ToolUse
 from service.chat.references import References
 from service.chat.tools import ProjectTools, summary
 from service.model.client import ModelCall, ModelClient, ModelError
+from service.replies.events import Intent, ToolCallStatus, notice
 from service.replies.writer import ReplyWriter
 
 RETRIES: Final = 2
@@ -55,8 +56,8 @@ class Ending:
 class _Attempt:
     """One try at a reply: its model calls and what became of their text.
 
-    `ops` were all shown; `held` were not yet. `may_look` while the model may ask for a look in the
-    place of an answer.
+    `ops` were all shown; `waiting` were not yet. `may_call_tools` is set while the model may call
+    a tool in place of an answer. `prose_at` is the path of the prose that `script` read last.
     """
 
     script: ScriptCheck
@@ -66,7 +67,7 @@ class _Attempt:
     calls: list[ModelCall] = field(default_factory=list[ModelCall])
     parser: ReplyParser = field(default_factory=ReplyParser)
     mode: ChatMode | None = None
-    held: list[Operation] = field(default_factory=list[Operation])
+    waiting: list[Operation] = field(default_factory=list[Operation])
     ops: list[Operation] = field(default_factory=list[Operation])
 
 
@@ -79,19 +80,19 @@ class Generation:
 
     def __init__(
         self,
-        planner: ModelClient,
-        prompt: Question,
-        reply: ReplyWriter,
+        model: ModelClient,
+        question: Question,
+        writer: ReplyWriter,
         *,
-        looks: ProjectTools,
-        language: str,
+        tools: ProjectTools,
+        locale: str,
         patience_seconds: float,
     ) -> None:
-        self._model_client = planner
-        self._prompt = prompt
-        self._reply = reply
-        self._tools = looks
-        self._language = language
+        self._model = model
+        self._question = question
+        self._writer = writer
+        self._tools = tools
+        self._language = language(locale)
         self._patience_seconds = patience_seconds
         self._retries = 0
         self._was_reset = False
@@ -99,25 +100,34 @@ class Generation:
         self._attempt = self._begun()
 
     def _begun(self) -> _Attempt:
-        return _Attempt(ScriptCheck(self._language), References(self._tools.holds))
+        return _Attempt(
+            script=ScriptCheck(self._language), references=References(self._tools.contains)
+        )
 
     @property
     def mode(self) -> ChatMode | None:
         """What the model decided that the message is, when it has."""
         return self._attempt.mode
 
-    async def hold(self) -> Ending:
-        """Ask until there is an ending. Cancelled, it leaves `cut` to say what there is."""
+    def used_seconds(self) -> float:
+        """The model's time in this attempt, as it is billed if the attempt is kept: calls that
+        ended count in whole seconds, back-off and discarded attempts do not count."""
+        calls = self._attempt.calls
+        ended = sum(billed_seconds(call.duration_ns) for call in calls if call.has_ended)
+        return ended + sum(call.duration_ns for call in calls if not call.has_ended) / NS_PER_SECOND
+
+    async def run(self) -> Ending:
+        """Ask until there is an ending. After a cancellation `cut` says what was shown."""
         while True:
             self._attempt = self._begun()
             try:
                 await self._ask()
                 return self._succeed()
-            except ModelError as trouble:
-                if not await self._may_retry(trouble):
-                    return self._fail(trouble)
+            except ModelError as error:
+                if not await self._may_retry(error):
+                    return self._fail(error)
             except WrongLanguage:
-                self._prompt = self._prompt.reminded(REMINDER)
+                self._question = self._question.reminded(REMINDER)
                 self._is_strict = False
                 self._take_back("language")
             except (Malformed, BrokenContract):
@@ -142,49 +152,51 @@ class Generation:
     # Asking --------------------------------------------------------------------------------------
 
     async def _ask(self) -> None:
-        """Ask, look where the model wants to, and ask again, until it has answered."""
-        attempt, prompt = self._attempt, self._prompt
-        while uses := await self._ask_once(prompt):
+        """Ask, call the tools that the model wants, and ask again, until it has answered."""
+        attempt, question = self._attempt, self._question
+        while uses := await self._ask_once(question):
             if attempt.ops:
-                raise Malformed("a look in the middle of the answer", 0)
-            # What it said before it looked is not the answer.
-            attempt.parser, attempt.mode, attempt.held = ReplyParser(), None, []
-            prompt = prompt.with_tool_calls(tuple([await self._look(use) for use in uses]))
+                raise Malformed("a tool call in the middle of the answer", 0)
+            # What the model said before its tool call is not the answer.
+            attempt.parser, attempt.mode, attempt.waiting = ReplyParser(), None, []
+            question = question.with_tool_calls(tuple([await self._call(use) for use in uses]))
         attempt.may_call_tools = False
-        await self._take(attempt.parser.close())
+        await self._pass_on(attempt.parser.close())
         self._show(await attempt.references.close())
 
-    async def _ask_once(self, prompt: Question) -> list[ToolUse]:
-        """One model call; what it wants to look at before it answers."""
+    async def _ask_once(self, question: Question) -> list[ToolUse]:
+        """One model call; returns the tools that the model calls before it answers."""
         attempt, call = self._attempt, ModelCall()
         attempt.calls.append(call)
-        attempt.may_call_tools = bool(prompt.tools) and prompt.may_call_tools
-        async with aclosing(self._model_client.ask(prompt, call)) as pieces:
+        attempt.may_call_tools = bool(question.tools) and question.may_call_tools
+        async with aclosing(self._model.ask(question, call)) as pieces:
             async for text in pieces:
-                await self._take(attempt.parser.feed(text))
-                await self._reply.room()
+                await self._pass_on(attempt.parser.feed(text))
+                await self._writer.wait_for_capacity()
         return call.uses
 
-    async def _look(self, use: ToolUse) -> ToolCall:
-        """Take a look for the model; whoever reads the reply sees that it does."""
-        told = {"name": use.name[:64], "summary": summary(use)}
-        self._reply.tell("tool", {**told, "status": "running"})
-        look = await self._tools.take(use)
-        self._reply.tell("tool", {**told, "status": "failed" if look.is_error else "done"})
-        return look
+    async def _call(self, use: ToolUse) -> ToolCall:
+        """Call a tool for the model; the readers of the reply see it."""
+        name, what = use.name[:64], summary(use)
+        self._writer.emit(ToolCallStatus(name=name, summary=what, status="running"))
+        call = await self._tools.call(use)
+        self._writer.emit(
+            ToolCallStatus(name=name, summary=what, status="failed" if call.is_error else "done")
+        )
+        return call
 
     # Showing -------------------------------------------------------------------------------------
 
-    async def _take(self, ops: Sequence[Operation]) -> None:
-        """Show what is new. Plain prose may be no more than the introduction of a look, so it waits
-        until it is known to be the answer."""
+    async def _pass_on(self, ops: Sequence[Operation]) -> None:
+        """Show what is new. Plain prose may only introduce a tool call, so prose waits until it is
+        known to be the answer."""
         attempt = self._attempt
         if attempt.may_call_tools and attempt.parser.prose:
-            attempt.held += ops
+            attempt.waiting += ops
             return
         if attempt.mode is None and attempt.parser.intent is not None:
             attempt.mode = _mode(attempt.parser.intent)
-            self._reply.tell("intent", {"mode": attempt.mode})
+            self._writer.emit(Intent(mode=attempt.mode))
         if attempt.mode == "question":
             ops = await attempt.references.pass_on(ops)
         self._show(ops)
@@ -192,14 +204,14 @@ class Generation:
     def _show(self, ops: Sequence[Operation]) -> None:
         """Containers alone show nothing, so they wait for their first content."""
         attempt = self._attempt
-        attempt.held += ops
-        if attempt.ops or any(op["op"] != "open" for op in attempt.held):
-            self._heed_language(attempt.held)
-            self._reply.show(attempt.held)
-            attempt.ops += attempt.held
-            attempt.held = []
+        attempt.waiting += ops
+        if attempt.ops or any(op["op"] != "open" for op in attempt.waiting):
+            self._check_language(attempt.waiting)
+            self._writer.show(attempt.waiting)
+            attempt.ops += attempt.waiting
+            attempt.waiting = []
 
-    def _heed_language(self, ops: Sequence[Operation]) -> None:
+    def _check_language(self, ops: Sequence[Operation]) -> None:
         """Stop as soon as the prose is seen to be in another language. Raises WrongLanguage."""
         attempt = self._attempt
         for op in () if attempt.script.is_decided else ops:
@@ -228,44 +240,41 @@ class Generation:
             warnings=self._warnings(),
         )
 
-    # Trouble -------------------------------------------------------------------------------------
+    # Errors --------------------------------------------------------------------------------------
 
-    def _fail(self, trouble: ModelError) -> Ending:
-        if trouble.kind == "refused":
+    def _fail(self, error: ModelError) -> Ending:
+        if error.kind == "refused":
             if self._attempt.ops and not self._was_reset:
-                self._reply.reset("provider")
-            return Ending(subtype="error", calls=tuple(self._attempt.calls), reason=trouble.code)
-        ending = self.cut(trouble.code)
+                self._writer.reset("provider")
+            return Ending(subtype="error", calls=tuple(self._attempt.calls), reason=error.code)
+        ending = self.cut(error.code)
         if ending.subtype == "partial":
             return ending
         return Ending(
             subtype="error",
             calls=tuple(self._attempt.calls),
-            reason=trouble.code,
-            retry_after=trouble.retry_after,
+            reason=error.code,
+            retry_after=error.retry_after,
         )
 
-    async def _may_retry(self, trouble: ModelError) -> bool:
+    async def _may_retry(self, error: ModelError) -> bool:
         """Wait as long as the provider asks, if that is not longer than a reader waits."""
         wait = _FIRST_BACK_OFF_SECONDS * 2**self._retries
-        if trouble.retry_after is not None:
-            wait = trouble.retry_after
-        if trouble.kind != "transient" or self._attempt.ops or self._retries == RETRIES:
+        if error.retry_after is not None:
+            wait = error.retry_after
+        if error.kind != "transient" or self._attempt.ops or self._retries == RETRIES:
             return False
         if wait > self._patience_seconds:
             return False
         self._retries += 1
-        self._reply.tell(
-            "notice",
-            {"code": "provider_retry", "template": "provider_retry", "variables": {}},
-        )
+        self._writer.emit(notice("provider_retry"))
         await asyncio.sleep(wait)
         return True
 
     def _take_back(self, reason: str) -> None:
         self._was_reset = True
         if self._attempt.ops:
-            self._reply.reset(reason)
+            self._writer.reset(reason)
 
     def _warnings(self) -> tuple[str, ...]:
         attempt = self._attempt

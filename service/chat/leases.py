@@ -1,4 +1,4 @@
-"""Being alive, for the others to see: a lease that its process renews until it stops or dies."""
+"""Leases: a process shows that it is alive by renewing its lease until it stops or dies."""
 
 import asyncio
 from collections.abc import Callable
@@ -25,9 +25,9 @@ class LeaseTimes:
     lasts: float = 10.0
     """A process that does not renew its lease for so long is dead to the others."""
     renewed_every: float = 3.0
-    settles: float = 3.0
-    """How long after a silence of its own a process takes no other for dead."""
-    database_settles: float = 5.0
+    stable_after: float = 3.0
+    """How long after a gap in its own renewals a process takes no other process for dead."""
+    database_stable_after: float = 5.0
     """How long after the start of the database no process is taken for dead: the database may
     have been the one that was away."""
 
@@ -36,7 +36,10 @@ TIMES: Final = LeaseTimes()
 
 
 class Lease:
-    """This process's lease. Owned by the service's loop; `run` is its one task."""
+    """This process's lease. Owned by the service's loop; `run` is its one task.
+
+    `_renewed_at` and `_stable_at` are times of the clock.
+    """
 
     def __init__(
         self,
@@ -50,13 +53,13 @@ class Lease:
         self._pool = pool
         self._clock = clock
         self._renewed_at = clock()
-        self._settled_at = 0.0
+        self._stable_at = self._renewed_at
 
     @property
-    def is_settled(self) -> bool:
-        """It was renewed in time for a while: the others had the chance as well."""
+    def is_stable(self) -> bool:
+        """Whether it was renewed in time for a while: other processes had the chance as well."""
         now = self._clock()
-        return now - self._renewed_at < self.times.lasts and now >= self._settled_at
+        return now - self._renewed_at < self.times.lasts and now >= self._stable_at
 
     async def run(self) -> None:
         """Renew it, for ever. A process that was frozen for a day ends: its lease is gone."""
@@ -78,11 +81,11 @@ class Lease:
             raise RuntimeError("the lease of this process is gone")
         now = self._clock()
         if now - self._renewed_at >= self.times.lasts:
-            self._settled_at = now + self.times.settles
+            self._stable_at = now + self.times.stable_after
         self._renewed_at = now
 
     async def release(self) -> None:
-        """Give it back: what was written under it is anybody's at once."""
+        """Give it back: any process may take over at once what was written under it."""
         try:
             async with service_transaction(self._pool) as connection:
                 await connection.execute(SQL["release"], {"lease_id": self.lease_id})
@@ -90,8 +93,8 @@ class Lease:
             _log.warning("lease_not_released", error=type(error).__name__)
 
 
-async def take(pool: Pool, times: LeaseTimes) -> Lease:
-    """A lease of its own for this process."""
+async def acquire(pool: Pool, times: LeaseTimes) -> Lease:
+    """A new lease for this process."""
     async with service_transaction(pool) as connection:
         found = await connection.execute(SQL["acquire"], {"seconds": times.lasts})
         row = await found.fetchone()

@@ -1,166 +1,273 @@
-"""Replies that nobody writes any more, brought to their ends.
+"""Replies that no living process writes: begun again if nobody saw anything of them, else ended.
 
-Whoever ends a reply takes its next place first. So its late owner, if there is one, can show
-nothing after that, and what is stored up to there is all that any reader has seen.
+A process that ends a reply claims the reply's next number first. So its late writer, if there is
+one, can show nothing after that, and what is stored up to there is all that any reader has seen.
 """
 
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import datetime
+from functools import partial
+from time import monotonic
 from typing import Final, cast
 
+import structlog
+
 from domain import session
-from domain.events import ChatMode, SessionEvent, UserMessagePosted
+from domain.events import ChatMode, UserMessagePosted
+from domain.metering import NS_PER_SECOND
 from domain.session import RunningReply, Session
 from projections.projects import project
-from projections.replies import ReplyRef
+from projections.replies import ReplyRef, ReplyRow, orphans
 from service.chat.admission import Admitted, Message
 from service.chat.generation import Ending
+from service.chat.leases import Lease
+from service.chat.running import RunningTurns
 from service.chat.settlement import Settlement
-from service.eventlog.store import EventStore
+from service.chat.turn import accepted
+from service.eventlog.store import DATABASE_AWAY, EventStore, OutcomeUnknown
 from service.eventlog.stream_ids import account_stream, session_stream
-from service.eventlog.transactions import Transactions, decode
+from service.eventlog.transactions import RequestContext, Transactions, decode
 from service.model.client import ModelCall
-from service.postgres.connections import Pool, tenant_transaction
-from service.replies.frame_store import FrameStore
+from service.postgres.connections import Pool, service_transaction, tenant_transaction
+from service.replies.directory import ReplyDirectory
+from service.replies.events import notice
+from service.replies.frame_store import FrameStore, StoredReply
 from service.replies.tail import Shown
+from service.replies.writer import Lost
 
 LOST: Final = "server_lost"
 MOST_STARTS: Final = 3
 """How often a reply is begun: one that takes its servers down with it must not go on for ever."""
 
+INSPECT_SECONDS: Final = 0.5
+"""How often replies that no process writes are looked for."""
+
+RETRY_SECONDS: Final = 60.0
+"""How long a reply that could not be brought to its end is left alone, before the next try."""
+
+_AT_A_TIME: Final = 100
+_log = structlog.stdlib.get_logger(__name__)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrphanedReply:
-    """A reply as its writer left it: `is_closed` when the place of its final event is taken."""
+    """A reply as its writer left it. `seconds` passed until its last frame was stored."""
 
     admitted: Admitted
     running: RunningReply
-    frames: list[bytes]
-    is_closed: bool
+    stored: StoredReply
     shown: Shown
     seconds: float
 
     @property
     def may_restart(self) -> bool:
-        """Nobody has seen anything of it, and nobody wants it to end."""
+        """Whether no reader has seen anything of it, and no user wants it to end."""
         return not (
             self.shown.ops
-            or self.is_closed
+            or self.stored.is_closed
             or self.running.cancelled
             or self.running.starts >= MOST_STARTS
         )
 
 
 class Recovery:
-    """Owned by the service's loop."""
+    """Owned by the service's loop; `run` is its one task.
+
+    `_retry_at` has the replies that could not be brought to their ends, each with the time of the
+    next try. A reply that is found no more at that time is forgotten.
+    """
 
     def __init__(
         self,
+        *,
         store: EventStore,
         transactions: Transactions,
         pool: Pool,
         frame_store: FrameStore,
+        directory: ReplyDirectory,
         settlement: Settlement,
+        running: RunningTurns,
+        lease: Lease,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._store = store
         self._transactions = transactions
         self._pool = pool
         self._frame_store = frame_store
+        self._directory = directory
         self._settlement = settlement
+        self._running = running
+        self._lease = lease
+        self._clock = clock
+        self._retry_at: dict[str, float] = {}
 
-    async def look(self, place: ReplyRef, started_at: datetime) -> OrphanedReply | None:
-        """What there is of a reply; None when it has ended."""
-        stream = str(session_stream(place.session_id))
-        stored = await self._store.stream(place.tenant_id, stream)
-        events: list[SessionEvent] = [decode(each.type, each.state) for each in stored]
-        state = session.fold(events)
-        running = state.running.get(place.reply_id)
-        if running is None:
-            return None
-        frames, is_closed, last_at = await self._frame_store.whole(place)
-        shown = Shown()
-        shown.take(frames)
-        return OrphanedReply(
-            admitted=await self._admitted(place, state, running, events),
-            running=running,
-            frames=frames,
-            is_closed=is_closed,
-            shown=shown,
-            seconds=max(0.0, ((last_at or started_at) - started_at).total_seconds()),
-        )
+    async def run(self) -> None:
+        """Bring the replies that no process writes to their ends, for ever."""
+        while True:
+            await asyncio.sleep(INSPECT_SECONDS)
+            if self._lease.is_stable and not self._running.is_stopping:
+                try:
+                    await self.recover()
+                except (*DATABASE_AWAY, OutcomeUnknown) as error:
+                    _log.warning("recovery_waits", error=type(error).__name__)
 
-    async def finish(self, orphan: OrphanedReply, reason: str) -> bool:
-        """End it with what was shown. False when somebody else has a hand on it."""
-        place = len(orphan.frames) + 1
-        if not orphan.is_closed and not await self._frame_store.take(
-            place_of(orphan.admitted), place, None
-        ):
-            return False
+    async def recover(self) -> None:
+        """Bring the replies that no process writes now to their ends."""
+        now = self._clock()
+        self._retry_at = {key: at for key, at in self._retry_at.items() if at > now}
+        async with service_transaction(self._pool) as connection:
+            rows = await orphans(
+                connection,
+                lease_id=self._lease.lease_id,
+                here=[*self._running.reply_ids, *self._retry_at],
+                lease_seconds=self._lease.times.lasts,
+                grace_seconds=self._lease.times.database_stable_after,
+                limit=_AT_A_TIME,
+            )
+        for row in rows:
+            try:
+                await self._bring_to_its_end(row)
+            except (*DATABASE_AWAY, OutcomeUnknown):
+                raise
+            except Exception:  # noqa: BLE001 - a reply that cannot be ended must not stop the others
+                _log.exception("reply_not_recovered", reply_id=row.reply_id)
+                self._retry_at[row.reply_id] = self._clock() + RETRY_SECONDS
+
+    async def _bring_to_its_end(self, row: ReplyRow) -> None:
+        orphan = await self.inspect(row)
+        if orphan is None:
+            return
+        _log.info("reply_recovered", reply_id=row.reply_id, again=orphan.may_restart)
+        if orphan.may_restart:
+            await self.restart(orphan)
+        else:
+            await self._end(orphan, LOST)
+
+    async def finish(self, row: ReplyRow, reason: str) -> None:
+        """End a reply that this process does not write with what was shown."""
+        if (orphan := await self.inspect(row)) is not None:
+            await self._end(orphan, reason)
+
+    async def _end(self, orphan: OrphanedReply, reason: str) -> None:
+        """End it, unless another process has claimed its next number meanwhile."""
+        number = len(orphan.stored.frames) + 1
+        ref = orphan.admitted.ref
+        if not orphan.stored.is_closed and not await self._frame_store.claim(ref, number):
+            return
         await self._settlement.settle(
             orphan.admitted,
             _ending(orphan, orphan.running.cancelled or reason),
             duration_ms=round(orphan.seconds * 1_000),
-            frames=len(orphan.frames),
+            frames=len(orphan.stored.frames),
         )
-        return True
 
-    async def _admitted(
-        self, place: ReplyRef, state: Session, running: RunningReply, events: list[SessionEvent]
-    ) -> Admitted:
-        """The message once more, as it was taken."""
-        asked = next(
-            event
-            for event in events
-            if isinstance(event, UserMessagePosted) and event.message_id == running.in_reply_to
+    # Beginning again -----------------------------------------------------------------------------
+
+    async def restart(self, orphan: OrphanedReply) -> None:
+        """Begin a reply again of which nobody has seen anything. The quickest process gets it."""
+        admitted = orphan.admitted
+        writer = await self._directory.adopt(admitted.ref)
+        if writer.tail.last != len(orphan.stored.frames):
+            # Another process was quicker since it was inspected, and may have shown something.
+            self._directory.release(writer.tail)
+            return
+        writer.emit(notice("resumed") if writer.tail.last else accepted(admitted))
+        try:
+            await writer.all_stored()
+            await self._take_over(admitted)
+        except Lost:
+            self._directory.release(writer.tail)
+        else:
+            self._running.begin(admitted, writer)
+
+    async def _take_over(self, admitted: Admitted) -> None:
+        stream = session_stream(admitted.session_id, admitted.message.project_id)
+        decision = partial(
+            session.claim_reply,
+            reply_id=admitted.reply_id,
+            lease_id=self._lease.lease_id,
         )
-        async with tenant_transaction(self._pool, place.tenant_id) as connection:
+        await self._transactions.transact(
+            admitted.message.tenant_id,
+            lambda transaction: transaction.decide(stream, decision),
+            cause=RequestContext(metadata={"causationId": admitted.user_message_id}),
+        )
+
+    # Reading -------------------------------------------------------------------------------------
+
+    async def inspect(self, row: ReplyRow) -> OrphanedReply | None:
+        """What there is of a reply; None when it has ended."""
+        ref = row.ref
+        state = await self._transactions.current(ref.tenant_id, session_stream(ref.session_id))
+        running = state.running.get(ref.reply_id)
+        if running is None:
+            return None
+        stored = await self._frame_store.whole(ref)
+        shown = Shown()
+        shown.add(stored.frames)
+        until = stored.last_at or row.started_at
+        return OrphanedReply(
+            admitted=await self._admitted(ref, state, running),
+            running=running,
+            stored=stored,
+            shown=shown,
+            seconds=max(0.0, (until - row.started_at).total_seconds()),
+        )
+
+    async def _admitted(self, ref: ReplyRef, state: Session, running: RunningReply) -> Admitted:
+        """The message once more, as it was admitted."""
+        asked = await self._message(ref, running.in_reply_to)
+        async with tenant_transaction(self._pool, ref.tenant_id) as connection:
             known = await project(
-                connection, tenant_id=place.tenant_id, project_id=place.project_id, user_id=None
+                connection, tenant_id=ref.tenant_id, project_id=ref.project_id, user_id=None
             )
         assert known is not None
-        funds = await self._transactions.current(
-            place.tenant_id, account_stream(place.tenant_id, state.user_id)
-        )
+        account = account_stream(ref.tenant_id, state.user_id)
+        funds = await self._transactions.current(ref.tenant_id, account)
         return Admitted(
             message=Message(
-                tenant_id=place.tenant_id,
+                tenant_id=ref.tenant_id,
                 user_id=state.user_id,
-                project_id=place.project_id,
+                project_id=ref.project_id,
                 text=asked.text,
                 locale=asked.locale,
-                # In plan mode: what asks for a build has no reply.
+                # In plan mode: a message that asks for a build has no reply.
                 chat_mode=cast(ChatMode | None, asked.chat_mode),
-                session_id=place.session_id,
+                session_id=ref.session_id,
                 context=asked.context,
             ),
             project=known,
-            session_id=place.session_id,
+            session_id=ref.session_id,
             user_message_id=running.in_reply_to,
-            reply_id=place.reply_id,
+            reply_id=ref.reply_id,
             reservation_id=running.reservation_id,
             reserved_seconds=funds.reservations.get(running.reservation_id, 0),
             position=0,
         )
 
-
-def place_of(admitted: Admitted) -> ReplyRef:
-    """Where the reply to a message belongs."""
-    return ReplyRef(
-        tenant_id=admitted.message.tenant_id,
-        project_id=admitted.message.project_id,
-        session_id=admitted.session_id,
-        reply_id=admitted.reply_id,
-    )
+    async def _message(self, ref: ReplyRef, message_id: str) -> UserMessagePosted:
+        """The message that a reply answers. Raises LookupError when it is not in the session."""
+        stream = self._store.backwards(ref.tenant_id, str(session_stream(ref.session_id)))
+        async with aclosing(stream) as events:
+            async for stored in events:
+                if stored.type == "UserMessagePosted":
+                    posted: UserMessagePosted = decode(stored.type, stored.state)
+                    if posted.message_id == message_id:
+                        return posted
+        raise LookupError("a reply without its message")
 
 
 def _ending(orphan: OrphanedReply, reason: str) -> Ending:
-    """Billed is the time up to the last that was shown: what came after it nobody has seen."""
+    """The time up to the last frame is billed: what came after it nobody has seen."""
     if not orphan.shown.ops or orphan.shown.mode is None:
         return Ending(subtype="error", reason=reason)
+    ended_ns = max(1, round(orphan.seconds * NS_PER_SECOND))
     return Ending(
         subtype="partial",
-        calls=(ModelCall(ended_ns=max(1, round(orphan.seconds * 1_000_000_000))),),
-        mode=orphan.shown.mode,  # type: ignore[arg-type]  # as it was told
+        calls=(ModelCall(started_ns=0, ended_ns=ended_ns),),
+        mode=orphan.shown.mode,
         data=orphan.shown.data,
         reason=reason,
     )

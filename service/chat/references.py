@@ -1,8 +1,8 @@
-"""The references of an answer, held against the project's source: only what is there is passed on.
+"""The references of an answer, compared with the project's source: only correct ones are shown.
 
-A reference is written a piece at a time, so it waits until it is whole; then it is looked up. Those
-that are not in the source are left out, and the others close ranks, so that what is shown is still
-what the operations say.
+A reference is written a piece at a time, so it waits until it is whole; then it is looked up in the
+source. References that are not there are left out, and the others are numbered anew, so that what
+is shown is still what the operations say.
 """
 
 import re
@@ -11,18 +11,22 @@ from typing import Any, Final, cast
 
 from domain.operations import Operation, fold
 
-Holds = Callable[[str, int, str], Awaitable[bool]]
+Contains = Callable[[str, int, str], Awaitable[bool]]
 """Whether a file of the project has this text in this line."""
 
 _BELOW: Final = re.compile(r"/references/(\d+)(/.*)?")
 
 
 class References:
-    """Owned by its conversation. `left_out` counts those that are not in the source."""
+    """Owned by its generation. `left_out` counts the references that are not in the source.
 
-    def __init__(self, holds: Holds) -> None:
-        self._holds = holds
-        self._held: list[Operation] = []
+    `_waiting` has the operations of one reference, the one at index `_at` of those that the model
+    wrote; `_kept` counts the references that were shown.
+    """
+
+    def __init__(self, contains: Contains) -> None:
+        self._contains = contains
+        self._waiting: list[Operation] = []
         self._at = ""
         self._kept = 0
         self.left_out = 0
@@ -37,26 +41,26 @@ class References:
                 passed += await self.close()
             self._at = at
             if below:
-                self._held.append(cast(Operation, {**op, "path": below[2] or ""}))
+                self._waiting.append(cast(Operation, {**op, "path": below[2] or ""}))
             else:
                 passed.append(op)
         return passed
 
     async def close(self) -> list[Operation]:
-        """The reference that was held, if it is in the source."""
-        held, self._held = self._held, []
-        if not held:
+        """The reference that waits, if it is in the source."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
             return []
-        if not await self._is_there(fold(held)):
+        if not await self._is_correct(fold(waiting)):
             self.left_out += 1
             return []
-        place = f"/references/{self._kept}"
+        path = f"/references/{self._kept}"
         self._kept += 1
-        return [cast(Operation, {**op, "path": place + op["path"]}) for op in held]
+        return [cast(Operation, {**op, "path": path + op["path"]}) for op in waiting]
 
-    async def _is_there(self, reference: Any) -> bool:
+    async def _is_correct(self, reference: Any) -> bool:
         match reference:
             case {"file": str(file), "line": int(line), "snippet": str(snippet)}:
-                return await self._holds(file, line, snippet)
+                return await self._contains(file, line, snippet)
             case _:
                 return False

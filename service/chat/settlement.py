@@ -1,85 +1,153 @@
-"""Ending a reply for good: the reply and its bill in one append, exactly once."""
+"""What a reply costs: more seconds while it runs, then its end and its bill, in one append."""
 
-import asyncio
+from datetime import datetime
 from functools import partial
+from itertools import count
 from math import ceil
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID, uuid4
 
 import structlog
 
 from domain import account, session
 from domain.account import Account
-from domain.events import AccountEvent, TimeConsumed
-from domain.metering import OPERATIONS, cost_of
+from domain.events import (
+    AccountEvent,
+    ChatMode,
+    ReplyCompleted,
+    ReplyFailed,
+    TimeConsumed,
+    TimeReserved,
+)
+from domain.metering import ESTIMATES, OPERATIONS, cost_of
 from service.chat.admission import Admitted
 from service.chat.generation import Ending
+from service.concurrency.retry import retrying
 from service.eventlog.store import DATABASE_AWAY, OutcomeUnknown
 from service.eventlog.stream_ids import StreamId, account_stream, session_stream
 from service.eventlog.transactions import RequestContext, Transaction, Transactions
+from service.replies.envelope import End, end_of
 
-_BACK_OFF_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 GIVE_UP_SECONDS: Final = 300.0
-"""How long the end of a reply is tried to be stored while the database is away."""
+"""How long the service tries to store the end of a reply while the database is away."""
 
+_AWAY: Final = (*DATABASE_AWAY, OutcomeUnknown)
 _log = structlog.stdlib.get_logger(__name__)
 
 
+class RecordedEnd(NamedTuple):
+    """The end of a reply as it is in the log, and when it was appended."""
+
+    event: ReplyCompleted | ReplyFailed
+    at: datetime
+
+    def end(self, registered_at: datetime) -> End:
+        """The end for the readers. `registered_at` is when the project became known."""
+        return end_of(self.event, self.at, registered_at)
+
+
 class Settlement:
-    """Stores how replies ended. Owned by the service's loop."""
+    """Bills replies. Owned by the service's loop."""
 
     def __init__(self, transactions: Transactions, model: str) -> None:
         self._transactions = transactions
         self._model = model
 
+    async def extend(self, admitted: Admitted, mode: ChatMode) -> int:
+        """Reserve as much again as such a reply needs, or what is left; returns the seconds.
+
+        While the database is away the reply goes on, billed at the most what was reserved before.
+        """
+
+        async def extend(transaction: Transaction) -> int:
+            decision = partial(
+                account.extend,
+                user_id=admitted.message.user_id,
+                reservation_id=admitted.reservation_id,
+                session_id=admitted.session_id,
+                reply_id=admitted.reply_id,
+                seconds=ESTIMATES[mode],
+            )
+            more = await transaction.decide(_account_of(admitted), decision)
+            return sum(event.seconds for event in more if isinstance(event, TimeReserved))
+
+        transact = partial(
+            self._transactions.transact,
+            admitted.message.tenant_id,
+            extend,
+            cause=_cause(admitted),
+            append_id=uuid4(),
+        )
+        seconds, _ = await retrying(transact, _AWAY, event="extension_waits", pauses=(1.0,))
+        return seconds
+
     async def settle(
         self, admitted: Admitted, ending: Ending, *, duration_ms: int, frames: int
-    ) -> None:
-        """Store the reply's end with its bill; waits out a database that is away for a while.
+    ) -> RecordedEnd | None:
+        """Store the reply's end with its bill; waits for a database that is away for a while.
 
-        One that has ended before, by whomever, stays as it ended. `frames` are those that came
-        before the final one. Raises Unavailable or OutcomeUnknown when the database stayed away.
+        Returns the end, or None when the log alone knows it: the reply had ended before, or the
+        outcome of an append was unknown. An ending that cannot be stored for a fault of ours
+        becomes an error that bills nothing, so that the reservation does not stay open. `frames`
+        are those before the final one. Raises TimeoutError when the database stayed away.
         """
-        append_id = uuid4()
-        deadline = asyncio.get_running_loop().time() + GIVE_UP_SECONDS
-        failures = 0
-        while True:
-            try:
-                await self._settle_once(admitted, ending, duration_ms, frames, append_id)
-                return
-            except (*DATABASE_AWAY, OutcomeUnknown) as error:
-                if asyncio.get_running_loop().time() > deadline:
-                    raise
-                _log.warning("settlement_waits", error=type(error).__name__)
-                await asyncio.sleep(_BACK_OFF_SECONDS[min(failures, len(_BACK_OFF_SECONDS) - 1)])
-                failures += 1
+        record = partial(self._record, admitted, duration_ms=duration_ms, frames=frames)
+        try:
+            return await record(ending)
+        except TimeoutError:
+            raise
+        except Exception:  # noqa: BLE001 - the reservation must not stay open
+            _log.exception("settlement_failed")
+            return await record(Ending(subtype="error", reason="internal"))
 
-    async def _settle_once(
+    async def _record(
+        self, admitted: Admitted, ending: Ending, *, duration_ms: int, frames: int
+    ) -> RecordedEnd | None:
+        append_id, tries = uuid4(), count()
+
+        async def record() -> RecordedEnd | None:
+            is_first = next(tries) == 0
+            end = await self._record_once(admitted, ending, duration_ms, frames, append_id)
+            # What an earlier try has stored may differ from what this one decided.
+            return end if is_first else None
+
+        return await retrying(record, _AWAY, event="settlement_waits", seconds=GIVE_UP_SECONDS)
+
+    async def _record_once(
         self, admitted: Admitted, ending: Ending, duration_ms: int, frames: int, append_id: UUID
-    ) -> None:
-        async def end(transaction: Transaction) -> None:
+    ) -> RecordedEnd | None:
+        async def end(transaction: Transaction) -> ReplyCompleted | ReplyFailed | None:
             stream = session_stream(admitted.session_id, admitted.message.project_id)
             state = await transaction.load(stream)
             if admitted.reply_id not in state.running:
-                return
+                return None
             if ending.subtype == "error":
                 await _release(transaction, admitted, ending)
-                seconds = 0
-            else:
-                seconds = await _consume(transaction, admitted, ending, self._model)
-            decided = _end(state, admitted, ending, duration_ms, seconds, frames, self._model)
-            transaction.append(stream, decided)
+                failed = _failed(admitted, ending, duration_ms, frames)
+                transaction.append(stream, session.fail_reply(state, failed))
+                return failed
+            seconds = await _consume(transaction, admitted, ending, self._model)
+            completed = _completed(admitted, ending, duration_ms, frames, seconds, self._model)
+            transaction.append(stream, session.complete_reply(state, completed))
+            return completed
 
-        await self._transactions.transact(
-            admitted.message.tenant_id,
-            end,
-            cause=RequestContext(metadata={"causationId": admitted.user_message_id}),
-            append_id=append_id,
+        event, appended = await self._transactions.transact(
+            admitted.message.tenant_id, end, cause=_cause(admitted), append_id=append_id
         )
+        return RecordedEnd(event, appended.recorded_at) if event and appended else None
+
+
+def _cause(admitted: Admitted) -> RequestContext:
+    return RequestContext(metadata={"causationId": admitted.user_message_id})
+
+
+def _account_of(admitted: Admitted) -> StreamId[Account, AccountEvent]:
+    message = admitted.message
+    return account_stream(message.tenant_id, message.user_id, message.project_id)
 
 
 async def _consume(transaction: Transaction, admitted: Admitted, ending: Ending, model: str) -> int:
-    """Bill the try that was kept; earlier ones are on the house. Returns the seconds billed."""
+    """Bill the attempt that was kept; earlier attempts are free. Returns the seconds billed."""
     decision = partial(
         account.settle,
         user_id=admitted.message.user_id,
@@ -107,42 +175,40 @@ async def _release(transaction: Transaction, admitted: Admitted, ending: Ending)
     await transaction.decide(_account_of(admitted), decision)
 
 
-def _account_of(admitted: Admitted) -> StreamId[Account, AccountEvent]:
-    message = admitted.message
-    return account_stream(message.tenant_id, message.user_id, message.project_id)
+def _failed(admitted: Admitted, ending: Ending, duration_ms: int, frames: int) -> ReplyFailed:
+    usage = ending.usage
+    return ReplyFailed(
+        session_id=admitted.session_id,
+        reply_id=admitted.reply_id,
+        in_reply_to=admitted.user_message_id,
+        code=ending.reason or "error",
+        duration_ms=duration_ms,
+        retry_after_seconds=None if ending.retry_after is None else ceil(ending.retry_after),
+        tokens_used=usage.total,
+        cache_hits=usage.cache_read_tokens,
+        frames=frames,
+    )
 
 
-def _end(
-    state: session.Session,
+def _completed(
     admitted: Admitted,
     ending: Ending,
     duration_ms: int,
-    seconds: int,
     frames: int,
+    billed_seconds: int,
     model: str,
-) -> session.Decided:
+) -> ReplyCompleted:
+    assert ending.subtype != "error"
     usage = ending.usage
-    if ending.subtype == "error":
-        return session.fail_reply(
-            state,
-            reply_id=admitted.reply_id,
-            in_reply_to=admitted.user_message_id,
-            code=ending.reason or "error",
-            duration_ms=duration_ms,
-            retry_after_seconds=None if ending.retry_after is None else ceil(ending.retry_after),
-            tokens_used=usage.total,
-            cache_hits=usage.cache_read_tokens,
-            frames=frames,
-        )
-    return session.complete_reply(
-        state,
+    return ReplyCompleted(
+        session_id=admitted.session_id,
         reply_id=admitted.reply_id,
         in_reply_to=admitted.user_message_id,
         subtype=ending.subtype,
         mode=ending.mode,
         data=ending.data,
         duration_ms=duration_ms,
-        billed_seconds=seconds,
+        billed_seconds=billed_seconds,
         model=model,
         reason=ending.reason,
         warnings=ending.warnings,

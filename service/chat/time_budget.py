@@ -6,26 +6,28 @@ from time import monotonic
 from typing import Final
 
 WARN_AT: Final = 0.8
-"""The part of the reservation after which more is reserved, and the reader is told."""
+"""The part of the reservation after which more is reserved, and the reader is warned."""
 
 
 class TimeBudget:
-    """Runs beside a conversation, in its turn.
+    """Runs beside a generation, in its turn.
 
-    `extend` reserves more and returns how many seconds it got, 0 when the balance is gone.
-    `clock` and `sleep` count in seconds.
+    `clock` gives the seconds that count, as the bill counts them; it may go back, when an attempt
+    is discarded, and never runs faster than time. `extend` reserves more and returns how many
+    seconds it got, 0 when the balance is used up. `warn` is given the seconds reserved so far.
+    `sleep` waits for a number of seconds.
     """
 
     def __init__(
         self,
-        held_seconds: int,
+        reserved_seconds: int,
         *,
         extend: Callable[[], Awaitable[int]],
         warn: Callable[[int], None],
         clock: Callable[[], float] = monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._held_seconds = held_seconds
+        self._reserved_seconds = reserved_seconds
         self._extend = extend
         self._warn = warn
         self._clock = clock
@@ -35,13 +37,16 @@ class TimeBudget:
     async def run(self) -> None:
         """Return when all that could be reserved is used up."""
         while True:
-            await self._sleep_until(WARN_AT * self._held_seconds)
-            self._warn(self._held_seconds)
+            await self._sleep_until(WARN_AT * self._reserved_seconds)
+            self._warn(self._reserved_seconds)
             more = await self._extend()
             if not more:
-                await self._sleep_until(self._held_seconds)
+                await self._sleep_until(self._reserved_seconds)
                 return
-            self._held_seconds += more
+            self._reserved_seconds += more
 
-    async def _sleep_until(self, elapsed_seconds: float) -> None:
-        await self._sleep(max(0.0, self._began + elapsed_seconds - self._clock()))
+    async def _sleep_until(self, seconds: float) -> None:
+        left = self._began + seconds - self._clock()
+        while left > 0:
+            await self._sleep(left)
+            left = self._began + seconds - self._clock()

@@ -1,4 +1,4 @@
-"""The looks that a planner takes at a project: its code, its versions, its failed builds.
+"""The tools with which the model reads a project: its code, its versions, its failed builds.
 
 Reading code is blocking work, so it goes to one of the few threads of the loop's own pool.
 """
@@ -12,10 +12,11 @@ from projections import builds, versions
 from projections.projects import ProjectRow
 from service.eventlog.store import DATABASE_AWAY, END
 from service.postgres.connections import Pool, tenant_transaction
-from service.source.jail import Source, SourceRefused, Sources
+from service.source.jail import Source, Sources
+from service.source.results import SourceRefused
 
 SECONDS: Final = 10.0
-"""How long one look may take."""
+"""How long one tool call may take."""
 
 SUMMARY_CHARACTERS: Final = 120
 _NEWEST: Final = 10
@@ -23,11 +24,11 @@ _PARAMETERS: Final = {tool.name: set(tool.inputs) for tool in (*SOURCE, *HISTORY
 
 
 class BadInput(Exception):
-    """The model asked for something that is no look."""
+    """The model called a tool in a way that makes no sense."""
 
 
 class ProjectTools:
-    """What one turn may look at. Owned by its task."""
+    """What one turn may read of its project. Owned by its task."""
 
     def __init__(
         self, sources: Sources, pool: Pool, project: ProjectRow, *, tenant_id: str
@@ -39,7 +40,7 @@ class ProjectTools:
         self._source: Source | None = None
 
     async def open(self) -> tuple[Tool, ...]:
-        """Find the project's source; returns the tools that there is something to see with."""
+        """Find the project's source; returns the tools that have something to read."""
         if self._project.source_root is not None:
             self._source = await asyncio.to_thread(
                 self._sources.of, self._tenant_id, self._project.source_root
@@ -49,17 +50,17 @@ class ProjectTools:
             *(HISTORY if self._project.last_build_id is not None else ()),
         )
 
-    async def take(self, use: ToolUse) -> ToolCall:
-        """Take a look. What cannot be seen is an error that the model is told."""
+    async def call(self, use: ToolUse) -> ToolCall:
+        """Call a tool for the model. A call that fails has an error as its result."""
         try:
             async with asyncio.timeout(SECONDS):
-                return ToolCall(use=use, text=await self._seen(use.name, use.input))
+                return ToolCall(use=use, text=await self._result(use.name, use.input))
         except (BadInput, SourceRefused) as refused:
             return ToolCall(use=use, text=str(refused), is_error=True)
         except (TimeoutError, *DATABASE_AWAY):
             return ToolCall(use=use, text="This cannot be looked at now.", is_error=True)
 
-    async def holds(self, file: str, line: int, snippet: str) -> bool:
+    async def contains(self, file: str, line: int, snippet: str) -> bool:
         """Whether the project's source has this text there."""
         if self._source is None:
             return False
@@ -69,18 +70,17 @@ class ProjectTools:
         except TimeoutError:
             return False
 
-    async def known(self, context: tuple[Context, ...]) -> list[str]:
-        """What the planner is told without asking for it; what cannot be seen is left out."""
+    async def context(self, asked: tuple[Context, ...]) -> list[str]:
+        """What the model gets without a call, as the user asked; calls that fail are left out."""
         names = {"project_structure": "list_files"}
-        told: list[str] = []
-        for each in context:
-            use = ToolUse(id=each, name=names.get(each, each), input={})
-            look = await self.take(use)
-            if not look.is_error:
-                told.append(f"{each.replace('_', ' ').capitalize()}:\n{look.text}")
-        return told
+        results: list[str] = []
+        for each in asked:
+            call = await self.call(ToolUse(id=each, name=names.get(each, each), input={}))
+            if not call.is_error:
+                results.append(f"{each.replace('_', ' ').capitalize()}:\n{call.text}")
+        return results
 
-    async def _seen(self, name: str, given: Any) -> str:
+    async def _result(self, name: str, given: Any) -> str:
         if name not in _PARAMETERS:
             raise BadInput("There is no such tool.")
         asked = _asked(given)
@@ -138,11 +138,11 @@ class ProjectTools:
 
 
 def _asked(given: Any) -> dict[str, Any] | None:
-    """The input of a look, if it is an object."""
+    """The input of a tool call, if it is an object."""
     return cast(dict[str, Any], given) if isinstance(given, dict) else None
 
 
 def summary(use: ToolUse) -> str:
-    """What is looked at, in a few words, for whoever reads the reply."""
+    """What a tool call reads, in a few words, for the readers of the reply."""
     said = " ".join(str(each) for each in (_asked(use.input) or {}).values())
     return f"{use.name} {said}".strip()[:SUMMARY_CHARACTERS]

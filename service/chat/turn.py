@@ -1,103 +1,97 @@
-"""One turn of plan mode, from the taken message to the stored end: the heart of the service.
+"""One turn of plan mode, from the admitted message to the stored end: the heart of the service.
 
-It is a task of the service, no child of a request: a reader who leaves changes nothing. In it the
-conversation and the meter run side by side until one of them ends, or the turn is stopped. Then the
-end is stored with its bill, and only then is the final envelope sent.
+A turn is a task of the service, no child of a request: a reader that leaves changes nothing. In it
+the generation and the time budget run side by side until one of them ends, or the turn is stopped.
+Then the end is stored with its bill, and only then is the final event sent.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic_ns
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import structlog
 
-from domain import account, questions, session
-from domain.events import SessionEvent, TimeReserved
-from domain.metering import ESTIMATES
 from domain.reply_contracts import CONTRACT_VERSION
 from service.chat.admission import Admitted
-from service.chat.generation import Ending, Generation
+from service.chat.generation import Ending
+from service.chat.preparation import Preparation, patiently
 from service.chat.settlement import GIVE_UP_SECONDS, Settlement
 from service.chat.time_budget import TimeBudget
-from service.chat.tools import ProjectTools
-from service.eventlog.store import DATABASE_AWAY, EventStore, OutcomeUnknown
-from service.eventlog.stream_ids import account_stream, session_stream
-from service.eventlog.transactions import (
-    RequestContext,
-    Transaction,
-    Transactions,
-    decode,
-)
-from service.model.client import ModelClient
 from service.ops.metrics import REPLIES
-from service.postgres.connections import Pool
 from service.replies.directory import ReplyDirectory
-from service.replies.tail import End
+from service.replies.events import Accepted, notice
 from service.replies.writer import Lost, ReplyWriter
-from service.source.jail import Sources
 
 STOPPING: Final = "stopping"
 """Why a turn is stopped when the service is."""
 
-T = TypeVar("T")
 _log = structlog.stdlib.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TurnBudget:
-    """Of one turn: how long it may take and how much of the session it is told."""
-
-    reply_seconds: float
-    patience_seconds: float
-    history_tokens: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Means:
-    """What every turn works with."""
-
-    transactions: Transactions
-    store: EventStore
-    planner: ModelClient
-    settlement: Settlement
-    directory: ReplyDirectory
-    sources: Sources
-    pool: Pool
-    limits: TurnBudget
-
-
 class Left(Exception):
-    """The service stops before anything was shown: the next one begins the reply anew."""
+    """The service stops before anything was shown: another process begins the reply anew."""
 
 
 class Turn:
-    """Owned by its task. `stop` may be called from anywhere on the service's loop."""
+    """A message that is being answered. `stop` may be called from anywhere on the service's loop.
 
-    def __init__(self, admitted: Admitted, reply: ReplyWriter, means: Means) -> None:
+    `stopped` has the reason why the reply is to end early, as soon as there is one.
+    """
+
+    def __init__(self, admitted: Admitted, writer: ReplyWriter) -> None:
         self.admitted = admitted
-        self.reply = reply
-        self._means = means
-        self._stopped: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.writer = writer
+        self.stopped: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._started_ns = monotonic_ns()
 
     def stop(self, reason: str) -> None:
         """End the reply with what was shown. A second reason changes nothing."""
-        if not self._stopped.done():
-            self._stopped.set_result(reason)
+        if not self.stopped.done():
+            self.stopped.set_result(reason)
 
-    async def run(self) -> None:
+    async def until(self, *tasks: asyncio.Task[Any], seconds: float | None = None) -> str:
+        """Wait until one of the tasks is done. Returns why the turn ends before that, else nothing.
+        Raises Lost."""
+        ends = (*tasks, self.writer.lost, self.stopped)
+        done, _ = await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if self.writer.lost in done:
+            raise Lost
+        if not done.isdisjoint(tasks):
+            return ""
+        return self.stopped.result() if done else "time_limit"
+
+    @property
+    def duration_ms(self) -> int:
+        """How long the turn has taken."""
+        return (monotonic_ns() - self._started_ns) // 1_000_000
+
+
+class Responder:
+    """Answers messages. Owned by the service's loop; `answer` is one task a turn."""
+
+    def __init__(
+        self,
+        preparation: Preparation,
+        directory: ReplyDirectory,
+        settlement: Settlement,
+        *,
+        reply_seconds: float,
+    ) -> None:
+        self._preparation = preparation
+        self._directory = directory
+        self._settlement = settlement
+        self._reply_seconds = reply_seconds
+
+    async def answer(self, turn: Turn) -> None:
         """The whole turn. Whatever happens, its readers get an end or are sent away."""
-        tail, directory = self.reply.tail, self._means.directory
-        structlog.contextvars.bind_contextvars(reply_id=self.admitted.reply_id)
+        tail = turn.writer.tail
+        structlog.contextvars.bind_contextvars(reply_id=turn.admitted.reply_id)
         try:
-            await self._land(await self._converse())
+            await self._land(turn, await self._generate(turn))
         except Lost:
             _log.warning("reply_taken_over")
-            directory.let_go(tail)
+            self._directory.release(tail)
         except Left:
             tail.leave(STOPPING)
         except (Exception, asyncio.CancelledError) as error:
@@ -105,230 +99,112 @@ class Turn:
             tail.leave(STOPPING)
             raise
 
-    # Talking -------------------------------------------------------------------------------------
+    # Generating ----------------------------------------------------------------------------------
 
-    async def _converse(self) -> Ending:
-        """Talk until there is an ending, or time, balance or service come to theirs."""
-        if reason := await self._until(self._await_earlier()):
-            return self._nothing(reason)
-        looks = ProjectTools(
-            self._means.sources,
-            self._means.pool,
-            self.admitted.project,
-            tenant_id=self.admitted.message.tenant_id,
+    async def _generate(self, turn: Turn) -> Ending:
+        """Ask the model until there is an ending, or the time, the balance or the service ends."""
+        if reason := await self._until_first_in_line(turn):
+            if reason == STOPPING:
+                raise Left
+            return Ending(subtype="error", reason=reason)
+        generation = await self._preparation.generation(turn.admitted, turn.writer)
+        budget = TimeBudget(
+            turn.admitted.reserved_seconds,
+            extend=lambda: self._settlement.extend(turn.admitted, generation.mode or "general"),
+            warn=partial(_warn, turn),
+            clock=generation.used_seconds,
         )
-        conversation = Generation(
-            self._means.planner,
-            await self._prompt(looks),
-            self.reply,
-            looks=looks,
-            language=questions.language(self.admitted.message.locale),
-            patience_seconds=self._means.limits.patience_seconds,
-        )
-        talk = asyncio.create_task(conversation.hold())
-        meter = TimeBudget(
-            self.admitted.reserved_seconds,
-            extend=lambda: self._extend(conversation),
-            warn=self._warn,
-        )
-        balance = asyncio.create_task(meter.run())
+        talk, spent = asyncio.create_task(generation.run()), asyncio.create_task(budget.run())
         try:
-            reason = await self._until(_first(talk, balance), self._means.limits.reply_seconds)
+            reason = await turn.until(talk, spent, seconds=self._reply_seconds)
             if talk.done():
                 return _ending(talk)
+            if spent.done() and spent.exception():
+                return _FAULT
         finally:
-            await _cancelled(talk, balance)
-        if reason == STOPPING and not self.reply.has_shown:
+            await _ended(talk, spent)
+        if reason == STOPPING and not turn.writer.has_shown:
             raise Left
-        return conversation.cut(reason or "balance")
+        return generation.cut(reason or "balance")
 
-    def _nothing(self, reason: str) -> Ending:
-        """The ending of a reply that had not begun."""
-        if reason == STOPPING:
-            raise Left
-        return Ending(subtype="error", reason=reason)
-
-    async def _until(self, work: Coroutine[Any, Any, None], seconds: float | None = None) -> str:
-        """Do the work; returns why it was ended early, else nothing. Raises Lost."""
-        task = asyncio.create_task(work)
-        lost = asyncio.create_task(self.reply.lost.wait())
+    async def _until_first_in_line(self, turn: Turn) -> str:
+        """Wait for the session's earlier replies. Returns why the turn ends before that, if so."""
+        waiting = asyncio.create_task(self._await_earlier(turn))
         try:
-            done, _ = await asyncio.wait(
-                (task, lost, self._stopped),
-                timeout=seconds,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if lost in done:
-                raise Lost
-            if task in done:
-                task.result()
-                return ""
-            return self._stopped.result() if done else "time_limit"
+            reason = await turn.until(waiting)
+            if not reason:
+                waiting.result()
+            return reason
         finally:
-            await _cancelled(task, lost)
+            await _ended(waiting)
 
-    async def _await_earlier(self) -> None:
-        """Let the session's replies that began before this one come to their ends."""
-        is_told = False
-        while (earlier := await self._earlier()) is not None:
-            if not is_told:
-                self.reply.tell("notice", _notice("queued", {}))
-                is_told = True
-            place = replace(self.reply.tail.place, reply_id=earlier)
-            await (await self._means.directory.find(place, has_ended=False)).wait()
-
-    async def _earlier(self) -> str | None:
-        state = session.fold(await self._events())
-        first = next(iter(state.running), None)
-        return first if first != self.admitted.reply_id else None
-
-    async def _events(self) -> list[SessionEvent]:
-        place = self.reply.tail.place
-        read = partial(
-            self._means.store.stream, place.tenant_id, str(session_stream(place.session_id))
-        )
-        stored = await _patiently(read)
-        return [decode(each.type, each.state) for each in stored]
-
-    async def _prompt(self, looks: ProjectTools) -> questions.Question:
-        message = self.admitted.message
-        tools = await looks.open()
-        return questions.prompt(
-            project_name=self.admitted.project.name,
-            framework=self.admitted.project.framework,
-            locale=message.locale,
-            history=questions.history(
-                await self._events(),
-                upto=self.admitted.user_message_id,
-                budget_tokens=self._means.limits.history_tokens,
-            ),
-            message=message.text,
-            chat_mode=message.chat_mode,
-            known=await looks.known(message.context),
-            tools=tools,
-        )
-
-    # Money ---------------------------------------------------------------------------------------
-
-    async def _extend(self, conversation: Generation) -> int:
-        """Reserve as much again as such a reply needs, or what is left; returns the seconds."""
-        message = self.admitted.message
-        stream = account_stream(message.tenant_id, message.user_id, message.project_id)
-
-        async def extend(transaction: Transaction) -> int:
-            decision = partial(
-                account.extend,
-                user_id=message.user_id,
-                reservation_id=self.admitted.reservation_id,
-                session_id=self.admitted.session_id,
-                reply_id=self.admitted.reply_id,
-                seconds=ESTIMATES[conversation.mode or "general"],
-            )
-            more = await transaction.decide(stream, decision)
-            return sum(event.seconds for event in more if isinstance(event, TimeReserved))
-
-        while True:
-            try:
-                seconds, _ = await self._means.transactions.transact(
-                    message.tenant_id,
-                    extend,
-                    cause=RequestContext(metadata={"causationId": self.admitted.user_message_id}),
-                )
-                return seconds
-            except (*DATABASE_AWAY, OutcomeUnknown):
-                # While the database is away nobody can tell: the reply goes on, billed at the
-                # most what was reserved before.
-                await asyncio.sleep(1)
-
-    def _warn(self, reserved_seconds: int) -> None:
-        variables = {"percent": 80, "reserved_seconds": reserved_seconds}
-        self.reply.tell("notice", _notice("reservation_used", variables))
+    async def _await_earlier(self, turn: Turn) -> None:
+        for place, ref in enumerate(await self._preparation.earlier(turn.admitted)):
+            tail = await self._directory.find(ref, has_ended=False)
+            if place == 0 and tail.end is None:
+                turn.writer.emit(notice("queued"))
+            # Its readers may be sent away: then it ends at another server.
+            while await tail.wait() is None:
+                tail = await self._directory.find(ref, has_ended=False)
 
     # Landing -------------------------------------------------------------------------------------
 
-    async def _land(self, ending: Ending) -> None:
+    async def _land(self, turn: Turn, ending: Ending) -> None:
         """Store all that was shown, then the end with its bill, then show the end."""
         if ending.subtype == "error":
-            self.reply.reset(ending.reason or "error")
+            turn.writer.reset(ending.reason or "error")
         async with asyncio.timeout(GIVE_UP_SECONDS):
-            frames = await self.reply.close()
-        await self._settle(ending, frames)
-        end = await self._end()
+            frames = await turn.writer.close()
+        recorded = await self._settlement.settle(
+            turn.admitted, ending, duration_ms=turn.duration_ms, frames=frames
+        )
+        if recorded is not None:
+            end = recorded.end(turn.admitted.project.registered_at)
+        else:  # the log has the end, which need not be the one that was to be stored here
+            found = await patiently(partial(self._directory.end, turn.admitted.ref))
+            assert found is not None
+            end = found
         subtype, mode = end.envelope["subtype"], end.envelope["mode"]
         REPLIES.labels(subtype, mode).inc()
         _log.info("reply_ended", subtype=subtype, reason=ending.reason)
-        self.reply.tail.finish(end)
-
-    async def _settle(self, ending: Ending, frames: int) -> None:
-        """Store the end. One that cannot be stored as it is becomes an error that bills nothing."""
-        settlement, duration_ms = self._means.settlement, self._duration_ms()
-        settled = {"duration_ms": duration_ms, "frames": frames}
-        try:
-            await settlement.settle(self.admitted, ending, **settled)
-        except (*DATABASE_AWAY, OutcomeUnknown):
-            raise
-        except Exception:  # noqa: BLE001 - its reservation must not stay open for a fault of ours
-            _log.exception("settlement_failed")
-            failed = Ending(subtype="error", reason="internal")
-            await settlement.settle(self.admitted, failed, **settled)
-
-    async def _end(self) -> End:
-        """The end as the log has it, which need not be the one that was settled here."""
-        end = await _patiently(partial(self._means.directory.end, self.reply.tail.place))
-        assert end is not None
-        return end
-
-    def _duration_ms(self) -> int:
-        return (monotonic_ns() - self._started_ns) // 1_000_000
+        turn.writer.tail.finish(end)
 
 
-async def _patiently(read: Callable[[], Awaitable[T]]) -> T:
-    """What is read, when the database is there and has time for it; within a bound."""
-    async with asyncio.timeout(GIVE_UP_SECONDS):
-        while True:
-            try:
-                return await read()
-            except DATABASE_AWAY as error:
-                _log.warning("turn_waits", error=type(error).__name__)
-                await asyncio.sleep(1)
-
-
-async def _first(*tasks: asyncio.Task[Any]) -> None:
-    """Wait until one of them is done."""
-    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-
-
-async def _cancelled(*tasks: asyncio.Task[Any]) -> None:
-    """End tasks and wait until they have ended."""
-    for task in tasks:
-        task.cancel()
-    for task in tasks:
-        with suppress(asyncio.CancelledError, Exception):
-            await task
+_FAULT: Final = Ending(subtype="error", reason="internal")
+"""A fault of ours: an error that bills nothing."""
 
 
 def _ending(talk: asyncio.Task[Ending]) -> Ending:
-    """How the conversation ended; a fault of ours in it is an error that bills nothing."""
+    """How the generation ended. Raises Lost. A fault is logged where the task is ended."""
     try:
         return talk.result()
     except Lost:
         raise
     except Exception:  # noqa: BLE001 - the outermost place of a turn: its reader gets an end
-        _log.exception("conversation_failed")
-        return Ending(subtype="error", reason="internal")
+        return _FAULT
 
 
-def accepted(admitted: Admitted) -> dict[str, Any]:
-    """What a reader is told first."""
-    return {
-        "messageId": admitted.reply_id,
-        "userMessageId": admitted.user_message_id,
-        "sessionId": admitted.session_id,
-        "position": admitted.position,
-        "reservedSeconds": admitted.reserved_seconds,
-        "contract": CONTRACT_VERSION,
-    }
+async def _ended(*tasks: asyncio.Task[Any]) -> None:
+    """End helper tasks, and log what went wrong in them."""
+    for task in tasks:
+        task.cancel()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(result, Exception) and not isinstance(result, Lost):
+            _log.error("turn_task_failed", exc_info=result)
 
 
-def _notice(code: str, variables: dict[str, Any]) -> dict[str, Any]:
-    return {"code": code, "template": code, "variables": variables}
+def _warn(turn: Turn, reserved_seconds: int) -> None:
+    variables = {"percent": 80, "reserved_seconds": reserved_seconds}
+    turn.writer.emit(notice("reservation_used", **variables))
+
+
+def accepted(admitted: Admitted) -> Accepted:
+    """What a reader gets first."""
+    return Accepted(
+        message_id=admitted.reply_id,
+        user_message_id=admitted.user_message_id,
+        session_id=admitted.session_id,
+        position=admitted.position,
+        reserved_seconds=admitted.reserved_seconds,
+        contract=CONTRACT_VERSION,
+    )

@@ -56,7 +56,7 @@ def print_all(
 
 @app.command("export")
 def export_tenant(
-    tenant: Annotated[str, typer.Argument(help="Whose events.")],
+    tenant: Annotated[str, typer.Argument(help="The tenant whose events are printed.")],
     after: Annotated[int, typer.Option(help="Begin after this position.")] = 0,
 ) -> None:
     """Print a tenant's events so far as CloudEvents, one a line."""

@@ -60,7 +60,7 @@ class Erasure:
         raise Unavailable("others kept beginning replies in the session")
 
     async def _end(self, tenant_id: str, message_id: str, cause: RequestContext) -> None:
-        row = await self._turns.known(tenant_id, message_id)
+        row = await self._turns.find(tenant_id, message_id)
         if row is not None and await self._turns.cancel(row, "cancelled", cause) is None:
             raise Unavailable("a reply of the session has not come to its end in time; it will")
 

@@ -1,7 +1,7 @@
 """Reads of the log: by stream, by range, and whole; with the types that its writer shares."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -24,6 +24,10 @@ SQL: Final = sql.statements("events.sql")
 PAGE: Final = 1_000
 REPLAY_PAGE: Final = 10_000
 END: Final = 2**63 - 1
+BACKWARDS_PAGE: Final = 32
+"""Events of one read backwards: about ten messages with their replies."""
+
+_MOST_VERSIONS: Final = 2**31 - 1
 
 
 class NewEvent(NamedTuple):
@@ -120,6 +124,21 @@ class EventStore:
         for event in await streams.rows():
             events[event.stream_id].append(event)
         return events
+
+    async def backwards(
+        self, tenant_id: str, stream_id: str, *, limit: int = BACKWARDS_PAGE
+    ) -> AsyncGenerator[Recorded]:
+        """The events of one stream, the newest first, read in pages of `limit` when needed."""
+        before = _MOST_VERSIONS
+        while True:
+            asked = {"tenant_id": tenant_id, "stream_id": stream_id, "before": before}
+            read = _events("stream_backwards", asked | {"limit": limit})
+            page = await tenant_rows(self._pool, tenant_id, read)
+            for event in page:
+                yield event
+            if len(page) < limit:
+                return
+            before = page[-1].version
 
     async def range(
         self,

@@ -9,7 +9,8 @@ from service.access.audit import Audit, Entry
 from service.access.authentication import Authenticator, Caller
 from service.access.browser_tokens import BrowserTokens
 from service.access.stream_access import Permit, StreamAccess
-from service.chat.turns import LANDING_SECONDS, Turns
+from service.chat.running import LANDING_SECONDS, RunningTurns
+from service.chat.turns import Turns
 from service.commands.builds import Builds
 from service.commands.erasure import Erasure
 from service.eventlog.live import LiveLog
@@ -37,6 +38,7 @@ class Service:
     directory: ReplyDirectory
     project_replies: ProjectReplies
     turns: Turns
+    running_turns: RunningTurns
     builds: Builds
     erasure: Erasure
     authenticator: Authenticator

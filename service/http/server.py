@@ -11,7 +11,7 @@ from typing import Final
 import uvicorn
 from starlette.applications import Starlette
 
-from service.chat.turns import LANDING_SECONDS
+from service.chat.running import LANDING_SECONDS
 from service.http.connection_limits import LimitedProtocol
 from service.settings import Settings
 
@@ -76,4 +76,4 @@ class Server(uvicorn.Server):
     def _drain(self) -> None:
         service = self._app.state.service
         service.live.stop()
-        self._draining = asyncio.ensure_future(service.turns.drain(self._grace_seconds))
+        self._draining = asyncio.ensure_future(service.running_turns.drain(self._grace_seconds))

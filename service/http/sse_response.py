@@ -13,7 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from service.access.stream_access import Permit
 from service.ops.metrics import STREAMS
-from service.replies.sse import frame, goaway
+from service.replies.sse import encode, goaway
 
 SEND_SECONDS: Final = 20.0
 """Seconds without progress after which a reader is disconnected. The reader can come back."""
@@ -66,7 +66,7 @@ class EventStream(EventSourceResponse):
             begun.set()
 
         async def on_expiring(expires_at: float) -> None:
-            await say(frame("renew", {"expiresAt": expires_at}))
+            await say(encode("renew", {"expiresAt": expires_at}))
 
         async def say(event: bytes, *, is_last: bool = False) -> None:
             await begun.wait()

@@ -2,12 +2,14 @@
 
 The SDK retries nothing for us (`max_retries=0`): whether a call may be made again depends on what
 the reader has been shown, which only the turn knows. Every way in which a call can end badly
-becomes one `ModelError`, told apart by what can be done about it.
+becomes one `ModelError`, whose kind says what can be done about it.
 """
 
 import asyncio
+from asyncio import CancelledError
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
+from math import isnan
 from time import monotonic_ns
 from typing import Any, Final, Literal, cast
 
@@ -34,13 +36,15 @@ _PASSING: Final = frozenset({408, 409, 429, 500, 502, 503, 504, 529})
 _LATE_ERRORS: Final = frozenset({"overloaded_error", "rate_limit_error", "api_error"})
 _MOST_TOKENS: Final = 2**28
 _LARGEST_INPUT: Final = 64 * 1024
+_LONGEST_RETRY_AFTER: Final = 24 * 60 * 60.0
+_GRAIN_SECONDS: Final = 0.05
 _TRUNCATED: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
 
 
 class ModelError(Exception):
     """A model call ended badly. `transient`: the same call may go well later.
 
-    `retry_after` are the seconds that the provider asked to be left alone, if it did.
+    `retry_after` is for how many seconds the provider does not want to be asked, if it said so.
     """
 
     def __init__(self, kind: Kind, code: str, retry_after: float | None = None) -> None:
@@ -52,10 +56,10 @@ class ModelError(Exception):
 class ModelCall:
     """What one call came to, filled in while it runs. Times are of the monotonic clock, in ns.
 
-    `uses` are the looks that the model asks for; its answer comes after them, in another call.
+    `uses` are the tools that the model calls; its answer comes after them, in another call.
     """
 
-    started_ns: int = 0
+    started_ns: int = field(default_factory=monotonic_ns)
     ended_ns: int = 0
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -63,6 +67,11 @@ class ModelCall:
     cache_write_tokens: int | None = None
     stop_reason: str | None = None
     uses: list[ToolUse] = field(default_factory=list[ToolUse])
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the call is over, well or badly."""
+        return self.ended_ns > 0
 
     @property
     def duration_ns(self) -> int:
@@ -99,107 +108,159 @@ class ModelClient:
         self._next_text_seconds = next_text_seconds
         self._schema = reply_schema()
 
-    async def ask(self, prompt: Question, call: ModelCall) -> AsyncGenerator[str, None]:
+    async def ask(self, question: Question, call: ModelCall) -> AsyncGenerator[str, None]:
         """The pieces of the reply's text as they come; returns when the model ended its turn.
 
-        Where it asks for looks, they are in `call.uses`. Raises Trouble for every other end.
-        Silence is measured in what the model writes: pings do not break it.
+        Where the model calls tools, they are in `call.uses`. Raises ModelError for every other end.
+        Silence is measured in what the model writes: pings do not break it, and the time that the
+        caller takes between two pieces does not count.
         """
-        loop = asyncio.get_running_loop()
         call.started_ns = monotonic_ns()
         written: dict[int, _Written] = {}
+        silence = _Silence(self._first_text_seconds)
         try:
-            async with asyncio.timeout(self._first_text_seconds) as silence:
-                async with await self._open(prompt) as events:
-                    async for event in events:
-                        if event.type == "content_block_delta":
-                            self._put_off(silence, loop.time())
-                        if text := _take(event, call, written):
-                            yield text
+            async with silence, await self._open(question) as events:
+                async for event in events:
+                    if event.type == "content_block_delta":
+                        silence.restart(self._next_text_seconds)
+                    if text := _take(event, call, written):
+                        silence.pause()
+                        yield text
+                        silence.resume()
             _require_good_end(call)
             call.uses += _uses(written, call)
         except Exception as error:
-            # The provider's name for it is ours from here on; the cause goes along.
-            raise _trouble(error) from error
+            # The provider's name for the error is ours from here on; the cause goes along.
+            raise _model_error(error) from error
         finally:
             call.ended_ns = monotonic_ns()
 
-    def _put_off(self, silence: asyncio.Timeout, now: float) -> None:
-        """Give the next text its time. Not for each one, for it costs more than reading a delta:
-        so a silence may end a tenth earlier."""
-        due, seconds = silence.when(), self._next_text_seconds
-        if due is None or abs(due - now - seconds) > seconds / 10:
-            silence.reschedule(now + seconds)
-
-    async def _open(self, prompt: Question) -> anthropic.AsyncStream[RawMessageStreamEvent]:
+    async def _open(self, question: Question) -> anthropic.AsyncStream[RawMessageStreamEvent]:
         return await self._client.messages.create(
             model=self.model,
             max_tokens=self._max_tokens,
-            system=_system(prompt),
-            messages=_messages(prompt),
+            system=_system(question),
+            messages=_messages(question),
             output_config={"format": {"type": "json_schema", "schema": self._schema}},
-            tools=_tools(prompt),
-            tool_choice=_tool_choice(prompt),
+            tools=_tools(question),
+            tool_choice=_tool_choice(question),
             stream=True,
         )
 
 
-def _system(prompt: Question) -> list[TextBlockParam]:
+class _Silence:
+    """Limits how long the provider may write nothing. Raises TimeoutError where it is entered.
+
+    `asyncio.timeout` would go on while the caller works, and would then cancel the caller. Its
+    timer is also moved for every piece, which costs more than reading the piece. Here the timer is
+    never later than `_deadline`, and moves itself when it comes too early. While the caller works,
+    `_paused_at` is set, and the deadline moves on afterwards.
+    """
+
+    _task: asyncio.Task[Any]
+    _timer: asyncio.TimerHandle
+
+    def __init__(self, seconds: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._deadline = self._loop.time() + seconds
+        self._paused_at: float | None = None
+        self._is_over = False
+
+    def restart(self, seconds: float) -> None:
+        """Give the next text its time, from now on."""
+        self._deadline = self._loop.time() + seconds
+        if self._deadline < self._timer.when():
+            self._timer.cancel()
+            self._timer = self._loop.call_at(self._deadline, self._on_timer)
+
+    def pause(self) -> None:
+        """Stop the clock: the caller works."""
+        self._paused_at = self._loop.time()
+
+    def resume(self) -> None:
+        """Start the clock again: the provider is waited for."""
+        assert self._paused_at is not None
+        self._deadline += self._loop.time() - self._paused_at
+        self._paused_at = None
+
+    async def __aenter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task, self._cancelling = task, task.cancelling()
+        self._timer = self._loop.call_at(self._deadline, self._on_timer)
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._timer.cancel()
+        if self._is_over and self._task.uncancel() <= self._cancelling and kind is CancelledError:
+            raise TimeoutError
+
+    def _on_timer(self) -> None:
+        if self._paused_at is not None:
+            left = max(self._deadline - self._paused_at, _GRAIN_SECONDS)
+            self._timer = self._loop.call_later(left, self._on_timer)
+        elif self._deadline > self._loop.time():
+            self._timer = self._loop.call_at(self._deadline, self._on_timer)
+        else:
+            self._is_over = True
+            self._task.cancel()
+
+
+def _system(question: Question) -> list[TextBlockParam]:
     """Two cache marks: after what all share, and after what a project shares."""
     return [
         {"type": "text", "text": text, "cache_control": {"type": "ephemeral"}}
-        for text in (prompt.rules, prompt.project)
+        for text in (question.rules, question.project)
     ]
 
 
-def _messages(prompt: Question) -> list[MessageParam]:
+def _messages(question: Question) -> list[MessageParam]:
     """The turns, with a cache mark on the last one that the next question will share."""
     messages: list[MessageParam] = []
-    for turn in prompt.turns:
+    for turn in question.turns:
         block: TextBlockParam = {"type": "text", "text": turn.text}
         messages.append(cast(MessageParam, {"role": turn.role, "content": [block]}))
-        if len(messages) == len(prompt.turns) - 1:
+        if len(messages) == len(question.turns) - 1:
             block["cache_control"] = {"type": "ephemeral"}
-    for looks in prompt.rounds:
-        messages += _round(looks)
+    for calls in question.rounds:
+        messages += _round(calls)
     return messages
 
 
-def _round(looks: tuple[ToolCall, ...]) -> tuple[MessageParam, MessageParam]:
-    """What the model asked to see, and what it saw."""
+def _round(calls: tuple[ToolCall, ...]) -> tuple[MessageParam, MessageParam]:
+    """The tools that the model called, and their results."""
     asked: list[Any] = [
-        {"type": "tool_use", "id": look.use.id, "name": look.use.name, "input": look.use.input}
-        for look in looks
+        {"type": "tool_use", "id": each.use.id, "name": each.use.name, "input": each.use.input}
+        for each in calls
     ]
-    seen: list[Any] = [
+    results: list[Any] = [
         {
             "type": "tool_result",
-            "tool_use_id": look.use.id,
-            "content": look.text,
-            "is_error": look.is_error,
+            "tool_use_id": each.use.id,
+            "content": each.text,
+            "is_error": each.is_error,
         }
-        for look in looks
+        for each in calls
     ]
-    return {"role": "assistant", "content": asked}, {"role": "user", "content": seen}
+    return {"role": "assistant", "content": asked}, {"role": "user", "content": results}
 
 
-def _tools(prompt: Question) -> list[ToolParam] | Omit:
-    if not prompt.tools:
+def _tools(question: Question) -> list[ToolParam] | Omit:
+    if not question.tools:
         return omit
     return [
         {"name": tool.name, "description": tool.description, "input_schema": tool.schema}
-        for tool in prompt.tools
+        for tool in question.tools
     ]
 
 
-def _tool_choice(prompt: Question) -> ToolChoiceNoneParam | Omit:
-    """Where there were looks the tools must go along, also when no more of them may be taken."""
-    return {"type": "none"} if prompt.tools and not prompt.may_call_tools else omit
+def _tool_choice(question: Question) -> ToolChoiceNoneParam | Omit:
+    """Once tools were called they must go along, also when no more of them may be called."""
+    return {"type": "none"} if question.tools and not question.may_call_tools else omit
 
 
 @dataclass(slots=True)
 class _Written:
-    """A look that the model is asking for: its input is JSON in the making."""
+    """A tool that the model is calling: its input is JSON in the making."""
 
     id: str
     name: str
@@ -207,7 +268,8 @@ class _Written:
 
 
 def _uses(written: dict[int, _Written], call: ModelCall) -> list[ToolUse]:
-    """The looks, if the model waits for them. Raises what reading their inputs raises."""
+    """The tools that are called, if the model waits for them. Raises what reading their inputs
+    raises."""
     if call.stop_reason != "tool_use":
         return []
     if not written:
@@ -219,21 +281,21 @@ def _uses(written: dict[int, _Written], call: ModelCall) -> list[ToolUse]:
 
 
 def _take(event: RawMessageStreamEvent, call: ModelCall, written: dict[int, _Written]) -> str:
-    """Note what the event says of the call; the text that it brings, or nothing.
+    """Note what the event says of the call; returns the text that it brings, or nothing.
 
     Its type is compared, not its class: the SDK gives an event of a new type some class it knows.
     """
     if event.type == "content_block_delta":
         if event.delta.type == "input_json_delta":
             _write(written[event.index], event.delta.partial_json)
-        # Joined, because the SDK does not check what it read: what is no text fails here.
+        # Joined, because the SDK does not check what it read: a value that is no text fails here.
         return "".join((event.delta.text or "",)) if event.delta.type == "text_delta" else ""
     if event.type == "content_block_start" and event.content_block.type == "tool_use":
         block = event.content_block
         written[event.index] = _Written("".join((block.id,)), "".join((block.name,)))
     elif event.type == "message_start":
         _count(event.message.usage, call)
-        # The start holds a place for the output's count; only the end knows it.
+        # The start has a placeholder for the output's count; only the end knows it.
         call.output_tokens = None
     elif event.type == "message_delta":
         call.stop_reason = event.delta.stop_reason
@@ -248,8 +310,8 @@ def _write(use: _Written, piece: str) -> None:
 
 
 def _count(usage: Any, call: ModelCall) -> None:
-    """Take over the counts that were sent; the later ones are cumulative. What is no count, or
-    more than any call can use, is as good as not sent."""
+    """Take over the counts that were sent; the later ones are cumulative. A value that is no count,
+    or more than any call can use, is as good as not sent."""
     for ours, theirs in (
         ("input_tokens", "input_tokens"),
         ("output_tokens", "output_tokens"),
@@ -271,22 +333,22 @@ def _require_good_end(call: ModelCall) -> None:
         raise ModelError("truncated", "truncated")
 
 
-def _trouble(error: Exception) -> ModelError:
+def _model_error(error: Exception) -> ModelError:
     match error:
         case ModelError():
             return error
         case TimeoutError() | anthropic.APITimeoutError():
             return ModelError("transient", "provider_silent")
         case anthropic.APIStatusError():
-            return _status_trouble(error)
+            return _status_error(error)
         case anthropic.APIConnectionError() | httpx2.HTTPError():
             return ModelError("transient", "provider_unreachable")
         case _:
-            # Whatever the stream held, nothing but reading it went wrong.
+            # Whatever the stream said, only reading it went wrong.
             return ModelError("transient", "provider_unreadable")
 
 
-def _status_trouble(error: anthropic.APIStatusError) -> ModelError:
+def _status_error(error: anthropic.APIStatusError) -> ModelError:
     """An error event in the stream comes as a status error with status 200: its type tells."""
     passing = error.status_code in _PASSING or (
         error.status_code == 200 and error.type in _LATE_ERRORS
@@ -299,7 +361,9 @@ def _status_trouble(error: anthropic.APIStatusError) -> ModelError:
 
 
 def _retry_after(header: str | None) -> float | None:
+    """The seconds of the header, at most a day; None where it says none."""
     try:
-        return max(0.0, float(header)) if header else None
+        seconds = float(header or "nan")
     except ValueError:
         return None
+    return None if isnan(seconds) else min(max(0.0, seconds), _LONGEST_RETRY_AFTER)

@@ -1,148 +1,175 @@
 """The replies that are watched here: those written by this process, by others, and ended ones.
 
-However many watch a reply, its frames are read once: what this process writes comes from the
-writer, what others write is asked for in one query for all such replies.
+However many readers watch a reply, its frames are read once: the writer pushes what this process
+writes, and one query asks for what other processes write, for all such replies.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Final
 from weakref import WeakValueDictionary
 
 import structlog
 
-from domain.events import ReplyCompleted, ReplyFailed
+from domain.events import ReplyCompleted, ReplyFailed, ReplyStarted
 from projections.projects import project
 from projections.replies import ReplyRef
-from service.eventlog import pg_arrays
 from service.eventlog.store import DATABASE_AWAY, EventStore, Recorded
 from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import decode
-from service.postgres.connections import Pool, service_transaction, tenant_transaction
-from service.replies.envelope import final_envelope
-from service.replies.frame_store import SQL, FrameStore
-from service.replies.tail import End, ReplyTail
+from service.postgres.connections import Pool, tenant_transaction
+from service.replies.envelope import End, end_of
+from service.replies.frame_store import FrameStore
+from service.replies.tail import ReplyTail
+from service.replies.text_view import View
+from service.replies.writer import Flusher, ReplyWriter
 
-LOOK_SECONDS: Final = 0.05
+POLL_SECONDS: Final = 0.05
 """How often the frames of replies that others write are asked for, while somebody watches."""
 
-_ENDS: Final = ("ReplyCompleted", "ReplyFailed")
+_OF_REPLIES: Final = ("ReplyStarted", "ReplyCompleted", "ReplyFailed")
 _log = structlog.stdlib.get_logger(__name__)
 
 
 class ReplyDirectory:
-    """Owned by the service's loop; `run` is its one task."""
+    """Owned by the service's loop; `run` is its one task.
 
-    def __init__(self, pool: Pool, store: EventStore, frame_store: FrameStore) -> None:
-        self.frame_store = frame_store
+    Both dictionaries hold tails weakly: readers hold them, and so do the turns that write.
+    `_elsewhere` has those of `_tails` that other processes write; they are polled.
+    """
+
+    def __init__(
+        self, pool: Pool, store: EventStore, frame_store: FrameStore, flusher: Flusher
+    ) -> None:
         self._pool = pool
         self._store = store
-        # Held by those who watch, and by the turns that write.
-        self._directory: WeakValueDictionary[str, ReplyTail] = WeakValueDictionary()
+        self._frame_store = frame_store
+        self._flusher = flusher
+        self._tails: WeakValueDictionary[str, ReplyTail] = WeakValueDictionary()
         self._elsewhere: WeakValueDictionary[str, ReplyTail] = WeakValueDictionary()
         self._watched = asyncio.Event()
 
-    def begin(self, place: ReplyRef) -> ReplyTail:
-        """The tail of a reply that this process has just begun."""
-        tail = self._directory[place.reply_id] = ReplyTail(place)
-        return tail
+    # Writing -------------------------------------------------------------------------------------
 
-    async def adopt(self, place: ReplyRef) -> ReplyTail:
-        """The tail of a reply that this process goes on with, up to what is stored of it."""
-        tail = self._directory.get(place.reply_id)
+    def begin(self, ref: ReplyRef) -> ReplyWriter:
+        """The writer of a reply that this process has just begun."""
+        tail = self._tails[ref.reply_id] = ReplyTail(ref, self._frame_store)
+        return ReplyWriter(tail, self._flusher)
+
+    async def adopt(self, ref: ReplyRef) -> ReplyWriter:
+        """The writer of a reply that this process goes on with, after what is stored of it."""
+        tail = self._tails.get(ref.reply_id)
         if tail is None:
-            tail = self.begin(place)
-        self._elsewhere.pop(place.reply_id, None)
-        frames, _, _ = await self.frame_store.whole(place)
-        tail.push(1, frames)
-        return tail
+            tail = self._tails[ref.reply_id] = ReplyTail(ref, self._frame_store)
+        self._elsewhere.pop(ref.reply_id, None)
+        tail.push(1, (await self._frame_store.whole(ref)).frames)
+        return ReplyWriter(tail, self._flusher)
 
-    def let_go(self, tail: ReplyTail) -> None:
-        """The reply is written elsewhere from here on."""
-        self._elsewhere[tail.place.reply_id] = tail
+    def release(self, tail: ReplyTail) -> None:
+        """Poll the reply from here on: another process writes it."""
+        self._elsewhere[tail.ref.reply_id] = tail
         self._watched.set()
 
-    async def find(self, place: ReplyRef, *, has_ended: bool) -> ReplyTail:
+    # Reading -------------------------------------------------------------------------------------
+
+    async def find(self, ref: ReplyRef, *, has_ended: bool) -> ReplyTail:
         """The reply, wherever it is written, up to what is stored of it; also one that ended."""
-        known = self._directory.get(place.reply_id)
+        known = self._tails.get(ref.reply_id)
         if known is not None and not known.has_left:
             return known
-        tail = ReplyTail(place)
+        tail = ReplyTail(ref, self._frame_store)
         if has_ended:
             await self._finish(tail)
         else:
-            tail.push(1, (await self.frame_store.whole(place))[0])
-        if self._directory.get(place.reply_id) is not known:  # somebody else was faster
-            return self._directory[place.reply_id]
-        self._directory[place.reply_id] = tail
+            tail.push(1, (await self._frame_store.whole(ref)).frames)
+        if self._tails.get(ref.reply_id) is not known:  # another reader was faster
+            return self._tails[ref.reply_id]
+        self._tails[ref.reply_id] = tail
         if not has_ended:
-            self.let_go(tail)
+            self.release(tail)
         return tail
 
-    async def look(self, *directory: ReplyTail) -> None:
+    async def find_running(self, refs: Sequence[ReplyRef]) -> list[ReplyTail]:
+        """Replies that have not ended, as far as is known; one query for all of them."""
+        tails: list[ReplyTail] = []
+        for ref in refs:
+            tail = self._tails.get(ref.reply_id)
+            if tail is None or tail.has_left:
+                tail = self._tails[ref.reply_id] = ReplyTail(ref, self._frame_store)
+                self.release(tail)
+            tails.append(tail)
+        if elsewhere := [tail for tail in tails if tail.ref.reply_id in self._elsewhere]:
+            await self.poll(*elsewhere)
+        return tails
+
+    def watch(self, ref: ReplyRef, after: int = 0, view: View = "ops") -> AsyncGenerator[bytes]:
+        """All events of a reply after the frame `after`, to the last, as bytes to send."""
+        # Looked up now, not with the first event: from here on the reader holds the tail.
+        return self._watch(ref, self._tails.get(ref.reply_id), after, view)
+
+    async def _watch(
+        self, ref: ReplyRef, tail: ReplyTail | None, after: int, view: View
+    ) -> AsyncGenerator[bytes]:
+        if tail is None:
+            tail = await self.find(ref, has_ended=False)
+        async with aclosing(tail.watch(after, view)) as events:
+            async for each in events:
+                yield each
+
+    async def poll(self, *tails: ReplyTail) -> None:
         """Bring replies that others write up to what is stored now."""
-        by_id = {tail.place.reply_id: tail for tail in directory}
-        async with service_transaction(self._pool) as connection:
-            pg_arrays.register(connection)
-            found = await connection.execute(SQL["ended"], _asked(directory))
-            # First who has ended, then the frames: so the frames of those are all there.
-            ended = [reply_id for (reply_id,) in await found.fetchall()]
-            found = await connection.execute(SQL["newer"], _asked(directory, with_last=True))
-            rows = await found.fetchall()
-        for reply_id, n, frame in rows:
-            # This process may have gone on with it meanwhile: then it numbers the frames.
+        by_id = {tail.ref.reply_id: tail for tail in tails}
+        newer = await self._frame_store.newer({tail.ref: tail.last for tail in tails})
+        for reply_id, number, frame in newer.frames:
+            # This process may have gone on with the reply meanwhile: then it numbers the frames.
             if reply_id in self._elsewhere:
-                by_id[reply_id].push(n, [bytes(frame)])
-        for reply_id in ended:
+                by_id[reply_id].push(number, [frame])
+        for reply_id in newer.ended:
             await self._finish(by_id[reply_id])
 
     async def run(self) -> None:
-        """Keep up with the replies that others write, as long as somebody here watches them."""
+        """Keep up with the replies that others write, as long as they are watched here."""
         while True:
             await self._watched.wait()
-            if directory := list(self._elsewhere.values()):
+            if tails := list(self._elsewhere.values()):
                 try:
-                    await self.look(*directory)
+                    await self.poll(*tails)
                 except DATABASE_AWAY as error:
-                    _log.warning("tails_wait", error=type(error).__name__)
+                    _log.warning("watched_replies_wait", error=type(error).__name__)
             else:
                 self._watched.clear()
-            del directory
-            await asyncio.sleep(LOOK_SECONDS)
+            del tails
+            await asyncio.sleep(POLL_SECONDS)
 
-    async def end(self, place: ReplyRef) -> End | None:
+    # Ends ----------------------------------------------------------------------------------------
+
+    async def end(self, ref: ReplyRef) -> End | None:
         """How the reply ended, from the log; None while it runs."""
-        stream = str(session_stream(place.session_id))
-        for event in reversed(await self._store.stream(place.tenant_id, stream)):
-            if event.type in _ENDS:
-                ended: ReplyCompleted | ReplyFailed = decode(event.type, event.state)
-                if ended.reply_id == place.reply_id:
-                    return await self._told(place, ended, event)
+        stream = self._store.backwards(ref.tenant_id, str(session_stream(ref.session_id)))
+        async with aclosing(stream) as events:
+            async for stored in events:
+                if stored.type in _OF_REPLIES:
+                    event: ReplyStarted | ReplyCompleted | ReplyFailed
+                    event = decode(stored.type, stored.state)
+                    if event.reply_id == ref.reply_id:
+                        return await self._end(ref, event, stored)
         return None
 
-    async def _told(
-        self, place: ReplyRef, ended: ReplyCompleted | ReplyFailed, event: Recorded
-    ) -> End:
-        async with tenant_transaction(self._pool, place.tenant_id) as connection:
+    async def _end(
+        self, ref: ReplyRef, event: ReplyStarted | ReplyCompleted | ReplyFailed, stored: Recorded
+    ) -> End | None:
+        if isinstance(event, ReplyStarted):
+            return None
+        async with tenant_transaction(self._pool, ref.tenant_id) as connection:
             known = await project(
-                connection, tenant_id=place.tenant_id, project_id=place.project_id, user_id=None
+                connection, tenant_id=ref.tenant_id, project_id=ref.project_id, user_id=None
             )
-        registered_at = known.registered_at if known else event.recorded_at
-        return End(
-            frames=ended.frames, envelope=final_envelope(ended, event.recorded_at, registered_at)
-        )
+        registered_at = known.registered_at if known else stored.recorded_at
+        return end_of(event, stored.recorded_at, registered_at)
 
     async def _finish(self, tail: ReplyTail) -> None:
-        end = await self.end(tail.place)
+        end = await self.end(tail.ref)
         if end is not None:
-            self._elsewhere.pop(tail.place.reply_id, None)
+            self._elsewhere.pop(tail.ref.reply_id, None)
             tail.finish(end)
-
-
-def _asked(
-    directory: Sequence[ReplyTail], *, with_last: bool = False
-) -> dict[str, pg_arrays.Array]:
-    asked = {"reply_id": pg_arrays.text([tail.place.reply_id for tail in directory])}
-    if with_last:
-        return asked | {"after": pg_arrays.int4([tail.last for tail in directory])}
-    return asked | {"tenant_id": pg_arrays.text([tail.place.tenant_id for tail in directory])}

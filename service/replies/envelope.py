@@ -1,5 +1,6 @@
 """The one final envelope of a reply: made from the log, the same wherever and whenever."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
 
@@ -73,19 +74,27 @@ class ChatPlanResponse(Wire):
     available_actions: list[Action] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """How a reply ended: its final envelope, and the number of frames before the final event."""
+
+    frames: int
+    envelope: dict[str, Any]
+
+
 def label(action: ActionType, locale: str) -> str:
     """What a button for the action says."""
     return render(f"action_{action}", {}, locale)
 
 
-def final_envelope(
-    ended: ReplyCompleted | ReplyFailed, ended_at: datetime, registered_at: datetime
-) -> dict[str, Any]:
-    """The envelope as JSON values. `registered_at` is when its project became known."""
+def end_of(ended: ReplyCompleted | ReplyFailed, ended_at: datetime, registered_at: datetime) -> End:
+    """The end of a reply, made from its event. `registered_at` is when its project became known."""
     if isinstance(ended, ReplyFailed):
-        return dumped(_failed(ended, ended_at, registered_at)) | {"data": None}
-    # As it was shown, value by value: the operations folded equal it.
-    return dumped(_completed(ended, ended_at, registered_at)) | {"data": ended.data}
+        envelope = dumped(_failed(ended, ended_at, registered_at)) | {"data": None}
+    else:
+        # As it was shown, value by value: the operations folded equal it.
+        envelope = dumped(_completed(ended, ended_at, registered_at)) | {"data": ended.data}
+    return End(frames=ended.frames, envelope=envelope)
 
 
 def _completed(

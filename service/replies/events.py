@@ -1,14 +1,16 @@
-"""The events of a reply's stream, as they are sent."""
+"""The events of a reply's stream: what a turn emits, and what the stream's contract says."""
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
 
+from orjson import dumps
 from pydantic import BaseModel
 
-from domain.events import (
-    ChatMode,
-)
+from domain.events import ChatMode
+from domain.operations import Operation
 from service.replies.envelope import ChatPlanResponse
+from service.replies.sse import encode
 from service.wire import Wire
 
 
@@ -40,7 +42,15 @@ class ReplyOperation(Wire):
     value: Any = None
 
 
-class Chunk(Wire):
+@dataclass(slots=True)
+class Chunk:
+    """More of the reply, in order. No model of pydantic's: most events are chunks, and a model
+    would cost more than their encoding."""
+
+    ops: list[Operation]
+
+
+class ChunkView(Wire):
     """More of the reply, in order: its operations, or with `view=text` its main prose alone."""
 
     ops: list[ReplyOperation] | None = None
@@ -55,30 +65,33 @@ class Snapshot(Wire):
     through: int
 
 
-class ToolLook(Wire):
-    """The planner looks at the project, read-only: `running`, then `done` or `failed`."""
+class ToolCallStatus(Wire):
+    """The model calls a tool, which reads the project: `running`, then `done` or `failed`."""
 
     name: str
     summary: str
     status: Literal["running", "done", "failed"]
 
 
+NoticeCode = Literal["queued", "resumed", "provider_retry", "reservation_used"]
+
+
 class Notice(Wire):
     """Something to know; nothing depends on it."""
 
-    code: Literal["queued", "resumed", "provider_retry", "reservation_used"]
+    code: NoticeCode
     template: str
     variables: dict[str, Any]
 
 
 class Reset(Wire):
-    """Discard what was shown: it is not the reply after all."""
+    """Discard what was shown: it is not part of the reply after all."""
 
     reason: str
 
 
 class GoAway(Wire):
-    """Why a stream ends here: `stopping`, or `removed` for who is no member any more."""
+    """Why a stream ends here: `stopping`, or `removed` when the reader is no member any more."""
 
     reason: str
 
@@ -92,12 +105,32 @@ class Renew(Wire):
 REPLY_EVENTS: Final[Mapping[str, type[BaseModel]]] = {
     "accepted": Accepted,
     "intent": Intent,
-    "chunk": Chunk,
+    "chunk": ChunkView,
     "snapshot": Snapshot,
-    "tool": ToolLook,
+    "tool": ToolCallStatus,
     "notice": Notice,
     "reset": Reset,
     "final": ChatPlanResponse,
     "renew": Renew,
     "goaway": GoAway,
 }
+
+ReplyEvent: TypeAlias = Accepted | Intent | Chunk | Snapshot | ToolCallStatus | Notice | Reset
+"""The events that are made here. The final event is made of the recorded end."""
+
+_NAMES: Final = {model: name for name, model in REPLY_EVENTS.items()}
+
+
+def notice(code: NoticeCode, **variables: Any) -> Notice:
+    """A notice. Its text is the template with the notice's own name."""
+    return Notice(code=code, template=code, variables=variables)
+
+
+def encoded(event: ReplyEvent, reply_id: bytes, number: int) -> bytes:
+    """The event as it is stored and sent: event `number` of the reply, counted from 1."""
+    if type(event) is Chunk:
+        data = dumps({"ops": event.ops})
+        return b"id: %b.%d\nevent: chunk\ndata: %b\n\n" % (reply_id, number, data)
+    assert isinstance(event, BaseModel)
+    event_id = f"{reply_id.decode()}.{number}"
+    return encode(_NAMES[type(event)], event.model_dump(by_alias=True), event_id)

@@ -1,135 +1,102 @@
-"""Storing what replies show: one insert at a time for all replies of the process, then it is sent.
+"""The table of frames: what replies show is stored there before it is sent.
 
-A place in a reply is taken once, by the key. So the next place is a lock by itself: who takes a
-reply over, takes it, and whoever wrote it before finds it taken and stops.
+A number in a reply is taken once, by the key. So the next number is a lock by itself: a process
+that takes a reply over claims that number, and the former writer finds it taken and stops.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from itertools import count
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import psycopg
 import structlog
 
 import sql
 from projections.replies import ReplyRef
+from service.concurrency.retry import retrying
 from service.eventlog import pg_arrays
 from service.eventlog.store import DATABASE_AWAY
 from service.ids import new_id
 from service.postgres.connections import Connect, Pool, service_transaction, tenant_transaction
 
-if TYPE_CHECKING:
-    from service.replies.writer import ReplyWriter
-
 SQL: Final = sql.statements("frames.sql")
-GATHER_SECONDS: Final = 0.05
 PAGE: Final = 1_000
-_BACK_OFF_SECONDS: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 _PURGE: Final = 10_000
 _PURGE_SECONDS: Final = 600.0
-
+_CONNECTION_LOST: Final = (psycopg.OperationalError, psycopg.InterfaceError, OSError)
 _log = structlog.stdlib.get_logger(__name__)
 
-Batch = dict["ReplyWriter", list["bytes | None"]]
-"""What each reply has to store next, in order; None is the place of its final event."""
+Unstored: TypeAlias = tuple[ReplyRef, int, Sequence[bytes | None]]
+"""What a reply has to store: the number of the first frame, and the frames in order. None claims
+the number of the final event, whose text comes from the log."""
+
+
+class StoredReply(NamedTuple):
+    """What is stored of a reply. `is_closed` when the number of its final event is taken."""
+
+    frames: list[bytes]
+    is_closed: bool
+    last_at: datetime | None
+
+
+class Newer(NamedTuple):
+    """What is new of several replies: which have ended, and frames by reply and number."""
+
+    ended: list[str]
+    frames: list[tuple[str, int, bytes]]
 
 
 class FrameStore:
-    """The table of frames. Owned by the service's loop; `run` is the one task that writes."""
+    """Owned by the service's loop. `store` is called by one task, and has a connection of its own;
+    everything else uses the pool."""
 
     def __init__(self, connect: Connect, pool: Pool, lease_id: int) -> None:
         self._connect = connect
         self._pool = pool
         self._lease_id = lease_id
         self._connection: psycopg.AsyncConnection[Any] | None = None
-        self._waiting: dict[ReplyWriter, None] = {}
-        self._work = asyncio.Event()
-        self._urgent = asyncio.Event()
-        self._closing = False
 
-    def soon(self, reply: "ReplyWriter") -> None:
-        """The reply has something to store, together with what others have in the next moment."""
-        self._waiting[reply] = None
-        self._work.set()
+    async def store(self, batch: Sequence[Unstored]) -> list[bool]:
+        """Store frames of several replies, however long the database takes.
 
-    def now(self, reply: "ReplyWriter") -> None:
-        """The reply has something to store that its readers wait for."""
-        self.soon(reply)
-        self._urgent.set()
+        Returns for each reply whether its frames are stored; False when another process has
+        claimed one of their numbers, and so the reply.
+        """
+        missing = {ref.reply_id: (ref, first, frames) for ref, first, frames in batch}
+        lost: set[str] = set()
+        store = partial(self._store, missing, lost)
+        await retrying(store, _CONNECTION_LOST, event="frames_wait")
+        return [ref.reply_id not in lost for ref, _, _ in batch]
 
-    async def run(self) -> None:
-        """Store until closed and nothing waits."""
+    async def _store(self, missing: dict[str, Unstored], lost: set[str]) -> None:
+        """Store what is `missing`, and move replies whose numbers are taken out of it."""
         try:
-            while self._waiting or not self._closing:
-                if not self._waiting:
-                    self._work.clear()
-                    await self._work.wait()
-                else:
-                    await self._gather()
-                    await self._store()
-        finally:
-            await self._disconnect()
+            while missing:
+                try:
+                    await self._insert(missing.values())
+                    return
+                except psycopg.errors.UniqueViolation:
+                    await self._sort_out(missing, lost)
+        except _CONNECTION_LOST:
+            await self.disconnect()
+            raise
 
-    def close(self) -> None:
-        """No more is to come; `run` ends when what waits is stored."""
-        self._closing = True
-        self._work.set()
-        self._urgent.set()
+    async def _insert(self, unstored: Iterable[Unstored]) -> None:
+        columns = _columns(unstored) | {"lease_id": self._lease_id}
+        await (await self._connected()).execute(SQL["store"], columns, binary=True)
 
-    async def _gather(self) -> None:
-        """Wait a moment for others, unless somebody's readers wait."""
-        try:
-            async with asyncio.timeout(GATHER_SECONDS):
-                await self._urgent.wait()
-        except TimeoutError:
-            pass
-
-    async def _store(self) -> None:
-        """Store what waits, whatever it takes."""
-        if not self._closing:
-            self._urgent.clear()
-        waiting, self._waiting = self._waiting, {}
-        batch: Batch = {reply: frames for reply in waiting if (frames := reply.unstored())}
-        failures = count()
-        while batch:
-            try:
-                await self._insert(batch)
-                break
-            except psycopg.errors.UniqueViolation:
-                await self._give_way(batch)
-            except (psycopg.OperationalError, psycopg.InterfaceError, OSError) as error:
-                await self._back_off(error, next(failures))
-        for reply, frames in batch.items():
-            reply.stored(len(frames))
-
-    async def _insert(self, batch: Batch) -> None:
-        await (await self._connected()).execute(
-            SQL["store"],
-            _columns(batch, ("reply_id", "n", "tenant_id", "frame")) | {"lease_id": self._lease_id},
-            binary=True,
-        )
-
-    async def _give_way(self, batch: Batch) -> None:
-        """Of the places that are taken, those taken here are stored; the others belong to whoever
-        took them, and so do their replies."""
-        connection = await self._connected()
-        found = await connection.execute(SQL["taken"], _columns(batch, ("reply_id", "n")))
-        taken = await found.fetchall()
-        replies = {reply.tail.place.reply_id: reply for reply in batch}
-        lost = {replies[reply_id] for reply_id, _, lease_id in taken if lease_id != self._lease_id}
-        for reply in {replies[reply_id] for reply_id, _, _ in taken}:
-            frames = batch.pop(reply)
-            if reply in lost:
-                reply.lose()
-            else:  # by an insert whose outcome was unknown
-                reply.stored(len(frames))
-
-    async def _back_off(self, error: Exception, failures: int) -> None:
-        _log.warning("chunks_lost_their_connection", error=type(error).__name__)
-        await self._disconnect()
-        await asyncio.sleep(_BACK_OFF_SECONDS[min(failures, len(_BACK_OFF_SECONDS) - 1)])
+    async def _sort_out(self, missing: dict[str, Unstored], lost: set[str]) -> None:
+        """Numbers under this process's lease are stored, by an insert whose outcome was unknown.
+        Other numbers belong to whichever process claimed them, and so do their replies."""
+        columns = _columns(missing.values())
+        asked = {"reply_id": columns["reply_id"], "n": columns["n"]}
+        found = await (await self._connected()).execute(SQL["taken"], asked)
+        for reply_id, _, lease_id in await found.fetchall():
+            missing.pop(reply_id, None)
+            if lease_id != self._lease_id:
+                lost.add(reply_id)
 
     async def _connected(self) -> psycopg.AsyncConnection[Any]:
         if self._connection is None:
@@ -137,13 +104,30 @@ class FrameStore:
             pg_arrays.register(self._connection)
         return self._connection
 
-    async def _disconnect(self) -> None:
+    async def disconnect(self) -> None:
+        """Close the connection that frames are stored on."""
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
 
+    async def claim(self, ref: ReplyRef, number: int) -> bool:
+        """Claim the number of the final event, which ends the reply for its writer. False when the
+        number is taken."""
+        async with service_transaction(self._pool) as connection:
+            found = await connection.execute(
+                SQL["claim"],
+                {
+                    "reply_id": ref.reply_id,
+                    "n": number,
+                    "tenant_id": ref.tenant_id,
+                    "lease_id": self._lease_id,
+                    "frame": None,
+                },
+            )
+        return await found.fetchone() is not None
+
     async def purge(self, keep_seconds: float) -> None:
-        """Forget replies that are older, again and again: those are read from the log."""
+        """Delete the frames of older replies, again and again: those are read from the log."""
         while True:
             oldest = {"before": new_id(seconds_ago=keep_seconds), "limit": _PURGE}
             try:
@@ -156,59 +140,52 @@ class FrameStore:
 
     # Reading -------------------------------------------------------------------------------------
 
-    async def after(self, place: ReplyRef, n: int) -> list[bytes]:
-        """The next page of a reply's frames after one of them; nothing where they are gone."""
-        async with tenant_transaction(self._pool, place.tenant_id) as connection:
-            found = await connection.execute(
-                SQL["after"],
-                {
-                    "tenant_id": place.tenant_id,
-                    "reply_id": place.reply_id,
-                    "after": n,
-                    "limit": PAGE,
-                },
-            )
-            rows = await found.fetchall()
-        return [bytes(each) for _, each in rows] if rows and rows[0][0] == n + 1 else []
+    async def after(self, ref: ReplyRef, number: int) -> list[bytes]:
+        """The next page of a reply's frames after one of them; nothing where they are deleted."""
+        asked = {"tenant_id": ref.tenant_id, "reply_id": ref.reply_id}
+        async with tenant_transaction(self._pool, ref.tenant_id) as connection:
+            found = await connection.execute(SQL["after"], asked | {"after": number, "limit": PAGE})
+        rows = await found.fetchall()
+        return [bytes(each) for _, each in rows] if rows and rows[0][0] == number + 1 else []
 
-    async def whole(self, place: ReplyRef) -> tuple[list[bytes], bool, datetime | None]:
-        """All frames of a reply, whether the place of its final event is taken, and when the last
-        one was stored."""
-        async with tenant_transaction(self._pool, place.tenant_id) as connection:
-            found = await connection.execute(
-                SQL["whole"], {"tenant_id": place.tenant_id, "reply_id": place.reply_id}
-            )
-            rows = await found.fetchall()
+    async def whole(self, ref: ReplyRef) -> StoredReply:
+        """All frames of a reply."""
+        asked = {"tenant_id": ref.tenant_id, "reply_id": ref.reply_id}
+        async with tenant_transaction(self._pool, ref.tenant_id) as connection:
+            found = await connection.execute(SQL["whole"], asked)
+        rows = await found.fetchall()
         frames = [bytes(each) for _, _, each in rows if each is not None]
-        return frames, len(frames) < len(rows), rows[-1][1] if rows else None
+        return StoredReply(frames, len(frames) < len(rows), rows[-1][1] if rows else None)
 
-    async def take(self, place: ReplyRef, n: int, frame: bytes | None) -> bool:
-        """Take a place in a reply that somebody else may be writing. False when it is taken."""
+    async def newer(self, known: Mapping[ReplyRef, int]) -> Newer:
+        """What is new of replies of any tenants, each after the frame that is known of it."""
+        asked = {
+            "tenant_id": pg_arrays.text([ref.tenant_id for ref in known]),
+            "reply_id": pg_arrays.text([ref.reply_id for ref in known]),
+        }
+        after = {"reply_id": asked["reply_id"], "after": pg_arrays.int4(list(known.values()))}
         async with service_transaction(self._pool) as connection:
-            found = await connection.execute(
-                SQL["claim"],
-                {
-                    "reply_id": place.reply_id,
-                    "n": n,
-                    "tenant_id": place.tenant_id,
-                    "lease_id": self._lease_id,
-                    "frame": frame,
-                },
-            )
-            return await found.fetchone() is not None
+            pg_arrays.register(connection)
+            # First which replies have ended, then frames: so all frames of those are there.
+            ended = await connection.execute(SQL["ended"], asked)
+            newer = await connection.execute(SQL["newer"], after)
+        rows = await newer.fetchall()
+        return Newer(
+            ended=[reply_id for (reply_id,) in await ended.fetchall()],
+            frames=[(reply_id, number, bytes(frame)) for reply_id, number, frame in rows],
+        )
 
 
-def _columns(batch: Batch, names: Sequence[str]) -> dict[str, pg_arrays.Array]:
+def _columns(unstored: Iterable[Unstored]) -> dict[str, pg_arrays.Array]:
     rows = [
-        (reply.tail.place.reply_id, n, reply.tail.place.tenant_id, frame)
-        for reply, frames in batch.items()
-        for n, frame in enumerate(frames, reply.tail.last + 1)
+        (ref.reply_id, number, ref.tenant_id, frame)
+        for ref, first, frames in unstored
+        for number, frame in enumerate(frames, first)
     ]
-    reply_ids, ns, tenants, frames = zip(*rows, strict=True)
-    columns = {
+    reply_ids, numbers, tenants, frames = zip(*rows, strict=True)
+    return {
         "reply_id": pg_arrays.text(reply_ids),
-        "n": pg_arrays.int4(ns),
+        "n": pg_arrays.int4(numbers),
         "tenant_id": pg_arrays.text(tenants),
         "frame": pg_arrays.bytea(frames),
     }
-    return {name: columns[name] for name in names}

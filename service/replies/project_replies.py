@@ -1,31 +1,36 @@
 """The replies of a project while they are written, as one source of a live stream.
 
 A tab that watches a project sees its replies grow on the same connection. Their events have no ids
-there, for the ids of that stream are places in the timeline: each names its reply instead, and
-who comes back is told a running reply from its beginning, or from a snapshot.
+there, because the ids of that stream are positions in the timeline: each event names its reply
+instead. A reader that comes back gets a running reply from its beginning, or from a snapshot.
 """
 
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from functools import partial
 from typing import Final
 
 import structlog
 
+from domain.events import ReplyStarted
 from projections.replies import ReplyRef, running
+from service.concurrency.retry import retrying
 from service.eventlog.live import POLL
 from service.eventlog.store import DATABASE_AWAY, Recorded
 from service.eventlog.transactions import decode
 from service.postgres.connections import Pool, tenant_transaction
+from service.replies import sse
 from service.replies.directory import ReplyDirectory
-from service.replies.sse import frame, told
+from service.replies.tail import ReplyTail
 
 QUEUE: Final = 16
 """Pieces that wait for a reader; a slow one makes its own pumps wait, nobody else."""
 
 MOST: Final = 500
-"""Replies that a reader is told of at first, and that may begin before it looks. Of more it sees
-the ends, as items."""
+"""Most running replies that a reader gets on connecting, and that may begin before it takes them.
+It gets only the ends of further replies, as items of the timeline."""
 
 Key = tuple[str, str]
 """A tenant and its project."""
@@ -34,20 +39,23 @@ _log = structlog.stdlib.get_logger(__name__)
 
 
 class ProjectReplies:
-    """Owned by the service's loop. Who follows the log tells it what was committed."""
+    """Owned by the service's loop. `on_events` is called with all that is committed, in order.
 
-    def __init__(self, pool: Pool, tails: ReplyDirectory) -> None:
+    `_readers` has a queue for each reader: replies that began and that it does not follow yet.
+    """
+
+    def __init__(self, pool: Pool, directory: ReplyDirectory) -> None:
         self._pool = pool
-        self._directory = tails
+        self._directory = directory
         self._readers: defaultdict[Key, set[asyncio.Queue[ReplyRef]]] = defaultdict(set)
 
-    def hear(self, events: Sequence[Recorded]) -> None:
-        """Tell those who watch a project of the replies that began in it."""
+    def on_events(self, events: Sequence[Recorded]) -> None:
+        """Announce the replies that began to the readers of their projects."""
         for event in events:
             key = (event.tenant_id, event.project_id or "")
             if event.type == "ReplyStarted" and key in self._readers:
-                started = decode(event.type, event.state)
-                place = ReplyRef(
+                started: ReplyStarted = decode(event.type, event.state)
+                ref = ReplyRef(
                     tenant_id=key[0],
                     project_id=key[1],
                     session_id=started.session_id,
@@ -55,7 +63,7 @@ class ProjectReplies:
                 )
                 for begun in self._readers[key]:
                     if not begun.full():
-                        begun.put_nowait(place)
+                        begun.put_nowait(ref)
 
     async def follow(self, key: Key) -> AsyncGenerator[bytes]:
         """The events of all replies that run now or begin later, without end."""
@@ -83,34 +91,46 @@ class ProjectReplies:
         pieces: asyncio.Queue[bytes],
         pumps: dict[str, asyncio.Task[None]],
     ) -> None:
-        """Those that run already, then those that begin; each is followed once at a time."""
-        present = await self._present(key)
+        """Follow the replies that run already, then those that begin; each once at a time."""
+        refs = await self._present(key)
         while True:
-            place = present.pop() if present else await begun.get()
             for ended in [each for each, pump in pumps.items() if pump.done()]:
                 del pumps[ended]
-            if place.reply_id not in pumps:
-                pumps[place.reply_id] = asyncio.create_task(self._pump(place, pieces))
+            fresh = {ref.reply_id: ref for ref in refs if ref.reply_id not in pumps}
+            for tail in await self._tails(list(fresh.values())):
+                events = self._directory.watch(tail.ref)
+                pump = self._pump(tail.ref.reply_id, events, pieces)
+                pumps[tail.ref.reply_id] = asyncio.create_task(pump)
+            refs = [await begun.get()]
+            while not begun.empty():
+                refs.append(begun.get_nowait())
 
     async def _present(self, key: Key) -> list[ReplyRef]:
+        """The replies that run now."""
         tenant_id, project_id = key
-        while True:
-            try:
-                async with tenant_transaction(self._pool, tenant_id) as connection:
-                    rows = await running(
-                        connection, tenant_id=tenant_id, project_id=project_id, limit=MOST
-                    )
-                return [row.ref for row in rows]
-            except DATABASE_AWAY as error:
-                _log.warning("running_replies_wait", error=type(error).__name__)
-                await asyncio.sleep(POLL)
 
-    async def _pump(self, place: ReplyRef, pieces: asyncio.Queue[bytes]) -> None:
+        async def read() -> list[ReplyRef]:
+            async with tenant_transaction(self._pool, tenant_id) as connection:
+                rows = await running(
+                    connection, tenant_id=tenant_id, project_id=project_id, limit=MOST
+                )
+            return [row.ref for row in rows]
+
+        return await retrying(read, DATABASE_AWAY, event="running_replies_wait", pauses=(POLL,))
+
+    async def _tails(self, refs: Sequence[ReplyRef]) -> list[ReplyTail]:
+        find = partial(self._directory.find_running, refs)
+        return await retrying(find, DATABASE_AWAY, event="running_replies_wait", pauses=(POLL,))
+
+    async def _pump(
+        self, reply_id: str, events: AsyncGenerator[bytes], pieces: asyncio.Queue[bytes]
+    ) -> None:
+        """Pass the events of one reply on, each with the reply's id."""
         try:
-            tail = await self._directory.find(place, has_ended=False)
-            async for events in tail.watch(self._directory.frame_store.after):
-                if named := _named(events, place.reply_id):
-                    await pieces.put(named)
+            async with aclosing(events):
+                async for piece in events:
+                    if named := _named(piece, reply_id):
+                        await pieces.put(named)
         except DATABASE_AWAY as error:
             _log.warning("running_reply_lost", error=type(error).__name__)
 
@@ -120,6 +140,6 @@ def _named(events: bytes, reply_id: str) -> bytes:
     named: list[bytes] = []
     for each in events.split(b"\n\n"):
         if each.startswith(b"id: "):
-            event, data = told(each)
-            named.append(frame(event, {"messageId": reply_id, **data}))
+            event, data = sse.decode(each)
+            named.append(sse.encode(event, {"messageId": reply_id, **data}))
     return b"".join(named)

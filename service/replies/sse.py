@@ -11,18 +11,18 @@ HEARTBEAT: Final = b": still here\n\n"
 HEARTBEAT_SECONDS: Final = 10.0
 
 
-def frame(event: str, data: Any, event_id: str | None = None) -> bytes:
-    """One event."""
+def encode(event: str, data: Any, event_id: str = "") -> bytes:
+    """One event as bytes, with its id if it has one."""
     head = f"id: {event_id}\nevent: {event}\ndata: " if event_id else f"event: {event}\ndata: "
     return head.encode() + orjson.dumps(data) + b"\n\n"
 
 
-def told(encoded: bytes) -> tuple[str, Any]:
-    """The name and the data of an event that `frame` wrote."""
+def decode(encoded: bytes) -> tuple[str, Any]:
+    """The name and the data of an event that `encode` wrote."""
     head, _, data = encoded.partition(b"\ndata: ")
     return head.rpartition(b"event: ")[2].decode(), orjson.loads(data)
 
 
 def goaway(reason: str) -> bytes:
-    """Sends a reader away, to come back in a moment: no end of what it reads."""
-    return b"retry: 2000\n" + frame("goaway", {"reason": reason})
+    """Sends a reader away, to come back in a moment: the stream that it reads goes on."""
+    return b"retry: 2000\n" + encode("goaway", {"reason": reason})

@@ -1,33 +1,47 @@
 """A reply as it is written: operations gathered into frames, stored, and only then shown.
 
-It belongs to its turn, not to a connection. Readers watch its tail.
+A writer belongs to its turn, not to a connection. Readers watch its tail.
 """
 
 import asyncio
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 from domain.operations import Operation
+from service.concurrency.batcher import Batcher
+from service.replies.events import Chunk, ReplyEvent, Reset, encoded
 from service.replies.frame_store import FrameStore
-from service.replies.sse import frame
 from service.replies.tail import ReplyTail
 
 FLUSH_BYTES: Final = 2_048
 UNSTORED_BYTES: Final = 256 * 1024
 """How much is written ahead of a database that is slow or away, before the model is not read."""
 
+GATHER_SECONDS: Final = 0.05
+MOST_WRITERS: Final = 10_000
+"""Writers whose frames go into one insert."""
+
 
 class Lost(Exception):
-    """Somebody else has taken the reply over; nothing more can be written of it here."""
+    """Another process has taken the reply over; nothing more can be written of it here."""
 
 
 class ReplyWriter:
-    """The writing end of a reply. Owned by its turn, on the service's loop."""
+    """The writing end of a reply. Owned by its turn, on the service's loop.
 
-    def __init__(self, tail: ReplyTail, frame_store: FrameStore) -> None:
+    What a writer has is in three parts, in order: the frames up to `tail.last` are stored;
+    `_frames` are to be stored next, so that the first of them has the number `tail.last + 1`;
+    `_pending` are operations that become the frame after those. `_frames_bytes` and
+    `_pending_bytes` are their sizes. `_is_stored` is set exactly while both lists are empty, or
+    when the reply is lost. Nothing is added after the None that stands for the final event.
+    """
+
+    def __init__(self, tail: ReplyTail, flusher: "Flusher") -> None:
         self.tail = tail
         self.has_shown = False
-        self.lost = asyncio.Event()
-        self._frame_store = frame_store
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._flusher = flusher
+        self._reply_id = tail.ref.reply_id.encode()
         self._frames: list[bytes | None] = []
         self._frames_bytes = 0
         self._pending: list[Operation] = []
@@ -35,64 +49,61 @@ class ReplyWriter:
         self._is_stored = asyncio.Event()
         self._is_stored.set()
 
-    def tell(self, event: str, data: Any) -> None:
+    def emit(self, event: ReplyEvent) -> None:
         """Add an event, after what is pending."""
-        self._flush()
-        self._add(event, data)
-        self._frame_store.now(self)
+        self._close_chunk()
+        self._add(event)
+        self._flusher.add(self, is_urgent=True)
 
-    def show(self, ops: list[Operation]) -> None:
+    def show(self, ops: Sequence[Operation]) -> None:
         """Add operations: the first at once, then together with those of the next moment."""
         if not ops:
             return
         for op in ops:
-            self._collect(op)
+            self._gather(op)
         self._is_stored.clear()
-        if not self.has_shown or self._pending_bytes >= FLUSH_BYTES:
-            self._frame_store.now(self)
-        else:
-            self._frame_store.soon(self)
+        is_urgent = not self.has_shown or self._pending_bytes >= FLUSH_BYTES
+        self._flusher.add(self, is_urgent=is_urgent)
         self.has_shown = True
 
     def reset(self, reason: str) -> None:
-        """Discard what was shown, if anything was: it is not the reply after all."""
-        if not self.has_shown:
-            return
-        self.tell("reset", {"reason": reason})
-        self.has_shown = False
+        """Discard what was shown, if anything was: it is not part of the reply after all."""
+        if self.has_shown:
+            self.emit(Reset(reason=reason))
+            self.has_shown = False
 
     async def close(self) -> int:
-        """Take the place of the final event and wait until all before it is stored.
+        """Claim the number of the final event and wait until all frames before it are stored.
 
         Returns the number of frames before the final one. Raises Lost.
         """
-        self._flush()
+        self._close_chunk()
         self._is_stored.clear()
         self._frames.append(None)
-        self._frame_store.now(self)
+        self._flusher.add(self, is_urgent=True)
         await self.all_stored()
         return self.tail.last
 
     async def all_stored(self) -> None:
         """Wait until everything up to now is stored. Raises Lost."""
         await self._is_stored.wait()
-        if self.lost.is_set():
+        if self.lost.done():
             raise Lost
 
-    async def room(self) -> None:
+    async def wait_for_capacity(self) -> None:
         """Wait while too much is written ahead of the database. Raises Lost."""
         if self._frames_bytes + self._pending_bytes > UNSTORED_BYTES:
             await self.all_stored()
 
-    # For the one who stores it -------------------------------------------------------------------
+    # For the flusher -----------------------------------------------------------------------------
 
     def unstored(self) -> list[bytes | None]:
-        """The frames that are to be stored next, from the place after the tail's last."""
-        self._flush()
-        return [] if self.lost.is_set() else list(self._frames)
+        """The frames to store next, from the number after the tail's last; none of a lost reply."""
+        self._close_chunk()
+        return [] if self.lost.done() else list(self._frames)
 
     def stored(self, count: int) -> None:
-        """The first `count` of them are stored: readers may have them."""
+        """Show the first `count` of these frames to the readers: they are stored."""
         frames, self._frames = self._frames[:count], self._frames[count:]
         shown = [each for each in frames if each is not None]
         self._frames_bytes -= sum(map(len, shown))
@@ -101,14 +112,15 @@ class ReplyWriter:
             self._is_stored.set()
 
     def lose(self) -> None:
-        """Its next place was taken by somebody else."""
-        self.lost.set()
+        """Stop for good: another process has claimed the next number of the reply."""
+        if not self.lost.done():
+            self.lost.set_result(None)
         self._is_stored.set()
 
     # ---------------------------------------------------------------------------------------------
 
-    def _collect(self, op: Operation) -> None:
-        """Text that continues the last operation's string becomes part of it."""
+    def _gather(self, op: Operation) -> None:
+        """Text that continues the last operation's string becomes part of that operation."""
         last = self._pending[-1] if self._pending else None
         if op["op"] == "append":
             self._pending_bytes += len(op["text"])
@@ -118,15 +130,62 @@ class ReplyWriter:
         self._pending_bytes += 64
         self._pending.append(op)
 
-    def _flush(self) -> None:
+    def _close_chunk(self) -> None:
         """Make one chunk of what is pending."""
         if self._pending:
             ops, self._pending, self._pending_bytes = self._pending, [], 0
-            self._add("chunk", {"ops": ops})
+            self._add(Chunk(ops))
 
-    def _add(self, event: str, data: Any) -> None:
-        n = self.tail.last + len(self._frames) + 1
-        encoded = frame(event, data, f"{self.tail.place.reply_id}.{n}")
-        self._frames.append(encoded)
-        self._frames_bytes += len(encoded)
+    def _add(self, event: ReplyEvent) -> None:
+        frame = encoded(event, self._reply_id, self.tail.last + len(self._frames) + 1)
+        self._frames.append(frame)
+        self._frames_bytes += len(frame)
         self._is_stored.clear()
+
+
+class Flusher:
+    """Stores what the writers of this process have: one insert at a time for all of them.
+
+    What a writer gets while an insert runs goes into the next one, in larger chunks. Owned by the
+    service's loop; `run` is its one task. `_is_urgent` has the writers that wait.
+    """
+
+    def __init__(self, frame_store: FrameStore) -> None:
+        self._frame_store = frame_store
+        self._is_urgent: dict[ReplyWriter, bool] = {}
+        self._batcher = Batcher(self._flush, most=MOST_WRITERS, gather_seconds=GATHER_SECONDS)
+
+    def add(self, writer: ReplyWriter, *, is_urgent: bool) -> None:
+        """Have the writer's frames stored: at once, or together with those of the next moment."""
+        if writer not in self._is_urgent or (is_urgent and not self._is_urgent[writer]):
+            self._is_urgent[writer] = is_urgent
+            self._batcher.add(writer, is_urgent=is_urgent)
+
+    def close(self) -> None:
+        """State that no writer has more: `run` ends when everything is stored."""
+        self._batcher.close()
+
+    async def run(self) -> None:
+        """Store until the flusher is closed and no writer waits."""
+        try:
+            await self._batcher.run()
+        finally:
+            await self._frame_store.disconnect()
+
+    async def _flush(self, waiting: list[ReplyWriter]) -> None:
+        # A writer that became urgent waits twice and is flushed once. What it gets from here on
+        # makes it wait anew.
+        writers = dict.fromkeys(waiting)
+        for writer in writers:
+            self._is_urgent.pop(writer, None)
+        unstored = {writer: frames for writer in writers if (frames := writer.unstored())}
+        if not unstored:
+            return
+        are_stored = await self._frame_store.store(
+            [(writer.tail.ref, writer.tail.last + 1, frames) for writer, frames in unstored.items()]
+        )
+        for (writer, frames), is_stored in zip(unstored.items(), are_stored, strict=True):
+            if is_stored:
+                writer.stored(len(frames))
+            else:
+                writer.lose()

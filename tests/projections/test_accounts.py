@@ -27,9 +27,10 @@ from domain import account as accounts
 from domain import session as sessions
 from domain.account import Account
 from domain.errors import BalanceInsufficient, SessionSpent
-from domain.events import Event, from_stored
+from domain.events import Event, ReplyCompleted, ReplyFailed
 from domain.metering import Usage, cost_of
 from domain.session import Session
+from domain.stored_events import from_stored
 from projections.accounts import AccountRow, account
 from projections.consumption import ledger
 from projections.projection import Connection, status
@@ -346,19 +347,22 @@ def machine(run: Callable[[Any], Any], log: Log, reader: Connection) -> type[Rul
                 f"session-{session_id}",
                 sessions.complete_reply(
                     self.books.session(session_id),
-                    reply_id=f"r{n}",
-                    in_reply_to=f"m{n}",
-                    subtype="success",
-                    mode="general",
-                    data={"markdown": "So."},
-                    duration_ms=seconds * 1_000,
-                    billed_seconds=seconds,
-                    model="claude-opus-4",
-                    reason=None,
-                    warnings=(),
-                    tokens_used=usage.total,
-                    cache_hits=None,
-                    frames=0,
+                    ReplyCompleted(
+                        session_id=session_id,
+                        reply_id=f"r{n}",
+                        in_reply_to=f"m{n}",
+                        subtype="success",
+                        mode="general",
+                        data={"markdown": "So."},
+                        duration_ms=seconds * 1_000,
+                        billed_seconds=seconds,
+                        model="claude-opus-4",
+                        reason=None,
+                        warnings=(),
+                        tokens_used=usage.total,
+                        cache_hits=None,
+                        frames=0,
+                    ),
                 ),
             )
             self.append()
@@ -379,14 +383,17 @@ def machine(run: Callable[[Any], Any], log: Log, reader: Connection) -> type[Rul
                 f"session-{session_id}",
                 sessions.fail_reply(
                     self.books.session(session_id),
-                    reply_id=f"r{n}",
-                    in_reply_to=f"m{n}",
-                    code="model_error",
-                    duration_ms=1,
-                    retry_after_seconds=None,
-                    tokens_used=None,
-                    cache_hits=None,
-                    frames=0,
+                    ReplyFailed(
+                        session_id=session_id,
+                        reply_id=f"r{n}",
+                        in_reply_to=f"m{n}",
+                        code="model_error",
+                        duration_ms=1,
+                        retry_after_seconds=None,
+                        tokens_used=None,
+                        cache_hits=None,
+                        frames=0,
+                    ),
                 ),
             )
             self.append()

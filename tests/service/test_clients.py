@@ -165,7 +165,7 @@ async def test_a_client_that_leaves_changes_nothing(url: str, chunks: int) -> No
     async with running(url, model, grace_seconds=20.0) as live:
         await ready(live)
         reply_id = await left_after(live, chunks, "Good morning")
-        await live.service.turns.drain(20)
+        await live.service.running_turns.drain(20)
         shown = await law.item(live, reply_id)
         assert shown["aiResponse"]["subtype"] == "success"
         assert shown["aiResponse"]["data"] == SAID
@@ -201,7 +201,7 @@ async def test_a_client_that_never_reads_its_json_changes_nothing(url: str) -> N
                 await model.asked.wait()
                 asking.cancel()
         model.go.set()
-        await live.service.turns.drain(20)
+        await live.service.running_turns.drain(20)
         (entry,) = await law.ledger(live)
         shown = await law.item(live, entry["messageId"])
         assert shown["aiResponse"]["data"] == SAID

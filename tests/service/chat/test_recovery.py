@@ -186,14 +186,14 @@ async def test_a_reply_that_was_shown_since_it_was_looked_at_is_not_begun_again(
         async for event in law.read_stream(owner, "Good morning"):
             events.append(event)
             if looked is None:
-                row = await slower.service.turns.known("t1", event[1]["messageId"])
+                row = await slower.service.turns.find("t1", event[1]["messageId"])
                 assert row is not None
-                looked = await slower.service.turns._recovery.look(row.ref, row.started_at)
+                looked = await slower.service.turns._recovery.inspect(row)
                 assert looked is not None
                 assert looked.may_restart
                 model.go.set()
             if [name for name, _, _ in events].count("chunk") == 1 and event[0] == "chunk":
-                await slower.service.turns._restart(looked)
+                await slower.service.turns._recovery.restart(looked)
         final = law.lawful(events)
         assert final["subtype"] == "success"
         assert await slower.join(final["messageId"]) == events

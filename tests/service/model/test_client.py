@@ -89,7 +89,7 @@ async def test_users_share_the_cache_of_their_project(url: str) -> None:
         assert turns(live.model.requests[-1]) == [("user", "Good evening")]
 
 
-async def test_a_reply_that_failed_is_not_told_to_the_model(url: str) -> None:
+async def test_a_reply_that_failed_is_not_in_the_history(url: str) -> None:
     async with running(url) as live:
         await ready(live)
         first = await said(live, "Good morning")
@@ -139,7 +139,7 @@ async def test_the_hint_is_passed_on_and_the_model_decides(url: str) -> None:
         assert final["mode"] == "feature"
 
 
-async def test_what_the_model_is_shown_are_not_the_projects_secrets(url: str) -> None:
+async def test_the_model_gets_no_secrets_of_the_project(url: str) -> None:
     async with running(url) as live:
         await ready(live)
         final = await said(live, "Good morning")
@@ -275,7 +275,7 @@ UNREADABLE: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("strange", IGNORED)
-async def test_what_is_strange_about_a_whole_reply_does_not_cost_it(url: str, strange: str) -> None:
+async def test_odd_events_do_not_cost_a_whole_reply(url: str, strange: str) -> None:
     async with running(url, Says(IGNORED[strange])) as live:
         await ready(live)
         final = await said(live, "Good morning")
@@ -284,7 +284,7 @@ async def test_what_is_strange_about_a_whole_reply_does_not_cost_it(url: str, st
 
 
 @pytest.mark.parametrize("strange", UNREADABLE)
-async def test_what_was_shown_before_something_unreadable_is_kept(url: str, strange: str) -> None:
+async def test_text_before_an_unreadable_event_is_kept(url: str, strange: str) -> None:
     async with running(url, Says(SHOWN + UNREADABLE[strange])) as live:
         await ready(live)
         final = await said(live, "Good morning")
@@ -293,7 +293,7 @@ async def test_what_was_shown_before_something_unreadable_is_kept(url: str, stra
         await law.ended_as_told(live, url, final)
 
 
-async def test_something_unreadable_at_the_start_is_tried_again(url: str) -> None:
+async def test_an_unreadable_event_at_the_start_is_tried_again(url: str) -> None:
     async with running(url, Says(BEGUN + BAD_BYTES)) as live:
         await ready(live)
         final = await said(live, "Good morning")

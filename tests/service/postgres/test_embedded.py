@@ -239,7 +239,7 @@ def test_a_wrong_password_is_refused(folder: Path) -> None:
         assert "trust" not in (server.data_dir / "pg_hba.conf").read_text().split("# TYPE")[1]
 
 
-def test_nobody_else_may_read_the_files_or_use_the_socket(new_folder: Path) -> None:
+def test_no_other_user_may_read_the_files_or_use_the_socket(new_folder: Path) -> None:
     with embedded(new_folder) as server:
         assert mode(new_folder) == (0o711 if IS_ROOT else 0o700)
         shut = {path.name: mode(path) & 0o077 for path in new_folder.iterdir()}
@@ -577,13 +577,13 @@ def test_root_finds_the_data_again_when_the_folder_has_become_passable(
 
 AS_ANYBODY = (
     test_committed_rows_the_url_and_the_log_are_kept_over_a_second_start,
-    test_nobody_else_may_read_the_files_or_use_the_socket,
+    test_no_other_user_may_read_the_files_or_use_the_socket,
     test_after_everything_was_killed_the_next_start_has_its_committed_rows,
 )
 
 
 @only_root
-def test_an_ordinary_user_has_all_of_it_in_the_folder(place: Path) -> None:
+def test_an_ordinary_user_has_all_files_in_the_folder(place: Path) -> None:
     user = module._unprivileged()
     python = _within_reach(Path(sys.base_prefix), user, place, without="site-packages")
     site = _within_reach(Path(psycopg.__file__).parents[1], user, place)

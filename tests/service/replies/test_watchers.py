@@ -124,8 +124,8 @@ async def frames_of(owner: connections.Connection, reply_id: str) -> int:
 
 async def called(live: LiveService) -> None:
     """The model has said all that it has to say."""
-    (turn,) = live.service.turns._here.values()
-    while not turn.reply._frames or turn.reply._frames[-1] is not None:  # noqa: ASYNC110
+    (turn,) = live.service.running_turns._turns.values()
+    while not turn.writer._frames or turn.writer._frames[-1] is not None:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
 
 

@@ -199,8 +199,9 @@ ENDINGS = {
     "cut": (0, "reason"),
     "stop": (0, "reason"),
     "finish": (1, "reason"),
+    "_end": (1, "reason"),
     "Ending": (9, "reason"),
-    "fail_reply": (9, "code"),
+    "ReplyFailed": (9, "code"),
 }
 """The calls that say why a reply ends, and where they say it."""
 
@@ -217,15 +218,13 @@ def ending_codes() -> set[str]:
 
 
 def notices() -> set[str]:
-    """The codes of what is told while a reply is on its way."""
-    found: set[str] = set()
-    for name, call in calls():
-        if name == "_notice":
-            found |= words(argument(call, 0, "code"))
-        elif name == "tell" and "notice" in words(argument(call, 0, "kind")):
-            told = argument(call, 1, "data")
-            found |= words(told.values[0]) if isinstance(told, ast.Dict) else set()
-    return found
+    """The codes of the notices that readers get while a reply is on its way."""
+    return {
+        word
+        for name, call in calls()
+        if name == "notice"
+        for word in words(argument(call, 0, "code"))
+    }
 
 
 def test_every_end_of_a_reply_has_a_text_without_variables() -> None:
@@ -341,7 +340,7 @@ def test_nothing_in_a_value_ends_its_isolation_or_turns_what_follows(control: st
 
 
 @given(st.sampled_from(LANGUAGES), st.sampled_from(list(bundle("en"))), st.data())
-def test_whatever_the_values_are_isolates_open_and_close_in_turn(
+def test_isolates_open_and_close_in_turn_around_any_values(
     language: str, template: str, data: st.DataObject
 ) -> None:
     names = variables(bundle("en")[template])

@@ -51,7 +51,7 @@ async def run(url: str) -> AsyncIterator[LiveService]:
 # The same items ----------------------------------------------------------------------------------
 
 
-async def test_a_stream_tells_the_items_that_a_page_shows(run: LiveService) -> None:
+async def test_a_stream_has_the_items_of_a_page(run: LiveService) -> None:
     await run.chat("Good morning")
     async with opened(run, since=origin(run), includeHidden=True) as watched:
         before = await watched.take(3)
@@ -138,7 +138,7 @@ async def until_last(at: LiveService, *, leaving: bool) -> list[law.Event]:
                     return events
 
 
-async def test_who_is_far_behind_reads_the_table_and_then_what_happens(
+async def test_a_watcher_far_behind_reads_the_table_and_then_the_ring(
     run: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feeds, "RING", 5)
@@ -189,7 +189,7 @@ async def test_a_hundred_watchers_cost_one_reading(run: LiveService) -> None:
         assert chained(events, None, "item") == items
 
 
-async def test_what_happens_elsewhere_costs_no_reading(run: LiveService) -> None:
+async def test_events_of_other_projects_cost_no_reading(run: LiveService) -> None:
     async with opened(run) as watched:
         await append(run, [said("one")])
         await watched.next()
@@ -215,7 +215,7 @@ class SlowHead(EventStore):
         return await super().head()
 
 
-async def test_what_is_written_before_anybody_listens_is_read(
+async def test_items_from_before_the_first_watcher_are_read(
     url: str, pool: connections.Pool
 ) -> None:
     """The ring is read, then something is written, and only then the log is followed."""
@@ -311,7 +311,7 @@ async def test_only_members_watch_and_only_their_own_tenant(run: LiveService) ->
         assert await refused(run, path, auth=auth) == (404, "project_not_found")
 
 
-async def test_who_is_removed_is_sent_away(run: LiveService) -> None:
+async def test_a_removed_member_s_stream_ends(run: LiveService) -> None:
     await run.client.put("/v1/projects/p1/members/u2", json={"role": "viewer"})
     async with opened(run, userId="u2") as theirs, opened(run, userId="u1") as mine:
         await append(run, [said("one")])
@@ -424,7 +424,7 @@ async def test_a_stream_that_the_service_ends_has_a_proper_end(url: str) -> None
     )
 
 
-async def test_who_comes_when_it_stops_is_sent_away(url: str) -> None:
+async def test_a_watcher_that_comes_during_shutdown_is_sent_away(url: str) -> None:
     async with running(url) as run:
         await run.project()
         run.service.merged_streams.stop()
@@ -432,7 +432,7 @@ async def test_who_comes_when_it_stops_is_sent_away(url: str) -> None:
             assert await watched.rest() == [("goaway", {"reason": "stopping"}, "")]
 
 
-async def test_a_reader_that_takes_nothing_is_cut_and_can_come_back(
+async def test_a_reader_that_does_not_read_is_cut_and_can_come_back(
     run: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sse_response, "SEND_SECONDS", 0.2)

@@ -1,0 +1,119 @@
+"""What a turn needs before the model is asked: its place in the session, and the question.
+
+The session is not read whole: which replies come first is remembered, and the history is read
+backwards, only as far as the model is given of it.
+"""
+
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import replace
+from functools import partial
+from typing import Final, TypeVar
+
+from domain import questions
+from domain.questions import History, Question
+from domain.session import Session
+from projections.replies import ReplyRef
+from service.chat.admission import Admitted
+from service.chat.generation import Generation
+from service.chat.settlement import GIVE_UP_SECONDS
+from service.chat.tools import ProjectTools
+from service.concurrency.retry import retrying
+from service.eventlog.store import DATABASE_AWAY, EventStore
+from service.eventlog.stream_ids import session_stream
+from service.eventlog.transactions import Transactions, decode
+from service.model.client import ModelClient
+from service.postgres.connections import Pool
+from service.replies.writer import ReplyWriter
+from service.source.jail import Sources
+
+T = TypeVar("T")
+_PAUSES: Final = (1.0,)
+
+
+class Preparation:
+    """Owned by the service's loop. Waits for a database that is away.
+
+    `patience_seconds` is how long a turn waits before it asks a busy provider again, and
+    `history_tokens` how much of the session the model is given.
+    """
+
+    def __init__(
+        self,
+        store: EventStore,
+        transactions: Transactions,
+        pool: Pool,
+        sources: Sources,
+        model: ModelClient,
+        *,
+        patience_seconds: float,
+        history_tokens: int,
+    ) -> None:
+        self._store = store
+        self._transactions = transactions
+        self._pool = pool
+        self._sources = sources
+        self._model = model
+        self._patience_seconds = patience_seconds
+        self._history_tokens = history_tokens
+
+    async def earlier(self, admitted: Admitted) -> list[ReplyRef]:
+        """The session's replies that ran when this one began, and began before it, in order."""
+        running = list((await self._session(admitted)).running)
+        place = running.index(admitted.reply_id) if admitted.reply_id in running else 0
+        return [replace(admitted.ref, reply_id=each) for each in running[:place]]
+
+    async def generation(self, admitted: Admitted, writer: ReplyWriter) -> Generation:
+        """The dialogue with the model about a message, ready to run."""
+        tools = ProjectTools(
+            self._sources, self._pool, admitted.project, tenant_id=admitted.message.tenant_id
+        )
+        return Generation(
+            self._model,
+            await self._question(admitted, tools),
+            writer,
+            tools=tools,
+            locale=admitted.message.locale,
+            patience_seconds=self._patience_seconds,
+        )
+
+    async def _session(self, admitted: Admitted) -> Session:
+        """The session with the reply in it: as remembered since the reply began, else read."""
+        tenant_id, stream = admitted.message.tenant_id, session_stream(admitted.session_id)
+        known = self._transactions.remembered(tenant_id, stream)
+        if known is not None and admitted.reply_id in known.state.running:
+            state: Session = known.state
+            return state
+        return await patiently(partial(self._transactions.current, tenant_id, stream))
+
+    async def _question(self, admitted: Admitted, tools: ProjectTools) -> Question:
+        message = admitted.message
+        offered = await tools.open()
+        history = await patiently(partial(self._history, admitted))
+        return questions.prompt(
+            project_name=admitted.project.name,
+            framework=admitted.project.framework,
+            locale=message.locale,
+            history=history.turns,
+            message=message.text,
+            chat_mode=message.chat_mode,
+            known=await tools.context(message.context),
+            tools=offered,
+        )
+
+    async def _history(self, admitted: Admitted) -> History:
+        history = History(upto=admitted.user_message_id, budget_tokens=self._history_tokens)
+        stream = self._store.backwards(
+            admitted.message.tenant_id, str(session_stream(admitted.session_id))
+        )
+        async with aclosing(stream) as events:
+            while not history.is_full and (stored := await anext(events, None)) is not None:
+                history.add(decode(stored.type, stored.state))
+        return history
+
+
+async def patiently(read: Callable[[], Awaitable[T]]) -> T:
+    """Read from the database, again while it is away. Raises TimeoutError when it stays away."""
+    return await retrying(
+        read, DATABASE_AWAY, event="turn_waits", pauses=_PAUSES, seconds=GIVE_UP_SECONDS
+    )

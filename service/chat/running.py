@@ -1,0 +1,89 @@
+"""The turns that run in this process: begun, stopped by events of the log, drained at the end."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import structlog
+
+from domain.events import ReplyCancelRequested
+from service.chat.admission import Admitted
+from service.chat.turn import STOPPING, Responder, Turn
+from service.eventlog.store import Overloaded, Recorded, Unavailable
+from service.eventlog.transactions import decode
+from service.ops.metrics import RUNNING
+from service.replies.writer import ReplyWriter
+
+MOST_RUNNING: Final = 2_000
+"""Replies that one process writes at a time."""
+
+LANDING_SECONDS: Final = 10.0
+"""How long the ends of replies that were stopped may take to be stored, whatever the grace is."""
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class RunningTurns:
+    """Owned by the service's loop. Every turn is one task in `_tasks`, and in `_turns` by its
+    reply's id."""
+
+    def __init__(self, responder: Responder) -> None:
+        self._responder = responder
+        self._tasks: dict[asyncio.Task[None], Turn] = {}
+        self._turns: dict[str, Turn] = {}
+        self.is_stopping = False
+
+    def __contains__(self, reply_id: str) -> bool:
+        """Whether this process writes the reply."""
+        return reply_id in self._turns
+
+    @property
+    def reply_ids(self) -> Iterable[str]:
+        """The replies that this process writes."""
+        return self._turns.keys()
+
+    def require_capacity(self) -> None:
+        """Raises Unavailable or Overloaded unless one more turn may begin."""
+        if self.is_stopping:
+            raise Unavailable("the service is stopping")
+        if len(self._tasks) >= MOST_RUNNING:
+            raise Overloaded("too many replies are running")
+
+    def begin(self, admitted: Admitted, writer: ReplyWriter) -> None:
+        """Begin the turn of an admitted message."""
+        turn = Turn(admitted, writer)
+        if self.is_stopping:  # since the message was admitted
+            turn.stop(STOPPING)
+        task = asyncio.create_task(self._responder.answer(turn))
+        self._tasks[task] = self._turns[admitted.reply_id] = turn
+        RUNNING.inc()
+        task.add_done_callback(self._on_done)
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        turn = self._tasks.pop(task)
+        del self._turns[turn.admitted.reply_id]
+        RUNNING.dec()
+        if not task.cancelled() and (error := task.exception()):
+            _log.error("turn_failed", error=type(error).__name__)
+
+    def on_events(self, events: Sequence[Recorded]) -> None:
+        """Stop the turns of this process whose end was requested, at whatever server."""
+        for event in events:
+            if event.type == "ReplyCancelRequested":
+                requested: ReplyCancelRequested = decode(event.type, event.state)
+                if turn := self._turns.get(requested.reply_id):
+                    turn.stop(requested.reason)
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Let running replies end; after the grace, stop those that are left and let them land."""
+        self.is_stopping = True
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace_seconds)
+        for turn in self._tasks.values():
+            turn.stop(STOPPING)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=LANDING_SECONDS)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
