@@ -69,11 +69,6 @@ class ModelCall:
     uses: list[ToolUse] = field(default_factory=list[ToolUse])
 
     @property
-    def has_ended(self) -> bool:
-        """Whether the call is over, well or badly."""
-        return self.ended_ns > 0
-
-    @property
     def duration_ns(self) -> int:
         """How long the call has taken, until its end or until now."""
         return (self.ended_ns or monotonic_ns()) - self.started_ns

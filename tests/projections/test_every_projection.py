@@ -280,6 +280,7 @@ ASKED: Final[dict[str, Any]] = {
     "lease_id": 2,
     "here": [],
     "grace_seconds": 5,
+    "lease_seconds": 10,
     "with_live": False,
     "session_ids": ["s1"],
     "build_id": "b1",

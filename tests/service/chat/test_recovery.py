@@ -2,17 +2,21 @@
 
 import asyncio
 import signal
+from contextlib import suppress
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
 from domain.operations import fold
 from projections import PROJECTIONS
 from projections.projection import install
+from service.chat import recovery
 from service.model.offline.app import OfflineModel
 from service.postgres import connections, migrations
-from tests.running import Event, running
+from tests.running import Event, LiveService, running
 from tests.service import law
 from tests.service.eventlog.test_log_under_fire import kill, own_server
 from tests.service.replicas import Reader, Replica, prepare, replicas
@@ -198,6 +202,39 @@ async def test_a_reply_that_was_shown_since_it_was_looked_at_is_not_begun_again(
         assert final["subtype"] == "success"
         assert await slower.join(final["messageId"]) == events
         await law.ended_as_told(owner, url, final)
+
+
+async def test_a_reply_that_could_not_be_brought_to_its_end_is_tried_again(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its project is missing in a read model for a while, which nothing in recovery expects."""
+    monkeypatch.setattr(recovery, "RETRY_SECONDS", 0.1)
+    model, reader = OfflineModel(), Reader()
+    async with running(url, model, grace_seconds=0.1) as live:
+        await live.project()
+        await live.credit()
+        asking = asyncio.create_task(ask(live, reader, "Good morning [[offline: hang times=1]]"))
+        await reader.until("accepted")
+    await asking
+    async with await connections.connect(url, as_service=False) as owner:
+        await owner.execute("create temporary table kept as select * from app.projects")
+        await owner.execute("delete from app.projects")
+        with capture_logs() as logged:
+            async with running(url, model) as live, asyncio.timeout(ENDS_WITHIN):
+                while "reply_not_recovered" not in [each["event"] for each in logged]:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+                await owner.execute("insert into app.projects select * from kept")
+                events = await live.join(reader.reply_id)
+                assert events[-1][1]["subtype"] == "success"
+                await law.ended_as_told(live, url, events[-1][1])
+
+
+async def ask(live: LiveService, reader: Reader, message: str) -> None:
+    """Post a message and read until the connection ends, however it ends."""
+    with suppress(httpx.TransportError):
+        async for event in law.read_stream(live, message):
+            reader.events.append(event)
+            reader.news.set()
 
 
 async def test_a_reply_goes_on_over_a_killed_database() -> None:

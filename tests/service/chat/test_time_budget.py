@@ -4,11 +4,12 @@ import asyncio
 from contextlib import suppress
 
 import pytest
+from structlog.testing import capture_logs
 
 from domain.metering import ESTIMATES
 from service.chat.time_budget import TimeBudget
 from service.model.offline.app import OfflineModel
-from tests.running import running
+from tests.running import Event, running
 from tests.service import law
 from tests.service.chat.test_faults import told
 
@@ -167,3 +168,42 @@ async def test_no_reply_takes_longer_than_replies_may(url: str, after: int) -> N
         else:
             assert final["error"]["code"] == "time_limit"
         await law.ended_as_told(live, url, final)
+
+
+async def test_only_the_models_time_in_the_attempt_that_is_kept_counts(url: str) -> None:
+    """A provider that is busy for longer than the reservation takes nothing of it."""
+    async with running(url) as live:
+        await live.project()
+        await live.credit(seconds=1)
+        said = "Good morning [[offline: status code=529 retry_after=3 times=1]]"
+        events = await live.stream(said)
+        final = law.lawful(events)
+        assert final["subtype"] == "success"
+        assert told(events) == ("provider_retry",)
+        assert final["metadata"]["billed_seconds"] == 1
+        await law.stored(live, final)
+        await law.billed(live, final, credited=1)
+        await law.healthy(live, url)
+
+
+async def test_a_fault_in_the_time_budget_is_logged_and_is_no_empty_balance(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no estimate for the extension: the reply ends as an error that bills nothing."""
+    async with running(url) as live:
+        await live.project()
+        await live.credit()
+        events: list[Event] = []
+        with capture_logs() as logged:
+            said = "Good morning [[offline: hang after=8]]"
+            async for event in law.read_stream(live, said):
+                if not events:
+                    monkeypatch.delitem(ESTIMATES, "general")
+                events.append(event)
+        final = law.lawful(events)
+        assert final["error"]["code"] == "internal"
+        (fault,) = [entry for entry in logged if entry["event"] == "turn_task_failed"]
+        assert isinstance(fault["exc_info"], KeyError)
+        assert (await live.account())["availableSeconds"] == 36_000
+        await law.stored(live, final)
+        await law.healthy(live, url)

@@ -1,16 +1,21 @@
 """What is sent to the model, as the model's server receives it from the real SDK."""
 
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
+import anthropic
 import orjson
 import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from domain.questions import HINTS, RULES
+from domain.questions import HINTS, RULES, prompt
 from domain.reply_contracts import CONTRACTS, reply_schema
-from service.model.offline.app import Fault, OfflineModel
+from service.model.client import ModelCall, ModelClient, ModelError
+from service.model.offline.app import Fault, OfflineModel, serving
 from tests.running import LiveService, running
 from tests.service import law
 from tests.service.chat.test_faults import SAID, ends_with
@@ -300,3 +305,81 @@ async def test_an_unreadable_event_at_the_start_is_tried_again(url: str) -> None
         assert ends_with(final) == "provider_unreadable"
         assert live.model.calls == 3
         await law.ended_as_told(live, url, final)
+
+
+# Time ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("header", ["inf", "1e300", "-1e300", "nan", "soon"])
+async def test_an_absurd_wait_that_a_busy_provider_asks_for_is_still_a_busy_provider(
+    url: str, header: str
+) -> None:
+    async with running(url, Busy(header)) as live:
+        await ready(live)
+        final = await said(live, "Good morning")
+        assert ends_with(final) == "provider_busy"
+        waits = {"inf": 86_400, "1e300": 86_400, "-1e300": 0}
+        assert final["error"].get("retryAfterSeconds") == waits.get(header)
+        await law.ended_as_told(live, url, final)
+
+
+class Busy(OfflineModel):
+    """A server that is busy, and says for how long in its own way."""
+
+    def __init__(self, retry_after: str) -> None:
+        super().__init__()
+        self.retry_after = retry_after
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse the request."""
+        body = {"type": "error", "error": {"type": "rate_limit_error", "message": "Busy."}}
+        headers = {"retry-after": self.retry_after}
+        answer = Response(orjson.dumps(body), 429, headers, "application/json")
+        await answer(scope, receive, send)
+
+
+async def test_the_time_of_the_caller_is_no_silence_of_the_provider() -> None:
+    async with serving(OfflineModel()) as model_url, asking(model_url, seconds=0.3) as client:
+        call, text = ModelCall(), ""
+        async with aclosing(client.ask(QUESTION, call)) as pieces:
+            async for piece in pieces:
+                if not text:
+                    # The time-out is over while the caller works; no event could tell that.
+                    await asyncio.sleep(0.6)
+                text += piece
+        assert orjson.loads(text)["response"] == SAID
+        assert call.stop_reason == "end_turn"
+
+
+async def test_a_provider_that_falls_silent_while_the_caller_works_is_noticed_afterwards() -> None:
+    model = OfflineModel(script=[Fault("hang", after=8)])
+    async with serving(model) as model_url, asking(model_url, seconds=0.3) as client:
+        pieces = client.ask(QUESTION, ModelCall())
+        assert await anext(pieces)
+        await asyncio.sleep(0.6)
+        with pytest.raises(ModelError, match="provider_silent"):
+            async for _ in pieces:
+                pass
+
+
+QUESTION = prompt(
+    project_name="Shop",
+    framework=None,
+    locale="en",
+    history=(),
+    message="Good morning",
+    chat_mode=None,
+)
+
+
+@asynccontextmanager
+async def asking(model_url: str, *, seconds: float) -> AsyncGenerator[ModelClient]:
+    """A client whose provider may be silent for so long, once it has begun to write."""
+    async with anthropic.AsyncAnthropic(api_key="k", base_url=model_url, max_retries=0) as client:
+        yield ModelClient(
+            client,
+            model="offline",
+            max_tokens=100,
+            first_text_seconds=10,
+            next_text_seconds=seconds,
+        )

@@ -23,6 +23,7 @@ from structlog.testing import capture_logs
 from service.postgres import embedded as module
 from service.postgres.embedded import PostgresFailed, embedded
 from service.postgres.supervisor import Account, processes_of
+from tests.folders import in_memory
 
 ROOT = Path(__file__).parents[3]
 IS_ROOT = os.geteuid() == 0
@@ -37,13 +38,6 @@ with embedded(pathlib.Path(sys.argv[1])) as server:
     print(server.url, server.data_dir, server.started, flush=True)
     sys.stdin.read()
 """
-
-
-def _memory() -> str | None:
-    """A folder in memory, if there is room. It outlives a kill like a disk does, and is quicker."""
-    shared = Path("/dev/shm")  # noqa: S108 - what is made in it has names of its own
-    roomy = shared.is_dir() and shutil.disk_usage(shared).free > 2**30
-    return str(shared) if roomy else None
 
 
 @contextmanager
@@ -69,7 +63,7 @@ def new_folder(place: Path) -> Generator[Path]:
 @pytest.fixture(scope="module")
 def initialised() -> Generator[Path]:
     """A folder that was served once: copied, it spares a test the time of an initdb."""
-    with _passable(_memory()) as path:
+    with _passable(in_memory()) as path:
         with embedded(path / "timeline"):
             pass
         yield path / "timeline"
@@ -77,7 +71,7 @@ def initialised() -> Generator[Path]:
 
 @pytest.fixture
 def folder(initialised: Path) -> Generator[Path]:
-    with _passable(_memory()) as path:
+    with _passable(in_memory()) as path:
         subprocess.run(["cp", "-a", initialised, path], check=True)
         yield path / "timeline"
         assert not processes_of(path / "timeline" / "data")

@@ -6,6 +6,8 @@ from contextlib import aclosing
 from typing import Any
 
 import orjson
+import psycopg
+import pytest
 
 from domain.operations import fold
 from service.model.offline.app import OfflineModel
@@ -103,3 +105,52 @@ async def test_without_being_asked_a_tab_sees_items_alone(url: str) -> None:
             seen.append(await anext(stream))
         assert [name for name, _, _ in seen] == ["item", "item"]
         assert all(at for _, _, at in seen)
+
+
+async def test_the_running_replies_of_a_project_are_found_by_one_query_for_all(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, users = law.Held(), [f"u{n}" for n in range(1, 6)]
+    async with running(url, model) as live, running(url) as other:
+        await live.project("p1", *users)
+        for user in users:
+            await live.credit(user)
+        accepted = [asyncio.Event() for _ in users]
+        asking = [
+            asyncio.create_task(ask(live, user, begun))
+            for user, begun in zip(users, accepted, strict=True)
+        ]
+        await asyncio.gather(*(begun.wait() for begun in accepted))
+        queries = queries_of("from app.reply_chunk", monkeypatch)
+        seen: set[str] = set()
+        async with aclosing(tab(other, asyncio.Event())) as stream:
+            async for name, data, _ in stream:
+                seen |= {data["messageId"]} if name == "accepted" else set()
+                if len(seen) == len(users):
+                    break
+        model.go.set()
+        assert seen == set(await asyncio.gather(*asking))
+        assert [query for query in queries if "unnest" not in query] == []
+
+
+async def ask(live: LiveService, user: str, begun: asyncio.Event) -> str:
+    """Ask as a user, to the end; returns the reply's id."""
+    events: list[Event] = []
+    async for event in law.read_stream(live, "Good morning", userId=user):
+        events.append(event)
+        begun.set()
+    return str(law.lawful(events)["messageId"])
+
+
+def queries_of(text: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The statements with this text, from now on."""
+    queries: list[str] = []
+    execute = psycopg.AsyncCursor.execute
+
+    async def noted(cursor: Any, query: Any, *args: Any, **how: Any) -> Any:
+        if isinstance(query, bytes) and text in query.decode():
+            queries.append(query.decode())
+        return await execute(cursor, query, *args, **how)
+
+    monkeypatch.setattr(psycopg.AsyncCursor, "execute", noted)
+    return queries
