@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn, told to end its streams properly when it is stopped."""
+"""The HTTP server: uvicorn, with a proper end of all streams when it is stopped."""
 
 import asyncio
 import signal
