@@ -15,7 +15,7 @@ run: $(VENV)/.run ## start the service and say how to talk to it
 	@exec $(BIN)/throughline serve
 
 test: $(VENV)/.browser ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.dev ## check style, types and import floors
 	$(BIN)/ruff check .
@@ -36,7 +36,7 @@ bench: $(VENV)/.dev ## measure against peers and limits; writes bench.json
 prove: $(VENV)/.browser ## the promises under load and faults, the tests at full size; takes long
 	$(BIN)/python -m scripts.prove --size large
 	seed=$${SEED:-$$(date +%s)}; echo "The tests' seed is $$seed: make prove SEED=$$seed"; \
-	THROUGHLINE_PROVE=1 THROUGHLINE_SEED=$$seed $(BIN)/python -m pytest --hypothesis-seed=$$seed
+	THROUGHLINE_PROVE=1 THROUGHLINE_SEED=$$seed $(BIN)/python -m pytest -n 2 --dist worksteal --hypothesis-seed=$$seed
 
 schema: $(VENV)/.dev ## write the SQL that is generated: masked.sql and schema.sql
 	$(BIN)/python -m scripts.schema

@@ -53,10 +53,10 @@ def evolve(state: Account, event: AccountEvent) -> Account:
     """The account after one more event."""
     match event:
         case TimeReserved(reservation_id=key):
-            held = state.reservations.get(key, 0) + event.seconds
+            reserved = state.reservations.get(key, 0) + event.seconds
             return replace(
                 state,
-                reservations={**state.reservations, key: held},
+                reservations={**state.reservations, key: reserved},
                 messages=_with_message(state.messages, event.at),
             )
         case TimeConsumed(reservation_id=key):
@@ -138,7 +138,7 @@ def extend(
 
     None are, and nothing is decided. Raises ReservationSettled: what has ended stays ended.
     """
-    _held(state, reservation_id)
+    _reserved(state, reservation_id)
     if state.available <= 0:
         return ()
     return reserve(
@@ -168,7 +168,7 @@ def settle(
 
     Raises ReservationSettled when the reservation is not open.
     """
-    held = _held(state, reservation_id)
+    reserved = _reserved(state, reservation_id)
     return (
         TimeConsumed(
             user_id=user_id,
@@ -177,8 +177,8 @@ def settle(
             session_id=session_id,
             reply_id=reply_id,
             operation=operation,
-            seconds=min(seconds, held),
-            held_seconds=held,
+            seconds=min(seconds, reserved),
+            reserved_seconds=reserved,
             model=model,
             input_tokens=cost.usage.input_tokens,
             output_tokens=cost.usage.output_tokens,
@@ -192,10 +192,10 @@ def settle(
 
 def release(state: Account, *, user_id: str, reservation_id: str, reason: str) -> Decided:
     """Give a reservation back unused. Raises ReservationSettled when it is not open."""
-    held = _held(state, reservation_id)
+    reserved = _reserved(state, reservation_id)
     return (
         ReservationReleased(
-            user_id=user_id, reservation_id=reservation_id, held_seconds=held, reason=reason
+            user_id=user_id, reservation_id=reservation_id, reserved_seconds=reserved, reason=reason
         ),
     )
 
@@ -205,7 +205,7 @@ def without(state: Account, reservations: Collection[str]) -> Account:
     return replace(state, reservations=_without(state.reservations, *reservations))
 
 
-def _held(state: Account, reservation_id: str) -> int:
+def _reserved(state: Account, reservation_id: str) -> int:
     if reservation_id not in state.reservations:
         raise ReservationSettled
     return state.reservations[reservation_id]

@@ -190,9 +190,9 @@ def report(state: Build, reports: Sequence[Report], *, reference_id: str) -> Dec
     decided: list[BuildEvent] = []
     for each in reports:
         if each.event_id not in state.seen:
-            told = _told(state, each, reference_id)
-            state = fold(told, state)
-            decided += told
+            progressed = _reported(state, each, reference_id)
+            state = fold(progressed, state)
+            decided += progressed
     return tuple(decided)
 
 
@@ -227,54 +227,54 @@ def order(plan: Json) -> str:
     return f"{plan['issue']['description']}\n\n{plan['solution']['approach']}"
 
 
-def _told(state: Build, told: Report, reference_id: str) -> Decided:
+def _reported(state: Build, report: Report, reference_id: str) -> Decided:
     """What one report comes to."""
-    if len(state.seen) >= MAX_REPORTS and not told.ends:
+    if len(state.seen) >= MAX_REPORTS and not report.ends:
         raise BuildFull(limit=MAX_REPORTS)
-    decided: list[BuildEvent] = [_progressed(state, told)]
-    if (told.phase, told.type) == ("development", "progress") and not state.is_referenced:
+    decided: list[BuildEvent] = [_progressed(state, report)]
+    if (report.phase, report.type) == ("development", "progress") and not state.is_referenced:
         decided.append(
             BuildReferenced(
                 build_id=state.build_id,
                 session_id=state.session_id,
                 message_id=reference_id,
-                title=told.title,
+                title=report.title,
             )
         )
-    if told.ends and not state.has_ended:
-        decided += _end(state, told)
+    if report.ends and not state.has_ended:
+        decided += _end(state, report)
     return tuple(decided)
 
 
-def _progressed(state: Build, told: Report) -> BuildProgressed:
+def _progressed(state: Build, report: Report) -> BuildProgressed:
     return BuildProgressed(
         build_id=state.build_id,
-        event_id=told.event_id,
-        phase=told.phase,
-        type=told.type,
-        title=told.title,
-        at=told.at,
-        user_visible=told.user_visible,
-        version_id=told.version_id,
-        preview_url=told.preview_url,
-        artifact_url=told.artifact_url,
-        error=told.error,
+        event_id=report.event_id,
+        phase=report.phase,
+        type=report.type,
+        title=report.title,
+        at=report.at,
+        user_visible=report.user_visible,
+        version_id=report.version_id,
+        preview_url=report.preview_url,
+        artifact_url=report.artifact_url,
+        error=report.error,
     )
 
 
-def _end(state: Build, told: Report) -> Decided:
-    if told.type == "failed" or told.version_id is None:
-        error = told.error or told.title
+def _end(state: Build, report: Report) -> Decided:
+    if report.type == "failed" or report.version_id is None:
+        error = report.error or report.title
         return (BuildFailed(build_id=state.build_id, code="failed", error=error),)
     return (
-        BuildSucceeded(build_id=state.build_id, version_id=told.version_id),
+        BuildSucceeded(build_id=state.build_id, version_id=report.version_id),
         VersionDeployed(
             build_id=state.build_id,
             project_id=state.project_id,
             session_id=state.session_id,
-            version_id=told.version_id,
-            preview_url=told.preview_url,
-            artifact_url=told.artifact_url,
+            version_id=report.version_id,
+            preview_url=report.preview_url,
+            artifact_url=report.artifact_url,
         ),
     )
 

@@ -1,13 +1,12 @@
 """The whole vocabulary: every event that can be appended, by stream.
 
 An event is a fact in the past tense. Its class name is its stored type. A field's name is its
-stored JSON key, except where the field names another key: an id of a reply is stored as
-`message_id`, an id of a lease as `epoch`. A type may only ever gain optional fields; a changed
-meaning is a new type with a new name. So stored JSON can be read by SQL for ever, and nothing needs
-upcasting.
+stored JSON key, unless the field names another key: `reply_id` is stored as `message_id`. A type
+may only ever gain optional fields; a changed meaning is a new type with a new name. So SQL can read
+stored JSON for ever, and no stored event is ever converted.
 
 Units are in the names: `_seconds` are whole billed AI seconds, `_ms` milliseconds of wall time,
-`_usd` exact decimals with six places. A number of tokens is None when the provider did not say.
+`_usd` exact decimals with six places. A number of tokens is None when the provider did not give it.
 """
 
 from collections.abc import Callable, Mapping
@@ -433,7 +432,7 @@ class TimeReserved(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeConsumed(_Event):
-    """A reservation was settled: of its `held_seconds`, `seconds` are gone, the rest is free again.
+    """A reservation was settled: `seconds` of its `reserved_seconds` are billed, the rest is free.
 
     `cost_usd` was computed with the price table `prices` at the time; nothing ever reprices it.
     None is unknown, not zero.
@@ -446,7 +445,7 @@ class TimeConsumed(_Event):
     reply_id: str = field(metadata=_stored_as("message_id"))
     operation: OperationType
     seconds: int
-    held_seconds: int
+    reserved_seconds: int = field(metadata=_stored_as("held_seconds"))
     model: str
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -458,11 +457,11 @@ class TimeConsumed(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReservationReleased(_Event):
-    """A reservation ended with nothing consumed: all its `held_seconds` are free again."""
+    """A reservation ended with nothing consumed: all its `reserved_seconds` are free again."""
 
     user_id: str
     reservation_id: str
-    held_seconds: int
+    reserved_seconds: int = field(metadata=_stored_as("held_seconds"))
     reason: str
 
 
@@ -473,13 +472,14 @@ class ReservationReleased(_Event):
 class RequestCompleted(_Event):
     """A request with this idempotency key was done, in the append that this event is part of.
 
-    `result` holds what its answer is made of. The append began `place` positions before this event.
+    `result` is the JSON value that the request's answer is made from. The append began `offset`
+    positions before this event.
     """
 
     key: str
     fingerprint: str
     result: Json
-    place: int
+    offset: int = field(metadata=_stored_as("place"))
 
 
 # -------------------------------------------------------------------------------------------------

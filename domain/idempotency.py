@@ -44,8 +44,8 @@ def is_done(state: Request, *, fingerprint: str) -> bool:
     return state.fingerprint is not None
 
 
-def finish(state: Request, *, key: str, fingerprint: str, result: Json, place: int) -> Decided:
+def finish(state: Request, *, key: str, fingerprint: str, result: Json, offset: int) -> Decided:
     """Note what the request came to. Raises KeyReused."""
     if is_done(state, fingerprint=fingerprint):
         return ()
-    return (RequestCompleted(key=key, fingerprint=fingerprint, result=result, place=place),)
+    return (RequestCompleted(key=key, fingerprint=fingerprint, result=result, offset=offset),)

@@ -64,11 +64,11 @@ def _question(data: Members) -> Blocks:
 
 
 def _reference(reference: Members) -> str:
-    place = _joined(":", _text(reference.get("file")), _text(reference.get("line")))
+    location = _joined(":", _text(reference.get("file")), _text(reference.get("line")))
     snippet = _text(reference.get("snippet")).strip("\n")
     if "\n" in snippet:
-        return _item(_joined("\n\n", _code(place), _fenced(snippet)))
-    return _item(_joined(": ", _code(place), _code(snippet)))
+        return _item(_joined("\n\n", _code(location), _fenced(snippet)))
+    return _item(_joined(": ", _code(location), _code(snippet)))
 
 
 def _feature(data: Members) -> Blocks:
@@ -84,8 +84,8 @@ def _feature(data: Members) -> Blocks:
 
 
 def _steps(steps: Json) -> Blocks:
-    for place, step in enumerate(_objects(steps), 1):
-        number = _text(step.get("order")) or str(place)
+    for position, step in enumerate(_objects(steps), 1):
+        number = _text(step.get("order")) or str(position)
         yield _heading(3, f"{number}. {_text(step.get('title'))}")
         yield _prose(step.get("description"))
         yield _fact("Files", _joined(", ", *map(_code, _texts(step.get("files")))))
@@ -272,8 +272,8 @@ def _at_start(line: str) -> str:
     """The line where a block may begin: it begins none."""
     if not (found := _BLOCK_START.match(line)):
         return line
-    place = found.end("number") if found["number"] else 0
-    return f"{line[:place]}\\{line[place:]}"
+    end = found.end("number") if found["number"] else 0
+    return f"{line[:end]}\\{line[end:]}"
 
 
 def _cell(value: Json) -> str:
@@ -377,14 +377,14 @@ class _Reader:
 
     def _begin(self, line: str) -> None:
         fence, raw = _FENCE.match(line), _RAW.match(line)
-        self._heed_lists(line, is_block=bool(fence or raw or _HASHES.match(line)))
+        self._track_lists(line, is_block=bool(fence or raw or _HASHES.match(line)))
         column = self._columns[-1] if self._columns else 0
         if fence and (fence["prefix"].strip() or _indent(line) - column <= 3):
             self._fence = _Fence(fence["prefix"], fence["run"], column)
         elif raw and not column:
             self._raw = "-->" if raw[1] == "!--" else f"</{raw[1].lower()}>"
 
-    def _heed_lists(self, line: str, *, is_block: bool) -> None:
+    def _track_lists(self, line: str, *, is_block: bool) -> None:
         """A line further left ends an item, unless it goes on with the words of the last one."""
         if not line.strip():
             self._after_blank = True

@@ -59,20 +59,20 @@ class Question:
     turns: tuple[Turn, ...]
     tools: tuple[Tool, ...] = ()
     rounds: tuple[tuple[ToolCall, ...], ...] = ()
-    may_look: bool = True
+    may_call_tools: bool = True
 
-    def looked(self, looks: tuple[ToolCall, ...]) -> "Question":
+    def with_tool_calls(self, calls: tuple[ToolCall, ...]) -> "Question":
         """The prompt after one more round of looks."""
-        rounds = (*self.rounds, looks)
-        shown = sum(len(look.text) for each in rounds for look in each)
-        may_look = len(rounds) < ROUNDS and shown < MOST_CHARACTERS
-        return replace(self, rounds=rounds, may_look=may_look)
+        rounds = (*self.rounds, calls)
+        shown = sum(len(call.text) for each in rounds for call in each)
+        may_call_tools = len(rounds) < ROUNDS and shown < MOST_CHARACTERS
+        return replace(self, rounds=rounds, may_call_tools=may_call_tools)
 
     def reminded(self, reminder: str) -> "Question":
         """The prompt with a reminder before the message, and nothing looked at yet."""
         *earlier, last = self.turns
         said = Turn(role="user", text=f"{reminder}\n\n{last.text}")
-        return replace(self, turns=(*earlier, said), rounds=(), may_look=True)
+        return replace(self, turns=(*earlier, said), rounds=(), may_call_tools=True)
 
 
 def prompt(

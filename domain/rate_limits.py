@@ -50,7 +50,7 @@ def not_before(at: datetime, *counted: Times) -> datetime:
     return max([at, *(times[-1] for times in counted if times)])
 
 
-def standing(limit: RateLimit, times: Times, at: datetime) -> LimitStatus:
+def status(limit: RateLimit, times: Times, at: datetime) -> LimitStatus:
     """How the limit stands at a time."""
     counted = _since(times, at)
     until = counted[0] + WINDOW - at if counted else timedelta(0)

@@ -19,7 +19,7 @@ from domain.events import ChatMode as ChatMode
 
 CONTRACT_VERSION: Final = "chat-plan-stream/1"
 
-FAULTS_TOLD: Final = 20  # a reply that is wrong throughout would else fill the log
+FAULTS_SHOWN: Final = 20  # a reply that is wrong throughout would else fill the log
 
 
 class BrokenContract(ValueError):
@@ -261,11 +261,11 @@ def _faults(contract: type[BaseModel], data: object) -> tuple[str, ...]:
         contract.model_validate(data)
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False, include_input=False)
-        told = dict.fromkeys(f"{_pointer(fault['loc'])}: {fault['type']}" for fault in found)
-        return tuple(told)[:FAULTS_TOLD]
+        described = dict.fromkeys(f"{_pointer(fault['loc'])}: {fault['type']}" for fault in found)
+        return tuple(described)[:FAULTS_SHOWN]
     return ()
 
 
-def _pointer(place: tuple[int | str, ...]) -> str:
+def _pointer(location: tuple[int | str, ...]) -> str:
     """Where a fault is. A name the contracts do not know is the model's text, and is left out."""
-    return "".join(f"/{part}" for part in place if isinstance(part, int) or part in NAMES)
+    return "".join(f"/{part}" for part in location if isinstance(part, int) or part in NAMES)

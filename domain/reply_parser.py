@@ -174,8 +174,8 @@ class ReplyParser:
         if self._flowing and self._pieces:
             self._append("".join(self._pieces))
             self._pieces.clear()
-        told, self._ops = self._ops, []
-        return told
+        finished, self._ops = self._ops, []
+        return finished
 
     def _fail(self, kind: str, position: int) -> NoReturn:
         self._rest, self._pieces, self._ops = "", [], []

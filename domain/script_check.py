@@ -102,7 +102,7 @@ class ScriptCheck:
             piece, position = found[0], found.end()
             if position == len(text) and not piece.isspace() and len(piece) < _WORD_LIMIT:
                 return piece
-            self._reader.take(piece)
+            self._reader.feed(piece)
             if self._reader.letters >= DECIDING_LETTERS:
                 self._verdict = self._reader.is_foreign
         return ""
@@ -135,7 +135,7 @@ class _Reader:
     def is_foreign(self) -> bool:
         return self._arabic * 100 < self.letters * LEAST_PERCENT
 
-    def take(self, piece: str) -> None:
+    def feed(self, piece: str) -> None:
         if piece == "\n":
             self._end_line()
         elif not piece.isspace():
@@ -149,7 +149,7 @@ class _Reader:
     def end(self, piece: str) -> None:
         """The text ends with `piece`, or with nothing."""
         if piece:
-            self.take(piece)
+            self.feed(piece)
         self._end_paragraph()
 
     def _end_line(self) -> None:

@@ -271,7 +271,7 @@ def start_reply(
     )
 
 
-def take_over_reply(state: Session, *, reply_id: str, lease_id: int) -> Decided:
+def claim_reply(state: Session, *, reply_id: str, lease_id: int) -> Decided:
     """Begin a reply once more, in another process's hands. One that has ended stays as it ended."""
     running = state.running.get(reply_id)
     if running is None:

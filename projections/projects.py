@@ -72,7 +72,7 @@ async def project(
 def project_read(*, tenant_id: str, project_id: str, user_id: str | None) -> Read[ProjectRow]:
     """What `project` reads."""
     return Read(
-        PROJECTS.statements["of_tenant" if user_id is None else "of_member"],
+        PROJECTS.statements["by_id" if user_id is None else "of_member"],
         class_row(ProjectRow),
         {"tenant_id": tenant_id, "project_id": project_id, "user_id": user_id},
     )

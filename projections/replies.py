@@ -71,7 +71,13 @@ async def running(
 
 
 async def orphans(
-    connection: Connection, *, lease_id: int, here: list[str], grace_seconds: float, limit: int
+    connection: Connection,
+    *,
+    lease_id: int,
+    here: list[str],
+    lease_seconds: float,
+    grace_seconds: float,
+    limit: int,
 ) -> list[ReplyRow]:
     """Replies that run in nobody's hands, of all tenants, oldest first.
 
@@ -82,6 +88,12 @@ async def orphans(
     async with connection.cursor(row_factory=class_row(ReplyRow)) as cursor:
         await cursor.execute(
             REPLIES.statements["orphans"],
-            {"lease_id": lease_id, "here": here, "grace_seconds": grace_seconds, "limit": limit},
+            {
+                "lease_id": lease_id,
+                "here": here,
+                "lease_seconds": lease_seconds,
+                "grace_seconds": grace_seconds,
+                "limit": limit,
+            },
         )
         return await cursor.fetchall()

@@ -37,11 +37,12 @@ from domain.session import PLANS
 from projections import builds, sessions
 from projections.builds import BuildRow
 from projections.projection import Connection, Projection
+from projections.read import Read
 
 TIMELINE: Final = Projection(
     name="timeline",
-    version=4,
-    rules="c214077e",
+    version=5,
+    rules="5009ce86",
     views=("project_timeline", "project_chat_with_builds"),
     handles=(
         UserMessagePosted,
@@ -70,17 +71,12 @@ TIMELINE: Final = Projection(
 
 _NEWEST: Final = 2**63 - 1
 
-Kind = Literal[
-    "user_message",
-    "reply",
-    "system_message",
-    "session",
-    "build_reference",
-    "deployment",
-    "build_status",
-    "lock",
-    "erasure",
+ItemKind = Literal[
+    "user_message", "reply", "system_message", "session", "build_reference", "deployment"
 ]
+"""The kinds of items. Other rows are for readers of the live timeline alone."""
+
+Kind = Literal[ItemKind, "build_status", "lock", "erasure"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +124,7 @@ class Shown:
     with_hidden: bool = False
     with_live: bool = False
 
-    def takes(self, mode: SessionMode, *, is_visible: bool, is_live: bool) -> bool:
+    def includes(self, mode: SessionMode, *, is_visible: bool, is_live: bool) -> bool:
         """What the statements' conditions say, of an item that was read already."""
         asked_for = self.with_live if is_live else self.with_hidden
         return self.mode in (None, mode) and (is_visible or asked_for)
@@ -161,24 +157,63 @@ async def page(
 
     A page by position costs the same wherever it lies; one by offset costs what it passes over.
     """
-    name = "page_of_build" if shown.mode == "build" else "page"
-    rows = await _rows(
-        connection,
-        name if after is None else f"{name}_after",
-        tenant_id=tenant_id,
-        project_id=project_id,
-        mode=shown.mode,
-        with_hidden=shown.with_hidden,
-        with_live=shown.with_live,
-        limit=limit + 1,
+    read = PageRead(
+        tenant_id,
+        project_id,
+        shown,
+        limit=limit,
         offset=offset,
-        before=Int8(_NEWEST if before is None else before),
-        after=Int8(0 if after is None else after),
+        before=_NEWEST if before is None else before,
+        after=after,
     )
-    has_more, rows = len(rows) > limit, rows[:limit]
-    rows = await _with_builds(connection, tenant_id, rows)
-    rows = await _with_plans(connection, tenant_id, rows)
-    return TimelinePage(rows=rows if after is None else rows[::-1], has_more=has_more)
+    await read.send(connection)
+    return await read.page(connection)
+
+
+class PageRead:
+    """A page that is sent first and taken later, so that several pages share a round trip."""
+
+    def __init__(
+        self,
+        tenant_id: str,
+        project_id: str,
+        shown: Shown,
+        *,
+        limit: int,
+        offset: int = 0,
+        before: int = _NEWEST,
+        after: int | None = None,
+    ) -> None:
+        name = "page_of_build" if shown.mode == "build" else "page"
+        self._tenant_id, self._limit, self._is_after = tenant_id, limit, after is not None
+        self._read = Read(
+            TIMELINE.statements[f"{name}_after" if self._is_after else name],
+            class_row(TimelineRow),
+            {
+                "tenant_id": tenant_id,
+                "project_id": project_id,
+                "mode": shown.mode,
+                "with_hidden": shown.with_hidden,
+                "with_live": shown.with_live,
+                "limit": limit + 1,
+                "offset": offset,
+                "before": Int8(before),
+                "after": Int8(after or 0),
+            },
+        )
+
+    async def send(self, connection: Connection) -> None:
+        """Send the statement."""
+        await self._read.send(connection)
+
+    async def page(self, connection: Connection) -> TimelinePage:
+        """The page, which was sent before on this connection."""
+        found = await self._read.rows()
+        rows = await _with_builds(connection, self._tenant_id, found[: self._limit])
+        rows = await _with_plans(connection, self._tenant_id, rows)
+        return TimelinePage(
+            rows=rows[::-1] if self._is_after else rows, has_more=len(found) > self._limit
+        )
 
 
 async def _with_builds(

@@ -76,9 +76,9 @@ class Service:
             try:
                 return self._once(method, target, content)
             except urllib.error.HTTPError as error:
-                told = error.read()
+                sent = error.read()
                 if error.code < 500:
-                    code = json.loads(told).get("code", "") if told else ""
+                    code = json.loads(sent).get("code", "") if sent else ""
                     raise Refused(error.code, code) from None
             except (urllib.error.URLError, ConnectionError, TimeoutError):
                 pass
@@ -115,7 +115,7 @@ class Reporter:
 
     service: Service
     build_id: str
-    told: int = 0
+    sent: int = 0
     version: dict[str, Any] = field(default_factory=dict[str, Any])
     phase: str = "development"
     last: str = ""
@@ -161,10 +161,10 @@ class Reporter:
             self.service.call("POST", f"/v1/builds/{self.build_id}/events", body)
 
     def _event(self, kind: str, title: str, user_visible: bool) -> dict[str, Any]:
-        self.told += 1
+        self.sent += 1
         what = hashlib.sha256(f"{self.phase}\n{kind}\n{title}".encode()).hexdigest()[:12]
         return {
-            "eventId": f"{self.told}-{what}",
+            "eventId": f"{self.sent}-{what}",
             "phase": self.phase,
             "type": kind,
             "title": title,

@@ -71,15 +71,15 @@ def _reply() -> Attempt:
 
     def read(pieces: list[str]) -> tuple[str | None, Any] | None:
         """The intent and the reply; None when it is malformed."""
-        parser, told = ReplyParser(), list[Operation]()
+        parser, found = ReplyParser(), list[Operation]()
         try:
             for piece in pieces:
-                told += parser.feed(piece)
+                found += parser.feed(piece)
         except Malformed:
-            fold(told)
+            fold(found)
             return None
-        told += parser.close()
-        return parser.intent, fold(told)
+        found += parser.close()
+        return parser.intent, fold(found)
 
     def attempt(data: bytes) -> None:
         """However it is cut, it is the same reply."""
@@ -209,7 +209,7 @@ def fuzz(target: Target, runs: int, folder: str) -> None:
     with atheris.instrument_imports(include=list(target.modules)):
         attempt = target.make()
 
-    def told(data: bytes) -> None:
+    def found(data: bytes) -> None:
         try:
             attempt(data)
         except Exception:
@@ -217,7 +217,7 @@ def fuzz(target: Target, runs: int, folder: str) -> None:
             raise
 
     options = (f"-runs={runs}", "-seed=1", f"-max_len={LONGEST}", "-timeout=10")
-    atheris.Setup([sys.argv[0], *options, f"-artifact_prefix={folder}/", folder], told)
+    atheris.Setup([sys.argv[0], *options, f"-artifact_prefix={folder}/", folder], found)
     atheris.Fuzz()
 
 

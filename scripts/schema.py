@@ -14,7 +14,7 @@ from typing import Final
 from projections import PROJECTIONS
 from projections.projection import install
 from scripts import masking
-from service.postgres import connections
+from service.postgres import connections, migrations
 from service.postgres.embedded import PROGRAMS, embedded
 
 FILE: Final = Path(__file__).parent.parent / "sql" / "schema.sql"
@@ -44,7 +44,7 @@ def dump(url: str) -> str:
 
 
 async def _prepare(url: str) -> None:
-    await connections.migrate(url)
+    await migrations.migrate(url)
     async with await connections.connect(url, as_service=False) as owner:
         await install(owner, PROJECTIONS)
 

@@ -89,7 +89,13 @@ OFFLINE_MODEL: Final = "offline"
 _log = structlog.stdlib.get_logger(__name__)
 
 
-def application(settings: Settings, *, database_url: str, direct_url: str) -> Starlette:
+def application(
+    settings: Settings,
+    *,
+    database_url: str,
+    direct_url: str,
+    lease_times: leases.LeaseTimes = leases.TIMES,
+) -> Starlette:
     """The ASGI application. The database is migrated already."""
     routes = [
         *(Route(each.path, each, methods=[each.method], name=each.name) for each in OPERATIONS),
@@ -101,7 +107,12 @@ def application(settings: Settings, *, database_url: str, direct_url: str) -> St
     app = Starlette(
         routes=routes,
         exception_handlers={HTTPException: _not_routed, Exception: _fault},
-        lifespan=partial(_lifespan, settings=settings, urls=(database_url, direct_url)),
+        lifespan=partial(
+            _lifespan,
+            settings=settings,
+            urls=(database_url, direct_url),
+            lease_times=lease_times,
+        ),
     )
     # A path is one path, and no answer repeats what a client says of where it is.
     app.router.redirect_slashes = False
@@ -111,7 +122,11 @@ def application(settings: Settings, *, database_url: str, direct_url: str) -> St
 
 @asynccontextmanager
 async def _lifespan(
-    app: Starlette, *, settings: Settings, urls: tuple[str, str]
+    app: Starlette,
+    *,
+    settings: Settings,
+    urls: tuple[str, str],
+    lease_times: leases.LeaseTimes,
 ) -> AsyncGenerator[None]:
     """Start from the bottom up, stop from the top down; nothing acknowledged is left unwritten."""
     pooled_url, direct_url = urls
@@ -122,7 +137,7 @@ async def _lifespan(
         store = EventStore(pool)
         live_log = LiveLog(store)
         writer = Writer(connect, live_log)
-        lease = await leases.acquire(pool)
+        lease = await leases.acquire(pool, lease_times)
         frame_store = FrameStore(connect, pool, lease.lease_id)
         flusher = Flusher(frame_store)
         service, recovery = _service(
@@ -295,7 +310,7 @@ async def _pass_on_events(service: Service) -> None:
     async for page in service.live_log.follow(await service.store.head()):
         service.transactions.on_events(page)
         service.running_turns.on_events(page)
-        service.stream_access.hear(page)
+        service.stream_access.on_events(page)
         service.project_replies.on_events(page)
 
 
@@ -307,11 +322,11 @@ async def _keep_projections(connect: Connect) -> None:
                 while True:
                     if await catch_up(connection):
                         await asyncio.sleep(POLL)
-                    for standing in await status(connection):
-                        lag, halted = standing.head - standing.position, standing.state == "halted"
-                        metrics.LAG.labels(standing.name).set(lag)
-                        metrics.HALTED.labels(standing.name).set(halted)
-                        metrics.HEAD.set(standing.head)
+                    for each in await status(connection):
+                        lag, halted = each.head - each.position, each.state == "halted"
+                        metrics.LAG.labels(each.name).set(lag)
+                        metrics.HALTED.labels(each.name).set(halted)
+                        metrics.HEAD.set(each.head)
         except DATABASE_AWAY as error:
             _log.warning("projections_lost_their_connection", error=type(error).__name__)
             await asyncio.sleep(POLL)

@@ -12,15 +12,25 @@ from urllib.parse import urlsplit
 import anyio
 import psycopg
 import pytest
+import structlog
 
 from projections import PROJECTIONS
 from projections.projection import install
-from service.postgres import connections
+from service.postgres import connections, migrations
 from service.postgres.embedded import Server, embedded
 from tests import sizes
 from tests.running import UNSAFE
 
 sizes.use_hypothesis_profile()
+# Tracebacks with all variables, as this library writes them by itself, take longer than many tests.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(
+            colors=False, exception_formatter=structlog.dev.plain_traceback
+        ),
+    ]
+)
 _numbers = count(1)
 
 # Atheris is there for some platforms only: see pyproject.toml.
@@ -65,7 +75,7 @@ def template(server: Server) -> str:
 
     async def make() -> str:
         url = _create(server, "throughline_template")
-        await connections.migrate(url)
+        await migrations.migrate(url)
         async with await connections.connect(url, as_service=False) as owner:
             await install(owner, PROJECTIONS)
         return url

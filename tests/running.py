@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from service.access import signatures
 from service.app import application
+from service.chat.leases import LeaseTimes
 from service.http.call import Service
 from service.http.server import Server
 from service.model.offline.app import OfflineModel, serving
@@ -32,6 +33,9 @@ KEYS = {
 
 UNSAFE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 """How the PostgreSQL of the test run is set: quick, and not safe in a crash."""
+
+LEASE_TIMES = LeaseTimes(lasts=4.0, renewed_every=0.5, stable_after=1.0, database_stable_after=1.0)
+"""Of the service in processes of its own: so that the end of one is noticed soon."""
 
 
 class Signed(httpx.Auth):

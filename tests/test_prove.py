@@ -10,7 +10,7 @@ import pytest
 import scripts
 from scripts.prove.check import Check, Found
 from scripts.prove.checks import CHECKS, FOUND, verdict
-from scripts.prove.told import Told
+from scripts.prove.observed import Observed
 from service.postgres.connections import Connection
 
 ROOT = Path(scripts.__path__[0]).parent
@@ -21,14 +21,14 @@ async def test_under_load_and_faults_the_promises_hold_and_every_check_has_teeth
     process = await asyncio.create_subprocess_exec(
         *program, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    told = (await process.communicate())[0].decode()
-    assert process.returncode == 0, told
+    observed = (await process.communicate())[0].decode()
+    assert process.returncode == 0, observed
     for check in CHECKS:
         line = rf"^{re.escape(check.name)} \| [1-9][\d,]* \| 0 \| found$"
-        assert re.search(line, told, re.MULTILINE), check.name
+        assert re.search(line, observed, re.MULTILINE), check.name
 
 
-async def _find(_: Told, __: Connection) -> Found:
+async def _find(_: Observed, __: Connection) -> Found:
     raise NotImplementedError
 
 
@@ -51,4 +51,4 @@ def test_a_line_of_the_report_is_wrong_for_a_breach_and_for_a_check_that_proves_
 def test_every_check_has_one_control_and_a_name_of_its_own() -> None:
     assert len({check.name for check in CHECKS}) == len(CHECKS)
     for check in CHECKS:
-        assert (check.damage is None) != (check.retell is None), check.name
+        assert (check.damage is None) != (check.distort is None), check.name

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from decimal import Decimal
+from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -147,7 +148,9 @@ def test_every_read_model_has_a_table_and_rules() -> None:
         assert bool(projection.views) == ("view" in projection.statements)
         assert f"create table {projection.name} (" in projection.statements["table"].decode()
         assert f"function apply_{projection.name}(" in projection.statements["apply"].decode()
-    assert len({projection.name for projection in PROJECTIONS}) == len(PROJECTIONS)
+    names = [projection.name for projection in PROJECTIONS]
+    files = Path(sql.__path__[0], "projections").glob("*.sql")
+    assert sorted(names) == sorted(file.stem for file in files), "see projections/__init__.py"
 
 
 # erasure -----------------------------------------------------------------------------------------

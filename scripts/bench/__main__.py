@@ -26,7 +26,7 @@ from rich.table import Table
 from projections import PROJECTIONS
 from projections.projection import install
 from scripts.bench import appends, peers, reads, streams
-from service.postgres import connections
+from service.postgres import connections, migrations
 from service.postgres.embedded import Server, embedded
 
 T = TypeVar("T")
@@ -131,7 +131,7 @@ async def _prepare(server: Server, name: str, *, with_projections: bool) -> str:
         await admin.execute(f"create database {name}".encode())
         await admin.execute("checkpoint")
     url = urlsplit(server.url)._replace(path=f"/{name}").geturl()
-    await connections.migrate(url)
+    await migrations.migrate(url)
     if with_projections:
         async with await connections.connect(url, as_service=False) as owner:
             await install(owner, PROJECTIONS)

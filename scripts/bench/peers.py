@@ -171,7 +171,7 @@ def eventsourcing_recorder(url: str, callers: int, seconds: float) -> float:
         return figure
 
 
-class Named(Aggregate):
+class NamedAggregate(Aggregate):
     """Something with a name, as the library's users write it."""
 
     @event("Begun")
@@ -186,7 +186,7 @@ class Named(Aggregate):
 def eventsourcing_application(url: str, callers: int, seconds: float) -> float:
     """The library's `Application.save` on its own recorder, a thread a caller."""
     with Application[UUID](_peer_environment(url)) as application:
-        aggregates = [Named() for _ in range(callers)]
+        aggregates = [NamedAggregate() for _ in range(callers)]
         application.save(*aggregates)
 
         def call(caller: int, count: int) -> None:

@@ -53,7 +53,7 @@ class Read:
     is_whole: bool = False
     begun: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def take(self, data: bytes) -> None:
+    def receive(self, data: bytes) -> None:
         """Note the stamps of complete events."""
         now = monotonic_ns()
         before_final, final, _ = data.partition(b"event: final")
@@ -113,8 +113,8 @@ async def read(target: Target, method: str, path: str, body: bytes, into: Read) 
     while data := await reader.read(1 << 16):
         # A stamp may be cut anywhere; what follows the last end of an event waits for the rest.
         whole, sep, rest = (rest + data).rpartition(b"\n\n")
-        into.take(whole + sep)
-    into.take(rest)
+        into.receive(whole + sep)
+    into.receive(rest)
     writer.close()
 
 

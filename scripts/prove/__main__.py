@@ -16,9 +16,9 @@ from scripts.prove.checks import CHECKS, FOUND, verdict
 from scripts.prove.database import Postgres, postgres
 from scripts.prove.fleet import environment, fleet
 from scripts.prove.load import Load
+from scripts.prove.observed import Observed
 from scripts.prove.sizes import SIZES, Size
 from scripts.prove.tenants import tenants
-from scripts.prove.told import Told
 from service.model.offline.app import OfflineModel, serving
 
 PACE: Final = 0.02
@@ -31,32 +31,32 @@ async def prove(size: Size, seed: int, folder: Path) -> list[str]:
     # So that whoever ends it ends its processes too.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     async with postgres(folder / "postgres") as server:
-        told = await _loaded(size, seed, folder, server)
-        _print_counts(told)
+        observed = await _loaded(size, seed, folder, server)
+        _print_counts(observed)
         wrong: list[str] = []
         print("\nwhat | counted | breaches | control", flush=True)
         for check in CHECKS:
-            wrong += await _checked(check, told, server, seed)
+            wrong += await _checked(check, observed, server, seed)
     return wrong
 
 
-async def _loaded(size: Size, seed: int, folder: Path, server: Postgres) -> Told:
+async def _loaded(size: Size, seed: int, folder: Path, server: Postgres) -> Observed:
     chosen = tenants(size, Random(f"{seed} tenants"))
     model = OfflineModel(pace=PACE)
     async with serving(model) as model_url:
-        told_to_service = environment(server.url, model_url, chosen)
-        async with fleet(size.processes, told_to_service, folder / "service.log") as running:
+        settings_of_service = environment(server.url, model_url, chosen)
+        async with fleet(size.processes, settings_of_service, folder / "service.log") as running:
             load = Load(size, seed, chosen, running, server, folder)
             await load.run()
-    load.told.counts["model calls"] = model.calls
-    return load.told
+    load.observed.counts["model calls"] = model.calls
+    return load.observed
 
 
-async def _checked(check: Check, told: Told, server: Postgres, seed: int) -> list[str]:
+async def _checked(check: Check, observed: Observed, server: Postgres, seed: int) -> list[str]:
     """One line of the report; returns what is wrong with it."""
     async with server.connection() as database:
-        found = await check.find(told, database)
-    control = await _controlled(check, told, server)
+        found = await check.find(observed, database)
+    control = await _controlled(check, observed, server)
     line = f"{check.name} | {found.counted:,} | {len(found.breaches)} | {control}"
     print(line, flush=True)
     wrong = verdict(check, found, control)
@@ -65,33 +65,33 @@ async def _checked(check: Check, told: Told, server: Postgres, seed: int) -> lis
     return wrong
 
 
-async def _controlled(check: Check, told: Told, server: Postgres) -> str:
+async def _controlled(check: Check, observed: Observed, server: Postgres) -> str:
     """Whether the check finds what was damaged for it."""
     try:
-        found = await _control(check, told, server)
+        found = await _control(check, observed, server)
     except NothingDamaged as error:
         return f"without anything to damage: {error}"
     return FOUND if found.breaches else "not found"
 
 
-async def _control(check: Check, told: Told, server: Postgres) -> Found:
-    if check.retell is not None:
+async def _control(check: Check, observed: Observed, server: Postgres) -> Found:
+    if check.distort is not None:
         async with server.connection() as database:
-            return await check.find(check.retell(told), database)
+            return await check.find(check.distort(observed), database)
     assert check.damage is not None
     async with server.copy() as damaged:
         await check.damage(damaged)
-        return await check.find(told, damaged)
+        return await check.find(observed, damaged)
 
 
-def _print_counts(told: Told) -> None:
-    counts = told.counts.copy()
-    counts["messages"] = len(told.messages)
-    counts["messages acknowledged"] = sum(bool(each.replies) for each in told.messages)
-    counts["readers"] = len(told.readings)
-    counts["requests answered"] = sum(told.answers.values())
-    counts.update(f"messages refused: {each.refusal}" for each in told.messages if each.refusal)
-    ends = {each.reply_id: each.envelope for each in told.finals}.values()
+def _print_counts(observed: Observed) -> None:
+    counts = observed.counts.copy()
+    counts["messages"] = len(observed.messages)
+    counts["messages acknowledged"] = sum(bool(each.replies) for each in observed.messages)
+    counts["readers"] = len(observed.readings)
+    counts["requests answered"] = sum(observed.answers.values())
+    counts.update(f"messages refused: {each.refusal}" for each in observed.messages if each.refusal)
+    ends = {each.reply_id: each.envelope for each in observed.finals}.values()
     counts.update(f"replies ended: {_reason(each)}" for each in ends)
     for name, number in sorted(counts.items()):
         print(f"{name}: {number:,}")

@@ -16,8 +16,8 @@ from domain.events import (
     UserMessagePosted,
 )
 from scripts.prove.check import Check, Found, changed, doubled_first, restated_first, without_first
+from scripts.prove.observed import Observed
 from scripts.prove.stored import Stored, stored
-from scripts.prove.told import Told
 from service.postgres.connections import Connection
 
 MONEY: Final = (TimeCredited, TimeReserved, TimeConsumed, ReservationReleased)
@@ -35,13 +35,13 @@ async def _ends(database: Connection) -> Counter[tuple[str, str]]:
     return ends
 
 
-async def _settled_once(_: Told, database: Connection) -> Found:
+async def _settled_once(_: Observed, database: Connection) -> Found:
     ends = await _ends(database)
     breaches = [f"{key} was settled {times} times" for key, times in ends.items() if times > 1]
     return Found(len(ends), breaches)
 
 
-async def _none_open(_: Told, database: Connection) -> Found:
+async def _none_open(_: Observed, database: Connection) -> Found:
     ends = await _ends(database)
     return Found(len(ends), [f"{key} is open" for key, times in ends.items() if not times])
 
@@ -55,7 +55,7 @@ def _steps(log: list[Stored]) -> Iterator[tuple[Owner, int, Account]]:
         yield owner, each.position, states[owner]
 
 
-async def _never_below_zero(_: Told, database: Connection) -> Found:
+async def _never_below_zero(_: Observed, database: Connection) -> Found:
     log = await stored(database, *MONEY)
     breaches = [
         f"{owner} has {state.available} s at {position}"
@@ -89,26 +89,26 @@ async def _histories(database: Connection) -> dict[Owner, list[tuple[int, dict[s
     return found
 
 
-async def _balances_told(told: Told, database: Connection) -> Found:
+async def _balances(observed: Observed, database: Connection) -> Found:
     """What was told for a position held there or, for all that came meanwhile, later."""
     histories = await _histories(database)
     breaches: list[str] = []
-    for each in told.balances:
+    for each in observed.balances:
         history = histories[each.tenant, each.user_id]
         earlier = [balance for position, balance in history if position <= each.position]
         later = [balance for position, balance in history if position > each.position]
         if each.account not in (earlier[-1:] + later):
             breaches.append(f"{each} never was")
-    return Found(len(told.balances), breaches)
+    return Found(len(observed.balances), breaches)
 
 
-def _richer(told: Told) -> Told:
-    first, *others = told.balances
+def _richer(observed: Observed) -> Observed:
+    first, *others = observed.balances
     account = first.account | {"creditedSeconds": first.account["creditedSeconds"] + 1}
-    return replace(told, balances=[replace(first, account=account), *others])
+    return replace(observed, balances=[replace(first, account=account), *others])
 
 
-async def _accounts(_: Told, database: Connection) -> Found:
+async def _accounts(_: Observed, database: Connection) -> Found:
     rows = await database.execute(
         "select tenant_id, user_id, credited_seconds, bonus_seconds, consumed_seconds, "
         "reserved_seconds, credited_seconds - consumed_seconds - reserved_seconds "
@@ -122,7 +122,7 @@ async def _accounts(_: Told, database: Connection) -> Found:
     return Found(len(shown), _differing("account", summed, shown))
 
 
-async def _consumption(_: Told, database: Connection) -> Found:
+async def _consumption(_: Observed, database: Connection) -> Found:
     rows = await database.execute(
         "select tenant_id, position, user_id, session_id, message_id, reservation_id, "
         "billed_seconds, cost_usd from app.consumption"
@@ -138,7 +138,7 @@ async def _consumption(_: Told, database: Connection) -> Found:
     return Found(len(shown), _differing("entry", billed, shown))
 
 
-async def _sessions(_: Told, database: Connection) -> Found:
+async def _sessions(_: Observed, database: Connection) -> Found:
     rows = await database.execute(
         "select tenant_id, session_id, message_count, ai_seconds, tokens_used, cost_usd "
         "from app.sessions"
@@ -167,7 +167,7 @@ def _differing(what: str, ours: dict[Any, list[Any]], shown: dict[Any, list[Any]
     ]
 
 
-async def _bills(told: Told, database: Connection) -> Found:
+async def _bills(observed: Observed, database: Connection) -> Found:
     """Each envelope names the seconds that were taken for it, and an error took none."""
     taken = {
         (each.tenant, each.event.reply_id): each.event.seconds
@@ -176,10 +176,10 @@ async def _bills(told: Told, database: Connection) -> Found:
     breaches = [
         f"{each.reply_id}: told {each.envelope['metadata']['billed_seconds']} s, "
         f"took {taken.get((each.tenant, each.reply_id), 0)} s"
-        for each in told.finals
+        for each in observed.finals
         if each.envelope["metadata"]["billed_seconds"] != taken.get((each.tenant, each.reply_id), 0)
     ]
-    return Found(len(told.finals), breaches)
+    return Found(len(observed.finals), breaches)
 
 
 CHECKS: Final = (
@@ -194,7 +194,7 @@ CHECKS: Final = (
         find=_never_below_zero,
         damage=restated_first(TimeCredited, "seconds", "1"),
     ),
-    Check(name="balances that were told were so", find=_balances_told, retell=_richer),
+    Check(name="balances that were told were so", find=_balances, distort=_richer),
     Check(
         name="envelopes name the seconds that were billed",
         find=_bills,

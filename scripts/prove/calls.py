@@ -14,8 +14,8 @@ import httpx
 import orjson
 
 from scripts.prove.fleet import Fleet
+from scripts.prove.observed import Event, Observed
 from scripts.prove.tenants import Tenant
-from scripts.prove.told import Event, Told
 from service.access import signatures
 
 SILENCE_SECONDS: Final = 30.0
@@ -80,12 +80,12 @@ class Caller:
     """A client of one tenant. It knows no server: each try goes to any of them."""
 
     def __init__(
-        self, tenant: Tenant, fleet: Fleet, told: Told, random: Random, kept: Path
+        self, tenant: Tenant, fleet: Fleet, observed: Observed, random: Random, kept: Path
     ) -> None:
-        self.tenant, self.told, self.random = tenant, told, random
+        self.tenant, self.observed, self.random = tenant, observed, random
         self._fleet = fleet
         self._kept = kept.open("ab")
-        told.received.setdefault(tenant.name, []).append(kept)
+        observed.received.setdefault(tenant.name, []).append(kept)
         timeout = httpx.Timeout(SILENCE_SECONDS, connect=5)
         self._http = httpx.AsyncClient(auth=Signed(tenant), timeout=timeout, verify=False)  # noqa: S501
 
@@ -110,11 +110,11 @@ class Caller:
         async with self._http.stream(method, url, content=content, headers=typed) as response:
             self._kept.write(b"\n".join(value for _, value in response.headers.raw) + b"\n")
             if response.status_code == 200:
-                self.told.answers[name, 200, ""] += 1
+                self.observed.answers[name, 200, ""] += 1
             else:
                 problem = await self.whole(response)
                 code = code_of(response.status_code, problem)
-                self.told.answers[name, response.status_code, code] += 1
+                self.observed.answers[name, response.status_code, code] += 1
             yield response
 
     async def pieces(self, response: httpx.Response) -> AsyncGenerator[bytes]:
@@ -152,7 +152,7 @@ class Caller:
                     return Answer(status, response.headers, content, is_sure)
                 is_sure &= code_of(status, content) != "outcome_unknown"
             except TimeoutError:
-                self.told.counts["cuts"] += 1
+                self.observed.counts["cuts"] += 1
                 is_sure = False
             except httpx.TransportError as error:
                 is_sure &= was_not_sent(error)
@@ -160,7 +160,7 @@ class Caller:
 
     async def again(self) -> None:
         """A moment before the next try."""
-        self.told.counts["retries"] += 1
+        self.observed.counts["retries"] += 1
         await asyncio.sleep(self.random.uniform(0.05, 0.3))
 
     def _patience(self) -> float | None:

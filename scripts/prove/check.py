@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from domain.events import Event
-from scripts.prove.told import Told
+from scripts.prove.observed import Observed
 from service.postgres.connections import Connection
 
 
@@ -25,9 +25,9 @@ class Check:
     database, or histories `retold` wrongly; in either it must find a breach."""
 
     name: str
-    find: Callable[[Told, Connection], Awaitable[Found]]
+    find: Callable[[Observed, Connection], Awaitable[Found]]
     damage: Damage | None = None
-    retell: Callable[[Told], Told] | None = None
+    distort: Callable[[Observed], Observed] | None = None
 
 
 class NothingDamaged(Exception):

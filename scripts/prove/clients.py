@@ -7,8 +7,8 @@ from typing import Any, Final
 import httpx
 
 from scripts.prove.calls import STREAM, Caller, code_of, was_not_sent
-from scripts.prove.told import Balance, Built, Credit, Message, Reading
-from scripts.prove.told import Final as FinalTold
+from scripts.prove.observed import Balance, Built, Credit, Message, Reading
+from scripts.prove.observed import Final as ObservedFinal
 
 ASKS: Final = (
     "Add a login page",
@@ -49,7 +49,7 @@ class Client:
         self._name = name
         self._caller = caller
         self._strangers = strangers
-        self._told, self._random = caller.told, caller.random
+        self._observed, self._random = caller.observed, caller.random
         self._tenant = caller.tenant
         self._number = 0
 
@@ -78,7 +78,7 @@ class Client:
             key=self._key(),
             text=body["message"],
         )
-        self._told.messages.append(message)
+        self._observed.messages.append(message)
         if plainly or not self._chance(STREAMED):
             await self._wait_for(message, body)
         else:
@@ -87,7 +87,7 @@ class Client:
         if message.refusal is not None:
             await self._refused(message)
         elif message.replies:
-            self._told.counts["model faults"] += FAULT in message.text
+            self._observed.counts["model faults"] += FAULT in message.text
             await self._go_on(message, plainly=plainly)
 
     def _plain(self) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class Client:
             "postChatPlan", "POST", "/v1/chat-plan", body, key=message.key
         )
         if answer.status == 200:
-            self._taken(message, answer.headers)
+            self._admitted(message, answer.headers)
             self._final(answer.json)
         elif answer.is_sure and not message.replies:
             message.refusal = answer.code
@@ -126,7 +126,7 @@ class Client:
         async with asyncio.TaskGroup() as hands:
             await self._begin(message, body, reading, hands)
             if reading.reply_id:
-                self._told.readings.append(reading)
+                self._observed.readings.append(reading)
                 await self._finish(message.user_id, reading)
 
     async def _begin(
@@ -141,9 +141,9 @@ class Client:
                     "postChatPlan", "POST", "/v1/chat-plan", body, headers
                 ) as answer:
                     if answer.status_code == 200:
-                        reading.reply_id = self._taken(message, answer.headers)
+                        reading.reply_id = self._admitted(message, answer.headers)
                         self._lend(message, body, reading.reply_id, hands)
-                        await self._take(answer, reading)
+                        await self._receive(answer, reading)
                         return
                     code = code_of(answer.status_code, await self._caller.whole(answer))
                 if answer.status_code != 503:
@@ -167,7 +167,7 @@ class Client:
         if self._chance(CANCELLED):
             hands.create_task(self._cancel(message.user_id, reply_id))
 
-    def _taken(self, message: Message, headers: Any) -> str:
+    def _admitted(self, message: Message, headers: Any) -> str:
         """It is acknowledged."""
         reply_id = str(headers["Location"].rpartition("/")[2])
         message.replies.add(reply_id)
@@ -175,17 +175,17 @@ class Client:
         return reply_id
 
     def _final(self, envelope: Any) -> None:
-        told = FinalTold(
+        observed = ObservedFinal(
             tenant=self._tenant.name, reply_id=envelope["messageId"], envelope=envelope
         )
-        self._told.finals.append(told)
+        self._observed.finals.append(observed)
 
     # Reading a reply -----------------------------------------------------------------------------
 
     async def _read_too(self, user_id: str, reply_id: str) -> None:
         """A reader that joins later, from the beginning."""
         reading = Reading(tenant=self._tenant.name, reply_id=reply_id)
-        self._told.readings.append(reading)
+        self._observed.readings.append(reading)
         await asyncio.sleep(self._random.uniform(0, 2))
         await self._finish(user_id, reading)
 
@@ -193,14 +193,14 @@ class Client:
         """Come back with the id that was seen last, until the final event is there."""
         path = f"/v1/chat-plan/replies/{reading.reply_id}/stream?userId={user_id}"
         while not reading.is_done:
-            self._told.counts["resumes"] += 1
+            self._observed.counts["resumes"] += 1
             seen = {"Last-Event-ID": f"{reading.reply_id}.{reading.last}"} if reading.last else {}
             try:
                 async with self._caller.open(
                     "joinReply", "GET", path, None, STREAM | seen
                 ) as answer:
                     if answer.status_code == 200:
-                        await self._take(answer, reading)
+                        await self._receive(answer, reading)
                     elif answer.status_code != 503:
                         return
             except httpx.TransportError:
@@ -208,7 +208,7 @@ class Client:
             if not reading.is_done:
                 await self._caller.again()
 
-    async def _take(self, answer: httpx.Response, reading: Reading) -> None:
+    async def _receive(self, answer: httpx.Response, reading: Reading) -> None:
         """Read until the connection ends, or is cut here."""
         most = self._random.randint(0, 30) if self._chance(CUT_STREAM) else None
         async with aclosing(self._caller.events(answer)) as events:
@@ -218,7 +218,7 @@ class Client:
                     self._final(event.data)
                     return
                 if most is not None and (most := most - 1) < 0:
-                    self._told.counts["cuts"] += 1
+                    self._observed.counts["cuts"] += 1
                     return
 
     async def _cancel(self, user_id: str, reply_id: str) -> None:
@@ -226,7 +226,7 @@ class Client:
         path = f"/v1/chat-plan/replies/{reply_id}/cancel?userId={user_id}"
         answer = await self._caller.call("cancelReply", "POST", path, key=self._key())
         if answer.status == 200:
-            self._told.counts["cancels"] += 1
+            self._observed.counts["cancels"] += 1
             if answer.json["status"] == "ended":
                 self._final(answer.json["final"])
 
@@ -240,10 +240,10 @@ class Client:
 
     async def _go_on(self, message: Message, *, plainly: bool) -> None:
         """Keep the plan, or have it built, if it is one."""
-        envelope = self._told.finals[-1].envelope
-        for told in reversed(self._told.finals):
-            if told.reply_id in message.replies:
-                envelope = told.envelope
+        envelope = self._observed.finals[-1].envelope
+        for observed in reversed(self._observed.finals):
+            if observed.reply_id in message.replies:
+                envelope = observed.envelope
                 break
         if envelope["subtype"] != "success" or envelope["mode"] not in ("feature", "fix"):
             return
@@ -266,7 +266,7 @@ class Client:
             "convertToBuild", "POST", "/v1/chat-plan/convert-to-build", body, key=self._key()
         )
         if answer.status == 202:
-            self._told.builds.append(
+            self._observed.builds.append(
                 Built(
                     tenant=self._tenant.name,
                     session_id=envelope["sessionId"],
@@ -285,7 +285,7 @@ class Client:
             "creditAccount", "POST", "/v1/billing/credits", body, key=key
         )
         if answer.status == 201:
-            self._told.credits.append(
+            self._observed.credits.append(
                 Credit(
                     tenant=self._tenant.name,
                     user_id=user_id,
@@ -300,7 +300,7 @@ class Client:
         answer = await self._caller.call("getAccount", "GET", f"/v1/billing/accounts/{user_id}")
         if answer.status == 200:
             account = {name: value for name, value in answer.json.items() if name != "userId"}
-            self._told.balances.append(
+            self._observed.balances.append(
                 Balance(
                     tenant=self._tenant.name,
                     user_id=user_id,
@@ -323,7 +323,7 @@ class Client:
             ("GET", f"/v1/projects/{project_id}/versions", None),
             ("POST", "/v1/chat-plan", self._any() | {"projectId": project_id}),
         ]
-        theirs = [each for each in self._told.finals if each.tenant == stranger.name]
+        theirs = [each for each in self._observed.finals if each.tenant == stranger.name]
         if theirs:
             chosen = self._random.choice(theirs[-50:])
             reply = f"/v1/chat-plan/replies/{chosen.reply_id}"

@@ -12,7 +12,7 @@ import psutil
 
 from projections import PROJECTIONS
 from projections.projection import install
-from service.postgres import connections
+from service.postgres import connections, migrations
 from service.postgres.connections import Connection
 from service.postgres.embedded import embedded
 
@@ -84,7 +84,7 @@ async def postgres(folder: Path) -> AsyncGenerator[Postgres]:
     server = Postgres(folder)
     try:
         await asyncio.to_thread(server.start)
-        await connections.migrate(server.url)
+        await migrations.migrate(server.url)
         async with server.connection() as owner:
             await install(owner, PROJECTIONS)
         yield server

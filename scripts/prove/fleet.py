@@ -120,9 +120,9 @@ def environment(database_url: str, model_url: str, tenants: Iterable[Tenant]) ->
 
 
 @asynccontextmanager
-async def fleet(processes: int, told: Mapping[str, str], log: Path) -> AsyncGenerator[Fleet]:
+async def fleet(processes: int, observed: Mapping[str, str], log: Path) -> AsyncGenerator[Fleet]:
     """So many processes, none left in the end."""
-    running = Fleet(told, log)
+    running = Fleet(observed, log)
     try:
         await asyncio.gather(*(running.start() for _ in range(processes)))
         yield running

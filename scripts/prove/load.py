@@ -15,10 +15,10 @@ from scripts.prove.calls import Caller
 from scripts.prove.clients import Client
 from scripts.prove.database import Postgres
 from scripts.prove.fleet import Fleet
+from scripts.prove.observed import Feed, Observed
 from scripts.prove.others import read_states, read_timelines, watch, work
 from scripts.prove.sizes import Size
 from scripts.prove.tenants import Tenant
-from scripts.prove.told import Feed, Told
 
 FIRST_SECONDS: Final = 130
 """What a user begins with: enough for two messages at a time, so that a third one is refused."""
@@ -40,7 +40,7 @@ class Load:
         postgres: Postgres,
         folder: Path,
     ) -> None:
-        self.told = Told(canaries={each.name: each.canary for each in tenants})
+        self.observed = Observed(canaries={each.name: each.canary for each in tenants})
         self._size, self._seed, self._tenants = size, seed, tenants
         self._fleet, self._postgres, self._folder = fleet, postgres, folder
         self._callers: list[Caller] = []
@@ -68,7 +68,7 @@ class Load:
                     stop.set()
                 stop_working.set()
             await self._until_quiet()
-            await self._look_once_more()
+            await self._read_once_more()
             await self._until_watched()
 
     def _random(self, name: str) -> Random:
@@ -76,7 +76,7 @@ class Load:
 
     def _caller(self, tenant: Tenant, name: str) -> Caller:
         kept = self._folder / f"received-{next(self._numbers)}-{name}"
-        caller = Caller(tenant, self._fleet, self.told, self._random(name), kept)
+        caller = Caller(tenant, self._fleet, self.observed, self._random(name), kept)
         self._callers.append(caller)
         return caller
 
@@ -122,7 +122,7 @@ class Load:
         watching: list[asyncio.Task[None]] = []
         for tenant in self._tenants:
             feed = Feed(tenant=tenant.name)
-            self.told.feeds.append(feed)
+            self.observed.feeds.append(feed)
             caller = self._caller(tenant, f"watcher-{tenant.name}")
             watching.append(asyncio.create_task(watch(caller, feed)))
         try:
@@ -151,7 +151,7 @@ class Load:
             moment = begun + pace * (number + random.uniform(0.5, 1.5))
             await asyncio.sleep(max(0.0, moment - loop.time()))
             await kill(random)
-            self.told.counts[f"kills of {name}"] += 1
+            self.observed.counts[f"kills of {name}"] += 1
         await asyncio.sleep(max(0.0, begun + self._size.seconds - loop.time()))
 
     async def _kill_service(self, random: Random) -> None:
@@ -176,13 +176,13 @@ class Load:
             return False
         return not found.rowcount and all(each.state == "live" for each in standings)
 
-    async def _look_once_more(self) -> None:
+    async def _read_once_more(self) -> None:
         """Every reply and every timeline as they are told now."""
         async with asyncio.TaskGroup() as group:
             for tenant in self._tenants:
                 replies = sorted(
                     reply_id
-                    for message in self.told.messages
+                    for message in self.observed.messages
                     if message.tenant == tenant.name
                     for reply_id in message.replies
                 )
@@ -201,7 +201,7 @@ class Load:
         async def have_come() -> bool:
             return all(
                 feed.links and feed.links[-1].position >= heads[feed.tenant]
-                for feed in self.told.feeds
+                for feed in self.observed.feeds
             )
 
         await self._until(have_come)

@@ -19,12 +19,12 @@ from domain.events import (
     UserMessagePosted,
 )
 from scripts.prove.check import Check, Found, doubled_first, restated_first, without_first
+from scripts.prove.observed import Message, Observed
 from scripts.prove.stored import stored
-from scripts.prove.told import Message, Told
 from service.postgres.connections import Connection
 
 
-async def _positions(_: Told, database: Connection) -> Found:
+async def _positions(_: Observed, database: Connection) -> Found:
     log = await stored(database)
     breaches = [
         f"position {each.position} in place of {place}"
@@ -34,7 +34,7 @@ async def _positions(_: Told, database: Connection) -> Found:
     return Found(len(log), breaches)
 
 
-async def _versions(_: Told, database: Connection) -> Found:
+async def _versions(_: Observed, database: Connection) -> Found:
     known: dict[tuple[str, str], int] = {}
     breaches: list[str] = []
     for each in await stored(database):
@@ -45,7 +45,7 @@ async def _versions(_: Told, database: Connection) -> Found:
     return Found(len(known), breaches)
 
 
-async def _messages(told: Told, database: Connection) -> Found:
+async def _messages(observed: Observed, database: Connection) -> Found:
     """By the reply that the client was told of: its message, word for word, at its one position."""
     posted = {
         (each.tenant, each.event.message_id): each
@@ -56,7 +56,7 @@ async def _messages(told: Told, database: Connection) -> Found:
         for each in await stored(database, ReplyStarted)
     }
     breaches: list[str] = []
-    acknowledged = [each for each in told.messages if each.replies]
+    acknowledged = [each for each in observed.messages if each.replies]
     for message in acknowledged:
         for reply_id in message.replies:
             found = posted.get((message.tenant, asked.get((message.tenant, reply_id), "")))
@@ -67,7 +67,7 @@ async def _messages(told: Told, database: Connection) -> Found:
     return Found(len(acknowledged), breaches)
 
 
-async def _once(told: Told, database: Connection) -> Found:
+async def _once(observed: Observed, database: Connection) -> Found:
     """Each key made one message, or none where all its tries were refused."""
     texts = Counter(
         (each.tenant, each.event.text)
@@ -76,10 +76,10 @@ async def _once(told: Told, database: Connection) -> Found:
     )
     breaches = [
         f"{message.key}: {texts[message.tenant, message.text]} messages, told of {message.replies}"
-        for message in told.messages
+        for message in observed.messages
         if not _is_once(message, texts[message.tenant, message.text])
     ]
-    return Found(len(told.messages), breaches)
+    return Found(len(observed.messages), breaches)
 
 
 def _is_once(message: Message, messages: int) -> bool:
@@ -88,30 +88,32 @@ def _is_once(message: Message, messages: int) -> bool:
     return messages == 0 if message.refusal else messages <= 1
 
 
-async def _keys(told: Told, database: Connection) -> Found:
+async def _keys(observed: Observed, database: Connection) -> Found:
     done = Counter(
         (each.tenant, each.event.key) for each in await stored(database, RequestCompleted)
     )
     breaches = [f"{key} was done {times} times" for key, times in done.items() if times != 1]
     breaches += [
         f"{message.key} was done, and nothing says so"
-        for message in told.messages
+        for message in observed.messages
         if message.replies and not done[message.tenant, message.key]
     ]
     return Found(len(done), breaches)
 
 
-async def _answered(told: Told, _: Connection) -> Found:
-    breaches = [f"{each.key} was never answered" for each in told.messages if not each.is_answered]
-    return Found(len(told.messages), breaches)
+async def _answered(observed: Observed, _: Connection) -> Found:
+    breaches = [
+        f"{each.key} was never answered" for each in observed.messages if not each.is_answered
+    ]
+    return Found(len(observed.messages), breaches)
 
 
-def _unanswered(told: Told) -> Told:
-    first, *others = told.messages
-    return replace(told, messages=[replace(first, is_answered=False), *others])
+def _unanswered(observed: Observed) -> Observed:
+    first, *others = observed.messages
+    return replace(observed, messages=[replace(first, is_answered=False), *others])
 
 
-async def _credits(told: Told, database: Connection) -> Found:
+async def _credits(observed: Observed, database: Connection) -> Found:
     given = Counter(
         (each.tenant, each.position, each.event.user_id, each.event.reason, each.event.seconds)
         for each in await stored(database, TimeCredited)
@@ -119,14 +121,14 @@ async def _credits(told: Told, database: Connection) -> Found:
     reasons = Counter((tenant, reason) for tenant, _, _, reason, _ in given.elements())
     breaches = [
         f"{each} is in the log {reasons[each.tenant, each.reason]} times"
-        for each in told.credits
+        for each in observed.credits
         if given[each.tenant, each.position, each.user_id, each.reason, each.seconds] != 1
         or reasons[each.tenant, each.reason] != 1
     ]
-    return Found(len(told.credits), breaches)
+    return Found(len(observed.credits), breaches)
 
 
-async def _builds(told: Told, database: Connection) -> Found:
+async def _builds(observed: Observed, database: Connection) -> Found:
     queued = _counted(
         (each.tenant, each.event.build_id) for each in await stored(database, BuildQueued)
     )
@@ -136,27 +138,27 @@ async def _builds(told: Told, database: Connection) -> Found:
     )
     breaches = [
         f"{each} is in the log {queued[each.tenant, each.build_id]} times"
-        for each in told.builds
+        for each in observed.builds
         if queued[each.tenant, each.build_id] != 1
         or converted[each.tenant, each.session_id, each.build_id] != 1
     ]
-    return Found(len(told.builds), breaches)
+    return Found(len(observed.builds), breaches)
 
 
-async def _reports(told: Told, database: Connection) -> Found:
+async def _reports(observed: Observed, database: Connection) -> Found:
     known = _counted(
         (each.tenant, each.event.build_id, each.event.event_id)
         for each in await stored(database, BuildProgressed)
     )
     breaches = [
         f"{each} is in the log {known[each.tenant, each.build_id, each.event_id]} times"
-        for each in told.reports
+        for each in observed.reports
         if known[each.tenant, each.build_id, each.event_id] != 1
     ]
-    return Found(len(told.reports), breaches)
+    return Found(len(observed.reports), breaches)
 
 
-async def _freed(_: Told, database: Connection) -> Found:
+async def _freed(_: Observed, database: Connection) -> Found:
     """Every build has ended, and with it its project's lock."""
     log = await stored(database, ProjectLocked, ProjectUnlocked, BuildSucceeded, BuildFailed)
     found = {
@@ -191,7 +193,7 @@ CHECKS: Final = (
         find=_versions,
         damage=doubled_first(UserMessagePosted),
     ),
-    Check(name="messages were answered", find=_answered, retell=_unanswered),
+    Check(name="messages were answered", find=_answered, distort=_unanswered),
     Check(
         name="acknowledged messages are in the log as they were said",
         find=_messages,

@@ -6,20 +6,20 @@ from typing import Final
 from projections import PROJECTIONS
 from projections.projection import Projection, status, verify
 from scripts.prove.check import Check, Found, changed
-from scripts.prove.told import Told
+from scripts.prove.observed import Observed
 from service.postgres.connections import Connection
 
 
-async def _verified(_: Told, database: Connection, projection: Projection) -> Found:
+async def _verified(_: Observed, database: Connection, projection: Projection) -> Found:
     rows = await (
         await database.execute(f"select count(*) from app.{projection.name}".encode())
     ).fetchone()
     differing = await verify(database, projection)
     breaches = [f"{differing} rows differ"] if differing else []
     breaches += [
-        f"it is {standing.state}: {standing.halted_reason}"
-        for standing in await status(database)
-        if standing.name == projection.name and standing.state != "live"
+        f"it is {each.state}: {each.halted_reason}"
+        for each in await status(database)
+        if each.name == projection.name and each.state != "live"
     ]
     return Found(rows[0] if rows else 0, breaches)
 

@@ -9,8 +9,8 @@ from typing import Any, Final
 import httpx
 
 from scripts.prove.calls import STREAM, Caller
-from scripts.prove.told import Feed, Link, Reported
-from scripts.prove.told import Final as FinalTold
+from scripts.prove.observed import Feed, Link, Reported
+from scripts.prove.observed import Final as ObservedFinal
 
 LOOK_SECONDS: Final = 0.2
 SENT_AGAIN: Final = 0.2
@@ -65,7 +65,7 @@ async def _report(caller: Caller, build_id: str, event: dict[str, Any]) -> None:
             reported = Reported(
                 tenant=caller.tenant.name, build_id=build_id, event_id=event["eventId"]
             )
-            caller.told.reports.append(reported)
+            caller.observed.reports.append(reported)
         if caller.random.random() > SENT_AGAIN:
             return
 
@@ -91,10 +91,10 @@ async def _follow(caller: Caller, answer: httpx.Response, feed: Feed) -> None:
         async for event in events:
             if event.name != "event":
                 continue
-            told = event.data
-            feed.links.append(Link(int(told["position"]), told["cursor"], told["prev"]))
+            observed = event.data
+            feed.links.append(Link(int(observed["position"]), observed["cursor"], observed["prev"]))
             if (most := most - 1) < 0:
-                caller.told.counts["cuts"] += 1
+                caller.observed.counts["cuts"] += 1
                 return
 
 
@@ -103,8 +103,8 @@ async def read_states(caller: Caller, reply_ids: Iterable[str]) -> None:
     for reply_id in reply_ids:
         answer = await caller.call("getReply", "GET", f"/v1/chat-plan/replies/{reply_id}")
         envelope = answer.json.get("final") if answer.status == 200 else None
-        state = FinalTold(tenant=caller.tenant.name, reply_id=reply_id, envelope=envelope)
-        caller.told.states.append(state)
+        state = ObservedFinal(tenant=caller.tenant.name, reply_id=reply_id, envelope=envelope)
+        caller.observed.states.append(state)
 
 
 async def read_timelines(caller: Caller) -> None:
@@ -114,7 +114,7 @@ async def read_timelines(caller: Caller) -> None:
         while True:
             path = f"/v1/project/{project_id}/timeline?limit=200{before}"
             items = (await caller.call("getTimeline", "GET", path)).json["items"]
-            caller.told.items += [(caller.tenant.name, item["id"]) for item in items]
+            caller.observed.items += [(caller.tenant.name, item["id"]) for item in items]
             if not items:
                 break
             before = f"&before={items[-1]['cursor']}"

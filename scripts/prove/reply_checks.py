@@ -10,8 +10,8 @@ import orjson
 from domain.events import ReplyCompleted, ReplyFailed, ReplyStarted
 from domain.operations import Misfit, fold
 from scripts.prove.check import Check, Found, doubled_first, without_first
+from scripts.prove.observed import Event, Observed, Reading
 from scripts.prove.stored import stored
-from scripts.prove.told import Event, Reading, Told
 from service.postgres.connections import Connection
 
 
@@ -23,12 +23,12 @@ async def _ends(database: Connection) -> Counter[tuple[str, str]]:
     return ends
 
 
-async def _all_ended(_: Told, database: Connection) -> Found:
+async def _all_ended(_: Observed, database: Connection) -> Found:
     ends = await _ends(database)
     return Found(len(ends), [f"{reply} has no end" for reply, times in ends.items() if not times])
 
 
-async def _ended_once(_: Told, database: Connection) -> Found:
+async def _ended_once(_: Observed, database: Connection) -> Found:
     ends = await _ends(database)
     breaches = [f"{reply} has {times} ends" for reply, times in ends.items() if times > 1]
     return Found(len(ends), breaches)
@@ -39,19 +39,19 @@ def _same(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
-async def _finals(told: Told, _: Connection) -> Found:
+async def _finals(observed: Observed, _: Connection) -> Found:
     """What anyone saw as the end is what the reply says of itself now."""
-    now = {(each.tenant, each.reply_id): _same(each.envelope) for each in told.states}
+    now = {(each.tenant, each.reply_id): _same(each.envelope) for each in observed.states}
     breaches = [
         f"{each.reply_id} ended otherwise than it says now"
-        for each in told.finals
+        for each in observed.finals
         if _same(each.envelope) != now.get((each.tenant, each.reply_id))
     ]
-    breaches += [f"{each.reply_id} has no end" for each in told.states if not each.envelope]
-    return Found(len(told.finals), breaches)
+    breaches += [f"{each.reply_id} has no end" for each in observed.states if not each.envelope]
+    return Found(len(observed.finals), breaches)
 
 
-async def _in_the_log(told: Told, database: Connection) -> Found:
+async def _in_the_log(observed: Observed, database: Connection) -> Found:
     """What anyone saw as the end is what the log has."""
     ended = {
         (each.tenant, each.event.reply_id): _same(getattr(each.event, "data", None))
@@ -59,24 +59,24 @@ async def _in_the_log(told: Told, database: Connection) -> Found:
     }
     breaches = [
         f"{each.reply_id} ended otherwise than the log has it"
-        for each in told.finals
+        for each in observed.finals
         if _same(each.envelope["data"]) != ended.get((each.tenant, each.reply_id))
     ]
-    return Found(len(told.finals), breaches)
+    return Found(len(observed.finals), breaches)
 
 
-async def _came_to_an_end(told: Told, _: Connection) -> Found:
+async def _came_to_an_end(observed: Observed, _: Connection) -> Found:
     breaches = [
         f"{each.reply_id}: a reader stopped after event {each.last}"
-        for each in told.readings
+        for each in observed.readings
         if [event.name for event in each.events].count("final") != 1 or not each.is_done
     ]
-    return Found(len(told.readings), breaches)
+    return Found(len(observed.readings), breaches)
 
 
-async def _dense(told: Told, _: Connection) -> Found:
+async def _dense(observed: Observed, _: Connection) -> Found:
     counted, breaches = 0, []
-    for reading in told.readings:
+    for reading in observed.readings:
         last = 0
         for event in (each for each in reading.events if each.n):
             counted += 1
@@ -88,11 +88,11 @@ async def _dense(told: Told, _: Connection) -> Found:
     return Found(counted, breaches)
 
 
-async def _the_same(told: Told, _: Connection) -> Found:
+async def _the_same(observed: Observed, _: Connection) -> Found:
     """Whoever reads an event, whenever and wherever, gets the same bytes."""
     known: dict[tuple[str, int], bytes] = {}
     counted, breaches = 0, []
-    for reading in told.readings:
+    for reading in observed.readings:
         for event in reading.events:
             if event.n and event.name != "snapshot":
                 counted += 1
@@ -101,9 +101,9 @@ async def _the_same(told: Told, _: Connection) -> Found:
     return Found(counted, breaches)
 
 
-async def _folded(told: Told, _: Connection) -> Found:
+async def _folded(observed: Observed, _: Connection) -> Found:
     """The operations since the last reset, folded, equal the final data."""
-    done = [reading for reading in told.readings if reading.is_done]
+    done = [reading for reading in observed.readings if reading.is_done]
     breaches = [
         f"{reading.reply_id}: what was shown is not its data"
         for reading in done
@@ -129,17 +129,17 @@ def _shown(reading: Reading) -> bytes:
 # Controls ----------------------------------------------------------------------------------------
 
 
-def _retold(change: Callable[[list[Event]], list[Event]]) -> Callable[[Told], Told]:
+def _distorted(change: Callable[[list[Event]], list[Event]]) -> Callable[[Observed], Observed]:
     """The reading with the most events, told otherwise."""
 
-    def retell(told: Told) -> Told:
-        longest = max(told.readings, key=lambda reading: len(reading.events))
-        others = [reading for reading in told.readings if reading is not longest]
+    def distort(observed: Observed) -> Observed:
+        longest = max(observed.readings, key=lambda reading: len(reading.events))
+        others = [reading for reading in observed.readings if reading is not longest]
         changed = replace(longest, events=change(longest.events))
         # Beside it as it was, so that the two can be compared.
-        return replace(told, readings=[longest, changed, *others])
+        return replace(observed, readings=[longest, changed, *others])
 
-    return retell
+    return distort
 
 
 def _without_one(events: list[Event]) -> list[Event]:
@@ -160,16 +160,16 @@ def _reworded(events: list[Event]) -> list[Event]:
     return [*events[:last], replace(events[last], raw=raw), *events[last + 1 :]]
 
 
-def _redated(told: Told) -> Told:
-    first, *others = told.finals
+def _redated(observed: Observed) -> Observed:
+    first, *others = observed.finals
     changed = replace(first, envelope=first.envelope | {"timestamp": "another"})
-    return replace(told, finals=[changed, *others])
+    return replace(observed, finals=[changed, *others])
 
 
 CHECKS: Final = (
     Check(name="replies have an end", find=_all_ended, damage=without_first(ReplyCompleted)),
     Check(name="no reply has two ends", find=_ended_once, damage=doubled_first(ReplyCompleted)),
-    Check(name="final envelopes are what the replies say now", find=_finals, retell=_redated),
+    Check(name="final envelopes are what the replies say now", find=_finals, distort=_redated),
     Check(
         name="final data is what the log has",
         find=_in_the_log,
@@ -178,9 +178,9 @@ CHECKS: Final = (
     Check(
         name="readers came to the final event, once",
         find=_came_to_an_end,
-        retell=_retold(_without_final),
+        distort=_distorted(_without_final),
     ),
-    Check(name="ids of events are dense", find=_dense, retell=_retold(_without_one)),
-    Check(name="events read the same for everybody", find=_the_same, retell=_retold(_reworded)),
-    Check(name="operations folded are the final data", find=_folded, retell=_retold(_reworded)),
+    Check(name="ids of events are dense", find=_dense, distort=_distorted(_without_one)),
+    Check(name="events read the same for everybody", find=_the_same, distort=_distorted(_reworded)),
+    Check(name="operations folded are the final data", find=_folded, distort=_distorted(_reworded)),
 )

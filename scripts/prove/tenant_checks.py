@@ -7,8 +7,8 @@ from typing import Final
 
 from domain.events import ReplyCompleted, UserMessagePosted
 from scripts.prove.check import Check, Found
+from scripts.prove.observed import Observed
 from scripts.prove.stored import stored
-from scripts.prove.told import Told
 from service.postgres.connections import Connection
 
 FORESEEN: Final = {
@@ -32,15 +32,15 @@ FORESEEN: Final = {
 TROUBLES: Final = ("kills of service", "kills of postgres", "model faults", "cuts", "resumes")
 
 
-async def _canaries(told: Told, _: Connection) -> Found:
+async def _canaries(observed: Observed, _: Connection) -> Found:
     """In every byte. Each tenant must have seen its own word, or nothing was looked at."""
     counted, breaches = 0, []
-    for tenant, files in told.received.items():
+    for tenant, files in observed.received.items():
         seen: Counter[str] = Counter()
         for file in files:
             content = file.read_bytes()
             counted += len(content)
-            for owner, canary in told.canaries.items():
+            for owner, canary in observed.canaries.items():
                 seen[owner] += content.count(canary.encode())
         breaches += [
             f"{tenant} was sent {times} words of {owner}"
@@ -52,17 +52,17 @@ async def _canaries(told: Told, _: Connection) -> Found:
     return Found(counted, breaches)
 
 
-def _leaked(told: Told) -> Told:
+def _leaked(observed: Observed) -> Observed:
     """One tenant was sent what another one was."""
-    (tenant, files), (_, foreign), *_ = told.received.items()
+    (tenant, files), (_, foreign), *_ = observed.received.items()
     largest = max(foreign, key=lambda file: Path(file).stat().st_size)
-    return replace(told, received=told.received | {tenant: [*files, largest]})
+    return replace(observed, received=observed.received | {tenant: [*files, largest]})
 
 
-async def _strangers(told: Told, _: Connection) -> Found:
+async def _strangers(observed: Observed, _: Connection) -> Found:
     asked = {
         (status, code): times
-        for (name, status, code), times in told.answers.items()
+        for (name, status, code), times in observed.answers.items()
         if name == "trespass"
     }
     breaches = [
@@ -73,12 +73,12 @@ async def _strangers(told: Told, _: Connection) -> Found:
     return Found(sum(asked.values()), breaches)
 
 
-def _let_in(told: Told) -> Told:
-    return replace(told, answers=told.answers + Counter({("trespass", 200, ""): 1}))
+def _let_in(observed: Observed) -> Observed:
+    return replace(observed, answers=observed.answers + Counter({("trespass", 200, ""): 1}))
 
 
-async def _foreseen(told: Told, _: Connection) -> Found:
-    asked = {key: times for key, times in told.answers.items() if key[0] != "trespass"}
+async def _foreseen(observed: Observed, _: Connection) -> Found:
+    asked = {key: times for key, times in observed.answers.items() if key[0] != "trespass"}
     breaches = [
         f"{name} was answered {times} times with {status} {code}"
         for (name, status, code), times in asked.items()
@@ -87,25 +87,25 @@ async def _foreseen(told: Told, _: Connection) -> Found:
     return Found(sum(asked.values()), breaches)
 
 
-def _broken(told: Told) -> Told:
-    return replace(told, answers=told.answers + Counter({("getReply", 500, "internal"): 1}))
+def _broken(observed: Observed) -> Observed:
+    return replace(observed, answers=observed.answers + Counter({("getReply", 500, "internal"): 1}))
 
 
-async def _tried(told: Told, _: Connection) -> Found:
+async def _tried(observed: Observed, _: Connection) -> Found:
     """What was to be withstood did happen."""
-    tried = {name: told.counts[name] for name in TROUBLES}
-    tried["want of seconds"] = told.answers["postChatPlan", 402, "insufficient_balance"]
+    tried = {name: observed.counts[name] for name in TROUBLES}
+    tried["want of seconds"] = observed.answers["postChatPlan", 402, "insufficient_balance"]
     return Found(sum(tried.values()), [f"no {name}" for name, times in tried.items() if not times])
 
 
-def _untried(told: Told) -> Told:
-    return replace(told, counts=Counter[str]())
+def _untried(observed: Observed) -> Observed:
+    return replace(observed, counts=Counter[str]())
 
 
-async def _chained(told: Told, _: Connection) -> Found:
+async def _chained(observed: Observed, _: Connection) -> Found:
     """Each event of a feed names the one before it, which is the one that came before."""
     counted, breaches = 0, []
-    for feed in told.feeds:
+    for feed in observed.feeds:
         before = None
         for link in feed.links:
             counted += 1
@@ -115,49 +115,51 @@ async def _chained(told: Told, _: Connection) -> Found:
     return Found(counted, breaches)
 
 
-async def _complete(told: Told, database: Connection) -> Found:
+async def _complete(observed: Observed, database: Connection) -> Found:
     """Each feed is its tenant's log, from the first event to the last."""
     log = await stored(database)
     breaches = [
         f"{feed.tenant}'s watcher saw {len(feed.links)} events, and not those of the log"
-        for feed in told.feeds
+        for feed in observed.feeds
         if [link.position for link in feed.links]
         != [each.position for each in log if each.tenant == feed.tenant]
     ]
-    return Found(sum(len(feed.links) for feed in told.feeds), breaches)
+    return Found(sum(len(feed.links) for feed in observed.feeds), breaches)
 
 
-def _missed(told: Told) -> Told:
-    first, *others = told.feeds
-    return replace(told, feeds=[replace(first, links=first.links[:3] + first.links[4:]), *others])
+def _missed(observed: Observed) -> Observed:
+    first, *others = observed.feeds
+    return replace(
+        observed, feeds=[replace(first, links=first.links[:3] + first.links[4:]), *others]
+    )
 
 
-async def _in_the_timeline(told: Told, database: Connection) -> Found:
+async def _in_the_timeline(observed: Observed, database: Connection) -> Found:
     """What was said is shown once to those who read the timelines in the end."""
-    shown = Counter(told.items)
+    shown = Counter(observed.items)
     said = {
         (each.tenant, each.event.message_id) for each in await stored(database, UserMessagePosted)
     } | {(each.tenant, each.event.reply_id) for each in await stored(database, ReplyCompleted)}
     acknowledged = {
-        (message.tenant, reply_id) for message in told.messages for reply_id in message.replies
+        (message.tenant, reply_id) for message in observed.messages for reply_id in message.replies
     }
     breaches = [f"{item} is shown {shown[item]} times" for item in said if shown[item] != 1]
     breaches += [f"{item} is not shown" for item in acknowledged if item not in shown]
     return Found(len(said), breaches)
 
 
-def _hidden(told: Told) -> Told:
-    acknowledged = {reply_id for message in told.messages for reply_id in message.replies}
-    hidden = next(item for item in told.items if item[1] in acknowledged)
-    return replace(told, items=[item for item in told.items if item != hidden])
+def _hidden(observed: Observed) -> Observed:
+    acknowledged = {reply_id for message in observed.messages for reply_id in message.replies}
+    hidden = next(item for item in observed.items if item[1] in acknowledged)
+    return replace(observed, items=[item for item in observed.items if item != hidden])
 
 
 CHECKS: Final = (
-    Check(name="there was trouble of each kind", find=_tried, retell=_untried),
-    Check(name="bytes hold no other tenant's words", find=_canaries, retell=_leaked),
-    Check(name="what is another tenant's is not there", find=_strangers, retell=_let_in),
-    Check(name="answers are those that are foreseen", find=_foreseen, retell=_broken),
-    Check(name="feeds are chained by prev", find=_chained, retell=_missed),
-    Check(name="feeds are the tenants' log, whole", find=_complete, retell=_missed),
-    Check(name="timelines show what was said, once", find=_in_the_timeline, retell=_hidden),
+    Check(name="there was trouble of each kind", find=_tried, distort=_untried),
+    Check(name="bytes hold no other tenant's words", find=_canaries, distort=_leaked),
+    Check(name="what is another tenant's is not there", find=_strangers, distort=_let_in),
+    Check(name="answers are those that are foreseen", find=_foreseen, distort=_broken),
+    Check(name="feeds are chained by prev", find=_chained, distort=_missed),
+    Check(name="feeds are the tenants' log, whole", find=_complete, distort=_missed),
+    Check(name="timelines show what was said, once", find=_in_the_timeline, distort=_hidden),
 )

@@ -5,8 +5,8 @@ from typing import Final
 
 from domain.events import MessageAdmitted, ReplyStarted, TimeReserved
 from scripts.prove.check import Check, Found, changed, without_first
+from scripts.prove.observed import Observed
 from scripts.prove.stored import stored
-from scripts.prove.told import Told
 from service.postgres.connections import Connection
 
 ONE_OF_A_MESSAGE: Final = """
@@ -19,7 +19,7 @@ delete from app.audit where request_id = (
 """
 
 
-async def _counted_once(_: Told, database: Connection) -> Found:
+async def _counted_once(_: Observed, database: Connection) -> Found:
     """For its user and for its project, at one time."""
     log = await stored(database, ReplyStarted, MessageAdmitted, TimeReserved)
     replies = {(each.tenant, each.event.reply_id) for each in log if each.type == "ReplyStarted"}
@@ -33,13 +33,13 @@ async def _counted_once(_: Told, database: Connection) -> Found:
     return Found(len(replies), breaches)
 
 
-async def _audited(told: Told, database: Connection) -> Found:
+async def _audited(observed: Observed, database: Connection) -> Found:
     rows = await database.execute(
         "select tenant_id, message_id from app.audit "
         "where operation = 'postChatPlan' and status = 200"
     )
     known = set(await rows.fetchall())
-    acknowledged = [(each.tenant, reply) for each in told.messages for reply in each.replies]
+    acknowledged = [(each.tenant, reply) for each in observed.messages for reply in each.replies]
     breaches = [f"{each} is not told" for each in acknowledged if each not in known]
     return Found(len(acknowledged), breaches)
 

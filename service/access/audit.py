@@ -7,7 +7,6 @@ not be told.
 """
 
 import asyncio
-from collections import deque
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from time import perf_counter
@@ -18,6 +17,8 @@ import structlog
 from psycopg.rows import class_row
 
 import sql
+from service.concurrency.batcher import Batcher
+from service.concurrency.retry import retrying
 from service.eventlog.store import DATABASE_AWAY, OutcomeUnknown, Overloaded
 from service.postgres.connections import Connection, Pool, service_transaction
 
@@ -79,25 +80,22 @@ class Audit:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._waiting: deque[tuple[Entry, asyncio.Event]] = deque()
-        self._work = asyncio.Event()
-        self._urgent = asyncio.Event()
-        self._closing = False
+        self._entries: Batcher[tuple[Entry, asyncio.Event]] = Batcher(
+            self._store, most=BATCH, gather_seconds=GATHER_SECONDS
+        )
 
-    def require_room(self) -> None:
-        """Raises Overloaded when more entries wait than may."""
-        if len(self._waiting) >= MOST_WAITING:
+    def require_capacity(self) -> None:
+        """Raises Overloaded when too many entries wait."""
+        if len(self._entries) >= MOST_WAITING:
             raise Overloaded("too many entries of the audit are waiting")
 
     async def record(self, entry: Entry, *, is_write: bool) -> None:
-        """Take an entry; of a write, wait until it is stored. Raises OutcomeUnknown when that takes
-        too long: what was done is done, and the entry is stored when it can be."""
+        """Have an entry stored; of a write, wait until it is. Raises OutcomeUnknown when that takes
+        too long: what was done is done, and the entry is stored when the database is back."""
         stored = asyncio.Event()
-        self._waiting.append((entry, stored))
-        self._work.set()
+        self._entries.add((entry, stored), is_urgent=is_write)
         if not is_write:
             return
-        self._urgent.set()
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await stored.wait()
@@ -105,43 +103,22 @@ class Audit:
             raise OutcomeUnknown("the audit could not be written in time") from None
 
     async def run(self) -> None:
-        """Store until closed and nothing waits."""
-        while self._waiting or not self._closing:
-            if not self._waiting:
-                self._work.clear()
-                await self._work.wait()
-            else:
-                await self._gather()
-                await self._store()
+        """Store entries until the audit is closed and none waits."""
+        await self._entries.run()
 
     def close(self) -> None:
-        """No more is to come; `run` ends when what waits is stored."""
-        self._closing = True
-        self._work.set()
-        self._urgent.set()
+        """State that no more entries come."""
+        self._entries.close()
 
-    async def _gather(self) -> None:
-        """Wait a moment for others, unless a write waits."""
-        try:
-            async with asyncio.timeout(GATHER_SECONDS):
-                await self._urgent.wait()
-        except TimeoutError:
-            pass
-        if not self._closing:
-            self._urgent.clear()
-
-    async def _store(self) -> None:
-        batch = [self._waiting[n] for n in range(min(BATCH, len(self._waiting)))]
+    async def _store(self, batch: list[tuple[Entry, asyncio.Event]]) -> None:
         entries = orjson.dumps([asdict(entry) for entry, _ in batch]).decode()
-        try:
+
+        async def insert() -> None:
             async with service_transaction(self._pool) as connection:
                 await connection.execute(SQL["add"], {"entries": entries})
-        except DATABASE_AWAY as error:
-            _log.warning("audit_waits", error=type(error).__name__)
-            await asyncio.sleep(_RETRY_SECONDS)
-            return
+
+        await retrying(insert, DATABASE_AWAY, event="audit_waits", pauses=(_RETRY_SECONDS,))
         for _, stored in batch:
-            self._waiting.popleft()
             stored.set()
 
 
@@ -158,8 +135,8 @@ class Watch:
         return round((perf_counter() - self._began) * 1_000)
 
 
-def told(text: str | None) -> str | None:
-    """What a client says of itself, as long as it may be."""
+def truncated(text: str | None) -> str | None:
+    """The first characters of a text, as many as the audit keeps."""
     return None if text is None else text[:_LONGEST]
 
 

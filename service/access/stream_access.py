@@ -8,18 +8,16 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import orjson
-import structlog
 
 from domain.events import MemberRemoved, ProjectErasureRequested
-from projections.projects import project
+from projections.projects import project_read
+from service.concurrency.retry import retrying
 from service.eventlog.live import POLL
 from service.eventlog.store import DATABASE_AWAY, Recorded
-from service.postgres.connections import Pool, tenant_transaction
+from service.postgres.connections import Pool, tenant_rows
 
 RENEW_SECONDS: Final = 60.0
 """How long before a token expires its stream asks for another one; half of its life at the most."""
-
-_log = structlog.stdlib.get_logger(__name__)
 
 OnExpiring = Callable[[float], Awaitable[None]]
 """Called once, some time before the token of a stream expires, with that time in Unix seconds."""
@@ -38,7 +36,7 @@ class StreamAccess:
         self._pool = pool
         self._waiting: defaultdict[Member, set[asyncio.Event]] = defaultdict(set)
 
-    def hear(self, events: Sequence[Recorded]) -> None:
+    def on_events(self, events: Sequence[Recorded]) -> None:
         """End the streams of those who were taken out of a project, or whose project is no more."""
         for event in events:
             if event.type == MemberRemoved.__name__:
@@ -84,19 +82,17 @@ class StreamAccess:
                 del self._waiting[member]
 
     async def _is_member(self, member: Member) -> bool:
-        """Asked once more when it is listened for, so that no removal falls in between; while the
-        database is away, as soon as it is back."""
+        """Check again after subscribing, so that a removal in between is not missed.
+
+        Waits while the database is away.
+        """
         tenant_id, project_id, user_id = member
-        while True:
-            try:
-                async with tenant_transaction(self._pool, tenant_id) as connection:
-                    known = await project(
-                        connection, tenant_id=tenant_id, project_id=project_id, user_id=user_id
-                    )
-                return known is not None
-            except DATABASE_AWAY as error:
-                _log.warning("permit_waits", error=type(error).__name__)
-                await asyncio.sleep(POLL)
+
+        async def find() -> bool:
+            read = project_read(tenant_id=tenant_id, project_id=project_id, user_id=user_id)
+            return bool(await tenant_rows(self._pool, tenant_id, read))
+
+        return await retrying(find, DATABASE_AWAY, event="permit_waits", pauses=(POLL,))
 
 
 async def _happens(event: asyncio.Event, seconds: float) -> bool:

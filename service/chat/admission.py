@@ -319,7 +319,7 @@ class _Attempt:
         for limit, times in counted:
             rate_limits.require_room(limit, times, at)
         return tuple(
-            rate_limits.standing(limit, rate_limits.with_time(times, at), at)
+            rate_limits.status(limit, rate_limits.with_time(times, at), at)
             for limit, times in counted
         )
 

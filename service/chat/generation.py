@@ -56,14 +56,14 @@ class Ending:
 class _Attempt:
     """One try at a reply: its model calls and what became of their text.
 
-    `ops` were all shown; `waiting` were not yet. `may_call` is set while the model may call a tool
-    in place of an answer. `prose_at` is the path of the prose that `script` read last.
+    `ops` were all shown; `waiting` were not yet. `may_call_tools` is set while the model may call
+    a tool in place of an answer. `prose_at` is the path of the prose that `script` read last.
     """
 
     script: ScriptCheck
     prose_at: str = field(default="", init=False)
     references: References
-    may_call: bool = False
+    may_call_tools: bool = False
     calls: list[ModelCall] = field(default_factory=list[ModelCall])
     parser: ReplyParser = field(default_factory=ReplyParser)
     mode: ChatMode | None = None
@@ -163,8 +163,8 @@ class Generation:
                 raise Malformed("a tool call in the middle of the answer", 0)
             # What the model said before its tool call is not the answer.
             attempt.parser, attempt.mode, attempt.waiting = ReplyParser(), None, []
-            question = question.looked(tuple([await self._call(use) for use in uses]))
-        attempt.may_call = False
+            question = question.with_tool_calls(tuple([await self._call(use) for use in uses]))
+        attempt.may_call_tools = False
         await self._pass_on(attempt.parser.close())
         self._show(await attempt.references.close())
 
@@ -172,7 +172,7 @@ class Generation:
         """One model call; returns the tools that the model calls before it answers."""
         attempt, call = self._attempt, ModelCall()
         attempt.calls.append(call)
-        attempt.may_call = bool(question.tools) and question.may_look
+        attempt.may_call_tools = bool(question.tools) and question.may_call_tools
         async with aclosing(self._model.ask(question, call)) as pieces:
             async for text in pieces:
                 await self._pass_on(attempt.parser.feed(text))
@@ -195,7 +195,7 @@ class Generation:
         """Show what is new. Plain prose may only introduce a tool call, so prose waits until it is
         known to be the answer."""
         attempt = self._attempt
-        if attempt.may_call and attempt.parser.prose:
+        if attempt.may_call_tools and attempt.parser.prose:
             attempt.waiting += ops
             return
         if attempt.mode is None and attempt.parser.intent is not None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
@@ -12,13 +13,26 @@ from service.eventlog.store import DATABASE_AWAY
 from service.postgres.connections import Pool, service_transaction
 
 SQL: Final = sql.statements("leases.sql")
-SECONDS: Final = 10.0
-RENEW_SECONDS: Final = 3.0
 _RETRY_SECONDS: Final = 0.5
-STABLE_SECONDS: Final = 3.0
-"""How long after a gap in its own renewals a process takes no other process for dead."""
 
 _log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseTimes:
+    """In seconds. All processes of a database have the same."""
+
+    lasts: float = 10.0
+    """A process that does not renew its lease for so long is dead to the others."""
+    renewed_every: float = 3.0
+    stable_after: float = 3.0
+    """How long after a gap in its own renewals a process takes no other process for dead."""
+    database_stable_after: float = 5.0
+    """How long after the start of the database no process is taken for dead: the database may
+    have been the one that was away."""
+
+
+TIMES: Final = LeaseTimes()
 
 
 class Lease:
@@ -28,9 +42,14 @@ class Lease:
     """
 
     def __init__(
-        self, pool: Pool, lease_id: int, *, clock: Callable[[], float] = monotonic
+        self,
+        pool: Pool,
+        lease_id: int,
+        times: LeaseTimes,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self.lease_id = lease_id
+        self.times = times
         self._pool = pool
         self._clock = clock
         self._renewed_at = clock()
@@ -40,14 +59,14 @@ class Lease:
     def is_stable(self) -> bool:
         """Whether it was renewed in time for a while: other processes had the chance as well."""
         now = self._clock()
-        return now - self._renewed_at < SECONDS and now >= self._stable_at
+        return now - self._renewed_at < self.times.lasts and now >= self._stable_at
 
     async def run(self) -> None:
         """Renew it, for ever. A process that was frozen for a day ends: its lease is gone."""
         while True:
             try:
                 await self._renew()
-                await asyncio.sleep(RENEW_SECONDS)
+                await asyncio.sleep(self.times.renewed_every)
             except DATABASE_AWAY as error:
                 _log.warning("lease_not_renewed", error=type(error).__name__)
                 await asyncio.sleep(_RETRY_SECONDS)
@@ -55,14 +74,14 @@ class Lease:
     async def _renew(self) -> None:
         async with service_transaction(self._pool) as connection:
             renewed = await connection.execute(
-                SQL["renew"], {"lease_id": self.lease_id, "seconds": SECONDS}
+                SQL["renew"], {"lease_id": self.lease_id, "seconds": self.times.lasts}
             )
             await connection.execute(SQL["purge"])
         if not renewed.rowcount:
             raise RuntimeError("the lease of this process is gone")
         now = self._clock()
-        if now - self._renewed_at >= SECONDS:
-            self._stable_at = now + STABLE_SECONDS
+        if now - self._renewed_at >= self.times.lasts:
+            self._stable_at = now + self.times.stable_after
         self._renewed_at = now
 
     async def release(self) -> None:
@@ -74,10 +93,10 @@ class Lease:
             _log.warning("lease_not_released", error=type(error).__name__)
 
 
-async def acquire(pool: Pool) -> Lease:
+async def acquire(pool: Pool, times: LeaseTimes) -> Lease:
     """A new lease for this process."""
     async with service_transaction(pool) as connection:
-        found = await connection.execute(SQL["acquire"], {"seconds": SECONDS})
+        found = await connection.execute(SQL["acquire"], {"seconds": times.lasts})
         row = await found.fetchone()
     assert row is not None
-    return Lease(pool, row[0])
+    return Lease(pool, row[0], times)

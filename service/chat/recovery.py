@@ -47,7 +47,6 @@ INSPECT_SECONDS: Final = 0.5
 RETRY_SECONDS: Final = 60.0
 """How long a reply that could not be brought to its end is left alone, before the next try."""
 
-_GRACE_SECONDS: Final = 5.0
 _AT_A_TIME: Final = 100
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -123,7 +122,8 @@ class Recovery:
                 connection,
                 lease_id=self._lease.lease_id,
                 here=[*self._running.reply_ids, *self._retry_at],
-                grace_seconds=_GRACE_SECONDS,
+                lease_seconds=self._lease.times.lasts,
+                grace_seconds=self._lease.times.database_stable_after,
                 limit=_AT_A_TIME,
             )
         for row in rows:
@@ -185,7 +185,7 @@ class Recovery:
     async def _take_over(self, admitted: Admitted) -> None:
         stream = session_stream(admitted.session_id, admitted.message.project_id)
         decision = partial(
-            session.take_over_reply,
+            session.claim_reply,
             reply_id=admitted.reply_id,
             lease_id=self._lease.lease_id,
         )

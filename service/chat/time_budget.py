@@ -17,6 +17,7 @@ class TimeBudget:
     `clock` gives the seconds that count, as the bill counts them; it may go back, when an attempt
     is discarded, and never runs faster than time. `extend` reserves more and returns how many
     seconds it got, 0 when the balance is used up. `warn` is given the seconds reserved so far.
+    `sleep` waits for a number of seconds.
     """
 
     def __init__(
@@ -26,11 +27,13 @@ class TimeBudget:
         extend: Callable[[], Awaitable[int]],
         warn: Callable[[int], None],
         clock: Callable[[], float] = monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._reserved_seconds = reserved_seconds
         self._extend = extend
         self._warn = warn
         self._clock = clock
+        self._sleep = sleep
         self._began = clock()
 
     async def run(self) -> None:
@@ -48,5 +51,5 @@ class TimeBudget:
         left = self._began + seconds - self._clock()
         while left > 0:
             # The clock may stand still meanwhile, and is not asked all the time.
-            await asyncio.sleep(max(left, _GRAIN_SECONDS))
+            await self._sleep(max(left, _GRAIN_SECONDS))
             left = self._began + seconds - self._clock()

@@ -1,8 +1,9 @@
-"""The live tail: what was committed, by this process or another, to everyone who follows.
+"""The live tail of the log: what this process or another one commits, for everyone who follows.
 
-Followers share one ring of the newest events and hold nothing but a cursor, so a slow one costs no
-memory: who has fallen out of the ring reads the table until it is back in it. A follower takes
-position N only after N - 1, wherever it reads from, so what it was given has no gaps.
+Followers share one ring of the newest events, bounded by number and by bytes. Each follower holds a
+cursor and nothing else, so a slow follower costs no memory: a follower that has fallen out of the
+ring reads the table until it is back in it. A follower gets position N after N - 1, wherever it
+reads from, so that there are no gaps.
 """
 
 import asyncio
@@ -13,75 +14,80 @@ import psycopg
 import structlog
 
 from domain.events import ERASURES
+from service.concurrency.retry import retrying
+from service.concurrency.ring import Ring
 from service.eventlog.store import DATABASE_AWAY, PAGE, EventStore, Recorded, page
 from service.postgres.connections import Connect, Connection
 
 RING: Final = 10_000
+RING_BYTES: Final = 32 * 1024 * 1024
+"""What the ring holds at the most: events, and bytes of their states and metadata."""
+
 POLL: Final = 1.0
-"""Seconds until a wake-up that got lost is made good."""
+"""Poll interval in seconds, which covers a lost NOTIFY."""
 
 _ERASURES: Final = frozenset(kind.__name__ for kind in ERASURES)
 _log = structlog.stdlib.get_logger(__name__)
 
 
 class LiveLog:
-    """Owned by the service's loop. The writer publishes; `run` listens for other processes."""
+    """Owned by the service's loop. The writer publishes; `run` listens for other processes.
 
-    def __init__(self, store: EventStore) -> None:
+    The ring goes up to the head of the log as this process knows it; 0 means that it knows none.
+    """
+
+    def __init__(
+        self, store: EventStore, *, most: int = RING, most_bytes: int = RING_BYTES
+    ) -> None:
         self._store = store
-        self._ring: list[Recorded] = []
-        self._news = asyncio.Event()
-        self._head = 0
+        self._ring: Ring[Recorded] = Ring(most, most_bytes)
         self.followers = 0
         self.writer_pid = 0
         self.listening = asyncio.Event()
-        """Set while what other processes commit is heard of."""
+        """Set while the process hears what other processes commit."""
 
     @property
     def head(self) -> int:
         """The highest position known here."""
-        return self._head
+        return self._ring.upto
 
     def publish(self, events: Sequence[Recorded]) -> None:
-        """Pass on events that were committed, in order; those that came in already are left out."""
-        fresh = [event for event in events if event.position > self._head]
+        """Pass on committed events, in order; events at or below the head are left out."""
+        fresh = [event for event in events if event.position > self.head]
         if not fresh:
             return
-        if fresh[0].position != self._head + 1 or not _ERASURES.isdisjoint(
-            event.type for event in fresh
-        ):
-            # What came before is not here, or may be erased: the table knows.
-            self._ring.clear()
-        self._ring += fresh
-        if len(self._ring) > 2 * RING:
-            del self._ring[:-RING]
-        self._advance(fresh[-1].position)
+        if fresh[0].position != self.head + 1:
+            self._ring.restart(fresh[0].position - 1)
+        for n in reversed(range(len(fresh))):
+            if fresh[n].type in _ERASURES:
+                # The texts before an erasure may be blank in the table by now, but not here.
+                fresh = fresh[n:]
+                self._ring.restart(fresh[0].position - 1)
+                break
+        self._ring.extend(
+            [event.position for event in fresh],
+            fresh,
+            [len(event.state) + len(event.metadata) for event in fresh],
+        )
 
     def skip_to(self, position: int) -> None:
-        """Know that the log has come this far, where nobody here follows it."""
-        if position > self._head:
-            self._ring.clear()
-            self._advance(position)
-
-    def _advance(self, position: int) -> None:
-        self._head = position
-        self._news.set()
-        self._news = asyncio.Event()
+        """Know that the log goes up to this position, while nobody in this process follows it."""
+        if position > self.head:
+            self._ring.restart(position)
 
     async def wait(self, position: int, *, seconds: float) -> bool:
         """Wait until the log is known to have come to `position`. False when it has not in time."""
-        try:
-            async with asyncio.timeout(seconds):
-                while self._head < position:
-                    await self._news.wait()
-        except TimeoutError:
-            return False
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + seconds
+        while self.head < position:
+            if not await self._ring.wait(deadline - clock()) and clock() >= deadline:
+                return False
         return True
 
     async def follow(self, after: int) -> AsyncGenerator[list[Recorded], None]:
-        """All events after a position, in order, without end: what is stored, then what happens.
+        """All events after a position, in order, without end: stored events, then new ones.
 
-        Yields no events after each silent second, so that the caller can do something else.
+        Yields an empty page after each silent second, so that the caller can do something else.
         """
         self.followers += 1
         try:
@@ -101,7 +107,7 @@ class LiveLog:
             self.followers -= 1
 
     async def _stored(self, after: int) -> list[Recorded]:
-        """What the table has after a position; nothing while the database is away."""
+        """The table's events after a position; none while the database is away."""
         try:
             return await self._store.range(after=after, limit=PAGE)
         except DATABASE_AWAY as error:
@@ -110,44 +116,41 @@ class LiveLog:
             return []
 
     def _from_ring(self, after: int) -> list[Recorded] | None:
-        """What the ring has after a position; None when only the table can tell."""
-        if after >= self._head > 0:
-            return []
-        if not self._ring or after + 1 < self._ring[0].position:
-            return None
-        start = after + 1 - self._ring[0].position
-        return self._ring[start : start + PAGE]
+        """The ring's events after a position; None where only the table has them."""
+        return self._ring.after(after, PAGE) if self.head else None
 
     async def run(self, connect: Connect) -> None:
-        """Listen for what other processes commit; again and again when the connection is lost."""
-        while True:
+        """Listen for what other processes commit; connect again when the connection is lost."""
+
+        async def listen() -> None:
             try:
                 async with await connect() as connection, await connect() as reader:
                     await connection.execute("listen throughline")
                     self.listening.set()
                     await self._listen(connection, reader)
-            except (psycopg.OperationalError, OSError) as error:
+            finally:
                 self.listening.clear()
-                _log.warning("listener_lost_its_connection", error=type(error).__name__)
-                await asyncio.sleep(POLL)
+
+        lost = (psycopg.OperationalError, OSError)
+        await retrying(listen, lost, event="listener_lost_its_connection", pauses=(POLL,))
 
     async def _listen(self, connection: Connection, reader: Connection) -> None:
         while True:
             await self._catch_up(await self._store.head(), reader)
             async for notification in connection.notifies(timeout=POLL):
-                # Anybody who may connect may notify: what it says is a hint, if it says anything.
+                # Any role that may connect may notify: the payload is at most a hint.
                 if notification.pid != self.writer_pid and _is_position(notification.payload):
                     await self._catch_up(int(notification.payload), reader)
 
     async def _catch_up(self, position: int, reader: Connection) -> None:
-        """Bring the ring up to what others wrote: one read for all who follow."""
-        while self._head < position:
-            if not self.followers or not self._head:
+        """Bring the ring up to what others wrote: one read for all followers."""
+        while self.head < position:
+            if not self.followers or not self.head:
                 self.skip_to(min(position, await self._store.head()))
                 return
-            # All there is, not only up to there: who reads slower than others write must not read
-            # once for each of their commits.
-            events = await page(reader, after=self._head)
+            # All there is, not only up to `position`: a process that reads slower than others write
+            # must not read once for each of their commits.
+            events = await page(reader, after=self.head)
             if not events:
                 return
             self.publish(events)

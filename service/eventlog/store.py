@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import psycopg
-from psycopg.rows import RowMaker
+from psycopg.rows import RowMaker, scalar_row
 from psycopg.types.numeric import Int8
 from psycopg_pool import PoolTimeout
 
@@ -156,10 +156,9 @@ class EventStore:
                 read = _events("range", _bounds(after, upto, limit))
                 await read.send(connection)
             return await read.rows()
-        bounds = _bounds(after, upto, limit)
-        bounds |= {"tenant_id": tenant_id, "types": None if types is None else list(types)}
-        name = "tenant_range" if project_id is None else "project_range"
-        read = _events(name, bounds | {"project_id": project_id})
+        read = tenant_range(
+            tenant_id, after=after, upto=upto, limit=limit, project_id=project_id, types=types
+        )
         return await tenant_rows(self._pool, tenant_id, read)
 
     async def replay(self, *, after: int = 0, upto: int = END) -> AsyncIterator[list[Recorded]]:
@@ -174,6 +173,27 @@ class EventStore:
             row = await cursor.fetchone()
             assert row is not None
             return row[0]
+
+
+def tenant_range(
+    tenant_id: str,
+    *,
+    after: int,
+    upto: int = END,
+    limit: int,
+    project_id: str | None = None,
+    types: Sequence[str] | None = None,
+) -> Read[Recorded]:
+    """The first `limit` events of a tenant, or of its project, after a position."""
+    asked = _bounds(after, upto, limit)
+    asked |= {"tenant_id": tenant_id, "types": None if types is None else list(types)}
+    name = "tenant_range" if project_id is None else "project_range"
+    return _events(name, asked | {"project_id": project_id})
+
+
+def log_head() -> Read[int]:
+    """The position of the log's last event, whatever its tenant."""
+    return Read(SQL["head"], scalar_row)
 
 
 async def page(

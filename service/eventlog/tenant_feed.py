@@ -1,22 +1,24 @@
-"""A tenant's part of the log for those who consume it: in pages, whole, or live.
+"""A tenant's part of the log, for consumers: in pages, whole, or live.
 
-A selection is by project and by types. What was looked at and not selected is passed for good, so
-whoever selects little does not read the rest again.
+A selection is by project and by types. A page says up to which position it was read, so a consumer
+that selects few events does not read the other events again.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
-import structlog
+from psycopg.rows import scalar_row
 from psycopg.types.numeric import Int8
 
 import sql
+from projections.read import Read
+from service.concurrency.retry import retrying
 from service.eventlog.live import POLL, LiveLog
-from service.eventlog.store import DATABASE_AWAY, EventStore, Recorded
-from service.postgres.connections import Pool, tenant_transaction
+from service.eventlog.store import DATABASE_AWAY, Recorded, log_head, tenant_range
+from service.postgres.connections import Pool, tenant_rows, tenant_transaction
 
 SQL: Final = sql.statements("tenant_feed.sql")
 STEP: Final = 100
@@ -24,8 +26,6 @@ STEP: Final = 100
 
 NEAR: Final = 1_000
 """How far a reader may be behind the log's head to be served by the live tail of all tenants."""
-
-_log = structlog.stdlib.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +57,7 @@ class Page:
 class TenantFeed:
     """Reads of one selection."""
 
-    def __init__(self, store: EventStore, pool: Pool, selection: Selection) -> None:
-        self._store = store
+    def __init__(self, pool: Pool, selection: Selection) -> None:
         self._pool = pool
         self._selection = selection
 
@@ -67,9 +66,9 @@ class TenantFeed:
         if upto == 0:
             return None
         name = "tenant_last" if self._selection.project_id is None else "project_last"
-        async with tenant_transaction(self._pool, self._selection.tenant_id) as connection:
-            row = await (await connection.execute(SQL[name], self._bounds(upto))).fetchone()
-        return None if row is None or row[0] is None else int(row[0])
+        read: Read[int | None] = Read(SQL[name], scalar_row, self._bounds(upto))
+        (last,) = await tenant_rows(self._pool, self._selection.tenant_id, read)
+        return last
 
     def _bounds(self, upto: int) -> dict[str, Any]:
         selection = self._selection
@@ -81,20 +80,25 @@ class TenantFeed:
         }
 
     async def page(self, after: int, limit: int) -> Page:
-        """The next events after a position, up to the head as it is now."""
-        head = max(after, await self._store.head())
+        """The next events after a position, up to the head as it is now; one round trip."""
         selection = self._selection
-        found = await self._store.range(
+        # The head is read first: the range then has all events up to it.
+        head = log_head()
+        found = tenant_range(
+            selection.tenant_id,
             after=after,
-            upto=head,
             limit=limit + 1,
-            tenant_id=selection.tenant_id,
             project_id=selection.project_id,
             types=selection.types,
         )
-        events, has_more = found[:limit], len(found) > limit
+        async with tenant_transaction(self._pool, selection.tenant_id) as connection:
+            await head.send(connection)
+            await found.send(connection)
+        rows, upto = await found.rows(), await head.row()
+        events, has_more = rows[:limit], len(rows) > limit
+        last = events[-1].position if events else after
         return Page(
-            events=events, upto=events[-1].position if has_more else head, has_more=has_more
+            events=events, upto=last if has_more else max(last, upto or 0), has_more=has_more
         )
 
     async def whole(self, after: int, limit: int | None = None) -> AsyncGenerator[list[Recorded]]:
@@ -109,12 +113,12 @@ class TenantFeed:
     async def live(self, live_log: LiveLog, after: int) -> AsyncGenerator[list[Recorded]]:
         """All events after a position, without end: what is stored, then what happens."""
         while True:
-            try:
-                page = await self.page(after, STEP)
-            except DATABASE_AWAY as error:
-                _log.warning("consumer_waits", error=type(error).__name__)
-                await asyncio.sleep(POLL)
-                continue
+            page = await retrying(
+                partial(self.page, after, STEP),
+                DATABASE_AWAY,
+                event="consumer_waits",
+                pauses=(POLL,),
+            )
             yield page.events
             after = page.upto
             if not page.has_more:

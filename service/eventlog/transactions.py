@@ -165,11 +165,11 @@ class Transaction:
         """Note the result of a named request, beside all that was decided for it."""
         stream = request_stream(named.key)
         self.begin(stream)
-        place = len(self.events)
+        offset = len(self.events)
         await self.decide(
             stream,
             lambda request: idempotency.finish(
-                request, key=named.key, fingerprint=named.fingerprint, result=result, place=place
+                request, key=named.key, fingerprint=named.fingerprint, result=result, offset=offset
             ),
         )
 
@@ -188,7 +188,7 @@ class Transaction:
         events = [decode(each.type, each.state) for each in found]
         if not idempotency.is_done(idempotency.fold(events), fingerprint=named.fingerprint):
             return None
-        first = found[0].position - events[0].place
+        first = found[0].position - events[0].offset
         return events[0].result, Appended(first, found[0].recorded_at)
 
     @property

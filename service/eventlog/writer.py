@@ -21,6 +21,8 @@ import psycopg
 import structlog
 from psycopg.types.numeric import Int8
 
+from service.concurrency.lru import LRU
+from service.concurrency.retry import PAUSES_SECONDS
 from service.eventlog import pg_arrays
 from service.eventlog.live import LiveLog
 from service.eventlog.store import (
@@ -42,7 +44,6 @@ PATIENCE: Final = 10.0
 
 _PATIENCE_GRAIN: Final = 0.02
 _STATEMENT_SECONDS: Final = 30.0
-_BACK_OFF_SECONDS: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 _log = structlog.stdlib.get_logger(__name__)
 
 _COLUMNS: Final[tuple[tuple[str, Callable[[Any], pg_arrays.Array]], ...]] = (
@@ -126,7 +127,7 @@ class Writer:
         self._in_hand: list[_Item] = []
         self._wake = asyncio.Event()
         self._closing = False
-        self._heads: dict[Stream, int] = {}
+        self._heads: LRU[Stream, int] = LRU(HEADS)
         self._last: int | None = None
         self._alone = False
         self._alarm: asyncio.TimerHandle | None = None
@@ -268,7 +269,7 @@ class Writer:
         """The connection is gone, and with it what it was told last: look before the next try."""
         _log.warning("writer_lost_its_connection", error=type(error).__name__)
         await self._disconnect()
-        await asyncio.sleep(_BACK_OFF_SECONDS[min(failures, len(_BACK_OFF_SECONDS) - 1)])
+        await asyncio.sleep(PAUSES_SECONDS[min(failures, len(PAUSES_SECONDS) - 1)])
 
     async def _isolate(self, batch: list[_Item], error: Exception) -> None:
         """The database refused something in the batch: write one by one, fail who is to blame."""
@@ -291,7 +292,7 @@ class Writer:
             stream
             for item in batch
             for stream, first in item.firsts.items()
-            if first != heads.get(stream, 0) + 1
+            if first != (heads.get(stream) or 0) + 1
         ]
         if not unsure:
             return batch
@@ -317,7 +318,7 @@ class Writer:
             SQL["heads"], {"tenant_id": pg_arrays.text(tenants), "stream_id": pg_arrays.text(ids)}
         )
         for n, version in await found.fetchall():
-            self._remember(streams[int(n)], version)
+            self._heads.put(streams[int(n)], version)
 
     async def _write_quickly(
         self, connection: psycopg.AsyncConnection[Any], batch: list[_Item]
@@ -365,14 +366,14 @@ class Writer:
     def _refuse(self, item: _Item, stream_id: str, version: int | None) -> None:
         stream = next(stream for stream in item.firsts if stream[1] == stream_id)
         if version is not None:
-            self._remember(stream, version)
+            self._heads.put(stream, version)
         item.fail(WrongVersion(stream_id, item.firsts[stream] - 1, version))
 
     def _settle(self, appended: list[tuple[_Item, Appended]]) -> None:
         """It is durable: remember the versions, tell who follows, answer the callers."""
         for item, _ in appended:
             for event in item.events:
-                self._remember((event.tenant_id, event.stream_id), event.version)
+                self._heads.put((event.tenant_id, event.stream_id), event.version)
         if appended and self._live_log.followers:
             self._live_log.publish([event for pair in appended for event in _recorded(*pair)])
         elif appended:
@@ -380,12 +381,6 @@ class Writer:
             self._live_log.skip_to(at.first_position + len(item.events) - 1)
         for item, at in appended:
             item.succeed(at)
-
-    def _remember(self, stream: Stream, version: int) -> None:
-        self._heads.pop(stream, None)
-        self._heads[stream] = version
-        if len(self._heads) > HEADS:
-            del self._heads[next(iter(self._heads))]
 
     # The connection ------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from starlette.types import Receive, Send
 from starlette.types import Scope as ASGIScope
 
 from domain.errors import ProjectUnknown
-from service.access.audit import Entry, Watch, told
+from service.access.audit import Entry, Watch, truncated
 from service.access.authentication import Caller, NotYours
 from service.access.signatures import HEADER
 from service.eventlog.store import OutcomeUnknown
@@ -85,7 +85,7 @@ class Operation(Generic[B, Q]):
         watch, entry = Watch(), None
         try:
             caller, body = await self._authenticated(service, request)
-            service.audit.require_room()
+            service.audit.require_capacity()
             entry = self._entry(request, caller, watch)
             response = await self.handle(self._admit(service, request, caller, body, entry))
         except Exception as error:  # noqa: BLE001 - the outermost place of a request
@@ -113,7 +113,7 @@ class Operation(Generic[B, Q]):
             user_id=caller.user_id,
             project_id=caller.project_id,
             address=request.client.host if request.client else None,
-            user_agent=told(request.headers.get("user-agent")),
+            user_agent=truncated(request.headers.get("user-agent")),
             at=watch.at,
         )
 

@@ -250,7 +250,7 @@ def _tools(question: Question) -> list[ToolParam] | Omit:
 
 def _tool_choice(question: Question) -> ToolChoiceNoneParam | Omit:
     """Once tools were called they must go along, also when no more of them may be called."""
-    return {"type": "none"} if question.tools and not question.may_look else omit
+    return {"type": "none"} if question.tools and not question.may_call_tools else omit
 
 
 @dataclass(slots=True)

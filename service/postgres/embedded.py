@@ -104,7 +104,7 @@ def _open_lock(folder: Path) -> IO[bytes]:
 def _running_elsewhere(folder: Path, lock: IO[bytes]) -> Server | None:
     """The server of the process that holds the lock, or None when this process holds it now."""
     deadline = time.monotonic() + OWNER_LIMIT_S
-    while not _take(lock):
+    while not _try_lock(lock):
         if server := _found(folder):
             return server
         if time.monotonic() > deadline:
@@ -117,7 +117,7 @@ def _running_elsewhere(folder: Path, lock: IO[bytes]) -> Server | None:
     return None
 
 
-def _take(lock: IO[bytes]) -> bool:
+def _try_lock(lock: IO[bytes]) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 from service.eventlog.live import LiveLog
 from service.eventlog.store import EventStore
 from service.eventlog.writer import Writer
-from service.postgres import connections
+from service.postgres import connections, migrations
 from service.postgres.connections import Pool
 
 T = TypeVar("T")
@@ -97,7 +97,7 @@ class ThreadedLog:
 
     async def _serve(self) -> None:
         if self._migrate:
-            await connections.migrate(self._url)
+            await migrations.migrate(self._url)
         connect = partial(connections.connect, self._url)
         async with connections.pool(self._url) as self.pool:
             self.store = EventStore(self.pool)

@@ -9,13 +9,13 @@ import os
 import stat
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from service.concurrency.lru import LRU
 from service.source.secrets import holds_a_key, is_secret_name
 
 Code = Literal["not_found", "outside", "secret", "not_a_file", "too_large", "binary"]
@@ -112,8 +112,8 @@ class Found:
     @property
     def text(self) -> str:
         """One place a line: path, line number, text."""
-        places = [f"{each.file}:{each.line}: {each.snippet}" for each in self.matches]
-        return _joined(places or ("Nothing was found.",), is_cut=self.is_cut)
+        lines = [f"{each.file}:{each.line}: {each.snippet}" for each in self.matches]
+        return _joined(lines or ("Nothing was found.",), is_cut=self.is_cut)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class Sources:
         self.walks = 0
         self._folder = folder
         self._lock = threading.Lock()
-        self._known: OrderedDict[Parts, _Structure] = OrderedDict()
+        self._known: LRU[Parts, _Structure] = LRU(MOST_CACHED)
 
     def of(self, tenant_id: str, source_root: str | None) -> "Source | None":
         """A project's source; None where there is none, or where it is not below its tenant's."""
@@ -158,11 +158,9 @@ class Sources:
         """Keep what was walked, if its times tell of every later change."""
         with self._lock:
             self.walks += 1
-            self._known.pop(root, None)
+            self._known.pop(root)
             if is_settled:
-                self._known[root] = structure
-            while len(self._known) > MOST_CACHED:
-                self._known.popitem(last=False)
+                self._known.put(root, structure)
 
 
 class Source:
@@ -213,8 +211,8 @@ class Source:
             budget -= len(content)
             for number, line in enumerate(_lines(content), 1):
                 if wanted in line.casefold():
-                    place = Match("/".join(parts), number, line.strip()[:LONGEST_SNIPPET])
-                    matches.append(place)
+                    match = Match("/".join(parts), number, line.strip()[:LONGEST_SNIPPET])
+                    matches.append(match)
                     if len(matches) == MOST_FOUND:
                         return Found(tuple(matches), is_cut=True)
         return Found(tuple(matches), structure.is_cut or len(files) > MOST_SEARCHED)
@@ -318,9 +316,9 @@ class _Walk:
                 if self._entries > MOST_ENTRIES:
                     self.is_cut = True
                     return
-                self._take(folder, (*parts, entry.name), entry)
+                self._visit(folder, (*parts, entry.name), entry)
 
-    def _take(self, folder: int, parts: Parts, entry: os.DirEntry[str]) -> None:
+    def _visit(self, folder: int, parts: Parts, entry: os.DirEntry[str]) -> None:
         if is_secret_name(parts[-1:]) or not _is_plain(entry.name):
             return
         if entry.is_file(follow_symlinks=False):

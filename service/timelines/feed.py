@@ -1,31 +1,30 @@
-"""Timelines as they grow: one reading of the read model for all who watch a project.
+"""Timelines as they grow: one read of the read model for all watchers of a project.
 
-The hub tells what was committed, here or elsewhere; the items are the read model's own rows, so
-what is watched is what the pages show. The watchers of a project share a ring of its newest items
-and hold nothing but a cursor: a slow one costs no memory, and who has fallen out of the ring reads
-the table until it is back in it. Nothing is taken from beyond the read model's checkpoint, so no
-item can appear later at or below a position that was passed.
+The live log says what was committed, here or elsewhere. The items are the read model's own rows, so
+watchers see what the pages show. The watchers of a project share a ring of its newest items, and
+each holds a cursor and nothing else: a slow watcher costs no memory, and a watcher that has fallen
+out of the ring reads the table until it is back in it. Nothing is read beyond the read model's
+checkpoint, so no item can appear later at or below a position that was passed.
 """
 
 import asyncio
-from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
-from operator import attrgetter
-from typing import Any, Final
+from typing import Final
 
 import orjson
-import structlog
 
 from domain.events import ERASURES, MemberRemoved, ProjectErasureRequested, SessionMode
-from projections import timeline
 from projections.projection import reached
-from projections.timeline import TIMELINE, Shown, TimelinePage, TimelineRow
+from projections.timeline import TIMELINE, PageRead, Shown, TimelinePage, TimelineRow
 from service import wire
+from service.concurrency.retry import retrying
+from service.concurrency.ring import Ring
 from service.eventlog.live import POLL, LiveLog
 from service.eventlog.store import DATABASE_AWAY, EventStore, Recorded
-from service.postgres.connections import Pool, tenant_transaction
+from service.postgres.connections import Connection, Pool, tenant_transaction
 from service.timelines import items
 
 RING: Final = 100
@@ -33,20 +32,23 @@ RING_BYTES: Final = 1 << 20
 """What a watched project may keep in memory, in items and in bytes."""
 
 STEP: Final = 20
-"""Items that a watcher takes at a time, from the ring or from the table."""
+"""Items that a watcher gets at a time, from the ring or from the table."""
 
 READERS: Final = 4
 """Watchers that read the table at a time: most connections stay with those who ask for pages."""
 
+PROJECTS: Final = 20
+"""Projects of a tenant whose next items are read in one round trip."""
+
 BEHIND_SECONDS: Final = 0.1
-"""How often the checkpoint is looked at while the read model is behind what is watched."""
+"""How often the checkpoint is read while the read model is behind the projects that are watched."""
+
+_IDLE_SECONDS: Final = 60.0
 
 _SHOWN: Final = frozenset(kind.__name__ for kind in TIMELINE.handles)
 _ERASURES: Final = frozenset(kind.__name__ for kind in ERASURES)
 _REMOVED: Final = MemberRemoved.__name__
 _CLOSED: Final = ProjectErasureRequested.__name__
-_log = structlog.stdlib.get_logger(__name__)
-
 Key = tuple[str, str]
 """A tenant and its project."""
 
@@ -72,74 +74,52 @@ class Watch:
 
 
 class Feed:
-    """The newest items of a project: all of those after `_floor`, up to `reached`."""
+    """The newest items of a project: all of those above the ring's floor, up to `reached`."""
 
     def __init__(self, wanted: int) -> None:
         self.watches: set[Watch] = set()
         self.wanted = wanted
         self.reached = -1
-        self.news = asyncio.Event()
         self.erasures = 0
-        self._items: list[Item] = []
-        self._bytes = 0
-        self._floor = 0
+        self.ring: Ring[Item] = Ring(RING, RING_BYTES)
 
     @property
     def is_behind(self) -> bool:
         """There is more to read than was read."""
         return self.reached < self.wanted
 
-    def after(self, position: int) -> list[Item] | None:
-        """The next items after a position; None when only the table can tell."""
-        if position < self._floor:
-            return None
-        start = bisect_right(self._items, position, key=attrgetter("position"))
-        return self._items[start : start + STEP]
+    def lacks(self, upto: int) -> bool:
+        """It is watched, and was not read up to this position."""
+        return bool(self.watches) and self.is_behind and self.reached < upto
 
     def begin(self, items: Sequence[Item], reached: int, *, floor: int) -> None:
-        """Take what was read first: all after `floor`."""
-        self._floor = floor
+        """Take what was read first: all items above `floor`."""
+        self.ring.restart(floor)
         self.extend(items, reached)
 
     def extend(self, items: Sequence[Item], reached: int) -> None:
-        """Take the items that follow, all up to `reached`; the oldest make room for them."""
-        self._items += items
-        self._bytes += sum(len(item.json) for item in items)
-        gone = 0
-        while len(self._items) - gone > RING or self._bytes > RING_BYTES:
-            self._bytes -= len(self._items[gone].json)
-            gone += 1
-        if gone:
-            self._floor = self._items[gone - 1].position
-            del self._items[:gone]
+        """Take the items that follow, which are all up to `reached`."""
         self.reached = reached
-        self.tell()
+        self.ring.extend(
+            [item.position for item in items], items, [len(item.json) for item in items]
+        )
 
     def dismiss(self, user_id: str) -> None:
-        """The user is no member any more."""
+        """End the watches of a user who is no member any more."""
         for watch in self.watches:
             watch.is_over = watch.is_over or watch.user_id == user_id
-        self.tell()
+        self.ring.wake()
 
     def forget(self) -> None:
-        """Some of it was erased: only the table knows which. What is being read now is not to be
-        taken in either."""
+        """Drop all items, because some were erased. It also invalidates the read in flight."""
         self.erasures += 1
-        self._items.clear()
-        self._bytes = 0
-        self._floor = self.reached
-        self.tell()
+        self.ring.restart(self.reached)
 
     def close(self) -> None:
-        """The project is no more."""
+        """End all watches: the project is erased."""
         for watch in self.watches:
             watch.is_over = True
-        self.tell()
-
-    def tell(self) -> None:
-        """Wake those who wait for news."""
-        self.news.set()
-        self.news = asyncio.Event()
+        self.ring.wake()
 
 
 class Feeds:
@@ -175,18 +155,18 @@ class Feeds:
         """
         with self._watching(key, user_id) as (feed, watch):
             while not watch.is_over:
-                items = feed.after(after)
+                items = feed.ring.after(after, STEP)
                 if items is None:
                     items, after = await self._stored(key, after, shown)
                 elif items:
                     after = items[-1].position
                 else:
-                    await feed.news.wait()
+                    await feed.ring.wait(_IDLE_SECONDS)
                     continue
                 found = [
                     each
                     for each in items
-                    if shown.takes(each.mode, is_visible=each.is_visible, is_live=each.is_live)
+                    if shown.includes(each.mode, is_visible=each.is_visible, is_live=each.is_live)
                 ]
                 if found:
                     yield found
@@ -211,15 +191,18 @@ class Feeds:
                 self._is_watched.clear()
 
     async def _stored(self, key: Key, after: int, shown: Shown) -> tuple[list[Item], int]:
-        """What the table has after a position, and how far that is; nothing while it is away."""
-        try:
-            async with self._readers, tenant_transaction(self._pool, key[0]) as connection:
+        """The table's items after a position, and how far they go; waits while it is away."""
+        tenant_id, project_id = key
+
+        async def read() -> tuple[int, TimelinePage]:
+            page = PageRead(tenant_id, project_id, shown, limit=STEP, after=after)
+            self.readings += 1
+            async with self._readers, tenant_transaction(self._pool, tenant_id) as connection:
                 upto = await reached(connection, TIMELINE.name)
-                page = await self._page(connection, key, shown, limit=STEP, after=after)
-        except DATABASE_AWAY as error:
-            _log.warning("watcher_waits", error=type(error).__name__)
-            await asyncio.sleep(POLL)
-            return [], after
+                await page.send(connection)
+                return upto, await page.page(connection)
+
+        upto, page = await retrying(read, DATABASE_AWAY, event="watcher_waits", pauses=(POLL,))
         items = self._items(page, upto)
         return items, items[-1].position if page.has_more and items else max(after, upto)
 
@@ -229,12 +212,9 @@ class Feeds:
         """Hear what is committed, as long as somebody watches."""
         while True:
             await self._is_watched.wait()
-            try:
-                self._followed = await self._store.head()
-            except DATABASE_AWAY as error:
-                _log.warning("feeds_wait", error=type(error).__name__)
-                await asyncio.sleep(POLL)
-                continue
+            self._followed = await retrying(
+                self._store.head, DATABASE_AWAY, event="feeds_wait", pauses=(POLL,)
+            )
             for feed in self._feeds.values():
                 feed.wanted = max(feed.wanted, self._followed)
             self._is_wanted.set()
@@ -266,52 +246,50 @@ class Feeds:
         while True:
             await self._is_wanted.wait()
             self._is_wanted.clear()
-            try:
-                await self._read_on()
-            except DATABASE_AWAY as error:
-                _log.warning("feeds_wait", error=type(error).__name__)
-                await asyncio.sleep(POLL)
+            await retrying(self._read_on, DATABASE_AWAY, event="feeds_wait", pauses=(POLL,))
             if any(feed.is_behind for feed in self._feeds.values()):
                 await asyncio.sleep(BEHIND_SECONDS)
                 self._is_wanted.set()
 
     async def _read_on(self) -> None:
-        behind = [(key, feed) for key, feed in self._feeds.items() if feed.is_behind]
-        for key, feed in behind:
-            async with tenant_transaction(self._pool, key[0]) as connection:
+        """Read the next items of all projects that are behind, a tenant a transaction."""
+        tenants: defaultdict[str, list[tuple[str, Feed]]] = defaultdict(list)
+        for (tenant_id, project_id), feed in self._feeds.items():
+            if feed.is_behind:
+                tenants[tenant_id].append((project_id, feed))
+        for tenant_id, feeds in tenants.items():
+            async with tenant_transaction(self._pool, tenant_id) as connection:
                 upto = await reached(connection, TIMELINE.name)
-                while feed.watches and feed.is_behind and feed.reached < upto:
-                    await self._advance(connection, key, feed, upto)
+                for n in range(0, len(feeds), PROJECTS):
+                    await self._advance(connection, tenant_id, feeds[n : n + PROJECTS], upto)
 
-    async def _advance(self, connection: Any, key: Key, feed: Feed, upto: int) -> None:
-        """Read the next items of a project into its ring; at first the newest."""
-        whole, erasures = Shown(with_hidden=True, with_live=True), feed.erasures
-        after = None if feed.reached < 0 else feed.reached
-        page = await self._page(connection, key, whole, limit=RING, after=after)
+    async def _advance(
+        self, connection: Connection, tenant_id: str, feeds: list[tuple[str, Feed]], upto: int
+    ) -> None:
+        """Bring some projects of a tenant up to the checkpoint; their pages share round trips."""
+        everything = Shown(with_hidden=True, with_live=True)
+        while behind := [(id_, feed) for id_, feed in feeds if feed.lacks(upto)]:
+            reads: list[tuple[Feed, int, PageRead]] = []
+            for project_id, feed in behind:
+                after = None if feed.reached < 0 else feed.reached
+                page = PageRead(tenant_id, project_id, everything, limit=RING, after=after)
+                reads.append((feed, feed.erasures, page))
+                self.readings += 1
+                await page.send(connection)
+            for feed, erasures, page in reads:
+                self._extend(feed, erasures, await page.page(connection), upto)
+
+    def _extend(self, feed: Feed, erasures: int, page: TimelinePage, upto: int) -> None:
+        """Put the rows into the project's ring; the first ones are the newest."""
         if feed.erasures != erasures:
             return
-        if after is None:
-            items = self._items(page, upto)
+        items = self._items(page, upto)
+        if feed.reached < 0:
             feed.begin(items, upto, floor=_floor(items, upto) if page.has_more else 0)
         else:
-            items = self._items(page, upto)
             feed.extend(items, items[-1].position if page.has_more and items else upto)
 
     # The table -----------------------------------------------------------------------------------
-
-    async def _page(
-        self, connection: Any, key: Key, shown: Shown, *, limit: int, after: int | None = None
-    ) -> TimelinePage:
-        self.readings += 1
-        tenant_id, project_id = key
-        return await timeline.page(
-            connection,
-            tenant_id=tenant_id,
-            project_id=project_id,
-            shown=shown,
-            limit=limit,
-            after=after,
-        )
 
     def _items(self, page: TimelinePage, upto: int) -> list[Item]:
         """The rows that the checkpoint covers, oldest first, as they go over the wire."""
@@ -320,15 +298,15 @@ class Feeds:
     def _item(self, row: TimelineRow) -> Item:
         """A lock or an erasure as it is; else the item, or the one that a build's news is about."""
         if row.kind == "lock":
-            event, told = "lock", row.data
+            event, data = "lock", row.data
         elif row.kind == "erasure":
-            event, told = "erased", row.data
+            event, data = "erased", row.data
         else:
-            event, told = (
+            event, data = (
                 "item",
                 wire.dumped(items.item(row.request or row, self._log_epoch)),
             )
-        return Item(row.position, row.mode, row.is_visible, row.is_live, event, orjson.dumps(told))
+        return Item(row.position, row.mode, row.is_visible, row.is_live, event, orjson.dumps(data))
 
 
 def _floor(items: Sequence[Item], upto: int) -> int:

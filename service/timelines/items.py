@@ -6,7 +6,7 @@ from typing import Any, Literal, cast
 from domain.events import ChatMode
 from domain.reply_contracts import MAIN_TEXT
 from projections.builds import BuildRow, BuildStatus
-from projections.timeline import TimelineRow
+from projections.timeline import ItemKind, TimelineRow
 from service.replies.envelope import PLAN_ACTIONS, ActionType, label
 from service.wire import Wire, cursor
 
@@ -63,9 +63,7 @@ class TimelineItem(Wire):
     timestamp: datetime
     type: Literal["plan_message", "build_request", "deployment"]
     mode: Literal["plan", "build"]
-    kind: Literal[
-        "user_message", "reply", "system_message", "session", "build_reference", "deployment"
-    ]
+    kind: ItemKind
     chat_mode: str | None = None
     status: Literal["planning", "in_progress", "deployed", "failed"]
     session_id: str | None = None
@@ -112,7 +110,7 @@ def item(row: TimelineRow, log_epoch: str) -> TimelineItem:
         timestamp=row.recorded_at,
         type=_item_type(row),
         mode=row.mode,
-        kind=cast(Any, row.kind),
+        kind=cast(ItemKind, row.kind),
         chat_mode=row.chat_mode,
         status=_item_status(row),
         session_id=row.session_id,
@@ -135,7 +133,7 @@ def item(row: TimelineRow, log_epoch: str) -> TimelineItem:
         if row.converted_from_session_id
         else None,
         actions=_item_actions(row) if row.is_plan else None,
-        event=row.data if row.kind == "session" else None,
+        event=None if said or answered else row.data,
     )
 
 

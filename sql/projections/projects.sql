@@ -108,7 +108,7 @@ where tenant_id = %(tenant_id)s and project_id = %(project_id)s
             and members.user_id = %(user_id)s
     )
 
--- name: of_tenant
+-- name: by_id
 -- The project, for the tenant's own backend.
 select
     project_id, name, framework, source_root, registered_at, active_build_id, last_build_id,

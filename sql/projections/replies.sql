@@ -89,7 +89,7 @@ from app.replies
 where ended_position is null
     and message_id <> all (%(here)s::text[])
     and case epoch
-        when %(lease_id)s then started_at < now() - interval '10 seconds'
+        when %(lease_id)s then started_at < now() - make_interval(secs => %(lease_seconds)s)
         else not exists (
             select from app.lease where lease.epoch = replies.epoch and lease.until > now()
         )

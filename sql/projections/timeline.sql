@@ -125,7 +125,13 @@ begin
             when 'ProjectUnlocked' then 'lock'
             when 'SessionDeleted' then 'erasure'
             when 'BuildErased' then 'erasure'
-            else 'session'
+            when 'PlanSaved' then 'session'
+            when 'SessionOpened' then 'session'
+            when 'SessionRenamed' then 'session'
+            when 'SessionModeChanged' then 'session'
+            when 'SessionConverted' then 'session'
+            when 'SessionArchived' then 'session'
+            when 'SessionExpired' then 'session'
         end as kind
     ) as shown
     cross join lateral (
@@ -134,13 +140,7 @@ begin
             or event.type = 'BuildErased' as is_of_build
     ) as about
     where event.position > p_after and event.position <= p_upto
-        and event.type in (
-            'UserMessagePosted', 'ReplyCompleted', 'ReplyFailed', 'SystemMessagePosted',
-            'PlanSaved', 'SessionOpened', 'SessionRenamed', 'SessionModeChanged',
-            'SessionConverted', 'SessionArchived', 'SessionExpired', 'SessionDeleted',
-            'BuildClaimed', 'BuildReferenced', 'BuildSucceeded', 'BuildFailed', 'VersionDeployed',
-            'BuildErased', 'ProjectLocked', 'ProjectUnlocked'
-        )
+        and kind is not null
     order by event.position;
 
     -- An erasure removes the rows of all earlier events of its stream; the row of the erasure

@@ -45,7 +45,7 @@ CONSUMED = TimeConsumed(
     reply_id="r1",
     operation="plan_fix",
     seconds=45,
-    held_seconds=60,
+    reserved_seconds=60,
     model="claude",
     input_tokens=10,
     output_tokens=20,
@@ -55,7 +55,7 @@ CONSUMED = TimeConsumed(
     prices="2026-11",
 )
 RELEASED = ReservationReleased(
-    user_id="u1", reservation_id="h1", held_seconds=60, reason="model_error"
+    user_id="u1", reservation_id="h1", reserved_seconds=60, reason="model_error"
 )
 
 
@@ -143,7 +143,7 @@ def test_a_settlement_may_take_nothing() -> None:
 
 def test_a_settlement_takes_from_all_that_was_held_for_its_reply() -> None:
     state = given(CREDITED, RESERVED, replace(RESERVED, seconds=40))
-    assert settle(state, 90) == (replace(CONSUMED, seconds=90, held_seconds=100),)
+    assert settle(state, 90) == (replace(CONSUMED, seconds=90, reserved_seconds=100),)
 
 
 def test_a_reservation_is_released_whole() -> None:
@@ -293,7 +293,7 @@ class AccountLife(RuleBasedStateMachine):
         (event,) = decided = settle(self.state, seconds, reservation)
         assert isinstance(event, TimeConsumed)
         held = self.held.pop(reservation)
-        assert event.held_seconds == held
+        assert event.reserved_seconds == held
         assert event.seconds == min(seconds, held)
         self.consumed += event.seconds
         self.ends[reservation] += 1
@@ -304,7 +304,7 @@ class AccountLife(RuleBasedStateMachine):
     def release(self, reservation: str) -> str:
         (event,) = decided = release(self.state, reservation)
         assert isinstance(event, ReservationReleased)
-        assert event.held_seconds == self.held.pop(reservation)
+        assert event.reserved_seconds == self.held.pop(reservation)
         self.ends[reservation] += 1
         self.follow(decided)
         return reservation

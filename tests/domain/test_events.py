@@ -214,14 +214,19 @@ def test_the_stored_keys_are_the_fields_under_their_stored_names(name: str) -> N
     assert "schema_version" not in stored_keys(kind)
 
 
-def test_only_ids_of_replies_and_of_leases_are_stored_under_another_name() -> None:
+def test_only_four_fields_are_stored_under_another_name() -> None:
     renamed = {
         (key, field)
         for kind in EVENT_TYPES.values()
         for key, field in stored_keys(kind).items()
         if key != field
     }
-    assert renamed == {("message_id", "reply_id"), ("epoch", "lease_id")}
+    assert renamed == {
+        ("message_id", "reply_id"),
+        ("epoch", "lease_id"),
+        ("held_seconds", "reserved_seconds"),
+        ("place", "offset"),
+    }
 
 
 def test_an_event_is_written_byte_for_byte_as_before_its_fields_were_renamed() -> None:

@@ -9,7 +9,7 @@ from domain.errors import KeyReused
 from domain.events import RequestCompleted
 from domain.idempotency import INITIAL
 
-DONE = RequestCompleted(key="k", fingerprint="f", result={"id": "x"}, place=3)
+DONE = RequestCompleted(key="k", fingerprint="f", result={"id": "x"}, offset=3)
 
 
 def test_a_request_is_done_once() -> None:
@@ -26,4 +26,6 @@ def test_another_request_under_its_key_is_refused() -> None:
     with pytest.raises(KeyReused):
         idempotency.is_done(idempotency.fold([DONE]), fingerprint="g")
     with pytest.raises(KeyReused):
-        idempotency.finish(idempotency.fold([DONE]), key="k", fingerprint="g", result=None, place=0)
+        idempotency.finish(
+            idempotency.fold([DONE]), key="k", fingerprint="g", result=None, offset=0
+        )

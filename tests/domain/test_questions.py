@@ -243,14 +243,14 @@ def test_what_is_known_comes_before_the_message_in_paragraphs_of_its_own() -> No
 def test_looking_ends_after_some_rounds_or_when_enough_was_shown() -> None:
     looking = offered()
     for n in range(ROUNDS):
-        assert looking.may_look, n
-        looking = looking.looked((look("x"),))
-    assert not looking.may_look
-    assert not offered().looked((look("x" * MOST_CHARACTERS),)).may_look
+        assert looking.may_call_tools, n
+        looking = looking.with_tool_calls((look("x"),))
+    assert not looking.may_call_tools
+    assert not offered().with_tool_calls((look("x" * MOST_CHARACTERS),)).may_call_tools
 
 
 def test_a_reminder_goes_before_the_message_and_begins_anew() -> None:
-    reminded = offered().looked((look("x"),)).reminded("In Arabic!")
+    reminded = offered().with_tool_calls((look("x"),)).reminded("In Arabic!")
     assert reminded.turns[-1].text.startswith("In Arabic!\n\n")
     assert reminded.turns[-1].text.endswith("Why?")
-    assert (reminded.rounds, reminded.may_look) == ((), True)
+    assert (reminded.rounds, reminded.may_call_tools) == ((), True)

@@ -14,7 +14,7 @@ from domain.rate_limits import (
     Times,
     not_before,
     require_room,
-    standing,
+    status,
     with_time,
 )
 
@@ -63,7 +63,7 @@ def test_a_standing_tells_what_is_left_and_until_when() -> None:
         (minutes(0, 10, 20), 0, 30 * 60),
         (minutes(-31), 3, 0),
     ):
-        told = standing(THREE, times, at(30))
+        told = status(THREE, times, at(30))
         assert (told.remaining, told.seconds) == (remaining, seconds)
 
 

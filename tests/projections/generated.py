@@ -343,7 +343,7 @@ class World:
         if (reply := self._of(append, self._running)) is not None:
             append.decide(
                 session_stream(reply.talk.session_id, reply.talk.project_id),
-                lambda state: session.take_over_reply(
+                lambda state: session.claim_reply(
                     state, reply_id=reply.reply_id, lease_id=self._random.randint(4, 9)
                 ),
             )

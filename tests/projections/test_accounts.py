@@ -156,11 +156,11 @@ async def test_an_event_that_breaks_the_law_halts_the_balance_rather_than_showin
     assert await balance(reader) == AccountRow(
         user_id="u1", credited_seconds=100, available_seconds=100
     )
-    standing = {each.name: each for each in await status(reader)}
-    halted = standing.pop("accounts")
+    model = {each.name: each for each in await status(reader)}
+    halted = model.pop("accounts")
     assert (halted.state, halted.position, halted.halted_before) == ("halted", 1, 2)
     assert law in (halted.halted_reason or "")
-    assert {each.state for each in standing.values()} == {"live"}
+    assert {each.state for each in model.values()} == {"live"}
 
 
 async def test_a_reservation_that_is_billed_twice_halts_the_ledger(

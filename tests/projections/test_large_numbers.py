@@ -36,9 +36,9 @@ async def test_absurd_counts_are_shown_and_summed_everywhere(url: str) -> None:
                 new_events("t1", "account-t1-u1", 0, [CREDITED, reserved("h1"), bill], "p1"),
             ]
         )
-        standings = await status(owner)
-        assert {(each.name, each.state) for each in standings} == {
-            (each.name, "live") for each in standings
+        statuses = await status(owner)
+        assert {(each.name, each.state) for each in statuses} == {
+            (each.name, "live") for each in statuses
         }
 
         found = await session(owner, tenant_id="t1", session_id="s1")

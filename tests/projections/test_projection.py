@@ -40,17 +40,21 @@ NAMES = sorted(projection.name for projection in PROJECTIONS)
 each = pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
 
 
-async def standings(connection: Connection) -> dict[str, ProjectionStatus]:
-    return {standing.name: standing for standing in await status(connection)}
+async def statuses(connection: Connection) -> dict[str, ProjectionStatus]:
+    return {model.name: model for model in await status(connection)}
 
 
 async def assert_all_is_well(connection: Connection, log: Log) -> None:
     """Every read model is live, and its rows are what the log says."""
     events = await log.events()
-    for name, standing in (await standings(connection)).items():
-        assert standing.state == "live", standing
-        assert (standing.position, standing.head) == (len(events), len(events))
-        assert (standing.halted_at, standing.halted_before, standing.halted_reason) == (None,) * 3
+    for name, model in (await statuses(connection)).items():
+        assert model.state == "live", model
+        assert (model.position, model.head) == (len(events), len(events))
+        assert (
+            model.halted_at,
+            model.halted_before,
+            model.halted_reason,
+        ) == (None,) * 3
         assert await live(connection, name) == rows(name, events)
 
 
@@ -104,12 +108,16 @@ def odd(n: int, kind: str = "ProjectRegistered") -> list[NewEvent]:
 
 async def test_an_empty_log_s_read_models_are_live(url: str) -> None:
     async with owning(url) as owner:
-        found = await standings(owner)
+        found = await statuses(owner)
     assert sorted(found) == NAMES
     for projection in PROJECTIONS:
-        standing = found[projection.name]
-        assert (standing.position, standing.head, standing.state) == (0, 0, "live")
-        assert standing.version == projection.version
+        model = found[projection.name]
+        assert (model.position, model.head, model.state) == (
+            0,
+            0,
+            "live",
+        )
+        assert model.version == projection.version
 
 
 async def test_the_database_knows_which_types_each_handles(url: str) -> None:
@@ -123,7 +131,7 @@ async def test_every_append_carries_the_read_models_along(url: str) -> None:
     async with writing(url) as log, owning(url) as owner:
         for append in World(10).appends(60):
             await log.append([append])
-            found = await standings(owner)
+            found = await statuses(owner)
             assert {each.position for each in found.values()} == {await log.store.head()}
         await assert_all_is_well(owner, log)
 
@@ -144,8 +152,8 @@ async def test_a_read_model_that_is_held_is_passed_by_and_caught_up(url: str) ->
         await log.append(appends[:20])
         async with held(url, "sessions", "timeline"):
             await log.append(appends[20:])
-            found = await standings(owner)
-            behind = {name for name, standing in found.items() if standing.state == "behind"}
+            found = await statuses(owner)
+            behind = {name for name, model in found.items() if model.state == "behind"}
             assert behind == {"sessions", "timeline"}
         assert await catch_up(owner)
         await assert_all_is_well(owner, log)
@@ -234,20 +242,20 @@ async def test_a_rule_that_fails_halts_alone(url: str, projection: Projection) -
         assert len(events) == sum(map(len, appends))
         first = next(event.position for event in events if event.type == broken_on)
 
-        found = await standings(owner)
+        found = await statuses(owner)
         halted = found.pop(projection.name)
         assert halted.state == "halted"
         assert halted.position < first <= (halted.halted_before or 0)
         assert halted.halted_reason == f"made to fail on {broken_on}"
         assert halted.halted_at is not None
         assert before < halted.halted_at < datetime.now(UTC) + timedelta(seconds=5)
-        for standing in found.values():
-            assert (standing.state, standing.position) == ("live", len(events))
+        for model in found.values():
+            assert (model.state, model.position) == ("live", len(events))
 
         # Trying again finds the event itself, shows all before it, and stays halted.
         while not await catch_up(owner):
             pass
-        halted = (await standings(owner))[projection.name]
+        halted = (await statuses(owner))[projection.name]
         assert (halted.state, halted.position, halted.halted_before) == ("halted", first - 1, first)
         shown = await live(owner, projection.name)
         assert shown == rows(projection.name, [*known, *events[len(known) : first - 1]])
@@ -264,12 +272,12 @@ async def test_a_halted_read_model_costs_the_next_appends_nothing(url: str) -> N
     async with writing(url) as log, owning(url) as owner:
         await break_(owner, PROJECTS, at="ProjectRegistered")
         await log.append([odd(1)])
-        first = (await standings(owner))["projects"]
+        first = (await statuses(owner))["projects"]
         for n in range(2, 20):
             await log.append([odd(n)])
-        assert (await standings(owner))["projects"] == replace(first, head=19)
+        assert (await statuses(owner))["projects"] == replace(first, head=19)
         assert await catch_up(owner)
-        assert (await standings(owner))["projects"] == replace(first, head=19)
+        assert (await statuses(owner))["projects"] == replace(first, head=19)
 
 
 async def test_a_rebuild_mends_what_is_broken(url: str) -> None:
@@ -277,7 +285,7 @@ async def test_a_rebuild_mends_what_is_broken(url: str) -> None:
         await log.append(World(16).appends(100))
         await break_(owner, SESSIONS, at="SessionOpened")
         await log.append([[NewEvent("t1", "session-odd", 1, "SessionOpened", _OPENED, "p")]])
-        assert (await standings(owner))["sessions"].state == "halted"
+        assert (await statuses(owner))["sessions"].state == "halted"
         await rebuild(owner, SESSIONS)
         await log.append([odd(1)])
         await assert_all_is_well(owner, log)
@@ -554,7 +562,7 @@ async def test_a_higher_version_is_a_rebuild(url: str) -> None:
         await owner.execute("delete from app.sessions")
         higher = replace(SESSIONS, version=SESSIONS.version + 1)
         assert await install(owner, [TIMELINE, higher]) == ["sessions"]
-        assert (await standings(owner))["sessions"].version == higher.version
+        assert (await statuses(owner))["sessions"].version == higher.version
         await assert_all_is_well(owner, log)
         assert await install(owner, [TIMELINE, higher]) == []
 
@@ -589,8 +597,8 @@ async def test_a_lower_version_leaves_alone_what_a_higher_one_made(url: str) -> 
         await break_(owner, PROJECTS, at="ProjectRegistered")
         assert await install(owner, PROJECTIONS) == []
         await log.append([odd(1)])
-        standing = (await standings(owner))["projects"]
-        assert (standing.version, standing.state) == (9, "halted")
+        model = (await statuses(owner))["projects"]
+        assert (model.version, model.state) == (9, "halted")
 
 
 async def test_the_service_s_own_role_may_not_touch_the_rules(url: str) -> None:

@@ -73,7 +73,7 @@ def consumed(reservation_id: str, **values: Any) -> TimeConsumed:
         "reply_id": "r1",
         "operation": "plan_fix",
         "seconds": 7,
-        "held_seconds": 10,
+        "reserved_seconds": 10,
         "model": "claude",
         "prices": "2026-11",
     }

@@ -1,23 +1,58 @@
-"""`throughline serve` on the tests' database: `python -m tests.service.replica`.
+"""The service in a process of its own, on the tests' database.
 
-That database never syncs, so the command line itself would refuse to serve on it.
+The command line would refuse that database, which never syncs. And the end of a process is noticed
+sooner here than in production, so that a test need not wait for it.
 """
+
+import asyncio
+import os
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import DupFd
+from typing import Any
 
 import uvloop
 
-from service import cli
+from service.app import application
+from service.http.server import Server
 from service.ops import logs
 from service.settings import Settings
+from tests.running import LEASE_TIMES
 
 
-def main() -> None:
-    """Serve until a signal. All settings come from the environment."""
+class StandardError:
+    """This process's standard error; pickled, a descriptor of that file in the other process."""
+
+    def __reduce__(self) -> Any:
+        """While a process is started: its copy of the descriptor."""
+        return _descriptor, (DupFd(2),)
+
+
+def _descriptor(copy: Any) -> int:
+    return int(copy.detach())
+
+
+def run(environment: dict[str, str], address: Connection, output: int) -> None:
+    """Serve until a signal. Settings are read from `environment`; the URL is sent to `address`.
+
+    `output` is the descriptor for standard output and standard error.
+    """
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.environ.update(environment)
     settings = Settings()
+    logs.configure(settings.log_level)
+    uvloop.run(_serve(settings, address))
+
+
+async def _serve(settings: Settings, address: Connection) -> None:
     assert settings.database_url is not None
     url = settings.database_url.get_secret_value()
-    logs.configure(settings.log_level)
-    uvloop.run(cli._serve(settings, url, url, with_demo=False, allow_unsafe_database=True))
-
-
-if __name__ == "__main__":
-    main()
+    app = application(settings, database_url=url, direct_url=url, lease_times=LEASE_TIMES)
+    server = Server(app, settings)
+    serving = asyncio.create_task(server.serve())
+    ready = asyncio.create_task(server.ready.wait())
+    await asyncio.wait((serving, ready), return_when=asyncio.FIRST_COMPLETED)
+    if ready.done():
+        address.send(server.url)
+    ready.cancel()
+    await serving

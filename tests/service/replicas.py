@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+import multiprocessing
 import os
 import signal
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import httpx
@@ -16,26 +17,41 @@ import psutil
 from domain.reply_contracts import CONTRACT_VERSION
 from service.model.offline.app import OfflineModel, serving
 from tests.running import ALL_SCOPES, KEYS, Event, Signed, events_of
+from tests.service.replica import StandardError, run
 
 START_SECONDS = 60.0
+EVENT_SECONDS = 60.0
+
+# To import the service takes longer than to start it. So one process imports it, and each replica
+# is a fork of that process.
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(["tests.service.replica"])
 
 
 @dataclass(slots=True)
 class Replica:
     """One process. `client` talks to it as tenant t1."""
 
-    process: asyncio.subprocess.Process
+    process: BaseProcess
     client: httpx.AsyncClient
 
     def send(self, number: signal.Signals) -> None:
-        """Send it a signal."""
-        self.process.send_signal(number)
+        """Send it a signal. Raises ProcessLookupError when it has ended."""
+        assert self.process.pid is not None
+        if self.process.exitcode is not None:
+            raise ProcessLookupError
+        os.kill(self.process.pid, number)
+
+    async def wait(self) -> int | None:
+        """Wait for its end; returns the exit status."""
+        await asyncio.to_thread(self.process.join)
+        return self.process.exitcode
 
     async def kill(self) -> None:
         """End it with -9, and wait until it is gone."""
         with suppress(ProcessLookupError):
-            self.process.kill()
-        await self.process.wait()
+            self.send(signal.SIGKILL)
+        await self.wait()
 
     @property
     def cpu(self) -> psutil.Process:
@@ -71,18 +87,7 @@ class Replicas:
             "ANTHROPIC_API_KEY": "offline",
             "ANTHROPIC_BASE_URL": self.model_url,
         }
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "tests.service.replica",
-            env=os.environ | environment | self.settings,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        assert process.stdout is not None
-        async with asyncio.timeout(START_SECONDS):
-            while b"listens on" not in (line := await process.stdout.readline()):
-                assert line, "it did not start"
-        address = line.decode().split("listens on ")[1].strip()
+        process, address = await asyncio.to_thread(_started, environment | self.settings)
         client = httpx.AsyncClient(base_url=address, auth=Signed(), timeout=60)
         replica = Replica(process, client)
         self.running.append(replica)
@@ -95,6 +100,19 @@ class Replicas:
             with suppress(ProcessLookupError):
                 replica.send(signal.SIGCONT)
             await replica.kill()
+
+
+def _started(environment: dict[str, str]) -> tuple[BaseProcess, str]:
+    """A process that listens, and its URL."""
+    here, there = _processes.Pipe(duplex=False)
+    process = _processes.Process(
+        target=run, args=(environment, there, StandardError()), daemon=True
+    )
+    process.start()
+    there.close()
+    with here:
+        assert here.poll(START_SECONDS), "it does not listen"
+        return process, here.recv()
 
 
 @asynccontextmanager
@@ -168,7 +186,12 @@ class Reader:
                     self.news.set()
 
     async def until(self, name: str, count: int = 1) -> None:
-        """Wait until so many events of this name are there."""
-        while [event for event, _, _ in self.events].count(name) < count:
-            self.news.clear()
-            await self.news.wait()
+        """Wait until so many events of this name are there.
+
+        A busy machine makes fewer chunks of a reply: pieces that come together are one chunk.
+        """
+        async with asyncio.timeout(EVENT_SECONDS):
+            while [event for event, _, _ in self.events].count(name) < count:
+                assert not self.is_done, f"it ended with less than {count} {name}"
+                self.news.clear()
+                await self.news.wait()

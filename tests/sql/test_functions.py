@@ -14,9 +14,9 @@ from projections.projection import Connection
 from projections.projection import install as install_projections
 from scripts import schema
 from service.postgres import connections
-from service.postgres.connections import migrate
 from service.postgres.embedded import Server
 from service.postgres.functions import FunctionRefused, install
+from service.postgres.migrations import migrate
 from sql import Function, Migration
 from tests.projections.generated import World, owning, writing
 

@@ -9,9 +9,9 @@ import psycopg
 import pytest
 
 import sql
-from service.postgres import connections
-from service.postgres.connections import MigrationRefused, migrate
+from service.postgres import connections, migrations
 from service.postgres.embedded import Server
+from service.postgres.migrations import MigrationRefused, migrate
 from sql import Migration
 from tests.running import UNSAFE
 
@@ -109,7 +109,7 @@ async def test_a_database_of_a_later_version_is_refused(
 
 
 async def test_a_server_that_may_lose_commits_is_recognized(url: str) -> None:
-    assert sorted(await connections.unsafe_settings(url)) == sorted(UNSAFE)
+    assert sorted(await migrations.unsafe_settings(url)) == sorted(UNSAFE)
     patient = f"{url}&options=-c%20synchronous_commit%3Don"
-    unsafe = await connections.unsafe_settings(patient)
+    unsafe = await migrations.unsafe_settings(patient)
     assert set(unsafe) == set(UNSAFE) - {"synchronous_commit"}

@@ -13,7 +13,7 @@ from domain.events import SessionOpened
 from projections import PROJECTIONS
 from projections.projection import Connection, install, rebuild, verify
 from service.eventlog.store import NewEvent
-from service.postgres import connections
+from service.postgres import connections, migrations
 from service.postgres.analysts import BadName, add_analyst, remove_analyst
 from service.postgres.embedded import Server
 from tests.projections.generated import new_events, owning, writing
@@ -177,8 +177,8 @@ async def test_the_owner_need_not_be_a_superuser(server: Server, new_database: N
         admin.execute(f"create database {own} owner {name} template template0".encode())
     theirs = make_conninfo(url, user=name, password="p", dbname=own)
     try:
-        await connections.migrate(theirs)
-        assert await connections.unbound_roles(theirs) == []
+        await migrations.migrate(theirs)
+        assert await migrations.unbound_roles(theirs) == []
         async with owning(theirs) as owner, writing(theirs) as log:
             await install(owner, PROJECTIONS)
             await log.append([new_events("t1", "session-1", 0, [OPENED], "p1")])
@@ -193,10 +193,10 @@ async def test_the_owner_need_not_be_a_superuser(server: Server, new_database: N
 
 
 async def test_a_role_that_sees_all_tenants_by_itself_is_told(url: str, server: Server) -> None:
-    assert await connections.unbound_roles(url) == []
+    assert await migrations.unbound_roles(url) == []
     async with owning(url) as owner:
         await owner.execute("alter view analytics.project_builds owner to throughline_analyst")
-    assert await connections.unbound_roles(url) == ["throughline_analyst"]
+    assert await migrations.unbound_roles(url) == ["throughline_analyst"]
 
 
 async def test_every_column_that_an_analyst_sees_is_explained(url: str) -> None:

@@ -63,7 +63,7 @@ def steps(asked: Asked, fault: Fault, usage: Mapping[str, int], pace: Pace) -> I
         yield _PAGE
         return
     answer = _answer(asked, fault, pace.size)
-    message = _message(asked, answer, _told(usage, fault))
+    message = _message(asked, answer, _reported_usage(usage, fault))
     if not asked.body.get("stream"):
         yield orjson.dumps(message)
         return
@@ -71,7 +71,7 @@ def steps(asked: Asked, fault: Fault, usage: Mapping[str, int], pace: Pace) -> I
     yield from _splinters(stream) if fault.name == "odd" else stream
 
 
-def _told(usage: Mapping[str, int], fault: Fault) -> Mapping[str, int]:
+def _reported_usage(usage: Mapping[str, int], fault: Fault) -> Mapping[str, int]:
     return {"input_tokens": sum(usage.values())} if fault.name == "no_usage" else usage
 
 

@@ -98,7 +98,7 @@ async def test_a_reply_whose_server_does_not_answer_is_cancelled_all_the_same(
         await prepare(owner, "p1")
         reader = Reader()
         asking = asyncio.create_task(reader.ask(owner, "Good morning"))
-        await reader.until("chunk", 2)
+        await reader.until("chunk")
         owner.send(how)
         state = await cancel(other.client, reader.reply_id)
         assert state["final"]["reason"] == "cancelled"

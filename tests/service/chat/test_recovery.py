@@ -15,7 +15,7 @@ from projections import PROJECTIONS
 from projections.projection import install
 from service.chat import recovery
 from service.model.offline.app import OfflineModel
-from service.postgres import connections
+from service.postgres import connections, migrations
 from tests.running import Event, LiveService, running
 from tests.service import law
 from tests.service.eventlog.test_log_under_fire import kill, own_server
@@ -60,7 +60,7 @@ async def test_replies_of_a_killed_server_end_at_another_one(url: str) -> None:
             for reader, project_id in zip(readers, projects, strict=True)
         ]
         await asyncio.gather(*(reader.until("accepted") for reader in readers))
-        await readers[0].until("chunk", 5)
+        await readers[0].until("chunk")
         await first.kill()
         await asyncio.gather(*asking)
         seen = [list(reader.events) for reader in readers]
@@ -92,7 +92,7 @@ async def late(seconds: float, reader: Reader, replica: Replica, project_id: str
 async def test_a_reply_is_found_again_when_its_server_is_started_again(
     url: str, shown: bool
 ) -> None:
-    model = OfflineModel(pace=0.02) if shown else law.Held()
+    model = OfflineModel(pace=0.2) if shown else law.Held()
     async with replicas(url, model) as service:
         first = await service.start()
         await prepare(first, "p1")
@@ -102,7 +102,7 @@ async def test_a_reply_is_found_again_when_its_server_is_started_again(
             await reader.until("accepted")
             await model.asked.wait()
         else:
-            await reader.until("chunk", 3)
+            await reader.until("chunk")
         await first.kill()
         await asking
         if isinstance(model, law.Held):
@@ -128,7 +128,7 @@ async def test_a_frozen_server_that_wakes_up_shows_and_stores_nothing_more(url: 
         await prepare(frozen, "p1")
         reader, watcher = Reader(), Reader()
         asking = asyncio.create_task(reader.ask(frozen, "Good morning"))
-        await reader.until("chunk", 3)
+        await reader.until("chunk")
         frozen.send(signal.SIGSTOP)
         watcher.events = list(reader.events)
         async with asyncio.timeout(ENDS_WITHIN):
@@ -240,7 +240,7 @@ async def ask(live: LiveService, reader: Reader, message: str) -> None:
 async def test_a_reply_goes_on_over_a_killed_database() -> None:
     """All leases run out meanwhile, and nobody takes a reply over for that."""
     with own_server() as server:
-        await connections.migrate(server.url)
+        await migrations.migrate(server.url)
         async with await connections.connect(server.url, as_service=False) as owner:
             await install(owner, PROJECTIONS)
         model = OfflineModel(pace=0.15)

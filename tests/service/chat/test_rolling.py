@@ -56,7 +56,7 @@ async def restarted(service: Replicas, replica: Replica) -> None:
     await service.start()
     service.running.remove(replica)
     replica.send(signal.SIGTERM)
-    assert await replica.process.wait() == 0
+    assert await replica.wait() == 0
     await replica.client.aclose()
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from contextlib import suppress
-from time import monotonic
 
 import pytest
 from structlog.testing import capture_logs
@@ -16,9 +15,11 @@ from tests.service.chat.test_faults import told
 
 
 class Told:
-    """Gives the extensions in turn, 0 after the last, and keeps what happened."""
+    """Gives the extensions in turn, 0 after the last, and keeps what happened. Its clock goes on
+    only while a budget sleeps."""
 
     def __init__(self, *extensions: int) -> None:
+        self.now = 0.0
         self.happened: list[str] = []
         self.left = list(extensions)
         self.warned = asyncio.Event()
@@ -32,30 +33,41 @@ class Told:
         self.happened.append(f"warn at {seconds}")
         self.warned.set()
 
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        await asyncio.sleep(0)
+
     def meter(self, seconds: int) -> TimeBudget:
-        return TimeBudget(seconds, extend=self.extend, warn=self.warn)
+        return TimeBudget(
+            seconds,
+            extend=self.extend,
+            warn=self.warn,
+            clock=lambda: self.now,
+            sleep=self.sleep,
+        )
+
+
+class Slow(Told):
+    """Takes 0.9 seconds for an extension, until past the next warning's time."""
+
+    async def extend(self) -> int:
+        more = await super().extend()
+        self.now += 0.9
+        return more
 
 
 async def test_who_is_told_first_and_then_given_more_goes_on_until_nothing_is_left() -> None:
     told = Told(1)
-    began = monotonic()
     await told.meter(1).run()
     assert told.happened == ["warn at 1", "extend by 1", "warn at 2", "extend by 0"]
-    assert monotonic() - began >= 2  # what was reserved is never cut short
+    assert told.now == pytest.approx(2)  # what was reserved is never cut short
 
 
 async def test_time_that_an_extension_takes_counts() -> None:
-    told = Told(1)
-    asked = told.extend
-
-    async def slowly() -> int:
-        more = await asked()
-        await asyncio.sleep(0.9)  # until 1.7 s, past the next warning's time
-        return more
-
-    meter = TimeBudget(1, extend=slowly, warn=told.warn)
-    await meter.run()
+    told = Slow(1)
+    await told.meter(1).run()
     assert told.happened == ["warn at 1", "extend by 1", "warn at 2", "extend by 0"]
+    assert told.now == pytest.approx(0.8 + 0.9 + 0.9)
 
 
 async def test_a_stopped_meter_reserves_nothing_more() -> None:

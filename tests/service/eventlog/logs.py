@@ -1,4 +1,4 @@
-"""A running log for tests: writer, hub and reads on a database."""
+"""A running log for tests: writer, live log and reads on a database."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -27,11 +27,16 @@ class Log:
 
 
 @asynccontextmanager
-async def running_log(url: str, writer_url: str | None = None) -> AsyncGenerator[Log, None]:
-    """Start writer and hub; the writer may take another way to the database."""
+async def running_log(
+    url: str, writer_url: str | None = None, **bounds: int
+) -> AsyncGenerator[Log, None]:
+    """Start writer and live log; the writer may take another way to the database.
+
+    `bounds` are those of the ring.
+    """
     async with connections.pool(url) as pool:
         store = EventStore(pool)
-        live_log = LiveLog(store)
+        live_log = LiveLog(store, **bounds)
         writer = Writer(partial(connections.connect, writer_url or url), live_log)
         writing = asyncio.create_task(writer.run())
         listening = asyncio.create_task(live_log.run(partial(connections.connect, url)))
@@ -101,3 +106,8 @@ def faults(events: list[Recorded]) -> list[str]:
             found.append(f"{stream} steps from {versions.get(stream)} to {each.version}")
         versions[stream] = each.version
     return found
+
+
+def acquired(pool: connections.Pool) -> int:
+    """How often a connection was taken from the pool: once for each transaction."""
+    return pool.get_stats().get("requests_num", 0)

@@ -65,56 +65,67 @@ async def test_a_follower_gets_what_was_and_what_comes(log: Log) -> None:
 
 
 async def test_every_start_gets_the_rest_wherever_it_reads_from(
-    log: Log, monkeypatch: pytest.MonkeyPatch
+    url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before the ring, in it, at the head and in the future, while writers append."""
-    monkeypatch.setattr(live, "RING", 20)
     monkeypatch.setattr(live, "PAGE", 7)
-    for _ in range(60):
+    async with running_log(url, most=20) as log:
+        for _ in range(60):
+            await log.writer.append([event()])
+        starts = [*range(0, 60, 13), 59, 60, 61, 75, 99, 118]
+        following = [asyncio.create_task(followed(log, after, 120)) for after in starts]
+        for _ in range(20):
+            await asyncio.gather(*(log.writer.append([event()]) for _ in range(3)))
+            following.append(asyncio.create_task(followed(log, log.live_log.head - 15, 120)))
+            starts.append(log.live_log.head - 15)
+        for after, events in zip(starts, await asyncio.gather(*following), strict=True):
+            assert positions(events) == list(range(after + 1, 121))
+
+
+async def test_who_fell_out_of_the_ring_reads_the_table(url: str) -> None:
+    async with running_log(url, most=5) as log:
+        slow = log.live_log.follow(0)
+        first = asyncio.create_task(anext(slow))
+        for _ in range(40):
+            await log.writer.append([event()])
+        got = await first
+        while not got or got[-1].position < 40:
+            got += await anext(slow)
+        await slow.aclose()
+        assert positions(got) == list(range(1, 41))
+        assert len(log.live_log._ring) <= 5
+
+
+async def test_who_stops_reading_costs_nothing_and_resumes(url: str) -> None:
+    async with running_log(url, most=50) as log:
         await log.writer.append([event()])
-    starts = [*range(0, 60, 13), 59, 60, 61, 75, 99, 118]
-    following = [asyncio.create_task(followed(log, after, 120)) for after in starts]
-    for _ in range(20):
-        await asyncio.gather(*(log.writer.append([event()]) for _ in range(3)))
-        following.append(asyncio.create_task(followed(log, log.live_log.head - 15, 120)))
-        starts.append(log.live_log.head - 15)
-    for after, events in zip(starts, await asyncio.gather(*following), strict=True):
-        assert positions(events) == list(range(after + 1, 121))
+        stopped = log.live_log.follow(0)
+        assert positions(await anext(stopped)) == [1]
+        keen = asyncio.create_task(followed(log, 0, 1_001))
+        for _ in range(10):
+            await asyncio.gather(*(log.writer.append([event()]) for _ in range(100)))
+            assert len(log.live_log._ring) <= 50, "the ring is no longer for one who is slow"
+        assert positions(await keen) == list(range(1, 1_002))
+        rest: list[Recorded] = []
+        while len(rest) < 1_000:
+            rest += await anext(stopped)
+        await stopped.aclose()
+        assert positions(rest) == list(range(2, 1_002))
 
 
-async def test_who_fell_out_of_the_ring_reads_the_table(
-    log: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(live, "RING", 5)
-    slow = log.live_log.follow(0)
-    first = asyncio.create_task(anext(slow))
-    for _ in range(40):
+async def test_the_ring_is_bounded_in_bytes(url: str) -> None:
+    """Large events make room for each other, and a follower reads what left from the table."""
+    large = b'{"text":"' + b"x" * 100_000 + b'"}'
+    async with running_log(url, most_bytes=1_000_000) as log:
+        keen = asyncio.create_task(followed(log, 0, 41))
         await log.writer.append([event()])
-    got = await first
-    while not got or got[-1].position < 40:
-        got += await anext(slow)
-    await slow.aclose()
-    assert positions(got) == list(range(1, 41))
-    assert len(log.live_log._ring) <= 10
-
-
-async def test_who_stops_reading_costs_nothing_and_resumes(
-    log: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(live, "RING", 50)
-    await log.writer.append([event()])
-    stopped = log.live_log.follow(0)
-    assert positions(await anext(stopped)) == [1]
-    keen = asyncio.create_task(followed(log, 0, 1_001))
-    for _ in range(10):
-        await asyncio.gather(*(log.writer.append([event()]) for _ in range(100)))
-        assert len(log.live_log._ring) <= 100, "the ring is no longer for one who is slow"
-    assert positions(await keen) == list(range(1, 1_002))
-    rest: list[Recorded] = []
-    while len(rest) < 1_000:
-        rest += await anext(stopped)
-    await stopped.aclose()
-    assert positions(rest) == list(range(2, 1_002))
+        for _ in range(40):
+            await log.writer.append([event(state=large)])
+        assert positions(await keen) == list(range(1, 42))
+        ring = log.live_log._ring
+        held = sum(len(each.state) for each in ring.after(ring.floor) or [])
+        assert 800_000 < held <= 1_000_000
+        assert positions(await followed(log, 0, 41)) == list(range(1, 42))
 
 
 async def test_another_process_is_heard_by_its_notification(
@@ -250,6 +261,17 @@ async def test_a_slow_follower_is_not_told_what_was_erased_meanwhile(log: Log) -
     await log.writer.append([said])
     assert b"quillwort" in (log.live_log._from_ring(1) or [])[0].state, "the control"
     await log.writer.append([erased])
+    assert (await followed(log, 1, 3))[0].state == b'{"text": ""}'
+    assert positions(await keen) == [1, 2, 3]
+
+
+async def test_the_ring_keeps_no_text_from_the_append_that_erases_it(log: Log) -> None:
+    """Events that are read together with a later erasure leave the ring as well."""
+    said = NewEvent("t1", "session-1", 1, "UserMessagePosted", b'{"text":"quillwort"}')
+    erased = NewEvent("t1", "session-1", 2, "SessionDeleted", b'{"session_id":"1"}')
+    keen = asyncio.create_task(followed(log, 0, 3))
+    await log.writer.append([event()])
+    await log.writer.append([said, erased])
     assert (await followed(log, 1, 3))[0].state == b'{"text": ""}'
     assert positions(await keen) == [1, 2, 3]
 

@@ -14,9 +14,8 @@ import psutil
 import psycopg
 import pytest
 
-from service.eventlog import live
 from service.eventlog.store import Recorded
-from service.postgres import connections
+from service.postgres import connections, migrations
 from service.postgres.embedded import Server, embedded
 from tests.service.eventlog.logs import Log, event, everything, faults, running_log
 from tests.sizes import chance, size
@@ -47,11 +46,8 @@ def test_the_checker_finds_what_it_is_for(order: list[int]) -> None:
     assert faults(skipping) == ["('t1', 'b') steps from 1 to 3"]
 
 
-async def test_four_processes_append_and_no_tail_misses_anything(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_four_processes_append_and_no_tail_misses_anything(url: str) -> None:
     """A tail from the start, one that joins midway, and one that stops reading until the end."""
-    monkeypatch.setattr(live, "RING", 1_000)
     total = 4 * 8 * EVENTS_EACH
     command = (
         sys.executable,
@@ -61,7 +57,7 @@ async def test_four_processes_append_and_no_tail_misses_anything(
         "8",
         str(EVENTS_EACH),
     )
-    async with running_log(url) as log:
+    async with running_log(url, most=1_000) as log:
         workers = [await asyncio.create_subprocess_exec(*command) for _ in range(4)]
         async with asyncio.timeout(600):
             keen = asyncio.create_task(_tail(log, 0, total))
@@ -120,7 +116,7 @@ def own_server(settings: dict[str, str] | None = None) -> Generator[Server, None
 
 async def test_a_killed_postgres_loses_nothing_acknowledged() -> None:
     with own_server() as server:
-        await connections.migrate(server.url)
+        await migrations.migrate(server.url)
         async with running_log(server.url) as log:
             acknowledged = await _append_and_kill(server, log)
             stored = await everything(log.store)
@@ -175,10 +171,10 @@ async def test_a_server_that_does_not_sync_would_have_lost_them() -> None:
     """The negative control: the same kill where a commit is acknowledged before it is durable."""
     careless = {"synchronous_commit": "off", "wal_writer_delay": "10s"}
     with own_server(careless) as server:
-        await connections.migrate(server.url)
+        await migrations.migrate(server.url)
         async with await psycopg.AsyncConnection.connect(server.url, autocommit=True) as owner:
             await owner.execute("checkpoint")
-        assert await connections.unsafe_settings(server.url) == ["synchronous_commit"]
+        assert await migrations.unsafe_settings(server.url) == ["synchronous_commit"]
         acknowledged: dict[UUID, int] = {}
         async with running_log(server.url) as log:
             for version in range(1, 21):

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
+from service.concurrency.lru import LRU
 from service.eventlog import writer
 from service.eventlog.live import LiveLog
 from service.eventlog.store import (
@@ -18,7 +19,7 @@ from service.eventlog.store import (
     Unavailable,
     WrongVersion,
 )
-from service.eventlog.writer import Writer
+from service.eventlog.writer import HEADS, Writer
 from service.postgres import connections
 from tests.service.cutter import Cutter
 from tests.service.eventlog.logs import (
@@ -262,7 +263,7 @@ async def test_the_same_append_id_appends_once(
         await take_the_quick_way(other)
         for each in (other, log, log):
             if is_forgotten:  # as it is after a hundred thousand other streams
-                each.writer._heads.clear()
+                each.writer._heads = LRU(HEADS)
             again = [await each.writer.append(e, append_id=name) for name, e in appends.items()]
             assert again == firsts
     assert await log.store.head() == head + 3

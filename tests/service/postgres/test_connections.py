@@ -5,9 +5,9 @@ import psycopg
 import pytest
 
 import sql
-from service.postgres import connections
-from service.postgres.connections import MigrationRefused
+from service.postgres import migrations
 from service.postgres.embedded import Server
+from service.postgres.migrations import MigrationRefused
 
 
 @pytest.fixture
@@ -19,30 +19,30 @@ def empty(server: Server) -> str:
 
 
 async def test_migrating_twice_changes_nothing(empty: str) -> None:
-    assert await connections.migrate(empty) == [step.name for step in sql.migrations()]
-    assert await connections.migrate(empty) == []
+    assert await migrations.migrate(empty) == [step.name for step in sql.migrations()]
+    assert await migrations.migrate(empty) == []
 
 
 async def test_two_who_migrate_at_once_do_it_once(empty: str) -> None:
-    taken = await asyncio.gather(*(connections.migrate(empty) for _ in range(4)))
+    taken = await asyncio.gather(*(migrations.migrate(empty) for _ in range(4)))
     assert sorted(map(len, taken)) == [0, 0, 0, len(sql.migrations())]
 
 
 async def test_a_step_that_was_edited_later_is_refused(
     empty: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await connections.migrate(empty)
+    await migrations.migrate(empty)
     first, *rest = sql.migrations()
     monkeypatch.setattr(sql, "migrations", lambda: [replace(first, digest="other"), *rest])
     with pytest.raises(MigrationRefused, match="0001_log was changed"):
-        await connections.migrate(empty)
+        await migrations.migrate(empty)
 
 
 async def test_a_database_of_a_newer_version_is_refused(
     empty: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await connections.migrate(empty)
+    await migrations.migrate(empty)
     steps = sql.migrations()[:-1]
     monkeypatch.setattr(sql, "migrations", lambda: steps)
     with pytest.raises(MigrationRefused, match="which this version lacks"):
-        await connections.migrate(empty)
+        await migrations.migrate(empty)

@@ -30,7 +30,8 @@ only_root = pytest.mark.skipif(not IS_ROOT, reason="only root changes users")
 only_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the tie")
 
 OWNER = """
-import pathlib, sys
+import pathlib, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 from service.postgres.embedded import embedded
 with embedded(pathlib.Path(sys.argv[1])) as server:
     print(server.url, server.data_dir, server.started, flush=True)

@@ -16,13 +16,13 @@ from service.http import merge, sse_response
 from service.http.merge import MergedStreams
 from service.postgres import connections
 from service.timelines import feed as feeds
-from service.timelines.feed import Feeds
+from service.timelines.feed import Feeds, Item
 from tests.projections.generated import owning
 from tests.projections.test_projection import break_, held, mend
 from tests.running import LiveService, Signed, running
 from tests.service import law
 from tests.service.cutter import Cutter
-from tests.service.eventlog.logs import running_log
+from tests.service.eventlog.logs import acquired, running_log
 from tests.service.watching import (
     SILENCE_SECONDS,
     append,
@@ -162,7 +162,7 @@ async def test_a_ring_is_bounded_by_bytes(
         await append(run, [said("x" * 1_000) for _ in range(10)])
         events = await watched.take(10)
         (feed,) = run.service.feeds._feeds.values()
-        assert sum(len(item.json) for item in feed._items) <= 3_000
+        assert 0 < feed.ring.total_bytes <= 3_000
         await append(run, [said("y" * 5_000)])
         events.append(await watched.next())
     assert chained(events, None, "item") == await shown(run)
@@ -232,6 +232,31 @@ async def test_what_is_written_before_anybody_listens_is_read(
                 assert [item.position for item in await first] == [1]
         working.cancel()
         await asyncio.wait((working,))
+
+
+async def test_all_watched_projects_of_a_tenant_are_read_in_one_transaction(
+    url: str, pool: connections.Pool
+) -> None:
+    """More projects than share a round trip, each with an item of its own."""
+    projects = [f"p{n}" for n in range(feeds.PROJECTS + 5)]
+    async with running_log(url) as log:
+        watched = Feeds(pool, log.store, log.live_log, await log.store.log_epoch())
+        async with AsyncExitStack() as stack:
+            following: list[asyncio.Task[list[Item]]] = []
+            for each in projects:
+                items = watched.follow(("t1", each), 0, Shown())
+                await stack.enter_async_context(aclosing(items))
+                following.append(asyncio.create_task(anext(items)))
+            await until(lambda: len(watched._feeds) == len(projects))
+            await log.writer.append([said(project_id=each) for each in projects])
+            for feed in watched._feeds.values():
+                feed.wanted = len(projects)
+            before = acquired(pool)
+            await watched._read_on()
+            assert acquired(pool) == before + 1
+            async with asyncio.timeout(SILENCE_SECONDS):
+                found = [[item.position for item in await each] for each in following]
+        assert found == [[n + 1] for n in range(len(projects))]
 
 
 async def test_nothing_is_kept_of_a_project_that_nobody_watches(run: LiveService) -> None:

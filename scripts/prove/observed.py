@@ -126,7 +126,7 @@ class Feed:
 
 
 @dataclass(slots=True, kw_only=True)
-class Told:
+class Observed:
     """Everything. `received` are files with every byte that a tenant's clients were sent."""
 
     messages: list[Message] = field(default_factory=list[Message])

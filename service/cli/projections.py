@@ -1,0 +1,84 @@
+"""`throughline projections`: the read models."""
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from service.cli.console import err, out
+from service.cli.database import as_owner
+
+if TYPE_CHECKING:
+    from projections.projection import Projection
+
+app = typer.Typer(no_args_is_help=True, help="The read models.")
+Name = Annotated[str, typer.Argument(help="A read model's name, or `all`.")]
+
+
+@app.command("status")
+def print_status() -> None:
+    """Show each read model's position and state; exit code 1 when a read model has halted."""
+    from projections.projection import status
+
+    statuses = as_owner(status)
+    table = Table("projection", "version", "position", "head", "state", "why")
+    for each in statuses:
+        why = f"before {each.halted_before}: {each.halted_reason}" if each.halted_at else ""
+        numbers = (str(each.version), str(each.position), str(each.head))
+        table.add_row(each.name, *numbers, each.state, why)
+    out.print(table)
+    if any(each.state == "halted" for each in statuses):
+        raise typer.Exit(1)
+
+
+@app.command("rebuild")
+def rebuild_models(name: Name) -> None:
+    """Make a read model anew from the log, while everything goes on."""
+    from projections.projection import rebuild
+
+    for projection in _named(name):
+        with _progress(projection.name) as progress:
+            as_owner(partial(rebuild, projection=projection, progress=progress))
+        out.print(f"{projection.name}: rebuilt")
+
+
+@app.command("verify")
+def verify_models(name: Name = "all") -> None:
+    """Compare read models with the log; exit code 1 when one differs."""
+    from projections.projection import verify
+
+    differing = 0
+    for projection in _named(name):
+        with _progress(projection.name) as progress:
+            rows = as_owner(partial(verify, projection=projection, progress=progress))
+        out.print(f"{projection.name}: {rows} differing rows")
+        differing += rows
+    if differing:
+        raise typer.Exit(1)
+
+
+def _named(name: str) -> list["Projection"]:
+    from projections import PROJECTIONS
+
+    found = [each for each in PROJECTIONS if name in ("all", each.name)]
+    if not found:
+        known = ", ".join(each.name for each in PROJECTIONS)
+        err.print(f"throughline: there is no read model {name}; known are {known}.")
+        raise typer.Exit(2)
+    return found
+
+
+@contextmanager
+def _progress(name: str) -> Generator[Callable[[int, int], None]]:
+    """A bar on a terminal, a line a step elsewhere."""
+    if not err.is_terminal:
+        yield lambda at, head: err.print(f"{name}: {at} of {head}")
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=err) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda at, head: bar.update(task, completed=at, total=head)

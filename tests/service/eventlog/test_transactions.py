@@ -1,0 +1,212 @@
+"""Decisions: one append for all streams, what is remembered of them, and what they cost."""
+
+from collections.abc import AsyncIterator
+from functools import partial
+
+import pytest
+
+from domain import account, project, session
+from domain.errors import BalanceInsufficient
+from domain.events import ReplyCompleted, ReplyStarted, SessionEvent, SessionOpened
+from service.eventlog import transactions as module
+from service.eventlog.store import EventStore
+from service.eventlog.stream_ids import (
+    account_stream,
+    project_stream,
+    request_stream,
+    session_stream,
+)
+from service.eventlog.transactions import (
+    IdempotencyKey,
+    RequestContext,
+    Transaction,
+    Transactions,
+)
+from service.postgres import connections
+from tests.running import running
+from tests.service.eventlog.logs import Log, acquired, running_log
+from tests.service.watching import until
+
+PLAN = {"summary": "s", "plan": {"overview": "o" * 100_000}}
+NAMED = RequestContext(named=IdempotencyKey(key="k", fingerprint="f"))
+
+
+@pytest.fixture
+async def log(url: str) -> AsyncIterator[Log]:
+    async with running_log(url) as running:
+        yield running
+
+
+async def credit(transaction: Transaction, user: str = "u1", seconds: int = 60) -> dict[str, str]:
+    decision = partial(
+        account.credit, user_id=user, credit_id="c", seconds=seconds, kind="paid", reason=None
+    )
+    await transaction.decide(account_stream("t1", user), decision)
+    return {"credit": "c"}
+
+
+async def plan(transaction: Transaction, session_id: str) -> None:
+    """A session with one whole plan."""
+    stream = session_stream(session_id, "p1")
+    transaction.begin(stream)
+    events: tuple[SessionEvent, ...] = (
+        SessionOpened(session_id=session_id, project_id="p1", user_id="u1"),
+        ReplyStarted(
+            session_id=session_id,
+            reply_id="r",
+            in_reply_to="m",
+            model="x",
+            reservation_id="h",
+        ),
+        ReplyCompleted(
+            session_id=session_id,
+            reply_id="r",
+            in_reply_to="m",
+            subtype="success",
+            mode="feature",
+            data=PLAN,
+            duration_ms=1,
+            billed_seconds=1,
+            model="x",
+        ),
+    )
+    transaction.append(stream, events)
+
+
+async def test_a_decision_sees_what_was_decided_before_in_its_transaction(log: Log) -> None:
+    transactions = Transactions(log.store, log.writer)
+
+    async def work(transaction: Transaction) -> int:
+        await credit(transaction)
+        await credit(transaction)
+        return (await transaction.load(account_stream("t1", "u1"))).available
+
+    available, appended = await transactions.transact("t1", work)
+    assert (available, appended and appended.first_position) == (120, 1)
+    assert [each.version for each in await log.store.stream("t1", "account-t1-u1")] == [1, 2]
+
+
+async def test_events_of_a_session_need_their_project(log: Log) -> None:
+    opening = partial(session.open_session, session_id="s", project_id="p1", user_id="u1")
+
+    async def work(transaction: Transaction) -> None:
+        await transaction.decide(session_stream("s"), opening)
+
+    with pytest.raises(ValueError, match="belong to a project"):
+        await Transactions(log.store, log.writer).transact("t1", work)
+    assert await log.store.head() == 0
+
+
+async def test_an_outdated_state_is_read_again_and_refuses_by_what_the_log_has(log: Log) -> None:
+    ours, theirs = (Transactions(log.store, log.writer) for _ in range(2))
+    reserving = partial(
+        account.reserve, user_id="u1", session_id="s", reply_id="r", seconds=60, at=None
+    )
+
+    async def reserve(transaction: Transaction, reservation_id: str) -> None:
+        decision = partial(reserving, reservation_id=reservation_id)
+        await transaction.decide(account_stream("t1", "u1", "p1"), decision)
+
+    await ours.transact("t1", credit)
+    await theirs.transact("t1", partial(reserve, reservation_id="h1"))
+    with pytest.raises(BalanceInsufficient):
+        await ours.transact("t1", partial(reserve, reservation_id="h2"))
+    await theirs.transact("t1", credit)
+    await ours.transact("t1", partial(reserve, reservation_id="h2"))
+    assert (await theirs.current("t1", account_stream("t1", "u1"))).available == 0
+
+
+# Memory ------------------------------------------------------------------------------------------
+
+
+async def test_what_is_remembered_is_bounded_in_bytes(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MEMORY_BYTES", 1_000_000)
+    transactions = Transactions(log.store, log.writer)
+    for n in range(20):
+        await transactions.transact("t1", partial(plan, session_id=f"s{n}"))
+    remembered = [
+        known
+        for n in range(20)
+        if (known := transactions.remembered("t1", session_stream(f"s{n}"))) is not None
+    ]
+    assert [each.state.plan for each in remembered] == [PLAN] * 9
+    assert remembered[-1].stream.id == "s19", "the states that were used last"
+
+
+async def test_a_request_is_not_remembered(log: Log) -> None:
+    transactions = Transactions(log.store, log.writer)
+    await transactions.transact("t1", credit, cause=NAMED)
+    assert transactions.remembered("t1", account_stream("t1", "u1")) is not None
+    assert transactions.remembered("t1", request_stream("k")) is None
+    done, appended = await transactions.transact("t1", credit, cause=NAMED)
+    assert (done, appended and appended.first_position) == ({"credit": "c"}, 1)
+    assert await log.store.head() == 2
+
+
+async def test_an_erased_stream_is_forgotten_by_every_process(url: str) -> None:
+    async with running(url) as one, running(url) as two:
+        await one.project()
+        await one.credit()
+        session_id = (await two.chat("Add a quillwort page")).json()["sessionId"]
+        stream, key = session_stream(session_id), {"userId": "u1"}
+        known = two.service.transactions.remembered("t1", stream)
+        assert known is not None
+        assert known.state.plans, "the control: the state has a title"
+        await one.client.delete(f"/v1/chat-plan/session/{session_id}", params=key)
+        await until(lambda: two.service.transactions.remembered("t1", stream) is None)
+        known = one.service.transactions.remembered("t1", stream)
+        assert known is None or not known.state.plans
+
+
+# Costs -------------------------------------------------------------------------------------------
+
+
+async def reads(pool: connections.Pool, transactions: Transactions, cause: RequestContext) -> int:
+    """The transactions in which a credit reads."""
+    before = acquired(pool)
+    await transactions.transact("t1", credit, cause=cause)
+    return acquired(pool) - before
+
+
+async def test_a_named_request_reads_its_stream_once_and_with_what_it_decides_on(
+    url: str, log: Log
+) -> None:
+    async with connections.pool(url) as pool:
+        transactions = Transactions(EventStore(pool), log.writer)
+        assert await reads(pool, transactions, NAMED) == 1, "account and request"
+        again = RequestContext(named=IdempotencyKey(key="k2", fingerprint="f"))
+        assert await reads(pool, transactions, again) == 1, "the request alone"
+        assert await reads(pool, transactions, RequestContext()) == 0, "all is remembered"
+        assert await reads(pool, transactions, NAMED) == 1, "what was done before is found"
+
+
+async def test_several_streams_are_recalled_in_one_transaction(url: str, log: Log) -> None:
+    users, projects, sessions = (
+        account_stream("t1", "u1"),
+        project_stream("p1"),
+        session_stream("s1"),
+    )
+
+    async def work(transaction: Transaction) -> tuple[object, object, object]:
+        await transaction.recall(users, projects, sessions)
+        return (
+            await transaction.load(users),
+            await transaction.load(projects),
+            await transaction.load(sessions),
+        )
+
+    others = Transactions(log.store, log.writer)
+    await others.transact("t1", credit)
+    await others.transact("t1", partial(plan, session_id="s1"))
+    async with connections.pool(url) as pool:
+        transactions = Transactions(EventStore(pool), log.writer)
+        states, appended = await transactions.transact("t1", work)
+        assert acquired(pool) == 1
+    assert appended is None
+    assert states == (
+        await others.current("t1", users),
+        project.INITIAL,
+        await others.current("t1", sessions),
+    )

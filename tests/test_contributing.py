@@ -1,0 +1,210 @@
+"""The page for contributors is true: its diffs pass its checks, and a check finds a forgotten step.
+
+Everything happens in copies of the source.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from projections.timeline import TIMELINE
+from tests.documents import DOCS, ROOT
+from tests.sizes import PROVE
+
+PAGE: Final = DOCS / "contributing.md"
+WAYS: Final = ("event", "read-model", "endpoint", "setting")
+"""The diffs, each on top of the ones before."""
+
+VERSION: Final = "the version"
+SCHEMA: Final = "make schema"
+LINT: Final = "make lint"
+MARKED: Final = "domain/events.py"
+"""Without this file nothing is left to check, so only the mark of the text is left out of it."""
+
+EVERY: Final = "tests/projections/test_every_projection.py"
+OF_NOTES: Final = "not test_every_projection or notes or 0-timeline or generated_logs or not_blind"
+SOURCE: Final = ("domain/", "projections/", "service/", "sql/")
+ALSO: Final = ("tests/test_vocabulary.py", "tests/test_documents.py", "tests/test_floors.py")
+WIDE: Final = (
+    *("tests/domain", "tests/projections", "tests/sql", "tests/test_documents.py"),
+    *("tests/test_generated.py", "tests/test_house_map.py", "tests/test_vocabulary.py"),
+    *("tests/service/access", "tests/service/api", "tests/service/http", "tests/service/timelines"),
+    *("tests/service/commands/test_erasure.py", "tests/service/cli/test_cli.py"),
+)
+"""What is run with all diffs: beside the checks of the page, and in `make prove`."""
+
+
+def diff(way: str) -> Path:
+    return DOCS / "contributing" / f"{way}.diff"
+
+
+def changed(way: str) -> set[str]:
+    """The files that a diff changes or adds."""
+    return set(re.findall(r"^\+\+\+ b/(.+)$", diff(way).read_text(), re.M))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A row of the page: the way that it belongs to, a file or a command, and its check."""
+
+    way: str
+    name: str
+    check: str
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether its check is a test."""
+        return self.check.startswith("tests/")
+
+
+def steps() -> list[Step]:
+    """The rows of the page's tables, in the order of the page."""
+    found: list[Step] = []
+    for section in re.split(r"^## ", PAGE.read_text(), flags=re.M):
+        if link := re.search(r"\(contributing/([\w-]+)\.diff\)", section):
+            rows = re.findall(r"^\| (.+?) \| .+ \| (.+?) \|$", section, re.M)[1:]
+            found += [Step(link[1], name.strip("`"), check.strip("`")) for name, check in rows]
+    return found
+
+
+STEPS: Final = steps()
+CHECKED: Final = [step for step in STEPS if step.is_tested or step.check == LINT]
+FEW: Final = (
+    ("event", MARKED),
+    ("event", VERSION),
+    ("read-model", "tests/projections/fold.py"),
+)
+LEFT_OUT: Final = [step for step in CHECKED if PROVE or (step.way, step.name) in FEW]
+"""The steps that are left out, one at a time."""
+
+
+# Copies of the source ----------------------------------------------------------------------------
+
+
+def copied(folder: Path) -> Path:
+    """A copy of the source, with the environment of the original."""
+    listed = ("git", "ls-files", "--cached", "--others", "--exclude-standard")
+    for name in run(ROOT, *listed).stdout.splitlines():
+        if (ROOT / name).exists():
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target)
+    (folder / ".venv").symlink_to(sys.prefix)
+    return folder
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a folder; what Python it runs imports the folder's own packages."""
+    environment = {key: each for key, each in os.environ.items() if not key.startswith("PYTEST_")}
+    environment |= {"PYTHONPATH": str(folder), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    environment |= {"GIT_CEILING_DIRECTORIES": str(folder.parent)}
+    environment.pop("THROUGHLINE_PROVE", None)
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def run_tests(folder: Path, *tests: str) -> subprocess.CompletedProcess[str]:
+    """Run tests of a copy, without the plug-ins that take long to import."""
+    options = ("-q", "-o", "addopts=", "-p", "no:cacheprovider", "-p", "anyio.pytest_plugin")
+    return run(folder, sys.executable, "-m", "pytest", *options, *tests)
+
+
+def made(folder: Path, target: str) -> subprocess.CompletedProcess[str]:
+    """Run `make` in a copy; the environment, which is the original's, stays as it is."""
+    return run(folder, "make", "-o", ".venv/.dev", target.removeprefix("make "))
+
+
+def apply(folder: Path, way: str, *options: str) -> None:
+    ended = run(folder, "git", "apply", *options, str(diff(way)))
+    assert ended.returncode == 0, f"{diff(way)} does not fit, see {PAGE}:\n{ended.stderr}"
+
+
+def raise_version(folder: Path) -> None:
+    """Do what the check of the rules says."""
+    said = run_tests(folder, "tests/projections/test_rules.py").stdout
+    asked = re.search(r'above (\d+), so that .*?(rules="\w+",)', said, re.S)
+    assert asked is not None, said
+    old = f'version={asked[1]},\n    rules="{TIMELINE.rules}",'
+    new = f"version={int(asked[1]) + 1},\n    {asked[2]}"
+    replace(folder / "projections" / "timeline.py", old, new)
+
+
+def replace(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert text.count(old) == 1, f"{old} is not once in {file}"
+    file.write_text(text.replace(old, new))
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy in which everything on the page is done."""
+    folder = copied(tmp_path_factory.mktemp("done"))
+    for way in WAYS:
+        apply(folder, way)
+    raise_version(folder)
+    ended = made(folder, SCHEMA)
+    assert ended.returncode == 0, ended.stderr
+    return folder
+
+
+# What the page says ------------------------------------------------------------------------------
+
+
+def test_the_page_has_a_row_for_every_file_of_a_diff_and_for_no_other_file() -> None:
+    for way in WAYS:
+        names = [step.name for step in STEPS if step.way == way]
+        assert len(names) == len(set(names))
+        assert set(names) - {VERSION, SCHEMA} == changed(way)
+
+
+def test_the_page_counts_the_files() -> None:
+    source = {
+        way: sum(
+            name.startswith(SOURCE) and name.endswith((".py", ".sql")) for name in changed(way)
+        )
+        for way in WAYS
+    }
+    assert source == {"event": 4, "read-model": 3, "endpoint": 2, "setting": 2}
+    assert len(changed("event")) == 8
+
+
+def test_every_check_that_the_page_names_exists(done: Path) -> None:
+    for step in STEPS:
+        path, _, name = step.check.partition("::")
+        if step.is_tested:
+            assert name in (done / path).read_text(), step
+
+
+def test_with_every_step_of_the_page_its_checks_pass(done: Path) -> None:
+    named = {step.check for step in STEPS if step.is_tested and EVERY not in step.check}
+    ended = (
+        run_tests(done, *WIDE) if PROVE else run_tests(done, *named, *ALSO, EVERY, "-k", OF_NOTES)
+    )
+    assert ended.returncode == 0, ended.stdout[-3_000:]
+
+
+def test_the_linters_accept_the_diffs(done: Path) -> None:
+    ended = made(done, LINT) if PROVE else run(done, ".venv/bin/ruff", "check", ".")
+    assert ended.returncode == 0, ended.stdout[-3_000:]
+
+
+@pytest.mark.parametrize("step", LEFT_OUT, ids=lambda step: f"{step.way} {step.name}")
+def test_a_forgotten_step_fails_its_check(step: Step, tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    for way in WAYS[: WAYS.index(step.way)]:
+        apply(folder, way)
+    if step.name == MARKED:
+        apply(folder, step.way)
+        replace(folder / MARKED, "    note: Text\n", "    note: str\n")
+    else:
+        apply(folder, step.way, f"--exclude={step.name}")
+    ended = made(folder, LINT) if step.check == LINT else run_tests(folder, step.check)
+    assert ended.returncode != 0, f"{step.check} does not see that it is forgotten"
