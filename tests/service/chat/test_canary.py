@@ -154,7 +154,7 @@ async def a_browser(replica: Replica) -> str:
     return token
 
 
-async def test_nothing_that_is_sent_is_logged_or_told_in_a_problem(
+async def test_no_message_text_is_in_a_log_or_a_problem(
     url: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async with replicas(url, None, **SECONDS) as several:

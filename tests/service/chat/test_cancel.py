@@ -90,7 +90,7 @@ async def test_cancelling_again_or_too_late_is_harmless(url: str) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
-async def test_a_reply_whose_server_does_not_answer_is_cancelled_all_the_same(
+async def test_a_reply_is_cancelled_although_its_server_does_not_answer(
     url: str, how: signal.Signals
 ) -> None:
     async with replicas(url, OfflineModel(pace=0.2)) as service:

@@ -195,7 +195,7 @@ async def test_after_all_faults_every_read_model_is_what_the_log_says(
         await law.healthy(live, one_url)
 
 
-async def test_after_all_faults_nothing_was_lost_and_nothing_is_held(
+async def test_after_all_faults_nothing_is_lost_or_reserved(
     seen: dict[str, Seen], one_url: str
 ) -> None:
     kinds = ("TimeReserved", "ReplyStarted", "UserMessagePosted")

@@ -52,7 +52,7 @@ async def test_the_second_time_it_is_accepted_and_marked(run: LiveService, url: 
     await law.ended_as_told(run, url, final)
 
 
-async def test_other_languages_are_not_looked_at(run: LiveService) -> None:
+async def test_languages_without_a_script_of_their_own_are_not_checked(run: LiveService) -> None:
     events = await run.stream("Hello [[offline: wrong_language]]", locale="fr")
     assert resets(events) == []
     assert law.lawful(events)["metadata"]["warnings"] == []

@@ -48,7 +48,7 @@ def remaining(answer: httpx.Response) -> list[int]:
     return [int(each.split("r=")[1].split(";")[0]) for each in told]
 
 
-async def test_each_answer_tells_what_is_left(run: LiveService) -> None:
+async def test_every_answer_says_how_many_messages_remain(run: LiveService) -> None:
     for left in ([2, 3], [1, 2]):
         answer = await run.chat("Hello")
         assert answer.headers["RateLimit-Policy"] == POLICY
@@ -64,7 +64,7 @@ async def test_each_answer_tells_what_is_left(run: LiveService) -> None:
         await streamed.aread()
 
 
-async def test_one_too_many_is_refused_and_leaves_nothing(run: LiveService) -> None:
+async def test_a_message_above_the_limit_is_refused_and_stores_nothing(run: LiveService) -> None:
     for _ in range(3):
         assert (await run.chat("Hello")).status_code == 200
     head, account = await run.service.store.head(), await run.account()
@@ -89,7 +89,7 @@ async def test_a_project_has_a_limit_of_its_own(run: LiveService) -> None:
     assert (await run.chat("Hello", projectId="p2")).status_code == 200
 
 
-async def test_what_is_refused_for_another_reason_is_not_counted(run: LiveService) -> None:
+async def test_a_message_refused_for_another_reason_is_not_counted(run: LiveService) -> None:
     for wrong in ({"userId": "u2", "projectId": "p2"}, {"sessionId": "nobody-s"}):
         for _ in range(4):
             assert (await run.chat("Hello", **wrong)).status_code == 404

@@ -11,7 +11,7 @@ from tests.service.chat.test_cancel import HANGS, begun, cancel
 from tests.service.replicas import Reader, prepare, replicas
 
 
-async def test_it_is_refused_with_the_id_of_the_running_reply(url: str) -> None:
+async def test_a_message_is_refused_with_the_id_of_the_running_reply(url: str) -> None:
     async with running(url) as one, running(url) as other:
         await one.project()
         await one.credit()
@@ -28,7 +28,7 @@ async def test_it_is_refused_with_the_id_of_the_running_reply(url: str) -> None:
 
 
 @pytest.mark.parametrize("on", ["its server", "another one"])
-async def test_it_may_wait_for_the_end_of_that_reply(url: str, on: str) -> None:
+async def test_an_enqueued_message_is_answered_after_the_running_reply(url: str, on: str) -> None:
     async with running(url, OfflineModel(pace=0.01)) as one, running(url) as other:
         await one.project()
         await one.credit()
@@ -46,7 +46,7 @@ async def test_it_may_wait_for_the_end_of_that_reply(url: str, on: str) -> None:
         await law.ended_as_told(one, url, first, second)
 
 
-async def test_several_that_wait_are_answered_in_their_order(url: str) -> None:
+async def test_enqueued_messages_are_answered_in_their_order(url: str) -> None:
     async with running(url) as live:
         await live.project()
         await live.credit()
@@ -63,7 +63,7 @@ async def test_several_that_wait_are_answered_in_their_order(url: str) -> None:
         await law.ended_as_told(live, url, *finals)
 
 
-async def test_one_that_waits_can_be_cancelled(url: str) -> None:
+async def test_an_enqueued_message_can_be_cancelled(url: str) -> None:
     async with running(url) as live:
         await live.project()
         await live.credit()
@@ -81,7 +81,7 @@ async def test_one_that_waits_can_be_cancelled(url: str) -> None:
 
 
 @pytest.mark.parametrize("on", ["its server", "another one"])
-async def test_it_may_take_the_place_of_that_reply(url: str, on: str) -> None:
+async def test_an_interrupting_message_ends_the_running_reply(url: str, on: str) -> None:
     async with running(url) as one, running(url) as other:
         await one.project()
         await one.credit()
@@ -95,7 +95,7 @@ async def test_it_may_take_the_place_of_that_reply(url: str, on: str) -> None:
         await law.ended_as_told(one, url, first, second)
 
 
-async def test_one_that_waits_is_answered_when_its_server_dies(url: str) -> None:
+async def test_an_enqueued_message_is_answered_although_its_server_dies(url: str) -> None:
     model = law.Held()
     async with replicas(url, model) as service:
         first, other = await service.start(), await service.start()
@@ -118,7 +118,7 @@ async def test_one_that_waits_is_answered_when_its_server_dies(url: str) -> None
         await law.ended_as_told(live, url, *finals)
 
 
-async def test_one_that_is_refused_all_the_same_interrupts_nothing(url: str) -> None:
+async def test_an_interrupting_message_that_is_refused_ends_no_reply(url: str) -> None:
     """For the balance, of which the running reply's part would be free, or for its user's limit."""
     async with running(url, user_messages=2) as live:
         await live.project()

@@ -89,9 +89,7 @@ async def late(seconds: float, reader: Reader, replica: Replica, project_id: str
 
 
 @pytest.mark.parametrize("shown", [True, False])
-async def test_a_reply_is_found_again_when_its_server_is_started_again(
-    url: str, shown: bool
-) -> None:
+async def test_a_restarted_server_ends_the_replies_that_it_left(url: str, shown: bool) -> None:
     model = OfflineModel(pace=0.2) if shown else law.Held()
     async with replicas(url, model) as service:
         first = await service.start()
@@ -179,7 +177,7 @@ async def test_a_reply_that_takes_its_server_down_is_begun_three_times(url: str)
         await law.ended_as_told(live, url, final)
 
 
-async def test_a_reply_that_was_shown_since_it_was_looked_at_is_not_begun_again(url: str) -> None:
+async def test_a_reply_that_was_shown_since_it_was_inspected_is_not_begun_again(url: str) -> None:
     """Two take it over: the slower one looked when nothing of it had been shown."""
     model = law.Held(pace=0.05)
     async with running(url, model) as owner, running(url) as slower:

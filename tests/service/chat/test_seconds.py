@@ -54,7 +54,7 @@ async def test_a_reply_that_ends_gives_back_what_was_reserved_for_it(url: str) -
         await law.healthy(live, url)
 
 
-async def test_the_last_seconds_of_a_balance_are_reserved_as_they_are(
+async def test_the_last_seconds_of_a_balance_can_be_reserved(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert isinstance(metering.ESTIMATES, dict)
@@ -66,7 +66,7 @@ async def test_the_last_seconds_of_a_balance_are_reserved_as_they_are(
         assert await law.billed(live, final, credited=8) == 2
 
 
-async def test_seconds_are_those_of_the_call_that_was_kept_rounded_up(url: str) -> None:
+async def test_the_call_that_was_kept_is_billed_in_whole_seconds(url: str) -> None:
     """The reader waited for two tries, and pays for the second."""
     script = [SILENT, SILENT]
     async with running(url, OfflineModel(script=script), first_text_seconds=1.0) as live:
@@ -88,7 +88,7 @@ async def test_a_call_of_little_more_than_a_second_is_two(url: str) -> None:
 
 
 @pytest.mark.usefixtures("one_second")
-async def test_nobody_else_can_spend_what_is_reserved_for_a_running_reply(url: str) -> None:
+async def test_the_reservation_of_a_running_reply_cannot_be_spent_twice(url: str) -> None:
     model = law.Held()
     async with running(url, model) as live:
         await given(live, 2)

@@ -61,7 +61,7 @@ async def each_was_settled_once(url: str, finals: list[law.Final]) -> None:
             assert ended[final["messageId"]]["data"] == final["data"]
 
 
-async def test_replies_that_can_end_in_time_do(url: str) -> None:
+async def test_replies_end_as_usual_within_the_grace(url: str) -> None:
     model = OfflineModel(pace=0.02)
     finals, model = await stopped_while_streaming(url, "", model, grace_seconds=10.0)
     assert [final["subtype"] for final in finals] == ["success"] * 3
@@ -71,7 +71,7 @@ async def test_replies_that_can_end_in_time_do(url: str) -> None:
         await law.ended_as_told(live, url, *finals)
 
 
-async def test_replies_that_cannot_end_partial_with_what_was_shown(url: str) -> None:
+async def test_replies_end_partial_after_the_grace_with_what_was_shown(url: str) -> None:
     hang = " [[offline: hang after=8 ping=0.05]]"
     finals, model = await stopped_while_streaming(url, hang, OfflineModel(), grace_seconds=0.3)
     for final in finals:
@@ -83,7 +83,7 @@ async def test_replies_that_cannot_end_partial_with_what_was_shown(url: str) -> 
         await law.ended_as_told(live, url, *finals)
 
 
-async def test_who_was_shown_nothing_finds_the_reply_at_the_next_service(url: str) -> None:
+async def test_a_reader_that_saw_nothing_finds_the_reply_at_the_next_service(url: str) -> None:
     model = law.Held()
     async with running(url, model, grace_seconds=0.3) as live:
         await live.project()
@@ -102,7 +102,7 @@ async def test_who_was_shown_nothing_finds_the_reply_at_the_next_service(url: st
         await law.ended_as_told(live, url, final)
 
 
-async def test_who_waits_for_the_whole_reply_is_told_where_to_find_it(url: str) -> None:
+async def test_a_client_that_waits_for_the_whole_reply_gets_its_location(url: str) -> None:
     model = law.Held()
     async with running(url, model, grace_seconds=0.3) as live:
         await live.project()
@@ -120,7 +120,7 @@ async def test_who_waits_for_the_whole_reply_is_told_where_to_find_it(url: str) 
         await law.ended_as_told(live, url, final)
 
 
-async def test_the_next_service_takes_up_the_conversation(url: str) -> None:
+async def test_the_next_service_continues_the_session(url: str) -> None:
     finals, _ = await stopped_while_streaming(
         url, " [[offline: hang after=8]]", OfflineModel(), grace_seconds=0.3
     )

@@ -56,21 +56,21 @@ class Slow(Told):
         return more
 
 
-async def test_who_is_told_first_and_then_given_more_goes_on_until_nothing_is_left() -> None:
+async def test_a_budget_warns_then_extends_and_ends_when_nothing_is_left() -> None:
     told = Told(1)
     await told.meter(1).run()
     assert told.happened == ["warn at 1", "extend by 1", "warn at 2", "extend by 0"]
     assert told.now == pytest.approx(2)  # what was reserved is never cut short
 
 
-async def test_time_that_an_extension_takes_counts() -> None:
+async def test_the_time_that_an_extension_takes_counts() -> None:
     told = Slow(1)
     await told.meter(1).run()
     assert told.happened == ["warn at 1", "extend by 1", "warn at 2", "extend by 0"]
     assert told.now == pytest.approx(0.8 + 0.9 + 0.9)
 
 
-async def test_a_stopped_meter_reserves_nothing_more() -> None:
+async def test_a_stopped_budget_reserves_nothing_more() -> None:
     told = Told(5, 5, 5)
     running = asyncio.create_task(told.meter(1).run())
     await told.warned.wait()
@@ -89,7 +89,7 @@ def _a_second_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(ESTIMATES, mode, 1)
 
 
-async def test_a_long_reply_is_extended_and_its_reader_told(
+async def test_a_long_reply_is_extended_and_its_reader_is_warned(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(ESTIMATES, "question", 7)
@@ -143,7 +143,7 @@ async def test_a_reply_that_showed_nothing_gives_back_the_last_second(url: str) 
         await law.healthy(live, url)
 
 
-async def test_what_others_reserve_meanwhile_is_not_extended_into(url: str) -> None:
+async def test_an_extension_leaves_what_another_reply_has_reserved(url: str) -> None:
     async with running(url) as live:
         await live.project()
         await live.credit(seconds=2)
@@ -157,7 +157,7 @@ async def test_what_others_reserve_meanwhile_is_not_extended_into(url: str) -> N
 
 
 @pytest.mark.parametrize("after", [0, 8])
-async def test_no_reply_takes_longer_than_replies_may(url: str, after: int) -> None:
+async def test_a_reply_ends_at_the_time_limit(url: str, after: int) -> None:
     async with running(url, reply_seconds=0.3) as live:
         await live.project()
         await live.credit()

@@ -49,7 +49,7 @@ def sent(run: LiveService) -> list[Any]:
     return [block for message in run.model.requests[-1]["messages"] for block in message["content"]]
 
 
-async def test_a_planner_looks_and_its_readers_see_that_it_does(run: LiveService, url: str) -> None:
+async def test_the_model_calls_a_tool_and_readers_see_it(run: LiveService, url: str) -> None:
     events = await run.stream("How does app.py greet?")
     assert looks(events) == [("read_file", "running"), ("read_file", "done")]
     summary = next(data["summary"] for name, data, _ in events if name == "tool")
@@ -70,7 +70,7 @@ async def test_each_call_is_billed_its_seconds_rounded_up(run: LiveService) -> N
     assert (await run.account())["consumedSeconds"] == 2
 
 
-async def test_a_project_without_source_is_planned_without_tools(url: str) -> None:
+async def test_a_project_without_source_has_no_tools(url: str) -> None:
     async with running(url) as run:
         await run.project()
         await run.credit()
@@ -89,7 +89,7 @@ async def test_a_project_without_source_is_planned_without_tools(url: str) -> No
         ("nothing.py", "Traceback"),
     ],
 )
-async def test_what_may_not_be_seen_is_an_error_that_the_model_is_told(
+async def test_reading_a_secret_or_missing_file_is_an_error(
     run: LiveService, path: str, code: str
 ) -> None:
     events = await run.stream(f"Why? [[offline: tool name=read_file path={path}]]")
@@ -110,7 +110,7 @@ async def test_what_may_not_be_seen_is_an_error_that_the_model_is_told(
         "name=list_files text=x",
     ],
 )
-async def test_a_look_that_makes_no_sense_is_an_error_and_no_end(
+async def test_a_tool_call_that_makes_no_sense_has_an_error_as_its_result(
     run: LiveService, directive: str
 ) -> None:
     events = await run.stream(f"Why? [[offline: tool {directive}]]")
@@ -118,7 +118,7 @@ async def test_a_look_that_makes_no_sense_is_an_error_and_no_end(
     assert law.lawful(events)["subtype"] == "success"
 
 
-async def test_all_tools_show_what_there_is(run: LiveService) -> None:
+async def test_every_tool_returns_what_the_project_has(run: LiveService) -> None:
     for directive, shown in (
         ("name=list_files", "README.md"),
         ("name=search_files text=HELLO", "app.py"),
@@ -130,7 +130,7 @@ async def test_all_tools_show_what_there_is(run: LiveService) -> None:
         assert "canary" not in str(run.model.requests[-1])
 
 
-async def test_looking_has_an_end(run: LiveService) -> None:
+async def test_tool_calls_end_after_some_rounds(run: LiveService) -> None:
     directives = " ".join("[[offline: tool name=list_files]]" for _ in range(20))
     events = await run.stream(f"Why? {directives}")
     assert len(looks(events)) == 2 * 6
@@ -138,7 +138,7 @@ async def test_looking_has_an_end(run: LiveService) -> None:
     assert law.lawful(events)["subtype"] == "success"
 
 
-async def test_what_is_said_before_a_look_is_not_the_answer(url: str, source: Path) -> None:
+async def test_the_text_before_a_tool_call_is_not_the_answer(url: str, source: Path) -> None:
     async with running(url, source_dir=source, model=_Introducing()) as run:
         await run.client.post("/v1/projects", json=KNOWN)
         await run.credit()
@@ -172,7 +172,7 @@ def _introduced(steps: Any) -> Any:
             yield said
 
 
-async def test_the_context_that_is_asked_for_is_told_at_once(run: LiveService) -> None:
+async def test_requested_context_is_in_the_first_question(run: LiveService) -> None:
     context = {
         "includeProjectStructure": True,
         "includeVersionHistory": True,
@@ -187,12 +187,12 @@ async def test_the_context_that_is_asked_for_is_told_at_once(run: LiveService) -
     assert "No build has failed." in first
 
 
-async def test_without_it_nothing_of_that_is_sent(run: LiveService) -> None:
+async def test_context_that_is_not_requested_is_not_sent(run: LiveService) -> None:
     await run.chat("Hello there", context={"includeProjectStructure": False})
     assert "Project structure" not in str(run.model.requests[0])
 
 
-async def test_a_planner_sees_versions_and_failed_builds(run: LiveService) -> None:
+async def test_the_model_can_read_versions_and_failed_builds(run: LiveService) -> None:
     for version, kind in (("v1", "completed"), ("", "failed")):
         body = {"userId": "u1", "projectId": "p1", "message": "A shop"}
         build_id = (await run.client.post("/v1/builds", json=body)).json()["buildId"]

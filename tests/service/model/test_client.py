@@ -36,7 +36,7 @@ def turns(body: dict[str, Any]) -> list[tuple[str, str]]:
     return [(turn["role"], turn["content"][0]["text"]) for turn in body["messages"]]
 
 
-async def test_a_request_says_what_is_wanted_and_in_which_form(url: str) -> None:
+async def test_a_request_has_the_rules_the_project_and_the_schema(url: str) -> None:
     async with running(url, max_tokens=1_234) as live:
         await ready(live)
         await said(live, "Good morning")
@@ -94,7 +94,7 @@ async def test_users_share_the_cache_of_their_project(url: str) -> None:
         assert turns(live.model.requests[-1]) == [("user", "Good evening")]
 
 
-async def test_a_reply_that_failed_is_not_told_to_the_model(url: str) -> None:
+async def test_the_history_leaves_out_a_reply_that_failed(url: str) -> None:
     async with running(url) as live:
         await ready(live)
         first = await said(live, "Good morning")
@@ -107,7 +107,7 @@ async def test_a_reply_that_failed_is_not_told_to_the_model(url: str) -> None:
         assert first["data"] == orjson.loads(turns(body)[1][1])["response"]
 
 
-async def test_the_history_has_its_budget(url: str) -> None:
+async def test_the_history_keeps_to_its_budget(url: str) -> None:
     size = len("Good morning") + len(orjson.dumps({"intent": "general", "response": SAID}))
     async with running(url, history_tokens=size // 4 + 20) as live:
         await ready(live)
@@ -144,7 +144,7 @@ async def test_the_hint_is_passed_on_and_the_model_decides(url: str) -> None:
         assert final["mode"] == "feature"
 
 
-async def test_what_the_model_is_shown_are_not_the_projects_secrets(url: str) -> None:
+async def test_the_model_gets_no_internal_ids(url: str) -> None:
     async with running(url) as live:
         await ready(live)
         final = await said(live, "Good morning")
@@ -280,7 +280,7 @@ UNREADABLE: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("strange", IGNORED)
-async def test_what_is_strange_about_a_whole_reply_does_not_cost_it(url: str, strange: str) -> None:
+async def test_a_whole_reply_with_strange_events_is_a_success(url: str, strange: str) -> None:
     async with running(url, Says(IGNORED[strange])) as live:
         await ready(live)
         final = await said(live, "Good morning")
@@ -289,7 +289,7 @@ async def test_what_is_strange_about_a_whole_reply_does_not_cost_it(url: str, st
 
 
 @pytest.mark.parametrize("strange", UNREADABLE)
-async def test_what_was_shown_before_something_unreadable_is_kept(url: str, strange: str) -> None:
+async def test_an_unreadable_event_ends_a_reply_partial(url: str, strange: str) -> None:
     async with running(url, Says(SHOWN + UNREADABLE[strange])) as live:
         await ready(live)
         final = await said(live, "Good morning")
@@ -298,7 +298,7 @@ async def test_what_was_shown_before_something_unreadable_is_kept(url: str, stra
         await law.ended_as_told(live, url, final)
 
 
-async def test_something_unreadable_at_the_start_is_tried_again(url: str) -> None:
+async def test_an_unreadable_event_at_the_start_is_tried_again(url: str) -> None:
     async with running(url, Says(BEGUN + BAD_BYTES)) as live:
         await ready(live)
         final = await said(live, "Good morning")
@@ -311,9 +311,7 @@ async def test_something_unreadable_at_the_start_is_tried_again(url: str) -> Non
 
 
 @pytest.mark.parametrize("header", ["inf", "1e300", "-1e300", "nan", "soon"])
-async def test_an_absurd_wait_that_a_busy_provider_asks_for_is_still_a_busy_provider(
-    url: str, header: str
-) -> None:
+async def test_a_busy_provider_with_an_absurd_retry_after_is_busy(url: str, header: str) -> None:
     async with running(url, Busy(header)) as live:
         await ready(live)
         final = await said(live, "Good morning")

@@ -86,7 +86,7 @@ async def test_at_every_event_of_a_running_reply_the_rest_is_the_same_on_any_ser
 
 
 @pytest.mark.parametrize("on", ["its server", "another one"])
-async def test_whoever_leaves_at_any_event_changes_nothing(
+async def test_a_reader_that_leaves_at_any_event_changes_nothing(
     two: tuple[LiveService, LiveService], on: str
 ) -> None:
     """Real sockets, closed or reset; the reply goes on, and the rest is read elsewhere."""
@@ -126,7 +126,7 @@ async def test_many_readers_from_anywhere_get_the_same_bytes(
         assert await join == b"".join(frames[n:])
 
 
-async def test_who_is_far_behind_gets_a_snapshot(url: str) -> None:
+async def test_a_reader_that_is_far_behind_gets_a_snapshot(url: str) -> None:
     """More than 200 events behind, while it is written and after; the rest is exact.
 
     The reply is longer than what is kept of it in memory.
@@ -155,7 +155,7 @@ async def test_who_is_far_behind_gets_a_snapshot(url: str) -> None:
         assert await other.join(final["messageId"], near) == events[150:]
 
 
-async def test_when_the_frames_are_gone_a_reply_is_read_from_the_log(
+async def test_a_reply_whose_frames_are_deleted_is_read_from_the_log(
     two: tuple[LiveService, LiveService],
 ) -> None:
     one, other = two
@@ -176,7 +176,7 @@ async def test_when_the_frames_are_gone_a_reply_is_read_from_the_log(
         assert (await other.client.get(last)).status_code == 204
 
 
-async def test_frames_are_forgotten_a_day_later(url: str) -> None:
+async def test_frames_are_deleted_a_day_later(url: str) -> None:
     async with running(url) as live:
         await live.project()
         await live.credit()
@@ -197,7 +197,9 @@ async def frames_kept(live: LiveService) -> int:
         return int(row[0])
 
 
-async def test_a_reply_tells_how_far_it_is(two: tuple[LiveService, LiveService]) -> None:
+async def test_a_reply_has_a_state_at_any_time(
+    two: tuple[LiveService, LiveService],
+) -> None:
     one, other = two
     events: list[Event] = []
     states: list[httpx.Response] = []
@@ -231,7 +233,7 @@ async def test_a_reply_tells_how_far_it_is(two: tuple[LiveService, LiveService])
         ("POST", "nobody/cancel", "u1"),
     ],
 )
-async def test_who_may_not_see_a_reply_does_not_learn_that_it_is_there(
+async def test_a_reply_that_the_caller_may_not_see_is_unknown(
     two: tuple[LiveService, LiveService], method: str, path: str, user: str
 ) -> None:
     final = law.lawful(await two[0].stream("Good morning"))

@@ -73,7 +73,7 @@ async def test_a_tab_sees_a_reply_grow_that_begins_while_it_watches(url: str) ->
         ]
 
 
-async def test_a_tab_that_opens_in_the_middle_sees_the_whole_reply_on_another_server(
+async def test_a_tab_on_another_server_that_opens_in_the_middle_sees_the_whole_reply(
     url: str,
 ) -> None:
     async with running(url, OfflineModel(pace=0.02)) as live, running(url) as other:
@@ -92,7 +92,7 @@ async def test_a_tab_that_opens_in_the_middle_sees_the_whole_reply_on_another_se
         assert seen == [(name, data, "") for name, data, _ in events]
 
 
-async def test_without_being_asked_a_tab_sees_items_alone(url: str) -> None:
+async def test_a_tab_that_does_not_ask_for_replies_sees_only_items(url: str) -> None:
     async with running(url) as live:
         await live.project()
         await live.credit()

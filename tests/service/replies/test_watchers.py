@@ -39,7 +39,7 @@ def path_of(reply_id: str) -> str:
     return f"/v1/chat-plan/replies/{reply_id}/stream?userId=u1"
 
 
-async def test_all_who_watch_a_reply_where_it_is_written_are_served_from_memory(url: str) -> None:
+async def test_readers_at_the_writing_server_are_served_from_memory(url: str) -> None:
     """The service may not even read the table meanwhile, only write it."""
     # Slow enough for all of them to come while it is written.
     async with running(url, OfflineModel(pace=WATCHERS / 4_000)) as live:
