@@ -1,4 +1,4 @@
-"""An account: one user's AI seconds, credited, set aside for replies, and consumed.
+"""An account: one user's AI seconds, which are credited, reserved for replies, and consumed.
 
 The one law: available = credited - consumed - reserved never goes below zero, because a reservation
 is only made from what is available and a settlement never takes more than was reserved.
@@ -27,9 +27,9 @@ Decided = tuple[AccountEvent, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """Whole AI seconds. `reservations` are the open ones: reservation id to seconds.
+    """Whole AI seconds. `reservations` maps the ids of open reservations to their seconds.
 
-    `messages` are the times that the user's limit counts.
+    `messages` are the times of the messages that the user's limit counts, oldest first.
     """
 
     credited: int = 0
@@ -81,7 +81,7 @@ def fold(events: Iterable[AccountEvent], state: Account = INITIAL) -> Account:
 
 
 def credit(
-    state: Account,  # noqa: ARG001 - every decision is given the state, also one that needs none
+    state: Account,  # noqa: ARG001 - all decisions have the same first parameter
     *,
     user_id: str,
     credit_id: str,
@@ -107,9 +107,9 @@ def reserve(
     seconds: int,
     at: datetime | None = None,
 ) -> Decided:
-    """Set seconds aside for a reply. Raises BalanceInsufficient when fewer are available.
+    """Reserve seconds for a reply. Raises BalanceInsufficient when fewer seconds are available.
 
-    With the time `at` which its message is taken, that is counted.
+    With `at`, the time when the reply's message was admitted, the user's limit counts the message.
     """
     if state.available < seconds:
         raise BalanceInsufficient(needed_seconds=seconds, available_seconds=state.available)
@@ -134,9 +134,10 @@ def extend(
     reply_id: str,
     seconds: int,
 ) -> Decided:
-    """Set more seconds aside for a running reply: those asked for, or as many as are available.
+    """Reserve more seconds for a running reply: `seconds`, or the fewer that are available.
 
-    None are, and nothing is decided. Raises ReservationSettled: what has ended stays ended.
+    Decides nothing when no second is available. Raises ReservationSettled when the reservation has
+    ended.
     """
     _reserved(state, reservation_id)
     if state.available <= 0:
@@ -164,7 +165,7 @@ def settle(
     model: str,
     cost: Cost,
 ) -> Decided:
-    """Consume what a reply used, never more than was reserved; the rest is available again.
+    """Consume what a reply used, at most what was reserved. The rest is available again.
 
     Raises ReservationSettled when the reservation is not open.
     """
@@ -191,7 +192,7 @@ def settle(
 
 
 def release(state: Account, *, user_id: str, reservation_id: str, reason: str) -> Decided:
-    """Give a reservation back unused. Raises ReservationSettled when it is not open."""
+    """End a reservation unused. Raises ReservationSettled when the reservation is not open."""
     reserved = _reserved(state, reservation_id)
     return (
         ReservationReleased(

@@ -1,7 +1,7 @@
-"""A build: what is to be built, who builds it, what they report, and its one end."""
+"""A build: its order, its worker, the worker's reports, and its one end."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from re import split
 from textwrap import shorten
 from typing import Final, Literal, assert_never
@@ -12,18 +12,17 @@ from domain.events import (
     BuildErased,
     BuildEvent,
     BuildFailed,
-    BuildPhase,
     BuildProgressed,
     BuildQueued,
     BuildReferenced,
     BuildSucceeded,
     Json,
-    ReportType,
+    Report,
     VersionDeployed,
 )
 
 MAX_REPORTS: Final = 5_000
-"""What workers may report of one build, beside its end."""
+"""The most reports of one build. The report of its end is stored even beyond them."""
 
 SUMMARY_CHARACTERS: Final = 120
 
@@ -31,33 +30,12 @@ Status = Literal["new", "queued", "running", "succeeded", "failed", "erased"]
 Decided = tuple[BuildEvent, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """One thing that a worker tells; the same `event_id` a second time is the same thing."""
-
-    event_id: str
-    phase: BuildPhase
-    type: ReportType
-    title: str
-    at: str
-    user_visible: bool = True
-    version_id: str | None = None
-    preview_url: str | None = None
-    artifact_url: str | None = None
-    error: str | None = None
-
-    @property
-    def ends(self) -> bool:
-        """It is the build's end: deployed as a version, or failed."""
-        deployed = self.phase == "deploy" and self.type == "completed"
-        return self.type == "failed" or (deployed and self.version_id is not None)
-
-
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Ids that were seen: a set that is never changed, and yet not copied whole for each new one.
+    """An immutable set of ids. To add an id does not copy the whole set.
 
-    Its parts shrink from first to last: where the last two are of a size they become one.
+    The set consists of parts of shrinking size. The last two parts are merged when they are of the
+    same size, so that n additions copy about n log n ids.
     """
 
     parts: tuple[frozenset[str], ...] = ()
@@ -69,7 +47,7 @@ class Seen:
         return sum(map(len, self.parts))
 
     def with_id(self, event_id: str) -> "Seen":
-        """These and one more."""
+        """The set with one more id."""
         parts = [*self.parts, frozenset((event_id,))]
         while len(parts) > 1 and len(parts[-2]) <= len(parts[-1]):
             last = parts.pop()
@@ -79,7 +57,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
-    """What decisions need to know. `seen` are the ids of what was reported."""
+    """What decisions need to know. `seen` are the ids of the reports."""
 
     build_id: str = ""
     project_id: str = ""
@@ -91,7 +69,7 @@ class Build:
 
     @property
     def has_ended(self) -> bool:
-        """Nothing changes its end any more."""
+        """Whether the build has ended. Its end never changes."""
         return self.status in ("succeeded", "failed")
 
 
@@ -147,7 +125,7 @@ def queue(
     plan: Json = None,
     converted_from_session_id: str | None = None,
 ) -> Decided:
-    """Let a build wait for a worker. Raises BuildEnded for an id that was used."""
+    """Queue a build for a worker. Raises BuildEnded when the id was used before."""
     if state.status != "new":
         raise BuildEnded(status=state.status)
     return (
@@ -166,7 +144,7 @@ def queue(
 
 
 def claim(state: Build, *, worker_id: str) -> Decided:
-    """Give the build to a worker; a second time to the same one changes nothing.
+    """Give the build to a worker. A second claim of the same worker changes nothing.
 
     Raises BuildUnknown, BuildTaken, BuildEnded.
     """
@@ -181,10 +159,10 @@ def claim(state: Build, *, worker_id: str) -> Decided:
 
 
 def report(state: Build, reports: Sequence[Report], *, reference_id: str) -> Decided:
-    """Take what a worker reports, each thing once, in whatever order it comes.
+    """Store a worker's reports, each report once, in any order.
 
-    `reference_id` becomes the id of the timeline's item, when development begins with these. The
-    first end stays the end. Raises BuildUnknown, BuildFull.
+    `reference_id` becomes the id of the timeline's item when development begins with these reports.
+    The first end stays the end. Raises BuildUnknown, BuildFull.
     """
     _require_known(state)
     decided: list[BuildEvent] = []
@@ -197,14 +175,14 @@ def report(state: Build, reports: Sequence[Report], *, reference_id: str) -> Dec
 
 
 def time_out(state: Build, *, error: str) -> Decided:
-    """End a build of which nobody has heard for too long; one that has ended is left alone."""
+    """End a build whose worker is silent for too long. A build that has ended does not change."""
     if state.status not in ("queued", "running"):
         return ()
     return (BuildFailed(build_id=state.build_id, code="timed_out", error=error),)
 
 
 def erase(state: Build) -> Decided:
-    """Erase what was said of the build, once. Raises BuildInProgress: its worker still reports."""
+    """Erase the build's texts, once. Raises BuildInProgress, as its worker still reports."""
     if state.status in ("new", "erased"):
         return ()
     if not state.has_ended:
@@ -219,7 +197,7 @@ def summary(idea: str) -> str:
 
 
 def order(plan: Json) -> str:
-    """What is to be built, in words: the plan's own order, or what it says of itself."""
+    """The order in words: the plan's build prompt, or else the plan's own description."""
     if "buildPrompt" in plan:
         return str(plan["buildPrompt"])
     if "plan" in plan:
@@ -228,10 +206,10 @@ def order(plan: Json) -> str:
 
 
 def _reported(state: Build, report: Report, reference_id: str) -> Decided:
-    """What one report comes to."""
+    """The events of one report; none for a report beyond MAX_REPORTS that ends nothing."""
     if len(state.seen) >= MAX_REPORTS and not report.ends:
         raise BuildFull(limit=MAX_REPORTS)
-    decided: list[BuildEvent] = [_progressed(state, report)]
+    decided: list[BuildEvent] = [BuildProgressed(build_id=state.build_id, **asdict(report))]
     if (report.phase, report.type) == ("development", "progress") and not state.is_referenced:
         decided.append(
             BuildReferenced(
@@ -244,22 +222,6 @@ def _reported(state: Build, report: Report, reference_id: str) -> Decided:
     if report.ends and not state.has_ended:
         decided += _end(state, report)
     return tuple(decided)
-
-
-def _progressed(state: Build, report: Report) -> BuildProgressed:
-    return BuildProgressed(
-        build_id=state.build_id,
-        event_id=report.event_id,
-        phase=report.phase,
-        type=report.type,
-        title=report.title,
-        at=report.at,
-        user_visible=report.user_visible,
-        version_id=report.version_id,
-        preview_url=report.preview_url,
-        artifact_url=report.artifact_url,
-        error=report.error,
-    )
 
 
 def _end(state: Build, report: Report) -> Decided:

@@ -1,6 +1,7 @@
-"""Refusals: what the business says no to. The docstring is the message, its fields the variables.
+"""Refusals of the business rules. A docstring is the message, the fields are its variables.
 
-They are not frozen: Python itself writes the traceback into an exception on its way.
+The dataclasses are not frozen, because Python writes the traceback into an exception. The fields'
+names are on the wire, so `message_id` is the id of a reply in them.
 """
 
 from dataclasses import asdict, dataclass
@@ -15,7 +16,7 @@ class Refused(Exception):
 
     @property
     def variables(self) -> dict[str, object]:
-        """What the message speaks of, by name, ready for JSON."""
+        """The variables of the message by name, ready for JSON."""
         return asdict(self)
 
     def __str__(self) -> str:

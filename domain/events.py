@@ -9,10 +9,9 @@ Units are in the names: `_seconds` are whole billed AI seconds, `_ms` millisecon
 `_usd` exact decimals with six places. A number of tokens is None when the provider did not give it.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
-from operator import attrgetter
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, get_args
 
 Json: TypeAlias = Any
@@ -47,7 +46,7 @@ OperationType = Literal[
 
 
 def _stored_as(key: str) -> Mapping[str, str]:
-    """The metadata of a field that has another name in stored JSON."""
+    """The metadata of a field that has another name in stored JSON. See domain/stored_events.py."""
     return {"stored_as": key}
 
 
@@ -61,7 +60,7 @@ class _Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectRegistered(_Event):
-    """A project became known, with what a planner should know of it."""
+    """A project was registered, with what the planner should know about it."""
 
     project_id: str
     name: Text
@@ -71,7 +70,7 @@ class ProjectRegistered(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberAdded(_Event):
-    """A user may act in the project; a second time, with another role, changes the role."""
+    """A user may act in the project. A second event for the same user changes the role."""
 
     project_id: str
     user_id: str
@@ -88,7 +87,7 @@ class MemberRemoved(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectLocked(_Event):
-    """A build of the project began: until it ends nobody plans or begins another one."""
+    """A build of the project began. Until it ends, messages and other builds are refused."""
 
     project_id: str
     build_id: str
@@ -104,14 +103,14 @@ class ProjectUnlocked(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectErasureRequested(_Event):
-    """The project is to be erased: nobody sees it any more, and it takes nothing more."""
+    """The project will be erased. From here on nobody can see it or write to it."""
 
     project_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectErased(_Event):
-    """All that was said of the project is gone, after that of its sessions. See ERASURES."""
+    """The texts of the project are gone, and before them those of its sessions. See ERASURES."""
 
     project_id: str
 
@@ -136,7 +135,7 @@ class MessageAdmitted(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionOpened(_Event):
-    """A user began to talk about a project."""
+    """A user began a conversation about a project."""
 
     session_id: str
     project_id: str
@@ -158,10 +157,10 @@ class SessionModeChanged(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserMessagePosted(_Event):
-    """The user said something; `chat_mode` is the client's hint, not what the model decided.
+    """The user sent a message. `chat_mode` is the client's hint; the model decides the mode.
 
-    `context` names what the planner is to be told without asking. In mode `build` the message asks
-    for the build `build_id`: `initial` from an idea, `build` from the plan of the session
+    `context` names what the model gets without a tool call. In mode `build` the message asks for
+    the build `build_id`: `initial` from an idea, `build` from the plan of the session
     `converted_from_session_id`.
     """
 
@@ -195,7 +194,7 @@ class ReplyStarted(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyCancelRequested(_Event):
-    """Somebody wants the reply to end: for good, or because a newer message takes its place."""
+    """A user asked for the reply's end, or a newer message replaces it (`superseded`)."""
 
     session_id: str
     reply_id: str = field(metadata=_stored_as("message_id"))
@@ -206,10 +205,10 @@ class ReplyCancelRequested(_Event):
 class ReplyCompleted(_Event):
     """The reply ended with content: whole (`success`) or cut off (`partial`, for `reason`).
 
-    `data` is what the client was shown, operation by operation; `duration_ms` runs from the
-    message to the end of the reply, `billed_seconds` is what its settlement took, `frames` the
-    number of stream events that came before the final one. `version_id`, `build_id` and
-    `modified_at` (ISO 8601) say how the project stood; `locale` is the message's.
+    `data` is the fold of the operations that the client received. `duration_ms` runs from the
+    message to the end of the reply. `billed_seconds` is what the settlement billed. `frames` is the
+    number of stream events before the final one. `version_id`, `build_id` and `modified_at` (ISO
+    8601) are the project's at that time; `locale` is the message's.
     """
 
     session_id: str
@@ -234,9 +233,9 @@ class ReplyCompleted(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyFailed(_Event):
-    """The reply ended with nothing to show, and nothing billed; `code` says why.
+    """The reply ended without content, and nothing was billed; `code` says why.
 
-    `retry_after_seconds` is what the provider asked for, where it did; `frames` as in
+    `retry_after_seconds` is the provider's wish, None where it had none; `frames` as in
     ReplyCompleted.
     """
 
@@ -253,9 +252,9 @@ class ReplyFailed(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemMessagePosted(_Event):
-    """The service said something: a template's key and variables, rendered where it is read.
+    """The service posted a message: a template's key and variables. Each reader renders it.
 
-    `contract_version` is that of the template's variables.
+    `contract_version` is the version of the template's variables.
     """
 
     session_id: str
@@ -282,7 +281,7 @@ class PlanSaved(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionConverted(_Event):
-    """The session's plan became a build. `plan_digest` tells whether another plan is the same."""
+    """A plan of the session became a build. `plan_digest` is equal for equal plans."""
 
     session_id: str
     build_id: str
@@ -297,14 +296,14 @@ class SessionArchived(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionExpired(_Event):
-    """Nobody had spoken for longer than a session may idle."""
+    """The session had no message for longer than a session may idle."""
 
     session_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionDeleted(_Event):
-    """All that was said in the session is gone. See ERASURES."""
+    """The texts of the session are gone. See ERASURES."""
 
     session_id: str
 
@@ -314,9 +313,9 @@ class SessionDeleted(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildQueued(_Event):
-    """A build waits for a worker: of an idea, or of the plan of a session.
+    """A build waits for a worker. It is made from an idea, or from the plan of a session.
 
-    `message_id` is the user's message that asked for it, in the session `session_id`.
+    `message_id` is the user's message that asked for the build, in the session `session_id`.
     """
 
     build_id: str
@@ -332,17 +331,19 @@ class BuildQueued(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildClaimed(_Event):
-    """A worker took the build."""
+    """A worker claimed the build."""
 
     build_id: str
     worker_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BuildProgressed(_Event):
-    """A worker reported something, whatever it was; `at` (ISO 8601) is when, by its clock."""
+class Report:
+    """A worker's report. Reports with the same `event_id` are the same report.
 
-    build_id: str
+    `at` (ISO 8601) is the time by the worker's clock.
+    """
+
     event_id: str
     phase: BuildPhase
     type: ReportType
@@ -354,10 +355,26 @@ class BuildProgressed(_Event):
     artifact_url: Text | None = None
     error: Text | None = None
 
+    @property
+    def ends(self) -> bool:
+        """Whether the report ends the build: a version is deployed, or the build failed."""
+        deployed = self.phase == "deploy" and self.type == "completed"
+        return self.type == "failed" or (deployed and self.version_id is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OfBuild(_Event):
+    build_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildProgressed(Report, _OfBuild):
+    """A worker's report. It is stored as one object: the build's id, then the report's fields."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildReferenced(_Event):
-    """Development began: from here on the timeline shows the build. Once a build."""
+    """Development began: from here on the timeline shows the build. Once for each build."""
 
     build_id: str
     session_id: str
@@ -375,7 +392,7 @@ class BuildSucceeded(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildFailed(_Event):
-    """The build ended without a version: its worker said so, or nobody said anything for long."""
+    """The build ended without a version: its worker reported that, or was silent for too long."""
 
     build_id: str
     code: BuildFault
@@ -396,7 +413,7 @@ class VersionDeployed(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildErased(_Event):
-    """All that was said of the build is gone, with its session. See ERASURES."""
+    """The texts of the build are gone, with those of its session. See ERASURES."""
 
     build_id: str
 
@@ -417,9 +434,10 @@ class TimeCredited(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeReserved(_Event):
-    """Seconds were set aside for one reply; a second time for the same reservation adds to it.
+    """Seconds were reserved for one reply. A second event for the same reservation adds seconds.
 
-    The first has the time (ISO 8601) `at` which the message was taken: the user's limit counts it.
+    `at` (ISO 8601) is when the message was admitted, on the first event alone: the user's limit
+    counts it.
     """
 
     user_id: str
@@ -434,8 +452,8 @@ class TimeReserved(_Event):
 class TimeConsumed(_Event):
     """A reservation was settled: `seconds` of its `reserved_seconds` are billed, the rest is free.
 
-    `cost_usd` was computed with the price table `prices` at the time; nothing ever reprices it.
-    None is unknown, not zero.
+    `cost_usd` was computed with the price table of version `prices`, and never changes. None is
+    unknown, not zero.
     """
 
     user_id: str
@@ -457,7 +475,7 @@ class TimeConsumed(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReservationReleased(_Event):
-    """A reservation ended with nothing consumed: all its `reserved_seconds` are free again."""
+    """A reservation ended and nothing was billed: all its `reserved_seconds` are free again."""
 
     user_id: str
     reservation_id: str
@@ -470,7 +488,7 @@ class ReservationReleased(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestCompleted(_Event):
-    """A request with this idempotency key was done, in the append that this event is part of.
+    """A request with this idempotency key was done, in the append that contains this event.
 
     `result` is the JSON value that the request's answer is made from. The append began `offset`
     positions before this event.
@@ -525,8 +543,8 @@ RequestEvent: TypeAlias = RequestCompleted
 Event: TypeAlias = ProjectEvent | SessionEvent | BuildEvent | AccountEvent | RequestEvent
 
 ERASURES: Final[tuple[type[Event], ...]] = (SessionDeleted, BuildErased, ProjectErased)
-"""After these, what people wrote is blank in all earlier events of the stream: the append that has
-one masks them, in the database. Ids, times, seconds and money stay."""
+"""Events that erase. The append of such an event also blanks the texts in all earlier events of its
+stream, in the database. Ids, times, seconds and money stay."""
 
 ERASABLE: Final[tuple[type[Event], ...]] = (
     *get_args(ProjectEvent),
@@ -536,75 +554,3 @@ ERASABLE: Final[tuple[type[Event], ...]] = (
 """The types of the streams that can be erased: each of their fields with text is marked."""
 
 EVENT_TYPES: Final[Mapping[str, type[Event]]] = {kind.__name__: kind for kind in get_args(Event)}
-
-_READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
-    "cost_usd": Decimal,
-    "warnings": tuple,
-    "context": tuple,
-}
-"""How a stored value becomes the field's type, where JSON has no such type."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """How an event type is stored: its field names by stored key, in the fields' order.
-
-    `renamed` are those that differ, `values` reads all fields of an event and is None where no
-    field differs, `readers` are the fields that JSON has no type for.
-    """
-
-    kind: type[Event]
-    keys: Mapping[str, str]
-    renamed: tuple[tuple[str, str], ...]
-    readers: tuple[tuple[str, Callable[[Any], Any]], ...]
-    values: Callable[[Event], tuple[Any, ...]] | None
-
-
-def _form(kind: type[Event]) -> _Form:
-    keys = {str(each.metadata.get("stored_as", each.name)): each.name for each in fields(kind)}
-    renamed = tuple((key, name) for key, name in keys.items() if key != name)
-    return _Form(
-        kind,
-        keys=keys,
-        renamed=renamed,
-        readers=tuple((name, _READERS[name]) for name in keys.values() if name in _READERS),
-        values=attrgetter(*keys.values()) if renamed else None,
-    )
-
-
-_FORMS: Final[Mapping[str, _Form]] = {name: _form(kind) for name, kind in EVENT_TYPES.items()}
-
-
-def from_stored(name: str, state: Mapping[str, Json]) -> Event:
-    """The event of type `name` from its stored JSON object.
-
-    Raises KeyError for a type that is not in the vocabulary, TypeError for a key that the type
-    does not have.
-    """
-    form = _FORMS[name]
-    values = dict(state)
-    for key, field_name in form.renamed:
-        if field_name in values:
-            raise TypeError(f"{name} has no stored key {field_name}")
-        if key in values:
-            values[field_name] = values.pop(key)
-    for field_name, read in form.readers:
-        if (value := values.get(field_name)) is not None:
-            values[field_name] = read(value)
-    return form.kind(**values)
-
-
-def to_stored(event: Event) -> Event | dict[str, Any]:
-    """What `orjson` writes as the event's stored JSON object, with its keys in the fields' order.
-
-    That is the event itself, unless a field of its type is stored under another key.
-    """
-    form = _FORMS[type(event).__name__]
-    if form.values is None:
-        return event
-    return dict(zip(form.keys, form.values(event), strict=True))
-
-
-def stored_keys(kind: type[Event]) -> Mapping[str, str]:
-    """The stored JSON keys of an event type, each with the field it fills, in the fields' order."""
-    return _FORMS[kind.__name__].keys

@@ -1,4 +1,4 @@
-"""A request that was named by its client: done once, however often it is sent."""
+"""A request with an idempotency key: it is done once, however often the client sends it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Decided = tuple[RequestEvent, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """`fingerprint` names what was asked, `result` is what it came to; None before it is done."""
+    """`fingerprint` is a digest of the request, None before it is done; `result` is its result."""
 
     fingerprint: str | None = None
     result: Json = None
@@ -38,14 +38,14 @@ def fold(events: Iterable[RequestEvent], state: Request = INITIAL) -> Request:
 
 
 def is_done(state: Request, *, fingerprint: str) -> bool:
-    """Whether this very request was done before. Raises KeyReused if another one was."""
+    """Whether this request was done before. Raises KeyReused if the key's request was another."""
     if state.fingerprint not in (None, fingerprint):
         raise KeyReused
     return state.fingerprint is not None
 
 
 def finish(state: Request, *, key: str, fingerprint: str, result: Json, offset: int) -> Decided:
-    """Note what the request came to. Raises KeyReused."""
+    """Record the result of the request. Raises KeyReused."""
     if is_done(state, fingerprint=fingerprint):
         return ()
     return (RequestCompleted(key=key, fingerprint=fingerprint, result=result, offset=offset),)

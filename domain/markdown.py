@@ -1,8 +1,8 @@
-"""Replies and conversations as Markdown that one would paste into a ticket.
+"""Replies and conversations as Markdown, for example for a ticket.
 
-What comes from a model may hold anything, and a reply that was cut off may lack anything. So what
-belongs in one line is made safe to stand there, prose of several lines stays as it is but leaves
-nothing open behind it, and what is missing is left out.
+The text of a model may contain any Markdown, and a reply that was cut off may lack any member. So a
+value that belongs in one line is escaped, prose of several lines stays as it is but gets the end of
+a code block that it leaves open, and a missing member is left out.
 """
 
 import re
@@ -13,15 +13,16 @@ from itertools import zip_longest
 from typing import Final, TypeAlias, cast
 
 from domain.events import ChatMode, Json
+from domain.markdown_reader import MarkdownReader, lowered
 
 Members: TypeAlias = Mapping[str, Json]
 Blocks: TypeAlias = Iterator[str]
-"""Parts of a document, with an empty line between each two. An empty one is left out."""
+"""Parts of a document. An empty line goes between two parts; empty parts are left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """What somebody said, in Markdown. `at` has a time zone."""
+    """A message or reply in Markdown, its author `who`, and its time `at`, with a time zone."""
 
     who: str
     at: datetime
@@ -29,14 +30,14 @@ class Entry:
 
 
 def reply(mode: ChatMode, data: Json) -> str:
-    """A reply's data as a document. It may be incomplete or wrong in any way: it never raises."""
+    """A reply's data as a document. Never raises, even for incomplete or malformed data."""
     return _document(_WRITERS[mode](_members(data)))
 
 
 def conversation(title: str, entries: Iterable[Entry]) -> str:
-    """What was said, in the order given, each under its author and time (UTC).
+    """The entries in the order given, each under a heading with its author and time (UTC).
 
-    The headings of an entry are lowered, so that they stay below the entry's own.
+    The headings inside an entry are lowered below the entry's own heading.
     """
     return _document(_conversation(title, entries))
 
@@ -54,7 +55,7 @@ def _conversation(title: str, entries: Iterable[Entry]) -> Blocks:
     for entry in entries:
         at = entry.at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         yield _heading(2, f"{entry.who} ({at})")
-        yield _lowered(_prose(entry.text), levels=2)
+        yield lowered(_prose(entry.text), levels=2)
 
 
 def _question(data: Members) -> Blocks:
@@ -166,7 +167,7 @@ _WRITERS: Final[Mapping[ChatMode, Callable[[Members], Blocks]]] = {
 }
 
 
-# what there is of the data -----------------------------------------------------------------------
+# reading the data -------------------------------------------------------------------------------
 
 
 def _members(value: Json) -> Members:
@@ -182,7 +183,7 @@ def _objects(value: Json) -> list[Members]:
 
 
 def _text(value: Json) -> str:
-    """A text with `\\n` between its lines, or a number; nothing in the place of anything else."""
+    """A string with `\\n` between its lines, or a number as text; "" for any other value."""
     if isinstance(value, str):
         return value.replace("\r\n", "\n").replace("\r", "\n")
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""
@@ -196,7 +197,7 @@ def _texts(value: Json) -> list[str]:
 
 
 def _headed(title: str, blocks: Iterable[str], level: int = 2) -> Blocks:
-    """Blocks under a heading, if there are any."""
+    """Blocks under a heading; nothing where all blocks are empty."""
     parts = [block for block in blocks if block]
     if parts:
         yield _heading(level, title)
@@ -204,12 +205,12 @@ def _headed(title: str, blocks: Iterable[str], level: int = 2) -> Blocks:
 
 
 def _section(title: str, items: Iterable[str], level: int = 2) -> Blocks:
-    """A list under a heading, if it has items."""
+    """A list under a heading; nothing where the list has no items."""
     return _headed(title, ["\n".join(item for item in items if item)], level)
 
 
 def _heading(level: int, text: str) -> str:
-    # Marks at the end would be taken for the heading's own.
+    # Markdown drops number signs at the end of a heading.
     line = re.sub(r"(?<![^ ])(#+)$", r"\\\1", _line(text))
     return f"{'#' * level} {line}" if line else ""
 
@@ -223,7 +224,7 @@ def _bullets(value: Json, *, box: bool = False) -> list[str]:
 
 
 def _item(text: str, *, box: bool = False) -> str:
-    """An item of a list, or with a box a task; further lines stay within it."""
+    """An item of a list, with `box` a task. Further lines are indented, so they stay in it."""
     if not text:
         return ""
     first, *others = text.split("\n")
@@ -238,21 +239,21 @@ def _table(name: str, value: str, rows: Iterable[tuple[Json, Json]]) -> str:
 
 
 def _fenced(text: str) -> str:
-    """A block of code that holds any text."""
+    """A fenced block of code. The fence is longer than any run of backticks in the text."""
     text = text.strip("\n")
     fence = "`" * max(3, _longest_run(text) + 1)
     return f"{fence}\n{text}\n{fence}" if text.strip() else ""
 
 
 def _prose(value: Json) -> str:
-    """Markdown of several lines as it is, and what closes the code that it leaves open."""
+    """Markdown of several lines, unchanged, and the end of the code block that it leaves open."""
     text = _text(value).strip("\n")
-    return _joined("\n", text, _Reader().read(text)) if text.strip() else ""
+    return _joined("\n", text, MarkdownReader().read(text)) if text.strip() else ""
 
 
 # lines -------------------------------------------------------------------------------------------
 
-# A tag, unless it is code. A pair of backtick runs is code, whatever their lengths: near enough.
+# A tag outside of code. Simplified: a pair of backtick runs is code, even of unequal lengths.
 _TAG: Final = re.compile(r"(?<!`)(`+[^`]*`+)|<(?=[A-Za-z/!?])")
 
 _BLOCK_START: Final = re.compile(
@@ -263,13 +264,13 @@ _BLOCK_START: Final = re.compile(
 
 
 def _line(value: Json) -> str:
-    """One line of Markdown without tags; all white space is a space."""
+    """One line of Markdown: tags are escaped, each run of white space becomes a space."""
     flat = " ".join(_text(value).split())
     return _TAG.sub(lambda found: found[1] or r"\<", flat)
 
 
 def _at_start(line: str) -> str:
-    """The line where a block may begin: it begins none."""
+    """The line with an escape, if it would begin a block such as a list or a quote."""
     if not (found := _BLOCK_START.match(line)):
         return line
     end = found.end("number") if found["number"] else 0
@@ -277,12 +278,12 @@ def _at_start(line: str) -> str:
 
 
 def _cell(value: Json) -> str:
-    """A line in a table. How many backslashes end one is read in different ways: one is not."""
+    """A line for a table. Exactly one backslash escapes a bar: renderers disagree about more."""
     return re.sub(r"(?<!\\)\\*\|", r"\\|", _line(value))
 
 
 def _code(text: str) -> str:
-    """A line as code, whatever is in it."""
+    """Any text as code in one line."""
     flat = " ".join(text.split())
     mark = "`" * (_longest_run(flat) + 1)
     space = " " if flat.startswith("`") or flat.endswith("`") else ""
@@ -295,134 +296,3 @@ def _longest_run(text: str) -> int:
 
 def _joined(between: str, *parts: str) -> str:
     return between.join(part for part in parts if part)
-
-
-# reading Markdown --------------------------------------------------------------------------------
-
-_MARKER: Final = r"(?:[-+*]|\d{1,9}[.)])"
-_ITEM: Final = re.compile(rf"( *{_MARKER})(?= |$)( *)")
-_RULE: Final = re.compile(r"[ \t]*([-_*])[ \t]*(?:\1[ \t]*){2,}")
-_FENCE: Final = re.compile(
-    rf"(?P<prefix>[ \t>]*(?:{_MARKER}[ \t>]+)*)(?P<run>`{{3,}}(?=[^`]*$)|~{{3,}})"
-)
-_FENCE_END: Final = re.compile(r"[ \t>]*(?P<run>`{3,}|~{3,})[ \t]*")
-_RAW: Final = re.compile(r" {0,3}<(!--|(?:pre|script|style|textarea)(?=[\s>]|$))", re.IGNORECASE)
-_HASHES: Final = re.compile(r"( {0,3})(#{1,6})(?=[ \t]|$)")
-_UNDERLINE: Final = re.compile(r"( {0,3})(=+|-+)[ \t]*")
-
-
-@dataclass(frozen=True, slots=True)
-class _Fence:
-    """A fence that is open. `column` is where the list item begins that it is in, or 0."""
-
-    prefix: str
-    run: str
-    column: int
-
-    @property
-    def end(self) -> str:
-        """The line that closes it."""
-        return re.sub(r"[^ \t>]", " ", self.prefix) + self.run
-
-    @property
-    def is_quoted(self) -> bool:
-        return ">" in self.prefix
-
-    def is_left_by(self, line: str) -> bool:
-        """Whether the line is outside of the quote or item that the fence is in."""
-        if not line.strip():
-            return False
-        return not line.lstrip().startswith(">") if self.is_quoted else _indent(line) < self.column
-
-    def is_closed_by(self, line: str) -> bool:
-        found = _FENCE_END.fullmatch(line)
-        if not found or not found["run"].startswith(self.run):
-            return False
-        return self.is_quoted or (">" not in line and _indent(line) - self.column <= 3)
-
-
-class _Reader:
-    """Reads Markdown by lines, as far as needed to know which of them are code, and what is open.
-
-    The end of a list or a quote ends what is open in it, so where they end is read as well: well
-    enough for what people and models write, and for that cut off anywhere.
-    """
-
-    def __init__(self) -> None:
-        self._fence: _Fence | None = None
-        self._raw = ""  # what ends the raw HTML that is open
-        self._columns: list[int] = []  # where the items begin that are open, each in the one before
-        self._after_blank = True
-
-    def read(self, text: str) -> str:
-        """What closes the text; nothing if nothing is open at its end."""
-        for line in text.split("\n"):
-            self.is_code(line)
-        return self._fence.end if self._fence else self._raw
-
-    def is_code(self, line: str) -> bool:
-        """Whether the next line is code or raw HTML, or begins or ends it."""
-        if self._fence and self._fence.is_left_by(line):
-            self._fence, self._after_blank = None, True
-        if self._fence:
-            if self._fence.is_closed_by(line):
-                self._fence = None
-            return True
-        if not self._raw:
-            self._begin(line)
-        was_raw = bool(self._raw)
-        if self._raw and self._raw in line.lower():
-            self._raw = ""
-        return was_raw or self._fence is not None
-
-    def _begin(self, line: str) -> None:
-        fence, raw = _FENCE.match(line), _RAW.match(line)
-        self._track_lists(line, is_block=bool(fence or raw or _HASHES.match(line)))
-        column = self._columns[-1] if self._columns else 0
-        if fence and (fence["prefix"].strip() or _indent(line) - column <= 3):
-            self._fence = _Fence(fence["prefix"], fence["run"], column)
-        elif raw and not column:
-            self._raw = "-->" if raw[1] == "!--" else f"</{raw[1].lower()}>"
-
-    def _track_lists(self, line: str, *, is_block: bool) -> None:
-        """A line further left ends an item, unless it goes on with the words of the last one."""
-        if not line.strip():
-            self._after_blank = True
-            return
-        indent, wide = _indent(line), line.expandtabs(4)
-        item = None if _RULE.fullmatch(line) else _ITEM.match(wide)
-        if item or is_block or self._after_blank:
-            while self._columns and indent < self._columns[-1]:
-                self._columns.pop()
-        self._after_blank = False
-        while item:
-            # What is further away is code in the item, or nothing.
-            is_far = len(item[2]) > 4 or item.end() == len(wide)
-            self._columns.append(item.end(1) + 1 if is_far else item.end())
-            item = None if is_far else _ITEM.match(wide, item.end())
-
-
-def _indent(line: str) -> int:
-    """How many columns of white space the line begins with."""
-    wide = line.expandtabs(4)
-    return len(wide) - len(wide.lstrip(" "))
-
-
-def _lowered(text: str, levels: int) -> str:
-    """The Markdown with its headings so many levels lower; what is underlined becomes text."""
-    reader, lines = _Reader(), list[str]()
-    before = ""
-    for line in text.split("\n"):
-        if reader.is_code(line):
-            lowered, before = line, ""
-        else:
-            lowered = _HASHES.sub(lambda found: _lower(found, levels), line, count=1)
-            if before.strip() and _UNDERLINE.fullmatch(line):
-                lowered = _UNDERLINE.sub(r"\1\\\2", line)
-            before = line
-        lines.append(lowered)
-    return "\n".join(lines)
-
-
-def _lower(found: re.Match[str], levels: int) -> str:
-    return found[1] + "#" * min(6, len(found[2]) + levels)

@@ -14,7 +14,7 @@ ESTIMATES: Final[Mapping[ChatMode, int]] = {
     "analysis": 180,
     "general": 60,
 }
-"""AI seconds that a reply may need, by mode: what is reserved before the model is asked."""
+"""The AI seconds to reserve before the model is asked, by mode."""
 
 OPERATIONS: Final[Mapping[ChatMode, OperationType]] = {
     "question": "plan_question",
@@ -27,7 +27,7 @@ OPERATIONS: Final[Mapping[ChatMode, OperationType]] = {
 NS_PER_SECOND: Final = 1_000_000_000
 MICRO_USD: Final = Decimal("0.000001")
 PRICES: Final = "2026-11"
-"""The price table's version: it stands in every settlement, and a new price is a new version."""
+"""The version of the price table, kept in every settlement. A new price is a new version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +61,9 @@ _PRICE_TABLE: Final[tuple[tuple[str, Price], ...]] = tuple(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens of one model call, by kind. None is what the provider did not send: unknown, not zero.
+    """Tokens of one model call, by kind. None means that the provider sent no number.
 
-    `input_tokens` are those that were neither read from nor written to the provider's cache.
+    `input_tokens` are those that the provider neither read from its cache nor wrote to it.
     """
 
     input_tokens: int | None = None
@@ -81,8 +81,8 @@ class Usage:
 
 
 def total_usage(calls: Iterable[Usage]) -> Usage:
-    """Of several calls together. What one of them did not tell of itself is unknown of all; of the
-    caches, what was told counts."""
+    """The sum over several calls. One unknown number of input or output tokens makes the sum
+    unknown; unknown numbers of cache tokens are left out of the sum."""
     each = list(calls)
     return Usage(
         input_tokens=_sum_of_known([usage.input_tokens for usage in each], whole=True),
@@ -99,7 +99,7 @@ def _sum_of_known(counts: Sequence[int | None], *, whole: bool = False) -> int |
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What a model call used and what that costs; `usd` is None when it cannot be known."""
+    """The usage of a model call and its price in dollars; None when the price is not known."""
 
     usage: Usage
     usd: Decimal | None
@@ -107,7 +107,7 @@ class Cost:
 
 
 def billed_seconds(duration_ns: int) -> int:
-    """A model call's duration in whole seconds, rounded up once."""
+    """The duration of the model calls in whole seconds, rounded up once."""
     return -(-duration_ns // NS_PER_SECOND)
 
 

@@ -1,8 +1,8 @@
 """A reply as operations: what each piece of streamed text adds to the reply's data.
 
 A model answers with one JSON document, `{"intent": "...", "response": {...}}`, a few characters at
-a time. `ReplyParser` reads each character once and tells what it means as operations on the
-response, and `fold` makes the response of them again:
+a time. `ReplyParser` reads each character once and turns it into operations on the response.
+`fold` turns the operations into the response:
 
     fold(every operation)     ==  the document's response
     fold(the first of them)   is  a prefix of it: strings, arrays and objects that stop early
@@ -21,7 +21,7 @@ Scalar: TypeAlias = str | int | float | bool | None
 
 
 class Open(TypedDict):
-    """An empty object or array stands at `path`."""
+    """Create an empty object or array at `path`."""
 
     op: Literal["open"]
     path: str
@@ -29,7 +29,7 @@ class Open(TypedDict):
 
 
 class Append(TypedDict):
-    """The string at `path` goes on with `text`, never empty; the first one makes the string."""
+    """Append `text`, never empty, to the string at `path`. The first append creates the string."""
 
     op: Literal["append"]
     path: str
@@ -37,7 +37,7 @@ class Append(TypedDict):
 
 
 class Set(TypedDict):
-    """The whole `value` stands at `path`: a number, a truth, null, "", a word of a closed set."""
+    """Set the whole `value` at `path`: a number, a boolean, null, "", a word of a closed set."""
 
     op: Literal["set"]
     path: str
@@ -47,7 +47,7 @@ class Set(TypedDict):
 Operation: TypeAlias = Open | Append | Set
 
 
-# making a document of operations -----------------------------------------------------------------
+# folding operations ------------------------------------------------------------------------------
 
 
 class Misfit(ValueError):
@@ -58,15 +58,16 @@ class Misfit(ValueError):
 
 
 def fold(ops: Iterable[Operation], start: Json = None) -> Json:
-    """The document `ops` make of `start`, which stays as it is; None is "nothing yet".
+    """The document after `ops`, from `start`, which is not changed. None is an empty start.
 
-    Raises Misfit for an operation that does not fit: what is there is never replaced, an array
-    grows at its end, only a string is appended to.
+    Raises Misfit for an operation that does not fit: no value is ever replaced, an array grows at
+    its end, and only a string can be appended to. For example, an open of an object at "" and a set
+    of 1 at "/a" make {"a": 1}.
     """
-    # In a holder the document itself is one more member: "/a/b" splits into "", "a" and "b".
+    # The document is the member "" of a holder, because "/a/b" splits into "", "a" and "b".
     holder: dict[str, Json] = {} if start is None else {"": deepcopy(start)}
     for (op, path), run in groupby(ops, lambda each: (each["op"], each["path"])):
-        # A string grows by its whole run at once: piece by piece would copy it for every piece.
+        # A run of appends to a string is joined once: one by one would copy the string each time.
         if op == "append":
             _grow(holder, path, "".join(each["text"] for each in run if each["op"] == "append"))
         else:
@@ -111,7 +112,7 @@ def _parent(holder: dict[str, Json], op: str, path: str) -> tuple[Json, str | in
 
 
 def _key(parent: Json, token: str) -> str | int:
-    """A token of a pointer as what it means in `parent`; an array's end is the place to grow."""
+    """What a token of a pointer means in `parent`: a key, or an index up to the array's length."""
     if isinstance(parent, dict):
         return token.replace("~1", "/").replace("~0", "~")
     index, size = int(token), len(parent)

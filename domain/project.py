@@ -1,4 +1,4 @@
-"""A project: who may act in it, and what a planner should know of it."""
+"""A project: its members, its lock, and what the planner should know about it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -31,9 +31,10 @@ Decided = tuple[ProjectEvent, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
-    """`members` maps user ids to roles; `building` is the build that has not ended; `messages` are
-    the times that the project's limit counts; `is_erasing` from when it is to be erased, for ever,
-    `is_erased` when that is done.
+    """`members` maps user ids to roles. `building` is the id of the build that has not ended.
+
+    `messages` are the times of the messages that the project's limit counts, oldest first.
+    `is_erasing` is true from the request of the erasure on, `is_erased` from its end on.
     """
 
     project_id: str | None = None
@@ -88,7 +89,7 @@ def register(
     source_root: str | None,
     members: Mapping[str, Role],
 ) -> Decided:
-    """Make a project known, with its first members. Raises ProjectExists."""
+    """Register a project with its first members. Raises ProjectExists."""
     if state.project_id is not None:
         raise ProjectExists
     registered = ProjectRegistered(
@@ -102,7 +103,7 @@ def register(
 
 
 def add_member(state: Project, *, user_id: str, role: Role) -> Decided:
-    """Let a user act in the project, or change the role of one who does. Raises LastOwner."""
+    """Add a member to the project, or change the role of a member. Raises LastOwner."""
     project_id = _known(state)
     if state.members.get(user_id) == role:
         return ()
@@ -112,7 +113,7 @@ def add_member(state: Project, *, user_id: str, role: Role) -> Decided:
 
 
 def remove_member(state: Project, *, user_id: str) -> Decided:
-    """Take a user out of the project. Raises MemberUnknown, LastOwner."""
+    """Remove a member. Raises MemberUnknown, LastOwner."""
     project_id = _known(state)
     if user_id not in state.members:
         raise MemberUnknown
@@ -121,7 +122,10 @@ def remove_member(state: Project, *, user_id: str) -> Decided:
 
 
 def admit_message(state: Project, *, user_id: str, reply_id: str, at: datetime) -> Decided:
-    """Take a member's message, at a time that is counted. Raises BuildInProgress."""
+    """Admit a member's message at a time that the project's limit counts.
+
+    Raises ProjectUnknown, BuildInProgress.
+    """
     project_id = _idle(state)
     return (
         MessageAdmitted(
@@ -137,7 +141,7 @@ def request_erasure(state: Project) -> Decided:
 
 
 def erase(state: Project) -> Decided:
-    """End the erasure, once: nothing is left in its sessions. Raises ProjectUnknown."""
+    """End the erasure, once, after that of all its sessions. Raises ProjectUnknown."""
     if state.project_id is None or not state.is_erasing:
         raise ProjectUnknown
     if state.is_erased:
@@ -146,13 +150,13 @@ def erase(state: Project) -> Decided:
 
 
 def lock(state: Project, *, build_id: str) -> Decided:
-    """Keep the project for one build. Raises BuildInProgress while there is another one."""
+    """Lock the project for one build. Raises BuildInProgress while another build has the lock."""
     project_id = _idle(state)
     return (ProjectLocked(project_id=project_id, build_id=build_id),)
 
 
 def unlock(state: Project, *, build_id: str) -> Decided:
-    """Let go of the project when the build has ended; another build's lock is left alone."""
+    """Unlock the project after the build's end. The lock of another build stays."""
     if state.building != build_id:
         return ()
     return (ProjectUnlocked(project_id=_known(state), build_id=build_id),)
@@ -165,7 +169,7 @@ def _known(state: Project) -> str:
 
 
 def _idle(state: Project) -> str:
-    """The project's id, unless it is being built."""
+    """The project's id. Raises BuildInProgress while a build has the lock."""
     project_id = _known(state)
     if state.building is not None:
         raise BuildInProgress(build_id=state.building)

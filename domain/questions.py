@@ -1,4 +1,4 @@
-"""What the model is asked: the rules, what is known of the project, the history, the message."""
+"""The question to the model: the rules, the facts about the project, the history, the message."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from domain.events import ChatMode, ReplyCompleted, SessionEvent, UserMessagePos
 from domain.tools import MOST_CHARACTERS, ROUNDS, Tool, ToolCall
 
 CHARACTERS_PER_TOKEN: Final = 4
-"""A careful guess, for budgets only; what is billed comes from the provider."""
+"""A cautious estimate, for budgets only. The bill goes by the provider's numbers."""
 
 RULES: Final = """\
 You help people plan changes to a software project. You only plan: you change nothing yourself.
@@ -40,7 +40,7 @@ HINTS: Final[dict[ChatMode, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One side's words in the conversation."""
+    """The text of one side of the conversation."""
 
     role: Literal["user", "assistant"]
     text: str
@@ -48,10 +48,11 @@ class Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What is sent: parts that stay the same first, so that the provider's cache can hold them.
+    """What the model gets. The stable parts come first, so that the provider can cache them.
 
-    `rules` are the same for everyone, `project` for one project and language, `turns` only grow.
-    `rounds` are the looks that were taken since the last turn; without `may_look` no more are.
+    `rules` are the same for all questions, `project` for one project and language, and `turns` only
+    grow. `rounds` are the tool calls since the last turn, with their results. The model may not
+    call tools any more when `may_call_tools` is false.
     """
 
     rules: str
@@ -62,14 +63,14 @@ class Question:
     may_call_tools: bool = True
 
     def with_tool_calls(self, calls: tuple[ToolCall, ...]) -> "Question":
-        """The prompt after one more round of looks."""
+        """The question after one more round of tool calls."""
         rounds = (*self.rounds, calls)
         shown = sum(len(call.text) for each in rounds for call in each)
         may_call_tools = len(rounds) < ROUNDS and shown < MOST_CHARACTERS
         return replace(self, rounds=rounds, may_call_tools=may_call_tools)
 
     def reminded(self, reminder: str) -> "Question":
-        """The prompt with a reminder before the message, and nothing looked at yet."""
+        """The question with a reminder before the message, and without any tool call."""
         *earlier, last = self.turns
         said = Turn(role="user", text=f"{reminder}\n\n{last.text}")
         return replace(self, turns=(*earlier, said), rounds=(), may_call_tools=True)
@@ -86,7 +87,7 @@ def prompt(
     known: Sequence[str] = (),
     tools: tuple[Tool, ...] = (),
 ) -> Question:
-    """The question to the model about one message; `known` is what it is told without asking."""
+    """The question about one message. `known` are facts that the model gets without tool calls."""
     project = [f"Project: {project_name}.", f"Framework: {framework or 'unknown'}."]
     project.append(f"Reply in {language(locale)}.")
     hint = (HINTS[chat_mode],) if chat_mode else ()
@@ -99,7 +100,7 @@ def prompt(
 
 
 def language(locale: str) -> str:
-    """The language of a locale such as `ar-EG`: `ar`."""
+    """The language of a locale: `ar` for `ar-EG`."""
     return locale.split("-")[0].split("_")[0].lower()
 
 

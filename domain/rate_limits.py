@@ -1,7 +1,7 @@
-"""Limits: how many messages are taken from a user and in a project, in any window of time.
+"""Rate limits: the most messages of a user, and of a project, in any window of time.
 
-The log is the count: each message that is taken is an event with its time, and the stream that
-it is appended to decides races. What is refused is not counted.
+The log is the counter. Each admitted message is an event with its time, and the version of the
+event's stream decides races. A refused message is not counted.
 """
 
 from dataclasses import dataclass
@@ -15,25 +15,25 @@ WINDOW: Final = timedelta(hours=1)
 MOST_COUNTED: Final = 10_000
 
 Times: TypeAlias = tuple[datetime, ...]
-"""When messages were taken, oldest first: those of the window that ends with the last."""
+"""The times of admitted messages, oldest first, in the window that ends with the last time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimit:
-    """At most `quota` messages in any WINDOW; `refusal` is what the next one is told."""
+    """At most `quota` messages in any WINDOW. `refusal` is raised for the next message."""
 
     quota: int
     refusal: type[LimitReached]
 
     @property
     def name(self) -> str:
-        """What it is a limit of."""
+        """The name of what the limit counts: `user` or `project`."""
         return self.refusal.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitStatus:
-    """How many more messages are taken now, and in how many seconds it is one more again."""
+    """How many messages remain, and in how many seconds the next slot is free."""
 
     limit: RateLimit
     remaining: int
@@ -46,12 +46,15 @@ def with_time(times: Times, at: datetime) -> Times:
 
 
 def not_before(at: datetime, *counted: Times) -> datetime:
-    """The time of the next message: clocks differ, but no count of them ever goes back."""
+    """The time of the next message: `at`, or the last counted time where that is later.
+
+    The clocks of servers differ, but counted times never go back.
+    """
     return max([at, *(times[-1] for times in counted if times)])
 
 
 def status(limit: RateLimit, times: Times, at: datetime) -> LimitStatus:
-    """How the limit stands at a time."""
+    """The status of the limit at a time."""
     counted = _since(times, at)
     until = counted[0] + WINDOW - at if counted else timedelta(0)
     return LimitStatus(
@@ -61,8 +64,8 @@ def status(limit: RateLimit, times: Times, at: datetime) -> LimitStatus:
     )
 
 
-def require_room(limit: RateLimit, times: Times, at: datetime) -> None:
-    """Raises the limit's refusal unless one more message may be taken at that time."""
+def require_capacity(limit: RateLimit, times: Times, at: datetime) -> None:
+    """Raises the limit's refusal unless one more message may be admitted at that time."""
     counted = _since(times, at)
     if len(counted) < limit.quota:
         return
@@ -75,6 +78,6 @@ def require_room(limit: RateLimit, times: Times, at: datetime) -> None:
 
 
 def _since(times: Times, at: datetime) -> Times:
-    """Those that are still counted. Most often only the oldest are not."""
+    """The times that are still in the window."""
     first = next((n for n, each in enumerate(times) if each > at - WINDOW), len(times))
     return times[first:]

@@ -1,11 +1,11 @@
-"""The contracts of a reply: what each kind of answer holds, as Python and as a JSON schema.
+"""The contracts of a reply: the members of each kind of answer, in Python and as JSON schema.
 
-A contract speaks twice: to the model, as the schema of its structured output, and to the service,
-as the check before a reply is stored. The docstrings of the classes below are the descriptions in
+A contract is used twice: as the schema of the model's structured output, and as the check before a
+reply is stored. The docstrings of the classes below are the descriptions in
 that schema, so they are written for the model as much as for the reader.
 
-An optional field is absent, never null: absence is all a reader of a stored reply must handle, and
-the schema stays free of a union for each such field.
+An optional field is absent, never null. So a reader of a stored reply has one case to handle, and
+the schema needs no union for each optional field.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,11 +19,11 @@ from domain.events import ChatMode as ChatMode
 
 CONTRACT_VERSION: Final = "chat-plan-stream/1"
 
-FAULTS_SHOWN: Final = 20  # a reply that is wrong throughout would else fill the log
+FAULTS_SHOWN: Final = 20  # more would fill the log
 
 
 class BrokenContract(ValueError):
-    """A reply is not what its contract says. `faults` are `pointer: kind`, without its text."""
+    """A reply breaks its contract. Each fault is `pointer: kind`, without text of the reply."""
 
     def __init__(self, mode: ChatMode, faults: tuple[str, ...]) -> None:
         super().__init__(f"{mode}: {'; '.join(faults)}")
@@ -199,7 +199,7 @@ MAIN_TEXT: Final[Mapping[ChatMode, str]] = {
     "analysis": "/overview",
     "general": "/markdown",
 }
-"""The JSON pointer of each mode's main prose, the one to read where only one can be shown."""
+"""The JSON pointer of each mode's main prose, for readers that show one text alone."""
 
 
 def _fields() -> Iterator[tuple[str, Any]]:
@@ -210,15 +210,15 @@ def _fields() -> Iterator[tuple[str, Any]]:
 
 
 NAMES: Final = frozenset(name for name, _ in _fields())
-"""Every wire name of the contracts: the words of a reply that are ours and not the model's."""
+"""Every wire name of the contracts. All other words of a reply are the model's."""
 
 ATOMIC: Final = frozenset(name for name, kind in _fields() if get_origin(kind) is Literal)
-"""The names whose strings come from a closed set. Half of such a word means nothing, so it is never
-streamed in pieces. A name suffices: none of these is prose in another contract."""
+"""The names whose strings come from a closed set. Such a string is streamed whole, as half a word
+has no meaning. The name is enough: none of these names is prose in another contract."""
 
 
 class _Plain(GenerateJsonSchema):
-    """A schema without a title for every field: it would only repeat the field's name."""
+    """A schema without titles of fields, which would repeat the names of the fields."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
         return False
@@ -228,9 +228,8 @@ def reply_schema() -> dict[str, Any]:
     """The JSON schema of an answer, `{intent, response}`, for the provider's structured output.
 
     The intent comes first, so that a reader of the stream knows the contract before its contents.
-    The provider allows neither `oneOf` nor a discriminator, so nothing here ties the intent to the
-    kind of response: `check` does. Nor does it allow null for "absent" without a union a field;
-    leaving optional fields out of `required` costs none.
+    The provider allows neither `oneOf` nor a discriminator, so the schema cannot tie the intent to
+    the kind of response: `check` does. An optional field is left out of `required`.
     """
     refs, shared = models_json_schema(
         [(contract, "validation") for contract in CONTRACTS.values()], schema_generator=_Plain
@@ -248,9 +247,9 @@ def reply_schema() -> dict[str, Any]:
 
 
 def check(mode: ChatMode, data: object) -> None:
-    """Hold a complete reply, JSON as Python values, against its mode's contract.
+    """Check a complete reply, JSON as Python values, against its mode's contract.
 
-    Raises BrokenContract, which carries no other exception along: pydantic's holds the reply.
+    Raises BrokenContract, without pydantic's exception as its cause, which contains the reply.
     """
     if faults := _faults(CONTRACTS[mode], data):
         raise BrokenContract(mode, faults)
@@ -267,5 +266,5 @@ def _faults(contract: type[BaseModel], data: object) -> tuple[str, ...]:
 
 
 def _pointer(location: tuple[int | str, ...]) -> str:
-    """Where a fault is. A name the contracts do not know is the model's text, and is left out."""
+    """The JSON Pointer of a fault, without names of the model: the log must not have its text."""
     return "".join(f"/{part}" for part in location if isinstance(part, int) or part in NAMES)

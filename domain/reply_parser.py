@@ -1,87 +1,42 @@
 """The model's text as it comes, read into operations."""
 
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, NoReturn
 
+from domain.json_tokens import (
+    DIGITS,
+    HALF_ESCAPE,
+    NUMBER_LIMIT,
+    PLAIN,
+    REPLACEMENT,
+    SPACE,
+    SPECIAL,
+    UNSTORABLE,
+    WORDS,
+    meaning,
+    number,
+)
 from domain.operations import Operation, Scalar
 from domain.reply_contracts import ATOMIC, MAIN_TEXT
 
 DEPTH_LIMIT: Final = 32  # containers open at once, the envelope among them
 
-
-NUMBER_LIMIT: Final = 40  # characters of one number
-
-
 TEXT_LIMIT: Final = 1 << 20  # characters of a whole answer
-
 
 _ENVELOPE: Final = frozenset({"intent", "response"})
 
-
-# What jsonb, orjson and a JSON reader with 64-bit integers all hold without loss.
-_INTEGERS: Final = range(-(1 << 63), 1 << 63)
-
-
-# PostgreSQL's jsonb refuses NUL, and half a surrogate pair cannot be written as UTF-8. A model that
-# slips one in has still answered: the one character is lost, not the reply.
-REPLACEMENT: Final = "\ufffd"
-
-
-_UNSTORABLE: Final = re.compile(r"[\x00\ud800-\udfff]")
-
-
-_SPACE: Final = re.compile(r"[ \t\n\r]+").match
-
-
-_PLAIN: Final = re.compile(r'[^"\\\x00-\x1f\ud800-\udfff]+').match
-
-
-_DIGITS: Final = re.compile(rf"[-+.0-9eE]{{1,{NUMBER_LIMIT + 1}}}").match
-
-
-_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?").fullmatch
-
-
-# One escape, or half a surrogate pair that came as a character.
-_SPECIAL: Final = re.compile(
-    r"""\\(?: (["\\/bfnrt])
-            | u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})
-            | u([0-9a-fA-F]{4}) )
-        | [\ud800-\udfff]""",
-    re.VERBOSE,
-).match
-
-
-# An escape that is cut, or a pair's first half at a cut: the second may follow.
-_HALF_ESCAPE: Final = re.compile(
-    r"""\\(?: u[0-9a-fA-F]{0,3}
-            | u[dD][89abAB][0-9a-fA-F]{2} (?:\\ (?:u (?:[dD] (?:[c-fC-F][0-9a-fA-F]?)? )? )? )?
-        )?\Z""",
-    re.VERBOSE,
-).match
-
-
-_MEANING: Final = dict(zip('"\\/bfnrt', '"\\/\b\f\n\r\t', strict=True))
-
-
-# Some models fence their JSON. White space is bounded, so that little text is held while in doubt.
+# Some models put JSON into a code fence. White space is bounded, so that little text has to wait.
 _FENCE: Final = re.compile(r"```(?:json)?[ \t\n\r]{0,16}(?={)").match
 
-
 _HALF_FENCE: Final = re.compile(r"(?:`{1,2}|```(?:j|js|jso|json)?[ \t\n\r]{0,16})\Z").match
-
 
 _FENCE_END: Final = "```"
 
 
-_WORDS: Final = {"t": ("true", True), "f": ("false", False), "n": ("null", None)}
-
-
 class Malformed(ValueError):
-    """The text is no answer. `position` counts characters from 0, `kind` never quotes the text."""
+    """The text is no answer. `position` counts characters from 0; `kind` never quotes the text."""
 
     def __init__(self, kind: str, position: int) -> None:
         super().__init__(f"{kind} at character {position}")
@@ -91,23 +46,24 @@ class Malformed(ValueError):
 
 @dataclass(slots=True)
 class _Container:
-    """An object or array that is open. Without a path it lies outside the response."""
+    """An open object or array. Its path is None outside of the response."""
 
     path: str | None
-    keys: set[str] | None  # None: it is an array
-    size: int = 0  # of an array, the item that is read not counted
+    keys: set[str] | None  # of an object; None for an array
+    size: int = 0  # of an array: its items before the current item
 
 
 class ReplyParser:
     """Reads one answer as it comes.
 
-    An answer that begins with anything but `{`, or a fence right around it, is prose: from its
-    first visible character on it is the text of the intent "general". Beside its two members the
-    envelope may hold more, which is read and ignored.
+    An answer that begins with `{`, or with a code fence right before it, is an envelope. Any other
+    answer is prose: the text of the intent "general" from its first visible character on. More
+    members of the envelope than `intent` and `response` are read and ignored.
 
-    `intent` is the string the model gave, known to us or not, None until it is read. `complete`
-    tells that the envelope was closed with both members, or that prose ended. An answer that breaks
-    off is not malformed, only never complete; an envelope closed without both members is malformed.
+    `intent` is the model's string, None until it is read. It may be an unknown intent. `complete`
+    is true when the envelope is closed with both members, or when prose has ended. An answer that
+    breaks off is never complete, but not malformed; an envelope that is closed without both members
+    is malformed.
     """
 
     def __init__(self) -> None:
@@ -116,26 +72,32 @@ class ReplyParser:
         self.complete = False
         self._failure: Malformed | None = None
 
-        self._read = 0  # characters that are read for good
-        self._rest = ""  # half a token after them: of an escape, number, word or fence, so short
+        # `_read` characters are finished. `_rest` is half a token after them, which waits for more
+        # text: of an escape, a number, a word or a fence, so it is short.
+        self._read = 0
+        self._rest = ""
         self._state: Callable[[str, int], int] = self._start
-        self._member = self._value  # the state after a colon
-        self._verbatim = False  # white space counts: in a string and in prose
+        self._member = self._value  # the state after the next colon
+        self._verbatim = False  # in a string and in prose, where white space counts
         self._fenced = False
         self._open: list[_Container] = []
 
-        self._path: str | None = None  # of the value that is read now or next
-        self._atomic = False  # it is told whole
-        self._flowing = False  # it is told in pieces
-        self._begun = False  # one of them was told
-        self._pieces: list[str] = []  # of the string that is read, untold so far
-        self._ended: Callable[[str, int], None] = self._whole  # what to do with it
+        # The value at `_path` is the current or next one; None is outside of the response. A
+        # `_flowing` string becomes appends as it comes, and `_begun` is true after the first. Any
+        # other string, an `_atomic` one among them, becomes one set at its end. `_pieces` are the
+        # parts of the string that no operation has yet, and `_ended` handles the string's end.
+        self._path: str | None = None
+        self._atomic = False
+        self._flowing = False
+        self._begun = False
+        self._pieces: list[str] = []
+        self._ended: Callable[[str, int], None] = self._whole
         self._ops: list[Operation] = []
 
     def feed(self, text: str) -> list[Operation]:
-        """What `text` adds. Nothing until the intent is known, then also what was held back.
+        """The operations that `text` adds. They wait until the intent is known.
 
-        Raises Malformed, and again at every later call. What was told before stays true.
+        Raises Malformed, and again at every later call. Earlier operations stay valid.
         """
         if self._failure is not None:
             raise self._failure
@@ -149,17 +111,17 @@ class ReplyParser:
         return self._release()
 
     def close(self) -> list[Operation]:
-        """What the end of the text adds: what began like a fence turns out to be prose."""
+        """The operations that the end of the text adds: the start of a fence is prose after all."""
         if self._rest and self._state == self._start:
             self._prose(self._rest, 0)
         self.complete = self._failure is None and (self.complete or self.prose)
         return self._release()
 
     def _advance(self, text: str) -> int:
-        """Read what can be understood so far; the position after it."""
+        """Read all whole tokens; returns the position after them."""
         position, end = 0, len(text)
         while position < end:
-            if not self._verbatim and (space := _SPACE(text, position)):
+            if not self._verbatim and (space := SPACE(text, position)):
                 position = space.end()
                 continue
             reached = self._state(text, position)
@@ -183,8 +145,8 @@ class ReplyParser:
         self._failure = Malformed(kind, self._read + position)
         raise self._failure
 
-    # States: each reads at `position`, where text is left, and returns the position after what it
-    # read. `position` itself means half a token, which waits for more text.
+    # States: each reads a token at `position` and returns the position after the token. It returns
+    # `position` for half a token, which waits for more text.
 
     def _start(self, text: str, position: int) -> int:
         if text[position] == "{":
@@ -200,7 +162,7 @@ class ReplyParser:
             self._ops.append({"op": "open", "path": "", "kind": "object"})
             self._path, self._flowing = MAIN_TEXT["general"], True
             self._state, self._verbatim = self._prose, True
-        self._pieces.append(_UNSTORABLE.sub(REPLACEMENT, text[position:]))
+        self._pieces.append(UNSTORABLE.sub(REPLACEMENT, text[position:]))
         return len(text)
 
     def _first_key(self, text: str, position: int) -> int:
@@ -239,10 +201,10 @@ class ReplyParser:
             return self._begin("object", position)
         if first == "[":
             return self._begin("array", position)
-        return self._word(text, position) if first in _WORDS else self._number(text, position)
+        return self._word(text, position) if first in WORDS else self._number(text, position)
 
     def _word(self, text: str, position: int) -> int:
-        word, value = _WORDS[text[position]]
+        word, value = WORDS[text[position]]
         read = text[position : position + len(word)]
         if read == word:
             self._set(value)
@@ -252,13 +214,13 @@ class ReplyParser:
         return position
 
     def _number(self, text: str, position: int) -> int:
-        if not (token := _DIGITS(text, position)):
+        if not (token := DIGITS(text, position)):
             self._fail("no value", position)
         if token.end() - position > NUMBER_LIMIT:
             self._fail("too long a number", position)
         if token.end() == len(text):
             return position
-        if (value := _number(token[0])) is None:
+        if (value := number(token[0])) is None:
             self._fail("no value", position)
         self._set(value)
         return token.end()
@@ -286,7 +248,7 @@ class ReplyParser:
         return position
 
     def _string(self, text: str, position: int) -> int:
-        if plain := _PLAIN(text, position):
+        if plain := PLAIN(text, position):
             self._pieces.append(plain[0])
             return plain.end()
         return self._unquote(position) if text[position] == '"' else self._special(text, position)
@@ -294,14 +256,14 @@ class ReplyParser:
     def _special(self, text: str, position: int) -> int:
         if text[position] < " ":
             self._fail("a control character", position)
-        if _HALF_ESCAPE(text, position):
+        if HALF_ESCAPE(text, position):
             return position
-        if not (special := _SPECIAL(text, position)):
+        if not (special := SPECIAL(text, position)):
             self._fail("no escape", position)
-        self._pieces.append(_meaning(special))
+        self._pieces.append(meaning(special))
         return special.end()
 
-    # Steps: what states do to the stack, the path and the operations.
+    # Steps: changes of the stack, the path and the operations.
 
     def _begin(self, kind: Literal["object", "array"], position: int) -> int:
         if len(self._open) == DEPTH_LIMIT:
@@ -366,7 +328,7 @@ class ReplyParser:
         self._ended(text, position)
         return position + 1
 
-    # What the end of a string means; for a key it is `_named`.
+    # Ends of strings; `_named` is the end of a key.
 
     def _intended(self, text: str, _: int) -> None:
         self.intent = text
@@ -392,24 +354,3 @@ class ReplyParser:
         if self._path is not None:
             self._ops.append({"op": "set", "path": self._path, "value": value})
         self._state = self._next
-
-
-def _number(token: str) -> int | float | None:
-    """What a JSON number means; None if it is none, or none that every store holds."""
-    if not (match := _NUMBER(token)):
-        return None
-    if match.lastindex is None:
-        whole = int(token)
-        return whole if whole in _INTEGERS else None
-    value = float(token)
-    return value if math.isfinite(value) else None
-
-
-def _meaning(special: re.Match[str]) -> str:
-    """The character an escape stands for, or that stands in for half a pair."""
-    letter, high, low, unit = special.groups()
-    if letter:
-        return _MEANING[letter]
-    if high:
-        return chr(0x10000 + ((int(high, 16) - 0xD800) << 10) + int(low, 16) - 0xDC00)
-    return _UNSTORABLE.sub(REPLACEMENT, chr(int(unit, 16)) if unit else special[0])

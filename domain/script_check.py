@@ -1,7 +1,7 @@
-"""Whether a reply is in the language it was asked for, seen while it streams.
+"""Checks while a reply streams whether it is in the language that was asked for.
 
-Only Arabic is looked for: it has a script of its own, so counting letters is enough. What is the
-same in every language is not counted: code, paths, addresses and identifiers.
+The check knows Arabic alone, which has its own script: it counts letters. Code, paths, addresses
+and identifiers are the same in every language, so their letters are not counted.
 """
 
 import re
@@ -13,7 +13,7 @@ REMINDER: Final = """\
 Your last answer was not in Arabic. Answer again, and write every natural-language value in \
 Arabic. All keys, and values that come from a closed set of words, stay in English. Leave code, \
 file paths and identifiers as they are, and use Western digits (0-9)."""
-"""What the model is told before it is asked again: one paragraph."""
+"""The paragraph that the model gets before it is asked again."""
 
 PROSE: Final = frozenset(
     {
@@ -28,9 +28,9 @@ PROSE: Final = frozenset(
 DECIDING_LETTERS: Final = 200
 FEWEST_LETTERS: Final = 20
 LEAST_PERCENT: Final = 30
-LOOK_LIMIT: Final = 20_000  # characters, after which nothing is decided any more
+READ_LIMIT: Final = 20_000  # characters; the check ignores the text after them
 
-_WORD_LIMIT: Final = 500  # characters: text without any space is read in such pieces
+_WORD_LIMIT: Final = 500  # characters; longer text without a space is read in pieces of this size
 
 _ARABIC: Final = "\u0600-\u06ff\u0750-\u077f\u08a0-\u08ff\ufb50-\ufdff\ufe70-\ufeff"
 _arabic: Final = re.compile(f"[{_ARABIC}]").match
@@ -40,45 +40,45 @@ _piece: Final = re.compile(
 ).match
 _list_marker: Final = re.compile(r"[>*+-]+|\d{1,9}[.)]").fullmatch
 _ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s<>()\[\]\"'،؛]+")
-# No Arabic in it, for that may be attached to a name without a space.
+# Arabic letters are excluded, because they may follow a name without a space.
 _CHUNK: Final = re.compile(rf"(?:[^\W{_ARABIC}]|[-./\\:@#$%&=?])+")
 _is_technical: Final = re.compile(r"[_/\\@]|\.\w|::\w|[a-z][A-Z]").search
 
 
 def is_prose(path: str) -> bool:
-    """Whether natural language stands at `path`, a JSON Pointer below a reply's response.
+    """Whether the value at `path`, a JSON Pointer below the response, is natural language.
 
-    False for what holds code, paths, names, numbers or closed words, and for names that the
-    contracts do not know.
+    False for code, paths, names, numbers and words of closed sets, and for names that the contracts
+    do not know.
     """
     names = (part for part in reversed(path.split("/")) if not part.isdecimal())
     return next(names, "") in PROSE
 
 
 class ScriptCheck:
-    """Reads the prose of one reply as it comes; wherever it is cut, the verdict is the same.
+    """Reads the prose of one reply as it comes. The verdict does not depend on where text is cut.
 
-    `language` is such as `ar`; every other language than that is taken to be right.
+    For a `language` other than `ar` every reply is right.
     """
 
     def __init__(self, language: str) -> None:
         self._verdict = None if language == "ar" else False
         self._reader = _Reader()
         self._seen = 0  # characters
-        self._rest = ""  # a piece at the end, which may go on
+        self._rest = ""  # the last piece, which the next text may continue
 
     @property
     def is_decided(self) -> bool:
-        """What follows changes nothing any more."""
+        """Whether the verdict is final."""
         return self._verdict is not None
 
     @property
     def is_wrong(self) -> bool:
-        """It is in another script; known once DECIDING_LETTERS letters were read, never before."""
+        """Whether the reply is in another script; False until DECIDING_LETTERS letters came."""
         return self._verdict is True
 
     def is_wrong_at_end(self) -> bool:
-        """The same of a reply that has ended, if it had letters enough to say so."""
+        """Whether a reply that has ended was in another script; False if it had too few letters."""
         if self._verdict is not None:
             return self._verdict
         reader = copy(self._reader)
@@ -86,17 +86,17 @@ class ScriptCheck:
         return reader.letters >= FEWEST_LETTERS and reader.is_foreign
 
     def feed(self, text: str) -> None:
-        """Read on. Costs nothing once it is decided, or once LOOK_LIMIT characters were read."""
+        """Read more text. Returns at once after the verdict and after READ_LIMIT characters."""
         if self._verdict is not None:
             return
-        text = text[: LOOK_LIMIT - self._seen]
+        text = text[: READ_LIMIT - self._seen]
         self._seen += len(text)
         self._rest = self._read(self._rest + text)
-        if self._verdict is None and self._seen == LOOK_LIMIT:
+        if self._verdict is None and self._seen == READ_LIMIT:
             self._verdict = False
 
     def _read(self, text: str) -> str:
-        """Read what is whole; the rest, which is read again with what follows."""
+        """Read the whole pieces; returns the rest, which is read again with the next text."""
         position = 0
         while self._verdict is None and (found := _piece(text, position)):
             piece, position = found[0], found.end()
@@ -110,7 +110,7 @@ class ScriptCheck:
 
 @dataclass(frozen=True, slots=True)
 class _Code:
-    """Code that is open: `run` began it. A fence is new until the end of its first line."""
+    """Open code, which the backticks `run` began. A fence is new until its first line ends."""
 
     run: str
     is_fence: bool
@@ -120,7 +120,7 @@ class _Code:
 class _Reader:
     """Counts the letters of Markdown, piece by piece: a space, a run of marks, or a word.
 
-    What follows a backtick is in doubt until the next one: a backtick alone is a character.
+    Text after a backtick waits for the next backtick: without one, the first is a plain character.
     """
 
     def __init__(self) -> None:
@@ -147,7 +147,7 @@ class _Reader:
             self._is_blank = False
 
     def end(self, piece: str) -> None:
-        """The text ends with `piece`, or with nothing."""
+        """Read the last piece, which may be empty."""
         if piece:
             self.feed(piece)
         self._end_paragraph()
@@ -160,7 +160,7 @@ class _Reader:
         self._is_line_start = self._is_blank = True
 
     def _end_paragraph(self) -> None:
-        """A span that is open here was none."""
+        """A code span that is still open at the end of a paragraph is plain text."""
         if self._code and not self._code.is_fence:
             letters, arabic = self._doubtful
             self.letters += letters
@@ -178,7 +178,7 @@ class _Reader:
             if may_be_fence or run[0] == "`":
                 self._begin(_Code(run, may_be_fence))
         elif not code.is_fence or (code.is_new and run[0] == code.run[0] == "`"):
-            # No backtick stands in the first line of a fence, so that is a span, too.
+            # The first line of a fence has no backtick, so this is a code span.
             self._code = replace(code, is_fence=False)
             if run == code.run:
                 self._begin(None)

@@ -1,10 +1,6 @@
-"""A session: one user's conversation about one project, from opening to its end."""
+"""A session: one user's conversation about one project. These are the decisions on it."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from hashlib import sha256
-from json import dumps
-from typing import Final, Literal, assert_never
+from typing import Final
 
 from domain.errors import (
     PlanMissing,
@@ -38,170 +34,26 @@ from domain.events import (
     SystemMessagePosted,
     UserMessagePosted,
 )
+from domain.session_state import (
+    INITIAL,
+    PLANS,
+    Plan,
+    RunningReply,
+    Session,
+    evolve,
+    fold,
+    plan_digest,
+)
+
+__all__ = ["INITIAL", "PLANS", "Plan", "RunningReply", "Session", "evolve", "fold"]
 
 MAX_MESSAGES: Final = 50
-"""User messages in one session: past this its history no longer fits what a model reads well."""
+"""The most user messages of a session. A longer history is more than a model reads well."""
 
 MAX_TOKENS: Final = 100_000
-"""Tokens of all kinds that the replies of one session use, before another one has to begin."""
+"""Tokens of all kinds that the replies of a session may use before it takes no more messages."""
 
-PLANS: Final[frozenset[ChatMode]] = frozenset({"feature", "fix"})
-"""The modes whose replies are plans: something that can be built."""
-
-Status = Literal["new", "active", "converted", "archived", "expired", "deleted"]
 Decided = tuple[SessionEvent, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunningReply:
-    """A reply that has not ended: who writes it, for the how-manieth time, and whether to stop."""
-
-    in_reply_to: str
-    reservation_id: str
-    model: str
-    lease_id: int
-    starts: int = 1
-    cancelled: CancelReason | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """A reply that can be built, in a word: its `title` says what it is about."""
-
-    mode: ChatMode
-    title: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
-    """What decisions need to know. `running` are the replies that have not ended, oldest first.
-    `builds` are those that were asked for in it.
-
-    `plans` are the whole plans, by the ids of their replies, `plan` is what the last one says, and
-    `saved` are those that were kept as drafts. `converted_to` is the build that a plan became,
-    `plan_digest` names that plan.
-    """
-
-    session_id: str = ""
-    project_id: str = ""
-    user_id: str = ""
-    status: Status = "new"
-    name: str = ""
-    mode: SessionMode = "plan"
-    message_count: int = 0
-    tokens_used: int = 0
-    running: Mapping[str, RunningReply] = field(default_factory=dict[str, RunningReply])
-    plans: Mapping[str, Plan] = field(default_factory=dict[str, Plan])
-    plan: Json = None
-    saved: frozenset[str] = frozenset()
-    builds: tuple[str, ...] = ()
-    converted_to: str | None = None
-    plan_digest: str | None = None
-
-
-INITIAL: Final = Session()
-
-
-def evolve(state: Session, event: SessionEvent) -> Session:
-    """The session after one more event."""
-    match event:
-        case UserMessagePosted():
-            builds = () if event.build_id is None else (event.build_id,)
-            return replace(
-                state, message_count=state.message_count + 1, builds=state.builds + builds
-            )
-        case ReplyStarted():
-            return _with_running(state, event.reply_id, _started(state, event))
-        case ReplyCancelRequested():
-            return _cancelled(state, event)
-        case ReplyCompleted():
-            return _completed(_ended(state, event), event)
-        case ReplyFailed():
-            return _ended(state, event)
-        case SystemMessagePosted():
-            return state
-        case PlanSaved():
-            return replace(state, saved=state.saved | {event.reply_id})
-        case SessionOpened():
-            return Session(
-                session_id=event.session_id,
-                project_id=event.project_id,
-                user_id=event.user_id,
-                mode=event.mode,
-                status="active",
-            )
-        case SessionRenamed():
-            return replace(state, name=event.name)
-        case SessionModeChanged():
-            return replace(state, mode=event.mode)
-        case SessionConverted():
-            return replace(
-                state,
-                status="converted",
-                converted_to=event.build_id,
-                plan_digest=event.plan_digest,
-            )
-        case SessionArchived():
-            return replace(state, status="archived")
-        case SessionExpired():
-            return replace(state, status="expired")
-        case SessionDeleted():
-            return _deleted(state)
-        case _:
-            assert_never(event)
-
-
-def fold(events: Iterable[SessionEvent], state: Session = INITIAL) -> Session:
-    """The session after all of `events`."""
-    for event in events:
-        state = evolve(state, event)
-    return state
-
-
-def _started(state: Session, event: ReplyStarted) -> RunningReply:
-    former = state.running.get(event.reply_id)
-    if former is not None:
-        return replace(former, lease_id=event.lease_id, starts=former.starts + 1)
-    return RunningReply(
-        in_reply_to=event.in_reply_to,
-        reservation_id=event.reservation_id,
-        model=event.model,
-        lease_id=event.lease_id,
-    )
-
-
-def _cancelled(state: Session, event: ReplyCancelRequested) -> Session:
-    running = state.running.get(event.reply_id)
-    if running is None:
-        return state
-    return _with_running(state, event.reply_id, replace(running, cancelled=event.reason))
-
-
-def _ended(state: Session, event: ReplyCompleted | ReplyFailed) -> Session:
-    rest = {key: run for key, run in state.running.items() if key != event.reply_id}
-    return replace(state, running=rest, tokens_used=state.tokens_used + (event.tokens_used or 0))
-
-
-def _completed(state: Session, event: ReplyCompleted) -> Session:
-    if event.subtype != "success" or event.mode not in PLANS or event.data is None:
-        return state
-    said = event.data["summary"] if event.mode == "feature" else event.data["issue"]["description"]
-    plan = Plan(mode=event.mode, title=str(said))
-    return replace(state, plan=event.data, plans={**state.plans, event.reply_id: plan})
-
-
-def _deleted(state: Session) -> Session:
-    """What is left: whose it was."""
-    return Session(
-        session_id=state.session_id,
-        project_id=state.project_id,
-        user_id=state.user_id,
-        status="deleted",
-    )
-
-
-def _with_running(state: Session, reply_id: str, running: RunningReply) -> Session:
-    return replace(state, running={**state.running, reply_id: running})
 
 
 def open_session(
@@ -212,7 +64,7 @@ def open_session(
     user_id: str,
     mode: SessionMode = "plan",
 ) -> Decided:
-    """Begin a session."""
+    """Open a session. Raises SessionEnded unless the session is new."""
     if state.status != "new":
         raise SessionEnded(status=state.status)
     return (
@@ -229,8 +81,8 @@ def post_message(
     chat_mode: ChatMode | None,
     context: tuple[Context, ...] = (),
 ) -> Decided:
-    """Take a user's message. Raises SessionEnded, SessionFull, SessionSpent."""
-    require_room(state)
+    """Post a user's message. Raises SessionUnknown, SessionEnded, SessionFull, SessionSpent."""
+    require_capacity(state)
     return (
         UserMessagePosted(
             session_id=state.session_id,
@@ -254,8 +106,11 @@ def start_reply(
     lease_id: int,
     may_wait: bool = False,
 ) -> Decided:
-    """Begin a reply to the message `in_reply_to`. Raises ReplyInProgress while another one runs,
-    unless it may wait for that one's end."""
+    """Begin a reply to the message `in_reply_to`.
+
+    Raises SessionEnded, and ReplyInProgress while another reply runs, unless `may_wait`: then the
+    new reply waits for the other reply's end.
+    """
     _require_active(state)
     if not may_wait:
         _require_quiet(state)
@@ -272,7 +127,10 @@ def start_reply(
 
 
 def claim_reply(state: Session, *, reply_id: str, lease_id: int) -> Decided:
-    """Begin a reply once more, in another process's hands. One that has ended stays as it ended."""
+    """Begin a running reply again, under the lease of another process.
+
+    A reply that has ended does not change.
+    """
     running = state.running.get(reply_id)
     if running is None:
         return ()
@@ -289,7 +147,7 @@ def claim_reply(state: Session, *, reply_id: str, lease_id: int) -> Decided:
 
 
 def cancel_reply(state: Session, *, reply_id: str, reason: CancelReason) -> Decided:
-    """Ask a reply to end. One that was asked before, or has ended, is left alone."""
+    """Ask a reply to end, once. A reply that has ended does not change."""
     running = state.running.get(reply_id)
     if running is None or running.cancelled is not None:
         return ()
@@ -299,13 +157,13 @@ def cancel_reply(state: Session, *, reply_id: str, reason: CancelReason) -> Deci
 def complete_reply(state: Session, end: ReplyCompleted) -> Decided:
     """End a reply that has something to show. A reply that has ended stays as it ended.
 
-    The session's own end does not matter here: what was begun is always brought to its end.
+    The session may have ended before: every reply that began is brought to its end.
     """
     return (end,) if end.reply_id in state.running else ()
 
 
 def fail_reply(state: Session, end: ReplyFailed) -> Decided:
-    """End a reply that has nothing to show. A reply that has ended stays as it ended."""
+    """End a reply that has no content. A reply that has ended does not change."""
     return (end,) if end.reply_id in state.running else ()
 
 
@@ -319,7 +177,7 @@ def post_system_message(
     visible: bool = True,
     build_id: str | None = None,
 ) -> Decided:
-    """Say something in the service's own name; with a build, in mode `build`."""
+    """Post a message of the service; with a `build_id`, in mode `build`. Raises SessionEnded."""
     _require_active(state)
     return (
         SystemMessagePosted(
@@ -355,7 +213,7 @@ def request_build(
 
 
 def save_plan(state: Session, *, reply_id: str, user_id: str) -> Decided:
-    """Keep a plan as a draft. One that was kept stays so; the session's end does not matter.
+    """Save a plan as a draft, once. The session may have ended before.
 
     Raises PlanUnknown, ReplyNotEnded.
     """
@@ -383,7 +241,7 @@ def known_plan(state: Session, reply_id: str) -> Plan:
 
 
 def rename(state: Session, *, name: str) -> Decided:
-    """Give the session a name. The same name again changes nothing."""
+    """Rename the session. The same name again changes nothing."""
     _require_known(state)
     if name == state.name:
         return ()
@@ -391,7 +249,7 @@ def rename(state: Session, *, name: str) -> Decided:
 
 
 def change_mode(state: Session, *, mode: SessionMode) -> Decided:
-    """Turn from planning to building, or back."""
+    """Change the mode to planning or building. Raises SessionEnded."""
     _require_active(state)
     if mode == state.mode:
         return ()
@@ -422,13 +280,13 @@ def convert(
             session_id=state.session_id,
             build_id=build_id,
             prompt=prompt,
-            plan_digest=digest(plan),
+            plan_digest=plan_digest(plan),
         ),
     )
 
 
 def require_plan(state: Session) -> None:
-    """Raises SessionEnded, ReplyInProgress, PlanMissing unless there is a plan to be built."""
+    """Raises SessionEnded, ReplyInProgress, PlanMissing unless the session has a plan to build."""
     _require_active(state)
     _require_quiet(state)
     if not state.plans:
@@ -436,17 +294,12 @@ def require_plan(state: Session) -> None:
 
 
 def converted_before(state: Session, plan: Json) -> str | None:
-    """The build that this very plan of the session became, if it did."""
-    return state.converted_to if state.plan_digest == digest(plan) else None
-
-
-def digest(plan: Json) -> str:
-    """A name for a plan: the same for the same values, however they are ordered."""
-    return sha256(dumps(plan, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+    """The id of the build that this plan of the session became, or None."""
+    return state.converted_to if state.plan_digest == plan_digest(plan) else None
 
 
 def archive(state: Session) -> Decided:
-    """Put the session away. An archived one stays so."""
+    """Archive the session. An archived session does not change."""
     _require_known(state)
     if state.status == "archived":
         return ()
@@ -454,21 +307,21 @@ def archive(state: Session) -> Decided:
 
 
 def expire(state: Session) -> Decided:
-    """End an idle session; one that has ended, or is being replied to, is left alone."""
+    """End an idle session. A session that has ended, or has a running reply, does not change."""
     if state.status != "active" or state.running:
         return ()
     return (SessionExpired(session_id=state.session_id),)
 
 
 def delete(state: Session) -> Decided:
-    """Erase what was said in the session. Raises SessionUnknown, and ReplyInProgress: a reply would
-    still be written after it."""
+    """Erase the session's texts. Raises SessionUnknown, and ReplyInProgress while a reply runs, as
+    its text would be stored after the erasure."""
     _require_known(state)
     _require_quiet(state)
     return (SessionDeleted(session_id=state.session_id),)
 
 
-def require_room(state: Session) -> None:
+def require_capacity(state: Session) -> None:
     """Raises SessionEnded, SessionFull, SessionSpent unless one more message may be posted."""
     _require_active(state)
     if state.message_count >= MAX_MESSAGES:

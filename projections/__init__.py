@@ -1,4 +1,4 @@
-"""The read models: what is shown, rebuilt from the log at any time. This list is their registry."""
+"""The read models, which can be rebuilt from the log at any time, and their registry."""
 
 from typing import Final
 

@@ -30,7 +30,7 @@ class AccountRow:
 
 
 async def account(connection: Connection, *, tenant_id: str, user_id: str) -> AccountRow:
-    """The user's account; one that was never credited is empty."""
+    """The user's account. An account without any credit has zeros."""
     async with connection.cursor(row_factory=class_row(AccountRow)) as cursor:
         await cursor.execute(
             ACCOUNTS.statements["of_user"], {"tenant_id": tenant_id, "user_id": user_id}

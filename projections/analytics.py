@@ -1,4 +1,4 @@
-"""How a project's planning and building goes: sums over the read models, for a span of time."""
+"""Figures of a project's planning and building in a span of time, from the read models."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replies:
-    """The replies of a mode, or of all where it is None; times run from message to end."""
+    """The replies of a mode; of all modes where `mode` is None. Times run from message to end."""
 
     mode: str | None
     replies: int
@@ -30,7 +30,7 @@ class Replies:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consumed:
-    """What replies of an operation type were billed, or all where it is None."""
+    """The bill of an operation type; of all types where it is None."""
 
     operation: str | None
     replies: int
@@ -44,7 +44,7 @@ class Consumed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sessions:
-    """Planning sessions; `median_seconds` from the opening to what was said last."""
+    """Planning sessions. `median_seconds` runs from the opening to the last message."""
 
     sessions: int
     converted: int
@@ -55,7 +55,7 @@ class Sessions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Builds:
-    """Builds, and of them those of converted plans."""
+    """Builds, and how many of them came from converted plans."""
 
     builds: int
     succeeded: int
@@ -68,7 +68,7 @@ class Builds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analytics:
-    """A project from `since` until right before `until`."""
+    """The figures from `since`, included, to `until`, excluded."""
 
     since: datetime
     until: datetime
@@ -81,7 +81,7 @@ class Analytics:
 async def analytics(
     connection: Connection, *, tenant_id: str, project_id: str, since: datetime, until: datetime
 ) -> Analytics:
-    """The project's figures: of one moment, if the connection's transaction sees one."""
+    """The project's figures. They agree with each other in a repeatable read transaction."""
     asked: dict[str, Any] = {
         "tenant_id": tenant_id,
         "project_id": project_id,

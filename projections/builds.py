@@ -1,4 +1,4 @@
-"""The builds, and what their workers reported."""
+"""The builds, and the reports of their workers."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ BuildStatus = Literal["queued", "running", "succeeded", "failed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRow:
-    """A build as it is. `heard_at` is when somebody reported of it last."""
+    """A build. `heard_at` is the time of the last report."""
 
     build_id: str
     project_id: str
@@ -74,7 +74,7 @@ class BuildRow:
 
     @property
     def duration_ms(self) -> int | None:
-        """From queued to its end, in milliseconds; None while it goes on."""
+        """Milliseconds from the queue to the end; None while the build runs."""
         if self.ended_at is None:
             return None
         return round((self.ended_at - self.queued_at).total_seconds() * 1_000)
@@ -82,7 +82,7 @@ class BuildRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildEventRow:
-    """One thing that a worker reported; `at` is its clock's time."""
+    """A worker's report; `at` is the time by the worker's clock."""
 
     position: int
     event_id: str
@@ -100,7 +100,7 @@ class BuildEventRow:
 async def of_ids(
     connection: Connection, *, tenant_id: str, build_ids: Collection[str]
 ) -> dict[str, BuildRow]:
-    """Those of the builds that there are, by id."""
+    """The builds with these ids, by id. An unknown id has no entry."""
     rows = await _builds(connection, "of_ids", tenant_id=tenant_id, build_ids=list(build_ids))
     return {row.build_id: row for row in rows}
 
@@ -114,7 +114,7 @@ async def open_builds(
     after: int,
     limit: int,
 ) -> list[BuildRow]:
-    """Builds that wait or go on, oldest first, after the position where they were queued."""
+    """Open builds, oldest first, that were queued after a position."""
     return await _builds(
         connection,
         "open",
@@ -135,7 +135,7 @@ async def of_project(
     before: int,
     limit: int,
 ) -> list[BuildRow]:
-    """A project's builds, newest first, before the position where they were queued."""
+    """A project's builds, newest first, that were queued before a position."""
     return await _builds(
         connection,
         "of_project",
@@ -150,7 +150,7 @@ async def of_project(
 async def silent(
     connection: Connection, *, silent_seconds: float, limit: int
 ) -> list[tuple[str, str, str]]:
-    """Open builds of all tenants that nobody has spoken of for so long: tenant, project, id."""
+    """Open builds of all tenants without a report for so long: (tenant, project, build) ids."""
     found = await connection.execute(
         BUILDS.statements["silent"], {"silent_seconds": silent_seconds, "limit": limit}
     )
@@ -166,7 +166,7 @@ async def events(
     after: int,
     limit: int,
 ) -> list[BuildEventRow]:
-    """What was reported of a build, in log order, after a position."""
+    """The reports of a build after a position, in log order."""
     async with connection.cursor(row_factory=class_row(BuildEventRow)) as cursor:
         await cursor.execute(
             BUILD_EVENTS.statements["page"],

@@ -1,4 +1,4 @@
-"""The ledger of what was billed."""
+"""The ledger of billed replies."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +22,7 @@ CONSUMPTION: Final = Projection(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumptionRow:
-    """One billed reply. Tokens and cost are None where the provider did not say."""
+    """A billed reply. Tokens and cost are None where the provider sent no numbers."""
 
     position: int
     project_id: str
@@ -43,7 +43,7 @@ class ConsumptionRow:
 async def ledger(
     connection: Connection, *, tenant_id: str, user_id: str, before: int, limit: int
 ) -> list[ConsumptionRow]:
-    """What the user was billed before a position, newest first."""
+    """The user's billed replies before a position, newest first."""
     async with connection.cursor(row_factory=class_row(ConsumptionRow)) as cursor:
         await cursor.execute(
             CONSUMPTION.statements["page"],

@@ -1,4 +1,4 @@
-"""The plans that were kept as drafts."""
+"""The plans that were saved as drafts."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +20,7 @@ DRAFTS: Final = Projection(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DraftRow:
-    """A plan that was kept: the reply that holds it, and who kept it."""
+    """A saved plan: the reply that contains it, and the user that saved it."""
 
     reply_id: str
     session_id: str

@@ -1,8 +1,9 @@
-"""What a read model is, and how it is installed, caught up, rebuilt and verified.
+"""Read models: how they are installed, caught up, rebuilt and verified.
 
-Its rules are one set-based SQL function over a range of positions, in `sql/projections/<name>.sql`.
-The same text serves three uses: inside each append, in catching up, and in a rebuild, which runs
-it in a schema of its own and swaps the finished table in. Rows and checkpoint move together.
+The rules of a read model are one set-based SQL function over a range of positions, in
+`sql/projections/<name>.sql`. The same text has three uses: inside each append, in catching up, and
+in a rebuild, which runs it in a schema of its own and swaps the finished table in. Rows and
+checkpoint move together.
 
 PostgreSQL plans the function while the log is small, and keeps the plan as the log grows. Therefore
 every function sets `enable_seqscan = off`: a plan never reads the whole log.
@@ -24,7 +25,7 @@ from domain.events import Event
 
 Connection = psycopg.AsyncConnection[Any]
 Progress = Callable[[int, int], None]
-"""Told how far a rebuild has come: the position reached, and the head."""
+"""Called with the progress of a rebuild: the position that it has reached, and the head."""
 
 SQL: Final = sql.statements("projections.sql")
 CHUNK: Final = 10_000
@@ -33,7 +34,7 @@ _SWAP_TRIES: Final = 10
 
 
 class Busy(RuntimeError):
-    """Somebody else rebuilds or verifies this read model now. Try again when that has ended."""
+    """Another process rebuilds or verifies this read model now. Try again when that has ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,17 +51,17 @@ class Projection:
     rules: str
     handles: tuple[type[Event], ...]
     views: tuple[str, ...] = ()
-    """Its views in the schema `analytics`, if it has some; later ones may show earlier ones."""
+    """The names of its views in the schema `analytics`. A view may use the views before it."""
 
     @property
     def statements(self) -> dict[str, bytes]:
-        """The sections of its file: table, apply, view, and its reads."""
+        """The sections of its SQL file by name: table, apply, view, and the reads."""
         return sql.statements(f"projections/{self.name}.sql")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectionStatus:
-    """Where a read model stands. It has halted before position `halted_before`, if it has."""
+    """The position and state of a read model; `halted_before` is the position that it failed at."""
 
     name: str
     version: int
@@ -79,22 +80,23 @@ class ProjectionStatus:
 
 
 async def status(connection: Connection) -> list[ProjectionStatus]:
-    """Where all read models stand, by name."""
+    """The status of all read models, sorted by name."""
     async with connection.cursor(row_factory=class_row(ProjectionStatus)) as cursor:
         await cursor.execute(SQL["status"])
         return await cursor.fetchall()
 
 
 async def reached(connection: Connection, name: str) -> int:
-    """The position that a read model has come to; 0 when it is not installed."""
+    """The position that a read model has reached; 0 when it is not installed."""
     row = await _row(connection, SQL["checkpoint"], {"name": name})
     return int(row[1]) if row else 0
 
 
 async def install(connection: Connection, projections: Sequence[Projection]) -> list[str]:
-    """Bring the read models to these versions, as the database's owner; returns those rebuilt.
+    """Bring the read models to these versions, as the database's owner.
 
-    A version that is already there gets its functions and views anew, a higher one is left alone.
+    Returns the names of the rebuilt read models. A read model of the same version gets its
+    functions and views anew. A read model of a higher version does not change.
     """
     rebuilt: list[str] = []
     for projection in projections:
@@ -108,7 +110,7 @@ async def install(connection: Connection, projections: Sequence[Projection]) -> 
 
 
 async def _refresh(connection: Connection, projection: Projection) -> None:
-    """The rules and the views anew; a view that is read for long, or built upon, stays as it is."""
+    """Create the rules and the views anew. A view that is in use or built upon stays as it is."""
     try:
         async with connection.transaction():
             await connection.execute("set local lock_timeout = '1s'")
@@ -121,18 +123,18 @@ async def _refresh(connection: Connection, projection: Projection) -> None:
 
 
 async def catch_up(connection: Connection) -> bool:
-    """Move every read model that is behind one step on, mended ones included.
+    """Move every read model that is behind by one step, also those that had halted.
 
-    True when none is behind any more, but for those that are still halted.
+    Returns True when all are up to date, except for those that are still halted.
     """
     rows = await (await connection.execute(SQL["behind"])).fetchall()
     return all([await _catch_up_one(connection, name) for (name,) in rows])
 
 
 async def _catch_up_one(connection: Connection, name: str) -> bool:
-    """Try a step, then smaller ones: a rule that fails halts right before the event it fails on.
+    """Try a step, then smaller steps: a rule that fails halts right before the failing event.
 
-    True when there is nothing more to do for it now.
+    Returns True when the read model is up to date or halted.
     """
     step = STEP
     while step:
@@ -152,10 +154,10 @@ async def _catch_up_one(connection: Connection, name: str) -> bool:
 async def rebuild(
     connection: Connection, projection: Projection, progress: Progress = lambda _at, _head: None
 ) -> None:
-    """Make the read model anew from the log, as the database's owner.
+    """Rebuild the read model from the log, as the database's owner.
 
-    Readers see the old rows until the new ones are all there; writers never wait: while the tables
-    are swapped they pass this read model by. Raises Busy.
+    Readers see the old rows until all new rows are there. Writers never wait: while the tables are
+    swapped, appends skip this read model. Raises Busy.
     """
     async with _shadow(connection, projection, "rebuild") as schema:
         filled = await _fill(connection, projection, schema, progress)
@@ -171,10 +173,9 @@ async def rebuild(
 async def verify(
     connection: Connection, projection: Projection, progress: Progress = lambda _at, _head: None
 ) -> int:
-    """The number of rows in which the read model differs from the log; as the database's owner.
+    """The number of rows in which the read model differs from the log. Needs the database's owner.
 
-    The log is folded again up to where the read model stands, in one snapshot with it.
-    Raises Busy.
+    Folds the log up to the read model's checkpoint, in the same snapshot. Raises Busy.
     """
     async with _shadow(connection, projection, "verify") as schema:
         filled = await _fill(connection, projection, schema, progress, to_checkpoint=True)
@@ -203,7 +204,7 @@ async def _fill(
     *,
     to_checkpoint: bool = False,
 ) -> int:
-    """Fold the log into the shadow in chunks, up to less than one before the end; returns where."""
+    """Fold the log into the shadow until less than a step is left; returns the position."""
     at = 0
     while True:
         end = await head(connection)
@@ -217,14 +218,15 @@ async def _fill(
 
 
 async def _swap(connection: Connection, projection: Projection, schema: str, filled: int) -> None:
-    """Finish the shadow and put it in the place of the live table, in one transaction."""
+    """Finish the shadow and swap it with the live table, in one transaction."""
     live = compose.Identifier("app", projection.name)
     async with connection.transaction():
         await connection.execute("set local lock_timeout = '1s'")
         await connection.execute(SQL["lock"], {"name": projection.name})
         end = await head(connection)
         await _apply(connection, projection, schema, filled, end)
-        # Who reads through the view locks it first and then the table; so does this.
+        # A reader of the view locks the view first and then the table. The same order here avoids
+        # a deadlock.
         await _drop_views(connection, projection)
         await connection.execute(compose.SQL("drop table if exists {}").format(live))
         await connection.execute(
@@ -251,7 +253,7 @@ async def _drop_views(connection: Connection, projection: Projection) -> None:
 
 
 async def _create_rules(connection: Connection, projection: Projection) -> None:
-    """The function and the views of the live table, inside a transaction."""
+    """Create the function and the views of the live table, in the caller's transaction."""
     await _search(connection, "app")
     await connection.execute(projection.statements["apply"])
     if projection.views:
@@ -260,7 +262,7 @@ async def _create_rules(connection: Connection, projection: Projection) -> None:
 
 @asynccontextmanager
 async def _shadow(connection: Connection, projection: Projection, work: str) -> AsyncGenerator[str]:
-    """A schema with an empty table and the rules of the read model, for as long as it is needed."""
+    """A temporary schema with an empty table and the rules of the read model."""
     schema = f"{work}_{projection.name}"
     claim = {"work": f"throughline.{projection.name}"}
     claimed = await _row(connection, SQL["claim"], claim)

@@ -1,4 +1,4 @@
-"""The projects and who may act in them."""
+"""The projects and their members."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -42,10 +42,10 @@ MEMBERS: Final = Projection(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectRow:
-    """A project, with what a planner should know of it.
+    """A project, with what the planner should know about it.
 
-    `active_build_id` is the build that goes on, `last_build_id` the last one that began,
-    `version_id` what is deployed since `modified_at`. From `erasing_since` on nobody sees it.
+    `active_build_id` is the running build, `last_build_id` the last build that began, `version_id`
+    the version that is deployed since `modified_at`. From `erasing_since` on the project is hidden.
     """
 
     project_id: str
@@ -63,14 +63,14 @@ class ProjectRow:
 async def project(
     connection: Connection, *, tenant_id: str, project_id: str, user_id: str | None
 ) -> ProjectRow | None:
-    """The project if the user is a member of it; without a user, if the tenant has it."""
+    """The project, or None. With a `user_id` the user must be a member."""
     read = project_read(tenant_id=tenant_id, project_id=project_id, user_id=user_id)
     await read.send(connection)
     return await read.row()
 
 
 def project_read(*, tenant_id: str, project_id: str, user_id: str | None) -> Read[ProjectRow]:
-    """What `project` reads."""
+    """The read of `project`, for a pipeline."""
     return Read(
         PROJECTS.statements["by_id" if user_id is None else "of_member"],
         class_row(ProjectRow),
@@ -79,6 +79,6 @@ def project_read(*, tenant_id: str, project_id: str, user_id: str | None) -> Rea
 
 
 async def erasing(connection: Connection, *, limit: int) -> list[tuple[str, str]]:
-    """Projects of all tenants that are to be erased, oldest first: tenant, id."""
+    """Projects of all tenants that wait for erasure, oldest first: (tenant, project) ids."""
     found = await connection.execute(PROJECTS.statements["erasing"], {"limit": limit})
     return await found.fetchall()

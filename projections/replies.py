@@ -1,4 +1,4 @@
-"""The replies: where each one belongs, who writes it, and where in the log it ended."""
+"""The replies: the session and lease of each reply, and the position of its end."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +19,7 @@ REPLIES: Final = Projection(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyRef:
-    """Where a reply belongs."""
+    """The ids that together name a reply."""
 
     tenant_id: str
     project_id: str
@@ -29,7 +29,7 @@ class ReplyRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyRow:
-    """A reply. `started_at` is when it was begun last; `ended_position` is None while it runs."""
+    """A reply. `started_at` is its last start. `ended_position` is None while the reply runs."""
 
     tenant_id: str
     project_id: str
@@ -40,7 +40,7 @@ class ReplyRow:
 
     @property
     def ref(self) -> ReplyRef:
-        """Where it belongs."""
+        """The ids that name this reply."""
         return ReplyRef(
             tenant_id=self.tenant_id,
             project_id=self.project_id,
@@ -61,7 +61,7 @@ async def reply(connection: Connection, *, tenant_id: str, reply_id: str) -> Rep
 async def running(
     connection: Connection, *, tenant_id: str, project_id: str, limit: int
 ) -> list[ReplyRow]:
-    """A project's replies that have not ended, the newest so many."""
+    """The newest `limit` running replies of a project, newest first."""
     async with connection.cursor(row_factory=class_row(ReplyRow)) as cursor:
         await cursor.execute(
             REPLIES.statements["running"],
@@ -79,11 +79,12 @@ async def orphans(
     grace_seconds: float,
     limit: int,
 ) -> list[ReplyRow]:
-    """Replies that run in nobody's hands, of all tenants, oldest first.
+    """Running replies of all tenants that no process writes, oldest first.
 
-    Those under the lease of no living process; and those under the lease `lease_id` that are not
-    among the ones it writes `here`. Nobody is taken for dead in the first `grace_seconds` of the
-    database itself: it may have been the one that was away.
+    A reply is such an orphan when its lease has ended, or when its lease is the caller's `lease_id`
+    and the caller does not write it: it is not in `here`. No reply is an orphan in the first
+    `grace_seconds` after the start of the database, because processes could not renew their leases
+    while the database was away.
     """
     async with connection.cursor(row_factory=class_row(ReplyRow)) as cursor:
         await cursor.execute(

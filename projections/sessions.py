@@ -1,4 +1,4 @@
-"""The sessions with their billing."""
+"""The sessions with their bills."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ SESSIONS: Final = Projection(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRow:
-    """A session and what its replies were billed, all together; `build_id` if it was converted."""
+    """A session with the sum of its bills; `build_id` is set once the session was converted."""
 
     session_id: str
     project_id: str
@@ -77,9 +77,9 @@ async def session(connection: Connection, *, tenant_id: str, session_id: str) ->
 async def active_session(
     connection: Connection, *, tenant_id: str, project_id: str, user_id: str, idle_seconds: float
 ) -> str | None:
-    """The id of the session that the user's next message in the project goes to, or None.
+    """The id of the session that gets the user's next message in the project, or None.
 
-    One in which nobody has spoken for `idle_seconds` is as good as expired.
+    A session without a message for `idle_seconds` counts as expired.
     """
     read = active_session_read(
         tenant_id=tenant_id, project_id=project_id, user_id=user_id, idle_seconds=idle_seconds
@@ -91,7 +91,7 @@ async def active_session(
 def active_session_read(
     *, tenant_id: str, project_id: str, user_id: str, idle_seconds: float
 ) -> Read[str]:
-    """What `active_session` reads."""
+    """The read of `active_session`, for a pipeline."""
     return Read(
         SESSIONS.statements["active"],
         scalar_row,
@@ -109,7 +109,7 @@ def active_session_read(
 async def convertible(
     connection: Connection, *, tenant_id: str, session_ids: Collection[str]
 ) -> set[str]:
-    """Those of the sessions whose plans can be turned into a build now."""
+    """The ids of those sessions whose plans can become a build now."""
     found = await connection.execute(
         SESSIONS.statements["convertible"],
         {"tenant_id": tenant_id, "session_ids": list(session_ids)},
@@ -120,7 +120,7 @@ async def convertible(
 async def undeleted(
     connection: Connection, *, tenant_id: str, project_id: str, limit: int
 ) -> list[str]:
-    """The ids of a project's sessions that were not deleted, the oldest so many."""
+    """The ids of the oldest `limit` sessions of a project that are not deleted."""
     found = await connection.execute(
         SESSIONS.statements["of_project"],
         {"tenant_id": tenant_id, "project_id": project_id, "limit": limit},
@@ -131,7 +131,7 @@ async def undeleted(
 async def idle_sessions(
     connection: Connection, *, idle_seconds: float, limit: int
 ) -> list[tuple[str, str, str]]:
-    """Active sessions of all tenants in which nobody spoke for so long: tenant, project, id."""
+    """Active sessions of all tenants without a message for so long: (tenant, project, session)."""
     found = await connection.execute(
         SESSIONS.statements["idle"], {"idle_seconds": idle_seconds, "limit": limit}
     )

@@ -1,4 +1,4 @@
-"""The unified timeline of a project, as pages of items."""
+"""The timeline of a project, in pages of items."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -81,11 +81,11 @@ Kind = Literal[ItemKind, "build_status", "lock", "erasure"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimelineRow:
-    """One item. `data` is a reply by the contract of its `chat_mode`, or a system message.
+    """An item. `data` is a reply by the contract of its `chat_mode`, or a system message.
 
-    `build` is the build that it is about, as it is now. A `build_status` says that the build has
-    changed: `request` is the item that asked for it. `is_convertible` is a plan that can be turned
-    into a build now.
+    `build` is the current state of the item's build. An item of kind `build_status` says that the
+    build has changed; `request` is the item that asked for the build. `is_convertible` is true for
+    a plan that can become a build now.
     """
 
     position: int
@@ -111,32 +111,32 @@ class TimelineRow:
 
     @property
     def is_plan(self) -> bool:
-        """It is a whole reply that can be built."""
+        """Whether the item is a whole reply that can be built."""
         return self.kind == "reply" and self.subtype == "success" and self.chat_mode in PLANS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """Which items a reader is shown: those of a mode, or of all modes; hidden ones on request,
-    and what only those see who watch `live`."""
+    """The filter of a reader: items of one mode or of all, hidden items or not, and with `live` the
+    items for readers that follow the timeline."""
 
     mode: SessionMode | None = None
     with_hidden: bool = False
     with_live: bool = False
 
     def includes(self, mode: SessionMode, *, is_visible: bool, is_live: bool) -> bool:
-        """What the statements' conditions say, of an item that was read already."""
+        """The same filter as in the SQL, for rows already in memory."""
         asked_for = self.with_live if is_live else self.with_hidden
         return self.mode in (None, mode) and (is_visible or asked_for)
 
 
 VISIBLE: Final = Shown()
-"""What a reader is shown who asks for nothing else."""
+"""The filter of a reader without any option."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimelinePage:
-    """Rows, newest first; `has_more` in the direction that was asked for."""
+    """Rows, newest first. `has_more` tells of rows beyond the page in the direction of the read."""
 
     rows: list[TimelineRow]
     has_more: bool
@@ -153,9 +153,9 @@ async def page(
     before: int | None = None,
     after: int | None = None,
 ) -> TimelinePage:
-    """The newest rows, by `offset`; or those next before or next after a position.
+    """A page of rows: the newest after `offset` rows, or those next to a position.
 
-    A page by position costs the same wherever it lies; one by offset costs what it passes over.
+    A page by position has the same cost everywhere. A page by offset reads the rows that it skips.
     """
     read = PageRead(
         tenant_id,
@@ -219,7 +219,7 @@ class PageRead:
 async def _with_builds(
     connection: Connection, tenant_id: str, rows: list[TimelineRow]
 ) -> list[TimelineRow]:
-    """The rows with the builds that they are about; most pages have none."""
+    """The rows with their builds."""
     ids = {row.build_id for row in rows if row.build_id is not None}
     if not ids:
         return rows
@@ -240,7 +240,7 @@ async def _with_builds(
 async def _with_plans(
     connection: Connection, tenant_id: str, rows: list[TimelineRow]
 ) -> list[TimelineRow]:
-    """The rows, of those that are plans also whether they can be built now."""
+    """The rows, with `is_convertible` set for plans."""
     ids = {row.session_id for row in rows if row.is_plan and row.session_id is not None}
     if not ids:
         return rows

@@ -38,13 +38,13 @@ from service.access import signatures
 POLL_SECONDS: Final = 1.0
 FLUSH_SECONDS: Final = 0.5
 ALIVE_SECONDS: Final = 300.0
-"""How long a command may be silent before the service is told that it is still there."""
+"""How long a command may be silent before the worker reports that it still runs."""
 
 LONGEST_BACK_OFF_SECONDS: Final = 5.0
 TIMEOUT_SECONDS: Final = 30.0
 MOST_AT_ONCE: Final = 500
 WAITING_LINES: Final = 2_000
-"""Lines that wait to be reported; past this the command waits too."""
+"""The most lines that wait to be reported. Then the command has to wait."""
 
 PHASES: Final = ("queue", "setup", "development", "dependencies", "build", "deploy", "metadata")
 
@@ -53,7 +53,7 @@ _children: Final[list[subprocess.Popen[str]]] = []
 
 
 class Refused(Exception):
-    """The service said no: `status` with its `code`."""
+    """The service refused a request: `status` with its `code`."""
 
     def __init__(self, status: int, code: str) -> None:
         super().__init__(f"{status} {code}")
@@ -62,7 +62,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The service over signed HTTP. Comes back for ever while it cannot be reached."""
+    """The service over signed HTTP. Tries again for ever while the service cannot be reached."""
 
     url: str
     key_id: str
@@ -111,7 +111,7 @@ class Service:
 
 @dataclass(slots=True)
 class Reporter:
-    """What is told of one build, in order; each thing has an id that a second run gives it too."""
+    """The reports of one build, in order. A second run gives the same ids to the same reports."""
 
     service: Service
     build_id: str
@@ -135,7 +135,7 @@ class Reporter:
         return self._event(said.get("type", "progress"), self.last, said.get("userVisible", True))
 
     def alive(self) -> dict[str, Any]:
-        """A silent command is still there; nobody needs to see that."""
+        """The report that a silent command still runs. Users do not see it."""
         return {
             "eventId": f"alive-{secrets.token_hex(8)}",
             "phase": "setup",
@@ -146,7 +146,7 @@ class Reporter:
         }
 
     def end(self, exit_code: int) -> dict[str, Any]:
-        """How the command ended."""
+        """The report of the command's end."""
         if exit_code == 0:
             self.phase = "deploy"
             version = {"versionId": self.build_id} | self.version
@@ -155,7 +155,7 @@ class Reporter:
         return self._event("failed", "The build failed", user_visible=True) | {"error": error}
 
     def send(self, events: list[dict[str, Any]]) -> None:
-        """Report them, at most 500 at once."""
+        """Send the reports, at most 500 at a time."""
         for first in range(0, len(events), MOST_AT_ONCE):
             body = {"events": events[first : first + MOST_AT_ONCE]}
             self.service.call("POST", f"/v1/builds/{self.build_id}/events", body)
@@ -174,7 +174,7 @@ class Reporter:
 
 
 def work(service: Service, worker_id: str, command: list[str]) -> None:
-    """Build for ever: first what was claimed before, then what waits."""
+    """Build for ever: first the builds that this worker had claimed, then those that wait."""
     while True:
         for build in _mine(service, worker_id):
             build_one(service, build, command)
@@ -183,7 +183,7 @@ def work(service: Service, worker_id: str, command: list[str]) -> None:
                 claim = {"workerId": worker_id}
                 claimed = service.call("POST", f"/v1/builds/{build['buildId']}/claim", claim)
             except Refused:
-                continue  # somebody else was faster
+                continue  # another worker was faster
             build_one(service, claimed, command)
         time.sleep(POLL_SECONDS)
 
@@ -205,7 +205,7 @@ def build_one(service: Service, build: dict[str, Any], command: list[str]) -> No
 
 @contextmanager
 def _running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """The command, which does not outlive the worker where that is told to end."""
+    """Run the command. It ends with the worker, when a signal ends the worker."""
     with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -222,7 +222,7 @@ def _running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
 
 
 def _leave(*_: Any) -> None:
-    """End at once, the command too: whoever starts next takes up what was claimed."""
+    """End at once, with the command. The next worker of the same name continues the build."""
     for process in _children:
         process.kill()
     os._exit(0)
@@ -246,7 +246,7 @@ def _give(stdin: IO[str], build: dict[str, Any]) -> None:
 
 
 def _gathered(stdout: IO[str]) -> Iterator[list[str]]:
-    """The lines of the command, those of half a second together; none after a long silence."""
+    """The lines of the command, half a second's together; an empty list after a long silence."""
     waiting: queue.Queue[str | None] = queue.Queue(WAITING_LINES)
 
     def read() -> None:
@@ -279,7 +279,7 @@ def _gathered(stdout: IO[str]) -> Iterator[list[str]]:
 
 
 def _end_with_parent() -> None:
-    """Whoever started this holds its standard input open, and is gone when that closes."""
+    """End when standard input closes: the parent process holds it open."""
     sys.stdin.read()
     _leave()
 

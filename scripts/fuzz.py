@@ -25,7 +25,7 @@ Attempt = Callable[[bytes], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """`make` imports the parser, of the `modules` that are watched; `seeds` are what it takes."""
+    """`make` imports the parser from the watched `modules`; `seeds` are valid inputs."""
 
     make: Callable[[], Attempt]
     modules: tuple[str, ...]
@@ -82,11 +82,11 @@ def _reply() -> Attempt:
         return parser.intent, fold(found)
 
     def attempt(data: bytes) -> None:
-        """However it is cut, it is the same reply."""
+        """The reply does not depend on where the text is cut."""
         size, text = data[:1], data[1:].decode("utf-8", "replace")
         step = 1 + sum(size) % 16
         in_pieces = read([text[at : at + step] for at in range(0, len(text), step)])
-        # As JSON: NaN is not itself, and 1 is not true.
+        # Compared as JSON, because in Python NaN is not equal to itself, and 1 equals True.
         assert json.dumps(in_pieces) == json.dumps(read([text]))
 
     return attempt
@@ -203,7 +203,7 @@ TARGETS: Final[Mapping[str, Target]] = {
 
 
 def fuzz(target: Target, runs: int, folder: str) -> None:
-    """Try so many inputs. Ends the process: with 0, or at the first fault."""
+    """Try `runs` inputs. Ends the process: with 0, or at the first fault."""
     for number, seed in enumerate(target.seeds):
         Path(folder, f"seed-{number}").write_bytes(seed)
     with atheris.instrument_imports(include=list(target.modules)):

@@ -6,7 +6,8 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
-from domain.events import ERASABLE, TEXT, stored_keys
+from domain.events import ERASABLE, TEXT
+from domain.stored_events import stored_keys
 
 FILE: Final = Path(__file__).parent.parent / "sql" / "functions" / "masked.sql"
 _ROWS: Final = re.compile(r"(?<=values\n)(.*?)(?=\n *\) as text_field)", re.DOTALL)

@@ -171,7 +171,7 @@ async def _lifespan(
         try:
             yield
         finally:
-            service.live.stop()
+            service.merged_streams.stop()
             await service.running_turns.drain(settings.grace_seconds)
             flusher.close()
             writer.close()
@@ -249,7 +249,7 @@ def _service(
         store=store,
         live_log=live_log,
         feeds=Feeds(pool, store, live_log, log_epoch),
-        live=MergedStreams(),
+        merged_streams=MergedStreams(),
         transactions=transactions,
         directory=directory,
         project_replies=ProjectReplies(pool, directory),
@@ -258,7 +258,7 @@ def _service(
         builds=Builds(transactions),
         erasure=Erasure(transactions, pool, turns),
         authenticator=Authenticator(settings.hmac_keys, pool),
-        tokens=BrowserTokens(settings.hmac_keys),
+        browser_tokens=BrowserTokens(settings.hmac_keys),
         stream_access=StreamAccess(pool),
         audit=Audit(pool),
         log_epoch=log_epoch,

@@ -1,4 +1,4 @@
-"""Ids that the service mints: UUIDs of version 7, which sort by the time they were made."""
+"""The service's ids: UUIDs of version 7, which sort by time."""
 
 import secrets
 import time
@@ -6,7 +6,7 @@ from uuid import UUID
 
 
 def new_id(*, seconds_ago: float = 0) -> str:
-    """A UUIDv7 (RFC 9562, section 5.7): 48 bits of milliseconds, then chance."""
+    """A UUIDv7 (RFC 9562, section 5.7): 48 bits of milliseconds, then random bits."""
     value = (round((time.time() - seconds_ago) * 1_000) << 80) | secrets.randbits(80)
     value = value & ~(0xF << 76) | (0x7 << 76)
     value = value & ~(0x3 << 62) | (0x2 << 62)

@@ -1,4 +1,4 @@
-"""Every setting, once: read from the environment, prefix `THROUGHLINE_`."""
+"""All settings. They come from environment variables with the prefix `THROUGHLINE_`."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,7 +11,7 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
 class Key(BaseModel):
-    """A caller's signing key. `secrets` beside `secret` are accepted too, while one rotates."""
+    """A caller's signing key. `secrets` are accepted beside `secret` while it rotates."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -22,7 +22,7 @@ class Key(BaseModel):
 
 
 class Settings(BaseSettings):
-    """What the service can be told. Each field's description is its line in the README."""
+    """The settings of the service. The description of a field is its line in the documentation."""
 
     model_config = SettingsConfigDict(
         env_prefix="THROUGHLINE_", frozen=True, extra="ignore", populate_by_name=True

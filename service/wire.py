@@ -1,4 +1,4 @@
-"""JSON on the wire: what every body, query and answer is made of."""
+"""JSON on the wire: the base classes of bodies, queries and answers."""
 
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar
@@ -10,7 +10,7 @@ from domain.metering import MICRO_USD
 
 
 def clean(text: str) -> str:
-    """PostgreSQL holds no NUL in text, and half a surrogate pair is no character."""
+    """The text. Raises ValueError for what PostgreSQL cannot store: NUL, half a surrogate pair."""
     if "\0" in text:
         raise ValueError("must not hold a NUL character")
     if any("\ud800" <= character <= "\udfff" for character in text):
@@ -57,12 +57,12 @@ class Query(BaseModel):
 
 
 def cursor(log_epoch: str, position: int) -> str:
-    """A place in the log for the wire: it knows its history, so it cannot be resumed in another."""
+    """A position with the history that it belongs to, for clients: `<log_epoch>.<position>`."""
     return f"{log_epoch}.{position}"
 
 
 def dumped(answer: BaseModel) -> dict[str, Any]:
-    """The answer as JSON values, without what is absent."""
+    """The answer as JSON values, without absent members."""
     return answer.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 

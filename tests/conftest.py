@@ -19,6 +19,7 @@ from projections.projection import install
 from service.postgres import connections, migrations
 from service.postgres.embedded import Server, embedded
 from tests import sizes
+from tests.folders import in_memory
 from tests.running import UNSAFE
 
 sizes.use_hypothesis_profile()
@@ -63,7 +64,7 @@ def server() -> Iterator[Server]:
     Its folder may be passed by everybody: so root's PostgreSQL, which runs as another user, stays
     in it and leaves nothing behind elsewhere.
     """
-    with tempfile.TemporaryDirectory(prefix="throughline-") as folder:
+    with tempfile.TemporaryDirectory(prefix="throughline-", dir=in_memory()) as folder:
         Path(folder).chmod(0o755)
         with embedded(Path(folder, "postgres"), settings=UNSAFE) as running:
             yield running
@@ -113,5 +114,5 @@ async def pool(url: str) -> AsyncIterator[connections.Pool]:
 
 def _create(server: Server, name: str, template: str = "template0") -> str:
     with psycopg.connect(server.url, autocommit=True) as admin:
-        admin.execute(f"create database {name} template {template}".encode())
+        admin.execute(f"create database {name} template {template} strategy file_copy".encode())
     return urlsplit(server.url)._replace(path=f"/{name}").geturl()

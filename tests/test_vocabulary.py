@@ -11,14 +11,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import pytest
 
 import sql
-from domain.events import (
-    ERASABLE,
-    ERASURES,
-    EVENT_TYPES,
-    ProjectErasureRequested,
-    SessionDeleted,
-    stored_keys,
-)
+from domain.events import ERASABLE, ERASURES, EVENT_TYPES, ProjectErasureRequested, SessionDeleted
+from domain.stored_events import stored_keys
 from projections import PROJECTIONS
 from projections.projection import Projection
 from scripts import masking

@@ -25,18 +25,18 @@ from rich.table import Table
 
 from projections import PROJECTIONS
 from projections.projection import install
-from scripts.bench import appends, peers, reads, streams
+from scripts.bench import appends, peers, reads, streams, trips
 from service.postgres import connections, migrations
 from service.postgres.embedded import Server, embedded
 
 T = TypeVar("T")
 Work = Callable[[str, int, float], float]
-"""Appends on a database, with a number of callers, for some seconds: events a second."""
+"""Appends for some seconds with a number of callers; returns events per second."""
 
 
 @dataclass(slots=True)
 class Cell:
-    """A system at a number of callers, and its figure in each round."""
+    """A system with a number of callers, and its figure of each round."""
 
     system: str
     callers: int
@@ -51,7 +51,7 @@ class Cell:
 
 @dataclass(slots=True)
 class Pair:
-    """Two figures of one measurement on a database, ours and what it stands against."""
+    """Two figures of one measurement: the log's and the peer's."""
 
     what: str
     against: str
@@ -61,7 +61,7 @@ class Pair:
 
 
 class Ratio(NamedTuple):
-    """A line of the report. A `goal` is the least that the ratio is to be."""
+    """A line of the report. A `goal` is the lowest ratio that is good enough."""
 
     what: str
     against: str
@@ -72,12 +72,12 @@ class Ratio(NamedTuple):
 
     @property
     def value(self) -> float:
-        """Ours by theirs."""
+        """The log's figure divided by the peer's."""
         return self.ours / self.theirs
 
 
 def cells() -> list[Cell]:
-    """Everything that is measured of appends."""
+    """The measurements of appends."""
     systems: list[tuple[str, Work]] = [
         ("throughline", appends.append),
         ("unchecked group commit", peers.unchecked),
@@ -93,7 +93,7 @@ def cells() -> list[Cell]:
 
 
 def tails(seconds: float) -> list[Pair]:
-    """What is measured of following while others append."""
+    """The measurements of following the log during appends."""
     here = partial(appends.tail_here, callers=32, seconds=seconds)
     far = partial(appends.tail_far, callers=32, seconds=seconds)
     return [
@@ -103,7 +103,7 @@ def tails(seconds: float) -> list[Pair]:
 
 
 def stored(messages: int) -> list[Pair]:
-    """What is measured of a log of so many messages."""
+    """The measurements on a log of `messages` messages."""
     newest = f"newest page of {messages - reads.FEW:,} rows"
     return [
         Pair("replay, decoded", "COPY + orjson", "/s", reads.replay),
@@ -154,7 +154,7 @@ def run_tails(server: Server, measured: list[Pair], number: int) -> None:
 
 
 def run_stored(url: str, measured: list[Pair], number: int) -> None:
-    """One round on the log that is there."""
+    """One round of measurements on the stored log."""
     for pair in _turned(measured, number):
         _measure(pair, url, number)
 
@@ -231,7 +231,7 @@ def main() -> None:
             reads.fill(url, chosen.messages)
             for number in range(chosen.rounds):
                 run_stored(url, reading, number)
-    streaming = streams.run(chosen.streams, seconds=chosen.seconds * 5)
+    streaming = [*streams.run(chosen.streams, seconds=chosen.seconds * 5), *trips.run()]
     lines = ratios(appending, [*following, *reading])
     report(lines)
     report_streams(streaming)

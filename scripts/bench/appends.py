@@ -1,4 +1,4 @@
-"""What is measured of appending: through the writer, and through the command path on top of it."""
+"""Measures appends: through the writer, and through the command path above it."""
 
 import asyncio
 import time
@@ -81,7 +81,7 @@ def tail_here(url: str, callers: int, seconds: float) -> tuple[float, float]:
 
 
 def tail_far(url: str, callers: int, seconds: float) -> tuple[float, float]:
-    """The same of a follower elsewhere, who is told by NOTIFY and reads the table."""
+    """The same for a follower in another process, which gets NOTIFY and reads the table."""
     return uvloop.run(_tail(url, callers, seconds, far=True))
 
 

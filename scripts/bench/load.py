@@ -1,4 +1,4 @@
-"""What all cells share: the messages that are appended, and callers that append them."""
+"""The messages of all cells, and the callers that append them."""
 
 import asyncio
 import time

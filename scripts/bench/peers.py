@@ -1,4 +1,4 @@
-"""What the log is measured against: a ceiling, PostgreSQL's own client, and a library."""
+"""The peers of the log: an upper bound, PostgreSQL's own client, and a library."""
 
 import asyncio
 import subprocess
@@ -45,7 +45,7 @@ from unnest(
 
 
 def unchecked(url: str, callers: int, seconds: float) -> float:
-    """The ceiling: the same table and batches, and nothing checked, told or remembered."""
+    """The upper bound: the same table and batches, without checks, notifications and memory."""
 
     async def work() -> float:
         connection = await psycopg.AsyncConnection.connect(
@@ -172,7 +172,7 @@ def eventsourcing_recorder(url: str, callers: int, seconds: float) -> float:
 
 
 class NamedAggregate(Aggregate):
-    """Something with a name, as the library's users write it."""
+    """An aggregate with a name, as users of the library write it."""
 
     @event("Begun")
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What is measured of a log that is there: replaying it, rebuilding from it, a page of it."""
+"""Measures a stored log: a replay, a rebuild from it, and a page of a timeline."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ from service.eventlog.transactions import decode
 from service.postgres import connections
 
 FEW: Final = 100
-"""The messages in a project beside the large one."""
+"""The number of messages of the small project."""
 
 _PAGES: Final = 200
 _COPY: Final = b"""

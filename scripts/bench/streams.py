@@ -44,7 +44,7 @@ _ID: Final = re.compile(rb"id: ([0-9a-f-]{36})\.(\d+)\n")
 
 @dataclass(slots=True)
 class Read:
-    """What one client read: how long each stamp took, in ns, and when it came."""
+    """The stamps that one client read: their delays in ns, and their times."""
 
     delays: list[int] = field(default_factory=list[int])
     times: list[int] = field(default_factory=list[int])
@@ -75,7 +75,7 @@ class Target:
     process: psutil.Process
 
     def cpu_seconds(self) -> float:
-        """What it has used up to now, its user and system time together."""
+        """The CPU time that the process has used, user and system time together."""
         times = self.process.cpu_times()
         return float(times.user + times.system)
 
@@ -187,7 +187,7 @@ class Load:
 
     @property
     def p99_ms(self) -> float:
-        """The delay of all but one delta in a hundred."""
+        """The 99th percentile of the delay, in milliseconds."""
         delays = [delay for each in self.reads for delay in each.delays]
         return quantiles(delays, n=100)[98] / 1e6
 

@@ -131,8 +131,3 @@ def run() -> list[Figure]:
         (folder / "proxy").mkdir()
         with embedded(folder / "postgres") as server:
             return uvloop.run(measure(server.url, folder / "proxy"))
-
-
-if __name__ == "__main__":
-    for figure in run():
-        print(f"{figure.what}: {figure.value:g}")

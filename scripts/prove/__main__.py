@@ -25,10 +25,10 @@ PACE: Final = 0.02
 
 
 async def prove(size: Size, seed: int, folder: Path) -> list[str]:
-    """Print the report; returns what is wrong."""
+    """Print the report; returns the faults, one in each line."""
     this = asyncio.current_task()
     assert this is not None
-    # So that whoever ends it ends its processes too.
+    # A signal to this process must end its child processes too.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     async with postgres(folder / "postgres") as server:
         observed = await _loaded(size, seed, folder, server)
@@ -53,7 +53,7 @@ async def _loaded(size: Size, seed: int, folder: Path, server: Postgres) -> Obse
 
 
 async def _checked(check: Check, observed: Observed, server: Postgres, seed: int) -> list[str]:
-    """One line of the report; returns what is wrong with it."""
+    """Print one line of the report; returns its faults."""
     async with server.connection() as database:
         found = await check.find(observed, database)
     control = await _controlled(check, observed, server)
@@ -66,7 +66,7 @@ async def _checked(check: Check, observed: Observed, server: Postgres, seed: int
 
 
 async def _controlled(check: Check, observed: Observed, server: Postgres) -> str:
-    """Whether the check finds what was damaged for it."""
+    """Run the negative control of a check; returns its outcome in words."""
     try:
         found = await _control(check, observed, server)
     except NothingDamaged as error:
@@ -112,7 +112,7 @@ def _chosen() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Prove, print, and fail if anything is wrong."""
+    """Prove, print, and fail if there is a fault."""
     chosen = _chosen()
     seed = SystemRandom().randrange(2**32) if chosen.seed is None else chosen.seed
     print(f"size {chosen.size}, seed {seed}", flush=True)

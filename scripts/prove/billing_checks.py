@@ -1,4 +1,4 @@
-"""Nothing is billed twice: each reservation has one end, and all sums say the same."""
+"""Checks that nothing is billed twice: each reservation has one end, and all sums agree."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ Owner = tuple[str, str]
 
 
 async def _ends(database: Connection) -> Counter[tuple[str, str]]:
-    """How often each reservation was ended."""
+    """The number of ends of each reservation."""
     log = await stored(database, TimeReserved, TimeConsumed, ReservationReleased)
     ends = Counter({(each.tenant, each.event.reservation_id): 0 for each in log})
     ends.update(
@@ -47,7 +47,7 @@ async def _none_open(_: Observed, database: Connection) -> Found:
 
 
 def _steps(log: list[Stored]) -> Iterator[tuple[Owner, int, Account]]:
-    """Each account after each of its events."""
+    """The state of each account after each of its events."""
     states: defaultdict[Owner, Account] = defaultdict(Account)
     for each in log:
         owner = (each.tenant, each.event.user_id)
@@ -76,7 +76,7 @@ def _balance(state: Account, bonus: int) -> dict[str, int]:
 
 
 async def _histories(database: Connection) -> dict[Owner, list[tuple[int, dict[str, int]]]]:
-    """Each account's balances, by the position from which they held."""
+    """The history of each account: balances with the position from which they were valid."""
     log = await stored(database, *MONEY)
     bonus: Counter[Owner] = Counter()
     found: dict[Owner, list[tuple[int, dict[str, int]]]] = {}
@@ -90,7 +90,7 @@ async def _histories(database: Connection) -> dict[Owner, list[tuple[int, dict[s
 
 
 async def _balances(observed: Observed, database: Connection) -> Found:
-    """What was told for a position held there or, for all that came meanwhile, later."""
+    """An answer for a position has the balance at that position, or a later one."""
     histories = await _histories(database)
     breaches: list[str] = []
     for each in observed.balances:
@@ -168,7 +168,7 @@ def _differing(what: str, ours: dict[Any, list[Any]], shown: dict[Any, list[Any]
 
 
 async def _bills(observed: Observed, database: Connection) -> Found:
-    """Each envelope names the seconds that were taken for it, and an error took none."""
+    """Each envelope has the seconds that were billed for it, and an error has none."""
     taken = {
         (each.tenant, each.event.reply_id): each.event.seconds
         for each in await stored(database, TimeConsumed)

@@ -1,4 +1,4 @@
-"""Signed requests over real HTTP to any server there is; every byte that comes back is kept."""
+"""Signed requests over real HTTP to a random server. Every byte of the answers is kept."""
 
 import asyncio
 import secrets
@@ -20,13 +20,13 @@ from service.access import signatures
 
 SILENCE_SECONDS: Final = 30.0
 CUT: Final = 0.08
-"""How often a client gives up on a request in the middle, and asks again."""
+"""The share of requests that a client cuts in the middle and sends again."""
 
 STREAM: Final = {"Accept": "text/event-stream"}
 
 
 class Signed(httpx.Auth):
-    """Signs each request over the bytes that are sent."""
+    """Signs the bytes of each request."""
 
     requires_request_body = True
 
@@ -34,7 +34,7 @@ class Signed(httpx.Auth):
         self._tenant = tenant
 
     def auth_flow(self, request: httpx.Request) -> Any:
-        """Add the header."""
+        """Add the signature's header."""
         path, _, query = request.url.raw_path.partition(b"?")
         moment, nonce, key_id = int(time.time()), secrets.token_hex(16), self._tenant.key_id
         v1 = signatures.sign(
@@ -53,7 +53,7 @@ class Signed(httpx.Auth):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer. `is_sure`: no earlier try of the same may still be on its way."""
+    """A whole answer. `is_sure` is true when no earlier try of the request can still be done."""
 
     status: int
     headers: Mapping[str, str]
@@ -62,22 +62,22 @@ class Answer:
 
     @property
     def json(self) -> Any:
-        """What it says."""
+        """The JSON value of the body."""
         return orjson.loads(self.body)
 
     @property
     def code(self) -> str:
-        """The code of a problem; nothing where it is none."""
+        """The code of a problem; "" for any other answer."""
         return code_of(self.status, self.body)
 
     @property
     def position(self) -> int:
-        """The log's position that it holds for."""
+        """The position of the log that the answer is valid for."""
         return int(self.headers["X-Log-Position"])
 
 
 class Caller:
-    """A client of one tenant. It knows no server: each try goes to any of them."""
+    """A client of one tenant. Each try goes to a random server."""
 
     def __init__(
         self, tenant: Tenant, fleet: Fleet, observed: Observed, random: Random, kept: Path
@@ -90,7 +90,7 @@ class Caller:
         self._http = httpx.AsyncClient(auth=Signed(tenant), timeout=timeout, verify=False)  # noqa: S501
 
     async def close(self) -> None:
-        """Nothing more is asked."""
+        """Close the connections."""
         await self._http.aclose()
         self._kept.close()
 
@@ -103,7 +103,7 @@ class Caller:
         body: Any = None,
         headers: Mapping[str, str] = {},
     ) -> AsyncGenerator[httpx.Response]:
-        """One try; leaving early cuts its connection. Raises httpx.TransportError."""
+        """One try of a request. To leave early cuts the connection. Raises httpx.TransportError."""
         content = b"" if body is None else orjson.dumps(body)
         url = self._fleet.any(self.random) + target
         typed = {"Content-Type": "application/json", **headers}
@@ -118,7 +118,7 @@ class Caller:
             yield response
 
     async def pieces(self, response: httpx.Response) -> AsyncGenerator[bytes]:
-        """The body as it comes."""
+        """The body in the pieces in which it arrives."""
         received = bytearray()
         try:
             async for piece in response.aiter_raw():
@@ -128,7 +128,7 @@ class Caller:
             self._kept.write(received + b"\n")
 
     async def whole(self, response: httpx.Response) -> bytes:
-        """The body; a second time the same."""
+        """The whole body. A second call returns it again."""
         if "whole" not in response.extensions:
             async with aclosing(self.pieces(response)) as pieces:
                 response.extensions["whole"] = b"".join([each async for each in pieces])
@@ -137,7 +137,7 @@ class Caller:
     async def call(
         self, name: str, method: str, target: str, body: Any = None, *, key: str | None = None
     ) -> Answer:
-        """The answer, however often it takes: a write is named, so it may be sent again."""
+        """The answer, after any number of tries. A write has an idempotency key."""
         headers = {} if key is None else {"Idempotency-Key": key}
         is_sure = True
         while True:
@@ -159,7 +159,7 @@ class Caller:
             await self.again()
 
     async def again(self) -> None:
-        """A moment before the next try."""
+        """Wait a moment before the next try."""
         self.observed.counts["retries"] += 1
         await asyncio.sleep(self.random.uniform(0.05, 0.3))
 
@@ -167,7 +167,7 @@ class Caller:
         return self.random.uniform(0.005, 1) if self.random.random() < CUT else None
 
     async def events(self, response: httpx.Response) -> AsyncGenerator[Event]:
-        """The server-sent events as they come."""
+        """The server-sent events in the order in which they arrive."""
         rest = b""
         async with aclosing(self.pieces(response)) as pieces:
             async for piece in pieces:
@@ -178,12 +178,12 @@ class Caller:
 
 
 def was_not_sent(error: httpx.TransportError) -> bool:
-    """The server was not even reached, so the request cannot come to anything later."""
+    """Whether the request never reached a server, so that no server can still do it."""
     return isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
 
 
 def code_of(status: int, body: bytes) -> str:
-    """The code of a problem; nothing where it is none."""
+    """The code of a problem; "" for any other answer."""
     return str(orjson.loads(body).get("code", "")) if status >= 400 and body else ""
 
 

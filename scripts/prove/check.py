@@ -1,4 +1,4 @@
-"""What a check is, and the ways in which its negative control damages a copy of the database."""
+"""A check, and the ways in which its negative control damages a copy of the database."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from service.postgres.connections import Connection
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """How much was looked at, and what is wrong with it."""
+    """The number of things that a check compared, and the breaches that it found."""
 
     counted: int
     breaches: list[str]
@@ -21,8 +21,9 @@ Damage = Callable[[Connection], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """`find` looks at histories and database. Its control is one of: `damage` done to a copy of the
-    database, or histories `retold` wrongly; in either it must find a breach."""
+    """`find` compares the clients' histories with the database. Its negative control is either
+    `damage` to a copy of the database or a function to `distort` the histories. With it `find` must
+    report a breach."""
 
     name: str
     find: Callable[[Observed, Connection], Awaitable[Found]]
@@ -31,11 +32,11 @@ class Check:
 
 
 class NothingDamaged(Exception):
-    """The control had nothing to work on, so it proves nothing."""
+    """The control found nothing that it could damage, so it proves nothing."""
 
 
 def changed(statement: str) -> Damage:
-    """Damage by one statement that must touch exactly one row."""
+    """Damage by one statement, which must change exactly one row."""
 
     async def damage(database: Connection) -> None:
         done = await database.execute(statement.encode())
@@ -46,12 +47,12 @@ def changed(statement: str) -> Damage:
 
 
 def without_first(*kinds: type[Event]) -> Damage:
-    """The first event of these kinds is gone."""
+    """Damage: the first event of these kinds is deleted."""
     return changed(f"delete from app.event where position = {_first(*kinds)}")
 
 
 def doubled_first(*kinds: type[Event]) -> Damage:
-    """The first event of these kinds stands in the log once more, as its last."""
+    """Damage: the first event of these kinds is appended to the log once more."""
     return changed(
         "insert into app.event select (select max(position) + 1 from app.event), "
         "version + 1000000, schema_version, append_id, recorded_at, tenant_id, stream_id, type, "
@@ -60,7 +61,7 @@ def doubled_first(*kinds: type[Event]) -> Damage:
 
 
 def restated_first(kind: type[Event], member: str, value: str) -> Damage:
-    """In the first event of this kind a member has another value, given as JSON."""
+    """Damage: a member of the first event of this kind gets another value, given as JSON."""
     return changed(
         "update app.event set state = convert_to(jsonb_set(convert_from(state, 'UTF8')::jsonb, "
         f"'{{{member}}}', '{value}')::text, 'UTF8') where position = {_first(kind)}"

@@ -21,14 +21,14 @@ CHECKS: Final[tuple[Check, ...]] = (
     *trust_checks.CHECKS,
 )
 FOUND: Final = "found"
-TOLD_AT_MOST: Final = 20
-"""Breaches of one check that are told; one is enough."""
+SHOWN_AT_MOST: Final = 20
+"""The most breaches of one check that are printed."""
 
 
 def verdict(check: Check, found: Found, control: str) -> list[str]:
-    """What is wrong with a line of the report. A check that looked at nothing proves nothing, and
-    neither does one that misses what was damaged for it."""
-    wrong = [f"{check.name}: {breach}" for breach in found.breaches[:TOLD_AT_MOST]]
+    """The faults of a line of the report. A check that compared nothing proves nothing, and neither
+    does a check that misses the damage of its control."""
+    wrong = [f"{check.name}: {breach}" for breach in found.breaches[:SHOWN_AT_MOST]]
     if not found.counted:
         wrong.append(f"{check.name}: nothing was looked at")
     if control != FOUND:

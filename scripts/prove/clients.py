@@ -1,4 +1,4 @@
-"""Users and those who act for them: they ask, leave, come back, cancel, look, pay and build."""
+"""Simulated users, which send messages, disconnect, resume, cancel, read, pay and build."""
 
 import asyncio
 from contextlib import aclosing
@@ -43,7 +43,7 @@ CONVERTED, SAVED, TOPPED_UP = 0.5, 0.25, 0.4
 
 
 class Client:
-    """One of them. It does one thing after the other, some of them with several hands."""
+    """A simulated user. Its actions follow each other; some actions use several connections."""
 
     def __init__(self, name: str, caller: Caller, strangers: tuple[Caller, ...]) -> None:
         self._name = name
@@ -54,7 +54,7 @@ class Client:
         self._number = 0
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until it is to stop, and everything that was begun has come to its end."""
+        """Act until `stop` is set and all actions have ended."""
         acts = (self.ask, self._read_account, self._read_timeline, self._trespass)
         while not stop.is_set():
             await self._random.choices(acts, (12, 2, 2, 1))[0]()
@@ -66,10 +66,10 @@ class Client:
         self._number += 1
         return f"{self._name}-{self._number}"
 
-    # Asking --------------------------------------------------------------------------------------
+    # Posting -------------------------------------------------------------------------------------
 
     async def ask(self, *, plainly: bool = False) -> None:
-        """Post a message and stay with it to the end; `plainly`: a plan, without any trouble."""
+        """Post a message and read its reply; `plainly` asks for a plan, without faults."""
         body = self._plain() if plainly else self._any()
         message = Message(
             tenant=self._tenant.name,
@@ -110,7 +110,7 @@ class Client:
         return body | ({"chatMode": self._random.choice(MODES)} if self._chance(0.2) else {})
 
     async def _wait_for(self, message: Message, body: dict[str, Any]) -> None:
-        """As JSON: the envelope alone."""
+        """Read the reply as JSON: the envelope alone."""
         answer = await self._caller.call(
             "postChatPlan", "POST", "/v1/chat-plan", body, key=message.key
         )
@@ -121,7 +121,7 @@ class Client:
             message.refusal = answer.code
 
     async def _follow(self, message: Message, body: dict[str, Any]) -> None:
-        """As a stream, over as many connections and servers as it takes."""
+        """Read the reply as a stream, over any number of connections and servers."""
         reading = Reading(tenant=self._tenant.name)
         async with asyncio.TaskGroup() as hands:
             await self._begin(message, body, reading, hands)
@@ -132,7 +132,7 @@ class Client:
     async def _begin(
         self, message: Message, body: dict[str, Any], reading: Reading, hands: asyncio.TaskGroup
     ) -> None:
-        """Post it again and again, until it is said whether it is taken."""
+        """Post the message again and again, until an answer admits or refuses it."""
         headers = STREAM | {"Idempotency-Key": message.key}
         is_sure = True
         while True:
@@ -159,7 +159,7 @@ class Client:
     def _lend(
         self, message: Message, body: dict[str, Any], reply_id: str, hands: asyncio.TaskGroup
     ) -> None:
-        """What happens beside the first reader."""
+        """Start the actions beside the first reader: more readers, a cancel."""
         if self._chance(READ_TWICE):
             hands.create_task(self._read_too(message.user_id, reply_id))
         if self._chance(SENT_TWICE):
@@ -168,7 +168,7 @@ class Client:
             hands.create_task(self._cancel(message.user_id, reply_id))
 
     def _admitted(self, message: Message, headers: Any) -> str:
-        """It is acknowledged."""
+        """Note that the message is acknowledged; returns the reply's id."""
         reply_id = str(headers["Location"].rpartition("/")[2])
         message.replies.add(reply_id)
         message.positions.add(int(headers["X-Log-Position"]))
@@ -183,14 +183,14 @@ class Client:
     # Reading a reply -----------------------------------------------------------------------------
 
     async def _read_too(self, user_id: str, reply_id: str) -> None:
-        """A reader that joins later, from the beginning."""
+        """Read the reply from the beginning, as a reader that joins later."""
         reading = Reading(tenant=self._tenant.name, reply_id=reply_id)
         self._observed.readings.append(reading)
         await asyncio.sleep(self._random.uniform(0, 2))
         await self._finish(user_id, reading)
 
     async def _finish(self, user_id: str, reading: Reading) -> None:
-        """Come back with the id that was seen last, until the final event is there."""
+        """Resume after the last event that was received, until the final event."""
         path = f"/v1/chat-plan/replies/{reading.reply_id}/stream?userId={user_id}"
         while not reading.is_done:
             self._observed.counts["resumes"] += 1
@@ -209,7 +209,7 @@ class Client:
                 await self._caller.again()
 
     async def _receive(self, answer: httpx.Response, reading: Reading) -> None:
-        """Read until the connection ends, or is cut here."""
+        """Read until the connection ends, or until the client cuts it."""
         most = self._random.randint(0, 30) if self._chance(CUT_STREAM) else None
         async with aclosing(self._caller.events(answer)) as events:
             async for event in events:
@@ -230,7 +230,7 @@ class Client:
             if answer.json["status"] == "ended":
                 self._final(answer.json["final"])
 
-    # What comes after it -------------------------------------------------------------------------
+    # After the reply -----------------------------------------------------------------------------
 
     async def _refused(self, message: Message) -> None:
         if message.refusal == "insufficient_balance" and self._chance(TOPPED_UP):
@@ -239,7 +239,7 @@ class Client:
             await asyncio.sleep(self._random.uniform(0, 1.5))
 
     async def _go_on(self, message: Message, *, plainly: bool) -> None:
-        """Keep the plan, or have it built, if it is one."""
+        """Save a plan, or request its build."""
         envelope = self._observed.finals[-1].envelope
         for observed in reversed(self._observed.finals):
             if observed.reply_id in message.replies:
@@ -274,10 +274,10 @@ class Client:
                 )
             )
 
-    # Money, looks --------------------------------------------------------------------------------
+    # Money, reads --------------------------------------------------------------------------------
 
     async def credit(self, user_id: str, seconds: int) -> None:
-        """Give a user seconds, once, however often it is sent."""
+        """Credit seconds to a user, once, with any number of tries."""
         key = self._key()
         body = {"userId": user_id, "seconds": seconds, "reason": key}
         body["kind"] = self._random.choice(("paid", "bonus"))
@@ -315,7 +315,7 @@ class Client:
         await self._caller.call("getTimeline", "GET", path)
 
     async def _trespass(self) -> None:
-        """Ask for what is another tenant's, in each way there is."""
+        """Ask for the resources of another tenant, by each kind of request."""
         stranger = self._random.choice(self._strangers).tenant
         project_id = self._random.choice(stranger.projects)
         acts: list[tuple[str, str, Any]] = [

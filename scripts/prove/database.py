@@ -1,4 +1,4 @@
-"""An embedded PostgreSQL that is killed, and started again as after a power failure."""
+"""An embedded PostgreSQL that can be killed and restarted, as after a power failure."""
 
 import asyncio
 import signal
@@ -20,8 +20,8 @@ COPY: Final = "damaged"
 
 
 class Postgres:
-    """The server of one folder. Each start has an owner of its own: the pauses that one owner makes
-    between deaths, longer each time, are not what is proved here."""
+    """The server of one folder. Each start has a new owner, because one owner would make longer and
+    longer pauses between restarts."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -29,16 +29,16 @@ class Postgres:
         self.url = ""
 
     def start(self) -> None:
-        """Return when it takes connections, whatever it has to recover before."""
+        """Start; returns when the server accepts connections, after its recovery."""
         self._server = self._owner.enter_context(embedded(self._folder))
         self.url = self._server.url
 
     def stop(self) -> None:
-        """Stop it in order."""
+        """Shut down in order."""
         self._owner.close()
 
     def kill(self) -> None:
-        """End all of its processes with -9, the postmaster first."""
+        """Kill all its processes with SIGKILL, the postmaster first."""
         pid = int(Path(self._server.data_dir, "postmaster.pid").read_text().splitlines()[0])
         postmaster = psutil.Process(pid)
         for process in (postmaster, *postmaster.children()):
@@ -46,19 +46,19 @@ class Postgres:
                 process.send_signal(signal.SIGKILL)
 
     def restart(self) -> None:
-        """Take the dead one's place."""
+        """Start the server again after `kill`."""
         self._owner.close()
         self.start()
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[Connection]:
-        """One of the owner's."""
+        """A connection of the owner."""
         async with await connections.connect(self.url, as_service=False) as owner:
             yield owner
 
     @asynccontextmanager
     async def copy(self) -> AsyncGenerator[Connection]:
-        """A connection to a copy of the database that may be damaged: nothing in it objects."""
+        """A connection to a copy of the database, without triggers, that may be damaged."""
         async with self._admin() as admin:
             await admin.execute(f"drop database if exists {COPY} with (force)".encode())
             await admin.execute(
@@ -80,7 +80,7 @@ class Postgres:
 
 @asynccontextmanager
 async def postgres(folder: Path) -> AsyncGenerator[Postgres]:
-    """A migrated database in a PostgreSQL of its own, gone in the end."""
+    """A migrated database in a PostgreSQL of its own, which is removed at the end."""
     server = Postgres(folder)
     try:
         await asyncio.to_thread(server.start)

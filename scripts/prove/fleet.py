@@ -1,4 +1,4 @@
-"""The service in processes of its own on one database, to be killed and replaced."""
+"""Several processes of the service on one database, which are killed and replaced."""
 
 import asyncio
 import json
@@ -16,35 +16,35 @@ from scripts.prove.tenants import Tenant
 START_SECONDS: Final = 60.0
 AGAIN_SECONDS: Final = 0.2
 MOST_STARTS: Final = 20
-"""How often one is started: the database may be away, but not for so long."""
+"""The most starts of one process. The database may be away, but not for so long."""
 
 RATES: Final = {
     "THROUGHLINE_USER_MESSAGES": "10000",
     "THROUGHLINE_PROJECT_MESSAGES": "10000",
 }
-"""Far above what is posted here: what is too much per hour is refused elsewhere."""
+"""Rate limits far above this load: other tests check the limits."""
 
 
 class DoesNotStart(RuntimeError):
-    """The service does not come up, and not for want of a database alone."""
+    """A process of the service does not start, and the database is not the only reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One of them, and where it listens."""
+    """A process and its URL."""
 
     process: asyncio.subprocess.Process
     url: str
 
     async def kill(self) -> None:
-        """End it with -9."""
+        """Kill the process with SIGKILL."""
         with suppress(ProcessLookupError):
             self.process.kill()
         await self.process.wait()
 
 
 class Fleet:
-    """All that run now. A killed one is still asked until another one has taken its place."""
+    """The running processes. A killed process keeps its entry until another one replaces it."""
 
     def __init__(self, environment: Mapping[str, str], log: Path) -> None:
         self._environment = environment
@@ -52,7 +52,7 @@ class Fleet:
         self._running: list[Process] = []
 
     async def start(self) -> None:
-        """One more, also while the database is away: it is started until it listens.
+        """Add a process, again and again until it listens, as the database may be away.
 
         Raises DoesNotStart.
         """
@@ -64,20 +64,20 @@ class Fleet:
         raise DoesNotStart(f"{MOST_STARTS} times; why is in {self._log}")
 
     async def kill(self, random: Random) -> None:
-        """End any one of them, and replace it."""
+        """Kill a random process and replace it."""
         victim = random.choice(self._running)
         await victim.kill()
         await self.start()
         self._running.remove(victim)
 
     async def stop(self) -> None:
-        """End all."""
+        """End all processes."""
         for each in self._running:
             await each.kill()
         self._running.clear()
 
     def any(self, random: Random) -> str:
-        """The address of one of them, dead or alive."""
+        """The URL of a random process, which may be dead."""
         return random.choice(self._running).url
 
     async def _try(self) -> Process | None:
@@ -102,7 +102,7 @@ class Fleet:
 
 
 def environment(database_url: str, model_url: str, tenants: Iterable[Tenant]) -> dict[str, str]:
-    """What the processes are told; nothing of what this one was told."""
+    """The environment of the processes, without the environment of this process."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -120,9 +120,9 @@ def environment(database_url: str, model_url: str, tenants: Iterable[Tenant]) ->
 
 
 @asynccontextmanager
-async def fleet(processes: int, observed: Mapping[str, str], log: Path) -> AsyncGenerator[Fleet]:
-    """So many processes, none left in the end."""
-    running = Fleet(observed, log)
+async def fleet(processes: int, variables: Mapping[str, str], log: Path) -> AsyncGenerator[Fleet]:
+    """A fleet of `processes`. All of them have ended at the end."""
+    running = Fleet(variables, log)
     try:
         await asyncio.gather(*(running.start() for _ in range(processes)))
         yield running

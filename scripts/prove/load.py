@@ -1,4 +1,4 @@
-"""The load and the faults meanwhile, until everything has ended and was read once more."""
+"""Runs the load and the faults, until all replies have ended, and then reads everything again."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
@@ -21,7 +21,7 @@ from scripts.prove.sizes import Size
 from scripts.prove.tenants import Tenant
 
 FIRST_SECONDS: Final = 130
-"""What a user begins with: enough for two messages at a time, so that a third one is refused."""
+"""A user's first seconds: enough for two messages at a time, so that a third is refused."""
 
 WORKERS: Final = 2
 QUIET_SECONDS: Final = 60.0
@@ -29,7 +29,7 @@ LOOK_SECONDS: Final = 0.2
 
 
 class Load:
-    """Everybody who calls. All chance comes from one seed, split by name."""
+    """All clients. Their random numbers come from one seed, split by name."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Load:
         self._numbers = count()
 
     async def run(self) -> None:
-        """All of it. Where it does not come to an end in time, the checks tell what did not."""
+        """Run the load. When it does not end in time, the checks report what has not ended."""
         try:
             with suppress(TimeoutError):
                 await self._run()
@@ -92,7 +92,7 @@ class Load:
         ]
 
     async def _prepare(self, clients: Iterable[Client]) -> None:
-        """Projects, first seconds, and one plan a tenant that is saved and built."""
+        """Make projects and first credits, and for each tenant a plan that is saved and built."""
         for tenant, client in zip(self._tenants, clients, strict=False):
             caller = self._caller(tenant, f"owner-{tenant.name}")
             members = [{"userId": user_id} for user_id in tenant.users]
@@ -106,7 +106,7 @@ class Load:
 
     @asynccontextmanager
     async def _working(self) -> AsyncGenerator[asyncio.Event]:
-        """Build workers, two of each tenant that race; they end when nothing waits any more."""
+        """Run two racing build workers for each tenant. They end when no build waits."""
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             for tenant in self._tenants:
@@ -118,7 +118,7 @@ class Load:
 
     @asynccontextmanager
     async def _watched(self) -> AsyncGenerator[None]:
-        """A watcher of each tenant's log."""
+        """Run a watcher of each tenant's log."""
         watching: list[asyncio.Task[None]] = []
         for tenant in self._tenants:
             feed = Feed(tenant=tenant.name)
@@ -135,7 +135,7 @@ class Load:
     # Faults --------------------------------------------------------------------------------------
 
     async def _faults(self) -> None:
-        """Kills, spread over the load's time."""
+        """Kill processes and the database, spread over the time of the load."""
         await asyncio.gather(
             self._spread("service", self._size.service_kills, self._kill_service),
             self._spread("postgres", self._size.postgres_kills, self._kill_postgres),
@@ -157,14 +157,14 @@ class Load:
     async def _kill_service(self, random: Random) -> None:
         await self._fleet.kill(random)
 
-    async def _kill_postgres(self, random: Random) -> None:  # noqa: ARG002 - there is but one
+    async def _kill_postgres(self, random: Random) -> None:  # noqa: ARG002 - the same signature as the other faults
         self._postgres.kill()
         await asyncio.to_thread(self._postgres.restart)
 
     # The end -------------------------------------------------------------------------------------
 
     async def _until_quiet(self) -> None:
-        """No reply runs any more, and every read model has come to the log's head."""
+        """Wait until no reply runs and every read model has reached the head of the log."""
         await self._until(self._is_quiet)
 
     async def _is_quiet(self) -> bool:
@@ -177,7 +177,7 @@ class Load:
         return not found.rowcount and all(each.state == "live" for each in standings)
 
     async def _read_once_more(self) -> None:
-        """Every reply and every timeline as they are told now."""
+        """Read every reply and every timeline again."""
         async with asyncio.TaskGroup() as group:
             for tenant in self._tenants:
                 replies = sorted(
@@ -191,7 +191,7 @@ class Load:
                 group.create_task(read_timelines(caller))
 
     async def _until_watched(self) -> None:
-        """Each watcher has come to the end of its tenant's log."""
+        """Wait until each watcher has the end of its tenant's log."""
         async with self._postgres.connection() as owner:
             rows = await owner.execute(
                 "select tenant_id, max(position) from app.event group by tenant_id"
@@ -207,7 +207,7 @@ class Load:
         await self._until(have_come)
 
     async def _until(self, is_so: Callable[[], Awaitable[bool]]) -> None:
-        """Look again and again. Where it takes too long, the checks tell what is missing."""
+        """Poll until `is_so`, or until the time limit: then the checks report what is missing."""
         with suppress(TimeoutError):
             async with asyncio.timeout(QUIET_SECONDS):
                 while True:

@@ -1,4 +1,4 @@
-"""Nothing acknowledged is lost, nothing is done twice: the log against what was told."""
+"""Checks that nothing acknowledged is lost and nothing is done twice, against the log."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -46,7 +46,7 @@ async def _versions(_: Observed, database: Connection) -> Found:
 
 
 async def _messages(observed: Observed, database: Connection) -> Found:
-    """By the reply that the client was told of: its message, word for word, at its one position."""
+    """Each acknowledged reply has its message in the log, word for word, at the given position."""
     posted = {
         (each.tenant, each.event.message_id): each
         for each in await stored(database, UserMessagePosted)
@@ -68,7 +68,7 @@ async def _messages(observed: Observed, database: Connection) -> Found:
 
 
 async def _once(observed: Observed, database: Connection) -> Found:
-    """Each key made one message, or none where all its tries were refused."""
+    """Each key made one message; none where all tries were refused."""
     texts = Counter(
         (each.tenant, each.event.text)
         for each in await stored(database, UserMessagePosted)
@@ -159,7 +159,7 @@ async def _reports(observed: Observed, database: Connection) -> Found:
 
 
 async def _freed(_: Observed, database: Connection) -> Found:
-    """Every build has ended, and with it its project's lock."""
+    """Every build has ended, and no project is locked."""
     log = await stored(database, ProjectLocked, ProjectUnlocked, BuildSucceeded, BuildFailed)
     found = {
         kind: _counted((each.tenant, each.event.build_id) for each in log if each.type in kinds)

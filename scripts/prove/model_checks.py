@@ -1,4 +1,4 @@
-"""Every read model is what its rules make of the log, row for row."""
+"""Checks that every read model equals a fold of the log, row for row."""
 
 from functools import partial
 from typing import Final

@@ -1,4 +1,4 @@
-"""What the clients were told: the histories that the checks hold against the database."""
+"""What the clients observed: the histories that the checks compare with the database."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ Json = Any
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A server-sent event as it was received; `n` is its number in the reply, 0 for none."""
+    """A server-sent event; `n` is its number in the reply, 0 without a number."""
 
     name: str
     n: int
@@ -20,13 +20,13 @@ class Event:
 
     @property
     def data(self) -> Json:
-        """What it says."""
+        """The JSON value of the event's data."""
         return orjson.loads(self.raw.partition(b"\ndata: ")[2])
 
 
 @dataclass(slots=True, kw_only=True)
 class Reading:
-    """What one reader saw of a reply, over all of its connections."""
+    """The events of a reply that one reader received, over all its connections."""
 
     tenant: str
     reply_id: str = ""
@@ -34,20 +34,19 @@ class Reading:
 
     @property
     def last(self) -> int:
-        """The number of the last event that was seen."""
+        """The number of the last event that was received."""
         return next((each.n for each in reversed(self.events) if each.n), 0)
 
     @property
     def is_done(self) -> bool:
-        """It has the final event."""
+        """Whether the final event was received."""
         return bool(self.events) and self.events[-1].name == "final"
 
 
 @dataclass(slots=True, kw_only=True)
 class Message:
-    """A message under its Idempotency-Key: `replies` are the replies that any try was told of,
-    `positions` where it was said to be; `refusal` is the code of what ended it otherwise, where no
-    earlier try could still come to something."""
+    """A message under its Idempotency-Key. `replies` and `positions` are those that the answers to
+    its tries named. `refusal` is the code of a refusal, where no try could still be done."""
 
     tenant: str
     user_id: str
@@ -62,7 +61,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Final:
-    """A final envelope, wherever it was seen."""
+    """A final envelope that a client received."""
 
     tenant: str
     reply_id: str
@@ -71,7 +70,7 @@ class Final:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credit:
-    """Seconds that were given, with their reason of which there is no other."""
+    """A credit of seconds, with a unique reason."""
 
     tenant: str
     user_id: str
@@ -91,7 +90,7 @@ class Built:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reported:
-    """A worker's report that was taken."""
+    """A worker's report that was accepted."""
 
     tenant: str
     build_id: str
@@ -100,7 +99,7 @@ class Reported:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Balance:
-    """An account as it was told, for a position or a later one."""
+    """An answer with an account's balances, valid for a position or a later one."""
 
     tenant: str
     user_id: str
@@ -110,7 +109,7 @@ class Balance:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An event of a tenant's feed, by its own cursor and that of the one before it."""
+    """An event of a tenant's feed: its cursor, and the cursor of the event before it."""
 
     position: int
     cursor: str
@@ -119,7 +118,7 @@ class Link:
 
 @dataclass(slots=True, kw_only=True)
 class Feed:
-    """A watcher of a tenant's log, over all of its connections."""
+    """The events that a watcher of a tenant's log received, over all its connections."""
 
     tenant: str
     links: list[Link] = field(default_factory=list[Link])
@@ -127,7 +126,7 @@ class Feed:
 
 @dataclass(slots=True, kw_only=True)
 class Observed:
-    """Everything. `received` are files with every byte that a tenant's clients were sent."""
+    """All histories. `received` are files with every byte that a tenant's clients received."""
 
     messages: list[Message] = field(default_factory=list[Message])
     readings: list[Reading] = field(default_factory=list[Reading])
@@ -139,9 +138,9 @@ class Observed:
     balances: list[Balance] = field(default_factory=list[Balance])
     feeds: list[Feed] = field(default_factory=list[Feed])
     items: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
-    """Tenant and id of each item of the timelines, as they were read in the end."""
+    """The tenant and id of each item of the timelines at the end."""
     answers: Counter[tuple[str, int, str]] = field(default_factory=Counter[tuple[str, int, str]])
-    """How often each operation answered with a status and a code."""
+    """The number of answers by operation, status and code."""
     canaries: dict[str, str] = field(default_factory=dict[str, str])
     received: dict[str, list[Path]] = field(default_factory=dict[str, list[Path]])
     counts: Counter[str] = field(default_factory=Counter[str])

@@ -1,4 +1,4 @@
-"""Who else is there: workers that build, watchers of the log, and the last look at everything."""
+"""The other clients: build workers, watchers of the log, and the last read of everything."""
 
 import asyncio
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ SENT_AGAIN: Final = 0.2
 
 
 async def work(caller: Caller, worker_id: str, stop: asyncio.Event) -> None:
-    """Build what waits, until nothing does and it is to stop."""
+    """Build what waits, until `stop` is set and no build waits."""
     while True:
         answer = await caller.call("listBuilds", "GET", "/v1/builds?status=queued")
         waiting = answer.json["builds"] if answer.status == 200 else []
@@ -56,7 +56,7 @@ async def _build(caller: Caller, worker_id: str, build_id: str) -> None:
 
 
 async def _report(caller: Caller, build_id: str, event: dict[str, Any]) -> None:
-    """Tell it; at times twice, as a worker does that was started again."""
+    """Send a report; sometimes twice, like a worker that was restarted."""
     path = f"/v1/builds/{build_id}/events"
     for again in range(2):
         key = f"report-{event['eventId']}-{again}"
@@ -71,7 +71,7 @@ async def _report(caller: Caller, build_id: str, event: dict[str, Any]) -> None:
 
 
 async def watch(caller: Caller, feed: Feed) -> None:
-    """Follow a tenant's log from its beginning, for ever, over any number of connections."""
+    """Follow a tenant's log from its start, for ever, over any number of connections."""
     while True:
         after = {"Last-Event-ID": feed.links[-1].cursor} if feed.links else {}
         try:
@@ -99,7 +99,7 @@ async def _follow(caller: Caller, answer: httpx.Response, feed: Feed) -> None:
 
 
 async def read_states(caller: Caller, reply_ids: Iterable[str]) -> None:
-    """What each reply says of itself now."""
+    """Read the state of each reply."""
     for reply_id in reply_ids:
         answer = await caller.call("getReply", "GET", f"/v1/chat-plan/replies/{reply_id}")
         envelope = answer.json.get("final") if answer.status == 200 else None
@@ -108,7 +108,7 @@ async def read_states(caller: Caller, reply_ids: Iterable[str]) -> None:
 
 
 async def read_timelines(caller: Caller) -> None:
-    """Every item of every project, page by page."""
+    """Read every item of every project, page by page."""
     for project_id in caller.tenant.projects:
         before = ""
         while True:

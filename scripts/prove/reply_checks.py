@@ -1,4 +1,4 @@
-"""A reply never dies with its connection: what each reader saw of it, and what it says now."""
+"""Checks that a reply survives its connections: what each reader saw, and what is stored now."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from service.postgres.connections import Connection
 
 
 async def _ends(database: Connection) -> Counter[tuple[str, str]]:
-    """How many ends each reply has that was begun, taken over or not."""
+    """The number of ends of each reply that was started."""
     log = await stored(database, ReplyStarted, ReplyCompleted, ReplyFailed)
     ends = Counter({(each.tenant, each.event.reply_id): 0 for each in log})
     ends.update((each.tenant, each.event.reply_id) for each in log if each.type != "ReplyStarted")
@@ -35,12 +35,12 @@ async def _ended_once(_: Observed, database: Connection) -> Found:
 
 
 def _same(value: Any) -> bytes:
-    """As bytes: 1, 1.0 and true are equal in Python."""
+    """The value as bytes, because 1, 1.0 and True are equal in Python."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 async def _finals(observed: Observed, _: Connection) -> Found:
-    """What anyone saw as the end is what the reply says of itself now."""
+    """Every final envelope that a reader saw equals the reply's state now."""
     now = {(each.tenant, each.reply_id): _same(each.envelope) for each in observed.states}
     breaches = [
         f"{each.reply_id} ended otherwise than it says now"
@@ -52,7 +52,7 @@ async def _finals(observed: Observed, _: Connection) -> Found:
 
 
 async def _in_the_log(observed: Observed, database: Connection) -> Found:
-    """What anyone saw as the end is what the log has."""
+    """Every final envelope that a reader saw is in the log."""
     ended = {
         (each.tenant, each.event.reply_id): _same(getattr(each.event, "data", None))
         for each in await stored(database, ReplyCompleted, ReplyFailed)
@@ -80,7 +80,7 @@ async def _dense(observed: Observed, _: Connection) -> Found:
         last = 0
         for event in (each for each in reading.events if each.n):
             counted += 1
-            # A snapshot stands for all events up to its own number.
+            # A snapshot replaces all events up to its own number.
             follows = event.n > last if event.name == "snapshot" else event.n == last + 1
             if not follows:
                 breaches.append(f"{reading.reply_id}: {event.n} after {last}")
@@ -89,7 +89,7 @@ async def _dense(observed: Observed, _: Connection) -> Found:
 
 
 async def _the_same(observed: Observed, _: Connection) -> Found:
-    """Whoever reads an event, whenever and wherever, gets the same bytes."""
+    """All readers of an event get the same bytes."""
     known: dict[tuple[str, int], bytes] = {}
     counted, breaches = 0, []
     for reading in observed.readings:
@@ -130,13 +130,13 @@ def _shown(reading: Reading) -> bytes:
 
 
 def _distorted(change: Callable[[list[Event]], list[Event]]) -> Callable[[Observed], Observed]:
-    """The reading with the most events, told otherwise."""
+    """A distortion: the reading with the most events is changed."""
 
     def distort(observed: Observed) -> Observed:
         longest = max(observed.readings, key=lambda reading: len(reading.events))
         others = [reading for reading in observed.readings if reading is not longest]
         changed = replace(longest, events=change(longest.events))
-        # Beside it as it was, so that the two can be compared.
+        # The unchanged reading stays, so that a check can compare the two.
         return replace(observed, readings=[longest, changed, *others])
 
     return distort
@@ -152,7 +152,7 @@ def _without_final(events: list[Event]) -> list[Event]:
 
 
 def _reworded(events: list[Event]) -> list[Event]:
-    """The last chunk says a little more."""
+    """The last chunk with a little more text."""
     last = max(n for n, event in enumerate(events) if event.name == "chunk")
     raw = events[last].raw.replace(b'"text":"', b'"text":"x')
     if raw == events[last].raw:

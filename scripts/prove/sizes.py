@@ -1,4 +1,4 @@
-"""How much is done: little enough for every change, or enough to be believed."""
+"""The sizes of a proof: small enough for every change, or large enough to be believed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """`clients`, `users` and `projects` are spread over the tenants; the load lasts `seconds` and
-    until all kills are done."""
+    """`clients`, `users` and `projects` are spread over the tenants. The load lasts at least
+    `seconds`, and until all kills are done."""
 
     clients: int
     users: int
@@ -18,7 +18,7 @@ class Size:
     service_kills: int
     postgres_kills: int
     limit_seconds: float
-    """The longest that the load may take until everything has come to its end."""
+    """The time limit of the load, in seconds, until all replies have ended."""
 
 
 SIZES: Final[Mapping[str, Size]] = {

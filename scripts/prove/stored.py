@@ -1,4 +1,4 @@
-"""The log as the checks read it: straight from its table, without the service."""
+"""Reads the log from its table, without the service, for the checks."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from service.postgres.connections import Connection
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An event of the log, read; `append` is where the append that it is part of began."""
+    """An event of the log. `append` is the first position of its append."""
 
     position: int
     append: int
@@ -22,7 +22,7 @@ class Stored:
 
 
 async def stored(database: Connection, *kinds: type[Event]) -> list[Stored]:
-    """The events of these kinds, or all, in order."""
+    """The events of these kinds, or of all kinds, in order."""
     names = [kind.__name__ for kind in kinds] or None
     rows = await database.execute(
         "select position, begun, tenant_id, stream_id, version, type, state from app.event "

@@ -1,4 +1,4 @@
-"""What each tenant was sent: nothing of another one's, all of its own, and no surprises."""
+"""Checks that each tenant got all of its own data, none of another tenant's, and no errors."""
 
 from collections import Counter
 from dataclasses import replace
@@ -27,13 +27,13 @@ FORESEEN: Final = {
     },
     503: {"overloaded", "unavailable", "outcome_unknown"},
 }
-"""What may be answered to those who ask for what is theirs."""
+"""The answers that a caller may get for its own resources."""
 
 TROUBLES: Final = ("kills of service", "kills of postgres", "model faults", "cuts", "resumes")
 
 
 async def _canaries(observed: Observed, _: Connection) -> Found:
-    """In every byte. Each tenant must have seen its own word, or nothing was looked at."""
+    """No byte has another tenant's canary. Each tenant must have its own canary, as a control."""
     counted, breaches = 0, []
     for tenant, files in observed.received.items():
         seen: Counter[str] = Counter()
@@ -53,7 +53,7 @@ async def _canaries(observed: Observed, _: Connection) -> Found:
 
 
 def _leaked(observed: Observed) -> Observed:
-    """One tenant was sent what another one was."""
+    """A distortion: a tenant received the bytes of another tenant."""
     (tenant, files), (_, foreign), *_ = observed.received.items()
     largest = max(foreign, key=lambda file: Path(file).stat().st_size)
     return replace(observed, received=observed.received | {tenant: [*files, largest]})
@@ -92,7 +92,7 @@ def _broken(observed: Observed) -> Observed:
 
 
 async def _tried(observed: Observed, _: Connection) -> Found:
-    """What was to be withstood did happen."""
+    """The faults that the service had to survive did happen."""
     tried = {name: observed.counts[name] for name in TROUBLES}
     tried["want of seconds"] = observed.answers["postChatPlan", 402, "insufficient_balance"]
     return Found(sum(tried.values()), [f"no {name}" for name, times in tried.items() if not times])
@@ -103,7 +103,7 @@ def _untried(observed: Observed) -> Observed:
 
 
 async def _chained(observed: Observed, _: Connection) -> Found:
-    """Each event of a feed names the one before it, which is the one that came before."""
+    """Each event of a feed names the cursor of the event before it."""
     counted, breaches = 0, []
     for feed in observed.feeds:
         before = None
@@ -135,7 +135,7 @@ def _missed(observed: Observed) -> Observed:
 
 
 async def _in_the_timeline(observed: Observed, database: Connection) -> Found:
-    """What was said is shown once to those who read the timelines in the end."""
+    """Each message and each reply is in the timelines once at the end."""
     shown = Counter(observed.items)
     said = {
         (each.tenant, each.event.message_id) for each in await stored(database, UserMessagePosted)

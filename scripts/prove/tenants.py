@@ -1,4 +1,4 @@
-"""Who takes part: three tenants that must not learn of each other, their users and projects."""
+"""The tenants of the load, which must not see each other, their users and projects."""
 
 from dataclasses import dataclass
 from random import Random
@@ -11,7 +11,7 @@ NAMES: Final = ("north", "south", "west")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tenant:
-    """`canary` is a word that stands in all that is the tenant's, and nowhere else."""
+    """A tenant. Its `canary` is a word that is in all of its data, and nowhere else."""
 
     name: str
     secret: str
@@ -21,18 +21,18 @@ class Tenant:
 
     @property
     def key_id(self) -> str:
-        """The id of its one key."""
+        """The id of the tenant's key."""
         return f"key-{self.name}"
 
     @property
     def key(self) -> dict[str, Any]:
-        """Its key, as the service is told it."""
+        """The tenant's key for the settings of the service."""
         scopes = ["chat", "build", "admin", "read"]
         return {"secret": self.secret, "tenant": self.name, "scopes": scopes}
 
 
 def tenants(size: Size, random: Random) -> tuple[Tenant, ...]:
-    """All of them. A project's id has no canary, so that others can ask for it."""
+    """All tenants. The id of a project has no canary, so that other tenants can ask for it."""
     return tuple(_tenant(name, size, random) for name in NAMES)
 
 

@@ -1,4 +1,4 @@
-"""Nothing is done untold or uncounted: limits count each message once, and the audit has it."""
+"""Checks that the limits count each message once, and that the audit has each message."""
 
 from collections import Counter
 from typing import Final
@@ -20,7 +20,7 @@ delete from app.audit where request_id = (
 
 
 async def _counted_once(_: Observed, database: Connection) -> Found:
-    """For its user and for its project, at one time."""
+    """Each message is counted for its user and for its project, at the same time."""
     log = await stored(database, ReplyStarted, MessageAdmitted, TimeReserved)
     replies = {(each.tenant, each.event.reply_id) for each in log if each.type == "ReplyStarted"}
     counts = Counter(

@@ -1,1 +1,1 @@
-"""Who calls, what the caller may do, and the audit of it."""
+"""Authentication of callers, access to streams, and the audit of requests."""

@@ -1,9 +1,8 @@
-"""The audit: who asked for what, from where, and what came of it. Never what was said.
+"""The audit: the caller, the operation, the address and the outcome of each request, without texts.
 
-A write is answered when its entry is stored, or as one whose outcome is unknown. Entries of reads
-are stored a moment later: who kills the process may lose those of its last moment. While the
-database is away they wait, and when too many do, requests are refused: nothing is done that would
-not be told.
+A write is answered after its entry is stored, or with an unknown outcome. Entries of reads are
+stored a moment later, so a kill of the process can lose its last entries. While the database is
+away the entries wait. When too many wait, requests are refused, so that no write goes unaudited.
 """
 
 import asyncio
@@ -27,7 +26,7 @@ MOST_WAITING: Final = 10_000
 BATCH: Final = 500
 GATHER_SECONDS: Final = 0.1
 PATIENCE_SECONDS: Final = 5.0
-"""How long a write's answer waits for its entry."""
+"""How long the answer to a write waits until the write's entry is stored."""
 
 _RETRY_SECONDS: Final = 0.5
 _LONGEST: Final = 256
@@ -36,7 +35,7 @@ _log = structlog.stdlib.get_logger(__name__)
 
 @dataclass(slots=True, kw_only=True)
 class Entry:
-    """One request of a known caller, filled in on its way: ids, never texts."""
+    """The entry of one request of a known caller. Handlers fill in ids, never texts."""
 
     tenant_id: str
     request_id: str
@@ -56,7 +55,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditRow:
-    """An entry as it is read, with what the reply that was asked for was billed, if it was."""
+    """A stored entry, with the bill of the reply that the request asked for, where it has one."""
 
     request_id: str
     at: datetime
@@ -123,7 +122,7 @@ class Audit:
 
 
 class Watch:
-    """The time of one request."""
+    """Measures the time of one request."""
 
     def __init__(self) -> None:
         self.at = datetime.now(UTC)
@@ -131,7 +130,7 @@ class Watch:
 
     @property
     def milliseconds(self) -> int:
-        """How long it has taken until now."""
+        """The time since the start, in milliseconds."""
         return round((perf_counter() - self._began) * 1_000)
 
 
@@ -149,7 +148,7 @@ async def page(
     before: str,
     limit: int,
 ) -> list[AuditRow]:
-    """Entries of a tenant, newest first; of a user, of a project where given."""
+    """A tenant's entries, newest first, filtered by user and project where these are given."""
     asked: dict[str, Any] = {
         "tenant_id": tenant_id,
         "user_id": user_id,

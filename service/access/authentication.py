@@ -1,4 +1,4 @@
-"""Who calls: a request's signature verified, over the bytes as they arrived."""
+"""Verifies the signature of a request over the bytes as they arrived."""
 
 import time
 from collections.abc import Mapping
@@ -18,14 +18,14 @@ _NOBODY: Final = "no key has this secret, it only takes as long"
 
 
 class Unauthenticated(Exception):
-    """The request is not signed by a key that is known here, or not now, or a second time.
+    """The request has no valid signature: the key, the time, the nonce or the signature is wrong.
 
-    One answer for every cause: who signs rightly can tell by the clock and the key, others cannot.
+    All causes have the same answer, so that an attacker learns nothing from it.
     """
 
 
 class Forbidden(Exception):
-    """The key is good, but not for this; `scope` is what it lacks."""
+    """The key lacks the scope `scope`."""
 
     def __init__(self, scope: str) -> None:
         super().__init__(scope)
@@ -33,14 +33,14 @@ class Forbidden(Exception):
 
 
 class NotYours(Exception):
-    """The token is another user's than the request says."""
+    """The token belongs to another user than the request names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """The key that signed a request, and whose it is.
+    """The key that signed a request, and its tenant and scopes.
 
-    With a browser's token it is one user in one project, until `expires_at` (Unix seconds).
+    With a browser's token the caller is one user in one project, until `expires_at` (Unix seconds).
     """
 
     key_id: str
@@ -57,14 +57,14 @@ class Caller:
 
 
 class Authenticator:
-    """Verifies signatures; nonces of writes are used up in the database."""
+    """Verifies signatures. The database keeps the nonces of writes, so each is used once."""
 
     def __init__(self, keys: Mapping[str, Key], pool: AsyncConnectionPool[Any]) -> None:
         self._keys = keys
         self._pool = pool
 
     def read(self, header: str | None) -> Signature:
-        """What can be told before the body is read. Raises Unauthenticated."""
+        """Parse the header and check its time, before the body is read. Raises Unauthenticated."""
         signature = signatures.parse(header or "")
         if signature is None or abs(time.time() - signature.time) > CLOCK_SECONDS:
             raise Unauthenticated
@@ -73,7 +73,7 @@ class Authenticator:
     async def verify(
         self, signature: Signature, *, method: str, path: bytes, query: bytes, body: bytes
     ) -> Caller:
-        """The caller. An unknown key costs the same time as a known one. Raises Unauthenticated."""
+        """The caller. An unknown key takes as long as a known key. Raises Unauthenticated."""
         key = self._keys.get(signature.key_id)
         expected = [
             signatures.sign(
@@ -95,7 +95,7 @@ class Authenticator:
         return Caller(key_id=signature.key_id, tenant_id=key.tenant, scopes=key.scopes)
 
     async def _use_up(self, signature: Signature) -> None:
-        """Only after the signature held: nobody else can use up a caller's nonces."""
+        """Mark the nonce as used. Called after the signature was verified: only the caller can."""
         async with self._pool.connection() as connection:
             used = await connection.execute(
                 SQL["use"], {"key_id": signature.key_id, "nonce": signature.nonce}

@@ -1,8 +1,8 @@
 """Short tokens for browsers: JWTs (RFC 7519) for one user and one project.
 
-A server that holds a key mints them; a browser reads with them, and chats as that user. They are
-signed with a secret that is made of the key's own, so a key that is withdrawn takes its tokens with
-it. The algorithm is ours to choose, never the token's.
+A server with a key mints tokens; a browser reads with a token, and chats as its user. A token is
+signed with a secret that is derived from the key's secret, so it ends with its key. The service
+chooses the algorithm, never the token.
 """
 
 import hmac
@@ -25,13 +25,13 @@ _PURPOSE: Final = b"throughline browser token v1"
 
 
 class BrowserTokens:
-    """Mints and reads tokens by the keys that may call."""
+    """Mints and verifies tokens of the known keys."""
 
     def __init__(self, keys: Mapping[str, Key]) -> None:
         self._keys = keys
 
     def mint(self, key_id: str, *, user_id: str, project_id: str, seconds: int) -> tuple[str, int]:
-        """A token of this key for a user in a project, and when it expires, in Unix seconds."""
+        """A token of the key for a user in a project, and its expiry in Unix seconds."""
         now = int(time.time())
         claims = {
             "iss": ISSUER,
@@ -48,7 +48,7 @@ class BrowserTokens:
         return token, now + seconds
 
     def read(self, token: str) -> Caller:
-        """Who calls with it. Raises Unauthenticated, whatever is wrong with it."""
+        """The caller that the token names. Raises Unauthenticated for every invalid token."""
         try:
             if len(token) > LONGEST:
                 raise Unauthenticated
@@ -73,7 +73,7 @@ class BrowserTokens:
 
 
 def _verified(token: str, key: Key) -> dict[str, Any]:
-    """The claims, if one of the key's secrets signed them and they hold now."""
+    """The claims, signed by a secret of the key and valid now. Raises jwt.InvalidTokenError."""
     for secret in _secrets(key):
         try:
             return jwt.decode(  # pyright: ignore[reportUnknownMemberType] - as above
@@ -90,6 +90,6 @@ def _verified(token: str, key: Key) -> dict[str, Any]:
 
 
 def _secrets(key: Key) -> Iterator[bytes]:
-    """The secrets of a key's tokens: none of them signs requests."""
+    """The secrets that sign the key's tokens. They differ from those that sign requests."""
     for secret in (key.secret, *key.secrets):
         yield hmac.digest(secret.get_secret_value().encode(), _PURPOSE, "sha256")

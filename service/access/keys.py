@@ -1,4 +1,4 @@
-"""The keys that may call: those of the settings, else one of its own for the first run."""
+"""The known keys: those of the settings, or one key of the demo for a first run."""
 
 import json
 import secrets
@@ -13,7 +13,7 @@ _FILE: Final = "demo-key.json"
 
 
 def known_keys(settings: Settings) -> dict[str, Key]:
-    """The keys that may call: those of the settings, else the one demo key, made at first need."""
+    """The known keys by id: those of the settings, or the demo's key, made on first use."""
     if settings.hmac_keys:
         return settings.hmac_keys
     file = settings.data_dir / _FILE

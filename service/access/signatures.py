@@ -1,7 +1,7 @@
 """The signature of a request: `X-HMAC-Signature: t=<unix seconds>,kid=<key>,n=<nonce>,v1=<hex>`.
 
 `v1` is HMAC-SHA256 over eight lines joined by LF: `v1`, the method, the raw path, the raw query,
-t, n, kid, and the SHA-256 of the raw body in hexadecimal. It covers what arrives, byte for byte.
+t, n, kid, and the SHA-256 of the raw body in hexadecimal. It covers the request byte for byte.
 """
 
 import hmac
@@ -20,7 +20,7 @@ _MOST_SIGNATURES: Final = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:
-    """A header as it was read; `signatures` are several while a secret rotates."""
+    """A parsed header. It has several `signatures` while the client's secret rotates."""
 
     time: int
     key_id: str
@@ -29,7 +29,7 @@ class Signature:
 
 
 def parse(header: str) -> Signature | None:
-    """The header's fields; None unless it has each exactly once, `v1` at least once."""
+    """The header's fields. None unless each field is there exactly once, `v1` at least once."""
     if len(header) > _LONGEST:
         return None
     fields: dict[str, list[str]] = {"t": [], "kid": [], "n": [], "v1": []}
@@ -77,7 +77,7 @@ def sign(
 
 
 def matches(signature: Signature, expected: Iterable[str]) -> bool:
-    """Whether any given signature is one of the expected; the time that takes tells nothing."""
+    """Whether any signature is an expected one, compared in constant time."""
     found = False
     for ours in expected:
         for theirs in signature.signatures:

@@ -1,4 +1,4 @@
-"""How long a stream may be read: until its token expires, or its reader is no member any more."""
+"""How long a stream may be read: until its token expires, or its reader's membership ends."""
 
 import asyncio
 import time
@@ -17,27 +17,27 @@ from service.eventlog.store import DATABASE_AWAY, Recorded
 from service.postgres.connections import Pool, tenant_rows
 
 RENEW_SECONDS: Final = 60.0
-"""How long before a token expires its stream asks for another one; half of its life at the most."""
+"""How long before its token expires a stream asks for another; at most half the token's life."""
 
 OnExpiring = Callable[[float], Awaitable[None]]
-"""Called once, some time before the token of a stream expires, with that time in Unix seconds."""
+"""Called once before the token of a stream expires, with the expiry in Unix seconds."""
 
 Permit = Callable[[OnExpiring], Coroutine[Any, Any, str]]
-"""Waits until the stream may not be read any more; returns why: `removed` or `expired`."""
+"""Waits until access to the stream ends; returns the reason: `removed` or `expired`."""
 
 Member = tuple[str, str, str]
 """A tenant, its project, and a user."""
 
 
 class StreamAccess:
-    """Owned by the service's loop. Who follows the log tells it what was committed."""
+    """Ends access when a member leaves. Owned by the service's loop."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._waiting: defaultdict[Member, set[asyncio.Event]] = defaultdict(set)
 
     def on_events(self, events: Sequence[Recorded]) -> None:
-        """End the streams of those who were taken out of a project, or whose project is no more."""
+        """End the streams of members that were removed, and of projects that are erased."""
         for event in events:
             if event.type == MemberRemoved.__name__:
                 state = orjson.loads(event.state)
@@ -53,7 +53,7 @@ class StreamAccess:
             left.set()
 
     def permit(self, member: Member, expires_at: float | None) -> Permit:
-        """A member's permit to read; it expires if their token does, in Unix seconds."""
+        """The permit of a member, until `expires_at` (Unix seconds) for a caller with a token."""
 
         async def ended(on_expiring: OnExpiring) -> str:
             with self._listening(member) as left:

@@ -26,7 +26,7 @@ async def read_analytics(call: Call[None, analytics_schemas.AnalyticsQuery]) -> 
         position = await reached(connection, TIMELINE.name)
         found = await analytics.analytics(
             connection,
-            tenant_id=call.caller.tenant_id,
+            tenant_id=call.tenant_id,
             project_id=call.path["projectId"],
             since=since,
             until=until,

@@ -48,7 +48,7 @@ async def list_builds(call: Call[None, builds_schemas.BuildsQuery]) -> Response:
     """What a worker may take, or the builds of a project."""
     asked = call.query
     at = position_in(asked.cursor, call.service.log_epoch)
-    tenant_id = call.caller.tenant_id
+    tenant_id = call.tenant_id
     async with call.reading() as connection:
         position = await position_of(connection, BUILDS.name, asked.min_position)
         if asked.project_id is not None:
@@ -89,7 +89,7 @@ async def claim_build(call: Call[builds_schemas.ClaimRequest, None]) -> Response
     asked = call.body
     build_id = call.path["buildId"]
     await call.service.builds.claim(
-        call.caller.tenant_id, build_id, worker_id=asked.worker_id, cause=call.cause()
+        call.tenant_id, build_id, worker_id=asked.worker_id, cause=call.cause()
     )
     row, position = await _build(call, build_id)
     return answered(builds_schemas.build_answer(row), position=position)
@@ -99,7 +99,7 @@ async def report_events(call: Call[builds_schemas.ReportsRequest, None]) -> Resp
     """Take what a worker reports."""
     asked = call.body
     result = await call.service.builds.report(
-        call.caller.tenant_id,
+        call.tenant_id,
         call.path["buildId"],
         [each.report() for each in asked.events],
         call.cause(),
@@ -117,7 +117,7 @@ async def read_events(call: Call[None, builds_schemas.BuildEventsQuery]) -> Resp
         position = await position_of(connection, builds.BUILD_EVENTS.name, asked.min_position)
         rows = await builds.events(
             connection,
-            tenant_id=call.caller.tenant_id,
+            tenant_id=call.tenant_id,
             build_id=call.path["buildId"],
             with_hidden=asked.include_hidden,
             after=after or 0,
@@ -136,7 +136,7 @@ async def list_versions(call: Call[None, schemas.PageQuery]) -> Response:
         await visible_project(connection, call, call.path["projectId"], asked.user_id)
         rows = await versions.newest(
             connection,
-            tenant_id=call.caller.tenant_id,
+            tenant_id=call.tenant_id,
             project_id=call.path["projectId"],
             before=END if before is None else before,
             limit=asked.limit,
@@ -148,7 +148,7 @@ def _order(
     call: AnyCall, asked: builds_schemas.ConvertRequest | builds_schemas.BuildRequest
 ) -> Order:
     return Order(
-        tenant_id=call.caller.tenant_id,
+        tenant_id=call.tenant_id,
         project_id=asked.project_id,
         user_id=asked.user_id,
         locale=asked.locale,
@@ -178,9 +178,7 @@ async def _build(call: AnyCall, build_id: str) -> tuple[BuildRow, int]:
     position = call.service.live_log.head
     async with call.reading() as connection:
         await position_of(connection, BUILDS.name, position)
-        known = await builds.of_ids(
-            connection, tenant_id=call.caller.tenant_id, build_ids=[build_id]
-        )
+        known = await builds.of_ids(connection, tenant_id=call.tenant_id, build_ids=[build_id])
     if build_id not in known:
         raise BuildUnknown
     return known[build_id], position

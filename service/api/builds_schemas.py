@@ -5,8 +5,7 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from domain.build import Report
-from domain.events import BuildPhase, ReportType
+from domain.events import BuildPhase, Report, ReportType
 from domain.reply_contracts import check
 from projections.builds import BuildEventRow, BuildRow, BuildStatus
 from projections.versions import VersionRow

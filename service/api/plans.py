@@ -42,9 +42,7 @@ async def save_plan(call: Call[None, schemas.ActingQuery]) -> Response:
     position = await call.transact(work)
     async with call.reading() as connection:
         await position_of(connection, DRAFTS.name, position)
-        kept = await drafts.of_reply(
-            connection, tenant_id=call.caller.tenant_id, reply_id=row.reply_id
-        )
+        kept = await drafts.of_reply(connection, tenant_id=call.tenant_id, reply_id=row.reply_id)
     if kept is None:
         raise PlanUnknown
     return answered(plans_schemas.draft(kept), position=position)
@@ -59,7 +57,7 @@ async def list_drafts(call: Call[None, schemas.PageQuery]) -> Response:
         await visible_project(connection, call, call.path["projectId"], asked.user_id)
         rows = await drafts.page(
             connection,
-            tenant_id=call.caller.tenant_id,
+            tenant_id=call.tenant_id,
             project_id=call.path["projectId"],
             before=END if before is None else before,
             limit=asked.limit,
@@ -110,7 +108,7 @@ async def export_session(call: Call[None, plans_schemas.ExportQuery]) -> Respons
 
 
 async def _said(call: AnyCall, session_id: str) -> list[Said]:
-    found = await call.service.store.stream(call.caller.tenant_id, str(session_stream(session_id)))
+    found = await call.service.store.stream(call.tenant_id, str(session_stream(session_id)))
     return [(each, decode(each.type, each.state)) for each in found]
 
 

@@ -7,7 +7,6 @@ from starlette.responses import Response
 from domain.errors import ReplyUnknown
 from projections.replies import ReplyRef, ReplyRow
 from service.api import replies_schemas, schemas
-from service.chat.running import LANDING_SECONDS
 from service.eventlog.store import Unavailable
 from service.http.call import AnyCall, Call
 from service.http.operation import Operation, answered
@@ -28,7 +27,7 @@ async def join(call: Call[None, replies_schemas.JoinQuery]) -> Response:
         return Response(status_code=204)
     if after > tail.upto:
         raise BadRequest(422, "bad_cursor", "The reply has not come to this event.")
-    grace_seconds = call.service.settings.grace_seconds + LANDING_SECONDS + 1
+    grace_seconds = call.service.reply_grace_seconds
     events = call.service.directory.watch(tail.ref, after, asked.view)
     permit = call.permit(tail.ref.project_id, asked.user_id)
     return EventStream(events, {}, grace_seconds=grace_seconds, permit=permit)
@@ -53,7 +52,7 @@ async def cancel(call: Call[None, schemas.ActingQuery]) -> Response:
 
 async def visible_reply(call: AnyCall, user_id: str | None) -> ReplyRow:
     """The reply of the path, if its project may be seen. Raises ReplyUnknown, ProjectUnknown."""
-    row = await call.service.turns.find(call.caller.tenant_id, call.path["messageId"])
+    row = await call.service.turns.find(call.tenant_id, call.path["messageId"])
     if row is None:
         raise ReplyUnknown
     async with call.reading() as connection:

@@ -262,7 +262,7 @@ class _Attempt:
         if active is not None:
             try:
                 _, state = await self._own_session(transaction, active)
-                session.require_room(state)
+                session.require_capacity(state)
             except (SessionEnded, SessionFull, SessionSpent):
                 pass
             else:
@@ -317,7 +317,7 @@ class _Attempt:
             (self._rules.of_project, project_state.messages),
         )
         for limit, times in counted:
-            rate_limits.require_room(limit, times, at)
+            rate_limits.require_capacity(limit, times, at)
         return tuple(
             rate_limits.status(limit, rate_limits.with_time(times, at), at)
             for limit, times in counted

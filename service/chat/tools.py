@@ -12,7 +12,8 @@ from projections import builds, versions
 from projections.projects import ProjectRow
 from service.eventlog.store import DATABASE_AWAY, END
 from service.postgres.connections import Pool, tenant_transaction
-from service.source.jail import Source, SourceRefused, Sources
+from service.source.jail import Source, Sources
+from service.source.results import SourceRefused
 
 SECONDS: Final = 10.0
 """How long one tool call may take."""

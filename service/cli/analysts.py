@@ -8,13 +8,13 @@ import typer
 from service.cli.console import err, out
 from service.cli.database import as_owner
 
-app = typer.Typer(no_args_is_help=True, help="Who reads a tenant's views by SQL.")
+app = typer.Typer(no_args_is_help=True, help="Roles that read a tenant's views by SQL.")
 
 
 @app.command("add")
 def add(
-    name: Annotated[str, typer.Argument(help="The database role to be made.")],
-    tenant: Annotated[str, typer.Argument(help="Whose rows it sees.")],
+    name: Annotated[str, typer.Argument(help="The name of the new database role.")],
+    tenant: Annotated[str, typer.Argument(help="The tenant whose rows the role sees.")],
 ) -> None:
     """Make a database role that reads a tenant's views, and print how to connect as it."""
     import psycopg
@@ -32,7 +32,7 @@ def add(
 def remove(
     name: Annotated[str, typer.Argument(help="The analyst's role.")],
 ) -> None:
-    """Take an analyst's role away."""
+    """Remove an analyst's role."""
     from service.postgres.analysts import remove_analyst
 
     if not as_owner(partial(remove_analyst, name=name)):

@@ -1,4 +1,4 @@
-"""Where commands print: results to the one console, everything else to the other."""
+"""The consoles of the commands: `out` for results, `err` for everything else."""
 
 from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""What a first run needs to be tried at once: a project, credit, a session, a build worker."""
+"""The demo of a first run: a project, credit, a session and a build worker."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ PROJECT_ID: Final = "demo"
 USER_ID: Final = "ada"
 CREDIT_SECONDS: Final = 36_000
 WORKER: Final = Path(__file__).parents[2] / "scripts" / "build_worker.py"
-"""Beside the packages in a clone; an installed service has none, and the demo no builds."""
+"""The worker of a clone. An installed service has none, so its demo has no builds."""
 
 SOURCE: Final = {
     "README.md": "# Demo\n\nA page that greets whoever comes.\n",
@@ -47,7 +47,7 @@ _CONTEXT: Final = RequestContext(metadata={"actor": "demo"})
 
 
 def write_source(folder: Path) -> None:
-    """The demo project's code, for the planner to look at; what is there already stays."""
+    """Write the demo project's code for the planner. Existing files stay."""
     root = folder / TENANT / PROJECT_ID
     root.mkdir(parents=True, exist_ok=True)
     for name, text in SOURCE.items():
@@ -57,7 +57,7 @@ def write_source(folder: Path) -> None:
 
 @asynccontextmanager
 async def building(url: str, secret: str) -> AsyncGenerator[bool]:
-    """A worker that builds as long as this runs; whether there is one."""
+    """Run a build worker; yields whether there is a worker to run."""
     if not WORKER.exists():
         yield False
         return
@@ -66,7 +66,7 @@ async def building(url: str, secret: str) -> AsyncGenerator[bool]:
         *(sys.executable, str(WORKER), "--url", url, "--key", KEY_ID),
         *("--worker", "demo", "--with-parent", "--", *command),
         env={**os.environ, "THROUGHLINE_WORKER_SECRET": secret},
-        # The worker goes when this end closes, however this process ends.
+        # The worker ends when this end of the pipe closes, however this process ends.
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.DEVNULL,
     )
@@ -79,7 +79,7 @@ async def building(url: str, secret: str) -> AsyncGenerator[bool]:
 
 
 async def prepare(service: Service) -> str:
-    """Make the demo's project, credit and session where they are missing; the session's id."""
+    """Create the demo's project, credit and session where missing; returns the session's id."""
     try:
         await service.transactions.transact(TENANT, _register, cause=_CONTEXT)
         await service.transactions.transact(TENANT, _credit, cause=_CONTEXT)
@@ -133,7 +133,7 @@ async def _open_session(service: Service) -> str:
 def instructions(
     url: str, session_id: str, sign: str, say: Callable[[str], None], *, with_builds: bool
 ) -> None:
-    """Shell lines that can be pasted as they are."""
+    """Print shell lines that a user can paste."""
     body = f'{{"userId":"{USER_ID}","projectId":"{PROJECT_ID}","message":"Add a login page"}}'
     timeline = f"/v1/project/{PROJECT_ID}/timeline?userId={USER_ID}"
     bill = f"/v1/chat-plan/session/{session_id}?userId={USER_ID}"

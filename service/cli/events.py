@@ -56,7 +56,7 @@ def print_all(
 
 @app.command("export")
 def export_tenant(
-    tenant: Annotated[str, typer.Argument(help="Whose events.")],
+    tenant: Annotated[str, typer.Argument(help="The tenant whose events are printed.")],
     after: Annotated[int, typer.Option(help="Begin after this position.")] = 0,
 ) -> None:
     """Print a tenant's events so far as CloudEvents, one a line."""
@@ -68,8 +68,7 @@ def export_tenant(
         from service.postgres import connections
 
         async with connections.pool(direct_url) as pool:
-            store = EventStore(pool)
-            log_epoch = await store.log_epoch()
+            log_epoch = await EventStore(pool).log_epoch()
             feed = TenantFeed(pool, Selection(tenant_id=tenant))
             prev = await feed.last(after)
             async for page in feed.whole(after):

@@ -8,7 +8,7 @@ from service.settings import Settings
 
 
 def keys() -> None:
-    """List the keys that may call, without their secrets."""
+    """List the known keys, without their secrets."""
     table = Table("key", "tenant", "scopes")
     for key_id, key in known_keys(Settings()).items():
         table.add_row(key_id, key.tenant, " ".join(sorted(key.scopes)))

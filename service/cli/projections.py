@@ -37,7 +37,7 @@ def print_status() -> None:
 
 @app.command("rebuild")
 def rebuild_models(name: Name) -> None:
-    """Make a read model anew from the log, while everything goes on."""
+    """Rebuild a read model from the log while the service runs."""
     from projections.projection import rebuild
 
     for projection in _named(name):
@@ -48,7 +48,7 @@ def rebuild_models(name: Name) -> None:
 
 @app.command("verify")
 def verify_models(name: Name = "all") -> None:
-    """Compare read models with the log; exit code 1 when one differs."""
+    """Compare read models with the log; exit code 1 when a read model differs."""
     from projections.projection import verify
 
     differing = 0
@@ -74,7 +74,7 @@ def _named(name: str) -> list["Projection"]:
 
 @contextmanager
 def _progress(name: str) -> Generator[Callable[[int, int], None]]:
-    """A bar on a terminal, a line a step elsewhere."""
+    """Print progress: a bar on a terminal, a line for each step elsewhere."""
     if not err.is_terminal:
         yield lambda at, head: err.print(f"{name}: {at} of {head}")
         return

@@ -14,7 +14,7 @@ from service.settings import Settings
 
 
 def serve() -> None:
-    """Start the service, with a PostgreSQL of its own unless THROUGHLINE_DATABASE_URL is set."""
+    """Start the service, with an embedded PostgreSQL unless THROUGHLINE_DATABASE_URL is set."""
     import uvloop
 
     from service.ops import logs

@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any, Final
 
 from domain import build, project, session
-from domain.build import Build, Report
+from domain.build import Build
 from domain.errors import SessionUnknown
-from domain.events import Json
+from domain.events import Json, Report
 from service.eventlog.stream_ids import build_stream, project_stream, session_stream
 from service.eventlog.transactions import RequestContext, Transaction, Transactions
 from service.ids import new_id

@@ -15,7 +15,8 @@ import orjson
 
 from domain import idempotency
 from domain.errors import Refused
-from domain.events import ERASURES, Event, Json, from_stored, to_stored
+from domain.events import ERASURES, Event, Json
+from domain.stored_events import from_stored, to_stored
 from projections.read import Read
 from service.concurrency.lru import LRU
 from service.eventlog.store import EventStore, NewEvent, Recorded, Unavailable, WrongVersion

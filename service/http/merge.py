@@ -33,7 +33,7 @@ class MergedStreams:
         """Send every reader away, those of now and those who still come."""
         self._stopping.set()
 
-    def stream(self, *sources: Source) -> Source:
+    def merge(self, *sources: Source) -> Source:
         """What the sources have, as it comes; it ends when one of them does. Raises Overloaded."""
         if self.open >= MOST_OPEN:
             raise Overloaded("too many streams are open")

@@ -146,7 +146,7 @@ class Operation(Generic[B, Q]):
         if self.browsers and HEADER not in request.headers:
             token = _token(request)
         if token is not None:
-            return service.tokens.read(token), await _body(request)
+            return service.browser_tokens.read(token), await _body(request)
         signature = service.authenticator.read(request.headers.get(HEADER))
         body = await _body(request)
         caller = await service.authenticator.verify(

@@ -24,7 +24,7 @@ async def visible_project(
     if user_id is None and "admin" not in call.caller.scopes:
         call.caller.require("read")
     row = await project(
-        connection, tenant_id=call.caller.tenant_id, project_id=project_id, user_id=user_id
+        connection, tenant_id=call.tenant_id, project_id=project_id, user_id=user_id
     )
     if row is None or row.erasing_since is not None:
         raise ProjectUnknown

@@ -1,4 +1,4 @@
-"""Ending what nobody has been heard of for long: idle sessions, silent builds."""
+"""Ends idle sessions and silent builds."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -21,7 +21,7 @@ _log = structlog.stdlib.get_logger(__name__)
 
 
 async def keep_expiring(expire: Callable[[], Awaitable[int]], seconds: float) -> None:
-    """Do it for ever, a hundred at a time, looking more often than every `seconds`."""
+    """Run `expire` for ever, more often than every `seconds`; at once again after a full batch."""
     while True:
         try:
             expired = await expire()
@@ -33,9 +33,9 @@ async def keep_expiring(expire: Callable[[], Awaitable[int]], seconds: float) ->
 
 
 async def expire_idle(transactions: Transactions, pool: Pool, idle_seconds: float) -> int:
-    """Expire sessions of all tenants that have been idle for so long; returns how many.
+    """Expire sessions of all tenants that were idle for `idle_seconds`; returns their number.
 
-    Those that are being replied to stay.
+    Sessions with a running reply stay.
     """
     async with service_transaction(pool) as connection:
         idle = await idle_sessions(connection, idle_seconds=idle_seconds, limit=_AT_A_TIME)
@@ -48,7 +48,7 @@ async def expire_idle(transactions: Transactions, pool: Pool, idle_seconds: floa
 
 
 async def time_out_silent(builds: Builds, pool: Pool, silent_seconds: float) -> int:
-    """Fail the builds of all tenants that nothing was heard of for so long; returns how many."""
+    """Fail builds of all tenants without a report for `silent_seconds`; returns their number."""
     async with service_transaction(pool) as connection:
         found = await silent(connection, silent_seconds=silent_seconds, limit=_AT_A_TIME)
     for tenant_id, _, build_id in found:

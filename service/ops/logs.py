@@ -1,7 +1,7 @@
-"""Structured logs: a JSON object a line, with the request's id; no message text, no secrets.
+"""Structured logs: a JSON object in each line, with the request's id, without texts and secrets.
 
-What is logged is named in the code as an event with ids, codes and numbers. Nothing passes a body,
-a header or a reply to a logger, and tracebacks are written without the values of variables.
+A log line is a named event with ids, codes and numbers. No code passes a body, a header or a reply
+to a logger, and tracebacks are written without the values of variables.
 """
 
 import logging
@@ -13,7 +13,7 @@ import structlog
 
 
 def configure(level: str) -> None:
-    """Send our logs and those of the libraries to standard error, in the one form."""
+    """Write our logs and those of the libraries to standard error, as JSON lines."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -39,7 +39,7 @@ def configure(level: str) -> None:
     )
     logging.root.handlers = [handler]
     logging.root.setLevel(level.upper())
-    # A request's line is ours (service.app); the libraries' own would name query strings.
+    # The service logs requests itself: the lines of the libraries contain query strings.
     for noisy in ("httpx", "httpx2", "httpcore2", "anthropic", "uvicorn.access", "sse_starlette"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 

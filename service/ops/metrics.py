@@ -1,4 +1,4 @@
-"""What Prometheus is told, in one place: names, help, units."""
+"""The metrics for Prometheus: their names, help texts and units."""
 
 from prometheus_client import Counter, Gauge, Histogram
 

@@ -1,4 +1,4 @@
-"""Analysts: database roles that read the views of one tenant, and nothing else."""
+"""Analysts: database roles that can read the views of one tenant, and nothing else."""
 
 import re
 import secrets
@@ -13,13 +13,13 @@ NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
 class BadName(ValueError):
-    """An analyst's name is that of a database role: lower-case letters, digits, `_`; 63 at most."""
+    """The name is no name of a database role: lower-case letters, digits and `_`, at most 63."""
 
 
 async def add_analyst(owner: Connection, name: str, tenant_id: str) -> str:
-    """Let a new role read a tenant's views; returns how to connect as it.
+    """Create a role that reads a tenant's views; returns the line to connect as this role.
 
-    The role is the database server's, so its name must be free there. Raises BadName, and
+    A role belongs to the whole database server, so its name must be free there. Raises BadName, and
     psycopg.errors.DuplicateObject.
     """
     if not NAME.fullmatch(name):
@@ -39,7 +39,7 @@ async def add_analyst(owner: Connection, name: str, tenant_id: str) -> str:
 
 
 async def remove_analyst(owner: Connection, name: str) -> bool:
-    """Take the role away; False when there is no such analyst."""
+    """Drop the role. Returns False when there is no such analyst."""
     async with owner.transaction():
         removed = await owner.execute(ROLES["remove_analyst"], {"name": name})
         if removed.rowcount:

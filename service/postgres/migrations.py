@@ -1,4 +1,4 @@
-"""Brings a database to this version, and checks what the service cannot set in it."""
+"""Brings a database to this version, and finds settings and roles that are not safe."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ SQL: Final = sql.statements("migrations.sql")
 
 
 class MigrationRefused(RuntimeError):
-    """A migration in the database is unknown to this version, or has another text."""
+    """The database has a migration that this version lacks, or one with another text."""
 
 
 async def migrate(url: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""One PostgreSQL as a child of this process: started, watched, started again, stopped."""
+"""Runs PostgreSQL as a child of this process, and starts it again when it ends."""
 
 import os
 import signal
@@ -17,17 +17,17 @@ import structlog
 from psycopg import pq
 
 FAST_LIMIT_S: Final = 30.0  # a fast shutdown writes a checkpoint first
-IMMEDIATE_LIMIT_S: Final = 6.0  # PostgreSQL itself kills what does not quit within 5 s
-BACKEND_LIMIT_S: Final = 5.0  # backends leave by themselves when their postmaster is gone
+IMMEDIATE_LIMIT_S: Final = 6.0  # PostgreSQL itself kills its processes after 5 s
+BACKEND_LIMIT_S: Final = 5.0  # backends exit by themselves after their postmaster
 POLL_S: Final = 0.02
-PAUSES_S: Final = (0.5, 30.0)  # the first and the longest before it is started again
-SETTLED_S: Final = 60.0  # one that lived this long starts again with the first pause
+PAUSES_S: Final = (0.5, 30.0)  # the first and the longest pause before a restart
+SETTLED_S: Final = 60.0  # a server that ran this long restarts with the first pause
 
 logger: Final = structlog.stdlib.get_logger()
 
 
 def private(path: str, flags: int) -> int:
-    """An `opener` for `open`: a new file is for its owner alone."""
+    """An `opener` for `open`: only its owner can read a new file."""
     return os.open(path, flags, 0o600)
 
 
@@ -43,13 +43,13 @@ class Account:
     gid: int
 
     def command(self, *program: str) -> list[str]:
-        """What runs `program` as this user, tied to the calling thread (see `tether`)."""
+        """The command line of `program` as this user, tied to the calling thread (see `tether`)."""
         script = Path(__file__).with_name("tether.py")
         python = [sys.executable, "-I", "-S", str(script)]
         return [*python, str(os.getpid()), str(self.uid), str(self.gid), *program]
 
     def run(self, *program: str) -> subprocess.CompletedProcess[str]:
-        """Run `program` to its end; stderr is in `stdout`."""
+        """Run `program` to its end. Its stderr goes to `stdout`."""
         return subprocess.run(
             self.command(*program),
             stdin=subprocess.DEVNULL,
@@ -64,7 +64,7 @@ class Account:
 
 
 def environment() -> dict[str, str]:
-    """A fresh one: the service's own holds secrets, and PG* variables that would take effect."""
+    """A new environment. The service's own has secrets, and PG* variables that take effect."""
     kept = {"LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH")}  # some Pythons need it
     fixed = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
     return fixed | {name: value for name, value in kept.items() if value}
@@ -79,9 +79,9 @@ class Postmaster:
     data: Path
     sockets: Path
     output: Path
-    """The file that the server's log goes to. That of the time before is kept as `*.1`."""
+    """The file of the server's log. The log of the server before is kept as `*.1`."""
     url: str
-    """For libpq, to ask whether the server accepts connections."""
+    """The URL by which libpq asks whether the server accepts connections."""
 
     _child: subprocess.Popen[bytes] | None = field(default=None, init=False)
     _spawning: threading.Lock = field(default_factory=threading.Lock, init=False)
@@ -89,13 +89,13 @@ class Postmaster:
     _answered: threading.Event = field(default_factory=threading.Event, init=False)
 
     def __post_init__(self) -> None:
-        # Every child is forked by this thread: Linux ends a child with the thread that forked it.
+        # One thread forks every child, because Linux ends a child with the thread that forked it.
         self._thread = threading.Thread(target=self._supervise, name="postmaster", daemon=True)
 
     def start(self) -> None:
-        """Return when the server accepts connections, however long it recovers before that.
+        """Return when the server accepts connections, after a recovery of any length.
 
-        Raises PostgresFailed when it exits instead.
+        Raises PostgresFailed when the server exits.
         """
         clear_traces(self.data, self.sockets)
         with suppress(FileNotFoundError):
@@ -111,9 +111,9 @@ class Postmaster:
         self._answered.set()
 
     def stop(self) -> None:
-        """Return when no process of the server is left: a fast shutdown, by force if it takes long.
+        """Shut the server down fast, after FAST_LIMIT_S by force; returns when no process is left.
 
-        Open transactions are rolled back, clients disconnected.
+        Open transactions are rolled back, and clients are disconnected.
         """
         with self._spawning:
             self._stopping.set()
@@ -122,14 +122,14 @@ class Postmaster:
             (signal.SIGQUIT, IMMEDIATE_LIMIT_S),
             (signal.SIGKILL, None),
         ):
-            if not self._thread.is_alive():  # or never was, when the start was interrupted
+            if not self._thread.is_alive():  # also when the start was interrupted
                 return
             if self._child:
                 self._child.send_signal(how)
             self._thread.join(limit)
 
     def _supervise(self) -> None:
-        """Start the server again and again until it is to stop, or did not even start once."""
+        """Start the server again and again until `stop`, or until the first start has failed."""
         first, longest = PAUSES_S
         pause = 0.0
         while not self._stopping.wait(pause):
@@ -145,7 +145,7 @@ class Postmaster:
             )
 
     def _live(self) -> str:
-        """Run the server once, to its end. Returns that end in words."""
+        """Run the server once, to its end. Returns the end in words."""
         try:
             child = self._spawn()
         except OSError as error:
@@ -153,7 +153,7 @@ class Postmaster:
         return f"exit status {child.wait()}" if child else "not started"
 
     def _spawn(self) -> subprocess.Popen[bytes] | None:
-        # The lock, for `stop` must know the last child there will be.
+        # Under the lock, because `stop` must know the last child.
         with self._spawning, open(self.output, "ab", opener=private) as output:
             if self._stopping.is_set():
                 return None
@@ -164,16 +164,16 @@ class Postmaster:
                 stderr=output,
                 cwd=self.data,
                 env=environment(),
-                start_new_session=True,  # Ctrl-C in the terminal is for us: we stop it in order
+                start_new_session=True,  # Ctrl-C in the terminal must not reach the server
             )
             return self._child
 
 
 def clear_traces(data: Path, sockets: Path) -> None:
-    """Make way for a new server: no process of an earlier one runs, no file of it names a process.
+    """End the processes of an earlier server, and remove its files that name a process id.
 
-    The process ids in those files are not looked at, because the number may be another's by now,
-    and PostgreSQL would take that one (or a zombie) for a server that runs.
+    The ids in those files are ignored, because another process may have the id now. PostgreSQL
+    would take that process, or a zombie, for a running server.
     """
     end_left_overs(data)
     (data / "postmaster.pid").unlink(missing_ok=True)
@@ -182,9 +182,9 @@ def clear_traces(data: Path, sockets: Path) -> None:
 
 
 def end_left_overs(data: Path) -> None:
-    """End whatever still runs from an earlier server of this cluster: politely, then by force.
+    """End the processes of an earlier server of this cluster, first by a signal, then by force.
 
-    One that SIGKILL does not end is stuck in the kernel; PostgreSQL will refuse to start beside it.
+    A process that SIGKILL does not end is stuck in the kernel, and PostgreSQL refuses to start.
     """
     recovery = [process for process in processes_of(data) if _is_postmaster(process)]
     _signal(recovery, signal.SIGINT)
@@ -198,25 +198,25 @@ def end_left_overs(data: Path) -> None:
 
 
 def processes_of(data: Path) -> list[psutil.Process]:
-    """The living PostgreSQL processes (zombies do not live) whose cluster is in `data`."""
+    """The running PostgreSQL processes, without zombies, whose cluster is in `data`."""
     return [process for process in psutil.process_iter() if _serves(process, data)]
 
 
 def _serves(process: psutil.Process, data: Path) -> bool:
-    """PostgreSQL works inside its data folder, all of its processes do."""
+    """Whether the process works in the data folder, as all processes of PostgreSQL do."""
     try:
         return process.name() == "postgres" and os.path.samefile(_working_folder(process), data)
-    except (OSError, psutil.Error):  # gone, a zombie, or somebody else's: not ours in any case
+    except (OSError, psutil.Error):  # it has ended, is a zombie, or belongs to another user
         return False
 
 
 def _working_folder(process: psutil.Process) -> str:
-    """Through /proc where there is one: the same name in a container is another folder."""
+    """The folder through /proc where that exists, as a path means another folder in a container."""
     return f"/proc/{process.pid}/cwd" if sys.platform == "linux" else process.cwd()
 
 
 def _is_postmaster(process: psutil.Process) -> bool:
-    """Its children call themselves `postgres: checkpointer` and the like."""
+    """Whether the process is the postmaster; its children have names such as `postgres: writer`."""
     try:
         return not process.cmdline()[0].startswith("postgres:")
     except (IndexError, psutil.Error):

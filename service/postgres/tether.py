@@ -1,9 +1,9 @@
-"""Become another program, tied to the one that asked: `python tether.py PARENT UID GID PROGRAM...`
+"""Becomes another program, tied to its parent: `python tether.py PARENT UID GID PROGRAM...`
 
-`subprocess` could change the user by itself, but the tie to the parent must be made in the child
-after that change, which undoes it. A `preexec_fn` could make it there, but runs Python between fork
-and exec, which may deadlock in a process with threads. So the child starts as this small script,
-and the script becomes the program: same process id, nothing left of Python.
+`subprocess` can change the user, but a change of the user removes the tie to the parent, so the
+child must make the tie afterwards. A `preexec_fn` could do that, but it runs Python between fork
+and exec, which can deadlock in a process with threads. So the child starts as this small script,
+and then executes the program under the same process id.
 """
 
 import ctypes
@@ -15,9 +15,9 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def tether(parent: int, uid: int, gid: int, program: list[str]) -> None:
-    """Run `program` as `uid`, ended by SIGINT when the thread of `parent` that forked us is gone.
+    """Run `program` as `uid`. It gets SIGINT when the thread of `parent` that forked it ends.
 
-    SIGINT is PostgreSQL's fast shutdown. Only Linux has the tie, and only root changes the user.
+    SIGINT is PostgreSQL's fast shutdown. Only Linux has the tie, and only root can change the user.
     """
     if os.geteuid() == 0:
         os.setgroups([])
@@ -27,7 +27,7 @@ def tether(parent: int, uid: int, gid: int, program: list[str]) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGINT))
     if os.getppid() != parent:
         sys.exit("the parent was gone before the tie was made")
-    # Not `execvp`: it imports, from where this user may not read.
+    # `execvp` would import modules, which this user may not be able to read.
     os.execv(program[0], program)  # noqa: S606 - there is no shell to go through
 
 

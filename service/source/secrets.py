@@ -1,4 +1,4 @@
-"""Which files of a project hold secrets, by their names and by what is in them."""
+"""Finds the files of a project that contain secrets, by their names and contents."""
 
 import re
 from collections.abc import Sequence
@@ -38,11 +38,11 @@ _PRIVATE_KEY: Final = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY( BLOCK)?----
 
 
 def is_secret_name(parts: Sequence[str]) -> bool:
-    """Whether a path leads to a secret: its last part, or a folder on the way, is one's name."""
+    """Whether a part of the path has the name of a secret file or folder."""
     folded = [part.casefold() for part in parts]
     return any(part in FOLDERS or any(fnmatchcase(part, name) for name in NAMES) for part in folded)
 
 
 def holds_a_key(text: str) -> bool:
-    """Whether a text has a private key in it, whatever its file is called."""
+    """Whether a text contains a private key."""
     return _PRIVATE_KEY.search(text) is not None

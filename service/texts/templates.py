@@ -1,11 +1,11 @@
-"""What the service itself says to people, in their language: templates and their variables.
+"""The texts of the service in each language: templates and their variables.
 
-A message travels and is stored as a template's key with its variables, and is rendered where it is
-read. The bundles are JSON files, so that a web client can render with the same ones:
+A message is stored and sent as a template's key with its variables, and each reader renders it. The
+bundles are JSON files, so that a web client can render with the same templates:
 `{"contractVersion": "1.0", "templates": {"<key>": "text with {variable}"}}`.
 
-Variables come from anywhere. They are filled in as they are: nothing in them is a template, and no
-change of direction in them reaches the text around them.
+The values of variables are not trusted. They are filled in as they are: a value is never read as a
+template, and a change of direction in it does not reach the text around it.
 """
 
 import re
@@ -25,7 +25,7 @@ Bundle: TypeAlias = Mapping[str, str]
 LANGUAGES: Final[tuple[Language, ...]] = get_args(Language)
 FALLBACK: Final[Language] = "en"
 CONTRACT_VERSION: Final = "1.0"
-"""Of the keys and their variables; that of the bundles and of the messages that are stored."""
+"""The version of the keys and their variables, in the bundles and in stored messages."""
 
 _RIGHT_TO_LEFT: Final = frozenset({"ar"})
 
@@ -35,39 +35,39 @@ _NUMBER: Final = re.compile(r"[-+]?[0-9]+(?:[.,][0-9]+)*")
 _TECHNICAL_NAMES: Final = frozenset({"id", "branch", "commit"})
 _TECHNICAL_ENDS: Final = ("_id", "_path", "file", "path", "url")
 
-# Embeddings, overrides and isolates: what could end the isolate around it, or turn what follows.
+# Embeddings, overrides and isolates. They could end the isolate around a value.
 _DIRECTIONS: Final = re.compile("[\u202a-\u202e\u2066-\u2069]")
 FIRST_STRONG_ISOLATE: Final = "\u2068"
 POP_ISOLATE: Final = "\u2069"
 
 
 def language_of(locale: str) -> Language:
-    """The language of a locale such as `ar-EG`, as far as it is spoken here; else English."""
+    """The language of a locale, `ar` for `ar-EG`; English for a language without a bundle."""
     language = questions.language(locale)
     return language if language in LANGUAGES else FALLBACK
 
 
 def direction_of(language: Language) -> Literal["ltr", "rtl"]:
-    """How the language is written."""
+    """The direction of the language's script."""
     return "rtl" if language in _RIGHT_TO_LEFT else "ltr"
 
 
 def bundle(locale: str) -> Bundle:
-    """The templates of a locale's language by their keys; not to be changed."""
+    """The templates of a locale's language by key. Callers must not change it."""
     return _bundle(language_of(locale))
 
 
 def bundle_json(locale: str) -> dict[str, object]:
-    """The same as in its file, for a client; the caller's own."""
+    """A copy of the bundle's JSON, for a client."""
     return {"contractVersion": CONTRACT_VERSION, "templates": dict(bundle(locale))}
 
 
 def render(template: str, variables: Mapping[str, object], locale: str) -> str:
     """The text of the template with this key, with its variables filled in.
 
-    Where a text could run the wrong way, a value is isolated from it (U+2068, U+2069): paths and
-    ids always, and all but numbers in a language that is written from right to left. Raises
-    KeyError for a key that there is not, and for a variable that is missing.
+    A value is isolated (U+2068, U+2069) where the text could run in the wrong direction: a path or
+    an id always, and every value but numbers in a language that is written from right to left.
+    Raises KeyError for an unknown key and for a missing variable.
     """
     is_right_to_left = language_of(locale) in _RIGHT_TO_LEFT
 

@@ -29,13 +29,13 @@ from service.timelines import items
 
 RING: Final = 100
 RING_BYTES: Final = 1 << 20
-"""What a watched project may keep in memory, in items and in bytes."""
+"""The most items, and bytes, that the ring of a watched project keeps."""
 
 STEP: Final = 20
 """Items that a watcher gets at a time, from the ring or from the table."""
 
 READERS: Final = 4
-"""Watchers that read the table at a time: most connections stay with those who ask for pages."""
+"""The most watchers that read the table at a time, so that requests have the other connections."""
 
 PROJECTS: Final = 20
 """Projects of a tenant whose next items are read in one round trip."""
@@ -55,7 +55,7 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A row of the timeline as it is told: the event's name and JSON, what it is chosen by."""
+    """A row of the timeline as a stream event: its name and JSON, and the fields of the filter."""
 
     position: int
     mode: SessionMode
@@ -66,7 +66,7 @@ class Item:
 
 
 class Watch:
-    """One who watches a project; `is_over` when they may not any more."""
+    """A watcher of a project. `is_over` is true once the membership of its user has ended."""
 
     def __init__(self, user_id: str | None) -> None:
         self.user_id = user_id
@@ -85,7 +85,7 @@ class Feed:
 
     @property
     def is_behind(self) -> bool:
-        """There is more to read than was read."""
+        """Whether the log has positions of the project that the ring has not reached."""
         return self.reached < self.wanted
 
     def lacks(self, upto: int) -> bool:
@@ -123,7 +123,7 @@ class Feed:
 
 
 class Feeds:
-    """The projects that are watched. Owned by the service's loop; `run` is its one task."""
+    """The feeds of all watched projects. Owned by the service's loop; `run` is its one task."""
 
     def __init__(self, pool: Pool, store: EventStore, live_log: LiveLog, log_epoch: str) -> None:
         self._pool = pool
@@ -136,10 +136,10 @@ class Feeds:
         self._is_wanted = asyncio.Event()
         self._readers = asyncio.Semaphore(READERS)
         self.readings = 0
-        """Pages that were read from the table, for the rings and for those behind them."""
+        """The number of pages that were read from the table."""
 
     async def run(self) -> None:
-        """Follow the log as long as somebody watches, and read what they are to see."""
+        """Follow the log while a project is watched, and fill the rings."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._listen())
             tasks.create_task(self._read())
@@ -149,9 +149,9 @@ class Feeds:
     async def follow(
         self, key: Key, after: int, shown: Shown, user_id: str | None = None
     ) -> AsyncGenerator[list[Item]]:
-        """The items after a position, in order, without end: what is there, then what happens.
+        """The items after a position, in order and without end: stored items, then new items.
 
-        With a user it ends when they are taken out of the project.
+        With a `user_id` the stream ends when that user is removed from the project.
         """
         with self._watching(key, user_id) as (feed, watch):
             while not watch.is_over:
@@ -173,7 +173,7 @@ class Feeds:
 
     @contextmanager
     def _watching(self, key: Key, user_id: str | None) -> Generator[tuple[Feed, Watch]]:
-        """The project's feed, which is there as long as somebody watches it."""
+        """The project's feed, which exists while it has a watcher."""
         if key not in self._feeds:
             self._feeds[key] = Feed(self._followed)
         feed = self._feeds[key]
@@ -209,7 +209,7 @@ class Feeds:
     # Following -----------------------------------------------------------------------------------
 
     async def _listen(self) -> None:
-        """Hear what is committed, as long as somebody watches."""
+        """Follow the live log while a project is watched."""
         while True:
             await self._is_watched.wait()
             self._followed = await retrying(
@@ -225,7 +225,7 @@ class Feeds:
                         break
 
     def _note(self, page: Sequence[Recorded]) -> None:
-        """Know which projects there is more to read of."""
+        """Note the projects that have new events."""
         for event in page:
             self._followed = event.position
             feed = self._feeds.get((event.tenant_id, event.project_id or ""))
@@ -242,7 +242,7 @@ class Feeds:
                 feed.close()
 
     async def _read(self) -> None:
-        """Bring the rings up to what was committed, as far as the read model has come."""
+        """Fill the rings up to the head of the log, or to the read model's checkpoint before it."""
         while True:
             await self._is_wanted.wait()
             self._is_wanted.clear()
@@ -292,11 +292,11 @@ class Feeds:
     # The table -----------------------------------------------------------------------------------
 
     def _items(self, page: TimelinePage, upto: int) -> list[Item]:
-        """The rows that the checkpoint covers, oldest first, as they go over the wire."""
+        """The rows up to the checkpoint as items, oldest first."""
         return [self._item(row) for row in reversed(page.rows) if row.position <= upto]
 
     def _item(self, row: TimelineRow) -> Item:
-        """A lock or an erasure as it is; else the item, or the one that a build's news is about."""
+        """The stream event of a row. For a change of a build it has the item that asked for it."""
         if row.kind == "lock":
             event, data = "lock", row.data
         elif row.kind == "erasure":
@@ -310,5 +310,5 @@ class Feeds:
 
 
 def _floor(items: Sequence[Item], upto: int) -> int:
-    """The position after which these are all items up to `upto`."""
+    """The position after which `items` has all items up to `upto`."""
     return items[0].position - 1 if items else upto

@@ -12,7 +12,7 @@ from service.wire import Wire, cursor
 
 
 class ItemAction(Wire):
-    """Something that could be done with an item; `enabled` if it can be done now."""
+    """An action on an item. `enabled` is true when the action is possible now."""
 
     type: ActionType
     label: str
@@ -25,7 +25,7 @@ class UserMessage(Wire):
 
 
 class BuildState(Wire):
-    """A build as it is now: `queued`, `running`, `succeeded` or `failed`; milliseconds."""
+    """The current state of a build: `queued`, `running`, `succeeded` or `failed`; milliseconds."""
 
     build_id: str
     status: BuildStatus
@@ -39,7 +39,7 @@ class BuildState(Wire):
 
 
 class Conversion(Wire):
-    """Where a build's message comes from: the session whose plan it turned into a build."""
+    """The session whose plan became the build."""
 
     from_session_id: str
     converted_at: datetime
@@ -56,7 +56,7 @@ class AiResponse(Wire):
 
 
 class TimelineItem(Wire):
-    """One thing that happened in a project; `cursor` is its place in the one order of all."""
+    """An item of a project's timeline; `cursor` is its position in the order of all events."""
 
     id: str
     cursor: str
@@ -76,24 +76,24 @@ class TimelineItem(Wire):
 
 
 class LiveItem(TimelineItem):
-    """An item as a stream tells it; `prev` is the id of the event before it, null at the start.
+    """An item in a stream; `prev` is the id of the event before it, null at the start.
 
-    Who gets an event whose `prev` is the last id that they have, has missed nothing. An item that
-    asked for a build comes again, with the same `id`, when the build has changed.
+    A reader has missed nothing when the `prev` of each event is the id of the event before it. An
+    item that asked for a build comes again, with the same `id`, when the build has changed.
     """
 
     prev: str | None
 
 
 class Lock(Wire):
-    """The project is being built, and takes no messages; without a build it takes them again."""
+    """A build has locked the project, and messages are refused; without a build they are not."""
 
     active_build_id: str | None
     prev: str | None
 
 
 class Erased(Wire):
-    """What was said in the session, or of the build, is gone: items of it are to be forgotten."""
+    """The session, or the build, is erased: a client must forget its items."""
 
     session_id: str | None = None
     build_id: str | None = None
@@ -167,7 +167,7 @@ def _item_actions(row: TimelineRow) -> list[ItemAction]:
 
 
 def build_state(row: BuildRow) -> BuildState:
-    """What an item says of its build."""
+    """The state of a build for an item."""
     return BuildState(
         build_id=row.build_id,
         status=row.status,
@@ -182,7 +182,7 @@ def build_state(row: BuildRow) -> BuildState:
 
 
 def _main_text(row: TimelineRow) -> str | None:
-    """The main prose of a reply; a partial one may not have come to it."""
+    """The main prose of a reply; None where a partial reply has none."""
     pointer = MAIN_TEXT.get(cast(ChatMode, row.chat_mode)) if row.kind == "reply" else None
     data: dict[str, Any] = row.data or {}
     text = data.get(pointer.removeprefix("/")) if pointer else None

@@ -128,20 +128,20 @@ def test_where_nothing_is_left_a_running_reply_holds_no_more() -> None:
     assert extend(state, 1) == ()
 
 
-def test_a_settlement_takes_what_was_used() -> None:
+def test_a_settlement_bills_the_seconds_that_were_used() -> None:
     assert settle(given(CREDITED, RESERVED), 45) == (CONSUMED,)
 
 
-def test_a_settlement_takes_no_more_than_was_held() -> None:
+def test_a_settlement_bills_at_most_the_reserved_seconds() -> None:
     assert settle(given(CREDITED, RESERVED), 61) == (replace(CONSUMED, seconds=60),)
 
 
-def test_a_settlement_may_take_nothing() -> None:
+def test_a_settlement_may_bill_nothing() -> None:
     (event,) = settle(given(CREDITED, RESERVED), 0)
     assert given(CREDITED, RESERVED, event).available == 100
 
 
-def test_a_settlement_takes_from_all_that_was_held_for_its_reply() -> None:
+def test_a_settlement_bills_from_all_seconds_that_its_reply_reserved() -> None:
     state = given(CREDITED, RESERVED, replace(RESERVED, seconds=40))
     assert settle(state, 90) == (replace(CONSUMED, seconds=90, reserved_seconds=100),)
 
@@ -222,7 +222,7 @@ def test_an_account_is_what_its_events_say(state: Account, expected: Account) ->
     assert state == expected
 
 
-def test_one_reservation_s_end_leaves_the_others_alone() -> None:
+def test_the_end_of_a_reservation_leaves_the_others_alone() -> None:
     other = replace(RESERVED, reservation_id="h2", seconds=30)
     assert given(CREDITED, RESERVED, other, CONSUMED).reservations == {"h2": 30}
 

@@ -9,7 +9,7 @@ from hypothesis import given as generated
 from hypothesis import strategies as st
 
 from domain import build
-from domain.build import INITIAL, MAX_REPORTS, Build, Report
+from domain.build import INITIAL, MAX_REPORTS, Build
 from domain.errors import BuildEnded, BuildFull, BuildInProgress, BuildTaken, BuildUnknown
 from domain.events import (
     BuildClaimed,
@@ -20,6 +20,7 @@ from domain.events import (
     BuildQueued,
     BuildReferenced,
     BuildSucceeded,
+    Report,
     VersionDeployed,
 )
 
@@ -71,7 +72,7 @@ def test_a_build_is_queued_once() -> None:
         build.queue(given(QUEUED), **asked)
 
 
-def test_one_worker_has_it_and_may_claim_it_again() -> None:
+def test_a_worker_may_claim_its_build_again() -> None:
     (claimed,) = build.claim(given(QUEUED), worker_id="w1")
     assert claimed == BuildClaimed(build_id="b1", worker_id="w1")
     assert build.claim(given(QUEUED, claimed), worker_id="w1") == ()
@@ -79,7 +80,7 @@ def test_one_worker_has_it_and_may_claim_it_again() -> None:
         build.claim(given(QUEUED, claimed), worker_id="w2")
 
 
-def test_what_is_not_there_or_has_ended_cannot_be_claimed() -> None:
+def test_an_unknown_or_ended_build_cannot_be_claimed() -> None:
     with pytest.raises(BuildUnknown):
         build.claim(INITIAL, worker_id="w1")
     with pytest.raises(BuildEnded):
@@ -155,7 +156,7 @@ def test_the_same_report_again_is_nothing_new_within_a_batch_or_later() -> None:
 
 
 @pytest.mark.parametrize("order", list(permutations((DEVELOPING, DEPLOYED, FAILED))))
-def test_in_any_order_there_is_one_reference_and_one_end(order: tuple[Report, ...]) -> None:
+def test_reports_in_any_order_make_one_reference_and_one_end(order: tuple[Report, ...]) -> None:
     together = kinds(report(given(QUEUED), *order))
     state, apart = given(QUEUED), list[str]()
     for each in order:
@@ -172,7 +173,7 @@ def test_reports_of_an_unknown_build_are_refused() -> None:
         report(INITIAL, DEVELOPING)
 
 
-def test_a_build_that_is_full_takes_its_end_alone() -> None:
+def test_a_full_build_stores_its_end_alone() -> None:
     full = build.fold(
         [
             event
@@ -187,7 +188,7 @@ def test_a_build_that_is_full_takes_its_end_alone() -> None:
 
 
 @generated(st.lists(st.text(max_size=3)))
-def test_what_was_seen_is_a_set_of_few_parts(ids: list[str]) -> None:
+def test_the_ids_of_reports_are_a_set_of_few_parts(ids: list[str]) -> None:
     seen = build.Seen()
     for n, each in enumerate(ids):
         if each not in seen:

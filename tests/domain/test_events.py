@@ -19,10 +19,8 @@ from domain.events import (
     ProjectEvent,
     RequestEvent,
     SessionEvent,
-    from_stored,
-    stored_keys,
-    to_stored,
 )
+from domain.stored_events import from_stored, stored_keys, to_stored
 
 FIRST_DAY: dict[str, dict[str, Any]] = {
     "ProjectRegistered": {"project_id": "p", "name": "n"},
@@ -189,7 +187,7 @@ def events(kind: type[Event]) -> st.SearchStrategy[Event]:
 
 
 @given(st.sampled_from(sorted(EVENT_TYPES)).flatmap(lambda name: events(EVENT_TYPES[name])))
-def test_what_is_stored_is_what_is_read(event: Event) -> None:
+def test_an_event_is_read_as_it_was_stored(event: Event) -> None:
     stored = written(event)
     read = from_stored(type(event).__name__, orjson.loads(stored))
     assert read == event
@@ -245,7 +243,7 @@ def test_the_name_of_a_renamed_field_is_no_stored_key() -> None:
 
 
 @pytest.mark.parametrize("name", EVENT_TYPES)
-def test_what_was_stored_on_the_first_day_is_read_today(name: str) -> None:
+def test_an_event_of_the_first_day_is_read_today(name: str) -> None:
     event = from_stored(name, FIRST_DAY[name])
     keys = stored_keys(EVENT_TYPES[name])
     assert {key: getattr(event, keys[key]) for key in FIRST_DAY[name]} == FIRST_DAY[name]

@@ -13,7 +13,7 @@ DONE = RequestCompleted(key="k", fingerprint="f", result={"id": "x"}, offset=3)
 
 
 def test_a_request_is_done_once() -> None:
-    asked: dict[str, Any] = {"key": "k", "result": {"id": "x"}, "place": 3}
+    asked: dict[str, Any] = {"key": "k", "result": {"id": "x"}, "offset": 3}
     assert idempotency.finish(INITIAL, fingerprint="f", **asked) == (DONE,)
     state = idempotency.fold([DONE])
     assert idempotency.is_done(state, fingerprint="f")

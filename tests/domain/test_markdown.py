@@ -254,20 +254,20 @@ MISSHAPEN = st.recursive(
 
 
 @given(MODES, MISSHAPEN)
-def test_whatever_the_data_is_there_is_a_document(mode: ChatMode, data: Any) -> None:
+def test_any_data_makes_a_document(mode: ChatMode, data: Any) -> None:
     assert isinstance(reply(mode, data), str)
 
 
 @pytest.mark.parametrize("mode", CONTRACTS)
 @pytest.mark.parametrize("data", [None, {}, [], "", 0])
-def test_of_nothing_there_is_nothing(mode: ChatMode, data: Any) -> None:
+def test_empty_data_makes_an_empty_document(mode: ChatMode, data: Any) -> None:
     assert reply(mode, data) == ""
 
 
 # how each looks ----------------------------------------------------------------------------------
 
 
-def test_a_question_s_answer_comes_with_its_places() -> None:
+def test_an_answer_to_a_question_comes_with_its_references() -> None:
     data = {
         "answer": "It is in `users.py`.\n\n- So.",
         "references": [
@@ -415,7 +415,7 @@ def test_tags_in_a_line_are_shown_and_code_stays_code() -> None:
 @pytest.mark.parametrize(
     "unit", ["`", "~", "- ", "> ", " ", "#", "<", "`a``", "|", "\\", "1. ", "\n"]
 )
-def test_it_costs_little_however_the_text_is_made(unit: str) -> None:
+def test_a_document_of_any_text_costs_little(unit: str) -> None:
     text = unit * (200_000 // len(unit))
     begun = perf_counter()
     reply("general", {"markdown": text})
@@ -430,7 +430,7 @@ def test_it_costs_little_however_the_text_is_made(unit: str) -> None:
 AT = datetime(2026, 11, 21, 8, 30, 5, tzinfo=UTC)
 
 
-def test_a_conversation_tells_who_said_what_and_when() -> None:
+def test_a_conversation_has_the_author_and_time_of_each_entry() -> None:
     later = AT.astimezone(timezone(timedelta(hours=2))) + timedelta(minutes=1)
     entries = [
         Entry(who="amina", at=AT, text="How does it work?"),
@@ -451,9 +451,7 @@ def test_a_conversation_may_be_empty() -> None:
 
 @given(LINES, st.lists(st.tuples(LINES, proses()), max_size=4))
 @example("Shop", [("a", "Shop\n==\n\n# b"), ("# b", "```\n# c"), ("c", "###### d\n\n    # e")])
-def test_nothing_that_was_said_looks_like_another_entry(
-    title: str, said: list[tuple[str, str]]
-) -> None:
+def test_no_text_looks_like_another_entry(title: str, said: list[tuple[str, str]]) -> None:
     entries = [Entry(who=who, at=AT, text=text) for who, text in said]
     document = conversation(title, entries)
     found = headings(document)

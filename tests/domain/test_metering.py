@@ -97,7 +97,7 @@ def test_the_cost_of_an_unknown_model_is_unknown(model: str) -> None:
         Usage(input_tokens=5, cache_read_tokens=5, cache_write_tokens=5),
     ],
 )
-def test_what_the_provider_did_not_say_is_unknown_and_not_zero(usage: Usage) -> None:
+def test_a_count_that_the_provider_did_not_send_is_unknown_and_not_zero(usage: Usage) -> None:
     assert usage.total is None
     assert cost_of("claude-opus-4", usage).usd is None
     assert cost_of("offline", usage).usd is None
@@ -133,7 +133,7 @@ def test_each_mode_has_an_estimate_and_an_operation_of_its_own() -> None:
 # several calls -----------------------------------------------------------------------------------
 
 
-def test_calls_add_up_and_what_one_did_not_tell_is_unknown_of_all() -> None:
+def test_calls_add_up_and_one_unknown_count_makes_the_sum_unknown() -> None:
     told = Usage(input_tokens=1, output_tokens=2, cache_read_tokens=3, cache_write_tokens=4)
     assert total_usage([told, told]) == Usage(
         input_tokens=2, output_tokens=4, cache_read_tokens=6, cache_write_tokens=8

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from domain.json_tokens import NUMBER_LIMIT
 from domain.operations import Misfit, Operation, fold
 from domain.reply_contracts import ATOMIC
-from domain.reply_parser import DEPTH_LIMIT, NUMBER_LIMIT, TEXT_LIMIT, Malformed, ReplyParser
+from domain.reply_parser import DEPTH_LIMIT, TEXT_LIMIT, Malformed, ReplyParser
 
 SPACE = " \t\n\r"
 
@@ -333,7 +334,9 @@ LOOSE = st.lists(SNIPPETS | st.text(max_size=3), max_size=12).map("".join)
 @example("```json\n{", [1])
 @example(answer('{"a":"\\ud83d'), [1])
 @example(answer('{"a":"\\ud83d\\ud83d\\ude00\\ude00\ud83d\\ude00"}'), [1])
-def test_whatever_comes_is_read_as_python_reads_it_or_refused(text: str, sizes: list[int]) -> None:
+def test_the_parser_reads_any_text_as_python_does_or_refuses_it(
+    text: str, sizes: list[int]
+) -> None:
     heard = Heard(text, sizes)
     if (expected := outcome(text)) is None:
         assert heard.outcome is None
@@ -377,7 +380,7 @@ def test_each_kind_of_value_has_its_operation() -> None:
     ]
 
 
-def test_a_string_is_told_at_every_feed() -> None:
+def test_a_string_streams_at_every_feed() -> None:
     parser = ReplyParser()
     parser.feed('{"intent": "question", "response": {"answer": "')
     assert parser.feed("Look ") == [{"op": "append", "path": "/answer", "text": "Look "}]
@@ -397,7 +400,7 @@ def test_a_surrogate_pair_is_never_parted() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(ATOMIC))
-def test_a_word_of_a_closed_set_is_told_whole(name: str) -> None:
+def test_a_word_of_a_closed_set_comes_whole(name: str) -> None:
     told = ops_of(answer(f'{{"{name}": "moderate"}}'), [1])
     assert told[1:] == [{"op": "set", "path": f"/{name}", "value": "moderate"}]
 
@@ -418,7 +421,7 @@ def test_names_are_escaped_in_paths() -> None:
 @pytest.mark.parametrize(
     "spelled", ["\\u0000", "\\ud83d", "\\ude42", "\\ud83dx", "\\ud83d\\n", "\ud83d"]
 )
-def test_what_no_database_holds_is_replaced(spelled: str) -> None:
+def test_an_unstorable_character_is_replaced(spelled: str) -> None:
     for sizes in ([1], [1000]):
         document = fold(ops_of(answer(f'{{"a": "{spelled}"}}'), sizes))
         assert document["a"].startswith("\ufffd")
@@ -427,7 +430,7 @@ def test_what_no_database_holds_is_replaced(spelled: str) -> None:
 # the envelope ------------------------------------------------------------------------------------
 
 
-def test_nothing_is_told_before_the_intent_is_known() -> None:
+def test_operations_wait_until_the_intent_is_known() -> None:
     parser = ReplyParser()
     assert parser.feed('{"response": {"answer": "Yes') == []
     assert parser.feed(', and no"}, "intent": "quest') == []
@@ -455,7 +458,7 @@ def test_an_answer_with_nothing_in_it_is_incomplete() -> None:
         assert (heard.parser.complete, heard.parser.prose, heard.ops) == (False, False, [])
 
 
-def test_an_answer_that_breaks_off_keeps_what_was_told() -> None:
+def test_an_answer_that_breaks_off_keeps_its_operations() -> None:
     heard = Heard('{"intent": "question", "response": {"answer": "It is in \\u00')
     assert heard.outcome is None
     assert fold(heard.ops) == {"answer": "It is in "}
@@ -473,14 +476,14 @@ def test_a_fence_around_the_answer_is_skipped(fence: str, end: str) -> None:
 @pytest.mark.parametrize(
     "text", ["`", "``", "```", "```py\n{}", "```json", "`{`", "[1]", '"a"', "```" + " " * 17 + "{}"]
 )
-def test_what_only_looks_like_a_fence_or_json_is_prose(text: str) -> None:
+def test_text_that_resembles_a_fence_or_json_is_prose(text: str) -> None:
     for sizes in ([1], [1000]):
         heard = Heard(text, sizes)
         assert heard.parser.prose
         assert heard.outcome == ("general", {"markdown": text})
 
 
-def test_prose_is_told_as_it_comes() -> None:
+def test_prose_streams_as_it_comes() -> None:
     parser = ReplyParser()
     assert parser.feed("  ``") == []
     assert parser.feed("`python\n") == [
@@ -590,7 +593,7 @@ def test_a_refusal_never_quotes_the_answer() -> None:
     assert "secret" not in str(refused.value)
 
 
-def test_after_a_refusal_what_was_told_stays_and_nothing_more_comes() -> None:
+def test_after_a_refusal_earlier_operations_stay_and_no_more_come() -> None:
     parser = ReplyParser()
     told = parser.feed('{"intent": "question", "response": {"answer": "Yes')
     for _ in range(2):
@@ -625,7 +628,7 @@ HELD = {"s": "x", "n": 1, "z": None, "l": [1], "t": ["x"], "o": {}}
 @pytest.mark.parametrize(
     "path", ["", "/s", "/z", "/l/0", "/l/2", "/l/-", "/l/-1", "/l/01", "/l/+1", "/l/x"]
 )
-def test_what_is_there_is_not_replaced_and_arrays_have_no_gaps(path: str) -> None:
+def test_values_are_never_replaced_and_arrays_have_no_gaps(path: str) -> None:
     for op in (
         {"op": "open", "path": path, "kind": "array"},
         {"op": "set", "path": path, "value": 1},

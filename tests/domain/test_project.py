@@ -126,13 +126,13 @@ def test_a_member_is_removed() -> None:
     assert project.remove_member(state, user_id="ann") == (REMOVED,)
 
 
-def test_one_of_two_owners_may_go_or_become_less() -> None:
+def test_an_owner_beside_another_may_leave_or_become_less() -> None:
     state = given(REGISTERED, added("ann", "owner"), added("bob", "owner"))
     assert project.remove_member(state, user_id="ann") == (REMOVED,)
     assert project.add_member(state, user_id="ann", role="viewer") == (added("ann", "viewer"),)
 
 
-def test_a_member_who_was_removed_may_come_back() -> None:
+def test_a_removed_member_may_come_back() -> None:
     state = given(REGISTERED, added("bob", "owner"), added("ann", "viewer"), REMOVED)
     assert project.add_member(state, user_id="ann", role="viewer") == (added("ann", "viewer"),)
 
@@ -152,7 +152,7 @@ def test_a_project_that_is_not_known_has_no_members() -> None:
         project.remove_member(INITIAL, user_id="ann")
 
 
-def test_who_is_not_a_member_is_not_removed() -> None:
+def test_a_user_outside_of_the_project_is_not_removed() -> None:
     with pytest.raises(MemberUnknown):
         project.remove_member(given(REGISTERED, added("ann", "owner")), user_id="bob")
 

@@ -100,11 +100,11 @@ def test_a_new_session_has_no_history() -> None:
     assert told(asked(9), started(9)) == []
 
 
-def test_what_was_said_comes_in_its_order_each_question_with_its_answer() -> None:
+def test_the_history_has_each_message_with_its_reply_in_order() -> None:
     assert told(*exchange(1), *exchange(2), asked(9)) == pair(1) + pair(2)
 
 
-def test_a_reply_is_told_as_the_model_gave_it() -> None:
+def test_a_reply_is_in_the_history_as_the_model_gave_it() -> None:
     data = {"answer": "Là, في الملف", "references": []}
     ((_, text),) = told(asked(1), answered(1, mode="question", data=data), asked(9))[1:]
     assert json.loads(text) == {"intent": "question", "response": data}
@@ -121,7 +121,7 @@ def test_answers_in_another_order_than_their_questions_stay_with_them() -> None:
 
 
 @pytest.mark.parametrize("end", [(), (started(2),), (started(2), failed(2))])
-def test_what_was_not_answered_is_left_out(end: tuple[SessionEvent, ...]) -> None:
+def test_a_message_without_a_reply_is_left_out(end: tuple[SessionEvent, ...]) -> None:
     assert told(*exchange(1), asked(2), *end, *exchange(3), asked(9)) == pair(1) + pair(3)
 
 
@@ -130,7 +130,7 @@ def test_a_partial_answer_is_an_answer() -> None:
     assert [role for role, _ in told(asked(1), cut, asked(9))] == ["user", "assistant"]
 
 
-def test_what_the_service_said_itself_is_left_out() -> None:
+def test_a_message_of_the_service_is_left_out() -> None:
     said = SystemMessagePosted(session_id="s1", message_id="y1", template="hello", variables={})
     assert told(*exchange(1), said, asked(9)) == pair(1)
 
@@ -183,7 +183,7 @@ def made(**parts: Any) -> Question:
     return prompt(**usual | parts)
 
 
-def test_what_all_share_stands_first_and_says_nothing_of_anyone() -> None:
+def test_the_part_that_all_questions_share_comes_first_and_names_no_project() -> None:
     one, other = made(), made(project_name="Other", locale="ar", message="x", chat_mode="fix")
     assert one.rules == other.rules == RULES
 
@@ -236,7 +236,7 @@ def look(text: str) -> ToolCall:
     return ToolCall(use=ToolUse(id="1", name="list_files", input={}), text=text)
 
 
-def test_what_is_known_comes_before_the_message_in_paragraphs_of_its_own() -> None:
+def test_known_facts_come_before_the_message_in_paragraphs_of_their_own() -> None:
     assert offered().turns[-1].text == "Project structure:\na.py\n\nWhy?"
 
 

@@ -13,7 +13,7 @@ from domain.rate_limits import (
     RateLimit,
     Times,
     not_before,
-    require_room,
+    require_capacity,
     status,
     with_time,
 )
@@ -33,30 +33,30 @@ def at(minute: float) -> datetime:
     return NOON + timedelta(minutes=minute)
 
 
-def test_what_is_as_old_as_the_window_counts_no_more() -> None:
+def test_a_message_as_old_as_the_window_is_not_counted() -> None:
     times = minutes(0, 10, 20)
     with pytest.raises(UserLimitReached) as refused:
-        require_room(THREE, times, at(59.99))
+        require_capacity(THREE, times, at(59.99))
     assert refused.value.variables == {
         "quota": 3,
         "window_seconds": 3_600,
         "retry_after_seconds": 1,
     }
-    require_room(THREE, times, at(60))
+    require_capacity(THREE, times, at(60))
     assert with_time(times, at(60)) == minutes(10, 20, 60)
 
 
-def test_who_is_refused_is_told_when_it_is_one_more_again() -> None:
+def test_a_refusal_names_the_seconds_until_the_next_free_slot() -> None:
     with pytest.raises(UserLimitReached) as refused:
-        require_room(THREE, minutes(0, 10, 20), at(30))
+        require_capacity(THREE, minutes(0, 10, 20), at(30))
     assert refused.value.retry_after_seconds == 30 * 60
     # After the quota was lowered more are counted than may be: the wait is for the right one.
     with pytest.raises(UserLimitReached) as refused:
-        require_room(RateLimit(quota=1, refusal=UserLimitReached), minutes(0, 10, 20), at(30))
+        require_capacity(RateLimit(quota=1, refusal=UserLimitReached), minutes(0, 10, 20), at(30))
     assert refused.value.retry_after_seconds == 50 * 60
 
 
-def test_a_standing_tells_what_is_left_and_until_when() -> None:
+def test_a_status_has_the_messages_that_remain_and_the_seconds_to_the_next() -> None:
     for times, remaining, seconds in (
         (minutes(), 3, 0),
         (minutes(0), 2, 30 * 60),
@@ -67,7 +67,7 @@ def test_a_standing_tells_what_is_left_and_until_when() -> None:
         assert (told.remaining, told.seconds) == (remaining, seconds)
 
 
-def test_a_clock_that_is_behind_does_not_take_a_count_back() -> None:
+def test_a_clock_that_is_behind_does_not_undo_a_count() -> None:
     assert not_before(at(5), minutes(0, 10), minutes(7)) == at(10)
     assert not_before(at(15), minutes(0, 10), ()) == at(15)
 
@@ -91,10 +91,10 @@ def test_no_window_ever_has_more_than_the_quota(quota: int, steps: list[int]) ->
         clock += timedelta(seconds=step)
         moment = not_before(clock, counted)
         try:
-            require_room(limit, counted, moment)
+            require_capacity(limit, counted, moment)
         except LimitReached as refused:
             later = moment + timedelta(seconds=refused.retry_after_seconds)
-            require_room(limit, counted, later)
+            require_capacity(limit, counted, later)
         else:
             counted = with_time(counted, moment)
             taken.append(moment)

@@ -183,7 +183,7 @@ def test_only_a_word_of_the_closed_set_is_taken(mode: ChatMode, place: Place, va
 
 @pytest.mark.parametrize("data", [None, [], "secret", 1, {"secret": "secret"}])
 @pytest.mark.parametrize("mode", MODES)
-def test_what_is_no_reply_at_all_is_refused(mode: ChatMode, data: object) -> None:
+def test_a_value_that_is_no_reply_is_refused(mode: ChatMode, data: object) -> None:
     assert faults(mode, data)
 
 

@@ -10,8 +10,8 @@ from domain.reply_contracts import ATOMIC, MAIN_TEXT, NAMES
 from domain.script_check import (
     DECIDING_LETTERS,
     FEWEST_LETTERS,
-    LOOK_LIMIT,
     PROSE,
+    READ_LIMIT,
     REMINDER,
     ScriptCheck,
     is_prose,
@@ -50,7 +50,7 @@ def test_no_other_language_is_looked_for(language: str) -> None:
     assert not check.is_wrong_at_end()
 
 
-def test_it_is_decided_with_the_two_hundredth_letter() -> None:
+def test_the_verdict_comes_with_the_two_hundredth_letter() -> None:
     check = read("word " * (DECIDING_LETTERS // 4 - 1), "wor")
     assert not check.is_wrong
     check.feed("d")
@@ -59,7 +59,7 @@ def test_it_is_decided_with_the_two_hundredth_letter() -> None:
     assert check.is_wrong
 
 
-def test_what_is_decided_stays() -> None:
+def test_a_verdict_stays() -> None:
     assert verdicts(ENGLISH * 5, ARABIC * 50) == (True, True)
     assert verdicts(ARABIC * 5, ENGLISH * 50) == (False, False)
 
@@ -190,7 +190,7 @@ PIECES = st.lists(
 
 @given(PIECES, st.lists(st.integers(1, 60), min_size=1))
 @example([ENGLISH * 400], [7])
-@example(["x" * LOOK_LIMIT, ENGLISH], [499])
+@example(["x" * READ_LIMIT, ENGLISH], [499])
 @example(["`", ENGLISH * 400], [1])
 def test_no_cut_changes_the_verdict(parts: list[str], sizes: list[int]) -> None:
     text = "".join(parts)
@@ -207,13 +207,13 @@ def test_no_cut_changes_the_verdict(parts: list[str], sizes: list[int]) -> None:
 # its bounds --------------------------------------------------------------------------------------
 
 
-def test_it_gives_up_when_nothing_was_decided_for_long() -> None:
-    assert verdicts("12 " * (LOOK_LIMIT // 3 + 1), ENGLISH * 10) == (False, False)
-    assert verdicts("12 " * (LOOK_LIMIT // 3 - 150), ENGLISH * 10) == (True, True)
+def test_the_check_ends_without_a_verdict_after_a_long_text() -> None:
+    assert verdicts("12 " * (READ_LIMIT // 3 + 1), ENGLISH * 10) == (False, False)
+    assert verdicts("12 " * (READ_LIMIT // 3 - 150), ENGLISH * 10) == (True, True)
 
 
 @pytest.mark.parametrize("unit", ["x", "`", "a_", "`a", "~", "a ` ", "/", "\n", "```\n"])
-def test_it_costs_little_however_the_text_is_made(unit: str) -> None:
+def test_the_check_of_any_text_costs_little(unit: str) -> None:
     check = ScriptCheck("ar")
     begun = perf_counter()
     for character in unit * (100_000 // len(unit)):
@@ -230,7 +230,7 @@ NO_PROSE = {
 }
 
 
-def test_of_every_name_in_the_contracts_it_is_known_whether_prose_stands_there() -> None:
+def test_every_name_in_the_contracts_is_known_as_prose_or_not() -> None:
     assert PROSE | NO_PROSE | ATOMIC == NAMES
     assert len(PROSE) + len(NO_PROSE) + len(ATOMIC) == len(NAMES)
 

@@ -287,7 +287,7 @@ def test_a_plan_is_kept_once_also_after_the_session_s_end() -> None:
     assert session.save_plan(session.evolve(state, saved), reply_id="r9", user_id="u1") == ()
 
 
-def test_what_is_no_plan_is_not_kept() -> None:
+def test_a_reply_without_a_plan_is_not_saved() -> None:
     with pytest.raises(PlanUnknown):
         session.save_plan(given(OPENED, PLANNED), reply_id="r1", user_id="u1")
     with pytest.raises(ReplyNotEnded):
@@ -307,7 +307,7 @@ def test_an_idle_session_expires() -> None:
     assert session.expire(given(OPENED, posted())) == (EXPIRED,)
 
 
-def test_a_session_does_not_expire_while_it_is_replied_to() -> None:
+def test_a_session_with_a_running_reply_does_not_expire() -> None:
     running = given(OPENED, posted(), STARTED)
     assert session.expire(running) == ()
     assert session.expire(session.fold((FAILED,), running)) == (EXPIRED,)
@@ -318,7 +318,7 @@ def test_a_session_that_has_ended_does_not_expire(end: SessionEvent) -> None:
     assert session.expire(given(OPENED, end)) == ()
 
 
-def test_what_was_never_opened_does_not_expire() -> None:
+def test_a_session_that_was_never_opened_does_not_expire() -> None:
     assert session.expire(INITIAL) == ()
 
 
@@ -327,13 +327,13 @@ def test_a_session_is_deleted_from_wherever_it_stands(events: tuple[SessionEvent
     assert session.delete(given(OPENED, *events)) == (DELETED,)
 
 
-def test_a_session_is_not_deleted_while_it_is_replied_to() -> None:
+def test_a_session_with_a_running_reply_is_not_deleted() -> None:
     with pytest.raises(ReplyInProgress) as refused:
         session.delete(given(OPENED, posted(), STARTED))
     assert refused.value.message_id == "r1"
 
 
-def test_of_a_deleted_session_it_is_known_whose_it_was_and_nothing_that_was_said() -> None:
+def test_a_deleted_session_keeps_its_ids_alone() -> None:
     asked = replace(posted(), build_id="b1", mode="build")
     state = given(
         OPENED, asked, STARTED, COMPLETED, SessionRenamed(session_id="s1", name="n"), CONVERTED
@@ -351,10 +351,10 @@ def test_the_masked_events_of_a_deleted_session_are_folded_as_they_are() -> None
 
 def test_the_tokens_of_replies_that_failed_count_too() -> None:
     state = given(OPENED, posted(), STARTED, replace(FAILED, tokens_used=MAX_TOKENS - 1))
-    session.require_room(state)
+    session.require_capacity(state)
     state = given(OPENED, posted(), STARTED, replace(FAILED, tokens_used=MAX_TOKENS))
     with pytest.raises(SessionSpent):
-        session.require_room(state)
+        session.require_capacity(state)
 
 
 # what is refused ---------------------------------------------------------------------------------
@@ -362,7 +362,7 @@ def test_the_tokens_of_replies_that_failed_count_too() -> None:
 
 @pytest.mark.parametrize("status", ENDS)
 @pytest.mark.parametrize("decide", NEED_ACTIVE)
-def test_a_session_that_has_ended_takes_nothing_more(
+def test_a_session_that_has_ended_refuses_messages(
     decide: Callable[[Session], Decided], status: str
 ) -> None:
     with pytest.raises(SessionEnded) as refused:
@@ -385,16 +385,16 @@ def test_a_session_opens_once(events: tuple[SessionEvent, ...]) -> None:
         session.open_session(given(OPENED, *events), session_id="s1", project_id="p1", user_id="u1")
 
 
-def test_a_full_session_takes_no_more_messages() -> None:
+def test_a_full_session_refuses_messages() -> None:
     almost = given(OPENED, *(posted(f"m{n}") for n in range(MAX_MESSAGES - 1)))
-    session.require_room(almost)
+    session.require_capacity(almost)
     assert post(almost)
     full = session.fold(post(almost), almost)
     with pytest.raises(SessionFull) as refused:
         post(full)
     assert refused.value.limit == MAX_MESSAGES
     with pytest.raises(SessionFull):
-        session.require_room(full)
+        session.require_capacity(full)
 
 
 def test_a_full_session_still_gets_its_last_reply() -> None:
@@ -490,7 +490,7 @@ def test_an_event_without_a_case_is_a_type_error(tmp_path: Path) -> None:
         assert text.count(line) == 1
         text = text.replace(line, f"class {extra}(_Event):\n    pass\n\n\n{line}{extra} | ")
     (copy / "events.py").write_text(text)
-    modules = [f"domain/{name}.py" for name in ("project", "session", "account")]
+    modules = [f"domain/{name}.py" for name in ("project", "session_state", "account")]
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache", *modules],
         cwd=tmp_path,

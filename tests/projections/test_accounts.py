@@ -27,9 +27,10 @@ from domain import account as accounts
 from domain import session as sessions
 from domain.account import Account
 from domain.errors import BalanceInsufficient, SessionSpent
-from domain.events import Event, ReplyCompleted, ReplyFailed, from_stored
+from domain.events import Event, ReplyCompleted, ReplyFailed
 from domain.metering import Usage, cost_of
 from domain.session import Session
+from domain.stored_events import from_stored
 from projections.accounts import AccountRow, account
 from projections.consumption import ledger
 from projections.projection import Connection, status

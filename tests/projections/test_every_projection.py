@@ -115,7 +115,7 @@ async def test_twice_is_once(url: str, projection: Projection) -> None:
 
 
 @each
-async def test_one_that_is_behind_is_carried_along_from_its_own_checkpoint(
+async def test_a_read_model_that_is_behind_continues_from_its_own_checkpoint(
     url: str, projection: Projection
 ) -> None:
     """An append that comes after ones that were missed leaves none of them out."""
@@ -133,7 +133,7 @@ async def test_one_that_is_behind_is_carried_along_from_its_own_checkpoint(
 
 
 @each
-async def test_one_that_nothing_concerned_stands_at_the_head_all_the_same(
+async def test_a_read_model_without_new_rows_stands_at_the_head_as_well(
     url: str, projection: Projection
 ) -> None:
     foreign = NewEvent("t1", "other-1", 1, "SomethingElse", b"{}")
@@ -280,6 +280,7 @@ ASKED: Final[dict[str, Any]] = {
     "lease_id": 2,
     "here": [],
     "grace_seconds": 5,
+    "lease_seconds": 10,
     "with_live": False,
     "session_ids": ["s1"],
     "build_id": "b1",

@@ -136,7 +136,7 @@ async def test_every_append_carries_the_read_models_along(url: str) -> None:
         await assert_all_is_well(owner, log)
 
 
-async def test_the_position_reached_is_told_by_name(url: str) -> None:
+async def test_the_position_that_a_read_model_has_reached_is_read_by_its_name(url: str) -> None:
     async with writing(url) as log, owning(url) as owner:
         await log.append([odd(1), odd(2)])
         assert await reached(owner, "timeline") == 2
@@ -146,7 +146,7 @@ async def test_the_position_reached_is_told_by_name(url: str) -> None:
 # behind, and caught up ---------------------------------------------------------------------------
 
 
-async def test_a_read_model_that_is_held_is_passed_by_and_caught_up(url: str) -> None:
+async def test_a_locked_read_model_is_skipped_and_caught_up(url: str) -> None:
     appends = World(11).appends(200)
     async with writing(url) as log, owning(url) as owner:
         await log.append(appends[:20])
@@ -180,7 +180,7 @@ async def test_the_service_s_own_role_can_catch_up(url: str) -> None:
         await assert_all_is_well(owner, log)
 
 
-async def test_many_who_catch_up_at_once_do_it_once(url: str) -> None:
+async def test_many_processes_that_catch_up_at_once_do_it_once(url: str) -> None:
     async with writing(url) as log, owning(url) as owner:
         async with held(url, *NAMES):
             await log.append(World(14).appends(400))
@@ -190,7 +190,7 @@ async def test_many_who_catch_up_at_once_do_it_once(url: str) -> None:
         await assert_all_is_well(owner, log)
 
 
-async def test_who_comes_second_to_catch_up_waits_and_finds_it_done(url: str) -> None:
+async def test_the_second_process_that_catches_up_waits_and_finds_it_done(url: str) -> None:
     appends = [[NewEvent("t1", "account-t1-u", n, "TimeCredited", _CREDITED)] for n in (1, 2, 3)]
     async with writing(url) as log, owning(url) as first, owning(url) as second:
         await log.append(appends[:1])
@@ -208,7 +208,7 @@ async def test_who_comes_second_to_catch_up_waits_and_finds_it_done(url: str) ->
         await assert_all_is_well(first, log)
 
 
-async def test_one_that_is_far_behind_is_left_to_the_catch_up(url: str) -> None:
+async def test_a_read_model_far_behind_is_left_to_the_catch_up(url: str) -> None:
     """An append does not pay for a thousand others."""
     async with writing(url) as log, owning(url) as owner:
         async with held(url, "projects"):
@@ -383,7 +383,7 @@ async def test_a_swap_waits_for_a_long_read_and_then_goes_on(url: str) -> None:
         await assert_all_is_well(owner, log)
 
 
-async def test_a_swap_does_not_take_down_those_who_read_through_the_view(url: str) -> None:
+async def test_a_swap_does_not_deadlock_with_readers_of_the_view(url: str) -> None:
     """A reader of the view takes the view, then the table. A swap must take them in that order."""
     async with (
         writing(url) as log,
@@ -497,7 +497,7 @@ _UNPAID = b'{"user_id":"x","reservation_id":"h","session_id":"s","message_id":"m
 
 
 @pytest.mark.parametrize("works", [(rebuild, rebuild), (verify, verify)], ids=["rebuild", "verify"])
-async def test_two_at_once_are_one_and_one_refused(
+async def test_of_two_rebuilds_at_once_the_second_is_refused(
     url: str, works: Sequence[Callable[..., Awaitable[object]]]
 ) -> None:
     async with writing(url) as log, owning(url) as a, owning(url) as b:
@@ -545,7 +545,7 @@ async def test_a_verification_is_not_misled_by_a_rebuild(
 # other versions ----------------------------------------------------------------------------------
 
 
-async def test_what_is_not_there_is_built_with_all_that_was(url: str) -> None:
+async def test_a_missing_read_model_is_built_from_the_whole_log(url: str) -> None:
     async with writing(url) as log, owning(url) as owner:
         await log.append(World(26).appends(200))
         await owner.execute("drop table app.sessions cascade")

@@ -148,7 +148,7 @@ async def test_messages_of_the_user_are_counted_and_no_others(log: Log, reader: 
 
 
 @pytest.mark.parametrize("event", [said(), COMPLETED, FAILED], ids=lambda e: type(e).__name__)
-async def test_what_is_said_keeps_a_session_active(
+async def test_a_message_keeps_a_session_active(
     log: Log, reader: Connection, event: SessionEvent
 ) -> None:
     await post(log, opened())
@@ -224,7 +224,7 @@ async def test_a_session_s_bill_is_the_sum_of_its_settlements(log: Log, reader: 
     assert str(found.cost_usd) == "1.250001"
 
 
-async def test_what_is_not_known_adds_nothing(log: Log, reader: Connection) -> None:
+async def test_an_unknown_number_adds_nothing(log: Log, reader: Connection) -> None:
     await post(log, opened())
     await post(log, CREDITED, reserved("h1"), consumed("h1", output_tokens=5))
     found = await row(reader)
@@ -239,13 +239,11 @@ async def test_a_reply_by_itself_bills_nothing(log: Log, reader: Connection) -> 
 # the active one ----------------------------------------------------------------------------------
 
 
-async def test_nobody_has_an_active_session_at_first(reader: Connection) -> None:
+async def test_a_user_has_no_active_session_at_first(reader: Connection) -> None:
     assert await active(reader) is None
 
 
-async def test_the_one_that_something_happened_to_last_is_active(
-    log: Log, reader: Connection
-) -> None:
+async def test_the_session_with_the_newest_event_is_active(log: Log, reader: Connection) -> None:
     await post(log, opened("s1"))
     await post(log, opened("s2"))
     assert await active(reader) == "s2"
@@ -263,7 +261,7 @@ async def test_the_one_that_something_happened_to_last_is_active(
     ],
     ids=lambda e: type(e).__name__,
 )
-async def test_one_that_has_ended_is_not_active(
+async def test_a_session_that_has_ended_is_not_active(
     log: Log, reader: Connection, event: SessionEvent
 ) -> None:
     await post(log, opened("s1"))
@@ -271,7 +269,7 @@ async def test_one_that_has_ended_is_not_active(
     assert await active(reader) == "s1"
 
 
-async def test_one_that_is_full_is_not_active(log: Log, reader: Connection) -> None:
+async def test_a_full_session_is_not_active(log: Log, reader: Connection) -> None:
     await post(log, opened("s1"), *(said(f"m{n}") for n in range(MAX_MESSAGES - 1)))
     assert await active(reader) == "s1"
     await post(log, said("last"))
@@ -279,7 +277,9 @@ async def test_one_that_is_full_is_not_active(log: Log, reader: Connection) -> N
 
 
 @pytest.mark.parametrize("choice", [{"tenant_id": "t2"}, {"project_id": "p2"}, {"user_id": "u2"}])
-async def test_it_is_one_s_own(log: Log, reader: Connection, choice: dict[str, str]) -> None:
+async def test_an_active_session_is_its_user_s_own(
+    log: Log, reader: Connection, choice: dict[str, str]
+) -> None:
     await post(log, opened())
     assert await active(reader) == "s1"
     assert await active(reader, **choice) is None

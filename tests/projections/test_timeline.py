@@ -153,7 +153,7 @@ PLAIN: Final[dict[str, Any]] = {
     ],
     ids=lambda value: type(value).__name__,
 )
-async def test_what_was_said_is_an_item(
+async def test_a_message_is_an_item(
     log: Log, reader: Connection, event: Event, row: dict[str, Any]
 ) -> None:
     await post(log, event)
@@ -171,7 +171,7 @@ async def test_what_was_said_is_an_item(
     ],
     ids=lambda value: type(value).__name__,
 )
-async def test_what_happened_to_a_session_is_shown_on_request(
+async def test_changes_of_a_session_are_shown_on_request(
     log: Log, reader: Connection, event: Event, row: dict[str, Any]
 ) -> None:
     await post(log, event)
@@ -180,7 +180,7 @@ async def test_what_happened_to_a_session_is_shown_on_request(
     assert await shown(reader, shown=HIDDEN_TOO) == PLAIN | hidden | row
 
 
-async def test_what_the_service_says_unseen_is_shown_on_request(
+async def test_hidden_messages_of_the_service_are_shown_on_request(
     log: Log, reader: Connection
 ) -> None:
     unseen = SystemMessagePosted(
@@ -290,9 +290,7 @@ async def test_pages_walk_the_whole_timeline_without_gap_or_repeat(
     assert leafed + found.rows == whole
 
 
-async def test_what_comes_later_does_not_shift_a_page_by_position(
-    log: Log, reader: Connection
-) -> None:
+async def test_later_items_do_not_shift_a_page_by_position(log: Log, reader: Connection) -> None:
     await post(log, *(said(n) for n in range(1, 8)))
     first = await page(reader, tenant_id="t1", project_id="p1", limit=3)
     await post(log, said(8), said(9))

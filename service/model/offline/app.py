@@ -4,21 +4,20 @@ It is an ASGI application. It answers `POST /v1/messages`, streamed or whole, fr
 so that a demonstration, a test or a benchmark goes through the real SDK over real HTTP. The same
 request gives the same bytes, but for the tokens that were read from the cache meanwhile.
 
-The user's message is the last paragraph of the last user text that comes with no tool result; what
-stands before it is taken for context. `Reply in ar` in the system prompt chooses the language.
+The user's message is the last paragraph of the last user text that comes with no tool result. The
+text before it is context. `Reply in ar` in the system prompt chooses the language.
 
-Where it is offered tools to read a project with, it looks first, as one would: at the file that the
-message names, else at the list of files; its references are lines that it was shown.
+When the request offers tools to read a project, the model calls one first: for the file that the
+message names, or else for the list of files. Its references are lines that a tool has shown.
 
-Trouble is chosen by the request, in that last user text, or by the model's `script`, which goes
-first: one fault a request, until it is used up. A directive reads
+Faults are chosen by directives in that last user text, or by the model's `script`, which goes
+first: one fault for each request, until the script is used up. A directive reads
 
     [[offline: NAME key=value ...]]
 
-and may stand anywhere in the text; values with blanks stand in quotes. `times=1` makes any of them
-hit only that often for the same message, so that a retry succeeds; the next directive, if there is
-one, then has its turn. `after` counts text deltas and is 0 unless given. A directive that makes no
-sense gets a 400 that says why.
+and may stand anywhere in the text. Values with blanks are quoted. `times=1` limits a directive to
+one request for the same message, so that a retry succeeds; then the next directive applies. `after`
+counts text deltas and is 0 by default. A malformed directive gets a 400 with the reason.
 
     status code=529 retry_after=1       an error of the API before any stream: 400, 401, 402, 403,
                                         404, 413, 429, 500 or 529
@@ -115,7 +114,7 @@ class OfflineModel:
             return _refused(400, f"(offline model) {error}")
         except ClientDisconnect:
             self._on_left()
-            return Response()  # that nobody gets
+            return Response()  # the client has left
         self.requests.append(asked.body)
         return self._answer(asked, self._fault(asked))
 
@@ -158,7 +157,7 @@ class OfflineModel:
 
 
 class _Recent(OrderedDict[str, int]):
-    """How often each key was seen, for the keys seen last."""
+    """The number of times that each key was seen, for the most recent keys."""
 
     def see(self, key: str) -> int:
         self[key] = self.get(key, 0) + 1
@@ -183,7 +182,7 @@ def _refused(status: int, why: str, retry_after: int | None = None) -> Response:
 
 
 class _Played(Response):
-    """Sends steps as they come; a client that leaves ends them at once.
+    """Sends the steps of an answer. They end at once when the client leaves.
 
     The headers go out with the first bytes. A cut returns before the body's end: the server then
     delivers what was sent and closes the connection, without the last chunk.
@@ -193,7 +192,7 @@ class _Played(Response):
         self, played: Iterator[Step], media_type: str, digest: str, on_left: Callable[[], None]
     ) -> None:
         super().__init__(None, 200, {"request-id": f"req_{digest}"}, media_type)
-        del self.headers["content-length"]  # nobody knows it yet
+        del self.headers["content-length"]  # not known yet
         self._steps, self._on_left = played, on_left
         self._started = False
 
@@ -228,7 +227,7 @@ async def _silence(seconds: float, left: asyncio.Future[None]) -> None:
     if seconds > 0.0:
         await asyncio.wait({left}, timeout=seconds)
     else:
-        await asyncio.sleep(0)  # so that a client's leaving is noticed between any two deltas
+        await asyncio.sleep(0)  # notices between two deltas that a client has left
 
 
 async def _disconnected(receive: Receive) -> None:
@@ -241,7 +240,7 @@ _log.addFilter(lambda record: "without completing response" not in str(record.ms
 
 
 class _Connection(HttpToolsProtocol):
-    """uvicorn's own; but a cut that was asked for is no error in anyone's log."""
+    """uvicorn's protocol, but it does not log an intended cut as an error."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -253,14 +252,14 @@ class _Connection(HttpToolsProtocol):
 async def serving(model: OfflineModel, *, port: int = 0) -> AsyncGenerator[str]:
     """Serve `model` on the loopback, in the running loop; yields its base URL.
 
-    At the end open streams are cut, and all of their tasks have ended. Raises OSError when `port`
-    is taken; 0 takes any that is free.
+    At the end open streams are cut, and all their tasks have ended. Raises OSError when `port` is
+    in use; 0 chooses a free port.
     """
     listener = socket.create_server(("127.0.0.1", port))
     config = uvicorn.Config(model, http=_Connection, ws="none", lifespan="off", log_config=None)
     config.load()
     server = uvicorn.Server(config)
-    # The parts of `serve` without its signal handlers: they belong to who owns the process.
+    # The parts of `serve` without its signal handlers, which belong to the owner of the process.
     server.lifespan = config.lifespan_class(config)
     await server.startup([listener])
     try:
@@ -270,10 +269,10 @@ async def serving(model: OfflineModel, *, port: int = 0) -> AsyncGenerator[str]:
 
 
 async def _stop(server: uvicorn.Server) -> None:
-    """Cut every connection, so that what answers on it ends; there is nothing to wait for."""
+    """Cut every connection, so that the tasks that answer on it end at once."""
     for listening in server.servers:
         listening.close()
-    await asyncio.sleep(0.01)  # so that what was accepted a moment ago is a connection by now
+    await asyncio.sleep(0.01)  # a socket that was accepted a moment ago becomes a connection
     async with asyncio.timeout(1):
         while server.server_state.connections or server.server_state.tasks:
             for connection in list(server.server_state.connections):

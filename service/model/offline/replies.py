@@ -1,7 +1,7 @@
-"""What the offline model says: a sensible reply in each intent and each language, and no thought.
+"""The prepared replies of the offline model, in each intent and each language.
 
-The shapes are written once and the texts once a language, so a reply differs between languages in
-its prose alone: keys, paths and numbers stay as they are, digits are Western.
+The shapes are written once, and the texts once for each language. So a reply differs between
+languages in its prose alone: keys, paths and numbers are the same, and digits are Western.
 """
 
 import re
@@ -23,7 +23,7 @@ MARKS: Final[Mapping[Language, str]] = {
     "es": "(modelo sin conexión)",
     "ar": "(نموذج بلا اتصال)",
 }
-"""How each reply says, in its own language, that no model stands behind it."""
+"""The sentence of each language that says that no model wrote the reply."""
 
 _SUBJECT_LENGTH: Final = 60
 
@@ -51,7 +51,7 @@ _WORDS: Final = re.compile(
 
 
 def intent_of(message: str) -> Intent:
-    """What `message` wants, by the first telling word in it, or by its question mark."""
+    """The intent of `message`, by its first known word, or by its question mark."""
     found = _WORDS.search(message)
     return cast(Intent, found.lastgroup) if found else "general"
 

@@ -1,4 +1,4 @@
-"""What is asked of the offline model: a request of the Messages API and the directives in it."""
+"""Parses requests of the Messages API, and the directives in them."""
 
 import hashlib
 import re
@@ -18,7 +18,7 @@ Name = Literal[
 ]  # fmt: skip
 
 MAX_SECONDS: Final = 600.0
-"""The longest silence, and the longest that a stream hangs."""
+"""The longest silence of a stream, in seconds."""
 
 ERRORS: Final[Mapping[int, str]] = {
     400: "invalid_request_error",
@@ -65,10 +65,10 @@ _LANGUAGE: Final = re.compile(rf"\bReply in ({'|'.join(LANGUAGES)})\b")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One kind of trouble, as `service.offline` lists them. Raises ValueError for what cannot be.
+    """A fault of the list in `service.model.offline.app`. Raises ValueError for a malformed fault.
 
     `after` counts text deltas, `seconds`, `ping` and `retry_after` are seconds, `pieces` are the
-    deltas of `raw`. A script takes no heed of `times`: it is used up by itself.
+    deltas of `raw`. A script ignores `times`: each of its faults is used once.
     """
 
     name: Name
@@ -99,12 +99,12 @@ class Fault:
 
     @property
     def breaks(self) -> bool:
-        """Whether the stream breaks off without its proper end."""
+        """Whether the stream ends without its last events."""
         return self.name in _BREAKING
 
     @property
     def through(self) -> int | None:
-        """How many text deltas come through. None: all."""
+        """The number of text deltas that are sent; None for all."""
         if not self.breaks or (self.stop and self.after is None):
             return None
         return self.after or 0
@@ -112,10 +112,10 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request, read.
+    """A parsed request.
 
-    `digest` names its bytes; `tools` are the looks not yet answered by a result, `faults` the other
-    directives, in their order; `seen` are places in files that were read for it.
+    `digest` names its bytes. `tools` are the tool calls that have no result yet, `faults` the other
+    directives in their order, and `seen` the lines of files that tools have shown.
     """
 
     body: Json
@@ -128,7 +128,7 @@ class Asked:
 
 
 def read(raw: bytes) -> Asked:
-    """The request in `raw`. Raises ValueError for anything that is none."""
+    """Parse the request in `raw`. Raises ValueError for a malformed one."""
     try:
         return _asked(orjson.loads(raw), hashlib.sha256(raw).hexdigest()[:24])
     except (KeyError, TypeError, AttributeError) as error:
@@ -158,7 +158,7 @@ def _asked(body: Json, digest: str) -> Asked:
 
 
 def _natural(message: str, offered: set[str]) -> list[Fault]:
-    """What one would look at before answering: the file that is spoken of, else what there is."""
+    """The tool calls before an answer: for the file that the message names, or for all files."""
     if {"read_file", "list_files"} <= offered:
         if named := _FILE.search(message):
             return [Fault("tool", tool="read_file", input={"path": named[0]})]
@@ -167,7 +167,7 @@ def _natural(message: str, offered: set[str]) -> list[Fault]:
 
 
 def _seen(messages: Json) -> Iterator[Json]:
-    """Of each file that was read, its first line that says something."""
+    """The first line with text of each file that was read."""
     paths: dict[str, str] = {}
     for block in (block for message in messages for block in parts(message["content"])):
         if block["type"] == "tool_use" and block["name"] == "read_file":
@@ -185,7 +185,7 @@ def parts(content: Json) -> list[Json]:
 
 
 def _last_text(messages: Json) -> tuple[str, int]:
-    """The last text of the user's own, and how many tool results came after it."""
+    """The last text of the user, and the number of tool results after it."""
     results = 0
     for message in reversed(messages):
         blocks = parts(message["content"])
@@ -238,7 +238,7 @@ def _loose(value: str) -> Json:
 class Prefix:
     """A request up to the end of one of its blocks; `length` in characters.
 
-    `marked`: the block carries cache_control, so that the prefix is to be remembered.
+    `marked`: the block has cache_control, so the prefix is cached.
     """
 
     digest: str
@@ -250,7 +250,7 @@ def prefixes(body: Json) -> Iterator[Prefix]:
     """Every prefix of a request, shortest first; the last is the whole of it."""
     digest, length = hashlib.sha256(), 0
     for block in _blocks(body):
-        # The mark is no part of what is cached: it moves on as a conversation grows.
+        # The mark is not part of the cached prefix: it moves as a conversation grows.
         text = orjson.dumps({key: block[key] for key in block if key != "cache_control"})
         digest.update(text)
         length += len(text.decode())
@@ -258,7 +258,7 @@ def prefixes(body: Json) -> Iterator[Prefix]:
 
 
 def _blocks(body: Json) -> Iterator[Json]:
-    """All that is sent, in the order in which the API caches it."""
+    """All blocks of the request, in the order in which the API caches them."""
     yield {"model": body.get("model"), "output_config": body.get("output_config")}
     yield from body.get("tools") or ()
     yield from parts(body.get("system"))

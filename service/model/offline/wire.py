@@ -1,4 +1,4 @@
-"""The Messages API's format: what the offline model answers, in bytes and silences."""
+"""The answers of the offline model in the Messages API's format: bytes and silences."""
 
 import itertools
 import json
@@ -20,7 +20,7 @@ _PAGE: Final = b"<!doctype html><title>502</title><h1>Bad gateway</h1>\n"
 
 
 class Cut(Exception):
-    """The connection ends here, in the middle of the answer."""
+    """The connection is cut here, in the middle of the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """One content block, the pieces it is sent in, and why it ends there."""
+    """One content block, the pieces that it is sent in, and its stop reason."""
 
     block: Json
     pieces: tuple[str, ...]
@@ -42,7 +42,7 @@ class _Answer:
     stop_details: Json = None
 
     def opening(self) -> Json:
-        """The block as a stream starts it: still empty."""
+        """The empty block at the start of its stream."""
         empty: Json = {"input": {}} if "input" in self.block else {"text": ""}
         return {**self.block, **empty}
 
@@ -53,7 +53,7 @@ class _Answer:
 
 
 def steps(asked: Asked, fault: Fault, usage: Mapping[str, int], pace: Pace) -> Iterator[Step]:
-    """All that goes over the wire after the status, and when. Raises Cut where it is cut.
+    """The bytes after the status, and the silences between them. Raises Cut at a cut.
 
     `usage` is that of the input, under the API's names.
     """
@@ -111,7 +111,7 @@ def _message(asked: Asked, answer: _Answer, usage: Mapping[str, int]) -> Json:
 
 
 def _begun(message: Json) -> Json:
-    """`message` as a stream starts it: nothing said yet."""
+    """`message` without content, as at the start of a stream."""
     usage = {**message["usage"], "output_tokens": 1}
     return {**message, "content": [], "stop_reason": None, "stop_details": None, "usage": usage}
 
@@ -154,7 +154,7 @@ def _splinters(whole: Iterator[Step]) -> Iterator[Step]:
             yield step
 
 
-# What is answered --------------------------------------------------------------------------------
+# Answers -----------------------------------------------------------------------------------------
 
 
 _SUFFIXES: Final[Mapping[Name, str]] = {"odd": " 🧵🧵", "nul": "\x00"}
@@ -204,7 +204,7 @@ def _pieces(text: str, sizes: Iterable[int]) -> Iterator[str]:
 
 
 def _text(asked: Asked, fault: Fault) -> str:
-    """All that the model would write if nothing broke it off."""
+    """The whole text of the answer, without a cut."""
     language = "en" if fault.name == "wrong_language" else asked.language
     subject = subject_of(asked.message) + _SUFFIXES.get(fault.name, "")
     if fault.name == "prose":

@@ -47,7 +47,7 @@ def problem(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
 
 
-async def test_a_message_is_told_with_what_its_reply_came_to(run: LiveService) -> None:
+async def test_the_entry_of_a_message_has_the_bill_of_its_reply(run: LiveService) -> None:
     final = (await run.chat(f"Add a {SECRET} page")).json()
     (item,) = (await run.client.get("/v1/audit?limit=1")).json()["items"]
     ledger = (await run.client.get("/v1/billing/accounts/u1/consumption")).json()["items"][0]
@@ -81,7 +81,7 @@ async def test_a_write_is_answered_when_its_entry_is_stored(url: str, run: LiveS
         assert (last["user_id"], last["project_id"]) == ("nobody", "p1")
 
 
-async def test_what_is_refused_is_told_too_and_reads_are(url: str, run: LiveService) -> None:
+async def test_refused_requests_and_reads_have_entries_too(url: str, run: LiveService) -> None:
     before = len(await stored(url))
     token = (await run.client.post("/v1/tokens", json={"userId": "u1", "projectId": "p1"})).json()
     bearer = {"Authorization": f"Bearer {token['token']}"}
@@ -100,7 +100,7 @@ async def test_what_is_refused_is_told_too_and_reads_are(url: str, run: LiveServ
     assert [each["project_id"] for each in entries] == ["p1", "p1", "p2", None]
 
 
-async def test_who_is_not_known_leaves_no_entry(url: str, run: LiveService) -> None:
+async def test_an_unknown_caller_leaves_no_entry(url: str, run: LiveService) -> None:
     before = len(await stored(url))
     async with httpx.AsyncClient(base_url=run.client.base_url) as nobody:
         assert (await nobody.get("/v1/audit")).status_code == 401
@@ -109,7 +109,7 @@ async def test_who_is_not_known_leaves_no_entry(url: str, run: LiveService) -> N
     assert len(await stored(url)) == before + 1
 
 
-async def test_no_text_is_ever_told(url: str, run: LiveService) -> None:
+async def test_no_entry_has_text(url: str, run: LiveService) -> None:
     await run.chat(f"The {SECRET} is the secret")
     await run.chat(f"The {SECRET} is the secret", onBusy=SECRET)
     await run.client.post(f"/v1/projects?{SECRET}={SECRET}", content=f'{{"{SECRET}'.encode())
@@ -122,7 +122,7 @@ async def test_no_text_is_ever_told(url: str, run: LiveService) -> None:
     assert AGENT in str(told), "the control"
 
 
-async def test_only_the_tenant_s_admins_read_it(url: str) -> None:
+async def test_only_the_tenant_s_admins_read_the_audit(url: str) -> None:
     keys = {
         "k1": KEYS["k1"].model_copy(update={"scopes": frozenset({"chat", "build", "read"})}),
         "k2": KEYS["k2"],
@@ -143,7 +143,7 @@ async def test_only_the_tenant_s_admins_read_it(url: str) -> None:
             assert (await client.get("/v1/audit")).status_code == 401
 
 
-async def test_it_has_pages_of_a_user_and_of_a_project(run: LiveService) -> None:
+async def test_the_audit_has_pages_of_a_user_and_of_a_project(run: LiveService) -> None:
     await run.project("p2", "u2")
     for n in range(5):
         await run.chat(f"No. {n}", userId="u2", projectId="p2", sessionId="none")
@@ -167,7 +167,7 @@ async def test_it_has_pages_of_a_user_and_of_a_project(run: LiveService) -> None
     "statement",
     ["update app.audit set status = 200", "delete from app.audit", "truncate app.audit"],
 )
-async def test_nobody_changes_it(url: str, run: LiveService, statement: str) -> None:
+async def test_no_role_changes_the_audit(url: str, run: LiveService, statement: str) -> None:
     async with owning(url) as owner:
         with pytest.raises(psycopg.Error) as refused:
             await owner.execute(statement.encode())
@@ -177,7 +177,7 @@ async def test_nobody_changes_it(url: str, run: LiveService, statement: str) -> 
             await service.execute(statement.encode())
 
 
-async def test_nothing_is_done_that_could_not_be_told(
+async def test_a_request_that_could_not_be_audited_is_refused(
     run: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     head = await run.service.store.head()

@@ -88,7 +88,7 @@ async def test_a_browser_reads_and_chats_with_its_token(run: LiveService) -> Non
 
 
 @pytest.mark.parametrize("way", ["ticket", "cookie"])
-async def test_an_event_source_brings_it_as_a_ticket_or_a_cookie(
+async def test_an_event_source_brings_its_token_as_a_ticket_or_a_cookie(
     run: LiveService, way: str
 ) -> None:
     token = await mint(run)
@@ -105,7 +105,7 @@ async def test_an_event_source_brings_it_as_a_ticket_or_a_cookie(
             assert event[1]["userMessage"]["text"] == "Hello"
 
 
-async def test_the_cookie_that_comes_with_it_is_for_our_reads_alone(run: LiveService) -> None:
+async def test_the_cookie_of_a_token_is_for_our_reads_alone(run: LiveService) -> None:
     body = {"userId": "u1", "projectId": "p1", "ttlSeconds": 60}
     answer = await run.client.post("/v1/tokens", json=body)
     cookie = answer.headers["set-cookie"]
@@ -124,7 +124,7 @@ async def test_the_cookie_that_comes_with_it_is_for_our_reads_alone(run: LiveSer
 # what it does not open ---------------------------------------------------------------------------
 
 
-async def test_it_is_for_one_user_and_one_project(run: LiveService) -> None:
+async def test_a_token_is_for_one_user_and_one_project(run: LiveService) -> None:
     mine = (await run.chat("Hello", userId="u1")).json()
     other = (await run.chat("Hello", userId="u1", projectId="p2")).json()
     async with browser(run, await mint(run)) as client:
@@ -209,7 +209,7 @@ def bad() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("way", ["bearer", "ticket", "cookie"])
-async def test_what_is_no_good_token_opens_nothing_and_tells_nothing(
+async def test_an_invalid_token_opens_nothing_and_tells_no_reason(
     run: LiveService, way: str
 ) -> None:
     answers: set[str] = set()
@@ -247,7 +247,7 @@ async def test_a_token_lives_for_minutes(run: LiveService, seconds: Any) -> None
     assert problem(await run.client.post("/v1/tokens", json=body)) == (422, "invalid_request")
 
 
-async def test_only_members_get_one(run: LiveService) -> None:
+async def test_only_members_get_a_token(run: LiveService) -> None:
     for body in (
         {"userId": "stranger", "projectId": "p1"},
         {"userId": "u2", "projectId": "p2"},
@@ -260,7 +260,7 @@ async def test_only_members_get_one(run: LiveService) -> None:
 # the end of it -----------------------------------------------------------------------------------
 
 
-async def test_a_member_who_leaves_can_do_nothing_with_it(run: LiveService) -> None:
+async def test_a_removed_member_can_do_nothing_with_a_token(run: LiveService) -> None:
     async with browser(run, await mint(run, "u2")) as client:
         assert (await client.get(TIMELINE)).status_code == 200
         await run.client.delete("/v1/projects/p1/members/u2")
@@ -297,7 +297,7 @@ async def test_the_streams_of_a_member_who_leaves_are_cut_on_every_server(url: s
 
 
 async def test_a_stream_asks_for_another_token_and_ends_with_its_own(run: LiveService) -> None:
-    token = run.service.tokens.mint("k1", user_id="u1", project_id="p1", seconds=2)[0]
+    token = run.service.browser_tokens.mint("k1", user_id="u1", project_id="p1", seconds=2)[0]
     async with browser(run, token) as client, client.stream("GET", f"{TIMELINE}/stream") as answer:
         events: list[Event] = await watching.Stream(answer).rest()
     assert [name for name, _, _ in events] == ["renew", "goaway"]
@@ -309,7 +309,7 @@ async def test_a_reply_s_stream_that_is_cut_is_joined_with_the_next_token(url: s
     async with running(url, OfflineModel(pace=0.04)) as run:
         await run.project()
         await run.credit()
-        short = run.service.tokens.mint("k1", user_id="u1", project_id="p1", seconds=2)[0]
+        short = run.service.browser_tokens.mint("k1", user_id="u1", project_id="p1", seconds=2)[0]
         headers = {"Accept": "text/event-stream"}
         async with (
             browser(run, short) as client,
@@ -326,14 +326,14 @@ async def test_a_reply_s_stream_that_is_cut_is_joined_with_the_next_token(url: s
         assert [*seen, *after] == await run.join(reply_id)
 
 
-async def test_nobody_is_listened_for_when_the_streams_are_over(run: LiveService) -> None:
+async def test_no_member_is_watched_after_the_end_of_the_streams(run: LiveService) -> None:
     token = await mint(run)
     async with browser(run, token) as client:
         for _ in range(3):
             async with client.stream("GET", f"{TIMELINE}/stream") as answer:
                 await watching.Stream(answer).comment()
     await watching.until(lambda: not run.service.stream_access._waiting)
-    assert run.service.live.open == 0
+    assert run.service.merged_streams.open == 0
 
 
 async def test_a_withdrawn_key_takes_its_tokens_with_it(url: str) -> None:

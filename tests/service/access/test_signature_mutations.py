@@ -294,7 +294,7 @@ async def test_no_replay_of_a_write_is_taken(live: LiveService) -> None:
     assert credited == sum(number % 9 + 1 for number in range(REPLAYS))
 
 
-async def test_of_copies_that_race_one_is_taken(live: LiveService) -> None:
+async def test_of_racing_copies_of_a_request_one_is_admitted(live: LiveService) -> None:
     for number in range(10):
         sent = as_sent(credit(number))
         assert Counter(await statuses(live, *([sent] * 20))) == {201: 1, 0: 19}

@@ -148,7 +148,7 @@ def leaked(answers: list[bytes], theirs: World) -> list[bytes]:
     return [answer for answer in answers if any(each in answer for each in secret)]
 
 
-async def test_another_tenant_s_ids_look_like_nobody_s_on_every_route(
+async def test_another_tenant_s_ids_answer_like_unknown_ids_on_every_route(
     run: LiveService, worlds: tuple[World, World]
 ) -> None:
     ours, theirs = worlds
@@ -203,7 +203,7 @@ async def browser(run: LiveService, world: World) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=run.client.base_url, headers=headers, timeout=60)
 
 
-async def test_what_a_tenant_reads_of_its_own_log_holds_nothing_of_another_s(
+async def test_a_tenant_s_log_has_nothing_of_another_tenant(
     worlds: tuple[World, World],
 ) -> None:
     ours, theirs = worlds
@@ -281,7 +281,7 @@ async def test_whose_rows_are_seen_ends_with_the_transaction(
             assert role == ("throughline_tenant",)
 
 
-async def test_who_reads_for_a_tenant_writes_nothing(url: str, run: LiveService) -> None:
+async def test_a_read_for_a_tenant_cannot_write(url: str, run: LiveService) -> None:
     for statement in (
         "insert into app.event select * from app.event",
         "update app.event set type = 'x'",

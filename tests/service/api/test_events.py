@@ -334,5 +334,5 @@ async def test_who_leaves_is_forgotten(run: LiveService) -> None:
         await append(run, [said()])
         await watched.next()
         followers = run.service.live_log.followers
-    await until(lambda: not run.service.live.open)
+    await until(lambda: not run.service.merged_streams.open)
     await until(lambda: run.service.live_log.followers < followers)

@@ -94,7 +94,7 @@ async def test_users_share_the_cache_of_their_project(url: str) -> None:
         assert turns(live.model.requests[-1]) == [("user", "Good evening")]
 
 
-async def test_the_history_leaves_out_a_reply_that_failed(url: str) -> None:
+async def test_a_reply_that_failed_is_not_in_the_history(url: str) -> None:
     async with running(url) as live:
         await ready(live)
         first = await said(live, "Good morning")
@@ -144,7 +144,7 @@ async def test_the_hint_is_passed_on_and_the_model_decides(url: str) -> None:
         assert final["mode"] == "feature"
 
 
-async def test_the_model_gets_no_internal_ids(url: str) -> None:
+async def test_the_model_gets_no_secrets_of_the_project(url: str) -> None:
     async with running(url) as live:
         await ready(live)
         final = await said(live, "Good morning")
@@ -280,7 +280,7 @@ UNREADABLE: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("strange", IGNORED)
-async def test_a_whole_reply_with_strange_events_is_a_success(url: str, strange: str) -> None:
+async def test_odd_events_do_not_cost_a_whole_reply(url: str, strange: str) -> None:
     async with running(url, Says(IGNORED[strange])) as live:
         await ready(live)
         final = await said(live, "Good morning")
@@ -289,7 +289,7 @@ async def test_a_whole_reply_with_strange_events_is_a_success(url: str, strange:
 
 
 @pytest.mark.parametrize("strange", UNREADABLE)
-async def test_an_unreadable_event_ends_a_reply_partial(url: str, strange: str) -> None:
+async def test_text_before_an_unreadable_event_is_kept(url: str, strange: str) -> None:
     async with running(url, Says(SHOWN + UNREADABLE[strange])) as live:
         await ready(live)
         final = await said(live, "Good morning")

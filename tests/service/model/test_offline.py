@@ -505,7 +505,7 @@ async def test_a_script_goes_first_and_is_used_up() -> None:
         "slow seconds='1",
     ],
 )
-async def test_a_directive_that_makes_no_sense_is_told_so(talk: Talk, directive: str) -> None:
+async def test_a_malformed_directive_gets_a_400(talk: Talk, directive: str) -> None:
     with pytest.raises(anthropic.BadRequestError, match="offline model"):
         await talk.stream(f"Hello [[offline: {directive}]]")
 

@@ -23,7 +23,7 @@ async def test_migrating_twice_changes_nothing(empty: str) -> None:
     assert await migrations.migrate(empty) == []
 
 
-async def test_two_who_migrate_at_once_do_it_once(empty: str) -> None:
+async def test_two_processes_that_migrate_at_once_do_it_once(empty: str) -> None:
     taken = await asyncio.gather(*(migrations.migrate(empty) for _ in range(4)))
     assert sorted(map(len, taken)) == [0, 0, 0, len(sql.migrations())]
 

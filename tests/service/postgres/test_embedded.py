@@ -23,6 +23,7 @@ from structlog.testing import capture_logs
 from service.postgres import embedded as module
 from service.postgres.embedded import PostgresFailed, embedded
 from service.postgres.supervisor import Account, processes_of
+from tests.folders import in_memory
 
 ROOT = Path(__file__).parents[3]
 IS_ROOT = os.geteuid() == 0
@@ -37,13 +38,6 @@ with embedded(pathlib.Path(sys.argv[1])) as server:
     print(server.url, server.data_dir, server.started, flush=True)
     sys.stdin.read()
 """
-
-
-def _memory() -> str | None:
-    """A folder in memory, if there is room. It outlives a kill like a disk does, and is quicker."""
-    shared = Path("/dev/shm")  # noqa: S108 - what is made in it has names of its own
-    roomy = shared.is_dir() and shutil.disk_usage(shared).free > 2**30
-    return str(shared) if roomy else None
 
 
 @contextmanager
@@ -69,7 +63,7 @@ def new_folder(place: Path) -> Generator[Path]:
 @pytest.fixture(scope="module")
 def initialised() -> Generator[Path]:
     """A folder that was served once: copied, it spares a test the time of an initdb."""
-    with _passable(_memory()) as path:
+    with _passable(in_memory()) as path:
         with embedded(path / "timeline"):
             pass
         yield path / "timeline"
@@ -77,7 +71,7 @@ def initialised() -> Generator[Path]:
 
 @pytest.fixture
 def folder(initialised: Path) -> Generator[Path]:
-    with _passable(_memory()) as path:
+    with _passable(in_memory()) as path:
         subprocess.run(["cp", "-a", initialised, path], check=True)
         yield path / "timeline"
         assert not processes_of(path / "timeline" / "data")
@@ -239,7 +233,7 @@ def test_a_wrong_password_is_refused(folder: Path) -> None:
         assert "trust" not in (server.data_dir / "pg_hba.conf").read_text().split("# TYPE")[1]
 
 
-def test_nobody_else_may_read_the_files_or_use_the_socket(new_folder: Path) -> None:
+def test_no_other_user_may_read_the_files_or_use_the_socket(new_folder: Path) -> None:
     with embedded(new_folder) as server:
         assert mode(new_folder) == (0o711 if IS_ROOT else 0o700)
         shut = {path.name: mode(path) & 0o077 for path in new_folder.iterdir()}
@@ -577,13 +571,13 @@ def test_root_finds_the_data_again_when_the_folder_has_become_passable(
 
 AS_ANYBODY = (
     test_committed_rows_the_url_and_the_log_are_kept_over_a_second_start,
-    test_nobody_else_may_read_the_files_or_use_the_socket,
+    test_no_other_user_may_read_the_files_or_use_the_socket,
     test_after_everything_was_killed_the_next_start_has_its_committed_rows,
 )
 
 
 @only_root
-def test_an_ordinary_user_has_all_of_it_in_the_folder(place: Path) -> None:
+def test_an_ordinary_user_has_all_files_in_the_folder(place: Path) -> None:
     user = module._unprivileged()
     python = _within_reach(Path(sys.base_prefix), user, place, without="site-packages")
     site = _within_reach(Path(psycopg.__file__).parents[1], user, place)

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.source import jail
-from service.source.jail import Source, SourceRefused, Sources
+from service.source import jail, results, walk
+from service.source.jail import Source, Sources
+from service.source.results import SourceRefused
 from service.source.secrets import is_secret_name
 
 CANARY = "canary-7f3a"
@@ -83,12 +84,12 @@ def test_a_reference_holds_where_its_text_stands(source: Source) -> None:
     assert not source.holds("nothing.py", 1, "x")
 
 
-def test_what_is_long_is_cut(source: Source, root: Path) -> None:
+def test_long_results_are_cut(source: Source, root: Path) -> None:
     (root / "long.txt").write_text("".join(f"{'x' * 60} {n}\n" for n in range(5_000)))
     excerpt = source.read_file("long.txt", 10, 5_000)
     assert (excerpt.first, excerpt.total) == (10, 5_000)
     assert len(excerpt.lines) <= jail.MOST_LINES
-    assert len(excerpt.text) <= jail.MOST_CHARACTERS + 100
+    assert len(excerpt.text) <= results.MOST_CHARACTERS + 100
     assert excerpt.text.endswith("(There is more.)")
     found = source.search_files("x")
     assert len(found.matches) == jail.MOST_FOUND
@@ -106,7 +107,7 @@ def test_lines_are_those_that_an_editor_counts(source: Source, root: Path) -> No
 def test_many_files_are_cut(source: Source, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jail, "MOST_LISTED", 2)
     assert source.list_files().is_cut
-    monkeypatch.setattr(jail, "MOST_ENTRIES", 3)
+    monkeypatch.setattr(walk, "MOST_ENTRIES", 3)
     (root / "one-more.txt").touch()
     assert source.list_files().is_cut
 
@@ -229,7 +230,7 @@ def test_a_tenant_sees_its_own_alone(folder: Path) -> None:
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-def test_whatever_is_asked_for_nothing_outside_comes_back(source: Source, path: str) -> None:
+def test_no_path_returns_a_file_outside(source: Source, path: str) -> None:
     for look in (source.read_file, source.list_files, lambda p: source.search_files(CANARY, p)):
         with suppress(SourceRefused):
             assert CANARY not in look(path).text
@@ -246,7 +247,7 @@ def short() -> Iterator[Path]:
         yield Path(made)
 
 
-def test_what_is_no_regular_file_is_refused_and_waits_for_nobody(short: Path) -> None:
+def test_a_file_that_is_not_regular_is_refused_at_once(short: Path) -> None:
     root = short / "t" / "p"
     os.mkfifo(root / "pipe")
     (root / "folder").mkdir()
@@ -300,7 +301,7 @@ def test_a_file_that_grows_while_it_is_read_is_not_read_for_ever(
     try:
         for _ in range(50):
             with suppress(SourceRefused):
-                assert len(source.read_file("growing.txt").text) <= jail.MOST_CHARACTERS + 100
+                assert len(source.read_file("growing.txt").text) <= results.MOST_CHARACTERS + 100
     finally:
         done.set()
         writer.join()
@@ -356,7 +357,7 @@ def test_a_private_key_is_a_secret_whatever_its_file_is_called(
 
 
 @pytest.mark.parametrize("name", ["environment.py", "keys.md", "monkey", "env.py", "public.crt"])
-def test_what_only_sounds_like_a_secret_is_shown(name: str) -> None:
+def test_a_file_that_only_sounds_like_a_secret_is_shown(name: str) -> None:
     assert not is_secret_name((name,))
 
 
@@ -364,7 +365,7 @@ def test_what_only_sounds_like_a_secret_is_shown(name: str) -> None:
 
 
 @pytest.mark.parametrize("swapped", ["src", "src/app.py"])
-def test_what_is_swapped_for_a_link_in_between_is_not_followed(
+def test_a_file_that_is_swapped_for_a_link_in_between_is_not_followed(
     source: Source, root: Path, folder: Path, swapped: str
 ) -> None:
     """A folder or a file is now itself, now a link to a place outside with the same names."""
@@ -444,7 +445,7 @@ def test_the_structure_is_walked_again_only_when_it_has_changed(folder: Path, ro
     assert "src/deep/new.py" not in source.list_files().paths
 
 
-def test_what_has_just_changed_is_not_yet_known(folder: Path, root: Path) -> None:
+def test_a_folder_that_has_just_changed_is_not_cached(folder: Path, root: Path) -> None:
     """Two changes in one tick of the clock look like one: what is young is walked each time."""
     all_of_them = Sources(folder)
     source = all_of_them.of("t1", "shop")

@@ -340,7 +340,7 @@ def test_nothing_in_a_value_ends_its_isolation_or_turns_what_follows(control: st
 
 
 @given(st.sampled_from(LANGUAGES), st.sampled_from(list(bundle("en"))), st.data())
-def test_whatever_the_values_are_isolates_open_and_close_in_turn(
+def test_isolates_open_and_close_in_turn_around_any_values(
     language: str, template: str, data: st.DataObject
 ) -> None:
     names = variables(bundle("en")[template])

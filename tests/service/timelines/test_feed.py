@@ -51,7 +51,7 @@ async def run(url: str) -> AsyncIterator[LiveService]:
 # The same items ----------------------------------------------------------------------------------
 
 
-async def test_a_stream_tells_the_items_that_a_page_shows(run: LiveService) -> None:
+async def test_a_stream_has_the_items_of_a_page(run: LiveService) -> None:
     await run.chat("Good morning")
     async with opened(run, since=origin(run), includeHidden=True) as watched:
         before = await watched.take(3)
@@ -138,7 +138,7 @@ async def until_last(at: LiveService, *, leaving: bool) -> list[law.Event]:
                     return events
 
 
-async def test_who_is_far_behind_reads_the_table_and_then_what_happens(
+async def test_a_watcher_far_behind_reads_the_table_and_then_the_ring(
     run: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feeds, "RING", 5)
@@ -179,7 +179,7 @@ async def test_a_hundred_watchers_cost_one_reading(run: LiveService) -> None:
             for _ in range(100)
         ]
         first = [await each.next() for each in transactions]
-        assert run.service.live.open == 100
+        assert run.service.merged_streams.open == 100
         assert run.service.feeds.readings == 1
         await append(run, [said("after")])
         second = [await each.next() for each in transactions]
@@ -189,7 +189,7 @@ async def test_a_hundred_watchers_cost_one_reading(run: LiveService) -> None:
         assert chained(events, None, "item") == items
 
 
-async def test_what_happens_elsewhere_costs_no_reading(run: LiveService) -> None:
+async def test_events_of_other_projects_cost_no_reading(run: LiveService) -> None:
     async with opened(run) as watched:
         await append(run, [said("one")])
         await watched.next()
@@ -215,7 +215,7 @@ class SlowHead(EventStore):
         return await super().head()
 
 
-async def test_what_is_written_before_anybody_listens_is_read(
+async def test_items_from_before_the_first_watcher_are_read(
     url: str, pool: connections.Pool
 ) -> None:
     """The ring is read, then something is written, and only then the log is followed."""
@@ -265,7 +265,7 @@ async def test_nothing_is_kept_of_a_project_that_nobody_watches(run: LiveService
         await append(run, [said()])
         await asyncio.gather(one.next(), two.next())
         assert len(run.service.feeds._feeds) == 1
-    await until(lambda: not run.service.live.open)
+    await until(lambda: not run.service.merged_streams.open)
     assert run.service.feeds._feeds == {}
     await append(run, [said("again")])
     async with opened(run, since=origin(run)) as watched:
@@ -311,7 +311,7 @@ async def test_only_members_watch_and_only_their_own_tenant(run: LiveService) ->
         assert await refused(run, path, auth=auth) == (404, "project_not_found")
 
 
-async def test_who_is_removed_is_sent_away(run: LiveService) -> None:
+async def test_a_removed_member_s_stream_ends(run: LiveService) -> None:
     await run.client.put("/v1/projects/p1/members/u2", json={"role": "viewer"})
     async with opened(run, userId="u2") as theirs, opened(run, userId="u1") as mine:
         await append(run, [said("one")])
@@ -335,7 +335,7 @@ async def test_a_head_request_opens_nothing(run: LiveService) -> None:
     answer = await run.client.head(PATH)
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/event-stream")
-    assert run.service.live.open == 0
+    assert run.service.merged_streams.open == 0
 
 
 # What is chosen ----------------------------------------------------------------------------------
@@ -362,7 +362,7 @@ async def test_a_stream_chooses_as_a_page_does(
 
 
 async def test_a_comment_comes_at_once_and_where_it_is_silent(run: LiveService) -> None:
-    patient = replace(run.service, live=MergedStreams(heartbeat_seconds=0.05))
+    patient = replace(run.service, merged_streams=MergedStreams(heartbeat_seconds=0.05))
     run.server._app.state.service = patient
     async with opened(run) as watched:
         assert await watched.comment() == ": throughline"
@@ -411,7 +411,7 @@ async def test_a_stream_that_the_service_ends_has_a_proper_end(url: str) -> None
         await model.asked.wait()
         async with opened(run) as watched, Raw(run, PATH) as raw:
             assert await watched.comment() == ": throughline"
-            await until(lambda: run.service.live.open == 2)
+            await until(lambda: run.service.merged_streams.open == 2)
             run.server.handle_exit(15, None)
             assert await watched.rest() == [("goaway", {"reason": "stopping"}, "")]
             sent = await raw.everything()
@@ -424,23 +424,23 @@ async def test_a_stream_that_the_service_ends_has_a_proper_end(url: str) -> None
     )
 
 
-async def test_who_comes_when_it_stops_is_sent_away(url: str) -> None:
+async def test_a_watcher_that_comes_during_shutdown_is_sent_away(url: str) -> None:
     async with running(url) as run:
         await run.project()
-        run.service.live.stop()
+        run.service.merged_streams.stop()
         async with opened(run) as watched:
             assert await watched.rest() == [("goaway", {"reason": "stopping"}, "")]
 
 
-async def test_a_reader_that_takes_nothing_is_cut_and_can_come_back(
+async def test_a_reader_that_does_not_read_is_cut_and_can_come_back(
     run: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sse_response, "SEND_SECONDS", 0.2)
     await append_each(run, (said("x" * 100_000) for _ in range(60)))
     items = await shown(run)
     async with Raw(run, f"{PATH}?after={origin(run)}") as slow, opened(run) as quick:
-        await until(lambda: run.service.live.open == 2)
-        await until(lambda: run.service.live.open == 1)
+        await until(lambda: run.service.merged_streams.open == 2)
+        await until(lambda: run.service.merged_streams.open == 1)
         await append(run, [said("later")])
         assert (await quick.next())[0] == "item"
         sent = await slow.everything()
