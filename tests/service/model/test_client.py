@@ -107,7 +107,7 @@ async def test_a_reply_that_failed_is_not_in_the_history(url: str) -> None:
         assert first["data"] == orjson.loads(turns(body)[1][1])["response"]
 
 
-async def test_the_history_has_its_budget(url: str) -> None:
+async def test_the_history_keeps_to_its_budget(url: str) -> None:
     size = len("Good morning") + len(orjson.dumps({"intent": "general", "response": SAID}))
     async with running(url, history_tokens=size // 4 + 20) as live:
         await ready(live)
@@ -311,9 +311,7 @@ async def test_an_unreadable_event_at_the_start_is_tried_again(url: str) -> None
 
 
 @pytest.mark.parametrize("header", ["inf", "1e300", "-1e300", "nan", "soon"])
-async def test_an_absurd_wait_that_a_busy_provider_asks_for_is_still_a_busy_provider(
-    url: str, header: str
-) -> None:
+async def test_a_busy_provider_with_an_absurd_retry_after_is_busy(url: str, header: str) -> None:
     async with running(url, Busy(header)) as live:
         await ready(live)
         final = await said(live, "Good morning")
