@@ -107,7 +107,7 @@ class BuildReport(Wire):
         return self
 
     def report(self) -> Report:
-        """As the decider takes it."""
+        """The report as the decider reads it."""
         return Report(**self.model_dump())
 
 
@@ -118,7 +118,7 @@ class ReportsRequest(Wire):
 
 
 class BuildsQuery(ActingQuery):
-    """Without a project: what is `queued` (or `project_replies`), oldest first, for workers.
+    """Without a project: what is `queued` (or `running`), oldest first, for workers.
 
     With one: its builds, newest first; who acts is a member of it.
     """

@@ -23,7 +23,7 @@ from service.replies import envelope
 async def post_message(
     call: Call[chat_schemas.ChatPlanRequest, replies_schemas.ViewQuery],
 ) -> Response:
-    """Take the message, then stream its reply or wait for it, as the client accepts."""
+    """Admit the message, then stream its reply or answer the whole reply, as the client accepts."""
     asked = call.body
     message = Message(
         tenant_id=call.tenant_id,
@@ -59,7 +59,7 @@ async def post_message(
 
 
 async def read_session(call: Call[None, schemas.ActingQuery]) -> Response:
-    """A session with its bill, to who may see its project."""
+    """A session with its bill, for the members of its project."""
     acting = call.query
     async with call.reading() as connection:
         position = await position_of(connection, "sessions", acting.min_position)
@@ -86,7 +86,7 @@ async def delete_session(call: Call[None, schemas.ActingQuery]) -> Response:
             connection, tenant_id=call.tenant_id, session_id=call.path["sessionId"]
         )
     if row is None or acting.user_id not in (None, row.user_id):
-        # Unless this very request erased it before.
+        # The same request, sent again, gets the answer that it got before.
         position = await call.transact(_refuse)
     else:
         async with call.reading() as connection:

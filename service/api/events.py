@@ -1,4 +1,4 @@
-"""The tenant's log for those who consume it, as CloudEvents: pages, lines, or a live stream."""
+"""The tenant's log as CloudEvents, for consumers: pages, lines, or a live stream."""
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing
@@ -33,7 +33,7 @@ PAGE: Final = 100
 
 
 async def read_events(call: Call[None, events_schemas.EventsQuery]) -> Response:
-    """The events after a cursor, in order: what the client accepts says in which form."""
+    """The events after a cursor, in order, in the form that the client accepts."""
     asked = call.query
     streams = call.accepts(EVENT_STREAM)
     resumed = call.last_event_id if streams else None

@@ -1,4 +1,4 @@
-"""Plans that are kept, and what was said as a document."""
+"""Drafts, which are plans that are kept; replies and sessions as documents."""
 
 from functools import partial
 from types import NoneType
@@ -31,11 +31,11 @@ from service.texts.templates import render
 AUTHOR: Final = "Throughline"
 
 Said = tuple[Recorded, SessionEvent]
-"""An event as the log has it, and what it says."""
+"""An event with its place in the log, and the event itself."""
 
 
 async def save_plan(call: Call[None, schemas.ActingQuery]) -> Response:
-    """Keep a plan as a draft; again, it stays as it is."""
+    """Keep a plan as a draft; a second time changes nothing."""
     asked = call.query
     row = await visible_reply(call, asked.user_id)
     work = partial(save, reply=row, user_id=asked.user_id)
@@ -115,7 +115,7 @@ async def _said(call: AnyCall, session_id: str) -> list[Said]:
 def _item(
     recorded: Recorded, event: SessionEvent
 ) -> plans_schemas.SaidMessage | plans_schemas.ReplyExport | None:
-    """What was said, by whom and when."""
+    """One item of the JSON export; None for an event that nobody sees."""
     match event:
         case UserMessagePosted():
             return plans_schemas.SaidMessage(
@@ -150,7 +150,7 @@ def _reply(recorded: Recorded, event: ReplyCompleted) -> plans_schemas.ReplyExpo
 
 
 def _entry(recorded: Recorded, event: SessionEvent, locale: str) -> markdown.Entry | None:
-    """The same for a reader."""
+    """One Markdown entry of the export; None for an event that nobody sees."""
     match event:
         case UserMessagePosted():
             who, text = event.user_id, event.text
@@ -172,7 +172,7 @@ def _json(name: str, content: BaseModel, position: int) -> Response:
 
 
 def _file(response: Response, name: str) -> Response:
-    """Named for who saves it, and nothing but a file for who opens it."""
+    """The response as a file with this name, which browsers save and do not open."""
     response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response

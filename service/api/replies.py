@@ -1,4 +1,4 @@
-"""A reply by its id, on whatever server it is written: join its stream, read its state, end it."""
+"""A reply by its id, on any server: join its stream, read its state, cancel it."""
 
 from types import NoneType
 
@@ -17,7 +17,7 @@ from service.replies.tail import ReplyTail
 
 
 async def join(call: Call[None, replies_schemas.JoinQuery]) -> Response:
-    """The reply's events after the one that the client has seen last, to the end."""
+    """The reply's events after the last one that the client has seen, to the end."""
     asked = call.query
     tail = await _found(call, await visible_reply(call, asked.user_id))
     after = _frame_in(call.last_event_id or asked.after, tail.ref)
@@ -34,14 +34,14 @@ async def join(call: Call[None, replies_schemas.JoinQuery]) -> Response:
 
 
 async def read(call: Call[None, schemas.ActingQuery]) -> Response:
-    """What the reply has come to: so far, or its final envelope."""
+    """The reply so far, or its final envelope."""
     asked = call.query
     tail = await _found(call, await visible_reply(call, asked.user_id))
     return await _state(call, tail)
 
 
 async def cancel(call: Call[None, schemas.ActingQuery]) -> Response:
-    """End the reply with what it has shown; one that has ended stays as it ended."""
+    """End the reply with what it has shown; a reply that has ended stays as it is."""
     asked = call.query
     row = await visible_reply(call, asked.user_id)
     tail = await call.service.turns.cancel(row, "cancelled", call.cause(asked.user_id))

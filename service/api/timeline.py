@@ -45,7 +45,7 @@ async def read_timeline(call: Call[None, timeline_schemas.TimelineQuery]) -> Res
 
 
 async def stream_timeline(call: Call[None, timeline_schemas.TimelineStreamQuery]) -> Response:
-    """Items as they come, each with the cursor of the one before it.
+    """Items as they come, each with the cursor of the item before it.
 
     They begin after the cursor that is given, else after where the read model stands now.
     """
@@ -85,7 +85,7 @@ async def _live(
     begin: int,
     prev: int | None,
 ) -> AsyncGenerator[bytes]:
-    """The items after a position; where the read model is behind it, those up to it pass by."""
+    """The items after a position; items up to it are skipped while the read model is behind."""
     asked = call.query
     key = (call.tenant_id, call.path["projectId"])
     feed = call.service.feeds.follow(key, begin, shown, asked.user_id)
@@ -107,7 +107,7 @@ def _frames(items: Iterable[Item], after: int, prev: int | None, log_epoch: str)
 
 
 def _linked(item: Item, prev: int | None, log_epoch: str) -> orjson.Fragment:
-    """The item's JSON, which all watchers share, with the one member that differs."""
+    """The item's JSON, which all watchers share, and `prev`, which differs between them."""
     before = orjson.dumps(None if prev is None else wire.cursor(log_epoch, prev))
     return orjson.Fragment(item.json[:-1] + b',"prev":' + before + b"}")
 
