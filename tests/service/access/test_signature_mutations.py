@@ -15,8 +15,7 @@ from service.access import signatures
 from service.access.authentication import Authenticator, Unauthenticated
 from service.postgres import connections
 from tests import sizes
-from tests.running import KEYS, LiveService, running
-from tests.service.http import raw
+from tests.running import KEYS, LiveService, running, signature
 from tests.service.http.raw import Connection, statuses_in
 
 MUTANTS = sizes.size(3_000, 100_000)
@@ -212,7 +211,9 @@ async def live(url: str) -> AsyncIterator[LiveService]:
 def credit(number: int) -> Signed:
     """A write that is taken."""
     asked = b'{"userId":"u1","seconds":%d,"kind":"bonus"}' % (number % 9 + 1)
-    return Signed("POST", CREDITS.encode(), b"", asked, raw.signature("POST", CREDITS, asked))
+    return Signed(
+        "POST", CREDITS.encode(), b"", asked, signature("POST", CREDITS.encode(), b"", asked)
+    )
 
 
 def as_sent(asked: Signed, *headers: str) -> bytes:
