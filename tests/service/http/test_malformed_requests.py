@@ -12,7 +12,7 @@ from tests.running import LiveService, running
 from tests.service.http import raw
 from tests.service.http.raw import Connection, request, statuses_in
 
-REQUESTS = sizes.size(2_000, 200_000)
+REQUESTS = sizes.size(1_000, 20_000)
 AT_ONCE = 50
 """More would wait for a database connection on a busy machine, some of them until a 503."""
 
