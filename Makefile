@@ -46,7 +46,7 @@ prove: $(VENV)/.browser ## load and faults, all tests at full size with a new se
 	THROUGHLINE_PROVE=1 THROUGHLINE_SEED=$$seed $(BIN)/python -m pytest $(WORKERS) --hypothesis-seed=$$seed
 	$(MAKE) cover
 
-schema: $(VENV)/.dev ## write the SQL that is generated: masked.sql and schema.sql
+schema: $(VENV)/.dev ## write what is generated: masked.sql, first_day.json, schema.sql
 	$(BIN)/python -m scripts.schema
 
 map: $(VENV)/.dev ## write the README's map anew from the packages' docstrings

@@ -1,7 +1,7 @@
 """A build: its order, its worker, the worker's reports, and its one end."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from re import split
 from textwrap import shorten
 from typing import Final, Literal, assert_never
@@ -12,13 +12,12 @@ from domain.events import (
     BuildErased,
     BuildEvent,
     BuildFailed,
-    BuildPhase,
     BuildProgressed,
     BuildQueued,
     BuildReferenced,
     BuildSucceeded,
     Json,
-    ReportType,
+    Report,
     VersionDeployed,
 )
 
@@ -29,28 +28,6 @@ SUMMARY_CHARACTERS: Final = 120
 
 Status = Literal["new", "queued", "running", "succeeded", "failed", "erased"]
 Decided = tuple[BuildEvent, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """A worker's report. Reports with the same `event_id` are the same report."""
-
-    event_id: str
-    phase: BuildPhase
-    type: ReportType
-    title: str
-    at: str
-    user_visible: bool = True
-    version_id: str | None = None
-    preview_url: str | None = None
-    artifact_url: str | None = None
-    error: str | None = None
-
-    @property
-    def ends(self) -> bool:
-        """Whether the report ends the build: a version is deployed, or the build failed."""
-        deployed = self.phase == "deploy" and self.type == "completed"
-        return self.type == "failed" or (deployed and self.version_id is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +209,7 @@ def _reported(state: Build, report: Report, reference_id: str) -> Decided:
     """The events of one report; none for a report beyond MAX_REPORTS that ends nothing."""
     if len(state.seen) >= MAX_REPORTS and not report.ends:
         raise BuildFull(limit=MAX_REPORTS)
-    decided: list[BuildEvent] = [_progressed(state, report)]
+    decided: list[BuildEvent] = [BuildProgressed(build_id=state.build_id, **asdict(report))]
     if (report.phase, report.type) == ("development", "progress") and not state.is_referenced:
         decided.append(
             BuildReferenced(
@@ -245,22 +222,6 @@ def _reported(state: Build, report: Report, reference_id: str) -> Decided:
     if report.ends and not state.has_ended:
         decided += _end(state, report)
     return tuple(decided)
-
-
-def _progressed(state: Build, report: Report) -> BuildProgressed:
-    return BuildProgressed(
-        build_id=state.build_id,
-        event_id=report.event_id,
-        phase=report.phase,
-        type=report.type,
-        title=report.title,
-        at=report.at,
-        user_visible=report.user_visible,
-        version_id=report.version_id,
-        preview_url=report.preview_url,
-        artifact_url=report.artifact_url,
-        error=report.error,
-    )
 
 
 def _end(state: Build, report: Report) -> Decided:

@@ -338,10 +338,12 @@ class BuildClaimed(_Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BuildProgressed(_Event):
-    """A worker sent a report of any type; `at` (ISO 8601) is the time by the worker's clock."""
+class Report:
+    """A worker's report. Reports with the same `event_id` are the same report.
 
-    build_id: str
+    `at` (ISO 8601) is the time by the worker's clock.
+    """
+
     event_id: str
     phase: BuildPhase
     type: ReportType
@@ -352,6 +354,22 @@ class BuildProgressed(_Event):
     preview_url: Text | None = None
     artifact_url: Text | None = None
     error: Text | None = None
+
+    @property
+    def ends(self) -> bool:
+        """Whether the report ends the build: a version is deployed, or the build failed."""
+        deployed = self.phase == "deploy" and self.type == "completed"
+        return self.type == "failed" or (deployed and self.version_id is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OfBuild(_Event):
+    build_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildProgressed(Report, _OfBuild):
+    """A worker's report. It is stored as one object: the build's id, then the report's fields."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

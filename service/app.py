@@ -17,7 +17,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from projections.projection import catch_up, status
 from service.access.audit import Audit
 from service.access.authentication import Authenticator
 from service.access.browser_tokens import BrowserTokens
@@ -48,8 +47,8 @@ from service.chat.turn import Responder
 from service.chat.turns import Turns
 from service.commands.builds import Builds
 from service.commands.erasure import Erasure
-from service.eventlog.live import POLL, LiveLog
-from service.eventlog.store import DATABASE_AWAY, EventStore
+from service.eventlog.live import LiveLog
+from service.eventlog.store import EventStore
 from service.eventlog.transactions import Transactions
 from service.eventlog.writer import Writer
 from service.http import openapi, problems, security_headers
@@ -58,9 +57,9 @@ from service.http.edge import Edge
 from service.http.merge import MergedStreams
 from service.http.operation import AnyOperation
 from service.jobs.expiry import expire_idle, keep_expiring, time_out_silent
+from service.jobs.projections import keep_projections
 from service.model.client import ModelClient
 from service.model.offline.app import OfflineModel, serving
-from service.ops import metrics
 from service.postgres import connections
 from service.postgres.connections import Connect, Pool
 from service.replies.directory import ReplyDirectory
@@ -165,13 +164,13 @@ async def _lifespan(
                 recovery.run(),
                 frame_store.purge(settings.keep_seconds + settings.reply_seconds),
                 *_expiring(service),
-                _keep_projections(connect),
+                keep_projections(connect),
             )
         ]
         try:
             yield
         finally:
-            service.live.stop()
+            service.merged_streams.stop()
             await service.running_turns.drain(settings.grace_seconds)
             flusher.close()
             writer.close()
@@ -211,13 +210,13 @@ def _service(
         transactions,
         pool,
         Sources(settings.source_dir),
+        directory,
         model_client,
         patience_seconds=settings.first_text_seconds,
         history_tokens=settings.history_tokens,
     )
-    running = RunningTurns(
-        Responder(preparation, directory, settlement, reply_seconds=settings.reply_seconds)
-    )
+    responder = Responder(preparation, directory, settlement, reply_seconds=settings.reply_seconds)
+    running = RunningTurns(responder, directory)
     recovery = Recovery(
         store=store,
         transactions=transactions,
@@ -249,7 +248,7 @@ def _service(
         store=store,
         live_log=live_log,
         feeds=Feeds(pool, store, live_log, log_epoch),
-        live=MergedStreams(),
+        merged_streams=MergedStreams(),
         transactions=transactions,
         directory=directory,
         project_replies=ProjectReplies(pool, directory),
@@ -258,7 +257,7 @@ def _service(
         builds=Builds(transactions),
         erasure=Erasure(transactions, pool, turns),
         authenticator=Authenticator(settings.hmac_keys, pool),
-        tokens=BrowserTokens(settings.hmac_keys),
+        browser_tokens=BrowserTokens(settings.hmac_keys),
         stream_access=StreamAccess(pool),
         audit=Audit(pool),
         log_epoch=log_epoch,
@@ -296,7 +295,7 @@ def _supervised(work: Awaitable[None]) -> asyncio.Task[None]:
 
 
 def _expiring(service: Service) -> tuple[Awaitable[None], ...]:
-    """What ends when nobody has been heard of it for long, and what others left unfinished."""
+    """The jobs that end idle sessions and silent builds, and finish interrupted erasures."""
     idle, silent = service.settings.idle_seconds, service.settings.build_silent_seconds
     return (
         keep_expiring(partial(expire_idle, service.transactions, service.pool, idle), idle),
@@ -312,24 +311,6 @@ async def _pass_on_events(service: Service) -> None:
         service.running_turns.on_events(page)
         service.stream_access.on_events(page)
         service.project_replies.on_events(page)
-
-
-async def _keep_projections(connect: Connect) -> None:
-    """Bring along the read models that the appends passed by, and those that were mended."""
-    while True:
-        try:
-            async with await connect() as connection:
-                while True:
-                    if await catch_up(connection):
-                        await asyncio.sleep(POLL)
-                    for each in await status(connection):
-                        lag, halted = each.head - each.position, each.state == "halted"
-                        metrics.LAG.labels(each.name).set(lag)
-                        metrics.HALTED.labels(each.name).set(halted)
-                        metrics.HEAD.set(each.head)
-        except DATABASE_AWAY as error:
-            _log.warning("projections_lost_their_connection", error=type(error).__name__)
-            await asyncio.sleep(POLL)
 
 
 # Open to everyone --------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """`make bench`: measure, print the ratios, write `bench.json`.
 
-Cells run in interleaved rounds, the order reversed every second round, each after a CHECKPOINT and
-on a database of its own; a cell's figure is the median of its rounds. So is that of a pair, of
-which both sides are measured in one go.
+Cells run in interleaved rounds, and every second round reverses their order. Each cell runs after a
+CHECKPOINT and on a database of its own. The figure of a cell is the median of its rounds. The
+figures of a pair are medians too; both sides of a pair are measured together.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from rich.table import Table
 
 from projections import PROJECTIONS
 from projections.projection import install
-from scripts.bench import appends, peers, reads, streams
+from scripts.bench import appends, peers, reads, streams, trips
 from service.postgres import connections, migrations
 from service.postgres.embedded import Server, embedded
 
@@ -231,7 +231,7 @@ def main() -> None:
             reads.fill(url, chosen.messages)
             for number in range(chosen.rounds):
                 run_stored(url, reading, number)
-    streaming = streams.run(chosen.streams, seconds=chosen.seconds * 5)
+    streaming = [*streams.run(chosen.streams, seconds=chosen.seconds * 5), *trips.run()]
     lines = ratios(appending, [*following, *reading])
     report(lines)
     report_streams(streaming)

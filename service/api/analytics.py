@@ -15,7 +15,7 @@ from service.http.reads import position_of, visible_project
 
 
 async def read_analytics(call: Call[None, analytics_schemas.AnalyticsQuery]) -> Response:
-    """How planning and building went, over a span of time."""
+    """The figures of a span of time."""
     asked = call.query
     until = asked.until or datetime.now(UTC)
     since = asked.since or max(until, _FIRST + analytics_schemas.SPAN) - analytics_schemas.SPAN
@@ -26,7 +26,7 @@ async def read_analytics(call: Call[None, analytics_schemas.AnalyticsQuery]) -> 
         position = await reached(connection, TIMELINE.name)
         found = await analytics.analytics(
             connection,
-            tenant_id=call.caller.tenant_id,
+            tenant_id=call.tenant_id,
             project_id=call.path["projectId"],
             since=since,
             until=until,

@@ -12,7 +12,7 @@ from service.api.schemas import ActingQuery
 from service.wire import Wire, usd
 
 SPAN = timedelta(days=30)
-"""What is looked at unless a span is given."""
+"""The span of the figures unless one is given."""
 
 
 class AnalyticsQuery(ActingQuery):
@@ -96,7 +96,7 @@ class AnalyticsAnswer(Wire):
 
 
 def analytics(found: Analytics) -> AnalyticsAnswer:
-    """The figures as they are told."""
+    """The figures as JSON."""
     (whole,) = (each for each in found.replies if each.mode is None)
     (spent,) = (each for each in found.consumed if each.operation is None)
     sent = spent.input_tokens + spent.cache_read_tokens + spent.cache_write_tokens

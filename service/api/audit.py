@@ -20,7 +20,7 @@ async def read_audit(call: Call[None, audit_schemas.AuditQuery]) -> Response:
     async with call.reading() as connection:
         rows = await audit.page(
             connection,
-            tenant_id=call.caller.tenant_id,
+            tenant_id=call.tenant_id,
             user_id=asked.user_id,
             project_id=asked.project_id,
             before=asked.before or _NEWEST,

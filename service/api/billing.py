@@ -20,7 +20,7 @@ async def credit_account(call: Call[billing_schemas.CreditRequest, None]) -> Res
     asked = call.body
     work = partial(
         credit,
-        tenant_id=call.caller.tenant_id,
+        tenant_id=call.tenant_id,
         user_id=asked.user_id,
         credit_id=new_id(),
         seconds=asked.seconds,
@@ -30,9 +30,7 @@ async def credit_account(call: Call[billing_schemas.CreditRequest, None]) -> Res
     position = await call.transact(work)
     async with call.reading() as connection:
         await position_of(connection, "accounts", position)
-        row = await accounts.account(
-            connection, tenant_id=call.caller.tenant_id, user_id=asked.user_id
-        )
+        row = await accounts.account(connection, tenant_id=call.tenant_id, user_id=asked.user_id)
     return answered(billing_schemas.account(row), position=position, status=201)
 
 
@@ -41,7 +39,7 @@ async def read_account(call: Call[None, schemas.BalanceQuery]) -> Response:
     async with call.reading() as connection:
         position = await position_of(connection, "accounts", call.query.min_position)
         row = await accounts.account(
-            connection, tenant_id=call.caller.tenant_id, user_id=call.path["userId"]
+            connection, tenant_id=call.tenant_id, user_id=call.path["userId"]
         )
     return answered(billing_schemas.account(row), position=position)
 
@@ -54,7 +52,7 @@ async def read_ledger(call: Call[None, billing_schemas.LedgerQuery]) -> Response
         position = await position_of(connection, "consumption", None)
         rows = await consumption.ledger(
             connection,
-            tenant_id=call.caller.tenant_id,
+            tenant_id=call.tenant_id,
             user_id=call.path["userId"],
             before=END if before is None else before,
             limit=asked.limit,

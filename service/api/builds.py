@@ -1,4 +1,4 @@
-"""Builds: asked for by users, taken and reported by workers."""
+"""Builds: ordered by users, claimed and reported on by workers."""
 
 from types import NoneType
 
@@ -45,10 +45,10 @@ async def begin_build(call: Call[builds_schemas.BuildRequest, None]) -> Response
 
 
 async def list_builds(call: Call[None, builds_schemas.BuildsQuery]) -> Response:
-    """What a worker may take, or the builds of a project."""
+    """Builds that a worker may claim, or the builds of a project."""
     asked = call.query
     at = position_in(asked.cursor, call.service.log_epoch)
-    tenant_id = call.caller.tenant_id
+    tenant_id = call.tenant_id
     async with call.reading() as connection:
         position = await position_of(connection, BUILDS.name, asked.min_position)
         if asked.project_id is not None:
@@ -65,7 +65,7 @@ async def list_builds(call: Call[None, builds_schemas.BuildsQuery]) -> Response:
             _require_worker(call)
             status = asked.status or "queued"
             if status not in ("queued", "running"):
-                detail = "Name a project, or ask for what is queued or running."
+                detail = "Name a project, or ask for builds that are queued or running."
                 raise BadRequest(422, "project_needed", detail)
             rows = await builds.open_builds(
                 connection,
@@ -85,21 +85,21 @@ async def read_build(call: Call[None, schemas.ActingQuery]) -> Response:
 
 
 async def claim_build(call: Call[builds_schemas.ClaimRequest, None]) -> Response:
-    """Take a build; of many who try, one has it."""
+    """Claim a build; of many workers that try, one gets it."""
     asked = call.body
     build_id = call.path["buildId"]
     await call.service.builds.claim(
-        call.caller.tenant_id, build_id, worker_id=asked.worker_id, cause=call.cause()
+        call.tenant_id, build_id, worker_id=asked.worker_id, cause=call.cause()
     )
     row, position = await _build(call, build_id)
     return answered(builds_schemas.build_answer(row), position=position)
 
 
 async def report_events(call: Call[builds_schemas.ReportsRequest, None]) -> Response:
-    """Take what a worker reports."""
+    """Store a worker's reports."""
     asked = call.body
     result = await call.service.builds.report(
-        call.caller.tenant_id,
+        call.tenant_id,
         call.path["buildId"],
         [each.report() for each in asked.events],
         call.cause(),
@@ -109,7 +109,7 @@ async def report_events(call: Call[builds_schemas.ReportsRequest, None]) -> Resp
 
 
 async def read_events(call: Call[None, builds_schemas.BuildEventsQuery]) -> Response:
-    """What was reported of a build."""
+    """The reports of a build."""
     asked = call.query
     after = position_in(asked.after, call.service.log_epoch)
     await _visible(call)
@@ -117,7 +117,7 @@ async def read_events(call: Call[None, builds_schemas.BuildEventsQuery]) -> Resp
         position = await position_of(connection, builds.BUILD_EVENTS.name, asked.min_position)
         rows = await builds.events(
             connection,
-            tenant_id=call.caller.tenant_id,
+            tenant_id=call.tenant_id,
             build_id=call.path["buildId"],
             with_hidden=asked.include_hidden,
             after=after or 0,
@@ -136,7 +136,7 @@ async def list_versions(call: Call[None, schemas.PageQuery]) -> Response:
         await visible_project(connection, call, call.path["projectId"], asked.user_id)
         rows = await versions.newest(
             connection,
-            tenant_id=call.caller.tenant_id,
+            tenant_id=call.tenant_id,
             project_id=call.path["projectId"],
             before=END if before is None else before,
             limit=asked.limit,
@@ -148,7 +148,7 @@ def _order(
     call: AnyCall, asked: builds_schemas.ConvertRequest | builds_schemas.BuildRequest
 ) -> Order:
     return Order(
-        tenant_id=call.caller.tenant_id,
+        tenant_id=call.tenant_id,
         project_id=asked.project_id,
         user_id=asked.user_id,
         locale=asked.locale,
@@ -163,7 +163,7 @@ def _accepted(build_id: str, position: int) -> Response:
 
 
 def _require_worker(call: AnyCall) -> None:
-    """Who sees the builds of all projects: workers, and the tenant's own service."""
+    """Workers and the tenant's own service see the builds of all projects. Raises Forbidden."""
     if not call.caller.scopes & {"admin", "read"}:
         call.caller.require("build")
 
@@ -174,13 +174,11 @@ async def _member(call: AnyCall, project_id: str, user_id: str) -> None:
 
 
 async def _build(call: AnyCall, build_id: str) -> tuple[BuildRow, int]:
-    """The build as the log has it now, and the log's position."""
+    """The build as the log has it now, and the log's position. Raises BuildUnknown."""
     position = call.service.live_log.head
     async with call.reading() as connection:
         await position_of(connection, BUILDS.name, position)
-        known = await builds.of_ids(
-            connection, tenant_id=call.caller.tenant_id, build_ids=[build_id]
-        )
+        known = await builds.of_ids(connection, tenant_id=call.tenant_id, build_ids=[build_id])
     if build_id not in known:
         raise BuildUnknown
     return known[build_id], position

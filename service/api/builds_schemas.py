@@ -5,8 +5,7 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from domain.build import Report
-from domain.events import BuildPhase, ReportType
+from domain.events import BuildPhase, Report, ReportType
 from domain.reply_contracts import check
 from projections.builds import BuildEventRow, BuildRow, BuildStatus
 from projections.versions import VersionRow
@@ -108,7 +107,7 @@ class BuildReport(Wire):
         return self
 
     def report(self) -> Report:
-        """As the decider takes it."""
+        """The report as the decider reads it."""
         return Report(**self.model_dump())
 
 
@@ -119,7 +118,7 @@ class ReportsRequest(Wire):
 
 
 class BuildsQuery(ActingQuery):
-    """Without a project: what is `queued` (or `project_replies`), oldest first, for workers.
+    """Without a project: what is `queued` (or `running`), oldest first, for workers.
 
     With one: its builds, newest first; who acts is a member of it.
     """

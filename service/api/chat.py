@@ -9,7 +9,6 @@ from domain.errors import SessionUnknown
 from projections import sessions
 from service.api import chat_schemas, replies_schemas, schemas
 from service.chat.admission import Message
-from service.chat.running import LANDING_SECONDS
 from service.eventlog.store import Unavailable
 from service.eventlog.transactions import Transaction
 from service.http.call import Call
@@ -24,10 +23,10 @@ from service.replies import envelope
 async def post_message(
     call: Call[chat_schemas.ChatPlanRequest, replies_schemas.ViewQuery],
 ) -> Response:
-    """Take the message, then stream its reply or wait for it, as the client accepts."""
+    """Admit the message, then stream its reply or answer the whole reply, as the client accepts."""
     asked = call.body
     message = Message(
-        tenant_id=call.caller.tenant_id,
+        tenant_id=call.tenant_id,
         user_id=asked.user_id,
         project_id=asked.project_id,
         text=asked.message,
@@ -47,7 +46,7 @@ async def post_message(
         **rate_limit(admitted.limits),
     }
     if call.wants_stream:
-        grace_seconds = call.service.settings.grace_seconds + LANDING_SECONDS + 1
+        grace_seconds = call.service.reply_grace_seconds
         events = call.service.directory.watch(tail.ref, view=call.query.view)
         permit = call.permit(asked.project_id, asked.user_id)
         return EventStream(events, headers, grace_seconds=grace_seconds, permit=permit)
@@ -60,12 +59,12 @@ async def post_message(
 
 
 async def read_session(call: Call[None, schemas.ActingQuery]) -> Response:
-    """A session with its bill, to who may see its project."""
+    """A session with its bill, for the members of its project."""
     acting = call.query
     async with call.reading() as connection:
         position = await position_of(connection, "sessions", acting.min_position)
         row = await sessions.session(
-            connection, tenant_id=call.caller.tenant_id, session_id=call.path["sessionId"]
+            connection, tenant_id=call.tenant_id, session_id=call.path["sessionId"]
         )
         if row is None:
             raise SessionUnknown
@@ -84,16 +83,16 @@ async def delete_session(call: Call[None, schemas.ActingQuery]) -> Response:
         call.caller.require("admin")
     async with call.reading() as connection:
         row = await sessions.session(
-            connection, tenant_id=call.caller.tenant_id, session_id=call.path["sessionId"]
+            connection, tenant_id=call.tenant_id, session_id=call.path["sessionId"]
         )
     if row is None or acting.user_id not in (None, row.user_id):
-        # Unless this very request erased it before.
+        # The same request, sent again, gets the answer that it got before.
         position = await call.transact(_refuse)
     else:
         async with call.reading() as connection:
             await visible_project(connection, call, row.project_id, acting.user_id)
         position = await call.service.erasure.session(
-            call.caller.tenant_id, row.project_id, row.session_id, call.cause(acting.user_id)
+            call.tenant_id, row.project_id, row.session_id, call.cause(acting.user_id)
         )
     answer = chat_schemas.SessionErased(session_id=call.path["sessionId"])
     return answered(answer, position=position)

@@ -1,4 +1,4 @@
-"""The tenant's log for those who consume it, as CloudEvents: pages, lines, or a live stream."""
+"""The tenant's log as CloudEvents, for consumers: pages, lines, or a live stream."""
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing
@@ -33,7 +33,7 @@ PAGE: Final = 100
 
 
 async def read_events(call: Call[None, events_schemas.EventsQuery]) -> Response:
-    """The events after a cursor, in order: what the client accepts says in which form."""
+    """The events after a cursor, in order, in the form that the client accepts."""
     asked = call.query
     streams = call.accepts(EVENT_STREAM)
     resumed = call.last_event_id if streams else None
@@ -45,7 +45,7 @@ async def read_events(call: Call[None, events_schemas.EventsQuery]) -> Response:
     headers = {"X-Log-Position": str(head)}
     if streams:
         events = log.live(call.service.live_log, after)
-        frames = call.service.live.stream(_encoded(events, prev, call, _frame))
+        frames = call.service.merged_streams.merge(_encoded(events, prev, call, _frame))
         return EventStream(frames, headers, grace_seconds=SEND_SECONDS)
     if call.accepts(LINES):
         lines = _encoded(log.whole(after, asked.limit), prev, call, _line)
@@ -62,7 +62,7 @@ def _selection(call: Call[object, events_schemas.EventsQuery]) -> Selection:
         detail = f"{len(unknown)} of these types are not known. Known are {known}."
         raise BadRequest(422, "unknown_event_type", detail)
     return Selection(
-        tenant_id=call.caller.tenant_id,
+        tenant_id=call.tenant_id,
         project_id=asked.project_id,
         types=None if asked.types is None else tuple(asked.types),
     )

@@ -1,4 +1,4 @@
-"""Plans that are kept, and what was said as a document."""
+"""Drafts, which are plans that are kept; replies and sessions as documents."""
 
 from functools import partial
 from types import NoneType
@@ -31,20 +31,18 @@ from service.texts.templates import render
 AUTHOR: Final = "Throughline"
 
 Said = tuple[Recorded, SessionEvent]
-"""An event as the log has it, and what it says."""
+"""An event with its place in the log, and the event itself."""
 
 
 async def save_plan(call: Call[None, schemas.ActingQuery]) -> Response:
-    """Keep a plan as a draft; again, it stays as it is."""
+    """Keep a plan as a draft; a second time changes nothing."""
     asked = call.query
     row = await visible_reply(call, asked.user_id)
     work = partial(save, reply=row, user_id=asked.user_id)
     position = await call.transact(work)
     async with call.reading() as connection:
         await position_of(connection, DRAFTS.name, position)
-        kept = await drafts.of_reply(
-            connection, tenant_id=call.caller.tenant_id, reply_id=row.reply_id
-        )
+        kept = await drafts.of_reply(connection, tenant_id=call.tenant_id, reply_id=row.reply_id)
     if kept is None:
         raise PlanUnknown
     return answered(plans_schemas.draft(kept), position=position)
@@ -59,7 +57,7 @@ async def list_drafts(call: Call[None, schemas.PageQuery]) -> Response:
         await visible_project(connection, call, call.path["projectId"], asked.user_id)
         rows = await drafts.page(
             connection,
-            tenant_id=call.caller.tenant_id,
+            tenant_id=call.tenant_id,
             project_id=call.path["projectId"],
             before=END if before is None else before,
             limit=asked.limit,
@@ -110,14 +108,14 @@ async def export_session(call: Call[None, plans_schemas.ExportQuery]) -> Respons
 
 
 async def _said(call: AnyCall, session_id: str) -> list[Said]:
-    found = await call.service.store.stream(call.caller.tenant_id, str(session_stream(session_id)))
+    found = await call.service.store.stream(call.tenant_id, str(session_stream(session_id)))
     return [(each, decode(each.type, each.state)) for each in found]
 
 
 def _item(
     recorded: Recorded, event: SessionEvent
 ) -> plans_schemas.SaidMessage | plans_schemas.ReplyExport | None:
-    """What was said, by whom and when."""
+    """One item of the JSON export; None for an event that nobody sees."""
     match event:
         case UserMessagePosted():
             return plans_schemas.SaidMessage(
@@ -152,7 +150,7 @@ def _reply(recorded: Recorded, event: ReplyCompleted) -> plans_schemas.ReplyExpo
 
 
 def _entry(recorded: Recorded, event: SessionEvent, locale: str) -> markdown.Entry | None:
-    """The same for a reader."""
+    """One Markdown entry of the export; None for an event that nobody sees."""
     match event:
         case UserMessagePosted():
             who, text = event.user_id, event.text
@@ -174,7 +172,7 @@ def _json(name: str, content: BaseModel, position: int) -> Response:
 
 
 def _file(response: Response, name: str) -> Response:
-    """Named for who saves it, and nothing but a file for who opens it."""
+    """The response as a file with this name, which browsers save and do not open."""
     response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response

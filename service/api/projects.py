@@ -48,7 +48,7 @@ async def delete_member(call: Call[None, None]) -> Response:
 async def delete_project(call: Call[None, None]) -> Response:
     """Erase a project: all that was said in it, everywhere."""
     project_id = call.path["projectId"]
-    position = await call.service.erasure.project(call.caller.tenant_id, project_id, call.cause())
+    position = await call.service.erasure.project(call.tenant_id, project_id, call.cause())
     answer = projects_schemas.ProjectAnswer(project_id=project_id)
     return answered(answer, position=position)
 

@@ -1,4 +1,4 @@
-"""A reply by its id, on whatever server it is written: join its stream, read its state, end it."""
+"""A reply by its id, on any server: join its stream, read its state, cancel it."""
 
 from types import NoneType
 
@@ -7,7 +7,6 @@ from starlette.responses import Response
 from domain.errors import ReplyUnknown
 from projections.replies import ReplyRef, ReplyRow
 from service.api import replies_schemas, schemas
-from service.chat.running import LANDING_SECONDS
 from service.eventlog.store import Unavailable
 from service.http.call import AnyCall, Call
 from service.http.operation import Operation, answered
@@ -18,7 +17,7 @@ from service.replies.tail import ReplyTail
 
 
 async def join(call: Call[None, replies_schemas.JoinQuery]) -> Response:
-    """The reply's events after the one that the client has seen last, to the end."""
+    """The reply's events after the last one that the client has seen, to the end."""
     asked = call.query
     tail = await _found(call, await visible_reply(call, asked.user_id))
     after = _frame_in(call.last_event_id or asked.after, tail.ref)
@@ -28,21 +27,21 @@ async def join(call: Call[None, replies_schemas.JoinQuery]) -> Response:
         return Response(status_code=204)
     if after > tail.upto:
         raise BadRequest(422, "bad_cursor", "The reply has not come to this event.")
-    grace_seconds = call.service.settings.grace_seconds + LANDING_SECONDS + 1
+    grace_seconds = call.service.reply_grace_seconds
     events = call.service.directory.watch(tail.ref, after, asked.view)
     permit = call.permit(tail.ref.project_id, asked.user_id)
     return EventStream(events, {}, grace_seconds=grace_seconds, permit=permit)
 
 
 async def read(call: Call[None, schemas.ActingQuery]) -> Response:
-    """What the reply has come to: so far, or its final envelope."""
+    """The reply so far, or its final envelope."""
     asked = call.query
     tail = await _found(call, await visible_reply(call, asked.user_id))
     return await _state(call, tail)
 
 
 async def cancel(call: Call[None, schemas.ActingQuery]) -> Response:
-    """End the reply with what it has shown; one that has ended stays as it ended."""
+    """End the reply with what it has shown; a reply that has ended stays as it is."""
     asked = call.query
     row = await visible_reply(call, asked.user_id)
     tail = await call.service.turns.cancel(row, "cancelled", call.cause(asked.user_id))
@@ -53,7 +52,7 @@ async def cancel(call: Call[None, schemas.ActingQuery]) -> Response:
 
 async def visible_reply(call: AnyCall, user_id: str | None) -> ReplyRow:
     """The reply of the path, if its project may be seen. Raises ReplyUnknown, ProjectUnknown."""
-    row = await call.service.turns.find(call.caller.tenant_id, call.path["messageId"])
+    row = await call.service.turns.find(call.tenant_id, call.path["messageId"])
     if row is None:
         raise ReplyUnknown
     async with call.reading() as connection:

@@ -1,4 +1,4 @@
-"""The texts of what the service says, by language."""
+"""The texts of the service's templates, by language."""
 
 from types import NoneType
 

@@ -32,7 +32,7 @@ async def read_timeline(call: Call[None, timeline_schemas.TimelineQuery]) -> Res
         known = await visible_project(connection, call, call.path["projectId"], asked.user_id)
         page = await timeline.page(
             connection,
-            tenant_id=call.caller.tenant_id,
+            tenant_id=call.tenant_id,
             project_id=call.path["projectId"],
             shown=Shown(mode=_mode(asked.mode), with_hidden=asked.include_hidden),
             limit=asked.limit,
@@ -45,7 +45,7 @@ async def read_timeline(call: Call[None, timeline_schemas.TimelineQuery]) -> Res
 
 
 async def stream_timeline(call: Call[None, timeline_schemas.TimelineStreamQuery]) -> Response:
-    """Items as they come, each with the cursor of the one before it.
+    """Items as they come, each with the cursor of the item before it.
 
     They begin after the cursor that is given, else after where the read model stands now.
     """
@@ -61,7 +61,7 @@ async def stream_timeline(call: Call[None, timeline_schemas.TimelineStreamQuery]
         begin = min(after, position)
         before = await timeline.page(
             connection,
-            tenant_id=call.caller.tenant_id,
+            tenant_id=call.tenant_id,
             project_id=call.path["projectId"],
             shown=shown,
             limit=1,
@@ -70,9 +70,9 @@ async def stream_timeline(call: Call[None, timeline_schemas.TimelineStreamQuery]
     prev = before.rows[0].position if before.rows else None
     sources = [_live(call, shown, after, begin, prev)]
     if asked.replies:
-        key = (call.caller.tenant_id, call.path["projectId"])
+        key = (call.tenant_id, call.path["projectId"])
         sources.append(call.service.project_replies.follow(key))
-    frames = call.service.live.stream(*sources)
+    frames = call.service.merged_streams.merge(*sources)
     headers = {"X-Log-Position": str(position)}
     permit = call.permit(call.path["projectId"], asked.user_id)
     return EventStream(frames, headers, grace_seconds=SEND_SECONDS, permit=permit)
@@ -85,9 +85,9 @@ async def _live(
     begin: int,
     prev: int | None,
 ) -> AsyncGenerator[bytes]:
-    """The items after a position; where the read model is behind it, those up to it pass by."""
+    """The items after a position; items up to it are skipped while the read model is behind."""
     asked = call.query
-    key = (call.caller.tenant_id, call.path["projectId"])
+    key = (call.tenant_id, call.path["projectId"])
     feed = call.service.feeds.follow(key, begin, shown, asked.user_id)
     async with aclosing(feed):
         async for items in feed:
@@ -107,7 +107,7 @@ def _frames(items: Iterable[Item], after: int, prev: int | None, log_epoch: str)
 
 
 def _linked(item: Item, prev: int | None, log_epoch: str) -> orjson.Fragment:
-    """The item's JSON, which all watchers share, with the one member that differs."""
+    """The item's JSON, which all watchers share, and `prev`, which differs between them."""
     before = orjson.dumps(None if prev is None else wire.cursor(log_epoch, prev))
     return orjson.Fragment(item.json[:-1] + b',"prev":' + before + b"}")
 

@@ -16,7 +16,7 @@ async def mint_token(call: Call[tokens_schemas.TokenRequest, None]) -> Response:
     asked = call.body
     async with call.reading() as connection:
         await visible_project(connection, call, asked.project_id, asked.user_id)
-    token, expires_at = call.service.tokens.mint(
+    token, expires_at = call.service.browser_tokens.mint(
         call.caller.key_id,
         user_id=asked.user_id,
         project_id=asked.project_id,

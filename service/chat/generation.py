@@ -110,30 +110,34 @@ class Generation:
         return self._attempt.mode
 
     def used_seconds(self) -> float:
-        """The model's time in this attempt, as it is billed if the attempt is kept: calls that
-        ended count in whole seconds, back-off and discarded attempts do not count."""
-        calls = self._attempt.calls
-        ended = sum(billed_seconds(call.duration_ns) for call in calls if call.has_ended)
-        return ended + sum(call.duration_ns for call in calls if not call.has_ended) / NS_PER_SECOND
+        """The model's time in this attempt, as it is billed if the attempt is kept: calls count in
+        whole seconds, except for the last one. Back-off and discarded attempts do not count."""
+        if not self._attempt.calls:
+            return 0
+        *earlier, last = self._attempt.calls
+        billed = sum(billed_seconds(call.duration_ns) for call in earlier)
+        return billed + last.duration_ns / NS_PER_SECOND
 
     async def run(self) -> Ending:
         """Ask until there is an ending. After a cancellation `cut` says what was shown."""
         while True:
-            self._attempt = self._begun()
             try:
                 await self._ask()
                 return self._succeed()
             except ModelError as error:
-                if not await self._may_retry(error):
+                wait = self._wait_before_retry(error)
+                if wait is None:
                     return self._fail(error)
+                self._attempt = self._begun()
+                await asyncio.sleep(wait)
             except WrongLanguage:
                 self._question = self._question.reminded(REMINDER)
                 self._is_strict = False
-                self._take_back("language")
+                self._discard("language")
             except (Malformed, BrokenContract):
                 if self._was_reset:
                     return self.cut("broken_contract")
-                self._take_back("schema")
+                self._discard("schema")
 
     def cut(self, reason: str) -> Ending:
         """The ending of a reply that stops here: what was shown, or an error if nothing was."""
@@ -257,24 +261,26 @@ class Generation:
             retry_after=error.retry_after,
         )
 
-    async def _may_retry(self, error: ModelError) -> bool:
-        """Wait as long as the provider asks, if that is not longer than a reader waits."""
-        wait = _FIRST_BACK_OFF_SECONDS * 2**self._retries
+    def _wait_before_retry(self, error: ModelError) -> float | None:
+        """How many seconds to wait before the next attempt; None where there is to be none. The
+        wait is as long as the provider asks for, if a reader waits that long."""
+        wait: float = _FIRST_BACK_OFF_SECONDS * 2**self._retries
         if error.retry_after is not None:
             wait = error.retry_after
         if error.kind != "transient" or self._attempt.ops or self._retries == RETRIES:
-            return False
+            return None
         if wait > self._patience_seconds:
-            return False
+            return None
         self._retries += 1
         self._writer.emit(notice("provider_retry"))
-        await asyncio.sleep(wait)
-        return True
+        return wait
 
-    def _take_back(self, reason: str) -> None:
+    def _discard(self, reason: str) -> None:
+        """Discard the attempt and begin another one, without regard to what was shown."""
         self._was_reset = True
         if self._attempt.ops:
             self._writer.reset(reason)
+        self._attempt = self._begun()
 
     def _warnings(self) -> tuple[str, ...]:
         attempt = self._attempt

@@ -8,6 +8,8 @@ from typing import Final
 WARN_AT: Final = 0.8
 """The part of the reservation after which more is reserved, and the reader is warned."""
 
+_GRAIN_SECONDS: Final = 0.05
+
 
 class TimeBudget:
     """Runs beside a generation, in its turn.
@@ -48,5 +50,6 @@ class TimeBudget:
     async def _sleep_until(self, seconds: float) -> None:
         left = self._began + seconds - self._clock()
         while left > 0:
-            await self._sleep(left)
+            # The clock may stand still meanwhile, and is not asked all the time.
+            await self._sleep(max(left, _GRAIN_SECONDS))
             left = self._began + seconds - self._clock()

@@ -68,8 +68,7 @@ def export_tenant(
         from service.postgres import connections
 
         async with connections.pool(direct_url) as pool:
-            store = EventStore(pool)
-            log_epoch = await store.log_epoch()
+            log_epoch = await EventStore(pool).log_epoch()
             feed = TenantFeed(pool, Selection(tenant_id=tenant))
             prev = await feed.last(after)
             async for page in feed.whole(after):

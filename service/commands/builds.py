@@ -1,7 +1,7 @@
-"""From a plan or an idea to a build, and what its workers say of it: each decision one append.
+"""Builds: a plan or an idea becomes a build, and workers report on it. A decision is one append.
 
-A project has one build at a time. The lock stands on the project's own stream, in the same append
-as the build that takes it or ends: so two conversions that race cannot both win.
+A project has one build at a time. The append that queues or ends a build also locks or unlocks the
+project, on the project's own stream: so of two conversions that race only one succeeds.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any, Final
 
 from domain import build, project, session
-from domain.build import Build, Report
+from domain.build import Build
 from domain.errors import SessionUnknown
-from domain.events import Json
+from domain.events import Json, Report
 from service.eventlog.stream_ids import build_stream, project_stream, session_stream
 from service.eventlog.transactions import RequestContext, Transaction, Transactions
 from service.ids import new_id
@@ -22,7 +22,7 @@ GREETING: Final = "initial_build_greeting"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """Who wants a build of which project."""
+    """The user who orders a build, and the project."""
 
     tenant_id: str
     project_id: str

@@ -1,4 +1,4 @@
-"""Erasing what was said: in a session, and in a project with all its sessions.
+"""Erasure of a session, and of a project with all its sessions.
 
 The append that has the marker masks the log and takes the rows out of the read models, so a
 session is gone at once or not at all. A project is closed first and then emptied session by
@@ -26,7 +26,7 @@ from service.postgres.connections import Pool, service_transaction, tenant_trans
 
 _AT_A_TIME: Final = 100
 _CANCELS: Final = 10
-"""How often replies are cancelled that others begin meanwhile."""
+"""Attempts to cancel running replies, while new ones begin, before giving up."""
 
 _log = structlog.stdlib.get_logger(__name__)
 

@@ -51,10 +51,13 @@ class Batcher(Generic[T]):
                 await self._work.wait()
                 continue
             await self._gather()
-            batch = [self._waiting[n] for n in range(min(self._most, len(self._waiting)))]
-            await self._write(batch)
-            for _ in batch:
-                self._waiting.popleft()
+            await self._write_batch()
+
+    async def _write_batch(self) -> None:
+        batch = [self._waiting[n] for n in range(min(self._most, len(self._waiting)))]
+        await self._write(batch)
+        for _ in batch:
+            self._waiting.popleft()
 
     async def _gather(self) -> None:
         """Wait a moment for more items, unless one of them is urgent or the batch is full."""

@@ -20,7 +20,7 @@ from service.eventlog.store import Recorded
 from service.wire import cursor
 
 _NAMES: Final = {"requestId": "requestid", "actor": "actor"}
-"""What is told of an event's metadata, and its name as an extension."""
+"""The metadata that a CloudEvent has, with the names of the extensions."""
 
 
 def cloud_event(event: Recorded, log_epoch: str, prev: int | None) -> bytes:
@@ -56,7 +56,7 @@ def _circumstances(metadata: str) -> dict[str, str]:
 
 
 def _content(event: Recorded) -> dict[str, Any]:
-    """The state. What other applications keep in the log need not be JSON."""
+    """The state. Other applications may keep states in the log that are not JSON."""
     if event.type in EVENT_TYPES or _is_json(event.state):
         return {"datacontenttype": "application/json", "data": orjson.Fragment(event.state)}
     encoded = b64encode(event.state).decode()

@@ -32,7 +32,7 @@ class Array:
 
 
 def text(values: Sequence[str | None]) -> Array:
-    """A `text[]`. Most columns say the same again and again: each value is encoded once."""
+    """A `text[]`. Most columns repeat few values: each value is encoded once."""
     sized = {each: _sized(each) for each in set(values)}
     return _array(1009, 25, len(values), [sized[each] for each in values])
 
@@ -88,5 +88,5 @@ class _ArrayDumper(Dumper):
 
 
 def register(connection: psycopg.AsyncConnection[Any]) -> None:
-    """Let a connection take arrays as parameters."""
+    """Register the arrays as parameter types of a connection."""
     connection.adapters.register_dumper(Array, _ArrayDumper)

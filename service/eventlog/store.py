@@ -1,4 +1,4 @@
-"""The log as it is read: by stream, by range, and whole; with the words that its writer shares."""
+"""Reads of the log: by stream, by range, and whole; with the types that its writer shares."""
 
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -75,7 +75,7 @@ class Unavailable(Exception):
 
 
 class Overloaded(Unavailable):
-    """More appends wait than the writer may hold; nothing was appended."""
+    """Too many appends wait already; nothing was appended."""
 
 
 class OutcomeUnknown(Exception):
@@ -86,11 +86,11 @@ class OutcomeUnknown(Exception):
 
 
 DATABASE_AWAY: Final = (Unavailable, PoolTimeout, psycopg.OperationalError)
-"""What is raised where the database cannot be reached, or not in time; nothing was appended."""
+"""The errors of a database that is away or too slow; nothing was appended."""
 
 
 class EventStore:
-    """Reads of the log, each one statement; those of one tenant see no other's events."""
+    """Reads of the log. A read for a tenant sees no other tenant's events."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -100,7 +100,7 @@ class EventStore:
         return int(await self._value(SQL["head"]))
 
     async def log_epoch(self) -> str:
-        """Which history the positions belong to: 8 hexadecimal digits."""
+        """The history that the positions belong to: 8 hexadecimal digits."""
         return str(await self._value(SQL["log_epoch"]))
 
     async def stream(self, tenant_id: str, stream_id: str, *, after: int = -1) -> list[Recorded]:
@@ -162,7 +162,7 @@ class EventStore:
         return await tenant_rows(self._pool, tenant_id, read)
 
     async def replay(self, *, after: int = 0, upto: int = END) -> AsyncIterator[list[Recorded]]:
-        """All events in order, in pages, until the head as it is when it is reached."""
+        """All events in order, in pages, up to the head of the log at the end of the replay."""
         while page := await self.range(after=after, upto=upto, limit=REPLAY_PAGE):
             yield page
             after = page[-1].position

@@ -1,4 +1,4 @@
-"""The log as it is written: one writer a process, many appends a commit.
+"""Appends to the log: each process has one writer, which commits many appends at once.
 
 Callers wait while the writer, one task on the service's loop, drains a bounded queue: up to 256
 appends, at most one a stream, go into one transaction. Gapless positions are a lock by themselves:
@@ -40,7 +40,7 @@ QUEUE: Final = 4_096
 QUEUE_BYTES: Final = 64 * 1024 * 1024
 HEADS: Final = 100_000
 PATIENCE: Final = 10.0
-"""Seconds that a caller waits for its append, unless it says otherwise."""
+"""Seconds that a caller waits for its append, unless the caller gives another number."""
 
 _PATIENCE_GRAIN: Final = 0.02
 _STATEMENT_SECONDS: Final = 30.0
@@ -63,7 +63,7 @@ Stream = tuple[str, str]
 
 
 class Appended(NamedTuple):
-    """Where an append stands: its events have `first_position` and those that follow."""
+    """The place of an append: its events have `first_position` and the positions after it."""
 
     first_position: int
     recorded_at: datetime
@@ -108,7 +108,7 @@ class _Item:
             self.done.set_exception(error)
 
     def give_up(self) -> None:
-        """Nobody waits any longer: say whether it can be in the log."""
+        """End the wait: the error says whether the append can be in the log."""
         if self.sent:
             self.fail(OutcomeUnknown())
         else:
@@ -162,7 +162,7 @@ class Writer:
         self._wake.set()
 
     async def run(self) -> None:
-        """Write until closed and nothing waits; then let the connection go."""
+        """Write until the writer is closed and nothing waits; then close the connection."""
         try:
             while not self._closing or self._queue:
                 self._in_hand = self._next_batch()
@@ -179,14 +179,14 @@ class Writer:
             await self._disconnect()
 
     def close(self) -> None:
-        """Take no more appends; `run` ends when those that wait are written."""
+        """Accept no more appends; `run` ends when all waiting appends are written."""
         self._closing = True
         self._wake.set()
 
     # Patience ------------------------------------------------------------------------------------
 
     def _set_alarm(self, at: float) -> None:
-        """One alarm for all who wait: a timer for each would cost more than queueing does."""
+        """One timer for all waiting callers: a timer each would cost more than queueing."""
         if self._alarm is not None:
             self._alarm.cancel()
         self._alarm_at = at
@@ -195,7 +195,7 @@ class Writer:
             self._alarm = asyncio.get_running_loop().call_at(at, self._ring)
 
     def _ring(self) -> None:
-        """Give up whose time is over, and set the alarm for who is next."""
+        """End the waits that are over, and set the timer for the next one."""
         now = asyncio.get_running_loop().time()
         waiting = [item for item in (*self._in_hand, *self._queue) if not item.done.done()]
         for item in waiting:
@@ -207,7 +207,7 @@ class Writer:
     # Making a batch ------------------------------------------------------------------------------
 
     def _next_batch(self) -> list[_Item]:
-        """Take what can be written together; a stream's second append waits for the next batch."""
+        """The appends to write together; a stream's second append waits for the next batch."""
         batch: list[_Item] = []
         later: list[_Item] = []
         streams: set[Stream] = set()
@@ -249,7 +249,7 @@ class Writer:
             except psycopg.errors.UniqueViolation:
                 self._alone = False
             except psycopg.errors.ProgramLimitExceeded as error:
-                # A row or a batch too large: an OperationalError, but trying again changes nothing.
+                # A row or batch is too large: an OperationalError, but another try changes nothing.
                 await self._isolate(batch, error)
             except (psycopg.OperationalError, psycopg.InterfaceError, OSError) as error:
                 await self._back_off(error, next(failures))
@@ -266,13 +266,13 @@ class Writer:
             await self._write_quickly(connection, batch)
 
     async def _back_off(self, error: Exception, failures: int) -> None:
-        """The connection is gone, and with it what it was told last: look before the next try."""
+        """Close the lost connection, whose last commit is in doubt, and pause."""
         _log.warning("writer_lost_its_connection", error=type(error).__name__)
         await self._disconnect()
         await asyncio.sleep(PAUSES_SECONDS[min(failures, len(PAUSES_SECONDS) - 1)])
 
     async def _isolate(self, batch: list[_Item], error: Exception) -> None:
-        """The database refused something in the batch: write one by one, fail who is to blame."""
+        """The database refused the batch: write the items one by one, fail those it refuses."""
         if len(batch) == 1:
             batch[0].fail(error)
             return
@@ -300,7 +300,7 @@ class Writer:
         return [item for item in batch if not self._answered_unfit(item)]
 
     def _answered_unfit(self, item: _Item) -> bool:
-        """Whether the item expects more, or less, than the table was seen to have."""
+        """Answer an item that expects another version than the table has; true if it does."""
         if self._answered_from_memory(item):
             return True
         for stream, first in item.firsts.items():
@@ -323,7 +323,7 @@ class Writer:
     async def _write_quickly(
         self, connection: psycopg.AsyncConnection[Any], batch: list[_Item]
     ) -> None:
-        """One plain insert at the remembered head; the key refuses it if somebody else wrote."""
+        """One plain insert at the remembered head; the key refuses it if others wrote."""
         assert self._last is not None
         columns = _columns(batch)
         columns["last"] = Int8(self._last)
@@ -335,7 +335,7 @@ class Writer:
             self._alone = False
             return
         positions = _running_totals(self._last + 1, (len(item.events) for item in batch))
-        self._settle(
+        self._complete(
             [(item, Appended(p, row[1])) for item, p in zip(batch, positions, strict=True)]
         )
         self._last += row[0]
@@ -343,7 +343,7 @@ class Writer:
     async def _write_surely(
         self, connection: psycopg.AsyncConnection[Any], batch: list[_Item]
     ) -> None:
-        """The locked function; it also knows an append again whose outcome was unknown."""
+        """Call the locked function, which also finds an append whose outcome was unknown."""
         columns = _columns(batch)
         columns["item"] = pg_arrays.int4([n for n, item in enumerate(batch) for _ in item.events])
         cursor = await connection.execute(SQL["append_locked"], columns, binary=True)
@@ -361,7 +361,7 @@ class Writer:
                 item.succeed(Appended(first, recorded_at))
         self._alone = head == self._last
         self._last = head + sum(len(item.events) for item, _ in appended)
-        self._settle(sorted(appended, key=lambda pair: pair[1].first_position))
+        self._complete(sorted(appended, key=lambda pair: pair[1].first_position))
 
     def _refuse(self, item: _Item, stream_id: str, version: int | None) -> None:
         stream = next(stream for stream in item.firsts if stream[1] == stream_id)
@@ -369,8 +369,8 @@ class Writer:
             self._heads.put(stream, version)
         item.fail(WrongVersion(stream_id, item.firsts[stream] - 1, version))
 
-    def _settle(self, appended: list[tuple[_Item, Appended]]) -> None:
-        """It is durable: remember the versions, tell who follows, answer the callers."""
+    def _complete(self, appended: list[tuple[_Item, Appended]]) -> None:
+        """The appends are durable: remember versions, publish events, answer the callers."""
         for item, _ in appended:
             for event in item.events:
                 self._heads.put((event.tenant_id, event.stream_id), event.version)
@@ -399,7 +399,7 @@ class Writer:
 
 
 def _any_in_doubt(batch: list[_Item]) -> bool:
-    """Whether an item may be in the log already: only the locked function finds it there."""
+    """Whether an item may be in the log already: only the locked function can find it there."""
     return any(item.sent or item.is_in_doubt for item in batch)
 
 
@@ -421,7 +421,7 @@ def _first_versions(events: Sequence[NewEvent]) -> dict[Stream, int]:
 
 
 def _columns(batch: list[_Item]) -> dict[str, Any]:
-    """The batch as one array a column, and every item marked as sent."""
+    """The batch as one array for each column; marks every item as sent."""
     _mark_sent(batch)
     columns = zip(*chain.from_iterable([item.events for item in batch]), strict=True)
     parameters: dict[str, Any] = {
@@ -432,7 +432,7 @@ def _columns(batch: list[_Item]) -> dict[str, Any]:
 
 
 def _mark_sent(batch: list[_Item]) -> None:
-    """From now on they may be in the log, and are known there by an id: chance, drawn at once."""
+    """From now on the items may be in the log, under append ids that are drawn at random here."""
     chance = os.urandom(16 * len(batch))
     for n, item in enumerate(batch):
         item.sent = True

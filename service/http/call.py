@@ -9,7 +9,7 @@ from service.access.audit import Audit, Entry
 from service.access.authentication import Authenticator, Caller
 from service.access.browser_tokens import BrowserTokens
 from service.access.stream_access import Permit, StreamAccess
-from service.chat.running import RunningTurns
+from service.chat.running import LANDING_SECONDS, RunningTurns
 from service.chat.turns import Turns
 from service.commands.builds import Builds
 from service.commands.erasure import Erasure
@@ -26,14 +26,14 @@ from service.timelines.feed import Feeds
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """What the operations work with. Made in the lifespan, owned by its loop."""
+    """The parts of the service that operations use. Made in the lifespan, owned by its loop."""
 
     settings: Settings
     pool: Pool
     store: EventStore
     live_log: LiveLog
     feeds: Feeds
-    live: MergedStreams
+    merged_streams: MergedStreams
     transactions: Transactions
     directory: ReplyDirectory
     project_replies: ProjectReplies
@@ -42,10 +42,15 @@ class Service:
     builds: Builds
     erasure: Erasure
     authenticator: Authenticator
-    tokens: BrowserTokens
+    browser_tokens: BrowserTokens
     stream_access: StreamAccess
     audit: Audit
     log_epoch: str
+
+    @property
+    def reply_grace_seconds(self) -> float:
+        """How long the stream of a reply may go on while the service stops."""
+        return self.settings.grace_seconds + LANDING_SECONDS + 1
 
 
 BodyT = TypeVar("BodyT", covariant=True)
@@ -68,20 +73,26 @@ class Call(Generic[BodyT, QueryT]):
     request_id: str
     named: IdempotencyKey | None = None
 
+    @property
+    def tenant_id(self) -> str:
+        """The tenant that the caller's key is for."""
+        return self.caller.tenant_id
+
     def reading(self, *, as_of_one_moment: bool = False) -> AbstractAsyncContextManager[Connection]:
         """A transaction that sees the rows of the caller's tenant and no others."""
-        tenant_id = self.caller.tenant_id
-        return tenant_transaction(self.service.pool, tenant_id, as_of_one_moment=as_of_one_moment)
+        return tenant_transaction(
+            self.service.pool, self.tenant_id, as_of_one_moment=as_of_one_moment
+        )
 
     def accepts(self, media_type: str) -> bool:
         """Whether the client asks for it by name."""
         return media_type in self.accept
 
     def permit(self, project_id: str, user_id: str | None) -> Permit | None:
-        """How long a stream of the project may be read; without a user there is no end of it."""
+        """How long the caller may read a stream of the project; None is without a limit."""
         if user_id is None:
             return None
-        member = (self.caller.tenant_id, project_id, user_id)
+        member = (self.tenant_id, project_id, user_id)
         return self.service.stream_access.permit(member, self.caller.expires_at)
 
     @property
@@ -90,15 +101,15 @@ class Call(Generic[BodyT, QueryT]):
         return self.accepts("text/event-stream")
 
     def cause(self, user_id: str | None = None) -> RequestContext:
-        """What is stored beside the events that this request brings about, and its name."""
+        """What is stored beside the events of this request, and the request's own name."""
         actor = {"actor": user_id} if user_id else {}
         metadata = {"requestId": self.request_id, "keyId": self.caller.key_id} | actor
         return RequestContext(metadata=metadata, named=self.named)
 
     async def transact(self, work: Callable[[Transaction], Awaitable[None]]) -> int:
-        """Do a decision for the caller's tenant; returns the position of the log that has it."""
+        """Decide for the caller's tenant; returns the position of the log that has the decision."""
         _, appended = await self.service.transactions.transact(
-            self.caller.tenant_id, work, cause=self.cause()
+            self.tenant_id, work, cause=self.cause()
         )
         return appended.first_position if appended else self.service.live_log.head
 

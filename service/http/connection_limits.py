@@ -22,7 +22,7 @@ MOST_HEADERS: Final = 100
 HEAD_SECONDS: Final = 10.0
 BODY_SECONDS: Final = 30.0
 LINGER_SECONDS: Final = 2.0
-"""How long a refused client may go on sending before it is cut off: it would lose the answer."""
+"""How long a refused client may go on sending: cut off at once, it would lose the answer."""
 
 NOT_HTTP: Final = BadRequest(400, "not_http", "This is not a request in HTTP/1.1.")
 URI_TOO_LONG: Final = BadRequest(

@@ -23,7 +23,7 @@ class Edge:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on; the query string and the bodies are not looked at."""
+        """Pass the request on, without a look at the query string and the bodies."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -1,4 +1,4 @@
-"""Streams that have no end of their own: they go on until their reader leaves or the service stops.
+"""Streams without an end of their own: they go on until the reader leaves or the service stops.
 
 A stream merges sources, each an iterator of bytes. It greets at once, says that it is still there
 where it is silent, and sends its reader away properly when the service stops.
@@ -14,7 +14,7 @@ from service.eventlog.store import Overloaded
 from service.replies.sse import GREETING, HEARTBEAT, HEARTBEAT_SECONDS, goaway
 
 MOST_OPEN: Final = 10_000
-"""Streams of this kind that one process keeps open at a time."""
+"""The most of these streams that one process keeps open."""
 
 _CLOSING_SECONDS: Final = 5.0
 
@@ -30,11 +30,11 @@ class MergedStreams:
         self.open = 0
 
     def stop(self) -> None:
-        """Send every reader away, those of now and those who still come."""
+        """End all open streams, and every stream that begins later, with `goaway`."""
         self._stopping.set()
 
-    def stream(self, *sources: Source) -> Source:
-        """What the sources have, as it comes; it ends when one of them does. Raises Overloaded."""
+    def merge(self, *sources: Source) -> Source:
+        """The pieces of all sources as they come, until one source ends. Raises Overloaded."""
         if self.open >= MOST_OPEN:
             raise Overloaded("too many streams are open")
         return self._merged(sources)
@@ -76,7 +76,7 @@ def _next_of(source: Source) -> asyncio.Task[bytes | None]:
 
 
 async def _closed(tasks: tuple[asyncio.Task[Any], ...], sources: tuple[Source, ...]) -> None:
-    """Let go of what the sources hold, also where the reader's own task is being cancelled."""
+    """Close the sources, also while the reader's own task is being cancelled."""
     with anyio.move_on_after(_CLOSING_SECONDS, shield=True):
         for task in tasks:
             task.cancel()

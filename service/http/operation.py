@@ -104,7 +104,7 @@ class Operation(Generic[B, Q]):
         return response
 
     def _entry(self, request: Request, caller: Caller, watch: Watch) -> Entry:
-        """What the audit is told of a request, as far as it is known when its caller is."""
+        """The audit's entry for a request, as far as it is known with the caller."""
         return Entry(
             tenant_id=caller.tenant_id,
             request_id=request.state.request_id,
@@ -141,12 +141,12 @@ class Operation(Generic[B, Q]):
         )
 
     async def _authenticated(self, service: Service, request: Request) -> tuple[Caller, bytes]:
-        """Who calls, by a signature, else by a browser's token; and the body."""
+        """The caller, by a signature or else by a browser's token; and the body."""
         token = None
         if self.browsers and HEADER not in request.headers:
             token = _token(request)
         if token is not None:
-            return service.tokens.read(token), await _body(request)
+            return service.browser_tokens.read(token), await _body(request)
         signature = service.authenticator.read(request.headers.get(HEADER))
         body = await _body(request)
         caller = await service.authenticator.verify(
@@ -160,8 +160,11 @@ class Operation(Generic[B, Q]):
 
 
 def _token(request: Request) -> str | None:
-    """The token that a browser brings. What is sent without being asked for (a cookie) or may be
-    kept by others (an address) is good for reading alone."""
+    """The token that a browser sends.
+
+    A token in a cookie or in the address only reads: browsers send cookies by themselves, and
+    others may keep addresses.
+    """
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer":
         return token.strip()
@@ -200,12 +203,12 @@ def _require_own(caller: Caller, path: dict[str, str], body: object, query: obje
 
 
 async def _body(request: Request) -> bytes:
-    """The body, whole and in time."""
+    """The whole body. Raises BadRequest when it is cut off or too slow."""
     try:
         async with asyncio.timeout(connection_limits.BODY_SECONDS):
             return await _received(request)
     except TimeoutError:
-        detail = f"A body is whole within {connection_limits.BODY_SECONDS:.0f} seconds."
+        detail = f"Send the whole body within {connection_limits.BODY_SECONDS:.0f} seconds."
         raise BadRequest(408, "body_too_slow", detail) from None
     except ClientDisconnect:
         detail = "The connection ended before the body did."
@@ -213,7 +216,7 @@ async def _body(request: Request) -> bytes:
 
 
 async def _received(request: Request) -> bytes:
-    """What comes of the body, not a byte more than may be."""
+    """The whole body. Raises BadRequest as soon as it is too large."""
     received = bytearray()
     async for chunk in request.stream():
         received += chunk
@@ -225,7 +228,7 @@ async def _received(request: Request) -> bytes:
 
 
 def _named(request: Request, body: bytes) -> IdempotencyKey | None:
-    """The request's own name, if its client gave it one: the same key is the same request."""
+    """The name that the client gave to the request, if any: the same key is the same request."""
     key = request.headers.get("idempotency-key")
     if key is None:
         return None

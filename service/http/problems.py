@@ -1,4 +1,4 @@
-"""What went wrong, as RFC 9457 problem details: one table from our exceptions to answers."""
+"""Problem details (RFC 9457): one table from exceptions to answers."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -63,7 +63,7 @@ TITLES: Final[Mapping[int, str]] = {
 
 
 class BadRequest(Exception):
-    """A request that cannot be taken as it is: `status` with a stable `code`."""
+    """A request that is refused as it is: its `status`, with a stable `code`."""
 
     def __init__(
         self, status: int, code: str, detail: str, found: list[dict[str, str]] | None = None
@@ -99,11 +99,11 @@ class ProblemResponse(Response):
 
 
 def problem(error: Exception) -> ProblemResponse:
-    """The answer to an exception. What nobody foresaw is a 500 that tells nothing of its inside."""
+    """The answer to an exception. An unexpected one is a 500, which shows nothing of its text."""
     if isinstance(error, Refused):
         return _refusal(error)
     if isinstance(error, BadRequest):
-        # Of a request that is not whole no more is read.
+        # The rest of a request that came too slowly is not read.
         ending = {"Connection": "close"} if error.status == 408 else None
         return answer(error.status, error.code, error.detail, errors=error.found, headers=ending)
     if isinstance(error, Unauthenticated):
@@ -135,20 +135,22 @@ def _refusal(error: Refused) -> ProblemResponse:
 def _unavailable(error: Exception) -> ProblemResponse:
     soon = {"Retry-After": "1"}
     if isinstance(error, Overloaded):
-        detail = "More requests are waiting than can be held. Try again in a moment."
+        detail = "Too many requests are waiting. Try again in a moment."
         return answer(503, "overloaded", detail, headers=soon)
     if isinstance(error, DATABASE_AWAY):
         detail = "The database cannot be reached now; nothing was stored. Try again in a moment."
         return answer(503, "unavailable", detail, headers=soon)
     if isinstance(error, OutcomeUnknown):
-        detail = "The database was lost while it stored this. Look whether it is there, then retry."
+        detail = (
+            "The database was lost while it stored this. Check whether it is there, then retry."
+        )
         return answer(503, "outcome_unknown", detail, headers=soon)
-    detail = "Something failed here. The request id names it in the service's log."
+    detail = "The service failed. The request id finds the error in the service's log."
     return answer(500, "internal", detail)
 
 
 def invalid(error: ValidationError) -> BadRequest:
-    """What is wrong with a body or query, member by member, never what it held."""
+    """The errors of a body or query, member by member, without the values."""
     found = [
         {"pointer": _pointer(each), "kind": each["type"], "message": each["msg"]}
         for each in error.errors(include_url=False, include_context=False, include_input=False)

@@ -1,5 +1,5 @@
-"""How limits are told: RateLimit-Policy and RateLimit, as draft-ietf-httpapi-ratelimit-headers has
-them: structured fields (RFC 9651), an item a limit, `q` per window `w`, `r` remaining, `t` seconds.
+"""The headers RateLimit-Policy and RateLimit, by draft-ietf-httpapi-ratelimit-headers: structured
+fields (RFC 9651), an item a limit, `q` per window `w`, `r` remaining, the next one in `t` seconds.
 """
 
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from domain.rate_limits import WINDOW, LimitStatus
 
 
 def rate_limit(standings: Iterable[LimitStatus]) -> dict[str, str]:
-    """The headers of an answer to what was counted; `t` is when it is one more again."""
+    """The headers of an answer to a message that was counted."""
     told = [
         (
             f'"{each.limit.name}";q={each.limit.quota};w={WINDOW.seconds}',
@@ -21,7 +21,7 @@ def rate_limit(standings: Iterable[LimitStatus]) -> dict[str, str]:
 
 
 def refused(limit: LimitReached) -> dict[str, str]:
-    """The headers of an answer to what was one too many."""
+    """The headers of an answer to a message over the limit."""
     name, seconds = limit.name, limit.retry_after_seconds
     policy = f'"{name}";q={limit.quota};w={limit.window_seconds}'
     return _headers((policy,), (f'"{name}";r=0;t={seconds}',)) | {"Retry-After": str(seconds)}

@@ -24,7 +24,7 @@ async def visible_project(
     if user_id is None and "admin" not in call.caller.scopes:
         call.caller.require("read")
     row = await project(
-        connection, tenant_id=call.caller.tenant_id, project_id=project_id, user_id=user_id
+        connection, tenant_id=call.tenant_id, project_id=project_id, user_id=user_id
     )
     if row is None or row.erasing_since is not None:
         raise ProjectUnknown
@@ -34,7 +34,7 @@ async def visible_project(
 
 
 async def position_of(connection: Any, name: str, at_least: int | None) -> int:
-    """Where the read model stands, once it has come to `at_least`.
+    """The position of the read model, once it has come to `at_least`.
 
     Raises BadRequest for a position that the log itself has not come to, and Unavailable when the
     read model does not come to it in time.
@@ -53,7 +53,7 @@ async def position_of(connection: Any, name: str, at_least: int | None) -> int:
 
 
 async def come_to(connection: Any, position: int) -> int:
-    """The log's head. Raises BadRequest when it has not come to a position: nobody was given it."""
+    """The log's head. Raises BadRequest for a position that the log has not come to."""
     at = await head(connection)
     if position > at:
         raise BadRequest(409, "position_not_in_log", "The log has not come to this position.")

@@ -1,4 +1,4 @@
-"""What every answer tells a browser: it is data, for who asked, and nothing to run or keep."""
+"""Security headers of every answer: browsers do not run it, frame it, guess its type or keep it."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -14,7 +14,7 @@ _NOT_KEPT: Final = (*SECURITY_HEADERS, (_CACHE_CONTROL, b"no-store"))
 
 
 def missing(headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[bytes, bytes], ...]:
-    """What an answer with these headers lacks. What it says of caching itself is left to it."""
+    """The security headers that an answer lacks. Its own headers stay, also for caching."""
     for name, _ in headers:
         if name == _CACHE_CONTROL:
             return SECURITY_HEADERS

@@ -1,4 +1,4 @@
-"""Streams as responses: headers, a bounded send, a proper end. Others make what is in them."""
+"""Streams as responses: their headers, a bounded send, a proper end."""
 
 import asyncio
 from collections.abc import AsyncIterable, Iterable, Iterator
@@ -16,7 +16,7 @@ from service.ops.metrics import STREAMS
 from service.replies.sse import encode, goaway
 
 SEND_SECONDS: Final = 20.0
-"""How long a reader may take none of what is sent, before it is cut loose. It can come back."""
+"""Seconds without progress after which a reader is disconnected. The reader can come back."""
 
 HEADERS: Final = {"Cache-Control": "no-cache, no-store, no-transform"}
 EVENT_STREAM: Final = "text/event-stream"
@@ -25,7 +25,7 @@ PIECE_BYTES: Final = 64 * 1024
 
 
 class EventStream(EventSourceResponse):
-    """Encoded events, to one reader. Heartbeats and the end are up to their source.
+    """Encoded events for one reader. The source sends heartbeats and comes to an end by itself.
 
     When the service stops, the source has `grace_seconds` to come to its end. With a `permit` the
     reader is sent away when that ends.
@@ -50,7 +50,7 @@ class EventStream(EventSourceResponse):
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until the end. A reader that takes nothing is let go without ado."""
+        """Send until the end. A reader that takes nothing is disconnected, which is no error."""
         with suppress(TimeoutError), STREAMS.track_inprogress():
             if self._permit is None:
                 await super().__call__(scope, receive, send)
@@ -58,7 +58,7 @@ class EventStream(EventSourceResponse):
                 await self._permitted(self._permit, scope, receive, send)
 
     async def _permitted(self, permit: Permit, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until the end, or until the permit's, whichever is first."""
+        """Send until the stream ends or the permit ends, whichever is first."""
         begun = asyncio.Event()
 
         async def sending(message: Message) -> None:
@@ -87,7 +87,7 @@ class EventStream(EventSourceResponse):
 
 
 async def _ended(*tasks: asyncio.Task[Any]) -> None:
-    """End tasks, also where this one is being ended itself."""
+    """Cancel tasks and wait for them, also while this task is being cancelled."""
     with anyio.CancelScope(shield=True):
         for task in tasks:
             task.cancel()
@@ -95,13 +95,13 @@ async def _ended(*tasks: asyncio.Task[Any]) -> None:
 
 
 class LineStream(StreamingResponse):
-    """JSON values, one a line, to one reader, as they are read."""
+    """JSON values for one reader, one a line, sent as they are read."""
 
     def __init__(self, lines: AsyncIterable[bytes], headers: dict[str, str]) -> None:
         super().__init__(lines, headers=HEADERS | headers, media_type=LINES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until the end. A reader that takes nothing is let go without ado."""
+        """Send until the end. A reader that takes nothing is disconnected, which is no error."""
 
         async def bounded(message: Message) -> None:
             async with asyncio.timeout(SEND_SECONDS):
@@ -114,7 +114,7 @@ class LineStream(StreamingResponse):
 
 
 def pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in fewer pieces: none is held back, and none grows far beyond its measure."""
+    """The same bytes in pieces of about 64 KiB; the last piece is smaller."""
     gathered = bytearray()
     for part in parts:
         gathered += part

@@ -69,11 +69,6 @@ class ModelCall:
     uses: list[ToolUse] = field(default_factory=list[ToolUse])
 
     @property
-    def has_ended(self) -> bool:
-        """Whether the call is over, well or badly."""
-        return self.ended_ns > 0
-
-    @property
     def duration_ns(self) -> int:
         """How long the call has taken, until its end or until now."""
         return (self.ended_ns or monotonic_ns()) - self.started_ns
@@ -123,7 +118,7 @@ class ModelClient:
                 async for event in events:
                     if event.type == "content_block_delta":
                         silence.restart(self._next_text_seconds)
-                    if text := _take(event, call, written):
+                    if text := _read(event, call, written):
                         silence.pause()
                         yield text
                         silence.resume()
@@ -280,7 +275,7 @@ def _uses(written: dict[int, _Written], call: ModelCall) -> list[ToolUse]:
     ]
 
 
-def _take(event: RawMessageStreamEvent, call: ModelCall, written: dict[int, _Written]) -> str:
+def _read(event: RawMessageStreamEvent, call: ModelCall, written: dict[int, _Written]) -> str:
     """Note what the event says of the call; returns the text that it brings, or nothing.
 
     Its type is compared, not its class: the SDK gives an event of a new type some class it knows.

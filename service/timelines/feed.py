@@ -89,16 +89,16 @@ class Feed:
         return self.reached < self.wanted
 
     def lacks(self, upto: int) -> bool:
-        """It is watched, and was not read up to this position."""
+        """The project is watched, and was not read up to this position."""
         return bool(self.watches) and self.is_behind and self.reached < upto
 
     def begin(self, items: Sequence[Item], reached: int, *, floor: int) -> None:
-        """Take what was read first: all items above `floor`."""
+        """Begin the ring with all items above `floor`."""
         self.ring.restart(floor)
         self.extend(items, reached)
 
     def extend(self, items: Sequence[Item], reached: int) -> None:
-        """Take the items that follow, which are all up to `reached`."""
+        """Add the next items, which are all items up to `reached`."""
         self.reached = reached
         self.ring.extend(
             [item.position for item in items], items, [len(item.json) for item in items]

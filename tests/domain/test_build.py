@@ -9,7 +9,7 @@ from hypothesis import given as generated
 from hypothesis import strategies as st
 
 from domain import build
-from domain.build import INITIAL, MAX_REPORTS, Build, Report
+from domain.build import INITIAL, MAX_REPORTS, Build
 from domain.errors import BuildEnded, BuildFull, BuildInProgress, BuildTaken, BuildUnknown
 from domain.events import (
     BuildClaimed,
@@ -20,6 +20,7 @@ from domain.events import (
     BuildQueued,
     BuildReferenced,
     BuildSucceeded,
+    Report,
     VersionDeployed,
 )
 

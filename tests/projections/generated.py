@@ -25,6 +25,7 @@ from domain.events import (
     Event,
     ReplyCompleted,
     ReplyFailed,
+    Report,
     ReportType,
     Role,
     SessionMode,
@@ -544,11 +545,11 @@ class World:
             append, lambda state: build.report(state, reports, reference_id=reference_id)
         )
 
-    def _told(self) -> build.Report:
+    def _told(self) -> Report:
         phase, kind = self._one(PHASES), self._one(REPORT_TYPES)
         if kind == "failed" and self._random.random() < 0.7:
             phase, kind = "deploy", "completed"
-        return build.Report(
+        return Report(
             event_id=f"e{self._random.randint(1, 99)}",
             phase=phase,
             type=kind,

@@ -1,0 +1,46 @@
+"""The reads of a turn: its session once, backwards, no further than the model's history."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from service.eventlog.store import BACKWARDS_PAGE
+from tests.running import running
+from tests.service import law
+
+MESSAGES = 15
+"""With their replies more events than one page has."""
+
+
+async def test_a_turn_reads_its_session_once_and_only_as_far_as_its_history(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(url, history_tokens=500, user_messages=100) as live:
+        await live.project()
+        await live.credit()
+        for _ in range(MESSAGES):
+            final = law.lawful(await live.stream("Good morning"))
+        assert 3 * MESSAGES > BACKWARDS_PAGE
+        stream_id = f"session-{final['sessionId']}"
+        read = reads_of(stream_id, monkeypatch)
+        law.lawful(await live.stream("Good morning"))
+        told = live.model.requests[-1]["messages"]
+        assert 1 < len(told) < 2 * MESSAGES, "not the whole session"
+        assert read == [BACKWARDS_PAGE]
+
+
+def reads_of(stream_id: str, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of rows of each statement that reads the stream, from now on."""
+    read: list[int] = []
+    fetchall: Callable[[Any], Awaitable[list[Any]]] = psycopg.AsyncCursor.fetchall
+
+    async def counted(cursor: Any) -> list[Any]:
+        rows = await fetchall(cursor)
+        if rows and stream_id in (getattr(row, "stream_id", None) for row in rows):
+            read.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(psycopg.AsyncCursor, "fetchall", counted)
+    return read
