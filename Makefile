@@ -5,8 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := UV_PYTHON_DOWNLOADS=never $(BIN)/uv --quiet
 UV_VERSION := 0.13.8
+WORKERS := -n 2 --dist worksteal
 .DEFAULT_GOAL := help
-.PHONY: help run test lint check fmt bench prove schema map lock audit clean
+.PHONY: help run test cover lint check fmt bench prove schema map lock audit clean
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -14,8 +15,14 @@ help: ## say what there is
 run: $(VENV)/.run ## start the service and say how to talk to it
 	@exec $(BIN)/throughline serve
 
-test: $(VENV)/.browser ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+test: $(VENV)/.browser ## run the tests at their small size: 5 minutes at most on two cores
+	$(BIN)/python -m pytest $(WORKERS)
+
+cover: $(VENV)/.browser ## run the tests and measure lines and branches; fails below the floor
+	rm -rf .coverage
+	$(BIN)/coverage run -m pytest $(WORKERS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 lint: $(VENV)/.dev ## check style, types and import floors
 	$(BIN)/ruff check .
@@ -33,10 +40,11 @@ fmt: $(VENV)/.dev ## format the code
 bench: $(VENV)/.dev ## measure against peers and limits; writes bench.json
 	$(BIN)/python -m scripts.bench
 
-prove: $(VENV)/.browser ## the promises under load and faults, the tests at full size; takes long
+prove: $(VENV)/.browser ## load and faults, all tests at full size with a new seed, coverage; 25 minutes
 	$(BIN)/python -m scripts.prove --size large
 	seed=$${SEED:-$$(date +%s)}; echo "The tests' seed is $$seed: make prove SEED=$$seed"; \
-	THROUGHLINE_PROVE=1 THROUGHLINE_SEED=$$seed $(BIN)/python -m pytest -n 2 --dist worksteal --hypothesis-seed=$$seed
+	THROUGHLINE_PROVE=1 THROUGHLINE_SEED=$$seed $(BIN)/python -m pytest $(WORKERS) --hypothesis-seed=$$seed
+	$(MAKE) cover
 
 schema: $(VENV)/.dev ## write what is generated: masked.sql, first_day.json, schema.sql
 	$(BIN)/python -m scripts.schema
@@ -56,7 +64,7 @@ audit: $(BIN)/uv ## look for known vulnerabilities of what is pinned; needs pypi
 		-r requirements.txt
 
 clean: ## remove what was set up, but not the data
-	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 
 $(BIN)/uv:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'

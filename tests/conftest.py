@@ -33,9 +33,15 @@ structlog.configure(
     ]
 )
 _numbers = count(1)
+LONGEST = ("test_prove.py", "test_cli.py", "test_openapi.py")
 
 # Atheris exists only for some platforms: see pyproject.toml.
 collect_ignore = [] if find_spec("atheris") else ["test_fuzz.py"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest tests first: no worker is left alone with one of them in the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 def pytest_report_header() -> str:

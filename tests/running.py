@@ -38,6 +38,27 @@ LEASE_TIMES = LeaseTimes(lasts=4.0, renewed_every=0.5, stable_after=1.0, databas
 """Short leases for services in processes of their own, so that a process's end is noticed soon."""
 
 
+def signature(method: str, path: bytes, query: bytes, body: bytes, key_id: str = "k1") -> str:
+    """The value of the signature's header for a request that is sent now."""
+    moment, nonce = int(time.time()), secrets.token_hex(8)
+    v1 = signatures.sign(
+        KEYS[key_id].secret.get_secret_value(),
+        method=method,
+        path=path,
+        query=query,
+        time=moment,
+        nonce=nonce,
+        key_id=key_id,
+        body=body,
+    )
+    return f"t={moment},kid={key_id},n={nonce},v1={v1}"
+
+
+def problem(answer: httpx.Response) -> tuple[int, str]:
+    """The status and the code of a refusal."""
+    return answer.status_code, answer.json()["code"]
+
+
 class Signed(httpx.Auth):
     """Signs each request as a client does, over the bytes of the body."""
 
@@ -49,18 +70,9 @@ class Signed(httpx.Auth):
     def auth_flow(self, request: httpx.Request) -> Any:
         """Add the header."""
         path, _, query = request.url.raw_path.partition(b"?")
-        moment, nonce = int(time.time()), secrets.token_hex(8)
-        v1 = signatures.sign(
-            KEYS[self.key_id].secret.get_secret_value(),
-            method=request.method,
-            path=path,
-            query=query,
-            time=moment,
-            nonce=nonce,
-            key_id=self.key_id,
-            body=request.content,
+        request.headers[signatures.HEADER] = signature(
+            request.method, path, query, request.content, self.key_id
         )
-        request.headers[signatures.HEADER] = f"t={moment},kid={self.key_id},n={nonce},v1={v1}"
         yield request
 
 

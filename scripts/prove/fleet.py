@@ -13,7 +13,7 @@ from typing import Final
 
 from scripts.prove.tenants import Tenant
 
-START_SECONDS: Final = 60.0
+START_SECONDS: Final = 180.0
 AGAIN_SECONDS: Final = 0.2
 MOST_STARTS: Final = 20
 """The most starts of one process. The database may be away, but not for so long."""

@@ -26,7 +26,7 @@ from tests.projections.fold import Row, rows
 from tests.projections.generated import Log, World, live, owning, writing
 from tests.sizes import SEED, size
 
-SEEDS: Final = range(SEED, SEED + size(2, 20))
+SEEDS: Final = range(SEED, SEED + size(1, 8))
 CUTS: Final = size(10, 40)
 EVENTS: Final = 400
 

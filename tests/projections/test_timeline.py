@@ -21,7 +21,7 @@ from tests.projections.generated import Log, World, new_events, owning, writing
 from tests.projections.test_every_projection import explained
 from tests.sizes import size
 
-MANY: Final = size(20_000, 1_000_000)
+MANY: Final = size(20_000, 300_000)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 from service.access import audit
 from service.postgres import connections
 from tests.projections.generated import owning
-from tests.running import KEYS, LiveService, running
+from tests.running import KEYS, LiveService, problem, running
 from tests.service.cutter import Cutter
 
 AGENT = "a-browser/7.0"
@@ -41,10 +41,6 @@ async def until_stored(url: str, count: int) -> list[dict[str, Any]]:
         while len(entries := await stored(url)) < count:  # noqa: ASYNC110 - no event says so
             await asyncio.sleep(0.01)
     return entries
-
-
-def problem(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
 
 
 async def test_the_entry_of_a_message_has_the_bill_of_its_reply(run: LiveService) -> None:

@@ -14,7 +14,7 @@ import pytest
 from service.access.browser_tokens import AUDIENCE, ISSUER
 from service.app import OPERATIONS
 from service.model.offline.app import OfflineModel
-from tests.running import KEYS, Event, LiveService, events_of, running
+from tests.running import KEYS, Event, LiveService, events_of, problem, running
 from tests.service import watching
 
 DERIVED = hmac.digest(
@@ -45,10 +45,6 @@ def browser(run: LiveService, token: str = "") -> httpx.AsyncClient:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     base = run.client.base_url
     return httpx.AsyncClient(base_url=base, headers=headers, timeout=60, verify=False)  # noqa: S501 - no TLS here
-
-
-def problem(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
 
 
 def claims(**changed: Any) -> dict[str, Any]:

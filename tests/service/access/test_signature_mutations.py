@@ -15,13 +15,12 @@ from service.access import signatures
 from service.access.authentication import Authenticator, Unauthenticated
 from service.postgres import connections
 from tests import sizes
-from tests.running import KEYS, LiveService, running
-from tests.service.http import raw
+from tests.running import KEYS, LiveService, running, signature
 from tests.service.http.raw import Connection, statuses_in
 
-MUTANTS = sizes.size(3_000, 100_000)
-SENT = sizes.size(600, 20_000)
-REPLAYS = sizes.size(300, 10_000)
+MUTANTS = sizes.size(3_000, 50_000)
+SENT = sizes.size(600, 5_000)
+REPLAYS = sizes.size(300, 3_000)
 AT_ONCE = 50
 CREDITS = "/v1/billing/credits"
 HEX = "0123456789abcdef"
@@ -212,7 +211,9 @@ async def live(url: str) -> AsyncIterator[LiveService]:
 def credit(number: int) -> Signed:
     """A write that is accepted."""
     asked = b'{"userId":"u1","seconds":%d,"kind":"bonus"}' % (number % 9 + 1)
-    return Signed("POST", CREDITS.encode(), b"", asked, raw.signature("POST", CREDITS, asked))
+    return Signed(
+        "POST", CREDITS.encode(), b"", asked, signature("POST", CREDITS.encode(), b"", asked)
+    )
 
 
 def as_sent(asked: Signed, *headers: str) -> bytes:

@@ -1,6 +1,6 @@
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -14,14 +14,6 @@ from tests.running import KEYS, LiveService, Signed, running
 NUL = "a\0b"
 PROJECT = {"projectId": "p7", "name": "x", "members": [{"userId": "u1"}]}
 OK = {"userId": "u1", "projectId": "p1", "message": "Hello"}
-
-
-@pytest.fixture
-async def run(url: str) -> AsyncIterator[LiveService]:
-    async with running(url) as service:
-        await service.project()
-        await service.credit()
-        yield service
 
 
 async def post(run: LiveService, content: bytes | str, **headers: str) -> httpx.Response:

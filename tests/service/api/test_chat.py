@@ -1,11 +1,9 @@
 """`POST /v1/chat-plan` without faults: its requests, its answers, and its stored events."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from domain.reply_contracts import CONTRACTS, MAIN_TEXT, check
-from tests.running import LiveService, events_of, running
+from tests.running import LiveService, events_of
 from tests.service import law
 
 LOCALES = ("en", "fr", "es", "ar")
@@ -16,14 +14,6 @@ MESSAGES = {
     "analysis": "Review the architecture",
     "general": "Hello there",
 }
-
-
-@pytest.fixture
-async def run(url: str) -> AsyncIterator[LiveService]:
-    async with running(url) as service:
-        await service.project()
-        await service.credit()
-        yield service
 
 
 @pytest.mark.parametrize("locale", LOCALES)

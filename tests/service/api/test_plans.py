@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.running import LiveService, Signed, running
+from tests.running import LiveService, Signed, problem, running
 
 REPLY = "/v1/chat-plan/replies"
 
@@ -25,10 +25,6 @@ async def ask(run: LiveService, message: str, **members: Any) -> dict[str, Any]:
 
 async def get(run: LiveService, path: str, **asked: str) -> httpx.Response:
     return await run.client.get(path, params={"userId": "u1"} | asked)
-
-
-def problem(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
 
 
 async def test_a_plan_offers_to_be_built_kept_and_exported(run: LiveService) -> None:

@@ -1,21 +1,11 @@
 """Replies are in the requested language. The service checks Arabic while a reply streams."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
-from tests.running import Event, LiveService, running
+from tests.running import Event, LiveService
 from tests.service import law
 
 WRONG = "راجع المشروع كله [[offline: wrong_language{times}]]"
-
-
-@pytest.fixture
-async def run(url: str) -> AsyncIterator[LiveService]:
-    async with running(url) as started:
-        await started.project()
-        await started.credit()
-        yield started
 
 
 def resets(events: list[Event]) -> list[str]:

@@ -16,7 +16,7 @@ from service.eventlog.stream_ids import project_stream, session_stream
 from service.eventlog.transactions import decode
 from service.model.offline.app import OfflineModel
 from tests.projections.generated import new_events
-from tests.running import LiveService, running
+from tests.running import LiveService, problem, running
 from tests.service.eventlog.logs import everything, running_log
 from tests.service.replicas import Replica, replicas
 
@@ -31,10 +31,6 @@ async def run(url: str) -> AsyncIterator[LiveService]:
         for user in ("u1", "u2"):
             await started.credit(user)
         yield started
-
-
-def problem(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
 
 
 def seconds(answer: httpx.Response) -> list[int]:

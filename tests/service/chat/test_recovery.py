@@ -22,7 +22,7 @@ from tests.service.eventlog.test_log_under_fire import kill, own_server
 from tests.service.replicas import Reader, Replica, prepare, replicas
 from tests.sizes import chance, size
 
-KILLS = size(6, 50)
+KILLS = size(6, 30)
 ENDS_WITHIN = 15.0
 """Seconds from the death of a server to the ends of its replies, if another server runs."""
 

@@ -1,25 +1,16 @@
 """From plan to build through the API: conversion, claims, reports, the lock, and the views."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 
 from service.jobs.expiry import time_out_silent
-from tests.running import LiveService, Signed, running
+from tests.running import LiveService, Signed, problem, running
 from tests.service import law, watching
 
 AT = "2026-01-01T00:00:00Z"
-
-
-@pytest.fixture
-async def run(url: str) -> AsyncIterator[LiveService]:
-    async with running(url) as started:
-        await started.project()
-        await started.credit()
-        yield started
 
 
 async def planned(run: LiveService, message: str = "Add a login page") -> dict[str, Any]:
@@ -68,10 +59,6 @@ async def next_lock(stream: watching.Stream) -> str | None:
         pass
     active: str | None = event[1]["activeBuildId"]
     return active
-
-
-def problem(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
 
 
 DEPLOYED = a_report(

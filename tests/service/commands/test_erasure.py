@@ -22,7 +22,7 @@ from service.eventlog.transactions import Transaction
 from service.model.offline.app import OfflineModel
 from service.postgres.embedded import Server
 from tests.projections.generated import live, owning
-from tests.running import LiveService, running
+from tests.running import LiveService, problem, running
 from tests.service import law, watching
 from tests.service.chat.test_cancel import HANGS, begun
 from tests.service.replicas import Reader, prepare, replicas
@@ -41,10 +41,6 @@ async def run(url: str) -> AsyncIterator[LiveService]:
 async def worlds(run: LiveService) -> AsyncIterator[tuple[World, World]]:
     async with two_worlds(run, WORD, OTHER) as both:
         yield both
-
-
-def problem(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
 
 
 async def sessions_of(world: World) -> list[str]:

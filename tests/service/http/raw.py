@@ -2,8 +2,6 @@
 
 import asyncio
 import re
-import secrets
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ from typing import Any
 import orjson
 
 from service.access import signatures
-from tests.running import KEYS, LiveService
+from tests.running import LiveService, signature
 
 PATIENCE_SECONDS = 20.0
 """The longest wait for an answer; a longer wait is a failure."""
@@ -120,28 +118,12 @@ def request(
     method: str, target: str, body: bytes = b"", headers: Iterable[tuple[str, str]] = ()
 ) -> bytes:
     """A request with a signature of tenant t1."""
+    path, _, query = target.encode("latin-1").partition(b"?")
     lines = [
         f"{method} {target} HTTP/1.1",
         "Host: throughline",
-        f"{signatures.HEADER}: {signature(method, target, body)}",
+        f"{signatures.HEADER}: {signature(method, path, query, body)}",
         *([f"Content-Length: {len(body)}", "Content-Type: application/json"] if body else []),
         *(f"{name}: {value}" for name, value in headers),
     ]
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
-
-
-def signature(method: str, target: str, body: bytes) -> str:
-    """A valid signature, made now."""
-    path, _, query = target.encode("latin-1").partition(b"?")
-    moment, nonce = int(time.time()), secrets.token_hex(8)
-    v1 = signatures.sign(
-        KEYS["k1"].secret.get_secret_value(),
-        method=method,
-        path=path,
-        query=query,
-        time=moment,
-        nonce=nonce,
-        key_id="k1",
-        body=body,
-    )
-    return f"t={moment},kid=k1,n={nonce},v1={v1}"

@@ -219,10 +219,16 @@ async def test_a_stream_takes_longer_than_any_request_may(live: LiveService) -> 
 
 @pytest.mark.usefixtures("_hurry")
 async def test_many_slow_senders_delay_no_other_client(live: LiveService) -> None:
-    slow = [await Connection.open(live) for _ in range(SLOW)]
+    async def begun() -> Connection:
+        """A connection with its first byte: one that sent nothing would be closed in silence."""
+        connection = await Connection.open(live)
+        await connection.send(HEALTH[:1])
+        return connection
+
+    slow = [await begun() for _ in range(SLOW)]
     reading = [asyncio.create_task(each.rest()) for each in slow]
     chats = asyncio.gather(*(live.chat(f"Hello {n}", onBusy="enqueue") for n in range(3)))
-    sent = 0
+    sent = 1
     while not all(task.done() for task in reading):
         byte = HEALTH[sent : sent + 1] or b"x"
         await asyncio.gather(*(each.send(byte) for each in slow))

@@ -2,26 +2,17 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 
 from service.model.offline.app import OfflineModel
-from tests.running import Event, LiveService, Signed, events_of, running
+from tests.running import Event, LiveService, Signed, events_of, problem, running
 from tests.service import law
 
 KEY = {"Idempotency-Key": "order-7"}
 ASK = {"userId": "u1", "projectId": "p1", "message": "Add a login page"}
-
-
-@pytest.fixture
-async def run(url: str) -> AsyncIterator[LiveService]:
-    async with running(url) as started:
-        await started.project()
-        await started.credit()
-        yield started
 
 
 async def types(run: LiveService) -> Counter[str]:
@@ -38,10 +29,6 @@ async def stream(run: LiveService) -> list[Event]:
     async with run.client.stream("POST", "/v1/chat-plan", json=ASK, headers=headers) as answer:
         assert answer.status_code == 200, await answer.aread()
         return events_of((await answer.aread()).decode())
-
-
-def problem(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
 
 
 async def test_a_repeated_message_gets_the_same_reply(run: LiveService) -> None:

@@ -16,7 +16,7 @@ from tests.service import law
 from tests.service.timelines.test_feed import Raw
 from tests.sizes import size
 
-WATCHERS = size(200, 1_000)
+WATCHERS = size(100, 1_000)
 
 
 async def begun(live: LiveService, message: str) -> tuple[str, asyncio.Task[list[Event]]]:

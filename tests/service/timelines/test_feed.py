@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 
@@ -38,14 +37,6 @@ from tests.service.watching import (
 )
 
 PATH = "/v1/project/p1/timeline/stream"
-
-
-@pytest.fixture
-async def run(url: str) -> AsyncIterator[LiveService]:
-    async with running(url) as service:
-        await service.project()
-        await service.credit()
-        yield service
 
 
 # The same items ----------------------------------------------------------------------------------
