@@ -14,7 +14,7 @@ LONGEST_MESSAGE: Final = 32_000
 
 
 class PlanContext(Wire):
-    """What the planner is told without asking for it."""
+    """The parts of the project that go to the planner with the message, unasked."""
 
     include_version_history: bool = False
     include_project_structure: bool = False

@@ -108,8 +108,8 @@ def _line(event: Recorded, log_epoch: str, prev: int | None) -> bytes:
 
 
 def _frame(event: Recorded, log_epoch: str, prev: int | None) -> bytes:
-    told = orjson.Fragment(cloud_event(event, log_epoch, prev))
-    return sse.encode("event", told, wire.cursor(log_epoch, event.position))
+    encoded = orjson.Fragment(cloud_event(event, log_epoch, prev))
+    return sse.encode("event", encoded, wire.cursor(log_epoch, event.position))
 
 
 OPERATIONS = (

@@ -296,7 +296,7 @@ class Writer:
         ]
         if not unsure:
             return batch
-        await self._look_up(connection, unsure)
+        await self._read_versions(connection, unsure)
         return [item for item in batch if not self._answered_unfit(item)]
 
     def _answered_unfit(self, item: _Item) -> bool:
@@ -310,7 +310,7 @@ class Writer:
                 return True
         return False
 
-    async def _look_up(
+    async def _read_versions(
         self, connection: psycopg.AsyncConnection[Any], streams: list[Stream]
     ) -> None:
         tenants, ids = zip(*streams, strict=True)

@@ -155,15 +155,15 @@ class LimitedProtocol(HttpToolsProtocol):
             self._timer.cancel()
             self._timer = None
         if self._timer is None:
-            self._timer = self.loop.call_at(self._deadline, self._look)
+            self._timer = self.loop.call_at(self._deadline, self._on_timer)
 
-    def _look(self) -> None:
+    def _on_timer(self) -> None:
         """The timer rang. While there is an answer under way nobody is late."""
         self._timer = None
         if self.transport.is_closing() or (self._is_answering and not self._is_refused):
             return
         if self.loop.time() < self._deadline:
-            self._timer = self.loop.call_at(self._deadline, self._look)
+            self._timer = self.loop.call_at(self._deadline, self._on_timer)
         elif self._is_refused:
             self.transport.abort()
         elif self._begun:

@@ -8,16 +8,16 @@ from domain.errors import LimitReached
 from domain.rate_limits import WINDOW, LimitStatus
 
 
-def rate_limit(standings: Iterable[LimitStatus]) -> dict[str, str]:
+def rate_limit(limits: Iterable[LimitStatus]) -> dict[str, str]:
     """The headers of an answer to a message that was counted."""
-    told = [
+    parts = [
         (
             f'"{each.limit.name}";q={each.limit.quota};w={WINDOW.seconds}',
             f'"{each.limit.name}";r={each.remaining};t={each.seconds}',
         )
-        for each in standings
+        for each in limits
     ]
-    return _headers(*zip(*told, strict=True)) if told else {}
+    return _headers(*zip(*parts, strict=True)) if parts else {}
 
 
 def refused(limit: LimitReached) -> dict[str, str]:
@@ -27,5 +27,5 @@ def refused(limit: LimitReached) -> dict[str, str]:
     return _headers((policy,), (f'"{name}";r=0;t={seconds}',)) | {"Retry-After": str(seconds)}
 
 
-def _headers(policies: Iterable[str], standings: Iterable[str]) -> dict[str, str]:
-    return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(standings)}
+def _headers(policies: Iterable[str], limits: Iterable[str]) -> dict[str, str]:
+    return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(limits)}
