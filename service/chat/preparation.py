@@ -79,11 +79,13 @@ class Preparation:
 
     async def _wait_in_line(self, admitted: Admitted, writer: ReplyWriter) -> None:
         """Let the session's replies that began before this one come to their ends."""
-        for place, ref in enumerate(await self._earlier(admitted)):
+        has_waited = False
+        for ref in await self._earlier(admitted):
             tail = await self._find(ref)
-            if place == 0 and tail.end is None:
+            if tail.end is None and not has_waited:
                 writer.emit(notice("queued"))
-            # Its readers may be sent away: then it ends at another server.
+                has_waited = True
+            # The readers of a reply may be sent away: then the reply ends at another server.
             while await tail.wait() is None:
                 tail = await self._find(ref)
 

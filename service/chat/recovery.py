@@ -1,4 +1,4 @@
-"""Replies that no living process writes: begun again if nobody saw anything of them, else ended.
+"""Replies that no living process writes: begun again if no reader saw them, else ended.
 
 A process that ends a reply claims the reply's next number first. So its late writer, if there is
 one, can show nothing after that, and what is stored up to there is all that any reader has seen.
@@ -165,7 +165,7 @@ class Recovery:
     # Beginning again -----------------------------------------------------------------------------
 
     async def restart(self, orphan: OrphanedReply) -> None:
-        """Begin a reply again of which nobody has seen anything. The quickest process gets it."""
+        """Begin a reply again that no reader has seen. The quickest process gets it."""
         admitted = orphan.admitted
         writer = await self._directory.adopt(admitted.ref)
         if writer.tail.last != len(orphan.stored.frames):
@@ -259,7 +259,7 @@ class Recovery:
 
 
 def _ending(orphan: OrphanedReply, reason: str) -> Ending:
-    """The time up to the last frame is billed: what came after it nobody has seen."""
+    """The time up to the last frame is billed: no reader has seen what came after it."""
     if not orphan.shown.ops or orphan.shown.mode is None:
         return Ending(subtype="error", reason=reason)
     ended_ns = max(1, round(orphan.seconds * NS_PER_SECOND))

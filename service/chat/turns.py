@@ -100,7 +100,6 @@ class Turns:
         """End a reply, whatever process writes it, with what was shown; None if that takes too
         long. A reply that has ended stays as it ended."""
         ref = row.ref
-
         stream = session_stream(ref.session_id, ref.project_id)
         decision = partial(session.cancel_reply, reply_id=ref.reply_id, reason=reason)
         await self._transactions.transact(

@@ -26,7 +26,7 @@ from service.replies.text_view import View
 from service.replies.writer import Flusher, ReplyWriter
 
 POLL_SECONDS: Final = 0.05
-"""How often the frames of replies that others write are asked for, while somebody watches."""
+"""How often replies that other processes write are polled, while they are watched here."""
 
 _OF_REPLIES: Final = ("ReplyStarted", "ReplyCompleted", "ReplyFailed")
 _log = structlog.stdlib.get_logger(__name__)
@@ -104,18 +104,11 @@ class ReplyDirectory:
         return tails
 
     def watch(self, ref: ReplyRef, after: int = 0, view: View = "ops") -> AsyncGenerator[bytes]:
-        """All events of a reply after the frame `after`, to the last, as bytes to send."""
-        # Looked up now, not with the first event: from here on the reader holds the tail.
-        return self._watch(ref, self._tails.get(ref.reply_id), after, view)
+        """All events of a reply after the frame `after`, to the last, as bytes to send.
 
-    async def _watch(
-        self, ref: ReplyRef, tail: ReplyTail | None, after: int, view: View
-    ) -> AsyncGenerator[bytes]:
-        if tail is None:
-            tail = await self.find(ref, has_ended=False)
-        async with aclosing(tail.watch(after, view)) as events:
-            async for each in events:
-                yield each
+        The caller holds the reply's tail; from here on the iterator holds it.
+        """
+        return self._tails[ref.reply_id].watch(after, view)
 
     async def poll(self, *tails: ReplyTail) -> None:
         """Bring replies that others write up to what is stored now."""

@@ -48,7 +48,7 @@ class ReplyError(Wire):
 
 
 class Action(Wire):
-    """Something that can be done with a reply. `payload` is what its call needs beside who acts."""
+    """Something that can be done with a reply. `payload` is what its call needs beside the user."""
 
     type: ActionType
     label: str

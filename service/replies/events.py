@@ -1,8 +1,7 @@
 """The events of a reply's stream: what a turn emits, and what the stream's contract says."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, TypedDict
 
 from orjson import dumps
 from pydantic import BaseModel
@@ -42,10 +41,9 @@ class ReplyOperation(Wire):
     value: Any = None
 
 
-@dataclass(slots=True)
-class Chunk:
-    """More of the reply, in order. No model of pydantic's: most events are chunks, and a model
-    would cost more than their encoding."""
+class Chunk(TypedDict):
+    """More of the reply, in order. Most events are chunks, so a chunk is a dictionary: a model
+    would cost more than its encoding."""
 
     ops: list[Operation]
 
@@ -128,9 +126,7 @@ def notice(code: NoticeCode, **variables: Any) -> Notice:
 
 def encoded(event: ReplyEvent, reply_id: bytes, number: int) -> bytes:
     """The event as it is stored and sent: event `number` of the reply, counted from 1."""
-    if type(event) is Chunk:
-        data = dumps({"ops": event.ops})
-        return b"id: %b.%d\nevent: chunk\ndata: %b\n\n" % (reply_id, number, data)
-    assert isinstance(event, BaseModel)
+    if isinstance(event, dict):
+        return b"id: %b.%d\nevent: chunk\ndata: %b\n\n" % (reply_id, number, dumps(event))
     event_id = f"{reply_id.decode()}.{number}"
     return encode(_NAMES[type(event)], event.model_dump(by_alias=True), event_id)

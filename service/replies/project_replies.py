@@ -26,7 +26,7 @@ from service.replies.directory import ReplyDirectory
 from service.replies.tail import ReplyTail
 
 QUEUE: Final = 16
-"""Pieces that wait for a reader; a slow one makes its own pumps wait, nobody else."""
+"""Pieces that wait for a reader. A slow reader makes only its own pumps wait."""
 
 MOST: Final = 500
 """Most running replies that a reader gets on connecting, and that may begin before it takes them.

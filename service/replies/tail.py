@@ -58,6 +58,7 @@ class ReplyTail:
 
     def __init__(self, ref: ReplyRef, frame_store: FrameStore) -> None:
         self.ref = ref
+        self.last = 0
         self.end: End | None = None
         self._frame_store = frame_store
         self._reason_to_leave: str | None = None
@@ -73,6 +74,7 @@ class ReplyTail:
         for view, ring in self._rings.items():
             shown = seen_as(view, fresh)
             ring.extend(numbers, shown, [len(each) for each in shown])
+        self.last = numbers[-1]
 
     def finish(self, end: End) -> None:
         """State that the reply has ended, and that its end is stored."""
@@ -83,11 +85,6 @@ class ReplyTail:
         """Send the readers away without an end: they find it at another server, or later."""
         self._reason_to_leave = reason
         self._frames.wake()
-
-    @property
-    def last(self) -> int:
-        """The last frame that came here."""
-        return self._frames.upto
 
     @property
     def upto(self) -> int:

@@ -53,6 +53,7 @@ class ReplyWriter:
         """Add an event, after what is pending."""
         self._close_chunk()
         self._add(event)
+        self._is_stored.clear()
         self._flusher.add(self, is_urgent=True)
 
     def show(self, ops: Sequence[Operation]) -> None:
@@ -134,13 +135,13 @@ class ReplyWriter:
         """Make one chunk of what is pending."""
         if self._pending:
             ops, self._pending, self._pending_bytes = self._pending, [], 0
-            self._add(Chunk(ops))
+            chunk: Chunk = {"ops": ops}
+            self._add(chunk)
 
     def _add(self, event: ReplyEvent) -> None:
         frame = encoded(event, self._reply_id, self.tail.last + len(self._frames) + 1)
         self._frames.append(frame)
         self._frames_bytes += len(frame)
-        self._is_stored.clear()
 
 
 class Flusher:

@@ -1,6 +1,7 @@
 """Items that are written together."""
 
 import asyncio
+from weakref import ref
 
 import pytest
 
@@ -81,3 +82,26 @@ async def test_run_raises_the_error_of_a_write_and_keeps_its_items() -> None:
         await broken.run()
     assert len(broken) == 1
     assert store.batches == []
+
+
+async def test_a_batch_that_was_written_is_not_kept() -> None:
+    written = asyncio.Event()
+
+    async def write(_: list[Item]) -> None:
+        written.set()
+
+    batcher = Batcher(write, most=3, gather_seconds=60.0)
+    running = asyncio.create_task(batcher.run())
+    item = Item()
+    kept = ref(item)
+    batcher.add(item, is_urgent=True)
+    del item
+    await written.wait()
+    await asyncio.sleep(0)
+    assert kept() is None, "it would be held until the next batch"
+    batcher.close()
+    await running
+
+
+class Item:
+    """Something to write."""

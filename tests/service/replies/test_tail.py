@@ -25,7 +25,7 @@ def made() -> ReplyTail:
 
 
 def chunk(number: int, text: str) -> bytes:
-    return encoded(Chunk([{"op": "append", "path": "/markdown", "text": text}]), b"r1", number)
+    return encoded(Chunk(ops=[{"op": "append", "path": "/markdown", "text": text}]), b"r1", number)
 
 
 async def test_silent_heartbeats_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
