@@ -12,6 +12,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from service.chat.running import LANDING_SECONDS
+from service.http.call import Service
 from service.http.connection_limits import LimitedProtocol
 from service.settings import Settings
 
@@ -74,6 +75,6 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
     def _drain(self) -> None:
-        service = self._app.state.service
-        service.live.stop()
+        service: Service = self._app.state.service
+        service.merged_streams.stop()
         self._draining = asyncio.ensure_future(service.running_turns.drain(self._grace_seconds))
