@@ -38,7 +38,7 @@ prove: $(VENV)/.browser ## the promises under load and faults, the tests at full
 	seed=$${SEED:-$$(date +%s)}; echo "The tests' seed is $$seed: make prove SEED=$$seed"; \
 	THROUGHLINE_PROVE=1 THROUGHLINE_SEED=$$seed $(BIN)/python -m pytest -n 2 --dist worksteal --hypothesis-seed=$$seed
 
-schema: $(VENV)/.dev ## write the SQL that is generated: masked.sql and schema.sql
+schema: $(VENV)/.dev ## write what is generated: masked.sql, first_day.json, schema.sql
 	$(BIN)/python -m scripts.schema
 
 map: $(VENV)/.dev ## write the README's map anew from the packages' docstrings

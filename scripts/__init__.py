@@ -1,1 +1,1 @@
-"""Programs beside the service: measurements, and what is generated."""
+"""Programs beside the service: measurements, proofs, and generators of files."""

@@ -1,4 +1,4 @@
-"""A small build worker: it takes builds one at a time, runs a command for each, and reports.
+"""A small build worker: it claims builds one at a time, runs a command for each, and reports.
 
     python -m scripts.build_worker --url http://127.0.0.1:8400 --key demo -- ./build.sh
 
@@ -6,10 +6,10 @@ The key's secret is read from THROUGHLINE_WORKER_SECRET; the key needs the scope
 command gets the build as JSON on its standard input. Each line that it prints is reported as
 progress: plain text, or a JSON object with `title` and any of `phase`, `type`, `userVisible`,
 `versionId`, `previewUrl`, `artifactUrl`. Exit code 0 deploys the build as the last `versionId`, or
-as the build's own id; any other fails it with the last line that was printed.
+as the build's own id; any other code fails the build with the last line of the output.
 
-Nothing is lost when the worker is killed: started again under the same `--worker` it finds the
-build that it had claimed and runs its command again. What was reported before is known by its id.
+A killed worker loses nothing: when it starts again with the same `--worker`, it finds the build
+that it had claimed and runs the command again. The service knows repeated reports by their ids.
 """
 
 import argparse
@@ -121,7 +121,7 @@ class Reporter:
     last: str = ""
 
     def event(self, line: str) -> dict[str, Any]:
-        """A line of the command as a report."""
+        """The report of a line of the command's output."""
         said: Any = {"title": line}
         if line.startswith("{"):
             try:
@@ -242,7 +242,7 @@ def _give(stdin: IO[str], build: dict[str, Any]) -> None:
         json.dump(build, stdin)
         stdin.close()
     except BrokenPipeError:
-        pass  # the command does not care
+        pass  # the command does not read its input
 
 
 def _gathered(stdout: IO[str]) -> Iterator[list[str]]:
@@ -292,10 +292,10 @@ def main() -> None:
     parser.add_argument("--url", required=True, help="where the service listens")
     parser.add_argument("--key", required=True, help="the id of the key to sign with")
     parser.add_argument(
-        "--worker", default=socket.gethostname(), help="who claims: the host's name"
+        "--worker", default=socket.gethostname(), help="this worker's name (default: the host's)"
     )
     parser.add_argument("--with-parent", action="store_true", help="end when standard input closes")
-    parser.add_argument("command", nargs="+", help="what is run for each build")
+    parser.add_argument("command", nargs="+", help="the command to run for each build")
     asked = parser.parse_args()
     secret = os.environ.get("THROUGHLINE_WORKER_SECRET")
     if urlsplit(asked.url).scheme not in ("http", "https"):

@@ -1,4 +1,4 @@
-"""What the demo's worker runs for a build: it says what a real one would do, in three seconds."""
+"""The command of the demo's worker: prints the steps of a real build, in three seconds."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ STEPS = (
 
 
 def main() -> None:
-    """Tell the steps, then the version."""
+    """Print the steps, then the version."""
     build = json.load(sys.stdin)
     for phase, title in STEPS:
         print(json.dumps({"phase": phase, "title": title}), flush=True)

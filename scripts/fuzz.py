@@ -1,8 +1,8 @@
 """Look for bytes that break a parser: `python -m scripts.fuzz TARGET --runs N`.
 
-A target is one parser of what comes from outside. It may refuse what it is given, in the one way
-that it says it does; whatever else it raises is a fault. The bytes are led by which branches they
-reach (Atheris, libFuzzer). A fault ends the run with its traceback and the bytes in base64.
+A target is one parser of bytes from outside. A parser may refuse its input with its documented
+exception; any other exception is a fault. Coverage of branches guides the choice of the bytes
+(Atheris, libFuzzer). A fault ends the run with its traceback and the bytes in base64.
 """
 
 import argparse
@@ -125,7 +125,7 @@ def _frame() -> Attempt:
 
 
 def _request() -> Attempt:
-    """The first byte says of which operation, and whether it is its body or its query."""
+    """The first byte chooses the operation, and its body or its query."""
     from starlette.requests import Request
 
     from service.access.authentication import Caller
@@ -152,7 +152,7 @@ def _request() -> Attempt:
 
 
 def _planted() -> Attempt:
-    """A parser with a fault, which shows that faults are found: chance alone would miss it."""
+    """A parser with a fault that random bytes would miss. It shows that the fuzzer finds faults."""
 
     def attempt(data: bytes) -> None:
         if data[:1] == b"f" and data[1:2] == b"o" and data[2:3] == b"e":
@@ -222,7 +222,7 @@ def fuzz(target: Target, runs: int, folder: str) -> None:
 
 
 def main() -> None:
-    """Fuzz in a process of its own: libFuzzer ends the one that it runs in."""
+    """Fuzz in a process of its own, because libFuzzer ends its process."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("target", choices=TARGETS)
     arguments.add_argument("--runs", type=int, required=True)

@@ -47,13 +47,13 @@ def _blank(hint: Any) -> str:
 
 
 def masked(text: str) -> str:
-    """The text of `masked.sql` with the rows that the marks ask for."""
+    """The text of `masked.sql` with a row for each marked key."""
     rows = ",\n".join(f"{' ' * 16}('{key}', '{blank}')" for key, blank in blanks().items())
     return _ROWS.sub(lambda _: rows, text)
 
 
 def main() -> None:
-    """Write the file anew."""
+    """Write the file."""
     FILE.write_text(masked(FILE.read_text()))
 
 

@@ -1,6 +1,7 @@
-"""Write the SQL that is generated: `sql/functions/masked.sql`, and then `sql/schema.sql`.
+"""Write what is generated from the events and the SQL.
 
-The schema shows the database after all migrations, functions and read models. Nothing runs it.
+That is the function that masks, the first day of new events, and the schema. The schema shows the
+database after all migrations, functions and read models. Nothing runs it.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from typing import Final
 
 from projections import PROJECTIONS
 from projections.projection import install
-from scripts import masking
+from scripts import first_day, masking
 from service.postgres import connections, migrations
 from service.postgres.embedded import PROGRAMS, embedded
 
@@ -50,8 +51,9 @@ async def _prepare(url: str) -> None:
 
 
 def main() -> None:
-    """Write the function that masks; then make an empty database and write its schema."""
+    """Write all of it. The schema is that of a new and empty database."""
     masking.main()
+    first_day.main()
     with tempfile.TemporaryDirectory() as folder, embedded(Path(folder) / "postgres") as server:
         asyncio.run(_prepare(server.url))
         FILE.write_text(dump(server.url))

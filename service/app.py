@@ -210,13 +210,13 @@ def _service(
         transactions,
         pool,
         Sources(settings.source_dir),
+        directory,
         model_client,
         patience_seconds=settings.first_text_seconds,
         history_tokens=settings.history_tokens,
     )
-    running = RunningTurns(
-        Responder(preparation, directory, settlement, reply_seconds=settings.reply_seconds)
-    )
+    responder = Responder(preparation, directory, settlement, reply_seconds=settings.reply_seconds)
+    running = RunningTurns(responder, directory)
     recovery = Recovery(
         store=store,
         transactions=transactions,

@@ -1,4 +1,4 @@
-"""One embedded PostgreSQL a test run; a database of its own for each test that asks for one."""
+"""One embedded PostgreSQL for the test run, and a database of its own for each test."""
 
 import os
 import tempfile
@@ -23,7 +23,7 @@ from tests.folders import in_memory
 from tests.running import UNSAFE
 
 sizes.use_hypothesis_profile()
-# Tracebacks with all variables, as this library writes them by itself, take longer than many tests.
+# By default this library writes tracebacks with all variables, which takes longer than many tests.
 structlog.configure(
     processors=[
         *structlog.get_config()["processors"][:-1],
@@ -34,12 +34,12 @@ structlog.configure(
 )
 _numbers = count(1)
 
-# Atheris is there for some platforms only: see pyproject.toml.
+# Atheris exists only for some platforms: see pyproject.toml.
 collect_ignore = [] if find_spec("atheris") else ["test_fuzz.py"]
 
 
 def pytest_report_header() -> str:
-    """What `make prove` needs to have its chances again."""
+    """The seed that repeats the random choices of `make prove`."""
     return f"seed: {sizes.SEED}, sizes of make {'prove' if sizes.PROVE else 'test'}"
 
 
@@ -58,11 +58,11 @@ def _no_settings_leak_in() -> None:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    """A PostgreSQL of this test run. It never syncs, for nothing kills it; tests that kill a
-    server start one of their own, which is durable.
+    """The PostgreSQL of this test run. It never syncs, because no test kills this server. A test
+    that kills a server starts a durable server of its own.
 
-    Its folder may be passed by everybody: so root's PostgreSQL, which runs as another user, stays
-    in it and leaves nothing behind elsewhere.
+    Every user may pass through its folder, because root's PostgreSQL runs as another user. So that
+    PostgreSQL stays in the folder and leaves no files elsewhere.
     """
     with tempfile.TemporaryDirectory(prefix="throughline-", dir=in_memory()) as folder:
         Path(folder).chmod(0o755)
@@ -72,7 +72,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def template(server: Server) -> str:
-    """The URL of a migrated database that every test's own is copied from."""
+    """The URL of a migrated database. The database of each test is a copy of it."""
 
     async def make() -> str:
         url = _create(server, "throughline_template")
@@ -86,7 +86,7 @@ def template(server: Server) -> str:
 
 @pytest.fixture
 def new_database(server: Server, template: str) -> Iterator[Callable[[], str]]:
-    """Makes databases that are gone when the test is over; each call gives another one's URL."""
+    """Makes databases that are dropped after the test; each call returns the URL of a new one."""
     names: list[str] = []
 
     def make() -> str:

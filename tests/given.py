@@ -1,4 +1,4 @@
-"""What happened before: the first line of a decision's test, `given(...)`, is the folded state."""
+"""The earlier events of a test: `given(...)`, the first line of a decision's test, folds them."""
 
 from typing import overload
 
@@ -28,7 +28,7 @@ def given(*events: AccountEvent) -> Account: ...
 @overload
 def given(*events: SessionEvent) -> Session: ...
 def given(*events: Event) -> Project | Account | Session:
-    """The state that these events, all of one kind of stream, have come to."""
+    """The state after these events, which are all of one kind of stream."""
     match events[0]:
         case ProjectRegistered() | MemberAdded() | MemberRemoved():
             return project.fold(events)  # type: ignore[arg-type]

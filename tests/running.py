@@ -1,4 +1,4 @@
-"""The whole service on a real port, for tests: HTTP server, database, a model to talk to."""
+"""The whole service on a real port, for tests: HTTP server, database and offline model."""
 
 import asyncio
 import secrets
@@ -32,14 +32,14 @@ KEYS = {
 
 
 UNSAFE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
-"""How the PostgreSQL of the test run is set: quick, and not safe in a crash."""
+"""The settings of the test run's PostgreSQL: quick, and not safe in a crash."""
 
 LEASE_TIMES = LeaseTimes(lasts=4.0, renewed_every=0.5, stable_after=1.0, database_stable_after=1.0)
-"""Of the service in processes of its own: so that the end of one is noticed soon."""
+"""Short leases for services in processes of their own, so that a process's end is noticed soon."""
 
 
 class Signed(httpx.Auth):
-    """Signs each request as a client would, over the bytes that are sent."""
+    """Signs each request as a client does, over the bytes of the body."""
 
     requires_request_body = True
 
@@ -66,7 +66,7 @@ class Signed(httpx.Auth):
 
 @dataclass(frozen=True, slots=True)
 class LiveService:
-    """A running service: a client that signs as tenant t1, the model it asks, its insides."""
+    """A running service: its parts, its model, and a client that signs as tenant t1."""
 
     client: httpx.AsyncClient
     model: OfflineModel

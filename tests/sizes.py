@@ -1,7 +1,7 @@
-"""How much the tests do, and their chance: little and always the same in `make test`.
+"""The sizes of the tests and their random choices: small and always the same in `make test`.
 
-`make prove` does much, and its chance comes from a seed which it prints. No test runs in one of
-the two alone: a test that takes long has a small size in `make test`.
+`make prove` uses large sizes, and prints the seed of its random choices. Every test runs in both: a
+test that takes long has a small size in `make test`.
 """
 
 import os
@@ -20,7 +20,7 @@ def size(test: int, prove: int) -> int:
 
 
 def chance(name: str) -> Random:
-    """A source of chance for the test of this name."""
+    """The source of random choices for the test of this name."""
     return Random(f"{SEED} {name}")
 
 

@@ -1,6 +1,6 @@
 """The page for contributors is true: its diffs pass its checks, and a check finds a forgotten step.
 
-Everything happens in copies of the source.
+The tests work in copies of the source.
 """
 
 import os
@@ -20,13 +20,13 @@ from tests.sizes import PROVE
 
 PAGE: Final = DOCS / "contributing.md"
 WAYS: Final = ("event", "read-model", "endpoint", "setting")
-"""The diffs, each on top of the ones before."""
+"""The diffs; each applies after the diffs before it."""
 
 VERSION: Final = "the version"
 SCHEMA: Final = "make schema"
 LINT: Final = "make lint"
 MARKED: Final = "domain/events.py"
-"""Without this file nothing is left to check, so only the mark of the text is left out of it."""
+"""Without this file no check can run, so only the mark of its text is left out."""
 
 EVERY: Final = "tests/projections/test_every_projection.py"
 OF_NOTES: Final = "not test_every_projection or notes or 0-timeline or generated_logs or not_blind"
@@ -52,7 +52,7 @@ def changed(way: str) -> set[str]:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A row of the page: the way that it belongs to, a file or a command, and its check."""
+    """A row of the page: its diff, a file or a command, and its check."""
 
     way: str
     name: str
@@ -133,7 +133,7 @@ def apply(folder: Path, way: str, *options: str) -> None:
 
 
 def raise_version(folder: Path) -> None:
-    """Do what the check of the rules says."""
+    """Raise the version, as the check of the rules demands."""
     printed = run_tests(folder, "--noconftest", "tests/projections/test_rules.py").stdout
     found = re.search(r'above (\d+), so that .*?(rules="\w+",)', printed, re.S)
     assert found is not None, printed
@@ -148,7 +148,7 @@ def replace(file: Path, old: str, new: str) -> None:
     file.write_text(text.replace(old, new))
 
 
-# What the page says ------------------------------------------------------------------------------
+# The tests ---------------------------------------------------------------------------------------
 
 
 def test_the_page_has_a_row_for_every_file_of_a_diff_and_for_no_other_file() -> None:
@@ -165,7 +165,7 @@ def test_the_page_counts_the_files() -> None:
         )
         for way in WAYS
     }
-    assert source == {"event": 4, "read-model": 3, "endpoint": 2, "setting": 2}
+    assert source == {"event": 5, "read-model": 3, "endpoint": 2, "setting": 2}
     assert len(changed("event")) == 8
 
 
@@ -176,7 +176,7 @@ def test_every_check_that_the_page_names_exists() -> None:
             assert f"def {name}(" in (ROOT / path).read_text(), step
 
 
-def test_with_every_step_of_the_page_its_checks_pass(tmp_path: Path) -> None:
+def test_all_checks_pass_with_every_step_of_the_page(tmp_path: Path) -> None:
     folder = copied(tmp_path)
     for way in WAYS:
         apply(folder, way)

@@ -25,7 +25,7 @@ FLOORS: dict[str, set[str]] = {
 """What each package may import beyond the standard library. `service` may import any library."""
 
 EXTRAS = {("domain/reply_contracts.py", "pydantic")}
-"""A module, and a library that it alone of its package may import."""
+"""A module, and a library that only this module of its package may import."""
 
 ROOMS: tuple[tuple[str, ...], ...] = (
     ("ids", "settings", "wire", "ops", "concurrency"),
@@ -52,7 +52,7 @@ CONFINED: dict[str, set[str]] = {
     "starlette": {"service/http", "service/api", "service/app.py", "service/model/offline/app.py"},
     "uvicorn": {"service/http", "service/model/offline/app.py"},
 }
-"""A library, and the modules or rooms that alone may import it."""
+"""A library, and the only modules or rooms that may import the library."""
 
 MODULES = sorted(
     str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py")
@@ -93,7 +93,7 @@ def homes(name: str) -> set[str]:
 
 
 def forbidden(module: str, source: str) -> list[str]:
-    """What the module imports although it must not."""
+    """The forbidden imports of a module."""
     return [name for name in imports(source) if not _may_import(module, name)]
 
 

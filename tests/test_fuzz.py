@@ -1,4 +1,4 @@
-"""Each parser of bytes from outside is fuzzed: a little in `make test`, much in `make prove`."""
+"""Every parser of bytes from outside is fuzzed: briefly in `make test`, long in `make prove`."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ RUNS = size(20_000, 1_000_000)
 
 
 def fuzzed(target: str, runs: int) -> subprocess.CompletedProcess[str]:
-    """A run of its own: libFuzzer ends its process."""
+    """Fuzz in a process of its own, because libFuzzer ends its process."""
     command = [sys.executable, "-m", "scripts.fuzz", target, "--runs", str(runs)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -24,7 +24,7 @@ def test_no_bytes_break_a_parser(target: str) -> None:
     assert f"Done {RUNS} runs" in done.stderr
 
 
-def test_a_fault_that_chance_would_miss_is_found() -> None:
+def test_a_planted_fault_is_found() -> None:
     done = fuzzed("planted", 200_000)
     assert done.returncode != 0
     assert "the planted fault" in done.stdout

@@ -1,7 +1,7 @@
-"""What is generated from the source is as the source is now."""
+"""The generated files agree with the source."""
 
 from scripts import schema
 
 
-def test_the_written_schema_is_what_the_migrations_make(template: str) -> None:
+def test_the_written_schema_equals_the_migrated_schema(template: str) -> None:
     assert schema.FILE.read_text() == schema.dump(template), "run make schema"

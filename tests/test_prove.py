@@ -1,4 +1,4 @@
-"""The proof of the three promises, at its small size, as `make prove` runs it at its large one."""
+"""The proof of the three promises at its small size; `make prove` runs the large size."""
 
 import asyncio
 import re
@@ -16,7 +16,7 @@ from service.postgres.connections import Connection
 ROOT = Path(scripts.__path__[0]).parent
 
 
-async def test_under_load_and_faults_the_promises_hold_and_every_check_has_teeth() -> None:
+async def test_the_promises_hold_under_load_and_every_control_finds_its_damage() -> None:
     program = (sys.executable, "-m", "scripts.prove", "--size", "small")
     process = await asyncio.create_subprocess_exec(
         *program, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
@@ -37,12 +37,12 @@ async def _find(_: Observed, __: Connection) -> Found:
     [
         (Found(3, []), FOUND, []),
         (Found(3, ["one is lost"]), FOUND, ["a check: one is lost"]),
-        (Found(0, []), FOUND, ["a check: nothing was looked at"]),
+        (Found(0, []), FOUND, ["a check: nothing was inspected"]),
         (Found(3, []), "not found", ["a check: its control was not found"]),
     ],
-    ids=["sound", "a breach", "nothing looked at", "a check without teeth"],
+    ids=["sound", "a breach", "nothing inspected", "a control that finds nothing"],
 )
-def test_a_line_of_the_report_is_wrong_for_a_breach_and_for_a_check_that_proves_nothing(
+def test_the_report_marks_a_breach_and_a_check_that_proves_nothing(
     found: Found, control: str, wrong: list[str]
 ) -> None:
     assert verdict(Check(name="a check", find=_find), found, control) == wrong

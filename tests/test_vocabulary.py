@@ -1,4 +1,4 @@
-"""SQL reads stored JSON by key names: every name it uses, held against the events' own fields."""
+"""SQL reads stored JSON by key names. Every name in SQL is compared with the events' fields."""
 
 import re
 from collections.abc import Mapping
@@ -20,12 +20,12 @@ from scripts import masking
 SET_ASIDE = {
     "ReplyCancelRequested": "the end of the reply says why it came",
     "MessageAdmitted": "it is counted; the message itself is shown",
-    "RequestCompleted": "who sends the request again is told from its own stream",
+    "RequestCompleted": "a repeated request is answered from its own stream",
 }
-"""The types that no read model shows, and why."""
+"""The types that no read model shows, with the reason."""
 
 REMOVING = (SessionDeleted, ProjectErasureRequested)
-"""The types that take out many rows together."""
+"""The types that remove many rows together."""
 
 RECORD = re.compile(r"jsonb?_to_record\(.*?\) as state \((.*?)\)\n", re.DOTALL)
 COLUMN = re.compile(r"\s*(\w+) (\w+)\s*")
@@ -37,7 +37,7 @@ def apply_of(projection: Projection) -> str:
 
 
 def record_columns(projection: Projection) -> set[tuple[str, str]]:
-    """The keys that its rules read from stored JSON, with the SQL types they are read as."""
+    """The keys that the projection's rules read from stored JSON, with their SQL types."""
     records = RECORD.findall(apply_of(projection))
     assert len(records) == apply_of(projection).count("_to_record(")
     found: set[tuple[str, str]] = set()
@@ -81,7 +81,7 @@ def test_a_read_model_handles_exactly_the_types_that_its_rules_name(
 ) -> None:
     quoted = set(re.findall(r"'(\w+)'", apply_of(projection)))
     named = {name for name in quoted if name[:1].isupper() and not name.startswith("UTF")}
-    assert named <= set(EVENT_TYPES), "a name that is no event's"
+    assert named <= set(EVENT_TYPES), "a name without an event"
     assert named == set(handled(projection))
     assert len(handled(projection)) == len(set(handled(projection)))
 
@@ -122,7 +122,7 @@ def test_every_key_that_is_used_is_declared(projection: Projection) -> None:
 def test_a_row_s_identity_is_in_every_type_that_makes_or_changes_it(
     projection: Projection,
 ) -> None:
-    """The keys that a row is found by come from each event's JSON, so none may be optional."""
+    """The rules find a row by keys of each event's JSON, so these keys must not be optional."""
     table = projection.statements["table"].decode()
     match = re.search(r"primary key \((.*?)\)|(\w+) +bigint +not null primary key", table)
     assert match is not None
@@ -159,7 +159,7 @@ IDS_AND_WORDS = {
 
 
 def may_be_written(hint: Any) -> bool:
-    """Whether a field of this type can hold what somebody wrote."""
+    """Whether a field of this type can hold a text of a user."""
     if hint is Any or hint is str or get_origin(hint) in (Mapping, tuple):
         return not get_args(hint) or any(may_be_written(each) for each in get_args(hint)[:1])
     if get_origin(hint) is Literal:

@@ -1,8 +1,8 @@
 """`make bench`: measure, print the ratios, write `bench.json`.
 
-Cells run in interleaved rounds, the order reversed every second round, each after a CHECKPOINT and
-on a database of its own; a cell's figure is the median of its rounds. So is that of a pair, of
-which both sides are measured in one go.
+Cells run in interleaved rounds, and every second round reverses their order. Each cell runs after a
+CHECKPOINT and on a database of its own. The figure of a cell is the median of its rounds. The
+figures of a pair are medians too; both sides of a pair are measured together.
 """
 
 import argparse

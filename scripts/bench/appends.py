@@ -42,7 +42,7 @@ async def _append(url: str, callers: int, seconds: float) -> float:
 
 
 def command(url: str, callers: int, seconds: float) -> float:
-    """A decision on a session, its event encoded, appended and remembered: events a second."""
+    """One decision on a session: encode its event, append, remember the state. Events a second."""
     return uvloop.run(_command(url, callers, seconds))
 
 
@@ -73,9 +73,9 @@ async def _command(url: str, callers: int, seconds: float) -> float:
 
 
 def tail_here(url: str, callers: int, seconds: float) -> tuple[float, float]:
-    """Until a follower in the process that appends has an event, and until its append is answered.
+    """The time until a follower in the same process has an event, and until the append is answered.
 
-    Both are medians in milliseconds, from the call of the append. No event may be missing.
+    Both are medians in milliseconds from the call of the append. No event may be missing.
     """
     return uvloop.run(_tail(url, callers, seconds, far=False))
 

@@ -1,4 +1,4 @@
-"""The peer of the streams: the SDK's raw stream handed on by a bare sse-starlette, and no more.
+"""The peer of the streams: bare sse-starlette passes on the raw stream of the SDK, and no more.
 
 Nothing is parsed, stored, billed or resumable. `python -m scripts.bench.bare URL` prints its own
 URL and serves until it is stopped.
@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 
 def application(model_url: str) -> Starlette:
-    """The application; it asks the model at `model_url`."""
+    """The application, which asks the model at `model_url`."""
     client = anthropic.AsyncAnthropic(api_key="bench", base_url=model_url, max_retries=0)
 
     async def texts(message: str) -> AsyncIterator[dict[str, Any]]:
@@ -41,7 +41,7 @@ def application(model_url: str) -> Starlette:
 
 
 class _Server(uvicorn.Server):
-    """Says where it listens when it does."""
+    """A server that prints its address when it listens."""
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         await super().startup(sockets)

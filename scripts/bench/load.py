@@ -47,7 +47,7 @@ async def running_log(url: str) -> AsyncIterator[tuple[EventStore, LiveLog, Writ
 
 
 async def timed(callers: int, seconds: float, call: Callable[[int, int], Awaitable[Any]]) -> float:
-    """Callers in closed loops; `call` is given the caller and how often it called before."""
+    """Run callers in closed loops. `call` gets the caller's number and the number of its calls."""
     end = time.perf_counter() + seconds
 
     async def loop(caller: int) -> int:

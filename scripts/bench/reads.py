@@ -51,7 +51,7 @@ from generate_series(1, %(messages)s::bigint) as n
 
 
 def fill(url: str, messages: int) -> None:
-    """Messages of a large project with few of a small one among them, and their timeline."""
+    """Fill the log and the timeline: a large project, and a small project with few messages."""
     asyncio.run(_fill(url, messages))
 
 
@@ -64,7 +64,7 @@ async def _fill(url: str, messages: int) -> None:
 
 
 def replay(url: str) -> tuple[float, float]:
-    """All events decoded, and all rows by COPY with their JSON parsed: events a second."""
+    """Decode all events, and parse the JSON of all rows from a COPY: events a second each."""
     return uvloop.run(_replay(url)), _copy(url)
 
 
@@ -91,7 +91,7 @@ def _copy(url: str) -> float:
 
 
 def rebuilding(url: str) -> tuple[float, float]:
-    """The timeline made anew beside the live one, and its rule once over all: events a second."""
+    """Rebuild the timeline, and run its rule in one statement: events a second each."""
     return asyncio.run(_rebuilding(url))
 
 
@@ -106,7 +106,7 @@ async def _rebuilding(url: str) -> tuple[float, float]:
 
 
 async def _insert_select(owner: Connection) -> None:
-    """One statement for the whole log, planned for all of it."""
+    """Run the rule in one statement, with a plan for the whole log."""
     async with owner.transaction():
         await owner.execute("create schema bench")
         await owner.execute("set local search_path = bench, app")

@@ -1,7 +1,7 @@
-"""What streamed replies cost: many at once, the CPU of a chunk, the first chunk, many watchers.
+"""The cost of streamed replies: many at once, the CPU of a chunk, the first chunk, many watchers.
 
 The service and its peer each run in a process of their own; the model and the clients share this
-one. A delta's delay is the time from the model's write to the client's read of its stamp.
+process. A delta's delay is the time from the model's write to the client's read of its stamp.
 """
 
 import asyncio
@@ -111,7 +111,7 @@ async def read(target: Target, method: str, path: str, body: bytes, into: Read) 
         raise RuntimeError((answer + await reader.read()).decode())
     rest = b""
     while data := await reader.read(1 << 16):
-        # A stamp may be cut anywhere; what follows the last end of an event waits for the rest.
+        # A piece may end inside a stamp, so the text after the last complete event waits.
         whole, sep, rest = (rest + data).rpartition(b"\n\n")
         into.receive(whole + sep)
     into.receive(rest)
@@ -120,7 +120,7 @@ async def read(target: Target, method: str, path: str, body: bytes, into: Read) 
 
 @contextmanager
 def process(arguments: list[str], **environment: str) -> Iterator[Target]:
-    """A server in a process of its own, when it says where it listens."""
+    """Start a server in a process of its own, and wait until the server prints its address."""
     started = subprocess.Popen(
         [sys.executable, *arguments],
         env=os.environ | environment,
@@ -138,7 +138,7 @@ def process(arguments: list[str], **environment: str) -> Iterator[Target]:
 
 
 def service(database_url: str, model_url: str) -> AbstractContextManager[Target]:
-    """The service, with an account and projects for its clients still to be made."""
+    """The service, without accounts and projects: see `prepare`."""
     key = {"secret": SECRET, "tenant": "bench", "scopes": ["chat", "build", "admin", "read"]}
     return process(
         ["-c", "from service.cli import main; main()", "serve"],
@@ -154,7 +154,7 @@ def service(database_url: str, model_url: str) -> AbstractContextManager[Target]
 
 
 async def prepare(target: Target, projects: int) -> None:
-    """Projects with one member each, who has credit."""
+    """Register projects with one member each, and give each member credit."""
     async with httpx.AsyncClient(base_url=target.url) as client:
 
         async def post(path: str, **members: Any) -> None:
@@ -179,7 +179,7 @@ def message(project: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A number of replies at once: what was read, and the CPU of one delta in the steady part."""
+    """A number of replies at once: their stamps, and the CPU time of one delta while all stream."""
 
     reads: list[Read]
     cpu_us: float
@@ -193,7 +193,7 @@ class Load:
 
 
 async def load(target: Target, streams: int, model: StampingModel) -> Load:
-    """So many replies at once, each to its end."""
+    """Run this number of replies at once, each to its end."""
     reads = [Read() for _ in range(streams)]
     clients = [
         asyncio.create_task(read(target, "POST", "/v1/chat-plan", message(n), each))
@@ -212,7 +212,7 @@ async def load(target: Target, streams: int, model: StampingModel) -> Load:
 
 
 def lost(reads: list[Read], model: StampingModel) -> int:
-    """Deltas that did not come, events that came twice or not in order, and missing ends."""
+    """The number of missing deltas, repeated or unordered events, and missing ends."""
     missing = sum(model.deltas - len(each.delays) for each in reads)
     gaps = sum(each.ids != list(range(1, len(each.ids) + 1)) for each in reads)
     return missing + gaps + sum(not each.is_whole for each in reads)
@@ -229,7 +229,7 @@ async def first_chunks(target: Target, count: int) -> float:
 
 
 async def watched(target: Target, watchers: int) -> list[Read]:
-    """One reply, joined by so many while it is written."""
+    """One reply that this number of watchers join while the service writes the reply."""
     first = Read()
     posting = asyncio.create_task(read(target, "POST", "/v1/chat-plan", message(0), first))
     await first.begun.wait()
@@ -251,7 +251,7 @@ async def _with_service(
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A line of the report: `limit` is the most that it may be."""
+    """A line of the report. `limit` is the highest value that is acceptable."""
 
     what: str
     value: float
@@ -260,12 +260,12 @@ class Figure:
 
     @property
     def met(self) -> bool:
-        """Whether it is within its limit."""
+        """Whether the value is within its limit."""
         return self.value <= self.limit
 
 
 async def measure(new_database: Callable[[], str], streams: int, seconds: float) -> list[Figure]:
-    """Every figure of streamed replies; `streams` at once, each for so many seconds."""
+    """Every figure of streamed replies: `streams` replies at once, each for `seconds` seconds."""
     quick = StampingModel(deltas=3, pace=0.001)
     async with _with_service(new_database(), quick, 1) as target:
         first_ms = await first_chunks(target, 100)

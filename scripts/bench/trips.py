@@ -1,8 +1,8 @@
-"""How often a message waits for the database before its reply is accepted.
+"""The number of times that a message waits for the database before its reply is accepted.
 
-A proxy between the service and PostgreSQL counts round trips: each time the service sends something
-on a connection after the server had sent something, or first. What the service does meanwhile for
-other reasons is counted too; the figures are medians.
+A proxy between the service and PostgreSQL counts round trips: a round trip begins when the service
+sends data on a new connection, or after data from the server. The proxy also counts round trips of
+other work at the same time, so the figures are medians.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ class Trips:
 def counted(url: str, folder: Path) -> Iterator[tuple[str, Trips]]:
     """The database's address through a proxy, and the round trips that pass it.
 
-    The proxy has a thread of its own: who starts a service blocks until it is there.
+    The proxy has a thread of its own, because the start of a service blocks the caller's thread.
     """
     trips, host = Trips(), re.search(r"host=([^&]+)", url)
     assert host is not None
@@ -103,7 +103,7 @@ async def post(target: Target, project: int, key: str, trips: Trips) -> int:
 
 
 async def measure(url: str, folder: Path) -> list[Figure]:
-    """Messages to sessions that the process does not remember, then to those that it does."""
+    """Post messages to sessions outside the memory of the process, then to remembered sessions."""
     model, keys = StampingModel(deltas=1, pace=0.001), count()
     async with model.serving() as model_url:
         with counted(url, folder) as (proxied, trips):

@@ -1,6 +1,6 @@
 """A model for measuring: the Messages API's stream on a raw socket, with the time in each delta.
 
-It costs next to nothing, so that what is measured is the service. All replies are of the intent
+This model uses almost no CPU, so the figures are those of the service. All replies have the intent
 `general`; the text of each delta is `<nanoseconds> `, by the monotonic clock.
 """
 
@@ -31,7 +31,7 @@ _CLOSING = rb"\"}}"
 
 
 class StampingModel:
-    """`deltas` stamps a reply, one every `pace` seconds."""
+    """Sends `deltas` stamps in each reply, one every `pace` seconds."""
 
     def __init__(self, *, deltas: int, pace: float) -> None:
         self.deltas, self.pace = deltas, pace

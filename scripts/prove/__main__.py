@@ -70,7 +70,7 @@ async def _controlled(check: Check, observed: Observed, server: Postgres) -> str
     try:
         found = await _control(check, observed, server)
     except NothingDamaged as error:
-        return f"without anything to damage: {error}"
+        return f"impossible, nothing to damage: {error}"
     return FOUND if found.breaches else "not found"
 
 
@@ -106,7 +106,7 @@ def _chosen() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=tuple(SIZES), default="small")
     parser.add_argument(
-        "--seed", type=int, help="that of an earlier run, to have its chances again"
+        "--seed", type=int, help="the seed of an earlier run, to repeat its random choices"
     )
     return parser.parse_args()
 
@@ -124,7 +124,7 @@ def main() -> None:
     if wrong:
         sys.exit(f"{len(wrong)} BREACHES (seed {seed}), first: {wrong[0]}\nAll is in {folder}")
     shutil.rmtree(folder)
-    print("All checks held, and each found what was damaged for it.")
+    print("All checks held, and the control of each check found its damage.")
 
 
 if __name__ == "__main__":

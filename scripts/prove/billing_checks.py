@@ -98,7 +98,7 @@ async def _balances(observed: Observed, database: Connection) -> Found:
         earlier = [balance for position, balance in history if position <= each.position]
         later = [balance for position, balance in history if position > each.position]
         if each.account not in (earlier[-1:] + later):
-            breaches.append(f"{each} never was")
+            breaches.append(f"{each} was never the balance")
     return Found(len(observed.balances), breaches)
 
 
@@ -174,8 +174,8 @@ async def _bills(observed: Observed, database: Connection) -> Found:
         for each in await stored(database, TimeConsumed)
     }
     breaches = [
-        f"{each.reply_id}: told {each.envelope['metadata']['billed_seconds']} s, "
-        f"took {taken.get((each.tenant, each.reply_id), 0)} s"
+        f"{each.reply_id}: {each.envelope['metadata']['billed_seconds']} s in the envelope, "
+        f"{taken.get((each.tenant, each.reply_id), 0)} s in the log"
         for each in observed.finals
         if each.envelope["metadata"]["billed_seconds"] != taken.get((each.tenant, each.reply_id), 0)
     ]
@@ -194,7 +194,7 @@ CHECKS: Final = (
         find=_never_below_zero,
         damage=restated_first(TimeCredited, "seconds", "1"),
     ),
-    Check(name="balances that were told were so", find=_balances, distort=_richer),
+    Check(name="balances in answers were true", find=_balances, distort=_richer),
     Check(
         name="envelopes name the seconds that were billed",
         find=_bills,

@@ -30,7 +30,7 @@ def verdict(check: Check, found: Found, control: str) -> list[str]:
     does a check that misses the damage of its control."""
     wrong = [f"{check.name}: {breach}" for breach in found.breaches[:SHOWN_AT_MOST]]
     if not found.counted:
-        wrong.append(f"{check.name}: nothing was looked at")
+        wrong.append(f"{check.name}: nothing was inspected")
     if control != FOUND:
         wrong.append(f"{check.name}: its control was {control}")
     return wrong

@@ -25,7 +25,7 @@ FIRST_SECONDS: Final = 130
 
 WORKERS: Final = 2
 QUIET_SECONDS: Final = 60.0
-LOOK_SECONDS: Final = 0.2
+POLL_SECONDS: Final = 0.2
 
 
 class Load:
@@ -171,10 +171,10 @@ class Load:
         try:
             async with self._postgres.connection() as owner:
                 found = await owner.execute("select from app.replies where ended_position is null")
-                standings = await status(owner)
+                statuses = await status(owner)
         except OperationalError:
             return False
-        return not found.rowcount and all(each.state == "live" for each in standings)
+        return not found.rowcount and all(each.state == "live" for each in statuses)
 
     async def _read_once_more(self) -> None:
         """Read every reply and every timeline again."""
@@ -213,4 +213,4 @@ class Load:
                 while True:
                     if await is_so():
                         return
-                    await asyncio.sleep(LOOK_SECONDS)
+                    await asyncio.sleep(POLL_SECONDS)

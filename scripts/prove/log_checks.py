@@ -61,9 +61,11 @@ async def _messages(observed: Observed, database: Connection) -> Found:
         for reply_id in message.replies:
             found = posted.get((message.tenant, asked.get((message.tenant, reply_id), "")))
             if found is None or found.event.text != message.text:
-                breaches.append(f"{message.key}: acknowledged, and not in the log")
+                breaches.append(f"{message.key}: acknowledged, but not in the log")
             elif message.positions != {found.append}:
-                breaches.append(f"{message.key}: said to be at {message.positions}")
+                breaches.append(
+                    f"{message.key}: acknowledged at {message.positions}, stored elsewhere"
+                )
     return Found(len(acknowledged), breaches)
 
 
@@ -75,7 +77,7 @@ async def _once(observed: Observed, database: Connection) -> Found:
         if each.event.mode == "plan"
     )
     breaches = [
-        f"{message.key}: {texts[message.tenant, message.text]} messages, told of {message.replies}"
+        f"{message.key}: {texts[message.tenant, message.text]} messages, replies {message.replies}"
         for message in observed.messages
         if not _is_once(message, texts[message.tenant, message.text])
     ]
@@ -94,7 +96,7 @@ async def _keys(observed: Observed, database: Connection) -> Found:
     )
     breaches = [f"{key} was done {times} times" for key, times in done.items() if times != 1]
     breaches += [
-        f"{message.key} was done, and nothing says so"
+        f"{message.key} was done, but has no RequestCompleted"
         for message in observed.messages
         if message.replies and not done[message.tenant, message.key]
     ]
@@ -195,7 +197,7 @@ CHECKS: Final = (
     ),
     Check(name="messages were answered", find=_answered, distort=_unanswered),
     Check(
-        name="acknowledged messages are in the log as they were said",
+        name="acknowledged messages are in the log word for word",
         find=_messages,
         damage=without_first(UserMessagePosted),
     ),

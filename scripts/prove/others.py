@@ -12,7 +12,7 @@ from scripts.prove.calls import STREAM, Caller
 from scripts.prove.observed import Feed, Link, Reported
 from scripts.prove.observed import Final as ObservedFinal
 
-LOOK_SECONDS: Final = 0.2
+POLL_SECONDS: Final = 0.2
 SENT_AGAIN: Final = 0.2
 
 
@@ -26,7 +26,7 @@ async def work(caller: Caller, worker_id: str, stop: asyncio.Event) -> None:
         if not waiting:
             if stop.is_set():
                 return
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
 
 
 async def _build(caller: Caller, worker_id: str, build_id: str) -> None:

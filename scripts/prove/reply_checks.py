@@ -43,7 +43,7 @@ async def _finals(observed: Observed, _: Connection) -> Found:
     """Every final envelope that a reader saw equals the reply's state now."""
     now = {(each.tenant, each.reply_id): _same(each.envelope) for each in observed.states}
     breaches = [
-        f"{each.reply_id} ended otherwise than it says now"
+        f"{each.reply_id} ended with another envelope than its present state"
         for each in observed.finals
         if _same(each.envelope) != now.get((each.tenant, each.reply_id))
     ]
@@ -58,7 +58,7 @@ async def _in_the_log(observed: Observed, database: Connection) -> Found:
         for each in await stored(database, ReplyCompleted, ReplyFailed)
     }
     breaches = [
-        f"{each.reply_id} ended otherwise than the log has it"
+        f"{each.reply_id} ended with other data than the log has"
         for each in observed.finals
         if _same(each.envelope["data"]) != ended.get((each.tenant, each.reply_id))
     ]

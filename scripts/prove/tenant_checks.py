@@ -29,7 +29,7 @@ FORESEEN: Final = {
 }
 """The answers that a caller may get for its own resources."""
 
-TROUBLES: Final = ("kills of service", "kills of postgres", "model faults", "cuts", "resumes")
+FAULTS: Final = ("kills of service", "kills of postgres", "model faults", "cuts", "resumes")
 
 
 async def _canaries(observed: Observed, _: Connection) -> Found:
@@ -48,7 +48,7 @@ async def _canaries(observed: Observed, _: Connection) -> Found:
             if times and owner != tenant
         ]
         if not seen[tenant]:
-            breaches.append(f"{tenant} was not even sent its own word")
+            breaches.append(f"{tenant} was not sent its own word")
     return Found(counted, breaches)
 
 
@@ -66,7 +66,7 @@ async def _strangers(observed: Observed, _: Connection) -> Found:
         if name == "trespass"
     }
     breaches = [
-        f"{times} times {status} {code} for what is another tenant's"
+        f"{times} times {status} {code} for a resource of another tenant"
         for (status, code), times in asked.items()
         if status not in (404, 503)
     ]
@@ -93,7 +93,7 @@ def _broken(observed: Observed) -> Observed:
 
 async def _tried(observed: Observed, _: Connection) -> Found:
     """The faults that the service had to survive did happen."""
-    tried = {name: observed.counts[name] for name in TROUBLES}
+    tried = {name: observed.counts[name] for name in FAULTS}
     tried["want of seconds"] = observed.answers["postChatPlan", 402, "insufficient_balance"]
     return Found(sum(tried.values()), [f"no {name}" for name, times in tried.items() if not times])
 
@@ -155,11 +155,13 @@ def _hidden(observed: Observed) -> Observed:
 
 
 CHECKS: Final = (
-    Check(name="there was trouble of each kind", find=_tried, distort=_untried),
-    Check(name="bytes hold no other tenant's words", find=_canaries, distort=_leaked),
-    Check(name="what is another tenant's is not there", find=_strangers, distort=_let_in),
-    Check(name="answers are those that are foreseen", find=_foreseen, distort=_broken),
+    Check(name="faults of each kind happened", find=_tried, distort=_untried),
+    Check(name="received bytes have no other tenant's words", find=_canaries, distort=_leaked),
+    Check(name="another tenant's resources look missing", find=_strangers, distort=_let_in),
+    Check(name="answers have expected codes", find=_foreseen, distort=_broken),
     Check(name="feeds are chained by prev", find=_chained, distort=_missed),
-    Check(name="feeds are the tenants' log, whole", find=_complete, distort=_missed),
-    Check(name="timelines show what was said, once", find=_in_the_timeline, distort=_hidden),
+    Check(name="feeds are the tenants' whole log", find=_complete, distort=_missed),
+    Check(
+        name="timelines show each message and reply once", find=_in_the_timeline, distort=_hidden
+    ),
 )

@@ -40,7 +40,7 @@ async def _audited(observed: Observed, database: Connection) -> Found:
     )
     known = set(await rows.fetchall())
     acknowledged = [(each.tenant, reply) for each in observed.messages for reply in each.replies]
-    breaches = [f"{each} is not told" for each in acknowledged if each not in known]
+    breaches = [f"{each} is not in the audit" for each in acknowledged if each not in known]
     return Found(len(acknowledged), breaches)
 
 

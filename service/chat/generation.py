@@ -133,11 +133,11 @@ class Generation:
             except WrongLanguage:
                 self._question = self._question.reminded(REMINDER)
                 self._is_strict = False
-                self._take_back("language")
+                self._discard("language")
             except (Malformed, BrokenContract):
                 if self._was_reset:
                     return self.cut("broken_contract")
-                self._take_back("schema")
+                self._discard("schema")
 
     def cut(self, reason: str) -> Ending:
         """The ending of a reply that stops here: what was shown, or an error if nothing was."""
@@ -275,7 +275,7 @@ class Generation:
         self._writer.emit(notice("provider_retry"))
         return wait
 
-    def _take_back(self, reason: str) -> None:
+    def _discard(self, reason: str) -> None:
         """Discard the attempt and begin another one, without regard to what was shown."""
         self._was_reset = True
         if self._attempt.ops:

@@ -1,4 +1,4 @@
-"""What a turn needs before the model is asked: its place in the session, and the question.
+"""What comes before the model is asked: the session's earlier replies end, and a question is made.
 
 The session is not read whole: which replies come first is remembered, and the history is read
 backwards, only as far as the model is given of it.
@@ -24,6 +24,9 @@ from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import Transactions, decode
 from service.model.client import ModelClient
 from service.postgres.connections import Pool
+from service.replies.directory import ReplyDirectory
+from service.replies.events import notice
+from service.replies.tail import ReplyTail
 from service.replies.writer import ReplyWriter
 from service.source.jail import Sources
 
@@ -44,6 +47,7 @@ class Preparation:
         transactions: Transactions,
         pool: Pool,
         sources: Sources,
+        directory: ReplyDirectory,
         model: ModelClient,
         *,
         patience_seconds: float,
@@ -53,18 +57,14 @@ class Preparation:
         self._transactions = transactions
         self._pool = pool
         self._sources = sources
+        self._directory = directory
         self._model = model
         self._patience_seconds = patience_seconds
         self._history_tokens = history_tokens
 
-    async def earlier(self, admitted: Admitted) -> list[ReplyRef]:
-        """The session's replies that ran when this one began, and began before it, in order."""
-        running = list((await self._session(admitted)).running)
-        place = running.index(admitted.reply_id) if admitted.reply_id in running else 0
-        return [replace(admitted.ref, reply_id=each) for each in running[:place]]
-
     async def generation(self, admitted: Admitted, writer: ReplyWriter) -> Generation:
-        """The dialogue with the model about a message, ready to run."""
+        """The dialogue with the model about a message, when it is the message's turn."""
+        await self._wait_in_line(admitted, writer)
         tools = ProjectTools(
             self._sources, self._pool, admitted.project, tenant_id=admitted.message.tenant_id
         )
@@ -76,6 +76,25 @@ class Preparation:
             locale=admitted.message.locale,
             patience_seconds=self._patience_seconds,
         )
+
+    async def _wait_in_line(self, admitted: Admitted, writer: ReplyWriter) -> None:
+        """Let the session's replies that began before this one come to their ends."""
+        for place, ref in enumerate(await self._earlier(admitted)):
+            tail = await self._find(ref)
+            if place == 0 and tail.end is None:
+                writer.emit(notice("queued"))
+            # Its readers may be sent away: then it ends at another server.
+            while await tail.wait() is None:
+                tail = await self._find(ref)
+
+    async def _find(self, ref: ReplyRef) -> ReplyTail:
+        return await patiently(partial(self._directory.find, ref, has_ended=False))
+
+    async def _earlier(self, admitted: Admitted) -> list[ReplyRef]:
+        """The session's replies that ran when this one began, and began before it, in order."""
+        running = list((await self._session(admitted)).running)
+        place = running.index(admitted.reply_id) if admitted.reply_id in running else 0
+        return [replace(admitted.ref, reply_id=each) for each in running[:place]]
 
     async def _session(self, admitted: Admitted) -> Session:
         """The session with the reply in it: as remembered since the reply began, else read."""

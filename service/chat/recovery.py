@@ -23,9 +23,8 @@ from projections.replies import ReplyRef, ReplyRow, orphans
 from service.chat.admission import Admitted, Message
 from service.chat.generation import Ending
 from service.chat.leases import Lease
-from service.chat.running import RunningTurns
+from service.chat.running import RunningTurns, accepted
 from service.chat.settlement import Settlement
-from service.chat.turn import accepted
 from service.eventlog.store import DATABASE_AWAY, EventStore, OutcomeUnknown
 from service.eventlog.stream_ids import account_stream, session_stream
 from service.eventlog.transactions import RequestContext, Transactions, decode
@@ -176,13 +175,13 @@ class Recovery:
         writer.emit(notice("resumed") if writer.tail.last else accepted(admitted))
         try:
             await writer.all_stored()
-            await self._take_over(admitted)
+            await self._claim(admitted)
         except Lost:
             self._directory.release(writer.tail)
         else:
-            self._running.begin(admitted, writer)
+            self._running.go_on(admitted, writer)
 
-    async def _take_over(self, admitted: Admitted) -> None:
+    async def _claim(self, admitted: Admitted) -> None:
         stream = session_stream(admitted.session_id, admitted.message.project_id)
         decision = partial(
             session.claim_reply,

@@ -7,11 +7,15 @@ from typing import Final
 import structlog
 
 from domain.events import ReplyCancelRequested
+from domain.reply_contracts import CONTRACT_VERSION
 from service.chat.admission import Admitted
 from service.chat.turn import STOPPING, Responder, Turn
 from service.eventlog.store import Overloaded, Recorded, Unavailable
 from service.eventlog.transactions import decode
 from service.ops.metrics import RUNNING
+from service.replies.directory import ReplyDirectory
+from service.replies.events import Accepted
+from service.replies.tail import ReplyTail
 from service.replies.writer import ReplyWriter
 
 MOST_RUNNING: Final = 2_000
@@ -27,8 +31,9 @@ class RunningTurns:
     """Owned by the service's loop. Every turn is one task in `_tasks`, and in `_turns` by its
     reply's id."""
 
-    def __init__(self, responder: Responder) -> None:
+    def __init__(self, responder: Responder, directory: ReplyDirectory) -> None:
         self._responder = responder
+        self._directory = directory
         self._tasks: dict[asyncio.Task[None], Turn] = {}
         self._turns: dict[str, Turn] = {}
         self.is_stopping = False
@@ -49,8 +54,15 @@ class RunningTurns:
         if len(self._tasks) >= MOST_RUNNING:
             raise Overloaded("too many replies are running")
 
-    def begin(self, admitted: Admitted, writer: ReplyWriter) -> None:
-        """Begin the turn of an admitted message."""
+    def begin(self, admitted: Admitted) -> ReplyTail:
+        """Begin the turn of a message that was admitted; returns the reply for its readers."""
+        writer = self._directory.begin(admitted.ref)
+        writer.emit(accepted(admitted))
+        self.go_on(admitted, writer)
+        return writer.tail
+
+    def go_on(self, admitted: Admitted, writer: ReplyWriter) -> None:
+        """Answer a message, its reply being ready to be written."""
         turn = Turn(admitted, writer)
         if self.is_stopping:  # since the message was admitted
             turn.stop(STOPPING)
@@ -87,3 +99,15 @@ class RunningTurns:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+
+def accepted(admitted: Admitted) -> Accepted:
+    """What a reader gets first."""
+    return Accepted(
+        message_id=admitted.reply_id,
+        user_message_id=admitted.user_message_id,
+        session_id=admitted.session_id,
+        position=admitted.position,
+        reserved_seconds=admitted.reserved_seconds,
+        contract=CONTRACT_VERSION,
+    )

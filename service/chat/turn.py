@@ -12,15 +12,14 @@ from typing import Any, Final
 
 import structlog
 
-from domain.reply_contracts import CONTRACT_VERSION
 from service.chat.admission import Admitted
-from service.chat.generation import Ending
+from service.chat.generation import Ending, Generation
 from service.chat.preparation import Preparation, patiently
 from service.chat.settlement import GIVE_UP_SECONDS, Settlement
 from service.chat.time_budget import TimeBudget
 from service.ops.metrics import REPLIES
 from service.replies.directory import ReplyDirectory
-from service.replies.events import Accepted, notice
+from service.replies.events import notice
 from service.replies.writer import Lost, ReplyWriter
 
 STOPPING: Final = "stopping"
@@ -103,11 +102,9 @@ class Responder:
 
     async def _generate(self, turn: Turn) -> Ending:
         """Ask the model until there is an ending, or the time, the balance or the service ends."""
-        if reason := await self._until_first_in_line(turn):
-            if reason == STOPPING:
-                raise Left
-            return Ending(subtype="error", reason=reason)
-        generation = await self._preparation.generation(turn.admitted, turn.writer)
+        generation = await self._prepared(turn)
+        if isinstance(generation, Ending):
+            return generation
         budget = TimeBudget(
             turn.admitted.reserved_seconds,
             extend=lambda: self._settlement.extend(turn.admitted, generation.mode or "general"),
@@ -127,25 +124,18 @@ class Responder:
             raise Left
         return generation.cut(reason or "balance")
 
-    async def _until_first_in_line(self, turn: Turn) -> str:
-        """Wait for the session's earlier replies. Returns why the turn ends before that, if so."""
-        waiting = asyncio.create_task(self._await_earlier(turn))
+    async def _prepared(self, turn: Turn) -> Generation | Ending:
+        """The generation, ready to run; or the ending of a turn that is stopped before that."""
+        preparing = asyncio.create_task(self._preparation.generation(turn.admitted, turn.writer))
         try:
-            reason = await turn.until(waiting)
+            reason = await turn.until(preparing)
             if not reason:
-                waiting.result()
-            return reason
+                return preparing.result()
         finally:
-            await _ended(waiting)
-
-    async def _await_earlier(self, turn: Turn) -> None:
-        for place, ref in enumerate(await self._preparation.earlier(turn.admitted)):
-            tail = await self._directory.find(ref, has_ended=False)
-            if place == 0 and tail.end is None:
-                turn.writer.emit(notice("queued"))
-            # Its readers may be sent away: then it ends at another server.
-            while await tail.wait() is None:
-                tail = await self._directory.find(ref, has_ended=False)
+            await _ended(preparing)
+        if reason == STOPPING:
+            raise Left
+        return Ending(subtype="error", reason=reason)
 
     # Landing -------------------------------------------------------------------------------------
 
@@ -196,15 +186,3 @@ async def _ended(*tasks: asyncio.Task[Any]) -> None:
 def _warn(turn: Turn, reserved_seconds: int) -> None:
     variables = {"percent": 80, "reserved_seconds": reserved_seconds}
     turn.writer.emit(notice("reservation_used", **variables))
-
-
-def accepted(admitted: Admitted) -> Accepted:
-    """What a reader gets first."""
-    return Accepted(
-        message_id=admitted.reply_id,
-        user_message_id=admitted.user_message_id,
-        session_id=admitted.session_id,
-        position=admitted.position,
-        reserved_seconds=admitted.reserved_seconds,
-        contract=CONTRACT_VERSION,
-    )

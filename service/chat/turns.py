@@ -11,7 +11,6 @@ from projections.replies import ReplyRow, reply
 from service.chat.admission import Admission, Admitted, Message
 from service.chat.recovery import Recovery
 from service.chat.running import LANDING_SECONDS, RunningTurns
-from service.chat.turn import accepted
 from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import RequestContext, Transactions
 from service.postgres.connections import Pool, tenant_transaction
@@ -57,33 +56,35 @@ class Turns:
         Raises what admission refuses, ReplyUnknown for one that was erased, and Overloaded.
         """
         self._running.require_capacity()
-        admitted = await self._admit(message, on_busy, cause)
+        try:
+            admitted = await self._admission.admit(message, cause)
+        except ReplyInProgress as busy:
+            if on_busy != "interrupt":
+                raise
+            admitted = await self._interrupt(busy, message, cause)
         if admitted.is_again:
             row = await self.find(message.tenant_id, admitted.reply_id)
             if row is None:  # its session was erased since
                 raise ReplyUnknown
             return admitted, await self._joined(row)
-        writer = self._directory.begin(admitted.ref)
-        writer.emit(accepted(admitted))
-        self._running.begin(admitted, writer)
-        return admitted, writer.tail
+        return admitted, self._running.begin(admitted)
 
-    async def _admit(self, message: Message, on_busy: OnBusy, cause: RequestContext) -> Admitted:
-        """Admit the message; in place of a reply that is being written, if that is asked for."""
-        interrupts = 0
-        while True:
+    async def _interrupt(
+        self, busy: ReplyInProgress, message: Message, cause: RequestContext
+    ) -> Admitted:
+        """Admit the message in place of the reply that is being written."""
+        for _ in range(INTERRUPTS):
+            # A message that would be refused all the same must not end anything.
+            await self._admission.require_admissible(message)
+            row = await self.find(message.tenant_id, busy.message_id)
+            other = RequestContext(metadata=cause.metadata)
+            if row is None or await self.cancel(row, "superseded", other) is None:
+                raise busy
             try:
                 return await self._admission.admit(message, cause)
-            except ReplyInProgress as busy:
-                if on_busy != "interrupt" or interrupts == INTERRUPTS:
-                    raise
-                interrupts += 1
-                # A message that would be refused all the same must not end anything.
-                await self._admission.require_admissible(message)
-                row = await self.find(message.tenant_id, busy.message_id)
-                other = RequestContext(metadata=cause.metadata)
-                if row is None or await self.cancel(row, "superseded", other) is None:
-                    raise
+            except ReplyInProgress as next_busy:
+                busy = next_busy
+        raise busy
 
     async def find(self, tenant_id: str, reply_id: str) -> ReplyRow | None:
         """Where a reply belongs and whether it has ended."""

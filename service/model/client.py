@@ -118,7 +118,7 @@ class ModelClient:
                 async for event in events:
                     if event.type == "content_block_delta":
                         silence.restart(self._next_text_seconds)
-                    if text := _take(event, call, written):
+                    if text := _read(event, call, written):
                         silence.pause()
                         yield text
                         silence.resume()
@@ -275,7 +275,7 @@ def _uses(written: dict[int, _Written], call: ModelCall) -> list[ToolUse]:
     ]
 
 
-def _take(event: RawMessageStreamEvent, call: ModelCall, written: dict[int, _Written]) -> str:
+def _read(event: RawMessageStreamEvent, call: ModelCall, written: dict[int, _Written]) -> str:
     """Note what the event says of the call; returns the text that it brings, or nothing.
 
     Its type is compared, not its class: the SDK gives an event of a new type some class it knows.

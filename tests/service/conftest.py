@@ -1,4 +1,4 @@
-"""What every test of the running service begins with."""
+"""The setup of every test of the running service."""
 
 import pytest
 from sse_starlette.sse import AppStatus
@@ -6,5 +6,5 @@ from sse_starlette.sse import AppStatus
 
 @pytest.fixture(autouse=True)
 def _no_server_has_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The library remembers one server's stop for the whole process; here many follow another."""
+    """Forget the stop of earlier servers: the library remembers a stop for the whole process."""
     monkeypatch.setattr(AppStatus, "should_exit", False)

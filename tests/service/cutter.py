@@ -1,4 +1,4 @@
-"""A way to PostgreSQL that breaks at a chosen moment: right before, or right after, a statement."""
+"""A proxy before PostgreSQL that breaks a connection right before or right after a statement."""
 
 import asyncio
 import tempfile
@@ -8,11 +8,11 @@ from typing import Self
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-_READY = b"Z\0\0\0\5"  # ReadyForQuery: what was asked is done, and committed
+_READY = b"Z\0\0\0\5"  # ReadyForQuery: the statement is done and committed
 
 
 class Cutter:
-    """A proxy on a Unix socket. `cuts` counts the connections that it cut at a statement."""
+    """A proxy on a Unix socket. `cuts` is the number of connections cut at a statement."""
 
     def __init__(self, url: str) -> None:
         self._target = conninfo_to_dict(url)
@@ -20,7 +20,7 @@ class Cutter:
         self.url = make_conninfo(url, host=self._folder.name, port="5432")
         self.refuse = False
         self.mute = False
-        """Take requests and pass none on, as a network does that loses packets."""
+        """Read requests and pass none on, like a network that loses packets."""
         self.cuts = 0
         self._cut_request: bytes | None = None
         self._cut_answer: bytes | None = None
@@ -35,13 +35,13 @@ class Cutter:
         self._cut_answer = text
 
     def sever(self) -> None:
-        """Cut every connection, and take none until `restore`."""
+        """Cut every connection, and refuse new ones until `restore`."""
         self.refuse = True
         for end in self._ends:
             end.close()
 
     def restore(self) -> None:
-        """Take connections again."""
+        """Accept connections again."""
         self.refuse = False
 
     async def __aenter__(self) -> Self:
@@ -81,7 +81,7 @@ class Cutter:
     async def _requests(
         self, reader: asyncio.StreamReader, up: asyncio.StreamWriter, doomed: asyncio.Event
     ) -> None:
-        """Pass on message by message; `doomed` is set when the answer is not to arrive."""
+        """Pass on message by message. `doomed` is set if the answer must not arrive."""
         up.write(await self._message(reader, kind=b""))
         statements: dict[bytes, bytes] = {}
         while kind := await reader.read(1):
@@ -118,7 +118,7 @@ class Cutter:
 
 
 def _executed(message: bytes, statements: dict[bytes, bytes]) -> bytes:
-    """The text that this message executes; a Parse only says what a later Bind means."""
+    """The text that this message executes. A Parse only names the text for a later Bind."""
     kind, body = message[:1], message[5:]
     if kind == b"P":
         name, text, _ = body.split(b"\0", 2)

@@ -14,10 +14,10 @@ PASSED_ON = ("accept", "content-type", "last-event-id")
 
 
 class CuttingProxy:
-    """Passes requests on, signed as tenant t1, and breaks the first `cuts` answers off: each after
-    some more bytes than the one before.
+    """Passes requests on, signed as tenant t1, and cuts the first `cuts` streams, each after `step`
+    more bytes than the stream before.
 
-    `requests` are the request lines that came, `statuses` what they were answered.
+    `requests` are the received request lines, `statuses` the statuses of their answers.
     """
 
     def __init__(self, target: str, *, cuts: int, step: int = 700) -> None:
@@ -68,12 +68,12 @@ class CuttingProxy:
             self.statuses.append(int(answer.split(b" ")[1]))
             writer.write(answer)
             is_stream = b"text/event-stream" in answer
-            left = next(self._limits) if is_stream and self._takes_a_cut() else None
+            left = next(self._limits) if is_stream and self._must_cut() else None
             await _copied(upstream, writer, left)
         finally:
             there.close()
 
-    def _takes_a_cut(self) -> bool:
+    def _must_cut(self) -> bool:
         self._cuts -= 1
         return self._cuts >= 0
 
@@ -88,7 +88,7 @@ async def _read(reader: asyncio.StreamReader) -> tuple[str, str, dict[str, str],
 
 
 def _request(method: str, path: str, headers: dict[str, str], body: bytes) -> bytes:
-    """The request as the service is sent it, signed."""
+    """The signed request for the service."""
     signed = httpx.Request(method, f"http://service{path}", content=body)
     next(Signed().auth_flow(signed))
     sent = {
@@ -112,7 +112,7 @@ def _page(content: bytes) -> bytes:
 async def _copied(
     upstream: asyncio.StreamReader, writer: asyncio.StreamWriter, left: int | None
 ) -> None:
-    """Pass the answer's body on; after `left` bytes the connection is gone."""
+    """Pass the answer's body on. Close the connection after `left` bytes."""
     while data := await upstream.read(64 if left is not None else 1 << 16):
         writer.write(data if left is None else data[:left])
         await writer.drain()

@@ -1,7 +1,7 @@
-"""The law of a reply, held by every test that sees one: its stream, its end, what is stored of it.
+"""The law of a reply, which every test of a reply checks: its stream, its end, its stored data.
 
-What a reader was shown is the reply: the operations since the last reset, folded, are the final
-envelope's data, and the same data, bill and end stand in the timeline, the account and the session.
+The operations since the last reset, folded, are the data of the final envelope. The timeline, the
+account and the session have the same data, bill and end.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ Final: TypeAlias = dict[str, Any]
 
 
 def operations(events: Sequence[Event]) -> list[Any]:
-    """The operations that were shown and not taken back."""
+    """The operations since the last reset."""
     shown: list[Any] = []
     for name, data, _ in events:
         if name == "reset":
@@ -36,7 +36,7 @@ def operations(events: Sequence[Event]) -> list[Any]:
 
 
 def lawful(events: Sequence[Event]) -> Final:
-    """The final envelope of a whole stream that keeps the law."""
+    """Check that a whole stream keeps the law; returns its final envelope."""
     names = [name for name, _, _ in events]
     assert names[0] == "accepted"
     assert names[-1] == "final"
@@ -48,7 +48,7 @@ def lawful(events: Sequence[Event]) -> Final:
     reply_id = accepted["messageId"]
     assert [at for _, _, at in events] == [f"{reply_id}.{n + 1}" for n in range(len(events))]
     assert (final["messageId"], final["sessionId"]) == (reply_id, accepted["sessionId"])
-    # As bytes: 1, 1.0 and true are equal in Python, and so are objects in another order.
+    # As bytes, because in Python 1, 1.0 and true are equal, and so are objects in another order.
     assert orjson.dumps(fold(operations(events))) == orjson.dumps(final["data"])
     whole(final)
     return dict(final)
@@ -63,7 +63,7 @@ def _intents_before_chunks(names: Sequence[str]) -> None:
 
 
 def whole(final: Final) -> None:
-    """Each kind of end has what belongs to it, and nothing else."""
+    """Check that the envelope has the members of its kind of end, and no others."""
     assert final["type"] == "chat_response"
     assert ("reason" in final) == (final["subtype"] == "partial")
     assert ("error" in final) == (final["subtype"] == "error")
@@ -76,7 +76,7 @@ def whole(final: Final) -> None:
 
 
 async def item(live: LiveService, reply_id: str, project_id: str = "p1") -> dict[str, Any]:
-    """The timeline's item of a message, as it is read now, not a moment later."""
+    """The timeline's item of a reply, read at once: the item must be there without a wait."""
     answer = await live.client.get(f"/v1/project/{project_id}/timeline", params={"limit": 200})
     found = [each for each in answer.json()["items"] if each["id"] == reply_id]
     assert len(found) == 1
@@ -84,25 +84,28 @@ async def item(live: LiveService, reply_id: str, project_id: str = "p1") -> dict
 
 
 async def stored(live: LiveService, final: Final) -> None:
-    """The timeline shows the reply as its stream ended."""
+    """Check that the timeline shows the reply as its stream ended."""
     of_session = (await live.client.get(f"/v1/chat-plan/session/{final['sessionId']}")).json()
     shown = await item(live, final["messageId"], of_session["projectId"])
-    told = shown["aiResponse"]
-    assert (shown["kind"], told["subtype"]) == ("reply", final["subtype"])
+    reply = shown["aiResponse"]
+    assert (shown["kind"], reply["subtype"]) == ("reply", final["subtype"])
     assert shown["sessionId"] == final["sessionId"]
-    assert told["duration"] == final["metadata"]["duration_ms"] or final["subtype"] == "error"
+    assert reply["duration"] == final["metadata"]["duration_ms"] or final["subtype"] == "error"
     if final["subtype"] == "error":
-        assert (shown["status"], told["data"]) == ("failed", {"code": final["error"]["code"]})
+        assert (shown["status"], reply["data"]) == ("failed", {"code": final["error"]["code"]})
     else:
         assert (shown["status"], shown["chatMode"]) == ("planning", final["mode"])
-        assert told["data"] == final["data"]
-        assert told.get("tokensUsed") == final["metadata"].get("tokens_used")
+        assert reply["data"] == final["data"]
+        assert reply.get("tokensUsed") == final["metadata"].get("tokens_used")
 
 
 async def billed(
     live: LiveService, *finals: Final, user_id: str = "u1", credited: int = 36_000
 ) -> int:
-    """The account, its ledger and the session agree with what the envelopes say; the seconds."""
+    """Check that the account, its ledger and the session agree with the envelopes.
+
+    Returns the sum of the billed seconds.
+    """
     account = await live.account(user_id)
     seconds = sum(int(final["metadata"]["billed_seconds"]) for final in finals)
     assert account == {
@@ -120,8 +123,8 @@ async def billed(
         reply_id: metadata["billed_seconds"] for reply_id, metadata in kept.items()
     }
     for entry in entries:
-        told = kept[entry["messageId"]].get("tokens_used")
-        assert told in (None, tokens(entry))
+        reported = kept[entry["messageId"]].get("tokens_used")
+        assert reported in (None, tokens(entry))
     for session_id in {final["sessionId"] for final in finals}:
         answer = await live.client.get(f"/v1/chat-plan/session/{session_id}")
         of_session = [entry for entry in entries if entry["sessionId"] == session_id]
@@ -134,7 +137,7 @@ async def billed(
 
 
 def tokens(entry: dict[str, Any]) -> int:
-    """All tokens of a ledger's entry that the provider told of."""
+    """The sum of the tokens of a ledger's entry; an unknown count is 0."""
     return sum(
         int(entry.get(f"{kind}Tokens", 0))
         for kind in ("input", "output", "cacheRead", "cacheWrite")
@@ -142,12 +145,12 @@ def tokens(entry: dict[str, Any]) -> int:
 
 
 def cost(entry: dict[str, Any]) -> Decimal:
-    """A ledger's entry in USD; nothing where it is not known."""
+    """The cost of a ledger's entry in USD; an unknown cost is 0."""
     return Decimal(entry.get("costUsd", "0.000000"))
 
 
 async def ledger(live: LiveService, user_id: str = "u1") -> list[dict[str, Any]]:
-    """All that the user was billed, newest first."""
+    """The entries of the user's ledger, newest first."""
     answer = await live.client.get(
         f"/v1/billing/accounts/{user_id}/consumption", params={"limit": 200}
     )
@@ -155,34 +158,37 @@ async def ledger(live: LiveService, user_id: str = "u1") -> list[dict[str, Any]]
 
 
 async def healthy(live: LiveService, url: str) -> None:
-    """Every read model is live and is what the log says, row for row."""
+    """Check that every read model is live and equals the log, row for row."""
     answer = await live.client.get("/readyz")
     assert answer.status_code == 200
-    standing = answer.json()
-    assert standing["status"] == "ready"
-    assert {each["state"] for each in standing["projections"].values()} == {"live"}
+    readiness = answer.json()
+    assert readiness["status"] == "ready"
+    assert {each["state"] for each in readiness["projections"].values()} == {"live"}
     async with await connections.connect(url, as_service=False) as owner:
         for projection in PROJECTIONS:
             assert await verify(owner, projection) == 0, projection.name
 
 
-async def ended_as_told(live: LiveService, url: str, *finals: Final) -> None:
-    """All of the above, for all replies of the test's one user."""
+async def ended_as_shown(live: LiveService, url: str, *finals: Final) -> None:
+    """Check that the replies are stored and billed as shown, and that the read models are healthy.
+
+    `finals` are all replies of the test's only user.
+    """
     for final in finals:
         await stored(live, final)
     await billed(live, *finals)
     await healthy(live, url)
 
 
-class Held(OfflineModel):
-    """A model that says nothing until it may: `asked` is set when somebody asks, `go` lets it."""
+class GatedModel(OfflineModel):
+    """A model that waits for `go` before it answers; it sets `asked` at the first request."""
 
     def __init__(self, **how: Any) -> None:
         super().__init__(**how)
         self.asked, self.go = asyncio.Event(), asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as ever, but later."""
+        """Answer after `go` is set."""
         self.asked.set()
         await self.go.wait()
         await super().__call__(scope, receive, send)
@@ -191,7 +197,7 @@ class Held(OfflineModel):
 async def read_stream(
     live: LiveService, message: str, **members: Any
 ) -> AsyncGenerator[Event, None]:
-    """The events of a reply, each as soon as it is here. Closed early, the connection is closed."""
+    """The events of a reply, each as it arrives. Closing the generator closes the connection."""
     body = {"userId": "u1", "projectId": "p1", "message": message} | members
     headers = {"Accept": "text/event-stream"}
     async with live.client.stream("POST", "/v1/chat-plan", json=body, headers=headers) as answer:

@@ -1,7 +1,7 @@
 """The service in a process of its own, on the tests' database.
 
-The command line would refuse that database, which never syncs. And the end of a process is noticed
-sooner here than in production, so that a test need not wait for it.
+The command line would refuse that database, which never syncs. And the leases are shorter here than
+in production, so that a test waits less for the end of a process.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ class StandardError:
     """This process's standard error; pickled, a descriptor of that file in the other process."""
 
     def __reduce__(self) -> Any:
-        """While a process is started: its copy of the descriptor."""
+        """Pickle a copy of the descriptor, while a process is started."""
         return _descriptor, (DupFd(2),)
 
 

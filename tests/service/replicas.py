@@ -1,4 +1,4 @@
-"""The service in processes of its own, to be killed, frozen and started again."""
+"""The service in processes that tests kill, freeze and start again."""
 
 import asyncio
 import json
@@ -22,40 +22,40 @@ from tests.service.replica import StandardError, run
 START_SECONDS = 60.0
 EVENT_SECONDS = 60.0
 
-# To import the service takes longer than to start it. So one process imports it, and each replica
-# is a fork of that process.
+# The import of the service takes longer than its start. So one process imports the service, and
+# each replica is a fork of that process.
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["tests.service.replica"])
 
 
 @dataclass(slots=True)
 class Replica:
-    """One process. `client` talks to it as tenant t1."""
+    """One process. `client` calls it as tenant t1."""
 
     process: BaseProcess
     client: httpx.AsyncClient
 
     def send(self, number: signal.Signals) -> None:
-        """Send it a signal. Raises ProcessLookupError when it has ended."""
+        """Send a signal to the process. Raises ProcessLookupError if the process has ended."""
         assert self.process.pid is not None
         if self.process.exitcode is not None:
             raise ProcessLookupError
         os.kill(self.process.pid, number)
 
     async def wait(self) -> int | None:
-        """Wait for its end; returns the exit status."""
+        """Wait for the end of the process; returns the exit status."""
         await asyncio.to_thread(self.process.join)
         return self.process.exitcode
 
     async def kill(self) -> None:
-        """End it with -9, and wait until it is gone."""
+        """End the process with -9, and wait for its end."""
         with suppress(ProcessLookupError):
             self.send(signal.SIGKILL)
         await self.wait()
 
     @property
     def cpu(self) -> psutil.Process:
-        """What the system knows of it."""
+        """The process in the view of the system, for its CPU times."""
         return psutil.Process(self.process.pid)
 
 
@@ -94,7 +94,7 @@ class Replicas:
         return replica
 
     async def stop(self) -> None:
-        """End all, whatever they are doing."""
+        """End all processes with -9."""
         for replica in self.running:
             await replica.client.aclose()
             with suppress(ProcessLookupError):
@@ -111,7 +111,7 @@ def _started(environment: dict[str, str]) -> tuple[BaseProcess, str]:
     process.start()
     there.close()
     with here:
-        assert here.poll(START_SECONDS), "it does not listen"
+        assert here.poll(START_SECONDS), "the process does not listen"
         return process, here.recv()
 
 
@@ -119,7 +119,7 @@ def _started(environment: dict[str, str]) -> tuple[BaseProcess, str]:
 async def replicas(
     url: str, model: OfflineModel | None = None, **settings: str
 ) -> AsyncGenerator[Replicas]:
-    """Processes that are gone when the test is over; `settings` are environment variables."""
+    """Processes that end with the test. `settings` are environment variables."""
     model = model or OfflineModel(pace=0.02)
     async with serving(model) as model_url:
         all_of_them = Replicas(url, model, model_url, settings)
@@ -130,7 +130,7 @@ async def replicas(
 
 
 async def prepare(replica: Replica, *projects: str) -> None:
-    """Projects of the user u1, who has credit."""
+    """Register projects of the user u1, and give u1 credit."""
     for project_id in projects:
         known = {"projectId": project_id, "name": "A project", "members": [{"userId": "u1"}]}
         (await replica.client.post("/v1/projects", json=known)).raise_for_status()
@@ -139,7 +139,7 @@ async def prepare(replica: Replica, *projects: str) -> None:
 
 
 class Reader:
-    """A client of one reply that comes back with the id it saw last, wherever it is told to."""
+    """A client of one reply, which can resume at any replica after the last event that it read."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -153,21 +153,21 @@ class Reader:
 
     @property
     def is_done(self) -> bool:
-        """It has the final event."""
+        """Whether the reader has the final event."""
         return bool(self.events) and self.events[-1][0] == "final"
 
     async def ask(self, replica: Replica, message: str, **members: Any) -> None:
-        """Post a message and read until the connection ends, however it ends."""
+        """Post a message and read until the connection ends or breaks."""
         body = {"userId": "u1", "projectId": "p1", "message": message} | members
         await self._read(replica, "POST", "/v1/chat-plan", json=body)
 
     async def join(self, replica: Replica) -> None:
-        """Read on after the last event until the connection ends, however it ends."""
+        """Resume after the last event, and read until the connection ends or breaks."""
         path = f"/v1/chat-plan/replies/{self.reply_id}/stream?userId=u1"
         await self._read(replica, "GET", path)
 
     async def finish(self, replica: Replica) -> None:
-        """Come back until the final event is there."""
+        """Resume until the final event has come."""
         while not self.is_done:
             await self.join(replica)
 
@@ -186,12 +186,12 @@ class Reader:
                     self.news.set()
 
     async def until(self, name: str, count: int = 1) -> None:
-        """Wait until so many events of this name are there.
+        """Wait until the reader has this number of events of this name.
 
-        A busy machine makes fewer chunks of a reply: pieces that come together are one chunk.
+        A busy machine makes fewer chunks of a reply: pieces that arrive together are one chunk.
         """
         async with asyncio.timeout(EVENT_SECONDS):
             while [event for event, _, _ in self.events].count(name) < count:
-                assert not self.is_done, f"it ended with less than {count} {name}"
+                assert not self.is_done, f"the reply ended with less than {count} {name}"
                 self.news.clear()
                 await self.news.wait()

@@ -1,7 +1,8 @@
-"""Endless streams as a client reads them, and their law: nothing is missed, nothing comes twice.
+"""Endless streams as a client reads them, and their law: no event is missing or comes twice.
 
-Every event names the cursor of the one before it. Whoever has read up to a cursor and gets an event
-whose `prev` is that cursor has missed nothing; a chain from null to the last is the whole feed.
+Every event names the cursor of the event before it. A client that has read up to a cursor, and gets
+an event whose `prev` is that cursor, has missed nothing. A chain from null to the last event is the
+whole feed.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from tests.running import LiveService, Signed, events_of
 from tests.service.law import Event
 
 SILENCE_SECONDS = 20
-"""What never comes is a failure, not a test without an end: heartbeats would keep it waiting."""
+"""The longest wait for an event. Without it, heartbeats would keep a failed test waiting."""
 
 SSE = {"Accept": "text/event-stream"}
 
@@ -37,10 +38,10 @@ class Stream:
             *blocks, text = (text + piece).split("\n\n")
             for block in blocks:
                 yield block
-        assert text == "", "it ended in the middle of an event"
+        assert text == "", "the stream ended in the middle of an event"
 
     async def comment(self) -> str:
-        """The next block, which is a comment."""
+        """The next block, which must be a comment."""
         async with asyncio.timeout(SILENCE_SECONDS):
             block = await anext(self._blocks)
         assert block.startswith(": "), block
@@ -56,12 +57,12 @@ class Stream:
                     return event
         raise AssertionError("it ended")
 
-    async def take(self, count: int) -> list[Event]:
+    async def read(self, count: int) -> list[Event]:
         """The next events."""
         return [await self.next() for _ in range(count)]
 
     async def upto(self, cursor: str) -> list[Event]:
-        """The next events up to the one with this cursor."""
+        """The next events up to the event with this cursor."""
         events = [await self.next()]
         while events[-1][2] != cursor:
             events.append(await self.next())
@@ -82,7 +83,7 @@ async def opened(
     client: httpx.AsyncClient | None = None,
     **query: Any,
 ) -> AsyncGenerator[Stream]:
-    """Open a stream, `since` the id of the last event that came; leaving closes the connection."""
+    """Open a stream after the event id `since`. The exit closes the connection."""
     headers = SSE | ({"Last-Event-ID": since} if since else {})
     asking, query = client or live.client, {name: query[name] for name in query if query[name]}
     async with asking.stream("GET", path, headers=headers, params=query) as answer:
@@ -92,7 +93,7 @@ async def opened(
 
 
 async def refused(live: LiveService, path: str, **asked: Any) -> tuple[int, str]:
-    """The status and the code of a problem; a stream that begins after all is a failure."""
+    """The status and the code of a refusal. A stream that begins is a failure."""
     async with asyncio.timeout(SILENCE_SECONDS):
         answer = await live.client.get(path, **asked)
     assert answer.headers["content-type"] == "application/problem+json"
@@ -100,14 +101,14 @@ async def refused(live: LiveService, path: str, **asked: Any) -> tuple[int, str]
 
 
 def many(live: LiveService, key_id: str = "k1") -> httpx.AsyncClient:
-    """A client that may keep many streams open."""
+    """A client that can keep many streams open."""
     limits = httpx.Limits(max_connections=None)
     base = str(live.client.base_url)
     return httpx.AsyncClient(base_url=base, auth=Signed(key_id), limits=limits, timeout=60)
 
 
 def chained(events: Iterable[Event], before: str | None, kind: str) -> list[Any]:
-    """What a lawful stretch of a feed carries, without what only streams tell."""
+    """Check that the events form a chain; returns their data without the members of streams."""
     found: list[Any] = []
     for name, data, cursor in events:
         assert (name, data["cursor"]) == (kind, cursor)
@@ -118,12 +119,12 @@ def chained(events: Iterable[Event], before: str | None, kind: str) -> list[Any]
 
 
 def origin(live: LiveService) -> str:
-    """The cursor before everything."""
+    """The cursor before the first event of the log."""
     return f"{live.service.log_epoch}.0"
 
 
 async def shown(live: LiveService, project_id: str = "p1", **query: Any) -> list[Any]:
-    """All items of a project's timeline, oldest first, as its pages have them."""
+    """All items of a project's timeline from its pages, oldest first."""
     items: list[Any] = []
     params = {"limit": 200} | query
     while True:
@@ -153,15 +154,15 @@ def said(
 
 
 async def append(live: LiveService, events: Sequence[NewEvent]) -> int:
-    """Append events atomically; the position of the last."""
+    """Append events together; returns the position of the last one."""
     appended = await live.service.transactions._writer.append(events)
     return appended.first_position + len(events) - 1
 
 
 async def until(holds: Callable[[], object]) -> None:
-    """Wait for what no event tells; not for ever."""
+    """Poll a condition that no event reports, with a time limit."""
     async with asyncio.timeout(30):
-        while not holds():  # noqa: ASYNC110 - what is waited for belongs to the service
+        while not holds():  # noqa: ASYNC110 - no event says so
             await asyncio.sleep(0.01)
 
 

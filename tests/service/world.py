@@ -1,4 +1,4 @@
-"""A tenant with some of everything, each text of it with a word that is nobody else's."""
+"""A tenant with resources of every kind. Each text has a word that no other tenant has."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
@@ -12,13 +12,13 @@ from tests.running import LiveService, Signed
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What there is of a tenant: the ids by kind, and a client that signs as it."""
+    """A tenant: its word, its ids by kind, and a client that signs as the tenant."""
 
     client: httpx.AsyncClient
     word: str
     ids: dict[str, str]
     others: tuple[str, ...]
-    """Ids that nobody needs to name, to be looked for in what others get."""
+    """Further ids of the tenant, for a search in the answers to other tenants."""
 
 
 @asynccontextmanager
@@ -32,7 +32,7 @@ async def two_worlds(
 
 
 async def furnish(run: LiveService, key_id: str, word: str) -> World:
-    """A project with a chat, a kept plan, a build of another plan, its reports and version."""
+    """Make a project with a chat, a kept plan, a build of another plan, its reports and version."""
     client = httpx.AsyncClient(base_url=run.client.base_url, auth=Signed(key_id), timeout=60)
     user, project = f"user-of-{key_id}", f"project-of-{key_id}"
     await _done(
@@ -75,7 +75,7 @@ async def furnish(run: LiveService, key_id: str, word: str) -> World:
 
 async def _build(client: httpx.AsyncClient, build_id: str, word: str) -> None:
     await _done(client, f"/v1/builds/{build_id}/claim", workerId="w1")
-    told = {"at": "2026-11-20T10:00:00Z"}
+    report = {"at": "2026-11-20T10:00:00Z"}
     events = [
         {"eventId": "1", "phase": "development", "type": "progress", "title": f"{word} begun"},
         {
@@ -88,7 +88,7 @@ async def _build(client: httpx.AsyncClient, build_id: str, word: str) -> None:
             "artifactUrl": f"https://example.test/{word}.tar",
         },
     ]
-    await _done(client, f"/v1/builds/{build_id}/events", events=[told | each for each in events])
+    await _done(client, f"/v1/builds/{build_id}/events", events=[report | each for each in events])
 
 
 async def _done(client: httpx.AsyncClient, path: str, **body: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Migrations: each step once, in order, whoever comes first; and no history is rewritten."""
+"""Migrations apply each step once and in order, and refuse a changed history."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ NAMES = [step.name for step in sql.migrations()]
 
 @pytest.fixture
 def empty(server: Server) -> Iterator[str]:
-    """A database in which nothing was done yet."""
+    """A database without migrations."""
     with psycopg.connect(server.url, autocommit=True) as admin:
         admin.execute("create database unmigrated template template0")
     yield urlsplit(server.url)._replace(path="/unmigrated").geturl()
@@ -45,29 +45,31 @@ def step(number: int, text: bytes) -> Migration:
     return Migration(number, f"{number:04}_another", text, sha256(text).hexdigest())
 
 
-def test_the_steps_are_numbered_as_their_files_are() -> None:
+def test_the_migration_steps_are_numbered_as_their_files_are() -> None:
     numbers = [each.number for each in sql.migrations()]
     assert numbers == sorted(set(numbers))
     assert all(each.name.startswith(f"{each.number:04}_") for each in sql.migrations())
 
 
-async def test_an_empty_database_takes_every_step_in_order(empty: str) -> None:
+async def test_an_empty_database_gets_every_step_in_order(empty: str) -> None:
     assert await migrate(empty) == NAMES
     assert await taken(empty) == NAMES
 
 
-async def test_a_database_takes_each_step_once(url: str) -> None:
+async def test_a_database_gets_each_step_once(url: str) -> None:
     assert await taken(url) == NAMES
     assert await migrate(url) == []
 
 
-async def test_many_who_come_at_once_take_each_step_once(empty: str) -> None:
+async def test_concurrent_migrations_apply_each_step_once(empty: str) -> None:
     done = await asyncio.gather(*(migrate(empty) for _ in range(6)))
     assert sorted(done, key=len)[:-1] == [[]] * 5
     assert sorted(done, key=len)[-1] == NAMES
 
 
-async def test_a_later_version_takes_what_is_new(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_later_version_applies_only_the_new_steps(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     new = step(9_000, b"create table app.another (n integer)")
     with_steps(monkeypatch, lambda steps: [*steps, new])
     assert await migrate(url) == [new.name]
@@ -75,7 +77,7 @@ async def test_a_later_version_takes_what_is_new(url: str, monkeypatch: pytest.M
     assert await taken(url) == [*NAMES, new.name]
 
 
-async def test_a_step_that_fails_takes_the_others_back_with_it(
+async def test_a_failed_step_rolls_back_the_other_steps(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = step(9_000, b"create table app.another (n integer)")
@@ -88,7 +90,7 @@ async def test_a_step_that_fails_takes_the_others_back_with_it(
     assert await migrate(url) == [good.name]
 
 
-async def test_a_step_that_was_edited_later_is_refused(
+async def test_a_changed_migration_step_is_refused(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def edit(steps: list[Migration]) -> list[Migration]:

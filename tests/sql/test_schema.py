@@ -1,4 +1,5 @@
-"""The schema's own promises: nothing is rewritten, nobody may more than he needs, all is told."""
+"""The promises of the schema: events never change, roles have no needless rights, and every
+column is explained."""
 
 import re
 from collections.abc import Callable
@@ -35,7 +36,7 @@ EVENT = NewEvent("t1", "session-1", 1, "SessionArchived", b'{"session_id":"1"}')
         "update app.event set metadata = '{}'",
     ],
 )
-async def test_not_even_the_owner_changes_what_happened(url: str, statement: str) -> None:
+async def test_even_the_owner_cannot_change_events(url: str, statement: str) -> None:
     async with writing(url) as log, owning(url) as owner:
         await log.append([[EVENT]])
         before = await log.events()
@@ -45,7 +46,7 @@ async def test_not_even_the_owner_changes_what_happened(url: str, statement: str
         assert await log.events() == before
 
 
-async def test_the_service_may_append_to_the_log_and_no_more(url: str) -> None:
+async def test_the_service_may_only_append_to_the_log(url: str) -> None:
     async with await connections.connect(url) as service:
         for statement in (
             "update app.event set type = 'x'",
@@ -60,7 +61,7 @@ async def test_the_service_may_append_to_the_log_and_no_more(url: str) -> None:
                 await service.execute(statement.encode())
 
 
-async def test_an_analyst_reads_the_views_and_no_more(url: str) -> None:
+async def test_an_analyst_can_only_read_the_views(url: str) -> None:
     async with owning(url) as analyst:
         views = await found(
             analyst, "select viewname from pg_views where schemaname = 'analytics' order by 1"
@@ -106,7 +107,7 @@ async def test_an_analyst_sees_one_tenant_and_cannot_choose_which(url: str) -> N
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 await analyst.execute("update app.analyst set tenant_id = 't2'")
             await analyst.execute("set role throughline_analyst")
-            assert await found(analyst, sessions) == [], "a role that is for no tenant"
+            assert await found(analyst, sessions) == [], "a role without a tenant"
         with pytest.raises(psycopg.errors.DuplicateObject):
             await add_analyst(owner, name, "t2")
         with pytest.raises(BadName):
@@ -146,7 +147,7 @@ WALLS: Final = {
         """,
 }
 OURS_ALONE: Final = ["event_position_is_taken_once", "reply_chunk_is_taken_once", "analyst_pkey"]
-"""Keys that no tenant can choose: positions, ids that the service mints, roles."""
+"""Keys that no tenant can choose: positions, ids that the service makes, roles."""
 
 
 @pytest.mark.parametrize("fault", WALLS)
@@ -164,8 +165,10 @@ async def test_the_catalogue_has_no_hole_between_tenants(url: str, fault: str) -
         assert len(await found(owner, WALLS[fault])) > len(holes), "the control"
 
 
-async def test_the_owner_need_not_be_a_superuser(server: Server, new_database: NewDatabase) -> None:
-    """Who may create roles and owns the database brings it to this version and rebuilds in it."""
+async def test_the_owner_does_not_need_to_be_a_superuser(
+    server: Server, new_database: NewDatabase
+) -> None:
+    """An owner of the database that can create roles can migrate it and rebuild read models."""
     name = f"owner_{uuid4().hex}"
     url = new_database()
     with psycopg.connect(server.url, autocommit=True) as admin:
@@ -192,14 +195,14 @@ async def test_the_owner_need_not_be_a_superuser(server: Server, new_database: N
             admin.execute(f"drop role {name}".encode())
 
 
-async def test_a_role_that_sees_all_tenants_by_itself_is_told(url: str, server: Server) -> None:
+async def test_a_role_that_bypasses_row_security_is_reported(url: str, server: Server) -> None:
     assert await migrations.unbound_roles(url) == []
     async with owning(url) as owner:
         await owner.execute("alter view analytics.project_builds owner to throughline_analyst")
     assert await migrations.unbound_roles(url) == ["throughline_analyst"]
 
 
-async def test_every_column_that_an_analyst_sees_is_explained(url: str) -> None:
+async def test_every_column_for_analysts_is_explained(url: str) -> None:
     async with owning(url) as owner:
         silent = await found(
             owner,
@@ -231,7 +234,7 @@ async def test_every_column_of_the_log_is_explained(url: str) -> None:
         assert silent == []
 
 
-async def test_a_log_s_epoch_is_its_own_and_stays(new_database: Callable[[], str]) -> None:
+async def test_a_log_s_epoch_is_unique_and_permanent(new_database: Callable[[], str]) -> None:
     async with owning(new_database()) as one, owning(new_database()) as other:
         epochs = await found(one, "select app.log_epoch() from generate_series(1, 3)")
         assert len(set(epochs)) == 1

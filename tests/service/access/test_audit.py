@@ -1,4 +1,4 @@
-"""Who asked for what, from where, and what came of it: of every request of a known caller."""
+"""The audit has an entry for every request of a known caller: user, operation, address, result."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -36,9 +36,9 @@ async def stored(url: str) -> list[dict[str, Any]]:
 
 
 async def until_stored(url: str, count: int) -> list[dict[str, Any]]:
-    """The audit when it has so many entries: those of reads come a moment later."""
+    """The audit when it has this number of entries: entries of reads come a moment later."""
     async with asyncio.timeout(10):
-        while len(entries := await stored(url)) < count:  # noqa: ASYNC110 - nobody tells
+        while len(entries := await stored(url)) < count:  # noqa: ASYNC110 - no event says so
             await asyncio.sleep(0.01)
     return entries
 
@@ -71,7 +71,9 @@ async def test_the_entry_of_a_message_has_the_bill_of_its_reply(run: LiveService
     }
 
 
-async def test_a_write_is_answered_when_its_entry_is_stored(url: str, run: LiveService) -> None:
+async def test_a_write_is_answered_after_its_audit_entry_is_stored(
+    url: str, run: LiveService
+) -> None:
     for n in range(1, 6):
         answer = await run.chat(f"No. {n}", userId="nobody")
         assert problem(answer) == (404, "project_not_found")
@@ -116,10 +118,10 @@ async def test_no_entry_has_text(url: str, run: LiveService) -> None:
     plan = (await run.chat(f"Add a {SECRET} page")).json()
     body = {"userId": "u1", "projectId": "p1", "sessionId": plan["sessionId"]}
     await run.client.post("/v1/chat-plan/convert-to-build", json=body)
-    told = await stored(url)
-    assert len(told) == 7
-    assert SECRET not in str(told)
-    assert AGENT in str(told), "the control"
+    entries = await stored(url)
+    assert len(entries) == 7
+    assert SECRET not in str(entries)
+    assert AGENT in str(entries), "the control"
 
 
 async def test_only_the_tenant_s_admins_read_the_audit(url: str) -> None:
@@ -186,10 +188,10 @@ async def test_a_request_that_could_not_be_audited_is_refused(
     assert await run.service.store.head() == head
 
 
-async def test_a_write_whose_entry_cannot_be_stored_is_not_acknowledged(
+async def test_a_write_without_a_stored_audit_entry_is_not_acknowledged(
     url: str, run: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is done all the same, and known again by its key, when it is told."""
+    """The write is stored. Sent again with its key, it is known and gets its audit entry."""
     key = {"Idempotency-Key": "k"}
     body = {"userId": "u1", "seconds": 5, "kind": "paid"}
     monkeypatch.setattr(audit, "PATIENCE_SECONDS", 0.2)
@@ -203,12 +205,12 @@ async def test_a_write_whose_entry_cannot_be_stored_is_not_acknowledged(
     again = await run.client.post("/v1/billing/credits", json=body, headers=key)
     assert again.status_code == 201
     assert await run.service.store.head() == head
-    told = [each["request_id"] for each in await stored(url)]
-    assert late.headers["X-Request-Id"] in told
+    request_ids = [each["request_id"] for each in await stored(url)]
+    assert late.headers["X-Request-Id"] in request_ids
 
 
-async def test_entries_wait_for_a_database_that_is_away_and_are_stored_once(url: str) -> None:
-    """Also when it goes right after the entry was stored, before it could say so."""
+async def test_audit_entries_wait_for_an_unreachable_database_and_are_stored_once(url: str) -> None:
+    """Also when the connection is lost after the commit, before PostgreSQL has answered."""
     async with Cutter(url) as way, connections.pool(way.url) as pool:
         kept = audit.Audit(pool)
         storing = asyncio.create_task(kept.run())

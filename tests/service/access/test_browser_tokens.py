@@ -1,4 +1,4 @@
-"""Browsers' tokens: what they open, how long, and everything that does not open anything."""
+"""Browser tokens: the requests that a token allows, its life time, and invalid tokens."""
 
 import hmac
 import json
@@ -64,13 +64,13 @@ def part(value: Any) -> str:
 def signed(
     secret: bytes = DERIVED, head: dict[str, Any] | None = None, kid: Any = "k1", **changed: Any
 ) -> str:
-    """A token by hand, so that it may be anything."""
+    """A token with any claims, signed by hand."""
     content = f"{part({'alg': 'HS256', 'kid': kid} | (head or {}))}.{part(claims(**changed))}"
     signature = hmac.digest(secret, content.encode(), "sha256")
     return f"{content}.{urlsafe_b64encode(signature).rstrip(b'=').decode()}"
 
 
-# what a token opens ------------------------------------------------------------------------------
+# requests that a token allows --------------------------------------------------------------------
 
 
 async def test_a_browser_reads_and_chats_with_its_token(run: LiveService) -> None:
@@ -121,7 +121,7 @@ async def test_the_cookie_of_a_token_is_for_our_reads_alone(run: LiveService) ->
         assert written.status_code == 401
 
 
-# what it does not open ---------------------------------------------------------------------------
+# requests that a token does not allow ------------------------------------------------------------
 
 
 async def test_a_token_is_for_one_user_and_one_project(run: LiveService) -> None:
@@ -156,7 +156,7 @@ async def test_a_token_is_for_one_user_and_one_project(run: LiveService) -> None
         assert (await client.get(f"/v1/chat-plan/replies/{mine['messageId']}")).status_code == 200
 
 
-async def test_every_operation_that_is_not_for_browsers_refuses_it(run: LiveService) -> None:
+async def test_every_operation_that_is_not_for_browsers_refuses_a_token(run: LiveService) -> None:
     async with browser(run, await mint(run)) as client:
         closed = [each for each in OPERATIONS if not each.browsers]
         assert {"creditAccount", "mintToken", "claimBuild", "reportBuild"} <= {
@@ -168,13 +168,13 @@ async def test_every_operation_that_is_not_for_browsers_refuses_it(run: LiveServ
             assert problem(answer) == (401, "not_authenticated"), each.name
 
 
-async def test_a_worker_s_list_is_not_for_browsers(run: LiveService) -> None:
+async def test_the_list_of_waiting_builds_is_not_for_browsers(run: LiveService) -> None:
     async with browser(run, await mint(run)) as client:
         assert problem(await client.get("/v1/builds")) == (403, "scope_missing")
 
 
 def bad() -> dict[str, str]:
-    """Tokens that are none, by what is wrong with them now."""
+    """Invalid tokens, by the reason why each is invalid."""
     now = int(time.time())
     return {
         "empty": "",
@@ -209,9 +209,7 @@ def bad() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("way", ["bearer", "ticket", "cookie"])
-async def test_an_invalid_token_opens_nothing_and_tells_no_reason(
-    run: LiveService, way: str
-) -> None:
+async def test_all_invalid_tokens_get_the_same_refusal(run: LiveService, way: str) -> None:
     answers: set[str] = set()
     for name, token in bad().items():
         if way != "bearer" and not token:
@@ -226,7 +224,7 @@ async def test_an_invalid_token_opens_nothing_and_tells_no_reason(
     assert len(answers) == 1
 
 
-async def test_a_changed_token_opens_nothing(run: LiveService) -> None:
+async def test_a_changed_token_is_refused(run: LiveService) -> None:
     token = await mint(run)
     head, body, signature = token.split(".")
     other = part(claims(sub="u2"))
@@ -242,7 +240,7 @@ async def test_a_changed_token_opens_nothing(run: LiveService) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, 9, 901, -1, 10**9, "60", 60.5])
-async def test_a_token_lives_for_minutes(run: LiveService, seconds: Any) -> None:
+async def test_a_token_is_valid_for_minutes(run: LiveService, seconds: Any) -> None:
     body = {"userId": "u1", "projectId": "p1", "ttlSeconds": seconds}
     assert problem(await run.client.post("/v1/tokens", json=body)) == (422, "invalid_request")
 
@@ -257,7 +255,7 @@ async def test_only_members_get_a_token(run: LiveService) -> None:
         assert problem(refused) == (404, "project_not_found")
 
 
-# the end of it -----------------------------------------------------------------------------------
+# the end of a token ------------------------------------------------------------------------------
 
 
 async def test_a_removed_member_can_do_nothing_with_a_token(run: LiveService) -> None:
@@ -269,8 +267,8 @@ async def test_a_removed_member_can_do_nothing_with_a_token(run: LiveService) ->
         assert problem(said) == (404, "project_not_found")
 
 
-async def test_the_streams_of_a_member_who_leaves_are_cut_on_every_server(url: str) -> None:
-    """Of a reply and of the timeline; the reply itself goes on, and those who stay see its end."""
+async def test_the_streams_of_a_removed_member_are_closed_on_every_server(url: str) -> None:
+    """The streams of a reply and of the timeline. The reply continues, and others see its end."""
     model = OfflineModel(pace=0.05)
     async with running(url, model) as one, running(url, model) as two:
         await one.project("p1", "u1", "u2")
@@ -296,7 +294,7 @@ async def test_the_streams_of_a_member_who_leaves_are_cut_on_every_server(url: s
             assert (await own.rest())[-1][0] == "final"
 
 
-async def test_a_stream_asks_for_another_token_and_ends_with_its_own(run: LiveService) -> None:
+async def test_a_stream_asks_for_a_new_token_and_ends_with_its_own(run: LiveService) -> None:
     token = run.service.browser_tokens.mint("k1", user_id="u1", project_id="p1", seconds=2)[0]
     async with browser(run, token) as client, client.stream("GET", f"{TIMELINE}/stream") as answer:
         events: list[Event] = await watching.Stream(answer).rest()
@@ -305,7 +303,7 @@ async def test_a_stream_asks_for_another_token_and_ends_with_its_own(run: LiveSe
     assert isinstance(events[0][1]["expiresAt"], int)
 
 
-async def test_a_reply_s_stream_that_is_cut_is_joined_with_the_next_token(url: str) -> None:
+async def test_a_reply_s_stream_that_is_cut_can_be_joined_with_the_next_token(url: str) -> None:
     async with running(url, OfflineModel(pace=0.04)) as run:
         await run.project()
         await run.credit()
@@ -336,7 +334,7 @@ async def test_no_member_is_watched_after_the_end_of_the_streams(run: LiveServic
     assert run.service.merged_streams.open == 0
 
 
-async def test_a_withdrawn_key_takes_its_tokens_with_it(url: str) -> None:
+async def test_a_withdrawn_key_invalidates_its_tokens(url: str) -> None:
     async with running(url) as run:
         await run.project()
         token = await mint(run)
@@ -345,7 +343,7 @@ async def test_a_withdrawn_key_takes_its_tokens_with_it(url: str) -> None:
         assert (await client.get(TIMELINE)).status_code == 401
 
 
-async def test_while_a_secret_rotates_both_are_good(url: str) -> None:
+async def test_both_secrets_are_valid_while_a_secret_rotates(url: str) -> None:
     old = KEYS["k1"]
     new = old.model_copy(update={"secret": KEYS["k2"].secret, "secrets": (old.secret,)})
     async with running(url) as run:

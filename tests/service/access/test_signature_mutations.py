@@ -1,4 +1,4 @@
-"""Whatever is changed of a signed request, it is not taken; nor is it taken twice."""
+"""A changed signed request is refused, whatever the change. A repeated request is refused too."""
 
 import asyncio
 import random
@@ -29,7 +29,7 @@ HEX = "0123456789abcdef"
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A request as it arrives, and what its client says of it."""
+    """A signed request in the form in which it arrives."""
 
     method: str
     path: bytes
@@ -42,7 +42,7 @@ Mutation = Callable[[random.Random, Signed], Signed]
 
 
 def signed(chance: random.Random) -> Signed:
-    """A request that is taken."""
+    """A request that is accepted."""
     method = chance.choice(("GET", "POST", "PUT", "DELETE"))
     path = b"/v1/" + bytes(chance.choices(b"abc/%20~", k=chance.randint(1, 30)))
     query = bytes(chance.choices(b"ab=&%2", k=chance.randint(1, 30)))
@@ -62,7 +62,7 @@ def signed(chance: random.Random) -> Signed:
 
 
 def changed(chance: random.Random, value: bytes) -> bytes:
-    """Other bytes: one flipped, replaced by any of the 256, put in, left out, moved or doubled."""
+    """Changed bytes: one byte is flipped, replaced, inserted, removed, moved or doubled."""
     at, byte = chance.randrange(len(value) + 1), bytes([chance.randrange(256)])
     rest = value[at + 1 :]
     flipped = bytes([value[at] ^ 1 << chance.randrange(8)]) if at < len(value) else byte
@@ -92,7 +92,7 @@ def query(chance: random.Random, asked: Signed) -> Signed:
 
 
 def path_and_query(chance: random.Random, asked: Signed) -> Signed:
-    """The same bytes, parted elsewhere."""
+    """The same bytes, split into path and query at another place."""
     whole = asked.path + asked.query
     at = chance.randrange(len(whole))
     return replace(asked, path=whole[:at], query=whole[at:])
@@ -107,7 +107,7 @@ def header(chance: random.Random, asked: Signed) -> Signed:
 
 
 def field(chance: random.Random, asked: Signed) -> Signed:
-    """One of the header's fields with another value that it could have."""
+    """The header with another possible value of one of its fields."""
     name = chance.choice(("t", "kid", "n", "v1", "v1", "v1"))
     fields = dict(part.split("=") for part in asked.header.split(","))
     v1 = fields["v1"]
@@ -134,7 +134,7 @@ MUTATIONS: Sequence[Mutation] = (method, path, query, path_and_query, body, head
 
 
 def says_the_same(one: Signed, other: Signed) -> bool:
-    """They differ in nothing but how the same signature is written."""
+    """Whether two requests differ only in the spelling of the same signature."""
     ours, theirs = signatures.parse(one.header), signatures.parse(other.header)
     return (
         ours is not None
@@ -146,7 +146,7 @@ def says_the_same(one: Signed, other: Signed) -> bool:
 
 
 def mutants(chance: random.Random, count: int) -> list[tuple[str, Signed]]:
-    """So many that say something else than what was signed, each with what was changed."""
+    """This number of requests that differ from a signed request, each with the changed part."""
     found: list[tuple[str, Signed]] = []
     while len(found) < count:
         asked, mutate = signed(chance), chance.choice(MUTATIONS)
@@ -159,7 +159,7 @@ def mutants(chance: random.Random, count: int) -> list[tuple[str, Signed]]:
 # The verifier ------------------------------------------------------------------------------------
 
 
-async def is_taken(authenticator: Authenticator, asked: Signed) -> bool:
+async def is_accepted(authenticator: Authenticator, asked: Signed) -> bool:
     try:
         await authenticator.verify(
             authenticator.read(asked.header),
@@ -173,22 +173,22 @@ async def is_taken(authenticator: Authenticator, asked: Signed) -> bool:
     return True
 
 
-async def taken(authenticator: Authenticator, count: int) -> Counter[str]:
-    """How many mutants are taken, by what was changed."""
+async def accepted(authenticator: Authenticator, count: int) -> Counter[str]:
+    """The number of accepted mutants, by the changed part."""
     chance = sizes.chance("mutants")
     return Counter(
-        [name for name, each in mutants(chance, count) if await is_taken(authenticator, each)]
+        [name for name, each in mutants(chance, count) if await is_accepted(authenticator, each)]
     )
 
 
-async def test_no_mutant_is_taken(pool: connections.Pool) -> None:
+async def test_no_changed_request_is_accepted(pool: connections.Pool) -> None:
     authenticator = Authenticator(KEYS, pool)
     chance = sizes.chance("signed")
-    assert all([await is_taken(authenticator, signed(chance)) for _ in range(50)])
-    assert await taken(authenticator, MUTANTS) == Counter()
+    assert all([await is_accepted(authenticator, signed(chance)) for _ in range(50)])
+    assert await accepted(authenticator, MUTANTS) == Counter()
 
 
-async def test_a_verifier_that_leaves_out_the_query_is_found(
+async def test_a_verifier_that_ignores_the_query_is_found(
     pool: connections.Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = signatures.sign
@@ -197,7 +197,7 @@ async def test_a_verifier_that_leaves_out_the_query_is_found(
         return whole(secret, **parts | {"query": b""})
 
     monkeypatch.setattr(signatures, "sign", without_query)
-    assert set(await taken(Authenticator(KEYS, pool), 1_000)) == {"query"}
+    assert set(await accepted(Authenticator(KEYS, pool), 1_000)) == {"query"}
 
 
 # Whole requests ----------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ async def live(url: str) -> AsyncIterator[LiveService]:
 
 
 def credit(number: int) -> Signed:
-    """A write that is taken."""
+    """A write that is accepted."""
     asked = b'{"userId":"u1","seconds":%d,"kind":"bonus"}' % (number % 9 + 1)
     return Signed("POST", CREDITS.encode(), b"", asked, raw.signature("POST", CREDITS, asked))
 
@@ -229,7 +229,7 @@ def as_sent(asked: Signed, *headers: str) -> bytes:
 
 
 def is_read_the_same(one: Signed, other: Signed) -> bool:
-    """They differ in what a parser drops of a request line: blanks, a fragment, an empty query."""
+    """Whether two request lines differ only in blanks, a fragment or an empty query."""
     ours, theirs = (as_sent(each).split(b"\r\n", 1) for each in (one, other))
     parts = theirs[0].partition(b"#")[0].removesuffix(b" HTTP/1.1").removesuffix(b"?").split(b" ")
     is_line = ours[0].split(b" ")[:2] == [part for part in parts if part]
@@ -237,7 +237,7 @@ def is_read_the_same(one: Signed, other: Signed) -> bool:
 
 
 async def statuses(live: LiveService, *sent: bytes) -> list[int]:
-    """The status of each that is taken on a connection of its own; 0 where it is refused."""
+    """Send each request on a connection of its own; its status if it is accepted, else 0."""
 
     async def status(each: bytes) -> int:
         connection = await Connection.open(live)
@@ -251,7 +251,7 @@ async def statuses(live: LiveService, *sent: bytes) -> list[int]:
     return found
 
 
-async def test_no_mutant_of_a_write_is_stored(live: LiveService) -> None:
+async def test_no_changed_write_is_stored(live: LiveService) -> None:
     chance, sent = sizes.chance("writes"), list[bytes]()
     while len(sent) < SENT:
         asked = credit(len(sent))
@@ -265,7 +265,7 @@ async def test_no_mutant_of_a_write_is_stored(live: LiveService) -> None:
 
 
 def replays(chance: random.Random, asked: Signed) -> bytes:
-    """The same signature again: as it was, written in another way, or with other headers."""
+    """The same signature again: unchanged, in another spelling, or with other headers."""
     parts = asked.header.split(",")
     t, kid, n, v1 = parts
     ways = (
@@ -280,7 +280,7 @@ def replays(chance: random.Random, asked: Signed) -> bytes:
 
 
 async def replayed(live: LiveService, count: int) -> int:
-    """How many of so many replays of writes that were taken are taken."""
+    """The number of accepted replays, out of `count` replays of accepted writes."""
     chance = sizes.chance("replays")
     writes = [credit(number) for number in range(count)]
     assert set(await statuses(live, *map(as_sent, writes))) == {201}
@@ -288,13 +288,13 @@ async def replayed(live: LiveService, count: int) -> int:
     return sum(status != 0 for status in again)
 
 
-async def test_no_replay_of_a_write_is_taken(live: LiveService) -> None:
+async def test_no_replay_of_a_write_is_accepted(live: LiveService) -> None:
     assert await replayed(live, REPLAYS) == 0
     credited = (await live.account())["bonusSeconds"]
     assert credited == sum(number % 9 + 1 for number in range(REPLAYS))
 
 
-async def test_of_racing_copies_of_a_request_one_is_admitted(live: LiveService) -> None:
+async def test_only_the_first_of_racing_copies_of_a_request_is_accepted(live: LiveService) -> None:
     for number in range(10):
         sent = as_sent(credit(number))
         assert Counter(await statuses(live, *([sent] * 20))) == {201: 1, 0: 19}

@@ -1,7 +1,7 @@
-"""Another tenant's ids are nobody's ids: the same answers as for what does not exist, no byte more.
+"""Another tenant's ids get the same answers as unknown ids, to the byte.
 
-Every route of the OpenAPI document is asked, with every mixture of own, foreign and absent ids, by
-a signed request and by a browser's token. A route that nobody told this file of fails it.
+The tests call every route of the OpenAPI document, with every mixture of own, foreign and unknown
+ids, with a signed request and with a browser's token. A route without an entry here fails them.
 """
 
 import re
@@ -29,7 +29,7 @@ from tests.sizes import chance, size
 
 PROBES = size(600, 20_000)
 OURS, THEIRS = "quillwort", "zygomorph"
-"""Words that the texts of one tenant have and nobody else's."""
+"""A word for each tenant, which only the texts of that tenant have."""
 
 BODIES: dict[str, dict[str, Any]] = {
     "postChatPlan": {"userId": "?", "projectId": "?", "sessionId": "?", "message": "Hello"},
@@ -52,11 +52,11 @@ BODIES: dict[str, dict[str, Any]] = {
     "putMember": {"role": "editor"},
     "creditAccount": {"userId": "?", "seconds": 1, "kind": "paid"},
 }
-"""What is sent, by operation; `?` stands for an id."""
+"""The body of each operation; `?` stands for an id."""
 
 MAKERS = ("putMember", "creditAccount", "registerProject")
-"""Ids of the caller's own choice: what another tenant calls the same is something else. They come
-last, for from then on the caller has something by that id."""
+"""Operations that make a resource under an id which the caller chooses: another tenant's resource
+of the same id is a different one. They are called last, because then the caller has that id."""
 
 IDS = ("userId", "projectId", "sessionId", "messageId", "buildId")
 OPTIONAL = {"getTimeline": ("userId",), "readEvents": ("projectId",)}
@@ -64,7 +64,7 @@ OPTIONAL = {"getTimeline": ("userId",), "readEvents": ("projectId",)}
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One request: an operation, and for each id that it takes whose it is."""
+    """One request: an operation, and for each of its ids the owner of the id."""
 
     operation: str
     method: str
@@ -86,7 +86,7 @@ async def worlds(run: LiveService) -> AsyncIterator[tuple[World, World]]:
 
 
 async def routes(run: LiveService) -> list[tuple[str, str, str, tuple[str, ...]]]:
-    """Operation, method, path, and the ids that its query takes, of every route there is."""
+    """Every route: its operation, method, path, and the ids in its query."""
     document = (await run.client.get("/openapi.json")).json()
     return [
         (
@@ -101,7 +101,7 @@ async def routes(run: LiveService) -> list[tuple[str, str, str, tuple[str, ...]]
 
 
 def probes(found: list[tuple[str, str, str, tuple[str, ...]]]) -> Iterator[Probe]:
-    """Every mixture of ids, at least one of them another tenant's."""
+    """Every mixture of ids in which at least one id is another tenant's."""
     for operation, method, path, query in found:
         asked = tuple(name for name in query if name in IDS)
         body = str(BODIES.get(operation, ""))
@@ -131,9 +131,9 @@ def _filled(value: Any, ids: dict[str, str]) -> Any:
     return value
 
 
-def told(answer: httpx.Response, ids: dict[str, str]) -> tuple[int, frozenset[str], str]:
-    """What an answer tells whoever reads it closely, but for the ids that were asked for and what
-    differs from one request to the next."""
+def comparable(answer: httpx.Response, ids: dict[str, str]) -> tuple[int, frozenset[str], str]:
+    """The parts of an answer that must be equal: without the ids of the request, and without the
+    parts that differ from one request to the next."""
     text = answer.text
     for name, value in ids.items():
         text = text.replace(value, f"<{name}>")
@@ -143,7 +143,7 @@ def told(answer: httpx.Response, ids: dict[str, str]) -> tuple[int, frozenset[st
 
 
 def leaked(answers: list[bytes], theirs: World) -> list[bytes]:
-    """The answers that hold something of the other tenant that nobody asked for."""
+    """The answers that have a text or an id of the other tenant which the request did not have."""
     secret = [theirs.word.encode(), *(each.encode() for each in theirs.others)]
     return [answer for answer in answers if any(each in answer for each in secret)]
 
@@ -179,8 +179,8 @@ async def test_another_tenant_s_ids_answer_like_unknown_ids_on_every_route(
 async def look_the_same(
     caller: httpx.AsyncClient, probe: Probe, ours: World, theirs: World
 ) -> list[bytes]:
-    """Ask with the other tenant's ids and with nobody's; returns what came."""
-    # As long as the others', so that not even a length tells them apart.
+    """Ask with the other tenant's ids and with unknown ids; returns the answers."""
+    # As long as the other tenant's ids, so that the lengths of the answers are equal too.
     nobody = {name: new_id()[::-1][: len(value)] for name, value in theirs.ids.items()}
     of = {"own": ours.ids, "foreign": theirs.ids, "absent": nobody}
     foreign = {name: of[whose][name] for name, whose in probe.whose.items()}
@@ -190,8 +190,8 @@ async def look_the_same(
     }
     one, two = await ask(caller, probe, foreign), await ask(caller, probe, absent)
     assert one.status_code < 500, one.text
-    if probe.operation != "readAudit":  # which tells callers what they asked for themselves
-        assert told(one, foreign) == told(two, absent), probe
+    if probe.operation != "readAudit":  # because this answer repeats the caller's own request
+        assert comparable(one, foreign) == comparable(two, absent), probe
     return [one.content, two.content]
 
 
@@ -215,7 +215,7 @@ async def test_a_tenant_s_log_has_nothing_of_another_tenant(
     assert leaked([body], theirs) == []
 
 
-def test_no_endpoint_reads_but_for_its_caller_s_tenant() -> None:
+def test_every_endpoint_reads_as_its_caller_s_tenant() -> None:
     for module in Path(api.__path__[0]).glob("*.py"):
         text = module.read_text()
         assert "pool.connection" not in text, module
@@ -226,7 +226,7 @@ def test_no_endpoint_reads_but_for_its_caller_s_tenant() -> None:
 
 
 async def tables(url: str) -> list[str]:
-    """All that belongs to tenants, and the views of it."""
+    """The tables with rows of tenants, and the views of these tables."""
     async with owning(url) as owner:
         found = await owner.execute(
             b"""
@@ -245,7 +245,7 @@ async def tenants_in(connection: Any, table: str) -> set[str]:
     return {name for (name,) in await found.fetchall()}
 
 
-async def test_a_query_that_forgets_its_where_returns_nothing_of_others(
+async def test_a_query_without_a_where_clause_returns_only_the_tenant_s_own_rows(
     url: str, run: LiveService, worlds: tuple[World, World]
 ) -> None:
     found = await tables(url)
@@ -262,13 +262,13 @@ async def test_a_query_that_forgets_its_where_returns_nothing_of_others(
             async with connections.tenant_transaction(run.service.pool, "t1") as own:
                 assert await tenants_in(own, table) <= {"t1"}, table
     missing = {table for table in found if table.startswith("app.")} - full
-    assert missing <= {"app.snapshot"}, "no control where there is nothing to be seen"
+    assert missing <= {"app.snapshot"}, "the control: the table has rows"
 
 
-async def test_whose_rows_are_seen_ends_with_the_transaction(
+async def test_access_to_a_tenant_s_rows_ends_with_the_transaction(
     run: LiveService, worlds: tuple[World, World]
 ) -> None:
-    """Also when it fails or is given up: the next one on the connection sees nothing."""
+    """Also when the transaction fails: the next transaction of the connection sees no rows."""
     pool = run.service.pool
     for _ in range(2 * connections.POOL_SIZE):
         with suppress(ZeroDivisionError):

@@ -1,4 +1,4 @@
-"""A project's figures, against what was said and built."""
+"""A project's figures, compared with its messages and builds."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -28,7 +28,7 @@ async def figures(run: LiveService, **asked: str) -> dict[str, Any]:
 
 
 async def build(run: LiveService, session_id: str | None, kind: str) -> None:
-    """A build that ends, of a session's plan or of an idea."""
+    """Build a session's plan or an idea, and end the build."""
     body = {"userId": "u1", "projectId": "p1"}
     if session_id is None:
         answer = await run.client.post("/v1/builds", json=body | {"message": "A shop"})
@@ -41,7 +41,7 @@ async def build(run: LiveService, session_id: str | None, kind: str) -> None:
     await run.client.post(path, json={"events": [end]})
 
 
-async def test_nothing_has_figures_too(run: LiveService) -> None:
+async def test_an_empty_project_has_figures_too(run: LiveService) -> None:
     found = await figures(run)
     assert found["replies"] == {"replies": 0, "succeeded": 0, "cutOff": 0, "failed": 0}
     assert found["byMode"] == {}
@@ -49,7 +49,7 @@ async def test_nothing_has_figures_too(run: LiveService) -> None:
     assert "conversionRate" not in found["sessions"]
 
 
-async def test_replies_are_counted_by_how_they_ended_and_by_mode(run: LiveService) -> None:
+async def test_replies_are_counted_by_result_and_by_mode(run: LiveService) -> None:
     finals = [
         (await run.chat(message)).json()
         for message in (
@@ -82,7 +82,7 @@ async def test_replies_are_counted_by_how_they_ended_and_by_mode(run: LiveServic
     assert found["seconds"] == sum(each["seconds"] for each in found["byMode"].values())
 
 
-async def test_tokens_equal_the_ledger_and_the_cache_is_told(run: LiveService) -> None:
+async def test_token_counts_equal_the_ledger_and_include_the_cache(run: LiveService) -> None:
     for _ in range(3):
         await run.chat("Why is the cart slow?")
     ledger = (await run.client.get("/v1/billing/accounts/u1/consumption")).json()["items"]
@@ -95,7 +95,7 @@ async def test_tokens_equal_the_ledger_and_the_cache_is_told(run: LiveService) -
     assert found["cacheHitRatio"] > 0
 
 
-async def test_conversions_and_the_builds_that_came_of_them(run: LiveService) -> None:
+async def test_conversions_and_their_builds_are_counted(run: LiveService) -> None:
     for kind in ("completed", "failed"):
         plan = (await run.chat("Add a login page")).json()
         await build(run, plan["sessionId"], kind)
@@ -112,7 +112,7 @@ async def test_conversions_and_the_builds_that_came_of_them(run: LiveService) ->
     assert builds["successRate"] == 0.6667
 
 
-async def test_a_span_holds_what_happened_in_it(run: LiveService) -> None:
+async def test_the_figures_of_a_time_span_count_only_that_span(run: LiveService) -> None:
     await run.chat("Hello")
     now = datetime.now(UTC)
     tomorrow, yesterday = now + timedelta(days=1), now - timedelta(days=1)

@@ -32,7 +32,7 @@ async def post(run: LiveService, content: bytes | str, **headers: str) -> httpx.
 
 
 def assert_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """A problem by RFC 9457 that has a stable code and a request id."""
+    """The answer is a problem by RFC 9457 with a stable code and a request id."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["x-request-id"]
@@ -83,13 +83,15 @@ async def test_a_bad_message_is_a_clear_problem_and_stores_nothing(
     assert await run.service.store.head() == head
 
 
-async def test_the_content_type_decides(run: LiveService) -> None:
+async def test_a_message_must_have_the_content_type_json(run: LiveService) -> None:
     body = b'{"userId":"u1","projectId":"p1","message":"Hello"}'
     assert (await post(run, body, Content_Type="application/json; charset=utf-8")).is_success
     assert_problem(await post(run, body, Content_Type="text/plain"), 415, "not_json")
 
 
-async def test_what_cannot_be_paid_says_what_it_needs(run: LiveService) -> None:
+async def test_a_message_without_credit_is_refused_with_the_needed_seconds(
+    run: LiveService,
+) -> None:
     await run.project("p2", "poor")
     answer = await run.chat("Hello", userId="poor", projectId="p2")
     body = assert_problem(answer, 402, "insufficient_balance")
@@ -130,7 +132,7 @@ async def test_unknown_paths_and_methods_are_problems(run: LiveService) -> None:
     assert_problem(await run.client.get("/v1/billing/accounts/a%00b"), 422, "invalid_request")
 
 
-async def test_another_tenants_things_look_like_things_that_are_not_there(run: LiveService) -> None:
+async def test_another_tenant_s_resources_look_like_missing_resources(run: LiveService) -> None:
     session = (await run.chat("Hello")).json()["sessionId"]
     other = Signed("k2")
     for theirs, absent in (
@@ -149,7 +151,7 @@ async def test_another_tenants_things_look_like_things_that_are_not_there(run: L
     assert mine.json()["creditedSeconds"] == 0
 
 
-async def test_members_come_and_go(run: LiveService) -> None:
+async def test_members_are_added_and_removed(run: LiveService) -> None:
     path = "/v1/projects/p1/members/u2"
     assert (await run.client.put(path, json={"role": "editor"})).json()["role"] == "editor"
     assert (await run.client.get("/v1/project/p1/timeline?userId=u2")).is_success
@@ -162,7 +164,7 @@ async def test_members_come_and_go(run: LiveService) -> None:
     assert_problem(await run.client.post("/v1/projects", json=again), 409, "project_exists")
 
 
-async def test_the_timeline_is_walked_by_cursors(run: LiveService) -> None:
+async def test_the_timeline_is_paged_by_cursors(run: LiveService) -> None:
     for n in range(4):
         await run.chat(f"Hello {n}")
     base = "/v1/project/p1/timeline?userId=u1"
@@ -187,7 +189,7 @@ async def test_the_timeline_is_walked_by_cursors(run: LiveService) -> None:
     assert (await run.client.get(f"{base}&mode=plan&limit=200")).json()["items"] == whole
 
 
-async def test_a_read_waits_for_the_position_it_is_given(
+async def test_a_read_waits_for_the_requested_position(
     run: LiveService, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     credit = {"userId": "u1", "seconds": 5, "kind": "bonus"}
@@ -221,7 +223,7 @@ async def sent(run: LiveService, header: str | None, path: str = "/v1/billing/ac
 
 
 def header(path: str = "/v1/billing/accounts/u1", **changed: Any) -> str:
-    """A good header for a GET, unless something of it is changed after signing."""
+    """A valid header for a GET, unless `changed` changes its fields after signing."""
     fields: dict[str, Any] = {"time": int(time.time()), "nonce": "n1", "key_id": "k1"}
     signed = fields | {name: changed[name] for name in fields if name in changed}
     v1 = signatures.sign(
@@ -236,7 +238,7 @@ def header(path: str = "/v1/billing/accounts/u1", **changed: Any) -> str:
     return f"t={sending['time']},kid={sending['key_id']},n={sending['nonce']},v1={v1}"
 
 
-async def test_a_good_signature_is_taken(run: LiveService) -> None:
+async def test_a_valid_signature_is_accepted(run: LiveService) -> None:
     assert (await sent(run, header())).status_code == 200
 
 
@@ -262,14 +264,14 @@ BAD_SIGNATURES: dict[str, Callable[[], str | None]] = {
 
 
 @pytest.mark.parametrize("bad", BAD_SIGNATURES)
-async def test_every_bad_signature_has_the_same_answer(run: LiveService, bad: str) -> None:
+async def test_every_invalid_signature_gets_the_same_answer(run: LiveService, bad: str) -> None:
     answer = await sent(run, BAD_SIGNATURES[bad]())
     reference = await sent(run, None)
     assert answer.status_code == 401
     assert answer.content == reference.content
 
 
-async def test_a_signed_write_is_taken_once(run: LiveService) -> None:
+async def test_a_signed_write_is_accepted_once(run: LiveService) -> None:
     body = b'{"userId":"u1","seconds":1,"kind":"bonus"}'
     request = httpx.Request("POST", f"{run.client.base_url}/v1/billing/credits", content=body)
     signed = next(Signed().auth_flow(request))
@@ -279,7 +281,7 @@ async def test_a_signed_write_is_taken_once(run: LiveService) -> None:
     assert (await run.account())["bonusSeconds"] == 1
 
 
-async def test_a_key_does_what_its_scopes_say(url: str) -> None:
+async def test_a_key_may_do_only_what_its_scopes_allow(url: str) -> None:
     from tests import running as tests_running
 
     limited = {"k1": KEYS["k1"].model_copy(update={"scopes": frozenset({"read"})})}
@@ -307,7 +309,7 @@ async def test_health_readiness_and_metrics_are_open(run: LiveService) -> None:
     assert "throughline_request_seconds_bucket" in text
 
 
-async def test_half_requests_and_noise_do_not_hurt(run: LiveService) -> None:
+async def test_incomplete_requests_and_noise_do_no_harm(run: LiveService) -> None:
     port = run.client.base_url.port
     noise = [
         b"\0" * 100,

@@ -1,4 +1,4 @@
-"""Who can pay is answered, who cannot is not: nobody's account is ever overdrawn."""
+"""A message is answered only if its user can pay for it: no account is ever overdrawn."""
 
 import asyncio
 from decimal import Decimal
@@ -16,7 +16,7 @@ SECONDS = 600
 PAID = SECONDS // ESTIMATES["general"]
 
 
-async def all_sent(models: list[law.Held], *sent: asyncio.Task[httpx.Response]) -> None:
+async def all_sent(models: list[law.GatedModel], *sent: asyncio.Task[httpx.Response]) -> None:
     """Wait for the refusals; then let the model answer, and wait for the replies."""
     refused = asyncio.Event()
     waiting = len(sent) - PAID
@@ -37,7 +37,7 @@ async def all_sent(models: list[law.Held], *sent: asyncio.Task[httpx.Response]) 
 
 
 async def accepted(answers: list[httpx.Response]) -> list[law.Final]:
-    """The replies of those that could be paid for, each held against the law."""
+    """The replies of the accepted messages, each checked against the law."""
     taken = [answer.json() for answer in answers if answer.status_code == 200]
     for final in taken:
         law.whole(final)
@@ -54,8 +54,8 @@ def is_refused(answer: httpx.Response, available: int = 0, needed: int = 60) -> 
     return answer.status_code == 402
 
 
-async def test_of_fifty_at_once_those_are_taken_that_can_be_paid_for(url: str) -> None:
-    model = law.Held()
+async def test_only_the_affordable_messages_of_fifty_concurrent_ones_are_accepted(url: str) -> None:
+    model = law.GatedModel()
     async with running(url, model) as live:
         await live.project()
         await live.credit(seconds=SECONDS)
@@ -73,8 +73,8 @@ async def test_of_fifty_at_once_those_are_taken_that_can_be_paid_for(url: str) -
         await nothing_else_is_stored(live, url, finals)
 
 
-async def test_two_services_on_one_database_take_no_more_than_one(url: str) -> None:
-    models = [law.Held(), law.Held()]
+async def test_two_services_on_one_database_share_one_balance(url: str) -> None:
+    models = [law.GatedModel(), law.GatedModel()]
     async with running(url, models[0]) as one, running(url, models[1]) as other:
         await one.project()
         await one.credit(seconds=SECONDS)
@@ -94,7 +94,7 @@ async def test_two_services_on_one_database_take_no_more_than_one(url: str) -> N
 
 
 async def nothing_else_is_stored(live: LiveService, url: str, finals: list[law.Final]) -> None:
-    """The log and all that is read from it know of the messages that were taken, and no others."""
+    """The log and every read have the accepted messages, and no other messages."""
     kinds = ("UserMessagePosted", "TimeReserved", "ReplyStarted", "ReplyCompleted", "TimeConsumed")
     names = [name for name, _ in await law.logged(url, *kinds)]
     assert {kind: names.count(kind) for kind in kinds} == dict.fromkeys(kinds, len(finals))
@@ -130,7 +130,7 @@ async def test_an_account_without_credit_pays_for_nothing(url: str) -> None:
         assert is_refused(await live.chat("Good morning"))
 
 
-async def test_the_hint_decides_what_is_reserved_and_the_model_what_is_billed(url: str) -> None:
+async def test_the_hint_decides_the_reservation_and_the_model_decides_the_bill(url: str) -> None:
     async with running(url) as live:
         await live.project("p1", *ESTIMATES)
         for user_id, needed in ESTIMATES.items():
@@ -165,7 +165,7 @@ async def test_every_mode_is_billed_under_its_own_name(url: str) -> None:
         assert [entry["operationType"] for entry in reversed(entries)] == list(said.values())
 
 
-async def test_money_has_six_places_wherever_it_stands(
+async def test_amounts_of_money_always_have_six_decimal_places(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sonnet = next(price for prefix, price in metering._PRICE_TABLE if prefix == "claude-sonnet")
@@ -182,10 +182,10 @@ async def test_money_has_six_places_wherever_it_stands(
         answer = await live.client.get(f"/v1/chat-plan/session/{finals[0]['sessionId']}")
         total = sum((Decimal(entry["costUsd"]) for entry in entries), Decimal(0))
         assert answer.json()["billing"]["costUsd"] == f"{total:.6f}"
-        await law.ended_as_told(live, url, *finals)
+        await law.ended_as_shown(live, url, *finals)
 
 
-async def test_what_costs_nothing_and_what_has_no_price_are_not_the_same(url: str) -> None:
+async def test_a_free_reply_and_a_reply_of_unknown_cost_are_different(url: str) -> None:
     async with running(url) as live:
         await live.project()
         await live.credit()
@@ -206,7 +206,7 @@ def usage_of(entry: dict[str, Any]) -> Usage:
     )
 
 
-async def test_who_shares_a_project_pays_alone(url: str) -> None:
+async def test_members_of_a_shared_project_pay_separately(url: str) -> None:
     async with running(url) as live:
         await live.project("p1", "u1", "u2")
         await live.credit("u1")

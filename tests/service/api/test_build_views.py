@@ -1,4 +1,4 @@
-"""What analysts read of builds: views over several read models, each of which is rebuilt alone."""
+"""The views of builds for analysts: they join several read models, each rebuilt alone."""
 
 from typing import Any
 from uuid import uuid4
@@ -17,7 +17,7 @@ AT = "2026-01-01T00:00:00+00:00"
 
 
 async def story(run: LiveService) -> str:
-    """A plan that was built and deployed; the build's id."""
+    """Build and deploy a plan; returns the build's id."""
     await run.project()
     await run.credit()
     plan = (await run.chat("Add a login page")).json()
@@ -29,14 +29,14 @@ async def story(run: LiveService) -> str:
         {"eventId": "2", "phase": "development", "type": "progress"},
         {"eventId": "3", "phase": "deploy", "type": "completed", "versionId": "v1"},
     ]
-    told = [each | {"title": f"No. {each['eventId']}", "at": AT} for each in reports]
-    answer = await run.client.post(f"/v1/builds/{build_id}/events", json={"events": told})
+    events = [each | {"title": f"No. {each['eventId']}", "at": AT} for each in reports]
+    answer = await run.client.post(f"/v1/builds/{build_id}/events", json={"events": events})
     assert answer.json()["status"] == "succeeded"
     return build_id
 
 
 async def rows(url: str, view: str) -> list[dict[str, Any]]:
-    """What an analyst reads."""
+    """The rows of a view, as an analyst reads them."""
     name = f"analyst_{uuid4().hex}"
     async with owning(url) as owner:
         dsn = await add_analyst(owner, name, "t1")
@@ -50,7 +50,7 @@ async def rows(url: str, view: str) -> list[dict[str, Any]]:
     return read
 
 
-async def test_the_views_tell_the_story_of_a_build(url: str) -> None:
+async def test_the_views_show_the_history_of_a_build(url: str) -> None:
     async with running(url) as run:
         build_id = await story(run)
     (build,) = await rows(url, "project_builds")
@@ -63,8 +63,8 @@ async def test_the_views_tell_the_story_of_a_build(url: str) -> None:
     assert (session["status"], session["build_id"]) == ("converted", build_id)
 
     timeline = sorted(await rows(url, "project_timeline"), key=lambda row: row["position"])
-    told = [(row["kind"], row["timeline_status"], row["build_status"]) for row in timeline]
-    assert told == [
+    shown = [(row["kind"], row["timeline_status"], row["build_status"]) for row in timeline]
+    assert shown == [
         ("user_message", "planning", None),
         ("reply", "planning", None),
         ("user_message", "deployed", "succeeded"),
@@ -74,12 +74,12 @@ async def test_the_views_tell_the_story_of_a_build(url: str) -> None:
     assert timeline[2]["converted_from_session_id"] == session["session_id"]
     chat = {row["kind"]: row for row in await rows(url, "project_chat_with_builds")}
     events = chat["build_reference"]["build_events"]
-    assert [event["event_id"] for event in events] == ["2", "3"], "those that users may see"
+    assert [event["event_id"] for event in events] == ["2", "3"], "the events that users may see"
     assert chat["deployment"]["build_events"] is None
 
 
 @pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
-async def test_each_read_model_is_rebuilt_alone_whoever_shows_it(
+async def test_a_read_model_can_be_rebuilt_alone_without_a_change_of_its_views(
     url: str, projection: Projection
 ) -> None:
     async with running(url) as run:

@@ -1,4 +1,4 @@
-"""`POST /v1/chat-plan` when all is well: what is asked, what is answered, what is kept."""
+"""`POST /v1/chat-plan` without faults: its requests, its answers, and its stored events."""
 
 from collections.abc import AsyncIterator
 
@@ -28,7 +28,7 @@ async def run(url: str) -> AsyncIterator[LiveService]:
 
 @pytest.mark.parametrize("locale", LOCALES)
 @pytest.mark.parametrize("mode", MESSAGES)
-async def test_every_kind_of_reply_streams_by_the_rules(
+async def test_every_kind_of_reply_streams_by_the_law(
     run: LiveService, mode: str, locale: str
 ) -> None:
     final = law.lawful(await run.stream(MESSAGES[mode], locale=locale))
@@ -37,7 +37,7 @@ async def test_every_kind_of_reply_streams_by_the_rules(
     check(mode, final["data"])  # type: ignore[arg-type]
 
 
-async def test_the_stream_says_how_it_wants_to_be_treated(run: LiveService) -> None:
+async def test_the_stream_has_headers_against_caching_and_buffering(run: LiveService) -> None:
     body = {"userId": "u1", "projectId": "p1", "message": "Hello"}
     headers = {"Accept": "text/event-stream"}
     async with run.client.stream("POST", "/v1/chat-plan", json=body, headers=headers) as answer:
@@ -76,7 +76,7 @@ async def test_json_is_the_same_envelope(run: LiveService) -> None:
     assert set(answer.json()) == set(streamed)
 
 
-async def test_when_the_final_is_there_everything_shows_it(run: LiveService) -> None:
+async def test_every_view_shows_the_reply_when_its_final_event_has_come(run: LiveService) -> None:
     events = await run.stream("Add a login page")
     final = law.lawful(events)
     session = (await run.client.get(f"/v1/chat-plan/session/{final['sessionId']}")).json()
@@ -90,7 +90,7 @@ async def test_when_the_final_is_there_everything_shows_it(run: LiveService) -> 
     assert (await run.account())["consumedSeconds"] == 1
 
 
-async def test_a_second_message_brings_the_first_turn_along(run: LiveService) -> None:
+async def test_a_second_message_includes_the_first_turn(run: LiveService) -> None:
     await run.stream("Add a login page")
     final = law.lawful(await run.stream("And now?", locale="fr"))
     sent = run.model.requests[-1]

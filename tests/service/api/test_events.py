@@ -1,4 +1,4 @@
-"""The tenant's log as CloudEvents: pages, lines and a live stream say the same, and all of it."""
+"""The tenant's log as CloudEvents: pages, lines and a live stream have the same, whole log."""
 
 import re
 from collections.abc import AsyncIterator
@@ -54,36 +54,36 @@ async def lines(run: LiveService, **query: Any) -> list[Any]:
 
 
 def linked(events: list[Any], before: str | None = None) -> list[Any]:
-    """The events without their links, which have to be a chain."""
-    told = [("event", event, event["cursor"]) for event in events]
-    return chained(told, before, "event")
+    """The events without their links, after a check that the links form a chain."""
+    named = [("event", event, event["cursor"]) for event in events]
+    return chained(named, before, "event")
 
 
 async def logged(run: LiveService, tenant_id: str = "t1") -> list[Recorded]:
     return await run.service.store.range(after=0, tenant_id=tenant_id)
 
 
-def assert_cloud_event(told: dict[str, Any], stored: Recorded, epoch: str) -> None:
-    """It is what is stored, by CloudEvents 1.0."""
-    CloudEvent.model_validate_json(orjson.dumps(told))
-    assert all(NAMES.fullmatch(name) for name in told)
-    for name, value in told.items():
+def assert_cloud_event(event: dict[str, Any], stored: Recorded, epoch: str) -> None:
+    """The CloudEvent, by version 1.0, equals the stored event."""
+    CloudEvent.model_validate_json(orjson.dumps(event))
+    assert all(NAMES.fullmatch(name) for name in event)
+    for name, value in event.items():
         if name != "data":
             assert value is None or isinstance(value, str) or abs(value) < 2**31
-    assert (told["specversion"], told["id"]) == ("1.0", str(stored.position))
-    assert unquote(told["source"]) == f"/tenants/{stored.tenant_id}"
-    assert (told["type"], told["subject"]) == (stored.type, stored.stream_id)
-    assert told["cursor"] == f"{epoch}.{stored.position}"
-    assert told["position"] == str(stored.position)
-    assert told["streamversion"] == stored.version
-    assert told["schemaversion"] == stored.schema_version
-    assert told.get("projectid") == stored.project_id
-    assert told["time"].endswith("Z")
+    assert (event["specversion"], event["id"]) == ("1.0", str(stored.position))
+    assert unquote(event["source"]) == f"/tenants/{stored.tenant_id}"
+    assert (event["type"], event["subject"]) == (stored.type, stored.stream_id)
+    assert event["cursor"] == f"{epoch}.{stored.position}"
+    assert event["position"] == str(stored.position)
+    assert event["streamversion"] == stored.version
+    assert event["schemaversion"] == stored.schema_version
+    assert event.get("projectid") == stored.project_id
+    assert event["time"].endswith("Z")
     metadata = orjson.loads(stored.metadata)
-    assert told.get("requestid") == metadata.get("requestId")
-    assert told.get("actor") == metadata.get("actor")
-    assert told["datacontenttype"] == "application/json"
-    assert told["data"] == orjson.loads(stored.state)
+    assert event.get("requestid") == metadata.get("requestId")
+    assert event.get("actor") == metadata.get("actor")
+    assert event["datacontenttype"] == "application/json"
+    assert event["data"] == orjson.loads(stored.state)
 
 
 # Pages -------------------------------------------------------------------------------------------
@@ -105,10 +105,10 @@ async def test_pages_are_the_tenants_log(run: LiveService, limit: int) -> None:
         walked += answer["events"]
     linked(walked)
     assert len(walked) == len(stored) > 9
-    for told, recorded in zip(walked, stored, strict=True):
-        assert_cloud_event(told, recorded, run.service.log_epoch)
-    assert {told["actor"] for told in walked if "actor" in told} == {"u1"}
-    assert sum("requestid" in told for told in walked) > 5
+    for shown, recorded in zip(walked, stored, strict=True):
+        assert_cloud_event(shown, recorded, run.service.log_epoch)
+    assert {each["actor"] for each in walked if "actor" in each} == {"u1"}
+    assert sum("requestid" in each for each in walked) > 5
 
 
 async def test_an_empty_log_is_an_empty_page(run: LiveService) -> None:
@@ -140,11 +140,11 @@ async def test_some_types_are_a_chain_of_their_own(run: LiveService, types: list
     answer = await page(run, types=types)
     linked(answer["events"])
     expected = ["UserMessagePosted", "ReplyCompleted"] * 3
-    assert [told["type"] for told in answer["events"]] == expected
+    assert [event["type"] for event in answer["events"]] == expected
     assert await lines(run, types=types) == answer["events"]
     await run.credit()
     answer = await page(run, types=types)
-    # All was looked at, so the next page begins at the head; and its first event has a true `prev`.
+    # The page covers the whole log, so the next one begins at the head, with a true `prev`.
     assert answer["after"] == f"{run.service.log_epoch}.{await run.service.store.head()}"
     await run.chat("Good morning")
     more = await page(run, types=types, after=answer["after"])
@@ -152,11 +152,11 @@ async def test_some_types_are_a_chain_of_their_own(run: LiveService, types: list
     assert len(more["events"]) == 2
 
 
-async def test_one_project_is_a_chain_of_its_own(run: LiveService) -> None:
+async def test_the_events_of_a_project_are_a_chain_of_their_own(run: LiveService) -> None:
     await append_each(run, (said(project_id=f"p{n % 3}") for n in range(9)))
     found = await page(run, projectId="p1")
     linked(found["events"])
-    assert [told["projectid"] for told in found["events"]] == ["p1"] * 3
+    assert [event["projectid"] for event in found["events"]] == ["p1"] * 3
     assert await lines(run, projectId="p1", types="SystemMessagePosted") == found["events"]
     assert (await page(run, projectId="p1", types="UserMessagePosted"))["events"] == []
     middle = found["events"][1]
@@ -187,7 +187,7 @@ async def test_an_unknown_type_is_refused_with_those_that_are_known(run: LiveSer
     ],
 )
 @pytest.mark.parametrize("accept", ["*/*", "application/x-ndjson", "text/event-stream"])
-async def test_what_is_asked_wrongly_is_refused_in_every_form(
+async def test_an_invalid_query_is_refused_in_every_format(
     run: LiveService, query: str, status: int, code: str, accept: str
 ) -> None:
     asked = f"{PATH}?{query.format(epoch=run.service.log_epoch)}"
@@ -209,7 +209,7 @@ async def test_the_log_needs_the_right_to_read_it(
         assert await page(run, key_id="k2")
 
 
-# Whose they are, and what they are ---------------------------------------------------------------
+# Tenants and other applications ------------------------------------------------------------------
 
 
 async def test_a_tenant_has_its_own_events_only(run: LiveService) -> None:
@@ -218,16 +218,16 @@ async def test_a_tenant_has_its_own_events_only(run: LiveService) -> None:
     for key_id, tenant_id, count in (("k1", "t1", 2), ("k2", "t2", 1)):
         answer = await page(run, key_id=key_id)
         linked(answer["events"])
-        assert [told["source"] for told in answer["events"]] == [f"/tenants/{tenant_id}"] * count
+        assert [event["source"] for event in answer["events"]] == [f"/tenants/{tenant_id}"] * count
         async with (
             many(run, key_id) as client,
             opened(run, PATH, client=client, since=origin(run)) as stream,
         ):
-            events = [data for _, data, _ in await stream.take(count)]
+            events = [data for _, data, _ in await stream.read(count)]
         assert events == answer["events"]
 
 
-async def test_what_other_applications_keep_is_told_as_it_is(run: LiveService) -> None:
+async def test_events_of_other_applications_are_returned_unchanged(run: LiveService) -> None:
     states = (b'{"a": [1, 2.50]}', b"\x00\xff", b"")
     await append_each(run, (event(state=state, kind="of.another:Kind") for state in states))
     answer = await page(run)
@@ -241,12 +241,12 @@ async def test_what_other_applications_keep_is_told_as_it_is(run: LiveService) -
 # Lines -------------------------------------------------------------------------------------------
 
 
-async def test_all_of_a_long_log_comes_as_lines(run: LiveService) -> None:
+async def test_a_long_log_comes_whole_as_lines(run: LiveService) -> None:
     for _ in range(10):
         await append(run, [said(f"{n}", tenant="t2" if n % 5 == 0 else "t1") for n in range(625)])
     found = await lines(run)
     assert len(linked(found)) == 5_000
-    assert [told["id"] for told in found] == [
+    assert [event["id"] for event in found] == [
         str(recorded.position)
         for recorded in await run.service.store.range(after=0, limit=10_000, tenant_id="t1")
     ]
@@ -270,7 +270,7 @@ async def test_a_stream_is_resumed_at_every_event(
         for n in range(len(events) + 1):
             since = events[n - 1]["cursor"] if n else origin(run)
             watched = await stack.enter_async_context(opened(run, PATH, since=since))
-            assert [data for _, data, _ in await watched.take(len(events) - n)] == events[n:]
+            assert [data for _, data, _ in await watched.read(len(events) - n)] == events[n:]
             transactions.append(watched)
         await append_each(run, [said("later", tenant="t2"), said("later")])
         (later,) = (await page(run, after=events[-1]["cursor"]))["events"]
@@ -287,7 +287,7 @@ async def test_a_stream_without_a_cursor_begins_with_the_log(run: LiveService) -
         await watched.next()
 
 
-async def test_a_stream_has_what_two_processes_write(run: LiveService, url: str) -> None:
+async def test_a_stream_has_the_events_of_two_processes(run: LiveService, url: str) -> None:
     async with (
         running(url) as other,
         opened(run, PATH) as here,
@@ -297,14 +297,14 @@ async def test_a_stream_has_what_two_processes_write(run: LiveService, url: str)
             await append(run, [said(f"{n}"), said(project_id="p2")])
             added = event(kind="MemberAdded", state=b'{"project_id":"p1","user_id":"u","role":"x"}')
             await append(other, [added._replace(project_id="p1"), said(f"{n} more")])
-        events = await here.take(80)
-        chosen = await there.take(40)
+        events = await here.read(80)
+        chosen = await there.read(40)
     assert chained(events, None, "event") == linked((await page(run, limit=1_000))["events"])
     whole = await page(run, limit=1_000, types="SystemMessagePosted", projectId="p1")
     assert chained(chosen, None, "event") == linked(whole["events"])
 
 
-async def test_who_falls_behind_the_live_tail_reads_their_own_log(
+async def test_a_reader_behind_the_live_tail_reads_the_tenant_s_log(
     run: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tenant_feed, "NEAR", 3)
@@ -315,7 +315,7 @@ async def test_who_falls_behind_the_live_tail_reads_their_own_log(
         await append(run, [said(f"{n}", tenant="t2") for n in range(50)])
         await append(run, [said(f"{n}", tenant="t1" if n == 25 else "t2") for n in range(50)])
         await append(run, [said("last")])
-        events += await watched.take(2)
+        events += await watched.read(2)
     assert chained(events, None, "event") == linked((await page(run))["events"])
 
 
@@ -328,7 +328,7 @@ async def test_a_stream_of_events_ends_properly_when_the_service_stops(url: str)
             assert await watched.rest() == [("goaway", {"reason": "stopping"}, "")]
 
 
-async def test_who_leaves_is_forgotten(run: LiveService) -> None:
+async def test_a_reader_that_disconnects_is_released(run: LiveService) -> None:
     async with opened(run, PATH) as watched:
         await watched.comment()
         await append(run, [said()])

@@ -1,4 +1,4 @@
-"""What can be done with a reply: its actions, keeping it as a draft, exporting it."""
+"""The actions on a reply: build it, keep it as a draft, export it."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -55,7 +55,7 @@ async def test_a_plan_offers_to_be_built_kept_and_exported(run: LiveService) -> 
         ("Add a page [[offline: cut after=20]]", ["export"]),
     ],
 )
-async def test_only_whole_plans_offer_to_be_built(
+async def test_only_complete_plans_offer_to_be_built(
     run: LiveService, message: str, types: list[str]
 ) -> None:
     answer = await ask(run, message)
@@ -68,7 +68,7 @@ async def test_a_failed_reply_offers_nothing(run: LiveService) -> None:
     assert "availableActions" not in answer
 
 
-async def test_labels_are_in_the_message_s_language(run: LiveService) -> None:
+async def test_labels_of_actions_are_in_the_message_s_language(run: LiveService) -> None:
     labels = {
         locale: (await ask(run, "Add a page", locale=locale))["availableActions"][0]["label"]
         for locale in ("en", "fr", "es", "ar")
@@ -76,7 +76,7 @@ async def test_labels_are_in_the_message_s_language(run: LiveService) -> None:
     assert len(set(labels.values())) == 4
 
 
-async def test_an_item_tells_whether_its_plan_can_be_built_now(run: LiveService) -> None:
+async def test_an_item_says_whether_its_plan_can_be_built_now(run: LiveService) -> None:
     plan = await ask(run, "Add a login page")
 
     async def convertible() -> bool:
@@ -90,14 +90,14 @@ async def test_an_item_tells_whether_its_plan_can_be_built_now(run: LiveService)
     assert await convertible()
     body = {"userId": "u2", "projectId": "p1", "message": "A shop"}
     build_id = (await run.client.post("/v1/builds", json=body)).json()["buildId"]
-    assert not await convertible(), "the project is being built"
+    assert not await convertible(), "a build of the project runs"
     end = {"eventId": "e", "phase": "build", "type": "failed", "title": "t"}
     end |= {"at": "2026-01-01T00:00:00Z"}
     await run.client.post(f"/v1/builds/{build_id}/events", json={"events": [end]})
     assert await convertible()
     body = {"userId": "u1", "projectId": "p1", "sessionId": plan["sessionId"]}
     await run.client.post("/v1/chat-plan/convert-to-build", json=body)
-    assert not await convertible(), "it was built"
+    assert not await convertible(), "the plan was built"
 
 
 async def test_a_plan_is_kept_as_a_draft_once(run: LiveService) -> None:
@@ -126,7 +126,7 @@ async def test_drafts_come_in_pages_newest_first(run: LiveService) -> None:
     assert found == ids[::-1]
 
 
-async def test_what_is_no_plan_is_not_kept(run: LiveService) -> None:
+async def test_only_a_plan_can_be_kept_as_a_draft(run: LiveService) -> None:
     answer = await ask(run, "Hello there")
     refused = await run.client.post(f"{REPLY}/{answer['messageId']}/save?userId=u1")
     assert problem(refused) == (404, "plan_not_found")
@@ -147,7 +147,7 @@ async def test_a_reply_is_exported_as_a_document(run: LiveService) -> None:
     assert problem(await get(run, path, format="pdf")) == (422, "invalid_request")
 
 
-async def test_a_session_is_exported_with_all_that_was_said(run: LiveService) -> None:
+async def test_a_session_is_exported_with_all_its_messages(run: LiveService) -> None:
     first = await ask(run, "Why is the cart slow?")
     second = await ask(run, "Add a login page")
     path = f"/v1/chat-plan/session/{first['sessionId']}/export"
@@ -181,7 +181,7 @@ async def test_a_greeting_is_exported_in_the_reader_s_language(run: LiveService)
     assert all("A shop for tea" in text for text in texts.values())
 
 
-async def test_only_members_of_the_tenant_export(run: LiveService) -> None:
+async def test_only_members_of_the_tenant_can_export(run: LiveService) -> None:
     plan = await ask(run, "Add a login page")
     paths = (
         f"{REPLY}/{plan['messageId']}/export",
@@ -200,7 +200,7 @@ async def test_only_members_of_the_tenant_export(run: LiveService) -> None:
     ("locale", "language", "direction"),
     [("en-US", "en", "ltr"), ("ar-EG", "ar", "rtl"), ("fr", "fr", "ltr"), ("xx", "en", "ltr")],
 )
-async def test_the_bundles_are_served(
+async def test_the_message_bundles_are_served(
     run: LiveService, locale: str, language: str, direction: str
 ) -> None:
     answer = await run.client.get(f"/v1/messages/{locale}")

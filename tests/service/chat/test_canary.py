@@ -1,7 +1,7 @@
-"""What clients send and models say stays out of the log, and out of the answers to what was wrong.
+"""Texts of clients and models are neither in the service's log lines nor in problems.
 
-A marked word is put wherever somebody else's bytes come in; then everything that the service wrote
-while it ran, at its most talkative, is searched for it.
+The test puts a marked word into every kind of input, and searches the log lines of the service,
+at their most detailed level, for the word.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ FAULTS = (
     ),
 )
 AT_ONCE = 8
-"""Fewer than the database connections of a process: no message has to wait for one."""
+"""Fewer than the database connections of a process, so that no message waits for a connection."""
 
 SECONDS = {
     "THROUGHLINE_LOG_LEVEL": "debug",
@@ -46,7 +46,7 @@ SECONDS = {
 
 
 def batched(values: Iterable[T], size: int) -> Iterator[list[T]]:
-    """The values in lists of this size, the last of which may be shorter."""
+    """The values in lists of this size; the last list may be shorter."""
     left = iter(values)
     while some := list(islice(left, size)):
         yield some
@@ -59,7 +59,7 @@ def found_in(text: str, words: Iterable[str]) -> list[str]:
 
 
 async def every_fault(replica: Replica) -> None:
-    """A message for each way in which a model fails, and one for none."""
+    """Post a message for each fault of a model, and a message without a fault."""
 
     async def ask(number: int, fault: str) -> None:
         said = f"{CANARY} [[offline: {fault}]]" if fault else CANARY
@@ -74,7 +74,7 @@ async def every_fault(replica: Replica) -> None:
 
 
 async def refusals(replica: Replica) -> list[httpx.Response]:
-    """Answers to requests that are wrong, each with the word in another place."""
+    """The answers to invalid requests, each with the word in another place."""
     signed, plain = replica.client, httpx.AsyncClient(base_url=replica.client.base_url)
     good = {"userId": "u1", "projectId": "p0", "message": CANARY}
     bearer = {"Authorization": f"Bearer {CANARY}"}
@@ -124,7 +124,7 @@ async def refusals(replica: Replica) -> list[httpx.Response]:
 
 
 async def noise(replica: Replica) -> None:
-    """What is no HTTP, or breaks off."""
+    """Send bytes that are not HTTP, and requests that break off."""
     for sent in (
         f"{CANARY}\r\n\r\n",
         f"GET /{CANARY} HTTP/1.1\r\n{CANARY}: {CANARY}\0\r\n\r\n",
@@ -141,7 +141,7 @@ async def noise(replica: Replica) -> None:
 
 
 async def a_browser(replica: Replica) -> str:
-    """A token that is good, brought in each way; the token."""
+    """Send a valid token in each way; returns the token."""
     asked = {"userId": "u1", "projectId": "p0"}
     token = str((await replica.client.post("/v1/tokens", json=asked)).json()["token"])
     async with httpx.AsyncClient(base_url=replica.client.base_url) as plain:
@@ -154,7 +154,7 @@ async def a_browser(replica: Replica) -> str:
     return token
 
 
-async def test_nothing_that_is_sent_is_logged_or_told_in_a_problem(
+async def test_no_text_of_a_request_is_logged_or_repeated_in_a_problem(
     url: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async with replicas(url, None, **SECONDS) as several:
@@ -171,6 +171,6 @@ async def test_nothing_that_is_sent_is_logged_or_told_in_a_problem(
     assert len(found_in(written, [last.headers["x-request-id"]])) == 1, "the search finds nothing"
     secrets = [key.secret.get_secret_value() for key in KEYS.values()]
     assert found_in(written, [CANARY, token, *secrets]) == []
-    told = [each.text.replace(f'"pointer":"/{CANARY}"', "") for each in problems]
+    texts = [each.text.replace(f'"pointer":"/{CANARY}"', "") for each in problems]
     assert [str(each.url) for each in problems if each.is_success] == []
-    assert found_in("\n".join(told), [CANARY, *secrets]) == []
+    assert found_in("\n".join(texts), [CANARY, *secrets]) == []

@@ -1,4 +1,4 @@
-"""A reply is ended by whoever may: at once, for good, and billed for what was shown."""
+"""A cancelled reply ends at once and for good, and is billed for the shown part."""
 
 import asyncio
 import signal
@@ -16,7 +16,7 @@ HANGS = "Good morning [[offline: hang after=8 ping=0.05]]"
 
 
 async def cancel(client: httpx.AsyncClient, reply_id: str) -> dict[str, Any]:
-    """Ask for the end of a reply; what it has come to then."""
+    """Cancel a reply; returns its state after that."""
     answer = await client.post(f"/v1/chat-plan/replies/{reply_id}/cancel?userId=u1")
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
@@ -25,7 +25,7 @@ async def cancel(client: httpx.AsyncClient, reply_id: str) -> dict[str, Any]:
 async def begun(
     live: LiveService, message: str, **members: Any
 ) -> tuple[str, asyncio.Task[list[Event]]]:
-    """A reply's id when it shows something, and the reading of its stream."""
+    """A reply's id after its first chunk, and the task that reads its stream."""
     shown: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def read() -> list[Event]:
@@ -48,16 +48,16 @@ async def test_a_cancelled_reply_keeps_what_was_shown(url: str, on: str) -> None
         reply_id, reading = await begun(one, HANGS)
         where = one if on == "its server" else other
         state = await cancel(where.client, reply_id)
-        await one.model.left.wait()  # the call was closed
+        await one.model.left.wait()  # the request to the model was closed
         final = law.lawful(await reading)
         assert (final["subtype"], final["reason"]) == ("partial", "cancelled")
         assert final["data"]["markdown"].startswith("(offline model)")
         assert state["final"] == final
-        await law.ended_as_told(one, url, final)
+        await law.ended_as_shown(one, url, final)
 
 
-async def test_a_reply_that_is_cancelled_before_it_shows_anything_costs_nothing(url: str) -> None:
-    model = law.Held()
+async def test_a_reply_that_is_cancelled_before_its_first_chunk_costs_nothing(url: str) -> None:
+    model = law.GatedModel()
     async with running(url, model) as live:
         await live.project()
         await live.credit()
@@ -70,10 +70,10 @@ async def test_a_reply_that_is_cancelled_before_it_shows_anything_costs_nothing(
         model.go.set()
         final = law.lawful(events)
         assert final["error"]["code"] == "cancelled"
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)
 
 
-async def test_cancelling_again_or_too_late_is_harmless(url: str) -> None:
+async def test_a_repeated_or_late_cancellation_is_harmless(url: str) -> None:
     async with running(url) as one, running(url) as other:
         await one.project()
         await one.credit()
@@ -86,11 +86,11 @@ async def test_cancelling_again_or_too_late_is_harmless(url: str) -> None:
         assert len(await law.logged(url, "ReplyCancelRequested")) == 1
         whole = law.lawful(await one.stream("Good morning"))
         assert (await cancel(one.client, whole["messageId"]))["final"] == whole
-        await law.ended_as_told(one, url, final, whole)
+        await law.ended_as_shown(one, url, final, whole)
 
 
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
-async def test_a_reply_whose_server_does_not_answer_is_cancelled_all_the_same(
+async def test_a_reply_of_an_unresponsive_server_can_be_cancelled(
     url: str, how: signal.Signals
 ) -> None:
     async with replicas(url, OfflineModel(pace=0.2)) as service:
@@ -110,4 +110,4 @@ async def test_a_reply_whose_server_does_not_answer_is_cancelled_all_the_same(
         final = law.lawful(reader.events)
         assert final == state["final"]
     async with running(url) as live:
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)

@@ -23,17 +23,17 @@ RETRY = "provider_retry"
 
 @dataclass(frozen=True)
 class End:
-    """How a reply is to end. `code` is a partial's reason, an error's code.
+    """The expected end of a reply. `code` is the reason of a partial or the code of an error.
 
-    `told` are the notices and resets; `data` is what a success holds, `begins` what a partial's
-    prose is the beginning of.
+    `notices` are the codes of notices and the reasons of resets. `data` is the expected data. With
+    `begins`, a partial's prose is instead the beginning of the whole prose.
     """
 
     subtype: str
     code: str | None = None
     _: KW_ONLY
     calls: int = 1
-    told: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
     data: Any = field(default_factory=lambda: SAID)
     begins: bool = True
     retry_after: float | None = None
@@ -57,29 +57,29 @@ def error(code: str, **how: Any) -> End:
 SILENCE = {"first_text_seconds": 0.6, "next_text_seconds": 0.3}
 
 TABLE: dict[str, End] = {
-    # The provider answers with an error: asked again while nothing was shown.
-    "status code=429 retry_after=1 times=1": success(calls=2, told=(RETRY,)),
+    # The provider answers with an error: the service asks again while nothing was shown.
+    "status code=429 retry_after=1 times=1": success(calls=2, notices=(RETRY,)),
     "status code=429 retry_after=3600": error("provider_busy", retry_after=3600.0),
-    "status code=529": error("provider_busy", calls=3, told=(RETRY, RETRY)),
-    "status code=529 times=2": success(calls=3, told=(RETRY, RETRY)),
-    "status code=500 times=1": success(calls=2, told=(RETRY,)),
+    "status code=529": error("provider_busy", calls=3, notices=(RETRY, RETRY)),
+    "status code=529 times=2": success(calls=3, notices=(RETRY, RETRY)),
+    "status code=500 times=1": success(calls=2, notices=(RETRY,)),
     "status code=500 retry_after=0": error(
-        "provider_failed", calls=3, told=(RETRY, RETRY), retry_after=0.0
+        "provider_failed", calls=3, notices=(RETRY, RETRY), retry_after=0.0
     ),
     "status code=400": error("provider_refused_request"),
     "status code=401": error("provider_refused_request"),
     "status code=403": error("provider_refused_request"),
     "status code=413": error("provider_refused_request"),
     # The connection or the stream ends before anything was shown.
-    "cut_before times=1": success(calls=2, told=(RETRY,)),
-    "cut after=2 times=1": success(calls=2, told=(RETRY,)),
-    "eof times=1": success(calls=2, told=(RETRY,)),
-    "eof after=2 times=1": success(calls=2, told=(RETRY,)),
-    "error_event times=1": success(calls=2, told=(RETRY,)),
-    "bad_json times=1": success(calls=2, told=(RETRY,)),
-    "html times=1": success(calls=2, told=(RETRY,)),
-    "html": error("provider_broke_off", calls=3, told=(RETRY, RETRY)),
-    # It ends after something was shown: that is kept, and billed.
+    "cut_before times=1": success(calls=2, notices=(RETRY,)),
+    "cut after=2 times=1": success(calls=2, notices=(RETRY,)),
+    "eof times=1": success(calls=2, notices=(RETRY,)),
+    "eof after=2 times=1": success(calls=2, notices=(RETRY,)),
+    "error_event times=1": success(calls=2, notices=(RETRY,)),
+    "bad_json times=1": success(calls=2, notices=(RETRY,)),
+    "html times=1": success(calls=2, notices=(RETRY,)),
+    "html": error("provider_broke_off", calls=3, notices=(RETRY, RETRY)),
+    # The connection or the stream ends after a chunk: the shown part is kept and billed.
     "cut after=8": partial("provider_unreachable"),
     "eof after=8": partial("provider_broke_off"),
     "bad_json after=8": partial("provider_unreadable"),
@@ -88,24 +88,24 @@ TABLE: dict[str, End] = {
     "error_event after=8 type=api_error": partial("provider_failed"),
     "error_event after=8 type=invalid_request_error": partial("provider_refused_request"),
     "max_tokens": partial("truncated", has_tokens=True),
-    # All text came, and the word that the turn ended, if not the stream's own last one.
+    # All text and the stop reason came, but not the last event of the stream.
     "eof stop=1": success(),
-    # Silence is measured in text: pings do not break it.
+    # Silence means silence of text: pings do not end it.
     "hang ping=0.05": error("provider_silent", settings={"first_text_seconds": 0.3}),
-    "hang ping=0.05 times=1": success(calls=2, told=(RETRY,), settings=SILENCE),
+    "hang ping=0.05 times=1": success(calls=2, notices=(RETRY,), settings=SILENCE),
     "hang after=8 ping=0.05": partial("provider_silent", settings=SILENCE),
     "slow seconds=0.05": success(),
     "slow_first seconds=0.05": success(),
-    # The model says no.
+    # The model refuses.
     "refusal": error("refused", has_tokens=True),
     "refusal after=2": error("refused", has_tokens=True),
-    "refusal after=8": error("refused", has_tokens=True, told=("provider",)),
-    # The model says something else than what it was asked for.
-    "broken_contract times=1": success(calls=2, told=("schema",)),
+    "refusal after=8": error("refused", has_tokens=True, notices=("provider",)),
+    # The answer has another form than the contract.
+    "broken_contract times=1": success(calls=2, notices=("schema",)),
     "broken_contract": partial(
         "broken_contract",
         calls=2,
-        told=("schema",),
+        notices=("schema",),
         data={"feasibility": "surely"},
         begins=False,
         has_tokens=True,
@@ -121,7 +121,7 @@ TABLE: dict[str, End] = {
 
 @dataclass(frozen=True)
 class Seen:
-    """What one fault's reply was to its reader: a user with an account of their own."""
+    """The events of one fault's reply, as its reader got them. Each fault has a user of its own."""
 
     live: LiveService
     user_id: str
@@ -130,7 +130,7 @@ class Seen:
 
 @pytest.fixture(scope="module")
 def one_url(server: Server, template: str) -> str:
-    """A database for all faults, which is gone with the server."""
+    """A database for all faults. It is dropped with the server."""
     with psycopg.connect(server.url, autocommit=True) as admin:
         admin.execute("create database faults template throughline_template")
     return urlsplit(server.url)._replace(path="/faults").geturl()
@@ -138,7 +138,7 @@ def one_url(server: Server, template: str) -> str:
 
 @pytest.fixture(scope="module")
 async def seen(one_url: str) -> AsyncIterator[dict[str, Seen]]:
-    """All faults at once, in a service for each kind of settings, on the same database."""
+    """Run all faults at once on one database, with a service for each kind of settings."""
     users = {fault: f"u{number}" for number, fault in enumerate(TABLE)}
     async with AsyncExitStack() as services:
         first = await services.enter_async_context(running(one_url))
@@ -165,14 +165,16 @@ async def seen(one_url: str) -> AsyncIterator[dict[str, Seen]]:
 
 
 @pytest.mark.parametrize("fault", TABLE)
-async def test_every_fault_ends_as_it_is_meant_to(seen: dict[str, Seen], fault: str) -> None:
+async def test_every_model_fault_ends_its_reply_as_the_table_says(
+    seen: dict[str, Seen], fault: str
+) -> None:
     end, live, events = TABLE[fault], seen[fault].live, seen[fault].events
     assert not isinstance(events, BaseException), events
     final = law.lawful(events)
     assert final["subtype"] == end.subtype
     assert ends_with(final) == end.code
     assert calls(live, fault) == end.calls
-    assert told(events) == end.told
+    assert notices(events) == end.notices
     assert final["metadata"]["warnings"] == list(end.warnings)
     assert ("tokens_used" in final["metadata"]) == end.has_tokens
     if end.subtype == "error":
@@ -188,14 +190,14 @@ async def test_every_fault_ends_as_it_is_meant_to(seen: dict[str, Seen], fault: 
     await law.billed(live, final, user_id=seen[fault].user_id)
 
 
-async def test_after_all_faults_every_read_model_is_what_the_log_says(
+async def test_every_read_model_equals_the_log_after_all_faults(
     seen: dict[str, Seen], one_url: str
 ) -> None:
     for live in {id(each.live): each.live for each in seen.values()}.values():
         await law.healthy(live, one_url)
 
 
-async def test_after_all_faults_nothing_was_lost_and_nothing_is_held(
+async def test_every_reply_and_reservation_has_ended_after_all_faults(
     seen: dict[str, Seen], one_url: str
 ) -> None:
     kinds = ("TimeReserved", "ReplyStarted", "UserMessagePosted")
@@ -210,7 +212,7 @@ async def test_after_all_faults_nothing_was_lost_and_nothing_is_held(
 
 
 @pytest.mark.parametrize("fault", ["status code=400", "cut after=8", "fenced"])
-async def test_the_whole_reply_as_json_ends_as_its_stream_does(url: str, fault: str) -> None:
+async def test_the_reply_as_json_ends_as_its_stream_does(url: str, fault: str) -> None:
     end = TABLE[fault]
     async with running(url) as live:
         await live.project()
@@ -220,11 +222,11 @@ async def test_the_whole_reply_as_json_ends_as_its_stream_does(url: str, fault: 
         final = answer.json()
         law.whole(final)
         assert (final["subtype"], ends_with(final)) == (end.subtype, end.code)
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)
 
 
 def calls(live: LiveService, fault: str) -> int:
-    """How often the model was asked with this fault's message."""
+    """The number of model calls with this fault's message."""
     texts = [body["messages"][-1]["content"][0]["text"] for body in live.model.requests]
     return sum(text.endswith(f"[[offline: {fault}]]") for text in texts)
 
@@ -234,8 +236,8 @@ def ends_with(final: law.Final) -> str | None:
     return None if code is None else str(code)
 
 
-def told(events: list[law.Event]) -> tuple[str, ...]:
-    """The codes of the notices and the reasons of the resets, as they came."""
+def notices(events: list[law.Event]) -> tuple[str, ...]:
+    """The codes of the notices and the reasons of the resets, in their order."""
     return tuple(
         data["code"] if name == "notice" else data["reason"]
         for name, data, _ in events

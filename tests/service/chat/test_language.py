@@ -1,4 +1,4 @@
-"""Replies in the language that was asked for; Arabic is looked at while it streams."""
+"""Replies are in the requested language. The service checks Arabic while a reply streams."""
 
 from collections.abc import AsyncIterator
 
@@ -29,7 +29,7 @@ async def test_the_model_is_asked_for_the_locale_s_language(run: LiveService, lo
     assert final["metadata"]["warnings"] == []
 
 
-async def test_the_wrong_language_is_stopped_early_taken_back_and_asked_for_again(
+async def test_a_reply_in_the_wrong_language_is_stopped_reset_and_requested_again(
     run: LiveService, url: str
 ) -> None:
     events = await run.stream(WRONG.format(times=" times=1"), locale="ar")
@@ -40,19 +40,21 @@ async def test_the_wrong_language_is_stopped_early_taken_back_and_asked_for_agai
     assert "not in Arabic" in str(run.model.requests[-1]["messages"][-1])
     assert run.model.aborted == 1, "the first answer was not read to its end"
     assert final["metadata"]["billed_seconds"] == 1, "the first attempt is not billed"
-    await law.ended_as_told(run, url, final)
+    await law.ended_as_shown(run, url, final)
 
 
-async def test_the_second_time_it_is_accepted_and_marked(run: LiveService, url: str) -> None:
+async def test_a_second_reply_in_the_wrong_language_is_accepted_with_a_warning(
+    run: LiveService, url: str
+) -> None:
     events = await run.stream(WRONG.format(times=""), locale="ar")
     final = law.lawful(events)
     assert resets(events) == ["language"]
     assert run.model.calls == 2
     assert (final["subtype"], final["metadata"]["warnings"]) == ("success", ["wrong_language"])
-    await law.ended_as_told(run, url, final)
+    await law.ended_as_shown(run, url, final)
 
 
-async def test_other_languages_are_not_looked_at(run: LiveService) -> None:
+async def test_the_language_of_a_french_reply_is_not_checked(run: LiveService) -> None:
     events = await run.stream("Hello [[offline: wrong_language]]", locale="fr")
     assert resets(events) == []
     assert law.lawful(events)["metadata"]["warnings"] == []

@@ -1,4 +1,4 @@
-"""Limits on messages: exact over processes and restarts, told in headers, and costing nothing."""
+"""Rate limits: exact over processes and restarts, in the headers, and free of cost."""
 
 import asyncio
 from collections import Counter
@@ -38,17 +38,17 @@ def problem(answer: httpx.Response) -> tuple[int, str]:
 
 
 def seconds(answer: httpx.Response) -> list[int]:
-    """The `t` of each limit that an answer tells of."""
+    """The `t` of each limit in an answer's headers."""
     return [int(each.split("t=")[1]) for each in answer.headers["RateLimit"].split(", ")]
 
 
 def remaining(answer: httpx.Response) -> list[int]:
-    """The `r` of each."""
-    told = answer.headers["RateLimit"].split(", ")
-    return [int(each.split("r=")[1].split(";")[0]) for each in told]
+    """The `r` of each limit in an answer's headers."""
+    found = answer.headers["RateLimit"].split(", ")
+    return [int(each.split("r=")[1].split(";")[0]) for each in found]
 
 
-async def test_each_answer_tells_what_is_left(run: LiveService) -> None:
+async def test_each_answer_has_the_number_of_remaining_messages(run: LiveService) -> None:
     for left in ([2, 3], [1, 2]):
         answer = await run.chat("Hello")
         assert answer.headers["RateLimit-Policy"] == POLICY
@@ -64,7 +64,7 @@ async def test_each_answer_tells_what_is_left(run: LiveService) -> None:
         await streamed.aread()
 
 
-async def test_one_too_many_is_refused_and_leaves_nothing(run: LiveService) -> None:
+async def test_a_message_above_the_limit_is_refused_and_stores_nothing(run: LiveService) -> None:
     for _ in range(3):
         assert (await run.chat("Hello")).status_code == 200
     head, account = await run.service.store.head(), await run.account()
@@ -89,14 +89,16 @@ async def test_a_project_has_a_limit_of_its_own(run: LiveService) -> None:
     assert (await run.chat("Hello", projectId="p2")).status_code == 200
 
 
-async def test_what_is_refused_for_another_reason_is_not_counted(run: LiveService) -> None:
+async def test_a_message_that_is_refused_for_another_reason_is_not_counted(
+    run: LiveService,
+) -> None:
     for wrong in ({"userId": "u2", "projectId": "p2"}, {"sessionId": "nobody-s"}):
         for _ in range(4):
             assert (await run.chat("Hello", **wrong)).status_code == 404
     assert remaining(await run.chat("Hello")) == [2, 3]
 
 
-async def test_the_same_message_again_is_counted_once(run: LiveService) -> None:
+async def test_a_repeated_message_is_counted_once(run: LiveService) -> None:
     body = {"userId": "u1", "projectId": "p1", "message": "Hello"}
     key = {"Idempotency-Key": "k"}
     answers = [await run.client.post("/v1/chat-plan", json=body, headers=key) for _ in range(5)]
@@ -111,8 +113,8 @@ async def append(url: str, stream_id: str, events: Sequence[Event], project_id: 
         await log.writer.append(new_events("t1", stream_id, last, events, project_id))
 
 
-async def test_the_window_slides(url: str) -> None:
-    """Two messages were taken almost an hour ago, one of them a minute before the other."""
+async def test_the_window_of_a_limit_slides(url: str) -> None:
+    """Two messages were admitted almost an hour ago, one of them a minute before the other."""
     now = datetime.now(UTC)
     taken = [
         MessageAdmitted(project_id="p1", user_id="u9", reply_id=f"m{n}", at=at.isoformat())
@@ -129,7 +131,7 @@ async def test_the_window_slides(url: str) -> None:
         assert 0 < int(refused.headers["Retry-After"]) <= 60
 
 
-async def test_a_session_whose_tokens_are_used_makes_room_for_another(url: str) -> None:
+async def test_a_session_without_tokens_left_is_followed_by_a_new_session(url: str) -> None:
     spent = "0193-spent"
     events: list[Event] = [
         SessionOpened(session_id=spent, project_id="p1", user_id="u1"),
@@ -166,7 +168,7 @@ USERS = ("u1", "u2", "u3")
 
 
 async def test_a_limit_is_exact_over_processes_and_restarts(url: str) -> None:
-    """128 clients at once, for three users of one project, twice as many messages as it takes."""
+    """128 clients at once, for three users of one project, send twice the allowed messages."""
     limits = {
         "THROUGHLINE_USER_MESSAGES": str(QUOTA),
         "THROUGHLINE_PROJECT_MESSAGES": str(2 * QUOTA),
@@ -177,9 +179,9 @@ async def test_a_limit_is_exact_over_processes_and_restarts(url: str) -> None:
         answers = await asyncio.gather(
             *(ask(started[n % PROCESSES], USERS[n % 3]) for n in range(PROCESSES * CLIENTS))
         )
-        told = Counter(answers)
-        assert told[200] == 2 * QUOTA
-        assert told[429] == PROCESSES * CLIENTS - 2 * QUOTA
+        found = Counter(answers)
+        assert found[200] == 2 * QUOTA
+        assert found[429] == PROCESSES * CLIENTS - 2 * QUOTA
         for server in started:
             await server.kill()
         again = await servers.start()
@@ -204,7 +206,7 @@ async def furnish(server: Replica) -> None:
 
 
 async def ask(server: Replica, user: str) -> int:
-    """Post a message until it is known what becomes of it; onBusy so that it need not wait."""
+    """Post a message until it is admitted or refused. `onBusy` spares it a wait."""
     body: dict[str, Any] = {"userId": user, "projectId": "p1", "message": "Hello"}
     while True:
         answer = await server.client.post("/v1/chat-plan", json=body | {"onBusy": "enqueue"})

@@ -1,4 +1,5 @@
-"""A session is replied to once at a time: what becomes of a message that comes meanwhile."""
+"""A session has one running reply at a time. A message during a reply is refused, waits for the
+end of the reply, or interrupts the reply."""
 
 import asyncio
 
@@ -11,7 +12,7 @@ from tests.service.chat.test_cancel import HANGS, begun, cancel
 from tests.service.replicas import Reader, prepare, replicas
 
 
-async def test_it_is_refused_with_the_id_of_the_running_reply(url: str) -> None:
+async def test_a_message_during_a_reply_is_refused_with_the_id_of_that_reply(url: str) -> None:
     async with running(url) as one, running(url) as other:
         await one.project()
         await one.credit()
@@ -24,11 +25,11 @@ async def test_it_is_refused_with_the_id_of_the_running_reply(url: str) -> None:
         await cancel(one.client, reply_id)
         finals = [law.lawful(await reading), law.lawful(await one.stream("And now?"))]
         assert len(await law.logged(url, "UserMessagePosted")) == 2
-        await law.ended_as_told(one, url, *finals)
+        await law.ended_as_shown(one, url, *finals)
 
 
 @pytest.mark.parametrize("on", ["its server", "another one"])
-async def test_it_may_wait_for_the_end_of_that_reply(url: str, on: str) -> None:
+async def test_a_message_can_wait_for_the_end_of_the_running_reply(url: str, on: str) -> None:
     async with running(url, OfflineModel(pace=0.01)) as one, running(url) as other:
         await one.project()
         await one.credit()
@@ -43,10 +44,10 @@ async def test_it_may_wait_for_the_end_of_that_reply(url: str, on: str) -> None:
         assert ended == ["ReplyStarted", "ReplyStarted", "ReplyCompleted", "ReplyCompleted"]
         said = where.model.requests[-1]["messages"]
         assert [turn["role"] for turn in said] == ["user", "assistant", "user"]
-        await law.ended_as_told(one, url, first, second)
+        await law.ended_as_shown(one, url, first, second)
 
 
-async def test_several_that_wait_are_answered_in_their_order(url: str) -> None:
+async def test_waiting_messages_are_answered_in_their_order(url: str) -> None:
     async with running(url) as live:
         await live.project()
         await live.credit()
@@ -60,10 +61,10 @@ async def test_several_that_wait_are_answered_in_their_order(url: str) -> None:
         finals = [law.lawful(await each) for each in (reading, *heads)]
         ended = [event["message_id"] for _, event in await law.logged(url, "ReplyCompleted")]
         assert ended == [final["messageId"] for final in finals]
-        await law.ended_as_told(live, url, *finals)
+        await law.ended_as_shown(live, url, *finals)
 
 
-async def test_one_that_waits_can_be_cancelled(url: str) -> None:
+async def test_a_waiting_message_can_be_cancelled(url: str) -> None:
     async with running(url) as live:
         await live.project()
         await live.credit()
@@ -77,11 +78,11 @@ async def test_one_that_waits_can_be_cancelled(url: str) -> None:
         await cancel(live.client, reply_id)
         finals = [law.lawful(await reading), law.lawful(waiting)]
         assert live.model.calls == 1
-        await law.ended_as_told(live, url, *finals)
+        await law.ended_as_shown(live, url, *finals)
 
 
 @pytest.mark.parametrize("on", ["its server", "another one"])
-async def test_it_may_take_the_place_of_that_reply(url: str, on: str) -> None:
+async def test_a_message_can_interrupt_the_running_reply(url: str, on: str) -> None:
     async with running(url) as one, running(url) as other:
         await one.project()
         await one.credit()
@@ -92,11 +93,11 @@ async def test_it_may_take_the_place_of_that_reply(url: str, on: str) -> None:
         assert (first["subtype"], first["reason"]) == ("partial", "superseded")
         assert second["subtype"] == "success"
         assert len(where.model.requests[-1]["messages"]) == 3
-        await law.ended_as_told(one, url, first, second)
+        await law.ended_as_shown(one, url, first, second)
 
 
-async def test_one_that_waits_is_answered_when_its_server_dies(url: str) -> None:
-    model = law.Held()
+async def test_a_waiting_message_is_answered_when_its_server_dies(url: str) -> None:
+    model = law.GatedModel()
     async with replicas(url, model) as service:
         first, other = await service.start(), await service.start()
         await prepare(first, "p1")
@@ -115,11 +116,12 @@ async def test_one_that_waits_is_answered_when_its_server_dies(url: str) -> None
         assert [final["subtype"] for final in finals] == ["success", "success"]
         assert len(model.requests[-1]["messages"]) == 3
     async with running(url) as live:
-        await law.ended_as_told(live, url, *finals)
+        await law.ended_as_shown(live, url, *finals)
 
 
-async def test_one_that_is_refused_all_the_same_interrupts_nothing(url: str) -> None:
-    """For the balance, of which the running reply's part would be free, or for its user's limit."""
+async def test_a_refused_message_interrupts_nothing(url: str) -> None:
+    """The refusals: too little balance without the running reply's reservation, and the user's
+    limit."""
     async with running(url, user_messages=2) as live:
         await live.project()
         await live.credit(seconds=100)

@@ -1,4 +1,4 @@
-"""A process dies, freezes or loses its database: its replies come to one end each, elsewhere."""
+"""A process dies, freezes or loses its database: each of its replies ends once, elsewhere."""
 
 import asyncio
 import signal
@@ -24,16 +24,16 @@ from tests.sizes import chance, size
 
 KILLS = size(6, 50)
 ENDS_WITHIN = 15.0
-"""Seconds from the death of a server to the ends of its replies, if another one runs."""
+"""Seconds from the death of a server to the ends of its replies, if another server runs."""
 
 
-def told(events: list[Event]) -> list[str]:
-    """What went on, without the pieces of the reply."""
+def without_chunks(events: list[Event]) -> list[str]:
+    """The names of the events, without chunks and intents."""
     return [name for name, _, _ in events if name not in ("chunk", "intent")]
 
 
 async def ended_once(url: str, readers: list[Reader]) -> None:
-    """Every reply has one end, which is the one that its reader was told, and is settled once."""
+    """Every reply has one end, the end that its reader got, and is settled once."""
     ends = await law.logged(url, "ReplyCompleted", "ReplyFailed")
     settled = await law.logged(url, "TimeConsumed", "ReservationReleased")
     reserved = {event["reservation_id"] for _, event in await law.logged(url, "TimeReserved")}
@@ -48,7 +48,7 @@ async def ended_once(url: str, readers: list[Reader]) -> None:
 
 
 async def test_replies_of_a_killed_server_end_at_another_one(url: str) -> None:
-    """Each reply is cut at a moment of its own: before it is shown, in the middle, at its end."""
+    """Each reply is cut at another moment: before its first chunk, in the middle, at its end."""
     seconds = chance("takeover")
     projects = [f"p{n}" for n in range(KILLS)]
     async with replicas(url) as service:
@@ -73,7 +73,7 @@ async def test_replies_of_a_killed_server_end_at_another_one(url: str) -> None:
             if shown and before[-1][0] != "final":
                 assert (final["subtype"], final.get("reason")) in {
                     ("partial", "server_lost"),
-                    ("success", None),  # it had ended, and only nobody had been told yet
+                    ("success", None),  # it had ended before its reader got the end
                 }
             else:
                 assert final["subtype"] == "success"
@@ -83,29 +83,27 @@ async def test_replies_of_a_killed_server_end_at_another_one(url: str) -> None:
 
 
 async def late(seconds: float, reader: Reader, replica: Replica, project_id: str) -> None:
-    """Ask a little later than others do."""
+    """Ask a little later than the other readers."""
     await asyncio.sleep(seconds)
     await reader.ask(replica, "Good morning", projectId=project_id)
 
 
 @pytest.mark.parametrize("shown", [True, False])
-async def test_a_reply_is_found_again_when_its_server_is_started_again(
-    url: str, shown: bool
-) -> None:
-    model = OfflineModel(pace=0.2) if shown else law.Held()
+async def test_a_reply_continues_when_its_server_is_started_again(url: str, shown: bool) -> None:
+    model = OfflineModel(pace=0.2) if shown else law.GatedModel()
     async with replicas(url, model) as service:
         first = await service.start()
         await prepare(first, "p1")
         reader = Reader()
         asking = asyncio.create_task(reader.ask(first, "Good morning"))
-        if isinstance(model, law.Held):
+        if isinstance(model, law.GatedModel):
             await reader.until("accepted")
             await model.asked.wait()
         else:
             await reader.until("chunk")
         await first.kill()
         await asking
-        if isinstance(model, law.Held):
+        if isinstance(model, law.GatedModel):
             model.go.set()
         again = await service.start()
         async with asyncio.timeout(ENDS_WITHIN):
@@ -113,16 +111,16 @@ async def test_a_reply_is_found_again_when_its_server_is_started_again(
         final = law.lawful(reader.events)
         if shown:
             assert (final["subtype"], final["reason"]) == ("partial", "server_lost")
-            assert told(reader.events) == ["accepted", "final"]
+            assert without_chunks(reader.events) == ["accepted", "final"]
         else:
             assert final["subtype"] == "success"
-            assert told(reader.events) == ["accepted", "notice", "final"]
+            assert without_chunks(reader.events) == ["accepted", "notice", "final"]
         await ended_once(url, [reader])
     async with running(url) as live:
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)
 
 
-async def test_a_frozen_server_that_wakes_up_shows_and_stores_nothing_more(url: str) -> None:
+async def test_a_frozen_server_that_wakes_up_emits_and_stores_nothing_more(url: str) -> None:
     async with replicas(url, OfflineModel(pace=0.2)) as service:
         frozen, other = await service.start(), await service.start()
         await prepare(frozen, "p1")
@@ -143,16 +141,16 @@ async def test_a_frozen_server_that_wakes_up_shows_and_stores_nothing_more(url: 
         assert orderly(reader.events)
         await ended_once(url, [reader])
     async with running(url) as live:
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)
 
 
 def orderly(events: list[Event]) -> bool:
-    """What was shown is what was stored, and nothing after it."""
+    """The reader got exactly the stored events."""
     return bool(fold(law.operations(events)) == events[-1][1]["data"])
 
 
-async def test_a_reply_that_takes_its_server_down_is_begun_three_times(url: str) -> None:
-    model = law.Held()
+async def test_a_reply_that_crashes_its_server_is_started_three_times(url: str) -> None:
+    model = law.GatedModel()
     async with replicas(url, model) as service:
         reader = Reader()
         server = await service.start()
@@ -176,12 +174,12 @@ async def test_a_reply_that_takes_its_server_down_is_begun_three_times(url: str)
         assert final["error"]["code"] == "server_lost"
         await ended_once(url, [reader])
     async with running(url) as live:
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)
 
 
-async def test_a_reply_that_was_shown_since_it_was_looked_at_is_not_begun_again(url: str) -> None:
-    """Two take it over: the slower one looked when nothing of it had been shown."""
-    model = law.Held(pace=0.05)
+async def test_a_reply_with_chunks_since_its_inspection_is_not_restarted(url: str) -> None:
+    """Two servers recover the reply. The slower one inspected the reply before its first chunk."""
+    model = law.GatedModel(pace=0.05)
     async with running(url, model) as owner, running(url) as slower:
         await owner.project()
         await owner.credit()
@@ -201,7 +199,7 @@ async def test_a_reply_that_was_shown_since_it_was_looked_at_is_not_begun_again(
         final = law.lawful(events)
         assert final["subtype"] == "success"
         assert await slower.join(final["messageId"]) == events
-        await law.ended_as_told(owner, url, final)
+        await law.ended_as_shown(owner, url, final)
 
 
 async def test_a_reply_that_could_not_be_brought_to_its_end_is_tried_again(
@@ -226,7 +224,7 @@ async def test_a_reply_that_could_not_be_brought_to_its_end_is_tried_again(
                 await owner.execute("insert into app.projects select * from kept")
                 events = await live.join(reader.reply_id)
                 assert events[-1][1]["subtype"] == "success"
-                await law.ended_as_told(live, url, events[-1][1])
+                await law.ended_as_shown(live, url, events[-1][1])
 
 
 async def ask(live: LiveService, reader: Reader, message: str) -> None:
@@ -237,8 +235,8 @@ async def ask(live: LiveService, reader: Reader, message: str) -> None:
             reader.news.set()
 
 
-async def test_a_reply_goes_on_over_a_killed_database() -> None:
-    """All leases run out meanwhile, and nobody takes a reply over for that."""
+async def test_a_reply_survives_a_killed_database() -> None:
+    """All leases expire while the database is away. No server takes a reply over for that."""
     with own_server() as server:
         await migrations.migrate(server.url)
         async with await connections.connect(server.url, as_service=False) as owner:
@@ -257,11 +255,11 @@ async def test_a_reply_goes_on_over_a_killed_database() -> None:
             await is_back(server.url)
             assert len(await law.logged(server.url, "ReplyStarted")) == 1
             assert await other.join(final["messageId"]) == events
-            await law.ended_as_told(live, server.url, final)
+            await law.ended_as_shown(live, server.url, final)
 
 
 async def is_back(url: str) -> None:
-    """Wait until the database takes connections."""
+    """Wait until the database accepts connections."""
     async with asyncio.timeout(60):
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Replicas are restarted one after the other under load: nobody loses a reply."""
+"""Replicas are restarted one after the other under load, and no reply is lost."""
 
 import asyncio
 import signal
@@ -18,7 +18,7 @@ ROUNDS = 3
 
 
 class Client:
-    """Asks again and again, in a project of its own, whoever answers; finishes what it began."""
+    """Asks any replica again and again, in a project of its own, and finishes each reply."""
 
     def __init__(self, number: int, service: Replicas) -> None:
         self.project_id = f"p{number}"
@@ -26,9 +26,9 @@ class Client:
         self._service = service
         self._chance = sizes.chance(f"client {number}")
 
-    async def run(self, going_on: asyncio.Event) -> None:
-        """Until it is told to stop, and the last reply has ended."""
-        while not going_on.is_set():
+    async def run(self, stop: asyncio.Event) -> None:
+        """Ask until `stop` is set and the last reply has ended."""
+        while not stop.is_set():
             reader = Reader()
             await self._ask(reader)
             self.replies.append(reader)
@@ -44,7 +44,7 @@ class Client:
             )
 
     async def _try(self, call: Call) -> None:
-        """At any replica; one that is stopping, or gone, refuses."""
+        """Try any replica; a replica that stops or has ended refuses."""
         try:
             await call(self._chance.choice(self._service.running))
         except (AssertionError, httpx.TransportError):
@@ -52,7 +52,7 @@ class Client:
 
 
 async def restarted(service: Replicas, replica: Replica) -> None:
-    """Stop a replica as an orchestrator does, and start another one in its place."""
+    """Stop a replica as an orchestrator does, and start a new replica in its place."""
     await service.start()
     service.running.remove(replica)
     replica.send(signal.SIGTERM)
@@ -63,7 +63,7 @@ async def restarted(service: Replicas, replica: Replica) -> None:
 async def test_no_reply_is_lost_when_replicas_are_restarted_under_load(url: str) -> None:
     model = OfflineModel(pace=0.01, delay=0.1)
     settings = {
-        "THROUGHLINE_GRACE_SECONDS": "0.2",  # so that many are cut off, and taken over
+        "THROUGHLINE_GRACE_SECONDS": "0.2",  # so that many replies are cut off and recovered
         "THROUGHLINE_USER_MESSAGES": "10000",
     }
     async with replicas(url, model, **settings) as service:
@@ -71,11 +71,11 @@ async def test_no_reply_is_lost_when_replicas_are_restarted_under_load(url: str)
             await service.start()
         clients = [Client(n, service) for n in range(CLIENTS)]
         await prepare(service.running[0], *(client.project_id for client in clients))
-        going_on = asyncio.Event()
-        asking = [asyncio.create_task(client.run(going_on)) for client in clients]
+        stop = asyncio.Event()
+        asking = [asyncio.create_task(client.run(stop)) for client in clients]
         for _ in range(ROUNDS):
             await restarted(service, service.running[0])
-        going_on.set()
+        stop.set()
         async with asyncio.timeout(60):
             await asyncio.gather(*asking)
         readers = [reader for client in clients for reader in client.replies]

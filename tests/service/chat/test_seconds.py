@@ -1,4 +1,4 @@
-"""Which seconds are paid for: those of the call that was kept, out of what was reserved."""
+"""The billed seconds are those of the last model call, paid from the reservation."""
 
 import asyncio
 from typing import Any
@@ -16,7 +16,7 @@ SILENT = Fault("hang", ping=0.2)
 
 @pytest.fixture
 def one_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every reply is thought to need a second."""
+    """Every estimate is one second."""
     assert isinstance(metering.ESTIMATES, dict)
     for mode in metering.ESTIMATES:
         monkeypatch.setitem(metering.ESTIMATES, mode, 1)
@@ -27,7 +27,7 @@ def notices(events: list[law.Event]) -> list[Any]:
 
 
 async def reserved(url: str) -> list[int]:
-    """The reservations in the log; all of them are of one reply."""
+    """The seconds of the reservations in the log, which are all for one reply."""
     found = await law.logged(url, "TimeReserved")
     assert len({state["reservation_id"] for _, state in found}) == 1
     assert len({state["message_id"] for _, state in found}) == 1
@@ -40,21 +40,21 @@ async def given(live: LiveService, seconds: int) -> None:
 
 
 @pytest.mark.usefixtures("one_second")
-async def test_a_reply_that_ends_gives_back_what_was_reserved_for_it(url: str) -> None:
+async def test_a_reply_that_ends_releases_the_rest_of_its_reservation(url: str) -> None:
     async with running(url, OfflineModel(script=[Fault("slow_first", seconds=0.9)])) as live:
         await given(live, 100)
         events = await live.stream("Add a search field")
         final = law.lawful(events)
         assert final["subtype"] == "success"
         assert [data["code"] for data in notices(events)] == ["reservation_used"]
-        # Nobody knew yet what it would be, when more was reserved.
+        # When more was reserved, the intent was not known yet.
         assert await reserved(url) == [1, 1]
         await law.stored(live, final)
         assert await law.billed(live, final, credited=100) == final["metadata"]["billed_seconds"]
         await law.healthy(live, url)
 
 
-async def test_the_last_seconds_of_a_balance_are_reserved_as_they_are(
+async def test_a_reply_reserves_the_last_seconds_of_a_balance(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert isinstance(metering.ESTIMATES, dict)
@@ -66,8 +66,8 @@ async def test_the_last_seconds_of_a_balance_are_reserved_as_they_are(
         assert await law.billed(live, final, credited=8) == 2
 
 
-async def test_seconds_are_those_of_the_call_that_was_kept_rounded_up(url: str) -> None:
-    """The reader waited for two tries, and pays for the second."""
+async def test_the_bill_is_the_time_of_the_last_call_rounded_up(url: str) -> None:
+    """The reader waited for two failed calls, but pays only for the last call."""
     script = [SILENT, SILENT]
     async with running(url, OfflineModel(script=script), first_text_seconds=1.0) as live:
         await given(live, 36_000)
@@ -80,7 +80,7 @@ async def test_seconds_are_those_of_the_call_that_was_kept_rounded_up(url: str) 
         assert [data["code"] for data in notices(events)] == ["provider_retry"] * 2
 
 
-async def test_a_call_of_little_more_than_a_second_is_two(url: str) -> None:
+async def test_a_call_of_little_more_than_a_second_is_billed_as_two(url: str) -> None:
     async with running(url, OfflineModel(delay=1.05)) as live:
         await given(live, 36_000)
         final = law.lawful(await live.stream("Good morning"))
@@ -88,8 +88,8 @@ async def test_a_call_of_little_more_than_a_second_is_two(url: str) -> None:
 
 
 @pytest.mark.usefixtures("one_second")
-async def test_nobody_else_can_spend_what_is_reserved_for_a_running_reply(url: str) -> None:
-    model = law.Held()
+async def test_the_reservation_of_a_running_reply_cannot_be_spent_elsewhere(url: str) -> None:
+    model = law.GatedModel()
     async with running(url, model) as live:
         await given(live, 2)
         await live.project("p2")

@@ -1,4 +1,4 @@
-"""What a turn reads: its session once, backwards, no further than the model is given of it."""
+"""The reads of a turn: its session once, backwards, no further than the model's history."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is running when the service is told to stop comes to a proper end, and is billed once."""
+"""When the service stops, its running replies end properly and are billed once."""
 
 import asyncio
 from typing import Any
@@ -12,7 +12,7 @@ from tests.service.chat.test_faults import SAID
 async def begun(
     live: LiveService, message: str, project_id: str, started: asyncio.Barrier
 ) -> list[law.Event]:
-    """A reply's whole stream; waits at the barrier when the first chunk has come."""
+    """A reply's whole stream. Waits at the barrier after the first chunk."""
     events: list[law.Event] = []
     async for event in law.read_stream(live, message, projectId=project_id):
         events.append(event)
@@ -37,13 +37,13 @@ async def stopped_while_streaming(
         ]
         await started.wait()
         live.server.handle_exit(15, None)
-        # Whoever is sent away without an end, or in the middle of a chunk, fails here.
+        # A stream without an end, or with an incomplete chunk, fails here.
         finals = [law.lawful(events) for events in await asyncio.gather(*transactions)]
     return finals, model
 
 
 async def each_was_settled_once(url: str, finals: list[law.Final]) -> None:
-    """The service is gone: the log alone can tell."""
+    """Each reply is settled once in the log. The service has stopped, so the log is read."""
     settled = await law.logged(url, "TimeConsumed", "ReservationReleased")
     assert sorted(event["message_id"] for _, event in settled if "message_id" in event) == sorted(
         final["messageId"] for final in finals if final["subtype"] != "error"
@@ -61,17 +61,17 @@ async def each_was_settled_once(url: str, finals: list[law.Final]) -> None:
             assert ended[final["messageId"]]["data"] == final["data"]
 
 
-async def test_replies_that_can_end_in_time_do(url: str) -> None:
+async def test_replies_that_can_end_in_time_end_with_success(url: str) -> None:
     model = OfflineModel(pace=0.02)
     finals, model = await stopped_while_streaming(url, "", model, grace_seconds=10.0)
     assert [final["subtype"] for final in finals] == ["success"] * 3
     assert model.aborted == 0
     await each_was_settled_once(url, finals)
     async with running(url) as live:
-        await law.ended_as_told(live, url, *finals)
+        await law.ended_as_shown(live, url, *finals)
 
 
-async def test_replies_that_cannot_end_partial_with_what_was_shown(url: str) -> None:
+async def test_replies_that_cannot_end_in_time_end_partial_with_the_data_shown(url: str) -> None:
     hang = " [[offline: hang after=8 ping=0.05]]"
     finals, model = await stopped_while_streaming(url, hang, OfflineModel(), grace_seconds=0.3)
     for final in finals:
@@ -80,11 +80,11 @@ async def test_replies_that_cannot_end_partial_with_what_was_shown(url: str) -> 
     assert model.calls == 3
     await each_was_settled_once(url, finals)
     async with running(url) as live:
-        await law.ended_as_told(live, url, *finals)
+        await law.ended_as_shown(live, url, *finals)
 
 
-async def test_who_was_shown_nothing_finds_the_reply_at_the_next_service(url: str) -> None:
-    model = law.Held()
+async def test_a_reply_without_chunks_continues_at_the_next_service(url: str) -> None:
+    model = law.GatedModel()
     async with running(url, model, grace_seconds=0.3) as live:
         await live.project()
         await live.credit()
@@ -99,11 +99,11 @@ async def test_who_was_shown_nothing_finds_the_reply_at_the_next_service(url: st
         rest = await live.join(reply_id, last_id)
         final = law.lawful([events[0], *rest])
         assert final["subtype"] == "success"
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)
 
 
-async def test_who_waits_for_the_whole_reply_is_told_where_to_find_it(url: str) -> None:
-    model = law.Held()
+async def test_a_client_that_waits_for_the_whole_reply_gets_its_location(url: str) -> None:
+    model = law.GatedModel()
     async with running(url, model, grace_seconds=0.3) as live:
         await live.project()
         await live.credit()
@@ -117,10 +117,10 @@ async def test_who_waits_for_the_whole_reply_is_told_where_to_find_it(url: str) 
         reply_id = answer.headers["Location"].rpartition("/")[2]
         final = (await live.join(reply_id))[-1][1]
         assert final["subtype"] == "success"
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)
 
 
-async def test_the_next_service_takes_up_the_conversation(url: str) -> None:
+async def test_the_next_service_continues_the_session(url: str) -> None:
     finals, _ = await stopped_while_streaming(
         url, " [[offline: hang after=8]]", OfflineModel(), grace_seconds=0.3
     )
@@ -129,4 +129,4 @@ async def test_the_next_service_takes_up_the_conversation(url: str) -> None:
         assert final["sessionId"] in {each["sessionId"] for each in finals}
         assert final["data"] == SAID
         said = [turn["content"][0]["text"] for turn in live.model.requests[-1]["messages"]]
-        assert len(said) == 3  # the one that was cut, with what was shown, and the new one
+        assert len(said) == 3  # the interrupted turn with its shown part, and the new turn

@@ -1,4 +1,4 @@
-"""The meter by itself, and what a reader sees of it: a warning, more time, or the end of it."""
+"""The time budget alone and through the service: a warning, an extension, or the end."""
 
 import asyncio
 from contextlib import suppress
@@ -11,12 +11,12 @@ from service.chat.time_budget import TimeBudget
 from service.model.offline.app import OfflineModel
 from tests.running import Event, running
 from tests.service import law
-from tests.service.chat.test_faults import told
+from tests.service.chat.test_faults import notices
 
 
-class Told:
-    """Gives the extensions in turn, 0 after the last, and keeps what happened. Its clock goes on
-    only while a budget sleeps."""
+class RecordedBudget:
+    """Grants the given extensions in turn, then 0, and records every call. Its clock advances only
+    while a budget sleeps."""
 
     def __init__(self, *extensions: int) -> None:
         self.now = 0.0
@@ -37,7 +37,7 @@ class Told:
         self.now += seconds
         await asyncio.sleep(0)
 
-    def meter(self, seconds: int) -> TimeBudget:
+    def budget(self, seconds: int) -> TimeBudget:
         return TimeBudget(
             seconds,
             extend=self.extend,
@@ -47,8 +47,8 @@ class Told:
         )
 
 
-class Slow(Told):
-    """Takes 0.9 seconds for an extension, until past the next warning's time."""
+class Slow(RecordedBudget):
+    """Takes 0.9 seconds for an extension, which is longer than the time of the next warning."""
 
     async def extend(self) -> int:
         more = await super().extend()
@@ -56,28 +56,28 @@ class Slow(Told):
         return more
 
 
-async def test_who_is_told_first_and_then_given_more_goes_on_until_nothing_is_left() -> None:
-    told = Told(1)
-    await told.meter(1).run()
-    assert told.happened == ["warn at 1", "extend by 1", "warn at 2", "extend by 0"]
-    assert told.now == pytest.approx(2)  # what was reserved is never cut short
+async def test_a_budget_warns_before_each_extension_and_ends_without_one() -> None:
+    recorded = RecordedBudget(1)
+    await recorded.budget(1).run()
+    assert recorded.happened == ["warn at 1", "extend by 1", "warn at 2", "extend by 0"]
+    assert recorded.now == pytest.approx(2)  # the whole reservation can be used
 
 
-async def test_time_that_an_extension_takes_counts() -> None:
-    told = Slow(1)
-    await told.meter(1).run()
-    assert told.happened == ["warn at 1", "extend by 1", "warn at 2", "extend by 0"]
-    assert told.now == pytest.approx(0.8 + 0.9 + 0.9)
+async def test_the_time_of_an_extension_counts() -> None:
+    recorded = Slow(1)
+    await recorded.budget(1).run()
+    assert recorded.happened == ["warn at 1", "extend by 1", "warn at 2", "extend by 0"]
+    assert recorded.now == pytest.approx(0.8 + 0.9 + 0.9)
 
 
-async def test_a_stopped_meter_reserves_nothing_more() -> None:
-    told = Told(5, 5, 5)
-    running = asyncio.create_task(told.meter(1).run())
-    await told.warned.wait()
+async def test_a_stopped_budget_reserves_nothing_more() -> None:
+    recorded = RecordedBudget(5, 5, 5)
+    running = asyncio.create_task(recorded.budget(1).run())
+    await recorded.warned.wait()
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running
-    assert told.happened in (["warn at 1"], ["warn at 1", "extend by 5"])
+    assert recorded.happened in (["warn at 1"], ["warn at 1", "extend by 5"])
 
 
 # Through the service -----------------------------------------------------------------------------
@@ -89,7 +89,7 @@ def _a_second_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(ESTIMATES, mode, 1)
 
 
-async def test_a_long_reply_is_extended_and_its_reader_told(
+async def test_a_long_reply_is_extended_and_its_reader_notified(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(ESTIMATES, "question", 7)
@@ -99,19 +99,19 @@ async def test_a_long_reply_is_extended_and_its_reader_told(
         events = await live.stream("How does the login work?", chatMode="general")
         final = law.lawful(events)
         assert final["subtype"] == "success"
-        assert told(events) == ("reservation_used",)
+        assert notices(events) == ("reservation_used",)
         notice = next(data for name, data, _ in events if name == "notice")
         assert notice == {
             "code": "reservation_used",
             "template": "reservation_used",
             "variables": {"percent": 80, "reserved_seconds": 1},
         }
-        # First by the client's hint, then by what the model decided that it is.
+        # The first reservation follows the client's hint, the second one the model's intent.
         reserved = [event["seconds"] for _, event in await law.logged(url, "TimeReserved")]
         assert reserved == [1, 7]
         assert len(await law.logged(url, "TimeConsumed")) == 1
         assert final["metadata"]["billed_seconds"] >= 2
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)
 
 
 async def test_a_reply_ends_partial_when_the_balance_is_used_up(url: str) -> None:
@@ -121,7 +121,7 @@ async def test_a_reply_ends_partial_when_the_balance_is_used_up(url: str) -> Non
         events = await live.stream("Good morning [[offline: hang after=8]]")
         final = law.lawful(events)
         assert (final["subtype"], final["reason"]) == ("partial", "balance")
-        assert told(events) == ("reservation_used", "reservation_used")
+        assert notices(events) == ("reservation_used", "reservation_used")
         reserved = [event["seconds"] for _, event in await law.logged(url, "TimeReserved")]
         assert reserved == [1, 1]
         # The call took a little more than two seconds; no more is billed than was reserved.
@@ -132,7 +132,7 @@ async def test_a_reply_ends_partial_when_the_balance_is_used_up(url: str) -> Non
         await law.healthy(live, url)
 
 
-async def test_a_reply_that_showed_nothing_gives_back_the_last_second(url: str) -> None:
+async def test_a_reply_without_chunks_gives_back_the_last_second(url: str) -> None:
     async with running(url) as live:
         await live.project()
         await live.credit(seconds=1)
@@ -143,7 +143,7 @@ async def test_a_reply_that_showed_nothing_gives_back_the_last_second(url: str) 
         await law.healthy(live, url)
 
 
-async def test_what_others_reserve_meanwhile_is_not_extended_into(url: str) -> None:
+async def test_an_extension_does_not_use_reservations_of_other_replies(url: str) -> None:
     async with running(url) as live:
         await live.project()
         await live.credit(seconds=2)
@@ -157,7 +157,7 @@ async def test_what_others_reserve_meanwhile_is_not_extended_into(url: str) -> N
 
 
 @pytest.mark.parametrize("after", [0, 8])
-async def test_no_reply_takes_longer_than_replies_may(url: str, after: int) -> None:
+async def test_no_reply_takes_longer_than_the_maximum(url: str, after: int) -> None:
     async with running(url, reply_seconds=0.3) as live:
         await live.project()
         await live.credit()
@@ -167,7 +167,7 @@ async def test_no_reply_takes_longer_than_replies_may(url: str, after: int) -> N
             assert final["metadata"]["billed_seconds"] == 1
         else:
             assert final["error"]["code"] == "time_limit"
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)
 
 
 async def test_only_the_models_time_in_the_attempt_that_is_kept_counts(url: str) -> None:
@@ -179,7 +179,7 @@ async def test_only_the_models_time_in_the_attempt_that_is_kept_counts(url: str)
         events = await live.stream(said)
         final = law.lawful(events)
         assert final["subtype"] == "success"
-        assert told(events) == ("provider_retry",)
+        assert notices(events) == ("provider_retry",)
         assert final["metadata"]["billed_seconds"] == 1
         await law.stored(live, final)
         await law.billed(live, final, credited=1)

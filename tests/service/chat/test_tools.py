@@ -1,4 +1,4 @@
-"""Plan mode with eyes: what a planner may look at, what its readers see of that, what it costs."""
+"""Tool calls: the files that the model may read, the events of the readers, and the cost."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,7 +21,7 @@ APP = 'def greet(name):\n    return f"Hello, {name}!"\n'
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """The folder with a project's source, and beside it what nobody may see."""
+    """The folder with a project's source, and a forbidden file beside it."""
     root = tmp_path / "t1" / "shop"
     root.mkdir(parents=True)
     (root / "app.py").write_text(APP)
@@ -40,7 +40,7 @@ async def run(url: str, source: Path) -> AsyncIterator[LiveService]:
         yield started
 
 
-def looks(events: list[Event]) -> list[tuple[str, str]]:
+def tool_calls(events: list[Event]) -> list[tuple[str, str]]:
     return [(data["name"], data["status"]) for name, data, _ in events if name == "tool"]
 
 
@@ -49,9 +49,9 @@ def sent(run: LiveService) -> list[Any]:
     return [block for message in run.model.requests[-1]["messages"] for block in message["content"]]
 
 
-async def test_a_planner_looks_and_its_readers_see_that_it_does(run: LiveService, url: str) -> None:
+async def test_readers_see_the_tool_calls_of_the_model(run: LiveService, url: str) -> None:
     events = await run.stream("How does app.py greet?")
-    assert looks(events) == [("read_file", "running"), ("read_file", "done")]
+    assert tool_calls(events) == [("read_file", "running"), ("read_file", "done")]
     summary = next(data["summary"] for name, data, _ in events if name == "tool")
     assert summary == "read_file app.py"
     final = law.lawful(events)
@@ -61,22 +61,22 @@ async def test_a_planner_looks_and_its_readers_see_that_it_does(run: LiveService
     ]
     assert run.model.calls == 2
     assert "def greet(name):" in str(sent(run)[-1])
-    await law.ended_as_told(run, url, final)
+    await law.ended_as_shown(run, url, final)
 
 
-async def test_each_call_is_billed_its_seconds_rounded_up(run: LiveService) -> None:
+async def test_the_seconds_of_each_model_call_are_rounded_up(run: LiveService) -> None:
     final = (await run.chat("How does app.py greet?")).json()
     assert final["metadata"]["billed_seconds"] == 2
     assert (await run.account())["consumedSeconds"] == 2
 
 
-async def test_a_project_without_source_is_planned_without_tools(url: str) -> None:
+async def test_a_project_without_source_is_answered_without_tools(url: str) -> None:
     async with running(url) as run:
         await run.project()
         await run.credit()
         final = (await run.chat("How does app.py greet?")).json()
         assert "tools" not in run.model.requests[-1]
-        assert final["data"]["references"] == [], "what nobody has read is no reference"
+        assert final["data"]["references"] == [], "a file that was not read is no reference"
         assert final["metadata"]["warnings"] == ["references_left_out"]
 
 
@@ -89,11 +89,11 @@ async def test_a_project_without_source_is_planned_without_tools(url: str) -> No
         ("nothing.py", "Traceback"),
     ],
 )
-async def test_what_may_not_be_seen_is_an_error_that_the_model_is_told(
+async def test_a_forbidden_path_is_an_error_in_the_tool_result(
     run: LiveService, path: str, code: str
 ) -> None:
     events = await run.stream(f"Why? [[offline: tool name=read_file path={path}]]")
-    assert looks(events) == [("read_file", "running"), ("read_file", "failed")]
+    assert tool_calls(events) == [("read_file", "running"), ("read_file", "failed")]
     result = sent(run)[-1]
     assert result["is_error"] is True
     assert code not in str(result)
@@ -110,35 +110,35 @@ async def test_what_may_not_be_seen_is_an_error_that_the_model_is_told(
         "name=list_files text=x",
     ],
 )
-async def test_a_look_that_makes_no_sense_is_an_error_and_no_end(
+async def test_an_invalid_tool_call_is_an_error_and_does_not_end_the_reply(
     run: LiveService, directive: str
 ) -> None:
     events = await run.stream(f"Why? [[offline: tool {directive}]]")
-    assert [status for _, status in looks(events)] == ["running", "failed"]
+    assert [status for _, status in tool_calls(events)] == ["running", "failed"]
     assert law.lawful(events)["subtype"] == "success"
 
 
-async def test_all_tools_show_what_there_is(run: LiveService) -> None:
+async def test_every_tool_shows_the_project_s_source(run: LiveService) -> None:
     for directive, shown in (
         ("name=list_files", "README.md"),
         ("name=search_files text=HELLO", "app.py"),
         ("name=read_file path=app.py first_line=2 lines=1", "Hello"),
     ):
         events = await run.stream(f"Why? [[offline: tool {directive}]]")
-        assert looks(events)[-1][1] == "done"
+        assert tool_calls(events)[-1][1] == "done"
         assert shown in str(sent(run)[-1])
         assert "canary" not in str(run.model.requests[-1])
 
 
-async def test_looking_has_an_end(run: LiveService) -> None:
+async def test_the_number_of_tool_calls_is_limited(run: LiveService) -> None:
     directives = " ".join("[[offline: tool name=list_files]]" for _ in range(20))
     events = await run.stream(f"Why? {directives}")
-    assert len(looks(events)) == 2 * 6
+    assert len(tool_calls(events)) == 2 * 6
     assert run.model.requests[-1]["tool_choice"] == {"type": "none"}
     assert law.lawful(events)["subtype"] == "success"
 
 
-async def test_what_is_said_before_a_look_is_not_the_answer(url: str, source: Path) -> None:
+async def test_text_before_a_tool_call_is_not_part_of_the_answer(url: str, source: Path) -> None:
     async with running(url, source_dir=source, model=_Introducing()) as run:
         await run.client.post("/v1/projects", json=KNOWN)
         await run.credit()
@@ -149,7 +149,7 @@ async def test_what_is_said_before_a_look_is_not_the_answer(url: str, source: Pa
 
 
 class _Introducing(OfflineModel):
-    """Says something before it looks, as models do."""
+    """A model that writes text before its tool call, as models do."""
 
     def _answer(self, asked: Any, fault: Fault) -> Any:
         played: Any = super()._answer(asked, fault)
@@ -172,7 +172,7 @@ def _introduced(steps: Any) -> Any:
             yield said
 
 
-async def test_the_context_that_is_asked_for_is_told_at_once(run: LiveService) -> None:
+async def test_the_requested_context_is_in_the_first_question(run: LiveService) -> None:
     context = {
         "includeProjectStructure": True,
         "includeVersionHistory": True,
@@ -187,23 +187,23 @@ async def test_the_context_that_is_asked_for_is_told_at_once(run: LiveService) -
     assert "No build has failed." in first
 
 
-async def test_without_it_nothing_of_that_is_sent(run: LiveService) -> None:
+async def test_context_that_is_not_requested_is_not_sent(run: LiveService) -> None:
     await run.chat("Hello there", context={"includeProjectStructure": False})
     assert "Project structure" not in str(run.model.requests[0])
 
 
-async def test_a_planner_sees_versions_and_failed_builds(run: LiveService) -> None:
+async def test_the_model_sees_versions_and_failed_builds(run: LiveService) -> None:
     for version, kind in (("v1", "completed"), ("", "failed")):
         body = {"userId": "u1", "projectId": "p1", "message": "A shop"}
         build_id = (await run.client.post("/v1/builds", json=body)).json()["buildId"]
         report = {"eventId": "e", "phase": "deploy", "type": kind, "title": "t"}
         report |= {"at": "2026-01-01T00:00:00Z"}
         report |= {"versionId": version} if version else {"error": "No space left"}
-        told = await run.client.post(f"/v1/builds/{build_id}/events", json={"events": [report]})
-        assert told.status_code == 200, told.text
+        answer = await run.client.post(f"/v1/builds/{build_id}/events", json={"events": [report]})
+        assert answer.status_code == 200, answer.text
     for tool, shown in (("version_history", "v1"), ("build_errors", "No space left")):
         events = await run.stream(f"Why? [[offline: tool name={tool}]]")
-        assert looks(events)[-1] == (tool, "done")
+        assert tool_calls(events)[-1] == (tool, "done")
         assert shown in str(sent(run)[-1])
 
 

@@ -1,4 +1,4 @@
-"""The product as a new user meets it: started, used by the lines that it prints, stopped."""
+"""The product as a new user meets it: start it, run the lines that it prints, stop it."""
 
 import json
 import os
@@ -24,7 +24,7 @@ THROUGHLINE = Path(sys.executable).parent / "throughline"
 
 
 class Served:
-    """A running `throughline serve` and what it printed."""
+    """A running `throughline serve` and its output."""
 
     def __init__(self, folder: Path, errors: IO[bytes]) -> None:
         self.folder = folder
@@ -47,7 +47,7 @@ class Served:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop it, where a failed test has not."""
+        """Stop the service if a failed test has left it running."""
         if self.process.poll() is None:
             self.stop(signal.SIGTERM)
 
@@ -61,7 +61,7 @@ class Served:
         raise AssertionError(f"it ended early: {printed}")
 
     def shell(self, line: str) -> str:
-        """Run a line as a user would paste it."""
+        """Run a line in a shell, as a user pastes it."""
         return subprocess.run(
             ["bash", "-c", line],
             env=self.environment,
@@ -72,7 +72,7 @@ class Served:
         ).stdout
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run another throughline command beside it."""
+        """Run another throughline command beside the service."""
         return subprocess.run(
             [THROUGHLINE, *arguments],
             env=self.environment,
@@ -83,7 +83,7 @@ class Served:
         )
 
     def lines(self) -> list[str]:
-        """The shell lines."""
+        """The shell lines of the output."""
         return re.findall(r"^  (.+)$", self.printed, re.MULTILINE)
 
     def until_deployed(self, build_id: str) -> bool:
@@ -93,7 +93,7 @@ class Served:
         address = re.search(r"listens on (\S+)", self.printed)
         assert address is not None
         command = ["curl", "-sN", "--max-time", "60", "-H", header, address[1] + path]
-        # From the beginning of the log, so that nothing is missed whenever it is asked.
+        # From the beginning of the log, so that the stream misses nothing, at any time of the call.
         epoch = json.loads(self.shell(f"curl -s {address[1]}/readyz"))["epoch"]
         command += ["-H", f"Last-Event-ID: {epoch}.0"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
@@ -105,7 +105,7 @@ class Served:
         return False
 
     def stop(self, how: signal.Signals) -> int:
-        """End it; the exit code."""
+        """End the service with a signal; returns the exit code."""
         children = psutil.Process(self.process.pid).children(recursive=True)
         self.process.send_signal(how)
         code = self.process.wait(timeout=60)
@@ -157,11 +157,11 @@ def test_a_first_run_works_as_printed_and_a_second_finds_its_data(folder: Path) 
             assert key[0] in second.printed
             commands_work_beside(second)
             assert second.stop(signal.SIGTERM) == 0
-    logs_tell_nothing(folder / "errors", key[1])
+    logs_have_no_texts_or_secrets(folder / "errors", key[1])
 
 
 def readme_shows(command: str, streamed: str) -> None:
-    """The README has the printed command, and a reply with the events and keys of this one."""
+    """The README has the printed command, and a reply with the events and keys of this reply."""
     (block,) = re.findall(r"^```console\n(.*?)^```$", README.read_text(), re.M | re.S)
     lines, _, shown = block.partition(": throughline\n")
     written = re.sub(r"\s*\\\n\s*|\n", " ", lines.replace("$ B=", "B=").replace("\n$ ", "; "))
@@ -174,13 +174,13 @@ def readme_shows(command: str, streamed: str) -> None:
 
 
 def plain(command: str) -> str:
-    """A shell command without what differs: the program's path, the port, spaces."""
+    """A shell command without the parts that differ: the program's path, the port, spaces."""
     command = re.sub(r"'[^' ]*throughline'", "throughline", command)
     return re.sub(r"\s+", " ", re.sub(r"(127\.0\.0\.1):\d+", r"\1", command)).strip()
 
 
 def examples_of_the_api_page_work(served: Served) -> None:
-    """Each line of the page's examples is answered, and not with a problem."""
+    """Each line of the page's examples gets an answer that is not a problem."""
     address = re.search(r"listens on (\S+)", served.printed)
     assert address is not None
     script = code(DOCS / "api.md", "sh").replace(".venv/bin/throughline", str(THROUGHLINE))
@@ -211,8 +211,8 @@ def commands_work_beside(served: Served) -> None:
     assert served.command("sign", "GET", "/x", "--key", "nobody").returncode == 2
 
 
-def logs_tell_nothing(errors: Path, secret: str) -> None:
-    """Every request's line is JSON with its id; nothing that was said or is secret is in it."""
+def logs_have_no_texts_or_secrets(errors: Path, secret: str) -> None:
+    """Every log line is JSON with its request's id, and has no text of users and no secret."""
     text = errors.read_text()
     assert "login page" not in text
     assert secret not in text
@@ -269,7 +269,7 @@ def test_the_operations_page_lists_every_command() -> None:
             assert f"{group} {command}".strip() in described
 
 
-def test_a_wrong_setting_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THROUGHLINE_PORT", "a lot")
     with pytest.raises(ValueError, match="port"):
         Settings()

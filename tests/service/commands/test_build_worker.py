@@ -1,4 +1,4 @@
-"""The example build worker: it runs a command for each build, and loses none when it is killed."""
+"""The example build worker runs a command for each build. A killed worker loses no build."""
 
 import asyncio
 import os
@@ -28,7 +28,7 @@ BAD = "print('half way'); print('No space left'); raise SystemExit(3)"
 
 @asynccontextmanager
 async def worker(run: LiveService, *command: str) -> AsyncGenerator[asyncio.subprocess.Process]:
-    """A worker process named w1, gone at the end."""
+    """A worker process named w1, which is killed at the end."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, str(WORKER), "--url", str(run.client.base_url), "--key", "k1"),
         *("--worker", "w1", "--", *command),
@@ -49,14 +49,14 @@ async def begin(run: LiveService) -> str:
 
 
 async def ended(run: LiveService, build_id: str) -> dict[str, Any]:
-    """The build when its project is free again."""
+    """The build, after its project was unlocked."""
     async with watching.opened(run, since=watching.origin(run), userId="u1") as stream:
         while (event := await stream.next())[0] != "lock" or event[1]["activeBuildId"]:
             pass
     return dict((await run.client.get(f"/v1/builds/{build_id}", params={"userId": "u1"})).json())
 
 
-async def test_it_builds_what_waits_and_reports_what_the_command_says(url: str) -> None:
+async def test_the_worker_builds_waiting_builds_and_reports_the_command_s_output(url: str) -> None:
     async with running(url) as run:
         await run.project()
         build_id = await begin(run)
@@ -64,15 +64,15 @@ async def test_it_builds_what_waits_and_reports_what_the_command_says(url: str) 
             build = await ended(run, build_id)
         assert (build["status"], build["versionId"], build["workerId"]) == ("succeeded", "v1", "w1")
         answer = await run.client.get(f"/v1/builds/{build_id}/events", params={"userId": "u1"})
-        told = [(each["phase"], each["type"], each["title"]) for each in answer.json()["events"]]
-        assert told == [
+        output = [(each["phase"], each["type"], each["title"]) for each in answer.json()["events"]]
+        assert output == [
             ("development", "progress", "writing A shop for tea"),
             ("deploy", "progress", "out"),
             ("deploy", "completed", "Deployed"),
         ]
 
 
-async def test_a_command_that_fails_fails_its_build_with_its_last_words(url: str) -> None:
+async def test_a_failed_command_fails_its_build_with_its_last_line(url: str) -> None:
     async with running(url) as run:
         await run.project()
         build_id = await begin(run)
@@ -81,8 +81,8 @@ async def test_a_command_that_fails_fails_its_build_with_its_last_words(url: str
         assert (build["status"], build["error"]) == ("failed", "No space left")
 
 
-async def test_a_killed_worker_takes_its_build_up_again(url: str, tmp_path: Path) -> None:
-    """The first run of the command hangs; the worker is killed -9; the next one finishes it."""
+async def test_a_killed_worker_resumes_its_build(url: str, tmp_path: Path) -> None:
+    """The first run of the command hangs; the worker is killed -9; the next worker finishes."""
     gate = tmp_path / "gate"
     command = (
         "import pathlib, sys, time\n"
@@ -105,10 +105,10 @@ async def test_a_killed_worker_takes_its_build_up_again(url: str, tmp_path: Path
         assert (build["status"], build["versionId"]) == ("succeeded", build_id)
         answer = await run.client.get(f"/v1/builds/{build_id}/events", params={"userId": "u1"})
         titles = [each["title"] for each in answer.json()["events"]]
-        assert titles == ["begun", "done", "Deployed"], "what was reported before is known"
+        assert titles == ["begun", "done", "Deployed"], "the first report is known by its id"
 
 
-def test_a_long_silence_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_command_is_reported_as_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build_worker, "ALIVE_SECONDS", 0.01)
     read, write = os.pipe()
     with os.fdopen(read) as stdout, os.fdopen(write, "w") as command:
@@ -123,10 +123,10 @@ def test_a_long_silence_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         assert [lines for lines in gathered if lines] == []
     alive = build_worker.Reporter(build_worker.Service("", "", ""), "b1").alive()
     assert not alive["userVisible"]
-    assert alive["phase"] != "development", "it makes no item"
+    assert alive["phase"] != "development", "the report makes no item"
 
 
-async def test_it_comes_back_when_the_service_does(url: str) -> None:
+async def test_the_worker_reconnects_when_the_service_is_back(url: str) -> None:
     async with running(url) as run:
         await run.project()
         address = str(run.client.base_url)
@@ -142,22 +142,22 @@ async def test_it_comes_back_when_the_service_does(url: str) -> None:
 
 
 async def _stopped(run: LiveService) -> None:
-    """The service is gone from its port."""
+    """Wait until the service has left its port."""
     run.server.handle_exit(15, None)
     async with asyncio.timeout(20):
         while True:
             try:
                 await run.client.get("/healthz")
-            except Exception:  # noqa: BLE001 - whatever says that nobody is there
+            except Exception:  # noqa: BLE001 - any error of a connection
                 return
 
 
-async def test_it_says_what_it_needs(url: str) -> None:
+async def test_the_worker_names_the_secret_that_it_needs(url: str) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, str(WORKER), "--url", "http://127.0.0.1:1", "--key", "k1", "--", "true"),
         env={key: value for key, value in os.environ.items() if not key.startswith("THROUGHLINE")},
         stderr=asyncio.subprocess.PIPE,
     )
-    _, told = await process.communicate()
+    _, output = await process.communicate()
     assert process.returncode == 2
-    assert b"THROUGHLINE_WORKER_SECRET" in told
+    assert b"THROUGHLINE_WORKER_SECRET" in output

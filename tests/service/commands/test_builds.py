@@ -1,4 +1,4 @@
-"""From plan to build through the API: conversion, claims, reports, the lock, and what is shown."""
+"""From plan to build through the API: conversion, claims, reports, the lock, and the views."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ async def run(url: str) -> AsyncIterator[LiveService]:
 
 
 async def planned(run: LiveService, message: str = "Add a login page") -> dict[str, Any]:
-    """A plan, as the final envelope has it."""
+    """Ask for a plan; returns the final envelope."""
     answer = await run.chat(message)
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
@@ -42,7 +42,7 @@ async def begin(run: LiveService, message: str = "A shop for tea. With a blog.")
     return str(answer.json()["buildId"])
 
 
-def told(event_id: str, phase: str, kind: str, **members: Any) -> dict[str, Any]:
+def a_report(event_id: str, phase: str, kind: str, **members: Any) -> dict[str, Any]:
     said = {"eventId": event_id, "phase": phase, "type": kind, "title": f"{phase} {kind}"}
     return said | {"at": AT} | members
 
@@ -62,8 +62,8 @@ async def page(run: LiveService) -> dict[str, Any]:
     return dict(answer.json())
 
 
-async def told_lock(stream: watching.Stream) -> str | None:
-    """The next lock that the stream tells."""
+async def next_lock(stream: watching.Stream) -> str | None:
+    """The next value of the lock in the stream."""
     while (event := await stream.next())[0] != "lock":
         pass
     active: str | None = event[1]["activeBuildId"]
@@ -74,10 +74,10 @@ def problem(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
 
 
-DEPLOYED = told(
+DEPLOYED = a_report(
     "end", "deploy", "completed", versionId="v7", previewUrl="https://v7.example/preview"
 )
-DEVELOPING = told("dev", "development", "progress")
+DEVELOPING = a_report("dev", "development", "progress")
 
 
 # conversion --------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ async def test_the_same_plan_again_is_the_same_build(run: LiveService) -> None:
     again = await convert(run, plan)
     assert again.json() == {"buildId": build_id, "status": "succeeded"}
     without = await convert(run, plan, planData=None)
-    assert without.json()["buildId"] == build_id, "the session's last plan is this one"
+    assert without.json()["buildId"] == build_id, "the session's last plan is this plan"
     other = plan["data"] | {"summary": "Another one"}
     assert problem(await convert(run, plan, planData=other)) == (409, "session_ended")
 
@@ -140,7 +140,7 @@ async def test_without_a_plan_in_the_request_the_session_s_last_one_is_built(
     assert found.json()["prompt"] == plan["data"]["buildPrompt"]
 
 
-async def test_a_plan_that_was_changed_by_its_reader_is_built_as_it_is_now(
+async def test_a_plan_that_its_reader_changed_is_built_as_changed(
     run: LiveService,
 ) -> None:
     plan = await planned(run)
@@ -150,7 +150,7 @@ async def test_a_plan_that_was_changed_by_its_reader_is_built_as_it_is_now(
     assert (found.json()["plan"], found.json()["prompt"]) == (changed, "Build it in blue")
 
 
-async def test_what_cannot_be_converted_is_refused_and_appends_nothing(run: LiveService) -> None:
+async def test_a_refused_conversion_appends_nothing(run: LiveService) -> None:
     answered = await planned(run, "Hello there")
     before = await run.service.store.head()
     feature = {"planData": None}
@@ -175,7 +175,7 @@ async def test_what_cannot_be_converted_is_refused_and_appends_nothing(run: Live
         {},
     ],
 )
-async def test_a_plan_that_is_none_is_refused_without_its_text(
+async def test_an_invalid_plan_is_refused_without_its_text(
     run: LiveService, plan: dict[str, Any]
 ) -> None:
     real = await planned(run)
@@ -193,7 +193,7 @@ async def test_a_plan_with_a_nul_deep_inside_is_refused(run: LiveService) -> Non
 # the lock ----------------------------------------------------------------------------------------
 
 
-async def test_while_a_project_builds_it_takes_no_messages_and_no_other_build(
+async def test_a_project_accepts_no_message_and_no_other_build_during_a_build(
     run: LiveService,
 ) -> None:
     plan = await planned(run)
@@ -206,8 +206,12 @@ async def test_while_a_project_builds_it_takes_no_messages_and_no_other_build(
     assert problem(await run.client.post("/v1/builds", json=body)) == (409, "build_in_progress")
 
 
-@pytest.mark.parametrize("end", [DEPLOYED, told("end", "build", "failed", error="No space left")])
-async def test_the_end_of_the_build_unlocks(run: LiveService, end: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "end", [DEPLOYED, a_report("end", "build", "failed", error="No space left")]
+)
+async def test_the_end_of_the_build_unlocks_the_project(
+    run: LiveService, end: dict[str, Any]
+) -> None:
     build_id = await begin(run)
     assert (await run.chat("Hello")).status_code == 409
     await report(run, build_id, end)
@@ -215,13 +219,13 @@ async def test_the_end_of_the_build_unlocks(run: LiveService, end: dict[str, Any
     assert (await run.chat("Hello")).status_code == 200
 
 
-async def test_a_build_that_nobody_hears_of_fails_by_itself_and_unlocks(url: str) -> None:
+async def test_a_silent_build_times_out_and_unlocks_the_project(url: str) -> None:
     async with running(url, build_silent_seconds=0.05) as run:
         await run.project()
         await run.credit()
         build_id = await begin(run)
         async with watching.opened(run, since=watching.origin(run), userId="u1") as stream:
-            locks = [await told_lock(stream), await told_lock(stream)]
+            locks = [await next_lock(stream), await next_lock(stream)]
         assert locks == [build_id, None]
         found = await run.client.get(f"/v1/builds/{build_id}", params={"userId": "u1"})
         assert (found.json()["status"], found.json()["code"]) == ("failed", "timed_out")
@@ -230,7 +234,9 @@ async def test_a_build_that_nobody_hears_of_fails_by_itself_and_unlocks(url: str
         assert late.json() == {"accepted": 1, "status": "failed"}, "the first end stays"
 
 
-async def test_of_many_conversions_at_once_one_locks_the_project(run: LiveService) -> None:
+async def test_only_the_first_of_many_concurrent_conversions_locks_the_project(
+    run: LiveService,
+) -> None:
     await run.project("p2", "u1", "u2", "u3", "u4")
     users = ("u1", "u2", "u3", "u4")
     for user in users[1:]:
@@ -284,7 +290,7 @@ async def test_an_idea_begins_a_build_with_a_greeting(run: LiveService) -> None:
 # workers -----------------------------------------------------------------------------------------
 
 
-async def test_of_fifty_workers_one_has_the_build(run: LiveService) -> None:
+async def test_only_the_first_of_fifty_workers_claims_the_build(run: LiveService) -> None:
     build_id = await begin(run)
     listed = (await run.client.get("/v1/builds", params={"status": "queued"})).json()["builds"]
     assert [each["buildId"] for each in listed] == [build_id]
@@ -305,9 +311,9 @@ async def test_of_fifty_workers_one_has_the_build(run: LiveService) -> None:
     assert [each["buildId"] for each in mine.json()["builds"]] == [build_id]
 
 
-async def test_reports_count_once_in_whatever_order_and_number_they_come(run: LiveService) -> None:
+async def test_repeated_and_unordered_reports_count_once(run: LiveService) -> None:
     build_id = await begin(run)
-    many = [told(f"e{n}", "build", "progress") for n in range(498)]
+    many = [a_report(f"e{n}", "build", "progress") for n in range(498)]
     first = await report(run, build_id, DEPLOYED, *many, DEPLOYED)
     assert first.json() == {"accepted": 499, "status": "succeeded"}
     again = await report(run, build_id, *many, DEVELOPING, DEPLOYED)
@@ -325,14 +331,14 @@ async def test_reports_count_once_in_whatever_order_and_number_they_come(run: Li
         after = {"after": answer["after"]}
     assert len(seen) == len(set(seen)) == 500
     kinds = [each["kind"] for each in await items(run)]
-    assert kinds.count("build_reference") == 1, "late, and once"
+    assert kinds.count("build_reference") == 1, "counted once, although it is late"
 
 
 async def test_racing_reports_make_one_reference_and_one_end(run: LiveService, url: str) -> None:
     build_id = await begin(run)
     await asyncio.gather(
         *(
-            report(run, build_id, told(f"d{n}", "development", "progress"), DEPLOYED)
+            report(run, build_id, a_report(f"d{n}", "development", "progress"), DEPLOYED)
             for n in range(20)
         )
     )
@@ -349,26 +355,28 @@ async def test_reports_for_an_unknown_build_are_refused(run: LiveService) -> Non
 @pytest.mark.parametrize(
     "wrong",
     [
-        told("e", "deploy", "completed"),
-        told("e", "cooking", "progress"),
-        told("e", "build", "progress", previewUrl="javascript:alert(1)"),
-        told("e", "build", "progress", at="yesterday"),
-        told("e", "build", "progress", at="2026-01-01T00:00:00"),
-        told("e", "build", "progress", at="0001-01-01T00:00:00+14:00"),
-        told("", "build", "progress"),
-        told("e", "build", "progress", extra=1),
+        a_report("e", "deploy", "completed"),
+        a_report("e", "cooking", "progress"),
+        a_report("e", "build", "progress", previewUrl="javascript:alert(1)"),
+        a_report("e", "build", "progress", at="yesterday"),
+        a_report("e", "build", "progress", at="2026-01-01T00:00:00"),
+        a_report("e", "build", "progress", at="0001-01-01T00:00:00+14:00"),
+        a_report("", "build", "progress"),
+        a_report("e", "build", "progress", extra=1),
     ],
 )
-async def test_a_report_that_is_wrong_is_refused(run: LiveService, wrong: dict[str, Any]) -> None:
+async def test_an_invalid_report_is_refused(run: LiveService, wrong: dict[str, Any]) -> None:
     build_id = await begin(run)
     assert problem(await report(run, build_id, DEVELOPING, wrong)) == (422, "invalid_request")
     found = await run.client.get(f"/v1/builds/{build_id}/events", params={"userId": "u1"})
-    assert found.json()["events"] == [], "none of the batch is taken"
+    assert found.json()["events"] == [], "no report of the batch is stored"
 
 
-async def test_users_see_what_they_may_see_of_a_build(run: LiveService) -> None:
+async def test_users_see_only_the_visible_events_of_a_build(run: LiveService) -> None:
     build_id = await begin(run)
-    await report(run, build_id, told("secret", "setup", "progress", userVisible=False), DEVELOPING)
+    await report(
+        run, build_id, a_report("secret", "setup", "progress", userVisible=False), DEVELOPING
+    )
     path = f"/v1/builds/{build_id}/events"
     shown = (await run.client.get(path, params={"userId": "u1"})).json()["events"]
     assert [each["eventId"] for each in shown] == ["dev"]
@@ -393,7 +401,7 @@ async def test_another_tenant_sees_no_build(run: LiveService) -> None:
     assert listed.json()["builds"] == []
 
 
-# what is shown -----------------------------------------------------------------------------------
+# items and pages ---------------------------------------------------------------------------------
 
 
 async def test_the_items_of_a_build_show_its_version_once_it_is_deployed(run: LiveService) -> None:
@@ -416,7 +424,7 @@ async def test_the_items_of_a_build_show_its_version_once_it_is_deployed(run: Li
 
 async def test_a_failed_build_says_why(run: LiveService) -> None:
     build_id = await begin(run)
-    await report(run, build_id, told("end", "build", "failed", error="No space left"))
+    await report(run, build_id, a_report("end", "build", "failed", error="No space left"))
     for each in await items(run):
         assert (each["status"], each["build"]["error"]) == ("failed", "No space left")
 
@@ -437,7 +445,7 @@ async def test_builds_have_pages_of_their_own(run: LiveService) -> None:
     assert [each["buildId"] for each in older.json()["builds"]] == [build_id]
 
 
-async def test_the_live_stream_tells_the_lock_and_sends_the_item_again(run: LiveService) -> None:
+async def test_the_live_stream_emits_the_lock_and_the_changed_item(run: LiveService) -> None:
     plan = await planned(run)
     head = (await page(run))["after"]
     async with watching.opened(run, since=head, userId="u1") as stream:
@@ -451,7 +459,7 @@ async def test_the_live_stream_tells_the_lock_and_sends_the_item_again(run: Live
     locks = [event["activeBuildId"] for name, event, _ in events if name == "lock"]
     assert locks == [build_id, None]
     requests = [event for name, event, _ in events if event.get("kind") == "user_message"]
-    assert len(requests) == 3, "asked for, claimed, deployed"
+    assert len(requests) == 3, "queued, claimed, deployed"
     assert len({event["id"] for event in requests}) == 1
     assert [event["id"] for _, event, _ in events if event.get("kind") == "deployment"] == ["v7"]
     assert requests[-1]["status"] == "deployed"
@@ -462,14 +470,14 @@ async def test_the_live_stream_tells_the_lock_and_sends_the_item_again(run: Live
     assert [at for _, _, at in again] == chain[3:], "resumed without gap or repeat"
 
 
-async def test_a_build_that_ends_at_another_server_than_it_was_asked_of_frees_its_project(
+async def test_a_build_that_ends_on_another_server_unlocks_its_project(
     url: str,
 ) -> None:
-    """That server remembers the project from before its lock."""
+    """The first server still remembers the project without its lock."""
     async with running(url) as one, running(url) as two:
         await one.project()
         build_id = await begin(two)
-        ended = await report(one, build_id, told("end", "build", "failed"))
+        ended = await report(one, build_id, a_report("end", "build", "failed"))
         assert ended.json()["status"] == "failed"
         assert "activeBuildId" not in await page(one)
         await begin(two)

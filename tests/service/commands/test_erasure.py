@@ -1,4 +1,4 @@
-"""What was said is gone wherever it was: and the log, the bills and the rest of it stay true."""
+"""Erased text is gone everywhere, and the log, the bills and the read models stay correct."""
 
 import asyncio
 import re
@@ -61,7 +61,7 @@ async def delete_project(world: World) -> httpx.Response:
 
 
 def dumped(url: str) -> str:
-    """The whole database as pg_dump writes it, and what it writes in hexadecimal as text."""
+    """The whole database as pg_dump writes it, with its hexadecimal values decoded to text."""
     dump = subprocess.run(
         [program("pg_dump"), url], check=True, capture_output=True, text=True
     ).stdout
@@ -73,13 +73,13 @@ def _text(digits: str) -> str:
 
 
 async def bills(url: str) -> list[Any]:
-    """What everybody has, and was billed."""
+    """The accounts and bills of all users."""
     async with owning(url) as owner:
         return [await live(owner, name) for name in ("accounts", "consumption")]
 
 
 async def costs(url: str) -> tuple[int, Decimal]:
-    """What the sessions cost together."""
+    """The total cost of the sessions."""
     async with owning(url) as owner:
         sums = "select sum(ai_seconds), sum(cost_usd) from app.sessions"
         row = await (await owner.execute(sums.encode())).fetchone()
@@ -88,7 +88,7 @@ async def costs(url: str) -> tuple[int, Decimal]:
 
 
 async def true_to_the_log(url: str) -> None:
-    """Each read model is what the log says, a rebuild changes nothing, no position is left out."""
+    """Each read model equals the log, a rebuild changes nothing, and positions have no gap."""
     async with owning(url) as owner:
         for projection in PROJECTIONS:
             assert await verify(owner, projection) == 0, projection.name
@@ -99,7 +99,7 @@ async def true_to_the_log(url: str) -> None:
         assert await (await owner.execute(counted.encode())).fetchone() == (True,)
 
 
-async def test_a_session_is_gone_wherever_it_could_be_read(
+async def test_an_erased_session_is_gone_from_every_read(
     url: str, run: LiveService, worlds: tuple[World, World]
 ) -> None:
     ours, theirs = worlds
@@ -146,7 +146,7 @@ async def test_a_session_is_gone_wherever_it_could_be_read(
 async def test_no_trace_of_a_project_s_text_is_left_in_the_database(
     url: str, server: Server, run: LiveService, worlds: tuple[World, World]
 ) -> None:
-    """Not in a dump, and after a vacuum not in its files; the bills are as they were."""
+    """Neither in a dump nor, after a vacuum, in the files. The bills are unchanged."""
     ours, _ = worlds
     before, cost = await bills(url), await costs(url)
     assert in_files(url, server, WORD), "the control"
@@ -160,7 +160,7 @@ async def test_no_trace_of_a_project_s_text_is_left_in_the_database(
         assert problem(seen) == (404, "project_not_found")
     assert (await bills(url), await costs(url)) == (before, cost)
     await true_to_the_log(url)
-    # The reason of a credit is of the user's account, and a version's name is its worker's id.
+    # A credit's reason belongs to the user's account, and a version's name is an id of its worker.
     kept = (f"v-{WORD}", f"{WORD} why")
     left = dumped(url)
     for word in kept:
@@ -175,7 +175,7 @@ async def test_no_trace_of_a_project_s_text_is_left_in_the_database(
 
 
 def in_files(url: str, server: Server, word: str) -> bool:
-    """Whether the word stands in the files of the database."""
+    """Whether the files of the database have the word."""
     with psycopg.connect(url, autocommit=True) as owner:
         owner.execute("checkpoint")
         found = owner.execute(
@@ -217,10 +217,10 @@ async def test_a_reply_whose_server_died_is_ended_first_too(url: str) -> None:
     await true_to_the_log(url)
     async with owning(url) as owner:
         left = await owner.execute("select frame from app.reply_chunk")
-        assert await left.fetchall() == [(None,)], "the place where its writer would go on is taken"
+        assert await left.fetchall() == [(None,)], "the number of the next frame is occupied"
 
 
-async def test_what_is_being_built_is_not_erased(run: LiveService) -> None:
+async def test_a_project_is_not_erased_during_a_build(run: LiveService) -> None:
     await run.project()
     await run.credit()
     plan = (await run.chat("Add a page")).json()
@@ -229,14 +229,14 @@ async def test_what_is_being_built_is_not_erased(run: LiveService) -> None:
     for path in (f"/v1/chat-plan/session/{plan['sessionId']}?userId=u1", "/v1/projects/p1"):
         assert problem(await run.client.delete(path)) == (409, "build_in_progress")
     reports = f"/v1/builds/{built['buildId']}/events"
-    told = {"phase": "build", "type": "failed", "title": "No", "at": "2026-11-20T10:00:00Z"}
-    await run.client.post(reports, json={"events": [told | {"eventId": "1"}]})
+    report = {"phase": "build", "type": "failed", "title": "No", "at": "2026-11-20T10:00:00Z"}
+    await run.client.post(reports, json={"events": [report | {"eventId": "1"}]})
     assert (await run.client.delete("/v1/projects/p1")).status_code == 200
-    late = await run.client.post(reports, json={"events": [told | {"eventId": "2"}]})
+    late = await run.client.post(reports, json={"events": [report | {"eventId": "2"}]})
     assert problem(late) == (404, "build_not_found")
 
 
-async def test_who_may_erase(run: LiveService) -> None:
+async def test_other_users_cannot_erase_a_session(run: LiveService) -> None:
     await run.project("p1", "u1", "u2")
     await run.credit()
     session_id = (await run.chat("Hello")).json()["sessionId"]
@@ -248,7 +248,7 @@ async def test_who_may_erase(run: LiveService) -> None:
     assert (await run.client.delete(path)).status_code == 200, "the tenant's own service"
 
 
-async def test_the_same_request_again_has_the_same_answer(run: LiveService) -> None:
+async def test_a_repeated_erasure_has_the_same_answer(run: LiveService) -> None:
     await run.project()
     await run.credit()
     session_id = (await run.chat("Hello")).json()["sessionId"]
@@ -261,7 +261,7 @@ async def test_the_same_request_again_has_the_same_answer(run: LiveService) -> N
         assert (await run.client.delete(path)).status_code == 404
 
 
-async def test_a_message_that_was_erased_is_not_answered_again(run: LiveService) -> None:
+async def test_an_erased_message_is_not_answered_again(run: LiveService) -> None:
     await run.project()
     await run.credit()
     body = {"userId": "u1", "projectId": "p1", "message": "Hello"}
@@ -276,7 +276,7 @@ async def test_a_message_that_was_erased_is_not_answered_again(run: LiveService)
     assert run.model.calls == 1
 
 
-async def test_an_erasure_that_was_left_is_finished_by_who_looks_next(
+async def test_an_interrupted_erasure_is_finished_later(
     url: str, run: LiveService, worlds: tuple[World, World]
 ) -> None:
     ours, theirs = worlds
@@ -295,8 +295,8 @@ async def test_an_erasure_that_was_left_is_finished_by_who_looks_next(
     assert (await theirs.client.get("/v1/events")).status_code == 200
 
 
-async def test_watchers_are_told_and_nobody_is_told_the_text_again(url: str) -> None:
-    """On the server that erases and on another one; who comes back later finds nothing."""
+async def test_watchers_are_notified_of_an_erasure_and_do_not_get_the_text_again(url: str) -> None:
+    """On the erasing server and on another server. A reader that resumes later gets no text."""
     async with running(url) as one, running(url) as two:
         await one.project()
         await one.credit()
@@ -314,20 +314,20 @@ async def test_watchers_are_told_and_nobody_is_told_the_text_again(url: str) -> 
             deleted = await one.client.delete(f"/v1/chat-plan/session/{session_id}?userId=u1")
             assert deleted.status_code == 200
             for stream in watchers:
-                name, told, _ = await stream.next()
-                assert (name, told["sessionId"]) == ("erased", session_id)
+                name, data, _ = await stream.next()
+                assert (name, data["sessionId"]) == ("erased", session_id)
             for server in (one, two):
                 path = f"/v1/project/p1/timeline/stream?userId=u1&after={cursor}"
                 async with server.client.stream("GET", path) as answer:
-                    name, told, _ = await watching.Stream(answer).next()
-                    assert (name, told["sessionId"]) == ("erased", session_id)
+                    name, data, _ = await watching.Stream(answer).next()
+                    assert (name, data["sessionId"]) == ("erased", session_id)
                 live = await followed(server, "SessionDeleted")
                 assert WORD not in live
                 assert "UserMessagePosted" in live
 
 
 async def followed(server: LiveService, last: str) -> str:
-    """The tenant's log as a live consumer gets it, from the start to an event of a type."""
+    """The tenant's log as a live reader gets it, from the start to an event of the type `last`."""
     headers = {"Accept": "text/event-stream"}
     text = ""
     async with server.client.stream("GET", "/v1/events", headers=headers) as answer:

@@ -36,7 +36,7 @@ async def test_another_error_is_raised_at_once() -> None:
         await retrying(failing(1, KeyError), (Away,), event="work_waits", pauses=(60.0,))
 
 
-async def test_time_is_bounded() -> None:
+async def test_the_time_of_retries_is_bounded() -> None:
     with pytest.raises(TimeoutError):
         await retrying(failing(9), (Away,), event="work_waits", pauses=(60.0,), seconds=0.01)
 

@@ -1,4 +1,4 @@
-"""A process that appends: `python -m tests.service.log_worker URL WRITERS EVENTS_EACH`."""
+"""A process that appends: `python -m tests.service.eventlog.log_worker URL WRITERS EVENTS_EACH`."""
 
 import asyncio
 import sys
@@ -8,11 +8,11 @@ from service.eventlog.store import WrongVersion
 from tests.service.eventlog.logs import Log, event, running_log
 
 SHARED_STREAMS = 4
-"""Streams that every writer of every process appends to, in its eighth append each."""
+"""The number of streams that all writers of all processes share, in every eighth append."""
 
 
 async def main(url: str, writers: int, events: int) -> None:
-    """Append from several tasks, each to a stream of its own and, at times, to a shared one."""
+    """Append from several tasks, each to its own stream and, at times, to a shared stream."""
     async with running_log(url) as log:
         await asyncio.gather(*(_write(log, events) for _ in range(writers)))
 
@@ -28,7 +28,7 @@ async def _write(log: Log, events: int) -> None:
 
 
 async def _contend(log: Log, stream: str) -> None:
-    """Append to the stream whatever its version is by now."""
+    """Append to the stream after its present version."""
     version = 1
     while True:
         try:

@@ -30,9 +30,9 @@ class Log:
 async def running_log(
     url: str, writer_url: str | None = None, **bounds: int
 ) -> AsyncGenerator[Log, None]:
-    """Start writer and live log; the writer may take another way to the database.
+    """Start writer and live log. With `writer_url` the writer uses another way to the database.
 
-    `bounds` are those of the ring.
+    `bounds` are the bounds of the ring.
     """
     async with connections.pool(url) as pool:
         store = EventStore(pool)
@@ -40,7 +40,7 @@ async def running_log(
         writer = Writer(partial(connections.connect, writer_url or url), live_log)
         writing = asyncio.create_task(writer.run())
         listening = asyncio.create_task(live_log.run(partial(connections.connect, url)))
-        # A connection that is given up while it is made would keep its database busy for a minute.
+        # An interrupted start of a connection would keep its database busy for a minute.
         await pool.wait()
         await live_log.listening.wait()
         try:
@@ -54,37 +54,37 @@ async def running_log(
 def event(
     stream: str = "", version: int = 1, *, tenant: str = "t1", state: bytes = b"{}", kind: str = "X"
 ) -> NewEvent:
-    """An event to append, on a stream of its own unless one is named."""
+    """An event to append, on a new stream unless a stream is named."""
     return NewEvent(tenant, stream or f"s-{uuid4()}", version, kind, state)
 
 
-async def take_the_quick_way(log: Log) -> None:
-    """Append three events, after which the writer knows that it is alone."""
+async def enter_quick_way(log: Log) -> None:
+    """Append three events. After them the writer knows that it is alone, and is quick."""
     for _ in range(3):
         await log.writer.append([event()])
     assert log.writer._alone
 
 
 @asynccontextmanager
-async def appends_held(url: str) -> AsyncGenerator[connections.Connection, None]:
-    """Let every append wait inside PostgreSQL until the end; the connection given may append."""
+async def appends_blocked(url: str) -> AsyncGenerator[connections.Connection, None]:
+    """Block every append inside PostgreSQL until the end. The yielded connection can append."""
     async with await psycopg.AsyncConnection.connect(url) as holder:
         await holder.execute("lock table app.event in share row exclusive mode")
         yield holder
 
 
-async def until_an_append_is_held(url: str) -> None:
-    """Return when an append has arrived in PostgreSQL and waits there."""
+async def until_an_append_is_blocked(url: str) -> None:
+    """Wait until an append has arrived in PostgreSQL and is blocked there."""
     async with (
         asyncio.timeout(10),
         await connections.connect(url, as_service=False) as observer,
     ):
-        held = 0
-        while not held:
+        blocked = 0
+        while not blocked:
             waiting = await observer.execute(
                 "select from pg_locks where relation = 'app.event'::regclass and not granted"
             )
-            held = waiting.rowcount
+            blocked = waiting.rowcount
 
 
 async def everything(store: EventStore) -> list[Recorded]:
@@ -93,7 +93,7 @@ async def everything(store: EventStore) -> list[Recorded]:
 
 
 def faults(events: list[Recorded]) -> list[str]:
-    """What is wrong with a log: positions missing, doubled or disordered, and version steps."""
+    """The faults of a log: missing, repeated or unordered positions, and gaps of versions."""
     found = [
         f"position {each.position} in place of {n}"
         for n, each in enumerate(events, 1)
@@ -109,5 +109,5 @@ def faults(events: list[Recorded]) -> list[str]:
 
 
 def acquired(pool: connections.Pool) -> int:
-    """How often a connection was taken from the pool: once for each transaction."""
+    """The number of connections acquired from the pool: one for each transaction."""
     return pool.get_stats().get("requests_num", 0)

@@ -17,7 +17,7 @@ async def log(url: str) -> AsyncIterator[Log]:
 
 
 async def followed(log: Log, after: int, upto: int, *, seconds: float = 20) -> list[Recorded]:
-    """What a follower gets from after a position until another one."""
+    """The events that a follower gets, after a position and up to another position."""
     events: list[Recorded] = []
     pages = log.live_log.follow(after)
     async with asyncio.timeout(seconds):
@@ -34,7 +34,7 @@ def positions(events: list[Recorded]) -> list[int]:
 
 
 async def insert_silently(url: str, position: int) -> None:
-    """Commit an event of which nobody is told."""
+    """Commit an event without a notification."""
     async with await connections.connect(url, as_service=False) as owner:
         await owner.execute(
             "insert into app.event (position, version, schema_version, append_id, recorded_at,"
@@ -45,7 +45,7 @@ async def insert_silently(url: str, position: int) -> None:
 
 
 async def listeners(owner: connections.Connection, *, end: bool = False) -> set[int]:
-    """The backends that listen; `end` terminates them, and waits until they are gone."""
+    """The backends that listen. With `end`, terminate them and wait for their ends."""
     backends = await owner.execute(
         "select pid, case when %s then pg_terminate_backend(pid, 5000) end from pg_stat_activity"
         " where query = 'listen throughline' and datname = current_database()",
@@ -54,7 +54,7 @@ async def listeners(owner: connections.Connection, *, end: bool = False) -> set[
     return {pid for pid, _ in await backends.fetchall()}
 
 
-async def test_a_follower_gets_what_was_and_what_comes(log: Log) -> None:
+async def test_a_follower_gets_past_and_new_events(log: Log) -> None:
     for _ in range(3):
         await log.writer.append([event(), event()])
     following = asyncio.create_task(followed(log, 2, 12))
@@ -64,10 +64,10 @@ async def test_a_follower_gets_what_was_and_what_comes(log: Log) -> None:
     assert events == await log.store.range(after=2)
 
 
-async def test_every_start_gets_the_rest_wherever_it_reads_from(
+async def test_a_follower_gets_every_later_event_from_any_start(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before the ring, in it, at the head and in the future, while writers append."""
+    """The starts: before the ring, in the ring, at the head and in the future."""
     monkeypatch.setattr(live, "PAGE", 7)
     async with running_log(url, most=20) as log:
         for _ in range(60):
@@ -82,7 +82,7 @@ async def test_every_start_gets_the_rest_wherever_it_reads_from(
             assert positions(events) == list(range(after + 1, 121))
 
 
-async def test_who_fell_out_of_the_ring_reads_the_table(url: str) -> None:
+async def test_a_follower_below_the_ring_reads_the_table(url: str) -> None:
     async with running_log(url, most=5) as log:
         slow = log.live_log.follow(0)
         first = asyncio.create_task(anext(slow))
@@ -96,7 +96,7 @@ async def test_who_fell_out_of_the_ring_reads_the_table(url: str) -> None:
         assert len(log.live_log._ring) <= 5
 
 
-async def test_who_stops_reading_costs_nothing_and_resumes(url: str) -> None:
+async def test_a_paused_follower_costs_nothing_and_resumes(url: str) -> None:
     async with running_log(url, most=50) as log:
         await log.writer.append([event()])
         stopped = log.live_log.follow(0)
@@ -104,7 +104,7 @@ async def test_who_stops_reading_costs_nothing_and_resumes(url: str) -> None:
         keen = asyncio.create_task(followed(log, 0, 1_001))
         for _ in range(10):
             await asyncio.gather(*(log.writer.append([event()]) for _ in range(100)))
-            assert len(log.live_log._ring) <= 50, "the ring is no longer for one who is slow"
+            assert len(log.live_log._ring) <= 50, "a slow follower does not lengthen the ring"
         assert positions(await keen) == list(range(1, 1_002))
         rest: list[Recorded] = []
         while len(rest) < 1_000:
@@ -114,7 +114,7 @@ async def test_who_stops_reading_costs_nothing_and_resumes(url: str) -> None:
 
 
 async def test_the_ring_is_bounded_in_bytes(url: str) -> None:
-    """Large events make room for each other, and a follower reads what left from the table."""
+    """Large events replace older ones in the ring. A follower reads those from the table."""
     large = b'{"text":"' + b"x" * 100_000 + b'"}'
     async with running_log(url, most_bytes=1_000_000) as log:
         keen = asyncio.create_task(followed(log, 0, 41))
@@ -123,15 +123,15 @@ async def test_the_ring_is_bounded_in_bytes(url: str) -> None:
             await log.writer.append([event(state=large)])
         assert positions(await keen) == list(range(1, 42))
         ring = log.live_log._ring
-        held = sum(len(each.state) for each in ring.after(ring.floor) or [])
-        assert 800_000 < held <= 1_000_000
+        kept = sum(len(each.state) for each in ring.after(ring.floor) or [])
+        assert 800_000 < kept <= 1_000_000
         assert positions(await followed(log, 0, 41)) == list(range(1, 42))
 
 
-async def test_another_process_is_heard_by_its_notification(
+async def test_an_append_of_another_process_arrives_by_notification(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "POLL", 60)  # so the poll has no part in it
+    monkeypatch.setattr(live, "POLL", 60)  # so that no poll finds the event
     async with running_log(url) as log, running_log(url) as other:
         await other.writer.append([event()])
         assert await log.live_log.wait(1, seconds=5)
@@ -171,20 +171,20 @@ async def test_a_lost_listener_costs_time_but_no_event(
         assert again.isdisjoint(ended)
         monkeypatch.setattr(live, "POLL", 60)
         await insert_silently(url, 4)
-        assert positions(await followed(log, 3, 4)) == [4], "what the last poll finds"
+        assert positions(await followed(log, 3, 4)) == [4], "found by the last poll"
         following = asyncio.create_task(followed(log, 4, 5, seconds=5))
         await other.writer.append([event()])
-        assert positions(await following) == [5], "what only a notification tells by now"
+        assert positions(await following) == [5], "found by a notification, before a poll"
 
 
-async def test_a_wake_up_that_never_came_is_made_good(url: str, log: Log) -> None:
+async def test_a_poll_covers_a_lost_notification(url: str, log: Log) -> None:
     await log.writer.append([event()])
     following = asyncio.create_task(followed(log, 0, 2))
     await insert_silently(url, 2)
     assert positions(await following) == [1, 2]
 
 
-async def test_an_append_found_again_after_a_cut_is_followed(url: str) -> None:
+async def test_followers_get_an_append_that_was_found_again_after_a_cut(url: str) -> None:
     async with Cutter(url) as cutter, running_log(url, cutter.url) as log:
         await log.writer.append([event()])
         following = asyncio.create_task(followed(log, 0, 3))
@@ -194,7 +194,7 @@ async def test_an_append_found_again_after_a_cut_is_followed(url: str) -> None:
         assert positions(await following) == [1, 2, 3]
 
 
-async def test_a_follower_outlasts_a_database_that_is_away(
+async def test_a_follower_survives_an_unreachable_database(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "POLL", 0.1)
@@ -216,7 +216,9 @@ async def test_a_follower_outlasts_a_database_that_is_away(
         assert positions(got) == [1, 2]
 
 
-async def test_silence_is_an_empty_page(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_wait_without_news_returns_an_empty_page(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(live, "POLL", 0.05)
     pages = log.live_log.follow(0)
     assert [await anext(pages) for _ in range(4)] == [[]] * 4
@@ -234,10 +236,10 @@ async def test_waiting_for_a_position_has_a_limit(log: Log) -> None:
     assert await log.live_log.wait(1, seconds=0)
 
 
-async def test_a_gap_would_be_an_error_not_a_silent_loss(
+async def test_a_follower_raises_an_error_at_a_gap(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The negative control of every count above: a follower itself refuses a hole."""
+    """The negative control of the counts above: a follower itself refuses a gap."""
     await log.writer.append([event()])
     (one,) = await log.store.range(after=0)
     holed: list[Recorded] | None = [one._replace(position=2)]
@@ -253,7 +255,7 @@ async def test_a_hole_in_the_table_stops_a_follower_too(url: str, log: Log) -> N
         await followed(log, 1, 3)
 
 
-async def test_a_slow_follower_is_not_told_what_was_erased_meanwhile(log: Log) -> None:
+async def test_a_slow_follower_does_not_get_erased_text(log: Log) -> None:
     said = NewEvent("t1", "session-1", 1, "UserMessagePosted", b'{"text":"quillwort"}')
     erased = NewEvent("t1", "session-1", 2, "SessionDeleted", b'{"session_id":"1"}')
     keen = asyncio.create_task(followed(log, 0, 3))
@@ -266,7 +268,7 @@ async def test_a_slow_follower_is_not_told_what_was_erased_meanwhile(log: Log) -
 
 
 async def test_the_ring_keeps_no_text_from_the_append_that_erases_it(log: Log) -> None:
-    """Events that are read together with a later erasure leave the ring as well."""
+    """Events that are read together with a later erasure leave the ring too."""
     said = NewEvent("t1", "session-1", 1, "UserMessagePosted", b'{"text":"quillwort"}')
     erased = NewEvent("t1", "session-1", 2, "SessionDeleted", b'{"session_id":"1"}')
     keen = asyncio.create_task(followed(log, 0, 3))
@@ -276,8 +278,8 @@ async def test_the_ring_keeps_no_text_from_the_append_that_erases_it(log: Log) -
     assert positions(await keen) == [1, 2, 3]
 
 
-async def test_what_others_notify_is_a_hint_and_no_more(log: Log, url: str) -> None:
-    """Anybody who may connect may say anything on the channel."""
+async def test_a_notification_is_only_a_hint(log: Log, url: str) -> None:
+    """Every role that can connect can send any payload on the channel."""
     await log.writer.append([event()])
     async with await connections.connect(url, as_service=False) as anybody:
         for payload in ("junk", "", "-1", "9" * 30, "٣", "5000000"):
@@ -285,6 +287,6 @@ async def test_what_others_notify_is_a_hint_and_no_more(log: Log, url: str) -> N
     keen = asyncio.create_task(followed(log, 0, 2))
     await insert_silently(url, 2)
     assert positions(await keen) == [1, 2]
-    assert await log.live_log.wait(2, seconds=20), "it hears of what is there"
-    assert log.live_log.head == 2, "and of nothing else"
+    assert await log.live_log.wait(2, seconds=20), "the log finds a stored event"
+    assert log.live_log.head == 2, "and no event that is not stored"
     assert not log.listening.done()

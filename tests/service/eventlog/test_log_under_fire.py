@@ -38,16 +38,16 @@ SOUND = [recorded(1, 1, "a"), recorded(2, 1, "b"), recorded(3, 2, "a"), recorded
     [[0, 1, 3], [1, 2, 3], [0, 1, 1, 2, 3], [0, 2, 1, 3]],
     ids=["missing", "missing at the start", "doubled", "disordered"],
 )
-def test_the_checker_finds_what_it_is_for(order: list[int]) -> None:
-    """The negative control of each empty list of faults below."""
+def test_the_checker_finds_every_kind_of_damage(order: list[int]) -> None:
+    """The negative control of every empty list of faults below."""
     assert not faults(SOUND)
     assert faults([SOUND[n] for n in order])
     skipping = [*SOUND[:3], recorded(4, 3, "b")]
     assert faults(skipping) == ["('t1', 'b') steps from 1 to 3"]
 
 
-async def test_four_processes_append_and_no_tail_misses_anything(url: str) -> None:
-    """A tail from the start, one that joins midway, and one that stops reading until the end."""
+async def test_followers_miss_no_event_of_four_processes(url: str) -> None:
+    """The followers: from the start, from the middle, and with a pause until the end."""
     total = 4 * 8 * EVENTS_EACH
     command = (
         sys.executable,
@@ -87,8 +87,8 @@ async def _tail(log: Log, after: int, upto: int, *, pause_at: int = 0) -> list[R
     return seen
 
 
-async def test_a_sequence_would_have_lost_events(url: str) -> None:
-    """The negative control: the usual way, a sequence and a tail by `where id > last`."""
+async def test_a_log_with_a_sequence_loses_events(url: str) -> None:
+    """The negative control: the usual design, a sequence and a reader by `where id > last`."""
     connect = psycopg.AsyncConnection.connect
     async with await connect(url) as slow, await connect(url) as quick, await connect(url) as tail:
         await tail.set_autocommit(True)
@@ -107,14 +107,14 @@ async def test_a_sequence_would_have_lost_events(url: str) -> None:
 
 @contextmanager
 def own_server(settings: dict[str, str] | None = None) -> Generator[Server, None, None]:
-    """A PostgreSQL that may be killed."""
+    """A PostgreSQL that the test can kill."""
     with tempfile.TemporaryDirectory(prefix="throughline-") as folder:
         Path(folder).chmod(0o755)
         with embedded(Path(folder, "postgres"), settings=settings or {}) as server:
             yield server
 
 
-async def test_a_killed_postgres_loses_nothing_acknowledged() -> None:
+async def test_a_killed_postgres_loses_no_acknowledged_event() -> None:
     with own_server() as server:
         await migrations.migrate(server.url)
         async with running_log(server.url) as log:
@@ -125,7 +125,7 @@ async def test_a_killed_postgres_loses_nothing_acknowledged() -> None:
 
 
 async def _append_and_kill(server: Server, log: Log) -> dict[UUID, int]:
-    """Eight writers and a tail over KILLS kills. Returns where each append was said to be."""
+    """Eight writers and a follower over KILLS kills; the acknowledged position of each append."""
     acknowledged: dict[UUID, int] = {}
     going_on = True
 
@@ -161,13 +161,13 @@ async def _until(
     pages: AsyncGenerator[list[Recorded], None],
     seen: list[Recorded],
 ) -> None:
-    """Follow until so many more appends are acknowledged."""
+    """Follow until `more` further appends are acknowledged."""
     target = len(acknowledged) + more
     while len(acknowledged) < target:
         seen += await anext(pages)
 
 
-async def test_a_server_that_does_not_sync_would_have_lost_them() -> None:
+async def test_a_server_without_sync_loses_acknowledged_events() -> None:
     """The negative control: the same kill where a commit is acknowledged before it is durable."""
     careless = {"synchronous_commit": "off", "wal_writer_delay": "10s"}
     with own_server(careless) as server:
@@ -183,7 +183,7 @@ async def test_a_server_that_does_not_sync_would_have_lost_them() -> None:
                 acknowledged[append_id] = appended.first_position
             assert await _positions(server) == acknowledged
             kill(server)
-            await log.writer.append([event("b")], patience=30)  # when it is back
+            await log.writer.append([event("b")], patience=30)  # when the server is back
         kept = await _positions(server)
         assert not acknowledged.items() <= kept.items()
 

@@ -17,7 +17,7 @@ async def log(url: str) -> AsyncIterator[Log]:
         yield running
 
 
-async def test_what_is_read_is_what_was_appended(log: Log) -> None:
+async def test_read_events_equal_the_appended_events(log: Log) -> None:
     for state in ODD:
         await log.writer.append([event("odd\t\\n", state=state, version=ODD.index(state) + 1)])
     by_stream = await log.store.stream("t1", "odd\t\\n")
@@ -25,7 +25,7 @@ async def test_what_is_read_is_what_was_appended(log: Log) -> None:
     assert by_stream == await log.store.range(after=0) == await everything(log.store)
 
 
-async def test_a_replay_in_pages_is_whole(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_replay_in_pages_is_complete(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "REPLAY_PAGE", 7)
     await log.writer.append([event("a", n) for n in range(1, 51)])
     pages = [page async for page in log.store.replay(after=3, upto=45)]
@@ -62,10 +62,10 @@ async def test_ranges_are_filtered_and_paged_by_position(log: Log) -> None:
     assert await read(tenant_id="nobody") == []
 
 
-async def test_every_read_gives_what_was_appended(
+async def test_every_kind_of_read_returns_the_appended_events(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Streams, ranges and the copy agree with each other and with what went in, field by field."""
+    """Streams, ranges and the copy have the appended events, field by field."""
     monkeypatch.setattr(store, "REPLAY_PAGE", 17)
     chance = sizes.chance("batches")
     versions: dict[tuple[str, str], int] = {}
@@ -103,8 +103,8 @@ def as_appended(recorded: Recorded) -> NewEvent:
     return NewEvent(**{name: fields[name] for name in NewEvent._fields})
 
 
-async def test_another_tenant_s_events_never_come(log: Log) -> None:
-    """Two tenants that name everything alike; the control is the range without a tenant."""
+async def test_events_of_another_tenant_are_never_returned(log: Log) -> None:
+    """Both tenants use the same names. The control is the range without a tenant."""
     for version in range(1, 6):
         streams = [event("same", version, tenant=tenant) for tenant in ("t1", "t2", "T1", "t1 ")]
         await log.writer.append([each._replace(project_id="p") for each in streams])
@@ -120,7 +120,7 @@ async def test_another_tenant_s_events_never_come(log: Log) -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 3, 1_000])
-async def test_a_range_ends_where_it_is_told(log: Log, limit: int) -> None:
+async def test_a_range_ends_at_its_last_position(log: Log, limit: int) -> None:
     await log.writer.append([event("a", n) for n in range(1, 11)])
     page = await log.store.range(after=2, upto=6, limit=limit)
     assert [each.position for each in page] == [3, 4, 5, 6][:limit]
@@ -128,7 +128,7 @@ async def test_a_range_ends_where_it_is_told(log: Log, limit: int) -> None:
 
 
 async def insert_events(owner: connections.Connection, whose: str, count: int) -> None:
-    """Many events at once, as no append would; the tenant and its project have one name."""
+    """Insert many events in one statement. The tenant and its project have the same name."""
     await owner.execute(
         "insert into app.event (position, version, schema_version, append_id, recorded_at,"
         " tenant_id, stream_id, type, project_id, state, metadata)"
@@ -141,7 +141,7 @@ async def insert_events(owner: connections.Connection, whose: str, count: int) -
 
 
 async def blocks_read(owner: connections.Connection, statement: str, whose: str, after: int) -> int:
-    """How many blocks a page costs whom it belongs to."""
+    """The number of blocks that a page of this tenant or project reads."""
     wanted = {"tenant_id": whose, "project_id": whose, "types": None, "limit": PAGE}
     async with owner.transaction():
         await owner.execute(connections.ROLES["as_tenant"], wanted)
@@ -158,10 +158,10 @@ async def blocks_read(owner: connections.Connection, statement: str, whose: str,
 @pytest.mark.parametrize("statement", ["tenant_range", "project_range"])
 @pytest.mark.parametrize("young", [0, 1, 2_000])
 @pytest.mark.parametrize("is_analyzed", [False, True])
-async def test_who_is_quiet_is_not_looked_for_among_everybody_s_events(
+async def test_a_page_of_a_quiet_tenant_does_not_scan_the_events_of_others(
     url: str, statement: str, young: int, is_analyzed: bool
 ) -> None:
-    """Plans are made on a young log and kept, whatever the statistics said of it."""
+    """PostgreSQL keeps its plans from a young log, with and without statistics."""
     async with await connections.connect(url, as_service=False) as owner:
         await owner.execute("alter table app.event set (autovacuum_enabled = off)")
         await insert_events(owner, "quiet", young)
@@ -176,7 +176,7 @@ async def test_who_is_quiet_is_not_looked_for_among_everybody_s_events(
         assert await blocks_read(owner, statement, "nobody", after=0) < 20
 
 
-async def test_the_epoch_belongs_to_the_database(log: Log, new_database: object) -> None:
+async def test_the_log_epoch_belongs_to_the_database(log: Log, new_database: object) -> None:
     assert callable(new_database)
     epoch = await log.store.log_epoch()
     assert len(epoch) == 8

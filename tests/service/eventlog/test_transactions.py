@@ -1,4 +1,4 @@
-"""Decisions: one append for all streams, what is remembered of them, and what they cost."""
+"""Decisions: one append for all streams, the memory of states, and the cost in transactions."""
 
 from collections.abc import AsyncIterator
 from functools import partial
@@ -46,7 +46,7 @@ async def credit(transaction: Transaction, user: str = "u1", seconds: int = 60) 
 
 
 async def plan(transaction: Transaction, session_id: str) -> None:
-    """A session with one whole plan."""
+    """Append the events of a session with one complete plan."""
     stream = session_stream(session_id, "p1")
     transaction.begin(stream)
     events: tuple[SessionEvent, ...] = (
@@ -119,7 +119,7 @@ async def test_an_outdated_state_is_read_again_and_refuses_by_what_the_log_has(l
 # Memory ------------------------------------------------------------------------------------------
 
 
-async def test_what_is_remembered_is_bounded_in_bytes(
+async def test_the_memory_of_states_is_bounded_in_bytes(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MEMORY_BYTES", 1_000_000)
@@ -132,7 +132,7 @@ async def test_what_is_remembered_is_bounded_in_bytes(
         if (known := transactions.remembered("t1", session_stream(f"s{n}"))) is not None
     ]
     assert [each.state.plan for each in remembered] == [PLAN] * 9
-    assert remembered[-1].stream.id == "s19", "the states that were used last"
+    assert remembered[-1].stream.id == "s19", "only the most recently used states are kept"
 
 
 async def test_a_request_is_not_remembered(log: Log) -> None:
@@ -164,7 +164,7 @@ async def test_an_erased_stream_is_forgotten_by_every_process(url: str) -> None:
 
 
 async def reads(pool: connections.Pool, transactions: Transactions, cause: RequestContext) -> int:
-    """The transactions in which a credit reads."""
+    """The number of read transactions of a credit."""
     before = acquired(pool)
     await transactions.transact("t1", credit, cause=cause)
     return acquired(pool) - before
@@ -178,8 +178,8 @@ async def test_a_named_request_reads_its_stream_once_and_with_what_it_decides_on
         assert await reads(pool, transactions, NAMED) == 1, "account and request"
         again = RequestContext(named=IdempotencyKey(key="k2", fingerprint="f"))
         assert await reads(pool, transactions, again) == 1, "the request alone"
-        assert await reads(pool, transactions, RequestContext()) == 0, "all is remembered"
-        assert await reads(pool, transactions, NAMED) == 1, "what was done before is found"
+        assert await reads(pool, transactions, RequestContext()) == 0, "all states are remembered"
+        assert await reads(pool, transactions, NAMED) == 1, "the earlier request is found"
 
 
 async def test_several_streams_are_recalled_in_one_transaction(url: str, log: Log) -> None:

@@ -24,17 +24,17 @@ from service.postgres import connections
 from tests.service.cutter import Cutter
 from tests.service.eventlog.logs import (
     Log,
-    appends_held,
+    appends_blocked,
+    enter_quick_way,
     event,
     everything,
     faults,
     running_log,
-    take_the_quick_way,
-    until_an_append_is_held,
+    until_an_append_is_blocked,
 )
 
 WAYS = [b"app.append_locked", b"with appended"]
-"""What the statements say that append: the sure way, the quick way."""
+"""A part of the appending statement: of the sure way, of the quick way."""
 
 
 @pytest.fixture
@@ -52,12 +52,12 @@ async def idle_writer(url: str) -> AsyncGenerator[tuple[Writer, EventStore], Non
 
 
 async def drain(idle: Writer) -> None:
-    """Write what waits, and close."""
+    """Write the waiting appends, and close."""
     idle.close()
     await idle.run()
 
 
-async def test_positions_count_from_one(log: Log) -> None:
+async def test_positions_count_from_1(log: Log) -> None:
     first = await log.writer.append([event("a", 1), event("a", 2)])
     second = await log.writer.append([event("b")])
     assert (first.first_position, second.first_position) == (1, 3)
@@ -65,7 +65,7 @@ async def test_positions_count_from_one(log: Log) -> None:
 
 
 @pytest.mark.parametrize(("version", "actual"), [(1, 2), (2, 2), (4, 2), (9, 2)])
-async def test_an_expectation_that_does_not_hold_is_refused(
+async def test_an_append_with_a_wrong_expected_version_is_refused(
     log: Log, version: int, actual: int
 ) -> None:
     await log.writer.append([event("a", 1), event("a", 2)])
@@ -79,7 +79,7 @@ async def test_an_expectation_that_does_not_hold_is_refused(
 @pytest.mark.parametrize("is_quick", [False, True])
 async def test_a_stream_begins_at_version_0_or_1(log: Log, first: int, is_quick: bool) -> None:
     if is_quick:
-        await take_the_quick_way(log)
+        await enter_quick_way(log)
     for version in range(first, first + 3):
         await log.writer.append([event("a", version)])
     stream = await log.store.stream("t1", "a")
@@ -92,7 +92,7 @@ async def test_a_stream_that_began_at_1_takes_no_version_0(
 ) -> None:
     async with running_log(url) as other:
         await other.writer.append([event("a", 1), event("a", 2)])
-    await take_the_quick_way(log)  # this writer has not heard of the stream
+    await enter_quick_way(log)  # this writer does not know the stream
     with pytest.raises(WrongVersion):
         await log.writer.append([event("a", 0)], append_id=append_id)
 
@@ -104,14 +104,14 @@ async def test_a_stream_that_does_not_exist_is_not_continued(log: Log) -> None:
         await log.writer.append([event()])
 
 
-async def test_a_stale_expectation_is_answered_from_memory(url: str) -> None:
+async def test_a_stale_expected_version_is_refused_from_memory(url: str) -> None:
     async with Cutter(url) as cutter, running_log(url, cutter.url) as log:
         await log.writer.append([event("a", 1), event("a", 2)])
         cutter.sever()
         with pytest.raises(WrongVersion) as refused:
             await log.writer.append([event("a", 2)])
         assert (refused.value.expected, refused.value.actual) == (1, 2)
-        with pytest.raises((Unavailable, OutcomeUnknown)):  # anything else needs the database
+        with pytest.raises((Unavailable, OutcomeUnknown)):  # any other version needs the database
             await log.writer.append([event("a", 3)], patience=0.2)
 
 
@@ -133,7 +133,7 @@ async def test_an_append_over_several_streams_is_all_or_nothing(log: Log) -> Non
 async def test_a_conflict_in_a_batch_fails_only_its_item(log: Log, is_quick: bool) -> None:
     await log.writer.append([event("a")])
     if is_quick:
-        await take_the_quick_way(log)
+        await enter_quick_way(log)
     before = await log.store.head()
     appends = [log.writer.append([event(f"n{n}")]) for n in range(50)]
     appends.insert(20, log.writer.append([event("a", 1)]))
@@ -150,7 +150,7 @@ async def test_a_conflict_in_a_batch_fails_only_its_item(log: Log, is_quick: boo
 async def test_a_conflict_that_only_the_table_knows_fails_only_its_item(url: str, log: Log) -> None:
     async with running_log(url) as other:
         await other.writer.append([event("a")])
-    await take_the_quick_way(log)
+    await enter_quick_way(log)
     appends = [log.writer.append([event(stream)]) for stream in ("x", "a", "y")]
     results = await asyncio.gather(*appends, return_exceptions=True)
     assert [isinstance(each, WrongVersion) for each in results] == [False, True, False]
@@ -170,22 +170,22 @@ POISON = {
 
 @pytest.mark.parametrize("poison", POISON.values(), ids=POISON.keys())
 @pytest.mark.parametrize("is_quick", [False, True])
-async def test_what_the_database_refuses_fails_alone(
+async def test_an_append_that_the_database_refuses_fails_alone(
     log: Log, poison: NewEvent, is_quick: bool
 ) -> None:
     if is_quick:
-        await take_the_quick_way(log)
+        await enter_quick_way(log)
     before = await log.store.head()
     appends = [log.writer.append([each], patience=2) for each in (event("x"), poison, event("y"))]
     first, refused, last = await asyncio.gather(*appends, return_exceptions=True)
     assert not isinstance(first, BaseException)
     assert not isinstance(last, BaseException)
     assert isinstance(refused, Exception)
-    assert not isinstance(refused, Unavailable | OutcomeUnknown), "trying again would not help"
+    assert not isinstance(refused, Unavailable | OutcomeUnknown), "a retry would not help"
     assert [each.stream_id for each in await log.store.range(after=before)] == ["x", "y"]
 
 
-async def test_of_racing_appends_to_one_stream_one_wins_each_version(log: Log) -> None:
+async def test_only_the_first_of_racing_appends_gets_each_version(log: Log) -> None:
     async def one() -> int:
         won = 0
         for version in range(1, 11):
@@ -214,17 +214,17 @@ async def test_two_writers_interleave_without_gaps(url: str, log: Log) -> None:
 
 @pytest.mark.parametrize("wrong", [-2, 5])
 async def test_a_writer_that_mistakes_the_head_leaves_no_gap(log: Log, wrong: int) -> None:
-    await take_the_quick_way(log)
+    await enter_quick_way(log)
     assert log.writer._last == 3
     log.writer._last += wrong
     assert (await log.writer.append([event()])).first_position == 4
     assert not faults(await everything(log.store))
 
 
-async def test_what_another_writer_appended_is_looked_up(url: str, log: Log) -> None:
+async def test_events_of_another_writer_are_read_from_the_table(url: str, log: Log) -> None:
     async with running_log(url) as other:
         await other.writer.append([event("a", n) for n in range(1, 4)])
-    await take_the_quick_way(log)
+    await enter_quick_way(log)
     with pytest.raises(WrongVersion) as ahead:
         await log.writer.append([event("a", 9)])
     assert (ahead.value.expected, ahead.value.actual) == (8, 3)
@@ -232,10 +232,12 @@ async def test_what_another_writer_appended_is_looked_up(url: str, log: Log) -> 
     with pytest.raises(WrongVersion) as stale:
         await log.writer.append([event("a", 3)])
     assert (stale.value.expected, stale.value.actual) == (2, 4)
-    assert log.writer._alone, "all of this on the quick way"
+    assert log.writer._alone, "all appends used the quick way"
 
 
-async def test_the_quick_way_comes_back_when_the_others_stop(url: str, log: Log) -> None:
+async def test_the_writer_returns_to_the_quick_way_when_other_writers_stop(
+    url: str, log: Log
+) -> None:
     async with running_log(url) as other:
         for _ in range(3):
             await log.writer.append([event()])
@@ -256,13 +258,13 @@ async def test_the_same_append_id_appends_once(
         uuid4(): [event("a", 3)],
     }
     if is_quick:
-        await take_the_quick_way(log)
+        await enter_quick_way(log)
     firsts = [await log.writer.append(each, append_id=name) for name, each in appends.items()]
     head = (await log.writer.append([event("a", 4)])).first_position
     async with running_log(url) as other:
-        await take_the_quick_way(other)
+        await enter_quick_way(other)
         for each in (other, log, log):
-            if is_forgotten:  # as it is after a hundred thousand other streams
+            if is_forgotten:  # like after appends to a hundred thousand other streams
                 each.writer._heads = LRU(HEADS)
             again = [await each.writer.append(e, append_id=name) for name, e in appends.items()]
             assert again == firsts
@@ -270,7 +272,7 @@ async def test_the_same_append_id_appends_once(
 
 
 async def test_the_same_append_id_twice_at_once_appends_once(log: Log) -> None:
-    await take_the_quick_way(log)
+    await enter_quick_way(log)
     append_id = uuid4()
     twins = [log.writer.append([event("a")], append_id=append_id) for _ in range(10)]
     assert len(set(await asyncio.gather(*twins))) == 1
@@ -281,7 +283,7 @@ async def test_the_same_append_id_twice_at_once_appends_once(log: Log) -> None:
 async def test_an_append_cut_off_at_commit_is_found_again(url: str, way: bytes) -> None:
     async with Cutter(url) as cutter, running_log(url, cutter.url) as log:
         if way == b"with appended":
-            await take_the_quick_way(log)
+            await enter_quick_way(log)
         cutter.cut_answer_to(way)
         appended = await log.writer.append([event("a", 1), event("a", 2)])
         assert cutter.cuts == 1
@@ -290,18 +292,18 @@ async def test_an_append_cut_off_at_commit_is_found_again(url: str, way: bytes) 
             appended.first_position,
             appended.first_position + 1,
         ]
-        # A second try that did not know the first would take it for somebody else's.
+        # A second try that did not know the first one would refuse its own events as a conflict.
         with pytest.raises(WrongVersion):
             await log.writer.append([event("a", 1), event("a", 2)])
 
 
-async def test_an_append_cut_off_at_commit_is_found_behind_what_others_wrote(url: str) -> None:
+async def test_an_append_cut_off_at_commit_is_found_behind_later_appends(url: str) -> None:
     async with (
         Cutter(url) as cutter,
         running_log(url, cutter.url) as log,
         running_log(url) as other,
     ):
-        await take_the_quick_way(log)
+        await enter_quick_way(log)
         cutter.cut_answer_to(b"with appended")
         cutter.refuse = True
         appending = asyncio.create_task(log.writer.append([event("a")]))
@@ -315,7 +317,7 @@ async def test_an_append_cut_off_at_commit_is_found_behind_what_others_wrote(url
 async def test_an_append_cut_off_before_it_arrived_is_appended_once(url: str, way: bytes) -> None:
     async with Cutter(url) as cutter, running_log(url, cutter.url) as log:
         if way == b"with appended":
-            await take_the_quick_way(log)
+            await enter_quick_way(log)
         cutter.cut_request_with(way)
         appended = await log.writer.append([event("a")])
         assert cutter.cuts == 1
@@ -325,7 +327,7 @@ async def test_an_append_cut_off_before_it_arrived_is_appended_once(url: str, wa
 
 async def test_a_whole_batch_cut_off_at_commit_is_found_again(url: str) -> None:
     async with Cutter(url) as cutter, running_log(url, cutter.url) as log:
-        await take_the_quick_way(log)
+        await enter_quick_way(log)
         cutter.cut_answer_to(b"with appended")
         appends = [log.writer.append([event(f"n{n}")]) for n in range(100)]
         positions = [each.first_position for each in await asyncio.gather(*appends)]
@@ -334,12 +336,12 @@ async def test_a_whole_batch_cut_off_at_commit_is_found_again(url: str) -> None:
         assert len(await everything(log.store)) == 103
 
 
-async def test_a_network_that_swallows_everything_is_left(
+async def test_a_connection_without_any_answer_is_given_up(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "_STATEMENT_SECONDS", 0.5)
     async with Cutter(url) as cutter, running_log(url, cutter.url) as log:
-        await take_the_quick_way(log)
+        await enter_quick_way(log)
         cutter.mute = True
         with pytest.raises(OutcomeUnknown):
             await log.writer.append([event("a")], patience=1)
@@ -348,7 +350,7 @@ async def test_a_network_that_swallows_everything_is_left(
         assert await log.store.stream("t1", "a") == []
 
 
-async def test_who_cannot_wait_is_told_whether_it_may_be_there(url: str) -> None:
+async def test_a_time_out_says_whether_the_append_may_be_stored(url: str) -> None:
     async with Cutter(url) as cutter, running_log(url, cutter.url) as log:
         for _ in range(3):
             await log.writer.append([event()])
@@ -372,13 +374,13 @@ async def test_who_cannot_wait_is_told_whether_it_may_be_there(url: str) -> None
         )
 
 
-async def test_a_queue_that_is_full_refuses_at_once_and_lands_when_the_database_is_back(
+async def test_a_full_queue_refuses_at_once_and_is_written_when_the_database_is_back(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "QUEUE", 20)
     monkeypatch.setattr(writer, "BATCH", 1)
     async with Cutter(url) as cutter, running_log(url, cutter.url) as log:
-        await take_the_quick_way(log)
+        await enter_quick_way(log)
         cutter.sever()
 
         def start() -> asyncio.Task[writer.Appended]:
@@ -387,7 +389,7 @@ async def test_a_queue_that_is_full_refuses_at_once_and_lands_when_the_database_
         tried = start()
         for _ in range(10):
             await asyncio.sleep(0)
-        assert not log.writer._queue, "the first is being tried"
+        assert not log.writer._queue, "the writer tries the first append"
         waiting = [start() for _ in range(20)]
         refused = [start() for _ in range(1_000)]
         await asyncio.sleep(0)
@@ -399,7 +401,9 @@ async def test_a_queue_that_is_full_refuses_at_once_and_lands_when_the_database_
         await log.writer.append([event()])
 
 
-async def test_too_many_bytes_are_overload_too(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_too_many_bytes_in_the_queue_are_overload_too(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(writer, "QUEUE_BYTES", 1_000)
     async with idle_writer(url) as (idle, store):
         waiting = [asyncio.create_task(idle.append([event(state=b"x" * 450)])) for _ in range(2)]
@@ -418,7 +422,7 @@ async def test_metadata_counts_as_bytes_too(url: str, monkeypatch: pytest.Monkey
             await log.writer.append([event()._replace(metadata=f'["{"x" * 1_000}"]')])
 
 
-async def test_each_caller_waits_as_long_as_it_said(url: str) -> None:
+async def test_each_caller_waits_for_its_own_time_out(url: str) -> None:
     async with idle_writer(url) as (idle, _):
         patient = asyncio.create_task(idle.append([event()], patience=60))
         await asyncio.sleep(0)
@@ -441,10 +445,12 @@ async def test_a_caller_that_leaves_the_queue_appends_nothing(url: str) -> None:
         assert [each.stream_id for each in await everything(store)] == ["stayed"]
 
 
-async def test_a_caller_that_leaves_while_it_is_written_harms_nobody(url: str, log: Log) -> None:
-    async with appends_held(url):
+async def test_a_caller_that_leaves_during_the_write_harms_no_other_caller(
+    url: str, log: Log
+) -> None:
+    async with appends_blocked(url):
         leaving = asyncio.create_task(log.writer.append([event("a")]))
-        await until_an_append_is_held(url)
+        await until_an_append_is_blocked(url)
         leaving.cancel()
         following = asyncio.create_task(log.writer.append([event()]))
         await asyncio.sleep(0)
@@ -455,14 +461,14 @@ async def test_a_caller_that_leaves_while_it_is_written_harms_nobody(url: str, l
 
 
 async def test_a_writer_that_is_cancelled_answers_everyone(url: str, log: Log) -> None:
-    async with appends_held(url):
+    async with appends_blocked(url):
         sent = asyncio.create_task(log.writer.append([event()]))
-        await until_an_append_is_held(url)
+        await until_an_append_is_blocked(url)
         queued = asyncio.create_task(log.writer.append([event()]))
         await asyncio.sleep(0)
         log.writing.cancel()
         await asyncio.wait((log.writing,))
-        # Now, not when their patience is over.
+        # At once, not after their time-outs.
         await asyncio.wait((sent, queued), timeout=1)
         assert queued.done()
         assert isinstance(queued.exception(), Unavailable)
@@ -470,9 +476,9 @@ async def test_a_writer_that_is_cancelled_answers_everyone(url: str, log: Log) -
         assert isinstance(sent.exception(), OutcomeUnknown)
 
 
-async def test_closing_waits_for_a_database_that_is_away(url: str) -> None:
+async def test_closing_waits_for_an_unreachable_database(url: str) -> None:
     async with Cutter(url) as cutter, running_log(url, cutter.url) as log:
-        await take_the_quick_way(log)
+        await enter_quick_way(log)
         cutter.sever()
         waiting = [asyncio.create_task(log.writer.append([event()])) for _ in range(10)]
         await asyncio.sleep(0)
@@ -482,7 +488,7 @@ async def test_closing_waits_for_a_database_that_is_away(url: str) -> None:
         await log.writing
 
 
-async def test_closing_writes_what_waits_and_takes_no_more(log: Log) -> None:
+async def test_closing_writes_the_waiting_appends_and_refuses_new_ones(log: Log) -> None:
     waiting = [asyncio.create_task(log.writer.append([event()])) for _ in range(300)]
     await asyncio.sleep(0)
     log.writer.close()
@@ -494,7 +500,7 @@ async def test_closing_writes_what_waits_and_takes_no_more(log: Log) -> None:
 @pytest.mark.parametrize(
     "change", [b"update app.event set type = 'Y'", b"delete from app.event", b"truncate app.event"]
 )
-async def test_events_are_never_changed_nor_removed(url: str, log: Log, change: bytes) -> None:
+async def test_events_cannot_be_changed_or_deleted(url: str, log: Log, change: bytes) -> None:
     await log.writer.append([event()])
     async with await connections.connect(url) as service:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -507,7 +513,7 @@ async def test_events_are_never_changed_nor_removed(url: str, log: Log, change: 
 async def test_a_refused_append_moves_no_read_model_past_a_rival_s_event(
     url: str, log: Log
 ) -> None:
-    """A rival commits on the quick way while the locked function waits to insert nothing."""
+    """A rival commits on the quick way, while an append that will be refused waits for the lock."""
     async with await connections.connect(url, as_service=False) as owner:
         await owner.execute("create table app.probe (position bigint)")
         await owner.execute("grant all on app.probe to throughline_service")
@@ -523,10 +529,10 @@ async def test_a_refused_append_moves_no_read_model_past_a_rival_s_event(
         await log.writer.append([event("a")])
         async with (
             await psycopg.AsyncConnection.connect(url) as catch_up,
-            appends_held(url) as rival,
+            appends_blocked(url) as rival,
         ):
             refused = asyncio.create_task(log.writer.append([event("a", 7)]))
-            await until_an_append_is_held(url)
+            await until_an_append_is_blocked(url)
             await catch_up.execute("select from app.projection where name = 'probe' for update")
             await rival.execute(
                 "insert into app.event (position, version, schema_version, append_id, recorded_at,"
@@ -539,10 +545,10 @@ async def test_a_refused_append_moves_no_read_model_past_a_rival_s_event(
             await refused
         await log.writer.append([event("c")])
         seen = await (await owner.execute("select position from app.probe")).fetchall()
-        assert seen == [(2,)], "the read model has passed by the rival's event"
+        assert seen == [(2,)], "the read model has skipped the rival's event"
 
 
-async def test_closing_ends_when_all_that_waited_have_left(url: str) -> None:
+async def test_closing_ends_when_every_waiting_caller_has_left(url: str) -> None:
     async with Cutter(url) as cutter, running_log(url, cutter.url) as log:
         cutter.refuse = True
         left = [log.writer.append([event("a", n)], patience=0.1) for n in (1, 1, 1)]

@@ -1,4 +1,4 @@
-"""HTTP byte by byte: what no client library would send, and what comes back."""
+"""HTTP byte by byte: requests that no client library sends, and their answers."""
 
 import asyncio
 import re
@@ -15,7 +15,7 @@ from service.access import signatures
 from tests.running import KEYS, LiveService
 
 PATIENCE_SECONDS = 20.0
-"""What takes longer hangs."""
+"""The longest wait for an answer; a longer wait is a failure."""
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 
 
@@ -29,13 +29,13 @@ class Answer:
 
     @property
     def problem(self) -> dict[str, Any]:
-        """The problem that it is."""
+        """The body, which is a problem."""
         assert dict(self.headers)["content-type"] == "application/problem+json"
         return dict(orjson.loads(self.body))
 
 
 def answers(received: bytes) -> list[Answer]:
-    """All that a connection answered, which must be whole."""
+    """All answers of a connection. The last one must be complete."""
     found: list[Answer] = []
     while received:
         head, received = received.split(b"\r\n\r\n", 1)
@@ -51,7 +51,7 @@ def answers(received: bytes) -> list[Answer]:
 
 
 def statuses_in(received: bytes) -> list[int]:
-    """The statuses of all answers, whatever else is wrong with them."""
+    """The statuses of all answers, even if the answers are malformed."""
     return [int(status) for status in _STATUS.findall(received)]
 
 
@@ -78,23 +78,23 @@ class Connection:
 
     @classmethod
     async def open(cls, live: LiveService) -> "Connection":
-        """A new one."""
+        """A new connection."""
         return cls(*await asyncio.open_connection("127.0.0.1", live.client.base_url.port))
 
     async def send(self, *pieces: bytes) -> None:
-        """Send each piece by itself, as far as the other side takes it."""
+        """Send each piece by itself, until the other side stops reading."""
         with suppress(ConnectionError):
             for piece in pieces:
                 self.writer.write(piece)
                 await self.writer.drain()
 
     async def until(self, mark: bytes) -> bytes:
-        """All that comes up to the mark."""
+        """The received bytes up to the mark."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             return await self.reader.readuntil(mark)
 
     async def rest(self) -> bytes:
-        """All that comes until the service closes. Raises TimeoutError if it does not."""
+        """The received bytes until the service closes. Raises TimeoutError if it does not close."""
         received = bytearray()
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
@@ -110,7 +110,7 @@ class Connection:
 
 
 async def exchange(live: LiveService, *pieces: bytes) -> list[Answer]:
-    """The answers to these bytes on a connection of their own, which the service then closes."""
+    """The answers to these bytes on a new connection, which the service then closes."""
     connection = await Connection.open(live)
     await connection.send(*pieces)
     return answers(await connection.rest())
@@ -119,7 +119,7 @@ async def exchange(live: LiveService, *pieces: bytes) -> list[Answer]:
 def request(
     method: str, target: str, body: bytes = b"", headers: Iterable[tuple[str, str]] = ()
 ) -> bytes:
-    """A request that is signed as one of tenant t1."""
+    """A request with a signature of tenant t1."""
     lines = [
         f"{method} {target} HTTP/1.1",
         "Host: throughline",
@@ -131,7 +131,7 @@ def request(
 
 
 def signature(method: str, target: str, body: bytes) -> str:
-    """A good signature, made now."""
+    """A valid signature, made now."""
     path, _, query = target.encode("latin-1").partition(b"?")
     moment, nonce = int(time.time()), secrets.token_hex(8)
     v1 = signatures.sign(

@@ -1,4 +1,4 @@
-"""What a connection may take of the service, and what every answer tells a browser."""
+"""The limits of a connection, and the security headers of every answer."""
 
 import asyncio
 from collections import Counter
@@ -37,14 +37,14 @@ async def live(url: str) -> AsyncIterator[LiveService]:
 
 @pytest.fixture
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Times that a test can wait for."""
+    """Make the time-outs short."""
     monkeypatch.setattr(connection_limits, "HEAD_SECONDS", 0.3)
     monkeypatch.setattr(connection_limits, "BODY_SECONDS", 0.3)
     monkeypatch.setattr(connection_limits, "LINGER_SECONDS", 0.3)
 
 
 def refused(found: list[Answer], status: int, code: str) -> None:
-    """One answer, a problem like all others, and the connection's end."""
+    """The connection has one answer, a problem, and then ends."""
     assert [each.status for each in found] == [status]
     problem = found[0].problem
     assert (problem["status"], problem["code"]) == (status, code)
@@ -60,7 +60,7 @@ def refused(found: list[Answer], status: int, code: str) -> None:
 
 
 def line_of(length: int) -> bytes:
-    """A request line of so many bytes, without its end."""
+    """A request line of this number of bytes, without its end of line."""
     rest = len(b"GET / HTTP/1.1")
     return b"GET /" + b"x" * (length - rest) + b" HTTP/1.1"
 
@@ -85,7 +85,7 @@ async def test_headers_have_their_limit_to_the_byte(live: LiveService) -> None:
     refused(found, 431, "headers_too_large")
 
 
-async def test_there_is_a_limit_of_how_many_headers(live: LiveService) -> None:
+async def test_the_number_of_headers_is_limited(live: LiveService) -> None:
     for count, status in ((MOST_HEADERS, 200), (MOST_HEADERS + 1, 431)):
         found = await exchange(live, HEALTH + b"X: x\r\n" * (count - 1) + END)
         assert [each.status for each in found] == [status]
@@ -97,11 +97,11 @@ async def test_there_is_a_limit_of_how_many_headers(live: LiveService) -> None:
     [
         pytest.param(lambda: HEALTH + b"X: ", id="a header's value"),
         pytest.param(lambda: HEALTH + b"X", id="a header's name"),
-        pytest.param(lambda: chunked(b"1;a="), id="what is said beside a chunk"),
+        pytest.param(lambda: chunked(b"1;a="), id="the extension of a chunk"),
         pytest.param(lambda: chunked(b"0\r\nX: "), id="a header after the body"),
     ],
 )
-async def test_what_does_not_end_is_not_held_in_memory(
+async def test_an_endless_part_of_a_request_is_not_kept_in_memory(
     live: LiveService, beginning: Callable[[], bytes]
 ) -> None:
     pieces = (b"x" * 4_096 for _ in range(10 * LARGEST_HEADERS // 4_096))
@@ -174,7 +174,7 @@ async def test_the_time_of_a_head_is_counted_from_its_first_byte(
 @pytest.mark.usefixtures("_hurry")
 @pytest.mark.parametrize("before", [b"", HEALTH + b"\r\n"])
 async def test_a_connection_without_a_head_is_closed(live: LiveService, before: bytes) -> None:
-    """Empty lines are none, however many of them come."""
+    """Any number of empty lines is not a head."""
     connection = await Connection.open(live)
     await connection.send(before)
     reading = asyncio.create_task(connection.rest())
@@ -203,7 +203,7 @@ async def test_a_body_that_is_not_whole_in_time_is_refused(
 
 @pytest.mark.usefixtures("_hurry")
 async def test_a_stream_takes_longer_than_any_request_may(live: LiveService) -> None:
-    """Whatever stands behind it on its connection: nothing, half a head, or what is no HTTP."""
+    """The bytes after the request: nothing, half a head, or bytes that are not HTTP."""
     body = b'{"userId":"u1","projectId":"p1","message":"%d"}'
     accept = [("Accept", "text/event-stream")]
     for number, behind in enumerate((b"", HEALTH, b"\0\0\0")):
@@ -218,7 +218,7 @@ async def test_a_stream_takes_longer_than_any_request_may(live: LiveService) -> 
 
 
 @pytest.mark.usefixtures("_hurry")
-async def test_many_that_send_a_byte_at_a_time_keep_nobody_waiting(live: LiveService) -> None:
+async def test_many_slow_senders_delay_no_other_client(live: LiveService) -> None:
     slow = [await Connection.open(live) for _ in range(SLOW)]
     reading = [asyncio.create_task(each.rest()) for each in slow]
     chats = asyncio.gather(*(live.chat(f"Hello {n}", onBusy="enqueue") for n in range(3)))
@@ -234,13 +234,13 @@ async def test_many_that_send_a_byte_at_a_time_keep_nobody_waiting(live: LiveSer
 
 
 async def settled(live: LiveService) -> None:
-    """Wait until no request is worked on."""
+    """Wait until the service handles no request."""
     while tasks := set(live.server.server_state.tasks):
         await asyncio.wait(tasks)
 
 
 def failures(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> list[str]:
-    """What the log tells of exceptions."""
+    """The exceptions in the log."""
     ours = [line for line in capfd.readouterr().out.splitlines() if "request_failed" in line]
     return ours + [each.getMessage() for each in caplog.records if each.exc_info]
 
@@ -265,13 +265,13 @@ async def test_a_body_that_breaks_off_before_it_was_asked_for_is_refused_once(
         pytest.param(lambda: chunked(b"5\r\n{"), id="half a chunk"),
     ],
 )
-async def test_a_client_that_says_no_more_is_let_go(
+async def test_a_connection_whose_client_stops_sending_is_closed(
     live: LiveService,
     sent: Callable[[], bytes],
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """It gets an answer, or none; the connection ends by the service, and is no fault of it."""
+    """The client may get an answer. The service closes the connection and logs no exception."""
     connection = await Connection.open(live)
     await connection.send(sent())
     connection.writer.write_eof()
@@ -280,7 +280,7 @@ async def test_a_client_that_says_no_more_is_let_go(
     assert failures(caplog, capfd) == []
 
 
-# What every answer tells a browser ---------------------------------------------------------------
+# Security headers --------------------------------------------------------------------------------
 
 ALWAYS = {
     "x-content-type-options": "nosniff",
@@ -290,8 +290,8 @@ ALWAYS = {
 }
 
 
-def told(answer: Answer, status: int, cache_control: str = "no-store") -> None:
-    """It has each of the headers, once."""
+def assert_headers(answer: Answer, status: int, cache_control: str = "no-store") -> None:
+    """The answer has each of the headers once."""
     assert answer.status == status
     counted = Counter(name for name, _ in answer.headers)
     expected = ALWAYS | {"cache-control": cache_control}
@@ -320,10 +320,10 @@ async def test_every_answer_has_the_headers_once(
         (line_of(LONGEST_LINE * 2), 414),
     ):
         (answer,) = await exchange(live, asked)
-        told(answer, status)
+        assert_headers(answer, status)
     stream = request("POST", "/v1/chat-plan", chat, [*close, ("Accept", "text/event-stream")])
     (answer,) = await exchange(live, stream)
-    told(answer, 200, "no-cache, no-store, no-transform")
+    assert_headers(answer, 200, "no-cache, no-store, no-transform")
     monkeypatch.setattr(health, "generate_latest", lambda: 1 / 0)
     (answer,) = await exchange(live, request("GET", "/metrics", headers=close))
-    told(answer, 500)
+    assert_headers(answer, 500)

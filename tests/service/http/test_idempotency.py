@@ -1,4 +1,4 @@
-"""A request that its client named is done once, however often and wherever it is sent."""
+"""A request with an Idempotency-Key is done once, even if it is sent repeatedly and anywhere."""
 
 import asyncio
 from collections import Counter
@@ -25,7 +25,7 @@ async def run(url: str) -> AsyncIterator[LiveService]:
 
 
 async def types(run: LiveService) -> Counter[str]:
-    """How many events of each type there are."""
+    """The number of events of each type."""
     return Counter([each.type async for page in run.service.store.replay() for each in page])
 
 
@@ -44,7 +44,7 @@ def problem(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
 
 
-async def test_the_same_message_again_is_the_same_reply(run: LiveService) -> None:
+async def test_a_repeated_message_gets_the_same_reply(run: LiveService) -> None:
     first = await ask(run)
     head = await run.service.store.head()
     again = await ask(run)
@@ -84,7 +84,7 @@ async def test_a_repeated_stream_joins_the_reply_that_runs(url: str) -> None:
         assert run.model.calls == 1
 
 
-async def test_another_request_with_the_key_is_refused(run: LiveService) -> None:
+async def test_another_request_with_the_same_key_is_refused(run: LiveService) -> None:
     await ask(run)
     before = await run.service.store.head()
     assert problem(await ask(run, message="Something else")) == (422, "idempotency_key_reused")
@@ -101,7 +101,7 @@ async def test_racing_requests_with_one_key_and_two_bodies_do_one_of_them(run: L
     assert (await types(run))["UserMessagePosted"] == 1
 
 
-async def test_it_is_known_after_a_restart(url: str) -> None:
+async def test_an_idempotency_key_is_known_after_a_restart(url: str) -> None:
     async with running(url) as run:
         await run.project()
         await run.credit()
@@ -112,7 +112,7 @@ async def test_it_is_known_after_a_restart(url: str) -> None:
         assert run.model.calls == 0
 
 
-async def test_a_credit_is_given_once(run: LiveService) -> None:
+async def test_a_repeated_credit_is_given_once(run: LiveService) -> None:
     credit = {"userId": "u2", "seconds": 60, "kind": "paid"}
     answers = [
         await run.client.post("/v1/billing/credits", json=credit, headers=KEY) for _ in range(3)
@@ -122,7 +122,7 @@ async def test_a_credit_is_given_once(run: LiveService) -> None:
     assert len({answer.headers["X-Log-Position"] for answer in answers}) == 1
 
 
-async def test_a_first_build_is_begun_once_also_when_it_has_ended(run: LiveService) -> None:
+async def test_a_repeated_first_build_is_begun_once_even_after_its_end(run: LiveService) -> None:
     body = {"userId": "u1", "projectId": "p1", "message": "A shop for tea"}
     answers = await asyncio.gather(
         *(run.client.post("/v1/builds", json=body, headers=KEY) for _ in range(10))
@@ -143,7 +143,7 @@ async def test_a_first_build_is_begun_once_also_when_it_has_ended(run: LiveServi
         ("DELETE", "/v1/projects/p1/members/u2", None),
     ],
 )
-async def test_every_write_may_be_sent_again(
+async def test_every_write_can_be_repeated(
     run: LiveService, method: str, path: str, body: dict[str, Any] | None
 ) -> None:
     await run.client.put("/v1/projects/p1/members/u2", json={"role": "editor"})
@@ -164,19 +164,19 @@ async def test_a_refusal_is_not_remembered(run: LiveService) -> None:
     assert (await ask(run, userId="u3")).status_code == 200
 
 
-async def test_tenants_keys_are_their_own(run: LiveService) -> None:
+async def test_idempotency_keys_belong_to_one_tenant(run: LiveService) -> None:
     await ask(run)
     foreign = await run.client.post("/v1/chat-plan", json=ASK, headers=KEY, auth=Signed("k2"))
     assert problem(foreign) == (404, "project_not_found")
 
 
 @pytest.mark.parametrize("key", ["", "a" * 256, "with space", "tab\tkey", "é"])
-async def test_a_key_that_is_none_is_refused(run: LiveService, key: str) -> None:
+async def test_an_invalid_idempotency_key_is_refused(run: LiveService, key: str) -> None:
     refused = await ask(run, {"Idempotency-Key": key.encode("latin-1")})  # type: ignore[dict-item]
     assert problem(refused) == (422, "bad_idempotency_key")
 
 
-async def test_reads_take_no_heed_of_a_key(run: LiveService) -> None:
+async def test_reads_ignore_an_idempotency_key(run: LiveService) -> None:
     for _ in range(2):
         answer = await run.client.get("/v1/project/p1/timeline?userId=u1", headers=KEY)
         assert answer.status_code == 200

@@ -1,4 +1,4 @@
-"""Thousands of requests that are none, or nearly one: each connection ends, and nothing breaks."""
+"""Thousands of malformed requests: each connection ends, and nothing breaks."""
 
 import asyncio
 import random
@@ -14,7 +14,7 @@ from tests.service.http.raw import Connection, request, statuses_in
 
 REQUESTS = sizes.size(2_000, 200_000)
 AT_ONCE = 50
-"""More would wait for a database connection on a busy machine, some of them until a 503."""
+"""With more, some would wait for a database connection until a 503 on a busy machine."""
 
 CREDITS = "/v1/billing/credits"
 CREDIT = b'{"userId":"u1","seconds":1,"kind":"bonus"}'
@@ -23,7 +23,7 @@ Mutation = Callable[[random.Random, bytes], bytes]
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half a request is waited for, but not for long."""
+    """Make the wait for the rest of a request short."""
     for name in ("HEAD_SECONDS", "BODY_SECONDS", "LINGER_SECONDS"):
         monkeypatch.setattr(connection_limits, name, 0.2)
 
@@ -32,7 +32,7 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def valid(chance: random.Random) -> bytes:
-    """A request that would be taken."""
+    """A valid request."""
     chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(CREDIT), CREDIT)
     signed = request("POST", CREDITS, CREDIT)
     by_chunks = signed.replace(
@@ -98,7 +98,7 @@ def with_version(chance: random.Random, asked: bytes) -> bytes:
 
 
 def signed_again(chance: random.Random, _: bytes) -> bytes:
-    """A good signature over a target or body that is not."""
+    """A valid signature over an invalid target or body."""
     method = chance.choice(("GET", "PUT", "DELETE", "POST"))
     path = chance.choice(("/v1/projects/{}/members/{}", "/v1/billing/accounts/{}", "/v1/{}"))
     target = path.format(*(chance.choice(PARTS) for _ in range(2))) + chance.choice(QUERIES)
@@ -142,10 +142,10 @@ QUERIES = ("", "?", "?userId=%00", "?limit=\xb2", "?a=1&a=2", "?userId=%ED%A0%80
 
 
 def mutated(chance: random.Random) -> bytes:
-    """A request that is wrong in one to three ways, alone or between others."""
+    """A request that is wrong in one to three ways, alone or between other requests."""
     asked = valid(chance)
     for mutate in chance.choices(MUTATIONS, k=chance.choice((1, 1, 1, 2, 3))):
-        # Some of them need a request line and more.
+        # Some mutations need a request line and more.
         asked = mutate(chance, asked) if asked.count(b" ") > 1 and b"\r\n" in asked else asked
     if chance.random() < 0.2:
         asked = chance.choice((valid(chance) + asked, asked + valid(chance)))
@@ -156,7 +156,7 @@ def mutated(chance: random.Random) -> bytes:
 
 
 async def ends(live: LiveService, asked: bytes, pieces: int) -> Iterator[str]:
-    """What is wrong with how a connection went on which this was sent."""
+    """The faults of a connection on which these bytes were sent."""
     connection = await Connection.open(live)
     size = len(asked) // pieces + 1
     await connection.send(*(asked[at : at + size] for at in range(0, len(asked), size)))
@@ -168,7 +168,7 @@ async def ends(live: LiveService, asked: bytes, pieces: int) -> Iterator[str]:
 
 
 async def storm(live: LiveService, count: int, chance: random.Random) -> list[tuple[bytes, str]]:
-    """Send so many; what was sent where something was wrong, and what it was."""
+    """Send `count` malformed requests; the requests with a fault, and their faults."""
     found = list[tuple[bytes, str]]()
     for begin in range(0, count, AT_ONCE):
         asked = [mutated(chance) for _ in range(min(AT_ONCE, count - begin))]
@@ -182,14 +182,14 @@ async def storm(live: LiveService, count: int, chance: random.Random) -> list[tu
 
 
 def logged(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> list[str]:
-    """The exceptions that the log tells of."""
+    """The exceptions in the log."""
     ours = [line for line in capfd.readouterr().out.splitlines() if "request_failed" in line]
     found = ours + [each.getMessage() for each in caplog.records if each.exc_info]
     caplog.clear()
     return found
 
 
-async def test_no_request_whatsoever_breaks_anything(
+async def test_no_malformed_request_breaks_the_service(
     url: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async with running(url) as live:
@@ -200,13 +200,13 @@ async def test_no_request_whatsoever_breaks_anything(
         assert (await live.client.get("/v1/billing/accounts/u1")).is_success
 
 
-async def test_what_breaks_is_found(
+async def test_the_check_finds_a_broken_service(
     url: str,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The same check of a service that fails at some bodies, and of one that waits for heads."""
+    """The same check of two services: one fails at some bodies, the other waits for heads."""
     async with running(url) as live:
         await live.project()
         with monkeypatch.context() as broken:

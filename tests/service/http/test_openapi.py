@@ -30,7 +30,7 @@ CHECKS = [
 
 
 class SignedRequests(requests.auth.AuthBase):
-    """Signs what `requests` sends."""
+    """Signs the requests of `requests`."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         path, _, query = request.path_url.encode().partition(b"?")
@@ -52,7 +52,7 @@ class SignedRequests(requests.auth.AuthBase):
 
 @pytest.fixture
 def address(url: str) -> Iterator[str]:
-    """A running service, its loop in a thread of its own."""
+    """The URL of a running service, whose loop runs in a thread of its own."""
     with (
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(running(url, first_text_seconds=5)) as run,
@@ -81,8 +81,8 @@ def test_the_document_describes_every_operation(address: str) -> None:
 
 def kinds(content: dict[str, Any]) -> list[str]:
     """The kinds of a stream's events."""
-    told = content["text/event-stream"]["itemSchema"]["oneOf"]
-    return [each["properties"]["event"]["const"] for each in told]
+    variants = content["text/event-stream"]["itemSchema"]["oneOf"]
+    return [each["properties"]["event"]["const"] for each in variants]
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def kinds(content: dict[str, Any]) -> list[str]:
         ("/v1/events", {"Accept": "application/json"}),
     ],
 )
-def test_a_feed_is_told_as_documented(address: str, path: str, headers: dict[str, str]) -> None:
-    """Of a stream without an end, what comes until it is silent."""
+def test_a_feed_is_as_documented(address: str, path: str, headers: dict[str, str]) -> None:
+    """Streams without an end are read until they are silent."""
     said = {"userId": "u1", "projectId": "p1", "message": "Hello"}
     auth = SignedRequests()
     answer = requests.post(f"{address}/v1/chat-plan", json=said, auth=auth, timeout=20)
@@ -126,7 +126,7 @@ def test_generated_requests_are_answered_as_documented(address: str) -> None:
         )
         @given(case=operation.as_strategy())
         def answered_as_documented(case: Any) -> None:
-            # The signature is the client's: a generated header would only be refused.
+            # The signature is the client's, because a generated header would only be refused.
             case.headers.pop(signatures.HEADER, None)
             response = case.call(auth=auth, timeout=20)
             case.validate_response(response, checks=CHECKS)

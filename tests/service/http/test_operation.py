@@ -60,7 +60,7 @@ CHECKERS = {
 
 
 @pytest.mark.parametrize("checker", CHECKERS)
-def test_a_handler_reads_the_types_that_its_operation_declares(
+def test_the_type_checkers_refuse_a_handler_that_reads_another_type(
     checker: str, tmp_path: Path
 ) -> None:
     made = 'Operation(method="GET", path="/", name="x", summary="", scopes=("read",), '

@@ -1,4 +1,4 @@
-"""What is sent to the model, as the model's server receives it from the real SDK."""
+"""The requests to the model, as the model's server receives them from the real SDK."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -36,7 +36,7 @@ def turns(body: dict[str, Any]) -> list[tuple[str, str]]:
     return [(turn["role"], turn["content"][0]["text"]) for turn in body["messages"]]
 
 
-async def test_a_request_says_what_is_wanted_and_in_which_form(url: str) -> None:
+async def test_a_request_has_the_model_the_prompt_and_the_format(url: str) -> None:
     async with running(url, max_tokens=1_234) as live:
         await ready(live)
         await said(live, "Good morning")
@@ -73,14 +73,14 @@ async def test_the_second_message_carries_the_first_turn_and_hits_the_cache(url:
         assert orjson.loads(turns(two)[1][1]) == answer
         assert turns(two)[2:] == [("user", "How does the login work?")]
         assert turns(three)[:3] == turns(two)
-        # What the next request shares with this one: all but its message.
+        # The prefix that the next request shares with this one: everything before its message.
         for body in (two, three):
             marked = ["cache_control" in turn["content"][0] for turn in body["messages"]]
             assert marked == [False] * (len(marked) - 2) + [True, False]
         hits = [final["metadata"]["cache_hits"] for final in (first, second, third)]
         assert hits[0] == 0
         assert 0 < hits[1] < hits[2]
-        await law.ended_as_told(live, url, first, second, third)
+        await law.ended_as_shown(live, url, first, second, third)
 
 
 async def test_users_share_the_cache_of_their_project(url: str) -> None:
@@ -107,7 +107,7 @@ async def test_a_reply_that_failed_is_not_in_the_history(url: str) -> None:
         assert first["data"] == orjson.loads(turns(body)[1][1])["response"]
 
 
-async def test_the_history_has_its_budget(url: str) -> None:
+async def test_the_history_keeps_to_its_budget(url: str) -> None:
     size = len("Good morning") + len(orjson.dumps({"intent": "general", "response": SAID}))
     async with running(url, history_tokens=size // 4 + 20) as live:
         await ready(live)
@@ -153,7 +153,7 @@ async def test_the_model_gets_no_secrets_of_the_project(url: str) -> None:
             assert f'"{inner}"' not in sent
 
 
-# Answers that no well-behaved model gives --------------------------------------------------------
+# Strange answers of a model ----------------------------------------------------------------------
 
 
 def raw(text: str, *more: str) -> Fault:
@@ -178,7 +178,7 @@ STRANGE: dict[str, Fault] = {
 }
 
 
-async def test_a_strange_answer_is_asked_for_once_more(url: str) -> None:
+async def test_a_strange_answer_is_requested_once_more(url: str) -> None:
     script = [each for fault in STRANGE.values() for each in (fault, Fault("normal"))]
     async with running(url, OfflineModel(script=script), history_tokens=0) as live:
         await ready(live)
@@ -187,10 +187,10 @@ async def test_a_strange_answer_is_asked_for_once_more(url: str) -> None:
             finals.append(await said(live, "Good morning"))
             assert (finals[-1]["subtype"], finals[-1]["data"]) == ("success", SAID), answer
             assert live.model.calls == 2 * (number + 1), answer
-        await law.ended_as_told(live, url, *finals)
+        await law.ended_as_shown(live, url, *finals)
 
 
-async def test_a_strange_answer_given_twice_ends_as_what_it_showed(url: str) -> None:
+async def test_a_strange_answer_given_twice_breaks_the_contract(url: str) -> None:
     script = [each for fault in STRANGE.values() for each in (fault, fault)]
     async with running(url, OfflineModel(script=script), history_tokens=0) as live:
         await ready(live)
@@ -200,7 +200,7 @@ async def test_a_strange_answer_given_twice_ends_as_what_it_showed(url: str) -> 
             assert finals[-1]["subtype"] in ("partial", "error"), answer
             assert ends_with(finals[-1]) == "broken_contract", answer
             assert live.model.calls == 2 * (number + 1), answer
-        await law.ended_as_told(live, url, *finals)
+        await law.ended_as_shown(live, url, *finals)
 
 
 async def test_the_response_may_come_before_the_intent(url: str) -> None:
@@ -209,14 +209,14 @@ async def test_the_response_may_come_before_the_intent(url: str) -> None:
         await ready(live)
         final = await said(live, "Good morning")
         assert (final["subtype"], final["data"]) == ("success", {"markdown": "Hello"})
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)
 
 
 async def test_every_intent_is_one_of_the_contracts() -> None:
     assert reply_schema()["properties"]["intent"]["enum"] == list(CONTRACTS)
 
 
-# Streams that no well-behaved server sends -------------------------------------------------------
+# Strange streams of a server ---------------------------------------------------------------------
 
 
 def sse(kind: str, **fields: Any) -> bytes:
@@ -240,14 +240,14 @@ BAD_BYTES = b'event: content_block_delta\ndata: {"type": "content_block_delta", 
 
 
 class Says(OfflineModel):
-    """A server that answers everyone with the same bytes, as an event stream."""
+    """A server that answers every request with the same bytes, as an event stream."""
 
     def __init__(self, stream: bytes) -> None:
         super().__init__()
         self.stream = stream
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Take the whole request, then answer."""
+        """Read the whole request, then answer."""
         self.calls += 1
         await Request(scope, receive).body()
         await Response(self.stream, media_type="text/event-stream")(scope, receive, send)
@@ -285,7 +285,7 @@ async def test_odd_events_do_not_cost_a_whole_reply(url: str, strange: str) -> N
         await ready(live)
         final = await said(live, "Good morning")
         assert (final["subtype"], final["data"]) == ("success", {"markdown": "Hello"})
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)
 
 
 @pytest.mark.parametrize("strange", UNREADABLE)
@@ -295,7 +295,7 @@ async def test_text_before_an_unreadable_event_is_kept(url: str, strange: str) -
         final = await said(live, "Good morning")
         assert (final["subtype"], final["data"]) == ("partial", {"markdown": "Hello"})
         assert final["reason"] == "provider_unreadable"
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)
 
 
 async def test_an_unreadable_event_at_the_start_is_tried_again(url: str) -> None:
@@ -304,23 +304,21 @@ async def test_an_unreadable_event_at_the_start_is_tried_again(url: str) -> None
         final = await said(live, "Good morning")
         assert ends_with(final) == "provider_unreadable"
         assert live.model.calls == 3
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)
 
 
 # Time ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("header", ["inf", "1e300", "-1e300", "nan", "soon"])
-async def test_an_absurd_wait_that_a_busy_provider_asks_for_is_still_a_busy_provider(
-    url: str, header: str
-) -> None:
+async def test_a_busy_provider_with_an_absurd_retry_after_is_busy(url: str, header: str) -> None:
     async with running(url, Busy(header)) as live:
         await ready(live)
         final = await said(live, "Good morning")
         assert ends_with(final) == "provider_busy"
         waits = {"inf": 86_400, "1e300": 86_400, "-1e300": 0}
         assert final["error"].get("retryAfterSeconds") == waits.get(header)
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)
 
 
 class Busy(OfflineModel):

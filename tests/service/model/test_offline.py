@@ -1,4 +1,4 @@
-"""The offline model, asked as the product asks: through the real SDK, over real HTTP."""
+"""The offline model, called like a real model: through the real SDK, over real HTTP."""
 
 import asyncio
 import logging
@@ -181,7 +181,7 @@ class Talk:
         return "".join(deltas(await self.events(message, **more)))
 
     async def until_it_fails(self, message: str) -> tuple[list[str], Exception]:
-        """The deltas that came, and the error that ended them."""
+        """The deltas that arrived, and the error that ended the stream."""
         seen: list[RawMessageStreamEvent] = []
         try:
             await collect(await self.stream(message), seen)
@@ -191,7 +191,7 @@ class Talk:
 
 
 async def collect(stream: Any, seen: list[RawMessageStreamEvent]) -> None:
-    """Into a list of the caller's, for what came before a failure counts too."""
+    """Collect into the caller's list, so that the events before a failure are kept."""
     async for event in stream:
         seen.append(event)  # noqa: PERF401
 
@@ -269,7 +269,7 @@ async def test_arabic_replies_are_mostly_arabic(talk: Talk) -> None:
     assert sum("\u0600" <= c <= "\u06ff" for c in letters) > 0.8 * len(letters)
 
 
-async def test_the_first_telling_word_decides_the_intent(talk: Talk) -> None:
+async def test_the_first_key_word_decides_the_intent(talk: Talk) -> None:
     asked = {
         "How do I add a page?": "question",
         "Fix the error when I add a page": "fix",
@@ -366,7 +366,7 @@ async def test_a_marked_prefix_is_written_to_the_cache_once_and_then_read(talk: 
     assert again.cache_creation_input_tokens == 0
 
 
-async def test_a_conversation_that_grows_reads_what_it_wrote_before(talk: Talk) -> None:
+async def test_a_growing_conversation_reads_its_earlier_prefix_from_the_cache(talk: Talk) -> None:
     turns: list[Any] = [{"role": "user", "content": [marked("Hello " * 100)]}]
     first = start_usage(await talk.events("", messages=turns))
     plain = {"type": "text", "text": "Hello " * 100}
@@ -515,14 +515,14 @@ async def test_a_malformed_directive_gets_a_400(talk: Talk, directive: str) -> N
     [b"", b"[]", b"{}", b'{"messages": []}', b'{"messages": [1]}', b'{"messages": {"a": 1}}',
      b'{"messages": [{"role": "user", "content": [{"type": "text", "text": 1}]}]}'],
 )  # fmt: skip
-async def test_a_body_that_is_no_request_is_refused(body: bytes) -> None:
+async def test_a_body_that_is_not_a_request_is_refused(body: bytes) -> None:
     async with serving(OfflineModel()) as url, httpx2.AsyncClient() as client:
         answer = await client.post(f"{url}/v1/messages", content=body)
     assert answer.status_code == 400
     assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
-async def test_slow_is_silent_before_the_headers(talk: Talk) -> None:
+async def test_the_slow_fault_is_silent_before_the_headers(talk: Talk) -> None:
     hasty = talk.client.with_options(timeout=0.1)
     with pytest.raises(anthropic.APITimeoutError):
         await hasty.messages.create(stream=True, **asking("Hello [[offline: slow seconds=5]]"))
@@ -532,7 +532,7 @@ async def test_slow_is_silent_before_the_headers(talk: Talk) -> None:
 # Faults in the stream ----------------------------------------------------------------------------
 
 
-async def test_slow_first_is_silent_after_the_headers(talk: Talk) -> None:
+async def test_the_slow_first_fault_is_silent_after_the_headers(talk: Talk) -> None:
     began = time.monotonic()
     stream = await talk.stream("Hello [[offline: slow_first seconds=0.3]]")
     assert time.monotonic() - began < 0.3
@@ -540,7 +540,7 @@ async def test_slow_first_is_silent_after_the_headers(talk: Talk) -> None:
     assert time.monotonic() - began >= 0.3
 
 
-async def test_a_hang_pings_without_a_word_more(talk: Talk) -> None:
+async def test_a_hanging_stream_sends_only_pings(talk: Talk) -> None:
     stream = await talk.stream("Hello [[offline: hang after=2 ping=0.02]]")
     raw = stream.response.aiter_bytes()
     pings = 0
@@ -560,7 +560,7 @@ async def test_the_sdk_does_not_notice_a_hang(talk: Talk) -> None:
     await asyncio.wait_for(talk.model.left.wait(), 1)
 
 
-async def test_cut_before_cuts_before_any_event(talk: Talk) -> None:
+async def test_the_cut_before_fault_cuts_before_any_event(talk: Talk) -> None:
     said, error = await talk.until_it_fails("Hello [[offline: cut_before]]")
     assert isinstance(error, httpx2.RemoteProtocolError)
     assert said == []
@@ -617,7 +617,7 @@ async def test_a_refusal_has_its_details(talk: Talk) -> None:
     assert deltas(await talk.events("Hello [[offline: refusal]]")) == []
 
 
-async def test_max_tokens_cuts_the_text_in_the_middle(talk: Talk) -> None:
+async def test_the_max_tokens_fault_cuts_the_text_in_the_middle(talk: Talk) -> None:
     events = await talk.events("Hello [[offline: max_tokens]]")
     whole = await talk.text("Hello")
     assert ending(events).delta.stop_reason == "max_tokens"
@@ -631,7 +631,7 @@ async def test_a_broken_contract_is_json_of_the_wrong_shape(talk: Talk, intent: 
         SHAPES[intent].model_validate(orjson.loads(text)["response"])
 
 
-async def test_prose_is_no_json(talk: Talk) -> None:
+async def test_the_prose_fault_is_not_json(talk: Talk) -> None:
     text = await talk.text("Add a page [[offline: prose]]")
     assert text.startswith("(offline model) ")
 
@@ -641,7 +641,7 @@ async def test_a_fence_holds_the_same_json(talk: Talk) -> None:
     assert text == f"```json\n{await talk.text('Add a page')}\n```"
 
 
-async def test_odd_pieces_make_up_the_same_reply(talk: Talk) -> None:
+async def test_a_reply_in_odd_pieces_is_the_same_reply(talk: Talk) -> None:
     events = await talk.events("Ajoute un café [[offline: odd]]", language="fr")
     text = "".join(deltas(events))
     assert {len(piece) for piece in deltas(events)} == {1, 2, 3}
@@ -668,13 +668,13 @@ def is_utf8(chunk: bytes) -> bool:
     return True
 
 
-async def test_nul_is_valid_json_with_a_nul_in_a_string(talk: Talk) -> None:
+async def test_the_nul_fault_is_valid_json_with_a_nul_in_a_string(talk: Talk) -> None:
     text = await talk.text("Add a page [[offline: nul]]")
     assert "\\u0000" in text
     assert "\x00" in orjson.loads(text)["response"]["summary"]
 
 
-async def test_no_usage_leaves_the_tokens_unknown(talk: Talk) -> None:
+async def test_the_no_usage_fault_leaves_the_tokens_unknown(talk: Talk) -> None:
     events = await talk.events("Hello [[offline: no_usage]]")
     assert start_usage(events).cache_read_input_tokens is None
     assert start_usage(events).cache_creation_input_tokens is None
@@ -682,7 +682,7 @@ async def test_no_usage_leaves_the_tokens_unknown(talk: Talk) -> None:
     assert ending(events).delta.stop_reason == "end_turn"
 
 
-async def test_the_wrong_language_is_english(talk: Talk) -> None:
+async def test_the_wrong_language_fault_answers_in_english(talk: Talk) -> None:
     message = MESSAGES["ar"]["question"]
     text = await talk.text(f"{message} [[offline: wrong_language times=1]]", language="ar")
     assert MARKS["en"] in text
@@ -691,7 +691,7 @@ async def test_the_wrong_language_is_english(talk: Talk) -> None:
     )
 
 
-async def test_raw_sends_exactly_these_pieces() -> None:
+async def test_the_raw_directive_sends_exactly_its_pieces() -> None:
     pieces = ('{"intent": "gen', 'eral"', ", 🧵", "")
     async with talking(OfflineModel(script=[Fault("raw", pieces=pieces)])) as talk:
         assert tuple(deltas(await talk.events("Hello"))) == pieces

@@ -28,7 +28,7 @@ async def test_two_processes_that_migrate_at_once_do_it_once(empty: str) -> None
     assert sorted(map(len, taken)) == [0, 0, 0, len(sql.migrations())]
 
 
-async def test_a_step_that_was_edited_later_is_refused(
+async def test_a_changed_migration_step_is_refused(
     empty: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await migrations.migrate(empty)

@@ -42,7 +42,7 @@ with embedded(pathlib.Path(sys.argv[1])) as server:
 
 @contextmanager
 def _passable(parent: str | None = None) -> Generator[Path]:
-    """An empty folder that every user can pass through; pytest's own are shut."""
+    """An empty folder that every user can pass through, unlike pytest's own folders."""
     with tempfile.TemporaryDirectory(prefix="test-", dir=parent) as path:
         Path(path).chmod(0o755)
         yield Path(path).resolve()
@@ -79,7 +79,7 @@ def folder(initialised: Path) -> Generator[Path]:
 
 @pytest.fixture
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Limits and pauses that a test has no time for."""
+    """Make long limits and pauses short."""
     monkeypatch.setattr("service.postgres.supervisor.PAUSES_S", (0.05, 30.0))
     for limit in ("FAST_LIMIT_S", "IMMEDIATE_LIMIT_S", "BACKEND_LIMIT_S"):
         monkeypatch.setattr(f"service.postgres.supervisor.{limit}", 0.2)
@@ -89,7 +89,7 @@ def eventually(condition: Callable[[], object], within: float = 20.0) -> None:
     """Return once the condition holds; fail after `within` seconds."""
     deadline = time.monotonic() + within
     while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
+        assert time.monotonic() < deadline, "the condition did not become true"
         time.sleep(0.01)
 
 
@@ -113,7 +113,7 @@ def answers(url: str) -> bool:
 
 
 def postmaster(data: Path) -> psutil.Process:
-    """The running one, by the first line of its pid file."""
+    """The running postmaster, by the first line of its pid file."""
     return psutil.Process(int((data / "postmaster.pid").read_text().splitlines()[0]))
 
 
@@ -122,7 +122,7 @@ def mode(path: Path) -> int:
 
 
 def as_owner_of(path: Path) -> dict[str, Any]:
-    """Arguments for Popen: run as the user whose path this is."""
+    """Arguments for Popen: run as the owner of this path."""
     owner = path.stat()
     as_user: dict[str, Any] = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
     return as_user if IS_ROOT else {}
@@ -130,7 +130,7 @@ def as_owner_of(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def owner(folder: Path, **options: Any) -> Generator[subprocess.Popen[str]]:
-    """Another process inside `embedded`; its first line of output is the server it has."""
+    """Another process inside `embedded`. The first line of its output describes its server."""
     with subprocess.Popen(
         [sys.executable, "-c", OWNER, str(folder)],
         stdin=subprocess.PIPE,
@@ -190,15 +190,15 @@ def test_settings_are_given_to_the_server(folder: Path) -> None:
 
 
 def test_stopping_leaves_no_process_even_with_a_transaction_open(folder: Path) -> None:
-    # The test run may have a server of its own beside this one: only what is new counts.
+    # The test run has a server of its own too, so only new processes count.
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     threads = {thread.ident for thread in threading.enumerate()}
     with capture_logs() as logged, ExitStack() as open_until_later, embedded(folder) as server:
         connection = open_until_later.enter_context(closing(psycopg.connect(server.url)))
         connection.execute("SELECT 1")
         assert processes_of(server.data_dir)
-    told = [each for each in logged if str(each["event"]).startswith("postgres")]
-    assert not told  # a stop that was asked for is no event
+    entries = [each for each in logged if str(each["event"]).startswith("postgres")]
+    assert not entries  # a requested stop is no event
     assert not processes_of(server.data_dir)
     assert not answers(server.url)
     left = {child.pid for child in psutil.Process().children()} - before
@@ -245,7 +245,7 @@ def test_no_other_user_may_read_the_files_or_use_the_socket(new_folder: Path) ->
         assert not IS_ROOT or 0 not in owners
 
 
-def test_the_server_knows_nothing_of_our_environment_and_terminal(
+def test_the_server_does_not_inherit_our_environment_and_terminal(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET_KEY", "hidden")
@@ -299,7 +299,7 @@ def test_an_owner_that_never_serves_is_reported_after_a_limit(
             pass
 
 
-def test_ctrl_c_reaches_us_and_we_stop_the_server(folder: Path) -> None:
+def test_ctrl_c_reaches_the_owner_and_the_owner_stops_the_server(folder: Path) -> None:
     with owner(folder) as process:
         said(process)
         os.killpg(process.pid, signal.SIGINT)
@@ -309,7 +309,7 @@ def test_ctrl_c_reaches_us_and_we_stop_the_server(folder: Path) -> None:
 
 
 @only_linux
-def test_a_killed_owner_takes_its_server_along_in_good_order(folder: Path) -> None:
+def test_the_server_of_a_killed_owner_shuts_down_in_order(folder: Path) -> None:
     with owner(folder) as process:
         said(process)
         process.kill()
@@ -330,7 +330,8 @@ def test_after_the_owner_was_killed_the_next_start_has_its_committed_rows(folder
 def test_after_everything_was_killed_the_next_start_has_its_committed_rows(folder: Path) -> None:
     with owner(folder) as process:
         write(said(process)[0], "kept")
-        process.send_signal(signal.SIGSTOP)  # or it would start the server again, or end it well
+        # The owner must not act: it would start the server again, or stop it in order.
+        process.send_signal(signal.SIGSTOP)
         for victim in processes_of(folder / "data"):
             with suppress(psutil.NoSuchProcess):
                 victim.kill()
@@ -378,7 +379,7 @@ def test_a_server_that_is_dead_is_not_started_again_after_the_stop(folder: Path)
 
 @contextmanager
 def _sleeping(data: Path) -> Generator[str]:
-    """A process that the server could take for another server: the user is the same."""
+    """A process of the same user, which the server could mistake for another server."""
     with subprocess.Popen(["sleep", "60"], **as_owner_of(data)) as process:
         yield str(process.pid)
         assert process.poll() is None
@@ -426,7 +427,7 @@ def _nothing(data: Path) -> Generator[str]:
 @pytest.mark.parametrize(
     "named", [_sleeping, _zombie, _gone, _ourselves, _another_cluster, _garbage, _nothing]
 )
-def test_a_pid_file_that_names_no_server_of_this_folder_is_in_nobodys_way(
+def test_a_pid_file_that_names_no_server_of_this_folder_is_ignored(
     folder: Path, named: Callable[[Path], Any]
 ) -> None:
     with embedded(folder) as server:
@@ -442,7 +443,7 @@ def test_a_pid_file_that_names_no_server_of_this_folder_is_in_nobodys_way(
             assert read(server.url) == ["kept"]
 
 
-def test_an_orphan_server_of_this_folder_is_stopped_in_good_order_and_replaced(
+def test_an_orphaned_server_of_this_folder_is_stopped_in_order_and_replaced(
     folder: Path,
 ) -> None:
     with embedded(folder) as server:
@@ -460,8 +461,8 @@ def test_an_orphan_server_of_this_folder_is_stopped_in_good_order_and_replaced(
             assert read(server.url) == ["kept"]
 
 
-def test_an_initdb_killed_half_way_is_begun_again(new_folder: Path) -> None:
-    # On a busy machine initdb may be through before the kill: then once more.
+def test_an_interrupted_initdb_is_started_again(new_folder: Path) -> None:
+    # On a busy machine initdb may end before the kill; then try once more.
     while not _killed_half_way(new_folder):
         shutil.rmtree(new_folder)
     with embedded(new_folder) as server:
@@ -470,7 +471,7 @@ def test_an_initdb_killed_half_way_is_begun_again(new_folder: Path) -> None:
 
 
 def _killed_half_way(folder: Path) -> bool:
-    """Kill the owner of a new folder as soon as its initdb has begun to fill the folder."""
+    """Kill the owner of a new folder as soon as initdb has begun to fill the folder."""
     with owner(folder) as process:
         eventually(lambda: list(folder.glob("*/data/base")) or (folder / "data").exists())
         process.kill()
@@ -517,7 +518,7 @@ def test_a_lost_or_changed_password_is_reported_and_nothing_is_overwritten(folde
         assert read(server.url) == ["kept"]
 
 
-def test_a_folder_that_cannot_be_one_is_reported(place: Path) -> None:
+def test_an_impossible_folder_is_reported(place: Path) -> None:
     (place / "file").touch()
     with pytest.raises(PostgresFailed, match="choose another folder"), embedded(place / "file"):
         pass
@@ -604,7 +605,7 @@ def test_an_ordinary_user_has_all_files_in_the_folder(place: Path) -> None:
 
 
 def _within_reach(path: Path, user: Account, place: Path, without: str = ".git") -> Path:
-    """The folder itself, or a copy in `place` when this user cannot reach it."""
+    """The folder itself, or a copy in `place` if this user cannot reach the folder."""
     if module._reaches(user, path):
         return path
     copy = place / f"reachable-{path.name}"
@@ -620,7 +621,7 @@ def _within_reach(path: Path, user: Account, place: Path, without: str = ".git")
 
 
 def _link(source: str, copy: str) -> None:
-    """A hard link is enough, and quicker than a copy where it can be had."""
+    """Make a hard link, which is quicker than a copy, or a copy if a link is impossible."""
     with suppress(OSError):
         os.link(source, copy)
         return

@@ -1,4 +1,4 @@
-"""An eventsourcing application of a dozen lines on our log, with a projection that follows it."""
+"""A small eventsourcing application on our log, with a projection that follows its events."""
 
 from typing import Any
 from uuid import UUID
@@ -13,7 +13,7 @@ from service.recorder import LogTrackingRecorder
 
 
 class Plan(Aggregate):
-    """Steps to take, one after the other."""
+    """A title and steps."""
 
     @event("Drafted")
     def __init__(self, title: str) -> None:
@@ -36,7 +36,7 @@ class Planning(Application[UUID]):
 
 
 class StepCounts(LogTrackingRecorder):
-    """A view: how many steps there are in all; it tracks how far it has come."""
+    """A view: the number of all steps. It tracks its position."""
 
     steps = 0
 

@@ -1,4 +1,4 @@
-"""The library's own cases, on our log; and what they do not ask."""
+"""The library's own test cases on our log, and further cases."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -41,7 +41,7 @@ def environment(url: str, name: str = "Orders", **settings: str) -> Environment:
 
 
 class OnOurLog:
-    """Gives a library's case a factory on a database of its own."""
+    """Gives a test case of the library a factory on a database of its own."""
 
     factory: Factory
 
@@ -88,7 +88,7 @@ class TestNonInterleaving(OnOurLog, NonInterleavingNotificationIDsBaseCase):
 
 
 class OwnTrackingRecorder(recorder.LogTrackingRecorder):
-    """A view that tracks, as an application would write it."""
+    """A view with tracking, as an application writes it."""
 
 
 class TestFactory(InfrastructureFactoryTestCase[Factory]):
@@ -129,7 +129,7 @@ def stored(version: int = 1, originator: Any = None, topic: str = "t") -> Stored
     return StoredEvent(originator or uuid4(), version, topic, b"{}")
 
 
-def test_an_application_sees_its_own_events_only(url: str) -> None:
+def test_an_application_sees_only_its_own_events(url: str) -> None:
     orders, stock = Factory(environment(url, "Orders")), Factory(environment(url, "Stock"))
     try:
         orders.application_recorder().insert_events([stored()])
@@ -155,7 +155,7 @@ def test_many_threads_get_each_position_once(factory: Factory) -> None:
         assert sorted(threads.map(insert, range(400))) == list(range(1, 401))
 
 
-def test_of_racing_trackings_each_is_recorded_once(factory: Factory) -> None:
+def test_racing_trackings_are_recorded_once_each(factory: Factory) -> None:
     process = factory.process_recorder()
 
     def insert(number: int) -> bool:
@@ -180,12 +180,12 @@ def test_trackings_are_no_notifications(factory: Factory) -> None:
 
 
 def test_a_version_that_leaves_a_gap_is_refused(factory: Factory) -> None:
-    """Stricter than the library: what it would store, nobody could have decided on."""
+    """Stricter than the library, which stores such events: no decision can have seen the gap."""
     with pytest.raises(IntegrityError):
         factory.application_recorder().insert_events([stored(version=3)])
 
 
-def test_a_subscription_gets_what_another_factory_appends(url: str) -> None:
+def test_a_subscription_gets_the_events_of_another_factory(url: str) -> None:
     ours, theirs = Factory(environment(url)), Factory(environment(url))
     try:
         with ours.application_recorder().subscribe() as subscription:
@@ -212,14 +212,14 @@ def test_the_services_own_events_come_as_envelopes(url: str) -> None:
         factory.close()
 
 
-def test_a_missing_url_is_said(url: str) -> None:
+def test_a_missing_url_is_reported(url: str) -> None:
     with pytest.raises(OSError, match="THROUGHLINE_DATABASE_URL is missing"):
         InfrastructureFactory.construct(
             Environment("x", {"PERSISTENCE_MODULE": "service.recorder"})
         )
 
 
-def test_a_database_that_is_not_there_is_an_operational_error(url: str) -> None:
+def test_an_unreachable_database_is_an_operational_error(url: str) -> None:
     gone = psycopg.conninfo.make_conninfo(url, dbname="nowhere")
     with pytest.raises(OperationalError):
         Factory(environment(gone, CREATE_TABLE="no"))

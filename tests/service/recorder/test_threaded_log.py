@@ -1,4 +1,4 @@
-"""The log's thread: its end, wanted or not, reaches the threads that wait."""
+"""The log's thread: waiting threads learn of its end, after an error or a close."""
 
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
@@ -11,7 +11,7 @@ from service.recorder import Factory
 from tests.service.recorder.test_recorder import environment
 
 SECONDS = 40.0
-"""Less than a call waits, so that a call that only times out fails the test."""
+"""Shorter than the time-out of a call, so that a call that only times out fails the test."""
 
 
 def event() -> StoredEvent:
@@ -19,7 +19,7 @@ def event() -> StoredEvent:
 
 
 def break_the_listener(url: str) -> None:
-    """Take away the function that the live log asks at each poll."""
+    """Drop the function that the live log calls at each poll."""
     with psycopg.connect(url) as owner:
         owner.execute("alter function app.log_head() rename to log_head_of_another_version")
 

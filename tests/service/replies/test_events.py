@@ -63,11 +63,11 @@ GOLDEN: dict[bytes, ReplyEvent] = {
 
 
 @pytest.mark.parametrize("expected", GOLDEN)
-def test_an_event_has_the_same_bytes_as_ever(expected: bytes) -> None:
+def test_every_event_has_its_bytes(expected: bytes) -> None:
     assert encoded(GOLDEN[expected], b"r1", 7) == expected
 
 
-def test_every_event_that_is_made_has_its_bytes_here() -> None:
+def test_the_bytes_of_every_event_are_tested() -> None:
     made = {type(event) for event in GOLDEN.values()} - {Chunk}
     elsewhere = {"chunk", "final", "renew", "goaway"}
     assert made == {model for name, model in REPLY_EVENTS.items() if name not in elsewhere}

@@ -1,4 +1,4 @@
-"""A reply is joined by its id: at any event, while it is written and after, on any server."""
+"""A reader joins a reply by its id: at any event, during and after the reply, on any server."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -32,7 +32,7 @@ def path_of(reply_id: str) -> str:
 
 
 async def stream_of(live: LiveService, reply_id: str, after: str | None) -> bytes:
-    """The bytes of a joined stream, without its comments."""
+    """The bytes of a joined stream, without comments."""
     headers = {} if after is None else {"Last-Event-ID": after}
     path = f"{path_of(reply_id)}/stream?userId=u1"
     answer = await live.client.get(path, headers=headers)
@@ -44,7 +44,7 @@ async def stream_of(live: LiveService, reply_id: str, after: str | None) -> byte
     )
 
 
-async def test_at_every_event_of_an_ended_reply_the_rest_is_the_same_on_any_server(
+async def test_an_ended_reply_can_be_joined_at_every_event_on_any_server(
     two: tuple[LiveService, LiveService],
 ) -> None:
     one, _ = two
@@ -59,14 +59,14 @@ async def test_at_every_event_of_an_ended_reply_the_rest_is_the_same_on_any_serv
     for live in two:
         last = f"{path_of(final['messageId'])}/stream?userId=u1&after={len(frames)}"
         assert (await live.client.get(last)).status_code == 204
-    await law.ended_as_told(one, _url(one), final)
+    await law.ended_as_shown(one, _url(one), final)
 
 
 def _url(live: LiveService) -> str:
     return str(live.service.pool.conninfo)
 
 
-async def test_at_every_event_of_a_running_reply_the_rest_is_the_same_on_any_server(
+async def test_a_running_reply_can_be_joined_at_every_event_on_any_server(
     two: tuple[LiveService, LiveService],
 ) -> None:
     one, _ = two
@@ -82,14 +82,14 @@ async def test_at_every_event_of_a_running_reply_the_rest_is_the_same_on_any_ser
     assert joins
     for n, join in joins:
         assert events_of((await join).decode()) == events[n:]
-    await law.ended_as_told(one, _url(one), final)
+    await law.ended_as_shown(one, _url(one), final)
 
 
 @pytest.mark.parametrize("on", ["its server", "another one"])
-async def test_whoever_leaves_at_any_event_changes_nothing(
+async def test_a_reader_that_leaves_at_any_event_changes_nothing(
     two: tuple[LiveService, LiveService], on: str
 ) -> None:
-    """Real sockets, closed or reset; the reply goes on, and the rest is read elsewhere."""
+    """Sockets are closed or reset. The reply continues, and the rest is read on another server."""
     one, other = two
     for cut in range(1, 6):
         left: list[Event] = []
@@ -105,7 +105,7 @@ async def test_whoever_leaves_at_any_event_changes_nothing(
     assert one.model.aborted == 0
 
 
-async def test_many_readers_from_anywhere_get_the_same_bytes(
+async def test_many_readers_on_two_servers_get_the_same_bytes(
     two: tuple[LiveService, LiveService],
 ) -> None:
     chance = sizes.chance("readers")
@@ -126,10 +126,10 @@ async def test_many_readers_from_anywhere_get_the_same_bytes(
         assert await join == b"".join(frames[n:])
 
 
-async def test_who_is_far_behind_gets_a_snapshot(url: str) -> None:
-    """More than 200 events behind, while it is written and after; the rest is exact.
+async def test_a_reader_far_behind_gets_a_snapshot(url: str) -> None:
+    """The reader is more than 200 events behind, during and after the reply; the rest is exact.
 
-    The reply is longer than what is kept of it in memory.
+    The reply is longer than its part in memory.
     """
     pieces = ('{"intent":"general","response":{"markdown":"', *["x" * 2_100] * 300, '"}}')
     model = OfflineModel(script=[Fault("raw", pieces=pieces)], pace=0.01)
@@ -155,7 +155,7 @@ async def test_who_is_far_behind_gets_a_snapshot(url: str) -> None:
         assert await other.join(final["messageId"], near) == events[150:]
 
 
-async def test_when_the_frames_are_gone_a_reply_is_read_from_the_log(
+async def test_a_reply_without_frames_is_read_from_the_log(
     two: tuple[LiveService, LiveService],
 ) -> None:
     one, other = two
@@ -168,25 +168,25 @@ async def test_when_the_frames_are_gone_a_reply_is_read_from_the_log(
         await connection.execute("delete from app.reply_chunk")
     for final, events in zip(finals, kept, strict=True):
         for n in range(len(events) - 1):
-            told = await other.join(final["messageId"], f"{final['messageId']}.{n}")
-            assert [name for name, _, _ in told] == ["snapshot", "final"]
-            assert told[0][1]["data"] == final["data"]
-            assert told[-1] == events[-1]
+            joined = await other.join(final["messageId"], f"{final['messageId']}.{n}")
+            assert [name for name, _, _ in joined] == ["snapshot", "final"]
+            assert joined[0][1]["data"] == final["data"]
+            assert joined[-1] == events[-1]
         last = f"{path_of(final['messageId'])}/stream?userId=u1&after={events[-1][2]}"
         assert (await other.client.get(last)).status_code == 204
 
 
-async def test_frames_are_forgotten_a_day_later(url: str) -> None:
+async def test_frames_are_deleted_after_a_day(url: str) -> None:
     async with running(url) as live:
         await live.project()
         await live.credit()
         final = law.lawful(await live.stream("Good morning"))
     async with running(url, keep_seconds=0.0, reply_seconds=0.001) as live:
         async with asyncio.timeout(10):
-            while await frames_kept(live):  # noqa: ASYNC110 - nobody tells that they are gone
+            while await frames_kept(live):  # noqa: ASYNC110 - no event says so
                 await asyncio.sleep(0.05)
-        told = await live.join(final["messageId"])
-        assert [name for name, _, _ in told] == ["snapshot", "final"]
+        joined = await live.join(final["messageId"])
+        assert [name for name, _, _ in joined] == ["snapshot", "final"]
 
 
 async def frames_kept(live: LiveService) -> int:
@@ -197,7 +197,7 @@ async def frames_kept(live: LiveService) -> int:
         return int(row[0])
 
 
-async def test_a_reply_tells_how_far_it_is(two: tuple[LiveService, LiveService]) -> None:
+async def test_a_reply_has_its_state_and_progress(two: tuple[LiveService, LiveService]) -> None:
     one, other = two
     events: list[Event] = []
     states: list[httpx.Response] = []
@@ -231,7 +231,7 @@ async def test_a_reply_tells_how_far_it_is(two: tuple[LiveService, LiveService])
         ("POST", "nobody/cancel", "u1"),
     ],
 )
-async def test_who_may_not_see_a_reply_does_not_learn_that_it_is_there(
+async def test_a_reply_looks_missing_to_a_user_without_access(
     two: tuple[LiveService, LiveService], method: str, path: str, user: str
 ) -> None:
     final = law.lawful(await two[0].stream("Good morning"))
@@ -247,7 +247,7 @@ async def test_who_may_not_see_a_reply_does_not_learn_that_it_is_there(
 
 
 @pytest.mark.parametrize("after", ["x", "nobody.1", "-1", "1.5", "99", "99999999999999999999"])
-async def test_an_event_that_the_reply_does_not_have_is_refused(
+async def test_an_event_id_that_the_reply_does_not_have_is_refused(
     two: tuple[LiveService, LiveService], after: str
 ) -> None:
     final = law.lawful(await two[0].stream("Good morning"))

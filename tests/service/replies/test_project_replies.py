@@ -1,4 +1,4 @@
-"""One connection for a tab: the project's items, and its replies while they are written."""
+"""A tab needs one connection: for the project's items, and for its running replies."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -18,7 +18,7 @@ from tests.service import law
 async def tab(
     live: LiveService, opened: asyncio.Event, **asked: Any
 ) -> AsyncGenerator[Event, None]:
-    """The events of a project's stream with its replies, as they come."""
+    """The events of a project's stream with replies, as they arrive."""
     path = "/v1/project/p1/timeline/stream"
     params: dict[str, Any] = {"userId": "u1", "replies": True} | asked
     async with live.client.stream("GET", path, params=params) as answer:
@@ -32,7 +32,7 @@ async def tab(
 
 
 async def until_reply(live: LiveService, opened: asyncio.Event, **asked: Any) -> list[Event]:
-    """All events up to both: the final of a reply, and its item."""
+    """All events up to the final event of a reply and the item of that reply."""
     events: list[Event] = []
     async with aclosing(tab(live, opened, **asked)) as stream:
         async for event in stream:
@@ -44,7 +44,7 @@ async def until_reply(live: LiveService, opened: asyncio.Event, **asked: Any) ->
 
 
 def of_reply(events: list[Event], reply_id: str) -> list[Event]:
-    """The reply's events, as its own stream has them."""
+    """The reply's events, in the form of the reply's own stream."""
     own = [
         (name, data, "")
         for name, data, at in events
@@ -56,7 +56,7 @@ def of_reply(events: list[Event], reply_id: str) -> list[Event]:
     return own
 
 
-async def test_a_tab_sees_a_reply_grow_that_begins_while_it_watches(url: str) -> None:
+async def test_a_tab_streams_a_reply_that_begins_after_the_tab_opened(url: str) -> None:
     async with running(url, OfflineModel(pace=0.005)) as live:
         await live.project()
         await live.credit()
@@ -73,7 +73,7 @@ async def test_a_tab_sees_a_reply_grow_that_begins_while_it_watches(url: str) ->
         ]
 
 
-async def test_a_tab_that_opens_in_the_middle_sees_the_whole_reply_on_another_server(
+async def test_a_tab_that_opens_during_a_reply_gets_the_whole_reply_on_another_server(
     url: str,
 ) -> None:
     async with running(url, OfflineModel(pace=0.02)) as live, running(url) as other:
@@ -92,7 +92,7 @@ async def test_a_tab_that_opens_in_the_middle_sees_the_whole_reply_on_another_se
         assert seen == [(name, data, "") for name, data, _ in events]
 
 
-async def test_without_being_asked_a_tab_sees_items_alone(url: str) -> None:
+async def test_a_tab_gets_only_items_by_default(url: str) -> None:
     async with running(url) as live:
         await live.project()
         await live.credit()
@@ -110,7 +110,7 @@ async def test_without_being_asked_a_tab_sees_items_alone(url: str) -> None:
 async def test_the_running_replies_of_a_project_are_found_by_one_query_for_all(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, users = law.Held(), [f"u{n}" for n in range(1, 6)]
+    model, users = law.GatedModel(), [f"u{n}" for n in range(1, 6)]
     async with running(url, model) as live, running(url) as other:
         await live.project("p1", *users)
         for user in users:

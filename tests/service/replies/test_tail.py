@@ -1,4 +1,4 @@
-"""The tail of a reply by itself: what it keeps for readers that wait, leave, or read one text."""
+"""The tail of a reply alone: the events that it keeps for readers that wait, leave or read text."""
 
 import asyncio
 from contextlib import aclosing
@@ -65,7 +65,7 @@ async def test_a_chunk_is_turned_into_text_once_for_all_readers(
     monkeypatch.setattr(text_view, "decode", counted)
     tail = made()
     tail.push(1, [chunk(1, "one")])
-    assert decoded == [], "nobody reads the text yet"
+    assert decoded == [], "no reader reads the text yet"
     reading = [asyncio.create_task(everything(tail)) for _ in range(10)]
     await asyncio.sleep(0)
     tail.push(2, [chunk(2, "two")])

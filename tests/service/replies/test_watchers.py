@@ -1,4 +1,4 @@
-"""Many readers of one reply, slow ones among them, and a database that takes its time."""
+"""Many readers of one reply, slow readers among them, and a slow database."""
 
 import asyncio
 import re
@@ -20,7 +20,7 @@ WATCHERS = size(200, 1_000)
 
 
 async def begun(live: LiveService, message: str) -> tuple[str, asyncio.Task[list[Event]]]:
-    """A reply that shows something: its id, and the reading of its stream."""
+    """A reply after its first chunk: its id, and the task that reads its stream."""
     shown: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def read() -> list[Event]:
@@ -39,9 +39,9 @@ def path_of(reply_id: str) -> str:
     return f"/v1/chat-plan/replies/{reply_id}/stream?userId=u1"
 
 
-async def test_all_who_watch_a_reply_where_it_is_written_are_served_from_memory(url: str) -> None:
-    """The service may not even read the table meanwhile, only write it."""
-    # Slow enough for all of them to come while it is written.
+async def test_watchers_on_the_writing_server_are_served_from_memory(url: str) -> None:
+    """During the reply, the service has the right to write the table, but not to read it."""
+    # Slow enough for all watchers to join during the reply.
     async with running(url, OfflineModel(pace=WATCHERS / 4_000)) as live:
         await live.project()
         await live.credit()
@@ -56,18 +56,18 @@ async def test_all_who_watch_a_reply_where_it_is_written_are_served_from_memory(
                 answers = await asyncio.gather(*(raw.everything() for raw in raws))
             events = await reading
             await owner.execute("grant select on app.reply_chunk to throughline_service")
-        assert all(events_of(told(each)) == events for each in answers)
-        await law.ended_as_told(live, url, law.lawful(events))
+        assert all(events_of(dechunked(each)) == events for each in answers)
+        await law.ended_as_shown(live, url, law.lawful(events))
 
 
 def open_streams() -> float:
     return REGISTRY.get_sample_value("throughline_streams_open") or 0.0
 
 
-async def test_a_reader_that_takes_nothing_is_cut_and_can_come_back(
+async def test_a_reader_that_reads_nothing_is_disconnected_and_can_resume(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reply is larger than what the kernel holds for it; other readers are not slowed."""
+    """The reply is larger than the kernel's buffer. Other readers are not slowed down."""
     monkeypatch.setattr(sse_response, "SEND_SECONDS", 0.5)
     pieces = ('{"intent":"general","response":{"markdown":"', *["🧵" * 2_000] * 520, '"}}')
     model = OfflineModel(script=[Fault("raw", pieces=pieces)])
@@ -80,37 +80,37 @@ async def test_a_reader_that_takes_nothing_is_cut_and_can_come_back(
             final = law.lawful(events)
             assert await live.join(reply_id) == events
             async with asyncio.timeout(30):
-                while open_streams():  # noqa: ASYNC110 - nobody tells that it was given up
+                while open_streams():  # noqa: ASYNC110 - no event says so
                     await asyncio.sleep(0.05)
             sent = await slow.everything()
-        assert not sent.endswith(b"0\r\n\r\n"), "it was cut"
+        assert not sent.endswith(b"0\r\n\r\n"), "the service closed the connection"
         ids = re.findall(rb"id: (\S+)\n", sent)
         n = int(ids[-2].rpartition(b".")[2])
         assert await live.join(reply_id, ids[-2].decode()) == events[n:]
-        await law.ended_as_told(live, url, final)
+        await law.ended_as_shown(live, url, final)
 
 
-async def test_nothing_is_shown_that_is_not_stored(url: str) -> None:
-    """While the table is locked nobody sees anything; then all of it comes."""
+async def test_readers_get_only_stored_frames(url: str) -> None:
+    """While the table is locked, no reader gets a frame. After that, all frames arrive."""
     async with running(url, OfflineModel(pace=0.005)) as live:
         await live.project()
         await live.credit()
         events: list[Event] = []
         async with await connections.connect(url, as_service=False) as owner:
-            told_now = law.read_stream(live, "Good morning")
-            events.append(await anext(told_now))
+            stream = law.read_stream(live, "Good morning")
+            events.append(await anext(stream))
             async with owner.transaction():
                 await owner.execute("lock table app.reply_chunk in exclusive mode")
                 stored = await frames_of(owner, events[0][1]["messageId"])
                 while len(events) < stored:
-                    events.append(await anext(told_now))
-                waiting = asyncio.ensure_future(anext(told_now))
+                    events.append(await anext(stream))
+                waiting = asyncio.ensure_future(anext(stream))
                 await called(live)
                 assert not waiting.done()
                 assert await frames_of(owner, events[0][1]["messageId"]) == stored
             events.append(await waiting)
-            events += [event async for event in told_now]
-        await law.ended_as_told(live, url, law.lawful(events))
+            events += [event async for event in stream]
+        await law.ended_as_shown(live, url, law.lawful(events))
 
 
 async def frames_of(owner: connections.Connection, reply_id: str) -> int:
@@ -123,21 +123,21 @@ async def frames_of(owner: connections.Connection, reply_id: str) -> int:
 
 
 async def called(live: LiveService) -> None:
-    """The model has said all that it has to say."""
+    """Wait until the whole answer of the model has come."""
     (turn,) = live.service.running_turns._turns.values()
     while not turn.writer._frames or turn.writer._frames[-1] is not None:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
 
 
-async def test_an_idle_session_expires_and_the_next_message_begins_another(url: str) -> None:
-    model = law.Held()
+async def test_an_idle_session_expires_and_the_next_message_begins_a_new_session(url: str) -> None:
+    model = law.GatedModel()
     async with running(url, model, idle_seconds=0.5) as live:
         await live.project()
         await live.credit()
         asking = asyncio.create_task(live.stream("Good morning"))
         await model.asked.wait()
         transactions, pool = live.service.transactions, live.service.pool
-        assert await expire_idle(transactions, pool, idle_seconds=0) == 0, "it is being replied to"
+        assert await expire_idle(transactions, pool, idle_seconds=0) == 0, "a reply runs"
         model.go.set()
         first = law.lawful(await asking)
         assert await live.service.live_log.wait(live.service.live_log.head + 1, seconds=10)
@@ -149,10 +149,10 @@ async def test_an_idle_session_expires_and_the_next_message_begins_another(url: 
         assert (refused.status_code, refused.json()["code"]) == (409, "session_ended")
         second = law.lawful(await live.stream("Good morning"))
         assert second["sessionId"] != first["sessionId"]
-        await law.ended_as_told(live, url, first, second)
+        await law.ended_as_shown(live, url, first, second)
 
 
-def told(answer: bytes) -> str:
+def dechunked(answer: bytes) -> str:
     """The body of a chunked answer."""
     _, _, body = answer.partition(b"\r\n\r\n")
     text = b""

@@ -1,4 +1,4 @@
-"""The jail around a project's source, attacked: nothing outside comes back, nothing is written."""
+"""Attacks on the jail of a project's source: nothing outside is returned, nothing is written."""
 
 import os
 import socket
@@ -23,7 +23,7 @@ TRIES = 3_000
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A tenant's project, another tenant's, and what lies beside both."""
+    """A tenant's project, another tenant's project, and a file beside both."""
     root = tmp_path / "sources" / "t1" / "shop"
     (root / "src" / "deep").mkdir(parents=True)
     (root / "README.md").write_text("# Shop\n\nTea and more tea.\n")
@@ -48,15 +48,15 @@ def source(folder: Path) -> Source:
     return found
 
 
-def code(look: Callable[[], object]) -> str:
+def code(read: Callable[[], object]) -> str:
     with pytest.raises(SourceRefused) as refused:
-        look()
+        read()
     assert CANARY not in str(refused.value)
     assert str(Path(tempfile.gettempdir())) not in str(refused.value)
     return refused.value.code
 
 
-# what is seen ------------------------------------------------------------------------------------
+# reads -------------------------------------------------------------------------------------------
 
 
 def test_files_are_listed_read_and_searched(source: Source) -> None:
@@ -72,7 +72,7 @@ def test_files_are_listed_read_and_searched(source: Source) -> None:
     assert source.search_files("nowhere").text == "Nothing was found."
 
 
-def test_a_reference_holds_where_its_text_stands(source: Source) -> None:
+def test_a_reference_is_valid_where_the_file_has_its_text(source: Source) -> None:
     assert source.holds("src/app.py", 2, "return  'Tea'")
     assert source.holds("src/app.py", 1, "def greet():\n    return 'Tea'\n")
     assert not source.holds("src/app.py", 1, "return 'Tea'")
@@ -99,12 +99,14 @@ def test_long_results_are_cut(source: Source, root: Path) -> None:
     assert len(source.read_file("wide.txt").text) < 100
 
 
-def test_lines_are_those_that_an_editor_counts(source: Source, root: Path) -> None:
+def test_lines_are_counted_as_an_editor_counts_lines(source: Source, root: Path) -> None:
     (root / "odd.txt").write_bytes("a\x0bb\u2028c\r\nd\n".encode())
     assert source.read_file("odd.txt").lines == ("a\x0bb\u2028c", "d")
 
 
-def test_many_files_are_cut(source: Source, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_list_of_files_is_truncated(
+    source: Source, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(jail, "MOST_LISTED", 2)
     assert source.list_files().is_cut
     monkeypatch.setattr(walk, "MOST_ENTRIES", 3)
@@ -112,14 +114,14 @@ def test_many_files_are_cut(source: Source, root: Path, monkeypatch: pytest.Monk
     assert source.list_files().is_cut
 
 
-def test_folders_that_only_cost_are_not_walked(source: Source, root: Path) -> None:
+def test_folders_of_dependencies_are_not_walked(source: Source, root: Path) -> None:
     (root / "node_modules" / "left").mkdir(parents=True)
     (root / "node_modules" / "left" / "pad.js").write_text("pad")
     assert "node_modules/left/pad.js" not in source.list_files().paths
     assert source.read_file("node_modules/left/pad.js").lines == ("pad",)
 
 
-def test_a_deep_tree_has_an_end(source: Source, root: Path) -> None:
+def test_the_depth_of_a_tree_is_limited(source: Source, root: Path) -> None:
     (root / "/".join(["d"] * 60)).mkdir(parents=True)
     assert source.list_files().is_cut
 
@@ -148,15 +150,15 @@ OUTSIDE = [
 
 @pytest.mark.parametrize("path", OUTSIDE)
 def test_a_path_that_leads_outside_is_refused(source: Source, path: str) -> None:
-    looks: list[Callable[[], object]] = [lambda: source.read_file(path)]
+    reads: list[Callable[[], object]] = [lambda: source.read_file(path)]
     if path.strip("./"):
-        looks += [lambda: source.list_files(path), lambda: source.search_files("tea", path)]
-    for look in looks:
-        assert code(look) == "outside"
+        reads += [lambda: source.list_files(path), lambda: source.search_files("tea", path)]
+    for read in reads:
+        assert code(read) == "outside"
     assert not source.holds(path, 1, CANARY)
 
 
-def test_a_name_that_is_too_long_for_the_system_is_not_there(source: Source) -> None:
+def test_a_name_that_is_too_long_for_the_system_is_not_found(source: Source) -> None:
     assert code(lambda: source.read_file("a" * 900)) == "not_found"
 
 
@@ -203,7 +205,7 @@ def test_a_link_inside_the_project_is_not_followed_either(source: Source, root: 
         ("t3", "shop"),
     ],
 )
-def test_a_project_is_below_its_own_tenant_or_nowhere(
+def test_a_project_s_folder_is_inside_its_tenant_s_folder(
     folder: Path, tenant: str, source_root: str | None
 ) -> None:
     (folder / "t1" / "linked").symlink_to("../t2")
@@ -215,7 +217,7 @@ def test_without_a_folder_there_is_no_source(tmp_path: Path) -> None:
     assert Sources(tmp_path / "nothing").of("t1", "shop") is None
 
 
-def test_a_tenant_sees_its_own_alone(folder: Path) -> None:
+def test_a_tenant_sees_only_its_own_source(folder: Path) -> None:
     mine, theirs = Sources(folder).of("t1", "shop"), Sources(folder).of("t2", "blog")
     assert mine is not None
     assert theirs is not None
@@ -231,17 +233,17 @@ def test_a_tenant_sees_its_own_alone(folder: Path) -> None:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_no_path_returns_a_file_outside(source: Source, path: str) -> None:
-    for look in (source.read_file, source.list_files, lambda p: source.search_files(CANARY, p)):
+    for read in (source.read_file, source.list_files, lambda p: source.search_files(CANARY, p)):
         with suppress(SourceRefused):
-            assert CANARY not in look(path).text
+            assert CANARY not in read(path).text
 
 
-# no regular text ---------------------------------------------------------------------------------
+# files that are not regular text -----------------------------------------------------------------
 
 
 @pytest.fixture
 def short() -> Iterator[Path]:
-    """A short path: a socket's name has little room."""
+    """A short path, because a socket's name has a short limit."""
     with tempfile.TemporaryDirectory() as made:
         (Path(made) / "t" / "p").mkdir(parents=True)
         yield Path(made)
@@ -347,7 +349,7 @@ def test_secrets_are_not_listed_read_or_searched(source: Source, root: Path, pat
 
 
 @pytest.mark.parametrize("kind", ["", "RSA ", "OPENSSH ", "EC ", "ENCRYPTED "])
-def test_a_private_key_is_a_secret_whatever_its_file_is_called(
+def test_a_private_key_is_a_secret_in_a_file_of_any_name(
     source: Source, root: Path, kind: str
 ) -> None:
     key = f"-----BEGIN {kind}PRIVATE KEY-----\n{CANARY}\n-----END {kind}PRIVATE KEY-----\n"
@@ -368,7 +370,7 @@ def test_a_file_that_only_sounds_like_a_secret_is_shown(name: str) -> None:
 def test_a_file_that_is_swapped_for_a_link_in_between_is_not_followed(
     source: Source, root: Path, folder: Path, swapped: str
 ) -> None:
-    """A folder or a file is now itself, now a link to a place outside with the same names."""
+    """A folder or file alternates with a link to a place outside that has the same names."""
     trap = folder.parent / "trap"
     (trap / "deep").mkdir(parents=True)
     (trap / "app.py").write_text(CANARY)
@@ -399,10 +401,10 @@ def test_a_file_that_is_swapped_for_a_link_in_between_is_not_followed(
     finally:
         done.set()
         attacker.join()
-    assert seen, "the file was there at times"
+    assert seen, "some reads found the file"
 
 
-def test_nothing_is_written_and_nothing_stays_open(source: Source, root: Path) -> None:
+def test_reads_write_nothing_and_close_every_file(source: Source, root: Path) -> None:
     def state() -> list[tuple[str, int, int]]:
         return sorted(
             (str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in root.rglob("*")
@@ -413,23 +415,23 @@ def test_nothing_is_written_and_nothing_stays_open(source: Source, root: Path) -
 
     before, open_before = state(), descriptors()
     for path in ("README.md", "src", "src/app.py", "nothing", "../x", ".env", "src/nothing/x"):
-        for look in (source.read_file, source.list_files, lambda p: source.search_files("tea", p)):
+        for read in (source.read_file, source.list_files, lambda p: source.search_files("tea", p)):
             with suppress(SourceRefused):
-                look(path)
+                read(path)
     assert (state(), descriptors()) == (before, open_before)
 
 
-# the structure is known until it changes ---------------------------------------------------------
+# the cached structure ----------------------------------------------------------------------------
 
 
 def aged(root: Path) -> None:
-    """Let all folders have been changed a minute ago."""
+    """Set the time of the last change of all folders to a minute ago."""
     for path in (root, *(each for each in root.rglob("*") if each.is_dir())):
         then = path.stat().st_mtime - 60
         os.utime(path, (then, then))
 
 
-def test_the_structure_is_walked_again_only_when_it_has_changed(folder: Path, root: Path) -> None:
+def test_the_structure_is_walked_again_only_after_a_change(folder: Path, root: Path) -> None:
     all_of_them = Sources(folder)
     source = all_of_them.of("t1", "shop")
     assert source is not None
@@ -446,7 +448,7 @@ def test_the_structure_is_walked_again_only_when_it_has_changed(folder: Path, ro
 
 
 def test_a_folder_that_has_just_changed_is_not_cached(folder: Path, root: Path) -> None:
-    """Two changes in one tick of the clock look like one: what is young is walked each time."""
+    """Two changes in one tick of the clock look like one, so a young folder is always walked."""
     all_of_them = Sources(folder)
     source = all_of_them.of("t1", "shop")
     assert source is not None
@@ -455,7 +457,7 @@ def test_a_folder_that_has_just_changed_is_not_cached(folder: Path, root: Path) 
         assert f"f{n}.txt" in source.list_files().paths
 
 
-def test_the_known_structures_are_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_of_structures_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jail, "MOST_CACHED", 2)
     all_of_them = Sources(folder)
     for n in range(5):

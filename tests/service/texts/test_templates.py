@@ -1,4 +1,4 @@
-"""What the service says: every message in every language, and nothing that a variable can break."""
+"""The texts of the service: complete in every language, and safe for any value of a variable."""
 
 import ast
 import json
@@ -90,7 +90,7 @@ def test_arabic_is_written_in_arabic_and_nothing_else_is() -> None:
 
 
 @each_language
-def test_nothing_was_left_untranslated(language: str) -> None:
+def test_every_text_is_translated(language: str) -> None:
     if language != "en":
         assert not set(bundle(language).values()) & set(bundle("en").values())
 
@@ -101,7 +101,7 @@ def test_no_text_stands_for_two_messages(language: str) -> None:
 
 
 @each_language
-def test_the_files_are_what_is_served(language: str) -> None:
+def test_the_served_bundles_equal_the_files(language: str) -> None:
     text = (FILES / f"{language}.json").read_text(encoding="utf-8")
     assert text == json.dumps(bundle_json(language), ensure_ascii=False, indent=2) + "\n"
 
@@ -127,15 +127,15 @@ def test_a_bundle_cannot_be_changed() -> None:
         *(("fr_CA", "fr"), ("pt-BR", "en"), ("arq", "en"), ("", "en"), ("../ar", "en")),
     ],
 )
-def test_a_locale_is_of_a_language_that_is_spoken_here(locale: str, expected: str) -> None:
+def test_a_locale_selects_a_supported_language(locale: str, expected: str) -> None:
     assert language_of(locale) == expected
 
 
-# whatever the service says has a text ------------------------------------------------------------
+# every code of the service has a text ------------------------------------------------------------
 
 
 def refusals() -> list[type[Refused]]:
-    """Those of the business that are told, not the kinds of them; a test may have made more."""
+    """The refusals of the domain and the service: not the base classes, and not those of tests."""
     found = list(Refused.__subclasses__())
     for each in found:
         found += each.__subclasses__()
@@ -153,7 +153,7 @@ def trees() -> list[ast.Module]:
 
 
 def calls() -> Iterator[tuple[str, ast.Call]]:
-    """Every call in the service, with the last part of the name that is called."""
+    """Every call in the service, with the last part of the name of its function."""
     for tree in trees():
         for node in ast.walk(tree):
             if isinstance(node, ast.Call):
@@ -161,7 +161,7 @@ def calls() -> Iterator[tuple[str, ast.Call]]:
 
 
 def constants() -> dict[str, str]:
-    """The texts that have a name at the top of a module of the service."""
+    """The string constants at the top of the service's modules."""
     named = [
         (ast.unparse(line.target), line.value)
         for tree in trees()
@@ -176,7 +176,7 @@ def constants() -> dict[str, str]:
 
 
 def words(node: ast.expr | None, named: Mapping[str, str] = MappingProxyType({})) -> set[str]:
-    """The words that an expression may be, as far as they are written out or have a name."""
+    """The possible strings of an expression, from its literals and named constants."""
     match node:
         case ast.Constant(value=str(word)) if WORD.fullmatch(word):
             return {word}
@@ -189,7 +189,7 @@ def words(node: ast.expr | None, named: Mapping[str, str] = MappingProxyType({})
 
 
 def argument(call: ast.Call, place: int, name: str) -> ast.expr | None:
-    """What a call is given there or by that name."""
+    """The argument of a call at this place or of this name."""
     given_by_name = [each.value for each in call.keywords if each.arg == name]
     return call.args[place] if place < len(call.args) else next(iter(given_by_name), None)
 
@@ -203,22 +203,22 @@ ENDINGS = {
     "Ending": (9, "reason"),
     "ReplyFailed": (9, "code"),
 }
-"""The calls that say why a reply ends, and where they say it."""
+"""The calls that have the reason of a reply's end, and the place of that argument."""
 
 
 def ending_codes() -> set[str]:
-    """The reasons for which a reply ends otherwise than well, as the source has them."""
+    """The reasons of unsuccessful ends of replies, from the source."""
     found, named = {*get_args(CancelReason), "time_limit"}, constants()
     for name, call in calls():
         if name in ENDINGS:
             found |= words(argument(call, *ENDINGS[name]), named)
-    # One of them is chosen before the call.
+    # This reason is chosen before the call.
     planner = (SOURCE / "model/client.py").read_text(encoding="utf-8")
     return found | set(re.findall(r'"(provider_\w+)"', planner))
 
 
 def notices() -> set[str]:
-    """The codes of the notices that readers get while a reply is on its way."""
+    """The codes of the notices during a reply, from the source."""
     return {
         word
         for name, call in calls()
@@ -277,7 +277,7 @@ def test_variables_are_filled_in() -> None:
     assert render("action_export", {}, "fr") == "Exporter"
 
 
-def test_a_template_that_there_is_not_is_refused() -> None:
+def test_an_unknown_template_is_refused() -> None:
     with pytest.raises(KeyError):
         render("no_such_template", {}, "en")
 
@@ -295,7 +295,7 @@ def test_a_missing_variable_is_refused(language: str) -> None:
         *("\\1", "\\g<0>", "{x.__class__.__mro__}", "{secret}"),
     ],
 )
-def test_a_value_is_never_a_template(value: str) -> None:
+def test_a_value_is_never_rendered_as_a_template(value: str) -> None:
     said = render("plan_greeting", {"project_name": value, "secret": "hidden", "x": 1}, "en")
     assert said == f"Hello! What shall we plan for {value} today?"
 
@@ -329,7 +329,7 @@ def test_in_a_language_from_right_to_left_every_value_but_a_number_is_isolated()
 @pytest.mark.parametrize(
     "control", [chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))]
 )
-def test_nothing_in_a_value_ends_its_isolation_or_turns_what_follows(control: str) -> None:
+def test_no_value_can_end_its_isolation_or_turn_later_text(control: str) -> None:
     values = {"version_id": f"{control}v{control}1{control}", "preview_url": control}
     said = render("version_deployed", values, "ar")
     assert isolated("v1") in said

@@ -1,4 +1,4 @@
-"""A project's timeline as it grows: the page's own items, without gap or repeat, come what may."""
+"""The stream of a project's timeline: the items of the pages, without gap or repeat."""
 
 import asyncio
 import socket
@@ -54,16 +54,16 @@ async def run(url: str) -> AsyncIterator[LiveService]:
 async def test_a_stream_has_the_items_of_a_page(run: LiveService) -> None:
     await run.chat("Good morning")
     async with opened(run, since=origin(run), includeHidden=True) as watched:
-        before = await watched.take(3)
+        before = await watched.read(3)
         asking = asyncio.create_task(run.chat("What is missing?"))
-        happening = await watched.take(2)
+        happening = await watched.read(2)
         assert (await asking).is_success
     items = await shown(run, includeHidden=True)
     assert [item["kind"] for item in items] == ["session", *("user_message", "reply") * 2]
     assert chained(before + happening, None, "item") == items
 
 
-async def test_without_a_cursor_it_begins_now_and_knows_what_was_before(run: LiveService) -> None:
+async def test_a_stream_without_a_cursor_begins_now_after_the_last_item(run: LiveService) -> None:
     await append(run, [said("first"), said("second"), said("hidden", visible=False)])
     items = await shown(run)
     async with opened(run) as watched, opened(run, includeHidden=True) as all_of_it:
@@ -74,7 +74,7 @@ async def test_without_a_cursor_it_begins_now_and_knows_what_was_before(run: Liv
     assert (await shown(run))[2:] == [third]
 
 
-async def test_the_first_item_of_a_project_has_none_before_it(run: LiveService) -> None:
+async def test_the_first_item_of_a_project_has_no_previous_item(run: LiveService) -> None:
     async with opened(run) as watched:
         await append(run, [said(project_id="p2")])
         await append(run, [said()])
@@ -104,11 +104,11 @@ async def test_a_stream_is_resumed_at_every_item(
             header, query = HOW[how]
             opening = opened(run, since=header.format(at), after=query.format(at))
             watched = await stack.enter_async_context(opening)
-            events = await watched.take(len(items) - n)
+            events = await watched.read(len(items) - n)
             assert chained(events, at if n else None, "item") == items[n:]
 
 
-async def test_readers_of_two_processes_miss_nothing_of_what_two_write(
+async def test_readers_of_two_processes_miss_no_item_of_two_writers(
     run: LiveService, url: str
 ) -> None:
     async with running(url) as other, asyncio.TaskGroup() as tasks:
@@ -128,7 +128,7 @@ async def test_readers_of_two_processes_miss_nothing_of_what_two_write(
 
 
 async def until_last(at: LiveService, *, leaving: bool) -> list[law.Event]:
-    """All items to the last one, in one stream, or in a new one after every third."""
+    """All items up to the last one. With `leaving`, a new stream begins after every third item."""
     events: list[law.Event] = []
     while True:
         async with opened(at, since=events[-1][2] if events else origin(at)) as watched:
@@ -145,9 +145,9 @@ async def test_a_watcher_far_behind_reads_the_table_and_then_the_ring(
     monkeypatch.setattr(feeds, "STEP", 4)
     await append(run, [said(f"{n}") for n in range(50)])
     async with opened(run, since=origin(run)) as watched:
-        events = await watched.take(50)
+        events = await watched.read(50)
         await append(run, [said(f"{n}") for n in range(20)])
-        events += await watched.take(20)
+        events += await watched.read(20)
         for n in range(3):
             await append(run, [said(f"{n}")])
             events.append(await watched.next())
@@ -160,7 +160,7 @@ async def test_a_ring_is_bounded_by_bytes(
     monkeypatch.setattr(feeds, "RING_BYTES", 3_000)
     async with opened(run, since=origin(run)) as watched:
         await append(run, [said("x" * 1_000) for _ in range(10)])
-        events = await watched.take(10)
+        events = await watched.read(10)
         (feed,) = run.service.feeds._feeds.values()
         assert 0 < feed.ring.total_bytes <= 3_000
         await append(run, [said("y" * 5_000)])
@@ -168,10 +168,10 @@ async def test_a_ring_is_bounded_by_bytes(
     assert chained(events, None, "item") == await shown(run)
 
 
-# What it costs -----------------------------------------------------------------------------------
+# Cost --------------------------------------------------------------------------------------------
 
 
-async def test_a_hundred_watchers_cost_one_reading(run: LiveService) -> None:
+async def test_a_hundred_watchers_cost_a_single_read(run: LiveService) -> None:
     await append(run, [said("before")])
     async with many(run) as client, AsyncExitStack() as stack:
         transactions = [
@@ -203,14 +203,14 @@ async def test_events_of_other_projects_cost_no_reading(run: LiveService) -> Non
 
 
 class SlowHead(EventStore):
-    """A log whose head is told only when it may be."""
+    """A log that waits before it returns its head."""
 
     def __init__(self, pool: connections.Pool) -> None:
         super().__init__(pool)
         self.go = asyncio.Event()
 
     async def head(self) -> int:
-        """The head, later."""
+        """Return the head after a wait."""
         await self.go.wait()
         return await super().head()
 
@@ -218,7 +218,7 @@ class SlowHead(EventStore):
 async def test_items_from_before_the_first_watcher_are_read(
     url: str, pool: connections.Pool
 ) -> None:
-    """The ring is read, then something is written, and only then the log is followed."""
+    """The stream reads the ring. Then an item is written. Only then the stream follows the log."""
     async with running_log(url) as log:
         store = SlowHead(pool)
         watched = Feeds(pool, store, log.live_log, await store.log_epoch())
@@ -259,7 +259,7 @@ async def test_all_watched_projects_of_a_tenant_are_read_in_one_transaction(
         assert found == [[n + 1] for n in range(len(projects))]
 
 
-async def test_nothing_is_kept_of_a_project_that_nobody_watches(run: LiveService) -> None:
+async def test_a_project_without_watchers_uses_no_memory(run: LiveService) -> None:
     async with opened(run) as one, opened(run) as two:
         assert await one.comment() == await two.comment() == ": throughline"
         await append(run, [said()])
@@ -269,10 +269,10 @@ async def test_nothing_is_kept_of_a_project_that_nobody_watches(run: LiveService
     assert run.service.feeds._feeds == {}
     await append(run, [said("again")])
     async with opened(run, since=origin(run)) as watched:
-        assert chained(await watched.take(2), None, "item") == await shown(run)
+        assert chained(await watched.read(2), None, "item") == await shown(run)
 
 
-# What is refused before it begins ----------------------------------------------------------------
+# Refusals ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ async def test_nothing_is_kept_of_a_project_that_nobody_watches(run: LiveService
         ("{epoch}.999999", 409, "position_not_in_log"),
     ],
 )
-async def test_a_cursor_that_is_none_is_refused(
+async def test_an_invalid_cursor_is_refused(
     run: LiveService, cursor: str, status: int, code: str
 ) -> None:
     cursor = cursor.format(epoch=run.service.log_epoch)
@@ -300,7 +300,7 @@ async def test_a_bad_query_is_refused(run: LiveService, query: str) -> None:
     assert await refused(run, f"{PATH}?{query}") == (422, "invalid_request")
 
 
-async def test_only_members_watch_and_only_their_own_tenant(run: LiveService) -> None:
+async def test_only_members_can_watch_a_project_of_their_tenant(run: LiveService) -> None:
     async with opened(run, userId="u1"):
         pass
     for path, auth in (
@@ -338,13 +338,13 @@ async def test_a_head_request_opens_nothing(run: LiveService) -> None:
     assert run.service.merged_streams.open == 0
 
 
-# What is chosen ----------------------------------------------------------------------------------
+# Filters -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ring", [3, 100], ids=["by the table", "by the ring"])
 @pytest.mark.parametrize("hidden", [False, True])
 @pytest.mark.parametrize("mode", ["all", "plan", "build"])
-async def test_a_stream_chooses_as_a_page_does(
+async def test_a_stream_filters_as_a_page_does(
     run: LiveService, url: str, monkeypatch: pytest.MonkeyPatch, mode: str, hidden: bool, ring: int
 ) -> None:
     monkeypatch.setattr(feeds, "RING", ring)
@@ -355,13 +355,13 @@ async def test_a_stream_chooses_as_a_page_does(
     items = await shown(run, mode=mode, includeHidden=hidden)
     assert len(items) == {"all": 24, "plan": 18, "build": 6}[mode] * (3 if hidden else 2) // 3
     async with opened(run, since=origin(run), mode=mode, includeHidden=hidden) as watched:
-        assert chained(await watched.take(len(items)), None, "item") == items
+        assert chained(await watched.read(len(items)), None, "item") == items
 
 
-# When it is silent, slow or stopped --------------------------------------------------------------
+# Silent, slow and stopped streams ----------------------------------------------------------------
 
 
-async def test_a_comment_comes_at_once_and_where_it_is_silent(run: LiveService) -> None:
+async def test_a_comment_comes_at_once_and_during_silence(run: LiveService) -> None:
     patient = replace(run.service, merged_streams=MergedStreams(heartbeat_seconds=0.05))
     run.server._app.state.service = patient
     async with opened(run) as watched:
@@ -373,7 +373,7 @@ async def test_a_comment_comes_at_once_and_where_it_is_silent(run: LiveService) 
 
 
 class Raw:
-    """A connection of which nothing is read until it is wanted."""
+    """A connection whose data is read only on request."""
 
     def __init__(self, run: LiveService, path: str) -> None:
         request = next(Signed().auth_flow(run.client.build_request("GET", path)))
@@ -395,15 +395,15 @@ class Raw:
         self._writer.close()
 
     async def everything(self) -> bytes:
-        """All that was sent, to the end of the connection."""
+        """The data up to the end of the connection."""
         self._reader._transport.resume_reading()  # type: ignore[attr-defined]
         async with asyncio.timeout(30):
             return await self._reader.read()
 
 
-async def test_a_stream_that_the_service_ends_has_a_proper_end(url: str) -> None:
-    """At once: a reply that has not ended still holds the service when its readers are gone."""
-    model = law.Held()
+async def test_a_stopping_service_ends_its_streams_properly(url: str) -> None:
+    """The streams end at once, although a running reply still delays the end of the service."""
+    model = law.GatedModel()
     async with running(url, model, grace_seconds=30.0) as run:
         await run.project()
         await run.credit()
@@ -444,16 +444,16 @@ async def test_a_reader_that_does_not_read_is_cut_and_can_come_back(
         await append(run, [said("later")])
         assert (await quick.next())[0] == "item"
         sent = await slow.everything()
-    assert not sent.endswith(b"0\r\n\r\n"), "it was cut"
+    assert not sent.endswith(b"0\r\n\r\n"), "the service closed the connection"
     came = sent.count(b"\nevent: item\n")
     assert came < 60
     async with opened(run, after=items[came - 2]["cursor"] if came > 1 else origin(run)) as again:
-        events = await again.take(61 - max(came - 1, 0))
+        events = await again.read(61 - max(came - 1, 0))
     before = items[came - 2]["cursor"] if came > 1 else None
     assert chained(events, before, "item") == (await shown(run))[max(came - 1, 0) :]
 
 
-# When the read model is in trouble ---------------------------------------------------------------
+# A read model behind the log ---------------------------------------------------------------------
 
 
 async def test_a_halted_read_model_delays_items_and_loses_none(run: LiveService, url: str) -> None:
@@ -470,15 +470,15 @@ async def test_a_halted_read_model_delays_items_and_loses_none(run: LiveService,
             while not await catch_up(owner):
                 pass
             await append(run, [said("after")])
-            events += await watched.take(6)
+            events += await watched.read(6)
             items = await shown(run)
             assert chained(events, None, "item") == items
-            # Who came while it was halted came to where the read model stood.
-            assert chained(await later.take(6), items[0]["cursor"], "item") == items[1:]
-            assert chained(await now.take(6), items[0]["cursor"], "item") == items[1:]
+            # A stream that began during the halt starts at the read model's position.
+            assert chained(await later.read(6), items[0]["cursor"], "item") == items[1:]
+            assert chained(await now.read(6), items[0]["cursor"], "item") == items[1:]
 
 
-async def test_a_read_model_that_comes_on_a_little_is_followed_so_far(
+async def test_a_stream_follows_a_read_model_that_progresses_a_little(
     run: LiveService, url: str
 ) -> None:
     archived = NewEvent("t1", "session-s", 1, "SessionArchived", b'{"session_id":"s"}', "p1")
@@ -493,8 +493,8 @@ async def test_a_read_model_that_comes_on_a_little_is_followed_so_far(
     assert chained(events, None, "item") == await shown(run)
 
 
-async def test_a_cursor_beyond_the_read_model_is_no_gap(run: LiveService, url: str) -> None:
-    """Its `prev` is an item that was not there when the stream began."""
+async def test_a_cursor_beyond_the_read_model_is_not_a_gap(run: LiveService, url: str) -> None:
+    """The `prev` of the next event is an item that the read model did not have at the start."""
     async with held(url, "timeline"):
         upto = await append(run, [said("one"), said("two"), said("three")])
         cursor = f"{run.service.log_epoch}.{upto - 1}"
@@ -507,13 +507,13 @@ async def test_a_cursor_beyond_the_read_model_is_no_gap(run: LiveService, url: s
     assert chained([three], items[1]["cursor"], "item") == items[2:]
 
 
-async def test_a_rebuild_is_not_noticed(run: LiveService, url: str) -> None:
+async def test_a_rebuild_does_not_disturb_a_stream(run: LiveService, url: str) -> None:
     async with owning(url) as owner, opened(run, since=origin(run)) as watched:
         writing = asyncio.create_task(append_each(run, (said(f"{n}") for n in range(60))))
         for _ in range(3):
             await rebuild(owner, TIMELINE)
         await writing
-        assert chained(await watched.take(60), None, "item") == await shown(run)
+        assert chained(await watched.read(60), None, "item") == await shown(run)
 
 
 @pytest.mark.parametrize(
@@ -521,7 +521,7 @@ async def test_a_rebuild_is_not_noticed(run: LiveService, url: str) -> None:
     [(100, b"order by position desc"), (1, b"and position > ")],
     ids=["for the ring", "behind the ring"],
 )
-async def test_a_reading_that_is_cut_is_done_again(
+async def test_a_read_that_is_cut_off_is_repeated(
     url: str, monkeypatch: pytest.MonkeyPatch, ring: int, text: bytes
 ) -> None:
     monkeypatch.setattr(feeds, "RING", ring)

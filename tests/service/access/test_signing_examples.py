@@ -1,4 +1,4 @@
-"""The ways to sign of docs/api.md, run as they stand there, against the service itself."""
+"""The signing examples of docs/api.md, run unchanged against the service."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ import pytest
 from service.access import signatures
 from tests.documents import DOCS, code
 from tests.running import KEYS, LiveService, running
-from tests.service.test_clients import NODE
+from tests.service.replies.test_clients import NODE
 
 PAGE = DOCS / "api.md"
 SECRET = KEYS["k1"].secret.get_secret_value()
@@ -50,9 +50,9 @@ async def output(*command: str, **how: Any) -> str:
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, **how
     )
-    told, wrong = await process.communicate()
+    printed, wrong = await process.communicate()
     assert process.returncode == 0, wrong.decode()
-    return told.decode().strip()
+    return printed.decode().strip()
 
 
 @pytest.mark.parametrize("language", ["python", "shell", "typescript"])
