@@ -218,6 +218,8 @@ async def test_a_tenant_s_log_has_nothing_of_another_tenant(
 def test_every_endpoint_reads_as_its_caller_s_tenant() -> None:
     for module in Path(api.__path__[0]).glob("*.py"):
         text = module.read_text()
+        if "OPERATIONS = (" not in text:
+            continue  # schemas, and health, which is open to everyone and reads no tenant's rows
         assert "pool.connection" not in text, module
         assert "service_transaction" not in text, module
 
