@@ -67,9 +67,12 @@ def open_streams() -> float:
 async def test_a_reader_that_reads_nothing_is_disconnected_and_can_resume(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reply is larger than the kernel's buffer. Other readers are not slowed down."""
+    """The reply is larger than the kernel's buffer. Other readers are not slowed down.
+
+    It has fewer pieces than a reader may lie behind without getting a snapshot.
+    """
     monkeypatch.setattr(sse_response, "SEND_SECONDS", 0.5)
-    pieces = ('{"intent":"general","response":{"markdown":"', *["🧵" * 2_000] * 520, '"}}')
+    pieces = ('{"intent":"general","response":{"markdown":"', *["🧵" * 10_000] * 104, '"}}')
     model = OfflineModel(script=[Fault("raw", pieces=pieces)])
     async with running(url, model) as live:
         await live.project()
