@@ -202,4 +202,6 @@ def test_a_forgotten_step_fails_its_check(step: Step, tmp_path: Path) -> None:
     options = () if PROVE else ("--noconftest",)
     ended = make(folder, LINT) if step.check == LINT else run_tests(folder, *options, step.check)
     assert ended.returncode != 0, f"{step.check} does not see that it is forgotten"
+    if step.is_tested:
+        assert re.search(rf"^(FAILED|ERROR) {step.check.partition('::')[0]}", ended.stdout, re.M)
     assert not re.search(r"fixture '\w+' not found", ended.stdout)

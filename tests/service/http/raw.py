@@ -83,6 +83,9 @@ class Connection:
         """Send each piece by itself, until the other side stops reading."""
         with suppress(ConnectionError):
             for piece in pieces:
+                # A transport that is closed already raises no ConnectionError.
+                if self.writer.is_closing():
+                    return
                 self.writer.write(piece)
                 await self.writer.drain()
 

@@ -14,20 +14,23 @@ from service.postgres import connections
 from tests.running import Event, LiveService, events_of, running
 from tests.service import law
 from tests.service.timelines.test_feed import Raw
+from tests.service.watching import until
 from tests.sizes import size
 
 WATCHERS = size(100, 1_000)
 
 
-async def begun(live: LiveService, message: str) -> tuple[str, asyncio.Task[list[Event]]]:
-    """A reply after its first chunk: its id, and the task that reads its stream."""
+async def begun(
+    live: LiveService, message: str, first: str = "chunk"
+) -> tuple[str, asyncio.Task[list[Event]]]:
+    """A reply after its first event of a kind: its id, and the task that reads its stream."""
     shown: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def read() -> list[Event]:
         events: list[Event] = []
         async for event in law.read_stream(live, message):
             events.append(event)
-            if event[0] == "chunk" and not shown.done():
+            if event[0] == first and not shown.done():
                 shown.set_result(events[0][1]["messageId"])
         return events
 
@@ -41,18 +44,21 @@ def path_of(reply_id: str) -> str:
 
 async def test_watchers_on_the_writing_server_are_served_from_memory(url: str) -> None:
     """During the reply, the service has the right to write the table, but not to read it."""
-    # Slow enough for all watchers to join during the reply.
-    async with running(url, OfflineModel(pace=WATCHERS / 4_000)) as live:
+    model = law.GatedModel(pace=0.01)
+    async with running(url, model) as live:
         await live.project()
         await live.credit()
         async with await connections.connect(url, as_service=False) as owner:
             await owner.execute("revoke select on app.reply_chunk from throughline_service")
-            reply_id, reading = await begun(live, "Good morning")
+            reply_id, reading = await begun(live, "Good morning", first="accepted")
+            joined = open_streams() + WATCHERS
             async with AsyncExitStack() as stack:
                 raws = [
                     await stack.enter_async_context(Raw(live, path_of(reply_id)))
                     for _ in range(WATCHERS)
                 ]
+                await until(lambda: open_streams() == joined)
+                model.go.set()
                 answers = await asyncio.gather(*(raw.everything() for raw in raws))
             events = await reading
             await owner.execute("grant select on app.reply_chunk to throughline_service")
