@@ -40,7 +40,7 @@ from tests import sizes
 from tests.projections.fold import rows
 from tests.projections.generated import Log, live, new_events, owning, writing
 
-LIVES: Final = sizes.size(25, 300)
+LIVES: Final = sizes.size(12, 300)
 NEWEST: Final = 2**63 - 1
 
 

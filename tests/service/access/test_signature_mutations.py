@@ -19,8 +19,8 @@ from tests.running import KEYS, LiveService, running, signature
 from tests.service.http.raw import Connection, statuses_in
 
 MUTANTS = sizes.size(3_000, 50_000)
-SENT = sizes.size(600, 5_000)
-REPLAYS = sizes.size(300, 3_000)
+SENT = sizes.size(200, 5_000)
+REPLAYS = sizes.size(100, 3_000)
 AT_ONCE = 50
 CREDITS = "/v1/billing/credits"
 HEX = "0123456789abcdef"

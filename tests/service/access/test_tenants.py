@@ -27,7 +27,7 @@ from tests.running import LiveService, running
 from tests.service.world import World, two_worlds
 from tests.sizes import chance, size
 
-PROBES = size(400, 5_000)
+PROBES = size(150, 5_000)
 OURS, THEIRS = "quillwort", "zygomorph"
 """A word for each tenant, which only the texts of that tenant have."""
 

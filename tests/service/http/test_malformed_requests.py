@@ -12,7 +12,7 @@ from tests.running import LiveService, running
 from tests.service.http import raw
 from tests.service.http.raw import Connection, request, statuses_in
 
-REQUESTS = sizes.size(1_000, 20_000)
+REQUESTS = sizes.size(300, 20_000)
 AT_ONCE = 50
 """With more, some would wait for a database connection until a 503 on a busy machine."""
 

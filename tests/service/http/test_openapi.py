@@ -18,7 +18,7 @@ from service.app import OPERATIONS
 from tests.running import running, signature
 from tests.sizes import size
 
-EXAMPLES = size(15, 150)
+EXAMPLES = size(8, 150)
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
