@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := UV_PYTHON_DOWNLOADS=never $(BIN)/uv --quiet
 UV_VERSION := 0.13.8
-WORKERS := -n 4 --dist worksteal
+WORKERS := -n 3 --dist worksteal
 .DEFAULT_GOAL := help
 .PHONY: help run test cover lint check fmt bench prove schema map lock audit clean
 
