@@ -16,7 +16,7 @@ _PATH: Final = {"type": "string", "description": "A path in the project, such as
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
-    """A read-only look, as the model is told of it: `inputs` are JSON schemas by name."""
+    """A read-only tool, as the model gets it: `inputs` are JSON schemas by name."""
 
     name: str
     description: str

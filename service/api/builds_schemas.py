@@ -1,4 +1,4 @@
-"""JSON on the wire of builds and versions: what is asked and what is answered."""
+"""The JSON of builds and versions: requests and answers."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Self
@@ -78,7 +78,7 @@ class BuildRequest(Wire):
 
 
 class ClaimRequest(Wire):
-    """Who builds it. The same worker may claim a build again, after it was restarted."""
+    """The worker that claims the build. It may claim the build again after a restart."""
 
     worker_id: Id
 

@@ -1,4 +1,4 @@
-"""JSON on the wire of drafts and exports: what is asked and what is answered."""
+"""The JSON of drafts and exports: requests and answers."""
 
 from collections.abc import Iterable
 from datetime import datetime

@@ -20,7 +20,7 @@ class BalanceQuery(Query):
 
 
 class ActingQuery(BalanceQuery):
-    """Who acts: with `userId` membership is checked; without it the tenant's own service acts."""
+    """The acting user, whose membership is checked; without `userId` the tenant itself acts."""
 
     user_id: Id | None = None
 

@@ -17,7 +17,7 @@ MOST_TOKEN_SECONDS: Final = 900
 
 
 class TokenRequest(Wire):
-    """Who a browser's token is for, and for how many seconds."""
+    """The user and the project of a browser's token, and its life in seconds."""
 
     user_id: Id
     project_id: Id

@@ -38,7 +38,7 @@ from service.replies.writer import Lost
 
 LOST: Final = "server_lost"
 MOST_STARTS: Final = 3
-"""How often a reply is begun: one that takes its servers down with it must not go on for ever."""
+"""How often a reply is begun: a reply that crashes its servers must not be begun for ever."""
 
 INSPECT_SECONDS: Final = 0.5
 """How often replies that no process writes are looked for."""

@@ -54,7 +54,7 @@ class Settlement:
         self._model = model
 
     async def extend(self, admitted: Admitted, mode: ChatMode) -> int:
-        """Reserve as much again as such a reply needs, or what is left; returns the seconds.
+        """Reserve the mode's estimate again, or the rest of the balance; returns the seconds.
 
         While the database is away the reply goes on, billed at the most what was reserved before.
         """

@@ -51,7 +51,7 @@ class Turns:
     async def start(
         self, message: Message, on_busy: OnBusy, cause: RequestContext
     ) -> tuple[Admitted, ReplyTail]:
-        """Admit a message and begin its reply; of one that was admitted before, join that reply.
+        """Admit a message and begin its reply. A message that was admitted before joins its reply.
 
         Raises what admission refuses, ReplyUnknown for one that was erased, and Overloaded.
         """

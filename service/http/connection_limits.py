@@ -97,7 +97,7 @@ class LimitedProtocol(HttpToolsProtocol):
             raise _LimitReached
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header. One that comes after the body has a size, but is no header of the request:
+        """A header. A header after the body has a size, but is no header of the request:
         what is decided by headers must not depend on how fast the last of them came."""
         if not self._in_body:
             super().on_header(name, value)

@@ -1,4 +1,4 @@
-"""What reads share: who may see a project, cursors, and waiting for a position."""
+"""The common parts of reads: access to a project, cursors, and waiting for a position."""
 
 import asyncio
 from typing import Any, Final

@@ -180,7 +180,7 @@ def test_a_reservation_ends_once(end: TimeConsumed | ReservationReleased) -> Non
 def test_a_reservation_that_has_ended_holds_no_more(
     end: TimeConsumed | ReservationReleased,
 ) -> None:
-    """Its seconds would be held for ever: who might end it has ended it already."""
+    """Its seconds would stay reserved for ever: the settlement that could end it has happened."""
     with pytest.raises(ReservationSettled):
         extend(given(CREDITED, RESERVED, end), 10)
 

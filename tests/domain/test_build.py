@@ -1,4 +1,4 @@
-"""A build, given what happened: who may take it, what a report comes to, and its one end."""
+"""The decisions of a build: claims, reports, and its one end."""
 
 from collections.abc import Callable
 from itertools import permutations

@@ -216,7 +216,7 @@ def outcome(text: str) -> tuple[str, Any] | None:
 
 
 class Heard:
-    """A parser, fed piece by piece, and all it told."""
+    """A parser that gets its text piece by piece, and all of its operations."""
 
     def __init__(self, text: str, sizes: list[int] | None = None) -> None:
         self.parser = ReplyParser()

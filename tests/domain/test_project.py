@@ -1,4 +1,4 @@
-"""A project's decisions: who may act in it, and that one owner always stays."""
+"""The decisions of a project: its members, of which at least one is an owner."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime

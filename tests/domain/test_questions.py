@@ -1,4 +1,4 @@
-"""What the model is told: the same things first, then what was said, then the message."""
+"""The question to the model: the constant parts first, then the history, then the message."""
 
 import json
 from typing import Any
@@ -164,7 +164,7 @@ def test_the_oldest_are_dropped_first() -> None:
 def test_an_exchange_is_dropped_whole_and_leaves_no_gap() -> None:
     long = (asked(2, "q" * 1_000), answered(2))
     events = (*exchange(1), *long, *exchange(3), asked(9))
-    # The first one would fit, but the conversation would be told with a hole in it.
+    # The first pair would fit, but the history would have a hole.
     assert told(*events, tokens=size(1, 3)) == pair(3)
 
 

@@ -1,4 +1,4 @@
-"""The contracts of a reply: what they take, what they refuse, and what the model is told."""
+"""The contracts of a reply: the replies that they accept and refuse, and their JSON schema."""
 
 import copy
 import json
@@ -202,7 +202,7 @@ def test_a_refusal_never_quotes_the_reply(mode: ChatMode) -> None:
         assert broken.value.__context__ is None
 
 
-# what the model is told --------------------------------------------------------------------------
+# the schema for the model ------------------------------------------------------------------------
 
 
 def schemas(schema: Any) -> Iterator[dict[str, Any]]:
@@ -248,7 +248,7 @@ def test_the_providers_own_transformation_leaves_the_schema_as_it_is() -> None:
     assert list(transform_schema(schema)["properties"]) == ["intent", "response"]
 
 
-# what the parser is told -------------------------------------------------------------------------
+# the names for the parser ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -94,7 +94,7 @@ def test_numbers_and_marks_are_no_letters() -> None:
     assert verdicts("12 345 -- !? … 67% ٣٤٥ 🙂 " * 100) == (False, False)
 
 
-# what is not counted -----------------------------------------------------------------------------
+# text that does not count ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

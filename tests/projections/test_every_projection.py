@@ -99,7 +99,7 @@ async def test_each_event_by_itself_gives_the_rows_up_to_it(
 
 @each
 async def test_twice_is_once(url: str, projection: Projection) -> None:
-    """Whoever calls goes on from the checkpoint: what is in the rows already is not added again."""
+    """A call goes on from the checkpoint: events in the rows are not added again."""
     async with writing(url) as log, owning(url) as owner:
         await fill(log, 1)
         events = await log.events()
