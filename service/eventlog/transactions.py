@@ -7,7 +7,7 @@ streams. In each case the decision is made again, on what the log has now.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar, cast
 from uuid import UUID
 
@@ -57,6 +57,10 @@ BY_ITSELF: Final = RequestContext()
 """The service decides without a request."""
 
 
+_UNMEASURED_BYTES: Final = 4_096
+"""A state that has grown by less is not measured."""
+
+
 @dataclass(slots=True)
 class _Known:
     """A stream's state and version. A fresh one was read from the log in this transaction."""
@@ -65,11 +69,20 @@ class _Known:
     state: Any
     version: int
     is_fresh: bool
+    measured: int = 0
+    grown: int = 0
+    """The bytes of the state as JSON when it was measured last, and of its events since then."""
 
     @property
     def size(self) -> int:
-        """The bytes of the state as JSON."""
-        return len(orjson.dumps(self.state, default=list))
+        """At least the bytes of the state as JSON, roughly.
+
+        A state is measured again only after events of its own size: so the cost of measuring stays
+        in proportion to the cost of the events, however large the state is.
+        """
+        if self.grown > max(self.measured, _UNMEASURED_BYTES):
+            self.measured, self.grown = len(orjson.dumps(self.state, default=list)), 0
+        return self.measured + self.grown
 
 
 class Transaction:
@@ -146,15 +159,18 @@ class Transaction:
         known = self.known[str(stream)]
         if stream.decider.is_of_project and stream.project_id is None:
             raise ValueError(f"events of a {stream.decider.kind} belong to a project")
+        name = str(stream)
         for event in decided:
             known.version += 1
+            encoded = encode(event)
+            known.grown += len(encoded)
             self.events.append(
                 NewEvent(
                     self._tenant_id,
-                    str(stream),
+                    name,
                     known.version,
                     type(event).__name__,
-                    encode(event),
+                    encoded,
                     stream.project_id,
                     event.schema_version,
                     self._metadata,
@@ -306,7 +322,7 @@ class Transactions:
         known = self._memory.get((tenant_id, str(stream)))
         if known is None:
             return None
-        return _Known(stream, known.state, known.version, is_fresh=False)
+        return replace(known, stream=stream, is_fresh=False)
 
     async def read(
         self, tenant_id: str, streams: Sequence[AnyStream], beside: Sequence[Read[Any]] = ()
@@ -324,7 +340,9 @@ class Transactions:
             newer = events.get(name, [])
             state = each.stream.decider.fold(_decoded(newer), each.state)
             version = newer[-1].version if newer else each.version
-            read[name] = _ReadStream(_Known(each.stream, state, version, is_fresh=True), newer)
+            grown = each.grown + sum(len(event.state) for event in newer)
+            fresh = replace(each, state=state, version=version, is_fresh=True, grown=grown)
+            read[name] = _ReadStream(fresh, newer)
         return read
 
     def _remember(self, tenant_id: str, transaction: Transaction) -> None:
