@@ -15,7 +15,7 @@ help: ## say what there is
 run: $(VENV)/.run ## start the service and say how to talk to it
 	@exec $(BIN)/throughline serve
 
-test: $(VENV)/.browser ## run the tests at their small size: 5 minutes at most on two cores
+test: $(VENV)/.browser ## run the tests at their small size: about six minutes on two cores
 	$(BIN)/python -m pytest $(WORKERS)
 
 cover: $(VENV)/.browser ## run the tests and measure lines and branches; fails below the floor
@@ -40,7 +40,7 @@ fmt: $(VENV)/.dev ## format the code
 bench: $(VENV)/.dev ## measure against peers and limits; writes bench.json
 	$(BIN)/python -m scripts.bench
 
-prove: $(VENV)/.browser ## load and faults, all tests at full size with a new seed, coverage; 25 minutes
+prove: $(VENV)/.browser ## load and faults, all tests at full size with a new seed, coverage; takes long
 	$(BIN)/python -m scripts.prove --size large
 	seed=$${SEED:-$$(date +%s)}; echo "The tests' seed is $$seed: make prove SEED=$$seed"; \
 	THROUGHLINE_PROVE=1 THROUGHLINE_SEED=$$seed $(BIN)/python -m pytest $(WORKERS) --hypothesis-seed=$$seed
