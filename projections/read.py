@@ -1,4 +1,4 @@
-"""Reads that share a round trip: statements that are sent first and whose rows are taken later."""
+"""Reads that share a round trip: all statements are sent, then the rows are read."""
 
 from typing import Any, Generic, TypeVar
 

@@ -150,7 +150,7 @@ class Responder:
         )
         if recorded is not None:
             end = recorded.end(turn.admitted.project.registered_at)
-        else:  # the log has the end, which need not be the one that was to be stored here
+        else:  # the log has an end of this reply already, and that end counts
             found = await patiently(partial(self._directory.end, turn.admitted.ref))
             assert found is not None
             end = found

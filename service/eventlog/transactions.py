@@ -322,7 +322,8 @@ class Transactions:
         known = self._memory.get((tenant_id, str(stream)))
         if known is None:
             return None
-        return replace(known, stream=stream, is_fresh=False)
+        # Not `dataclasses.replace`, which is slower: every command passes here.
+        return _Known(stream, known.state, known.version, False, known.measured, known.grown)
 
     async def read(
         self, tenant_id: str, streams: Sequence[AnyStream], beside: Sequence[Read[Any]] = ()

@@ -343,7 +343,7 @@ class Writer:
     async def _write_surely(
         self, connection: psycopg.AsyncConnection[Any], batch: list[_Item]
     ) -> None:
-        """Call the locked function, which also finds an append whose outcome was unknown."""
+        """Call the locked function. It also finds an earlier append with an unknown outcome."""
         columns = _columns(batch)
         columns["item"] = pg_arrays.int4([n for n, item in enumerate(batch) for _ in item.events])
         cursor = await connection.execute(SQL["append_locked"], columns, binary=True)

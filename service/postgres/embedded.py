@@ -77,7 +77,7 @@ class _Cluster:
 
 @contextmanager
 def embedded(folder: Path, *, settings: Mapping[str, str] = {}) -> Generator[Server]:
-    """The PostgreSQL of this folder: one that already runs, or one that runs until the end.
+    """The PostgreSQL of this folder: a running server, or a new server that stops at the end.
 
     Creates a missing folder. `settings` are PostgreSQL's settings by name. Raises PostgresFailed.
     """

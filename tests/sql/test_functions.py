@@ -35,7 +35,7 @@ def empty(server: Server) -> Iterator[str]:
 
 @pytest.fixture
 async def old(empty: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A database of a version whose functions were in the migrations alone."""
+    """A database of an older version, which had its functions in the migrations alone."""
     with monkeypatch.context() as earlier:
         earlier.setattr(sql, "functions", list[Function])
         await migrate(empty)

@@ -220,7 +220,7 @@ async def test_a_stream_takes_longer_than_any_request_may(live: LiveService) -> 
 @pytest.mark.usefixtures("_hurry")
 async def test_many_slow_senders_delay_no_other_client(live: LiveService) -> None:
     async def begun() -> Connection:
-        """A connection with its first byte: one that sent nothing would be closed in silence."""
+        """A connection with its first byte. The service closes an empty connection silently."""
         connection = await Connection.open(live)
         await connection.send(HEALTH[:1])
         return connection
