@@ -18,7 +18,7 @@ from service.source.results import SourceRefused
 from service.source.secrets import is_secret_name
 
 CANARY = "canary-7f3a"
-TRIES = 3_000
+BURSTS, READS = 30, 100
 
 
 @pytest.fixture
@@ -376,32 +376,28 @@ def test_a_file_that_is_swapped_for_a_link_in_between_is_not_followed(
     (trap / "app.py").write_text(CANARY)
     real, kept = root / swapped, root.parent / "kept"
     target = trap if swapped == "src" else trap / "app.py"
-    done = threading.Event()
 
-    def swap() -> None:
+    def swap(done: threading.Event) -> None:
         while not done.is_set():
             real.rename(kept)
             real.symlink_to(target)
             real.unlink()
             kept.rename(real)
 
-    attacker = threading.Thread(target=swap)
-    attacker.start()
-    seen = 0
-    try:
-        for turn in range(TRIES):
-            try:
-                text = source.read_file("src/app.py").text
-                if turn % 100 == 0:
-                    text += source.search_files(CANARY).text + source.list_files().text
-            except SourceRefused:
-                continue
-            assert CANARY not in text
-            seen += 1
-    finally:
-        done.set()
-        attacker.join()
-    assert seen, "some reads found the file"
+    for _ in range(BURSTS):
+        done = threading.Event()
+        attacker = threading.Thread(target=swap, args=(done,))
+        attacker.start()
+        try:
+            for _ in range(READS):
+                with suppress(SourceRefused):
+                    assert CANARY not in source.read_file("src/app.py").text
+            with suppress(SourceRefused):
+                assert CANARY not in source.search_files(CANARY).text + source.list_files().text
+        finally:
+            done.set()
+            attacker.join()
+        assert "Tea" in source.read_file("src/app.py").text, "the race broke no later read"
 
 
 def test_reads_write_nothing_and_close_every_file(source: Source, root: Path) -> None:
