@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 UV := UV_PYTHON_DOWNLOADS=never $(BIN)/uv --quiet
 UV_VERSION := 0.13.8
 WORKERS := -n 3 --dist worksteal
+# Where Python may not write its bytecode, each process compiles every package anew: seconds a process.
+unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help run test cover lint check fmt bench prove schema map lock audit clean
 
