@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := UV_PYTHON_DOWNLOADS=never $(BIN)/uv --quiet
 UV_VERSION := 0.13.8
-WORKERS := -n 3 --dist worksteal
+WORKERS := -n 4 --dist worksteal
 # Where Python may not write its bytecode, each process compiles every package anew: seconds a process.
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
@@ -17,7 +17,7 @@ help: ## say what there is
 run: $(VENV)/.run ## start the service and say how to talk to it
 	@exec $(BIN)/throughline serve
 
-test: $(VENV)/.browser ## run the tests at their small size: about six minutes on two cores
+test: $(VENV)/.browser ## run the tests at their small size: less than five minutes on two cores
 	$(BIN)/python -m pytest $(WORKERS)
 
 cover: $(VENV)/.browser ## run the tests and measure lines and branches; fails below the floor

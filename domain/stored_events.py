@@ -20,26 +20,23 @@ _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
 class _Form:
     """How an event type is stored: its field names by stored key, in the fields' order.
 
-    `renamed` are those that differ, `values` reads all fields of an event and is None where no
-    field differs, `readers` are the fields that JSON has no type for.
+    `values` reads all fields of an event and is None where no field has another key. `readers` are
+    the fields that JSON has no type for.
     """
 
     kind: type[Event]
     keys: Mapping[str, str]
-    renamed: tuple[tuple[str, str], ...]
     readers: tuple[tuple[str, Callable[[Any], Any]], ...]
     values: Callable[[Event], tuple[Any, ...]] | None
 
 
 def _form(kind: type[Event]) -> _Form:
     keys = {str(each.metadata.get("stored_as", each.name)): each.name for each in fields(kind)}
-    renamed = tuple((key, name) for key, name in keys.items() if key != name)
     return _Form(
         kind,
         keys=keys,
-        renamed=renamed,
         readers=tuple((name, _READERS[name]) for name in keys.values() if name in _READERS),
-        values=attrgetter(*keys.values()) if renamed else None,
+        values=attrgetter(*keys.values()) if any(key != name for key, name in keys.items()) else None,
     )
 
 
@@ -53,12 +50,12 @@ def from_stored(name: str, state: Mapping[str, Json]) -> Event:
     does not have.
     """
     form = _FORMS[name]
-    values = dict(state)
-    for key, field_name in form.renamed:
-        if field_name in values:
-            raise TypeError(f"{name} has no stored key {field_name}")
-        if key in values:
-            values[field_name] = values.pop(key)
+    if form.values is None and not form.readers:
+        return form.kind(**state)
+    try:
+        values = {form.keys[key]: value for key, value in state.items()}
+    except KeyError as error:
+        raise TypeError(f"{name} has no stored key {error}") from None
     for field_name, read in form.readers:
         if (value := values.get(field_name)) is not None:
             values[field_name] = read(value)
