@@ -32,11 +32,12 @@ class _Form:
 
 def _form(kind: type[Event]) -> _Form:
     keys = {str(each.metadata.get("stored_as", each.name)): each.name for each in fields(kind)}
+    is_renamed = any(key != name for key, name in keys.items())
     return _Form(
         kind,
         keys=keys,
         readers=tuple((name, _READERS[name]) for name in keys.values() if name in _READERS),
-        values=attrgetter(*keys.values()) if any(key != name for key, name in keys.items()) else None,
+        values=attrgetter(*keys.values()) if is_renamed else None,
     )
 
 

@@ -26,16 +26,15 @@ def append(url: str, callers: int, seconds: float) -> float:
 async def _append(url: str, callers: int, seconds: float) -> float:
     async with running_log(url) as (_, _, writer):
         ids = [str(uuid4()) for _ in range(callers)]
-        for each in ids:
+        streams = [str(session_stream(each)) for each in ids]
+        for each, stream in zip(ids, streams, strict=True):
             opened = orjson.dumps(
                 {"session_id": each, "project_id": "p", "user_id": "u", "mode": "plan"}
             )
-            stream = str(session_stream(each))
             await writer.append([NewEvent("t", stream, 1, "SessionOpened", opened, "p")])
 
         async def call(caller: int, count: int) -> None:
-            state = message(ids[caller], count)
-            stream = str(session_stream(ids[caller]))
+            state, stream = message(ids[caller], count), streams[caller]
             await writer.append([NewEvent("t", stream, count + 2, "UserMessagePosted", state, "p")])
 
         return await timed(callers, seconds, call)

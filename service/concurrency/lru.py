@@ -1,4 +1,7 @@
-"""A cache of the entries that were used last, bounded by their number and by their size."""
+"""Caches of the entries that were used last, bounded by their number, or by their bytes as well.
+
+Owned by one thread, or guarded by a lock.
+"""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -9,15 +12,49 @@ V = TypeVar("V")
 
 
 class LRU(Generic[K, V]):
-    """Forgets the entry that was used longest ago. Owned by one thread, or guarded by a lock.
+    """Keeps `most` entries: a new entry takes the place of the one that was used longest ago."""
 
-    `size` gives the bytes of a value; it is asked once, when the value is put in. `total_bytes` is
-    always the sum of the sizes of the entries that are in.
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._entries: OrderedDict[K, V] = OrderedDict()
+
+    def __len__(self) -> int:
+        """The number of entries."""
+        return len(self._entries)
+
+    def __contains__(self, key: K) -> bool:
+        """Whether the key is in; this is no use of it."""
+        return key in self._entries
+
+    def get(self, key: K) -> V | None:
+        """The value, which now counts as used last; None where there is none."""
+        entries = self._entries
+        value = entries.get(key)
+        if value is not None:
+            entries.move_to_end(key)
+        return value
+
+    def put(self, key: K, value: V) -> None:
+        """Keep a value as the one that was used last."""
+        entries = self._entries
+        entries[key] = value
+        entries.move_to_end(key)
+        if len(entries) > self._most:
+            entries.popitem(last=False)
+
+    def pop(self, key: K) -> V | None:
+        """Forget a key; returns its value, None where there was none."""
+        return self._entries.pop(key, None)
+
+
+class SizedLRU(Generic[K, V]):
+    """Keeps `most` entries, and values of `most_bytes` in sum: the oldest entries make room.
+
+    A value's size is given when the value is put in. `total_bytes` is always the sum of the sizes
+    of the entries that are in.
     """
 
-    def __init__(
-        self, most: int, *, most_bytes: int | None = None, size: Callable[[V], int] | None = None
-    ) -> None:
+    def __init__(self, most: int, *, most_bytes: int, size: Callable[[V], int]) -> None:
         self._most = most
         self._most_bytes = most_bytes
         self._size = size
@@ -42,12 +79,13 @@ class LRU(Generic[K, V]):
 
     def put(self, key: K, value: V) -> None:
         """Keep a value; the oldest entries make room. A value larger than the whole is not kept."""
-        self.pop(key)
-        size = self._size(value) if self._size else 0
-        self._entries[key] = (value, size)
+        entries, size = self._entries, self._size(value)
+        if (former := entries.pop(key, None)) is not None:
+            self.total_bytes -= former[1]
+        entries[key] = (value, size)
         self.total_bytes += size
-        while self._is_over():
-            _, (_, gone) = self._entries.popitem(last=False)
+        while self.total_bytes > self._most_bytes or len(entries) > self._most:
+            _, (_, gone) = entries.popitem(last=False)
             self.total_bytes -= gone
 
     def pop(self, key: K) -> V | None:
@@ -55,8 +93,3 @@ class LRU(Generic[K, V]):
         value, size = self._entries.pop(key, (None, 0))
         self.total_bytes -= size
         return value
-
-    def _is_over(self) -> bool:
-        if len(self._entries) > self._most:
-            return True
-        return self._most_bytes is not None and self.total_bytes > self._most_bytes

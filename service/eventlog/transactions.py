@@ -18,7 +18,7 @@ from domain.errors import Refused
 from domain.events import ERASURES, Event, Json
 from domain.stored_events import from_stored, to_stored
 from projections.read import Read
-from service.concurrency.lru import LRU
+from service.concurrency.lru import SizedLRU
 from service.eventlog.store import EventStore, NewEvent, Recorded, Unavailable, WrongVersion
 from service.eventlog.stream_ids import AnyStream, StreamId, request_stream
 from service.eventlog.writer import PATIENCE, Appended, Writer
@@ -73,7 +73,6 @@ class _Known:
     grown: int = 0
     """The bytes of the state as JSON when it was measured last, and of its events since then."""
 
-    @property
     def size(self) -> int:
         """At least the bytes of the state as JSON, roughly.
 
@@ -104,12 +103,17 @@ class Transaction:
         self._request: list[Recorded] | None = None
         self.known: dict[str, _Known] = {}
         self.events: list[NewEvent] = []
+        self.written: set[str] = set()
+        """The streams that the transaction has events for."""
 
     async def load(self, stream: StreamId[S, E]) -> S:
         """The stream's state, with what this transaction has decided on it."""
-        if str(stream) not in self.known:
-            await self.recall(stream)
-        return cast(S, self.known[str(stream)].state)
+        name = str(stream)
+        known = self.known.get(name) or self._remembered(name, stream)
+        if known is None:
+            await self._read([stream])
+            known = self.known[name]
+        return cast(S, known.state)
 
     async def recall(self, *streams: AnyStream, beside: Sequence[Read[Any]] = ()) -> None:
         """Load several streams in one round trip, and send the reads `beside` in the same trip.
@@ -117,15 +121,22 @@ class Transaction:
         The reads see at least what the streams had, also where those are remembered ones: the
         append fails on a remembered stream that is out of date.
         """
-        missing = [each for each in streams if str(each) not in self.known]
-        if self._reads_memory:
-            for stream in missing:
-                known = self._transactions.remembered(self._tenant_id, stream)
-                if known is not None:
-                    self.known[str(stream)] = known
-            missing = [each for each in missing if str(each) not in self.known]
+        missing = [
+            each
+            for name, each in ((str(each), each) for each in streams)
+            if name not in self.known and self._remembered(name, each) is None
+        ]
         if missing or beside:
             await self._read(missing, beside)
+
+    def _remembered(self, name: str, stream: AnyStream) -> _Known | None:
+        """Take up a stream as it is remembered, unless all is to come from the log itself."""
+        if not self._reads_memory:
+            return None
+        known = self._transactions.remembered(self._tenant_id, stream)
+        if known is not None:
+            self.known[name] = known
+        return known
 
     async def _read(self, streams: Sequence[AnyStream], beside: Sequence[Read[Any]] = ()) -> None:
         """Read the streams; the first read takes the named request's stream along."""
@@ -156,23 +167,25 @@ class Transaction:
 
     def append(self, stream: StreamId[Any, E], decided: Sequence[E]) -> None:
         """Take up events that were decided on a stream that is loaded."""
-        known = self.known[str(stream)]
         if stream.decider.is_of_project and stream.project_id is None:
             raise ValueError(f"events of a {stream.decider.kind} belong to a project")
         name = str(stream)
+        known = self.known[name]
+        if decided:
+            self.written.add(name)
         for event in decided:
             known.version += 1
-            encoded = encode(event)
+            kind, encoded = type(event), encode(event)
             known.grown += len(encoded)
             self.events.append(
                 NewEvent(
                     self._tenant_id,
                     name,
                     known.version,
-                    type(event).__name__,
+                    kind.__name__,
                     encoded,
                     stream.project_id,
-                    event.schema_version,
+                    kind.schema_version,
                     self._metadata,
                 )
             )
@@ -217,13 +230,7 @@ class Transaction:
     def is_founded(self) -> bool:
         """The append checks each stream that did not come from the log itself: the decision has
         events for all of them."""
-        written = self.written
-        return all(known.is_fresh or name in written for name, known in self.known.items())
-
-    @property
-    def written(self) -> set[str]:
-        """The streams that the transaction has events for."""
-        return {event.stream_id for event in self.events}
+        return all(known.is_fresh or name in self.written for name, known in self.known.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +250,8 @@ class Transactions:
     def __init__(self, store: EventStore, writer: Writer) -> None:
         self._store = store
         self._writer = writer
-        self._memory: LRU[tuple[str, str], _Known] = LRU(
-            MEMORY, most_bytes=MEMORY_BYTES, size=lambda known: known.size
+        self._memory: SizedLRU[tuple[str, str], _Known] = SizedLRU(
+            MEMORY, most_bytes=MEMORY_BYTES, size=_Known.size
         )
 
     async def transact(
@@ -267,8 +274,9 @@ class Transactions:
         """
         named = cause.named
         is_fresh = False
-        deadline = asyncio.get_running_loop().time() + CONTENTION_SECONDS
-        while asyncio.get_running_loop().time() < deadline:
+        time = asyncio.get_running_loop().time
+        deadline = time() + CONTENTION_SECONDS
+        while time() < deadline:
             transaction = Transaction(self, tenant_id, cause, is_fresh=is_fresh)
             try:
                 result = await work(transaction)
@@ -286,25 +294,17 @@ class Transactions:
                     await transaction.finish(named, result)
                 if not transaction.events and transaction.is_fresh:
                     return result, None
-                appended = await self._append(transaction, append_id, patience)
-                if appended is not None:
-                    self._remember(tenant_id, transaction)
-                    return result, appended
+                try:
+                    if transaction.events and transaction.is_founded:
+                        appended = await self._writer.append(
+                            transaction.events, append_id=append_id, patience=patience
+                        )
+                        self._remember(tenant_id, transaction)
+                        return result, appended
+                except WrongVersion:
+                    pass
             is_fresh = True
         raise Unavailable("others kept changing the same streams")
-
-    async def _append(
-        self, transaction: Transaction, append_id: UUID | None, patience: float
-    ) -> Appended | None:
-        """Append what was decided; None where it was decided on an outdated state."""
-        if not transaction.events or not transaction.is_founded:
-            return None
-        try:
-            return await self._writer.append(
-                transaction.events, append_id=append_id, patience=patience
-            )
-        except WrongVersion:
-            return None
 
     async def rehearse(
         self, tenant_id: str, work: Callable[[Transaction], Awaitable[None]]

@@ -1,6 +1,6 @@
 """A cache of the entries that were used last."""
 
-from service.concurrency.lru import LRU
+from service.concurrency.lru import LRU, SizedLRU
 
 
 def test_the_entry_that_was_used_longest_ago_makes_room() -> None:
@@ -13,20 +13,20 @@ def test_the_entry_that_was_used_longest_ago_makes_room() -> None:
 
 
 def test_the_cache_is_bounded_by_bytes() -> None:
-    cache: LRU[str, str] = LRU(10, most_bytes=5, size=len)
+    cache: SizedLRU[str, str] = SizedLRU(10, most_bytes=5, size=len)
     cache.put("a", "xxx")
     cache.put("b", "xxx")
     assert (len(cache), cache.total_bytes, cache.get("a")) == (1, 3, None)
 
 
 def test_a_value_larger_than_the_cache_is_not_kept() -> None:
-    cache: LRU[str, str] = LRU(10, most_bytes=5, size=len)
+    cache: SizedLRU[str, str] = SizedLRU(10, most_bytes=5, size=len)
     cache.put("a", "xxxxxx")
     assert (len(cache), cache.total_bytes) == (0, 0)
 
 
 def test_a_value_that_is_replaced_or_forgotten_counts_no_more() -> None:
-    cache: LRU[str, str] = LRU(10, most_bytes=50, size=len)
+    cache: SizedLRU[str, str] = SizedLRU(10, most_bytes=50, size=len)
     cache.put("a", "xxx")
     cache.put("a", "x")
     assert cache.total_bytes == 1
