@@ -12,8 +12,9 @@ import orjson
 from domain.events import MemberRemoved, ProjectErasureRequested
 from projections.projects import project_read
 from service.concurrency.retry import retrying
+from service.eventlog.errors import DATABASE_AWAY
 from service.eventlog.live import POLL
-from service.eventlog.store import DATABASE_AWAY, Recorded
+from service.eventlog.store import Recorded
 from service.postgres.connections import Pool, tenant_rows
 
 RENEW_SECONDS: Final = 60.0

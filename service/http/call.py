@@ -53,6 +53,7 @@ class Service:
         return self.settings.grace_seconds + LANDING_SECONDS + 1
 
 
+T = TypeVar("T")
 BodyT = TypeVar("BodyT", covariant=True)
 QueryT = TypeVar("QueryT", covariant=True)
 
@@ -106,12 +107,13 @@ class Call(Generic[BodyT, QueryT]):
         metadata = {"requestId": self.request_id, "keyId": self.caller.key_id} | actor
         return RequestContext(metadata=metadata, named=self.named)
 
-    async def transact(self, work: Callable[[Transaction], Awaitable[None]]) -> int:
-        """Decide for the caller's tenant; returns the position of the log that has the decision."""
-        _, appended = await self.service.transactions.transact(
+    async def transact(self, work: Callable[[Transaction], Awaitable[T]]) -> tuple[T, int]:
+        """Decide for the caller's tenant. Returns the result of `work`, and the position of the
+        log that has the decision."""
+        result, appended = await self.service.transactions.transact(
             self.tenant_id, work, cause=self.cause()
         )
-        return appended.first_position if appended else self.service.live_log.head
+        return result, appended.last_position if appended else self.service.live_log.head
 
 
 AnyCall: TypeAlias = Call[object, object]

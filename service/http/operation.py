@@ -25,7 +25,7 @@ from domain.errors import ProjectUnknown
 from service.access.audit import Entry, Watch, truncated
 from service.access.authentication import Caller, NotYours
 from service.access.signatures import HEADER
-from service.eventlog.store import OutcomeUnknown
+from service.eventlog.errors import AuditLate
 from service.eventlog.transactions import IdempotencyKey
 from service.http import connection_limits, problems
 from service.http.call import Call, Service
@@ -99,8 +99,8 @@ class Operation(Generic[B, Q]):
             entry.code = response.code
         try:
             await service.audit.record(entry, is_write=self.method != "GET")
-        except OutcomeUnknown as error:
-            return problems.problem(error) if entry.code is None else response
+        except AuditLate as late:
+            return problems.problem(late) if entry.code is None else response
         return response
 
     def _entry(self, request: Request, caller: Caller, watch: Watch) -> Entry:
