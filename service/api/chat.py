@@ -48,7 +48,8 @@ async def post_message(
     if call.wants_stream:
         grace_seconds = call.service.reply_grace_seconds
         events = call.service.directory.watch(tail.ref, view=call.query.view)
-        permit = call.permit(asked.project_id, asked.user_id)
+        member_at = None if admitted.is_again else admitted.position
+        permit = call.permit(asked.project_id, asked.user_id, member_at)
         return EventStream(events, headers, grace_seconds=grace_seconds, permit=permit)
     end = await tail.wait()
     if end is None:
@@ -108,6 +109,7 @@ OPERATIONS = (
         answer=envelope.ChatPlanResponse,
         problems=(400, 402, 404, 409, 413, 415, 422, 429),
         streams=True,
+        begins_reply=True,
         handle=post_message,
     ),
     Operation(

@@ -72,8 +72,8 @@ class _Item:
     """
 
     __slots__ = (
-        *("append_id", "deadline", "done", "events", "firsts", "is_in_doubt", "is_named", "sent"),
-        "size",
+        *("append_id", "begun", "deadline", "done", "events", "firsts", "is_in_doubt", "is_named"),
+        *("sent", "size"),
     )
 
     def __init__(
@@ -81,6 +81,7 @@ class _Item:
         events: Sequence[NewEvent],
         append_id: UUID | None,
         done: asyncio.Future[Appended],
+        begun: float,
         deadline: float,
     ) -> None:
         self.events = events
@@ -88,6 +89,7 @@ class _Item:
         self.is_named = append_id is not None
         self.is_in_doubt = False
         self.done = done
+        self.begun = begun
         self.deadline = deadline
         self.firsts = _first_versions(events)
         self.size = sum([len(event.state) + len(event.metadata) for event in events])
@@ -144,7 +146,8 @@ class Writer:
         Raises WrongVersion, Unavailable, and OutcomeUnknown when it may be in the log.
         """
         loop = asyncio.get_running_loop()
-        item = _Item(events, append_id, loop.create_future(), loop.time() + patience)
+        now = loop.time()
+        item = _Item(events, append_id, loop.create_future(), now, now + patience)
         self._enqueue(item)
         if item.deadline < self._alarm_at:
             self._set_alarm(item.deadline)
@@ -158,6 +161,13 @@ class Writer:
         self._queue.append(item)
         self._queued_bytes += item.size
         self._wake.set()
+
+    @property
+    def waited_seconds(self) -> float:
+        """For how long the oldest append has waited."""
+        now = asyncio.get_running_loop().time()
+        waiting = (each for each in chain(self._in_hand, self._queue) if not each.done.done())
+        return now - next((each.begun for each in waiting), now)
 
     async def run(self) -> None:
         """Write until the writer is closed and nothing waits; then close the connection."""

@@ -8,6 +8,7 @@ from typing import Generic, TypeAlias, TypeVar
 from service.access.audit import Audit, Entry
 from service.access.authentication import Authenticator, Caller
 from service.access.browser_tokens import BrowserTokens
+from service.access.overload import Overload
 from service.access.stream_access import Permit, StreamAccess
 from service.chat.running import LANDING_SECONDS, RunningTurns
 from service.chat.turns import Turns
@@ -45,6 +46,7 @@ class Service:
     browser_tokens: BrowserTokens
     stream_access: StreamAccess
     audit: Audit
+    overload: Overload
     log_epoch: str
 
     @property
@@ -89,12 +91,17 @@ class Call(Generic[BodyT, QueryT]):
         """Whether the client asks for it by name."""
         return media_type in self.accept
 
-    def permit(self, project_id: str, user_id: str | None) -> Permit | None:
-        """How long the caller may read a stream of the project; None is without a limit."""
+    def permit(
+        self, project_id: str, user_id: str | None, member_at: int | None = None
+    ) -> Permit | None:
+        """How long the caller may read a stream of the project; None is without a limit.
+
+        `member_at` is the position of this request's own append, where it has one.
+        """
         if user_id is None:
             return None
         member = (self.tenant_id, project_id, user_id)
-        return self.service.stream_access.permit(member, self.caller.expires_at)
+        return self.service.stream_access.permit(member, self.caller.expires_at, member_at)
 
     @property
     def wants_stream(self) -> bool:
