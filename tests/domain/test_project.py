@@ -6,7 +6,14 @@ from datetime import UTC, datetime
 import pytest
 
 from domain import project
-from domain.errors import BuildInProgress, LastOwner, MemberUnknown, ProjectExists, ProjectUnknown
+from domain.errors import (
+    BuildInProgress,
+    LastOwner,
+    MemberUnknown,
+    NotAMember,
+    ProjectExists,
+    ProjectUnknown,
+)
 from domain.events import (
     MemberAdded,
     MemberRemoved,

@@ -205,6 +205,27 @@ async def test_a_read_waits_for_the_requested_position(
     assert ready["projections"]["accounts"]["state"] == "halted"
 
 
+async def test_readers_that_wait_for_a_halted_read_model_hold_up_nobody(
+    run: LiveService, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reads, "WAIT_SECONDS", 60)
+    async with await connections.connect(url, as_service=False) as owner:
+        await owner.execute("update app.projection set halted_at = now() where name = 'accounts'")
+        await owner.execute("drop function app.apply_accounts")
+    position = (await run.client.post("/v1/projects", json=PROJECT)).headers["x-log-position"]
+    path = "/v1/billing/accounts/u1"
+    waiting = [
+        asyncio.create_task(run.client.get(path, params={"minPosition": position}))
+        for _ in range(connections.POOL_SIZE + 2)
+    ]
+    for _ in range(connections.POOL_SIZE + 2):
+        assert (await run.client.get(path)).status_code == 200
+    assert not any(each.done() for each in waiting), "they wait all the time"
+    for each in waiting:
+        each.cancel()
+    await asyncio.wait(waiting)
+
+
 # Signatures --------------------------------------------------------------------------------------
 
 
