@@ -21,7 +21,6 @@ from projections.consumption import CONSUMPTION
 from projections.projection import Connection, Projection, catch_up, rebuild, status, verify
 from projections.timeline import TIMELINE
 from service.eventlog.store import NewEvent, Recorded
-from service.postgres import connections
 from tests.projections.fold import Row, rows
 from tests.projections.generated import Log, World, live, owning, writing
 from tests.sizes import SEED, size
@@ -368,7 +367,7 @@ async def explained(
     numbered = re.sub(r"%\((\w+)\)s", lambda match: f"${names.index(match[1]) + 1}", statement)
     values = compose.SQL(", ").join(compose.Literal(asked[name]) for name in names)
     if "tenant_id" in names:
-        await connection.execute(connections.ROLES["as_nobody"])
+        await connection.execute("set role throughline_tenant")
         tenant = {"tenant": asked["tenant_id"]}
         await connection.execute(
             "select set_config('throughline.tenant', %(tenant)s, false)", tenant

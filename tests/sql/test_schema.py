@@ -121,7 +121,9 @@ GRANTS: Final = """
         '%%s %%s',
         pg_class.oid::regclass,
         (select string_agg(privilege, ',' order by privilege)
-         from unnest('{select,insert,update,delete,truncate,references,trigger}'::text[]) as privilege
+         from unnest(
+             '{select,insert,update,delete,truncate,references,trigger}'::text[]
+         ) as privilege
          where has_table_privilege(%(role)s, pg_class.oid, privilege))
     )
     from pg_class
