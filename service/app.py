@@ -4,7 +4,8 @@ import asyncio
 import signal
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
+from functools import cache, partial
+from hashlib import sha256
 from importlib.metadata import version
 from typing import Final
 
@@ -316,9 +317,19 @@ async def _pass_on_events(service: Service) -> None:
 # Open to everyone --------------------------------------------------------------------------------
 
 
-async def _openapi(_: Request) -> Response:
-    document = openapi.document(OPERATIONS, version=version("throughline"))
-    return Response(orjson.dumps(document), media_type="application/json")
+@cache
+def _openapi_document() -> tuple[bytes, str]:
+    """The document and its entity tag, made once: to make it takes long."""
+    document = orjson.dumps(openapi.document(OPERATIONS, version=version("throughline")))
+    return document, f'"{sha256(document).hexdigest()[:32]}"'
+
+
+async def _openapi(request: Request) -> Response:
+    document, tag = _openapi_document()
+    headers = {"ETag": tag, "Cache-Control": "no-cache"}
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(document, media_type="application/json", headers=headers)
 
 
 async def _not_routed(_: Request, error: Exception) -> Response:

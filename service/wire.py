@@ -24,6 +24,16 @@ Text = Annotated[str, AfterValidator(clean)]
 Id = Annotated[Text, Field(min_length=1, max_length=255)]
 
 
+def _in_a_path(text: str) -> str:
+    if "/" in text or text in (".", ".."):
+        raise ValueError("must fit into one part of a path: no slash, and not . or ..")
+    return text
+
+
+PathId = Annotated[Id, AfterValidator(_in_a_path)]
+"""An id that a client chooses and that stands in paths."""
+
+
 Cursor = Annotated[str, Field(max_length=64)]
 
 

@@ -39,7 +39,7 @@ async def save_plan(call: Call[None, schemas.ActingQuery]) -> Response:
     asked = call.query
     row = await visible_reply(call, asked.user_id)
     work = partial(save, reply=row, user_id=asked.user_id)
-    position = await call.transact(work)
+    position = await call.transact(work, user_id=asked.user_id)
     async with call.reading() as connection:
         await position_of(connection, DRAFTS.name, position)
         kept = await drafts.of_reply(connection, tenant_id=call.tenant_id, reply_id=row.reply_id)

@@ -106,10 +106,15 @@ class Call(Generic[BodyT, QueryT]):
         metadata = {"requestId": self.request_id, "keyId": self.caller.key_id} | actor
         return RequestContext(metadata=metadata, named=self.named)
 
-    async def transact(self, work: Callable[[Transaction], Awaitable[None]]) -> int:
-        """Decide for the caller's tenant; returns the position of the log that has the decision."""
+    async def transact(
+        self, work: Callable[[Transaction], Awaitable[None]], *, user_id: str | None = None
+    ) -> int:
+        """Decide for the caller's tenant, on behalf of a user where one acts.
+
+        Returns the position of the log that has the decision.
+        """
         _, appended = await self.service.transactions.transact(
-            self.tenant_id, work, cause=self.cause()
+            self.tenant_id, work, cause=self.cause(user_id)
         )
         return appended.first_position if appended else self.service.live_log.head
 

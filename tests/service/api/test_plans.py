@@ -111,6 +111,13 @@ async def test_a_plan_is_kept_as_a_draft_once(run: LiveService) -> None:
     assert drafts["drafts"] == [first.json()]
 
 
+async def test_the_event_of_a_kept_plan_names_its_actor(run: LiveService) -> None:
+    plan = await ask(run, "Add a login page")
+    await run.client.post(f"{REPLY}/{plan['messageId']}/save?userId=u1")
+    events = (await run.client.get("/v1/events?types=PlanSaved")).json()["events"]
+    assert [each["actor"] for each in events] == ["u1"]
+
+
 async def test_drafts_come_in_pages_newest_first(run: LiveService) -> None:
     ids: list[str] = []
     for message in ("Add a login page", "Fix the cart", "Add a blog"):
