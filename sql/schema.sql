@@ -2255,7 +2255,6 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app.members TO throughline_service;
 GRANT SELECT ON TABLE app.members TO throughline_tenant;
 
 GRANT SELECT,INSERT,DELETE ON TABLE app.nonce TO throughline_service;
-GRANT SELECT,INSERT,DELETE ON TABLE app.nonce TO throughline_tenant;
 
 GRANT SELECT,UPDATE ON TABLE app.projection TO throughline_service;
 GRANT SELECT ON TABLE app.projection TO throughline_tenant;
