@@ -48,6 +48,7 @@ from service.chat.turn import Responder
 from service.chat.turns import Turns
 from service.commands.builds import Builds
 from service.commands.erasure import Erasure
+from service.eventlog.heavy_reads import HeavyReads
 from service.eventlog.live import LiveLog
 from service.eventlog.store import EventStore
 from service.eventlog.transactions import Transactions
@@ -247,6 +248,7 @@ def _service(
         settings=settings,
         pool=pool,
         store=store,
+        heavy_reads=HeavyReads(),
         live_log=live_log,
         feeds=Feeds(pool, store, live_log, log_epoch),
         merged_streams=MergedStreams(),

@@ -22,7 +22,10 @@ async def read_analytics(call: Call[None, analytics_schemas.AnalyticsQuery]) -> 
     async with call.reading() as connection:
         await position_of(connection, TIMELINE.name, asked.min_position)
         await visible_project(connection, call, call.path["projectId"], asked.user_id)
-    async with call.reading(as_of_one_moment=True) as connection:
+    async with (
+        call.service.heavy_reads.turn(),
+        call.reading(as_of_one_moment=True) as connection,
+    ):
         position = await reached(connection, TIMELINE.name)
         found = await analytics.analytics(
             connection,

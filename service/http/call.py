@@ -13,6 +13,7 @@ from service.chat.running import LANDING_SECONDS, RunningTurns
 from service.chat.turns import Turns
 from service.commands.builds import Builds
 from service.commands.erasure import Erasure
+from service.eventlog.heavy_reads import HeavyReads
 from service.eventlog.live import LiveLog
 from service.eventlog.store import EventStore
 from service.eventlog.transactions import IdempotencyKey, RequestContext, Transaction, Transactions
@@ -31,6 +32,7 @@ class Service:
     settings: Settings
     pool: Pool
     store: EventStore
+    heavy_reads: HeavyReads
     live_log: LiveLog
     feeds: Feeds
     merged_streams: MergedStreams

@@ -11,9 +11,9 @@ import pytest
 
 from domain.events import EVENT_TYPES
 from service.api.events_schemas import CloudEvent
-from service.eventlog import tenant_feed
+from service.eventlog import heavy_reads, tenant_feed
 from service.eventlog.store import Recorded
-from tests.running import LiveService, Signed, running
+from tests.running import LiveService, Signed, problem, running
 from tests.service.eventlog.logs import event
 from tests.service.watching import (
     append,
@@ -109,6 +109,26 @@ async def test_pages_are_the_tenants_log(run: LiveService, limit: int) -> None:
         assert_cloud_event(shown, recorded, run.service.log_epoch)
     assert {each["actor"] for each in walked if "actor" in each} == {"u1"}
     assert sum("requestid" in each for each in walked) > 5
+
+
+async def test_heavy_reads_wait_for_few_turns_and_quick_reads_do_not(
+    run: LiveService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heavy_reads, "WAIT_SECONDS", 0.05)
+    await run.project()
+    heavy = ("/v1/events?types=ProjectLocked", "/v1/projects/p1/analytics?userId=u1")
+    quick = ("/v1/events", "/v1/project/p1/timeline?userId=u1")
+    async with AsyncExitStack() as turns:
+        for _ in range(heavy_reads.TURNS):
+            await turns.enter_async_context(run.service.heavy_reads.turn())
+        for path in heavy:
+            late = await run.client.get(path)
+            assert problem(late) == (503, "overloaded")
+            assert late.headers["Retry-After"]
+        for path in quick:
+            assert (await run.client.get(path)).status_code == 200
+    for path in heavy:
+        assert (await run.client.get(path)).status_code == 200
 
 
 async def test_an_empty_log_is_an_empty_page(run: LiveService) -> None:
