@@ -20,6 +20,7 @@ from service.eventlog.heavy_reads import HeavyReads
 from service.eventlog.live import POLL, LiveLog
 from service.eventlog.store import DATABASE_AWAY, Overloaded, Recorded, log_head, tenant_range
 from service.postgres.connections import Pool, tenant_rows, tenant_transaction
+from service.wire import fitting
 
 SQL: Final = sql.statements("tenant_feed.sql")
 STEP: Final = 100
@@ -111,7 +112,8 @@ class TenantFeed:
             await head.send(connection)
             await found.send(connection)
         rows, upto = await found.rows(), await head.row()
-        events, has_more = rows[:limit], len(rows) > limit
+        count = min(limit, fitting(len(each.state) for each in rows))
+        events, has_more = rows[:count], len(rows) > count
         last = events[-1].position if events else after
         return Page(
             events=events, upto=last if has_more else max(last, upto or 0), has_more=has_more
