@@ -70,6 +70,9 @@ async def test_labels_of_actions_are_in_the_message_s_language(run: LiveService)
         for locale in ("en", "fr", "es", "ar")
     }
     assert len(set(labels.values())) == 4
+    items = (await get(run, "/v1/project/p1/timeline", limit="100")).json()["items"]
+    shown = [each["actions"][0]["label"] for each in items if "actions" in each]
+    assert shown == list(labels.values())[::-1]
 
 
 async def test_an_item_says_whether_its_plan_can_be_built_now(run: LiveService) -> None:
