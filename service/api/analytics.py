@@ -11,7 +11,7 @@ from projections.timeline import TIMELINE
 from service.api import analytics_schemas
 from service.http.call import Call
 from service.http.operation import Operation, answered
-from service.http.reads import position_of, visible_project
+from service.http.reads import reading_at, visible_project
 
 
 async def read_analytics(call: Call[None, analytics_schemas.AnalyticsQuery]) -> Response:
@@ -19,8 +19,7 @@ async def read_analytics(call: Call[None, analytics_schemas.AnalyticsQuery]) -> 
     asked = call.query
     until = asked.until or datetime.now(UTC)
     since = asked.since or max(until, _FIRST + analytics_schemas.SPAN) - analytics_schemas.SPAN
-    async with call.reading() as connection:
-        await position_of(connection, TIMELINE.name, asked.min_position)
+    async with reading_at(call, TIMELINE.name, asked.min_position) as (connection, _):
         await visible_project(connection, call, call.path["projectId"], asked.user_id)
     async with (
         call.service.heavy_reads.turn(),

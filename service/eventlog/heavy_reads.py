@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from service.eventlog.store import Overloaded
+from service.eventlog.errors import Overloaded
 
 TURNS: Final = 3
 """Heavy reads at a time, of the connections for all reads."""

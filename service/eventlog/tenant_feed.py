@@ -16,9 +16,10 @@ from psycopg.types.numeric import Int8
 import sql
 from projections.read import Read
 from service.concurrency.retry import retrying
+from service.eventlog.errors import DATABASE_AWAY, Overloaded
 from service.eventlog.heavy_reads import HeavyReads
 from service.eventlog.live import POLL, LiveLog
-from service.eventlog.store import DATABASE_AWAY, Overloaded, Recorded, log_head, tenant_range
+from service.eventlog.store import Recorded, log_head, tenant_range
 from service.postgres.connections import Pool, tenant_rows, tenant_transaction
 from service.wire import fitting
 

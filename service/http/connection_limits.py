@@ -300,8 +300,14 @@ def _answer(refusal: BadRequest, default_headers: list[tuple[bytes, bytes]]) -> 
     request_id = new_id()
     _log.info("refused", status=refusal.status, code=refusal.code, request_id=request_id)
     metrics.REQUESTS.labels("other", "unknown", str(refusal.status)).inc()
-    again = {"Retry-After": "1"} if refusal.status == 503 else None
-    response = problems.answer(refusal.status, refusal.code, refusal.detail, headers=again)
+    again = {"Retry-After": problems.RETRY_SECONDS} if refusal is TOO_MANY else None
+    response = problems.answer(
+        refusal.status,
+        refusal.code,
+        refusal.detail,
+        stored="nothing" if refusal is TOO_MANY else None,
+        headers=again,
+    )
     headers = (
         *default_headers,
         *response.raw_headers,

@@ -51,7 +51,7 @@ async def connect(url: str, *, as_service: bool = True) -> Connection:
     return connection
 
 
-def pool(url: str) -> Pool:
+def pool(url: str, *, most: int = POOL_SIZE) -> Pool:
     """Connections for reads, not opened yet, for `tenant_transaction` and `service_transaction`.
 
     Nothing is set for a whole session: a pooler before the database may give it to somebody else.
@@ -60,7 +60,7 @@ def pool(url: str) -> Pool:
         url,
         open=False,
         min_size=1,
-        max_size=POOL_SIZE,
+        max_size=most,
         timeout=POOL_SECONDS,
         check=_require_open,
         kwargs={"autocommit": True, "prepare_threshold": 1, "application_name": "throughline"},
