@@ -13,7 +13,6 @@ class ProjectionHealth(Wire):
     state: Literal["live", "behind", "halted"]
     position: int
     lag: int
-    reason: str | None = None
 
 
 class Readiness(Wire):

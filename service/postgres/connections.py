@@ -52,8 +52,9 @@ async def connect(url: str, *, as_service: bool = True) -> Connection:
 
 
 def pool(url: str, *, most: int = POOL_SIZE) -> Pool:
-    """Connections for reads, not opened yet. They see rows only within
-    `tenant_transaction` and `service_transaction`.
+    """Connections for reads, not opened yet, for `tenant_transaction` and `service_transaction`.
+
+    Nothing is set for a whole session: a pooler before the database may give it to somebody else.
     """
     return AsyncConnectionPool(
         url,
@@ -61,7 +62,6 @@ def pool(url: str, *, most: int = POOL_SIZE) -> Pool:
         min_size=1,
         max_size=most,
         timeout=POOL_SECONDS,
-        configure=_configure_reader,
         check=_require_open,
         kwargs={"autocommit": True, "prepare_threshold": 1, "application_name": "throughline"},
     )
@@ -126,17 +126,7 @@ async def tenant_rows(pool: Pool, tenant_id: str, read: Read[R]) -> list[R]:
     return await read.rows()
 
 
-async def _configure_reader(connection: Connection) -> None:
-    await connection.execute(ROLES["as_nobody"])
-    await _set_limits(connection)
-
-
 async def _serve(connection: Connection) -> None:
     await connection.execute("set role throughline_service")
-    await _set_limits(connection)
-
-
-async def _set_limits(connection: Connection) -> None:
     await connection.execute("set statement_timeout = '30s'")
-    # A plan is made while the tables are small and kept while they grow: it must use the indexes.
     await connection.execute("set enable_seqscan = off")
