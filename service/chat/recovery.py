@@ -106,7 +106,7 @@ class Recovery:
         """Bring the replies that no process writes to their ends, for ever."""
         while True:
             await asyncio.sleep(INSPECT_SECONDS)
-            if self._lease.is_stable and not self._running.is_stopping:
+            if not self._running.is_stopping:
                 try:
                     await self.recover()
                 except (*DATABASE_AWAY, OutcomeUnknown) as error:
@@ -120,6 +120,7 @@ class Recovery:
             rows = await orphans(
                 connection,
                 lease_id=self._lease.lease_id,
+                until=self._lease.stable_until,
                 here=[*self._running.reply_ids, *self._retry_at],
                 lease_seconds=self._lease.times.lasts,
                 grace_seconds=self._lease.times.database_stable_after,

@@ -1,14 +1,18 @@
-"""A process stands still for longer than its lease lasts: every reader, everywhere, gets an end."""
+"""A process or the database stands still for longer than leases last: every reader gets an end."""
 
 import asyncio
 import signal
 
 import pytest
 
+from projections import PROJECTIONS
+from projections.projection import install
 from service.model.offline.app import OfflineModel
-from tests.running import running
+from service.postgres import connections, migrations
+from tests.running import LEASE_TIMES, running
 from tests.service import law
 from tests.service.chat.test_recovery import ENDS_WITHIN, ended_once
+from tests.service.eventlog.test_log_under_fire import own_server, send
 from tests.service.replicas import Reader, Replica, prepare, replicas
 
 SILENT = " [[offline: hang after=4 ping=1]]"
@@ -53,6 +57,34 @@ async def test_readers_at_a_process_that_stood_still_get_the_end_that_another_pr
     async with running(url) as live:
         await law.billed(live, *(reader.events[-1][1] for reader in readers))
         await law.healthy(live, url)
+
+
+async def test_a_database_that_stands_still_for_longer_than_leases_last_ends_no_reply() -> None:
+    """All leases expire meanwhile, and the processes are well. Each process writes two replies."""
+    with own_server() as server:
+        await migrations.migrate(server.url)
+        async with await connections.connect(server.url, as_service=False) as owner:
+            await install(owner, PROJECTIONS)
+        projects = ["p1", "p2", "p3", "p4"]
+        async with replicas(server.url, OfflineModel(pace=0.4)) as service:
+            one, two = await service.start(), await service.start()
+            await prepare(one, *projects)
+            readers = [Reader() for _ in projects]
+            asking = [
+                asyncio.create_task(reader.ask(replica, "Good morning", projectId=project_id))
+                for reader, replica, project_id in zip(
+                    readers, (one, two, one, two), projects, strict=True
+                )
+            ]
+            await asyncio.gather(*(reader.until("chunk") for reader in readers))
+            send(server, signal.SIGSTOP)
+            await asyncio.sleep(LEASE_TIMES.lasts + 1)  # no event tells that leases have expired
+            send(server, signal.SIGCONT)
+            await asyncio.gather(*asking)
+        for reader in readers:
+            assert law.lawful(reader.events)["subtype"] == "success"
+        await ended_once(server.url, readers)
+        assert len(await law.logged(server.url, "ReplyStarted")) == len(readers)
 
 
 async def test_readers_of_a_reply_that_was_taken_over_are_cut_when_their_access_ends(
