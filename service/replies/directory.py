@@ -16,6 +16,7 @@ from domain.errors import ReplyUnknown
 from domain.events import ReplyCompleted, ReplyFailed, ReplyStarted, SessionDeleted
 from projections.projects import project
 from projections.replies import ReplyRef
+from service.concurrency.bounded import for_each
 from service.eventlog.store import DATABASE_AWAY, EventStore, Recorded
 from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import decode
@@ -28,6 +29,9 @@ from service.replies.writer import Flusher, ReplyWriter
 
 POLL_SECONDS: Final = 0.05
 """How often replies that other processes write are polled, while they are watched here."""
+
+_FINISHED_AT_A_TIME: Final = 3
+"""Replies whose ends are read from the log side by side, each on a connection of the pool."""
 
 _OF_REPLIES: Final = ("ReplyStarted", "ReplyCompleted", "ReplyFailed")
 _log = structlog.stdlib.get_logger(__name__)
@@ -122,8 +126,8 @@ class ReplyDirectory:
             # This process may have gone on with the reply meanwhile: then it numbers the frames.
             if reply_id in self._elsewhere:
                 by_id[reply_id].push(number, [frame])
-        for reply_id in newer.ended:
-            await self._finish_or_leave(by_id[reply_id])
+        ended = [by_id[reply_id] for reply_id in newer.ended]
+        await for_each(ended, self._finish_or_leave, most=_FINISHED_AT_A_TIME)
 
     async def run(self) -> None:
         """Keep up with the replies that others write, as long as they are watched here."""
