@@ -29,6 +29,7 @@ from domain.metering import Usage
 from domain.questions import Question
 from domain.reply_contracts import reply_schema
 from domain.tools import LOOKS_A_ROUND, ToolCall, ToolUse
+from service.model.surrogates import Pairs
 
 Kind = Literal["transient", "permanent", "refused", "truncated"]
 
@@ -112,13 +113,17 @@ class ModelClient:
         """
         call.started_ns = monotonic_ns()
         written: dict[int, _Written] = {}
+        pairs = Pairs()
         silence = _Silence(self._first_text_seconds)
         try:
             async with silence, await self._open(question) as events:
                 async for event in events:
                     if event.type == "content_block_delta":
                         silence.restart(self._next_text_seconds)
-                    if text := _read(event, call, written):
+                    text = pairs.join(_read(event, call, written))
+                    if event.type == "content_block_stop":
+                        text = pairs.end()
+                    if text:
                         silence.pause()
                         yield text
                         silence.resume()
@@ -260,6 +265,7 @@ class _Written:
     id: str
     name: str
     json: str = ""
+    pairs: Pairs = field(default_factory=Pairs)
 
 
 def _uses(written: dict[int, _Written], call: ModelCall) -> list[ToolUse]:
@@ -299,7 +305,7 @@ def _read(event: RawMessageStreamEvent, call: ModelCall, written: dict[int, _Wri
 
 
 def _write(use: _Written, piece: str) -> None:
-    use.json += piece
+    use.json += use.pairs.join(piece)
     if len(use.json) > _LARGEST_INPUT:
         raise ModelError("transient", "provider_unreadable")
 

@@ -217,16 +217,18 @@ async def test_a_reply_that_takes_long_to_end_keeps_no_other_reply_waiting(url: 
         await first.kill()
         await asyncio.gather(*asking)
         oldest, *others = readers
-        async with await connections.connect(url, as_service=False) as owner:
-            async with owner.transaction(force_rollback=True):
-                await owner.execute(
-                    "insert into app.reply_chunk select message_id, n + 1, tenant_id, epoch"
-                    " from app.reply_chunk where message_id = %s order by n desc limit 1",
-                    [oldest.reply_id],
-                )
-                async with asyncio.timeout(ENDS_WITHIN):
-                    await asyncio.gather(*(reader.finish(other) for reader in others))
-                assert len(await law.logged(url, "ReplyCompleted")) == len(others)
+        async with (
+            await connections.connect(url, as_service=False) as owner,
+            owner.transaction(force_rollback=True),
+        ):
+            await owner.execute(
+                "insert into app.reply_chunk select message_id, n + 1, tenant_id, epoch"
+                " from app.reply_chunk where message_id = %s order by n desc limit 1",
+                [oldest.reply_id],
+            )
+            async with asyncio.timeout(ENDS_WITHIN):
+                await asyncio.gather(*(reader.finish(other) for reader in others))
+            assert len(await law.logged(url, "ReplyCompleted")) == len(others)
         async with asyncio.timeout(ENDS_WITHIN):
             await oldest.finish(other)
         await ended_once(url, readers)
