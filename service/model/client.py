@@ -39,6 +39,7 @@ _MOST_TOKENS: Final = 2**28
 _LARGEST_INPUT: Final = 64 * 1024
 _LONGEST_RETRY_AFTER: Final = 24 * 60 * 60.0
 _GRAIN_SECONDS: Final = 0.05
+_ENDED: Final = frozenset({"end_turn", "stop_sequence"})
 _TRUNCATED: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
 
 
@@ -73,6 +74,11 @@ class ModelCall:
     def duration_ns(self) -> int:
         """How long the call has taken, until its end or until now."""
         return (self.ended_ns or monotonic_ns()) - self.started_ns
+
+    @property
+    def has_ended_its_turn(self) -> bool:
+        """Whether the model wrote all that it wanted to write."""
+        return self.stop_reason in _ENDED
 
     @property
     def usage(self) -> Usage:
