@@ -26,7 +26,8 @@ from service.chat.leases import Lease
 from service.chat.running import MOST_RUNNING, RunningTurns, accepted
 from service.chat.settlement import Settlement
 from service.concurrency.bounded import for_each
-from service.eventlog.store import DATABASE_AWAY, EventStore, OutcomeUnknown
+from service.eventlog.errors import DATABASE_AWAY, OutcomeUnknown
+from service.eventlog.store import EventStore
 from service.eventlog.stream_ids import account_stream, session_stream
 from service.eventlog.transactions import RequestContext, Transactions, decode
 from service.model.client import ModelCall

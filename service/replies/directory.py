@@ -17,7 +17,8 @@ from domain.events import ReplyCompleted, ReplyFailed, ReplyStarted, SessionDele
 from projections.projects import project
 from projections.replies import ReplyRef
 from service.concurrency.bounded import for_each
-from service.eventlog.store import DATABASE_AWAY, EventStore, Recorded
+from service.eventlog.errors import DATABASE_AWAY
+from service.eventlog.store import EventStore, Recorded
 from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import decode
 from service.postgres.connections import Pool, tenant_transaction
