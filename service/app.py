@@ -229,7 +229,7 @@ def _service(
         history_tokens=settings.history_tokens,
     )
     responder = Responder(preparation, directory, settlement, reply_seconds=settings.reply_seconds)
-    running = RunningTurns(responder, directory)
+    running = RunningTurns(responder, directory, lease.lease_id)
     recovery = Recovery(
         store=store,
         transactions=transactions,

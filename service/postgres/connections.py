@@ -6,7 +6,7 @@ and one for its commit; rows that are fetched after the block come with the comm
 """
 
 import select
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
@@ -26,22 +26,26 @@ POOL_SIZE: Final = 10
 POOL_SECONDS: Final = 5.0
 """How long a read waits for a free connection."""
 
+_KEYWORDS: Final[Mapping[str, Any]] = {
+    "autocommit": True,
+    "prepare_threshold": 1,
+    "application_name": "throughline",
+    "connect_timeout": 5,
+    # A machine or a network that is gone without a word is noticed within 25 s, also by a statement
+    # that waits for its answer.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+
 
 async def connect(url: str, *, as_service: bool = True) -> Connection:
     """A connection in autocommit, as the service's role or else as the owner of the database.
 
     Raises psycopg.OperationalError.
     """
-    connection = await psycopg.AsyncConnection.connect(
-        url,
-        autocommit=True,
-        prepare_threshold=1,
-        connect_timeout=5,
-        application_name="throughline",
-        keepalives_idle=10,
-        keepalives_interval=5,
-        keepalives_count=3,
-    )
+    connection = await psycopg.AsyncConnection.connect(url, **_KEYWORDS)
     if as_service:
         try:
             await _serve(connection)
@@ -63,7 +67,7 @@ def pool(url: str, *, most: int = POOL_SIZE) -> Pool:
         max_size=most,
         timeout=POOL_SECONDS,
         check=_require_open,
-        kwargs={"autocommit": True, "prepare_threshold": 1, "application_name": "throughline"},
+        kwargs=dict(_KEYWORDS),
     )
 
 
