@@ -19,7 +19,7 @@ from domain.project import Project
 from projections.projects import erasing
 from projections.sessions import undeleted
 from service.chat.turns import Turns
-from service.eventlog.store import Unavailable
+from service.eventlog.store import DATABASE_AWAY, OutcomeUnknown, Unavailable
 from service.eventlog.stream_ids import build_stream, project_stream, session_stream
 from service.eventlog.transactions import BY_ITSELF, RequestContext, Transaction, Transactions
 from service.postgres.connections import Pool, service_transaction, tenant_transaction
@@ -85,6 +85,10 @@ class Erasure:
                 await self._empty(tenant_id, project_id)
             except Refused as refused:
                 _log.warning("erasure_waits", code=refused.code)
+            except (*DATABASE_AWAY, OutcomeUnknown):
+                raise
+            except Exception as error:  # noqa: BLE001 - the other projects have their turn
+                _log.error("erasure_failed", error=type(error).__name__)
         return len(found)
 
     async def _empty(self, tenant_id: str, project_id: str) -> None:
