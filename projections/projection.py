@@ -61,7 +61,10 @@ class Projection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectionStatus:
-    """The position and state of a read model; `halted_before` is the position that it failed at."""
+    """The position and state of a read model; `halted_before` is the position that it failed at.
+
+    `set_aside` is the number of streams that it leaves out, because its rules failed on them.
+    """
 
     name: str
     version: int
@@ -70,6 +73,7 @@ class ProjectionStatus:
     halted_at: datetime | None
     halted_before: int | None
     halted_reason: str | None
+    set_aside: int
 
     @property
     def state(self) -> str:
@@ -77,6 +81,39 @@ class ProjectionStatus:
         if self.halted_at is not None:
             return "halted"
         return "behind" if self.position < self.head else "live"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAside:
+    """A stream that a read model leaves out from the event at `position` on. `reason` is the
+    message of PostgreSQL, which can quote what is in the event."""
+
+    projection: str
+    tenant_id: str
+    stream_id: str
+    position: int
+    reason: str
+
+
+async def set_aside(connection: Connection) -> list[SetAside]:
+    """The streams that read models have set aside. A rebuild tries them again."""
+    async with connection.cursor(row_factory=class_row(SetAside)) as cursor:
+        await cursor.execute(SQL["set_aside"])
+        return await cursor.fetchall()
+
+
+async def is_set_aside(
+    connection: Connection,
+    name: str,
+    *,
+    tenant_id: str,
+    stream_id: str | None = None,
+    project_id: str | None = None,
+) -> bool:
+    """Whether a read model leaves out a stream, or any stream of a project."""
+    asked = {"tenant_id": tenant_id, "stream_id": stream_id, "project_id": project_id}
+    row = await _row(connection, SQL["is_set_aside"], {"name": name} | asked)
+    return bool(row[0])
 
 
 async def status(connection: Connection) -> list[ProjectionStatus]:
@@ -132,7 +169,8 @@ async def catch_up(connection: Connection) -> bool:
 
 
 async def _catch_up_one(connection: Connection, name: str) -> bool:
-    """Try a step, then smaller steps: a rule that fails halts right before the failing event.
+    """Try a step, then smaller steps: rules that fail for another reason than what is in an event
+    halt right before that event.
 
     Returns True when the read model is up to date or halted.
     """
@@ -157,7 +195,8 @@ async def rebuild(
     """Rebuild the read model from the log, as the database's owner.
 
     Readers see the old rows until all new rows are there. Writers never wait: while the tables are
-    swapped, appends skip this read model. Raises Busy.
+    swapped, appends skip this read model. The streams that were set aside are tried again. Raises
+    Busy.
     """
     async with _shadow(connection, projection, "rebuild") as schema:
         filled = await _fill(connection, projection, schema, progress)
@@ -175,9 +214,12 @@ async def verify(
 ) -> int:
     """The number of rows in which the read model differs from the log. Needs the database's owner.
 
-    Folds the log up to the read model's checkpoint, in the same snapshot. Raises Busy.
+    Folds the log up to the read model's checkpoint, in the same snapshot, without the streams that
+    the read model has set aside. Raises Busy.
     """
     async with _shadow(connection, projection, "verify") as schema:
+        both = {"schema": schema, "name": projection.name}
+        await connection.execute(SQL["copy_set_aside"], both)
         filled = await _fill(connection, projection, schema, progress, to_checkpoint=True)
         async with connection.transaction():
             await connection.execute("set transaction isolation level repeatable read")
@@ -235,6 +277,9 @@ async def _swap(connection: Connection, projection: Projection, schema: str, fil
             )
         )
         await _create_rules(connection, projection)
+        await connection.execute(SQL["forget_set_aside"], {"projection": projection.name})
+        both = {"schema": schema, "name": projection.name}
+        await connection.execute(SQL["keep_set_aside"], both)
         await connection.execute(
             SQL["register"],
             {
@@ -272,6 +317,7 @@ async def _shadow(connection: Connection, projection: Projection, work: str) -> 
     try:
         async with connection.transaction():
             await connection.execute(drop)
+            await connection.execute(SQL["forget_set_aside"], {"projection": schema})
             await connection.execute(
                 compose.SQL("create schema {}").format(compose.Identifier(schema))
             )
@@ -285,15 +331,16 @@ async def _shadow(connection: Connection, projection: Projection, work: str) -> 
     finally:
         if not connection.broken:
             await connection.execute(drop)
+            await connection.execute(SQL["forget_set_aside"], {"projection": schema})
             await connection.execute(SQL["release"], claim)
 
 
 async def _apply(
     connection: Connection, projection: Projection, schema: str, after: int, upto: int
 ) -> None:
-    function = compose.Identifier(schema, f"apply_{projection.name}")
+    bounds = {"after": Int8(after), "upto": Int8(upto)}
     await connection.execute(
-        compose.SQL("select {}(%s, %s)").format(function), (Int8(after), Int8(upto))
+        SQL["project_around"], {"schema": schema, "name": projection.name} | bounds
     )
 
 

@@ -2,7 +2,7 @@
 
 -- name: status
 select
-    name, version, position, halted_at, halted_before, halted_reason,
+    name, version, position, halted_at, halted_before, halted_reason, set_aside,
     app.log_head() as head
 from app.projection
 order by name
@@ -32,21 +32,58 @@ cross join lateral (
 ) as next
 where name = %(name)s
 
+-- name: project_around
+-- Apply a range to the read model of a schema. See sql/functions/project_around.sql.
+select app.project_around(%(schema)s, %(name)s, %(after)s, %(upto)s)
+
 -- name: move
 update app.projection
 set position = %(position)s, halted_at = null, halted_before = null, halted_reason = null
 where name = %(name)s
 
 -- name: register
-insert into app.projection (name, version, handles, position)
-values (%(name)s, %(version)s, %(handles)s, %(position)s)
+insert into app.projection (name, version, handles, position, set_aside)
+select
+    %(name)s, %(version)s, %(handles)s, %(position)s,
+    (select count(*) from app.set_aside where projection = %(name)s)
 on conflict (name) do update set
     version = excluded.version,
     handles = excluded.handles,
     position = excluded.position,
+    set_aside = excluded.set_aside,
     halted_at = null,
     halted_before = null,
     halted_reason = null
+
+-- name: set_aside
+-- The streams that read models have set aside. Temporary schemas have their own; see app.set_aside.
+select set_aside.projection, tenant_id, stream_id, set_aside.position, reason
+from app.set_aside
+join app.projection on projection.name = set_aside.projection
+order by set_aside.projection, set_aside.position
+
+-- name: is_set_aside
+-- Whether a read model leaves out a stream, or any stream of a project.
+select exists (
+    select from app.set_aside
+    where tenant_id = %(tenant_id)s
+        and projection = %(name)s
+        and (stream_id = %(stream_id)s or project_id = %(project_id)s)
+)
+
+-- name: copy_set_aside
+-- Let a temporary schema leave out what the read model leaves out.
+insert into app.set_aside (projection, tenant_id, stream_id, project_id, position, reason, at)
+select %(schema)s, tenant_id, stream_id, project_id, position, reason, at
+from app.set_aside
+where projection = %(name)s
+
+-- name: keep_set_aside
+-- Let a read model leave out what the temporary schema left out.
+update app.set_aside set projection = %(name)s where projection = %(schema)s
+
+-- name: forget_set_aside
+delete from app.set_aside where projection = %(projection)s
 
 -- name: head
 select app.log_head()

@@ -106,11 +106,11 @@ $$;
 
 CREATE FUNCTION app.apply(p_name text, p_after bigint, p_upto bigint) RETURNS boolean
     LANGUAGE plpgsql
-    AS $_$
+    AS $$
 declare
     v_reason text;
 begin
-    execute format('select app.apply_%s($1, $2)', p_name) using p_after, p_upto;
+    perform app.project_around('app', p_name, p_after, p_upto);
     return true;
 exception
     -- These errors are not errors of the rules.
@@ -126,7 +126,7 @@ exception
         where name = p_name;
         return false;
 end
-$_$;
+$$;
 
 CREATE FUNCTION app.apply_accounts(p_after bigint, p_upto bigint) RETURNS void
     LANGUAGE plpgsql
@@ -945,20 +945,80 @@ CREATE FUNCTION app.masked(p_state bytea) RETURNS bytea
     ) as found
 $$;
 
+CREATE FUNCTION app.next_set_aside(p_key text, p_after bigint, p_upto bigint) RETURNS bigint
+    LANGUAGE sql STABLE
+    SET enable_seqscan TO 'off'
+    AS $$
+    select min(event.position)
+    from app.set_aside
+    join app.event
+        on event.tenant_id = set_aside.tenant_id and event.stream_id = set_aside.stream_id
+    where set_aside.projection = p_key
+        and event.position > p_after and event.position <= p_upto
+        and event.position >= set_aside.position
+        and event.type <> all (app.erasures())
+$$;
+
+CREATE FUNCTION app.project_around(p_schema text, p_name text, p_after bigint, p_upto bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    AS $_$
+declare
+    v_key    text := case p_schema when 'app' then p_name else p_schema end;
+    v_call   text := format('select %I.%I($1, $2)', p_schema, 'apply_' || p_name);
+    v_at     bigint := p_after;
+    v_step   bigint := p_upto - p_after;
+    v_skip   bigint := app.next_set_aside(v_key, p_after, p_upto);
+    v_end    bigint;
+    v_reason text;
+begin
+    while v_at < p_upto loop
+        if v_skip = v_at + 1 then
+            v_at := v_skip;
+            v_skip := app.next_set_aside(v_key, v_at, p_upto);
+            continue;
+        end if;
+        v_end := least(v_at + v_step, p_upto, v_skip - 1);
+        v_reason := null;
+        begin
+            execute v_call using v_at, v_end;
+        exception
+            -- The classes of errors that the values of an event can cause.
+            when data_exception or integrity_constraint_violation or cardinality_violation
+                or program_limit_exceeded or plpgsql_error
+            then
+                get stacked diagnostics v_reason = message_text;
+        end;
+        if v_reason is null then
+            v_at := v_end;
+            v_step := least(v_step * 2, p_upto - p_after);
+        elsif v_end > v_at + 1 then
+            v_step := (v_end - v_at) / 2;
+        else
+            perform app.set_stream_aside(p_schema, p_name, v_end, v_reason);
+            v_at := v_end;
+            v_skip := app.next_set_aside(v_key, v_at, p_upto);
+        end if;
+    end loop;
+end
+$_$;
+
 CREATE FUNCTION app.project_inline(p_first bigint, p_last bigint, p_types text[]) RETURNS void
     LANGUAGE plpgsql
     AS $_$
 declare
     v_held  text[];
+    v_alone text[];
     v_calls text;
 begin
     select
         array_agg(name),
+        array_agg(name) filter (where is_affected and set_aside > 0),
         string_agg(format('app.apply_%s(%s, $1)', name, position), ', ' order by name)
-            filter (where position <> p_first - 1 or handles && p_types)
-    into v_held, v_calls
+            filter (where is_affected and set_aside = 0)
+    into v_held, v_alone, v_calls
     from (
-        select name, position, handles
+        select name, position, set_aside, position <> p_first - 1 or handles && p_types as is_affected
         from app.projection
         where halted_at is null and position > p_first - 1000
         for no key update skip locked
@@ -973,10 +1033,13 @@ begin
             when admin_shutdown or crash_shutdown or deadlock_detected or lock_not_available then
                 raise;
             when others then
-                perform app.apply(name, position, p_last)
-                from app.projection
-                where name = any (v_held) and (position <> p_first - 1 or handles && p_types);
+                v_alone := v_held;
         end;
+    end if;
+    if v_alone is not null then
+        perform app.apply(name, position, p_last)
+        from app.projection
+        where name = any (v_alone) and (position <> p_first - 1 or handles && p_types);
     end if;
     update app.projection set position = p_last where name = any (v_held) and halted_at is null;
 end
@@ -1096,6 +1159,23 @@ begin
     end if;
     raise exception 'events are never changed and never removed'
         using errcode = 'TL001', hint = 'Append an event that corrects the earlier one.';
+end
+$$;
+
+CREATE FUNCTION app.set_stream_aside(p_schema text, p_name text, p_position bigint, p_reason text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+    insert into app.set_aside (projection, tenant_id, stream_id, project_id, position, reason)
+    select
+        case p_schema when 'app' then p_name else p_schema end,
+        tenant_id, stream_id, project_id, position, p_reason
+    from app.event
+    where position = p_position
+    on conflict do nothing;
+    if found and p_schema = 'app' then
+        update app.projection set set_aside = set_aside + 1 where name = p_name;
+    end if;
 end
 $$;
 
@@ -1818,7 +1898,8 @@ CREATE TABLE app.projection (
     "position" bigint NOT NULL,
     halted_at timestamp with time zone,
     halted_before bigint,
-    halted_reason text
+    halted_reason text,
+    set_aside integer DEFAULT 0 NOT NULL
 )
 WITH (fillfactor='50');
 
@@ -1835,6 +1916,8 @@ COMMENT ON COLUMN app.projection.halted_at IS 'When it stopped on an event that 
 COMMENT ON COLUMN app.projection.halted_before IS 'The position up to which it was to go then.';
 
 COMMENT ON COLUMN app.projection.halted_reason IS 'What the database said then.';
+
+COMMENT ON COLUMN app.projection.set_aside IS 'The number of streams in app.set_aside for this read model.';
 
 CREATE TABLE app.projects (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
@@ -1888,6 +1971,30 @@ COMMENT ON COLUMN app.reply_chunk.tenant_id IS 'Who the reply belongs to.';
 COMMENT ON COLUMN app.reply_chunk.epoch IS 'The lease under which it was stored.';
 
 COMMENT ON COLUMN app.reply_chunk.frame IS 'The event in the format of server-sent events; null where the final one will stand, which is made from the log.';
+
+CREATE TABLE app.set_aside (
+    projection text NOT NULL COLLATE pg_catalog."C",
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    stream_id text NOT NULL COLLATE pg_catalog."C",
+    project_id text COLLATE pg_catalog."C",
+    "position" bigint NOT NULL,
+    reason text NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE ONLY app.set_aside FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE app.set_aside IS 'The streams that a read model leaves out, from the event on which its rules failed.';
+
+COMMENT ON COLUMN app.set_aside.projection IS 'The read model; during a rebuild or a verification the name of its temporary schema.';
+
+COMMENT ON COLUMN app.set_aside.project_id IS 'The project of the event; null if it has none.';
+
+COMMENT ON COLUMN app.set_aside."position" IS 'The event on which the rules failed. The rows of the read model have the events before it.';
+
+COMMENT ON COLUMN app.set_aside.reason IS 'The message of PostgreSQL. It can quote what is in the event.';
+
+COMMENT ON COLUMN app.set_aside.at IS 'The time when the stream was set aside.';
 
 CREATE TABLE app.snapshot (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
@@ -1968,6 +2075,9 @@ ALTER TABLE ONLY app.consumption
 ALTER TABLE ONLY app.sessions
     ADD CONSTRAINT sessions_pkey PRIMARY KEY (tenant_id, session_id);
 
+ALTER TABLE ONLY app.set_aside
+    ADD CONSTRAINT set_aside_pkey PRIMARY KEY (tenant_id, stream_id, projection);
+
 ALTER TABLE ONLY app.snapshot
     ADD CONSTRAINT snapshot_pkey PRIMARY KEY (tenant_id, stream_id, version);
 
@@ -2012,6 +2122,8 @@ CREATE INDEX sessions_active ON app.sessions USING btree (opened_at) WHERE (stat
 CREATE INDEX sessions_of_project ON app.sessions USING btree (project_id, opened_at, tenant_id);
 
 CREATE INDEX sessions_of_user ON app.sessions USING btree (user_id, project_id, tenant_id);
+
+CREATE INDEX set_aside_of_projection ON app.set_aside USING btree (projection);
 
 CREATE INDEX timeline_page_of_builds ON app.timeline USING btree (tenant_id, project_id, "position") WHERE (mode = 'build'::text);
 
@@ -2069,6 +2181,8 @@ CREATE POLICY of_all_tenants ON app.reply_chunk TO throughline_service USING (tr
 
 CREATE POLICY of_all_tenants ON app.sessions TO throughline_service USING (true) WITH CHECK (true);
 
+CREATE POLICY of_all_tenants ON app.set_aside TO throughline_service USING (true) WITH CHECK (true);
+
 CREATE POLICY of_all_tenants ON app.snapshot TO throughline_service USING (true) WITH CHECK (true);
 
 CREATE POLICY of_all_tenants ON app.timeline TO throughline_service USING (true) WITH CHECK (true);
@@ -2123,6 +2237,10 @@ CREATE POLICY of_analyst_s_tenant ON app.sessions FOR SELECT TO throughline_anal
    FROM app.analyst
   WHERE (analyst.role_name = CURRENT_USER))));
 
+CREATE POLICY of_analyst_s_tenant ON app.set_aside FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
+   FROM app.analyst
+  WHERE (analyst.role_name = CURRENT_USER))));
+
 CREATE POLICY of_analyst_s_tenant ON app.snapshot FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
    FROM app.analyst
   WHERE (analyst.role_name = CURRENT_USER))));
@@ -2161,6 +2279,8 @@ CREATE POLICY of_own_tenant ON app.reply_chunk FOR SELECT TO throughline_tenant 
 
 CREATE POLICY of_own_tenant ON app.sessions FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
 
+CREATE POLICY of_own_tenant ON app.set_aside FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
+
 CREATE POLICY of_own_tenant ON app.snapshot FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
 
 CREATE POLICY of_own_tenant ON app.timeline FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
@@ -2174,6 +2294,8 @@ ALTER TABLE app.replies ENABLE ROW LEVEL SECURITY;
 ALTER TABLE app.reply_chunk ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app.sessions ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app.set_aside ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app.snapshot ENABLE ROW LEVEL SECURITY;
 
@@ -2268,6 +2390,9 @@ GRANT SELECT ON TABLE app.replies TO throughline_tenant;
 
 GRANT SELECT,INSERT,DELETE ON TABLE app.reply_chunk TO throughline_service;
 GRANT SELECT ON TABLE app.reply_chunk TO throughline_tenant;
+
+GRANT SELECT ON TABLE app.set_aside TO throughline_tenant;
+GRANT SELECT,INSERT ON TABLE app.set_aside TO throughline_service;
 
 GRANT SELECT,INSERT ON TABLE app.snapshot TO throughline_service;
 GRANT SELECT ON TABLE app.snapshot TO throughline_tenant;

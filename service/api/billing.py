@@ -9,9 +9,10 @@ from projections import accounts, consumption
 from service.api import billing_schemas, schemas
 from service.commands.accounts import credit
 from service.eventlog.store import END
+from service.eventlog.stream_ids import account_stream
 from service.http.call import Call
 from service.http.operation import Operation, answered
-from service.http.reads import position_in, position_of
+from service.http.reads import incomplete, position_in, position_of
 from service.ids import new_id
 
 
@@ -41,7 +42,11 @@ async def read_account(call: Call[None, schemas.BalanceQuery]) -> Response:
         row = await accounts.account(
             connection, tenant_id=call.tenant_id, user_id=call.path["userId"]
         )
-    return answered(billing_schemas.account(row), position=position)
+        stream = account_stream(call.tenant_id, call.path["userId"])
+        headers = await incomplete(connection, call, "accounts", stream_id=str(stream))
+    response = answered(billing_schemas.account(row), position=position)
+    response.headers.update(headers)
+    return response
 
 
 async def read_ledger(call: Call[None, billing_schemas.LedgerQuery]) -> Response:

@@ -19,7 +19,10 @@ async def liveness(_: Request) -> Response:
 
 
 async def readiness(request: Request) -> Response:
-    """Whether the database answers, how far the log is, and each read model."""
+    """Whether the database answers, how far the log is, and each read model.
+
+    Without the messages of PostgreSQL, which can quote what is in an event.
+    """
     service: Service = request.app.state.service
     try:
         async with service.pool.connection() as connection:
@@ -32,7 +35,7 @@ async def readiness(request: Request) -> Response:
                 "state": each.state,
                 "position": each.position,
                 "lag": each.head - each.position,
-                "reason": each.halted_reason,
+                "set_aside": each.set_aside,
             }
         )
         for each in standings

@@ -14,6 +14,9 @@ STREAMS = Gauge("throughline_streams_open", "Streams of events that are being re
 HEAD = Gauge("throughline_log_head", "The last position in the log.")
 LAG = Gauge("throughline_projection_lag", "Positions that a read model is behind.", ["projection"])
 HALTED = Gauge("throughline_projection_halted", "1 when a read model has halted.", ["projection"])
+SET_ASIDE = Gauge(
+    "throughline_projection_set_aside", "Streams that a read model leaves out.", ["projection"]
+)
 UNREADABLE = Counter(
     "throughline_items_unreadable_total", "Items of timelines sent without their content."
 )

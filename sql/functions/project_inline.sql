@@ -5,21 +5,24 @@
 -- checkpoint, so it never skips an event.
 --
 -- One dynamic statement calls all affected read models, because PostgreSQL plans a dynamic
--- statement at each call. If that statement fails, call them one by one, and halt those that fail.
+-- statement at each call. If that statement fails, call them one by one: each sets the streams aside
+-- that it fails on. A read model that has set streams aside is always called by itself.
 create or replace function app.project_inline(p_first bigint, p_last bigint, p_types text[])
 returns void
 language plpgsql as $$
 declare
     v_held  text[];
+    v_alone text[];
     v_calls text;
 begin
     select
         array_agg(name),
+        array_agg(name) filter (where is_affected and set_aside > 0),
         string_agg(format('app.apply_%s(%s, $1)', name, position), ', ' order by name)
-            filter (where position <> p_first - 1 or handles && p_types)
-    into v_held, v_calls
+            filter (where is_affected and set_aside = 0)
+    into v_held, v_alone, v_calls
     from (
-        select name, position, handles
+        select name, position, set_aside, position <> p_first - 1 or handles && p_types as is_affected
         from app.projection
         where halted_at is null and position > p_first - 1000
         for no key update skip locked
@@ -34,10 +37,13 @@ begin
             when admin_shutdown or crash_shutdown or deadlock_detected or lock_not_available then
                 raise;
             when others then
-                perform app.apply(name, position, p_last)
-                from app.projection
-                where name = any (v_held) and (position <> p_first - 1 or handles && p_types);
+                v_alone := v_held;
         end;
+    end if;
+    if v_alone is not null then
+        perform app.apply(name, position, p_last)
+        from app.projection
+        where name = any (v_alone) and (position <> p_first - 1 or handles && p_types);
     end if;
     update app.projection set position = p_last where name = any (v_held) and halted_at is null;
 end

@@ -7,9 +7,11 @@ import httpx
 import pytest
 
 from service.access import signatures
+from service.eventlog.store import NewEvent
 from service.http import reads
 from service.postgres import connections
 from tests.running import KEYS, LiveService, Signed, running
+from tests.service.watching import append
 
 NUL = "a\0b"
 PROJECT = {"projectId": "p7", "name": "x", "members": [{"userId": "u1"}]}
@@ -203,6 +205,33 @@ async def test_a_read_waits_for_the_requested_position(
     ready = (await run.client.get("/readyz")).json()
     assert ready["status"] == "degraded"
     assert ready["projections"]["accounts"]["state"] == "halted"
+
+
+async def test_an_event_that_no_rule_can_read_is_told_in_the_answers_about_its_stream(
+    run: LiveService, url: str
+) -> None:
+    await run.project("p2")
+    reads_of = {
+        "accounts": ("/v1/billing/accounts/u1", "/v1/billing/accounts/u2"),
+        "timeline": ("/v1/project/p1/timeline", "/v1/project/p2/timeline"),
+    }
+    poison = (
+        ("account-t1-u1", "TimeCredited", b'{"user_id":"u1","seconds":"secret"}'),
+        ("session-s1", "UserMessagePosted", b"secret"),
+    )
+    for stream, kind, state in poison:
+        version = len(await run.service.store.stream("t1", stream)) + 1
+        await append(run, [NewEvent("t1", stream, version, kind, state, "p1")])
+    for name, (bad, good) in reads_of.items():
+        answer = await run.client.get(bad)
+        assert (answer.status_code, answer.headers[reads.INCOMPLETE]) == (200, name)
+        answer = await run.client.get(good)
+        assert (answer.status_code, reads.INCOMPLETE in answer.headers) == (200, False)
+    ready = await run.client.get("/readyz")
+    assert ready.json()["status"] == "ready"
+    assert ready.json()["projections"]["accounts"]["setAside"] == 1
+    assert ready.json()["projections"]["accounts"]["state"] == "live"
+    assert "secret" not in ready.text
 
 
 # Signatures --------------------------------------------------------------------------------------
