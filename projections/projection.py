@@ -309,9 +309,8 @@ async def _create_rules(connection: Connection, projection: Projection) -> None:
 async def _shadow(connection: Connection, projection: Projection, work: str) -> AsyncGenerator[str]:
     """A temporary schema with an empty table and the rules of the read model."""
     schema = f"{work}_{projection.name}"
-    claim = {"work": f"throughline.{projection.name}"}
-    claimed = await _row(connection, SQL["claim"], claim)
-    if claimed is None or not claimed[0]:
+    claim = {"name": projection.name}
+    if await _row(connection, SQL["claim"], claim) is None:
         raise Busy
     drop = compose.SQL("drop schema if exists {} cascade").format(compose.Identifier(schema))
     try:

@@ -89,12 +89,21 @@ delete from app.set_aside where projection = %(projection)s
 select app.log_head()
 
 -- name: claim
--- Only one rebuild or verification of a read model runs at a time. The database session holds this
--- lock. Returns false if another session holds it.
-select pg_try_advisory_lock(hashtextextended(%(work)s, 0))
+-- Only one rebuild or verification of a read model runs at a time. Returns no row if another
+-- backend, which has not ended, does it.
+insert into app.rebuild (projection, pid, started_at)
+select %(name)s, pid, backend_start
+from pg_stat_activity
+where pid = pg_backend_pid()
+on conflict (projection) do update set pid = excluded.pid, started_at = excluded.started_at
+where not exists (
+    select from pg_stat_activity
+    where pg_stat_activity.pid = rebuild.pid and backend_start = rebuild.started_at
+)
+returning projection
 
 -- name: release
-select pg_advisory_unlock(hashtextextended(%(work)s, 0))
+delete from app.rebuild where projection = %(name)s
 
 -- name: separate_tenants
 -- Row level security, as on every table that holds rows of tenants.

@@ -17,7 +17,7 @@ declare
     v_answered integer[] := '{}';
     v_last     bigint;
 begin
-    perform pg_advisory_xact_lock(hashtextextended('throughline.append', 0));
+    lock table app.append_lock in exclusive mode;
     head := coalesce((select max(position) from app.event), 0);
 
     -- The items that are not appended, one row each: the item's first stream that has another
@@ -1801,6 +1801,12 @@ COMMENT ON COLUMN app.analyst.role_name IS 'The role that the analyst logs in as
 
 COMMENT ON COLUMN app.analyst.tenant_id IS 'The tenant.';
 
+CREATE TABLE app.append_lock (
+    only_for_its_lock boolean
+);
+
+COMMENT ON TABLE app.append_lock IS 'Has no rows. A writer locks the table when it appends by app.append_locked.';
+
 CREATE TABLE app.audit (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
     request_id text NOT NULL COLLATE pg_catalog."C",
@@ -1935,6 +1941,18 @@ CREATE TABLE app.projects (
 
 ALTER TABLE ONLY app.projects FORCE ROW LEVEL SECURITY;
 
+CREATE TABLE app.rebuild (
+    projection text NOT NULL COLLATE pg_catalog."C",
+    pid integer NOT NULL,
+    started_at timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE app.rebuild IS 'The rebuilds and verifications that run: one a read model.';
+
+COMMENT ON COLUMN app.rebuild.pid IS 'The backend that does the work.';
+
+COMMENT ON COLUMN app.rebuild.started_at IS 'When that backend started. Work of a backend that has ended is over.';
+
 CREATE TABLE app.replies (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
     message_id text NOT NULL COLLATE pg_catalog."C",
@@ -2062,6 +2080,9 @@ ALTER TABLE ONLY app.projection
 
 ALTER TABLE ONLY app.projects
     ADD CONSTRAINT projects_pkey PRIMARY KEY (tenant_id, project_id);
+
+ALTER TABLE ONLY app.rebuild
+    ADD CONSTRAINT rebuild_pkey PRIMARY KEY (projection);
 
 ALTER TABLE ONLY app.replies
     ADD CONSTRAINT replies_pkey PRIMARY KEY (tenant_id, message_id);
@@ -2364,6 +2385,8 @@ GRANT SELECT ON TABLE app.consumption TO throughline_analyst;
 GRANT SELECT ON TABLE analytics.user_ai_time_consumption TO throughline_analyst;
 
 GRANT SELECT ON TABLE app.analyst TO throughline_analyst;
+
+GRANT UPDATE ON TABLE app.append_lock TO throughline_service;
 
 GRANT SELECT ON TABLE app.audit TO throughline_tenant;
 GRANT SELECT,INSERT ON TABLE app.audit TO throughline_service;
