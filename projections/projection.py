@@ -37,6 +37,10 @@ class Busy(RuntimeError):
     """Another process rebuilds or verifies this read model now. Try again when that has ended."""
 
 
+class _Follows(Exception):
+    """The read model follows the log again."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Projection:
     """A read model: its table and its rules have its name.
@@ -204,7 +208,7 @@ async def rebuild(
             try:
                 await _swap(connection, projection, schema, filled)
                 break
-            except psycopg.errors.LockNotAvailable:
+            except (psycopg.errors.LockNotAvailable, _Follows):
                 if attempt == _SWAP_TRIES - 1:
                     raise
 
@@ -260,11 +264,20 @@ async def _fill(
 
 
 async def _swap(connection: Connection, projection: Projection, schema: str, filled: int) -> None:
-    """Finish the shadow and swap it with the live table, in one transaction."""
+    """Stop the read model, finish the shadow and swap it with the live table in one transaction.
+
+    If the swap fails, the read model is caught up and follows again. Raises _Follows where that
+    happened before the swap began.
+    """
     live = compose.Identifier("app", projection.name)
+    name = {"name": projection.name}
     async with connection.transaction():
         await connection.execute("set local lock_timeout = '1s'")
-        await connection.execute(SQL["lock"], {"name": projection.name})
+        await connection.execute(SQL["stop"], name)
+    async with connection.transaction():
+        await connection.execute("set local lock_timeout = '1s'")
+        if await _row(connection, SQL["lock"], name) == (True,):
+            raise _Follows
         end = await head(connection)
         await _apply(connection, projection, schema, filled, end)
         # A reader of the view locks the view first and then the table. The same order here avoids

@@ -1,36 +1,46 @@
 -- The checkpoints of the read models: read them, move them, and reset them after a rebuild.
+--
+-- The checkpoint of a read model that follows the log is the head. Its column is not written then.
 
 -- name: status
 select
-    name, version, position, halted_at, halted_before, halted_reason, set_aside,
+    name, version, case when follows then app.log_head() else position end as position, halted_at, halted_before, halted_reason, set_aside,
     app.log_head() as head
 from app.projection
 order by name
 
 -- name: checkpoint
-select version, position from app.projection where name = %(name)s
+select version, case when follows then app.log_head() else position end
+from app.projection
+where name = %(name)s
+
+-- name: stop
+-- Let appends leave this read model alone until it is caught up.
+select app.stop_following(%(name)s)
 
 -- name: lock
--- Lock the checkpoint. Until the transaction ends, appends leave this read model behind.
-select version, position from app.projection where name = %(name)s for no key update
+-- Lock a read model that does not follow the log. Until the transaction ends, appends leave it
+-- behind. Returns whether it follows, because an append was faster.
+select follows from app.projection where name = %(name)s for no key update
 
 -- name: behind
 -- The read models that are not at the head of the log. Halted read models are among them: somebody
 -- may have mended their rules.
 select name
 from app.projection
-where position < (select coalesce(max(event.position), 0) from app.event)
+where not follows and position < (select coalesce(max(event.position), 0) from app.event)
 order by name
 
 -- name: catch_up
--- Apply the next events to one read model. Returns whether that worked, and the new position.
+-- Apply the next events to one read model that does not follow. Returns whether that worked, and
+-- the new position.
 select app.apply(name, projection.position, upto), upto
 from app.projection
 cross join lateral (
     select least(projection.position + %(step)s, coalesce(max(event.position), 0)) as upto
     from app.event
 ) as next
-where name = %(name)s
+where name = %(name)s and not follows
 
 -- name: project_around
 -- Apply a range to the read model of a schema. See sql/functions/project_around.sql.
@@ -38,7 +48,7 @@ select app.project_around(%(schema)s, %(name)s, %(after)s, %(upto)s)
 
 -- name: move
 update app.projection
-set position = %(position)s, halted_at = null, halted_before = null, halted_reason = null
+set position = %(position)s, is_paused = false, halted_at = null, halted_before = null, halted_reason = null
 where name = %(name)s
 
 -- name: register
@@ -50,6 +60,8 @@ on conflict (name) do update set
     version = excluded.version,
     handles = excluded.handles,
     position = excluded.position,
+    follows = false,
+    is_paused = false,
     set_aside = excluded.set_aside,
     halted_at = null,
     halted_before = null,

@@ -122,7 +122,9 @@ exception
         set
             halted_at = coalesce(halted_at, clock_timestamp()),
             halted_before = p_upto,
-            halted_reason = v_reason
+            halted_reason = v_reason,
+            position = p_after,
+            follows = false
         where name = p_name;
         return false;
 end
@@ -1007,41 +1009,46 @@ CREATE FUNCTION app.project_inline(p_first bigint, p_last bigint, p_types text[]
     LANGUAGE plpgsql
     AS $_$
 declare
-    v_held  text[];
-    v_alone text[];
-    v_calls text;
+    v_affected text[];
+    v_alone    text[];
+    v_calls    text;
+    v_each     record;
 begin
+    lock table app.follow_lock in row exclusive mode;
     select
         array_agg(name),
-        array_agg(name) filter (where is_affected and set_aside > 0),
-        string_agg(format('app.apply_%s(%s, $1)', name, position), ', ' order by name)
-            filter (where is_affected and set_aside = 0)
-    into v_held, v_alone, v_calls
-    from (
-        select name, position, set_aside, position <> p_first - 1 or handles && p_types as is_affected
-        from app.projection
-        where halted_at is null and position > p_first - 1000
-        for no key update skip locked
-    ) as held;
-    if v_held is null then
-        return;
-    elsif v_calls is not null then
+        array_agg(name) filter (where set_aside > 0),
+        string_agg(format('app.apply_%s($1, $2)', name), ', ' order by name)
+            filter (where set_aside = 0)
+    into v_affected, v_alone, v_calls
+    from app.projection
+    where follows and handles && p_types;
+    if v_calls is not null then
         begin
-            execute 'select ' || v_calls using p_last;
+            execute 'select ' || v_calls using p_first - 1, p_last;
         exception
             -- These errors are not errors of the rules.
             when admin_shutdown or crash_shutdown or deadlock_detected or lock_not_available then
                 raise;
             when others then
-                v_alone := v_held;
+                v_alone := v_affected;
         end;
     end if;
     if v_alone is not null then
-        perform app.apply(name, position, p_last)
-        from app.projection
-        where name = any (v_alone) and (position <> p_first - 1 or handles && p_types);
+        perform app.apply(name, p_first - 1, p_last) from unnest(v_alone) as name;
     end if;
-    update app.projection set position = p_last where name = any (v_held) and halted_at is null;
+
+    for v_each in
+        select name, position
+        from app.projection
+        where not follows and not is_paused and halted_at is null and position > p_first - 1000
+        order by name
+        for no key update skip locked
+    loop
+        if app.apply(v_each.name, v_each.position, p_last) then
+            update app.projection set follows = true where name = v_each.name;
+        end if;
+    end loop;
 end
 $_$;
 
@@ -1176,6 +1183,21 @@ begin
     if found and p_schema = 'app' then
         update app.projection set set_aside = set_aside + 1 where name = p_name;
     end if;
+end
+$$;
+
+CREATE FUNCTION app.stop_following(p_name text) RETURNS void
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    AS $$
+begin
+    lock table app.follow_lock in exclusive mode;
+    update app.projection
+    set
+        position = case when follows then app.log_head() else position end,
+        follows = false,
+        is_paused = true
+    where name = p_name;
 end
 $$;
 
@@ -1858,6 +1880,12 @@ CREATE TABLE app.drafts (
 
 ALTER TABLE ONLY app.drafts FORCE ROW LEVEL SECURITY;
 
+CREATE TABLE app.follow_lock (
+    only_for_its_lock boolean
+);
+
+COMMENT ON TABLE app.follow_lock IS 'Has no rows. Appends share a lock of the table while they update the read models that follow. Who stops a read model locks it alone.';
+
 CREATE TABLE app.lease (
     epoch bigint NOT NULL,
     until timestamp with time zone NOT NULL
@@ -1905,7 +1933,9 @@ CREATE TABLE app.projection (
     halted_at timestamp with time zone,
     halted_before bigint,
     halted_reason text,
-    set_aside integer DEFAULT 0 NOT NULL
+    set_aside integer DEFAULT 0 NOT NULL,
+    follows boolean DEFAULT false NOT NULL,
+    is_paused boolean DEFAULT false NOT NULL
 )
 WITH (fillfactor='50');
 
@@ -1915,7 +1945,7 @@ COMMENT ON COLUMN app.projection.version IS 'The version of its rules; a higher 
 
 COMMENT ON COLUMN app.projection.handles IS 'The event types that change it.';
 
-COMMENT ON COLUMN app.projection."position" IS 'All events up to this position are in its rows.';
+COMMENT ON COLUMN app.projection."position" IS 'All events up to this position are in its rows. Not written while the read model follows.';
 
 COMMENT ON COLUMN app.projection.halted_at IS 'When it stopped on an event that it cannot take.';
 
@@ -1924,6 +1954,10 @@ COMMENT ON COLUMN app.projection.halted_before IS 'The position up to which it w
 COMMENT ON COLUMN app.projection.halted_reason IS 'What the database said then.';
 
 COMMENT ON COLUMN app.projection.set_aside IS 'The number of streams in app.set_aside for this read model.';
+
+COMMENT ON COLUMN app.projection.follows IS 'Each append applies its events to the read model, so the head of the log is its checkpoint.';
+
+COMMENT ON COLUMN app.projection.is_paused IS 'Appends leave the read model alone, because its tables are about to be swapped.';
 
 CREATE TABLE app.projects (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
@@ -2393,6 +2427,8 @@ GRANT SELECT,INSERT ON TABLE app.audit TO throughline_service;
 
 GRANT SELECT,INSERT,DELETE ON TABLE app.drafts TO throughline_service;
 GRANT SELECT ON TABLE app.drafts TO throughline_tenant;
+
+GRANT UPDATE ON TABLE app.follow_lock TO throughline_service;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app.lease TO throughline_service;
 

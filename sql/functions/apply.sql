@@ -20,7 +20,9 @@ exception
         set
             halted_at = coalesce(halted_at, clock_timestamp()),
             halted_before = p_upto,
-            halted_reason = v_reason
+            halted_reason = v_reason,
+            position = p_after,
+            follows = false
         where name = p_name;
         return false;
 end

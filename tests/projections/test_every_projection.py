@@ -418,10 +418,13 @@ async def apply(owner: Connection, projection: Projection, after: int, upto: int
 
 @asynccontextmanager
 async def held(url: str, projection: Projection) -> AsyncIterator[None]:
-    """Somebody else holds the read model, as a catch-up or a swap does."""
-    async with owning(url) as other, other.transaction():
-        await other.execute(machinery.SQL["lock"], {"name": projection.name})
-        yield
+    """Somebody else holds the read model, as a swap does."""
+    async with owning(url) as other:
+        await other.execute(machinery.SQL["stop"], {"name": projection.name})
+        async with other.transaction():
+            await other.execute(machinery.SQL["lock"], {"name": projection.name})
+            yield
+        await other.execute("update app.projection set is_paused = false")
 
 
 def cuts(events: int, random: Random) -> Iterator[list[int]]:

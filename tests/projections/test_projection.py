@@ -62,11 +62,15 @@ async def assert_all_is_well(connection: Connection, log: Log) -> None:
 
 @asynccontextmanager
 async def held(url: str, *names: str) -> AsyncIterator[None]:
-    """Somebody else holds these read models, as a catch-up or a swap does."""
-    async with owning(url) as other, other.transaction():
+    """Somebody else holds these read models, as a swap does."""
+    async with owning(url) as other:
         for name in names:
-            await other.execute(machinery.SQL["lock"], {"name": name})
-        yield
+            await other.execute(machinery.SQL["stop"], {"name": name})
+        async with other.transaction():
+            for name in names:
+                await other.execute(machinery.SQL["lock"], {"name": name})
+            yield
+        await other.execute("update app.projection set is_paused = false")
 
 
 IN_THE_EVENT = "raise_exception"
@@ -144,6 +148,44 @@ async def test_every_append_carries_the_read_models_along(url: str) -> None:
             await log.append([append])
             found = await statuses(owner)
             assert {each.position for each in found.values()} == {await log.store.head()}
+        await assert_all_is_well(owner, log)
+
+
+async def test_an_append_writes_no_checkpoint_of_a_read_model_that_follows(url: str) -> None:
+    """Each row version that it wrote would stay as long as an analyst's transaction is open."""
+    versions = "select name, xmin::text, ctid::text, follows from app.projection order by name"
+    appends = World(10).appends(60)
+    async with writing(url) as log, owning(url) as owner:
+        await log.append(appends[:1])
+        before = await (await owner.execute(versions)).fetchall()
+        assert all(follows for *_, follows in before)
+        await log.append(appends[1:])
+        assert await (await owner.execute(versions)).fetchall() == before
+        await assert_all_is_well(owner, log)
+
+
+async def test_a_stop_waits_for_the_append_that_is_in_flight(url: str) -> None:
+    """Otherwise the checkpoint that it writes would lack the append, whose rows are there."""
+    async with writing(url) as log, owning(url) as slow, owning(url) as owner:
+        await log.append([odd(1)])
+        async with asyncio.TaskGroup() as tasks, slow.transaction():
+            insert = """
+                insert into app.event (
+                    position, append_id, tenant_id, stream_id, version, type, schema_version,
+                    project_id, state, metadata, recorded_at
+                )
+                values (
+                    2, gen_random_uuid(), 't1', 'project-odd-2', 1, 'ProjectRegistered', 1,
+                    'odd-2', %s, '{}', now()
+                )
+            """
+            await slow.execute(insert, [odd(2)[0].state])
+            await slow.execute("select app.appended(2, 2, array['ProjectRegistered'])")
+            tasks.create_task(owner.execute(machinery.SQL["stop"], {"name": "projects"}))
+            async with owning(url) as watcher:
+                await until_waiting(watcher, 1)
+        assert await reached(owner, "projects") == 2
+        assert await catch_up(owner)
         await assert_all_is_well(owner, log)
 
 

@@ -127,7 +127,7 @@ async def test_no_lock_that_an_analyst_can_take_delays_others(url: str) -> None:
             for work in works:
                 key = f"select pg_advisory_lock(hashtextextended('throughline.{work}', 0))"
                 await analyst.execute(key.encode())
-            for table in ("append_lock", "rebuild", "event", "projection"):
+            for table in ("append_lock", "follow_lock", "rebuild", "event", "projection"):
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     async with analyst.transaction():
                         await analyst.execute(f"lock table app.{table} in exclusive mode".encode())
@@ -147,7 +147,8 @@ WALLS: Final = {
         where relnamespace = 'app'::regnamespace and relkind in ('r', 'p')
             and not (relrowsecurity and relforcerowsecurity)
             and oid::regclass::text not in (
-                'app.projection', 'app.nonce', 'app.lease', 'app.append_lock', 'app.rebuild'
+                'app.projection', 'app.nonce', 'app.lease', 'app.append_lock', 'app.follow_lock',
+                'app.rebuild'
             )
         """,
     "a view that reads as its owner": """

@@ -196,6 +196,7 @@ async def test_a_read_waits_for_the_requested_position(
     assert_problem(ahead, 409, "position_not_in_log")
     monkeypatch.setattr(reads, "WAIT_SECONDS", 0.1)
     async with await connections.connect(url, as_service=False) as owner:
+        await owner.execute("select app.stop_following('accounts')")
         await owner.execute("update app.projection set halted_at = now() where name = 'accounts'")
         await owner.execute("drop function app.apply_accounts")
         answer = await run.client.post("/v1/projects", json=PROJECT)
