@@ -1,4 +1,5 @@
--- Updates the read models in the transaction that appended the events `p_first` to `p_last`.
+-- Updates the read models in the transaction that appended the events `p_first` to `p_last`. Each
+-- append calls it once.
 --
 -- A read model that follows the log is at `p_first` - 1 by definition, so no checkpoint is written. A
 -- read model that does not follow continues from its own checkpoint, and follows from then on. The
