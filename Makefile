@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 UV := UV_PYTHON_DOWNLOADS=never $(BIN)/uv --quiet
 UV_VERSION := 0.13.8
 WORKERS := -n 4 --dist worksteal
-# Where Python may not write its bytecode, each process compiles every package anew: seconds a process.
-unexport PYTHONDONTWRITEBYTECODE
+# The processes of a test run share their bytecode: otherwise each of them compiles every package.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest
 .DEFAULT_GOAL := help
 .PHONY: help run test cover lint check fmt bench prove schema map lock audit clean
 
@@ -18,11 +18,11 @@ run: $(VENV)/.run ## start the service and say how to talk to it
 	@exec $(BIN)/throughline serve
 
 test: $(VENV)/.browser ## run the tests at their small size: less than five minutes on two cores
-	$(BIN)/python -m pytest $(WORKERS)
+	$(PYTEST) $(WORKERS)
 
 cover: $(VENV)/.browser ## run the tests and measure lines and branches; fails below the floor
 	rm -rf .coverage
-	$(BIN)/coverage run -m pytest $(WORKERS)
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/coverage run -m pytest $(WORKERS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
@@ -45,7 +45,7 @@ bench: $(VENV)/.dev ## measure against peers and limits; writes bench.json
 prove: $(VENV)/.browser ## load and faults, all tests at full size with a new seed, coverage; takes long
 	$(BIN)/python -m scripts.prove --size large
 	seed=$${SEED:-$$(date +%s)}; echo "The tests' seed is $$seed: make prove SEED=$$seed"; \
-	THROUGHLINE_PROVE=1 THROUGHLINE_SEED=$$seed $(BIN)/python -m pytest $(WORKERS) --hypothesis-seed=$$seed
+	THROUGHLINE_PROVE=1 THROUGHLINE_SEED=$$seed $(PYTEST) $(WORKERS) --hypothesis-seed=$$seed
 	$(MAKE) cover
 
 schema: $(VENV)/.dev ## write what is generated: masked.sql, first_day.json, schema.sql

@@ -27,12 +27,15 @@ Decided = tuple[AccountEvent, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """Whole AI seconds. `reservations` maps the ids of open reservations to their seconds.
+    """Whole AI seconds. `credited` counts bonus seconds too; `bonus` is their part of it.
+
+    `reservations` maps the ids of open reservations to their seconds.
 
     `messages` are the times of the messages that the user's limit counts, oldest first.
     """
 
     credited: int = 0
+    bonus: int = 0
     consumed: int = 0
     reservations: Mapping[str, int] = field(default_factory=dict[str, int])
     messages: Times = ()
@@ -68,7 +71,10 @@ def evolve(state: Account, event: AccountEvent) -> Account:
         case ReservationReleased(reservation_id=key):
             return replace(state, reservations=_without(state.reservations, key))
         case TimeCredited():
-            return replace(state, credited=state.credited + event.seconds)
+            bonus = event.seconds if event.kind == "bonus" else 0
+            return replace(
+                state, credited=state.credited + event.seconds, bonus=state.bonus + bonus
+            )
         case _:
             assert_never(event)
 

@@ -31,6 +31,11 @@ class ProjectUnknown(Refused):
 
 
 @dataclass(eq=False)
+class NotAMember(ProjectUnknown):
+    """There is no such project, or this user is not a member of it."""
+
+
+@dataclass(eq=False)
 class ProjectExists(Refused):
     """The project is registered already. Change its members with PUT and DELETE."""
 

@@ -9,6 +9,7 @@ from domain.errors import (
     BuildInProgress,
     LastOwner,
     MemberUnknown,
+    NotAMember,
     ProjectExists,
     ProjectUnknown,
 )
@@ -124,8 +125,10 @@ def remove_member(state: Project, *, user_id: str) -> Decided:
 def admit_message(state: Project, *, user_id: str, reply_id: str, at: datetime) -> Decided:
     """Admit a member's message at a time that the project's limit counts.
 
-    Raises ProjectUnknown, BuildInProgress.
+    Raises NotAMember, BuildInProgress.
     """
+    if user_id not in state.members:
+        raise NotAMember
     project_id = _idle(state)
     return (
         MessageAdmitted(

@@ -20,6 +20,7 @@ from starlette.routing import Route
 from service.access.audit import Audit
 from service.access.authentication import Authenticator
 from service.access.browser_tokens import BrowserTokens
+from service.access.overload import Overload
 from service.access.stream_access import StreamAccess
 from service.api import (
     analytics,
@@ -85,6 +86,10 @@ OPERATIONS: Final[tuple[AnyOperation, ...]] = (
     *audit.OPERATIONS,
 )
 OFFLINE_MODEL: Final = "offline"
+OWN_CONNECTIONS: Final = 5
+"""Connections for what keeps the service alive: lease, audit, recovery, jobs, live reads. They are
+apart from those of requests, so that nothing of this waits behind requests."""
+
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -132,16 +137,20 @@ async def _lifespan(
     connect: Connect = partial(connections.connect, direct_url)
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(connections.pool(pooled_url))
+        own_pool = await stack.enter_async_context(
+            connections.pool(pooled_url, most=OWN_CONNECTIONS)
+        )
         client = await _model_client(settings, stack)
         store = EventStore(pool)
-        live_log = LiveLog(store)
+        live_log = LiveLog(EventStore(own_pool))
         writer = Writer(connect, live_log)
-        lease = await leases.acquire(pool, lease_times)
+        lease = await leases.acquire(own_pool, lease_times)
         frame_store = FrameStore(connect, pool, lease.lease_id)
         flusher = Flusher(frame_store)
         service, recovery = _service(
             settings,
             pool,
+            own_pool,
             store,
             live_log,
             writer,
@@ -157,13 +166,14 @@ async def _lifespan(
             _supervised(work)
             for work in (
                 live_log.run(connect),
+                service.overload.run(),
                 service.feeds.run(),
                 lease.run(),
                 service.directory.run(),
                 _pass_on_events(service),
                 recovery.run(),
                 frame_store.purge(settings.keep_seconds + settings.reply_seconds),
-                *_expiring(service),
+                *_expiring(service, own_pool),
                 keep_projections(connect),
             )
         ]
@@ -185,6 +195,7 @@ async def _lifespan(
 def _service(
     settings: Settings,
     pool: Pool,
+    own_pool: Pool,
     store: EventStore,
     live_log: LiveLog,
     writer: Writer,
@@ -220,7 +231,7 @@ def _service(
     recovery = Recovery(
         store=store,
         transactions=transactions,
-        pool=pool,
+        pool=own_pool,
         frame_store=frame_store,
         directory=directory,
         settlement=settlement,
@@ -259,7 +270,8 @@ def _service(
         authenticator=Authenticator(settings.hmac_keys, pool),
         browser_tokens=BrowserTokens(settings.hmac_keys),
         stream_access=StreamAccess(pool),
-        audit=Audit(pool),
+        audit=Audit(own_pool),
+        overload=Overload(pool, writer, flusher),
         log_epoch=log_epoch,
     )
     return service, recovery
@@ -294,12 +306,12 @@ def _supervised(work: Awaitable[None]) -> asyncio.Task[None]:
     return asyncio.create_task(supervise())
 
 
-def _expiring(service: Service) -> tuple[Awaitable[None], ...]:
+def _expiring(service: Service, pool: Pool) -> tuple[Awaitable[None], ...]:
     """The jobs that end idle sessions and silent builds, and finish interrupted erasures."""
     idle, silent = service.settings.idle_seconds, service.settings.build_silent_seconds
     return (
-        keep_expiring(partial(expire_idle, service.transactions, service.pool, idle), idle),
-        keep_expiring(partial(time_out_silent, service.builds, service.pool, silent), silent),
+        keep_expiring(partial(expire_idle, service.transactions, pool, idle), idle),
+        keep_expiring(partial(time_out_silent, service.builds, pool, silent), silent),
         keep_expiring(service.erasure.finish, idle),
     )
 

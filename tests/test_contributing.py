@@ -105,6 +105,8 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     environment = {key: each for key, each in os.environ.items() if not key.startswith("PYTEST_")}
     environment |= {"PYTHONPATH": str(folder), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     environment |= {"GIT_CEILING_DIRECTORIES": str(folder.parent)}
+    # Python takes bytecode for current by the file's size and second: here files change faster.
+    environment |= {"PYTHONDONTWRITEBYTECODE": "1"}
     environment.pop("THROUGHLINE_PROVE", None)
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -9,6 +10,7 @@ from domain.errors import LimitReached, Refused
 from domain.events import EVENT_TYPES
 from projections import PROJECTIONS
 from service.app import OPERATIONS
+from service.eventlog.errors import NotServed, Stored, Unavailable
 from service.http.problems import REFUSALS
 from tests.documents import DOCS, PAGES, README, ROOT, anchors, links, rows
 
@@ -81,10 +83,23 @@ def test_the_api_page_has_every_code_of_a_refusal_with_its_status() -> None:
     listed = {
         (row[0], row[1].strip("`"))
         for row in rows(DOCS / "api.md")
-        if len(row) == 3 and re.fullmatch(r"\d{3}", row[0]) and "," not in row[1]
+        if len(row) == 3 and re.fullmatch(r"\d{3}", row[0]) and row[1].startswith("`")
     }
     refusals = {kind for kind in REFUSALS if kind not in (Refused, LimitReached)}
     assert {(str(REFUSALS[kind]), kind.code) for kind in refusals} == listed
+
+
+def test_the_api_page_has_every_code_of_a_503_with_what_is_stored() -> None:
+    def concrete(kind: type[NotServed]) -> list[type[NotServed]]:
+        return [kind, *(each for child in kind.__subclasses__() for each in concrete(child))]
+
+    listed = {
+        (row[0].strip("`"), row[1])
+        for row in rows(DOCS / "api.md")
+        if len(row) == 3 and row[1] in get_args(Stored)
+    }
+    raised = set(concrete(NotServed)) - {NotServed, Unavailable}
+    assert {(kind.code, kind.stored) for kind in raised} == listed
 
 
 def test_every_view_for_analysts_is_described() -> None:

@@ -25,7 +25,7 @@ from rich.table import Table
 
 from projections import PROJECTIONS
 from projections.projection import install
-from scripts.bench import appends, peers, reads, streams, trips
+from scripts.bench import appends, overload, peers, reads, streams, trips
 from service.postgres import connections, migrations
 from service.postgres.embedded import Server, embedded
 
@@ -213,7 +213,7 @@ def _chosen() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--messages", type=int, default=100_000, help="in the log that is read")
-    parser.add_argument("--streams", type=int, default=500, help="replies at once")
+    parser.add_argument("--streams", type=int, default=500, help="the most replies at once")
     return parser.parse_args()
 
 
@@ -231,7 +231,11 @@ def main() -> None:
             reads.fill(url, chosen.messages)
             for number in range(chosen.rounds):
                 run_stored(url, reading, number)
-    streaming = [*streams.run(chosen.streams, seconds=chosen.seconds * 5), *trips.run()]
+    streaming = [
+        *streams.run(seconds=chosen.seconds * 5),
+        *overload.run(chosen.streams),
+        *trips.run(),
+    ]
     lines = ratios(appending, [*following, *reading])
     report(lines)
     report_streams(streaming)

@@ -150,7 +150,7 @@ class Caller:
                 status = response.status_code
                 if status != 503:
                     return Answer(status, response.headers, content, is_sure)
-                is_sure &= code_of(status, content) != "outcome_unknown"
+                is_sure &= stored_of(content) == "nothing"
             except TimeoutError:
                 self.observed.counts["cuts"] += 1
                 is_sure = False
@@ -185,6 +185,11 @@ def was_not_sent(error: httpx.TransportError) -> bool:
 def code_of(status: int, body: bytes) -> str:
     """The code of a problem; "" for any other answer."""
     return str(orjson.loads(body).get("code", "")) if status >= 400 and body else ""
+
+
+def stored_of(body: bytes) -> str:
+    """What of a request is stored, as a 503 tells it."""
+    return str(orjson.loads(body).get("stored", ""))
 
 
 def _event(block: bytes) -> Event:

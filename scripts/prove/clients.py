@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import httpx
 
-from scripts.prove.calls import STREAM, Caller, code_of, was_not_sent
+from scripts.prove.calls import STREAM, Caller, code_of, stored_of, was_not_sent
 from scripts.prove.observed import Balance, Built, Credit, Message, Reading
 from scripts.prove.observed import Final as ObservedFinal
 
@@ -90,6 +90,11 @@ class Client:
             self._observed.counts["model faults"] += FAULT in message.text
             await self._go_on(message, plainly=plainly)
 
+    async def ask_without_seconds(self) -> None:
+        """Post a message of a user without seconds, which is refused."""
+        body = self._plain()
+        await self._caller.call("postChatPlan", "POST", "/v1/chat-plan", body, key=self._key())
+
     def _plain(self) -> dict[str, Any]:
         return {
             "userId": self._tenant.users[0],
@@ -145,11 +150,12 @@ class Client:
                         self._lend(message, body, reading.reply_id, hands)
                         await self._receive(answer, reading)
                         return
-                    code = code_of(answer.status_code, await self._caller.whole(answer))
+                    content = await self._caller.whole(answer)
                 if answer.status_code != 503:
+                    code = code_of(answer.status_code, content)
                     message.refusal = code if is_sure else None
                     return
-                is_sure &= code != "outcome_unknown"
+                is_sure &= stored_of(content) == "nothing"
             except httpx.TransportError as error:
                 if reading.reply_id:
                     return

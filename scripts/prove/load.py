@@ -18,6 +18,7 @@ from scripts.prove.fleet import Fleet
 from scripts.prove.observed import Feed, Observed
 from scripts.prove.others import read_states, read_timelines, watch, work
 from scripts.prove.sizes import Size
+from scripts.prove.tenant_checks import FAULTS
 from scripts.prove.tenants import Tenant
 
 FIRST_SECONDS: Final = 130
@@ -65,6 +66,7 @@ class Load:
                     for client in clients:
                         running.create_task(client.run(stop))
                     await self._faults()
+                    await self._until(self._has_tried_every_fault)
                     stop.set()
                 stop_working.set()
             await self._until_quiet()
@@ -100,6 +102,7 @@ class Load:
                 body = {"projectId": project_id, "name": tenant.canary, "members": members}
                 body["members"] = [{**each, "role": "owner"} for each in members]
                 await caller.call("registerProject", "POST", "/v1/projects", body, key=project_id)
+            await client.ask_without_seconds()
             for user_id in tenant.users:
                 await client.credit(user_id, FIRST_SECONDS)
             await client.ask(plainly=True)
@@ -160,6 +163,9 @@ class Load:
     async def _kill_postgres(self, random: Random) -> None:  # noqa: ARG002 - the same signature as the other faults
         self._postgres.kill()
         await asyncio.to_thread(self._postgres.restart)
+
+    async def _has_tried_every_fault(self) -> bool:
+        return all(self.observed.counts[name] for name in FAULTS)
 
     # The end -------------------------------------------------------------------------------------
 

@@ -117,7 +117,7 @@ def _unanswered(observed: Observed) -> Observed:
 
 async def _credits(observed: Observed, database: Connection) -> Found:
     given = Counter(
-        (each.tenant, each.position, each.event.user_id, each.event.reason, each.event.seconds)
+        (each.tenant, each.append, each.event.user_id, each.event.reason, each.event.seconds)
         for each in await stored(database, TimeCredited)
     )
     reasons = Counter((tenant, reason) for tenant, _, _, reason, _ in given.elements())

@@ -10,7 +10,7 @@ from service.postgres.connections import Connection
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An event of the log. `append` is the first position of its append."""
+    """An event of the log. `append` is the last position of its append."""
 
     position: int
     append: int
@@ -25,13 +25,13 @@ async def stored(database: Connection, *kinds: type[Event]) -> list[Stored]:
     """The events of these kinds, or of all kinds, in order."""
     names = [kind.__name__ for kind in kinds] or None
     rows = await database.execute(
-        "select position, begun, tenant_id, stream_id, version, type, state from app.event "
-        "join (select append_id, min(position) from app.event group by append_id) "
-        "as append (append_id, begun) using (append_id) "
+        "select position, ended, tenant_id, stream_id, version, type, state from app.event "
+        "join (select append_id, max(position) from app.event group by append_id) "
+        "as append (append_id, ended) using (append_id) "
         "where %(names)s::text[] is null or type = any(%(names)s) order by position",
         {"names": names},
     )
     return [
-        Stored(position, begun, tenant, stream, version, name, decode(name, state))
-        for position, begun, tenant, stream, version, name, state in await rows.fetchall()
+        Stored(position, ended, tenant, stream, version, name, decode(name, state))
+        for position, ended, tenant, stream, version, name, state in await rows.fetchall()
     ]

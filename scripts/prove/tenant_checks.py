@@ -25,7 +25,18 @@ FORESEEN: Final = {
         "build_claimed",
         "build_ended",
     },
-    503: {"overloaded", "unavailable", "outcome_unknown"},
+    503: {
+        "database_away",
+        "overloaded",
+        "contended",
+        "stopping",
+        "too_slow",
+        "answer_missing",
+        "audit_late",
+        "reply_continues",
+        "reply_still_ending",
+        "outcome_unknown",
+    },
 }
 """The answers that a caller may get for its own resources."""
 

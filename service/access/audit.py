@@ -1,8 +1,8 @@
 """The audit: the caller, the operation, the address and the outcome of each request, without texts.
 
-A write is answered after its entry is stored, or with an unknown outcome. Entries of reads are
-stored a moment later, so a kill of the process can lose its last entries. While the database is
-away the entries wait. When too many wait, requests are refused, so that no write goes unaudited.
+A write is acknowledged after its entry is stored. Entries of reads are stored a moment later, so a
+kill of the process can lose its last entries. While the database is away the entries wait. When too
+many wait, requests are refused, so that no write goes unaudited.
 
 PostgreSQL can refuse an entry for what is in it. The service then logs which request had that
 entry, and stores the other entries of the batch.
@@ -22,7 +22,7 @@ from psycopg.rows import class_row
 import sql
 from service.concurrency.batcher import Batcher
 from service.concurrency.retry import retrying
-from service.eventlog.store import DATABASE_AWAY, OutcomeUnknown, Overloaded
+from service.eventlog.errors import DATABASE_AWAY, AuditLate, Overloaded
 from service.ops import metrics
 from service.postgres.connections import Connection, Pool, service_transaction
 
@@ -97,8 +97,8 @@ class Audit:
             raise Overloaded("too many entries of the audit are waiting")
 
     async def record(self, entry: Entry, *, is_write: bool) -> None:
-        """Have an entry stored; of a write, wait until it is. Raises OutcomeUnknown when that takes
-        too long: what was done is done, and the entry is stored when the database is back."""
+        """Have an entry stored; of a write, wait until it is. Raises AuditLate when that takes too
+        long: what was done is done, and the entry is stored when the database is back."""
         stored = asyncio.Event()
         self._entries.add((entry, stored), is_urgent=is_write)
         if not is_write:
@@ -107,7 +107,7 @@ class Audit:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await stored.wait()
         except TimeoutError:
-            raise OutcomeUnknown("the audit could not be written in time") from None
+            raise AuditLate from None
 
     async def run(self) -> None:
         """Store entries until the audit is closed and none waits."""

@@ -5,9 +5,8 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from domain.events import (
-    CreditKind,
-)
+from domain.account import Account
+from domain.events import CreditKind
 from projections.accounts import AccountRow
 from projections.consumption import ConsumptionRow
 from service.api.schemas import PageSize
@@ -72,6 +71,18 @@ class Ledger(Wire):
 def account(row: AccountRow) -> AccountAnswer:
     """A user's balance."""
     return AccountAnswer.model_validate(row, from_attributes=True)
+
+
+def balance(user_id: str, state: Account) -> AccountAnswer:
+    """A user's balance, as the account's events give it."""
+    return AccountAnswer(
+        user_id=user_id,
+        credited_seconds=state.credited,
+        bonus_seconds=state.bonus,
+        consumed_seconds=state.consumed,
+        reserved_seconds=state.reserved,
+        available_seconds=state.available,
+    )
 
 
 def ledger(rows: list[ConsumptionRow], log_epoch: str) -> Ledger:

@@ -10,11 +10,13 @@ from projections.builds import BUILDS, BuildRow
 from projections.versions import VERSIONS
 from service.api import builds_schemas, schemas
 from service.commands.builds import Order
+from service.eventlog.errors import answering
 from service.eventlog.store import END
+from service.eventlog.stream_ids import build_stream
 from service.http.call import AnyCall, Call
 from service.http.operation import Operation, answered
 from service.http.problems import BadRequest
-from service.http.reads import position_in, position_of, visible_project
+from service.http.reads import position_in, reading_at, visible_project
 
 
 async def convert_to_build(call: Call[builds_schemas.ConvertRequest, None]) -> Response:
@@ -29,8 +31,12 @@ async def convert_to_build(call: Call[builds_schemas.ConvertRequest, None]) -> R
     )
     if position is not None:
         return _accepted(build_id, position)
-    row, position = await _build(call, build_id)
-    answer = builds_schemas.BuildAccepted(build_id=build_id, status=row.status)
+    position = call.service.live_log.head
+    with answering(position):
+        state = await call.service.transactions.current(call.tenant_id, build_stream(build_id))
+    if state.status == "new" or state.status == "erased":
+        raise BuildUnknown
+    answer = builds_schemas.BuildAccepted(build_id=build_id, status=state.status)
     return answered(answer, position=position, status=202)
 
 
@@ -49,8 +55,7 @@ async def list_builds(call: Call[None, builds_schemas.BuildsQuery]) -> Response:
     asked = call.query
     at = position_in(asked.cursor, call.service.log_epoch)
     tenant_id = call.tenant_id
-    async with call.reading() as connection:
-        position = await position_of(connection, BUILDS.name, asked.min_position)
+    async with reading_at(call, BUILDS.name, asked.min_position) as (connection, position):
         if asked.project_id is not None:
             await visible_project(connection, call, asked.project_id, asked.user_id)
             rows = await builds.of_project(
@@ -88,10 +93,12 @@ async def claim_build(call: Call[builds_schemas.ClaimRequest, None]) -> Response
     """Claim a build; of many workers that try, one gets it."""
     asked = call.body
     build_id = call.path["buildId"]
-    await call.service.builds.claim(
+    position = await call.service.builds.claim(
         call.tenant_id, build_id, worker_id=asked.worker_id, cause=call.cause()
     )
-    row, position = await _build(call, build_id)
+    position = call.service.live_log.head if position is None else position
+    with answering(position):
+        row, _ = await _build(call, build_id, position)
     return answered(builds_schemas.build_answer(row), position=position)
 
 
@@ -113,8 +120,10 @@ async def read_events(call: Call[None, builds_schemas.BuildEventsQuery]) -> Resp
     asked = call.query
     after = position_in(asked.after, call.service.log_epoch)
     await _visible(call)
-    async with call.reading() as connection:
-        position = await position_of(connection, builds.BUILD_EVENTS.name, asked.min_position)
+    async with reading_at(call, builds.BUILD_EVENTS.name, asked.min_position) as (
+        connection,
+        position,
+    ):
         rows = await builds.events(
             connection,
             tenant_id=call.tenant_id,
@@ -131,8 +140,7 @@ async def list_versions(call: Call[None, schemas.PageQuery]) -> Response:
     """A project's versions, newest first."""
     asked = call.query
     before = position_in(asked.before, call.service.log_epoch)
-    async with call.reading() as connection:
-        position = await position_of(connection, VERSIONS.name, asked.min_position)
+    async with reading_at(call, VERSIONS.name, asked.min_position) as (connection, position):
         await visible_project(connection, call, call.path["projectId"], asked.user_id)
         rows = await versions.newest(
             connection,
@@ -173,11 +181,9 @@ async def _member(call: AnyCall, project_id: str, user_id: str) -> None:
         await visible_project(connection, call, project_id, user_id)
 
 
-async def _build(call: AnyCall, build_id: str) -> tuple[BuildRow, int]:
-    """The build as the log has it now, and the log's position. Raises BuildUnknown."""
-    position = call.service.live_log.head
-    async with call.reading() as connection:
-        await position_of(connection, BUILDS.name, position)
+async def _build(call: AnyCall, build_id: str, at_least: int | None) -> tuple[BuildRow, int]:
+    """The build, and the position of its read model. Raises BuildUnknown."""
+    async with reading_at(call, BUILDS.name, at_least) as (connection, position):
         known = await builds.of_ids(connection, tenant_id=call.tenant_id, build_ids=[build_id])
     if build_id not in known:
         raise BuildUnknown
@@ -187,7 +193,7 @@ async def _build(call: AnyCall, build_id: str) -> tuple[BuildRow, int]:
 async def _visible(call: Call[object, schemas.ActingQuery]) -> tuple[BuildRow, int]:
     """The build of the path, if its project may be seen."""
     asked = call.query
-    row, position = await _build(call, call.path["buildId"])
+    row, position = await _build(call, call.path["buildId"], asked.min_position)
     if asked.user_id is not None:
         await _member(call, row.project_id, asked.user_id)
     else:

@@ -7,15 +7,15 @@ from starlette.responses import Response
 
 from domain.errors import SessionUnknown
 from projections import sessions
+from projections.sessions import SESSIONS
 from service.api import chat_schemas, replies_schemas, schemas
 from service.chat.admission import Message
-from service.eventlog.store import Unavailable
+from service.eventlog.errors import ReplyContinues
 from service.eventlog.transactions import Transaction
 from service.http.call import Call
 from service.http.operation import Operation, answered
-from service.http.problems import problem
 from service.http.rate_limit_headers import rate_limit
-from service.http.reads import position_of, visible_project
+from service.http.reads import reading_at, visible_project
 from service.http.sse_response import EventStream
 from service.replies import envelope
 
@@ -48,21 +48,19 @@ async def post_message(
     if call.wants_stream:
         grace_seconds = call.service.reply_grace_seconds
         events = call.service.directory.watch(tail.ref, view=call.query.view)
-        permit = call.permit(asked.project_id, asked.user_id)
+        member_at = None if admitted.is_again else admitted.position
+        permit = call.permit(asked.project_id, asked.user_id, member_at)
         return EventStream(events, headers, grace_seconds=grace_seconds, permit=permit)
     end = await tail.wait()
     if end is None:
-        response = problem(Unavailable("the service stopped before the reply had ended"))
-        response.headers.update(headers)
-        return response
+        raise ReplyContinues(headers=headers)
     return Response(orjson.dumps(end.envelope), headers=headers, media_type="application/json")
 
 
 async def read_session(call: Call[None, schemas.ActingQuery]) -> Response:
     """A session with its bill, for the members of its project."""
     acting = call.query
-    async with call.reading() as connection:
-        position = await position_of(connection, "sessions", acting.min_position)
+    async with reading_at(call, SESSIONS.name, acting.min_position) as (connection, position):
         row = await sessions.session(
             connection, tenant_id=call.tenant_id, session_id=call.path["sessionId"]
         )
@@ -87,7 +85,7 @@ async def delete_session(call: Call[None, schemas.ActingQuery]) -> Response:
         )
     if row is None or acting.user_id not in (None, row.user_id):
         # The same request, sent again, gets the answer that it got before.
-        position = await call.transact(_refuse)
+        _, position = await call.transact(_refuse)
     else:
         async with call.reading() as connection:
             await visible_project(connection, call, row.project_id, acting.user_id)
@@ -111,6 +109,7 @@ OPERATIONS = (
         answer=envelope.ChatPlanResponse,
         problems=(400, 402, 404, 409, 413, 415, 422, 429),
         streams=True,
+        begins_reply=True,
         handle=post_message,
     ),
     Operation(

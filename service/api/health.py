@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from projections.projection import status
 from service.api.health_schemas import Health, ProjectionHealth, Readiness
-from service.eventlog.store import DATABASE_AWAY
+from service.eventlog.errors import DATABASE_AWAY
 from service.http import problems
 from service.http.call import Service
 from service.wire import dumped

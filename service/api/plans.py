@@ -20,12 +20,13 @@ from projections.drafts import DRAFTS
 from service.api import plans_schemas, schemas
 from service.api.replies import visible_reply
 from service.commands.sessions import save_plan as save
+from service.eventlog.errors import answering
 from service.eventlog.store import END, Recorded
 from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import decode
 from service.http.call import AnyCall, Call
 from service.http.operation import Operation, answered
-from service.http.reads import position_in, position_of, visible_project
+from service.http.reads import position_in, reading_at, visible_project
 from service.texts.templates import render
 
 AUTHOR: Final = "Throughline"
@@ -39,10 +40,12 @@ async def save_plan(call: Call[None, schemas.ActingQuery]) -> Response:
     asked = call.query
     row = await visible_reply(call, asked.user_id)
     work = partial(save, reply=row, user_id=asked.user_id)
-    position = await call.transact(work)
-    async with call.reading() as connection:
-        await position_of(connection, DRAFTS.name, position)
-        kept = await drafts.of_reply(connection, tenant_id=call.tenant_id, reply_id=row.reply_id)
+    _, position = await call.transact(work)
+    with answering(position):
+        async with reading_at(call, DRAFTS.name, position) as (connection, _):
+            kept = await drafts.of_reply(
+                connection, tenant_id=call.tenant_id, reply_id=row.reply_id
+            )
     if kept is None:
         raise PlanUnknown
     return answered(plans_schemas.draft(kept), position=position)
@@ -52,8 +55,7 @@ async def list_drafts(call: Call[None, schemas.PageQuery]) -> Response:
     """The plans of a project that were kept, newest first."""
     asked = call.query
     before = position_in(asked.before, call.service.log_epoch)
-    async with call.reading() as connection:
-        position = await position_of(connection, DRAFTS.name, asked.min_position)
+    async with reading_at(call, DRAFTS.name, asked.min_position) as (connection, position):
         await visible_project(connection, call, call.path["projectId"], asked.user_id)
         rows = await drafts.page(
             connection,

@@ -22,7 +22,7 @@ async def register_project(call: Call[projects_schemas.ProjectRequest, None]) ->
         source_root=asked.source_root,
         members={member.user_id: member.role for member in asked.members},
     )
-    position = await call.transact(work)
+    _, position = await call.transact(work)
     answer = projects_schemas.ProjectAnswer(project_id=asked.project_id)
     return answered(answer, position=position, status=201)
 
@@ -32,7 +32,7 @@ async def put_member(call: Call[projects_schemas.RoleRequest, None]) -> Response
     asked = call.body
     project_id, user_id = call.path["projectId"], call.path["userId"]
     work = partial(projects.add_member, project_id=project_id, user_id=user_id, role=asked.role)
-    position = await call.transact(work)
+    _, position = await call.transact(work)
     answer = projects_schemas.MemberAnswer(project_id=project_id, user_id=user_id, role=asked.role)
     return answered(answer, position=position)
 
@@ -41,7 +41,7 @@ async def delete_member(call: Call[None, None]) -> Response:
     """Take a user out of the project."""
     project_id, user_id = call.path["projectId"], call.path["userId"]
     work = partial(projects.remove_member, project_id=project_id, user_id=user_id)
-    position = await call.transact(work)
+    _, position = await call.transact(work)
     return answered(projects_schemas.ProjectAnswer(project_id=project_id), position=position)
 
 

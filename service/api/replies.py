@@ -7,7 +7,7 @@ from starlette.responses import Response
 from domain.errors import ReplyUnknown
 from projections.replies import ReplyRef, ReplyRow
 from service.api import replies_schemas, schemas
-from service.eventlog.store import Unavailable
+from service.eventlog.errors import ReplyStillEnding, answering
 from service.http.call import AnyCall, Call
 from service.http.operation import Operation, answered
 from service.http.problems import BadRequest
@@ -46,8 +46,9 @@ async def cancel(call: Call[None, schemas.ActingQuery]) -> Response:
     row = await visible_reply(call, asked.user_id)
     tail = await call.service.turns.cancel(row, "cancelled", call.cause(asked.user_id))
     if tail is None:
-        raise Unavailable("the reply has not come to its end in time; it will")
-    return await _state(call, tail)
+        raise ReplyStillEnding
+    with answering(call.service.live_log.head):
+        return await _state(call, tail)
 
 
 async def visible_reply(call: AnyCall, user_id: str | None) -> ReplyRow:

@@ -9,12 +9,12 @@ from starlette.responses import Response
 
 from domain.events import SessionMode
 from projections import timeline
-from projections.timeline import Shown
+from projections.timeline import TIMELINE, Shown
 from service import wire
 from service.api import timeline_schemas
 from service.http.call import Call
 from service.http.operation import Operation, answered
-from service.http.reads import come_to, incomplete, position_in, position_of, visible_project
+from service.http.reads import come_to, incomplete, position_in, reading_at, visible_project
 from service.http.sse_response import SEND_SECONDS, EventStream, pieces
 from service.replies.events import REPLY_EVENTS
 from service.replies.sse import encode, goaway
@@ -27,8 +27,7 @@ async def read_timeline(call: Call[None, timeline_schemas.TimelineQuery]) -> Res
     asked = call.query
     log_epoch = call.service.log_epoch
     before, after = position_in(asked.before, log_epoch), position_in(asked.after, log_epoch)
-    async with call.reading() as connection:
-        position = await position_of(connection, "timeline", asked.min_position)
+    async with reading_at(call, TIMELINE.name, asked.min_position) as (connection, position):
         known = await visible_project(connection, call, call.path["projectId"], asked.user_id)
         page = await timeline.page(
             connection,
@@ -55,8 +54,7 @@ async def stream_timeline(call: Call[None, timeline_schemas.TimelineStreamQuery]
     asked = call.query
     after = position_in(call.last_event_id or asked.after, call.service.log_epoch)
     shown = Shown(mode=_mode(asked.mode), with_hidden=asked.include_hidden, with_live=True)
-    async with call.reading() as connection:
-        position = await position_of(connection, "timeline", None)
+    async with reading_at(call, TIMELINE.name, None) as (connection, position):
         if after is not None:
             await come_to(connection, after)
         await visible_project(connection, call, call.path["projectId"], asked.user_id)

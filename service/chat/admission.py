@@ -15,8 +15,8 @@ from psycopg.rows import scalar_row
 from domain import account, project, rate_limits, session
 from domain.account import Account
 from domain.errors import (
+    NotAMember,
     ProjectLimitReached,
-    ProjectUnknown,
     SessionEnded,
     SessionFull,
     SessionSpent,
@@ -32,7 +32,8 @@ from projections.projects import ProjectRow, project_read
 from projections.read import Read
 from projections.replies import ReplyRef
 from projections.sessions import active_session_read
-from service.eventlog.store import SQL, Overloaded
+from service.eventlog.errors import Overloaded
+from service.eventlog.store import SQL
 from service.eventlog.stream_ids import AnyStream, account_stream, project_stream, session_stream
 from service.eventlog.transactions import (
     CONTENTION_SECONDS,
@@ -91,10 +92,6 @@ class Admitted:
         )
 
 
-class _NoMember(Exception):
-    """The user may not act in the project: not even a repeated request gets its result."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rules:
     """What holds for every message of this process."""
@@ -138,22 +135,16 @@ class Admission:
         """
         attempt = _Attempt(self._rules, message)
         async with self._turn_in(message.tenant_id, message.project_id):
-            try:
-                result, appended = await self._transactions.transact(
-                    message.tenant_id, attempt.admit, cause=cause
-                )
-            except _NoMember:
-                raise ProjectUnknown from None
+            result, appended = await self._transactions.transact(
+                message.tenant_id, attempt.admit, cause=cause
+            )
         assert appended is not None
-        return attempt.admitted(result, appended.first_position)
+        return attempt.admitted(result, appended.last_position)
 
     async def require_admissible(self, message: Message) -> None:
         """Raises what `admit` would raise if no reply of the session ran, with its seconds free."""
         attempt = _Attempt(self._rules, replace(message, may_wait=True))
-        try:
-            await self._transactions.rehearse(message.tenant_id, attempt.rehearse)
-        except _NoMember:
-            raise ProjectUnknown from None
+        await self._transactions.rehearse(message.tenant_id, attempt.rehearse)
 
     @asynccontextmanager
     async def _turn_in(self, tenant_id: str, project_id: str) -> AsyncGenerator[None]:
@@ -252,7 +243,7 @@ class _Attempt:
         await transaction.recall(*streams, beside=(row, clock, active))
         self._row, now = await row.row(), await clock.row()
         if self._row is None or now is None:
-            raise _NoMember
+            raise NotAMember
         return now, await active.row()
 
     async def _session(self, transaction: Transaction, active: str | None) -> tuple[str, Session]:

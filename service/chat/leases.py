@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 import sql
-from service.eventlog.store import DATABASE_AWAY
+from service.eventlog.errors import DATABASE_AWAY
 from service.postgres.connections import Pool, service_transaction
 
 SQL: Final = sql.statements("leases.sql")

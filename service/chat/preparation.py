@@ -19,7 +19,8 @@ from service.chat.generation import Generation
 from service.chat.settlement import GIVE_UP_SECONDS
 from service.chat.tools import ProjectTools
 from service.concurrency.retry import retrying
-from service.eventlog.store import DATABASE_AWAY, EventStore
+from service.eventlog.errors import DATABASE_AWAY
+from service.eventlog.store import EventStore
 from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import Transactions, decode
 from service.model.client import ModelClient

@@ -25,7 +25,8 @@ from service.chat.generation import Ending
 from service.chat.leases import Lease
 from service.chat.running import RunningTurns, accepted
 from service.chat.settlement import Settlement
-from service.eventlog.store import DATABASE_AWAY, EventStore, OutcomeUnknown
+from service.eventlog.errors import DATABASE_AWAY, OutcomeUnknown
+from service.eventlog.store import EventStore
 from service.eventlog.stream_ids import account_stream, session_stream
 from service.eventlog.transactions import RequestContext, Transactions, decode
 from service.model.client import ModelCall

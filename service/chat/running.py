@@ -10,7 +10,8 @@ from domain.events import ReplyCancelRequested
 from domain.reply_contracts import CONTRACT_VERSION
 from service.chat.admission import Admitted
 from service.chat.turn import STOPPING, Responder, Turn
-from service.eventlog.store import Overloaded, Recorded, Unavailable
+from service.eventlog.errors import Overloaded, Stopping
+from service.eventlog.store import Recorded
 from service.eventlog.transactions import decode
 from service.ops.metrics import RUNNING
 from service.replies.directory import ReplyDirectory
@@ -48,9 +49,9 @@ class RunningTurns:
         return self._turns.keys()
 
     def require_capacity(self) -> None:
-        """Raises Unavailable or Overloaded unless one more turn may begin."""
+        """Raises Stopping or Overloaded unless one more turn may begin."""
         if self.is_stopping:
-            raise Unavailable("the service is stopping")
+            raise Stopping
         if len(self._tasks) >= MOST_RUNNING:
             raise Overloaded("too many replies are running")
 

@@ -23,7 +23,7 @@ from domain.metering import ESTIMATES, OPERATIONS, cost_of
 from service.chat.admission import Admitted
 from service.chat.generation import Ending
 from service.concurrency.retry import retrying
-from service.eventlog.store import DATABASE_AWAY, OutcomeUnknown
+from service.eventlog.errors import DATABASE_AWAY, OutcomeUnknown
 from service.eventlog.stream_ids import StreamId, account_stream, session_stream
 from service.eventlog.transactions import RequestContext, Transaction, Transactions
 from service.replies.envelope import End, end_of

@@ -10,7 +10,8 @@ from domain.events import Context
 from domain.tools import HISTORY, SOURCE, Tool, ToolCall, ToolUse
 from projections import builds, versions
 from projections.projects import ProjectRow
-from service.eventlog.store import DATABASE_AWAY, END
+from service.eventlog.errors import DATABASE_AWAY
+from service.eventlog.store import END
 from service.postgres.connections import Pool, tenant_transaction
 from service.source.jail import Source, Sources
 from service.source.results import SourceRefused

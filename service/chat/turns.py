@@ -1,6 +1,7 @@
 """A message becomes a turn, in the place of another one if that is asked for; and is cancelled."""
 
 import asyncio
+from contextlib import suppress
 from functools import partial
 from typing import Final, Literal
 
@@ -11,6 +12,7 @@ from projections.replies import ReplyRow, reply
 from service.chat.admission import Admission, Admitted, Message
 from service.chat.recovery import Recovery
 from service.chat.running import LANDING_SECONDS, RunningTurns
+from service.eventlog.errors import DATABASE_AWAY, answering
 from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import RequestContext, Transactions
 from service.postgres.connections import Pool, tenant_transaction
@@ -63,10 +65,11 @@ class Turns:
                 raise
             admitted = await self._interrupt(busy, message, cause)
         if admitted.is_again:
-            row = await self.find(message.tenant_id, admitted.reply_id)
-            if row is None:  # its session was erased since
-                raise ReplyUnknown
-            return admitted, await self._joined(row)
+            with answering(admitted.position):
+                row = await self.find(message.tenant_id, admitted.reply_id)
+                if row is None:  # its session was erased since
+                    raise ReplyUnknown
+                return admitted, await self._joined(row)
         return admitted, self._running.begin(admitted)
 
     async def _interrupt(
@@ -105,12 +108,14 @@ class Turns:
         await self._transactions.transact(
             ref.tenant_id, lambda transaction: transaction.decide(stream, decision), cause=cause
         )
-        tail = await self._joined(row)
-        if await _has_end(tail, CANCEL_SECONDS):
-            return tail
-        if ref.reply_id not in self._running:
-            await self._recovery.finish(row, reason)
-        return tail if await _has_end(tail, LANDING_SECONDS) else None
+        with suppress(*DATABASE_AWAY):
+            tail = await self._joined(row)
+            if await _has_end(tail, CANCEL_SECONDS):
+                return tail
+            if ref.reply_id not in self._running:
+                await self._recovery.finish(row, reason)
+            return tail if await _has_end(tail, LANDING_SECONDS) else None
+        return None
 
 
 async def _has_end(tail: ReplyTail, seconds: float) -> bool:

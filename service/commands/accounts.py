@@ -3,6 +3,7 @@
 from functools import partial
 
 from domain import account
+from domain.account import Account
 from domain.events import CreditKind
 from service.eventlog.stream_ids import account_stream
 from service.eventlog.transactions import Transaction
@@ -17,8 +18,8 @@ async def credit(
     seconds: int,
     kind: CreditKind,
     reason: str | None,
-) -> None:
-    """Add seconds to a user's account."""
+) -> Account:
+    """Add seconds to a user's account; returns the account with them."""
     decision = partial(
         account.credit,
         user_id=user_id,
@@ -27,4 +28,6 @@ async def credit(
         kind=kind,
         reason=reason,
     )
-    await transaction.decide(account_stream(tenant_id, user_id), decision)
+    stream = account_stream(tenant_id, user_id)
+    await transaction.decide(stream, decision)
+    return await transaction.load(stream)

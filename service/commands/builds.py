@@ -80,7 +80,7 @@ class Builds:
             return build_id
 
         chosen_id, appended = await self._transactions.transact(order.tenant_id, work, cause=cause)
-        return chosen_id, appended.first_position if appended else None
+        return chosen_id, appended.last_position if appended else None
 
     async def begin(self, order: Order, *, idea: str, cause: RequestContext) -> tuple[str, int]:
         """Begin a project's build from an idea, in a session of its own, with a greeting.
@@ -129,16 +129,19 @@ class Builds:
 
         chosen_id, appended = await self._transactions.transact(order.tenant_id, work, cause=cause)
         assert appended is not None
-        return chosen_id, appended.first_position
+        return chosen_id, appended.last_position
 
     async def claim(
         self, tenant_id: str, build_id: str, *, worker_id: str, cause: RequestContext
-    ) -> None:
-        """Give the build to a worker. Raises BuildUnknown, BuildTaken, BuildEnded."""
+    ) -> int | None:
+        """Give the build to a worker. Returns the position that says so; None where the worker had
+        the build before. Raises BuildUnknown, BuildTaken, BuildEnded.
+        """
         work = partial(
             _decide, build_id=build_id, decision=partial(build.claim, worker_id=worker_id)
         )
-        await self._transactions.transact(tenant_id, work, cause=cause)
+        _, appended = await self._transactions.transact(tenant_id, work, cause=cause)
+        return appended.last_position if appended else None
 
     async def report(
         self, tenant_id: str, build_id: str, reports: Sequence[Report], cause: RequestContext
@@ -157,10 +160,14 @@ class Builds:
         result, _ = await self._transactions.transact(tenant_id, work, cause=cause)
         return result
 
-    async def time_out(self, tenant_id: str, build_id: str, *, error: str) -> None:
-        """End a build that no worker has reported on for too long, and unlock its project."""
+    async def time_out(self, tenant_id: str, build_id: str, *, error: str) -> bool:
+        """End a build that no worker has reported on for too long, and unlock its project.
+
+        False where the build has ended before.
+        """
         work = partial(_decide, build_id=build_id, decision=partial(build.time_out, error=error))
-        await self._transactions.transact(tenant_id, work)
+        _, appended = await self._transactions.transact(tenant_id, work)
+        return appended is not None
 
 
 async def _queue(transaction: Transaction, order: Order, *, build_id: str, **asked: Any) -> None:

@@ -19,7 +19,13 @@ from domain.project import Project
 from projections.projects import erasing
 from projections.sessions import undeleted
 from service.chat.turns import Turns
-from service.eventlog.store import DATABASE_AWAY, OutcomeUnknown, Unavailable
+from service.eventlog.errors import (
+    DATABASE_AWAY,
+    Contended,
+    OutcomeUnknown,
+    ReplyStillEnding,
+    answering,
+)
 from service.eventlog.stream_ids import build_stream, project_stream, session_stream
 from service.eventlog.transactions import BY_ITSELF, RequestContext, Transaction, Transactions
 from service.postgres.connections import Pool, service_transaction, tenant_transaction
@@ -56,13 +62,13 @@ class Erasure:
                 )
             else:
                 assert appended is not None
-                return appended.first_position
-        raise Unavailable("others kept beginning replies in the session")
+                return appended.last_position
+        raise Contended("others kept beginning replies in the session")
 
     async def _end(self, tenant_id: str, message_id: str, cause: RequestContext) -> None:
         row = await self._turns.find(tenant_id, message_id)
         if row is not None and await self._turns.cancel(row, "cancelled", cause) is None:
-            raise Unavailable("a reply of the session has not come to its end in time; it will")
+            raise ReplyStillEnding
 
     async def project(self, tenant_id: str, project_id: str, cause: RequestContext) -> int:
         """Erase a project and all its sessions; returns the position that closed it.
@@ -72,24 +78,27 @@ class Erasure:
         work = partial(_decide, project_id=project_id, decision=project.request_erasure)
         _, appended = await self._transactions.transact(tenant_id, work, cause=cause)
         assert appended is not None
-        await self._empty(tenant_id, project_id)
-        return appended.first_position
+        with answering(appended.last_position):
+            await self._empty(tenant_id, project_id)
+        return appended.last_position
 
     async def finish(self) -> int:
-        """Empty the projects of all tenants that are to be erased; returns how many there were."""
+        """Empty the projects of all tenants that are to be erased; returns how many it emptied."""
         async with service_transaction(self._pool) as connection:
             found = await erasing(connection, limit=_AT_A_TIME)
+        emptied = 0
         for tenant_id, project_id in found:
             _log.info("erasure_resumed")
             try:
                 await self._empty(tenant_id, project_id)
-            except Refused as refused:
-                _log.warning("erasure_waits", code=refused.code)
+                emptied += 1
+            except (Refused, ReplyStillEnding) as waits:
+                _log.warning("erasure_waits", code=waits.code)
             except (*DATABASE_AWAY, OutcomeUnknown):
                 raise
             except Exception as error:  # noqa: BLE001 - the other projects have their turn
                 _log.error("erasure_failed", error=type(error).__name__)
-        return len(found)
+        return emptied
 
     async def _empty(self, tenant_id: str, project_id: str) -> None:
         while True:

@@ -25,13 +25,21 @@ class Batcher(Generic[T]):
         self._work = asyncio.Event()
         self._urgent = asyncio.Event()
         self._is_closing = False
+        self._since = 0.0
 
     def __len__(self) -> int:
         """The number of items that are not stored yet."""
         return len(self._waiting)
 
+    @property
+    def waited_seconds(self) -> float:
+        """For how long items have waited without one being stored."""
+        return asyncio.get_running_loop().time() - self._since if self._waiting else 0.0
+
     def add(self, item: T, *, is_urgent: bool = False) -> None:
         """Have an item written: an urgent item now, another item together with later ones."""
+        if not self._waiting:
+            self._since = asyncio.get_running_loop().time()
         self._waiting.append(item)
         self._work.set()
         if is_urgent:
@@ -58,6 +66,7 @@ class Batcher(Generic[T]):
         await self._write(batch)
         for _ in batch:
             self._waiting.popleft()
+        self._since = asyncio.get_running_loop().time()
 
     async def _gather(self) -> None:
         """Wait a moment for more items, unless one of them is urgent or the batch is full."""

@@ -17,7 +17,8 @@ import structlog
 from domain.events import ERASURES
 from service.concurrency.retry import retrying
 from service.concurrency.ring import Ring
-from service.eventlog.store import DATABASE_AWAY, PAGE, EventStore, Recorded, page
+from service.eventlog.errors import DATABASE_AWAY
+from service.eventlog.store import PAGE, EventStore, Recorded, page
 from service.postgres.connections import Connect, Connection
 
 RING: Final = 10_000

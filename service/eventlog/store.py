@@ -8,7 +8,6 @@ from typing import Any, Final, NamedTuple
 import psycopg
 from psycopg.rows import RowMaker, scalar_row
 from psycopg.types.numeric import Int8
-from psycopg_pool import PoolTimeout
 
 import sql
 from projections.read import Read
@@ -68,25 +67,6 @@ class WrongVersion(Exception):
     def __init__(self, stream_id: str, expected: int, actual: int | None) -> None:
         super().__init__(f"{stream_id} is at version {actual}, not {expected}")
         self.stream_id, self.expected, self.actual = stream_id, expected, actual
-
-
-class Unavailable(Exception):
-    """The log cannot take this now; nothing was appended."""
-
-
-class Overloaded(Unavailable):
-    """Too many appends wait already; nothing was appended."""
-
-
-class OutcomeUnknown(Exception):
-    """The connection was lost at commit and did not come back in time.
-
-    The append may or may not be in the log. Appending again with the same append id settles it.
-    """
-
-
-DATABASE_AWAY: Final = (Unavailable, PoolTimeout, psycopg.OperationalError)
-"""The errors of a database that is away or too slow; nothing was appended."""
 
 
 class EventStore:

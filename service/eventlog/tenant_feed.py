@@ -16,8 +16,9 @@ from psycopg.types.numeric import Int8
 import sql
 from projections.read import Read
 from service.concurrency.retry import retrying
+from service.eventlog.errors import DATABASE_AWAY
 from service.eventlog.live import POLL, LiveLog
-from service.eventlog.store import DATABASE_AWAY, Recorded, log_head, tenant_range
+from service.eventlog.store import Recorded, log_head, tenant_range
 from service.postgres.connections import Pool, tenant_rows, tenant_transaction
 
 SQL: Final = sql.statements("tenant_feed.sql")

@@ -14,12 +14,13 @@ from uuid import UUID
 import orjson
 
 from domain import idempotency
-from domain.errors import Refused
+from domain.errors import NotAMember, Refused
 from domain.events import ERASURES, Event, Json
 from domain.stored_events import from_stored, to_stored
 from projections.read import Read
 from service.concurrency.lru import SizedLRU
-from service.eventlog.store import EventStore, NewEvent, Recorded, Unavailable, WrongVersion
+from service.eventlog.errors import Contended
+from service.eventlog.store import EventStore, NewEvent, Recorded, WrongVersion
 from service.eventlog.stream_ids import AnyStream, StreamId, request_stream
 from service.eventlog.writer import PATIENCE, Appended, Writer
 
@@ -218,8 +219,9 @@ class Transaction:
         events = [decode(each.type, each.state) for each in found]
         if not idempotency.is_done(idempotency.fold(events), fingerprint=named.fingerprint):
             return None
-        first = found[0].position - events[0].offset
-        return events[0].result, Appended(first, found[0].recorded_at)
+        last = found[0].position
+        place = Appended(last - events[0].offset, last, found[0].recorded_at)
+        return events[0].result, place
 
     @property
     def is_fresh(self) -> bool:
@@ -266,7 +268,7 @@ class Transactions:
         """Do `work` and append all that it decided, atomically; both again on an outdated state.
 
         Returns the result of `work` and where its events are; None where it decided on no event.
-        Raises what the work refuses, and Unavailable, Overloaded, OutcomeUnknown.
+        Raises what the work refuses, and Unavailable, OutcomeUnknown.
 
         The work of a `named` request returns JSON and is done once: the same request later, on any
         server, gets the same result and place. Its work may be tried again, but nothing of that is
@@ -280,6 +282,9 @@ class Transactions:
             transaction = Transaction(self, tenant_id, cause, is_fresh=is_fresh)
             try:
                 result = await work(transaction)
+            except NotAMember:  # a user who was removed does not get what they got before
+                if transaction.is_fresh:
+                    raise
             except Refused:
                 if named is not None:
                     done = await transaction.done_before(named, is_refused=True)
@@ -304,7 +309,7 @@ class Transactions:
                 except WrongVersion:
                     pass
             is_fresh = True
-        raise Unavailable("others kept changing the same streams")
+        raise Contended("others kept changing the same streams")
 
     async def rehearse(
         self, tenant_id: str, work: Callable[[Transaction], Awaitable[None]]

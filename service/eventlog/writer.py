@@ -24,16 +24,9 @@ from psycopg.types.numeric import Int8
 from service.concurrency.lru import LRU
 from service.concurrency.retry import PAUSES_SECONDS
 from service.eventlog import pg_arrays
+from service.eventlog.errors import DatabaseAway, OutcomeUnknown, Overloaded, Stopping
 from service.eventlog.live import LiveLog
-from service.eventlog.store import (
-    SQL,
-    NewEvent,
-    OutcomeUnknown,
-    Overloaded,
-    Recorded,
-    Unavailable,
-    WrongVersion,
-)
+from service.eventlog.store import SQL, NewEvent, Recorded, WrongVersion
 
 BATCH: Final = 256
 QUEUE: Final = 4_096
@@ -63,9 +56,10 @@ Stream = tuple[str, str]
 
 
 class Appended(NamedTuple):
-    """The place of an append: its events have `first_position` and the positions after it."""
+    """The place of an append: its events have the positions from the first to the last."""
 
     first_position: int
+    last_position: int
     recorded_at: datetime
 
 
@@ -78,8 +72,8 @@ class _Item:
     """
 
     __slots__ = (
-        *("append_id", "deadline", "done", "events", "firsts", "is_in_doubt", "is_named", "sent"),
-        "size",
+        *("append_id", "begun", "deadline", "done", "events", "firsts", "is_in_doubt", "is_named"),
+        *("sent", "size"),
     )
 
     def __init__(
@@ -87,6 +81,7 @@ class _Item:
         events: Sequence[NewEvent],
         append_id: UUID | None,
         done: asyncio.Future[Appended],
+        begun: float,
         deadline: float,
     ) -> None:
         self.events = events
@@ -94,10 +89,15 @@ class _Item:
         self.is_named = append_id is not None
         self.is_in_doubt = False
         self.done = done
+        self.begun = begun
         self.deadline = deadline
         self.firsts = _first_versions(events)
         self.size = sum([len(event.state) + len(event.metadata) for event in events])
         self.sent = False
+
+    def appended(self, first: int, recorded_at: datetime) -> Appended:
+        """The place of the append, given the position of its first event."""
+        return Appended(first, first + len(self.events) - 1, recorded_at)
 
     def succeed(self, appended: Appended) -> None:
         if not self.done.done():
@@ -112,7 +112,7 @@ class _Item:
         if self.sent:
             self.fail(OutcomeUnknown())
         else:
-            self.fail(Unavailable("the database did not take the append in time"))
+            self.fail(DatabaseAway("the database did not take the append in time"))
 
 
 class Writer:
@@ -143,10 +143,11 @@ class Writer:
         """Append all of `events`, or none; returns when they are durable.
 
         `append_id` names the append: given a second time, it is answered and not done again.
-        Raises WrongVersion, Overloaded, Unavailable, and OutcomeUnknown when it may be in the log.
+        Raises WrongVersion, Unavailable, and OutcomeUnknown when it may be in the log.
         """
         loop = asyncio.get_running_loop()
-        item = _Item(events, append_id, loop.create_future(), loop.time() + patience)
+        now = loop.time()
+        item = _Item(events, append_id, loop.create_future(), now, now + patience)
         self._enqueue(item)
         if item.deadline < self._alarm_at:
             self._set_alarm(item.deadline)
@@ -154,12 +155,19 @@ class Writer:
 
     def _enqueue(self, item: _Item) -> None:
         if self._closing:
-            raise Unavailable("the writer is closing")
+            raise Stopping("the writer is closing")
         if len(self._queue) >= QUEUE or self._queued_bytes + item.size > QUEUE_BYTES:
             raise Overloaded("too many appends are waiting")
         self._queue.append(item)
         self._queued_bytes += item.size
         self._wake.set()
+
+    @property
+    def waited_seconds(self) -> float:
+        """For how long the oldest append has waited."""
+        now = asyncio.get_running_loop().time()
+        waiting = (each for each in chain(self._in_hand, self._queue) if not each.done.done())
+        return now - next((each.begun for each in waiting), now)
 
     async def run(self) -> None:
         """Write until the writer is closed and nothing waits; then close the connection."""
@@ -336,7 +344,7 @@ class Writer:
             return
         positions = _running_totals(self._last + 1, (len(item.events) for item in batch))
         self._complete(
-            [(item, Appended(p, row[1])) for item, p in zip(batch, positions, strict=True)]
+            [(item, item.appended(p, row[1])) for item, p in zip(batch, positions, strict=True)]
         )
         self._last += row[0]
 
@@ -356,9 +364,9 @@ class Writer:
             if first is None:
                 self._refuse(item, stream_id, version)
             elif stream_id is None:
-                appended.append((item, Appended(first, recorded_at)))
+                appended.append((item, item.appended(first, recorded_at)))
             else:
-                item.succeed(Appended(first, recorded_at))
+                item.succeed(item.appended(first, recorded_at))
         self._alone = head == self._last
         self._last = head + sum(len(item.events) for item, _ in appended)
         self._complete(sorted(appended, key=lambda pair: pair[1].first_position))
@@ -377,8 +385,8 @@ class Writer:
         if appended and self._live_log.followers:
             self._live_log.publish([event for pair in appended for event in _recorded(*pair)])
         elif appended:
-            item, at = appended[-1]
-            self._live_log.skip_to(at.first_position + len(item.events) - 1)
+            _, at = appended[-1]
+            self._live_log.skip_to(at.last_position)
         for item, at in appended:
             item.succeed(at)
 

@@ -8,6 +8,7 @@ from typing import Generic, TypeAlias, TypeVar
 from service.access.audit import Audit, Entry
 from service.access.authentication import Authenticator, Caller
 from service.access.browser_tokens import BrowserTokens
+from service.access.overload import Overload
 from service.access.stream_access import Permit, StreamAccess
 from service.chat.running import LANDING_SECONDS, RunningTurns
 from service.chat.turns import Turns
@@ -45,6 +46,7 @@ class Service:
     browser_tokens: BrowserTokens
     stream_access: StreamAccess
     audit: Audit
+    overload: Overload
     log_epoch: str
 
     @property
@@ -53,6 +55,7 @@ class Service:
         return self.settings.grace_seconds + LANDING_SECONDS + 1
 
 
+T = TypeVar("T")
 BodyT = TypeVar("BodyT", covariant=True)
 QueryT = TypeVar("QueryT", covariant=True)
 
@@ -88,12 +91,17 @@ class Call(Generic[BodyT, QueryT]):
         """Whether the client asks for it by name."""
         return media_type in self.accept
 
-    def permit(self, project_id: str, user_id: str | None) -> Permit | None:
-        """How long the caller may read a stream of the project; None is without a limit."""
+    def permit(
+        self, project_id: str, user_id: str | None, member_at: int | None = None
+    ) -> Permit | None:
+        """How long the caller may read a stream of the project; None is without a limit.
+
+        `member_at` is the position of this request's own append, where it has one.
+        """
         if user_id is None:
             return None
         member = (self.tenant_id, project_id, user_id)
-        return self.service.stream_access.permit(member, self.caller.expires_at)
+        return self.service.stream_access.permit(member, self.caller.expires_at, member_at)
 
     @property
     def wants_stream(self) -> bool:
@@ -106,12 +114,13 @@ class Call(Generic[BodyT, QueryT]):
         metadata = {"requestId": self.request_id, "keyId": self.caller.key_id} | actor
         return RequestContext(metadata=metadata, named=self.named)
 
-    async def transact(self, work: Callable[[Transaction], Awaitable[None]]) -> int:
-        """Decide for the caller's tenant; returns the position of the log that has the decision."""
-        _, appended = await self.service.transactions.transact(
+    async def transact(self, work: Callable[[Transaction], Awaitable[T]]) -> tuple[T, int]:
+        """Decide for the caller's tenant. Returns the result of `work`, and the position of the
+        log that has the decision."""
+        result, appended = await self.service.transactions.transact(
             self.tenant_id, work, cause=self.cause()
         )
-        return appended.first_position if appended else self.service.live_log.head
+        return result, appended.last_position if appended else self.service.live_log.head
 
 
 AnyCall: TypeAlias = Call[object, object]

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import anyio
 
-from service.eventlog.store import Overloaded
+from service.eventlog.errors import Overloaded
 from service.replies.sse import GREETING, HEARTBEAT, HEARTBEAT_SECONDS, goaway
 
 MOST_OPEN: Final = 10_000

@@ -24,8 +24,9 @@ from starlette.types import Scope as ASGIScope
 from domain.errors import ProjectUnknown
 from service.access.audit import Entry, Watch, truncated
 from service.access.authentication import Caller, NotYours
+from service.access.overload import OTHERS, REPLIES
 from service.access.signatures import HEADER
-from service.eventlog.store import OutcomeUnknown
+from service.eventlog.errors import AuditLate
 from service.eventlog.transactions import IdempotencyKey
 from service.http import connection_limits, problems
 from service.http.call import Call, Service
@@ -54,7 +55,8 @@ class Operation(Generic[B, Q]):
     `body` and `query` are what its handler reads; NoneType where it reads none. `answer` is what it
     answers in JSON. If it streams, `events` maps the names of its server-sent events to their data.
     `lines` is one line of its newline-delimited JSON, `document` the media type of its other form.
-    `no_content` says when 204 is answered. `browsers` may call it with their tokens.
+    `no_content` says when 204 is answered. `browsers` may call it with their tokens. One that
+    `begins_reply` is refused first when the server has too much to do.
     """
 
     method: str
@@ -74,6 +76,7 @@ class Operation(Generic[B, Q]):
     document: str | None = None
     no_content: str | None = None
     browsers: bool = False
+    begins_reply: bool = False
 
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
         """Answer a request, whatever it is."""
@@ -84,6 +87,7 @@ class Operation(Generic[B, Q]):
         service: Service = request.app.state.service
         watch, entry = Watch(), None
         try:
+            service.overload.require_capacity(REPLIES if self.begins_reply else OTHERS)
             caller, body = await self._authenticated(service, request)
             service.audit.require_capacity()
             entry = self._entry(request, caller, watch)
@@ -99,8 +103,8 @@ class Operation(Generic[B, Q]):
             entry.code = response.code
         try:
             await service.audit.record(entry, is_write=self.method != "GET")
-        except OutcomeUnknown as error:
-            return problems.problem(error) if entry.code is None else response
+        except AuditLate as late:
+            return problems.problem(late) if entry.code is None else response
         return response
 
     def _entry(self, request: Request, caller: Caller, watch: Watch) -> Entry:

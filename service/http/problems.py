@@ -11,13 +11,16 @@ from starlette.responses import Response
 from domain import errors as refusals
 from domain.errors import LimitReached, Refused
 from service.access.authentication import Forbidden, NotYours, Unauthenticated
-from service.eventlog.store import DATABASE_AWAY, OutcomeUnknown, Overloaded
+from service.eventlog.errors import NotServed, Stored, not_served
 from service.http.rate_limit_headers import refused
 
 MEDIA_TYPE: Final = "application/problem+json"
+RETRY_SECONDS: Final = "1"
+"""When a request that was not served may be tried again: the Retry-After of each 503."""
 
 REFUSALS: Final[Mapping[type[Refused], int]] = {
     refusals.ProjectUnknown: 404,
+    refusals.NotAMember: 404,
     refusals.ProjectExists: 409,
     refusals.MemberUnknown: 404,
     refusals.LastOwner: 409,
@@ -76,7 +79,8 @@ class Problem(BaseModel):
     """What went wrong (RFC 9457): `code` is stable, `detail` says what to do.
 
     `template` and `variables` are there where a user is to be told; `errors` where members of the
-    request are wrong, each with a JSON Pointer.
+    request are wrong, each with a JSON Pointer. `stored` comes with each 503: what of the request
+    is stored, nothing, everything, or nobody knows yet.
     """
 
     type: str
@@ -87,6 +91,7 @@ class Problem(BaseModel):
     template: str | None = None
     variables: dict[str, Any] | None = None
     errors: list[dict[str, str]] | None = None
+    stored: Stored | None = None
 
 
 class ProblemResponse(Response):
@@ -118,7 +123,10 @@ def problem(error: Exception) -> ProblemResponse:
         return answer(403, "token_of_another_user", "The token is for another user than userId.")
     if isinstance(error, Forbidden):
         return answer(403, "scope_missing", f"The key lacks the scope {error.scope}.")
-    return _unavailable(error)
+    if (reason := not_served(error)) is not None:
+        return _not_served(reason)
+    detail = "The service failed. The request id finds the error in the service's log."
+    return answer(500, "internal", detail)
 
 
 def _refusal(error: Refused) -> ProblemResponse:
@@ -132,21 +140,9 @@ def _refusal(error: Refused) -> ProblemResponse:
     )
 
 
-def _unavailable(error: Exception) -> ProblemResponse:
-    soon = {"Retry-After": "1"}
-    if isinstance(error, Overloaded):
-        detail = "Too many requests are waiting. Try again in a moment."
-        return answer(503, "overloaded", detail, headers=soon)
-    if isinstance(error, DATABASE_AWAY):
-        detail = "The database cannot be reached now; nothing was stored. Try again in a moment."
-        return answer(503, "unavailable", detail, headers=soon)
-    if isinstance(error, OutcomeUnknown):
-        detail = (
-            "The database was lost while it stored this. Check whether it is there, then retry."
-        )
-        return answer(503, "outcome_unknown", detail, headers=soon)
-    detail = "The service failed. The request id finds the error in the service's log."
-    return answer(500, "internal", detail)
+def _not_served(error: NotServed) -> ProblemResponse:
+    headers = {"Retry-After": RETRY_SECONDS, **error.headers}
+    return answer(503, error.code, error.detail, stored=error.stored, headers=headers)
 
 
 def invalid(error: ValidationError) -> BadRequest:
@@ -171,6 +167,7 @@ def answer(
     template: str | None = None,
     variables: dict[str, Any] | None = None,
     errors: list[dict[str, str]] | None = None,
+    stored: Stored | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> ProblemResponse:
     """A problem as a response."""
@@ -183,5 +180,6 @@ def answer(
         template=template,
         variables=variables,
         errors=errors,
+        stored=stored,
     )
     return ProblemResponse(body, headers)

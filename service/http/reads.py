@@ -1,18 +1,25 @@
 """The common parts of reads: access to a project, cursors, and waiting for a position."""
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from itertools import chain, repeat
 from typing import Any, Final
 
 from domain.errors import ProjectUnknown
 from projections.projection import head, is_set_aside, reached
 from projections.projects import ProjectRow, project
-from service.eventlog.store import Unavailable
+from service.eventlog.errors import ReadModelBehind
 from service.http.call import AnyCall
 from service.http.problems import BadRequest
+from service.postgres.connections import Connection
 
 WAIT_SECONDS: Final = 5.0
+"""How long a read waits until its read model has come to the position that was asked for."""
+
 INCOMPLETE: Final = "X-Read-Model-Incomplete"
-_STEP_SECONDS: Final = 0.05
+_PAUSES_SECONDS: Final = (0.02, 0.05, 0.1, 0.2, 0.5)
+"""The pauses between two looks at the read model; the last pause repeats."""
 
 
 async def visible_project(
@@ -34,23 +41,27 @@ async def visible_project(
     return row
 
 
-async def position_of(connection: Any, name: str, at_least: int | None) -> int:
-    """The position of the read model, once it has come to `at_least`.
+@asynccontextmanager
+async def reading_at(
+    call: AnyCall, name: str, at_least: int | None, *, as_of_one_moment: bool = False
+) -> AsyncGenerator[tuple[Connection, int]]:
+    """A transaction of the caller's tenant, and the position of the read model in it.
 
-    Raises BadRequest for a position that the log itself has not come to, and Unavailable when the
+    The read model has come to `at_least`. No connection is held while that is waited for. Raises
+    BadRequest for a position that the log itself has not come to, and ReadModelBehind when the
     read model does not come to it in time.
     """
-    position = await reached(connection, name)
-    if at_least is None or position >= at_least:
-        return position
-    await come_to(connection, at_least)
     deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
-    while position < at_least:
+    for pause in chain(_PAUSES_SECONDS, repeat(_PAUSES_SECONDS[-1])):
+        async with call.reading(as_of_one_moment=as_of_one_moment) as connection:
+            position = await reached(connection, name)
+            if at_least is None or position >= at_least:
+                yield connection, position
+                return
+            await come_to(connection, at_least)
         if asyncio.get_running_loop().time() >= deadline:
-            raise Unavailable("the read model has not come to the position in time")
-        await asyncio.sleep(_STEP_SECONDS)
-        position = await reached(connection, name)
-    return position
+            raise ReadModelBehind(name)
+        await asyncio.sleep(pause)
 
 
 async def come_to(connection: Any, position: int) -> int:

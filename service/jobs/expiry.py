@@ -12,7 +12,7 @@ from projections.builds import silent
 from projections.sessions import idle_sessions
 from service.commands.builds import Builds
 from service.commands.sessions import expire
-from service.eventlog.store import DATABASE_AWAY, OutcomeUnknown
+from service.eventlog.errors import DATABASE_AWAY, OutcomeUnknown
 from service.eventlog.transactions import Transactions
 from service.postgres.connections import Pool, service_transaction
 
@@ -53,12 +53,11 @@ async def time_out_silent(builds: Builds, pool: Pool, silent_seconds: float) -> 
     """Fail builds of all tenants without a report for `silent_seconds`; returns their number."""
     async with service_transaction(pool) as connection:
         found = await silent(connection, silent_seconds=silent_seconds, limit=_AT_A_TIME)
+    error = f"Nothing was heard of the build for {silent_seconds:g} seconds."
     timed_out = 0
     for tenant_id, _, build_id in found:
-        error = f"Nothing was heard of the build for {silent_seconds:g} seconds."
         with _one_of_many("build_not_timed_out"):
-            await builds.time_out(tenant_id, build_id, error=error)
-            timed_out += 1
+            timed_out += await builds.time_out(tenant_id, build_id, error=error)
     return timed_out
 
 

@@ -4,8 +4,8 @@ import asyncio
 
 from projections.projection import catch_up, status
 from service.concurrency.retry import retrying
+from service.eventlog.errors import DATABASE_AWAY
 from service.eventlog.live import POLL
-from service.eventlog.store import DATABASE_AWAY
 from service.ops import metrics
 from service.postgres.connections import Connect
 

@@ -11,6 +11,7 @@ REQUEST_SECONDS = Histogram(
 REPLIES = Counter("throughline_replies_total", "Replies ended.", ["subtype", "mode"])
 RUNNING = Gauge("throughline_replies_running", "Replies being written now.")
 STREAMS = Gauge("throughline_streams_open", "Streams of events that are being read now.")
+LOOP_LAG = Gauge("throughline_loop_lag_seconds", "For how long everything waits for its turn.")
 HEAD = Gauge("throughline_log_head", "The last position in the log.")
 LAG = Gauge("throughline_projection_lag", "Positions that a read model is behind.", ["projection"])
 HALTED = Gauge("throughline_projection_halted", "1 when a read model has halted.", ["projection"])

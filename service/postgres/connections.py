@@ -51,7 +51,7 @@ async def connect(url: str, *, as_service: bool = True) -> Connection:
     return connection
 
 
-def pool(url: str) -> Pool:
+def pool(url: str, *, most: int = POOL_SIZE) -> Pool:
     """Connections for reads, not opened yet. They see rows only within
     `tenant_transaction` and `service_transaction`.
     """
@@ -59,7 +59,7 @@ def pool(url: str) -> Pool:
         url,
         open=False,
         min_size=1,
-        max_size=POOL_SIZE,
+        max_size=most,
         timeout=POOL_SECONDS,
         configure=_configure_reader,
         check=_require_open,

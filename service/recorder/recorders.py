@@ -23,14 +23,8 @@ from eventsourcing.persistence import (
 )
 
 import sql
-from service.eventlog.store import (
-    END,
-    NewEvent,
-    OutcomeUnknown,
-    Recorded,
-    Unavailable,
-    WrongVersion,
-)
+from service.eventlog.errors import OutcomeUnknown, Unavailable
+from service.eventlog.store import END, NewEvent, Recorded, WrongVersion
 from service.postgres.connections import service_transaction, tenant_transaction
 from service.recorder.threaded_log import LogStopped, ThreadedLog
 

@@ -15,7 +15,8 @@ import structlog
 from domain.events import ReplyCompleted, ReplyFailed, ReplyStarted
 from projections.projects import project
 from projections.replies import ReplyRef
-from service.eventlog.store import DATABASE_AWAY, EventStore, Recorded
+from service.eventlog.errors import DATABASE_AWAY
+from service.eventlog.store import EventStore, Recorded
 from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import decode
 from service.postgres.connections import Pool, tenant_transaction

@@ -17,7 +17,7 @@ import sql
 from projections.replies import ReplyRef
 from service.concurrency.retry import retrying
 from service.eventlog import pg_arrays
-from service.eventlog.store import DATABASE_AWAY
+from service.eventlog.errors import DATABASE_AWAY
 from service.ids import new_id
 from service.postgres.connections import Connect, Pool, service_transaction, tenant_transaction
 

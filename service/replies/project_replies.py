@@ -17,8 +17,9 @@ import structlog
 from domain.events import ReplyStarted
 from projections.replies import ReplyRef, running
 from service.concurrency.retry import retrying
+from service.eventlog.errors import DATABASE_AWAY
 from service.eventlog.live import POLL
-from service.eventlog.store import DATABASE_AWAY, Recorded
+from service.eventlog.store import Recorded
 from service.eventlog.transactions import decode
 from service.postgres.connections import Pool, tenant_transaction
 from service.replies import sse

@@ -162,6 +162,11 @@ class Flusher:
             self._is_urgent[writer] = is_urgent
             self._batcher.add(writer, is_urgent=is_urgent)
 
+    @property
+    def waited_seconds(self) -> float:
+        """For how long frames have waited without one being stored."""
+        return self._batcher.waited_seconds
+
     def close(self) -> None:
         """State that no writer has more: `run` ends when everything is stored."""
         self._batcher.close()

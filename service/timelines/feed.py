@@ -22,8 +22,9 @@ from projections.projection import reached
 from projections.timeline import TIMELINE, PageRead, Shown, TimelinePage, TimelineRow
 from service.concurrency.retry import retrying
 from service.concurrency.ring import Ring
+from service.eventlog.errors import DATABASE_AWAY
 from service.eventlog.live import POLL, LiveLog, pass_on
-from service.eventlog.store import DATABASE_AWAY, EventStore, Recorded
+from service.eventlog.store import EventStore, Recorded
 from service.postgres.connections import Connection, Pool, tenant_transaction
 from service.timelines import items
 

@@ -51,7 +51,8 @@ async def post(log: Log, *events: Event, tenant_id: str = "t1") -> datetime:
     if isinstance(events[0], TimeCredited | TimeReserved | TimeConsumed):
         stream_id = f"account-{tenant_id}-u1"
     version = len(await log.store.stream(tenant_id, stream_id))
-    return (await log.writer.append(new_events(tenant_id, stream_id, version, events, "p1")))[1]
+    appended = await log.writer.append(new_events(tenant_id, stream_id, version, events, "p1"))
+    return appended.recorded_at
 
 
 def opened(session_id: str = "s1", project_id: str = "p1", user_id: str = "u1") -> SessionOpened:

@@ -196,7 +196,7 @@ async def test_a_write_without_a_stored_audit_entry_is_not_acknowledged(
     async with owning(url) as owner, owner.transaction():
         await owner.execute("lock table app.audit in share mode")
         late = await run.client.post("/v1/billing/credits", json=body, headers=key)
-        assert problem(late) == (503, "outcome_unknown")
+        assert problem(late) == (503, "audit_late")
         assert problem(await run.chat("Hello", userId="nobody")) == (404, "project_not_found")
     monkeypatch.undo()
     head = await run.service.store.head()

@@ -202,7 +202,7 @@ async def test_a_read_waits_for_the_requested_position(
         answer = await run.client.post("/v1/projects", json=PROJECT)
         position = answer.headers["x-log-position"]
         late = await run.client.get(f"/v1/billing/accounts/u1?minPosition={position}")
-        assert_problem(late, 503, "unavailable")
+        assert_problem(late, 503, "read_model_behind")
     ready = (await run.client.get("/readyz")).json()
     assert ready["status"] == "degraded"
     assert ready["projections"]["accounts"]["state"] == "halted"

@@ -112,7 +112,7 @@ async def test_a_client_that_waits_for_the_whole_reply_gets_its_location(url: st
         live.server.handle_exit(15, None)
         answer = await asking
         model.go.set()
-    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert (answer.status_code, answer.json()["code"]) == (503, "reply_continues")
     async with running(url) as live:
         reply_id = answer.headers["Location"].rpartition("/")[2]
         final = (await live.join(reply_id))[-1][1]

@@ -10,15 +10,9 @@ import pytest
 
 from service.concurrency.lru import LRU
 from service.eventlog import writer
+from service.eventlog.errors import DatabaseAway, OutcomeUnknown, Overloaded, Unavailable
 from service.eventlog.live import LiveLog
-from service.eventlog.store import (
-    EventStore,
-    NewEvent,
-    OutcomeUnknown,
-    Overloaded,
-    Unavailable,
-    WrongVersion,
-)
+from service.eventlog.store import EventStore, NewEvent, WrongVersion
 from service.eventlog.writer import HEADS, Writer
 from service.postgres import connections
 from tests.service.cutter import Cutter
@@ -428,7 +422,7 @@ async def test_each_caller_waits_for_its_own_time_out(url: str) -> None:
         await asyncio.sleep(0)
         hasty = [idle.append([event()], patience=each) for each in (0.1, 0.0, 0.2, 0.2)]
         results = await asyncio.gather(*hasty, return_exceptions=True)
-        assert [type(each) for each in results] == [Unavailable] * 4
+        assert [type(each) for each in results] == [DatabaseAway] * 4
         assert not patient.done()
         await drain(idle)
         assert (await patient).first_position == 1
