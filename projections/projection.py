@@ -37,6 +37,10 @@ class Busy(RuntimeError):
     """Another process rebuilds or verifies this read model now. Try again when that has ended."""
 
 
+class _Follows(Exception):
+    """The read model follows the log again."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Projection:
     """A read model: its table and its rules have its name.
@@ -61,7 +65,10 @@ class Projection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectionStatus:
-    """The position and state of a read model; `halted_before` is the position that it failed at."""
+    """The position and state of a read model; `halted_before` is the position that it failed at.
+
+    `set_aside` is the number of streams that it leaves out, because its rules failed on them.
+    """
 
     name: str
     version: int
@@ -70,6 +77,7 @@ class ProjectionStatus:
     halted_at: datetime | None
     halted_before: int | None
     halted_reason: str | None
+    set_aside: int
 
     @property
     def state(self) -> str:
@@ -77,6 +85,39 @@ class ProjectionStatus:
         if self.halted_at is not None:
             return "halted"
         return "behind" if self.position < self.head else "live"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAside:
+    """A stream that a read model leaves out from the event at `position` on. `reason` is the
+    message of PostgreSQL, which can quote what is in the event."""
+
+    projection: str
+    tenant_id: str
+    stream_id: str
+    position: int
+    reason: str
+
+
+async def set_aside(connection: Connection) -> list[SetAside]:
+    """The streams that read models have set aside. A rebuild tries them again."""
+    async with connection.cursor(row_factory=class_row(SetAside)) as cursor:
+        await cursor.execute(SQL["set_aside"])
+        return await cursor.fetchall()
+
+
+async def is_set_aside(
+    connection: Connection,
+    name: str,
+    *,
+    tenant_id: str,
+    stream_id: str | None = None,
+    project_id: str | None = None,
+) -> bool:
+    """Whether a read model leaves out a stream, or any stream of a project."""
+    asked = {"tenant_id": tenant_id, "stream_id": stream_id, "project_id": project_id}
+    row = await _row(connection, SQL["is_set_aside"], {"name": name} | asked)
+    return bool(row[0])
 
 
 async def status(connection: Connection) -> list[ProjectionStatus]:
@@ -132,7 +173,8 @@ async def catch_up(connection: Connection) -> bool:
 
 
 async def _catch_up_one(connection: Connection, name: str) -> bool:
-    """Try a step, then smaller steps: a rule that fails halts right before the failing event.
+    """Try a step, then smaller steps: rules that fail for another reason than what is in an event
+    halt right before that event.
 
     Returns True when the read model is up to date or halted.
     """
@@ -157,7 +199,8 @@ async def rebuild(
     """Rebuild the read model from the log, as the database's owner.
 
     Readers see the old rows until all new rows are there. Writers never wait: while the tables are
-    swapped, appends skip this read model. Raises Busy.
+    swapped, appends skip this read model. The streams that were set aside are tried again. Raises
+    Busy.
     """
     async with _shadow(connection, projection, "rebuild") as schema:
         filled = await _fill(connection, projection, schema, progress)
@@ -165,7 +208,7 @@ async def rebuild(
             try:
                 await _swap(connection, projection, schema, filled)
                 break
-            except psycopg.errors.LockNotAvailable:
+            except (psycopg.errors.LockNotAvailable, _Follows):
                 if attempt == _SWAP_TRIES - 1:
                     raise
 
@@ -175,9 +218,12 @@ async def verify(
 ) -> int:
     """The number of rows in which the read model differs from the log. Needs the database's owner.
 
-    Folds the log up to the read model's checkpoint, in the same snapshot. Raises Busy.
+    Folds the log up to the read model's checkpoint, in the same snapshot, without the streams that
+    the read model has set aside. Raises Busy.
     """
     async with _shadow(connection, projection, "verify") as schema:
+        both = {"schema": schema, "name": projection.name}
+        await connection.execute(SQL["copy_set_aside"], both)
         filled = await _fill(connection, projection, schema, progress, to_checkpoint=True)
         async with connection.transaction():
             await connection.execute("set transaction isolation level repeatable read")
@@ -218,11 +264,20 @@ async def _fill(
 
 
 async def _swap(connection: Connection, projection: Projection, schema: str, filled: int) -> None:
-    """Finish the shadow and swap it with the live table, in one transaction."""
+    """Stop the read model, finish the shadow and swap it with the live table in one transaction.
+
+    If the swap fails, the read model is caught up and follows again. Raises _Follows where that
+    happened before the swap began.
+    """
     live = compose.Identifier("app", projection.name)
+    name = {"name": projection.name}
     async with connection.transaction():
         await connection.execute("set local lock_timeout = '1s'")
-        await connection.execute(SQL["lock"], {"name": projection.name})
+        await connection.execute(SQL["stop"], name)
+    async with connection.transaction():
+        await connection.execute("set local lock_timeout = '1s'")
+        if await _row(connection, SQL["lock"], name) == (True,):
+            raise _Follows
         end = await head(connection)
         await _apply(connection, projection, schema, filled, end)
         # A reader of the view locks the view first and then the table. The same order here avoids
@@ -235,6 +290,9 @@ async def _swap(connection: Connection, projection: Projection, schema: str, fil
             )
         )
         await _create_rules(connection, projection)
+        await connection.execute(SQL["forget_set_aside"], {"projection": projection.name})
+        both = {"schema": schema, "name": projection.name}
+        await connection.execute(SQL["keep_set_aside"], both)
         await connection.execute(
             SQL["register"],
             {
@@ -264,14 +322,14 @@ async def _create_rules(connection: Connection, projection: Projection) -> None:
 async def _shadow(connection: Connection, projection: Projection, work: str) -> AsyncGenerator[str]:
     """A temporary schema with an empty table and the rules of the read model."""
     schema = f"{work}_{projection.name}"
-    claim = {"work": f"throughline.{projection.name}"}
-    claimed = await _row(connection, SQL["claim"], claim)
-    if claimed is None or not claimed[0]:
+    claim = {"name": projection.name}
+    if await _row(connection, SQL["claim"], claim) is None:
         raise Busy
     drop = compose.SQL("drop schema if exists {} cascade").format(compose.Identifier(schema))
     try:
         async with connection.transaction():
             await connection.execute(drop)
+            await connection.execute(SQL["forget_set_aside"], {"projection": schema})
             await connection.execute(
                 compose.SQL("create schema {}").format(compose.Identifier(schema))
             )
@@ -285,15 +343,16 @@ async def _shadow(connection: Connection, projection: Projection, work: str) -> 
     finally:
         if not connection.broken:
             await connection.execute(drop)
+            await connection.execute(SQL["forget_set_aside"], {"projection": schema})
             await connection.execute(SQL["release"], claim)
 
 
 async def _apply(
     connection: Connection, projection: Projection, schema: str, after: int, upto: int
 ) -> None:
-    function = compose.Identifier(schema, f"apply_{projection.name}")
+    bounds = {"after": Int8(after), "upto": Int8(upto)}
     await connection.execute(
-        compose.SQL("select {}(%s, %s)").format(function), (Int8(after), Int8(upto))
+        SQL["project_around"], {"schema": schema, "name": projection.name} | bounds
     )
 
 

@@ -50,7 +50,7 @@ from service.chat.turns import Turns
 from service.commands.builds import Builds
 from service.commands.erasure import Erasure
 from service.eventlog.heavy_reads import HeavyReads
-from service.eventlog.live import LiveLog
+from service.eventlog.live import LiveLog, pass_on
 from service.eventlog.store import EventStore
 from service.eventlog.transactions import Transactions
 from service.eventlog.writer import Writer
@@ -321,11 +321,15 @@ def _expiring(service: Service, pool: Pool) -> tuple[Awaitable[None], ...]:
 
 async def _pass_on_events(service: Service) -> None:
     """Pass on what is committed, here or elsewhere, to everything that acts on it."""
+    hooks = (
+        service.transactions.on_events,
+        service.running_turns.on_events,
+        service.stream_access.on_events,
+        service.project_replies.on_events,
+    )
     async for page in service.live_log.follow(await service.store.head()):
-        service.transactions.on_events(page)
-        service.running_turns.on_events(page)
-        service.stream_access.on_events(page)
-        service.project_replies.on_events(page)
+        for hook in hooks:
+            pass_on(page, hook)
 
 
 # Open to everyone --------------------------------------------------------------------------------

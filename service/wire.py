@@ -19,10 +19,21 @@ def clean(text: str) -> str:
     return text
 
 
+def without_control_characters(text: str) -> str:
+    """The text. Raises ValueError for control characters, which have no place in an id."""
+    if any(character < " " or "\x7f" <= character <= "\x9f" for character in text):
+        raise ValueError("must not hold a control character")
+    return text
+
+
 Text = Annotated[str, AfterValidator(clean)]
 
 
-Id = Annotated[Text, Field(min_length=1, max_length=255)]
+Id = Annotated[
+    Text,
+    AfterValidator(without_control_characters),
+    Field(min_length=1, max_length=255),
+]
 
 
 def _in_a_path(text: str) -> str:

@@ -9,7 +9,8 @@ create table if not exists public.throughline_migration (
 )
 
 -- name: lock
-select pg_advisory_xact_lock(hashtextextended('throughline.migrate', 0))
+-- One process migrates at a time. Only the owner can take this lock.
+lock table public.throughline_migration in exclusive mode
 
 -- name: applied
 select number, name, digest from public.throughline_migration order by number

@@ -17,7 +17,7 @@ declare
     v_answered integer[] := '{}';
     v_last     bigint;
 begin
-    perform pg_advisory_xact_lock(hashtextextended('throughline.append', 0));
+    lock table app.append_lock in exclusive mode;
     head := coalesce((select max(position) from app.event), 0);
 
     -- The items that are not appended, one row each: the item's first stream that has another
@@ -106,11 +106,11 @@ $$;
 
 CREATE FUNCTION app.apply(p_name text, p_after bigint, p_upto bigint) RETURNS boolean
     LANGUAGE plpgsql
-    AS $_$
+    AS $$
 declare
     v_reason text;
 begin
-    execute format('select app.apply_%s($1, $2)', p_name) using p_after, p_upto;
+    perform app.project_around('app', p_name, p_after, p_upto);
     return true;
 exception
     -- These errors are not errors of the rules.
@@ -122,11 +122,13 @@ exception
         set
             halted_at = coalesce(halted_at, clock_timestamp()),
             halted_before = p_upto,
-            halted_reason = v_reason
+            halted_reason = v_reason,
+            position = p_after,
+            follows = false
         where name = p_name;
         return false;
 end
-$_$;
+$$;
 
 CREATE FUNCTION app.apply_accounts(p_after bigint, p_upto bigint) RETURNS void
     LANGUAGE plpgsql
@@ -947,40 +949,108 @@ CREATE FUNCTION app.masked(p_state bytea) RETURNS bytea
     ) as found
 $$;
 
+CREATE FUNCTION app.next_set_aside(p_key text, p_after bigint, p_upto bigint) RETURNS bigint
+    LANGUAGE sql STABLE
+    SET enable_seqscan TO 'off'
+    AS $$
+    select min(event.position)
+    from app.set_aside
+    join app.event
+        on event.tenant_id = set_aside.tenant_id and event.stream_id = set_aside.stream_id
+    where set_aside.projection = p_key
+        and event.position > p_after and event.position <= p_upto
+        and event.position >= set_aside.position
+        and event.type <> all (app.erasures())
+$$;
+
+CREATE FUNCTION app.project_around(p_schema text, p_name text, p_after bigint, p_upto bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    AS $_$
+declare
+    v_key    text := case p_schema when 'app' then p_name else p_schema end;
+    v_call   text := format('select %I.%I($1, $2)', p_schema, 'apply_' || p_name);
+    v_at     bigint := p_after;
+    v_step   bigint := p_upto - p_after;
+    v_skip   bigint := app.next_set_aside(v_key, p_after, p_upto);
+    v_end    bigint;
+    v_reason text;
+begin
+    while v_at < p_upto loop
+        if v_skip = v_at + 1 then
+            v_at := v_skip;
+            v_skip := app.next_set_aside(v_key, v_at, p_upto);
+            continue;
+        end if;
+        v_end := least(v_at + v_step, p_upto, v_skip - 1);
+        v_reason := null;
+        begin
+            execute v_call using v_at, v_end;
+        exception
+            -- The classes of errors that the values of an event can cause.
+            when data_exception or integrity_constraint_violation or cardinality_violation
+                or program_limit_exceeded or plpgsql_error
+            then
+                get stacked diagnostics v_reason = message_text;
+        end;
+        if v_reason is null then
+            v_at := v_end;
+            v_step := least(v_step * 2, p_upto - p_after);
+        elsif v_end > v_at + 1 then
+            v_step := (v_end - v_at) / 2;
+        else
+            perform app.set_stream_aside(p_schema, p_name, v_end, v_reason);
+            v_at := v_end;
+            v_skip := app.next_set_aside(v_key, v_at, p_upto);
+        end if;
+    end loop;
+end
+$_$;
+
 CREATE FUNCTION app.project_inline(p_first bigint, p_last bigint, p_types text[]) RETURNS void
     LANGUAGE plpgsql
     AS $_$
 declare
-    v_held  text[];
-    v_calls text;
+    v_affected text[];
+    v_alone    text[];
+    v_calls    text;
+    v_each     record;
 begin
+    lock table app.follow_lock in row exclusive mode;
     select
         array_agg(name),
-        string_agg(format('app.apply_%s(%s, $1)', name, position), ', ' order by name)
-            filter (where position <> p_first - 1 or handles && p_types)
-    into v_held, v_calls
-    from (
-        select name, position, handles
-        from app.projection
-        where halted_at is null and position > p_first - 1000
-        for no key update skip locked
-    ) as held;
-    if v_held is null then
-        return;
-    elsif v_calls is not null then
+        array_agg(name) filter (where set_aside > 0),
+        string_agg(format('app.apply_%s($1, $2)', name), ', ' order by name)
+            filter (where set_aside = 0)
+    into v_affected, v_alone, v_calls
+    from app.projection
+    where follows and handles && p_types;
+    if v_calls is not null then
         begin
-            execute 'select ' || v_calls using p_last;
+            execute 'select ' || v_calls using p_first - 1, p_last;
         exception
             -- These errors are not errors of the rules.
             when admin_shutdown or crash_shutdown or deadlock_detected or lock_not_available then
                 raise;
             when others then
-                perform app.apply(name, position, p_last)
-                from app.projection
-                where name = any (v_held) and (position <> p_first - 1 or handles && p_types);
+                v_alone := v_affected;
         end;
     end if;
-    update app.projection set position = p_last where name = any (v_held) and halted_at is null;
+    if v_alone is not null then
+        perform app.apply(name, p_first - 1, p_last) from unnest(v_alone) as name;
+    end if;
+
+    for v_each in
+        select name, position
+        from app.projection
+        where not follows and not is_paused and halted_at is null and position > p_first - 1000
+        order by name
+        for no key update skip locked
+    loop
+        if app.apply(v_each.name, v_each.position, p_last) then
+            update app.projection set follows = true where name = v_each.name;
+        end if;
+    end loop;
 end
 $_$;
 
@@ -1098,6 +1168,38 @@ begin
     end if;
     raise exception 'events are never changed and never removed'
         using errcode = 'TL001', hint = 'Append an event that corrects the earlier one.';
+end
+$$;
+
+CREATE FUNCTION app.set_stream_aside(p_schema text, p_name text, p_position bigint, p_reason text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+    insert into app.set_aside (projection, tenant_id, stream_id, project_id, position, reason)
+    select
+        case p_schema when 'app' then p_name else p_schema end,
+        tenant_id, stream_id, project_id, position, p_reason
+    from app.event
+    where position = p_position
+    on conflict do nothing;
+    if found and p_schema = 'app' then
+        update app.projection set set_aside = set_aside + 1 where name = p_name;
+    end if;
+end
+$$;
+
+CREATE FUNCTION app.stop_following(p_name text) RETURNS void
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    AS $$
+begin
+    lock table app.follow_lock in exclusive mode;
+    update app.projection
+    set
+        position = case when follows then app.log_head() else position end,
+        follows = false,
+        is_paused = true
+    where name = p_name;
 end
 $$;
 
@@ -1724,6 +1826,12 @@ COMMENT ON COLUMN app.analyst.role_name IS 'The role that the analyst logs in as
 
 COMMENT ON COLUMN app.analyst.tenant_id IS 'The tenant.';
 
+CREATE TABLE app.append_lock (
+    only_for_its_lock boolean
+);
+
+COMMENT ON TABLE app.append_lock IS 'Has no rows. A writer locks the table when it appends by app.append_locked.';
+
 CREATE TABLE app.audit (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
     request_id text NOT NULL COLLATE pg_catalog."C",
@@ -1775,6 +1883,12 @@ CREATE TABLE app.drafts (
 
 ALTER TABLE ONLY app.drafts FORCE ROW LEVEL SECURITY;
 
+CREATE TABLE app.follow_lock (
+    only_for_its_lock boolean
+);
+
+COMMENT ON TABLE app.follow_lock IS 'Has no rows. Appends share a lock of the table while they update the read models that follow. Who stops a read model locks it alone.';
+
 CREATE TABLE app.lease (
     epoch bigint NOT NULL,
     until timestamp with time zone NOT NULL
@@ -1821,7 +1935,10 @@ CREATE TABLE app.projection (
     "position" bigint NOT NULL,
     halted_at timestamp with time zone,
     halted_before bigint,
-    halted_reason text
+    halted_reason text,
+    set_aside integer DEFAULT 0 NOT NULL,
+    follows boolean DEFAULT false NOT NULL,
+    is_paused boolean DEFAULT false NOT NULL
 )
 WITH (fillfactor='50');
 
@@ -1831,13 +1948,19 @@ COMMENT ON COLUMN app.projection.version IS 'The version of its rules; a higher 
 
 COMMENT ON COLUMN app.projection.handles IS 'The event types that change it.';
 
-COMMENT ON COLUMN app.projection."position" IS 'All events up to this position are in its rows.';
+COMMENT ON COLUMN app.projection."position" IS 'All events up to this position are in its rows. Not written while the read model follows.';
 
 COMMENT ON COLUMN app.projection.halted_at IS 'When it stopped on an event that it cannot take.';
 
 COMMENT ON COLUMN app.projection.halted_before IS 'The position up to which it was to go then.';
 
 COMMENT ON COLUMN app.projection.halted_reason IS 'What the database said then.';
+
+COMMENT ON COLUMN app.projection.set_aside IS 'The number of streams in app.set_aside for this read model.';
+
+COMMENT ON COLUMN app.projection.follows IS 'Each append applies its events to the read model, so the head of the log is its checkpoint.';
+
+COMMENT ON COLUMN app.projection.is_paused IS 'Appends leave the read model alone, because its tables are about to be swapped.';
 
 CREATE TABLE app.projects (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
@@ -1854,6 +1977,18 @@ CREATE TABLE app.projects (
 );
 
 ALTER TABLE ONLY app.projects FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE app.rebuild (
+    projection text NOT NULL COLLATE pg_catalog."C",
+    pid integer NOT NULL,
+    started_at timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE app.rebuild IS 'The rebuilds and verifications that run: one a read model.';
+
+COMMENT ON COLUMN app.rebuild.pid IS 'The backend that does the work.';
+
+COMMENT ON COLUMN app.rebuild.started_at IS 'When that backend started. Work of a backend that has ended is over.';
 
 CREATE TABLE app.replies (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
@@ -1891,6 +2026,30 @@ COMMENT ON COLUMN app.reply_chunk.tenant_id IS 'Who the reply belongs to.';
 COMMENT ON COLUMN app.reply_chunk.epoch IS 'The lease under which it was stored.';
 
 COMMENT ON COLUMN app.reply_chunk.frame IS 'The event in the format of server-sent events; null where the final one will stand, which is made from the log.';
+
+CREATE TABLE app.set_aside (
+    projection text NOT NULL COLLATE pg_catalog."C",
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    stream_id text NOT NULL COLLATE pg_catalog."C",
+    project_id text COLLATE pg_catalog."C",
+    "position" bigint NOT NULL,
+    reason text NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE ONLY app.set_aside FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE app.set_aside IS 'The streams that a read model leaves out, from the event on which its rules failed.';
+
+COMMENT ON COLUMN app.set_aside.projection IS 'The read model; during a rebuild or a verification the name of its temporary schema.';
+
+COMMENT ON COLUMN app.set_aside.project_id IS 'The project of the event; null if it has none.';
+
+COMMENT ON COLUMN app.set_aside."position" IS 'The event on which the rules failed. The rows of the read model have the events before it.';
+
+COMMENT ON COLUMN app.set_aside.reason IS 'The message of PostgreSQL. It can quote what is in the event.';
+
+COMMENT ON COLUMN app.set_aside.at IS 'The time when the stream was set aside.';
 
 CREATE TABLE app.snapshot (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
@@ -1959,6 +2118,9 @@ ALTER TABLE ONLY app.projection
 ALTER TABLE ONLY app.projects
     ADD CONSTRAINT projects_pkey PRIMARY KEY (tenant_id, project_id);
 
+ALTER TABLE ONLY app.rebuild
+    ADD CONSTRAINT rebuild_pkey PRIMARY KEY (projection);
+
 ALTER TABLE ONLY app.replies
     ADD CONSTRAINT replies_pkey PRIMARY KEY (tenant_id, message_id);
 
@@ -1970,6 +2132,9 @@ ALTER TABLE ONLY app.consumption
 
 ALTER TABLE ONLY app.sessions
     ADD CONSTRAINT sessions_pkey PRIMARY KEY (tenant_id, session_id);
+
+ALTER TABLE ONLY app.set_aside
+    ADD CONSTRAINT set_aside_pkey PRIMARY KEY (tenant_id, stream_id, projection);
 
 ALTER TABLE ONLY app.snapshot
     ADD CONSTRAINT snapshot_pkey PRIMARY KEY (tenant_id, stream_id, version);
@@ -2015,6 +2180,8 @@ CREATE INDEX sessions_active ON app.sessions USING btree (opened_at) WHERE (stat
 CREATE INDEX sessions_of_project ON app.sessions USING btree (project_id, opened_at, tenant_id);
 
 CREATE INDEX sessions_of_user ON app.sessions USING btree (user_id, project_id, tenant_id);
+
+CREATE INDEX set_aside_of_projection ON app.set_aside USING btree (projection);
 
 CREATE INDEX timeline_page_of_builds ON app.timeline USING btree (tenant_id, project_id, "position") WHERE (mode = 'build'::text);
 
@@ -2074,6 +2241,8 @@ CREATE POLICY of_all_tenants ON app.reply_chunk TO throughline_service USING (tr
 
 CREATE POLICY of_all_tenants ON app.sessions TO throughline_service USING (true) WITH CHECK (true);
 
+CREATE POLICY of_all_tenants ON app.set_aside TO throughline_service USING (true) WITH CHECK (true);
+
 CREATE POLICY of_all_tenants ON app.snapshot TO throughline_service USING (true) WITH CHECK (true);
 
 CREATE POLICY of_all_tenants ON app.timeline TO throughline_service USING (true) WITH CHECK (true);
@@ -2128,6 +2297,10 @@ CREATE POLICY of_analyst_s_tenant ON app.sessions FOR SELECT TO throughline_anal
    FROM app.analyst
   WHERE (analyst.role_name = CURRENT_USER))));
 
+CREATE POLICY of_analyst_s_tenant ON app.set_aside FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
+   FROM app.analyst
+  WHERE (analyst.role_name = CURRENT_USER))));
+
 CREATE POLICY of_analyst_s_tenant ON app.snapshot FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
    FROM app.analyst
   WHERE (analyst.role_name = CURRENT_USER))));
@@ -2166,6 +2339,8 @@ CREATE POLICY of_own_tenant ON app.reply_chunk FOR SELECT TO throughline_tenant 
 
 CREATE POLICY of_own_tenant ON app.sessions FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
 
+CREATE POLICY of_own_tenant ON app.set_aside FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
+
 CREATE POLICY of_own_tenant ON app.snapshot FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
 
 CREATE POLICY of_own_tenant ON app.timeline FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
@@ -2179,6 +2354,8 @@ ALTER TABLE app.replies ENABLE ROW LEVEL SECURITY;
 ALTER TABLE app.reply_chunk ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app.sessions ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app.set_aside ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app.snapshot ENABLE ROW LEVEL SECURITY;
 
@@ -2248,11 +2425,15 @@ GRANT SELECT ON TABLE analytics.user_ai_time_consumption TO throughline_analyst;
 
 GRANT SELECT ON TABLE app.analyst TO throughline_analyst;
 
+GRANT UPDATE ON TABLE app.append_lock TO throughline_service;
+
 GRANT SELECT ON TABLE app.audit TO throughline_tenant;
 GRANT SELECT,INSERT ON TABLE app.audit TO throughline_service;
 
 GRANT SELECT,INSERT,DELETE ON TABLE app.drafts TO throughline_service;
 GRANT SELECT ON TABLE app.drafts TO throughline_tenant;
+
+GRANT UPDATE ON TABLE app.follow_lock TO throughline_service;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app.lease TO throughline_service;
 
@@ -2272,6 +2453,9 @@ GRANT SELECT ON TABLE app.replies TO throughline_tenant;
 
 GRANT SELECT,INSERT,DELETE ON TABLE app.reply_chunk TO throughline_service;
 GRANT SELECT ON TABLE app.reply_chunk TO throughline_tenant;
+
+GRANT SELECT ON TABLE app.set_aside TO throughline_tenant;
+GRANT SELECT,INSERT ON TABLE app.set_aside TO throughline_service;
 
 GRANT SELECT,INSERT ON TABLE app.snapshot TO throughline_service;
 GRANT SELECT ON TABLE app.snapshot TO throughline_tenant;

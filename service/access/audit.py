@@ -3,6 +3,9 @@
 A write is acknowledged after its entry is stored. Entries of reads are stored a moment later, so a
 kill of the process can lose its last entries. While the database is away the entries wait. When too
 many wait, requests are refused, so that no write goes unaudited.
+
+PostgreSQL can refuse an entry for what is in it. The service then logs which request had that
+entry, and stores the other entries of the batch.
 """
 
 import asyncio
@@ -12,6 +15,7 @@ from time import perf_counter
 from typing import Any, Final
 
 import orjson
+import psycopg
 import structlog
 from psycopg.rows import class_row
 
@@ -19,6 +23,7 @@ import sql
 from service.concurrency.batcher import Batcher
 from service.concurrency.retry import retrying
 from service.eventlog.errors import DATABASE_AWAY, AuditLate, Overloaded
+from service.ops import metrics
 from service.postgres.connections import Connection, Pool, service_transaction
 
 SQL: Final = sql.statements("audit.sql")
@@ -30,6 +35,9 @@ PATIENCE_SECONDS: Final = 5.0
 
 _RETRY_SECONDS: Final = 0.5
 _LONGEST: Final = 256
+_BAD_DATA: Final = (psycopg.DataError, psycopg.IntegrityError, TypeError, ValueError)
+"""The errors of an entry that cannot be encoded or stored, however often it is tried."""
+
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -110,15 +118,38 @@ class Audit:
         self._entries.close()
 
     async def _store(self, batch: list[tuple[Entry, asyncio.Event]]) -> None:
-        entries = orjson.dumps([asdict(entry) for entry, _ in batch]).decode()
+        try:
+            await self._insert([entry for entry, _ in batch])
+        except _BAD_DATA as error:
+            if len(batch) == 1:
+                _log_refused(batch[0][0], error)
+            else:
+                for each in batch:
+                    await self._store([each])
+        for _, stored in batch:
+            stored.set()
+
+    async def _insert(self, batch: list[Entry]) -> None:
+        entries = orjson.dumps([asdict(entry) for entry in batch]).decode()
 
         async def insert() -> None:
             async with service_transaction(self._pool) as connection:
                 await connection.execute(SQL["add"], {"entries": entries})
 
         await retrying(insert, DATABASE_AWAY, event="audit_waits", pauses=(_RETRY_SECONDS,))
-        for _, stored in batch:
-            stored.set()
+
+
+def _log_refused(entry: Entry, error: Exception) -> None:
+    """Log the request of an entry that cannot be stored, without what the request brought."""
+    metrics.AUDIT_REFUSED.inc()
+    _log.error(
+        "audit_entry_refused",
+        request_id=entry.request_id,
+        key_id=entry.key_id,
+        operation=entry.operation,
+        status=entry.status,
+        error=type(error).__name__,
+    )
 
 
 class Watch:

@@ -8,12 +8,14 @@ chooses the algorithm, never the token.
 import hmac
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Annotated, Final
 
 import jwt
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.access.authentication import Caller, Unauthenticated
 from service.settings import Key, Scope
+from service.wire import Id
 
 ISSUER: Final = "throughline"
 AUDIENCE: Final = "throughline-browser"
@@ -22,6 +24,18 @@ LONGEST: Final = 2_048
 _CLAIMS: Final = ("iss", "aud", "sub", "prj", "iat", "exp")
 _SCOPES: Final[frozenset[Scope]] = frozenset({"chat"})
 _PURPOSE: Final = b"throughline browser token v1"
+_LAST_SECOND: Final = 253_402_300_799
+"""The end of the year 9999, in Unix seconds."""
+
+
+class Claims(BaseModel):
+    """What a token says of its caller: ids as everywhere, and the expiry in Unix seconds."""
+
+    model_config = ConfigDict(strict=True)
+
+    user_id: Annotated[Id, Field(alias="sub")]
+    project_id: Annotated[Id, Field(alias="prj")]
+    expires_at: Annotated[int, Field(alias="exp", ge=0, le=_LAST_SECOND)]
 
 
 class BrowserTokens:
@@ -57,26 +71,27 @@ class BrowserTokens:
             if key is None or key_id is None:
                 raise Unauthenticated
             claims = _verified(token, key)
-        except (jwt.PyJWTError, ValueError):
+        except (jwt.PyJWTError, ValueError, ArithmeticError, RecursionError):
+            # Also for JSON that is nested too deeply, and for times that are no numbers.
             raise Unauthenticated from None
-        user_id, project_id = claims["sub"], claims["prj"]
-        if not isinstance(project_id, str) or not user_id or not project_id:
-            raise Unauthenticated
         return Caller(
             key_id=key_id,
             tenant_id=key.tenant,
             scopes=_SCOPES & key.scopes,
-            user_id=user_id,
-            project_id=project_id,
-            expires_at=claims["exp"],
+            user_id=claims.user_id,
+            project_id=claims.project_id,
+            expires_at=claims.expires_at,
         )
 
 
-def _verified(token: str, key: Key) -> dict[str, Any]:
-    """The claims, signed by a secret of the key and valid now. Raises jwt.InvalidTokenError."""
+def _verified(token: str, key: Key) -> Claims:
+    """The claims, signed by a secret of the key and valid now.
+
+    Raises jwt.InvalidTokenError, and pydantic.ValidationError for claims that are no ids.
+    """
     for secret in _secrets(key):
         try:
-            return jwt.decode(  # pyright: ignore[reportUnknownMemberType] - as above
+            decoded = jwt.decode(  # pyright: ignore[reportUnknownMemberType] - as above
                 token,
                 secret,
                 algorithms=[ALGORITHM],
@@ -86,6 +101,7 @@ def _verified(token: str, key: Key) -> dict[str, Any]:
             )
         except jwt.InvalidSignatureError:
             continue
+        return Claims.model_validate(decoded)
     raise Unauthenticated
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -43,7 +43,7 @@ class StreamAccess:
         self._ended: LRU[tuple[str, ...], int] = LRU(MOST_ENDED)
         """The last positions at which members were removed and projects closed."""
 
-    def on_events(self, events: Sequence[Recorded]) -> None:
+    def on_events(self, events: Iterable[Recorded]) -> None:
         """End the streams of members that were removed, and of projects that are erased."""
         for event in events:
             if event.type == MemberRemoved.__name__:

@@ -12,10 +12,11 @@ from service.api import billing_schemas, schemas
 from service.commands.accounts import credit
 from service.eventlog.errors import AnswerMissing
 from service.eventlog.store import END
+from service.eventlog.stream_ids import account_stream
 from service.eventlog.transactions import Transaction
 from service.http.call import Call
 from service.http.operation import Operation, answered
-from service.http.reads import position_in, reading_at
+from service.http.reads import incomplete, position_in, reading_at
 from service.ids import new_id
 from service.wire import dumped
 
@@ -50,7 +51,11 @@ async def read_account(call: Call[None, schemas.BalanceQuery]) -> Response:
         row = await accounts.account(
             connection, tenant_id=call.tenant_id, user_id=call.path["userId"]
         )
-    return answered(billing_schemas.account(row), position=position)
+        stream = account_stream(call.tenant_id, call.path["userId"])
+        headers = await incomplete(connection, call, "accounts", stream_id=str(stream))
+    response = answered(billing_schemas.account(row), position=position)
+    response.headers.update(headers)
+    return response
 
 
 async def read_ledger(call: Call[None, billing_schemas.LedgerQuery]) -> Response:

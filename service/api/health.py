@@ -20,7 +20,10 @@ async def liveness(_: Request) -> Response:
 
 
 async def readiness(request: Request) -> Response:
-    """Whether the database answers, how far the log is, and each read model."""
+    """Whether the database answers, how far the log is, and each read model.
+
+    Without the messages of PostgreSQL, which can quote what is in an event.
+    """
     service: Service = request.app.state.service
     try:
         async with service_transaction(service.pool) as connection:
@@ -33,6 +36,7 @@ async def readiness(request: Request) -> Response:
                 "state": each.state,
                 "position": each.position,
                 "lag": each.head - each.position,
+                "set_aside": each.set_aside,
             }
         )
         for each in standings

@@ -10,9 +10,12 @@ class Health(Wire):
 
 
 class ProjectionHealth(Wire):
+    """A read model. `setAside` is the number of streams that it leaves out."""
+
     state: Literal["live", "behind", "halted"]
     position: int
     lag: int
+    set_aside: int
 
 
 class Readiness(Wire):

@@ -14,7 +14,7 @@ from service import wire
 from service.api import timeline_schemas
 from service.http.call import Call
 from service.http.operation import Operation, answered
-from service.http.reads import come_to, position_in, reading_at, visible_project
+from service.http.reads import come_to, incomplete, position_in, reading_at, visible_project
 from service.http.sse_response import SEND_SECONDS, EventStream, pieces
 from service.replies.events import REPLY_EVENTS
 from service.replies.sse import encode, goaway
@@ -39,9 +39,12 @@ async def read_timeline(call: Call[None, timeline_schemas.TimelineQuery]) -> Res
             before=before,
             after=after,
         )
+        headers = await incomplete(connection, call, "timeline", project_id=call.path["projectId"])
     page = _within_bytes(page, is_after=after is not None)
     answer = timeline_schemas.timeline(page, log_epoch, known.active_build_id)
-    return answered(answer, position=position)
+    response = answered(answer, position=position)
+    response.headers.update(headers)
+    return response
 
 
 def _within_bytes(page: TimelinePage, *, is_after: bool) -> TimelinePage:

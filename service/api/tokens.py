@@ -5,9 +5,11 @@ from types import NoneType
 
 from starlette.responses import Response
 
+from service.access.browser_tokens import LONGEST
 from service.api import tokens_schemas
 from service.http.call import Call
 from service.http.operation import COOKIE, Operation, answered
+from service.http.problems import BadRequest
 from service.http.reads import visible_project
 
 
@@ -22,6 +24,9 @@ async def mint_token(call: Call[tokens_schemas.TokenRequest, None]) -> Response:
         project_id=asked.project_id,
         seconds=asked.ttl_seconds,
     )
+    if len(token) > LONGEST:
+        detail = "These ids are too long for a token; many characters need six bytes there."
+        raise BadRequest(422, "token_too_long", detail)
     answer = tokens_schemas.TokenAnswer(
         token=token, expires_at=datetime.fromtimestamp(expires_at, UTC)
     )

@@ -1,7 +1,7 @@
 """The turns that run in this process: begun, stopped by events of the log, drained at the end."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 import structlog
@@ -83,7 +83,7 @@ class RunningTurns:
         if not task.cancelled() and (error := task.exception()):
             _log.error("turn_failed", error=type(error).__name__)
 
-    def on_events(self, events: Sequence[Recorded]) -> None:
+    def on_events(self, events: Iterable[Recorded]) -> None:
         """Stop the turns of this process whose end was requested, at whatever server, and the turns
         whose replies another process has taken over while this process was frozen.
 

@@ -21,17 +21,23 @@ Name = Annotated[str, typer.Argument(help="A read model's name, or `all`.")]
 
 @app.command("status")
 def print_status() -> None:
-    """Show each read model's position and state; exit code 1 when a read model has halted."""
-    from projections.projection import status
+    """Show each read model's position and state, and the streams that it has set aside.
 
-    statuses = as_owner(status)
-    table = Table("projection", "version", "position", "head", "state", "why")
+    Exit code 1 when a read model has halted or has set a stream aside.
+    """
+    from projections.projection import set_aside, status
+
+    statuses, left_out = as_owner(status), as_owner(set_aside)
+    table = Table("projection", "version", "position", "head", "state", "set aside", "why")
     for each in statuses:
         why = f"before {each.halted_before}: {each.halted_reason}" if each.halted_at else ""
         numbers = (str(each.version), str(each.position), str(each.head))
-        table.add_row(each.name, *numbers, each.state, why)
+        table.add_row(each.name, *numbers, each.state, str(each.set_aside), why)
     out.print(table)
-    if any(each.state == "halted" for each in statuses):
+    for stream in left_out:
+        where = f"{stream.projection}: {stream.tenant_id} {stream.stream_id}"
+        out.print(f"{where} is left out from position {stream.position} on: {stream.reason}")
+    if left_out or any(each.state == "halted" for each in statuses):
         raise typer.Exit(1)
 
 

@@ -19,7 +19,13 @@ from domain.project import Project
 from projections.projects import erasing
 from projections.sessions import undeleted
 from service.chat.turns import Turns
-from service.eventlog.errors import Contended, ReplyStillEnding, answering
+from service.eventlog.errors import (
+    DATABASE_AWAY,
+    Contended,
+    OutcomeUnknown,
+    ReplyStillEnding,
+    answering,
+)
 from service.eventlog.stream_ids import build_stream, project_stream, session_stream
 from service.eventlog.transactions import BY_ITSELF, RequestContext, Transaction, Transactions
 from service.postgres.connections import Pool, service_transaction, tenant_transaction
@@ -91,6 +97,10 @@ class Erasure:
                 emptied += 1
             except (Refused, ReplyStillEnding) as waits:
                 _log.warning("erasure_waits", code=waits.code)
+            except (*DATABASE_AWAY, OutcomeUnknown):
+                raise
+            except Exception as error:  # noqa: BLE001 - the other projects have their turn
+                _log.error("erasure_failed", error=type(error).__name__)
         return emptied
 
     async def _empty(self, tenant_id: str, project_id: str) -> None:

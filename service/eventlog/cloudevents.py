@@ -10,7 +10,7 @@ a position is a string; extensions stand beside the other members, what is null 
 
 from base64 import b64encode
 from datetime import UTC
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import quote
 
 import orjson
@@ -51,7 +51,9 @@ def cloud_event(event: Recorded, log_epoch: str, prev: int | None) -> bytes:
 
 def _circumstances(metadata: str) -> dict[str, str]:
     known: Any = orjson.loads(metadata)
-    found = {name: known.get(key) for key, name in _NAMES.items()} if known else {}
+    if not isinstance(known, dict):
+        return {}
+    found = {name: cast(dict[str, Any], known).get(key) for key, name in _NAMES.items()}
     return {name: value for name, value in found.items() if isinstance(value, str)}
 
 

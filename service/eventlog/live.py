@@ -7,7 +7,8 @@ reads from, so that there are no gaps.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from operator import length_hint
 from typing import Final
 
 import psycopg
@@ -155,6 +156,28 @@ class LiveLog:
             if not events:
                 return
             self.publish(events)
+
+
+def pass_on(page: Sequence[Recorded], hook: Callable[[Iterable[Recorded]], None]) -> None:
+    """Call a hook with the events of a page, in order.
+
+    The hook passes over an event that it cannot read: other applications may keep events in the
+    log, with a type that is unknown here or with other fields.
+    """
+    rest = iter(page)
+    while True:
+        try:
+            hook(rest)
+        except Exception as error:  # noqa: BLE001 - one event must not take the others away
+            event = page[-1 - length_hint(rest)]
+            _log.warning(
+                "event_passed_over",
+                position=event.position,
+                type=event.type,
+                error=type(error).__name__,
+            )
+        else:
+            return
 
 
 def _is_position(payload: str) -> bool:

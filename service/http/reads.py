@@ -7,7 +7,7 @@ from itertools import chain, repeat
 from typing import Any, Final
 
 from domain.errors import ProjectUnknown
-from projections.projection import head, reached
+from projections.projection import head, is_set_aside, reached
 from projections.projects import ProjectRow, project
 from service.eventlog.errors import ReadModelBehind
 from service.http.call import AnyCall
@@ -17,6 +17,7 @@ from service.postgres.connections import Connection
 WAIT_SECONDS: Final = 5.0
 """How long a read waits until its read model has come to the position that was asked for."""
 
+INCOMPLETE: Final = "X-Read-Model-Incomplete"
 _PAUSES_SECONDS: Final = (0.02, 0.05, 0.1, 0.2, 0.5)
 """The pauses between two looks at the read model; the last pause repeats."""
 
@@ -85,3 +86,23 @@ def position_in(cursor: str | None, log_epoch: str) -> int | None:
             "The log was restored since this cursor was given. Read from the start again.",
         )
     return int(position)
+
+
+async def incomplete(
+    connection: Any,
+    call: AnyCall,
+    projection: str,
+    *,
+    stream_id: str | None = None,
+    project_id: str | None = None,
+) -> dict[str, str]:
+    """The header X-Read-Model-Incomplete where a read model leaves out the stream, or any stream of
+    the project, that the answer is about; else none."""
+    left_out = await is_set_aside(
+        connection,
+        projection,
+        tenant_id=call.tenant_id,
+        stream_id=stream_id,
+        project_id=project_id,
+    )
+    return {INCOMPLETE: projection} if left_out else {}

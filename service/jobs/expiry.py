@@ -1,7 +1,8 @@
 """Ends idle sessions and silent builds."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
@@ -42,8 +43,9 @@ async def expire_idle(transactions: Transactions, pool: Pool, idle_seconds: floa
     expired = 0
     for tenant_id, project_id, session_id in idle:
         work = partial(expire, project_id=project_id, session_id=session_id)
-        _, appended = await transactions.transact(tenant_id, work)
-        expired += appended is not None
+        with _one_of_many("session_not_expired"):
+            _, appended = await transactions.transact(tenant_id, work)
+            expired += appended is not None
     return expired
 
 
@@ -54,5 +56,20 @@ async def time_out_silent(builds: Builds, pool: Pool, silent_seconds: float) -> 
     error = f"Nothing was heard of the build for {silent_seconds:g} seconds."
     timed_out = 0
     for tenant_id, _, build_id in found:
-        timed_out += await builds.time_out(tenant_id, build_id, error=error)
+        with _one_of_many("build_not_timed_out"):
+            timed_out += await builds.time_out(tenant_id, build_id, error=error)
     return timed_out
+
+
+@contextmanager
+def _one_of_many(event: str) -> Generator[None]:
+    """Log a failure that what is in one stream causes, so that the other streams have their turn.
+
+    The error's text may quote the stream, and is not logged.
+    """
+    try:
+        yield
+    except (*DATABASE_AWAY, OutcomeUnknown):
+        raise
+    except Exception as error:  # noqa: BLE001 - as above
+        _log.error(event, error=type(error).__name__)

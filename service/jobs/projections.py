@@ -25,6 +25,7 @@ async def keep_projections(connect: Connect) -> None:
                 for each in await status(connection):
                     metrics.LAG.labels(each.name).set(each.head - each.position)
                     metrics.HALTED.labels(each.name).set(each.state == "halted")
+                    metrics.SET_ASIDE.labels(each.name).set(each.set_aside)
                     metrics.HEAD.set(each.head)
 
     await retrying(keep, DATABASE_AWAY, event="projections_lost_their_connection", pauses=(POLL,))

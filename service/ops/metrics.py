@@ -15,3 +15,12 @@ LOOP_LAG = Gauge("throughline_loop_lag_seconds", "For how long everything waits 
 HEAD = Gauge("throughline_log_head", "The last position in the log.")
 LAG = Gauge("throughline_projection_lag", "Positions that a read model is behind.", ["projection"])
 HALTED = Gauge("throughline_projection_halted", "1 when a read model has halted.", ["projection"])
+SET_ASIDE = Gauge(
+    "throughline_projection_set_aside", "Streams that a read model leaves out.", ["projection"]
+)
+UNREADABLE = Counter(
+    "throughline_items_unreadable_total", "Items of timelines sent without their content."
+)
+AUDIT_REFUSED = Counter(
+    "throughline_audit_entries_refused_total", "Audit entries that the database cannot store."
+)

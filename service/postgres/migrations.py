@@ -1,11 +1,19 @@
 """Brings a database to this version, and finds settings and roles that are not safe."""
 
+from contextlib import suppress
 from typing import Final
+
+import psycopg
 
 import sql
 from service.postgres import connections, functions
 
 SQL: Final = sql.statements("migrations.sql")
+_CREATED_MEANWHILE: Final = (
+    psycopg.errors.UniqueViolation,
+    psycopg.errors.DuplicateTable,
+    psycopg.errors.DuplicateObject,
+)
 
 
 class MigrationRefused(RuntimeError):
@@ -20,9 +28,16 @@ async def migrate(url: str) -> list[str]:
     functions.FunctionRefused when a function cannot be replaced.
     """
     connection = await connections.connect(url, as_service=False)
-    async with connection, connection.transaction():
+    async with connection:
+        # A process that creates the table at the same moment is quicker: then the table exists.
+        with suppress(*_CREATED_MEANWHILE):
+            await connection.execute(SQL["table"])
+        return await _migrate(connection)
+
+
+async def _migrate(connection: connections.Connection) -> list[str]:
+    async with connection.transaction():
         await connection.execute(SQL["lock"])
-        await connection.execute(SQL["table"])
         applied = await (await connection.execute(SQL["applied"])).fetchall()
         pending = _pending({number: (name, digest) for number, name, digest in applied})
         for step in pending:

@@ -7,7 +7,7 @@ instead. A reader that comes back gets a running reply from its beginning, or fr
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Final
@@ -50,7 +50,7 @@ class ProjectReplies:
         self._directory = directory
         self._readers: defaultdict[Key, set[asyncio.Queue[ReplyRef]]] = defaultdict(set)
 
-    def on_events(self, events: Sequence[Recorded]) -> None:
+    def on_events(self, events: Iterable[Recorded]) -> None:
         """Announce the replies that began to the readers of their projects."""
         for event in events:
             key = (event.tenant_id, event.project_id or "")

@@ -9,21 +9,21 @@ checkpoint, so no item can appear later at or below a position that was passed.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 import orjson
+import structlog
 
 from domain.events import ERASURES, MemberRemoved, ProjectErasureRequested, SessionMode
 from projections.projection import reached
 from projections.timeline import TIMELINE, PageRead, Shown, TimelinePage, TimelineRow
-from service import wire
 from service.concurrency.retry import retrying
 from service.concurrency.ring import Ring
 from service.eventlog.errors import DATABASE_AWAY
-from service.eventlog.live import POLL, LiveLog
+from service.eventlog.live import POLL, LiveLog, pass_on
 from service.eventlog.store import EventStore, Recorded
 from service.postgres.connections import Connection, Pool, tenant_transaction
 from service.timelines import items
@@ -44,12 +44,16 @@ PROJECTS: Final = 20
 BEHIND_SECONDS: Final = 0.1
 """How often the checkpoint is read while the read model is behind the projects that are watched."""
 
+FAILED_SECONDS: Final = 5.0
+"""How long a project waits whose items could not be read, while the other projects go on."""
+
 _IDLE_SECONDS: Final = 60.0
 
 _SHOWN: Final = frozenset(kind.__name__ for kind in TIMELINE.handles)
 _ERASURES: Final = frozenset(kind.__name__ for kind in ERASURES)
 _REMOVED: Final = MemberRemoved.__name__
 _CLOSED: Final = ProjectErasureRequested.__name__
+_log = structlog.stdlib.get_logger(__name__)
 Key = tuple[str, str]
 """A tenant and its project."""
 
@@ -82,6 +86,7 @@ class Feed:
         self.wanted = wanted
         self.reached = -1
         self.erasures = 0
+        self.failed_until = 0.0
         self.ring: Ring[Item] = Ring(RING, RING_BYTES)
 
     @property
@@ -221,11 +226,11 @@ class Feeds:
             self._is_wanted.set()
             async with aclosing(self._live_log.follow(self._followed)) as pages:
                 async for page in pages:
-                    self._note(page)
+                    pass_on(page, self._note)
                     if not self._feeds:
                         break
 
-    def _note(self, page: Sequence[Recorded]) -> None:
+    def _note(self, page: Iterable[Recorded]) -> None:
         """Note the projects that have new events."""
         for event in page:
             self._followed = event.position
@@ -254,15 +259,31 @@ class Feeds:
 
     async def _read_on(self) -> None:
         """Read the next items of all projects that are behind, a tenant a transaction."""
+        now = asyncio.get_running_loop().time()
         tenants: defaultdict[str, list[tuple[str, Feed]]] = defaultdict(list)
         for (tenant_id, project_id), feed in self._feeds.items():
-            if feed.is_behind:
+            if feed.is_behind and feed.failed_until <= now:
                 tenants[tenant_id].append((project_id, feed))
         for tenant_id, feeds in tenants.items():
+            await self._advance_tenant(tenant_id, feeds)
+
+    async def _advance_tenant(self, tenant_id: str, feeds: list[tuple[str, Feed]]) -> None:
+        """Bring a tenant's projects up to the checkpoint. If that fails, do it one by one, and let
+        the project that fails wait."""
+        try:
             async with tenant_transaction(self._pool, tenant_id) as connection:
                 upto = await reached(connection, TIMELINE.name)
                 for n in range(0, len(feeds), PROJECTS):
                     await self._advance(connection, tenant_id, feeds[n : n + PROJECTS], upto)
+        except DATABASE_AWAY:
+            raise
+        except Exception as error:  # noqa: BLE001 - what is in one project must not stop the others
+            if len(feeds) > 1:
+                for each in feeds:
+                    await self._advance_tenant(tenant_id, [each])
+                return
+            _log.error("feed_failed", error=type(error).__name__, tenant_id=tenant_id)
+            feeds[0][1].failed_until = asyncio.get_running_loop().time() + FAILED_SECONDS
 
     async def _advance(
         self, connection: Connection, tenant_id: str, feeds: list[tuple[str, Feed]], upto: int
@@ -297,17 +318,9 @@ class Feeds:
         return [self._item(row) for row in reversed(page.rows) if row.position <= upto]
 
     def _item(self, row: TimelineRow) -> Item:
-        """The stream event of a row. For a change of a build it has the item that asked for it."""
-        if row.kind == "lock":
-            event, data = "lock", row.data
-        elif row.kind == "erasure":
-            event, data = "erased", row.data
-        else:
-            event, data = (
-                "item",
-                wire.dumped(items.item(row.request or row, self._log_epoch)),
-            )
-        return Item(row.position, row.mode, row.is_visible, row.is_live, event, orjson.dumps(data))
+        """The stream event of a row."""
+        event, json = items.stream_event(row, self._log_epoch)
+        return Item(row.position, row.mode, row.is_visible, row.is_live, event, json)
 
 
 def _floor(items: Sequence[Item], upto: int) -> int:

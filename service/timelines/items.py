@@ -3,12 +3,18 @@
 from datetime import datetime
 from typing import Any, Literal, cast
 
-from domain.events import ChatMode
+import orjson
+import structlog
+
+from domain.events import ChatMode, Json
 from domain.reply_contracts import MAIN_TEXT
 from projections.builds import BuildRow, BuildStatus
 from projections.timeline import ItemKind, TimelineRow
+from service.ops.metrics import UNREADABLE
 from service.replies.envelope import PLAN_ACTIONS, ActionType, label
-from service.wire import Wire, cursor
+from service.wire import Wire, cursor, dumped
+
+_log = structlog.stdlib.get_logger(__name__)
 
 
 class ItemAction(Wire):
@@ -56,14 +62,17 @@ class AiResponse(Wire):
 
 
 class TimelineItem(Wire):
-    """An item of a project's timeline; `cursor` is its position in the order of all events."""
+    """An item of a project's timeline; `cursor` is its position in the order of all events.
+
+    An item of kind `unreadable` stands for an item that the service cannot show.
+    """
 
     id: str
     cursor: str
     timestamp: datetime
     type: Literal["plan_message", "build_request", "deployment"]
     mode: Literal["plan", "build"]
-    kind: ItemKind
+    kind: ItemKind | Literal["unreadable"]
     chat_mode: str | None = None
     status: Literal["planning", "in_progress", "deployed", "failed"]
     session_id: str | None = None
@@ -101,7 +110,51 @@ class Erased(Wire):
 
 
 def item(row: TimelineRow, log_epoch: str) -> TimelineItem:
-    """An item of the timeline."""
+    """An item of the timeline; for a row that cannot be shown an item of kind `unreadable`."""
+    try:
+        orjson.dumps(row.data)  # JSON of PostgreSQL may have numbers that the answer cannot have
+        return _readable(row, log_epoch)
+    except Exception as error:  # noqa: BLE001 - one row must not take the other rows away
+        return unreadable(row, log_epoch, error)
+
+
+def unreadable(row: TimelineRow, log_epoch: str, error: Exception) -> TimelineItem:
+    """The item for a row that cannot be shown, so that readers see that they missed none."""
+    UNREADABLE.inc()
+    # Without the text of the error, which may quote what is in the row.
+    _log.error("item_unreadable", position=row.position, error=type(error).__name__)
+    is_of_build = row.mode == "build"
+    return TimelineItem(
+        id=row.item_id,
+        cursor=cursor(log_epoch, row.position),
+        timestamp=row.recorded_at,
+        type="build_request" if is_of_build else "plan_message",
+        mode="build" if is_of_build else "plan",
+        kind="unreadable",
+        status="failed",
+    )
+
+
+def stream_event(row: TimelineRow, log_epoch: str) -> tuple[str, bytes]:
+    """The name and the JSON of a row in a stream. A change of a build comes as its request."""
+    try:
+        if row.kind == "lock":
+            return "lock", _object(row.data)
+        if row.kind == "erasure":
+            return "erased", _object(row.data)
+        return "item", orjson.dumps(dumped(item(row.request or row, log_epoch)))
+    except Exception as error:  # noqa: BLE001 - one row must not take the other rows away
+        return "item", orjson.dumps(dumped(unreadable(row, log_epoch, error)))
+
+
+def _object(data: Json) -> bytes:
+    """A JSON object. Raises TypeError for other JSON."""
+    if not isinstance(data, dict):
+        raise TypeError("not an object")
+    return orjson.dumps(data)
+
+
+def _readable(row: TimelineRow, log_epoch: str) -> TimelineItem:
     said = row.kind == "user_message"
     answered = row.kind in ("reply", "system_message")
     return TimelineItem(

@@ -36,7 +36,7 @@ declare
     v_answered integer[] := '{}';
     v_last     bigint;
 begin
-    perform pg_advisory_xact_lock(hashtextextended('throughline.append', 0));
+    lock table app.append_lock in exclusive mode;
     head := coalesce((select max(position) from app.event), 0);
 
     -- The items that are not appended, one row each: the item's first stream that has another

@@ -1,13 +1,14 @@
 -- Applies the events after `p_after` up to `p_upto` to one read model. Returns whether that worked.
 --
--- If the rules fail, the rows of the read model stay as they were, and the read model halts with
--- the reason. The caller does not fail.
+-- A stream on whose events the rules fail is set aside, and that works. If the rules fail for another
+-- reason, the rows of the read model stay as they were, and the read model halts with the reason. The
+-- caller does not fail.
 create or replace function app.apply(p_name text, p_after bigint, p_upto bigint) returns boolean
 language plpgsql as $$
 declare
     v_reason text;
 begin
-    execute format('select app.apply_%s($1, $2)', p_name) using p_after, p_upto;
+    perform app.project_around('app', p_name, p_after, p_upto);
     return true;
 exception
     -- These errors are not errors of the rules.
@@ -19,7 +20,9 @@ exception
         set
             halted_at = coalesce(halted_at, clock_timestamp()),
             halted_before = p_upto,
-            halted_reason = v_reason
+            halted_reason = v_reason,
+            position = p_after,
+            follows = false
         where name = p_name;
         return false;
 end

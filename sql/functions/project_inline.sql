@@ -1,44 +1,57 @@
--- Updates the read models in the transaction that appended the events `p_first` to `p_last`.
+-- Updates the read models in the transaction that appended the events `p_first` to `p_last`. Each
+-- append calls it once.
 --
--- Passes over a read model that another transaction has locked (a catch-up, a swap), so no append
--- waits. Passes over a read model that is far behind, too. Each read model continues from its own
--- checkpoint, so it never skips an event.
+-- A read model that follows the log is at `p_first` - 1 by definition, so no checkpoint is written. A
+-- read model that does not follow continues from its own checkpoint, and follows from then on. The
+-- append passes over it if another transaction has locked it (a catch-up, a swap), so no append
+-- waits, and if it is far behind.
 --
 -- One dynamic statement calls all affected read models, because PostgreSQL plans a dynamic
--- statement at each call. If that statement fails, call them one by one, and halt those that fail.
+-- statement at each call. If that statement fails, call them one by one: each sets the streams aside
+-- that it fails on. A read model that has set streams aside is always called by itself.
 create or replace function app.project_inline(p_first bigint, p_last bigint, p_types text[])
 returns void
 language plpgsql as $$
 declare
-    v_held  text[];
-    v_calls text;
+    v_affected text[];
+    v_alone    text[];
+    v_calls    text;
+    v_each     record;
 begin
+    lock table app.follow_lock in row exclusive mode;
     select
         array_agg(name),
-        string_agg(format('app.apply_%s(%s, $1)', name, position), ', ' order by name)
-            filter (where position <> p_first - 1 or handles && p_types)
-    into v_held, v_calls
-    from (
-        select name, position, handles
-        from app.projection
-        where halted_at is null and position > p_first - 1000
-        for no key update skip locked
-    ) as held;
-    if v_held is null then
-        return;
-    elsif v_calls is not null then
+        array_agg(name) filter (where set_aside > 0),
+        string_agg(format('app.apply_%s($1, $2)', name), ', ' order by name)
+            filter (where set_aside = 0)
+    into v_affected, v_alone, v_calls
+    from app.projection
+    where follows and handles && p_types;
+    if v_calls is not null then
         begin
-            execute 'select ' || v_calls using p_last;
+            execute 'select ' || v_calls using p_first - 1, p_last;
         exception
             -- These errors are not errors of the rules.
             when admin_shutdown or crash_shutdown or deadlock_detected or lock_not_available then
                 raise;
             when others then
-                perform app.apply(name, position, p_last)
-                from app.projection
-                where name = any (v_held) and (position <> p_first - 1 or handles && p_types);
+                v_alone := v_affected;
         end;
     end if;
-    update app.projection set position = p_last where name = any (v_held) and halted_at is null;
+    if v_alone is not null then
+        perform app.apply(name, p_first - 1, p_last) from unnest(v_alone) as name;
+    end if;
+
+    for v_each in
+        select name, position
+        from app.projection
+        where not follows and not is_paused and halted_at is null and position > p_first - 1000
+        order by name
+        for no key update skip locked
+    loop
+        if app.apply(v_each.name, v_each.position, p_last) then
+            update app.projection set follows = true where name = v_each.name;
+        end if;
+    end loop;
 end
 $$;

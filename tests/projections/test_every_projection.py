@@ -98,15 +98,22 @@ async def test_each_event_by_itself_gives_the_rows_up_to_it(
 
 @each
 async def test_twice_is_once(url: str, projection: Projection) -> None:
-    """A call goes on from the checkpoint: events in the rows are not added again."""
+    """A read model that was stopped goes on from its checkpoint: events are not added again."""
     async with writing(url) as log, owning(url) as owner:
         await fill(log, 1)
         events = await log.events()
         expected = rows(projection.name, events)
         types = sorted({event.type for event in events})
         for first in (len(events), len(events) // 2, 1):
+            async with held(url, projection):
+                pass
             await owner.execute(
-                "select app.project_inline(%s, %s, %s)", (Int8(first), Int8(len(events)), types)
+                """
+                select app.project_inline(%s, %s, %s)
+                from app.projection
+                where name = %s and not follows
+                """,
+                (Int8(first), Int8(len(events)), types, projection.name),
             )
             assert await catch_up(owner)
             assert await live(owner, projection.name) == expected
@@ -445,10 +452,13 @@ async def apply(owner: Connection, projection: Projection, after: int, upto: int
 
 @asynccontextmanager
 async def held(url: str, projection: Projection) -> AsyncIterator[None]:
-    """Somebody else holds the read model, as a catch-up or a swap does."""
-    async with owning(url) as other, other.transaction():
-        await other.execute(machinery.SQL["lock"], {"name": projection.name})
-        yield
+    """Somebody else holds the read model, as a swap does."""
+    async with owning(url) as other:
+        await other.execute(machinery.SQL["stop"], {"name": projection.name})
+        async with other.transaction():
+            await other.execute(machinery.SQL["lock"], {"name": projection.name})
+            yield
+        await other.execute("update app.projection set is_paused = false")
 
 
 def cuts(events: int, random: Random) -> Iterator[list[int]]:

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from psycopg.types.numeric import Int8
 
+from domain.events import ERASURES
 from projections import PROJECTIONS
 from projections import projection as machinery
 from projections.accounts import ACCOUNTS, account
@@ -36,6 +37,7 @@ from tests.projections.generated import Log, World, live, owning, writing
 
 _OPENED = b'{"session_id":"odd","project_id":"p","user_id":"u","mode":"plan"}'
 _CREDITED = b'{"user_id":"u","credit_id":"c","seconds":1,"kind":"paid","reason":null}'
+ERASING = {kind.__name__ for kind in ERASURES}
 NAMES = sorted(projection.name for projection in PROJECTIONS)
 each = pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
 
@@ -60,15 +62,28 @@ async def assert_all_is_well(connection: Connection, log: Log) -> None:
 
 @asynccontextmanager
 async def held(url: str, *names: str) -> AsyncIterator[None]:
-    """Somebody else holds these read models, as a catch-up or a swap does."""
-    async with owning(url) as other, other.transaction():
+    """Somebody else holds these read models, as a swap does."""
+    async with owning(url) as other:
         for name in names:
-            await other.execute(machinery.SQL["lock"], {"name": name})
-        yield
+            await other.execute(machinery.SQL["stop"], {"name": name})
+        async with other.transaction():
+            for name in names:
+                await other.execute(machinery.SQL["lock"], {"name": name})
+            yield
+        await other.execute("update app.projection set is_paused = false")
 
 
-async def break_(owner: Connection, projection: Projection, *, at: str) -> None:
-    """Let the rules fail on the events of a type, and do all else as before."""
+IN_THE_EVENT = "raise_exception"
+"""An error that what is in an event can cause."""
+
+
+async def break_(
+    owner: Connection, projection: Projection, *, at: str, error: str = "undefined_function"
+) -> None:
+    """Let the rules fail on the events of a type, and do all else as before.
+
+    By default with an error that has another reason than what is in the event.
+    """
     name = f"app.apply_{projection.name}"
     await owner.execute(f"alter function {name} rename to sound_{projection.name}".encode())
     await owner.execute(
@@ -81,7 +96,7 @@ async def break_(owner: Connection, projection: Projection, *, at: str) -> None:
                 select from app.event
                 where position > p_after and position <= p_upto and type = '{at}'
             ) then
-                raise exception 'made to fail on %', '{at}';
+                raise exception 'made to fail on %', '{at}' using errcode = '{error}';
             end if;
         end
         $$
@@ -133,6 +148,44 @@ async def test_every_append_carries_the_read_models_along(url: str) -> None:
             await log.append([append])
             found = await statuses(owner)
             assert {each.position for each in found.values()} == {await log.store.head()}
+        await assert_all_is_well(owner, log)
+
+
+async def test_an_append_writes_no_checkpoint_of_a_read_model_that_follows(url: str) -> None:
+    """Each row version that it wrote would stay as long as an analyst's transaction is open."""
+    versions = "select name, xmin::text, ctid::text, follows from app.projection order by name"
+    appends = World(10).appends(60)
+    async with writing(url) as log, owning(url) as owner:
+        await log.append(appends[:1])
+        before = await (await owner.execute(versions)).fetchall()
+        assert all(follows for *_, follows in before)
+        await log.append(appends[1:])
+        assert await (await owner.execute(versions)).fetchall() == before
+        await assert_all_is_well(owner, log)
+
+
+async def test_a_stop_waits_for_the_append_that_is_in_flight(url: str) -> None:
+    """Otherwise the checkpoint that it writes would lack the append, whose rows are there."""
+    async with writing(url) as log, owning(url) as slow, owning(url) as owner:
+        await log.append([odd(1)])
+        async with asyncio.TaskGroup() as tasks, slow.transaction():
+            insert = """
+                insert into app.event (
+                    position, append_id, tenant_id, stream_id, version, type, schema_version,
+                    project_id, state, metadata, recorded_at
+                )
+                values (
+                    2, gen_random_uuid(), 't1', 'project-odd-2', 1, 'ProjectRegistered', 1,
+                    'odd-2', %s, '{}', now()
+                )
+            """
+            await slow.execute(insert, [odd(2)[0].state])
+            await slow.execute("select app.appended(2, 2, array['ProjectRegistered'])")
+            tasks.create_task(owner.execute(machinery.SQL["stop"], {"name": "projects"}))
+            async with owning(url) as watcher:
+                await until_waiting(watcher, 1)
+        assert await reached(owner, "projects") == 2
+        assert await catch_up(owner)
         await assert_all_is_well(owner, log)
 
 
@@ -266,6 +319,115 @@ async def test_a_rule_that_fails_halts_alone(url: str, projection: Projection) -
         await assert_all_is_well(owner, log)
         await log.append([odd(1)])
         await assert_all_is_well(owner, log)
+
+
+def without_streams(events: Sequence[Recorded], failing: str) -> tuple[list[Recorded], set[str]]:
+    """The events that are left without the streams that have an event of a type, from that event
+    on, but with the erasures of these streams; and the streams."""
+    left: list[Recorded] = []
+    aside: set[str] = set()
+    for event in events:
+        if event.type == failing:
+            aside.add(f"{event.tenant_id}/{event.stream_id}")
+        elif f"{event.tenant_id}/{event.stream_id}" not in aside or event.type in ERASING:
+            left.append(event)
+    return left, aside
+
+
+@each
+async def test_a_stream_on_whose_event_a_rule_fails_is_set_aside_alone(
+    url: str, projection: Projection
+) -> None:
+    """All other rows are exact and live. A rebuild with mended rules brings the stream back."""
+    failing = next(
+        kind.__name__ for kind in reversed(projection.handles) if kind.__name__ not in ERASING
+    )
+    async with writing(url) as log, owning(url) as owner:
+        await break_(owner, projection, at=failing, error=IN_THE_EVENT)
+        appends = World(15).appends(400)
+        await log.append(appends[:200])
+        for append in appends[200:]:
+            await log.append([append])
+        left, aside = without_streams(await log.events(), failing)
+        model = (await statuses(owner))[projection.name]
+        assert (model.state, model.set_aside) == ("live", len(aside)), model
+        assert aside
+        assert await live(owner, projection.name) == rows(projection.name, left)
+        found = await machinery.set_aside(owner)
+        assert {f"{each.tenant_id}/{each.stream_id}" for each in found} == aside
+        assert {(each.projection, each.reason) for each in found} == {
+            (projection.name, f"made to fail on {failing}")
+        }
+        await mend(owner, projection)
+        assert await verify(owner, projection) == 0
+        await rebuild(owner, projection)
+        assert await machinery.set_aside(owner) == []
+        assert (await statuses(owner))[projection.name].set_aside == 0
+        await assert_all_is_well(owner, log)
+
+
+async def test_a_stream_is_set_aside_in_a_catch_up_and_in_a_rebuild_too(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machinery, "CHUNK", 50)
+    unpaid = NewEvent("t1", "account-t1-x", 1, "TimeReserved", _UNPAID)
+    # Less than what the first event takes, so that no range of both can succeed.
+    later = NewEvent("t1", "account-t1-x", 2, "TimeCredited", _CREDITED.replace(b'"u"', b'"x"'))
+    async with writing(url) as log, owning(url) as owner:
+        appends = World(22).appends(200)
+        async with held(url, "accounts"):
+            await log.append([*appends[:150], [unpaid], *appends[150:], [later]])
+        while not await catch_up(owner):
+            pass
+        events = await log.events()
+        left = [event for event in events if event.stream_id != "account-t1-x"]
+        for work in (None, rebuild):
+            if work is not None:
+                await work(owner, ACCOUNTS)
+            assert await live(owner, "accounts") == rows("accounts", left)
+            assert await verify(owner, ACCOUNTS) == 0
+            (found,) = await machinery.set_aside(owner)
+            assert (found.projection, found.stream_id) == ("accounts", "account-t1-x")
+            assert events[found.position - 1].type == "TimeReserved"
+            assert (await statuses(owner))["accounts"].set_aside == 1
+        assert await schemas(owner) == set()
+
+
+POISON = (
+    ("SessionOpened", b"not JSON at all", "session-poison"),
+    ("SessionOpened", b"[]", "session-poison"),
+    ("SessionOpened", b"\xff\xfe", "session-poison"),
+    ("SessionOpened", b"{}", "session-poison"),
+    ("SessionRenamed", b'{"session_id": "s", "name": "\\u0000"}', "session-poison"),
+    ("ReplyStarted", b'{"message_id":"m","session_id":"s","epoch":1e99}', "session-poison"),
+    ("ReplyCompleted", b'{"tokens_used": "many"}', "session-poison"),
+    ("TimeCredited", b'{"user_id":"u","seconds":99999999999999999999}', "account-t1-poison"),
+    ("TimeConsumed", b'{"session_id":"s","seconds":"x"}', "account-t1-poison"),
+    ("MemberAdded", b'{"project_id": null}', "project-poison"),
+    ("BuildRequested", b"5", "build-poison"),
+    ("VersionDeployed", b'{"build_id": {}}', "build-poison"),
+    ("PlanSaved", b'{"message_id": []}', "session-poison"),
+)
+
+
+@pytest.mark.parametrize(("kind", "state", "stream"), POISON)
+async def test_no_state_of_an_event_halts_a_read_model(
+    url: str, kind: str, state: bytes, stream: str
+) -> None:
+    """The other streams of the tenant, and the other tenants, stay exact and live."""
+    appends = World(11).appends(60)
+    async with writing(url) as log, owning(url) as owner:
+        await log.append(appends[:30])
+        await log.append([*appends[30:40], [NewEvent("t1", stream, 1, kind, state, "p1")]])
+        for append in appends[40:]:
+            await log.append([append])
+        events = [event for event in await log.events() if event.stream_id != stream]
+        for name, model in (await statuses(owner)).items():
+            assert model.state == "live"
+            if model.set_aside:
+                assert await live(owner, name) == rows(name, events)
+        for projection in PROJECTIONS:
+            assert await verify(owner, projection) == 0
 
 
 async def test_a_halted_read_model_costs_the_next_appends_nothing(url: str) -> None:
@@ -479,18 +641,34 @@ async def test_a_task_that_is_cancelled_in_the_middle_cleans_up(
         await assert_all_is_well(owner, log)
 
 
+async def break_rebuilds(owner: Connection) -> None:
+    """Let the rules of every rebuild fail for another reason than what is in an event."""
+    await owner.execute(
+        """
+        create or replace function app.project_around(
+            p_schema text, p_name text, p_after bigint, p_upto bigint
+        ) returns void
+        language plpgsql as $$
+        begin
+            raise exception 'the disk is full' using errcode = 'disk_full';
+        end
+        $$
+        """
+    )
+
+
 async def test_a_rule_that_fails_in_a_rebuild_leaves_the_live_rows(url: str) -> None:
     async with writing(url) as log, owning(url) as owner:
         await log.append(World(22).appends(200))
         before = await live(owner, "accounts")
-        await log.append([[NewEvent("t1", "account-t1-x", 1, "TimeReserved", _UNPAID)]])
-        with pytest.raises(psycopg.errors.CheckViolation):
+        await break_rebuilds(owner)
+        with pytest.raises(psycopg.errors.DiskFull):
             await rebuild(owner, ACCOUNTS)
         assert await schemas(owner) == set()
         assert await live(owner, "accounts") == before
 
 
-_UNPAID = b'{"user_id":"x","reservation_id":"h","session_id":"s","message_id":"m","seconds":1}'
+_UNPAID = b'{"user_id":"x","reservation_id":"h","session_id":"s","message_id":"m","seconds":2}'
 
 
 # one at a time -----------------------------------------------------------------------------------

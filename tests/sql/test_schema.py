@@ -18,6 +18,7 @@ from service.postgres import connections, migrations
 from service.postgres.analysts import BadName, add_analyst, remove_analyst
 from service.postgres.embedded import Server
 from tests.projections.generated import new_events, owning, writing
+from tests.service.eventlog.logs import event, running_log
 
 NewDatabase: TypeAlias = Callable[[], str]
 OPENED = SessionOpened(session_id="1", project_id="p1", user_id="u1")
@@ -177,12 +178,39 @@ async def grants(owner: Connection, role: str) -> set[str]:
     return {grant for (grant,) in await rows.fetchall()}
 
 
+async def test_no_lock_that_an_analyst_can_take_delays_others(url: str) -> None:
+    """Not even if she knows the names of all locks that earlier versions took."""
+    name = f"analyst_{uuid4().hex}"
+    works = ("append", "migrate", *(projection.name for projection in PROJECTIONS))
+    async with running_log(url) as one, running_log(url) as other, owning(url) as owner:
+        dsn = await add_analyst(owner, name, "t1")
+        async with await psycopg.AsyncConnection.connect(dsn) as analyst:
+            for work in works:
+                key = f"select pg_advisory_lock(hashtextextended('throughline.{work}', 0))"
+                await analyst.execute(key.encode())
+            for table in ("append_lock", "follow_lock", "rebuild", "event", "projection"):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    async with analyst.transaction():
+                        await analyst.execute(f"lock table app.{table} in exclusive mode".encode())
+            for n in range(10):
+                for log in (one, other):
+                    await log.writer.append([event(f"s-{n}-{log is one}")])
+            assert await one.store.head() == 20
+            assert await migrations.migrate(url) == []
+            for projection in PROJECTIONS:
+                await rebuild(owner, projection)
+        await remove_analyst(owner, name)
+
+
 WALLS: Final = {
     "row level security off": """
         select oid::regclass::text from pg_class
         where relnamespace = 'app'::regnamespace and relkind in ('r', 'p')
             and not (relrowsecurity and relforcerowsecurity)
-            and oid::regclass::text not in ('app.projection', 'app.nonce', 'app.lease')
+            and oid::regclass::text not in (
+                'app.projection', 'app.nonce', 'app.lease', 'app.append_lock', 'app.follow_lock',
+                'app.rebuild'
+            )
         """,
     "a view that reads as its owner": """
         select oid::regclass::text from pg_class

@@ -8,8 +8,10 @@ import httpx
 import psycopg
 import pytest
 from psycopg.rows import dict_row
+from structlog.testing import capture_logs
 
 from service.access import audit
+from service.ops import metrics
 from service.postgres import connections
 from tests.projections.generated import owning
 from tests.running import KEYS, LiveService, problem, running
@@ -219,7 +221,34 @@ async def test_audit_entries_wait_for_an_unreachable_database_and_are_stored_onc
     assert [each["request_id"] for each in await stored(url)] == ["r0", "r1"]
 
 
-def entry(request_id: str) -> audit.Entry:
+@pytest.mark.parametrize("poison", ["\0", "\ud800"])
+async def test_an_entry_that_cannot_be_stored_does_not_keep_out_the_others(
+    url: str, poison: str
+) -> None:
+    refused = metrics.AUDIT_REFUSED._value.get()
+    async with connections.pool(url) as pool:
+        kept = audit.Audit(pool)
+        entries = [entry("r0"), entry("r1", user_id=f"u{poison}1"), entry("r2")]
+        with capture_logs() as lines:
+            async with asyncio.TaskGroup() as tasks:
+                for each in entries:
+                    tasks.create_task(kept.record(each, is_write=True))
+                await asyncio.sleep(0)
+                kept.close()
+                tasks.create_task(kept.run())
+    assert [each["request_id"] for each in await stored(url)] == ["r0", "r2"]
+    (line,) = (each for each in lines if each["event"] == "audit_entry_refused")
+    assert line["request_id"] == "r1"
+    assert poison not in str(line)
+    assert metrics.AUDIT_REFUSED._value.get() == refused + 1
+
+
+def entry(request_id: str, user_id: str | None = None) -> audit.Entry:
     return audit.Entry(
-        tenant_id="t1", request_id=request_id, key_id="k1", operation="x", at=audit.Watch().at
+        tenant_id="t1",
+        request_id=request_id,
+        key_id="k1",
+        operation="x",
+        user_id=user_id,
+        at=audit.Watch().at,
     )

@@ -8,9 +8,11 @@ import httpx
 import pytest
 
 from service.access import signatures
+from service.eventlog.store import NewEvent
 from service.http import reads
 from service.postgres import connections
 from tests.running import KEYS, LiveService, Signed, running
+from tests.service.watching import append
 
 NUL = "a\0b"
 PROJECT = {"projectId": "p7", "name": "x", "members": [{"userId": "u1"}]}
@@ -223,6 +225,7 @@ async def test_a_read_waits_for_the_requested_position(
     assert_problem(ahead, 409, "position_not_in_log")
     monkeypatch.setattr(reads, "WAIT_SECONDS", 0.1)
     async with await connections.connect(url, as_service=False) as owner:
+        await owner.execute("select app.stop_following('accounts')")
         await owner.execute(
             "update app.projection set halted_at = now(), halted_reason = 'invalid: \"somebody\"' "
             "where name = 'accounts'"
@@ -243,6 +246,7 @@ async def test_readers_that_wait_for_a_halted_read_model_hold_up_nobody(
 ) -> None:
     monkeypatch.setattr(reads, "WAIT_SECONDS", 60)
     async with await connections.connect(url, as_service=False) as owner:
+        await owner.execute("select app.stop_following('accounts')")
         await owner.execute("update app.projection set halted_at = now() where name = 'accounts'")
         await owner.execute("drop function app.apply_accounts")
     position = (await run.client.post("/v1/projects", json=PROJECT)).headers["x-log-position"]
@@ -257,6 +261,33 @@ async def test_readers_that_wait_for_a_halted_read_model_hold_up_nobody(
     for each in waiting:
         each.cancel()
     await asyncio.wait(waiting)
+
+
+async def test_an_event_that_no_rule_can_read_is_told_in_the_answers_about_its_stream(
+    run: LiveService, url: str
+) -> None:
+    await run.project("p2")
+    reads_of = {
+        "accounts": ("/v1/billing/accounts/u1", "/v1/billing/accounts/u2"),
+        "timeline": ("/v1/project/p1/timeline", "/v1/project/p2/timeline"),
+    }
+    poison = (
+        ("account-t1-u1", "TimeCredited", b'{"user_id":"u1","seconds":"secret"}'),
+        ("session-s1", "UserMessagePosted", b"secret"),
+    )
+    for stream, kind, state in poison:
+        version = len(await run.service.store.stream("t1", stream)) + 1
+        await append(run, [NewEvent("t1", stream, version, kind, state, "p1")])
+    for name, (bad, good) in reads_of.items():
+        answer = await run.client.get(bad)
+        assert (answer.status_code, answer.headers[reads.INCOMPLETE]) == (200, name)
+        answer = await run.client.get(good)
+        assert (answer.status_code, reads.INCOMPLETE in answer.headers) == (200, False)
+    ready = await run.client.get("/readyz")
+    assert ready.json()["status"] == "ready"
+    assert ready.json()["projections"]["accounts"]["setAside"] == 1
+    assert ready.json()["projections"]["accounts"]["state"] == "live"
+    assert "secret" not in ready.text
 
 
 # Signatures --------------------------------------------------------------------------------------

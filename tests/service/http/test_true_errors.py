@@ -99,6 +99,7 @@ async def halted(run: LiveService, url: str, _: Cutter) -> AsyncGenerator[None]:
     """No read model follows."""
     async with await connections.connect(url, as_service=False) as owner:
         for each in PROJECTIONS:
+            await owner.execute("select app.stop_following(%s)", [each.name])
             await owner.execute(f"drop function app.apply_{each.name}".encode())
         await owner.execute("update app.projection set halted_at = now(), halted_before = 0")
         yield
