@@ -34,13 +34,13 @@ async def test_a_turn_reads_its_session_once_and_only_as_far_as_its_history(
 def reads_of(stream_id: str, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of rows of each statement that reads the stream, from now on."""
     read: list[int] = []
-    fetchall: Callable[[Any], Awaitable[list[Any]]] = psycopg.AsyncCursor.fetchall
+    fetchmany: Callable[[Any, int], Awaitable[list[Any]]] = psycopg.AsyncCursor.fetchmany
 
-    async def counted(cursor: Any) -> list[Any]:
-        rows = await fetchall(cursor)
+    async def counted(cursor: Any, size: int = 0) -> list[Any]:
+        rows = await fetchmany(cursor, size)
         if rows and stream_id in (getattr(row, "stream_id", None) for row in rows):
             read.append(len(rows))
         return rows
 
-    monkeypatch.setattr(psycopg.AsyncCursor, "fetchall", counted)
+    monkeypatch.setattr(psycopg.AsyncCursor, "fetchmany", counted)
     return read
