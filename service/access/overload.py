@@ -33,7 +33,7 @@ class Bounds:
     stored: float
 
 
-REPLIES: Final = Bounds(lag=0.03, waiting=60, stored=0.25)
+REPLIES: Final = Bounds(lag=0.1, waiting=60, stored=0.25)
 """For requests that begin a reply, which costs the most and goes on for the longest."""
 
 OTHERS: Final = Bounds(lag=0.3, waiting=200, stored=0.75)
