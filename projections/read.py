@@ -1,9 +1,13 @@
 """Reads that share a round trip: all statements are sent, then the rows are read."""
 
-from typing import Any, Generic, TypeVar
+import asyncio
+from typing import Any, Final, Generic, TypeVar
 
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import AsyncRowFactory
+
+SLICE: Final = 1_000
+"""Rows, or events, that are decoded before other tasks have a turn."""
 
 R = TypeVar("R")
 
@@ -35,9 +39,18 @@ class Read(Generic[R]):
         await self._cursor.execute(self._query, self._parameters)
 
     async def rows(self) -> list[R]:
-        """All rows that were found, once; the statement was sent before."""
+        """All rows that were found, once; the statement was sent before.
+
+        The rows are made in slices, so that other tasks run meanwhile.
+        """
         assert self._cursor is not None
-        return await self._cursor.fetchall()
+        rows = await self._cursor.fetchmany(SLICE)
+        found = rows
+        while len(rows) == SLICE:
+            await asyncio.sleep(0)
+            rows = await self._cursor.fetchmany(SLICE)
+            found += rows
+        return found
 
     async def row(self) -> R | None:
         """The first row, or None; the statement was sent before."""

@@ -74,6 +74,7 @@ async def orphans(
     connection: Connection,
     *,
     lease_id: int,
+    until: datetime | None,
     here: list[str],
     lease_seconds: float,
     grace_seconds: float,
@@ -81,8 +82,10 @@ async def orphans(
 ) -> list[ReplyRow]:
     """Running replies of all tenants that no process writes, oldest first.
 
-    A reply is such an orphan when its lease has ended, or when its lease is the caller's `lease_id`
-    and the caller does not write it: it is not in `here`. No reply is an orphan in the first
+    A reply is such an orphan when its lease was released or has expired, or when its lease is the
+    caller's `lease_id` and the caller does not write it: it is not in `here`. `until` is the end of
+    the caller's lease, if the caller may take other processes for dead; without it, and when it is
+    not the end that is stored, only released leases count. No reply is an orphan in the first
     `grace_seconds` after the start of the database, because processes could not renew their leases
     while the database was away.
     """
@@ -91,6 +94,7 @@ async def orphans(
             REPLIES.statements["orphans"],
             {
                 "lease_id": lease_id,
+                "until": until,
                 "here": here,
                 "lease_seconds": lease_seconds,
                 "grace_seconds": grace_seconds,

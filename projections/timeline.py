@@ -41,8 +41,8 @@ from projections.read import Read
 
 TIMELINE: Final = Projection(
     name="timeline",
-    version=5,
-    rules="5009ce86",
+    version=6,
+    rules="d61bf79f",
     views=("project_timeline", "project_chat_with_builds"),
     handles=(
         UserMessagePosted,
@@ -83,6 +83,9 @@ Kind = Literal[ItemKind, "build_status", "lock", "erasure"]
 class TimelineRow:
     """An item. `data` is a reply by the contract of its `chat_mode`, or a system message.
 
+    `locale` is the language of the message that a reply answers; None for items that are not whole
+    or partial replies.
+
     `build` is the current state of the item's build. An item of kind `build_status` says that the
     build has changed; `request` is the item that asked for the build. `is_convertible` is true for
     a plan that can become a build now.
@@ -97,6 +100,7 @@ class TimelineRow:
     session_id: str | None
     user_id: str | None
     chat_mode: str | None
+    locale: str | None
     text: str | None
     data: Json
     subtype: str | None

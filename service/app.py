@@ -4,7 +4,8 @@ import asyncio
 import signal
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
+from functools import cache, partial
+from hashlib import sha256
 from importlib.metadata import version
 from typing import Final
 
@@ -48,6 +49,7 @@ from service.chat.turn import Responder
 from service.chat.turns import Turns
 from service.commands.builds import Builds
 from service.commands.erasure import Erasure
+from service.eventlog.heavy_reads import HeavyReads
 from service.eventlog.live import LiveLog, pass_on
 from service.eventlog.store import EventStore
 from service.eventlog.transactions import Transactions
@@ -227,7 +229,7 @@ def _service(
         history_tokens=settings.history_tokens,
     )
     responder = Responder(preparation, directory, settlement, reply_seconds=settings.reply_seconds)
-    running = RunningTurns(responder, directory)
+    running = RunningTurns(responder, directory, lease.lease_id)
     recovery = Recovery(
         store=store,
         transactions=transactions,
@@ -257,6 +259,7 @@ def _service(
         settings=settings,
         pool=pool,
         store=store,
+        heavy_reads=HeavyReads(),
         live_log=live_log,
         feeds=Feeds(pool, store, live_log, log_epoch),
         merged_streams=MergedStreams(),
@@ -332,9 +335,19 @@ async def _pass_on_events(service: Service) -> None:
 # Open to everyone --------------------------------------------------------------------------------
 
 
-async def _openapi(_: Request) -> Response:
-    document = openapi.document(OPERATIONS, version=version("throughline"))
-    return Response(orjson.dumps(document), media_type="application/json")
+@cache
+def _openapi_document() -> tuple[bytes, str]:
+    """The document and its entity tag, made once: to make it takes long."""
+    document = orjson.dumps(openapi.document(OPERATIONS, version=version("throughline")))
+    return document, f'"{sha256(document).hexdigest()[:32]}"'
+
+
+async def _openapi(request: Request) -> Response:
+    document, tag = _openapi_document()
+    headers = {"ETag": tag, "Cache-Control": "no-cache"}
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(document, media_type="application/json", headers=headers)
 
 
 async def _not_routed(_: Request, error: Exception) -> Response:

@@ -1,7 +1,8 @@
 """JSON on the wire: the base classes of bodies, queries and answers."""
 
+from collections.abc import Iterable
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -35,6 +36,16 @@ Id = Annotated[
 ]
 
 
+def _in_a_path(text: str) -> str:
+    if "/" in text or text in (".", ".."):
+        raise ValueError("must fit into one part of a path: no slash, and not . or ..")
+    return text
+
+
+PathId = Annotated[Id, AfterValidator(_in_a_path)]
+"""An id that a client chooses and that stands in paths."""
+
+
 Cursor = Annotated[str, Field(max_length=64)]
 
 
@@ -65,6 +76,21 @@ class Query(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, extra="forbid"
     )
+
+
+PAGE_BYTES: Final = 4 * 1024 * 1024
+"""The texts and data of a page, at most, unless its first item alone is larger."""
+
+
+def fitting(sizes: Iterable[int]) -> int:
+    """How many of the first items go into one page, by the bytes of each; at least one."""
+    total = count = 0
+    for size in sizes:
+        total += size
+        if count and total > PAGE_BYTES:
+            break
+        count += 1
+    return count
 
 
 def cursor(log_epoch: str, position: int) -> str:

@@ -57,11 +57,12 @@ cross join lateral (
 order by chunk.message_id, chunk.n
 
 -- name: ended
--- Which of these replies have ended.
-select replies.message_id
+-- Which of these replies have ended, or are not there any more: the session of such a reply was
+-- erased, or the read model does not have the reply yet. The log knows which.
+select asked.message_id
 from unnest(%(tenant_id)b::text[], %(reply_id)b::text[]) as asked (tenant_id, message_id)
-join app.replies using (tenant_id, message_id)
-where replies.ended_position is not null
+left join app.replies using (tenant_id, message_id)
+where replies.message_id is null or replies.ended_position is not null
 
 -- name: purge
 -- Delete the frames of old replies, the oldest first. Ids of replies are UUIDv7, so their order is

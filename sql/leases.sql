@@ -3,12 +3,13 @@
 -- name: acquire
 insert into app.lease (until)
 values (now() + make_interval(secs => %(seconds)s))
-returning epoch
+returning epoch, until
 
 -- name: renew
 update app.lease
 set until = now() + make_interval(secs => %(seconds)s)
 where epoch = %(lease_id)s
+returning until
 
 -- name: release
 delete from app.lease where epoch = %(lease_id)s

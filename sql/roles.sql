@@ -1,15 +1,19 @@
--- The role of a transaction decides which rows it sees. Both settings end with the transaction.
+-- The role of a transaction decides which rows it sees. All settings end with the transaction, because
+-- a connection pooler gives the session to somebody else after it.
+--
+-- A plan is made while the tables are small and kept while they grow: it must use the indexes. That is
+-- why enable_seqscan is off.
 
 -- name: as_tenant
 select set_config('role', 'throughline_tenant', true),
-       set_config('throughline.tenant', %(tenant_id)s, true)
+       set_config('throughline.tenant', %(tenant_id)s, true),
+       set_config('statement_timeout', '30s', true),
+       set_config('enable_seqscan', 'off', true)
 
 -- name: as_service
-select set_config('role', 'throughline_service', true)
-
--- name: as_nobody
--- A pooled connection sees no rows until a transaction names its tenant.
-set role throughline_tenant
+select set_config('role', 'throughline_service', true),
+       set_config('statement_timeout', '30s', true),
+       set_config('enable_seqscan', 'off', true)
 
 -- name: unbound_roles
 -- Roles of the service that row level security does not bind. Such a role would see all tenants.

@@ -657,7 +657,7 @@ CREATE FUNCTION app.apply_timeline(p_after bigint, p_upto bigint) RETURNS void
 begin
     insert into timeline (
         position, tenant_id, project_id, mode, item_id, kind, is_visible, is_live, session_id,
-        user_id, chat_mode, text, data, subtype, tokens_used, duration_ms, build_id,
+        user_id, chat_mode, locale, text, data, subtype, tokens_used, duration_ms, build_id,
         converted_from_session_id, recorded_at
     )
     select
@@ -686,6 +686,7 @@ begin
             when 'UserMessagePosted' then state.chat_mode
             when 'ReplyCompleted' then state.mode
         end,
+        case event.type when 'ReplyCompleted' then coalesce(state.locale, 'en') end,
         case event.type when 'BuildReferenced' then state.title else state.text end,
         case event.type
             when 'ReplyCompleted' then state.data
@@ -719,6 +720,7 @@ begin
     from event
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
         message_id text, session_id text, user_id text, visible boolean, chat_mode text, mode text,
+        locale text,
         text text, data jsonb, template text, variables jsonb, code text, name text, subtype text,
         tokens_used bigint, duration_ms bigint, build_id text, converted_from_session_id text,
         type text, contract_version text, title text, version_id text
@@ -1478,6 +1480,7 @@ CREATE TABLE app.timeline (
     session_id text COLLATE pg_catalog."C",
     user_id text,
     chat_mode text,
+    locale text,
     text text,
     data jsonb,
     subtype text,
@@ -2182,6 +2185,8 @@ CREATE INDEX set_aside_of_projection ON app.set_aside USING btree (projection);
 
 CREATE INDEX timeline_page_of_builds ON app.timeline USING btree (tenant_id, project_id, "position") WHERE (mode = 'build'::text);
 
+CREATE INDEX timeline_replies ON app.timeline USING btree (tenant_id, project_id, recorded_at) WHERE (kind = 'reply'::text);
+
 CREATE INDEX timeline_request_of_build ON app.timeline USING btree (tenant_id, build_id) WHERE ((kind = 'user_message'::text) AND (build_id IS NOT NULL));
 
 CREATE INDEX versions_of_project ON app.versions USING btree (tenant_id, project_id, "position");
@@ -2436,7 +2441,6 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app.members TO throughline_service;
 GRANT SELECT ON TABLE app.members TO throughline_tenant;
 
 GRANT SELECT,INSERT,DELETE ON TABLE app.nonce TO throughline_service;
-GRANT SELECT,INSERT,DELETE ON TABLE app.nonce TO throughline_tenant;
 
 GRANT SELECT,UPDATE ON TABLE app.projection TO throughline_service;
 GRANT SELECT ON TABLE app.projection TO throughline_tenant;

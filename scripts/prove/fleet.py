@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -35,6 +36,11 @@ class Process:
 
     process: asyncio.subprocess.Process
     url: str
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the process, unless it has ended."""
+        with suppress(ProcessLookupError):
+            self.process.send_signal(number)
 
     async def kill(self) -> None:
         """Kill the process with SIGKILL."""
@@ -69,6 +75,15 @@ class Fleet:
         await victim.kill()
         await self.start()
         self._running.remove(victim)
+
+    async def freeze(self, random: Random, seconds: float) -> None:
+        """Let a random process stand still, and go on after the time unless it was killed."""
+        frozen = random.choice(self._running)
+        frozen.send(signal.SIGSTOP)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            frozen.send(signal.SIGCONT)
 
     async def stop(self) -> None:
         """End all processes."""

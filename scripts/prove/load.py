@@ -14,6 +14,7 @@ from projections.projection import status
 from scripts.prove.calls import Caller
 from scripts.prove.clients import Client
 from scripts.prove.database import Postgres
+from scripts.prove.endings import end_under_watch
 from scripts.prove.fleet import Fleet
 from scripts.prove.observed import Feed, Observed
 from scripts.prove.others import read_states, read_timelines, watch, work
@@ -25,6 +26,9 @@ FIRST_SECONDS: Final = 130
 """A user's first seconds: enough for two messages at a time, so that a third is refused."""
 
 WORKERS: Final = 2
+FROZEN_SECONDS: Final = 12.0
+"""How long a process stands still: longer than its lease lasts."""
+
 QUIET_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.2
 
@@ -65,6 +69,9 @@ class Load:
                 async with asyncio.TaskGroup() as running:
                     for client in clients:
                         running.create_task(client.run(stop))
+                    for tenant in self._tenants:
+                        caller = self._caller(tenant, f"ends-{tenant.name}")
+                        running.create_task(end_under_watch(caller, stop))
                     await self._faults()
                     await self._until(self._has_tried_every_fault)
                     stop.set()
@@ -138,27 +145,28 @@ class Load:
     # Faults --------------------------------------------------------------------------------------
 
     async def _faults(self) -> None:
-        """Kill processes and the database, spread over the time of the load."""
+        """Kill and freeze processes and kill the database, spread over the time of the load."""
         await asyncio.gather(
-            self._spread("service", self._size.service_kills, self._kill_service),
-            self._spread("postgres", self._size.postgres_kills, self._kill_postgres),
+            self._spread("kills of service", self._size.service_kills, self._fleet.kill),
+            self._spread("kills of postgres", self._size.postgres_kills, self._kill_postgres),
+            self._spread("freezes of service", self._size.service_freezes, self._freeze_service),
         )
 
     async def _spread(
-        self, name: str, times: int, kill: Callable[[Random], Awaitable[None]]
+        self, name: str, times: int, fault: Callable[[Random], Awaitable[None]]
     ) -> None:
-        random = self._random(f"kills of {name}")
+        random = self._random(name)
         loop = asyncio.get_running_loop()
         begun, pace = loop.time(), self._size.seconds / (times + 1)
         for number in range(times):
             moment = begun + pace * (number + random.uniform(0.5, 1.5))
             await asyncio.sleep(max(0.0, moment - loop.time()))
-            await kill(random)
-            self.observed.counts[f"kills of {name}"] += 1
+            await fault(random)
+            self.observed.counts[name] += 1
         await asyncio.sleep(max(0.0, begun + self._size.seconds - loop.time()))
 
-    async def _kill_service(self, random: Random) -> None:
-        await self._fleet.kill(random)
+    async def _freeze_service(self, random: Random) -> None:
+        await self._fleet.freeze(random, FROZEN_SECONDS)
 
     async def _kill_postgres(self, random: Random) -> None:  # noqa: ARG002 - the same signature as the other faults
         self._postgres.kill()

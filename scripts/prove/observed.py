@@ -60,6 +60,16 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """A stream of a reply, on one connection, whose reason to be open was ended by an act. `end` is
+    how the stream ended: None when it hangs."""
+
+    reply: str
+    act: str
+    end: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Final:
     """A final envelope that a client received."""
 
@@ -136,6 +146,7 @@ class Observed:
     builds: list[Built] = field(default_factory=list[Built])
     reports: list[Reported] = field(default_factory=list[Reported])
     balances: list[Balance] = field(default_factory=list[Balance])
+    watched: list[Watched] = field(default_factory=list[Watched])
     feeds: list[Feed] = field(default_factory=list[Feed])
     items: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     """The tenant and id of each item of the timelines at the end."""

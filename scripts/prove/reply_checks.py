@@ -126,6 +126,17 @@ def _shown(reading: Reading) -> bytes:
         return str(error).encode()
 
 
+async def _no_stream_hangs(observed: Observed, _: Connection) -> Found:
+    """A stream ends when its reply is erased or its reader removed, whatever its server goes
+    through meanwhile."""
+    breaches = [
+        f"{each.reply}: a stream is still open, although {each.act}"
+        for each in observed.watched
+        if each.end is None
+    ]
+    return Found(len(observed.watched), breaches)
+
+
 # Controls ----------------------------------------------------------------------------------------
 
 
@@ -160,6 +171,11 @@ def _reworded(events: list[Event]) -> list[Event]:
     return [*events[:last], replace(events[last], raw=raw), *events[last + 1 :]]
 
 
+def _hanging(observed: Observed) -> Observed:
+    first, *others = observed.watched
+    return replace(observed, watched=[replace(first, end=None), *others])
+
+
 def _redated(observed: Observed) -> Observed:
     first, *others = observed.finals
     changed = replace(first, envelope=first.envelope | {"timestamp": "another"})
@@ -180,6 +196,7 @@ CHECKS: Final = (
         find=_came_to_an_end,
         distort=_distorted(_without_final),
     ),
+    Check(name="no stream hangs", find=_no_stream_hangs, distort=_hanging),
     Check(name="ids of events are dense", find=_dense, distort=_distorted(_without_one)),
     Check(name="events read the same for everybody", find=_the_same, distort=_distorted(_reworded)),
     Check(name="operations folded are the final data", find=_folded, distort=_distorted(_reworded)),

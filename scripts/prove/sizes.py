@@ -8,7 +8,7 @@ from typing import Final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
     """`clients`, `users` and `projects` are spread over the tenants. The load lasts at least
-    `seconds`, and until all kills are done."""
+    `seconds`, and until all kills and freezes are done."""
 
     clients: int
     users: int
@@ -17,6 +17,7 @@ class Size:
     seconds: float
     service_kills: int
     postgres_kills: int
+    service_freezes: int
     limit_seconds: float
     """The time limit of the load, in seconds, until all replies have ended."""
 
@@ -30,6 +31,7 @@ SIZES: Final[Mapping[str, Size]] = {
         seconds=20,
         service_kills=2,
         postgres_kills=2,
+        service_freezes=1,
         limit_seconds=240,
     ),
     "large": Size(
@@ -40,6 +42,7 @@ SIZES: Final[Mapping[str, Size]] = {
         seconds=480,
         service_kills=40,
         postgres_kills=20,
+        service_freezes=15,
         limit_seconds=1_200,
     ),
 }

@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from domain.events import ReplyCompleted, UserMessagePosted
+from domain.events import ReplyCompleted, SessionDeleted, UserMessagePosted
 from scripts.prove.check import Check, Found
+from scripts.prove.endings import ACTS, NAME
 from scripts.prove.observed import Observed
 from scripts.prove.stored import stored
 from service.postgres.connections import Connection
@@ -40,7 +41,15 @@ FORESEEN: Final = {
 }
 """The answers that a caller may get for its own resources."""
 
-FAULTS: Final = ("kills of service", "kills of postgres", "model faults", "cuts", "resumes")
+FAULTS: Final = (
+    "kills of service",
+    "kills of postgres",
+    "freezes of service",
+    *ACTS,
+    "model faults",
+    "cuts",
+    "resumes",
+)
 
 
 async def _canaries(observed: Observed, _: Connection) -> Found:
@@ -89,7 +98,9 @@ def _let_in(observed: Observed) -> Observed:
 
 
 async def _foreseen(observed: Observed, _: Connection) -> Found:
-    asked = {key: times for key, times in observed.answers.items() if key[0] != "trespass"}
+    asked = {
+        key: times for key, times in observed.answers.items() if key[0] not in ("trespass", NAME)
+    }
     breaches = [
         f"{name} was answered {times} times with {status} {code}"
         for (name, status, code), times in asked.items()
@@ -146,11 +157,15 @@ def _missed(observed: Observed) -> Observed:
 
 
 async def _in_the_timeline(observed: Observed, database: Connection) -> Found:
-    """Each message and each reply is in the timelines once at the end."""
+    """Each message and each reply of a session that is not erased is in the timelines once."""
     shown = Counter(observed.items)
+    erased = {each.stream for each in await stored(database, SessionDeleted)}
+    log = await stored(database, UserMessagePosted, ReplyCompleted)
     said = {
-        (each.tenant, each.event.message_id) for each in await stored(database, UserMessagePosted)
-    } | {(each.tenant, each.event.reply_id) for each in await stored(database, ReplyCompleted)}
+        (each.tenant, getattr(each.event, "message_id", None) or each.event.reply_id)
+        for each in log
+        if each.stream not in erased
+    }
     acknowledged = {
         (message.tenant, reply_id) for message in observed.messages for reply_id in message.replies
     }

@@ -3,13 +3,12 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
-
-from psycopg_pool import AsyncConnectionPool
+from typing import Final
 
 import sql
 from service.access import signatures
 from service.access.signatures import CLOCK_SECONDS, Signature
+from service.postgres.connections import Pool, service_transaction
 from service.settings import Key, Scope
 
 SQL: Final = sql.statements("nonces.sql")
@@ -59,7 +58,7 @@ class Caller:
 class Authenticator:
     """Verifies signatures. The database keeps the nonces of writes, so each is used once."""
 
-    def __init__(self, keys: Mapping[str, Key], pool: AsyncConnectionPool[Any]) -> None:
+    def __init__(self, keys: Mapping[str, Key], pool: Pool) -> None:
         self._keys = keys
         self._pool = pool
 
@@ -96,12 +95,12 @@ class Authenticator:
 
     async def _use_up(self, signature: Signature) -> None:
         """Mark the nonce as used. Called after the signature was verified: only the caller can."""
-        async with self._pool.connection() as connection:
+        async with service_transaction(self._pool) as connection:
             used = await connection.execute(
                 SQL["use"], {"key_id": signature.key_id, "nonce": signature.nonce}
             )
-            if await used.fetchone() is None:
-                raise Unauthenticated
+        if await used.fetchone() is None:
+            raise Unauthenticated
 
 
 def _secrets(key: Key | None) -> list[str]:

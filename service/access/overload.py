@@ -56,7 +56,7 @@ class Overload:
         self._queues = queues
         self._lags: deque[float] = deque([0.0], maxlen=SAMPLES)
         self._refused = 0
-        self._retry_seconds = 1
+        self.retry_seconds = 1
 
     @property
     def lag(self) -> float:
@@ -74,7 +74,7 @@ class Overload:
 
     def _refusal(self, reason: str) -> Overloaded:
         self._refused += 1
-        return Overloaded(reason, {"Retry-After": str(self._retry_seconds)})
+        return Overloaded(reason, {"Retry-After": str(self.retry_seconds)})
 
     async def run(self) -> None:
         """Measure the lag of the loop for ever, and how many requests are refused."""
@@ -87,6 +87,8 @@ class Overload:
             self._lags.append(max(0.0, now - before - SAMPLE_SECONDS))
             LOOP_LAG.set(self.lag)
             if now - second >= 1:
-                waits = 1 + self._refused // REFUSALS_A_SECOND
-                self._retry_seconds = min(waits, MOST_RETRY_SECONDS)
+                spread = 1 + self._refused // REFUSALS_A_SECOND
+                # It falls slowly: those who were refused before are still to come back.
+                spread = max(spread, self.retry_seconds // 2)
+                self.retry_seconds = min(spread, MOST_RETRY_SECONDS)
                 self._refused, second = 0, now

@@ -6,6 +6,7 @@ from types import NoneType
 from starlette.responses import Response
 
 from projections import analytics
+from projections.projection import reached
 from projections.timeline import TIMELINE
 from service.api import analytics_schemas
 from service.http.call import Call
@@ -18,11 +19,13 @@ async def read_analytics(call: Call[None, analytics_schemas.AnalyticsQuery]) -> 
     asked = call.query
     until = asked.until or datetime.now(UTC)
     since = asked.since or max(until, _FIRST + analytics_schemas.SPAN) - analytics_schemas.SPAN
-    async with reading_at(call, TIMELINE.name, asked.min_position, as_of_one_moment=True) as (
-        connection,
-        position,
-    ):
+    async with reading_at(call, TIMELINE.name, asked.min_position) as (connection, _):
         await visible_project(connection, call, call.path["projectId"], asked.user_id)
+    async with (
+        call.service.heavy_reads.turn(),
+        call.reading(as_of_one_moment=True) as connection,
+    ):
+        position = await reached(connection, TIMELINE.name)
         found = await analytics.analytics(
             connection,
             tenant_id=call.tenant_id,

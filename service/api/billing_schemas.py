@@ -10,7 +10,7 @@ from domain.events import CreditKind
 from projections.accounts import AccountRow
 from projections.consumption import ConsumptionRow
 from service.api.schemas import PageSize
-from service.wire import Cursor, Id, Query, Text, Wire, cursor, usd
+from service.wire import Cursor, PathId, Query, Text, Wire, cursor, usd
 
 MOST_SECONDS: Final = 1_000_000_000
 
@@ -18,7 +18,7 @@ MOST_SECONDS: Final = 1_000_000_000
 class CreditRequest(Wire):
     """AI seconds to be added to a user's account."""
 
-    user_id: Id
+    user_id: PathId
     seconds: Annotated[int, Field(ge=1, le=MOST_SECONDS)]
     kind: CreditKind
     reason: Annotated[Text, Field(max_length=500)] | None = None

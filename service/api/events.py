@@ -38,7 +38,7 @@ async def read_events(call: Call[None, events_schemas.EventsQuery]) -> Response:
     streams = call.accepts(EVENT_STREAM)
     resumed = call.last_event_id if streams else None
     after = position_in(resumed or asked.after, call.service.log_epoch) or 0
-    log = TenantFeed(call.service.pool, _selection(call))
+    log = TenantFeed(call.service.pool, _selection(call), call.service.heavy_reads)
     async with call.reading() as connection:
         head = await come_to(connection, after)
     prev = await log.last(after)

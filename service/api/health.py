@@ -10,6 +10,7 @@ from service.api.health_schemas import Health, ProjectionHealth, Readiness
 from service.eventlog.errors import DATABASE_AWAY
 from service.http import problems
 from service.http.call import Service
+from service.postgres.connections import service_transaction
 from service.wire import dumped
 
 
@@ -25,7 +26,7 @@ async def readiness(request: Request) -> Response:
     """
     service: Service = request.app.state.service
     try:
-        async with service.pool.connection() as connection:
+        async with service_transaction(service.pool) as connection:
             standings = await status(connection)
     except DATABASE_AWAY as error:
         return problems.problem(error)

@@ -40,7 +40,7 @@ async def save_plan(call: Call[None, schemas.ActingQuery]) -> Response:
     asked = call.query
     row = await visible_reply(call, asked.user_id)
     work = partial(save, reply=row, user_id=asked.user_id)
-    _, position = await call.transact(work)
+    _, position = await call.transact(work, user_id=asked.user_id)
     with answering(position):
         async with reading_at(call, DRAFTS.name, position) as (connection, _):
             kept = await drafts.of_reply(

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from domain.events import SessionMode
 from projections import timeline
-from projections.timeline import TIMELINE, Shown
+from projections.timeline import TIMELINE, Shown, TimelinePage
 from service import wire
 from service.api import timeline_schemas
 from service.http.call import Call
@@ -40,10 +40,21 @@ async def read_timeline(call: Call[None, timeline_schemas.TimelineQuery]) -> Res
             after=after,
         )
         headers = await incomplete(connection, call, "timeline", project_id=call.path["projectId"])
+    page = _within_bytes(page, is_after=after is not None)
     answer = timeline_schemas.timeline(page, log_epoch, known.active_build_id)
     response = answered(answer, position=position)
     response.headers.update(headers)
     return response
+
+
+def _within_bytes(page: TimelinePage, *, is_after: bool) -> TimelinePage:
+    """The part of a page next to its cursor that is not too large to be sent at once."""
+    nearest = page.rows[::-1] if is_after else page.rows
+    count = wire.fitting(len(row.text or "") + len(orjson.dumps(row.data)) for row in nearest)
+    if count == len(nearest):
+        return page
+    rows = nearest[:count]
+    return TimelinePage(rows=rows[::-1] if is_after else rows, has_more=True)
 
 
 async def stream_timeline(call: Call[None, timeline_schemas.TimelineStreamQuery]) -> Response:

@@ -1,22 +1,39 @@
 """JSON on the wire of a project's timeline: its items, as pages have them and as streams tell."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from projections.timeline import TimelinePage
 from service.api.schemas import ActingQuery, PageSize
 from service.timelines.items import TimelineItem, item
 from service.wire import Cursor, Id, Query, Wire
 
+LARGEST_OFFSET: Final = 10_000
 Mode = Literal["all", "plan", "build"]
 
 
+def _shallow(offset: int) -> int:
+    if offset > LARGEST_OFFSET:
+        raise ValueError(
+            f"must be at most {LARGEST_OFFSET}; use `before` with the cursor of an item"
+        )
+    return offset
+
+
+Offset = Annotated[
+    int, Field(ge=0, json_schema_extra={"maximum": LARGEST_OFFSET}), AfterValidator(_shallow)
+]
+
+
 class TimelineQuery(ActingQuery):
-    """A page of the timeline, newest first: by offset, or next to a cursor of an earlier page."""
+    """A page of the timeline, newest first: by offset, or next to a cursor of an earlier page.
+
+    The database counts through all rows of an offset. A cursor costs the same everywhere.
+    """
 
     limit: PageSize = 20
-    offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    offset: Offset = 0
     mode: Mode = "all"
     include_hidden: bool = False
     before: Cursor | None = None

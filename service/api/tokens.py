@@ -49,7 +49,8 @@ OPERATIONS = (
         method="POST",
         path="/v1/tokens",
         name="mintToken",
-        summary="A short token with which one user's browser may read and chat in one project.",
+        summary="A short token with which one user's browser may read and chat in one project. "
+        "It stores nothing: sent again, also with an Idempotency-Key, it answers another token.",
         scopes=("chat",),
         body=tokens_schemas.TokenRequest,
         query=NoneType,

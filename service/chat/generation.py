@@ -228,10 +228,16 @@ class Generation:
             raise WrongLanguage
 
     def _succeed(self) -> Ending:
-        """Success only if the text is whole and keeps the contract of its mode."""
+        """Success only if the text is whole and keeps the contract of its mode.
+
+        JSON shows by itself that it is whole. Prose is whole only if the model ended its turn: the
+        provider may have paused it.
+        """
         attempt = self._attempt
         if not attempt.parser.complete or attempt.mode is None:
             raise Malformed("an incomplete answer", 0)
+        if attempt.parser.prose and not attempt.calls[-1].has_ended_its_turn:
+            raise Malformed("prose of an unfinished turn", 0)
         data = fold(attempt.ops)
         check(attempt.mode, data)
         if attempt.script.is_wrong_at_end() and self._is_strict and not self._was_reset:

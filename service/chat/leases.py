@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from time import monotonic
 from typing import Final
 
@@ -26,7 +27,8 @@ class LeaseTimes:
     """A process that does not renew its lease for so long is dead to the others."""
     renewed_every: float = 3.0
     stable_after: float = 3.0
-    """How long after a gap in its own renewals a process takes no other process for dead."""
+    """How long after its start, and after a gap in its own renewals, a process takes no other
+    process for dead: the others need the time to renew their leases, too."""
     database_stable_after: float = 5.0
     """How long after the start of the database no process is taken for dead: the database may
     have been the one that was away."""
@@ -38,28 +40,39 @@ TIMES: Final = LeaseTimes()
 class Lease:
     """This process's lease. Owned by the service's loop; `run` is its one task.
 
-    `_renewed_at` and `_stable_at` are times of the clock.
+    `_until` is the end of the lease by the clock of the database. `_renewed_at` and `_stable_at`
+    are times of this process's clock.
     """
 
     def __init__(
         self,
         pool: Pool,
         lease_id: int,
+        until: datetime,
         times: LeaseTimes,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.lease_id = lease_id
         self.times = times
         self._pool = pool
+        self._until = until
         self._clock = clock
         self._renewed_at = clock()
-        self._stable_at = self._renewed_at
+        self._stable_at = self._renewed_at + times.stable_after
 
     @property
-    def is_stable(self) -> bool:
-        """Whether it was renewed in time for a while: other processes had the chance as well."""
+    def stable_until(self) -> datetime | None:
+        """When it ends, if this process may take others for dead; None if it may not.
+
+        It may when it was renewed in time for a while: other processes had the chance as well.
+        """
         now = self._clock()
-        return now - self._renewed_at < self.times.lasts and now >= self._stable_at
+        return self._until if now >= self._stable_at and not self._is_late(now) else None
+
+    def _is_late(self, now: float) -> bool:
+        """Whether half of its time has passed without a renewal. A database that stands still so
+        shortly lets no lease expire that was renewed in time before."""
+        return now - self._renewed_at >= self.times.lasts / 2
 
     async def run(self) -> None:
         """Renew it, for ever. A process that was frozen for a day ends: its lease is gone."""
@@ -77,10 +90,12 @@ class Lease:
                 SQL["renew"], {"lease_id": self.lease_id, "seconds": self.times.lasts}
             )
             await connection.execute(SQL["purge"])
-        if not renewed.rowcount:
+        row = await renewed.fetchone()
+        if row is None:
             raise RuntimeError("the lease of this process is gone")
+        (self._until,) = row
         now = self._clock()
-        if now - self._renewed_at >= self.times.lasts:
+        if self._is_late(now):
             self._stable_at = now + self.times.stable_after
         self._renewed_at = now
 
@@ -99,4 +114,5 @@ async def acquire(pool: Pool, times: LeaseTimes) -> Lease:
         found = await connection.execute(SQL["acquire"], {"seconds": times.lasts})
         row = await found.fetchone()
     assert row is not None
-    return Lease(pool, row[0], times)
+    lease_id, until = row
+    return Lease(pool, lease_id, until, times)

@@ -23,8 +23,9 @@ from projections.replies import ReplyRef, ReplyRow, orphans
 from service.chat.admission import Admitted, Message
 from service.chat.generation import Ending
 from service.chat.leases import Lease
-from service.chat.running import RunningTurns, accepted
+from service.chat.running import MOST_RUNNING, RunningTurns, accepted
 from service.chat.settlement import Settlement
+from service.concurrency.bounded import for_each
 from service.eventlog.errors import DATABASE_AWAY, OutcomeUnknown
 from service.eventlog.store import EventStore
 from service.eventlog.stream_ids import account_stream, session_stream
@@ -47,7 +48,10 @@ INSPECT_SECONDS: Final = 0.5
 RETRY_SECONDS: Final = 60.0
 """How long a reply that could not be brought to its end is left alone, before the next try."""
 
-_AT_A_TIME: Final = 100
+_AT_A_TIME: Final = 5
+"""Replies that are brought to their ends side by side: each of them takes a connection of the pool
+again and again, and requests need connections, too."""
+
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -107,7 +111,7 @@ class Recovery:
         """Bring the replies that no process writes to their ends, for ever."""
         while True:
             await asyncio.sleep(INSPECT_SECONDS)
-            if self._lease.is_stable and not self._running.is_stopping:
+            if not self._running.is_stopping:
                 try:
                     await self.recover()
                 except (*DATABASE_AWAY, OutcomeUnknown) as error:
@@ -121,19 +125,22 @@ class Recovery:
             rows = await orphans(
                 connection,
                 lease_id=self._lease.lease_id,
+                until=self._lease.stable_until,
                 here=[*self._running.reply_ids, *self._retry_at],
                 lease_seconds=self._lease.times.lasts,
                 grace_seconds=self._lease.times.database_stable_after,
-                limit=_AT_A_TIME,
+                limit=MOST_RUNNING,
             )
-        for row in rows:
-            try:
-                await self._bring_to_its_end(row)
-            except (*DATABASE_AWAY, OutcomeUnknown):
-                raise
-            except Exception:  # noqa: BLE001 - a reply that cannot be ended must not stop the others
-                _log.exception("reply_not_recovered", reply_id=row.reply_id)
-                self._retry_at[row.reply_id] = self._clock() + RETRY_SECONDS
+        await for_each(rows, self._bring_to_its_end_or_retry, most=_AT_A_TIME)
+
+    async def _bring_to_its_end_or_retry(self, row: ReplyRow) -> None:
+        try:
+            await self._bring_to_its_end(row)
+        except (*DATABASE_AWAY, OutcomeUnknown):
+            raise
+        except Exception:  # noqa: BLE001 - a reply that cannot be ended must not stop the others
+            _log.exception("reply_not_recovered", reply_id=row.reply_id)
+            self._retry_at[row.reply_id] = self._clock() + RETRY_SECONDS
 
     async def _bring_to_its_end(self, row: ReplyRow) -> None:
         orphan = await self.inspect(row)

@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 
-from domain.events import ReplyCancelRequested
+from domain.events import ReplyCancelRequested, ReplyCompleted, ReplyFailed, ReplyStarted
 from domain.reply_contracts import CONTRACT_VERSION
 from service.chat.admission import Admitted
 from service.chat.turn import STOPPING, Responder, Turn
@@ -25,6 +25,9 @@ MOST_RUNNING: Final = 2_000
 LANDING_SECONDS: Final = 10.0
 """How long the ends of replies that were stopped may take to be stored, whatever the grace is."""
 
+_OF_TURNS: Final = frozenset(
+    each.__name__ for each in (ReplyStarted, ReplyCancelRequested, ReplyCompleted, ReplyFailed)
+)
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -32,9 +35,10 @@ class RunningTurns:
     """Owned by the service's loop. Every turn is one task in `_tasks`, and in `_turns` by its
     reply's id."""
 
-    def __init__(self, responder: Responder, directory: ReplyDirectory) -> None:
+    def __init__(self, responder: Responder, directory: ReplyDirectory, lease_id: int) -> None:
         self._responder = responder
         self._directory = directory
+        self._lease_id = lease_id
         self._tasks: dict[asyncio.Task[None], Turn] = {}
         self._turns: dict[str, Turn] = {}
         self.is_stopping = False
@@ -80,12 +84,26 @@ class RunningTurns:
             _log.error("turn_failed", error=type(error).__name__)
 
     def on_events(self, events: Iterable[Recorded]) -> None:
-        """Stop the turns of this process whose end was requested, at whatever server."""
+        """Stop the turns of this process whose end was requested, at whatever server, and the turns
+        whose replies another process has taken over while this process was frozen.
+
+        A turn that waits for the model would find out only when it writes the next time.
+        """
         for event in events:
-            if event.type == "ReplyCancelRequested":
-                requested: ReplyCancelRequested = decode(event.type, event.state)
-                if turn := self._turns.get(requested.reply_id):
-                    turn.stop(requested.reason)
+            if event.type in _OF_TURNS:
+                self._on_event(decode(event.type, event.state))
+
+    def _on_event(
+        self, event: ReplyStarted | ReplyCancelRequested | ReplyCompleted | ReplyFailed
+    ) -> None:
+        turn = self._turns.get(event.reply_id)
+        if turn is None:
+            return
+        if isinstance(event, ReplyCancelRequested):
+            turn.stop(event.reason)
+        elif not isinstance(event, ReplyStarted) or event.lease_id != self._lease_id:
+            # The end may be this turn's own: then all its frames are stored, and nothing is lost.
+            turn.writer.lose()
 
     async def drain(self, grace_seconds: float) -> None:
         """Let running replies end; after the grace, stop those that are left and let them land."""

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import structlog
 
+from domain.errors import ReplyUnknown
 from service.chat.admission import Admitted
 from service.chat.generation import Ending, Generation
 from service.chat.preparation import Preparation, patiently
@@ -20,6 +21,7 @@ from service.chat.time_budget import TimeBudget
 from service.ops.metrics import REPLIES
 from service.replies.directory import ReplyDirectory
 from service.replies.events import notice
+from service.replies.tail import ERASED
 from service.replies.writer import Lost, ReplyWriter
 
 STOPPING: Final = "stopping"
@@ -93,6 +95,8 @@ class Responder:
             self._directory.release(tail)
         except Left:
             tail.leave(STOPPING)
+        except ReplyUnknown:
+            tail.leave(ERASED)
         except (Exception, asyncio.CancelledError) as error:
             _log.error("turn_did_not_land", error=type(error).__name__)
             tail.leave(STOPPING)

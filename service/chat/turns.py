@@ -101,7 +101,7 @@ class Turns:
         self, row: ReplyRow, reason: CancelReason, cause: RequestContext
     ) -> ReplyTail | None:
         """End a reply, whatever process writes it, with what was shown; None if that takes too
-        long. A reply that has ended stays as it ended."""
+        long. A reply that has ended stays as it ended. Raises ReplyUnknown when it was erased."""
         ref = row.ref
         stream = session_stream(ref.session_id, ref.project_id)
         decision = partial(session.cancel_reply, reply_id=ref.reply_id, reason=reason)
@@ -119,7 +119,7 @@ class Turns:
 
 
 async def _has_end(tail: ReplyTail, seconds: float) -> bool:
-    """Whether the reply comes to its end in that time."""
+    """Whether the reply comes to its end in that time. Raises ReplyUnknown."""
     try:
         async with asyncio.timeout(seconds):
             return await tail.wait() is not None

@@ -63,13 +63,14 @@ def export_tenant(
 
     async def export(direct_url: str) -> None:
         from service.eventlog.cloudevents import cloud_event
+        from service.eventlog.heavy_reads import HeavyReads
         from service.eventlog.store import EventStore
         from service.eventlog.tenant_feed import Selection, TenantFeed, chained
         from service.postgres import connections
 
         async with connections.pool(direct_url) as pool:
             log_epoch = await EventStore(pool).log_epoch()
-            feed = TenantFeed(pool, Selection(tenant_id=tenant))
+            feed = TenantFeed(pool, Selection(tenant_id=tenant), HeavyReads())
             prev = await feed.last(after)
             async for page in feed.whole(after):
                 for event, before in chained(page, prev):

@@ -50,6 +50,8 @@ class Builds:
         stream = session_stream(session_id, order.project_id)
 
         async def work(transaction: Transaction) -> str:
+            # Both as of one moment: between two reads the same plan can lock the project.
+            await transaction.recall(stream, project_stream(order.project_id))
             state = await transaction.load(stream)
             if (state.project_id, state.user_id) != (order.project_id, order.user_id):
                 raise SessionUnknown

@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 
 from domain import build, project, session
-from domain.errors import Refused, ReplyInProgress, SessionUnknown
+from domain.errors import Refused, ReplyInProgress, ReplyUnknown, SessionUnknown
 from domain.events import ProjectEvent
 from domain.project import Project
 from projections.projects import erasing
@@ -67,8 +67,11 @@ class Erasure:
 
     async def _end(self, tenant_id: str, message_id: str, cause: RequestContext) -> None:
         row = await self._turns.find(tenant_id, message_id)
-        if row is not None and await self._turns.cancel(row, "cancelled", cause) is None:
-            raise ReplyStillEnding
+        if row is None:
+            return
+        with suppress(ReplyUnknown):  # another caller has erased the session meanwhile
+            if await self._turns.cancel(row, "cancelled", cause) is None:
+                raise ReplyStillEnding
 
     async def project(self, tenant_id: str, project_id: str, cause: RequestContext) -> int:
         """Erase a project and all its sessions; returns the position that closed it.

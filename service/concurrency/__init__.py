@@ -1,1 +1,1 @@
-"""Building blocks for concurrent work, each with a bound: a batcher, a ring, a cache, retries."""
+"""Building blocks for concurrent work, each with a bound: a batcher, a ring, a cache, workers."""

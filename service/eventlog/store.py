@@ -148,11 +148,11 @@ class EventStore:
             after = page[-1].position
 
     async def _value(self, query: bytes) -> Any:
-        async with self._pool.connection() as connection:
+        async with service_transaction(self._pool) as connection:
             cursor = await connection.execute(query)
-            row = await cursor.fetchone()
-            assert row is not None
-            return row[0]
+        row = await cursor.fetchone()
+        assert row is not None
+        return row[0]
 
 
 def tenant_range(

@@ -5,7 +5,7 @@ that selects few events does not read the other events again.
 """
 
 from collections.abc import AsyncGenerator, Iterable, Iterator
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -16,10 +16,12 @@ from psycopg.types.numeric import Int8
 import sql
 from projections.read import Read
 from service.concurrency.retry import retrying
-from service.eventlog.errors import DATABASE_AWAY
+from service.eventlog.errors import DATABASE_AWAY, Overloaded
+from service.eventlog.heavy_reads import HeavyReads
 from service.eventlog.live import POLL, LiveLog
 from service.eventlog.store import Recorded, log_head, tenant_range
 from service.postgres.connections import Pool, tenant_rows, tenant_transaction
+from service.wire import fitting
 
 SQL: Final = sql.statements("tenant_feed.sql")
 STEP: Final = 100
@@ -58,17 +60,26 @@ class Page:
 class TenantFeed:
     """Reads of one selection."""
 
-    def __init__(self, pool: Pool, selection: Selection) -> None:
+    def __init__(self, pool: Pool, selection: Selection, heavy: HeavyReads) -> None:
         self._pool = pool
         self._selection = selection
+        self._heavy = heavy
+
+    def _turn(self) -> AbstractAsyncContextManager[None]:
+        """A selection by types may pass over all events of the tenant to find a rare type."""
+        return nullcontext() if self._selection.types is None else self._heavy.turn()
 
     async def last(self, upto: int) -> int | None:
-        """The position of the last selected event up to a position; None when there is none."""
+        """The position of the last selected event up to a position; None when there is none.
+
+        Raises Overloaded.
+        """
         if upto == 0:
             return None
         name = "tenant_last" if self._selection.project_id is None else "project_last"
         read: Read[int | None] = Read(SQL[name], scalar_row, self._bounds(upto))
-        (last,) = await tenant_rows(self._pool, self._selection.tenant_id, read)
+        async with self._turn():
+            (last,) = await tenant_rows(self._pool, self._selection.tenant_id, read)
         return last
 
     def _bounds(self, upto: int) -> dict[str, Any]:
@@ -81,7 +92,10 @@ class TenantFeed:
         }
 
     async def page(self, after: int, limit: int) -> Page:
-        """The next events after a position, up to the head as it is now; one round trip."""
+        """The next events after a position, up to the head as it is now; one round trip.
+
+        Raises Overloaded.
+        """
         selection = self._selection
         # The head is read first: the range then has all events up to it.
         head = log_head()
@@ -92,11 +106,15 @@ class TenantFeed:
             project_id=selection.project_id,
             types=selection.types,
         )
-        async with tenant_transaction(self._pool, selection.tenant_id) as connection:
+        async with (
+            self._turn(),
+            tenant_transaction(self._pool, selection.tenant_id) as connection,
+        ):
             await head.send(connection)
             await found.send(connection)
         rows, upto = await found.rows(), await head.row()
-        events, has_more = rows[:limit], len(rows) > limit
+        count = min(limit, fitting(len(each.state) for each in rows))
+        events, has_more = rows[:count], len(rows) > count
         last = events[-1].position if events else after
         return Page(
             events=events, upto=last if has_more else max(last, upto or 0), has_more=has_more
@@ -106,7 +124,8 @@ class TenantFeed:
         """All events after a position until the head as it is when it is reached, or `limit`."""
         has_more = True
         while has_more and limit != 0:
-            page = await self.page(after, STEP if limit is None else min(STEP, limit))
+            read = partial(self.page, after, STEP if limit is None else min(STEP, limit))
+            page = await retrying(read, (Overloaded,), event="consumer_waits", pauses=(POLL,))
             yield page.events
             after, has_more = page.upto, page.has_more
             limit = None if limit is None else limit - len(page.events)

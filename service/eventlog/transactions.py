@@ -17,7 +17,7 @@ from domain import idempotency
 from domain.errors import NotAMember, Refused
 from domain.events import ERASURES, Event, Json
 from domain.stored_events import from_stored, to_stored
-from projections.read import Read
+from projections.read import SLICE, Read
 from service.concurrency.lru import SizedLRU
 from service.eventlog.errors import Contended
 from service.eventlog.store import EventStore, NewEvent, Recorded, WrongVersion
@@ -344,7 +344,7 @@ class Transactions:
         read: dict[str, _ReadStream] = {}
         for name, each in known.items():
             newer = events.get(name, [])
-            state = each.stream.decider.fold(_decoded(newer), each.state)
+            state = await _folded(each, newer)
             version = newer[-1].version if newer else each.version
             grown = each.grown + sum(len(event.state) for event in newer)
             fresh = replace(each, state=state, version=version, is_fresh=True, grown=grown)
@@ -363,6 +363,16 @@ class Transactions:
         for event in events:
             if event.type in _ERASURES:
                 self._memory.pop((event.tenant_id, event.stream_id))
+
+
+async def _folded(known: _Known, events: Sequence[Recorded]) -> Any:
+    """The state after the events. Other tasks run between the slices of a long stream."""
+    state = known.state
+    for n in range(0, len(events), SLICE):
+        if n:
+            await asyncio.sleep(0)
+        state = known.stream.decider.fold(_decoded(events[n : n + SLICE]), state)
+    return state
 
 
 def _decoded(events: Iterable[Recorded]) -> Iterable[Any]:

@@ -14,6 +14,7 @@ from service.chat.running import LANDING_SECONDS, RunningTurns
 from service.chat.turns import Turns
 from service.commands.builds import Builds
 from service.commands.erasure import Erasure
+from service.eventlog.heavy_reads import HeavyReads
 from service.eventlog.live import LiveLog
 from service.eventlog.store import EventStore
 from service.eventlog.transactions import IdempotencyKey, RequestContext, Transaction, Transactions
@@ -32,6 +33,7 @@ class Service:
     settings: Settings
     pool: Pool
     store: EventStore
+    heavy_reads: HeavyReads
     live_log: LiveLog
     feeds: Feeds
     merged_streams: MergedStreams
@@ -114,11 +116,15 @@ class Call(Generic[BodyT, QueryT]):
         metadata = {"requestId": self.request_id, "keyId": self.caller.key_id} | actor
         return RequestContext(metadata=metadata, named=self.named)
 
-    async def transact(self, work: Callable[[Transaction], Awaitable[T]]) -> tuple[T, int]:
-        """Decide for the caller's tenant. Returns the result of `work`, and the position of the
-        log that has the decision."""
+    async def transact(
+        self, work: Callable[[Transaction], Awaitable[T]], *, user_id: str | None = None
+    ) -> tuple[T, int]:
+        """Decide for the caller's tenant, on behalf of a user where one acts.
+
+        Returns the result of `work`, and the position of the log that has the decision.
+        """
         result, appended = await self.service.transactions.transact(
-            self.tenant_id, work, cause=self.cause()
+            self.tenant_id, work, cause=self.cause(user_id)
         )
         return result, appended.last_position if appended else self.service.live_log.head
 

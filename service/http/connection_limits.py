@@ -1,11 +1,14 @@
-"""HTTP as it is read: limits that hold before there is a request to look at.
+"""The limits of connections: how many, how large and slow a request is, how long a reader is deaf.
 
 Uvicorn reads what comes, for as long as it comes. Here a head has a size and a time, so that nobody
 holds a connection or its memory by sending slowly, or without an end. An answer that is under way
-is never cut by this: a stream may take its many minutes.
+is never cut by this: a stream may take its many minutes. But a reader that takes nothing of its
+answer is cut, because what it does not take stays in memory.
 """
 
 import asyncio
+import resource
+from functools import cache
 from typing import Final
 
 import structlog
@@ -21,10 +24,24 @@ LARGEST_HEADERS: Final = 32 * 1024
 MOST_HEADERS: Final = 100
 HEAD_SECONDS: Final = 10.0
 BODY_SECONDS: Final = 30.0
+WRITE_SECONDS: Final = 15.0
+"""How long a reader may take nothing while bytes wait for it. Shorter than `SEND_SECONDS`."""
+
+RESERVED_DESCRIPTORS: Final = 256
+"""File descriptors for the database, the provider and files; at most half of all descriptors."""
+
 LINGER_SECONDS: Final = 2.0
 """How long a refused client may go on sending: cut off at once, it would lose the answer."""
 
 NOT_HTTP: Final = BadRequest(400, "not_http", "This is not a request in HTTP/1.1.")
+BAD_HEAD: Final = BadRequest(
+    400,
+    "not_http",
+    "Send HTTP/1.1 with one Host header, and with no Transfer-Encoding but chunked.",
+)
+TOO_MANY: Final = BadRequest(
+    503, "overloaded", "Too many connections are open. Try again in a moment."
+)
 URI_TOO_LONG: Final = BadRequest(
     414, "uri_too_long", f"A request line has at most {LONGEST_LINE} bytes; send less."
 )
@@ -44,6 +61,47 @@ class _LimitReached(Exception):
     """Makes the parser stop."""
 
 
+@cache
+def most_connections() -> int:
+    """The most connections of clients: the descriptors that the system allows, less the reserved.
+
+    Without this limit the clients could use up all descriptors, and the service would lose its
+    database.
+    """
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return descriptors - min(RESERVED_DESCRIPTORS, descriptors // 2)
+
+
+class WriteWatch:
+    """Cuts a connection whose reader takes nothing for `WRITE_SECONDS` while bytes wait for it."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiting_bytes = 0
+
+    def start(self) -> None:
+        """Watch from now on. While it watches, nobody adds to the bytes that wait."""
+        if self._timer is None:
+            self._waiting_bytes = self._transport.get_write_buffer_size()
+            self._timer = self._loop.call_later(WRITE_SECONDS, self._on_timer)
+
+    def stop(self) -> None:
+        """The reader has taken nearly all, or is gone."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._transport.get_write_buffer_size() < self._waiting_bytes:
+            self.start()
+        elif self._waiting_bytes:
+            _log.info("reader_cut", waiting_bytes=self._waiting_bytes)
+            # `close` would wait for the reader.
+            self._transport.abort()
+
+
 class LimitedProtocol(HttpToolsProtocol):
     """One connection. It has one timer, which is looked after when it rings, not at each request.
 
@@ -56,17 +114,34 @@ class LimitedProtocol(HttpToolsProtocol):
     _begun = _in_body = _is_deaf = _is_refused = False
     _header_bytes = _untold_bytes = 0
     _refusal = NOT_HTTP
+    _writes: WriteWatch
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Give it time for its first head."""
+        """Give it time for its first head, unless there are too many connections."""
         super().connection_made(transport)
+        self._writes = WriteWatch(transport, self.loop)
         self._allow(HEAD_SECONDS)
+        if len(self.connections) > most_connections():
+            self._refusal = TOO_MANY
+            self._refuse()
+            transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let go of the timer, too."""
+        """Stop the timers, too."""
         super().connection_lost(exc)
+        self._writes.stop()
         if self._timer is not None:
             self._timer.cancel()
+
+    def pause_writing(self) -> None:
+        """Too many bytes wait for the reader."""
+        super().pause_writing()
+        self._writes.start()
+
+    def resume_writing(self) -> None:
+        """The reader has taken nearly all of them."""
+        super().resume_writing()
+        self._writes.stop()
 
     def data_received(self, data: bytes) -> None:
         """Read on. The parser holds what it cannot tell of yet: that has a limit as well."""
@@ -109,10 +184,23 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is whole: the request begins."""
+        if not self._is_proper():
+            self._refusal = BAD_HEAD
+            raise _LimitReached
         super().on_headers_complete()
         self._begun, self._in_body = False, True
         self._untold_bytes = 0
         self._allow(BODY_SECONDS)
+
+    def _is_proper(self) -> bool:
+        """Whether every server would understand the head in the same way."""
+        assert self.parser is not None
+        version = self.parser.get_http_version()
+        hosts = [value for name, value in self.headers if name == b"host"]
+        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+        if version == "1.0":
+            return len(hosts) <= 1 and not codings
+        return version == "1.1" and len(hosts) == 1 and codings in ([], [b"chunked"])
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body; its size and time are the application's."""
@@ -130,7 +218,9 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """The answer is out: the next head is waited for, or the rest of a body that was not."""
         super().on_response_complete()
-        if not self.transport.is_closing():
+        if self.transport.is_closing():
+            self._writes.start()
+        else:
             self._allow(BODY_SECONDS if self._in_body else HEAD_SECONDS)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - it is the base's
@@ -160,7 +250,10 @@ class LimitedProtocol(HttpToolsProtocol):
     def _on_timer(self) -> None:
         """The timer rang. While there is an answer under way nobody is late."""
         self._timer = None
-        if self.transport.is_closing() or (self._is_answering and not self._is_refused):
+        if self.transport.is_closing():
+            self._writes.start()
+            return
+        if self._is_answering and not self._is_refused:
             return
         if self.loop.time() < self._deadline:
             self._timer = self.loop.call_at(self._deadline, self._on_timer)
@@ -207,7 +300,14 @@ def _answer(refusal: BadRequest, default_headers: list[tuple[bytes, bytes]]) -> 
     request_id = new_id()
     _log.info("refused", status=refusal.status, code=refusal.code, request_id=request_id)
     metrics.REQUESTS.labels("other", "unknown", str(refusal.status)).inc()
-    response = problems.answer(refusal.status, refusal.code, refusal.detail)
+    again = {"Retry-After": problems.RETRY_SECONDS} if refusal is TOO_MANY else None
+    response = problems.answer(
+        refusal.status,
+        refusal.code,
+        refusal.detail,
+        stored="nothing" if refusal is TOO_MANY else None,
+        headers=again,
+    )
     headers = (
         *default_headers,
         *response.raw_headers,

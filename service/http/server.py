@@ -8,15 +8,17 @@ from socket import socket
 from types import FrameType
 from typing import Final
 
+import structlog
 import uvicorn
 from starlette.applications import Starlette
 
 from service.chat.running import LANDING_SECONDS
 from service.http.call import Service
-from service.http.connection_limits import LimitedProtocol
+from service.http.connection_limits import LimitedProtocol, most_connections
 from service.settings import Settings
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_log = structlog.stdlib.get_logger(__name__)
 
 
 class Server(uvicorn.Server):
@@ -49,6 +51,7 @@ class Server(uvicorn.Server):
         """Listen; `ready` is set when it does."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
+        _log.info("listening", most_connections=most_connections())
         self.ready.set()
 
     @property

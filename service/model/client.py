@@ -29,6 +29,7 @@ from domain.metering import Usage
 from domain.questions import Question
 from domain.reply_contracts import reply_schema
 from domain.tools import LOOKS_A_ROUND, ToolCall, ToolUse
+from service.model.surrogates import Pairs
 
 Kind = Literal["transient", "permanent", "refused", "truncated"]
 
@@ -38,6 +39,7 @@ _MOST_TOKENS: Final = 2**28
 _LARGEST_INPUT: Final = 64 * 1024
 _LONGEST_RETRY_AFTER: Final = 24 * 60 * 60.0
 _GRAIN_SECONDS: Final = 0.05
+_ENDED: Final = frozenset({"end_turn", "stop_sequence"})
 _TRUNCATED: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
 
 
@@ -72,6 +74,11 @@ class ModelCall:
     def duration_ns(self) -> int:
         """How long the call has taken, until its end or until now."""
         return (self.ended_ns or monotonic_ns()) - self.started_ns
+
+    @property
+    def has_ended_its_turn(self) -> bool:
+        """Whether the model wrote all that it wanted to write."""
+        return self.stop_reason in _ENDED
 
     @property
     def usage(self) -> Usage:
@@ -112,13 +119,17 @@ class ModelClient:
         """
         call.started_ns = monotonic_ns()
         written: dict[int, _Written] = {}
+        pairs = Pairs()
         silence = _Silence(self._first_text_seconds)
         try:
             async with silence, await self._open(question) as events:
                 async for event in events:
                     if event.type == "content_block_delta":
                         silence.restart(self._next_text_seconds)
-                    if text := _read(event, call, written):
+                    text = pairs.join(_read(event, call, written))
+                    if event.type == "content_block_stop":
+                        text = pairs.end()
+                    if text:
                         silence.pause()
                         yield text
                         silence.resume()
@@ -260,6 +271,7 @@ class _Written:
     id: str
     name: str
     json: str = ""
+    pairs: Pairs = field(default_factory=Pairs)
 
 
 def _uses(written: dict[int, _Written], call: ModelCall) -> list[ToolUse]:
@@ -299,7 +311,7 @@ def _read(event: RawMessageStreamEvent, call: ModelCall, written: dict[int, _Wri
 
 
 def _write(use: _Written, piece: str) -> None:
-    use.json += piece
+    use.json += use.pairs.join(piece)
     if len(use.json) > _LARGEST_INPUT:
         raise ModelError("transient", "provider_unreadable")
 

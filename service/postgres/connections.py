@@ -6,7 +6,7 @@ and one for its commit; rows that are fetched after the block come with the comm
 """
 
 import select
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
@@ -26,22 +26,26 @@ POOL_SIZE: Final = 10
 POOL_SECONDS: Final = 5.0
 """How long a read waits for a free connection."""
 
+_KEYWORDS: Final[Mapping[str, Any]] = {
+    "autocommit": True,
+    "prepare_threshold": 1,
+    "application_name": "throughline",
+    "connect_timeout": 5,
+    # A machine or a network that is gone without a word is noticed within 25 s, also by a statement
+    # that waits for its answer.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+
 
 async def connect(url: str, *, as_service: bool = True) -> Connection:
     """A connection in autocommit, as the service's role or else as the owner of the database.
 
     Raises psycopg.OperationalError.
     """
-    connection = await psycopg.AsyncConnection.connect(
-        url,
-        autocommit=True,
-        prepare_threshold=1,
-        connect_timeout=5,
-        application_name="throughline",
-        keepalives_idle=10,
-        keepalives_interval=5,
-        keepalives_count=3,
-    )
+    connection = await psycopg.AsyncConnection.connect(url, **_KEYWORDS)
     if as_service:
         try:
             await _serve(connection)
@@ -52,8 +56,9 @@ async def connect(url: str, *, as_service: bool = True) -> Connection:
 
 
 def pool(url: str, *, most: int = POOL_SIZE) -> Pool:
-    """Connections for reads, not opened yet. They see rows only within
-    `tenant_transaction` and `service_transaction`.
+    """Connections for reads, not opened yet, for `tenant_transaction` and `service_transaction`.
+
+    Nothing is set for a whole session: a pooler before the database may give it to somebody else.
     """
     return AsyncConnectionPool(
         url,
@@ -61,9 +66,8 @@ def pool(url: str, *, most: int = POOL_SIZE) -> Pool:
         min_size=1,
         max_size=most,
         timeout=POOL_SECONDS,
-        configure=_configure_reader,
         check=_require_open,
-        kwargs={"autocommit": True, "prepare_threshold": 1, "application_name": "throughline"},
+        kwargs=dict(_KEYWORDS),
     )
 
 
@@ -126,17 +130,7 @@ async def tenant_rows(pool: Pool, tenant_id: str, read: Read[R]) -> list[R]:
     return await read.rows()
 
 
-async def _configure_reader(connection: Connection) -> None:
-    await connection.execute(ROLES["as_nobody"])
-    await _set_limits(connection)
-
-
 async def _serve(connection: Connection) -> None:
     await connection.execute("set role throughline_service")
-    await _set_limits(connection)
-
-
-async def _set_limits(connection: Connection) -> None:
     await connection.execute("set statement_timeout = '30s'")
-    # A plan is made while the tables are small and kept while they grow: it must use the indexes.
     await connection.execute("set enable_seqscan = off")

@@ -12,9 +12,11 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from domain.events import ReplyCompleted, ReplyFailed, ReplyStarted
+from domain.errors import ReplyUnknown
+from domain.events import ReplyCompleted, ReplyFailed, ReplyStarted, SessionDeleted
 from projections.projects import project
 from projections.replies import ReplyRef
+from service.concurrency.bounded import for_each
 from service.eventlog.errors import DATABASE_AWAY
 from service.eventlog.store import EventStore, Recorded
 from service.eventlog.stream_ids import session_stream
@@ -22,12 +24,15 @@ from service.eventlog.transactions import decode
 from service.postgres.connections import Pool, tenant_transaction
 from service.replies.envelope import End, end_of
 from service.replies.frame_store import FrameStore
-from service.replies.tail import ReplyTail
+from service.replies.tail import ERASED, ReplyTail
 from service.replies.text_view import View
 from service.replies.writer import Flusher, ReplyWriter
 
 POLL_SECONDS: Final = 0.05
 """How often replies that other processes write are polled, while they are watched here."""
+
+_FINISHED_AT_A_TIME: Final = 3
+"""Replies whose ends are read from the log side by side, each on a connection of the pool."""
 
 _OF_REPLIES: Final = ("ReplyStarted", "ReplyCompleted", "ReplyFailed")
 _log = structlog.stdlib.get_logger(__name__)
@@ -75,7 +80,10 @@ class ReplyDirectory:
     # Reading -------------------------------------------------------------------------------------
 
     async def find(self, ref: ReplyRef, *, has_ended: bool) -> ReplyTail:
-        """The reply, wherever it is written, up to what is stored of it; also one that ended."""
+        """The reply, wherever it is written, up to what is stored of it; also one that ended.
+
+        Raises ReplyUnknown when it was erased.
+        """
         known = self._tails.get(ref.reply_id)
         if known is not None and not known.has_left:
             return known
@@ -119,8 +127,8 @@ class ReplyDirectory:
             # This process may have gone on with the reply meanwhile: then it numbers the frames.
             if reply_id in self._elsewhere:
                 by_id[reply_id].push(number, [frame])
-        for reply_id in newer.ended:
-            await self._finish(by_id[reply_id])
+        ended = [by_id[reply_id] for reply_id in newer.ended]
+        await for_each(ended, self._finish_or_leave, most=_FINISHED_AT_A_TIME)
 
     async def run(self) -> None:
         """Keep up with the replies that others write, as long as they are watched here."""
@@ -139,10 +147,13 @@ class ReplyDirectory:
     # Ends ----------------------------------------------------------------------------------------
 
     async def end(self, ref: ReplyRef) -> End | None:
-        """How the reply ended, from the log; None while it runs."""
+        """How the reply ended, from the log; None while it runs. Raises ReplyUnknown when its
+        session was erased."""
         stream = self._store.backwards(ref.tenant_id, str(session_stream(ref.session_id)))
         async with aclosing(stream) as events:
             async for stored in events:
+                if stored.type == SessionDeleted.__name__:
+                    raise ReplyUnknown
                 if stored.type in _OF_REPLIES:
                     event: ReplyStarted | ReplyCompleted | ReplyFailed
                     event = decode(stored.type, stored.state)
@@ -162,7 +173,15 @@ class ReplyDirectory:
         registered_at = known.registered_at if known else stored.recorded_at
         return end_of(event, stored.recorded_at, registered_at)
 
+    async def _finish_or_leave(self, tail: ReplyTail) -> None:
+        try:
+            await self._finish(tail)
+        except ReplyUnknown:
+            self._elsewhere.pop(tail.ref.reply_id, None)
+            tail.leave(ERASED)
+
     async def _finish(self, tail: ReplyTail) -> None:
+        """Show the end, if the log has it. Raises ReplyUnknown."""
         end = await self.end(tail.ref)
         if end is not None:
             self._elsewhere.pop(tail.ref.reply_id, None)

@@ -89,7 +89,8 @@ class Reset(Wire):
 
 
 class GoAway(Wire):
-    """Why a stream ends here: `stopping`, or `removed` when the reader is no member any more."""
+    """Why a stream ends here: `stopping`; `removed` when the reader is no member any more, or
+    `expired` when its token has expired; `erased` when the reply is gone."""
 
     reason: str
 

@@ -42,7 +42,8 @@ class StoredReply(NamedTuple):
 
 
 class Newer(NamedTuple):
-    """What is new of several replies: which have ended, and frames by reply and number."""
+    """What is new of several replies: which have ended or are gone, and frames by reply and
+    number."""
 
     ended: list[str]
     frames: list[tuple[str, int, bytes]]

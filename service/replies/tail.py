@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from domain.errors import ReplyUnknown
 from domain.events import ChatMode
 from domain.operations import Operation, fold
 from projections.replies import ReplyRef
@@ -22,6 +23,9 @@ KEPT_BYTES: Final = 256 * 1024
 KEPT_FRAMES: Final = 10_000
 LONG_WAY: Final = 200
 """Frames that a reader may be behind before it is sent a snapshot in place of them."""
+
+ERASED: Final = "erased"
+"""Why readers are sent away from a reply whose session was erased: they find it nowhere."""
 
 
 @dataclass(slots=True)
@@ -97,9 +101,12 @@ class ReplyTail:
         return self._reason_to_leave is not None
 
     async def wait(self) -> End | None:
-        """Wait for the end; None when the readers were sent away."""
+        """Wait for the end; None when the readers were sent away. Raises ReplyUnknown when the
+        reply was erased."""
         while self.end is None and not self.has_left:
             await self._frames.wait(HEARTBEAT_SECONDS)
+        if self._reason_to_leave == ERASED:
+            raise ReplyUnknown
         return self.end
 
     async def watch(self, after: int, view: View) -> AsyncGenerator[bytes]:

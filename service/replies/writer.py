@@ -32,8 +32,9 @@ class ReplyWriter:
     What a writer has is in three parts, in order: the frames up to `tail.last` are stored;
     `_frames` are to be stored next, so that the first of them has the number `tail.last + 1`;
     `_pending` are operations that become the frame after those. `_frames_bytes` and
-    `_pending_bytes` are their sizes. `_is_stored` is set exactly while both lists are empty, or
-    when the reply is lost. Nothing is added after the None that stands for the final event.
+    `_pending_bytes` are their sizes. `_is_stored` is set exactly while both lists are empty, until
+    the reply is lost. Nothing is added after the None that stands for the final event, and nothing
+    of a lost reply is stored or shown here: its frames are read from the table.
     """
 
     def __init__(self, tail: ReplyTail, flusher: "Flusher") -> None:
@@ -87,7 +88,8 @@ class ReplyWriter:
 
     async def all_stored(self) -> None:
         """Wait until everything up to now is stored. Raises Lost."""
-        await self._is_stored.wait()
+        if not self.lost.done():
+            await self._is_stored.wait()
         if self.lost.done():
             raise Lost
 
@@ -105,6 +107,8 @@ class ReplyWriter:
 
     def stored(self, count: int) -> None:
         """Show the first `count` of these frames to the readers: they are stored."""
+        if self.lost.done():
+            return
         frames, self._frames = self._frames[:count], self._frames[count:]
         shown = [each for each in frames if each is not None]
         self._frames_bytes -= sum(map(len, shown))
@@ -113,7 +117,7 @@ class ReplyWriter:
             self._is_stored.set()
 
     def lose(self) -> None:
-        """Stop for good: another process has claimed the next number of the reply."""
+        """Stop for good: another process has taken the reply over."""
         if not self.lost.done():
             self.lost.set_result(None)
         self._is_stored.set()

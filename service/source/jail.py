@@ -16,7 +16,7 @@ from typing import Final
 
 from service.concurrency.lru import LRU
 from service.source.results import MOST_CHARACTERS, Excerpt, Found, Listing, Match, SourceRefused
-from service.source.secrets import holds_a_key, is_secret_name
+from service.source.secrets import holds_a_secret, is_secret_name
 from service.source.walk import OPEN, Parts, Structure, Walk, is_plain, mark
 
 LARGEST_FILE: Final = 1 << 20
@@ -169,7 +169,7 @@ class Source:
             text = content.decode()
         except UnicodeDecodeError:
             raise SourceRefused("binary") from None
-        if holds_a_key(text):
+        if holds_a_secret(text):
             raise SourceRefused("secret")
         return text
 

@@ -212,7 +212,7 @@ def _item_actions(row: TimelineRow) -> list[ItemAction]:
     return [
         ItemAction(
             type=kind,
-            label=label(kind, "en"),
+            label=label(kind, row.locale or "en"),
             enabled=row.is_convertible or kind != "convert_to_build",
         )
         for kind in PLAN_ACTIONS

@@ -80,19 +80,29 @@ order by started_position desc
 limit %(limit)s
 
 -- name: orphans
--- Running replies that no process writes. Either their lease has expired, or they have this
--- process's lease, but this process does not know them (`here`) some seconds after they started.
--- Right after a start of PostgreSQL no lease counts as expired, because nobody could renew a lease
--- meanwhile.
+-- Running replies that no process writes. Their lease was released, or it has expired, or they have
+-- this process's lease, but this process does not know them (`here`) some seconds after they
+-- started.
+--
+-- A database that stands still lets all leases expire, and then runs the statements that waited in
+-- any order. So nothing counts as expired unless the lease of this process is `judging`: it is as
+-- this process knows it, and was renewed in the last half of its time. Right after a start of
+-- PostgreSQL there are no orphans, because nobody could renew a lease meanwhile.
 select tenant_id, project_id, session_id, message_id as reply_id, started_at, ended_position
 from app.replies
+left join app.lease as judging
+    on judging.epoch = %(lease_id)s
+    and judging.until = %(until)s
+    and judging.until > now() + make_interval(secs => %(lease_seconds)s / 2)
+left join app.lease on lease.epoch = replies.epoch
 where ended_position is null
     and message_id <> all (%(here)s::text[])
-    and case epoch
-        when %(lease_id)s then started_at < now() - make_interval(secs => %(lease_seconds)s)
-        else not exists (
-            select from app.lease where lease.epoch = replies.epoch and lease.until > now()
-        )
+    and case
+        when lease.epoch is null then true
+        when judging.epoch is null then false
+        when replies.epoch = judging.epoch then
+            started_at < now() - make_interval(secs => %(lease_seconds)s)
+        else lease.until <= now()
     end
     and pg_postmaster_start_time() < now() - make_interval(secs => %(grace_seconds)s)
 order by started_position

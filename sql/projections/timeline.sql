@@ -20,6 +20,7 @@ create table timeline (
     session_id  text        collate "C",
     user_id     text,
     chat_mode   text,
+    locale      text,
     text        text,
     data        jsonb,
     subtype     text,
@@ -36,6 +37,9 @@ create index timeline_page_of_builds on timeline (tenant_id, project_id, positio
 where mode = 'build';
 create index timeline_request_of_build on timeline (tenant_id, build_id)
 where kind = 'user_message' and build_id is not null;
+-- The figures of a span read the replies of that span alone.
+create index timeline_replies on timeline (tenant_id, project_id, recorded_at)
+where kind = 'reply';
 grant select, insert, delete on timeline to throughline_service;
 
 -- name: apply
@@ -44,7 +48,7 @@ language plpgsql set search_path from current set enable_seqscan = off as $$
 begin
     insert into timeline (
         position, tenant_id, project_id, mode, item_id, kind, is_visible, is_live, session_id,
-        user_id, chat_mode, text, data, subtype, tokens_used, duration_ms, build_id,
+        user_id, chat_mode, locale, text, data, subtype, tokens_used, duration_ms, build_id,
         converted_from_session_id, recorded_at
     )
     select
@@ -73,6 +77,7 @@ begin
             when 'UserMessagePosted' then state.chat_mode
             when 'ReplyCompleted' then state.mode
         end,
+        case event.type when 'ReplyCompleted' then coalesce(state.locale, 'en') end,
         case event.type when 'BuildReferenced' then state.title else state.text end,
         case event.type
             when 'ReplyCompleted' then state.data
@@ -106,6 +111,7 @@ begin
     from event
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
         message_id text, session_id text, user_id text, visible boolean, chat_mode text, mode text,
+        locale text,
         text text, data jsonb, template text, variables jsonb, code text, name text, subtype text,
         tokens_used bigint, duration_ms bigint, build_id text, converted_from_session_id text,
         type text, contract_version text, title text, version_id text
@@ -271,8 +277,8 @@ grant select on analytics.project_timeline, analytics.project_chat_with_builds, 
 -- name: page
 -- Newest first: the rows before a position, of one mode or of all modes.
 select
-    position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, text, data,
-    subtype, tokens_used, duration_ms, build_id, converted_from_session_id, recorded_at
+    position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, locale,
+    text, data, subtype, tokens_used, duration_ms, build_id, converted_from_session_id, recorded_at
 from app.timeline
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s
@@ -286,8 +292,8 @@ offset %(offset)s
 -- name: page_after
 -- Oldest first: the rows after a position, of one mode or of all modes.
 select
-    position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, text, data,
-    subtype, tokens_used, duration_ms, build_id, converted_from_session_id, recorded_at
+    position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, locale,
+    text, data, subtype, tokens_used, duration_ms, build_id, converted_from_session_id, recorded_at
 from app.timeline
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s
@@ -301,8 +307,8 @@ limit %(limit)s
 -- The same for the mode `build`. The statement names the mode, because PostgreSQL must find it
 -- there to use the index timeline_page_of_builds. Few rows have this mode.
 select
-    position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, text, data,
-    subtype, tokens_used, duration_ms, build_id, converted_from_session_id, recorded_at
+    position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, locale,
+    text, data, subtype, tokens_used, duration_ms, build_id, converted_from_session_id, recorded_at
 from app.timeline
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s
@@ -315,8 +321,8 @@ offset %(offset)s
 
 -- name: page_of_build_after
 select
-    position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, text, data,
-    subtype, tokens_used, duration_ms, build_id, converted_from_session_id, recorded_at
+    position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, locale,
+    text, data, subtype, tokens_used, duration_ms, build_id, converted_from_session_id, recorded_at
 from app.timeline
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s
@@ -329,8 +335,8 @@ limit %(limit)s
 -- name: requests
 -- The messages that asked for these builds.
 select
-    position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, text, data,
-    subtype, tokens_used, duration_ms, build_id, converted_from_session_id, recorded_at
+    position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, locale,
+    text, data, subtype, tokens_used, duration_ms, build_id, converted_from_session_id, recorded_at
 from app.timeline
 where tenant_id = %(tenant_id)s
     and build_id = any (%(build_ids)s)

@@ -6,7 +6,14 @@ from datetime import UTC, datetime
 import pytest
 
 from domain import project
-from domain.errors import BuildInProgress, LastOwner, MemberUnknown, ProjectExists, ProjectUnknown
+from domain.errors import (
+    BuildInProgress,
+    LastOwner,
+    MemberUnknown,
+    NotAMember,
+    ProjectExists,
+    ProjectUnknown,
+)
 from domain.events import (
     MemberAdded,
     MemberRemoved,
@@ -57,6 +64,13 @@ def test_a_message_is_counted_at_its_time_and_not_taken_while_the_project_builds
         project.admit_message(building, user_id="ann", reply_id="m1", at=NOON)
     with pytest.raises(ProjectUnknown):
         project.admit_message(INITIAL, user_id="ann", reply_id="m1", at=NOON)
+
+
+def test_a_message_of_a_removed_member_is_not_admitted() -> None:
+    state = given(REGISTERED, added("ann", "owner"), added("bob", "owner"))
+    removed = project.fold(project.remove_member(state, user_id="bob"), state)
+    with pytest.raises(NotAMember):
+        project.admit_message(removed, user_id="bob", reply_id="m1", at=NOON)
 
 
 def test_a_project_is_closed_for_good_before_it_is_erased() -> None:

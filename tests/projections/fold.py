@@ -59,6 +59,7 @@ def _timeline(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
         "session_id": state.get("session_id"),
         "user_id": state.get("user_id"),
         "chat_mode": None,
+        "locale": None,
         "text": None,
         "data": None,
         "subtype": None,
@@ -77,6 +78,7 @@ def _timeline(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
             row |= {
                 "kind": "reply",
                 "chat_mode": state["mode"],
+                "locale": state["locale"],
                 "data": state["data"],
                 "subtype": state["subtype"],
                 "tokens_used": state["tokens_used"],

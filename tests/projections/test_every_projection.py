@@ -15,13 +15,12 @@ import pytest
 from psycopg import sql as compose
 from psycopg.types.numeric import Int8
 
-from projections import PROJECTIONS
+from projections import PROJECTIONS, analytics
 from projections import projection as machinery
 from projections.consumption import CONSUMPTION
 from projections.projection import Connection, Projection, catch_up, rebuild, status, verify
 from projections.timeline import TIMELINE
 from service.eventlog.store import NewEvent, Recorded
-from service.postgres import connections
 from tests.projections.fold import Row, rows
 from tests.projections.generated import Log, World, live, owning, writing
 from tests.sizes import SEED, size
@@ -365,6 +364,34 @@ async def test_a_page_costs_its_own_rows_and_not_all_that_others_did_since(
                 assert read <= 2 * ASKED["limit"], (name, planning, read)
 
 
+MANY_REPLIES: Final = """
+insert into app.timeline (
+    position, tenant_id, project_id, mode, item_id, kind, is_visible, is_live, chat_mode, subtype,
+    duration_ms, recorded_at
+)
+select
+    n, 't1', 'p1', 'plan', n::text, case when n % 2 = 0 then 'reply' else 'user_message' end, true,
+    false, 'general', 'success', 1, timestamptz '2026-01-01' + n * interval '1 minute'
+from generate_series(1, 40000) as n;
+"""
+
+
+async def test_the_figures_of_a_span_read_the_replies_of_that_span(url: str) -> None:
+    async with owning(url) as owner:
+        await owner.execute(MANY_REPLIES.encode())
+        await owner.execute("vacuum analyze app.timeline")
+        for planning in ("force_custom_plan", "force_generic_plan"):
+            await owner.execute(f"set plan_cache_mode = {planning}".encode())
+            plan = await explained(
+                owner,
+                analytics.SQL["replies"].decode(),
+                options="analyze, buffers, ",
+                since="2026-01-05",
+                until="2026-01-05 02:00",
+            )
+            assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] <= 2 * 60, planning
+
+
 async def explained(
     connection: Connection, statement: str, *, options: str = "", **parameters: Any
 ) -> dict[str, Any]:
@@ -375,7 +402,7 @@ async def explained(
     numbered = re.sub(r"%\((\w+)\)s", lambda match: f"${names.index(match[1]) + 1}", statement)
     values = compose.SQL(", ").join(compose.Literal(asked[name]) for name in names)
     if "tenant_id" in names:
-        await connection.execute(connections.ROLES["as_nobody"])
+        await connection.execute("set role throughline_tenant")
         tenant = {"tenant": asked["tenant_id"]}
         await connection.execute(
             "select set_config('throughline.tenant', %(tenant)s, false)", tenant

@@ -139,10 +139,14 @@ async def prepare(replica: Replica, *projects: str) -> None:
 
 
 class Reader:
-    """A client of one reply, which can resume at any replica after the last event that it read."""
+    """A client of one reply, which can resume at any replica after the last event that it read.
+
+    `sent_away` is the reason of the last `goaway`.
+    """
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.sent_away = ""
         self.news = asyncio.Event()
 
     @property
@@ -161,10 +165,16 @@ class Reader:
         body = {"userId": "u1", "projectId": "p1", "message": message} | members
         await self._read(replica, "POST", "/v1/chat-plan", json=body)
 
-    async def join(self, replica: Replica) -> None:
-        """Resume after the last event, and read until the connection ends or breaks."""
+    async def join(self, replica: Replica, *, token: str = "") -> None:
+        """Resume after the last event, and read until the connection ends or breaks.
+
+        With a browser's `token` the request is not signed.
+        """
         path = f"/v1/chat-plan/replies/{self.reply_id}/stream?userId=u1"
-        await self._read(replica, "GET", path)
+        if token:
+            await self._read(replica, "GET", f"{path}&ticket={token}", auth=None)
+        else:
+            await self._read(replica, "GET", path)
 
     async def finish(self, replica: Replica) -> None:
         """Resume until the final event has come."""
@@ -180,10 +190,15 @@ class Reader:
                 text = ""
                 async for piece in answer.aiter_text():
                     *blocks, text = (text + piece).split("\n\n")
-                    self.events += [
-                        each for block in blocks for each in events_of(block) if each[2]
-                    ]
+                    self._add([each for block in blocks for each in events_of(block)])
                     self.news.set()
+
+    def _add(self, events: list[Event]) -> None:
+        for event in events:
+            if event[2]:
+                self.events.append(event)
+            elif event[0] == "goaway":
+                self.sent_away = event[1]["reason"]
 
     async def until(self, name: str, count: int = 1) -> None:
         """Wait until the reader has this number of events of this name.

@@ -117,6 +117,67 @@ async def test_an_analyst_sees_one_tenant_and_cannot_choose_which(url: str) -> N
         assert not await remove_analyst(owner, name)
 
 
+GRANTS: Final = """
+    select format(
+        '%%s %%s',
+        pg_class.oid::regclass,
+        (select string_agg(privilege, ',' order by privilege)
+         from unnest(
+             '{select,insert,update,delete,truncate,references,trigger}'::text[]
+         ) as privilege
+         where has_table_privilege(%(role)s, pg_class.oid, privilege))
+    )
+    from pg_class
+    where relnamespace in ('app'::regnamespace, 'analytics'::regnamespace, 'public'::regnamespace)
+        and relkind in ('r', 'v')
+        and has_table_privilege(
+            %(role)s, pg_class.oid, 'select,insert,update,delete,truncate,references,trigger'
+        )
+    """
+"""What a role may do with each table and view, as `app.event select`."""
+
+
+async def test_a_tenant_s_role_only_reads_the_tables_with_rows_of_tenants(url: str) -> None:
+    async with owning(url) as owner:
+        with_tenants = await found(
+            owner,
+            """
+            select attrelid::regclass::text from pg_attribute
+            join pg_class on pg_class.oid = attrelid
+            where relnamespace = 'app'::regnamespace and relkind = 'r' and attname = 'tenant_id'
+            """,
+        )
+        readable = {*with_tenants, "app.projection"} - {"app.analyst"}
+        assert await grants(owner, "throughline_tenant") == {f"{each} select" for each in readable}
+
+
+async def test_an_analyst_s_role_only_reads_the_views_and_their_tables(url: str) -> None:
+    async with owning(url) as owner:
+        views = await found(
+            owner,
+            "select format('analytics.%I', viewname) from pg_views where schemaname = 'analytics'",
+        )
+        tables = ["accounts", "build_events", "builds", "consumption", "sessions", "timeline"]
+        readable = [*views, *(f"app.{each}" for each in (*tables, "versions", "analyst"))]
+        assert await grants(owner, "throughline_analyst") == {f"{each} select" for each in readable}
+
+
+async def test_the_service_s_role_writes_only_what_it_keeps(url: str) -> None:
+    async with owning(url) as owner:
+        granted = await grants(owner, "throughline_service")
+        writable = {each.split()[0] for each in granted if each.split()[1] != "select"}
+        assert not any("truncate" in each or "trigger" in each for each in granted)
+        assert "app.event insert,select" in granted
+        assert "app.audit insert,select" in granted
+        assert "app.analyst" not in writable
+        assert all(each.startswith("app.") for each in writable)
+
+
+async def grants(owner: Connection, role: str) -> set[str]:
+    rows = await owner.execute(GRANTS.encode(), {"role": role})
+    return {grant for (grant,) in await rows.fetchall()}
+
+
 async def test_no_lock_that_an_analyst_can_take_delays_others(url: str) -> None:
     """Not even if she knows the names of all locks that earlier versions took."""
     name = f"analyst_{uuid4().hex}"

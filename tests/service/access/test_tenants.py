@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from types import NoneType
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import pytest
 from psycopg import sql as compose
 from psycopg.errors import InsufficientPrivilege
 
+import service
 from service import api
 from service.app import OPERATIONS
 from service.eventlog.store import NewEvent
@@ -259,9 +260,6 @@ async def test_a_query_without_a_where_clause_returns_only_the_tenant_s_own_rows
     assert len(found) > 15
     full: set[str] = set()
     for table in found:
-        async with run.service.pool.connection() as nobody:
-            if table.startswith("app."):
-                assert await tenants_in(nobody, table) == set(), table
         async with connections.service_transaction(run.service.pool) as service:
             if table.startswith("app."):
                 full |= {table} if await tenants_in(service, table) == {"t1", "t2"} else set()
@@ -272,20 +270,46 @@ async def test_a_query_without_a_where_clause_returns_only_the_tenant_s_own_rows
     assert missing <= {"app.snapshot"}, "the control: the table has rows"
 
 
-async def test_access_to_a_tenant_s_rows_ends_with_the_transaction(
+async def test_a_tenant_s_transaction_sees_nothing_without_its_tenant(
     run: LiveService, worlds: tuple[World, World]
 ) -> None:
-    """Also when the transaction fails: the next transaction of the connection sees no rows."""
+    async with connections.tenant_transaction(run.service.pool, "") as nobody:
+        assert await tenants_in(nobody, "app.event") == set()
+
+
+def test_every_statement_of_the_pool_is_in_a_transaction_of_a_role() -> None:
+    folder = Path(service.__path__[0])
+    users = [each.name for each in folder.rglob("*.py") if "pool.connection(" in each.read_text()]
+    assert users == ["connections.py"]
+
+
+SESSION: Final = """
+    select current_user = session_user,
+           coalesce(current_setting('throughline.tenant', true), ''),
+           current_setting('statement_timeout'),
+           current_setting('enable_seqscan')
+    """
+
+
+async def test_the_settings_of_a_transaction_end_with_it(
+    run: LiveService, worlds: tuple[World, World]
+) -> None:
+    """Also when it fails. A pooler gives the session to somebody else after the transaction."""
     pool = run.service.pool
     for _ in range(2 * connections.POOL_SIZE):
         with suppress(ZeroDivisionError):
             async with connections.tenant_transaction(pool, "t2") as connection:
                 assert await tenants_in(connection, "app.event") == {"t2"}
+                assert await row(connection, SESSION) == (False, "t2", "30s", "off")
                 raise ZeroDivisionError
+        async with connections.service_transaction(pool) as connection:
+            assert await row(connection, SESSION) == (False, "", "30s", "off")
         async with pool.connection() as connection:
-            assert await tenants_in(connection, "app.event") == set()
-            role = await (await connection.execute("select current_user")).fetchone()
-            assert role == ("throughline_tenant",)
+            assert await row(connection, SESSION) == (True, "", "0", "on")
+
+
+async def row(connection: Any, query: str) -> Any:
+    return await (await connection.execute(query)).fetchone()
 
 
 async def test_a_read_for_a_tenant_cannot_write(url: str, run: LiveService) -> None:
@@ -297,6 +321,6 @@ async def test_a_read_for_a_tenant_cannot_write(url: str, run: LiveService) -> N
         "insert into app.analyst values ('throughline_tenant', 't2')",
         "table app.analyst",
     ):
-        async with run.service.pool.connection() as connection:
-            with pytest.raises(InsufficientPrivilege):
+        with pytest.raises(InsufficientPrivilege):
+            async with connections.tenant_transaction(run.service.pool, "t1") as connection:
                 await connection.execute(statement.encode())

@@ -2,6 +2,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -104,7 +105,7 @@ async def test_a_message_without_credit_is_refused_with_the_needed_seconds(
             "limit=NaN",
             "limit=99999999999999999999",
         ),
-        *("offset=-1", "offset=1000001", "mode=other", "includeHidden=perhaps", "unknown=1"),
+        *("offset=-1", "offset=10001", "mode=other", "includeHidden=perhaps", "unknown=1"),
         *("before=abc", "before=.", "after=1", "userId=", "userId=a%00b", "minPosition=-1"),
     ],
 )
@@ -113,6 +114,34 @@ async def test_a_bad_page_is_a_clear_problem(run: LiveService, query: str) -> No
     body = answer.json()
     assert answer.status_code in (409, 422), answer.text
     assert body["code"] in ("invalid_request", "bad_cursor", "cursor_of_another_log")
+
+
+async def test_a_large_offset_is_refused_with_a_way_to_older_items(run: LiveService) -> None:
+    assert (await run.client.get("/v1/project/p1/timeline?offset=10000")).status_code == 200
+    body = assert_problem(
+        await run.client.get("/v1/project/p1/timeline?offset=10001"), 422, "invalid_request"
+    )
+    assert "`before`" in body["errors"][0]["message"]
+
+
+@pytest.mark.parametrize("bad", ["a/b", "/", ".", ".."])
+async def test_a_new_id_that_does_not_fit_into_a_path_is_refused(
+    run: LiveService, bad: str
+) -> None:
+    of_project = PROJECT | {"projectId": bad}
+    of_member = PROJECT | {"members": [{"userId": bad}]}
+    for body in (of_project, of_member):
+        assert_problem(await run.client.post("/v1/projects", json=body), 422, "invalid_request")
+    credit = {"userId": bad, "seconds": 1, "kind": "paid"}
+    answer = await run.client.post("/v1/billing/credits", json=credit)
+    assert_problem(answer, 422, "invalid_request")
+
+
+@pytest.mark.parametrize("odd", ["a?b", "a#b", "a%2Fb", "a b", "ü", "a\\b"])
+async def test_an_id_of_other_characters_is_found_by_its_path(run: LiveService, odd: str) -> None:
+    assert (await run.client.post("/v1/projects", json=PROJECT | {"projectId": odd})).is_success
+    answer = await run.client.get(f"/v1/project/{quote(odd, safe='')}/timeline?userId=u1")
+    assert answer.status_code == 200, answer.text
 
 
 async def test_a_cursor_of_another_log_is_refused(run: LiveService) -> None:
@@ -197,7 +226,10 @@ async def test_a_read_waits_for_the_requested_position(
     monkeypatch.setattr(reads, "WAIT_SECONDS", 0.1)
     async with await connections.connect(url, as_service=False) as owner:
         await owner.execute("select app.stop_following('accounts')")
-        await owner.execute("update app.projection set halted_at = now() where name = 'accounts'")
+        await owner.execute(
+            "update app.projection set halted_at = now(), halted_reason = 'invalid: \"somebody\"' "
+            "where name = 'accounts'"
+        )
         await owner.execute("drop function app.apply_accounts")
         answer = await run.client.post("/v1/projects", json=PROJECT)
         position = answer.headers["x-log-position"]
@@ -206,6 +238,29 @@ async def test_a_read_waits_for_the_requested_position(
     ready = (await run.client.get("/readyz")).json()
     assert ready["status"] == "degraded"
     assert ready["projections"]["accounts"]["state"] == "halted"
+    assert "somebody" not in str(ready), "everyone may ask"
+
+
+async def test_readers_that_wait_for_a_halted_read_model_hold_up_nobody(
+    run: LiveService, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reads, "WAIT_SECONDS", 60)
+    async with await connections.connect(url, as_service=False) as owner:
+        await owner.execute("select app.stop_following('accounts')")
+        await owner.execute("update app.projection set halted_at = now() where name = 'accounts'")
+        await owner.execute("drop function app.apply_accounts")
+    position = (await run.client.post("/v1/projects", json=PROJECT)).headers["x-log-position"]
+    path = "/v1/billing/accounts/u1"
+    waiting = [
+        asyncio.create_task(run.client.get(path, params={"minPosition": position}))
+        for _ in range(connections.POOL_SIZE + 2)
+    ]
+    for _ in range(connections.POOL_SIZE + 2):
+        assert (await run.client.get(path)).status_code == 200
+    assert not any(each.done() for each in waiting), "they wait all the time"
+    for each in waiting:
+        each.cancel()
+    await asyncio.wait(waiting)
 
 
 async def test_an_event_that_no_rule_can_read_is_told_in_the_answers_about_its_stream(
@@ -314,6 +369,13 @@ async def test_a_key_may_do_only_what_its_scopes_allow(url: str) -> None:
         async with running(url) as run:
             assert_problem(await run.chat("Hello"), 403, "scope_missing")
             assert (await run.client.get("/v1/project/p1/timeline")).status_code == 200
+
+
+async def test_a_key_that_only_chats_reads_no_account(url: str) -> None:
+    limited = {"k1": KEYS["k1"].model_copy(update={"scopes": frozenset({"chat"})})}
+    async with running(url, hmac_keys=limited) as run:
+        for path in ("/v1/billing/accounts/u1", "/v1/billing/accounts/u1/consumption"):
+            assert_problem(await run.client.get(path), 403, "scope_missing")
 
 
 # Operations --------------------------------------------------------------------------------------

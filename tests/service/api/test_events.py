@@ -10,10 +10,11 @@ import orjson
 import pytest
 
 from domain.events import EVENT_TYPES
+from service import wire
 from service.api.events_schemas import CloudEvent
-from service.eventlog import tenant_feed
+from service.eventlog import heavy_reads, tenant_feed
 from service.eventlog.store import Recorded
-from tests.running import LiveService, Signed, running
+from tests.running import LiveService, Signed, problem, running
 from tests.service.eventlog.logs import event
 from tests.service.watching import (
     append,
@@ -109,6 +110,59 @@ async def test_pages_are_the_tenants_log(run: LiveService, limit: int) -> None:
         assert_cloud_event(shown, recorded, run.service.log_epoch)
     assert {each["actor"] for each in walked if "actor" in each} == {"u1"}
     assert sum("requestid" in each for each in walked) > 5
+
+
+async def test_pages_are_bounded_in_bytes_and_lead_on(
+    run: LiveService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "PAGE_BYTES", 2_500)
+    await run.project()
+    await append_each(run, (said(f"{n}" * 1_000) for n in range(5)))
+    pages: list[Any] = []
+    after: dict[str, str] = {}
+    while not pages or pages[-1]["hasMore"]:
+        params = {"types": "SystemMessagePosted", "limit": "4"} | after
+        pages.append((await run.client.get(PATH, params=params)).json())
+        after = {"after": pages[-1]["after"]}
+    assert [len(each["events"]) for each in pages] == [2, 2, 1]
+
+
+@pytest.mark.parametrize(("way", "sizes"), [("before", [2, 2, 1]), ("after", [2, 2, 1])])
+async def test_pages_of_a_timeline_are_bounded_in_bytes_and_lead_on(
+    run: LiveService, monkeypatch: pytest.MonkeyPatch, way: str, sizes: list[int]
+) -> None:
+    monkeypatch.setattr(wire, "PAGE_BYTES", 2_500)
+    await run.project()
+    await append_each(run, (said(f"{n}" * 1_000) for n in range(5)))
+    pages: list[Any] = []
+    cursor = {} if way == "before" else {"after": origin(run)}
+    while not pages or pages[-1]["hasMore"]:
+        path = "/v1/project/p1/timeline?userId=u1&limit=4"
+        pages.append((await run.client.get(path, params={"userId": "u1"} | cursor)).json())
+        cursor = {way: pages[-1][way]}
+    assert [len(each["items"]) for each in pages] == sizes
+    found = [item["aiResponse"]["data"]["template"][0] for each in pages for item in each["items"]]
+    assert sorted(found) == list("01234")
+
+
+async def test_heavy_reads_wait_for_few_turns_and_quick_reads_do_not(
+    run: LiveService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heavy_reads, "WAIT_SECONDS", 0.05)
+    await run.project()
+    heavy = ("/v1/events?types=ProjectLocked", "/v1/projects/p1/analytics?userId=u1")
+    quick = ("/v1/events", "/v1/project/p1/timeline?userId=u1")
+    async with AsyncExitStack() as turns:
+        for _ in range(heavy_reads.TURNS):
+            await turns.enter_async_context(run.service.heavy_reads.turn())
+        for path in heavy:
+            late = await run.client.get(path)
+            assert problem(late) == (503, "overloaded")
+            assert late.headers["Retry-After"]
+        for path in quick:
+            assert (await run.client.get(path)).status_code == 200
+    for path in heavy:
+        assert (await run.client.get(path)).status_code == 200
 
 
 async def test_an_empty_log_is_an_empty_page(run: LiveService) -> None:

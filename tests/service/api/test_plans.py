@@ -70,6 +70,9 @@ async def test_labels_of_actions_are_in_the_message_s_language(run: LiveService)
         for locale in ("en", "fr", "es", "ar")
     }
     assert len(set(labels.values())) == 4
+    items = (await get(run, "/v1/project/p1/timeline", limit="100")).json()["items"]
+    shown = [each["actions"][0]["label"] for each in items if "actions" in each]
+    assert shown == list(labels.values())[::-1]
 
 
 async def test_an_item_says_whether_its_plan_can_be_built_now(run: LiveService) -> None:
@@ -109,6 +112,13 @@ async def test_a_plan_is_kept_as_a_draft_once(run: LiveService) -> None:
     assert await run.service.store.head() == head
     drafts = (await get(run, "/v1/projects/p1/drafts")).json()
     assert drafts["drafts"] == [first.json()]
+
+
+async def test_the_event_of_a_kept_plan_names_its_actor(run: LiveService) -> None:
+    plan = await ask(run, "Add a login page")
+    await run.client.post(f"{REPLY}/{plan['messageId']}/save?userId=u1")
+    events = (await run.client.get("/v1/events?types=PlanSaved")).json()["events"]
+    assert [each["actor"] for each in events] == ["u1"]
 
 
 async def test_drafts_come_in_pages_newest_first(run: LiveService) -> None:

@@ -201,6 +201,38 @@ async def test_a_reply_with_chunks_since_its_inspection_is_not_restarted(url: st
         await law.ended_as_shown(owner, url, final)
 
 
+async def test_a_reply_that_takes_long_to_end_keeps_no_other_reply_waiting(url: str) -> None:
+    """Another transaction has the next number of the oldest reply, and does not come to its end."""
+    projects = [f"p{n}" for n in range(6)]
+    async with replicas(url) as service:
+        first, other = await service.start(), await service.start()
+        await prepare(first, *projects)
+        readers = [Reader() for _ in projects]
+        asking: list[asyncio.Task[None]] = []
+        for reader, project_id in zip(readers, projects, strict=True):
+            message = "Good morning [[offline: hang after=4 ping=1]]"
+            asking.append(asyncio.create_task(reader.ask(first, message, projectId=project_id)))
+            await reader.until("chunk")
+        await first.kill()
+        await asyncio.gather(*asking)
+        oldest, *others = readers
+        async with (
+            await connections.connect(url, as_service=False) as owner,
+            owner.transaction(force_rollback=True),
+        ):
+            await owner.execute(
+                "insert into app.reply_chunk select message_id, n + 1, tenant_id, epoch"
+                " from app.reply_chunk where message_id = %s order by n desc limit 1",
+                [oldest.reply_id],
+            )
+            async with asyncio.timeout(ENDS_WITHIN):
+                await asyncio.gather(*(reader.finish(other) for reader in others))
+            assert len(await law.logged(url, "ReplyCompleted")) == len(others)
+        async with asyncio.timeout(ENDS_WITHIN):
+            await oldest.finish(other)
+        await ended_once(url, readers)
+
+
 async def test_a_reply_that_could_not_be_brought_to_its_end_is_tried_again(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

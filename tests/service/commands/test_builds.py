@@ -1,12 +1,18 @@
 """From plan to build through the API: conversion, claims, reports, the lock, and the views."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx
 import pytest
 
+from projections.read import Read
+from service.commands.builds import Builds, Order
+from service.eventlog.store import EventStore, Recorded
+from service.eventlog.transactions import BY_ITSELF, Transactions
 from service.jobs.expiry import time_out_silent
+from service.postgres.connections import Pool
 from tests.running import LiveService, Signed, problem, running
 from tests.service import law, watching
 
@@ -115,6 +121,38 @@ async def test_the_same_plan_again_is_the_same_build(run: LiveService) -> None:
     assert without.json()["buildId"] == build_id, "the session's last plan is this plan"
     other = plan["data"] | {"summary": "Another one"}
     assert problem(await convert(run, plan, planData=other)) == (409, "session_ended")
+
+
+class SlowStore(EventStore):
+    """A store whose next read of streams goes on only after `go_on`."""
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(pool)
+        self.has_read, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def streams(
+        self, tenant_id: str, after: Mapping[str, int], beside: Sequence[Read[Any]] = ()
+    ) -> dict[str, list[Recorded]]:
+        found = await super().streams(tenant_id, after, beside)
+        self.has_read.set()
+        await self.go_on.wait()
+        return found
+
+
+async def test_a_plan_that_another_server_converts_meanwhile_is_the_same_build(
+    run: LiveService,
+) -> None:
+    plan = await planned(run)
+    store = SlowStore(run.service.pool)
+    slow = Builds(Transactions(store, run.service.transactions._writer))
+    order = Order(tenant_id="t1", project_id="p1", user_id="u1", locale="en")
+    converting = asyncio.create_task(
+        slow.convert(order, session_id=plan["sessionId"], plan=plan["data"], cause=BY_ITSELF)
+    )
+    await store.has_read.wait()
+    converted = await convert(run, plan)
+    store.go_on.set()
+    assert await converting == (converted.json()["buildId"], None)
 
 
 async def test_without_a_plan_in_the_request_the_session_s_last_one_is_built(

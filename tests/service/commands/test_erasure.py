@@ -21,10 +21,12 @@ from service.eventlog.stream_ids import project_stream
 from service.eventlog.transactions import Transaction
 from service.model.offline.app import OfflineModel
 from service.postgres.embedded import Server
+from service.replies import directory
 from tests.projections.generated import live, owning
 from tests.running import LiveService, problem, running
 from tests.service import law, watching
 from tests.service.chat.test_cancel import HANGS, begun
+from tests.service.chat.test_recovery import ENDS_WITHIN
 from tests.service.replicas import Reader, prepare, replicas
 from tests.service.world import World, two_worlds
 
@@ -214,6 +216,40 @@ async def test_a_reply_whose_server_died_is_ended_first_too(url: str) -> None:
     async with owning(url) as owner:
         left = await owner.execute("select frame from app.reply_chunk")
         assert await left.fetchall() == [(None,)], "the number of the next frame is occupied"
+
+
+HANGING = f"About the {WORD} [[offline: hang after=8 ping=1]]"
+
+
+@pytest.mark.parametrize("what", ["the session", "the project"])
+async def test_erasing_at_two_servers_at_once_ends_the_streams_of_all_readers(
+    url: str, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """A server polls a reply of the other server too seldom to see the end before the erasure."""
+    monkeypatch.setattr(directory, "POLL_SECONDS", 1.0)
+    async with running(url) as one, running(url) as two:
+        await one.credit()
+        for project_id in ("p1", "p2", "p3"):
+            await one.project(project_id)
+            reply_id, reading = await begun(one, HANGING, projectId=project_id)
+            reply = f"/v1/chat-plan/replies/{reply_id}"
+            path = f"/v1/projects/{project_id}"
+            if what == "the session":
+                session_id = (await one.client.get(reply)).json()["sessionId"]
+                path = f"/v1/chat-plan/session/{session_id}"
+            async with (
+                watching.opened(one, f"{reply}/stream") as here,
+                watching.opened(two, f"{reply}/stream") as there,
+                asyncio.timeout(ENDS_WITHIN),
+            ):
+                deleted = await asyncio.gather(*(each.client.delete(path) for each in (one, two)))
+                assert {answer.status_code for answer in deleted} in ({200}, {200, 404})
+                for stream in (here, there):
+                    name, data, _ = (await stream.rest())[-1]
+                    assert name == "final" or (name, data["reason"]) == ("goaway", "erased")
+                await reading
+        assert WORD not in dumped(url)
+        await true_to_the_log(url)
 
 
 async def test_a_project_is_not_erased_during_a_build(run: LiveService) -> None:

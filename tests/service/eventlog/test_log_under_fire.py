@@ -195,7 +195,13 @@ async def _positions(server: Server) -> dict[UUID, int]:
 
 
 def kill(server: Server) -> None:
+    """End all processes of the server at once."""
+    send(server, signal.SIGKILL)
+
+
+def send(server: Server, number: signal.Signals) -> None:
+    """Send a signal to all processes of the server, the postmaster first."""
     pid = int(Path(server.data_dir, "postmaster.pid").read_text().splitlines()[0])
     postmaster = psutil.Process(pid)
     for process in (postmaster, *postmaster.children()):
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(number)

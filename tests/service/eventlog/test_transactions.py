@@ -1,16 +1,23 @@
 """Decisions: one append for all streams, the memory of states, and the cost in transactions."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
 from functools import partial
+from typing import Any
 
 import pytest
+from psycopg.rows import RowMaker
 
 from domain import account, project, session
 from domain.errors import BalanceInsufficient
 from domain.events import ReplyCompleted, ReplyStarted, SessionEvent, SessionOpened
+from projections.read import SLICE, Read
 from service.eventlog import transactions as module
 from service.eventlog.store import EventStore
 from service.eventlog.stream_ids import (
+    Decider,
+    StreamId,
     account_stream,
     project_stream,
     request_stream,
@@ -24,7 +31,7 @@ from service.eventlog.transactions import (
 )
 from service.postgres import connections
 from tests.running import running
-from tests.service.eventlog.logs import Log, acquired, running_log
+from tests.service.eventlog.logs import Log, acquired, event, running_log
 from tests.service.watching import until
 
 PLAN = {"summary": "s", "plan": {"overview": "o" * 100_000}}
@@ -114,6 +121,50 @@ async def test_an_outdated_state_is_read_again_and_refuses_by_what_the_log_has(l
     await theirs.transact("t1", credit)
     await ours.transact("t1", partial(reserve, reservation_id="h2"))
     assert (await theirs.current("t1", account_stream("t1", "u1"))).available == 0
+
+
+# Turns -------------------------------------------------------------------------------------------
+
+
+async def test_a_long_stream_is_read_in_slices_between_which_other_tasks_run(log: Log) -> None:
+    """The number of rows made and events folded in one turn of the loop is bounded."""
+    turn = 0
+
+    async def count() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    folded: Counter[int] = Counter()
+
+    def fold(events: Iterable[Any], state: int) -> int:
+        for _ in events:
+            folded[turn] += 1
+            state += 1
+        return state
+
+    def rows(_: object) -> RowMaker[int]:
+        def made(_: object) -> int:
+            folded[turn] += 1
+            return 1
+
+        return made
+
+    many = 3 * SLICE + 1
+    state = b'{"session_id":"s"}'
+    events = [event("long-s", n, kind="SessionArchived", state=state) for n in range(1, many + 1)]
+    for n in range(0, many, 500):
+        await log.writer.append(events[n : n + 500])
+    counting = asyncio.create_task(count())
+    transactions = Transactions(log.store, log.writer)
+    assert await transactions.current("t1", StreamId(Decider("long", 0, fold), "s")) == many
+    assert max(folded.values()) <= SLICE
+    folded.clear()
+    read: Read[int] = Read(b"select generate_series(1, 3001)", rows)
+    assert len(await connections.tenant_rows(log.store._pool, "t1", read)) == many
+    assert max(folded.values()) <= SLICE
+    counting.cancel()
 
 
 # Memory ------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The limits of a connection, and the security headers of every answer."""
 
 import asyncio
+import resource
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
@@ -13,12 +14,14 @@ from service.model.offline.app import OfflineModel
 from tests.running import LiveService, events_of, running
 from tests.service import law
 from tests.service.http.raw import Answer, Connection, answers, exchange, request
+from tests.service.watching import until
 
 SLOW = 200
 CREDIT = b'{"userId":"u1","seconds":1,"kind":"bonus"}'
 CREDITS = "/v1/billing/credits"
 END = b"Connection: close\r\n\r\n"
-HEALTH = b"GET /healthz HTTP/1.1\r\n"
+HOST = b"Host: throughline\r\n"
+HEALTH = b"GET /healthz HTTP/1.1\r\n" + HOST
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +69,7 @@ def line_of(length: int) -> bytes:
 
 
 async def test_a_request_line_has_its_limit_to_the_byte(live: LiveService) -> None:
-    longest = await exchange(live, line_of(LONGEST_LINE) + b"\r\n" + END)
+    longest = await exchange(live, line_of(LONGEST_LINE) + b"\r\n" + HOST + END)
     assert [each.status for each in longest] == [404]
     refused(await exchange(live, line_of(LONGEST_LINE + 1) + b"\r\n" + END), 414, "uri_too_long")
 
@@ -78,7 +81,7 @@ async def test_a_request_line_that_comes_in_pieces_has_the_same_limit(live: Live
 
 
 async def test_headers_have_their_limit_to_the_byte(live: LiveService) -> None:
-    rest = len(END) - 2 + len(b"X: \r\n")
+    rest = len(HOST) + len(END) - 2 + len(b"X: \r\n")
     for length, status in ((LARGEST_HEADERS - rest, 200), (LARGEST_HEADERS - rest + 1, 431)):
         found = await exchange(live, HEALTH + b"X: " + b"x" * length + b"\r\n" + END)
         assert [each.status for each in found] == [status]
@@ -87,7 +90,7 @@ async def test_headers_have_their_limit_to_the_byte(live: LiveService) -> None:
 
 async def test_the_number_of_headers_is_limited(live: LiveService) -> None:
     for count, status in ((MOST_HEADERS, 200), (MOST_HEADERS + 1, 431)):
-        found = await exchange(live, HEALTH + b"X: x\r\n" * (count - 1) + END)
+        found = await exchange(live, HEALTH + b"X: x\r\n" * (count - 2) + END)
         assert [each.status for each in found] == [status]
     refused(found, 431, "headers_too_large")
 
@@ -114,12 +117,39 @@ def chunked(body: bytes) -> bytes:
 
 
 async def test_a_header_after_the_body_is_no_header_of_the_request(live: LiveService) -> None:
-    head = f"POST {CREDITS} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n".encode()
+    head = f"POST {CREDITS} HTTP/1.1\r\n".encode()
+    head += HOST + b"Transfer-Encoding: chunked\r\n"
     chunks = b"%x\r\n%s\r\n0\r\n" % (len(CREDIT), CREDIT)
     first, second = (request("POST", CREDITS, CREDIT).split(b"\r\n")[2] for _ in range(2))
     taken = await exchange(live, head + first + b"\r\n" + END + chunks + b"\r\n")
     late = await exchange(live, head + END + chunks + second + b"\r\n\r\n")
     assert [each.status for each in (*taken, *late)] == [201, 401]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(b"GET /healthz HTTP/0.9\r\n" + HOST, id="version 0.9"),
+        pytest.param(b"GET /healthz HTTP/2.0\r\n" + HOST, id="version 2.0"),
+        pytest.param(b"GET /healthz HTTP/1.1\r\n", id="no Host"),
+        pytest.param(HEALTH + HOST, id="two Hosts"),
+        pytest.param(HEALTH + b"Transfer-Encoding: gzip, chunked\r\n", id="two codings"),
+        pytest.param(HEALTH + b"Transfer-Encoding: chunked\r\n" * 2, id="a coding twice"),
+        pytest.param(
+            b"GET /healthz HTTP/1.0\r\n" + HOST + b"Transfer-Encoding: chunked\r\n",
+            id="chunks in version 1.0",
+        ),
+    ],
+)
+async def test_a_head_that_servers_may_understand_differently_is_refused(
+    live: LiveService, head: bytes
+) -> None:
+    refused(await exchange(live, head + b"\r\n"), 400, "not_http")
+
+
+async def test_version_1_0_needs_no_host(live: LiveService) -> None:
+    found = await exchange(live, b"GET /healthz HTTP/1.0\r\n\r\n")
+    assert [each.status for each in found] == [200]
 
 
 async def test_a_body_behind_an_upgrade_is_not_read_as_a_request(live: LiveService) -> None:
@@ -241,6 +271,26 @@ async def test_many_slow_senders_delay_no_other_client(live: LiveService) -> Non
         refused(answers(await task), 408, "head_too_slow")
 
 
+async def test_connections_beyond_the_limit_are_refused(
+    live: LiveService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = len(live.server.server_state.connections)
+    monkeypatch.setattr(connection_limits, "most_connections", lambda: used + 2)
+    first, second = [await Connection.open(live) for _ in range(2)]
+    refused(answers(await (await Connection.open(live)).rest()), 503, "overloaded")
+    await first.send(HEALTH + END)
+    assert [each.status for each in answers(await first.rest())] == [200]
+    await until(lambda: len(live.server.server_state.connections) < used + 2)
+    assert [each.status for each in await exchange(live, HEALTH + END)] == [200]
+    second.writer.close()
+
+
+def test_connections_leave_descriptors_for_the_database() -> None:
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    reserved = descriptors - connection_limits.most_connections()
+    assert reserved == min(connection_limits.RESERVED_DESCRIPTORS, descriptors // 2)
+
+
 async def settled(live: LiveService) -> None:
     """Wait until the service handles no request."""
     while tasks := set(live.server.server_state.tasks):
@@ -317,7 +367,6 @@ async def test_every_answer_has_the_headers_once(
     token = b'{"userId":"u1","projectId":"p1"}'
     for asked, status in (
         (request("GET", "/healthz", headers=close), 200),
-        (request("GET", "/openapi.json", headers=close), 200),
         (request("POST", CREDITS, CREDIT, close), 201),
         (request("POST", "/v1/tokens", token, close), 201),
         (request("POST", CREDITS, b"{", close), 400),
@@ -329,6 +378,8 @@ async def test_every_answer_has_the_headers_once(
     ):
         (answer,) = await exchange(live, asked)
         assert_headers(answer, status)
+    (answer,) = await exchange(live, request("GET", "/openapi.json", headers=close))
+    assert_headers(answer, 200, "no-cache")
     stream = request("POST", "/v1/chat-plan", chat, [*close, ("Accept", "text/event-stream")])
     (answer,) = await exchange(live, stream)
     assert_headers(answer, 200, "no-cache, no-store, no-transform")

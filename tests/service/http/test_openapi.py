@@ -14,7 +14,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from service.access import signatures
-from service.app import OPERATIONS
+from service.app import OPERATIONS, _openapi_document
 from tests.running import running, signature
 from tests.sizes import size
 
@@ -48,6 +48,14 @@ def address(url: str) -> Iterator[str]:
         portal.call(run.project)
         portal.call(run.credit)
         yield str(run.client.base_url)
+
+
+def test_the_document_is_made_once(address: str) -> None:
+    first, again = (requests.get(f"{address}/openapi.json", timeout=5) for _ in range(2))
+    assert again.content == first.content
+    assert _openapi_document.cache_info().misses == 1
+    tag = {"If-None-Match": first.headers["ETag"]}
+    assert requests.get(f"{address}/openapi.json", timeout=5, headers=tag).status_code == 304
 
 
 def test_the_document_describes_every_operation(address: str) -> None:

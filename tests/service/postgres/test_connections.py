@@ -5,7 +5,7 @@ import psycopg
 import pytest
 
 import sql
-from service.postgres import migrations
+from service.postgres import connections, migrations
 from service.postgres.embedded import Server
 from service.postgres.migrations import MigrationRefused
 
@@ -16,6 +16,14 @@ def empty(server: Server) -> str:
         admin.execute("drop database if exists empty with (force)")
         admin.execute("create database empty template template0")
     return server.url.replace("/throughline?", "/empty?")
+
+
+async def test_pooled_connections_notice_a_lost_network_as_all_others_do(url: str) -> None:
+    async with await connections.connect(url, as_service=False) as single:
+        expected = single.info.get_parameters()
+    async with connections.pool(url) as pool, pool.connection() as pooled:
+        assert pooled.info.get_parameters() == expected
+    assert {"connect_timeout", "keepalives_idle", "tcp_user_timeout"} <= expected.keys()
 
 
 async def test_migrating_twice_changes_nothing(empty: str) -> None:

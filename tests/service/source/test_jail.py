@@ -324,6 +324,21 @@ SECRETS = [
     ".netrc",
     ".npmrc",
     ".pypirc",
+    ".pgpass",
+    ".git-credentials",
+    ".my.cnf",
+    ".vault-token",
+    ".psql_history",
+    "kubeconfig",
+    "prod.tfvars",
+    "passwords.kdbx",
+    "store.jks",
+    "login.p12",
+    "login.pfx",
+    "putty.ppk",
+    ".docker/config.json",
+    ".kube/config",
+    ".gnupg/secring.gpg",
     "credentials",
     "credentials.json",
     "Secrets.yaml",
@@ -356,6 +371,44 @@ def test_a_private_key_is_a_secret_in_a_file_of_any_name(
     (root / "notes.txt").write_text(f"Look:\n{key}")
     assert code(lambda: source.read_file("notes.txt")) == "secret"
     assert source.search_files(CANARY).matches == ()
+
+
+TOKENS = [
+    "aws_secret_access_key = " + "a/B+" * 10,
+    'AWS_SECRET_ACCESS_KEY: "' + "a1B2" * 10 + '"',
+    "AKIA" + "Q" * 16,
+    "ghp_" + "a1B2" * 9,
+    "github_pat_" + "a1B2_" * 5,
+    "glpat-" + "a1-_" * 5,
+    "xoxb-" + "1234567890",
+    "sk_live_" + "a1B2" * 4,
+    "sk-ant-" + "a1B2" * 5,
+    "npm_" + "a1B2" * 9,
+    "pypi-AgE" + "a1B2" * 5,
+    "AGE-SECRET-KEY-1" + "QPZR" * 5,
+    "PuTTY-User-Key-File-3: ssh-ed25519",
+]
+
+
+@pytest.mark.parametrize("token", TOKENS)
+def test_a_token_is_a_secret_in_a_file_of_any_name(source: Source, root: Path, token: str) -> None:
+    (root / "notes.txt").write_text(f"{CANARY}\n{token}\n")
+    assert code(lambda: source.read_file("notes.txt")) == "secret"
+    assert source.search_files(CANARY).matches == ()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'os.environ["AWS_SECRET_ACCESS_KEY"]',
+        "aws_secret_access_key = ${AWS_SECRET_ACCESS_KEY}",
+        "task-ant-colony-optimisation-of-the-shortest-path",
+        'token = "ghp_..."',
+    ],
+)
+def test_code_that_only_names_a_token_is_shown(source: Source, root: Path, line: str) -> None:
+    (root / "notes.txt").write_text(line)
+    assert line in source.read_file("notes.txt").text
 
 
 @pytest.mark.parametrize("name", ["environment.py", "keys.md", "monkey", "env.py", "public.crt"])

@@ -1,0 +1,105 @@
+"""A request that is too much is refused before anything is stored, and what runs goes on."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from service.access.overload import OTHERS, REFUSALS_A_SECOND, REPLIES
+from service.postgres import connections
+from tests.running import LiveService, problem, running
+from tests.service import law
+from tests.service.watching import until
+
+REFUSED = 500
+
+
+async def refused(run: LiveService) -> str:
+    """Post a message that is refused as one too many, and stores nothing; returns Retry-After."""
+    head = await run.service.store.head()
+    answer = await run.chat("Hello")
+    assert problem(answer) == (503, "overloaded")
+    assert answer.json()["stored"] == "nothing"
+    assert await run.service.store.head() == head
+    return answer.headers["Retry-After"]
+
+
+@asynccontextmanager
+async def busy() -> AsyncGenerator[None]:
+    """The loop has so much to do that each task waits for its turn."""
+
+    async def work() -> None:
+        while True:
+            time.sleep(REPLIES.lag * 2)  # noqa: ASYNC251 - this is the load
+            await asyncio.sleep(0)
+
+    working = asyncio.create_task(work())
+    yield
+    working.cancel()
+
+
+async def test_messages_are_refused_while_the_loop_is_behind_and_a_running_reply_goes_on(
+    url: str,
+) -> None:
+    model = law.GatedModel()
+    async with running(url, model) as run:
+        await run.project()
+        await run.credit()
+        streaming = asyncio.create_task(run.stream("Good morning"))
+        await model.asked.wait()
+        async with busy():
+            await until(lambda: run.service.overload.lag > REPLIES.lag)
+            assert await refused(run) == "1"
+            assert (await run.account())["reservedSeconds"] > 0, "others are answered"
+        model.go.set()
+        assert law.lawful(await streaming)["subtype"] == "success"
+        await until(lambda: run.service.overload.lag < REPLIES.lag)
+        assert (await run.chat("Hello")).status_code == 200
+
+
+async def test_messages_are_refused_while_too_many_requests_wait_for_a_connection(
+    run: LiveService,
+) -> None:
+    pool = run.service.pool
+    held = [await pool.getconn() for _ in range(connections.POOL_SIZE)]
+    waiting = [asyncio.create_task(pool.getconn()) for _ in range(REPLIES.waiting + 1)]
+    await until(lambda: pool.get_stats()["requests_waiting"] > REPLIES.waiting)
+    answer = await run.chat("Hello")
+    assert problem(answer) == (503, "overloaded")
+    for connection in held:
+        await pool.putconn(connection)
+    for each in waiting:
+        await pool.putconn(await each)
+    assert (await run.chat("Hello")).status_code == 200
+
+
+async def test_messages_are_refused_while_appends_wait_for_the_database(
+    run: LiveService, url: str
+) -> None:
+    writer = run.service.overload._queues[0]
+    async with await connections.connect(url, as_service=False) as owner, owner.transaction():
+        await owner.execute("lock table app.event in share mode")
+        crediting = asyncio.create_task(run.credit())
+        await until(lambda: writer.waited_seconds > REPLIES.stored)
+        await refused(run)
+    await crediting
+    assert (await run.chat("Hello")).status_code == 200
+
+
+async def test_other_requests_are_refused_later_than_messages(run: LiveService) -> None:
+    assert OTHERS.lag > REPLIES.lag
+    assert OTHERS.waiting > REPLIES.waiting
+    assert OTHERS.stored > REPLIES.stored
+    async with busy():
+        await until(lambda: run.service.overload.lag > REPLIES.lag)
+        await run.credit()
+
+
+async def test_many_refused_requests_come_back_spread_over_more_seconds(run: LiveService) -> None:
+    async with busy():
+        await until(lambda: run.service.overload.lag > REPLIES.lag)
+        overload = run.service.overload
+        for _ in range(REFUSED):
+            overload._refusal("a refused request")
+        await until(lambda: overload.retry_seconds > REFUSED / REFUSALS_A_SECOND)
+        assert int(await refused(run)) > 1

@@ -1,0 +1,209 @@
+"""Each 503 says what is stored, and whoever does what it says never does a thing twice."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+from psycopg_pool import PoolTimeout
+
+from projections import PROJECTIONS
+from projections.projection import install
+from service.eventlog.store import EventStore
+from service.http import reads
+from service.postgres import connections
+from service.postgres.connections import Connection
+from tests.running import LiveService, problem, running
+from tests.service.cutter import Cutter
+
+NOTHING = {"database_away", "overloaded", "contended", "stopping", "too_slow"}
+EVERYTHING = {"answer_missing", "audit_late", "reply_still_ending"}
+
+
+@dataclass(slots=True)
+class Write:
+    """A write, and the event that it appends once."""
+
+    method: str
+    path: str
+    event: str
+    body: dict[str, Any] | None = None
+    sent: int = field(default=0, init=False)
+
+
+def writes(ids: dict[str, str]) -> list[Write]:
+    """Every write of the API, in an order in which each of them is possible."""
+    acting = {"userId": "u1", "projectId": "p1"}
+    report = {"eventId": "e1", "phase": "build", "type": "failed", "title": "No"}
+    reports = {"events": [report | {"at": "2026-11-21T10:00:00Z"}]}
+    member, plan = "/v1/projects/p1/members/u2", f"/v1/chat-plan/replies/{ids['plan']}"
+    credit = {"userId": "u1", "seconds": 5, "kind": "bonus"}
+    owners = [{"userId": "u1", "role": "owner"}]
+    project = {"projectId": "p9", "name": "Another", "members": owners}
+    order = {**acting, "sessionId": ids["session"]}
+    build = f"/v1/builds/{ids['build']}"
+    return [
+        Write("POST", "/v1/billing/credits", "TimeCredited", credit),
+        Write("POST", "/v1/projects", "ProjectRegistered", project),
+        Write("PUT", member, "MemberAdded", {"role": "editor"}),
+        Write("DELETE", member, "MemberRemoved"),
+        Write("POST", f"{plan}/save?userId=u1", "PlanSaved"),
+        Write("POST", f"{build}/claim", "BuildClaimed", {"workerId": "w1"}),
+        Write("POST", f"{build}/events", "BuildFailed", reports),
+        Write("POST", "/v1/chat-plan", "UserMessagePosted", {**acting, "message": "Hello"}),
+        Write("POST", "/v1/chat-plan/convert-to-build", "BuildQueued", order),
+        Write("DELETE", f"/v1/chat-plan/session/{ids['other']}?userId=u1", "SessionDeleted"),
+    ]
+
+
+async def furnished(run: LiveService) -> dict[str, str]:
+    """A project with two plans, in two sessions, a third session, and a build of the first plan."""
+    await run.project()
+    await run.credit()
+    acting = {"userId": "u1", "projectId": "p1"}
+    built = (await run.chat("Add a menu")).json()
+    convert = "/v1/chat-plan/convert-to-build"
+    order = {**acting, "sessionId": built["sessionId"]}
+    build = (await run.client.post(convert, json=order)).json()
+    path = f"/v1/builds/{build['buildId']}"
+    await run.client.post(f"{path}/claim", json={"workerId": "w0"})
+    end = {"eventId": "e0", "phase": "build", "type": "failed", "title": "No"}
+    at = {"at": "2026-11-21T10:00:00Z"}
+    await run.client.post(f"{path}/events", json={"events": [end | at]})
+    kept = (await run.chat("Add a page")).json()
+    idea = {**acting, "message": "A shop"}
+    queued = (await run.client.post("/v1/builds", json=idea)).json()
+    other = (await run.client.get(f"/v1/builds/{queued['buildId']}")).json()["sessionId"]
+    return {
+        "plan": kept["messageId"],
+        "session": kept["sessionId"],
+        "other": other,
+        "build": queued["buildId"],
+    }
+
+
+async def counted(store: EventStore) -> Counter[str]:
+    """How many events of each type are in the log."""
+    return Counter([each.type async for page in store.replay() for each in page])
+
+
+# Faults ------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def halted(run: LiveService, url: str, _: Cutter) -> AsyncGenerator[None]:
+    """No read model follows."""
+    async with await connections.connect(url, as_service=False) as owner:
+        for each in PROJECTIONS:
+            await owner.execute("select app.stop_following(%s)", [each.name])
+            await owner.execute(f"drop function app.apply_{each.name}".encode())
+        await owner.execute("update app.projection set halted_at = now(), halted_before = 0")
+        yield
+
+        for each in PROJECTIONS:
+            await owner.execute(
+                "update app.projection set version = 0 where name = %s", [each.name]
+            )
+        await install(owner, PROJECTIONS)
+    assert (await run.client.get("/readyz")).status_code == 200
+
+
+@asynccontextmanager
+async def full_after(run: LiveService, url: str, way: Cutter) -> AsyncGenerator[None]:
+    """From the moment of the append on no connection is free for requests, for half a second."""
+
+    async def fill() -> None:
+        async for _ in run.service.live_log.follow(run.service.live_log.head):
+            async with full(run, url, way):
+                await asyncio.sleep(0.5)
+            return
+
+    filling = asyncio.create_task(fill())
+    yield
+    filling.cancel()
+    with suppress(asyncio.CancelledError):
+        await filling
+
+
+@asynccontextmanager
+async def lost(run: LiveService, _: str, way: Cutter) -> AsyncGenerator[None]:
+    """The database cannot be reached."""
+    before, run.service.pool.timeout = run.service.pool.timeout, 0.1
+    way.sever()
+    yield
+    way.restore()
+    run.service.pool.timeout = before
+
+
+@asynccontextmanager
+async def full(run: LiveService, _url: str, _: Cutter) -> AsyncGenerator[None]:
+    """No connection is free for requests."""
+    pool = run.service.pool
+    before, pool.timeout = pool.timeout, 0.1
+    held: list[Connection] = []
+    try:
+        with suppress(PoolTimeout):
+            while True:
+                held.append(await pool.getconn())
+        yield
+    finally:
+        pool.timeout = before
+        for connection in held:
+            await pool.putconn(connection)
+
+
+@asynccontextmanager
+async def cut(_run: LiveService, _url: str, way: Cutter) -> AsyncGenerator[None]:
+    """The connection is lost after the next commit of an append."""
+    way.cut_answer_to(b"insert into app.event")
+    yield
+
+
+Fault = Callable[[LiveService, str, Cutter], AbstractAsyncContextManager[None]]
+
+
+@pytest.mark.parametrize("fault", [halted, full, full_after, cut, lost])
+async def test_whoever_does_what_a_503_says_does_nothing_twice(
+    url: str, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    monkeypatch.setattr(reads, "WAIT_SECONDS", 0.05)
+    async with Cutter(url) as way, running(way.url) as run:
+        ids = await furnished(run)
+        for write in writes(ids):
+            before = await counted(run.service.store)
+            async with fault(run, url, way):
+                answer = await send(run, write)
+            said = await stored(run, write, before, answer)
+            if said != "everything":
+                answer = await send(run, write)
+            after = await counted(run.service.store)
+            assert after[write.event] == before[write.event] + 1, (write, answer.text)
+            again = await send(run, write)
+            assert await counted(run.service.store) == after, (write, again.text)
+
+
+async def send(run: LiveService, write: Write) -> httpx.Response:
+    """Send the write under its key: the same each time."""
+    headers = {"Idempotency-Key": f"{write.method} {write.path}".replace(" ", "-")}
+    return await run.client.request(write.method, write.path, json=write.body, headers=headers)
+
+
+async def stored(
+    run: LiveService, write: Write, before: Counter[str], answer: httpx.Response
+) -> str:
+    """What the answer says is stored, which must be true."""
+    appended = (await counted(run.service.store))[write.event] - before[write.event]
+    if answer.is_success:
+        assert appended == 1, (write, answer.text)
+        return "everything"
+    status, code = problem(answer)
+    said = answer.json()["stored"]
+    assert status == 503
+    assert "Retry-After" in answer.headers
+    assert code in {"nothing": NOTHING, "everything": EVERYTHING}.get(said, {"outcome_unknown"})
+    assert appended == {"nothing": 0, "everything": 1}.get(said, appended), (write, answer.text)
+    return str(said)
