@@ -50,7 +50,7 @@ async def read_timeline(call: Call[None, timeline_schemas.TimelineQuery]) -> Res
 def _within_bytes(page: TimelinePage, *, is_after: bool) -> TimelinePage:
     """The part of a page next to its cursor that is not too large to be sent at once."""
     nearest = page.rows[::-1] if is_after else page.rows
-    count = wire.fitting(len(row.text or "") + len(orjson.dumps(row.data)) for row in nearest)
+    count = wire.fitting(items.size(row) for row in nearest)
     if count == len(nearest):
         return page
     rows = nearest[:count]

@@ -118,6 +118,14 @@ def item(row: TimelineRow, log_epoch: str) -> TimelineItem:
         return unreadable(row, log_epoch, error)
 
 
+def size(row: TimelineRow) -> int:
+    """About the bytes of a row's texts and data; of data that cannot be shown, none are sent."""
+    try:
+        return len(row.text or "") + len(orjson.dumps(row.data))
+    except TypeError:
+        return 0
+
+
 def unreadable(row: TimelineRow, log_epoch: str, error: Exception) -> TimelineItem:
     """The item for a row that cannot be shown, so that readers see that they missed none."""
     UNREADABLE.inc()
