@@ -127,7 +127,13 @@ class OutcomeUnknown(NotServed):
     stored = "unknown"
 
 
-DATABASE_AWAY: Final = (Unavailable, PoolTimeout, psycopg.OperationalError, OSError)
+DATABASE_AWAY: Final = (
+    Unavailable,
+    PoolTimeout,
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    OSError,
+)
 """The errors of a database that is away or too slow; nothing was appended."""
 
 

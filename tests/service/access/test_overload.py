@@ -4,14 +4,25 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
-from service.access.overload import OTHERS, REFUSALS_A_SECOND, REPLIES
+import pytest
+
+from service.access.overload import OTHERS, REFUSALS_A_SECOND, REPLIES, SAMPLE_SECONDS
+from service.http import operation
 from service.postgres import connections
 from tests.running import LiveService, problem, running
 from tests.service import law
 from tests.service.watching import until
 
 REFUSED = 500
+LAG = 0.001
+
+
+@pytest.fixture(autouse=True)
+def _little_lag_is_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that what is not refused still takes no long time in these tests."""
+    monkeypatch.setattr(operation, "REPLIES", replace(REPLIES, lag=LAG))
 
 
 async def refused(run: LiveService) -> str:
@@ -30,7 +41,7 @@ async def busy() -> AsyncGenerator[None]:
 
     async def work() -> None:
         while True:
-            time.sleep(REPLIES.lag * 2)  # noqa: ASYNC251 - this is the load
+            time.sleep(0.6 * SAMPLE_SECONDS)  # noqa: ASYNC251 - this is the load
             await asyncio.sleep(0)
 
     working = asyncio.create_task(work())
@@ -48,12 +59,12 @@ async def test_messages_are_refused_while_the_loop_is_behind_and_a_running_reply
         streaming = asyncio.create_task(run.stream("Good morning"))
         await model.asked.wait()
         async with busy():
-            await until(lambda: run.service.overload.lag > REPLIES.lag)
+            await until(lambda: run.service.overload.lag > LAG)
             assert await refused(run) == "1"
             assert (await run.account())["reservedSeconds"] > 0, "others are answered"
         model.go.set()
         assert law.lawful(await streaming)["subtype"] == "success"
-        await until(lambda: run.service.overload.lag < REPLIES.lag)
+        await until(lambda: run.service.overload.lag < LAG)
         assert (await run.chat("Hello")).status_code == 200
 
 
@@ -91,13 +102,13 @@ async def test_other_requests_are_refused_later_than_messages(run: LiveService) 
     assert OTHERS.waiting > REPLIES.waiting
     assert OTHERS.stored > REPLIES.stored
     async with busy():
-        await until(lambda: run.service.overload.lag > REPLIES.lag)
+        await until(lambda: run.service.overload.lag > LAG)
         await run.credit()
 
 
 async def test_many_refused_requests_come_back_spread_over_more_seconds(run: LiveService) -> None:
     async with busy():
-        await until(lambda: run.service.overload.lag > REPLIES.lag)
+        await until(lambda: run.service.overload.lag > LAG)
         overload = run.service.overload
         for _ in range(REFUSED):
             overload._refusal("a refused request")
