@@ -7,6 +7,7 @@ costs almost nothing. What is running goes on.
 import asyncio
 from collections import deque
 from dataclasses import dataclass
+from math import inf
 from typing import Final, Protocol
 
 from service.eventlog.errors import Overloaded
@@ -14,8 +15,15 @@ from service.ops.metrics import LOOP_LAG
 from service.postgres.connections import Pool
 
 SAMPLE_SECONDS: Final = 0.05
-SAMPLES: Final = 8
-"""The lag is the smallest of the last samples: a pause is no lag, a queue that stands is."""
+WINDOW_SECONDS: Final = 0.4
+"""The lag is the smallest sample of this time: a pause is no lag, a queue that stands is."""
+
+PAUSE: Final = 2.5
+"""How many times longer than a lag a single pause may be, before it counts as well."""
+
+ADMITTED_AT_ONCE: Final = 8
+WAIT_SECONDS: Final = 0.75
+"""How long a message may wait before it begins to be admitted."""
 
 REFUSALS_A_SECOND: Final = 100
 """How many refused requests may come back in each second: `Retry-After` spreads them."""
@@ -33,7 +41,7 @@ class Bounds:
     stored: float
 
 
-REPLIES: Final = Bounds(lag=0.1, waiting=60, stored=0.25)
+REPLIES: Final = Bounds(lag=0.1, waiting=40, stored=0.25)
 """For requests that begin a reply, which costs the most and goes on for the longest."""
 
 OTHERS: Final = Bounds(lag=0.3, waiting=200, stored=0.75)
@@ -54,23 +62,49 @@ class Overload:
     def __init__(self, pool: Pool, *queues: Queue) -> None:
         self._pool = pool
         self._queues = queues
-        self._lags: deque[float] = deque([0.0], maxlen=SAMPLES)
+        self._samples: deque[tuple[float, float]] = deque()
+        """When each sample was taken, and its lag: those of the last moments."""
+        self._due = inf
+        """When the next sample is to be taken: while that is past, the loop is busy."""
+        self._places = asyncio.Semaphore(ADMITTED_AT_ONCE)
+        self._admitting: set[str] = set()
         self._refused = 0
         self.retry_seconds = 1
 
     @property
     def lag(self) -> float:
         """For how many seconds everything on the loop waits at least."""
-        return min(self._lags)
+        return min((lag for _, lag in self._samples), default=0.0)
 
     def require_capacity(self, bounds: Bounds) -> None:
         """Raises Overloaded when too much waits."""
-        if self.lag > bounds.lag:
+        pause = asyncio.get_running_loop().time() - self._due
+        if max(self.lag, pause / PAUSE) > bounds.lag:
             raise self._refusal("the loop is behind")
         if self._pool.get_stats().get("requests_waiting", 0) > bounds.waiting:
             raise self._refusal("too many requests wait for a connection")
         if any(queue.waited_seconds > bounds.stored for queue in self._queues):
             raise self._refusal("the database is behind")
+
+    async def admit(self, request_id: str) -> None:
+        """Wait until a message may be admitted, which costs the most: a few at a time, so that what
+        runs has its turns between them. Raises Overloaded. The message holds its place until
+        `admitted`.
+        """
+        self.require_capacity(REPLIES)
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await self._places.acquire()
+        except TimeoutError:
+            raise self._refusal("too many messages are being admitted") from None
+        self._admitting.add(request_id)
+        self.require_capacity(REPLIES)
+
+    def admitted(self, request_id: str) -> None:
+        """The message is admitted or refused: another message may take its place."""
+        if request_id in self._admitting:
+            self._admitting.remove(request_id)
+            self._places.release()
 
     def _refusal(self, reason: str) -> Overloaded:
         self._refused += 1
@@ -81,10 +115,12 @@ class Overload:
         loop = asyncio.get_running_loop()
         second = loop.time()
         while True:
-            before = loop.time()
+            self._due = loop.time() + SAMPLE_SECONDS
             await asyncio.sleep(SAMPLE_SECONDS)
             now = loop.time()
-            self._lags.append(max(0.0, now - before - SAMPLE_SECONDS))
+            self._samples.append((now, max(0.0, now - self._due)))
+            while self._samples[0][0] < now - WINDOW_SECONDS:
+                self._samples.popleft()
             LOOP_LAG.set(self.lag)
             if now - second >= 1:
                 spread = 1 + self._refused // REFUSALS_A_SECOND

@@ -39,6 +39,7 @@ async def post_message(
     admitted, tail = await call.service.turns.start(
         message, asked.on_busy, call.cause(asked.user_id)
     )
+    call.service.overload.admitted(call.request_id)
     call.entry.session_id, call.entry.reply_id = admitted.session_id, admitted.reply_id
     headers = {
         "Location": f"/v1/chat-plan/replies/{admitted.reply_id}",

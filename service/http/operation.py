@@ -24,7 +24,7 @@ from starlette.types import Scope as ASGIScope
 from domain.errors import ProjectUnknown
 from service.access.audit import Entry, Watch, truncated
 from service.access.authentication import Caller, NotYours
-from service.access.overload import OTHERS, REPLIES
+from service.access.overload import OTHERS
 from service.access.signatures import HEADER
 from service.eventlog.errors import AuditLate
 from service.eventlog.transactions import IdempotencyKey
@@ -87,7 +87,10 @@ class Operation(Generic[B, Q]):
         service: Service = request.app.state.service
         watch, entry = Watch(), None
         try:
-            service.overload.require_capacity(REPLIES if self.begins_reply else OTHERS)
+            if self.begins_reply:
+                await service.overload.admit(request.state.request_id)
+            else:
+                service.overload.require_capacity(OTHERS)
             caller, body = await self._authenticated(service, request)
             service.audit.require_capacity()
             entry = self._entry(request, caller, watch)
@@ -96,6 +99,8 @@ class Operation(Generic[B, Q]):
             response = problems.problem(error)
             if response.status_code == 500:
                 _log.exception("request_failed", operation=self.name)
+        finally:
+            service.overload.admitted(request.state.request_id)
         if entry is None:
             return response
         entry.status, entry.milliseconds = response.status_code, watch.milliseconds

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
+from service.access import overload
 from service.access.overload import OTHERS, REFUSALS_A_SECOND, REPLIES, SAMPLE_SECONDS
-from service.http import operation
 from service.postgres import connections
 from tests.running import LiveService, problem, running
 from tests.service import law
@@ -22,7 +22,7 @@ LAG = 0.001
 @pytest.fixture(autouse=True)
 def _little_lag_is_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that what is not refused still takes no long time in these tests."""
-    monkeypatch.setattr(operation, "REPLIES", replace(REPLIES, lag=LAG))
+    monkeypatch.setattr(overload, "REPLIES", replace(REPLIES, lag=LAG))
 
 
 async def refused(run: LiveService) -> str:
@@ -109,8 +109,8 @@ async def test_other_requests_are_refused_later_than_messages(run: LiveService) 
 async def test_many_refused_requests_come_back_spread_over_more_seconds(run: LiveService) -> None:
     async with busy():
         await until(lambda: run.service.overload.lag > LAG)
-        overload = run.service.overload
+        measured = run.service.overload
         for _ in range(REFUSED):
-            overload._refusal("a refused request")
-        await until(lambda: overload.retry_seconds > REFUSED / REFUSALS_A_SECOND)
+            measured._refusal("a refused request")
+        await until(lambda: measured.retry_seconds > REFUSED / REFUSALS_A_SECOND)
         assert int(await refused(run)) > 1
