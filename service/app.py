@@ -21,7 +21,7 @@ from starlette.routing import Route
 from service.access.audit import Audit
 from service.access.authentication import Authenticator
 from service.access.browser_tokens import BrowserTokens
-from service.access.overload import Overload
+from service.access.overload import CAPACITY, Capacity, Overload
 from service.access.stream_access import StreamAccess
 from service.api import (
     analytics,
@@ -101,6 +101,7 @@ def application(
     database_url: str,
     direct_url: str,
     lease_times: leases.LeaseTimes = leases.TIMES,
+    capacity: Capacity = CAPACITY,
 ) -> Starlette:
     """The ASGI application. The database is migrated already."""
     routes = [
@@ -118,6 +119,7 @@ def application(
             settings=settings,
             urls=(database_url, direct_url),
             lease_times=lease_times,
+            capacity=capacity,
         ),
     )
     # A path is one path, and no answer repeats what a client says of where it is.
@@ -133,6 +135,7 @@ async def _lifespan(
     settings: Settings,
     urls: tuple[str, str],
     lease_times: leases.LeaseTimes,
+    capacity: Capacity,
 ) -> AsyncGenerator[None]:
     """Start from the bottom up, stop from the top down; nothing acknowledged is left unwritten."""
     pooled_url, direct_url = urls
@@ -151,6 +154,7 @@ async def _lifespan(
         flusher = Flusher(frame_store)
         service, recovery = _service(
             settings,
+            capacity,
             pool,
             own_pool,
             store,
@@ -196,6 +200,7 @@ async def _lifespan(
 
 def _service(
     settings: Settings,
+    capacity: Capacity,
     pool: Pool,
     own_pool: Pool,
     store: EventStore,
@@ -274,7 +279,7 @@ def _service(
         browser_tokens=BrowserTokens(settings.hmac_keys),
         stream_access=StreamAccess(pool),
         audit=Audit(own_pool),
-        overload=Overload(pool, writer, flusher),
+        overload=Overload(capacity, pool, writer, flusher),
         log_epoch=log_epoch,
     )
     return service, recovery

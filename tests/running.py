@@ -14,6 +14,7 @@ import orjson
 from pydantic import SecretStr
 
 from service.access import signatures
+from service.access.overload import Bounds, Capacity
 from service.app import application
 from service.chat.leases import LeaseTimes
 from service.http.call import Service
@@ -36,6 +37,13 @@ UNSAFE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"
 
 LEASE_TIMES = LeaseTimes(lasts=4.0, renewed_every=0.5, stable_after=1.0, database_stable_after=1.0)
 """Short leases for services in processes of their own, so that a process's end is noticed soon."""
+
+PATIENT = Capacity(
+    replies=Bounds(lag=10, waiting=1_000, stored=10),
+    others=Bounds(lag=10, waiting=1_000, stored=10),
+    seconds=10,
+)
+"""Refuses nothing: here the service shares its loop with clients, model and test."""
 
 
 def signature(method: str, path: bytes, query: bytes, body: bytes, key_id: str = "k1") -> str:
@@ -145,7 +153,11 @@ def events_of(text: str) -> list[Event]:
 
 @asynccontextmanager
 async def running(
-    url: str, model: OfflineModel | None = None, **settings: Any
+    url: str,
+    model: OfflineModel | None = None,
+    *,
+    capacity: Capacity = PATIENT,
+    **settings: Any,
 ) -> AsyncGenerator[LiveService, None]:
     """Start the service on a port of its own against the database `url`; stop it gracefully."""
     model = model or OfflineModel()
@@ -156,7 +168,7 @@ async def running(
             anthropic_api_key=SecretStr("offline"),
             anthropic_base_url=model_url,
         ).model_copy(update={"model": "offline", "grace_seconds": 2.0} | settings)
-        app = application(chosen, database_url=url, direct_url=url)
+        app = application(chosen, database_url=url, direct_url=url, capacity=capacity)
         server = Server(app, chosen)
         # Signals belong to the test run, not to the server in it.
         task = asyncio.create_task(server._serve())

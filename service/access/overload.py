@@ -18,13 +18,10 @@ SAMPLE_SECONDS: Final = 0.05
 WINDOW_SECONDS: Final = 0.4
 """The lag is the smallest sample of this time: a pause is no lag, a queue that stands is."""
 
-PAUSE: Final = 2.5
+PAUSE: Final = 10.0
 """How many times longer than a lag a single pause may be, before it counts as well."""
 
 ADMITTED_AT_ONCE: Final = 8
-WAIT_SECONDS: Final = 0.75
-"""How long a message may wait before it begins to be admitted."""
-
 REFUSALS_A_SECOND: Final = 100
 """How many refused requests may come back in each second: `Retry-After` spreads them."""
 
@@ -41,10 +38,21 @@ class Bounds:
     stored: float
 
 
-REPLIES: Final = Bounds(lag=0.1, waiting=40, stored=0.25)
-"""For requests that begin a reply, which costs the most and goes on for the longest."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """What a server can take: of messages, whose replies cost the most and go on for the longest,
+    and of other requests. A message waits at most `seconds` before it begins to be admitted."""
 
-OTHERS: Final = Bounds(lag=0.3, waiting=200, stored=0.75)
+    replies: Bounds
+    others: Bounds
+    seconds: float
+
+
+CAPACITY: Final = Capacity(
+    replies=Bounds(lag=0.1, waiting=40, stored=0.25),
+    others=Bounds(lag=0.3, waiting=200, stored=0.75),
+    seconds=0.75,
+)
 
 
 class Queue(Protocol):
@@ -59,7 +67,8 @@ class Queue(Protocol):
 class Overload:
     """Owned by the service's loop; `run` is its one task."""
 
-    def __init__(self, pool: Pool, *queues: Queue) -> None:
+    def __init__(self, capacity: Capacity, pool: Pool, *queues: Queue) -> None:
+        self._capacity = capacity
         self._pool = pool
         self._queues = queues
         self._samples: deque[tuple[float, float]] = deque()
@@ -76,8 +85,11 @@ class Overload:
         """For how many seconds everything on the loop waits at least."""
         return min((lag for _, lag in self._samples), default=0.0)
 
-    def require_capacity(self, bounds: Bounds) -> None:
-        """Raises Overloaded when too much waits."""
+    def require_capacity(self) -> None:
+        """Raises Overloaded when too much waits for another request, which begins no reply."""
+        self._require(self._capacity.others)
+
+    def _require(self, bounds: Bounds) -> None:
         pause = asyncio.get_running_loop().time() - self._due
         if max(self.lag, pause / PAUSE) > bounds.lag:
             raise self._refusal("the loop is behind")
@@ -91,14 +103,14 @@ class Overload:
         runs has its turns between them. Raises Overloaded. The message holds its place until
         `admitted`.
         """
-        self.require_capacity(REPLIES)
+        self._require(self._capacity.replies)
         try:
-            async with asyncio.timeout(WAIT_SECONDS):
+            async with asyncio.timeout(self._capacity.seconds):
                 await self._places.acquire()
         except TimeoutError:
             raise self._refusal("too many messages are being admitted") from None
         self._admitting.add(request_id)
-        self.require_capacity(REPLIES)
+        self._require(self._capacity.replies)
 
     def admitted(self, request_id: str) -> None:
         """The message is admitted or refused: another message may take its place."""

@@ -24,7 +24,6 @@ from starlette.types import Scope as ASGIScope
 from domain.errors import ProjectUnknown
 from service.access.audit import Entry, Watch, truncated
 from service.access.authentication import Caller, NotYours
-from service.access.overload import OTHERS
 from service.access.signatures import HEADER
 from service.eventlog.errors import AuditLate
 from service.eventlog.transactions import IdempotencyKey
@@ -90,7 +89,7 @@ class Operation(Generic[B, Q]):
             if self.begins_reply:
                 await service.overload.admit(request.state.request_id)
             else:
-                service.overload.require_capacity(OTHERS)
+                service.overload.require_capacity()
             caller, body = await self._authenticated(service, request)
             service.audit.require_capacity()
             entry = self._entry(request, caller, watch)

@@ -294,6 +294,7 @@ ASKED: Final[dict[str, Any]] = {
     "status": "queued",
     "worker_id": None,
     "silent_seconds": 60,
+    "until": "2026-01-05",
 }
 SMALL: Final = {"lease"}
 """Tables of a row a process, which are read whole."""

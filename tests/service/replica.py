@@ -16,7 +16,7 @@ from service.app import application
 from service.http.server import Server
 from service.ops import logs
 from service.settings import Settings
-from tests.running import LEASE_TIMES
+from tests.running import LEASE_TIMES, PATIENT
 
 
 class StandardError:
@@ -47,7 +47,9 @@ def run(environment: dict[str, str], address: Connection, output: int) -> None:
 async def _serve(settings: Settings, address: Connection) -> None:
     assert settings.database_url is not None
     url = settings.database_url.get_secret_value()
-    app = application(settings, database_url=url, direct_url=url, lease_times=LEASE_TIMES)
+    app = application(
+        settings, database_url=url, direct_url=url, lease_times=LEASE_TIMES, capacity=PATIENT
+    )
     server = Server(app, settings)
     serving = asyncio.create_task(server.serve())
     ready = asyncio.create_task(server.ready.wait())

@@ -2,27 +2,32 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import pytest
 
 from service.access import overload
-from service.access.overload import OTHERS, REFUSALS_A_SECOND, REPLIES, SAMPLE_SECONDS
+from service.access.overload import REFUSALS_A_SECOND, SAMPLE_SECONDS, Bounds, Capacity
 from service.postgres import connections
-from tests.running import LiveService, problem, running
+from tests.running import PATIENT, LiveService, problem, running
 from tests.service import law
 from tests.service.watching import until
 
 REFUSED = 500
-LAG = 0.001
+REPLIES = Bounds(lag=0.001, waiting=40, stored=0.25)
+CAPACITY = Capacity(replies=REPLIES, others=PATIENT.others, seconds=10)
+"""So little lag is too much that what is not refused still takes no long time in these tests."""
 
 
-@pytest.fixture(autouse=True)
-def _little_lag_is_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that what is not refused still takes no long time in these tests."""
-    monkeypatch.setattr(overload, "REPLIES", replace(REPLIES, lag=LAG))
+@pytest.fixture
+async def run(url: str) -> AsyncIterator[LiveService]:
+    """The service with the project p1, whose owner u1 has credit."""
+    async with running(url, capacity=CAPACITY) as service:
+        await service.project()
+        await service.credit()
+        yield service
 
 
 async def refused(run: LiveService) -> str:
@@ -53,18 +58,18 @@ async def test_messages_are_refused_while_the_loop_is_behind_and_a_running_reply
     url: str,
 ) -> None:
     model = law.GatedModel()
-    async with running(url, model) as run:
+    async with running(url, model, capacity=CAPACITY) as run:
         await run.project()
         await run.credit()
         streaming = asyncio.create_task(run.stream("Good morning"))
         await model.asked.wait()
         async with busy():
-            await until(lambda: run.service.overload.lag > LAG)
+            await until(lambda: run.service.overload.lag > REPLIES.lag)
             assert await refused(run) == "1"
             assert (await run.account())["reservedSeconds"] > 0, "others are answered"
         model.go.set()
         assert law.lawful(await streaming)["subtype"] == "success"
-        await until(lambda: run.service.overload.lag < LAG)
+        await until(lambda: run.service.overload.lag < REPLIES.lag)
         assert (await run.chat("Hello")).status_code == 200
 
 
@@ -98,17 +103,31 @@ async def test_messages_are_refused_while_appends_wait_for_the_database(
 
 
 async def test_other_requests_are_refused_later_than_messages(run: LiveService) -> None:
-    assert OTHERS.lag > REPLIES.lag
-    assert OTHERS.waiting > REPLIES.waiting
-    assert OTHERS.stored > REPLIES.stored
+    for stricter, other in zip(
+        astuple(overload.CAPACITY.replies), astuple(overload.CAPACITY.others), strict=True
+    ):
+        assert stricter < other
     async with busy():
-        await until(lambda: run.service.overload.lag > LAG)
+        await until(lambda: run.service.overload.lag > REPLIES.lag)
+        await refused(run)
         await run.credit()
+
+
+async def test_a_message_that_waits_too_long_for_its_admission_is_refused(url: str) -> None:
+    hasty = replace(PATIENT, seconds=0.05)
+    async with running(url, capacity=hasty) as run:
+        await run.project()
+        await run.credit()
+        for n in range(overload.ADMITTED_AT_ONCE):
+            await run.service.overload.admit(f"r{n}")
+        await refused(run)
+        run.service.overload.admitted("r0")
+        assert (await run.chat("Hello")).status_code == 200
 
 
 async def test_many_refused_requests_come_back_spread_over_more_seconds(run: LiveService) -> None:
     async with busy():
-        await until(lambda: run.service.overload.lag > LAG)
+        await until(lambda: run.service.overload.lag > REPLIES.lag)
         measured = run.service.overload
         for _ in range(REFUSED):
             measured._refusal("a refused request")
