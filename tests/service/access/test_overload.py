@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import astuple, replace
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from service.access import overload
 from service.access.overload import REFUSALS_A_SECOND, SAMPLE_SECONDS, Bounds, Capacity
 from service.postgres import connections
-from tests.running import PATIENT, LiveService, problem, running
+from tests.running import PATIENT, Event, LiveService, problem, running
 from tests.service import law
 from tests.service.watching import until
 
@@ -40,6 +40,26 @@ async def refused(run: LiveService) -> str:
     return answer.headers["Retry-After"]
 
 
+async def answered(run: LiveService) -> None:
+    """Post a message until it is not refused: a busy machine has some lag at any time."""
+    async with asyncio.timeout(30):
+        while True:
+            answer = await run.chat("Hello")
+            if answer.status_code == 200:
+                return
+            assert problem(answer) == (503, "overloaded")
+            await asyncio.sleep(0.05)
+
+
+async def streamed(run: LiveService) -> list[Event]:
+    """The events of the reply to a message that is posted until it is not refused."""
+    async with asyncio.timeout(30):
+        while True:
+            with suppress(AssertionError):
+                return await run.stream("Good morning")
+            await asyncio.sleep(0.05)
+
+
 @asynccontextmanager
 async def busy() -> AsyncGenerator[None]:
     """The loop has so much to do that each task waits for its turn."""
@@ -61,8 +81,9 @@ async def test_messages_are_refused_while_the_loop_is_behind_and_a_running_reply
     async with running(url, model, capacity=CAPACITY) as run:
         await run.project()
         await run.credit()
-        streaming = asyncio.create_task(run.stream("Good morning"))
-        await model.asked.wait()
+        streaming = asyncio.create_task(streamed(run))
+        async with asyncio.timeout(30):
+            await model.asked.wait()
         async with busy():
             await until(lambda: run.service.overload.lag > REPLIES.lag)
             assert await refused(run) == "1"
@@ -70,7 +91,7 @@ async def test_messages_are_refused_while_the_loop_is_behind_and_a_running_reply
         model.go.set()
         assert law.lawful(await streaming)["subtype"] == "success"
         await until(lambda: run.service.overload.lag < REPLIES.lag)
-        assert (await run.chat("Hello")).status_code == 200
+        await answered(run)
 
 
 async def test_messages_are_refused_while_too_many_requests_wait_for_a_connection(
@@ -86,7 +107,7 @@ async def test_messages_are_refused_while_too_many_requests_wait_for_a_connectio
         await pool.putconn(connection)
     for each in waiting:
         await pool.putconn(await each)
-    assert (await run.chat("Hello")).status_code == 200
+    await answered(run)
 
 
 async def test_messages_are_refused_while_appends_wait_for_the_database(
@@ -99,7 +120,7 @@ async def test_messages_are_refused_while_appends_wait_for_the_database(
         await until(lambda: writer.waited_seconds > REPLIES.stored)
         await refused(run)
     await crediting
-    assert (await run.chat("Hello")).status_code == 200
+    await answered(run)
 
 
 async def test_other_requests_are_refused_later_than_messages(run: LiveService) -> None:
@@ -122,7 +143,7 @@ async def test_a_message_that_waits_too_long_for_its_admission_is_refused(url: s
             await run.service.overload.admit(f"r{n}")
         await refused(run)
         run.service.overload.admitted("r0")
-        assert (await run.chat("Hello")).status_code == 200
+        await answered(run)
 
 
 async def test_many_refused_requests_come_back_spread_over_more_seconds(run: LiveService) -> None:
