@@ -9,6 +9,7 @@ the schema needs no union for each optional field.
 """
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any, Final, Literal, get_origin
 
 from pydantic import MISSING, BaseModel, ConfigDict, ValidationError
@@ -224,6 +225,7 @@ class _Plain(GenerateJsonSchema):
         return False
 
 
+@cache
 def reply_schema() -> dict[str, Any]:
     """The JSON schema of an answer, `{intent, response}`, for the provider's structured output.
 

@@ -61,7 +61,7 @@ from service.http.merge import MergedStreams
 from service.http.operation import AnyOperation
 from service.jobs.expiry import expire_idle, keep_expiring, time_out_silent
 from service.jobs.projections import keep_projections
-from service.model.client import ModelClient
+from service.model.client import ModelClient, trusted_certificates
 from service.model.offline.app import OfflineModel, serving
 from service.postgres import connections
 from service.postgres.connections import Connect, Pool
@@ -296,7 +296,7 @@ async def _model_client(settings: Settings, stack: AsyncExitStack) -> anthropic.
         base_url=url,
         max_retries=0,
         # It reads a stream with less of the CPU than the SDK's default one: see `make bench`.
-        http_client=anthropic.DefaultAioHttpClient(),
+        http_client=anthropic.DefaultAioHttpClient(verify=trusted_certificates()),
     )
     return await stack.enter_async_context(client)
 

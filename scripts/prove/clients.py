@@ -56,6 +56,7 @@ class Client:
     async def run(self, stop: asyncio.Event) -> None:
         """Act until `stop` is set and all actions have ended."""
         acts = (self.ask, self._read_account, self._read_timeline, self._trespass)
+        await self._trespass()  # the rarest act, so that also a short run has some of them
         while not stop.is_set():
             await self._random.choices(acts, (12, 2, 2, 1))[0]()
 

@@ -52,10 +52,8 @@ async def read_account(call: Call[None, schemas.BalanceQuery]) -> Response:
             connection, tenant_id=call.tenant_id, user_id=call.path["userId"]
         )
         stream = account_stream(call.tenant_id, call.path["userId"])
-        headers = await incomplete(connection, call, "accounts", stream_id=str(stream))
-    response = answered(billing_schemas.account(row), position=position)
-    response.headers.update(headers)
-    return response
+        headers = await incomplete(connection, call, ACCOUNTS.name, stream_id=str(stream))
+    return answered(billing_schemas.account(row), position=position, headers=headers)
 
 
 async def read_ledger(call: Call[None, billing_schemas.LedgerQuery]) -> Response:

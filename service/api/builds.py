@@ -165,9 +165,8 @@ def _order(
 
 def _accepted(build_id: str, position: int) -> Response:
     answer = builds_schemas.BuildAccepted(build_id=build_id, status="queued")
-    response = answered(answer, position=position, status=202)
-    response.headers["Location"] = f"/v1/builds/{build_id}"
-    return response
+    location = {"Location": f"/v1/builds/{build_id}"}
+    return answered(answer, position=position, status=202, headers=location)
 
 
 def _require_worker(call: AnyCall) -> None:

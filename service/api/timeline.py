@@ -39,12 +39,12 @@ async def read_timeline(call: Call[None, timeline_schemas.TimelineQuery]) -> Res
             before=before,
             after=after,
         )
-        headers = await incomplete(connection, call, "timeline", project_id=call.path["projectId"])
+        headers = await incomplete(
+            connection, call, TIMELINE.name, project_id=call.path["projectId"]
+        )
     page = _within_bytes(page, is_after=after is not None)
     answer = timeline_schemas.timeline(page, log_epoch, known.active_build_id)
-    response = answered(answer, position=position)
-    response.headers.update(headers)
-    return response
+    return answered(answer, position=position, headers=headers)
 
 
 def _within_bytes(page: TimelinePage, *, is_after: bool) -> TimelinePage:

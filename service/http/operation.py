@@ -10,6 +10,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 
 import orjson
@@ -296,11 +297,17 @@ AnyOperation: TypeAlias = Operation[Any, Any]
 """An operation among others: its handler was checked against its types where it was declared."""
 
 
-def answered(answer: BaseModel, *, position: int, status: int = 200) -> Response:
+def answered(
+    answer: BaseModel,
+    *,
+    position: int,
+    status: int = 200,
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> Response:
     """An answer in JSON, with the position of the log that it holds for."""
     return Response(
         orjson.dumps(dumped(answer)),
         status,
         media_type="application/json",
-        headers={"X-Log-Position": str(position)},
+        headers={"X-Log-Position": str(position), **headers},
     )

@@ -43,7 +43,7 @@ async def visible_project(
 
 @asynccontextmanager
 async def reading_at(
-    call: AnyCall, name: str, at_least: int | None, *, as_of_one_moment: bool = False
+    call: AnyCall, name: str, at_least: int | None
 ) -> AsyncGenerator[tuple[Connection, int]]:
     """A transaction of the caller's tenant, and the position of the read model in it.
 
@@ -53,7 +53,7 @@ async def reading_at(
     """
     deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
     for pause in chain(_PAUSES_SECONDS, repeat(_PAUSES_SECONDS[-1])):
-        async with call.reading(as_of_one_moment=as_of_one_moment) as connection:
+        async with call.reading() as connection:
             position = await reached(connection, name)
             if at_least is None or position >= at_least:
                 yield connection, position

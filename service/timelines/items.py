@@ -150,7 +150,7 @@ def stream_event(row: TimelineRow, log_epoch: str) -> tuple[str, bytes]:
             return "lock", _object(row.data)
         if row.kind == "erasure":
             return "erased", _object(row.data)
-        return "item", orjson.dumps(dumped(item(row.request or row, log_epoch)))
+        return "item", orjson.dumps(dumped(_readable(row.request or row, log_epoch)))
     except Exception as error:  # noqa: BLE001 - one row must not take the other rows away
         return "item", orjson.dumps(dumped(unreadable(row, log_epoch, error)))
 
