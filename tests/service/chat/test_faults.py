@@ -123,8 +123,7 @@ TABLE: dict[str, End] = {
 
 @dataclass(frozen=True)
 class Seen:
-    """The events of one fault's reply, as its reader got them. Each fault has a user and a project of
-    its own."""
+    """The events of one fault's reply, as its reader got them. A fault has its own project."""
 
     live: LiveService
     user_id: str
