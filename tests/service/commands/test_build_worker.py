@@ -59,6 +59,7 @@ async def ended(run: LiveService, build_id: str) -> dict[str, Any]:
 async def test_the_worker_builds_waiting_builds_and_reports_the_command_s_output(url: str) -> None:
     async with running(url) as run:
         await run.project()
+        await run.credit()
         build_id = await begin(run)
         async with worker(run, sys.executable, "-c", GOOD):
             build = await ended(run, build_id)
@@ -75,6 +76,7 @@ async def test_the_worker_builds_waiting_builds_and_reports_the_command_s_output
 async def test_a_failed_command_fails_its_build_with_its_last_line(url: str) -> None:
     async with running(url) as run:
         await run.project()
+        await run.credit()
         build_id = await begin(run)
         async with worker(run, sys.executable, "-c", BAD):
             build = await ended(run, build_id)
@@ -92,6 +94,7 @@ async def test_a_killed_worker_resumes_its_build(url: str, tmp_path: Path) -> No
     )
     async with running(url) as run:
         await run.project()
+        await run.credit()
         build_id = await begin(run)
         async with worker(run, sys.executable, "-c", command) as first:
             async with watching.opened(run, since=watching.origin(run), userId="u1") as stream:
@@ -129,6 +132,7 @@ def test_a_silent_command_is_reported_as_alive(monkeypatch: pytest.MonkeyPatch) 
 async def test_the_worker_reconnects_when_the_service_is_back(url: str) -> None:
     async with running(url) as run:
         await run.project()
+        await run.credit()
         address = str(run.client.base_url)
         port = int(address.rsplit(":", 1)[1])
         async with worker(run, sys.executable, "-c", GOOD) as process:
