@@ -207,21 +207,13 @@ def _accounts(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
 def _consumption(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
     if event.type != "TimeConsumed":
         return
-    same = (
-        "user_id",
-        "project_id",
-        "session_id",
-        "message_id",
-        "reservation_id",
-        "prices",
-        "model",
-    )
+    same = ("user_id", "project_id", "session_id", "message_id", "reservation_id", "model")
     counts = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
     cost = state["cost_usd"]
     table[event.position,] = {
         "position": event.position,
         "tenant_id": event.tenant_id,
-        **{name: state[name] for name in (*same, *counts, "build_id")},
+        **{name: state[name] for name in (*same, *counts, "build_id", "prices")},
         "operation_type": state["operation"],
         "billed_seconds": state["seconds"],
         "cost_usd": None if cost is None else Decimal(cost),
