@@ -122,4 +122,5 @@ class Server(uvicorn.Server):
     def _drain(self) -> None:
         service: Service = self._app.state.service
         service.merged_streams.stop()
+        service.build_polls.stop()
         self._draining = asyncio.ensure_future(service.running_turns.drain(self._grace_seconds))
