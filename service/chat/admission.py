@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 
 from psycopg.rows import scalar_row
 
-from domain import account, project, rate_limits, session
+from domain import account, announcements, project, rate_limits, session
 from domain.account import Account
 from domain.errors import (
     NotAMember,
@@ -270,15 +270,10 @@ class _Attempt:
         return session_id, state
 
     def _begun(self, session_id: str, state: Session) -> session.Decided:
-        """The message and the start of its reply; a new session is opened first."""
+        """The message and the start of its reply; a new session is opened before them."""
         opened: session.Decided = ()
         if state.status == "new":
-            opened = session.open_session(
-                state,
-                session_id=session_id,
-                project_id=self._message.project_id,
-                user_id=self._message.user_id,
-            )
+            opened = self._opened(session_id, state)
             state = session.fold(opened, state)
         posted = session.post_message(
             state,
@@ -298,6 +293,21 @@ class _Attempt:
             may_wait=self._message.may_wait,
         )
         return (*opened, *posted, *started)
+
+    def _opened(self, session_id: str, state: Session) -> session.Decided:
+        """A new session, with the service's greeting."""
+        assert self._row is not None
+        opened = session.open_session(
+            state,
+            session_id=session_id,
+            project_id=self._message.project_id,
+            user_id=self._message.user_id,
+        )
+        facts = {"project_name": self._row.name}
+        greeting = announcements.announced(
+            session.fold(opened, state), opened, new_id=new_id, facts=facts
+        )
+        return (*opened, *greeting)
 
     def _within_limits(
         self, funds: Account, project_state: Project, at: datetime

@@ -4,20 +4,19 @@ A project has one build at a time. The append that queues or ends a build also l
 project, on the project's own stream: so of two conversions that race only one succeeds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
-from domain import build, project, session
+from domain import announcements, build, project, session
 from domain.build import Build
 from domain.errors import SessionUnknown
-from domain.events import Json, Report
-from service.eventlog.stream_ids import build_stream, project_stream, session_stream
+from domain.events import Event, Json, Report, SessionEvent
+from domain.session import Session
+from service.eventlog.stream_ids import StreamId, build_stream, project_stream, session_stream
 from service.eventlog.transactions import RequestContext, Transaction, Transactions
 from service.ids import new_id
-
-GREETING: Final = "initial_build_greeting"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +67,8 @@ class Builds:
                 prompt=prompt,
                 locale=order.locale,
             )
-            await transaction.decide(stream, decision)
-            await _queue(
+            converted = await transaction.decide(stream, decision)
+            queued = await _queue(
                 transaction,
                 order,
                 build_id=build_id,
@@ -79,17 +78,18 @@ class Builds:
                 plan=chosen,
                 converted_from_session_id=session_id,
             )
+            await _announce(transaction, stream, (*converted, *queued))
             return build_id
 
         chosen_id, appended = await self._transactions.transact(order.tenant_id, work, cause=cause)
         return chosen_id, appended.last_position if appended else None
 
     async def begin(self, order: Order, *, idea: str, cause: RequestContext) -> tuple[str, int]:
-        """Begin a project's build from an idea, in a session of its own, with a greeting.
+        """Begin a project's build from an idea, in a session of its own; the first with a greeting.
 
         Returns the build's id and where it was queued. Raises BuildInProgress.
         """
-        build_id, session_id, message_id, greeting_id = new_id(), new_id(), new_id(), new_id()
+        build_id, session_id, message_id = new_id(), new_id(), new_id()
 
         async def work(transaction: Transaction) -> str:
             stream = session_stream(session_id, order.project_id)
@@ -108,18 +108,10 @@ class Builds:
                 text=idea,
                 locale=order.locale,
             )
-            greeting = partial(
-                session.post_system_message,
-                message_id=greeting_id,
-                type="greeting",
-                template=GREETING,
-                variables={"business_idea_summary": build.summary(idea)},
-                build_id=build_id,
-            )
             await transaction.decide(stream, opening)
             await transaction.decide(stream, request)
-            await transaction.decide(stream, greeting)
-            await _queue(
+            known = await transaction.load(project_stream(order.project_id))
+            queued = await _queue(
                 transaction,
                 order,
                 build_id=build_id,
@@ -127,6 +119,8 @@ class Builds:
                 message_id=message_id,
                 prompt=idea,
             )
+            facts = {} if known.was_built else {"business_idea_summary": build.summary(idea)}
+            await _announce(transaction, stream, queued, facts)
             return build_id
 
         chosen_id, appended = await self._transactions.transact(order.tenant_id, work, cause=cause)
@@ -162,18 +156,26 @@ class Builds:
         result, _ = await self._transactions.transact(tenant_id, work, cause=cause)
         return result
 
-    async def time_out(self, tenant_id: str, build_id: str, *, error: str) -> bool:
-        """End a build that no worker has reported on for too long, and unlock its project.
+    async def time_out(self, tenant_id: str, build_id: str, *, silent_seconds: float) -> bool:
+        """End a build that no worker has reported on for so long, and unlock its project.
 
         False where the build has ended before.
         """
-        work = partial(_decide, build_id=build_id, decision=partial(build.time_out, error=error))
+        error = f"Nothing was heard of the build for {silent_seconds:g} seconds."
+        work = partial(
+            _decide,
+            build_id=build_id,
+            decision=partial(build.time_out, error=error),
+            facts={"minutes": f"{silent_seconds / 60:.1f}".removesuffix(".0")},
+        )
         _, appended = await self._transactions.transact(tenant_id, work)
         return appended is not None
 
 
-async def _queue(transaction: Transaction, order: Order, *, build_id: str, **asked: Any) -> None:
-    """Queue the build and lock its project."""
+async def _queue(
+    transaction: Transaction, order: Order, *, build_id: str, **asked: Any
+) -> Sequence[Event]:
+    """Queue the build and lock its project. Returns the events of the build."""
     stream = build_stream(build_id, order.project_id)
     transaction.begin(stream)
     decision = partial(
@@ -184,24 +186,43 @@ async def _queue(transaction: Transaction, order: Order, *, build_id: str, **ask
         locale=order.locale,
         **asked,
     )
-    await transaction.decide(stream, decision)
+    queued = await transaction.decide(stream, decision)
     await transaction.decide(
         project_stream(order.project_id), partial(project.lock, build_id=build_id)
     )
+    return queued
 
 
 async def _decide(
-    transaction: Transaction, *, build_id: str, decision: Callable[[Build], build.Decided]
+    transaction: Transaction,
+    *,
+    build_id: str,
+    decision: Callable[[Build], build.Decided],
+    facts: Mapping[str, str] | None = None,
 ) -> tuple[Build, Build]:
-    """Decide on a build; where that ends the build, its project is unlocked.
+    """Decide on a build; where that ends the build, its project is unlocked, and its session says
+    so. `facts` are for what the session says.
 
     Returns the build before and after.
     """
     before = await transaction.load(build_stream(build_id))
     stream = build_stream(build_id, before.project_id)
-    await transaction.decide(stream, decision)
+    decided = await transaction.decide(stream, decision)
     after = await transaction.load(stream)
     if after.has_ended and not before.has_ended:
         unlocking = partial(project.unlock, build_id=build_id)
         await transaction.decide(project_stream(before.project_id), unlocking)
+        speaking = session_stream(before.session_id, before.project_id)
+        await _announce(transaction, speaking, decided, facts)
     return before, after
+
+
+async def _announce(
+    transaction: Transaction,
+    stream: StreamId[Session, SessionEvent],
+    events: Sequence[Event],
+    facts: Mapping[str, str] | None = None,
+) -> None:
+    """Say in the session what these events mean to its user."""
+    decision = partial(announcements.announced, events=events, new_id=new_id, facts=facts)
+    await transaction.decide(stream, decision)

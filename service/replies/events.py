@@ -71,7 +71,7 @@ class ToolCallStatus(Wire):
     status: Literal["running", "done", "failed"]
 
 
-NoticeCode = Literal["queued", "resumed", "provider_retry", "reservation_used"]
+NoticeCode = Literal["queued", "plan_thinking", "resumed", "provider_retry", "reservation_used"]
 
 
 class Notice(Wire):
