@@ -68,6 +68,7 @@ async def test_a_tab_streams_a_reply_that_begins_after_the_tab_opened(url: str) 
         seen = await watching
         assert of_reply(seen, final["messageId"]) == [(name, data, "") for name, data, _ in events]
         assert [data["kind"] for name, data, _ in seen if name == "item"] == [
+            "system_message",
             "user_message",
             "reply",
         ]
