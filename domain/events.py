@@ -210,10 +210,10 @@ class ReplyCompleted(_Event):
 
     `data` is the fold of the operations that the client received. `duration_ms` runs from the
     message to the end of the reply. `billed_seconds` is what the settlement billed. `frames` is the
-    number of stream events before the final one. `version_id`, `build_id` and `modified_at` (ISO
-    8601) are what the user looked at, and otherwise the project's at that time; `locale` is the
-    message's. `first_text_ms` runs from the message to the first text that readers saw; None where
-    the process that ended the reply does not know the time.
+    number of stream events before the final one. `version_id` and `build_id` are what the user
+    looked at, and otherwise the project's at that time; `modified_at` (ISO 8601) is the project's,
+    and `locale` the message's. `first_text_ms` runs from the message to the first text that readers
+    saw; None where the process that ended the reply does not know the time.
     """
 
     session_id: str

@@ -81,6 +81,8 @@ def post_message(
     locale: str,
     chat_mode: ChatMode | None,
     context: tuple[Context, ...] = (),
+    viewed_version_id: str | None = None,
+    viewed_build_id: str | None = None,
 ) -> Decided:
     """Post a user's message. Raises SessionUnknown, SessionEnded, SessionFull, SessionSpent."""
     require_capacity(state)
@@ -93,6 +95,8 @@ def post_message(
             locale=locale,
             chat_mode=chat_mode,
             context=context,
+            viewed_version_id=viewed_version_id,
+            viewed_build_id=viewed_build_id,
         ),
     )
 

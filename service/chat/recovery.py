@@ -243,6 +243,8 @@ class Recovery:
                 chat_mode=cast(ChatMode | None, asked.chat_mode),
                 session_id=ref.session_id,
                 context=asked.context,
+                version_id=asked.viewed_version_id,
+                build_id=asked.viewed_build_id,
             ),
             project=known,
             session_id=ref.session_id,

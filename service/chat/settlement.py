@@ -230,7 +230,7 @@ def _completed(
         frames=course.frames,
         first_text_ms=course.first_text_ms,
         locale=admitted.message.locale,
-        version_id=admitted.project.version_id,
-        build_id=admitted.project.last_build_id,
+        version_id=admitted.message.version_id or admitted.project.version_id,
+        build_id=admitted.message.build_id or admitted.project.last_build_id,
         modified_at=admitted.project.modified_at.isoformat(),
     )

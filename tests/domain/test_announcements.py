@@ -1,5 +1,6 @@
 """What the service says by itself: one message for what happened, and none twice."""
 
+from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
@@ -55,13 +56,17 @@ def failed(code: Any) -> BuildFailed:
     return BuildFailed(build_id="b1", code=code, error="No space left")
 
 
+IN_PROGRESS = fold((OPENED,))
 FACTS = {"project_name": "Shop", "minutes": "30"}
 
 
-def said(*events: Event, state: Session = fold((OPENED,)), **facts: str) -> list[Any]:
+def said(
+    *events: Event, state: Session = IN_PROGRESS, facts: Mapping[str, str] | None = None
+) -> list[Any]:
     """The messages as (mode, type, template, variables)."""
     numbers = count(1)
-    found = announced(state, events, new_id=lambda: f"y{next(numbers)}", facts=FACTS | facts)
+    known = {**FACTS, **(facts or {})}
+    found = announced(state, events, new_id=lambda: f"y{next(numbers)}", facts=known)
     assert all(isinstance(each, SystemMessagePosted) for each in found)
     return [
         (each.mode, each.type, each.template, dict(each.variables))
@@ -102,7 +107,7 @@ def test_what_happened_is_said_once(events: tuple[Event, ...], expected: Any) ->
 def test_the_first_build_of_a_project_begins_with_a_greeting() -> None:
     summary = {"business_idea_summary": "A shop for tea"}
     expected = ("build", "greeting", "initial_build_greeting", summary)
-    assert said(QUEUED, **summary) == [expected]
+    assert said(QUEUED, facts=summary) == [expected]
 
 
 @pytest.mark.parametrize(

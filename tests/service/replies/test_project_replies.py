@@ -134,6 +134,28 @@ async def test_the_running_replies_of_a_project_are_found_by_one_query_for_all(
         assert [query for query in queries if "unnest" not in query] == []
 
 
+async def test_a_tab_is_told_where_the_events_of_one_reply_end(url: str) -> None:
+    model = law.GatedModel()
+    async with running(url, model) as live:
+        await live.project()
+        await live.credit()
+        begun = asyncio.Event()
+        asking = asyncio.create_task(ask(live, "u1", begun))
+        await begun.wait()
+        async with aclosing(tab(live, asyncio.Event())) as stream:
+            async for name, data, at in stream:
+                if name == "accepted":
+                    live.service.directory._tails[data["messageId"]].leave("erased")
+                elif name == "goaway":
+                    assert (data["reason"], at) == ("erased", "")
+                    break
+            asking.cancel()
+            model.go.set()
+            async for name, data, _ in stream:
+                if name == "item" and data["kind"] == "reply":
+                    break
+
+
 async def ask(live: LiveService, user: str, begun: asyncio.Event) -> str:
     """Ask as a user, to the end; returns the reply's id."""
     events: list[Event] = []
