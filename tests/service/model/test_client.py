@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from domain.questions import HINTS, RULES, prompt
+from domain.questions import HINTS, RULES, Project, prompt
 from domain.reply_contracts import CONTRACTS, reply_schema
 from service.model.client import ModelCall, ModelClient, ModelError
 from service.model.offline.app import Fault, OfflineModel, serving
@@ -361,8 +361,7 @@ async def test_a_provider_that_falls_silent_while_the_caller_works_is_noticed_af
 
 
 QUESTION = prompt(
-    project_name="Shop",
-    framework=None,
+    project=Project(name="Shop", framework=None),
     locale="en",
     history=(),
     message="Good morning",
