@@ -69,6 +69,16 @@ class ProjectRegistered(_Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectDescribed(_Event):
+    """The project was described anew: these values replace all earlier ones."""
+
+    project_id: str
+    name: Text
+    framework: Text | None = None
+    source_root: Text | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemberAdded(_Event):
     """A user may act in the project. A second event for the same user changes the role."""
 
@@ -208,7 +218,9 @@ class ReplyCompleted(_Event):
     `data` is the fold of the operations that the client received. `duration_ms` runs from the
     message to the end of the reply. `billed_seconds` is what the settlement billed. `frames` is the
     number of stream events before the final one. `version_id`, `build_id` and `modified_at` (ISO
-    8601) are the project's at that time; `locale` is the message's.
+    8601) are the project's at that time; `locale` is the message's. `resets` counts how often the
+    readers had to discard the reply, `retries` how often the provider was asked again after an
+    error.
     """
 
     session_id: str
@@ -229,13 +241,16 @@ class ReplyCompleted(_Event):
     version_id: str | None = None
     build_id: str | None = None
     modified_at: str | None = None
+    resets: int = 0
+    retries: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyFailed(_Event):
     """The reply ended without content, and nothing was billed; `code` says why.
 
-    `retry_after_seconds` is the provider's wish, None where it had none; `frames` as in
+    `retry_after_seconds` is the provider's wish, None where it had none. `mode` is what the model
+    had decided, else the client's hint, else None. `frames`, `locale`, `resets` and `retries` as in
     ReplyCompleted.
     """
 
@@ -248,6 +263,10 @@ class ReplyFailed(_Event):
     tokens_used: int | None = None
     cache_hits: int | None = None
     frames: int = 0
+    mode: ChatMode | None = None
+    locale: str | None = None
+    resets: int = 0
+    retries: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,7 +309,37 @@ class SessionConverted(_Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlanShared(_Event):
+    """The plan in the reply `reply_id` can be read by everyone with the share's link.
+
+    The link has a token. The log has only its digest. The share ends at `expires_at` (ISO 8601).
+    """
+
+    session_id: str
+    reply_id: str = field(metadata=_stored_as("message_id"))
+    share_id: str
+    user_id: str
+    token_digest: str
+    expires_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShareRevoked(_Event):
+    """The link of a share leads nowhere from here on."""
+
+    session_id: str
+    share_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionArchived(_Event):
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRestored(_Event):
+    """The session is no longer archived."""
+
     session_id: str
 
 
@@ -453,7 +502,8 @@ class TimeConsumed(_Event):
     """A reservation was settled: `seconds` of its `reserved_seconds` are billed, the rest is free.
 
     `cost_usd` was computed with the price table of version `prices`, and never changes. None is
-    unknown, not zero.
+    unknown, not zero. `bonus_seconds` of the seconds were paid with bonus credits, which are used
+    up before the paid ones; None in events from before that was noted.
     """
 
     user_id: str
@@ -471,6 +521,7 @@ class TimeConsumed(_Event):
     cache_write_tokens: int | None = None
     cost_usd: Decimal | None = None
     prices: str
+    bonus_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -504,6 +555,7 @@ class RequestCompleted(_Event):
 
 ProjectEvent: TypeAlias = (
     ProjectRegistered
+    | ProjectDescribed
     | MemberAdded
     | MemberRemoved
     | ProjectLocked
@@ -523,8 +575,11 @@ SessionEvent: TypeAlias = (
     | ReplyFailed
     | SystemMessagePosted
     | PlanSaved
+    | PlanShared
+    | ShareRevoked
     | SessionConverted
     | SessionArchived
+    | SessionRestored
     | SessionExpired
     | SessionDeleted
 )

@@ -13,8 +13,8 @@ from projections.projection import Connection, Projection
 
 CONSUMPTION: Final = Projection(
     name="consumption",
-    version=4,
-    rules="0f34b64e",
+    version=5,
+    rules="9465ae9b",
     views=("user_ai_time_consumption",),
     handles=(TimeConsumed,),
 )
@@ -30,6 +30,7 @@ class ConsumptionRow:
     reply_id: str
     operation_type: str
     billed_seconds: int
+    bonus_seconds: int | None
     input_tokens: int | None
     output_tokens: int | None
     cache_read_tokens: int | None

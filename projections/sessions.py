@@ -18,6 +18,7 @@ from domain.events import (
     SessionModeChanged,
     SessionOpened,
     SessionRenamed,
+    SessionRestored,
     TimeConsumed,
     UserMessagePosted,
 )
@@ -27,8 +28,8 @@ from projections.read import Read
 
 SESSIONS: Final = Projection(
     name="sessions",
-    version=5,
-    rules="859933e1",
+    version=6,
+    rules="056e6f76",
     views=("project_chat_plan_sessions",),
     handles=(
         SessionOpened,
@@ -40,6 +41,7 @@ SESSIONS: Final = Projection(
         SessionModeChanged,
         SessionConverted,
         SessionArchived,
+        SessionRestored,
         SessionExpired,
         SessionDeleted,
     ),

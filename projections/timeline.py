@@ -29,6 +29,7 @@ from domain.events import (
     SessionModeChanged,
     SessionOpened,
     SessionRenamed,
+    SessionRestored,
     SystemMessagePosted,
     UserMessagePosted,
     VersionDeployed,
@@ -41,8 +42,8 @@ from projections.read import Read
 
 TIMELINE: Final = Projection(
     name="timeline",
-    version=6,
-    rules="d61bf79f",
+    version=7,
+    rules="f72b061b",
     views=("project_timeline", "project_chat_with_builds"),
     handles=(
         UserMessagePosted,
@@ -55,6 +56,7 @@ TIMELINE: Final = Projection(
         SessionModeChanged,
         SessionConverted,
         SessionArchived,
+        SessionRestored,
         SessionExpired,
         SessionDeleted,
         BuildClaimed,

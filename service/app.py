@@ -22,6 +22,7 @@ from service.access.audit import Audit
 from service.access.authentication import Authenticator
 from service.access.browser_tokens import BrowserTokens
 from service.access.overload import CAPACITY, Capacity, Overload
+from service.access.share_links import ShareLinks
 from service.access.stream_access import StreamAccess
 from service.api import (
     analytics,
@@ -29,11 +30,13 @@ from service.api import (
     billing,
     builds,
     chat,
+    estimates,
     events,
     health,
     plans,
     projects,
     replies,
+    shares,
     texts,
     timeline,
     tokens,
@@ -77,11 +80,13 @@ OPERATIONS: Final[tuple[AnyOperation, ...]] = (
     *chat.OPERATIONS,
     *replies.OPERATIONS,
     *plans.OPERATIONS,
+    *shares.OPERATIONS,
     *builds.OPERATIONS,
     *timeline.OPERATIONS,
     *events.OPERATIONS,
     *projects.OPERATIONS,
     *billing.OPERATIONS,
+    *estimates.OPERATIONS,
     *analytics.OPERATIONS,
     *texts.OPERATIONS,
     *tokens.OPERATIONS,
@@ -110,6 +115,7 @@ def application(
         Route("/readyz", health.readiness),
         Route("/metrics", health.metrics),
         Route("/openapi.json", _openapi),
+        Route("/v1/shares/{share}", shares.read_share),
     ]
     app = Starlette(
         routes=routes,
@@ -277,6 +283,7 @@ def _service(
         erasure=Erasure(transactions, pool, turns),
         authenticator=Authenticator(settings.hmac_keys, pool),
         browser_tokens=BrowserTokens(settings.hmac_keys),
+        share_links=ShareLinks(settings.hmac_keys, pool),
         stream_access=StreamAccess(pool),
         audit=Audit(own_pool),
         overload=Overload(capacity, pool, writer, flusher),

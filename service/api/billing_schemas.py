@@ -43,7 +43,10 @@ class AccountAnswer(Wire):
 
 
 class LedgerEntry(Wire):
-    """One billed reply. Tokens and cost are absent where the provider did not say."""
+    """One billed reply. Tokens and cost are absent where the provider did not say.
+
+    `bonusSeconds` of the billed seconds were paid with bonus credits, which are used up first.
+    """
 
     cursor: str
     project_id: str
@@ -51,6 +54,7 @@ class LedgerEntry(Wire):
     message_id: str
     operation_type: str
     billed_seconds: int
+    bonus_seconds: int | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_read_tokens: int | None = None
@@ -95,6 +99,7 @@ def ledger(rows: list[ConsumptionRow], log_epoch: str) -> Ledger:
             message_id=row.reply_id,
             operation_type=row.operation_type,
             billed_seconds=row.billed_seconds,
+            bonus_seconds=row.bonus_seconds,
             input_tokens=row.input_tokens,
             output_tokens=row.output_tokens,
             cache_read_tokens=row.cache_read_tokens,

@@ -187,6 +187,10 @@ def _failed(admitted: Admitted, ending: Ending, duration_ms: int, frames: int) -
         tokens_used=usage.total,
         cache_hits=usage.cache_read_tokens,
         frames=frames,
+        mode=ending.reached or admitted.message.chat_mode,
+        locale=admitted.message.locale,
+        resets=ending.resets,
+        retries=ending.retries,
     )
 
 
@@ -219,4 +223,6 @@ def _completed(
         version_id=admitted.project.version_id,
         build_id=admitted.project.last_build_id,
         modified_at=admitted.project.modified_at.isoformat(),
+        resets=ending.resets,
+        retries=ending.retries,
     )

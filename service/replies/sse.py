@@ -7,6 +7,9 @@ import orjson
 GREETING: Final = b": throughline\n\n"
 """A comment at once, so that every proxy on the way passes the headers on."""
 
+REPLY_GREETING: Final = b": throughline\nretry: 1000\n\n"
+"""The same for a reply's stream: its reader waits, and comes back a second after a cut."""
+
 HEARTBEAT: Final = b": still here\n\n"
 HEARTBEAT_SECONDS: Final = 10.0
 

@@ -16,7 +16,14 @@ from service.concurrency.ring import Ring
 from service.replies.envelope import End
 from service.replies.events import Snapshot, encoded
 from service.replies.frame_store import FrameStore
-from service.replies.sse import GREETING, HEARTBEAT, HEARTBEAT_SECONDS, decode, encode, goaway
+from service.replies.sse import (
+    HEARTBEAT,
+    HEARTBEAT_SECONDS,
+    REPLY_GREETING,
+    decode,
+    encode,
+    goaway,
+)
 from service.replies.text_view import View, seen_as
 
 KEPT_BYTES: Final = 256 * 1024
@@ -30,10 +37,12 @@ ERASED: Final = "erased"
 
 @dataclass(slots=True)
 class Shown:
-    """What frames add up to. `mode` is None until the model has decided."""
+    """What frames add up to. `mode` is None until the model has decided. `resets` counts how often
+    everything was discarded."""
 
     mode: ChatMode | None = None
     ops: list[Operation] = field(default_factory=list[Operation])
+    resets: int = 0
 
     def add(self, frames: Sequence[bytes]) -> None:
         """Take the next frames."""
@@ -45,6 +54,7 @@ class Shown:
                 self.ops += data["ops"]
             elif event == "reset":
                 self.mode, self.ops = None, []
+                self.resets += 1
 
     @property
     def data(self) -> Any:
@@ -111,7 +121,7 @@ class ReplyTail:
 
     async def watch(self, after: int, view: View) -> AsyncGenerator[bytes]:
         """All events after the frame `after`, to the last; comments where it is silent."""
-        yield GREETING
+        yield REPLY_GREETING
         is_far_behind = self.upto - after > LONG_WAY
         while True:
             if is_far_behind:

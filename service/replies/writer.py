@@ -5,10 +5,12 @@ A writer belongs to its turn, not to a connection. Readers watch its tail.
 
 import asyncio
 from collections.abc import Sequence
+from time import monotonic
 from typing import Final
 
 from domain.operations import Operation
 from service.concurrency.batcher import Batcher
+from service.ops.metrics import FIRST_TEXT_SECONDS, RESETS
 from service.replies.events import Chunk, ReplyEvent, Reset, encoded
 from service.replies.frame_store import FrameStore
 from service.replies.tail import ReplyTail
@@ -40,6 +42,9 @@ class ReplyWriter:
     def __init__(self, tail: ReplyTail, flusher: "Flusher") -> None:
         self.tail = tail
         self.has_shown = False
+        self.resets = 0
+        """How often the readers had to discard what was shown."""
+        self._began = monotonic()
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._flusher = flusher
         self._reply_id = tail.ref.reply_id.encode()
@@ -66,12 +71,16 @@ class ReplyWriter:
         self._is_stored.clear()
         is_urgent = not self.has_shown or self._pending_bytes >= FLUSH_BYTES
         self._flusher.add(self, is_urgent=is_urgent)
+        if not self.has_shown and not self.resets:
+            FIRST_TEXT_SECONDS.observe(monotonic() - self._began)
         self.has_shown = True
 
     def reset(self, reason: str) -> None:
         """Discard what was shown, if anything was: it is not part of the reply after all."""
         if self.has_shown:
             self.emit(Reset(reason=reason))
+            self.resets += 1
+            RESETS.labels(reason).inc()
             self.has_shown = False
 
     async def close(self) -> int:

@@ -26,6 +26,10 @@ create table timeline (
     subtype     text,
     tokens_used bigint,
     duration_ms bigint,
+    reason      text,
+    warnings    jsonb,
+    resets      integer,
+    retries     integer,
     build_id    text        collate "C",
     converted_from_session_id text,
     recorded_at timestamptz not null,
@@ -48,8 +52,9 @@ language plpgsql set search_path from current set enable_seqscan = off as $$
 begin
     insert into timeline (
         position, tenant_id, project_id, mode, item_id, kind, is_visible, is_live, session_id,
-        user_id, chat_mode, locale, text, data, subtype, tokens_used, duration_ms, build_id,
-        converted_from_session_id, recorded_at
+        user_id, chat_mode, locale, text, data, subtype, tokens_used, duration_ms,
+        reason, warnings, resets, retries,
+        build_id, converted_from_session_id, recorded_at
     )
     select
         event.position,
@@ -76,8 +81,12 @@ begin
         case event.type
             when 'UserMessagePosted' then state.chat_mode
             when 'ReplyCompleted' then state.mode
+            when 'ReplyFailed' then state.mode
         end,
-        case event.type when 'ReplyCompleted' then coalesce(state.locale, 'en') end,
+        case event.type
+            when 'ReplyCompleted' then coalesce(state.locale, 'en')
+            when 'ReplyFailed' then state.locale
+        end,
         case event.type when 'BuildReferenced' then state.title else state.text end,
         case event.type
             when 'ReplyCompleted' then state.data
@@ -102,6 +111,10 @@ begin
         case event.type when 'ReplyFailed' then 'error' else state.subtype end,
         state.tokens_used,
         state.duration_ms,
+        case event.type when 'ReplyCompleted' then state.reason end,
+        state.warnings,
+        case when kind = 'reply' then coalesce(state.resets, 0) end,
+        case when kind = 'reply' then coalesce(state.retries, 0) end,
         case
             when is_of_build or event.type in ('UserMessagePosted', 'SystemMessagePosted')
                 then state.build_id
@@ -111,7 +124,7 @@ begin
     from event
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
         message_id text, session_id text, user_id text, visible boolean, chat_mode text, mode text,
-        locale text,
+        locale text, reason text, warnings jsonb, resets integer, retries integer,
         text text, data jsonb, template text, variables jsonb, code text, name text, subtype text,
         tokens_used bigint, duration_ms bigint, build_id text, converted_from_session_id text,
         type text, contract_version text, title text, version_id text
@@ -137,6 +150,7 @@ begin
             when 'SessionModeChanged' then 'session'
             when 'SessionConverted' then 'session'
             when 'SessionArchived' then 'session'
+            when 'SessionRestored' then 'session'
             when 'SessionExpired' then 'session'
         end as kind
     ) as shown
@@ -184,7 +198,8 @@ create view analytics.project_timeline with (security_invoker) as
 select
     timeline.position, timeline.tenant_id, timeline.project_id, timeline.mode, timeline.item_id,
     timeline.kind, timeline.session_id, timeline.user_id, timeline.chat_mode, timeline.text,
-    timeline.data, timeline.subtype, timeline.tokens_used, timeline.duration_ms, timeline.build_id,
+    timeline.data, timeline.subtype, timeline.tokens_used, timeline.duration_ms,
+    timeline.reason, timeline.warnings, timeline.resets, timeline.retries, timeline.build_id,
     timeline.converted_from_session_id, build.status as build_status, build.version_id,
     build.preview_url, build.artifact_url, build.duration_ms as build_duration_ms,
     case
@@ -212,8 +227,9 @@ comment on column analytics.project_timeline.session_id is 'The session of the i
 comment on column analytics.project_timeline.user_id is
     'The user who wrote the message; null for other kinds.';
 comment on column analytics.project_timeline.chat_mode is
-    'For a reply the mode that the model chose: question, feature, fix, analysis or general. For a '
-    'message the mode that the client asked for; initial or build if the message asks for a build.';
+    'For a reply the mode that the model chose: question, feature, fix, analysis or general; for a '
+    'reply that failed before that, the mode that the client asked for, or null. For a message '
+    'the mode that the client asked for; initial or build if the message asks for a build.';
 comment on column analytics.project_timeline.text is
     'The text of a message; for a build_reference the title of the worker''s first report.';
 comment on column analytics.project_timeline.data is
@@ -224,6 +240,14 @@ comment on column analytics.project_timeline.tokens_used is
     'Tokens of all kinds; null if the provider did not report them.';
 comment on column analytics.project_timeline.duration_ms is
     'For a reply: milliseconds from the user''s message to the end of the reply.';
+comment on column analytics.project_timeline.reason is
+    'For a reply that was cut off: why.';
+comment on column analytics.project_timeline.warnings is
+    'For a reply with content: an array of warnings, such as wrong_language.';
+comment on column analytics.project_timeline.resets is
+    'For a reply: how often its readers had to discard what they had seen.';
+comment on column analytics.project_timeline.retries is
+    'For a reply: how often the provider was asked again after an error.';
 comment on column analytics.project_timeline.build_id is 'The build of the item.';
 comment on column analytics.project_timeline.converted_from_session_id is
     'For a message that asks for the build of a plan: the session with the plan.';

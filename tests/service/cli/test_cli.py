@@ -128,7 +128,7 @@ def test_a_first_run_works_as_printed_and_a_second_finds_its_data(folder: Path) 
         with Served(folder, errors) as first:
             stream, timeline, bill, convert = first.lines()
             streamed = first.shell(stream)
-            assert streamed.startswith(": throughline\n\nid: ")
+            assert streamed.startswith(": throughline\nretry: 1000\n\nid: ")
             final = json.loads(streamed.rpartition("data: ")[2])
             assert final["subtype"] == "success"
             readme_shows(stream, streamed)
