@@ -115,6 +115,7 @@ def application(
         Route("/readyz", health.readiness),
         Route("/metrics", health.metrics),
         Route("/openapi.json", _openapi),
+        Route("/openapi-3.1.json", _openapi_3_1),
         Route("/v1/shares/{share}", shares.read_share),
     ]
     app = Starlette(
@@ -347,15 +348,28 @@ async def _pass_on_events(service: Service) -> None:
 # Open to everyone --------------------------------------------------------------------------------
 
 
+OPEN_PATHS: Final = (*health.OPEN_PATHS, *shares.OPEN_PATHS)
+"""The open paths that the document describes."""
+
+
 @cache
-def _openapi_document() -> tuple[bytes, str]:
+def _openapi_document(form: openapi.Version) -> tuple[bytes, str]:
     """The document and its entity tag, made once: to make it takes long."""
-    document = orjson.dumps(openapi.document(OPERATIONS, version=version("throughline")))
+    described = openapi.document(OPERATIONS, OPEN_PATHS, version=version("throughline"), form=form)
+    document = orjson.dumps(described)
     return document, f'"{sha256(document).hexdigest()[:32]}"'
 
 
 async def _openapi(request: Request) -> Response:
-    document, tag = _openapi_document()
+    return _openapi_answer(request, "3.2.0")
+
+
+async def _openapi_3_1(request: Request) -> Response:
+    return _openapi_answer(request, "3.1.0")
+
+
+def _openapi_answer(request: Request, form: openapi.Version) -> Response:
+    document, tag = _openapi_document(form)
     headers = {"ETag": tag, "Cache-Control": "no-cache"}
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=headers)

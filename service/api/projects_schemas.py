@@ -77,7 +77,7 @@ class MembersQuery(ActingQuery):
     """A page of members after a user's id, in the order of the ids."""
 
     limit: PageSize = 100
-    after: Id | None = None
+    after: Annotated[Id, Field(description="The id of a user: the members after it.")] | None = None
 
 
 class ProjectEntry(Wire):

@@ -21,6 +21,7 @@ from service.eventlog.errors import AnswerMissing
 from service.eventlog.transactions import Transaction
 from service.http import problems
 from service.http.call import Call, Service
+from service.http.openapi import OpenPath
 from service.http.operation import Operation, answered
 from service.http.reads import visible_project
 from service.ids import new_id
@@ -161,5 +162,15 @@ OPERATIONS = (
         answer=shares_schemas.ShareEnded,
         problems=(404, 409, 413, 422),
         handle=revoke_share,
+    ),
+)
+
+OPEN_PATHS = (
+    OpenPath(
+        path="/v1/shares/{share}",
+        name="readShare",
+        summary="The plan of a link, as JSON, or as Markdown by Accept or format=markdown.",
+        content={"application/json": shares_schemas.SharedPlan, "text/markdown": None},
+        problems=(404, 503),
     ),
 )

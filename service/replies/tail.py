@@ -17,9 +17,10 @@ from service.replies.envelope import End
 from service.replies.events import Snapshot, encoded
 from service.replies.frame_store import FrameStore
 from service.replies.sse import (
+    GREETING,
     HEARTBEAT,
     HEARTBEAT_SECONDS,
-    REPLY_GREETING,
+    RETRY,
     decode,
     encode,
     goaway,
@@ -121,23 +122,26 @@ class ReplyTail:
 
     async def watch(self, after: int, view: View) -> AsyncGenerator[bytes]:
         """All events after the frame `after`, to the last; comments where it is silent."""
-        yield REPLY_GREETING
+        yield GREETING
+        retry = RETRY
         is_far_behind = self.upto - after > LONG_WAY
         while True:
             if is_far_behind:
                 snapshot, after = await self._snapshot()
-                yield snapshot
+                yield retry + snapshot
+                retry = b""
             frames = await self._newer(after, view)
             # Frames are deleted after a day; the end stays.
             is_far_behind = not frames and self.end is not None and after < self.upto
             if frames:
                 after += len(frames)
                 if shown := b"".join(frames):
-                    yield shown
+                    yield retry + shown
+                    retry = b""
             elif is_far_behind:
                 continue
             elif self.end is not None:
-                yield encode("final", self.end.envelope, self._id(self.end.frames + 1))
+                yield retry + encode("final", self.end.envelope, self._id(self.end.frames + 1))
                 return
             elif self._reason_to_leave is not None:
                 yield goaway(self._reason_to_leave)

@@ -12,7 +12,7 @@ from service.replies import tail as tails
 from service.replies.envelope import End
 from service.replies.events import Chunk, encoded
 from service.replies.frame_store import FrameStore
-from service.replies.sse import HEARTBEAT, REPLY_GREETING
+from service.replies.sse import GREETING, HEARTBEAT, RETRY
 from service.replies.tail import ReplyTail
 
 REF = ReplyRef(tenant_id="t1", project_id="p1", session_id="s1", reply_id="r1")
@@ -32,7 +32,7 @@ async def test_silent_heartbeats_leave_nothing_behind(monkeypatch: pytest.Monkey
     monkeypatch.setattr(tails, "HEARTBEAT_SECONDS", 0.001)
     tail = made()
     async with aclosing(tail.watch(0, "ops")) as events:
-        assert await anext(events) == REPLY_GREETING
+        assert await anext(events) == GREETING
         assert [await anext(events) for _ in range(20)] == [HEARTBEAT] * 20
         assert waiters(tail) == 0
 
@@ -73,7 +73,7 @@ async def test_a_chunk_is_turned_into_text_once_for_all_readers(
     expected = b'id: r1.1\nevent: chunk\ndata: {"text":"one"}\n\n'
     expected += b'id: r1.2\nevent: chunk\ndata: {"text":"two"}\n\n'
     expected += b'id: r1.3\nevent: final\ndata: {"mode":"general","data":null}\n\n'
-    assert await asyncio.gather(*reading) == [REPLY_GREETING + expected] * 10
+    assert await asyncio.gather(*reading) == [GREETING + RETRY + expected] * 10
     assert decoded == [chunk(1, "one"), chunk(2, "two")]
 
 
