@@ -59,9 +59,11 @@ def address(url: str) -> Iterator[str]:
 
 
 def test_the_document_is_made_once(address: str) -> None:
-    first, again = (requests.get(f"{address}/openapi.json", timeout=5) for _ in range(2))
+    first = requests.get(f"{address}/openapi.json", timeout=5)
+    made = _openapi_document.cache_info().misses
+    again = requests.get(f"{address}/openapi.json", timeout=5)
     assert again.content == first.content
-    assert _openapi_document.cache_info().currsize == 1
+    assert _openapi_document.cache_info().misses == made
     tag = {"If-None-Match": first.headers["ETag"]}
     assert requests.get(f"{address}/openapi.json", timeout=5, headers=tag).status_code == 304
 
@@ -120,26 +122,27 @@ GENERATORS = {
 }
 
 
-async def test_generators_of_clients_take_the_document_unchanged(tmp_path: Path) -> None:
-    """They need the registries of their packages, so `make test` runs none of them."""
-    document = tmp_path / "openapi.json"
-    document.write_bytes(_openapi_document("3.1.0")[0])
-    for name, command in GENERATORS.items() if PROVE else ():
-        made = tmp_path / name.replace("/", "-")
-        made.mkdir()
-        words = command.format(document=document, made=made).split()
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        done = await anyio.run_process(
-            words, check=False, env=os.environ | {"PATH": path}, stderr=STDOUT
-        )
-        assert done.returncode == 0, (name, done.stdout.decode())
-        texts = [each.read_text() for each in made.rglob("*.[pt][ys]")]
-        assert any(
-            "class FeaturePlanResponse" in text
-            or "FeaturePlanResponse = " in text
-            or "FeaturePlanResponse: {" in text
-            for text in texts
-        ), name
+if PROVE:  # they need the registries of their packages
+
+    async def test_generators_of_clients_take_the_document_unchanged(tmp_path: Path) -> None:
+        document = tmp_path / "openapi.json"
+        document.write_bytes(_openapi_document("3.1.0")[0])
+        for name, command in GENERATORS.items():
+            made = tmp_path / name.replace("/", "-")
+            made.mkdir()
+            words = command.format(document=document, made=made).split()
+            path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+            done = await anyio.run_process(
+                words, check=False, env=os.environ | {"PATH": path}, stderr=STDOUT
+            )
+            assert done.returncode == 0, (name, done.stdout.decode())
+            texts = [each.read_text() for each in made.rglob("*.[pt][ys]")]
+            assert any(
+                "class FeaturePlanResponse" in text
+                or "FeaturePlanResponse = " in text
+                or "FeaturePlanResponse: {" in text
+                for text in texts
+            ), name
 
 
 def kinds(content: dict[str, Any]) -> list[str]:
