@@ -140,7 +140,7 @@ def _named(events: bytes, reply_id: str) -> bytes:
     """The events that have an id, without it, each with the id of its reply in its data."""
     named: list[bytes] = []
     for each in events.split(b"\n\n"):
-        if each.startswith(b"id: "):
+        if each.removeprefix(sse.RETRY).startswith(b"id: "):
             event, data = sse.decode(each)
             named.append(sse.encode(event, {"messageId": reply_id, **data}))
     return b"".join(named)
