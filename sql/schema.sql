@@ -910,7 +910,7 @@ begin
         and begun.type = 'ReplyStarted'
         and reply_chunk.frame is not null
         and reply_chunk.tenant_id = begun.tenant_id
-        and reply_chunk.message_id = convert_from(begun.state, 'UTF8')::json ->> 'message_id';
+        and reply_chunk.message_id = convert_from(app.masked(begun.state), 'UTF8')::json ->> 'message_id';
 
     update app.event
     set state = app.masked(event.state)
@@ -925,16 +925,18 @@ end
 $$;
 
 CREATE FUNCTION app.masked(p_state bytea) RETURNS bytea
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    LANGUAGE plpgsql IMMUTABLE STRICT
     SET search_path TO ''
     AS $$
-    select case
-        when blanks is null then p_state
-        else convert_to((state || blanks)::text, 'UTF8')
-    end
-    from (select convert_from(p_state, 'UTF8')::jsonb as state) as event
-    cross join lateral (
-        select jsonb_object_agg(key, blank::jsonb) as blanks
+declare
+    state jsonb;
+    blanks jsonb;
+begin
+    state := convert_from(p_state, 'UTF8');
+    if jsonb_typeof(state) <> 'object' then
+        return '{}';
+    end if;
+    select jsonb_object_agg(key, blank::jsonb) into blanks
         from (
             values
                 ('artifact_url', 'null'),
@@ -951,8 +953,12 @@ CREATE FUNCTION app.masked(p_state bytea) RETURNS bytea
                 ('title', '""'),
                 ('variables', '{}')
         ) as text_field (key, blank)
-        where state -> key <> 'null'
-    ) as found
+        where state -> key <> 'null';
+    return case when blanks is null then p_state else convert_to((state || blanks)::text, 'UTF8') end;
+exception
+    when data_exception then
+        return '{}';
+end
 $$;
 
 CREATE FUNCTION app.next_set_aside(p_key text, p_after bigint, p_upto bigint) RETURNS bigint
