@@ -73,6 +73,7 @@ class Step(Closed):
     description: str
     files: list[str]
     estimatedEffort: Literal["low", "medium", "high"]  # noqa: N815
+    newFiles: list[str]  # noqa: N815
 
 
 class Dependency(Closed):
