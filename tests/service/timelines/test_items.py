@@ -30,7 +30,7 @@ def first_label(item: dict[str, Any]) -> str:
 async def test_a_reply_says_what_it_answers_and_a_message_who_wrote_it(run: LiveService) -> None:
     final = (await run.chat("Add a login page", locale="ar-EG")).json()
     reply, message, greeting = await items(run)
-    assert greeting["aiResponse"]["data"]["variables"] == {"project_name": "Shop"}
+    assert greeting["aiResponse"]["data"]["variables"] == {"project_name": "A project"}
     assert message["userId"] == "u1"
     assert reply["inReplyTo"] == message["id"]
     for each in (reply, message):
