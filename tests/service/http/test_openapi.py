@@ -70,6 +70,9 @@ def test_the_document_is_made_once(address: str) -> None:
 
 def test_the_document_describes_every_operation(address: str) -> None:
     document: dict[str, Any] = requests.get(f"{address}/openapi.json", timeout=5).json()
+    asked = document["components"]["schemas"]["ChatPlanRequest"]["properties"]
+    deprecated = {name for name, member in asked.items() if member.get("deprecated")}
+    assert deprecated == {"chatMode", "versionId", "buildId"}
     assert document["openapi"] == "3.2.0"
     described = {
         (method.upper(), path, operation["operationId"])
