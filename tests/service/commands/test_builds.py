@@ -478,6 +478,16 @@ async def test_an_idea_begins_a_build_with_a_greeting(run: LiveService) -> None:
     assert chat["metadata"]["projectContext"]["buildId"] == build_id
 
 
+async def test_a_build_that_makes_no_version_is_not_greeted_as_the_first_one(
+    run: LiveService,
+) -> None:
+    asked = {"userId": "u1", "projectId": "p1", "message": "A shop"}
+    words = asked | {"operation": "metadata_generation"}
+    assert (await run.client.post("/v1/builds", json=words)).status_code == 202
+    said = [each["aiResponse"]["data"] for each in await items(run) if "aiResponse" in each]
+    assert "initial_build_greeting" not in {each["template"] for each in said}
+
+
 # workers -----------------------------------------------------------------------------------------
 
 
