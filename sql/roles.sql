@@ -30,6 +30,12 @@ where rolname in ('throughline_service', 'throughline_tenant', 'throughline_anal
         )
     )
 
+-- name: has_events
+select exists (select from app.event where tenant_id = %(tenant_id)s)
+
+-- name: analysts
+select role_name::text, tenant_id from app.analyst order by role_name
+
 -- name: add_analyst
 insert into app.analyst (role_name, tenant_id)
 values (%(name)s, %(tenant_id)s)

@@ -1,10 +1,11 @@
 """The HTTP server: uvicorn, with a proper end of all streams when it is stopped."""
 
 import asyncio
+import errno
 import signal
+import socket
 from collections.abc import Generator
 from contextlib import contextmanager
-from socket import socket
 from types import FrameType
 from typing import Final
 
@@ -18,7 +19,52 @@ from service.http.connection_limits import LimitedProtocol, most_connections
 from service.settings import Settings
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_REASONS: Final = {
+    errno.EADDRINUSE: "is in use. Stop the other program, or choose another THROUGHLINE_PORT",
+    errno.EACCES: "is not allowed to this user. Choose a THROUGHLINE_PORT above 1023",
+    errno.EADDRNOTAVAIL: "cannot be used: the address is not of this machine. See THROUGHLINE_HOST",
+}
 _log = structlog.stdlib.get_logger(__name__)
+
+
+class CannotListen(RuntimeError):
+    """The address of the settings cannot be listened on. The message says why, and what to do."""
+
+
+def bound_sockets(host: str, port: int) -> list[socket.socket]:
+    """Sockets for every address of the host; for port 0, one socket with a free port.
+
+    Nobody can connect before the server listens on them. Raises CannotListen.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        reason = error.strerror or "it is unknown"
+        raise CannotListen(f"THROUGHLINE_HOST={host!r} cannot be used: {reason}.") from None
+    addresses = dict.fromkeys((family, address) for family, _, _, _, address in found)
+    sockets: list[socket.socket] = []
+    for family, address in list(addresses)[: 1 if port == 0 else None]:
+        try:
+            sockets.append(_bound(family, address))
+        except OSError as error:
+            for each in sockets:
+                each.close()
+            reason = _REASONS.get(error.errno or 0, f"cannot be used: {error.strerror}")
+            raise CannotListen(f"Port {port} of {host} {reason}.") from None
+    return sockets
+
+
+def _bound(family: int, address: tuple[object, ...]) -> socket.socket:
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
+    return bound
 
 
 class Server(uvicorn.Server):
@@ -47,7 +93,7 @@ class Server(uvicorn.Server):
         self._draining: asyncio.Task[None] | None = None
         self.ready = asyncio.Event()
 
-    async def startup(self, sockets: list[socket] | None = None) -> None:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen; `ready` is set when it does."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)

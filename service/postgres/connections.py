@@ -55,6 +55,11 @@ async def connect(url: str, *, as_service: bool = True) -> Connection:
     return connection
 
 
+async def require_reachable(url: str) -> None:
+    """Raises psycopg.OperationalError where no connection can be made."""
+    await (await connect(url, as_service=False)).close()
+
+
 def pool(url: str, *, most: int = POOL_SIZE) -> Pool:
     """Connections for reads, not opened yet, for `tenant_transaction` and `service_transaction`.
 

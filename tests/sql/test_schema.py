@@ -96,7 +96,7 @@ async def test_an_analyst_sees_one_tenant_and_cannot_choose_which(url: str) -> N
         for tenant in ("t1", "t2"):
             opened = SessionOpened(session_id=f"of-{tenant}", project_id="p1", user_id="u1")
             await log.append([new_events(tenant, f"session-of-{tenant}", 0, [opened], "p1")])
-        dsn = await add_analyst(owner, name, "t1")
+        dsn = (await add_analyst(owner, name, "t1", known=["t1"])).conninfo
         sessions = "select session_id from analytics.project_chat_plan_sessions"
         async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as analyst:
             assert await found(analyst, sessions) == ["of-t1"]
@@ -110,7 +110,7 @@ async def test_an_analyst_sees_one_tenant_and_cannot_choose_which(url: str) -> N
             await analyst.execute("set role throughline_analyst")
             assert await found(analyst, sessions) == [], "a role without a tenant"
         with pytest.raises(psycopg.errors.DuplicateObject):
-            await add_analyst(owner, name, "t2")
+            await add_analyst(owner, name, "t2", known=["t2"])
         with pytest.raises(BadName):
             await add_analyst(owner, "x; drop table app.event", "t2")
         assert await remove_analyst(owner, name)
@@ -183,7 +183,7 @@ async def test_no_lock_that_an_analyst_can_take_delays_others(url: str) -> None:
     name = f"analyst_{uuid4().hex}"
     works = ("append", "migrate", *(projection.name for projection in PROJECTIONS))
     async with running_log(url) as one, running_log(url) as other, owning(url) as owner:
-        dsn = await add_analyst(owner, name, "t1")
+        dsn = (await add_analyst(owner, name, "t1", known=["t1"])).conninfo
         async with await psycopg.AsyncConnection.connect(dsn) as analyst:
             for work in works:
                 key = f"select pg_advisory_lock(hashtextextended('throughline.{work}', 0))"
