@@ -59,7 +59,7 @@ from service.http.call import Service
 from service.http.edge import Edge
 from service.http.merge import MergedStreams
 from service.http.operation import AnyOperation
-from service.jobs.expiry import expire_idle, keep_expiring, time_out_silent
+from service.jobs.expiry import expire_audit, expire_idle, keep_expiring, time_out_silent
 from service.jobs.projections import keep_projections
 from service.model.client import ModelClient, refused_key, trusted_certificates
 from service.model.offline.app import OfflineModel, serving
@@ -330,12 +330,14 @@ def _supervised(work: Awaitable[None]) -> asyncio.Task[None]:
 
 
 def _expiring(service: Service, pool: Pool) -> tuple[Awaitable[None], ...]:
-    """The jobs that end idle sessions and silent builds, and finish interrupted erasures."""
+    """The jobs that end idle sessions and silent builds, finish interrupted erasures, and remove
+    old entries of the audit."""
     idle, silent = service.settings.idle_seconds, service.settings.build_silent_seconds
     return (
         keep_expiring(partial(expire_idle, service.transactions, pool, idle), idle),
         keep_expiring(partial(time_out_silent, service.builds, pool, silent), silent),
         keep_expiring(service.erasure.finish, idle),
+        keep_expiring(partial(expire_audit, pool, service.settings.audit_days), idle),
     )
 
 

@@ -119,6 +119,9 @@ class Settings(BaseSettings):
     grace_seconds: Seconds = Field(
         default=20, description="How long running replies may go on when the service is stopped."
     )
+    audit_days: int = Field(
+        default=400, ge=30, le=3_650, description="How long an entry of the audit is kept, in days."
+    )
     log_level: Annotated[LogLevel, BeforeValidator(_in_lower_case)] | None = Field(
         default=None,
         description="The least that is logged. Without it `info`, or `warning` where standard "
