@@ -8,6 +8,10 @@ CREATE SCHEMA app;
 
 COMMENT ON SCHEMA app IS 'Throughline: the log, and the read models that are rebuilt from it.';
 
+CREATE FUNCTION app.analyst_role() RETURNS name
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN 'throughline_analyst'::name;
+
 CREATE FUNCTION app.append_locked(p_item integer[], p_append_id uuid[], p_tenant_id text[], p_stream_id text[], p_version integer[], p_type text[], p_schema_version smallint[], p_project_id text[], p_state bytea[], p_metadata text[]) RETURNS TABLE(item integer, first_position bigint, recorded_at timestamp with time zone, stream_id text, version integer, head bigint)
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -1227,6 +1231,10 @@ begin
 end
 $$;
 
+CREATE FUNCTION app.service_role() RETURNS name
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN 'throughline_service'::name;
+
 CREATE FUNCTION app.set_stream_aside(p_schema text, p_name text, p_position bigint, p_reason text) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -1297,6 +1305,10 @@ begin
     limit p_limit;
 end
 $$;
+
+CREATE FUNCTION app.tenant_role() RETURNS name
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN 'throughline_tenant'::name;
 
 CREATE TABLE app.build_events (
     "position" bigint NOT NULL,

@@ -170,12 +170,13 @@ def _of_service(error: Exception) -> tuple[list[str], int] | None:
     from service.http.server import CannotListen
     from service.postgres.functions import FunctionRefused
     from service.postgres.migrations import MigrationRefused
+    from service.postgres.roles import RolesRefused
     from service.postgres.supervisor import PostgresFailed
 
     if isinstance(error, CannotListen):
         return [str(error)], WRONG_USE
     if isinstance(error, Busy):
         return ["Another process rebuilds or verifies this read model now. Try again later."], 1
-    if isinstance(error, (MigrationRefused, FunctionRefused, PostgresFailed)):
+    if isinstance(error, (MigrationRefused, FunctionRefused, RolesRefused, PostgresFailed)):
         return [str(error)], FAILED
     return None

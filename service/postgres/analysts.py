@@ -76,9 +76,10 @@ async def add_analyst(
         raise UnknownTenant(f"{UnknownTenant.__doc__} Its name is {tenant_id!r}.")
     login = _login(owner, name)
     async with owner.transaction():
+        (group,) = await (await owner.execute(ROLES["analyst_role"])).fetchone() or ("",)
         await owner.execute(
-            compose.SQL("create role {} login password {} in role throughline_analyst").format(
-                compose.Identifier(name), _verifier(owner, login)
+            compose.SQL("create role {} login password {} in role {}").format(
+                compose.Identifier(name), _verifier(owner, login), compose.Identifier(group)
             )
         )
         await owner.execute(ROLES["add_analyst"], {"name": name, "tenant_id": tenant_id})
