@@ -24,6 +24,9 @@ select set_config('role', app.service_role(), false),
 -- name: database
 select current_database()
 
+-- name: is_in_use
+select to_regnamespace('app') is not null
+
 -- name: knows_its_roles
 select to_regprocedure('app.service_role()') is not null
 

@@ -74,11 +74,13 @@ async def bring_up_to_date(direct_url: str) -> int:
 
 def as_owner(work: Callable[["Connection"], Awaitable[T]]) -> T:
     """Run `work` on a connection of the database's owner, and return its result."""
+    with database(Settings()) as found:
+        return asyncio.run(as_owner_of(found.direct_url, work))
+
+
+async def as_owner_of(direct_url: str, work: Callable[["Connection"], Awaitable[T]]) -> T:
+    """As above, for a database that is there already."""
     from service.postgres import connections
 
-    async def connected(direct_url: str) -> T:
-        async with await connections.connect(direct_url, as_service=False) as owner:
-            return await work(owner)
-
-    with database(Settings()) as found:
-        return asyncio.run(connected(found.direct_url))
+    async with await connections.connect(direct_url, as_service=False) as owner:
+        return await work(owner)

@@ -46,6 +46,12 @@ async def prefix(connection: Connection, *, is_new: bool) -> str:
     raise RolesRefused(f"The roles {own}_service, _tenant and _analyst belong to another owner.")
 
 
+async def is_in_use(connection: Connection) -> bool:
+    """Whether the database has tables of the service already."""
+    (found,) = await _one(connection, "is_in_use")
+    return bool(found)
+
+
 async def create(connection: Connection, name: str) -> list[str]:
     """Make the three roles of a prefix where they are missing, as a dump needs them; returns the
     names of the new roles."""

@@ -4,15 +4,23 @@ import os
 import re
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
+import anyio
 import psycopg
 import pytest
 
+from projections import PROJECTIONS
 from service.cli import main
-from service.postgres.embedded import Server
+from service.postgres import connections
+from service.postgres.embedded import Server, embedded
+from tests.folders import in_memory
+from tests.projections.generated import World, writing
+from tests.running import UNSAFE
 
 SECRET = "0123456789abcdef0123456789abcdef"
 Command: TypeAlias = Callable[..., tuple[int, str]]
@@ -232,3 +240,71 @@ def test_psql_opens_the_database_of_the_settings(command: Command, url: str) -> 
     assert command("psql", "--url", **here) == (0, f"{url}\n")
     assert command("psql", "--", "-c", "select count(*) from app.event", **here)[0] == 0
     assert command("psql", "--", "-v", "ON_ERROR_STOP=1", "-c", "select 1/0", **here)[0] == 1
+
+
+@pytest.fixture
+def owner(server: Server, template: str) -> Iterator[Callable[[str], str]]:
+    """Makes databases of ordinary owners on a server; returns their URLs."""
+    made: list[str] = []
+
+    def make(on: str) -> str:
+        name = f"keeper_{os.getpid()}"
+        with psycopg.connect(on, autocommit=True) as admin:
+            admin.execute(f"create role {name} login createrole password 'hidden-here'".encode())
+            admin.execute(f"create database {name} owner {name} template template0".encode())
+        made.append(name)
+        parts = urlsplit(on)
+        address = parts.netloc.rpartition("@")[2]
+        return parts._replace(netloc=f"{name}:hidden-here@{address}", path=f"/{name}").geturl()
+
+    yield make
+    with psycopg.connect(server.url, autocommit=True) as admin:
+        admin.execute(f"drop database {made[0]} with (force)".encode())
+        for role in ("service", "tenant", "analyst"):
+            admin.execute(f"drop role if exists throughline_{made[0]}_{role}".encode())
+        admin.execute(f"drop role {made[0]}".encode())
+
+
+def test_a_backup_of_an_ordinary_owner_is_restored_on_another_server(
+    command: Command, owner: Callable[[str], str], server: Server, tmp_path: Path
+) -> None:
+    before = {"THROUGHLINE_DATABASE_URL": owner(server.url)}
+    assert command("migrate", **before)[0] == 0
+    anyio.run(filled, before["THROUGHLINE_DATABASE_URL"])
+    file = str(tmp_path / "backup")
+    code, written = command("backup", file, **before)
+    assert code == 0, written
+    code, refused = command("restore", file, **before)
+    assert code == 2
+    assert "is not empty" in refused
+    with tempfile.TemporaryDirectory(dir=in_memory()) as folder:
+        Path(folder).chmod(0o755)
+        with embedded(Path(folder, "postgres"), settings=UNSAFE) as other:
+            after = {"THROUGHLINE_DATABASE_URL": owner(other.url)}
+            code, written = command("restore", file, **after)
+            assert code == 0, written
+            assert written.endswith(": restored\n")
+            assert "built" not in written, "the read models are in the backup"
+            verified = command("projections", "verify", **after)[1]
+            assert verified.count("agrees with the log") == len(PROJECTIONS)
+            logs = [anyio.run(whole, url["THROUGHLINE_DATABASE_URL"]) for url in (before, after)]
+            assert logs[0][1:] == logs[1][1:]
+            assert logs[0][0] != logs[1][0], "cursors of the former log are refused"
+    assert command("restore", str(tmp_path / "none"), **before)[0] == 2
+
+
+async def filled(url: str) -> None:
+    """Append a generated log of several tenants."""
+    async with writing(url) as log:
+        await log.append(World(7).appends(60))
+
+
+async def whole(url: str) -> list[object]:
+    """The epoch, and every row of the log and of the timeline."""
+    async with connections.pool(url) as pool, connections.service_transaction(pool) as reading:
+        statements = (
+            b"select app.log_epoch()",
+            b"select * from app.event order by position",
+            b"select * from app.timeline order by position",
+        )
+        return [await (await reading.execute(each)).fetchall() for each in statements]
