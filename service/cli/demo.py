@@ -59,9 +59,9 @@ def write_source(folder: Path) -> None:
 
 
 @asynccontextmanager
-async def building(url: str, secret: str) -> AsyncGenerator[bool]:
+async def building(url: str, secret: str, *, with_worker: bool) -> AsyncGenerator[bool]:
     """Run a build worker; yields whether there is a worker to run."""
-    if not WORKER.exists():
+    if not with_worker or not WORKER.exists():
         yield False
         return
     command = [sys.executable, str(WORKER.with_name("demo_build.py"))]

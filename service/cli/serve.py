@@ -7,7 +7,9 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 from socket import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from service.access.keys import KEY_ID, known_keys
 from service.cli.console import err, out
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
     from service.http.server import Server
 
 
-def serve() -> None:
+def serve(
+    worker: Annotated[bool, typer.Option(help="Run the example worker of the demo.")] = True,
+) -> None:
     """Start the service, with an embedded PostgreSQL unless THROUGHLINE_DATABASE_URL is set."""
     import uvloop
 
@@ -37,7 +41,7 @@ def serve() -> None:
         if with_demo and settings.source_dir is None:
             chosen["source_dir"] = _demo_source(settings)
         keyed = settings.model_copy(update=chosen)
-        uvloop.run(run(keyed, found, sockets, with_demo=with_demo))
+        uvloop.run(run(keyed, found, sockets, with_demo=with_demo, with_worker=worker))
 
 
 def _demo_source(settings: Settings) -> Path:
@@ -49,7 +53,12 @@ def _demo_source(settings: Settings) -> Path:
 
 
 async def run(
-    settings: Settings, found: Database, sockets: list[socket], *, with_demo: bool
+    settings: Settings,
+    found: Database,
+    sockets: list[socket],
+    *,
+    with_demo: bool,
+    with_worker: bool,
 ) -> None:
     """Serve until a signal. Exits with 1 where a crash of the database could lose commits."""
     from service.app import application, key_fault
@@ -75,7 +84,7 @@ async def run(
     if ready.done():
         started = _started(server, settings, found, await asking)
         if with_demo:
-            await _serve_demo(server, settings, serving, started)
+            await _serve_demo(server, settings, serving, started, with_worker=with_worker)
         else:
             out.print("\n".join(started))
     for task in (ready, asking):
@@ -110,7 +119,12 @@ def _started(
 
 
 async def _serve_demo(
-    server: "Server", settings: Settings, serving: asyncio.Task[None], started: list[str]
+    server: "Server",
+    settings: Settings,
+    serving: asyncio.Task[None],
+    started: list[str],
+    *,
+    with_worker: bool,
 ) -> None:
     """Print how to call the service, and run the demo's build worker until the service ends.
 
@@ -121,7 +135,7 @@ async def _serve_demo(
     ids = await demo.prepare(server.config.app.state.service)  # type: ignore[union-attr]
     secret = settings.hmac_keys[KEY_ID].secret.get_secret_value()
     key = f"Demo key: {KEY_ID} / {secret} (tenant demo; kept in the data folder)\n"
-    async with demo.building(server.url, secret) as with_builds:
+    async with demo.building(server.url, secret, with_worker=with_worker) as with_builds:
         sign = _own_command() + " sign"
         lines = demo.instructions(server.url, ids, sign, with_builds=with_builds)
         end = "\nCtrl-C stops it; the data is kept."
