@@ -1,4 +1,5 @@
-"""An account: one user's AI seconds, which are credited, reserved for replies, and consumed.
+"""An account: one user's AI seconds, which are credited, reserved, and consumed. They are reserved
+for replies and builds.
 
 The one law: available = credited - consumed - reserved never goes below zero, because a reservation
 is only made from what is available and a settlement never takes more than was reserved.
@@ -112,10 +113,12 @@ def reserve(
     reply_id: str,
     seconds: int,
     at: datetime | None = None,
+    build_id: str | None = None,
 ) -> Decided:
-    """Reserve seconds for a reply. Raises BalanceInsufficient when fewer seconds are available.
+    """Reserve seconds for a reply, or with a `build_id` for that build.
 
     With `at`, the time when the reply's message was admitted, the user's limit counts the message.
+    Raises BalanceInsufficient when fewer seconds are available.
     """
     if state.available < seconds:
         raise BalanceInsufficient(needed_seconds=seconds, available_seconds=state.available)
@@ -127,6 +130,7 @@ def reserve(
             reply_id=reply_id,
             seconds=seconds,
             at=None if at is None else at.isoformat(),
+            build_id=build_id,
         ),
     )
 
@@ -170,8 +174,9 @@ def settle(
     seconds: int,
     model: str,
     cost: Cost,
+    build_id: str | None = None,
 ) -> Decided:
-    """Consume what a reply used, at most what was reserved. The rest is available again.
+    """Consume what a reply or a build used, at most what was reserved. The rest is available again.
 
     Raises ReservationSettled when the reservation is not open.
     """
@@ -193,6 +198,7 @@ def settle(
             cache_write_tokens=cost.usage.cache_write_tokens,
             cost_usd=cost.usd,
             prices=cost.prices,
+            build_id=build_id,
         ),
     )
 

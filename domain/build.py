@@ -6,12 +6,16 @@ from re import split
 from textwrap import shorten
 from typing import Final, Literal, assert_never
 
+from domain import account
+from domain.account import Account
 from domain.errors import BuildEnded, BuildFull, BuildInProgress, BuildTaken, BuildUnknown
 from domain.events import (
     BuildClaimed,
     BuildErased,
     BuildEvent,
     BuildFailed,
+    BuildFault,
+    BuildOperation,
     BuildProgressed,
     BuildQueued,
     BuildReferenced,
@@ -20,6 +24,7 @@ from domain.events import (
     Report,
     VersionDeployed,
 )
+from domain.metering import WORKER, cost_of_build
 
 MAX_REPORTS: Final = 5_000
 """The most reports of one build. The report of its end is stored even beyond them."""
@@ -57,15 +62,27 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
-    """What decisions need to know. `seen` are the ids of the reports."""
+    """What decisions need to know. `seen` are the ids of the reports.
+
+    The user `user_id` pays for the build, by the reservation `reservation_id`. `seconds` and
+    `tokens` are what the report of the build's end says that the build used. `code` says why the
+    build failed.
+    """
 
     build_id: str = ""
     project_id: str = ""
     session_id: str = ""
+    message_id: str = ""
+    user_id: str = ""
+    operation: BuildOperation | None = None
+    reservation_id: str | None = None
     status: Status = "new"
+    code: BuildFault | None = None
     worker_id: str | None = None
     is_referenced: bool = False
     seen: Seen = Seen()
+    seconds: int | None = None
+    tokens: int | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -84,19 +101,22 @@ def evolve(state: Build, event: BuildEvent) -> Build:
                 build_id=event.build_id,
                 project_id=event.project_id,
                 session_id=event.session_id,
+                message_id=event.message_id,
+                user_id=event.user_id,
+                operation=event.operation,
+                reservation_id=event.reservation_id,
                 status="queued",
             )
         case BuildClaimed():
             return replace(state, status="running", worker_id=event.worker_id)
         case BuildProgressed():
-            status = "running" if state.status == "queued" else state.status
-            return replace(state, status=status, seen=state.seen.with_id(event.event_id))
+            return _progressed(state, event)
         case BuildReferenced():
             return replace(state, is_referenced=True)
         case BuildSucceeded():
             return replace(state, status="succeeded")
         case BuildFailed():
-            return replace(state, status="failed")
+            return replace(state, status="failed", code=event.code)
         case BuildErased():
             return Build(build_id=state.build_id, project_id=state.project_id, status="erased")
         case VersionDeployed():
@@ -122,6 +142,8 @@ def queue(
     user_id: str,
     prompt: str,
     locale: str,
+    operation: BuildOperation,
+    reservation_id: str,
     plan: Json = None,
     converted_from_session_id: str | None = None,
 ) -> Decided:
@@ -139,6 +161,8 @@ def queue(
             locale=locale,
             plan=plan,
             converted_from_session_id=converted_from_session_id,
+            operation=operation,
+            reservation_id=reservation_id,
         ),
     )
 
@@ -179,6 +203,47 @@ def time_out(state: Build, *, error: str) -> Decided:
     if state.status not in ("queued", "running"):
         return ()
     return (BuildFailed(build_id=state.build_id, code="timed_out", error=error),)
+
+
+def cancel(state: Build) -> Decided:
+    """End a build because a member wants it to end. A build that has ended does not change.
+
+    Raises BuildUnknown.
+    """
+    _require_known(state)
+    if state.has_ended:
+        return ()
+    return (BuildFailed(build_id=state.build_id, code="cancelled", error="Cancelled."),)
+
+
+def bill(funds: Account, *, ended: Build) -> account.Decided:
+    """Settle the reservation of a build that has ended, on the account of its user.
+
+    What the report of the end says is billed, at most what was reserved. Nothing is billed for a
+    build without such a report. Decides nothing for a build without a reservation.
+    """
+    if ended.reservation_id is None or ended.operation is None:
+        return ()
+    if ended.seconds is None and ended.tokens is None:
+        return account.release(
+            funds,
+            user_id=ended.user_id,
+            reservation_id=ended.reservation_id,
+            reason=ended.code or "not_reported",
+        )
+    return account.settle(
+        funds,
+        user_id=ended.user_id,
+        reservation_id=ended.reservation_id,
+        project_id=ended.project_id,
+        session_id=ended.session_id,
+        reply_id=ended.message_id,
+        build_id=ended.build_id,
+        operation=ended.operation,
+        seconds=ended.seconds or 0,
+        model=WORKER,
+        cost=cost_of_build(ended.tokens),
+    )
 
 
 def erase(state: Build) -> Decided:
@@ -222,6 +287,15 @@ def _reported(state: Build, report: Report, reference_id: str) -> Decided:
     if report.ends and not state.has_ended:
         decided += _end(state, report)
     return tuple(decided)
+
+
+def _progressed(state: Build, event: BuildProgressed) -> Build:
+    """The build after a report. The report that ends the build says what the build used."""
+    status: Status = "running" if state.status == "queued" else state.status
+    seen = state.seen.with_id(event.event_id)
+    if not event.ends or state.has_ended:
+        return replace(state, status=status, seen=seen)
+    return replace(state, status=status, seen=seen, seconds=event.seconds, tokens=event.tokens)
 
 
 def _end(state: Build, report: Report) -> Decided:

@@ -36,6 +36,13 @@ class NotAMember(ProjectUnknown):
 
 
 @dataclass(eq=False)
+class ViewerOnly(Refused):
+    """A viewer may only read this project. Ask an owner of the project for the role editor."""
+
+    code = "viewer_only"
+
+
+@dataclass(eq=False)
 class ProjectExists(Refused):
     """The project is registered already. Change its members with PUT and DELETE."""
 
@@ -65,7 +72,8 @@ class SessionUnknown(Refused):
 
 @dataclass(eq=False)
 class SessionEnded(Refused):
-    """The session is {status} and takes no more messages. Leave sessionId out to begin one."""
+    """The session is {status} and takes no more messages and builds. Leave sessionId out to begin \
+another one."""
 
     code = "session_ended"
     status: str
@@ -199,7 +207,7 @@ class KeyReused(Refused):
 
 @dataclass(eq=False)
 class BalanceInsufficient(Refused):
-    """This message may need {needed_seconds} AI seconds and {available_seconds} are available."""
+    """This may need {needed_seconds} AI seconds and {available_seconds} are available."""
 
     code = "insufficient_balance"
     needed_seconds: int

@@ -32,11 +32,10 @@ CancelReason = Literal["cancelled", "superseded"]
 Context = Literal["version_history", "project_structure", "build_errors"]
 BuildPhase = Literal["queue", "setup", "development", "dependencies", "build", "deploy", "metadata"]
 ReportType = Literal["started", "progress", "completed", "failed"]
-BuildFault = Literal["failed", "timed_out"]
+BuildFault = Literal["failed", "timed_out", "cancelled"]
+BuildOperation = Literal["main_build", "update", "metadata_generation"]
 OperationType = Literal[
-    "main_build",
-    "metadata_generation",
-    "update",
+    BuildOperation,
     "plan_consultation",
     "plan_question",
     "plan_feature",
@@ -281,7 +280,10 @@ class PlanSaved(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionConverted(_Event):
-    """A plan of the session became a build. `plan_digest` is equal for equal plans."""
+    """A plan of the session became a build. `plan_digest` is equal for equal plans.
+
+    A second event for the same session asks for a build again, after the former build failed.
+    """
 
     session_id: str
     build_id: str
@@ -302,6 +304,13 @@ class SessionExpired(_Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SessionResumed(_Event):
+    """A message named the expired session: it takes messages again."""
+
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionDeleted(_Event):
     """The texts of the session are gone. See ERASURES."""
 
@@ -315,7 +324,9 @@ class SessionDeleted(_Event):
 class BuildQueued(_Event):
     """A build waits for a worker. It is made from an idea, or from the plan of a session.
 
-    `message_id` is the user's message that asked for the build, in the session `session_id`.
+    `message_id` is the user's message that asked for the build, in the session `session_id`. The
+    reservation `reservation_id` holds the seconds that the build may use, for its `operation`. A
+    build from before builds were billed has neither.
     """
 
     build_id: str
@@ -327,6 +338,8 @@ class BuildQueued(_Event):
     locale: str = "en"
     plan: Annotated[Json, TEXT] = None
     converted_from_session_id: str | None = None
+    operation: BuildOperation | None = None
+    reservation_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,7 +354,8 @@ class BuildClaimed(_Event):
 class Report:
     """A worker's report. Reports with the same `event_id` are the same report.
 
-    `at` (ISO 8601) is the time by the worker's clock.
+    `at` (ISO 8601) is the time by the worker's clock. In the report that ends the build, `seconds`
+    are the AI seconds and `tokens` the tokens that the build used. None was not reported.
     """
 
     event_id: str
@@ -354,6 +368,8 @@ class Report:
     preview_url: Text | None = None
     artifact_url: Text | None = None
     error: Text | None = None
+    seconds: int | None = None
+    tokens: int | None = None
 
     @property
     def ends(self) -> bool:
@@ -392,7 +408,8 @@ class BuildSucceeded(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildFailed(_Event):
-    """The build ended without a version: its worker reported that, or was silent for too long."""
+    """The build ended without a version: its worker reported that (`failed`), the worker was silent
+    for too long (`timed_out`), or a member of the project ended the build (`cancelled`)."""
 
     build_id: str
     code: BuildFault
@@ -434,10 +451,12 @@ class TimeCredited(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeReserved(_Event):
-    """Seconds were reserved for one reply. A second event for the same reservation adds seconds.
+    """Seconds were reserved for one reply or build. A second event for the same reservation adds
+    seconds.
 
     `at` (ISO 8601) is when the message was admitted, on the first event alone: the user's limit
-    counts it.
+    counts it. Where the seconds are for the build `build_id`, `reply_id` is the id of the message
+    that asked for the build.
     """
 
     user_id: str
@@ -446,6 +465,7 @@ class TimeReserved(_Event):
     reply_id: str = field(metadata=_stored_as("message_id"))
     seconds: int
     at: str | None = None
+    build_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -453,7 +473,8 @@ class TimeConsumed(_Event):
     """A reservation was settled: `seconds` of its `reserved_seconds` are billed, the rest is free.
 
     `cost_usd` was computed with the price table of version `prices`, and never changes. None is
-    unknown, not zero.
+    unknown, not zero. `build_id` and `reply_id` are as in TimeReserved. A build reports one number
+    of tokens, which stands in `output_tokens`.
     """
 
     user_id: str
@@ -471,6 +492,7 @@ class TimeConsumed(_Event):
     cache_write_tokens: int | None = None
     cost_usd: Decimal | None = None
     prices: str
+    build_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -526,6 +548,7 @@ SessionEvent: TypeAlias = (
     | SessionConverted
     | SessionArchived
     | SessionExpired
+    | SessionResumed
     | SessionDeleted
 )
 BuildEvent: TypeAlias = (

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Final
 
-from domain.events import ChatMode, OperationType
+from domain.events import BuildOperation, ChatMode, OperationType
 
 ESTIMATES: Final[Mapping[ChatMode, int]] = {
     "question": 30,
@@ -16,6 +16,13 @@ ESTIMATES: Final[Mapping[ChatMode, int]] = {
 }
 """The AI seconds to reserve before the model is asked, by mode."""
 
+BUILD_ESTIMATES: Final[Mapping[BuildOperation, int]] = {
+    "main_build": 600,
+    "update": 300,
+    "metadata_generation": 60,
+}
+"""The AI seconds to reserve for a build, by operation."""
+
 OPERATIONS: Final[Mapping[ChatMode, OperationType]] = {
     "question": "plan_question",
     "feature": "plan_feature",
@@ -23,6 +30,9 @@ OPERATIONS: Final[Mapping[ChatMode, OperationType]] = {
     "analysis": "plan_analysis",
     "general": "plan_consultation",
 }
+
+WORKER: Final = "worker"
+"""What stands in place of a model in the bill of a build. Its prices are not known."""
 
 NS_PER_SECOND: Final = 1_000_000_000
 MICRO_USD: Final = Decimal("0.000001")
@@ -104,6 +114,13 @@ class Cost:
     usage: Usage
     usd: Decimal | None
     prices: str = PRICES
+
+
+def cost_of_build(tokens: int | None) -> Cost:
+    """The cost of a build that used so many tokens; None is not reported. Its price is unknown."""
+    if tokens is None:
+        return cost_of(WORKER, Usage())
+    return cost_of(WORKER, Usage(input_tokens=0, output_tokens=tokens))
 
 
 def billed_seconds(duration_ns: int) -> int:

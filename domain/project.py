@@ -12,6 +12,7 @@ from domain.errors import (
     NotAMember,
     ProjectExists,
     ProjectUnknown,
+    ViewerOnly,
 )
 from domain.events import (
     MemberAdded,
@@ -125,10 +126,9 @@ def remove_member(state: Project, *, user_id: str) -> Decided:
 def admit_message(state: Project, *, user_id: str, reply_id: str, at: datetime) -> Decided:
     """Admit a member's message at a time that the project's limit counts.
 
-    Raises NotAMember, BuildInProgress.
+    Raises NotAMember, ViewerOnly, BuildInProgress.
     """
-    if user_id not in state.members:
-        raise NotAMember
+    require_actor(state, user_id)
     project_id = _idle(state)
     return (
         MessageAdmitted(
@@ -150,6 +150,14 @@ def erase(state: Project) -> Decided:
     if state.is_erased:
         return ()
     return (ProjectErased(project_id=state.project_id),)
+
+
+def require_actor(state: Project, user_id: str) -> None:
+    """Raises NotAMember, and ViewerOnly for a member who may only read."""
+    if user_id not in state.members:
+        raise NotAMember
+    if state.members[user_id] == "viewer":
+        raise ViewerOnly
 
 
 def lock(state: Project, *, build_id: str) -> Decided:

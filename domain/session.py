@@ -31,6 +31,7 @@ from domain.events import (
     SessionModeChanged,
     SessionOpened,
     SessionRenamed,
+    SessionResumed,
     SystemMessagePosted,
     UserMessagePosted,
 )
@@ -257,18 +258,28 @@ def change_mode(state: Session, *, mode: SessionMode) -> Decided:
 
 
 def convert(
-    state: Session, *, build_id: str, message_id: str, plan: Json, prompt: str, locale: str
+    state: Session,
+    *,
+    build_id: str,
+    message_id: str,
+    user_id: str,
+    plan: Json,
+    prompt: str,
+    locale: str,
+    failed_build_id: str | None = None,
 ) -> Decided:
-    """Turn a plan of the session into a build: the user's build message, and the session's end.
+    """Turn a plan of the session into a build: the build message of the user `user_id`, and the
+    session's end.
 
+    The session may have expired. It may have been converted, if its build `failed_build_id` failed.
     Raises SessionEnded, ReplyInProgress, PlanMissing.
     """
-    require_plan(state)
+    require_plan(state, failed_build_id=failed_build_id)
     return (
         UserMessagePosted(
             session_id=state.session_id,
             message_id=message_id,
-            user_id=state.user_id,
+            user_id=user_id,
             text=prompt,
             locale=locale,
             chat_mode="build",
@@ -285,16 +296,22 @@ def convert(
     )
 
 
-def require_plan(state: Session) -> None:
-    """Raises SessionEnded, ReplyInProgress, PlanMissing unless the session has a plan to build."""
-    _require_active(state)
+def require_plan(state: Session, *, failed_build_id: str | None = None) -> None:
+    """Raises SessionEnded, ReplyInProgress, PlanMissing unless the session has a plan to build.
+
+    `failed_build_id` is the id of the session's last build, if that build failed.
+    """
+    _require_known(state)
+    is_free = state.status == "converted" and state.converted_to == failed_build_id
+    if state.status not in ("active", "expired") and not is_free:
+        raise SessionEnded(status=state.status)
     _require_quiet(state)
     if not state.plans:
         raise PlanMissing
 
 
 def converted_before(state: Session, plan: Json) -> str | None:
-    """The id of the build that this plan of the session became, or None."""
+    """The id of the last build of the session, if this plan became that build; else None."""
     return state.converted_to if state.plan_digest == plan_digest(plan) else None
 
 
@@ -311,6 +328,13 @@ def expire(state: Session) -> Decided:
     if state.status != "active" or state.running:
         return ()
     return (SessionExpired(session_id=state.session_id),)
+
+
+def resume(state: Session) -> Decided:
+    """Let an expired session take messages again. Another session does not change."""
+    if state.status != "expired":
+        return ()
+    return (SessionResumed(session_id=state.session_id),)
 
 
 def delete(state: Session) -> Decided:

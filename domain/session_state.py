@@ -24,6 +24,7 @@ from domain.events import (
     SessionModeChanged,
     SessionOpened,
     SessionRenamed,
+    SessionResumed,
     SystemMessagePosted,
     UserMessagePosted,
 )
@@ -61,7 +62,7 @@ class Session:
     `running` are the replies that have not ended by id, oldest first. `plans` are the plans by the
     ids of their replies, `plan` is the data of the newest plan, and `saved` are the ids of the
     drafts. `builds` are the ids of the builds that the session asked for. `converted_to` is the id
-    of the build that a plan became, and `plan_digest` is that plan's digest.
+    of the last build that a plan became, and `plan_digest` is that plan's digest.
     """
 
     session_id: str = ""
@@ -127,6 +128,8 @@ def evolve(state: Session, event: SessionEvent) -> Session:
             return replace(state, status="archived")
         case SessionExpired():
             return replace(state, status="expired")
+        case SessionResumed():
+            return replace(state, status="active")
         case SessionDeleted():
             return _deleted(state)
         case _:

@@ -10,7 +10,7 @@ from projections.projection import Connection, Projection
 
 ACCOUNTS: Final = Projection(
     name="accounts",
-    version=1,
+    version=2,
     rules="7f12ce7d",
     views=("user_ai_time_balance",),
     handles=(TimeCredited, TimeReserved, TimeConsumed, ReservationReleased),

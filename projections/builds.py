@@ -12,6 +12,8 @@ from domain.events import (
     BuildClaimed,
     BuildErased,
     BuildFailed,
+    BuildFault,
+    BuildOperation,
     BuildProgressed,
     BuildQueued,
     Json,
@@ -21,8 +23,8 @@ from projections.projection import Connection, Projection
 
 BUILDS: Final = Projection(
     name="builds",
-    version=2,
-    rules="9602b949",
+    version=3,
+    rules="2d564d12",
     views=("project_builds",),
     handles=(
         BuildQueued,
@@ -35,8 +37,8 @@ BUILDS: Final = Projection(
 )
 BUILD_EVENTS: Final = Projection(
     name="build_events",
-    version=2,
-    rules="2549acc5",
+    version=3,
+    rules="295348d9",
     views=("project_build_events",),
     handles=(BuildProgressed, BuildErased),
 )
@@ -57,6 +59,7 @@ class BuildRow:
     locale: str
     plan: Json
     converted_from_session_id: str | None
+    operation: BuildOperation | None
     status: BuildStatus
     worker_id: str | None
     phase: str | None
@@ -64,7 +67,7 @@ class BuildRow:
     version_id: str | None
     preview_url: str | None
     artifact_url: str | None
-    code: str | None
+    code: BuildFault | None
     error: str | None
     queued_at: datetime
     claimed_at: datetime | None
@@ -82,7 +85,8 @@ class BuildRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildEventRow:
-    """A worker's report; `at` is the time by the worker's clock."""
+    """A worker's report; `at` is the time by the worker's clock. `seconds` and `tokens` are what
+    the build used, by the report of its end."""
 
     position: int
     event_id: str
@@ -94,6 +98,8 @@ class BuildEventRow:
     preview_url: str | None
     artifact_url: str | None
     error: str | None
+    seconds: int | None
+    tokens: int | None
     at: datetime
 
 

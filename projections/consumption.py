@@ -1,4 +1,4 @@
-"""The ledger of billed replies."""
+"""The ledger of billed replies and builds."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,8 +13,8 @@ from projections.projection import Connection, Projection
 
 CONSUMPTION: Final = Projection(
     name="consumption",
-    version=4,
-    rules="0f34b64e",
+    version=5,
+    rules="912acbd0",
     views=("user_ai_time_consumption",),
     handles=(TimeConsumed,),
 )
@@ -22,12 +22,14 @@ CONSUMPTION: Final = Projection(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumptionRow:
-    """A billed reply. Tokens and cost are None where the provider sent no numbers."""
+    """A billed reply or build. Tokens and cost are None where the provider sent no numbers. For a
+    build, `reply_id` is the message that asked for it."""
 
     position: int
     project_id: str
     session_id: str
     reply_id: str
+    build_id: str | None
     operation_type: str
     billed_seconds: int
     input_tokens: int | None
@@ -43,7 +45,7 @@ class ConsumptionRow:
 async def ledger(
     connection: Connection, *, tenant_id: str, user_id: str, before: int, limit: int
 ) -> list[ConsumptionRow]:
-    """The user's billed replies before a position, newest first."""
+    """The user's billed replies and builds before a position, newest first."""
     async with connection.cursor(row_factory=class_row(ConsumptionRow)) as cursor:
         await cursor.execute(
             CONSUMPTION.statements["page"],

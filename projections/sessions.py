@@ -18,6 +18,7 @@ from domain.events import (
     SessionModeChanged,
     SessionOpened,
     SessionRenamed,
+    SessionResumed,
     TimeConsumed,
     UserMessagePosted,
 )
@@ -27,8 +28,8 @@ from projections.read import Read
 
 SESSIONS: Final = Projection(
     name="sessions",
-    version=5,
-    rules="859933e1",
+    version=6,
+    rules="82a564d8",
     views=("project_chat_plan_sessions",),
     handles=(
         SessionOpened,
@@ -41,6 +42,7 @@ SESSIONS: Final = Projection(
         SessionConverted,
         SessionArchived,
         SessionExpired,
+        SessionResumed,
         SessionDeleted,
     ),
 )
@@ -48,7 +50,7 @@ SESSIONS: Final = Projection(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRow:
-    """A session with the sum of its bills; `build_id` is set once the session was converted."""
+    """A session with the sum of its bills; `build_id` is the last build that a plan became."""
 
     session_id: str
     project_id: str

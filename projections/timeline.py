@@ -29,6 +29,7 @@ from domain.events import (
     SessionModeChanged,
     SessionOpened,
     SessionRenamed,
+    SessionResumed,
     SystemMessagePosted,
     UserMessagePosted,
     VersionDeployed,
@@ -41,8 +42,8 @@ from projections.read import Read
 
 TIMELINE: Final = Projection(
     name="timeline",
-    version=6,
-    rules="d61bf79f",
+    version=7,
+    rules="d5ffc6bc",
     views=("project_timeline", "project_chat_with_builds"),
     handles=(
         UserMessagePosted,
@@ -56,6 +57,7 @@ TIMELINE: Final = Projection(
         SessionConverted,
         SessionArchived,
         SessionExpired,
+        SessionResumed,
         SessionDeleted,
         BuildClaimed,
         BuildReferenced,

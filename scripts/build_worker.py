@@ -5,11 +5,14 @@
 The key's secret is read from THROUGHLINE_WORKER_SECRET; the key needs the scope `build`. The
 command gets the build as JSON on its standard input. Each line that it prints is reported as
 progress: plain text, or a JSON object with `title` and any of `phase`, `type`, `userVisible`,
-`versionId`, `previewUrl`, `artifactUrl`. Exit code 0 deploys the build as the last `versionId`, or
-as the build's own id; any other code fails the build with the last line of the output.
+`versionId`, `previewUrl`, `artifactUrl`, `seconds`, `tokens`. Exit code 0 deploys the build as the
+last `versionId`, or as the build's own id; any other code fails the build with the last line of the
+output. The last `seconds` and `tokens` are the AI seconds and tokens of the whole build. The report
+of the build's end carries them, and the user is billed for them.
 
 A killed worker loses nothing: when it starts again with the same `--worker`, it finds the build
-that it had claimed and runs the command again. The service knows repeated reports by their ids.
+that it had claimed and runs the command again. The service knows repeated reports by their ids. The
+worker stops the command of a build that was cancelled.
 """
 
 import argparse
@@ -18,6 +21,7 @@ import json
 import os
 import queue
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -27,7 +31,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import IO, Any, Final
@@ -35,8 +39,13 @@ from urllib.parse import urlencode, urlsplit
 
 from service.access import signatures
 
-POLL_SECONDS: Final = 1.0
+WAIT_SECONDS: Final = 25
+"""How long a poll waits for a build. Shorter than TIMEOUT_SECONDS."""
+
 FLUSH_SECONDS: Final = 0.5
+INSPECT_SECONDS: Final = 5.0
+"""How long a command may be silent before the worker reads whether the build was cancelled."""
+
 ALIVE_SECONDS: Final = 300.0
 """How long a command may be silent before the worker reports that it still runs."""
 
@@ -49,6 +58,9 @@ WAITING_LINES: Final = 2_000
 PHASES: Final = ("queue", "setup", "development", "dependencies", "build", "deploy", "metadata")
 
 
+LOST: Final = ("build_claimed", "build_ended", "build_not_found")
+"""The codes for a build that this worker does not get, or has no more."""
+
 _children: Final[list[subprocess.Popen[str]]] = []
 
 
@@ -58,6 +70,10 @@ class Refused(Exception):
     def __init__(self, status: int, code: str) -> None:
         super().__init__(f"{status} {code}")
         self.status, self.code = status, code
+
+
+class Ended(Exception):
+    """The build has ended otherwise than by this worker: the message is the code of its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +133,7 @@ class Reporter:
     build_id: str
     sent: int = 0
     version: dict[str, Any] = field(default_factory=dict[str, Any])
+    used: dict[str, Any] = field(default_factory=dict[str, Any])
     phase: str = "development"
     last: str = ""
 
@@ -131,6 +148,7 @@ class Reporter:
         self.phase = said.get("phase", self.phase) if said.get("phase") in PHASES else self.phase
         names = ("versionId", "previewUrl", "artifactUrl")
         self.version |= {name: said[name] for name in names if name in said}
+        self.used |= {name: said[name] for name in ("seconds", "tokens") if name in said}
         self.last = str(said.get("title", ""))[:500]
         return self._event(said.get("type", "progress"), self.last, said.get("userVisible", True))
 
@@ -150,15 +168,33 @@ class Reporter:
         if exit_code == 0:
             self.phase = "deploy"
             version = {"versionId": self.build_id} | self.version
-            return self._event("completed", "Deployed", user_visible=True) | version
-        error = self.last or f"The command ended with exit code {exit_code}."
-        return self._event("failed", "The build failed", user_visible=True) | {"error": error}
+            return self._event("completed", "Deployed", user_visible=True) | version | self.used
+        return self.failure(self.last or f"The command ended with exit code {exit_code}.")
+
+    def failure(self, error: str) -> dict[str, Any]:
+        """The report that the build failed."""
+        said = self._event("failed", "The build failed", user_visible=True)
+        return said | {"error": error} | self.used
 
     def send(self, events: list[dict[str, Any]]) -> None:
-        """Send the reports, at most 500 at a time."""
+        """Send the reports, at most 500 at a time. Raises Ended."""
         for first in range(0, len(events), MOST_AT_ONCE):
             body = {"events": events[first : first + MOST_AT_ONCE]}
-            self.service.call("POST", f"/v1/builds/{self.build_id}/events", body)
+            self._require_open("POST", f"/v1/builds/{self.build_id}/events", body)
+
+    def require_open(self) -> None:
+        """Raises Ended when the build has ended, such as by a cancel."""
+        self._require_open("GET", f"/v1/builds/{self.build_id}")
+
+    def _require_open(self, method: str, target: str, body: Any = None) -> None:
+        try:
+            answer = self.service.call(method, target, body)
+        except Refused as refused:
+            if refused.code in LOST:  # erased after its end
+                raise Ended(refused.code) from None
+            raise
+        if answer.get("code") in ("cancelled", "timed_out"):
+            raise Ended(answer["code"])
 
     def _event(self, kind: str, title: str, user_visible: bool) -> dict[str, Any]:
         self.sent += 1
@@ -175,56 +211,98 @@ class Reporter:
 
 def work(service: Service, worker_id: str, command: list[str]) -> None:
     """Build for ever: first the builds that this worker had claimed, then those that wait."""
+    for build in _mine(service, worker_id):
+        build_one(service, build, command)
     while True:
-        for build in _mine(service, worker_id):
-            build_one(service, build, command)
         for build in _waiting(service):
             try:
                 claim = {"workerId": worker_id}
                 claimed = service.call("POST", f"/v1/builds/{build['buildId']}/claim", claim)
-            except Refused:
-                continue  # another worker was faster
+            except Refused as refused:
+                if refused.code in LOST:
+                    continue  # another worker was faster, or the build was cancelled
+                raise
             build_one(service, claimed, command)
-        time.sleep(POLL_SECONDS)
 
 
 def build_one(service: Service, build: dict[str, Any], command: list[str]) -> None:
     """Run the command for one build and report it to its end."""
     reporter = Reporter(service, build["buildId"])
     print(f"building {build['buildId']}", flush=True)
-    with _running(command) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        _give(process.stdin, build)
-        for lines in _gathered(process.stdout):
-            events = [reporter.event(line) for line in lines]
-            reporter.send(events or [reporter.alive()])
-        reporter.send([reporter.end(process.wait())])
+    try:
+        _run(reporter, build, command)
+    except Ended as ended:
+        print(f"stopped: {ended}", flush=True)
+    except Refused as refused:
+        if refused.status != 422:
+            raise
+        reporter.used = {}
+        reporter.send([reporter.failure(f"The service refused a report: {refused}.")])
     print(f"ended {build['buildId']}", flush=True)
 
 
-@contextmanager
-def _running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """Run the command. It ends with the worker, when a signal ends the worker."""
-    with subprocess.Popen(
+def _run(reporter: Reporter, build: dict[str, Any], command: list[str]) -> None:
+    """Run the command and report it. Raises Ended when the build ends before the command does."""
+    try:
+        running = _started(command)
+    except OSError as error:
+        reporter.send([reporter.failure(f"The worker cannot start its command: {error.strerror}.")])
+        return
+    with _known(running) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        _give(process.stdin, build)
+        heard = time.monotonic()
+        for lines in _gathered(process.stdout):
+            if lines:
+                reporter.send([reporter.event(line) for line in lines])
+            elif time.monotonic() - heard >= ALIVE_SECONDS:
+                reporter.send([reporter.alive()])
+            else:
+                reporter.require_open()
+                continue
+            heard = time.monotonic()
+        reporter.send([reporter.end(process.wait())])
+
+
+def _started(command: list[str]) -> subprocess.Popen[str]:
+    """The command, running in a group of its own processes. Raises OSError."""
+    return subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-    ) as process:
-        _children.append(process)
-        try:
-            yield process
-        finally:
-            _children.remove(process)
+        start_new_session=True,
+    )
+
+
+@contextmanager
+def _known(running: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """The command, which ends here at the latest, and also when a signal ends the worker."""
+    _children.append(running)
+    try:
+        with running as process:
+            try:
+                yield process
+            finally:
+                if process.poll() is None:
+                    _kill(process)
+    finally:
+        _children.remove(running)
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    """End the command and what it has started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _leave(*_: Any) -> None:
     """End at once, with the command. The next worker of the same name continues the build."""
     for process in _children:
-        process.kill()
+        _kill(process)
     os._exit(0)
 
 
@@ -234,7 +312,7 @@ def _mine(service: Service, worker_id: str) -> list[dict[str, Any]]:
 
 
 def _waiting(service: Service) -> list[dict[str, Any]]:
-    return list(service.call("GET", "/v1/builds?status=queued")["builds"])
+    return list(service.call("GET", f"/v1/builds?status=queued&wait={WAIT_SECONDS}")["builds"])
 
 
 def _give(stdin: IO[str], build: dict[str, Any]) -> None:
@@ -246,7 +324,7 @@ def _give(stdin: IO[str], build: dict[str, Any]) -> None:
 
 
 def _gathered(stdout: IO[str]) -> Iterator[list[str]]:
-    """The lines of the command, half a second's together; an empty list after a long silence."""
+    """The lines of the command, half a second's together; an empty list after each silence."""
     waiting: queue.Queue[str | None] = queue.Queue(WAITING_LINES)
 
     def read() -> None:
@@ -258,7 +336,7 @@ def _gathered(stdout: IO[str]) -> Iterator[list[str]]:
     threading.Thread(target=read, daemon=True).start()
     while True:
         try:
-            line = waiting.get(timeout=ALIVE_SECONDS)
+            line = waiting.get(timeout=INSPECT_SECONDS)
         except queue.Empty:
             yield []
             continue
@@ -302,6 +380,8 @@ def main() -> None:
         parser.error("--url begins with http:// or https://")
     if not secret:
         parser.error("set THROUGHLINE_WORKER_SECRET to the secret of the key")
+    if shutil.which(asked.command[0]) is None:
+        parser.error(f"{asked.command[0]} is not a program that can be run: check path and mode")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
     if asked.with_parent:

@@ -47,6 +47,7 @@ from service.chat.running import LANDING_SECONDS, RunningTurns
 from service.chat.settlement import Settlement
 from service.chat.turn import Responder
 from service.chat.turns import Turns
+from service.commands.build_polls import BuildPolls
 from service.commands.builds import Builds
 from service.commands.erasure import Erasure
 from service.eventlog.heavy_reads import HeavyReads
@@ -187,6 +188,7 @@ async def _lifespan(
             yield
         finally:
             service.merged_streams.stop()
+            service.build_polls.stop()
             await service.running_turns.drain(settings.grace_seconds)
             flusher.close()
             writer.close()
@@ -274,6 +276,7 @@ def _service(
         turns=turns,
         running_turns=running,
         builds=Builds(transactions),
+        build_polls=BuildPolls(),
         erasure=Erasure(transactions, pool, turns),
         authenticator=Authenticator(settings.hmac_keys, pool),
         browser_tokens=BrowserTokens(settings.hmac_keys),
@@ -348,6 +351,7 @@ async def _pass_on_events(service: Service) -> None:
         service.running_turns.on_events,
         service.stream_access.on_events,
         service.project_replies.on_events,
+        service.build_polls.on_events,
     )
     async for page in service.live_log.follow(await service.store.head()):
         for hook in hooks:

@@ -57,8 +57,8 @@ cross join lateral (
 order by chunk.message_id, chunk.n
 
 -- name: ended
--- Which of these replies have ended, or are not there any more: the session of such a reply was
--- erased, or the read model does not have the reply yet. The log knows which.
+-- The replies among these that have ended, and those without a row. A reply has no row when its
+-- session was erased, or when the read model has not come to the reply yet. The log tells which.
 select asked.message_id
 from unnest(%(tenant_id)b::text[], %(reply_id)b::text[]) as asked (tenant_id, message_id)
 left join app.replies using (tenant_id, message_id)

@@ -187,16 +187,17 @@ CREATE FUNCTION app.apply_build_events(p_after bigint, p_upto bigint) RETURNS vo
 begin
     insert into build_events (
         position, tenant_id, build_id, event_id, phase, type, title, user_visible, version_id,
-        preview_url, artifact_url, error, at, recorded_at
+        preview_url, artifact_url, error, seconds, tokens, at, recorded_at
     )
     select
         event.position, event.tenant_id, state.build_id, state.event_id, state.phase, state.type,
         state.title, state.user_visible, state.version_id, state.preview_url, state.artifact_url,
-        state.error, state.at::timestamptz, event.recorded_at
+        state.error, state.seconds, state.tokens, state.at::timestamptz, event.recorded_at
     from event
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
         build_id text, event_id text, phase text, type text, title text, user_visible boolean,
-        version_id text, preview_url text, artifact_url text, error text, at text
+        version_id text, preview_url text, artifact_url text, error text, seconds integer,
+        tokens bigint, at text
     )
     where event.position > p_after and event.position <= p_upto
         and event.type = 'BuildProgressed'
@@ -222,16 +223,17 @@ CREATE FUNCTION app.apply_builds(p_after bigint, p_upto bigint) RETURNS void
 begin
     insert into builds (
         tenant_id, build_id, project_id, session_id, message_id, user_id, prompt, locale, plan,
-        converted_from_session_id, queued_at, heard_at, queued_position
+        converted_from_session_id, operation, queued_at, heard_at, queued_position
     )
     select
         event.tenant_id, state.build_id, state.project_id, state.session_id, state.message_id,
         state.user_id, state.prompt, state.locale, nullif(state.plan, 'null'),
-        state.converted_from_session_id, event.recorded_at, event.recorded_at, event.position
+        state.converted_from_session_id, state.operation, event.recorded_at, event.recorded_at,
+        event.position
     from event
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
         build_id text, project_id text, session_id text, message_id text, user_id text,
-        prompt text, locale text, plan jsonb, converted_from_session_id text
+        prompt text, locale text, plan jsonb, converted_from_session_id text, operation text
     )
     where event.position > p_after and event.position <= p_upto
         and event.type = 'BuildQueued';
@@ -312,13 +314,13 @@ CREATE FUNCTION app.apply_consumption(p_after bigint, p_upto bigint) RETURNS voi
     AS $$
 begin
     insert into consumption (
-        position, tenant_id, user_id, project_id, session_id, message_id, reservation_id,
+        position, tenant_id, user_id, project_id, session_id, message_id, build_id, reservation_id,
         operation_type, billed_seconds, input_tokens, output_tokens, cache_read_tokens,
         cache_write_tokens, cost_usd, prices, model, recorded_at
     )
     select
         event.position, event.tenant_id, state.user_id, state.project_id, state.session_id,
-        state.message_id, state.reservation_id, state.operation, state.seconds,
+        state.message_id, state.build_id, state.reservation_id, state.operation, state.seconds,
         state.input_tokens, state.output_tokens, state.cache_read_tokens,
         state.cache_write_tokens, state.cost_usd, state.prices, state.model, event.recorded_at
     from event
@@ -326,7 +328,7 @@ begin
         user_id text, project_id text, session_id text, message_id text, reservation_id text,
         operation text, seconds integer, input_tokens bigint, output_tokens bigint,
         cache_read_tokens bigint, cache_write_tokens bigint, cost_usd numeric, prices text,
-        model text
+        model text, build_id text
     )
     where event.position > p_after and event.position <= p_upto
         and event.type = 'TimeConsumed'
@@ -631,13 +633,16 @@ begin
                     when 'SessionConverted' then 'converted'
                     when 'SessionArchived' then 'archived'
                     when 'SessionExpired' then 'expired'
+                    when 'SessionResumed' then 'active'
                     when 'SessionDeleted' then 'deleted'
                 end
                 order by event.position desc
             ) filter (
                 where event.type not in ('SessionRenamed', 'SessionModeChanged')
             ))[1] as status,
-            max(state.build_id) as build_id
+            (array_agg(state.build_id order by event.position desc) filter (
+                where event.type = 'SessionConverted'
+            ))[1] as build_id
         from event
         cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
             session_id text, name text, mode text, build_id text
@@ -645,7 +650,7 @@ begin
         where event.position > p_after and event.position <= p_upto
             and event.type in (
                 'SessionRenamed', 'SessionModeChanged', 'SessionConverted', 'SessionArchived',
-                'SessionExpired', 'SessionDeleted'
+                'SessionExpired', 'SessionResumed', 'SessionDeleted'
             )
         group by event.tenant_id, state.session_id
     ) as change
@@ -751,6 +756,7 @@ begin
             when 'SessionConverted' then 'session'
             when 'SessionArchived' then 'session'
             when 'SessionExpired' then 'session'
+            when 'SessionResumed' then 'session'
         end as kind
     ) as shown
     cross join lateral (
@@ -953,7 +959,7 @@ begin
         and begun.type = 'ReplyStarted'
         and reply_chunk.frame is not null
         and reply_chunk.tenant_id = begun.tenant_id
-        and reply_chunk.message_id = convert_from(begun.state, 'UTF8')::json ->> 'message_id';
+        and reply_chunk.message_id = convert_from(app.masked(begun.state), 'UTF8')::json ->> 'message_id';
 
     update app.event
     set state = app.masked(event.state)
@@ -968,16 +974,18 @@ end
 $$;
 
 CREATE FUNCTION app.masked(p_state bytea) RETURNS bytea
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    LANGUAGE plpgsql IMMUTABLE STRICT
     SET search_path TO ''
     AS $$
-    select case
-        when blanks is null then p_state
-        else convert_to((state || blanks)::text, 'UTF8')
-    end
-    from (select convert_from(p_state, 'UTF8')::jsonb as state) as event
-    cross join lateral (
-        select jsonb_object_agg(key, blank::jsonb) as blanks
+declare
+    state jsonb;
+    blanks jsonb;
+begin
+    state := convert_from(p_state, 'UTF8');
+    if jsonb_typeof(state) <> 'object' then
+        return '{}';
+    end if;
+    select jsonb_object_agg(key, blank::jsonb) into blanks
         from (
             values
                 ('artifact_url', 'null'),
@@ -994,8 +1002,12 @@ CREATE FUNCTION app.masked(p_state bytea) RETURNS bytea
                 ('title', '""'),
                 ('variables', '{}')
         ) as text_field (key, blank)
-        where state -> key <> 'null'
-    ) as found
+        where state -> key <> 'null';
+    return case when blanks is null then p_state else convert_to((state || blanks)::text, 'UTF8') end;
+exception
+    when data_exception then
+        return '{}';
+end
 $$;
 
 CREATE FUNCTION app.next_set_aside(p_key text, p_after bigint, p_upto bigint) RETURNS bigint
@@ -1323,6 +1335,8 @@ CREATE TABLE app.build_events (
     preview_url text,
     artifact_url text,
     error text,
+    seconds integer,
+    tokens bigint,
     at timestamp with time zone NOT NULL,
     recorded_at timestamp with time zone NOT NULL
 );
@@ -1342,6 +1356,8 @@ CREATE VIEW analytics.project_build_events WITH (security_invoker='true') AS
     preview_url,
     artifact_url,
     error,
+    seconds,
+    tokens,
     at,
     recorded_at
    FROM app.build_events;
@@ -1372,6 +1388,10 @@ COMMENT ON COLUMN analytics.project_build_events.artifact_url IS 'The URL of the
 
 COMMENT ON COLUMN analytics.project_build_events.error IS 'The error, in a report of type failed.';
 
+COMMENT ON COLUMN analytics.project_build_events.seconds IS 'The AI seconds that the build used, by the report of its end. At most the reserved seconds are billed: see user_ai_time_consumption.';
+
+COMMENT ON COLUMN analytics.project_build_events.tokens IS 'The tokens that the build used, by the report of its end.';
+
 COMMENT ON COLUMN analytics.project_build_events.at IS 'The time of the report, by the worker''s clock.';
 
 COMMENT ON COLUMN analytics.project_build_events.recorded_at IS 'The time when the event was appended.';
@@ -1387,6 +1407,7 @@ CREATE TABLE app.builds (
     locale text NOT NULL,
     plan jsonb,
     converted_from_session_id text,
+    operation text,
     status text DEFAULT 'queued'::text NOT NULL,
     worker_id text,
     phase text,
@@ -1414,6 +1435,7 @@ CREATE VIEW analytics.project_builds WITH (security_invoker='true') AS
     message_id,
     user_id,
     converted_from_session_id,
+    operation,
     status,
     worker_id,
     phase,
@@ -1444,6 +1466,8 @@ COMMENT ON COLUMN analytics.project_builds.user_id IS 'The user who asked for th
 
 COMMENT ON COLUMN analytics.project_builds.converted_from_session_id IS 'The session with the plan of the build; null for a build from an idea.';
 
+COMMENT ON COLUMN analytics.project_builds.operation IS 'main_build, update or metadata_generation, as in user_ai_time_consumption; null for a build from before builds were billed.';
+
 COMMENT ON COLUMN analytics.project_builds.status IS 'queued, running, succeeded or failed.';
 
 COMMENT ON COLUMN analytics.project_builds.worker_id IS 'The worker that claimed the build.';
@@ -1456,7 +1480,7 @@ COMMENT ON COLUMN analytics.project_builds.preview_url IS 'The URL where people 
 
 COMMENT ON COLUMN analytics.project_builds.artifact_url IS 'The URL of the version''s files.';
 
-COMMENT ON COLUMN analytics.project_builds.code IS 'Why the build failed: failed (its worker said so) or timed_out (no report for long).';
+COMMENT ON COLUMN analytics.project_builds.code IS 'Why the build failed: failed (its worker said so), timed_out (no report for long) or cancelled (by a member of the project).';
 
 COMMENT ON COLUMN analytics.project_builds.error IS 'The error message of a failed build.';
 
@@ -1520,7 +1544,7 @@ COMMENT ON COLUMN analytics.project_chat_plan_sessions.name IS 'The name; empty 
 
 COMMENT ON COLUMN analytics.project_chat_plan_sessions.mode IS 'plan or build.';
 
-COMMENT ON COLUMN analytics.project_chat_plan_sessions.status IS 'active, converted, archived, expired, deleted.';
+COMMENT ON COLUMN analytics.project_chat_plan_sessions.status IS 'active, converted, archived, expired, deleted. An expired session takes messages again when a message names it.';
 
 COMMENT ON COLUMN analytics.project_chat_plan_sessions.message_count IS 'The number of the user''s messages.';
 
@@ -1530,7 +1554,7 @@ COMMENT ON COLUMN analytics.project_chat_plan_sessions.ai_seconds IS 'Billed AI 
 
 COMMENT ON COLUMN analytics.project_chat_plan_sessions.cost_usd IS 'The cost in USD at the provider''s prices, as far as it is known.';
 
-COMMENT ON COLUMN analytics.project_chat_plan_sessions.build_id IS 'The build of the session''s plan; null if there is none.';
+COMMENT ON COLUMN analytics.project_chat_plan_sessions.build_id IS 'The last build of the session''s plan; null if there is none.';
 
 COMMENT ON COLUMN analytics.project_chat_plan_sessions.opened_at IS 'The time when the session began.';
 
@@ -1802,7 +1826,7 @@ COMMENT ON COLUMN analytics.user_ai_time_balance.bonus_seconds IS 'The part of t
 
 COMMENT ON COLUMN analytics.user_ai_time_balance.consumed_seconds IS 'All seconds ever billed.';
 
-COMMENT ON COLUMN analytics.user_ai_time_balance.reserved_seconds IS 'Reserved by running replies.';
+COMMENT ON COLUMN analytics.user_ai_time_balance.reserved_seconds IS 'Reserved for running replies, and for builds that have not ended.';
 
 COMMENT ON COLUMN analytics.user_ai_time_balance.available_seconds IS 'credited_seconds - consumed_seconds - reserved_seconds; never below zero.';
 
@@ -1813,6 +1837,7 @@ CREATE TABLE app.consumption (
     project_id text NOT NULL COLLATE pg_catalog."C",
     session_id text NOT NULL COLLATE pg_catalog."C",
     message_id text NOT NULL COLLATE pg_catalog."C",
+    build_id text COLLATE pg_catalog."C",
     reservation_id text NOT NULL COLLATE pg_catalog."C",
     operation_type text NOT NULL,
     billed_seconds integer NOT NULL,
@@ -1835,6 +1860,7 @@ CREATE VIEW analytics.user_ai_time_consumption WITH (security_invoker='true') AS
     project_id,
     session_id,
     message_id,
+    build_id,
     operation_type,
     billed_seconds,
     input_tokens,
@@ -1847,7 +1873,7 @@ CREATE VIEW analytics.user_ai_time_consumption WITH (security_invoker='true') AS
     recorded_at
    FROM app.consumption;
 
-COMMENT ON VIEW analytics.user_ai_time_consumption IS 'The ledger, one row a billed reply.';
+COMMENT ON VIEW analytics.user_ai_time_consumption IS 'The ledger, one row a billed reply or build.';
 
 COMMENT ON COLUMN analytics.user_ai_time_consumption."position" IS 'The position of the event in the log.';
 
@@ -1855,29 +1881,31 @@ COMMENT ON COLUMN analytics.user_ai_time_consumption.tenant_id IS 'The tenant of
 
 COMMENT ON COLUMN analytics.user_ai_time_consumption.user_id IS 'The user who is billed.';
 
-COMMENT ON COLUMN analytics.user_ai_time_consumption.project_id IS 'The project of the reply.';
+COMMENT ON COLUMN analytics.user_ai_time_consumption.project_id IS 'The project of the reply or build.';
 
-COMMENT ON COLUMN analytics.user_ai_time_consumption.session_id IS 'The session of the reply.';
+COMMENT ON COLUMN analytics.user_ai_time_consumption.session_id IS 'The session of the reply or build.';
 
-COMMENT ON COLUMN analytics.user_ai_time_consumption.message_id IS 'The reply.';
+COMMENT ON COLUMN analytics.user_ai_time_consumption.message_id IS 'The reply; for a build the message that asked for it.';
 
-COMMENT ON COLUMN analytics.user_ai_time_consumption.operation_type IS 'plan_question, plan_feature, plan_fix, plan_analysis, plan_consultation ...';
+COMMENT ON COLUMN analytics.user_ai_time_consumption.build_id IS 'The build; null for a reply.';
 
-COMMENT ON COLUMN analytics.user_ai_time_consumption.billed_seconds IS 'Seconds of the model''s work, rounded up once; never more than were reserved.';
+COMMENT ON COLUMN analytics.user_ai_time_consumption.operation_type IS 'Of a reply: plan_question, plan_feature, plan_fix, plan_analysis, plan_consultation. Of a build: main_build, update, metadata_generation.';
+
+COMMENT ON COLUMN analytics.user_ai_time_consumption.billed_seconds IS 'Seconds of the model''s work, rounded up once; for a build what its worker reported. Never more than were reserved.';
 
 COMMENT ON COLUMN analytics.user_ai_time_consumption.input_tokens IS 'Input tokens outside the cache; null if the provider did not report them.';
 
-COMMENT ON COLUMN analytics.user_ai_time_consumption.output_tokens IS 'Output tokens; null if the provider did not report them.';
+COMMENT ON COLUMN analytics.user_ai_time_consumption.output_tokens IS 'Output tokens; null if the provider did not report them. For a build all its tokens.';
 
 COMMENT ON COLUMN analytics.user_ai_time_consumption.cache_read_tokens IS 'Input tokens that the provider read from its cache.';
 
 COMMENT ON COLUMN analytics.user_ai_time_consumption.cache_write_tokens IS 'Input tokens that the provider wrote to its cache.';
 
-COMMENT ON COLUMN analytics.user_ai_time_consumption.cost_usd IS 'The cost in USD at the provider''s prices of that time; null if it is unknown.';
+COMMENT ON COLUMN analytics.user_ai_time_consumption.cost_usd IS 'The cost in USD at the provider''s prices of that time; null if it is unknown, as it is for a build.';
 
 COMMENT ON COLUMN analytics.user_ai_time_consumption.prices IS 'The version of the price table behind cost_usd.';
 
-COMMENT ON COLUMN analytics.user_ai_time_consumption.model IS 'The model that wrote the reply.';
+COMMENT ON COLUMN analytics.user_ai_time_consumption.model IS 'The model that wrote the reply; worker for a build.';
 
 COMMENT ON COLUMN analytics.user_ai_time_consumption.recorded_at IS 'The time when the event was appended.';
 

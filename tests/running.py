@@ -42,7 +42,7 @@ LEASE_TIMES = LeaseTimes(lasts=4.0, renewed_every=0.5, stable_after=1.0, databas
 PATIENT = Capacity(
     replies=Bounds(lag=10, waiting=1_000, stored=10),
     others=Bounds(lag=10, waiting=1_000, stored=10),
-    seconds=10,
+    seconds=60,
 )
 """Refuses nothing: here the service shares its loop with clients, model and test."""
 

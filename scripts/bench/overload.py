@@ -1,9 +1,10 @@
 """What happens at the knee and far beyond it: replies at 20 chunks a second, and refused posts.
 
 The knee is the highest number of replies at once whose chunks are read within 250 ms at p99.
-Beyond it, twice or ten times as many clients press on: each posts, waits as `Retry-After` says when
-it is refused, reads its reply to the end when it is not, and posts again. They come spread over the
-time of one reply. Goodput is the chunks that are read in a second.
+Then twice and ten times as many clients post messages. A client with a refused message waits as
+long as `Retry-After` says and posts again. A client whose message is accepted reads the whole
+reply and posts again. The clients begin one after the other within the time of one reply. Goodput
+is the number of chunks that all clients read in a second.
 """
 
 import asyncio

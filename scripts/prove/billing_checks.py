@@ -9,6 +9,10 @@ from typing import Any, Final
 from domain import account
 from domain.account import Account
 from domain.events import (
+    BuildFailed,
+    BuildProgressed,
+    BuildQueued,
+    BuildSucceeded,
     ReservationReleased,
     TimeConsumed,
     TimeCredited,
@@ -87,6 +91,44 @@ async def _histories(database: Connection) -> dict[Owner, list[tuple[int, dict[s
             (position, _balance(state, bonus[owner]))
         )
     return found
+
+
+async def _builds(_: Observed, database: Connection) -> Found:
+    """Each build ended once. The append of its end settled what the end reported, as far as it was
+    reserved, and released a reservation without such a report."""
+    queued = await stored(database, BuildQueued)
+    ends = await stored(database, BuildSucceeded, BuildFailed)
+    reported = {
+        (each.tenant, each.append, each.event.build_id): each.event.seconds
+        for each in await stored(database, BuildProgressed)
+        if each.event.ends
+    }
+    reserved: Counter[tuple[str, str]] = Counter()
+    for each in await stored(database, TimeReserved):
+        reserved[each.tenant, each.event.reservation_id] += each.event.seconds
+    bills = [
+        (each.tenant, each.append, each.event.reservation_id, getattr(each.event, "seconds", None))
+        for each in await stored(database, TimeConsumed, ReservationReleased)
+    ]
+    expected: list[tuple[str, int, str, int | None]] = []
+    for each in ends:
+        key = each.event.build_id
+        seconds = reported.get((each.tenant, each.append, key))
+        most = reserved[each.tenant, key]
+        expected.append(
+            (each.tenant, each.append, key, None if seconds is None else min(seconds, most))
+        )
+    counted = Counter(bills)
+    breaches = [
+        f"{each} is in the log {counted[each]} times" for each in expected if counted[each] != 1
+    ]
+    ended = Counter((each.tenant, each.event.build_id) for each in ends)
+    breaches += [
+        f"build {each.event.build_id} ended {ended[each.tenant, each.event.build_id]} times"
+        for each in queued
+        if ended[each.tenant, each.event.build_id] != 1
+    ]
+    return Found(len(queued), breaches)
 
 
 async def _balances(observed: Observed, database: Connection) -> Found:
@@ -193,6 +235,11 @@ CHECKS: Final = (
         name="no balance was ever below zero",
         find=_never_below_zero,
         damage=restated_first(TimeCredited, "seconds", "1"),
+    ),
+    Check(
+        name="builds were billed what their ends reported, in the append of the end",
+        find=_builds,
+        damage=without_first(BuildSucceeded, BuildFailed),
     ),
     Check(name="balances in answers were true", find=_balances, distort=_richer),
     Check(

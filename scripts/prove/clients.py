@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import httpx
 
+from domain.metering import BUILD_ESTIMATES
 from scripts.prove.calls import STREAM, Caller, code_of, stored_of, was_not_sent
 from scripts.prove.observed import Balance, Built, Credit, Message, Reading
 from scripts.prove.observed import Final as ObservedFinal
@@ -259,9 +260,10 @@ class Client:
             path = f"/v1/chat-plan/replies/{reply_id}/save?userId={message.user_id}"
             await self._caller.call("savePlan", "POST", path, key=self._key())
         if plainly or self._chance(CONVERTED):
-            await self._convert(message, envelope)
+            await self._convert(message, envelope, plainly=plainly)
 
-    async def _convert(self, message: Message, envelope: Any) -> None:
+    async def _convert(self, message: Message, envelope: Any, *, plainly: bool) -> None:
+        """Order a build. A user that cannot pay the build may add seconds and order it again."""
         body = {
             "userId": message.user_id,
             "projectId": message.project_id,
@@ -269,9 +271,11 @@ class Client:
         }
         if self._chance(0.5):
             body["planData"] = envelope["data"]
-        answer = await self._caller.call(
-            "convertToBuild", "POST", "/v1/chat-plan/convert-to-build", body, key=self._key()
-        )
+        path, key = "/v1/chat-plan/convert-to-build", self._key()
+        answer = await self._caller.call("convertToBuild", "POST", path, body, key=key)
+        if answer.code == "insufficient_balance" and (plainly or self._chance(TOPPED_UP)):
+            await self.credit(message.user_id, BUILD_ESTIMATES["update"])
+            answer = await self._caller.call("convertToBuild", "POST", path, body, key=key)
         if answer.status == 202:
             self._observed.builds.append(
                 Built(

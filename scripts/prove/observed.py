@@ -61,8 +61,8 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """A stream of a reply, on one connection, whose reason to be open was ended by an act. `end` is
-    how the stream ended: None when it hangs."""
+    """A stream of a reply on one connection. An act, such as an erasure, must end the stream. `end`
+    says how the stream ended: None when it hangs."""
 
     reply: str
     act: str

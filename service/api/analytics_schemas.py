@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, Field
 
-from domain.metering import OPERATIONS
+from domain.events import BuildOperation
+from domain.metering import BUILD_ESTIMATES, OPERATIONS
 from projections.analytics import Analytics, Consumed
 from service.api.schemas import ActingQuery
 from service.wire import Wire, usd
@@ -69,8 +70,19 @@ class SessionFigures(Wire):
     average_cost_usd: str
 
 
+class OperationFigures(Wire):
+    """The bills of one operation: how many there are, and their AI seconds and tokens."""
+
+    billed: int
+    seconds: int
+    tokens: int
+
+
 class BuildFigures(Wire):
-    """Builds that were asked for in the span. Rates are of those that have ended."""
+    """Builds that were asked for in the span. Rates are of those that have ended.
+
+    `byOperation` has what was billed for builds in the span.
+    """
 
     builds: int
     succeeded: int
@@ -79,6 +91,7 @@ class BuildFigures(Wire):
     converted: int
     converted_success_rate: float | None = None
     median_seconds: float | None = None
+    by_operation: dict[BuildOperation, OperationFigures]
 
 
 class AnalyticsAnswer(Wire):
@@ -172,6 +185,14 @@ def _builds(found: Analytics) -> BuildFigures:
         converted=builds.converted,
         converted_success_rate=_ratio(builds.converted_succeeded, of_plans),
         median_seconds=None if builds.median_seconds is None else round(builds.median_seconds, 3),
+        by_operation={
+            operation: OperationFigures(
+                billed=each.replies, seconds=each.seconds, tokens=_tokens(each)
+            )
+            for operation in BUILD_ESTIMATES
+            for each in found.consumed
+            if each.operation == operation
+        },
     )
 
 

@@ -43,12 +43,16 @@ class AccountAnswer(Wire):
 
 
 class LedgerEntry(Wire):
-    """One billed reply. Tokens and cost are absent where the provider did not say."""
+    """One billed reply or build. Tokens and cost are absent where the provider did not say.
+
+    Of a build, `messageId` is the message that asked for it, and `model` is `worker`.
+    """
 
     cursor: str
     project_id: str
     session_id: str
     message_id: str
+    build_id: str | None = None
     operation_type: str
     billed_seconds: int
     input_tokens: int | None = None
@@ -93,6 +97,7 @@ def ledger(rows: list[ConsumptionRow], log_epoch: str) -> Ledger:
             project_id=row.project_id,
             session_id=row.session_id,
             message_id=row.reply_id,
+            build_id=row.build_id,
             operation_type=row.operation_type,
             billed_seconds=row.billed_seconds,
             input_tokens=row.input_tokens,

@@ -1,15 +1,18 @@
 """Builds: ordered by users, claimed and reported on by workers."""
 
+from contextlib import aclosing
 from types import NoneType
 
 from starlette.responses import Response
 
 from domain.errors import BuildUnknown
+from domain.events import BuildOperation
 from projections import builds, versions
-from projections.builds import BUILDS, BuildRow
+from projections.builds import BUILDS, BuildRow, BuildStatus
+from projections.projects import ProjectRow
 from projections.versions import VERSIONS
 from service.api import builds_schemas, schemas
-from service.commands.builds import Order
+from service.commands.builds import Order, Ordered
 from service.eventlog.errors import answering
 from service.eventlog.store import END
 from service.eventlog.stream_ids import build_stream
@@ -20,67 +23,82 @@ from service.http.reads import position_in, reading_at, visible_project
 
 
 async def convert_to_build(call: Call[builds_schemas.ConvertRequest, None]) -> Response:
-    """Turn a plan into a build; the same plan again is the same build."""
+    """Turn a plan into a build; the same plan again is the same build, unless it failed."""
     asked = call.body
     await _member(call, asked.project_id, asked.user_id)
-    build_id, position = await call.service.builds.convert(
+    ordered = await call.service.builds.convert(
         _order(call, asked),
         session_id=asked.session_id,
         plan=asked.plan_data,
         cause=call.cause(asked.user_id),
     )
-    if position is not None:
-        return _accepted(build_id, position)
-    position = call.service.live_log.head
-    with answering(position):
-        state = await call.service.transactions.current(call.tenant_id, build_stream(build_id))
-    if state.status == "new" or state.status == "erased":
-        raise BuildUnknown
-    answer = builds_schemas.BuildAccepted(build_id=build_id, status=state.status)
-    return answered(answer, position=position, status=202)
+    return await _accepted(call, ordered)
 
 
 async def begin_build(call: Call[builds_schemas.BuildRequest, None]) -> Response:
     """Build an idea."""
     asked = call.body
-    await _member(call, asked.project_id, asked.user_id)
-    build_id, position = await call.service.builds.begin(
-        _order(call, asked), idea=asked.message, cause=call.cause(asked.user_id)
+    known = await _member(call, asked.project_id, asked.user_id)
+    by_itself: BuildOperation = "main_build" if known.version_id is None else "update"
+    ordered = await call.service.builds.begin(
+        _order(call, asked),
+        idea=asked.message,
+        operation=asked.operation or by_itself,
+        cause=call.cause(asked.user_id),
     )
-    return _accepted(build_id, position)
+    return await _accepted(call, ordered)
 
 
 async def list_builds(call: Call[None, builds_schemas.BuildsQuery]) -> Response:
     """Builds that a worker may claim, or the builds of a project."""
     asked = call.query
     at = position_in(asked.cursor, call.service.log_epoch)
-    tenant_id = call.tenant_id
-    async with reading_at(call, BUILDS.name, asked.min_position) as (connection, position):
-        if asked.project_id is not None:
+    if asked.project_id is None:
+        rows, position = await _open_builds(call, after=at or 0)
+    else:
+        async with reading_at(call, BUILDS.name, asked.min_position) as (connection, position):
             await visible_project(connection, call, asked.project_id, asked.user_id)
             rows = await builds.of_project(
                 connection,
-                tenant_id=tenant_id,
+                tenant_id=call.tenant_id,
                 project_id=asked.project_id,
                 status=asked.status,
                 before=END if at is None else at,
                 limit=asked.limit,
             )
-        else:
-            _require_worker(call)
-            status = asked.status or "queued"
-            if status not in ("queued", "running"):
-                detail = "Name a project, or ask for builds that are queued or running."
-                raise BadRequest(422, "project_needed", detail)
-            rows = await builds.open_builds(
-                connection,
-                tenant_id=tenant_id,
-                status=status,
-                worker_id=asked.worker_id,
-                after=at or 0,
-                limit=asked.limit,
-            )
-    return answered(builds_schemas.build_list(rows, call.service.log_epoch), position=position)
+    answer = builds_schemas.build_list(rows, call.service.log_epoch)
+    return answered(answer, position=position, is_idle=bool(asked.wait) and not rows)
+
+
+async def _open_builds(
+    call: Call[None, builds_schemas.BuildsQuery], *, after: int
+) -> tuple[list[BuildRow], int]:
+    """Builds for workers, and the position of the read model. A poll with `wait` waits for them.
+
+    No connection is held while the poll waits.
+    """
+    asked = call.query
+    _require_worker(call)
+    status = asked.status or "queued"
+    if status not in ("queued", "running"):
+        detail = "Name a project, or ask for builds that are queued or running."
+        raise BadRequest(422, "project_needed", detail)
+    rows: list[BuildRow] = []
+    position = 0
+    async with aclosing(call.service.build_polls.rounds(call.tenant_id, asked.wait)) as rounds:
+        async for _ in rounds:
+            async with reading_at(call, BUILDS.name, asked.min_position) as (connection, position):
+                rows = await builds.open_builds(
+                    connection,
+                    tenant_id=call.tenant_id,
+                    status=status,
+                    worker_id=asked.worker_id,
+                    after=after,
+                    limit=asked.limit,
+                )
+            if rows:
+                break
+    return rows, position
 
 
 async def read_build(call: Call[None, schemas.ActingQuery]) -> Response:
@@ -99,6 +117,21 @@ async def claim_build(call: Call[builds_schemas.ClaimRequest, None]) -> Response
     position = call.service.live_log.head if position is None else position
     with answering(position):
         row, _ = await _build(call, build_id, position)
+    return answered(builds_schemas.build_answer(row), position=position)
+
+
+async def cancel_build(call: Call[None, schemas.ActingQuery]) -> Response:
+    """End a build; a build that has ended stays as it is."""
+    asked = call.query
+    row, _ = await _build(call, call.path["buildId"], None)
+    async with call.reading() as connection:
+        await visible_project(connection, call, row.project_id, asked.user_id)
+    position = await call.service.builds.cancel(
+        call.tenant_id, row.build_id, user_id=asked.user_id, cause=call.cause(asked.user_id)
+    )
+    position = call.service.live_log.head if position is None else position
+    with answering(position):
+        row, _ = await _build(call, row.build_id, position)
     return answered(builds_schemas.build_answer(row), position=position)
 
 
@@ -163,8 +196,18 @@ def _order(
     )
 
 
-def _accepted(build_id: str, position: int) -> Response:
-    answer = builds_schemas.BuildAccepted(build_id=build_id, status="queued")
+async def _accepted(call: AnyCall, ordered: Ordered) -> Response:
+    """The build with its present status: a build that was ordered before may be further."""
+    build_id = ordered.build_id
+    position = call.service.live_log.head if ordered.position is None else ordered.position
+    status: BuildStatus = "queued"
+    if not ordered.is_new:
+        with answering(position):
+            state = await call.service.transactions.current(call.tenant_id, build_stream(build_id))
+        if state.status == "new" or state.status == "erased":
+            raise BuildUnknown
+        status = state.status
+    answer = builds_schemas.BuildAccepted(build_id=build_id, status=status)
     location = {"Location": f"/v1/builds/{build_id}"}
     return answered(answer, position=position, status=202, headers=location)
 
@@ -175,9 +218,9 @@ def _require_worker(call: AnyCall) -> None:
         call.caller.require("build")
 
 
-async def _member(call: AnyCall, project_id: str, user_id: str) -> None:
+async def _member(call: AnyCall, project_id: str, user_id: str) -> ProjectRow:
     async with call.reading() as connection:
-        await visible_project(connection, call, project_id, user_id)
+        return await visible_project(connection, call, project_id, user_id)
 
 
 async def _build(call: AnyCall, build_id: str, at_least: int | None) -> tuple[BuildRow, int]:
@@ -206,13 +249,14 @@ OPERATIONS = (
         path="/v1/chat-plan/convert-to-build",
         name="convertToBuild",
         browsers=True,
-        summary="Turn a session's plan into a build. The same plan again is the same build.",
+        summary="Turn a session's plan into a build. The same plan again is the same build, unless "
+        "that build failed.",
         scopes=("chat", "build"),
         body=builds_schemas.ConvertRequest,
         query=NoneType,
         answer=builds_schemas.BuildAccepted,
         status=202,
-        problems=(400, 404, 409, 413, 415, 422),
+        problems=(400, 402, 404, 409, 413, 415, 422),
         handle=convert_to_build,
     ),
     Operation(
@@ -226,7 +270,7 @@ OPERATIONS = (
         query=NoneType,
         answer=builds_schemas.BuildAccepted,
         status=202,
-        problems=(400, 404, 409, 413, 415, 422),
+        problems=(400, 402, 404, 409, 413, 415, 422),
         handle=begin_build,
     ),
     Operation(
@@ -266,6 +310,19 @@ OPERATIONS = (
         answer=builds_schemas.BuildAnswer,
         problems=(400, 404, 409, 413, 415, 422),
         handle=claim_build,
+    ),
+    Operation(
+        method="POST",
+        path="/v1/builds/{buildId}/cancel",
+        name="cancelBuild",
+        browsers=True,
+        summary="End a build, and free its project. Again, or after its end, it is harmless.",
+        scopes=("chat", "admin"),
+        body=NoneType,
+        query=schemas.ActingQuery,
+        answer=builds_schemas.BuildAnswer,
+        problems=(404, 422),
+        handle=cancel_build,
     ),
     Operation(
         method="POST",

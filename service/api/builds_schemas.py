@@ -1,11 +1,11 @@
 """The JSON of builds and versions: requests and answers."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from domain.events import BuildPhase, Report, ReportType
+from domain.events import BuildFault, BuildOperation, BuildPhase, Report, ReportType
 from domain.reply_contracts import check
 from projections.builds import BuildEventRow, BuildRow, BuildStatus
 from projections.versions import VersionRow
@@ -15,6 +15,9 @@ from service.timelines.items import BuildState, build_state
 from service.wire import Cursor, Id, Locale, Text, Wire, clean, cursor
 
 MOST_REPORTS: Final = 500
+MOST_SECONDS: Final = 86_400
+MOST_TOKENS: Final = 1_000_000_000
+LONGEST_WAIT_SECONDS: Final = 30
 
 
 def _plan(value: dict[str, Any]) -> dict[str, Any]:
@@ -69,12 +72,17 @@ class ConvertRequest(Wire):
 
 
 class BuildRequest(Wire):
-    """An idea to be built."""
+    """An idea to be built.
+
+    The operation decides how many AI seconds are reserved. Without `operation` it is `main_build`
+    for a project without a version, else `update`.
+    """
 
     user_id: Id
     project_id: Id
     message: Annotated[Text, Field(min_length=1, max_length=LONGEST_MESSAGE)]
     locale: Locale = "en"
+    operation: Literal["metadata_generation"] | None = None
 
 
 class ClaimRequest(Wire):
@@ -84,9 +92,12 @@ class ClaimRequest(Wire):
 
 
 class BuildReport(Wire):
-    """One thing that a worker tells; the same `eventId` again changes nothing.
+    """One report of a worker. The same `eventId` again changes nothing.
 
-    `completed` of `deploy` ends the build well and needs `versionId`; `failed` ends it.
+    `completed` of `deploy` ends the build as a success and needs `versionId`. `failed` ends the
+    build as a failure. The report that ends the build may say what the build used: `seconds` are AI
+    seconds, of which at most the reserved ones are billed, and `tokens` are tokens of all kinds.
+    Nothing is billed where the report has neither.
     """
 
     event_id: Id
@@ -99,6 +110,8 @@ class BuildReport(Wire):
     preview_url: Url | None = None
     artifact_url: Url | None = None
     error: Annotated[Text, Field(max_length=4_000)] | None = None
+    seconds: Annotated[int, Field(ge=0, le=MOST_SECONDS)] | None = None
+    tokens: Annotated[int, Field(ge=0, le=MOST_TOKENS)] | None = None
 
     @model_validator(mode="after")
     def _names_its_version(self) -> Self:
@@ -118,16 +131,24 @@ class ReportsRequest(Wire):
 
 
 class BuildsQuery(ActingQuery):
-    """Without a project: what is `queued` (or `running`), oldest first, for workers.
+    """Without a project: the builds that are `queued` (or `running`), oldest first, for workers.
 
-    With one: its builds, newest first; who acts is a member of it.
+    With a project: its builds, newest first, for its members. With `wait` an answer without a
+    queued build waits so many seconds until a build is queued.
     """
 
     status: BuildStatus | None = None
     project_id: Id | None = None
     worker_id: Id | None = None
+    wait: Annotated[int, Field(ge=0, le=LONGEST_WAIT_SECONDS)] = 0
     limit: PageSize = 20
     cursor: Cursor | None = None
+
+    @model_validator(mode="after")
+    def _waits_for_queued_builds(self) -> Self:
+        if self.wait and (self.project_id is not None or self.status not in (None, "queued")):
+            raise ValueError("wait is for queued builds, without projectId")
+        return self
 
 
 class BuildEventsQuery(ActingQuery):
@@ -139,7 +160,7 @@ class BuildEventsQuery(ActingQuery):
 
 
 class BuildAccepted(Wire):
-    """The build, `queued` when it is new."""
+    """The build and its present status: `queued` when the build is new."""
 
     build_id: str
     status: BuildStatus
@@ -156,8 +177,9 @@ class BuildAnswer(BuildState):
     locale: str
     plan: Any = None
     converted_from_session_id: str | None = None
+    operation: BuildOperation | None = None
     worker_id: str | None = None
-    code: str | None = None
+    code: BuildFault | None = None
     queued_at: datetime
     claimed_at: datetime | None = None
     ended_at: datetime | None = None
@@ -171,10 +193,15 @@ class BuildList(Wire):
 
 
 class ReportsAnswer(Wire):
-    """How many of the reports were new, and what the build is now."""
+    """How many of the reports were new, and what the build is now; `code` says why it failed.
+
+    A worker stops its command when the build has ended otherwise than by its own report, such as by
+    the code `cancelled`.
+    """
 
     accepted: int
     status: BuildStatus
+    code: BuildFault | None = None
 
 
 class BuildEvent(Wire):
@@ -190,6 +217,8 @@ class BuildEvent(Wire):
     preview_url: str | None = None
     artifact_url: str | None = None
     error: str | None = None
+    seconds: int | None = None
+    tokens: int | None = None
 
 
 class BuildEvents(Wire):
@@ -227,6 +256,7 @@ def build_answer(row: BuildRow) -> BuildAnswer:
         locale=row.locale,
         plan=row.plan,
         converted_from_session_id=row.converted_from_session_id,
+        operation=row.operation,
         worker_id=row.worker_id,
         code=row.code,
         queued_at=row.queued_at,

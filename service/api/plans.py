@@ -15,7 +15,7 @@ from domain.events import (
     SystemMessagePosted,
     UserMessagePosted,
 )
-from projections import drafts
+from projections import drafts, sessions
 from projections.drafts import DRAFTS
 from service.api import plans_schemas, schemas
 from service.api.replies import visible_reply
@@ -46,9 +46,12 @@ async def save_plan(call: Call[None, schemas.ActingQuery]) -> Response:
             kept = await drafts.of_reply(
                 connection, tenant_id=call.tenant_id, reply_id=row.reply_id
             )
+            convertible = await sessions.convertible(
+                connection, tenant_id=call.tenant_id, session_ids=[row.session_id]
+            )
     if kept is None:
         raise PlanUnknown
-    return answered(plans_schemas.draft(kept), position=position)
+    return answered(plans_schemas.draft(kept, convertible), position=position)
 
 
 async def list_drafts(call: Call[None, schemas.PageQuery]) -> Response:
@@ -64,7 +67,11 @@ async def list_drafts(call: Call[None, schemas.PageQuery]) -> Response:
             before=END if before is None else before,
             limit=asked.limit,
         )
-    return answered(plans_schemas.drafts(rows, call.service.log_epoch), position=position)
+        convertible = await sessions.convertible(
+            connection, tenant_id=call.tenant_id, session_ids={row.session_id for row in rows}
+        )
+    answer = plans_schemas.drafts(rows, convertible, call.service.log_epoch)
+    return answered(answer, position=position)
 
 
 async def export_reply(call: Call[None, plans_schemas.ExportQuery]) -> Response:

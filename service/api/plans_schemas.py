@@ -1,6 +1,6 @@
 """The JSON of drafts and exports: requests and answers."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any, Literal
 
@@ -18,7 +18,8 @@ class ExportQuery(Query):
 
 
 class Draft(Wire):
-    """A plan that was kept. The reply `messageId` holds it."""
+    """A plan that was kept. The reply `messageId` holds it. A `convertible` plan can become a build
+    now."""
 
     message_id: str
     session_id: str
@@ -26,6 +27,7 @@ class Draft(Wire):
     mode: str
     title: str
     saved_at: datetime
+    convertible: bool
 
 
 class Drafts(Wire):
@@ -67,8 +69,8 @@ class SessionExport(Wire):
     items: list[SaidMessage | ReplyExport]
 
 
-def draft(row: DraftRow) -> Draft:
-    """A plan that was kept."""
+def draft(row: DraftRow, convertible: Collection[str]) -> Draft:
+    """A plan that was kept. `convertible` are the ids of sessions whose plans can be built now."""
     return Draft(
         message_id=row.reply_id,
         session_id=row.session_id,
@@ -76,13 +78,14 @@ def draft(row: DraftRow) -> Draft:
         mode=row.mode,
         title=row.title,
         saved_at=row.saved_at,
+        convertible=row.session_id in convertible,
     )
 
 
-def drafts(rows: Iterable[DraftRow], log_epoch: str) -> Drafts:
+def drafts(rows: Iterable[DraftRow], convertible: Collection[str], log_epoch: str) -> Drafts:
     """A page of drafts with its cursor."""
     kept = list(rows)
     return Drafts(
-        drafts=[draft(row) for row in kept],
+        drafts=[draft(row, convertible) for row in kept],
         before=cursor(log_epoch, kept[-1].position) if kept else None,
     )

@@ -20,7 +20,10 @@ class BalanceQuery(Query):
 
 
 class ActingQuery(BalanceQuery):
-    """The acting user, whose membership is checked; without `userId` the tenant itself acts."""
+    """The user for whom the key asks. The user must be a member of the project.
+
+    Without `userId` the key asks for its tenant, which may read all projects.
+    """
 
     user_id: Id | None = None
 

@@ -130,8 +130,8 @@ class Admission:
         """Store the message with its reservation and the start of its reply, or refuse it.
 
         A refused message has stored nothing and counts for no limit. Raises ProjectUnknown,
-        BuildInProgress, SessionUnknown, SessionEnded, SessionFull, SessionSpent, ReplyInProgress,
-        UserLimitReached, ProjectLimitReached, BalanceInsufficient.
+        ViewerOnly, BuildInProgress, SessionUnknown, SessionEnded, SessionFull, SessionSpent,
+        ReplyInProgress, UserLimitReached, ProjectLimitReached, BalanceInsufficient.
         """
         attempt = _Attempt(self._rules, message)
         async with self._turn_in(message.tenant_id, message.project_id):
@@ -270,8 +270,9 @@ class _Attempt:
         return session_id, state
 
     def _begun(self, session_id: str, state: Session) -> session.Decided:
-        """The message and the start of its reply; a new session is opened first."""
-        opened: session.Decided = ()
+        """The message and the start of its reply; a new session is opened first, and an expired one
+        is resumed."""
+        opened = session.resume(state)
         if state.status == "new":
             opened = session.open_session(
                 state,
@@ -279,7 +280,7 @@ class _Attempt:
                 project_id=self._message.project_id,
                 user_id=self._message.user_id,
             )
-            state = session.fold(opened, state)
+        state = session.fold(opened, state)
         posted = session.post_message(
             state,
             message_id=self._ids["user_message"],

@@ -1,19 +1,30 @@
 """Builds: a plan or an idea becomes a build, and workers report on it. A decision is one append.
 
 A project has one build at a time. The append that queues or ends a build also locks or unlocks the
-project, on the project's own stream: so of two conversions that race only one succeeds.
+project, on the project's own stream: so of two conversions that race only one succeeds. The same
+append reserves the seconds of the build, or settles them, on the account of the user that ordered
+the build.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from domain import build, project, session
+from domain import account, build, project, session
+from domain.account import Account
 from domain.build import Build
 from domain.errors import SessionUnknown
-from domain.events import Json, Report
-from service.eventlog.stream_ids import build_stream, project_stream, session_stream
+from domain.events import AccountEvent, BuildOperation, Json, Report
+from domain.metering import BUILD_ESTIMATES
+from domain.session import Session
+from service.eventlog.stream_ids import (
+    StreamId,
+    account_stream,
+    build_stream,
+    project_stream,
+    session_stream,
+)
 from service.eventlog.transactions import RequestContext, Transaction, Transactions
 from service.ids import new_id
 
@@ -22,12 +33,23 @@ GREETING: Final = "initial_build_greeting"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """The user who orders a build, and the project."""
+    """The user who orders and pays a build, and the project."""
 
     tenant_id: str
     project_id: str
     user_id: str
     locale: str
+
+
+class Ordered(NamedTuple):
+    """The build that an order led to, and the position that says so, if the order stored anything.
+
+    `is_new` is false where the build was ordered before.
+    """
+
+    build_id: str
+    position: int | None
+    is_new: bool
 
 
 class Builds:
@@ -38,40 +60,46 @@ class Builds:
 
     async def convert(
         self, order: Order, *, session_id: str, plan: Json, cause: RequestContext
-    ) -> tuple[str, int | None]:
+    ) -> Ordered:
         """Turn a plan of the session into a build; without a plan its last one.
 
-        Returns the build's id and where it was queued; no position where this plan was turned into
-        that build before. Raises SessionUnknown, SessionEnded, ReplyInProgress, PlanMissing,
-        BuildInProgress.
+        The same plan again is the same build, unless that build has failed. Raises NotAMember,
+        ViewerOnly, SessionUnknown, SessionEnded, ReplyInProgress, PlanMissing, BuildInProgress,
+        BalanceInsufficient.
         """
         build_id, message_id = new_id(), new_id()
 
         stream = session_stream(session_id, order.project_id)
 
         async def work(transaction: Transaction) -> str:
-            # Both as of one moment: between two reads the same plan can lock the project.
-            await transaction.recall(stream, project_stream(order.project_id))
+            # All as of one moment: between two reads the same plan can lock the project.
+            await transaction.recall(stream, project_stream(order.project_id), _payer(order))
+            await _require_actor(transaction, order.project_id, order.user_id)
             state = await transaction.load(stream)
-            if (state.project_id, state.user_id) != (order.project_id, order.user_id):
+            if state.project_id != order.project_id:
                 raise SessionUnknown
             chosen = state.plan if plan is None else plan
-            if before := session.converted_before(state, chosen):
+            failed = await _failed_build(transaction, state)
+            before = session.converted_before(state, chosen)
+            if before not in (None, failed):
                 return before
-            session.require_plan(state)
+            session.require_plan(state, failed_build_id=failed)
             prompt = build.order(chosen)
             decision = partial(
                 session.convert,
                 build_id=build_id,
                 message_id=message_id,
+                user_id=order.user_id,
                 plan=chosen,
                 prompt=prompt,
                 locale=order.locale,
+                failed_build_id=failed,
             )
             await transaction.decide(stream, decision)
             await _queue(
                 transaction,
                 order,
+                operation="update",
                 build_id=build_id,
                 session_id=session_id,
                 message_id=message_id,
@@ -81,17 +109,23 @@ class Builds:
             )
             return build_id
 
-        chosen_id, appended = await self._transactions.transact(order.tenant_id, work, cause=cause)
-        return chosen_id, appended.last_position if appended else None
+        found_id, appended = await self._transactions.transact(order.tenant_id, work, cause=cause)
+        position = appended.last_position if appended else None
+        return Ordered(found_id, position, is_new=found_id == build_id)
 
-    async def begin(self, order: Order, *, idea: str, cause: RequestContext) -> tuple[str, int]:
-        """Begin a project's build from an idea, in a session of its own, with a greeting.
+    async def begin(
+        self, order: Order, *, idea: str, operation: BuildOperation, cause: RequestContext
+    ) -> Ordered:
+        """Begin a project's build from an idea, in a session of its own; a first one with a
+        greeting.
 
-        Returns the build's id and where it was queued. Raises BuildInProgress.
+        Raises NotAMember, ViewerOnly, BuildInProgress, BalanceInsufficient.
         """
         build_id, session_id, message_id, greeting_id = new_id(), new_id(), new_id(), new_id()
 
         async def work(transaction: Transaction) -> str:
+            await transaction.recall(project_stream(order.project_id), _payer(order))
+            await _require_actor(transaction, order.project_id, order.user_id)
             stream = session_stream(session_id, order.project_id)
             transaction.begin(stream)
             opening = partial(
@@ -118,10 +152,12 @@ class Builds:
             )
             await transaction.decide(stream, opening)
             await transaction.decide(stream, request)
-            await transaction.decide(stream, greeting)
+            if operation == "main_build":
+                await transaction.decide(stream, greeting)
             await _queue(
                 transaction,
                 order,
+                operation=operation,
                 build_id=build_id,
                 session_id=session_id,
                 message_id=message_id,
@@ -129,9 +165,9 @@ class Builds:
             )
             return build_id
 
-        chosen_id, appended = await self._transactions.transact(order.tenant_id, work, cause=cause)
+        found_id, appended = await self._transactions.transact(order.tenant_id, work, cause=cause)
         assert appended is not None
-        return chosen_id, appended.last_position
+        return Ordered(found_id, appended.last_position, is_new=found_id == build_id)
 
     async def claim(
         self, tenant_id: str, build_id: str, *, worker_id: str, cause: RequestContext
@@ -140,24 +176,50 @@ class Builds:
         the build before. Raises BuildUnknown, BuildTaken, BuildEnded.
         """
         work = partial(
-            _decide, build_id=build_id, decision=partial(build.claim, worker_id=worker_id)
+            _decide,
+            tenant_id=tenant_id,
+            build_id=build_id,
+            decision=partial(build.claim, worker_id=worker_id),
         )
+        _, appended = await self._transactions.transact(tenant_id, work, cause=cause)
+        return appended.last_position if appended else None
+
+    async def cancel(
+        self, tenant_id: str, build_id: str, *, user_id: str | None, cause: RequestContext
+    ) -> int | None:
+        """End a build for a member, or for the tenant's own service; its project is unlocked.
+
+        Returns the position that says so; None where the build had ended before. Raises
+        BuildUnknown, NotAMember, ViewerOnly.
+        """
+
+        async def work(transaction: Transaction) -> None:
+            if user_id is not None:
+                state = await transaction.load(build_stream(build_id))
+                await _require_actor(transaction, state.project_id, user_id)
+            await _decide(
+                transaction, tenant_id=tenant_id, build_id=build_id, decision=build.cancel
+            )
+
         _, appended = await self._transactions.transact(tenant_id, work, cause=cause)
         return appended.last_position if appended else None
 
     async def report(
         self, tenant_id: str, build_id: str, reports: Sequence[Report], cause: RequestContext
     ) -> dict[str, Any]:
-        """Store what a worker reports; the build's end unlocks the project.
+        """Store what a worker reports; the build's end unlocks the project and is billed.
 
-        Returns the build's `status` then, and how many of the reports were new: `accepted`. Raises
-        BuildUnknown, BuildFull.
+        Returns the build's `status` then, the `code` of a failed one, and how many of the reports
+        were new: `accepted`. Raises BuildUnknown, BuildFull.
         """
         decision = partial(build.report, reports=reports, reference_id=new_id())
 
         async def work(transaction: Transaction) -> dict[str, Any]:
-            before, after = await _decide(transaction, build_id=build_id, decision=decision)
-            return {"status": after.status, "accepted": len(after.seen) - len(before.seen)}
+            before, after = await _decide(
+                transaction, tenant_id=tenant_id, build_id=build_id, decision=decision
+            )
+            accepted = len(after.seen) - len(before.seen)
+            return {"status": after.status, "code": after.code, "accepted": accepted}
 
         result, _ = await self._transactions.transact(tenant_id, work, cause=cause)
         return result
@@ -167,33 +229,81 @@ class Builds:
 
         False where the build has ended before.
         """
-        work = partial(_decide, build_id=build_id, decision=partial(build.time_out, error=error))
+        work = partial(
+            _decide,
+            tenant_id=tenant_id,
+            build_id=build_id,
+            decision=partial(build.time_out, error=error),
+        )
         _, appended = await self._transactions.transact(tenant_id, work)
         return appended is not None
 
 
-async def _queue(transaction: Transaction, order: Order, *, build_id: str, **asked: Any) -> None:
-    """Queue the build and lock its project."""
+def _payer(order: Order) -> StreamId[Account, AccountEvent]:
+    return account_stream(order.tenant_id, order.user_id, order.project_id)
+
+
+async def _require_actor(transaction: Transaction, project_id: str, user_id: str) -> None:
+    """Raises NotAMember, and ViewerOnly for a member who may only read."""
+    project.require_actor(await transaction.load(project_stream(project_id)), user_id)
+
+
+async def _failed_build(transaction: Transaction, state: Session) -> str | None:
+    """The id of the session's last build, if that build has failed. A failed build stays failed."""
+    if state.converted_to is None:
+        return None
+    former = await transaction.load(build_stream(state.converted_to))
+    return state.converted_to if former.status == "failed" else None
+
+
+async def _queue(
+    transaction: Transaction,
+    order: Order,
+    *,
+    operation: BuildOperation,
+    build_id: str,
+    session_id: str,
+    message_id: str,
+    **asked: Any,
+) -> None:
+    """Queue the build, lock its project, and reserve its seconds."""
     stream = build_stream(build_id, order.project_id)
     transaction.begin(stream)
-    decision = partial(
+    queueing = partial(
         build.queue,
         build_id=build_id,
         project_id=order.project_id,
+        session_id=session_id,
+        message_id=message_id,
         user_id=order.user_id,
         locale=order.locale,
+        operation=operation,
+        reservation_id=build_id,
         **asked,
     )
-    await transaction.decide(stream, decision)
-    await transaction.decide(
-        project_stream(order.project_id), partial(project.lock, build_id=build_id)
+    reserving = partial(
+        account.reserve,
+        user_id=order.user_id,
+        reservation_id=build_id,
+        session_id=session_id,
+        reply_id=message_id,
+        build_id=build_id,
+        seconds=BUILD_ESTIMATES[operation],
     )
+    locking = partial(project.lock, build_id=build_id)
+    await transaction.decide(stream, queueing)
+    await transaction.decide(project_stream(order.project_id), locking)
+    await transaction.decide(_payer(order), reserving)
 
 
 async def _decide(
-    transaction: Transaction, *, build_id: str, decision: Callable[[Build], build.Decided]
+    transaction: Transaction,
+    *,
+    tenant_id: str,
+    build_id: str,
+    decision: Callable[[Build], build.Decided],
 ) -> tuple[Build, Build]:
-    """Decide on a build; where that ends the build, its project is unlocked.
+    """Decide on a build; where that ends the build, its project is unlocked and its bill is made.
 
     Returns the build before and after.
     """
@@ -204,4 +314,7 @@ async def _decide(
     if after.has_ended and not before.has_ended:
         unlocking = partial(project.unlock, build_id=build_id)
         await transaction.decide(project_stream(before.project_id), unlocking)
+        if after.reservation_id is not None:
+            payer = account_stream(tenant_id, after.user_id, after.project_id)
+            await transaction.decide(payer, partial(build.bill, ended=after))
     return before, after

@@ -1,4 +1,4 @@
-"""Caches of the entries that were used last, bounded by their number, or by their bytes as well.
+"""Caches that keep the entries used last. A cache has a largest number of entries, or of bytes.
 
 Owned by one thread, or guarded by a lock.
 """
@@ -12,7 +12,7 @@ V = TypeVar("V")
 
 
 class LRU(Generic[K, V]):
-    """Keeps `most` entries: a new entry takes the place of the one that was used longest ago."""
+    """Keeps at most `most` entries. A new entry replaces the entry that was used longest ago."""
 
     def __init__(self, most: int) -> None:
         self._most = most

@@ -12,6 +12,7 @@ from service.access.overload import Overload
 from service.access.stream_access import Permit, StreamAccess
 from service.chat.running import LANDING_SECONDS, RunningTurns
 from service.chat.turns import Turns
+from service.commands.build_polls import BuildPolls
 from service.commands.builds import Builds
 from service.commands.erasure import Erasure
 from service.eventlog.heavy_reads import HeavyReads
@@ -43,6 +44,7 @@ class Service:
     turns: Turns
     running_turns: RunningTurns
     builds: Builds
+    build_polls: BuildPolls
     erasure: Erasure
     authenticator: Authenticator
     browser_tokens: BrowserTokens

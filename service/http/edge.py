@@ -54,9 +54,12 @@ def _at_edge(scope: Scope, request_id: str, send: Send) -> Callable[[Message], A
 def _count(scope: Scope, status_code: int, seconds: float) -> None:
     endpoint: Any = scope.get("endpoint")
     operation = endpoint.name if isinstance(endpoint, Operation) else "other"
+    is_idle = scope["state"].get("is_idle", False)
     metrics.REQUESTS.labels(operation, scope["method"], str(status_code)).inc()
-    metrics.REQUEST_SECONDS.labels(operation).observe(seconds)
-    _log.info(
+    if not is_idle:
+        metrics.REQUEST_SECONDS.labels(operation).observe(seconds)
+    write = _log.debug if is_idle else _log.info
+    write(
         "request",
         operation=operation,
         method=scope["method"],

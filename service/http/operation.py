@@ -103,6 +103,9 @@ class Operation(Generic[B, Q]):
             service.overload.admitted(request.state.request_id)
         if entry is None:
             return response
+        if isinstance(response, IdleResponse):
+            request.state.is_idle = True
+            return response
         entry.status, entry.milliseconds = response.status_code, watch.milliseconds
         if isinstance(response, problems.ProblemResponse):
             entry.code = response.code
@@ -297,15 +300,22 @@ AnyOperation: TypeAlias = Operation[Any, Any]
 """An operation among others: its handler was checked against its types where it was declared."""
 
 
+class IdleResponse(Response):
+    """The answer to a poll that has waited and found nothing. Such polls come for ever, so the
+    audit has no entry of them, and the log has none at level info."""
+
+
 def answered(
     answer: BaseModel,
     *,
     position: int,
     status: int = 200,
     headers: Mapping[str, str] = MappingProxyType({}),
+    is_idle: bool = False,
 ) -> Response:
     """An answer in JSON, with the position of the log that it holds for."""
-    return Response(
+    kind = IdleResponse if is_idle else Response
+    return kind(
         orjson.dumps(dumped(answer)),
         status,
         media_type="application/json",

@@ -21,6 +21,7 @@ RETRY_SECONDS: Final = "1"
 REFUSALS: Final[Mapping[type[Refused], int]] = {
     refusals.ProjectUnknown: 404,
     refusals.NotAMember: 404,
+    refusals.ViewerOnly: 403,
     refusals.ProjectExists: 409,
     refusals.MemberUnknown: 404,
     refusals.LastOwner: 409,

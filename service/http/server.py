@@ -18,6 +18,7 @@ from service.http.call import Service
 from service.http.connection_limits import LimitedProtocol, most_connections
 from service.settings import Settings
 
+ACCEPTED_AT_ONCE: Final = 64
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _REASONS: Final = {
     errno.EADDRINUSE: "is in use. Stop the other program, or choose another THROUGHLINE_PORT",
@@ -91,14 +92,55 @@ class Server(uvicorn.Server):
         self._grace_seconds = settings.grace_seconds
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
+        self._listeners: list[socket.socket] = []
+        self._accepting: set[asyncio.Task[object]] = set()
         self.ready = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen; `ready` is set when it does."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
+        self._listeners = [each.dup() for server in self.servers for each in server.sockets]
+        for listener in self._listeners:
+            listener.setblocking(False)
+            self._loop.add_reader(listener, self._accept_waiting, listener)
         _log.info("listening", most_connections=most_connections())
         self.ready.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more connections, and wait until those that are open have ended."""
+        for listener in self._listeners:
+            asyncio.get_running_loop().remove_reader(listener)
+            listener.close()
+        await super().shutdown(sockets)
+
+    def _accept_waiting(self, listener: socket.socket) -> None:
+        """Accept all connections that wait, up to a limit.
+
+        Uvloop's own server accepts one connection in each round of the loop. A busy loop makes a
+        few rounds a second, and hundreds of clients would wait for a word that they are refused.
+        """
+        assert self._loop is not None
+        for _ in range(ACCEPTED_AT_ONCE):
+            try:
+                connection, _ = listener.accept()
+            except OSError:  # none waits, or no descriptor is free
+                return
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            opening = self._loop.create_task(self._open(connection))
+            self._accepting.add(opening)
+            opening.add_done_callback(self._accepting.discard)
+
+    async def _open(self, connection: socket.socket) -> None:
+        """Serve an accepted connection as uvicorn serves its own ones."""
+
+        def protocol() -> LimitedProtocol:
+            return LimitedProtocol(self.config, self.server_state, self.lifespan.state)
+
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(protocol, connection)
+        except OSError:  # the client has left
+            connection.close()
 
     @property
     def url(self) -> str:
@@ -126,4 +168,5 @@ class Server(uvicorn.Server):
     def _drain(self) -> None:
         service: Service = self._app.state.service
         service.merged_streams.stop()
+        service.build_polls.stop()
         self._draining = asyncio.ensure_future(service.running_turns.drain(self._grace_seconds))

@@ -29,7 +29,7 @@ from service.replies.text_view import View
 from service.replies.writer import Flusher, ReplyWriter
 
 POLL_SECONDS: Final = 0.05
-"""How often replies that other processes write are polled, while they are watched here."""
+"""The pause between two reads of the replies that have readers here and a writer elsewhere."""
 
 _FINISHED_AT_A_TIME: Final = 3
 """Replies whose ends are read from the log side by side, each on a connection of the pool."""

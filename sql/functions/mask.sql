@@ -15,7 +15,7 @@ begin
         and begun.type = 'ReplyStarted'
         and reply_chunk.frame is not null
         and reply_chunk.tenant_id = begun.tenant_id
-        and reply_chunk.message_id = convert_from(begun.state, 'UTF8')::json ->> 'message_id';
+        and reply_chunk.message_id = convert_from(app.masked(begun.state), 'UTF8')::json ->> 'message_id';
 
     update app.event
     set state = app.masked(event.state)

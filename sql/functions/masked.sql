@@ -1,14 +1,17 @@
--- An event's fields after erasure: text fields are null, or empty where a field is never null.
+-- An event's fields after erasure: text fields are null, or empty where a field is never null. Of a
+-- state that is no JSON object nothing is left: another application wrote such an event.
 -- `make schema` writes the rows of `values` from the fields that domain/events.py marks as text.
 create or replace function app.masked(p_state bytea) returns bytea
-language sql immutable strict parallel safe set search_path = '' as $$
-    select case
-        when blanks is null then p_state
-        else convert_to((state || blanks)::text, 'UTF8')
-    end
-    from (select convert_from(p_state, 'UTF8')::jsonb as state) as event
-    cross join lateral (
-        select jsonb_object_agg(key, blank::jsonb) as blanks
+language plpgsql immutable strict set search_path = '' as $$
+declare
+    state jsonb;
+    blanks jsonb;
+begin
+    state := convert_from(p_state, 'UTF8');
+    if jsonb_typeof(state) <> 'object' then
+        return '{}';
+    end if;
+    select jsonb_object_agg(key, blank::jsonb) into blanks
         from (
             values
                 ('artifact_url', 'null'),
@@ -25,6 +28,10 @@ language sql immutable strict parallel safe set search_path = '' as $$
                 ('title', '""'),
                 ('variables', '{}')
         ) as text_field (key, blank)
-        where state -> key <> 'null'
-    ) as found
+        where state -> key <> 'null';
+    return case when blanks is null then p_state else convert_to((state || blanks)::text, 'UTF8') end;
+exception
+    when data_exception then
+        return '{}';
+end
 $$;

@@ -76,7 +76,8 @@ comment on column analytics.user_ai_time_balance.credited_seconds is 'All second
 comment on column analytics.user_ai_time_balance.bonus_seconds is
     'The part of the credited seconds that nobody paid for.';
 comment on column analytics.user_ai_time_balance.consumed_seconds is 'All seconds ever billed.';
-comment on column analytics.user_ai_time_balance.reserved_seconds is 'Reserved by running replies.';
+comment on column analytics.user_ai_time_balance.reserved_seconds is
+    'Reserved for running replies, and for builds that have not ended.';
 comment on column analytics.user_ai_time_balance.available_seconds is
     'credited_seconds - consumed_seconds - reserved_seconds; never below zero.';
 grant select on analytics.user_ai_time_balance, app.accounts to throughline_analyst;

@@ -14,6 +14,8 @@ create table build_events (
     preview_url  text,
     artifact_url text,
     error        text,
+    seconds      integer,
+    tokens       bigint,
     at           timestamptz not null,
     recorded_at  timestamptz not null,
     primary key (tenant_id, build_id, position)
@@ -26,16 +28,17 @@ language plpgsql set search_path from current set enable_seqscan = off as $$
 begin
     insert into build_events (
         position, tenant_id, build_id, event_id, phase, type, title, user_visible, version_id,
-        preview_url, artifact_url, error, at, recorded_at
+        preview_url, artifact_url, error, seconds, tokens, at, recorded_at
     )
     select
         event.position, event.tenant_id, state.build_id, state.event_id, state.phase, state.type,
         state.title, state.user_visible, state.version_id, state.preview_url, state.artifact_url,
-        state.error, state.at::timestamptz, event.recorded_at
+        state.error, state.seconds, state.tokens, state.at::timestamptz, event.recorded_at
     from event
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
         build_id text, event_id text, phase text, type text, title text, user_visible boolean,
-        version_id text, preview_url text, artifact_url text, error text, at text
+        version_id text, preview_url text, artifact_url text, error text, seconds integer,
+        tokens bigint, at text
     )
     where event.position > p_after and event.position <= p_upto
         and event.type = 'BuildProgressed'
@@ -57,7 +60,7 @@ $$;
 create view analytics.project_build_events with (security_invoker) as
 select
     position, tenant_id, build_id, event_id, phase, type, title, user_visible, version_id,
-    preview_url, artifact_url, error, at, recorded_at
+    preview_url, artifact_url, error, seconds, tokens, at, recorded_at
 from app.build_events;
 comment on view analytics.project_build_events is
     'The reports of build workers, one row a report.';
@@ -79,6 +82,11 @@ comment on column analytics.project_build_events.preview_url is
     'The URL where people can look at the version.';
 comment on column analytics.project_build_events.artifact_url is 'The URL of the version''s files.';
 comment on column analytics.project_build_events.error is 'The error, in a report of type failed.';
+comment on column analytics.project_build_events.seconds is
+    'The AI seconds that the build used, by the report of its end. At most the reserved seconds are '
+    'billed: see user_ai_time_consumption.';
+comment on column analytics.project_build_events.tokens is
+    'The tokens that the build used, by the report of its end.';
 comment on column analytics.project_build_events.at is
     'The time of the report, by the worker''s clock.';
 comment on column analytics.project_build_events.recorded_at is
@@ -88,7 +96,7 @@ grant select on analytics.project_build_events, app.build_events to throughline_
 -- name: page
 select
     position, event_id, phase, type, title, user_visible, version_id, preview_url, artifact_url,
-    error, at
+    error, seconds, tokens, at
 from app.build_events
 where tenant_id = %(tenant_id)s
     and build_id = %(build_id)s

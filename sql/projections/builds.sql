@@ -12,6 +12,7 @@ create table builds (
     locale       text        not null,
     plan         jsonb,
     converted_from_session_id text,
+    operation    text,
     status       text        not null default 'queued',
     worker_id    text,
     phase        text,
@@ -40,16 +41,17 @@ language plpgsql set search_path from current set enable_seqscan = off as $$
 begin
     insert into builds (
         tenant_id, build_id, project_id, session_id, message_id, user_id, prompt, locale, plan,
-        converted_from_session_id, queued_at, heard_at, queued_position
+        converted_from_session_id, operation, queued_at, heard_at, queued_position
     )
     select
         event.tenant_id, state.build_id, state.project_id, state.session_id, state.message_id,
         state.user_id, state.prompt, state.locale, nullif(state.plan, 'null'),
-        state.converted_from_session_id, event.recorded_at, event.recorded_at, event.position
+        state.converted_from_session_id, state.operation, event.recorded_at, event.recorded_at,
+        event.position
     from event
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
         build_id text, project_id text, session_id text, message_id text, user_id text,
-        prompt text, locale text, plan jsonb, converted_from_session_id text
+        prompt text, locale text, plan jsonb, converted_from_session_id text, operation text
     )
     where event.position > p_after and event.position <= p_upto
         and event.type = 'BuildQueued';
@@ -127,7 +129,7 @@ $$;
 create view analytics.project_builds with (security_invoker) as
 select
     tenant_id, build_id, project_id, session_id, message_id, user_id, converted_from_session_id,
-    status, worker_id, phase, version_id, preview_url, artifact_url, code, error, queued_at,
+    operation, status, worker_id, phase, version_id, preview_url, artifact_url, code, error, queued_at,
     claimed_at, ended_at,
     (extract(epoch from ended_at - queued_at) * 1000)::bigint as duration_ms
 from app.builds;
@@ -140,6 +142,9 @@ comment on column analytics.project_builds.message_id is 'The message that asked
 comment on column analytics.project_builds.user_id is 'The user who asked for the build.';
 comment on column analytics.project_builds.converted_from_session_id is
     'The session with the plan of the build; null for a build from an idea.';
+comment on column analytics.project_builds.operation is
+    'main_build, update or metadata_generation, as in user_ai_time_consumption; null for a build '
+    'from before builds were billed.';
 comment on column analytics.project_builds.status is 'queued, running, succeeded or failed.';
 comment on column analytics.project_builds.worker_id is 'The worker that claimed the build.';
 comment on column analytics.project_builds.phase is 'The phase of the last report.';
@@ -148,7 +153,8 @@ comment on column analytics.project_builds.preview_url is
     'The URL where people can look at the version.';
 comment on column analytics.project_builds.artifact_url is 'The URL of the version''s files.';
 comment on column analytics.project_builds.code is
-    'Why the build failed: failed (its worker said so) or timed_out (no report for long).';
+    'Why the build failed: failed (its worker said so), timed_out (no report for long) or '
+    'cancelled (by a member of the project).';
 comment on column analytics.project_builds.error is 'The error message of a failed build.';
 comment on column analytics.project_builds.queued_at is 'The time when a user asked for the build.';
 comment on column analytics.project_builds.claimed_at is
@@ -162,8 +168,8 @@ grant select on analytics.project_builds, app.builds to throughline_analyst;
 -- name: of_ids
 select
     build_id, project_id, session_id, message_id, user_id, prompt, locale, plan,
-    converted_from_session_id, status, worker_id, phase, title, version_id, preview_url,
-    artifact_url, code, error, queued_at, claimed_at, heard_at, ended_at, queued_position
+    converted_from_session_id, operation, status, worker_id, phase, title, version_id,
+    preview_url, artifact_url, code, error, queued_at, claimed_at, heard_at, ended_at, queued_position
 from app.builds
 where tenant_id = %(tenant_id)s and build_id = any (%(build_ids)s)
 
@@ -172,8 +178,8 @@ where tenant_id = %(tenant_id)s and build_id = any (%(build_ids)s)
 -- of the index builds_open.
 select
     build_id, project_id, session_id, message_id, user_id, prompt, locale, plan,
-    converted_from_session_id, status, worker_id, phase, title, version_id, preview_url,
-    artifact_url, code, error, queued_at, claimed_at, heard_at, ended_at, queued_position
+    converted_from_session_id, operation, status, worker_id, phase, title, version_id,
+    preview_url, artifact_url, code, error, queued_at, claimed_at, heard_at, ended_at, queued_position
 from app.builds
 where tenant_id = %(tenant_id)s
     and status in ('queued', 'running')
@@ -187,8 +193,8 @@ limit %(limit)s
 -- The builds of a project, newest first.
 select
     build_id, project_id, session_id, message_id, user_id, prompt, locale, plan,
-    converted_from_session_id, status, worker_id, phase, title, version_id, preview_url,
-    artifact_url, code, error, queued_at, claimed_at, heard_at, ended_at, queued_position
+    converted_from_session_id, operation, status, worker_id, phase, title, version_id,
+    preview_url, artifact_url, code, error, queued_at, claimed_at, heard_at, ended_at, queued_position
 from app.builds
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s

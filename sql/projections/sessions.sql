@@ -121,13 +121,16 @@ begin
                     when 'SessionConverted' then 'converted'
                     when 'SessionArchived' then 'archived'
                     when 'SessionExpired' then 'expired'
+                    when 'SessionResumed' then 'active'
                     when 'SessionDeleted' then 'deleted'
                 end
                 order by event.position desc
             ) filter (
                 where event.type not in ('SessionRenamed', 'SessionModeChanged')
             ))[1] as status,
-            max(state.build_id) as build_id
+            (array_agg(state.build_id order by event.position desc) filter (
+                where event.type = 'SessionConverted'
+            ))[1] as build_id
         from event
         cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
             session_id text, name text, mode text, build_id text
@@ -135,7 +138,7 @@ begin
         where event.position > p_after and event.position <= p_upto
             and event.type in (
                 'SessionRenamed', 'SessionModeChanged', 'SessionConverted', 'SessionArchived',
-                'SessionExpired', 'SessionDeleted'
+                'SessionExpired', 'SessionResumed', 'SessionDeleted'
             )
         group by event.tenant_id, state.session_id
     ) as change
@@ -159,7 +162,8 @@ comment on column analytics.project_chat_plan_sessions.name is
     'The name; empty until a user gives one.';
 comment on column analytics.project_chat_plan_sessions.mode is 'plan or build.';
 comment on column analytics.project_chat_plan_sessions.status is
-    'active, converted, archived, expired, deleted.';
+    'active, converted, archived, expired, deleted. An expired session takes messages again when a '
+    'message names it.';
 comment on column analytics.project_chat_plan_sessions.message_count is
     'The number of the user''s messages.';
 comment on column analytics.project_chat_plan_sessions.tokens_used is
@@ -168,7 +172,7 @@ comment on column analytics.project_chat_plan_sessions.ai_seconds is 'Billed AI 
 comment on column analytics.project_chat_plan_sessions.cost_usd is
     'The cost in USD at the provider''s prices, as far as it is known.';
 comment on column analytics.project_chat_plan_sessions.build_id is
-    'The build of the session''s plan; null if there is none.';
+    'The last build of the session''s plan; null if there is none.';
 comment on column analytics.project_chat_plan_sessions.opened_at is
     'The time when the session began.';
 comment on column analytics.project_chat_plan_sessions.last_active_at is
@@ -198,12 +202,21 @@ order by last_position desc
 limit 1
 
 -- name: convertible
--- Which of these sessions have a plan that can be built now.
+-- Which of these sessions have plans that can be built now: also those of an expired session, and
+-- of a session whose last build failed.
 select session_id
 from app.sessions
 where tenant_id = %(tenant_id)s
     and session_id = any (%(session_ids)s)
-    and status = 'active'
+    and (
+        status in ('active', 'expired')
+        or status = 'converted' and exists (
+            select from app.builds
+            where builds.tenant_id = sessions.tenant_id
+                and builds.build_id = sessions.build_id
+                and builds.status = 'failed'
+        )
+    )
     and not exists (
         select from app.projects
         where projects.tenant_id = sessions.tenant_id

@@ -138,6 +138,7 @@ begin
             when 'SessionConverted' then 'session'
             when 'SessionArchived' then 'session'
             when 'SessionExpired' then 'session'
+            when 'SessionResumed' then 'session'
         end as kind
     ) as shown
     cross join lateral (

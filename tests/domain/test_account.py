@@ -197,7 +197,7 @@ def test_a_reservation_that_was_never_made_does_not_end() -> None:
 
 def test_a_refusal_says_what_was_needed() -> None:
     refusal = BalanceInsufficient(needed_seconds=60, available_seconds=7)
-    assert str(refusal) == "This message may need 60 AI seconds and 7 are available."
+    assert str(refusal) == "This may need 60 AI seconds and 7 are available."
 
 
 # what an account has come to ---------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The decisions of a build: claims, reports, and its one end."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
@@ -8,10 +9,11 @@ import pytest
 from hypothesis import given as generated
 from hypothesis import strategies as st
 
-from domain import build
+from domain import account, build
 from domain.build import INITIAL, MAX_REPORTS, Build
 from domain.errors import BuildEnded, BuildFull, BuildInProgress, BuildTaken, BuildUnknown
 from domain.events import (
+    AccountEvent,
     BuildClaimed,
     BuildErased,
     BuildEvent,
@@ -21,8 +23,13 @@ from domain.events import (
     BuildReferenced,
     BuildSucceeded,
     Report,
+    ReservationReleased,
+    TimeConsumed,
+    TimeCredited,
+    TimeReserved,
     VersionDeployed,
 )
+from domain.metering import PRICES
 
 AT = "2026-01-01T00:00:00+00:00"
 QUEUED = BuildQueued(
@@ -33,7 +40,14 @@ QUEUED = BuildQueued(
     user_id="u1",
     prompt="Build it",
     locale="fr",
+    operation="update",
+    reservation_id="h1",
 )
+RESERVED = TimeReserved(
+    user_id="u1", reservation_id="h1", session_id="s1", reply_id="m1", build_id="b1", seconds=300
+)
+CREDITED = TimeCredited(user_id="u1", credit_id="c1", seconds=400, kind="paid")
+FUNDS = account.fold([CREDITED, RESERVED])
 
 
 def given(*events: BuildEvent) -> Build:
@@ -66,6 +80,8 @@ def test_a_build_is_queued_once() -> None:
         "user_id": "u1",
         "prompt": "Build it",
         "locale": "fr",
+        "operation": "update",
+        "reservation_id": "h1",
     }
     assert build.queue(INITIAL, **asked) == (QUEUED,)
     with pytest.raises(BuildEnded):
@@ -147,6 +163,70 @@ def test_silence_ends_what_waits_and_what_goes_on() -> None:
             BuildFailed(build_id="b1", code="timed_out", error="Silence"),
         )
     assert build.time_out(INITIAL, error="Silence") == ()
+
+
+def test_a_build_that_waits_or_runs_is_cancelled() -> None:
+    cancelled = BuildFailed(build_id="b1", code="cancelled", error="Cancelled.")
+    for state in (given(QUEUED), given(QUEUED, BuildClaimed(build_id="b1", worker_id="w1"))):
+        assert build.cancel(state) == (cancelled,)
+    ended = given(QUEUED, cancelled)
+    assert (ended.status, ended.code) == ("failed", "cancelled")
+    assert build.cancel(ended) == ()
+    assert kinds(report(ended, DEPLOYED)) == ["BuildProgressed"], "the first end stays"
+    with pytest.raises(BuildUnknown):
+        build.cancel(INITIAL)
+
+
+# the bill ----------------------------------------------------------------------------------------
+
+
+def billed(*reports: Report) -> AccountEvent:
+    """How the reservation ends when a build ends with these reports."""
+    ended = given(QUEUED, *report(given(QUEUED), *reports))
+    (end,) = build.bill(FUNDS, ended=ended)
+    return end
+
+
+@pytest.mark.parametrize("end", [DEPLOYED, FAILED])
+def test_the_report_of_the_end_is_billed(end: Report) -> None:
+    early = told("e7", "build", "progress", seconds=1, tokens=1)
+    late = replace(DEPLOYED, event_id="e8", seconds=2, tokens=2)
+    assert billed(early, replace(end, seconds=41, tokens=9_000), late) == TimeConsumed(
+        user_id="u1",
+        reservation_id="h1",
+        project_id="p1",
+        session_id="s1",
+        reply_id="m1",
+        build_id="b1",
+        operation="update",
+        seconds=41,
+        reserved_seconds=300,
+        model="worker",
+        input_tokens=0,
+        output_tokens=9_000,
+        prices=PRICES,
+    )
+
+
+def test_a_build_is_billed_at_most_what_was_reserved() -> None:
+    consumed = billed(replace(DEPLOYED, seconds=301))
+    assert isinstance(consumed, TimeConsumed)
+    assert (consumed.seconds, consumed.output_tokens) == (300, None)
+
+
+@pytest.mark.parametrize(("end", "reason"), [(DEPLOYED, "not_reported"), (FAILED, "failed")])
+def test_nothing_is_billed_without_a_report(end: Report, reason: str) -> None:
+    assert billed(end) == ReservationReleased(
+        user_id="u1", reservation_id="h1", reserved_seconds=300, reason=reason
+    )
+
+
+@pytest.mark.parametrize("code", ["timed_out", "cancelled"])
+def test_the_seconds_of_a_build_without_a_worker_s_end_are_free_again(code: Any) -> None:
+    state = given(QUEUED, BuildFailed(build_id="b1", code=code, error="No"))
+    decided = build.bill(FUNDS, ended=state)
+    assert account.fold(decided, FUNDS).available == 400
+    assert build.bill(FUNDS, ended=given(replace(QUEUED, reservation_id=None))) == ()
 
 
 def test_the_same_report_again_is_nothing_new_within_a_batch_or_later() -> None:

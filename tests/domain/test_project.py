@@ -13,6 +13,7 @@ from domain.errors import (
     NotAMember,
     ProjectExists,
     ProjectUnknown,
+    ViewerOnly,
 )
 from domain.events import (
     MemberAdded,
@@ -198,6 +199,23 @@ def test_a_project_is_what_its_events_say() -> None:
         REMOVED,
     )
     assert state == Project(project_id="p1", members={"bob": "owner"})
+
+
+# roles -------------------------------------------------------------------------------------------
+
+
+def test_a_viewer_reads_and_does_not_act() -> None:
+    state = given(REGISTERED, added("ann", "owner"), added("bob", "viewer"), added("eve", "editor"))
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    for user in ("ann", "eve"):
+        project.require_actor(state, user)
+        assert project.admit_message(state, user_id=user, reply_id="r1", at=at)
+    with pytest.raises(ViewerOnly):
+        project.require_actor(state, "bob")
+    with pytest.raises(ViewerOnly):
+        project.admit_message(state, user_id="bob", reply_id="r1", at=at)
+    with pytest.raises(NotAMember):
+        project.require_actor(state, "carl")
 
 
 # one build at a time -----------------------------------------------------------------------------

@@ -35,6 +35,7 @@ from domain.events import (
     SessionModeChanged,
     SessionOpened,
     SessionRenamed,
+    SessionResumed,
     SystemMessagePosted,
     UserMessagePosted,
 )
@@ -129,6 +130,7 @@ def convert(state: Session) -> Decided:
         session.evolve(state, PLANNED),
         build_id="b1",
         message_id="m2",
+        user_id="u2",
         plan={"summary": "A login", "plan": {}},
         prompt="Build it",
         locale="fr",
@@ -144,10 +146,9 @@ NEED_ACTIVE: list[Callable[[Session], Decided]] = [
     start,
     speak,
     change_mode,
-    convert,
     request_build,
 ]
-NEED_KNOWN: list[Callable[[Session], Decided]] = [rename, session.archive, session.delete]
+NEED_KNOWN: list[Callable[[Session], Decided]] = [rename, convert, session.archive, session.delete]
 
 # what is decided ---------------------------------------------------------------------------------
 
@@ -243,7 +244,7 @@ def test_a_plan_becomes_a_build_by_the_user_s_message_and_the_session_s_end() ->
     assert message == UserMessagePosted(
         session_id="s1",
         message_id="m2",
-        user_id="u1",
+        user_id="u2",
         text="Build it",
         locale="fr",
         chat_mode="build",
@@ -263,6 +264,35 @@ def test_a_converted_session_knows_its_build_by_the_plan_whatever_the_order_of_i
     assert session.converted_before(state, {"plan": {}, "summary": "Another"}) is None
     with pytest.raises(SessionEnded):
         convert(state)
+
+
+def test_a_plan_of_an_expired_session_is_built() -> None:
+    message, converted = convert(given(OPENED, EXPIRED))
+    assert isinstance(message, UserMessagePosted)
+    assert (message.user_id, message.session_id) == ("u2", "s1"), "the user that orders the build"
+    assert given(OPENED, EXPIRED, message, converted).status == "converted"
+
+
+def test_plans_of_archived_sessions_are_not_built() -> None:
+    with pytest.raises(SessionEnded):
+        session.require_plan(given(OPENED, PLANNED, ARCHIVED))
+
+
+def test_a_plan_is_built_again_after_its_build_failed() -> None:
+    state = session.fold(convert(given(OPENED)), given(OPENED, PLANNED))
+    session.require_plan(state, failed_build_id="b1")
+    with pytest.raises(SessionEnded):
+        session.require_plan(state, failed_build_id="another")
+
+
+def test_an_expired_session_is_resumed() -> None:
+    (resumed,) = session.resume(given(OPENED, EXPIRED))
+    assert resumed == SessionResumed(session_id="s1")
+    state = given(OPENED, EXPIRED, resumed)
+    assert state == given(OPENED)
+    assert post(state)
+    for other in (given(OPENED), given(OPENED, CONVERTED), given(OPENED, ARCHIVED)):
+        assert session.resume(other) == ()
 
 
 def test_only_whole_plans_can_be_built() -> None:
@@ -413,7 +443,8 @@ def test_replies_and_the_service_s_own_words_do_not_fill_a_session() -> None:
         (SessionFull(limit=50), "A session holds 50 messages. Leave sessionId out to begin one."),
         (
             SessionEnded(status="expired"),
-            "The session is expired and takes no more messages. Leave sessionId out to begin one.",
+            "The session is expired and takes no more messages and builds. Leave sessionId out to "
+            "begin another one.",
         ),
     ],
     ids=lambda value: getattr(value, "code", ""),

@@ -164,6 +164,8 @@ def _sessions(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
             row["name"] = state["name"]
         case "SessionModeChanged":
             row["mode"] = state["mode"]
+        case "SessionResumed":
+            row["status"] = "active"
         case "SessionConverted" | "SessionArchived" | "SessionExpired" | "SessionDeleted":
             row["status"] = event.type.removeprefix("Session").lower()
             row["name"] = "" if row["status"] == "deleted" else row["name"]
@@ -205,13 +207,13 @@ def _accounts(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
 def _consumption(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
     if event.type != "TimeConsumed":
         return
-    same = ("user_id", "project_id", "session_id", "message_id", "reservation_id", "prices")
+    same = ("user_id", "project_id", "session_id", "message_id", "reservation_id", "model")
     counts = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
     cost = state["cost_usd"]
     table[event.position,] = {
         "position": event.position,
         "tenant_id": event.tenant_id,
-        **{name: state[name] for name in (*same, *counts, "model")},
+        **{name: state[name] for name in (*same, *counts, "build_id", "prices")},
         "operation_type": state["operation"],
         "billed_seconds": state["seconds"],
         "cost_usd": None if cost is None else Decimal(cost),
@@ -293,6 +295,7 @@ def _builds(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
         table[key] = {
             "tenant_id": event.tenant_id,
             **{name: state[name] for name in (*same, "plan", "converted_from_session_id")},
+            "operation": state["operation"],
             "status": "queued",
             **dict.fromkeys(("worker_id", "phase", "title", "version_id", "preview_url")),
             **dict.fromkeys(("artifact_url", "code", "error", "claimed_at", "ended_at")),

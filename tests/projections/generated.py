@@ -30,7 +30,7 @@ from domain.events import (
     Role,
     SessionMode,
 )
-from domain.metering import ESTIMATES, OPERATIONS, Usage, cost_of
+from domain.metering import BUILD_ESTIMATES, ESTIMATES, OPERATIONS, Usage, cost_of
 from projections.projection import Connection
 from service.eventlog.live import LiveLog
 from service.eventlog.store import EventStore, NewEvent, Recorded
@@ -137,8 +137,9 @@ class World:
             self._claim: 4,
             self._report: 20,
             self._time_out: 1,
+            self._cancel_build: 1,
             self._archive: 1,
-            self._expire: 1,
+            self._expire: 3,
             self._delete: 2,
             self._close_project: 1,
             self._erase_project: 4,
@@ -239,6 +240,7 @@ class World:
                     user_id=talk.user_id,
                 ),
             )
+        append.decide(stream, session.resume)
         append.decide(
             stream,
             lambda state: session.post_message(
@@ -468,12 +470,19 @@ class World:
                 state,
                 build_id=build_id,
                 message_id=message_id,
+                user_id=talk.user_id,
                 plan=state.plan,
                 prompt="Build it",
                 locale="en",
+                failed_build_id=self._failed(append, state.converted_to),
             ),
         )
         self._queue(append, talk, build_id, message_id, PLANS["fix"])
+
+    def _failed(self, append: "_Append", build_id: str | None) -> str | None:
+        """The build, if it has failed."""
+        state, _ = self._streams.get((append.tenant_id, f"build-{build_id}"), (None, 0))
+        return build_id if state is not None and state.status == "failed" else None
 
     def _begin_build(self, append: "_Append") -> None:
         """A build from an idea, in a session of its own, with a greeting."""
@@ -530,6 +539,20 @@ class World:
                 locale="en",
                 plan=plan,
                 converted_from_session_id=None if plan is None else talk.session_id,
+                operation=self._one(tuple(BUILD_ESTIMATES)),
+                reservation_id=build_id,
+            ),
+        )
+        append.decide(
+            account_stream(append.tenant_id, talk.user_id, talk.project_id),
+            lambda state: account.reserve(
+                state,
+                user_id=talk.user_id,
+                reservation_id=build_id,
+                session_id=talk.session_id,
+                reply_id=message_id,
+                build_id=build_id,
+                seconds=self._random.randint(1, 60),
             ),
         )
         self._builds.append((append.tenant_id, talk.project_id, build_id))
@@ -560,21 +583,32 @@ class World:
             preview_url=self._one((None, "https://preview.example")),
             artifact_url=self._one((None, "https://artifact.example")),
             error=self._one((None, "It broke")),
+            seconds=self._one((None, 0, 7, 90)),
+            tokens=self._one((None, 0, 4_000)),
         )
 
     def _time_out(self, append: "_Append") -> None:
         self._in_build(append, lambda state: build.time_out(state, error="Silence"))
+
+    def _cancel_build(self, append: "_Append") -> None:
+        self._in_build(append, build.cancel)
 
     def _in_build(self, append: "_Append", decision: Callable[[Build], build.Decided]) -> None:
         mine = [each for each in self._builds if each[0] == append.tenant_id]
         if not mine:
             return
         _, project_id, build_id = self._one(mine[-4:])
+        former, _ = self._streams[append.tenant_id, str(build_stream(build_id))]
         append.decide(build_stream(build_id, project_id), decision)
-        if append.state(build_stream(build_id)).has_ended:
+        ended = append.state(build_stream(build_id))
+        if ended.has_ended and not former.has_ended:
             append.decide(
                 project_stream(project_id),
                 lambda state: project.unlock(state, build_id=build_id),
+            )
+            append.decide(
+                account_stream(append.tenant_id, ended.user_id, project_id),
+                lambda state: build.bill(state, ended=ended),
             )
 
     def _in_session(

@@ -252,11 +252,10 @@ async def test_a_position_has_what_is_next_to_it_on_either_side(
     assert (ids(found), found.has_more) == (expected, has_more)
 
 
-@pytest.mark.parametrize("limit", [1, 3, 7, 50])
 @pytest.mark.parametrize("with_hidden", [False, True])
 @pytest.mark.parametrize("mode", [None, "plan"])
 async def test_pages_walk_the_whole_timeline_without_gap_or_repeat(
-    log: Log, reader: Connection, limit: int, with_hidden: bool, mode: Any
+    log: Log, reader: Connection, with_hidden: bool, mode: Any
 ) -> None:
     await log.append(World(30).appends(1_500))
     asked: dict[str, Any] = {
@@ -267,29 +266,44 @@ async def test_pages_walk_the_whole_timeline_without_gap_or_repeat(
     whole = (await page(reader, limit=10_000, **asked)).rows
     assert len(whole) > 20
     assert [row.position for row in whole] == sorted((r.position for r in whole), reverse=True)
+    for limit in (1, 3, 7, 50):
+        assert await walked_back(reader, limit, asked) == whole
+        assert await walked_forth(reader, limit, asked) == whole
+        assert await leafed_through(reader, limit, asked) == whole
 
-    back: list[TimelineRow] = []
+
+async def walked_back(reader: Connection, limit: int, asked: dict[str, Any]) -> list[TimelineRow]:
+    """The rows of pages of this size, each before the last row of the page before."""
+    rows: list[TimelineRow] = []
     found = await page(reader, limit=limit, **asked)
     while found.has_more:
         assert len(found.rows) == limit
-        back += found.rows
-        found = await page(reader, limit=limit, before=back[-1].position, **asked)
-    assert back + found.rows == whole
+        rows += found.rows
+        found = await page(reader, limit=limit, before=rows[-1].position, **asked)
+    return rows + found.rows
 
-    forth: list[TimelineRow] = []
+
+async def walked_forth(reader: Connection, limit: int, asked: dict[str, Any]) -> list[TimelineRow]:
+    """The rows of pages of this size from the first item on, newest first."""
+    rows: list[TimelineRow] = []
     found = await page(reader, limit=limit, after=0, **asked)
     while found.has_more:
         assert len(found.rows) == limit
-        forth = found.rows + forth
-        found = await page(reader, limit=limit, after=forth[0].position, **asked)
-    assert found.rows + forth == whole
+        rows = found.rows + rows
+        found = await page(reader, limit=limit, after=rows[0].position, **asked)
+    return found.rows + rows
 
-    leafed: list[TimelineRow] = []
+
+async def leafed_through(
+    reader: Connection, limit: int, asked: dict[str, Any]
+) -> list[TimelineRow]:
+    """The rows of pages of this size by offset."""
+    rows: list[TimelineRow] = []
     found = await page(reader, limit=limit, **asked)
     while found.has_more:
-        leafed += found.rows
-        found = await page(reader, limit=limit, offset=len(leafed), **asked)
-    assert leafed + found.rows == whole
+        rows += found.rows
+        found = await page(reader, limit=limit, offset=len(rows), **asked)
+    return rows + found.rows
 
 
 async def test_later_items_do_not_shift_a_page_by_position(log: Log, reader: Connection) -> None:

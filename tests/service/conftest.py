@@ -10,7 +10,7 @@ from tests.running import LiveService, running
 
 @pytest.fixture(autouse=True)
 def _no_server_has_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget the stop of earlier servers: the library remembers a stop for the whole process."""
+    """Forget that earlier tests stopped their servers. The library keeps that for the process."""
     monkeypatch.setattr(AppStatus, "should_exit", False)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, TypeAlias
 from uuid import uuid4
 
+import orjson
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
@@ -45,6 +46,27 @@ async def test_even_the_owner_cannot_change_events(url: str, statement: str) -> 
             await owner.execute(statement.encode())
         assert refused.value.sqlstate == "TL001"
         assert await log.events() == before
+
+
+@pytest.mark.parametrize(
+    ("state", "left"),
+    [
+        (b'{"text": "secret", "message_id": "m"}', {"text": "", "message_id": "m"}),
+        (b'{"message_id": "m"}', {"message_id": "m"}),
+        (b"secret, not JSON", {}),
+        (b'["secret"]', {}),
+        (b'"secret"', {}),
+        (b"\xff secret", {}),
+        (b'{"text": "\\u0000 secret"}', {}),
+    ],
+)
+async def test_nothing_of_a_text_is_left_after_masking(
+    url: str, state: bytes, left: dict[str, str]
+) -> None:
+    async with owning(url) as owner:
+        rows = await owner.execute("select app.masked(%b)", [state])
+        ((masked,),) = await rows.fetchall()
+    assert orjson.loads(masked) == left
 
 
 async def test_the_service_may_only_append_to_the_log(url: str) -> None:

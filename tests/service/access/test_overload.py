@@ -18,7 +18,7 @@ from tests.service.watching import until
 REFUSED = 500
 REPLIES = Bounds(lag=0.001, waiting=40, stored=0.25)
 CAPACITY = Capacity(replies=REPLIES, others=PATIENT.others, seconds=10)
-"""So little lag is too much that what is not refused still takes no long time in these tests."""
+"""A lag of 1 ms is too much. So the tests need little load until messages are refused."""
 
 
 @pytest.fixture

@@ -87,6 +87,7 @@ async def test_an_item_says_whether_its_plan_can_be_built_now(run: LiveService) 
         return bool(enabled["convert_to_build"])
 
     assert await convertible()
+    await run.credit("u2")
     body = {"userId": "u2", "projectId": "p1", "message": "A shop"}
     build_id = (await run.client.post("/v1/builds", json=body)).json()["buildId"]
     assert not await convertible(), "a build of the project runs"

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import KW_ONLY, dataclass, field
+from itertools import count
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ SAID = reply("general", "en", "Good morning")["response"]
 ODD = reply("general", "en", "Good morning 🧵🧵")["response"]
 NUL = reply("general", "en", "Good morning\ufffd")["response"]
 RETRY = "provider_retry"
+_numbers = count(1)
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ TABLE: dict[str, End] = {
 
 @dataclass(frozen=True)
 class Seen:
-    """The events of one fault's reply, as its reader got them. Each fault has a user of its own."""
+    """The events of one fault's reply, as its reader got them. A fault has its own project."""
 
     live: LiveService
     user_id: str
@@ -130,10 +132,12 @@ class Seen:
 
 @pytest.fixture(scope="module")
 def one_url(server: Server, template: str) -> str:
-    """A database for all faults. It is dropped with the server."""
+    """A database for all faults, dropped with the server. A worker that gets back some of these
+    tests from another worker makes a second database."""
+    name = f"faults_{next(_numbers)}"
     with psycopg.connect(server.url, autocommit=True) as admin:
-        admin.execute("create database faults template throughline_template")
-    return urlsplit(server.url)._replace(path="/faults").geturl()
+        admin.execute(f"create database {name} template throughline_template".encode())
+    return urlsplit(server.url)._replace(path=f"/{name}").geturl()
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +146,8 @@ async def seen(one_url: str) -> AsyncIterator[dict[str, Seen]]:
     users = {fault: f"u{number}" for number, fault in enumerate(TABLE)}
     async with AsyncExitStack() as services:
         first = await services.enter_async_context(running(one_url))
-        await first.project("p1", *users.values())
+        for user in users.values():
+            await first.project(f"p-{user}", user)
         lives: dict[str, LiveService] = {str({}): first}
         for end in TABLE.values():
             if str(end.settings) not in lives:
@@ -153,7 +158,11 @@ async def seen(one_url: str) -> AsyncIterator[dict[str, Seen]]:
             await first.credit(user)
         all_events = await asyncio.gather(
             *(
-                live.stream(f"Good morning [[offline: {fault}]]", userId=users[fault])
+                live.stream(
+                    f"Good morning [[offline: {fault}]]",
+                    userId=users[fault],
+                    projectId=f"p-{users[fault]}",
+                )
                 for fault, live in asked.items()
             ),
             return_exceptions=True,

@@ -21,8 +21,10 @@ import json, sys
 build = json.load(sys.stdin)
 print("writing " + build["prompt"])
 print(json.dumps({"phase": "build", "title": "compiling", "userVisible": False}))
-print(json.dumps({"phase": "deploy", "title": "out", "versionId": "v1"}))
+print(json.dumps({"phase": "deploy", "title": "out", "versionId": "v1", "seconds": 12}))
 """
+NEVER = "import time; print('begun', flush=True); time.sleep(600)"
+
 BAD = "print('half way'); print('No space left'); raise SystemExit(3)"
 
 
@@ -59,10 +61,12 @@ async def ended(run: LiveService, build_id: str) -> dict[str, Any]:
 async def test_the_worker_builds_waiting_builds_and_reports_the_command_s_output(url: str) -> None:
     async with running(url) as run:
         await run.project()
+        await run.credit()
         build_id = await begin(run)
         async with worker(run, sys.executable, "-c", GOOD):
             build = await ended(run, build_id)
         assert (build["status"], build["versionId"], build["workerId"]) == ("succeeded", "v1", "w1")
+        assert (await run.account())["consumedSeconds"] == 12
         answer = await run.client.get(f"/v1/builds/{build_id}/events", params={"userId": "u1"})
         output = [(each["phase"], each["type"], each["title"]) for each in answer.json()["events"]]
         assert output == [
@@ -72,9 +76,68 @@ async def test_the_worker_builds_waiting_builds_and_reports_the_command_s_output
         ]
 
 
+async def test_a_cancelled_build_stops_its_silent_command(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker runs here, in a thread of its own, so that it may look often."""
+    monkeypatch.setattr(build_worker, "INSPECT_SECONDS", 0.01)
+    async with running(url) as run:
+        await run.project()
+        await run.credit()
+        build_id = await begin(run)
+        build = (await run.client.get(f"/v1/builds/{build_id}")).json()
+        service = build_worker.Service(
+            str(run.client.base_url), "k1", KEYS["k1"].secret.get_secret_value()
+        )
+        command = [sys.executable, "-c", NEVER]
+        working = asyncio.create_task(
+            asyncio.to_thread(build_worker.build_one, service, build, command)
+        )
+        async with watching.opened(run, since=watching.origin(run), userId="u1") as stream:
+            while (await stream.next())[1].get("kind") != "build_reference":
+                pass
+        cancelled = await run.client.post(f"/v1/builds/{build_id}/cancel")
+        assert cancelled.json()["code"] == "cancelled"
+        async with asyncio.timeout(20):
+            await working
+        assert build_worker._children == []
+
+
+async def test_a_command_that_does_not_start_fails_its_build(url: str) -> None:
+    async with running(url) as run:
+        await run.project()
+        await run.credit()
+        build_id = await begin(run)
+        build = (await run.client.get(f"/v1/builds/{build_id}")).json()
+        service = build_worker.Service(
+            str(run.client.base_url), "k1", KEYS["k1"].secret.get_secret_value()
+        )
+        await asyncio.to_thread(build_worker.build_one, service, build, ["/no/such/command"])
+        failed = (await run.client.get(f"/v1/builds/{build_id}")).json()
+        assert (failed["status"], failed["error"]) == (
+            "failed",
+            "The worker cannot start its command: No such file or directory.",
+        )
+
+
+def test_the_worker_does_not_begin_with_a_command_that_cannot_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    script = tmp_path / "build.sh"
+    script.write_text("#!/bin/sh\n")
+    asked = ["build_worker", "--url", "http://127.0.0.1:1", "--key", "k1", "--", str(script)]
+    monkeypatch.setattr(sys, "argv", asked)
+    monkeypatch.setenv("THROUGHLINE_WORKER_SECRET", "a-secret-of-a-worker")
+    with pytest.raises(SystemExit) as ended:
+        build_worker.main()
+    assert ended.value.code == 2
+    assert f"{script} is not a program that can be run" in capsys.readouterr().err
+
+
 async def test_a_failed_command_fails_its_build_with_its_last_line(url: str) -> None:
     async with running(url) as run:
         await run.project()
+        await run.credit()
         build_id = await begin(run)
         async with worker(run, sys.executable, "-c", BAD):
             build = await ended(run, build_id)
@@ -92,6 +155,7 @@ async def test_a_killed_worker_resumes_its_build(url: str, tmp_path: Path) -> No
     )
     async with running(url) as run:
         await run.project()
+        await run.credit()
         build_id = await begin(run)
         async with worker(run, sys.executable, "-c", command) as first:
             async with watching.opened(run, since=watching.origin(run), userId="u1") as stream:
@@ -109,7 +173,7 @@ async def test_a_killed_worker_resumes_its_build(url: str, tmp_path: Path) -> No
 
 
 def test_a_silent_command_is_reported_as_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build_worker, "ALIVE_SECONDS", 0.01)
+    monkeypatch.setattr(build_worker, "INSPECT_SECONDS", 0.01)
     read, write = os.pipe()
     with os.fdopen(read) as stdout, os.fdopen(write, "w") as command:
         gathered = build_worker._gathered(stdout)
@@ -129,6 +193,7 @@ def test_a_silent_command_is_reported_as_alive(monkeypatch: pytest.MonkeyPatch) 
 async def test_the_worker_reconnects_when_the_service_is_back(url: str) -> None:
     async with running(url) as run:
         await run.project()
+        await run.credit()
         address = str(run.client.base_url)
         port = int(address.rsplit(":", 1)[1])
         async with worker(run, sys.executable, "-c", GOOD) as process:

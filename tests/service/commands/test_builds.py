@@ -6,12 +6,14 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from projections.read import Read
-from service.commands.builds import Builds, Order
+from service.commands import build_polls
+from service.commands.builds import Builds, Order, Ordered
 from service.eventlog.store import EventStore, Recorded
 from service.eventlog.transactions import BY_ITSELF, Transactions
-from service.jobs.expiry import time_out_silent
+from service.jobs.expiry import expire_idle, time_out_silent
 from service.postgres.connections import Pool
 from tests.running import LiveService, Signed, problem, running
 from tests.service import law, watching
@@ -26,10 +28,15 @@ async def planned(run: LiveService, message: str = "Add a login page") -> dict[s
     return dict(answer.json())
 
 
-async def convert(run: LiveService, plan: dict[str, Any], **members: Any) -> httpx.Response:
+async def convert(
+    run: LiveService,
+    plan: dict[str, Any],
+    headers: Any = None,
+    **members: Any,
+) -> httpx.Response:
     body = {"userId": "u1", "projectId": "p1", "sessionId": plan["sessionId"]}
     body |= {"planData": plan["data"]} | members
-    return await run.client.post("/v1/chat-plan/convert-to-build", json=body)
+    return await run.client.post("/v1/chat-plan/convert-to-build", json=body, headers=headers)
 
 
 async def begin(run: LiveService, message: str = "A shop for tea. With a blog.") -> str:
@@ -71,6 +78,7 @@ DEPLOYED = a_report(
     "end", "deploy", "completed", versionId="v7", previewUrl="https://v7.example/preview"
 )
 DEVELOPING = a_report("dev", "development", "progress")
+FAILED = a_report("end", "build", "failed", error="No space left")
 
 
 # conversion --------------------------------------------------------------------------------------
@@ -85,11 +93,12 @@ async def test_a_plan_becomes_a_build_in_one_append(run: LiveService, url: str) 
 
     log = [each async for some in run.service.store.replay() for each in some]
     assert log[-1].position == int(answer.headers["X-Log-Position"]), "the append's last event"
-    appended = log[-4:]
+    appended = log[-5:]
     assert sorted(each.type for each in appended) == [
         "BuildQueued",
         "ProjectLocked",
         "SessionConverted",
+        "TimeReserved",
         "UserMessagePosted",
     ]
     assert len({each.recorded_at for each in appended}) == 1
@@ -119,6 +128,8 @@ async def test_the_same_plan_again_is_the_same_build(run: LiveService) -> None:
     assert again.json() == {"buildId": build_id, "status": "succeeded"}
     without = await convert(run, plan, planData=None)
     assert without.json()["buildId"] == build_id, "the session's last plan is this plan"
+    keyed = await convert(run, plan, headers={"Idempotency-Key": "another"})
+    assert keyed.json() == {"buildId": build_id, "status": "succeeded"}, "its present status"
     other = plan["data"] | {"summary": "Another one"}
     assert problem(await convert(run, plan, planData=other)) == (409, "session_ended")
 
@@ -152,7 +163,63 @@ async def test_a_plan_that_another_server_converts_meanwhile_is_the_same_build(
     await store.has_read.wait()
     converted = await convert(run, plan)
     store.go_on.set()
-    assert await converting == (converted.json()["buildId"], None)
+    build_id = converted.json()["buildId"]
+    assert await converting == Ordered(build_id, position=None, is_new=False)
+
+
+async def test_the_plan_of_a_failed_build_is_built_again_as_a_new_build(run: LiveService) -> None:
+    plan = await planned(run)
+    first = (await convert(run, plan, {"Idempotency-Key": "first"})).json()["buildId"]
+    assert not convertible(await items(run))
+    await report(run, first, FAILED)
+    assert convertible(await items(run))
+    again = await convert(run, plan, {"Idempotency-Key": "first"})
+    assert again.json() == {"buildId": first, "status": "failed"}, "the same request"
+    second = await convert(run, plan)
+    assert (second.status_code, second.json()["status"]) == (202, "queued")
+    assert second.json()["buildId"] != first
+    same = await convert(run, plan)
+    assert same.json() == second.json(), "while it waits, the same plan is the same build"
+    await report(run, second.json()["buildId"], DEPLOYED)
+    assert not convertible(await items(run))
+    session = await run.client.get(f"/v1/chat-plan/session/{plan['sessionId']}?userId=u1")
+    assert session.json()["buildId"] == second.json()["buildId"]
+
+
+def convertible(shown: list[dict[str, Any]]) -> bool:
+    """Whether the newest plan of the items can become a build now."""
+    (actions,) = [each["actions"] for each in shown if "actions" in each][:1]
+    return bool(actions[0]["enabled"])
+
+
+async def test_plans_of_an_expired_session_are_built_by_any_editor_who_then_pays(
+    run: LiveService,
+) -> None:
+    for user, role in (("u2", "editor"), ("u3", "viewer")):
+        await run.client.put(f"/v1/projects/p1/members/{user}", json={"role": role})
+    await run.credit("u2", 400)
+    plan = await planned(run)
+    save = f"/v1/chat-plan/replies/{plan['messageId']}/save"
+    assert problem(await run.client.post(f"{save}?userId=u3")) == (403, "viewer_only")
+    assert (await run.client.post(f"{save}?userId=u2")).json()["convertible"]
+    assert await expire_idle(run.service.transactions, run.service.pool, 0) == 1
+    assert convertible(await items(run))
+    (draft,) = (await run.client.get("/v1/projects/p1/drafts?userId=u3")).json()["drafts"]
+    assert draft["convertible"]
+
+    assert problem(await convert(run, plan, userId="u3")) == (403, "viewer_only")
+    assert problem(await run.chat("Hello", userId="u3")) == (403, "viewer_only")
+    before = await run.account("u1")
+    built = await convert(run, plan, userId="u2")
+    assert built.status_code == 202
+    request, *_ = await items(run)
+    assert request["conversion"]["fromSessionId"] == plan["sessionId"]
+    assert (await run.account("u2"))["reservedSeconds"] == 300
+    assert await run.account("u1") == before
+    (draft,) = (await run.client.get("/v1/projects/p1/drafts?userId=u3")).json()["drafts"]
+    assert not draft["convertible"]
+    cancel = f"/v1/builds/{built.json()['buildId']}/cancel"
+    assert problem(await run.client.post(f"{cancel}?userId=u3")) == (403, "viewer_only")
 
 
 async def test_without_a_plan_in_the_request_the_session_s_last_one_is_built(
@@ -231,9 +298,7 @@ async def test_a_project_accepts_no_message_and_no_other_build_during_a_build(
     assert problem(await run.client.post("/v1/builds", json=body)) == (409, "build_in_progress")
 
 
-@pytest.mark.parametrize(
-    "end", [DEPLOYED, a_report("end", "build", "failed", error="No space left")]
-)
+@pytest.mark.parametrize("end", [DEPLOYED, FAILED])
 async def test_the_end_of_the_build_unlocks_the_project(
     run: LiveService, end: dict[str, Any]
 ) -> None:
@@ -256,7 +321,7 @@ async def test_a_silent_build_times_out_and_unlocks_the_project(url: str) -> Non
         assert (found.json()["status"], found.json()["code"]) == ("failed", "timed_out")
         assert (await run.chat("Hello")).status_code == 200
         late = await report(run, build_id, DEPLOYED)
-        assert late.json() == {"accepted": 1, "status": "failed"}, "the first end stays"
+        assert late.json() == {"accepted": 1, "status": "failed", "code": "timed_out"}
 
 
 async def test_only_the_first_of_many_concurrent_conversions_locks_the_project(
@@ -286,6 +351,103 @@ async def test_only_silent_builds_time_out(run: LiveService) -> None:
     assert await time_out_silent(service.builds, service.pool, 0) == 0
     found = await run.client.get(f"/v1/builds/{build_id}", params={"userId": "u1"})
     assert found.json()["status"] == "failed"
+
+
+# the bill ----------------------------------------------------------------------------------------
+
+
+async def test_a_build_reserves_its_estimate_and_settles_what_its_worker_reports(
+    run: LiveService,
+) -> None:
+    await run.client.put("/v1/projects/p1/members/u2", json={"role": "editor"})
+    await run.credit("u2", 700)
+    asked = {"userId": "u2", "projectId": "p1", "message": "A shop"}
+    build_id = (await run.client.post("/v1/builds", json=asked)).json()["buildId"]
+    assert (await run.account("u2"))["reservedSeconds"] == 600, "the first build of the project"
+    used = {"seconds": 41, "tokens": 9_000}
+    ended = await asyncio.gather(*(report(run, build_id, DEPLOYED | used) for _ in range(5)))
+    assert sum(each.json()["accepted"] for each in ended) == 1
+    account = await run.account("u2")
+    assert (account["consumedSeconds"], account["reservedSeconds"]) == (41, 0)
+    log = [each async for some in run.service.store.replay() for each in some]
+    end = next(each for each in log if each.type == "BuildSucceeded")
+    bill = next(each for each in log if each.type == "TimeConsumed")
+    assert bill.recorded_at == end.recorded_at, "in one append"
+
+    ledger = await run.client.get("/v1/billing/accounts/u2/consumption")
+    (entry,) = ledger.json()["items"]
+    assert (entry["operationType"], entry["billedSeconds"]) == ("main_build", 41)
+    assert (entry["buildId"], entry["outputTokens"], entry["model"]) == (build_id, 9_000, "worker")
+    figures = (await run.client.get("/v1/projects/p1/analytics")).json()
+    assert figures["builds"]["byOperation"]["main_build"] == {
+        "billed": 1,
+        "seconds": 41,
+        "tokens": 9_000,
+    }
+    found = await run.client.get(f"/v1/builds/{build_id}", params={"userId": "u1"})
+    assert found.json()["operation"] == "main_build"
+    events = await run.client.get(f"/v1/builds/{build_id}/events", params={"userId": "u1"})
+    assert used.items() <= events.json()["events"][0].items()
+
+    update = (await run.client.post("/v1/builds", json=asked)).json()["buildId"]
+    assert (await run.account("u2"))["reservedSeconds"] == 300, "there is a version now"
+    await report(run, update, FAILED)
+    words = asked | {"operation": "metadata_generation"}
+    metadata = (await run.client.post("/v1/builds", json=words)).json()["buildId"]
+    account = await run.account("u2")
+    assert (account["consumedSeconds"], account["reservedSeconds"]) == (41, 60)
+    assert await time_out_silent(run.service.builds, run.service.pool, 0) == 1
+    assert (await run.account("u2"))["availableSeconds"] == 659
+    found = await run.client.get(f"/v1/builds/{metadata}", params={"userId": "u1"})
+    assert (found.json()["operation"], found.json()["code"]) == ("metadata_generation", "timed_out")
+
+
+async def test_a_build_that_the_balance_does_not_cover_is_refused(run: LiveService) -> None:
+    await run.client.put("/v1/projects/p1/members/u2", json={"role": "editor"})
+    await run.credit("u2", 299)
+    plan = await planned(run)
+    before = await run.service.store.head()
+    refused = await convert(run, plan, userId="u2")
+    assert problem(refused) == (402, "insufficient_balance")
+    assert refused.json()["variables"] == {"needed_seconds": 300, "available_seconds": 299}
+    asked = {"userId": "u2", "projectId": "p1", "message": "A shop"}
+    assert problem(await run.client.post("/v1/builds", json=asked)) == (402, "insufficient_balance")
+    assert await run.service.store.head() == before
+
+
+# cancel ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_claimed", [False, True])
+async def test_a_cancelled_build_ends_at_once_and_its_worker_hears_of_it(
+    run: LiveService, is_claimed: bool
+) -> None:
+    plan = await planned(run)
+    before = await run.account()
+    build_id = (await convert(run, plan)).json()["buildId"]
+    if is_claimed:
+        await run.client.post(f"/v1/builds/{build_id}/claim", json={"workerId": "w1"})
+    cancel = f"/v1/builds/{build_id}/cancel?userId=u1"
+    for _ in range(2):
+        cancelled = await run.client.post(cancel)
+        assert (cancelled.json()["status"], cancelled.json()["code"]) == ("failed", "cancelled")
+    assert "activeBuildId" not in await page(run)
+    assert await run.account() == before, "the seconds are free again"
+    late = await report(run, build_id, DEPLOYED | {"seconds": 9})
+    assert late.json() == {"accepted": 1, "status": "failed", "code": "cancelled"}
+    assert await run.account() == before
+    claim = await run.client.post(f"/v1/builds/{build_id}/claim", json={"workerId": "w2"})
+    assert problem(claim) == (409, "build_ended")
+    assert (await convert(run, plan)).json()["buildId"] != build_id, "it may be asked for again"
+
+
+async def test_a_build_is_cancelled_by_members_alone(run: LiveService) -> None:
+    build_id = await begin(run)
+    cancel = f"/v1/builds/{build_id}/cancel"
+    assert problem(await run.client.post(f"{cancel}?userId=u2")) == (404, "project_not_found")
+    unknown = await run.client.post("/v1/builds/nobody's/cancel?userId=u1")
+    assert problem(unknown) == (404, "build_not_found")
+    assert (await run.client.post(cancel)).json()["code"] == "cancelled", "by the tenant itself"
 
 
 # the first build ---------------------------------------------------------------------------------
@@ -334,6 +496,51 @@ async def test_only_the_first_of_fifty_workers_claims_the_build(run: LiveService
     assert (await run.client.get("/v1/builds")).json()["builds"] == []
     mine = await run.client.get("/v1/builds", params={"status": "running", "workerId": winner})
     assert [each["buildId"] for each in mine.json()["builds"]] == [build_id]
+
+
+POLL = {"status": "queued", "wait": "30"}
+
+
+async def test_a_poll_waits_until_a_build_is_queued_on_any_server(url: str) -> None:
+    async with running(url) as one, running(url) as two:
+        await one.project()
+        await one.credit()
+        polling = asyncio.create_task(one.client.get("/v1/builds", params=POLL))
+        other = asyncio.create_task(one.client.get("/v1/builds", params=POLL, auth=Signed("k2")))
+        async with asyncio.timeout(10):
+            while len(one.service.build_polls._waiting) < 2:  # noqa: ASYNC110 - no event says so
+                await asyncio.sleep(0)
+        assert one.service.pool.get_stats().get("requests_waiting", 0) == 0
+        build_id = await begin(two)
+        (found,) = (await polling).json()["builds"]
+        assert found["buildId"] == build_id
+        assert not other.done(), "builds of another tenant do not end it"
+        one.server.handle_exit(15, None)
+        assert (await other).json() == {"builds": []}, "it ends when the server stops"
+
+
+async def test_an_idle_poll_is_neither_audited_nor_logged(run: LiveService) -> None:
+    with capture_logs() as lines:
+        idle = await run.client.get("/v1/builds", params=POLL | {"wait": "1"})
+        assert idle.json() == {"builds": []}
+        await begin(run)
+        busy = await run.client.get("/v1/builds", params=POLL)
+        assert len(busy.json()["builds"]) == 1, "what waits already is answered at once"
+    shown = [each for each in lines if each.get("operation") == "listBuilds"]
+    assert [each["log_level"] for each in shown] == ["debug", "info"]
+    await run.credit()  # the entry of a write is stored after those of earlier reads
+    audited = (await run.client.get("/v1/audit")).json()["items"]
+    asked = [each["requestId"] for each in audited if each["operation"] == "listBuilds"]
+    assert asked == [busy.headers["X-Request-Id"]]
+
+
+async def test_too_many_polls_of_a_tenant_are_refused(
+    run: LiveService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_polls, "MOST_WAITING", 0)
+    assert problem(await run.client.get("/v1/builds", params=POLL)) == (503, "overloaded")
+    for wrong in ({"projectId": "p1", "wait": "1"}, {"status": "running", "wait": "1"}):
+        assert problem(await run.client.get("/v1/builds", params=wrong)) == (422, "invalid_request")
 
 
 async def test_repeated_and_unordered_reports_count_once(run: LiveService) -> None:
@@ -388,6 +595,8 @@ async def test_reports_for_an_unknown_build_are_refused(run: LiveService) -> Non
         a_report("e", "build", "progress", at="0001-01-01T00:00:00+14:00"),
         a_report("", "build", "progress"),
         a_report("e", "build", "progress", extra=1),
+        a_report("e", "build", "failed", seconds=-1),
+        a_report("e", "build", "failed", tokens=1.5),
     ],
 )
 async def test_an_invalid_report_is_refused(run: LiveService, wrong: dict[str, Any]) -> None:
@@ -418,6 +627,7 @@ async def test_another_tenant_sees_no_build(run: LiveService) -> None:
         ("GET", f"/v1/builds/{build_id}", None),
         ("GET", f"/v1/builds/{build_id}/events", None),
         ("POST", f"/v1/builds/{build_id}/claim", {"workerId": "w1"}),
+        ("POST", f"/v1/builds/{build_id}/cancel", None),
         ("POST", f"/v1/builds/{build_id}/events", {"events": [DEVELOPING]}),
     ):
         answer = await run.client.request(method, path, json=body, auth=other)
@@ -449,7 +659,7 @@ async def test_the_items_of_a_build_show_its_version_once_it_is_deployed(run: Li
 
 async def test_a_failed_build_says_why(run: LiveService) -> None:
     build_id = await begin(run)
-    await report(run, build_id, a_report("end", "build", "failed", error="No space left"))
+    await report(run, build_id, FAILED)
     for each in await items(run):
         assert (each["status"], each["build"]["error"]) == ("failed", "No space left")
 
@@ -501,6 +711,7 @@ async def test_a_build_that_ends_on_another_server_unlocks_its_project(
     """The first server still remembers the project without its lock."""
     async with running(url) as one, running(url) as two:
         await one.project()
+        await one.credit()
         build_id = await begin(two)
         ended = await report(one, build_id, a_report("end", "build", "failed"))
         assert ended.json()["status"] == "failed"

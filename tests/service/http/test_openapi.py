@@ -124,6 +124,8 @@ def test_generated_requests_are_answered_as_documented(address: str) -> None:
         def answered_as_documented(case: Any) -> None:
             # The signature is the client's, because a generated header would only be refused.
             case.headers.pop(signatures.HEADER, None)
+            if isinstance(waits := (case.query or {}).get("wait"), int) and waits > 1:
+                case.query["wait"] = 1  # a poll may wait much longer
             response = case.call(auth=auth, timeout=20)
             case.validate_response(response, checks=CHECKS)
 

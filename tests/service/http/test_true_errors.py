@@ -1,4 +1,4 @@
-"""Each 503 says what is stored, and whoever does what it says never does a thing twice."""
+"""Each answer 503 says what is stored. A client that follows the answer does nothing twice."""
 
 import asyncio
 from collections import Counter

@@ -138,7 +138,7 @@ async def called(live: LiveService) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_an_idle_session_expires_and_the_next_message_begins_a_new_session(url: str) -> None:
+async def test_an_idle_session_expires_and_is_resumed_by_a_message_that_names_it(url: str) -> None:
     model = law.GatedModel()
     async with running(url, model, idle_seconds=0.5) as live:
         await live.project()
@@ -154,11 +154,12 @@ async def test_an_idle_session_expires_and_the_next_message_begins_a_new_session
         assert [event["session_id"] for _, event in expired] == [first["sessionId"]]
         answer = await live.client.get(f"/v1/chat-plan/session/{first['sessionId']}")
         assert answer.json()["status"] == "expired"
-        refused = await live.chat("More", sessionId=first["sessionId"])
-        assert (refused.status_code, refused.json()["code"]) == (409, "session_ended")
         second = law.lawful(await live.stream("Good morning"))
-        assert second["sessionId"] != first["sessionId"]
-        await law.ended_as_shown(live, url, first, second)
+        assert second["sessionId"] != first["sessionId"], "an expired session is not the default"
+        third = law.lawful(await live.stream("More", sessionId=first["sessionId"]))
+        assert third["sessionId"] == first["sessionId"]
+        assert len(await law.logged(url, "SessionResumed")) == 1
+        await law.ended_as_shown(live, url, first, second, third)
 
 
 def dechunked(answer: bytes) -> str:
