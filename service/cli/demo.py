@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -90,18 +89,8 @@ class Ids:
 
 
 async def prepare(service: Service) -> Ids:
-    """Create the demo's project, credit and session where missing.
-
-    The id of an erased project is used up. After an erasure of `demo` the project is `demo-2`.
-    """
-    for number in count(1):
-        project_id = PROJECT_ID if number == 1 else f"{PROJECT_ID}-{number}"
-        if await _register(service, project_id):
-            await service.transactions.transact(TENANT, _credit, cause=_CONTEXT)
-            break
-        async with tenant_transaction(service.pool, TENANT) as connection:
-            if await project(connection, tenant_id=TENANT, project_id=project_id, user_id=USER_ID):
-                break
+    """Create the demo's project, credit and session where missing."""
+    project_id = await _project(service)
     async with tenant_transaction(service.pool, TENANT) as connection:
         active = await active_session(
             connection,
@@ -111,6 +100,23 @@ async def prepare(service: Service) -> Ids:
             idle_seconds=service.settings.idle_seconds,
         )
     return Ids(project_id, active or await _open_session(service, project_id))
+
+
+async def _project(service: Service) -> str:
+    """The id of the demo's project.
+
+    The id of an erased project is used up. After an erasure of `demo` the project is `demo-2`.
+    """
+    project_id, number = PROJECT_ID, 1
+    while not await _register(service, project_id):
+        async with tenant_transaction(service.pool, TENANT) as connection:
+            if await project(connection, tenant_id=TENANT, project_id=project_id, user_id=USER_ID):
+                return project_id
+        number += 1
+        project_id = f"{PROJECT_ID}-{number}"
+    if number == 1:
+        await service.transactions.transact(TENANT, _credit, cause=_CONTEXT)
+    return project_id
 
 
 async def _register(service: Service, project_id: str) -> bool:

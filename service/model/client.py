@@ -88,9 +88,9 @@ def described(error: BaseException) -> dict[str, Any]:
     if not isinstance(error, anthropic.APIError):
         return {"why": type(error).__name__}
     if isinstance(error, anthropic.APIStatusError):
-        body: Any = error.body if isinstance(error.body, dict) else {}
-        inner = body.get("error") if isinstance(body.get("error"), dict) else body
-        said = str(inner.get("message", "")) if isinstance(inner, dict) else ""
+        body: Any = error.body
+        inner: Any = _member(body, "error") or body
+        said = str(_member(inner, "message") or "")
         facts = {
             "answer_status": error.status_code,
             "answer_text": _one_line(said),
@@ -99,6 +99,10 @@ def described(error: BaseException) -> dict[str, Any]:
         return {name: value for name, value in facts.items() if value}
     cause = error.__cause__ or error
     return {"why": f"{type(cause).__name__}: {_one_line(str(cause))}"}
+
+
+def _member(value: Any, name: str) -> Any:
+    return cast(dict[str, Any], value).get(name) if isinstance(value, dict) else None
 
 
 def _one_line(text: str) -> str:
