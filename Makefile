@@ -8,6 +8,15 @@ UV_VERSION := 0.13.8
 WORKERS := -n 5 --dist worksteal
 # The processes of a test run share their bytecode: otherwise each of them compiles every package.
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest
+# A company's proxy may sign with a certificate of its own: trust what this machine trusts, and
+# SSL_CERT_FILE. A machine without a store of certificates keeps those that uv brings along.
+ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem),)
+export UV_SYSTEM_CERTS ?= 1
+endif
+ifdef SSL_CERT_FILE
+export SSL_CERT_FILE
+export PIP_CERT ?= $(SSL_CERT_FILE)
+endif
 .DEFAULT_GOAL := help
 .PHONY: help run test cover lint check fmt bench prove schema map lock audit clean
 

@@ -160,7 +160,14 @@ async def _refresh(connection: Connection, projection: Projection) -> None:
     except (psycopg.errors.DependentObjectsStillExist, psycopg.errors.LockNotAvailable):
         async with connection.transaction():
             await _search(connection, "app")
-            await connection.execute(projection.statements["apply"])
+            await _define(connection, projection, "apply")
+
+
+async def _define(connection: Connection, projection: Projection, section: str) -> None:
+    """Execute a section with the names that the roles have in this database."""
+    (role,) = await _row(connection, SQL["service_role"], {}) or ("",)
+    roles = str(role).removesuffix("_service")
+    await connection.execute(sql.named(projection.statements[section], roles))
 
 
 async def catch_up(connection: Connection) -> bool:
@@ -313,9 +320,9 @@ async def _drop_views(connection: Connection, projection: Projection) -> None:
 async def _create_rules(connection: Connection, projection: Projection) -> None:
     """Create the function and the views of the live table, in the caller's transaction."""
     await _search(connection, "app")
-    await connection.execute(projection.statements["apply"])
+    await _define(connection, projection, "apply")
     if projection.views:
-        await connection.execute(projection.statements["view"])
+        await _define(connection, projection, "view")
 
 
 @asynccontextmanager
@@ -334,11 +341,11 @@ async def _shadow(connection: Connection, projection: Projection, work: str) -> 
                 compose.SQL("create schema {}").format(compose.Identifier(schema))
             )
             await _search(connection, schema, "app")
-            await connection.execute(projection.statements["table"])
+            await _define(connection, projection, "table")
             await connection.execute(
                 SQL["separate_tenants"], {"table": f"{schema}.{projection.name}"}
             )
-            await connection.execute(projection.statements["apply"])
+            await _define(connection, projection, "apply")
         yield schema
     finally:
         if not connection.broken:

@@ -63,9 +63,9 @@ from service.http.call import Service
 from service.http.edge import Edge
 from service.http.merge import MergedStreams
 from service.http.operation import AnyOperation
-from service.jobs.expiry import expire_idle, keep_expiring, time_out_silent
+from service.jobs.expiry import expire_audit, expire_idle, keep_expiring, time_out_silent
 from service.jobs.projections import keep_projections
-from service.model.client import ModelClient, trusted_certificates
+from service.model.client import ModelClient, refused_key, trusted_certificates
 from service.model.offline.app import OfflineModel, serving
 from service.postgres import connections
 from service.postgres.connections import Connect, Pool
@@ -302,14 +302,29 @@ async def _model_client(settings: Settings, stack: AsyncExitStack) -> anthropic.
         key, url = settings.anthropic_api_key.get_secret_value(), settings.anthropic_base_url
     else:
         key, url = "offline", await stack.enter_async_context(serving(OfflineModel(pace=0.02)))
-    client = anthropic.AsyncAnthropic(
+    return await stack.enter_async_context(_provider(key, url))
+
+
+def _provider(key: str, url: str | None) -> anthropic.AsyncAnthropic:
+    return anthropic.AsyncAnthropic(
         api_key=key,
         base_url=url,
         max_retries=0,
         # It reads a stream with less of the CPU than the SDK's default one: see `make bench`.
         http_client=anthropic.DefaultAioHttpClient(verify=trusted_certificates()),
     )
-    return await stack.enter_async_context(client)
+
+
+async def key_fault(settings: Settings) -> str | None:
+    """What is wrong with the provider's key, asked by one cheap call; None where all is well.
+
+    A provider that cannot be reached is one warning in the log, for it may be there later.
+    """
+    if settings.anthropic_api_key is None:
+        return None
+    key = settings.anthropic_api_key.get_secret_value()
+    async with _provider(key, settings.anthropic_base_url) as client:
+        return await refused_key(client)
 
 
 def _supervised(work: Awaitable[None]) -> asyncio.Task[None]:
@@ -326,12 +341,14 @@ def _supervised(work: Awaitable[None]) -> asyncio.Task[None]:
 
 
 def _expiring(service: Service, pool: Pool) -> tuple[Awaitable[None], ...]:
-    """The jobs that end idle sessions and silent builds, and finish interrupted erasures."""
+    """The jobs that end idle sessions and silent builds, finish interrupted erasures, and remove
+    old entries of the audit."""
     idle, silent = service.settings.idle_seconds, service.settings.build_silent_seconds
     return (
         keep_expiring(partial(expire_idle, service.transactions, pool, idle), idle),
         keep_expiring(partial(time_out_silent, service.builds, pool, silent), silent),
         keep_expiring(service.erasure.finish, idle),
+        keep_expiring(partial(expire_audit, pool, service.settings.audit_days), idle),
     )
 
 

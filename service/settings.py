@@ -1,19 +1,42 @@
 """All settings. They come from environment variables with the prefix `THROUGHLINE_`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Scope = Literal["chat", "build", "admin", "read"]
+LogLevel = Literal["debug", "info", "warning", "error"]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+PREFIX: Final = "THROUGHLINE_"
+
+
+def _in_lower_case(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _database(url: SecretStr) -> SecretStr:
+    """What libpq can read at all. The message never quotes the URL, which has a password."""
+    text = url.get_secret_value()
+    if not text.startswith(("postgresql://", "postgres://")) and ("://" in text or "=" not in text):
+        raise ValueError("must begin with postgresql://")
+    return url
+
+
+def _folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise ValueError("is no folder; create it, or leave the setting out")
+    return path
+
+
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_database)]
 
 
 class Key(BaseModel):
     """A caller's signing key. `secrets` are accepted beside `secret` while it rotates."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     secret: SecretStr = Field(min_length=16)
     secrets: tuple[SecretStr, ...] = ()
@@ -25,14 +48,19 @@ class Settings(BaseSettings):
     """The settings of the service. The description of a field is its line in the documentation."""
 
     model_config = SettingsConfigDict(
-        env_prefix="THROUGHLINE_", frozen=True, extra="ignore", populate_by_name=True
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        hide_input_in_errors=True,
     )
 
-    database_url: SecretStr | None = Field(
+    database_url: DatabaseUrl | None = Field(
         default=None,
         description="PostgreSQL 15 or newer. Without it the embedded PostgreSQL 18 is started.",
     )
-    database_direct_url: SecretStr | None = Field(
+    database_direct_url: DatabaseUrl | None = Field(
         default=None,
         description="The way around a pooler, for the writer, LISTEN and migrations. "
         "Without it `DATABASE_URL` serves them too.",
@@ -77,7 +105,7 @@ class Settings(BaseSettings):
     build_silent_seconds: Seconds = Field(
         default=1_800, description="How long nothing may be heard of a build before it has failed."
     )
-    source_dir: Path | None = Field(
+    source_dir: Annotated[Path, AfterValidator(_folder)] | None = Field(
         default=None,
         description="The folder with the projects' sources: one folder a tenant, in that the "
         "`sourceRoot` of each project. Without it plans are made without a look at the code.",
@@ -91,8 +119,13 @@ class Settings(BaseSettings):
     grace_seconds: Seconds = Field(
         default=20, description="How long running replies may go on when the service is stopped."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="The least that is logged."
+    audit_days: int = Field(
+        default=400, ge=30, le=3_650, description="How long an entry of the audit is kept, in days."
+    )
+    log_level: Annotated[LogLevel, BeforeValidator(_in_lower_case)] | None = Field(
+        default=None,
+        description="The least that is logged. Without it `info`, or `warning` where standard "
+        "error is a terminal.",
     )
     anthropic_api_key: SecretStr | None = Field(
         default=None,
@@ -104,3 +137,9 @@ class Settings(BaseSettings):
         validation_alias="ANTHROPIC_BASE_URL",
         description="Another server that speaks the Messages API.",
     )
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting, by the name of its field."""
+    alias = Settings.model_fields[name].validation_alias
+    return alias if isinstance(alias, str) else PREFIX + name.upper()

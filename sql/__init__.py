@@ -11,6 +11,10 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import Final
 
+ROLES: Final = "throughline"
+"""What the names of the roles begin with in the SQL of the project."""
+
+_ROLE: Final = re.compile(rb"\bthroughline_(service|tenant|analyst)\b")
 _NAME: Final = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
@@ -38,6 +42,11 @@ def statements(path: str) -> dict[str, bytes]:
     """The sections of a file such as `events.sql`: `-- name: page` begins the one called page."""
     _, *parts = _NAME.split(_read(path))
     return {name: text.strip().encode() for name, text in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def named(text: bytes, prefix: str) -> bytes:
+    """The text for a database whose roles have names with another beginning."""
+    return text if prefix == ROLES else _ROLE.sub(prefix.encode() + rb"_\1", text)
 
 
 def migrations() -> list[Migration]:

@@ -31,5 +31,9 @@ where audit.tenant_id = %(tenant_id)s
     and request_id < %(before)s
     and (%(user_id)s::text is null or audit.user_id = %(user_id)s)
     and (%(project_id)s::text is null or audit.project_id = %(project_id)s)
+    and (%(operation)s::text is null or audit.operation = %(operation)s)
 order by request_id desc
 limit %(limit)s
+
+-- name: expire
+select app.expire_audit(%(days)s, %(limit)s)

@@ -120,3 +120,6 @@ delete from app.rebuild where projection = %(name)s
 -- name: separate_tenants
 -- Row level security, as on every table that holds rows of tenants.
 select app.keep_tenants_apart(%(table)s::regclass)
+
+-- name: service_role
+select app.service_role()

@@ -8,6 +8,10 @@ CREATE SCHEMA app;
 
 COMMENT ON SCHEMA app IS 'Throughline: the log, and the read models that are rebuilt from it.';
 
+CREATE FUNCTION app.analyst_role() RETURNS name
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN 'throughline_analyst'::name;
+
 CREATE FUNCTION app.append_locked(p_item integer[], p_append_id uuid[], p_tenant_id text[], p_stream_id text[], p_version integer[], p_type text[], p_schema_version smallint[], p_project_id text[], p_state bytea[], p_metadata text[]) RETURNS TABLE(item integer, first_position bigint, recorded_at timestamp with time zone, stream_id text, version integer, head bigint)
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -940,6 +944,51 @@ CREATE FUNCTION app.erasures() RETURNS text[]
     select array['SessionDeleted', 'BuildErased', 'ProjectErased']
 $$;
 
+CREATE FUNCTION app.expire_audit(p_days integer, p_limit integer) RETURNS bigint
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    SET enable_seqscan TO 'off'
+    AS $$
+    with recursive oldest as (
+        -- The beginning of the first request id that stays: 8 hex digits, a dash, 4 hex digits.
+        select overlay(lpad(to_hex(since), 12, '0') placing '-' from 9 for 0) as kept
+        from (
+            select floor(extract(epoch from now() - make_interval(days => p_days)) * 1000)::bigint
+        ) as first (since)
+    ),
+    tenants as (
+        (select tenant_id from app.audit order by tenant_id limit 1)
+        union all
+        select (
+            select audit.tenant_id from app.audit
+            where audit.tenant_id > tenants.tenant_id
+            order by audit.tenant_id
+            limit 1
+        )
+        from tenants
+        where tenants.tenant_id is not null
+    ),
+    expired as (
+        select old.tenant_id, old.request_id
+        from oldest, tenants
+        cross join lateral (
+            select tenant_id, request_id
+            from app.audit
+            where audit.tenant_id = tenants.tenant_id
+                and audit.request_id < oldest.kept
+                and audit.at < now() - make_interval(days => p_days)
+            order by audit.request_id
+            limit p_limit
+        ) as old
+    ),
+    removed as (
+        delete from app.audit using expired
+        where audit.tenant_id = expired.tenant_id and audit.request_id = expired.request_id
+        returning 1
+    )
+    select count(*) from removed
+$$;
+
 CREATE FUNCTION app.keep_tenants_apart(p_table regclass) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -1269,6 +1318,21 @@ begin
 end
 $$;
 
+CREATE FUNCTION app.require_old_entry() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+    if old.at < now() - interval '30 days' then
+        return old;
+    end if;
+    raise exception 'an entry of the audit stays for 30 days at least' using errcode = 'TL002';
+end
+$$;
+
+CREATE FUNCTION app.service_role() RETURNS name
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN 'throughline_service'::name;
+
 CREATE FUNCTION app.set_stream_aside(p_schema text, p_name text, p_position bigint, p_reason text) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -1339,6 +1403,10 @@ begin
     limit p_limit;
 end
 $$;
+
+CREATE FUNCTION app.tenant_role() RETURNS name
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN 'throughline_tenant'::name;
 
 CREATE TABLE app.build_events (
     "position" bigint NOT NULL,
@@ -2033,7 +2101,7 @@ CREATE TABLE app.audit (
 
 ALTER TABLE ONLY app.audit FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE app.audit IS 'Every request that a known key or token was brought with. Rows are never changed or removed.';
+COMMENT ON TABLE app.audit IS 'Every request that a known key or token was brought with. Rows are never changed, and are removed when they are old.';
 
 COMMENT ON COLUMN app.audit.request_id IS 'As the answer and the service''s log have it: a UUIDv7, so that its order is that of time.';
 
@@ -2400,7 +2468,9 @@ CREATE INDEX timeline_request_of_build ON app.timeline USING btree (tenant_id, b
 
 CREATE INDEX versions_of_project ON app.versions USING btree (tenant_id, project_id, "position");
 
-CREATE TRIGGER audit_is_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON app.audit FOR EACH STATEMENT EXECUTE FUNCTION app.refuse_audit_change();
+CREATE TRIGGER audit_entry_is_old_or_stays BEFORE DELETE ON app.audit FOR EACH ROW EXECUTE FUNCTION app.require_old_entry();
+
+CREATE TRIGGER audit_is_never_changed BEFORE UPDATE OR TRUNCATE ON app.audit FOR EACH STATEMENT EXECUTE FUNCTION app.refuse_audit_change();
 
 CREATE TRIGGER event_is_masked_or_stays BEFORE UPDATE ON app.event FOR EACH ROW EXECUTE FUNCTION app.require_masking();
 
@@ -2587,6 +2657,9 @@ GRANT USAGE ON SCHEMA analytics TO throughline_analyst;
 GRANT USAGE ON SCHEMA app TO throughline_service;
 GRANT USAGE ON SCHEMA app TO throughline_analyst;
 GRANT USAGE ON SCHEMA app TO throughline_tenant;
+
+REVOKE ALL ON FUNCTION app.expire_audit(p_days integer, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION app.expire_audit(p_days integer, p_limit integer) TO throughline_service;
 
 REVOKE ALL ON FUNCTION app.log_head() FROM PUBLIC;
 GRANT ALL ON FUNCTION app.log_head() TO throughline_service;

@@ -21,6 +21,17 @@ def code(page: Path, language: str) -> str:
     return str(block)
 
 
+def shell(page: Path) -> str:
+    """The shell lines of a page in their order: `sh` and `bash` blocks, and lines with a prompt."""
+    blocks = re.findall(r"^```(sh|bash|console)\n(.*?)^```$", page.read_text(), re.M | re.S)
+    return "\n".join(text if kind != "console" else _prompted(text) for kind, text in blocks)
+
+
+def _prompted(text: str) -> str:
+    """The lines after a prompt, with the lines that continue them."""
+    return "\n".join(re.findall(r"^\$ ((?:.*\\\n)*.*)$", text, re.M))
+
+
 def rows(page: Path) -> list[list[str]]:
     """The cells of every table row of a page, heads included, as Markdown."""
     lines = re.findall(r"^\|(.+)\|$", page.read_text(), re.M)

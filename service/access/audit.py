@@ -176,17 +176,28 @@ async def page(
     tenant_id: str,
     user_id: str | None,
     project_id: str | None,
+    operation: str | None,
     before: str,
     limit: int,
 ) -> list[AuditRow]:
-    """A tenant's entries, newest first, filtered by user and project where these are given."""
+    """A tenant's entries, newest first, filtered by what is given."""
     asked: dict[str, Any] = {
         "tenant_id": tenant_id,
         "user_id": user_id,
         "project_id": project_id,
+        "operation": operation,
         "before": before,
         "limit": limit,
     }
     async with connection.cursor(row_factory=class_row(AuditRow)) as cursor:
         await cursor.execute(SQL["page"], asked)
         return await cursor.fetchall()
+
+
+async def expire(pool: Pool, days: int, *, limit: int) -> int:
+    """Remove entries that are older than `days`, at most `limit` of each tenant; returns how many
+    were removed."""
+    async with service_transaction(pool) as connection:
+        removed = await connection.execute(SQL["expire"], {"days": days, "limit": limit})
+        (count,) = await removed.fetchone() or (0,)
+    return int(count)

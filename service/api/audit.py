@@ -23,6 +23,7 @@ async def read_audit(call: Call[None, audit_schemas.AuditQuery]) -> Response:
             tenant_id=call.tenant_id,
             user_id=asked.user_id,
             project_id=asked.project_id,
+            operation=asked.operation,
             before=asked.before or _NEWEST,
             limit=asked.limit,
         )

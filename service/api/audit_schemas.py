@@ -11,10 +11,14 @@ from service.wire import Id, Query, Wire
 
 
 class AuditQuery(Query):
-    """A page of the audit, newest first: of a user, of a project where given."""
+    """A page of the audit, newest first: of a user, of a project, of an operation where given.
+
+    `operation` is the operationId of this document, such as `postChatPlan`.
+    """
 
     user_id: Id | None = None
     project_id: Id | None = None
+    operation: Annotated[str, Field(pattern=r"^[A-Za-z]{1,64}$")] | None = None
     limit: PageSize = 20
     before: Annotated[str, Field(pattern=r"^[0-9a-f-]{36}$")] | None = None
 

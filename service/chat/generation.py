@@ -11,6 +11,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, cast
 
+import structlog
+
 from domain.events import ChatMode
 from domain.metering import NS_PER_SECOND, Usage, billed_seconds, total_usage
 from domain.operations import Operation, fold
@@ -29,6 +31,7 @@ from service.texts.templates import has_bundle
 
 MOST_RETRIES: Final = 2
 _FIRST_BACK_OFF_SECONDS: Final = 0.5
+_log = structlog.stdlib.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +142,9 @@ class Generation:
             except ModelError as error:
                 PROVIDER_ERRORS.labels(error.kind, error.code).inc()
                 wait = self._wait_before_retry(error)
+                _log.warning(
+                    "model_failed", code=error.code, retried=wait is not None, **error.said
+                )
                 if wait is None:
                     return self._fail(error)
                 self._attempt = self._begun()

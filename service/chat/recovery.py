@@ -146,7 +146,7 @@ class Recovery:
         orphan = await self.inspect(row)
         if orphan is None:
             return
-        _log.info("reply_recovered", reply_id=row.reply_id, again=orphan.may_restart)
+        _log.warning("reply_recovered", reply_id=row.reply_id, again=orphan.may_restart)
         if orphan.may_restart:
             await self.restart(orphan)
         else:

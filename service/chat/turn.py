@@ -177,7 +177,8 @@ class Responder:
             end = found
         subtype, mode = end.envelope["subtype"], end.envelope["mode"]
         _count(course, ending, subtype, mode)
-        _log.info("reply_ended", subtype=subtype, reason=ending.reason)
+        log = _log.warning if ending.subtype == "error" else _log.info
+        log("reply_ended", subtype=subtype, reason=ending.reason)
         turn.writer.tail.finish(end)
 
 

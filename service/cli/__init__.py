@@ -4,29 +4,38 @@ import sys
 
 import typer
 
-from service.cli import analysts, events, projections
+from service.cli import analysts, events, failures, projections
 from service.cli.console import err
 from service.cli.keys import keys
-from service.cli.migrate import migrate
+from service.cli.owner import backup, migrate, psql, restore
 from service.cli.serve import serve
 from service.cli.sign import sign
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Throughline, the timeline.")
-for command in (serve, migrate, sign, keys):
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Throughline, the timeline.",
+    pretty_exceptions_enable=False,
+)
+for command in (serve, migrate, backup, restore, sign, keys):
     app.command()(command)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(psql)
 app.add_typer(projections.app, name="projections")
 app.add_typer(events.app, name="events")
 app.add_typer(analysts.app, name="analysts")
 
 
 def main() -> None:
-    """Run a command. Prints an expected failure in one line, without a traceback."""
-    from service.postgres.functions import FunctionRefused
-    from service.postgres.migrations import MigrationRefused
-    from service.postgres.supervisor import PostgresFailed
-
+    """Run a command. Prints an expected failure in a line or two, without a traceback."""
+    for line in failures.unknown_settings():
+        err.print(f"throughline: {line}", markup=False)
     try:
         app()
-    except (MigrationRefused, FunctionRefused, PostgresFailed) as error:
-        err.print(f"throughline: {error}", markup=False)
-        sys.exit(1)
+    except Exception as error:
+        explained = failures.explained(error)
+        if explained is None:
+            raise
+        lines, code = explained
+        for line in lines:
+            err.print(f"throughline: {line}", markup=False)
+        sys.exit(code)

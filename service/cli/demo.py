@@ -3,14 +3,16 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from domain import session
 from domain.errors import ProjectExists
+from projections.projects import project
 from projections.sessions import active_session
 from service.access.keys import KEY_ID, TENANT
 from service.commands import accounts, projects
@@ -56,9 +58,9 @@ def write_source(folder: Path) -> None:
 
 
 @asynccontextmanager
-async def building(url: str, secret: str) -> AsyncGenerator[bool]:
+async def building(url: str, secret: str, *, with_worker: bool) -> AsyncGenerator[bool]:
     """Run a build worker; yields whether there is a worker to run."""
-    if not WORKER.exists():
+    if not with_worker or not WORKER.exists():
         yield False
         return
     command = [sys.executable, str(WORKER.with_name("demo_build.py"))]
@@ -78,32 +80,62 @@ async def building(url: str, secret: str) -> AsyncGenerator[bool]:
         await process.wait()
 
 
-async def prepare(service: Service) -> str:
-    """Create the demo's project, credit and session where missing; returns the session's id."""
-    try:
-        await service.transactions.transact(TENANT, _register, cause=_CONTEXT)
-        await service.transactions.transact(TENANT, _credit, cause=_CONTEXT)
-    except ProjectExists:
-        pass
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """The demo's project and session."""
+
+    project_id: str
+    session_id: str
+
+
+async def prepare(service: Service) -> Ids:
+    """Create the demo's project, credit and session where missing."""
+    project_id = await _project(service)
     async with tenant_transaction(service.pool, TENANT) as connection:
         active = await active_session(
             connection,
             tenant_id=TENANT,
-            project_id=PROJECT_ID,
+            project_id=project_id,
             user_id=USER_ID,
             idle_seconds=service.settings.idle_seconds,
         )
-    return active or await _open_session(service)
+    return Ids(project_id, active or await _open_session(service, project_id))
 
 
-_register: Final = partial(
-    projects.register,
-    project_id=PROJECT_ID,
-    name="Demo",
-    framework="starlette",
-    source_root=PROJECT_ID,
-    members={USER_ID: "owner"},
-)
+async def _project(service: Service) -> str:
+    """The id of the demo's project.
+
+    The id of an erased project is used up. After an erasure of `demo` the project is `demo-2`.
+    """
+    project_id, number = PROJECT_ID, 1
+    while not await _register(service, project_id):
+        async with tenant_transaction(service.pool, TENANT) as connection:
+            if await project(connection, tenant_id=TENANT, project_id=project_id, user_id=USER_ID):
+                return project_id
+        number += 1
+        project_id = f"{PROJECT_ID}-{number}"
+    if number == 1:
+        await service.transactions.transact(TENANT, _credit, cause=_CONTEXT)
+    return project_id
+
+
+async def _register(service: Service, project_id: str) -> bool:
+    """Register the project; returns False where the id is used already."""
+    work = partial(
+        projects.register,
+        project_id=project_id,
+        name="Demo",
+        framework="starlette",
+        source_root=PROJECT_ID,
+        members={USER_ID: "owner"},
+    )
+    try:
+        await service.transactions.transact(TENANT, work, cause=_CONTEXT)
+    except ProjectExists:
+        return False
+    return True
+
+
 _credit: Final = partial(
     accounts.credit,
     tenant_id=TENANT,
@@ -115,11 +147,11 @@ _credit: Final = partial(
 )
 
 
-async def _open_session(service: Service) -> str:
+async def _open_session(service: Service, project_id: str) -> str:
     session_id = new_id()
-    stream = session_stream(session_id, PROJECT_ID)
+    stream = session_stream(session_id, project_id)
     opening = partial(
-        session.open_session, session_id=session_id, project_id=PROJECT_ID, user_id=USER_ID
+        session.open_session, session_id=session_id, project_id=project_id, user_id=USER_ID
     )
 
     async def begin(transaction: Transaction) -> None:
@@ -130,29 +162,28 @@ async def _open_session(service: Service) -> str:
     return session_id
 
 
-def instructions(
-    url: str, session_id: str, sign: str, say: Callable[[str], None], *, with_builds: bool
-) -> None:
-    """Print shell lines that a user can paste."""
-    body = f'{{"userId":"{USER_ID}","projectId":"{PROJECT_ID}","message":"Add a login page"}}'
-    timeline = f"/v1/project/{PROJECT_ID}/timeline?userId={USER_ID}"
-    bill = f"/v1/chat-plan/session/{session_id}?userId={USER_ID}"
-    say("Stream a reply:")
-    say(
+def instructions(url: str, ids: Ids, sign: str, *, with_builds: bool) -> list[str]:
+    """Shell lines that a user can paste, each below a line that says what it does."""
+    whose = f'"userId":"{USER_ID}","projectId":"{ids.project_id}"'
+    body = f'{{{whose},"message":"Add a login page"}}'
+    timeline = f"/v1/project/{ids.project_id}/timeline?userId={USER_ID}"
+    bill = f"/v1/chat-plan/session/{ids.session_id}?userId={USER_ID}"
+    lines = [
+        "Stream a reply:",
         f"  B='{body}'; curl -sN {url}/v1/chat-plan -H 'Accept: text/event-stream'"
         f" -H 'Content-Type: application/json'"
-        f' -H "$({sign} POST /v1/chat-plan --body "$B")" -d "$B"'
-    )
-    order = f'{{"userId":"{USER_ID}","projectId":"{PROJECT_ID}","sessionId":"{session_id}"}}'
-    convert = "/v1/chat-plan/convert-to-build"
-    say("Read the timeline:")
-    say(f"  curl -s '{url}{timeline}' -H \"$({sign} GET '{timeline}')\"")
-    say("Read the session's bill:")
-    say(f"  curl -s '{url}{bill}' -H \"$({sign} GET '{bill}')\"")
+        f' -H "$({sign} POST /v1/chat-plan --body "$B")" -d "$B"',
+        "Read the timeline:",
+        f"  curl -s '{url}{timeline}' -H \"$({sign} GET '{timeline}')\"",
+        "Read the session's bill:",
+        f"  curl -s '{url}{bill}' -H \"$({sign} GET '{bill}')\"",
+    ]
     if not with_builds:
-        return
-    say("Turn the plan into a build; the timeline then tells how it comes along:")
-    say(
+        return lines
+    order, convert = f'{{{whose},"sessionId":"{ids.session_id}"}}', "/v1/chat-plan/convert-to-build"
+    return [
+        *lines,
+        "Turn the plan into a build; the timeline then tells how it comes along:",
         f"  B='{order}'; curl -s {url}{convert} -H 'Content-Type: application/json'"
-        f' -H "$({sign} POST {convert} --body "$B")" -d "$B"'
-    )
+        f' -H "$({sign} POST {convert} --body "$B")" -d "$B"',
+    ]

@@ -1,18 +1,28 @@
 """`throughline events`: the log."""
 
 import asyncio
+import logging
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
+from service.cli.console import err
 from service.cli.database import database
 from service.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="The log.")
+_LAST: Final = 2**63 - 1
+
+
+@app.callback()
+def begin() -> None:
+    """The log."""
+    # psycopg warns of every statement after the statement that failed.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 
 @app.command("tail")
@@ -34,14 +44,14 @@ def print_tail(
             finally:
                 listening.cancel()
 
-    with database(Settings()) as (_, direct_url):
-        asyncio.run(tail(direct_url))
+    with database(Settings()) as found:
+        asyncio.run(tail(found.direct_url))
 
 
 @app.command("replay")
 def print_all(
     after: Annotated[int, typer.Option(help="Begin after this position.")] = 0,
-    upto: Annotated[int, typer.Option(help="End with this position.")] = 2**63 - 1,
+    upto: Annotated[int, typer.Option(help="End with this position.")] = _LAST,
 ) -> None:
     """Print all events so far, in order, one JSON object a line."""
 
@@ -50,8 +60,8 @@ def print_all(
             async for page in store.replay(after=after, upto=upto):
                 _print_events(page)
 
-    with database(Settings()) as (_, direct_url):
-        asyncio.run(replay(direct_url))
+    with database(Settings()) as found:
+        asyncio.run(replay(found.direct_url))
 
 
 @app.command("export")
@@ -59,9 +69,12 @@ def export_tenant(
     tenant: Annotated[str, typer.Argument(help="The tenant whose events are printed.")],
     after: Annotated[int, typer.Option(help="Begin after this position.")] = 0,
 ) -> None:
-    """Print a tenant's events so far as CloudEvents, one a line."""
+    """Print a tenant's events so far as CloudEvents, one a line.
 
-    async def export(direct_url: str) -> None:
+    Exit code 2 for a tenant without any event.
+    """
+
+    async def export(direct_url: str) -> bool:
         from service.eventlog.cloudevents import cloud_event
         from service.eventlog.heavy_reads import HeavyReads
         from service.eventlog.store import EventStore
@@ -71,15 +84,20 @@ def export_tenant(
         async with connections.pool(direct_url) as pool:
             log_epoch = await EventStore(pool).log_epoch()
             feed = TenantFeed(pool, Selection(tenant_id=tenant), HeavyReads())
+            if await feed.last(_LAST) is None:
+                return False
             prev = await feed.last(after)
             async for page in feed.whole(after):
                 for event, before in chained(page, prev):
                     sys.stdout.buffer.write(cloud_event(event, log_epoch, before) + b"\n")
                 prev = page[-1].position if page else prev
         sys.stdout.buffer.flush()
+        return True
 
-    with database(Settings()) as (_, direct_url):
-        asyncio.run(export(direct_url))
+    with database(Settings()) as found:
+        if not asyncio.run(export(found.direct_url)):
+            err.print(f"throughline: the log has no event of a tenant {tenant}.", markup=False)
+            raise typer.Exit(2)
 
 
 @asynccontextmanager

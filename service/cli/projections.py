@@ -49,7 +49,7 @@ def rebuild_models(name: Name) -> None:
     for projection in _named(name):
         with _progress(projection.name) as progress:
             as_owner(partial(rebuild, projection=projection, progress=progress))
-        out.print(f"{projection.name}: rebuilt")
+        out.print(f"{projection.name}: rebuilt from the log")
 
 
 @app.command("verify")
@@ -61,7 +61,8 @@ def verify_models(name: Name = "all") -> None:
     for projection in _named(name):
         with _progress(projection.name) as progress:
             rows = as_owner(partial(verify, projection=projection, progress=progress))
-        out.print(f"{projection.name}: {rows} differing rows")
+        said = "agrees with the log" if rows == 0 else f"{rows} rows differ from the log"
+        out.print(f"{projection.name}: {said}")
         differing += rows
     if differing:
         raise typer.Exit(1)
@@ -80,11 +81,12 @@ def _named(name: str) -> list["Projection"]:
 
 @contextmanager
 def _progress(name: str) -> Generator[Callable[[int, int], None]]:
-    """Print progress: a bar on a terminal, a line for each step elsewhere."""
+    """Print progress: a bar on a terminal, elsewhere a line for each step of a long log."""
     if not err.is_terminal:
-        yield lambda at, head: err.print(f"{name}: {at} of {head}")
+        yield lambda at, head: err.print(f"{name}: read {at} of {head} events") if at else None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=err) as bar:
         task = bar.add_task(name, total=None)
         yield lambda at, head: bar.update(task, completed=at, total=head)
+        bar.update(task, completed=bar.tasks[task].total)

@@ -4,30 +4,44 @@ import asyncio
 import gc
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from socket import socket
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from service.access.keys import KEY_ID, known_keys
 from service.cli.console import err, out
-from service.cli.database import bring_up_to_date, database
+from service.cli.database import Database, bring_up_to_date, database
 from service.settings import Settings
 
+if TYPE_CHECKING:
+    from service.http.server import Server
 
-def serve() -> None:
+
+def serve(
+    worker: Annotated[bool, typer.Option(help="Run the example worker of the demo.")] = True,
+) -> None:
     """Start the service, with an embedded PostgreSQL unless THROUGHLINE_DATABASE_URL is set."""
     import uvloop
 
+    from service.http.server import bound_sockets
     from service.ops import logs
 
     settings = Settings()
     logs.configure(settings.log_level)
-    with database(settings) as (url, direct_url):
-        with_demo = not settings.hmac_keys
-        chosen: dict[str, Any] = {"hmac_keys": known_keys(settings)}
+    with_demo = not settings.hmac_keys
+    chosen: dict[str, Any] = {"hmac_keys": known_keys(settings)}
+    with ExitStack() as stack:
+        sockets = bound_sockets(settings.host, settings.port)
+        for each in sockets:
+            stack.enter_context(each)
+        found = stack.enter_context(database(settings))
         if with_demo and settings.source_dir is None:
             chosen["source_dir"] = _demo_source(settings)
         keyed = settings.model_copy(update=chosen)
-        uvloop.run(run(keyed, url, direct_url, with_demo=with_demo))
+        uvloop.run(run(keyed, found, sockets, with_demo=with_demo, with_worker=worker))
 
 
 def _demo_source(settings: Settings) -> Path:
@@ -38,29 +52,43 @@ def _demo_source(settings: Settings) -> Path:
     return folder
 
 
-async def run(settings: Settings, url: str, direct_url: str, *, with_demo: bool) -> None:
+async def run(
+    settings: Settings,
+    found: Database,
+    sockets: list[socket],
+    *,
+    with_demo: bool,
+    with_worker: bool,
+) -> None:
     """Serve until a signal. Exits with 1 where a crash of the database could lose commits."""
-    from service.app import application
+    from service.app import application, key_fault
     from service.http.server import Server
+    from service.postgres.connections import require_reachable
     from service.postgres.migrations import unbound_roles, unsafe_settings
 
-    if unsafe := await unsafe_settings(direct_url):
+    if unsafe := await unsafe_settings(found.direct_url):
         err.print(f"throughline: the database has {', '.join(unsafe)} off; commits could be lost.")
         sys.exit(1)
-    await bring_up_to_date(direct_url)
-    if unbound := await unbound_roles(direct_url):
+    await bring_up_to_date(found.direct_url)
+    if unbound := await unbound_roles(found.direct_url):
         err.print(f"throughline: {', '.join(unbound)} would see the rows of all tenants.")
         sys.exit(1)
+    await require_reachable(found.url)
     _freeze_gc()
-    server = Server(application(settings, database_url=url, direct_url=direct_url), settings)
-    serving = asyncio.create_task(server.serve())
+    app = application(settings, database_url=found.url, direct_url=found.direct_url)
+    server = Server(app, settings)
+    serving = asyncio.create_task(server.serve(sockets))
+    asking = asyncio.create_task(key_fault(settings))
     ready = asyncio.create_task(server.ready.wait())
     await asyncio.wait((serving, ready), return_when=asyncio.FIRST_COMPLETED)
     if ready.done():
-        _announce(server, settings)
-    if ready.done() and with_demo:
-        await _serve_demo(server, settings, serving)
-    ready.cancel()
+        started = _started(server, settings, found, await asking)
+        if with_demo:
+            await _serve_demo(server, settings, serving, started, with_worker=with_worker)
+        else:
+            out.print("\n".join(started))
+    for task in (ready, asking):
+        task.cancel()
     await serving
 
 
@@ -75,25 +103,43 @@ def _freeze_gc() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-def _announce(server: Any, settings: Settings) -> None:
-    out.print(f"\nThroughline listens on {server.url}")
-    if settings.database_url is None:
-        out.print(f"Database: embedded PostgreSQL 18, kept in {settings.data_dir.resolve()}")
+def _started(
+    server: "Server", settings: Settings, found: Database, key_fault: str | None
+) -> list[str]:
+    """The lines that tell what was started."""
+    model = f"{settings.model}, by the key in ANTHROPIC_API_KEY"
     if settings.anthropic_api_key is None:
-        out.print("Model:    offline (no ANTHROPIC_API_KEY): replies are made up, and say so")
+        model = "offline (no ANTHROPIC_API_KEY): replies are made up, and say so"
+    lines = [
+        f"\nThroughline listens on {server.url}",
+        f"Database: {found.described}",
+        f"Model:    {model}",
+    ]
+    return lines if key_fault is None else [*lines, f"          {key_fault}"]
 
 
-async def _serve_demo(server: Any, settings: Settings, serving: asyncio.Task[None]) -> None:
-    """Print how to call the service, and run the demo's build worker until the service ends."""
+async def _serve_demo(
+    server: "Server",
+    settings: Settings,
+    serving: asyncio.Task[None],
+    started: list[str],
+    *,
+    with_worker: bool,
+) -> None:
+    """Print how to call the service, and run the demo's build worker until the service ends.
+
+    All lines are printed at once, after what is logged at the start.
+    """
     from service.cli import demo
 
-    session_id = await demo.prepare(server.config.app.state.service)
+    ids = await demo.prepare(server.config.app.state.service)  # type: ignore[union-attr]
     secret = settings.hmac_keys[KEY_ID].secret.get_secret_value()
-    out.print(f"Demo key: {KEY_ID} / {secret} (tenant demo; kept in the data folder)\n")
-    async with demo.building(server.url, secret) as with_builds:
+    key = f"Demo key: {KEY_ID} / {secret} (tenant demo; kept in the data folder)\n"
+    async with demo.building(server.url, secret, with_worker=with_worker) as with_builds:
         sign = _own_command() + " sign"
-        demo.instructions(server.url, session_id, sign, out.print, with_builds=with_builds)
-        out.print("\nCtrl-C stops it; the data is kept.")
+        lines = demo.instructions(server.url, ids, sign, with_builds=with_builds)
+        end = "\nCtrl-C stops it; the data is kept."
+        out.print("\n".join((*started, key, *lines, end)))
         await asyncio.wait([serving])
 
 

@@ -1,10 +1,11 @@
 """The HTTP server: uvicorn, with a proper end of all streams when it is stopped."""
 
 import asyncio
+import errno
 import signal
+import socket
 from collections.abc import Generator
 from contextlib import contextmanager
-from socket import IPPROTO_TCP, TCP_NODELAY, socket
 from types import FrameType
 from typing import Final
 
@@ -19,7 +20,52 @@ from service.settings import Settings
 
 ACCEPTED_AT_ONCE: Final = 64
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_REASONS: Final = {
+    errno.EADDRINUSE: "is in use. Stop the other program, or choose another THROUGHLINE_PORT",
+    errno.EACCES: "is not allowed to this user. Choose a THROUGHLINE_PORT above 1023",
+    errno.EADDRNOTAVAIL: "cannot be used: the address is not of this machine. See THROUGHLINE_HOST",
+}
 _log = structlog.stdlib.get_logger(__name__)
+
+
+class CannotListen(RuntimeError):
+    """The address of the settings cannot be listened on. The message says why, and what to do."""
+
+
+def bound_sockets(host: str, port: int) -> list[socket.socket]:
+    """Sockets for every address of the host; for port 0, one socket with a free port.
+
+    Nobody can connect before the server listens on them. Raises CannotListen.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        reason = error.strerror or "it is unknown"
+        raise CannotListen(f"THROUGHLINE_HOST={host!r} cannot be used: {reason}.") from None
+    addresses = dict.fromkeys((family, address) for family, _, _, _, address in found)
+    sockets: list[socket.socket] = []
+    for family, address in list(addresses)[: 1 if port == 0 else None]:
+        try:
+            sockets.append(_bound(family, address))
+        except OSError as error:
+            for each in sockets:
+                each.close()
+            reason = _REASONS.get(error.errno or 0, f"cannot be used: {error.strerror}")
+            raise CannotListen(f"Port {port} of {host} {reason}.") from None
+    return sockets
+
+
+def _bound(family: int, address: tuple[object, ...]) -> socket.socket:
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
+    return bound
 
 
 class Server(uvicorn.Server):
@@ -46,11 +92,11 @@ class Server(uvicorn.Server):
         self._grace_seconds = settings.grace_seconds
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
-        self._listeners: list[socket] = []
+        self._listeners: list[socket.socket] = []
         self._accepting: set[asyncio.Task[object]] = set()
         self.ready = asyncio.Event()
 
-    async def startup(self, sockets: list[socket] | None = None) -> None:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen; `ready` is set when it does."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
@@ -61,14 +107,14 @@ class Server(uvicorn.Server):
         _log.info("listening", most_connections=most_connections())
         self.ready.set()
 
-    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept no more connections, and wait until those that are open have ended."""
         for listener in self._listeners:
             asyncio.get_running_loop().remove_reader(listener)
             listener.close()
         await super().shutdown(sockets)
 
-    def _accept_waiting(self, listener: socket) -> None:
+    def _accept_waiting(self, listener: socket.socket) -> None:
         """Accept all connections that wait, up to a limit.
 
         Uvloop's own server accepts one connection in each round of the loop. A busy loop makes a
@@ -80,12 +126,12 @@ class Server(uvicorn.Server):
                 connection, _ = listener.accept()
             except OSError:  # none waits, or no descriptor is free
                 return
-            connection.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             opening = self._loop.create_task(self._open(connection))
             self._accepting.add(opening)
             opening.add_done_callback(self._accepting.discard)
 
-    async def _open(self, connection: socket) -> None:
+    async def _open(self, connection: socket.socket) -> None:
         """Serve an accepted connection as uvicorn serves its own ones."""
 
         def protocol() -> LimitedProtocol:

@@ -1,4 +1,4 @@
-"""Ends idle sessions and silent builds."""
+"""Ends idle sessions and silent builds, and removes old entries of the audit."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator
@@ -10,6 +10,7 @@ import structlog
 
 from projections.builds import silent
 from projections.sessions import idle_sessions
+from service.access import audit
 from service.commands.builds import Builds
 from service.commands.sessions import expire
 from service.eventlog.errors import DATABASE_AWAY, OutcomeUnknown
@@ -58,6 +59,11 @@ async def time_out_silent(builds: Builds, pool: Pool, silent_seconds: float) -> 
         with _one_of_many("build_not_timed_out"):
             timed_out += await builds.time_out(tenant_id, build_id, silent_seconds=silent_seconds)
     return timed_out
+
+
+async def expire_audit(pool: Pool, days: int) -> int:
+    """Remove entries of the audit that are older than `days`; returns their number."""
+    return await audit.expire(pool, days, limit=_AT_A_TIME)
 
 
 @contextmanager

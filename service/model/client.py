@@ -6,18 +6,21 @@ becomes one `ModelError`, whose kind says what can be done about it.
 """
 
 import asyncio
+import re
 import ssl
 from asyncio import CancelledError
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from math import isnan
 from time import monotonic_ns
+from types import MappingProxyType
 from typing import Any, Final, Literal, cast
 
 import anthropic
 import httpx2
 import orjson
+import structlog
 from anthropic import Omit, omit
 from anthropic.types import (
     MessageParam,
@@ -41,8 +44,15 @@ _MOST_TOKENS: Final = 2**28
 _LARGEST_INPUT: Final = 64 * 1024
 _LONGEST_RETRY_AFTER: Final = 24 * 60 * 60.0
 _GRAIN_SECONDS: Final = 0.05
+_KEY_SECONDS: Final = 5.0
+_LONGEST_MESSAGE: Final = 200
+_KEYS: Final = re.compile(r"\bsk-[\w*-]+|\b[\w-]{32,}")
+_REFUSED_KEY: Final = frozenset({401, 403})
+_KEY_ERRORS: Final = frozenset({"authentication_error", "permission_error"})
 _ENDED: Final = frozenset({"end_turn", "stop_sequence"})
 _TRUNCATED: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
+
+_log = structlog.stdlib.get_logger(__name__)
 
 
 @cache
@@ -54,15 +64,68 @@ def trusted_certificates() -> ssl.SSLContext:
     return httpx2.create_ssl_context()
 
 
+async def refused_key(client: anthropic.AsyncAnthropic) -> str | None:
+    """A line about a key that the provider refuses, asked by a list of one model; else None.
+
+    Everything else is no fault of the key, and is logged as one warning.
+    """
+    try:
+        await client.models.list(limit=1, timeout=_KEY_SECONDS)
+    except (anthropic.AuthenticationError, anthropic.PermissionDeniedError) as error:
+        said = " ".join(str(each) for each in described(error).values())
+        _log.error("provider_refused_key", **described(error))
+        return f"The provider refuses the key ({said}): replies will fail. Set ANTHROPIC_API_KEY."
+    except anthropic.NotFoundError:
+        return None  # a gateway that only knows messages
+    except anthropic.APIError as error:
+        _log.warning("model_not_asked", **described(error))
+    return None
+
+
+def described(error: BaseException) -> dict[str, Any]:
+    """What the provider said of a failed call, for the log: its status, its own message, at most
+    200 characters long, and its id of the request."""
+    if not isinstance(error, anthropic.APIError):
+        return {"why": type(error).__name__}
+    if isinstance(error, anthropic.APIStatusError):
+        body: Any = error.body
+        inner: Any = _member(body, "error") or body
+        said = str(_member(inner, "message") or "")
+        facts = {
+            "answer_status": error.status_code,
+            "answer_text": _one_line(said),
+            "answer_id": (error.request_id or "")[:_LONGEST_MESSAGE],
+        }
+        return {name: value for name, value in facts.items() if value}
+    cause = error.__cause__ or error
+    return {"why": f"{type(cause).__name__}: {_one_line(str(cause))}"}
+
+
+def _member(value: Any, name: str) -> Any:
+    return cast(dict[str, Any], value).get(name) if isinstance(value, dict) else None
+
+
+def _one_line(text: str) -> str:
+    """A text of the provider in one line, without anything that looks like a key."""
+    return _KEYS.sub("***", " ".join(text.split()))[:_LONGEST_MESSAGE]
+
+
 class ModelError(Exception):
     """A model call ended badly. `transient`: the same call may go well later.
 
     `retry_after` is for how many seconds the provider does not want to be asked, if it said so.
+    `said` is what the log gets of the provider's own answer.
     """
 
-    def __init__(self, kind: Kind, code: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        code: str,
+        retry_after: float | None = None,
+        said: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         super().__init__(code)
-        self.kind, self.code, self.retry_after = kind, code, retry_after
+        self.kind, self.code, self.retry_after, self.said = kind, code, retry_after, said
 
 
 @dataclass(slots=True)
@@ -360,7 +423,7 @@ def _model_error(error: Exception) -> ModelError:
         case anthropic.APIStatusError():
             return _status_error(error)
         case anthropic.APIConnectionError() | httpx2.HTTPError():
-            return ModelError("transient", "provider_unreachable")
+            return ModelError("transient", "provider_unreachable", said=described(error))
         case _:
             # Whatever the stream said, only reading it went wrong.
             return ModelError("transient", "provider_unreadable")
@@ -372,10 +435,13 @@ def _status_error(error: anthropic.APIStatusError) -> ModelError:
         error.status_code == 200 and error.type in _LATE_ERRORS
     )
     if not passing:
-        return ModelError("permanent", "provider_refused_request")
+        is_key = error.status_code in _REFUSED_KEY or error.type in _KEY_ERRORS
+        code = "provider_refused_key" if is_key else "provider_refused_request"
+        return ModelError("permanent", code, said=described(error))
     busy = error.status_code in (429, 529) or error.type in ("overloaded_error", "rate_limit_error")
     code = "provider_busy" if busy else "provider_failed"
-    return ModelError("transient", code, _retry_after(error.response.headers.get("retry-after")))
+    retry_after = _retry_after(error.response.headers.get("retry-after"))
+    return ModelError("transient", code, retry_after, described(error))
 
 
 def _retry_after(header: str | None) -> float | None:

@@ -1,4 +1,4 @@
-"""Structured logs: a JSON object in each line, with the request's id, without texts and secrets.
+"""Structured logs: a line an event, with the request's id, without texts and secrets.
 
 A log line is a named event with ids, codes and numbers. No code passes a body, a header or a reply
 to a logger, and tracebacks are written without the values of variables.
@@ -12,8 +12,12 @@ import orjson
 import structlog
 
 
-def configure(level: str) -> None:
-    """Write our logs and those of the libraries to standard error, as JSON lines."""
+def configure(level: str | None) -> None:
+    """Write our logs and those of the libraries to standard error, as JSON lines.
+
+    On a terminal the lines are for a person: short, and by default only warnings and errors.
+    """
+    on_terminal = sys.stderr.isatty()
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -33,15 +37,21 @@ def configure(level: str) -> None:
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(serializer=_json),
+                _for_people() if on_terminal else structlog.processors.JSONRenderer(_json),
             ],
         )
     )
     logging.root.handlers = [handler]
-    logging.root.setLevel(level.upper())
+    logging.root.setLevel((level or ("warning" if on_terminal else "info")).upper())
     # The service logs requests itself: the lines of the libraries contain query strings.
     for noisy in ("httpx", "httpx2", "httpcore2", "anthropic", "uvicorn.access", "sse_starlette"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _for_people() -> structlog.dev.ConsoleRenderer:
+    return structlog.dev.ConsoleRenderer(
+        pad_event_to=0, sort_keys=False, exception_formatter=structlog.dev.plain_traceback
+    )
 
 
 def _json(value: Any, **_: Any) -> str:

@@ -2,7 +2,10 @@
 
 import re
 import secrets
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Final
+from urllib.parse import quote
 
 from psycopg import sql as compose
 from psycopg.conninfo import make_conninfo
@@ -16,26 +19,101 @@ class BadName(ValueError):
     """The name is no name of a database role: lower-case letters, digits and `_`, at most 63."""
 
 
-async def add_analyst(owner: Connection, name: str, tenant_id: str) -> str:
-    """Create a role that reads a tenant's views; returns the line to connect as this role.
+class UnknownTenant(ValueError):
+    """No key and no event is of this tenant, so its analyst would see nothing."""
 
-    A role belongs to the whole database server, so its name must be free there. Raises BadName, and
+
+class UnknownAnalyst(ValueError):
+    """There is no analyst of this name in this database."""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """How an analyst connects. Nobody but the analyst has the password: the database keeps its
+    SCRAM verifier."""
+
+    host: str
+    port: int
+    database: str
+    name: str
+    password: str
+
+    @property
+    def conninfo(self) -> str:
+        """The line for psql and psycopg."""
+        return make_conninfo(
+            host=self.host,
+            port=self.port,
+            dbname=self.database,
+            user=self.name,
+            password=self.password,
+        )
+
+    @property
+    def url(self) -> str:
+        """The URL, for other programs."""
+        who = f"{self.name}:{quote(self.password, safe='')}"
+        database = quote(self.database, safe="")
+        if self.host.startswith("/"):
+            socket = quote(self.host, safe="")
+            return f"postgresql://{who}@/{database}?host={socket}&port={self.port}"
+        return f"postgresql://{who}@{self.host}:{self.port}/{database}"
+
+
+async def add_analyst(
+    owner: Connection, name: str, tenant_id: str, *, known: Collection[str] = ()
+) -> Login:
+    """Create a role that reads a tenant's views; returns how to connect as this role.
+
+    A role belongs to the whole database server, so its name must be free there. `known` are tenants
+    besides those that have events. Raises BadName, UnknownTenant, and
     psycopg.errors.DuplicateObject.
     """
     if not NAME.fullmatch(name):
         raise BadName(BadName.__doc__)
-    password = secrets.token_urlsafe(24)
+    found = await owner.execute(ROLES["has_events"], {"tenant_id": tenant_id})
+    if tenant_id not in known and await found.fetchone() != (True,):
+        raise UnknownTenant(f"{UnknownTenant.__doc__} Its name is {tenant_id!r}.")
+    login = _login(owner, name)
     async with owner.transaction():
+        (group,) = await (await owner.execute(ROLES["analyst_role"])).fetchone() or ("",)
         await owner.execute(
-            compose.SQL("create role {} login password {} in role throughline_analyst").format(
-                compose.Identifier(name), compose.Literal(password)
+            compose.SQL("create role {} login password {} in role {}").format(
+                compose.Identifier(name), _verifier(owner, login), compose.Identifier(group)
             )
         )
         await owner.execute(ROLES["add_analyst"], {"name": name, "tenant_id": tenant_id})
-    where = owner.info
-    return make_conninfo(
-        host=where.host, port=where.port, dbname=where.dbname, user=name, password=password
+    return login
+
+
+async def new_password(owner: Connection, name: str) -> Login:
+    """Give an analyst another password. Raises UnknownAnalyst."""
+    if name not in dict(await analysts(owner)):
+        raise UnknownAnalyst(f"There is no analyst {name}.")
+    login = _login(owner, name)
+    await owner.execute(
+        compose.SQL("alter role {} password {}").format(
+            compose.Identifier(name), _verifier(owner, login)
+        )
     )
+    return login
+
+
+async def analysts(owner: Connection) -> list[tuple[str, str]]:
+    """The analysts of this database by name, each with the tenant."""
+    return await (await owner.execute(ROLES["analysts"])).fetchall()
+
+
+def _login(owner: Connection, name: str) -> Login:
+    where = owner.info
+    return Login(where.host, where.port, where.dbname, name, secrets.token_urlsafe(24))
+
+
+def _verifier(owner: Connection, login: Login) -> compose.Literal:
+    """The password as the server keeps it, made here: so it is in no statement and in no log."""
+    password, name = login.password.encode(), login.name.encode()
+    verifier = owner.pgconn.encrypt_password(password, name, b"scram-sha-256")
+    return compose.Literal(verifier.decode())
 
 
 async def remove_analyst(owner: Connection, name: str) -> bool:

@@ -48,11 +48,16 @@ async def connect(url: str, *, as_service: bool = True) -> Connection:
     connection = await psycopg.AsyncConnection.connect(url, **_KEYWORDS)
     if as_service:
         try:
-            await _serve(connection)
+            await connection.execute(ROLES["serve"])
         except BaseException:
             await connection.close()
             raise
     return connection
+
+
+async def require_reachable(url: str) -> None:
+    """Raises psycopg.OperationalError where no connection can be made."""
+    await (await connect(url, as_service=False)).close()
 
 
 def pool(url: str, *, most: int = POOL_SIZE) -> Pool:
@@ -128,9 +133,3 @@ async def tenant_rows(pool: Pool, tenant_id: str, read: Read[R]) -> list[R]:
     async with tenant_transaction(pool, tenant_id) as connection:
         await read.send(connection)
     return await read.rows()
-
-
-async def _serve(connection: Connection) -> None:
-    await connection.execute("set role throughline_service")
-    await connection.execute("set statement_timeout = '30s'")
-    await connection.execute("set enable_seqscan = off")

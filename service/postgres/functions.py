@@ -22,10 +22,11 @@ class FunctionRefused(RuntimeError):
     """A function has other parameters or another result in the database than in its file."""
 
 
-async def install(connection: psycopg.AsyncConnection[Any]) -> list[str]:
+async def install(connection: psycopg.AsyncConnection[Any], roles: str = sql.ROLES) -> list[str]:
     """Create or replace the functions whose text is not in the database; returns their names.
 
     The caller is the database's owner, in a transaction that holds the lock of the migrations.
+    `roles` is what the names of the database's roles begin with.
     Raises FunctionRefused when PostgreSQL cannot replace a function by its new text.
     """
     await connection.execute(SQL["table"])
@@ -33,13 +34,15 @@ async def install(connection: psycopg.AsyncConnection[Any]) -> list[str]:
     changed = [each for each in sql.functions() if installed.get(each.name) != each.digest]
     await connection.execute(SQL["unchecked"])
     for function in changed:
-        await _replace(connection, function)
+        await _replace(connection, function, roles)
     return [function.name for function in changed]
 
 
-async def _replace(connection: psycopg.AsyncConnection[Any], function: sql.Function) -> None:
+async def _replace(
+    connection: psycopg.AsyncConnection[Any], function: sql.Function, roles: str
+) -> None:
     try:
-        await connection.execute(function.text)
+        await connection.execute(sql.named(function.text, roles))
     except psycopg.errors.InvalidFunctionDefinition as error:
         raise _refused(function, error.diag.message_primary or "") from error
     found = await connection.execute(SQL["signatures"], {"name": function.name})

@@ -6,7 +6,7 @@ from typing import Final
 import psycopg
 
 import sql
-from service.postgres import connections, functions
+from service.postgres import connections, functions, roles
 
 SQL: Final = sql.statements("migrations.sql")
 _CREATED_MEANWHILE: Final = (
@@ -25,7 +25,7 @@ async def migrate(url: str) -> list[str]:
 
     Returns the names of the migrations. Many processes may call this at once. Raises
     MigrationRefused when a migration in the database is unknown here, or its text was changed;
-    functions.FunctionRefused when a function cannot be replaced.
+    functions.FunctionRefused when a function cannot be replaced; roles.RolesRefused.
     """
     connection = await connections.connect(url, as_service=False)
     async with connection:
@@ -39,14 +39,15 @@ async def _migrate(connection: connections.Connection) -> list[str]:
     async with connection.transaction():
         await connection.execute(SQL["lock"])
         applied = await (await connection.execute(SQL["applied"])).fetchall()
+        prefix = await roles.prefix(connection, is_new=not applied)
         pending = _pending({number: (name, digest) for number, name, digest in applied})
         for step in pending:
-            await connection.execute(step.text)
+            await connection.execute(sql.named(step.text, prefix))
             await connection.execute(
                 SQL["record"],
                 {"number": step.number, "name": step.name, "digest": step.digest},
             )
-        await functions.install(connection)
+        await functions.install(connection, prefix)
     return [step.name for step in pending]
 
 

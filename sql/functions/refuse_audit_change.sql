@@ -1,4 +1,4 @@
--- The trigger function of app.audit for update, delete and truncate.
+-- The trigger function of app.audit for update and truncate.
 create or replace function app.refuse_audit_change() returns trigger
 language plpgsql as $$
 begin

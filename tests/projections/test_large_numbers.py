@@ -53,7 +53,13 @@ async def test_absurd_counts_are_shown_and_summed_everywhere(url: str) -> None:
 
         await owner.execute(ENTRY.encode())
         (entry,) = await audit_page(
-            owner, tenant_id="t1", user_id=None, project_id=None, before="z", limit=9
+            owner,
+            tenant_id="t1",
+            user_id=None,
+            project_id=None,
+            operation=None,
+            before="z",
+            limit=9,
         )
         assert entry.tokens_used == 4 * TOKENS
 

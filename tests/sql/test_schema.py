@@ -2,7 +2,7 @@
 column is explained."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, TypeAlias
 from uuid import uuid4
 
@@ -118,7 +118,7 @@ async def test_an_analyst_sees_one_tenant_and_cannot_choose_which(url: str) -> N
         for tenant in ("t1", "t2"):
             opened = SessionOpened(session_id=f"of-{tenant}", project_id="p1", user_id="u1")
             await log.append([new_events(tenant, f"session-of-{tenant}", 0, [opened], "p1")])
-        dsn = await add_analyst(owner, name, "t1")
+        dsn = (await add_analyst(owner, name, "t1", known=["t1"])).conninfo
         sessions = "select session_id from analytics.project_chat_plan_sessions"
         async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as analyst:
             assert await found(analyst, sessions) == ["of-t1"]
@@ -132,7 +132,7 @@ async def test_an_analyst_sees_one_tenant_and_cannot_choose_which(url: str) -> N
             await analyst.execute("set role throughline_analyst")
             assert await found(analyst, sessions) == [], "a role without a tenant"
         with pytest.raises(psycopg.errors.DuplicateObject):
-            await add_analyst(owner, name, "t2")
+            await add_analyst(owner, name, "t2", known=["t2"])
         with pytest.raises(BadName):
             await add_analyst(owner, "x; drop table app.event", "t2")
         assert await remove_analyst(owner, name)
@@ -205,7 +205,7 @@ async def test_no_lock_that_an_analyst_can_take_delays_others(url: str) -> None:
     name = f"analyst_{uuid4().hex}"
     works = ("append", "migrate", *(projection.name for projection in PROJECTIONS))
     async with running_log(url) as one, running_log(url) as other, owning(url) as owner:
-        dsn = await add_analyst(owner, name, "t1")
+        dsn = (await add_analyst(owner, name, "t1", known=["t1"])).conninfo
         async with await psycopg.AsyncConnection.connect(dsn) as analyst:
             for work in works:
                 key = f"select pg_advisory_lock(hashtextextended('throughline.{work}', 0))"
@@ -304,6 +304,57 @@ async def test_the_owner_does_not_need_to_be_a_superuser(
         with psycopg.connect(server.url, autocommit=True) as admin:
             admin.execute(f"drop database {own} with (force)".encode())
             admin.execute(f"drop role {name}".encode())
+
+
+@pytest.fixture
+def two_owners(server: Server) -> Iterator[tuple[str, str]]:
+    """The URLs of two empty databases of two owners, who may create roles and nothing else."""
+    made = [f"second_{uuid4().hex[:8]}", f"third_{uuid4().hex[:8]}"]
+    with psycopg.connect(server.url, autocommit=True) as admin:
+        for name in made:
+            admin.execute(f"create role {name} login createrole password 'p'".encode())
+            admin.execute(f'create database "{name}-A" owner {name} template template0'.encode())
+    one, other = (make_conninfo(server.url, user=n, password="p", dbname=f"{n}-A") for n in made)
+    yield one, other
+    with psycopg.connect(server.url, autocommit=True) as admin:
+        for name in made:
+            admin.execute(f'drop database "{name}-A" with (force)'.encode())
+            for role in ("service", "tenant", "analyst"):
+                admin.execute(f"drop role if exists throughline_{name}_a_{role}".encode())
+            admin.execute(f"drop role {name}".encode())
+
+
+async def test_the_databases_of_two_owners_on_one_server_have_roles_of_their_own(
+    template: str, two_owners: tuple[str, str]
+) -> None:
+    for url in two_owners:
+        await migrations.migrate(url)
+        await migrations.migrate(url)
+        assert await migrations.unbound_roles(url) == []
+        async with owning(url) as owner, writing(url) as log, connections.pool(url) as pool:
+            assert await install(owner, PROJECTIONS) == [each.name for each in PROJECTIONS]
+            for tenant in ("t1", "t2"):
+                opened = SessionOpened(session_id=f"of-{tenant}", project_id="p1", user_id="u1")
+                await log.append([new_events(tenant, f"session-of-{tenant}", 0, [opened], "p1")])
+            for projection in PROJECTIONS[:2]:
+                await rebuild(owner, projection)
+                assert await verify(owner, projection) == 0
+            async with connections.tenant_transaction(pool, "t1") as tenant_s:
+                rows = await tenant_s.execute("select session_id, current_user from app.sessions")
+                ((session, role),) = await rows.fetchall()
+            assert session == "of-t1"
+            assert re.fullmatch(r"throughline_(second|third)_\w{8}_a_tenant", role)
+            name = f"analyst_{uuid4().hex}"
+            login = await add_analyst(owner, name, "t2")
+            sessions = "select session_id from analytics.project_chat_plan_sessions"
+            async with await psycopg.AsyncConnection.connect(login.url) as analyst:
+                assert await found(analyst, sessions) == ["of-t2"]
+            await remove_analyst(owner, name)
+            named = "select distinct role::regrole::text from pg_policy, unnest(polroles) as role"
+            own = role.removesuffix("_tenant")
+            assert {each.removeprefix(own) for each in await found(owner, named)} == {
+                *("_service", "_tenant", "_analyst")
+            }
 
 
 async def test_a_role_that_bypasses_row_security_is_reported(url: str, server: Server) -> None:

@@ -11,6 +11,7 @@ from psycopg.rows import dict_row
 from structlog.testing import capture_logs
 
 from service.access import audit
+from service.jobs.expiry import expire_audit
 from service.ops import metrics
 from service.postgres import connections
 from tests.projections.generated import owning
@@ -161,6 +162,8 @@ async def test_the_audit_has_pages_of_a_user_and_of_a_project(run: LiveService) 
     assert found == sorted(found, reverse=True)
     of_project = (await run.client.get("/v1/audit?projectId=p1&limit=100")).json()["items"]
     assert {item["projectId"] for item in of_project} == {"p1"}
+    of_call = (await run.client.get("/v1/audit?operation=creditAccount")).json()["items"]
+    assert [item["operation"] for item in of_call] == ["creditAccount"]
 
 
 @pytest.mark.parametrize(
@@ -175,6 +178,53 @@ async def test_no_role_changes_the_audit(url: str, run: LiveService, statement: 
     async with await connections.connect(url) as service:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             await service.execute(statement.encode())
+
+
+async def test_old_entries_are_removed_and_younger_ones_stay(url: str) -> None:
+    days = {"t1": (500, 401, 399, 29, 0), "t2": (450, 3), "t3": (399,)}
+    async with owning(url) as owner, connections.pool(url) as pool:
+        for tenant, ages in days.items():
+            for age in ages:
+                await aged(owner, tenant, age)
+        assert await audit.expire(pool, 400, limit=1) == 2, "the oldest of each tenant"
+        assert await expire_audit(pool, 400) == 1
+        assert await expire_audit(pool, 400) == 0
+        assert await ages_of(owner) == {"t1": [399, 29, 0], "t2": [3], "t3": [399]}
+        with pytest.raises(psycopg.Error, match="stays for 30 days"):
+            await audit.expire(pool, 7, limit=10)
+        with pytest.raises(psycopg.Error, match="stays for 30 days"):
+            await owner.execute("delete from app.audit where tenant_id = 't1'")
+        assert await ages_of(owner) == {"t1": [399, 29, 0], "t2": [3], "t3": [399]}
+
+
+async def aged(owner: connections.Connection, tenant: str, days: int) -> None:
+    """Store an entry of a request some days ago."""
+    await owner.execute(
+        """
+        insert into app.audit
+            (tenant_id, request_id, at, key_id, operation, status, milliseconds)
+        select
+            %(tenant)s,
+            -- As a UUIDv7 begins: the milliseconds in hexadecimal, with a dash.
+            overlay(lpad(to_hex(floor(extract(epoch from at) * 1000)::bigint), 12, '0')
+                placing '-' from 9 for 0),
+            at, 'k1', 'x', 200, 1
+        from (select now() - make_interval(days => %(days)s)) as request (at)
+        """,
+        {"tenant": tenant, "days": days},
+    )
+
+
+async def ages_of(owner: connections.Connection) -> dict[str, list[int]]:
+    """The ages of the stored entries in days, oldest first, by tenant."""
+    found = await owner.execute(
+        """
+        select tenant_id, array_agg(extract(day from now() - at)::integer order by at)
+        from app.audit
+        group by tenant_id
+        """
+    )
+    return dict(await found.fetchall())
 
 
 async def test_a_request_that_could_not_be_audited_is_refused(

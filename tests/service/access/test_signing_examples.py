@@ -35,7 +35,8 @@ async def in_python(method: str, target: str, body: str) -> str:
 async def in_shell(method: str, target: str, body: str) -> str:
     script = f'{code(PAGE, "bash")}\nsign "$@"'
     environment = {"KEY_ID": "k1", "SECRET": SECRET, "PATH": "/usr/bin:/bin"}
-    header = await output("bash", "-c", script, "sign", method, target, body, env=environment)
+    asked = (method, target, *(("--body", body) if body else ()))
+    header = await output("bash", "-c", script, "sign", *asked, env=environment)
     return header.removeprefix("X-HMAC-Signature: ")
 
 

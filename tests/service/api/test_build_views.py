@@ -39,7 +39,7 @@ async def rows(url: str, view: str) -> list[dict[str, Any]]:
     """The rows of a view, as an analyst reads them."""
     name = f"analyst_{uuid4().hex}"
     async with owning(url) as owner:
-        dsn = await add_analyst(owner, name, "t1")
+        dsn = (await add_analyst(owner, name, "t1", known=["t1"])).conninfo
         async with (
             await psycopg.AsyncConnection.connect(dsn) as analyst,
             analyst.cursor(row_factory=dict_row) as cursor,

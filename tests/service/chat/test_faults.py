@@ -69,8 +69,8 @@ TABLE: dict[str, End] = {
         "provider_failed", calls=3, notices=(RETRY, RETRY), retry_after=0.0
     ),
     "status code=400": error("provider_refused_request"),
-    "status code=401": error("provider_refused_request"),
-    "status code=403": error("provider_refused_request"),
+    "status code=401": error("provider_refused_key"),
+    "status code=403": error("provider_refused_key"),
     "status code=413": error("provider_refused_request"),
     # The connection or the stream ends before anything was shown.
     "cut_before times=1": success(calls=2, notices=(RETRY,)),

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Self
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -17,7 +18,7 @@ import pytest
 from projections import PROJECTIONS
 from service.postgres.embedded import Server
 from service.settings import Settings
-from tests.documents import DOCS, README, code, rows
+from tests.documents import DOCS, README, rows, shell
 from tests.running import UNSAFE
 
 THROUGHLINE = Path(sys.executable).parent / "throughline"
@@ -139,7 +140,7 @@ def test_a_first_run_works_as_printed_and_a_second_finds_its_data(folder: Path) 
             built = json.loads(first.shell(convert))
             assert built["status"] == "queued"
             assert first.until_deployed(built["buildId"])
-            examples_of_the_api_page_work(first)
+            shell_lines_of_the_documents_work(first)
             items = json.loads(first.shell(timeline))["items"]
             assert [each["kind"] for each in items[:3]] == [
                 "deployment",
@@ -179,17 +180,44 @@ def plain(command: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"(127\.0\.0\.1):\d+", r"\1", command)).strip()
 
 
-def examples_of_the_api_page_work(served: Served) -> None:
-    """Each line of the page's examples gets an answer that is not a problem."""
+CURL = """
+curl() {
+  local seconds=60; case "$*" in */timeline/stream*) seconds=2;; esac
+  command curl --max-time $seconds -w '%{stderr}answered %{http_code} %{url}\\n' "$@"
+}
+"""
+"""A live timeline has no end, so it is cut. Each call says on standard error how it ended."""
+
+USERS_PAGES = tuple(page for page in sorted(DOCS.glob("*.md")) if page.name != "contributing.md")
+"""Pages with shell lines for a running service. The README has a line that `serve` prints, and
+tests/test_contributing.py runs those for contributors."""
+
+
+def shell_lines_of_the_documents_work(served: Served) -> None:
+    """The shell lines of each page, pasted into one shell, all get an answer that is no problem."""
     address = re.search(r"listens on (\S+)", served.printed)
+    key = re.search(r"Demo key: (\S+) / (\S+)", served.printed)
     assert address is not None
-    script = code(DOCS / "api.md", "sh").replace(".venv/bin/throughline", str(THROUGHLINE))
-    script = script.replace("http://127.0.0.1:8400", address[1])
-    calls = re.findall(r"^(?:post|get) .+$", script, re.M)
-    answers = served.shell(re.sub(r"^((?:post|get) .+)$", r"\1; echo", script, flags=re.M))
-    decoded = [json.loads(line) for line in answers.splitlines()]
-    assert len(decoded) == len(calls) >= 6
-    assert not [each for each in decoded if "status" in each and "code" in each]
+    assert key is not None
+    answered: list[str] = []
+    for page in USERS_PAGES:
+        script = shell(page).replace(".venv/bin/throughline", str(THROUGHLINE))
+        script = script.replace("http://127.0.0.1:8400", address[1])
+        done = subprocess.run(
+            ["bash", "-uc", f"KEY_ID={key[1]}; SECRET={key[2]}; {CURL}\n{script}"],
+            env=served.environment,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        calls = re.findall(r"^answered (\d+) (.+)$", done.stderr, re.M)
+        assert [call for call in calls if not call[0].startswith("2")] == [], done.stdout
+        rest = re.sub(r"^(answered|curl: \(28\)) .*\n", "", done.stderr, flags=re.M)
+        assert rest == "", page
+        answered += [urlsplit(url).path for _, url in calls]
+    assert len(answered) >= 10
+    assert {"/v1/chat-plan/convert-to-build", "/v1/project/shop/timeline/stream"} <= {*answered}
 
 
 def commands_work_beside(served: Served) -> None:
@@ -200,7 +228,7 @@ def commands_work_beside(served: Served) -> None:
     for verb in ("verify", "rebuild", "verify"):
         done = served.command("projections", verb, "all")
         assert done.returncode == 0, done.stderr
-    assert done.stdout.count(" 0 differing rows") == len(PROJECTIONS)
+    assert done.stdout.count(" agrees with the log") == len(PROJECTIONS)
     replayed = [json.loads(line) for line in served.command("events", "replay").stdout.splitlines()]
     assert [event["position"] for event in replayed] == list(range(1, len(replayed) + 1))
     assert replayed[0]["type"] == "ProjectRegistered"

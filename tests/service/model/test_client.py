@@ -3,19 +3,23 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import anthropic
 import orjson
 import pytest
+from pydantic import SecretStr
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+from structlog.testing import capture_logs
 
 from domain.questions import HINTS, RULES, Project, prompt
 from domain.reply_contracts import CONTRACTS, reply_schema
+from service.app import key_fault
 from service.model.client import ModelCall, ModelClient, ModelError
 from service.model.offline.app import Fault, OfflineModel, serving
+from service.settings import Settings
 from tests.running import LiveService, running
 from tests.service import law
 from tests.service.chat.test_faults import SAID, ends_with
@@ -380,3 +384,51 @@ async def asking(model_url: str, *, seconds: float) -> AsyncGenerator[ModelClien
             first_text_seconds=10,
             next_text_seconds=seconds,
         )
+
+
+async def test_a_failed_call_is_logged_with_the_answer_of_the_provider(url: str) -> None:
+    async with running(url) as live:
+        await ready(live)
+        with capture_logs() as lines:
+            failed = await said(live, "Good grief [[offline: status code=401]]")
+    assert ends_with(failed) == "provider_refused_key"
+    (call,) = (each for each in lines if each["event"] == "model_failed")
+    assert (call["code"], call["answer_status"]) == ("provider_refused_key", 401)
+    assert 0 < len(call["answer_text"]) <= 200
+    assert "Good grief" not in str(lines)
+    (end,) = (each for each in lines if each["event"] == "reply_ended")
+    assert end["log_level"] == call["log_level"] == "warning"
+
+
+@pytest.mark.parametrize(
+    ("status", "is_told"), [(401, True), (403, True), (404, False), (500, False), (200, False)]
+)
+async def test_a_refused_key_is_told_at_the_start(status: int, is_told: bool) -> None:
+    """A gateway without a list of models, and a provider that is away, are no fault of the key."""
+    key = f"sk-ant-{'x' * 40}"
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        error = {"type": "error", "error": {"type": "any", "message": f"{key} is\nwrong " * 9}}
+        body = {"data": [], "has_more": False, "first_id": None, "last_id": None}
+        content = orjson.dumps(body if status == 200 else error)
+        headers = [(b"content-type", b"application/json"), (b"request-id", b"req_1")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
+
+    async with serving(cast(OfflineModel, answer)) as address:
+        settings = Settings(anthropic_api_key=SecretStr(key), anthropic_base_url=address)
+        with capture_logs() as lines:
+            told = await key_fault(settings)
+    assert (told is not None) is is_told
+    assert len(lines) == (status not in (200, 404))
+    assert key not in f"{told} {lines}"
+    assert told is None or ("ANTHROPIC_API_KEY" in told and "req_1" in told and "\n" not in told)
+
+
+async def test_a_provider_that_cannot_be_reached_is_one_warning() -> None:
+    settings = Settings(anthropic_api_key=SecretStr("k"), anthropic_base_url="http://127.0.0.1:1")
+    with capture_logs() as lines:
+        assert await key_fault(settings) is None
+    (line,) = lines
+    assert (line["event"], line["log_level"]) == ("model_not_asked", "warning")
+    assert "127.0.0.1" in line["why"]

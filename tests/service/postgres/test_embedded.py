@@ -282,6 +282,24 @@ def test_a_second_process_finds_the_running_server_and_does_not_stop_it(folder: 
         assert read(server.url) == ["ours", "theirs"]
 
 
+def test_a_second_process_runs_the_server_on_when_the_first_one_ends(folder: Path) -> None:
+    with owner(folder) as first:
+        said(first)
+        with capture_logs() as logged, embedded(folder) as server:
+            assert not server.started
+            write(server.url, "before")
+            first.communicate("")
+            eventually(lambda: logged)
+            assert logged[0]["event"] == "postgres_taken_over"
+            write(server.url, "after")
+            with owner(folder) as third:
+                assert said(third)[0] == server.url
+                third.communicate("")
+            assert read(server.url) == ["after", "before"]
+    assert not processes_of(folder / "data")
+    assert not answers(server.url)
+
+
 def test_a_second_process_waits_for_an_owner_that_is_only_starting(new_folder: Path) -> None:
     with owner(new_folder) as first, owner(new_folder) as second:
         assert sorted([said(first)[2], said(second)[2]]) == ["False", "True"]

@@ -1,0 +1,310 @@
+"""Commands run in this process: what they print, and how they tell what a user got wrong."""
+
+import os
+import re
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+from urllib.parse import urlsplit
+
+import anyio
+import psycopg
+import pytest
+
+from projections import PROJECTIONS
+from service.cli import main
+from service.postgres import connections
+from service.postgres.embedded import Server, embedded
+from tests.folders import in_memory
+from tests.projections.generated import World, writing
+from tests.running import UNSAFE
+
+SECRET = "0123456789abcdef0123456789abcdef"
+Command: TypeAlias = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run a command in this process; returns its exit code and what it wrote."""
+    monkeypatch.setattr("service.ops.logs.configure", lambda _: None)
+
+    def run(*arguments: str, **environment: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["throughline", *arguments])
+        with monkeypatch.context() as settings:
+            for name, value in environment.items():
+                settings.setenv(name, value)
+            with pytest.raises(SystemExit) as ended:
+                main()
+        written = capsys.readouterr()
+        return int(ended.value.code or 0), written.out + written.err
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("PORT", "abc", "THROUGHLINE_PORT='abc' must be a whole number."),
+        ("PORT", "70000", "THROUGHLINE_PORT='70000' must be at most 65535."),
+        ("USER_MESSAGES", "-1", "THROUGHLINE_USER_MESSAGES='-1' must be at least 1."),
+        ("GRACE_SECONDS", "abc", "THROUGHLINE_GRACE_SECONDS='abc' must be a number."),
+        ("GRACE_SECONDS", "0", "THROUGHLINE_GRACE_SECONDS='0' must be more than 0.0."),
+        (
+            "LOG_LEVEL",
+            "loud",
+            "THROUGHLINE_LOG_LEVEL='loud' must be 'debug', 'info', 'warning' or 'error'.",
+        ),
+        (
+            "SOURCE_DIR",
+            "/none",
+            "THROUGHLINE_SOURCE_DIR='/none' is no folder; create it, or leave the setting out.",
+        ),
+        ("HMAC_KEYS", f"x {SECRET}", "THROUGHLINE_HMAC_KEYS is no JSON. See docs/operations.md."),
+        (
+            "HMAC_KEYS",
+            f'{{"k": {{"secret": "{SECRET}", "scopes": []}}}}',
+            "THROUGHLINE_HMAC_KEYS: tenant of key k is missing.",
+        ),
+        (
+            "HMAC_KEYS",
+            f'{{"k": {{"secret": "{SECRET}", "{SECRET}": 1, "tenant": "t", "scopes": []}}}}',
+            "THROUGHLINE_HMAC_KEYS: a member of key k is not known.",
+        ),
+        (
+            "HMAC_KEYS",
+            '{"k": {"secret": "short", "tenant": "t", "scopes": []}}',
+            "THROUGHLINE_HMAC_KEYS: secret of key k must have at least 16 characters.",
+        ),
+        (
+            "HMAC_KEYS",
+            f'{{"k": "{SECRET}"}}',
+            "THROUGHLINE_HMAC_KEYS: key k must be a JSON object with"
+            ' "secret", "tenant" and "scopes".',
+        ),
+        (
+            "DATABASE_URL",
+            f"mysql://u:{SECRET}@h/d",
+            "THROUGHLINE_DATABASE_URL must begin with postgresql://.",
+        ),
+    ],
+)
+def test_a_wrong_setting_is_one_line(command: Command, name: str, value: str, said: str) -> None:
+    code, written = command("keys", **{f"THROUGHLINE_{name}": value})
+    assert (code, written) == (2, f"throughline: {said}\n")
+    assert SECRET not in written
+
+
+def test_every_wrong_setting_is_told_at_once(command: Command) -> None:
+    code, written = command("keys", THROUGHLINE_PORT="x", THROUGHLINE_MAX_TOKENS="1")
+    assert code == 2
+    assert [line.split("=")[0] for line in written.splitlines()] == [
+        "throughline: THROUGHLINE_PORT",
+        "throughline: THROUGHLINE_MAX_TOKENS",
+    ]
+
+
+def test_an_unknown_setting_is_told_and_does_not_stop_the_command(command: Command) -> None:
+    level = {"THROUGHLINE_LOG_LEVEL": "WARNING", "THROUGHLINE_DATABASE_URL": ""}
+    code, written = command("sign", "GET", "/x", THROUGHLINE_LOG_LEVL="x", **level)
+    assert code == 0
+    assert "THROUGHLINE_LOG_LEVL is no setting" in written
+    assert "Did you mean THROUGHLINE_LOG_LEVEL?" in written
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        (f"postgresql://u:{SECRET}@127.0.0.1:1/d", "Connection refused. Is PostgreSQL there?"),
+        (f"postgresql://u:{SECRET}@none.invalid/d", "failed to resolve host"),
+        (f"postgresql://u:{SECRET}@se cret@h:x/d", "cannot be read. It has the form"),
+        (f"host=127.0.0.1 password={SECRET} nonsense", "cannot be read. It has the form"),
+    ],
+)
+def test_a_database_that_cannot_be_reached_is_one_line(
+    command: Command, url: str, said: str
+) -> None:
+    code, written = command("serve", THROUGHLINE_DATABASE_URL=url, THROUGHLINE_PORT="0")
+    assert code == 2
+    assert written.startswith("throughline: THROUGHLINE_DATABASE_URL")
+    assert said in written
+    assert written.count("\n") == 1
+    assert SECRET not in written
+
+
+@pytest.fixture
+def ordinary(server: Server) -> Iterator[str]:
+    """The URL of an empty database whose owner may not create roles."""
+    with psycopg.connect(server.url, autocommit=True) as admin:
+        admin.execute("create role ordinary login password 'hidden-here'")
+        admin.execute("create database ordinary owner ordinary")
+    parts = urlsplit(server.url)
+    address = parts.netloc.rpartition("@")[2]
+    yield parts._replace(netloc=f"ordinary:hidden-here@{address}", path="/ordinary").geturl()
+    with psycopg.connect(server.url, autocommit=True) as admin:
+        admin.execute("drop database ordinary with (force)")
+        admin.execute("drop role ordinary")
+
+
+def test_an_owner_that_may_not_create_roles_is_one_line(command: Command, ordinary: str) -> None:
+    code, written = command("migrate", THROUGHLINE_DATABASE_URL=ordinary)
+    assert code == 2
+    assert "CREATEROLE" in written
+    assert written.count("\n") == 1
+    wrong = ordinary.replace("hidden-here", "not-the-password")
+    code, written = command("migrate", THROUGHLINE_DATABASE_URL=wrong)
+    assert code == 2
+    assert "password authentication failed" in written
+    assert "not-the-password" not in written
+
+
+def test_a_database_without_tables_names_the_command_that_makes_them(
+    command: Command, ordinary: str
+) -> None:
+    for arguments in (("projections", "status"), ("events", "replay"), ("analysts", "list")):
+        code, written = command(*arguments, THROUGHLINE_DATABASE_URL=ordinary)
+        assert code == 2
+        assert "run `throughline migrate`" in written
+        assert written.count("\n") == 1
+
+
+def test_a_port_in_use_is_one_line(command: Command, url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        code, written = command("serve", THROUGHLINE_DATABASE_URL=url, THROUGHLINE_PORT=port)
+    assert code == 2
+    assert f"Port {port} of 127.0.0.1 is in use." in written
+    assert "THROUGHLINE_PORT" in written
+    assert written.count("\n") == 1
+
+
+def test_an_address_of_another_machine_is_one_line(command: Command) -> None:
+    code, written = command("serve", THROUGHLINE_HOST="192.0.2.1")
+    assert (code, written.count("\n")) == (2, 1)
+    assert "THROUGHLINE_HOST" in written
+
+
+def test_migrate_says_what_it_did(command: Command, url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as owner:
+        owner.execute("drop table app.drafts")
+        owner.execute("delete from app.projection where name = 'drafts'")
+    code, written = command("migrate", THROUGHLINE_DATABASE_URL=url)
+    assert code == 0
+    assert "built drafts\n" in written
+    assert ": done\n" in written
+    code, written = command("migrate", THROUGHLINE_DATABASE_URL=url)
+    assert (code, written.count("\n")) == (0, 1)
+    assert written.endswith(": up to date\n")
+    assert str(urlsplit(url).password) not in written
+
+
+def test_an_export_of_an_unknown_tenant_fails(command: Command, url: str) -> None:
+    code, written = command("events", "export", "nosuch", THROUGHLINE_DATABASE_URL=url)
+    assert (code, written) == (2, "throughline: the log has no event of a tenant nosuch.\n")
+
+
+def test_an_analyst_is_added_listed_given_a_new_password_and_removed(
+    command: Command, url: str, server: Server
+) -> None:
+    here = {"THROUGHLINE_DATABASE_URL": url, "PGOPTIONS": "-c log_statement=all"}
+    name = f"maria_{os.getpid()}"
+    code, written = command("analysts", "add", name, "acme", **here)
+    assert code == 2
+    assert "acme" in written
+    code, first = command("analysts", "add", name, "demo", **here)
+    assert code == 0
+    code, second = command("analysts", "password", name, **here)
+    assert code == 0
+    assert command("analysts", "password", "nobody", **here)[0] == 2
+    code, listed = command("analysts", "list", **here)
+    assert re.search(rf"{name}\W+demo", listed)
+    former, current = (re.findall(r"^postgresql://.+$", text, re.M)[0] for text in (first, second))
+    with psycopg.connect(current) as connection:
+        connection.execute("table analytics.project_builds")
+    with psycopg.connect(re.findall(r'^psql "(.+)"$', second, re.M)[0]):
+        pass
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(former)
+    log = (server.data_dir.parent / "postgres.log").read_text(errors="replace")
+    assert f'alter role "{name}" password' in log, "the control"
+    for each in (former, current):
+        assert str(urlsplit(each).password) not in log
+    assert command("analysts", "remove", name, **here)[0] == 0
+    assert command("analysts", "remove", name, **here)[0] == 2
+
+
+def test_psql_opens_the_database_of_the_settings(command: Command, url: str) -> None:
+    here = {"THROUGHLINE_DATABASE_URL": url}
+    assert command("psql", "--url", **here) == (0, f"{url}\n")
+    assert command("psql", "--", "-c", "select count(*) from app.event", **here)[0] == 0
+    assert command("psql", "--", "-v", "ON_ERROR_STOP=1", "-c", "select 1/0", **here)[0] == 1
+
+
+@pytest.fixture
+def owner(server: Server, template: str) -> Iterator[Callable[[str], str]]:
+    """Makes databases of ordinary owners on a server; returns their URLs."""
+    made: list[str] = []
+
+    def make(on: str) -> str:
+        name = f"keeper_{os.getpid()}"
+        with psycopg.connect(on, autocommit=True) as admin:
+            admin.execute(f"create role {name} login createrole password 'hidden-here'".encode())
+            admin.execute(f"create database {name} owner {name} template template0".encode())
+        made.append(name)
+        parts = urlsplit(on)
+        address = parts.netloc.rpartition("@")[2]
+        return parts._replace(netloc=f"{name}:hidden-here@{address}", path=f"/{name}").geturl()
+
+    yield make
+    with psycopg.connect(server.url, autocommit=True) as admin:
+        admin.execute(f"drop database {made[0]} with (force)".encode())
+        for role in ("service", "tenant", "analyst"):
+            admin.execute(f"drop role if exists throughline_{made[0]}_{role}".encode())
+        admin.execute(f"drop role {made[0]}".encode())
+
+
+def test_a_backup_of_an_ordinary_owner_is_restored_on_another_server(
+    command: Command, owner: Callable[[str], str], server: Server, tmp_path: Path
+) -> None:
+    before = {"THROUGHLINE_DATABASE_URL": owner(server.url)}
+    assert command("migrate", **before)[0] == 0
+    anyio.run(filled, before["THROUGHLINE_DATABASE_URL"])
+    file = str(tmp_path / "backup")
+    code, written = command("backup", file, **before)
+    assert code == 0, written
+    code, refused = command("restore", file, **before)
+    assert code == 2
+    assert "is not empty" in refused
+    with tempfile.TemporaryDirectory(dir=in_memory()) as folder:
+        Path(folder).chmod(0o755)
+        with embedded(Path(folder, "postgres"), settings=UNSAFE) as other:
+            after = {"THROUGHLINE_DATABASE_URL": owner(other.url)}
+            code, written = command("restore", file, **after)
+            assert code == 0, written
+            assert written.endswith(": restored\n")
+            assert "built" not in written, "the read models are in the backup"
+            verified = command("projections", "verify", **after)[1]
+            assert verified.count("agrees with the log") == len(PROJECTIONS)
+            logs = [anyio.run(whole, url["THROUGHLINE_DATABASE_URL"]) for url in (before, after)]
+            assert logs[0][1:] == logs[1][1:]
+            assert logs[0][0] != logs[1][0], "cursors of the former log are refused"
+    assert command("restore", str(tmp_path / "none"), **before)[0] == 2
+
+
+async def filled(url: str) -> None:
+    """Append a generated log of several tenants."""
+    async with writing(url) as log:
+        await log.append(World(7).appends(60))
+
+
+async def whole(url: str) -> list[object]:
+    """The epoch, and every row of the log and of the timeline."""
+    async with connections.pool(url) as pool, connections.service_transaction(pool) as reading:
+        statements = (
+            b"select app.log_epoch()",
+            b"select * from app.event order by position",
+            b"select * from app.timeline order by position",
+        )
+        return [await (await reading.execute(each)).fetchall() for each in statements]
