@@ -185,8 +185,8 @@ def examples_of_the_api_page_work(served: Served) -> None:
     assert address is not None
     script = code(DOCS / "api.md", "sh").replace(".venv/bin/throughline", str(THROUGHLINE))
     script = script.replace("http://127.0.0.1:8400", address[1])
-    calls = re.findall(r"^(?:post|get) .+$", script, re.M)
-    answers = served.shell(re.sub(r"^((?:post|get) .+)$", r"\1; echo", script, flags=re.M))
+    calls = re.findall(r"^(?:post|get|patch) .+$", script, re.M)
+    answers = served.shell(re.sub(r"^((?:post|get|patch) .+)$", r"\1; echo", script, flags=re.M))
     decoded = [json.loads(line) for line in answers.splitlines()]
     assert len(decoded) == len(calls) >= 6
     assert not [each for each in decoded if "status" in each and "code" in each]
