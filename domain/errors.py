@@ -176,6 +176,13 @@ class BuildUnknown(Refused):
 
 
 @dataclass(eq=False)
+class VersionUnknown(Refused):
+    """The project has no such version. Leave versionId out to ask about the current version."""
+
+    code = "version_not_found"
+
+
+@dataclass(eq=False)
 class BuildTaken(Refused):
     """Another worker has claimed this build. Take the next one."""
 

@@ -160,7 +160,8 @@ class UserMessagePosted(_Event):
 
     `context` names what the model gets without a tool call. In mode `build` the message asks for
     the build `build_id`: `initial` from an idea, `build` from the plan of the session
-    `converted_from_session_id`.
+    `converted_from_session_id`. `viewed_version_id` and `viewed_build_id` are what the user looked
+    at while writing, where the client says so.
     """
 
     session_id: str
@@ -173,6 +174,8 @@ class UserMessagePosted(_Event):
     build_id: str | None = None
     converted_from_session_id: str | None = None
     context: tuple[Context, ...] = ()
+    viewed_version_id: str | None = None
+    viewed_build_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,8 +209,10 @@ class ReplyCompleted(_Event):
 
     `data` is the fold of the operations that the client received. `duration_ms` runs from the
     message to the end of the reply. `billed_seconds` is what the settlement billed. `frames` is the
-    number of stream events before the final one. `version_id`, `build_id` and `modified_at` (ISO
-    8601) are the project's at that time; `locale` is the message's.
+    number of stream events before the final one. `version_id` and `build_id` are what the user
+    looked at, and otherwise the project's at that time; `modified_at` (ISO 8601) is the project's,
+    and `locale` the message's. `first_text_ms` runs from the message to the first text that readers
+    saw; None where the process that ended the reply does not know the time.
     """
 
     session_id: str
@@ -228,14 +233,15 @@ class ReplyCompleted(_Event):
     version_id: str | None = None
     build_id: str | None = None
     modified_at: str | None = None
+    first_text_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyFailed(_Event):
     """The reply ended without content, and nothing was billed; `code` says why.
 
-    `retry_after_seconds` is the provider's wish, None where it had none; `frames` as in
-    ReplyCompleted.
+    `retry_after_seconds` is the provider's wish, None where it had none. `frames` and `locale` are
+    as in ReplyCompleted, and so is `first_text_ms`: that text was taken back.
     """
 
     session_id: str
@@ -247,6 +253,8 @@ class ReplyFailed(_Event):
     tokens_used: int | None = None
     cache_hits: int | None = None
     frames: int = 0
+    locale: str | None = None
+    first_text_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from typing import Final, TypeAlias, cast
 
 from domain.events import ChatMode, Json
 from domain.markdown_reader import MarkdownReader, lowered
+from domain.markdown_titles import Titles, titles_of
 
 Members: TypeAlias = Mapping[str, Json]
 Blocks: TypeAlias = Iterator[str]
@@ -29,17 +30,20 @@ class Entry:
     text: str
 
 
-def reply(mode: ChatMode, data: Json) -> str:
-    """A reply's data as a document. Never raises, even for incomplete or malformed data."""
-    return _document(_WRITERS[mode](_members(data)))
+def reply(mode: ChatMode, data: Json, locale: str = "en") -> str:
+    """A reply's data as a document, with headings in the locale's language.
+
+    Never raises, even for incomplete or malformed data.
+    """
+    return _document(_WRITERS[mode](_members(data), titles_of(locale)))
 
 
-def conversation(title: str, entries: Iterable[Entry]) -> str:
+def conversation(title: str, entries: Iterable[Entry], locale: str = "en") -> str:
     """The entries in the order given, each under a heading with its author and time (UTC).
 
     The headings inside an entry are lowered below the entry's own heading.
     """
-    return _document(_conversation(title, entries))
+    return _document(_conversation(title, entries, titles_of(locale)))
 
 
 def _document(blocks: Blocks) -> str:
@@ -50,115 +54,131 @@ def _document(blocks: Blocks) -> str:
 # documents ---------------------------------------------------------------------------------------
 
 
-def _conversation(title: str, entries: Iterable[Entry]) -> Blocks:
+def _conversation(title: str, entries: Iterable[Entry], titles: Titles) -> Blocks:
     yield _heading(1, title)
     for entry in entries:
         at = entry.at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        yield _heading(2, f"{entry.who} ({at})")
+        who = titles.apart(entry.who)
+        yield _heading(2, f"{titles.mark}{who} ({titles.apart(at)})")
         yield lowered(_prose(entry.text), levels=2)
 
 
-def _question(data: Members) -> Blocks:
+def _question(data: Members, titles: Titles) -> Blocks:
     yield _prose(data.get("answer"))
-    yield from _section("References", map(_reference, _objects(data.get("references"))))
-    yield from _section("Related topics", _bullets(data.get("relatedTopics")))
+    yield from _section(
+        titles["References"],
+        (_reference(each, titles) for each in _objects(data.get("references"))),
+    )
+    yield from _section(titles["Related topics"], _bullets(data.get("relatedTopics")))
 
 
-def _reference(reference: Members) -> str:
+def _reference(reference: Members, titles: Titles) -> str:
     location = _joined(":", _text(reference.get("file")), _text(reference.get("line")))
     snippet = _text(reference.get("snippet")).strip("\n")
     if "\n" in snippet:
-        return _item(_joined("\n\n", _code(location), _fenced(snippet)))
-    return _item(_joined(": ", _code(location), _code(snippet)))
+        return _item(_joined("\n\n", titles.apart(_code(location)), _fenced(snippet)))
+    line = _joined(": ", *(titles.apart(_code(each)) for each in (location, snippet)))
+    return _item(titles.mark + line if line else "")
 
 
-def _feature(data: Members) -> Blocks:
+def _feature(data: Members, titles: Titles) -> Blocks:
     plan = _members(data.get("plan"))
     yield _prose(data.get("summary"))
-    yield _fact("Feasibility", _line(data.get("feasibility")))
-    yield from _headed("Overview", [_prose(plan.get("overview"))])
-    yield from _headed("Steps", _steps(plan.get("steps")))
-    yield from _section("Dependencies", map(_dependency, _objects(plan.get("dependencies"))))
-    yield from _section("Risks", _bullets(plan.get("risks")))
-    yield from _section("Alternatives", _bullets(plan.get("alternatives")))
-    yield from _headed("Build prompt", [_fenced(_text(data.get("buildPrompt")))])
+    yield _fact(titles, "Feasibility", titles[_line(data.get("feasibility"))])
+    yield from _headed(titles["Overview"], [_prose(plan.get("overview"))])
+    yield from _headed(titles["Steps"], _steps(plan.get("steps"), titles))
+    yield from _section(
+        titles["Dependencies"],
+        (_dependency(each, titles) for each in _objects(plan.get("dependencies"))),
+    )
+    yield from _section(titles["Risks"], _bullets(plan.get("risks")))
+    yield from _section(titles["Alternatives"], _bullets(plan.get("alternatives")))
+    yield from _headed(titles["Build prompt"], [_fenced(_text(data.get("buildPrompt")))])
 
 
-def _steps(steps: Json) -> Blocks:
+def _steps(steps: Json, titles: Titles) -> Blocks:
     for position, step in enumerate(_objects(steps), 1):
         number = _text(step.get("order")) or str(position)
         yield _heading(3, f"{number}. {_text(step.get('title'))}")
         yield _prose(step.get("description"))
-        yield _fact("Files", _joined(", ", *map(_code, _texts(step.get("files")))))
-        yield _fact("Effort", _line(step.get("estimatedEffort")))
+        yield _fact(titles, "Files", _files(step.get("files"), titles))
+        yield _fact(titles, "New files", _files(step.get("newFiles"), titles))
+        yield _fact(titles, "Effort", titles[_line(step.get("estimatedEffort"))])
 
 
-def _dependency(dependency: Members) -> str:
+def _files(files: Json, titles: Titles) -> str:
+    return _joined(", ", *(titles.apart(_code(each)) for each in _texts(files)))
+
+
+def _dependency(dependency: Members, titles: Titles) -> str:
     package = _joined(" ", *(_code(_text(dependency.get(key))) for key in ("name", "version")))
-    return _item(_joined(": ", package, _line(dependency.get("reason"))))
+    return _item(_joined(": ", titles.apart(package), _line(dependency.get("reason"))))
 
 
-def _fix(data: Members) -> Blocks:
+def _fix(data: Members, titles: Titles) -> Blocks:
     issue, solution = _members(data.get("issue")), _members(data.get("solution"))
-    yield from _headed("Issue", _issue(issue))
-    yield from _headed("Root cause", [_prose(data.get("rootCause"))])
-    yield from _headed("Solution", _solution(solution))
-    yield from _section("Prevention", _bullets(data.get("preventionTips")))
-    yield from _headed("Build prompt", [_fenced(_text(data.get("buildPrompt")))])
+    yield from _headed(titles["Issue"], _issue(issue, titles))
+    yield from _headed(titles["Root cause"], [_prose(data.get("rootCause"))])
+    yield from _headed(titles["Solution"], _solution(solution, titles))
+    yield from _section(titles["Prevention"], _bullets(data.get("preventionTips")))
+    yield from _headed(titles["Build prompt"], [_fenced(_text(data.get("buildPrompt")))])
 
 
-def _issue(issue: Members) -> Blocks:
+def _issue(issue: Members, titles: Titles) -> Blocks:
     yield _prose(issue.get("description"))
-    yield _fact("Severity", _line(issue.get("severity")))
-    yield _fact("Category", _line(issue.get("category")))
+    yield _fact(titles, "Severity", titles[_line(issue.get("severity"))])
+    yield _fact(titles, "Category", _line(issue.get("category")))
 
 
-def _solution(solution: Members) -> Blocks:
+def _solution(solution: Members, titles: Titles) -> Blocks:
     yield _prose(solution.get("approach"))
-    changes = map(_change, _objects(solution.get("changes")))
-    yield from _section("Changes", changes, level=3)
-    yield from _headed("Testing", [_prose(solution.get("testingStrategy"))], level=3)
+    changes = (_change(each, titles) for each in _objects(solution.get("changes")))
+    yield from _section(titles["Changes"], changes, level=3)
+    yield from _headed(titles["Testing"], [_prose(solution.get("testingStrategy"))], level=3)
 
 
-def _change(change: Members) -> str:
-    subject = _joined(" ", _line(change.get("changeType")), _code(_text(change.get("file"))))
+def _change(change: Members, titles: Titles) -> str:
+    file = titles.apart(_code(_text(change.get("file"))))
+    subject = _joined(" ", titles[_line(change.get("changeType"))], file)
     description = _prose(change.get("description"))
     if "\n" in description:
         return _item(_joined("\n\n", subject, description), box=True)
     return _item(_joined(": ", subject, _line(description)), box=True)
 
 
-def _analysis(data: Members) -> Blocks:
+def _analysis(data: Members, titles: Titles) -> Blocks:
     yield _prose(data.get("overview"))
-    yield from _headed("Findings", _findings(data.get("findings")))
+    yield from _headed(titles["Findings"], _findings(data.get("findings"), titles))
     metrics = [(each.get("name"), each.get("value")) for each in _objects(data.get("metrics"))]
-    yield from _headed("Metrics", [_table("Name", "Value", metrics)])
-    yield from _headed("Visualizations", _visualizations(data.get("visualizations")))
+    yield from _headed(titles["Metrics"], [_table(titles["Name"], titles["Value"], metrics)])
+    yield from _headed(
+        titles["Visualizations"], _visualizations(data.get("visualizations"), titles)
+    )
 
 
-def _findings(findings: Json) -> Blocks:
+def _findings(findings: Json, titles: Titles) -> Blocks:
     for finding in _objects(findings):
         yield _heading(3, _text(finding.get("title")))
         yield _prose(finding.get("description"))
-        yield _fact("Category", _line(finding.get("category")))
-        yield _fact("Impact", _line(finding.get("impact")))
+        yield _fact(titles, "Category", _line(finding.get("category")))
+        yield _fact(titles, "Impact", _line(finding.get("impact")))
         tasks = _bullets(finding.get("recommendations"), box=True)
-        yield from _section("Recommendations", tasks, level=4)
+        yield from _section(titles["Recommendations"], tasks, level=4)
 
 
-def _visualizations(visualizations: Json) -> Blocks:
+def _visualizations(visualizations: Json, titles: Titles) -> Blocks:
     for shown in _objects(visualizations):
         yield _heading(3, _text(shown.get("title")))
-        yield _fact("Type", _line(shown.get("type")))
+        yield _fact(titles, "Type", _line(shown.get("type")))
         rows = zip_longest(_texts(shown.get("labels")), _texts(shown.get("values")), fillvalue="")
-        yield _table("Label", "Value", rows)
+        yield _table(titles["Label"], titles["Value"], rows)
 
 
-def _general(data: Members) -> Blocks:
+def _general(data: Members, _: Titles) -> Blocks:
     yield _prose(data.get("markdown"))
 
 
-_WRITERS: Final[Mapping[ChatMode, Callable[[Members], Blocks]]] = {
+_WRITERS: Final[Mapping[ChatMode, Callable[[Members, Titles], Blocks]]] = {
     "question": _question,
     "feature": _feature,
     "fix": _fix,
@@ -215,8 +235,8 @@ def _heading(level: int, text: str) -> str:
     return f"{'#' * level} {line}" if line else ""
 
 
-def _fact(name: str, line: str) -> str:
-    return f"**{name}:** {line}" if line else ""
+def _fact(titles: Titles, name: str, line: str) -> str:
+    return f"**{titles[name]}{titles.colon}** {line}" if line else ""
 
 
 def _bullets(value: Json, *, box: bool = False) -> list[str]:

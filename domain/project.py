@@ -33,7 +33,8 @@ Decided = tuple[ProjectEvent, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
-    """`members` maps user ids to roles. `building` is the id of the build that has not ended.
+    """`members` maps user ids to roles. `building` is the id of the build that has not ended, and
+    `was_built` is true from the first build on.
 
     `messages` are the times of the messages that the project's limit counts, oldest first.
     `is_erasing` is true from the request of the erasure on, `is_erased` from its end on.
@@ -41,6 +42,7 @@ class Project:
 
     project_id: str | None = None
     building: str | None = None
+    was_built: bool = False
     members: Mapping[str, Role] = field(default_factory=dict[str, Role])
     messages: Times = ()
     is_erasing: bool = False
@@ -61,7 +63,7 @@ def evolve(state: Project, event: ProjectEvent) -> Project:
             rest = {user: role for user, role in state.members.items() if user != event.user_id}
             return replace(state, members=rest)
         case ProjectLocked():
-            return replace(state, building=event.build_id)
+            return replace(state, building=event.build_id, was_built=True)
         case ProjectUnlocked():
             return replace(state, building=None)
         case ProjectErasureRequested():

@@ -1,7 +1,8 @@
 """The question to the model: the rules, the facts about the project, the history, the message."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from json import dumps
 from typing import Final, Literal
 
@@ -14,7 +15,8 @@ CHARACTERS_PER_TOKEN: Final = 4
 RULES: Final = """\
 You help people plan changes to a software project. You only plan: you change nothing yourself.
 Where you are given tools, look at the code before you speak of it. Name only files that there are,
-and in references only lines that you have read, with their text as it stands there.
+and in references only lines that you have read, with their text as it stands there. A file that a
+step of a plan creates stands in its files and in its newFiles.
 
 Decide what the user's message is, then answer it in the form that belongs to it:
 - question: how something works, or how to do something. Be precise and quick: facts, and specific \
@@ -36,6 +38,22 @@ HINTS: Final[dict[ChatMode, str]] = {
     "analysis": "The user marked this as a request for an analysis.",
     "general": "The user marked this as general conversation.",
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """What the model is always told about a project: its deployed version and its last build.
+
+    `built_at` is when the build ended, or was queued if it has not ended.
+    """
+
+    name: str
+    framework: str | None
+    version_id: str | None = None
+    deployed_at: datetime | None = None
+    build_id: str | None = None
+    build_status: str | None = None
+    built_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,25 +96,43 @@ class Question:
 
 def prompt(
     *,
-    project_name: str,
-    framework: str | None,
+    project: Project,
     locale: str,
     history: Sequence[Turn],
     message: str,
     chat_mode: ChatMode | None,
     known: Sequence[str] = (),
+    viewed: Sequence[str] = (),
     tools: tuple[Tool, ...] = (),
 ) -> Question:
-    """The question about one message. `known` are facts that the model gets without tool calls."""
-    project = [f"Project: {project_name}.", f"Framework: {framework or 'unknown'}."]
-    project.append(f"Reply in {language(locale)}.")
-    hint = (HINTS[chat_mode],) if chat_mode else ()
+    """The question about one message. `known` are facts that the model gets without tool calls, and
+    `viewed` are names of what the user looks at."""
+    hints = [f"The user looks at the {each}." for each in viewed]
+    hints += [HINTS[chat_mode]] if chat_mode else []
     return Question(
         rules=RULES,
-        project="\n".join(project),
-        turns=(*history, Turn(role="user", text="\n\n".join((*known, *hint, message)))),
+        project="\n".join((*_facts(project), f"Reply in {language(locale)}.")),
+        turns=(*history, Turn(role="user", text="\n\n".join((*known, *hints, message)))),
         tools=tools,
     )
+
+
+def _facts(project: Project) -> Iterator[str]:
+    yield f"Project: {project.name}."
+    yield f"Framework: {project.framework or 'unknown'}."
+    if project.version_id is None:
+        yield "Current version: none, nothing was deployed yet."
+    else:
+        yield f"Current version: {project.version_id}{_at('deployed', project.deployed_at)}."
+    if project.build_id is None:
+        yield "Last build: none."
+    else:
+        status = project.build_status or "unknown"
+        yield f"Last build: {project.build_id}, {status}{_at('since', project.built_at)}."
+
+
+def _at(what: str, time: datetime | None) -> str:
+    return "" if time is None else f", {what} {time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def language(locale: str) -> str:

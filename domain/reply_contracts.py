@@ -63,13 +63,15 @@ class QuestionResponse(Contract):
 
 
 class Step(Contract):
-    """One step of a plan; `order` counts from 1, `files` are paths in the project."""
+    """One step of a plan; `order` counts from 1, `files` are paths in the project. A file that the
+    step creates is in `newFiles` as well."""
 
     order: int
     title: str
     description: str
     files: list[str]
     estimated_effort: Literal["low", "medium", "high"]
+    new_files: list[str] | MISSING = MISSING
 
 
 class Dependency(Contract):

@@ -1,5 +1,6 @@
 """A session: one user's conversation about one project. These are the decisions on it."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from domain.errors import (
@@ -81,6 +82,8 @@ def post_message(
     locale: str,
     chat_mode: ChatMode | None,
     context: tuple[Context, ...] = (),
+    viewed_version_id: str | None = None,
+    viewed_build_id: str | None = None,
 ) -> Decided:
     """Post a user's message. Raises SessionUnknown, SessionEnded, SessionFull, SessionSpent."""
     require_capacity(state)
@@ -93,6 +96,8 @@ def post_message(
             locale=locale,
             chat_mode=chat_mode,
             context=context,
+            viewed_version_id=viewed_version_id,
+            viewed_build_id=viewed_build_id,
         ),
     )
 
@@ -174,12 +179,13 @@ def post_system_message(
     message_id: str,
     type: str = "message",  # noqa: A002 - the contract's word
     template: str,
-    variables: dict[str, str],
+    variables: Mapping[str, str],
     visible: bool = True,
+    mode: SessionMode = "plan",
     build_id: str | None = None,
 ) -> Decided:
-    """Post a message of the service; with a `build_id`, in mode `build`. Raises SessionEnded."""
-    _require_active(state)
+    """Post a message of the service. The session may have ended before. Raises SessionUnknown."""
+    _require_known(state)
     return (
         SystemMessagePosted(
             session_id=state.session_id,
@@ -188,7 +194,7 @@ def post_system_message(
             template=template,
             variables=variables,
             visible=visible,
-            mode="plan" if build_id is None else "build",
+            mode=mode,
             build_id=build_id,
         ),
     )

@@ -20,6 +20,7 @@ from domain.events import (
     VersionDeployed,
 )
 from projections.projection import Connection, Projection
+from projections.read import Read
 
 BUILDS: Final = Projection(
     name="builds",
@@ -109,6 +110,12 @@ async def of_ids(
     """The builds with these ids, by id. An unknown id has no entry."""
     rows = await _builds(connection, "of_ids", tenant_id=tenant_id, build_ids=list(build_ids))
     return {row.build_id: row for row in rows}
+
+
+def build_read(*, tenant_id: str, build_id: str) -> Read[BuildRow]:
+    """The build with this id, for a pipeline."""
+    asked = {"tenant_id": tenant_id, "build_ids": [build_id]}
+    return Read(BUILDS.statements["of_ids"], class_row(BuildRow), asked)
 
 
 async def open_builds(

@@ -44,8 +44,9 @@ MEMBERS: Final = Projection(
 class ProjectRow:
     """A project, with what the planner should know about it.
 
-    `active_build_id` is the running build, `last_build_id` the last build that began, `version_id`
-    the version that is deployed since `modified_at`. From `erasing_since` on the project is hidden.
+    `active_build_id` is the running build, `last_build_id` the last build that began, with its
+    status and the time of its end (or of its order), `version_id` the version that is deployed
+    since `modified_at`. From `erasing_since` on the project is hidden.
     """
 
     project_id: str
@@ -58,6 +59,8 @@ class ProjectRow:
     version_id: str | None
     modified_at: datetime
     erasing_since: datetime | None
+    last_build_status: str | None
+    last_build_at: datetime | None
 
 
 async def project(

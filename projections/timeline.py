@@ -43,7 +43,7 @@ from projections.read import Read
 TIMELINE: Final = Projection(
     name="timeline",
     version=7,
-    rules="d5ffc6bc",
+    rules="6f9b6fd7",
     views=("project_timeline", "project_chat_with_builds"),
     handles=(
         UserMessagePosted,
@@ -85,8 +85,9 @@ Kind = Literal[ItemKind, "build_status", "lock", "erasure"]
 class TimelineRow:
     """An item. `data` is a reply by the contract of its `chat_mode`, or a system message.
 
-    `locale` is the language of the message that a reply answers; None for items that are not whole
-    or partial replies.
+    `locale` is that of a message, or of the message that a reply answers; None for other items.
+    `in_reply_to` is the message that a reply answers, and `version_id` the version of the project
+    that it speaks of. `first_text_ms` is None where no reader saw a text, or the time is not known.
 
     `build` is the current state of the item's build. An item of kind `build_status` says that the
     build has changed; `request` is the item that asked for the build. `is_convertible` is true for
@@ -102,12 +103,16 @@ class TimelineRow:
     session_id: str | None
     user_id: str | None
     chat_mode: str | None
+    in_reply_to: str | None
     locale: str | None
     text: str | None
     data: Json
     subtype: str | None
     tokens_used: int | None
     duration_ms: int | None
+    first_text_ms: int | None
+    billed_seconds: int | None
+    version_id: str | None
     build_id: str | None
     converted_from_session_id: str | None
     recorded_at: datetime

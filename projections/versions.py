@@ -9,6 +9,7 @@ from psycopg.types.numeric import Int8
 
 from domain.events import BuildErased, VersionDeployed
 from projections.projection import Connection, Projection
+from projections.read import Read
 
 VERSIONS: Final = Projection(
     name="versions",
@@ -29,6 +30,12 @@ class VersionRow:
     artifact_url: str | None
     deployed_at: datetime
     position: int
+
+
+def version_read(*, tenant_id: str, project_id: str, version_id: str) -> Read[VersionRow]:
+    """The version with this id, for a pipeline."""
+    asked = {"tenant_id": tenant_id, "project_id": project_id, "version_id": version_id}
+    return Read(VERSIONS.statements["of_id"], class_row(VersionRow), asked)
 
 
 async def newest(

@@ -666,8 +666,8 @@ CREATE FUNCTION app.apply_timeline(p_after bigint, p_upto bigint) RETURNS void
 begin
     insert into timeline (
         position, tenant_id, project_id, mode, item_id, kind, is_visible, is_live, session_id,
-        user_id, chat_mode, locale, text, data, subtype, tokens_used, duration_ms, build_id,
-        converted_from_session_id, recorded_at
+        user_id, chat_mode, in_reply_to, locale, text, data, subtype, tokens_used, duration_ms,
+        first_text_ms, billed_seconds, version_id, build_id, converted_from_session_id, recorded_at
     )
     select
         event.position,
@@ -695,7 +695,8 @@ begin
             when 'UserMessagePosted' then state.chat_mode
             when 'ReplyCompleted' then state.mode
         end,
-        case event.type when 'ReplyCompleted' then coalesce(state.locale, 'en') end,
+        state.in_reply_to,
+        coalesce(state.locale, case event.type when 'ReplyCompleted' then 'en' end),
         case event.type when 'BuildReferenced' then state.title else state.text end,
         case event.type
             when 'ReplyCompleted' then state.data
@@ -706,6 +707,10 @@ begin
                 'variables', state.variables
             )
             when 'ReplyFailed' then jsonb_build_object('code', state.code)
+            -- The first report of progress in the development is what makes this event.
+            when 'BuildReferenced' then jsonb_build_object(
+                'phase', 'development', 'type', 'progress', 'title', state.title
+            )
             when 'SessionRenamed' then jsonb_build_object('event', event.type, 'name', state.name)
             when 'SessionModeChanged'
                 then jsonb_build_object('event', event.type, 'mode', state.mode)
@@ -720,6 +725,9 @@ begin
         case event.type when 'ReplyFailed' then 'error' else state.subtype end,
         state.tokens_used,
         state.duration_ms,
+        state.first_text_ms,
+        case event.type when 'ReplyFailed' then 0 else state.billed_seconds end,
+        case event.type when 'ReplyCompleted' then state.version_id end,
         case
             when is_of_build or event.type in ('UserMessagePosted', 'SystemMessagePosted')
                 then state.build_id
@@ -729,7 +737,7 @@ begin
     from event
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
         message_id text, session_id text, user_id text, visible boolean, chat_mode text, mode text,
-        locale text,
+        in_reply_to text, locale text, first_text_ms bigint, billed_seconds bigint,
         text text, data jsonb, template text, variables jsonb, code text, name text, subtype text,
         tokens_used bigint, duration_ms bigint, build_id text, converted_from_session_id text,
         type text, contract_version text, title text, version_id text
@@ -1572,12 +1580,16 @@ CREATE TABLE app.timeline (
     session_id text COLLATE pg_catalog."C",
     user_id text,
     chat_mode text,
+    in_reply_to text,
     locale text,
     text text,
     data jsonb,
     subtype text,
     tokens_used bigint,
     duration_ms bigint,
+    first_text_ms bigint,
+    billed_seconds bigint,
+    version_id text,
     build_id text COLLATE pg_catalog."C",
     converted_from_session_id text,
     recorded_at timestamp with time zone NOT NULL
@@ -1595,22 +1607,29 @@ CREATE VIEW analytics.project_timeline WITH (security_invoker='true') AS
     timeline.session_id,
     timeline.user_id,
     timeline.chat_mode,
+    timeline.in_reply_to,
+    timeline.locale,
+    lower("substring"(timeline.locale, '^[A-Za-z]+'::text)) AS language,
     timeline.text,
     timeline.data,
     timeline.subtype,
     timeline.tokens_used,
     timeline.duration_ms,
+    timeline.first_text_ms,
+    timeline.billed_seconds,
     timeline.build_id,
     timeline.converted_from_session_id,
     build.status AS build_status,
-    build.version_id,
+    COALESCE(build.version_id, timeline.version_id) AS version_id,
     build.preview_url,
     build.artifact_url,
     build.duration_ms AS build_duration_ms,
         CASE
+            WHEN ((timeline.mode = 'plan'::text) AND (timeline.subtype = 'error'::text)) THEN 'failed'::text
             WHEN (timeline.mode = 'plan'::text) THEN 'planning'::text
             WHEN (build.status = 'succeeded'::text) THEN 'deployed'::text
             WHEN (build.status = 'failed'::text) THEN 'failed'::text
+            WHEN (timeline.kind = 'deployment'::text) THEN 'deployed'::text
             ELSE 'in_progress'::text
         END AS timeline_status,
     timeline.recorded_at
@@ -1638,9 +1657,15 @@ COMMENT ON COLUMN analytics.project_timeline.user_id IS 'The user who wrote the 
 
 COMMENT ON COLUMN analytics.project_timeline.chat_mode IS 'For a reply the mode that the model chose: question, feature, fix, analysis or general. For a message the mode that the client asked for; initial or build if the message asks for a build.';
 
+COMMENT ON COLUMN analytics.project_timeline.in_reply_to IS 'For a reply: the item_id of the message that it answers.';
+
+COMMENT ON COLUMN analytics.project_timeline.locale IS 'For a message the locale that the client gave; for a reply that of its message.';
+
+COMMENT ON COLUMN analytics.project_timeline.language IS 'The language of the locale, in lower case: ar for ar-EG.';
+
 COMMENT ON COLUMN analytics.project_timeline.text IS 'The text of a message; for a build_reference the title of the worker''s first report.';
 
-COMMENT ON COLUMN analytics.project_timeline.data IS 'The JSON of a reply, by the contract of its chat_mode; for a system_message its template and variables.';
+COMMENT ON COLUMN analytics.project_timeline.data IS 'The JSON of a reply, by the contract of its chat_mode; for a system_message its template and variables; for a build_reference the phase, type and title of the report that it shows.';
 
 COMMENT ON COLUMN analytics.project_timeline.subtype IS 'For a reply: success, partial or error.';
 
@@ -1648,13 +1673,17 @@ COMMENT ON COLUMN analytics.project_timeline.tokens_used IS 'Tokens of all kinds
 
 COMMENT ON COLUMN analytics.project_timeline.duration_ms IS 'For a reply: milliseconds from the user''s message to the end of the reply.';
 
+COMMENT ON COLUMN analytics.project_timeline.first_text_ms IS 'For a reply: milliseconds from the user''s message to the first text that readers saw; null if they saw none, or the time is not known.';
+
+COMMENT ON COLUMN analytics.project_timeline.billed_seconds IS 'For a reply: the AI seconds that were billed; 0 for a reply that failed.';
+
 COMMENT ON COLUMN analytics.project_timeline.build_id IS 'The build of the item.';
 
 COMMENT ON COLUMN analytics.project_timeline.converted_from_session_id IS 'For a message that asks for the build of a plan: the session with the plan.';
 
 COMMENT ON COLUMN analytics.project_timeline.build_status IS 'The present status of the build: queued, running, succeeded or failed.';
 
-COMMENT ON COLUMN analytics.project_timeline.version_id IS 'The version of the build.';
+COMMENT ON COLUMN analytics.project_timeline.version_id IS 'The version of the build; for a reply the version of the project that it speaks of.';
 
 COMMENT ON COLUMN analytics.project_timeline.preview_url IS 'The URL where people can look at the version.';
 
@@ -1662,7 +1691,7 @@ COMMENT ON COLUMN analytics.project_timeline.artifact_url IS 'The URL of the ver
 
 COMMENT ON COLUMN analytics.project_timeline.build_duration_ms IS 'Milliseconds from the queueing of the build to its end.';
 
-COMMENT ON COLUMN analytics.project_timeline.timeline_status IS 'planning, in_progress, deployed or failed.';
+COMMENT ON COLUMN analytics.project_timeline.timeline_status IS 'planning, in_progress, deployed or failed (a build, or a reply), as the item of the API says.';
 
 COMMENT ON COLUMN analytics.project_timeline.recorded_at IS 'The time when the event was appended.';
 
@@ -1676,11 +1705,16 @@ CREATE VIEW analytics.project_chat_with_builds WITH (security_invoker='true') AS
     session_id,
     user_id,
     chat_mode,
+    in_reply_to,
+    locale,
+    language,
     text,
     data,
     subtype,
     tokens_used,
     duration_ms,
+    first_text_ms,
+    billed_seconds,
     build_id,
     converted_from_session_id,
     build_status,
@@ -1718,9 +1752,15 @@ COMMENT ON COLUMN analytics.project_chat_with_builds.user_id IS 'The user who wr
 
 COMMENT ON COLUMN analytics.project_chat_with_builds.chat_mode IS 'For a reply the mode that the model chose: question, feature, fix, analysis or general. For a message the mode that the client asked for; initial or build if the message asks for a build.';
 
+COMMENT ON COLUMN analytics.project_chat_with_builds.in_reply_to IS 'For a reply: the item_id of the message that it answers.';
+
+COMMENT ON COLUMN analytics.project_chat_with_builds.locale IS 'For a message the locale that the client gave; for a reply that of its message.';
+
+COMMENT ON COLUMN analytics.project_chat_with_builds.language IS 'The language of the locale, in lower case: ar for ar-EG.';
+
 COMMENT ON COLUMN analytics.project_chat_with_builds.text IS 'The text of a message; for a build_reference the title of the worker''s first report.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds.data IS 'The JSON of a reply, by the contract of its chat_mode; for a system_message its template and variables.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.data IS 'The JSON of a reply, by the contract of its chat_mode; for a system_message its template and variables; for a build_reference the phase, type and title of the report that it shows.';
 
 COMMENT ON COLUMN analytics.project_chat_with_builds.subtype IS 'For a reply: success, partial or error.';
 
@@ -1728,13 +1768,17 @@ COMMENT ON COLUMN analytics.project_chat_with_builds.tokens_used IS 'Tokens of a
 
 COMMENT ON COLUMN analytics.project_chat_with_builds.duration_ms IS 'For a reply: milliseconds from the user''s message to the end of the reply.';
 
+COMMENT ON COLUMN analytics.project_chat_with_builds.first_text_ms IS 'For a reply: milliseconds from the user''s message to the first text that readers saw; null if they saw none, or the time is not known.';
+
+COMMENT ON COLUMN analytics.project_chat_with_builds.billed_seconds IS 'For a reply: the AI seconds that were billed; 0 for a reply that failed.';
+
 COMMENT ON COLUMN analytics.project_chat_with_builds.build_id IS 'The build of the item.';
 
 COMMENT ON COLUMN analytics.project_chat_with_builds.converted_from_session_id IS 'For a message that asks for the build of a plan: the session with the plan.';
 
 COMMENT ON COLUMN analytics.project_chat_with_builds.build_status IS 'The present status of the build: queued, running, succeeded or failed.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds.version_id IS 'The version of the build.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.version_id IS 'The version of the build; for a reply the version of the project that it speaks of.';
 
 COMMENT ON COLUMN analytics.project_chat_with_builds.preview_url IS 'The URL where people can look at the version.';
 
@@ -1742,7 +1786,7 @@ COMMENT ON COLUMN analytics.project_chat_with_builds.artifact_url IS 'The URL of
 
 COMMENT ON COLUMN analytics.project_chat_with_builds.build_duration_ms IS 'Milliseconds from the queueing of the build to its end.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds.timeline_status IS 'planning, in_progress, deployed or failed.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.timeline_status IS 'planning, in_progress, deployed or failed (a build, or a reply), as the item of the API says.';
 
 COMMENT ON COLUMN analytics.project_chat_with_builds.recorded_at IS 'The time when the event was appended.';
 

@@ -153,7 +153,7 @@ IDS_AND_WORDS = {
     *("project_id", "session_id", "user_id", "message_id", "in_reply_to", "reservation_id"),
     *("build_id", "converted_from_session_id", "worker_id", "event_id", "version_id"),
     *("locale", "model", "at", "modified_at", "template", "type", "contract_version"),
-    *("reason", "code", "warnings"),
+    *("reason", "code", "warnings", "viewed_version_id", "viewed_build_id"),
 }
 """Stored keys of string fields that are not text: ids, times, and words from lists of ours."""
 

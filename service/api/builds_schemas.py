@@ -171,7 +171,6 @@ class BuildAnswer(BuildState):
 
     project_id: str
     session_id: str
-    user_id: str
     message_id: str
     prompt: str
     locale: str
@@ -250,7 +249,6 @@ def build_answer(row: BuildRow) -> BuildAnswer:
         **build_state(row).model_dump(),
         project_id=row.project_id,
         session_id=row.session_id,
-        user_id=row.user_id,
         message_id=row.message_id,
         prompt=row.prompt,
         locale=row.locale,

@@ -34,6 +34,8 @@ async def post_message(
         chat_mode=asked.chat_mode,
         session_id=asked.session_id,
         context=() if asked.context is None else asked.context.names,
+        version_id=asked.version_id,
+        build_id=asked.build_id,
         may_wait=asked.on_busy == "enqueue",
     )
     admitted, tail = await call.service.turns.start(

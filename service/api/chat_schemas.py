@@ -1,7 +1,7 @@
 """What plan chat takes and answers."""
 
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import Field
 
@@ -11,6 +11,9 @@ from service.chat.turns import OnBusy
 from service.wire import Id, Locale, Text, Wire, usd
 
 LONGEST_MESSAGE: Final = 32_000
+
+# Not `deprecated=True`: with that, pydantic warns of each time that the service reads the member.
+_OF_VERSION_1: Final[Any] = Field(json_schema_extra={"deprecated": True})
 
 
 class PlanContext(Wire):
@@ -32,17 +35,23 @@ class PlanContext(Wire):
 
 
 class ChatPlanRequest(Wire):
-    """A user's message. The first four members are enough: the server finds the rest itself."""
+    """A user's message. The first four members are enough: the server finds the rest itself.
+
+    The members that are marked as deprecated are those of version 1 that the model and the server
+    know by themselves. They still have an effect. `chatMode` is a hint to the model, and decides
+    how many seconds are reserved. `versionId` and `buildId` name what the user looks at: the model
+    is told, and the reply's `projectContext` names them. An unknown one is refused.
+    """
 
     user_id: Id
     project_id: Id
     message: Annotated[Text, Field(min_length=1, max_length=LONGEST_MESSAGE)]
     locale: Locale = "en"
-    chat_mode: ChatMode | None = None
+    chat_mode: Annotated[ChatMode | None, _OF_VERSION_1] = None
     session_id: Id | None = None
     on_busy: OnBusy = "reject"
-    version_id: Id | None = None
-    build_id: Id | None = None
+    version_id: Annotated[Id | None, _OF_VERSION_1] = None
+    build_id: Annotated[Id | None, _OF_VERSION_1] = None
     context: PlanContext | None = None
 
 

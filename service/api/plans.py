@@ -26,7 +26,7 @@ from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import decode
 from service.http.call import AnyCall, Call
 from service.http.operation import Operation, answered
-from service.http.reads import position_in, reading_at, visible_project
+from service.http.reads import in_language, position_in, reading_at, visible_project
 from service.texts.templates import render
 
 AUTHOR: Final = "Throughline"
@@ -85,7 +85,8 @@ async def export_reply(call: Call[None, plans_schemas.ExportQuery]) -> Response:
             name = f"plan-{row.reply_id}"
             if asked.format == "json":
                 return _json(name, _reply(recorded, event), recorded.position)
-            return _markdown(name, markdown.reply(event.mode, event.data))
+            text = markdown.reply(event.mode, event.data, asked.locale)
+            return _markdown(name, text, asked.locale)
     raise PlanUnknown
 
 
@@ -113,7 +114,8 @@ async def export_session(call: Call[None, plans_schemas.ExportQuery]) -> Respons
             said[-1][0].position,
         )
     entries = [entry for each in said if (entry := _entry(*each, asked.locale)) is not None]
-    return _markdown(name, markdown.conversation(state.name or known.name, entries))
+    text = markdown.conversation(state.name or known.name, entries, asked.locale)
+    return _markdown(name, text, asked.locale)
 
 
 async def _said(call: AnyCall, session_id: str) -> list[Said]:
@@ -166,14 +168,16 @@ def _entry(recorded: Recorded, event: SessionEvent, locale: str) -> markdown.Ent
         case SystemMessagePosted() if event.visible:
             who, text = AUTHOR, render(event.template, event.variables, locale)
         case ReplyCompleted():
-            who, text = AUTHOR, markdown.reply(event.mode, event.data)
+            who, text = AUTHOR, markdown.reply(event.mode, event.data, locale)
         case _:
             return None
     return markdown.Entry(who=who, at=recorded.recorded_at, text=text)
 
 
-def _markdown(name: str, text: str) -> Response:
-    return _file(Response(text, media_type="text/markdown"), f"{name}.md")
+def _markdown(name: str, text: str, locale: str) -> Response:
+    """A document whose headings are in the locale's language, or in English: the header says it."""
+    headers = in_language(locale)
+    return _file(Response(text, media_type="text/markdown", headers=headers), f"{name}.md")
 
 
 def _json(name: str, content: BaseModel, position: int) -> Response:

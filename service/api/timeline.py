@@ -14,7 +14,14 @@ from service import wire
 from service.api import timeline_schemas
 from service.http.call import Call
 from service.http.operation import Operation, answered
-from service.http.reads import come_to, incomplete, position_in, reading_at, visible_project
+from service.http.reads import (
+    come_to,
+    in_language,
+    incomplete,
+    position_in,
+    reading_at,
+    visible_project,
+)
 from service.http.sse_response import SEND_SECONDS, EventStream, pieces
 from service.replies.events import REPLY_EVENTS
 from service.replies.sse import encode, goaway
@@ -43,8 +50,9 @@ async def read_timeline(call: Call[None, timeline_schemas.TimelineQuery]) -> Res
             connection, call, TIMELINE.name, project_id=call.path["projectId"]
         )
     page = _within_bytes(page, is_after=after is not None)
-    answer = timeline_schemas.timeline(page, log_epoch, known.active_build_id)
-    return answered(answer, position=position, headers=headers)
+    locale = call.locale(asked.locale)
+    answer = timeline_schemas.timeline(page, log_epoch, known.active_build_id, locale)
+    return answered(answer, position=position, headers={**headers, **in_language(locale)})
 
 
 def _within_bytes(page: TimelinePage, *, is_after: bool) -> TimelinePage:
@@ -85,7 +93,7 @@ async def stream_timeline(call: Call[None, timeline_schemas.TimelineStreamQuery]
         key = (call.tenant_id, call.path["projectId"])
         sources.append(call.service.project_replies.follow(key))
     frames = call.service.merged_streams.merge(*sources)
-    headers = {"X-Log-Position": str(position)}
+    headers = {"X-Log-Position": str(position), **in_language(call.locale(asked.locale))}
     permit = call.permit(call.path["projectId"], asked.user_id)
     return EventStream(frames, headers, grace_seconds=SEND_SECONDS, permit=permit)
 
@@ -99,29 +107,36 @@ async def _live(
 ) -> AsyncGenerator[bytes]:
     """The items after a position; items up to it are skipped while the read model is behind."""
     asked = call.query
-    key = (call.tenant_id, call.path["projectId"])
+    key, locale = (call.tenant_id, call.path["projectId"]), call.locale(asked.locale)
     feed = call.service.feeds.follow(key, begin, shown, asked.user_id)
     async with aclosing(feed):
         async for items in feed:
-            for piece in pieces(_frames(items, after, prev, call.service.log_epoch)):
+            for piece in pieces(_frames(items, after, prev, call.service.log_epoch, locale)):
                 yield piece
             prev = items[-1].position
     yield goaway("removed")
 
 
-def _frames(items: Iterable[Item], after: int, prev: int | None, log_epoch: str) -> Iterator[bytes]:
+def _frames(
+    items: Iterable[Item], after: int, prev: int | None, log_epoch: str, locale: str | None
+) -> Iterator[bytes]:
     for item in items:
         if item.position > after:
+            before = None if prev is None else wire.cursor(log_epoch, prev)
             yield encode(
-                item.event, _linked(item, prev, log_epoch), wire.cursor(log_epoch, item.position)
+                item.event.name,
+                _linked(item, before, locale),
+                wire.cursor(log_epoch, item.position),
             )
         prev = item.position
 
 
-def _linked(item: Item, prev: int | None, log_epoch: str) -> orjson.Fragment:
-    """The item's JSON, which all watchers share, and `prev`, which differs between them."""
-    before = orjson.dumps(None if prev is None else wire.cursor(log_epoch, prev))
-    return orjson.Fragment(item.json[:-1] + b',"prev":' + before + b"}")
+def _linked(item: Item, prev: str | None, locale: str | None) -> orjson.Fragment:
+    """The item's JSON, which all watchers share, and what differs between them: the labels of its
+    actions, and `prev`."""
+    shared, actions = item.event.json[:-1], item.event.actions
+    labelled = b"" if actions is None else b',"actions":' + actions.json(locale)
+    return orjson.Fragment(shared + labelled + b',"prev":' + orjson.dumps(prev) + b"}")
 
 
 def _mode(asked: timeline_schemas.Mode) -> SessionMode | None:

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 from projections.timeline import TimelinePage
 from service.api.schemas import ActingQuery, PageSize
 from service.timelines.items import TimelineItem, item
-from service.wire import Cursor, Id, Query, Wire
+from service.wire import Cursor, Id, Locale, Query, Wire
 
 LARGEST_OFFSET: Final = 10_000
 Mode = Literal["all", "plan", "build"]
@@ -29,7 +29,8 @@ Offset = Annotated[
 class TimelineQuery(ActingQuery):
     """A page of the timeline, newest first: by offset, or next to a cursor of an earlier page.
 
-    The database counts through all rows of an offset. A cursor costs the same everywhere.
+    The database counts through all rows of an offset. A cursor costs the same everywhere. `locale`
+    is the language of the labels of actions; without it Accept-Language says it.
     """
 
     limit: PageSize = 20
@@ -38,13 +39,14 @@ class TimelineQuery(ActingQuery):
     include_hidden: bool = False
     before: Cursor | None = None
     after: Cursor | None = None
+    locale: Locale | None = None
 
 
 class TimelineStreamQuery(Query):
     """What the stream shows, as a page does; `after` resumes it, as the header Last-Event-ID.
 
     With `replies` it also carries the events of running replies: without ids, each with the
-    `messageId` of its reply.
+    `messageId` of its reply. `locale` is as on a page.
     """
 
     user_id: Id | None = None
@@ -52,6 +54,7 @@ class TimelineStreamQuery(Query):
     include_hidden: bool = False
     replies: bool = False
     after: Cursor | None = None
+    locale: Locale | None = None
 
 
 class Timeline(Wire):
@@ -67,9 +70,11 @@ class Timeline(Wire):
     after: str | None = None
 
 
-def timeline(page: TimelinePage, log_epoch: str, active_build_id: str | None) -> Timeline:
-    """A page of the timeline with its cursors."""
-    items = [item(row, log_epoch) for row in page.rows]
+def timeline(
+    page: TimelinePage, log_epoch: str, active_build_id: str | None, locale: str | None
+) -> Timeline:
+    """A page of the timeline with its cursors, for a reader of this locale."""
+    items = [item(row, log_epoch, locale) for row in page.rows]
     return Timeline(
         items=items,
         has_more=page.has_more,

@@ -12,9 +12,10 @@ from weakref import WeakValueDictionary
 
 from psycopg.rows import scalar_row
 
-from domain import account, project, rate_limits, session
+from domain import account, announcements, project, rate_limits, session
 from domain.account import Account
 from domain.errors import (
+    BuildUnknown,
     NotAMember,
     ProjectLimitReached,
     SessionEnded,
@@ -22,16 +23,19 @@ from domain.errors import (
     SessionSpent,
     SessionUnknown,
     UserLimitReached,
+    VersionUnknown,
 )
 from domain.events import ChatMode, Context
 from domain.metering import ESTIMATES
 from domain.project import Project
 from domain.rate_limits import LimitStatus, RateLimit
 from domain.session import Session
+from projections.builds import BuildRow, build_read
 from projections.projects import ProjectRow, project_read
 from projections.read import Read
 from projections.replies import ReplyRef
 from projections.sessions import active_session_read
+from projections.versions import VersionRow, version_read
 from service.eventlog.errors import Overloaded
 from service.eventlog.store import SQL
 from service.eventlog.stream_ids import AnyStream, account_stream, project_stream, session_stream
@@ -46,7 +50,8 @@ from service.ids import new_id
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What a user asks. `session_id` is set where the client names the session.
+    """What a user asks. `session_id` is set where the client names the session, `version_id` and
+    `build_id` where it says what the user looks at.
 
     `may_wait` says that the message is admitted also while another reply of the session runs.
     """
@@ -59,6 +64,8 @@ class Message:
     chat_mode: ChatMode | None = None
     session_id: str | None = None
     context: tuple[Context, ...] = ()
+    version_id: str | None = None
+    build_id: str | None = None
     may_wait: bool = False
 
 
@@ -130,8 +137,9 @@ class Admission:
         """Store the message with its reservation and the start of its reply, or refuse it.
 
         A refused message has stored nothing and counts for no limit. Raises ProjectUnknown,
-        ViewerOnly, BuildInProgress, SessionUnknown, SessionEnded, SessionFull, SessionSpent,
-        ReplyInProgress, UserLimitReached, ProjectLimitReached, BalanceInsufficient.
+        ViewerOnly, VersionUnknown, BuildUnknown, BuildInProgress, SessionUnknown, SessionEnded,
+        SessionFull, SessionSpent, ReplyInProgress, UserLimitReached, ProjectLimitReached,
+        BalanceInsufficient.
         """
         attempt = _Attempt(self._rules, message)
         async with self._turn_in(message.tenant_id, message.project_id):
@@ -160,6 +168,37 @@ class Admission:
             yield
         finally:
             lock.release()
+
+
+class _Viewed:
+    """The reads of the version and the build that the user looks at, if the client names them."""
+
+    def __init__(self, message: Message) -> None:
+        self._project_id = message.project_id
+        self._version: Read[VersionRow] | None = None
+        self._build: Read[BuildRow] | None = None
+        if message.version_id is not None:
+            self._version = version_read(
+                tenant_id=message.tenant_id,
+                project_id=message.project_id,
+                version_id=message.version_id,
+            )
+        if message.build_id is not None:
+            self._build = build_read(tenant_id=message.tenant_id, build_id=message.build_id)
+
+    @property
+    def reads(self) -> tuple[Read[Any], ...]:
+        """The reads to send with others."""
+        return tuple(each for each in (self._version, self._build) if each is not None)
+
+    async def require(self) -> None:
+        """Raises VersionUnknown, BuildUnknown for an id that the project does not have."""
+        if self._version is not None and await self._version.row() is None:
+            raise VersionUnknown
+        if self._build is not None:
+            row = await self._build.row()
+            if row is None or row.project_id != self._project_id:
+                raise BuildUnknown
 
 
 class _Attempt:
@@ -240,10 +279,12 @@ class _Attempt:
         streams: tuple[AnyStream, ...] = (self._account, self._project)
         if message.session_id is not None:
             streams = (*streams, session_stream(message.session_id, message.project_id))
-        await transaction.recall(*streams, beside=(row, clock, active))
+        viewed = _Viewed(message)
+        await transaction.recall(*streams, beside=(row, clock, active, *viewed.reads))
         self._row, now = await row.row(), await clock.row()
         if self._row is None or now is None:
             raise NotAMember
+        await viewed.require()
         return now, await active.row()
 
     async def _session(self, transaction: Transaction, active: str | None) -> tuple[str, Session]:
@@ -274,12 +315,7 @@ class _Attempt:
         is resumed."""
         opened = session.resume(state)
         if state.status == "new":
-            opened = session.open_session(
-                state,
-                session_id=session_id,
-                project_id=self._message.project_id,
-                user_id=self._message.user_id,
-            )
+            opened = self._opened(session_id, state)
         state = session.fold(opened, state)
         posted = session.post_message(
             state,
@@ -288,6 +324,8 @@ class _Attempt:
             locale=self._message.locale,
             chat_mode=self._message.chat_mode,
             context=self._message.context,
+            viewed_version_id=self._message.version_id,
+            viewed_build_id=self._message.build_id,
         )
         started = session.start_reply(
             session.fold(posted, state),
@@ -299,6 +337,21 @@ class _Attempt:
             may_wait=self._message.may_wait,
         )
         return (*opened, *posted, *started)
+
+    def _opened(self, session_id: str, state: Session) -> session.Decided:
+        """A new session, with the service's greeting."""
+        assert self._row is not None
+        opened = session.open_session(
+            state,
+            session_id=session_id,
+            project_id=self._message.project_id,
+            user_id=self._message.user_id,
+        )
+        facts = {"project_name": self._row.name}
+        greeting = announcements.announced(
+            session.fold(opened, state), opened, new_id=new_id, facts=facts
+        )
+        return (*opened, *greeting)
 
     def _within_limits(
         self, funds: Account, project_state: Project, at: datetime

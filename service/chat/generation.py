@@ -26,6 +26,7 @@ from service.chat.tools import ProjectTools, summary
 from service.model.client import ModelCall, ModelClient, ModelError
 from service.replies.events import Intent, ToolCallStatus, notice
 from service.replies.writer import ReplyWriter
+from service.texts.templates import has_bundle
 
 RETRIES: Final = 2
 _FIRST_BACK_OFF_SECONDS: Final = 0.5
@@ -96,6 +97,7 @@ class Generation:
         self._writer = writer
         self._tools = tools
         self._language = language(locale)
+        self._has_texts = has_bundle(locale)
         self._patience_seconds = patience_seconds
         self._retries = 0
         self._was_reset = False
@@ -104,7 +106,8 @@ class Generation:
 
     def _begun(self) -> _Attempt:
         return _Attempt(
-            script=ScriptCheck(self._language), references=References(self._tools.contains)
+            script=ScriptCheck(self._language),
+            references=References(self._tools.contains, self._tools.exists),
         )
 
     @property
@@ -207,9 +210,7 @@ class Generation:
         if attempt.mode is None and attempt.parser.intent is not None:
             attempt.mode = _mode(attempt.parser.intent)
             self._writer.emit(Intent(mode=attempt.mode))
-        if attempt.mode == "question":
-            ops = await attempt.references.pass_on(ops)
-        self._show(ops)
+        self._show(await attempt.references.pass_on(attempt.mode, ops))
 
     def _show(self, ops: Sequence[Operation]) -> None:
         """Containers alone show nothing, so they wait for their first content."""
@@ -300,6 +301,7 @@ class Generation:
             "unstructured_reply": attempt.parser.prose,
             "wrong_language": attempt.script.is_wrong_at_end(),
             "references_left_out": attempt.references.left_out > 0,
+            "locale_unsupported": not self._has_texts,
         }
         return tuple(warning for warning, is_so in found.items() if is_so)
 

@@ -13,8 +13,9 @@ from typing import Final, TypeVar
 from domain import questions
 from domain.questions import History, Question
 from domain.session import Session
+from projections.projects import ProjectRow
 from projections.replies import ReplyRef
-from service.chat.admission import Admitted
+from service.chat.admission import Admitted, Message
 from service.chat.generation import Generation
 from service.chat.settlement import GIVE_UP_SECONDS
 from service.chat.tools import ProjectTools
@@ -113,13 +114,13 @@ class Preparation:
         offered = await tools.open()
         history = await patiently(partial(self._history, admitted))
         return questions.prompt(
-            project_name=admitted.project.name,
-            framework=admitted.project.framework,
+            project=_project(admitted.project),
             locale=message.locale,
             history=history.turns,
             message=message.text,
             chat_mode=message.chat_mode,
             known=await tools.context(message.context),
+            viewed=_viewed(message),
             tools=offered,
         )
 
@@ -132,6 +133,24 @@ class Preparation:
             while not history.is_full and (stored := await anext(events, None)) is not None:
                 history.add(decode(stored.type, stored.state))
         return history
+
+
+def _project(row: ProjectRow) -> questions.Project:
+    return questions.Project(
+        name=row.name,
+        framework=row.framework,
+        version_id=row.version_id,
+        deployed_at=row.modified_at,
+        build_id=row.last_build_id,
+        build_status=row.last_build_status,
+        built_at=row.last_build_at,
+    )
+
+
+def _viewed(message: Message) -> list[str]:
+    """What the user looks at, where the client says so."""
+    viewed = (("version", message.version_id), ("build", message.build_id))
+    return [f"{kind} {name}" for kind, name in viewed if name is not None]
 
 
 async def patiently(read: Callable[[], Awaitable[T]]) -> T:

@@ -24,7 +24,7 @@ from service.chat.admission import Admitted, Message
 from service.chat.generation import Ending
 from service.chat.leases import Lease
 from service.chat.running import MOST_RUNNING, RunningTurns, accepted
-from service.chat.settlement import Settlement
+from service.chat.settlement import Course, Settlement
 from service.concurrency.bounded import for_each
 from service.eventlog.errors import DATABASE_AWAY, OutcomeUnknown
 from service.eventlog.store import EventStore
@@ -166,8 +166,7 @@ class Recovery:
         await self._settlement.settle(
             orphan.admitted,
             _ending(orphan, orphan.running.cancelled or reason),
-            duration_ms=round(orphan.seconds * 1_000),
-            frames=len(orphan.stored.frames),
+            Course(duration_ms=round(orphan.seconds * 1_000), frames=len(orphan.stored.frames)),
         )
 
     # Beginning again -----------------------------------------------------------------------------
@@ -244,6 +243,8 @@ class Recovery:
                 chat_mode=cast(ChatMode | None, asked.chat_mode),
                 session_id=ref.session_id,
                 context=asked.context,
+                version_id=asked.viewed_version_id,
+                build_id=asked.viewed_build_id,
             ),
             project=known,
             session_id=ref.session_id,

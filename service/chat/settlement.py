@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from domain import account, session
+from domain import account, announcements, session
 from domain.account import Account
 from domain.events import (
     AccountEvent,
@@ -26,6 +26,7 @@ from service.concurrency.retry import retrying
 from service.eventlog.errors import DATABASE_AWAY, OutcomeUnknown
 from service.eventlog.stream_ids import StreamId, account_stream, session_stream
 from service.eventlog.transactions import RequestContext, Transaction, Transactions
+from service.ids import new_id
 from service.replies.envelope import End, end_of
 
 GIVE_UP_SECONDS: Final = 300.0
@@ -44,6 +45,15 @@ class RecordedEnd(NamedTuple):
     def end(self, registered_at: datetime) -> End:
         """The end for the readers. `registered_at` is when the project became known."""
         return end_of(self.event, self.at, registered_at)
+
+
+class Course(NamedTuple):
+    """What was measured of a reply. `frames` are those before the final one, `first_text_ms` is the
+    time to the first text that was shown; None without any."""
+
+    duration_ms: int
+    frames: int
+    first_text_ms: int | None = None
 
 
 class Settlement:
@@ -82,16 +92,16 @@ class Settlement:
         return seconds
 
     async def settle(
-        self, admitted: Admitted, ending: Ending, *, duration_ms: int, frames: int
+        self, admitted: Admitted, ending: Ending, course: Course
     ) -> RecordedEnd | None:
         """Store the reply's end with its bill; waits for a database that is away for a while.
 
         Returns the end, or None when the log alone knows it: the reply had ended before, or the
         outcome of an append was unknown. An ending that cannot be stored for a fault of ours
-        becomes an error that bills nothing, so that the reservation does not stay open. `frames`
-        are those before the final one. Raises TimeoutError when the database stayed away.
+        becomes an error that bills nothing, so that the reservation does not stay open. Raises
+        TimeoutError when the database stayed away.
         """
-        record = partial(self._record, admitted, duration_ms=duration_ms, frames=frames)
+        record = partial(self._record, admitted, course)
         try:
             return await record(ending)
         except TimeoutError:
@@ -101,20 +111,20 @@ class Settlement:
             return await record(Ending(subtype="error", reason="internal"))
 
     async def _record(
-        self, admitted: Admitted, ending: Ending, *, duration_ms: int, frames: int
+        self, admitted: Admitted, course: Course, ending: Ending
     ) -> RecordedEnd | None:
         append_id, tries = uuid4(), count()
 
         async def record() -> RecordedEnd | None:
             is_first = next(tries) == 0
-            end = await self._record_once(admitted, ending, duration_ms, frames, append_id)
+            end = await self._record_once(admitted, ending, course, append_id)
             # What an earlier try has stored may differ from what this one decided.
             return end if is_first else None
 
         return await retrying(record, _AWAY, event="settlement_waits", seconds=GIVE_UP_SECONDS)
 
     async def _record_once(
-        self, admitted: Admitted, ending: Ending, duration_ms: int, frames: int, append_id: UUID
+        self, admitted: Admitted, ending: Ending, course: Course, append_id: UUID
     ) -> RecordedEnd | None:
         async def end(transaction: Transaction) -> ReplyCompleted | ReplyFailed | None:
             stream = session_stream(admitted.session_id, admitted.message.project_id)
@@ -123,12 +133,14 @@ class Settlement:
                 return None
             if ending.subtype == "error":
                 await _release(transaction, admitted, ending)
-                failed = _failed(admitted, ending, duration_ms, frames)
+                failed = _failed(admitted, ending, course)
                 transaction.append(stream, session.fail_reply(state, failed))
                 return failed
             seconds = await _consume(transaction, admitted, ending, self._model)
-            completed = _completed(admitted, ending, duration_ms, frames, seconds, self._model)
+            completed = _completed(admitted, ending, course, seconds, self._model)
             transaction.append(stream, session.complete_reply(state, completed))
+            said = announcements.announced(state, (completed,), new_id=new_id)
+            transaction.append(stream, said)
             return completed
 
         event, appended = await self._transactions.transact(
@@ -175,26 +187,27 @@ async def _release(transaction: Transaction, admitted: Admitted, ending: Ending)
     await transaction.decide(_account_of(admitted), decision)
 
 
-def _failed(admitted: Admitted, ending: Ending, duration_ms: int, frames: int) -> ReplyFailed:
+def _failed(admitted: Admitted, ending: Ending, course: Course) -> ReplyFailed:
     usage = ending.usage
     return ReplyFailed(
         session_id=admitted.session_id,
         reply_id=admitted.reply_id,
         in_reply_to=admitted.user_message_id,
         code=ending.reason or "error",
-        duration_ms=duration_ms,
+        duration_ms=course.duration_ms,
         retry_after_seconds=None if ending.retry_after is None else ceil(ending.retry_after),
         tokens_used=usage.total,
         cache_hits=usage.cache_read_tokens,
-        frames=frames,
+        frames=course.frames,
+        locale=admitted.message.locale,
+        first_text_ms=course.first_text_ms,
     )
 
 
 def _completed(
     admitted: Admitted,
     ending: Ending,
-    duration_ms: int,
-    frames: int,
+    course: Course,
     billed_seconds: int,
     model: str,
 ) -> ReplyCompleted:
@@ -207,16 +220,17 @@ def _completed(
         subtype=ending.subtype,
         mode=ending.mode,
         data=ending.data,
-        duration_ms=duration_ms,
+        duration_ms=course.duration_ms,
         billed_seconds=billed_seconds,
         model=model,
         reason=ending.reason,
         warnings=ending.warnings,
         tokens_used=usage.total,
         cache_hits=usage.cache_read_tokens,
-        frames=frames,
+        frames=course.frames,
+        first_text_ms=course.first_text_ms,
         locale=admitted.message.locale,
-        version_id=admitted.project.version_id,
-        build_id=admitted.project.last_build_id,
+        version_id=admitted.message.version_id or admitted.project.version_id,
+        build_id=admitted.message.build_id or admitted.project.last_build_id,
         modified_at=admitted.project.modified_at.isoformat(),
     )

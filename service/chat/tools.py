@@ -71,6 +71,16 @@ class ProjectTools:
         except TimeoutError:
             return False
 
+    async def exists(self, path: str) -> bool:
+        """Whether the project has this file or folder; true where its source cannot be seen."""
+        if self._source is None:
+            return True
+        try:
+            async with asyncio.timeout(SECONDS):
+                return await asyncio.to_thread(self._source.has, path)
+        except TimeoutError:
+            return True
+
     async def context(self, asked: tuple[Context, ...]) -> list[str]:
         """What the model gets without a call, as the user asked; calls that fail are left out."""
         names = {"project_structure": "list_files"}

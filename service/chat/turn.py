@@ -16,7 +16,7 @@ from domain.errors import ReplyUnknown
 from service.chat.admission import Admitted
 from service.chat.generation import Ending, Generation
 from service.chat.preparation import Preparation, patiently
-from service.chat.settlement import GIVE_UP_SECONDS, Settlement
+from service.chat.settlement import GIVE_UP_SECONDS, Course, Settlement
 from service.chat.time_budget import TimeBudget
 from service.ops.metrics import REPLIES
 from service.replies.directory import ReplyDirectory
@@ -26,6 +26,9 @@ from service.replies.writer import Lost, ReplyWriter
 
 STOPPING: Final = "stopping"
 """Why a turn is stopped when the service is."""
+
+THINKING_SECONDS: Final = 2.0
+"""How long the model may be silent before the readers are told that it is at work."""
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -62,10 +65,17 @@ class Turn:
             return ""
         return self.stopped.result() if done else "time_limit"
 
-    @property
-    def duration_ms(self) -> int:
-        """How long the turn has taken."""
-        return (monotonic_ns() - self._started_ns) // 1_000_000
+    def course(self, frames: int) -> Course:
+        """What was measured of the turn up to now, with so many frames written."""
+        shown_ns = self.writer.first_shown_ns
+        return Course(
+            duration_ms=self._since_start_ms(monotonic_ns()),
+            frames=frames,
+            first_text_ms=None if shown_ns is None else self._since_start_ms(shown_ns),
+        )
+
+    def _since_start_ms(self, at_ns: int) -> int:
+        return (at_ns - self._started_ns) // 1_000_000
 
 
 class Responder:
@@ -116,6 +126,7 @@ class Responder:
             clock=generation.used_seconds,
         )
         talk, spent = asyncio.create_task(generation.run()), asyncio.create_task(budget.run())
+        thinking = asyncio.create_task(_say_that_it_thinks(turn.writer))
         try:
             reason = await turn.until(talk, spent, seconds=self._reply_seconds)
             if talk.done():
@@ -123,7 +134,7 @@ class Responder:
             if spent.done() and spent.exception():
                 return _FAULT
         finally:
-            await _ended(talk, spent)
+            await _ended(talk, spent, thinking)
         if reason == STOPPING and not turn.writer.has_shown:
             raise Left
         return generation.cut(reason or "balance")
@@ -149,9 +160,7 @@ class Responder:
             turn.writer.reset(ending.reason or "error")
         async with asyncio.timeout(GIVE_UP_SECONDS):
             frames = await turn.writer.close()
-        recorded = await self._settlement.settle(
-            turn.admitted, ending, duration_ms=turn.duration_ms, frames=frames
-        )
+        recorded = await self._settlement.settle(turn.admitted, ending, turn.course(frames))
         if recorded is not None:
             end = recorded.end(turn.admitted.project.registered_at)
         else:  # the log has an end of this reply already, and that end counts
@@ -186,6 +195,13 @@ async def _ended(*tasks: asyncio.Task[Any]) -> None:
     for result in await asyncio.gather(*tasks, return_exceptions=True):
         if isinstance(result, Exception) and not isinstance(result, Lost):
             _log.error("turn_task_failed", exc_info=result)
+
+
+async def _say_that_it_thinks(writer: ReplyWriter) -> None:
+    """Tell the readers that the model is at work, if it has written nothing after a moment."""
+    await asyncio.sleep(THINKING_SECONDS)
+    if not writer.has_shown:
+        writer.emit(notice("plan_thinking"))
 
 
 def _warn(turn: Turn, reserved_seconds: int) -> None:

@@ -6,16 +6,16 @@ append reserves the seconds of the build, or settles them, on the account of the
 the build.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
-from domain import account, build, project, session
+from domain import account, announcements, build, project, session
 from domain.account import Account
 from domain.build import Build
 from domain.errors import SessionUnknown
-from domain.events import AccountEvent, BuildOperation, Json, Report
+from domain.events import AccountEvent, BuildOperation, Event, Json, Report, SessionEvent
 from domain.metering import BUILD_ESTIMATES
 from domain.session import Session
 from service.eventlog.stream_ids import (
@@ -27,8 +27,6 @@ from service.eventlog.stream_ids import (
 )
 from service.eventlog.transactions import RequestContext, Transaction, Transactions
 from service.ids import new_id
-
-GREETING: Final = "initial_build_greeting"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +93,8 @@ class Builds:
                 locale=order.locale,
                 failed_build_id=failed,
             )
-            await transaction.decide(stream, decision)
-            await _queue(
+            converted = await transaction.decide(stream, decision)
+            queued = await _queue(
                 transaction,
                 order,
                 operation="update",
@@ -107,6 +105,7 @@ class Builds:
                 plan=chosen,
                 converted_from_session_id=session_id,
             )
+            await _announce(transaction, stream, (*converted, *queued))
             return build_id
 
         found_id, appended = await self._transactions.transact(order.tenant_id, work, cause=cause)
@@ -121,7 +120,7 @@ class Builds:
 
         Raises NotAMember, ViewerOnly, BuildInProgress, BalanceInsufficient.
         """
-        build_id, session_id, message_id, greeting_id = new_id(), new_id(), new_id(), new_id()
+        build_id, session_id, message_id = new_id(), new_id(), new_id()
 
         async def work(transaction: Transaction) -> str:
             await transaction.recall(project_stream(order.project_id), _payer(order))
@@ -142,19 +141,10 @@ class Builds:
                 text=idea,
                 locale=order.locale,
             )
-            greeting = partial(
-                session.post_system_message,
-                message_id=greeting_id,
-                type="greeting",
-                template=GREETING,
-                variables={"business_idea_summary": build.summary(idea)},
-                build_id=build_id,
-            )
             await transaction.decide(stream, opening)
             await transaction.decide(stream, request)
-            if operation == "main_build":
-                await transaction.decide(stream, greeting)
-            await _queue(
+            known = await transaction.load(project_stream(order.project_id))
+            queued = await _queue(
                 transaction,
                 order,
                 operation=operation,
@@ -163,6 +153,8 @@ class Builds:
                 message_id=message_id,
                 prompt=idea,
             )
+            facts = {} if known.was_built else {"business_idea_summary": build.summary(idea)}
+            await _announce(transaction, stream, queued, facts)
             return build_id
 
         found_id, appended = await self._transactions.transact(order.tenant_id, work, cause=cause)
@@ -224,16 +216,18 @@ class Builds:
         result, _ = await self._transactions.transact(tenant_id, work, cause=cause)
         return result
 
-    async def time_out(self, tenant_id: str, build_id: str, *, error: str) -> bool:
-        """End a build that no worker has reported on for too long, and unlock its project.
+    async def time_out(self, tenant_id: str, build_id: str, *, silent_seconds: float) -> bool:
+        """End a build that no worker has reported on for so long, and unlock its project.
 
         False where the build has ended before.
         """
+        error = f"Nothing was heard of the build for {silent_seconds:g} seconds."
         work = partial(
             _decide,
             tenant_id=tenant_id,
             build_id=build_id,
             decision=partial(build.time_out, error=error),
+            facts={"minutes": f"{silent_seconds / 60:.1f}".removesuffix(".0")},
         )
         _, appended = await self._transactions.transact(tenant_id, work)
         return appended is not None
@@ -265,8 +259,8 @@ async def _queue(
     session_id: str,
     message_id: str,
     **asked: Any,
-) -> None:
-    """Queue the build, lock its project, and reserve its seconds."""
+) -> Sequence[Event]:
+    """Queue the build, lock its project, and reserve its seconds. Returns the build's events."""
     stream = build_stream(build_id, order.project_id)
     transaction.begin(stream)
     queueing = partial(
@@ -291,9 +285,10 @@ async def _queue(
         seconds=BUILD_ESTIMATES[operation],
     )
     locking = partial(project.lock, build_id=build_id)
-    await transaction.decide(stream, queueing)
+    queued = await transaction.decide(stream, queueing)
     await transaction.decide(project_stream(order.project_id), locking)
     await transaction.decide(_payer(order), reserving)
+    return queued
 
 
 async def _decide(
@@ -302,14 +297,16 @@ async def _decide(
     tenant_id: str,
     build_id: str,
     decision: Callable[[Build], build.Decided],
+    facts: Mapping[str, str] | None = None,
 ) -> tuple[Build, Build]:
-    """Decide on a build; where that ends the build, its project is unlocked and its bill is made.
+    """Decide on a build; where that ends the build, its project is unlocked, its bill is made, and
+    its session says so. `facts` are for what the session says.
 
     Returns the build before and after.
     """
     before = await transaction.load(build_stream(build_id))
     stream = build_stream(build_id, before.project_id)
-    await transaction.decide(stream, decision)
+    decided = await transaction.decide(stream, decision)
     after = await transaction.load(stream)
     if after.has_ended and not before.has_ended:
         unlocking = partial(project.unlock, build_id=build_id)
@@ -317,4 +314,17 @@ async def _decide(
         if after.reservation_id is not None:
             payer = account_stream(tenant_id, after.user_id, after.project_id)
             await transaction.decide(payer, partial(build.bill, ended=after))
+        speaking = session_stream(before.session_id, before.project_id)
+        await _announce(transaction, speaking, decided, facts)
     return before, after
+
+
+async def _announce(
+    transaction: Transaction,
+    stream: StreamId[Session, SessionEvent],
+    events: Sequence[Event],
+    facts: Mapping[str, str] | None = None,
+) -> None:
+    """Say in the session what these events mean to its user."""
+    decision = partial(announcements.announced, events=events, new_id=new_id, facts=facts)
+    await transaction.decide(stream, decision)

@@ -24,6 +24,7 @@ from service.postgres.connections import Connection, Pool, tenant_transaction
 from service.replies.directory import ReplyDirectory
 from service.replies.project_replies import ProjectReplies
 from service.settings import Settings
+from service.texts.templates import preferred
 from service.timelines.feed import Feeds
 
 
@@ -76,6 +77,7 @@ class Call(Generic[BodyT, QueryT]):
     body: BodyT
     query: QueryT
     accept: str
+    accept_language: str
     last_event_id: str | None
     request_id: str
     named: IdempotencyKey | None = None
@@ -94,6 +96,10 @@ class Call(Generic[BodyT, QueryT]):
     def accepts(self, media_type: str) -> bool:
         """Whether the client asks for it by name."""
         return media_type in self.accept
+
+    def locale(self, asked: str | None) -> str | None:
+        """The reader's locale: the one asked for, else what Accept-Language prefers, else None."""
+        return asked or preferred(self.accept_language)
 
     def permit(
         self, project_id: str, user_id: str | None, member_at: int | None = None

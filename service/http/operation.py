@@ -147,6 +147,7 @@ class Operation(Generic[B, Q]):
             body=parsed,
             query=query,
             accept=request.headers.get("accept", ""),
+            accept_language=request.headers.get("accept-language", ""),
             last_event_id=request.headers.get("last-event-id"),
             request_id=request.state.request_id,
             named=None if request.method == "GET" else _named(request, body),

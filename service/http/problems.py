@@ -38,6 +38,7 @@ REFUSALS: Final[Mapping[type[Refused], int]] = {
     refusals.PlanMissing: 409,
     refusals.BuildInProgress: 409,
     refusals.BuildUnknown: 404,
+    refusals.VersionUnknown: 404,
     refusals.BuildTaken: 409,
     refusals.BuildEnded: 409,
     refusals.BuildFull: 409,

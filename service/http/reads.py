@@ -13,6 +13,7 @@ from service.eventlog.errors import ReadModelBehind
 from service.http.call import AnyCall
 from service.http.problems import BadRequest
 from service.postgres.connections import Connection
+from service.texts.templates import language_of
 
 WAIT_SECONDS: Final = 5.0
 """How long a read waits until its read model has come to the position that was asked for."""
@@ -106,3 +107,9 @@ async def incomplete(
         project_id=project_id,
     )
     return {INCOMPLETE: projection} if left_out else {}
+
+
+def in_language(locale: str | None) -> dict[str, str]:
+    """The header Content-Language: the language of the service's own texts in an answer for a
+    reader of this locale. Nothing for a reader who names no language."""
+    return {} if locale is None else {"Content-Language": language_of(locale)}

@@ -54,11 +54,10 @@ async def time_out_silent(builds: Builds, pool: Pool, silent_seconds: float) -> 
     """Fail builds of all tenants without a report for `silent_seconds`; returns their number."""
     async with service_transaction(pool) as connection:
         found = await silent(connection, silent_seconds=silent_seconds, limit=_AT_A_TIME)
-    error = f"Nothing was heard of the build for {silent_seconds:g} seconds."
     timed_out = 0
     for tenant_id, _, build_id in found:
         with _one_of_many("build_not_timed_out"):
-            timed_out += await builds.time_out(tenant_id, build_id, error=error)
+            timed_out += await builds.time_out(tenant_id, build_id, silent_seconds=silent_seconds)
     return timed_out
 
 

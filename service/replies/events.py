@@ -71,7 +71,7 @@ class ToolCallStatus(Wire):
     status: Literal["running", "done", "failed"]
 
 
-NoticeCode = Literal["queued", "resumed", "provider_retry", "reservation_used"]
+NoticeCode = Literal["queued", "plan_thinking", "resumed", "provider_retry", "reservation_used"]
 
 
 class Notice(Wire):
@@ -90,9 +90,14 @@ class Reset(Wire):
 
 class GoAway(Wire):
     """Why a stream ends here: `stopping`; `removed` when the reader is no member any more, or
-    `expired` when its token has expired; `erased` when the reply is gone."""
+    `expired` when its token has expired; `erased` when the reply is gone.
+
+    With a `messageId`, in a live timeline, the events of that reply end and the stream goes on:
+    also for the reason `lost`, where they could not be read any more.
+    """
 
     reason: str
+    message_id: str | None = None
 
 
 class Renew(Wire):

@@ -33,6 +33,9 @@ MOST: Final = 500
 """Most running replies that a reader gets on connecting, and that may begin before it takes them.
 It gets only the ends of further replies, as items of the timeline."""
 
+EVENTS_LOST: Final = "lost"
+"""Why the events of one reply end when they cannot be read any more. The reply goes on."""
+
 Key = tuple[str, str]
 """A tenant and its project."""
 
@@ -134,13 +137,17 @@ class ProjectReplies:
                         await pieces.put(named)
         except DATABASE_AWAY as error:
             _log.warning("running_reply_lost", error=type(error).__name__)
+            await pieces.put(sse.encode("goaway", {"messageId": reply_id, "reason": EVENTS_LOST}))
 
 
 def _named(events: bytes, reply_id: str) -> bytes:
-    """The events that have an id, without it, each with the id of its reply in its data."""
+    """The events without their ids, each with the id of its reply in its data; no comments.
+
+    So `goaway` is of the one reply, and the reader is not sent away: its `retry` is left out.
+    """
     named: list[bytes] = []
     for each in events.split(b"\n\n"):
-        if each.startswith(b"id: "):
+        if b"event: " in each:
             event, data = sse.decode(each)
             named.append(sse.encode(event, {"messageId": reply_id, **data}))
     return b"".join(named)

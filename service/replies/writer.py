@@ -5,6 +5,7 @@ A writer belongs to its turn, not to a connection. Readers watch its tail.
 
 import asyncio
 from collections.abc import Sequence
+from time import monotonic_ns
 from typing import Final
 
 from domain.operations import Operation
@@ -34,12 +35,14 @@ class ReplyWriter:
     `_pending` are operations that become the frame after those. `_frames_bytes` and
     `_pending_bytes` are their sizes. `_is_stored` is set exactly while both lists are empty, until
     the reply is lost. Nothing is added after the None that stands for the final event, and nothing
-    of a lost reply is stored or shown here: its frames are read from the table.
+    of a lost reply is stored or shown here: its frames are read from the table. `first_shown_ns` is
+    when the first text was shown, by the clock of this process; a reset does not change it.
     """
 
     def __init__(self, tail: ReplyTail, flusher: "Flusher") -> None:
         self.tail = tail
         self.has_shown = False
+        self.first_shown_ns: int | None = None
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._flusher = flusher
         self._reply_id = tail.ref.reply_id.encode()
@@ -67,6 +70,8 @@ class ReplyWriter:
         is_urgent = not self.has_shown or self._pending_bytes >= FLUSH_BYTES
         self._flusher.add(self, is_urgent=is_urgent)
         self.has_shown = True
+        if self.first_shown_ns is None:
+            self.first_shown_ns = monotonic_ns()
 
     def reset(self, reason: str) -> None:
         """Discard what was shown, if anything was: it is not part of the reply after all."""

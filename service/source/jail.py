@@ -139,6 +139,19 @@ class Source:
             return False
         return all(each in found for each, found in zip(said, there, strict=True))
 
+    def has(self, path: str) -> bool:
+        """Whether the project has this file or folder. A name of a secret is never denied: whether
+        such a file exists is not told either way."""
+        try:
+            parts = _parts(path)
+            if is_secret_name(parts):
+                return True
+            with self.opened(parts[:-1]) as folder:
+                found = os.stat(parts[-1], dir_fd=folder, follow_symlinks=False)
+        except (SourceRefused, OSError, ValueError):
+            return False
+        return stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)
+
     # Opening -------------------------------------------------------------------------------------
 
     @contextmanager

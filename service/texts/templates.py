@@ -27,7 +27,15 @@ FALLBACK: Final[Language] = "en"
 CONTRACT_VERSION: Final = "1.0"
 """The version of the keys and their variables, in the bundles and in stored messages."""
 
-_RIGHT_TO_LEFT: Final = frozenset({"ar"})
+_RIGHT_TO_LEFT: Final = frozenset(
+    ("ar", "ckb", "dv", "fa", "he", "iw", "ps", "sd", "syr", "ug", "ur", "yi")
+)
+"""The languages that are written from right to left. Only some of them have a bundle."""
+
+Direction = Literal["ltr", "rtl"]
+_MOST_LANGUAGES: Final = 20
+"""The most entries of an Accept-Language header that are read."""
+_WEIGHT: Final = re.compile(r"q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)")
 
 _VARIABLE: Final = re.compile(r"\{(\w+)\}")
 _NUMBER: Final = re.compile(r"[-+]?[0-9]+(?:[.,][0-9]+)*")
@@ -47,9 +55,26 @@ def language_of(locale: str) -> Language:
     return language if language in LANGUAGES else FALLBACK
 
 
-def direction_of(language: Language) -> Literal["ltr", "rtl"]:
-    """The direction of the language's script."""
-    return "rtl" if language in _RIGHT_TO_LEFT else "ltr"
+def has_bundle(locale: str) -> bool:
+    """Whether the service has texts in the locale's language."""
+    return questions.language(locale) in LANGUAGES
+
+
+def direction_of(locale: str) -> Direction:
+    """The direction in which the locale's language is written."""
+    return "rtl" if questions.language(locale) in _RIGHT_TO_LEFT else "ltr"
+
+
+def preferred(accept_language: str) -> Language | None:
+    """The language with a bundle that an Accept-Language header prefers; None without any."""
+    wanted: dict[Language, float] = {}
+    for entry in accept_language.split(",")[:_MOST_LANGUAGES]:
+        tag, _, parameter = (part.strip() for part in entry.partition(";"))
+        weight = _WEIGHT.fullmatch(parameter)
+        if has_bundle(tag) and (weight or not parameter):
+            wanted.setdefault(language_of(tag), float(weight[1]) if weight else 1.0)
+    best = max(wanted, key=lambda each: wanted[each], default=None)
+    return best if best is not None and wanted[best] > 0 else None
 
 
 def bundle(locale: str) -> Bundle:

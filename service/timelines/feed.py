@@ -60,14 +60,13 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A row of the timeline as a stream event: its name and JSON, and the fields of the filter."""
+    """A row of the timeline as a stream event, and the fields of the filter."""
 
     position: int
     mode: SessionMode
     is_visible: bool
     is_live: bool
-    event: str
-    json: bytes
+    event: items.StreamEvent
 
 
 class Watch:
@@ -107,7 +106,7 @@ class Feed:
         """Add the next items, which are all items up to `reached`."""
         self.reached = reached
         self.ring.extend(
-            [item.position for item in items], items, [len(item.json) for item in items]
+            [item.position for item in items], items, [len(item.event.json) for item in items]
         )
 
     def dismiss(self, user_id: str) -> None:
@@ -319,8 +318,8 @@ class Feeds:
 
     def _item(self, row: TimelineRow) -> Item:
         """The stream event of a row."""
-        event, json = items.stream_event(row, self._log_epoch)
-        return Item(row.position, row.mode, row.is_visible, row.is_live, event, json)
+        event = items.stream_event(row, self._log_epoch)
+        return Item(row.position, row.mode, row.is_visible, row.is_live, event)
 
 
 def _floor(items: Sequence[Item], upto: int) -> int:

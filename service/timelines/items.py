@@ -1,7 +1,8 @@
 """The items of a timeline: rows of the read model as JSON."""
 
 from datetime import datetime
-from typing import Any, Literal, cast
+from functools import cache
+from typing import Any, Literal, NamedTuple, cast
 
 import orjson
 import structlog
@@ -12,6 +13,7 @@ from projections.builds import BuildRow, BuildStatus
 from projections.timeline import ItemKind, TimelineRow
 from service.ops.metrics import UNREADABLE
 from service.replies.envelope import PLAN_ACTIONS, ActionType, label
+from service.texts.templates import Direction, Language, direction_of, language_of
 from service.wire import Wire, cursor, dumped
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -31,9 +33,13 @@ class UserMessage(Wire):
 
 
 class BuildState(Wire):
-    """The current state of a build: `queued`, `running`, `succeeded` or `failed`; milliseconds."""
+    """The current state of a build: `queued`, `running`, `succeeded` or `failed`; milliseconds.
+
+    `userId` is the user who ordered the build.
+    """
 
     build_id: str
+    user_id: str
     status: BuildStatus
     phase: str | None = None
     title: str | None = None
@@ -52,17 +58,36 @@ class Conversion(Wire):
 
 
 class AiResponse(Wire):
-    """A reply by the contract of its mode, with its main prose as `text`; or a template."""
+    """A reply by the contract of its mode, with its main prose as `text`; or a template.
+
+    `duration` and `firstTextMs` are milliseconds from the message to the reply's end, and to the
+    first text that readers saw. `versionId` is the version of the project that the reply speaks of.
+    """
 
     text: str | None = None
     data: Any = None
     subtype: str | None = None
     tokens_used: int | None = None
     duration: int | None = None
+    first_text_ms: int | None = None
+    billed_seconds: int | None = None
+    version_id: str | None = None
+
+
+class FirstEvent(Wire):
+    """The worker's report with which the timeline began to show a build."""
+
+    phase: str | None = None
+    type: str
+    title: str
 
 
 class TimelineItem(Wire):
     """An item of a project's timeline; `cursor` is its position in the order of all events.
+
+    `userId` is who said it, or ordered it. `inReplyTo` is the `id` of the message that a reply
+    answers. `locale` is the item's own, and `direction` that of its language. `text` and
+    `firstEvent` are those of a `build_reference`.
 
     An item of kind `unreadable` stands for an item that the service cannot show.
     """
@@ -76,6 +101,12 @@ class TimelineItem(Wire):
     chat_mode: str | None = None
     status: Literal["planning", "in_progress", "deployed", "failed"]
     session_id: str | None = None
+    user_id: str | None = None
+    in_reply_to: str | None = None
+    locale: str | None = None
+    direction: Direction | None = None
+    text: str | None = None
+    first_event: FirstEvent | None = None
     user_message: UserMessage | None = None
     ai_response: AiResponse | None = None
     build: BuildState | None = None
@@ -109,11 +140,39 @@ class Erased(Wire):
     prev: str | None
 
 
-def item(row: TimelineRow, log_epoch: str) -> TimelineItem:
-    """An item of the timeline; for a row that cannot be shown an item of kind `unreadable`."""
+class StreamEvent(NamedTuple):
+    """A row in a stream: the event's name and its JSON. The actions of an item are apart, because
+    each reader has them in a language of its own."""
+
+    name: str
+    json: bytes
+    actions: "PlanActions | None" = None
+
+
+class PlanActions(NamedTuple):
+    """The actions on a plan. `locale` is the plan's own, for readers that name no language."""
+
+    is_convertible: bool
+    locale: str
+
+    def items(self, locale: str | None) -> list[ItemAction]:
+        """The actions with labels in a reader's language."""
+        return _labelled(self.is_convertible, language_of(locale or self.locale))
+
+    def json(self, locale: str | None) -> bytes:
+        """The same as JSON."""
+        return orjson.dumps([dumped(each) for each in self.items(locale)])
+
+
+def item(row: TimelineRow, log_epoch: str, locale: str | None = None) -> TimelineItem:
+    """An item of the timeline; for a row that cannot be shown an item of kind `unreadable`.
+
+    The labels of actions are in the language of `locale`, and without it in the item's own.
+    """
     try:
         orjson.dumps(row.data)  # JSON of PostgreSQL may have numbers that the answer cannot have
-        return _readable(row, log_epoch)
+        actions = _plan_actions(row)
+        return _readable(row, log_epoch, actions.items(locale) if actions else None)
     except Exception as error:  # noqa: BLE001 - one row must not take the other rows away
         return unreadable(row, log_epoch, error)
 
@@ -143,16 +202,17 @@ def unreadable(row: TimelineRow, log_epoch: str, error: Exception) -> TimelineIt
     )
 
 
-def stream_event(row: TimelineRow, log_epoch: str) -> tuple[str, bytes]:
-    """The name and the JSON of a row in a stream. A change of a build comes as its request."""
+def stream_event(row: TimelineRow, log_epoch: str) -> StreamEvent:
+    """A row in a stream. A change of a build comes as the item that asked for the build."""
     try:
         if row.kind == "lock":
-            return "lock", _object(row.data)
+            return StreamEvent("lock", _object(row.data))
         if row.kind == "erasure":
-            return "erased", _object(row.data)
-        return "item", orjson.dumps(dumped(_readable(row.request or row, log_epoch)))
+            return StreamEvent("erased", _object(row.data))
+        shown = orjson.dumps(dumped(_readable(row.request or row, log_epoch, None)))
+        return StreamEvent("item", shown, _plan_actions(row))
     except Exception as error:  # noqa: BLE001 - one row must not take the other rows away
-        return "item", orjson.dumps(dumped(unreadable(row, log_epoch, error)))
+        return StreamEvent("item", orjson.dumps(dumped(unreadable(row, log_epoch, error))))
 
 
 def _object(data: Json) -> bytes:
@@ -162,9 +222,10 @@ def _object(data: Json) -> bytes:
     return orjson.dumps(data)
 
 
-def _readable(row: TimelineRow, log_epoch: str) -> TimelineItem:
+def _readable(row: TimelineRow, log_epoch: str, actions: list[ItemAction] | None) -> TimelineItem:
     said = row.kind == "user_message"
     answered = row.kind in ("reply", "system_message")
+    of_build = row.kind == "build_reference"
     return TimelineItem(
         id=row.item_id,
         cursor=cursor(log_epoch, row.position),
@@ -175,6 +236,12 @@ def _readable(row: TimelineRow, log_epoch: str) -> TimelineItem:
         chat_mode=row.chat_mode,
         status=_item_status(row),
         session_id=row.session_id,
+        user_id=row.user_id,
+        in_reply_to=row.in_reply_to,
+        locale=row.locale,
+        direction=None if row.locale is None else direction_of(row.locale),
+        text=row.text if of_build else None,
+        first_event=FirstEvent.model_validate(row.data) if of_build and row.data else None,
         user_message=UserMessage(text=row.text or "", session_id=row.session_id or "")
         if said
         else None,
@@ -184,6 +251,9 @@ def _readable(row: TimelineRow, log_epoch: str) -> TimelineItem:
             subtype=row.subtype,
             tokens_used=row.tokens_used,
             duration=row.duration_ms,
+            first_text_ms=row.first_text_ms,
+            billed_seconds=row.billed_seconds,
+            version_id=row.version_id,
         )
         if answered
         else None,
@@ -193,8 +263,8 @@ def _readable(row: TimelineRow, log_epoch: str) -> TimelineItem:
         )
         if row.converted_from_session_id
         else None,
-        actions=_item_actions(row) if row.is_plan else None,
-        event=None if said or answered else row.data,
+        actions=actions,
+        event=None if said or answered or of_build else row.data,
     )
 
 
@@ -216,12 +286,17 @@ def _item_status(row: TimelineRow) -> Literal["planning", "in_progress", "deploy
             return "deployed" if row.kind == "deployment" else "in_progress"
 
 
-def _item_actions(row: TimelineRow) -> list[ItemAction]:
+def _plan_actions(row: TimelineRow) -> PlanActions | None:
+    return PlanActions(row.is_convertible, row.locale or "en") if row.is_plan else None
+
+
+@cache
+def _labelled(is_convertible: bool, language: Language) -> list[ItemAction]:
     return [
         ItemAction(
             type=kind,
-            label=label(kind, row.locale or "en"),
-            enabled=row.is_convertible or kind != "convert_to_build",
+            label=label(kind, language),
+            enabled=is_convertible or kind != "convert_to_build",
         )
         for kind in PLAN_ACTIONS
     ]
@@ -231,6 +306,7 @@ def build_state(row: BuildRow) -> BuildState:
     """The state of a build for an item."""
     return BuildState(
         build_id=row.build_id,
+        user_id=row.user_id,
         status=row.status,
         phase=row.phase,
         title=row.title,

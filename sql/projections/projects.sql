@@ -97,10 +97,14 @@ $$;
 -- name: of_member
 -- The project, if the user is its member.
 select
-    project_id, name, framework, source_root, registered_at, active_build_id, last_build_id,
-    version_id, modified_at, erasing_since
+    projects.project_id, projects.name, projects.framework, projects.source_root,
+    projects.registered_at, projects.active_build_id, projects.last_build_id, projects.version_id,
+    projects.modified_at, projects.erasing_since, build.status as last_build_status,
+    coalesce(build.ended_at, build.queued_at) as last_build_at
 from app.projects
-where tenant_id = %(tenant_id)s and project_id = %(project_id)s
+left join app.builds as build
+    on build.tenant_id = projects.tenant_id and build.build_id = projects.last_build_id
+where projects.tenant_id = %(tenant_id)s and projects.project_id = %(project_id)s
     and exists (
         select from app.members
         where members.tenant_id = projects.tenant_id
@@ -111,10 +115,14 @@ where tenant_id = %(tenant_id)s and project_id = %(project_id)s
 -- name: by_id
 -- The project, for the tenant's own backend.
 select
-    project_id, name, framework, source_root, registered_at, active_build_id, last_build_id,
-    version_id, modified_at, erasing_since
+    projects.project_id, projects.name, projects.framework, projects.source_root,
+    projects.registered_at, projects.active_build_id, projects.last_build_id, projects.version_id,
+    projects.modified_at, projects.erasing_since, build.status as last_build_status,
+    coalesce(build.ended_at, build.queued_at) as last_build_at
 from app.projects
-where tenant_id = %(tenant_id)s and project_id = %(project_id)s
+left join app.builds as build
+    on build.tenant_id = projects.tenant_id and build.build_id = projects.last_build_id
+where projects.tenant_id = %(tenant_id)s and projects.project_id = %(project_id)s
 
 -- name: erasing
 -- The projects of all tenants that wait for their erasure, oldest first.

@@ -20,12 +20,16 @@ create table timeline (
     session_id  text        collate "C",
     user_id     text,
     chat_mode   text,
+    in_reply_to text,
     locale      text,
     text        text,
     data        jsonb,
     subtype     text,
     tokens_used bigint,
     duration_ms bigint,
+    first_text_ms  bigint,
+    billed_seconds bigint,
+    version_id  text,
     build_id    text        collate "C",
     converted_from_session_id text,
     recorded_at timestamptz not null,
@@ -48,8 +52,8 @@ language plpgsql set search_path from current set enable_seqscan = off as $$
 begin
     insert into timeline (
         position, tenant_id, project_id, mode, item_id, kind, is_visible, is_live, session_id,
-        user_id, chat_mode, locale, text, data, subtype, tokens_used, duration_ms, build_id,
-        converted_from_session_id, recorded_at
+        user_id, chat_mode, in_reply_to, locale, text, data, subtype, tokens_used, duration_ms,
+        first_text_ms, billed_seconds, version_id, build_id, converted_from_session_id, recorded_at
     )
     select
         event.position,
@@ -77,7 +81,8 @@ begin
             when 'UserMessagePosted' then state.chat_mode
             when 'ReplyCompleted' then state.mode
         end,
-        case event.type when 'ReplyCompleted' then coalesce(state.locale, 'en') end,
+        state.in_reply_to,
+        coalesce(state.locale, case event.type when 'ReplyCompleted' then 'en' end),
         case event.type when 'BuildReferenced' then state.title else state.text end,
         case event.type
             when 'ReplyCompleted' then state.data
@@ -88,6 +93,10 @@ begin
                 'variables', state.variables
             )
             when 'ReplyFailed' then jsonb_build_object('code', state.code)
+            -- The first report of progress in the development is what makes this event.
+            when 'BuildReferenced' then jsonb_build_object(
+                'phase', 'development', 'type', 'progress', 'title', state.title
+            )
             when 'SessionRenamed' then jsonb_build_object('event', event.type, 'name', state.name)
             when 'SessionModeChanged'
                 then jsonb_build_object('event', event.type, 'mode', state.mode)
@@ -102,6 +111,9 @@ begin
         case event.type when 'ReplyFailed' then 'error' else state.subtype end,
         state.tokens_used,
         state.duration_ms,
+        state.first_text_ms,
+        case event.type when 'ReplyFailed' then 0 else state.billed_seconds end,
+        case event.type when 'ReplyCompleted' then state.version_id end,
         case
             when is_of_build or event.type in ('UserMessagePosted', 'SystemMessagePosted')
                 then state.build_id
@@ -111,7 +123,7 @@ begin
     from event
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
         message_id text, session_id text, user_id text, visible boolean, chat_mode text, mode text,
-        locale text,
+        in_reply_to text, locale text, first_text_ms bigint, billed_seconds bigint,
         text text, data jsonb, template text, variables jsonb, code text, name text, subtype text,
         tokens_used bigint, duration_ms bigint, build_id text, converted_from_session_id text,
         type text, contract_version text, title text, version_id text
@@ -184,14 +196,19 @@ $$;
 create view analytics.project_timeline with (security_invoker) as
 select
     timeline.position, timeline.tenant_id, timeline.project_id, timeline.mode, timeline.item_id,
-    timeline.kind, timeline.session_id, timeline.user_id, timeline.chat_mode, timeline.text,
-    timeline.data, timeline.subtype, timeline.tokens_used, timeline.duration_ms, timeline.build_id,
-    timeline.converted_from_session_id, build.status as build_status, build.version_id,
+    timeline.kind, timeline.session_id, timeline.user_id, timeline.chat_mode, timeline.in_reply_to,
+    timeline.locale, lower(substring(timeline.locale from '^[A-Za-z]+')) as language,
+    timeline.text, timeline.data, timeline.subtype, timeline.tokens_used, timeline.duration_ms,
+    timeline.first_text_ms, timeline.billed_seconds, timeline.build_id,
+    timeline.converted_from_session_id, build.status as build_status,
+    coalesce(build.version_id, timeline.version_id) as version_id,
     build.preview_url, build.artifact_url, build.duration_ms as build_duration_ms,
     case
+        when timeline.mode = 'plan' and timeline.subtype = 'error' then 'failed'
         when timeline.mode = 'plan' then 'planning'
         when build.status = 'succeeded' then 'deployed'
         when build.status = 'failed' then 'failed'
+        when timeline.kind = 'deployment' then 'deployed'
         else 'in_progress'
     end as timeline_status,
     timeline.recorded_at
@@ -215,29 +232,41 @@ comment on column analytics.project_timeline.user_id is
 comment on column analytics.project_timeline.chat_mode is
     'For a reply the mode that the model chose: question, feature, fix, analysis or general. For a '
     'message the mode that the client asked for; initial or build if the message asks for a build.';
+comment on column analytics.project_timeline.in_reply_to is
+    'For a reply: the item_id of the message that it answers.';
+comment on column analytics.project_timeline.locale is
+    'For a message the locale that the client gave; for a reply that of its message.';
+comment on column analytics.project_timeline.language is
+    'The language of the locale, in lower case: ar for ar-EG.';
 comment on column analytics.project_timeline.text is
     'The text of a message; for a build_reference the title of the worker''s first report.';
 comment on column analytics.project_timeline.data is
     'The JSON of a reply, by the contract of its chat_mode; for a system_message its template and '
-    'variables.';
+    'variables; for a build_reference the phase, type and title of the report that it shows.';
 comment on column analytics.project_timeline.subtype is 'For a reply: success, partial or error.';
 comment on column analytics.project_timeline.tokens_used is
     'Tokens of all kinds; null if the provider did not report them.';
 comment on column analytics.project_timeline.duration_ms is
     'For a reply: milliseconds from the user''s message to the end of the reply.';
+comment on column analytics.project_timeline.first_text_ms is
+    'For a reply: milliseconds from the user''s message to the first text that readers saw; null if '
+    'they saw none, or the time is not known.';
+comment on column analytics.project_timeline.billed_seconds is
+    'For a reply: the AI seconds that were billed; 0 for a reply that failed.';
 comment on column analytics.project_timeline.build_id is 'The build of the item.';
 comment on column analytics.project_timeline.converted_from_session_id is
     'For a message that asks for the build of a plan: the session with the plan.';
 comment on column analytics.project_timeline.build_status is
     'The present status of the build: queued, running, succeeded or failed.';
-comment on column analytics.project_timeline.version_id is 'The version of the build.';
+comment on column analytics.project_timeline.version_id is
+    'The version of the build; for a reply the version of the project that it speaks of.';
 comment on column analytics.project_timeline.preview_url is
     'The URL where people can look at the version.';
 comment on column analytics.project_timeline.artifact_url is 'The URL of the version''s files.';
 comment on column analytics.project_timeline.build_duration_ms is
     'Milliseconds from the queueing of the build to its end.';
 comment on column analytics.project_timeline.timeline_status is
-    'planning, in_progress, deployed or failed.';
+    'planning, in_progress, deployed or failed (a build, or a reply), as the item of the API says.';
 comment on column analytics.project_timeline.recorded_at is 'The time when the event was appended.';
 
 create view analytics.project_chat_with_builds with (security_invoker) as
@@ -278,8 +307,9 @@ grant select on analytics.project_timeline, analytics.project_chat_with_builds, 
 -- name: page
 -- Newest first: the rows before a position, of one mode or of all modes.
 select
-    position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, locale,
-    text, data, subtype, tokens_used, duration_ms, build_id, converted_from_session_id, recorded_at
+    position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
+    locale, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds, version_id,
+    build_id, converted_from_session_id, recorded_at
 from app.timeline
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s
@@ -293,8 +323,9 @@ offset %(offset)s
 -- name: page_after
 -- Oldest first: the rows after a position, of one mode or of all modes.
 select
-    position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, locale,
-    text, data, subtype, tokens_used, duration_ms, build_id, converted_from_session_id, recorded_at
+    position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
+    locale, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds, version_id,
+    build_id, converted_from_session_id, recorded_at
 from app.timeline
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s
@@ -308,8 +339,9 @@ limit %(limit)s
 -- The same for the mode `build`. The statement names the mode, because PostgreSQL must find it
 -- there to use the index timeline_page_of_builds. Few rows have this mode.
 select
-    position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, locale,
-    text, data, subtype, tokens_used, duration_ms, build_id, converted_from_session_id, recorded_at
+    position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
+    locale, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds, version_id,
+    build_id, converted_from_session_id, recorded_at
 from app.timeline
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s
@@ -322,8 +354,9 @@ offset %(offset)s
 
 -- name: page_of_build_after
 select
-    position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, locale,
-    text, data, subtype, tokens_used, duration_ms, build_id, converted_from_session_id, recorded_at
+    position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
+    locale, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds, version_id,
+    build_id, converted_from_session_id, recorded_at
 from app.timeline
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s
@@ -336,8 +369,9 @@ limit %(limit)s
 -- name: requests
 -- The messages that asked for these builds.
 select
-    position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, locale,
-    text, data, subtype, tokens_used, duration_ms, build_id, converted_from_session_id, recorded_at
+    position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
+    locale, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds, version_id,
+    build_id, converted_from_session_id, recorded_at
 from app.timeline
 where tenant_id = %(tenant_id)s
     and build_id = any (%(build_ids)s)

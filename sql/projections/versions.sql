@@ -70,3 +70,11 @@ from app.versions
 where tenant_id = %(tenant_id)s and project_id = %(project_id)s and position < %(before)s
 order by position desc
 limit %(limit)s
+
+-- name: of_id
+-- The newest version of a project with this id: a worker may give an id twice.
+select version_id, build_id, preview_url, artifact_url, deployed_at, position
+from app.versions
+where tenant_id = %(tenant_id)s and project_id = %(project_id)s and version_id = %(version_id)s
+order by position desc
+limit 1

@@ -16,6 +16,7 @@ from markdown_it.token import Token
 
 from domain.events import ChatMode
 from domain.markdown import Entry, conversation, reply
+from domain.markdown_titles import titles_of
 from domain.operations import fold
 from domain.reply_contracts import ATOMIC, CONTRACTS, check
 from domain.reply_parser import ReplyParser
@@ -461,3 +462,76 @@ def test_no_text_looks_like_another_entry(title: str, said: list[tuple[str, str]
     ]
     assert all("08:30:05 UTC)" in text for tag, text in found if tag == "h2")
     assert leaves_nothing_open(document)
+
+
+# the reader's language ---------------------------------------------------------------------------
+
+FIX: dict[str, Any] = {
+    "issue": {"description": "It breaks.", "severity": "high", "category": "logic"},
+    "rootCause": "A typo",
+    "solution": {
+        "approach": "Mend it.",
+        "changes": [{"file": "src/a.py", "changeType": "modify", "description": "Mend"}],
+        "testingStrategy": "Run it.",
+    },
+}
+
+
+def titles_in(text: str) -> list[str]:
+    return [line.lstrip("# ") for line in text.splitlines() if line.startswith("#")]
+
+
+@pytest.mark.parametrize(
+    ("locale", "expected", "severity"),
+    [
+        ("en", ["Issue", "Root cause", "Solution", "Changes", "Testing"], "**Severity:** high"),
+        (
+            "fr-CA",
+            ["Problème", "Cause", "Solution", "Modifications", "Tests"],
+            "**Gravité :** élevé",
+        ),
+        ("es", ["Problema", "Causa", "Solución", "Cambios", "Pruebas"], "**Gravedad:** alto"),
+        (
+            "ar-EG",
+            ["المشكلة", "السبب الجذري", "الحل", "التغييرات", "الاختبار"],
+            "**الخطورة:** مرتفع",
+        ),
+        ("xx", ["Issue", "Root cause", "Solution", "Changes", "Testing"], "**Severity:** high"),
+    ],
+)
+def test_headings_are_in_the_reader_s_language(
+    locale: str, expected: list[str], severity: str
+) -> None:
+    text = reply("fix", FIX, locale)
+    assert titles_in(text) == expected
+    assert severity in text.splitlines()
+
+
+def test_what_is_latin_keeps_its_direction_in_arabic_and_nowhere_else() -> None:
+    assert "- [ ] تعديل \u2068`src/a.py`\u2069: Mend" in reply("fix", FIX, "ar").splitlines()
+    answer = {"answer": "x", "references": [{"file": "a.py", "line": 1, "snippet": "b"}]}
+    shown = reply("question", answer, "ar").splitlines()
+    assert "- \u200f\u2068`a.py:1`\u2069: \u2068`b`\u2069" in shown
+    entry = Entry(who="ada", at=datetime(2026, 1, 2, tzinfo=UTC), text="x")
+    title = titles_in(conversation("Shop", [entry], "ar"))[1]
+    assert title == "\u200f\u2068ada\u2069 (\u20682026-01-02 00:00:00 UTC\u2069)"
+    for locale in ("en", "fr", "es"):
+        assert not re.search("[\u200f\u2066-\u2069]", reply("fix", FIX, locale))
+
+
+@given(replies(LINES, proses()), st.sampled_from(["fr", "es", "ar"]))
+def test_a_document_has_the_same_form_in_every_language(
+    document: tuple[ChatMode, Any], locale: str
+) -> None:
+    mode, data = document
+    forms = [
+        [token.type for token in READER.parse(reply(mode, data, each))] for each in ("en", locale)
+    ]
+    assert forms[0] == forms[1]
+
+
+@pytest.mark.parametrize("locale", ["fr", "es", "ar"])
+def test_every_word_is_translated(locale: str) -> None:
+    words = titles_of(locale).words
+    assert all(words.values())
+    assert words.keys() == titles_of("fr").words.keys()

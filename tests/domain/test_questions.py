@@ -1,6 +1,8 @@
 """The question to the model: the constant parts first, then the history, then the message."""
 
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from domain.questions import (
     HINTS,
     RULES,
     History,
+    Project,
     Question,
     Turn,
     language,
@@ -171,10 +174,12 @@ def test_an_exchange_is_dropped_whole_and_leaves_no_gap() -> None:
 # the prompt --------------------------------------------------------------------------------------
 
 
+SHOP = Project(name="Shop", framework="Django")
+
+
 def made(**parts: Any) -> Question:
     usual: dict[str, Any] = {
-        "project_name": "Shop",
-        "framework": "Django",
+        "project": SHOP,
         "locale": "en",
         "history": [],
         "message": "Good morning",
@@ -184,13 +189,46 @@ def made(**parts: Any) -> Question:
 
 
 def test_the_part_that_all_questions_share_comes_first_and_names_no_project() -> None:
-    one, other = made(), made(project_name="Other", locale="ar", message="x", chat_mode="fix")
+    one, other = (
+        made(),
+        made(
+            project=Project(name="Other", framework=None), locale="ar", message="x", chat_mode="fix"
+        ),
+    )
     assert one.rules == other.rules == RULES
 
 
 def test_the_project_and_the_language_stand_together() -> None:
-    assert made().project == "Project: Shop.\nFramework: Django.\nReply in en."
-    assert made(framework=None).project.splitlines()[1] == "Framework: unknown."
+    assert made().project.splitlines() == [
+        "Project: Shop.",
+        "Framework: Django.",
+        "Current version: none, nothing was deployed yet.",
+        "Last build: none.",
+        "Reply in en.",
+    ]
+    unknown = Project(name="Shop", framework=None)
+    assert made(project=unknown).project.splitlines()[1] == "Framework: unknown."
+
+
+def test_the_current_version_and_the_last_build_are_told() -> None:
+    at = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+    built = replace(
+        SHOP, version_id="v7", deployed_at=at, build_id="b8", build_status="failed", built_at=at
+    )
+    assert made(project=built).project.splitlines()[2:4] == [
+        "Current version: v7, deployed 2026-01-02 03:04 UTC.",
+        "Last build: b8, failed, since 2026-01-02 03:04 UTC.",
+    ]
+
+
+def test_what_the_user_looks_at_stands_before_the_message() -> None:
+    asked = made(viewed=("version v1", "build b1"), chat_mode="fix")
+    assert asked.turns[-1].text.split("\n\n") == [
+        "The user looks at the version v1.",
+        "The user looks at the build b1.",
+        HINTS["fix"],
+        "Good morning",
+    ]
 
 
 def test_the_message_is_the_last_turn() -> None:
@@ -221,8 +259,7 @@ def test_a_locale_is_of_a_language(locale: str, expected: str) -> None:
 
 def offered() -> Question:
     return prompt(
-        project_name="Shop",
-        framework=None,
+        project=SHOP,
         locale="ar",
         history=(),
         message="Why?",

@@ -71,7 +71,7 @@ SAMPLES: dict[ChatMode, dict[str, Any]] = {
 
 OPTIONAL = {
     *("references", "relatedTopics", "version", "alternatives", "buildPrompt", "preventionTips"),
-    *("impact", "recommendations", "metrics", "visualizations"),
+    *("impact", "recommendations", "metrics", "visualizations", "newFiles"),
 }
 
 MODES = list(SAMPLES)

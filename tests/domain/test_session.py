@@ -144,11 +144,16 @@ def request_build(state: Session) -> Decided:
 NEED_ACTIVE: list[Callable[[Session], Decided]] = [
     post,
     start,
-    speak,
     change_mode,
     request_build,
 ]
-NEED_KNOWN: list[Callable[[Session], Decided]] = [rename, convert, session.archive, session.delete]
+NEED_KNOWN: list[Callable[[Session], Decided]] = [
+    speak,
+    rename,
+    convert,
+    session.archive,
+    session.delete,
+]
 
 # what is decided ---------------------------------------------------------------------------------
 
@@ -205,6 +210,11 @@ def test_a_reply_is_brought_to_its_end_though_its_session_has_ended(ending: Sess
 
 def test_the_service_speaks_in_its_own_name() -> None:
     assert speak(given(OPENED)) == (SYSTEM,)
+
+
+@pytest.mark.parametrize("ending", ENDS.values())
+def test_the_service_speaks_though_the_session_has_ended(ending: SessionEvent) -> None:
+    assert speak(given(OPENED, ending)) == (SYSTEM,)
 
 
 def test_the_service_can_speak_unseen() -> None:

@@ -59,12 +59,16 @@ def _timeline(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
         "session_id": state.get("session_id"),
         "user_id": state.get("user_id"),
         "chat_mode": None,
-        "locale": None,
+        "in_reply_to": state.get("in_reply_to"),
+        "locale": state.get("locale"),
         "text": None,
         "data": None,
         "subtype": None,
         "tokens_used": None,
         "duration_ms": state.get("duration_ms"),
+        "first_text_ms": state.get("first_text_ms"),
+        "billed_seconds": None,
+        "version_id": None,
         "build_id": None,
         "converted_from_session_id": state.get("converted_from_session_id"),
         "recorded_at": event.recorded_at,
@@ -78,20 +82,23 @@ def _timeline(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
             row |= {
                 "kind": "reply",
                 "chat_mode": state["mode"],
-                "locale": state["locale"],
                 "data": state["data"],
                 "subtype": state["subtype"],
                 "tokens_used": state["tokens_used"],
+                "billed_seconds": state["billed_seconds"],
+                "version_id": state["version_id"],
             }
         case "ReplyFailed":
             row |= {"kind": "reply", "data": {"code": state["code"]}, "subtype": "error"}
+            row |= {"billed_seconds": 0}
         case "SystemMessagePosted":
             said = {"contractVersion": state["contract_version"]}
             said |= {name: state[name] for name in ("type", "template", "variables")}
             row |= {"kind": "system_message", "data": said, "is_visible": state["visible"]}
             row |= {name: state[name] for name in ("mode", "build_id")}
         case "BuildReferenced":
-            row |= {"kind": "build_reference", "text": state["title"], **of_build}
+            first = {"phase": "development", "type": "progress", "title": state["title"]}
+            row |= {"kind": "build_reference", "text": state["title"], "data": first, **of_build}
         case "VersionDeployed":
             row |= {"kind": "deployment", "item_id": state["version_id"], **of_build}
         case "BuildClaimed" | "BuildSucceeded" | "BuildFailed":

@@ -338,6 +338,8 @@ class World:
                     tokens_used=usage.total,
                     cache_hits=usage.cache_read_tokens,
                     frames=self._random.randint(1, 99),
+                    version_id=self._one((None, "v1")),
+                    first_text_ms=self._one((None, 250)),
                 ),
             ),
         )
@@ -387,6 +389,8 @@ class World:
                     tokens_used=None,
                     cache_hits=None,
                     frames=self._random.randint(1, 9),
+                    locale=self._one((None, "ar-EG")),
+                    first_text_ms=self._one((None, 250)),
                 ),
             ),
         )
@@ -513,6 +517,7 @@ class World:
                 type="greeting",
                 template="hello",
                 variables={"idea": self._one(TEXTS)},
+                mode="build",
                 build_id=build_id,
             ),
         )

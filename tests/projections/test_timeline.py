@@ -62,6 +62,8 @@ REPLY: Final = ReplyCompleted(
     billed_seconds=2,
     model="claude",
     tokens_used=30,
+    version_id="v1",
+    first_text_ms=400,
 )
 
 
@@ -90,12 +92,16 @@ PLAIN: Final[dict[str, Any]] = {
     "session_id": "s1",
     "user_id": None,
     "chat_mode": None,
+    "in_reply_to": None,
     "locale": None,
     "text": None,
     "data": None,
     "subtype": None,
     "tokens_used": None,
     "duration_ms": None,
+    "first_text_ms": None,
+    "billed_seconds": None,
+    "version_id": None,
     "build_id": None,
     "converted_from_session_id": None,
     "build": None,
@@ -107,18 +113,31 @@ PLAIN: Final[dict[str, Any]] = {
 @pytest.mark.parametrize(
     ("event", "row"),
     [
-        (said(1), {"item_id": "m1", "kind": "user_message", "user_id": "u1", "text": "No. 1"}),
+        (
+            said(1),
+            {
+                "item_id": "m1",
+                "kind": "user_message",
+                "user_id": "u1",
+                "text": "No. 1",
+                "locale": "en",
+            },
+        ),
         (
             REPLY,
             {
                 "item_id": "r1",
                 "kind": "reply",
                 "chat_mode": "fix",
+                "in_reply_to": "m1",
                 "locale": "en",
                 "data": {"rootCause": "A typo"},
                 "subtype": "partial",
                 "tokens_used": 30,
                 "duration_ms": 1_500,
+                "first_text_ms": 400,
+                "billed_seconds": 2,
+                "version_id": "v1",
             },
         ),
         (
@@ -128,6 +147,7 @@ PLAIN: Final[dict[str, Any]] = {
                 in_reply_to="m1",
                 code="model_error",
                 duration_ms=900,
+                locale="ar-EG",
             ),
             {
                 "item_id": "r1",
@@ -135,6 +155,9 @@ PLAIN: Final[dict[str, Any]] = {
                 "data": {"code": "model_error"},
                 "subtype": "error",
                 "duration_ms": 900,
+                "in_reply_to": "m1",
+                "locale": "ar-EG",
+                "billed_seconds": 0,
             },
         ),
         (

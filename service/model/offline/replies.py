@@ -102,6 +102,7 @@ def _step(texts: Texts, order: int, key: str, file: str, effort: str) -> Json:
         "description": texts[f"{key}_how"],
         "files": [file],
         "estimatedEffort": effort,
+        "newFiles": [file],
     }
 
 

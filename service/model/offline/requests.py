@@ -9,7 +9,8 @@ from typing import Any, Final, Literal, cast, get_args
 
 import orjson
 
-from service.model.offline.replies import LANGUAGES, Json, Language
+from domain.questions import HINTS
+from service.model.offline.replies import LANGUAGES, Intent, Json, Language
 
 Name = Literal[
     "normal", "status", "slow", "slow_first", "hang", "cut_before", "cut", "eof", "error_event",
@@ -114,14 +115,16 @@ class Fault:
 class Asked:
     """A parsed request.
 
-    `digest` names its bytes. `tools` are the tool calls that have no result yet, `faults` the other
-    directives in their order, and `seen` the lines of files that tools have shown.
+    `digest` names its bytes. `hint` is the mode that the user asked for, if any. `tools` are the
+    tool calls that have no result yet, `faults` the other directives in their order, and `seen` the
+    lines of files that tools have shown.
     """
 
     body: Json
     digest: str
     message: str
     language: Language
+    hint: Intent | None
     tools: tuple[Fault, ...]
     faults: tuple[Fault, ...]
     seen: tuple[Json, ...] = ()
@@ -151,6 +154,7 @@ def _asked(body: Json, digest: str) -> Asked:
         digest=digest,
         message=message,
         language=_language(system),
+        hint=_hint(text),
         tools=tuple(tools[results:]),
         faults=tuple(fault for fault in found if fault.name != "tool"),
         seen=tuple(_seen(body["messages"])),
@@ -199,6 +203,12 @@ def _last_text(messages: Json) -> tuple[str, int]:
 
 def _last_paragraph(text: str) -> str:
     return re.split(r"\n\s*\n", text.strip())[-1]
+
+
+def _hint(text: str) -> Intent | None:
+    """The mode that a paragraph before the message names."""
+    earlier = re.split(r"\n\s*\n", text.strip())[:-1]
+    return next((mode for mode, said in HINTS.items() if said in earlier), None)
 
 
 def _language(system: str) -> Language:

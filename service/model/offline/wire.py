@@ -209,9 +209,11 @@ def _text(asked: Asked, fault: Fault) -> str:
     subject = subject_of(asked.message) + _SUFFIXES.get(fault.name, "")
     if fault.name == "prose":
         return str(reply("general", language, subject)["response"]["markdown"])
-    said = reply(intent_of(asked.message), language, subject)
+    said = reply(asked.hint or intent_of(asked.message), language, subject)
     if asked.seen and "references" in said["response"]:
         said["response"]["references"] = list(asked.seen)
+    if asked.seen and "solution" in said["response"]:
+        said["response"]["solution"]["changes"][0]["file"] = asked.seen[0]["file"]
     if fault.name == "broken_contract":
         said["response"] = _broken(said["response"])
     return _dressed(orjson.dumps(said).decode(), fault)

@@ -65,13 +65,19 @@ async def test_the_views_show_the_history_of_a_build(url: str) -> None:
     timeline = sorted(await rows(url, "project_timeline"), key=lambda row: row["position"])
     shown = [(row["kind"], row["timeline_status"], row["build_status"]) for row in timeline]
     assert shown == [
+        ("system_message", "planning", None),
         ("user_message", "planning", None),
         ("reply", "planning", None),
         ("user_message", "deployed", "succeeded"),
+        ("system_message", "planning", "succeeded"),
         ("build_reference", "deployed", "succeeded"),
         ("deployment", "deployed", "succeeded"),
+        ("system_message", "deployed", "succeeded"),
     ]
-    assert timeline[2]["converted_from_session_id"] == session["session_id"]
+    reply = timeline[2]
+    assert (reply["in_reply_to"], reply["billed_seconds"]) == (timeline[1]["item_id"], 1)
+    assert (reply["locale"], reply["language"]) == ("en", "en")
+    assert timeline[3]["converted_from_session_id"] == session["session_id"]
     chat = {row["kind"]: row for row in await rows(url, "project_chat_with_builds")}
     events = chat["build_reference"]["build_events"]
     assert [event["event_id"] for event in events] == ["2", "3"], "the events that users may see"

@@ -74,7 +74,7 @@ async def test_every_view_shows_the_reply_when_its_final_event_has_come(run: Liv
     assert session["billing"]["aiSeconds"] == final["metadata"]["billed_seconds"] == 1
     assert session["billing"]["costUsd"] == "0.000000"
     page = (await run.client.get("/v1/project/p1/timeline?userId=u1")).json()
-    assert [item["kind"] for item in page["items"]] == ["reply", "user_message"]
+    assert [item["kind"] for item in page["items"]] == ["reply", "user_message", "system_message"]
     assert page["items"][0]["aiResponse"]["data"] == final["data"]
     assert page["items"][0]["aiResponse"]["text"] == final["data"]["summary"]
     assert (await run.account())["consumedSeconds"] == 1

@@ -170,7 +170,8 @@ async def test_a_session_is_exported_with_all_its_messages(run: LiveService) -> 
     ]
     assert places == sorted(places)
     items = (await get(run, path, format="json")).json()["items"]
-    assert [each.get("text") or each["data"] for each in items] == [
+    assert items[0]["template"] == "plan_greeting"
+    assert [each.get("text") or each["data"] for each in items[1:]] == [
         "Why is the cart slow?",
         first["data"],
         "Add a login page",

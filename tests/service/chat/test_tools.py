@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from service.model.offline.app import Fault, OfflineModel
-from tests.running import Event, LiveService, running
+from tests.running import Event, LiveService, problem, running
 from tests.service import law
 
 KNOWN = {
@@ -227,3 +227,51 @@ async def test_references_that_are_not_in_the_source_are_left_out(run: LiveServi
     }
     assert final["metadata"]["warnings"] == ["references_left_out"]
     assert "main.py" not in str(events)
+
+
+async def test_a_plan_names_no_file_that_is_not_there(run: LiveService) -> None:
+    change = '{"file":"gone.py","changeType":"modify","description":"d"}'
+    issue = '"issue":{"description":"i","severity":"low","category":"c"}'
+    solution = f'"solution":{{"approach":"a","changes":[{change}],"testingStrategy":"t"}}'
+    text = f'{{"intent":"fix","response":{{{issue},"rootCause":"r",{solution}}}}}'
+    run.model._script.append(Fault("raw", pieces=(text,)))
+    final = law.lawful(await run.stream("The page is broken"))
+    assert final["data"]["solution"]["changes"] == []
+    assert final["metadata"]["warnings"] == ["references_left_out"]
+
+
+async def test_the_model_is_told_what_is_deployed_and_what_the_user_looks_at(
+    run: LiveService,
+) -> None:
+    body = {"userId": "u1", "projectId": "p1", "message": "A shop"}
+    build_id = (await run.client.post("/v1/builds", json=body)).json()["buildId"]
+    report = {"eventId": "e", "phase": "deploy", "type": "completed", "title": "t"}
+    report |= {"at": "2026-01-01T00:00:00Z", "versionId": "v1"}
+    await run.client.post(f"/v1/builds/{build_id}/events", json={"events": [report]})
+    final = (await run.chat("Hello", versionId="v1", buildId=build_id)).json()
+    context = final["metadata"]["projectContext"]
+    assert (context["versionId"], context["buildId"]) == ("v1", build_id)
+    sent = run.model.requests[0]
+    facts = str(sent["system"])
+    assert "Current version: v1, deployed " in facts
+    assert f"Last build: {build_id}, succeeded, since " in facts
+    question = sent["messages"][-1]["content"][0]["text"]
+    assert question.startswith("The user looks at the version v1.\n\nThe user looks at the build")
+    calls = run.model.calls
+    assert problem(await run.chat("Hello", versionId="v9")) == (404, "version_not_found")
+    assert problem(await run.chat("Hello", buildId="b9")) == (404, "build_not_found")
+    await run.project("p2")
+    elsewhere = await run.chat("Hello", projectId="p2", buildId=build_id)
+    assert problem(elsewhere) == (404, "build_not_found"), "of another project"
+    assert run.model.calls == calls
+
+
+async def test_the_offline_model_follows_the_hint(run: LiveService) -> None:
+    for mode in ("question", "feature", "fix", "analysis", "general"):
+        assert (await run.chat("Plan a feature: dark mode", chatMode=mode)).json()["mode"] == mode
+
+
+async def test_a_locale_without_texts_is_told(run: LiveService) -> None:
+    final = (await run.chat("Hello", locale="xx")).json()
+    assert final["metadata"]["warnings"] == ["locale_unsupported"]
+    assert (await run.chat("Hello", locale="fr-CA")).json()["metadata"]["warnings"] == []

@@ -98,12 +98,15 @@ async def test_a_plan_becomes_a_build_in_one_append(run: LiveService, url: str) 
         "BuildQueued",
         "ProjectLocked",
         "SessionConverted",
+        "SystemMessagePosted",
         "TimeReserved",
         "UserMessagePosted",
     ]
     assert len({each.recorded_at for each in appended}) == 1
 
-    newest = (await items(run))[0]
+    converted, newest = (await items(run))[:2]
+    assert converted["aiResponse"]["data"]["template"] == "session_converted"
+    assert (converted["mode"], converted["build"]["buildId"]) == ("plan", build_id)
     assert (newest["type"], newest["mode"], newest["status"]) == (
         "build_request",
         "build",
@@ -111,7 +114,7 @@ async def test_a_plan_becomes_a_build_in_one_append(run: LiveService, url: str) 
     )
     assert newest["conversion"]["fromSessionId"] == plan["sessionId"]
     assert newest["userMessage"]["text"] == plan["data"]["buildPrompt"]
-    assert newest["build"] == {"buildId": build_id, "status": "queued"}
+    assert newest["build"] == {"buildId": build_id, "userId": "u1", "status": "queued"}
     session = await run.client.get(
         f"/v1/chat-plan/session/{plan['sessionId']}", params={"userId": "u1"}
     )
@@ -458,7 +461,8 @@ async def test_an_idea_begins_a_build_with_a_greeting(run: LiveService) -> None:
     greeting, message = await items(run)
     assert message["chatMode"] == "initial"
     assert message["userMessage"]["text"] == "A shop for tea. With a blog."
-    assert message["build"] == {"buildId": build_id, "status": "queued"}
+    assert message["build"] == {"buildId": build_id, "userId": "u1", "status": "queued"}
+    assert message["userId"] == "u1"
     assert greeting["kind"] == "system_message"
     assert greeting["aiResponse"]["data"] == {
         "type": "greeting",
@@ -644,11 +648,14 @@ async def test_the_items_of_a_build_show_its_version_once_it_is_deployed(run: Li
     await report(run, build_id, DEVELOPING)
     reference = (await items(run))[0]
     assert (reference["kind"], reference["status"]) == ("build_reference", "in_progress")
+    first = {"phase": "development", "type": "progress", "title": "development progress"}
+    assert (reference["firstEvent"], reference["text"]) == (first, first["title"])
     assert reference["build"]["phase"] == "development"
     await report(run, build_id, DEPLOYED)
-    deployment, *others = await items(run)
+    said, deployment, *others = await items(run)
     assert (deployment["type"], deployment["id"]) == ("deployment", "v7")
-    for each in (deployment, *others):
+    assert said["aiResponse"]["data"]["template"] == "version_deployed"
+    for each in (said, deployment, *others):
         assert each["status"] == "deployed"
         assert each["build"]["versionId"] == "v7"
         assert each["build"]["previewUrl"] == "https://v7.example/preview"
@@ -660,8 +667,17 @@ async def test_the_items_of_a_build_show_its_version_once_it_is_deployed(run: Li
 async def test_a_failed_build_says_why(run: LiveService) -> None:
     build_id = await begin(run)
     await report(run, build_id, FAILED)
-    for each in await items(run):
+    for each in (whole := await items(run)):
         assert (each["status"], each["build"]["error"]) == ("failed", "No space left")
+    said = whole[0]["aiResponse"]["data"]
+    assert (said["template"], said["variables"]) == ("build_failed", {"error": "No space left"})
+
+
+async def test_a_later_idea_is_queued_without_a_greeting(run: LiveService) -> None:
+    await report(run, await begin(run), a_report("end", "build", "failed"))
+    build_id = await begin(run, "A better shop")
+    said = (await items(run))[0]["aiResponse"]["data"]
+    assert (said["template"], said["variables"]) == ("build_queued", {"build_id": build_id})
 
 
 async def test_builds_have_pages_of_their_own(run: LiveService) -> None:

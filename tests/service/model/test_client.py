@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from domain.questions import HINTS, RULES, prompt
+from domain.questions import HINTS, RULES, Project, prompt
 from domain.reply_contracts import CONTRACTS, reply_schema
 from service.app import key_fault
 from service.model.client import ModelCall, ModelClient, ModelError
@@ -365,8 +365,7 @@ async def test_a_provider_that_falls_silent_while_the_caller_works_is_noticed_af
 
 
 QUESTION = prompt(
-    project_name="Shop",
-    framework=None,
+    project=Project(name="Shop", framework=None),
     locale="en",
     history=(),
     message="Good morning",

@@ -87,7 +87,7 @@ async def test_the_documented_browser_client_shows_the_reply(url: str) -> None:
             body = {"userId": "u1", "projectId": "p1", "message": "Add a login page"}
             names, reply = await page.evaluate(ASK, body)
         answer = await live.client.get("/v1/project/p1/timeline", params={"userId": "u1"})
-        (newest, _) = answer.json()["items"]
+        newest = answer.json()["items"][0]
         assert reply == newest["aiResponse"]["data"]
         assert set(names) == {"chunk", "final"}
         whole = await live.join(newest["id"])

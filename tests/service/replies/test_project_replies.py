@@ -68,6 +68,7 @@ async def test_a_tab_streams_a_reply_that_begins_after_the_tab_opened(url: str) 
         seen = await watching
         assert of_reply(seen, final["messageId"]) == [(name, data, "") for name, data, _ in events]
         assert [data["kind"] for name, data, _ in seen if name == "item"] == [
+            "system_message",
             "user_message",
             "reply",
         ]
@@ -131,6 +132,28 @@ async def test_the_running_replies_of_a_project_are_found_by_one_query_for_all(
         model.go.set()
         assert seen == set(await asyncio.gather(*asking))
         assert [query for query in queries if "unnest" not in query] == []
+
+
+async def test_a_tab_is_told_where_the_events_of_one_reply_end(url: str) -> None:
+    model = law.GatedModel()
+    async with running(url, model) as live:
+        await live.project()
+        await live.credit()
+        begun = asyncio.Event()
+        asking = asyncio.create_task(ask(live, "u1", begun))
+        await begun.wait()
+        async with aclosing(tab(live, asyncio.Event())) as stream:
+            async for name, data, at in stream:
+                if name == "accepted":
+                    live.service.directory._tails[data["messageId"]].leave("erased")
+                elif name == "goaway":
+                    assert (data["reason"], at) == ("erased", "")
+                    break
+            asking.cancel()
+            model.go.set()
+            async for name, data, _ in stream:
+                if name == "item" and data["kind"] == "reply":
+                    break
 
 
 async def ask(live: LiveService, user: str, begun: asyncio.Event) -> str:

@@ -17,7 +17,6 @@ import service
 from domain import errors
 from domain.errors import Refused
 from domain.events import CancelReason
-from service.commands.builds import GREETING
 from service.replies.envelope import ActionType
 from service.texts.templates import (
     CONTRACT_VERSION,
@@ -237,7 +236,7 @@ def test_every_end_of_a_reply_has_a_text_without_variables() -> None:
 
 def test_every_notice_has_a_text() -> None:
     codes = notices()
-    assert codes == {"queued", "resumed", "provider_retry", "reservation_used"}
+    assert codes == {"queued", "plan_thinking", "resumed", "provider_retry", "reservation_used"}
     assert variables(bundle("en")["reservation_used"]) == {"percent", "reserved_seconds"}
     for code in codes - {"reservation_used"}:
         assert not variables(bundle("en")[code])
@@ -251,7 +250,7 @@ def test_every_action_has_a_label(action: str) -> None:
 @pytest.mark.parametrize(
     ("template", "expected"),
     [
-        (GREETING, {"business_idea_summary"}),
+        ("initial_build_greeting", {"business_idea_summary"}),
         ("plan_greeting", {"project_name"}),
         ("plan_thinking", set[str]()),
         ("plan_suggestion", {"suggestion"}),

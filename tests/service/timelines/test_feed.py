@@ -45,12 +45,13 @@ PATH = "/v1/project/p1/timeline/stream"
 async def test_a_stream_has_the_items_of_a_page(run: LiveService) -> None:
     await run.chat("Good morning")
     async with opened(run, since=origin(run), includeHidden=True) as watched:
-        before = await watched.read(3)
+        before = await watched.read(4)
         asking = asyncio.create_task(run.chat("What is missing?"))
         happening = await watched.read(2)
         assert (await asking).is_success
     items = await shown(run, includeHidden=True)
-    assert [item["kind"] for item in items] == ["session", *("user_message", "reply") * 2]
+    kinds = ["session", "system_message", *("user_message", "reply") * 2]
+    assert [item["kind"] for item in items] == kinds
     assert chained(before + happening, None, "item") == items
 
 
