@@ -30,6 +30,9 @@ Decided = tuple[AccountEvent, ...]
 class Account:
     """Whole AI seconds. `credited` counts bonus seconds too; `bonus` is their part of it.
 
+    `bonus_consumed` is the part of `consumed` that was paid with bonus seconds: these are used up
+    first.
+
     `reservations` maps the ids of open reservations to their seconds.
 
     `messages` are the times of the messages that the user's limit counts, oldest first.
@@ -38,6 +41,7 @@ class Account:
     credited: int = 0
     bonus: int = 0
     consumed: int = 0
+    bonus_consumed: int = 0
     reservations: Mapping[str, int] = field(default_factory=dict[str, int])
     messages: Times = ()
 
@@ -67,6 +71,7 @@ def evolve(state: Account, event: AccountEvent) -> Account:
             return replace(
                 state,
                 consumed=state.consumed + event.seconds,
+                bonus_consumed=state.bonus_consumed + _of_bonus(state, event.seconds),
                 reservations=_without(state.reservations, key),
             )
         case ReservationReleased(reservation_id=key):
@@ -181,6 +186,7 @@ def settle(
     Raises ReservationSettled when the reservation is not open.
     """
     reserved = _reserved(state, reservation_id)
+    billed = min(seconds, reserved)
     return (
         TimeConsumed(
             user_id=user_id,
@@ -189,7 +195,7 @@ def settle(
             session_id=session_id,
             reply_id=reply_id,
             operation=operation,
-            seconds=min(seconds, reserved),
+            seconds=billed,
             reserved_seconds=reserved,
             model=model,
             input_tokens=cost.usage.input_tokens,
@@ -199,6 +205,7 @@ def settle(
             cost_usd=cost.usd,
             prices=cost.prices,
             build_id=build_id,
+            bonus_seconds=_of_bonus(state, billed),
         ),
     )
 
@@ -222,6 +229,11 @@ def _reserved(state: Account, reservation_id: str) -> int:
     if reservation_id not in state.reservations:
         raise ReservationSettled
     return state.reservations[reservation_id]
+
+
+def _of_bonus(state: Account, seconds: int) -> int:
+    """How many of these consumed seconds are bonus seconds: as many as are left."""
+    return min(seconds, state.bonus - state.bonus_consumed)
 
 
 def _with_message(messages: Times, at: str | None) -> Times:

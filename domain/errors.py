@@ -50,6 +50,13 @@ class ProjectExists(Refused):
 
 
 @dataclass(eq=False)
+class ProjectChanged(Refused):
+    """The project was changed since it was read. Read it again, and send its ETag as If-Match."""
+
+    code = "project_changed"
+
+
+@dataclass(eq=False)
 class MemberUnknown(Refused):
     """This user is not a member of the project."""
 
@@ -151,6 +158,13 @@ class PlanUnknown(Refused):
     """This reply holds no plan: only a whole reply to a feature or a fix does."""
 
     code = "plan_not_found"
+
+
+@dataclass(eq=False)
+class ShareUnknown(Refused):
+    """There is no such share, or it has ended, or this user may not see its project."""
+
+    code = "share_not_found"
 
 
 @dataclass(eq=False)

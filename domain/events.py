@@ -68,6 +68,16 @@ class ProjectRegistered(_Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectDescribed(_Event):
+    """The project was described anew: these values replace all earlier ones."""
+
+    project_id: str
+    name: Text
+    framework: Text | None = None
+    source_root: Text | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemberAdded(_Event):
     """A user may act in the project. A second event for the same user changes the role."""
 
@@ -212,7 +222,9 @@ class ReplyCompleted(_Event):
     number of stream events before the final one. `version_id` and `build_id` are what the user
     looked at, and otherwise the project's at that time; `modified_at` (ISO 8601) is the project's,
     and `locale` the message's. `first_text_ms` runs from the message to the first text that readers
-    saw; None where the process that ended the reply does not know the time.
+    saw; None where the process that ended the reply does not know the time. `resets` counts how
+    often the readers had to discard the reply, `retries` how often the provider was asked again
+    after an error.
     """
 
     session_id: str
@@ -234,13 +246,16 @@ class ReplyCompleted(_Event):
     build_id: str | None = None
     modified_at: str | None = None
     first_text_ms: int | None = None
+    resets: int = 0
+    retries: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyFailed(_Event):
     """The reply ended without content, and nothing was billed; `code` says why.
 
-    `retry_after_seconds` is the provider's wish, None where it had none. `frames` and `locale` are
+    `retry_after_seconds` is the provider's wish, None where it had none. `mode` is what the model
+    had decided, else the client's hint, else None. `frames`, `locale`, `resets` and `retries` are
     as in ReplyCompleted, and so is `first_text_ms`: that text was taken back.
     """
 
@@ -253,8 +268,11 @@ class ReplyFailed(_Event):
     tokens_used: int | None = None
     cache_hits: int | None = None
     frames: int = 0
+    mode: ChatMode | None = None
     locale: str | None = None
     first_text_ms: int | None = None
+    resets: int = 0
+    retries: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,7 +318,37 @@ class SessionConverted(_Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlanShared(_Event):
+    """The plan in the reply `reply_id` can be read by everyone with the share's link.
+
+    The link has a token. The log has only its digest. The share ends at `expires_at` (ISO 8601).
+    """
+
+    session_id: str
+    reply_id: str = field(metadata=_stored_as("message_id"))
+    share_id: str
+    user_id: str
+    token_digest: str
+    expires_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShareRevoked(_Event):
+    """The link of a share leads nowhere from here on."""
+
+    session_id: str
+    share_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionArchived(_Event):
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRestored(_Event):
+    """The session is no longer archived."""
+
     session_id: str
 
 
@@ -481,8 +529,9 @@ class TimeConsumed(_Event):
     """A reservation was settled: `seconds` of its `reserved_seconds` are billed, the rest is free.
 
     `cost_usd` was computed with the price table of version `prices`, and never changes. None is
-    unknown, not zero. `build_id` and `reply_id` are as in TimeReserved. A build reports one number
-    of tokens, which stands in `output_tokens`.
+    unknown, not zero. `bonus_seconds` of the seconds were paid with bonus credits, which are used
+    up before the paid ones; None in events from before that was noted. `build_id` and `reply_id`
+    are as in TimeReserved. A build reports one number of tokens, which stands in `output_tokens`.
     """
 
     user_id: str
@@ -501,6 +550,7 @@ class TimeConsumed(_Event):
     cost_usd: Decimal | None = None
     prices: str
     build_id: str | None = None
+    bonus_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -534,6 +584,7 @@ class RequestCompleted(_Event):
 
 ProjectEvent: TypeAlias = (
     ProjectRegistered
+    | ProjectDescribed
     | MemberAdded
     | MemberRemoved
     | ProjectLocked
@@ -553,8 +604,11 @@ SessionEvent: TypeAlias = (
     | ReplyFailed
     | SystemMessagePosted
     | PlanSaved
+    | PlanShared
+    | ShareRevoked
     | SessionConverted
     | SessionArchived
+    | SessionRestored
     | SessionExpired
     | SessionResumed
     | SessionDeleted

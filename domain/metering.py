@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Final
+from math import ceil
+from typing import Final, Literal
 
 from domain.events import BuildOperation, ChatMode, OperationType
 
@@ -33,11 +34,26 @@ OPERATIONS: Final[Mapping[ChatMode, OperationType]] = {
 
 WORKER: Final = "worker"
 """What stands in place of a model in the bill of a build. Its prices are not known."""
+Confidence = Literal["high", "medium", "low"]
+"""How far an estimate can be trusted: by the number and the spread of the bills behind it."""
+
+FEW: Final = 5
+MANY: Final = 20
+NARROW: Final = 1.5
+WIDE: Final = 3.0
+"""From FEW replies on the usual bill is the estimate. The confidence is high where MANY replies are
+known and 9 of 10 took at most NARROW times the usual seconds; medium where 9 of 10 of FEW or more
+took at most WIDE times the usual seconds."""
 
 NS_PER_SECOND: Final = 1_000_000_000
 MICRO_USD: Final = Decimal("0.000001")
 PRICES: Final = "2026-11"
 """The version of the price table, kept in every settlement. A new price is a new version."""
+
+
+CACHE_READ_PRICE: Final = Decimal("0.1")
+CACHE_WRITE_PRICE: Final = Decimal("1.25")
+"""The price of a token that the provider reads from its cache, or writes to it, in input tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +72,8 @@ _PRICE_TABLE: Final[tuple[tuple[str, Price], ...]] = tuple(
         Price(
             input=Decimal(input_usd),
             output=Decimal(output_usd),
-            cache_read=Decimal(input_usd) / 10,
-            cache_write=Decimal(input_usd) * Decimal("1.25"),
+            cache_read=Decimal(input_usd) * CACHE_READ_PRICE,
+            cache_write=Decimal(input_usd) * CACHE_WRITE_PRICE,
         ),
     )
     for prefix, input_usd, output_usd in (
@@ -121,6 +137,27 @@ def cost_of_build(tokens: int | None) -> Cost:
     if tokens is None:
         return cost_of(WORKER, Usage())
     return cost_of(WORKER, Usage(input_tokens=0, output_tokens=tokens))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """Bills of earlier replies of one operation: the median, and what 9 of 10 did not exceed."""
+
+    operation: str
+    replies: int
+    median_seconds: float
+    most_seconds: float
+
+
+def estimate(mode: ChatMode, past: Past | None) -> tuple[int, Confidence]:
+    """The seconds that a reply of a mode usually takes, and how far that can be trusted."""
+    if past is None or past.replies < FEW:
+        return ESTIMATES[mode], "low"
+    seconds = ceil(past.median_seconds)
+    spread = past.most_seconds / max(seconds, 1)
+    if past.replies >= MANY and spread <= NARROW:
+        return seconds, "high"
+    return seconds, "medium" if spread <= WIDE else "low"
 
 
 def billed_seconds(duration_ns: int) -> int:

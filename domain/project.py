@@ -1,8 +1,10 @@
 """A project: its members, its lock, and what the planner should know about it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from hashlib import sha256
+from json import dumps
 from typing import Final, assert_never
 
 from domain.errors import (
@@ -10,6 +12,7 @@ from domain.errors import (
     LastOwner,
     MemberUnknown,
     NotAMember,
+    ProjectChanged,
     ProjectExists,
     ProjectUnknown,
     ViewerOnly,
@@ -18,6 +21,7 @@ from domain.events import (
     MemberAdded,
     MemberRemoved,
     MessageAdmitted,
+    ProjectDescribed,
     ProjectErased,
     ProjectErasureRequested,
     ProjectEvent,
@@ -32,6 +36,21 @@ Decided = tuple[ProjectEvent, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """What people and the planner know a project by."""
+
+    name: str = ""
+    framework: str | None = None
+    source_root: str | None = None
+
+    @property
+    def revision(self) -> str:
+        """A name for these values: the same for the same values."""
+        values = [self.name, self.framework, self.source_root]
+        return sha256(dumps(values).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
     """`members` maps user ids to roles. `building` is the id of the build that has not ended, and
     `was_built` is true from the first build on.
@@ -41,6 +60,7 @@ class Project:
     """
 
     project_id: str | None = None
+    description: Description = Description()
     building: str | None = None
     was_built: bool = False
     members: Mapping[str, Role] = field(default_factory=dict[str, Role])
@@ -56,7 +76,9 @@ def evolve(state: Project, event: ProjectEvent) -> Project:
     """The project after one more event."""
     match event:
         case ProjectRegistered():
-            return replace(state, project_id=event.project_id)
+            return replace(state, project_id=event.project_id, description=_described(event))
+        case ProjectDescribed():
+            return replace(state, description=_described(event))
         case MemberAdded():
             return replace(state, members={**state.members, event.user_id: event.role})
         case MemberRemoved():
@@ -104,6 +126,29 @@ def register(
         for user, role in members.items()
     )
     return (registered, *added)
+
+
+def describe(
+    state: Project, *, description: Description, revisions: Collection[str] | None
+) -> Decided:
+    """Describe the project anew. The same description again changes nothing.
+
+    `revisions` are those of the descriptions that the caller knows; None is any. Raises
+    ProjectUnknown, and ProjectChanged where the description is another one by now.
+    """
+    project_id = _known(state)
+    if revisions is not None and state.description.revision not in revisions:
+        raise ProjectChanged
+    if description == state.description:
+        return ()
+    return (
+        ProjectDescribed(
+            project_id=project_id,
+            name=description.name,
+            framework=description.framework,
+            source_root=description.source_root,
+        ),
+    )
 
 
 def add_member(state: Project, *, user_id: str, role: Role) -> Decided:
@@ -173,6 +218,10 @@ def unlock(state: Project, *, build_id: str) -> Decided:
     if state.building != build_id:
         return ()
     return (ProjectUnlocked(project_id=_known(state), build_id=build_id),)
+
+
+def _described(event: ProjectRegistered | ProjectDescribed) -> Description:
+    return Description(name=event.name, framework=event.framework, source_root=event.source_root)
 
 
 def _known(state: Project) -> str:

@@ -1,6 +1,7 @@
 """A session: one user's conversation about one project. These are the decisions on it."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Final
 
 from domain.errors import (
@@ -12,6 +13,7 @@ from domain.errors import (
     SessionFull,
     SessionSpent,
     SessionUnknown,
+    ShareUnknown,
 )
 from domain.events import (
     CancelReason,
@@ -19,6 +21,7 @@ from domain.events import (
     Context,
     Json,
     PlanSaved,
+    PlanShared,
     ReplyCancelRequested,
     ReplyCompleted,
     ReplyFailed,
@@ -32,7 +35,9 @@ from domain.events import (
     SessionModeChanged,
     SessionOpened,
     SessionRenamed,
+    SessionRestored,
     SessionResumed,
+    ShareRevoked,
     SystemMessagePosted,
     UserMessagePosted,
 )
@@ -238,6 +243,39 @@ def save_plan(state: Session, *, reply_id: str, user_id: str) -> Decided:
     )
 
 
+def share_plan(
+    state: Session,
+    *,
+    reply_id: str,
+    share_id: str,
+    user_id: str,
+    token_digest: str,
+    expires_at: datetime,
+) -> Decided:
+    """Share a plan with everyone who has the share's link, until a time.
+
+    The session may have ended before. Raises PlanUnknown, ReplyNotEnded.
+    """
+    known_plan(state, reply_id)
+    return (
+        PlanShared(
+            session_id=state.session_id,
+            reply_id=reply_id,
+            share_id=share_id,
+            user_id=user_id,
+            token_digest=token_digest,
+            expires_at=expires_at.isoformat(),
+        ),
+    )
+
+
+def revoke_share(state: Session, *, share_id: str) -> Decided:
+    """End a share. Raises ShareUnknown, also where the share was revoked before."""
+    if share_id not in state.shares:
+        raise ShareUnknown
+    return (ShareRevoked(session_id=state.session_id, share_id=share_id),)
+
+
 def known_plan(state: Session, reply_id: str) -> Plan:
     """The plan in a reply. Raises PlanUnknown, ReplyNotEnded."""
     if reply_id in state.running:
@@ -327,6 +365,14 @@ def archive(state: Session) -> Decided:
     if state.status == "archived":
         return ()
     return (SessionArchived(session_id=state.session_id),)
+
+
+def restore(state: Session) -> Decided:
+    """End the archiving of the session. A session that is not archived does not change."""
+    _require_known(state)
+    if state.status != "archived":
+        return ()
+    return (SessionRestored(session_id=state.session_id),)
 
 
 def expire(state: Session) -> Decided:

@@ -11,6 +11,7 @@ from domain.events import (
     ChatMode,
     Json,
     PlanSaved,
+    PlanShared,
     ReplyCancelRequested,
     ReplyCompleted,
     ReplyFailed,
@@ -24,7 +25,9 @@ from domain.events import (
     SessionModeChanged,
     SessionOpened,
     SessionRenamed,
+    SessionRestored,
     SessionResumed,
+    ShareRevoked,
     SystemMessagePosted,
     UserMessagePosted,
 )
@@ -62,7 +65,8 @@ class Session:
     `running` are the replies that have not ended by id, oldest first. `plans` are the plans by the
     ids of their replies, `plan` is the data of the newest plan, and `saved` are the ids of the
     drafts. `builds` are the ids of the builds that the session asked for. `converted_to` is the id
-    of the last build that a plan became, and `plan_digest` is that plan's digest.
+    of the last build that a plan became, and `plan_digest` is that plan's digest. `shares` maps the
+    ids of the shares that were not revoked to the replies with their plans.
     """
 
     session_id: str = ""
@@ -80,6 +84,7 @@ class Session:
     builds: tuple[str, ...] = ()
     converted_to: str | None = None
     plan_digest: str | None = None
+    shares: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 INITIAL: Final = Session()
@@ -105,6 +110,11 @@ def evolve(state: Session, event: SessionEvent) -> Session:
             return state
         case PlanSaved():
             return replace(state, saved=state.saved | {event.reply_id})
+        case PlanShared():
+            return replace(state, shares={**state.shares, event.share_id: event.reply_id})
+        case ShareRevoked():
+            rest = {key: reply for key, reply in state.shares.items() if key != event.share_id}
+            return replace(state, shares=rest)
         case SessionOpened():
             return Session(
                 session_id=event.session_id,
@@ -126,6 +136,8 @@ def evolve(state: Session, event: SessionEvent) -> Session:
             )
         case SessionArchived():
             return replace(state, status="archived")
+        case SessionRestored():
+            return replace(state, status="active" if state.converted_to is None else "converted")
         case SessionExpired():
             return replace(state, status="expired")
         case SessionResumed():

@@ -10,6 +10,7 @@ from projections.projection import Projection
 from projections.projects import MEMBERS, PROJECTS
 from projections.replies import REPLIES
 from projections.sessions import SESSIONS
+from projections.shares import SHARES
 from projections.timeline import TIMELINE
 from projections.versions import VERSIONS
 
@@ -25,4 +26,5 @@ PROJECTIONS: Final[tuple[Projection, ...]] = (
     BUILD_EVENTS,
     VERSIONS,
     DRAFTS,
+    SHARES,
 )

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 from psycopg.rows import class_row
 
 import sql
+from domain.metering import Past
 from projections.projection import Connection
 
 SQL: Final = sql.statements("analytics.sql")
@@ -17,7 +18,11 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replies:
-    """The replies of a mode; of all modes where `mode` is None. Times run from message to end."""
+    """The replies of a mode; of all modes where `mode` is None. Times run from message to end.
+
+    `resets` counts the replies that their readers had to discard once, `wrong_language` those that
+    were shown in another language than the message asked for.
+    """
 
     mode: str | None
     replies: int
@@ -26,15 +31,34 @@ class Replies:
     failed: int
     p50_ms: float | None
     p95_ms: float | None
+    resets: int
+    retries: int
+    wrong_language: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InLanguage:
+    """The replies to messages in a language; `in_language` are whole and in that language."""
+
+    language: str
+    replies: int
+    succeeded: int
+    in_language: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consumed:
-    """The bill of an operation type; of all types where it is None."""
+    """The bill of an operation type; of all types where it is None.
+
+    Of the seconds, `bonus_seconds` were paid with bonus credits; for `unknown_seconds` nobody noted
+    with what they were paid.
+    """
 
     operation: str | None
     replies: int
     seconds: int
+    bonus_seconds: int
+    unknown_seconds: int
     cost_usd: Decimal
     input_tokens: int
     output_tokens: int
@@ -44,11 +68,16 @@ class Consumed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sessions:
-    """Planning sessions. `median_seconds` runs from the opening to the last message."""
+    """Planning sessions. `median_seconds` runs from the opening to the last message.
+
+    `continued_messages` are the messages that were not the first of their session.
+    """
 
     sessions: int
     converted: int
     messages: Decimal
+    all_messages: int
+    continued_messages: int
     median_seconds: float
     cost_usd: Decimal
 
@@ -73,9 +102,16 @@ class Analytics:
     since: datetime
     until: datetime
     replies: list[Replies]
+    languages: list[InLanguage]
     consumed: list[Consumed]
     sessions: Sessions
     builds: Builds
+
+
+async def past_bills(connection: Connection, *, tenant_id: str, project_id: str) -> dict[str, Past]:
+    """What the project's last replies were billed, by operation."""
+    asked = {"tenant_id": tenant_id, "project_id": project_id}
+    return {each.operation: each for each in await _rows(connection, "past_bills", Past, asked)}
 
 
 async def analytics(
@@ -89,6 +125,7 @@ async def analytics(
         "until": until,
     }
     replies = await _rows(connection, "replies", Replies, asked)
+    languages = await _rows(connection, "languages", InLanguage, asked)
     consumed = await _rows(connection, "consumption", Consumed, asked)
     (sessions,) = await _rows(connection, "sessions", Sessions, asked)
     (builds,) = await _rows(connection, "builds", Builds, asked)
@@ -96,6 +133,7 @@ async def analytics(
         since=since,
         until=until,
         replies=replies,
+        languages=languages,
         consumed=consumed,
         sessions=sessions,
         builds=builds,

@@ -14,7 +14,7 @@ from projections.projection import Connection, Projection
 CONSUMPTION: Final = Projection(
     name="consumption",
     version=5,
-    rules="912acbd0",
+    rules="a96255d2",
     views=("user_ai_time_consumption",),
     handles=(TimeConsumed,),
 )
@@ -32,6 +32,7 @@ class ConsumptionRow:
     build_id: str | None
     operation_type: str
     billed_seconds: int
+    bonus_seconds: int | None
     input_tokens: int | None
     output_tokens: int | None
     cache_read_tokens: int | None

@@ -4,16 +4,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from psycopg.rows import class_row
+from psycopg.rows import class_row, scalar_row
+from psycopg.types.numeric import Int8
 
 from domain.events import (
     MemberAdded,
     MemberRemoved,
+    ProjectDescribed,
     ProjectErased,
     ProjectErasureRequested,
     ProjectLocked,
     ProjectRegistered,
     ProjectUnlocked,
+    Role,
     VersionDeployed,
 )
 from projections.projection import Connection, Projection
@@ -21,10 +24,11 @@ from projections.read import Read
 
 PROJECTS: Final = Projection(
     name="projects",
-    version=3,
-    rules="7d130e10",
+    version=4,
+    rules="6071cf87",
     handles=(
         ProjectRegistered,
+        ProjectDescribed,
         ProjectLocked,
         ProjectUnlocked,
         VersionDeployed,
@@ -34,8 +38,8 @@ PROJECTS: Final = Projection(
 )
 MEMBERS: Final = Projection(
     name="members",
-    version=2,
-    rules="3e33abef",
+    version=3,
+    rules="d81b4195",
     handles=(MemberAdded, MemberRemoved, ProjectErasureRequested),
 )
 
@@ -61,6 +65,57 @@ class ProjectRow:
     erasing_since: datetime | None
     last_build_status: str | None
     last_build_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedProject(ProjectRow):
+    """A project of a list; `role` is that of the user whose list it is."""
+
+    registered_position: int
+    role: Role | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberRow:
+    """A member, with the role since `since`."""
+
+    user_id: str
+    role: Role
+    since: datetime
+
+
+async def page(
+    connection: Connection, *, tenant_id: str, user_id: str | None, before: int, limit: int
+) -> list[ListedProject]:
+    """Projects, newest first, before a position: those of a user, or without one the tenant's."""
+    statement = PROJECTS.statements["page" if user_id is None else "page_of_member"]
+    asked = {"tenant_id": tenant_id, "user_id": user_id, "before": Int8(before), "limit": limit}
+    async with connection.cursor(row_factory=class_row(ListedProject)) as cursor:
+        await cursor.execute(statement, asked)
+        return await cursor.fetchall()
+
+
+async def members(
+    connection: Connection, *, tenant_id: str, project_id: str, after: str, limit: int
+) -> list[MemberRow]:
+    """The members of a project after a user's id, in the order of their ids."""
+    asked = {"tenant_id": tenant_id, "project_id": project_id}
+    async with connection.cursor(row_factory=class_row(MemberRow)) as cursor:
+        await cursor.execute(
+            MEMBERS.statements["page"], asked | {"after_user_id": after, "limit": limit}
+        )
+        return await cursor.fetchall()
+
+
+async def role(
+    connection: Connection, *, tenant_id: str, project_id: str, user_id: str
+) -> Role | None:
+    """The role of a user in a project; None where the user is no member."""
+    asked = {"tenant_id": tenant_id, "project_id": project_id, "user_id": user_id}
+    async with connection.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(MEMBERS.statements["role"], asked)
+        found: Role | None = await cursor.fetchone()
+        return found
 
 
 async def project(

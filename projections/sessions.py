@@ -18,6 +18,7 @@ from domain.events import (
     SessionModeChanged,
     SessionOpened,
     SessionRenamed,
+    SessionRestored,
     SessionResumed,
     TimeConsumed,
     UserMessagePosted,
@@ -29,7 +30,7 @@ from projections.read import Read
 SESSIONS: Final = Projection(
     name="sessions",
     version=6,
-    rules="82a564d8",
+    rules="4b6daf3a",
     views=("project_chat_plan_sessions",),
     handles=(
         SessionOpened,
@@ -41,6 +42,7 @@ SESSIONS: Final = Projection(
         SessionModeChanged,
         SessionConverted,
         SessionArchived,
+        SessionRestored,
         SessionExpired,
         SessionResumed,
         SessionDeleted,

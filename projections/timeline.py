@@ -29,6 +29,7 @@ from domain.events import (
     SessionModeChanged,
     SessionOpened,
     SessionRenamed,
+    SessionRestored,
     SessionResumed,
     SystemMessagePosted,
     UserMessagePosted,
@@ -43,7 +44,7 @@ from projections.read import Read
 TIMELINE: Final = Projection(
     name="timeline",
     version=7,
-    rules="6f9b6fd7",
+    rules="689c05a5",
     views=("project_timeline", "project_chat_with_builds"),
     handles=(
         UserMessagePosted,
@@ -56,6 +57,7 @@ TIMELINE: Final = Projection(
         SessionModeChanged,
         SessionConverted,
         SessionArchived,
+        SessionRestored,
         SessionExpired,
         SessionResumed,
         SessionDeleted,

@@ -22,6 +22,7 @@ from service.access.audit import Audit
 from service.access.authentication import Authenticator
 from service.access.browser_tokens import BrowserTokens
 from service.access.overload import CAPACITY, Capacity, Overload
+from service.access.share_links import ShareLinks
 from service.access.stream_access import StreamAccess
 from service.api import (
     analytics,
@@ -29,11 +30,13 @@ from service.api import (
     billing,
     builds,
     chat,
+    estimates,
     events,
     health,
     plans,
     projects,
     replies,
+    shares,
     texts,
     timeline,
     tokens,
@@ -78,11 +81,13 @@ OPERATIONS: Final[tuple[AnyOperation, ...]] = (
     *chat.OPERATIONS,
     *replies.OPERATIONS,
     *plans.OPERATIONS,
+    *shares.OPERATIONS,
     *builds.OPERATIONS,
     *timeline.OPERATIONS,
     *events.OPERATIONS,
     *projects.OPERATIONS,
     *billing.OPERATIONS,
+    *estimates.OPERATIONS,
     *analytics.OPERATIONS,
     *texts.OPERATIONS,
     *tokens.OPERATIONS,
@@ -111,6 +116,8 @@ def application(
         Route("/readyz", health.readiness),
         Route("/metrics", health.metrics),
         Route("/openapi.json", _openapi),
+        Route("/openapi-3.1.json", _openapi_3_1),
+        Route("/v1/shares/{share}", shares.read_share),
     ]
     app = Starlette(
         routes=routes,
@@ -280,6 +287,7 @@ def _service(
         erasure=Erasure(transactions, pool, turns),
         authenticator=Authenticator(settings.hmac_keys, pool),
         browser_tokens=BrowserTokens(settings.hmac_keys),
+        share_links=ShareLinks(settings.hmac_keys, pool),
         stream_access=StreamAccess(pool),
         audit=Audit(own_pool),
         overload=Overload(capacity, pool, writer, flusher),
@@ -361,15 +369,28 @@ async def _pass_on_events(service: Service) -> None:
 # Open to everyone --------------------------------------------------------------------------------
 
 
+OPEN_PATHS: Final = (*health.OPEN_PATHS, *shares.OPEN_PATHS)
+"""The open paths that the document describes."""
+
+
 @cache
-def _openapi_document() -> tuple[bytes, str]:
+def _openapi_document(form: openapi.Version) -> tuple[bytes, str]:
     """The document and its entity tag, made once: to make it takes long."""
-    document = orjson.dumps(openapi.document(OPERATIONS, version=version("throughline")))
+    described = openapi.document(OPERATIONS, OPEN_PATHS, version=version("throughline"), form=form)
+    document = orjson.dumps(described)
     return document, f'"{sha256(document).hexdigest()[:32]}"'
 
 
 async def _openapi(request: Request) -> Response:
-    document, tag = _openapi_document()
+    return _openapi_answer(request, "3.2.0")
+
+
+async def _openapi_3_1(request: Request) -> Response:
+    return _openapi_answer(request, "3.1.0")
+
+
+def _openapi_answer(request: Request, form: openapi.Version) -> Response:
+    document, tag = _openapi_document(form)
     headers = {"ETag": tag, "Cache-Control": "no-cache"}
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=headers)

@@ -1,23 +1,50 @@
 -- Figures of one project over a span of time: sums over the read models.
 
 -- name: replies
--- One row a mode. The row with a null mode counts all replies. A failed reply has no mode.
+-- One row a mode. The row with a null mode counts all replies. A failed reply has the mode that the
+-- model had decided on, else the one that the client asked for, else `unknown`.
 select
-    chat_mode as mode,
+    mode,
     count(*) as replies,
     count(*) filter (where subtype = 'success') as succeeded,
     count(*) filter (where subtype = 'partial') as cut_off,
     count(*) filter (where subtype = 'error') as failed,
     percentile_cont(0.5) within group (order by duration_ms) as p50_ms,
-    percentile_cont(0.95) within group (order by duration_ms) as p95_ms
+    percentile_cont(0.95) within group (order by duration_ms) as p95_ms,
+    count(*) filter (where resets > 0) as resets,
+    coalesce(sum(retries), 0) as retries,
+    count(*) filter (where warnings @> '["wrong_language"]') as wrong_language
+from (
+    select
+        coalesce(chat_mode, 'unknown') as mode, subtype, duration_ms, resets, retries, warnings
+    from app.timeline
+    where tenant_id = %(tenant_id)s
+        and project_id = %(project_id)s
+        and kind = 'reply'
+        and recorded_at >= %(since)s
+        and recorded_at < %(until)s
+) as reply
+group by grouping sets ((mode), ())
+
+-- name: languages
+-- The replies by the language that was asked for. Replies that failed before the language was noted
+-- are left out.
+select
+    lower(split_part(replace(locale, '_', '-'), '-', 1)) as language,
+    count(*) as replies,
+    count(*) filter (where subtype = 'success') as succeeded,
+    count(*) filter (
+        where subtype = 'success' and not warnings @> '["wrong_language"]'
+    ) as in_language
 from app.timeline
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s
     and kind = 'reply'
     and recorded_at >= %(since)s
     and recorded_at < %(until)s
-group by grouping sets ((chat_mode), ())
-having grouping(chat_mode) = 1 or chat_mode is not null
+    and locale is not null
+group by language
+order by language
 
 -- name: consumption
 -- One row an operation. The row with a null operation counts all operations.
@@ -25,6 +52,8 @@ select
     operation_type as operation,
     count(*) as replies,
     coalesce(sum(billed_seconds), 0) as seconds,
+    coalesce(sum(bonus_seconds), 0) as bonus_seconds,
+    coalesce(sum(billed_seconds) filter (where bonus_seconds is null), 0) as unknown_seconds,
     coalesce(sum(cost_usd), 0) as cost_usd,
     coalesce(sum(input_tokens), 0)::bigint as input_tokens,
     coalesce(sum(output_tokens), 0)::bigint as output_tokens,
@@ -43,6 +72,8 @@ select
     count(*) as sessions,
     count(*) filter (where status = 'converted') as converted,
     coalesce(avg(message_count), 0) as messages,
+    coalesce(sum(message_count), 0) as all_messages,
+    coalesce(sum(greatest(message_count - 1, 0)), 0) as continued_messages,
     coalesce(
         percentile_cont(0.5) within group (
             order by extract(epoch from last_active_at - opened_at)
@@ -59,7 +90,8 @@ where tenant_id = %(tenant_id)s
     and opened_at < %(until)s
 
 -- name: builds
--- The builds that were queued in the span. `converted` counts the builds of plans.
+-- The builds that were queued in the span. `converted` counts the builds of plans. The median is of
+-- the builds that succeeded: a failed build says nothing of how long a build takes.
 select
     count(*) as builds,
     count(*) filter (where status = 'succeeded') as succeeded,
@@ -73,9 +105,25 @@ select
     ) as converted_failed,
     percentile_cont(0.5) within group (
         order by extract(epoch from ended_at - queued_at)
-    ) as median_seconds
+    ) filter (where status = 'succeeded') as median_seconds
 from app.builds
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s
     and queued_at >= %(since)s
     and queued_at < %(until)s
+
+-- name: past_bills
+-- The bills of the project's last replies, one row an operation.
+select
+    operation_type as operation,
+    count(*) as replies,
+    percentile_cont(0.5) within group (order by billed_seconds) as median_seconds,
+    percentile_cont(0.9) within group (order by billed_seconds) as most_seconds
+from (
+    select operation_type, billed_seconds
+    from app.consumption
+    where tenant_id = %(tenant_id)s and project_id = %(project_id)s
+    order by position desc
+    limit 500
+) as recent
+group by operation_type

@@ -315,18 +315,18 @@ CREATE FUNCTION app.apply_consumption(p_after bigint, p_upto bigint) RETURNS voi
 begin
     insert into consumption (
         position, tenant_id, user_id, project_id, session_id, message_id, build_id, reservation_id,
-        operation_type, billed_seconds, input_tokens, output_tokens, cache_read_tokens,
-        cache_write_tokens, cost_usd, prices, model, recorded_at
+        operation_type, billed_seconds, bonus_seconds, input_tokens, output_tokens,
+        cache_read_tokens, cache_write_tokens, cost_usd, prices, model, recorded_at
     )
     select
         event.position, event.tenant_id, state.user_id, state.project_id, state.session_id,
         state.message_id, state.build_id, state.reservation_id, state.operation, state.seconds,
-        state.input_tokens, state.output_tokens, state.cache_read_tokens,
+        state.bonus_seconds, state.input_tokens, state.output_tokens, state.cache_read_tokens,
         state.cache_write_tokens, state.cost_usd, state.prices, state.model, event.recorded_at
     from event
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
         user_id text, project_id text, session_id text, message_id text, reservation_id text,
-        operation text, seconds integer, input_tokens bigint, output_tokens bigint,
+        operation text, seconds integer, bonus_seconds integer, input_tokens bigint, output_tokens bigint,
         cache_read_tokens bigint, cache_write_tokens bigint, cost_usd numeric, prices text,
         model text, build_id text
     )
@@ -418,17 +418,34 @@ CREATE FUNCTION app.apply_projects(p_after bigint, p_upto bigint) RETURNS void
     AS $$
 begin
     insert into projects (
-        tenant_id, project_id, name, framework, source_root, registered_at, modified_at
+        tenant_id, project_id, name, framework, source_root, registered_at,
+        registered_position, modified_at
     )
     select
         event.tenant_id, state.project_id, state.name, state.framework, state.source_root,
-        event.recorded_at, event.recorded_at
+        event.recorded_at, event.position, event.recorded_at
     from event
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
         project_id text, name text, framework text, source_root text
     )
     where event.position > p_after and event.position <= p_upto
         and event.type = 'ProjectRegistered';
+
+    -- The last description in the range counts.
+    update projects
+    set name = change.name, framework = change.framework, source_root = change.source_root
+    from (
+        select distinct on (event.tenant_id, state.project_id)
+            event.tenant_id, state.project_id, state.name, state.framework, state.source_root
+        from event
+        cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+            project_id text, name text, framework text, source_root text
+        )
+        where event.position > p_after and event.position <= p_upto
+            and event.type = 'ProjectDescribed'
+        order by event.tenant_id, state.project_id, event.position desc
+    ) as change
+    where projects.tenant_id = change.tenant_id and projects.project_id = change.project_id;
 
     -- A project can change several times in the range; the last change of each kind counts.
     update projects
@@ -586,7 +603,9 @@ begin
                 0::bigint as tokens, 0 as seconds, 0::numeric as cost_usd
             from event
             where position > p_after and position <= p_upto
-                and type in ('UserMessagePosted', 'ReplyCompleted', 'ReplyFailed')
+                and type in (
+                    'UserMessagePosted', 'ReplyCompleted', 'ReplyFailed', 'SessionRestored'
+                )
             union all
             select
                 event.tenant_id, state.session_id, event.position,
@@ -614,7 +633,12 @@ begin
             else coalesce(change.name, sessions.name)
         end,
         mode = coalesce(change.mode, sessions.mode),
-        status = coalesce(change.status, sessions.status),
+        status = case
+            when change.status <> 'restored' then change.status
+            when change.status is null then sessions.status
+            when coalesce(change.build_id, sessions.build_id) is null then 'active'
+            else 'converted'
+        end,
         build_id = coalesce(change.build_id, sessions.build_id),
         last_position = greatest(sessions.last_position, change.last_position)
     from (
@@ -632,6 +656,7 @@ begin
                 case event.type
                     when 'SessionConverted' then 'converted'
                     when 'SessionArchived' then 'archived'
+                    when 'SessionRestored' then 'restored'
                     when 'SessionExpired' then 'expired'
                     when 'SessionResumed' then 'active'
                     when 'SessionDeleted' then 'deleted'
@@ -650,11 +675,56 @@ begin
         where event.position > p_after and event.position <= p_upto
             and event.type in (
                 'SessionRenamed', 'SessionModeChanged', 'SessionConverted', 'SessionArchived',
-                'SessionExpired', 'SessionResumed', 'SessionDeleted'
+                'SessionRestored', 'SessionExpired', 'SessionResumed', 'SessionDeleted'
             )
         group by event.tenant_id, state.session_id
     ) as change
     where sessions.tenant_id = change.tenant_id and sessions.session_id = change.session_id;
+end
+$$;
+
+CREATE FUNCTION app.apply_shares(p_after bigint, p_upto bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'app'
+    SET enable_seqscan TO 'off'
+    AS $$
+begin
+    insert into shares (
+        tenant_id, share_id, message_id, project_id, session_id, user_id, token_digest, shared_at,
+        expires_at, position
+    )
+    select
+        event.tenant_id, state.share_id, state.message_id, event.project_id, state.session_id,
+        state.user_id, state.token_digest, event.recorded_at, state.expires_at::timestamptz,
+        event.position
+    from event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        share_id text, message_id text, session_id text, user_id text, token_digest text,
+        expires_at text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'PlanShared';
+
+    delete from shares
+    using event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        share_id text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'ShareRevoked'
+        and shares.tenant_id = event.tenant_id
+        and shares.share_id = state.share_id;
+
+    -- The shares of deleted sessions: their events are in the stream of the session.
+    delete from shares
+    using event as erased
+    join event as earlier
+        on earlier.tenant_id = erased.tenant_id and earlier.stream_id = erased.stream_id
+    where erased.position > p_after and erased.position <= p_upto
+        and erased.type = 'SessionDeleted'
+        and earlier.type = 'PlanShared'
+        and shares.tenant_id = earlier.tenant_id
+        and shares.position = earlier.position;
 end
 $$;
 
@@ -667,7 +737,8 @@ begin
     insert into timeline (
         position, tenant_id, project_id, mode, item_id, kind, is_visible, is_live, session_id,
         user_id, chat_mode, in_reply_to, locale, text, data, subtype, tokens_used, duration_ms,
-        first_text_ms, billed_seconds, version_id, build_id, converted_from_session_id, recorded_at
+        first_text_ms, billed_seconds, version_id, reason, warnings, resets, retries, build_id,
+        converted_from_session_id, recorded_at
     )
     select
         event.position,
@@ -694,6 +765,7 @@ begin
         case event.type
             when 'UserMessagePosted' then state.chat_mode
             when 'ReplyCompleted' then state.mode
+            when 'ReplyFailed' then state.mode
         end,
         state.in_reply_to,
         coalesce(state.locale, case event.type when 'ReplyCompleted' then 'en' end),
@@ -728,6 +800,10 @@ begin
         state.first_text_ms,
         case event.type when 'ReplyFailed' then 0 else state.billed_seconds end,
         case event.type when 'ReplyCompleted' then state.version_id end,
+        case event.type when 'ReplyCompleted' then state.reason end,
+        state.warnings,
+        case when kind = 'reply' then coalesce(state.resets, 0) end,
+        case when kind = 'reply' then coalesce(state.retries, 0) end,
         case
             when is_of_build or event.type in ('UserMessagePosted', 'SystemMessagePosted')
                 then state.build_id
@@ -738,6 +814,7 @@ begin
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
         message_id text, session_id text, user_id text, visible boolean, chat_mode text, mode text,
         in_reply_to text, locale text, first_text_ms bigint, billed_seconds bigint,
+        reason text, warnings jsonb, resets integer, retries integer,
         text text, data jsonb, template text, variables jsonb, code text, name text, subtype text,
         tokens_used bigint, duration_ms bigint, build_id text, converted_from_session_id text,
         type text, contract_version text, title text, version_id text
@@ -763,6 +840,7 @@ begin
             when 'SessionModeChanged' then 'session'
             when 'SessionConverted' then 'session'
             when 'SessionArchived' then 'session'
+            when 'SessionRestored' then 'session'
             when 'SessionExpired' then 'session'
             when 'SessionResumed' then 'session'
         end as kind
@@ -1590,6 +1668,10 @@ CREATE TABLE app.timeline (
     first_text_ms bigint,
     billed_seconds bigint,
     version_id text,
+    reason text,
+    warnings jsonb,
+    resets integer,
+    retries integer,
     build_id text COLLATE pg_catalog."C",
     converted_from_session_id text,
     recorded_at timestamp with time zone NOT NULL
@@ -1617,6 +1699,10 @@ CREATE VIEW analytics.project_timeline WITH (security_invoker='true') AS
     timeline.duration_ms,
     timeline.first_text_ms,
     timeline.billed_seconds,
+    timeline.reason,
+    timeline.warnings,
+    timeline.resets,
+    timeline.retries,
     timeline.build_id,
     timeline.converted_from_session_id,
     build.status AS build_status,
@@ -1655,7 +1741,7 @@ COMMENT ON COLUMN analytics.project_timeline.session_id IS 'The session of the i
 
 COMMENT ON COLUMN analytics.project_timeline.user_id IS 'The user who wrote the message; null for other kinds.';
 
-COMMENT ON COLUMN analytics.project_timeline.chat_mode IS 'For a reply the mode that the model chose: question, feature, fix, analysis or general. For a message the mode that the client asked for; initial or build if the message asks for a build.';
+COMMENT ON COLUMN analytics.project_timeline.chat_mode IS 'For a reply the mode that the model chose: question, feature, fix, analysis or general; for a reply that failed before that, the mode that the client asked for, or null. For a message the mode that the client asked for; initial or build if the message asks for a build.';
 
 COMMENT ON COLUMN analytics.project_timeline.in_reply_to IS 'For a reply: the item_id of the message that it answers.';
 
@@ -1676,6 +1762,14 @@ COMMENT ON COLUMN analytics.project_timeline.duration_ms IS 'For a reply: millis
 COMMENT ON COLUMN analytics.project_timeline.first_text_ms IS 'For a reply: milliseconds from the user''s message to the first text that readers saw; null if they saw none, or the time is not known.';
 
 COMMENT ON COLUMN analytics.project_timeline.billed_seconds IS 'For a reply: the AI seconds that were billed; 0 for a reply that failed.';
+
+COMMENT ON COLUMN analytics.project_timeline.reason IS 'For a reply that was cut off: why.';
+
+COMMENT ON COLUMN analytics.project_timeline.warnings IS 'For a reply with content: an array of warnings, such as wrong_language.';
+
+COMMENT ON COLUMN analytics.project_timeline.resets IS 'For a reply: how often its readers had to discard what they had seen.';
+
+COMMENT ON COLUMN analytics.project_timeline.retries IS 'For a reply: how often the provider was asked again after an error.';
 
 COMMENT ON COLUMN analytics.project_timeline.build_id IS 'The build of the item.';
 
@@ -1715,6 +1809,10 @@ CREATE VIEW analytics.project_chat_with_builds WITH (security_invoker='true') AS
     duration_ms,
     first_text_ms,
     billed_seconds,
+    reason,
+    warnings,
+    resets,
+    retries,
     build_id,
     converted_from_session_id,
     build_status,
@@ -1750,7 +1848,7 @@ COMMENT ON COLUMN analytics.project_chat_with_builds.session_id IS 'The session 
 
 COMMENT ON COLUMN analytics.project_chat_with_builds.user_id IS 'The user who wrote the message; null for other kinds.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds.chat_mode IS 'For a reply the mode that the model chose: question, feature, fix, analysis or general. For a message the mode that the client asked for; initial or build if the message asks for a build.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.chat_mode IS 'For a reply the mode that the model chose: question, feature, fix, analysis or general; for a reply that failed before that, the mode that the client asked for, or null. For a message the mode that the client asked for; initial or build if the message asks for a build.';
 
 COMMENT ON COLUMN analytics.project_chat_with_builds.in_reply_to IS 'For a reply: the item_id of the message that it answers.';
 
@@ -1771,6 +1869,14 @@ COMMENT ON COLUMN analytics.project_chat_with_builds.duration_ms IS 'For a reply
 COMMENT ON COLUMN analytics.project_chat_with_builds.first_text_ms IS 'For a reply: milliseconds from the user''s message to the first text that readers saw; null if they saw none, or the time is not known.';
 
 COMMENT ON COLUMN analytics.project_chat_with_builds.billed_seconds IS 'For a reply: the AI seconds that were billed; 0 for a reply that failed.';
+
+COMMENT ON COLUMN analytics.project_chat_with_builds.reason IS 'For a reply that was cut off: why.';
+
+COMMENT ON COLUMN analytics.project_chat_with_builds.warnings IS 'For a reply with content: an array of warnings, such as wrong_language.';
+
+COMMENT ON COLUMN analytics.project_chat_with_builds.resets IS 'For a reply: how often its readers had to discard what they had seen.';
+
+COMMENT ON COLUMN analytics.project_chat_with_builds.retries IS 'For a reply: how often the provider was asked again after an error.';
 
 COMMENT ON COLUMN analytics.project_chat_with_builds.build_id IS 'The build of the item.';
 
@@ -1885,6 +1991,7 @@ CREATE TABLE app.consumption (
     reservation_id text NOT NULL COLLATE pg_catalog."C",
     operation_type text NOT NULL,
     billed_seconds integer NOT NULL,
+    bonus_seconds integer,
     input_tokens bigint,
     output_tokens bigint,
     cache_read_tokens bigint,
@@ -1907,6 +2014,7 @@ CREATE VIEW analytics.user_ai_time_consumption WITH (security_invoker='true') AS
     build_id,
     operation_type,
     billed_seconds,
+    bonus_seconds,
     input_tokens,
     output_tokens,
     cache_read_tokens,
@@ -1936,6 +2044,8 @@ COMMENT ON COLUMN analytics.user_ai_time_consumption.build_id IS 'The build; nul
 COMMENT ON COLUMN analytics.user_ai_time_consumption.operation_type IS 'Of a reply: plan_question, plan_feature, plan_fix, plan_analysis, plan_consultation. Of a build: main_build, update, metadata_generation.';
 
 COMMENT ON COLUMN analytics.user_ai_time_consumption.billed_seconds IS 'Seconds of the model''s work, rounded up once; for a build what its worker reported. Never more than were reserved.';
+
+COMMENT ON COLUMN analytics.user_ai_time_consumption.bonus_seconds IS 'The part of billed_seconds that bonus credits paid; null for replies of before it was noted.';
 
 COMMENT ON COLUMN analytics.user_ai_time_consumption.input_tokens IS 'Input tokens outside the cache; null if the provider did not report them.';
 
@@ -2109,6 +2219,7 @@ CREATE TABLE app.projects (
     framework text,
     source_root text,
     registered_at timestamp with time zone NOT NULL,
+    registered_position bigint NOT NULL,
     active_build_id text,
     last_build_id text,
     version_id text,
@@ -2190,6 +2301,21 @@ COMMENT ON COLUMN app.set_aside."position" IS 'The event on which the rules fail
 COMMENT ON COLUMN app.set_aside.reason IS 'The message of PostgreSQL. It can quote what is in the event.';
 
 COMMENT ON COLUMN app.set_aside.at IS 'The time when the stream was set aside.';
+
+CREATE TABLE app.shares (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    share_id text NOT NULL COLLATE pg_catalog."C",
+    message_id text NOT NULL COLLATE pg_catalog."C",
+    project_id text NOT NULL COLLATE pg_catalog."C",
+    session_id text NOT NULL COLLATE pg_catalog."C",
+    user_id text NOT NULL,
+    token_digest text NOT NULL COLLATE pg_catalog."C",
+    shared_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    "position" bigint NOT NULL
+);
+
+ALTER TABLE ONLY app.shares FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE app.snapshot (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
@@ -2276,6 +2402,9 @@ ALTER TABLE ONLY app.sessions
 ALTER TABLE ONLY app.set_aside
     ADD CONSTRAINT set_aside_pkey PRIMARY KEY (tenant_id, stream_id, projection);
 
+ALTER TABLE ONLY app.shares
+    ADD CONSTRAINT shares_pkey PRIMARY KEY (tenant_id, share_id);
+
 ALTER TABLE ONLY app.snapshot
     ADD CONSTRAINT snapshot_pkey PRIMARY KEY (tenant_id, stream_id, version);
 
@@ -2309,9 +2438,13 @@ CREATE INDEX event_of_project ON app.event USING btree (tenant_id, project_id, "
 
 CREATE INDEX event_of_tenant ON app.event USING btree (tenant_id, "position");
 
+CREATE INDEX members_of_user ON app.members USING btree (tenant_id, user_id, project_id);
+
 CREATE INDEX nonce_age ON app.nonce USING btree (used_at);
 
 CREATE INDEX projects_erasing ON app.projects USING btree (erasing_since) WHERE (erasing_since IS NOT NULL);
+
+CREATE INDEX projects_of_tenant ON app.projects USING btree (tenant_id, registered_position);
 
 CREATE INDEX replies_running ON app.replies USING btree (tenant_id, project_id) WHERE (ended_position IS NULL);
 
@@ -2322,6 +2455,10 @@ CREATE INDEX sessions_of_project ON app.sessions USING btree (project_id, opened
 CREATE INDEX sessions_of_user ON app.sessions USING btree (user_id, project_id, tenant_id);
 
 CREATE INDEX set_aside_of_projection ON app.set_aside USING btree (projection);
+
+CREATE INDEX shares_of_position ON app.shares USING btree (tenant_id, "position");
+
+CREATE INDEX shares_of_token ON app.shares USING btree (token_digest);
 
 CREATE INDEX timeline_page_of_builds ON app.timeline USING btree (tenant_id, project_id, "position") WHERE (mode = 'build'::text);
 
@@ -2385,6 +2522,8 @@ CREATE POLICY of_all_tenants ON app.sessions TO throughline_service USING (true)
 
 CREATE POLICY of_all_tenants ON app.set_aside TO throughline_service USING (true) WITH CHECK (true);
 
+CREATE POLICY of_all_tenants ON app.shares TO throughline_service USING (true) WITH CHECK (true);
+
 CREATE POLICY of_all_tenants ON app.snapshot TO throughline_service USING (true) WITH CHECK (true);
 
 CREATE POLICY of_all_tenants ON app.timeline TO throughline_service USING (true) WITH CHECK (true);
@@ -2443,6 +2582,10 @@ CREATE POLICY of_analyst_s_tenant ON app.set_aside FOR SELECT TO throughline_ana
    FROM app.analyst
   WHERE (analyst.role_name = CURRENT_USER))));
 
+CREATE POLICY of_analyst_s_tenant ON app.shares FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
+   FROM app.analyst
+  WHERE (analyst.role_name = CURRENT_USER))));
+
 CREATE POLICY of_analyst_s_tenant ON app.snapshot FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
    FROM app.analyst
   WHERE (analyst.role_name = CURRENT_USER))));
@@ -2483,6 +2626,8 @@ CREATE POLICY of_own_tenant ON app.sessions FOR SELECT TO throughline_tenant USI
 
 CREATE POLICY of_own_tenant ON app.set_aside FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
 
+CREATE POLICY of_own_tenant ON app.shares FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
+
 CREATE POLICY of_own_tenant ON app.snapshot FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
 
 CREATE POLICY of_own_tenant ON app.timeline FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
@@ -2498,6 +2643,8 @@ ALTER TABLE app.reply_chunk ENABLE ROW LEVEL SECURITY;
 ALTER TABLE app.sessions ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app.set_aside ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app.shares ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app.snapshot ENABLE ROW LEVEL SECURITY;
 
@@ -2601,6 +2748,9 @@ GRANT SELECT ON TABLE app.reply_chunk TO throughline_tenant;
 
 GRANT SELECT ON TABLE app.set_aside TO throughline_tenant;
 GRANT SELECT,INSERT ON TABLE app.set_aside TO throughline_service;
+
+GRANT SELECT,INSERT,DELETE ON TABLE app.shares TO throughline_service;
+GRANT SELECT ON TABLE app.shares TO throughline_tenant;
 
 GRANT SELECT,INSERT ON TABLE app.snapshot TO throughline_service;
 GRANT SELECT ON TABLE app.snapshot TO throughline_tenant;

@@ -154,6 +154,7 @@ IDS_AND_WORDS = {
     *("build_id", "converted_from_session_id", "worker_id", "event_id", "version_id"),
     *("locale", "model", "at", "modified_at", "template", "type", "contract_version"),
     *("reason", "code", "warnings", "viewed_version_id", "viewed_build_id"),
+    *("share_id", "token_digest", "expires_at"),
 }
 """Stored keys of string fields that are not text: ids, times, and words from lists of ours."""
 

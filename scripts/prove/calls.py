@@ -17,6 +17,7 @@ from scripts.prove.fleet import Fleet
 from scripts.prove.observed import Event, Observed
 from scripts.prove.tenants import Tenant
 from service.access import signatures
+from service.replies.sse import RETRY
 
 SILENCE_SECONDS: Final = 30.0
 CUT: Final = 0.08
@@ -193,6 +194,7 @@ def stored_of(body: bytes) -> str:
 
 
 def _event(block: bytes) -> Event:
+    block = block.removeprefix(RETRY)  # it is the connection's, and not the event's
     head = block.partition(b"\ndata: ")[0].decode().split("\n")
     fields = dict(line.split(": ", 1) for line in head if ": " in line)
     number = fields.get("id", "").rpartition(".")[2]

@@ -43,6 +43,7 @@ OPERATIONS = (
         method="GET",
         path="/v1/projects/{projectId}/analytics",
         name="getAnalytics",
+        browsers=True,
         summary="How a project's planning and building goes: times, errors, tokens, conversions.",
         scopes=("read", "admin", "chat"),
         body=NoneType,

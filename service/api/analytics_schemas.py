@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AwareDatetime, Field
 
 from domain.events import BuildOperation
-from domain.metering import BUILD_ESTIMATES, OPERATIONS
+from domain.metering import BUILD_ESTIMATES, CACHE_READ_PRICE, CACHE_WRITE_PRICE, OPERATIONS
 from projections.analytics import Analytics, Consumed
 from service.api.schemas import ActingQuery
 from service.wire import Wire, usd
@@ -24,10 +24,16 @@ class AnalyticsQuery(ActingQuery):
 
 
 class ModeFigures(Wire):
-    """Replies of one mode. Times in milliseconds from the message to the reply's end."""
+    """Replies of one mode. Times in milliseconds from the message to the reply's end.
+
+    A failed reply counts for the mode that the model had decided on, else for the `chatMode` of the
+    message, else for `unknown`.
+    """
 
     replies: int
     cut_off: int
+    failed: int
+    error_rate: float | None = None
     p50_ms: int | None = None
     p95_ms: int | None = None
     billed: int
@@ -38,7 +44,9 @@ class ModeFigures(Wire):
 
 
 class ReplyFigures(Wire):
-    """All replies. `errorRate` counts those that had nothing to show."""
+    """All replies. `errorRate` counts those that had nothing to show. `resets` are the replies that
+    their readers had to discard once, `retries` the model calls that were made again after an error
+    of the provider, `wrongLanguage` the replies that were shown in another language than asked."""
 
     replies: int
     succeeded: int
@@ -47,25 +55,52 @@ class ReplyFigures(Wire):
     error_rate: float | None = None
     p50_ms: int | None = None
     p95_ms: int | None = None
+    resets: int
+    retries: int
+    wrong_language: int
+
+
+class LanguageFigures(Wire):
+    """Replies to messages in one language. `successRate`: those that are whole and in it."""
+
+    replies: int
+    succeeded: int
+    success_rate: float | None = None
+
+
+class SecondsFigures(Wire):
+    """AI seconds by what paid for them. Bonus credits are used up before paid ones. `unknown` are
+    seconds of the time before that was noted."""
+
+    bonus: int
+    paid: int
+    unknown: int
 
 
 class TokenFigures(Wire):
-    """Tokens by kind. `cacheHitRatio`: of all that was sent, what was read from the cache."""
+    """Tokens by kind. `cacheHitRatio`: of all that was sent, what was read from the cache.
+
+    `cacheSavings`: the input tokens that the same replies would have cost more without the cache. A
+    token that is read from it costs a tenth of an input token, and one that is written 1.25.
+    """
 
     input: int
     output: int
     cache_read: int
     cache_write: int
     cache_hit_ratio: float | None = None
+    cache_savings: int
 
 
 class SessionFigures(Wire):
-    """Planning sessions that began in the span."""
+    """Planning sessions that began in the span. `continuity`: the share of their messages that went
+    to a session that there was already."""
 
     sessions: int
     converted: int
     conversion_rate: float | None = None
     average_messages: float
+    continuity: float | None = None
     median_seconds: float
     average_cost_usd: str
 
@@ -79,9 +114,8 @@ class OperationFigures(Wire):
 
 
 class BuildFigures(Wire):
-    """Builds that were asked for in the span. Rates are of those that have ended.
-
-    `byOperation` has what was billed for builds in the span.
+    """Builds that were asked for in the span. Rates are of those that have ended. `medianSeconds`
+    is of those that succeeded. `byOperation` has what was billed for builds in the span.
     """
 
     builds: int
@@ -101,7 +135,11 @@ class AnalyticsAnswer(Wire):
     until: datetime
     replies: ReplyFigures
     by_mode: Annotated[dict[str, ModeFigures], Field(description="By the mode of the reply.")]
+    by_language: Annotated[
+        dict[str, LanguageFigures], Field(description="By the language of the message: en, ar ...")
+    ]
     seconds: int
+    seconds_by_credit: SecondsFigures
     cost_usd: str
     tokens: TokenFigures
     sessions: SessionFigures
@@ -124,9 +162,25 @@ def analytics(found: Analytics) -> AnalyticsAnswer:
             error_rate=_ratio(whole.failed, whole.replies),
             p50_ms=_whole(whole.p50_ms),
             p95_ms=_whole(whole.p95_ms),
+            resets=whole.resets,
+            retries=whole.retries,
+            wrong_language=whole.wrong_language,
         ),
         by_mode=_by_mode(found),
+        by_language={
+            each.language: LanguageFigures(
+                replies=each.replies,
+                succeeded=each.succeeded,
+                success_rate=_ratio(each.in_language, each.replies),
+            )
+            for each in found.languages
+        },
         seconds=spent.seconds,
+        seconds_by_credit=SecondsFigures(
+            bonus=spent.bonus_seconds,
+            paid=spent.seconds - spent.bonus_seconds - spent.unknown_seconds,
+            unknown=spent.unknown_seconds,
+        ),
         cost_usd=usd(spent.cost_usd),
         tokens=TokenFigures(
             input=spent.input_tokens,
@@ -134,6 +188,10 @@ def analytics(found: Analytics) -> AnalyticsAnswer:
             cache_read=spent.cache_read_tokens,
             cache_write=spent.cache_write_tokens,
             cache_hit_ratio=_ratio(spent.cache_read_tokens, sent),
+            cache_savings=round(
+                spent.cache_read_tokens * (1 - CACHE_READ_PRICE)
+                - spent.cache_write_tokens * (CACHE_WRITE_PRICE - 1)
+            ),
         ),
         sessions=_sessions(found),
         builds=_builds(found),
@@ -143,14 +201,17 @@ def analytics(found: Analytics) -> AnalyticsAnswer:
 def _by_mode(found: Analytics) -> dict[str, ModeFigures]:
     spent = {each.operation: each for each in found.consumed}
     figures: dict[str, ModeFigures] = {}
-    for mode, operation in OPERATIONS.items():
-        replied = next((each for each in found.replies if each.mode == mode), None)
+    by_mode = {each.mode: each for each in found.replies}
+    for mode, operation in (*OPERATIONS.items(), ("unknown", "none")):
+        replied = by_mode.get(mode)
         if replied is None:
             continue
         cost = spent.get(operation) or _nothing(operation)
         figures[mode] = ModeFigures(
             replies=replied.replies,
             cut_off=replied.cut_off,
+            failed=replied.failed,
+            error_rate=_ratio(replied.failed, replied.replies),
             p50_ms=_whole(replied.p50_ms),
             p95_ms=_whole(replied.p95_ms),
             billed=cost.replies,
@@ -169,6 +230,7 @@ def _sessions(found: Analytics) -> SessionFigures:
         converted=sessions.converted,
         conversion_rate=_ratio(sessions.converted, sessions.sessions),
         average_messages=round(float(sessions.messages), 2),
+        continuity=_ratio(sessions.continued_messages, sessions.all_messages),
         median_seconds=round(sessions.median_seconds, 3),
         average_cost_usd=usd(sessions.cost_usd),
     )
@@ -201,6 +263,8 @@ def _nothing(operation: str) -> Consumed:
         operation=operation,
         replies=0,
         seconds=0,
+        bonus_seconds=0,
+        unknown_seconds=0,
         cost_usd=Decimal(0),
         input_tokens=0,
         output_tokens=0,

@@ -45,7 +45,8 @@ class AccountAnswer(Wire):
 class LedgerEntry(Wire):
     """One billed reply or build. Tokens and cost are absent where the provider did not say.
 
-    Of a build, `messageId` is the message that asked for it, and `model` is `worker`.
+    `bonusSeconds` of the billed seconds were paid with bonus credits, which are used first. Of a
+    build, `messageId` is the message that asked for it, and `model` is `worker`.
     """
 
     cursor: str
@@ -55,6 +56,7 @@ class LedgerEntry(Wire):
     build_id: str | None = None
     operation_type: str
     billed_seconds: int
+    bonus_seconds: int | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_read_tokens: int | None = None
@@ -100,6 +102,7 @@ def ledger(rows: list[ConsumptionRow], log_epoch: str) -> Ledger:
             build_id=row.build_id,
             operation_type=row.operation_type,
             billed_seconds=row.billed_seconds,
+            bonus_seconds=row.bonus_seconds,
             input_tokens=row.input_tokens,
             output_tokens=row.output_tokens,
             cache_read_tokens=row.cache_read_tokens,

@@ -110,8 +110,12 @@ class BuildReport(Wire):
     preview_url: Url | None = None
     artifact_url: Url | None = None
     error: Annotated[Text, Field(max_length=4_000)] | None = None
-    seconds: Annotated[int, Field(ge=0, le=MOST_SECONDS)] | None = None
-    tokens: Annotated[int, Field(ge=0, le=MOST_TOKENS)] | None = None
+    seconds: Annotated[int, Field(ge=0, le=MOST_SECONDS)] | None = Field(
+        default=None, description="With the end: the AI seconds that the whole build used."
+    )
+    tokens: Annotated[int, Field(ge=0, le=MOST_TOKENS)] | None = Field(
+        default=None, description="With the end: the tokens of all kinds that the build used."
+    )
 
     @model_validator(mode="after")
     def _names_its_version(self) -> Self:
@@ -140,7 +144,12 @@ class BuildsQuery(ActingQuery):
     status: BuildStatus | None = None
     project_id: Id | None = None
     worker_id: Id | None = None
-    wait: Annotated[int, Field(ge=0, le=LONGEST_WAIT_SECONDS)] = 0
+    wait: int = Field(
+        default=0,
+        ge=0,
+        le=LONGEST_WAIT_SECONDS,
+        description="How many seconds the answer may wait until a build is queued.",
+    )
     limit: PageSize = 20
     cursor: Cursor | None = None
 

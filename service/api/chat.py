@@ -1,6 +1,9 @@
 """Plan chat: a message in, a reply out, streamed or whole; and the session with its bill."""
 
+from collections.abc import Awaitable
+from functools import partial
 from types import NoneType
+from typing import Protocol
 
 import orjson
 from starlette.responses import Response
@@ -9,14 +12,15 @@ from domain.errors import SessionUnknown
 from projections import sessions
 from projections.sessions import SESSIONS
 from service.api import chat_schemas, replies_schemas, schemas
+from service.api.replies import stream_after
 from service.chat.admission import Message
-from service.eventlog.errors import ReplyContinues
+from service.commands.sessions import archive, restore
+from service.eventlog.errors import ReplyContinues, answering
 from service.eventlog.transactions import Transaction
 from service.http.call import Call
 from service.http.operation import Operation, answered
 from service.http.rate_limit_headers import rate_limit
 from service.http.reads import reading_at, visible_project
-from service.http.sse_response import EventStream
 from service.replies import envelope
 
 
@@ -49,11 +53,11 @@ async def post_message(
         **rate_limit(admitted.limits),
     }
     if call.wants_stream:
-        grace_seconds = call.service.reply_grace_seconds
-        events = call.service.directory.watch(tail.ref, view=call.query.view)
         member_at = None if admitted.is_again else admitted.position
         permit = call.permit(asked.project_id, asked.user_id, member_at)
-        return EventStream(events, headers, grace_seconds=grace_seconds, permit=permit)
+        # A message that is sent again goes on where its reader was; a new one has no earlier event.
+        event_id = call.last_event_id if admitted.is_again else None
+        return await stream_after(call, tail, event_id, call.query.view, headers, permit)
     end = await tail.wait()
     if end is None:
         raise ReplyContinues(headers=headers)
@@ -70,6 +74,44 @@ async def read_session(call: Call[None, schemas.ActingQuery]) -> Response:
         if row is None:
             raise SessionUnknown
         await visible_project(connection, call, row.project_id, acting.user_id)
+    return answered(chat_schemas.session(row), position=position)
+
+
+class _Change(Protocol):
+    """A command on one session."""
+
+    def __call__(
+        self, transaction: Transaction, *, project_id: str, session_id: str
+    ) -> Awaitable[None]: ...
+
+
+async def archive_session(call: Call[None, schemas.ActingQuery]) -> Response:
+    """Archive a session: its user may, and the tenant's own service."""
+    return await _changed(call, archive)
+
+
+async def restore_session(call: Call[None, schemas.ActingQuery]) -> Response:
+    """End the archiving of a session: its user may, and the tenant's own service."""
+    return await _changed(call, restore)
+
+
+async def _changed(call: Call[None, schemas.ActingQuery], change: _Change) -> Response:
+    """Change a session of the acting user, and answer it as it is then."""
+    acting, asked = call.query, {"session_id": call.path["sessionId"]}
+    if acting.user_id is None:
+        call.caller.require("admin")
+    async with call.reading() as connection:
+        row = await sessions.session(connection, tenant_id=call.tenant_id, **asked)
+        if row is None or acting.user_id not in (None, row.user_id):
+            raise SessionUnknown
+        await visible_project(connection, call, row.project_id, acting.user_id)
+    work = partial(change, project_id=row.project_id, session_id=row.session_id)
+    _, position = await call.transact(work, user_id=acting.user_id)
+    with answering(position):
+        async with reading_at(call, SESSIONS.name, position) as (connection, _):
+            row = await sessions.session(connection, tenant_id=call.tenant_id, **asked)
+    if row is None:  # it was erased since
+        raise SessionUnknown
     return answered(chat_schemas.session(row), position=position)
 
 
@@ -110,6 +152,7 @@ OPERATIONS = (
         body=chat_schemas.ChatPlanRequest,
         query=replies_schemas.ViewQuery,
         answer=envelope.ChatPlanResponse,
+        no_content="The message was sent before, and Last-Event-ID is its final event.",
         problems=(400, 402, 404, 409, 413, 415, 422, 429),
         streams=True,
         begins_reply=True,
@@ -140,5 +183,31 @@ OPERATIONS = (
         answer=chat_schemas.SessionErased,
         problems=(404, 409, 413, 422),
         handle=delete_session,
+    ),
+    Operation(
+        method="POST",
+        path="/v1/chat-plan/session/{sessionId}/archive",
+        name="archiveSession",
+        browsers=True,
+        summary="Archive a session: it takes no more messages. Again, it stays archived.",
+        scopes=("chat", "admin"),
+        body=NoneType,
+        query=schemas.ActingQuery,
+        answer=chat_schemas.SessionAnswer,
+        problems=(404, 409, 413, 422),
+        handle=archive_session,
+    ),
+    Operation(
+        method="POST",
+        path="/v1/chat-plan/session/{sessionId}/restore",
+        name="restoreSession",
+        browsers=True,
+        summary="Make an archived session active again. Any other session stays as it is.",
+        scopes=("chat", "admin"),
+        body=NoneType,
+        query=schemas.ActingQuery,
+        answer=chat_schemas.SessionAnswer,
+        problems=(404, 409, 413, 422),
+        handle=restore_session,
     ),
 )

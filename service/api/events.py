@@ -26,6 +26,7 @@ from service.http.sse_response import (
     LineStream,
     pieces,
 )
+from service.ops.metrics import RESUMES
 from service.replies import events, sse
 
 PAGE: Final = 100
@@ -44,6 +45,8 @@ async def read_events(call: Call[None, events_schemas.EventsQuery]) -> Response:
     prev = await log.last(after)
     headers = {"X-Log-Position": str(head)}
     if streams:
+        if resumed:
+            RESUMES.labels("events").inc()
         events = log.live(call.service.live_log, after)
         frames = call.service.merged_streams.merge(_encoded(events, prev, call, _frame))
         return EventStream(frames, headers, grace_seconds=SEND_SECONDS)

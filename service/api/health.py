@@ -10,6 +10,7 @@ from service.api.health_schemas import Health, ProjectionHealth, Readiness
 from service.eventlog.errors import DATABASE_AWAY
 from service.http import problems
 from service.http.call import Service
+from service.http.openapi import OpenPath
 from service.postgres.connections import service_transaction
 from service.wire import dumped
 
@@ -54,3 +55,26 @@ async def readiness(request: Request) -> Response:
 async def metrics(_: Request) -> Response:
     """Counters and gauges in the text format of Prometheus."""
     return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+OPEN_PATHS = (
+    OpenPath(
+        path="/healthz",
+        name="getHealth",
+        summary="The process answers.",
+        content={"application/json": Health},
+    ),
+    OpenPath(
+        path="/readyz",
+        name="getReadiness",
+        summary="Whether the database answers, how far the log is, and each read model.",
+        content={"application/json": Readiness},
+        problems=(503,),
+    ),
+    OpenPath(
+        path="/metrics",
+        name="getMetrics",
+        summary="Counters, gauges and histograms in the text format of Prometheus.",
+        content={"text/plain": None},
+    ),
+)

@@ -5,10 +5,15 @@ from types import NoneType
 
 from starlette.responses import Response
 
-from service.api import projects_schemas
+from projections import projects as rows
+from projections.projects import MEMBERS, PROJECTS
+from service.api import projects_schemas, schemas
 from service.commands import projects
-from service.http.call import Call
+from service.eventlog.errors import answering
+from service.eventlog.store import END
+from service.http.call import AnyCall, Call
 from service.http.operation import Operation, answered
+from service.http.reads import position_in, reading_at, visible_project
 
 
 async def register_project(call: Call[projects_schemas.ProjectRequest, None]) -> Response:
@@ -25,6 +30,77 @@ async def register_project(call: Call[projects_schemas.ProjectRequest, None]) ->
     _, position = await call.transact(work)
     answer = projects_schemas.ProjectAnswer(project_id=asked.project_id)
     return answered(answer, position=position, status=201)
+
+
+async def list_projects(call: Call[None, projects_schemas.ProjectsQuery]) -> Response:
+    """A page of the projects of a user, or of the tenant."""
+    asked = call.query
+    if asked.user_id is None and "admin" not in call.caller.scopes:
+        call.caller.require("read")
+    before = position_in(asked.before, call.service.log_epoch)
+    async with reading_at(call, PROJECTS.name, asked.min_position) as (connection, position):
+        found = await rows.page(
+            connection,
+            tenant_id=call.tenant_id,
+            user_id=asked.user_id,
+            before=END if before is None else before,
+            limit=asked.limit + 1,
+        )
+    page = projects_schemas.projects(found, asked.limit, call.service.log_epoch)
+    return answered(page, position=position)
+
+
+async def read_project(call: Call[None, schemas.ActingQuery]) -> Response:
+    """A project, with its entity tag."""
+    return await _project(call, call.query.user_id, call.query.min_position)
+
+
+async def describe_project(call: Call[projects_schemas.DescriptionRequest, None]) -> Response:
+    """Change what a project is known by."""
+    work = partial(
+        projects.describe,
+        project_id=call.path["projectId"],
+        changes=call.body.changes,
+        revisions=_revisions(call.if_match),
+    )
+    _, position = await call.transact(work)
+    with answering(position):
+        return await _project(call, None, position)
+
+
+def _revisions(if_match: str | None) -> list[str] | None:
+    """The revisions that the client knows; None where any will do."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    return [each.strip().strip('"') for each in if_match.split(",")]
+
+
+async def _project(call: AnyCall, user_id: str | None, at_least: int | None) -> Response:
+    project_id = call.path["projectId"]
+    async with reading_at(call, PROJECTS.name, at_least) as (connection, position):
+        row = await visible_project(connection, call, project_id, user_id)
+        role = None
+        if user_id is not None:
+            role = await rows.role(
+                connection, tenant_id=call.tenant_id, project_id=project_id, user_id=user_id
+            )
+    headers = {"ETag": projects_schemas.etag(row)}
+    return answered(projects_schemas.project_entry(row, role), position=position, headers=headers)
+
+
+async def list_members(call: Call[None, projects_schemas.MembersQuery]) -> Response:
+    """A page of the members of a project."""
+    asked, project_id = call.query, call.path["projectId"]
+    async with reading_at(call, MEMBERS.name, asked.min_position) as (connection, position):
+        await visible_project(connection, call, project_id, asked.user_id)
+        found = await rows.members(
+            connection,
+            tenant_id=call.tenant_id,
+            project_id=project_id,
+            after=asked.after or "",
+            limit=asked.limit + 1,
+        )
+    return answered(projects_schemas.members(found, asked.limit), position=position)
 
 
 async def put_member(call: Call[projects_schemas.RoleRequest, None]) -> Response:
@@ -66,6 +142,57 @@ OPERATIONS = (
         status=201,
         problems=(400, 409, 413, 415, 422),
         handle=register_project,
+    ),
+    Operation(
+        method="GET",
+        path="/v1/projects",
+        name="listProjects",
+        browsers=True,
+        summary="The projects of a user, newest first; without userId all of the tenant.",
+        scopes=("chat", "read", "admin"),
+        body=NoneType,
+        query=projects_schemas.ProjectsQuery,
+        answer=projects_schemas.Projects,
+        problems=(409, 422),
+        handle=list_projects,
+    ),
+    Operation(
+        method="GET",
+        path="/v1/projects/{projectId}",
+        name="getProject",
+        browsers=True,
+        summary="A project: what it is known by, its running build, and its version.",
+        scopes=("chat", "read", "admin"),
+        body=NoneType,
+        query=schemas.ActingQuery,
+        answer=projects_schemas.ProjectEntry,
+        problems=(404, 409, 422),
+        handle=read_project,
+    ),
+    Operation(
+        method="PATCH",
+        path="/v1/projects/{projectId}",
+        name="describeProject",
+        summary="Change the name, framework or source folder; with If-Match only if unchanged.",
+        scopes=("admin",),
+        body=projects_schemas.DescriptionRequest,
+        query=NoneType,
+        answer=projects_schemas.ProjectEntry,
+        problems=(400, 404, 409, 413, 415, 422),
+        handle=describe_project,
+    ),
+    Operation(
+        method="GET",
+        path="/v1/projects/{projectId}/members",
+        name="listMembers",
+        browsers=True,
+        summary="The members of a project with their roles, in the order of their ids.",
+        scopes=("chat", "read", "admin"),
+        body=NoneType,
+        query=projects_schemas.MembersQuery,
+        answer=projects_schemas.Members,
+        problems=(404, 409, 422),
+        handle=list_members,
     ),
     Operation(
         method="PUT",

@@ -7,6 +7,7 @@ from starlette.responses import Response
 from domain import project
 from domain.errors import ReplyUnknown
 from projections.replies import ReplyRef, ReplyRow
+from service.access.stream_access import Permit
 from service.api import replies_schemas, schemas
 from service.eventlog.errors import ReplyStillEnding, answering
 from service.eventlog.stream_ids import project_stream
@@ -15,24 +16,40 @@ from service.http.operation import Operation, answered
 from service.http.problems import BadRequest
 from service.http.reads import visible_project
 from service.http.sse_response import EventStream
+from service.ops.metrics import RESUMES
 from service.replies.tail import ReplyTail
+from service.replies.text_view import View
 
 
 async def join(call: Call[None, replies_schemas.JoinQuery]) -> Response:
     """The reply's events after the last one that the client has seen, to the end."""
     asked = call.query
     tail = await _found(call, await visible_reply(call, asked.user_id))
-    after = _frame_in(call.last_event_id or asked.after, tail.ref)
+    permit = call.permit(tail.ref.project_id, asked.user_id)
+    return await stream_after(call, tail, call.last_event_id or asked.after, asked.view, {}, permit)
+
+
+async def stream_after(
+    call: AnyCall,
+    tail: ReplyTail,
+    event_id: str | None,
+    view: View,
+    headers: dict[str, str],
+    permit: Permit | None,
+) -> Response:
+    """The reply's events after the one with this id; 204 after the final one. Raises BadRequest."""
+    after = _frame_in(event_id, tail.ref)
+    if after:
+        RESUMES.labels("reply").inc()
     if after > tail.upto and tail.end is None:
         await call.service.directory.poll(tail)
     if tail.end is not None and after == tail.end.frames + 1:
-        return Response(status_code=204)
+        return Response(status_code=204, headers=headers)
     if after > tail.upto:
         raise BadRequest(422, "bad_cursor", "The reply has not come to this event.")
     grace_seconds = call.service.reply_grace_seconds
-    events = call.service.directory.watch(tail.ref, after, asked.view)
-    permit = call.permit(tail.ref.project_id, asked.user_id)
-    return EventStream(events, {}, grace_seconds=grace_seconds, permit=permit)
+    events = call.service.directory.watch(tail.ref, after, view)
+    return EventStream(events, headers, grace_seconds=grace_seconds, permit=permit)
 
 
 async def read(call: Call[None, schemas.ActingQuery]) -> Response:

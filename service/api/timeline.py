@@ -23,6 +23,7 @@ from service.http.reads import (
     visible_project,
 )
 from service.http.sse_response import SEND_SECONDS, EventStream, pieces
+from service.ops.metrics import RESUMES
 from service.replies.events import REPLY_EVENTS
 from service.replies.sse import encode, goaway
 from service.timelines import items
@@ -72,6 +73,8 @@ async def stream_timeline(call: Call[None, timeline_schemas.TimelineStreamQuery]
     """
     asked = call.query
     after = position_in(call.last_event_id or asked.after, call.service.log_epoch)
+    if call.last_event_id:
+        RESUMES.labels("timeline").inc()
     shown = Shown(mode=_mode(asked.mode), with_hidden=asked.include_hidden, with_live=True)
     async with reading_at(call, TIMELINE.name, None) as (connection, position):
         if after is not None:

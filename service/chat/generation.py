@@ -24,18 +24,23 @@ from domain.tools import ToolCall, ToolUse
 from service.chat.references import References
 from service.chat.tools import ProjectTools, summary
 from service.model.client import ModelCall, ModelClient, ModelError
+from service.ops.metrics import PROVIDER_ERRORS, RETRIES
 from service.replies.events import Intent, ToolCallStatus, notice
 from service.replies.writer import ReplyWriter
 from service.texts.templates import has_bundle
 
-RETRIES: Final = 2
+MOST_RETRIES: Final = 2
 _FIRST_BACK_OFF_SECONDS: Final = 0.5
 _log = structlog.stdlib.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How a reply ended: `success`, `partial` for a reason, or `error` with a code and no data."""
+    """How a reply ended: `success`, `partial` for a reason, or `error` with a code and no data.
+
+    `reached` is the mode that the model had decided on at the end, also of a reply without content.
+    `resets` and `retries` are those of the whole reply.
+    """
 
     subtype: Literal["success", "partial", "error"]
     calls: tuple[ModelCall, ...] = ()
@@ -44,6 +49,9 @@ class Ending:
     reason: str | None = None
     warnings: tuple[str, ...] = ()
     retry_after: float | None = None
+    reached: ChatMode | None = None
+    resets: int = 0
+    retries: int = 0
 
     @property
     def seconds(self) -> int:
@@ -99,7 +107,8 @@ class Generation:
         self._language = language(locale)
         self._has_texts = has_bundle(locale)
         self._patience_seconds = patience_seconds
-        self._retries = 0
+        self.retries = 0
+        """How often the provider was asked again after an error."""
         self._was_reset = False
         self._is_strict = True
         self._attempt = self._begun()
@@ -131,6 +140,7 @@ class Generation:
                 await self._ask()
                 return self._succeed()
             except ModelError as error:
+                PROVIDER_ERRORS.labels(error.kind, error.code).inc()
                 wait = self._wait_before_retry(error)
                 _log.warning(
                     "model_failed", code=error.code, retried=wait is not None, **error.said
@@ -277,14 +287,15 @@ class Generation:
     def _wait_before_retry(self, error: ModelError) -> float | None:
         """How many seconds to wait before the next attempt; None where there is to be none. The
         wait is as long as the provider asks for, if a reader waits that long."""
-        wait: float = _FIRST_BACK_OFF_SECONDS * 2**self._retries
+        wait: float = _FIRST_BACK_OFF_SECONDS * 2**self.retries
         if error.retry_after is not None:
             wait = error.retry_after
-        if error.kind != "transient" or self._attempt.ops or self._retries == RETRIES:
+        if error.kind != "transient" or self._attempt.ops or self.retries == MOST_RETRIES:
             return None
         if wait > self._patience_seconds:
             return None
-        self._retries += 1
+        self.retries += 1
+        RETRIES.inc()
         self._writer.emit(notice("provider_retry"))
         return wait
 

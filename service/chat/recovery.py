@@ -270,7 +270,9 @@ class Recovery:
 def _ending(orphan: OrphanedReply, reason: str) -> Ending:
     """The time up to the last frame is billed: no reader has seen what came after it."""
     if not orphan.shown.ops or orphan.shown.mode is None:
-        return Ending(subtype="error", reason=reason)
+        return Ending(
+            subtype="error", reason=reason, reached=orphan.shown.mode, resets=orphan.shown.resets
+        )
     ended_ns = max(1, round(orphan.seconds * NS_PER_SECOND))
     return Ending(
         subtype="partial",
@@ -278,4 +280,5 @@ def _ending(orphan: OrphanedReply, reason: str) -> Ending:
         mode=orphan.shown.mode,
         data=orphan.shown.data,
         reason=reason,
+        resets=orphan.shown.resets,
     )

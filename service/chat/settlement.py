@@ -199,8 +199,11 @@ def _failed(admitted: Admitted, ending: Ending, course: Course) -> ReplyFailed:
         tokens_used=usage.total,
         cache_hits=usage.cache_read_tokens,
         frames=course.frames,
+        mode=ending.reached or admitted.message.chat_mode,
         locale=admitted.message.locale,
         first_text_ms=course.first_text_ms,
+        resets=ending.resets,
+        retries=ending.retries,
     )
 
 
@@ -233,4 +236,6 @@ def _completed(
         version_id=admitted.message.version_id or admitted.project.version_id,
         build_id=admitted.message.build_id or admitted.project.last_build_id,
         modified_at=admitted.project.modified_at.isoformat(),
+        resets=ending.resets,
+        retries=ending.retries,
     )

@@ -6,6 +6,7 @@ Then the end is stored with its bill, and only then is the final event sent.
 """
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 from time import monotonic_ns
 from typing import Any, Final
@@ -18,7 +19,7 @@ from service.chat.generation import Ending, Generation
 from service.chat.preparation import Preparation, patiently
 from service.chat.settlement import GIVE_UP_SECONDS, Course, Settlement
 from service.chat.time_budget import TimeBudget
-from service.ops.metrics import REPLIES
+from service.ops.metrics import FIRST_TEXT_SECONDS, REPLIES, REPLY_SECONDS, TOKENS
 from service.replies.directory import ReplyDirectory
 from service.replies.events import notice
 from service.replies.tail import ERASED
@@ -125,6 +126,11 @@ class Responder:
             warn=partial(_warn, turn),
             clock=generation.used_seconds,
         )
+        ending = await self._spoken(turn, generation, budget)
+        return replace(ending, reached=generation.mode, retries=generation.retries)
+
+    async def _spoken(self, turn: Turn, generation: Generation, budget: TimeBudget) -> Ending:
+        """Run the generation and its time budget side by side."""
         talk, spent = asyncio.create_task(generation.run()), asyncio.create_task(budget.run())
         thinking = asyncio.create_task(_say_that_it_thinks(turn.writer))
         try:
@@ -160,7 +166,9 @@ class Responder:
             turn.writer.reset(ending.reason or "error")
         async with asyncio.timeout(GIVE_UP_SECONDS):
             frames = await turn.writer.close()
-        recorded = await self._settlement.settle(turn.admitted, ending, turn.course(frames))
+        ending = replace(ending, resets=turn.writer.resets)
+        course = turn.course(frames)
+        recorded = await self._settlement.settle(turn.admitted, ending, course)
         if recorded is not None:
             end = recorded.end(turn.admitted.project.registered_at)
         else:  # the log has an end of this reply already, and that end counts
@@ -168,7 +176,7 @@ class Responder:
             assert found is not None
             end = found
         subtype, mode = end.envelope["subtype"], end.envelope["mode"]
-        REPLIES.labels(subtype, mode).inc()
+        _count(course, ending, subtype, mode)
         log = _log.warning if ending.subtype == "error" else _log.info
         log("reply_ended", subtype=subtype, reason=ending.reason)
         turn.writer.tail.finish(end)
@@ -176,6 +184,22 @@ class Responder:
 
 _FAULT: Final = Ending(subtype="error", reason="internal")
 """A fault of ours: an error that bills nothing."""
+
+
+def _count(course: Course, ending: Ending, subtype: str, mode: str) -> None:
+    """Count the reply, its times and its tokens for the metrics."""
+    REPLIES.labels(subtype, mode).inc()
+    REPLY_SECONDS.labels(mode).observe(course.duration_ms / 1_000)
+    if course.first_text_ms is not None:
+        FIRST_TEXT_SECONDS.observe(course.first_text_ms / 1_000)
+    usage = ending.usage
+    for kind, tokens in (
+        ("input", usage.input_tokens),
+        ("output", usage.output_tokens),
+        ("cache_read", usage.cache_read_tokens),
+        ("cache_write", usage.cache_write_tokens),
+    ):
+        TOKENS.labels(kind).inc(tokens or 0)
 
 
 def _ending(talk: asyncio.Task[Ending]) -> Ending:

@@ -1,7 +1,9 @@
 """Projects and their members: each decision is one append to the project's stream."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from domain import project
 from domain.events import Role
@@ -28,6 +30,24 @@ async def register(
         members=members,
     )
     await transaction.decide(project_stream(project_id), decision)
+
+
+async def describe(
+    transaction: Transaction,
+    *,
+    project_id: str,
+    changes: Mapping[str, Any],
+    revisions: Collection[str] | None,
+) -> None:
+    """Change what the project is known by.
+
+    Raises ProjectUnknown, and ProjectChanged unless the present revision is among `revisions`.
+    """
+    stream = project_stream(project_id)
+    state = await transaction.load(stream)
+    description = replace(state.description, **changes)
+    decision = partial(project.describe, description=description, revisions=revisions)
+    await transaction.decide(stream, decision)
 
 
 async def add_member(

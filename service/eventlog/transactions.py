@@ -23,6 +23,7 @@ from service.eventlog.errors import Contended
 from service.eventlog.store import EventStore, NewEvent, Recorded, WrongVersion
 from service.eventlog.stream_ids import AnyStream, StreamId, request_stream
 from service.eventlog.writer import PATIENCE, Appended, Writer
+from service.ops import metrics
 
 MEMORY: Final = 10_000
 MEMORY_BYTES: Final = 64 * 1024 * 1024
@@ -31,6 +32,7 @@ MEMORY_BYTES: Final = 64 * 1024 * 1024
 CONTENTION_SECONDS: Final = 10.0
 """How long a decision is made again and again while others keep changing its streams."""
 
+_BUILDS: Final = {"BuildQueued": "queued", "BuildSucceeded": "succeeded", "BuildFailed": "failed"}
 _ERASURES: Final = frozenset(kind.__name__ for kind in ERASURES)
 
 S = TypeVar("S")
@@ -305,6 +307,7 @@ class Transactions:
                             transaction.events, append_id=append_id, patience=patience
                         )
                         self._remember(tenant_id, transaction)
+                        _count(transaction.events)
                         return result, appended
                 except WrongVersion:
                     pass
@@ -363,6 +366,13 @@ class Transactions:
         for event in events:
             if event.type in _ERASURES:
                 self._memory.pop((event.tenant_id, event.stream_id))
+
+
+def _count(events: Iterable[NewEvent]) -> None:
+    """Count the builds that were queued and that ended, for the metrics."""
+    for event in events:
+        if event.type in _BUILDS:
+            metrics.BUILDS.labels(_BUILDS[event.type]).inc()
 
 
 async def _folded(known: _Known, events: Sequence[Recorded]) -> Any:

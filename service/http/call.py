@@ -9,6 +9,7 @@ from service.access.audit import Audit, Entry
 from service.access.authentication import Authenticator, Caller
 from service.access.browser_tokens import BrowserTokens
 from service.access.overload import Overload
+from service.access.share_links import ShareLinks
 from service.access.stream_access import Permit, StreamAccess
 from service.chat.running import LANDING_SECONDS, RunningTurns
 from service.chat.turns import Turns
@@ -49,6 +50,7 @@ class Service:
     erasure: Erasure
     authenticator: Authenticator
     browser_tokens: BrowserTokens
+    share_links: ShareLinks
     stream_access: StreamAccess
     audit: Audit
     overload: Overload
@@ -79,6 +81,7 @@ class Call(Generic[BodyT, QueryT]):
     accept: str
     accept_language: str
     last_event_id: str | None
+    if_match: str | None
     request_id: str
     named: IdempotencyKey | None = None
 

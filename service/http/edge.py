@@ -8,7 +8,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http import security_headers
-from service.http.operation import Operation
+from service.http.operation import Operation, routed_path
 from service.ids import new_id
 from service.ops import metrics
 
@@ -28,6 +28,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         request_id = new_id()
+        scope["path"] = routed_path(scope["raw_path"])
         scope.setdefault("state", {})["request_id"] = request_id
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)

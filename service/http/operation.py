@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from types import MappingProxyType
 from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
+from urllib.parse import unquote
 
 import orjson
 import structlog
@@ -22,7 +23,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Send
 from starlette.types import Scope as ASGIScope
 
-from domain.errors import ProjectUnknown
+from domain.errors import LimitReached, ProjectUnknown
 from service.access.audit import Entry, Watch, truncated
 from service.access.authentication import Caller, NotYours
 from service.access.signatures import HEADER
@@ -31,6 +32,7 @@ from service.eventlog.transactions import IdempotencyKey
 from service.http import connection_limits, problems
 from service.http.call import Call, Service
 from service.http.problems import BadRequest
+from service.ops import metrics
 from service.replies.events import REPLY_EVENTS
 from service.settings import Scope
 from service.wire import Id, Query, dumped
@@ -97,6 +99,8 @@ class Operation(Generic[B, Q]):
             response = await self.handle(self._admit(service, request, caller, body, entry))
         except Exception as error:  # noqa: BLE001 - the outermost place of a request
             response = problems.problem(error)
+            if isinstance(error, LimitReached):
+                metrics.LIMITED.labels(error.name).inc()
             if response.status_code == 500:
                 _log.exception("request_failed", operation=self.name)
         finally:
@@ -132,8 +136,11 @@ class Operation(Generic[B, Q]):
     def _admit(
         self, service: Service, request: Request, caller: Caller, body: bytes, entry: Entry
     ) -> Call[B, Q]:
-        if not caller.scopes.intersection(self.scopes):
+        # A token says of itself who its user is, and of which operations it opens: see `browsers`.
+        if caller.user_id is None and not caller.scopes.intersection(self.scopes):
             caller.require(self.scopes[0])
+        if caller.user_id is not None:
+            caller.require("chat")
         path = _path(request)
         parsed = _parsed(self.body, request, body)
         query = _queried(self.query, request, caller)
@@ -149,6 +156,7 @@ class Operation(Generic[B, Q]):
             accept=request.headers.get("accept", ""),
             accept_language=request.headers.get("accept-language", ""),
             last_event_id=request.headers.get("last-event-id"),
+            if_match=request.headers.get("if-match"),
             request_id=request.state.request_id,
             named=None if request.method == "GET" else _named(request, body),
         )
@@ -207,9 +215,9 @@ def _require_own(caller: Caller, path: dict[str, str], body: object, query: obje
     """A token is for one user and one project. Raises NotYours, ProjectUnknown."""
     if caller.user_id is None:
         return
-    for asked in (body, query):
-        if getattr(asked, "user_id", None) not in (None, caller.user_id):
-            raise NotYours
+    users = {getattr(asked, "user_id", None) for asked in (body, query)}
+    if not users | {path.get("userId")} <= {None, caller.user_id}:
+        raise NotYours
     projects = {getattr(asked, "project_id", None) for asked in (body, query)}
     if not projects | {path.get("projectId")} <= {None, caller.project_id}:
         raise ProjectUnknown
@@ -254,9 +262,19 @@ def _named(request: Request, body: bytes) -> IdempotencyKey | None:
     return IdempotencyKey(key=key, fingerprint=fingerprint.hexdigest())
 
 
+def routed_path(raw_path: bytes) -> str:
+    """The path that routes are compared with: decoded, but for the slashes and per cent signs in
+    its parts, so that an id may have any character."""
+    parts = (unquote(part) for part in raw_path.decode("latin-1").split("/"))
+    return "/".join(part.replace("%", "%25").replace("/", "%2F") for part in parts)
+
+
 def _path(request: Request) -> dict[str, str]:
     try:
-        return {name: _ID.validate_python(value) for name, value in request.path_params.items()}
+        return {
+            name: _ID.validate_python(value.replace("%2F", "/").replace("%25", "%"))
+            for name, value in request.path_params.items()
+        }
     except ValidationError as error:
         raise problems.invalid(error) from None
 

@@ -24,3 +24,29 @@ UNREADABLE = Counter(
 AUDIT_REFUSED = Counter(
     "throughline_audit_entries_refused_total", "Audit entries that the database cannot store."
 )
+REPLY_SECONDS = Histogram(
+    "throughline_reply_seconds",
+    "Time from a message to the end of its reply, in seconds.",
+    ["mode"],
+    buckets=(0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600),
+)
+FIRST_TEXT_SECONDS = Histogram(
+    "throughline_first_text_seconds",
+    "Time from a message to the first text of its reply, in seconds.",
+    buckets=(0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 30, 60),
+)
+PROVIDER_ERRORS = Counter(
+    "throughline_provider_errors_total", "Model calls that failed.", ["kind", "code"]
+)
+TOKENS = Counter("throughline_tokens_total", "Tokens as the provider reported them.", ["kind"])
+RESETS = Counter(
+    "throughline_resets_total", "Replies that their readers had to discard.", ["reason"]
+)
+RETRIES = Counter("throughline_retries_total", "Model calls made again after an error.")
+RESUMES = Counter(
+    "throughline_resumes_total", "Streams that went on after an earlier connection.", ["stream"]
+)
+LIMITED = Counter(
+    "throughline_messages_limited_total", "Messages refused by a rate limit.", ["limit"]
+)
+BUILDS = Counter("throughline_builds_total", "Builds by what became of them.", ["status"])

@@ -11,10 +11,15 @@ from domain.session import PLANS
 from service.texts.templates import render
 from service.wire import Wire, dumped
 
-ActionType = Literal["convert_to_build", "save_plan", "export"]
+ActionType = Literal["convert_to_build", "save_plan", "share", "export"]
 
 
-PLAN_ACTIONS: Final[tuple[ActionType, ...]] = ("convert_to_build", "save_plan", "export")
+PLAN_ACTIONS: Final[tuple[ActionType, ...]] = (
+    "convert_to_build",
+    "save_plan",
+    "share",
+    "export",
+)
 
 
 class ProjectContext(Wire):

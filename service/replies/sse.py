@@ -7,6 +7,10 @@ import orjson
 GREETING: Final = b": throughline\n\n"
 """A comment at once, so that every proxy on the way passes the headers on."""
 
+RETRY: Final = b"retry: 1000\n"
+"""A field of the first event of a reply's stream: its reader comes back a second after a cut. It is
+no event of its own, because some clients would show an empty one."""
+
 HEARTBEAT: Final = b": still here\n\n"
 HEARTBEAT_SECONDS: Final = 10.0
 

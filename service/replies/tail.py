@@ -16,7 +16,15 @@ from service.concurrency.ring import Ring
 from service.replies.envelope import End
 from service.replies.events import Snapshot, encoded
 from service.replies.frame_store import FrameStore
-from service.replies.sse import GREETING, HEARTBEAT, HEARTBEAT_SECONDS, decode, encode, goaway
+from service.replies.sse import (
+    GREETING,
+    HEARTBEAT,
+    HEARTBEAT_SECONDS,
+    RETRY,
+    decode,
+    encode,
+    goaway,
+)
 from service.replies.text_view import View, seen_as
 
 KEPT_BYTES: Final = 256 * 1024
@@ -30,10 +38,12 @@ ERASED: Final = "erased"
 
 @dataclass(slots=True)
 class Shown:
-    """What frames add up to. `mode` is None until the model has decided."""
+    """What frames add up to. `mode` is None until the model has decided. `resets` counts how often
+    everything was discarded."""
 
     mode: ChatMode | None = None
     ops: list[Operation] = field(default_factory=list[Operation])
+    resets: int = 0
 
     def add(self, frames: Sequence[bytes]) -> None:
         """Take the next frames."""
@@ -45,6 +55,7 @@ class Shown:
                 self.ops += data["ops"]
             elif event == "reset":
                 self.mode, self.ops = None, []
+                self.resets += 1
 
     @property
     def data(self) -> Any:
@@ -112,22 +123,25 @@ class ReplyTail:
     async def watch(self, after: int, view: View) -> AsyncGenerator[bytes]:
         """All events after the frame `after`, to the last; comments where it is silent."""
         yield GREETING
+        retry = RETRY
         is_far_behind = self.upto - after > LONG_WAY
         while True:
             if is_far_behind:
                 snapshot, after = await self._snapshot()
-                yield snapshot
+                yield retry + snapshot
+                retry = b""
             frames = await self._newer(after, view)
             # Frames are deleted after a day; the end stays.
             is_far_behind = not frames and self.end is not None and after < self.upto
             if frames:
                 after += len(frames)
                 if shown := b"".join(frames):
-                    yield shown
+                    yield retry + shown
+                    retry = b""
             elif is_far_behind:
                 continue
             elif self.end is not None:
-                yield encode("final", self.end.envelope, self._id(self.end.frames + 1))
+                yield retry + encode("final", self.end.envelope, self._id(self.end.frames + 1))
                 return
             elif self._reason_to_leave is not None:
                 yield goaway(self._reason_to_leave)

@@ -10,6 +10,7 @@ from typing import Final
 
 from domain.operations import Operation
 from service.concurrency.batcher import Batcher
+from service.ops.metrics import RESETS
 from service.replies.events import Chunk, ReplyEvent, Reset, encoded
 from service.replies.frame_store import FrameStore
 from service.replies.tail import ReplyTail
@@ -37,12 +38,14 @@ class ReplyWriter:
     the reply is lost. Nothing is added after the None that stands for the final event, and nothing
     of a lost reply is stored or shown here: its frames are read from the table. `first_shown_ns` is
     when the first text was shown, by the clock of this process; a reset does not change it.
+    `resets` counts how often the readers had to discard what was shown.
     """
 
     def __init__(self, tail: ReplyTail, flusher: "Flusher") -> None:
         self.tail = tail
         self.has_shown = False
         self.first_shown_ns: int | None = None
+        self.resets = 0
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._flusher = flusher
         self._reply_id = tail.ref.reply_id.encode()
@@ -77,6 +80,8 @@ class ReplyWriter:
         """Discard what was shown, if anything was: it is not part of the reply after all."""
         if self.has_shown:
             self.emit(Reset(reason=reason))
+            self.resets += 1
+            RESETS.labels(reason).inc()
             self.has_shown = False
 
     async def close(self) -> int:

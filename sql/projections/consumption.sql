@@ -12,6 +12,7 @@ create table consumption (
     reservation_id     text          not null collate "C",
     operation_type     text          not null,
     billed_seconds     integer       not null,
+    bonus_seconds      integer,
     input_tokens       bigint,
     output_tokens      bigint,
     cache_read_tokens  bigint,
@@ -33,18 +34,18 @@ language plpgsql set search_path from current set enable_seqscan = off as $$
 begin
     insert into consumption (
         position, tenant_id, user_id, project_id, session_id, message_id, build_id, reservation_id,
-        operation_type, billed_seconds, input_tokens, output_tokens, cache_read_tokens,
-        cache_write_tokens, cost_usd, prices, model, recorded_at
+        operation_type, billed_seconds, bonus_seconds, input_tokens, output_tokens,
+        cache_read_tokens, cache_write_tokens, cost_usd, prices, model, recorded_at
     )
     select
         event.position, event.tenant_id, state.user_id, state.project_id, state.session_id,
         state.message_id, state.build_id, state.reservation_id, state.operation, state.seconds,
-        state.input_tokens, state.output_tokens, state.cache_read_tokens,
+        state.bonus_seconds, state.input_tokens, state.output_tokens, state.cache_read_tokens,
         state.cache_write_tokens, state.cost_usd, state.prices, state.model, event.recorded_at
     from event
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
         user_id text, project_id text, session_id text, message_id text, reservation_id text,
-        operation text, seconds integer, input_tokens bigint, output_tokens bigint,
+        operation text, seconds integer, bonus_seconds integer, input_tokens bigint, output_tokens bigint,
         cache_read_tokens bigint, cache_write_tokens bigint, cost_usd numeric, prices text,
         model text, build_id text
     )
@@ -58,8 +59,8 @@ $$;
 create view analytics.user_ai_time_consumption with (security_invoker) as
 select
     position, tenant_id, user_id, project_id, session_id, message_id, build_id, operation_type,
-    billed_seconds, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens,
-    cost_usd, prices, model, recorded_at
+    billed_seconds, bonus_seconds, input_tokens, output_tokens, cache_read_tokens,
+    cache_write_tokens, cost_usd, prices, model, recorded_at
 from app.consumption;
 comment on view analytics.user_ai_time_consumption is
     'The ledger, one row a billed reply or build.';
@@ -80,6 +81,8 @@ comment on column analytics.user_ai_time_consumption.operation_type is
 comment on column analytics.user_ai_time_consumption.billed_seconds is
     'Seconds of the model''s work, rounded up once; for a build what its worker reported. Never '
     'more than were reserved.';
+comment on column analytics.user_ai_time_consumption.bonus_seconds is
+    'The part of billed_seconds that bonus credits paid; null for replies of before it was noted.';
 comment on column analytics.user_ai_time_consumption.input_tokens is
     'Input tokens outside the cache; null if the provider did not report them.';
 comment on column analytics.user_ai_time_consumption.output_tokens is
@@ -103,7 +106,8 @@ grant select on analytics.user_ai_time_consumption, app.consumption to throughli
 -- The ledger of a user, newest first.
 select
     position, project_id, session_id, message_id as reply_id, build_id, operation_type,
-    billed_seconds, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_usd,
+    billed_seconds, bonus_seconds, input_tokens, output_tokens, cache_read_tokens,
+    cache_write_tokens, cost_usd,
     prices, model, recorded_at
 from app.consumption
 where tenant_id = %(tenant_id)s and user_id = %(user_id)s and position < %(before)s

@@ -9,6 +9,7 @@ create table members (
     since      timestamptz not null,
     primary key (tenant_id, project_id, user_id)
 );
+create index members_of_user on members (tenant_id, user_id, project_id);
 grant select, insert, update, delete on members to throughline_service;
 
 -- name: apply
@@ -51,3 +52,17 @@ begin
         and members.project_id = state.project_id;
 end
 $$;
+
+-- name: page
+-- The members of a project, in the order of their ids.
+select user_id, role, since
+from app.members
+where tenant_id = %(tenant_id)s and project_id = %(project_id)s and user_id > %(after_user_id)s
+order by user_id
+limit %(limit)s
+
+-- name: role
+-- The role of a user in a project.
+select role
+from app.members
+where tenant_id = %(tenant_id)s and project_id = %(project_id)s and user_id = %(user_id)s

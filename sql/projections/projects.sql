@@ -9,6 +9,7 @@ create table projects (
     framework     text,
     source_root   text,
     registered_at timestamptz not null,
+    registered_position bigint not null,
     active_build_id text,
     last_build_id text,
     version_id    text,
@@ -16,6 +17,7 @@ create table projects (
     erasing_since timestamptz,
     primary key (tenant_id, project_id)
 );
+create index projects_of_tenant on projects (tenant_id, registered_position);
 create index projects_erasing on projects (erasing_since) where erasing_since is not null;
 grant select, insert, update, delete on projects to throughline_service;
 
@@ -24,17 +26,34 @@ create or replace function apply_projects(p_after bigint, p_upto bigint) returns
 language plpgsql set search_path from current set enable_seqscan = off as $$
 begin
     insert into projects (
-        tenant_id, project_id, name, framework, source_root, registered_at, modified_at
+        tenant_id, project_id, name, framework, source_root, registered_at,
+        registered_position, modified_at
     )
     select
         event.tenant_id, state.project_id, state.name, state.framework, state.source_root,
-        event.recorded_at, event.recorded_at
+        event.recorded_at, event.position, event.recorded_at
     from event
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
         project_id text, name text, framework text, source_root text
     )
     where event.position > p_after and event.position <= p_upto
         and event.type = 'ProjectRegistered';
+
+    -- The last description in the range counts.
+    update projects
+    set name = change.name, framework = change.framework, source_root = change.source_root
+    from (
+        select distinct on (event.tenant_id, state.project_id)
+            event.tenant_id, state.project_id, state.name, state.framework, state.source_root
+        from event
+        cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+            project_id text, name text, framework text, source_root text
+        )
+        where event.position > p_after and event.position <= p_upto
+            and event.type = 'ProjectDescribed'
+        order by event.tenant_id, state.project_id, event.position desc
+    ) as change
+    where projects.tenant_id = change.tenant_id and projects.project_id = change.project_id;
 
     -- A project can change several times in the range; the last change of each kind counts.
     update projects
@@ -123,6 +142,34 @@ from app.projects
 left join app.builds as build
     on build.tenant_id = projects.tenant_id and build.build_id = projects.last_build_id
 where projects.tenant_id = %(tenant_id)s and projects.project_id = %(project_id)s
+
+-- name: page_of_member
+-- The projects of a user, with the user's role, newest first.
+select
+    projects.project_id, name, framework, source_root, registered_at, active_build_id,
+    last_build_id, version_id, modified_at, erasing_since, registered_position, role
+from app.members
+join app.projects
+    on projects.tenant_id = members.tenant_id and projects.project_id = members.project_id
+where members.tenant_id = %(tenant_id)s
+    and members.user_id = %(user_id)s
+    and registered_position < %(before)s
+    and erasing_since is null
+order by registered_position desc
+limit %(limit)s
+
+-- name: page
+-- The projects of the tenant, newest first.
+select
+    project_id, name, framework, source_root, registered_at, active_build_id,
+    last_build_id, version_id, modified_at, erasing_since, registered_position,
+    null::text as role
+from app.projects
+where tenant_id = %(tenant_id)s
+    and registered_position < %(before)s
+    and erasing_since is null
+order by registered_position desc
+limit %(limit)s
 
 -- name: erasing
 -- The projects of all tenants that wait for their erasure, oldest first.

@@ -74,7 +74,9 @@ begin
                 0::bigint as tokens, 0 as seconds, 0::numeric as cost_usd
             from event
             where position > p_after and position <= p_upto
-                and type in ('UserMessagePosted', 'ReplyCompleted', 'ReplyFailed')
+                and type in (
+                    'UserMessagePosted', 'ReplyCompleted', 'ReplyFailed', 'SessionRestored'
+                )
             union all
             select
                 event.tenant_id, state.session_id, event.position,
@@ -102,7 +104,12 @@ begin
             else coalesce(change.name, sessions.name)
         end,
         mode = coalesce(change.mode, sessions.mode),
-        status = coalesce(change.status, sessions.status),
+        status = case
+            when change.status <> 'restored' then change.status
+            when change.status is null then sessions.status
+            when coalesce(change.build_id, sessions.build_id) is null then 'active'
+            else 'converted'
+        end,
         build_id = coalesce(change.build_id, sessions.build_id),
         last_position = greatest(sessions.last_position, change.last_position)
     from (
@@ -120,6 +127,7 @@ begin
                 case event.type
                     when 'SessionConverted' then 'converted'
                     when 'SessionArchived' then 'archived'
+                    when 'SessionRestored' then 'restored'
                     when 'SessionExpired' then 'expired'
                     when 'SessionResumed' then 'active'
                     when 'SessionDeleted' then 'deleted'
@@ -138,7 +146,7 @@ begin
         where event.position > p_after and event.position <= p_upto
             and event.type in (
                 'SessionRenamed', 'SessionModeChanged', 'SessionConverted', 'SessionArchived',
-                'SessionExpired', 'SessionResumed', 'SessionDeleted'
+                'SessionRestored', 'SessionExpired', 'SessionResumed', 'SessionDeleted'
             )
         group by event.tenant_id, state.session_id
     ) as change

@@ -30,6 +30,10 @@ create table timeline (
     first_text_ms  bigint,
     billed_seconds bigint,
     version_id  text,
+    reason      text,
+    warnings    jsonb,
+    resets      integer,
+    retries     integer,
     build_id    text        collate "C",
     converted_from_session_id text,
     recorded_at timestamptz not null,
@@ -53,7 +57,8 @@ begin
     insert into timeline (
         position, tenant_id, project_id, mode, item_id, kind, is_visible, is_live, session_id,
         user_id, chat_mode, in_reply_to, locale, text, data, subtype, tokens_used, duration_ms,
-        first_text_ms, billed_seconds, version_id, build_id, converted_from_session_id, recorded_at
+        first_text_ms, billed_seconds, version_id, reason, warnings, resets, retries, build_id,
+        converted_from_session_id, recorded_at
     )
     select
         event.position,
@@ -80,6 +85,7 @@ begin
         case event.type
             when 'UserMessagePosted' then state.chat_mode
             when 'ReplyCompleted' then state.mode
+            when 'ReplyFailed' then state.mode
         end,
         state.in_reply_to,
         coalesce(state.locale, case event.type when 'ReplyCompleted' then 'en' end),
@@ -114,6 +120,10 @@ begin
         state.first_text_ms,
         case event.type when 'ReplyFailed' then 0 else state.billed_seconds end,
         case event.type when 'ReplyCompleted' then state.version_id end,
+        case event.type when 'ReplyCompleted' then state.reason end,
+        state.warnings,
+        case when kind = 'reply' then coalesce(state.resets, 0) end,
+        case when kind = 'reply' then coalesce(state.retries, 0) end,
         case
             when is_of_build or event.type in ('UserMessagePosted', 'SystemMessagePosted')
                 then state.build_id
@@ -124,6 +134,7 @@ begin
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
         message_id text, session_id text, user_id text, visible boolean, chat_mode text, mode text,
         in_reply_to text, locale text, first_text_ms bigint, billed_seconds bigint,
+        reason text, warnings jsonb, resets integer, retries integer,
         text text, data jsonb, template text, variables jsonb, code text, name text, subtype text,
         tokens_used bigint, duration_ms bigint, build_id text, converted_from_session_id text,
         type text, contract_version text, title text, version_id text
@@ -149,6 +160,7 @@ begin
             when 'SessionModeChanged' then 'session'
             when 'SessionConverted' then 'session'
             when 'SessionArchived' then 'session'
+            when 'SessionRestored' then 'session'
             when 'SessionExpired' then 'session'
             when 'SessionResumed' then 'session'
         end as kind
@@ -199,9 +211,9 @@ select
     timeline.kind, timeline.session_id, timeline.user_id, timeline.chat_mode, timeline.in_reply_to,
     timeline.locale, lower(substring(timeline.locale from '^[A-Za-z]+')) as language,
     timeline.text, timeline.data, timeline.subtype, timeline.tokens_used, timeline.duration_ms,
-    timeline.first_text_ms, timeline.billed_seconds, timeline.build_id,
-    timeline.converted_from_session_id, build.status as build_status,
-    coalesce(build.version_id, timeline.version_id) as version_id,
+    timeline.first_text_ms, timeline.billed_seconds, timeline.reason, timeline.warnings,
+    timeline.resets, timeline.retries, timeline.build_id, timeline.converted_from_session_id,
+    build.status as build_status, coalesce(build.version_id, timeline.version_id) as version_id,
     build.preview_url, build.artifact_url, build.duration_ms as build_duration_ms,
     case
         when timeline.mode = 'plan' and timeline.subtype = 'error' then 'failed'
@@ -230,8 +242,9 @@ comment on column analytics.project_timeline.session_id is 'The session of the i
 comment on column analytics.project_timeline.user_id is
     'The user who wrote the message; null for other kinds.';
 comment on column analytics.project_timeline.chat_mode is
-    'For a reply the mode that the model chose: question, feature, fix, analysis or general. For a '
-    'message the mode that the client asked for; initial or build if the message asks for a build.';
+    'For a reply the mode that the model chose: question, feature, fix, analysis or general; for a '
+    'reply that failed before that, the mode that the client asked for, or null. For a message '
+    'the mode that the client asked for; initial or build if the message asks for a build.';
 comment on column analytics.project_timeline.in_reply_to is
     'For a reply: the item_id of the message that it answers.';
 comment on column analytics.project_timeline.locale is
@@ -253,6 +266,14 @@ comment on column analytics.project_timeline.first_text_ms is
     'they saw none, or the time is not known.';
 comment on column analytics.project_timeline.billed_seconds is
     'For a reply: the AI seconds that were billed; 0 for a reply that failed.';
+comment on column analytics.project_timeline.reason is
+    'For a reply that was cut off: why.';
+comment on column analytics.project_timeline.warnings is
+    'For a reply with content: an array of warnings, such as wrong_language.';
+comment on column analytics.project_timeline.resets is
+    'For a reply: how often its readers had to discard what they had seen.';
+comment on column analytics.project_timeline.retries is
+    'For a reply: how often the provider was asked again after an error.';
 comment on column analytics.project_timeline.build_id is 'The build of the item.';
 comment on column analytics.project_timeline.converted_from_session_id is
     'For a message that asks for the build of a plan: the session with the plan.';

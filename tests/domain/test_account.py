@@ -53,6 +53,7 @@ CONSUMED = TimeConsumed(
     cache_write_tokens=None,
     cost_usd=Decimal("0.000333"),
     prices="2026-11",
+    bonus_seconds=0,
 )
 RELEASED = ReservationReleased(
     user_id="u1", reservation_id="h1", reserved_seconds=60, reason="model_error"
@@ -134,6 +135,15 @@ def test_a_settlement_bills_the_seconds_that_were_used() -> None:
 
 def test_a_settlement_bills_at_most_the_reserved_seconds() -> None:
     assert settle(given(CREDITED, RESERVED), 61) == (replace(CONSUMED, seconds=60),)
+
+
+def test_a_settlement_uses_up_bonus_seconds_before_paid_ones() -> None:
+    bonus = replace(CREDITED, credit_id="c2", seconds=50, kind="bonus")
+    state = given(CREDITED, bonus, RESERVED)
+    (first,) = settle(state, 45)
+    assert first == replace(CONSUMED, bonus_seconds=45)
+    (second,) = settle(given(CREDITED, bonus, CONSUMED, RESERVED), 45)
+    assert second == replace(CONSUMED, bonus_seconds=5), "also after events that did not note it"
 
 
 def test_a_settlement_may_bill_nothing() -> None:

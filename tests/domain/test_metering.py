@@ -15,9 +15,11 @@ from domain.metering import (
     OPERATIONS,
     PRICES,
     Cost,
+    Past,
     Usage,
     billed_seconds,
     cost_of,
+    estimate,
     total_usage,
 )
 
@@ -143,3 +145,21 @@ def test_calls_add_up_and_one_unknown_count_makes_the_sum_unknown() -> None:
         input_tokens=None, output_tokens=7, cache_read_tokens=10, cache_write_tokens=4
     )
     assert total_usage([]) == Usage()
+
+
+@pytest.mark.parametrize(
+    ("replies", "most", "expected"),
+    [
+        (4, 20, (90, "low")),
+        (5, 60, (20, "medium")),
+        (20, 30, (20, "high")),
+        (20, 31, (20, "medium")),
+        (500, 61, (20, "low")),
+    ],
+)
+def test_an_estimate_is_trusted_by_the_number_and_the_spread_of_earlier_bills(
+    replies: int, most: float, expected: tuple[int, str]
+) -> None:
+    past = Past(operation="plan_fix", replies=replies, median_seconds=19.5, most_seconds=most)
+    assert estimate("fix", past) == expected
+    assert estimate("fix", None) == (90, "low")

@@ -11,6 +11,7 @@ from domain.errors import (
     LastOwner,
     MemberUnknown,
     NotAMember,
+    ProjectChanged,
     ProjectExists,
     ProjectUnknown,
     ViewerOnly,
@@ -19,13 +20,14 @@ from domain.events import (
     MemberAdded,
     MemberRemoved,
     MessageAdmitted,
+    ProjectDescribed,
     ProjectErased,
     ProjectLocked,
     ProjectRegistered,
     ProjectUnlocked,
     Role,
 )
-from domain.project import INITIAL, Decided, Project
+from domain.project import INITIAL, Decided, Description, Project
 from tests.given import given
 
 REGISTERED = ProjectRegistered(
@@ -198,7 +200,22 @@ def test_a_project_is_what_its_events_say() -> None:
         added("bob", "owner"),
         REMOVED,
     )
-    assert state == Project(project_id="p1", members={"bob": "owner"})
+    described = Description(name="Shop", framework="django", source_root="/srv/shop")
+    assert state == Project(project_id="p1", description=described, members={"bob": "owner"})
+
+
+def test_a_project_is_described_anew_by_those_that_know_it() -> None:
+    state = given(REGISTERED, added("ann", "owner"))
+    shop = Description(name="Market", framework="flask")
+    (event,) = project.describe(state, description=shop, revisions=[state.description.revision])
+    assert event == ProjectDescribed(project_id="p1", name="Market", framework="flask")
+    after = project.fold([event], state)
+    assert after.description == shop
+    assert project.describe(after, description=shop, revisions=None) == ()
+    with pytest.raises(ProjectChanged):
+        project.describe(after, description=shop, revisions=[state.description.revision])
+    with pytest.raises(ProjectUnknown):
+        project.describe(INITIAL, description=shop, revisions=None)
 
 
 # roles -------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from shutil import copytree
 
@@ -21,9 +22,11 @@ from domain.errors import (
     SessionFull,
     SessionSpent,
     SessionUnknown,
+    ShareUnknown,
 )
 from domain.events import (
     PlanSaved,
+    PlanShared,
     ReplyCompleted,
     ReplyFailed,
     ReplyStarted,
@@ -35,7 +38,9 @@ from domain.events import (
     SessionModeChanged,
     SessionOpened,
     SessionRenamed,
+    SessionRestored,
     SessionResumed,
+    ShareRevoked,
     SystemMessagePosted,
     UserMessagePosted,
 )
@@ -547,3 +552,42 @@ def test_an_event_without_a_case_is_a_type_error(tmp_path: Path) -> None:
         assert '"assert_never"' in error
         assert f'"{extra}"' in error
     assert len(errors) == 3, done.stdout
+
+
+# shares and the archive --------------------------------------------------------------------------
+
+
+def test_an_archived_session_is_restored_to_what_it_was() -> None:
+    archived = given(OPENED, SessionArchived(session_id="s1"))
+    (event,) = session.restore(archived)
+    assert event == SessionRestored(session_id="s1")
+    assert session.fold([event], archived).status == "active"
+    converted = SessionConverted(session_id="s1", build_id="b1", prompt="Build it")
+    built = given(OPENED, converted, SessionArchived(session_id="s1"), event)
+    assert built.status == "converted"
+    assert session.restore(given(OPENED)) == ()
+    with pytest.raises(SessionUnknown):
+        session.restore(INITIAL)
+
+
+def test_a_plan_is_shared_until_the_share_is_revoked() -> None:
+    plan = replace(COMPLETED, subtype="success", mode="feature", data={"summary": "A login"})
+    state = given(OPENED, STARTED, plan)
+    until = datetime(2026, 11, 30, tzinfo=UTC)
+    asked = {"share_id": "l1", "user_id": "u2", "token_digest": "d1", "expires_at": until}
+    (event,) = session.share_plan(state, reply_id="r1", **asked)  # type: ignore[arg-type]
+    assert event == PlanShared(
+        session_id="s1",
+        reply_id="r1",
+        share_id="l1",
+        user_id="u2",
+        token_digest="d1",
+        expires_at="2026-11-30T00:00:00+00:00",
+    )
+    shared = session.fold([event], state)
+    (revoked,) = session.revoke_share(shared, share_id="l1")
+    assert revoked == ShareRevoked(session_id="s1", share_id="l1")
+    with pytest.raises(ShareUnknown):
+        session.revoke_share(session.fold([revoked], shared), share_id="l1")
+    with pytest.raises(PlanUnknown):
+        session.share_plan(state, reply_id="r2", **asked)  # type: ignore[arg-type]

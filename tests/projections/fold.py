@@ -69,6 +69,7 @@ def _timeline(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
         "first_text_ms": state.get("first_text_ms"),
         "billed_seconds": None,
         "version_id": None,
+        **dict.fromkeys(("reason", "warnings", "resets", "retries")),
         "build_id": None,
         "converted_from_session_id": state.get("converted_from_session_id"),
         "recorded_at": event.recorded_at,
@@ -84,13 +85,15 @@ def _timeline(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
                 "chat_mode": state["mode"],
                 "data": state["data"],
                 "subtype": state["subtype"],
-                "tokens_used": state["tokens_used"],
+                **{name: state[name] for name in ("tokens_used", "reason", "warnings")},
+                **{name: state[name] for name in ("resets", "retries")},
                 "billed_seconds": state["billed_seconds"],
                 "version_id": state["version_id"],
             }
         case "ReplyFailed":
             row |= {"kind": "reply", "data": {"code": state["code"]}, "subtype": "error"}
-            row |= {"billed_seconds": 0}
+            row |= {name: state[name] for name in ("resets", "retries")}
+            row |= {"chat_mode": state["mode"], "billed_seconds": 0}
         case "SystemMessagePosted":
             said = {"contractVersion": state["contract_version"]}
             said |= {name: state[name] for name in ("type", "template", "variables")}
@@ -177,6 +180,9 @@ def _sessions(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
             row["status"] = event.type.removeprefix("Session").lower()
             row["name"] = "" if row["status"] == "deleted" else row["name"]
             row["build_id"] = state.get("build_id", row["build_id"])
+        case "SessionRestored":
+            row["status"] = "active" if row["build_id"] is None else "converted"
+            row["last_active_at"] = event.recorded_at
         case _:
             return
     row["last_position"] = event.position
@@ -223,6 +229,7 @@ def _consumption(table: Table, event: Recorded, state: Mapping[str, Any]) -> Non
         **{name: state[name] for name in (*same, *counts, "build_id", "prices")},
         "operation_type": state["operation"],
         "billed_seconds": state["seconds"],
+        "bonus_seconds": state["bonus_seconds"],
         "cost_usd": None if cost is None else Decimal(cost),
         "recorded_at": event.recorded_at,
     }
@@ -237,6 +244,7 @@ def _projects(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
                 "tenant_id": event.tenant_id,
                 **{name: state[name] for name in same},
                 "registered_at": event.recorded_at,
+                "registered_position": event.position,
                 "active_build_id": None,
                 "last_build_id": None,
                 "version_id": None,
@@ -245,6 +253,8 @@ def _projects(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
             }
         case _ if key not in table:
             pass
+        case "ProjectDescribed":
+            table[key] |= {name: state[name] for name in ("name", "framework", "source_root")}
         case "ProjectErasureRequested":
             table[key] |= {"name": "", "framework": None, "source_root": None}
             table[key] |= {"erasing_since": event.recorded_at}
@@ -369,6 +379,23 @@ def _drafts(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
         _drop(table, tenant_id=event.tenant_id, session_id=state["session_id"])
 
 
+def _shares(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
+    key = (event.tenant_id, state.get("share_id"))
+    if event.type == "PlanShared":
+        table[key] = {
+            "tenant_id": event.tenant_id,
+            "project_id": event.project_id,
+            **state,
+            "shared_at": event.recorded_at,
+            "expires_at": datetime.fromisoformat(state["expires_at"]),
+            "position": event.position,
+        }
+    elif event.type == "ShareRevoked":
+        table.pop(key, None)
+    elif event.type == "SessionDeleted":
+        _drop(table, tenant_id=event.tenant_id, session_id=state["session_id"])
+
+
 MODELS: Final[Mapping[str, tuple[tuple[str, ...], Step]]] = {
     "timeline": (("position",), _timeline),
     "sessions": (("tenant_id", "session_id"), _sessions),
@@ -381,4 +408,5 @@ MODELS: Final[Mapping[str, tuple[tuple[str, ...], Step]]] = {
     "build_events": (("tenant_id", "build_id", "position"), _build_events),
     "versions": (("tenant_id", "build_id"), _versions),
     "drafts": (("tenant_id", "message_id"), _drafts),
+    "shares": (("tenant_id", "share_id"), _shares),
 }

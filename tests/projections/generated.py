@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import count
 from random import Random
 from typing import Any, Final, TypeVar, get_args
@@ -119,6 +120,7 @@ class World:
         self._builds: list[tuple[str, str, str]] = []
         self._actions: Mapping[Callable[[_Append], None], int] = {
             self._register: 2,
+            self._describe: 2,
             self._add_member: 3,
             self._remove_member: 2,
             self._credit: 5,
@@ -133,12 +135,15 @@ class World:
             self._change_mode: 3,
             self._convert: 4,
             self._save_plan: 12,
+            self._share_plan: 4,
+            self._revoke_share: 1,
             self._begin_build: 6,
             self._claim: 4,
             self._report: 20,
             self._time_out: 1,
             self._cancel_build: 1,
             self._archive: 1,
+            self._restore: 3,
             self._expire: 3,
             self._delete: 2,
             self._close_project: 1,
@@ -183,6 +188,15 @@ class World:
                 source_root=self._one((None, "/srv/shop")),
                 members=members,
             ),
+        )
+
+    def _describe(self, append: "_Append") -> None:
+        description = project.Description(
+            name=self._one(TEXTS), framework=self._one((None, "flask")), source_root=None
+        )
+        self._in_project(
+            append,
+            lambda state: project.describe(state, description=description, revisions=None),
         )
 
     def _add_member(self, append: "_Append") -> None:
@@ -335,6 +349,8 @@ class World:
                     model=reply.model,
                     reason=self._one((None, "time_limit")),
                     warnings=self._one(((), ("low_balance",))),
+                    resets=self._one((0, 1)),
+                    retries=self._one((0, 2)),
                     tokens_used=usage.total,
                     cache_hits=usage.cache_read_tokens,
                     frames=self._random.randint(1, 99),
@@ -384,12 +400,14 @@ class World:
                     reply_id=reply.reply_id,
                     in_reply_to=reply.in_reply_to,
                     code="model_error",
+                    mode=self._one((None, *MODES)),
+                    locale=self._one((None, "ar")),
+                    retries=self._one((0, 2)),
                     duration_ms=self._random.randint(0, 10**6),
                     retry_after_seconds=self._one((None, 3_600)),
                     tokens_used=None,
                     cache_hits=None,
                     frames=self._random.randint(1, 9),
-                    locale=self._one((None, "ar-EG")),
                     first_text_ms=self._one((None, 250)),
                 ),
             ),
@@ -430,6 +448,42 @@ class World:
                 lambda state: session.save_plan(state, reply_id=reply_id, user_id=self._one(USERS)),
             )
 
+    def _share_plan(self, append: "_Append") -> None:
+        planned = [
+            (talk, reply_id)
+            for talk in self._talks
+            if talk.tenant_id == append.tenant_id
+            for reply_id in self._session(talk).plans
+        ]
+        if planned:
+            talk, reply_id = self._one(planned)
+            share_id = self._id("l", append)
+            append.decide(
+                session_stream(talk.session_id, talk.project_id),
+                lambda state: session.share_plan(
+                    state,
+                    reply_id=reply_id,
+                    share_id=share_id,
+                    user_id=self._one(USERS),
+                    token_digest=f"digest of {share_id}",
+                    expires_at=datetime(2026, 1, self._random.randint(1, 28), tzinfo=UTC),
+                ),
+            )
+
+    def _revoke_share(self, append: "_Append") -> None:
+        shared = [
+            (talk, share_id)
+            for talk in self._talks
+            if talk.tenant_id == append.tenant_id
+            for share_id in self._session(talk).shares
+        ]
+        if shared:
+            talk, share_id = self._one(shared)
+            append.decide(
+                session_stream(talk.session_id, talk.project_id),
+                lambda state: session.revoke_share(state, share_id=share_id),
+            )
+
     def _session(self, talk: _Talk) -> session.Session:
         state, _ = self._streams[talk.tenant_id, str(session_stream(talk.session_id))]
         known: session.Session = state
@@ -437,6 +491,9 @@ class World:
 
     def _archive(self, append: "_Append") -> None:
         self._in_session(append, session.archive)
+
+    def _restore(self, append: "_Append") -> None:
+        self._in_session(append, session.restore)
 
     def _expire(self, append: "_Append") -> None:
         self._in_session(append, session.expire)

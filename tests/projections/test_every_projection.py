@@ -163,6 +163,7 @@ CHANGED: Final = {
     "build_events": "update {0} set title = 'forged'",
     "versions": "update {0} set version_id = 'forged'",
     "drafts": "update {0} set title = 'forged'",
+    "shares": "update {0} set user_id = 'forged'",
 }
 TWO: Final = "where ctid in (select ctid from {0} limit 2)"
 REMOVED: Final = "delete from {0} where ctid in (select ctid from {0} limit 2)"
@@ -232,8 +233,10 @@ insert into app.consumption (
 )
 select n, 't' || n % 5, 'u' || n % 11, 'p', 's', 'm', 'h' || n, 'plan_fix', 1, '1', 'x', now()
 from generate_series(1, 6000) as n;
-insert into app.projects (tenant_id, project_id, name, registered_at, modified_at)
-select 't' || n % 5, 'p' || n, 'A project', now(), now() from generate_series(1, 6000) as n;
+insert into app.projects (
+    tenant_id, project_id, name, registered_at, registered_position, modified_at
+)
+select 't' || n % 5, 'p' || n, 'A project', now(), n, now() from generate_series(1, 6000) as n;
 insert into app.members (tenant_id, project_id, user_id, role, since)
 select 't' || n % 5, 'p' || n, 'u' || n % 11, 'owner', now() from generate_series(1, 6000) as n;
 insert into app.replies (
@@ -264,8 +267,15 @@ insert into app.drafts (
 )
 select 't' || n % 5, 'r' || n, 'p' || n % 7, 's', 'u', 'fix', 'x', now(), n
 from generate_series(1, 6000) as n;
+insert into app.shares (
+    tenant_id, share_id, message_id, project_id, session_id, user_id, token_digest, shared_at,
+    expires_at, position
+)
+select 't' || n % 5, 'l' || n, 'r', 'p' || n % 7, 's', 'u', 'd' || n, now(), now(), n
+from generate_series(1, 6000) as n;
 analyze app.timeline, app.sessions, app.accounts, app.consumption, app.projects, app.members,
-    app.replies, app.builds, app.build_events, app.versions, app.drafts;
+    app.replies, app.builds, app.build_events, app.versions, app.drafts,
+    app.shares;
 """
 
 ASKED: Final[dict[str, Any]] = {
@@ -295,6 +305,9 @@ ASKED: Final[dict[str, Any]] = {
     "worker_id": None,
     "silent_seconds": 60,
     "until": "2026-01-05",
+    "after_user_id": "",
+    "share_id": "l1",
+    "token_digest": "d1",
 }
 SMALL: Final = {"lease"}
 """Tables of a row a process, which are read whole."""

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from sse_starlette.sse import AppStatus
 
+from service.chat import turn
 from tests.running import LiveService, running
 
 
@@ -12,6 +13,12 @@ from tests.running import LiveService, running
 def _no_server_has_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget that earlier tests stopped their servers. The library keeps that for the process."""
     monkeypatch.setattr(AppStatus, "should_exit", False)
+
+
+@pytest.fixture(autouse=True)
+def _no_model_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine the model may be silent for a moment. No reply depends on that."""
+    monkeypatch.setattr(turn, "THINKING_SECONDS", 3_600.0)
 
 
 @pytest.fixture

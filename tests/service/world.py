@@ -60,6 +60,8 @@ async def furnish(run: LiveService, key_id: str, word: str) -> World:
     kept = await _done(client, "/v1/chat-plan", **acting, message=f"Add a {word} menu")
     saved = await client.post(f"/v1/chat-plan/replies/{kept['messageId']}/save?userId={user}")
     assert saved.status_code == 200, saved.text
+    path = f"/v1/chat-plan/replies/{kept['messageId']}/share"
+    shared = await _done(client, path, userId=user)
     asked = await _done(client, "/v1/chat-plan", **acting, message=f"Why is {word} slow?")
     assert asked["sessionId"] == kept["sessionId"] != built["sessionId"]
     ids = {
@@ -68,6 +70,7 @@ async def furnish(run: LiveService, key_id: str, word: str) -> World:
         "sessionId": kept["sessionId"],
         "messageId": kept["messageId"],
         "buildId": build["buildId"],
+        "share": shared["shareId"],
     }
     others = (built["sessionId"], built["messageId"], asked["messageId"], f"v-{word}")
     return World(client, word, ids, others)

@@ -51,6 +51,8 @@ BODIES: dict[str, dict[str, Any]] = {
         ]
     },
     "mintToken": {"userId": "?", "projectId": "?"},
+    "sharePlan": {"userId": "?"},
+    "describeProject": {"name": "n"},
     "registerProject": {"projectId": "?", "name": "n", "members": [{"userId": "?"}]},
     "putMember": {"role": "editor"},
     "creditAccount": {"userId": "?", "seconds": 1, "kind": "paid"},
@@ -61,7 +63,7 @@ MAKERS = ("putMember", "creditAccount", "registerProject")
 """Operations that make a resource under an id which the caller chooses: another tenant's resource
 of the same id is a different one. They are called last, because then the caller has that id."""
 
-IDS = ("userId", "projectId", "sessionId", "messageId", "buildId")
+IDS = ("userId", "projectId", "sessionId", "messageId", "buildId", "share")
 OPTIONAL = {"getTimeline": ("userId",), "readEvents": ("projectId",)}
 
 
@@ -100,6 +102,7 @@ async def routes(run: LiveService) -> list[tuple[str, str, str, tuple[str, ...]]
         )
         for path, methods in document["paths"].items()
         for method, route in methods.items()
+        if route.get("security") != []
     ]
 
 

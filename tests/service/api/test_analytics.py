@@ -43,9 +43,10 @@ async def build(run: LiveService, session_id: str | None, kind: str) -> None:
 
 async def test_an_empty_project_has_figures_too(run: LiveService) -> None:
     found = await figures(run)
-    assert found["replies"] == {"replies": 0, "succeeded": 0, "cutOff": 0, "failed": 0}
-    assert found["byMode"] == {}
-    assert found["tokens"] == {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0}
+    none = ("replies", "succeeded", "cutOff", "failed", "resets", "retries", "wrongLanguage")
+    assert found["replies"] == dict.fromkeys(none, 0)
+    assert found["byMode"] == found["byLanguage"] == {}
+    assert set(found["tokens"].values()) == set(found["secondsByCredit"].values()) == {0}
     assert "conversionRate" not in found["sessions"]
 
 
@@ -69,7 +70,8 @@ async def test_replies_are_counted_by_result_and_by_mode(run: LiveService) -> No
         "failed": 1,
     }
     assert replies["errorRate"] == 0.2
-    assert set(found["byMode"]) == {"question", "fix", "analysis"}
+    assert set(found["byMode"]) == {"question", "fix", "analysis", "unknown"}
+    assert found["byMode"]["unknown"]["errorRate"] == 1, "it was refused before it had a mode"
     asked = [final for final in finals if final["mode"] == "question"]
     times = [final["metadata"]["duration_ms"] for final in asked]
     question = found["byMode"]["question"]
@@ -130,3 +132,35 @@ async def test_only_members_see_the_figures(run: LiveService) -> None:
     foreign = await run.client.get(PATH, params={"userId": "u1"}, auth=Signed("k2"))
     assert stranger.status_code == foreign.status_code == 404
     assert stranger.json() == foreign.json()
+
+
+async def test_the_quality_of_replies_is_counted(run: LiveService) -> None:
+    for message, asked in (
+        ("راجع المشروع كله [[offline: wrong_language times=1]]", {"locale": "ar"}),
+        ("Fix the cart [[offline: status code=529 times=1]]", {}),
+        ("Fix it all [[offline: refusal]]", {"chatMode": "fix"}),
+    ):
+        await run.chat(message, **asked)
+    found = await figures(run)
+    replies = found["replies"]
+    assert (replies["resets"], replies["retries"], replies["wrongLanguage"]) == (1, 1, 0)
+    assert found["byLanguage"]["ar"] == {"replies": 1, "succeeded": 1, "successRate": 1.0}
+    assert found["byLanguage"]["en"]["successRate"] == 0.5
+    assert found["byMode"]["fix"]["failed"] == 1, "the hint, where the model decided nothing"
+    assert found["sessions"]["continuity"] == pytest.approx(2 / 3, abs=0.001)
+    tokens = found["tokens"]
+    saved = 0.9 * tokens["cacheRead"] - 0.25 * tokens["cacheWrite"]
+    assert tokens["cacheSavings"] == round(saved)
+
+
+async def test_bonus_seconds_are_used_up_first(run: LiveService) -> None:
+    body = {"userId": "u1", "seconds": 1, "kind": "bonus"}
+    await run.client.post("/v1/billing/credits", json=body)
+    for _ in range(2):
+        await run.chat("Why is the cart slow?")
+    found = await figures(run)
+    split = found["secondsByCredit"]
+    assert (split["bonus"], split["unknown"]) == (1, 0)
+    assert split["paid"] == found["seconds"] - 1
+    ledger = (await run.client.get("/v1/billing/accounts/u1/consumption")).json()["items"]
+    assert [each["bonusSeconds"] for each in ledger] == [0, 1]

@@ -124,7 +124,7 @@ async def test_a_large_offset_is_refused_with_a_way_to_older_items(run: LiveServ
     assert "`before`" in body["errors"][0]["message"]
 
 
-@pytest.mark.parametrize("bad", ["a/b", "/", ".", ".."])
+@pytest.mark.parametrize("bad", [".", ".."])
 async def test_a_new_id_that_does_not_fit_into_a_path_is_refused(
     run: LiveService, bad: str
 ) -> None:

@@ -1,9 +1,10 @@
 """`POST /v1/chat-plan` without faults: its requests, its answers, and its stored events."""
 
+import httpx
 import pytest
 
 from domain.reply_contracts import CONTRACTS, MAIN_TEXT, check
-from tests.running import LiveService, events_of
+from tests.running import LiveService, events_of, problem
 from tests.service import law
 
 LOCALES = ("en", "fr", "es", "ar")
@@ -100,3 +101,28 @@ async def test_a_second_message_includes_the_first_turn(run: LiveService) -> Non
 async def test_a_hint_decides_the_estimate(run: LiveService, mode: str, seconds: int) -> None:
     events = await run.stream("Hello", chatMode=mode)
     assert events[0][1]["reservedSeconds"] == seconds
+
+
+async def test_a_message_that_is_sent_again_goes_on_after_the_last_event_id(
+    run: LiveService,
+) -> None:
+    body = {"userId": "u1", "projectId": "p1", "message": "Add a login page"}
+    headers = {"Accept": "text/event-stream", "Idempotency-Key": "again"}
+
+    async def post(**more: str) -> httpx.Response:
+        return await run.client.post("/v1/chat-plan", json=body, headers=headers | more)
+
+    first = await post()
+    whole = events_of(first.text)
+    assert first.text.startswith(": throughline\n\nretry: 1000\nid: ")
+    cut = len(whole) // 2
+    rest = await post(**{"Last-Event-ID": whole[cut][2]})
+    assert events_of(rest.text) == whole[cut + 1 :]
+    ended = await post(**{"Last-Event-ID": whole[-1][2]})
+    assert (ended.status_code, ended.text) == (204, "")
+    assert ended.headers["Location"] == first.headers["Location"]
+    wrong = await post(**{"Last-Event-ID": "other.7"})
+    assert problem(wrong) == (422, "bad_cursor")
+    headers["Idempotency-Key"] = "new"
+    new = await post(**{"Last-Event-ID": whole[cut][2]})
+    assert events_of(new.text)[0][0] == "accepted", "a new message has no earlier event"

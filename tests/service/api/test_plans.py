@@ -30,7 +30,7 @@ async def get(run: LiveService, path: str, **asked: str) -> httpx.Response:
 async def test_a_plan_offers_to_be_built_kept_and_exported(run: LiveService) -> None:
     plan = await ask(run, "Add a login page")
     actions = {each["type"]: each for each in plan["availableActions"]}
-    assert list(actions) == ["convert_to_build", "save_plan", "export"]
+    assert list(actions) == ["convert_to_build", "save_plan", "share", "export"]
     assert actions["convert_to_build"]["payload"] == {
         "sessionId": plan["sessionId"],
         "planData": plan["data"],
@@ -47,7 +47,7 @@ async def test_a_plan_offers_to_be_built_kept_and_exported(run: LiveService) -> 
         ("Why is the cart slow?", ["export"]),
         ("Review the project", ["export"]),
         ("Hello there", ["export"]),
-        ("Fix the broken cart", ["convert_to_build", "save_plan", "export"]),
+        ("Fix the broken cart", ["convert_to_build", "save_plan", "share", "export"]),
         ("Add a page [[offline: cut after=20]]", ["export"]),
     ],
 )

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.running import Event, LiveService
+from service.chat import turn
+from tests.running import Event, LiveService, running
 from tests.service import law
 
 WRONG = "راجع المشروع كله [[offline: wrong_language{times}]]"
@@ -48,3 +49,21 @@ async def test_the_language_of_a_french_reply_is_not_checked(run: LiveService) -
     events = await run.stream("Hello [[offline: wrong_language]]", locale="fr")
     assert resets(events) == []
     assert law.lawful(events)["metadata"]["warnings"] == []
+
+
+async def test_a_reader_of_a_silent_model_is_told_once_that_it_thinks(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turn, "THINKING_SECONDS", 0)
+    model = law.GatedModel()
+    async with running(url, model) as live:
+        await live.project()
+        await live.credit()
+        events: list[Event] = []
+        async for event in law.read_stream(live, "Hello"):
+            events.append(event)
+            if event[0] == "notice":
+                model.go.set()
+    law.lawful(events)
+    codes = [data["code"] for name, data, _ in events if name == "notice"]
+    assert codes == ["plan_thinking"]

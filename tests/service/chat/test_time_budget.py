@@ -96,7 +96,7 @@ async def test_a_long_reply_is_extended_and_its_reader_notified(
     async with running(url, OfflineModel(pace=0.04)) as live:
         await live.project()
         await live.credit()
-        events = await live.stream("How does the login work?", chatMode="general")
+        events = await live.stream("How does the login work?")
         final = law.lawful(events)
         assert final["subtype"] == "success"
         assert notices(events) == ("reservation_used",)
@@ -106,7 +106,7 @@ async def test_a_long_reply_is_extended_and_its_reader_notified(
             "template": "reservation_used",
             "variables": {"percent": 80, "reserved_seconds": 1},
         }
-        # The first reservation follows the client's hint, the second one the model's intent.
+        # The first reservation is that of a message without a hint, the second one of the intent.
         reserved = [event["seconds"] for _, event in await law.logged(url, "TimeReserved")]
         assert reserved == [1, 7]
         assert len(await law.logged(url, "TimeConsumed")) == 1
@@ -127,6 +127,11 @@ async def test_a_reply_ends_partial_when_the_balance_is_used_up(url: str) -> Non
         # The call took a little more than two seconds; no more is billed than was reserved.
         assert final["metadata"]["billed_seconds"] == 2
         assert (await live.account())["availableSeconds"] == 0
+        page = (await live.client.get("/v1/project/p1/timeline?userId=u1")).json()
+        said, reply = page["items"][:2]
+        assert said["aiResponse"]["data"]["template"] == "reply_balance"
+        assert reply["aiResponse"]["billedSeconds"] == 2
+        assert 0 <= reply["aiResponse"]["firstTextMs"] <= reply["aiResponse"]["duration"]
         await law.stored(live, final)
         await law.billed(live, final, credited=2)
         await law.healthy(live, url)

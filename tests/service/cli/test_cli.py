@@ -129,7 +129,7 @@ def test_a_first_run_works_as_printed_and_a_second_finds_its_data(folder: Path) 
         with Served(folder, errors) as first:
             stream, timeline, bill, convert = first.lines()
             streamed = first.shell(stream)
-            assert streamed.startswith(": throughline\n\nid: ")
+            assert streamed.startswith(": throughline\n\nretry: 1000\nid: ")
             final = json.loads(streamed.rpartition("data: ")[2])
             assert final["subtype"] == "success"
             readme_shows(stream, streamed)
@@ -167,7 +167,7 @@ def readme_shows(command: str, streamed: str) -> None:
     lines, _, shown = block.partition(": throughline\n")
     written = re.sub(r"\s*\\\n\s*|\n", " ", lines.replace("$ B=", "B=").replace("\n$ ", "; "))
     assert plain(written) == plain(command)
-    happened = [frame.split("\n")[1:] for frame in streamed.split("\n\n")[1:] if frame]
+    happened = [frame.split("\n")[-2:] for frame in streamed.split("\n\n")[1:] if frame]
     for name, data in re.findall(r"^event: (\w+)\ndata: (.+)$", shown, re.M):
         of_name = [line for event, line in happened if event == f"event: {name}"]
         keys = set(re.findall(r'"(\w+)":', data))

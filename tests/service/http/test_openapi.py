@@ -1,11 +1,18 @@
+import json
+import os
+import sys
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from subprocess import STDOUT
+from typing import Any, get_args
 
+import anyio
 import pytest
 import requests
 import schemathesis
 from anyio.from_thread import start_blocking_portal
 from hypothesis import HealthCheck, Phase, given, settings
+from openapi_spec_validator import OpenAPIV31SpecValidator, OpenAPIV32SpecValidator
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -14,9 +21,10 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from service.access import signatures
-from service.app import OPERATIONS, _openapi_document
+from service.app import OPEN_PATHS, OPERATIONS, _openapi_document
+from service.http import openapi
 from tests.running import running, signature
-from tests.sizes import size
+from tests.sizes import PROVE, size
 
 EXAMPLES = size(8, 150)
 CHECKS = [
@@ -51,28 +59,93 @@ def address(url: str) -> Iterator[str]:
 
 
 def test_the_document_is_made_once(address: str) -> None:
-    first, again = (requests.get(f"{address}/openapi.json", timeout=5) for _ in range(2))
+    first = requests.get(f"{address}/openapi.json", timeout=5)
+    made = _openapi_document.cache_info().misses
+    again = requests.get(f"{address}/openapi.json", timeout=5)
     assert again.content == first.content
-    assert _openapi_document.cache_info().misses == 1
+    assert _openapi_document.cache_info().misses == made
     tag = {"If-None-Match": first.headers["ETag"]}
     assert requests.get(f"{address}/openapi.json", timeout=5, headers=tag).status_code == 304
 
 
 def test_the_document_describes_every_operation(address: str) -> None:
     document: dict[str, Any] = requests.get(f"{address}/openapi.json", timeout=5).json()
+    asked = document["components"]["schemas"]["ChatPlanRequest"]["properties"]
+    deprecated = {name for name, member in asked.items() if member.get("deprecated")}
+    assert deprecated == {"chatMode", "versionId", "buildId"}
     assert document["openapi"] == "3.2.0"
     described = {
         (method.upper(), path, operation["operationId"])
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
     }
-    assert described == {(each.method, each.path, each.name) for each in OPERATIONS}
+    opened = {("GET", each.path, each.name) for each in OPEN_PATHS}
+    assert described == {(each.method, each.path, each.name) for each in OPERATIONS} | opened
     answer = document["paths"]["/v1/chat-plan"]["post"]["responses"]["200"]["content"]
     assert {"accepted", "intent", "chunk", "reset", "final", "goaway"} <= set(kinds(answer))
     feed = document["paths"]["/v1/events"]["get"]["responses"]["200"]["content"]
     assert kinds(feed) == ["event", "goaway"]
     assert set(feed) == {"application/json", "application/x-ndjson", "text/event-stream"}
     assert "GeneralResponse" in document["components"]["schemas"]
+
+
+@pytest.mark.parametrize("form", get_args(openapi.Version))
+def test_the_document_is_valid_and_says_what_generators_and_people_need(
+    form: openapi.Version,
+) -> None:
+    text, _ = _openapi_document(form)
+    document = json.loads(text)
+    validator = {"3.1.0": OpenAPIV31SpecValidator, "3.2.0": OpenAPIV32SpecValidator}[form]
+    assert list(validator(document).iter_errors()) == []
+    assert document["openapi"] == form
+    assert document["servers"]
+    assert document["info"]["license"]
+    operations = [each for methods in document["paths"].values() for each in methods.values()]
+    for operation in operations:
+        assert operation["description"]
+        for each in operation.get("parameters", ()):
+            assert each["description"], (operation["operationId"], each["name"])
+    scopes = {each["operationId"]: each.get("x-scopes") for each in operations}
+    assert scopes == {each.name: list(each.scopes) for each in OPERATIONS} | {
+        each.name: None for each in OPEN_PATHS
+    }
+    data = document["components"]["schemas"]["ReplyData"]["anyOf"]
+    assert {"$ref": "#/components/schemas/FeaturePlanResponse"} in data
+    for model, member in openapi.DATA:
+        held = document["components"]["schemas"][model]["properties"][member]
+        assert held == {"$ref": "#/components/schemas/ReplyData"}
+    assert ("itemSchema" in text.decode()) == (form == "3.2.0")
+
+
+GENERATORS = {
+    "openapi-typescript": "npx --yes openapi-typescript@7.13.0 {document} -o {made}/api.ts",
+    "@hey-api/openapi-ts": "npx --yes @hey-api/openapi-ts@0.80.0 -i {document} -o {made}/hey",
+    "openapi-python-client": "uv tool run openapi-python-client@0.26.1 generate --path {document} "
+    "--output-path {made}/client --fail-on-warning",
+}
+
+
+if PROVE:  # they need the registries of their packages
+
+    async def test_generators_of_clients_take_the_document_unchanged(tmp_path: Path) -> None:
+        document = tmp_path / "openapi.json"
+        document.write_bytes(_openapi_document("3.1.0")[0])
+        for name, command in GENERATORS.items():
+            made = tmp_path / name.replace("/", "-")
+            made.mkdir()
+            words = command.format(document=document, made=made).split()
+            path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+            done = await anyio.run_process(
+                words, check=False, env=os.environ | {"PATH": path}, stderr=STDOUT
+            )
+            assert done.returncode == 0, (name, done.stdout.decode())
+            texts = [each.read_text() for each in made.rglob("*.[pt][ys]")]
+            assert any(
+                "class FeaturePlanResponse" in text
+                or "FeaturePlanResponse = " in text
+                or "FeaturePlanResponse: {" in text
+                for text in texts
+            ), name
 
 
 def kinds(content: dict[str, Any]) -> list[str]:

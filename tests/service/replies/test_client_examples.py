@@ -2,6 +2,7 @@
 
 import time
 from typing import Any
+from urllib.parse import quote
 
 import anyio.to_thread
 import httpx
@@ -18,6 +19,7 @@ PAGE = DOCS / "streaming.md"
 
 async def test_the_python_client_reads_a_reply_over_connections_that_break(url: str) -> None:
     names: dict[str, Any] = {"httpx": httpx, "connect_sse": connect_sse, "time": time}
+    names["quote"] = quote
     exec(compile(code(PAGE, "python"), PAGE, "exec"), names)  # noqa: S102 - our own page
 
     async with running(url, OfflineModel(pace=0.02)) as live:

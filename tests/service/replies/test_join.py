@@ -10,6 +10,7 @@ import pytest
 from domain.operations import fold
 from service.model.offline.app import Fault, OfflineModel
 from service.postgres.connections import service_transaction
+from service.replies.sse import RETRY
 from tests import sizes
 from tests.running import Event, LiveService, Signed, events_of, running
 from tests.service import law
@@ -38,7 +39,7 @@ async def stream_of(live: LiveService, reply_id: str, after: str | None) -> byte
     answer = await live.client.get(path, headers=headers)
     assert answer.status_code == 200, answer.text
     return b"".join(
-        block + b"\n\n"
+        block.removeprefix(RETRY) + b"\n\n"
         for block in answer.content.split(b"\n\n")
         if block and not block.startswith(b":")
     )

@@ -12,7 +12,7 @@ from service.replies import tail as tails
 from service.replies.envelope import End
 from service.replies.events import Chunk, encoded
 from service.replies.frame_store import FrameStore
-from service.replies.sse import GREETING, HEARTBEAT
+from service.replies.sse import GREETING, HEARTBEAT, RETRY
 from service.replies.tail import ReplyTail
 
 REF = ReplyRef(tenant_id="t1", project_id="p1", session_id="s1", reply_id="r1")
@@ -73,7 +73,7 @@ async def test_a_chunk_is_turned_into_text_once_for_all_readers(
     expected = b'id: r1.1\nevent: chunk\ndata: {"text":"one"}\n\n'
     expected += b'id: r1.2\nevent: chunk\ndata: {"text":"two"}\n\n'
     expected += b'id: r1.3\nevent: final\ndata: {"mode":"general","data":null}\n\n'
-    assert await asyncio.gather(*reading) == [GREETING + expected] * 10
+    assert await asyncio.gather(*reading) == [GREETING + RETRY + expected] * 10
     assert decoded == [chunk(1, "one"), chunk(2, "two")]
 
 

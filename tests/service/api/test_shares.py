@@ -1,0 +1,107 @@
+"""A shared plan: everyone with the link reads this plan, and nothing else, until the share ends."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from service.access.share_links import digest_of
+from tests.projections.generated import owning
+from tests.running import LiveService, problem, running
+
+
+@pytest.fixture
+async def run(url: str) -> AsyncIterator[LiveService]:
+    async with running(url) as started:
+        await started.project("p1", "u1", "u2")
+        await started.credit()
+        yield started
+
+
+async def share(
+    run: LiveService, plan: dict[str, Any], key: str | None = None, **more: Any
+) -> httpx.Response:
+    headers = {} if key is None else {"Idempotency-Key": key}
+    path = f"/v1/chat-plan/replies/{plan['messageId']}/share"
+    return await run.client.post(path, json={"userId": "u1"} | more, headers=headers)
+
+
+def anybody(run: LiveService) -> httpx.AsyncClient:
+    """A client that signs nothing."""
+    return httpx.AsyncClient(base_url=run.client.base_url, timeout=60)
+
+
+async def test_a_link_shows_exactly_one_plan_until_it_is_revoked(run: LiveService) -> None:
+    plan = (await run.chat("Add a login page")).json()
+    await run.chat("Why is the zebra slow?", sessionId=plan["sessionId"])
+    made = await share(run, plan, key="once")
+    assert made.status_code == 201, made.text
+    again = await share(run, plan, key="once")
+    assert again.json() == made.json(), "the same request has the same link"
+    link = made.json()["url"]
+    token = link.rpartition("/")[2]
+    async with anybody(run) as client:
+        answer = await client.get(link)
+        assert answer.status_code == 200, answer.text
+        seen = answer.json()
+        assert set(seen) == {"mode", "data", "timestamp", "sharedAt", "expiresAt"}
+        assert (seen["mode"], seen["data"]) == (plan["mode"], plan["data"])
+        assert answer.headers["X-Robots-Tag"] == "noindex, nofollow"
+        assert answer.headers["Cache-Control"] == "no-store"
+        for asked in ({"params": {"format": "markdown"}}, {"headers": {"Accept": "text/markdown"}}):
+            text = await client.get(link, **asked)  # type: ignore[arg-type]
+            assert text.headers["Content-Type"].startswith("text/markdown")
+            assert plan["data"]["summary"] in text.text
+            assert "zebra" not in text.text
+        log = (await run.client.get("/v1/events")).text
+        assert token not in log, "the log has the digest alone"
+        assert digest_of(token) in log
+        revoked = await run.client.delete(f"/v1/shares/{made.json()['shareId']}?userId=u2")
+        assert revoked.status_code == 200, revoked.text
+        gone = await client.get(link)
+        assert problem(gone) == (404, "share_not_found")
+        unknown = await client.get(f"/v1/shares/{'x' * 43}")
+        assert gone.json() == unknown.json()
+        assert gone.headers["Cache-Control"] == "no-store"
+        assert (await client.get("/v1/shares/short")).json() == gone.json()
+    twice = await run.client.delete(f"/v1/shares/{made.json()['shareId']}?userId=u1")
+    assert problem(twice) == (404, "share_not_found")
+
+
+async def test_a_share_ends_with_its_time_with_its_session_and_with_its_project(
+    run: LiveService, url: str
+) -> None:
+    plan = (await run.chat("Add a login page")).json()
+    old, kept = (await share(run, plan)).json(), (await share(run, plan)).json()
+    assert old["url"] != kept["url"]
+    async with owning(url) as owner:  # a week passes
+        await owner.execute(
+            "update app.shares set expires_at = now() where share_id = %s", (old["shareId"],)
+        )
+    async with anybody(run) as client:
+        assert problem(await client.get(old["url"])) == (404, "share_not_found")
+        assert (await client.get(kept["url"])).status_code == 200
+        await run.client.delete(f"/v1/chat-plan/session/{plan['sessionId']}?userId=u1")
+        assert problem(await client.get(kept["url"])) == (404, "share_not_found")
+        plan = (await run.chat("Add a login page")).json()
+        last = (await share(run, plan)).json()
+        await run.client.delete("/v1/projects/p1")
+        assert problem(await client.get(last["url"])) == (404, "share_not_found")
+
+
+async def test_only_a_member_shares_and_only_a_whole_plan_for_at_most_90_days(
+    run: LiveService,
+) -> None:
+    plan = (await run.chat("Add a login page")).json()
+    (offered,) = (each for each in plan["availableActions"] if each["type"] == "share")
+    assert offered["payload"] == {"messageId": plan["messageId"]}
+    talk = (await run.chat("Hello")).json()
+    assert problem(await share(run, talk)) == (404, "plan_not_found")
+    assert problem(await share(run, plan, userId="u3")) == (404, "project_not_found")
+    for seconds in (59, 90 * 86_400 + 1):
+        refused = await share(run, plan, ttlSeconds=seconds)
+        assert problem(refused) == (422, "invalid_request")
+    made = (await share(run, plan)).json()
+    path = f"/v1/shares/{made['shareId']}?userId=u3"
+    assert problem(await run.client.delete(path)) == (404, "project_not_found")
