@@ -78,6 +78,7 @@ async def revoke_share(call: Call[None, schemas.ActingQuery]) -> Response:
             project_id=row.project_id,
             session_id=row.session_id,
             share_id=share_id,
+            user_id=acting.user_id,
         )
         _, position = await call.transact(work, user_id=acting.user_id)
     return answered(shares_schemas.ShareEnded(share_id=share_id), position=position)
@@ -147,7 +148,7 @@ OPERATIONS = (
         query=NoneType,
         answer=shares_schemas.ShareAnswer,
         status=201,
-        problems=(400, 404, 409, 413, 415, 422),
+        problems=(400, 403, 404, 409, 413, 415, 422),
         handle=share_plan,
     ),
     Operation(
@@ -160,7 +161,7 @@ OPERATIONS = (
         body=NoneType,
         query=schemas.ActingQuery,
         answer=shares_schemas.ShareEnded,
-        problems=(404, 409, 413, 422),
+        problems=(403, 404, 409, 413, 422),
         handle=revoke_share,
     ),
 )

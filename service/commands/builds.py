@@ -18,6 +18,7 @@ from domain.errors import SessionUnknown
 from domain.events import AccountEvent, BuildOperation, Event, Json, Report, SessionEvent
 from domain.metering import BUILD_ESTIMATES
 from domain.session import Session
+from service.commands.projects import require_actor
 from service.eventlog.stream_ids import (
     StreamId,
     account_stream,
@@ -72,7 +73,7 @@ class Builds:
         async def work(transaction: Transaction) -> str:
             # All as of one moment: between two reads the same plan can lock the project.
             await transaction.recall(stream, project_stream(order.project_id), _payer(order))
-            await _require_actor(transaction, order.project_id, order.user_id)
+            await require_actor(transaction, order.project_id, order.user_id)
             state = await transaction.load(stream)
             if state.project_id != order.project_id:
                 raise SessionUnknown
@@ -124,7 +125,7 @@ class Builds:
 
         async def work(transaction: Transaction) -> str:
             await transaction.recall(project_stream(order.project_id), _payer(order))
-            await _require_actor(transaction, order.project_id, order.user_id)
+            await require_actor(transaction, order.project_id, order.user_id)
             stream = session_stream(session_id, order.project_id)
             transaction.begin(stream)
             opening = partial(
@@ -189,7 +190,7 @@ class Builds:
         async def work(transaction: Transaction) -> None:
             if user_id is not None:
                 state = await transaction.load(build_stream(build_id))
-                await _require_actor(transaction, state.project_id, user_id)
+                await require_actor(transaction, state.project_id, user_id)
             await _decide(
                 transaction, tenant_id=tenant_id, build_id=build_id, decision=build.cancel
             )
@@ -236,11 +237,6 @@ class Builds:
 
 def _payer(order: Order) -> StreamId[Account, AccountEvent]:
     return account_stream(order.tenant_id, order.user_id, order.project_id)
-
-
-async def _require_actor(transaction: Transaction, project_id: str, user_id: str) -> None:
-    """Raises NotAMember, and ViewerOnly for a member who may only read."""
-    project.require_actor(await transaction.load(project_stream(project_id)), user_id)
 
 
 async def _failed_build(transaction: Transaction, state: Session) -> str | None:

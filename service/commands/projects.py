@@ -11,6 +11,11 @@ from service.eventlog.stream_ids import project_stream
 from service.eventlog.transactions import Transaction
 
 
+async def require_actor(transaction: Transaction, project_id: str, user_id: str) -> None:
+    """Raises NotAMember, and ViewerOnly for a member who may only read."""
+    project.require_actor(await transaction.load(project_stream(project_id)), user_id)
+
+
 async def register(
     transaction: Transaction,
     *,

@@ -3,8 +3,9 @@
 from datetime import datetime
 from functools import partial
 
-from domain import project, session
+from domain import session
 from projections.replies import ReplyRow
+from service.commands.projects import require_actor
 from service.eventlog.stream_ids import project_stream, session_stream
 from service.eventlog.transactions import Transaction
 
@@ -17,8 +18,7 @@ async def save_plan(transaction: Transaction, *, reply: ReplyRow, user_id: str |
     stream = session_stream(reply.session_id, reply.project_id)
     await transaction.recall(stream, project_stream(reply.project_id))
     if user_id is not None:
-        members = await transaction.load(project_stream(reply.project_id))
-        project.require_actor(members, user_id)
+        await require_actor(transaction, reply.project_id, user_id)
     state = await transaction.load(stream)
     decision = partial(session.save_plan, reply_id=reply.reply_id, user_id=user_id or state.user_id)
     await transaction.decide(stream, decision)
@@ -35,8 +35,9 @@ async def share_plan(
 ) -> dict[str, str]:
     """Share the plan of a reply; returns what the answer is made from, without the token.
 
-    Raises PlanUnknown.
+    Raises PlanUnknown, NotAMember, ViewerOnly.
     """
+    await require_actor(transaction, reply.project_id, user_id)
     decision = partial(
         session.share_plan,
         reply_id=reply.reply_id,
@@ -50,9 +51,16 @@ async def share_plan(
 
 
 async def revoke_share(
-    transaction: Transaction, *, project_id: str, session_id: str, share_id: str
+    transaction: Transaction,
+    *,
+    project_id: str,
+    session_id: str,
+    share_id: str,
+    user_id: str | None,
 ) -> None:
-    """End a share. Raises ShareUnknown."""
+    """End a share, for a user or for the tenant. Raises ShareUnknown, NotAMember, ViewerOnly."""
+    if user_id is not None:
+        await require_actor(transaction, project_id, user_id)
     decision = partial(session.revoke_share, share_id=share_id)
     await transaction.decide(session_stream(session_id, project_id), decision)
 

@@ -105,3 +105,6 @@ async def test_only_a_member_shares_and_only_a_whole_plan_for_at_most_90_days(
     made = (await share(run, plan)).json()
     path = f"/v1/shares/{made['shareId']}?userId=u3"
     assert problem(await run.client.delete(path)) == (404, "project_not_found")
+    await run.client.put("/v1/projects/p1/members/u3", json={"role": "viewer"})
+    assert problem(await share(run, plan, userId="u3")) == (403, "viewer_only")
+    assert problem(await run.client.delete(path)) == (403, "viewer_only")
