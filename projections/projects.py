@@ -50,7 +50,8 @@ class ProjectRow:
 
     `active_build_id` is the running build, `last_build_id` the last build that began, with its
     status and the time of its end (or of its order), `version_id` the version that is deployed
-    since `modified_at`. From `erasing_since` on the project is hidden.
+    since `modified_at`. From `erasing_since` on the project is hidden. Lists leave out how the last
+    build stands.
     """
 
     project_id: str
@@ -63,8 +64,8 @@ class ProjectRow:
     version_id: str | None
     modified_at: datetime
     erasing_since: datetime | None
-    last_build_status: str | None
-    last_build_at: datetime | None
+    last_build_status: str | None = None
+    last_build_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from prometheus_client import Counter
+from prometheus_client.metrics import MetricWrapperBase
 
 from domain.errors import LimitReached, Refused
 from domain.events import EVENT_TYPES
@@ -12,6 +14,7 @@ from projections import PROJECTIONS
 from service.app import OPERATIONS
 from service.eventlog.errors import NotServed, Stored, Unavailable
 from service.http.problems import REFUSALS
+from service.ops import metrics
 from tests.documents import DOCS, PAGES, README, ROOT, anchors, links, rows
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -100,6 +103,20 @@ def test_the_api_page_has_every_code_of_a_503_with_what_is_stored() -> None:
     }
     raised = set(concrete(NotServed)) - {NotServed, Unavailable}
     assert {(kind.code, kind.stored) for kind in raised} == listed
+
+
+def test_the_operations_page_has_every_metric() -> None:
+    page = (DOCS / "operations.md").read_text()
+    table = re.search(r"^\| metric \|.*?\n\n", page, re.M | re.S)
+    assert table is not None
+    listed = re.findall(r"^\| `(\w+)` \|", table[0], re.M)
+    collected = [each for each in vars(metrics).values() if isinstance(each, MetricWrapperBase)]
+    names = {sample.name for each in collected for sample in each.describe()}
+    totals = {each._name for each in collected if isinstance(each, Counter)}
+    assert names >= totals
+    assert {f"throughline_{name}" for name in listed} == {
+        f"{name}_total" if name in totals else name for name in names
+    }
 
 
 def test_every_view_for_analysts_is_described() -> None:

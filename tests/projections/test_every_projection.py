@@ -300,6 +300,7 @@ ASKED: Final[dict[str, Any]] = {
     "with_live": False,
     "session_ids": ["s1"],
     "build_id": "b1",
+    "version_id": "v1",
     "build_ids": ["b50"],
     "status": "queued",
     "worker_id": None,

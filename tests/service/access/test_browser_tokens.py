@@ -97,8 +97,8 @@ async def test_an_event_source_brings_its_token_as_a_ticket_or_a_cookie(
         path = f"{TIMELINE}/stream"
         async with client.stream("GET", path, params=params, headers=origin) as answer:
             assert answer.status_code == 200
-            event = await watching.Stream(answer).next()
-            assert event[1]["userMessage"]["text"] == "Hello"
+            _, event = await watching.Stream(answer).read(2)
+            assert event[1]["userMessage"]["text"] == "Hello", "after the greeting"
 
 
 async def test_the_cookie_of_a_token_is_for_our_reads_alone(run: LiveService) -> None:

@@ -139,7 +139,7 @@ async def test_the_hint_decides_the_reservation_and_the_model_decides_the_bill(u
             short = await live.chat("Good morning", **hinted)
             assert is_refused(short, available=needed - 1, needed=needed)
             await live.credit(user_id, 1)
-            events = await live.stream("Good morning", **hinted)
+            events = await live.stream("Good morning [[offline: prose]]", **hinted)
             final = law.lawful(events)
             assert events[0][1]["reservedSeconds"] == needed
             assert final["mode"] == "general"

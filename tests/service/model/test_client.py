@@ -55,7 +55,11 @@ async def test_a_request_has_the_model_the_prompt_and_the_format(url: str) -> No
             {"type": "text", "text": RULES, "cache_control": MARK},
             {
                 "type": "text",
-                "text": "Project: A project.\nFramework: unknown.\nReply in en.",
+                "text": (
+                    "Project: A project.\nFramework: unknown.\n"
+                    "Current version: none, nothing was deployed yet.\nLast build: none.\n"
+                    "Reply in en."
+                ),
                 "cache_control": MARK,
             },
         ]
@@ -143,9 +147,10 @@ async def test_the_language_is_asked_for(url: str) -> None:
 async def test_the_hint_is_passed_on_and_the_model_decides(url: str) -> None:
     async with running(url) as live:
         await ready(live)
-        final = await said(live, "Add a search field", chatMode="question")
-        assert turns(live.model.requests[0])[0][1] == f"{HINTS['question']}\n\nAdd a search field"
-        assert final["mode"] == "feature"
+        message = "Add a search field [[offline: prose]]"
+        final = await said(live, message, chatMode="question")
+        assert turns(live.model.requests[0])[0][1] == f"{HINTS['question']}\n\n{message}"
+        assert final["mode"] == "general"
 
 
 async def test_the_model_gets_no_secrets_of_the_project(url: str) -> None:
