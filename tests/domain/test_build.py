@@ -205,6 +205,7 @@ def test_the_report_of_the_end_is_billed(end: Report) -> None:
         input_tokens=0,
         output_tokens=9_000,
         prices=PRICES,
+        bonus_seconds=0,
     )
 
 
