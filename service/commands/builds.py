@@ -153,7 +153,8 @@ class Builds:
                 message_id=message_id,
                 prompt=idea,
             )
-            facts = {} if known.was_built else {"business_idea_summary": build.summary(idea)}
+            is_greeted = operation == "main_build" and not known.was_built
+            facts = {"business_idea_summary": build.summary(idea)} if is_greeted else {}
             await _announce(transaction, stream, queued, facts)
             return build_id
 

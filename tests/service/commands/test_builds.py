@@ -93,7 +93,7 @@ async def test_a_plan_becomes_a_build_in_one_append(run: LiveService, url: str) 
 
     log = [each async for some in run.service.store.replay() for each in some]
     assert log[-1].position == int(answer.headers["X-Log-Position"]), "the append's last event"
-    appended = log[-5:]
+    appended = log[-6:]
     assert sorted(each.type for each in appended) == [
         "BuildQueued",
         "ProjectLocked",
@@ -215,7 +215,7 @@ async def test_plans_of_an_expired_session_are_built_by_any_editor_who_then_pays
     before = await run.account("u1")
     built = await convert(run, plan, userId="u2")
     assert built.status_code == 202
-    request, *_ = await items(run)
+    _, request, *_ = await items(run)
     assert request["conversion"]["fromSessionId"] == plan["sessionId"]
     assert (await run.account("u2"))["reservedSeconds"] == 300
     assert await run.account("u1") == before
@@ -476,6 +476,16 @@ async def test_an_idea_begins_a_build_with_a_greeting(run: LiveService) -> None:
     assert chat["sessionId"] != message["sessionId"], "planning has a session of its own"
     assert chat["metadata"]["projectContext"]["versionId"] == "v7"
     assert chat["metadata"]["projectContext"]["buildId"] == build_id
+
+
+async def test_a_build_that_makes_no_version_is_not_greeted_as_the_first_one(
+    run: LiveService,
+) -> None:
+    asked = {"userId": "u1", "projectId": "p1", "message": "A shop"}
+    words = asked | {"operation": "metadata_generation"}
+    assert (await run.client.post("/v1/builds", json=words)).status_code == 202
+    said = [each["aiResponse"]["data"] for each in await items(run) if "aiResponse" in each]
+    assert "initial_build_greeting" not in {each["template"] for each in said}
 
 
 # workers -----------------------------------------------------------------------------------------
