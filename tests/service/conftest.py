@@ -1,6 +1,6 @@
 """The setup of every test of the running service."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from sse_starlette.sse import AppStatus
@@ -15,10 +15,12 @@ def _no_server_has_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AppStatus, "should_exit", False)
 
 
-@pytest.fixture(autouse=True)
-def _no_model_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def _no_model_is_slow() -> Iterator[None]:
     """On a busy machine the model may be silent for a moment. No reply depends on that."""
-    monkeypatch.setattr(turn, "THINKING_SECONDS", 3_600.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(turn, "THINKING_SECONDS", 3_600.0)
+        yield
 
 
 @pytest.fixture
