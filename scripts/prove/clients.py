@@ -247,7 +247,7 @@ class Client:
             await asyncio.sleep(self._random.uniform(0, 1.5))
 
     async def _go_on(self, message: Message, *, plainly: bool) -> None:
-        """Save a plan, or request its build."""
+        """Save a plan, share it, or request its build."""
         envelope = self._observed.finals[-1].envelope
         for observed in reversed(self._observed.finals):
             if observed.reply_id in message.replies:
@@ -259,6 +259,9 @@ class Client:
         if plainly or self._chance(SAVED):
             path = f"/v1/chat-plan/replies/{reply_id}/save?userId={message.user_id}"
             await self._caller.call("savePlan", "POST", path, key=self._key())
+        if plainly or self._chance(SAVED):
+            path, body = f"/v1/chat-plan/replies/{reply_id}/share", {"userId": message.user_id}
+            await self._caller.call("sharePlan", "POST", path, body, key=self._key())
         if plainly or self._chance(CONVERTED):
             await self._convert(message, envelope, plainly=plainly)
 

@@ -1,11 +1,13 @@
 """Each answer 503 says what is stored. A client that follows the answer does nothing twice."""
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -13,6 +15,7 @@ from psycopg_pool import PoolTimeout
 
 from projections import PROJECTIONS
 from projections.projection import install
+from service.app import OPERATIONS
 from service.http import reads
 from service.postgres import connections
 from service.postgres.connections import Connection
@@ -34,6 +37,11 @@ class Write:
     sent: int = field(default=0, init=False)
 
 
+STORES_NOTHING = {"mintToken"}
+NAMES = ("plan", "session", "other", "build", "queued", "talk", "share", "running")
+"""What the writes need."""
+
+
 def writes(ids: dict[str, str]) -> list[Write]:
     """Every write of the API, in an order in which each of them is possible."""
     acting = {"userId": "u1", "projectId": "p1"}
@@ -44,24 +52,46 @@ def writes(ids: dict[str, str]) -> list[Write]:
     owners = [{"userId": "u1", "role": "owner"}]
     project = {"projectId": "p9", "name": "Another", "members": owners}
     order = {**acting, "sessionId": ids["session"]}
-    build = f"/v1/builds/{ids['build']}"
+    idea = {"userId": "u1", "projectId": "p3", "message": "A shop"}
+    build, session = f"/v1/builds/{ids['build']}", f"/v1/chat-plan/session/{ids['talk']}"
+    running = f"/v1/chat-plan/replies/{ids['running']}"
     return [
         Write("POST", "/v1/billing/credits", "TimeCredited", credit),
         Write("POST", "/v1/projects", "ProjectRegistered", project),
+        Write("PATCH", "/v1/projects/p1", "ProjectDescribed", {"name": "Renamed"}),
         Write("PUT", member, "MemberAdded", {"role": "editor"}),
         Write("DELETE", member, "MemberRemoved"),
         Write("POST", f"{plan}/save?userId=u1", "PlanSaved"),
+        Write("POST", f"{plan}/share", "PlanShared", {"userId": "u1"}),
+        Write("DELETE", f"/v1/shares/{ids['share']}?userId=u1", "ShareRevoked"),
+        Write("POST", f"{running}/cancel?userId=u1", "ReplyCancelRequested"),
+        Write("POST", f"{session}/archive?userId=u1", "SessionArchived"),
+        Write("POST", f"{session}/restore?userId=u1", "SessionRestored"),
         Write("POST", f"{build}/claim", "BuildClaimed", {"workerId": "w1"}),
         Write("POST", f"{build}/events", "BuildFailed", reports),
+        Write("POST", f"/v1/builds/{ids['queued']}/cancel?userId=u1", "BuildFailed"),
+        Write("POST", "/v1/builds", "BuildQueued", idea),
         Write("POST", "/v1/chat-plan", "UserMessagePosted", {**acting, "message": "Hello"}),
         Write("POST", "/v1/chat-plan/convert-to-build", "BuildQueued", order),
         Write("DELETE", f"/v1/chat-plan/session/{ids['other']}?userId=u1", "SessionDeleted"),
+        Write("DELETE", "/v1/projects/p4", "ProjectErasureRequested"),
     ]
 
 
+def test_the_writes_are_all_writes_of_the_api() -> None:
+    tried = writes(dict.fromkeys(NAMES, "x"))
+    for each in OPERATIONS:
+        if each.method != "GET" and each.name not in STORES_NOTHING:
+            pattern = re.sub(r"\{\w+\}", "[^/]+", each.path)
+            paths = {urlsplit(write.path).path for write in tried if write.method == each.method}
+            assert [path for path in paths if re.fullmatch(pattern, path)], each.name
+
+
 async def furnished(run: LiveService) -> dict[str, str]:
-    """A project with two plans, in two sessions, a third session, and a build of the first plan."""
-    await run.project()
+    """What the writes need, by NAMES: two plans in two sessions of p1, a share of the second, a
+    session of p2, a running reply of p3, a queued build of p1 and of p5; p4 is empty."""
+    for project_id in ("p1", "p2", "p3", "p4", "p5"):
+        await run.project(project_id)
     await run.credit()
     acting = {"userId": "u1", "projectId": "p1"}
     built = (await run.chat("Add a menu")).json()
@@ -74,21 +104,39 @@ async def furnished(run: LiveService) -> dict[str, str]:
     at = {"at": "2026-11-21T10:00:00Z"}
     await run.client.post(f"{path}/events", json={"events": [end | at]})
     kept = (await run.chat("Add a page")).json()
+    share = f"/v1/chat-plan/replies/{kept['messageId']}/share"
+    shared = (await run.client.post(share, json={"userId": "u1"})).json()
     idea = {**acting, "message": "A shop"}
-    queued = (await run.client.post("/v1/builds", json=idea)).json()
-    other = (await run.client.get(f"/v1/builds/{queued['buildId']}")).json()["sessionId"]
+    begun = (await run.client.post("/v1/builds", json=idea)).json()
+    other = (await run.client.get(f"/v1/builds/{begun['buildId']}")).json()["sessionId"]
+    queued = (await run.client.post("/v1/builds", json=idea | {"projectId": "p5"})).json()
+    talk = (await run.chat("Hello", projectId="p2")).json()
     return {
         "plan": kept["messageId"],
         "session": kept["sessionId"],
         "other": other,
-        "build": queued["buildId"],
+        "build": begun["buildId"],
+        "queued": queued["buildId"],
+        "talk": talk["sessionId"],
+        "share": shared["shareId"],
+        "running": await begun_reply(run, "p3"),
     }
 
 
+async def begun_reply(run: LiveService, project_id: str) -> str:
+    """The id of a reply whose model writes nothing."""
+    body = {"userId": "u1", "projectId": project_id, "message": "Hello [[offline: hang]]"}
+    headers = {"Accept": "text/event-stream"}
+    async with run.client.stream("POST", "/v1/chat-plan", json=body, headers=headers) as answer:
+        return answer.headers["Location"].rpartition("/")[2]
+
+
 async def counted(url: str) -> Counter[str]:
-    """How many events of each type are in the log."""
+    """How many events of each type are in the log. An erasure may come to its end later."""
     async with await connections.connect(url) as connection:
-        rows = await connection.execute("select type, count(*) from app.event group by type")
+        rows = await connection.execute(
+            "select type, count(*) from app.event where type <> 'ProjectErased' group by type"
+        )
         return Counter(dict(await rows.fetchall()))
 
 
