@@ -26,6 +26,10 @@ _END = (
     b'"stop_sequence":null},"usage":{"output_tokens":20}}\n\n'
     b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 )
+_NO_MODELS = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    b'Content-Length: 28\r\n\r\n{"data":[],"has_more":false}'
+)
 _OPENING = rb"{\"intent\":\"general\",\"response\":{\"markdown\":\""
 _CLOSING = rb"\"}}"
 
@@ -46,6 +50,9 @@ class StampingModel:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             head = await reader.readuntil(b"\r\n\r\n")
+            if head.startswith(b"GET "):  # the service checks its key by a list of the models
+                writer.write(_NO_MODELS)
+                return
             size = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
             await reader.readexactly(size)
             writer.write(_HEAD + _chunked(_START))
