@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final, Protocol
 
+import structlog
+
 from service.eventlog.errors import Overloaded
 from service.ops.metrics import LOOP_LAG
 from service.postgres.connections import Pool
+
+_log = structlog.stdlib.get_logger(__name__)
 
 SAMPLE_SECONDS: Final = 0.05
 WINDOW_SECONDS: Final = 0.4
@@ -135,6 +139,8 @@ class Overload:
                 self._samples.popleft()
             LOOP_LAG.set(self.lag)
             if now - second >= 1:
+                if self._refused:
+                    _log.warning("overloaded", refused=self._refused, lag=round(self.lag, 3))
                 spread = 1 + self._refused // REFUSALS_A_SECOND
                 # It falls slowly: those who were refused before are still to come back.
                 spread = max(spread, self.retry_seconds // 2)

@@ -55,11 +55,11 @@ def _at_edge(scope: Scope, request_id: str, send: Send) -> Callable[[Message], A
 def _count(scope: Scope, status_code: int, seconds: float) -> None:
     endpoint: Any = scope.get("endpoint")
     operation = endpoint.name if isinstance(endpoint, Operation) else "other"
-    is_idle = scope["state"].get("is_idle", False)
+    is_quiet = scope["state"].get("is_quiet", False)
     metrics.REQUESTS.labels(operation, scope["method"], str(status_code)).inc()
-    if not is_idle:
+    if not is_quiet:
         metrics.REQUEST_SECONDS.labels(operation).observe(seconds)
-    write = _log.debug if is_idle else _log.info
+    write = _log.debug if is_quiet else _log.info
     write(
         "request",
         operation=operation,

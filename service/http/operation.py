@@ -27,7 +27,7 @@ from domain.errors import LimitReached, ProjectUnknown
 from service.access.audit import Entry, Watch, truncated
 from service.access.authentication import Caller, NotYours
 from service.access.signatures import HEADER
-from service.eventlog.errors import AuditLate
+from service.eventlog.errors import AuditLate, Overloaded
 from service.eventlog.transactions import IdempotencyKey
 from service.http import connection_limits, problems
 from service.http.call import Call, Service
@@ -88,6 +88,7 @@ class Operation(Generic[B, Q]):
     async def _answer(self, request: Request) -> Response:
         service: Service = request.app.state.service
         watch, entry = Watch(), None
+        caller: Caller | None = None
         try:
             if self.begins_reply:
                 await service.overload.admit(request.state.request_id)
@@ -101,6 +102,8 @@ class Operation(Generic[B, Q]):
             response = problems.problem(error)
             if isinstance(error, LimitReached):
                 metrics.LIMITED.labels(error.name).inc()
+            if caller is None and isinstance(error, Overloaded):
+                request.state.is_quiet = True  # `Overload.run` writes one line for all of a second
             if response.status_code == 500:
                 _log.exception("request_failed", operation=self.name)
         finally:
@@ -108,7 +111,7 @@ class Operation(Generic[B, Q]):
         if entry is None:
             return response
         if isinstance(response, IdleResponse):
-            request.state.is_idle = True
+            request.state.is_quiet = True
             return response
         entry.status, entry.milliseconds = response.status_code, watch.milliseconds
         if isinstance(response, problems.ProblemResponse):

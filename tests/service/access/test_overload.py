@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import astuple, replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from service.access import overload
 from service.access.overload import REFUSALS_A_SECOND, SAMPLE_SECONDS, Bounds, Capacity
@@ -92,6 +93,20 @@ async def test_messages_are_refused_while_the_loop_is_behind_and_a_running_reply
         assert law.lawful(await streaming)["subtype"] == "success"
         await until(lambda: run.service.overload.lag < REPLIES.lag)
         await answered(run)
+
+
+async def test_the_refusals_of_a_second_are_one_line_in_the_log(run: LiveService) -> None:
+    with capture_logs() as lines:
+        async with busy():
+            await until(lambda: run.service.overload.lag > REPLIES.lag)
+            for _ in range(3):
+                await refused(run)
+            await until(lambda: [each for each in lines if each["event"] == "overloaded"])
+    told = [each for each in lines if each["event"] == "overloaded"]
+    assert {each["log_level"] for each in told} == {"warning"}
+    assert 1 <= sum(each["refused"] for each in told) <= 3
+    said = [each for each in lines if each["event"] == "request" and each["status"] == 503]
+    assert [each["log_level"] for each in said] == ["debug"] * 3
 
 
 async def test_messages_are_refused_while_too_many_requests_wait_for_a_connection(
