@@ -200,7 +200,7 @@ def erase(state: Project) -> Decided:
 
 
 def require_actor(state: Project, user_id: str) -> None:
-    """Raises NotAMember, and ViewerOnly for a member who may only read."""
+    """Require a user that may act in the project. Raises NotAMember, ViewerOnly for a viewer."""
     if user_id not in state.members:
         raise NotAMember
     if state.members[user_id] == "viewer":

@@ -183,7 +183,7 @@ class Reporter:
             self._require_open("POST", f"/v1/builds/{self.build_id}/events", body)
 
     def require_open(self) -> None:
-        """Raises Ended when the build has ended, such as by a cancel."""
+        """Require a running build. Raises Ended when a member has cancelled it, for example."""
         self._require_open("GET", f"/v1/builds/{self.build_id}")
 
     def _require_open(self, method: str, target: str, body: Any = None) -> None:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from domain.errors import SessionUnknown
 from projections import sessions
-from projections.sessions import SESSIONS
+from projections.sessions import SESSIONS, SessionRow
 from service.api import chat_schemas, replies_schemas, schemas
 from service.api.replies import stream_after
 from service.chat.admission import Message
@@ -97,22 +97,38 @@ async def restore_session(call: Call[None, schemas.ActingQuery]) -> Response:
 
 async def _changed(call: Call[None, schemas.ActingQuery], change: _Change) -> Response:
     """Change a session of the acting user, and answer it as it is then."""
-    acting, asked = call.query, {"session_id": call.path["sessionId"]}
-    if acting.user_id is None:
-        call.caller.require("admin")
-    async with call.reading() as connection:
-        row = await sessions.session(connection, tenant_id=call.tenant_id, **asked)
-        if row is None or acting.user_id not in (None, row.user_id):
-            raise SessionUnknown
-        await visible_project(connection, call, row.project_id, acting.user_id)
-    work = partial(change, project_id=row.project_id, session_id=row.session_id)
-    _, position = await call.transact(work, user_id=acting.user_id)
+    row = await _own_session(call)
+    if row is None:
+        raise SessionUnknown
+    session_id = row.session_id
+    work = partial(change, project_id=row.project_id, session_id=session_id)
+    _, position = await call.transact(work, user_id=call.query.user_id)
     with answering(position):
         async with reading_at(call, SESSIONS.name, position) as (connection, _):
-            row = await sessions.session(connection, tenant_id=call.tenant_id, **asked)
+            row = await sessions.session(
+                connection, tenant_id=call.tenant_id, session_id=session_id
+            )
     if row is None:  # it was erased since
         raise SessionUnknown
     return answered(chat_schemas.session(row), position=position)
+
+
+async def _own_session(call: Call[None, schemas.ActingQuery]) -> SessionRow | None:
+    """The session of the path, where the acting user or the tenant's own service may change it.
+
+    Raises ProjectUnknown.
+    """
+    acting = call.query
+    if acting.user_id is None:
+        call.caller.require("admin")
+    async with call.reading() as connection:
+        row = await sessions.session(
+            connection, tenant_id=call.tenant_id, session_id=call.path["sessionId"]
+        )
+        if row is None or acting.user_id not in (None, row.user_id):
+            return None
+        await visible_project(connection, call, row.project_id, acting.user_id)
+    return row
 
 
 async def _refuse(_: Transaction) -> None:
@@ -121,21 +137,13 @@ async def _refuse(_: Transaction) -> None:
 
 async def delete_session(call: Call[None, schemas.ActingQuery]) -> Response:
     """Erase a session: its user may, and the tenant's own service."""
-    acting = call.query
-    if acting.user_id is None:
-        call.caller.require("admin")
-    async with call.reading() as connection:
-        row = await sessions.session(
-            connection, tenant_id=call.tenant_id, session_id=call.path["sessionId"]
-        )
-    if row is None or acting.user_id not in (None, row.user_id):
+    row = await _own_session(call)
+    if row is None:
         # The same request, sent again, gets the answer that it got before.
         _, position = await call.transact(_refuse)
     else:
-        async with call.reading() as connection:
-            await visible_project(connection, call, row.project_id, acting.user_id)
         position = await call.service.erasure.session(
-            call.tenant_id, row.project_id, row.session_id, call.cause(acting.user_id)
+            call.tenant_id, row.project_id, row.session_id, call.cause(call.query.user_id)
         )
     answer = chat_schemas.SessionErased(session_id=call.path["sessionId"])
     return answered(answer, position=position)

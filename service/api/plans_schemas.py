@@ -70,7 +70,7 @@ class SessionExport(Wire):
 
 
 def draft(row: DraftRow, convertible: Collection[str]) -> Draft:
-    """A plan that was kept. `convertible` are the ids of sessions whose plans can be built now."""
+    """A plan that was kept. `convertible` has the ids of the sessions with plans to build now."""
     return Draft(
         message_id=row.reply_id,
         session_id=row.session_id,

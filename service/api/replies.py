@@ -4,13 +4,11 @@ from types import NoneType
 
 from starlette.responses import Response
 
-from domain import project
 from domain.errors import ReplyUnknown
 from projections.replies import ReplyRef, ReplyRow
 from service.access.stream_access import Permit
 from service.api import replies_schemas, schemas
 from service.eventlog.errors import ReplyStillEnding, answering
-from service.eventlog.stream_ids import project_stream
 from service.http.call import AnyCall, Call
 from service.http.operation import Operation, answered
 from service.http.problems import BadRequest
@@ -63,11 +61,9 @@ async def cancel(call: Call[None, schemas.ActingQuery]) -> Response:
     """End the reply with what it has shown; a reply that has ended stays as it is."""
     asked = call.query
     row = await visible_reply(call, asked.user_id)
-    if asked.user_id is not None:
-        members = project_stream(row.project_id)
-        state = await call.service.transactions.current(call.tenant_id, members)
-        project.require_actor(state, asked.user_id)
-    tail = await call.service.turns.cancel(row, "cancelled", call.cause(asked.user_id))
+    tail = await call.service.turns.cancel(
+        row, "cancelled", call.cause(asked.user_id), user_id=asked.user_id
+    )
     if tail is None:
         raise ReplyStillEnding
     with answering(call.service.live_log.head):

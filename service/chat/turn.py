@@ -29,7 +29,7 @@ STOPPING: Final = "stopping"
 """Why a turn is stopped when the service is."""
 
 THINKING_SECONDS: Final = 2.0
-"""How long the model may be silent before the readers are told that it is at work."""
+"""After so much silence of the model, a notice tells the readers that the model is at work."""
 
 _log = structlog.stdlib.get_logger(__name__)
 

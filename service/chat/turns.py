@@ -5,7 +5,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Final, Literal
 
-from domain import session
+from domain import project, session
 from domain.errors import ReplyInProgress, ReplyUnknown
 from domain.events import CancelReason
 from projections.replies import ReplyRow, reply
@@ -13,8 +13,8 @@ from service.chat.admission import Admission, Admitted, Message
 from service.chat.recovery import Recovery
 from service.chat.running import LANDING_SECONDS, RunningTurns
 from service.eventlog.errors import DATABASE_AWAY, answering
-from service.eventlog.stream_ids import session_stream
-from service.eventlog.transactions import RequestContext, Transactions
+from service.eventlog.stream_ids import project_stream, session_stream
+from service.eventlog.transactions import RequestContext, Transaction, Transactions
 from service.postgres.connections import Pool, tenant_transaction
 from service.replies.directory import ReplyDirectory
 from service.replies.tail import ReplyTail
@@ -98,16 +98,30 @@ class Turns:
         return await self._directory.find(row.ref, has_ended=row.ended_position is not None)
 
     async def cancel(
-        self, row: ReplyRow, reason: CancelReason, cause: RequestContext
+        self,
+        row: ReplyRow,
+        reason: CancelReason,
+        cause: RequestContext,
+        *,
+        user_id: str | None = None,
     ) -> ReplyTail | None:
         """End a reply, whatever process writes it, with what was shown; None if that takes too
-        long. A reply that has ended stays as it ended. Raises ReplyUnknown when it was erased."""
+        long. A reply that has ended stays as it ended.
+
+        With `user_id` this user must be one that may act. Raises ReplyUnknown when the reply was
+        erased, NotAMember, ViewerOnly.
+        """
         ref = row.ref
         stream = session_stream(ref.session_id, ref.project_id)
         decision = partial(session.cancel_reply, reply_id=ref.reply_id, reason=reason)
-        await self._transactions.transact(
-            ref.tenant_id, lambda transaction: transaction.decide(stream, decision), cause=cause
-        )
+
+        async def work(transaction: Transaction) -> None:
+            if user_id is not None:
+                members = await transaction.load(project_stream(ref.project_id))
+                project.require_actor(members, user_id)
+            await transaction.decide(stream, decision)
+
+        await self._transactions.transact(ref.tenant_id, work, cause=cause)
         with suppress(*DATABASE_AWAY):
             tail = await self._joined(row)
             if await _has_end(tail, CANCEL_SECONDS):

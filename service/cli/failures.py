@@ -146,8 +146,8 @@ def _message(error: Any) -> str:
     """The first line of PostgreSQL's message, without the password of a URL."""
     first = (error.diag.message_primary or str(error)).strip().partition("\n")[0]
     text = re.sub(r"^connection (to server )?(is bad|failed): ", "", first)
-    for name in ("DATABASE_URL", "DATABASE_DIRECT_URL"):
-        url = os.environ.get(f"{PREFIX}{name}", "")
+    for name in ("database_url", "database_direct_url"):
+        url = os.environ.get(variable(name), "")
         password = re.search(r"//[^/@]*?:([^@]+)@|password=(\S+)", url)
         if password:
             text = text.replace(password[1] or password[2], "***")

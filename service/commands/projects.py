@@ -12,7 +12,7 @@ from service.eventlog.transactions import Transaction
 
 
 async def require_actor(transaction: Transaction, project_id: str, user_id: str) -> None:
-    """Raises NotAMember, and ViewerOnly for a member who may only read."""
+    """Require a user that may act in the project. Raises NotAMember, ViewerOnly for a viewer."""
     project.require_actor(await transaction.load(project_stream(project_id)), user_id)
 
 

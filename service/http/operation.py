@@ -139,7 +139,7 @@ class Operation(Generic[B, Q]):
     def _admit(
         self, service: Service, request: Request, caller: Caller, body: bytes, entry: Entry
     ) -> Call[B, Q]:
-        # A token says of itself who its user is, and of which operations it opens: see `browsers`.
+        # A token names its user. `browsers` says which operations tokens may call, not the scopes.
         if caller.user_id is None and not caller.scopes.intersection(self.scopes):
             caller.require(self.scopes[0])
         if caller.user_id is not None:

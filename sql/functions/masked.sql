@@ -1,5 +1,5 @@
--- An event's fields after erasure: text fields are null, or empty where a field is never null. Of a
--- state that is no JSON object nothing is left: another application wrote such an event.
+-- An event's fields after erasure: text fields are null, or empty where a field is never null. The
+-- state of another application may be no JSON object. An empty object replaces such a state.
 -- `make schema` writes the rows of `values` from the fields that domain/events.py marks as text.
 create or replace function app.masked(p_state bytea) returns bytea
 language plpgsql immutable strict set search_path = '' as $$

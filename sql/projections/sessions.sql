@@ -210,8 +210,8 @@ order by last_position desc
 limit 1
 
 -- name: convertible
--- Which of these sessions have plans that can be built now: also those of an expired session, and
--- of a session whose last build failed.
+-- The sessions among these with plans that can be built now. An expired session counts, and a
+-- converted session counts after its last build has failed.
 select session_id
 from app.sessions
 where tenant_id = %(tenant_id)s

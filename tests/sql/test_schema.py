@@ -308,7 +308,7 @@ async def test_the_owner_does_not_need_to_be_a_superuser(
 
 @pytest.fixture
 def two_owners(server: Server) -> Iterator[tuple[str, str]]:
-    """The URLs of two empty databases of two owners, who may create roles and nothing else."""
+    """The URLs of two empty databases with an owner each. The owners may create roles alone."""
     made = [f"second_{uuid4().hex[:8]}", f"third_{uuid4().hex[:8]}"]
     with psycopg.connect(server.url, autocommit=True) as admin:
         for name in made:

@@ -1,4 +1,4 @@
-"""The items of a timeline as people read them: who, in reply to what, in which language."""
+"""Items of a timeline have an author, the message that they answer, and a language."""
 
 import asyncio
 from typing import Any
