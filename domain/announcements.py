@@ -17,8 +17,8 @@ from domain.events import (
     ReplyCompleted,
     SessionConverted,
     SessionEvent,
-    SessionMode,
     SessionOpened,
+    TimelineMode,
     VersionDeployed,
 )
 from domain.session_state import Session
@@ -51,7 +51,7 @@ class Announcement:
     template: str
     variables: Mapping[str, str]
     type: str = "message"
-    mode: SessionMode = "plan"
+    mode: TimelineMode = "plan"
     build_id: str | None = None
 
 

@@ -103,6 +103,31 @@ class SessionSpent(Refused):
 
 
 @dataclass(eq=False)
+class SessionChanged(Refused):
+    """The session was changed since it was read; its ETag is now "{revision}". Read the session \
+again, and send its ETag as If-Match."""
+
+    code = "session_changed"
+    revision: str
+
+
+@dataclass(eq=False)
+class ModeFixed(Refused):
+    """A session of mode {mode} keeps that kind: a plan can become setup, analysis or what_if, an \
+idea can become run_feedback. Open another session for another mode."""
+
+    code = "mode_fixed"
+    mode: str
+
+
+@dataclass(eq=False)
+class MessageUnknown(Refused):
+    """The session has no such message or reply, or the reply has not ended."""
+
+    code = "message_not_found"
+
+
+@dataclass(eq=False)
 class LimitReached(Refused):
     """Too many messages in too short a time."""
 

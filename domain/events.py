@@ -24,9 +24,17 @@ Erasure masks these fields: `make schema` writes their names into `sql/functions
 Text: TypeAlias = Annotated[str, TEXT]
 
 ChatMode = Literal["question", "feature", "fix", "analysis", "general"]
+"""What a message to the planner is, and so the contract of its reply."""
+ReplyMode = Literal[ChatMode, "improvement"]
 MessageMode = Literal[ChatMode, "initial", "build"]
-SessionMode = Literal["plan", "build"]
+SessionMode = Literal[
+    "plan", "setup", "analysis", "what_if", "idea", "run_feedback", "prompt", "build"
+]
+"""What a session is for. `domain/modes.py` says what a mode decides."""
+TimelineMode = Literal["plan", "build"]
+"""Whether an item of the timeline is about a build. All other items are in mode `plan`."""
 CreditKind = Literal["paid", "bonus"]
+MessageSource = Literal["client"]
 Role = Literal["owner", "editor", "viewer"]
 CancelReason = Literal["cancelled", "superseded"]
 Context = Literal["version_history", "project_structure", "build_errors"]
@@ -41,6 +49,9 @@ OperationType = Literal[
     "plan_feature",
     "plan_fix",
     "plan_analysis",
+    "idea_consultation",
+    "run_feedback",
+    "prompt_run",
 ]
 
 
@@ -144,12 +155,28 @@ class MessageAdmitted(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionOpened(_Event):
-    """A user began a conversation about a project."""
+    """A user began a conversation about a project.
+
+    The ids from `run_id` to `build_id` are the context: what the conversation is about. A fork
+    shares what the session `forked_from_session_id` had said up to the message
+    `forked_from_message_id`, which is in the event `forked_from_version` of that stream.
+    """
 
     session_id: str
     project_id: str
     user_id: str
     mode: SessionMode = "plan"
+    name: Text | None = None
+    run_id: str | None = None
+    step_id: str | None = None
+    candidate_id: str | None = None
+    prompt_id: str | None = None
+    prompt_version_id: str | None = None
+    version_id: str | None = None
+    build_id: str | None = None
+    forked_from_session_id: str | None = None
+    forked_from_message_id: str | None = None
+    forked_from_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,9 +186,59 @@ class SessionRenamed(_Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SessionDescribed(_Event):
+    session_id: str
+    description: Text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionTagged(_Event):
+    """The session has these tags from here on, and no others."""
+
+    session_id: str
+    tags: Annotated[tuple[str, ...], TEXT]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionStarred(_Event):
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionUnstarred(_Event):
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionModeChanged(_Event):
     session_id: str
     mode: SessionMode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionInstructed(_Event):
+    """How the session's replies are made, from here on: the values replace all earlier ones.
+
+    `instructions` is the system text of a mode that has none of its own. `model` and `max_tokens`
+    are None where the service's own are used. `settings` keeps what the client asked for, also
+    what the provider does not take.
+    """
+
+    session_id: str
+    instructions: Text | None = None
+    model: str | None = None
+    max_tokens: int | None = None
+    settings: Annotated[Json, TEXT] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaterialAdded(_Event):
+    """The model is told this `text` beside the talk, from here on. `kind` says what the text is."""
+
+    session_id: str
+    message_id: str
+    kind: str
+    text: Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +248,8 @@ class UserMessagePosted(_Event):
     `context` names what the model gets without a tool call. In mode `build` the message asks for
     the build `build_id`: `initial` from an idea, `build` from the plan of the session
     `converted_from_session_id`. `viewed_version_id` and `viewed_build_id` are what the user looked
-    at while writing, where the client says so.
+    at while writing, where the client says so. A message with the source `client` was appended: the
+    model was not asked.
     """
 
     session_id: str
@@ -180,12 +258,24 @@ class UserMessagePosted(_Event):
     text: Text
     locale: str
     chat_mode: MessageMode | None = None
-    mode: SessionMode = "plan"
+    mode: TimelineMode = "plan"
     build_id: str | None = None
     converted_from_session_id: str | None = None
     context: tuple[Context, ...] = ()
     viewed_version_id: str | None = None
     viewed_build_id: str | None = None
+    source: MessageSource | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssistantMessageAdded(_Event):
+    """A client appended what an assistant said. The model did not write the text here."""
+
+    session_id: str
+    message_id: str
+    user_id: str
+    text: Text
+    locale: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +321,7 @@ class ReplyCompleted(_Event):
     reply_id: str = field(metadata=_stored_as("message_id"))
     in_reply_to: str
     subtype: Literal["success", "partial"]
-    mode: ChatMode
+    mode: ReplyMode
     data: Annotated[Json, TEXT]
     duration_ms: int
     billed_seconds: int
@@ -268,7 +358,7 @@ class ReplyFailed(_Event):
     tokens_used: int | None = None
     cache_hits: int | None = None
     frames: int = 0
-    mode: ChatMode | None = None
+    mode: ReplyMode | None = None
     locale: str | None = None
     first_text_ms: int | None = None
     resets: int = 0
@@ -289,7 +379,7 @@ class SystemMessagePosted(_Event):
     visible: bool = True
     type: str = "message"
     contract_version: str = "1.0"
-    mode: SessionMode = "plan"
+    mode: TimelineMode = "plan"
     build_id: str | None = None
 
 
@@ -300,7 +390,7 @@ class PlanSaved(_Event):
     session_id: str
     reply_id: str = field(metadata=_stored_as("message_id"))
     user_id: str
-    mode: ChatMode
+    mode: ReplyMode
     title: Text
 
 
@@ -369,6 +459,16 @@ class SessionResumed(_Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionDeleted(_Event):
     """The texts of the session are gone. See ERASURES."""
+
+    session_id: str
+
+
+# place-<digest> ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionPlaced(_Event):
+    """The session is the one for its place: for one user, project, mode and context."""
 
     session_id: str
 
@@ -596,8 +696,15 @@ ProjectEvent: TypeAlias = (
 SessionEvent: TypeAlias = (
     SessionOpened
     | SessionRenamed
+    | SessionDescribed
+    | SessionTagged
+    | SessionStarred
+    | SessionUnstarred
     | SessionModeChanged
+    | SessionInstructed
+    | MaterialAdded
     | UserMessagePosted
+    | AssistantMessageAdded
     | ReplyStarted
     | ReplyCancelRequested
     | ReplyCompleted
@@ -613,6 +720,7 @@ SessionEvent: TypeAlias = (
     | SessionResumed
     | SessionDeleted
 )
+PlaceEvent: TypeAlias = SessionPlaced
 BuildEvent: TypeAlias = (
     BuildQueued
     | BuildClaimed
@@ -625,7 +733,9 @@ BuildEvent: TypeAlias = (
 )
 AccountEvent: TypeAlias = TimeCredited | TimeReserved | TimeConsumed | ReservationReleased
 RequestEvent: TypeAlias = RequestCompleted
-Event: TypeAlias = ProjectEvent | SessionEvent | BuildEvent | AccountEvent | RequestEvent
+Event: TypeAlias = (
+    ProjectEvent | SessionEvent | PlaceEvent | BuildEvent | AccountEvent | RequestEvent
+)
 
 ERASURES: Final[tuple[type[Event], ...]] = (SessionDeleted, BuildErased, ProjectErased)
 """Events that erase. The append of such an event also blanks the texts in all earlier events of its

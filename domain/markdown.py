@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from itertools import zip_longest
 from typing import Final, TypeAlias, cast
 
-from domain.events import ChatMode, Json
+from domain.events import Json, ReplyMode
 from domain.markdown_reader import MarkdownReader, lowered
 from domain.markdown_titles import Titles, titles_of
 
@@ -30,7 +30,7 @@ class Entry:
     text: str
 
 
-def reply(mode: ChatMode, data: Json, locale: str = "en") -> str:
+def reply(mode: ReplyMode, data: Json, locale: str = "en") -> str:
     """A reply's data as a document, with headings in the locale's language.
 
     Never raises, even for incomplete or malformed data.
@@ -178,12 +178,19 @@ def _general(data: Members, _: Titles) -> Blocks:
     yield _prose(data.get("markdown"))
 
 
-_WRITERS: Final[Mapping[ChatMode, Callable[[Members, Titles], Blocks]]] = {
+def _improvement(data: Members, titles: Titles) -> Blocks:
+    yield _prose(data.get("analysis"))
+    yield from _headed(titles["Improved prompt"], [_fenced(_text(data.get("improvedPrompt")))])
+    yield from _section(titles["Changes"], _bullets(data.get("changes")))
+
+
+_WRITERS: Final[Mapping[ReplyMode, Callable[[Members, Titles], Blocks]]] = {
     "question": _question,
     "feature": _feature,
     "fix": _fix,
     "analysis": _analysis,
     "general": _general,
+    "improvement": _improvement,
 }
 
 

@@ -49,6 +49,7 @@ _WORDS: Final = (
     ("Risks", "Risques", "Riesgos", "المخاطر"),
     ("Alternatives", "Alternatives", "Alternativas", "البدائل"),
     ("Build prompt", "Consigne de build", "Orden de compilación", "أمر البناء"),
+    ("Improved prompt", "Prompt amélioré", "Prompt mejorado", "الموجّه المحسّن"),
     ("Files", "Fichiers", "Archivos", "الملفات"),
     ("New files", "Nouveaux fichiers", "Archivos nuevos", "ملفات جديدة"),
     ("Effort", "Effort", "Esfuerzo", "الجهد"),

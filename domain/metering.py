@@ -6,14 +6,15 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from math import ceil
 from typing import Final, Literal
 
-from domain.events import BuildOperation, ChatMode, OperationType
+from domain.events import BuildOperation, OperationType, ReplyMode
 
-ESTIMATES: Final[Mapping[ChatMode, int]] = {
+ESTIMATES: Final[Mapping[ReplyMode, int]] = {
     "question": 30,
     "feature": 120,
     "fix": 90,
     "analysis": 180,
     "general": 60,
+    "improvement": 60,
 }
 """The AI seconds to reserve before the model is asked, by mode."""
 
@@ -24,12 +25,13 @@ BUILD_ESTIMATES: Final[Mapping[BuildOperation, int]] = {
 }
 """The AI seconds to reserve for a build, by operation."""
 
-OPERATIONS: Final[Mapping[ChatMode, OperationType]] = {
+OPERATIONS: Final[Mapping[ReplyMode, OperationType]] = {
     "question": "plan_question",
     "feature": "plan_feature",
     "fix": "plan_fix",
     "analysis": "plan_analysis",
     "general": "plan_consultation",
+    "improvement": "idea_consultation",
 }
 
 WORKER: Final = "worker"
@@ -149,7 +151,7 @@ class Past:
     most_seconds: float
 
 
-def estimate(mode: ChatMode, past: Past | None) -> tuple[int, Confidence]:
+def estimate(mode: ReplyMode, past: Past | None) -> tuple[int, Confidence]:
     """The seconds that a reply of a mode usually takes, and how far that can be trusted."""
     if past is None or past.replies < FEW:
         return ESTIMATES[mode], "low"

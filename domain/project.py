@@ -170,13 +170,15 @@ def remove_member(state: Project, *, user_id: str) -> Decided:
     return (MemberRemoved(project_id=project_id, user_id=user_id),)
 
 
-def admit_message(state: Project, *, user_id: str, reply_id: str, at: datetime) -> Decided:
+def admit_message(
+    state: Project, *, user_id: str, reply_id: str, at: datetime, waits_for_builds: bool = True
+) -> Decided:
     """Admit a member's message at a time that the project's limit counts.
 
-    Raises NotAMember, ViewerOnly, BuildInProgress.
+    Raises NotAMember, ViewerOnly, and BuildInProgress for a message that `waits_for_builds`.
     """
     require_actor(state, user_id)
-    project_id = _idle(state)
+    project_id = _idle(state) if waits_for_builds else _known(state)
     return (
         MessageAdmitted(
             project_id=project_id, user_id=user_id, reply_id=reply_id, at=at.isoformat()

@@ -16,7 +16,7 @@ from pydantic import MISSING, BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from domain.events import ChatMode as ChatMode
+from domain.events import ReplyMode as ReplyMode
 
 CONTRACT_VERSION: Final = "chat-plan-stream/1"
 
@@ -26,7 +26,7 @@ FAULTS_SHOWN: Final = 20  # more would fill the log
 class BrokenContract(ValueError):
     """A reply breaks its contract. Each fault is `pointer: kind`, without text of the reply."""
 
-    def __init__(self, mode: ChatMode, faults: tuple[str, ...]) -> None:
+    def __init__(self, mode: ReplyMode, faults: tuple[str, ...]) -> None:
         super().__init__(f"{mode}: {'; '.join(faults)}")
         self.mode = mode
         self.faults = faults
@@ -185,22 +185,36 @@ class GeneralResponse(Contract):
     markdown: str
 
 
+# improvement -------------------------------------------------------------------------------------
+
+
+class ImprovementResponse(Contract):
+    """Intent `improvement`: what can be better in a prompt, and the whole improved prompt;
+    `changes` are what was changed, a line each."""
+
+    analysis: str
+    improved_prompt: str
+    changes: list[str] | MISSING = MISSING
+
+
 # all of them -------------------------------------------------------------------------------------
 
-CONTRACTS: Final[Mapping[ChatMode, type[BaseModel]]] = {
+CONTRACTS: Final[Mapping[ReplyMode, type[BaseModel]]] = {
     "question": QuestionResponse,
     "feature": FeaturePlanResponse,
     "fix": FixPlanResponse,
     "analysis": AnalysisResponse,
     "general": GeneralResponse,
+    "improvement": ImprovementResponse,
 }
 
-MAIN_TEXT: Final[Mapping[ChatMode, str]] = {
+MAIN_TEXT: Final[Mapping[ReplyMode, str]] = {
     "question": "/answer",
     "feature": "/summary",
     "fix": "/rootCause",
     "analysis": "/overview",
     "general": "/markdown",
+    "improvement": "/analysis",
 }
 """The JSON pointer of each mode's main prose, for readers that show one text alone."""
 
@@ -228,20 +242,22 @@ class _Plain(GenerateJsonSchema):
 
 
 @cache
-def reply_schema() -> dict[str, Any]:
+def reply_schema(contracts: tuple[ReplyMode, ...]) -> dict[str, Any]:
     """The JSON schema of an answer, `{intent, response}`, for the provider's structured output.
+
+    The answer is by one of these contracts.
 
     The intent comes first, so that a reader of the stream knows the contract before its contents.
     The provider allows neither `oneOf` nor a discriminator, so the schema cannot tie the intent to
     the kind of response: `check` does. An optional field is left out of `required`.
     """
     refs, shared = models_json_schema(
-        [(contract, "validation") for contract in CONTRACTS.values()], schema_generator=_Plain
+        [(CONTRACTS[each], "validation") for each in contracts], schema_generator=_Plain
     )
     return {
         "type": "object",
         "properties": {
-            "intent": {"type": "string", "enum": list(CONTRACTS)},
+            "intent": {"type": "string", "enum": list(contracts)},
             "response": {"anyOf": list(refs.values())},
         },
         "required": ["intent", "response"],
@@ -250,7 +266,7 @@ def reply_schema() -> dict[str, Any]:
     }
 
 
-def check(mode: ChatMode, data: object) -> None:
+def check(mode: ReplyMode, data: object) -> None:
     """Check a complete reply, JSON as Python values, against its mode's contract.
 
     Raises BrokenContract, without pydantic's exception as its cause, which contains the reply.

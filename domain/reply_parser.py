@@ -56,9 +56,10 @@ class _Container:
 class ReplyParser:
     """Reads one answer as it comes.
 
-    An answer that begins with `{`, or with a code fence right before it, is an envelope. Any other
-    answer is prose: the text of the intent "general" from its first visible character on. More
-    members of the envelope than `intent` and `response` are read and ignored.
+    An answer that begins with `{`, or with a code fence right before it, is an envelope, unless
+    `is_prose` says that there is no contract. Any other answer is prose: the text of the intent
+    "general" from its first visible character on. More members of the envelope than `intent` and
+    `response` are read and ignored.
 
     `intent` is the model's string, None until it is read. It may be an unknown intent. `complete`
     is true when the envelope is closed with both members, or when prose has ended. An answer that
@@ -66,10 +67,11 @@ class ReplyParser:
     is malformed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_prose: bool = False) -> None:
         self.intent: str | None = None
         self.prose = False
         self.complete = False
+        self._may_be_envelope = not is_prose
         self._failure: Malformed | None = None
 
         # `_read` characters are finished. `_rest` is half a token after them, which waits for more
@@ -149,6 +151,8 @@ class ReplyParser:
     # `position` for half a token, which waits for more text.
 
     def _start(self, text: str, position: int) -> int:
+        if not self._may_be_envelope:
+            return self._prose(text, position)
         if text[position] == "{":
             return self._begin("object", position)
         if fence := _FENCE(text, position):

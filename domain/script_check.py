@@ -21,6 +21,7 @@ PROSE: Final = frozenset(
         *("summary", "overview", "title", "description", "reason", "risks", "alternatives"),
         *("rootCause", "approach", "testingStrategy", "preventionTips", "buildPrompt"),
         *("impact", "recommendations"),
+        *("analysis", "changes"),
     }
 )
 """The names in the contracts of a reply whose strings are natural language."""

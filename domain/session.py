@@ -1,14 +1,17 @@
 """A session: one user's conversation about one project. These are the decisions on it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import Final, Literal
 
 from domain.errors import (
+    ModeFixed,
     PlanMissing,
     PlanUnknown,
     ReplyInProgress,
     ReplyNotEnded,
+    SessionChanged,
     SessionEnded,
     SessionFull,
     SessionSpent,
@@ -16,10 +19,12 @@ from domain.errors import (
     ShareUnknown,
 )
 from domain.events import (
+    AssistantMessageAdded,
     CancelReason,
     ChatMode,
     Context,
     Json,
+    MaterialAdded,
     PlanSaved,
     PlanShared,
     ReplyCancelRequested,
@@ -29,21 +34,30 @@ from domain.events import (
     SessionArchived,
     SessionConverted,
     SessionDeleted,
+    SessionDescribed,
     SessionEvent,
     SessionExpired,
+    SessionInstructed,
     SessionMode,
     SessionModeChanged,
     SessionOpened,
     SessionRenamed,
     SessionRestored,
     SessionResumed,
+    SessionStarred,
+    SessionTagged,
+    SessionUnstarred,
     ShareRevoked,
     SystemMessagePosted,
+    TimelineMode,
     UserMessagePosted,
 )
+from domain.modes import MODES
 from domain.session_state import (
     INITIAL,
     PLANS,
+    Details,
+    Fork,
     Plan,
     RunningReply,
     Session,
@@ -52,15 +66,36 @@ from domain.session_state import (
     plan_digest,
 )
 
-__all__ = ["INITIAL", "PLANS", "Plan", "RunningReply", "Session", "evolve", "fold"]
-
-MAX_MESSAGES: Final = 50
-"""The most user messages of a session. A longer history is more than a model reads well."""
-
-MAX_TOKENS: Final = 100_000
-"""Tokens of all kinds that the replies of a session may use before it takes no more messages."""
+__all__ = [
+    "INITIAL",
+    "PLANS",
+    "Details",
+    "Fork",
+    "Plan",
+    "RunningReply",
+    "Session",
+    "evolve",
+    "fold",
+]
 
 Decided = tuple[SessionEvent, ...]
+AppendedRole = Literal["user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """The ids of what a session is about."""
+
+    run_id: str | None = None
+    step_id: str | None = None
+    candidate_id: str | None = None
+    prompt_id: str | None = None
+    prompt_version_id: str | None = None
+    version_id: str | None = None
+    build_id: str | None = None
+
+
+NOTHING: Final = About()
 
 
 def open_session(
@@ -70,12 +105,113 @@ def open_session(
     project_id: str,
     user_id: str,
     mode: SessionMode = "plan",
+    name: str | None = None,
+    context: About = NOTHING,
 ) -> Decided:
-    """Open a session. Raises SessionEnded unless the session is new."""
+    """Open a session, about what the context names. Raises SessionEnded unless it is new."""
     if state.status != "new":
         raise SessionEnded(status=state.status)
+    opened = SessionOpened(
+        session_id=session_id,
+        project_id=project_id,
+        user_id=user_id,
+        mode=mode,
+        name=name,
+        **asdict(context),
+    )
+    return (opened,)
+
+
+def open_fork(
+    state: Session,
+    *,
+    session_id: str,
+    user_id: str,
+    mode: SessionMode,
+    parent: Session,
+    message_id: str,
+    version: int,
+) -> Decided:
+    """Open a fork of another session, which shares what that had said up to a message.
+
+    `version` is that of the event with the message in the parent's stream. A fork of a private
+    session is private. Raises SessionUnknown for a parent that is erased, ModeFixed.
+    """
+    _require_known(parent)
+    if MODES[parent.mode].is_private != MODES[mode].is_private:
+        raise ModeFixed(mode=parent.mode)
+    (opened,) = open_session(
+        state, session_id=session_id, project_id=parent.project_id, user_id=user_id, mode=mode
+    )
+    assert isinstance(opened, SessionOpened)
     return (
-        SessionOpened(session_id=session_id, project_id=project_id, user_id=user_id, mode=mode),
+        replace(
+            opened,
+            forked_from_session_id=parent.session_id,
+            forked_from_message_id=message_id,
+            forked_from_version=version,
+        ),
+    )
+
+
+def instruct(
+    state: Session,
+    *,
+    instructions: str | None = None,
+    model: str | None = None,
+    max_tokens: int | None = None,
+    settings: Json = None,
+) -> Decided:
+    """Say how the session's replies are made. Raises SessionUnknown."""
+    _require_known(state)
+    return (
+        SessionInstructed(
+            session_id=state.session_id,
+            instructions=instructions,
+            model=model,
+            max_tokens=max_tokens,
+            settings=settings,
+        ),
+    )
+
+
+def give_material(state: Session, *, message_id: str, kind: str, text: str) -> Decided:
+    """Tell the model a text beside the talk. Raises SessionUnknown."""
+    _require_known(state)
+    return (
+        MaterialAdded(session_id=state.session_id, message_id=message_id, kind=kind, text=text),
+    )
+
+
+def append_message(
+    state: Session, *, message_id: str, role: AppendedRole, text: str, locale: str
+) -> Decided:
+    """Append what was said elsewhere. The model is not asked, and nothing is billed.
+
+    Raises SessionUnknown, SessionEnded, SessionFull, SessionSpent, and ReplyInProgress while a
+    reply runs, whose place in the talk would change.
+    """
+    require_capacity(state)
+    _require_quiet(state)
+    if role == "assistant":
+        return (
+            AssistantMessageAdded(
+                session_id=state.session_id,
+                message_id=message_id,
+                user_id=state.user_id,
+                text=text,
+                locale=locale,
+            ),
+        )
+    return (
+        UserMessagePosted(
+            session_id=state.session_id,
+            message_id=message_id,
+            user_id=state.user_id,
+            text=text,
+            locale=locale,
+            source="client",
+        ),
     )
 
 
@@ -186,7 +322,7 @@ def post_system_message(
     template: str,
     variables: Mapping[str, str],
     visible: bool = True,
-    mode: SessionMode = "plan",
+    mode: TimelineMode = "plan",
     build_id: str | None = None,
 ) -> Decided:
     """Post a message of the service. The session may have ended before. Raises SessionUnknown."""
@@ -285,20 +421,35 @@ def known_plan(state: Session, reply_id: str) -> Plan:
     return state.plans[reply_id]
 
 
-def rename(state: Session, *, name: str) -> Decided:
-    """Rename the session. The same name again changes nothing."""
+def change(state: Session, *, details: Details, revisions: Collection[str] | None) -> Decided:
+    """Change what the user can change of a session, as one decision. The same details again change
+    nothing.
+
+    `revisions` are those of the details that the caller knows; None is any. Raises SessionUnknown,
+    SessionChanged where the details are others by now, ModeFixed for a mode of another family.
+    """
     _require_known(state)
-    if name == state.name:
-        return ()
-    return (SessionRenamed(session_id=state.session_id, name=name),)
+    if revisions is not None and state.details.revision not in revisions:
+        raise SessionChanged(revision=state.details.revision)
+    if MODES[details.mode].family != MODES[state.mode].family:
+        raise ModeFixed(mode=state.mode)
+    return tuple(_changes(state, state.details, details))
 
 
-def change_mode(state: Session, *, mode: SessionMode) -> Decided:
-    """Change the mode to planning or building. Raises SessionEnded."""
-    _require_active(state)
-    if mode == state.mode:
-        return ()
-    return (SessionModeChanged(session_id=state.session_id, mode=mode),)
+def _changes(state: Session, old: Details, new: Details) -> Iterator[SessionEvent]:
+    if new.name != old.name:
+        yield SessionRenamed(session_id=state.session_id, name=new.name)
+    if new.description != old.description:
+        yield SessionDescribed(session_id=state.session_id, description=new.description)
+    if new.tags != old.tags:
+        yield SessionTagged(session_id=state.session_id, tags=new.tags)
+    if new.mode != old.mode:
+        yield SessionModeChanged(session_id=state.session_id, mode=new.mode)
+    if new.is_starred != old.is_starred:
+        star = SessionStarred if new.is_starred else SessionUnstarred
+        yield star(session_id=state.session_id)
+    if new.is_archived != old.is_archived:
+        yield from (archive if new.is_archived else restore)(state)
 
 
 def convert(
@@ -400,10 +551,11 @@ def delete(state: Session) -> Decided:
 def require_capacity(state: Session) -> None:
     """Raises SessionEnded, SessionFull, SessionSpent unless one more message may be posted."""
     _require_active(state)
-    if state.message_count >= MAX_MESSAGES:
-        raise SessionFull(limit=MAX_MESSAGES)
-    if state.tokens_used >= MAX_TOKENS:
-        raise SessionSpent(limit=MAX_TOKENS)
+    mode = MODES[state.mode]
+    if state.message_count >= mode.most_messages:
+        raise SessionFull(limit=mode.most_messages)
+    if mode.most_tokens is not None and state.tokens_used >= mode.most_tokens:
+        raise SessionSpent(limit=mode.most_tokens)
 
 
 def _require_known(state: Session) -> None:

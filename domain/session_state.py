@@ -4,35 +4,42 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from json import dumps
-from typing import Final, Literal, assert_never
+from typing import Any, Final, Literal, assert_never
 
 from domain.events import (
+    AssistantMessageAdded,
     CancelReason,
-    ChatMode,
     Json,
+    MaterialAdded,
     PlanSaved,
     PlanShared,
     ReplyCancelRequested,
     ReplyCompleted,
     ReplyFailed,
+    ReplyMode,
     ReplyStarted,
     SessionArchived,
     SessionConverted,
     SessionDeleted,
+    SessionDescribed,
     SessionEvent,
     SessionExpired,
+    SessionInstructed,
     SessionMode,
     SessionModeChanged,
     SessionOpened,
     SessionRenamed,
     SessionRestored,
     SessionResumed,
+    SessionStarred,
+    SessionTagged,
+    SessionUnstarred,
     ShareRevoked,
     SystemMessagePosted,
     UserMessagePosted,
 )
 
-PLANS: Final[frozenset[ChatMode]] = frozenset({"feature", "fix"})
+PLANS: Final[frozenset[ReplyMode]] = frozenset({"feature", "fix"})
 """The modes whose replies are plans, which can be built."""
 
 Status = Literal["new", "active", "converted", "archived", "expired", "deleted"]
@@ -54,13 +61,43 @@ class RunningReply:
 class Plan:
     """A plan that can be built, with its short title."""
 
-    mode: ChatMode
+    mode: ReplyMode
     title: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Details:
+    """What a user can change about a session. `name` is empty until a user gives one."""
+
+    name: str = ""
+    description: str = ""
+    mode: SessionMode = "plan"
+    is_starred: bool = False
+    tags: tuple[str, ...] = ()
+    is_archived: bool = False
+
+    @property
+    def revision(self) -> str:
+        """A name for these values: the same for the same values."""
+        values = [self.name, self.description, self.mode]
+        values += [str(self.is_starred), str(self.is_archived), *self.tags]
+        return sha256(dumps(values).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fork:
+    """Where a fork left another session: after the event with this version of that stream."""
+
+    session_id: str
+    version: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
     """What decisions need to know.
+
+    `fork` is set for a fork. `instructions`, `model` and `max_tokens` are None where those of the
+    mode and of the service hold.
 
     `running` are the replies that have not ended by id, oldest first. `plans` are the plans by the
     ids of their replies, `plan` is the data of the newest plan, and `saved` are the ids of the
@@ -73,8 +110,11 @@ class Session:
     project_id: str = ""
     user_id: str = ""
     status: Status = "new"
-    name: str = ""
-    mode: SessionMode = "plan"
+    details: Details = Details()
+    fork: Fork | None = None
+    instructions: str | None = None
+    model: str | None = None
+    max_tokens: int | None = None
     message_count: int = 0
     tokens_used: int = 0
     running: Mapping[str, RunningReply] = field(default_factory=dict[str, RunningReply])
@@ -85,6 +125,11 @@ class Session:
     converted_to: str | None = None
     plan_digest: str | None = None
     shares: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def mode(self) -> SessionMode:
+        """What the session is for."""
+        return self.details.mode
 
 
 INITIAL: Final = Session()
@@ -106,8 +151,10 @@ def evolve(state: Session, event: SessionEvent) -> Session:
             return _completed(_ended(state, event), event)
         case ReplyFailed():
             return _ended(state, event)
-        case SystemMessagePosted():
+        case SystemMessagePosted() | MaterialAdded():
             return state
+        case AssistantMessageAdded():
+            return replace(state, message_count=state.message_count + 1)
         case PlanSaved():
             return replace(state, saved=state.saved | {event.reply_id})
         case PlanShared():
@@ -116,17 +163,26 @@ def evolve(state: Session, event: SessionEvent) -> Session:
             rest = {key: reply for key, reply in state.shares.items() if key != event.share_id}
             return replace(state, shares=rest)
         case SessionOpened():
-            return Session(
-                session_id=event.session_id,
-                project_id=event.project_id,
-                user_id=event.user_id,
-                mode=event.mode,
-                status="active",
-            )
+            return _opened(event)
         case SessionRenamed():
-            return replace(state, name=event.name)
+            return _with_details(state, name=event.name)
+        case SessionDescribed():
+            return _with_details(state, description=event.description)
+        case SessionTagged():
+            return _with_details(state, tags=event.tags)
+        case SessionStarred():
+            return _with_details(state, is_starred=True)
+        case SessionUnstarred():
+            return _with_details(state, is_starred=False)
         case SessionModeChanged():
-            return replace(state, mode=event.mode)
+            return _with_details(state, mode=event.mode)
+        case SessionInstructed():
+            return replace(
+                state,
+                instructions=event.instructions,
+                model=event.model,
+                max_tokens=event.max_tokens,
+            )
         case SessionConverted():
             return replace(
                 state,
@@ -135,9 +191,10 @@ def evolve(state: Session, event: SessionEvent) -> Session:
                 plan_digest=event.plan_digest,
             )
         case SessionArchived():
-            return replace(state, status="archived")
+            return _with_details(replace(state, status="archived"), is_archived=True)
         case SessionRestored():
-            return replace(state, status="active" if state.converted_to is None else "converted")
+            status: Status = "active" if state.converted_to is None else "converted"
+            return _with_details(replace(state, status=status), is_archived=False)
         case SessionExpired():
             return replace(state, status="expired")
         case SessionResumed():
@@ -153,6 +210,24 @@ def fold(events: Iterable[SessionEvent], state: Session = INITIAL) -> Session:
     for event in events:
         state = evolve(state, event)
     return state
+
+
+def _opened(event: SessionOpened) -> Session:
+    fork = None
+    if event.forked_from_session_id is not None and event.forked_from_version is not None:
+        fork = Fork(session_id=event.forked_from_session_id, version=event.forked_from_version)
+    return Session(
+        session_id=event.session_id,
+        project_id=event.project_id,
+        user_id=event.user_id,
+        status="active",
+        details=Details(name=event.name or "", mode=event.mode),
+        fork=fork,
+    )
+
+
+def _with_details(state: Session, **changes: Any) -> Session:
+    return replace(state, details=replace(state.details, **changes))
 
 
 def _started(state: Session, event: ReplyStarted) -> RunningReply:

@@ -12,6 +12,7 @@ _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "cost_usd": Decimal,
     "warnings": tuple,
     "context": tuple,
+    "tags": tuple,
 }
 """How a stored value becomes the field's type, where JSON has no such type."""
 

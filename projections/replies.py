@@ -11,8 +11,8 @@ from projections.projection import Connection, Projection
 
 REPLIES: Final = Projection(
     name="replies",
-    version=2,
-    rules="f916d925",
+    version=3,
+    rules="ce76bfc9",
     handles=(ReplyStarted, ReplyCompleted, ReplyFailed, SessionDeleted),
 )
 
@@ -29,11 +29,15 @@ class ReplyRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyRow:
-    """A reply. `started_at` is its last start. `ended_position` is None while the reply runs."""
+    """A reply. `started_at` is its last start. `ended_position` is None while the reply runs.
+
+    Only the user `private_to` may see the reply, unless that is empty.
+    """
 
     tenant_id: str
     project_id: str
     session_id: str
+    private_to: str
     reply_id: str
     started_at: datetime
     ended_position: int | None

@@ -9,37 +9,52 @@ from typing import Final
 from psycopg.rows import class_row, scalar_row
 
 from domain.events import (
+    AssistantMessageAdded,
+    Json,
     ReplyCompleted,
     ReplyFailed,
     SessionArchived,
     SessionConverted,
     SessionDeleted,
+    SessionDescribed,
     SessionExpired,
+    SessionInstructed,
+    SessionMode,
     SessionModeChanged,
     SessionOpened,
     SessionRenamed,
     SessionRestored,
     SessionResumed,
+    SessionStarred,
+    SessionTagged,
+    SessionUnstarred,
     TimeConsumed,
     UserMessagePosted,
 )
-from domain.session import MAX_MESSAGES, MAX_TOKENS
+from domain.modes import EXPIRING, MODES
+from domain.session_state import Details
 from projections.projection import Connection, Projection
 from projections.read import Read
 
 SESSIONS: Final = Projection(
     name="sessions",
-    version=6,
-    rules="4b6daf3a",
+    version=7,
+    rules="ec951eb9",
     views=("project_chat_plan_sessions",),
     handles=(
         SessionOpened,
         UserMessagePosted,
+        AssistantMessageAdded,
         ReplyCompleted,
         ReplyFailed,
         TimeConsumed,
         SessionRenamed,
+        SessionDescribed,
+        SessionTagged,
+        SessionStarred,
+        SessionUnstarred,
         SessionModeChanged,
+        SessionInstructed,
         SessionConverted,
         SessionArchived,
         SessionRestored,
@@ -52,21 +67,54 @@ SESSIONS: Final = Projection(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRow:
-    """A session with the sum of its bills; `build_id` is the last build that a plan became."""
+    """A session with the sum of its bills; `build_id` is the last build that a plan became.
+
+    Only the user `private_to` may see it, unless that is empty. `context` are the ids of what it is
+    about, by their names on the wire. `forked_at` is the position up to which a fork shares what
+    its parent had said. `first_words` and `last_words` are the beginnings of the first message and
+    of what was said last. `active_position` is the position of the last message or reply.
+    """
 
     session_id: str
     project_id: str
     user_id: str
+    private_to: str
     name: str
-    mode: str
+    description: str
+    tags: list[str]
+    is_starred: bool
+    mode: SessionMode
     status: str
+    context: dict[str, str]
+    model: str | None
+    max_tokens: int | None
+    settings: Json
+    forked_from_session_id: str | None
+    forked_from_message_id: str | None
+    forked_at: int | None
+    first_words: str
+    last_words: str
     message_count: int
+    item_count: int
     tokens_used: int
     ai_seconds: int
     cost_usd: Decimal
     build_id: str | None
     opened_at: datetime
     last_active_at: datetime
+    active_position: int
+
+    @property
+    def details(self) -> Details:
+        """What the user can change, as the decider knows it."""
+        return Details(
+            name=self.name,
+            description=self.description,
+            mode=self.mode,
+            is_starred=self.is_starred,
+            tags=tuple(self.tags),
+            is_archived=self.status == "archived",
+        )
 
 
 async def session(connection: Connection, *, tenant_id: str, session_id: str) -> SessionRow | None:
@@ -103,8 +151,8 @@ def active_session_read(
             "tenant_id": tenant_id,
             "project_id": project_id,
             "user_id": user_id,
-            "full": MAX_MESSAGES,
-            "spent": MAX_TOKENS,
+            "full": MODES["plan"].most_messages,
+            "spent": MODES["plan"].most_tokens,
             "idle_seconds": idle_seconds,
         },
     )
@@ -137,6 +185,7 @@ async def idle_sessions(
 ) -> list[tuple[str, str, str]]:
     """Active sessions of all tenants without a message for so long: (tenant, project, session)."""
     found = await connection.execute(
-        SESSIONS.statements["idle"], {"idle_seconds": idle_seconds, "limit": limit}
+        SESSIONS.statements["idle"],
+        {"idle_seconds": idle_seconds, "limit": limit, "modes": list(EXPIRING)},
     )
     return await found.fetchall()

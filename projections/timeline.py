@@ -9,12 +9,14 @@ from psycopg.rows import class_row
 from psycopg.types.numeric import Int8
 
 from domain.events import (
+    AssistantMessageAdded,
     BuildClaimed,
     BuildErased,
     BuildFailed,
     BuildReferenced,
     BuildSucceeded,
     Json,
+    MaterialAdded,
     PlanSaved,
     ProjectErased,
     ProjectLocked,
@@ -32,6 +34,7 @@ from domain.events import (
     SessionRestored,
     SessionResumed,
     SystemMessagePosted,
+    TimelineMode,
     UserMessagePosted,
     VersionDeployed,
 )
@@ -43,11 +46,13 @@ from projections.read import Read
 
 TIMELINE: Final = Projection(
     name="timeline",
-    version=7,
-    rules="689c05a5",
+    version=8,
+    rules="1d6290d5",
     views=("project_timeline", "project_chat_with_builds"),
     handles=(
         UserMessagePosted,
+        AssistantMessageAdded,
+        MaterialAdded,
         ReplyCompleted,
         ReplyFailed,
         SystemMessagePosted,
@@ -76,7 +81,14 @@ TIMELINE: Final = Projection(
 _NEWEST: Final = 2**63 - 1
 
 ItemKind = Literal[
-    "user_message", "reply", "system_message", "session", "build_reference", "deployment"
+    "user_message",
+    "reply",
+    "system_message",
+    "assistant_message",
+    "material",
+    "session",
+    "build_reference",
+    "deployment",
 ]
 """The kinds of items. Other rows are for readers of the live timeline alone."""
 
@@ -91,13 +103,16 @@ class TimelineRow:
     `in_reply_to` is the message that a reply answers, and `version_id` the version of the project
     that it speaks of. `first_text_ms` is None where no reader saw a text, or the time is not known.
 
+    `source` is `client` for what a client appended without asking the model. `session_mode` is the
+    present mode of the session.
+
     `build` is the current state of the item's build. An item of kind `build_status` says that the
     build has changed; `request` is the item that asked for the build. `is_convertible` is true for
     a plan that can become a build now.
     """
 
     position: int
-    mode: SessionMode
+    mode: TimelineMode
     item_id: str
     kind: Kind
     is_visible: bool
@@ -107,6 +122,7 @@ class TimelineRow:
     chat_mode: str | None
     in_reply_to: str | None
     locale: str | None
+    source: str | None
     text: str | None
     data: Json
     subtype: str | None
@@ -118,6 +134,7 @@ class TimelineRow:
     build_id: str | None
     converted_from_session_id: str | None
     recorded_at: datetime
+    session_mode: SessionMode | None
     build: BuildRow | None = None
     request: "TimelineRow | None" = None
     is_convertible: bool = False
@@ -133,11 +150,11 @@ class Shown:
     """The filter of a reader: items of one mode or of all, hidden items or not, and with `live` the
     items for readers that follow the timeline."""
 
-    mode: SessionMode | None = None
+    mode: TimelineMode | None = None
     with_hidden: bool = False
     with_live: bool = False
 
-    def includes(self, mode: SessionMode, *, is_visible: bool, is_live: bool) -> bool:
+    def includes(self, mode: TimelineMode, *, is_visible: bool, is_live: bool) -> bool:
         """The same filter as in the SQL, for rows already in memory."""
         asked_for = self.with_live if is_live else self.with_hidden
         return self.mode in (None, mode) and (is_visible or asked_for)

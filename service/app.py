@@ -223,7 +223,7 @@ def _service(
 ) -> tuple[Service, Recovery]:
     transactions = Transactions(store, writer)
     model = settings.model if settings.anthropic_api_key else OFFLINE_MODEL
-    settlement = Settlement(transactions, model)
+    settlement = Settlement(transactions)
     directory = ReplyDirectory(pool, store, frame_store, flusher)
     model_client = ModelClient(
         client,

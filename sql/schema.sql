@@ -513,10 +513,11 @@ CREATE FUNCTION app.apply_replies(p_after bigint, p_upto bigint) RETURNS void
 begin
     -- A reply starts again when another process takes it over; the last start counts.
     insert into replies (
-        tenant_id, message_id, project_id, session_id, epoch, started_at, started_position
+        tenant_id, message_id, project_id, session_id, private_to, epoch, started_at, started_position
     )
     select distinct on (event.tenant_id, state.message_id)
         event.tenant_id, state.message_id, event.project_id, state.session_id,
+        app.private_to(event.tenant_id, event.stream_id),
         coalesce(state.epoch, 0), event.recorded_at, event.position
     from event
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
@@ -564,52 +565,110 @@ CREATE FUNCTION app.apply_sessions(p_after bigint, p_upto bigint) RETURNS void
     AS $$
 begin
     insert into sessions (
-        tenant_id, session_id, project_id, user_id, mode, opened_at, last_active_at, last_position
+        tenant_id, session_id, project_id, user_id, private_to, name, mode, context,
+        forked_from_session_id, forked_from_message_id, forked_at, opened_at, last_active_at,
+        active_position, last_position
     )
     select
-        event.tenant_id, state.session_id, state.project_id, state.user_id, state.mode,
-        event.recorded_at, event.recorded_at, event.position
+        event.tenant_id, state.session_id, state.project_id, state.user_id,
+        app.private_to(event.tenant_id, event.stream_id),
+        coalesce(state.name, ''),
+        state.mode,
+        jsonb_strip_nulls(jsonb_build_object(
+            'runId', state.run_id,
+            'stepId', state.step_id,
+            'candidateId', state.candidate_id,
+            'promptId', state.prompt_id,
+            'promptVersionId', state.prompt_version_id,
+            'versionId', state.version_id,
+            'buildId', state.build_id
+        )),
+        state.forked_from_session_id,
+        state.forked_from_message_id,
+        (
+            select parent.position
+            from app.event as parent
+            where parent.tenant_id = event.tenant_id
+                and parent.stream_id = 'session-' || state.forked_from_session_id
+                and parent.version = state.forked_from_version
+                and parent.position < event.position
+        ),
+        event.recorded_at, event.recorded_at, event.position, event.position
     from event
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
-        session_id text, project_id text, user_id text, mode text
+        session_id text, project_id text, user_id text, mode text, name text, run_id text,
+        step_id text, candidate_id text, prompt_id text, prompt_version_id text, version_id text,
+        build_id text, forked_from_session_id text, forked_from_message_id text,
+        forked_from_version integer
     )
     where event.position > p_after and event.position <= p_upto
         and event.type = 'SessionOpened';
 
     -- Messages and replies are in the stream of their session, so the stream's id gives the
-    -- session, and their JSON need not be read. Billing is in the stream of the user's account.
+    -- session. Billing is in the stream of the user's account. Of several texts of a session in the
+    -- range the first one makes `first_words`, the last one `last_words`.
     update sessions
     set
         message_count = sessions.message_count + change.message_count,
         tokens_used = sessions.tokens_used + change.tokens_used,
         ai_seconds = sessions.ai_seconds + change.ai_seconds,
         cost_usd = sessions.cost_usd + change.cost_usd,
+        item_count = sessions.item_count + change.item_count,
+        first_words = case sessions.first_words
+            when '' then coalesce(app.beginning(change.first_text, 50), '')
+            else sessions.first_words
+        end,
+        last_words = coalesce(app.beginning(change.last_text, 120), sessions.last_words),
         last_active_at = greatest(sessions.last_active_at, change.last_active_at),
+        active_position = coalesce(change.active_position, sessions.active_position),
         last_position = change.last_position
     from (
         select
             tenant_id,
             session_id,
             max(position) as last_position,
+            max(position) filter (where active_at is not null) as active_position,
             max(active_at) as last_active_at,
             sum(messages) as message_count,
+            sum(items) as item_count,
+            (array_agg(said order by position) filter (
+                where messages > 0 and said ~ '[^ \t\n\r\f\v]'
+            ))[1] as first_text,
+            (array_agg(said order by position desc) filter (
+                where said ~ '[^ \t\n\r\f\v]'
+            ))[1] as last_text,
             sum(tokens) as tokens_used,
             sum(seconds) as ai_seconds,
             sum(cost_usd) as cost_usd
         from (
             select
                 tenant_id, substr(stream_id, length('session-') + 1) as session_id, position,
-                recorded_at as active_at, (type = 'UserMessagePosted')::integer as messages,
+                recorded_at as active_at,
+                (type in ('UserMessagePosted', 'AssistantMessageAdded'))::integer as messages,
+                (type <> 'SessionRestored')::integer as items,
+                coalesce(
+                    state.text,
+                    state.data ->> 'answer',
+                    state.data ->> 'summary',
+                    state.data ->> 'rootCause',
+                    state.data ->> 'overview',
+                    state.data ->> 'markdown',
+                    state.data ->> 'analysis'
+                ) as said,
                 0::bigint as tokens, 0 as seconds, 0::numeric as cost_usd
             from event
+            cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+                text text, data json
+            )
             where position > p_after and position <= p_upto
                 and type in (
-                    'UserMessagePosted', 'ReplyCompleted', 'ReplyFailed', 'SessionRestored'
+                    'UserMessagePosted', 'AssistantMessageAdded', 'ReplyCompleted', 'ReplyFailed',
+                    'SessionRestored'
                 )
             union all
             select
                 event.tenant_id, state.session_id, event.position,
-                null, 0,
+                null, 0, 0, null,
                 coalesce(state.input_tokens, 0) + coalesce(state.output_tokens, 0)
                 + coalesce(state.cache_read_tokens, 0) + coalesce(state.cache_write_tokens, 0),
                 state.seconds, coalesce(state.cost_usd, 0)
@@ -628,11 +687,20 @@ begin
     -- A session can change several times in the range; the last change of each kind counts.
     update sessions
     set
-        name = case
-            when change.status = 'deleted' then ''
-            else coalesce(change.name, sessions.name)
+        name = coalesce(change.name, sessions.name),
+        description = coalesce(change.description, sessions.description),
+        tags = case
+            when change.tags is null then sessions.tags
+            else array(select jsonb_array_elements_text(change.tags))
         end,
+        is_starred = coalesce(change.star = 'SessionStarred', sessions.is_starred),
         mode = coalesce(change.mode, sessions.mode),
+        model = case when change.is_instructed then change.model else sessions.model end,
+        max_tokens = case
+            when change.is_instructed then change.max_tokens
+            else sessions.max_tokens
+        end,
+        settings = case when change.is_instructed then change.settings else sessions.settings end,
         status = case
             when change.status <> 'restored' then change.status
             when change.status is null then sessions.status
@@ -649,9 +717,28 @@ begin
             (array_agg(state.name order by event.position desc) filter (
                 where event.type = 'SessionRenamed'
             ))[1] as name,
+            (array_agg(state.description order by event.position desc) filter (
+                where event.type = 'SessionDescribed'
+            ))[1] as description,
+            (array_agg(state.tags order by event.position desc) filter (
+                where event.type = 'SessionTagged'
+            ))[1] as tags,
+            (array_agg(event.type order by event.position desc) filter (
+                where event.type in ('SessionStarred', 'SessionUnstarred')
+            ))[1] as star,
             (array_agg(state.mode order by event.position desc) filter (
                 where event.type = 'SessionModeChanged'
             ))[1] as mode,
+            bool_or(event.type = 'SessionInstructed') as is_instructed,
+            (array_agg(state.model order by event.position desc) filter (
+                where event.type = 'SessionInstructed'
+            ))[1] as model,
+            (array_agg(state.max_tokens order by event.position desc) filter (
+                where event.type = 'SessionInstructed'
+            ))[1] as max_tokens,
+            (array_agg(state.settings order by event.position desc) filter (
+                where event.type = 'SessionInstructed'
+            ))[1] as settings,
             (array_agg(
                 case event.type
                     when 'SessionConverted' then 'converted'
@@ -663,23 +750,40 @@ begin
                 end
                 order by event.position desc
             ) filter (
-                where event.type not in ('SessionRenamed', 'SessionModeChanged')
+                where event.type in (
+                    'SessionConverted', 'SessionArchived', 'SessionRestored', 'SessionExpired',
+                    'SessionResumed', 'SessionDeleted'
+                )
             ))[1] as status,
             (array_agg(state.build_id order by event.position desc) filter (
                 where event.type = 'SessionConverted'
             ))[1] as build_id
         from event
         cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
-            session_id text, name text, mode text, build_id text
+            session_id text, name text, description text, tags jsonb, mode text, model text,
+            max_tokens integer, settings jsonb, build_id text
         )
         where event.position > p_after and event.position <= p_upto
             and event.type in (
-                'SessionRenamed', 'SessionModeChanged', 'SessionConverted', 'SessionArchived',
-                'SessionRestored', 'SessionExpired', 'SessionResumed', 'SessionDeleted'
+                'SessionRenamed', 'SessionDescribed', 'SessionTagged', 'SessionStarred',
+                'SessionUnstarred', 'SessionModeChanged', 'SessionInstructed', 'SessionConverted',
+                'SessionArchived', 'SessionRestored', 'SessionExpired', 'SessionResumed',
+                'SessionDeleted'
             )
         group by event.tenant_id, state.session_id
     ) as change
     where sessions.tenant_id = change.tenant_id and sessions.session_id = change.session_id;
+
+    -- Nothing that people wrote stays of an erased session.
+    update sessions
+    set
+        name = '', description = '', tags = '{}', settings = null, first_words = '',
+        last_words = ''
+    from event
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'SessionDeleted'
+        and sessions.tenant_id = event.tenant_id
+        and sessions.session_id = substr(event.stream_id, length('session-') + 1);
 end
 $$;
 
@@ -735,31 +839,32 @@ CREATE FUNCTION app.apply_timeline(p_after bigint, p_upto bigint) RETURNS void
     AS $$
 begin
     insert into timeline (
-        position, tenant_id, project_id, mode, item_id, kind, is_visible, is_live, session_id,
-        user_id, chat_mode, in_reply_to, locale, text, data, subtype, tokens_used, duration_ms,
-        first_text_ms, billed_seconds, version_id, reason, warnings, resets, retries, build_id,
-        converted_from_session_id, recorded_at
+        position, tenant_id, project_id, private_to, mode, item_id, kind, is_visible, is_live,
+        session_id, user_id, chat_mode, in_reply_to, locale, source, text, data, subtype,
+        tokens_used, duration_ms, first_text_ms, billed_seconds, version_id, reason, warnings,
+        resets, retries, build_id, converted_from_session_id, recorded_at
     )
     select
         event.position,
         event.tenant_id,
         event.project_id,
+        app.private_to(event.tenant_id, event.stream_id),
         case
             when event.type in ('UserMessagePosted', 'SystemMessagePosted')
                 then coalesce(state.mode, 'plan')
-            when is_of_build or kind = 'lock' then 'build'
+            when is_of_build or shown.kind = 'lock' then 'build'
             else 'plan'
         end,
         case event.type
             when 'VersionDeployed' then state.version_id
             else coalesce(state.message_id, event.position::text)
         end,
-        kind,
+        shown.kind,
         case
-            when kind in ('build_status', 'lock', 'erasure', 'session') then false
+            when shown.kind in ('build_status', 'lock', 'erasure', 'session') then false
             else coalesce(state.visible, true)
         end,
-        kind in ('build_status', 'lock', 'erasure'),
+        shown.kind in ('build_status', 'lock', 'erasure'),
         state.session_id,
         state.user_id,
         case event.type
@@ -769,6 +874,7 @@ begin
         end,
         state.in_reply_to,
         coalesce(state.locale, case event.type when 'ReplyCompleted' then 'en' end),
+        case shown.kind when 'assistant_message' then 'client' else state.source end,
         case event.type when 'BuildReferenced' then state.title else state.text end,
         case event.type
             when 'ReplyCompleted' then state.data
@@ -779,6 +885,7 @@ begin
                 'variables', state.variables
             )
             when 'ReplyFailed' then jsonb_build_object('code', state.code)
+            when 'MaterialAdded' then jsonb_build_object('kind', state.kind)
             -- The first report of progress in the development is what makes this event.
             when 'BuildReferenced' then jsonb_build_object(
                 'phase', 'development', 'type', 'progress', 'title', state.title
@@ -792,7 +899,7 @@ begin
             when 'ProjectUnlocked' then jsonb_build_object('activeBuildId', null)
             when 'SessionDeleted' then jsonb_build_object('sessionId', state.session_id)
             when 'BuildErased' then jsonb_build_object('buildId', state.build_id)
-            else case when kind = 'session' then jsonb_build_object('event', event.type) end
+            else case when shown.kind = 'session' then jsonb_build_object('event', event.type) end
         end,
         case event.type when 'ReplyFailed' then 'error' else state.subtype end,
         state.tokens_used,
@@ -802,8 +909,8 @@ begin
         case event.type when 'ReplyCompleted' then state.version_id end,
         case event.type when 'ReplyCompleted' then state.reason end,
         state.warnings,
-        case when kind = 'reply' then coalesce(state.resets, 0) end,
-        case when kind = 'reply' then coalesce(state.retries, 0) end,
+        case when shown.kind = 'reply' then coalesce(state.resets, 0) end,
+        case when shown.kind = 'reply' then coalesce(state.retries, 0) end,
         case
             when is_of_build or event.type in ('UserMessagePosted', 'SystemMessagePosted')
                 then state.build_id
@@ -817,7 +924,7 @@ begin
         reason text, warnings jsonb, resets integer, retries integer,
         text text, data jsonb, template text, variables jsonb, code text, name text, subtype text,
         tokens_used bigint, duration_ms bigint, build_id text, converted_from_session_id text,
-        type text, contract_version text, title text, version_id text
+        type text, contract_version text, title text, version_id text, source text, kind text
     )
     cross join lateral (
         select case event.type
@@ -825,6 +932,8 @@ begin
             when 'ReplyCompleted' then 'reply'
             when 'ReplyFailed' then 'reply'
             when 'SystemMessagePosted' then 'system_message'
+            when 'AssistantMessageAdded' then 'assistant_message'
+            when 'MaterialAdded' then 'material'
             when 'BuildReferenced' then 'build_reference'
             when 'VersionDeployed' then 'deployment'
             when 'BuildClaimed' then 'build_status'
@@ -847,11 +956,11 @@ begin
     ) as shown
     cross join lateral (
         select
-            kind in ('build_reference', 'deployment', 'build_status')
+            shown.kind in ('build_reference', 'deployment', 'build_status')
             or event.type = 'BuildErased' as is_of_build
     ) as about
     where event.position > p_after and event.position <= p_upto
-        and kind is not null
+        and shown.kind is not null
     order by event.position;
 
     -- An erasure removes the rows of all earlier events of its stream; the row of the erasure
@@ -871,6 +980,7 @@ begin
             and erased.type in ('SessionDeleted', 'BuildErased')
             and timeline.tenant_id = earlier.tenant_id
             and timeline.project_id = earlier.project_id
+            and timeline.private_to = app.private_to(earlier.tenant_id, earlier.stream_id)
             and timeline.position = earlier.position;
 
         delete from timeline
@@ -913,6 +1023,22 @@ begin
         and versions.tenant_id = event.tenant_id
         and versions.build_id = state.build_id;
 end
+$$;
+
+CREATE FUNCTION app.beginning(p_text text, p_most integer) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT
+    SET search_path TO ''
+    AS $$
+    select case
+        when length(line) <= p_most then line
+        else coalesce(
+            substring(left(line, p_most + 1) from '^(.{' || p_most / 2 || ',}) '),
+            left(line, p_most)
+        ) || '…'
+    end
+    from (
+        select btrim(regexp_replace(left(p_text, 4 * p_most), '[ \t\n\r\f\v]+', ' ', 'g')) as line
+    ) as flat
 $$;
 
 CREATE FUNCTION app.build_events_as_they_are() RETURNS TABLE(tenant_id text, build_id text, "position" bigint, event_id text, phase text, type text, title text, user_visible boolean, version_id text, preview_url text, artifact_url text, error text, at timestamp with time zone)
@@ -1076,14 +1202,18 @@ begin
             values
                 ('artifact_url', 'null'),
                 ('data', 'null'),
+                ('description', '""'),
                 ('error', '""'),
                 ('framework', 'null'),
+                ('instructions', 'null'),
                 ('name', '""'),
                 ('plan', 'null'),
                 ('plan_digest', 'null'),
                 ('preview_url', 'null'),
                 ('prompt', '""'),
+                ('settings', 'null'),
                 ('source_root', 'null'),
+                ('tags', '[]'),
                 ('text', '""'),
                 ('title', '""'),
                 ('variables', '{}')
@@ -1108,6 +1238,24 @@ CREATE FUNCTION app.next_set_aside(p_key text, p_after bigint, p_upto bigint) RE
         and event.position > p_after and event.position <= p_upto
         and event.position >= set_aside.position
         and event.type <> all (app.erasures())
+$$;
+
+CREATE FUNCTION app.private_to(p_tenant_id text, p_stream_id text) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path TO '$user', 'public'
+    AS $$
+declare
+    opened json;
+begin
+    if p_stream_id not like 'session-%' then
+        return '';
+    end if;
+    select convert_from(state, 'UTF8')::json into opened
+    from app.event
+    where tenant_id = p_tenant_id and stream_id = p_stream_id and version = 1
+        and type = 'SessionOpened';
+    return case when opened ->> 'mode' = 'prompt' then coalesce(opened ->> 'user_id', '') else '' end;
+end
 $$;
 
 CREATE FUNCTION app.project_around(p_schema text, p_name text, p_after bigint, p_upto bigint) RETURNS void
@@ -1583,16 +1731,31 @@ CREATE TABLE app.sessions (
     session_id text NOT NULL COLLATE pg_catalog."C",
     project_id text NOT NULL COLLATE pg_catalog."C",
     user_id text NOT NULL COLLATE pg_catalog."C",
+    private_to text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
     name text DEFAULT ''::text NOT NULL,
+    description text DEFAULT ''::text NOT NULL,
+    tags text[] DEFAULT '{}'::text[] NOT NULL,
+    is_starred boolean DEFAULT false NOT NULL,
     mode text NOT NULL,
     status text DEFAULT 'active'::text NOT NULL,
+    context jsonb DEFAULT '{}'::jsonb NOT NULL,
+    model text,
+    max_tokens integer,
+    settings jsonb,
+    forked_from_session_id text COLLATE pg_catalog."C",
+    forked_from_message_id text,
+    forked_at bigint,
+    first_words text DEFAULT ''::text NOT NULL,
+    last_words text DEFAULT ''::text NOT NULL,
     message_count integer DEFAULT 0 NOT NULL,
+    item_count integer DEFAULT 0 NOT NULL,
     tokens_used bigint DEFAULT 0 NOT NULL,
     ai_seconds bigint DEFAULT 0 NOT NULL,
     cost_usd numeric(18,6) DEFAULT 0 NOT NULL,
     build_id text,
     opened_at timestamp with time zone NOT NULL,
     last_active_at timestamp with time zone NOT NULL,
+    active_position bigint NOT NULL,
     last_position bigint NOT NULL
 )
 WITH (fillfactor='70');
@@ -1604,10 +1767,19 @@ CREATE VIEW analytics.project_chat_plan_sessions WITH (security_invoker='true') 
     session_id,
     project_id,
     user_id,
-    name,
+    (private_to <> ''::text) AS is_private,
+        CASE private_to
+            WHEN ''::text THEN name
+            ELSE ''::text
+        END AS name,
     mode,
     status,
+    is_starred,
+    context,
+    model,
+    forked_from_session_id,
     message_count,
+    item_count,
     tokens_used,
     ai_seconds,
     cost_usd,
@@ -1616,7 +1788,7 @@ CREATE VIEW analytics.project_chat_plan_sessions WITH (security_invoker='true') 
     last_active_at
    FROM app.sessions;
 
-COMMENT ON VIEW analytics.project_chat_plan_sessions IS 'The sessions with their billing, one row a session.';
+COMMENT ON VIEW analytics.project_chat_plan_sessions IS 'The sessions of all modes with their billing, one row a session.';
 
 COMMENT ON COLUMN analytics.project_chat_plan_sessions.tenant_id IS 'The tenant of the session.';
 
@@ -1626,13 +1798,25 @@ COMMENT ON COLUMN analytics.project_chat_plan_sessions.project_id IS 'The projec
 
 COMMENT ON COLUMN analytics.project_chat_plan_sessions.user_id IS 'The user of the session.';
 
-COMMENT ON COLUMN analytics.project_chat_plan_sessions.name IS 'The name; empty until a user gives one.';
+COMMENT ON COLUMN analytics.project_chat_plan_sessions.is_private IS 'Whether only the session''s own user can see the session.';
 
-COMMENT ON COLUMN analytics.project_chat_plan_sessions.mode IS 'plan or build.';
+COMMENT ON COLUMN analytics.project_chat_plan_sessions.name IS 'The name; empty until a user gives one, and for a private session.';
+
+COMMENT ON COLUMN analytics.project_chat_plan_sessions.mode IS 'What the session is for: plan, setup, analysis, what_if, idea, run_feedback, prompt or build.';
 
 COMMENT ON COLUMN analytics.project_chat_plan_sessions.status IS 'active, converted, archived, expired, deleted. An expired session takes messages again when a message names it.';
 
-COMMENT ON COLUMN analytics.project_chat_plan_sessions.message_count IS 'The number of the user''s messages.';
+COMMENT ON COLUMN analytics.project_chat_plan_sessions.is_starred IS 'Whether the user has marked the session.';
+
+COMMENT ON COLUMN analytics.project_chat_plan_sessions.context IS 'The ids of what the session is about, as JSON: runId, promptId and others.';
+
+COMMENT ON COLUMN analytics.project_chat_plan_sessions.model IS 'The model that the session names; null where the service''s own is used.';
+
+COMMENT ON COLUMN analytics.project_chat_plan_sessions.forked_from_session_id IS 'For a fork: the session that it left.';
+
+COMMENT ON COLUMN analytics.project_chat_plan_sessions.message_count IS 'The number of the user''s messages, and of those that a client appended.';
+
+COMMENT ON COLUMN analytics.project_chat_plan_sessions.item_count IS 'The number of messages and replies.';
 
 COMMENT ON COLUMN analytics.project_chat_plan_sessions.tokens_used IS 'Tokens of all kinds, as far as the provider reported them.';
 
@@ -1650,6 +1834,7 @@ CREATE TABLE app.timeline (
     "position" bigint NOT NULL,
     tenant_id text NOT NULL COLLATE pg_catalog."C",
     project_id text NOT NULL COLLATE pg_catalog."C",
+    private_to text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
     mode text NOT NULL COLLATE pg_catalog."C",
     item_id text NOT NULL COLLATE pg_catalog."C",
     kind text NOT NULL COLLATE pg_catalog."C",
@@ -1660,6 +1845,7 @@ CREATE TABLE app.timeline (
     chat_mode text,
     in_reply_to text,
     locale text,
+    source text,
     text text,
     data jsonb,
     subtype text,
@@ -1687,6 +1873,7 @@ CREATE VIEW analytics.project_timeline WITH (security_invoker='true') AS
     timeline.item_id,
     timeline.kind,
     timeline.session_id,
+    timeline.source,
     timeline.user_id,
     timeline.chat_mode,
     timeline.in_reply_to,
@@ -1721,9 +1908,9 @@ CREATE VIEW analytics.project_timeline WITH (security_invoker='true') AS
     timeline.recorded_at
    FROM (app.timeline
      LEFT JOIN app.builds_as_they_are() build(tenant_id, build_id, status, version_id, preview_url, artifact_url, duration_ms) ON (((build.tenant_id = timeline.tenant_id) AND (build.build_id = timeline.build_id))))
-  WHERE timeline.is_visible;
+  WHERE (timeline.is_visible AND (timeline.private_to = ''::text));
 
-COMMENT ON VIEW analytics.project_timeline IS 'What readers of a project see, one row an item; order by position.';
+COMMENT ON VIEW analytics.project_timeline IS 'What readers of a project see, one row an item, without private sessions; order by position.';
 
 COMMENT ON COLUMN analytics.project_timeline."position" IS 'The position of the event in the log.';
 
@@ -1735,9 +1922,11 @@ COMMENT ON COLUMN analytics.project_timeline.mode IS 'plan or build.';
 
 COMMENT ON COLUMN analytics.project_timeline.item_id IS 'The id of the message or reply; for a deployment the id of the version.';
 
-COMMENT ON COLUMN analytics.project_timeline.kind IS 'user_message, reply, system_message, build_reference or deployment.';
+COMMENT ON COLUMN analytics.project_timeline.kind IS 'user_message, reply, system_message, assistant_message, material, build_reference or deployment.';
 
 COMMENT ON COLUMN analytics.project_timeline.session_id IS 'The session of the item.';
+
+COMMENT ON COLUMN analytics.project_timeline.source IS 'client for a message that a client appended without asking the model; else null.';
 
 COMMENT ON COLUMN analytics.project_timeline.user_id IS 'The user who wrote the message; null for other kinds.';
 
@@ -1797,6 +1986,7 @@ CREATE VIEW analytics.project_chat_with_builds WITH (security_invoker='true') AS
     item_id,
     kind,
     session_id,
+    source,
     user_id,
     chat_mode,
     in_reply_to,
@@ -1842,9 +2032,11 @@ COMMENT ON COLUMN analytics.project_chat_with_builds.mode IS 'plan or build.';
 
 COMMENT ON COLUMN analytics.project_chat_with_builds.item_id IS 'The id of the message or reply; for a deployment the id of the version.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds.kind IS 'user_message, reply, system_message, build_reference or deployment.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.kind IS 'user_message, reply, system_message, assistant_message, material, build_reference or deployment.';
 
 COMMENT ON COLUMN analytics.project_chat_with_builds.session_id IS 'The session of the item.';
+
+COMMENT ON COLUMN analytics.project_chat_with_builds.source IS 'client for a message that a client appended without asking the model; else null.';
 
 COMMENT ON COLUMN analytics.project_chat_with_builds.user_id IS 'The user who wrote the message; null for other kinds.';
 
@@ -2246,6 +2438,7 @@ CREATE TABLE app.replies (
     message_id text NOT NULL COLLATE pg_catalog."C",
     project_id text NOT NULL COLLATE pg_catalog."C",
     session_id text NOT NULL COLLATE pg_catalog."C",
+    private_to text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
     epoch bigint NOT NULL,
     started_at timestamp with time zone NOT NULL,
     started_position bigint NOT NULL,
@@ -2409,7 +2602,7 @@ ALTER TABLE ONLY app.snapshot
     ADD CONSTRAINT snapshot_pkey PRIMARY KEY (tenant_id, stream_id, version);
 
 ALTER TABLE ONLY app.timeline
-    ADD CONSTRAINT timeline_pkey PRIMARY KEY (tenant_id, project_id, "position");
+    ADD CONSTRAINT timeline_pkey PRIMARY KEY (tenant_id, project_id, private_to, "position");
 
 ALTER TABLE ONLY app.versions
     ADD CONSTRAINT versions_pkey PRIMARY KEY (tenant_id, build_id);
@@ -2454,11 +2647,17 @@ CREATE INDEX sessions_of_project ON app.sessions USING btree (project_id, opened
 
 CREATE INDEX sessions_of_user ON app.sessions USING btree (user_id, project_id, tenant_id);
 
+CREATE INDEX sessions_recent ON app.sessions USING btree (project_id, active_position, tenant_id);
+
+CREATE INDEX sessions_recent_of_user ON app.sessions USING btree (user_id, active_position, tenant_id);
+
 CREATE INDEX set_aside_of_projection ON app.set_aside USING btree (projection);
 
 CREATE INDEX shares_of_position ON app.shares USING btree (tenant_id, "position");
 
 CREATE INDEX shares_of_token ON app.shares USING btree (token_digest);
+
+CREATE INDEX timeline_of_session ON app.timeline USING btree (tenant_id, session_id, "position") WHERE is_visible;
 
 CREATE INDEX timeline_page_of_builds ON app.timeline USING btree (tenant_id, project_id, "position") WHERE (mode = 'build'::text);
 

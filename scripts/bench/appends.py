@@ -57,9 +57,9 @@ async def _command(url: str, callers: int, seconds: float) -> float:
             await transaction.decide(session_stream(session_id, "p"), opening)
 
         async def rename(transaction: Transaction, session_id: str, name: str) -> None:
-            await transaction.decide(
-                session_stream(session_id, "p"), partial(session.rename, name=name)
-            )
+            details = session.Details(name=name)
+            decision = partial(session.change, details=details, revisions=None)
+            await transaction.decide(session_stream(session_id, "p"), decision)
 
         for each in ids:
             await transactions.transact("t", partial(begin, session_id=each))

@@ -5,8 +5,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from domain.events import ChatMode
 from domain.metering import ESTIMATES, OPERATIONS, Confidence, Past, estimate
+from domain.modes import PLANNER
 from service.api.schemas import BalanceQuery
 from service.wire import Id, Wire
 
@@ -40,8 +40,8 @@ class Estimates(Wire):
 def estimates(past: Mapping[str, Past], available: int | None) -> Estimates:
     """The estimates of all modes."""
     modes: dict[str, ModeEstimate] = {}
-    mode: ChatMode
-    for mode, reserved in ESTIMATES.items():
+    for mode in PLANNER:
+        reserved = ESTIMATES[mode]
         known = past.get(OPERATIONS[mode])
         seconds, confidence = estimate(mode, known)
         modes[mode] = ModeEstimate(

@@ -108,13 +108,13 @@ async def export_session(call: Call[None, plans_schemas.ExportQuery]) -> Respons
                 session_id=state.session_id,
                 project_id=state.project_id,
                 user_id=state.user_id,
-                name=state.name,
+                name=state.details.name,
                 items=items,
             ),
             said[-1][0].position,
         )
     entries = [entry for each in said if (entry := _entry(*each, asked.locale)) is not None]
-    text = markdown.conversation(state.name or known.name, entries, asked.locale)
+    text = markdown.conversation(state.details.name or known.name, entries, asked.locale)
     return _markdown(name, text, asked.locale)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any, Literal
 
-from domain.events import ChatMode
+from domain.events import ReplyMode
 from projections.drafts import DraftRow
 from service.wire import Id, Locale, Query, Wire, cursor
 
@@ -43,7 +43,7 @@ class ReplyExport(Wire):
     message_id: str
     timestamp: datetime
     subtype: Literal["success", "partial"]
-    mode: ChatMode
+    mode: ReplyMode
     data: Any
 
 

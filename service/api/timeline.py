@@ -7,7 +7,7 @@ from types import NoneType
 import orjson
 from starlette.responses import Response
 
-from domain.events import SessionMode
+from domain.events import TimelineMode
 from projections import timeline
 from projections.timeline import TIMELINE, Shown, TimelinePage
 from service import wire
@@ -142,7 +142,7 @@ def _linked(item: Item, prev: str | None, locale: str | None) -> orjson.Fragment
     return orjson.Fragment(shared + labelled + b',"prev":' + orjson.dumps(prev) + b"}")
 
 
-def _mode(asked: timeline_schemas.Mode) -> SessionMode | None:
+def _mode(asked: timeline_schemas.Mode) -> TimelineMode | None:
     return None if asked == "all" else asked
 
 

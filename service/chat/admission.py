@@ -25,8 +25,8 @@ from domain.errors import (
     UserLimitReached,
     VersionUnknown,
 )
-from domain.events import ChatMode, Context
-from domain.metering import ESTIMATES
+from domain.events import ChatMode, Context, SessionMode
+from domain.modes import MODES, estimate
 from domain.project import Project
 from domain.rate_limits import LimitStatus, RateLimit
 from domain.session import Session
@@ -73,8 +73,9 @@ class Message:
 class Admitted:
     """A message that was admitted, and the reply that it will have.
 
-    `is_again` says that the same request was admitted before. `limits` is how the rate limits stand
-    with this message; empty where it was admitted before.
+    `mode` is that of the session, and `model` the model that writes the reply. `is_again` says that
+    the same request was admitted before. `limits` is how the rate limits stand with this message;
+    empty where it was admitted before.
     """
 
     message: Message
@@ -83,6 +84,8 @@ class Admitted:
     user_message_id: str
     reply_id: str
     reservation_id: str
+    mode: SessionMode
+    model: str
     reserved_seconds: int
     position: int
     is_again: bool = False
@@ -232,6 +235,8 @@ class _Attempt:
             user_message_id=result["user_message"],
             reply_id=result["reply"],
             reservation_id=result["reservation"],
+            mode=result["mode"],
+            model=result["model"],
             reserved_seconds=result["seconds"],
             position=position,
             is_again=is_again,
@@ -244,14 +249,20 @@ class _Attempt:
         funds = await transaction.load(self._account)
         project_state = await transaction.load(self._project)
         at = rate_limits.not_before(now, funds.messages, project_state.messages)
+        session_id, state = await self._session(transaction, active)
+        mode = MODES[state.mode]
         joining = partial(
-            project.admit_message, user_id=message.user_id, reply_id=self._ids["reply"], at=at
+            project.admit_message,
+            user_id=message.user_id,
+            reply_id=self._ids["reply"],
+            at=at,
+            waits_for_builds=mode.is_locked,
         )
         await transaction.decide(self._project, joining)
-        session_id, state = await self._session(transaction, active)
-        begun = self._begun(session_id, state)
+        model = state.model or self._rules.model
+        begun = self._begun(session_id, state, model)
         self._limits = self._within_limits(funds, project_state, at)
-        seconds = ESTIMATES[message.chat_mode or "general"]
+        seconds = estimate(state.mode, message.chat_mode)
         reserving = self._reserving(session_id, seconds, at)
         if is_rehearsal:
             reserving(
@@ -260,7 +271,8 @@ class _Attempt:
         else:
             await transaction.decide(self._account, reserving)
         transaction.append(session_stream(session_id, message.project_id), begun)
-        return self._ids | {"session": session_id, "seconds": seconds}
+        ids = self._ids | {"session": session_id}
+        return ids | {"seconds": seconds, "mode": state.mode, "model": model}
 
     async def _recall(self, transaction: Transaction) -> tuple[datetime, str | None]:
         """Load account and project in one round trip, with the reads of what no stream tells.
@@ -310,7 +322,7 @@ class _Attempt:
             raise SessionUnknown
         return session_id, state
 
-    def _begun(self, session_id: str, state: Session) -> session.Decided:
+    def _begun(self, session_id: str, state: Session, model: str) -> session.Decided:
         """The message and the start of its reply; a new session is opened first, and an expired one
         is resumed."""
         opened = session.resume(state)
@@ -331,7 +343,7 @@ class _Attempt:
             session.fold(posted, state),
             reply_id=self._ids["reply"],
             in_reply_to=self._ids["user_message"],
-            model=self._rules.model,
+            model=model,
             reservation_id=self._ids["reservation"],
             lease_id=self._rules.lease_id,
             may_wait=self._message.may_wait,

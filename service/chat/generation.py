@@ -13,11 +13,11 @@ from typing import Any, Final, Literal, cast
 
 import structlog
 
-from domain.events import ChatMode
+from domain.events import ReplyMode
 from domain.metering import NS_PER_SECOND, Usage, billed_seconds, total_usage
 from domain.operations import Operation, fold
 from domain.questions import Question, language
-from domain.reply_contracts import CONTRACTS, BrokenContract, check
+from domain.reply_contracts import BrokenContract, check
 from domain.reply_parser import Malformed, ReplyParser
 from domain.script_check import REMINDER, ScriptCheck, is_prose
 from domain.tools import ToolCall, ToolUse
@@ -44,12 +44,12 @@ class Ending:
 
     subtype: Literal["success", "partial", "error"]
     calls: tuple[ModelCall, ...] = ()
-    mode: ChatMode = "general"
+    mode: ReplyMode = "general"
     data: Any = None
     reason: str | None = None
     warnings: tuple[str, ...] = ()
     retry_after: float | None = None
-    reached: ChatMode | None = None
+    reached: ReplyMode | None = None
     resets: int = 0
     retries: int = 0
 
@@ -73,12 +73,12 @@ class _Attempt:
     """
 
     script: ScriptCheck
-    prose_at: str = field(default="", init=False)
     references: References
+    parser: ReplyParser
+    prose_at: str = field(default="", init=False)
     may_call_tools: bool = False
     calls: list[ModelCall] = field(default_factory=list[ModelCall])
-    parser: ReplyParser = field(default_factory=ReplyParser)
-    mode: ChatMode | None = None
+    mode: ReplyMode | None = None
     waiting: list[Operation] = field(default_factory=list[Operation])
     ops: list[Operation] = field(default_factory=list[Operation])
 
@@ -117,10 +117,14 @@ class Generation:
         return _Attempt(
             script=ScriptCheck(self._language),
             references=References(self._tools.contains, self._tools.exists),
+            parser=self._new_parser(),
         )
 
+    def _new_parser(self) -> ReplyParser:
+        return ReplyParser(is_prose=not self._question.contracts)
+
     @property
-    def mode(self) -> ChatMode | None:
+    def mode(self) -> ReplyMode | None:
         """What the model decided that the message is, when it has."""
         return self._attempt.mode
 
@@ -181,7 +185,7 @@ class Generation:
             if attempt.ops:
                 raise Malformed("a tool call in the middle of the answer", 0)
             # What the model said before its tool call is not the answer.
-            attempt.parser, attempt.mode, attempt.waiting = ReplyParser(), None, []
+            attempt.parser, attempt.mode, attempt.waiting = self._new_parser(), None, []
             question = question.with_tool_calls(tuple([await self._call(use) for use in uses]))
         attempt.may_call_tools = False
         await self._pass_on(attempt.parser.close())
@@ -218,7 +222,7 @@ class Generation:
             attempt.waiting += ops
             return
         if attempt.mode is None and attempt.parser.intent is not None:
-            attempt.mode = _mode(attempt.parser.intent)
+            attempt.mode = _mode(attempt.parser, self._question.contracts)
             self._writer.emit(Intent(mode=attempt.mode))
         self._show(await attempt.references.pass_on(attempt.mode, ops))
 
@@ -233,8 +237,11 @@ class Generation:
             attempt.waiting = []
 
     def _check_language(self, ops: Sequence[Operation]) -> None:
-        """Stop as soon as the prose is seen to be in another language. Raises WrongLanguage."""
+        """Stop as soon as the prose is seen to be in another language; without a contract any
+        language is right. Raises WrongLanguage."""
         attempt = self._attempt
+        if not self._question.contracts:
+            return
         for op in () if attempt.script.is_decided else ops:
             text = op.get("text") or op.get("value")
             if isinstance(text, str) and is_prose(op["path"]):
@@ -309,7 +316,7 @@ class Generation:
     def _warnings(self) -> tuple[str, ...]:
         attempt = self._attempt
         found = {
-            "unstructured_reply": attempt.parser.prose,
+            "unstructured_reply": attempt.parser.prose and bool(self._question.contracts),
             "wrong_language": attempt.script.is_wrong_at_end(),
             "references_left_out": attempt.references.left_out > 0,
             "locale_unsupported": not self._has_texts,
@@ -317,7 +324,9 @@ class Generation:
         return tuple(warning for warning, is_so in found.items() if is_so)
 
 
-def _mode(intent: str) -> ChatMode:
-    if intent not in CONTRACTS:
+def _mode(parser: ReplyParser, contracts: Sequence[ReplyMode]) -> ReplyMode:
+    """The mode of the answer. Prose is taken also where a contract was asked for."""
+    intent = parser.intent
+    if intent not in contracts and not parser.prose:
         raise BrokenContract("general", ("/intent: unknown",))
-    return cast(ChatMode, intent)
+    return cast(ReplyMode, intent)

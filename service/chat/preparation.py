@@ -4,14 +4,16 @@ The session is not read whole: which replies come first is remembered, and the h
 backwards, only as far as the model is given of it.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from typing import Final, TypeVar
 
 from domain import questions
-from domain.questions import History, Question
+from domain.history import History
+from domain.modes import MODES
+from domain.questions import Question
 from domain.session import Session
 from projections.projects import ProjectRow
 from projections.replies import ReplyRef
@@ -31,6 +33,7 @@ from service.replies.events import notice
 from service.replies.tail import ReplyTail
 from service.replies.writer import ReplyWriter
 from service.source.jail import Sources
+from service.texts.templates import render
 
 T = TypeVar("T")
 _PAUSES: Final = (1.0,)
@@ -66,23 +69,24 @@ class Preparation:
 
     async def generation(self, admitted: Admitted, writer: ReplyWriter) -> Generation:
         """The dialogue with the model about a message, when it is the message's turn."""
-        await self._wait_in_line(admitted, writer)
+        state = await self._session(admitted)
+        await self._wait_in_line(admitted, state, writer)
         tools = ProjectTools(
             self._sources, self._pool, admitted.project, tenant_id=admitted.message.tenant_id
         )
         return Generation(
             self._model,
-            await self._question(admitted, tools),
+            await self._question(admitted, state, tools),
             writer,
             tools=tools,
             locale=admitted.message.locale,
             patience_seconds=self._patience_seconds,
         )
 
-    async def _wait_in_line(self, admitted: Admitted, writer: ReplyWriter) -> None:
+    async def _wait_in_line(self, admitted: Admitted, state: Session, writer: ReplyWriter) -> None:
         """Let the session's replies that began before this one come to their ends."""
         has_waited = False
-        for ref in await self._earlier(admitted):
+        for ref in _earlier(admitted, state):
             tail = await self._find(ref)
             if tail.end is None and not has_waited:
                 writer.emit(notice("queued"))
@@ -94,12 +98,6 @@ class Preparation:
     async def _find(self, ref: ReplyRef) -> ReplyTail:
         return await patiently(partial(self._directory.find, ref, has_ended=False))
 
-    async def _earlier(self, admitted: Admitted) -> list[ReplyRef]:
-        """The session's replies that ran when this one began, and began before it, in order."""
-        running = list((await self._session(admitted)).running)
-        place = running.index(admitted.reply_id) if admitted.reply_id in running else 0
-        return [replace(admitted.ref, reply_id=each) for each in running[:place]]
-
     async def _session(self, admitted: Admitted) -> Session:
         """The session with the reply in it: as remembered since the reply began, else read."""
         tenant_id, stream = admitted.message.tenant_id, session_stream(admitted.session_id)
@@ -109,11 +107,15 @@ class Preparation:
             return state
         return await patiently(partial(self._transactions.current, tenant_id, stream))
 
-    async def _question(self, admitted: Admitted, tools: ProjectTools) -> Question:
-        message = admitted.message
-        offered = await tools.open()
-        history = await patiently(partial(self._history, admitted))
-        return questions.prompt(
+    async def _question(self, admitted: Admitted, state: Session, tools: ProjectTools) -> Question:
+        message, mode = admitted.message, MODES[state.mode]
+        offered = await tools.open() if mode.has_tools else ()
+        history = await patiently(partial(self._history, admitted, state))
+        return questions.question(
+            rules=questions.rules(state.mode, state.instructions),
+            contracts=mode.contracts,
+            model=admitted.model,
+            max_tokens=state.max_tokens,
             project=_project(admitted.project),
             locale=message.locale,
             history=history.turns,
@@ -124,15 +126,42 @@ class Preparation:
             tools=offered,
         )
 
-    async def _history(self, admitted: Admitted) -> History:
-        history = History(upto=admitted.user_message_id, budget_tokens=self._history_tokens)
-        stream = self._store.backwards(
-            admitted.message.tenant_id, str(session_stream(admitted.session_id))
+    async def _history(self, admitted: Admitted, state: Session) -> History:
+        """The session backwards, then the sessions that it was forked from, until it is full."""
+        history = History(
+            upto=admitted.user_message_id,
+            budget_tokens=self._history_tokens,
+            said=_said,
+            is_prose=not MODES[state.mode].contracts,
         )
+        tenant_id, fork = admitted.message.tenant_id, state.fork
+        await self._add(history, tenant_id, admitted.session_id)
+        while fork is not None and not history.is_full:
+            parent = await self._transactions.current(tenant_id, session_stream(fork.session_id))
+            if parent.status == "deleted":
+                break
+            await self._add(history, tenant_id, fork.session_id, fork.version)
+            fork = parent.fork
+        return history
+
+    async def _add(
+        self, history: History, tenant_id: str, session_id: str, version: int | None = None
+    ) -> None:
+        stream = self._store.backwards(tenant_id, str(session_stream(session_id)), version=version)
         async with aclosing(stream) as events:
             while not history.is_full and (stored := await anext(events, None)) is not None:
                 history.add(decode(stored.type, stored.state))
-        return history
+
+
+def _earlier(admitted: Admitted, state: Session) -> list[ReplyRef]:
+    """The session's replies that ran when this one began, and began before it, in order."""
+    running = list(state.running)
+    place = running.index(admitted.reply_id) if admitted.reply_id in running else 0
+    return [replace(admitted.ref, reply_id=each) for each in running[:place]]
+
+
+def _said(template: str, variables: Mapping[str, str]) -> str:
+    return render(template, variables, "en")
 
 
 def _project(row: ProjectRow) -> questions.Project:

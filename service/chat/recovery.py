@@ -251,6 +251,8 @@ class Recovery:
             user_message_id=running.in_reply_to,
             reply_id=ref.reply_id,
             reservation_id=running.reservation_id,
+            mode=state.mode,
+            model=running.model,
             reserved_seconds=funds.reservations.get(running.reservation_id, 0),
             position=0,
         )

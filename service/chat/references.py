@@ -15,7 +15,7 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, cast
 
-from domain.events import ChatMode
+from domain.events import ReplyMode
 from domain.operations import Operation, fold
 
 Contains = Callable[[str, int, str], Awaitable[bool]]
@@ -24,7 +24,7 @@ Contains = Callable[[str, int, str], Awaitable[bool]]
 Exists = Callable[[str], Awaitable[bool]]
 """Whether the project has this file or folder; true where that cannot be known."""
 
-_ENTRY: Final[dict[ChatMode, re.Pattern[str]]] = {
+_ENTRY: Final[dict[ReplyMode, re.Pattern[str]]] = {
     "question": re.compile(r"(?P<group>)(?P<list>/references)/(?P<at>\d+)(?P<rest>/.*)?"),
     "feature": re.compile(
         r"(?P<group>/plan/steps/\d+)(?P<list>/files|/newFiles)/(?P<at>\d+)(?P<rest>/.*)?"
@@ -54,7 +54,7 @@ class References:
         self._new: set[str] = set()
         self.left_out = 0
 
-    async def pass_on(self, mode: ChatMode | None, ops: Sequence[Operation]) -> list[Operation]:
+    async def pass_on(self, mode: ReplyMode | None, ops: Sequence[Operation]) -> list[Operation]:
         """The operations that may be shown now, of a reply in this mode."""
         pattern = _ENTRY.get(mode) if mode is not None else None
         if pattern is None:

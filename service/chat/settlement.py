@@ -13,13 +13,14 @@ from domain import account, announcements, session
 from domain.account import Account
 from domain.events import (
     AccountEvent,
-    ChatMode,
     ReplyCompleted,
     ReplyFailed,
+    ReplyMode,
     TimeConsumed,
     TimeReserved,
 )
-from domain.metering import ESTIMATES, OPERATIONS, cost_of
+from domain.metering import cost_of
+from domain.modes import estimate, operation
 from service.chat.admission import Admitted
 from service.chat.generation import Ending
 from service.concurrency.retry import retrying
@@ -59,11 +60,10 @@ class Course(NamedTuple):
 class Settlement:
     """Bills replies. Owned by the service's loop."""
 
-    def __init__(self, transactions: Transactions, model: str) -> None:
+    def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
-        self._model = model
 
-    async def extend(self, admitted: Admitted, mode: ChatMode) -> int:
+    async def extend(self, admitted: Admitted, mode: ReplyMode) -> int:
         """Reserve the mode's estimate again, or the rest of the balance; returns the seconds.
 
         While the database is away the reply goes on, billed at the most what was reserved before.
@@ -76,7 +76,7 @@ class Settlement:
                 reservation_id=admitted.reservation_id,
                 session_id=admitted.session_id,
                 reply_id=admitted.reply_id,
-                seconds=ESTIMATES[mode],
+                seconds=estimate(admitted.mode, mode),
             )
             more = await transaction.decide(_account_of(admitted), decision)
             return sum(event.seconds for event in more if isinstance(event, TimeReserved))
@@ -136,8 +136,8 @@ class Settlement:
                 failed = _failed(admitted, ending, course)
                 transaction.append(stream, session.fail_reply(state, failed))
                 return failed
-            seconds = await _consume(transaction, admitted, ending, self._model)
-            completed = _completed(admitted, ending, course, seconds, self._model)
+            seconds = await _consume(transaction, admitted, ending)
+            completed = _completed(admitted, ending, course, seconds)
             transaction.append(stream, session.complete_reply(state, completed))
             said = announcements.announced(state, (completed,), new_id=new_id)
             transaction.append(stream, said)
@@ -158,7 +158,7 @@ def _account_of(admitted: Admitted) -> StreamId[Account, AccountEvent]:
     return account_stream(message.tenant_id, message.user_id, message.project_id)
 
 
-async def _consume(transaction: Transaction, admitted: Admitted, ending: Ending, model: str) -> int:
+async def _consume(transaction: Transaction, admitted: Admitted, ending: Ending) -> int:
     """Bill the attempt that was kept; earlier attempts are free. Returns the seconds billed."""
     decision = partial(
         account.settle,
@@ -167,10 +167,10 @@ async def _consume(transaction: Transaction, admitted: Admitted, ending: Ending,
         project_id=admitted.message.project_id,
         session_id=admitted.session_id,
         reply_id=admitted.reply_id,
-        operation=OPERATIONS[ending.mode],
+        operation=operation(admitted.mode, ending.mode),
         seconds=ending.seconds,
-        model=model,
-        cost=cost_of(model, ending.usage),
+        model=admitted.model,
+        cost=cost_of(admitted.model, ending.usage),
     )
     consumed = await transaction.decide(_account_of(admitted), decision)
     return sum(event.seconds for event in consumed if isinstance(event, TimeConsumed))
@@ -212,7 +212,6 @@ def _completed(
     ending: Ending,
     course: Course,
     billed_seconds: int,
-    model: str,
 ) -> ReplyCompleted:
     assert ending.subtype != "error"
     usage = ending.usage
@@ -225,7 +224,7 @@ def _completed(
         data=ending.data,
         duration_ms=course.duration_ms,
         billed_seconds=billed_seconds,
-        model=model,
+        model=admitted.model,
         reason=ending.reason,
         warnings=ending.warnings,
         tokens_used=usage.total,

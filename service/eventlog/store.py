@@ -106,10 +106,16 @@ class EventStore:
         return events
 
     async def backwards(
-        self, tenant_id: str, stream_id: str, *, limit: int = BACKWARDS_PAGE
+        self,
+        tenant_id: str,
+        stream_id: str,
+        *,
+        version: int | None = None,
+        limit: int = BACKWARDS_PAGE,
     ) -> AsyncGenerator[Recorded]:
-        """The events of one stream, the newest first, read in pages of `limit` when needed."""
-        before = _MOST_VERSIONS
+        """The events of one stream up to a version, the newest first, read in pages of `limit` when
+        needed."""
+        before = _MOST_VERSIONS if version is None else version + 1
         while True:
             asked = {"tenant_id": tenant_id, "stream_id": stream_id, "before": before}
             read = _events("stream_backwards", asked | {"limit": limit})

@@ -5,10 +5,18 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
-from domain import account, build, idempotency, project, session
+from domain import account, build, idempotency, place, project, session
 from domain.account import Account
 from domain.build import Build
-from domain.events import AccountEvent, BuildEvent, ProjectEvent, RequestEvent, SessionEvent
+from domain.events import (
+    AccountEvent,
+    BuildEvent,
+    PlaceEvent,
+    ProjectEvent,
+    RequestEvent,
+    SessionEvent,
+)
+from domain.place import SessionPlace
 from domain.project import Project
 from domain.session import Session
 
@@ -40,6 +48,9 @@ BUILD: Final[Decider[Build, BuildEvent]] = Decider(
 )
 PROJECT: Final[Decider[Project, ProjectEvent]] = Decider(
     "project", project.INITIAL, project.fold, is_of_project=True
+)
+PLACE: Final[Decider[SessionPlace, PlaceEvent]] = Decider(
+    "place", place.INITIAL, place.fold, is_of_project=True
 )
 REQUEST: Final[Decider[idempotency.Request, RequestEvent]] = Decider(
     "request", idempotency.INITIAL, idempotency.fold, is_read_once=True
@@ -88,6 +99,11 @@ def project_stream(project_id: str) -> StreamId[Project, ProjectEvent]:
 def build_stream(build_id: str, project_id: str | None = None) -> StreamId[Build, BuildEvent]:
     """The stream of a build."""
     return StreamId(BUILD, build_id, project_id)
+
+
+def place_stream(key: str, project_id: str) -> StreamId[SessionPlace, PlaceEvent]:
+    """The stream of a place, which the key names within the tenant."""
+    return StreamId(PLACE, sha256(key.encode()).hexdigest(), project_id)
 
 
 def request_stream(key: str) -> StreamId[idempotency.Request, RequestEvent]:

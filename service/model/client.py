@@ -24,6 +24,7 @@ import structlog
 from anthropic import Omit, omit
 from anthropic.types import (
     MessageParam,
+    OutputConfigParam,
     RawMessageStreamEvent,
     TextBlockParam,
     ToolChoiceNoneParam,
@@ -182,7 +183,6 @@ class ModelClient:
         self._max_tokens = max_tokens
         self._first_text_seconds = first_text_seconds
         self._next_text_seconds = next_text_seconds
-        self._schema = reply_schema()
 
     async def ask(self, question: Question, call: ModelCall) -> AsyncGenerator[str, None]:
         """The pieces of the reply's text as they come; returns when the model ended its turn.
@@ -217,11 +217,11 @@ class ModelClient:
 
     async def _open(self, question: Question) -> anthropic.AsyncStream[RawMessageStreamEvent]:
         return await self._client.messages.create(
-            model=self.model,
-            max_tokens=self._max_tokens,
+            model=question.model or self.model,
+            max_tokens=question.max_tokens or self._max_tokens,
             system=_system(question),
             messages=_messages(question),
-            output_config={"format": {"type": "json_schema", "schema": self._schema}},
+            output_config=_output(question),
             tools=_tools(question),
             tool_choice=_tool_choice(question),
             stream=True,
@@ -290,7 +290,16 @@ def _system(question: Question) -> list[TextBlockParam]:
     return [
         {"type": "text", "text": text, "cache_control": {"type": "ephemeral"}}
         for text in (question.rules, question.project)
+        if text
     ]
+
+
+def _output(question: Question) -> OutputConfigParam | Omit:
+    """The schema of the answer, unless it is Markdown."""
+    if not question.contracts:
+        return omit
+    schema = reply_schema(question.contracts)
+    return {"format": {"type": "json_schema", "schema": schema}}
 
 
 def _messages(question: Question) -> list[MessageParam]:

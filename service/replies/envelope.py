@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.events import ChatMode, ReplyCompleted, ReplyFailed
+from domain.events import ReplyCompleted, ReplyFailed, ReplyMode
 from domain.session import PLANS
 from service.texts.templates import render
 from service.wire import Wire, dumped
@@ -71,7 +71,7 @@ class ChatPlanResponse(Wire):
     session_id: str
     message_id: str
     timestamp: datetime
-    mode: ChatMode
+    mode: ReplyMode
     data: Any = None
     reason: str | None = None
     error: ReplyError | None = None

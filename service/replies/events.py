@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, TypeAlias, TypedDict
 from orjson import dumps
 from pydantic import BaseModel
 
-from domain.events import ChatMode
+from domain.events import ReplyMode
 from domain.operations import Operation
 from service.replies.envelope import ChatPlanResponse
 from service.replies.sse import encode
@@ -27,7 +27,7 @@ class Accepted(Wire):
 class Intent(Wire):
     """What the model decided that the message is."""
 
-    mode: ChatMode
+    mode: ReplyMode
 
 
 class ReplyOperation(Wire):
@@ -58,7 +58,7 @@ class ChunkView(Wire):
 class Snapshot(Wire):
     """All that was shown up to the event `through`, in place of those events."""
 
-    mode: ChatMode | None
+    mode: ReplyMode | None
     data: Any
     through: int
 

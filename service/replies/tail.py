@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from domain.errors import ReplyUnknown
-from domain.events import ChatMode
+from domain.events import ReplyMode
 from domain.operations import Operation, fold
 from projections.replies import ReplyRef
 from service.concurrency.ring import Ring
@@ -41,7 +41,7 @@ class Shown:
     """What frames add up to. `mode` is None until the model has decided. `resets` counts how often
     everything was discarded."""
 
-    mode: ChatMode | None = None
+    mode: ReplyMode | None = None
     ops: list[Operation] = field(default_factory=list[Operation])
     resets: int = 0
 

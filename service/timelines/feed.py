@@ -17,7 +17,7 @@ from typing import Final
 import orjson
 import structlog
 
-from domain.events import ERASURES, MemberRemoved, ProjectErasureRequested, SessionMode
+from domain.events import ERASURES, MemberRemoved, ProjectErasureRequested, TimelineMode
 from projections.projection import reached
 from projections.timeline import TIMELINE, PageRead, Shown, TimelinePage, TimelineRow
 from service.concurrency.retry import retrying
@@ -63,7 +63,7 @@ class Item:
     """A row of the timeline as a stream event, and the fields of the filter."""
 
     position: int
-    mode: SessionMode
+    mode: TimelineMode
     is_visible: bool
     is_live: bool
     event: items.StreamEvent

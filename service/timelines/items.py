@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, cast
 import orjson
 import structlog
 
-from domain.events import ChatMode, Json
+from domain.events import Json, ReplyMode, SessionMode
 from domain.reply_contracts import MAIN_TEXT
 from projections.builds import BuildRow, BuildStatus
 from projections.timeline import ItemKind, TimelineRow
@@ -85,6 +85,10 @@ class FirstEvent(Wire):
 class TimelineItem(Wire):
     """An item of a project's timeline; `cursor` is its position in the order of all events.
 
+    `sessionMode` is what the session is for. An item with the `source` `client` was appended by a
+    client, and the model was not asked. Its kind is `user_message` or `assistant_message`. An item
+    of kind `material` is a text that the model is told.
+
     `userId` is who said it, or ordered it. `inReplyTo` is the `id` of the message that a reply
     answers. `locale` is the item's own, and `direction` that of its language. `text` and
     `firstEvent` are those of a `build_reference`.
@@ -101,6 +105,8 @@ class TimelineItem(Wire):
     chat_mode: str | None = None
     status: Literal["planning", "in_progress", "deployed", "failed"]
     session_id: str | None = None
+    session_mode: SessionMode | None = None
+    source: Literal["client"] | None = None
     user_id: str | None = None
     in_reply_to: str | None = None
     locale: str | None = None
@@ -224,7 +230,7 @@ def _object(data: Json) -> bytes:
 
 def _readable(row: TimelineRow, log_epoch: str, actions: list[ItemAction] | None) -> TimelineItem:
     said = row.kind == "user_message"
-    answered = row.kind in ("reply", "system_message")
+    answered = row.kind in ("reply", "system_message", "assistant_message", "material")
     of_build = row.kind == "build_reference"
     return TimelineItem(
         id=row.item_id,
@@ -236,6 +242,8 @@ def _readable(row: TimelineRow, log_epoch: str, actions: list[ItemAction] | None
         chat_mode=row.chat_mode,
         status=_item_status(row),
         session_id=row.session_id,
+        session_mode=row.session_mode,
+        source=cast(Literal["client"] | None, row.source),
         user_id=row.user_id,
         in_reply_to=row.in_reply_to,
         locale=row.locale,
@@ -319,8 +327,10 @@ def build_state(row: BuildRow) -> BuildState:
 
 
 def _main_text(row: TimelineRow) -> str | None:
-    """The main prose of a reply; None where a partial reply has none."""
-    pointer = MAIN_TEXT.get(cast(ChatMode, row.chat_mode)) if row.kind == "reply" else None
+    """The main prose of a reply, None where a partial reply has none; or what was appended."""
+    if row.kind in ("assistant_message", "material"):
+        return row.text
+    pointer = MAIN_TEXT.get(cast(ReplyMode, row.chat_mode)) if row.kind == "reply" else None
     data: dict[str, Any] = row.data or {}
     text = data.get(pointer.removeprefix("/")) if pointer else None
     return text if isinstance(text, str) else None

@@ -16,14 +16,18 @@ begin
             values
                 ('artifact_url', 'null'),
                 ('data', 'null'),
+                ('description', '""'),
                 ('error', '""'),
                 ('framework', 'null'),
+                ('instructions', 'null'),
                 ('name', '""'),
                 ('plan', 'null'),
                 ('plan_digest', 'null'),
                 ('preview_url', 'null'),
                 ('prompt', '""'),
+                ('settings', 'null'),
                 ('source_root', 'null'),
+                ('tags', '[]'),
                 ('text', '""'),
                 ('title', '""'),
                 ('variables', '{}')

@@ -1,6 +1,7 @@
 -- The replies, one row a reply: its project and session, the lease of the process that writes it,
 -- and the position where it ended. The column `epoch` is the lease's id, `message_id` the reply's
--- id.
+-- id. A reply of a private session is seen by the user `private_to` alone; it is empty for a reply
+-- that all members of the project see.
 
 -- name: table
 create table replies (
@@ -8,6 +9,7 @@ create table replies (
     message_id       text        not null collate "C",
     project_id       text        not null collate "C",
     session_id       text        not null collate "C",
+    private_to       text        not null default '' collate "C",
     epoch            bigint      not null,
     started_at       timestamptz not null,
     started_position bigint      not null,
@@ -23,10 +25,11 @@ language plpgsql set search_path from current set enable_seqscan = off as $$
 begin
     -- A reply starts again when another process takes it over; the last start counts.
     insert into replies (
-        tenant_id, message_id, project_id, session_id, epoch, started_at, started_position
+        tenant_id, message_id, project_id, session_id, private_to, epoch, started_at, started_position
     )
     select distinct on (event.tenant_id, state.message_id)
         event.tenant_id, state.message_id, event.project_id, state.session_id,
+        app.private_to(event.tenant_id, event.stream_id),
         coalesce(state.epoch, 0), event.recorded_at, event.position
     from event
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
@@ -68,12 +71,16 @@ end
 $$;
 
 -- name: of_id
-select tenant_id, project_id, session_id, message_id as reply_id, started_at, ended_position
+select
+    tenant_id, project_id, session_id, private_to, message_id as reply_id, started_at,
+    ended_position
 from app.replies
 where tenant_id = %(tenant_id)s and message_id = %(reply_id)s
 
 -- name: running
-select tenant_id, project_id, session_id, message_id as reply_id, started_at, ended_position
+select
+    tenant_id, project_id, session_id, private_to, message_id as reply_id, started_at,
+    ended_position
 from app.replies
 where tenant_id = %(tenant_id)s and project_id = %(project_id)s and ended_position is null
 order by started_position desc
@@ -88,7 +95,9 @@ limit %(limit)s
 -- any order. So nothing counts as expired unless the lease of this process is `judging`: it is as
 -- this process knows it, and was renewed in the last half of its time. Right after a start of
 -- PostgreSQL there are no orphans, because nobody could renew a lease meanwhile.
-select tenant_id, project_id, session_id, message_id as reply_id, started_at, ended_position
+select
+    tenant_id, project_id, session_id, private_to, message_id as reply_id, started_at,
+    ended_position
 from app.replies
 left join app.lease as judging
     on judging.epoch = %(lease_id)s

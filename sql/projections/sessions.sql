@@ -1,5 +1,10 @@
 -- The sessions, with their messages and their billing. Seconds, tokens and money come only from
 -- settlements, so they equal the sums of the ledger.
+--
+-- `first_words` is what a session is called until a user names it: the beginning of its first
+-- message. `last_words` is the beginning of what was said last. Both are empty once the session is
+-- erased. `active_position` is the position of the last message or reply, so lists are ordered by
+-- it. A change of the name does not move a session.
 
 -- name: table
 create table sessions (
@@ -7,16 +12,31 @@ create table sessions (
     session_id     text          not null collate "C",
     project_id     text          not null collate "C",
     user_id        text          not null collate "C",
+    private_to     text          not null default '' collate "C",
     name           text          not null default '',
+    description    text          not null default '',
+    tags           text[]        not null default '{}',
+    is_starred     boolean       not null default false,
     mode           text          not null,
     status         text          not null default 'active',
+    context        jsonb         not null default '{}',
+    model          text,
+    max_tokens     integer,
+    settings       jsonb,
+    forked_from_session_id text  collate "C",
+    forked_from_message_id text,
+    forked_at      bigint,
+    first_words    text          not null default '',
+    last_words     text          not null default '',
     message_count  integer       not null default 0,
+    item_count     integer       not null default 0,
     tokens_used    bigint        not null default 0,
     ai_seconds     bigint        not null default 0,
     cost_usd       numeric(18,6) not null default 0,
     build_id       text,
     opened_at      timestamptz   not null,
     last_active_at timestamptz   not null,
+    active_position bigint       not null,
     last_position  bigint        not null,
     primary key (tenant_id, session_id)
 ) with (fillfactor = 70);
@@ -25,6 +45,10 @@ create table sessions (
 -- tenant's sessions.
 create index sessions_of_user on sessions (user_id, project_id, tenant_id);
 create index sessions_of_project on sessions (project_id, opened_at, tenant_id);
+-- Lists, the newest first. A message moves its session to the front, which writes all indexes of
+-- the row anew. Sorting a list of 10,000 sessions at each read would cost more.
+create index sessions_recent on sessions (project_id, active_position, tenant_id);
+create index sessions_recent_of_user on sessions (user_id, active_position, tenant_id);
 -- The column of this index never changes. So an update of a session does not touch the index,
 -- unless it changes the status.
 create index sessions_active on sessions (opened_at) where status = 'active';
@@ -35,52 +59,110 @@ create or replace function apply_sessions(p_after bigint, p_upto bigint) returns
 language plpgsql set search_path from current set enable_seqscan = off as $$
 begin
     insert into sessions (
-        tenant_id, session_id, project_id, user_id, mode, opened_at, last_active_at, last_position
+        tenant_id, session_id, project_id, user_id, private_to, name, mode, context,
+        forked_from_session_id, forked_from_message_id, forked_at, opened_at, last_active_at,
+        active_position, last_position
     )
     select
-        event.tenant_id, state.session_id, state.project_id, state.user_id, state.mode,
-        event.recorded_at, event.recorded_at, event.position
+        event.tenant_id, state.session_id, state.project_id, state.user_id,
+        app.private_to(event.tenant_id, event.stream_id),
+        coalesce(state.name, ''),
+        state.mode,
+        jsonb_strip_nulls(jsonb_build_object(
+            'runId', state.run_id,
+            'stepId', state.step_id,
+            'candidateId', state.candidate_id,
+            'promptId', state.prompt_id,
+            'promptVersionId', state.prompt_version_id,
+            'versionId', state.version_id,
+            'buildId', state.build_id
+        )),
+        state.forked_from_session_id,
+        state.forked_from_message_id,
+        (
+            select parent.position
+            from app.event as parent
+            where parent.tenant_id = event.tenant_id
+                and parent.stream_id = 'session-' || state.forked_from_session_id
+                and parent.version = state.forked_from_version
+                and parent.position < event.position
+        ),
+        event.recorded_at, event.recorded_at, event.position, event.position
     from event
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
-        session_id text, project_id text, user_id text, mode text
+        session_id text, project_id text, user_id text, mode text, name text, run_id text,
+        step_id text, candidate_id text, prompt_id text, prompt_version_id text, version_id text,
+        build_id text, forked_from_session_id text, forked_from_message_id text,
+        forked_from_version integer
     )
     where event.position > p_after and event.position <= p_upto
         and event.type = 'SessionOpened';
 
     -- Messages and replies are in the stream of their session, so the stream's id gives the
-    -- session, and their JSON need not be read. Billing is in the stream of the user's account.
+    -- session. Billing is in the stream of the user's account. Of several texts of a session in the
+    -- range the first one makes `first_words`, the last one `last_words`.
     update sessions
     set
         message_count = sessions.message_count + change.message_count,
         tokens_used = sessions.tokens_used + change.tokens_used,
         ai_seconds = sessions.ai_seconds + change.ai_seconds,
         cost_usd = sessions.cost_usd + change.cost_usd,
+        item_count = sessions.item_count + change.item_count,
+        first_words = case sessions.first_words
+            when '' then coalesce(app.beginning(change.first_text, 50), '')
+            else sessions.first_words
+        end,
+        last_words = coalesce(app.beginning(change.last_text, 120), sessions.last_words),
         last_active_at = greatest(sessions.last_active_at, change.last_active_at),
+        active_position = coalesce(change.active_position, sessions.active_position),
         last_position = change.last_position
     from (
         select
             tenant_id,
             session_id,
             max(position) as last_position,
+            max(position) filter (where active_at is not null) as active_position,
             max(active_at) as last_active_at,
             sum(messages) as message_count,
+            sum(items) as item_count,
+            (array_agg(said order by position) filter (
+                where messages > 0 and said ~ '[^ \t\n\r\f\v]'
+            ))[1] as first_text,
+            (array_agg(said order by position desc) filter (
+                where said ~ '[^ \t\n\r\f\v]'
+            ))[1] as last_text,
             sum(tokens) as tokens_used,
             sum(seconds) as ai_seconds,
             sum(cost_usd) as cost_usd
         from (
             select
                 tenant_id, substr(stream_id, length('session-') + 1) as session_id, position,
-                recorded_at as active_at, (type = 'UserMessagePosted')::integer as messages,
+                recorded_at as active_at,
+                (type in ('UserMessagePosted', 'AssistantMessageAdded'))::integer as messages,
+                (type <> 'SessionRestored')::integer as items,
+                coalesce(
+                    state.text,
+                    state.data ->> 'answer',
+                    state.data ->> 'summary',
+                    state.data ->> 'rootCause',
+                    state.data ->> 'overview',
+                    state.data ->> 'markdown',
+                    state.data ->> 'analysis'
+                ) as said,
                 0::bigint as tokens, 0 as seconds, 0::numeric as cost_usd
             from event
+            cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+                text text, data json
+            )
             where position > p_after and position <= p_upto
                 and type in (
-                    'UserMessagePosted', 'ReplyCompleted', 'ReplyFailed', 'SessionRestored'
+                    'UserMessagePosted', 'AssistantMessageAdded', 'ReplyCompleted', 'ReplyFailed',
+                    'SessionRestored'
                 )
             union all
             select
                 event.tenant_id, state.session_id, event.position,
-                null, 0,
+                null, 0, 0, null,
                 coalesce(state.input_tokens, 0) + coalesce(state.output_tokens, 0)
                 + coalesce(state.cache_read_tokens, 0) + coalesce(state.cache_write_tokens, 0),
                 state.seconds, coalesce(state.cost_usd, 0)
@@ -99,11 +181,20 @@ begin
     -- A session can change several times in the range; the last change of each kind counts.
     update sessions
     set
-        name = case
-            when change.status = 'deleted' then ''
-            else coalesce(change.name, sessions.name)
+        name = coalesce(change.name, sessions.name),
+        description = coalesce(change.description, sessions.description),
+        tags = case
+            when change.tags is null then sessions.tags
+            else array(select jsonb_array_elements_text(change.tags))
         end,
+        is_starred = coalesce(change.star = 'SessionStarred', sessions.is_starred),
         mode = coalesce(change.mode, sessions.mode),
+        model = case when change.is_instructed then change.model else sessions.model end,
+        max_tokens = case
+            when change.is_instructed then change.max_tokens
+            else sessions.max_tokens
+        end,
+        settings = case when change.is_instructed then change.settings else sessions.settings end,
         status = case
             when change.status <> 'restored' then change.status
             when change.status is null then sessions.status
@@ -120,9 +211,28 @@ begin
             (array_agg(state.name order by event.position desc) filter (
                 where event.type = 'SessionRenamed'
             ))[1] as name,
+            (array_agg(state.description order by event.position desc) filter (
+                where event.type = 'SessionDescribed'
+            ))[1] as description,
+            (array_agg(state.tags order by event.position desc) filter (
+                where event.type = 'SessionTagged'
+            ))[1] as tags,
+            (array_agg(event.type order by event.position desc) filter (
+                where event.type in ('SessionStarred', 'SessionUnstarred')
+            ))[1] as star,
             (array_agg(state.mode order by event.position desc) filter (
                 where event.type = 'SessionModeChanged'
             ))[1] as mode,
+            bool_or(event.type = 'SessionInstructed') as is_instructed,
+            (array_agg(state.model order by event.position desc) filter (
+                where event.type = 'SessionInstructed'
+            ))[1] as model,
+            (array_agg(state.max_tokens order by event.position desc) filter (
+                where event.type = 'SessionInstructed'
+            ))[1] as max_tokens,
+            (array_agg(state.settings order by event.position desc) filter (
+                where event.type = 'SessionInstructed'
+            ))[1] as settings,
             (array_agg(
                 case event.type
                     when 'SessionConverted' then 'converted'
@@ -134,46 +244,78 @@ begin
                 end
                 order by event.position desc
             ) filter (
-                where event.type not in ('SessionRenamed', 'SessionModeChanged')
+                where event.type in (
+                    'SessionConverted', 'SessionArchived', 'SessionRestored', 'SessionExpired',
+                    'SessionResumed', 'SessionDeleted'
+                )
             ))[1] as status,
             (array_agg(state.build_id order by event.position desc) filter (
                 where event.type = 'SessionConverted'
             ))[1] as build_id
         from event
         cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
-            session_id text, name text, mode text, build_id text
+            session_id text, name text, description text, tags jsonb, mode text, model text,
+            max_tokens integer, settings jsonb, build_id text
         )
         where event.position > p_after and event.position <= p_upto
             and event.type in (
-                'SessionRenamed', 'SessionModeChanged', 'SessionConverted', 'SessionArchived',
-                'SessionRestored', 'SessionExpired', 'SessionResumed', 'SessionDeleted'
+                'SessionRenamed', 'SessionDescribed', 'SessionTagged', 'SessionStarred',
+                'SessionUnstarred', 'SessionModeChanged', 'SessionInstructed', 'SessionConverted',
+                'SessionArchived', 'SessionRestored', 'SessionExpired', 'SessionResumed',
+                'SessionDeleted'
             )
         group by event.tenant_id, state.session_id
     ) as change
     where sessions.tenant_id = change.tenant_id and sessions.session_id = change.session_id;
+
+    -- Nothing that people wrote stays of an erased session.
+    update sessions
+    set
+        name = '', description = '', tags = '{}', settings = null, first_words = '',
+        last_words = ''
+    from event
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'SessionDeleted'
+        and sessions.tenant_id = event.tenant_id
+        and sessions.session_id = substr(event.stream_id, length('session-') + 1);
 end
 $$;
 
 -- name: view
 create view analytics.project_chat_plan_sessions with (security_invoker) as
 select
-    tenant_id, session_id, project_id, user_id, name, mode, status, message_count,
-    tokens_used, ai_seconds, cost_usd, build_id, opened_at, last_active_at
+    tenant_id, session_id, project_id, user_id, private_to <> '' as is_private,
+    case private_to when '' then name else '' end as name, mode, status, is_starred, context,
+    model, forked_from_session_id, message_count, item_count, tokens_used, ai_seconds, cost_usd,
+    build_id, opened_at, last_active_at
 from app.sessions;
 comment on view analytics.project_chat_plan_sessions is
-    'The sessions with their billing, one row a session.';
+    'The sessions of all modes with their billing, one row a session.';
+comment on column analytics.project_chat_plan_sessions.is_private is
+    'Whether only the session''s own user can see the session.';
+comment on column analytics.project_chat_plan_sessions.is_starred is
+    'Whether the user has marked the session.';
+comment on column analytics.project_chat_plan_sessions.context is
+    'The ids of what the session is about, as JSON: runId, promptId and others.';
+comment on column analytics.project_chat_plan_sessions.model is
+    'The model that the session names; null where the service''s own is used.';
+comment on column analytics.project_chat_plan_sessions.forked_from_session_id is
+    'For a fork: the session that it left.';
+comment on column analytics.project_chat_plan_sessions.item_count is
+    'The number of messages and replies.';
 comment on column analytics.project_chat_plan_sessions.tenant_id is 'The tenant of the session.';
 comment on column analytics.project_chat_plan_sessions.session_id is 'The session.';
 comment on column analytics.project_chat_plan_sessions.project_id is 'The project of the session.';
 comment on column analytics.project_chat_plan_sessions.user_id is 'The user of the session.';
 comment on column analytics.project_chat_plan_sessions.name is
-    'The name; empty until a user gives one.';
-comment on column analytics.project_chat_plan_sessions.mode is 'plan or build.';
+    'The name; empty until a user gives one, and for a private session.';
+comment on column analytics.project_chat_plan_sessions.mode is
+    'What the session is for: plan, setup, analysis, what_if, idea, run_feedback, prompt or build.';
 comment on column analytics.project_chat_plan_sessions.status is
     'active, converted, archived, expired, deleted. An expired session takes messages again when a '
     'message names it.';
 comment on column analytics.project_chat_plan_sessions.message_count is
-    'The number of the user''s messages.';
+    'The number of the user''s messages, and of those that a client appended.';
 comment on column analytics.project_chat_plan_sessions.tokens_used is
     'Tokens of all kinds, as far as the provider reported them.';
 comment on column analytics.project_chat_plan_sessions.ai_seconds is 'Billed AI seconds.';
@@ -189,8 +331,10 @@ grant select on analytics.project_chat_plan_sessions, app.sessions to throughlin
 
 -- name: of_id
 select
-    session_id, project_id, user_id, name, mode, status, message_count,
-    tokens_used, ai_seconds, cost_usd, build_id, opened_at, last_active_at
+    session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode, status,
+    context, model, max_tokens, settings, forked_from_session_id, forked_from_message_id, forked_at,
+    first_words, last_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
+    opened_at, last_active_at, active_position
 from app.sessions
 where tenant_id = %(tenant_id)s and session_id = %(session_id)s and status <> 'deleted'
 
@@ -245,6 +389,7 @@ limit %(limit)s
 select tenant_id, project_id, session_id
 from app.sessions
 where status = 'active'
+    and mode = any (%(modes)s)
     and opened_at <= now() - make_interval(secs => %(idle_seconds)s)
     and last_active_at <= now() - make_interval(secs => %(idle_seconds)s)
 order by opened_at

@@ -6,12 +6,16 @@
 -- - `is_live`: only readers of the live timeline see the row: the progress of a build, a lock, an
 --   erasure. A page shows the present state of a build in its other rows.
 -- - neither: a reader sees the row on request: a session was opened, renamed, ended ...
+--
+-- A row of a private session is seen by the user `private_to` alone, among the messages of that
+-- session. The column is empty for all other rows, and only those are in the project's timeline.
 
 -- name: table
 create table timeline (
     position    bigint      not null,
     tenant_id   text        not null collate "C",
     project_id  text        not null collate "C",
+    private_to  text        not null default '' collate "C",
     mode        text        not null collate "C",
     item_id     text        not null collate "C",
     kind        text        not null collate "C",
@@ -22,6 +26,7 @@ create table timeline (
     chat_mode   text,
     in_reply_to text,
     locale      text,
+    source      text,
     text        text,
     data        jsonb,
     subtype     text,
@@ -38,9 +43,12 @@ create table timeline (
     converted_from_session_id text,
     recorded_at timestamptz not null,
     -- The position alone is unique. But with an index on the position alone, PostgreSQL would read
-    -- the rows of all projects to find those of a quiet project.
-    primary key (tenant_id, project_id, position)
+    -- the rows of all projects to find those of a quiet project, or the private rows of a project to
+    -- find the others.
+    primary key (tenant_id, project_id, private_to, position)
 );
+-- The messages of a session.
+create index timeline_of_session on timeline (tenant_id, session_id, position) where is_visible;
 create index timeline_page_of_builds on timeline (tenant_id, project_id, position)
 where mode = 'build';
 create index timeline_request_of_build on timeline (tenant_id, build_id)
@@ -55,31 +63,32 @@ create or replace function apply_timeline(p_after bigint, p_upto bigint) returns
 language plpgsql set search_path from current set enable_seqscan = off as $$
 begin
     insert into timeline (
-        position, tenant_id, project_id, mode, item_id, kind, is_visible, is_live, session_id,
-        user_id, chat_mode, in_reply_to, locale, text, data, subtype, tokens_used, duration_ms,
-        first_text_ms, billed_seconds, version_id, reason, warnings, resets, retries, build_id,
-        converted_from_session_id, recorded_at
+        position, tenant_id, project_id, private_to, mode, item_id, kind, is_visible, is_live,
+        session_id, user_id, chat_mode, in_reply_to, locale, source, text, data, subtype,
+        tokens_used, duration_ms, first_text_ms, billed_seconds, version_id, reason, warnings,
+        resets, retries, build_id, converted_from_session_id, recorded_at
     )
     select
         event.position,
         event.tenant_id,
         event.project_id,
+        app.private_to(event.tenant_id, event.stream_id),
         case
             when event.type in ('UserMessagePosted', 'SystemMessagePosted')
                 then coalesce(state.mode, 'plan')
-            when is_of_build or kind = 'lock' then 'build'
+            when is_of_build or shown.kind = 'lock' then 'build'
             else 'plan'
         end,
         case event.type
             when 'VersionDeployed' then state.version_id
             else coalesce(state.message_id, event.position::text)
         end,
-        kind,
+        shown.kind,
         case
-            when kind in ('build_status', 'lock', 'erasure', 'session') then false
+            when shown.kind in ('build_status', 'lock', 'erasure', 'session') then false
             else coalesce(state.visible, true)
         end,
-        kind in ('build_status', 'lock', 'erasure'),
+        shown.kind in ('build_status', 'lock', 'erasure'),
         state.session_id,
         state.user_id,
         case event.type
@@ -89,6 +98,7 @@ begin
         end,
         state.in_reply_to,
         coalesce(state.locale, case event.type when 'ReplyCompleted' then 'en' end),
+        case shown.kind when 'assistant_message' then 'client' else state.source end,
         case event.type when 'BuildReferenced' then state.title else state.text end,
         case event.type
             when 'ReplyCompleted' then state.data
@@ -99,6 +109,7 @@ begin
                 'variables', state.variables
             )
             when 'ReplyFailed' then jsonb_build_object('code', state.code)
+            when 'MaterialAdded' then jsonb_build_object('kind', state.kind)
             -- The first report of progress in the development is what makes this event.
             when 'BuildReferenced' then jsonb_build_object(
                 'phase', 'development', 'type', 'progress', 'title', state.title
@@ -112,7 +123,7 @@ begin
             when 'ProjectUnlocked' then jsonb_build_object('activeBuildId', null)
             when 'SessionDeleted' then jsonb_build_object('sessionId', state.session_id)
             when 'BuildErased' then jsonb_build_object('buildId', state.build_id)
-            else case when kind = 'session' then jsonb_build_object('event', event.type) end
+            else case when shown.kind = 'session' then jsonb_build_object('event', event.type) end
         end,
         case event.type when 'ReplyFailed' then 'error' else state.subtype end,
         state.tokens_used,
@@ -122,8 +133,8 @@ begin
         case event.type when 'ReplyCompleted' then state.version_id end,
         case event.type when 'ReplyCompleted' then state.reason end,
         state.warnings,
-        case when kind = 'reply' then coalesce(state.resets, 0) end,
-        case when kind = 'reply' then coalesce(state.retries, 0) end,
+        case when shown.kind = 'reply' then coalesce(state.resets, 0) end,
+        case when shown.kind = 'reply' then coalesce(state.retries, 0) end,
         case
             when is_of_build or event.type in ('UserMessagePosted', 'SystemMessagePosted')
                 then state.build_id
@@ -137,7 +148,7 @@ begin
         reason text, warnings jsonb, resets integer, retries integer,
         text text, data jsonb, template text, variables jsonb, code text, name text, subtype text,
         tokens_used bigint, duration_ms bigint, build_id text, converted_from_session_id text,
-        type text, contract_version text, title text, version_id text
+        type text, contract_version text, title text, version_id text, source text, kind text
     )
     cross join lateral (
         select case event.type
@@ -145,6 +156,8 @@ begin
             when 'ReplyCompleted' then 'reply'
             when 'ReplyFailed' then 'reply'
             when 'SystemMessagePosted' then 'system_message'
+            when 'AssistantMessageAdded' then 'assistant_message'
+            when 'MaterialAdded' then 'material'
             when 'BuildReferenced' then 'build_reference'
             when 'VersionDeployed' then 'deployment'
             when 'BuildClaimed' then 'build_status'
@@ -167,11 +180,11 @@ begin
     ) as shown
     cross join lateral (
         select
-            kind in ('build_reference', 'deployment', 'build_status')
+            shown.kind in ('build_reference', 'deployment', 'build_status')
             or event.type = 'BuildErased' as is_of_build
     ) as about
     where event.position > p_after and event.position <= p_upto
-        and kind is not null
+        and shown.kind is not null
     order by event.position;
 
     -- An erasure removes the rows of all earlier events of its stream; the row of the erasure
@@ -191,6 +204,7 @@ begin
             and erased.type in ('SessionDeleted', 'BuildErased')
             and timeline.tenant_id = earlier.tenant_id
             and timeline.project_id = earlier.project_id
+            and timeline.private_to = app.private_to(earlier.tenant_id, earlier.stream_id)
             and timeline.position = earlier.position;
 
         delete from timeline
@@ -208,7 +222,7 @@ $$;
 create view analytics.project_timeline with (security_invoker) as
 select
     timeline.position, timeline.tenant_id, timeline.project_id, timeline.mode, timeline.item_id,
-    timeline.kind, timeline.session_id, timeline.user_id, timeline.chat_mode, timeline.in_reply_to,
+    timeline.kind, timeline.session_id, timeline.source, timeline.user_id, timeline.chat_mode, timeline.in_reply_to,
     timeline.locale, lower(substring(timeline.locale from '^[A-Za-z]+')) as language,
     timeline.text, timeline.data, timeline.subtype, timeline.tokens_used, timeline.duration_ms,
     timeline.first_text_ms, timeline.billed_seconds, timeline.reason, timeline.warnings,
@@ -227,9 +241,9 @@ select
 from app.timeline
 left join app.builds_as_they_are() as build
     on build.tenant_id = timeline.tenant_id and build.build_id = timeline.build_id
-where timeline.is_visible;
+where timeline.is_visible and timeline.private_to = '';
 comment on view analytics.project_timeline is
-    'What readers of a project see, one row an item; order by position.';
+    'What readers of a project see, one row an item, without private sessions; order by position.';
 comment on column analytics.project_timeline.position is 'The position of the event in the log.';
 comment on column analytics.project_timeline.tenant_id is 'The tenant of the project.';
 comment on column analytics.project_timeline.project_id is 'The project.';
@@ -237,8 +251,11 @@ comment on column analytics.project_timeline.mode is 'plan or build.';
 comment on column analytics.project_timeline.item_id is
     'The id of the message or reply; for a deployment the id of the version.';
 comment on column analytics.project_timeline.kind is
-    'user_message, reply, system_message, build_reference or deployment.';
+    'user_message, reply, system_message, assistant_message, material, build_reference or '
+    'deployment.';
 comment on column analytics.project_timeline.session_id is 'The session of the item.';
+comment on column analytics.project_timeline.source is
+    'client for a message that a client appended without asking the model; else null.';
 comment on column analytics.project_timeline.user_id is
     'The user who wrote the message; null for other kinds.';
 comment on column analytics.project_timeline.chat_mode is
@@ -329,11 +346,18 @@ grant select on analytics.project_timeline, analytics.project_chat_with_builds, 
 -- Newest first: the rows before a position, of one mode or of all modes.
 select
     position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
-    locale, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds, version_id,
-    build_id, converted_from_session_id, recorded_at
+    locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
+    version_id, build_id, converted_from_session_id, recorded_at,
+    (
+        select sessions.mode
+        from app.sessions
+        where sessions.tenant_id = timeline.tenant_id
+            and sessions.session_id = timeline.session_id
+    ) as session_mode
 from app.timeline
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s
+    and private_to = ''
     and (%(mode)s::text is null or mode = %(mode)s)
     and position < %(before)s
     and (is_visible or (%(with_hidden)s and not is_live) or (%(with_live)s and is_live))
@@ -345,11 +369,18 @@ offset %(offset)s
 -- Oldest first: the rows after a position, of one mode or of all modes.
 select
     position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
-    locale, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds, version_id,
-    build_id, converted_from_session_id, recorded_at
+    locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
+    version_id, build_id, converted_from_session_id, recorded_at,
+    (
+        select sessions.mode
+        from app.sessions
+        where sessions.tenant_id = timeline.tenant_id
+            and sessions.session_id = timeline.session_id
+    ) as session_mode
 from app.timeline
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s
+    and private_to = ''
     and (%(mode)s::text is null or mode = %(mode)s)
     and position > %(after)s
     and (is_visible or (%(with_hidden)s and not is_live) or (%(with_live)s and is_live))
@@ -361,11 +392,18 @@ limit %(limit)s
 -- there to use the index timeline_page_of_builds. Few rows have this mode.
 select
     position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
-    locale, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds, version_id,
-    build_id, converted_from_session_id, recorded_at
+    locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
+    version_id, build_id, converted_from_session_id, recorded_at,
+    (
+        select sessions.mode
+        from app.sessions
+        where sessions.tenant_id = timeline.tenant_id
+            and sessions.session_id = timeline.session_id
+    ) as session_mode
 from app.timeline
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s
+    and private_to = ''
     and mode = 'build'
     and position < %(before)s
     and (is_visible or (%(with_hidden)s and not is_live) or (%(with_live)s and is_live))
@@ -376,11 +414,18 @@ offset %(offset)s
 -- name: page_of_build_after
 select
     position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
-    locale, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds, version_id,
-    build_id, converted_from_session_id, recorded_at
+    locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
+    version_id, build_id, converted_from_session_id, recorded_at,
+    (
+        select sessions.mode
+        from app.sessions
+        where sessions.tenant_id = timeline.tenant_id
+            and sessions.session_id = timeline.session_id
+    ) as session_mode
 from app.timeline
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s
+    and private_to = ''
     and mode = 'build'
     and position > %(after)s
     and (is_visible or (%(with_hidden)s and not is_live) or (%(with_live)s and is_live))
@@ -391,9 +436,56 @@ limit %(limit)s
 -- The messages that asked for these builds.
 select
     position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
-    locale, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds, version_id,
-    build_id, converted_from_session_id, recorded_at
+    locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
+    version_id, build_id, converted_from_session_id, recorded_at,
+    (
+        select sessions.mode
+        from app.sessions
+        where sessions.tenant_id = timeline.tenant_id
+            and sessions.session_id = timeline.session_id
+    ) as session_mode
 from app.timeline
 where tenant_id = %(tenant_id)s
     and build_id = any (%(build_ids)s)
     and kind = 'user_message'
+
+-- name: messages_before
+-- The newest messages of a session before a position. `private_to` is checked by the caller, who
+-- knows the session.
+select
+    position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
+    locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
+    version_id, build_id, converted_from_session_id, recorded_at,
+    (
+        select sessions.mode
+        from app.sessions
+        where sessions.tenant_id = timeline.tenant_id
+            and sessions.session_id = timeline.session_id
+    ) as session_mode
+from app.timeline
+where tenant_id = %(tenant_id)s
+    and session_id = %(session_id)s
+    and position < %(before)s
+    and is_visible
+order by position desc
+limit %(limit)s
+
+-- name: messages_after
+select
+    position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
+    locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
+    version_id, build_id, converted_from_session_id, recorded_at,
+    (
+        select sessions.mode
+        from app.sessions
+        where sessions.tenant_id = timeline.tenant_id
+            and sessions.session_id = timeline.session_id
+    ) as session_mode
+from app.timeline
+where tenant_id = %(tenant_id)s
+    and session_id = %(session_id)s
+    and position > %(after)s
+    and position < %(before)s
+    and is_visible
+order by position
+limit %(limit)s

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from domain.events import ChatMode
+from domain.events import ReplyMode
 from domain.markdown import Entry, conversation, reply
 from domain.markdown_titles import titles_of
 from domain.operations import fold
@@ -82,7 +82,7 @@ def proses(draw: st.DrawFn) -> str:
 
 
 def contract(
-    mode: ChatMode, lines: st.SearchStrategy[str], prose: st.SearchStrategy[str]
+    mode: ReplyMode, lines: st.SearchStrategy[str], prose: st.SearchStrategy[str]
 ) -> st.SearchStrategy[dict[str, Any]]:
     """Data of one contract; what one may leave out is sometimes left out."""
 
@@ -113,7 +113,7 @@ def contract(
     chart = made(
         type=st.just("chart"), title=lines, labels=some(lines), values=some(st.floats(0, 9))
     )
-    shapes: dict[ChatMode, st.SearchStrategy[Any]] = {
+    shapes: dict[ReplyMode, st.SearchStrategy[Any]] = {
         "question": made(
             {
                 "references": some(made(file=lines, line=number, snippet=lines)),
@@ -139,6 +139,7 @@ def contract(
             findings=some(finding),
         ),
         "general": made(markdown=prose),
+        "improvement": made({"changes": some(lines)}, analysis=prose, improvedPrompt=prose),
     }
     return shapes[mode]
 
@@ -148,11 +149,11 @@ MODES = st.sampled_from(list(CONTRACTS))
 
 def replies(
     lines: st.SearchStrategy[str], prose: st.SearchStrategy[str]
-) -> st.SearchStrategy[tuple[ChatMode, Any]]:
+) -> st.SearchStrategy[tuple[ReplyMode, Any]]:
     return MODES.flatmap(lambda mode: st.tuples(st.just(mode), contract(mode, lines, prose)))
 
 
-def cut(mode: ChatMode, data: Any, share: float) -> Any:
+def cut(mode: ReplyMode, data: Any, share: float) -> Any:
     """What there is of the data when the reply ends early."""
     text = json.dumps({"intent": mode, "response": data})
     parser = ReplyParser()
@@ -195,7 +196,9 @@ def texts(value: Any) -> Iterator[str]:
 
 
 @given(replies(LINES, proses() | LINES), st.floats(0, 1) | st.just(1.0))
-def test_every_text_of_a_reply_is_in_its_document(made: tuple[ChatMode, Any], share: float) -> None:
+def test_every_text_of_a_reply_is_in_its_document(
+    made: tuple[ReplyMode, Any], share: float
+) -> None:
     mode, whole = made
     check(mode, whole)
     data = cut(mode, whole, share)
@@ -205,7 +208,7 @@ def test_every_text_of_a_reply_is_in_its_document(made: tuple[ChatMode, Any], sh
 
 
 @given(replies(LINES, proses()), st.floats(0, 1) | st.just(1.0))
-def test_a_document_leaves_nothing_open(made: tuple[ChatMode, Any], share: float) -> None:
+def test_a_document_leaves_nothing_open(made: tuple[ReplyMode, Any], share: float) -> None:
     mode, whole = made
     document = reply(mode, cut(mode, whole, share))
     assert leaves_nothing_open(document)
@@ -216,7 +219,7 @@ def test_a_document_leaves_nothing_open(made: tuple[ChatMode, Any], share: float
 @given(
     MODES.flatmap(lambda mode: st.tuples(st.just(mode), contract(mode, LINES, st.just("Words."))))
 )
-def test_no_line_breaks_the_structure(made: tuple[ChatMode, Any]) -> None:
+def test_no_line_breaks_the_structure(made: tuple[ReplyMode, Any]) -> None:
     """Whatever stands in the lines, the document has the blocks that it has with plain words."""
     mode, data = made
     tags = [tag for tag, _ in top(READER.parse(reply(mode, data)))]
@@ -255,13 +258,13 @@ MISSHAPEN = st.recursive(
 
 
 @given(MODES, MISSHAPEN)
-def test_any_data_makes_a_document(mode: ChatMode, data: Any) -> None:
+def test_any_data_makes_a_document(mode: ReplyMode, data: Any) -> None:
     assert isinstance(reply(mode, data), str)
 
 
 @pytest.mark.parametrize("mode", CONTRACTS)
 @pytest.mark.parametrize("data", [None, {}, [], "", 0])
-def test_empty_data_makes_an_empty_document(mode: ChatMode, data: Any) -> None:
+def test_empty_data_makes_an_empty_document(mode: ReplyMode, data: Any) -> None:
     assert reply(mode, data) == ""
 
 
@@ -521,7 +524,7 @@ def test_what_is_latin_keeps_its_direction_in_arabic_and_nowhere_else() -> None:
 
 @given(replies(LINES, proses()), st.sampled_from(["fr", "es", "ar"]))
 def test_a_document_has_the_same_form_in_every_language(
-    document: tuple[ChatMode, Any], locale: str
+    document: tuple[ReplyMode, Any], locale: str
 ) -> None:
     mode, data = document
     forms = [

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from domain.events import ChatMode, OperationType
+from domain.events import OperationType, ReplyMode
 from domain.metering import (
     ESTIMATES,
     OPERATIONS,
@@ -125,7 +125,7 @@ def test_a_cost_says_which_prices_it_was_computed_with() -> None:
 
 
 def test_each_mode_has_an_estimate_and_an_operation_of_its_own() -> None:
-    modes = set(get_args(ChatMode))
+    modes = set(get_args(ReplyMode))
     assert set(ESTIMATES) == set(OPERATIONS) == modes
     assert all(type(seconds) is int and seconds > 0 for seconds in ESTIMATES.values())
     assert len(set(OPERATIONS.values())) == len(modes)

@@ -3,17 +3,18 @@
 import copy
 import json
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from anthropic import transform_schema
 
-from domain.events import ChatMode
+from domain.events import ReplyMode
+from domain.modes import PLANNER
 from domain.operations import fold
-from domain.reply_contracts import ATOMIC, CONTRACTS, MAIN_TEXT, BrokenContract, check, reply_schema
+from domain.reply_contracts import ATOMIC, MAIN_TEXT, BrokenContract, check, reply_schema
 from domain.reply_parser import ReplyParser
 
-SAMPLES: dict[ChatMode, dict[str, Any]] = {
+SAMPLES: dict[ReplyMode, dict[str, Any]] = {
     "question": {
         "answer": "In `users.py`.",
         "references": [{"file": "users.py", "line": 7, "snippet": "class User:"}],
@@ -67,12 +68,19 @@ SAMPLES: dict[ChatMode, dict[str, Any]] = {
         ],
     },
     "general": {"markdown": "Hello."},
+    "improvement": {
+        "analysis": "It lacks a form.",
+        "improvedPrompt": "Answer {{question}} in one line.",
+        "changes": ["One line."],
+    },
 }
 
 OPTIONAL = {
     *("references", "relatedTopics", "version", "alternatives", "buildPrompt", "preventionTips"),
     *("impact", "recommendations", "metrics", "visualizations", "newFiles"),
 }
+OPTIONAL_PLACES = {("improvement", ("changes",))}
+"""Members that are optional here, and needed in another contract."""
 
 MODES = list(SAMPLES)
 
@@ -85,6 +93,10 @@ def places(value: Any, above: Place = ()) -> Iterator[tuple[Place, Any]]:
     if isinstance(value, dict | list):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             yield from places(item, (*above, key))
+
+
+def optional(mode: ReplyMode, place: Place) -> bool:
+    return place[-1] in OPTIONAL or (mode, place) in OPTIONAL_PLACES
 
 
 def pointer(place: Place) -> str:
@@ -103,20 +115,20 @@ def at(document: Any, place: Place) -> Any:
     return document
 
 
-def changed(mode: ChatMode, place: Place, value: Any) -> dict[str, Any]:
+def changed(mode: ReplyMode, place: Place, value: Any) -> dict[str, Any]:
     """The mode's sample with `value` at a place."""
     document = copy.deepcopy(SAMPLES[mode])
     at(document, place[:-1])[place[-1]] = value
     return document
 
 
-def without(mode: ChatMode, place: Place) -> dict[str, Any]:
+def without(mode: ReplyMode, place: Place) -> dict[str, Any]:
     document = copy.deepcopy(SAMPLES[mode])
     del at(document, place[:-1])[place[-1]]
     return document
 
 
-def faults(mode: ChatMode, data: object) -> tuple[str, ...]:
+def faults(mode: ReplyMode, data: object) -> tuple[str, ...]:
     with pytest.raises(BrokenContract) as broken:
         check(mode, data)
     return broken.value.faults
@@ -137,37 +149,38 @@ def ill_typed(place: Place, value: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_full_reply_keeps_its_contract(mode: ChatMode) -> None:
+def test_a_full_reply_keeps_its_contract(mode: ReplyMode) -> None:
     check(mode, SAMPLES[mode])
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_reply_without_its_optional_fields_keeps_its_contract(mode: ChatMode) -> None:
-    def lean(value: Any) -> Any:
+def test_a_reply_without_its_optional_fields_keeps_its_contract(mode: ReplyMode) -> None:
+    def lean(value: Any, place: Place = ()) -> Any:
         if isinstance(value, dict):
-            return {key: lean(item) for key, item in value.items() if key not in OPTIONAL}
+            members = ((key, item, (*place, key)) for key, item in value.items())
+            return {key: lean(item, at) for key, item, at in members if not optional(mode, at)}
         return [lean(item) for item in value] if isinstance(value, list) else value
 
     check(mode, lean(SAMPLES[mode]))
 
 
 @pytest.mark.parametrize(("mode", "place"), MEMBERS)
-def test_only_an_optional_field_may_be_absent(mode: ChatMode, place: Place) -> None:
-    if place[-1] in OPTIONAL:
+def test_only_an_optional_field_may_be_absent(mode: ReplyMode, place: Place) -> None:
+    if optional(mode, place):
         check(mode, without(mode, place))
     else:
         assert faults(mode, without(mode, place)) == (f"{pointer(place)}: missing",)
 
 
 @pytest.mark.parametrize(("mode", "place"), OBJECTS)
-def test_an_unknown_field_is_refused_where_it_stands(mode: ChatMode, place: Place) -> None:
+def test_an_unknown_field_is_refused_where_it_stands(mode: ReplyMode, place: Place) -> None:
     found = faults(mode, changed(mode, (*place, "secret"), "secret"))
     assert found == (f"{pointer(place)}: extra_forbidden",)
 
 
 @pytest.mark.parametrize(("mode", "place", "value"), VALUES)
 def test_a_value_of_another_type_is_refused_where_it_stands(
-    mode: ChatMode, place: Place, value: Any
+    mode: ReplyMode, place: Place, value: Any
 ) -> None:
     for other in ill_typed(place, value):
         found = faults(mode, changed(mode, place, other))
@@ -175,7 +188,7 @@ def test_a_value_of_another_type_is_refused_where_it_stands(
 
 
 @pytest.mark.parametrize(("mode", "place", "value"), VALUES)
-def test_only_a_word_of_the_closed_set_is_taken(mode: ChatMode, place: Place, value: Any) -> None:
+def test_only_a_word_of_the_closed_set_is_taken(mode: ReplyMode, place: Place, value: Any) -> None:
     if place[-1] in ATOMIC:
         for word in ("secret", "", value.upper()):
             assert faults(mode, changed(mode, place, word)) == (f"{pointer(place)}: literal_error",)
@@ -183,12 +196,12 @@ def test_only_a_word_of_the_closed_set_is_taken(mode: ChatMode, place: Place, va
 
 @pytest.mark.parametrize("data", [None, [], "secret", 1, {"secret": "secret"}])
 @pytest.mark.parametrize("mode", MODES)
-def test_a_value_that_is_no_reply_is_refused(mode: ChatMode, data: object) -> None:
+def test_a_value_that_is_no_reply_is_refused(mode: ReplyMode, data: object) -> None:
     assert faults(mode, data)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_refusal_never_quotes_the_reply(mode: ChatMode) -> None:
+def test_a_refusal_never_quotes_the_reply(mode: ReplyMode) -> None:
     spoiled: Any = {f"secret{i}": {"secret": "secret"} for i in range(1000)}
     for data in (
         {**SAMPLES[mode], **spoiled},
@@ -215,18 +228,21 @@ def schemas(schema: Any) -> Iterator[dict[str, Any]]:
 
 
 def test_the_intent_comes_before_the_response() -> None:
-    schema = reply_schema()
+    schema = reply_schema(PLANNER)
     assert list(schema["properties"]) == schema["required"] == ["intent", "response"]
-    assert schema["properties"]["intent"]["enum"] == list(get_args(ChatMode))
-    assert len(schema["properties"]["response"]["anyOf"]) == len(CONTRACTS)
+    assert schema["properties"]["intent"]["enum"] == list(PLANNER)
+    assert len(schema["properties"]["response"]["anyOf"]) == len(PLANNER)
 
 
 def test_every_object_is_closed_and_says_what_it_requires() -> None:
-    told = [schema for schema in schemas(reply_schema()) if schema.get("type") == "object"]
-    assert len(told) == 16
+    told = [
+        schema for schema in schemas(reply_schema(tuple(MODES))) if schema.get("type") == "object"
+    ]
+    assert len(told) == 17
     for schema in told:
         assert schema["additionalProperties"] is False
-        assert set(schema["properties"]) - set(schema["required"]) <= OPTIONAL
+        optional_here = set(schema["properties"]) - set(schema["required"])
+        assert optional_here <= OPTIONAL | {"changes"}
 
 
 def test_the_schema_says_only_what_the_provider_understands() -> None:
@@ -234,13 +250,13 @@ def test_the_schema_says_only_what_the_provider_understands() -> None:
         *("$defs", "$ref", "type", "enum", "anyOf", "items", "title", "description"),
         *("properties", "required", "additionalProperties"),
     }
-    told = list(schemas(reply_schema()))
+    told = list(schemas(reply_schema(tuple(MODES))))
     assert set().union(*told) == known
     assert not any(schema.get("type") == "null" for schema in told)
 
 
 def test_the_providers_own_transformation_leaves_the_schema_as_it_is() -> None:
-    schema = reply_schema()
+    schema = reply_schema(tuple(MODES))
     for inner in schemas(expected := copy.deepcopy(schema)):
         if "enum" in inner:
             del inner["type"]  # the words of an enum say their type themselves
@@ -252,7 +268,7 @@ def test_the_providers_own_transformation_leaves_the_schema_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_main_text_of_a_reply_is_prose_of_its_contract(mode: ChatMode) -> None:
+def test_the_main_text_of_a_reply_is_prose_of_its_contract(mode: ReplyMode) -> None:
     name = MAIN_TEXT[mode].removeprefix("/")
     assert isinstance(SAMPLES[mode][name], str)
     assert name not in ATOMIC | OPTIONAL
@@ -263,7 +279,7 @@ def test_the_words_of_closed_sets_are_known_by_name() -> None:
 
 
 def test_no_name_is_a_closed_set_here_and_prose_there() -> None:
-    objects = [schema.get("properties", {}) for schema in schemas(reply_schema())]
+    objects = [schema.get("properties", {}) for schema in schemas(reply_schema(tuple(MODES)))]
     named = [member for properties in objects for member in properties.items()]
     closed = {name for name, schema in named if "enum" in schema}
     prose = {name for name, schema in named if "enum" not in schema}
@@ -272,7 +288,7 @@ def test_no_name_is_a_closed_set_here_and_prose_there() -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_streamed_reply_keeps_the_contract_of_its_intent(mode: ChatMode) -> None:
+def test_a_streamed_reply_keeps_the_contract_of_its_intent(mode: ReplyMode) -> None:
     parser = ReplyParser()
     text = f'{{"intent": "{mode}", "response": {json.dumps(SAMPLES[mode])}}}'
     data = fold(op for character in text for op in parser.feed(character))

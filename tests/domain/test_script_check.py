@@ -226,7 +226,7 @@ def test_the_check_of_any_text_costs_little(unit: str) -> None:
 NO_PROSE = {
     *("file", "files", "line", "snippet", "name", "version", "labels", "value", "values"),
     *("category", "order", "references", "plan", "steps", "dependencies", "issue", "solution"),
-    *("changes", "findings", "metrics", "visualizations", "newFiles"),
+    *("improvedPrompt", "findings", "metrics", "visualizations", "newFiles"),
 }
 
 

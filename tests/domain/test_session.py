@@ -7,17 +7,20 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from shutil import copytree
+from typing import Any
 
 import pytest
 
 import domain
 from domain import session
 from domain.errors import (
+    ModeFixed,
     PlanMissing,
     PlanUnknown,
     Refused,
     ReplyInProgress,
     ReplyNotEnded,
+    SessionChanged,
     SessionEnded,
     SessionFull,
     SessionSpent,
@@ -33,18 +36,23 @@ from domain.events import (
     SessionArchived,
     SessionConverted,
     SessionDeleted,
+    SessionDescribed,
     SessionEvent,
     SessionExpired,
+    SessionMode,
     SessionModeChanged,
     SessionOpened,
     SessionRenamed,
     SessionRestored,
     SessionResumed,
+    SessionStarred,
+    SessionTagged,
     ShareRevoked,
     SystemMessagePosted,
     UserMessagePosted,
 )
-from domain.session import INITIAL, MAX_MESSAGES, MAX_TOKENS, Decided, RunningReply, Session
+from domain.modes import MODES
+from domain.session import INITIAL, Decided, RunningReply, Session
 from tests.given import given
 
 OPENED = SessionOpened(session_id="s1", project_id="p1", user_id="u1")
@@ -109,12 +117,13 @@ def speak(state: Session) -> Decided:
     )
 
 
+def change(state: Session, **details: Any) -> Decided:
+    changed = replace(state.details, **details)
+    return session.change(state, details=changed, revisions=None)
+
+
 def rename(state: Session) -> Decided:
-    return session.rename(state, name="Login")
-
-
-def change_mode(state: Session) -> Decided:
-    return session.change_mode(state, mode="build")
+    return change(state, name="Login")
 
 
 PLANNED = ReplyCompleted(
@@ -142,6 +151,18 @@ def convert(state: Session) -> Decided:
     )
 
 
+def append(state: Session) -> Decided:
+    return session.append_message(state, message_id="m2", role="assistant", text="So.", locale="fr")
+
+
+def instruct(state: Session) -> Decided:
+    return session.instruct(state, instructions="Speak like a pirate.")
+
+
+def give_material(state: Session) -> Decided:
+    return session.give_material(state, message_id="y2", kind="run_summary", text="Scores")
+
+
 def request_build(state: Session) -> Decided:
     return session.request_build(state, build_id="b1", message_id="m2", text="A shop", locale="fr")
 
@@ -149,12 +170,14 @@ def request_build(state: Session) -> Decided:
 NEED_ACTIVE: list[Callable[[Session], Decided]] = [
     post,
     start,
-    change_mode,
+    append,
     request_build,
 ]
 NEED_KNOWN: list[Callable[[Session], Decided]] = [
     speak,
     rename,
+    instruct,
+    give_material,
     convert,
     session.archive,
     session.delete,
@@ -243,15 +266,108 @@ def test_a_session_that_has_ended_can_still_be_renamed(end: SessionEvent) -> Non
     assert rename(given(OPENED, end)) == (SessionRenamed(session_id="s1", name="Login"),)
 
 
-def test_a_session_turns_to_building_and_back() -> None:
-    to_build = SessionModeChanged(session_id="s1", mode="build")
-    to_plan = SessionModeChanged(session_id="s1", mode="plan")
-    assert change_mode(given(OPENED)) == (to_build,)
-    assert session.change_mode(given(OPENED, to_build), mode="plan") == (to_plan,)
+def test_a_mode_changes_within_its_family_alone() -> None:
+    to_setup = SessionModeChanged(session_id="s1", mode="setup")
+    assert change(given(OPENED), mode="setup") == (to_setup,)
+    for mode in ("idea", "prompt", "build"):
+        with pytest.raises(ModeFixed):
+            change(given(OPENED), mode=mode)
 
 
-def test_the_same_mode_again_changes_nothing() -> None:
-    assert session.change_mode(given(OPENED), mode="plan") == ()
+def test_details_change_together_and_the_same_details_change_nothing() -> None:
+    state = given(OPENED)
+    changes = change(
+        state, name="Login", description="Of users", tags=("a",), is_starred=True, is_archived=True
+    )
+    assert [type(each) for each in changes] == [
+        SessionRenamed,
+        SessionDescribed,
+        SessionTagged,
+        SessionStarred,
+        SessionArchived,
+    ]
+    after = given(OPENED, *changes)
+    assert change(after) == ()
+    assert (after.details.tags, after.status) == (("a",), "archived")
+    back = change(after, is_starred=False, is_archived=False)
+    assert given(OPENED, *changes, *back).details == replace(
+        after.details, is_starred=False, is_archived=False
+    )
+    assert after.details.revision != state.details.revision
+
+
+def test_details_that_others_changed_meanwhile_are_not_overwritten() -> None:
+    state = given(OPENED)
+    known, details = state.details.revision, replace(state.details, name="Login")
+    assert session.change(state, details=details, revisions=(known,))
+    changed = given(OPENED, SessionRenamed(session_id="s1", name="Sign in"))
+    with pytest.raises(SessionChanged) as refused:
+        session.change(changed, details=details, revisions=(known,))
+    assert refused.value.revision == changed.details.revision
+
+
+def test_a_fork_knows_where_it_left_its_parent() -> None:
+    parent = given(OPENED, posted(), STARTED)
+    (opened,) = session.open_fork(
+        INITIAL,
+        session_id="s2",
+        user_id="u2",
+        mode="what_if",
+        parent=parent,
+        message_id="m1",
+        version=2,
+    )
+    fork = given(opened)
+    assert (fork.project_id, fork.user_id, fork.mode) == ("p1", "u2", "what_if")
+    assert fork.fork == session.Fork(session_id="s1", version=2)
+
+
+@pytest.mark.parametrize(("of", "to"), [("plan", "prompt"), ("prompt", "what_if")])
+def test_a_fork_is_as_private_as_its_parent(of: SessionMode, to: SessionMode) -> None:
+    parent = given(replace(OPENED, mode=of))
+    with pytest.raises(ModeFixed):
+        session.open_fork(
+            INITIAL,
+            session_id="s2",
+            user_id="u1",
+            mode=to,
+            parent=parent,
+            message_id="m1",
+            version=1,
+        )
+
+
+def test_an_erased_session_cannot_be_forked() -> None:
+    with pytest.raises(SessionUnknown):
+        session.open_fork(
+            INITIAL,
+            session_id="s2",
+            user_id="u1",
+            mode="what_if",
+            parent=given(OPENED, DELETED),
+            message_id="m1",
+            version=1,
+        )
+
+
+def test_an_appended_message_counts_and_waits_for_the_running_reply() -> None:
+    (added,) = append(given(OPENED))
+    assert given(OPENED, added).message_count == 1
+    (said,) = session.append_message(
+        given(OPENED), message_id="m2", role="user", text="How?", locale="fr"
+    )
+    assert isinstance(said, UserMessagePosted)
+    assert said.source == "client"
+    with pytest.raises(ReplyInProgress):
+        append(given(OPENED, posted(), STARTED))
+
+
+def test_instructions_replace_each_other() -> None:
+    state = given(OPENED, *instruct(given(OPENED)))
+    assert state.instructions == "Speak like a pirate."
+    last = session.instruct(state, model="claude-haiku-4-5", max_tokens=500)
+    after = session.fold(last, state)
+    assert (after.instructions, after.model, after.max_tokens) == (None, "claude-haiku-4-5", 500)
 
 
 def test_a_plan_becomes_a_build_by_the_user_s_message_and_the_session_s_end() -> None:
@@ -395,9 +511,9 @@ def test_the_masked_events_of_a_deleted_session_are_folded_as_they_are() -> None
 
 
 def test_the_tokens_of_replies_that_failed_count_too() -> None:
-    state = given(OPENED, posted(), STARTED, replace(FAILED, tokens_used=MAX_TOKENS - 1))
+    state = given(OPENED, posted(), STARTED, replace(FAILED, tokens_used=100_000 - 1))
     session.require_capacity(state)
-    state = given(OPENED, posted(), STARTED, replace(FAILED, tokens_used=MAX_TOKENS))
+    state = given(OPENED, posted(), STARTED, replace(FAILED, tokens_used=100_000))
     with pytest.raises(SessionSpent):
         session.require_capacity(state)
 
@@ -431,19 +547,21 @@ def test_a_session_opens_once(events: tuple[SessionEvent, ...]) -> None:
 
 
 def test_a_full_session_refuses_messages() -> None:
-    almost = given(OPENED, *(posted(f"m{n}") for n in range(MAX_MESSAGES - 1)))
+    almost = given(OPENED, *(posted(f"m{n}") for n in range(MODES["plan"].most_messages - 1)))
     session.require_capacity(almost)
     assert post(almost)
     full = session.fold(post(almost), almost)
     with pytest.raises(SessionFull) as refused:
         post(full)
-    assert refused.value.limit == MAX_MESSAGES
+    assert refused.value.limit == MODES["plan"].most_messages
     with pytest.raises(SessionFull):
         session.require_capacity(full)
 
 
 def test_a_full_session_still_gets_its_last_reply() -> None:
-    assert start(given(OPENED, *(posted(f"m{n}") for n in range(MAX_MESSAGES)))) == (STARTED,)
+    assert start(given(OPENED, *(posted(f"m{n}") for n in range(MODES["plan"].most_messages)))) == (
+        STARTED,
+    )
 
 
 def test_replies_and_the_service_s_own_words_do_not_fill_a_session() -> None:
@@ -513,10 +631,10 @@ def test_name_and_mode_are_the_last_ones_given() -> None:
     state = given(
         OPENED,
         SessionRenamed(session_id="s1", name="Login"),
-        SessionModeChanged(session_id="s1", mode="build"),
+        SessionModeChanged(session_id="s1", mode="setup"),
         SessionRenamed(session_id="s1", name="Sign in"),
     )
-    assert (state.name, state.mode) == ("Sign in", "build")
+    assert (state.details.name, state.mode) == ("Sign in", "setup")
 
 
 def test_the_service_s_own_words_change_nothing() -> None:

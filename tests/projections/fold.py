@@ -3,6 +3,7 @@
 This is the oracle. It reads the log as it is stored and knows neither the deciders nor a database.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -22,8 +23,14 @@ def rows(name: str, log: Iterable[Recorded]) -> list[Row]:
     """The rows of a read model after these events, by key."""
     _, step = MODELS[name]
     table: Table = {}
+    _POSITIONS.clear()
+    _PRIVATE.clear()
     for event in log:
-        step(table, event, orjson.loads(event.state))
+        state = orjson.loads(event.state)
+        _POSITIONS[event.tenant_id, event.stream_id, event.version] = event.position
+        if event.type == "SessionOpened" and state["mode"] == "prompt":
+            _PRIVATE[event.tenant_id, event.stream_id] = state["user_id"]
+        step(table, event, state)
     return [table[at] for at in sorted(table)]
 
 
@@ -33,7 +40,28 @@ def key_of(name: str) -> tuple[str, ...]:
 
 
 _BUILT: Final = ("build_reference", "deployment", "build_status")
-_SAID: Final = ("user_message", "reply", "system_message", "session")
+_SAID: Final = (
+    *("user_message", "reply", "system_message", "assistant_message", "material", "session"),
+)
+_DETAILS: Final = (
+    *("SessionDescribed", "SessionTagged", "SessionStarred", "SessionUnstarred"),
+    *("SessionInstructed", "SessionPlaced"),
+)
+_CONTEXT: Final = {
+    "run_id": "runId",
+    "step_id": "stepId",
+    "candidate_id": "candidateId",
+    "prompt_id": "promptId",
+    "prompt_version_id": "promptVersionId",
+    "version_id": "versionId",
+    "build_id": "buildId",
+}
+_MAIN_TEXTS: Final = ("answer", "summary", "rootCause", "overview", "markdown", "analysis")
+_BLANK: Final[Row] = {
+    **dict.fromkeys(("name", "description", "first_words", "last_words"), ""),
+    "tags": [],
+    "settings": None,
+}
 
 
 def _drop(table: Table, **which: Any) -> None:
@@ -46,11 +74,32 @@ def _drop(table: Table, **which: Any) -> None:
             del table[key]
 
 
+_POSITIONS: Final[dict[tuple[str, str, int], int]] = {}
+"""The positions of the events so far, by tenant, stream and version."""
+
+_PRIVATE: Final[dict[tuple[str, str], str]] = {}
+"""The users of the private sessions so far, by tenant and stream."""
+
+
+def _private_to(event: Recorded) -> str:
+    """The one user who may see the session of this event; empty for all other events."""
+    return _PRIVATE.get((event.tenant_id, event.stream_id), "")
+
+
+def _beginning(text: str, most: int) -> str:
+    line = re.sub("[ \t\n\r\f\v]+", " ", text[: 4 * most]).strip(" ")
+    if len(line) <= most:
+        return line
+    found = re.match(f"(.{{{most // 2},}}) ", line[: most + 1], re.DOTALL)
+    return (found[1] if found else line[:most]) + "…"
+
+
 def _timeline(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
     row = {
         "position": event.position,
         "tenant_id": event.tenant_id,
         "project_id": event.project_id,
+        "private_to": _private_to(event),
         "mode": "plan",
         "item_id": state.get("message_id", str(event.position)),
         "kind": "session",
@@ -61,6 +110,7 @@ def _timeline(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
         "chat_mode": None,
         "in_reply_to": state.get("in_reply_to"),
         "locale": state.get("locale"),
+        "source": state.get("source"),
         "text": None,
         "data": None,
         "subtype": None,
@@ -79,6 +129,10 @@ def _timeline(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
         case "UserMessagePosted":
             same = ("mode", "chat_mode", "text", "build_id")
             row |= {"kind": "user_message", **{name: state[name] for name in same}}
+        case "AssistantMessageAdded":
+            row |= {"kind": "assistant_message", "text": state["text"], "source": "client"}
+        case "MaterialAdded":
+            row |= {"kind": "material", "text": state["text"], "data": {"kind": state["kind"]}}
         case "ReplyCompleted":
             row |= {
                 "kind": "reply",
@@ -128,7 +182,7 @@ def _timeline(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
             row |= {"is_visible": False, "data": {"event": event.type, "mode": state["mode"]}}
         case "SessionRenamed":
             row |= {"is_visible": False, "data": {"event": event.type, "name": state["name"]}}
-        case name if name.startswith("Session"):
+        case name if name.startswith("Session") and name not in _DETAILS:
             row |= {"is_visible": False, "data": {"event": name}}
         case _:
             return
@@ -138,21 +192,36 @@ def _timeline(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
 def _sessions(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
     key = (event.tenant_id, state.get("session_id"))
     if event.type == "SessionOpened":
+        stream_id = f"session-{state.get('forked_from_session_id')}"
+        parent = (event.tenant_id, stream_id, state.get("forked_from_version", 0))
         table[key] = {
             "tenant_id": event.tenant_id,
             "session_id": state["session_id"],
             "project_id": state["project_id"],
             "user_id": state["user_id"],
-            "name": "",
+            "private_to": _private_to(event),
+            "name": state.get("name") or "",
+            "description": "",
+            "tags": [],
+            "is_starred": False,
             "mode": state["mode"],
             "status": "active",
+            "context": {wire: state[key] for key, wire in _CONTEXT.items() if state.get(key)},
+            **dict.fromkeys(("model", "max_tokens", "settings")),
+            "forked_from_session_id": state.get("forked_from_session_id"),
+            "forked_from_message_id": state.get("forked_from_message_id"),
+            "forked_at": _POSITIONS.get(parent),
+            "first_words": "",
+            "last_words": "",
             "message_count": 0,
+            "item_count": 0,
             "tokens_used": 0,
             "ai_seconds": 0,
             "cost_usd": Decimal(0),
             "build_id": None,
             "opened_at": event.recorded_at,
             "last_active_at": event.recorded_at,
+            "active_position": event.position,
             "last_position": event.position,
         }
         return
@@ -160,11 +229,15 @@ def _sessions(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
         return
     row = table[key]
     match event.type:
-        case "UserMessagePosted":
+        case "UserMessagePosted" | "AssistantMessageAdded":
             row["message_count"] += 1
-            row["last_active_at"] = event.recorded_at
-        case "ReplyCompleted" | "ReplyFailed":
-            row["last_active_at"] = event.recorded_at
+            row["first_words"] = row["first_words"] or _beginning(state["text"], 50)
+            _speak(row, event, state["text"])
+        case "ReplyCompleted":
+            found = (state["data"][key] for key in _MAIN_TEXTS if key in (state["data"] or {}))
+            _speak(row, event, next(found, ""))
+        case "ReplyFailed":
+            _speak(row, event, "")
         case "TimeConsumed":
             kinds = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
             row["tokens_used"] += sum(state[kind] or 0 for kind in kinds)
@@ -172,20 +245,36 @@ def _sessions(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
             row["cost_usd"] += Decimal(state["cost_usd"] or 0)
         case "SessionRenamed":
             row["name"] = state["name"]
+        case "SessionDescribed":
+            row["description"] = state["description"]
+        case "SessionTagged":
+            row["tags"] = state["tags"]
+        case "SessionStarred" | "SessionUnstarred":
+            row["is_starred"] = event.type == "SessionStarred"
         case "SessionModeChanged":
             row["mode"] = state["mode"]
+        case "SessionInstructed":
+            row |= {name: state[name] for name in ("model", "max_tokens", "settings")}
         case "SessionResumed":
             row["status"] = "active"
         case "SessionConverted" | "SessionArchived" | "SessionExpired" | "SessionDeleted":
             row["status"] = event.type.removeprefix("Session").lower()
-            row["name"] = "" if row["status"] == "deleted" else row["name"]
+            row |= _BLANK if row["status"] == "deleted" else {}
             row["build_id"] = state.get("build_id", row["build_id"])
         case "SessionRestored":
             row["status"] = "active" if row["build_id"] is None else "converted"
             row["last_active_at"] = event.recorded_at
+            row["active_position"] = event.position
         case _:
             return
     row["last_position"] = event.position
+
+
+def _speak(row: Row, event: Recorded, text: str) -> None:
+    row["item_count"] += 1
+    row["last_words"] = _beginning(text, 120) or row["last_words"]
+    row["last_active_at"] = event.recorded_at
+    row["active_position"] = event.position
 
 
 def _accounts(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
@@ -294,6 +383,7 @@ def _replies(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
             "message_id": state["message_id"],
             "project_id": event.project_id,
             "session_id": state["session_id"],
+            "private_to": _private_to(event),
             "epoch": state["epoch"],
             "started_at": event.recorded_at,
             "started_position": event.position,

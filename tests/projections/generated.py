@@ -7,7 +7,7 @@ forgets the tenant mixes them up.
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
 from random import Random
@@ -51,12 +51,18 @@ from tests.projections.fold import Row, key_of
 TENANTS: Final = ("t1", "t2")
 USERS: Final = ("ann", "bob", "عمر", "d'Arc\\")
 PROJECTS: Final = ("shop", "blog", "p-3")
-MODES: Final[tuple[ChatMode, ...]] = tuple(ESTIMATES)
+MODES: Final = get_args(ChatMode)
 ROLES: Final[tuple[Role, ...]] = ("owner", "editor", "viewer")
 KINDS: Final[tuple[CreditKind, ...]] = ("paid", "bonus")
 PHASES: Final[tuple[BuildPhase, ...]] = get_args(BuildPhase)
 REPORT_TYPES: Final[tuple[ReportType, ...]] = get_args(ReportType)
-SESSION_MODES: Final[tuple[SessionMode, ...]] = ("plan", "build")
+SESSION_MODES: Final[tuple[SessionMode, ...]] = get_args(SessionMode)
+ROLES_OF_APPENDED: Final[tuple[session.AppendedRole, ...]] = ("user", "assistant")
+CONTEXTS: Final = (
+    session.NOTHING,
+    session.About(run_id="r1", step_id="s1", candidate_id="c1"),
+    session.About(prompt_id="p1", prompt_version_id="pv1", version_id="v1", build_id="b1"),
+)
 MODELS: Final = ("claude-opus-4", "claude-haiku-4-5", "offline", "unheard-of")
 TEXTS: Final = (
     "",
@@ -131,15 +137,18 @@ class World:
             self._complete: 14,
             self._fail: 4,
             self._speak: 3,
-            self._rename: 3,
-            self._change_mode: 3,
+            self._append: 4,
+            self._give_material: 1,
+            self._change: 6,
+            self._instruct: 1,
+            self._fork: 3,
             self._convert: 4,
             self._save_plan: 12,
             self._share_plan: 4,
             self._revoke_share: 1,
-            self._begin_build: 6,
-            self._claim: 4,
-            self._report: 20,
+            self._begin_build: 10,
+            self._claim: 6,
+            self._report: 30,
             self._time_out: 1,
             self._cancel_build: 1,
             self._archive: 1,
@@ -252,6 +261,9 @@ class World:
                     session_id=talk.session_id,
                     project_id=talk.project_id,
                     user_id=talk.user_id,
+                    mode=self._one(SESSION_MODES),
+                    name=self._one((None, "Sign in")),
+                    context=self._one(CONTEXTS),
                 ),
             )
         append.decide(stream, session.resume)
@@ -427,12 +439,72 @@ class World:
             ),
         )
 
-    def _rename(self, append: "_Append") -> None:
-        self._in_session(append, lambda state: session.rename(state, name=self._one(TEXTS)))
+    def _change(self, append: "_Append") -> None:
+        details = session.Details(
+            name=self._one(TEXTS),
+            description=self._one(TEXTS),
+            mode=self._one(SESSION_MODES),
+            is_starred=self._one((True, False)),
+            tags=self._one(((), ("a", "ب"), ("a",))),
+            is_archived=self._random.random() < 0.1,
+        )
+        self._in_session(
+            append, lambda state: session.change(state, details=details, revisions=None)
+        )
 
-    def _change_mode(self, append: "_Append") -> None:
-        mode = self._one(SESSION_MODES)
-        self._in_session(append, lambda state: session.change_mode(state, mode=mode))
+    def _append(self, append: "_Append") -> None:
+        message_id = self._id("m", append)
+        role = self._one(ROLES_OF_APPENDED)
+        self._in_session(
+            append,
+            lambda state: session.append_message(
+                state, message_id=message_id, role=role, text=self._one(TEXTS), locale="fr"
+            ),
+        )
+
+    def _give_material(self, append: "_Append") -> None:
+        message_id = self._id("y", append)
+        self._in_session(
+            append,
+            lambda state: session.give_material(
+                state, message_id=message_id, kind="run_summary", text=self._one(TEXTS)
+            ),
+        )
+
+    def _instruct(self, append: "_Append") -> None:
+        settings = self._one((None, {"temperature": 0.5}))
+        self._in_session(
+            append,
+            lambda state: session.instruct(
+                state,
+                instructions=self._one((None, *TEXTS)),
+                model=self._one((None, *MODELS)),
+                max_tokens=self._one((None, 1_000)),
+                settings=settings,
+            ),
+        )
+
+    def _fork(self, append: "_Append") -> None:
+        """A session that shares what another one had said up to one of its events."""
+        mine = [talk for talk in self._talks if talk.tenant_id == append.tenant_id]
+        if not mine:
+            return
+        talk = self._one(mine)
+        parent, version = self._streams[talk.tenant_id, str(session_stream(talk.session_id))]
+        fork = replace(talk, session_id=self._id("s", append))
+        append.decide(
+            session_stream(fork.session_id, fork.project_id),
+            lambda state: session.open_fork(
+                state,
+                session_id=fork.session_id,
+                user_id=fork.user_id,
+                mode="prompt" if parent.mode == "prompt" else "what_if",
+                parent=parent,
+                message_id="m1",
+                version=self._random.randint(1, version),
+            ),
+        )
+        self._talks.append(fork)
 
     def _save_plan(self, append: "_Append") -> None:
         planned = [

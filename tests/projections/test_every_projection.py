@@ -174,7 +174,7 @@ async def test_verification_counts_the_rows_that_are_missing(
     url: str, projection: Projection
 ) -> None:
     async with writing(url) as log, owning(url) as owner:
-        await fill(log, 4)
+        await fill(log, 5)
         await tamper(owner, REMOVED, projection)
         assert await verify(owner, projection) == 2
         await rebuild(owner, projection)
@@ -186,7 +186,7 @@ async def test_verification_counts_the_rows_that_are_too_many(
     url: str, projection: Projection
 ) -> None:
     async with writing(url) as log, owning(url) as owner:
-        await fill(log, 4)
+        await fill(log, 5)
         await tamper(owner, "create temp table forged as select * from {0} limit 2", projection)
         await tamper(owner, "update forged set tenant_id = 'forged ' || tenant_id", projection)
         if projection.name in ("timeline", "consumption"):
@@ -200,7 +200,7 @@ async def test_verification_counts_the_rows_that_are_different(
     url: str, projection: Projection
 ) -> None:
     async with writing(url) as log, owning(url) as owner:
-        await fill(log, 4)
+        await fill(log, 5)
         await tamper(owner, f"{CHANGED[projection.name]} {TWO}", projection)
         assert await verify(owner, projection) == 2
 
@@ -221,9 +221,10 @@ select n, 't' || n % 5, 'p' || n % 7, 'plan', 'm' || n,
     n % 3 > 0, false, 's' || n % 90, case when n % 50 = 0 then 'b' || n end, now()
 from generate_series(1, 6000) as n;
 insert into app.sessions (
-    tenant_id, session_id, project_id, user_id, mode, opened_at, last_active_at, last_position
+    tenant_id, session_id, project_id, user_id, mode, opened_at, last_active_at, active_position,
+    last_position
 )
-select 't' || n % 5, 's' || n, 'p' || n % 7, 'u' || n % 11, 'plan', now(), now(), n
+select 't' || n % 5, 's' || n, 'p' || n % 7, 'u' || n % 11, 'plan', now(), now(), n, n
 from generate_series(1, 6000) as n;
 insert into app.accounts (tenant_id, user_id, credited_seconds, last_position)
 select 't' || n % 5, 'u' || n, 100, n from generate_series(1, 6000) as n;
@@ -309,6 +310,7 @@ ASKED: Final[dict[str, Any]] = {
     "after_user_id": "",
     "share_id": "l1",
     "token_digest": "d1",
+    "modes": ["plan", "build"],
 }
 SMALL: Final = {"lease"}
 """Tables of a row a process, which are read whole."""
@@ -361,7 +363,8 @@ from generate_series(1, 40000) as n;
 async def test_a_page_costs_its_own_rows_and_not_all_that_others_did_since(
     url: str, projection: Projection
 ) -> None:
-    """A project or a user that was quiet for long, among busy ones: a block a row at the most."""
+    """A project or a user that was quiet for long, among busy ones: two blocks a row at the most,
+    one of them for the session of the row."""
     async with owning(url) as owner:
         await owner.execute(LONG_AWAY.encode())
         await owner.execute("vacuum analyze app.timeline, app.consumption")
@@ -376,7 +379,7 @@ async def test_a_page_costs_its_own_rows_and_not_all_that_others_did_since(
                     user_id="quiet",
                 )
                 read = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
-                assert read <= 2 * ASKED["limit"], (name, planning, read)
+                assert read <= 3 * ASKED["limit"], (name, planning, read)
 
 
 MANY_REPLIES: Final = """

@@ -26,7 +26,7 @@ from domain.events import (
     TimeReserved,
     UserMessagePosted,
 )
-from domain.session import MAX_MESSAGES
+from domain.modes import MODES
 from projections.projection import Connection
 from projections.sessions import SessionRow, active_session, session
 from service.postgres import connections
@@ -130,16 +130,31 @@ async def test_a_new_session_has_nothing_yet(log: Log, reader: Connection) -> No
         session_id="s1",
         project_id="p1",
         user_id="u1",
+        private_to="",
         name="",
+        description="",
+        tags=[],
+        is_starred=False,
         mode="plan",
         status="active",
+        context={},
+        model=None,
+        max_tokens=None,
+        settings=None,
+        forked_from_session_id=None,
+        forked_from_message_id=None,
+        forked_at=None,
+        first_words="",
+        last_words="",
         message_count=0,
+        item_count=0,
         tokens_used=0,
         ai_seconds=0,
         cost_usd=Decimal(0),
         build_id=None,
         opened_at=at,
         last_active_at=at,
+        active_position=1,
     )
 
 
@@ -271,7 +286,7 @@ async def test_a_session_that_has_ended_is_not_active(
 
 
 async def test_a_full_session_is_not_active(log: Log, reader: Connection) -> None:
-    await post(log, opened("s1"), *(said(f"m{n}") for n in range(MAX_MESSAGES - 1)))
+    await post(log, opened("s1"), *(said(f"m{n}") for n in range(MODES["plan"].most_messages - 1)))
     assert await active(reader) == "s1"
     await post(log, said("last"))
     assert await active(reader) is None

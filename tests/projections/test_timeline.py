@@ -94,6 +94,8 @@ PLAIN: Final[dict[str, Any]] = {
     "chat_mode": None,
     "in_reply_to": None,
     "locale": None,
+    "source": None,
+    "session_mode": None,
     "text": None,
     "data": None,
     "subtype": None,
@@ -188,7 +190,15 @@ async def test_a_message_is_an_item(
 @pytest.mark.parametrize(
     ("event", "row"),
     [
-        (OPENED, {"kind": "session", "user_id": "u1", "data": {"event": "SessionOpened"}}),
+        (
+            OPENED,
+            {
+                "kind": "session",
+                "user_id": "u1",
+                "session_mode": "plan",
+                "data": {"event": "SessionOpened"},
+            },
+        ),
         (
             SessionRenamed(session_id="s1", name="Login"),
             {"kind": "session", "data": {"event": "SessionRenamed", "name": "Login"}},

@@ -66,6 +66,10 @@ class Cutter:
         socket = f"{self._target['host']}/.s.PGSQL.{self._target.get('port') or 5432}"
         up_reader, up_writer = await asyncio.open_unix_connection(socket)
         ends = {writer, up_writer}
+        if self.refuse:  # severed while this connection was made
+            for end in ends:
+                end.close()
+            return
         self._ends |= ends
         doomed = asyncio.Event()
         there = asyncio.create_task(self._requests(reader, up_writer, doomed))

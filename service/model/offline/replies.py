@@ -10,12 +10,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 Json: TypeAlias = Any
-Intent = Literal["question", "feature", "fix", "analysis", "general"]
+PlannerIntent = Literal["question", "feature", "fix", "analysis", "general"]
+Intent = Literal[PlannerIntent, "improvement"]
 Language = Literal["en", "fr", "es", "ar"]
 Texts: TypeAlias = Mapping[str, str]
 
 LANGUAGES: Final[tuple[Language, ...]] = get_args(Language)
-INTENTS: Final[tuple[Intent, ...]] = get_args(Intent)
+INTENTS: Final[tuple[PlannerIntent, ...]] = get_args(PlannerIntent)
+"""The intents among which the message decides."""
+
 
 MARKS: Final[Mapping[Language, str]] = {
     "en": "(offline model)",
@@ -154,12 +157,21 @@ def _general(texts: Texts) -> Json:
     return {"markdown": texts["general"]}
 
 
+def _improvement(texts: Texts) -> Json:
+    return {
+        "analysis": texts["improvement"],
+        "improvedPrompt": texts["improved_prompt"],
+        "changes": [texts["clearer_task"], texts["clearer_form"]],
+    }
+
+
 _SHAPES: Final[Mapping[Intent, Callable[[Texts], Json]]] = {
     "question": _question,
     "feature": _feature,
     "fix": _fix,
     "analysis": _analysis,
     "general": _general,
+    "improvement": _improvement,
 }
 
 _ENGLISH: Final[Texts] = {
@@ -215,6 +227,17 @@ _ENGLISH: Final[Texts] = {
         "- **A fix** for something that is broken\n- **A review** of a part of the code\n\n"
         "This reply was prepared beforehand. Connect a model to talk about your own code."
     ),
+    "improvement": (
+        "{mark} You wrote: “{subject}”. A prompt gets better when it says who answers, what is "
+        "given, what the answer looks like, and what to avoid. The prompt beside this text says "
+        "all four. Two things only you know: who reads the answer, and how long may it be?"
+    ),
+    "improved_prompt": (
+        "You are an experienced assistant.\n\nTask: {subject}\n\nGiven: {{{{input}}}}\n\n"
+        "Answer in at most five sentences. Say what you assume. Invent no facts."
+    ),
+    "clearer_task": "The task and the input stand apart.",
+    "clearer_form": "The form and the length of the answer are given.",
 }
 
 _FRENCH: Final[Texts] = {
@@ -271,6 +294,17 @@ _FRENCH: Final[Texts] = {
         "- **Une correction** de ce qui ne marche pas\n- **Une revue** d’une partie du code\n\n"
         "Cette réponse est préparée d’avance. Connectez un modèle pour parler de votre code."
     ),
+    "improvement": (
+        "{mark} Vous avez écrit : « {subject} ». Un prompt s’améliore quand il dit qui répond, ce "
+        "qui est donné, à quoi ressemble la réponse et ce qu’il faut éviter. Le prompt ci-contre "
+        "dit les quatre. Vous seul savez : qui lit la réponse, et quelle longueur peut-elle avoir ?"
+    ),
+    "improved_prompt": (
+        "Vous êtes un assistant expérimenté.\n\nTâche : {subject}\n\nDonné : {{{{input}}}}\n\n"
+        "Répondez en cinq phrases au plus. Dites vos hypothèses. N’inventez aucun fait."
+    ),
+    "clearer_task": "La tâche et les données sont séparées.",
+    "clearer_form": "La forme et la longueur de la réponse sont données.",
 }
 
 _SPANISH: Final[Texts] = {
@@ -327,6 +361,17 @@ _SPANISH: Final[Texts] = {
         "- **Un arreglo** de algo que no funciona\n- **Una revisión** de una parte del código\n\n"
         "Esta respuesta estaba preparada. Conecta un modelo para hablar de tu propio código."
     ),
+    "improvement": (
+        "{mark} Escribiste: «{subject}». Un prompt mejora cuando dice quién responde, qué se da, "
+        "qué forma tiene la respuesta y qué hay que evitar. El prompt de al lado dice las cuatro "
+        "cosas. Solo tú sabes: ¿quién lee la respuesta y qué longitud puede tener?"
+    ),
+    "improved_prompt": (
+        "Eres un asistente con experiencia.\n\nTarea: {subject}\n\nDatos: {{{{input}}}}\n\n"
+        "Responde en cinco frases como máximo. Di lo que supones. No inventes hechos."
+    ),
+    "clearer_task": "La tarea y los datos están separados.",
+    "clearer_form": "Se indican la forma y la longitud de la respuesta.",
 }
 
 _ARABIC: Final[Texts] = {
@@ -381,6 +426,17 @@ _ARABIC: Final[Texts] = {
         "- **إصلاح** لشيء لا يعمل\n- **مراجعة** لجزء من الشيفرة\n\n"
         "هذه الإجابة معدّة مسبقًا، ولم يُقرأ أي ملف من ملفاتك. صِل نموذجًا لنتحدث عن شيفرتك أنت."
     ),
+    "improvement": (
+        "{mark} كتبت: «{subject}». يتحسّن الموجّه حين يقول من يجيب، وما المعطى، وما شكل الإجابة، وما "
+        "الذي يجب تجنّبه. الموجّه المجاور يقول الأربعة كلها. أمران لا يعرفهما غيرك: من يقرأ الإجابة، "
+        "وكم يجوز أن يكون طولها؟"
+    ),
+    "improved_prompt": (
+        "أنت مساعد خبير.\n\nالمهمة: {subject}\n\nالمعطى: {{{{input}}}}\n\n"
+        "أجب في خمس جمل على الأكثر. اذكر افتراضاتك. لا تخترع أي حقيقة."
+    ),
+    "clearer_task": "المهمة والمعطيات منفصلة.",
+    "clearer_form": "شكل الإجابة وطولها محددان.",
 }
 
 _TEXTS: Final[Mapping[Language, Texts]] = {

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, cast, get_args
 import orjson
 
 from domain.questions import HINTS
-from service.model.offline.replies import LANGUAGES, Intent, Json, Language
+from service.model.offline.replies import INTENTS, LANGUAGES, Intent, Json, Language
 
 Name = Literal[
     "normal", "status", "slow", "slow_first", "hang", "cut_before", "cut", "eof", "error_event",
@@ -117,7 +117,8 @@ class Asked:
 
     `digest` names its bytes. `hint` is the mode that the user asked for, if any. `tools` are the
     tool calls that have no result yet, `faults` the other directives in their order, and `seen` the
-    lines of files that tools have shown.
+    lines of files that tools have shown. `contracts` are the intents that the answer may have;
+    without any it is Markdown.
     """
 
     body: Json
@@ -125,6 +126,7 @@ class Asked:
     message: str
     language: Language
     hint: Intent | None
+    contracts: tuple[Intent, ...]
     tools: tuple[Fault, ...]
     faults: tuple[Fault, ...]
     seen: tuple[Json, ...] = ()
@@ -155,6 +157,7 @@ def _asked(body: Json, digest: str) -> Asked:
         message=message,
         language=_language(system),
         hint=_hint(text),
+        contracts=_contracts(body),
         tools=tuple(tools[results:]),
         faults=tuple(fault for fault in found if fault.name != "tool"),
         seen=tuple(_seen(body["messages"])),
@@ -209,6 +212,14 @@ def _hint(text: str) -> Intent | None:
     """The mode that a paragraph before the message names."""
     earlier = re.split(r"\n\s*\n", text.strip())[:-1]
     return next((mode for mode, said in HINTS.items() if said in earlier), None)
+
+
+def _contracts(body: Json) -> tuple[Intent, ...]:
+    """The intents that the request's schema allows."""
+    schema = ((body.get("output_config") or {}).get("format") or {}).get("schema")
+    if not schema:
+        return ()
+    return tuple(schema.get("properties", {}).get("intent", {}).get("enum", INTENTS))
 
 
 def _language(system: str) -> Language:

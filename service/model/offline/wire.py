@@ -207,9 +207,10 @@ def _text(asked: Asked, fault: Fault) -> str:
     """The whole text of the answer, without a cut."""
     language = "en" if fault.name == "wrong_language" else asked.language
     subject = subject_of(asked.message) + _SUFFIXES.get(fault.name, "")
-    if fault.name == "prose":
+    if fault.name == "prose" or not asked.contracts:
         return str(reply("general", language, subject)["response"]["markdown"])
-    said = reply(asked.hint or intent_of(asked.message), language, subject)
+    intent = asked.hint or intent_of(asked.message)
+    said = reply(intent if intent in asked.contracts else asked.contracts[0], language, subject)
     if asked.seen and "references" in said["response"]:
         said["response"]["references"] = list(asked.seen)
     if asked.seen and "solution" in said["response"]:

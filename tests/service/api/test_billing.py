@@ -9,6 +9,7 @@ import pytest
 
 from domain import metering
 from domain.metering import ESTIMATES, Usage, cost_of
+from domain.modes import PLANNER
 from tests.running import LiveService, running
 from tests.service import law
 
@@ -132,8 +133,9 @@ async def test_an_account_without_credit_pays_for_nothing(url: str) -> None:
 
 async def test_the_hint_decides_the_reservation_and_the_model_decides_the_bill(url: str) -> None:
     async with running(url) as live:
-        await live.project("p1", *ESTIMATES)
-        for user_id, needed in ESTIMATES.items():
+        await live.project("p1", *PLANNER)
+        for user_id in PLANNER:
+            needed = ESTIMATES[user_id]
             hinted = {"userId": user_id, "chatMode": user_id}
             await live.credit(user_id, needed - 1)
             short = await live.chat("Good morning", **hinted)

@@ -11,7 +11,6 @@ import pytest
 
 from domain.events import Event, MessageAdmitted, ReplyFailed, ReplyStarted, SessionOpened
 from domain.rate_limits import WINDOW
-from domain.session import MAX_TOKENS
 from service.eventlog.stream_ids import project_stream, session_stream
 from service.eventlog.transactions import decode
 from service.model.offline.app import OfflineModel
@@ -140,7 +139,7 @@ async def test_a_session_without_tokens_left_is_followed_by_a_new_session(url: s
             in_reply_to="m1",
             code="provider_error",
             duration_ms=1,
-            tokens_used=MAX_TOKENS,
+            tokens_used=100_000,
         ),
     ]
     async with running(url) as run:
@@ -151,7 +150,7 @@ async def test_a_session_without_tokens_left_is_followed_by_a_new_session(url: s
         head = await run.service.store.head()
         refused = await run.chat("Hello", sessionId=spent)
         assert problem(refused) == (409, "session_tokens_spent")
-        assert refused.json()["variables"] == {"limit": MAX_TOKENS}
+        assert refused.json()["variables"] == {"limit": 100_000}
         assert await run.service.store.head() == head
         answer = await run.chat("Hello")
         assert answer.status_code == 200

@@ -14,8 +14,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from domain.questions import HINTS, RULES, Project, prompt
-from domain.reply_contracts import CONTRACTS, reply_schema
+from domain.modes import PLANNER
+from domain.questions import HINTS, RULES, Project, question
+from domain.reply_contracts import reply_schema
 from service.app import key_fault
 from service.model.client import ModelCall, ModelClient, ModelError
 from service.model.offline.app import Fault, OfflineModel, serving
@@ -49,7 +50,7 @@ async def test_a_request_has_the_model_the_prompt_and_the_format(url: str) -> No
         assert body["max_tokens"] == 1_234
         assert body["stream"] is True
         assert body["output_config"] == {
-            "format": {"type": "json_schema", "schema": reply_schema()}
+            "format": {"type": "json_schema", "schema": reply_schema(PLANNER)}
         }
         assert body["system"] == [
             {"type": "text", "text": RULES, "cache_control": MARK},
@@ -221,10 +222,6 @@ async def test_the_response_may_come_before_the_intent(url: str) -> None:
         await law.ended_as_shown(live, url, final)
 
 
-async def test_every_intent_is_one_of_the_contracts() -> None:
-    assert reply_schema()["properties"]["intent"]["enum"] == list(CONTRACTS)
-
-
 # Strange streams of a server ---------------------------------------------------------------------
 
 
@@ -369,7 +366,7 @@ async def test_a_provider_that_falls_silent_while_the_caller_works_is_noticed_af
                 pass
 
 
-QUESTION = prompt(
+QUESTION = question(
     project=Project(name="Shop", framework=None),
     locale="en",
     history=(),

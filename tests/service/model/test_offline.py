@@ -12,10 +12,11 @@ import anthropic
 import httpx2
 import orjson
 import pytest
-from anthropic import AsyncAnthropic
+from anthropic import AsyncAnthropic, omit
 from anthropic.types import RawMessageStreamEvent
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from domain.reply_contracts import check
 from service.model.offline.app import Fault, OfflineModel, serving
 from service.model.offline.replies import INTENTS, LANGUAGES, MARKS, Intent, Language
 
@@ -262,6 +263,29 @@ async def test_every_intent_is_answered_in_its_shape_in_every_language(
     assert MARKS[language] in text
     assert message in text
     assert 300 <= len(text) <= 1400
+
+
+def schema_of(*intents: Intent) -> Any:
+    schema = {"type": "object", "properties": {"intent": {"enum": list(intents)}}}
+    return {"format": {"type": "json_schema", "schema": schema}}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+async def test_a_request_for_an_improvement_gets_one_in_every_language(
+    talk: Talk, language: Language
+) -> None:
+    config = schema_of("improvement")
+    text = await talk.text("Add a haiku", language=language, output_config=config)
+    answer = orjson.loads(text)
+    assert answer["intent"] == "improvement"
+    check("improvement", answer["response"])
+    assert "Add a haiku" in answer["response"]["improvedPrompt"]
+    assert "{{input}}" in answer["response"]["improvedPrompt"]
+
+
+async def test_a_request_without_a_schema_gets_markdown(talk: Talk) -> None:
+    text = await talk.text("Add a page", output_config=omit)
+    assert text.startswith("(offline model) ")
 
 
 async def test_arabic_replies_are_mostly_arabic(talk: Talk) -> None:

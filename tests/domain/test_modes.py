@@ -1,0 +1,53 @@
+"""What the mode of a session decides."""
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+import pytest
+
+import sql
+from domain.events import OperationType, ReplyMode, SessionMode
+from domain.metering import ESTIMATES, OPERATIONS
+from domain.modes import EXPIRING, MODES, PLANNER, PRIVATE, estimate, operation
+from domain.questions import _SESSION_RULES, HINTS  # pyright: ignore[reportPrivateUsage]
+from domain.reply_contracts import CONTRACTS, MAIN_TEXT
+
+
+@pytest.mark.parametrize("whole", [MODES, _SESSION_RULES], ids=["modes", "rules"])
+def test_every_map_over_the_modes_of_sessions_is_whole(whole: Mapping[str, Any]) -> None:
+    assert set(whole) == set(get_args(SessionMode))
+
+
+@pytest.mark.parametrize("whole", [CONTRACTS, MAIN_TEXT, ESTIMATES, OPERATIONS])
+def test_every_map_over_the_contracts_is_whole(whole: Mapping[str, Any]) -> None:
+    assert set(whole) == set(get_args(ReplyMode))
+
+
+def test_every_contract_belongs_to_a_mode_and_each_hint_to_the_planner() -> None:
+    assert {each for mode in MODES.values() for each in mode.contracts} == set(CONTRACTS)
+    assert set(HINTS) == set(PLANNER)
+
+
+def test_a_session_costs_by_its_mode_or_else_by_the_mode_of_the_message() -> None:
+    assert estimate("prompt", "analysis") == estimate("prompt", None) == 60
+    assert estimate("plan", "analysis") == estimate("what_if", "analysis") == ESTIMATES["analysis"]
+    assert estimate("plan", None) == ESTIMATES["general"]
+
+
+def test_every_mode_bills_as_an_operation_that_there_is() -> None:
+    billed = {operation(mode, reply) for mode in MODES for reply in CONTRACTS}
+    assert {operation("prompt", "general"), operation("run_feedback", "improvement")} == {
+        "prompt_run",
+        "run_feedback",
+    }
+    assert billed <= set(get_args(OperationType))
+
+
+def test_the_database_knows_the_private_modes() -> None:
+    (text,) = (each.text.decode() for each in sql.functions() if each.name == "private_to")
+    assert PRIVATE == ("prompt",)
+    assert "opened ->> 'mode' = 'prompt'" in text
+
+
+def test_plans_and_builds_alone_expire() -> None:
+    assert set(EXPIRING) == {"plan", "build"}
