@@ -20,7 +20,7 @@ from service.eventlog.transactions import Transaction
 from service.http.call import Call
 from service.http.operation import Operation, answered
 from service.http.rate_limit_headers import rate_limit
-from service.http.reads import reading_at, visible_project
+from service.http.reads import reading_at, visible_project, visible_session
 from service.replies import envelope
 
 
@@ -68,12 +68,7 @@ async def read_session(call: Call[None, schemas.ActingQuery]) -> Response:
     """A session with its bill, for the members of its project."""
     acting = call.query
     async with reading_at(call, SESSIONS.name, acting.min_position) as (connection, position):
-        row = await sessions.session(
-            connection, tenant_id=call.tenant_id, session_id=call.path["sessionId"]
-        )
-        if row is None:
-            raise SessionUnknown
-        await visible_project(connection, call, row.project_id, acting.user_id)
+        row = await visible_session(connection, call, call.path["sessionId"], acting.user_id)
     return answered(chat_schemas.session(row), position=position)
 
 

@@ -12,7 +12,7 @@ from service.eventlog.errors import ReplyStillEnding, answering
 from service.http.call import AnyCall, Call
 from service.http.operation import Operation, answered
 from service.http.problems import BadRequest
-from service.http.reads import visible_project
+from service.http.reads import is_private_to_another, visible_project
 from service.http.sse_response import EventStream
 from service.ops.metrics import RESUMES
 from service.replies.tail import ReplyTail
@@ -71,9 +71,12 @@ async def cancel(call: Call[None, schemas.ActingQuery]) -> Response:
 
 
 async def visible_reply(call: AnyCall, user_id: str | None) -> ReplyRow:
-    """The reply of the path, if its project may be seen. Raises ReplyUnknown, ProjectUnknown."""
+    """The reply of the path, if its project and its session may be seen.
+
+    Raises ReplyUnknown, ProjectUnknown.
+    """
     row = await call.service.turns.find(call.tenant_id, call.path["messageId"])
-    if row is None:
+    if row is None or is_private_to_another(row.private_to, user_id):
         raise ReplyUnknown
     async with call.reading() as connection:
         await visible_project(connection, call, row.project_id, user_id)

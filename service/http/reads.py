@@ -6,9 +6,11 @@ from contextlib import asynccontextmanager
 from itertools import chain, repeat
 from typing import Any, Final
 
-from domain.errors import ProjectUnknown
+from domain.errors import ProjectUnknown, SessionUnknown
+from projections import sessions
 from projections.projection import head, is_set_aside, reached
 from projections.projects import ProjectRow, project
+from projections.sessions import SessionRow
 from service.eventlog.errors import ReadModelBehind
 from service.http.call import AnyCall
 from service.http.problems import BadRequest
@@ -40,6 +42,25 @@ async def visible_project(
     if call.caller.project_id not in (None, project_id):
         raise ProjectUnknown
     return row
+
+
+async def visible_session(
+    connection: Any, call: AnyCall, session_id: str, user_id: str | None
+) -> SessionRow:
+    """The session, for a member of its project; a private session for its own user alone, and for
+    the tenant's own service. Raises SessionUnknown, ProjectUnknown, Forbidden.
+    """
+    row = await sessions.session(connection, tenant_id=call.tenant_id, session_id=session_id)
+    if row is None or is_private_to_another(row.private_to, user_id):
+        raise SessionUnknown
+    await visible_project(connection, call, row.project_id, user_id)
+    return row
+
+
+def is_private_to_another(private_to: str, user_id: str | None) -> bool:
+    """Whether a row is for another user alone. The tenant's own service has no user and sees all of
+    its tenant."""
+    return private_to != "" and user_id not in (None, private_to)
 
 
 @asynccontextmanager
