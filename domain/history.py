@@ -79,10 +79,8 @@ class History:
     @property
     def turns(self) -> list[Turn]:
         """The turns so far, the oldest first. The first turn is the user's."""
-        joined = [
-            Turn(role=role, text="\n\n".join(each.text for each in run))
-            for role, run in groupby(self._turns[::-1], lambda each: each.role)
-        ]
+        runs = [list(run) for _, run in groupby(self._turns[::-1], lambda each: each.role)]
+        joined = [replace(run[0], text="\n\n".join(each.text for each in run)) for run in runs]
         return joined[1:] if joined and joined[0].role == "assistant" else joined
 
     def add(self, event: SessionEvent) -> None:

@@ -32,6 +32,7 @@ from domain.events import (
     SessionMode,
 )
 from domain.metering import BUILD_ESTIMATES, ESTIMATES, OPERATIONS, Usage, cost_of
+from domain.modes import MODES as MODES_OF
 from projections.projection import Connection
 from service.eventlog.live import LiveLog
 from service.eventlog.store import EventStore, NewEvent, Recorded
@@ -57,6 +58,10 @@ KINDS: Final[tuple[CreditKind, ...]] = ("paid", "bonus")
 PHASES: Final[tuple[BuildPhase, ...]] = get_args(BuildPhase)
 REPORT_TYPES: Final[tuple[ReportType, ...]] = get_args(ReportType)
 SESSION_MODES: Final[tuple[SessionMode, ...]] = get_args(SessionMode)
+FAMILIES: Final[Mapping[str, list[SessionMode]]] = {
+    family: [name for name, mode in MODES_OF.items() if mode.family == family]
+    for family in {mode.family for mode in MODES_OF.values()}
+}
 ROLES_OF_APPENDED: Final[tuple[session.AppendedRole, ...]] = ("user", "assistant")
 CONTEXTS: Final = (
     session.NOTHING,
@@ -443,13 +448,17 @@ class World:
         details = session.Details(
             name=self._one(TEXTS),
             description=self._one(TEXTS),
-            mode=self._one(SESSION_MODES),
             is_starred=self._one((True, False)),
             tags=self._one(((), ("a", "ب"), ("a",))),
             is_archived=self._random.random() < 0.1,
         )
         self._in_session(
-            append, lambda state: session.change(state, details=details, revisions=None)
+            append,
+            lambda state: session.change(
+                state,
+                details=replace(details, mode=self._one(FAMILIES[MODES_OF[state.mode].family])),
+                revisions=None,
+            ),
         )
 
     def _append(self, append: "_Append") -> None:

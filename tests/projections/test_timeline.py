@@ -290,7 +290,7 @@ async def test_a_position_has_what_is_next_to_it_on_either_side(
 async def test_pages_walk_the_whole_timeline_without_gap_or_repeat(
     log: Log, reader: Connection, with_hidden: bool, mode: Any
 ) -> None:
-    await log.append(World(30).appends(1_800))
+    await log.append(World(33).appends(1_800))
     asked: dict[str, Any] = {
         "tenant_id": "t1",
         "project_id": "shop",

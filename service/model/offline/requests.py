@@ -216,10 +216,11 @@ def _hint(text: str) -> Intent | None:
 
 def _contracts(body: Json) -> tuple[Intent, ...]:
     """The intents that the request's schema allows."""
-    schema = ((body.get("output_config") or {}).get("format") or {}).get("schema")
-    if not schema:
+    config: Json = body.get("output_config")
+    if not config:
         return ()
-    return tuple(schema.get("properties", {}).get("intent", {}).get("enum", INTENTS))
+    members: Json = config["format"]["schema"].get("properties", {})
+    return tuple(members["intent"]["enum"]) if "intent" in members else INTENTS
 
 
 def _language(system: str) -> Language:
