@@ -36,6 +36,7 @@ from service.api import (
     plans,
     projects,
     replies,
+    sessions,
     shares,
     texts,
     timeline,
@@ -80,6 +81,7 @@ from service.timelines.feed import Feeds
 OPERATIONS: Final[tuple[AnyOperation, ...]] = (
     *chat.OPERATIONS,
     *replies.OPERATIONS,
+    *sessions.OPERATIONS,
     *plans.OPERATIONS,
     *shares.OPERATIONS,
     *builds.OPERATIONS,

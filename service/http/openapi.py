@@ -203,6 +203,8 @@ def _described(operation: AnyOperation, form: Version) -> dict[str, Any]:
         "responses": {str(operation.status): _answer(operation, form)}
         | {str(status): _problem(status) for status in sorted({*operation.problems, *_ALWAYS})},
     }
+    if operation.found is not None:
+        described["responses"]["200"] = _answer(operation, form) | {"description": operation.found}
     if operation.no_content is not None:
         described["responses"]["204"] = {"description": operation.no_content}
     if operation.browsers:
