@@ -47,7 +47,7 @@ from projections.read import Read
 TIMELINE: Final = Projection(
     name="timeline",
     version=8,
-    rules="1d6290d5",
+    rules="0ca7e2c8",
     views=("project_timeline", "project_chat_with_builds"),
     handles=(
         UserMessagePosted,
