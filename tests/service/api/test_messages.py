@@ -84,7 +84,7 @@ async def test_a_fork_has_the_messages_that_it_shares_with_its_parents(run: Live
 async def test_a_page_has_at_most_its_bytes_next_to_the_cursor(
     run: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.wire.PAGE_BYTES", 25)
+    monkeypatch.setattr("service.wire.PAGE_BYTES", 30)
     session_id = await begun(run, "idea")
     await note(run, session_id, *(10 * str(n) for n in range(4)))
     page = (await run.client.get(path(session_id), params={"userId": "u1"})).json()
@@ -252,9 +252,7 @@ async def test_the_stream_of_a_session_is_resumed_at_every_message(
         async with opened(run, stream(session_id), after=at, userId="u1") as watched:
             events = await watched.read(len(whole) - n)
             assert chained(events, at if n else None, "item") == whole[n:]
-            assert [each for each in run.service.feeds._feeds] == [
-                ("t1", "p1", f"session-{session_id}")
-            ]
+            assert list(run.service.feeds._feeds) == [("t1", "p1", f"session-{session_id}")]
 
 
 async def test_a_session_is_followed_with_its_replies_until_it_is_erased(url: str) -> None:
