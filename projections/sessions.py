@@ -65,6 +65,10 @@ SESSIONS: Final = Projection(
 )
 
 
+LAST: Final = 2**63 - 1
+"""No position is above it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRow:
     """A session with the sum of its bills; `build_id` is the last build that a plan became.
@@ -124,6 +128,36 @@ async def session(connection: Connection, *, tenant_id: str, session_id: str) ->
             SESSIONS.statements["of_id"], {"tenant_id": tenant_id, "session_id": session_id}
         )
         return await cursor.fetchone()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A session as a part of what a fork shows: what was said in it up to a position."""
+
+    session_id: str
+    upto: int
+
+
+async def parts(connection: Connection, *, tenant_id: str, row: SessionRow) -> tuple[Part, ...]:
+    """The session with those that it was forked from, the nearest first."""
+    whole = Part(row.session_id, LAST)
+    if row.forked_from_session_id is None:
+        return (whole,)
+    found = await connection.execute(
+        SESSIONS.statements["lineage"], {"tenant_id": tenant_id, "session_id": row.session_id}
+    )
+    return (whole, *(Part(*each) for each in await found.fetchall()))
+
+
+async def seen_by_members(
+    connection: Connection, *, tenant_id: str, session_ids: Collection[str]
+) -> dict[str, bool]:
+    """Of each session that is known, whether all members of its project see it."""
+    found = await connection.execute(
+        SESSIONS.statements["seen_by_members"],
+        {"tenant_id": tenant_id, "session_ids": list(session_ids)},
+    )
+    return dict(await found.fetchall())
 
 
 async def active_session(

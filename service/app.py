@@ -33,6 +33,7 @@ from service.api import (
     estimates,
     events,
     health,
+    messages,
     plans,
     projects,
     replies,
@@ -79,6 +80,7 @@ from service.timelines.feed import Feeds
 
 OPERATIONS: Final[tuple[AnyOperation, ...]] = (
     *chat.OPERATIONS,
+    *messages.OPERATIONS,
     *replies.OPERATIONS,
     *plans.OPERATIONS,
     *shares.OPERATIONS,
@@ -254,15 +256,16 @@ def _service(
         running=running,
         lease=lease,
     )
+    admission = Admission(
+        transactions,
+        model=model,
+        lease_id=lease.lease_id,
+        idle_seconds=settings.idle_seconds,
+        user_messages=settings.user_messages,
+        project_messages=settings.project_messages,
+    )
     turns = Turns(
-        admission=Admission(
-            transactions,
-            model=model,
-            lease_id=lease.lease_id,
-            idle_seconds=settings.idle_seconds,
-            user_messages=settings.user_messages,
-            project_messages=settings.project_messages,
-        ),
+        admission=admission,
         running=running,
         recovery=recovery,
         directory=directory,
@@ -280,6 +283,7 @@ def _service(
         transactions=transactions,
         directory=directory,
         project_replies=ProjectReplies(pool, directory),
+        admission=admission,
         turns=turns,
         running_turns=running,
         builds=Builds(transactions),

@@ -2668,7 +2668,7 @@ CREATE INDEX shares_of_position ON app.shares USING btree (tenant_id, "position"
 
 CREATE INDEX shares_of_token ON app.shares USING btree (token_digest);
 
-CREATE INDEX timeline_of_session ON app.timeline USING btree (tenant_id, session_id, "position") WHERE is_visible;
+CREATE INDEX timeline_of_session ON app.timeline USING btree (tenant_id, session_id, "position") WHERE (is_visible OR (kind = 'erasure'::text));
 
 CREATE INDEX timeline_page_of_builds ON app.timeline USING btree (tenant_id, project_id, "position") WHERE (mode = 'build'::text);
 

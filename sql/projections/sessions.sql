@@ -362,6 +362,36 @@ select
 from app.sessions
 where tenant_id = %(tenant_id)s and session_id = %(session_id)s and status <> 'deleted'
 
+-- name: lineage
+-- The sessions that a fork left, the nearest first, each with the position up to which the fork
+-- shares it. A session that was erased ends the line.
+with recursive part as (
+    select 1 as place, private_to, forked_from_session_id as session_id, forked_at as upto
+    from app.sessions
+    where tenant_id = %(tenant_id)s and session_id = %(session_id)s
+    union all
+    select
+        part.place + 1, parent.private_to, parent.forked_from_session_id,
+        least(parent.forked_at, part.upto)
+    from part
+    join app.sessions as parent
+        on parent.tenant_id = %(tenant_id)s and parent.session_id = part.session_id
+            and parent.private_to = part.private_to and parent.status <> 'deleted'
+)
+select part.session_id, part.upto
+from part
+join app.sessions as parent
+    on parent.tenant_id = %(tenant_id)s and parent.session_id = part.session_id
+        and parent.private_to = part.private_to and parent.status <> 'deleted'
+where part.upto is not null
+order by part.place
+
+-- name: seen_by_members
+-- Of these sessions, whether all members of the project see each of them.
+select session_id, private_to = ''
+from app.sessions
+where tenant_id = %(tenant_id)s and session_id = any (%(session_ids)s)
+
 -- name: active
 -- The session for the user's next message in a project.
 select session_id

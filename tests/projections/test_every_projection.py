@@ -300,6 +300,7 @@ ASKED: Final[dict[str, Any]] = {
     "lease_seconds": 10,
     "with_live": False,
     "session_ids": ["s1"],
+    "uptos": [2**63 - 1],
     "build_id": "b1",
     "version_id": "v1",
     "build_ids": ["b50"],
