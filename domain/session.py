@@ -563,6 +563,15 @@ def require_capacity(state: Session) -> None:
         raise SessionSpent(limit=mode.most_tokens)
 
 
+def takes_messages(state: Session) -> bool:
+    """Whether one more message may be posted. An expired session is resumed by it."""
+    try:
+        require_capacity(fold(resume(state), state))
+    except (SessionUnknown, SessionEnded, SessionFull, SessionSpent):
+        return False
+    return True
+
+
 def _require_known(state: Session) -> None:
     if state.status in ("new", "deleted"):
         raise SessionUnknown

@@ -9,11 +9,11 @@ from psycopg.rows import class_row
 
 import sql
 from domain.metering import Past
-from domain.modes import MODES, PRIVATE
+from domain.modes import MODES
 from projections.projection import Connection
 
 SQL: Final = sql.statements("analytics.sql")
-PRIVATE_OPERATIONS: Final = [MODES[each].operation for each in PRIVATE]
+PRIVATE_OPERATIONS: Final = [each.operation for each in MODES.values() if each.is_private]
 """What the replies of private sessions are billed as, and no other replies."""
 
 R = TypeVar("R")
