@@ -62,6 +62,7 @@ BODIES: dict[str, dict[str, Any]] = {
     },
     "mintToken": {"userId": "?", "projectId": "?"},
     "sharePlan": {"userId": "?"},
+    "forkSession": {"userId": "?", "messageId": "?"},
     "describeProject": {"name": "n"},
     "registerProject": {"projectId": "?", "name": "n", "members": [{"userId": "?"}]},
     "putMember": {"role": "editor"},
