@@ -17,6 +17,7 @@ from domain.errors import (
     SessionSpent,
     SessionUnknown,
     ShareUnknown,
+    TooManyForks,
 )
 from domain.events import (
     AssistantMessageAdded,
@@ -52,7 +53,7 @@ from domain.events import (
     TimelineMode,
     UserMessagePosted,
 )
-from domain.modes import MODES
+from domain.modes import MODES, PRIVATE_ID
 from domain.session_state import (
     INITIAL,
     PLANS,
@@ -79,6 +80,9 @@ __all__ = [
 ]
 
 Decided = tuple[SessionEvent, ...]
+
+MOST_FORKS: Final = 20
+"""Forks of forks: each question about the last of them reads from all of them."""
 AppendedRole = Literal["user", "assistant"]
 
 
@@ -108,9 +112,14 @@ def open_session(
     name: str | None = None,
     context: About = NOTHING,
 ) -> Decided:
-    """Open a session, about what the context names. Raises SessionEnded unless it is new."""
+    """Open a session, about what the context names. Raises SessionEnded unless it is new.
+
+    `modes.session_id` makes the id: that of a private session is known by its beginning.
+    """
     if state.status != "new":
         raise SessionEnded(status=state.status)
+    if session_id.startswith(PRIVATE_ID) != MODES[mode].is_private:
+        raise ValueError(f"use modes.session_id for a session of mode {mode}")
     opened = SessionOpened(
         session_id=session_id,
         project_id=project_id,
@@ -131,17 +140,27 @@ def open_fork(
     parent: Session,
     message_id: str,
     version: int,
+    forks: int = 0,
+    context: About = NOTHING,
 ) -> Decided:
     """Open a fork of another session, which shares what that had said up to a message.
 
-    `version` is that of the event with the message in the parent's stream. A fork of a private
-    session is private. Raises SessionUnknown for a parent that is erased, ModeFixed.
+    `version` is that of the event with the message in the parent's stream. The parent is the last
+    of `forks` forks. A fork of a private session is private. Raises SessionUnknown for a parent
+    that is erased, ModeFixed, TooManyForks.
     """
     _require_known(parent)
     if MODES[parent.mode].is_private != MODES[mode].is_private:
         raise ModeFixed(mode=parent.mode)
+    if forks >= MOST_FORKS:
+        raise TooManyForks(limit=MOST_FORKS)
     (opened,) = open_session(
-        state, session_id=session_id, project_id=parent.project_id, user_id=user_id, mode=mode
+        state,
+        session_id=session_id,
+        project_id=parent.project_id,
+        user_id=user_id,
+        mode=mode,
+        context=context,
     )
     assert isinstance(opened, SessionOpened)
     return (
@@ -152,6 +171,20 @@ def open_fork(
             forked_from_version=version,
         ),
     )
+
+
+def says(event: SessionEvent, message_id: str) -> bool:
+    """Whether a fork at this message begins after the event: the event has the message, or ends
+    the reply with this id."""
+    match event:
+        case UserMessagePosted() | AssistantMessageAdded() | MaterialAdded():
+            return event.message_id == message_id
+        case SystemMessagePosted(visible=True):
+            return event.message_id == message_id
+        case ReplyCompleted() | ReplyFailed():
+            return event.reply_id == message_id
+        case _:
+            return False
 
 
 def instruct(

@@ -41,7 +41,7 @@ from projections.read import Read
 SESSIONS: Final = Projection(
     name="sessions",
     version=7,
-    rules="ec951eb9",
+    rules="3c531a39",
     views=("project_chat_plan_sessions",),
     handles=(
         SessionOpened,
@@ -65,6 +65,10 @@ SESSIONS: Final = Projection(
         SessionDeleted,
     ),
 )
+
+
+LAST: Final = 2**63 - 1
+"""No position is above it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +99,7 @@ class SessionRow:
     forked_from_message_id: str | None
     forked_at: int | None
     first_words: str
-    last_words: str
+    last_words: str | None
     message_count: int
     item_count: int
     tokens_used: int
@@ -172,6 +176,36 @@ async def session(connection: Connection, *, tenant_id: str, session_id: str) ->
             SESSIONS.statements["of_id"], {"tenant_id": tenant_id, "session_id": session_id}
         )
         return await cursor.fetchone()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A session as a part of what a fork shows: what was said in it up to a position."""
+
+    session_id: str
+    upto: int
+
+
+async def parts(connection: Connection, *, tenant_id: str, row: SessionRow) -> tuple[Part, ...]:
+    """The session with those that it was forked from, the nearest first."""
+    whole = Part(row.session_id, LAST)
+    if row.forked_from_session_id is None:
+        return (whole,)
+    found = await connection.execute(
+        SESSIONS.statements["lineage"], {"tenant_id": tenant_id, "session_id": row.session_id}
+    )
+    return (whole, *(Part(*each) for each in await found.fetchall()))
+
+
+async def seen_by_members(
+    connection: Connection, *, tenant_id: str, session_ids: Collection[str]
+) -> dict[str, bool]:
+    """Of each session that is known, whether all members of its project see it."""
+    found = await connection.execute(
+        SESSIONS.statements["seen_by_members"],
+        {"tenant_id": tenant_id, "session_ids": list(session_ids)},
+    )
+    return dict(await found.fetchall())
 
 
 async def active_session(

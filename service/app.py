@@ -32,7 +32,9 @@ from service.api import (
     chat,
     estimates,
     events,
+    forks,
     health,
+    messages,
     plans,
     projects,
     replies,
@@ -80,9 +82,11 @@ from service.timelines.feed import Feeds
 
 OPERATIONS: Final[tuple[AnyOperation, ...]] = (
     *chat.OPERATIONS,
+    *messages.OPERATIONS,
     *replies.OPERATIONS,
     *sessions.OPERATIONS,
     *plans.OPERATIONS,
+    *forks.OPERATIONS,
     *shares.OPERATIONS,
     *builds.OPERATIONS,
     *timeline.OPERATIONS,
@@ -256,15 +260,16 @@ def _service(
         running=running,
         lease=lease,
     )
+    admission = Admission(
+        transactions,
+        model=model,
+        lease_id=lease.lease_id,
+        idle_seconds=settings.idle_seconds,
+        user_messages=settings.user_messages,
+        project_messages=settings.project_messages,
+    )
     turns = Turns(
-        admission=Admission(
-            transactions,
-            model=model,
-            lease_id=lease.lease_id,
-            idle_seconds=settings.idle_seconds,
-            user_messages=settings.user_messages,
-            project_messages=settings.project_messages,
-        ),
+        admission=admission,
         running=running,
         recovery=recovery,
         directory=directory,
@@ -282,6 +287,7 @@ def _service(
         transactions=transactions,
         directory=directory,
         project_replies=ProjectReplies(pool, directory),
+        admission=admission,
         turns=turns,
         running_turns=running,
         builds=Builds(transactions),

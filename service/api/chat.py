@@ -6,17 +6,19 @@ from starlette.responses import Response
 from service.api import chat_schemas, replies_schemas
 from service.api.replies import stream_after
 from service.chat.admission import Message
+from service.chat.turns import OnBusy
 from service.eventlog.errors import ReplyContinues
-from service.http.call import Call
+from service.http.call import AnyCall, Call
 from service.http.operation import Operation
 from service.http.rate_limit_headers import rate_limit
 from service.replies import envelope
+from service.replies.text_view import View
 
 
 async def post_message(
     call: Call[chat_schemas.ChatPlanRequest, replies_schemas.ViewQuery],
 ) -> Response:
-    """Admit the message, then stream its reply or answer the whole reply, as the client accepts."""
+    """Admit the message, then stream its reply or answer the whole reply."""
     asked = call.body
     message = Message(
         tenant_id=call.tenant_id,
@@ -31,9 +33,12 @@ async def post_message(
         build_id=asked.build_id,
         may_wait=asked.on_busy == "enqueue",
     )
-    admitted, tail = await call.service.turns.start(
-        message, asked.on_busy, call.cause(asked.user_id)
-    )
+    return await reply_to(call, message, asked.on_busy, call.query.view)
+
+
+async def reply_to(call: AnyCall, message: Message, on_busy: OnBusy, view: View) -> Response:
+    """Admit a message, then stream its reply or answer the whole reply, as the client accepts."""
+    admitted, tail = await call.service.turns.start(message, on_busy, call.cause(message.user_id))
     call.service.overload.admitted(call.request_id)
     call.entry.session_id, call.entry.reply_id = admitted.session_id, admitted.reply_id
     headers = {
@@ -43,10 +48,10 @@ async def post_message(
     }
     if call.wants_stream:
         member_at = None if admitted.is_again else admitted.position
-        permit = call.permit(asked.project_id, asked.user_id, member_at)
+        permit = call.permit(message.project_id, message.user_id, member_at)
         # A message that is sent again goes on where its reader was; a new one has no earlier event.
         event_id = call.last_event_id if admitted.is_again else None
-        return await stream_after(call, tail, event_id, call.query.view, headers, permit)
+        return await stream_after(call, tail, event_id, view, headers, permit)
     end = await tail.wait()
     if end is None:
         raise ReplyContinues(headers=headers)

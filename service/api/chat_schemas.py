@@ -32,8 +32,22 @@ class PlanContext(Wire):
         return tuple(name for name, is_wanted in wanted if is_wanted)
 
 
-class ChatPlanRequest(Wire):
-    """A user's message. The first four members are enough: the server finds the rest itself.
+class Said(Wire):
+    """What a user says, and how it is answered."""
+
+    user_id: Id
+    message: Annotated[Text, Field(min_length=1, max_length=LONGEST_MESSAGE)]
+    locale: Locale = "en"
+    chat_mode: Annotated[ChatMode | None, _OF_VERSION_1] = None
+    on_busy: OnBusy = "reject"
+    version_id: Annotated[Id | None, _OF_VERSION_1] = None
+    build_id: Annotated[Id | None, _OF_VERSION_1] = None
+    context: PlanContext | None = None
+
+
+class ChatPlanRequest(Said):
+    """A user's message. `userId`, `projectId`, `message` and `locale` are enough: the server finds
+    the rest itself.
 
     The members that are marked as deprecated are those of version 1 that the model and the server
     know by themselves. They still have an effect. `chatMode` is a hint to the model, and decides
@@ -41,13 +55,5 @@ class ChatPlanRequest(Wire):
     is told, and the reply's `projectContext` names them. An unknown one is refused.
     """
 
-    user_id: Id
     project_id: Id
-    message: Annotated[Text, Field(min_length=1, max_length=LONGEST_MESSAGE)]
-    locale: Locale = "en"
-    chat_mode: Annotated[ChatMode | None, _OF_VERSION_1] = None
     session_id: Id | None = None
-    on_busy: OnBusy = "reject"
-    version_id: Annotated[Id | None, _OF_VERSION_1] = None
-    build_id: Annotated[Id | None, _OF_VERSION_1] = None
-    context: PlanContext | None = None

@@ -26,7 +26,13 @@ from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import decode
 from service.http.call import AnyCall, Call
 from service.http.operation import Operation, answered
-from service.http.reads import in_language, position_in, reading_at, visible_project
+from service.http.reads import (
+    in_language,
+    position_in,
+    reading_at,
+    visible_project,
+    visible_session,
+)
 from service.texts.templates import render
 
 AUTHOR: Final = "Throughline"
@@ -92,13 +98,14 @@ async def export_reply(call: Call[None, plans_schemas.ExportQuery]) -> Response:
 
 async def export_session(call: Call[None, plans_schemas.ExportQuery]) -> Response:
     """A session as a document: everything that was said, in order."""
-    asked = call.query
-    said = await _said(call, call.path["sessionId"])
-    state = session.fold(event for _, event in said)
-    if state.status in ("new", "deleted"):
-        raise SessionUnknown
+    asked, session_id = call.query, call.path["sessionId"]
     async with call.reading() as connection:
-        known = await visible_project(connection, call, state.project_id, asked.user_id)
+        row = await visible_session(connection, call, session_id, asked.user_id)
+        known = await visible_project(connection, call, row.project_id, asked.user_id)
+    said = await _said(call, session_id)
+    state = session.fold(event for _, event in said)
+    if state.status == "deleted":  # it was erased since
+        raise SessionUnknown
     name = f"session-{state.session_id}"
     if asked.format == "json":
         items = [item for each in said if (item := _item(*each)) is not None]

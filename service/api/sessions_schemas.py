@@ -370,7 +370,7 @@ def session(
         not_sent=sorted(row.settings) if row.settings else None,
         message_count=row.message_count,
         item_count=row.item_count,
-        preview=row.last_words,
+        preview=row.last_words or "",
         is_private=row.private_to != "",
         is_unread=None if unread_since is None else row.active_position > unread_since,
         forked_from=forked_from,

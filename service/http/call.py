@@ -11,6 +11,7 @@ from service.access.browser_tokens import BrowserTokens
 from service.access.overload import Overload
 from service.access.share_links import ShareLinks
 from service.access.stream_access import Permit, StreamAccess
+from service.chat.admission import Admission
 from service.chat.running import LANDING_SECONDS, RunningTurns
 from service.chat.turns import Turns
 from service.commands.build_polls import BuildPolls
@@ -43,6 +44,7 @@ class Service:
     transactions: Transactions
     directory: ReplyDirectory
     project_replies: ProjectReplies
+    admission: Admission
     turns: Turns
     running_turns: RunningTurns
     builds: Builds

@@ -167,7 +167,7 @@ def _models(
 ) -> list[type[BaseModel]]:
     used: dict[type[BaseModel], None] = {Problem: None}
     for operation in operations:
-        known = (operation.answer, operation.body, operation.lines)
+        known = (operation.answer, operation.body, operation.lines, operation.created)
         used.update({model: None for model in known if model not in (None, NoneType)})
         if operation.streams:
             used.update(dict.fromkeys(operation.events.values()))
@@ -203,6 +203,9 @@ def _described(operation: AnyOperation, form: Version) -> dict[str, Any]:
         "responses": {str(operation.status): _answer(operation, form)}
         | {str(status): _problem(status) for status in sorted({*operation.problems, *_ALWAYS})},
     }
+    if operation.created is not None:
+        content = {"application/json": {"schema": _ref(operation.created)}}
+        described["responses"]["201"] = {"description": "It was made.", "content": content}
     if operation.found is not None:
         described["responses"]["200"] = _answer(operation, form) | {"description": operation.found}
     if operation.no_content is not None:

@@ -27,6 +27,7 @@ REFUSALS: Final[Mapping[type[Refused], int]] = {
     refusals.SessionChanged: 409,
     refusals.ModeFixed: 409,
     refusals.MessageUnknown: 404,
+    refusals.TooManyForks: 409,
     refusals.MemberUnknown: 404,
     refusals.LastOwner: 409,
     refusals.SessionUnknown: 404,

@@ -26,8 +26,11 @@ from domain.errors import (
     SessionSpent,
     SessionUnknown,
     ShareUnknown,
+    TooManyForks,
 )
 from domain.events import (
+    AssistantMessageAdded,
+    MaterialAdded,
     PlanSaved,
     PlanShared,
     ReplyCompleted,
@@ -51,7 +54,7 @@ from domain.events import (
     SystemMessagePosted,
     UserMessagePosted,
 )
-from domain.modes import MODES
+from domain.modes import MODES, session_id
 from domain.session import INITIAL, Decided, RunningReply, Session
 from tests.given import given
 
@@ -324,7 +327,7 @@ def test_a_fork_knows_where_it_left_its_parent() -> None:
 
 @pytest.mark.parametrize(("of", "to"), [("plan", "prompt"), ("prompt", "what_if")])
 def test_a_fork_is_as_private_as_its_parent(of: SessionMode, to: SessionMode) -> None:
-    parent = given(replace(OPENED, mode=of))
+    parent = given(replace(OPENED, session_id=session_id(of, "s1"), mode=of))
     with pytest.raises(ModeFixed):
         session.open_fork(
             INITIAL,
@@ -348,6 +351,48 @@ def test_an_erased_session_cannot_be_forked() -> None:
             message_id="m1",
             version=1,
         )
+
+
+def test_a_fork_of_the_last_of_many_forks_is_refused() -> None:
+    parent = given(OPENED, posted())
+
+    def fork(forks: int) -> Decided:
+        return session.open_fork(
+            INITIAL,
+            session_id="s2",
+            user_id="u1",
+            mode="what_if",
+            parent=parent,
+            message_id="m1",
+            version=2,
+            forks=forks,
+        )
+
+    assert fork(session.MOST_FORKS - 1)
+    with pytest.raises(TooManyForks):
+        fork(session.MOST_FORKS)
+
+
+@pytest.mark.parametrize(
+    ("event", "message_id"),
+    [
+        (posted(), "m1"),
+        (
+            AssistantMessageAdded(
+                session_id="s1", message_id="a", user_id="u1", text="t", locale="en"
+            ),
+            "a",
+        ),
+        (MaterialAdded(session_id="s1", message_id="a", kind="k", text="t"), "a"),
+        (FAILED, FAILED.reply_id),
+    ],
+)
+def test_a_session_can_be_forked_at_what_its_readers_see(
+    event: SessionEvent, message_id: str
+) -> None:
+    assert session.says(event, message_id)
+    assert not session.says(event, "other")
+    assert not session.says(STARTED, STARTED.reply_id), "a reply that runs"
 
 
 def test_an_appended_message_counts_and_waits_for_the_running_reply() -> None:

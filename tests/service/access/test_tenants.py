@@ -36,6 +36,7 @@ OURS, THEIRS = "quillwort", "zygomorph"
 
 BODIES: dict[str, dict[str, Any]] = {
     "postChatPlan": {"userId": "?", "projectId": "?", "sessionId": "?", "message": "Hello"},
+    "postMessage": {"userId": "?", "message": "Hello"},
     "openSession": {
         "userId": "?",
         "projectId": "?",
@@ -61,6 +62,7 @@ BODIES: dict[str, dict[str, Any]] = {
     },
     "mintToken": {"userId": "?", "projectId": "?"},
     "sharePlan": {"userId": "?"},
+    "forkSession": {"userId": "?", "messageId": "?"},
     "describeProject": {"name": "n"},
     "registerProject": {"projectId": "?", "name": "n", "members": [{"userId": "?"}]},
     "putMember": {"role": "editor"},
