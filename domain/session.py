@@ -52,7 +52,7 @@ from domain.events import (
     TimelineMode,
     UserMessagePosted,
 )
-from domain.modes import MODES
+from domain.modes import MODES, PRIVATE_ID
 from domain.session_state import (
     INITIAL,
     PLANS,
@@ -108,9 +108,14 @@ def open_session(
     name: str | None = None,
     context: About = NOTHING,
 ) -> Decided:
-    """Open a session, about what the context names. Raises SessionEnded unless it is new."""
+    """Open a session, about what the context names. Raises SessionEnded unless it is new.
+
+    `modes.session_id` makes the id: that of a private session is known by its beginning.
+    """
     if state.status != "new":
         raise SessionEnded(status=state.status)
+    if session_id.startswith(PRIVATE_ID) != MODES[mode].is_private:
+        raise ValueError(f"use modes.session_id for a session of mode {mode}")
     opened = SessionOpened(
         session_id=session_id,
         project_id=project_id,

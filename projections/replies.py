@@ -12,7 +12,7 @@ from projections.projection import Connection, Projection
 REPLIES: Final = Projection(
     name="replies",
     version=3,
-    rules="ce76bfc9",
+    rules="c47a0d18",
     handles=(ReplyStarted, ReplyCompleted, ReplyFailed, SessionDeleted),
 )
 

@@ -39,7 +39,7 @@ from projections.read import Read
 SESSIONS: Final = Projection(
     name="sessions",
     version=7,
-    rules="ec951eb9",
+    rules="3c531a39",
     views=("project_chat_plan_sessions",),
     handles=(
         SessionOpened,
@@ -97,7 +97,7 @@ class SessionRow:
     forked_from_message_id: str | None
     forked_at: int | None
     first_words: str
-    last_words: str
+    last_words: str | None
     message_count: int
     item_count: int
     tokens_used: int

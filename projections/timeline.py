@@ -47,8 +47,8 @@ from projections.sessions import LAST, Part
 
 TIMELINE: Final = Projection(
     name="timeline",
-    version=9,
-    rules="4e21e99a",
+    version=8,
+    rules="08e572b2",
     views=("project_timeline", "project_chat_with_builds"),
     handles=(
         UserMessagePosted,

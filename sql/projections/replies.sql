@@ -29,7 +29,11 @@ begin
     )
     select distinct on (event.tenant_id, state.message_id)
         event.tenant_id, state.message_id, event.project_id, state.session_id,
-        app.private_to(event.tenant_id, event.stream_id),
+        case
+            when event.stream_id like 'session-private-%'
+                then app.private_to(event.tenant_id, event.stream_id)
+            else ''
+        end,
         coalesce(state.epoch, 0), event.recorded_at, event.position
     from event
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (

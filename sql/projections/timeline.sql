@@ -73,7 +73,11 @@ begin
         event.position,
         event.tenant_id,
         event.project_id,
-        app.private_to(event.tenant_id, event.stream_id),
+        case
+            when event.stream_id like 'session-private-%'
+                then app.private_to(event.tenant_id, event.stream_id)
+            else ''
+        end,
         case
             when event.type in ('UserMessagePosted', 'SystemMessagePosted')
                 then coalesce(state.mode, 'plan')

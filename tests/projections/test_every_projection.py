@@ -222,9 +222,9 @@ select n, 't' || n % 5, 'p' || n % 7, 'plan', 'm' || n,
 from generate_series(1, 6000) as n;
 insert into app.sessions (
     tenant_id, session_id, project_id, user_id, mode, opened_at, last_active_at, active_position,
-    last_position
+    active_block, last_position
 )
-select 't' || n % 5, 's' || n, 'p' || n % 7, 'u' || n % 11, 'plan', now(), now(), n, n
+select 't' || n % 5, 's' || n, 'p' || n % 7, 'u' || n % 11, 'plan', now(), now(), n, n / 256, n
 from generate_series(1, 6000) as n;
 insert into app.accounts (tenant_id, user_id, credited_seconds, last_position)
 select 't' || n % 5, 'u' || n, 100, n from generate_series(1, 6000) as n;
