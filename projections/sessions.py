@@ -257,7 +257,7 @@ def reusable_read(
             "tenant_id": tenant_id,
             "project_id": project_id,
             "user_id": user_id,
-            "mode": mode,
+            "session_mode": mode,
             "context": Jsonb(context),
             "full": MODES[mode].most_messages,
             "spent": MODES[mode].most_tokens,

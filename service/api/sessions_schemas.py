@@ -42,10 +42,16 @@ _LINE: Final = AfterValidator(without_control_characters)
 _KEPT: Final = ("active", "converted", "expired")
 """The statuses that a list shows unless it is asked for others."""
 
+_BEFORE: Final = "`before` of the page before, in the same order."
+_SORT: Final = "By the last message, newest or oldest first; by name; or the most messages first."
+_STATUS: Final = "The status; without it all but the archived ones, with `all` these too."
+_UNREAD: Final = "A cursor: `isUnread` says whether something was said after it."
+
 Name = Annotated[Text, _LINE, Field(max_length=200)]
 Description = Annotated[Text, Field(max_length=2_000)]
 Tag = Annotated[Text, _LINE, Field(min_length=1, max_length=50)]
 Tags = Annotated[list[Tag], Field(max_length=20)]
+PageCursor = Annotated[str, Field(max_length=2_000)]
 OpenedMode = Literal["plan", "setup", "analysis", "what_if", "idea", "run_feedback", "prompt"]
 ListedStatus = Literal["active", "converted", "expired", "archived", "all"]
 Action = Literal["archive", "restore", "delete"]
@@ -218,36 +224,15 @@ class SessionQuery(ActingQuery):
 
 class _ListQuery(BalanceQuery):
     limit: PageSize = 20
-    before: (
-        Annotated[
-            str,
-            Field(max_length=2_000, description="`before` of the page before, in the same order."),
-        ]
-        | None
-    ) = None
-    sort: Annotated[
-        Sort,
-        Field(description="By the last message, newest or oldest first; by name; most messages."),
-    ] = "recent"
-    mode: Annotated[SessionMode, Field(description="The mode of the sessions.")] | None = None
-    status: (
-        Annotated[
-            ListedStatus,
-            Field(description="The status; without it all but archived, with all these too."),
-        ]
-        | None
-    ) = None
-    starred: Annotated[bool, Field(description="Whether the user has marked them.")] | None = None
-    tag: Annotated[Tag, Field(description="A tag that they have.")] | None = None
-    run_id: Annotated[Id, Field(description="The run that they are about.")] | None = None
-    prompt_id: Annotated[Id, Field(description="The prompt that they are about.")] | None = None
-    unread_since: (
-        Annotated[
-            Cursor,
-            Field(description="A cursor: `isUnread` says whether something was said after it."),
-        ]
-        | None
-    ) = None
+    before: Annotated[PageCursor | None, Field(description=_BEFORE)] = None
+    sort: Annotated[Sort, Field(description=_SORT)] = "recent"
+    mode: Annotated[SessionMode | None, Field(description="The mode of the sessions.")] = None
+    status: Annotated[ListedStatus | None, Field(description=_STATUS)] = None
+    starred: Annotated[bool | None, Field(description="Whether the user has marked them.")] = None
+    tag: Annotated[Tag | None, Field(description="A tag that they have.")] = None
+    run_id: Annotated[Id | None, Field(description="The run that they are about.")] = None
+    prompt_id: Annotated[Id | None, Field(description="The prompt that they are about.")] = None
+    unread_since: Annotated[Cursor | None, Field(description=_UNREAD)] = None
     locale: Locale | None = None
 
     @property

@@ -396,7 +396,7 @@ from app.sessions
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s
     and user_id = %(user_id)s
-    and mode = %(mode)s
+    and mode = %(session_mode)s
     and context = %(context)s::jsonb
     and status in ('active', 'expired')
     and message_count < %(full)s
@@ -408,6 +408,10 @@ limit 1
 
 -- name: project_recent
 -- The sessions of a project that a user may see, those with the newest message first.
+--
+-- The filters of a list are one CASE, in which a filter that is null refuses nothing. PostgreSQL
+-- expects half of the rows to pass a CASE. Of several conditions it would expect that hardly any
+-- row passes them, and sort all sessions to find the first ones.
 select
     session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode, status,
     context, model, max_tokens, settings, forked_from_session_id, forked_from_message_id, forked_at,
@@ -418,15 +422,17 @@ select
 from app.sessions
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s
-    and (%(user_id)s::text is null or private_to in ('', %(user_id)s))
     and active_block <= %(before)s / 256
     and active_position < %(before)s
-    and status = any (%(statuses)s)
-    and (%(mode)s::text is null or mode = %(mode)s)
-    and (%(starred)s::boolean is null or is_starred = %(starred)s)
-    and (%(tag)s::text is null or %(tag)s = any (tags))
-    and (%(run_id)s::text is null or context ->> 'runId' = %(run_id)s)
-    and (%(prompt_id)s::text is null or context ->> 'promptId' = %(prompt_id)s)
+    and case
+        when private_to not in ('', %(user_id)s) then false
+        when status <> all (%(statuses)s) then false
+        when mode <> %(mode)s or is_starred <> %(starred)s then false
+        when %(tag)s::text is not null and %(tag)s <> all (tags) then false
+        when %(run_id)s <> coalesce(context ->> 'runId', '') then false
+        when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
+        else true
+    end
 order by active_block desc, active_position desc
 limit %(limit)s
 
@@ -442,15 +448,17 @@ select
 from app.sessions
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s
-    and (%(user_id)s::text is null or private_to in ('', %(user_id)s))
     and active_block >= %(after)s / 256
     and active_position > %(after)s
-    and status = any (%(statuses)s)
-    and (%(mode)s::text is null or mode = %(mode)s)
-    and (%(starred)s::boolean is null or is_starred = %(starred)s)
-    and (%(tag)s::text is null or %(tag)s = any (tags))
-    and (%(run_id)s::text is null or context ->> 'runId' = %(run_id)s)
-    and (%(prompt_id)s::text is null or context ->> 'promptId' = %(prompt_id)s)
+    and case
+        when private_to not in ('', %(user_id)s) then false
+        when status <> all (%(statuses)s) then false
+        when mode <> %(mode)s or is_starred <> %(starred)s then false
+        when %(tag)s::text is not null and %(tag)s <> all (tags) then false
+        when %(run_id)s <> coalesce(context ->> 'runId', '') then false
+        when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
+        else true
+    end
 order by active_block, active_position
 limit %(limit)s
 
@@ -462,9 +470,8 @@ from (
     select
         session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode,
         status, context, model, max_tokens, settings, forked_from_session_id,
-        forked_from_message_id, forked_at, first_words, message_count, item_count, tokens_used,
-        ai_seconds, cost_usd, build_id,
-        opened_at, last_active_at, active_position,
+        forked_from_message_id, forked_at, first_words, message_count, item_count,
+        tokens_used, ai_seconds, cost_usd, build_id, opened_at, last_active_at, active_position,
         app.last_words(tenant_id, session_id) as last_words,
         case %(sort)s
             when 'name' then left(lower(coalesce(nullif(name, ''), first_words)), 100)
@@ -475,13 +482,15 @@ from (
     from app.sessions
     where tenant_id = %(tenant_id)s
         and project_id = %(project_id)s
-        and (%(user_id)s::text is null or private_to in ('', %(user_id)s))
-        and status = any (%(statuses)s)
-        and (%(mode)s::text is null or mode = %(mode)s)
-        and (%(starred)s::boolean is null or is_starred = %(starred)s)
-        and (%(tag)s::text is null or %(tag)s = any (tags))
-        and (%(run_id)s::text is null or context ->> 'runId' = %(run_id)s)
-        and (%(prompt_id)s::text is null or context ->> 'promptId' = %(prompt_id)s)
+        and case
+            when private_to not in ('', %(user_id)s) then false
+            when status <> all (%(statuses)s) then false
+            when mode <> %(mode)s or is_starred <> %(starred)s then false
+            when %(tag)s::text is not null and %(tag)s <> all (tags) then false
+            when %(run_id)s <> coalesce(context ->> 'runId', '') then false
+            when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
+            else true
+        end
 ) as listed
 where (name_key, number_key, position_key) > (
     %(after_name)s, %(after_number)s, %(after_position)s
@@ -490,8 +499,8 @@ order by name_key, number_key, position_key
 limit %(limit)s
 
 -- name: user_recent
--- A user's sessions in all projects of which the user is a member now, those with the newest message
--- first. A subquery for the membership keeps the order of the index; a join would not.
+-- A user's sessions in all projects of which the user is a member now, those with the newest
+-- message first. A subquery for the membership keeps the order of the index; a join would not.
 select
     session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode, status,
     context, model, max_tokens, settings, forked_from_session_id, forked_from_message_id, forked_at,
@@ -510,12 +519,14 @@ where tenant_id = %(tenant_id)s
     ), false)
     and active_block <= %(before)s / 256
     and active_position < %(before)s
-    and status = any (%(statuses)s)
-    and (%(mode)s::text is null or mode = %(mode)s)
-    and (%(starred)s::boolean is null or is_starred = %(starred)s)
-    and (%(tag)s::text is null or %(tag)s = any (tags))
-    and (%(run_id)s::text is null or context ->> 'runId' = %(run_id)s)
-    and (%(prompt_id)s::text is null or context ->> 'promptId' = %(prompt_id)s)
+    and case
+        when status <> all (%(statuses)s) then false
+        when mode <> %(mode)s or is_starred <> %(starred)s then false
+        when %(tag)s::text is not null and %(tag)s <> all (tags) then false
+        when %(run_id)s <> coalesce(context ->> 'runId', '') then false
+        when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
+        else true
+    end
 order by active_block desc, active_position desc
 limit %(limit)s
 
@@ -539,12 +550,14 @@ where tenant_id = %(tenant_id)s
     ), false)
     and active_block >= %(after)s / 256
     and active_position > %(after)s
-    and status = any (%(statuses)s)
-    and (%(mode)s::text is null or mode = %(mode)s)
-    and (%(starred)s::boolean is null or is_starred = %(starred)s)
-    and (%(tag)s::text is null or %(tag)s = any (tags))
-    and (%(run_id)s::text is null or context ->> 'runId' = %(run_id)s)
-    and (%(prompt_id)s::text is null or context ->> 'promptId' = %(prompt_id)s)
+    and case
+        when status <> all (%(statuses)s) then false
+        when mode <> %(mode)s or is_starred <> %(starred)s then false
+        when %(tag)s::text is not null and %(tag)s <> all (tags) then false
+        when %(run_id)s <> coalesce(context ->> 'runId', '') then false
+        when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
+        else true
+    end
 order by active_block, active_position
 limit %(limit)s
 
@@ -555,9 +568,8 @@ from (
     select
         session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode,
         status, context, model, max_tokens, settings, forked_from_session_id,
-        forked_from_message_id, forked_at, first_words, message_count, item_count, tokens_used,
-        ai_seconds, cost_usd, build_id,
-        opened_at, last_active_at, active_position,
+        forked_from_message_id, forked_at, first_words, message_count, item_count,
+        tokens_used, ai_seconds, cost_usd, build_id, opened_at, last_active_at, active_position,
         app.last_words(tenant_id, session_id) as last_words,
         case %(sort)s
             when 'name' then left(lower(coalesce(nullif(name, ''), first_words)), 100)
@@ -574,12 +586,14 @@ from (
                 and members.project_id = sessions.project_id
                 and members.user_id = sessions.user_id
         ), false)
-        and status = any (%(statuses)s)
-        and (%(mode)s::text is null or mode = %(mode)s)
-        and (%(starred)s::boolean is null or is_starred = %(starred)s)
-        and (%(tag)s::text is null or %(tag)s = any (tags))
-        and (%(run_id)s::text is null or context ->> 'runId' = %(run_id)s)
-        and (%(prompt_id)s::text is null or context ->> 'promptId' = %(prompt_id)s)
+        and case
+            when status <> all (%(statuses)s) then false
+            when mode <> %(mode)s or is_starred <> %(starred)s then false
+            when %(tag)s::text is not null and %(tag)s <> all (tags) then false
+            when %(run_id)s <> coalesce(context ->> 'runId', '') then false
+            when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
+            else true
+        end
 ) as listed
 where (name_key, number_key, position_key) > (
     %(after_name)s, %(after_number)s, %(after_position)s
