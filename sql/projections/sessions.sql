@@ -470,9 +470,8 @@ from (
     select
         session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode,
         status, context, model, max_tokens, settings, forked_from_session_id,
-        forked_from_message_id, forked_at, first_words, message_count, item_count, tokens_used,
-        ai_seconds, cost_usd, build_id,
-        opened_at, last_active_at, active_position,
+        forked_from_message_id, forked_at, first_words, message_count, item_count,
+        tokens_used, ai_seconds, cost_usd, build_id, opened_at, last_active_at, active_position,
         app.last_words(tenant_id, session_id) as last_words,
         case %(sort)s
             when 'name' then left(lower(coalesce(nullif(name, ''), first_words)), 100)
@@ -569,9 +568,8 @@ from (
     select
         session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode,
         status, context, model, max_tokens, settings, forked_from_session_id,
-        forked_from_message_id, forked_at, first_words, message_count, item_count, tokens_used,
-        ai_seconds, cost_usd, build_id,
-        opened_at, last_active_at, active_position,
+        forked_from_message_id, forked_at, first_words, message_count, item_count,
+        tokens_used, ai_seconds, cost_usd, build_id, opened_at, last_active_at, active_position,
         app.last_words(tenant_id, session_id) as last_words,
         case %(sort)s
             when 'name' then left(lower(coalesce(nullif(name, ''), first_words)), 100)
