@@ -16,7 +16,6 @@ from service.eventlog.errors import answering
 from service.http.call import Call
 from service.http.operation import Operation, answered
 from service.http.reads import reading_at, visible_session
-from service.ids import new_id
 
 _CONTEXT: Final = {
     "runId": "run_id",
@@ -45,7 +44,6 @@ async def fork_session(call: Call[forks_schemas.ForkRequest, None]) -> Response:
         forks.fork,
         project_id=row.project_id,
         session_id=session_id,
-        fork_id=new_id(),
         user_id=asked.user_id,
         message_id=asked.message_id,
         mode=asked.mode,

@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from domain import announcements, place, session
+from domain import announcements, modes, place, session
 from domain.events import SessionEvent, SessionMode
 from domain.session import About
 from projections.replies import ReplyRow
@@ -83,7 +83,7 @@ async def open_session(transaction: Transaction, *, opening: Opening) -> dict[st
         for session_id in candidates:
             if session_id is not None and await _is_reusable(transaction, opening, session_id):
                 return {"session": session_id, "is_new": False}
-    session_id = new_id()
+    session_id = modes.session_id(opening.mode, new_id())
     stream = session_stream(session_id, opening.project_id)
     transaction.begin(stream)
     await _open(transaction, stream, opening)

@@ -422,7 +422,7 @@ select
 from app.sessions
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s
-    and active_block <= %(before)s / 256
+    and active_block <= %(before)s::bigint / 256
     and active_position < %(before)s
     and case
         when private_to not in ('', %(user_id)s) then false
@@ -448,7 +448,7 @@ select
 from app.sessions
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s
-    and active_block >= %(after)s / 256
+    and active_block >= %(after)s::bigint / 256
     and active_position > %(after)s
     and case
         when private_to not in ('', %(user_id)s) then false
@@ -517,7 +517,7 @@ where tenant_id = %(tenant_id)s
             and members.project_id = sessions.project_id
             and members.user_id = sessions.user_id
     ), false)
-    and active_block <= %(before)s / 256
+    and active_block <= %(before)s::bigint / 256
     and active_position < %(before)s
     and case
         when status <> all (%(statuses)s) then false
@@ -548,7 +548,7 @@ where tenant_id = %(tenant_id)s
             and members.project_id = sessions.project_id
             and members.user_id = sessions.user_id
     ), false)
-    and active_block >= %(after)s / 256
+    and active_block >= %(after)s::bigint / 256
     and active_position > %(after)s
     and case
         when status <> all (%(statuses)s) then false

@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 
-from domain import session
+from domain import modes, session
 from domain.events import SessionMode
 from domain.session_state import Session
 from service.eventlog.stream_ids import session_stream
@@ -25,7 +25,7 @@ async def begun(
     **instructions: Any,
 ) -> str:
     """Open a session of a mode, with its instructions if there are any; returns its id."""
-    stream = session_stream(session_id or new_id(), project_id)
+    stream = session_stream(session_id or modes.session_id(mode, new_id()), project_id)
 
     async def work(transaction: Transaction) -> None:
         opening = partial(
@@ -45,7 +45,7 @@ async def begun(
 
 async def forked(live: LiveService, parent_id: str, *, version: int, mode: SessionMode) -> str:
     """Fork a session after the event with this version of its stream; returns the fork's id."""
-    stream = session_stream(new_id(), "p1")
+    stream = session_stream(modes.session_id(mode, new_id()), "p1")
 
     async def work(transaction: Transaction) -> None:
         parent = await transaction.load(session_stream(parent_id, "p1"))
