@@ -1,7 +1,7 @@
 """Sessions of every mode for tests, and what is said in them over HTTP."""
 
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import httpx
 
@@ -21,11 +21,10 @@ async def begun(
     *,
     user_id: str = "u1",
     project_id: str = "p1",
-    session_id: str | None = None,
     **instructions: Any,
 ) -> str:
     """Open a session of a mode, with its instructions if there are any; returns its id."""
-    stream = session_stream(session_id or modes.session_id(mode, new_id()), project_id)
+    stream = session_stream(modes.session_id(mode, new_id()), project_id)
 
     async def work(transaction: Transaction) -> None:
         opening = partial(
@@ -69,6 +68,10 @@ async def state_of(live: LiveService, session_id: str) -> Session:
     return await live.service.transactions.current("t1", session_stream(session_id))
 
 
+BOTH: Final[tuple[dict[str, Any], ...]] = ({}, {"reply": False})
+"""Both ways to say something: with a reply, and appended."""
+
+
 def path(session_id: str) -> str:
     """The address of a session's messages."""
     return f"/v1/sessions/{session_id}/messages"
@@ -99,7 +102,7 @@ async def said(
     live: LiveService, session_id: str, client: httpx.AsyncClient | None = None, **query: Any
 ) -> list[Any]:
     """A page of the messages of a session."""
-    params = {"userId": "u1", "limit": 200} | query
+    params: dict[str, Any] = {"userId": "u1", "limit": 200} | query
     answer = await (client or live.client).get(path(session_id), params=params)
     assert answer.status_code == 200, answer.text
     return list(answer.json()["messages"])
