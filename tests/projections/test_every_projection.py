@@ -352,7 +352,7 @@ async def test_every_read_uses_an_index(url: str, projection: Projection) -> Non
 
 
 async def test_a_list_by_the_last_message_is_read_in_the_order_of_an_index(url: str) -> None:
-    """Not sorted: a page of many sessions costs as much as a page of few."""
+    """Only the sessions of a block are sorted: a page of many sessions costs as much as of few."""
     async with owning(url) as owner:
         await owner.execute(MANY.encode())
         for name in ("project_recent", "project_oldest", "user_recent", "user_oldest"):

@@ -367,7 +367,7 @@ async def many(run: LiveService) -> list[Answer]:
             await patch(run, made["sessionId"], archived=True)
         if n == 7:
             await expired(run, made["sessionId"])
-    return (await get(run, "/v1/sessions", status="all", limit=200))["sessions"]
+    return list((await get(run, "/v1/sessions", status="all", limit=200))["sessions"])
 
 
 async def walked(run: LiveService, path: str, **asked: Any) -> list[Answer]:
