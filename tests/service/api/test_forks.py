@@ -160,7 +160,9 @@ async def test_what_the_parent_loses_by_erasure_its_forks_lose_too(run: LiveServ
 async def test_a_fork_of_a_private_session_stays_private_and_keeps_its_settings(
     run: LiveService,
 ) -> None:
-    await opened(run, "private-s1", "prompt", instructions="You sell tea", model="offline", max_tokens=500)
+    await opened(
+        run, "private-s1", "prompt", instructions="You sell tea", model="offline", max_tokens=500
+    )
     first = await ask(run, "Green or black?", sessionId="private-s1")
     answer = (await fork(run, "private-s1", first["messageId"])).json()
     assert answer["mode"] == "prompt"
