@@ -9,12 +9,10 @@ from psycopg.rows import class_row
 
 import sql
 from domain.metering import Past
-from domain.modes import MODES
+from domain.modes import PRIVATE_ID
 from projections.projection import Connection
 
 SQL: Final = sql.statements("analytics.sql")
-PRIVATE_OPERATIONS: Final = [each.operation for each in MODES.values() if each.is_private]
-"""What the replies of private sessions are billed as, and no other replies."""
 
 R = TypeVar("R")
 
@@ -119,7 +117,7 @@ async def past_bills(
         "tenant_id": tenant_id,
         "project_id": project_id,
         "user_id": user_id,
-        "private_operations": PRIVATE_OPERATIONS,
+        "private_id": PRIVATE_ID,
     }
     return {each.operation: each for each in await _rows(connection, "past_bills", Past, asked)}
 
@@ -139,7 +137,7 @@ async def analytics(
         "tenant_id": tenant_id,
         "project_id": project_id,
         "user_id": user_id,
-        "private_operations": PRIVATE_OPERATIONS,
+        "private_id": PRIVATE_ID,
         "since": since,
         "until": until,
     }

@@ -197,17 +197,6 @@ async def parts(connection: Connection, *, tenant_id: str, row: SessionRow) -> t
     return (whole, *(Part(*each) for each in await found.fetchall()))
 
 
-async def seen_by_members(
-    connection: Connection, *, tenant_id: str, session_ids: Collection[str]
-) -> dict[str, bool]:
-    """Of each session that is known, whether all members of its project see it."""
-    found = await connection.execute(
-        SESSIONS.statements["seen_by_members"],
-        {"tenant_id": tenant_id, "session_ids": list(session_ids)},
-    )
-    return dict(await found.fetchall())
-
-
 async def active_session(
     connection: Connection, *, tenant_id: str, project_id: str, user_id: str, idle_seconds: float
 ) -> str | None:

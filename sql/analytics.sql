@@ -70,7 +70,7 @@ where tenant_id = %(tenant_id)s
     and (
         %(user_id)s::text is null
         or user_id = %(user_id)s
-        or operation_type <> all (%(private_operations)s)
+        or not starts_with(session_id, %(private_id)s)
     )
     and recorded_at >= %(since)s
     and recorded_at < %(until)s
@@ -137,7 +137,7 @@ from (
         and (
             %(user_id)s::text is null
             or user_id = %(user_id)s
-            or operation_type <> all (%(private_operations)s)
+            or not starts_with(session_id, %(private_id)s)
         )
     order by position desc
     limit 500

@@ -44,7 +44,6 @@ async def fork_session(call: Call[forks_schemas.ForkRequest, None]) -> Response:
         forks.fork,
         project_id=row.project_id,
         session_id=session_id,
-        fork_id=new_id(),
         user_id=asked.user_id,
         message_id=asked.message_id,
         mode=asked.mode,

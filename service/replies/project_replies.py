@@ -16,9 +16,8 @@ from typing import Final
 import structlog
 
 from domain.events import ReplyStarted
+from domain.modes import PRIVATE_ID
 from projections.replies import ReplyRef, running
-from projections.sessions import seen_by_members
-from service.concurrency.lru import LRU
 from service.concurrency.retry import retrying
 from service.eventlog.errors import DATABASE_AWAY
 from service.eventlog.live import POLL
@@ -39,9 +38,6 @@ It gets only the ends of further replies, as items of the timeline."""
 EVENTS_LOST: Final = "lost"
 """Why the events of one reply end when they cannot be read any more. The reply goes on."""
 
-MOST_SESSIONS: Final = 10_000
-"""Sessions of which is remembered whether all members see them."""
-
 Key = tuple[str, str, str | None]
 """A tenant, its project, and one session of it or all that its members see."""
 
@@ -52,16 +48,12 @@ class ProjectReplies:
     """Owned by the service's loop. `on_events` is called with all that is committed, in order.
 
     `_readers` has a queue for each reader: replies that began and that it does not follow yet.
-    `_is_for_members` says of sessions whether all members of the project see them. That never
-    changes.
     """
 
     def __init__(self, pool: Pool, directory: ReplyDirectory) -> None:
         self._pool = pool
         self._directory = directory
         self._readers: defaultdict[Key, set[asyncio.Queue[ReplyRef]]] = defaultdict(set)
-        self._is_for_members: LRU[tuple[str, str], bool] = LRU(MOST_SESSIONS)
-        self._asking = asyncio.Lock()
 
     def on_events(self, events: Iterable[Recorded]) -> None:
         """Announce the replies that began to the readers of their projects and sessions."""
@@ -74,8 +66,8 @@ class ProjectReplies:
                     session_id=started.session_id,
                     reply_id=started.reply_id,
                 )
-                for session_id in (None, ref.session_id):
-                    for begun in self._readers.get((ref.tenant_id, ref.project_id, session_id), ()):
+                for key in _readers_of(ref):
+                    for begun in self._readers.get(key, ()):
                         if not begun.full():
                             begun.put_nowait(ref)
 
@@ -110,7 +102,6 @@ class ProjectReplies:
         while True:
             for ended in [each for each, pump in pumps.items() if pump.done()]:
                 del pumps[ended]
-            refs = await self._seen(key, refs)
             fresh = {ref.reply_id: ref for ref in refs if ref.reply_id not in pumps}
             for tail in await self._tails(list(fresh.values())):
                 events = self._directory.watch(tail.ref)
@@ -137,36 +128,6 @@ class ProjectReplies:
 
         return await retrying(read, DATABASE_AWAY, event="running_replies_wait", pauses=(POLL,))
 
-    async def _seen(self, key: Key, refs: Sequence[ReplyRef]) -> list[ReplyRef]:
-        """Those replies that the reader may see. A reader of a project sees none of a private
-        session; a reader of one session was let in to that."""
-        if key[2] is not None:
-            return list(refs)
-        if self._unknown(refs):
-            # One reader asks at a time: the other readers find what the first one has found.
-            async with self._asking:
-                if unknown := self._unknown(refs):
-                    await self._learn(key[0], unknown)
-        return [ref for ref in refs if self._is_for_members.get((key[0], ref.session_id))]
-
-    def _unknown(self, refs: Sequence[ReplyRef]) -> set[str]:
-        """The sessions of these replies of which is not remembered whether all members see them."""
-        keys = {(ref.tenant_id, ref.session_id) for ref in refs}
-        return {key[1] for key in keys if self._is_for_members.get(key) is None}
-
-    async def _learn(self, tenant_id: str, session_ids: set[str]) -> None:
-        """Remember of these sessions whether all members of the project see them."""
-
-        async def read() -> dict[str, bool]:
-            async with tenant_transaction(self._pool, tenant_id) as connection:
-                return await seen_by_members(
-                    connection, tenant_id=tenant_id, session_ids=session_ids
-                )
-
-        found = await retrying(read, DATABASE_AWAY, event="running_replies_wait", pauses=(POLL,))
-        for session_id, is_for_members in found.items():
-            self._is_for_members.put((tenant_id, session_id), is_for_members)
-
     async def _tails(self, refs: Sequence[ReplyRef]) -> list[ReplyTail]:
         find = partial(self._directory.find_running, refs)
         return await retrying(find, DATABASE_AWAY, event="running_replies_wait", pauses=(POLL,))
@@ -183,6 +144,14 @@ class ProjectReplies:
         except DATABASE_AWAY as error:
             _log.warning("running_reply_lost", error=type(error).__name__)
             await pieces.put(sse.encode("goaway", {"messageId": reply_id, "reason": EVENTS_LOST}))
+
+
+def _readers_of(ref: ReplyRef) -> Sequence[Key]:
+    """The keys of the readers of a reply: its session, and its project unless that is private."""
+    of_session = (ref.tenant_id, ref.project_id, ref.session_id)
+    if ref.session_id.startswith(PRIVATE_ID):
+        return (of_session,)
+    return (of_session, (ref.tenant_id, ref.project_id, None))
 
 
 def _named(events: bytes, reply_id: str) -> bytes:

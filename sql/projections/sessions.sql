@@ -367,12 +367,6 @@ join app.sessions as parent
 where part.upto is not null
 order by part.place
 
--- name: seen_by_members
--- Of these sessions, whether all members of the project see each of them.
-select session_id, private_to = ''
-from app.sessions
-where tenant_id = %(tenant_id)s and session_id = any (%(session_ids)s)
-
 -- name: active
 -- The session for the user's next message in a project.
 select session_id

@@ -1,11 +1,11 @@
 """Sessions of every mode for tests, and what is said in them over HTTP."""
 
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import httpx
 
-from domain import session
+from domain import modes, session
 from domain.events import SessionMode
 from domain.session_state import Session
 from service.eventlog.stream_ids import session_stream
@@ -21,11 +21,10 @@ async def begun(
     *,
     user_id: str = "u1",
     project_id: str = "p1",
-    session_id: str | None = None,
     **instructions: Any,
 ) -> str:
     """Open a session of a mode, with its instructions if there are any; returns its id."""
-    stream = session_stream(session_id or new_id(), project_id)
+    stream = session_stream(modes.session_id(mode, new_id()), project_id)
 
     async def work(transaction: Transaction) -> None:
         opening = partial(
@@ -45,7 +44,7 @@ async def begun(
 
 async def forked(live: LiveService, parent_id: str, *, version: int, mode: SessionMode) -> str:
     """Fork a session after the event with this version of its stream; returns the fork's id."""
-    stream = session_stream(new_id(), "p1")
+    stream = session_stream(modes.session_id(mode, new_id()), "p1")
 
     async def work(transaction: Transaction) -> None:
         parent = await transaction.load(session_stream(parent_id, "p1"))
@@ -67,6 +66,10 @@ async def forked(live: LiveService, parent_id: str, *, version: int, mode: Sessi
 async def state_of(live: LiveService, session_id: str) -> Session:
     """The session as the log has it."""
     return await live.service.transactions.current("t1", session_stream(session_id))
+
+
+BOTH: Final[tuple[dict[str, Any], ...]] = ({}, {"reply": False})
+"""Both ways to say something: with a reply, and appended."""
 
 
 def path(session_id: str) -> str:
@@ -99,7 +102,7 @@ async def said(
     live: LiveService, session_id: str, client: httpx.AsyncClient | None = None, **query: Any
 ) -> list[Any]:
     """A page of the messages of a session."""
-    params = {"userId": "u1", "limit": 200} | query
+    params: dict[str, Any] = {"userId": "u1", "limit": 200} | query
     answer = await (client or live.client).get(path(session_id), params=params)
     assert answer.status_code == 200, answer.text
     return list(answer.json()["messages"])

@@ -13,6 +13,7 @@ from typing import Any, Final
 import httpx
 import pytest
 
+from domain.modes import session_id
 from service.app import OPERATIONS
 from service.ids import new_id
 from tests.running import LiveService, problem, running
@@ -50,11 +51,11 @@ async def browser(live: LiveService, user_id: str) -> httpx.AsyncClient:
 
 async def private_session(live: LiveService) -> dict[str, str]:
     """A private session of u1 with a reply, and the ids of both."""
-    session_id = await begun(live, "prompt", instructions=f"Speak of the {WORD}.")
-    await say(live, session_id, f"A {WORD} is a flower", reply=False)
-    final = law.lawful(await streamed(live, session_id, f"What is a {WORD}?"))
+    talk = await begun(live, "prompt", instructions=f"Speak of the {WORD}.")
+    await say(live, talk, f"A {WORD} is a flower", reply=False)
+    final = law.lawful(await streamed(live, talk, f"What is a {WORD}?"))
     assert WORD in final["data"]["markdown"]
-    return {"sessionId": session_id, "messageId": final["messageId"]}
+    return {"sessionId": talk, "messageId": final["messageId"]}
 
 
 async def probes(live: LiveService) -> list[Probe]:
@@ -74,7 +75,7 @@ async def test_another_member_finds_nothing_of_a_private_session_on_any_route(
 ) -> None:
     ids = {"userId": "u2", "projectId": "p1", "buildId": new_id(), "share": new_id()}
     private = ids | await private_session(run)
-    absent = ids | {name: new_id() for name in PRIVATE}
+    absent = ids | {"sessionId": session_id("prompt", new_id()), "messageId": new_id()}
     named = {each.name: each for each in OPERATIONS}
     compared: set[str] = set()
     async with await browser(run, "u2") as token:
@@ -122,7 +123,7 @@ async def test_its_own_user_finds_it_where_a_session_is_read(run: LiveService) -
 
 async def figures(live: LiveService, user_id: str | None) -> list[Any]:
     """What the project's figures and estimates say to a user, or to the tenant's own service."""
-    asked = {"userId": user_id} if user_id else {}
+    asked: dict[str, Any] = {"userId": user_id} if user_id else {}
     span = {"since": "2020-01-01T00:00:00Z", "until": "2100-01-01T00:00:00Z"}
     answers = [
         await live.client.get("/v1/projects/p1/analytics", params=span | asked),
@@ -154,8 +155,8 @@ async def test_watchers_of_the_project_see_nothing_of_a_private_reply(url: str) 
     async with running(url, model) as one, running(url) as two:
         await one.project("p1", "u1", "u2")
         await one.credit()
-        session_id = await begun(one, "prompt")
-        first = asyncio.create_task(streamed(one, session_id, f"First {WORD}"))
+        talk = await begun(one, "prompt")
+        first = asyncio.create_task(streamed(one, talk, f"First {WORD}"))
         await model.asked.wait()
         async with AsyncExitStack() as stack:
             watchers = [
@@ -164,11 +165,11 @@ async def test_watchers_of_the_project_see_nothing_of_a_private_reply(url: str) 
                 for user in ("u1", "u2")
             ]
             own = await stack.enter_async_context(
-                opened(two, f"/v1/sessions/{session_id}/stream", userId="u1", replies=True)
+                opened(two, f"/v1/sessions/{talk}/stream", userId="u1", replies=True)
             )
             model.go.set()
             private = {law.lawful(await first)["messageId"]}
-            private.add(law.lawful(await streamed(one, session_id, f"Next {WORD}"))["messageId"])
+            private.add(law.lawful(await streamed(one, talk, f"Next {WORD}"))["messageId"])
             public = law.lawful(await one.stream("Good morning"))["messageId"]
             for watched in watchers:
                 events = await until_end(watched, {public})
@@ -176,10 +177,10 @@ async def test_watchers_of_the_project_see_nothing_of_a_private_reply(url: str) 
                     public
                 }
                 assert WORD not in str(events)
-                assert not any(each in str(events) for each in (session_id, *private))
+                assert not any(each in str(events) for each in (talk, *private))
             events = await until_end(own, private)
             assert {data["messageId"] for _, data, at in events if not at} == private
-        assert f"Next {WORD}" in texts(await said(one, session_id))
+        assert f"Next {WORD}" in texts(await said(one, talk))
 
 
 async def until_end(watched: Any, replies: set[str]) -> list[law.Event]:

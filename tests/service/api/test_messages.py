@@ -9,7 +9,7 @@ from service.timelines import feed as feeds
 from tests.running import LiveService, problem, running
 from tests.service import law
 from tests.service.chat.test_cancel import HANGS, cancel
-from tests.service.talking import begun, forked, path, said, say, state_of, streamed, texts
+from tests.service.talking import BOTH, begun, forked, path, said, say, state_of, streamed, texts
 from tests.service.watching import append, chained, opened, origin, shown
 from tests.service.watching import said as appended
 
@@ -201,7 +201,7 @@ async def test_an_appended_message_counts_for_the_limit_and_needs_a_role(url: st
         assert problem(third) == (429, "project_limit_reached")
         viewer = {"role": "viewer"}
         await live.client.put("/v1/projects/p1/members/u1", json=viewer)
-        for how in ({}, {"reply": False}):
+        for how in BOTH:
             assert problem(await say(live, session_id, "Hi", **how)) == (403, "viewer_only")
 
 
@@ -211,7 +211,7 @@ async def test_a_session_takes_messages_of_its_own_user_alone(run: LiveService) 
     session_id = await begun(run, "idea")
     await note(run, session_id, "Hello")
     for where in (session_id, "unknown"):
-        for how in ({}, {"reply": False}):
+        for how in BOTH:
             refused = await say(run, where, "Hello", userId="u2", **how)
             assert problem(refused) == (404, "session_not_found")
     assert texts(await said(run, session_id, userId="u2")) == ["Hello"], "members read it"

@@ -1,6 +1,7 @@
 """A session goes on after its expiry and after a restart, on another device, and during a build."""
 
 from functools import partial
+from typing import Any
 
 import httpx
 
@@ -8,7 +9,7 @@ from service.commands import sessions
 from service.model.offline.app import OfflineModel
 from tests.running import LiveService, problem, running
 from tests.service import law
-from tests.service.talking import begun, said, say, state_of, streamed, texts
+from tests.service.talking import BOTH, begun, said, say, state_of, streamed, texts
 
 WORD = "zygomorph"
 
@@ -22,7 +23,7 @@ def told(model: OfflineModel) -> list[str]:
 
 async def test_an_expired_session_goes_on_with_its_history(run: LiveService) -> None:
     first = (await run.chat(f"Speak of a {WORD}")).json()["sessionId"]
-    for message, how in (("Go on", {}), ("Noted", {"reply": False})):
+    for message, how in zip(("Go on", "Noted"), BOTH, strict=True):
         expiring = partial(sessions.expire, project_id="p1", session_id=first)
         await run.service.transactions.transact("t1", expiring)
         assert (await state_of(run, first)).status == "expired"
@@ -36,7 +37,7 @@ async def test_an_expired_session_goes_on_with_its_history(run: LiveService) -> 
 
 async def test_a_session_goes_on_after_a_restart_on_another_device(url: str) -> None:
     model = OfflineModel()
-    instructed = {"instructions": "Be brief.", "model": "another", "max_tokens": 99}
+    instructed: dict[str, Any] = {"instructions": "Be brief.", "model": "another", "max_tokens": 99}
     async with running(url, model) as live:
         await live.project()
         await live.credit()
@@ -65,5 +66,5 @@ async def test_a_build_stops_the_sessions_of_the_planner_and_no_others(run: Live
     for session_id in (prompt, idea):
         assert (await say(run, session_id, "Hello")).json()["subtype"] == "success"
         assert (await say(run, session_id, "Noted", reply=False)).status_code == 201
-    for how in ({}, {"reply": False}):
+    for how in BOTH:
         assert problem(await say(run, plan, "Hello", **how)) == (409, "build_in_progress")
