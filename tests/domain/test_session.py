@@ -603,6 +603,16 @@ def test_a_full_session_refuses_messages() -> None:
         session.require_capacity(full)
 
 
+def test_an_expired_session_takes_messages_and_an_ended_or_full_one_takes_none() -> None:
+    almost = [posted(f"m{n}") for n in range(MODES["plan"].most_messages - 1)]
+    for events in ((), (EXPIRED,), almost, (*almost, EXPIRED)):
+        assert session.takes_messages(given(OPENED, *events))
+    full = (*almost, posted("last"))
+    for events in (full, (*full, EXPIRED), (CONVERTED,), (ARCHIVED,), (DELETED,)):
+        assert not session.takes_messages(given(OPENED, *events))
+    assert not session.takes_messages(session.INITIAL)
+
+
 def test_a_full_session_still_gets_its_last_reply() -> None:
     assert start(given(OPENED, *(posted(f"m{n}") for n in range(MODES["plan"].most_messages)))) == (
         STARTED,
