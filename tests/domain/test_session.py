@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -320,6 +321,20 @@ def test_a_fork_knows_where_it_left_its_parent() -> None:
     fork = given(opened)
     assert (fork.project_id, fork.user_id, fork.mode) == ("p1", "u2", "what_if")
     assert fork.fork == session.Fork(session_id="s1", version=2)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_session_takes_as_many_messages_as_its_mode_allows_and_no_more(mode: SessionMode) -> None:
+    opened = replace(OPENED, session_id=session_id(mode, "s1"), mode=mode)
+    said = [posted(f"m{n}") for n in range(MODES[mode].most_messages - 1)]
+    appending: dict[str, Any] = {"message_id": "m", "role": "user", "text": "Hi", "locale": "en"}
+    almost = given(opened, *said)
+    last = session.append_message(almost, **appending)
+    full = session.fold(last, almost)
+    for decide in (session.require_capacity, partial(session.append_message, **appending)):
+        with pytest.raises(SessionFull) as refused:
+            decide(full)
+        assert refused.value.limit == MODES[mode].most_messages
 
 
 @pytest.mark.parametrize(("of", "to"), [("plan", "prompt"), ("prompt", "what_if")])
