@@ -128,6 +128,15 @@ class MessageUnknown(Refused):
 
 
 @dataclass(eq=False)
+class TooManyForks(Refused):
+    """The session is the last of {limit} forks, each of the one before. Fork an earlier session, \
+or open another session."""
+
+    code = "too_many_forks"
+    limit: int
+
+
+@dataclass(eq=False)
 class LimitReached(Refused):
     """Too many messages in too short a time."""
 

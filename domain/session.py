@@ -17,6 +17,7 @@ from domain.errors import (
     SessionSpent,
     SessionUnknown,
     ShareUnknown,
+    TooManyForks,
 )
 from domain.events import (
     AssistantMessageAdded,
@@ -79,6 +80,9 @@ __all__ = [
 ]
 
 Decided = tuple[SessionEvent, ...]
+
+MOST_FORKS: Final = 20
+"""Forks of forks: each question about the last of them reads from all of them."""
 AppendedRole = Literal["user", "assistant"]
 
 
@@ -136,17 +140,27 @@ def open_fork(
     parent: Session,
     message_id: str,
     version: int,
+    forks: int = 0,
+    context: About = NOTHING,
 ) -> Decided:
     """Open a fork of another session, which shares what that had said up to a message.
 
-    `version` is that of the event with the message in the parent's stream. A fork of a private
-    session is private. Raises SessionUnknown for a parent that is erased, ModeFixed.
+    `version` is that of the event with the message in the parent's stream. The parent is the last
+    of `forks` forks. A fork of a private session is private. Raises SessionUnknown for a parent
+    that is erased, ModeFixed, TooManyForks.
     """
     _require_known(parent)
     if MODES[parent.mode].is_private != MODES[mode].is_private:
         raise ModeFixed(mode=parent.mode)
+    if forks >= MOST_FORKS:
+        raise TooManyForks(limit=MOST_FORKS)
     (opened,) = open_session(
-        state, session_id=session_id, project_id=parent.project_id, user_id=user_id, mode=mode
+        state,
+        session_id=session_id,
+        project_id=parent.project_id,
+        user_id=user_id,
+        mode=mode,
+        context=context,
     )
     assert isinstance(opened, SessionOpened)
     return (
@@ -157,6 +171,20 @@ def open_fork(
             forked_from_version=version,
         ),
     )
+
+
+def says(event: SessionEvent, message_id: str) -> bool:
+    """Whether a fork at this message begins after the event: the event has the message, or ends
+    the reply with this id."""
+    match event:
+        case UserMessagePosted() | AssistantMessageAdded() | MaterialAdded():
+            return event.message_id == message_id
+        case SystemMessagePosted(visible=True):
+            return event.message_id == message_id
+        case ReplyCompleted() | ReplyFailed():
+            return event.reply_id == message_id
+        case _:
+            return False
 
 
 def instruct(
@@ -561,6 +589,15 @@ def require_capacity(state: Session) -> None:
         raise SessionFull(limit=mode.most_messages)
     if mode.most_tokens is not None and state.tokens_used >= mode.most_tokens:
         raise SessionSpent(limit=mode.most_tokens)
+
+
+def takes_messages(state: Session) -> bool:
+    """Whether one more message may be posted. An expired session is resumed by it."""
+    try:
+        require_capacity(fold(resume(state), state))
+    except (SessionUnknown, SessionEnded, SessionFull, SessionSpent):
+        return False
+    return True
 
 
 def _require_known(state: Session) -> None:

@@ -67,6 +67,14 @@ from app.event
 where tenant_id = %(tenant_id)s and stream_id = %(stream_id)s and version > %(after)s
 order by version
 
+-- name: stream_of_types
+-- The events of one stream that have one of these types, in order.
+select position, tenant_id, stream_id, version, type, schema_version,
+       project_id, state, metadata::text, recorded_at
+from app.event
+where tenant_id = %(tenant_id)s and stream_id = %(stream_id)s and type = any (%(types)s)
+order by version
+
 -- name: stream_backwards
 -- A page of one stream before a version, the newest event first.
 select position, tenant_id, stream_id, version, type, schema_version,

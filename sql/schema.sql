@@ -1153,6 +1153,30 @@ begin
 end
 $$;
 
+CREATE FUNCTION app.last_words(p_tenant_id text, p_session_id text) RETURNS text
+    LANGUAGE sql STABLE COST 1000
+    SET search_path TO ''
+    AS $$
+    select
+        app.beginning(coalesce(
+            text,
+            data ->> 'answer',
+            data ->> 'summary',
+            data ->> 'rootCause',
+            data ->> 'overview',
+            data ->> 'markdown',
+            data ->> 'analysis'
+        ), 120)
+    from app.timeline
+    where tenant_id = p_tenant_id
+        and session_id = p_session_id
+        and is_visible
+        and kind in ('user_message', 'assistant_message', 'reply')
+        and subtype is distinct from 'error'
+    order by position desc
+    limit 1
+$$;
+
 CREATE FUNCTION app.log_epoch() RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$

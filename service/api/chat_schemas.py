@@ -1,14 +1,12 @@
 """What plan chat takes and answers."""
 
-from datetime import datetime
 from typing import Annotated, Any, Final
 
 from pydantic import Field
 
 from domain.events import ChatMode, Context
-from projections.sessions import SessionRow
 from service.chat.turns import OnBusy
-from service.wire import Id, Locale, Text, Wire, usd
+from service.wire import Id, Locale, Text, Wire
 
 LONGEST_MESSAGE: Final = 32_000
 
@@ -59,50 +57,3 @@ class ChatPlanRequest(Said):
 
     project_id: Id
     session_id: Id | None = None
-
-
-class Billing(Wire):
-    """What a session was billed; seconds, tokens of all kinds, USD as an exact decimal."""
-
-    ai_seconds: int
-    tokens_used: int
-    cost_usd: str
-
-
-class SessionAnswer(Wire):
-    """A session with its bill; `buildId` is what its plan was converted to."""
-
-    session_id: str
-    project_id: str
-    user_id: str
-    name: str
-    mode: str
-    status: str
-    message_count: int
-    build_id: str | None = None
-    created_at: datetime
-    last_active: datetime
-    billing: Billing
-
-
-class SessionErased(Wire):
-    session_id: str
-
-
-def session(row: SessionRow) -> SessionAnswer:
-    """A session with its bill."""
-    return SessionAnswer(
-        session_id=row.session_id,
-        project_id=row.project_id,
-        user_id=row.user_id,
-        name=row.name,
-        mode=row.mode,
-        status=row.status,
-        message_count=row.message_count,
-        build_id=row.build_id,
-        created_at=row.opened_at,
-        last_active=row.last_active_at,
-        billing=Billing(
-            ai_seconds=row.ai_seconds, tokens_used=row.tokens_used, cost_usd=usd(row.cost_usd)
-        ),
-    )

@@ -203,21 +203,21 @@ class Admission:
             lock.release()
 
 
-class _Viewed:
-    """The reads of the version and the build that the user looks at, if the client names them."""
+class Viewed:
+    """The reads of the version and the build that a client names, if it names any."""
 
-    def __init__(self, message: Message) -> None:
-        self._project_id = message.project_id
+    def __init__(
+        self, *, tenant_id: str, project_id: str, version_id: str | None, build_id: str | None
+    ) -> None:
+        self._project_id = project_id
         self._version: Read[VersionRow] | None = None
         self._build: Read[BuildRow] | None = None
-        if message.version_id is not None:
+        if version_id is not None:
             self._version = version_read(
-                tenant_id=message.tenant_id,
-                project_id=message.project_id,
-                version_id=message.version_id,
+                tenant_id=tenant_id, project_id=project_id, version_id=version_id
             )
-        if message.build_id is not None:
-            self._build = build_read(tenant_id=message.tenant_id, build_id=message.build_id)
+        if build_id is not None:
+            self._build = build_read(tenant_id=tenant_id, build_id=build_id)
 
     @property
     def reads(self) -> tuple[Read[Any], ...]:
@@ -363,7 +363,7 @@ class _Attempt:
         streams: tuple[AnyStream, ...] = (self._account, self._project)
         if message.session_id is not None:
             streams = (*streams, session_stream(message.session_id, message.project_id))
-        viewed = _Viewed(message)
+        viewed = Viewed(**asked, version_id=message.version_id, build_id=message.build_id)
         await transaction.recall(*streams, beside=(row, clock, active, *viewed.reads))
         self._row, now = await row.row(), await clock.row()
         if self._row is None or now is None:

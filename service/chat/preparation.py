@@ -23,9 +23,10 @@ from service.chat.settlement import GIVE_UP_SECONDS
 from service.chat.tools import ProjectTools
 from service.concurrency.retry import retrying
 from service.eventlog.errors import DATABASE_AWAY
-from service.eventlog.store import EventStore
+from service.eventlog.lineage import Part, backwards, lineage
+from service.eventlog.store import BACKWARDS_PAGE, EventStore
 from service.eventlog.stream_ids import session_stream
-from service.eventlog.transactions import Transactions, decode
+from service.eventlog.transactions import Transactions
 from service.model.client import ModelClient
 from service.postgres.connections import Pool
 from service.replies.directory import ReplyDirectory
@@ -110,9 +111,10 @@ class Preparation:
     async def _question(self, admitted: Admitted, state: Session, tools: ProjectTools) -> Question:
         message, mode = admitted.message, MODES[state.mode]
         offered = await tools.open() if mode.has_tools else ()
-        history = await patiently(partial(self._history, admitted, state))
+        parts = await patiently(partial(self._shared, admitted, state))
+        history = await patiently(partial(self._history, admitted, state, parts))
         return questions.question(
-            rules=questions.rules(state.mode, state.instructions),
+            rules=questions.rules(state.mode, _instructions(state, parts)),
             contracts=mode.contracts,
             model=admitted.model,
             max_tokens=state.max_tokens,
@@ -126,31 +128,38 @@ class Preparation:
             tools=offered,
         )
 
-    async def _history(self, admitted: Admitted, state: Session) -> History:
-        """The session backwards, then the sessions that it was forked from, until it is full."""
+    async def _shared(self, admitted: Admitted, state: Session) -> list[Part]:
+        """The parts of other sessions that the session shares, the newest first."""
+        if state.fork is None:
+            return []
+        tenant_id, fork = admitted.message.tenant_id, state.fork
+        return await lineage(self._store, tenant_id, fork.session_id, fork.version)
+
+    async def _history(self, admitted: Admitted, state: Session, parts: list[Part]) -> History:
+        """The session backwards, then the parts that it shares, until the history is full."""
         history = History(
             upto=admitted.user_message_id,
             budget_tokens=self._history_tokens,
             said=_said,
             is_prose=not MODES[state.mode].contracts,
         )
-        tenant_id, fork = admitted.message.tenant_id, state.fork
-        await self._add(history, tenant_id, admitted.session_id)
-        while fork is not None and not history.is_full:
-            parent = await self._transactions.current(tenant_id, session_stream(fork.session_id))
-            if parent.status == "deleted":
-                break
-            await self._add(history, tenant_id, fork.session_id, fork.version)
-            fork = parent.fork
+        own = Part(session_id=admitted.session_id, version=None, state=state)
+        for part in (own, *parts):
+            stream = backwards(self._store, admitted.message.tenant_id, part, limit=BACKWARDS_PAGE)
+            async with aclosing(stream) as events:
+                while not history.is_full and (each := await anext(events, None)) is not None:
+                    history.add(each[1])
         return history
 
-    async def _add(
-        self, history: History, tenant_id: str, session_id: str, version: int | None = None
-    ) -> None:
-        stream = self._store.backwards(tenant_id, str(session_stream(session_id)), version=version)
-        async with aclosing(stream) as events:
-            while not history.is_full and (stored := await anext(events, None)) is not None:
-                history.add(decode(stored.type, stored.state))
+
+def _instructions(state: Session, parts: list[Part]) -> str | None:
+    """Those of the session; of a fork, those of the sessions of its kind that it comes from."""
+    found = (
+        each.instructions
+        for each in (state, *(part.state for part in parts))
+        if each.mode == state.mode
+    )
+    return next((each for each in found if each is not None), None)
 
 
 def _earlier(admitted: Admitted, state: Session) -> list[ReplyRef]:

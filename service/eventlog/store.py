@@ -88,6 +88,13 @@ class EventStore:
         asked = {"tenant_id": tenant_id, "stream_id": stream_id, "after": after}
         return await tenant_rows(self._pool, tenant_id, _events("stream", asked))
 
+    async def of_types(
+        self, tenant_id: str, stream_id: str, types: Sequence[str]
+    ) -> list[Recorded]:
+        """The events of one stream that have one of these types, in order."""
+        asked = {"tenant_id": tenant_id, "stream_id": stream_id, "types": list(types)}
+        return await tenant_rows(self._pool, tenant_id, _events("stream_of_types", asked))
+
     async def streams(
         self, tenant_id: str, after: Mapping[str, int], beside: Sequence[Read[Any]] = ()
     ) -> dict[str, list[Recorded]]:

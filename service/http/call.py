@@ -119,6 +119,14 @@ class Call(Generic[BodyT, QueryT]):
         return self.service.stream_access.permit(member, self.caller.expires_at, member_at)
 
     @property
+    def known_revisions(self) -> list[str] | None:
+        """The revisions that the client knows, by If-Match; None where any will do."""
+        if self.if_match is None or self.if_match.strip() == "*":
+            return None
+        tags = (each.strip().removeprefix("W/") for each in self.if_match.split(","))
+        return [each.strip('"') for each in tags]
+
+    @property
     def wants_stream(self) -> bool:
         """Whether the client asks for server-sent events."""
         return self.accepts("text/event-stream")

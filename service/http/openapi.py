@@ -206,6 +206,8 @@ def _described(operation: AnyOperation, form: Version) -> dict[str, Any]:
     if operation.created is not None:
         content = {"application/json": {"schema": _ref(operation.created)}}
         described["responses"]["201"] = {"description": "It was made.", "content": content}
+    if operation.found is not None:
+        described["responses"]["200"] = _answer(operation, form) | {"description": operation.found}
     if operation.no_content is not None:
         described["responses"]["204"] = {"description": operation.no_content}
     if operation.browsers:

@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails
 from starlette.responses import Response
 
 from domain import errors as refusals
-from domain.errors import LimitReached, Refused
+from domain.errors import LimitReached, Refused, SessionChanged
 from service.access.authentication import Forbidden, NotYours, Unauthenticated
 from service.eventlog.errors import NotServed, Stored, not_served
 from service.http.rate_limit_headers import refused
@@ -27,6 +27,7 @@ REFUSALS: Final[Mapping[type[Refused], int]] = {
     refusals.SessionChanged: 409,
     refusals.ModeFixed: 409,
     refusals.MessageUnknown: 404,
+    refusals.TooManyForks: 409,
     refusals.MemberUnknown: 404,
     refusals.LastOwner: 409,
     refusals.SessionUnknown: 404,
@@ -143,8 +144,16 @@ def _refusal(error: Refused) -> ProblemResponse:
         str(error),
         template=error.code,
         variables=error.variables,
-        headers=refused(error) if isinstance(error, LimitReached) else None,
+        headers=_headers(error),
     )
+
+
+def _headers(error: Refused) -> Mapping[str, str] | None:
+    if isinstance(error, LimitReached):
+        return refused(error)
+    if isinstance(error, SessionChanged):
+        return {"ETag": f'"{error.revision}"'}
+    return None
 
 
 def _not_served(error: NotServed) -> ProblemResponse:

@@ -339,26 +339,7 @@ select
     context, model, max_tokens, settings, forked_from_session_id, forked_from_message_id, forked_at,
     first_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
     opened_at, last_active_at, active_position,
-    (
-        select
-            app.beginning(coalesce(
-                timeline.text,
-                timeline.data ->> 'answer',
-                timeline.data ->> 'summary',
-                timeline.data ->> 'rootCause',
-                timeline.data ->> 'overview',
-                timeline.data ->> 'markdown',
-                timeline.data ->> 'analysis'
-            ), 120)
-        from app.timeline
-        where timeline.tenant_id = sessions.tenant_id
-            and timeline.session_id = sessions.session_id
-            and timeline.is_visible
-            and timeline.kind in ('user_message', 'assistant_message', 'reply')
-            and timeline.subtype is distinct from 'error'
-        order by timeline.position desc
-        limit 1
-    ) as last_words
+    app.last_words(tenant_id, session_id) as last_words
 from app.sessions
 where tenant_id = %(tenant_id)s and session_id = %(session_id)s and status <> 'deleted'
 
@@ -400,6 +381,219 @@ where tenant_id = %(tenant_id)s
     and last_active_at > now() - make_interval(secs => %(idle_seconds)s)
 order by last_position desc
 limit 1
+
+-- name: reusable
+-- The session of a user, mode and context that takes one more message: the one that the user's next
+-- message of mode plan would find, else the one that was changed last. An expired session counts.
+select session_id
+from app.sessions
+where tenant_id = %(tenant_id)s
+    and project_id = %(project_id)s
+    and user_id = %(user_id)s
+    and mode = %(session_mode)s
+    and context = %(context)s::jsonb
+    and status in ('active', 'expired')
+    and message_count < %(full)s
+    and (%(spent)s::bigint is null or tokens_used < %(spent)s)
+order by
+    status = 'active' and last_active_at > now() - make_interval(secs => %(idle_seconds)s) desc,
+    last_position desc
+limit 1
+
+-- name: project_recent
+-- The sessions of a project that a user may see, those with the newest message first.
+--
+-- The filters of a list are one CASE, in which a filter that is null refuses nothing. PostgreSQL
+-- expects half of the rows to pass a CASE. Of several conditions it would expect that hardly any
+-- row passes them, and sort all sessions to find the first ones.
+select
+    session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode, status,
+    context, model, max_tokens, settings, forked_from_session_id, forked_from_message_id, forked_at,
+    first_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
+    opened_at, last_active_at, active_position,
+    app.last_words(tenant_id, session_id) as last_words,
+    '' as name_key, 0 as number_key, active_position as position_key
+from app.sessions
+where tenant_id = %(tenant_id)s
+    and project_id = %(project_id)s
+    and active_block <= %(before)s::bigint / 256
+    and active_position < %(before)s
+    and case
+        when private_to not in ('', %(user_id)s) then false
+        when status <> all (%(statuses)s) then false
+        when mode <> %(mode)s or is_starred <> %(starred)s then false
+        when %(tag)s::text is not null and %(tag)s <> all (tags) then false
+        when %(run_id)s <> coalesce(context ->> 'runId', '') then false
+        when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
+        else true
+    end
+order by active_block desc, active_position desc
+limit %(limit)s
+
+-- name: project_oldest
+-- The same sessions, those with the newest message last.
+select
+    session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode, status,
+    context, model, max_tokens, settings, forked_from_session_id, forked_from_message_id, forked_at,
+    first_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
+    opened_at, last_active_at, active_position,
+    app.last_words(tenant_id, session_id) as last_words,
+    '' as name_key, 0 as number_key, active_position as position_key
+from app.sessions
+where tenant_id = %(tenant_id)s
+    and project_id = %(project_id)s
+    and active_block >= %(after)s::bigint / 256
+    and active_position > %(after)s
+    and case
+        when private_to not in ('', %(user_id)s) then false
+        when status <> all (%(statuses)s) then false
+        when mode <> %(mode)s or is_starred <> %(starred)s then false
+        when %(tag)s::text is not null and %(tag)s <> all (tags) then false
+        when %(run_id)s <> coalesce(context ->> 'runId', '') then false
+        when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
+        else true
+    end
+order by active_block, active_position
+limit %(limit)s
+
+-- name: project_sorted
+-- The same sessions by their names, or those with the most messages first. Equal ones come in the
+-- order of project_recent. All sessions of the project are sorted for each page.
+select *
+from (
+    select
+        session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode,
+        status, context, model, max_tokens, settings, forked_from_session_id,
+        forked_from_message_id, forked_at, first_words, message_count, item_count,
+        tokens_used, ai_seconds, cost_usd, build_id, opened_at, last_active_at, active_position,
+        app.last_words(tenant_id, session_id) as last_words,
+        case %(sort)s
+            when 'name' then left(lower(coalesce(nullif(name, ''), first_words)), 100)
+            else ''
+        end collate "C" as name_key,
+        case %(sort)s when 'messages' then -message_count else 0 end as number_key,
+        -active_position as position_key
+    from app.sessions
+    where tenant_id = %(tenant_id)s
+        and project_id = %(project_id)s
+        and case
+            when private_to not in ('', %(user_id)s) then false
+            when status <> all (%(statuses)s) then false
+            when mode <> %(mode)s or is_starred <> %(starred)s then false
+            when %(tag)s::text is not null and %(tag)s <> all (tags) then false
+            when %(run_id)s <> coalesce(context ->> 'runId', '') then false
+            when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
+            else true
+        end
+) as listed
+where (name_key, number_key, position_key) > (
+    %(after_name)s, %(after_number)s, %(after_position)s
+)
+order by name_key, number_key, position_key
+limit %(limit)s
+
+-- name: user_recent
+-- A user's sessions in all projects of which the user is a member now, those with the newest
+-- message first. A subquery for the membership keeps the order of the index; a join would not.
+select
+    session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode, status,
+    context, model, max_tokens, settings, forked_from_session_id, forked_from_message_id, forked_at,
+    first_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
+    opened_at, last_active_at, active_position,
+    app.last_words(tenant_id, session_id) as last_words,
+    '' as name_key, 0 as number_key, active_position as position_key
+from app.sessions
+where tenant_id = %(tenant_id)s
+    and user_id = %(user_id)s
+    and coalesce((
+        select true from app.members
+        where members.tenant_id = sessions.tenant_id
+            and members.project_id = sessions.project_id
+            and members.user_id = sessions.user_id
+    ), false)
+    and active_block <= %(before)s::bigint / 256
+    and active_position < %(before)s
+    and case
+        when status <> all (%(statuses)s) then false
+        when mode <> %(mode)s or is_starred <> %(starred)s then false
+        when %(tag)s::text is not null and %(tag)s <> all (tags) then false
+        when %(run_id)s <> coalesce(context ->> 'runId', '') then false
+        when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
+        else true
+    end
+order by active_block desc, active_position desc
+limit %(limit)s
+
+-- name: user_oldest
+-- The same sessions, those with the newest message last.
+select
+    session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode, status,
+    context, model, max_tokens, settings, forked_from_session_id, forked_from_message_id, forked_at,
+    first_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
+    opened_at, last_active_at, active_position,
+    app.last_words(tenant_id, session_id) as last_words,
+    '' as name_key, 0 as number_key, active_position as position_key
+from app.sessions
+where tenant_id = %(tenant_id)s
+    and user_id = %(user_id)s
+    and coalesce((
+        select true from app.members
+        where members.tenant_id = sessions.tenant_id
+            and members.project_id = sessions.project_id
+            and members.user_id = sessions.user_id
+    ), false)
+    and active_block >= %(after)s::bigint / 256
+    and active_position > %(after)s
+    and case
+        when status <> all (%(statuses)s) then false
+        when mode <> %(mode)s or is_starred <> %(starred)s then false
+        when %(tag)s::text is not null and %(tag)s <> all (tags) then false
+        when %(run_id)s <> coalesce(context ->> 'runId', '') then false
+        when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
+        else true
+    end
+order by active_block, active_position
+limit %(limit)s
+
+-- name: user_sorted
+-- The same sessions, as in project_sorted.
+select *
+from (
+    select
+        session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode,
+        status, context, model, max_tokens, settings, forked_from_session_id,
+        forked_from_message_id, forked_at, first_words, message_count, item_count,
+        tokens_used, ai_seconds, cost_usd, build_id, opened_at, last_active_at, active_position,
+        app.last_words(tenant_id, session_id) as last_words,
+        case %(sort)s
+            when 'name' then left(lower(coalesce(nullif(name, ''), first_words)), 100)
+            else ''
+        end collate "C" as name_key,
+        case %(sort)s when 'messages' then -message_count else 0 end as number_key,
+        -active_position as position_key
+    from app.sessions
+    where tenant_id = %(tenant_id)s
+        and user_id = %(user_id)s
+        and coalesce((
+            select true from app.members
+            where members.tenant_id = sessions.tenant_id
+                and members.project_id = sessions.project_id
+                and members.user_id = sessions.user_id
+        ), false)
+        and case
+            when status <> all (%(statuses)s) then false
+            when mode <> %(mode)s or is_starred <> %(starred)s then false
+            when %(tag)s::text is not null and %(tag)s <> all (tags) then false
+            when %(run_id)s <> coalesce(context ->> 'runId', '') then false
+            when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
+            else true
+        end
+) as listed
+where (name_key, number_key, position_key) > (
+    %(after_name)s, %(after_number)s, %(after_position)s
+)
+order by name_key, number_key, position_key
+limit %(limit)s
 
 -- name: convertible
 -- The sessions among these with plans that can be built now. An expired session counts, and a

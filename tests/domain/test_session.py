@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -27,8 +26,11 @@ from domain.errors import (
     SessionSpent,
     SessionUnknown,
     ShareUnknown,
+    TooManyForks,
 )
 from domain.events import (
+    AssistantMessageAdded,
+    MaterialAdded,
     PlanSaved,
     PlanShared,
     ReplyCompleted,
@@ -331,10 +333,9 @@ def test_a_session_takes_as_many_messages_as_its_mode_allows_and_no_more(mode: S
     almost = given(opened, *said)
     last = session.append_message(almost, **appending)
     full = session.fold(last, almost)
-    for decide in (session.require_capacity, partial(session.append_message, **appending)):
-        with pytest.raises(SessionFull) as refused:
-            decide(full)
-        assert refused.value.limit == MODES[mode].most_messages
+    with pytest.raises(SessionFull) as refused:
+        session.append_message(full, **appending)
+    assert refused.value.limit == MODES[mode].most_messages
 
 
 @pytest.mark.parametrize(("of", "to"), [("plan", "prompt"), ("prompt", "what_if")])
@@ -363,6 +364,48 @@ def test_an_erased_session_cannot_be_forked() -> None:
             message_id="m1",
             version=1,
         )
+
+
+def test_a_fork_of_the_last_of_many_forks_is_refused() -> None:
+    parent = given(OPENED, posted())
+
+    def fork(forks: int) -> Decided:
+        return session.open_fork(
+            INITIAL,
+            session_id="s2",
+            user_id="u1",
+            mode="what_if",
+            parent=parent,
+            message_id="m1",
+            version=2,
+            forks=forks,
+        )
+
+    assert fork(session.MOST_FORKS - 1)
+    with pytest.raises(TooManyForks):
+        fork(session.MOST_FORKS)
+
+
+@pytest.mark.parametrize(
+    ("event", "message_id"),
+    [
+        (posted(), "m1"),
+        (
+            AssistantMessageAdded(
+                session_id="s1", message_id="a", user_id="u1", text="t", locale="en"
+            ),
+            "a",
+        ),
+        (MaterialAdded(session_id="s1", message_id="a", kind="k", text="t"), "a"),
+        (FAILED, FAILED.reply_id),
+    ],
+)
+def test_a_session_can_be_forked_at_what_its_readers_see(
+    event: SessionEvent, message_id: str
+) -> None:
+    assert session.says(event, message_id)
+    assert not session.says(event, "other")
+    assert not session.says(STARTED, STARTED.reply_id), "a reply that runs"
 
 
 def test_an_appended_message_counts_and_waits_for_the_running_reply() -> None:

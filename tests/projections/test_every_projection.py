@@ -19,6 +19,7 @@ from projections import PROJECTIONS, analytics
 from projections import projection as machinery
 from projections.consumption import CONSUMPTION
 from projections.projection import Connection, Projection, catch_up, rebuild, status, verify
+from projections.sessions import SESSIONS
 from projections.timeline import TIMELINE
 from service.eventlog.store import NewEvent, Recorded
 from tests.projections.fold import Row, rows
@@ -312,6 +313,17 @@ ASKED: Final[dict[str, Any]] = {
     "share_id": "l1",
     "token_digest": "d1",
     "modes": ["plan", "build"],
+    "context": "{}",
+    "session_mode": "plan",
+    "statuses": ["active", "expired"],
+    "starred": None,
+    "tag": None,
+    "run_id": None,
+    "prompt_id": None,
+    "sort": "name",
+    "after_name": "",
+    "after_number": 0,
+    "after_position": 0,
 }
 SMALL: Final = {"lease"}
 """Tables of a row a process, which are read whole."""
@@ -337,6 +349,18 @@ async def test_every_read_uses_an_index(url: str, projection: Projection) -> Non
                 assert "Seq Scan" not in kinds, (name, mode, kinds)
                 indexed = {"Index Scan", "Index Only Scan", "Bitmap Index Scan"}
                 assert kinds & indexed, (name, mode, kinds)
+
+
+async def test_a_list_by_the_last_message_is_read_in_the_order_of_an_index(url: str) -> None:
+    """Only the sessions of a block are sorted: a page of many sessions costs as much as of few."""
+    async with owning(url) as owner:
+        await owner.execute(MANY.encode())
+        for name in ("project_recent", "project_oldest", "user_recent", "user_oldest"):
+            for mode in ("force_custom_plan", "force_generic_plan"):
+                await owner.execute(f"set plan_cache_mode = {mode}".encode())
+                plan = await explained(owner, SESSIONS.statements[name].decode(), status=None)
+                kinds = {node["Node Type"] for node in nodes(plan)}
+                assert not kinds & {"Sort", "Hash"}, (name, mode, plan)
 
 
 LONG_AWAY: Final = """

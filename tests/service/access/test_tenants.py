@@ -37,6 +37,15 @@ OURS, THEIRS = "quillwort", "zygomorph"
 BODIES: dict[str, dict[str, Any]] = {
     "postChatPlan": {"userId": "?", "projectId": "?", "sessionId": "?", "message": "Hello"},
     "postSessionMessage": {"userId": "?", "message": "Hello"},
+    "openSession": {
+        "userId": "?",
+        "projectId": "?",
+        "mode": "plan",
+        "context": {"buildId": "?"},
+        "reuse": True,
+    },
+    "changeSession": {"userId": "?", "starred": True},
+    "changeSessions": {"userId": "?", "sessionIds": ["?"], "action": "archive"},
     "convertToBuild": {"userId": "?", "projectId": "?", "sessionId": "?"},
     "beginBuild": {"userId": "?", "projectId": "?", "message": "A shop"},
     "claimBuild": {"workerId": "w1"},
@@ -53,6 +62,7 @@ BODIES: dict[str, dict[str, Any]] = {
     },
     "mintToken": {"userId": "?", "projectId": "?"},
     "sharePlan": {"userId": "?"},
+    "forkSession": {"userId": "?", "messageId": "?"},
     "describeProject": {"name": "n"},
     "registerProject": {"projectId": "?", "name": "n", "members": [{"userId": "?"}]},
     "putMember": {"role": "editor"},

@@ -1,0 +1,95 @@
+"""What a fork shares with the sessions that it comes from: parts of their streams, by reference."""
+
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final
+
+from domain import session
+from domain.events import (
+    SessionDeleted,
+    SessionEvent,
+    SessionInstructed,
+    SessionModeChanged,
+    SessionOpened,
+)
+from domain.session import Session
+from service.eventlog.store import EventStore
+from service.eventlog.stream_ids import session_stream
+from service.eventlog.transactions import decode
+
+PAGE: Final = 200
+"""Events of one read of a part."""
+
+_KINDS: Final = (SessionOpened, SessionModeChanged, SessionInstructed, SessionDeleted)
+_TYPES: Final = tuple(kind.__name__ for kind in _KINDS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A session's stream up to the event with this version; None is the whole stream.
+
+    `state` knows where the session comes from and how its replies were made there. It does not know
+    what was said.
+    """
+
+    session_id: str
+    version: int | None
+    state: Session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForkPoint:
+    """Where a fork can leave a session: after the event with this version."""
+
+    session_id: str
+    version: int
+
+
+async def lineage(
+    store: EventStore, tenant_id: str, session_id: str, version: int | None = None
+) -> list[Part]:
+    """The parts of which a session is made: its own stream up to a version first, then that of its
+    parent, and so on. An erased session has no part, and shares nothing of its own parent any more.
+
+    Empty for an erased or unknown session. One small read a part.
+    """
+    parts: list[Part] = []
+    while True:
+        stream_id = str(session_stream(session_id))
+        found = await store.of_types(tenant_id, stream_id, _TYPES)
+        state = session.fold(
+            decode(each.type, each.state)
+            for each in found
+            if version is None or each.version <= version or each.type == SessionDeleted.__name__
+        )
+        if state.status in ("new", "deleted"):
+            return parts
+        parts.append(Part(session_id=session_id, version=version, state=state))
+        if state.fork is None:
+            return parts
+        session_id, version = state.fork.session_id, state.fork.version
+
+
+async def fork_point(
+    store: EventStore, tenant_id: str, parts: Iterable[Part], message_id: str
+) -> ForkPoint | None:
+    """Where a fork at this message leaves the parts, read backwards; None where none has it."""
+    for part in parts:
+        stream = backwards(store, tenant_id, part)
+        async with aclosing(stream) as events:
+            async for version, event in events:
+                if session.says(event, message_id):
+                    return ForkPoint(session_id=part.session_id, version=version)
+    return None
+
+
+async def backwards(
+    store: EventStore, tenant_id: str, part: Part, *, limit: int = PAGE
+) -> AsyncGenerator[tuple[int, SessionEvent]]:
+    """The events of a part with their versions, the newest first."""
+    stream_id = str(session_stream(part.session_id))
+    stream = store.backwards(tenant_id, stream_id, version=part.version, limit=limit)
+    async with aclosing(stream) as found:
+        async for each in found:
+            yield each.version, decode(each.type, each.state)
