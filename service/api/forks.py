@@ -15,7 +15,6 @@ from service.eventlog.errors import answering
 from service.http.call import Call
 from service.http.operation import Operation
 from service.http.reads import visible_session
-from service.ids import new_id
 
 _CONTEXT: Final = {
     "runId": "run_id",
