@@ -55,7 +55,7 @@ PageCursor = Annotated[str, Field(max_length=2_000)]
 OpenedMode = Literal["plan", "setup", "analysis", "what_if", "idea", "run_feedback", "prompt"]
 ListedStatus = Literal["active", "converted", "expired", "archived", "all"]
 Action = Literal["archive", "restore", "delete"]
-Scalar = Annotated[str, AfterValidator(clean), Field(max_length=1_000)] | bool | int | float | None
+Scalar = Annotated[str, AfterValidator(clean), Field(max_length=1_000)] | bool | int | float
 
 
 def _named(settings: dict[str, Scalar]) -> dict[str, Scalar]:
@@ -347,8 +347,7 @@ def session(
     row: SessionRow, *, locale: str | None, log_epoch: str, unread_since: int | None = None
 ) -> SessionAnswer:
     """A session for a reader of a locale."""
-    settings = {"model": row.model, "maxTokens": row.max_tokens, **(row.settings or {})}
-    known = {name: value for name, value in settings.items() if value is not None}
+    settings = _settings(row)
     forked_from = None
     if row.forked_from_session_id is not None and row.forked_from_message_id is not None:
         forked_from = ForkedFrom(
@@ -366,8 +365,8 @@ def session(
         starred=row.is_starred,
         tags=row.tags,
         context=row.context,
-        settings=known or None,
-        not_sent=sorted(row.settings) if row.settings else None,
+        settings=settings or None,
+        not_sent=sorted(settings.keys() - set(SENT)) or None,
         message_count=row.message_count,
         item_count=row.item_count,
         preview=row.last_words or "",
@@ -382,6 +381,13 @@ def session(
             ai_seconds=row.ai_seconds, tokens_used=row.tokens_used, cost_usd=usd(row.cost_usd)
         ),
     )
+
+
+def _settings(row: SessionRow) -> dict[str, Any]:
+    """The settings of a session by their names on the wire."""
+    others: dict[str, Any] = row.settings or {}
+    sent: dict[str, Any] = dict(zip(SENT, (row.model, row.max_tokens), strict=True))
+    return {name: value for name, value in sent.items() if value is not None} | others
 
 
 def etag(row: SessionRow) -> str:
