@@ -13,6 +13,7 @@ from projections.sessions import SESSIONS
 from projections.shares import SHARES
 from projections.timeline import TIMELINE
 from projections.versions import VERSIONS
+from projections.words import WORDS
 
 PROJECTIONS: Final[tuple[Projection, ...]] = (
     TIMELINE,
@@ -27,4 +28,5 @@ PROJECTIONS: Final[tuple[Projection, ...]] = (
     VERSIONS,
     DRAFTS,
     SHARES,
+    WORDS,
 )

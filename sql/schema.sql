@@ -1037,6 +1037,83 @@ begin
 end
 $$;
 
+CREATE FUNCTION app.apply_words(p_after bigint, p_upto bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'app'
+    SET enable_seqscan TO 'off'
+    AS $$
+begin
+    insert into words (
+        tenant_id, project_id, position, private_to, session_id, language, stems
+    )
+    select
+        event.tenant_id, event.project_id, event.position,
+        app.private_to(event.tenant_id, event.stream_id),
+        state.session_id, spoken.language, analysed.stems
+    from event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        session_id text, name text, text text, data jsonb, locale text
+    )
+    cross join lateral (
+        select
+            case
+                when event.type in ('SessionOpened', 'SessionRenamed') then ''
+                when event.type = 'ReplyCompleted'
+                    then app.search_language(coalesce(state.locale, 'en'))
+                else app.search_language(state.locale)
+            end as language,
+            app.said(coalesce(state.text, state.name), state.data) as text
+    ) as spoken
+    cross join lateral (
+        select case spoken.language
+            when '' then to_tsvector('english', spoken.text)
+                || to_tsvector('french', spoken.text)
+                || to_tsvector('spanish', spoken.text)
+                || to_tsvector('arabic', spoken.text)
+                || to_tsvector('simple', spoken.text)
+            else to_tsvector(spoken.language::regconfig, spoken.text)
+        end as stems
+    ) as analysed
+    where event.position > p_after and event.position <= p_upto
+        and event.type in (
+            'UserMessagePosted', 'AssistantMessageAdded', 'MaterialAdded', 'ReplyCompleted',
+            'SessionOpened', 'SessionRenamed'
+        )
+        and analysed.stems <> ''::tsvector
+    order by event.position;
+
+    -- A session has one name. Both kinds of events are rare.
+    if exists (
+        select from event
+        where event.position > p_after and event.position <= p_upto
+            and event.type in ('SessionRenamed', 'SessionDeleted', 'ProjectErased')
+    ) then
+        delete from words
+        using event as later
+        join event as earlier
+            on earlier.tenant_id = later.tenant_id and earlier.stream_id = later.stream_id
+                and earlier.version < later.version
+        where later.position > p_after and later.position <= p_upto
+            and (
+                later.type = 'SessionDeleted'
+                or later.type = 'SessionRenamed'
+                and earlier.type in ('SessionOpened', 'SessionRenamed')
+            )
+            and words.tenant_id = earlier.tenant_id
+            and words.project_id = earlier.project_id
+            and words.position = earlier.position;
+
+        delete from words
+        using event
+        where event.position > p_after and event.position <= p_upto
+            and event.type = 'ProjectErased'
+            and words.tenant_id = event.tenant_id
+            and words.project_id = event.project_id
+            and words.position < event.position;
+    end if;
+end
+$$;
+
 CREATE FUNCTION app.beginning(p_text text, p_most integer) RETURNS text
     LANGUAGE sql IMMUTABLE STRICT
     SET search_path TO ''
@@ -1511,6 +1588,16 @@ begin
     raise exception 'an entry of the audit stays for 30 days at least' using errcode = 'TL002';
 end
 $$;
+
+CREATE FUNCTION app.said(p_text text, p_data jsonb) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN "left"((COALESCE((p_text || '
+'::text), ''::text) || COALESCE((SELECT string_agg((value.value #>> '{}'::text[]), '
+'::text) AS string_agg FROM jsonb_path_query(said.p_data, 'strict $.**?(@.type() == "string")'::jsonpath) value(value)), ''::text)), 50000);
+
+CREATE FUNCTION app.search_language(p_locale text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE lower("substring"(p_locale, '^[A-Za-z]+'::text)) WHEN 'en'::text THEN 'english'::text WHEN 'fr'::text THEN 'french'::text WHEN 'es'::text THEN 'spanish'::text WHEN 'ar'::text THEN 'arabic'::text ELSE 'simple'::text END;
 
 CREATE FUNCTION app.service_role() RETURNS name
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -2557,6 +2644,18 @@ ALTER TABLE ONLY app.snapshot FORCE ROW LEVEL SECURITY;
 
 COMMENT ON TABLE app.snapshot IS 'States of eventsourcing aggregates at a version.';
 
+CREATE TABLE app.words (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    project_id text NOT NULL COLLATE pg_catalog."C",
+    "position" bigint NOT NULL,
+    private_to text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
+    session_id text NOT NULL COLLATE pg_catalog."C",
+    language text NOT NULL COLLATE pg_catalog."C",
+    stems tsvector NOT NULL
+);
+
+ALTER TABLE ONLY app.words FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE public.throughline_function (
     name text NOT NULL,
     digest text NOT NULL,
@@ -2641,6 +2740,9 @@ ALTER TABLE ONLY app.timeline
 
 ALTER TABLE ONLY app.versions
     ADD CONSTRAINT versions_pkey PRIMARY KEY (tenant_id, build_id);
+
+ALTER TABLE ONLY app.words
+    ADD CONSTRAINT words_pkey PRIMARY KEY (tenant_id, project_id, "position");
 
 ALTER TABLE ONLY public.throughline_function
     ADD CONSTRAINT throughline_function_pkey PRIMARY KEY (name);
@@ -2764,6 +2866,8 @@ CREATE POLICY of_all_tenants ON app.timeline TO throughline_service USING (true)
 
 CREATE POLICY of_all_tenants ON app.versions TO throughline_service USING (true) WITH CHECK (true);
 
+CREATE POLICY of_all_tenants ON app.words TO throughline_service USING (true) WITH CHECK (true);
+
 CREATE POLICY of_analyst_s_tenant ON app.accounts FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
    FROM app.analyst
   WHERE (analyst.role_name = CURRENT_USER))));
@@ -2832,6 +2936,10 @@ CREATE POLICY of_analyst_s_tenant ON app.versions FOR SELECT TO throughline_anal
    FROM app.analyst
   WHERE (analyst.role_name = CURRENT_USER))));
 
+CREATE POLICY of_analyst_s_tenant ON app.words FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
+   FROM app.analyst
+  WHERE (analyst.role_name = CURRENT_USER))));
+
 CREATE POLICY of_own_role ON app.analyst FOR SELECT TO throughline_analyst USING ((role_name = CURRENT_USER));
 
 CREATE POLICY of_own_tenant ON app.accounts FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
@@ -2868,6 +2976,8 @@ CREATE POLICY of_own_tenant ON app.timeline FOR SELECT TO throughline_tenant USI
 
 CREATE POLICY of_own_tenant ON app.versions FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
 
+CREATE POLICY of_own_tenant ON app.words FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
+
 ALTER TABLE app.projects ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app.replies ENABLE ROW LEVEL SECURITY;
@@ -2885,6 +2995,8 @@ ALTER TABLE app.snapshot ENABLE ROW LEVEL SECURITY;
 ALTER TABLE app.timeline ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app.versions ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app.words ENABLE ROW LEVEL SECURITY;
 
 GRANT USAGE ON SCHEMA analytics TO throughline_analyst;
 
@@ -2988,3 +3100,6 @@ GRANT SELECT ON TABLE app.shares TO throughline_tenant;
 
 GRANT SELECT,INSERT ON TABLE app.snapshot TO throughline_service;
 GRANT SELECT ON TABLE app.snapshot TO throughline_tenant;
+
+GRANT SELECT,INSERT,DELETE ON TABLE app.words TO throughline_service;
+GRANT SELECT ON TABLE app.words TO throughline_tenant;

@@ -6,16 +6,15 @@ from typing import Final
 
 from starlette.responses import Response
 
-from domain.errors import SessionUnknown
 from domain.session import About
-from projections import sessions
-from projections.sessions import SESSIONS, SessionRow
-from service.api import forks_schemas
+from projections.sessions import SessionRow
+from service.api import forks_schemas, sessions_schemas
+from service.api.sessions import answered_session
 from service.commands import forks
 from service.eventlog.errors import answering
 from service.http.call import Call
-from service.http.operation import Operation, answered
-from service.http.reads import reading_at, visible_session
+from service.http.operation import Operation
+from service.http.reads import visible_session
 
 _CONTEXT: Final = {
     "runId": "run_id",
@@ -53,12 +52,7 @@ async def fork_session(call: Call[forks_schemas.ForkRequest, None]) -> Response:
     )
     fork_id, position = await call.transact(work, user_id=asked.user_id)
     with answering(position):
-        async with reading_at(call, SESSIONS.name, position) as (connection, _):
-            fork = await sessions.session(connection, tenant_id=call.tenant_id, session_id=fork_id)
-    if fork is None:  # it was erased since
-        raise SessionUnknown
-    answer = forks_schemas.fork(fork)
-    return answered(answer, position=position, status=201)
+        return await answered_session(call, fork_id, asked.user_id, position, is_new=True)
 
 
 def _about(row: SessionRow) -> About:
@@ -75,7 +69,7 @@ OPERATIONS = (
         scopes=("chat",),
         body=forks_schemas.ForkRequest,
         query=NoneType,
-        answer=forks_schemas.ForkAnswer,
+        answer=sessions_schemas.SessionAnswer,
         status=201,
         problems=(400, 404, 409, 413, 415, 422),
         handle=fork_session,

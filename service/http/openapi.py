@@ -59,6 +59,7 @@ PARAMETERS: Final[Mapping[str, str]] = {
     "offset": "How many of the newest items to leave out; a cursor costs less.",
     "operation": "The name of an operation: its operationId here.",
     "projectId": "The project.",
+    "q": 'Words, as people write them: words that all must be there, "a phrase", or, -without.',
     "replies": "Whether the events of the running replies come too.",
     "sessionId": "The session.",
     "share": "To end a share its shareId; to read a shared plan the token of its link.",

@@ -12,6 +12,7 @@ from typing import Any, Final
 import orjson
 
 from service.eventlog.store import Recorded
+from tests.projections.stems import LANGUAGES, stems, texts
 
 Row = dict[str, Any]
 Key = tuple[Any, ...]
@@ -484,6 +485,34 @@ def _shares(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
         _drop(table, tenant_id=event.tenant_id, session_id=state["session_id"])
 
 
+def _words(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
+    is_name = event.type in ("SessionOpened", "SessionRenamed")
+    own = {"tenant_id": event.tenant_id, "session_id": state.get("session_id")}
+    if event.type == "SessionDeleted":
+        _drop(table, **own)
+    elif event.type == "ProjectErased":
+        _drop(table, tenant_id=event.tenant_id, project_id=event.project_id)
+    elif event.type == "SessionRenamed":
+        _drop(table, **own, language="")
+    elif not is_name and event.type not in (
+        *("UserMessagePosted", "AssistantMessageAdded", "MaterialAdded", "ReplyCompleted"),
+    ):
+        return
+    said = state.get("name") if is_name else state.get("text")
+    locale = state.get("locale") or ("en" if event.type == "ReplyCompleted" else "")
+    language = "" if is_name else LANGUAGES.get(locale.partition("-")[0], "simple")
+    found = stems(language, "\n".join((said or "", *texts(state.get("data")))))
+    if found:
+        table[event.tenant_id, event.project_id, event.position] = {
+            **own,
+            "project_id": event.project_id,
+            "position": event.position,
+            "private_to": _private_to(event),
+            "language": language,
+            "stems": found,
+        }
+
+
 MODELS: Final[Mapping[str, tuple[tuple[str, ...], Step]]] = {
     "timeline": (("position",), _timeline),
     "sessions": (("tenant_id", "session_id"), _sessions),
@@ -497,4 +526,5 @@ MODELS: Final[Mapping[str, tuple[tuple[str, ...], Step]]] = {
     "versions": (("tenant_id", "build_id"), _versions),
     "drafts": (("tenant_id", "message_id"), _drafts),
     "shares": (("tenant_id", "share_id"), _shares),
+    "words": (("tenant_id", "project_id", "position"), _words),
 }

@@ -165,6 +165,7 @@ CHANGED: Final = {
     "versions": "update {0} set version_id = 'forged'",
     "drafts": "update {0} set title = 'forged'",
     "shares": "update {0} set user_id = 'forged'",
+    "words": "update {0} set language = 'forged'",
 }
 TWO: Final = "where ctid in (select ctid from {0} limit 2)"
 REMOVED: Final = "delete from {0} where ctid in (select ctid from {0} limit 2)"
@@ -275,9 +276,12 @@ insert into app.shares (
 )
 select 't' || n % 5, 'l' || n, 'r', 'p' || n % 7, 's', 'u', 'd' || n, now(), now(), n
 from generate_series(1, 6000) as n;
+insert into app.words (tenant_id, project_id, position, session_id, language, stems)
+select 't' || n % 5, 'p' || n % 7, n, 's' || n, 'english', to_tsvector('english', 'Word ' || n)
+from generate_series(1, 6000) as n;
 analyze app.timeline, app.sessions, app.accounts, app.consumption, app.projects, app.members,
     app.replies, app.builds, app.build_events, app.versions, app.drafts,
-    app.shares;
+    app.shares, app.words;
 """
 
 ASKED: Final[dict[str, Any]] = {
@@ -324,6 +328,7 @@ ASKED: Final[dict[str, Any]] = {
     "after_name": "",
     "after_number": 0,
     "after_position": 0,
+    "query": "word",
 }
 SMALL: Final = {"lease"}
 """Tables of a row a process, which are read whole."""

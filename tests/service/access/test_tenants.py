@@ -70,6 +70,9 @@ BODIES: dict[str, dict[str, Any]] = {
 }
 """The body of each operation; `?` stands for an id."""
 
+QUERIES: dict[str, dict[str, str]] = {"searchProject": {"q": THEIRS}}
+"""What the query of an operation needs beside its ids."""
+
 MAKERS = ("putMember", "creditAccount", "registerProject")
 """Operations that make a resource under an id which the caller chooses: another tenant's resource
 of the same id is a different one. They are called last, because then the caller has that id."""
@@ -133,7 +136,7 @@ async def ask(client: httpx.AsyncClient, probe: Probe, ids: dict[str, str]) -> h
     """Send the probe with these ids."""
     path = re.sub(r"{(\w+)}", lambda name: ids.get(name[1], "en"), probe.path)
     body = _filled(BODIES.get(probe.operation), ids)
-    query = {name: ids[name] for name in probe.query}
+    query = {name: ids[name] for name in probe.query} | QUERIES.get(probe.operation, {})
     return await client.request(probe.method, path, params=query, json=body)
 
 

@@ -59,7 +59,9 @@ async def opened(run: LiveService, session_id: str, mode: SessionMode, **setting
 
 async def appended(run: LiveService, session_id: str, message_id: str, **said: Any) -> None:
     async def work(transaction: Transaction) -> None:
-        decision = partial(session.append_message, message_id=message_id, locale="en", **said)
+        decision = partial(
+            session.append_message, message_id=message_id, **({"locale": "en"} | said)
+        )
         await transaction.decide(session_stream(session_id, "p1"), decision)
 
     await run.service.transactions.transact("t1", work)
