@@ -111,7 +111,16 @@ MODES: Final[Mapping[SessionMode, Mode]] = {
 }
 
 EXPIRING: Final = tuple(name for name, mode in MODES.items() if mode.expires)
-PRIVATE: Final = tuple(name for name, mode in MODES.items() if mode.is_private)
+
+
+PRIVATE_ID: Final = "private-"
+"""What the id of a private session begins with. So the name of each stream says whether its events
+are private, and the database need not look it up."""
+
+
+def session_id(mode: SessionMode, new_id: str) -> str:
+    """The id of a new session of this mode."""
+    return f"{PRIVATE_ID}{new_id}" if MODES[mode].is_private else new_id
 
 
 def estimate(mode: SessionMode, message: ReplyMode | None) -> int:

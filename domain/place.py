@@ -1,10 +1,11 @@
 """A place: the one session of a user, a project, a mode and a context, however many ask for it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from json import dumps
 from typing import Final, assert_never
 
-from domain.events import PlaceEvent, SessionPlaced
+from domain.events import PlaceEvent, SessionMode, SessionPlaced
 
 Decided = tuple[PlaceEvent, ...]
 
@@ -33,6 +34,11 @@ def fold(events: Iterable[PlaceEvent], state: SessionPlace = INITIAL) -> Session
     for event in events:
         state = evolve(state, event)
     return state
+
+
+def key(*, project_id: str, user_id: str, mode: SessionMode, context: Mapping[str, str]) -> str:
+    """The name of a place: the same for the same user, project, mode and context."""
+    return dumps([project_id, user_id, mode, sorted(context.items())])
 
 
 def give(state: SessionPlace, *, session_id: str) -> Decided:

@@ -53,7 +53,7 @@ from domain.events import (
     TimelineMode,
     UserMessagePosted,
 )
-from domain.modes import MODES
+from domain.modes import MODES, PRIVATE_ID
 from domain.session_state import (
     INITIAL,
     PLANS,
@@ -112,9 +112,14 @@ def open_session(
     name: str | None = None,
     context: About = NOTHING,
 ) -> Decided:
-    """Open a session, about what the context names. Raises SessionEnded unless it is new."""
+    """Open a session, about what the context names. Raises SessionEnded unless it is new.
+
+    `modes.session_id` makes the id: that of a private session is known by its beginning.
+    """
     if state.status != "new":
         raise SessionEnded(status=state.status)
+    if session_id.startswith(PRIVATE_ID) != MODES[mode].is_private:
+        raise ValueError(f"use modes.session_id for a session of mode {mode}")
     opened = SessionOpened(
         session_id=session_id,
         project_id=project_id,
@@ -584,6 +589,15 @@ def require_capacity(state: Session) -> None:
         raise SessionFull(limit=mode.most_messages)
     if mode.most_tokens is not None and state.tokens_used >= mode.most_tokens:
         raise SessionSpent(limit=mode.most_tokens)
+
+
+def takes_messages(state: Session) -> bool:
+    """Whether one more message may be posted. An expired session is resumed by it."""
+    try:
+        require_capacity(fold(resume(state), state))
+    except (SessionUnknown, SessionEnded, SessionFull, SessionSpent):
+        return False
+    return True
 
 
 def _require_known(state: Session) -> None:

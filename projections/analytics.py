@@ -9,6 +9,7 @@ from psycopg.rows import class_row
 
 import sql
 from domain.metering import Past
+from domain.modes import PRIVATE_ID
 from projections.projection import Connection
 
 SQL: Final = sql.statements("analytics.sql")
@@ -108,19 +109,35 @@ class Analytics:
     builds: Builds
 
 
-async def past_bills(connection: Connection, *, tenant_id: str, project_id: str) -> dict[str, Past]:
-    """What the project's last replies were billed, by operation."""
-    asked = {"tenant_id": tenant_id, "project_id": project_id}
+async def past_bills(
+    connection: Connection, *, tenant_id: str, project_id: str, user_id: str | None
+) -> dict[str, Past]:
+    """What the project's last replies were billed, by operation, as far as the user may see."""
+    asked = {
+        "tenant_id": tenant_id,
+        "project_id": project_id,
+        "user_id": user_id,
+        "private_id": PRIVATE_ID,
+    }
     return {each.operation: each for each in await _rows(connection, "past_bills", Past, asked)}
 
 
 async def analytics(
-    connection: Connection, *, tenant_id: str, project_id: str, since: datetime, until: datetime
+    connection: Connection,
+    *,
+    tenant_id: str,
+    project_id: str,
+    user_id: str | None,
+    since: datetime,
+    until: datetime,
 ) -> Analytics:
-    """The project's figures. They agree with each other in a repeatable read transaction."""
+    """The project's figures, without the private sessions of others than the user; without a user
+    all. They agree with each other in a repeatable read transaction."""
     asked: dict[str, Any] = {
         "tenant_id": tenant_id,
         "project_id": project_id,
+        "user_id": user_id,
+        "private_id": PRIVATE_ID,
         "since": since,
         "until": until,
     }

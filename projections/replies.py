@@ -12,7 +12,7 @@ from projections.projection import Connection, Projection
 REPLIES: Final = Projection(
     name="replies",
     version=3,
-    rules="ce76bfc9",
+    rules="c47a0d18",
     handles=(ReplyStarted, ReplyCompleted, ReplyFailed, SessionDeleted),
 )
 
@@ -63,14 +63,21 @@ async def reply(connection: Connection, *, tenant_id: str, reply_id: str) -> Rep
 
 
 async def running(
-    connection: Connection, *, tenant_id: str, project_id: str, limit: int
+    connection: Connection,
+    *,
+    tenant_id: str,
+    project_id: str,
+    session_id: str | None = None,
+    limit: int,
 ) -> list[ReplyRow]:
-    """The newest `limit` running replies of a project, newest first."""
+    """The newest `limit` running replies of a project that all its members see, or of one session:
+    newest first."""
+    asked = {"tenant_id": tenant_id, "project_id": project_id, "limit": limit}
+    name = "running"
+    if session_id is not None:
+        name, asked = "running_of_session", asked | {"session_id": session_id}
     async with connection.cursor(row_factory=class_row(ReplyRow)) as cursor:
-        await cursor.execute(
-            REPLIES.statements["running"],
-            {"tenant_id": tenant_id, "project_id": project_id, "limit": limit},
-        )
+        await cursor.execute(REPLIES.statements[name], asked)
         return await cursor.fetchall()
 
 

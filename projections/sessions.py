@@ -1,12 +1,14 @@
 """The sessions with their bills."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final, Literal
 
 from psycopg.rows import class_row, scalar_row
+from psycopg.types.json import Jsonb
+from psycopg.types.numeric import Int8
 
 from domain.events import (
     AssistantMessageAdded,
@@ -39,7 +41,7 @@ from projections.read import Read
 SESSIONS: Final = Projection(
     name="sessions",
     version=7,
-    rules="ec951eb9",
+    rules="3c531a39",
     views=("project_chat_plan_sessions",),
     handles=(
         SessionOpened,
@@ -63,6 +65,10 @@ SESSIONS: Final = Projection(
         SessionDeleted,
     ),
 )
+
+
+LAST: Final = 2**63 - 1
+"""No position is above it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +99,7 @@ class SessionRow:
     forked_from_message_id: str | None
     forked_at: int | None
     first_words: str
-    last_words: str
+    last_words: str | None
     message_count: int
     item_count: int
     tokens_used: int
@@ -117,6 +123,52 @@ class SessionRow:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedSession(SessionRow):
+    """A session of a list. Its keys say where it stands in the order of the list."""
+
+    name_key: str
+    number_key: int
+    position_key: int
+
+    @property
+    def key(self) -> "ListKey":
+        """Where the session stands."""
+        return ListKey(name=self.name_key, number=self.number_key, position=self.position_key)
+
+
+Sort = Literal["recent", "oldest", "name", "messages"]
+"""The orders of a list: by the last message, newest or oldest first; by name; by the number of
+messages, most first."""
+
+_FIRST: Final = -(2**63)
+_LAST: Final = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListKey:
+    """Where a session stands in the order of a list: by its name, then a number, then a position.
+
+    A key that the order does not use is empty or 0.
+    """
+
+    name: str
+    number: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What the sessions of a list have in common. None is without a filter."""
+
+    statuses: Collection[str]
+    mode: SessionMode | None = None
+    starred: bool | None = None
+    tag: str | None = None
+    run_id: str | None = None
+    prompt_id: str | None = None
+
+
 async def session(connection: Connection, *, tenant_id: str, session_id: str) -> SessionRow | None:
     """The session, or None."""
     async with connection.cursor(row_factory=class_row(SessionRow)) as cursor:
@@ -124,6 +176,25 @@ async def session(connection: Connection, *, tenant_id: str, session_id: str) ->
             SESSIONS.statements["of_id"], {"tenant_id": tenant_id, "session_id": session_id}
         )
         return await cursor.fetchone()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A session as a part of what a fork shows: what was said in it up to a position."""
+
+    session_id: str
+    upto: int
+
+
+async def parts(connection: Connection, *, tenant_id: str, row: SessionRow) -> tuple[Part, ...]:
+    """The session with those that it was forked from, the nearest first."""
+    whole = Part(row.session_id, LAST)
+    if row.forked_from_session_id is None:
+        return (whole,)
+    found = await connection.execute(
+        SESSIONS.statements["lineage"], {"tenant_id": tenant_id, "session_id": row.session_id}
+    )
+    return (whole, *(Part(*each) for each in await found.fetchall()))
 
 
 async def active_session(
@@ -156,6 +227,93 @@ def active_session_read(
             "idle_seconds": idle_seconds,
         },
     )
+
+
+def reusable_read(
+    *,
+    tenant_id: str,
+    project_id: str,
+    user_id: str,
+    mode: SessionMode,
+    context: Mapping[str, str],
+    idle_seconds: float,
+) -> Read[str]:
+    """The read of the session of a user, mode and context that takes one more message."""
+    return Read(
+        SESSIONS.statements["reusable"],
+        scalar_row,
+        {
+            "tenant_id": tenant_id,
+            "project_id": project_id,
+            "user_id": user_id,
+            "session_mode": mode,
+            "context": Jsonb(context),
+            "full": MODES[mode].most_messages,
+            "spent": MODES[mode].most_tokens,
+            "idle_seconds": idle_seconds,
+        },
+    )
+
+
+async def page_of_project(
+    connection: Connection,
+    *,
+    tenant_id: str,
+    project_id: str,
+    user_id: str | None,
+    wanted: Wanted,
+    sort: Sort,
+    after: ListKey | None,
+    limit: int,
+) -> list[ListedSession]:
+    """Sessions of a project after a key of the order: those that the user may see, or all."""
+    asked = {"tenant_id": tenant_id, "project_id": project_id, "user_id": user_id, "limit": limit}
+    return await _page(connection, "project", asked, wanted, sort, after)
+
+
+async def page_of_user(
+    connection: Connection,
+    *,
+    tenant_id: str,
+    user_id: str,
+    wanted: Wanted,
+    sort: Sort,
+    after: ListKey | None,
+    limit: int,
+) -> list[ListedSession]:
+    """A user's sessions after a key of the order, in all projects of which the user is a member
+    now."""
+    asked = {"tenant_id": tenant_id, "user_id": user_id, "limit": limit}
+    return await _page(connection, "user", asked, wanted, sort, after)
+
+
+async def _page(
+    connection: Connection,
+    whose: str,
+    asked: dict[str, Any],
+    wanted: Wanted,
+    sort: Sort,
+    after: ListKey | None,
+) -> list[ListedSession]:
+    order = sort if sort in ("recent", "oldest") else "sorted"
+    start = after or ListKey(name="", number=_FIRST, position=_LAST if sort == "recent" else _FIRST)
+    asked |= {
+        "statuses": list(wanted.statuses),
+        "mode": wanted.mode,
+        "starred": wanted.starred,
+        "tag": wanted.tag,
+        "run_id": wanted.run_id,
+        "prompt_id": wanted.prompt_id,
+        "sort": sort,
+        "before": Int8(start.position),
+        "after": Int8(start.position),
+        "after_name": start.name,
+        "after_number": Int8(start.number),
+        "after_position": Int8(start.position),
+    }
+    async with connection.cursor(row_factory=class_row(ListedSession)) as cursor:
+        await cursor.execute(SESSIONS.statements[f"{whose}_{order}"], asked)
+        return await cursor.fetchall()
 
 
 async def convertible(

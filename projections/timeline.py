@@ -1,6 +1,6 @@
 """The timeline of a project, in pages of items."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -43,11 +43,12 @@ from projections import builds, sessions
 from projections.builds import BuildRow
 from projections.projection import Connection, Projection
 from projections.read import Read
+from projections.sessions import LAST, Part
 
 TIMELINE: Final = Projection(
     name="timeline",
     version=8,
-    rules="1d6290d5",
+    rules="08e572b2",
     views=("project_timeline", "project_chat_with_builds"),
     handles=(
         UserMessagePosted,
@@ -77,8 +78,6 @@ TIMELINE: Final = Projection(
         ProjectErased,
     ),
 )
-
-_NEWEST: Final = 2**63 - 1
 
 ItemKind = Literal[
     "user_message",
@@ -187,14 +186,34 @@ async def page(
 
     A page by position has the same cost everywhere. A page by offset reads the rows that it skips.
     """
-    read = PageRead(
+    read = page_read(
         tenant_id,
         project_id,
         shown,
         limit=limit,
         offset=offset,
-        before=_NEWEST if before is None else before,
+        before=LAST if before is None else before,
         after=after,
+    )
+    await read.send(connection)
+    return await read.page(connection)
+
+
+async def messages(
+    connection: Connection,
+    *,
+    tenant_id: str,
+    parts: Sequence[Part],
+    limit: int,
+    before: int | None = None,
+    after: int | None = None,
+) -> TimelinePage:
+    """A page of what was said in a session: the newest rows, or those next to a position.
+
+    `parts` are the session and those that it was forked from, as `projections.sessions` has them.
+    """
+    read = messages_read(
+        tenant_id, parts, limit=limit, before=LAST if before is None else before, after=after
     )
     await read.send(connection)
     return await read.page(connection)
@@ -204,33 +223,9 @@ class PageRead:
     """A page that is sent first and taken later, so that several pages share a round trip."""
 
     def __init__(
-        self,
-        tenant_id: str,
-        project_id: str,
-        shown: Shown,
-        *,
-        limit: int,
-        offset: int = 0,
-        before: int = _NEWEST,
-        after: int | None = None,
+        self, tenant_id: str, read: Read[TimelineRow], limit: int, *, is_after: bool
     ) -> None:
-        name = "page_of_build" if shown.mode == "build" else "page"
-        self._tenant_id, self._limit, self._is_after = tenant_id, limit, after is not None
-        self._read = Read(
-            TIMELINE.statements[f"{name}_after" if self._is_after else name],
-            class_row(TimelineRow),
-            {
-                "tenant_id": tenant_id,
-                "project_id": project_id,
-                "mode": shown.mode,
-                "with_hidden": shown.with_hidden,
-                "with_live": shown.with_live,
-                "limit": limit + 1,
-                "offset": offset,
-                "before": Int8(before),
-                "after": Int8(after or 0),
-            },
-        )
+        self._tenant_id, self._read, self._limit, self._is_after = tenant_id, read, limit, is_after
 
     async def send(self, connection: Connection) -> None:
         """Send the statement."""
@@ -244,6 +239,59 @@ class PageRead:
         return TimelinePage(
             rows=rows[::-1] if self._is_after else rows, has_more=len(found) > self._limit
         )
+
+
+def page_read(
+    tenant_id: str,
+    project_id: str,
+    shown: Shown,
+    *,
+    limit: int,
+    offset: int = 0,
+    before: int = LAST,
+    after: int | None = None,
+) -> PageRead:
+    """The read of `page`, to be sent."""
+    name = "page_of_build" if shown.mode == "build" else "page"
+    asked = {
+        "tenant_id": tenant_id,
+        "project_id": project_id,
+        "mode": shown.mode,
+        "with_hidden": shown.with_hidden,
+        "with_live": shown.with_live,
+        "limit": limit + 1,
+        "offset": offset,
+        "before": Int8(before),
+        "after": Int8(after or 0),
+    }
+    statement = TIMELINE.statements[name if after is None else f"{name}_after"]
+    read = Read(statement, class_row(TimelineRow), asked)
+    return PageRead(tenant_id, read, limit, is_after=after is not None)
+
+
+def messages_read(
+    tenant_id: str,
+    parts: Sequence[Part],
+    *,
+    limit: int,
+    before: int = LAST,
+    after: int | None = None,
+    with_live: bool = False,
+) -> PageRead:
+    """The read of `messages`, to be sent; `with_live` also finds the erasure of the session."""
+    reached = [part for part in parts if part.upto > (after or 0)]
+    asked = {
+        "tenant_id": tenant_id,
+        "session_ids": [part.session_id for part in reached],
+        "uptos": [Int8(part.upto) for part in reached],
+        "with_live": with_live,
+        "limit": limit + 1,
+        "before": Int8(before),
+        "after": Int8(after or 0),
+    }
+    name = "messages_before" if after is None else "messages_after"
+    read = Read(TIMELINE.statements[name], class_row(TimelineRow), asked)
+    return PageRead(tenant_id, read, limit, is_after=after is not None)
 
 
 async def _with_builds(

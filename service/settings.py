@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Scope = Literal["chat", "build", "admin", "read"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -30,7 +30,15 @@ def _folder(path: Path) -> Path:
     return path
 
 
+def _names(value: Any) -> Any:
+    """The names in a text, with commas between them."""
+    if not isinstance(value, str):
+        return value
+    return tuple(name for each in value.split(",") if (name := each.strip()))
+
+
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database)]
+Models = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
 
 
 class Key(BaseModel):
@@ -78,6 +86,11 @@ class Settings(BaseSettings):
         "`demo` is made and kept in the data folder.",
     )
     model: str = Field(default="claude-sonnet-5-5", description="The model that is asked.")
+    models: Models = Field(
+        default=(),
+        description="Further models that a session of mode prompt may name, with commas between "
+        "them.",
+    )
     max_tokens: int = Field(
         default=8_192, ge=256, le=128_000, description="The longest reply, in tokens."
     )

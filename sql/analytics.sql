@@ -1,4 +1,7 @@
 -- Figures of one project over a span of time: sums over the read models.
+--
+-- A user sees the figures without what others did in private sessions. The tenant's own service names
+-- no user and sees all figures.
 
 -- name: replies
 -- One row a mode. The row with a null mode counts all replies. A failed reply has the mode that the
@@ -21,6 +24,7 @@ from (
     where tenant_id = %(tenant_id)s
         and project_id = %(project_id)s
         and kind = 'reply'
+        and (%(user_id)s::text is null or private_to in ('', %(user_id)s))
         and recorded_at >= %(since)s
         and recorded_at < %(until)s
 ) as reply
@@ -40,6 +44,7 @@ from app.timeline
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s
     and kind = 'reply'
+    and (%(user_id)s::text is null or private_to in ('', %(user_id)s))
     and recorded_at >= %(since)s
     and recorded_at < %(until)s
     and locale is not null
@@ -62,6 +67,11 @@ select
 from app.consumption
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s
+    and (
+        %(user_id)s::text is null
+        or user_id = %(user_id)s
+        or not starts_with(session_id, %(private_id)s)
+    )
     and recorded_at >= %(since)s
     and recorded_at < %(until)s
 group by grouping sets ((operation_type), ())
@@ -122,7 +132,13 @@ select
 from (
     select operation_type, billed_seconds
     from app.consumption
-    where tenant_id = %(tenant_id)s and project_id = %(project_id)s
+    where tenant_id = %(tenant_id)s
+        and project_id = %(project_id)s
+        and (
+            %(user_id)s::text is null
+            or user_id = %(user_id)s
+            or not starts_with(session_id, %(private_id)s)
+        )
     order by position desc
     limit 500
 ) as recent

@@ -517,7 +517,11 @@ begin
     )
     select distinct on (event.tenant_id, state.message_id)
         event.tenant_id, state.message_id, event.project_id, state.session_id,
-        app.private_to(event.tenant_id, event.stream_id),
+        case
+            when event.stream_id like 'session-private-%'
+                then app.private_to(event.tenant_id, event.stream_id)
+            else ''
+        end,
         coalesce(state.epoch, 0), event.recorded_at, event.position
     from event
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
@@ -567,11 +571,15 @@ begin
     insert into sessions (
         tenant_id, session_id, project_id, user_id, private_to, name, mode, context,
         forked_from_session_id, forked_from_message_id, forked_at, opened_at, last_active_at,
-        active_position, last_position
+        active_position, active_block, last_position
     )
     select
         event.tenant_id, state.session_id, state.project_id, state.user_id,
-        app.private_to(event.tenant_id, event.stream_id),
+        case
+            when event.stream_id like 'session-private-%'
+                then app.private_to(event.tenant_id, event.stream_id)
+            else ''
+        end,
         coalesce(state.name, ''),
         state.mode,
         jsonb_strip_nulls(jsonb_build_object(
@@ -593,7 +601,7 @@ begin
                 and parent.version = state.forked_from_version
                 and parent.position < event.position
         ),
-        event.recorded_at, event.recorded_at, event.position, event.position
+        event.recorded_at, event.recorded_at, event.position, event.position / 256, event.position
     from event
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
         session_id text, project_id text, user_id text, mode text, name text, run_id text,
@@ -605,8 +613,7 @@ begin
         and event.type = 'SessionOpened';
 
     -- Messages and replies are in the stream of their session, so the stream's id gives the
-    -- session. Billing is in the stream of the user's account. Of several texts of a session in the
-    -- range the first one makes `first_words`, the last one `last_words`.
+    -- session, and their JSON need not be read. Billing is in the stream of the user's account.
     update sessions
     set
         message_count = sessions.message_count + change.message_count,
@@ -614,13 +621,9 @@ begin
         ai_seconds = sessions.ai_seconds + change.ai_seconds,
         cost_usd = sessions.cost_usd + change.cost_usd,
         item_count = sessions.item_count + change.item_count,
-        first_words = case sessions.first_words
-            when '' then coalesce(app.beginning(change.first_text, 50), '')
-            else sessions.first_words
-        end,
-        last_words = coalesce(app.beginning(change.last_text, 120), sessions.last_words),
         last_active_at = greatest(sessions.last_active_at, change.last_active_at),
         active_position = coalesce(change.active_position, sessions.active_position),
+        active_block = coalesce(change.active_position / 256, sessions.active_block),
         last_position = change.last_position
     from (
         select
@@ -631,12 +634,6 @@ begin
             max(active_at) as last_active_at,
             sum(messages) as message_count,
             sum(items) as item_count,
-            (array_agg(said order by position) filter (
-                where messages > 0 and said ~ '[^ \t\n\r\f\v]'
-            ))[1] as first_text,
-            (array_agg(said order by position desc) filter (
-                where said ~ '[^ \t\n\r\f\v]'
-            ))[1] as last_text,
             sum(tokens) as tokens_used,
             sum(seconds) as ai_seconds,
             sum(cost_usd) as cost_usd
@@ -646,20 +643,8 @@ begin
                 recorded_at as active_at,
                 (type in ('UserMessagePosted', 'AssistantMessageAdded'))::integer as messages,
                 (type <> 'SessionRestored')::integer as items,
-                coalesce(
-                    state.text,
-                    state.data ->> 'answer',
-                    state.data ->> 'summary',
-                    state.data ->> 'rootCause',
-                    state.data ->> 'overview',
-                    state.data ->> 'markdown',
-                    state.data ->> 'analysis'
-                ) as said,
                 0::bigint as tokens, 0 as seconds, 0::numeric as cost_usd
             from event
-            cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
-                text text, data json
-            )
             where position > p_after and position <= p_upto
                 and type in (
                     'UserMessagePosted', 'AssistantMessageAdded', 'ReplyCompleted', 'ReplyFailed',
@@ -668,7 +653,7 @@ begin
             union all
             select
                 event.tenant_id, state.session_id, event.position,
-                null, 0, 0, null,
+                null, 0, 0,
                 coalesce(state.input_tokens, 0) + coalesce(state.output_tokens, 0)
                 + coalesce(state.cache_read_tokens, 0) + coalesce(state.cache_write_tokens, 0),
                 state.seconds, coalesce(state.cost_usd, 0)
@@ -684,15 +669,45 @@ begin
     ) as change
     where sessions.tenant_id = change.tenant_id and sessions.session_id = change.session_id;
 
-    -- A session can change several times in the range; the last change of each kind counts.
+    -- Only the first message of a session is read for its text.
+    update sessions
+    set first_words = app.beginning(first.text, 50)
+    from (
+        select distinct on (event.tenant_id, event.stream_id)
+            event.tenant_id, unnamed.session_id, state.text
+        from event
+        join sessions as unnamed
+            on unnamed.tenant_id = event.tenant_id
+                and unnamed.session_id = substr(event.stream_id, length('session-') + 1)
+        cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+            text text
+        )
+        where event.position > p_after and event.position <= p_upto
+            and event.type in ('UserMessagePosted', 'AssistantMessageAdded')
+            and unnamed.first_words = ''
+            and state.text ~ '[^ \t\n\r\f\v]'
+        order by event.tenant_id, event.stream_id, event.position
+    ) as first
+    where sessions.tenant_id = first.tenant_id and sessions.session_id = first.session_id;
+
+    -- A session can change several times in the range; the last change of each kind counts. Nothing
+    -- that people wrote stays of an erased session.
     update sessions
     set
-        name = coalesce(change.name, sessions.name),
-        description = coalesce(change.description, sessions.description),
+        name = case
+            when change.status = 'deleted' then ''
+            else coalesce(change.name, sessions.name)
+        end,
+        description = case
+            when change.status = 'deleted' then ''
+            else coalesce(change.description, sessions.description)
+        end,
         tags = case
+            when change.status = 'deleted' then '{}'
             when change.tags is null then sessions.tags
             else array(select jsonb_array_elements_text(change.tags))
         end,
+        first_words = case when change.status = 'deleted' then '' else sessions.first_words end,
         is_starred = coalesce(change.star = 'SessionStarred', sessions.is_starred),
         mode = coalesce(change.mode, sessions.mode),
         model = case when change.is_instructed then change.model else sessions.model end,
@@ -700,7 +715,11 @@ begin
             when change.is_instructed then change.max_tokens
             else sessions.max_tokens
         end,
-        settings = case when change.is_instructed then change.settings else sessions.settings end,
+        settings = case
+            when change.status = 'deleted' then null
+            when change.is_instructed then change.settings
+            else sessions.settings
+        end,
         status = case
             when change.status <> 'restored' then change.status
             when change.status is null then sessions.status
@@ -773,17 +792,6 @@ begin
         group by event.tenant_id, state.session_id
     ) as change
     where sessions.tenant_id = change.tenant_id and sessions.session_id = change.session_id;
-
-    -- Nothing that people wrote stays of an erased session.
-    update sessions
-    set
-        name = '', description = '', tags = '{}', settings = null, first_words = '',
-        last_words = ''
-    from event
-    where event.position > p_after and event.position <= p_upto
-        and event.type = 'SessionDeleted'
-        and sessions.tenant_id = event.tenant_id
-        and sessions.session_id = substr(event.stream_id, length('session-') + 1);
 end
 $$;
 
@@ -848,7 +856,11 @@ begin
         event.position,
         event.tenant_id,
         event.project_id,
-        app.private_to(event.tenant_id, event.stream_id),
+        case
+            when event.stream_id like 'session-private-%'
+                then app.private_to(event.tenant_id, event.stream_id)
+            else ''
+        end,
         case
             when event.type in ('UserMessagePosted', 'SystemMessagePosted')
                 then coalesce(state.mode, 'plan')
@@ -1218,6 +1230,30 @@ begin
 end
 $$;
 
+CREATE FUNCTION app.last_words(p_tenant_id text, p_session_id text) RETURNS text
+    LANGUAGE sql STABLE COST 1000
+    SET search_path TO ''
+    AS $$
+    select
+        app.beginning(coalesce(
+            text,
+            data ->> 'answer',
+            data ->> 'summary',
+            data ->> 'rootCause',
+            data ->> 'overview',
+            data ->> 'markdown',
+            data ->> 'analysis'
+        ), 120)
+    from app.timeline
+    where tenant_id = p_tenant_id
+        and session_id = p_session_id
+        and is_visible
+        and kind in ('user_message', 'assistant_message', 'reply')
+        and subtype is distinct from 'error'
+    order by position desc
+    limit 1
+$$;
+
 CREATE FUNCTION app.log_epoch() RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$
@@ -1318,21 +1354,20 @@ CREATE FUNCTION app.next_set_aside(p_key text, p_after bigint, p_upto bigint) RE
 $$;
 
 CREATE FUNCTION app.private_to(p_tenant_id text, p_stream_id text) RETURNS text
-    LANGUAGE plpgsql STABLE
+    LANGUAGE sql STABLE
     SET search_path TO '$user', 'public'
     AS $$
-declare
-    opened json;
-begin
-    if p_stream_id not like 'session-%' then
-        return '';
-    end if;
-    select convert_from(state, 'UTF8')::json into opened
-    from app.event
-    where tenant_id = p_tenant_id and stream_id = p_stream_id and version = 1
-        and type = 'SessionOpened';
-    return case when opened ->> 'mode' = 'prompt' then coalesce(opened ->> 'user_id', '') else '' end;
-end
+    select case
+        when p_stream_id like 'session-private-%' then coalesce(
+            (
+                select convert_from(state, 'UTF8')::json ->> 'user_id'
+                from app.event
+                where tenant_id = p_tenant_id and stream_id = p_stream_id and version = 1
+            ),
+            '?'
+        )
+        else ''
+    end
 $$;
 
 CREATE FUNCTION app.project_around(p_schema text, p_name text, p_after bigint, p_upto bigint) RETURNS void
@@ -1833,7 +1868,6 @@ CREATE TABLE app.sessions (
     forked_from_message_id text,
     forked_at bigint,
     first_words text DEFAULT ''::text NOT NULL,
-    last_words text DEFAULT ''::text NOT NULL,
     message_count integer DEFAULT 0 NOT NULL,
     item_count integer DEFAULT 0 NOT NULL,
     tokens_used bigint DEFAULT 0 NOT NULL,
@@ -1843,6 +1877,7 @@ CREATE TABLE app.sessions (
     opened_at timestamp with time zone NOT NULL,
     last_active_at timestamp with time zone NOT NULL,
     active_position bigint NOT NULL,
+    active_block bigint DEFAULT 0 NOT NULL,
     last_position bigint NOT NULL
 )
 WITH (fillfactor='70');
@@ -2749,9 +2784,9 @@ CREATE INDEX sessions_of_project ON app.sessions USING btree (project_id, opened
 
 CREATE INDEX sessions_of_user ON app.sessions USING btree (user_id, project_id, tenant_id);
 
-CREATE INDEX sessions_recent ON app.sessions USING btree (project_id, active_position, tenant_id);
+CREATE INDEX sessions_recent ON app.sessions USING btree (project_id, tenant_id, active_block);
 
-CREATE INDEX sessions_recent_of_user ON app.sessions USING btree (user_id, active_position, tenant_id);
+CREATE INDEX sessions_recent_of_user ON app.sessions USING btree (user_id, tenant_id, active_block);
 
 CREATE INDEX set_aside_of_projection ON app.set_aside USING btree (projection);
 
@@ -2759,7 +2794,7 @@ CREATE INDEX shares_of_position ON app.shares USING btree (tenant_id, "position"
 
 CREATE INDEX shares_of_token ON app.shares USING btree (token_digest);
 
-CREATE INDEX timeline_of_session ON app.timeline USING btree (tenant_id, session_id, "position") WHERE is_visible;
+CREATE INDEX timeline_of_session ON app.timeline USING btree (tenant_id, session_id, "position") WHERE (is_visible OR (kind = 'erasure'::text));
 
 CREATE INDEX timeline_page_of_builds ON app.timeline USING btree (tenant_id, project_id, "position") WHERE (mode = 'build'::text);
 

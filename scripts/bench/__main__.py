@@ -25,7 +25,7 @@ from rich.table import Table
 
 from projections import PROJECTIONS
 from projections.projection import install
-from scripts.bench import appends, overload, peers, reads, streams, trips
+from scripts.bench import appends, overload, peers, reads, sessions, streams, trips
 from service.postgres import connections, migrations
 from service.postgres.embedded import Server, embedded
 
@@ -196,8 +196,8 @@ def report(lines: list[Ratio]) -> None:
 
 
 def report_streams(figures: list[streams.Figure]) -> None:
-    """Print the table of streamed replies."""
-    table = Table("streamed replies", "", "limit", "", "against")
+    """Print the table of streamed replies and of sessions."""
+    table = Table("replies and sessions", "", "limit", "", "against")
     for each in figures:
         met = "met" if each.met else "missed"
         table.add_row(each.what, f"{each.value:.2f}", f"<= {each.limit:g}", met, each.against)
@@ -235,6 +235,7 @@ def main() -> None:
         *streams.run(seconds=chosen.seconds * 5),
         *overload.run(chosen.streams),
         *trips.run(),
+        *sessions.run(),
     ]
     lines = ratios(appending, [*following, *reading])
     report(lines)

@@ -90,14 +90,14 @@ class Target:
         return float(times.user + times.system)
 
 
-def signed(method: str, path: str, body: bytes) -> str:
+def signed(method: str, path: str, body: bytes, query: bytes = b"") -> str:
     """The signature of a request."""
     moment, nonce = int(time.time()), secrets.token_hex(8)
     v1 = signatures.sign(
         SECRET,
         method=method,
         path=path.encode(),
-        query=b"",
+        query=query,
         time=moment,
         nonce=nonce,
         key_id=KEY,

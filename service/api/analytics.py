@@ -30,6 +30,7 @@ async def read_analytics(call: Call[None, analytics_schemas.AnalyticsQuery]) -> 
             connection,
             tenant_id=call.tenant_id,
             project_id=call.path["projectId"],
+            user_id=asked.user_id,
             since=since,
             until=until,
         )

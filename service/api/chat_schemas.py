@@ -1,14 +1,12 @@
 """What plan chat takes and answers."""
 
-from datetime import datetime
 from typing import Annotated, Any, Final
 
 from pydantic import Field
 
 from domain.events import ChatMode, Context
-from projections.sessions import SessionRow
 from service.chat.turns import OnBusy
-from service.wire import Id, Locale, Text, Wire, usd
+from service.wire import Id, Locale, Text, Wire
 
 LONGEST_MESSAGE: Final = 32_000
 
@@ -34,8 +32,22 @@ class PlanContext(Wire):
         return tuple(name for name, is_wanted in wanted if is_wanted)
 
 
-class ChatPlanRequest(Wire):
-    """A user's message. The first four members are enough: the server finds the rest itself.
+class Said(Wire):
+    """What a user says, and how it is answered."""
+
+    user_id: Id
+    message: Annotated[Text, Field(min_length=1, max_length=LONGEST_MESSAGE)]
+    locale: Locale = "en"
+    chat_mode: Annotated[ChatMode | None, _OF_VERSION_1] = None
+    on_busy: OnBusy = "reject"
+    version_id: Annotated[Id | None, _OF_VERSION_1] = None
+    build_id: Annotated[Id | None, _OF_VERSION_1] = None
+    context: PlanContext | None = None
+
+
+class ChatPlanRequest(Said):
+    """A user's message. `userId`, `projectId`, `message` and `locale` are enough: the server finds
+    the rest itself.
 
     The members that are marked as deprecated are those of version 1 that the model and the server
     know by themselves. They still have an effect. `chatMode` is a hint to the model, and decides
@@ -43,60 +55,5 @@ class ChatPlanRequest(Wire):
     is told, and the reply's `projectContext` names them. An unknown one is refused.
     """
 
-    user_id: Id
     project_id: Id
-    message: Annotated[Text, Field(min_length=1, max_length=LONGEST_MESSAGE)]
-    locale: Locale = "en"
-    chat_mode: Annotated[ChatMode | None, _OF_VERSION_1] = None
     session_id: Id | None = None
-    on_busy: OnBusy = "reject"
-    version_id: Annotated[Id | None, _OF_VERSION_1] = None
-    build_id: Annotated[Id | None, _OF_VERSION_1] = None
-    context: PlanContext | None = None
-
-
-class Billing(Wire):
-    """What a session was billed; seconds, tokens of all kinds, USD as an exact decimal."""
-
-    ai_seconds: int
-    tokens_used: int
-    cost_usd: str
-
-
-class SessionAnswer(Wire):
-    """A session with its bill; `buildId` is what its plan was converted to."""
-
-    session_id: str
-    project_id: str
-    user_id: str
-    name: str
-    mode: str
-    status: str
-    message_count: int
-    build_id: str | None = None
-    created_at: datetime
-    last_active: datetime
-    billing: Billing
-
-
-class SessionErased(Wire):
-    session_id: str
-
-
-def session(row: SessionRow) -> SessionAnswer:
-    """A session with its bill."""
-    return SessionAnswer(
-        session_id=row.session_id,
-        project_id=row.project_id,
-        user_id=row.user_id,
-        name=row.name,
-        mode=row.mode,
-        status=row.status,
-        message_count=row.message_count,
-        build_id=row.build_id,
-        created_at=row.opened_at,
-        last_active=row.last_active_at,
-        billing=Billing(
-            ai_seconds=row.ai_seconds, tokens_used=row.tokens_used, cost_usd=usd(row.cost_usd)
-        ),
-    )

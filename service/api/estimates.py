@@ -18,7 +18,10 @@ async def read_estimates(call: Call[None, estimates_schemas.EstimateQuery]) -> R
     async with reading_at(call, ACCOUNTS.name, asked.min_position) as (connection, position):
         await visible_project(connection, call, asked.project_id, asked.user_id)
         past = await analytics.past_bills(
-            connection, tenant_id=call.tenant_id, project_id=asked.project_id
+            connection,
+            tenant_id=call.tenant_id,
+            project_id=asked.project_id,
+            user_id=asked.user_id,
         )
         available = None
         if asked.user_id is not None:

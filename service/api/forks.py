@@ -10,13 +10,12 @@ from domain.errors import SessionUnknown
 from domain.session import About
 from projections import sessions
 from projections.sessions import SESSIONS, SessionRow
-from service.api import forks_schemas
+from service.api import forks_schemas, sessions_schemas
 from service.commands import forks
 from service.eventlog.errors import answering
 from service.http.call import Call
 from service.http.operation import Operation, answered
-from service.http.reads import reading_at, visible_session
-from service.ids import new_id
+from service.http.reads import in_language, reading_at, visible_session
 
 _CONTEXT: Final = {
     "runId": "run_id",
@@ -45,7 +44,6 @@ async def fork_session(call: Call[forks_schemas.ForkRequest, None]) -> Response:
         forks.fork,
         project_id=row.project_id,
         session_id=session_id,
-        fork_id=new_id(),
         user_id=asked.user_id,
         message_id=asked.message_id,
         mode=asked.mode,
@@ -59,8 +57,14 @@ async def fork_session(call: Call[forks_schemas.ForkRequest, None]) -> Response:
             fork = await sessions.session(connection, tenant_id=call.tenant_id, session_id=fork_id)
     if fork is None:  # it was erased since
         raise SessionUnknown
-    answer = forks_schemas.fork(fork)
-    return answered(answer, position=position, status=201)
+    language = call.locale(None)
+    answer = sessions_schemas.session(fork, locale=language, log_epoch=call.service.log_epoch)
+    headers = {
+        "Location": f"/v1/sessions/{fork.session_id}",
+        "ETag": sessions_schemas.etag(fork),
+        **in_language(language),
+    }
+    return answered(answer, position=position, status=201, headers=headers)
 
 
 def _about(row: SessionRow) -> About:
@@ -77,7 +81,7 @@ OPERATIONS = (
         scopes=("chat",),
         body=forks_schemas.ForkRequest,
         query=NoneType,
-        answer=forks_schemas.ForkAnswer,
+        answer=sessions_schemas.SessionAnswer,
         status=201,
         problems=(400, 404, 409, 413, 415, 422),
         handle=fork_session,

@@ -61,18 +61,11 @@ async def describe_project(call: Call[projects_schemas.DescriptionRequest, None]
         projects.describe,
         project_id=call.path["projectId"],
         changes=call.body.changes,
-        revisions=_revisions(call.if_match),
+        revisions=call.known_revisions,
     )
     _, position = await call.transact(work)
     with answering(position):
         return await _project(call, None, position)
-
-
-def _revisions(if_match: str | None) -> list[str] | None:
-    """The revisions that the client knows; None where any will do."""
-    if if_match is None or if_match.strip() == "*":
-        return None
-    return [each.strip().strip('"') for each in if_match.split(",")]
 
 
 async def _project(call: AnyCall, user_id: str | None, at_least: int | None) -> Response:

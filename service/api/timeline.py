@@ -26,8 +26,9 @@ from service.http.sse_response import SEND_SECONDS, EventStream, pieces
 from service.ops.metrics import RESUMES
 from service.replies.events import REPLY_EVENTS
 from service.replies.sse import encode, goaway
+from service.replies.tail import ERASED
 from service.timelines import items
-from service.timelines.feed import Item
+from service.timelines.feed import Item, Project
 
 
 async def read_timeline(call: Call[None, timeline_schemas.TimelineQuery]) -> Response:
@@ -50,13 +51,13 @@ async def read_timeline(call: Call[None, timeline_schemas.TimelineQuery]) -> Res
         headers = await incomplete(
             connection, call, TIMELINE.name, project_id=call.path["projectId"]
         )
-    page = _within_bytes(page, is_after=after is not None)
+    page = within_bytes(page, is_after=after is not None)
     locale = call.locale(asked.locale)
     answer = timeline_schemas.timeline(page, log_epoch, known.active_build_id, locale)
     return answered(answer, position=position, headers={**headers, **in_language(locale)})
 
 
-def _within_bytes(page: TimelinePage, *, is_after: bool) -> TimelinePage:
+def within_bytes(page: TimelinePage, *, is_after: bool) -> TimelinePage:
     """The part of a page next to its cursor that is not too large to be sent at once."""
     nearest = page.rows[::-1] if is_after else page.rows
     count = wire.fitting(items.size(row) for row in nearest)
@@ -91,9 +92,12 @@ async def stream_timeline(call: Call[None, timeline_schemas.TimelineStreamQuery]
             before=begin + 1,
         )
     prev = before.rows[0].position if before.rows else None
-    sources = [_live(call, shown, after, begin, prev)]
+    feed = call.service.feeds.follow(
+        Project(call.tenant_id, call.path["projectId"]), begin, shown, asked.user_id
+    )
+    sources = [live(feed, after, prev, call.service.log_epoch, call.locale(asked.locale))]
     if asked.replies:
-        key = (call.tenant_id, call.path["projectId"])
+        key = (call.tenant_id, call.path["projectId"], None)
         sources.append(call.service.project_replies.follow(key))
     frames = call.service.merged_streams.merge(*sources)
     headers = {"X-Log-Position": str(position), **in_language(call.locale(asked.locale))}
@@ -101,22 +105,27 @@ async def stream_timeline(call: Call[None, timeline_schemas.TimelineStreamQuery]
     return EventStream(frames, headers, grace_seconds=SEND_SECONDS, permit=permit)
 
 
-async def _live(
-    call: Call[object, timeline_schemas.TimelineStreamQuery],
-    shown: Shown,
+async def live(
+    feed: AsyncGenerator[list[Item]],
     after: int,
-    begin: int,
     prev: int | None,
+    log_epoch: str,
+    locale: str | None,
+    *,
+    is_of_session: bool = False,
 ) -> AsyncGenerator[bytes]:
-    """The items after a position; items up to it are skipped while the read model is behind."""
-    asked = call.query
-    key, locale = (call.tenant_id, call.path["projectId"]), call.locale(asked.locale)
-    feed = call.service.feeds.follow(key, begin, shown, asked.user_id)
+    """The items after a position; items up to it are skipped while the read model is behind.
+
+    The stream of a session ends with its erasure.
+    """
     async with aclosing(feed):
-        async for items in feed:
-            for piece in pieces(_frames(items, after, prev, call.service.log_epoch, locale)):
+        async for found in feed:
+            for piece in pieces(_frames(found, after, prev, log_epoch, locale)):
                 yield piece
-            prev = items[-1].position
+            prev = found[-1].position
+            if is_of_session and found[-1].event.name == ERASED:
+                yield goaway(ERASED)
+                return
     yield goaway("removed")
 
 

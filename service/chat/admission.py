@@ -1,5 +1,5 @@
 """Admission of a message: the session is found, the limits hold, seconds are reserved, and all of
-it is stored in one append."""
+it is stored in one append. A message that a client appends is admitted without a reply."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -28,8 +28,8 @@ from domain.errors import (
 from domain.events import ChatMode, Context, SessionMode
 from domain.modes import MODES, estimate
 from domain.project import Project
-from domain.rate_limits import LimitStatus, RateLimit
-from domain.session import Session
+from domain.rate_limits import LimitStatus, RateLimit, Times
+from domain.session import AppendedRole, Session
 from projections.builds import BuildRow, build_read
 from projections.projects import ProjectRow, project_read
 from projections.read import Read
@@ -103,6 +103,19 @@ class Admitted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AppendedMessage:
+    """A message that was appended without asking the model, and the position that says so.
+
+    `limits` is how the rate limits stand; empty where the same request was done before.
+    """
+
+    session_id: str
+    message_id: str
+    position: int
+    limits: tuple[LimitStatus, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Rules:
     """What holds for every message of this process."""
 
@@ -152,6 +165,23 @@ class Admission:
         assert appended is not None
         return attempt.admitted(result, appended.last_position)
 
+    async def append(
+        self, message: Message, role: AppendedRole, cause: RequestContext
+    ) -> AppendedMessage:
+        """Append what was said elsewhere to the session that the message names, or refuse it.
+
+        The model is not asked, and nothing is reserved or billed. Raises ProjectUnknown,
+        ViewerOnly, BuildInProgress, SessionUnknown, SessionEnded, SessionFull, SessionSpent,
+        ReplyInProgress, UserLimitReached, ProjectLimitReached.
+        """
+        attempt = _Attempt(self._rules, message)
+        async with self._turn_in(message.tenant_id, message.project_id):
+            result, appended = await self._transactions.transact(
+                message.tenant_id, partial(attempt.append, role=role), cause=cause
+            )
+        assert appended is not None
+        return attempt.appended(result, appended.last_position)
+
     async def require_admissible(self, message: Message) -> None:
         """Raises what `admit` would raise if no reply of the session ran, with its seconds free."""
         attempt = _Attempt(self._rules, replace(message, may_wait=True))
@@ -173,21 +203,21 @@ class Admission:
             lock.release()
 
 
-class _Viewed:
-    """The reads of the version and the build that the user looks at, if the client names them."""
+class Viewed:
+    """The reads of the version and the build that a client names, if it names any."""
 
-    def __init__(self, message: Message) -> None:
-        self._project_id = message.project_id
+    def __init__(
+        self, *, tenant_id: str, project_id: str, version_id: str | None, build_id: str | None
+    ) -> None:
+        self._project_id = project_id
         self._version: Read[VersionRow] | None = None
         self._build: Read[BuildRow] | None = None
-        if message.version_id is not None:
+        if version_id is not None:
             self._version = version_read(
-                tenant_id=message.tenant_id,
-                project_id=message.project_id,
-                version_id=message.version_id,
+                tenant_id=tenant_id, project_id=project_id, version_id=version_id
             )
-        if message.build_id is not None:
-            self._build = build_read(tenant_id=message.tenant_id, build_id=message.build_id)
+        if build_id is not None:
+            self._build = build_read(tenant_id=tenant_id, build_id=build_id)
 
     @property
     def reads(self) -> tuple[Read[Any], ...]:
@@ -243,6 +273,43 @@ class _Attempt:
             limits=() if is_again else self._limits,
         )
 
+    async def append(self, transaction: Transaction, *, role: AppendedRole) -> dict[str, Any]:
+        """Decide on project and session; returns what a repeated request gets again.
+
+        The project's limit counts the message. The user's limit counts reservations, and an
+        appended message has none; above either limit it is refused.
+        """
+        message = self._message
+        assert message.session_id is not None
+        now, _ = await self._recall(transaction)
+        funds = await transaction.load(self._account)
+        project_state = await transaction.load(self._project)
+        at = rate_limits.not_before(now, funds.messages, project_state.messages)
+        session_id, state = await self._own_session(transaction, message.session_id)
+        await self._join(transaction, state, self._ids["user_message"], at)
+        of_user, of_project = self._counted(funds, project_state, at)
+        self._limits = (rate_limits.status(*of_user, at), _with_message(*of_project, at))
+        resumed = session.resume(state)
+        said = session.append_message(
+            session.fold(resumed, state),
+            message_id=self._ids["user_message"],
+            role=role,
+            text=message.text,
+            locale=message.locale,
+        )
+        transaction.append(session_stream(session_id, message.project_id), (*resumed, *said))
+        return {"session": session_id, "message": self._ids["user_message"]}
+
+    def appended(self, result: dict[str, Any], position: int) -> AppendedMessage:
+        """The message as it was appended, by this request or by the same one before."""
+        is_again = result["message"] != self._ids["user_message"]
+        return AppendedMessage(
+            session_id=result["session"],
+            message_id=result["message"],
+            position=position,
+            limits=() if is_again else self._limits,
+        )
+
     async def _decide(self, transaction: Transaction, *, is_rehearsal: bool) -> dict[str, Any]:
         message = self._message
         now, active = await self._recall(transaction)
@@ -250,15 +317,7 @@ class _Attempt:
         project_state = await transaction.load(self._project)
         at = rate_limits.not_before(now, funds.messages, project_state.messages)
         session_id, state = await self._session(transaction, active)
-        mode = MODES[state.mode]
-        joining = partial(
-            project.admit_message,
-            user_id=message.user_id,
-            reply_id=self._ids["reply"],
-            at=at,
-            waits_for_builds=mode.is_locked,
-        )
-        await transaction.decide(self._project, joining)
+        await self._join(transaction, state, self._ids["reply"], at)
         model = state.model or self._rules.model
         begun = self._begun(session_id, state, model)
         self._limits = self._within_limits(funds, project_state, at)
@@ -273,6 +332,19 @@ class _Attempt:
         transaction.append(session_stream(session_id, message.project_id), begun)
         ids = self._ids | {"session": session_id}
         return ids | {"seconds": seconds, "mode": state.mode, "model": model}
+
+    async def _join(
+        self, transaction: Transaction, state: Session, counted_id: str, at: datetime
+    ) -> None:
+        """Let the project admit and count the message: that of a reply, or an appended one."""
+        joining = partial(
+            project.admit_message,
+            user_id=self._message.user_id,
+            reply_id=counted_id,
+            at=at,
+            waits_for_builds=MODES[state.mode].is_locked,
+        )
+        await transaction.decide(self._project, joining)
 
     async def _recall(self, transaction: Transaction) -> tuple[datetime, str | None]:
         """Load account and project in one round trip, with the reads of what no stream tells.
@@ -291,7 +363,7 @@ class _Attempt:
         streams: tuple[AnyStream, ...] = (self._account, self._project)
         if message.session_id is not None:
             streams = (*streams, session_stream(message.session_id, message.project_id))
-        viewed = _Viewed(message)
+        viewed = Viewed(**asked, version_id=message.version_id, build_id=message.build_id)
         await transaction.recall(*streams, beside=(row, clock, active, *viewed.reads))
         self._row, now = await row.row(), await clock.row()
         if self._row is None or now is None:
@@ -369,16 +441,21 @@ class _Attempt:
         self, funds: Account, project_state: Project, at: datetime
     ) -> tuple[LimitStatus, ...]:
         """How the limits stand with this message. Raises the refusal of a limit that is reached."""
+        counted = self._counted(funds, project_state, at)
+        return tuple(_with_message(*each, at) for each in counted)
+
+    def _counted(
+        self, funds: Account, project_state: Project, at: datetime
+    ) -> tuple[tuple[RateLimit, Times], tuple[RateLimit, Times]]:
+        """The limits of the user and of the project, with what they counted before this message.
+        Raises the refusal of a limit that is reached."""
         counted = (
             (self._rules.of_user, funds.messages),
             (self._rules.of_project, project_state.messages),
         )
         for limit, times in counted:
             rate_limits.require_capacity(limit, times, at)
-        return tuple(
-            rate_limits.status(limit, rate_limits.with_time(times, at), at)
-            for limit, times in counted
-        )
+        return counted
 
     def _reserving(
         self, session_id: str, seconds: int, at: datetime
@@ -393,3 +470,8 @@ class _Attempt:
             seconds=seconds,
             at=at,
         )
+
+
+def _with_message(limit: RateLimit, times: Times, at: datetime) -> LimitStatus:
+    """How a limit stands with one more message."""
+    return rate_limits.status(limit, rate_limits.with_time(times, at), at)

@@ -17,6 +17,7 @@ from domain.build import Build
 from domain.errors import SessionUnknown
 from domain.events import AccountEvent, BuildOperation, Event, Json, Report, SessionEvent
 from domain.metering import BUILD_ESTIMATES
+from domain.modes import MODES
 from domain.session import Session
 from service.commands.projects import require_actor
 from service.eventlog.stream_ids import (
@@ -75,7 +76,8 @@ class Builds:
             await transaction.recall(stream, project_stream(order.project_id), _payer(order))
             await require_actor(transaction, order.project_id, order.user_id)
             state = await transaction.load(stream)
-            if state.project_id != order.project_id:
+            is_hidden = MODES[state.mode].is_private and state.user_id != order.user_id
+            if state.project_id != order.project_id or is_hidden:
                 raise SessionUnknown
             chosen = state.plan if plan is None else plan
             failed = await _failed_build(transaction, state)

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from domain import session
+from domain import modes, session
 from domain.errors import MessageUnknown, SessionUnknown
 from domain.events import SessionMode
 from domain.modes import MODES
@@ -12,6 +12,7 @@ from service.eventlog.lineage import ForkPoint, fork_point, lineage
 from service.eventlog.store import EventStore
 from service.eventlog.stream_ids import project_stream, session_stream
 from service.eventlog.transactions import Transaction
+from service.ids import new_id
 
 
 async def point(
@@ -37,7 +38,6 @@ async def fork(
     *,
     project_id: str,
     session_id: str,
-    fork_id: str,
     user_id: str,
     message_id: str,
     mode: SessionMode | None,
@@ -45,8 +45,7 @@ async def fork(
     point: ForkPoint,
     forks: int,
 ) -> str:
-    """Open the session `fork_id` of a user, which leaves the session `session_id` at a point;
-    returns its id.
+    """Open a session of a user, which leaves the session `session_id` at a point; returns its id.
 
     Without a mode it asks what if; the fork of a private session stays one of its kind. Raises
     NotAMember, ViewerOnly, SessionUnknown, ModeFixed, TooManyForks.
@@ -56,13 +55,15 @@ async def fork(
     await require_actor(transaction, project_id, user_id)
     state = await transaction.load(forked)
     parent = await transaction.load(left)
+    mode = mode or (state.mode if MODES[state.mode].is_private else "what_if")
+    fork_id = modes.session_id(mode, new_id())
     stream = session_stream(fork_id, project_id)
     transaction.begin(stream)
     opening = partial(
         session.open_fork,
         session_id=fork_id,
         user_id=user_id,
-        mode=mode or (state.mode if MODES[state.mode].is_private else "what_if"),
+        mode=mode,
         parent=parent,
         message_id=message_id,
         version=point.version,

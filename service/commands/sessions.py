@@ -1,13 +1,146 @@
-"""Sessions: plans that are kept or shared, and sessions that are archived or end."""
+"""Sessions are opened and changed, and end; their plans are kept or shared."""
 
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from typing import Any
 
-from domain import session
+from domain import announcements, modes, place, session
+from domain.events import SessionEvent, SessionMode
+from domain.session import About
 from projections.replies import ReplyRow
+from projections.sessions import reusable_read
+from service.chat.admission import Viewed
 from service.commands.projects import require_actor
-from service.eventlog.stream_ids import project_stream, session_stream
+from service.eventlog.stream_ids import StreamId, place_stream, project_stream, session_stream
 from service.eventlog.transactions import Transaction
+from service.ids import new_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """The session that a user asks for.
+
+    `context` are the ids of what it is about, by their names on the wire. `instructions` are the
+    fields of SessionInstructed, None without any. `reuse` says that a session of this user,
+    project, mode and context that takes messages will do; a session of mode plan that was idle for
+    `idle_seconds` comes after the others then.
+    """
+
+    tenant_id: str
+    project_id: str
+    user_id: str
+    mode: SessionMode
+    name: str | None
+    about: About
+    context: Mapping[str, str]
+    instructions: Mapping[str, Any] | None
+    reuse: bool
+    idle_seconds: float
+
+    @property
+    def place(self) -> str:
+        """The name of the one place that all openings of the same session share."""
+        return place.key(
+            project_id=self.project_id,
+            user_id=self.user_id,
+            mode=self.mode,
+            context=self.context,
+        )
+
+
+async def open_session(transaction: Transaction, *, opening: Opening) -> dict[str, Any]:
+    """Open a session, or find it. Returns its id as `session`, and `is_new`.
+
+    Openings that race for one place append to its stream, so one of them opens the session and the
+    others find it. Raises NotAMember, ViewerOnly, VersionUnknown, BuildUnknown.
+    """
+    project = project_stream(opening.project_id)
+    placed = place_stream(opening.place, opening.project_id)
+    viewed = Viewed(
+        tenant_id=opening.tenant_id,
+        project_id=opening.project_id,
+        version_id=opening.about.version_id,
+        build_id=opening.about.build_id,
+    )
+    found = reusable_read(
+        tenant_id=opening.tenant_id,
+        project_id=opening.project_id,
+        user_id=opening.user_id,
+        mode=opening.mode,
+        context=opening.context,
+        idle_seconds=opening.idle_seconds,
+    )
+    if opening.reuse:
+        await transaction.recall(project, placed, beside=(*viewed.reads, found))
+    else:
+        await transaction.recall(project, beside=viewed.reads)
+    await require_actor(transaction, opening.project_id, opening.user_id)
+    await viewed.require()
+    if opening.reuse:
+        candidates = (await found.row(), (await transaction.load(placed)).session_id)
+        for session_id in candidates:
+            if session_id is not None and await _is_reusable(transaction, opening, session_id):
+                return {"session": session_id, "is_new": False}
+    session_id = modes.session_id(opening.mode, new_id())
+    stream = session_stream(session_id, opening.project_id)
+    transaction.begin(stream)
+    await _open(transaction, stream, opening)
+    if opening.reuse:
+        await transaction.decide(placed, partial(place.give, session_id=session_id))
+    return {"session": session_id, "is_new": True}
+
+
+async def _is_reusable(transaction: Transaction, opening: Opening, session_id: str) -> bool:
+    state = await transaction.load(session_stream(session_id, opening.project_id))
+    is_alike = (state.project_id, state.user_id, state.mode) == (
+        opening.project_id,
+        opening.user_id,
+        opening.mode,
+    )
+    return is_alike and session.takes_messages(state)
+
+
+async def _open(
+    transaction: Transaction,
+    stream: StreamId[session.Session, SessionEvent],
+    opening: Opening,
+) -> None:
+    """Open a new session, with its instructions and the service's greeting."""
+    opening_it = partial(
+        session.open_session,
+        session_id=stream.id,
+        project_id=opening.project_id,
+        user_id=opening.user_id,
+        mode=opening.mode,
+        name=opening.name,
+        context=opening.about,
+    )
+    opened = await transaction.decide(stream, opening_it)
+    if opening.instructions is not None:
+        await transaction.decide(stream, partial(session.instruct, **opening.instructions))
+    known = await transaction.load(project_stream(opening.project_id))
+    facts = {"project_name": known.description.name}
+    greeting = partial(announcements.announced, events=opened, new_id=new_id, facts=facts)
+    await transaction.decide(stream, greeting)
+
+
+async def change(
+    transaction: Transaction,
+    *,
+    project_id: str,
+    session_id: str,
+    changes: Mapping[str, Any],
+    revisions: Collection[str] | None,
+) -> None:
+    """Change details of a session. Raises SessionUnknown, ModeFixed, and SessionChanged unless the
+    present revision is among `revisions`."""
+    stream = session_stream(session_id, project_id)
+    state = await transaction.load(stream)
+    details = replace(state.details, **changes)
+    decision = partial(session.change, details=details, revisions=revisions)
+    await transaction.decide(stream, decision)
 
 
 async def save_plan(transaction: Transaction, *, reply: ReplyRow, user_id: str | None) -> None:

@@ -11,6 +11,7 @@ from service.access.browser_tokens import BrowserTokens
 from service.access.overload import Overload
 from service.access.share_links import ShareLinks
 from service.access.stream_access import Permit, StreamAccess
+from service.chat.admission import Admission
 from service.chat.running import LANDING_SECONDS, RunningTurns
 from service.chat.turns import Turns
 from service.commands.build_polls import BuildPolls
@@ -43,6 +44,7 @@ class Service:
     transactions: Transactions
     directory: ReplyDirectory
     project_replies: ProjectReplies
+    admission: Admission
     turns: Turns
     running_turns: RunningTurns
     builds: Builds
@@ -115,6 +117,14 @@ class Call(Generic[BodyT, QueryT]):
             return None
         member = (self.tenant_id, project_id, user_id)
         return self.service.stream_access.permit(member, self.caller.expires_at, member_at)
+
+    @property
+    def known_revisions(self) -> list[str] | None:
+        """The revisions that the client knows, by If-Match; None where any will do."""
+        if self.if_match is None or self.if_match.strip() == "*":
+            return None
+        tags = (each.strip().removeprefix("W/") for each in self.if_match.split(","))
+        return [each.strip('"') for each in tags]
 
     @property
     def wants_stream(self) -> bool:

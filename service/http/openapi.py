@@ -76,6 +76,8 @@ PARAMETERS: Final[Mapping[str, str]] = {
 
 DATA: Final = (
     ("ChatPlanResponse", "data"),
+    ("ExportedItem", "data"),
+    ("ExportLine", "data"),
     ("ReplyExport", "data"),
     ("ReplyState", "data"),
     ("SharedPlan", "data"),
@@ -168,7 +170,7 @@ def _models(
 ) -> list[type[BaseModel]]:
     used: dict[type[BaseModel], None] = {Problem: None}
     for operation in operations:
-        known = (operation.answer, operation.body, operation.lines)
+        known = (operation.answer, operation.body, operation.lines, operation.created)
         used.update({model: None for model in known if model not in (None, NoneType)})
         if operation.streams:
             used.update(dict.fromkeys(operation.events.values()))
@@ -204,6 +206,11 @@ def _described(operation: AnyOperation, form: Version) -> dict[str, Any]:
         "responses": {str(operation.status): _answer(operation, form)}
         | {str(status): _problem(status) for status in sorted({*operation.problems, *_ALWAYS})},
     }
+    if operation.created is not None:
+        content = {"application/json": {"schema": _ref(operation.created)}}
+        described["responses"]["201"] = {"description": "It was made.", "content": content}
+    if operation.found is not None:
+        described["responses"]["200"] = _answer(operation, form) | {"description": operation.found}
     if operation.no_content is not None:
         described["responses"]["204"] = {"description": operation.no_content}
     if operation.browsers:
@@ -256,8 +263,8 @@ def _answer(operation: AnyOperation, form: Version) -> dict[str, Any]:
     content: dict[str, Any] = {}
     if operation.answer is not None:
         content["application/json"] = {"schema": _ref(operation.answer)}
-    if operation.document is not None:
-        content[operation.document] = {"schema": {"type": "string"}}
+    for document in operation.documents:
+        content[document] = {"schema": {"type": "string"}}
     if operation.lines is not None:
         content["application/x-ndjson"] = _items(_ref(operation.lines), form, "x-lines")
     if operation.streams:

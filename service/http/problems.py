@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails
 from starlette.responses import Response
 
 from domain import errors as refusals
-from domain.errors import LimitReached, Refused
+from domain.errors import LimitReached, Refused, SessionChanged
 from service.access.authentication import Forbidden, NotYours, Unauthenticated
 from service.eventlog.errors import NotServed, Stored, not_served
 from service.http.rate_limit_headers import refused
@@ -144,8 +144,16 @@ def _refusal(error: Refused) -> ProblemResponse:
         str(error),
         template=error.code,
         variables=error.variables,
-        headers=refused(error) if isinstance(error, LimitReached) else None,
+        headers=_headers(error),
     )
+
+
+def _headers(error: Refused) -> Mapping[str, str] | None:
+    if isinstance(error, LimitReached):
+        return refused(error)
+    if isinstance(error, SessionChanged):
+        return {"ETag": f'"{error.revision}"'}
+    return None
 
 
 def _not_served(error: NotServed) -> ProblemResponse:

@@ -1,6 +1,7 @@
-"""The replies of a project while they are written, as one source of a live stream.
+"""The replies of a project, or of one session, while they are written: one source of a live stream.
 
-A tab that watches a project sees its replies grow on the same connection. Their events have no ids
+A tab that watches a project sees its replies grow on the same connection. The replies of a private
+session are in the stream of that session alone. Their events have no ids
 there, because the ids of that stream are positions in the timeline: each event names its reply
 instead. A reader that comes back gets a running reply from its beginning, or from a snapshot.
 """
@@ -15,6 +16,7 @@ from typing import Final
 import structlog
 
 from domain.events import ReplyStarted
+from domain.modes import PRIVATE_ID
 from projections.replies import ReplyRef, running
 from service.concurrency.retry import retrying
 from service.eventlog.errors import DATABASE_AWAY
@@ -36,8 +38,8 @@ It gets only the ends of further replies, as items of the timeline."""
 EVENTS_LOST: Final = "lost"
 """Why the events of one reply end when they cannot be read any more. The reply goes on."""
 
-Key = tuple[str, str]
-"""A tenant and its project."""
+Key = tuple[str, str, str | None]
+"""A tenant, its project, and one session of it or all that its members see."""
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -54,20 +56,20 @@ class ProjectReplies:
         self._readers: defaultdict[Key, set[asyncio.Queue[ReplyRef]]] = defaultdict(set)
 
     def on_events(self, events: Iterable[Recorded]) -> None:
-        """Announce the replies that began to the readers of their projects."""
+        """Announce the replies that began to the readers of their projects and sessions."""
         for event in events:
-            key = (event.tenant_id, event.project_id or "")
-            if event.type == "ReplyStarted" and key in self._readers:
+            if event.type == "ReplyStarted" and self._readers:
                 started: ReplyStarted = decode(event.type, event.state)
                 ref = ReplyRef(
-                    tenant_id=key[0],
-                    project_id=key[1],
+                    tenant_id=event.tenant_id,
+                    project_id=event.project_id or "",
                     session_id=started.session_id,
                     reply_id=started.reply_id,
                 )
-                for begun in self._readers[key]:
-                    if not begun.full():
-                        begun.put_nowait(ref)
+                for key in _readers_of(ref):
+                    for begun in self._readers.get(key, ()):
+                        if not begun.full():
+                            begun.put_nowait(ref)
 
     async def follow(self, key: Key) -> AsyncGenerator[bytes]:
         """The events of all replies that run now or begin later, without end."""
@@ -111,12 +113,16 @@ class ProjectReplies:
 
     async def _present(self, key: Key) -> list[ReplyRef]:
         """The replies that run now."""
-        tenant_id, project_id = key
+        tenant_id, project_id, session_id = key
 
         async def read() -> list[ReplyRef]:
             async with tenant_transaction(self._pool, tenant_id) as connection:
                 rows = await running(
-                    connection, tenant_id=tenant_id, project_id=project_id, limit=MOST
+                    connection,
+                    tenant_id=tenant_id,
+                    project_id=project_id,
+                    session_id=session_id,
+                    limit=MOST,
                 )
             return [row.ref for row in rows]
 
@@ -138,6 +144,14 @@ class ProjectReplies:
         except DATABASE_AWAY as error:
             _log.warning("running_reply_lost", error=type(error).__name__)
             await pieces.put(sse.encode("goaway", {"messageId": reply_id, "reason": EVENTS_LOST}))
+
+
+def _readers_of(ref: ReplyRef) -> Sequence[Key]:
+    """The keys of the readers of a reply: its session, and its project unless that is private."""
+    of_session = (ref.tenant_id, ref.project_id, ref.session_id)
+    if ref.session_id.startswith(PRIVATE_ID):
+        return (of_session,)
+    return (of_session, (ref.tenant_id, ref.project_id, None))
 
 
 def _named(events: bytes, reply_id: str) -> bytes:

@@ -1,10 +1,11 @@
-"""Timelines as they grow: one read of the read model for all watchers of a project.
+"""Timelines as they grow: one read of the read model for all watchers of a project or a session.
 
 The live log says what was committed, here or elsewhere. The items are the read model's own rows, so
-watchers see what the pages show. The watchers of a project share a ring of its newest items, and
-each holds a cursor and nothing else: a slow watcher costs no memory, and a watcher that has fallen
-out of the ring reads the table until it is back in it. Nothing is read beyond the read model's
-checkpoint, so no item can appear later at or below a position that was passed.
+watchers see what the pages show. The subject of a watcher is a project, or one session of it. The
+watchers of a subject share a ring of its newest items, and each holds a cursor and nothing else: a
+slow watcher costs no memory, and a watcher that has fallen out of the ring reads the table until it
+is back in it. Nothing is read beyond the read model's checkpoint, so no item can appear later at or
+below a position that was passed.
 """
 
 import asyncio
@@ -12,25 +13,35 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 import orjson
 import structlog
 
 from domain.events import ERASURES, MemberRemoved, ProjectErasureRequested, TimelineMode
 from projections.projection import reached
-from projections.timeline import TIMELINE, PageRead, Shown, TimelinePage, TimelineRow
+from projections.sessions import Part
+from projections.timeline import (
+    TIMELINE,
+    PageRead,
+    Shown,
+    TimelinePage,
+    TimelineRow,
+    messages_read,
+    page_read,
+)
 from service.concurrency.retry import retrying
 from service.concurrency.ring import Ring
 from service.eventlog.errors import DATABASE_AWAY
 from service.eventlog.live import POLL, LiveLog, pass_on
 from service.eventlog.store import EventStore, Recorded
+from service.eventlog.stream_ids import session_stream
 from service.postgres.connections import Connection, Pool, tenant_transaction
 from service.timelines import items
 
 RING: Final = 100
 RING_BYTES: Final = 1 << 20
-"""The most items, and bytes, that the ring of a watched project keeps."""
+"""The most items, and bytes, that the ring of a watched subject keeps."""
 
 STEP: Final = 20
 """Items that a watcher gets at a time, from the ring or from the table."""
@@ -38,14 +49,14 @@ STEP: Final = 20
 READERS: Final = 4
 """The most watchers that read the table at a time, so that requests have the other connections."""
 
-PROJECTS: Final = 20
-"""Projects of a tenant whose next items are read in one round trip."""
+AT_ONCE: Final = 20
+"""Subjects of a tenant whose next items are read in one round trip."""
 
 BEHIND_SECONDS: Final = 0.1
-"""How often the checkpoint is read while the read model is behind the projects that are watched."""
+"""How often the checkpoint is read while the read model is behind the subjects that are watched."""
 
 FAILED_SECONDS: Final = 5.0
-"""How long a project waits whose items could not be read, while the other projects go on."""
+"""How long a subject waits whose items could not be read, while the other subjects go on."""
 
 _IDLE_SECONDS: Final = 60.0
 
@@ -54,8 +65,48 @@ _ERASURES: Final = frozenset(kind.__name__ for kind in ERASURES)
 _REMOVED: Final = MemberRemoved.__name__
 _CLOSED: Final = ProjectErasureRequested.__name__
 _log = structlog.stdlib.get_logger(__name__)
-Key = tuple[str, str]
-"""A tenant and its project."""
+_EVERYTHING: Final = Shown(with_hidden=True, with_live=True)
+Key: TypeAlias = tuple[str, str, str]
+"""A tenant, its project, and the stream of a session of it; that is empty for the whole project."""
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """What is watched: the items of a project that all its members see."""
+
+    tenant_id: str
+    project_id: str
+
+    @property
+    def key(self) -> Key:
+        """The name of the subject."""
+        return self.tenant_id, self.project_id, ""
+
+    def read(self, shown: Shown, *, limit: int, after: int | None) -> PageRead:
+        """The newest items, or the next ones after a position."""
+        return page_read(self.tenant_id, self.project_id, shown, limit=limit, after=after)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What is watched: the messages of a session, and its erasure. `parts` are the session itself
+    and those that it was forked from."""
+
+    tenant_id: str
+    project_id: str
+    parts: tuple[Part, ...]
+
+    @property
+    def key(self) -> Key:
+        """The name of the subject."""
+        return self.tenant_id, self.project_id, str(session_stream(self.parts[0].session_id))
+
+    def read(self, _: Shown, *, limit: int, after: int | None) -> PageRead:
+        """The newest messages, or the next ones after a position."""
+        return messages_read(self.tenant_id, self.parts, limit=limit, after=after, with_live=True)
+
+
+Subject: TypeAlias = Project | Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +121,7 @@ class Item:
 
 
 class Watch:
-    """A watcher of a project. `is_over` is true once the membership of its user has ended."""
+    """A watcher of a subject. `is_over` is true once the membership of its user has ended."""
 
     def __init__(self, user_id: str | None) -> None:
         self.user_id = user_id
@@ -78,9 +129,10 @@ class Watch:
 
 
 class Feed:
-    """The newest items of a project: all of those above the ring's floor, up to `reached`."""
+    """The newest items of a subject: all of those above the ring's floor, up to `reached`."""
 
-    def __init__(self, wanted: int) -> None:
+    def __init__(self, subject: Subject, wanted: int) -> None:
+        self.subject = subject
         self.watches: set[Watch] = set()
         self.wanted = wanted
         self.reached = -1
@@ -90,11 +142,11 @@ class Feed:
 
     @property
     def is_behind(self) -> bool:
-        """Whether the log has positions of the project that the ring has not reached."""
+        """Whether the log has positions of the subject that the ring has not reached."""
         return self.reached < self.wanted
 
     def lacks(self, upto: int) -> bool:
-        """The project is watched, and was not read up to this position."""
+        """The subject is watched, and was not read up to this position."""
         return bool(self.watches) and self.is_behind and self.reached < upto
 
     def begin(self, items: Sequence[Item], reached: int, *, floor: int) -> None:
@@ -128,7 +180,10 @@ class Feed:
 
 
 class Feeds:
-    """The feeds of all watched projects. Owned by the service's loop; `run` is its one task."""
+    """The feeds of all watched subjects. Owned by the service's loop; `run` is its one task.
+
+    `_of_project` has the keys of the feeds of each project, which an event of the project may end.
+    """
 
     def __init__(self, pool: Pool, store: EventStore, live_log: LiveLog, log_epoch: str) -> None:
         self._pool = pool
@@ -136,6 +191,7 @@ class Feeds:
         self._live_log = live_log
         self._log_epoch = log_epoch
         self._feeds: dict[Key, Feed] = {}
+        self._of_project: defaultdict[tuple[str, str], set[Key]] = defaultdict(set)
         self._followed = 0
         self._is_watched = asyncio.Event()
         self._is_wanted = asyncio.Event()
@@ -144,7 +200,7 @@ class Feeds:
         """The number of pages that were read from the table."""
 
     async def run(self) -> None:
-        """Follow the log while a project is watched, and fill the rings."""
+        """Follow the log while a subject is watched, and fill the rings."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._listen())
             tasks.create_task(self._read())
@@ -152,17 +208,17 @@ class Feeds:
     # Watching ------------------------------------------------------------------------------------
 
     async def follow(
-        self, key: Key, after: int, shown: Shown, user_id: str | None = None
+        self, subject: Subject, after: int, shown: Shown, user_id: str | None = None
     ) -> AsyncGenerator[list[Item]]:
         """The items after a position, in order and without end: stored items, then new items.
 
         With a `user_id` the stream ends when that user is removed from the project.
         """
-        with self._watching(key, user_id) as (feed, watch):
+        with self._watching(subject, user_id) as (feed, watch):
             while not watch.is_over:
                 items = feed.ring.after(after, STEP)
                 if items is None:
-                    items, after = await self._stored(key, after, shown)
+                    items, after = await self._stored(subject, after, shown)
                 elif items:
                     after = items[-1].position
                 else:
@@ -177,10 +233,12 @@ class Feeds:
                     yield found
 
     @contextmanager
-    def _watching(self, key: Key, user_id: str | None) -> Generator[tuple[Feed, Watch]]:
-        """The project's feed, which exists while it has a watcher."""
+    def _watching(self, subject: Subject, user_id: str | None) -> Generator[tuple[Feed, Watch]]:
+        """The subject's feed, which exists while it has a watcher."""
+        key = subject.key
         if key not in self._feeds:
-            self._feeds[key] = Feed(self._followed)
+            self._feeds[key] = Feed(subject, self._followed)
+            self._of_project[key[:2]].add(key)
         feed = self._feeds[key]
         watch = Watch(user_id)
         feed.watches.add(watch)
@@ -192,15 +250,18 @@ class Feeds:
             feed.watches.remove(watch)
             if not feed.watches:
                 del self._feeds[key]
+                self._of_project[key[:2]].remove(key)
+                if not self._of_project[key[:2]]:
+                    del self._of_project[key[:2]]
             if not self._feeds:
                 self._is_watched.clear()
 
-    async def _stored(self, key: Key, after: int, shown: Shown) -> tuple[list[Item], int]:
+    async def _stored(self, subject: Subject, after: int, shown: Shown) -> tuple[list[Item], int]:
         """The table's items after a position, and how far they go; waits while it is away."""
-        tenant_id, project_id = key
+        tenant_id = subject.tenant_id
 
         async def read() -> tuple[int, TimelinePage]:
-            page = PageRead(tenant_id, project_id, shown, limit=STEP, after=after)
+            page = subject.read(shown, limit=STEP, after=after)
             self.readings += 1
             async with self._readers, tenant_transaction(self._pool, tenant_id) as connection:
                 upto = await reached(connection, TIMELINE.name)
@@ -214,7 +275,7 @@ class Feeds:
     # Following -----------------------------------------------------------------------------------
 
     async def _listen(self) -> None:
-        """Follow the live log while a project is watched."""
+        """Follow the live log while a subject is watched."""
         while True:
             await self._is_watched.wait()
             self._followed = await retrying(
@@ -230,21 +291,28 @@ class Feeds:
                         break
 
     def _note(self, page: Iterable[Recorded]) -> None:
-        """Note the projects that have new events."""
+        """Note the subjects that have new events."""
         for event in page:
             self._followed = event.position
-            feed = self._feeds.get((event.tenant_id, event.project_id or ""))
-            if feed is None:
+            project = (event.tenant_id, event.project_id or "")
+            if project not in self._of_project:
                 continue
-            if event.type in _ERASURES:
-                feed.forget()
             if event.type in _SHOWN:
+                self._want(project, event)
+            for feed in [self._feeds[key] for key in self._of_project[project]]:
+                if event.type in _ERASURES:  # also of a session that another one was forked from
+                    feed.forget()
+                elif event.type == _REMOVED:
+                    feed.dismiss(orjson.loads(event.state)["user_id"])
+                elif event.type == _CLOSED:
+                    feed.close()
+
+    def _want(self, project: tuple[str, str], event: Recorded) -> None:
+        """Have the project read up to the event, and the session of the event if it is watched."""
+        for key in ((*project, ""), (*project, event.stream_id)):
+            if (feed := self._feeds.get(key)) is not None:
                 feed.wanted = event.position
                 self._is_wanted.set()
-            elif event.type == _REMOVED:
-                feed.dismiss(orjson.loads(event.state)["user_id"])
-            elif event.type == _CLOSED:
-                feed.close()
 
     async def _read(self) -> None:
         """Fill the rings up to the head of the log, or to the read model's checkpoint before it."""
@@ -257,43 +325,40 @@ class Feeds:
                 self._is_wanted.set()
 
     async def _read_on(self) -> None:
-        """Read the next items of all projects that are behind, a tenant a transaction."""
+        """Read the next items of all subjects that are behind, a tenant a transaction."""
         now = asyncio.get_running_loop().time()
-        tenants: defaultdict[str, list[tuple[str, Feed]]] = defaultdict(list)
-        for (tenant_id, project_id), feed in self._feeds.items():
+        tenants: defaultdict[str, list[Feed]] = defaultdict(list)
+        for feed in self._feeds.values():
             if feed.is_behind and feed.failed_until <= now:
-                tenants[tenant_id].append((project_id, feed))
+                tenants[feed.subject.tenant_id].append(feed)
         for tenant_id, feeds in tenants.items():
             await self._advance_tenant(tenant_id, feeds)
 
-    async def _advance_tenant(self, tenant_id: str, feeds: list[tuple[str, Feed]]) -> None:
-        """Bring a tenant's projects up to the checkpoint. If that fails, do it one by one, and let
-        the project that fails wait."""
+    async def _advance_tenant(self, tenant_id: str, feeds: list[Feed]) -> None:
+        """Bring a tenant's subjects up to the checkpoint. If that fails, do it one by one, and let
+        the subject that fails wait."""
         try:
             async with tenant_transaction(self._pool, tenant_id) as connection:
                 upto = await reached(connection, TIMELINE.name)
-                for n in range(0, len(feeds), PROJECTS):
-                    await self._advance(connection, tenant_id, feeds[n : n + PROJECTS], upto)
+                for n in range(0, len(feeds), AT_ONCE):
+                    await self._advance(connection, feeds[n : n + AT_ONCE], upto)
         except DATABASE_AWAY:
             raise
-        except Exception as error:  # noqa: BLE001 - what is in one project must not stop the others
+        except Exception as error:  # noqa: BLE001 - what is in one subject must not stop the others
             if len(feeds) > 1:
                 for each in feeds:
                     await self._advance_tenant(tenant_id, [each])
                 return
             _log.error("feed_failed", error=type(error).__name__, tenant_id=tenant_id)
-            feeds[0][1].failed_until = asyncio.get_running_loop().time() + FAILED_SECONDS
+            feeds[0].failed_until = asyncio.get_running_loop().time() + FAILED_SECONDS
 
-    async def _advance(
-        self, connection: Connection, tenant_id: str, feeds: list[tuple[str, Feed]], upto: int
-    ) -> None:
-        """Bring some projects of a tenant up to the checkpoint; their pages share round trips."""
-        everything = Shown(with_hidden=True, with_live=True)
-        while behind := [(id_, feed) for id_, feed in feeds if feed.lacks(upto)]:
+    async def _advance(self, connection: Connection, feeds: list[Feed], upto: int) -> None:
+        """Bring some subjects of a tenant up to the checkpoint; their pages share round trips."""
+        while behind := [feed for feed in feeds if feed.lacks(upto)]:
             reads: list[tuple[Feed, int, PageRead]] = []
-            for project_id, feed in behind:
+            for feed in behind:
                 after = None if feed.reached < 0 else feed.reached
-                page = PageRead(tenant_id, project_id, everything, limit=RING, after=after)
+                page = feed.subject.read(_EVERYTHING, limit=RING, after=after)
                 reads.append((feed, feed.erasures, page))
                 self.readings += 1
                 await page.send(connection)
@@ -301,7 +366,7 @@ class Feeds:
                 self._extend(feed, erasures, await page.page(connection), upto)
 
     def _extend(self, feed: Feed, erasures: int, page: TimelinePage, upto: int) -> None:
-        """Put the rows into the project's ring; the first ones are the newest."""
+        """Put the rows into the subject's ring; the first ones are the newest."""
         if feed.erasures != erasures:
             return
         items = self._items(page, upto)

@@ -29,7 +29,11 @@ begin
     )
     select distinct on (event.tenant_id, state.message_id)
         event.tenant_id, state.message_id, event.project_id, state.session_id,
-        app.private_to(event.tenant_id, event.stream_id),
+        case
+            when event.stream_id like 'session-private-%'
+                then app.private_to(event.tenant_id, event.stream_id)
+            else ''
+        end,
         coalesce(state.epoch, 0), event.recorded_at, event.position
     from event
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
@@ -78,11 +82,24 @@ from app.replies
 where tenant_id = %(tenant_id)s and message_id = %(reply_id)s
 
 -- name: running
+-- The running replies that all members of a project see.
 select
     tenant_id, project_id, session_id, private_to, message_id as reply_id, started_at,
     ended_position
 from app.replies
 where tenant_id = %(tenant_id)s and project_id = %(project_id)s and ended_position is null
+    and private_to = ''
+order by started_position desc
+limit %(limit)s
+
+-- name: running_of_session
+-- The running replies of a session. The caller knows who may see the session.
+select
+    tenant_id, project_id, session_id, private_to, message_id as reply_id, started_at,
+    ended_position
+from app.replies
+where tenant_id = %(tenant_id)s and project_id = %(project_id)s and session_id = %(session_id)s
+    and ended_position is null
 order by started_position desc
 limit %(limit)s
 

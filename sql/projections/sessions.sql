@@ -2,9 +2,8 @@
 -- settlements, so they equal the sums of the ledger.
 --
 -- `first_words` is what a session is called until a user names it: the beginning of its first
--- message. `last_words` is the beginning of what was said last. Both are empty once the session is
--- erased. `active_position` is the position of the last message or reply, so lists are ordered by
--- it. A change of the name does not move a session.
+-- message. It is empty once the session is erased. `active_position` is the position of the last
+-- message or reply: lists are ordered by it, and a change of the name does not move a session.
 
 -- name: table
 create table sessions (
@@ -27,7 +26,6 @@ create table sessions (
     forked_from_message_id text,
     forked_at      bigint,
     first_words    text          not null default '',
-    last_words     text          not null default '',
     message_count  integer       not null default 0,
     item_count     integer       not null default 0,
     tokens_used    bigint        not null default 0,
@@ -37,6 +35,7 @@ create table sessions (
     opened_at      timestamptz   not null,
     last_active_at timestamptz   not null,
     active_position bigint       not null,
+    active_block   bigint        not null default 0,
     last_position  bigint        not null,
     primary key (tenant_id, session_id)
 ) with (fillfactor = 70);
@@ -45,10 +44,11 @@ create table sessions (
 -- tenant's sessions.
 create index sessions_of_user on sessions (user_id, project_id, tenant_id);
 create index sessions_of_project on sessions (project_id, opened_at, tenant_id);
--- Lists, the newest first. A message moves its session to the front, which writes all indexes of
--- the row anew. Sorting a list of 10,000 sessions at each read would cost more.
-create index sessions_recent on sessions (project_id, active_position, tenant_id);
-create index sessions_recent_of_user on sessions (user_id, active_position, tenant_id);
+-- Lists, the newest first. An index on the position itself would change with every message, and an
+-- update that changes an index writes all indexes of the row anew. The block changes once for 256
+-- positions of the log at most. A list sorts the sessions of a block, which are 256 at most.
+create index sessions_recent on sessions (project_id, tenant_id, active_block);
+create index sessions_recent_of_user on sessions (user_id, tenant_id, active_block);
 -- The column of this index never changes. So an update of a session does not touch the index,
 -- unless it changes the status.
 create index sessions_active on sessions (opened_at) where status = 'active';
@@ -61,11 +61,15 @@ begin
     insert into sessions (
         tenant_id, session_id, project_id, user_id, private_to, name, mode, context,
         forked_from_session_id, forked_from_message_id, forked_at, opened_at, last_active_at,
-        active_position, last_position
+        active_position, active_block, last_position
     )
     select
         event.tenant_id, state.session_id, state.project_id, state.user_id,
-        app.private_to(event.tenant_id, event.stream_id),
+        case
+            when event.stream_id like 'session-private-%'
+                then app.private_to(event.tenant_id, event.stream_id)
+            else ''
+        end,
         coalesce(state.name, ''),
         state.mode,
         jsonb_strip_nulls(jsonb_build_object(
@@ -87,7 +91,7 @@ begin
                 and parent.version = state.forked_from_version
                 and parent.position < event.position
         ),
-        event.recorded_at, event.recorded_at, event.position, event.position
+        event.recorded_at, event.recorded_at, event.position, event.position / 256, event.position
     from event
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
         session_id text, project_id text, user_id text, mode text, name text, run_id text,
@@ -99,8 +103,7 @@ begin
         and event.type = 'SessionOpened';
 
     -- Messages and replies are in the stream of their session, so the stream's id gives the
-    -- session. Billing is in the stream of the user's account. Of several texts of a session in the
-    -- range the first one makes `first_words`, the last one `last_words`.
+    -- session, and their JSON need not be read. Billing is in the stream of the user's account.
     update sessions
     set
         message_count = sessions.message_count + change.message_count,
@@ -108,13 +111,9 @@ begin
         ai_seconds = sessions.ai_seconds + change.ai_seconds,
         cost_usd = sessions.cost_usd + change.cost_usd,
         item_count = sessions.item_count + change.item_count,
-        first_words = case sessions.first_words
-            when '' then coalesce(app.beginning(change.first_text, 50), '')
-            else sessions.first_words
-        end,
-        last_words = coalesce(app.beginning(change.last_text, 120), sessions.last_words),
         last_active_at = greatest(sessions.last_active_at, change.last_active_at),
         active_position = coalesce(change.active_position, sessions.active_position),
+        active_block = coalesce(change.active_position / 256, sessions.active_block),
         last_position = change.last_position
     from (
         select
@@ -125,12 +124,6 @@ begin
             max(active_at) as last_active_at,
             sum(messages) as message_count,
             sum(items) as item_count,
-            (array_agg(said order by position) filter (
-                where messages > 0 and said ~ '[^ \t\n\r\f\v]'
-            ))[1] as first_text,
-            (array_agg(said order by position desc) filter (
-                where said ~ '[^ \t\n\r\f\v]'
-            ))[1] as last_text,
             sum(tokens) as tokens_used,
             sum(seconds) as ai_seconds,
             sum(cost_usd) as cost_usd
@@ -140,20 +133,8 @@ begin
                 recorded_at as active_at,
                 (type in ('UserMessagePosted', 'AssistantMessageAdded'))::integer as messages,
                 (type <> 'SessionRestored')::integer as items,
-                coalesce(
-                    state.text,
-                    state.data ->> 'answer',
-                    state.data ->> 'summary',
-                    state.data ->> 'rootCause',
-                    state.data ->> 'overview',
-                    state.data ->> 'markdown',
-                    state.data ->> 'analysis'
-                ) as said,
                 0::bigint as tokens, 0 as seconds, 0::numeric as cost_usd
             from event
-            cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
-                text text, data json
-            )
             where position > p_after and position <= p_upto
                 and type in (
                     'UserMessagePosted', 'AssistantMessageAdded', 'ReplyCompleted', 'ReplyFailed',
@@ -162,7 +143,7 @@ begin
             union all
             select
                 event.tenant_id, state.session_id, event.position,
-                null, 0, 0, null,
+                null, 0, 0,
                 coalesce(state.input_tokens, 0) + coalesce(state.output_tokens, 0)
                 + coalesce(state.cache_read_tokens, 0) + coalesce(state.cache_write_tokens, 0),
                 state.seconds, coalesce(state.cost_usd, 0)
@@ -178,15 +159,45 @@ begin
     ) as change
     where sessions.tenant_id = change.tenant_id and sessions.session_id = change.session_id;
 
-    -- A session can change several times in the range; the last change of each kind counts.
+    -- Only the first message of a session is read for its text.
+    update sessions
+    set first_words = app.beginning(first.text, 50)
+    from (
+        select distinct on (event.tenant_id, event.stream_id)
+            event.tenant_id, unnamed.session_id, state.text
+        from event
+        join sessions as unnamed
+            on unnamed.tenant_id = event.tenant_id
+                and unnamed.session_id = substr(event.stream_id, length('session-') + 1)
+        cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+            text text
+        )
+        where event.position > p_after and event.position <= p_upto
+            and event.type in ('UserMessagePosted', 'AssistantMessageAdded')
+            and unnamed.first_words = ''
+            and state.text ~ '[^ \t\n\r\f\v]'
+        order by event.tenant_id, event.stream_id, event.position
+    ) as first
+    where sessions.tenant_id = first.tenant_id and sessions.session_id = first.session_id;
+
+    -- A session can change several times in the range; the last change of each kind counts. Nothing
+    -- that people wrote stays of an erased session.
     update sessions
     set
-        name = coalesce(change.name, sessions.name),
-        description = coalesce(change.description, sessions.description),
+        name = case
+            when change.status = 'deleted' then ''
+            else coalesce(change.name, sessions.name)
+        end,
+        description = case
+            when change.status = 'deleted' then ''
+            else coalesce(change.description, sessions.description)
+        end,
         tags = case
+            when change.status = 'deleted' then '{}'
             when change.tags is null then sessions.tags
             else array(select jsonb_array_elements_text(change.tags))
         end,
+        first_words = case when change.status = 'deleted' then '' else sessions.first_words end,
         is_starred = coalesce(change.star = 'SessionStarred', sessions.is_starred),
         mode = coalesce(change.mode, sessions.mode),
         model = case when change.is_instructed then change.model else sessions.model end,
@@ -194,7 +205,11 @@ begin
             when change.is_instructed then change.max_tokens
             else sessions.max_tokens
         end,
-        settings = case when change.is_instructed then change.settings else sessions.settings end,
+        settings = case
+            when change.status = 'deleted' then null
+            when change.is_instructed then change.settings
+            else sessions.settings
+        end,
         status = case
             when change.status <> 'restored' then change.status
             when change.status is null then sessions.status
@@ -267,17 +282,6 @@ begin
         group by event.tenant_id, state.session_id
     ) as change
     where sessions.tenant_id = change.tenant_id and sessions.session_id = change.session_id;
-
-    -- Nothing that people wrote stays of an erased session.
-    update sessions
-    set
-        name = '', description = '', tags = '{}', settings = null, first_words = '',
-        last_words = ''
-    from event
-    where event.position > p_after and event.position <= p_upto
-        and event.type = 'SessionDeleted'
-        and sessions.tenant_id = event.tenant_id
-        and sessions.session_id = substr(event.stream_id, length('session-') + 1);
 end
 $$;
 
@@ -333,10 +337,35 @@ grant select on analytics.project_chat_plan_sessions, app.sessions to throughlin
 select
     session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode, status,
     context, model, max_tokens, settings, forked_from_session_id, forked_from_message_id, forked_at,
-    first_words, last_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
-    opened_at, last_active_at, active_position
+    first_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
+    opened_at, last_active_at, active_position,
+    app.last_words(tenant_id, session_id) as last_words
 from app.sessions
 where tenant_id = %(tenant_id)s and session_id = %(session_id)s and status <> 'deleted'
+
+-- name: lineage
+-- The sessions that a fork left, the nearest first, each with the position up to which the fork
+-- shares it. A session that was erased ends the line.
+with recursive part as (
+    select 1 as place, private_to, forked_from_session_id as session_id, forked_at as upto
+    from app.sessions
+    where tenant_id = %(tenant_id)s and session_id = %(session_id)s
+    union all
+    select
+        part.place + 1, parent.private_to, parent.forked_from_session_id,
+        least(parent.forked_at, part.upto)
+    from part
+    join app.sessions as parent
+        on parent.tenant_id = %(tenant_id)s and parent.session_id = part.session_id
+            and parent.private_to = part.private_to and parent.status <> 'deleted'
+)
+select part.session_id, part.upto
+from part
+join app.sessions as parent
+    on parent.tenant_id = %(tenant_id)s and parent.session_id = part.session_id
+        and parent.private_to = part.private_to and parent.status <> 'deleted'
+where part.upto is not null
+order by part.place
 
 -- name: active
 -- The session for the user's next message in a project.
@@ -352,6 +381,219 @@ where tenant_id = %(tenant_id)s
     and last_active_at > now() - make_interval(secs => %(idle_seconds)s)
 order by last_position desc
 limit 1
+
+-- name: reusable
+-- The session of a user, mode and context that takes one more message: the one that the user's next
+-- message of mode plan would find, else the one that was changed last. An expired session counts.
+select session_id
+from app.sessions
+where tenant_id = %(tenant_id)s
+    and project_id = %(project_id)s
+    and user_id = %(user_id)s
+    and mode = %(session_mode)s
+    and context = %(context)s::jsonb
+    and status in ('active', 'expired')
+    and message_count < %(full)s
+    and (%(spent)s::bigint is null or tokens_used < %(spent)s)
+order by
+    status = 'active' and last_active_at > now() - make_interval(secs => %(idle_seconds)s) desc,
+    last_position desc
+limit 1
+
+-- name: project_recent
+-- The sessions of a project that a user may see, those with the newest message first.
+--
+-- The filters of a list are one CASE, in which a filter that is null refuses nothing. PostgreSQL
+-- expects half of the rows to pass a CASE. Of several conditions it would expect that hardly any
+-- row passes them, and sort all sessions to find the first ones.
+select
+    session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode, status,
+    context, model, max_tokens, settings, forked_from_session_id, forked_from_message_id, forked_at,
+    first_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
+    opened_at, last_active_at, active_position,
+    app.last_words(tenant_id, session_id) as last_words,
+    '' as name_key, 0 as number_key, active_position as position_key
+from app.sessions
+where tenant_id = %(tenant_id)s
+    and project_id = %(project_id)s
+    and active_block <= %(before)s::bigint / 256
+    and active_position < %(before)s
+    and case
+        when private_to not in ('', %(user_id)s) then false
+        when status <> all (%(statuses)s) then false
+        when mode <> %(mode)s or is_starred <> %(starred)s then false
+        when %(tag)s::text is not null and %(tag)s <> all (tags) then false
+        when %(run_id)s <> coalesce(context ->> 'runId', '') then false
+        when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
+        else true
+    end
+order by active_block desc, active_position desc
+limit %(limit)s
+
+-- name: project_oldest
+-- The same sessions, those with the newest message last.
+select
+    session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode, status,
+    context, model, max_tokens, settings, forked_from_session_id, forked_from_message_id, forked_at,
+    first_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
+    opened_at, last_active_at, active_position,
+    app.last_words(tenant_id, session_id) as last_words,
+    '' as name_key, 0 as number_key, active_position as position_key
+from app.sessions
+where tenant_id = %(tenant_id)s
+    and project_id = %(project_id)s
+    and active_block >= %(after)s::bigint / 256
+    and active_position > %(after)s
+    and case
+        when private_to not in ('', %(user_id)s) then false
+        when status <> all (%(statuses)s) then false
+        when mode <> %(mode)s or is_starred <> %(starred)s then false
+        when %(tag)s::text is not null and %(tag)s <> all (tags) then false
+        when %(run_id)s <> coalesce(context ->> 'runId', '') then false
+        when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
+        else true
+    end
+order by active_block, active_position
+limit %(limit)s
+
+-- name: project_sorted
+-- The same sessions by their names, or those with the most messages first. Equal ones come in the
+-- order of project_recent. All sessions of the project are sorted for each page.
+select *
+from (
+    select
+        session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode,
+        status, context, model, max_tokens, settings, forked_from_session_id,
+        forked_from_message_id, forked_at, first_words, message_count, item_count,
+        tokens_used, ai_seconds, cost_usd, build_id, opened_at, last_active_at, active_position,
+        app.last_words(tenant_id, session_id) as last_words,
+        case %(sort)s
+            when 'name' then left(lower(coalesce(nullif(name, ''), first_words)), 100)
+            else ''
+        end collate "C" as name_key,
+        case %(sort)s when 'messages' then -message_count else 0 end as number_key,
+        -active_position as position_key
+    from app.sessions
+    where tenant_id = %(tenant_id)s
+        and project_id = %(project_id)s
+        and case
+            when private_to not in ('', %(user_id)s) then false
+            when status <> all (%(statuses)s) then false
+            when mode <> %(mode)s or is_starred <> %(starred)s then false
+            when %(tag)s::text is not null and %(tag)s <> all (tags) then false
+            when %(run_id)s <> coalesce(context ->> 'runId', '') then false
+            when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
+            else true
+        end
+) as listed
+where (name_key, number_key, position_key) > (
+    %(after_name)s, %(after_number)s, %(after_position)s
+)
+order by name_key, number_key, position_key
+limit %(limit)s
+
+-- name: user_recent
+-- A user's sessions in all projects of which the user is a member now, those with the newest
+-- message first. A subquery for the membership keeps the order of the index; a join would not.
+select
+    session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode, status,
+    context, model, max_tokens, settings, forked_from_session_id, forked_from_message_id, forked_at,
+    first_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
+    opened_at, last_active_at, active_position,
+    app.last_words(tenant_id, session_id) as last_words,
+    '' as name_key, 0 as number_key, active_position as position_key
+from app.sessions
+where tenant_id = %(tenant_id)s
+    and user_id = %(user_id)s
+    and coalesce((
+        select true from app.members
+        where members.tenant_id = sessions.tenant_id
+            and members.project_id = sessions.project_id
+            and members.user_id = sessions.user_id
+    ), false)
+    and active_block <= %(before)s::bigint / 256
+    and active_position < %(before)s
+    and case
+        when status <> all (%(statuses)s) then false
+        when mode <> %(mode)s or is_starred <> %(starred)s then false
+        when %(tag)s::text is not null and %(tag)s <> all (tags) then false
+        when %(run_id)s <> coalesce(context ->> 'runId', '') then false
+        when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
+        else true
+    end
+order by active_block desc, active_position desc
+limit %(limit)s
+
+-- name: user_oldest
+-- The same sessions, those with the newest message last.
+select
+    session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode, status,
+    context, model, max_tokens, settings, forked_from_session_id, forked_from_message_id, forked_at,
+    first_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
+    opened_at, last_active_at, active_position,
+    app.last_words(tenant_id, session_id) as last_words,
+    '' as name_key, 0 as number_key, active_position as position_key
+from app.sessions
+where tenant_id = %(tenant_id)s
+    and user_id = %(user_id)s
+    and coalesce((
+        select true from app.members
+        where members.tenant_id = sessions.tenant_id
+            and members.project_id = sessions.project_id
+            and members.user_id = sessions.user_id
+    ), false)
+    and active_block >= %(after)s::bigint / 256
+    and active_position > %(after)s
+    and case
+        when status <> all (%(statuses)s) then false
+        when mode <> %(mode)s or is_starred <> %(starred)s then false
+        when %(tag)s::text is not null and %(tag)s <> all (tags) then false
+        when %(run_id)s <> coalesce(context ->> 'runId', '') then false
+        when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
+        else true
+    end
+order by active_block, active_position
+limit %(limit)s
+
+-- name: user_sorted
+-- The same sessions, as in project_sorted.
+select *
+from (
+    select
+        session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode,
+        status, context, model, max_tokens, settings, forked_from_session_id,
+        forked_from_message_id, forked_at, first_words, message_count, item_count,
+        tokens_used, ai_seconds, cost_usd, build_id, opened_at, last_active_at, active_position,
+        app.last_words(tenant_id, session_id) as last_words,
+        case %(sort)s
+            when 'name' then left(lower(coalesce(nullif(name, ''), first_words)), 100)
+            else ''
+        end collate "C" as name_key,
+        case %(sort)s when 'messages' then -message_count else 0 end as number_key,
+        -active_position as position_key
+    from app.sessions
+    where tenant_id = %(tenant_id)s
+        and user_id = %(user_id)s
+        and coalesce((
+            select true from app.members
+            where members.tenant_id = sessions.tenant_id
+                and members.project_id = sessions.project_id
+                and members.user_id = sessions.user_id
+        ), false)
+        and case
+            when status <> all (%(statuses)s) then false
+            when mode <> %(mode)s or is_starred <> %(starred)s then false
+            when %(tag)s::text is not null and %(tag)s <> all (tags) then false
+            when %(run_id)s <> coalesce(context ->> 'runId', '') then false
+            when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
+            else true
+        end
+) as listed
+where (name_key, number_key, position_key) > (
+    %(after_name)s, %(after_number)s, %(after_position)s
+)
+order by name_key, number_key, position_key
+limit %(limit)s
 
 -- name: convertible
 -- The sessions among these with plans that can be built now. An expired session counts, and a

@@ -47,8 +47,9 @@ create table timeline (
     -- find the others.
     primary key (tenant_id, project_id, private_to, position)
 );
--- The messages of a session.
-create index timeline_of_session on timeline (tenant_id, session_id, position) where is_visible;
+-- The messages of a session, and its erasure.
+create index timeline_of_session on timeline (tenant_id, session_id, position)
+where is_visible or kind = 'erasure';
 create index timeline_page_of_builds on timeline (tenant_id, project_id, position)
 where mode = 'build';
 create index timeline_request_of_build on timeline (tenant_id, build_id)
@@ -72,7 +73,11 @@ begin
         event.position,
         event.tenant_id,
         event.project_id,
-        app.private_to(event.tenant_id, event.stream_id),
+        case
+            when event.stream_id like 'session-private-%'
+                then app.private_to(event.tenant_id, event.stream_id)
+            else ''
+        end,
         case
             when event.type in ('UserMessagePosted', 'SystemMessagePosted')
                 then coalesce(state.mode, 'plan')
@@ -450,42 +455,58 @@ where tenant_id = %(tenant_id)s
     and kind = 'user_message'
 
 -- name: messages_before
--- The newest messages of a session before a position. `private_to` is checked by the caller, who
--- knows the session.
-select
-    position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
-    locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
-    version_id, build_id, converted_from_session_id, recorded_at,
-    (
-        select sessions.mode
-        from app.sessions
-        where sessions.tenant_id = timeline.tenant_id
-            and sessions.session_id = timeline.session_id
-    ) as session_mode
-from app.timeline
-where tenant_id = %(tenant_id)s
-    and session_id = %(session_id)s
-    and position < %(before)s
-    and is_visible
-order by position desc
+-- Newest first: what was said in a session before a position. A fork has the messages of the sessions
+-- that it left, each of them up to the position `upto`. `with_live` adds the erasure of the session.
+-- The caller knows who may see the session.
+select said.*
+from unnest(%(session_ids)s::text[], %(uptos)s::bigint[]) as part (session_id, upto)
+cross join lateral (
+    select
+        position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
+        locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
+        version_id, build_id, converted_from_session_id, recorded_at,
+        (
+            select sessions.mode
+            from app.sessions
+            where sessions.tenant_id = timeline.tenant_id
+                and sessions.session_id = timeline.session_id
+        ) as session_mode
+    from app.timeline
+    where tenant_id = %(tenant_id)s
+        and session_id = part.session_id
+        and position <= part.upto
+        and position < %(before)s
+        and (is_visible or (%(with_live)s and kind = 'erasure'))
+    order by position desc
+    limit %(limit)s
+) as said
+order by said.position desc
 limit %(limit)s
 
 -- name: messages_after
-select
-    position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
-    locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
-    version_id, build_id, converted_from_session_id, recorded_at,
-    (
-        select sessions.mode
-        from app.sessions
-        where sessions.tenant_id = timeline.tenant_id
-            and sessions.session_id = timeline.session_id
-    ) as session_mode
-from app.timeline
-where tenant_id = %(tenant_id)s
-    and session_id = %(session_id)s
-    and position > %(after)s
-    and position < %(before)s
-    and is_visible
-order by position
+-- Oldest first: the same after a position.
+select said.*
+from unnest(%(session_ids)s::text[], %(uptos)s::bigint[]) as part (session_id, upto)
+cross join lateral (
+    select
+        position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
+        locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
+        version_id, build_id, converted_from_session_id, recorded_at,
+        (
+            select sessions.mode
+            from app.sessions
+            where sessions.tenant_id = timeline.tenant_id
+                and sessions.session_id = timeline.session_id
+        ) as session_mode
+    from app.timeline
+    where tenant_id = %(tenant_id)s
+        and session_id = part.session_id
+        and position <= part.upto
+        and position > %(after)s
+        and position < %(before)s
+        and (is_visible or (%(with_live)s and kind = 'erasure'))
+    order by position
+    limit %(limit)s
+) as said
+order by said.position
 limit %(limit)s

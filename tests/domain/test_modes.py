@@ -8,9 +8,12 @@ import pytest
 import sql
 from domain.events import OperationType, ReplyMode, SessionMode
 from domain.metering import ESTIMATES, OPERATIONS
-from domain.modes import EXPIRING, MODES, PLANNER, PRIVATE, estimate, operation
+from domain.modes import EXPIRING, MODES, PLANNER, estimate, operation, session_id
 from domain.questions import _SESSION_RULES, HINTS  # pyright: ignore[reportPrivateUsage]
 from domain.reply_contracts import CONTRACTS, MAIN_TEXT
+from projections.replies import REPLIES
+from projections.sessions import SESSIONS
+from projections.timeline import TIMELINE
 
 
 @pytest.mark.parametrize("whole", [MODES, _SESSION_RULES], ids=["modes", "rules"])
@@ -43,10 +46,12 @@ def test_every_mode_bills_as_an_operation_that_there_is() -> None:
     assert billed <= set(get_args(OperationType))
 
 
-def test_the_database_knows_the_private_modes() -> None:
-    (text,) = (each.text.decode() for each in sql.functions() if each.name == "private_to")
-    assert PRIVATE == ("prompt",)
-    assert "opened ->> 'mode' = 'prompt'" in text
+def test_the_database_knows_private_sessions_by_their_ids() -> None:
+    assert [mode for mode in MODES if session_id(mode, "7") != "7"] == ["prompt"]
+    texts = [each.text for each in sql.functions() if each.name == "private_to"]
+    texts += [each.statements["apply"] for each in (TIMELINE, SESSIONS, REPLIES)]
+    for text in texts:
+        assert f"like 'session-{session_id('prompt', '')}%'" in text.decode()
 
 
 def test_plans_and_builds_alone_expire() -> None:

@@ -54,7 +54,7 @@ from domain.events import (
     SystemMessagePosted,
     UserMessagePosted,
 )
-from domain.modes import MODES
+from domain.modes import MODES, session_id
 from domain.session import INITIAL, Decided, RunningReply, Session
 from tests.given import given
 
@@ -327,7 +327,7 @@ def test_a_fork_knows_where_it_left_its_parent() -> None:
 
 @pytest.mark.parametrize(("of", "to"), [("plan", "prompt"), ("prompt", "what_if")])
 def test_a_fork_is_as_private_as_its_parent(of: SessionMode, to: SessionMode) -> None:
-    parent = given(replace(OPENED, mode=of))
+    parent = given(replace(OPENED, session_id=session_id(of, "s1"), mode=of))
     with pytest.raises(ModeFixed):
         session.open_fork(
             INITIAL,

@@ -57,9 +57,8 @@ _CONTEXT: Final = {
     "version_id": "versionId",
     "build_id": "buildId",
 }
-_MAIN_TEXTS: Final = ("answer", "summary", "rootCause", "overview", "markdown", "analysis")
 _BLANK: Final[Row] = {
-    **dict.fromkeys(("name", "description", "first_words", "last_words"), ""),
+    **dict.fromkeys(("name", "description", "first_words"), ""),
     "tags": [],
     "settings": None,
 }
@@ -213,7 +212,6 @@ def _sessions(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
             "forked_from_message_id": state.get("forked_from_message_id"),
             "forked_at": _POSITIONS.get(parent),
             "first_words": "",
-            "last_words": "",
             "message_count": 0,
             "item_count": 0,
             "tokens_used": 0,
@@ -223,6 +221,7 @@ def _sessions(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
             "opened_at": event.recorded_at,
             "last_active_at": event.recorded_at,
             "active_position": event.position,
+            "active_block": event.position // 256,
             "last_position": event.position,
         }
         return
@@ -233,12 +232,11 @@ def _sessions(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
         case "UserMessagePosted" | "AssistantMessageAdded":
             row["message_count"] += 1
             row["first_words"] = row["first_words"] or _beginning(state["text"], 50)
-            _speak(row, event, state["text"])
-        case "ReplyCompleted":
-            found = (state["data"][key] for key in _MAIN_TEXTS if key in (state["data"] or {}))
-            _speak(row, event, next(found, ""))
-        case "ReplyFailed":
-            _speak(row, event, "")
+            row["item_count"] += 1
+            row |= _active_at(event)
+        case "ReplyCompleted" | "ReplyFailed":
+            row["item_count"] += 1
+            row |= _active_at(event)
         case "TimeConsumed":
             kinds = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
             row["tokens_used"] += sum(state[kind] or 0 for kind in kinds)
@@ -264,18 +262,18 @@ def _sessions(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
             row["build_id"] = state.get("build_id", row["build_id"])
         case "SessionRestored":
             row["status"] = "active" if row["build_id"] is None else "converted"
-            row["last_active_at"] = event.recorded_at
-            row["active_position"] = event.position
+            row |= _active_at(event)
         case _:
             return
     row["last_position"] = event.position
 
 
-def _speak(row: Row, event: Recorded, text: str) -> None:
-    row["item_count"] += 1
-    row["last_words"] = _beginning(text, 120) or row["last_words"]
-    row["last_active_at"] = event.recorded_at
-    row["active_position"] = event.position
+def _active_at(event: Recorded) -> Row:
+    return {
+        "last_active_at": event.recorded_at,
+        "active_position": event.position,
+        "active_block": event.position // 256,
+    }
 
 
 def _accounts(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:

@@ -33,6 +33,7 @@ from domain.events import (
 )
 from domain.metering import BUILD_ESTIMATES, ESTIMATES, OPERATIONS, Usage, cost_of
 from domain.modes import MODES as MODES_OF
+from domain.modes import session_id
 from projections.projection import Connection
 from service.eventlog.live import LiveLog
 from service.eventlog.store import EventStore, NewEvent, Recorded
@@ -246,7 +247,9 @@ class World:
     def _ask(self, append: "_Append") -> None:
         """A message with its reservation and the start of its reply, as admission stores them."""
         mine = [talk for talk in self._talks if talk.tenant_id == append.tenant_id]
-        talk = self._one(mine) if mine and self._random.random() < 0.8 else self._new_talk(append)
+        mode = self._one(SESSION_MODES)
+        is_old = bool(mine) and self._random.random() < 0.8
+        talk = self._one(mine) if is_old else self._new_talk(append, mode)
         hint = self._one((None, *MODES))
         reply = _Reply(
             talk=talk,
@@ -266,7 +269,7 @@ class World:
                     session_id=talk.session_id,
                     project_id=talk.project_id,
                     user_id=talk.user_id,
-                    mode=self._one(SESSION_MODES),
+                    mode=mode,
                     name=self._one((None, "Sign in")),
                     context=self._one(CONTEXTS),
                 ),
@@ -297,12 +300,12 @@ class World:
         self._talks += [] if talk in self._talks else [talk]
         self._running.append(reply)
 
-    def _new_talk(self, append: "_Append") -> _Talk:
+    def _new_talk(self, append: "_Append", mode: SessionMode) -> _Talk:
         return _Talk(
             tenant_id=append.tenant_id,
             project_id=self._one(PROJECTS),
             user_id=self._one(USERS),
-            session_id=self._id("s", append),
+            session_id=session_id(mode, self._id("s", append)),
         )
 
     def _hold(self, append: "_Append", reply: _Reply) -> None:
@@ -500,14 +503,15 @@ class World:
             return
         talk = self._one(mine)
         parent, version = self._streams[talk.tenant_id, str(session_stream(talk.session_id))]
-        fork = replace(talk, session_id=self._id("s", append))
+        mode: SessionMode = "prompt" if parent.mode == "prompt" else "what_if"
+        fork = replace(talk, session_id=session_id(mode, self._id("s", append)))
         append.decide(
             session_stream(fork.session_id, fork.project_id),
             lambda state: session.open_fork(
                 state,
                 session_id=fork.session_id,
                 user_id=fork.user_id,
-                mode="prompt" if parent.mode == "prompt" else "what_if",
+                mode=mode,
                 parent=parent,
                 message_id="m1",
                 version=self._random.randint(1, version),
@@ -628,7 +632,7 @@ class World:
 
     def _begin_build(self, append: "_Append") -> None:
         """A build from an idea, in a session of its own, with a greeting."""
-        talk = self._new_talk(append)
+        talk = self._new_talk(append, "build")
         build_id, message_id, said_id = (self._id(each, append) for each in "bmy")
         stream = session_stream(talk.session_id, talk.project_id)
         append.decide(

@@ -19,6 +19,7 @@ from projections import PROJECTIONS, analytics
 from projections import projection as machinery
 from projections.consumption import CONSUMPTION
 from projections.projection import Connection, Projection, catch_up, rebuild, status, verify
+from projections.sessions import SESSIONS
 from projections.timeline import TIMELINE
 from service.eventlog.store import NewEvent, Recorded
 from tests.projections.fold import Row, rows
@@ -223,9 +224,9 @@ select n, 't' || n % 5, 'p' || n % 7, 'plan', 'm' || n,
 from generate_series(1, 6000) as n;
 insert into app.sessions (
     tenant_id, session_id, project_id, user_id, mode, opened_at, last_active_at, active_position,
-    last_position
+    active_block, last_position
 )
-select 't' || n % 5, 's' || n, 'p' || n % 7, 'u' || n % 11, 'plan', now(), now(), n, n
+select 't' || n % 5, 's' || n, 'p' || n % 7, 'u' || n % 11, 'plan', now(), now(), n, n / 256, n
 from generate_series(1, 6000) as n;
 insert into app.accounts (tenant_id, user_id, credited_seconds, last_position)
 select 't' || n % 5, 'u' || n, 100, n from generate_series(1, 6000) as n;
@@ -304,6 +305,7 @@ ASKED: Final[dict[str, Any]] = {
     "lease_seconds": 10,
     "with_live": False,
     "session_ids": ["s1"],
+    "uptos": [2**63 - 1],
     "build_id": "b1",
     "version_id": "v1",
     "build_ids": ["b50"],
@@ -316,6 +318,17 @@ ASKED: Final[dict[str, Any]] = {
     "token_digest": "d1",
     "modes": ["plan", "build"],
     "query": "word",
+    "context": "{}",
+    "session_mode": "plan",
+    "statuses": ["active", "expired"],
+    "starred": None,
+    "tag": None,
+    "run_id": None,
+    "prompt_id": None,
+    "sort": "name",
+    "after_name": "",
+    "after_number": 0,
+    "after_position": 0,
 }
 SMALL: Final = {"lease"}
 """Tables of a row a process, which are read whole."""
@@ -341,6 +354,18 @@ async def test_every_read_uses_an_index(url: str, projection: Projection) -> Non
                 assert "Seq Scan" not in kinds, (name, mode, kinds)
                 indexed = {"Index Scan", "Index Only Scan", "Bitmap Index Scan"}
                 assert kinds & indexed, (name, mode, kinds)
+
+
+async def test_a_list_by_the_last_message_is_read_in_the_order_of_an_index(url: str) -> None:
+    """Only the sessions of a block are sorted: a page of many sessions costs as much as of few."""
+    async with owning(url) as owner:
+        await owner.execute(MANY.encode())
+        for name in ("project_recent", "project_oldest", "user_recent", "user_oldest"):
+            for mode in ("force_custom_plan", "force_generic_plan"):
+                await owner.execute(f"set plan_cache_mode = {mode}".encode())
+                plan = await explained(owner, SESSIONS.statements[name].decode(), status=None)
+                kinds = {node["Node Type"] for node in nodes(plan)}
+                assert not kinds & {"Sort", "Hash"}, (name, mode, plan)
 
 
 LONG_AWAY: Final = """

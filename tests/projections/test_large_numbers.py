@@ -68,6 +68,7 @@ async def test_absurd_counts_are_shown_and_summed_everywhere(url: str) -> None:
             owner,
             tenant_id="t1",
             project_id="p1",
+            user_id=None,
             since=now - timedelta(days=1),
             until=now + timedelta(days=1),
         )

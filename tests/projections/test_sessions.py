@@ -145,7 +145,7 @@ async def test_a_new_session_has_nothing_yet(log: Log, reader: Connection) -> No
         forked_from_message_id=None,
         forked_at=None,
         first_words="",
-        last_words="",
+        last_words=None,
         message_count=0,
         item_count=0,
         tokens_used=0,

@@ -36,6 +36,17 @@ OURS, THEIRS = "quillwort", "zygomorph"
 
 BODIES: dict[str, dict[str, Any]] = {
     "postChatPlan": {"userId": "?", "projectId": "?", "sessionId": "?", "message": "Hello"},
+    "postMessage": {"userId": "?", "message": "Hello"},
+    "openSession": {
+        "userId": "?",
+        "projectId": "?",
+        "mode": "plan",
+        "context": {"buildId": "?"},
+        "reuse": True,
+    },
+    "changeSession": {"userId": "?", "starred": True},
+    "exportSessions": {"userId": "?", "sessionIds": ["?"]},
+    "changeSessions": {"userId": "?", "sessionIds": ["?"], "action": "archive"},
     "convertToBuild": {"userId": "?", "projectId": "?", "sessionId": "?"},
     "beginBuild": {"userId": "?", "projectId": "?", "message": "A shop"},
     "claimBuild": {"workerId": "w1"},

@@ -162,22 +162,24 @@ async def test_what_the_parent_loses_by_erasure_its_forks_lose_too(run: LiveServ
 async def test_a_fork_of_a_private_session_stays_private_and_keeps_its_settings(
     run: LiveService,
 ) -> None:
-    await opened(run, "s1", "prompt", instructions="You sell tea", model="offline", max_tokens=500)
-    first = await ask(run, "Green or black?", sessionId="s1")
-    answer = (await fork(run, "s1", first["messageId"])).json()
+    await opened(
+        run, "private-s1", "prompt", instructions="You sell tea", model="offline", max_tokens=500
+    )
+    first = await ask(run, "Green or black?", sessionId="private-s1")
+    answer = (await fork(run, "private-s1", first["messageId"])).json()
     assert answer["mode"] == "prompt"
     await ask(run, "Which pot?", sessionId=answer["sessionId"])
     asked = run.model.requests[-1]
     assert "You sell tea" in str(asked["system"])
     assert "Green or black?" in told(run)
     assert asked["max_tokens"] == 500
-    foreign = await fork(run, "s1", first["messageId"], user_id="u2")
+    foreign = await fork(run, "private-s1", first["messageId"], user_id="u2")
     assert problem(foreign) == (404, "session_not_found")
     foreign = await fork(run, answer["sessionId"], first["messageId"], user_id="u2")
     assert problem(foreign) == (404, "session_not_found")
-    public = await fork(run, "s1", first["messageId"], mode="what_if")
+    public = await fork(run, "private-s1", first["messageId"], mode="what_if")
     assert problem(public) == (409, "mode_fixed")
-    await run.client.delete("/v1/chat-plan/session/s1?userId=u1")
+    await run.client.delete("/v1/chat-plan/session/private-s1?userId=u1")
     await ask(run, "And now?", sessionId=answer["sessionId"])
     assert "You sell tea" not in str(run.model.requests[-1])
     assert "Green" not in told(run)

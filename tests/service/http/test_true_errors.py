@@ -54,7 +54,8 @@ def writes(ids: dict[str, str]) -> list[Write]:
     order = {**acting, "sessionId": ids["session"]}
     idea = {"userId": "u1", "projectId": "p3", "message": "A shop"}
     build, session = f"/v1/builds/{ids['build']}", f"/v1/chat-plan/session/{ids['talk']}"
-    running = f"/v1/chat-plan/replies/{ids['running']}"
+    running, new = f"/v1/chat-plan/replies/{ids['running']}", f"/v1/sessions/{ids['talk']}"
+    many = {"userId": "u1", "sessionIds": [ids["talk"], "none"], "action": "archive"}
     return [
         Write("POST", "/v1/billing/credits", "TimeCredited", credit),
         Write("POST", "/v1/projects", "ProjectRegistered", project),
@@ -67,6 +68,10 @@ def writes(ids: dict[str, str]) -> list[Write]:
         Write("POST", f"{running}/cancel?userId=u1", "ReplyCancelRequested"),
         Write("POST", f"{session}/archive?userId=u1", "SessionArchived"),
         Write("POST", f"{session}/restore?userId=u1", "SessionRestored"),
+        Write("POST", "/v1/sessions", "SessionOpened", {**acting, "mode": "idea", "reuse": True}),
+        Write("PATCH", new, "SessionRenamed", {"userId": "u1", "name": "Talk"}),
+        Write("POST", "/v1/sessions/batch", "SessionArchived", many),
+        Write("DELETE", f"{new}?userId=u1", "SessionDeleted"),
         Write("POST", f"{build}/claim", "BuildClaimed", {"workerId": "w1"}),
         Write("POST", f"{build}/events", "BuildFailed", reports),
         Write("POST", f"/v1/builds/{ids['queued']}/cancel?userId=u1", "BuildFailed"),

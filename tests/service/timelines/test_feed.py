@@ -15,7 +15,7 @@ from service.http import merge, sse_response
 from service.http.merge import MergedStreams
 from service.postgres import connections
 from service.timelines import feed as feeds
-from service.timelines.feed import Feeds, Item
+from service.timelines.feed import Feeds, Item, Project
 from tests.projections.generated import owning
 from tests.projections.test_projection import break_, held, mend
 from tests.running import LiveService, Signed, running
@@ -215,7 +215,7 @@ async def test_items_from_before_the_first_watcher_are_read(
         store = SlowHead(pool)
         watched = Feeds(pool, store, log.live_log, await store.log_epoch())
         working = asyncio.create_task(watched.run())
-        async with aclosing(watched.follow(("t1", "p1"), 0, Shown())) as items:
+        async with aclosing(watched.follow(Project("t1", "p1"), 0, Shown())) as items:
             first = asyncio.create_task(anext(items))
             await until(lambda: watched.readings == 1)
             await log.writer.append([said()])
@@ -230,13 +230,13 @@ async def test_all_watched_projects_of_a_tenant_are_read_in_one_transaction(
     url: str, pool: connections.Pool
 ) -> None:
     """More projects than share a round trip, each with an item of its own."""
-    projects = [f"p{n}" for n in range(feeds.PROJECTS + 5)]
+    projects = [f"p{n}" for n in range(feeds.AT_ONCE + 5)]
     async with running_log(url) as log:
         watched = Feeds(pool, log.store, log.live_log, await log.store.log_epoch())
         async with AsyncExitStack() as stack:
             following: list[asyncio.Task[list[Item]]] = []
             for each in projects:
-                items = watched.follow(("t1", each), 0, Shown())
+                items = watched.follow(Project("t1", each), 0, Shown())
                 await stack.enter_async_context(aclosing(items))
                 following.append(asyncio.create_task(anext(items)))
             await until(lambda: len(watched._feeds) == len(projects))
@@ -527,7 +527,7 @@ async def test_a_read_that_is_cut_off_is_repeated(
         watched = Feeds(pool, log.store, log.live_log, await log.store.log_epoch())
         working = asyncio.create_task(watched.run())
         positions: list[int] = []
-        async with aclosing(watched.follow(("t1", "p1"), 0, Shown())) as pages:
+        async with aclosing(watched.follow(Project("t1", "p1"), 0, Shown())) as pages:
             async with asyncio.timeout(SILENCE_SECONDS):
                 while len(positions) < 3:
                     positions += [item.position for item in await anext(pages)]

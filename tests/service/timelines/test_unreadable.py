@@ -49,7 +49,7 @@ async def test_a_project_whose_items_cannot_be_read_does_not_keep_the_others_wai
     await run.project("p2")
 
     def fail(self: feeds.Feeds, feed: feeds.Feed, *rest: object) -> None:
-        if feed is run.service.feeds._feeds.get(("t1", "p1")):
+        if feed is run.service.feeds._feeds.get(("t1", "p1", "")):
             raise LookupError("a fault in one project")
         failing(self, feed, *rest)  # type: ignore[arg-type]
 

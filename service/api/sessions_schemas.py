@@ -1,0 +1,439 @@
+"""What sessions and their lists take and answer."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal
+
+import orjson
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+
+from domain.events import SessionMode
+from domain.session import About
+from projections.sessions import ListedSession, ListKey, SessionRow, Sort, Wanted
+from service.api.schemas import ActingQuery, BalanceQuery, PageSize
+from service.http.problems import BadRequest
+from service.http.reads import position_in
+from service.texts.templates import render
+from service.wire import (
+    Cursor,
+    Id,
+    Locale,
+    Text,
+    Wire,
+    clean,
+    cursor,
+    usd,
+    without_control_characters,
+)
+
+MOST_IN_A_BATCH: Final = 100
+SENT: Final = ("model", "maxTokens")
+"""The settings of a session that the provider's API takes."""
+
+_LINE: Final = AfterValidator(without_control_characters)
+_KEPT: Final = ("active", "converted", "expired")
+"""The statuses that a list shows unless it is asked for others."""
+
+_BEFORE: Final = "`before` of the page before, in the same order."
+_SORT: Final = "By the last message, newest or oldest first; by name; or the most messages first."
+_STATUS: Final = "The status; without it all but the archived ones, with `all` these too."
+_UNREAD: Final = "A cursor: `isUnread` says whether something was said after it."
+
+Name = Annotated[Text, _LINE, Field(max_length=200)]
+Description = Annotated[Text, Field(max_length=2_000)]
+Tag = Annotated[Text, _LINE, Field(min_length=1, max_length=50)]
+Tags = Annotated[list[Tag], Field(max_length=20)]
+PageCursor = Annotated[str, Field(max_length=2_000)]
+OpenedMode = Literal["plan", "setup", "analysis", "what_if", "idea", "run_feedback", "prompt"]
+ListedStatus = Literal["active", "converted", "expired", "archived", "all"]
+Action = Literal["archive", "restore", "delete"]
+Scalar = Annotated[str, AfterValidator(clean), Field(max_length=1_000)] | bool | int | float | None
+
+
+def _named(settings: dict[str, Scalar]) -> dict[str, Scalar]:
+    """The settings. Raises ValueError for a name that PostgreSQL cannot store."""
+    for name in settings:
+        without_control_characters(clean(name))
+    return settings
+
+
+Others = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=100)], Scalar], AfterValidator(_named)
+]
+_OTHERS: Final[TypeAdapter[dict[str, Any]]] = TypeAdapter(
+    Annotated[Others, Field(max_length=20)], config=ConfigDict(strict=True)
+)
+
+
+class ContextIds(Wire):
+    """The ids of what a session is about. The project must have the version and the build."""
+
+    run_id: Id | None = None
+    step_id: Id | None = None
+    candidate_id: Id | None = None
+    prompt_id: Id | None = None
+    prompt_version_id: Id | None = None
+    version_id: Id | None = None
+    build_id: Id | None = None
+
+    @property
+    def about(self) -> About:
+        """The same ids, for the session."""
+        return About(**self.model_dump())
+
+    @property
+    def named(self) -> dict[str, str]:
+        """Those that are there, by their names on the wire."""
+        return self.model_dump(by_alias=True, exclude_none=True)
+
+
+class SessionSettings(Wire):
+    """How the replies of a session of mode prompt are made.
+
+    `model` is the service's own or another one that the service allows, and `maxTokens` is at most
+    the service's own. The session keeps up to 20 other settings, such as `temperature`, which the
+    provider's API does not take: the answer names them in `notSent`.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    model: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _keeps_what_can_be_stored(self) -> "SessionSettings":
+        try:
+            _OTHERS.validate_python(self.others)
+        except ValidationError as error:
+            message = "other settings are texts, numbers and booleans, 20 at most, with short names"
+            raise ValueError(message) from error
+        return self
+
+    @property
+    def others(self) -> dict[str, Any]:
+        """The settings that are kept and not sent."""
+        return self.model_extra or {}
+
+
+class SessionRequest(Wire):
+    """A session to be opened. `name` is its name; without one it is called by its first message.
+
+    With `reuse` the answer is the user's session of this mode and context in the project that takes
+    messages, where there is one: of sessions that were asked for at the same time all callers get
+    one. `settings` are for mode prompt.
+    """
+
+    user_id: Id
+    project_id: Id
+    mode: OpenedMode
+    name: Annotated[Name, Field(min_length=1)] | None = None
+    context: ContextIds = ContextIds()
+    settings: SessionSettings | None = None
+    reuse: bool = False
+
+    @model_validator(mode="after")
+    def _has_settings_in_its_mode(self) -> "SessionRequest":
+        if self.settings is not None and self.mode != "prompt":
+            raise ValueError("settings are for mode prompt; leave them out in other modes")
+        return self
+
+    def instructions(self, model: str, models: Sequence[str], max_tokens: int) -> Any:
+        """The fields of the session's instructions, None without settings.
+
+        `model` and `max_tokens` are the service's own, and `models` are allowed beside. Raises
+        BadRequest for another model, and for more tokens.
+        """
+        asked = self.settings
+        if asked is None:
+            return None
+        if asked.model not in (None, model, *models):
+            allowed = ", ".join(dict.fromkeys((model, *models)))
+            raise BadRequest(422, "model_not_allowed", f"Name one of these models: {allowed}.")
+        if asked.max_tokens is not None and asked.max_tokens > max_tokens:
+            detail = f"A reply has at most {max_tokens} tokens; send a lower maxTokens."
+            raise BadRequest(422, "too_many_tokens", detail)
+        return {
+            "model": asked.model,
+            "max_tokens": asked.max_tokens,
+            "settings": asked.others or None,
+        }
+
+
+class SessionPatch(Wire):
+    """What changes of a session. A member that is left out stays; null empties `name`,
+    `description`, `tags`. Without a name the session is called by its first message again.
+
+    `mode` is one of the same kind: plan, setup, analysis and what_if are of one kind, idea and
+    run_feedback of another.
+    """
+
+    user_id: Id | None = None
+    name: Name | None = None
+    description: Description | None = None
+    mode: SessionMode | None = None
+    starred: bool | None = None
+    tags: Tags | None = None
+    archived: bool | None = None
+
+    @model_validator(mode="after")
+    def _names_a_change(self) -> "SessionPatch":
+        changed = self.model_fields_set - {"user_id"}
+        if not changed:
+            raise ValueError("name, description, mode, starred, tags or archived is needed")
+        if any(getattr(self, each) is None for each in changed & {"mode", "starred", "archived"}):
+            raise ValueError("mode, starred and archived cannot be null")
+        return self
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The members that were sent, as the details of a session."""
+        details: dict[str, tuple[str, Callable[[Any], Any]]] = {
+            "name": ("name", lambda name: name or ""),
+            "description": ("description", lambda text: text or ""),
+            "mode": ("mode", lambda mode: mode),
+            "starred": ("is_starred", bool),
+            "tags": ("tags", lambda tags: tuple(dict.fromkeys(tags or ()))),
+            "archived": ("is_archived", bool),
+        }
+        sent = self.model_fields_set & details.keys()
+        return {details[each][0]: details[each][1](getattr(self, each)) for each in sent}
+
+
+class BatchRequest(Wire):
+    """The same action on up to 100 sessions, each by itself."""
+
+    user_id: Id | None = None
+    session_ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_IN_A_BATCH)]
+    action: Action
+
+
+class SessionQuery(ActingQuery):
+    """`locale` is the language of the name of a session that has none yet; without it
+    Accept-Language says it."""
+
+    locale: Locale | None = None
+
+
+class _ListQuery(BalanceQuery):
+    limit: PageSize = 20
+    before: Annotated[PageCursor | None, Field(description=_BEFORE)] = None
+    sort: Annotated[Sort, Field(description=_SORT)] = "recent"
+    mode: Annotated[SessionMode | None, Field(description="The mode of the sessions.")] = None
+    status: Annotated[ListedStatus | None, Field(description=_STATUS)] = None
+    starred: Annotated[bool | None, Field(description="Whether the user has marked them.")] = None
+    tag: Annotated[Tag | None, Field(description="A tag that they have.")] = None
+    run_id: Annotated[Id | None, Field(description="The run that they are about.")] = None
+    prompt_id: Annotated[Id | None, Field(description="The prompt that they are about.")] = None
+    unread_since: Annotated[Cursor | None, Field(description=_UNREAD)] = None
+    locale: Locale | None = None
+
+    @property
+    def wanted(self) -> Wanted:
+        """The filters."""
+        kept = (*_KEPT, "archived") if self.status == "all" else (self.status,)
+        return Wanted(
+            statuses=_KEPT if self.status is None else tuple(each for each in kept if each),
+            mode=self.mode,
+            starred=self.starred,
+            tag=self.tag,
+            run_id=self.run_id,
+            prompt_id=self.prompt_id,
+        )
+
+
+class SessionsQuery(_ListQuery):
+    """A page of the sessions of a project. With `userId` those that this member sees; without, all.
+
+    `mode`, `status`, `starred`, `tag`, `runId` and `promptId` are filters.
+    """
+
+    user_id: Id | None = None
+
+
+class UserSessionsQuery(_ListQuery):
+    """A page of a user's own sessions, in all projects of which the user is a member now."""
+
+    user_id: Id
+
+
+class Billing(Wire):
+    """What a session was billed; seconds, tokens of all kinds, USD as an exact decimal."""
+
+    ai_seconds: int
+    tokens_used: int
+    cost_usd: str
+
+
+class ForkedFrom(Wire):
+    """Where a fork left another session: after this message."""
+
+    session_id: str
+    message_id: str
+
+
+class SessionAnswer(Wire):
+    """A session with its bill.
+
+    `name` is the one that a user gave (`isNamed`), else the beginning of the first message, else a
+    text in the reader's language. `preview` is the beginning of what was said last. `messageCount`
+    counts the user's messages, `itemCount` the replies too. `buildId` is what its plan was
+    converted to. `notSent` names the settings that are kept and not sent to the model. `cursor` is
+    that of the last message or reply, and `isUnread` is there where the list has `unreadSince`.
+    """
+
+    session_id: str
+    project_id: str
+    user_id: str
+    name: str
+    is_named: bool
+    description: str
+    mode: SessionMode
+    status: str
+    starred: bool
+    tags: list[str]
+    context: dict[str, str]
+    settings: dict[str, Any] | None = None
+    not_sent: list[str] | None = None
+    message_count: int
+    item_count: int
+    preview: str
+    is_private: bool
+    is_unread: bool | None = None
+    forked_from: ForkedFrom | None = None
+    build_id: str | None = None
+    created_at: datetime
+    last_active: datetime
+    cursor: str
+    billing: Billing
+
+
+class Sessions(Wire):
+    """A page of sessions; `before` leads on while there are more."""
+
+    sessions: list[SessionAnswer]
+    has_more: bool
+    before: str | None = None
+
+
+class SessionErased(Wire):
+    session_id: str
+
+
+class BatchResult(Wire):
+    """What became of one session. `unknown`: nobody knows yet; send the same request again with its
+    Idempotency-Key."""
+
+    session_id: str
+    status: Literal["done", "refused", "unknown"]
+    code: str | None = None
+    detail: str | None = None
+
+
+class BatchAnswer(Wire):
+    """One result for each session of the request, in its order."""
+
+    results: list[BatchResult]
+
+
+def session(
+    row: SessionRow, *, locale: str | None, log_epoch: str, unread_since: int | None = None
+) -> SessionAnswer:
+    """A session for a reader of a locale."""
+    settings = {"model": row.model, "maxTokens": row.max_tokens, **(row.settings or {})}
+    known = {name: value for name, value in settings.items() if value is not None}
+    forked_from = None
+    if row.forked_from_session_id is not None and row.forked_from_message_id is not None:
+        forked_from = ForkedFrom(
+            session_id=row.forked_from_session_id, message_id=row.forked_from_message_id
+        )
+    return SessionAnswer(
+        session_id=row.session_id,
+        project_id=row.project_id,
+        user_id=row.user_id,
+        name=row.name or row.first_words or render(f"session_name_{row.mode}", {}, locale or "en"),
+        is_named=row.name != "",
+        description=row.description,
+        mode=row.mode,
+        status=row.status,
+        starred=row.is_starred,
+        tags=row.tags,
+        context=row.context,
+        settings=known or None,
+        not_sent=sorted(row.settings) if row.settings else None,
+        message_count=row.message_count,
+        item_count=row.item_count,
+        preview=row.last_words or "",
+        is_private=row.private_to != "",
+        is_unread=None if unread_since is None else row.active_position > unread_since,
+        forked_from=forked_from,
+        build_id=row.build_id,
+        created_at=row.opened_at,
+        last_active=row.last_active_at,
+        cursor=cursor(log_epoch, row.active_position),
+        billing=Billing(
+            ai_seconds=row.ai_seconds, tokens_used=row.tokens_used, cost_usd=usd(row.cost_usd)
+        ),
+    )
+
+
+def etag(row: SessionRow) -> str:
+    """The entity tag of what a request can change of the session."""
+    return f'"{row.details.revision}"'
+
+
+def sessions(
+    rows: Sequence[ListedSession],
+    asked: SessionsQuery | UserSessionsQuery,
+    *,
+    locale: str | None,
+    log_epoch: str,
+) -> Sessions:
+    """A page of sessions; `rows` has one more than the page where there are more."""
+    shown = rows[: asked.limit]
+    since = position_in(asked.unread_since, log_epoch)
+    return Sessions(
+        sessions=[
+            session(row, locale=locale, log_epoch=log_epoch, unread_since=since) for row in shown
+        ],
+        has_more=len(rows) > asked.limit,
+        before=_page_cursor(log_epoch, asked.sort, shown[-1].key) if shown else None,
+    )
+
+
+# The cursor of a list ----------------------------------------------------------------------------
+
+_Number = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+_PAGE_CURSOR: Final[TypeAdapter[tuple[str, Sort, str, int, int]]] = TypeAdapter(
+    tuple[str, Sort, Annotated[Text, Field(max_length=400)], _Number, _Number]
+)
+
+
+def _page_cursor(log_epoch: str, sort: Sort, key: ListKey) -> str:
+    """A key in the order of a list, with the order and the history that it belongs to."""
+    content = orjson.dumps([log_epoch, sort, key.name, key.number, key.position])
+    return urlsafe_b64encode(content).rstrip(b"=").decode()
+
+
+def key_in(before: str | None, sort: Sort, log_epoch: str) -> ListKey | None:
+    """The key of a list's cursor. Raises BadRequest for a cursor of another log, of another order,
+    and for any other text."""
+    if before is None:
+        return None
+    try:
+        content = urlsafe_b64decode(before.encode("ascii") + b"=" * (-len(before) % 4))
+        history, of_sort, name, number, position = _PAGE_CURSOR.validate_json(content)
+    except ValueError:
+        detail = "Use `before` as the page before gave it."
+        raise BadRequest(422, "bad_cursor", detail) from None
+    if of_sort != sort:
+        raise BadRequest(422, "bad_cursor", f"This cursor is for sort={of_sort}: send it with it.")
+    position_in(cursor(history, 0), log_epoch)
+    return ListKey(name=name, number=number, position=position)
