@@ -12,7 +12,7 @@ from domain.markdown_reader import MarkdownReader
 from domain.markdown_titles import titles_of
 
 _HEADING: Final = re.compile(r" {0,3}#{1,6}[ \t]+")
-_FACT: Final = re.compile(r"\*\*(.+?)\*\* ")
+_FACT: Final = re.compile(r"^\*\*([^*]+:)\*\* ")
 _BOX: Final = re.compile(r"(\s*- )\[ \] ")
 
 
