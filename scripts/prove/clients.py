@@ -38,7 +38,11 @@ MODEL_FAULTS: Final = (
 )
 FAULT: Final = "[[offline: "
 MODES: Final = ("feature", "fix", "question", "analysis", "general")
+SESSIONS: Final = ("setup", "analysis", "what_if", "idea", "run_feedback", "prompt")
+"""The modes of the sessions that a client opens beside that of the planner."""
+CHAT: Final = "/v1/chat-plan"
 FAULTY, STREAMED, READ_TWICE, SENT_TWICE, CANCELLED = 0.35, 0.65, 0.25, 0.15, 0.12
+ELSEWHERE: Final = 0.3
 CUT_STREAM: Final = 0.4
 CONVERTED, SAVED, TOPPED_UP = 0.5, 0.25, 0.4
 
@@ -73,10 +77,12 @@ class Client:
     async def ask(self, *, plainly: bool = False) -> None:
         """Post a message and read its reply; `plainly` asks for a plan, without faults."""
         body = self._plain() if plainly else self._any()
+        path = CHAT if plainly or not self._chance(ELSEWHERE) else await self._place(body)
         message = Message(
             tenant=self._tenant.name,
             user_id=body["userId"],
             project_id=body["projectId"],
+            path=path,
             key=self._key(),
             text=body["message"],
         )
@@ -95,7 +101,17 @@ class Client:
     async def ask_without_seconds(self) -> None:
         """Post a message of a user without seconds, which is refused."""
         body = self._plain()
-        await self._caller.call("postChatPlan", "POST", "/v1/chat-plan", body, key=self._key())
+        await self._caller.call("postMessage", "POST", CHAT, body, key=self._key())
+
+    async def _place(self, body: dict[str, Any]) -> str:
+        """The path for a message in the user's session of some other mode, which may be new."""
+        asked = {name: body[name] for name in ("userId", "projectId")}
+        asked |= {"mode": self._random.choice(SESSIONS), "reuse": True}
+        answer = await self._caller.call("openSession", "POST", "/v1/sessions", asked)
+        if answer.status not in (200, 201):
+            return CHAT
+        self._observed.counts["sessions of other modes"] += 1
+        return f"/v1/sessions/{answer.json['sessionId']}/messages"
 
     def _plain(self) -> dict[str, Any]:
         return {
@@ -119,7 +135,7 @@ class Client:
     async def _wait_for(self, message: Message, body: dict[str, Any]) -> None:
         """Read the reply as JSON: the envelope alone."""
         answer = await self._caller.call(
-            "postChatPlan", "POST", "/v1/chat-plan", body, key=message.key
+            "postMessage", "POST", message.path, message.body(body), key=message.key
         )
         if answer.status == 200:
             self._admitted(message, answer.headers)
@@ -145,7 +161,7 @@ class Client:
         while True:
             try:
                 async with self._caller.open(
-                    "postChatPlan", "POST", "/v1/chat-plan", body, headers
+                    "postMessage", "POST", message.path, message.body(body), headers
                 ) as answer:
                     if answer.status_code == 200:
                         reading.reply_id = self._admitted(message, answer.headers)

@@ -45,18 +45,26 @@ class Reading:
 
 @dataclass(slots=True, kw_only=True)
 class Message:
-    """A message under its Idempotency-Key. `replies` and `positions` are those that the answers to
-    its tries named. `refusal` is the code of a refusal, where no try could still be done."""
+    """A message under its Idempotency-Key, which is posted to `path`. `replies` and `positions` are
+    those that the answers to its tries named. `refusal` is the code of a refusal, where no try
+    could still be done."""
 
     tenant: str
     user_id: str
     project_id: str
+    path: str
     key: str
     text: str
     replies: set[str] = field(default_factory=set[str])
     positions: set[int] = field(default_factory=set[int])
     refusal: str | None = None
     is_answered: bool = False
+
+    def body(self, asked: Json) -> Json:
+        """What is sent to the path: a session's own path names the project."""
+        if self.path == "/v1/chat-plan":
+            return asked
+        return {name: value for name, value in asked.items() if name != "projectId"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from domain.events import ReplyCompleted, SessionDeleted, UserMessagePosted
+from domain.events import ReplyCompleted, ReplyFailed, SessionDeleted, UserMessagePosted
+from domain.modes import PRIVATE_ID
 from scripts.prove.check import Check, Found
 from scripts.prove.endings import ACTS, NAME
 from scripts.prove.observed import Observed
@@ -42,6 +43,7 @@ FORESEEN: Final = {
 """The answers that a caller may get for its own resources."""
 
 FAULTS: Final = (
+    "sessions of other modes",
     "kills of service",
     "kills of postgres",
     "freezes of service",
@@ -116,7 +118,7 @@ def _broken(observed: Observed) -> Observed:
 async def _tried(observed: Observed, _: Connection) -> Found:
     """The faults that the service had to survive did happen."""
     tried = {name: observed.counts[name] for name in FAULTS}
-    tried["want of seconds"] = observed.answers["postChatPlan", 402, "insufficient_balance"]
+    tried["want of seconds"] = observed.answers["postMessage", 402, "insufficient_balance"]
     return Found(sum(tried.values()), [f"no {name}" for name, times in tried.items() if not times])
 
 
@@ -157,21 +159,25 @@ def _missed(observed: Observed) -> Observed:
 
 
 async def _in_the_timeline(observed: Observed, database: Connection) -> Found:
-    """Each message and each reply of a session that is not erased is in the timelines once."""
+    """Each message and each reply of a session that is not erased is in the timelines once, but
+    those of private sessions are in none."""
     shown = Counter(observed.items)
     erased = {each.stream for each in await stored(database, SessionDeleted)}
-    log = await stored(database, UserMessagePosted, ReplyCompleted)
-    said = {
-        (each.tenant, getattr(each.event, "message_id", None) or each.event.reply_id)
-        for each in log
-        if each.stream not in erased
-    }
+    log = await stored(database, UserMessagePosted, ReplyCompleted, ReplyFailed)
+    said, private = set[tuple[str, str]](), set[tuple[str, str]]()
+    for each in log:
+        item = (each.tenant, getattr(each.event, "message_id", None) or each.event.reply_id)
+        if each.stream.startswith(f"session-{PRIVATE_ID}"):
+            private.add(item)
+        elif each.stream not in erased and not isinstance(each.event, ReplyFailed):
+            said.add(item)
     acknowledged = {
         (message.tenant, reply_id) for message in observed.messages for reply_id in message.replies
     }
     breaches = [f"{item} is shown {shown[item]} times" for item in said if shown[item] != 1]
-    breaches += [f"{item} is not shown" for item in acknowledged if item not in shown]
-    return Found(len(said), breaches)
+    breaches += [f"{item} is not shown" for item in acknowledged - private if item not in shown]
+    breaches += [f"{item} is private, and is shown" for item in private if item in shown]
+    return Found(len(said) + len(private), breaches)
 
 
 def _hidden(observed: Observed) -> Observed:

@@ -6,16 +6,15 @@ from typing import Final
 
 from starlette.responses import Response
 
-from domain.errors import SessionUnknown
 from domain.session import About
-from projections import sessions
-from projections.sessions import SESSIONS, SessionRow
+from projections.sessions import SessionRow
 from service.api import forks_schemas, sessions_schemas
+from service.api.sessions import answered_session
 from service.commands import forks
 from service.eventlog.errors import answering
 from service.http.call import Call
-from service.http.operation import Operation, answered
-from service.http.reads import in_language, reading_at, visible_session
+from service.http.operation import Operation
+from service.http.reads import visible_session
 
 _CONTEXT: Final = {
     "runId": "run_id",
@@ -53,18 +52,7 @@ async def fork_session(call: Call[forks_schemas.ForkRequest, None]) -> Response:
     )
     fork_id, position = await call.transact(work, user_id=asked.user_id)
     with answering(position):
-        async with reading_at(call, SESSIONS.name, position) as (connection, _):
-            fork = await sessions.session(connection, tenant_id=call.tenant_id, session_id=fork_id)
-    if fork is None:  # it was erased since
-        raise SessionUnknown
-    language = call.locale(None)
-    answer = sessions_schemas.session(fork, locale=language, log_epoch=call.service.log_epoch)
-    headers = {
-        "Location": f"/v1/sessions/{fork.session_id}",
-        "ETag": sessions_schemas.etag(fork),
-        **in_language(language),
-    }
-    return answered(answer, position=position, status=201, headers=headers)
+        return await answered_session(call, fork_id, asked.user_id, position, is_new=True)
 
 
 def _about(row: SessionRow) -> About:

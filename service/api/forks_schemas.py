@@ -1,4 +1,4 @@
-"""The JSON of forks: requests."""
+"""What forks take."""
 
 from typing import Literal
 

@@ -153,7 +153,7 @@ OPERATIONS = (
     Operation(
         method="GET",
         path="/v1/sessions/{sessionId}/messages",
-        name="getMessages",
+        name="getSessionMessages",
         browsers=True,
         summary="What was said in a session, oldest first: the newest page, or next to a cursor.",
         scopes=("chat", "read", "admin"),
@@ -166,7 +166,7 @@ OPERATIONS = (
     Operation(
         method="POST",
         path="/v1/sessions/{sessionId}/messages",
-        name="postMessage",
+        name="postSessionMessage",
         browsers=True,
         summary="Say something in a session, with a reply or appended without asking the model.",
         scopes=("chat",),

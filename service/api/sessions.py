@@ -37,39 +37,44 @@ async def open_session(call: Call[sessions_schemas.SessionRequest, None]) -> Res
     )
     work = partial(commands.open_session, opening=opening)
     found, position = await call.transact(work, user_id=asked.user_id)
-    session_id, status = found["session"], 201 if found["is_new"] else 200
-    call.entry.session_id = session_id
-    headers = {"Location": f"/v1/sessions/{session_id}"}
+    session_id = call.entry.session_id = found["session"]
     with answering(position):
-        return await _read(
-            call, session_id, asked.user_id, position, status=status, headers=headers
+        return await answered_session(
+            call, session_id, asked.user_id, position, is_new=found["is_new"]
         )
 
 
 async def read_session(call: Call[None, sessions_schemas.SessionQuery]) -> Response:
     """A session with its bill, for the members of its project."""
     asked = call.query
-    return await _read(
+    return await answered_session(
         call, call.path["sessionId"], asked.user_id, asked.min_position, locale=asked.locale
     )
 
 
-async def _read(
+async def answered_session(
     call: AnyCall,
     session_id: str,
     user_id: str | None,
     at_least: int | None,
     *,
     locale: str | None = None,
-    status: int = 200,
-    headers: dict[str, str] | None = None,
+    is_new: bool | None = None,
 ) -> Response:
+    """A session at a position of the log at least, for a member of its project.
+
+    A session that was asked for by what it is for, and not by its id, comes with its address;
+    `is_new` says whether the request made it.
+    """
     async with reading_at(call, SESSIONS.name, at_least) as (connection, position):
         row = await visible_session(connection, call, session_id, user_id)
     language = call.locale(locale)
     answer = sessions_schemas.session(row, locale=language, log_epoch=call.service.log_epoch)
-    known = {"ETag": sessions_schemas.etag(row), **in_language(language), **(headers or {})}
-    return answered(answer, position=position, status=status, headers=known)
+    headers = {"ETag": sessions_schemas.etag(row), **in_language(language)}
+    if is_new is not None:
+        headers["Location"] = f"/v1/sessions/{session_id}"
+    status = 201 if is_new else 200
+    return answered(answer, position=position, status=status, headers=headers)
 
 
 async def list_sessions(call: Call[None, sessions_schemas.SessionsQuery]) -> Response:
@@ -155,7 +160,7 @@ async def _changed(call: AnyCall, change: _Change, user_id: str | None) -> Respo
     work = partial(change, project_id=row.project_id, session_id=row.session_id)
     _, position = await call.transact(work, user_id=user_id)
     with answering(position):
-        return await _read(call, row.session_id, user_id, position)
+        return await answered_session(call, row.session_id, user_id, position)
 
 
 async def _own_session(call: AnyCall, session_id: str, user_id: str | None) -> SessionRow | None:

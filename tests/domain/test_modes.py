@@ -37,6 +37,16 @@ def test_a_session_costs_by_its_mode_or_else_by_the_mode_of_the_message() -> Non
     assert estimate("plan", None) == ESTIMATES["general"]
 
 
+def test_a_session_ends_by_the_number_of_its_messages_and_its_tokens() -> None:
+    limits = {name: (mode.most_messages, mode.most_tokens) for name, mode in MODES.items()}
+    discussion, short = (200, 400_000), (50, 100_000)
+    assert limits == {
+        **dict.fromkeys(("plan", "build", "idea", "run_feedback"), short),
+        **dict.fromkeys(("setup", "analysis", "what_if"), discussion),
+        "prompt": (2_000, None),
+    }
+
+
 def test_every_mode_bills_as_an_operation_that_there_is() -> None:
     billed = {operation(mode, reply) for mode in MODES for reply in CONTRACTS}
     assert {operation("prompt", "general"), operation("run_feedback", "improvement")} == {

@@ -325,6 +325,19 @@ def test_a_fork_knows_where_it_left_its_parent() -> None:
     assert fork.fork == session.Fork(session_id="s1", version=2)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_session_takes_as_many_messages_as_its_mode_allows_and_no_more(mode: SessionMode) -> None:
+    opened = replace(OPENED, session_id=session_id(mode, "s1"), mode=mode)
+    said = [posted(f"m{n}") for n in range(MODES[mode].most_messages - 1)]
+    appending: dict[str, Any] = {"message_id": "m", "role": "user", "text": "Hi", "locale": "en"}
+    almost = given(opened, *said)
+    last = session.append_message(almost, **appending)
+    full = session.fold(last, almost)
+    with pytest.raises(SessionFull) as refused:
+        session.append_message(full, **appending)
+    assert refused.value.limit == MODES[mode].most_messages
+
+
 @pytest.mark.parametrize(("of", "to"), [("plan", "prompt"), ("prompt", "what_if")])
 def test_a_fork_is_as_private_as_its_parent(of: SessionMode, to: SessionMode) -> None:
     parent = given(replace(OPENED, session_id=session_id(of, "s1"), mode=of))

@@ -317,7 +317,6 @@ ASKED: Final[dict[str, Any]] = {
     "share_id": "l1",
     "token_digest": "d1",
     "modes": ["plan", "build"],
-    "query": "word",
     "context": "{}",
     "session_mode": "plan",
     "statuses": ["active", "expired"],
@@ -329,6 +328,7 @@ ASKED: Final[dict[str, Any]] = {
     "after_name": "",
     "after_number": 0,
     "after_position": 0,
+    "query": "word",
 }
 SMALL: Final = {"lease"}
 """Tables of a row a process, which are read whole."""

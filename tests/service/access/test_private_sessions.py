@@ -98,7 +98,13 @@ async def test_another_member_finds_nothing_of_a_private_session_on_any_route(
                     two = await ask(client, probe, absent)
                     assert comparable(one, private) == comparable(two, absent), probe
                     compared.add(probe.operation)
-    assert compared >= {"getMessages", "postMessage", "streamSession", "getReply", "joinReply"}
+    assert compared >= {
+        "getSessionMessages",
+        "postSessionMessage",
+        "streamSession",
+        "getReply",
+        "joinReply",
+    }
     assert compared >= {"postChatPlan", "exportSession", "deleteSession", "convertToBuild"}
     assert not named["readEvents"].browsers, "the log is for servers alone"
 
@@ -112,7 +118,13 @@ async def test_its_own_user_finds_it_where_a_session_is_read(run: LiveService) -
                 answer = await ask(token, probe, private)
                 assert answer.status_code == 200, (probe, answer.text)
                 seen |= {probe.operation} if WORD in answer.text else set()
-        assert {"getMessages", "getReply", "joinReply", "exportReply", "exportSession"} <= seen
+        assert {
+            "getSessionMessages",
+            "getReply",
+            "joinReply",
+            "exportReply",
+            "exportSession",
+        } <= seen
         pages = await token.get("/v1/project/p1/timeline", params={"includeHidden": "true"})
         assert pages.json()["items"] == [], "the project's timeline is what all members see"
     own = await say(run, private["sessionId"], "I go on", reply=False)

@@ -36,7 +36,7 @@ OURS, THEIRS = "quillwort", "zygomorph"
 
 BODIES: dict[str, dict[str, Any]] = {
     "postChatPlan": {"userId": "?", "projectId": "?", "sessionId": "?", "message": "Hello"},
-    "postMessage": {"userId": "?", "message": "Hello"},
+    "postSessionMessage": {"userId": "?", "message": "Hello"},
     "openSession": {
         "userId": "?",
         "projectId": "?",

@@ -5,6 +5,7 @@ at their most detailed level, for the word.
 """
 
 import asyncio
+import re
 import signal
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -14,6 +15,7 @@ import httpx
 import pytest
 
 from service.access import signatures
+from service.app import OPERATIONS
 from tests.running import KEYS
 from tests.service.http.raw import PATIENCE_SECONDS
 from tests.service.replicas import Replica, prepare, replicas
@@ -123,6 +125,21 @@ async def refusals(replica: Replica) -> list[httpx.Response]:
         ]
 
 
+async def every_route(replica: Replica) -> list[httpx.Response]:
+    """The answers of every route to requests with the word wherever a client can put a text."""
+    answers: list[httpx.Response] = []
+    for each in OPERATIONS:
+        path = re.sub(r"{\w+}", CANARY, each.path)
+        body = (
+            None if each.method == "GET" else {"userId": CANARY, CANARY: CANARY, "message": CANARY}
+        )
+        asked = {"userId": CANARY, "limit": CANARY, CANARY: CANARY}
+        for query in (asked, {"userId": CANARY}):
+            answer = await replica.client.request(each.method, path, params=query, json=body)
+            answers.append(answer)
+    return answers
+
+
 async def noise(replica: Replica) -> None:
     """Send bytes that are not HTTP, and requests that break off."""
     for sent in (
@@ -162,6 +179,7 @@ async def test_no_text_of_a_request_is_logged_or_repeated_in_a_problem(
         await prepare(replica, *(f"p{number}" for number in range(len(FAULTS) + 1)))
         await every_fault(replica)
         problems = await refusals(replica)
+        everywhere = await every_route(replica)
         await noise(replica)
         token = await a_browser(replica)
         last = await replica.client.get("/healthz")
@@ -173,4 +191,8 @@ async def test_no_text_of_a_request_is_logged_or_repeated_in_a_problem(
     assert found_in(written, [CANARY, token, *secrets]) == []
     texts = [each.text.replace(f'"pointer":"/{CANARY}"', "") for each in problems]
     assert [str(each.url) for each in problems if each.is_success] == []
+    assert found_in("\n".join(texts), [CANARY, *secrets]) == []
+    refused = [each for each in everywhere if not each.is_success]
+    assert len(refused) > len(OPERATIONS), "each route refuses one of its two requests at least"
+    texts = [each.text.replace(f'"pointer":"/{CANARY}"', "") for each in refused]
     assert found_in("\n".join(texts), [CANARY, *secrets]) == []

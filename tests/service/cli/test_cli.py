@@ -183,7 +183,7 @@ def plain(command: str) -> str:
 
 CURL = """
 curl() {
-  local seconds=60; case "$*" in */timeline/stream*) seconds=2;; esac
+  local seconds=60; case "$*" in */timeline/stream*|*/sessions/*/stream*) seconds=2;; esac
   command curl --max-time $seconds -w '%{stderr}answered %{http_code} %{url}\\n' "$@"
 }
 """
