@@ -407,6 +407,8 @@ async def test_a_page_costs_its_own_rows_and_not_all_that_others_did_since(
                     options="analyze, buffers, ",
                     project_id="quiet",
                     user_id="quiet",
+                    session_ids=["s"],
+                    uptos=[39_000],
                 )
                 read = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
                 assert read <= 3 * ASKED["limit"], (name, planning, read)

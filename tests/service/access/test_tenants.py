@@ -45,6 +45,7 @@ BODIES: dict[str, dict[str, Any]] = {
         "reuse": True,
     },
     "changeSession": {"userId": "?", "starred": True},
+    "exportSessions": {"userId": "?", "sessionIds": ["?"]},
     "changeSessions": {"userId": "?", "sessionIds": ["?"], "action": "archive"},
     "convertToBuild": {"userId": "?", "projectId": "?", "sessionId": "?"},
     "beginBuild": {"userId": "?", "projectId": "?", "message": "A shop"},
@@ -145,10 +146,15 @@ def _filled(value: Any, ids: dict[str, str]) -> Any:
     if isinstance(value, list):
         return [_filled(each, ids) for each in value]
     if isinstance(value, dict):
-        return {
-            name: ids[name] if each == "?" else _filled(each, ids) for name, each in value.items()
-        }
+        return {name: _member(name, each, ids) for name, each in value.items()}
     return value
+
+
+def _member(name: str, value: Any, ids: dict[str, str]) -> Any:
+    """A member of the body: the id of its name, or a list of one id, or a body of its own."""
+    if value == ["?"]:
+        return [ids[name.removesuffix("s")]]
+    return ids[name] if value == "?" else _filled(value, ids)
 
 
 def comparable(answer: httpx.Response, ids: dict[str, str]) -> tuple[int, frozenset[str], str]:

@@ -211,7 +211,7 @@ async def test_a_session_takes_messages_of_its_own_user_alone(run: LiveService) 
     session_id = await begun(run, "idea")
     await note(run, session_id, "Hello")
     for where in (session_id, "unknown"):
-        for how in BOTH:
+        for how in (*BOTH, {"versionId": "unknown"}):
             refused = await say(run, where, "Hello", userId="u2", **how)
             assert problem(refused) == (404, "session_not_found")
     assert texts(await said(run, session_id, userId="u2")) == ["Hello"], "members read it"
