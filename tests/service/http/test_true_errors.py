@@ -37,7 +37,7 @@ class Write:
     sent: int = field(default=0, init=False)
 
 
-STORES_NOTHING = {"mintToken"}
+STORES_NOTHING = {"mintToken", "exportSessions"}
 NAMES = ("plan", "session", "other", "build", "queued", "talk", "share", "running")
 """What the writes need."""
 
