@@ -43,7 +43,18 @@ def conversation(title: str, entries: Iterable[Entry], locale: str = "en") -> st
 
     The headings inside an entry are lowered below the entry's own heading.
     """
-    return _document(_conversation(title, entries, titles_of(locale)))
+    whole = heading(title) + "".join(said(entry, locale) for entry in entries)
+    return whole.removeprefix("\n")
+
+
+def heading(title: str) -> str:
+    """The beginning of a conversation: its title as a heading, nothing for an empty title."""
+    return _document(iter([_heading(1, title)]))
+
+
+def said(entry: Entry, locale: str = "en") -> str:
+    """An entry of a conversation, after what the document has so far."""
+    return f"\n{_document(_said(entry, titles_of(locale)))}"
 
 
 def _document(blocks: Blocks) -> str:
@@ -54,13 +65,11 @@ def _document(blocks: Blocks) -> str:
 # documents ---------------------------------------------------------------------------------------
 
 
-def _conversation(title: str, entries: Iterable[Entry], titles: Titles) -> Blocks:
-    yield _heading(1, title)
-    for entry in entries:
-        at = entry.at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        who = titles.apart(entry.who)
-        yield _heading(2, f"{titles.mark}{who} ({titles.apart(at)})")
-        yield lowered(_prose(entry.text), levels=2)
+def _said(entry: Entry, titles: Titles) -> Blocks:
+    at = entry.at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    who = titles.apart(entry.who)
+    yield _heading(2, f"{titles.mark}{who} ({titles.apart(at)})")
+    yield lowered(_prose(entry.text), levels=2)
 
 
 def _question(data: Members, titles: Titles) -> Blocks:

@@ -1,20 +1,10 @@
-"""The JSON of drafts and exports: requests and answers."""
+"""The JSON of drafts: answers."""
 
 from collections.abc import Collection, Iterable
 from datetime import datetime
-from typing import Any, Literal
 
-from domain.events import ReplyMode
 from projections.drafts import DraftRow
-from service.wire import Id, Locale, Query, Wire, cursor
-
-
-class ExportQuery(Query):
-    """As Markdown to be read, or as JSON to be worked with."""
-
-    user_id: Id | None = None
-    format: Literal["markdown", "json"] = "markdown"
-    locale: Locale = "en"
+from service.wire import Wire, cursor
 
 
 class Draft(Wire):
@@ -35,38 +25,6 @@ class Drafts(Wire):
 
     drafts: list[Draft]
     before: str | None = None
-
-
-class ReplyExport(Wire):
-    """A reply: `data` is by the contract of its `mode`, of a `partial` one as far as it came."""
-
-    message_id: str
-    timestamp: datetime
-    subtype: Literal["success", "partial"]
-    mode: ReplyMode
-    data: Any
-
-
-class SaidMessage(Wire):
-    """Something that a user said, or the service by a template."""
-
-    kind: Literal["user_message", "system_message"]
-    message_id: str
-    timestamp: datetime
-    user_id: str | None = None
-    text: str | None = None
-    template: str | None = None
-    variables: dict[str, str] | None = None
-
-
-class SessionExport(Wire):
-    """Everything that was said in a session, in order."""
-
-    session_id: str
-    project_id: str
-    user_id: str
-    name: str
-    items: list[SaidMessage | ReplyExport]
 
 
 def draft(row: DraftRow, convertible: Collection[str]) -> Draft:

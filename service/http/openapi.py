@@ -76,6 +76,8 @@ PARAMETERS: Final[Mapping[str, str]] = {
 
 DATA: Final = (
     ("ChatPlanResponse", "data"),
+    ("ExportedItem", "data"),
+    ("ExportLine", "data"),
     ("ReplyExport", "data"),
     ("ReplyState", "data"),
     ("SharedPlan", "data"),
@@ -261,8 +263,8 @@ def _answer(operation: AnyOperation, form: Version) -> dict[str, Any]:
     content: dict[str, Any] = {}
     if operation.answer is not None:
         content["application/json"] = {"schema": _ref(operation.answer)}
-    if operation.document is not None:
-        content[operation.document] = {"schema": {"type": "string"}}
+    for document in operation.documents:
+        content[document] = {"schema": {"type": "string"}}
     if operation.lines is not None:
         content["application/x-ndjson"] = _items(_ref(operation.lines), form, "x-lines")
     if operation.streams:

@@ -56,7 +56,8 @@ class Operation(Generic[B, Q]):
 
     `body` and `query` are what its handler reads; NoneType where it reads none. `answer` is what it
     answers in JSON. If it streams, `events` maps the names of its server-sent events to their data.
-    `lines` is one line of its newline-delimited JSON, `document` the media type of its other form.
+    `lines` is one line of its newline-delimited JSON, `documents` are the media types of its other
+    forms.
     `no_content` says when 204 is answered, `found` when 200 in place of `status`, and `created` is
     what it may answer with 201. `browsers` may call it with their tokens. One that `begins_reply`
     is refused first when the server has too much to do.
@@ -76,7 +77,7 @@ class Operation(Generic[B, Q]):
     streams: bool = False
     events: Mapping[str, type[BaseModel]] = field(default_factory=lambda: REPLY_EVENTS)
     lines: type[BaseModel] | None = None
-    document: str | None = None
+    documents: tuple[str, ...] = ()
     no_content: str | None = None
     created: type[BaseModel] | None = None
     found: str | None = None

@@ -95,10 +95,12 @@ async def _ended(*tasks: asyncio.Task[Any]) -> None:
 
 
 class LineStream(StreamingResponse):
-    """JSON values for one reader, one a line, sent as they are read."""
+    """JSON values for one reader, one a line, or a document, sent as they are read."""
 
-    def __init__(self, lines: AsyncIterable[bytes], headers: dict[str, str]) -> None:
-        super().__init__(lines, headers=HEADERS | headers, media_type=LINES)
+    def __init__(
+        self, lines: AsyncIterable[bytes], headers: dict[str, str], media_type: str = LINES
+    ) -> None:
+        super().__init__(lines, headers=HEADERS | headers, media_type=media_type)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the end. A reader that takes nothing is disconnected, which is no error."""

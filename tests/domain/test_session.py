@@ -616,6 +616,16 @@ def test_a_full_session_refuses_messages() -> None:
         session.require_capacity(full)
 
 
+def test_an_expired_session_takes_messages_and_an_ended_or_full_one_takes_none() -> None:
+    almost = [posted(f"m{n}") for n in range(MODES["plan"].most_messages - 1)]
+    ends: list[tuple[SessionEvent, ...]] = [(), (EXPIRED,), (*almost,), (*almost, EXPIRED)]
+    assert all(session.takes_messages(given(OPENED, *events)) for events in ends)
+    full = (*almost, posted("last"))
+    ends = [full, (*full, EXPIRED), (CONVERTED,), (ARCHIVED,), (DELETED,)]
+    assert not any(session.takes_messages(given(OPENED, *events)) for events in ends)
+    assert not session.takes_messages(session.INITIAL)
+
+
 def test_a_full_session_still_gets_its_last_reply() -> None:
     assert start(given(OPENED, *(posted(f"m{n}") for n in range(MODES["plan"].most_messages)))) == (
         STARTED,

@@ -139,6 +139,8 @@ async def test_a_token_is_for_one_user_and_one_project(run: LiveService) -> None
             f"/v1/chat-plan/replies/{other['messageId']}/stream",
             f"/v1/chat-plan/replies/{other['messageId']}/export",
             f"/v1/chat-plan/session/{other['sessionId']}",
+            f"/v1/sessions/{other['sessionId']}",
+            "/v1/projects/p2/sessions",
             f"/v1/chat-plan/session/{other['sessionId']}/export",
         ):
             assert problem(await client.get(path)) == (404, "project_not_found"), path
@@ -147,6 +149,11 @@ async def test_a_token_is_for_one_user_and_one_project(run: LiveService) -> None
             if "convert" in path:
                 body = {"userId": "u1", "projectId": "p2", "sessionId": other["sessionId"]}
             assert problem(await client.post(path, json=body)) == (404, "project_not_found"), path
+        changed = await client.patch(f"/v1/sessions/{other['sessionId']}", json={"starred": True})
+        assert problem(changed) == (404, "project_not_found")
+        opened = {"userId": "u1", "projectId": "p2", "mode": "plan", "reuse": True}
+        refused = await client.post("/v1/sessions", json=opened)
+        assert problem(refused) == (404, "project_not_found")
         foreign = f"/v1/chat-plan/replies/{other['messageId']}/cancel"
         assert problem(await client.post(foreign)) == (404, "project_not_found")
         assert (await client.get(f"/v1/chat-plan/replies/{mine['messageId']}")).status_code == 200

@@ -45,6 +45,7 @@ BODIES: dict[str, dict[str, Any]] = {
         "reuse": True,
     },
     "changeSession": {"userId": "?", "starred": True},
+    "exportSessions": {"userId": "?", "sessionIds": ["?"]},
     "changeSessions": {"userId": "?", "sessionIds": ["?"], "action": "archive"},
     "convertToBuild": {"userId": "?", "projectId": "?", "sessionId": "?"},
     "beginBuild": {"userId": "?", "projectId": "?", "message": "A shop"},

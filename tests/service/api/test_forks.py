@@ -151,6 +151,9 @@ async def test_what_the_parent_loses_by_erasure_its_forks_lose_too(run: LiveServ
     erased = await run.client.delete(f"/v1/chat-plan/session/{root['sessionId']}?userId=u1")
     assert erased.status_code == 200
     await ask(run, "Tell me of figs", sessionId=two)
+    listed = (await run.client.get(f"/v1/sessions/{two}/messages?userId=u1")).text
+    assert "pears" in listed
+    assert "apples" not in listed
     assert "pears" in told(run)
     assert "apples" not in told(run)
     gone = await fork(run, one, root["messageId"])

@@ -119,10 +119,10 @@ async def test_a_search_can_be_of_one_mode(run: LiveService) -> None:
 
 
 async def test_a_private_session_is_found_by_its_user_alone(run: LiveService) -> None:
-    await opened(run, "s1", "prompt")
-    await named(run, "s1", "Quillwort")
-    await appended(run, "s1", "a1", role="user", text="Tell me of quillworts")
-    assert {each["sessionId"] for each in await found(run, "quillwort")} == {"s1"}
+    await opened(run, "private-s1", "prompt")
+    await named(run, "private-s1", "Quillwort")
+    await appended(run, "private-s1", "a1", role="user", text="Tell me of quillworts")
+    assert {each["sessionId"] for each in await found(run, "quillwort")} == {"private-s1"}
     assert await found(run, "quillwort", userId="u2") == []
     unnamed = await run.client.get("/v1/projects/p1/search", params={"q": "quillwort"})
     assert unnamed.json()["results"] == [], "also not by the tenant's own service"

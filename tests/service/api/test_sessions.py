@@ -15,6 +15,7 @@ from domain.modes import MODES
 from service.commands.sessions import expire
 from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import Transaction
+from service.settings import Settings
 from tests.running import LiveService, Signed, problem, running
 
 SESSION = "/v1/chat-plan/session"
@@ -207,6 +208,14 @@ async def test_a_prompt_session_says_which_of_its_settings_are_not_sent(run: Liv
     plain = await opened(run, mode="prompt", settings={"model": "offline"})
     assert plain["settings"] == {"model": "offline"}, "the service's own model is allowed"
     assert "notSent" not in plain
+
+
+def test_the_models_that_a_session_may_name_are_a_list_with_commas(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert Settings().models == ()
+    monkeypatch.setenv("THROUGHLINE_MODELS", " large, small ,,")
+    assert Settings().models == ("large", "small")
 
 
 # what a user changes -----------------------------------------------------------------------------

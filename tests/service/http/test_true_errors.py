@@ -55,6 +55,8 @@ def writes(ids: dict[str, str]) -> list[Write]:
     idea = {"userId": "u1", "projectId": "p3", "message": "A shop"}
     build, session = f"/v1/builds/{ids['build']}", f"/v1/chat-plan/session/{ids['talk']}"
     running, new = f"/v1/chat-plan/replies/{ids['running']}", f"/v1/sessions/{ids['talk']}"
+    noted = {"userId": "u1", "message": "Noted", "reply": False}
+    forked = {"userId": "u1", "messageId": ids["plan"]}
     many = {"userId": "u1", "sessionIds": [ids["talk"], "none"], "action": "archive"}
     return [
         Write("POST", "/v1/billing/credits", "TimeCredited", credit),
@@ -70,6 +72,8 @@ def writes(ids: dict[str, str]) -> list[Write]:
         Write("POST", f"{session}/restore?userId=u1", "SessionRestored"),
         Write("POST", "/v1/sessions", "SessionOpened", {**acting, "mode": "idea", "reuse": True}),
         Write("PATCH", new, "SessionRenamed", {"userId": "u1", "name": "Talk"}),
+        Write("POST", f"{new}/messages", "UserMessagePosted", noted),
+        Write("POST", f"/v1/sessions/{ids['session']}/fork", "SessionOpened", forked),
         Write("POST", "/v1/sessions/batch", "SessionArchived", many),
         Write("DELETE", f"{new}?userId=u1", "SessionDeleted"),
         Write("POST", f"{build}/claim", "BuildClaimed", {"workerId": "w1"}),
