@@ -114,7 +114,7 @@ async def is_set_aside(
     stream_id: str | None = None,
     project_id: str | None = None,
 ) -> bool:
-    """Whether a read model leaves out a stream, or any stream of a project."""
+    """Whether a read model leaves out a stream, or any stream of a project that its members see."""
     asked = {"tenant_id": tenant_id, "stream_id": stream_id, "project_id": project_id}
     row = await _row(connection, SQL["is_set_aside"], {"name": name} | asked)
     return bool(row[0])

@@ -75,12 +75,15 @@ join app.projection on projection.name = set_aside.projection
 order by set_aside.projection, set_aside.position
 
 -- name: is_set_aside
--- Whether a read model leaves out a stream, or any stream of a project.
+-- Whether a read model leaves out a stream, or any stream of a project that all its members see.
 select exists (
     select from app.set_aside
     where tenant_id = %(tenant_id)s
         and projection = %(name)s
-        and (stream_id = %(stream_id)s or project_id = %(project_id)s)
+        and (
+            stream_id = %(stream_id)s
+            or project_id = %(project_id)s and stream_id not like 'session-private-%%'
+        )
 )
 
 -- name: copy_set_aside

@@ -15,12 +15,14 @@ import pytest
 
 from domain.modes import session_id
 from service.app import OPERATIONS
+from service.eventlog.store import NewEvent
+from service.http.reads import INCOMPLETE
 from service.ids import new_id
 from tests.running import LiveService, problem, running
 from tests.service import law
 from tests.service.access.test_tenants import BODIES, IDS, Probe, ask, comparable, routes
 from tests.service.talking import begun, path, said, say, streamed, texts
-from tests.service.watching import opened
+from tests.service.watching import append, opened
 
 WORD: Final = "zygomorph"
 PRIVATE: Final = ("sessionId", "messageId")
@@ -91,6 +93,7 @@ async def test_another_member_finds_nothing_of_a_private_session_on_any_route(
                     continue
                 one = await ask(client, probe, private)
                 assert one.status_code < 500, one.text
+                assert one.status_code != 422, (probe, one.text)
                 sent = str(one.request.url) + one.request.content.decode()
                 hidden = [WORD, *(private[name] for name in PRIVATE if private[name] not in sent)]
                 assert [word for word in hidden if word in one.text + str(one.headers)] == []
@@ -125,6 +128,10 @@ async def test_its_own_user_finds_it_where_a_session_is_read(run: LiveService) -
             "exportReply",
             "exportSession",
         } <= seen
+        found = await token.get("/v1/projects/p1/search", params={"q": WORD})
+        listed = await token.get("/v1/projects/p1/sessions")
+        for answer in (found, listed):
+            assert private["sessionId"] in answer.text, "the control"
         pages = await token.get("/v1/project/p1/timeline", params={"includeHidden": "true"})
         assert pages.json()["items"] == [], "the project's timeline is what all members see"
     own = await say(run, private["sessionId"], "I go on", reply=False)
@@ -159,6 +166,17 @@ async def test_the_figures_of_a_project_count_no_private_session_of_others(
         for where in ("", "/consumption"):
             refused = await token.get(f"/v1/billing/accounts/u1{where}")
             assert problem(refused) == (403, "token_of_another_user")
+
+
+async def test_no_header_tells_of_a_private_session_that_cannot_be_read(run: LiveService) -> None:
+    talk = await begun(run, "prompt")
+    bad = NewEvent("t1", f"session-{talk}", 2, "ReplyCompleted", b'{"tokens_used":"many"}', "p1")
+    await append(run, [bad])
+    own = await run.client.get(path(talk), params={"userId": "u1"})
+    assert own.headers[INCOMPLETE] == "timeline", "the control"
+    for user in ("u1", "u2"):
+        page = await run.client.get("/v1/project/p1/timeline", params={"userId": user})
+        assert (page.status_code, INCOMPLETE in page.headers) == (200, False)
 
 
 async def test_watchers_of_the_project_see_nothing_of_a_private_reply(url: str) -> None:
