@@ -24,7 +24,7 @@ from projections.timeline import ItemKind
 WORDS: Final = Projection(
     name="words",
     version=1,
-    rules="c14b4db1",
+    rules="4920d123",
     handles=(
         UserMessagePosted,
         AssistantMessageAdded,

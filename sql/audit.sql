@@ -26,7 +26,7 @@ from app.audit
 left join app.consumption
     on consumption.tenant_id = audit.tenant_id
         and consumption.message_id = audit.message_id
-        and audit.operation in ('postChatPlan', 'postMessage')
+        and audit.operation in ('postChatPlan', 'postSessionMessage')
 where audit.tenant_id = %(tenant_id)s
     and request_id < %(before)s
     and (%(user_id)s::text is null or audit.user_id = %(user_id)s)

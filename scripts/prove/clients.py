@@ -101,7 +101,7 @@ class Client:
     async def ask_without_seconds(self) -> None:
         """Post a message of a user without seconds, which is refused."""
         body = self._plain()
-        await self._caller.call("postMessage", "POST", CHAT, body, key=self._key())
+        await self._caller.call("postSessionMessage", "POST", CHAT, body, key=self._key())
 
     async def _place(self, body: dict[str, Any]) -> str:
         """The path for a message in the user's session of some other mode, which may be new."""
@@ -135,7 +135,7 @@ class Client:
     async def _wait_for(self, message: Message, body: dict[str, Any]) -> None:
         """Read the reply as JSON: the envelope alone."""
         answer = await self._caller.call(
-            "postMessage", "POST", message.path, message.body(body), key=message.key
+            "postSessionMessage", "POST", message.path, message.body(body), key=message.key
         )
         if answer.status == 200:
             self._admitted(message, answer.headers)
@@ -161,7 +161,7 @@ class Client:
         while True:
             try:
                 async with self._caller.open(
-                    "postMessage", "POST", message.path, message.body(body), headers
+                    "postSessionMessage", "POST", message.path, message.body(body), headers
                 ) as answer:
                     if answer.status_code == 200:
                         reading.reply_id = self._admitted(message, answer.headers)

@@ -118,7 +118,7 @@ def _broken(observed: Observed) -> Observed:
 async def _tried(observed: Observed, _: Connection) -> Found:
     """The faults that the service had to survive did happen."""
     tried = {name: observed.counts[name] for name in FAULTS}
-    tried["want of seconds"] = observed.answers["postMessage", 402, "insufficient_balance"]
+    tried["want of seconds"] = observed.answers["postSessionMessage", 402, "insufficient_balance"]
     return Found(sum(tried.values()), [f"no {name}" for name, times in tried.items() if not times])
 
 

@@ -12,7 +12,7 @@ from service.postgres.connections import Connection
 ONE_OF_A_MESSAGE: Final = """
 delete from app.audit where request_id = (
     select min(request_id) from app.audit
-    where operation in ('postChatPlan', 'postMessage') and status = 200
+    where operation in ('postChatPlan', 'postSessionMessage') and status = 200
     group by tenant_id, message_id having count(*) = 1
     limit 1
 )
@@ -36,7 +36,7 @@ async def _counted_once(_: Observed, database: Connection) -> Found:
 async def _audited(observed: Observed, database: Connection) -> Found:
     rows = await database.execute(
         "select tenant_id, message_id from app.audit "
-        "where operation in ('postChatPlan', 'postMessage') and status = 200"
+        "where operation in ('postChatPlan', 'postSessionMessage') and status = 200"
     )
     known = set(await rows.fetchall())
     acknowledged = [(each.tenant, reply) for each in observed.messages for reply in each.replies]

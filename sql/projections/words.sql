@@ -30,7 +30,11 @@ begin
     )
     select
         event.tenant_id, event.project_id, event.position,
-        app.private_to(event.tenant_id, event.stream_id),
+        case
+            when event.stream_id like 'session-private-%'
+                then app.private_to(event.tenant_id, event.stream_id)
+            else ''
+        end,
         state.session_id, spoken.language, analysed.stems
     from event
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
