@@ -5,8 +5,8 @@ text may need another word here.
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, cast
 
 LANGUAGES: Final = {"en": "english", "fr": "french", "es": "spanish", "ar": "arabic"}
 
@@ -16,8 +16,8 @@ _STOPPED: Final[Mapping[str, frozenset[str]]] = {
     "english": frozenset(["a", "and", "do", "he", "in", "is", "it", "no", "so", "the", "why"]),
     "spanish": frozenset(("he", "no")),
 }
-_LATIN: Final = {"naïve": "naïv", "table": "tabl"}
-_STEMS: Final[Mapping[str, Mapping[str, str]]] = {
+_LATIN: Final[dict[str, str]] = {"naïve": "naïv", "table": "tabl"}
+_STEMS: Final[Mapping[str, dict[str, str]]] = {
     "english": _LATIN | {"empty": "empti"},
     "french": _LATIN,
     "spanish": _LATIN,
@@ -30,11 +30,12 @@ def texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, list):
-        for each in value:
+        for each in cast(Iterable[Any], value):
             yield from texts(each)
     elif isinstance(value, dict):
-        for key in sorted(value, key=lambda key: (len(key.encode()), key.encode())):
-            yield from texts(value[key])
+        members = cast(Mapping[str, Any], value)
+        for key in sorted(members, key=lambda key: (len(key.encode()), key.encode())):
+            yield from texts(members[key])
 
 
 def stems(language: str, text: str) -> str:
@@ -51,7 +52,8 @@ def _stems(language: str, text: str) -> Iterator[tuple[str, int]]:
     words = (word.strip(".").lower() for word in _WORD.findall(text))
     for place, word in enumerate((word for word in words if word), 1):
         if word not in _STOPPED.get(language, ()) and len(word) <= _LONGEST:
-            yield _STEMS.get(language, {}).get(word, word), place
+            known = _STEMS.get(language)
+            yield (word if known is None or word not in known else known[word]), place
 
 
 def _listed(places: list[int]) -> str:
