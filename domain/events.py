@@ -233,7 +233,7 @@ class SessionInstructed(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaterialAdded(_Event):
-    """The model is told this `text` beside the talk, from here on. `kind` says what the text is."""
+    """The session got a text for the model, beside its messages. `kind` names the sort of text."""
 
     session_id: str
     message_id: str

@@ -1,4 +1,4 @@
-"""What the mode of a session decides: how it is answered, what it costs, what ends it, who sees it.
+"""The modes of sessions. A mode decides the answers of a session, the price, the end, the readers.
 
 A mode is one row of `MODES`. Everything that differs between the kinds of conversation stands here,
 so a new kind is one more row, and its system text in `domain/questions.py`.
@@ -25,9 +25,8 @@ class Mode:
 
     `expires` says that a session without a message for a while is no longer found for the user's
     next message. `is_locked` says that its messages are refused while a build of the project runs.
-    `is_default` says that `/v1/chat-plan` finds and opens it without a `sessionId`. `is_private`
-    says that only the session's own user can see it. A user changes the mode of a session within
-    its `family`.
+    `is_private` says that only the session's own user can see it. A user changes the mode of a
+    session within its `family`.
 
     `estimate` are the AI seconds to reserve for a reply; None goes by the mode of the message.
     `operation` is what a reply is billed as; None goes by the mode of the reply.
@@ -40,7 +39,6 @@ class Mode:
     family: str
     expires: bool = False
     is_locked: bool = False
-    is_default: bool = False
     is_private: bool = False
     estimate: int | None = None
     operation: OperationType | None = None
@@ -64,7 +62,6 @@ MODES: Final[Mapping[SessionMode, Mode]] = {
         family="plan",
         expires=True,
         is_locked=True,
-        is_default=True,
     ),
     "setup": _DISCUSSION,
     "analysis": _DISCUSSION,

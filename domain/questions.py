@@ -52,8 +52,8 @@ This conversation explores an alternative. Say at each step what differs from th
 what gets better by that and what gets worse."""
 
 _IDEA: Final = """\
-You help people turn an idea into a prompt for a language model. A good prompt says who answers, \
-what the task is, what is given, what the answer looks like, and what to avoid."""
+You help people turn an idea into a prompt for a language model. A good prompt names the role \
+of the model, the task, the input, the form of the answer, and the things to avoid."""
 
 _RUN_FEEDBACK: Final = """\
 You help people improve a prompt after it was used. The material gives the prompt and the output \

@@ -42,7 +42,7 @@ async def listed(run: LiveService) -> list[dict[str, Any]]:
 
 
 async def said(run: LiveService, session_id: str) -> list[tuple[str, str]]:
-    """The messages of a session: who said each, and the text."""
+    """The role and the text of each message of a session, oldest first."""
     path = f"/v1/sessions/{session_id}/messages"
     items = (await run.client.get(path, params={"userId": "u1"})).json()["messages"]
     return [

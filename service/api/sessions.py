@@ -21,7 +21,7 @@ from service.http.reads import in_language, reading_at, visible_project, visible
 
 
 async def open_session(call: Call[sessions_schemas.SessionRequest, None]) -> Response:
-    """Open a session, or find the one that there is."""
+    """Open a session. With `reuse`, return the matching session of the user if one exists."""
     asked, settings = call.body, call.service.settings
     opening = commands.Opening(
         tenant_id=call.tenant_id,
@@ -282,7 +282,7 @@ OPERATIONS = (
         path="/v1/sessions",
         name="openSession",
         browsers=True,
-        summary="Open a session; with reuse, or find the one that there is.",
+        summary="Open a session; with reuse, return the user's matching session if one exists.",
         scopes=("chat",),
         body=sessions_schemas.SessionRequest,
         query=NoneType,

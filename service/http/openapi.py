@@ -208,7 +208,10 @@ def _described(operation: AnyOperation, form: Version) -> dict[str, Any]:
     }
     if operation.created is not None:
         content = {"application/json": {"schema": _ref(operation.created)}}
-        described["responses"]["201"] = {"description": "It was made.", "content": content}
+        described["responses"]["201"] = {
+            "description": "The request created this.",
+            "content": content,
+        }
     if operation.found is not None:
         described["responses"]["200"] = _answer(operation, form) | {"description": operation.found}
     if operation.no_content is not None:

@@ -56,7 +56,7 @@ BEHIND_SECONDS: Final = 0.1
 """How often the checkpoint is read while the read model is behind the subjects that are watched."""
 
 FAILED_SECONDS: Final = 5.0
-"""How long a subject waits whose items could not be read, while the other subjects go on."""
+"""The seconds until the next read, after a read of a subject has failed. Other subjects go on."""
 
 _IDLE_SECONDS: Final = 60.0
 

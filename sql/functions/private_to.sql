@@ -1,7 +1,7 @@
--- The user who alone may see a session, from the name of its stream; empty where all members of the
--- project may, and for a stream of another kind. The name of a private session's stream says that
--- the session is private. Its first event says for ever to whom, so no read model has to be up to
--- date.
+-- The user that has the session of a stream alone. The result is empty for a session that all members
+-- of the project see, and for a stream of another kind. The name of a private session's stream says
+-- that the session is private. The first event of the stream names the user. No read model is read,
+-- because a read model can be behind.
 create or replace function app.private_to(p_tenant_id text, p_stream_id text) returns text
 language sql stable set search_path from current as $$
     select case

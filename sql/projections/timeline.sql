@@ -457,7 +457,7 @@ where tenant_id = %(tenant_id)s
 -- name: messages_before
 -- Newest first: what was said in a session before a position. A fork has the messages of the sessions
 -- that it left, each of them up to the position `upto`. `with_live` adds the erasure of the session.
--- The caller knows who may see the session.
+-- The caller has checked that the reader may see the session.
 select said.*
 from unnest(%(session_ids)s::text[], %(uptos)s::bigint[]) as part (session_id, upto)
 cross join lateral (

@@ -1,4 +1,4 @@
-"""A place has one session: the last one that it was given to."""
+"""A place belongs to one session: to the session that got the place last."""
 
 from itertools import combinations
 from typing import Any

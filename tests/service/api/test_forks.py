@@ -68,7 +68,7 @@ async def appended(run: LiveService, session_id: str, message_id: str, **said: A
 
 
 def told(run: LiveService) -> str:
-    """What the model was told last, without the rules."""
+    """The messages of the last request to the model, without its system text."""
     return str(run.model.requests[-1]["messages"])
 
 
