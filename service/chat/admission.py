@@ -265,8 +265,9 @@ class _Attempt:
             user_message_id=result["user_message"],
             reply_id=result["reply"],
             reservation_id=result["reservation"],
-            mode=result["mode"],
-            model=result["model"],
+            # An earlier version stored neither of them: its replies were the planner's.
+            mode=result.get("mode", "plan"),
+            model=result.get("model", self._rules.model),
             reserved_seconds=result["seconds"],
             position=position,
             is_again=is_again,

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from service.model.offline.app import OfflineModel
+from service.postgres import connections
 from tests.running import Event, LiveService, Signed, events_of, problem, running
 from tests.service import law
 
@@ -41,6 +42,24 @@ async def test_a_repeated_message_gets_the_same_reply(run: LiveService) -> None:
         assert again.headers[header] == first.headers[header]
     assert await run.service.store.head() == head
     assert run.model.calls == 1
+
+
+async def test_a_request_that_an_earlier_version_stored_is_known(url: str) -> None:
+    async with running(url) as before:
+        await before.project()
+        await before.credit()
+        first = await ask(before)
+    async with await connections.connect(url, as_service=False) as owner:
+        await owner.execute("alter table app.event disable trigger event_is_masked_or_stays")
+        await owner.execute(
+            "update app.event set state = convert_to((convert_from(state, 'UTF8')::jsonb "
+            "#- '{result,mode}' #- '{result,model}')::text, 'UTF8') "
+            "where type = 'RequestCompleted' and convert_from(state, 'UTF8') like '%\"mode\"%'"
+        )
+    async with running(url) as after:
+        again = await ask(after)
+        assert (again.status_code, again.json()) == (200, first.json())
+        assert (await types(after))["UserMessagePosted"] == 1
 
 
 async def test_a_hundred_racing_copies_make_one_message_one_reservation_one_reply(
