@@ -1451,15 +1451,22 @@ begin
         perform app.apply(name, p_first - 1, p_last) from unnest(v_alone) as name;
     end if;
 
+    if p_types && app.erasures() then
+        perform from app.projection where not is_inline order by name for no key update;
+    end if;
     for v_each in
-        select name, position
+        select name, position, is_inline
         from app.projection
-        where not follows and not is_paused and halted_at is null and position > p_first - 1000
+        where (is_inline or p_types && app.erasures())
+            and not follows and not is_paused and halted_at is null
+            and (position > p_first - 1000 or not is_inline)
         order by name
         for no key update skip locked
     loop
         if app.apply(v_each.name, v_each.position, p_last) then
-            update app.projection set follows = true where name = v_each.name;
+            update app.projection
+            set follows = v_each.is_inline, position = p_last
+            where name = v_each.name;
         end if;
     end loop;
 end
@@ -2506,7 +2513,8 @@ CREATE TABLE app.projection (
     halted_reason text,
     set_aside integer DEFAULT 0 NOT NULL,
     follows boolean DEFAULT false NOT NULL,
-    is_paused boolean DEFAULT false NOT NULL
+    is_paused boolean DEFAULT false NOT NULL,
+    is_inline boolean DEFAULT true NOT NULL
 )
 WITH (fillfactor='50');
 
@@ -2529,6 +2537,8 @@ COMMENT ON COLUMN app.projection.set_aside IS 'The number of streams in app.set_
 COMMENT ON COLUMN app.projection.follows IS 'Each append applies its events to the read model, so the head of the log is its checkpoint.';
 
 COMMENT ON COLUMN app.projection.is_paused IS 'Appends leave the read model alone, because its tables are about to be swapped.';
+
+COMMENT ON COLUMN app.projection.is_inline IS 'Appends apply their events to the read model. Otherwise only the background does, so the read model is behind the log by about a second.';
 
 CREATE TABLE app.projects (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
