@@ -113,8 +113,9 @@ begin
                 (
                     select app.beginning(state.text, 50)
                     from app.event
-                    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json)
-                        as state (text text)
+                    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+                        text text
+                    )
                     where event.tenant_id = sessions.tenant_id
                         and event.stream_id = 'session-' || sessions.session_id
                         and event.position <= p_upto
