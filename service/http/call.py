@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeAlias, TypeVar
 
 from service.access.audit import Audit, Entry
@@ -86,6 +86,12 @@ class Call(Generic[BodyT, QueryT]):
     if_match: str | None
     request_id: str
     named: IdempotencyKey | None = None
+    reads: frozenset[str] = frozenset()
+    """The names of the read models that the answer is made from."""
+    streams: set[str] = field(default_factory=set[str])
+    """The streams that the answer is about, as the read finds them; none for a project or more."""
+    incomplete: set[str] = field(default_factory=set[str])
+    """Those of `reads` that leave out something of what the answer is about."""
 
     @property
     def tenant_id(self) -> str:

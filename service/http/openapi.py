@@ -16,6 +16,7 @@ from domain.reply_contracts import CONTRACTS
 from service.access.signatures import HEADER
 from service.http.operation import COOKIE, TICKET, AnyOperation
 from service.http.problems import MEDIA_TYPE, TITLES, Problem
+from service.http.reads import INCOMPLETE
 
 Version = Literal["3.2.0", "3.1.0"]
 
@@ -42,6 +43,11 @@ _MATCH: Final[dict[str, Any]] = {
     "required": False,
     "description": "The ETag that was read: a resource that has another one by now is not changed.",
     "schema": {"type": "string", "maxLength": 300},
+}
+
+_INCOMPLETE: Final[dict[str, Any]] = {
+    "description": "The read models which lack something of what the answer is about, if any.",
+    "schema": {"type": "string"},
 }
 
 PARAMETERS: Final[Mapping[str, str]] = {
@@ -273,11 +279,10 @@ def _answer(operation: AnyOperation, form: Version) -> dict[str, Any]:
     if operation.streams:
         content["text/event-stream"] = _stream(operation.events, form)
     position = {"description": "A position of the log.", "schema": {"type": "integer"}}
-    return {
-        "description": operation.summary,
-        "headers": {"X-Log-Position": position},
-        "content": content,
-    }
+    headers: dict[str, Any] = {"X-Log-Position": position}
+    if operation.reads:
+        headers[INCOMPLETE] = _INCOMPLETE
+    return {"description": operation.summary, "headers": headers, "content": content}
 
 
 def _items(schema: dict[str, str], form: Version, extension: str) -> dict[str, Any]:

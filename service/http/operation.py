@@ -24,6 +24,7 @@ from starlette.types import Receive, Send
 from starlette.types import Scope as ASGIScope
 
 from domain.errors import LimitReached, ProjectUnknown
+from projections.projection import Projection
 from service.access.audit import Entry, Watch, truncated
 from service.access.authentication import Caller, NotYours
 from service.access.signatures import HEADER
@@ -32,6 +33,7 @@ from service.eventlog.transactions import IdempotencyKey
 from service.http import connection_limits, problems
 from service.http.call import Call, Service
 from service.http.problems import BadRequest
+from service.http.reads import INCOMPLETE
 from service.ops import metrics
 from service.replies.events import REPLY_EVENTS
 from service.settings import Scope
@@ -59,8 +61,10 @@ class Operation(Generic[B, Q]):
     `lines` is one line of its newline-delimited JSON, `documents` are the media types of its other
     forms.
     `no_content` says when 204 is answered, `found` when 200 in place of `status`, and `created` is
-    what it may answer with 201. `browsers` may call it with their tokens. One that `begins_reply`
-    is refused first when the server has too much to do.
+    what it may answer with 201. `reads` are the read models that its answer is made from; the
+    header X-Read-Model-Incomplete names those of them that lack something of it. `browsers` may
+    call it with their tokens. One that `begins_reply` is refused first when the server has too
+    much to do.
     """
 
     method: str
@@ -81,6 +85,7 @@ class Operation(Generic[B, Q]):
     no_content: str | None = None
     created: type[BaseModel] | None = None
     found: str | None = None
+    reads: tuple[Projection, ...] = ()
     browsers: bool = False
     begins_reply: bool = False
 
@@ -101,7 +106,10 @@ class Operation(Generic[B, Q]):
             caller, body = await self._authenticated(service, request)
             service.audit.require_capacity()
             entry = self._entry(request, caller, watch)
-            response = await self.handle(self._admit(service, request, caller, body, entry))
+            call = self._admit(service, request, caller, body, entry)
+            response = await self.handle(call)
+            if call.incomplete:
+                response.headers[INCOMPLETE] = ", ".join(sorted(call.incomplete))
         except Exception as error:  # noqa: BLE001 - the outermost place of a request
             response = problems.problem(error)
             if isinstance(error, LimitReached):
@@ -166,6 +174,7 @@ class Operation(Generic[B, Q]):
             if_match=request.headers.get("if-match"),
             request_id=request.state.request_id,
             named=None if request.method == "GET" else _named(request, body),
+            reads=frozenset(each.name for each in self.reads),
         )
 
     async def _authenticated(self, service: Service, request: Request) -> tuple[Caller, bytes]:
