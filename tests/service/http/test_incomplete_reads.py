@@ -114,7 +114,8 @@ async def told(run: LiveService, ids: dict[str, str], name: str) -> str | None:
         if answer.status_code >= 300:
             await answer.aread()
         assert answer.status_code < 300, (name, answer.text)
-        return answer.headers.get(INCOMPLETE)
+        lacks: str | None = answer.headers.get(INCOMPLETE)
+        return lacks
 
 
 def test_every_operation_names_its_read_models_or_has_none() -> None:
