@@ -22,7 +22,7 @@ from service.access.audit import Audit
 from service.access.authentication import Authenticator
 from service.access.browser_tokens import BrowserTokens
 from service.access.overload import CAPACITY, Capacity, Overload
-from service.access.share_links import ShareLinks
+from service.access.share_links import ShareLinks, ShareReads
 from service.access.stream_access import StreamAccess
 from service.api import (
     analytics,
@@ -300,6 +300,7 @@ def _service(
         authenticator=Authenticator(settings.hmac_keys, pool),
         browser_tokens=BrowserTokens(settings.hmac_keys),
         share_links=ShareLinks(settings.hmac_keys, pool),
+        share_reads=ShareReads(),
         stream_access=StreamAccess(pool),
         audit=Audit(own_pool),
         overload=Overload(capacity, pool, writer, flusher),

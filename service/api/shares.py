@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from domain import markdown
-from domain.errors import ReplyUnknown, ShareUnknown
+from domain.errors import LimitReached, ReplyUnknown, ShareUnknown
 from projections import shares
 from projections.projection import left_out
 from projections.projects import project
@@ -29,6 +29,7 @@ from service.http.openapi import OpenPath
 from service.http.operation import Operation, answered
 from service.http.reads import INCOMPLETE, visible_project
 from service.ids import new_id
+from service.ops import metrics
 from service.postgres.connections import tenant_transaction
 from service.replies.envelope import End
 from service.wire import dumped
@@ -101,9 +102,13 @@ async def read_share(request: Request) -> Response:
     service: Service = request.app.state.service
     try:
         service.overload.require_capacity()
-        row, end, incomplete = await _shared(service, request.path_params["share"])
+        token = request.path_params["share"]
+        service.share_reads.count(token, request.client.host if request.client else "")
+        row, end, incomplete = await _shared(service, token)
     except Exception as error:
         refusal = problems.problem(error)
+        if isinstance(error, LimitReached):
+            metrics.LIMITED.labels(error.name).inc()
         if refusal.status_code == 500:
             raise
         refusal.headers.update(HEADERS)
@@ -183,6 +188,6 @@ OPEN_PATHS = (
         name="readShare",
         summary="The plan of a link, as JSON, or as Markdown by Accept or format=markdown.",
         content={"application/json": shares_schemas.SharedPlan, "text/markdown": None},
-        problems=(404, 503),
+        problems=(404, 429, 503),
     ),
 )

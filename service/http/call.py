@@ -9,7 +9,7 @@ from service.access.audit import Audit, Entry
 from service.access.authentication import Authenticator, Caller
 from service.access.browser_tokens import BrowserTokens
 from service.access.overload import Overload
-from service.access.share_links import ShareLinks
+from service.access.share_links import ShareLinks, ShareReads
 from service.access.stream_access import Permit, StreamAccess
 from service.chat.admission import Admission
 from service.chat.running import LANDING_SECONDS, RunningTurns
@@ -53,6 +53,7 @@ class Service:
     authenticator: Authenticator
     browser_tokens: BrowserTokens
     share_links: ShareLinks
+    share_reads: ShareReads
     stream_access: StreamAccess
     audit: Audit
     overload: Overload
