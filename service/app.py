@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from domain.metering import BUILD_ESTIMATES
 from service.access.audit import Audit
 from service.access.authentication import Authenticator
 from service.access.browser_tokens import BrowserTokens
@@ -294,7 +295,14 @@ def _service(
         admission=admission,
         turns=turns,
         running_turns=running,
-        builds=Builds(transactions),
+        builds=Builds(
+            transactions,
+            {
+                **BUILD_ESTIMATES,
+                "main_build": settings.main_build_seconds,
+                "update": settings.update_build_seconds,
+            },
+        ),
         build_polls=BuildPolls(),
         erasure=Erasure(transactions, pool, turns),
         authenticator=Authenticator(settings.hmac_keys, pool),
