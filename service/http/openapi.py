@@ -132,7 +132,7 @@ def document(
             "version": version,
             "summary": "A durable, ordered timeline of a project's conversation with an AI.",
             "description": "Signed calls for servers, and calls with short tokens for browsers.",
-            "license": {"name": "Proprietary"},
+            "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/", "description": "The service that answers this document."}],
         "paths": paths,
