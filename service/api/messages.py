@@ -15,7 +15,7 @@ from service.chat.admission import AppendedMessage, Message
 from service.eventlog.errors import answering
 from service.eventlog.transactions import Transaction
 from service.http.call import AnyCall, Call
-from service.http.operation import Operation, answered
+from service.http.operation import Operation, Success, answered
 from service.http.rate_limit_headers import rate_limit
 from service.http.reads import (
     come_to,
@@ -171,8 +171,10 @@ OPERATIONS = (
         body=messages_schemas.MessageRequest,
         query=replies_schemas.ViewQuery,
         answer=envelope.ChatPlanResponse,
-        created=messages_schemas.Appended,
-        no_content="The message was sent before, and Last-Event-ID is its final event.",
+        others={
+            201: Success("The message was appended.", messages_schemas.Appended),
+            204: Success("The message was sent before, and Last-Event-ID is its final event."),
+        },
         problems=(400, 402, 403, 404, 409, 413, 415, 422, 429),
         streams=True,
         begins_reply=True,

@@ -11,7 +11,7 @@ from service.api import replies_schemas, schemas
 from service.eventlog.errors import ReplyStillEnding, answering
 from service.eventlog.stream_ids import session_stream
 from service.http.call import AnyCall, Call
-from service.http.operation import Operation, answered
+from service.http.operation import Operation, Success, answered
 from service.http.problems import BadRequest
 from service.http.reads import is_private_to_another, reading_at, visible_project
 from service.http.sse_response import EventStream
@@ -125,7 +125,7 @@ OPERATIONS = (
         scopes=("chat", "read", "admin"),
         body=NoneType,
         query=replies_schemas.JoinQuery,
-        no_content="The final event was seen already.",
+        others={204: Success("The final event was seen already.")},
         reads=(REPLIES,),
         problems=(404, 422),
         streams=True,

@@ -16,7 +16,7 @@ from service.commands import sessions as commands
 from service.eventlog.errors import NotServed, Unavailable, answering, not_served
 from service.eventlog.transactions import IdempotencyKey, RequestContext, Transaction
 from service.http.call import AnyCall, Call
-from service.http.operation import Operation, answered
+from service.http.operation import Operation, Success, answered
 from service.http.reads import in_language, reading_at, visible_project, visible_session
 
 
@@ -288,7 +288,11 @@ OPERATIONS = (
         query=NoneType,
         answer=sessions_schemas.SessionAnswer,
         status=201,
-        found="The user has such a session already: this one.",
+        others={
+            200: Success(
+                "The user has such a session already: this one.", sessions_schemas.SessionAnswer
+            )
+        },
         reads=(SESSIONS,),
         problems=(400, 403, 404, 409, 413, 415, 422),
         handle=open_session,

@@ -52,6 +52,14 @@ Q = TypeVar("Q", bound=Query | None)
 Handler: TypeAlias = Callable[[Call[B, Q]], Awaitable[Response]]
 
 
+@dataclass(frozen=True, slots=True)
+class Success:
+    """An answer under another status than the usual one: what it says, and its JSON, if any."""
+
+    meaning: str
+    answer: type[BaseModel] | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation(Generic[B, Q]):
     """An operation: `name` is its operationId, `problems` are the error statuses of its own.
@@ -60,11 +68,10 @@ class Operation(Generic[B, Q]):
     answers in JSON. If it streams, `events` maps the names of its server-sent events to their data.
     `lines` is one line of its newline-delimited JSON, `documents` are the media types of its other
     forms.
-    `no_content` says when 204 is answered, `found` when 200 in place of `status`, and `created` is
-    what it may answer with 201. `reads` are the read models that its answer is made from; the
-    header X-Read-Model-Incomplete names those of them that lack something of it. `browsers` may
-    call it with their tokens. One that `begins_reply` is refused first when the server has too
-    much to do.
+    `others` are its other successes by status. `reads` are the read models that its answer is made
+    from; the header X-Read-Model-Incomplete names those of them that lack something of it.
+    `browsers` may call it with their tokens. One that `begins_reply` is refused first when the
+    server has too much to do.
     """
 
     method: str
@@ -82,9 +89,7 @@ class Operation(Generic[B, Q]):
     events: Mapping[str, type[BaseModel]] = field(default_factory=lambda: REPLY_EVENTS)
     lines: type[BaseModel] | None = None
     documents: tuple[str, ...] = ()
-    no_content: str | None = None
-    created: type[BaseModel] | None = None
-    found: str | None = None
+    others: Mapping[int, Success] = field(default_factory=dict[int, Success])
     reads: tuple[Projection, ...] = ()
     browsers: bool = False
     begins_reply: bool = False
