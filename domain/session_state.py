@@ -97,7 +97,7 @@ class Session:
     """What decisions need to know.
 
     `fork` is set for a fork. `instructions`, `model` and `max_tokens` are None where those of the
-    mode and of the service hold.
+    mode and of the service hold. `settings` are others that the client asked for, None without any.
 
     `running` are the replies that have not ended by id, oldest first. `plans` are the plans by the
     ids of their replies, `plan` is the data of the newest plan, and `saved` are the ids of the
@@ -115,6 +115,7 @@ class Session:
     instructions: str | None = None
     model: str | None = None
     max_tokens: int | None = None
+    settings: Json = None
     message_count: int = 0
     tokens_used: int = 0
     running: Mapping[str, RunningReply] = field(default_factory=dict[str, RunningReply])
@@ -182,6 +183,7 @@ def evolve(state: Session, event: SessionEvent) -> Session:
                 instructions=event.instructions,
                 model=event.model,
                 max_tokens=event.max_tokens,
+                settings=event.settings,
             )
         case SessionConverted():
             return replace(
