@@ -7,7 +7,7 @@ It counts as no message of the session, costs nothing, and is no part of what th
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Any, Final
 
 from domain import session
 from domain.events import (
@@ -141,15 +141,12 @@ def _of_build(
 
 def _of_reply(event: ReplyCompleted) -> Announcement | None:
     """The question with which a reply ends, or the first thing that an analysis recommends."""
-    match event.mode, event.data:
-        case "general", {"markdown": str(markdown)} if question := _question_at_end(markdown):
-            variables = {"question": question}
-            return Announcement(template=PLAN_CLARIFICATION, variables=variables)
-        case "analysis", {"findings": list(findings)} if suggestion := _recommended(findings):
-            variables = {"suggestion": suggestion}
-            return Announcement(template=PLAN_SUGGESTION, variables=variables)
-        case _:
-            return None
+    data: Mapping[str, Any] = event.data or {}
+    if event.mode == "general" and (question := _question_at_end(data.get("markdown", ""))):
+        return Announcement(template=PLAN_CLARIFICATION, variables={"question": question})
+    if event.mode == "analysis" and (suggestion := _recommended(data.get("findings", ()))):
+        return Announcement(template=PLAN_SUGGESTION, variables={"suggestion": suggestion})
+    return None
 
 
 _SENTENCE_ENDS: Final = re.compile(r"(?<=[.!?؟…:])\s+")

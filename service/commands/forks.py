@@ -1,6 +1,7 @@
 """Forks: a session that begins with what another one had said."""
 
 from functools import partial
+from typing import Any
 
 from domain import modes, session
 from domain.errors import MessageUnknown, SessionUnknown
@@ -85,5 +86,6 @@ def _without_texts(settings: Json) -> Json:
 
     Texts stay where they can be erased. The system text is shared by reference.
     """
-    kept = {name: each for name, each in (settings or {}).items() if not isinstance(each, str)}
+    known: dict[str, Any] = settings or {}
+    kept = {name: each for name, each in known.items() if not isinstance(each, str)}
     return kept or None
