@@ -120,10 +120,12 @@ class LiveService:
     async def stream(self, message: str, **members: Any) -> list[Event]:
         """Post a message and read the reply's stream to its end: event, data, id."""
         body = {"userId": "u1", "projectId": "p1", "message": message} | members
+        return await self.stream_of("/v1/chat-plan", body)
+
+    async def stream_of(self, path: str, body: dict[str, Any]) -> list[Event]:
+        """Post a body and read the stream of the reply to its end."""
         headers = {"Accept": "text/event-stream"}
-        async with self.client.stream(
-            "POST", "/v1/chat-plan", json=body, headers=headers
-        ) as answer:
+        async with self.client.stream("POST", path, json=body, headers=headers) as answer:
             assert answer.status_code == 200, await answer.aread()
             return events_of((await answer.aread()).decode())
 

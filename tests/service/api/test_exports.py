@@ -13,6 +13,7 @@ from service.api.exports import PAGE
 from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import Transaction
 from tests.running import LiveService, Signed, problem, running
+from tests.service import law
 from tests.service.api.test_forks import appended, ask, forked, opened
 
 LONG = 2_000
@@ -151,20 +152,41 @@ async def test_private_and_foreign_sessions_are_exported_for_nobody_else(
     assert orjson.loads(foreign.content) == missing
 
 
-async def test_a_long_session_is_streamed_page_by_page(run: LiveService) -> None:
+async def test_a_session_of_two_thousand_messages_is_exported_resumed_and_answered(
+    url: str,
+) -> None:
+    async with running(url) as run:
+        await run.project()
+        await run.credit()
+        await filled(run, LONG - 1)
+        params = {"userId": "u1", "format": "ndjson"}
+        path = "/v1/sessions/private-s1/export"
+        async with run.client.stream("GET", path, params=params) as answer:
+            assert "content-length" not in answer.headers
+            lines = [orjson.loads(line) async for line in answer.aiter_lines()]
+        assert [each["messageId"] for each in lines] == [str(n) for n in range(LONG - 1)]
+        assert len(lines) > PAGE
+
+    async with running(url) as later:
+        path = "/v1/sessions/private-s1/messages"
+        body = {"userId": "u1", "message": "The last word"}
+        final = law.lawful(await later.stream_of(path, body))
+        assert final["sessionId"] == "private-s1"
+        told = later.model.requests[-1]["messages"]
+        assert f"Word {LONG - 2}" in str(told), "the newest messages are told"
+        newest = (await later.client.get(path, params={"userId": "u1", "limit": "2"})).json()
+        assert [each["kind"] for each in newest["messages"]] == ["user_message", "reply"]
+        assert problem(await later.client.post(path, json=body)) == (409, "session_full")
+
+
+async def filled(run: LiveService, count: int) -> None:
+    """A session private-s1 of mode prompt with so many messages of its user."""
     await opened(run, "private-s1", "prompt")
 
     async def fill(transaction: Transaction) -> None:
-        for n in range(LONG):
+        for n in range(count):
             said = partial(session.append_message, message_id=f"{n}", role="user", locale="en")
             decision = partial(said, text=f"Word {n}")
             await transaction.decide(session_stream("private-s1", "p1"), decision)
 
     await run.service.transactions.transact("t1", fill)
-    params = {"userId": "u1", "format": "ndjson"}
-    path = "/v1/sessions/private-s1/export"
-    async with run.client.stream("GET", path, params=params) as answer:
-        assert "content-length" not in answer.headers
-        lines = [orjson.loads(line) async for line in answer.aiter_lines()]
-    assert [each["messageId"] for each in lines] == [str(n) for n in range(LONG)]
-    assert len(lines) > PAGE
