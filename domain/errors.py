@@ -254,6 +254,67 @@ class BuildFull(Refused):
 
 
 @dataclass(eq=False)
+class RunUnknown(Refused):
+    """There is no such run, or this user may not see its project."""
+
+    code = "run_not_found"
+
+
+@dataclass(eq=False)
+class StepUnknown(Refused):
+    """The run has no such step. Read its steps, and send the stepId of one of them."""
+
+    code = "step_not_found"
+
+
+@dataclass(eq=False)
+class CandidateUnknown(Refused):
+    """The run has no such candidate. Read its candidates, and send the candidateId of one of \
+them."""
+
+    code = "candidate_not_found"
+
+
+@dataclass(eq=False)
+class RunTaken(Refused):
+    """Another engine has claimed this run. Take the next one."""
+
+    code = "run_claimed"
+
+
+@dataclass(eq=False)
+class RunEnded(Refused):
+    """The run has {status}. Take another one."""
+
+    code = "run_ended"
+    status: str
+
+
+@dataclass(eq=False)
+class RunNotEnded(Refused):
+    """The run has not ended ({status}). Wait for its end, or cancel the run."""
+
+    code = "run_not_ended"
+    status: str
+
+
+@dataclass(eq=False)
+class RunFull(Refused):
+    """A run keeps {limit} events. Report its end alone."""
+
+    code = "run_full"
+    limit: int
+
+
+@dataclass(eq=False)
+class SessionPrivate(Refused):
+    """The session is private, and all members of the project would see the run. Leave sessionId \
+out, or name another session."""
+
+    code = "session_private"
+
+
+@dataclass(eq=False)
 class KeyReused(Refused):
     """This Idempotency-Key was used for another request. Use a new key for a new request."""
 

@@ -26,6 +26,7 @@ from domain.events import (
     Context,
     Json,
     MaterialAdded,
+    MaterialErased,
     PlanSaved,
     PlanShared,
     ReplyCancelRequested,
@@ -214,6 +215,13 @@ def give_material(state: Session, *, message_id: str, kind: str, text: str) -> D
     return (
         MaterialAdded(session_id=state.session_id, message_id=message_id, kind=kind, text=text),
     )
+
+
+def erase_material(state: Session, *, message_id: str) -> Decided:
+    """Erase a text that was told to the model. A session that is erased does not change."""
+    if state.status in ("new", "deleted"):
+        return ()
+    return (MaterialErased(session_id=state.session_id, message_id=message_id),)
 
 
 def append_message(

@@ -11,6 +11,7 @@ from domain.events import (
     CancelReason,
     Json,
     MaterialAdded,
+    MaterialErased,
     PlanSaved,
     PlanShared,
     ReplyCancelRequested,
@@ -151,7 +152,7 @@ def evolve(state: Session, event: SessionEvent) -> Session:
             return _completed(_ended(state, event), event)
         case ReplyFailed():
             return _ended(state, event)
-        case SystemMessagePosted() | MaterialAdded():
+        case SystemMessagePosted() | MaterialAdded() | MaterialErased():
             return state
         case AssistantMessageAdded():
             return replace(state, message_count=state.message_count + 1)

@@ -9,6 +9,7 @@ from projections.drafts import DRAFTS
 from projections.projection import Projection
 from projections.projects import MEMBERS, PROJECTS
 from projections.replies import REPLIES
+from projections.runs import RUN_CANDIDATES, RUN_STEPS, RUNS
 from projections.sessions import SESSIONS
 from projections.shares import SHARES
 from projections.timeline import TIMELINE
@@ -29,4 +30,7 @@ PROJECTIONS: Final[tuple[Projection, ...]] = (
     DRAFTS,
     SHARES,
     WORDS,
+    RUNS,
+    RUN_STEPS,
+    RUN_CANDIDATES,
 )

@@ -11,7 +11,15 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import pytest
 
 import sql
-from domain.events import ERASABLE, ERASURES, EVENT_TYPES, ProjectErasureRequested, SessionDeleted
+from domain.events import (
+    ERASABLE,
+    ERASURES,
+    EVENT_TYPES,
+    MaterialErased,
+    ProjectErasureRequested,
+    RunErased,
+    SessionDeleted,
+)
 from domain.stored_events import stored_keys
 from projections import PROJECTIONS
 from projections.projection import Projection
@@ -21,11 +29,12 @@ SET_ASIDE = {
     "ReplyCancelRequested": "the end of the reply says why it came",
     "MessageAdmitted": "it is counted; the message itself is shown",
     "SessionPlaced": "the session itself is shown",
+    "RunDiscussed": "the material itself is shown",
     "RequestCompleted": "a repeated request is answered from its own stream",
 }
 """The types that no read model shows, with the reason."""
 
-REMOVING = (SessionDeleted, ProjectErasureRequested)
+REMOVING = (SessionDeleted, MaterialErased, ProjectErasureRequested, RunErased)
 """The types that remove many rows together."""
 
 RECORD = re.compile(r"jsonb?_to_record\(.*?\) as state \((.*?)\)\n", re.DOTALL)

@@ -74,7 +74,8 @@ _OTHERS: Final[TypeAdapter[dict[str, Any]]] = TypeAdapter(
 
 
 class ContextIds(Wire):
-    """The ids of what a session is about. The project must have the version and the build."""
+    """The ids of what a session is about. The project must have the run, the version and the build,
+    and the run the step and the candidate."""
 
     run_id: Id | None = None
     step_id: Id | None = None
@@ -83,6 +84,12 @@ class ContextIds(Wire):
     prompt_version_id: Id | None = None
     version_id: Id | None = None
     build_id: Id | None = None
+
+    @model_validator(mode="after")
+    def _names_the_run_of_its_parts(self) -> "ContextIds":
+        if self.run_id is None and (self.step_id or self.candidate_id) is not None:
+            raise ValueError("stepId and candidateId need runId: the run that has them")
+        return self
 
     @property
     def about(self) -> About:

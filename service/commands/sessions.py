@@ -6,16 +6,33 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from domain import announcements, modes, place, session
+from domain import announcements, modes, place, run, session
+from domain.errors import RunUnknown
 from domain.events import SessionEvent, SessionMode
 from domain.session import About
 from projections.replies import ReplyRow
 from projections.sessions import reusable_read
 from service.chat.admission import Viewed
 from service.commands.projects import require_actor
-from service.eventlog.stream_ids import StreamId, place_stream, project_stream, session_stream
+from service.eventlog.stream_ids import (
+    StreamId,
+    place_stream,
+    project_stream,
+    run_stream,
+    session_stream,
+)
 from service.eventlog.transactions import Transaction
 from service.ids import new_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telling:
+    """A text about a run, of this kind, which a session is told once."""
+
+    project_id: str
+    run_id: str
+    kind: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +42,7 @@ class Opening:
     `context` are the ids of what it is about, by their names on the wire. `instructions` are the
     fields of SessionInstructed, None without any. `reuse` says that a session of this user,
     project, mode and context that takes messages will do; a session of mode plan that was idle for
-    `idle_seconds` comes after the others then.
+    `idle_seconds` comes after the others then. `telling` is what the session is told of a run.
     """
 
     tenant_id: str
@@ -38,6 +55,7 @@ class Opening:
     instructions: Mapping[str, Any] | None
     reuse: bool
     idle_seconds: float
+    telling: Telling | None = None
 
     @property
     def place(self) -> str:
@@ -54,8 +72,30 @@ async def open_session(transaction: Transaction, *, opening: Opening) -> dict[st
     """Open a session, or find it. Returns its id as `session`, and `is_new`.
 
     Openings that race for one place append to its stream, so one of them opens the session and the
-    others find it. Raises NotAMember, ViewerOnly, VersionUnknown, BuildUnknown.
+    others find it. Raises NotAMember, ViewerOnly, VersionUnknown, BuildUnknown, RunUnknown,
+    StepUnknown, CandidateUnknown.
     """
+    found = await _open_or_find(transaction, opening)
+    if opening.telling is not None:
+        await tell(transaction, opening.telling, session_id=found["session"])
+    return found
+
+
+async def tell(transaction: Transaction, telling: Telling, *, session_id: str) -> None:
+    """Tell a session a text about a run, unless it was told one of this kind before.
+
+    The run notes it, so that the erasure of the run erases the text. Raises RunUnknown.
+    """
+    message_id = new_id()
+    noting = partial(run.tell, session_id=session_id, message_id=message_id, kind=telling.kind)
+    giving = partial(
+        session.give_material, message_id=message_id, kind=telling.kind, text=telling.text
+    )
+    if await transaction.decide(run_stream(telling.run_id, telling.project_id), noting):
+        await transaction.decide(session_stream(session_id, telling.project_id), giving)
+
+
+async def _open_or_find(transaction: Transaction, opening: Opening) -> dict[str, Any]:
     project = project_stream(opening.project_id)
     placed = place_stream(opening.place, opening.project_id)
     viewed = Viewed(
@@ -78,6 +118,7 @@ async def open_session(transaction: Transaction, *, opening: Opening) -> dict[st
         await transaction.recall(project, beside=viewed.reads)
     await require_actor(transaction, opening.project_id, opening.user_id)
     await viewed.require()
+    await _require_run(transaction, opening)
     if opening.reuse:
         candidates = (await found.row(), (await transaction.load(placed)).session_id)
         for session_id in candidates:
@@ -90,6 +131,17 @@ async def open_session(transaction: Transaction, *, opening: Opening) -> dict[st
     if opening.reuse:
         await transaction.decide(placed, partial(place.give, session_id=session_id))
     return {"session": session_id, "is_new": True}
+
+
+async def _require_run(transaction: Transaction, opening: Opening) -> None:
+    """Raises RunUnknown, StepUnknown, CandidateUnknown for an id that the project does not have."""
+    about = opening.about
+    if about.run_id is None:
+        return
+    state = await transaction.load(run_stream(about.run_id))
+    if state.project_id != opening.project_id:
+        raise RunUnknown
+    run.require_parts(state, step_id=about.step_id, candidate_id=about.candidate_id)
 
 
 async def _is_reusable(transaction: Transaction, opening: Opening, session_id: str) -> bool:

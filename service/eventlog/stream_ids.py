@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
-from domain import account, build, idempotency, place, project, session
+from domain import account, build, idempotency, place, project, run, session
 from domain.account import Account
 from domain.build import Build
 from domain.events import (
@@ -14,10 +14,12 @@ from domain.events import (
     PlaceEvent,
     ProjectEvent,
     RequestEvent,
+    RunEvent,
     SessionEvent,
 )
 from domain.place import SessionPlace
 from domain.project import Project
+from domain.run import Run
 from domain.session import Session
 
 S = TypeVar("S")
@@ -46,6 +48,7 @@ ACCOUNT: Final[Decider[Account, AccountEvent]] = Decider("account", account.INIT
 BUILD: Final[Decider[Build, BuildEvent]] = Decider(
     "build", build.INITIAL, build.fold, is_of_project=True
 )
+RUN: Final[Decider[Run, RunEvent]] = Decider("run", run.INITIAL, run.fold, is_of_project=True)
 PROJECT: Final[Decider[Project, ProjectEvent]] = Decider(
     "project", project.INITIAL, project.fold, is_of_project=True
 )
@@ -99,6 +102,11 @@ def project_stream(project_id: str) -> StreamId[Project, ProjectEvent]:
 def build_stream(build_id: str, project_id: str | None = None) -> StreamId[Build, BuildEvent]:
     """The stream of a build."""
     return StreamId(BUILD, build_id, project_id)
+
+
+def run_stream(run_id: str, project_id: str | None = None) -> StreamId[Run, RunEvent]:
+    """The stream of a run."""
+    return StreamId(RUN, run_id, project_id)
 
 
 def place_stream(key: str, project_id: str) -> StreamId[SessionPlace, PlaceEvent]:

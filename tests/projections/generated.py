@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
 from random import Random
 from typing import Any, Final, TypeVar, get_args
@@ -16,7 +17,7 @@ from typing import Any, Final, TypeVar, get_args
 from psycopg import sql as compose
 from psycopg.rows import dict_row
 
-from domain import account, build, project, session
+from domain import account, build, project, run, session
 from domain.build import Build
 from domain.errors import Refused
 from domain.events import (
@@ -29,11 +30,13 @@ from domain.events import (
     Report,
     ReportType,
     Role,
+    RunReportType,
     SessionMode,
 )
 from domain.metering import BUILD_ESTIMATES, ESTIMATES, OPERATIONS, Usage, cost_of
 from domain.modes import MODES as MODES_OF
 from domain.modes import session_id
+from domain.run import Run
 from projections.projection import Connection
 from service.eventlog.live import LiveLog
 from service.eventlog.store import EventStore, NewEvent, Recorded
@@ -43,6 +46,7 @@ from service.eventlog.stream_ids import (
     account_stream,
     build_stream,
     project_stream,
+    run_stream,
     session_stream,
 )
 from service.eventlog.transactions import encode
@@ -57,6 +61,7 @@ MODES: Final = get_args(ChatMode)
 ROLES: Final[tuple[Role, ...]] = ("owner", "editor", "viewer")
 KINDS: Final[tuple[CreditKind, ...]] = ("paid", "bonus")
 PHASES: Final[tuple[BuildPhase, ...]] = get_args(BuildPhase)
+RUN_REPORTS: Final[tuple[RunReportType, ...]] = get_args(RunReportType)
 REPORT_TYPES: Final[tuple[ReportType, ...]] = get_args(ReportType)
 SESSION_MODES: Final[tuple[SessionMode, ...]] = get_args(SessionMode)
 FAMILIES: Final[Mapping[str, list[SessionMode]]] = {
@@ -130,6 +135,7 @@ class World:
         self._talks: list[_Talk] = []
         self._running: list[_Reply] = []
         self._builds: list[tuple[str, str, str]] = []
+        self._runs: list[tuple[str, str, str]] = []
         self._actions: Mapping[Callable[[_Append], None], int] = {
             self._register: 2,
             self._describe: 2,
@@ -157,6 +163,12 @@ class World:
             self._report: 30,
             self._time_out: 1,
             self._cancel_build: 1,
+            self._queue_run: 8,
+            self._claim_run: 4,
+            self._report_run: 20,
+            self._end_run: 2,
+            self._discuss: 8,
+            self._erase_run: 2,
             self._archive: 1,
             self._restore: 3,
             self._expire: 3,
@@ -757,6 +769,104 @@ class World:
                 account_stream(append.tenant_id, ended.user_id, project_id),
                 lambda state: build.bill(state, ended=ended),
             )
+
+    # Runs ----------------------------------------------------------------------------------------
+
+    def _queue_run(self, append: "_Append") -> None:
+        run_id, project_id = self._id("n", append), self._one(PROJECTS)
+        append.decide(
+            run_stream(run_id, project_id),
+            lambda state: run.queue(
+                state,
+                run_id=run_id,
+                project_id=project_id,
+                user_id=self._one(USERS),
+                title=self._one(TEXTS),
+                session_id=self._one((None, "s1")),
+                prompt_version_id=self._one((None, "pv1")),
+                answers=self._one((None, {"name": "Ann"})),
+                settings=self._one((None, {"temperature": 0.5})),
+                given=self._one((None, *DATA)),
+            ),
+        )
+        self._runs.append((append.tenant_id, project_id, run_id))
+
+    def _claim_run(self, append: "_Append") -> None:
+        worker_id = self._one(("w1", "w2"))
+        self._in_run(append, lambda state: run.claim(state, worker_id=worker_id))
+
+    def _report_run(self, append: "_Append") -> None:
+        told = [self._told_of_run() for _ in range(self._random.randint(1, 4))]
+        self._in_run(append, lambda state: run.report(state, told))
+
+    def _told_of_run(self) -> run.Report:
+        kind = self._one((*RUN_REPORTS, "step", "candidate", "candidate"))
+        return run.Report(
+            event_id=f"e{self._random.randint(1, 99)}",
+            type=kind,
+            title=self._one(TEXTS),
+            at=f"2026-01-01T00:00:{self._random.randint(0, 59):02}+00:00",
+            step_id=self._one(("s1", "s2")),
+            prompt=self._one((None, *TEXTS)),
+            prompt_version_id=self._one((None, "pv1")),
+            output=self._one((None, *TEXTS)),
+            candidate_id=self._one(("c1", "c2")),
+            scores=self._one((None, {"overall": 0.5}, {"overall": 1, "cost": -1.5e-7}, {})),
+            data=self._one((None, *DATA)),
+            summary=self._one((None, "Done")),
+            findings=self._one(((), ("One", "عمر"))),
+            error=self._one((None, "It broke")),
+            seconds=self._one((None, 0, 7)),
+            tokens=self._one((None, 4_000)),
+        )
+
+    def _end_run(self, append: "_Append") -> None:
+        self._in_run(append, self._one((run.cancel, lambda state: run.time_out(state, error="?"))))
+
+    def _discuss(self, append: "_Append") -> None:
+        """A session is told of a run, as the service stores it."""
+        mine = [talk for talk in self._talks if talk.tenant_id == append.tenant_id]
+        if not mine:
+            return
+        talk, message_id = self._one(mine[-3:]), self._id("y", append)
+        self._in_run(
+            append,
+            lambda state: run.tell(
+                state, session_id=talk.session_id, message_id=message_id, kind="run_results"
+            ),
+        )
+        if append.events:
+            append.decide(
+                session_stream(talk.session_id, talk.project_id),
+                lambda state: session.give_material(
+                    state, message_id=message_id, kind="run_results", text=self._one(TEXTS)
+                ),
+            )
+
+    def _erase_run(self, append: "_Append") -> None:
+        """A run is erased with what sessions were told of it."""
+        mine = [each for each in self._runs if each[0] == append.tenant_id]
+        if not mine:
+            return
+        _, project_id, run_id = self._one(mine)
+        state, _ = self._streams[append.tenant_id, str(run_stream(run_id))]
+        for each in state.materials:
+            (talk,) = (
+                talk
+                for talk in self._talks
+                if (talk.tenant_id, talk.session_id) == (append.tenant_id, each.session_id)
+            )
+            append.decide(
+                session_stream(each.session_id, talk.project_id),
+                partial(session.erase_material, message_id=each.message_id),
+            )
+        append.decide(run_stream(run_id, project_id), run.erase)
+
+    def _in_run(self, append: "_Append", decision: Callable[[Run], run.Decided]) -> None:
+        mine = [each for each in self._runs if each[0] == append.tenant_id]
+        if mine:
+            _, project_id, run_id = self._one(mine[-4:])
+            append.decide(run_stream(run_id, project_id), decision)
 
     def _in_session(
         self, append: "_Append", decision: Callable[[session.Session], session.Decided]

@@ -166,6 +166,9 @@ CHANGED: Final = {
     "drafts": "update {0} set title = 'forged'",
     "shares": "update {0} set user_id = 'forged'",
     "words": "update {0} set language = 'forged'",
+    "runs": "update {0} set title = 'forged'",
+    "run_steps": "update {0} set title = 'forged'",
+    "run_candidates": "update {0} set title = 'forged'",
 }
 TWO: Final = "where ctid in (select ctid from {0} limit 2)"
 REMOVED: Final = "delete from {0} where ctid in (select ctid from {0} limit 2)"
@@ -279,9 +282,24 @@ from generate_series(1, 6000) as n;
 insert into app.words (tenant_id, project_id, position, session_id, language, stems)
 select 't' || n % 5, 'p' || n % 7, n, 's' || n, 'english', to_tsvector('english', 'Word ' || n)
 from generate_series(1, 6000) as n;
+insert into app.runs (
+    tenant_id, run_id, project_id, user_id, title, status, queued_at, heard_at, queued_position
+)
+select
+    't' || n % 5, 'n' || n, 'p' || n % 7, 'u', 'Compare',
+    case when n % 60 > 0 then 'succeeded' else 'queued' end, now(), now(), n
+from generate_series(1, 6000) as n;
+insert into app.run_steps (tenant_id, run_id, step_id, title, at, recorded_at, position)
+select 't' || n % 5, 'n' || n % 90, 's' || n, 'x', now(), now(), n
+from generate_series(1, 6000) as n;
+insert into app.run_candidates (
+    tenant_id, run_id, candidate_id, title, scores, at, recorded_at, position
+)
+select 't' || n % 5, 'n' || n % 90, 'c' || n, 'x', '{"overall": 0.5}', now(), now(), n
+from generate_series(1, 6000) as n;
 analyze app.timeline, app.sessions, app.accounts, app.consumption, app.projects, app.members,
     app.replies, app.builds, app.build_events, app.versions, app.drafts,
-    app.shares, app.words;
+    app.shares, app.words, app.runs, app.run_steps, app.run_candidates;
 """
 
 ASKED: Final[dict[str, Any]] = {
@@ -322,13 +340,16 @@ ASKED: Final[dict[str, Any]] = {
     "statuses": ["active", "expired"],
     "starred": None,
     "tag": None,
-    "run_id": None,
+    "run_id": "n1",
     "prompt_id": None,
     "sort": "name",
     "after_name": "",
     "after_number": 0,
     "after_position": 0,
     "query": "word",
+    "run_ids": ["n1", "n6"],
+    "step_id": "s1",
+    "candidate_id": None,
 }
 SMALL: Final = {"lease"}
 """Tables of a row a process, which are read whole."""
