@@ -116,7 +116,8 @@ class Settings(BaseSettings):
         default=1_800, description="How long nobody may speak in a session before it expires."
     )
     build_silent_seconds: Seconds = Field(
-        default=1_800, description="How long nothing may be heard of a build before it has failed."
+        default=1_800,
+        description="How long nothing may be heard of a build or a run before it has failed.",
     )
     source_dir: Annotated[Path, AfterValidator(_folder)] | None = Field(
         default=None,

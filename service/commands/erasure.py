@@ -1,8 +1,8 @@
-"""Erasure of a session, and of a project with all its sessions.
+"""Erasure of a session, and of a project with all its sessions and runs.
 
 The append that has the marker masks the log and takes the rows out of the read models, so a
 session is gone at once or not at all. A project is closed first and then emptied session by
-session; whoever dies over it leaves the rest to the next who looks.
+session and run by run; whoever dies over it leaves the rest to the next who looks.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,12 +13,14 @@ from typing import Final
 import structlog
 
 from domain import build, project, session
-from domain.errors import Refused, ReplyInProgress, ReplyUnknown, SessionUnknown
+from domain.errors import Refused, ReplyInProgress, ReplyUnknown, RunUnknown, SessionUnknown
 from domain.events import ProjectEvent
 from domain.project import Project
 from projections.projects import erasing
+from projections.runs import unerased
 from projections.sessions import undeleted
 from service.chat.turns import Turns
+from service.commands import runs
 from service.eventlog.errors import (
     DATABASE_AWAY,
     Contended,
@@ -74,7 +76,7 @@ class Erasure:
                 raise ReplyStillEnding
 
     async def project(self, tenant_id: str, project_id: str, cause: RequestContext) -> int:
-        """Erase a project and all its sessions; returns the position that closed it.
+        """Erase a project with all its sessions and runs; returns the position that closed it.
 
         Raises ProjectUnknown, and BuildInProgress while it is being built.
         """
@@ -114,8 +116,22 @@ class Erasure:
             for session_id in left:
                 with suppress(SessionUnknown):  # somebody else was faster
                     await self.session(tenant_id, project_id, session_id)
+        await self._erase_runs(tenant_id, project_id)
         work = partial(_decide, project_id=project_id, decision=project.erase)
         await self._transactions.transact(tenant_id, work)
+
+    async def _erase_runs(self, tenant_id: str, project_id: str) -> None:
+        while True:
+            async with tenant_transaction(self._pool, tenant_id) as connection:
+                left = await unerased(
+                    connection, tenant_id=tenant_id, project_id=project_id, limit=_AT_A_TIME
+                )
+            if not left:
+                return
+            for run_id in left:
+                work = partial(runs.erase, run_id=run_id, user_id=None)
+                with suppress(RunUnknown):  # somebody else was faster
+                    await self._transactions.transact(tenant_id, work)
 
 
 async def _erase_session(transaction: Transaction, *, project_id: str, session_id: str) -> None:

@@ -173,7 +173,8 @@ def _timeline(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
             row |= {"kind": "lock", "mode": "build", "is_visible": False, "is_live": True}
             row |= {"data": {"activeBuildId": active}}
         case "SessionDeleted":
-            _drop(table, tenant_id=event.tenant_id, session_id=state["session_id"], kind=_SAID)
+            kinds = (*_SAID, "erasure")
+            _drop(table, tenant_id=event.tenant_id, session_id=state["session_id"], kind=kinds)
             row |= {"kind": "erasure", "is_visible": False, "is_live": True}
             row |= {"data": {"sessionId": state["session_id"]}}
         case "MaterialErased":

@@ -163,18 +163,18 @@ class World:
             self._report: 30,
             self._time_out: 1,
             self._cancel_build: 1,
-            self._queue_run: 8,
+            self._queue_run: 3,
             self._claim_run: 4,
-            self._report_run: 20,
-            self._end_run: 2,
-            self._discuss: 8,
+            self._report_run: 10,
+            self._end_run: 1,
+            self._discuss: 6,
             self._erase_run: 2,
             self._archive: 1,
             self._restore: 3,
             self._expire: 3,
             self._delete: 2,
-            self._close_project: 1,
-            self._erase_project: 4,
+            self._close_project: 2,
+            self._erase_project: 6,
         }
 
     def appends(self, events: int) -> list[tuple[NewEvent, ...]]:
@@ -848,8 +848,9 @@ class World:
         mine = [each for each in self._runs if each[0] == append.tenant_id]
         if not mine:
             return
-        _, project_id, run_id = self._one(mine)
-        state, _ = self._streams[append.tenant_id, str(run_stream(run_id))]
+        told = [each for each in mine if self._run(each).materials]
+        _, project_id, run_id = self._one(told or mine)
+        state = self._run((append.tenant_id, project_id, run_id))
         for each in state.materials:
             (talk,) = (
                 talk
@@ -861,6 +862,12 @@ class World:
                 partial(session.erase_material, message_id=each.message_id),
             )
         append.decide(run_stream(run_id, project_id), run.erase)
+
+    def _run(self, known: tuple[str, str, str]) -> Run:
+        """The state of a run: its tenant, project and id are known."""
+        state, _ = self._streams[known[0], str(run_stream(known[2]))]
+        found: Run = state
+        return found
 
     def _in_run(self, append: "_Append", decision: Callable[[Run], run.Decided]) -> None:
         mine = [each for each in self._runs if each[0] == append.tenant_id]

@@ -61,6 +61,12 @@ BODIES: dict[str, dict[str, Any]] = {
             }
         ]
     },
+    "createRun": {"userId": "?", "projectId": "?", "sessionId": "?", "title": "t"},
+    "claimRun": {"workerId": "w1"},
+    "reportRun": {
+        "events": [{"eventId": "9", "type": "progress", "title": "t", "at": "2026-11-20T10:00:00Z"}]
+    },
+    "discussRun": {"userId": "?", "sessionId": "?"},
     "mintToken": {"userId": "?", "projectId": "?"},
     "sharePlan": {"userId": "?"},
     "forkSession": {"userId": "?", "messageId": "?"},
@@ -78,7 +84,7 @@ MAKERS = ("putMember", "creditAccount", "registerProject")
 """Operations that make a resource under an id which the caller chooses: another tenant's resource
 of the same id is a different one. They are called last, because then the caller has that id."""
 
-IDS = ("userId", "projectId", "sessionId", "messageId", "buildId", "share")
+IDS = ("userId", "projectId", "sessionId", "messageId", "buildId", "share", "runId")
 OPTIONAL = {"getTimeline": ("userId",), "readEvents": ("projectId",)}
 
 
