@@ -151,7 +151,7 @@ def claim(state: Build, *, worker_id: str) -> Decided:
     return (BuildClaimed(build_id=state.build_id, worker_id=worker_id),)
 
 
-def report(state: Build, told: Sequence[Report], *, reference_id: str) -> Decided:
+def report(state: Build, reported: Sequence[Report], *, reference_id: str) -> Decided:
     """Store what a worker reports, each report once, in any order.
 
     `reference_id` becomes the id of the timeline's item when development begins with these reports.
@@ -159,7 +159,7 @@ def report(state: Build, told: Sequence[Report], *, reference_id: str) -> Decide
     """
     _require_known(state)
     decide = partial(_reported, reference_id=reference_id)
-    return reports.each_once(state, told, decide=decide, fold=fold, full=BuildFull)
+    return reports.each_once(state, reported, decide=decide, fold=fold, full=BuildFull)
 
 
 def time_out(state: Build, *, error: str) -> Decided:

@@ -67,7 +67,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
-    """What a session was told of the run: the material `message_id` of this kind."""
+    """What a session was reported of the run: the material `message_id` of this kind."""
 
     session_id: str
     message_id: str
@@ -178,13 +178,13 @@ def claim(state: Run, *, worker_id: str) -> Decided:
     return (RunClaimed(run_id=state.run_id, worker_id=worker_id),)
 
 
-def report(state: Run, told: Sequence[Report]) -> Decided:
+def report(state: Run, reported: Sequence[Report]) -> Decided:
     """Store what an engine reports, each report once, in any order.
 
     The first end stays the end. Raises RunUnknown, RunFull.
     """
     require_known(state)
-    return reports.each_once(state, told, decide=_decided, fold=fold, full=RunFull)
+    return reports.each_once(state, reported, decide=_decided, fold=fold, full=RunFull)
 
 
 def time_out(state: Run, *, error: str) -> Decided:
@@ -205,8 +205,8 @@ def cancel(state: Run) -> Decided:
     return (RunFailed(run_id=state.run_id, code="cancelled", error="Cancelled."),)
 
 
-def tell(state: Run, *, session_id: str, message_id: str, kind: str) -> Decided:
-    """Note that a session is told the material `message_id` about the run: once for each kind.
+def give_material(state: Run, *, session_id: str, message_id: str, kind: str) -> Decided:
+    """Note that a session gets the material `message_id` about the run: once for each kind.
 
     Raises RunUnknown.
     """
@@ -256,67 +256,67 @@ def _material(event: RunDiscussed) -> Material:
     return Material(session_id=event.session_id, message_id=event.message_id, kind=event.kind)
 
 
-def _decided(state: Run, told: Report) -> Decided:
+def _decided(state: Run, reported: Report) -> Decided:
     """The event of one new report."""
-    if told.type == "step" and told.step_id is not None:
+    if reported.type == "step" and reported.step_id is not None:
         return (
             RunStepReported(
                 run_id=state.run_id,
-                event_id=told.event_id,
-                step_id=told.step_id,
-                title=told.title,
-                at=told.at,
-                prompt=told.prompt,
-                prompt_version_id=told.prompt_version_id,
-                output=told.output,
+                event_id=reported.event_id,
+                step_id=reported.step_id,
+                title=reported.title,
+                at=reported.at,
+                prompt=reported.prompt,
+                prompt_version_id=reported.prompt_version_id,
+                output=reported.output,
             ),
         )
-    if told.type == "candidate" and told.candidate_id is not None:
+    if reported.type == "candidate" and reported.candidate_id is not None:
         return (
             RunCandidateReported(
                 run_id=state.run_id,
-                event_id=told.event_id,
-                candidate_id=told.candidate_id,
-                title=told.title,
-                at=told.at,
-                scores=told.scores,
-                data=told.data,
+                event_id=reported.event_id,
+                candidate_id=reported.candidate_id,
+                title=reported.title,
+                at=reported.at,
+                scores=reported.scores,
+                data=reported.data,
             ),
         )
-    if told.ends and not reports.has_ended(state):
-        return (_end(state, told),)
+    if reported.ends and not reports.has_ended(state):
+        return (_end(state, reported),)
     return (
         RunProgressed(
             run_id=state.run_id,
-            event_id=told.event_id,
-            type=told.type,
-            title=told.title,
-            at=told.at,
+            event_id=reported.event_id,
+            type=reported.type,
+            title=reported.title,
+            at=reported.at,
         ),
     )
 
 
-def _end(state: Run, told: Report) -> RunSucceeded | RunFailed:
-    if told.type == "succeeded":
+def _end(state: Run, reported: Report) -> RunSucceeded | RunFailed:
+    if reported.type == "succeeded":
         return RunSucceeded(
             run_id=state.run_id,
-            event_id=told.event_id,
-            title=told.title,
-            at=told.at,
-            summary=told.summary,
-            findings=told.findings,
-            seconds=told.seconds,
-            tokens=told.tokens,
+            event_id=reported.event_id,
+            title=reported.title,
+            at=reported.at,
+            summary=reported.summary,
+            findings=reported.findings,
+            seconds=reported.seconds,
+            tokens=reported.tokens,
         )
     return RunFailed(
         run_id=state.run_id,
         code="failed",
-        error=told.error or told.title,
-        event_id=told.event_id,
-        title=told.title,
-        at=told.at,
-        summary=told.summary,
-        findings=told.findings,
-        seconds=told.seconds,
-        tokens=told.tokens,
+        error=reported.error or reported.title,
+        event_id=reported.event_id,
+        title=reported.title,
+        at=reported.at,
+        summary=reported.summary,
+        findings=reported.findings,
+        seconds=reported.seconds,
+        tokens=reported.tokens,
     )

@@ -46,7 +46,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """A run that has ended. The candidates are in the order in which they are told."""
+    """A run that has ended. The candidates are in the order in which they are step."""
 
     run_id: str
     title: str
@@ -58,7 +58,7 @@ class Results:
     steps: Sequence[Step]
 
 
-def results(run: Results) -> str:
+def results_text(run: Results) -> str:
     """The results of a run: summary, findings, candidates, steps, as far as they fit."""
     text, left = [], MOST_CHARACTERS
     for part in _parts(run):
@@ -70,13 +70,13 @@ def results(run: Results) -> str:
     return "\n".join(text)
 
 
-def step(told: Step) -> str:
+def step_text(step: Step) -> str:
     """The prompt and the output of one step. Each of them has at least half of the room."""
-    prompt, output = told.prompt or "(not reported)", told.output or "(not reported)"
-    half = (MOST_CHARACTERS - len(told.title) - 100) // 2
+    prompt, output = step.prompt or "(not reported)", step.output or "(not reported)"
+    half = (MOST_CHARACTERS - len(step.title) - 100) // 2
     output = _cut(output, 2 * half - min(half, len(prompt)))
     prompt = _cut(prompt, 2 * half - len(output))
-    return f"Step: {told.title}\n\nPrompt:\n{prompt}\n\nOutput:\n{output}"
+    return f"Step: {step.title}\n\nPrompt:\n{prompt}\n\nOutput:\n{output}"
 
 
 def _parts(run: Results) -> Iterator[str]:
@@ -105,8 +105,8 @@ def _candidate(candidate: Candidate) -> str:
     return f"{line}\n  {dumps(candidate.data, ensure_ascii=False)}"
 
 
-def _step(told: Step) -> str:
-    return f"- {told.title}: {told.output or 'no output'}"
+def _step(step: Step) -> str:
+    return f"- {step.title}: {step.output or 'no output'}"
 
 
 def _cut(text: str, most: int) -> str:

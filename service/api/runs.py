@@ -15,7 +15,7 @@ from projections import runs as rows
 from projections.runs import RUN_CANDIDATES, RUN_STEPS, RUNS, CandidateRow, RunRow, StepRow
 from service.api import runs_schemas, schemas
 from service.commands import runs as commands
-from service.commands.sessions import Opening, Telling
+from service.commands.sessions import Opening, RunMaterial
 from service.eventlog.errors import answering
 from service.eventlog.store import END
 from service.eventlog.stream_ids import run_stream
@@ -225,15 +225,15 @@ async def discuss_run(call: Call[runs_schemas.DiscussRequest, None]) -> Response
     async with call.reading() as connection:
         await visible_project(connection, call, row.project_id, asked.user_id)
     text = await _results(call, row, asked.candidate_id, head)
-    telling = Telling(
+    material = RunMaterial(
         project_id=row.project_id, run_id=run_id, kind=run_material.RESULTS, text=text
     )
     discussion = commands.Discussion(
-        telling=telling,
+        material=material,
         candidate_id=asked.candidate_id,
         user_id=asked.user_id,
         session_id=asked.session_id,
-        opening=_analysis(call, telling),
+        opening=_analysis(call, material),
     )
     work = partial(commands.discuss, asked=discussion)
     found, position = await call.transact(work, user_id=asked.user_id)
@@ -246,14 +246,14 @@ async def discuss_run(call: Call[runs_schemas.DiscussRequest, None]) -> Response
     )
 
 
-def _analysis(call: Call[runs_schemas.DiscussRequest, None], telling: Telling) -> Opening:
+def _analysis(call: Call[runs_schemas.DiscussRequest, None], material: RunMaterial) -> Opening:
     """The session in which a run is discussed, unless the request names another one."""
     asked, run_id = call.body, call.path["runId"]
     context = {"runId": run_id, "candidateId": asked.candidate_id}
     name = render("session_name_of_run", {"run": run_id[:8]}, call.locale(None) or "en")
     return Opening(
         tenant_id=call.tenant_id,
-        project_id=telling.project_id,
+        project_id=material.project_id,
         user_id=asked.user_id,
         mode="analysis",
         name=asked.name or name,
@@ -262,7 +262,7 @@ def _analysis(call: Call[runs_schemas.DiscussRequest, None], telling: Telling) -
         instructions=None,
         reuse=True,
         idle_seconds=call.service.settings.idle_seconds,
-        telling=telling,
+        material=material,
     )
 
 
@@ -285,7 +285,7 @@ async def _results(call: AnyCall, row: RunRow, first: str | None, at_least: int)
             after=0,
             limit=run_material.MOST_STEPS,
         )
-    return run_material.results(
+    return run_material.results_text(
         Results(
             run_id=row.run_id,
             title=row.title,
@@ -309,9 +309,9 @@ def _step(row: StepRow) -> Step:
     return Step(title=row.title, prompt=row.prompt, output=row.output)
 
 
-async def telling_of_step(
+async def material_of_step(
     call: AnyCall, *, project_id: str, run_id: str, step_id: str
-) -> Telling | None:
+) -> RunMaterial | None:
     """What a session about a step of a run is told; None without such a step."""
     head = await call.service.store.head()
     async with reading_at(call, RUN_STEPS.name, head) as (connection, _):
@@ -320,8 +320,8 @@ async def telling_of_step(
         )
     if found is None:
         return None
-    text = run_material.step(_step(found))
-    return Telling(project_id=project_id, run_id=run_id, kind=run_material.STEP, text=text)
+    text = run_material.step_text(_step(found))
+    return RunMaterial(project_id=project_id, run_id=run_id, kind=run_material.STEP, text=text)
 
 
 # Access ------------------------------------------------------------------------------------------

@@ -12,9 +12,9 @@ from domain.errors import Refused, SessionUnknown
 from projections import sessions as rows
 from projections.sessions import SESSIONS, ListedSession, SessionRow
 from service.api import schemas, sessions_schemas
-from service.api.runs import telling_of_step
+from service.api.runs import material_of_step
 from service.commands import sessions as commands
-from service.commands.sessions import Telling
+from service.commands.sessions import RunMaterial
 from service.eventlog.errors import NotServed, Unavailable, answering, not_served
 from service.eventlog.transactions import IdempotencyKey, RequestContext, Transaction
 from service.http.call import AnyCall, Call
@@ -36,7 +36,7 @@ async def open_session(call: Call[sessions_schemas.SessionRequest, None]) -> Res
         instructions=asked.instructions(settings.model, settings.models, settings.max_tokens),
         reuse=asked.reuse,
         idle_seconds=settings.idle_seconds,
-        telling=await _telling(call),
+        material=await _material(call),
     )
     work = partial(commands.open_session, opening=opening)
     found, position = await call.transact(work, user_id=asked.user_id)
@@ -47,12 +47,12 @@ async def open_session(call: Call[sessions_schemas.SessionRequest, None]) -> Res
         )
 
 
-async def _telling(call: Call[sessions_schemas.SessionRequest, None]) -> Telling | None:
+async def _material(call: Call[sessions_schemas.SessionRequest, None]) -> RunMaterial | None:
     """What a session about the output of a step is told: the prompt and the output."""
     asked, about = call.body, call.body.context
     if asked.mode != "run_feedback" or about.run_id is None or about.step_id is None:
         return None
-    return await telling_of_step(
+    return await material_of_step(
         call, project_id=asked.project_id, run_id=about.run_id, step_id=about.step_id
     )
 

@@ -11,7 +11,7 @@ from domain.events import Json, RunEvent
 from domain.modes import MODES
 from domain.run import Report, Run
 from service.commands.projects import require_actor
-from service.commands.sessions import Opening, Telling, open_session, tell
+from service.commands.sessions import Opening, RunMaterial, give_run_material, open_session
 from service.eventlog.stream_ids import StreamId, project_stream, run_stream, session_stream
 from service.eventlog.transactions import Transaction
 
@@ -81,7 +81,7 @@ async def report(
     new: `accepted`. Raises RunUnknown, RunFull.
     """
     stream, before = await _load(transaction, run_id)
-    await transaction.decide(stream, partial(run.report, told=reports))
+    await transaction.decide(stream, partial(run.report, reported=reports))
     after = await transaction.load(stream)
     accepted = len(after.seen) - len(before.seen)
     return {"status": after.status, "code": after.code, "accepted": accepted}
@@ -108,9 +108,9 @@ async def time_out(transaction: Transaction, *, run_id: str, silent_seconds: flo
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Discussion:
     """The results of a run, to be told to the session `session_id` of the user; without one to the
-    session that `opening` opens or finds, which has the same telling."""
+    session that `opening` opens or finds, which has the same material."""
 
-    telling: Telling
+    material: RunMaterial
     candidate_id: str | None
     user_id: str
     session_id: str | None
@@ -123,8 +123,8 @@ async def discuss(transaction: Transaction, *, asked: Discussion) -> dict[str, A
     Raises NotAMember, ViewerOnly, RunUnknown, CandidateUnknown, RunNotEnded, SessionUnknown, and
     what refuses one more message of the session.
     """
-    project_id = asked.telling.project_id
-    stream = run_stream(asked.telling.run_id, project_id)
+    project_id = asked.material.project_id
+    stream = run_stream(asked.material.run_id, project_id)
     await transaction.recall(project_stream(project_id), stream)
     await require_actor(transaction, project_id, asked.user_id)
     state = await transaction.load(stream)
@@ -133,7 +133,7 @@ async def discuss(transaction: Transaction, *, asked: Discussion) -> dict[str, A
     if asked.session_id is None:
         return await open_session(transaction, opening=asked.opening)
     await _require_own(transaction, project_id, asked.session_id, asked.user_id)
-    await tell(transaction, asked.telling, session_id=asked.session_id)
+    await give_run_material(transaction, asked.material, session_id=asked.session_id)
     return {"session": asked.session_id, "is_new": False}
 
 
@@ -155,9 +155,9 @@ async def erase(transaction: Transaction, *, run_id: str, user_id: str | None) -
     if user_id not in (None, state.user_id):
         raise RunUnknown
     for each in state.materials:
-        telling = session_stream(each.session_id, state.project_id)
+        stream_of_session = session_stream(each.session_id, state.project_id)
         decision = partial(session.erase_material, message_id=each.message_id)
-        await transaction.decide(telling, decision)
+        await transaction.decide(stream_of_session, decision)
     await transaction.decide(stream, run.erase)
 
 

@@ -26,7 +26,7 @@ from service.ids import new_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Telling:
+class RunMaterial:
     """A text about a run, of this kind, which a session is told once."""
 
     project_id: str
@@ -42,7 +42,8 @@ class Opening:
     `context` are the ids of what it is about, by their names on the wire. `instructions` are the
     fields of SessionInstructed, None without any. `reuse` says that a session of this user,
     project, mode and context that takes messages will do; a session of mode plan that was idle for
-    `idle_seconds` comes after the others then. `telling` is what the session is told of a run.
+    `idle_seconds` comes after the others then. `material` is what the session
+    gets about a run.
     """
 
     tenant_id: str
@@ -55,7 +56,7 @@ class Opening:
     instructions: Mapping[str, Any] | None
     reuse: bool
     idle_seconds: float
-    telling: Telling | None = None
+    material: RunMaterial | None = None
 
     @property
     def place(self) -> str:
@@ -76,23 +77,27 @@ async def open_session(transaction: Transaction, *, opening: Opening) -> dict[st
     StepUnknown, CandidateUnknown.
     """
     found = await _open_or_find(transaction, opening)
-    if opening.telling is not None:
-        await tell(transaction, opening.telling, session_id=found["session"])
+    if opening.material is not None:
+        await give_run_material(transaction, opening.material, session_id=found["session"])
     return found
 
 
-async def tell(transaction: Transaction, telling: Telling, *, session_id: str) -> None:
+async def give_run_material(
+    transaction: Transaction, material: RunMaterial, *, session_id: str
+) -> None:
     """Tell a session a text about a run, unless it was told one of this kind before.
 
     The run notes it, so that the erasure of the run erases the text. Raises RunUnknown.
     """
     message_id = new_id()
-    noting = partial(run.tell, session_id=session_id, message_id=message_id, kind=telling.kind)
-    giving = partial(
-        session.give_material, message_id=message_id, kind=telling.kind, text=telling.text
+    noting = partial(
+        run.give_material, session_id=session_id, message_id=message_id, kind=material.kind
     )
-    if await transaction.decide(run_stream(telling.run_id, telling.project_id), noting):
-        await transaction.decide(session_stream(session_id, telling.project_id), giving)
+    giving = partial(
+        session.give_material, message_id=message_id, kind=material.kind, text=material.text
+    )
+    if await transaction.decide(run_stream(material.run_id, material.project_id), noting):
+        await transaction.decide(session_stream(session_id, material.project_id), giving)
 
 
 async def _open_or_find(transaction: Transaction, opening: Opening) -> dict[str, Any]:

@@ -165,12 +165,12 @@ def test_a_full_run_takes_its_end_alone() -> None:
 def test_a_session_is_told_each_kind_once() -> None:
     state = ended(CANDIDATE, STEP, DONE)
     asked = {"session_id": "s9", "message_id": "y1", "kind": "run_results"}
-    (noted,) = run.tell(state, **asked)
+    (noted,) = run.give_material(state, **asked)
     assert noted == RunDiscussed(run_id="r1", **asked)
     state = run.fold([noted], state)
-    assert run.tell(state, **asked | {"message_id": "y2"}) == ()
-    assert run.tell(state, **asked | {"kind": "run_step"}) != ()
-    assert run.tell(state, **asked | {"session_id": "s8"}) != ()
+    assert run.give_material(state, **asked | {"message_id": "y2"}) == ()
+    assert run.give_material(state, **asked | {"kind": "run_step"}) != ()
+    assert run.give_material(state, **asked | {"session_id": "s8"}) != ()
 
 
 def test_a_run_without_results_is_not_over() -> None:
@@ -203,4 +203,4 @@ def test_an_erased_run_takes_nothing_more() -> None:
     with pytest.raises(RunUnknown):
         run.claim(state, worker_id="w1")
     with pytest.raises(RunUnknown):
-        run.tell(state, session_id="s", message_id="m", kind="k")
+        run.give_material(state, session_id="s", message_id="m", kind="k")

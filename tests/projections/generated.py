@@ -142,11 +142,11 @@ class World:
             self._add_member: 3,
             self._remove_member: 2,
             self._credit: 5,
-            self._ask: 20,
+            self._ask: 22,
             self._extend: 5,
             self._take_over: 3,
             self._cancel: 2,
-            self._complete: 14,
+            self._complete: 15,
             self._fail: 4,
             self._speak: 3,
             self._append: 4,
@@ -154,27 +154,27 @@ class World:
             self._change: 6,
             self._instruct: 1,
             self._fork: 3,
-            self._convert: 4,
+            self._convert: 5,
             self._save_plan: 12,
             self._share_plan: 4,
             self._revoke_share: 1,
-            self._begin_build: 10,
+            self._begin_build: 12,
             self._claim: 6,
-            self._report: 30,
+            self._report: 36,
             self._time_out: 1,
             self._cancel_build: 1,
-            self._queue_run: 3,
-            self._claim_run: 4,
-            self._report_run: 10,
+            self._queue_run: 4,
+            self._claim_run: 2,
+            self._report_run: 7,
             self._end_run: 1,
             self._discuss: 6,
-            self._erase_run: 2,
+            self._erase_run: 1,
             self._archive: 1,
             self._restore: 3,
             self._expire: 3,
             self._delete: 2,
-            self._close_project: 2,
-            self._erase_project: 6,
+            self._close_project: 1,
+            self._erase_project: 4,
         }
 
     def appends(self, events: int) -> list[tuple[NewEvent, ...]]:
@@ -796,21 +796,21 @@ class World:
         self._in_run(append, lambda state: run.claim(state, worker_id=worker_id))
 
     def _report_run(self, append: "_Append") -> None:
-        told = [self._told_of_run() for _ in range(self._random.randint(1, 4))]
+        told = [self._told_of_run() for _ in range(self._random.randint(1, 6))]
         self._in_run(append, lambda state: run.report(state, told))
 
     def _told_of_run(self) -> run.Report:
-        kind = self._one((*RUN_REPORTS, "step", "candidate", "candidate"))
+        kind = self._one((*RUN_REPORTS, "step", "step", "candidate", "candidate"))
         return run.Report(
             event_id=f"e{self._random.randint(1, 99)}",
             type=kind,
             title=self._one(TEXTS),
             at=f"2026-01-01T00:00:{self._random.randint(0, 59):02}+00:00",
-            step_id=self._one(("s1", "s2")),
+            step_id=self._one(("s1", "s2", "s3", "s4")),
             prompt=self._one((None, *TEXTS)),
             prompt_version_id=self._one((None, "pv1")),
             output=self._one((None, *TEXTS)),
-            candidate_id=self._one(("c1", "c2")),
+            candidate_id=self._one(("c1", "c2", "c3")),
             scores=self._one((None, {"overall": 0.5}, {"overall": 1, "cost": -1.5e-7}, {})),
             data=self._one((None, *DATA)),
             summary=self._one((None, "Done")),
@@ -831,7 +831,7 @@ class World:
         talk, message_id = self._one(mine[-3:]), self._id("y", append)
         self._in_run(
             append,
-            lambda state: run.tell(
+            lambda state: run.give_material(
                 state, session_id=talk.session_id, message_id=message_id, kind="run_results"
             ),
         )

@@ -179,7 +179,7 @@ async def test_verification_counts_the_rows_that_are_missing(
     url: str, projection: Projection
 ) -> None:
     async with writing(url) as log, owning(url) as owner:
-        await fill(log, 5)
+        await fill(log, 12)
         await tamper(owner, REMOVED, projection)
         assert await verify(owner, projection) == 2
         await rebuild(owner, projection)
@@ -191,7 +191,7 @@ async def test_verification_counts_the_rows_that_are_too_many(
     url: str, projection: Projection
 ) -> None:
     async with writing(url) as log, owning(url) as owner:
-        await fill(log, 5)
+        await fill(log, 12)
         await tamper(owner, "create temp table forged as select * from {0} limit 2", projection)
         await tamper(owner, "update forged set tenant_id = 'forged ' || tenant_id", projection)
         if projection.name in ("timeline", "consumption"):
@@ -205,7 +205,7 @@ async def test_verification_counts_the_rows_that_are_different(
     url: str, projection: Projection
 ) -> None:
     async with writing(url) as log, owning(url) as owner:
-        await fill(log, 5)
+        await fill(log, 12)
         await tamper(owner, f"{CHANGED[projection.name]} {TWO}", projection)
         assert await verify(owner, projection) == 2
 

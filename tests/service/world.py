@@ -32,8 +32,8 @@ async def two_worlds(
 
 
 async def furnish(run: LiveService, key_id: str, word: str) -> World:
-    """Make a project with a chat, a kept plan, a build of another plan, its reports and version, and
-    a run that has ended."""
+    """Make a project with a chat, a kept plan, a build of another plan, its reports and version,
+    and a run that has ended."""
     client = httpx.AsyncClient(base_url=run.client.base_url, auth=Signed(key_id), timeout=60)
     user, project = f"user-of-{key_id}", f"project-of-{key_id}"
     await _done(
