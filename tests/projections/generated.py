@@ -801,10 +801,12 @@ class World:
 
     def _told_of_run(self) -> run.Report:
         kind = self._one((*RUN_REPORTS, "step", "step", "candidate", "candidate"))
+        event_id = f"e{self._random.randint(1, 99)}"
         return run.Report(
-            event_id=f"e{self._random.randint(1, 99)}",
+            event_id=event_id,
             type=kind,
-            title=self._one(TEXTS),
+            # Each report changes the progress of its run.
+            title=f"{event_id} {self._one(TEXTS)}",
             at=f"2026-01-01T00:00:{self._random.randint(0, 59):02}+00:00",
             step_id=self._one(("s1", "s2", "s3", "s4")),
             prompt=self._one((None, *TEXTS)),
