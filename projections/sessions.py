@@ -41,7 +41,7 @@ from projections.read import Read
 SESSIONS: Final = Projection(
     name="sessions",
     version=7,
-    rules="3c531a39",
+    rules="1832eaa5",
     views=("project_chat_plan_sessions",),
     handles=(
         SessionOpened,

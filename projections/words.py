@@ -26,6 +26,7 @@ WORDS: Final = Projection(
     name="words",
     version=2,
     rules="bd512bcd",
+    is_inline=False,
     handles=(
         UserMessagePosted,
         AssistantMessageAdded,
