@@ -62,6 +62,7 @@ from domain.session_state import (
     Plan,
     RunningReply,
     Session,
+    UsedPrompt,
     evolve,
     fold,
     plan_digest,
@@ -75,6 +76,7 @@ __all__ = [
     "Plan",
     "RunningReply",
     "Session",
+    "UsedPrompt",
     "evolve",
     "fold",
 ]
@@ -194,6 +196,7 @@ def instruct(
     model: str | None = None,
     max_tokens: int | None = None,
     settings: Json = None,
+    prompt: UsedPrompt | None = None,
 ) -> Decided:
     """Say how the session's replies are made. Raises SessionUnknown."""
     _require_known(state)
@@ -204,6 +207,10 @@ def instruct(
             model=model,
             max_tokens=max_tokens,
             settings=settings,
+            prompt_id=None if prompt is None else prompt.prompt_id,
+            prompt_version_id=None if prompt is None else prompt.prompt_version_id,
+            prompt_number=None if prompt is None else prompt.number,
+            answers=None if prompt is None else prompt.answers,
         ),
     )
 

@@ -93,11 +93,25 @@ class Fork:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UsedPrompt:
+    """The version of a prompt that a session is made of, and the values of its placeholders.
+
+    A fork has no values of its own: it has its instructions from the session that it left.
+    """
+
+    prompt_id: str
+    prompt_version_id: str
+    number: int
+    answers: Json = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
     """What decisions need to know.
 
     `fork` is set for a fork. `instructions`, `model` and `max_tokens` are None where those of the
-    mode and of the service hold.
+    mode and of the service hold. `settings` are kept and not sent. `prompt` is set for a session
+    that is made of a prompt.
 
     `running` are the replies that have not ended by id, oldest first. `plans` are the plans by the
     ids of their replies, `plan` is the data of the newest plan, and `saved` are the ids of the
@@ -115,6 +129,8 @@ class Session:
     instructions: str | None = None
     model: str | None = None
     max_tokens: int | None = None
+    settings: Json = None
+    prompt: UsedPrompt | None = None
     message_count: int = 0
     tokens_used: int = 0
     running: Mapping[str, RunningReply] = field(default_factory=dict[str, RunningReply])
@@ -182,6 +198,8 @@ def evolve(state: Session, event: SessionEvent) -> Session:
                 instructions=event.instructions,
                 model=event.model,
                 max_tokens=event.max_tokens,
+                settings=event.settings,
+                prompt=_used_prompt(event),
             )
         case SessionConverted():
             return replace(
@@ -223,6 +241,17 @@ def _opened(event: SessionOpened) -> Session:
         status="active",
         details=Details(name=event.name or "", mode=event.mode),
         fork=fork,
+    )
+
+
+def _used_prompt(event: SessionInstructed) -> UsedPrompt | None:
+    if event.prompt_id is None or event.prompt_version_id is None or event.prompt_number is None:
+        return None
+    return UsedPrompt(
+        prompt_id=event.prompt_id,
+        prompt_version_id=event.prompt_version_id,
+        number=event.prompt_number,
+        answers=event.answers,
     )
 
 

@@ -21,6 +21,8 @@ from domain.events import (
     ProjectErased,
     ProjectLocked,
     ProjectUnlocked,
+    PromptErasureRequested,
+    PromptVersionAdded,
     ReplyCompleted,
     ReplyFailed,
     SessionArchived,
@@ -47,8 +49,8 @@ from projections.sessions import LAST, Part
 
 TIMELINE: Final = Projection(
     name="timeline",
-    version=8,
-    rules="08e572b2",
+    version=9,
+    rules="3fa97306",
     views=("project_timeline", "project_chat_with_builds"),
     handles=(
         UserMessagePosted,
@@ -76,6 +78,8 @@ TIMELINE: Final = Projection(
         ProjectLocked,
         ProjectUnlocked,
         ProjectErased,
+        PromptVersionAdded,
+        PromptErasureRequested,
     ),
 )
 
@@ -88,6 +92,7 @@ ItemKind = Literal[
     "session",
     "build_reference",
     "deployment",
+    "prompt_version",
 ]
 """The kinds of items. Other rows are for readers of the live timeline alone."""
 

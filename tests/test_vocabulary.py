@@ -11,7 +11,14 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import pytest
 
 import sql
-from domain.events import ERASABLE, ERASURES, EVENT_TYPES, ProjectErasureRequested, SessionDeleted
+from domain.events import (
+    ERASABLE,
+    ERASURES,
+    EVENT_TYPES,
+    ProjectErasureRequested,
+    PromptErasureRequested,
+    SessionDeleted,
+)
 from domain.stored_events import stored_keys
 from projections import PROJECTIONS
 from projections.projection import Projection
@@ -25,7 +32,7 @@ SET_ASIDE = {
 }
 """The types that no read model shows, with the reason."""
 
-REMOVING = (SessionDeleted, ProjectErasureRequested)
+REMOVING = (SessionDeleted, ProjectErasureRequested, PromptErasureRequested)
 """The types that remove many rows together."""
 
 RECORD = re.compile(r"jsonb?_to_record\(.*?\) as state \((.*?)\)\n", re.DOTALL)
@@ -158,6 +165,7 @@ IDS_AND_WORDS = {
     *("reason", "code", "warnings", "viewed_version_id", "viewed_build_id"),
     *("share_id", "token_digest", "expires_at", "run_id", "step_id", "candidate_id", "prompt_id"),
     *("prompt_version_id", "forked_from_session_id", "forked_from_message_id", "kind"),
+    *("source_session_id", "source_message_id"),
 }
 """Stored keys of string fields that are not text: ids, times, and words from lists of ours."""
 

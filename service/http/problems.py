@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails
 from starlette.responses import Response
 
 from domain import errors as refusals
-from domain.errors import LimitReached, Refused, SessionChanged
+from domain.errors import LimitReached, PromptChanged, Refused, SessionChanged
 from service.access.authentication import Forbidden, NotYours, Unauthenticated
 from service.eventlog.errors import NotServed, Stored, not_served
 from service.http.rate_limit_headers import refused
@@ -45,6 +45,11 @@ REFUSALS: Final[Mapping[type[Refused], int]] = {
     refusals.BuildInProgress: 409,
     refusals.BuildUnknown: 404,
     refusals.VersionUnknown: 404,
+    refusals.PromptUnknown: 404,
+    refusals.PromptVersionUnknown: 404,
+    refusals.PromptRetired: 409,
+    refusals.PromptChanged: 409,
+    refusals.OwnersOnly: 403,
     refusals.BuildTaken: 409,
     refusals.BuildEnded: 409,
     refusals.BuildFull: 409,
@@ -151,7 +156,7 @@ def _refusal(error: Refused) -> ProblemResponse:
 def _headers(error: Refused) -> Mapping[str, str] | None:
     if isinstance(error, LimitReached):
         return refused(error)
-    if isinstance(error, SessionChanged):
+    if isinstance(error, SessionChanged | PromptChanged):
         return {"ETag": f'"{error.revision}"'}
     return None
 

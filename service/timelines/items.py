@@ -91,7 +91,9 @@ class TimelineItem(Wire):
 
     `userId` is who said it, or ordered it. `inReplyTo` is the `id` of the message that a reply
     answers. `locale` is the item's own, and `direction` that of its language. `text` and
-    `firstEvent` are those of a `build_reference`.
+    `firstEvent` are those of a `build_reference`. An item of kind `prompt_version` is a new version
+    of a prompt: `text` is the beginning of its text, and `event` has `promptId`, `number` and
+    `name`, and where there is one the `note` and the `sourceMessageId`, the reply that proposed it.
 
     An item of kind `unreadable` stands for an item that the service cannot show.
     """
@@ -139,10 +141,11 @@ class Lock(Wire):
 
 
 class Erased(Wire):
-    """The session, or the build, is erased: a client must forget its items."""
+    """The session, the build or the prompt is erased: a client must forget its items."""
 
     session_id: str | None = None
     build_id: str | None = None
+    prompt_id: str | None = None
     prev: str | None
 
 
@@ -248,7 +251,7 @@ def _readable(row: TimelineRow, log_epoch: str, actions: list[ItemAction] | None
         in_reply_to=row.in_reply_to,
         locale=row.locale,
         direction=None if row.locale is None else direction_of(row.locale),
-        text=row.text if of_build else None,
+        text=row.text if of_build or row.kind == "prompt_version" else None,
         first_event=FirstEvent.model_validate(row.data) if of_build and row.data else None,
         user_message=UserMessage(text=row.text or "", session_id=row.session_id or "")
         if said

@@ -14,6 +14,7 @@ begin
     select jsonb_object_agg(key, blank::jsonb) into blanks
         from (
             values
+                ('answers', 'null'),
                 ('artifact_url', 'null'),
                 ('data', 'null'),
                 ('description', '""'),
@@ -21,6 +22,8 @@ begin
                 ('framework', 'null'),
                 ('instructions', 'null'),
                 ('name', '""'),
+                ('note', 'null'),
+                ('placeholders', '[]'),
                 ('plan', 'null'),
                 ('plan_digest', 'null'),
                 ('preview_url', 'null'),

@@ -86,6 +86,7 @@ begin
         end,
         case event.type
             when 'VersionDeployed' then state.version_id
+            when 'PromptVersionAdded' then state.prompt_version_id
             else coalesce(state.message_id, event.position::text)
         end,
         shown.kind,
@@ -94,7 +95,7 @@ begin
             else coalesce(state.visible, true)
         end,
         shown.kind in ('build_status', 'lock', 'erasure'),
-        state.session_id,
+        coalesce(state.session_id, state.source_session_id),
         state.user_id,
         case event.type
             when 'UserMessagePosted' then state.chat_mode
@@ -104,7 +105,11 @@ begin
         state.in_reply_to,
         coalesce(state.locale, case event.type when 'ReplyCompleted' then 'en' end),
         case shown.kind when 'assistant_message' then 'client' else state.source end,
-        case event.type when 'BuildReferenced' then state.title else state.text end,
+        case event.type
+            when 'BuildReferenced' then state.title
+            when 'PromptVersionAdded' then left(state.text, 200)
+            else state.text
+        end,
         case event.type
             when 'ReplyCompleted' then state.data
             when 'SystemMessagePosted' then jsonb_build_object(
@@ -119,6 +124,13 @@ begin
             when 'BuildReferenced' then jsonb_build_object(
                 'phase', 'development', 'type', 'progress', 'title', state.title
             )
+            when 'PromptVersionAdded' then jsonb_strip_nulls(jsonb_build_object(
+                'promptId', state.prompt_id,
+                'number', state.number,
+                'name', state.name,
+                'note', state.note,
+                'sourceMessageId', state.source_message_id
+            ))
             when 'SessionRenamed' then jsonb_build_object('event', event.type, 'name', state.name)
             when 'SessionModeChanged'
                 then jsonb_build_object('event', event.type, 'mode', state.mode)
@@ -128,6 +140,7 @@ begin
             when 'ProjectUnlocked' then jsonb_build_object('activeBuildId', null)
             when 'SessionDeleted' then jsonb_build_object('sessionId', state.session_id)
             when 'BuildErased' then jsonb_build_object('buildId', state.build_id)
+            when 'PromptErasureRequested' then jsonb_build_object('promptId', state.prompt_id)
             else case when shown.kind = 'session' then jsonb_build_object('event', event.type) end
         end,
         case event.type when 'ReplyFailed' then 'error' else state.subtype end,
@@ -153,7 +166,9 @@ begin
         reason text, warnings jsonb, resets integer, retries integer,
         text text, data jsonb, template text, variables jsonb, code text, name text, subtype text,
         tokens_used bigint, duration_ms bigint, build_id text, converted_from_session_id text,
-        type text, contract_version text, title text, version_id text, source text, kind text
+        type text, contract_version text, title text, version_id text, source text, kind text,
+        prompt_id text, prompt_version_id text, number integer, note text, source_message_id text,
+        source_session_id text
     )
     cross join lateral (
         select case event.type
@@ -172,6 +187,8 @@ begin
             when 'ProjectUnlocked' then 'lock'
             when 'SessionDeleted' then 'erasure'
             when 'BuildErased' then 'erasure'
+            when 'PromptErasureRequested' then 'erasure'
+            when 'PromptVersionAdded' then 'prompt_version'
             when 'PlanSaved' then 'session'
             when 'SessionOpened' then 'session'
             when 'SessionRenamed' then 'session'
@@ -198,7 +215,9 @@ begin
     if exists (
         select from event
         where event.position > p_after and event.position <= p_upto
-            and event.type in ('SessionDeleted', 'BuildErased', 'ProjectErased')
+            and event.type in (
+                'SessionDeleted', 'BuildErased', 'PromptErasureRequested', 'ProjectErased'
+            )
     ) then
         delete from timeline
         using event as erased
@@ -206,7 +225,7 @@ begin
             on earlier.tenant_id = erased.tenant_id and earlier.stream_id = erased.stream_id
                 and earlier.version < erased.version
         where erased.position > p_after and erased.position <= p_upto
-            and erased.type in ('SessionDeleted', 'BuildErased')
+            and erased.type in ('SessionDeleted', 'BuildErased', 'PromptErasureRequested')
             and timeline.tenant_id = earlier.tenant_id
             and timeline.project_id = earlier.project_id
             and timeline.private_to = app.private_to(earlier.tenant_id, earlier.stream_id)
@@ -256,8 +275,8 @@ comment on column analytics.project_timeline.mode is 'plan or build.';
 comment on column analytics.project_timeline.item_id is
     'The id of the message or reply; for a deployment the id of the version.';
 comment on column analytics.project_timeline.kind is
-    'user_message, reply, system_message, assistant_message, material, build_reference or '
-    'deployment.';
+    'user_message, reply, system_message, assistant_message, material, prompt_version, '
+    'build_reference or deployment.';
 comment on column analytics.project_timeline.session_id is 'The session of the item.';
 comment on column analytics.project_timeline.source is
     'client for a message that a client appended without asking the model; else null.';
@@ -274,7 +293,8 @@ comment on column analytics.project_timeline.locale is
 comment on column analytics.project_timeline.language is
     'The language of the locale, in lower case: ar for ar-EG.';
 comment on column analytics.project_timeline.text is
-    'The text of a message; for a build_reference the title of the worker''s first report.';
+    'The text of a message; for a build_reference the title of the worker''s first report; for a '
+    'prompt_version the first 200 characters of the text.';
 comment on column analytics.project_timeline.data is
     'The JSON of a reply, by the contract of its chat_mode; for a system_message its template and '
     'variables; for a build_reference the phase, type and title of the report that it shows.';

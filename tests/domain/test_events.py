@@ -18,6 +18,7 @@ from domain.events import (
     Event,
     PlaceEvent,
     ProjectEvent,
+    PromptEvent,
     RequestEvent,
     SessionEvent,
 )
@@ -186,7 +187,15 @@ def test_an_event_never_changes() -> None:
         event.session_id = "t"  # type: ignore[misc, union-attr]
 
 
-STREAMS = (ProjectEvent, SessionEvent, PlaceEvent, BuildEvent, AccountEvent, RequestEvent)
+STREAMS = (
+    ProjectEvent,
+    SessionEvent,
+    PlaceEvent,
+    PromptEvent,
+    BuildEvent,
+    AccountEvent,
+    RequestEvent,
+)
 
 
 def test_each_type_belongs_to_one_stream_and_is_known_by_its_name() -> None:

@@ -75,7 +75,8 @@ async def probes(live: LiveService) -> list[Probe]:
 async def test_another_member_finds_nothing_of_a_private_session_on_any_route(
     run: LiveService,
 ) -> None:
-    ids = {"userId": "u2", "projectId": "p1", "buildId": new_id(), "share": new_id()}
+    ids = {"userId": "u2", "projectId": "p1", "buildId": new_id()}
+    ids |= {"promptId": new_id(), "share": new_id()}
     private = ids | await private_session(run)
     absent = ids | {"sessionId": session_id("prompt", new_id()), "messageId": new_id()}
     named = {each.name: each for each in OPERATIONS}

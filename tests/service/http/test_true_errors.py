@@ -38,7 +38,18 @@ class Write:
 
 
 STORES_NOTHING = {"mintToken", "exportSessions"}
-NAMES = ("plan", "session", "other", "build", "queued", "talk", "share", "running")
+NAMES = (
+    "plan",
+    "session",
+    "other",
+    "build",
+    "queued",
+    "talk",
+    "share",
+    "running",
+    "prompt",
+    "kept",
+)
 """What the writes need."""
 
 
@@ -57,6 +68,8 @@ def writes(ids: dict[str, str]) -> list[Write]:
     running, new = f"/v1/chat-plan/replies/{ids['running']}", f"/v1/sessions/{ids['talk']}"
     noted = {"userId": "u1", "message": "Noted", "reply": False}
     forked = {"userId": "u1", "messageId": ids["plan"]}
+    made = {**acting, "name": "A prompt", "text": "Sell {{what}}."}
+    prompt, kept = f"/v1/prompts/{ids['prompt']}", f"/v1/prompts/{ids['kept']}"
     many = {"userId": "u1", "sessionIds": [ids["talk"], "none"], "action": "archive"}
     return [
         Write("POST", "/v1/billing/credits", "TimeCredited", credit),
@@ -75,6 +88,10 @@ def writes(ids: dict[str, str]) -> list[Write]:
         Write("POST", f"{new}/messages", "UserMessagePosted", noted),
         Write("POST", f"/v1/sessions/{ids['session']}/fork", "SessionOpened", forked),
         Write("POST", "/v1/sessions/batch", "SessionArchived", many),
+        Write("POST", "/v1/prompts", "PromptCreated", made),
+        Write("PATCH", kept, "PromptRenamed", {"userId": "u1", "name": "Renamed"}),
+        Write("POST", f"{kept}/versions", "PromptVersionAdded", {"userId": "u1", "text": "New"}),
+        Write("DELETE", f"{prompt}?userId=u1", "PromptErasureRequested"),
         Write("DELETE", f"{new}?userId=u1", "SessionDeleted"),
         Write("POST", f"{build}/claim", "BuildClaimed", {"workerId": "w1"}),
         Write("POST", f"{build}/events", "BuildFailed", reports),
@@ -98,7 +115,8 @@ def test_the_writes_are_all_writes_of_the_api() -> None:
 
 async def furnished(run: LiveService) -> dict[str, str]:
     """What the writes need, by NAMES: two plans in two sessions of p1, a share of the second, a
-    session of p2, a running reply of p3, a queued build of p1 and of p5; p4 is empty."""
+    session of p2, a running reply of p3, a queued build of p1 and of p5, two prompts of p1; p4 is
+    empty."""
     for project_id in ("p1", "p2", "p3", "p4", "p5"):
         await run.project(project_id)
     await run.credit()
@@ -120,6 +138,8 @@ async def furnished(run: LiveService) -> dict[str, str]:
     other = (await run.client.get(f"/v1/builds/{begun['buildId']}")).json()["sessionId"]
     queued = (await run.client.post("/v1/builds", json=idea | {"projectId": "p5"})).json()
     talk = (await run.chat("Hello", projectId="p2")).json()
+    made = {**acting, "name": "A prompt", "text": "Sell {{what}}."}
+    prompts = [(await run.client.post("/v1/prompts", json=made)).json() for _ in range(2)]
     return {
         "plan": kept["messageId"],
         "session": kept["sessionId"],
@@ -128,6 +148,8 @@ async def furnished(run: LiveService) -> dict[str, str]:
         "queued": queued["buildId"],
         "talk": talk["sessionId"],
         "share": shared["shareId"],
+        "prompt": prompts[0]["promptId"],
+        "kept": prompts[1]["promptId"],
         "running": await begun_reply(run, "p3"),
     }
 
@@ -144,7 +166,8 @@ async def counted(url: str) -> Counter[str]:
     """How many events of each type are in the log. An erasure may come to its end later."""
     async with await connections.connect(url) as connection:
         rows = await connection.execute(
-            "select type, count(*) from app.event where type <> 'ProjectErased' group by type"
+            "select type, count(*) from app.event"
+            " where type not in ('ProjectErased', 'PromptErased') group by type"
         )
         return Counter(dict(await rows.fetchall()))
 
