@@ -261,6 +261,48 @@ again, and send its ETag as If-Match."""
 
 
 @dataclass(eq=False)
+class ValuesMissing(Refused):
+    """These placeholders of the prompt have no value: {names}. Send a text for each in values; an \
+empty text is a value."""
+
+    code = "values_missing"
+    names: str
+
+
+@dataclass(eq=False)
+class ValuesUnknown(Refused):
+    """The prompt has no placeholder with these names: {names}. Leave them out of values."""
+
+    code = "values_unknown"
+    names: str
+
+
+@dataclass(eq=False)
+class PromptTooLong(Refused):
+    """The prompt with its values has more than {limit} characters. Send shorter values."""
+
+    code = "prompt_too_long"
+    limit: int
+
+
+@dataclass(eq=False)
+class InstructionsFixed(Refused):
+    """A session of mode {mode} has no settings and no prompt of its own. Open a session of mode \
+prompt."""
+
+    code = "instructions_fixed"
+    mode: str
+
+
+@dataclass(eq=False)
+class ImprovementUnknown(Refused):
+    """This reply holds no improved prompt: only a whole reply of a session of mode idea or \
+run_feedback does."""
+
+    code = "improvement_not_found"
+
+
+@dataclass(eq=False)
 class OwnersOnly(Refused):
     """Only the author of the prompt and the owners of the project may erase the prompt. Ask an \
 owner, or archive the prompt."""

@@ -402,6 +402,18 @@ class PlanSaved(_Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImprovementAccepted(_Event):
+    """The improved prompt in the reply `reply_id` became a version of a prompt, which a user
+    wanted. The version itself follows in the stream of the prompt, in the same append."""
+
+    session_id: str
+    reply_id: str = field(metadata=_stored_as("message_id"))
+    user_id: str
+    prompt_id: str
+    prompt_version_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionConverted(_Event):
     """A plan of the session became a build. `plan_digest` is equal for equal plans.
 
@@ -788,6 +800,7 @@ SessionEvent: TypeAlias = (
     | PlanSaved
     | PlanShared
     | ShareRevoked
+    | ImprovementAccepted
     | SessionConverted
     | SessionArchived
     | SessionRestored

@@ -1,13 +1,20 @@
 """A prompt: a text with placeholders, and its numbered versions."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from json import dumps
 from typing import Final, Literal, assert_never
 
-from domain.errors import PromptChanged, PromptRetired, PromptUnknown
+from domain.errors import (
+    PromptChanged,
+    PromptRetired,
+    PromptTooLong,
+    PromptUnknown,
+    ValuesMissing,
+    ValuesUnknown,
+)
 from domain.events import (
     PromptArchived,
     PromptCreated,
@@ -115,15 +122,21 @@ def placeholders(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_PLACEHOLDER.findall(text)))
 
 
-def filled(text: str, answers: Mapping[str, str]) -> str | None:
-    """The text with a value in the place of each placeholder; None where it would be too long.
+def fill(text: str, answers: Mapping[str, str]) -> str:
+    """The text with a value in the place of each placeholder. An empty text is a value.
 
-    A value stays as it is, also where the value has a placeholder in it.
+    A value stays as it is, also where the value has a placeholder in it. Raises ValuesMissing,
+    ValuesUnknown, PromptTooLong.
     """
     found = _PLACEHOLDER.findall(text)
+    names = dict.fromkeys(found)
+    if missing := [name for name in names if name not in answers]:
+        raise ValuesMissing(names=", ".join(missing))
+    if unknown := [name for name in answers if name not in names]:
+        raise ValuesUnknown(names=", ".join(unknown))
     grown = sum(len(answers[name]) - len(name) - len("{{}}") for name in found)
     if len(text) + grown > MOST_FILLED:
-        return None
+        raise PromptTooLong(limit=MOST_FILLED)
     return _PLACEHOLDER.sub(lambda match: answers[match[1]], text)
 
 
@@ -187,7 +200,7 @@ def change(state: Prompt, *, details: Details, revisions: Collection[str] | None
     `revisions` are those of the details that the caller knows; None is any. Raises PromptUnknown,
     and PromptChanged where the details are others by now.
     """
-    _require_known(state)
+    require_known(state)
     if revisions is not None and state.details.revision not in revisions:
         raise PromptChanged(revision=state.details.revision)
     decided: list[PromptEvent] = []
@@ -201,7 +214,7 @@ def change(state: Prompt, *, details: Details, revisions: Collection[str] | None
 
 def request_erasure(state: Prompt) -> Decided:
     """Close the prompt for good, to be erased. Raises PromptUnknown."""
-    _require_known(state)
+    require_known(state)
     return (PromptErasureRequested(prompt_id=state.prompt_id),)
 
 
@@ -215,16 +228,12 @@ def erase(state: Prompt) -> Decided:
 
 def require_active(state: Prompt) -> None:
     """Require a prompt that can be used. Raises PromptUnknown, PromptRetired."""
-    _require_known(state)
+    require_known(state)
     if state.status == "archived":
         raise PromptRetired
 
 
-def missing(names: Sequence[str], answers: Mapping[str, str]) -> list[str]:
-    """The placeholders that have no value. An empty text is a value."""
-    return [name for name in names if name not in answers]
-
-
-def _require_known(state: Prompt) -> None:
+def require_known(state: Prompt) -> None:
+    """Raises PromptUnknown unless the prompt is there."""
     if state.status in ("new", "erasing", "erased"):
         raise PromptUnknown

@@ -77,10 +77,11 @@ class SessionRow:
 
     Only the user `private_to` may see it, unless that is empty. `context` are the ids of what it is
     about, by their names on the wire. A session made of a prompt has the ids of the prompt and of
-    its version, the number of the version, the present name of the prompt, and in `answers` the
-    values of the placeholders. `forked_at` is the position up to which a fork shares what its
-    parent had said. `first_words` and `last_words` are the beginnings of the first message and of
-    what was said last. `active_position` is the position of the last message or reply.
+    its version, the number of the version, the present name and the newest version of the prompt,
+    and in `answers` the values of the placeholders. `forked_at` is the position up to which a fork
+    shares what its parent had said. `first_words` and `last_words` are the beginnings of the first
+    message and of what was said last. `active_position` is the position of the last message or
+    reply.
     """
 
     session_id: str
@@ -101,6 +102,7 @@ class SessionRow:
     prompt_version_id: str | None
     prompt_number: int | None
     prompt_name: str | None
+    prompt_newest: int | None
     answers: Json
     forked_from_session_id: str | None
     forked_from_message_id: str | None
@@ -174,6 +176,7 @@ class Wanted:
     tag: str | None = None
     run_id: str | None = None
     prompt_id: str | None = None
+    name: str | None = None
 
 
 async def session(connection: Connection, *, tenant_id: str, session_id: str) -> SessionRow | None:
@@ -311,6 +314,7 @@ async def _page(
         "tag": wanted.tag,
         "run_id": wanted.run_id,
         "prompt_id": wanted.prompt_id,
+        "searched": wanted.name,
         "sort": sort,
         "before": Int8(start.position),
         "after": Int8(start.position),

@@ -28,6 +28,7 @@ SET_ASIDE = {
     "ReplyCancelRequested": "the end of the reply says why it came",
     "MessageAdmitted": "it is counted; the message itself is shown",
     "SessionPlaced": "the session itself is shown",
+    "ImprovementAccepted": "the version that it became is shown, with its source",
     "RequestCompleted": "a repeated request is answered from its own stream",
 }
 """The types that no read model shows, with the reason."""

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from domain import prompt, word_diff
 from domain.errors import PromptUnknown, PromptVersionUnknown
+from domain.session import About
 from projections import prompts as rows
 from projections.prompts import PROMPT_VERSIONS, VersionRow
 from service.api import prompts_schemas, schemas
@@ -116,17 +117,48 @@ async def visible_version(
 
 
 async def version_of_id(
-    connection: Connection, call: AnyCall, prompt_version_id: str, user_id: str | None
+    connection: Connection,
+    call: AnyCall,
+    prompt_version_id: str,
+    user_id: str | None,
+    project_id: str,
 ) -> VersionRow:
-    """The version with this id, for a member of its project. Raises PromptVersionUnknown,
-    ProjectUnknown, Forbidden."""
+    """The version with this id in a project, for a member of the project. Raises
+    PromptVersionUnknown, ProjectUnknown, Forbidden."""
     named = prompt.version_named(prompt_version_id)
     if named is None:
         raise PromptVersionUnknown
     try:
-        return await visible_version(connection, call, *named, user_id)
+        found = await visible_version(connection, call, *named, user_id)
     except PromptUnknown:
         raise PromptVersionUnknown from None
+    if found.project_id != project_id:
+        raise PromptVersionUnknown
+    return found
+
+
+async def target_of(
+    connection: Connection, tenant_id: str, context: About, project_id: str
+) -> VersionRow | None:
+    """The version of a prompt that a context names; None where the context names none, and where
+    its ids are the client's own. Raises PromptVersionUnknown for a prompt of another project."""
+    named = prompt.version_named(context.prompt_version_id or "")
+    prompt_id = context.prompt_id if named is None else named[0]
+    if prompt_id is None:
+        return None
+    of_id = await rows.prompt(connection, tenant_id=tenant_id, prompt_id=prompt_id, user_id=None)
+    if of_id is None:
+        return None
+    if of_id.project_id != project_id:
+        raise PromptVersionUnknown
+    if named is None:
+        return None
+    found = await rows.version(
+        connection, tenant_id=tenant_id, prompt_id=prompt_id, number=named[1]
+    )
+    if found is None:
+        raise PromptVersionUnknown
+    return found
 
 
 OPERATIONS = (

@@ -419,6 +419,10 @@ select
         select prompts.name from app.prompts
         where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
     ) as prompt_name,
+    (
+        select prompts.versions from app.prompts
+        where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
+    ) as prompt_newest,
     forked_from_session_id, forked_from_message_id, forked_at,
     first_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
     opened_at, last_active_at, active_position,
@@ -496,6 +500,10 @@ select
         select prompts.name from app.prompts
         where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
     ) as prompt_name,
+    (
+        select prompts.versions from app.prompts
+        where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
+    ) as prompt_newest,
     forked_from_session_id, forked_from_message_id, forked_at,
     first_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
     opened_at, last_active_at, active_position,
@@ -513,6 +521,8 @@ where tenant_id = %(tenant_id)s
         when %(tag)s::text is not null and %(tag)s <> all (tags) then false
         when %(run_id)s <> coalesce(context ->> 'runId', '') then false
         when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
+        when strpos(lower(coalesce(nullif(name, ''), first_words)), lower(%(searched)s)) = 0
+            then false
         else true
     end
 order by active_block desc, active_position desc
@@ -527,6 +537,10 @@ select
         select prompts.name from app.prompts
         where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
     ) as prompt_name,
+    (
+        select prompts.versions from app.prompts
+        where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
+    ) as prompt_newest,
     forked_from_session_id, forked_from_message_id, forked_at,
     first_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
     opened_at, last_active_at, active_position,
@@ -544,6 +558,8 @@ where tenant_id = %(tenant_id)s
         when %(tag)s::text is not null and %(tag)s <> all (tags) then false
         when %(run_id)s <> coalesce(context ->> 'runId', '') then false
         when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
+        when strpos(lower(coalesce(nullif(name, ''), first_words)), lower(%(searched)s)) = 0
+            then false
         else true
     end
 order by active_block, active_position
@@ -562,6 +578,10 @@ from (
             select prompts.name from app.prompts
             where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
         ) as prompt_name,
+        (
+            select prompts.versions from app.prompts
+            where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
+        ) as prompt_newest,
         forked_from_session_id,
         forked_from_message_id, forked_at, first_words, message_count, item_count,
         tokens_used, ai_seconds, cost_usd, build_id, opened_at, last_active_at, active_position,
@@ -582,6 +602,8 @@ from (
             when %(tag)s::text is not null and %(tag)s <> all (tags) then false
             when %(run_id)s <> coalesce(context ->> 'runId', '') then false
             when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
+            when strpos(lower(coalesce(nullif(name, ''), first_words)), lower(%(searched)s)) = 0
+                then false
             else true
         end
 ) as listed
@@ -601,6 +623,10 @@ select
         select prompts.name from app.prompts
         where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
     ) as prompt_name,
+    (
+        select prompts.versions from app.prompts
+        where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
+    ) as prompt_newest,
     forked_from_session_id, forked_from_message_id, forked_at,
     first_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
     opened_at, last_active_at, active_position,
@@ -623,6 +649,8 @@ where tenant_id = %(tenant_id)s
         when %(tag)s::text is not null and %(tag)s <> all (tags) then false
         when %(run_id)s <> coalesce(context ->> 'runId', '') then false
         when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
+        when strpos(lower(coalesce(nullif(name, ''), first_words)), lower(%(searched)s)) = 0
+            then false
         else true
     end
 order by active_block desc, active_position desc
@@ -637,6 +665,10 @@ select
         select prompts.name from app.prompts
         where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
     ) as prompt_name,
+    (
+        select prompts.versions from app.prompts
+        where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
+    ) as prompt_newest,
     forked_from_session_id, forked_from_message_id, forked_at,
     first_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
     opened_at, last_active_at, active_position,
@@ -659,6 +691,8 @@ where tenant_id = %(tenant_id)s
         when %(tag)s::text is not null and %(tag)s <> all (tags) then false
         when %(run_id)s <> coalesce(context ->> 'runId', '') then false
         when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
+        when strpos(lower(coalesce(nullif(name, ''), first_words)), lower(%(searched)s)) = 0
+            then false
         else true
     end
 order by active_block, active_position
@@ -676,6 +710,10 @@ from (
             select prompts.name from app.prompts
             where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
         ) as prompt_name,
+        (
+            select prompts.versions from app.prompts
+            where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
+        ) as prompt_newest,
         forked_from_session_id,
         forked_from_message_id, forked_at, first_words, message_count, item_count,
         tokens_used, ai_seconds, cost_usd, build_id, opened_at, last_active_at, active_position,
@@ -701,6 +739,8 @@ from (
             when %(tag)s::text is not null and %(tag)s <> all (tags) then false
             when %(run_id)s <> coalesce(context ->> 'runId', '') then false
             when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
+            when strpos(lower(coalesce(nullif(name, ''), first_words)), lower(%(searched)s)) = 0
+                then false
             else true
         end
 ) as listed

@@ -341,6 +341,7 @@ ASKED: Final[dict[str, Any]] = {
     "run_id": None,
     "prompt_id": "q1",
     "number": 1,
+    "searched": None,
     "below": 100,
     "sort": "name",
     "after_name": "",

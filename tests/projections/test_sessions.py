@@ -145,6 +145,7 @@ async def test_a_new_session_has_nothing_yet(log: Log, reader: Connection) -> No
         prompt_version_id=None,
         prompt_number=None,
         prompt_name=None,
+        prompt_newest=None,
         answers=None,
         forked_from_session_id=None,
         forked_from_message_id=None,

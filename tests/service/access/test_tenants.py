@@ -47,6 +47,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "createPrompt": {"userId": "?", "projectId": "?", "name": "n", "text": "t"},
     "changePrompt": {"userId": "?", "name": "n"},
     "addPromptVersion": {"userId": "?", "text": "t"},
+    "instructSession": {"userId": "?", "settings": {"temperature": 1}},
+    "acceptImprovement": {"userId": "?", "promptId": "?"},
     "changeSession": {"userId": "?", "starred": True},
     "exportSessions": {"userId": "?", "sessionIds": ["?"]},
     "changeSessions": {"userId": "?", "sessionIds": ["?"], "action": "archive"},

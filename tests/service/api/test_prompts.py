@@ -120,7 +120,8 @@ async def test_prompts_are_listed_page_by_page(run: LiveService) -> None:
     assert await names(run, q="AT") == ["Cats"]
     assert await names(run, q="%") == []
     for sort in ("recent", "oldest", "name"):
-        whole, before = [], {}
+        whole: list[str] = []
+        before: dict[str, str] = {}
         while True:
             page = await got(run, "/v1/projects/p1/prompts", sort=sort, limit=1, **before)
             whole += [each["name"] for each in page["prompts"]]

@@ -49,6 +49,8 @@ NAMES = (
     "running",
     "prompt",
     "kept",
+    "saved",
+    "idea",
 )
 """What the writes need."""
 
@@ -69,6 +71,8 @@ def writes(ids: dict[str, str]) -> list[Write]:
     noted = {"userId": "u1", "message": "Noted", "reply": False}
     forked = {"userId": "u1", "messageId": ids["plan"]}
     made = {**acting, "name": "A prompt", "text": "Sell {{what}}."}
+    hotter = {"userId": "u1", "settings": {"temperature": 1}}
+    new_one = {"userId": "u1", "name": "Another"}
     prompt, kept = f"/v1/prompts/{ids['prompt']}", f"/v1/prompts/{ids['kept']}"
     many = {"userId": "u1", "sessionIds": [ids["talk"], "none"], "action": "archive"}
     return [
@@ -89,6 +93,10 @@ def writes(ids: dict[str, str]) -> list[Write]:
         Write("POST", f"/v1/sessions/{ids['session']}/fork", "SessionOpened", forked),
         Write("POST", "/v1/sessions/batch", "SessionArchived", many),
         Write("POST", "/v1/prompts", "PromptCreated", made),
+        Write("POST", f"/v1/sessions/{ids['saved']}/instructions", "SessionInstructed", hotter),
+        Write(
+            "POST", f"/v1/chat-plan/replies/{ids['idea']}/accept", "ImprovementAccepted", new_one
+        ),
         Write("PATCH", kept, "PromptRenamed", {"userId": "u1", "name": "Renamed"}),
         Write("POST", f"{kept}/versions", "PromptVersionAdded", {"userId": "u1", "text": "New"}),
         Write("DELETE", f"{prompt}?userId=u1", "PromptErasureRequested"),
@@ -115,8 +123,8 @@ def test_the_writes_are_all_writes_of_the_api() -> None:
 
 async def furnished(run: LiveService) -> dict[str, str]:
     """What the writes need, by NAMES: two plans in two sessions of p1, a share of the second, a
-    session of p2, a running reply of p3, a queued build of p1 and of p5, two prompts of p1; p4 is
-    empty."""
+    session of p2, a running reply of p3, a queued build of p1 and of p5, two prompts of p1, a
+    session of mode prompt and a reply with an improvement in p1; p4 is empty."""
     for project_id in ("p1", "p2", "p3", "p4", "p5"):
         await run.project(project_id)
     await run.credit()
@@ -140,6 +148,11 @@ async def furnished(run: LiveService) -> dict[str, str]:
     talk = (await run.chat("Hello", projectId="p2")).json()
     made = {**acting, "name": "A prompt", "text": "Sell {{what}}."}
     prompts = [(await run.client.post("/v1/prompts", json=made)).json() for _ in range(2)]
+    sessions = "/v1/sessions"
+    saved = (await run.client.post(sessions, json={**acting, "mode": "prompt"})).json()
+    work = (await run.client.post(sessions, json={**acting, "mode": "idea"})).json()["sessionId"]
+    said = {"userId": "u1", "message": "Sell bees"}
+    improved = (await run.client.post(f"{sessions}/{work}/messages", json=said)).json()
     return {
         "plan": kept["messageId"],
         "session": kept["sessionId"],
@@ -150,6 +163,8 @@ async def furnished(run: LiveService) -> dict[str, str]:
         "share": shared["shareId"],
         "prompt": prompts[0]["promptId"],
         "kept": prompts[1]["promptId"],
+        "saved": saved["sessionId"],
+        "idea": improved["messageId"],
         "running": await begun_reply(run, "p3"),
     }
 
