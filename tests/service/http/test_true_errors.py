@@ -149,8 +149,9 @@ async def furnished(run: LiveService) -> dict[str, str]:
     made = {**acting, "name": "A prompt", "text": "Sell {{what}}."}
     prompts = [(await run.client.post("/v1/prompts", json=made)).json() for _ in range(2)]
     sessions = "/v1/sessions"
+    about = {**acting, "mode": "idea", "context": {"runId": "run-1"}}
     saved = (await run.client.post(sessions, json={**acting, "mode": "prompt"})).json()
-    work = (await run.client.post(sessions, json={**acting, "mode": "idea"})).json()["sessionId"]
+    work = (await run.client.post(sessions, json=about)).json()["sessionId"]
     said = {"userId": "u1", "message": "Sell bees"}
     improved = (await run.client.post(f"{sessions}/{work}/messages", json=said)).json()
     return {
