@@ -231,6 +231,86 @@ class VersionUnknown(Refused):
 
 
 @dataclass(eq=False)
+class PromptUnknown(Refused):
+    """There is no such prompt, or this user may not see its project."""
+
+    code = "prompt_not_found"
+
+
+@dataclass(eq=False)
+class PromptVersionUnknown(Refused):
+    """There is no such version of a prompt in this project. List the versions of the prompt."""
+
+    code = "prompt_version_not_found"
+
+
+@dataclass(eq=False)
+class PromptRetired(Refused):
+    """The prompt is archived. Restore the prompt first."""
+
+    code = "prompt_archived"
+
+
+@dataclass(eq=False)
+class PromptChanged(Refused):
+    """The prompt was changed since it was read; its ETag is now "{revision}". Read the prompt \
+again, and send its ETag as If-Match."""
+
+    code = "prompt_changed"
+    revision: str
+
+
+@dataclass(eq=False)
+class ValuesMissing(Refused):
+    """These placeholders of the prompt have no value: {names}. Send a text for each in values; an \
+empty text is a value."""
+
+    code = "values_missing"
+    names: str
+
+
+@dataclass(eq=False)
+class ValuesUnknown(Refused):
+    """The prompt has no placeholder with these names: {names}. Leave them out of values."""
+
+    code = "values_unknown"
+    names: str
+
+
+@dataclass(eq=False)
+class PromptTooLong(Refused):
+    """The prompt with its values has more than {limit} characters. Send shorter values."""
+
+    code = "prompt_too_long"
+    limit: int
+
+
+@dataclass(eq=False)
+class InstructionsFixed(Refused):
+    """A session of mode {mode} has no settings and no prompt of its own. Open a session of mode \
+prompt."""
+
+    code = "instructions_fixed"
+    mode: str
+
+
+@dataclass(eq=False)
+class ImprovementUnknown(Refused):
+    """This reply holds no improved prompt: only a whole reply of a session of mode idea or \
+run_feedback does."""
+
+    code = "improvement_not_found"
+
+
+@dataclass(eq=False)
+class OwnersOnly(Refused):
+    """Only the author of the prompt and the owners of the project may erase the prompt. Ask an \
+owner, or archive the prompt."""
+
+    code = "owner_only"
+
+
+@dataclass(eq=False)
 class BuildTaken(Refused):
     """Another worker has claimed this build. Take the next one."""
 

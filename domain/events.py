@@ -224,6 +224,9 @@ class SessionInstructed(_Event):
     `instructions` is the system text of a mode that has none of its own. `model` and `max_tokens`
     are None where the service's own are used. `settings` keeps what the client asked for, also
     what the provider does not take.
+
+    Where the instructions are a version of a prompt, `answers` are the values of its placeholders,
+    and the version has the number `prompt_number`.
     """
 
     session_id: str
@@ -231,6 +234,10 @@ class SessionInstructed(_Event):
     model: str | None = None
     max_tokens: int | None = None
     settings: Annotated[Json, TEXT] = None
+    prompt_id: str | None = None
+    prompt_version_id: str | None = None
+    prompt_number: int | None = None
+    answers: Annotated[Json, TEXT] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -405,6 +412,18 @@ class PlanSaved(_Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImprovementAccepted(_Event):
+    """The improved prompt in the reply `reply_id` became a version of a prompt, which a user
+    wanted. The version itself follows in the stream of the prompt, in the same append."""
+
+    session_id: str
+    reply_id: str = field(metadata=_stored_as("message_id"))
+    user_id: str
+    prompt_id: str
+    prompt_version_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionConverted(_Event):
     """A plan of the session became a build. `plan_digest` is equal for equal plans.
 
@@ -481,6 +500,74 @@ class SessionPlaced(_Event):
     """The session is the one for its place: for one user, project, mode and context."""
 
     session_id: str
+
+
+# prompt-<id> -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptCreated(_Event):
+    """A member began a prompt of the project. Its first version follows in the same append."""
+
+    prompt_id: str
+    project_id: str
+    user_id: str
+    name: Text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptVersionAdded(_Event):
+    """The prompt has a new version, the `number`th. A version never changes.
+
+    `name` is the name of the prompt at that time. `placeholders` are the names in the text that
+    values replace, in the order of their first appearance. `source_message_id` is the reply of the
+    session `source_session_id` that proposed the text, where a reply did.
+    """
+
+    prompt_id: str
+    prompt_version_id: str
+    number: int
+    name: Text
+    text: Text
+    placeholders: Annotated[tuple[str, ...], TEXT]
+    user_id: str
+    note: Text | None = None
+    source_session_id: str | None = None
+    source_message_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptRenamed(_Event):
+    prompt_id: str
+    name: Text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptArchived(_Event):
+    """The prompt takes no more versions, and no session and no run begins with it."""
+
+    prompt_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptRestored(_Event):
+    """The prompt is no longer archived."""
+
+    prompt_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptErasureRequested(_Event):
+    """The prompt will be erased. From here on nobody can see it or use it."""
+
+    prompt_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptErased(_Event):
+    """The texts of the prompt are gone, and before them the sessions made of it. See ERASURES."""
+
+    prompt_id: str
 
 
 # build-<id> --------------------------------------------------------------------------------------
@@ -855,6 +942,7 @@ SessionEvent: TypeAlias = (
     | PlanSaved
     | PlanShared
     | ShareRevoked
+    | ImprovementAccepted
     | SessionConverted
     | SessionArchived
     | SessionRestored
@@ -863,6 +951,15 @@ SessionEvent: TypeAlias = (
     | SessionDeleted
 )
 PlaceEvent: TypeAlias = SessionPlaced
+PromptEvent: TypeAlias = (
+    PromptCreated
+    | PromptVersionAdded
+    | PromptRenamed
+    | PromptArchived
+    | PromptRestored
+    | PromptErasureRequested
+    | PromptErased
+)
 BuildEvent: TypeAlias = (
     BuildQueued
     | BuildClaimed
@@ -887,7 +984,14 @@ RunEvent: TypeAlias = (
 AccountEvent: TypeAlias = TimeCredited | TimeReserved | TimeConsumed | ReservationReleased
 RequestEvent: TypeAlias = RequestCompleted
 Event: TypeAlias = (
-    ProjectEvent | SessionEvent | PlaceEvent | BuildEvent | RunEvent | AccountEvent | RequestEvent
+    ProjectEvent
+    | SessionEvent
+    | PlaceEvent
+    | PromptEvent
+    | BuildEvent
+    | RunEvent
+    | AccountEvent
+    | RequestEvent
 )
 
 ERASURES: Final[tuple[type[Event], ...]] = (
@@ -896,6 +1000,7 @@ ERASURES: Final[tuple[type[Event], ...]] = (
     BuildErased,
     RunErased,
     ProjectErased,
+    PromptErased,
 )
 """Events that erase. The append of such an event also blanks the texts in all earlier events of its
 stream, in the database; MaterialErased those of one material alone. Ids, times, seconds and money
@@ -904,6 +1009,7 @@ stay."""
 ERASABLE: Final[tuple[type[Event], ...]] = (
     *get_args(ProjectEvent),
     *get_args(SessionEvent),
+    *get_args(PromptEvent),
     *get_args(BuildEvent),
     *get_args(RunEvent),
 )

@@ -14,6 +14,7 @@ _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "context": tuple,
     "tags": tuple,
     "findings": tuple,
+    "placeholders": tuple,
 }
 """How a stored value becomes the field's type, where JSON has no such type."""
 

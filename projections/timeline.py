@@ -22,6 +22,8 @@ from domain.events import (
     ProjectErased,
     ProjectLocked,
     ProjectUnlocked,
+    PromptErasureRequested,
+    PromptVersionAdded,
     ReplyCompleted,
     ReplyFailed,
     RunClaimed,
@@ -55,7 +57,7 @@ from projections.sessions import LAST, Part
 TIMELINE: Final = Projection(
     name="timeline",
     version=9,
-    rules="4dc12004",
+    rules="55a26740",
     views=("project_timeline", "project_chat_with_builds"),
     handles=(
         UserMessagePosted,
@@ -89,6 +91,8 @@ TIMELINE: Final = Projection(
         ProjectLocked,
         ProjectUnlocked,
         ProjectErased,
+        PromptVersionAdded,
+        PromptErasureRequested,
     ),
 )
 
@@ -101,6 +105,7 @@ ItemKind = Literal[
     "session",
     "build_reference",
     "deployment",
+    "prompt_version",
     "run",
 ]
 """The kinds of items. Other rows are for readers of the live timeline alone."""

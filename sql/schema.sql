@@ -505,6 +505,117 @@ begin
 end
 $$;
 
+CREATE FUNCTION app.apply_prompt_versions(p_after bigint, p_upto bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'app'
+    SET enable_seqscan TO 'off'
+    AS $$
+begin
+    insert into prompt_versions (
+        tenant_id, prompt_id, number, prompt_version_id, project_id, user_id, text, placeholders,
+        note, source_session_id, source_message_id, created_at, position
+    )
+    select
+        event.tenant_id, state.prompt_id, state.number, state.prompt_version_id, event.project_id,
+        state.user_id, state.text,
+        array(select jsonb_array_elements_text(state.placeholders)),
+        state.note, state.source_session_id, state.source_message_id, event.recorded_at,
+        event.position
+    from event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        prompt_id text, number integer, prompt_version_id text, user_id text, text text,
+        placeholders jsonb, note text, source_session_id text, source_message_id text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'PromptVersionAdded';
+
+    delete from prompt_versions
+    using event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        prompt_id text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'PromptErasureRequested'
+        and prompt_versions.tenant_id = event.tenant_id
+        and prompt_versions.prompt_id = state.prompt_id;
+end
+$$;
+
+CREATE FUNCTION app.apply_prompts(p_after bigint, p_upto bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'app'
+    SET enable_seqscan TO 'off'
+    AS $$
+begin
+    insert into prompts (
+        tenant_id, prompt_id, project_id, user_id, name, created_at, active_at, active_position
+    )
+    select
+        event.tenant_id, state.prompt_id, state.project_id, state.user_id, state.name,
+        event.recorded_at, event.recorded_at, event.position
+    from event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        prompt_id text, project_id text, user_id text, name text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'PromptCreated';
+
+    -- A prompt can change several times in the range; the last change of each kind counts.
+    update prompts
+    set
+        name = case
+            when change.status = 'erasing' then ''
+            else coalesce(change.name, prompts.name)
+        end,
+        status = coalesce(change.status, prompts.status),
+        versions = coalesce(change.number, prompts.versions),
+        active_at = coalesce(change.active_at, prompts.active_at),
+        active_position = coalesce(change.active_position, prompts.active_position)
+    from (
+        select
+            event.tenant_id,
+            state.prompt_id,
+            (array_agg(state.name order by event.position desc) filter (
+                where event.type = 'PromptRenamed'
+            ))[1] as name,
+            (array_agg(
+                case event.type
+                    when 'PromptArchived' then 'archived'
+                    when 'PromptRestored' then 'active'
+                    when 'PromptErasureRequested' then 'erasing'
+                end
+                order by event.position desc
+            ) filter (
+                where event.type in ('PromptArchived', 'PromptRestored', 'PromptErasureRequested')
+            ))[1] as status,
+            max(state.number) as number,
+            max(event.recorded_at) filter (where event.type = 'PromptVersionAdded') as active_at,
+            max(event.position) filter (where event.type = 'PromptVersionAdded') as active_position
+        from event
+        cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+            prompt_id text, name text, number integer
+        )
+        where event.position > p_after and event.position <= p_upto
+            and event.type in (
+                'PromptVersionAdded', 'PromptRenamed', 'PromptArchived', 'PromptRestored',
+                'PromptErasureRequested'
+            )
+        group by event.tenant_id, state.prompt_id
+    ) as change
+    where prompts.tenant_id = change.tenant_id and prompts.prompt_id = change.prompt_id;
+
+    delete from prompts
+    using event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        prompt_id text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'PromptErased'
+        and prompts.tenant_id = event.tenant_id
+        and prompts.prompt_id = state.prompt_id;
+end
+$$;
+
 CREATE FUNCTION app.apply_replies(p_after bigint, p_upto bigint) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'app'
@@ -938,6 +1049,23 @@ begin
             when change.is_instructed then change.settings
             else sessions.settings
         end,
+        prompt_id = case
+            when change.is_instructed then change.prompt_id
+            else sessions.prompt_id
+        end,
+        prompt_version_id = case
+            when change.is_instructed then change.prompt_version_id
+            else sessions.prompt_version_id
+        end,
+        prompt_number = case
+            when change.is_instructed then change.prompt_number
+            else sessions.prompt_number
+        end,
+        answers = case
+            when change.status = 'deleted' then null
+            when change.is_instructed then change.answers
+            else sessions.answers
+        end,
         status = case
             when change.status <> 'restored' then change.status
             when change.status is null then sessions.status
@@ -976,6 +1104,18 @@ begin
             (array_agg(state.settings order by event.position desc) filter (
                 where event.type = 'SessionInstructed'
             ))[1] as settings,
+            (array_agg(state.prompt_id order by event.position desc) filter (
+                where event.type = 'SessionInstructed'
+            ))[1] as prompt_id,
+            (array_agg(state.prompt_version_id order by event.position desc) filter (
+                where event.type = 'SessionInstructed'
+            ))[1] as prompt_version_id,
+            (array_agg(state.prompt_number order by event.position desc) filter (
+                where event.type = 'SessionInstructed'
+            ))[1] as prompt_number,
+            (array_agg(state.answers order by event.position desc) filter (
+                where event.type = 'SessionInstructed'
+            ))[1] as answers,
             (array_agg(
                 case event.type
                     when 'SessionConverted' then 'converted'
@@ -998,7 +1138,8 @@ begin
         from event
         cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
             session_id text, name text, description text, tags jsonb, mode text, model text,
-            max_tokens integer, settings jsonb, build_id text
+            max_tokens integer, settings jsonb, prompt_id text, prompt_version_id text,
+            prompt_number integer, answers jsonb, build_id text
         )
         where event.position > p_after and event.position <= p_upto
             and event.type in (
@@ -1087,6 +1228,7 @@ begin
         end,
         case
             when event.type = 'VersionDeployed' then state.version_id
+            when event.type = 'PromptVersionAdded' then state.prompt_version_id
             when is_of_run then state.run_id
             else coalesce(state.message_id, event.position::text)
         end,
@@ -1098,7 +1240,7 @@ begin
         end,
         shown.kind in ('build_status', 'run_status', 'lock', 'erasure'),
         -- A run is no message of the session that it came from.
-        case when not is_of_run then state.session_id end,
+        case when not is_of_run then coalesce(state.session_id, state.source_session_id) end,
         state.user_id,
         case event.type
             when 'UserMessagePosted' then state.chat_mode
@@ -1110,6 +1252,7 @@ begin
         case shown.kind when 'assistant_message' then 'client' else state.source end,
         case
             when event.type in ('BuildReferenced', 'RunQueued') then state.title
+            when event.type = 'PromptVersionAdded' then left(state.text, 200)
             when not is_of_run then state.text
         end,
         case event.type
@@ -1126,6 +1269,13 @@ begin
             when 'BuildReferenced' then jsonb_build_object(
                 'phase', 'development', 'type', 'progress', 'title', state.title
             )
+            when 'PromptVersionAdded' then jsonb_strip_nulls(jsonb_build_object(
+                'promptId', state.prompt_id,
+                'number', state.number,
+                'name', state.name,
+                'note', state.note,
+                'sourceMessageId', state.source_message_id
+            ))
             when 'SessionRenamed' then jsonb_build_object('event', event.type, 'name', state.name)
             when 'SessionModeChanged'
                 then jsonb_build_object('event', event.type, 'mode', state.mode)
@@ -1137,6 +1287,7 @@ begin
             when 'MaterialErased' then jsonb_build_object('messageId', state.message_id)
             when 'BuildErased' then jsonb_build_object('buildId', state.build_id)
             when 'RunErased' then jsonb_build_object('runId', state.run_id)
+            when 'PromptErasureRequested' then jsonb_build_object('promptId', state.prompt_id)
             else case when shown.kind = 'session' then jsonb_build_object('event', event.type) end
         end,
         case event.type when 'ReplyFailed' then 'error' else state.subtype end,
@@ -1163,7 +1314,8 @@ begin
         text text, data jsonb, template text, variables jsonb, code text, name text, subtype text,
         tokens_used bigint, duration_ms bigint, build_id text, converted_from_session_id text,
         type text, contract_version text, title text, version_id text, source text, kind text,
-        run_id text
+        run_id text, prompt_id text, prompt_version_id text, number integer, note text,
+        source_message_id text, source_session_id text
     )
     cross join lateral (
         select case event.type
@@ -1188,6 +1340,8 @@ begin
             when 'RunSucceeded' then 'run_status'
             when 'RunFailed' then 'run_status'
             when 'RunErased' then 'erasure'
+            when 'PromptErasureRequested' then 'erasure'
+            when 'PromptVersionAdded' then 'prompt_version'
             when 'PlanSaved' then 'session'
             when 'SessionOpened' then 'session'
             when 'SessionRenamed' then 'session'
@@ -1216,7 +1370,8 @@ begin
         select from event
         where event.position > p_after and event.position <= p_upto
             and event.type in (
-                'SessionDeleted', 'MaterialErased', 'BuildErased', 'RunErased', 'ProjectErased'
+                'SessionDeleted', 'MaterialErased', 'BuildErased', 'RunErased',
+                'PromptErasureRequested', 'ProjectErased'
             )
     ) then
         delete from timeline
@@ -1225,8 +1380,11 @@ begin
             on earlier.tenant_id = erased.tenant_id and earlier.stream_id = erased.stream_id
                 and earlier.version < erased.version
         where erased.position > p_after and erased.position <= p_upto
-            and erased.type in ('SessionDeleted', 'MaterialErased', 'BuildErased', 'RunErased')
-            and app.erases(erased.type, erased.state, earlier.type, earlier.state)
+            and (
+                erased.type = 'PromptErasureRequested'
+                or erased.type in ('SessionDeleted', 'MaterialErased', 'BuildErased', 'RunErased')
+                and app.erases(erased.type, erased.state, earlier.type, earlier.state)
+            )
             and timeline.tenant_id = earlier.tenant_id
             and timeline.project_id = earlier.project_id
             and timeline.private_to = app.private_to(earlier.tenant_id, earlier.stream_id)
@@ -1412,7 +1570,10 @@ CREATE FUNCTION app.erasures() RETURNS text[]
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path TO ''
     AS $$
-    select array['SessionDeleted', 'MaterialErased', 'BuildErased', 'RunErased', 'ProjectErased']
+    select array[
+        'SessionDeleted', 'MaterialErased', 'BuildErased', 'RunErased', 'ProjectErased',
+        'PromptErased'
+    ]
 $$;
 
 CREATE FUNCTION app.expire_audit(p_days integer, p_limit integer) RETURNS bigint
@@ -1581,7 +1742,9 @@ begin
                 ('input', 'null'),
                 ('instructions', 'null'),
                 ('name', '""'),
+                ('note', 'null'),
                 ('output', 'null'),
+                ('placeholders', '[]'),
                 ('plan', 'null'),
                 ('plan_digest', 'null'),
                 ('preview_url', 'null'),
@@ -1810,6 +1973,14 @@ begin
     limit p_limit;
 end
 $$;
+
+CREATE FUNCTION app.prompts_as_they_are() RETURNS TABLE(tenant_id text, prompt_id text, name text)
+    LANGUAGE sql STABLE
+    AS $$
+    select tenant_id, prompt_id, name from app.prompts where status <> 'erasing'
+$$;
+
+COMMENT ON FUNCTION app.prompts_as_they_are() IS 'The prompts, for the views of other read models.';
 
 CREATE FUNCTION app.refuse_audit_change() RETURNS trigger
     LANGUAGE plpgsql
@@ -2144,6 +2315,10 @@ CREATE TABLE app.sessions (
     model text,
     max_tokens integer,
     settings jsonb,
+    prompt_id text COLLATE pg_catalog."C",
+    prompt_version_id text COLLATE pg_catalog."C",
+    prompt_number integer,
+    answers jsonb,
     forked_from_session_id text COLLATE pg_catalog."C",
     forked_from_message_id text,
     forked_at bigint,
@@ -2327,7 +2502,7 @@ COMMENT ON COLUMN analytics.project_timeline.mode IS 'plan or build.';
 
 COMMENT ON COLUMN analytics.project_timeline.item_id IS 'The id of the message or reply; for a deployment the id of the version, for a run its own.';
 
-COMMENT ON COLUMN analytics.project_timeline.kind IS 'user_message, reply, system_message, assistant_message, material, build_reference, deployment or run.';
+COMMENT ON COLUMN analytics.project_timeline.kind IS 'user_message, reply, system_message, assistant_message, material, prompt_version, build_reference, deployment or run.';
 
 COMMENT ON COLUMN analytics.project_timeline.session_id IS 'The session of the item; null for a run, whose session is in project_runs.';
 
@@ -2343,7 +2518,7 @@ COMMENT ON COLUMN analytics.project_timeline.locale IS 'For a message the locale
 
 COMMENT ON COLUMN analytics.project_timeline.language IS 'The language of the locale, in lower case: ar for ar-EG.';
 
-COMMENT ON COLUMN analytics.project_timeline.text IS 'The text of a message; for a build_reference the title of the worker''s first report; for a run its title.';
+COMMENT ON COLUMN analytics.project_timeline.text IS 'The text of a message; for a build_reference the title of the worker''s first report; for a run its title; for a prompt_version the first 200 characters of the text.';
 
 COMMENT ON COLUMN analytics.project_timeline.data IS 'The JSON of a reply, by the contract of its chat_mode; for a system_message its template and variables; for a build_reference the phase, type and title of the report that it shows.';
 
@@ -2437,7 +2612,7 @@ COMMENT ON COLUMN analytics.project_chat_with_builds.mode IS 'plan or build.';
 
 COMMENT ON COLUMN analytics.project_chat_with_builds.item_id IS 'The id of the message or reply; for a deployment the id of the version, for a run its own.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds.kind IS 'user_message, reply, system_message, assistant_message, material, build_reference, deployment or run.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.kind IS 'user_message, reply, system_message, assistant_message, material, prompt_version, build_reference, deployment or run.';
 
 COMMENT ON COLUMN analytics.project_chat_with_builds.session_id IS 'The session of the item; null for a run, whose session is in project_runs.';
 
@@ -2453,7 +2628,7 @@ COMMENT ON COLUMN analytics.project_chat_with_builds.locale IS 'For a message th
 
 COMMENT ON COLUMN analytics.project_chat_with_builds.language IS 'The language of the locale, in lower case: ar for ar-EG.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds.text IS 'The text of a message; for a build_reference the title of the worker''s first report; for a run its title.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.text IS 'The text of a message; for a build_reference the title of the worker''s first report; for a run its title; for a prompt_version the first 200 characters of the text.';
 
 COMMENT ON COLUMN analytics.project_chat_with_builds.data IS 'The JSON of a reply, by the contract of its chat_mode; for a system_message its template and variables; for a build_reference the phase, type and title of the report that it shows.';
 
@@ -2724,6 +2899,171 @@ COMMENT ON COLUMN analytics.project_versions.artifact_url IS 'The URL of the ver
 COMMENT ON COLUMN analytics.project_versions.deployed_at IS 'The time when the version was deployed.';
 
 COMMENT ON COLUMN analytics.project_versions."position" IS 'The position of the event in the log.';
+
+CREATE VIEW analytics.prompt_runs_with_details WITH (security_invoker='true') AS
+ SELECT sessions.tenant_id,
+    sessions.project_id,
+    sessions.session_id AS id,
+    sessions.user_id,
+    sessions.message_count,
+    sessions.is_starred,
+    sessions.last_active_at AS last_message_at,
+    sessions.opened_at AS created_at,
+    prompt.name AS prompt_name,
+    sessions.prompt_id,
+    sessions.prompt_version_id,
+    sessions.prompt_number,
+    sessions.model,
+    sessions.tokens_used,
+    sessions.ai_seconds,
+    sessions.cost_usd
+   FROM (app.sessions
+     JOIN app.prompts_as_they_are() prompt(tenant_id, prompt_id, name) ON (((prompt.tenant_id = sessions.tenant_id) AND (prompt.prompt_id = sessions.prompt_id))))
+  WHERE (sessions.status = 'active'::text);
+
+COMMENT ON VIEW analytics.prompt_runs_with_details IS 'The active sessions that are made of a prompt, one row a session. Their names and messages are private, so they are not here.';
+
+COMMENT ON COLUMN analytics.prompt_runs_with_details.tenant_id IS 'The tenant of the project.';
+
+COMMENT ON COLUMN analytics.prompt_runs_with_details.project_id IS 'The project.';
+
+COMMENT ON COLUMN analytics.prompt_runs_with_details.id IS 'The session.';
+
+COMMENT ON COLUMN analytics.prompt_runs_with_details.user_id IS 'The user of the session.';
+
+COMMENT ON COLUMN analytics.prompt_runs_with_details.message_count IS 'The number of the user''s messages, and of those that a client appended.';
+
+COMMENT ON COLUMN analytics.prompt_runs_with_details.is_starred IS 'Whether the user has marked the session.';
+
+COMMENT ON COLUMN analytics.prompt_runs_with_details.last_message_at IS 'The time of the last message or reply.';
+
+COMMENT ON COLUMN analytics.prompt_runs_with_details.created_at IS 'The time when the session began.';
+
+COMMENT ON COLUMN analytics.prompt_runs_with_details.prompt_name IS 'The present name of the prompt.';
+
+COMMENT ON COLUMN analytics.prompt_runs_with_details.prompt_id IS 'The prompt.';
+
+COMMENT ON COLUMN analytics.prompt_runs_with_details.prompt_version_id IS 'The version of the prompt that the session uses now.';
+
+COMMENT ON COLUMN analytics.prompt_runs_with_details.prompt_number IS 'The number of that version.';
+
+COMMENT ON COLUMN analytics.prompt_runs_with_details.model IS 'The model that the session asks for; null for the service''s own.';
+
+COMMENT ON COLUMN analytics.prompt_runs_with_details.tokens_used IS 'Tokens of all kinds, as far as the provider reported them.';
+
+COMMENT ON COLUMN analytics.prompt_runs_with_details.ai_seconds IS 'Billed AI seconds.';
+
+COMMENT ON COLUMN analytics.prompt_runs_with_details.cost_usd IS 'The cost in USD at the provider''s prices, as far as it is known.';
+
+CREATE TABLE app.prompt_versions (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    prompt_id text NOT NULL COLLATE pg_catalog."C",
+    number integer NOT NULL,
+    prompt_version_id text NOT NULL COLLATE pg_catalog."C",
+    project_id text NOT NULL COLLATE pg_catalog."C",
+    user_id text NOT NULL,
+    text text NOT NULL,
+    placeholders text[] NOT NULL,
+    note text,
+    source_session_id text,
+    source_message_id text,
+    created_at timestamp with time zone NOT NULL,
+    "position" bigint NOT NULL
+);
+
+ALTER TABLE ONLY app.prompt_versions FORCE ROW LEVEL SECURITY;
+
+CREATE VIEW analytics.prompt_versions WITH (security_invoker='true') AS
+ SELECT tenant_id,
+    project_id,
+    prompt_id,
+    number,
+    prompt_version_id,
+    user_id,
+    text,
+    placeholders,
+    note,
+    source_session_id,
+    source_message_id,
+    created_at,
+    "position"
+   FROM app.prompt_versions;
+
+COMMENT ON VIEW analytics.prompt_versions IS 'The versions of the prompts, one row a version. A version never changes.';
+
+COMMENT ON COLUMN analytics.prompt_versions.tenant_id IS 'The tenant of the project.';
+
+COMMENT ON COLUMN analytics.prompt_versions.project_id IS 'The project.';
+
+COMMENT ON COLUMN analytics.prompt_versions.prompt_id IS 'The prompt of the version.';
+
+COMMENT ON COLUMN analytics.prompt_versions.number IS 'The number of the version, counted from 1 for each prompt.';
+
+COMMENT ON COLUMN analytics.prompt_versions.prompt_version_id IS 'The version.';
+
+COMMENT ON COLUMN analytics.prompt_versions.user_id IS 'The user who added the version.';
+
+COMMENT ON COLUMN analytics.prompt_versions.text IS 'The whole text, with its placeholders.';
+
+COMMENT ON COLUMN analytics.prompt_versions.placeholders IS 'The names of the placeholders, in the order of their first appearance.';
+
+COMMENT ON COLUMN analytics.prompt_versions.note IS 'What the user said about the version; null if nothing.';
+
+COMMENT ON COLUMN analytics.prompt_versions.source_session_id IS 'The session of the reply that proposed the text; null if a user wrote the text.';
+
+COMMENT ON COLUMN analytics.prompt_versions.source_message_id IS 'The reply that proposed the text; null if a user wrote the text.';
+
+COMMENT ON COLUMN analytics.prompt_versions.created_at IS 'The time when the version was added.';
+
+COMMENT ON COLUMN analytics.prompt_versions."position" IS 'The position of the event in the log.';
+
+CREATE TABLE app.prompts (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    prompt_id text NOT NULL COLLATE pg_catalog."C",
+    project_id text NOT NULL COLLATE pg_catalog."C",
+    user_id text NOT NULL,
+    name text NOT NULL,
+    status text DEFAULT 'active'::text NOT NULL,
+    versions integer DEFAULT 0 NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    active_at timestamp with time zone NOT NULL,
+    active_position bigint NOT NULL
+);
+
+ALTER TABLE ONLY app.prompts FORCE ROW LEVEL SECURITY;
+
+CREATE VIEW analytics.prompts WITH (security_invoker='true') AS
+ SELECT tenant_id,
+    project_id,
+    prompt_id,
+    user_id,
+    name,
+    status,
+    versions,
+    created_at,
+    active_at
+   FROM app.prompts
+  WHERE (status <> 'erasing'::text);
+
+COMMENT ON VIEW analytics.prompts IS 'The prompts of the projects, one row a prompt.';
+
+COMMENT ON COLUMN analytics.prompts.tenant_id IS 'The tenant of the project.';
+
+COMMENT ON COLUMN analytics.prompts.project_id IS 'The project.';
+
+COMMENT ON COLUMN analytics.prompts.prompt_id IS 'The prompt.';
+
+COMMENT ON COLUMN analytics.prompts.user_id IS 'The user who created the prompt.';
+
+COMMENT ON COLUMN analytics.prompts.name IS 'The present name of the prompt.';
+
+COMMENT ON COLUMN analytics.prompts.status IS 'active or archived.';
+
+COMMENT ON COLUMN analytics.prompts.versions IS 'The number of versions.';
+
+COMMENT ON COLUMN analytics.prompts.created_at IS 'The time when the prompt was created.';
+
+COMMENT ON COLUMN analytics.prompts.active_at IS 'The time of the newest version.';
 
 CREATE TABLE app.accounts (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
@@ -3185,6 +3525,12 @@ ALTER TABLE ONLY app.projection
 ALTER TABLE ONLY app.projects
     ADD CONSTRAINT projects_pkey PRIMARY KEY (tenant_id, project_id);
 
+ALTER TABLE ONLY app.prompt_versions
+    ADD CONSTRAINT prompt_versions_pkey PRIMARY KEY (tenant_id, prompt_id, number);
+
+ALTER TABLE ONLY app.prompts
+    ADD CONSTRAINT prompts_pkey PRIMARY KEY (tenant_id, prompt_id);
+
 ALTER TABLE ONLY app.rebuild
     ADD CONSTRAINT rebuild_pkey PRIMARY KEY (projection);
 
@@ -3259,6 +3605,10 @@ CREATE INDEX projects_erasing ON app.projects USING btree (erasing_since) WHERE 
 
 CREATE INDEX projects_of_tenant ON app.projects USING btree (tenant_id, registered_position);
 
+CREATE INDEX prompts_erasing ON app.prompts USING btree (created_at) WHERE (status = 'erasing'::text);
+
+CREATE INDEX prompts_of_project ON app.prompts USING btree (tenant_id, project_id, active_position);
+
 CREATE INDEX replies_running ON app.replies USING btree (tenant_id, project_id) WHERE (ended_position IS NULL);
 
 CREATE INDEX runs_of_project ON app.runs USING btree (project_id, queued_position, tenant_id);
@@ -3268,6 +3618,8 @@ CREATE INDEX runs_open ON app.runs USING btree (queued_position) WHERE (status =
 CREATE INDEX sessions_active ON app.sessions USING btree (opened_at) WHERE (status = 'active'::text);
 
 CREATE INDEX sessions_of_project ON app.sessions USING btree (project_id, opened_at, tenant_id);
+
+CREATE INDEX sessions_of_prompt ON app.sessions USING btree (prompt_id, prompt_version_id, user_id, tenant_id) WHERE (prompt_id IS NOT NULL);
 
 CREATE INDEX sessions_of_user ON app.sessions USING btree (user_id, project_id, tenant_id);
 
@@ -3337,6 +3689,10 @@ CREATE POLICY of_all_tenants ON app.members TO throughline_service USING (true) 
 
 CREATE POLICY of_all_tenants ON app.projects TO throughline_service USING (true) WITH CHECK (true);
 
+CREATE POLICY of_all_tenants ON app.prompt_versions TO throughline_service USING (true) WITH CHECK (true);
+
+CREATE POLICY of_all_tenants ON app.prompts TO throughline_service USING (true) WITH CHECK (true);
+
 CREATE POLICY of_all_tenants ON app.replies TO throughline_service USING (true) WITH CHECK (true);
 
 CREATE POLICY of_all_tenants ON app.reply_chunk TO throughline_service USING (true) WITH CHECK (true);
@@ -3394,6 +3750,14 @@ CREATE POLICY of_analyst_s_tenant ON app.members FOR SELECT TO throughline_analy
   WHERE (analyst.role_name = CURRENT_USER))));
 
 CREATE POLICY of_analyst_s_tenant ON app.projects FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
+   FROM app.analyst
+  WHERE (analyst.role_name = CURRENT_USER))));
+
+CREATE POLICY of_analyst_s_tenant ON app.prompt_versions FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
+   FROM app.analyst
+  WHERE (analyst.role_name = CURRENT_USER))));
+
+CREATE POLICY of_analyst_s_tenant ON app.prompts FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
    FROM app.analyst
   WHERE (analyst.role_name = CURRENT_USER))));
 
@@ -3465,6 +3829,10 @@ CREATE POLICY of_own_tenant ON app.members FOR SELECT TO throughline_tenant USIN
 
 CREATE POLICY of_own_tenant ON app.projects FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
 
+CREATE POLICY of_own_tenant ON app.prompt_versions FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
+
+CREATE POLICY of_own_tenant ON app.prompts FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
+
 CREATE POLICY of_own_tenant ON app.replies FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
 
 CREATE POLICY of_own_tenant ON app.reply_chunk FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
@@ -3490,6 +3858,10 @@ CREATE POLICY of_own_tenant ON app.versions FOR SELECT TO throughline_tenant USI
 CREATE POLICY of_own_tenant ON app.words FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
 
 ALTER TABLE app.projects ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app.prompt_versions ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app.prompts ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app.replies ENABLE ROW LEVEL SECURITY;
 
@@ -3583,6 +3955,20 @@ GRANT SELECT ON TABLE app.versions TO throughline_tenant;
 GRANT SELECT ON TABLE app.versions TO throughline_analyst;
 
 GRANT SELECT ON TABLE analytics.project_versions TO throughline_analyst;
+
+GRANT SELECT ON TABLE analytics.prompt_runs_with_details TO throughline_analyst;
+
+GRANT SELECT,INSERT,DELETE ON TABLE app.prompt_versions TO throughline_service;
+GRANT SELECT ON TABLE app.prompt_versions TO throughline_tenant;
+GRANT SELECT ON TABLE app.prompt_versions TO throughline_analyst;
+
+GRANT SELECT ON TABLE analytics.prompt_versions TO throughline_analyst;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app.prompts TO throughline_service;
+GRANT SELECT ON TABLE app.prompts TO throughline_tenant;
+GRANT SELECT ON TABLE app.prompts TO throughline_analyst;
+
+GRANT SELECT ON TABLE analytics.prompts TO throughline_analyst;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE app.accounts TO throughline_service;
 GRANT SELECT ON TABLE app.accounts TO throughline_tenant;

@@ -118,7 +118,7 @@ async def runs_of(run: LiveService, **asked: Any) -> list[dict[str, Any]]:
 
 
 async def test_the_story_of_chats_and_runs(run: LiveService) -> None:
-    """A setup chat, a run, an analysis chat about it, a what-if chat, and another run from there."""
+    """A setup chat, a run, an analysis chat about the run, a what-if chat, and another run."""
     setup = await opened(run, mode="setup", name="Setup", reuse=False)
     first = await ask_for_run(run, setup["sessionId"], "Greet a visitor")
     (row,) = await runs_of(run, sessionId=setup["sessionId"])

@@ -262,7 +262,7 @@ def _analysis(call: Call[runs_schemas.DiscussRequest, None], material: RunMateri
         instructions=None,
         reuse=True,
         idle_seconds=call.service.settings.idle_seconds,
-        material=material,
+        run_material=material,
     )
 
 

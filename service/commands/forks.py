@@ -1,5 +1,6 @@
 """Forks: a session that begins with what another one had said."""
 
+from dataclasses import replace
 from functools import partial
 
 from domain import modes, session
@@ -71,8 +72,13 @@ async def fork(
         context=context,
     )
     await transaction.decide(stream, opening)
-    if state.model is not None or state.max_tokens is not None:
+    if state.model is not None or state.max_tokens is not None or state.prompt is not None:
         # The other instructions are texts. They stay where they can be erased, and are shared.
-        decision = partial(session.instruct, model=state.model, max_tokens=state.max_tokens)
+        decision = partial(
+            session.instruct,
+            model=state.model,
+            max_tokens=state.max_tokens,
+            prompt=state.prompt and replace(state.prompt, answers=None),
+        )
         await transaction.decide(stream, decision)
     return fork_id

@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from domain import announcements, modes, place, run, session
+from domain import announcements, modes, place, prompt, run, session
 from domain.errors import RunUnknown
 from domain.events import SessionEvent, SessionMode
 from domain.session import About
@@ -15,14 +15,24 @@ from projections.sessions import reusable_read
 from service.chat.admission import Viewed
 from service.commands.projects import require_actor
 from service.eventlog.stream_ids import (
+    AnyStream,
     StreamId,
     place_stream,
     project_stream,
+    prompt_stream,
     run_stream,
     session_stream,
 )
 from service.eventlog.transactions import Transaction
 from service.ids import new_id
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """A text that the model is told beside the talk, and the sort of text."""
+
+    kind: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +52,8 @@ class Opening:
     `context` are the ids of what it is about, by their names on the wire. `instructions` are the
     fields of SessionInstructed, None without any. `reuse` says that a session of this user,
     project, mode and context that takes messages will do; a session of mode plan that was idle for
-    `idle_seconds` comes after the others then. `material` is what the session
-    gets about a run.
+    `idle_seconds` comes after the others then. `prompt_id` is the prompt that the instructions are
+    made of. A new session begins with the `material`, and the session is told the `run_material`.
     """
 
     tenant_id: str
@@ -56,7 +66,9 @@ class Opening:
     instructions: Mapping[str, Any] | None
     reuse: bool
     idle_seconds: float
-    material: RunMaterial | None = None
+    prompt_id: str | None = None
+    material: Material | None = None
+    run_material: RunMaterial | None = None
 
     @property
     def place(self) -> str:
@@ -74,11 +86,11 @@ async def open_session(transaction: Transaction, *, opening: Opening) -> dict[st
 
     Openings that race for one place append to its stream, so one of them opens the session and the
     others find it. Raises NotAMember, ViewerOnly, VersionUnknown, BuildUnknown, RunUnknown,
-    StepUnknown, CandidateUnknown.
+    StepUnknown, CandidateUnknown, PromptUnknown, PromptRetired.
     """
     found = await _open_or_find(transaction, opening)
-    if opening.material is not None:
-        await give_run_material(transaction, opening.material, session_id=found["session"])
+    if opening.run_material is not None:
+        await give_run_material(transaction, opening.run_material, session_id=found["session"])
     return found
 
 
@@ -117,12 +129,17 @@ async def _open_or_find(transaction: Transaction, opening: Opening) -> dict[str,
         context=opening.context,
         idle_seconds=opening.idle_seconds,
     )
+    streams: list[AnyStream] = [project]
+    if opening.prompt_id is not None:
+        streams.append(prompt_stream(opening.prompt_id))
     if opening.reuse:
-        await transaction.recall(project, placed, beside=(*viewed.reads, found))
+        await transaction.recall(*streams, placed, beside=(*viewed.reads, found))
     else:
-        await transaction.recall(project, beside=viewed.reads)
+        await transaction.recall(*streams, beside=viewed.reads)
     await require_actor(transaction, opening.project_id, opening.user_id)
     await viewed.require()
+    if opening.prompt_id is not None:
+        prompt.require_active(await transaction.load(prompt_stream(opening.prompt_id)))
     await _require_run(transaction, opening)
     if opening.reuse:
         candidates = (await found.row(), (await transaction.load(placed)).session_id)
@@ -177,6 +194,14 @@ async def _open(
     opened = await transaction.decide(stream, opening_it)
     if opening.instructions is not None:
         await transaction.decide(stream, partial(session.instruct, **opening.instructions))
+    if opening.material is not None:
+        given = partial(
+            session.give_material,
+            message_id=new_id(),
+            kind=opening.material.kind,
+            text=opening.material.text,
+        )
+        await transaction.decide(stream, given)
     known = await transaction.load(project_stream(opening.project_id))
     facts = {"project_name": known.description.name}
     greeting = partial(announcements.announced, events=opened, new_id=new_id, facts=facts)

@@ -115,7 +115,10 @@ class TimelineItem(Wire):
     `userId` is who said it, or ordered it. `inReplyTo` is the `id` of the message that a reply
     answers. `locale` is the item's own, and `direction` that of its language. `text` and
     `firstEvent` are those of a `build_reference`. An item of kind `run` has the `id` of its run,
-    the run's title as `text`, and its state as `run`.
+    the run's title as `text`, and its state as `run`. An item of kind `prompt_version` is a new
+    version of a prompt: `text` is the beginning of its text, and `event` has `promptId`, `number`
+    and `name`, and where there is one the `note` and the `sourceMessageId`, the reply that proposed
+    it.
 
     An item of kind `unreadable` stands for an item that the service cannot show.
     """
@@ -164,10 +167,11 @@ class Lock(Wire):
 
 
 class Erased(Wire):
-    """The session, build, run, or message is erased: a client must forget its items."""
+    """The session, build, prompt, run, or message is erased: a client must forget its items."""
 
     session_id: str | None = None
     build_id: str | None = None
+    prompt_id: str | None = None
     run_id: str | None = None
     message_id: str | None = None
     prev: str | None
@@ -279,7 +283,7 @@ def _readable(row: TimelineRow, log_epoch: str, actions: list[ItemAction] | None
         in_reply_to=row.in_reply_to,
         locale=row.locale,
         direction=None if row.locale is None else direction_of(row.locale),
-        text=row.text if of_build or of_run else None,
+        text=row.text if of_build or of_run or row.kind == "prompt_version" else None,
         first_event=FirstEvent.model_validate(row.data) if of_build and row.data else None,
         user_message=UserMessage(text=row.text or "", session_id=row.session_id or "")
         if said

@@ -2,5 +2,8 @@
 -- two. See app.erases.
 create or replace function app.erasures() returns text[]
 language sql immutable parallel safe set search_path = '' as $$
-    select array['SessionDeleted', 'MaterialErased', 'BuildErased', 'RunErased', 'ProjectErased']
+    select array[
+        'SessionDeleted', 'MaterialErased', 'BuildErased', 'RunErased', 'ProjectErased',
+        'PromptErased'
+    ]
 $$;

@@ -86,6 +86,7 @@ begin
         end,
         case
             when event.type = 'VersionDeployed' then state.version_id
+            when event.type = 'PromptVersionAdded' then state.prompt_version_id
             when is_of_run then state.run_id
             else coalesce(state.message_id, event.position::text)
         end,
@@ -97,7 +98,7 @@ begin
         end,
         shown.kind in ('build_status', 'run_status', 'lock', 'erasure'),
         -- A run is no message of the session that it came from.
-        case when not is_of_run then state.session_id end,
+        case when not is_of_run then coalesce(state.session_id, state.source_session_id) end,
         state.user_id,
         case event.type
             when 'UserMessagePosted' then state.chat_mode
@@ -109,6 +110,7 @@ begin
         case shown.kind when 'assistant_message' then 'client' else state.source end,
         case
             when event.type in ('BuildReferenced', 'RunQueued') then state.title
+            when event.type = 'PromptVersionAdded' then left(state.text, 200)
             when not is_of_run then state.text
         end,
         case event.type
@@ -125,6 +127,13 @@ begin
             when 'BuildReferenced' then jsonb_build_object(
                 'phase', 'development', 'type', 'progress', 'title', state.title
             )
+            when 'PromptVersionAdded' then jsonb_strip_nulls(jsonb_build_object(
+                'promptId', state.prompt_id,
+                'number', state.number,
+                'name', state.name,
+                'note', state.note,
+                'sourceMessageId', state.source_message_id
+            ))
             when 'SessionRenamed' then jsonb_build_object('event', event.type, 'name', state.name)
             when 'SessionModeChanged'
                 then jsonb_build_object('event', event.type, 'mode', state.mode)
@@ -136,6 +145,7 @@ begin
             when 'MaterialErased' then jsonb_build_object('messageId', state.message_id)
             when 'BuildErased' then jsonb_build_object('buildId', state.build_id)
             when 'RunErased' then jsonb_build_object('runId', state.run_id)
+            when 'PromptErasureRequested' then jsonb_build_object('promptId', state.prompt_id)
             else case when shown.kind = 'session' then jsonb_build_object('event', event.type) end
         end,
         case event.type when 'ReplyFailed' then 'error' else state.subtype end,
@@ -162,7 +172,8 @@ begin
         text text, data jsonb, template text, variables jsonb, code text, name text, subtype text,
         tokens_used bigint, duration_ms bigint, build_id text, converted_from_session_id text,
         type text, contract_version text, title text, version_id text, source text, kind text,
-        run_id text
+        run_id text, prompt_id text, prompt_version_id text, number integer, note text,
+        source_message_id text, source_session_id text
     )
     cross join lateral (
         select case event.type
@@ -187,6 +198,8 @@ begin
             when 'RunSucceeded' then 'run_status'
             when 'RunFailed' then 'run_status'
             when 'RunErased' then 'erasure'
+            when 'PromptErasureRequested' then 'erasure'
+            when 'PromptVersionAdded' then 'prompt_version'
             when 'PlanSaved' then 'session'
             when 'SessionOpened' then 'session'
             when 'SessionRenamed' then 'session'
@@ -215,7 +228,8 @@ begin
         select from event
         where event.position > p_after and event.position <= p_upto
             and event.type in (
-                'SessionDeleted', 'MaterialErased', 'BuildErased', 'RunErased', 'ProjectErased'
+                'SessionDeleted', 'MaterialErased', 'BuildErased', 'RunErased',
+                'PromptErasureRequested', 'ProjectErased'
             )
     ) then
         delete from timeline
@@ -224,8 +238,11 @@ begin
             on earlier.tenant_id = erased.tenant_id and earlier.stream_id = erased.stream_id
                 and earlier.version < erased.version
         where erased.position > p_after and erased.position <= p_upto
-            and erased.type in ('SessionDeleted', 'MaterialErased', 'BuildErased', 'RunErased')
-            and app.erases(erased.type, erased.state, earlier.type, earlier.state)
+            and (
+                erased.type = 'PromptErasureRequested'
+                or erased.type in ('SessionDeleted', 'MaterialErased', 'BuildErased', 'RunErased')
+                and app.erases(erased.type, erased.state, earlier.type, earlier.state)
+            )
             and timeline.tenant_id = earlier.tenant_id
             and timeline.project_id = earlier.project_id
             and timeline.private_to = app.private_to(earlier.tenant_id, earlier.stream_id)
@@ -280,8 +297,8 @@ comment on column analytics.project_timeline.mode is 'plan or build.';
 comment on column analytics.project_timeline.item_id is
     'The id of the message or reply; for a deployment the id of the version, for a run its own.';
 comment on column analytics.project_timeline.kind is
-    'user_message, reply, system_message, assistant_message, material, build_reference, '
-    'deployment or run.';
+    'user_message, reply, system_message, assistant_message, material, prompt_version, '
+    'build_reference, deployment or run.';
 comment on column analytics.project_timeline.session_id is
     'The session of the item; null for a run, whose session is in project_runs.';
 comment on column analytics.project_timeline.source is
@@ -300,7 +317,7 @@ comment on column analytics.project_timeline.language is
     'The language of the locale, in lower case: ar for ar-EG.';
 comment on column analytics.project_timeline.text is
     'The text of a message; for a build_reference the title of the worker''s first report; for a '
-    'run its title.';
+    'run its title; for a prompt_version the first 200 characters of the text.';
 comment on column analytics.project_timeline.data is
     'The JSON of a reply, by the contract of its chat_mode; for a system_message its template and '
     'variables; for a build_reference the phase, type and title of the report that it shows.';

@@ -66,6 +66,7 @@ _BLANK: Final[Row] = {
     **dict.fromkeys(("name", "description", "first_words"), ""),
     "tags": [],
     "settings": None,
+    "answers": None,
 }
 
 
@@ -172,6 +173,20 @@ def _timeline(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
             active = state["build_id"] if event.type == "ProjectLocked" else None
             row |= {"kind": "lock", "mode": "build", "is_visible": False, "is_live": True}
             row |= {"data": {"activeBuildId": active}}
+        case "PromptVersionAdded":
+            data = {"promptId": state["prompt_id"]}
+            data |= {name: state[name] for name in ("number", "name", "note")}
+            data |= {"sourceMessageId": state["source_message_id"]}
+            row |= {"kind": "prompt_version", "item_id": state["prompt_version_id"]}
+            row |= {"data": {name: value for name, value in data.items() if value is not None}}
+            row |= {"text": state["text"][:200], "session_id": state["source_session_id"]}
+        case "PromptErasureRequested":
+            prompts = [each["data"] for each in table.values() if each["kind"] == "prompt_version"]
+            for data in prompts:
+                if data["promptId"] == state["prompt_id"]:
+                    _drop(table, tenant_id=event.tenant_id, kind="prompt_version", data=data)
+            row |= {"kind": "erasure", "is_visible": False, "is_live": True}
+            row |= {"data": {"promptId": state["prompt_id"]}}
         case "SessionDeleted":
             kinds = (*_SAID, "erasure")
             _drop(table, tenant_id=event.tenant_id, session_id=state["session_id"], kind=kinds)
@@ -231,6 +246,7 @@ def _sessions(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
             "status": "active",
             "context": {wire: state[key] for key, wire in _CONTEXT.items() if state.get(key)},
             **dict.fromkeys(("model", "max_tokens", "settings")),
+            **dict.fromkeys(("prompt_id", "prompt_version_id", "prompt_number", "answers")),
             "forked_from_session_id": state.get("forked_from_session_id"),
             "forked_from_message_id": state.get("forked_from_message_id"),
             "forked_at": _POSITIONS.get(parent),
@@ -277,6 +293,8 @@ def _sessions(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
             row["mode"] = state["mode"]
         case "SessionInstructed":
             row |= {name: state[name] for name in ("model", "max_tokens", "settings")}
+            row |= {name: state[name] for name in ("prompt_id", "prompt_version_id")}
+            row |= {name: state[name] for name in ("prompt_number", "answers")}
         case "SessionResumed":
             row["status"] = "active"
         case "SessionConverted" | "SessionArchived" | "SessionExpired" | "SessionDeleted":
@@ -603,6 +621,52 @@ def _run_parts(
     table[key] = row | {name: value for name, value in told.items() if value is not None}
 
 
+def _prompts(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
+    key = (event.tenant_id, state.get("prompt_id"))
+    if event.type == "PromptCreated":
+        table[key] = {
+            "tenant_id": event.tenant_id,
+            **{name: state[name] for name in ("prompt_id", "project_id", "user_id", "name")},
+            "status": "active",
+            "versions": 0,
+            "created_at": event.recorded_at,
+            "active_at": event.recorded_at,
+            "active_position": event.position,
+        }
+        return
+    match event.type:
+        case "PromptVersionAdded":
+            at = {"active_at": event.recorded_at, "active_position": event.position}
+            table[key] |= {"versions": state["number"], **at}
+        case "PromptRenamed":
+            table[key]["name"] = state["name"]
+        case "PromptArchived":
+            table[key]["status"] = "archived"
+        case "PromptRestored":
+            table[key]["status"] = "active"
+        case "PromptErasureRequested":
+            table[key] |= {"status": "erasing", "name": ""}
+        case "PromptErased":
+            del table[key]
+        case _:
+            pass
+
+
+def _prompt_versions(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
+    if event.type == "PromptVersionAdded":
+        same = ("prompt_id", "number", "prompt_version_id", "user_id", "text", "placeholders")
+        more = ("note", "source_session_id", "source_message_id")
+        table[event.tenant_id, state["prompt_id"], state["number"]] = {
+            "tenant_id": event.tenant_id,
+            "project_id": event.project_id,
+            **{name: state[name] for name in (*same, *more)},
+            "created_at": event.recorded_at,
+            "position": event.position,
+        }
+    elif event.type == "PromptErasureRequested":
+        _drop(table, tenant_id=event.tenant_id, prompt_id=state["prompt_id"])
+
+
 MODELS: Final[Mapping[str, tuple[tuple[str, ...], Step]]] = {
     "timeline": (("position",), _timeline),
     "sessions": (("tenant_id", "session_id"), _sessions),
@@ -620,4 +684,6 @@ MODELS: Final[Mapping[str, tuple[tuple[str, ...], Step]]] = {
     "runs": (("tenant_id", "run_id"), _runs),
     "run_steps": (("tenant_id", "run_id", "step_id"), _run_steps),
     "run_candidates": (("tenant_id", "run_id", "candidate_id"), _run_candidates),
+    "prompts": (("tenant_id", "prompt_id"), _prompts),
+    "prompt_versions": (("tenant_id", "prompt_id", "number"), _prompt_versions),
 }

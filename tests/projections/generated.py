@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar, get_args
 from psycopg import sql as compose
 from psycopg.rows import dict_row
 
-from domain import account, build, project, run, session
+from domain import account, build, project, prompt, run, session
 from domain.build import Build
 from domain.errors import Refused
 from domain.events import (
@@ -47,6 +47,7 @@ from service.eventlog.stream_ids import (
     account_stream,
     build_stream,
     project_stream,
+    prompt_stream,
     run_stream,
     session_stream,
 )
@@ -74,6 +75,10 @@ CONTEXTS: Final = (
     session.NOTHING,
     session.About(run_id="r1", step_id="s1", candidate_id="c1"),
     session.About(prompt_id="p1", prompt_version_id="pv1", version_id="v1", build_id="b1"),
+)
+USED: Final = (
+    session.UsedPrompt(prompt_id="q1", prompt_version_id="q1.1", number=1, answers={"a": "ب"}),
+    session.UsedPrompt(prompt_id="q1", prompt_version_id="q1.2", number=2),
 )
 MODELS: Final = ("claude-opus-4", "claude-haiku-4-5", "offline", "unheard-of")
 TEXTS: Final = (
@@ -137,6 +142,7 @@ class World:
         self._running: list[_Reply] = []
         self._builds: list[tuple[str, str, str]] = []
         self._runs: list[tuple[str, str, str]] = []
+        self._prompts: list[tuple[str, str, str]] = []
         self._actions: Mapping[Callable[[_Append], None], int] = {
             self._register: 2,
             self._describe: 2,
@@ -176,6 +182,11 @@ class World:
             self._delete: 2,
             self._close_project: 1,
             self._erase_project: 4,
+            self._create_prompt: 3,
+            self._add_version: 5,
+            self._change_prompt: 4,
+            self._close_prompt: 1,
+            self._erase_prompt: 2,
         }
 
     def appends(self, events: int) -> list[tuple[NewEvent, ...]]:
@@ -506,6 +517,7 @@ class World:
                 model=self._one((None, *MODELS)),
                 max_tokens=self._one((None, 1_000)),
                 settings=settings,
+                prompt=self._one((None, *USED)),
             ),
         )
 
@@ -614,6 +626,54 @@ class World:
     def _in_project(self, append: "_Append", decide: Callable[[Any], Any]) -> None:
         project_id = self._one(PROJECTS)
         append.decide(project_stream(project_id), decide)
+
+    # Prompts -------------------------------------------------------------------------------------
+
+    def _create_prompt(self, append: "_Append") -> None:
+        prompt_id, project_id = self._id("q", append), self._one(PROJECTS)
+        stream = prompt_stream(prompt_id, project_id)
+        append.decide(
+            stream,
+            lambda state: prompt.create(
+                state,
+                prompt_id=prompt_id,
+                project_id=project_id,
+                user_id=self._one(USERS),
+                name=self._one(TEXTS),
+            ),
+        )
+        append.decide(stream, self._version)
+        self._prompts.append((append.tenant_id, project_id, prompt_id))
+
+    def _add_version(self, append: "_Append") -> None:
+        self._in_prompt(append, self._version)
+
+    def _version(self, state: prompt.Prompt) -> prompt.Decided:
+        return prompt.add_version(
+            state,
+            user_id=self._one(USERS),
+            text=self._one((*TEXTS, "Write {{what}} for {{who}}, then {{what}}")),
+            note=self._one((None, "shorter")),
+            source=self._one((None, prompt.Source(session_id="s1", message_id="r1"))),
+        )
+
+    def _change_prompt(self, append: "_Append") -> None:
+        details = prompt.Details(name=self._one(TEXTS), is_archived=self._random.random() < 0.3)
+        self._in_prompt(append, lambda state: prompt.change(state, details=details, revisions=None))
+
+    def _close_prompt(self, append: "_Append") -> None:
+        self._in_prompt(append, prompt.request_erasure)
+
+    def _erase_prompt(self, append: "_Append") -> None:
+        self._in_prompt(append, prompt.erase)
+
+    def _in_prompt(
+        self, append: "_Append", decision: Callable[[prompt.Prompt], prompt.Decided]
+    ) -> None:
+        mine = [each for each in self._prompts if each[0] == append.tenant_id]
+        if mine:
+            _, project_id, prompt_id = self._one(mine)
+            append.decide(prompt_stream(prompt_id, project_id), decision)
 
     # Builds --------------------------------------------------------------------------------------
 

@@ -63,6 +63,9 @@ async def furnish(run: LiveService, key_id: str, word: str) -> World:
     assert saved.status_code == 200, saved.text
     path = f"/v1/chat-plan/replies/{kept['messageId']}/share"
     shared = await _done(client, path, userId=user)
+    prompt = await _done(
+        client, "/v1/prompts", **acting, name=f"{word} prompt", text=f"Sell {word} to {{{{who}}}}."
+    )
     asked = await _done(client, "/v1/chat-plan", **acting, message=f"Why is {word} slow?")
     assert asked["sessionId"] == kept["sessionId"] != built["sessionId"]
     compared = await _done(client, "/v1/runs", **acting, title=f"{word} run")
@@ -73,6 +76,7 @@ async def furnish(run: LiveService, key_id: str, word: str) -> World:
         "sessionId": kept["sessionId"],
         "messageId": kept["messageId"],
         "buildId": build["buildId"],
+        "promptId": prompt["promptId"],
         "share": shared["shareId"],
         "runId": compared["runId"],
     }

@@ -97,7 +97,7 @@ async def true_to_the_log(url: str) -> None:
         assert await (await owner.execute(counted.encode())).fetchone() == (True,)
 
 
-async def test_an_erased_session_is_gone_from_every_read(
+async def test_erased_sessions_and_prompts_are_gone_from_every_read(
     url: str, run: LiveService, worlds: tuple[World, World]
 ) -> None:
     ours, theirs = worlds
@@ -108,7 +108,11 @@ async def test_an_erased_session_is_gone_from_every_read(
         assert answer.json() == {"sessionId": session_id}
         assert problem(await delete_session(ours, session_id)) == (404, "session_not_found")
     user, ids = {"userId": ours.ids["userId"]}, ours.ids
+    path = f"/v1/prompts/{ids['promptId']}"
+    assert (await ours.client.delete(path, params=user)).status_code == 200
     for path in (
+        f"/v1/prompts/{ids['promptId']}",
+        f"/v1/prompts/{ids['promptId']}/versions/1",
         f"/v1/chat-plan/session/{ids['sessionId']}",
         f"/v1/chat-plan/session/{ids['sessionId']}/export",
         f"/v1/chat-plan/replies/{ids['messageId']}",
