@@ -42,7 +42,7 @@ LOST: Final = ("run_claimed", "run_ended", "run_not_found")
 RULES: Final[Mapping[str, Callable[[str], float]]] = {
     "brevity": lambda text: 10 / (10 + len(text.split())),
     "variety": lambda text: len(set(text.lower())) / max(len(text), 1),
-    "warmth": lambda text: min(text.count("!") + text.count("please"), 2) / 2,
+    "warmth": lambda text: min(text.count("!") + text.lower().count("please"), 2) / 2,
 }
 """The name of each score, and how it is measured: the higher the better."""
 

@@ -7,13 +7,15 @@ from types import NoneType
 
 from starlette.responses import Response
 
-from domain import run_material
+from domain import prompt, run_material
 from domain.errors import RunUnknown
 from domain.run_material import Candidate, Results, Step
 from domain.session import About
+from projections import prompts
 from projections import runs as rows
 from projections.runs import RUN_CANDIDATES, RUN_STEPS, RUNS, CandidateRow, RunRow, StepRow
 from service.api import runs_schemas, schemas
+from service.api.prompt_versions import version_of_id
 from service.commands import runs as commands
 from service.commands.sessions import Opening, RunMaterial
 from service.eventlog.errors import answering
@@ -31,8 +33,7 @@ from service.texts.templates import render
 async def create_run(call: Call[runs_schemas.RunRequest, None]) -> Response:
     """Queue a run for an engine."""
     asked = call.body
-    async with call.reading() as connection:
-        await visible_project(connection, call, asked.project_id, asked.user_id)
+    await _require_prompt(call, asked)
     order = commands.RunOrder(
         project_id=asked.project_id,
         user_id=asked.user_id,
@@ -55,6 +56,21 @@ async def create_run(call: Call[runs_schemas.RunRequest, None]) -> Response:
     )
     headers = {"Location": f"/v1/runs/{run_id}"}
     return answered(answer, position=position, status=201, headers=headers)
+
+
+async def _require_prompt(
+    call: Call[runs_schemas.RunRequest, None], asked: runs_schemas.RunRequest
+) -> None:
+    """Raises ProjectUnknown, PromptVersionUnknown, and ValuesMissing, ValuesUnknown, PromptTooLong
+    unless the values are those that the prompt version needs."""
+    async with call.reading() as connection:
+        await visible_project(connection, call, asked.project_id, asked.user_id)
+        if asked.prompt_version_id is None:
+            return
+        version = await version_of_id(
+            connection, call, asked.prompt_version_id, asked.user_id, asked.project_id
+        )
+    prompt.fill(version.text or "", asked.values or {})
 
 
 async def list_open_runs(call: Call[None, runs_schemas.RunsQuery]) -> Response:
@@ -83,7 +99,22 @@ async def list_open_runs(call: Call[None, runs_schemas.RunsQuery]) -> Response:
 async def read_run(call: Call[None, schemas.ActingQuery]) -> Response:
     """One run."""
     row, position = await _visible(call)
-    return answered(runs_schemas.run_answer(row), position=position)
+    return await _whole(call, row, position)
+
+
+async def _whole(call: AnyCall, row: RunRow, position: int) -> Response:
+    """A run with the text of its prompt, which is read where it stands: it can be erased there."""
+    text = None
+    named = prompt.version_named(row.prompt_version_id or "")
+    if named is not None:
+        prompt_id, number = named
+        async with call.reading() as connection:
+            version = await prompts.version(
+                connection, tenant_id=call.tenant_id, prompt_id=prompt_id, number=number
+            )
+        if version is not None and version.project_id == row.project_id:
+            text = prompt.fill(version.text or "", row.answers or {})
+    return answered(runs_schemas.run_answer(row, text), position=position)
 
 
 async def list_steps(call: Call[None, runs_schemas.RunPartsQuery]) -> Response:
@@ -171,7 +202,7 @@ async def claim_run(call: Call[runs_schemas.RunClaimRequest, None]) -> Response:
     _, position = await call.transact(work)
     with answering(position):
         row, _ = await _run(call, run_id, position)
-    return answered(runs_schemas.run_answer(row), position=position)
+        return await _whole(call, row, position)
 
 
 async def report_run(call: Call[runs_schemas.RunReportsRequest, None]) -> Response:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
 
+import orjson
 from pydantic import AfterValidator, Field, model_validator
 
 from domain.events import RunFault, RunReportType
@@ -18,7 +19,16 @@ from service.api.builds_schemas import (
 )
 from service.api.schemas import ActingQuery, BalanceQuery, PageQuery, PageSize
 from service.api.sessions_schemas import Name
-from service.wire import Cursor, Id, Text, Wire, clean, cursor, without_control_characters
+from service.wire import (
+    Cursor,
+    Id,
+    Text,
+    Wire,
+    clean,
+    cursor,
+    fitting,
+    without_control_characters,
+)
 
 LONGEST_TEXT: Final = 50_000
 LARGEST_SCORE: Final = 1e15
@@ -88,8 +98,8 @@ _ALWAYS: Final = frozenset(("event_id", "type", "title", "at"))
 class RunRequest(Wire):
     """A run for an engine. The engine gets everything as it is; the service keeps it.
 
-    `values` are those of the placeholders of the prompt version. A session that is named must not
-    be private, because every member of the project sees the run.
+    `values` are those of the placeholders of the prompt version: each placeholder needs one. A
+    session that is named must not be private, because every member of the project sees the run.
     """
 
     user_id: Id
@@ -221,6 +231,7 @@ class RunAnswer(Wire):
     """A run: what is asked for, how far it is, and its result. Times in milliseconds.
 
     `sessionId` is the session that the run came from, `progress` the title of the last report.
+    `prompt` is the text of the prompt version with the values, where one run alone is read.
     `code` says why a run failed. `seconds` and `tokens` are what the engine says that it used.
     """
 
@@ -230,6 +241,7 @@ class RunAnswer(Wire):
     session_id: str | None = None
     title: str
     prompt_version_id: str | None = None
+    prompt: str | None = None
     values: dict[str, str] | None = None
     settings: dict[str, Any] | None = None
     input: dict[str, Any] | None = None
@@ -352,8 +364,8 @@ class RunErased(Wire):
     run_id: str
 
 
-def run_answer(row: RunRow) -> RunAnswer:
-    """A run, whole."""
+def run_answer(row: RunRow, prompt: str | None = None) -> RunAnswer:
+    """A run, with the text of its prompt where that was read."""
     return RunAnswer(
         run_id=row.run_id,
         project_id=row.project_id,
@@ -361,6 +373,7 @@ def run_answer(row: RunRow) -> RunAnswer:
         session_id=row.session_id,
         title=row.title,
         prompt_version_id=row.prompt_version_id,
+        prompt=prompt,
         values=row.answers,
         settings=row.settings,
         input=row.input,
@@ -384,26 +397,32 @@ def run_answer(row: RunRow) -> RunAnswer:
 
 def open_runs(rows: list[RunRow], log_epoch: str) -> OpenRuns:
     """A page of runs for engines, with its cursor."""
+    rows = rows[: fitting(map(_size, rows))]
     last = cursor(log_epoch, rows[-1].queued_position) if rows else None
     return OpenRuns(runs=[run_answer(row) for row in rows], cursor=last)
 
 
+def _size(row: RunRow | StepRow | CandidateRow) -> int:
+    """About the bytes of a row."""
+    return len(orjson.dumps(row))
+
+
 def runs(rows: list[RunRow], log_epoch: str, *, limit: int) -> Runs:
     """A page of runs with its cursor; there is one row more than the limit if there are more."""
-    shown = rows[:limit]
+    shown = rows[: min(limit, fitting(map(_size, rows)))]
     return Runs(
         runs=[run_answer(row) for row in shown],
-        has_more=len(rows) > limit,
+        has_more=len(rows) > len(shown),
         before=cursor(log_epoch, shown[-1].queued_position) if shown else None,
     )
 
 
 def steps(rows: list[StepRow], log_epoch: str, *, limit: int) -> RunSteps:
     """A page of steps with its cursor; there is one row more than the limit if there are more."""
-    shown = rows[:limit]
+    shown = rows[: min(limit, fitting(map(_size, rows)))]
     return RunSteps(
         steps=[RunStep.model_validate(row, from_attributes=True) for row in shown],
-        has_more=len(rows) > limit,
+        has_more=len(rows) > len(shown),
         after=cursor(log_epoch, shown[-1].position) if shown else None,
     )
 
@@ -411,10 +430,10 @@ def steps(rows: list[StepRow], log_epoch: str, *, limit: int) -> RunSteps:
 def candidates(rows: list[CandidateRow], log_epoch: str, *, limit: int) -> RunCandidates:
     """A page of candidates with its cursor; there is one row more than the limit if there are
     more."""
-    shown = rows[:limit]
+    shown = rows[: min(limit, fitting(map(_size, rows)))]
     return RunCandidates(
         candidates=[RunCandidate.model_validate(row, from_attributes=True) for row in shown],
-        has_more=len(rows) > limit,
+        has_more=len(rows) > len(shown),
         after=cursor(log_epoch, shown[-1].position) if shown else None,
     )
 

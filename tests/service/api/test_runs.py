@@ -66,6 +66,8 @@ async def materials(run: LiveService, session_id: str) -> list[str]:
 
 async def test_an_engine_works_on_a_run_and_everyone_sees_how_far_it_is(run: LiveService) -> None:
     talk = await begun(run, "setup")
+    made = {"userId": "u1", "projectId": "p1", "name": "Tea", "text": "Be {{tone}} to {{tone}} tea"}
+    version = (await run.client.post("/v1/prompts", json=made)).json()["version"]
     answer = await run.client.post(
         "/v1/runs",
         json={
@@ -73,7 +75,7 @@ async def test_an_engine_works_on_a_run_and_everyone_sees_how_far_it_is(run: Liv
             "projectId": "p1",
             "sessionId": talk,
             "title": "Compare",
-            "promptVersionId": "pv1",
+            "promptVersionId": version["promptVersionId"],
             "values": {"tone": "kind"},
             "settings": {"temperature": 0.2},
             "input": {"queries": ["tea"]},
@@ -85,12 +87,16 @@ async def test_an_engine_works_on_a_run_and_everyone_sees_how_far_it_is(run: Liv
     (queued,) = (await run.client.get("/v1/runs")).json()["runs"]
     assert queued["runId"] == run_id
     assert (queued["values"], queued["settings"]) == ({"tone": "kind"}, {"temperature": 0.2})
-    assert (queued["input"], queued["promptVersionId"]) == ({"queries": ["tea"]}, "pv1")
+    assert (queued["input"], queued["promptVersionId"]) == (
+        {"queries": ["tea"]},
+        version["promptVersionId"],
+    )
 
     path = f"/v1/runs/{run_id}"
     for _ in range(2):
         claimed = await run.client.post(f"{path}/claim", json={"workerId": "w1"})
         assert (claimed.status_code, claimed.json()["status"]) == (200, "running")
+        assert claimed.json()["prompt"] == "Be kind to kind tea"
     other = await run.client.post(f"{path}/claim", json={"workerId": "w2"})
     assert problem(other) == (409, "run_claimed")
     assert (await run.client.get("/v1/runs")).json()["runs"] == []
@@ -153,6 +159,19 @@ async def test_the_runs_of_a_project_are_listed_and_summed_up(run: LiveService) 
     figures = (await read(run, "/v1/projects/p1/analytics"))["runs"]
     assert (figures["runs"], figures["succeeded"], figures["open"]) == (3, 2, 1)
     assert figures["successRate"] == 1
+
+
+async def test_a_page_of_large_steps_has_fewer_of_them(run: LiveService) -> None:
+    run_id = await asked_for(run)
+    text = "é" * 50_000
+    for n in range(48):
+        large = told(f"{n}", "step", stepId=f"s{n}", prompt=text, output="x")
+        assert (await report(run, run_id, large)).status_code == 200
+    page = await read(run, f"/v1/runs/{run_id}/steps", limit=200)
+    assert page["hasMore"]
+    rest = await read(run, f"/v1/runs/{run_id}/steps", limit=200, after=page["after"])
+    found = [each["stepId"] for each in (*page["steps"], *rest["steps"])]
+    assert found == [f"s{n}" for n in range(48)]
 
 
 async def test_watchers_get_the_item_of_a_run_again_when_it_changes(run: LiveService) -> None:
@@ -238,6 +257,25 @@ async def test_a_run_comes_from_a_session_that_all_members_see(run: LiveService)
         asked = body | {"userId": user} | ({} if session is None else {"sessionId": session})
         assert problem(await run.client.post("/v1/runs", json=asked)) == refusal, asked
     assert (await run.client.get("/v1/runs")).json()["runs"] == []
+
+
+async def test_a_run_uses_a_prompt_of_its_project_with_all_values(run: LiveService) -> None:
+    await run.project("p2")
+    made = {"userId": "u1", "projectId": "p1", "name": "Tea", "text": "Sell {{what}}"}
+    prompt = (await run.client.post("/v1/prompts", json=made)).json()
+    version = prompt["version"]["promptVersionId"]
+    for project_id, values, refusal in (
+        ("p1", {}, (422, "values_missing")),
+        ("p1", {"what": "tea", "why": "?"}, (422, "values_unknown")),
+        ("p2", {"what": "tea"}, (404, "prompt_version_not_found")),
+    ):
+        body = {"userId": "u1", "projectId": project_id, "title": "Compare", "values": values}
+        refused = await run.client.post("/v1/runs", json=body | {"promptVersionId": version})
+        assert problem(refused) == refusal
+    run_id = await asked_for(run, promptVersionId=version, values={"what": "tea"})
+    assert (await read(run, f"/v1/runs/{run_id}"))["prompt"] == "Sell tea"
+    await run.client.delete(f"/v1/prompts/{prompt['promptId']}", params={"userId": "u1"})
+    assert "prompt" not in await read(run, f"/v1/runs/{run_id}"), "erased where it stood"
 
 
 async def test_a_viewer_and_a_stranger_do_not_act(run: LiveService) -> None:

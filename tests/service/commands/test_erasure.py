@@ -97,7 +97,7 @@ async def true_to_the_log(url: str) -> None:
         assert await (await owner.execute(counted.encode())).fetchone() == (True,)
 
 
-async def test_erased_sessions_and_prompts_are_gone_from_every_read(
+async def test_erased_sessions_prompts_and_runs_are_gone_from_every_read(
     url: str, run: LiveService, worlds: tuple[World, World]
 ) -> None:
     ours, theirs = worlds
@@ -110,7 +110,12 @@ async def test_erased_sessions_and_prompts_are_gone_from_every_read(
     user, ids = {"userId": ours.ids["userId"]}, ours.ids
     path = f"/v1/prompts/{ids['promptId']}"
     assert (await ours.client.delete(path, params=user)).status_code == 200
+    path = f"/v1/runs/{ids['runId']}"
+    assert (await ours.client.delete(path, params=user)).status_code == 200
     for path in (
+        f"/v1/runs/{ids['runId']}",
+        f"/v1/runs/{ids['runId']}/steps",
+        f"/v1/runs/{ids['runId']}/candidates",
         f"/v1/prompts/{ids['promptId']}",
         f"/v1/prompts/{ids['promptId']}/versions/1",
         f"/v1/chat-plan/session/{ids['sessionId']}",
@@ -127,6 +132,7 @@ async def test_erased_sessions_and_prompts_are_gone_from_every_read(
         (f"/v1/projects/{ids['projectId']}/drafts", "drafts"),
         (f"/v1/projects/{ids['projectId']}/versions", "versions"),
         (f"/v1/builds?projectId={ids['projectId']}", "builds"),
+        (f"/v1/projects/{ids['projectId']}/runs", "runs"),
     ):
         assert (await ours.client.get(path, params=user)).json()[name] == [], path
     events = (await ours.client.get("/v1/events?limit=1000")).json()["events"]
