@@ -179,8 +179,9 @@ async def test_watchers_get_the_item_of_a_run_again_when_it_changes(run: LiveSer
         run_id = await asked_for(run)
         await run.client.post(f"/v1/runs/{run_id}/claim", json={"workerId": "w1"})
         await report(run, run_id, STEP, DONE)
+        events = await stream.read(3)
         await run.client.delete(f"/v1/runs/{run_id}", params={"userId": "u1"})
-        events = await stream.read(4)
+        events.append(await stream.next())
     assert [name for name, _, _ in events] == ["item", "item", "item", "erased"]
     items = [data for _, data, _ in events[:3]]
     assert {each["id"] for each in items} == {run_id}
