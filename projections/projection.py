@@ -54,6 +54,9 @@ class Projection:
     version: int
     rules: str
     handles: tuple[type[Event], ...]
+    is_inline: bool = True
+    """Whether each append applies its events. Rules that cost an append too much run in the
+    background, about a second later."""
     views: tuple[str, ...] = ()
     """The names of its views in the schema `analytics`. A view may use the views before it."""
 
@@ -176,10 +179,10 @@ async def catch_up(connection: Connection) -> bool:
     Returns True when all are up to date, except for those that are still halted.
     """
     rows = await (await connection.execute(SQL["behind"])).fetchall()
-    return all([await _catch_up_one(connection, name) for (name,) in rows])
+    return all([await catch_up_one(connection, name) for (name,) in rows])
 
 
-async def _catch_up_one(connection: Connection, name: str) -> bool:
+async def catch_up_one(connection: Connection, name: str) -> bool:
     """Try a step, then smaller steps: rules that fail for another reason than what is in an event
     halt right before that event.
 
@@ -306,6 +309,7 @@ async def _swap(connection: Connection, projection: Projection, schema: str, fil
                 "name": projection.name,
                 "version": projection.version,
                 "handles": [kind.__name__ for kind in projection.handles],
+                "is_inline": projection.is_inline,
                 "position": Int8(end),
             },
         )

@@ -41,7 +41,7 @@ from projections.read import Read
 SESSIONS: Final = Projection(
     name="sessions",
     version=8,
-    rules="c565b2e8",
+    rules="9b8a1d31",
     views=("project_chat_plan_sessions", "prompt_runs_with_details"),
     handles=(
         SessionOpened,

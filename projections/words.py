@@ -25,6 +25,7 @@ WORDS: Final = Projection(
     name="words",
     version=1,
     rules="4920d123",
+    is_inline=False,
     handles=(
         UserMessagePosted,
         AssistantMessageAdded,

@@ -52,13 +52,14 @@ set position = %(position)s, is_paused = false, halted_at = null, halted_before 
 where name = %(name)s
 
 -- name: register
-insert into app.projection (name, version, handles, position, set_aside)
+insert into app.projection (name, version, handles, is_inline, position, set_aside)
 select
-    %(name)s, %(version)s, %(handles)s, %(position)s,
+    %(name)s, %(version)s, %(handles)s, %(is_inline)s, %(position)s,
     (select count(*) from app.set_aside where projection = %(name)s)
 on conflict (name) do update set
     version = excluded.version,
     handles = excluded.handles,
+    is_inline = excluded.is_inline,
     position = excluded.position,
     follows = false,
     is_paused = false,

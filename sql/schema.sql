@@ -725,8 +725,29 @@ begin
 
     -- Messages and replies are in the stream of their session, so the stream's id gives the
     -- session, and their JSON need not be read. Billing is in the stream of the user's account.
+    -- Only the first message of a session is read for its text.
     update sessions
     set
+        first_words = case
+            when sessions.first_words <> '' or change.message_count = 0 then sessions.first_words
+            else coalesce(
+                (
+                    select app.beginning(state.text, 50)
+                    from app.event
+                    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+                        text text
+                    )
+                    where event.tenant_id = sessions.tenant_id
+                        and event.stream_id = 'session-' || sessions.session_id
+                        and event.position <= p_upto
+                        and event.type in ('UserMessagePosted', 'AssistantMessageAdded')
+                        and state.text ~ '[^ \t\n\r\f\v]'
+                    order by event.version
+                    limit 1
+                ),
+                ''
+            )
+        end,
         message_count = sessions.message_count + change.message_count,
         tokens_used = sessions.tokens_used + change.tokens_used,
         ai_seconds = sessions.ai_seconds + change.ai_seconds,
@@ -779,27 +800,6 @@ begin
         group by tenant_id, session_id
     ) as change
     where sessions.tenant_id = change.tenant_id and sessions.session_id = change.session_id;
-
-    -- Only the first message of a session is read for its text.
-    update sessions
-    set first_words = app.beginning(first.text, 50)
-    from (
-        select distinct on (event.tenant_id, event.stream_id)
-            event.tenant_id, unnamed.session_id, state.text
-        from event
-        join sessions as unnamed
-            on unnamed.tenant_id = event.tenant_id
-                and unnamed.session_id = substr(event.stream_id, length('session-') + 1)
-        cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
-            text text
-        )
-        where event.position > p_after and event.position <= p_upto
-            and event.type in ('UserMessagePosted', 'AssistantMessageAdded')
-            and unnamed.first_words = ''
-            and state.text ~ '[^ \t\n\r\f\v]'
-        order by event.tenant_id, event.stream_id, event.position
-    ) as first
-    where sessions.tenant_id = first.tenant_id and sessions.session_id = first.session_id;
 
     -- A session can change several times in the range; the last change of each kind counts. Nothing
     -- that people wrote stays of an erased session.
@@ -1614,15 +1614,22 @@ begin
         perform app.apply(name, p_first - 1, p_last) from unnest(v_alone) as name;
     end if;
 
+    if p_types && app.erasures() then
+        perform from app.projection where not is_inline order by name for no key update;
+    end if;
     for v_each in
-        select name, position
+        select name, position, is_inline
         from app.projection
-        where not follows and not is_paused and halted_at is null and position > p_first - 1000
+        where (is_inline or p_types && app.erasures())
+            and not follows and not is_paused and halted_at is null
+            and (position > p_first - 1000 or not is_inline)
         order by name
         for no key update skip locked
     loop
         if app.apply(v_each.name, v_each.position, p_last) then
-            update app.projection set follows = true where name = v_each.name;
+            update app.projection
+            set follows = v_each.is_inline, position = p_last
+            where name = v_each.name;
         end if;
     end loop;
 end
@@ -2846,7 +2853,8 @@ CREATE TABLE app.projection (
     halted_reason text,
     set_aside integer DEFAULT 0 NOT NULL,
     follows boolean DEFAULT false NOT NULL,
-    is_paused boolean DEFAULT false NOT NULL
+    is_paused boolean DEFAULT false NOT NULL,
+    is_inline boolean DEFAULT true NOT NULL
 )
 WITH (fillfactor='50');
 
@@ -2869,6 +2877,8 @@ COMMENT ON COLUMN app.projection.set_aside IS 'The number of streams in app.set_
 COMMENT ON COLUMN app.projection.follows IS 'Each append applies its events to the read model, so the head of the log is its checkpoint.';
 
 COMMENT ON COLUMN app.projection.is_paused IS 'Appends leave the read model alone, because its tables are about to be swapped.';
+
+COMMENT ON COLUMN app.projection.is_inline IS 'Appends apply their events to the read model. Otherwise only the background does, so the read model is behind the log by about a second.';
 
 CREATE TABLE app.projects (
     tenant_id text NOT NULL COLLATE pg_catalog."C",

@@ -24,7 +24,7 @@ from service.chat.tools import ProjectTools
 from service.concurrency.retry import retrying
 from service.eventlog.errors import DATABASE_AWAY
 from service.eventlog.lineage import Part, backwards, lineage
-from service.eventlog.store import BACKWARDS_PAGE, EventStore
+from service.eventlog.store import EventStore
 from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import Transactions
 from service.model.client import ModelClient
@@ -145,7 +145,7 @@ class Preparation:
         )
         own = Part(session_id=admitted.session_id, version=None, state=state)
         for part in (own, *parts):
-            stream = backwards(self._store, admitted.message.tenant_id, part, limit=BACKWARDS_PAGE)
+            stream = backwards(self._store, admitted.message.tenant_id, part)
             async with aclosing(stream) as events:
                 while not history.is_full and (each := await anext(events, None)) is not None:
                     history.add(each[1])

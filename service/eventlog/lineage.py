@@ -18,9 +18,6 @@ from service.eventlog.store import EventStore
 from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import decode
 
-PAGE: Final = 200
-"""Events of one read of a part."""
-
 _KINDS: Final = (SessionOpened, SessionModeChanged, SessionInstructed, SessionDeleted)
 _TYPES: Final = tuple(kind.__name__ for kind in _KINDS)
 
@@ -85,11 +82,11 @@ async def fork_point(
 
 
 async def backwards(
-    store: EventStore, tenant_id: str, part: Part, *, limit: int = PAGE
+    store: EventStore, tenant_id: str, part: Part
 ) -> AsyncGenerator[tuple[int, SessionEvent]]:
     """The events of a part with their versions, the newest first."""
     stream_id = str(session_stream(part.session_id))
-    stream = store.backwards(tenant_id, stream_id, version=part.version, limit=limit)
+    stream = store.backwards(tenant_id, stream_id, version=part.version)
     async with aclosing(stream) as found:
         async for each in found:
             yield each.version, decode(each.type, each.state)

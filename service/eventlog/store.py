@@ -118,11 +118,14 @@ class EventStore:
         stream_id: str,
         *,
         version: int | None = None,
-        limit: int = BACKWARDS_PAGE,
     ) -> AsyncGenerator[Recorded]:
-        """The events of one stream up to a version, the newest first, read in pages of `limit` when
-        needed."""
+        """The events of one stream up to a version, the newest first.
+
+        They are read in pages when needed: the first has `BACKWARDS_PAGE` events, and each of the
+        next has twice as many as the one before, up to `PAGE`.
+        """
         before = _MOST_VERSIONS if version is None else version + 1
+        limit = BACKWARDS_PAGE
         while True:
             asked = {"tenant_id": tenant_id, "stream_id": stream_id, "before": before}
             read = _events("stream_backwards", asked | {"limit": limit})
@@ -132,6 +135,7 @@ class EventStore:
             if len(page) < limit:
                 return
             before = page[-1].version
+            limit = min(2 * limit, PAGE)
 
     async def range(
         self,

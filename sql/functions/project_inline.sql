@@ -6,6 +6,9 @@
 -- append passes over it if another transaction has locked it (a catch-up, a swap), so no append
 -- waits, and if it is far behind.
 --
+-- A read model that is not inline never follows. But an append that erases waits for its lock and
+-- brings it up to the log, so that nothing of the erased text stays in its rows.
+--
 -- One dynamic statement calls all affected read models, because PostgreSQL plans a dynamic
 -- statement at each call. If that statement fails, call them one by one: each sets the streams aside
 -- that it fails on. A read model that has set streams aside is always called by itself.
@@ -42,15 +45,22 @@ begin
         perform app.apply(name, p_first - 1, p_last) from unnest(v_alone) as name;
     end if;
 
+    if p_types && app.erasures() then
+        perform from app.projection where not is_inline order by name for no key update;
+    end if;
     for v_each in
-        select name, position
+        select name, position, is_inline
         from app.projection
-        where not follows and not is_paused and halted_at is null and position > p_first - 1000
+        where (is_inline or p_types && app.erasures())
+            and not follows and not is_paused and halted_at is null
+            and (position > p_first - 1000 or not is_inline)
         order by name
         for no key update skip locked
     loop
         if app.apply(v_each.name, v_each.position, p_last) then
-            update app.projection set follows = true where name = v_each.name;
+            update app.projection
+            set follows = v_each.is_inline, position = p_last
+            where name = v_each.name;
         end if;
     end loop;
 end

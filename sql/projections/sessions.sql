@@ -111,8 +111,29 @@ begin
 
     -- Messages and replies are in the stream of their session, so the stream's id gives the
     -- session, and their JSON need not be read. Billing is in the stream of the user's account.
+    -- Only the first message of a session is read for its text.
     update sessions
     set
+        first_words = case
+            when sessions.first_words <> '' or change.message_count = 0 then sessions.first_words
+            else coalesce(
+                (
+                    select app.beginning(state.text, 50)
+                    from app.event
+                    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+                        text text
+                    )
+                    where event.tenant_id = sessions.tenant_id
+                        and event.stream_id = 'session-' || sessions.session_id
+                        and event.position <= p_upto
+                        and event.type in ('UserMessagePosted', 'AssistantMessageAdded')
+                        and state.text ~ '[^ \t\n\r\f\v]'
+                    order by event.version
+                    limit 1
+                ),
+                ''
+            )
+        end,
         message_count = sessions.message_count + change.message_count,
         tokens_used = sessions.tokens_used + change.tokens_used,
         ai_seconds = sessions.ai_seconds + change.ai_seconds,
@@ -165,27 +186,6 @@ begin
         group by tenant_id, session_id
     ) as change
     where sessions.tenant_id = change.tenant_id and sessions.session_id = change.session_id;
-
-    -- Only the first message of a session is read for its text.
-    update sessions
-    set first_words = app.beginning(first.text, 50)
-    from (
-        select distinct on (event.tenant_id, event.stream_id)
-            event.tenant_id, unnamed.session_id, state.text
-        from event
-        join sessions as unnamed
-            on unnamed.tenant_id = event.tenant_id
-                and unnamed.session_id = substr(event.stream_id, length('session-') + 1)
-        cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
-            text text
-        )
-        where event.position > p_after and event.position <= p_upto
-            and event.type in ('UserMessagePosted', 'AssistantMessageAdded')
-            and unnamed.first_words = ''
-            and state.text ~ '[^ \t\n\r\f\v]'
-        order by event.tenant_id, event.stream_id, event.position
-    ) as first
-    where sessions.tenant_id = first.tenant_id and sessions.session_id = first.session_id;
 
     -- A session can change several times in the range; the last change of each kind counts. Nothing
     -- that people wrote stays of an erased session.

@@ -34,7 +34,8 @@ from domain.events import (
 from domain.metering import BUILD_ESTIMATES, ESTIMATES, OPERATIONS, Usage, cost_of
 from domain.modes import MODES as MODES_OF
 from domain.modes import session_id
-from projections.projection import Connection
+from projections import PROJECTIONS
+from projections.projection import Connection, catch_up_one
 from service.eventlog.live import LiveLog
 from service.eventlog.store import EventStore, NewEvent, Recorded
 from service.eventlog.stream_ids import (
@@ -907,10 +908,20 @@ async def owning(url: str) -> AsyncGenerator[Connection, None]:
         yield connection
 
 
+async def background(connection: Connection) -> None:
+    """Bring the read models that appends leave to the background up to the log."""
+    for each in PROJECTIONS:
+        if not each.is_inline:
+            while not await catch_up_one(connection, each.name):
+                pass
+
+
 async def live(
     connection: Connection, name: str, schema: str = "app", *, tenant_id: str | None = None
 ) -> list[Row]:
     """The rows of a read model as they are, by key."""
+    if schema == "app":
+        await background(connection)
     query = compose.SQL(
         "select * from {} where %(tenant)s::text is null or tenant_id = %(tenant)s order by {}"
     ).format(

@@ -38,7 +38,7 @@ from service.eventlog.store import NewEvent
 from service.postgres import connections
 from tests import sizes
 from tests.projections.fold import rows
-from tests.projections.generated import Log, live, new_events, owning, writing
+from tests.projections.generated import Log, background, live, new_events, owning, writing
 
 LIVES: Final = sizes.size(12, 300)
 NEWEST: Final = 2**63 - 1
@@ -158,6 +158,7 @@ async def test_an_event_that_breaks_the_law_sets_its_account_aside_rather_than_s
         user_id="u1", credited_seconds=100, available_seconds=100
     )
     assert (await balance(reader, user="u2")).credited_seconds == 50
+    await background(reader)
     assert {each.state for each in await status(reader)} == {"live"}
     (aside,) = [each for each in await set_aside(reader) if each.projection == "accounts"]
     assert (aside.stream_id, aside.position) == ("account-t1-u1", 2)

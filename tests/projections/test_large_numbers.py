@@ -9,7 +9,7 @@ from projections.projection import status
 from projections.sessions import session
 from projections.timeline import page
 from service.access.audit import page as audit_page
-from tests.projections.generated import new_events, owning, writing
+from tests.projections.generated import background, new_events, owning, writing
 from tests.projections.test_sessions import COMPLETED, CREDITED, consumed, opened, reserved
 
 TOKENS = 2**30
@@ -36,6 +36,7 @@ async def test_absurd_counts_are_shown_and_summed_everywhere(url: str) -> None:
                 new_events("t1", "account-t1-u1", 0, [CREDITED, reserved("h1"), bill], "p1"),
             ]
         )
+        await background(owner)
         statuses = await status(owner)
         assert {(each.name, each.state) for each in statuses} == {
             (each.name, "live") for each in statuses

@@ -57,6 +57,9 @@ async def private_session(live: LiveService) -> dict[str, str]:
     await say(live, talk, f"A {WORD} is a flower", reply=False)
     final = law.lawful(await streamed(live, talk, f"What is a {WORD}?"))
     assert WORD in final["data"]["markdown"]
+    searched = {"q": WORD, "userId": "u1", "minPosition": str(await live.service.store.head())}
+    found = await live.client.get("/v1/projects/p1/search", params=searched)
+    assert found.json()["results"], "what others could find is in the read model"
     return {"sessionId": talk, "messageId": final["messageId"]}
 
 
@@ -129,7 +132,8 @@ async def test_its_own_user_finds_it_where_a_session_is_read(run: LiveService) -
             "exportReply",
             "exportSession",
         } <= seen
-        found = await token.get("/v1/projects/p1/search", params={"q": WORD})
+        newest = {"minPosition": str(await run.service.store.head())}
+        found = await token.get("/v1/projects/p1/search", params={"q": WORD} | newest)
         listed = await token.get("/v1/projects/p1/sessions")
         for answer in (found, listed):
             assert private["sessionId"] in answer.text, "the control"

@@ -11,6 +11,7 @@ from domain import session
 from projections import words
 from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import Transaction
+from service.jobs import projections as jobs
 from service.postgres.connections import tenant_transaction
 from tests.running import LiveService, Signed, problem, running
 from tests.service.api.test_forks import appended, ask, opened
@@ -24,8 +25,15 @@ async def run(url: str) -> AsyncIterator[LiveService]:
         yield started
 
 
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The background brings the read model up to the log sooner."""
+    monkeypatch.setattr(jobs, "POLL", 0.02)
+
+
 async def get(run: LiveService, q: str, project_id: str = "p1", **asked: Any) -> httpx.Response:
-    params = {"q": q, "userId": "u1"} | asked
+    head = await run.service.store.head()
+    params: dict[str, Any] = {"q": q, "userId": "u1", "minPosition": head} | asked
     return await run.client.get(f"/v1/projects/{project_id}/search", params=params)
 
 
@@ -157,6 +165,7 @@ async def test_the_statement_returns_nothing_of_another_tenant_whatever_it_is_as
 ) -> None:
     await opened(run, "s1", "setup")
     await appended(run, "s1", "a1", role="user", text="Quillwort")
+    assert await found(run, "quillwort"), "the words are in the read model"
     asked: dict[str, Any] = {"query": "quillwort", "mode": None, "before": 2**62, "limit": 50}
     for role, tenant_id, project_id, count in (
         ("t1", "t1", "p1", 1),
