@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 OpKind = Literal["equal", "insert", "delete"]
 
-MOST_WORK: Final = 150_000_000
+MOST_WORK: Final = 50_000_000
 """The most comparisons of one diff: a second for the worst texts."""
 
 _CONTEXT: Final = 3
