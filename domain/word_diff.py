@@ -13,11 +13,12 @@ from typing import Any, Final, Literal
 
 OpKind = Literal["equal", "insert", "delete"]
 
-MOST_WORK: Final = 30_000_000
-"""The most comparisons of one diff: about a second."""
+MOST_WORK: Final = 50_000_000
+"""The most comparisons of one diff: a second for the worst texts."""
 
 _CONTEXT: Final = 3
-_WORD: Final = re.compile(r"\S+|\s+")
+_WORD: Final = re.compile(r"\S+\s*|\s+")
+"""A word with the space after it. Spaces alone would be equal to too many others."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ async def accept_improvement(call: Call[improvements_schemas.AcceptRequest, None
             version = await version_of_id(
                 connection, call, str(found["version"]), asked.user_id, row.project_id
             )
-    answer = improvements_schemas.Accepted(
+    answer = improvements_schemas.AcceptedImprovement(
         prompt_id=version.prompt_id, version=prompts_schemas.version(version)
     )
     path = f"/v1/prompts/{version.prompt_id}/versions/{version.number}"
@@ -97,7 +97,7 @@ OPERATIONS = (
         scopes=("chat",),
         body=improvements_schemas.AcceptRequest,
         query=NoneType,
-        answer=improvements_schemas.Accepted,
+        answer=improvements_schemas.AcceptedImprovement,
         status=201,
         found="The reply was accepted before: this version.",
         problems=(400, 403, 404, 409, 413, 415, 422),

@@ -21,7 +21,7 @@ class AcceptRequest(Wire):
         return self
 
 
-class Accepted(Wire):
+class AcceptedImprovement(Wire):
     """The version that an improved prompt became."""
 
     prompt_id: str

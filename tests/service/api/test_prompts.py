@@ -77,9 +77,9 @@ async def test_two_versions_are_compared(run: LiveService) -> None:
     diff = await got(run, path, against=1)
     assert diff["ops"] == [
         {"op": "equal", "text": "Sell "},
-        {"op": "delete", "text": "{{what}}."},
-        {"op": "insert", "text": "{{what}} today."},
-        {"op": "equal", "text": "\nBe polite.\n"},
+        {"op": "delete", "text": "{{what}}.\n"},
+        {"op": "insert", "text": "{{what}} today.\n"},
+        {"op": "equal", "text": "Be polite.\n"},
     ]
     assert diff["unified"].splitlines()[:4] == [
         "--- version 1",
