@@ -1,7 +1,7 @@
 """The stories of prompts, over HTTP: from an idea to a better prompt, and a saved run."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 import httpx
@@ -58,6 +58,28 @@ def asked(model: OfflineModel) -> Any:
     return model.requests[-1]
 
 
+async def reported(run: LiveService, version: Any, steps: Sequence[str]) -> str:
+    """A run of a prompt version with these steps; returns its id."""
+    values = dict.fromkeys(version["placeholders"], "bee")
+    body = {**WHO, "title": "Try it", "promptVersionId": version["promptVersionId"]}
+    run_id = str((await posted(run, "/v1/runs", **body, values=values))["runId"])
+    events = [
+        {
+            "eventId": each,
+            "type": "step",
+            "title": each,
+            "at": "2026-11-22T10:00:00Z",
+            "stepId": each,
+            "promptVersionId": version["promptVersionId"],
+            "output": f"The output of {each}",
+        }
+        for each in steps
+    ]
+    answer = await run.client.post(f"/v1/runs/{run_id}/events", json={"events": events})
+    assert answer.json() == {"accepted": len(events), "status": "running"}
+    return run_id
+
+
 async def test_from_an_idea_to_a_better_prompt(run: LiveService) -> None:
     """An idea becomes a prompt; feedback on its output becomes the next version of it."""
     idea = await posted(run, "/v1/sessions", **WHO, mode="idea", reuse=True)
@@ -86,7 +108,8 @@ async def test_from_an_idea_to_a_better_prompt(run: LiveService) -> None:
     assert said["messages"][-1]["kind"] == "prompt_version", "told in the session"
     assert said["messages"][-1]["event"]["sourceMessageId"] == final["messageId"]
 
-    about = {"promptVersionId": first["promptVersionId"], "runId": "run-1", "stepId": "step-1"}
+    run_id = await reported(run, first, steps=("step-1", "step-2"))
+    about = {"promptVersionId": first["promptVersionId"], "runId": run_id, "stepId": "step-1"}
     feedback: dict[str, Any] = {**WHO, "mode": "run_feedback", "context": about, "reuse": True}
     talk = await posted(run, "/v1/sessions", **feedback)
     assert (await posted(run, "/v1/sessions", status=200, **feedback)) == talk
@@ -94,7 +117,9 @@ async def test_from_an_idea_to_a_better_prompt(run: LiveService) -> None:
     assert (await posted(run, "/v1/sessions", **other))["sessionId"] != talk["sessionId"]
     events = await streamed(run, talk, "The poem is too long")
     better = events[-1][1]
-    assert first["text"] in asked(run.model)["messages"][0]["content"][0]["text"], "it is told"
+    told = asked(run.model)["messages"][0]["content"][0]["text"]
+    assert first["text"] in told, "the prompt is told"
+    assert "The output of step-1" in told, "and so is the output of the step"
     path = f"/v1/chat-plan/replies/{better['messageId']}/accept"
     second = await posted(run, path)
     assert second["promptId"] == accepted["promptId"]
