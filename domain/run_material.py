@@ -60,14 +60,12 @@ class Results:
 
 def results_text(run: Results) -> str:
     """The results of a run: summary, findings, candidates, steps, as far as they fit."""
-    text, left = [], MOST_CHARACTERS
+    text = ""
     for part in _parts(run):
-        if len(part) + 1 > left:
-            text.append(_CUT.strip())
-            break
-        text.append(part)
-        left -= len(part) + 1
-    return "\n".join(text)
+        if len(text) + len(part) + len(_CUT) > MOST_CHARACTERS:
+            return text + _CUT.strip()
+        text += f"{part}\n"
+    return text.rstrip("\n")
 
 
 def step_text(step: Step) -> str:

@@ -33,7 +33,7 @@ from service.texts.templates import render
 async def create_run(call: Call[runs_schemas.RunRequest, None]) -> Response:
     """Queue a run for an engine."""
     asked = call.body
-    await _require_prompt(call, asked)
+    await _require_askable(call)
     order = commands.RunOrder(
         project_id=asked.project_id,
         user_id=asked.user_id,
@@ -58,11 +58,10 @@ async def create_run(call: Call[runs_schemas.RunRequest, None]) -> Response:
     return answered(answer, position=position, status=201, headers=headers)
 
 
-async def _require_prompt(
-    call: Call[runs_schemas.RunRequest, None], asked: runs_schemas.RunRequest
-) -> None:
+async def _require_askable(call: Call[runs_schemas.RunRequest, None]) -> None:
     """Raises ProjectUnknown, PromptVersionUnknown, and ValuesMissing, ValuesUnknown, PromptTooLong
     unless the values are those that the prompt version needs."""
+    asked = call.body
     async with call.reading() as connection:
         await visible_project(connection, call, asked.project_id, asked.user_id)
         if asked.prompt_version_id is None:

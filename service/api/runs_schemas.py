@@ -158,7 +158,8 @@ class RunReport(Wire):
 
     def report(self) -> Report:
         """The report as the decider reads it."""
-        return Report(**self.model_dump() | {"findings": tuple(self.findings or ())})
+        members = self.model_dump(exclude={"findings"})
+        return Report(**members, findings=tuple(self.findings or ()))
 
 
 class RunReportsRequest(Wire):
