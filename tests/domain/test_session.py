@@ -472,7 +472,8 @@ def test_an_improvement_is_accepted_also_after_the_session_s_end(end: SessionEve
 
 def test_a_reply_without_a_whole_improvement_is_not_accepted() -> None:
     cut = replace(IMPROVED, subtype="partial")
-    for events in ((OPENED,), (OPENED, PLANNED), (OPENED, cut)):
+    logs: list[tuple[SessionEvent, ...]] = [(OPENED,), (OPENED, PLANNED), (OPENED, cut)]
+    for events in logs:
         with pytest.raises(ImprovementUnknown):
             accept(given(*events))
     with pytest.raises(ReplyNotEnded):
