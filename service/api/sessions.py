@@ -26,18 +26,13 @@ from service.http.reads import in_language, reading_at, visible_project, visible
 async def open_session(call: Call[sessions_schemas.SessionRequest, None]) -> Response:
     """Open a session. With `reuse`, return the matching session of the user if one exists."""
     asked, settings = call.body, call.service.settings
-    about, context = asked.context.about, asked.context.named
-    instructions = sessions_schemas.allowed(asked.settings, settings)
-    made_of: VersionRow | None = None
-    if asked.prompt_version_id is not None:
-        async with call.reading() as connection:
-            made_of = await version_of_id(
-                connection, call, asked.prompt_version_id, asked.user_id, asked.project_id
-            )
-        instructions |= instructed(made_of, asked.values or {})
+    made_of = await _made_of(call)
+    about, instructions = asked.context.about, sessions_schemas.allowed(asked.settings, settings)
+    if made_of is not None:
         about = replace(
             about, prompt_id=made_of.prompt_id, prompt_version_id=made_of.prompt_version_id
         )
+        instructions |= instructed(made_of, asked.values or {})
     opening = commands.Opening(
         tenant_id=call.tenant_id,
         project_id=asked.project_id,
@@ -45,7 +40,7 @@ async def open_session(call: Call[sessions_schemas.SessionRequest, None]) -> Res
         mode=asked.mode,
         name=asked.name,
         about=about,
-        context=context,
+        context=asked.context.named,
         instructions=instructions or None,
         reuse=asked.reuse,
         idle_seconds=settings.idle_seconds,
@@ -61,6 +56,20 @@ async def open_session(call: Call[sessions_schemas.SessionRequest, None]) -> Res
         )
 
 
+async def _made_of(call: Call[sessions_schemas.SessionRequest, None]) -> VersionRow | None:
+    """The version of a prompt that the session is to be made of, if the request names one.
+
+    Raises PromptVersionUnknown, ProjectUnknown.
+    """
+    asked = call.body
+    if asked.prompt_version_id is None:
+        return None
+    async with call.reading() as connection:
+        return await version_of_id(
+            connection, call, asked.prompt_version_id, asked.user_id, asked.project_id
+        )
+
+
 async def _material(
     call: Call[sessions_schemas.SessionRequest, None],
 ) -> commands.Material | None:
@@ -70,6 +79,8 @@ async def _material(
     project.
     """
     asked = call.body
+    if asked.context.prompt_id is None and asked.context.prompt_version_id is None:
+        return None
     async with call.reading() as connection:
         target = await target_of(connection, call.tenant_id, asked.context.about, asked.project_id)
     if target is None or asked.mode not in ("idea", "run_feedback"):
