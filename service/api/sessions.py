@@ -19,7 +19,7 @@ from service.commands.instructions import instructed
 from service.eventlog.errors import NotServed, Unavailable, answering, not_served
 from service.eventlog.transactions import IdempotencyKey, RequestContext, Transaction
 from service.http.call import AnyCall, Call
-from service.http.operation import Operation, answered
+from service.http.operation import Operation, Success, answered
 from service.http.reads import in_language, reading_at, visible_project, visible_session
 
 
@@ -332,7 +332,12 @@ OPERATIONS = (
         query=NoneType,
         answer=sessions_schemas.SessionAnswer,
         status=201,
-        found="The user has such a session already: this one.",
+        others={
+            200: Success(
+                "The user has such a session already: this one.", sessions_schemas.SessionAnswer
+            )
+        },
+        reads=(SESSIONS,),
         problems=(400, 403, 404, 409, 413, 415, 422),
         handle=open_session,
     ),
@@ -346,6 +351,7 @@ OPERATIONS = (
         body=NoneType,
         query=sessions_schemas.UserSessionsQuery,
         answer=sessions_schemas.Sessions,
+        reads=(SESSIONS,),
         problems=(409, 422),
         handle=list_user_sessions,
     ),
@@ -372,6 +378,7 @@ OPERATIONS = (
         body=NoneType,
         query=sessions_schemas.SessionsQuery,
         answer=sessions_schemas.Sessions,
+        reads=(SESSIONS,),
         problems=(404, 409, 422),
         handle=list_sessions,
     ),
@@ -385,6 +392,7 @@ OPERATIONS = (
         body=NoneType,
         query=sessions_schemas.SessionQuery,
         answer=sessions_schemas.SessionAnswer,
+        reads=(SESSIONS,),
         problems=(404, 409, 422),
         handle=read_session,
     ),
@@ -398,6 +406,7 @@ OPERATIONS = (
         body=sessions_schemas.SessionPatch,
         query=NoneType,
         answer=sessions_schemas.SessionAnswer,
+        reads=(SESSIONS,),
         problems=(400, 404, 409, 413, 415, 422),
         handle=change_session,
     ),
@@ -424,6 +433,7 @@ OPERATIONS = (
         body=NoneType,
         query=sessions_schemas.SessionQuery,
         answer=sessions_schemas.SessionAnswer,
+        reads=(SESSIONS,),
         problems=(404, 409, 422),
         handle=read_session,
     ),
@@ -450,6 +460,7 @@ OPERATIONS = (
         body=NoneType,
         query=schemas.ActingQuery,
         answer=sessions_schemas.SessionAnswer,
+        reads=(SESSIONS,),
         problems=(404, 409, 413, 422),
         handle=archive_session,
     ),
@@ -463,6 +474,7 @@ OPERATIONS = (
         body=NoneType,
         query=schemas.ActingQuery,
         answer=sessions_schemas.SessionAnswer,
+        reads=(SESSIONS,),
         problems=(404, 409, 413, 422),
         handle=restore_session,
     ),
