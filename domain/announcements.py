@@ -4,9 +4,10 @@ The message is stored in the append of its event, so it is said once, and never 
 It counts as no message of the session, costs nothing, and is no part of what the model is told.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Any, Final
 
 from domain import session
 from domain.events import (
@@ -14,6 +15,7 @@ from domain.events import (
     BuildQueued,
     BuildSucceeded,
     Event,
+    Json,
     ReplyCompleted,
     SessionConverted,
     SessionEvent,
@@ -21,6 +23,7 @@ from domain.events import (
     TimelineMode,
     VersionDeployed,
 )
+from domain.modes import MODES, PLANNER
 from domain.session_state import Session
 
 PLAN_GREETING: Final = "plan_greeting"
@@ -31,6 +34,11 @@ BUILD_FAILED: Final = "build_failed"
 BUILD_TIMED_OUT: Final = "build_timed_out"
 VERSION_DEPLOYED: Final = "version_deployed"
 SESSION_CONVERTED: Final = "session_converted"
+PLAN_CLARIFICATION: Final = "plan_clarification"
+PLAN_SUGGESTION: Final = "plan_suggestion"
+
+LONGEST: Final = 500
+"""The most characters of a question or a suggestion that is taken out of a reply."""
 
 CUT_OFF: Final = frozenset(("time_limit", "balance"))
 """Why a reply was cut off, where the user has to know. A reply that failed says its reason itself,
@@ -69,7 +77,12 @@ def announced(
     """
     if state.status in ("new", "deleted"):
         return ()
-    found = [said for each in events if (said := _announcement(each, facts or {})) is not None]
+    plans = MODES[state.mode].contracts == PLANNER
+    found = [
+        said
+        for each in events
+        if (said := _announcement(each, facts or {}, plans=plans)) is not None
+    ]
     templates = {said.template for said in found}
     decided: list[SessionEvent] = []
     for said in found:
@@ -78,7 +91,8 @@ def announced(
     return tuple(decided)
 
 
-def _announcement(event: Event, facts: Mapping[str, str]) -> Announcement | None:
+def _announcement(event: Event, facts: Mapping[str, str], *, plans: bool) -> Announcement | None:
+    """What is said about an event; `plans` says that the planner answers in the session."""
     match event:
         case SessionOpened(mode="plan"):
             return Announcement(
@@ -86,6 +100,8 @@ def _announcement(event: Event, facts: Mapping[str, str]) -> Announcement | None
             )
         case ReplyCompleted(subtype="partial", reason=str(reason)) if reason in CUT_OFF:
             return Announcement(template=f"reply_{reason}", variables={})
+        case ReplyCompleted(subtype="success") if plans:
+            return _of_reply(event)
         case SessionConverted():
             variables = {"build_id": event.build_id}
             return Announcement(
@@ -121,6 +137,36 @@ def _of_build(
     return Announcement(
         template=template, variables=variables, type=type_, mode="build", build_id=build_id
     )
+
+
+def _of_reply(event: ReplyCompleted) -> Announcement | None:
+    """The question with which a reply ends, or the first thing that an analysis recommends."""
+    data: Mapping[str, Any] = event.data or {}
+    if event.mode == "general" and (question := _question_at_end(data.get("markdown", ""))):
+        return Announcement(template=PLAN_CLARIFICATION, variables={"question": question})
+    if event.mode == "analysis" and (suggestion := _recommended(data.get("findings", ()))):
+        return Announcement(template=PLAN_SUGGESTION, variables={"suggestion": suggestion})
+    return None
+
+
+_SENTENCE_ENDS: Final = re.compile(r"(?<=[.!?؟…:])\s+")
+_MARKUP: Final = "*_#>-` "
+"""What Markdown puts around a sentence."""
+
+
+def _question_at_end(markdown: str) -> str:
+    """The last sentence of a text if it is a question, else an empty text."""
+    last = markdown.rstrip(f"{_MARKUP}\n").rpartition("\n")[2]
+    sentence = _SENTENCE_ENDS.split(last)[-1].strip(_MARKUP)
+    return sentence if sentence.endswith(("?", "؟")) and len(sentence) <= LONGEST else ""
+
+
+def _recommended(findings: Sequence[Json]) -> str:
+    """The first recommendation of an analysis, else an empty text."""
+    for finding in findings:
+        for text in finding.get("recommendations", ()):
+            return text if len(text) <= LONGEST else ""
+    return ""
 
 
 def _of(facts: Mapping[str, str], name: str) -> dict[str, str]:

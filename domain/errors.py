@@ -138,7 +138,7 @@ or open another session."""
 
 @dataclass(eq=False)
 class LimitReached(Refused):
-    """Too many messages in too short a time."""
+    """Too many messages, or reads of links, in too short a time."""
 
     name: ClassVar[str] = ""
     quota: int
@@ -162,6 +162,24 @@ class ProjectLimitReached(LimitReached):
 
     code = "project_limit_reached"
     name = "project"
+
+
+@dataclass(eq=False)
+class ShareLimitReached(LimitReached):
+    """A link can be read {quota} times in {window_seconds} seconds. Try again in \
+{retry_after_seconds} seconds."""
+
+    code = "share_limit_reached"
+    name = "share"
+
+
+@dataclass(eq=False)
+class AddressLimitReached(LimitReached):
+    """An address can read {quota} links in {window_seconds} seconds. Try again in \
+{retry_after_seconds} seconds."""
+
+    code = "address_limit_reached"
+    name = "address"
 
 
 @dataclass(eq=False)

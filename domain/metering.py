@@ -23,7 +23,7 @@ BUILD_ESTIMATES: Final[Mapping[BuildOperation, int]] = {
     "update": 300,
     "metadata_generation": 60,
 }
-"""The AI seconds to reserve for a build, by operation."""
+"""The AI seconds to reserve for a build, by operation, where no setting says otherwise."""
 
 OPERATIONS: Final[Mapping[ReplyMode, OperationType]] = {
     "question": "plan_question",

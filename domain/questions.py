@@ -22,7 +22,8 @@ details of the implementation.
 the files to change, the dependencies, the effort of each step, the risks.
 - fix: a bug or a problem. Give the root cause, the affected files, the approach, and its testing.
 - analysis: a review of code or architecture. Give insights with examples from the actual code.
-- general: anything else, as Markdown.
+- general: anything else, as Markdown. When you need to know something before you can plan, ask \
+one question, as the last sentence.
 
 Answer with one JSON object and nothing else: first "intent", then "response" in that intent's form.
 All keys are in English. Use Western digits (0-9). Never translate code, file paths or identifiers.

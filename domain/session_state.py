@@ -120,8 +120,8 @@ class Session:
     """What decisions need to know.
 
     `fork` is set for a fork. `instructions`, `model` and `max_tokens` are None where those of the
-    mode and of the service hold. `settings` are kept and not sent. `prompt` is set for a session
-    that is made of a prompt.
+    mode and of the service hold. `settings` are others that the client asked for, None without any.
+    `prompt` is set for a session that is made of a prompt.
 
     `running` are the replies that have not ended by id, oldest first. `plans` are the plans by the
     ids of their replies, `plan` is the data of the newest plan, and `saved` are the ids of the

@@ -9,7 +9,7 @@ PostgreSQL plans the function while the log is small, and keeps the plan as the 
 every function sets `enable_seqscan = off`: a plan never reads the whole log.
 """
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -109,18 +109,29 @@ async def set_aside(connection: Connection) -> list[SetAside]:
         return await cursor.fetchall()
 
 
-async def is_set_aside(
+async def left_out(
     connection: Connection,
-    name: str,
+    names: Collection[str],
     *,
     tenant_id: str,
-    stream_id: str | None = None,
+    stream_ids: Collection[str],
+    is_wide: bool = False,
     project_id: str | None = None,
-) -> bool:
-    """Whether a read model leaves out a stream, or any stream of a project that its members see."""
-    asked = {"tenant_id": tenant_id, "stream_id": stream_id, "project_id": project_id}
-    row = await _row(connection, SQL["is_set_aside"], {"name": name} | asked)
-    return bool(row[0])
+) -> list[str]:
+    """Which of these read models leave out one of these streams.
+
+    A wide search also asks for each stream of the project that its members see, and without a
+    project for each such stream of the tenant.
+    """
+    asked = {
+        "names": list(names),
+        "tenant_id": tenant_id,
+        "stream_ids": list(stream_ids),
+        "is_wide": is_wide,
+        "project_id": project_id,
+    }
+    found = await connection.execute(SQL["left_out"], asked)
+    return [name for (name,) in await found.fetchall()]
 
 
 async def status(connection: Connection) -> list[ProjectionStatus]:
@@ -132,8 +143,15 @@ async def status(connection: Connection) -> list[ProjectionStatus]:
 
 async def reached(connection: Connection, name: str) -> int:
     """The position that a read model has reached; 0 when it is not installed."""
-    row = await _row(connection, SQL["checkpoint"], {"name": name})
-    return int(row[1]) if row else 0
+    position, _ = await reached_with_gaps(connection, name)
+    return position
+
+
+async def reached_with_gaps(connection: Connection, name: str) -> tuple[int, frozenset[str]]:
+    """The position that a read model has reached, and the names of all read models that have set
+    any stream aside."""
+    row = await _row(connection, SQL["reached"], {"name": name})
+    return (int(row[0]), frozenset(row[1])) if row else (0, frozenset())
 
 
 async def install(connection: Connection, projections: Sequence[Projection]) -> list[str]:

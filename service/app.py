@@ -19,11 +19,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from domain.events import BuildQueued, RunQueued
+from domain.metering import BUILD_ESTIMATES
 from service.access.audit import Audit
 from service.access.authentication import Authenticator
 from service.access.browser_tokens import BrowserTokens
 from service.access.overload import CAPACITY, Capacity, Overload
-from service.access.share_links import ShareLinks
+from service.access.share_links import ShareLinks, ShareReads
 from service.access.stream_access import StreamAccess
 from service.api import (
     analytics,
@@ -312,13 +313,21 @@ def _service(
         admission=admission,
         turns=turns,
         running_turns=running,
-        builds=Builds(transactions),
+        builds=Builds(
+            transactions,
+            {
+                **BUILD_ESTIMATES,
+                "main_build": settings.main_build_seconds,
+                "update": settings.update_build_seconds,
+            },
+        ),
         build_polls=Polls(BuildQueued),
         run_polls=Polls(RunQueued),
         erasure=Erasure(transactions, pool, turns),
         authenticator=Authenticator(settings.hmac_keys, pool),
         browser_tokens=BrowserTokens(settings.hmac_keys),
         share_links=ShareLinks(settings.hmac_keys, pool),
+        share_reads=ShareReads(),
         stream_access=StreamAccess(pool),
         audit=Audit(own_pool),
         overload=Overload(capacity, pool, writer, flusher),

@@ -115,6 +115,19 @@ class Settings(BaseSettings):
     idle_seconds: Seconds = Field(
         default=1_800, description="How long nobody may speak in a session before it expires."
     )
+    main_build_seconds: int = Field(
+        default=600,
+        ge=1,
+        le=86_400,
+        description="AI seconds that are reserved for a project's first build.",
+    )
+    update_build_seconds: int = Field(
+        default=300,
+        ge=1,
+        le=86_400,
+        description="AI seconds that are reserved for a build of a project that has a version, or "
+        "of a plan.",
+    )
     build_silent_seconds: Seconds = Field(
         default=1_800,
         description="How long nothing may be heard of a build or a run before it has failed.",

@@ -14,6 +14,14 @@ select version, case when follows then app.log_head() else position end
 from app.projection
 where name = %(name)s
 
+-- name: reached
+-- The position of one read model, and the names of all that have set any stream aside.
+select
+    case when follows then app.log_head() else position end,
+    array(select incomplete.name from app.projection as incomplete where incomplete.set_aside > 0)
+from app.projection
+where name = %(name)s
+
 -- name: stop
 -- Let appends leave this read model alone until it is caught up.
 select app.stop_following(%(name)s)
@@ -75,17 +83,20 @@ from app.set_aside
 join app.projection on projection.name = set_aside.projection
 order by set_aside.projection, set_aside.position
 
--- name: is_set_aside
--- Whether a read model leaves out a stream, or any stream of a project that all its members see.
-select exists (
-    select from app.set_aside
-    where tenant_id = %(tenant_id)s
-        and projection = %(name)s
-        and (
-            stream_id = %(stream_id)s
-            or project_id = %(project_id)s and stream_id not like 'session-private-%%'
-        )
-)
+-- name: left_out
+-- Which of these read models leave out one of these streams, or any stream of a project that all
+-- its members see; in a wide search without a project any such stream of the tenant.
+select distinct projection
+from app.set_aside
+where tenant_id = %(tenant_id)s
+    and projection = any(%(names)s)
+    and (
+        stream_id = any(%(stream_ids)s)
+        or %(is_wide)s
+        and coalesce(project_id = %(project_id)s, %(project_id)s::text is null)
+        and stream_id not like 'session-private-%%'
+    )
+order by projection
 
 -- name: copy_set_aside
 -- Let a temporary schema leave out what the read model leaves out.

@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -21,7 +21,7 @@ from service.postgres import connections, migrations
 from service.postgres.embedded import Server, embedded
 from tests import sizes
 from tests.folders import in_memory
-from tests.running import UNSAFE
+from tests.running import UNSAFE, LiveService, running
 
 sizes.use_hypothesis_profile()
 # By default this library writes tracebacks with all variables, which takes longer than many tests.
@@ -95,6 +95,12 @@ def template(server: Server) -> str:
 @pytest.fixture
 def new_database(server: Server, template: str) -> Iterator[Callable[[], str]]:
     """Makes databases that are dropped after the test; each call returns the URL of a new one."""
+    with _databases(server) as make:
+        yield make
+
+
+@contextmanager
+def _databases(server: Server) -> Iterator[Callable[[], str]]:
     names: list[str] = []
 
     def make() -> str:
@@ -105,6 +111,26 @@ def new_database(server: Server, template: str) -> Iterator[Callable[[], str]]:
     with suppress(psycopg.OperationalError), psycopg.connect(server.url, autocommit=True) as admin:
         for name in names:
             admin.execute(f"drop database if exists {name} with (force)".encode())
+
+
+@pytest.fixture(scope="module")
+def shared_url(server: Server, template: str) -> Iterator[str]:
+    """One database for the tests of a module that do not mind what the others store."""
+    with _databases(server) as make:
+        yield make()
+
+
+@pytest.fixture(scope="module")
+async def shared(shared_url: str) -> AsyncIterator[LiveService]:
+    """One service for the tests of a module, with the project p1 of u1, who has AI seconds.
+
+    It is for tests that are refused or that read: most of the time of such a test is the start of
+    a service. A test must not mind what the others store.
+    """
+    async with running(shared_url) as started:
+        await started.project()
+        await started.credit()
+        yield started
 
 
 @pytest.fixture

@@ -32,6 +32,6 @@ def use_hypothesis_profile() -> None:
         print_blob=True,
         suppress_health_check=[HealthCheck.too_slow],
     )
-    settings.register_profile("ci", common, max_examples=100, derandomize=True)
+    settings.register_profile("ci", common, max_examples=60, derandomize=True)
     settings.register_profile("prove", common, max_examples=2_000, derandomize=False)
     settings.load_profile("prove" if PROVE else "ci")

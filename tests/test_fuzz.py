@@ -8,7 +8,7 @@ import pytest
 from scripts.fuzz import TARGETS
 from tests.sizes import size
 
-RUNS = size(1_000, 200_000)
+RUNS = size(400, 200_000)
 
 
 def fuzzed(target: str, runs: int) -> subprocess.CompletedProcess[str]:

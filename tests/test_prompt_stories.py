@@ -259,3 +259,49 @@ async def test_a_session_of_a_prompt_needs_the_values_of_its_placeholders(run: L
     await run.client.patch(path, json={"userId": "u1", "archived": True})
     archived = await refusal(run, promptVersionId=version, values={"what": ""})
     assert problem(archived) == (409, "prompt_archived")
+
+
+async def test_only_the_user_of_a_session_of_mode_prompt_instructs_it(run: LiveService) -> None:
+    idea = await posted(run, "/v1/sessions", **WHO, mode="idea")
+    plain = await posted(run, "/v1/sessions", **WHO, mode="prompt")
+    path = "/v1/sessions/{}/instructions"
+
+    async def instructed(session: Any, **body: Any) -> httpx.Response:
+        asked = {"userId": "u1"} | body
+        return await run.client.post(path.format(session["sessionId"]), json=asked)
+
+    hot = {"settings": {"temperature": 1}}
+    assert problem(await instructed(idea, **hot)) == (409, "instructions_fixed")
+    assert problem(await instructed(plain, **hot, userId="u2")) == (404, "session_not_found")
+    assert problem(await instructed(plain, values={"a": ""})) == (422, "values_unknown")
+    newest = await instructed(plain, promptVersionId="newest")
+    assert problem(newest) == (404, "prompt_version_not_found")
+    model = await instructed(plain, settings={"model": "another"})
+    assert problem(model) == (422, "model_not_allowed")
+    assert problem(await instructed(plain)) == (422, "invalid_request")
+    assert (await instructed(plain, **hot)).json()["settings"] == hot["settings"]
+
+
+async def test_an_improvement_goes_to_a_prompt_of_its_own_project(run: LiveService) -> None:
+    await run.project("p2", "u1")
+    foreign = await posted(run, "/v1/prompts", projectId="p2", name="n", text="t")
+    about = {"promptVersionId": foreign["version"]["promptVersionId"]}
+    refused = await run.client.post("/v1/sessions", json={**WHO, "mode": "idea", "context": about})
+    assert problem(refused) == (404, "prompt_version_not_found")
+    own = {"promptVersionId": "one.of.our.own.7", "promptId": "ours"}
+    idea = await posted(run, "/v1/sessions", **WHO, mode="idea", context=own)
+    assert idea["context"] == own, "a context may have ids of the client's own"
+    path = f"/v1/sessions/{idea['sessionId']}/messages"
+    reply = await posted(run, path, status=200, message="Sell bees")
+    accept = f"/v1/chat-plan/replies/{reply['messageId']}/accept"
+    for body in ({"promptId": foreign["promptId"]}, {}):
+        refused = await run.client.post(accept, json={"userId": "u1"} | body)
+        assert problem(refused) == (404, "prompt_not_found")
+    first = await created(run, "Sell")
+    accepted = await posted(run, accept, promptId=first["promptId"])
+    assert (accepted["promptId"], accepted["version"]["number"]) == (first["promptId"], 2)
+    erased = await run.client.delete(f"/v1/prompts/{first['promptId']}", params={"userId": "u1"})
+    assert erased.status_code == 200
+    again = await posted(run, accept, name="Bees")
+    assert again["version"]["text"] == accepted["version"]["text"]
+    assert again["promptId"] != first["promptId"], "what was erased can be accepted anew"

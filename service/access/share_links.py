@@ -6,13 +6,25 @@ request that is sent again gets the same token, though nothing has stored it.
 
 import hmac
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
+from math import ceil
+from time import monotonic
 from typing import Final
 
+from domain.errors import AddressLimitReached, LimitReached, ShareLimitReached
 from projections.shares import ShareRow, share_of_token
+from service.concurrency.lru import LRU
 from service.postgres.connections import Pool, service_transaction
 from service.settings import Key
+
+WINDOW_SECONDS: Final = 3_600
+MOST_OF_LINK: Final = 600
+MOST_OF_ADDRESS: Final = 1_200
+"""The most reads of a link, and of all links by an address, in one window."""
+
+MOST_COUNTED: Final = 10_000
+"""The most links, and the most addresses, that are counted at a time: the ones read last."""
 
 _PURPOSE: Final = b"throughline share link v1"
 
@@ -40,6 +52,48 @@ class ShareLinks:
         """The share with this token that has not ended, whatever its tenant; or None."""
         async with service_transaction(self._pool) as connection:
             return await share_of_token(connection, token_digest=digest_of(token))
+
+
+class ShareReads:
+    """Counts the reads of links by everybody, in this process alone: a read leaves no event.
+
+    The window of a link or an address begins with its first read.
+    """
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._links: LRU[str, tuple[float, int]] = LRU(MOST_COUNTED)
+        self._addresses: LRU[str, tuple[float, int]] = LRU(MOST_COUNTED)
+
+    def count(self, token: str, address: str) -> None:
+        """Count one read. Raises AddressLimitReached, ShareLimitReached, and counts no read then.
+
+        The token is counted whether there is such a link or not, so a refusal does not tell that.
+        """
+        now = self._clock()
+        reads = (
+            (self._addresses, address, MOST_OF_ADDRESS, AddressLimitReached),
+            (self._links, digest_of(token), MOST_OF_LINK, ShareLimitReached),
+        )
+        counted = [_counted(known.get(key), now, most, over) for known, key, most, over in reads]
+        for (known, key, *_), count in zip(reads, counted, strict=True):
+            known.put(key, count)
+
+
+def _counted(
+    before: tuple[float, int] | None, now: float, most: int, refusal: type[LimitReached]
+) -> tuple[float, int]:
+    """The beginning of the window and the reads in it, with one more. Raises the refusal."""
+    began, reads = before or (now, 0)
+    if now - began >= WINDOW_SECONDS:
+        began, reads = now, 0
+    if reads >= most:
+        raise refusal(
+            quota=most,
+            window_seconds=WINDOW_SECONDS,
+            retry_after_seconds=ceil(began + WINDOW_SECONDS - now),
+        )
+    return began, reads + 1
 
 
 def digest_of(token: str) -> str:

@@ -6,7 +6,10 @@ from types import NoneType
 from starlette.responses import Response
 
 from projections import analytics
+from projections.builds import BUILDS
+from projections.consumption import CONSUMPTION
 from projections.projection import reached
+from projections.sessions import SESSIONS
 from projections.timeline import TIMELINE
 from service.api import analytics_schemas
 from service.http.call import Call
@@ -50,6 +53,7 @@ OPERATIONS = (
         body=NoneType,
         query=analytics_schemas.AnalyticsQuery,
         answer=analytics_schemas.AnalyticsAnswer,
+        reads=(TIMELINE, CONSUMPTION, SESSIONS, BUILDS),
         problems=(404, 409, 422),
         handle=read_analytics,
     ),

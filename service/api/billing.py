@@ -12,11 +12,10 @@ from service.api import billing_schemas, schemas
 from service.commands.accounts import credit
 from service.eventlog.errors import AnswerMissing
 from service.eventlog.store import END
-from service.eventlog.stream_ids import account_stream
 from service.eventlog.transactions import Transaction
 from service.http.call import Call
 from service.http.operation import Operation, answered
-from service.http.reads import incomplete, position_in, reading_at
+from service.http.reads import position_in, reading_at
 from service.ids import new_id
 from service.wire import dumped
 
@@ -51,9 +50,7 @@ async def read_account(call: Call[None, schemas.BalanceQuery]) -> Response:
         row = await accounts.account(
             connection, tenant_id=call.tenant_id, user_id=call.path["userId"]
         )
-        stream = account_stream(call.tenant_id, call.path["userId"])
-        headers = await incomplete(connection, call, ACCOUNTS.name, stream_id=str(stream))
-    return answered(billing_schemas.account(row), position=position, headers=headers)
+    return answered(billing_schemas.account(row), position=position)
 
 
 async def read_ledger(call: Call[None, billing_schemas.LedgerQuery]) -> Response:
@@ -95,6 +92,7 @@ OPERATIONS = (
         body=NoneType,
         query=schemas.BalanceQuery,
         answer=billing_schemas.AccountAnswer,
+        reads=(ACCOUNTS,),
         problems=(409, 422),
         handle=read_account,
     ),
@@ -108,6 +106,7 @@ OPERATIONS = (
         body=NoneType,
         query=billing_schemas.LedgerQuery,
         answer=billing_schemas.Ledger,
+        reads=(CONSUMPTION,),
         problems=(409, 422),
         handle=read_ledger,
     ),

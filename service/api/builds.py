@@ -8,7 +8,7 @@ from starlette.responses import Response
 from domain.errors import BuildUnknown
 from domain.events import BuildOperation
 from projections import builds, versions
-from projections.builds import BUILDS, BuildRow, BuildStatus
+from projections.builds import BUILD_EVENTS, BUILDS, BuildRow, BuildStatus
 from projections.projects import ProjectRow
 from projections.versions import VERSIONS
 from service.api import builds_schemas, schemas
@@ -153,7 +153,7 @@ async def read_events(call: Call[None, builds_schemas.BuildEventsQuery]) -> Resp
     asked = call.query
     after = position_in(asked.after, call.service.log_epoch)
     await _visible(call)
-    async with reading_at(call, builds.BUILD_EVENTS.name, asked.min_position) as (
+    async with reading_at(call, BUILD_EVENTS.name, asked.min_position) as (
         connection,
         position,
     ):
@@ -283,6 +283,7 @@ OPERATIONS = (
         body=NoneType,
         query=builds_schemas.BuildsQuery,
         answer=builds_schemas.BuildList,
+        reads=(BUILDS,),
         problems=(404, 409, 422),
         handle=list_builds,
     ),
@@ -296,6 +297,7 @@ OPERATIONS = (
         body=NoneType,
         query=schemas.ActingQuery,
         answer=builds_schemas.BuildAnswer,
+        reads=(BUILDS,),
         problems=(404, 409, 422),
         handle=read_build,
     ),
@@ -308,6 +310,7 @@ OPERATIONS = (
         body=builds_schemas.ClaimRequest,
         query=NoneType,
         answer=builds_schemas.BuildAnswer,
+        reads=(BUILDS,),
         problems=(400, 404, 409, 413, 415, 422),
         handle=claim_build,
     ),
@@ -321,6 +324,7 @@ OPERATIONS = (
         body=NoneType,
         query=schemas.ActingQuery,
         answer=builds_schemas.BuildAnswer,
+        reads=(BUILDS,),
         problems=(404, 422),
         handle=cancel_build,
     ),
@@ -346,6 +350,7 @@ OPERATIONS = (
         body=NoneType,
         query=builds_schemas.BuildEventsQuery,
         answer=builds_schemas.BuildEvents,
+        reads=(BUILD_EVENTS,),
         problems=(404, 409, 422),
         handle=read_events,
     ),
@@ -359,6 +364,7 @@ OPERATIONS = (
         body=NoneType,
         query=schemas.PageQuery,
         answer=builds_schemas.Versions,
+        reads=(VERSIONS,),
         problems=(404, 409, 422),
         handle=list_versions,
     ),

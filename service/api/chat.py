@@ -9,7 +9,7 @@ from service.chat.admission import Message
 from service.chat.turns import OnBusy
 from service.eventlog.errors import ReplyContinues
 from service.http.call import AnyCall, Call
-from service.http.operation import Operation
+from service.http.operation import Operation, Success
 from service.http.rate_limit_headers import rate_limit
 from service.replies import envelope
 from service.replies.text_view import View
@@ -69,7 +69,7 @@ OPERATIONS = (
         body=chat_schemas.ChatPlanRequest,
         query=replies_schemas.ViewQuery,
         answer=envelope.ChatPlanResponse,
-        no_content="The message was sent before, and Last-Event-ID is its final event.",
+        others={204: Success("The message was sent before, and Last-Event-ID is its final event.")},
         problems=(400, 402, 404, 409, 413, 415, 422, 429),
         streams=True,
         begins_reply=True,

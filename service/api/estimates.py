@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from projections import accounts, analytics
 from projections.accounts import ACCOUNTS
+from projections.consumption import CONSUMPTION
 from service.api import estimates_schemas
 from service.http.call import Call
 from service.http.operation import Operation, answered
@@ -43,6 +44,7 @@ OPERATIONS = (
         body=NoneType,
         query=estimates_schemas.EstimateQuery,
         answer=estimates_schemas.Estimates,
+        reads=(ACCOUNTS, CONSUMPTION),
         problems=(404, 409, 422),
         handle=read_estimates,
     ),

@@ -1,7 +1,7 @@
 """Replies and sessions as documents: Markdown, text, JSON, or a line of JSON an item."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from types import NoneType
 from typing import Any, Final
@@ -13,8 +13,10 @@ from domain import markdown, plain_text
 from domain.errors import PlanUnknown, Refused, ReplyNotEnded
 from domain.events import ReplyCompleted
 from domain.markdown_titles import titles_of
-from projections import sessions, timeline
-from projections.sessions import Part, SessionRow
+from projections import timeline
+from projections.projection import reached_with_gaps
+from projections.replies import REPLIES
+from projections.sessions import SESSIONS, Part, SessionRow
 from projections.timeline import TIMELINE, TimelineRow
 from service.api import exports_schemas
 from service.api.replies import visible_reply
@@ -22,7 +24,14 @@ from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import decode
 from service.http.call import AnyCall, Call
 from service.http.operation import Operation, answered
-from service.http.reads import in_language, reading_at, visible_project, visible_session
+from service.http.reads import (
+    in_language,
+    note_incomplete,
+    reading_at,
+    shown_parts,
+    visible_project,
+    visible_session,
+)
 from service.http.sse_response import LineStream
 from service.texts.templates import render
 from service.wire import dumped
@@ -113,8 +122,23 @@ async def export_sessions(call: Call[exports_schemas.ExportRequest, None]) -> Re
     """Several sessions, line by line, as they are read."""
     if call.body.user_id is None and "admin" not in call.caller.scopes:
         call.caller.require("read")
+    await _note_incomplete(call)
     headers = {"X-Log-Position": str(call.service.live_log.head), **_file("sessions.ndjson")}
     return LineStream(_lines(call), headers)
+
+
+async def _note_incomplete(call: Call[exports_schemas.ExportRequest, None]) -> None:
+    """Note what the lines will lack, before the headers are sent and the sessions are read."""
+    async with call.reading() as connection:
+        _, have_gaps = await reached_with_gaps(connection, TIMELINE.name)
+        if not have_gaps & call.reads:
+            return
+        for session_id in call.body.session_ids:
+            with suppress(Refused):
+                row = await visible_session(connection, call, session_id, call.body.user_id)
+                await shown_parts(connection, call, row)
+        if call.streams:
+            await note_incomplete(connection, call)
 
 
 async def _lines(
@@ -157,7 +181,7 @@ async def _exported(call: AnyCall, session_id: str, user_id: str | None) -> _Exp
     async with reading_at(call, TIMELINE.name, None) as (connection, position):
         row = await visible_session(connection, call, session_id, user_id)
         known = await visible_project(connection, call, row.project_id, user_id)
-        parts = await sessions.parts(connection, tenant_id=call.tenant_id, row=row)
+        parts = await shown_parts(connection, call, row)
     return _Exported(row=row, title=row.name or known.name, parts=parts, position=position)
 
 
@@ -288,6 +312,7 @@ OPERATIONS = (
         query=exports_schemas.PlanExportQuery,
         answer=exports_schemas.ReplyExport,
         documents=("text/markdown",),
+        reads=(REPLIES,),
         problems=(404, 409, 422),
         handle=export_reply,
     ),
@@ -302,6 +327,7 @@ OPERATIONS = (
         query=exports_schemas.PlanExportQuery,
         answer=exports_schemas.SessionExport,
         documents=("text/markdown",),
+        reads=(TIMELINE, SESSIONS),
         problems=(404, 409, 422),
         handle=export_plan_session,
     ),
@@ -316,6 +342,7 @@ OPERATIONS = (
         query=exports_schemas.ExportQuery,
         answer=exports_schemas.SessionExport,
         documents=_DOCUMENTS,
+        reads=(TIMELINE, SESSIONS),
         problems=(404, 409, 422),
         handle=export_session,
     ),
@@ -329,6 +356,7 @@ OPERATIONS = (
         body=exports_schemas.ExportRequest,
         query=NoneType,
         lines=exports_schemas.ExportLine,
+        reads=(TIMELINE, SESSIONS),
         problems=(400, 413, 415, 422),
         handle=export_sessions,
     ),

@@ -7,7 +7,7 @@ from typing import Final
 from starlette.responses import Response
 
 from domain.session import About
-from projections.sessions import SessionRow
+from projections.sessions import SESSIONS, SessionRow
 from service.api import forks_schemas, sessions_schemas
 from service.api.sessions import answered_session
 from service.commands import forks
@@ -71,6 +71,7 @@ OPERATIONS = (
         query=NoneType,
         answer=sessions_schemas.SessionAnswer,
         status=201,
+        reads=(SESSIONS,),
         problems=(400, 404, 409, 413, 415, 422),
         handle=fork_session,
     ),

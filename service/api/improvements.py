@@ -19,7 +19,7 @@ from service.api.replies import ended, visible_reply
 from service.commands import improvements
 from service.eventlog.errors import answering
 from service.http.call import Call
-from service.http.operation import Operation, answered
+from service.http.operation import Operation, Success, answered
 from service.http.problems import BadRequest
 from service.http.reads import reading_at
 
@@ -99,7 +99,13 @@ OPERATIONS = (
         query=NoneType,
         answer=improvements_schemas.AcceptedImprovement,
         status=201,
-        found="The reply was accepted before: this version.",
+        others={
+            200: Success(
+                "The reply was accepted before: this version.",
+                improvements_schemas.AcceptedImprovement,
+            )
+        },
+        reads=(PROMPT_VERSIONS,),
         problems=(400, 403, 404, 409, 413, 415, 422),
         handle=accept_improvement,
     ),

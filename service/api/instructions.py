@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from domain import prompt
 from domain.errors import PromptVersionUnknown
-from projections.sessions import SessionRow
+from projections.sessions import SESSIONS, SessionRow
 from service.api import instructions_schemas, sessions_schemas
 from service.api.prompt_versions import version_of_id
 from service.api.sessions import answered_session
@@ -69,6 +69,7 @@ OPERATIONS = (
         body=instructions_schemas.InstructionsRequest,
         query=NoneType,
         answer=sessions_schemas.SessionAnswer,
+        reads=(SESSIONS,),
         problems=(400, 403, 404, 409, 413, 415, 422),
         handle=instruct_session,
     ),

@@ -13,17 +13,16 @@ from service.api.chat import reply_to
 from service.api.timeline import live, within_bytes
 from service.chat.admission import AppendedMessage, Message
 from service.eventlog.errors import answering
-from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import Transaction
 from service.http.call import AnyCall, Call
-from service.http.operation import Operation, answered
+from service.http.operation import Operation, Success, answered
 from service.http.rate_limit_headers import rate_limit
 from service.http.reads import (
     come_to,
     in_language,
-    incomplete,
     position_in,
     reading_at,
+    shown_parts,
     visible_session,
 )
 from service.http.sse_response import SEND_SECONDS, EventStream
@@ -44,17 +43,15 @@ async def read_messages(call: Call[None, messages_schemas.MessagesQuery]) -> Res
         page = await timeline.messages(
             connection,
             tenant_id=call.tenant_id,
-            parts=await sessions.parts(connection, tenant_id=call.tenant_id, row=row),
+            parts=await shown_parts(connection, call, row),
             limit=asked.limit,
             before=before,
             after=after,
         )
-        stream_id = str(session_stream(session_id))
-        headers = await incomplete(connection, call, TIMELINE.name, stream_id=stream_id)
     page = within_bytes(page, is_after=after is not None)
     locale = call.locale(asked.locale)
     answer = messages_schemas.messages(page, log_epoch, locale)
-    return answered(answer, position=position, headers={**headers, **in_language(locale)})
+    return answered(answer, position=position, headers=in_language(locale))
 
 
 async def stream_session(call: Call[None, messages_schemas.SessionStreamQuery]) -> Response:
@@ -70,7 +67,7 @@ async def stream_session(call: Call[None, messages_schemas.SessionStreamQuery]) 
         if after is not None:
             await come_to(connection, after)
         row = await visible_session(connection, call, session_id, asked.user_id)
-        parts = await sessions.parts(connection, tenant_id=call.tenant_id, row=row)
+        parts = await shown_parts(connection, call, row)
         after = position if after is None else after
         begin = min(after, position)
         before = await timeline.messages(
@@ -160,6 +157,7 @@ OPERATIONS = (
         body=NoneType,
         query=messages_schemas.MessagesQuery,
         answer=messages_schemas.SessionMessages,
+        reads=(TIMELINE,),
         problems=(404, 409, 422),
         handle=read_messages,
     ),
@@ -173,8 +171,10 @@ OPERATIONS = (
         body=messages_schemas.MessageRequest,
         query=replies_schemas.ViewQuery,
         answer=envelope.ChatPlanResponse,
-        created=messages_schemas.Appended,
-        no_content="The message was sent before, and Last-Event-ID is its final event.",
+        others={
+            201: Success("The message was appended.", messages_schemas.Appended),
+            204: Success("The message was sent before, and Last-Event-ID is its final event."),
+        },
         problems=(400, 402, 403, 404, 409, 413, 415, 422, 429),
         streams=True,
         begins_reply=True,
@@ -191,6 +191,7 @@ OPERATIONS = (
         query=messages_schemas.SessionStreamQuery,
         streams=True,
         events={"item": items.LiveItem, "erased": items.Erased, **REPLY_EVENTS},
+        reads=(TIMELINE,),
         problems=(404, 409, 422),
         handle=stream_session,
     ),

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from domain.errors import PlanUnknown
 from projections import drafts, sessions
 from projections.drafts import DRAFTS
+from projections.sessions import SESSIONS
 from service.api import plans_schemas, schemas
 from service.api.replies import visible_reply
 from service.commands.sessions import save_plan as save
@@ -72,6 +73,7 @@ OPERATIONS = (
         body=NoneType,
         query=schemas.ActingQuery,
         answer=plans_schemas.Draft,
+        reads=(DRAFTS, SESSIONS),
         problems=(404, 409, 422),
         handle=save_plan,
     ),
@@ -85,6 +87,7 @@ OPERATIONS = (
         body=NoneType,
         query=schemas.PageQuery,
         answer=plans_schemas.Drafts,
+        reads=(DRAFTS, SESSIONS),
         problems=(404, 409, 422),
         handle=list_drafts,
     ),

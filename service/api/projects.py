@@ -6,6 +6,7 @@ from types import NoneType
 from starlette.responses import Response
 
 from projections import projects as rows
+from projections.builds import BUILDS
 from projections.projects import MEMBERS, PROJECTS
 from service.api import projects_schemas, schemas
 from service.commands import projects
@@ -146,6 +147,7 @@ OPERATIONS = (
         body=NoneType,
         query=projects_schemas.ProjectsQuery,
         answer=projects_schemas.Projects,
+        reads=(PROJECTS, MEMBERS),
         problems=(409, 422),
         handle=list_projects,
     ),
@@ -159,6 +161,7 @@ OPERATIONS = (
         body=NoneType,
         query=schemas.ActingQuery,
         answer=projects_schemas.ProjectEntry,
+        reads=(PROJECTS, MEMBERS, BUILDS),
         problems=(404, 409, 422),
         handle=read_project,
     ),
@@ -171,6 +174,7 @@ OPERATIONS = (
         body=projects_schemas.DescriptionRequest,
         query=NoneType,
         answer=projects_schemas.ProjectEntry,
+        reads=(PROJECTS, BUILDS),
         problems=(400, 404, 409, 413, 415, 422),
         handle=describe_project,
     ),
@@ -184,6 +188,7 @@ OPERATIONS = (
         body=NoneType,
         query=projects_schemas.MembersQuery,
         answer=projects_schemas.Members,
+        reads=(MEMBERS,),
         problems=(404, 409, 422),
         handle=list_members,
     ),

@@ -7,10 +7,12 @@ from starlette.responses import Response
 
 from domain.errors import PromptUnknown
 from projections import prompts as rows
-from projections.prompts import PROMPTS, PromptRow
+from projections.prompts import PROMPT_VERSIONS, PROMPTS, PromptRow
+from projections.sessions import SESSIONS
 from service.api import prompts_schemas, schemas
 from service.commands import prompts as commands
 from service.eventlog.errors import answering
+from service.eventlog.stream_ids import prompt_stream
 from service.eventlog.transactions import Transaction
 from service.http.call import AnyCall, Call
 from service.http.operation import Operation, answered
@@ -109,6 +111,7 @@ async def visible_prompt(
     if row is None:
         raise PromptUnknown
     await visible_project(connection, call, row.project_id, user_id)
+    call.streams.add(str(prompt_stream(prompt_id)))
     return row
 
 
@@ -152,6 +155,7 @@ OPERATIONS = (
         query=NoneType,
         answer=prompts_schemas.PromptAnswer,
         status=201,
+        reads=(PROMPTS, PROMPT_VERSIONS),
         problems=(400, 403, 404, 409, 413, 415, 422),
         handle=create_prompt,
     ),
@@ -165,6 +169,7 @@ OPERATIONS = (
         body=NoneType,
         query=prompts_schemas.PromptsQuery,
         answer=prompts_schemas.Prompts,
+        reads=(PROMPTS, SESSIONS),
         problems=(404, 409, 422),
         handle=list_prompts,
     ),
@@ -178,6 +183,7 @@ OPERATIONS = (
         body=NoneType,
         query=schemas.ActingQuery,
         answer=prompts_schemas.PromptAnswer,
+        reads=(PROMPTS, PROMPT_VERSIONS),
         problems=(404, 409, 422),
         handle=read_prompt,
     ),
@@ -191,6 +197,7 @@ OPERATIONS = (
         body=prompts_schemas.PromptPatch,
         query=NoneType,
         answer=prompts_schemas.PromptAnswer,
+        reads=(PROMPTS, PROMPT_VERSIONS),
         problems=(400, 403, 404, 409, 413, 415, 422),
         handle=change_prompt,
     ),

@@ -6,14 +6,15 @@ from typing import Any
 from starlette.responses import Response
 
 from domain.errors import ReplyNotEnded, ReplyUnknown
-from projections.replies import ReplyRef, ReplyRow
+from projections.replies import REPLIES, ReplyRef, ReplyRow
 from service.access.stream_access import Permit
 from service.api import replies_schemas, schemas
 from service.eventlog.errors import ReplyStillEnding, answering
+from service.eventlog.stream_ids import session_stream
 from service.http.call import AnyCall, Call
-from service.http.operation import Operation, answered
+from service.http.operation import Operation, Success, answered
 from service.http.problems import BadRequest
-from service.http.reads import is_private_to_another, visible_project
+from service.http.reads import is_private_to_another, reading_at, visible_project
 from service.http.sse_response import EventStream
 from service.ops.metrics import RESUMES
 from service.replies.tail import ReplyTail
@@ -79,8 +80,9 @@ async def visible_reply(call: AnyCall, user_id: str | None) -> ReplyRow:
     row = await call.service.turns.find(call.tenant_id, call.path["messageId"])
     if row is None or is_private_to_another(row.private_to, user_id):
         raise ReplyUnknown
-    async with call.reading() as connection:
+    async with reading_at(call, REPLIES.name, None) as (connection, _):
         await visible_project(connection, call, row.project_id, user_id)
+        call.streams.add(str(session_stream(row.session_id)))
     return row
 
 
@@ -132,7 +134,8 @@ OPERATIONS = (
         scopes=("chat", "read", "admin"),
         body=NoneType,
         query=replies_schemas.JoinQuery,
-        no_content="The final event was seen already.",
+        others={204: Success("The final event was seen already.")},
+        reads=(REPLIES,),
         problems=(404, 422),
         streams=True,
         handle=join,
@@ -147,6 +150,7 @@ OPERATIONS = (
         body=NoneType,
         query=schemas.ActingQuery,
         answer=replies_schemas.ReplyState,
+        reads=(REPLIES,),
         problems=(404, 422),
         handle=read,
     ),
@@ -160,6 +164,7 @@ OPERATIONS = (
         body=NoneType,
         query=schemas.ActingQuery,
         answer=replies_schemas.ReplyState,
+        reads=(REPLIES,),
         problems=(404, 422),
         handle=cancel,
     ),

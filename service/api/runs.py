@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from types import NoneType
+from typing import Final
 
 from starlette.responses import Response
 
@@ -23,11 +24,14 @@ from service.eventlog.store import END
 from service.eventlog.stream_ids import run_stream
 from service.eventlog.transactions import Transaction
 from service.http.call import AnyCall, Call
-from service.http.operation import Operation, answered
+from service.http.operation import Operation, Success, answered
 from service.http.reads import position_in, reading_at, visible_project
 from service.ids import new_id
 from service.postgres.connections import Connection
 from service.texts.templates import render
+
+_WHOLE: Final = (RUNS, RUN_STEPS, RUN_CANDIDATES)
+"""The read models of a run, with the numbers of its steps and candidates."""
 
 
 async def create_run(call: Call[runs_schemas.RunRequest, None]) -> Response:
@@ -417,6 +421,7 @@ OPERATIONS = (
         body=NoneType,
         query=runs_schemas.RunsQuery,
         answer=runs_schemas.OpenRuns,
+        reads=_WHOLE,
         problems=(409, 422),
         handle=list_open_runs,
     ),
@@ -430,6 +435,7 @@ OPERATIONS = (
         body=NoneType,
         query=schemas.ActingQuery,
         answer=runs_schemas.RunAnswer,
+        reads=_WHOLE,
         problems=(404, 409, 422),
         handle=read_run,
     ),
@@ -455,6 +461,7 @@ OPERATIONS = (
         body=runs_schemas.RunClaimRequest,
         query=NoneType,
         answer=runs_schemas.RunAnswer,
+        reads=_WHOLE,
         problems=(400, 404, 409, 413, 415, 422),
         handle=claim_run,
     ),
@@ -480,6 +487,7 @@ OPERATIONS = (
         body=NoneType,
         query=runs_schemas.RunPartsQuery,
         answer=runs_schemas.RunSteps,
+        reads=(RUN_STEPS,),
         problems=(404, 409, 422),
         handle=list_steps,
     ),
@@ -493,6 +501,7 @@ OPERATIONS = (
         body=NoneType,
         query=runs_schemas.RunPartsQuery,
         answer=runs_schemas.RunCandidates,
+        reads=(RUN_CANDIDATES,),
         problems=(404, 409, 422),
         handle=list_candidates,
     ),
@@ -506,6 +515,7 @@ OPERATIONS = (
         body=NoneType,
         query=schemas.ActingQuery,
         answer=runs_schemas.RunAnswer,
+        reads=_WHOLE,
         problems=(403, 404, 422),
         handle=cancel_run,
     ),
@@ -520,7 +530,8 @@ OPERATIONS = (
         query=NoneType,
         answer=runs_schemas.Discussed,
         status=201,
-        found="The run is discussed in this session already.",
+        others={200: Success("This session was there before.", runs_schemas.Discussed)},
+        reads=_WHOLE,
         problems=(400, 403, 404, 409, 413, 415, 422),
         handle=discuss_run,
     ),
@@ -534,6 +545,7 @@ OPERATIONS = (
         body=NoneType,
         query=runs_schemas.ProjectRunsQuery,
         answer=runs_schemas.Runs,
+        reads=_WHOLE,
         problems=(404, 409, 422),
         handle=list_project_runs,
     ),
@@ -547,6 +559,7 @@ OPERATIONS = (
         body=NoneType,
         query=runs_schemas.RunSummaryQuery,
         answer=runs_schemas.RunSummary,
+        reads=_WHOLE,
         problems=(404, 409, 422),
         handle=summarise_runs,
     ),

@@ -5,12 +5,14 @@ from types import NoneType
 from starlette.responses import Response
 
 from projections import words
+from projections.sessions import SESSIONS
+from projections.timeline import TIMELINE
 from projections.words import WORDS
 from service.api import search_schemas
 from service.eventlog.store import END
 from service.http.call import Call
 from service.http.operation import Operation, answered
-from service.http.reads import incomplete, position_in, reading_at, visible_project
+from service.http.reads import position_in, reading_at, visible_project
 
 
 async def search(call: Call[None, search_schemas.SearchQuery]) -> Response:
@@ -32,9 +34,8 @@ async def search(call: Call[None, search_schemas.SearchQuery]) -> Response:
             before=END if before is None else before,
             limit=asked.limit + 1,
         )
-        headers = await incomplete(connection, call, WORDS.name, project_id=project_id)
     answer = search_schemas.results(found, asked.limit, call.service.log_epoch)
-    return answered(answer, position=position, headers=headers)
+    return answered(answer, position=position)
 
 
 OPERATIONS = (
@@ -48,6 +49,7 @@ OPERATIONS = (
         body=NoneType,
         query=search_schemas.SearchQuery,
         answer=search_schemas.SearchResults,
+        reads=(WORDS, TIMELINE, SESSIONS),
         problems=(404, 409, 422),
         handle=search,
     ),

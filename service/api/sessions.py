@@ -20,25 +20,20 @@ from service.commands.instructions import instructed
 from service.eventlog.errors import NotServed, Unavailable, answering, not_served
 from service.eventlog.transactions import IdempotencyKey, RequestContext, Transaction
 from service.http.call import AnyCall, Call
-from service.http.operation import Operation, answered
+from service.http.operation import Operation, Success, answered
 from service.http.reads import in_language, reading_at, visible_project, visible_session
 
 
 async def open_session(call: Call[sessions_schemas.SessionRequest, None]) -> Response:
     """Open a session. With `reuse`, return the matching session of the user if one exists."""
     asked, settings = call.body, call.service.settings
-    about, context = asked.context.about, asked.context.named
-    instructions = sessions_schemas.allowed(asked.settings, settings)
-    made_of: VersionRow | None = None
-    if asked.prompt_version_id is not None:
-        async with call.reading() as connection:
-            made_of = await version_of_id(
-                connection, call, asked.prompt_version_id, asked.user_id, asked.project_id
-            )
-        instructions |= instructed(made_of, asked.values or {})
+    made_of = await _made_of(call)
+    about, instructions = asked.context.about, sessions_schemas.allowed(asked.settings, settings)
+    if made_of is not None:
         about = replace(
             about, prompt_id=made_of.prompt_id, prompt_version_id=made_of.prompt_version_id
         )
+        instructions |= instructed(made_of, asked.values or {})
     opening = commands.Opening(
         tenant_id=call.tenant_id,
         project_id=asked.project_id,
@@ -46,7 +41,7 @@ async def open_session(call: Call[sessions_schemas.SessionRequest, None]) -> Res
         mode=asked.mode,
         name=asked.name,
         about=about,
-        context=context,
+        context=asked.context.named,
         instructions=instructions or None,
         reuse=asked.reuse,
         idle_seconds=settings.idle_seconds,
@@ -60,6 +55,20 @@ async def open_session(call: Call[sessions_schemas.SessionRequest, None]) -> Res
     with answering(position):
         return await answered_session(
             call, session_id, asked.user_id, position, is_new=found["is_new"]
+        )
+
+
+async def _made_of(call: Call[sessions_schemas.SessionRequest, None]) -> VersionRow | None:
+    """The version of a prompt that the session is to be made of, if the request names one.
+
+    Raises PromptVersionUnknown, ProjectUnknown.
+    """
+    asked = call.body
+    if asked.prompt_version_id is None:
+        return None
+    async with call.reading() as connection:
+        return await version_of_id(
+            connection, call, asked.prompt_version_id, asked.user_id, asked.project_id
         )
 
 
@@ -82,6 +91,8 @@ async def _material(
     project.
     """
     asked = call.body
+    if asked.context.prompt_id is None and asked.context.prompt_version_id is None:
+        return None
     async with call.reading() as connection:
         target = await target_of(connection, call.tenant_id, asked.context.about, asked.project_id)
     if target is None or asked.mode not in ("idea", "run_feedback"):
@@ -333,7 +344,12 @@ OPERATIONS = (
         query=NoneType,
         answer=sessions_schemas.SessionAnswer,
         status=201,
-        found="The user has such a session already: this one.",
+        others={
+            200: Success(
+                "The user has such a session already: this one.", sessions_schemas.SessionAnswer
+            )
+        },
+        reads=(SESSIONS,),
         problems=(400, 403, 404, 409, 413, 415, 422),
         handle=open_session,
     ),
@@ -347,6 +363,7 @@ OPERATIONS = (
         body=NoneType,
         query=sessions_schemas.UserSessionsQuery,
         answer=sessions_schemas.Sessions,
+        reads=(SESSIONS,),
         problems=(409, 422),
         handle=list_user_sessions,
     ),
@@ -373,6 +390,7 @@ OPERATIONS = (
         body=NoneType,
         query=sessions_schemas.SessionsQuery,
         answer=sessions_schemas.Sessions,
+        reads=(SESSIONS,),
         problems=(404, 409, 422),
         handle=list_sessions,
     ),
@@ -386,6 +404,7 @@ OPERATIONS = (
         body=NoneType,
         query=sessions_schemas.SessionQuery,
         answer=sessions_schemas.SessionAnswer,
+        reads=(SESSIONS,),
         problems=(404, 409, 422),
         handle=read_session,
     ),
@@ -399,6 +418,7 @@ OPERATIONS = (
         body=sessions_schemas.SessionPatch,
         query=NoneType,
         answer=sessions_schemas.SessionAnswer,
+        reads=(SESSIONS,),
         problems=(400, 404, 409, 413, 415, 422),
         handle=change_session,
     ),
@@ -425,6 +445,7 @@ OPERATIONS = (
         body=NoneType,
         query=sessions_schemas.SessionQuery,
         answer=sessions_schemas.SessionAnswer,
+        reads=(SESSIONS,),
         problems=(404, 409, 422),
         handle=read_session,
     ),
@@ -451,6 +472,7 @@ OPERATIONS = (
         body=NoneType,
         query=schemas.ActingQuery,
         answer=sessions_schemas.SessionAnswer,
+        reads=(SESSIONS,),
         problems=(404, 409, 413, 422),
         handle=archive_session,
     ),
@@ -464,6 +486,7 @@ OPERATIONS = (
         body=NoneType,
         query=schemas.ActingQuery,
         answer=sessions_schemas.SessionAnswer,
+        reads=(SESSIONS,),
         problems=(404, 409, 413, 422),
         handle=restore_session,
     ),

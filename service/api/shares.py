@@ -10,27 +10,33 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from domain import markdown
-from domain.errors import ReplyUnknown, ShareUnknown
+from domain.errors import LimitReached, ReplyUnknown, ShareUnknown
 from projections import shares
+from projections.projection import left_out
 from projections.projects import project
+from projections.replies import REPLIES
+from projections.shares import SHARES
 from service.access.share_links import digest_of
 from service.api import schemas, shares_schemas
 from service.api.replies import visible_reply
 from service.commands import sessions
 from service.eventlog.errors import AnswerMissing
+from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import Transaction
 from service.http import problems
 from service.http.call import Call, Service
 from service.http.openapi import OpenPath
 from service.http.operation import Operation, answered
-from service.http.reads import visible_project
+from service.http.reads import INCOMPLETE, visible_project
 from service.ids import new_id
+from service.ops import metrics
 from service.postgres.connections import tenant_transaction
 from service.replies.envelope import End
 from service.wire import dumped
 
 PATH: Final = "/v1/shares"
 HEADERS: Final = {"X-Robots-Tag": "noindex, nofollow", "Cache-Control": "no-store"}
+READS: Final = (REPLIES.name, SHARES.name)
 _TOKEN_LENGTH: Final = 43
 
 
@@ -96,18 +102,23 @@ async def read_share(request: Request) -> Response:
     service: Service = request.app.state.service
     try:
         service.overload.require_capacity()
-        row, end = await _shared(service, request.path_params["share"])
+        token = request.path_params["share"]
+        service.share_reads.count(token, request.client.host if request.client else "")
+        row, end, incomplete = await _shared(service, token)
     except Exception as error:
         refusal = problems.problem(error)
+        if isinstance(error, LimitReached):
+            metrics.LIMITED.labels(error.name).inc()
         if refusal.status_code == 500:
             raise
         refusal.headers.update(HEADERS)
         return refusal
+    headers = HEADERS | ({INCOMPLETE: ", ".join(incomplete)} if incomplete else {})
     if _wants_markdown(request):
         text = markdown.reply(end.envelope["mode"], end.envelope["data"])
-        return Response(text, media_type="text/markdown", headers=HEADERS)
+        return Response(text, media_type="text/markdown", headers=headers)
     answer = dumped(shares_schemas.shared_plan(end.envelope, row))
-    return Response(orjson.dumps(answer), media_type="application/json", headers=HEADERS)
+    return Response(orjson.dumps(answer), media_type="application/json", headers=headers)
 
 
 def _wants_markdown(request: Request) -> bool:
@@ -116,14 +127,19 @@ def _wants_markdown(request: Request) -> bool:
     return named == "markdown" if named else "text/markdown" in request.headers.get("accept", "")
 
 
-async def _shared(service: Service, token: str) -> tuple[shares.ShareRow, End]:
-    """The share and its plan. Raises ShareUnknown."""
+async def _shared(service: Service, token: str) -> tuple[shares.ShareRow, End, list[str]]:
+    """The share, its plan, and the read models that leave out something of its session.
+
+    Raises ShareUnknown.
+    """
     row = await service.share_links.find(token) if len(token) == _TOKEN_LENGTH else None
     if row is None:
         raise ShareUnknown
     asked: dict[str, Any] = {"tenant_id": row.tenant_id}
     async with tenant_transaction(service.pool, row.tenant_id) as connection:
         known = await project(connection, **asked, project_id=row.project_id, user_id=None)
+        stream_ids = [str(session_stream(row.session_id))]
+        incomplete = await left_out(connection, READS, **asked, stream_ids=stream_ids)
     if known is None or known.erasing_since is not None:
         raise ShareUnknown
     reply = await service.turns.find(row.tenant_id, row.reply_id)
@@ -133,7 +149,7 @@ async def _shared(service: Service, token: str) -> tuple[shares.ShareRow, End]:
         end = None
     if end is None:
         raise ShareUnknown
-    return row, end
+    return row, end, incomplete
 
 
 OPERATIONS = (
@@ -172,6 +188,6 @@ OPEN_PATHS = (
         name="readShare",
         summary="The plan of a link, as JSON, or as Markdown by Accept or format=markdown.",
         content={"application/json": shares_schemas.SharedPlan, "text/markdown": None},
-        problems=(404, 503),
+        problems=(404, 429, 503),
     ),
 )

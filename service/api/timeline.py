@@ -9,6 +9,8 @@ from starlette.responses import Response
 
 from domain.events import TimelineMode
 from projections import timeline
+from projections.builds import BUILDS
+from projections.projects import PROJECTS
 from projections.timeline import TIMELINE, Shown, TimelinePage
 from service import wire
 from service.api import timeline_schemas
@@ -17,7 +19,6 @@ from service.http.operation import Operation, answered
 from service.http.reads import (
     come_to,
     in_language,
-    incomplete,
     position_in,
     reading_at,
     visible_project,
@@ -48,13 +49,10 @@ async def read_timeline(call: Call[None, timeline_schemas.TimelineQuery]) -> Res
             before=before,
             after=after,
         )
-        headers = await incomplete(
-            connection, call, TIMELINE.name, project_id=call.path["projectId"]
-        )
     page = within_bytes(page, is_after=after is not None)
     locale = call.locale(asked.locale)
     answer = timeline_schemas.timeline(page, log_epoch, known.active_build_id, locale)
-    return answered(answer, position=position, headers={**headers, **in_language(locale)})
+    return answered(answer, position=position, headers=in_language(locale))
 
 
 def within_bytes(page: TimelinePage, *, is_after: bool) -> TimelinePage:
@@ -166,6 +164,7 @@ OPERATIONS = (
         body=NoneType,
         query=timeline_schemas.TimelineQuery,
         answer=timeline_schemas.Timeline,
+        reads=(TIMELINE, BUILDS, PROJECTS),
         problems=(404, 409, 422),
         handle=read_timeline,
     ),
@@ -185,6 +184,7 @@ OPERATIONS = (
             "erased": items.Erased,
             **REPLY_EVENTS,
         },
+        reads=(TIMELINE, BUILDS),
         problems=(404, 409, 422),
         handle=stream_timeline,
     ),

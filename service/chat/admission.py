@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 
 from psycopg.rows import scalar_row
 
-from domain import account, announcements, project, rate_limits, session
+from domain import account, announcements, place, project, rate_limits, session
 from domain.account import Account
 from domain.errors import (
     BuildUnknown,
@@ -38,7 +38,13 @@ from projections.sessions import active_session_read
 from projections.versions import VersionRow, version_read
 from service.eventlog.errors import Overloaded
 from service.eventlog.store import SQL
-from service.eventlog.stream_ids import AnyStream, account_stream, project_stream, session_stream
+from service.eventlog.stream_ids import (
+    AnyStream,
+    account_stream,
+    place_stream,
+    project_stream,
+    session_stream,
+)
 from service.eventlog.transactions import (
     CONTENTION_SECONDS,
     RequestContext,
@@ -243,6 +249,10 @@ class _Attempt:
         self._ids = {each: new_id() for each in ("user_message", "reply", "reservation", "session")}
         self._account = account_stream(message.tenant_id, message.user_id, message.project_id)
         self._project = project_stream(message.project_id)
+        key = place.key(
+            project_id=message.project_id, user_id=message.user_id, mode="plan", context={}
+        )
+        self._place = place_stream(key, message.project_id)
         self._row: ProjectRow | None = None
         self._limits: tuple[LimitStatus, ...] = ()
 
@@ -331,6 +341,8 @@ class _Attempt:
         else:
             await transaction.decide(self._account, reserving)
         transaction.append(session_stream(session_id, message.project_id), begun)
+        if state.status == "new":
+            await transaction.decide(self._place, partial(place.give, session_id=session_id))
         ids = self._ids | {"session": session_id}
         return ids | {"seconds": seconds, "mode": state.mode, "model": model}
 
@@ -358,9 +370,7 @@ class _Attempt:
         asked = {"tenant_id": message.tenant_id, "project_id": message.project_id}
         row = project_read(**asked, user_id=message.user_id)
         clock: Read[datetime] = Read(SQL["clock"], scalar_row)
-        active = active_session_read(
-            **asked, user_id=message.user_id, idle_seconds=self._rules.idle_seconds
-        )
+        active = self._active_read()
         streams: tuple[AnyStream, ...] = (self._account, self._project)
         if message.session_id is not None:
             streams = (*streams, session_stream(message.session_id, message.project_id))
@@ -372,21 +382,46 @@ class _Attempt:
         await viewed.require()
         return now, await active.row()
 
+    def _active_read(self) -> Read[str]:
+        """The read of the session that gets the user's next message in the project."""
+        message = self._message
+        return active_session_read(
+            tenant_id=message.tenant_id,
+            project_id=message.project_id,
+            user_id=message.user_id,
+            idle_seconds=self._rules.idle_seconds,
+        )
+
     async def _session(self, transaction: Transaction, active: str | None) -> tuple[str, Session]:
-        """The session that the message names; else the active session; else a new one."""
+        """The session that the message names; else the active session; else a new one.
+
+        A new one gets the place of the user's session, as one that is asked for without a message.
+        So of two requests that race to open it, one finds the session of the other.
+        """
         if self._message.session_id is not None:
             return await self._own_session(transaction, self._message.session_id)
-        if active is not None:
-            try:
-                _, state = await self._own_session(transaction, active)
-                session.require_capacity(state)
-            except (SessionEnded, SessionFull, SessionSpent):
-                pass
-            else:
-                return active, state
+        if found := await self._with_room(transaction, active):
+            return found
+        again = self._active_read()
+        await transaction.recall(self._place, beside=(again,))
+        if found := await self._with_room(transaction, await again.row()):
+            return found
         stream = session_stream(self._ids["session"], self._message.project_id)
         transaction.begin(stream)
         return stream.id, await transaction.load(stream)
+
+    async def _with_room(
+        self, transaction: Transaction, session_id: str | None
+    ) -> tuple[str, Session] | None:
+        """The session, if there is one and it takes one more message."""
+        if session_id is None:
+            return None
+        try:
+            _, state = await self._own_session(transaction, session_id)
+            session.require_capacity(state)
+        except (SessionEnded, SessionFull, SessionSpent):
+            return None
+        return session_id, state
 
     async def _own_session(self, transaction: Transaction, session_id: str) -> tuple[str, Session]:
         message = self._message

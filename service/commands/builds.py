@@ -55,8 +55,14 @@ class Ordered(NamedTuple):
 class Builds:
     """Owned by the service's loop."""
 
-    def __init__(self, transactions: Transactions) -> None:
+    def __init__(
+        self,
+        transactions: Transactions,
+        estimates: Mapping[BuildOperation, int] = BUILD_ESTIMATES,
+    ) -> None:
+        """`estimates` are the AI seconds to reserve, by operation."""
         self._transactions = transactions
+        self._estimates = estimates
 
     async def convert(
         self, order: Order, *, session_id: str, plan: Json, cause: RequestContext
@@ -101,6 +107,7 @@ class Builds:
                 transaction,
                 order,
                 operation="update",
+                seconds=self._estimates["update"],
                 build_id=build_id,
                 session_id=session_id,
                 message_id=message_id,
@@ -151,6 +158,7 @@ class Builds:
                 transaction,
                 order,
                 operation=operation,
+                seconds=self._estimates[operation],
                 build_id=build_id,
                 session_id=session_id,
                 message_id=message_id,
@@ -254,6 +262,7 @@ async def _queue(
     order: Order,
     *,
     operation: BuildOperation,
+    seconds: int,
     build_id: str,
     session_id: str,
     message_id: str,
@@ -281,7 +290,7 @@ async def _queue(
         session_id=session_id,
         reply_id=message_id,
         build_id=build_id,
-        seconds=BUILD_ESTIMATES[operation],
+        seconds=seconds,
     )
     locking = partial(project.lock, build_id=build_id)
     queued = await transaction.decide(stream, queueing)

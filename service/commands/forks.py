@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from domain import modes, session
 from domain.errors import MessageUnknown, SessionUnknown
-from domain.events import SessionMode
+from domain.events import Json, SessionMode
 from domain.modes import MODES
 from domain.session import About
 from service.commands.projects import require_actor
@@ -72,13 +73,25 @@ async def fork(
         context=context,
     )
     await transaction.decide(stream, opening)
-    if state.model is not None or state.max_tokens is not None or state.prompt is not None:
-        # The other instructions are texts. They stay where they can be erased, and are shared.
+    settings = _without_texts(state.settings)
+    used = None if state.prompt is None else replace(state.prompt, answers=None)
+    if (state.model, state.max_tokens, settings, used) != (None, None, None, None):
         decision = partial(
             session.instruct,
             model=state.model,
             max_tokens=state.max_tokens,
-            prompt=state.prompt and replace(state.prompt, answers=None),
+            settings=settings,
+            prompt=used,
         )
         await transaction.decide(stream, decision)
     return fork_id
+
+
+def _without_texts(settings: Json) -> Json:
+    """The settings that a fork has, too; None without any.
+
+    Texts stay where they can be erased. The system text is shared by reference.
+    """
+    known: dict[str, Any] = settings or {}
+    kept = {name: each for name, each in known.items() if not isinstance(each, str)}
+    return kept or None

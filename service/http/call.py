@@ -2,14 +2,14 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeAlias, TypeVar
 
 from service.access.audit import Audit, Entry
 from service.access.authentication import Authenticator, Caller
 from service.access.browser_tokens import BrowserTokens
 from service.access.overload import Overload
-from service.access.share_links import ShareLinks
+from service.access.share_links import ShareLinks, ShareReads
 from service.access.stream_access import Permit, StreamAccess
 from service.chat.admission import Admission
 from service.chat.running import LANDING_SECONDS, RunningTurns
@@ -54,6 +54,7 @@ class Service:
     authenticator: Authenticator
     browser_tokens: BrowserTokens
     share_links: ShareLinks
+    share_reads: ShareReads
     stream_access: StreamAccess
     audit: Audit
     overload: Overload
@@ -87,6 +88,12 @@ class Call(Generic[BodyT, QueryT]):
     if_match: str | None
     request_id: str
     named: IdempotencyKey | None = None
+    reads: frozenset[str] = frozenset()
+    """The names of the read models that the answer is made from."""
+    streams: set[str] = field(default_factory=set[str])
+    """The streams that the answer is about, as the read finds them; none for a project or more."""
+    incomplete: set[str] = field(default_factory=set[str])
+    """Those of `reads` that leave out something of what the answer is about."""
 
     @property
     def tenant_id(self) -> str:

@@ -14,8 +14,9 @@ from pydantic.json_schema import models_json_schema
 
 from domain.reply_contracts import CONTRACTS
 from service.access.signatures import HEADER
-from service.http.operation import COOKIE, TICKET, AnyOperation
+from service.http.operation import COOKIE, TICKET, AnyOperation, Success
 from service.http.problems import MEDIA_TYPE, TITLES, Problem
+from service.http.reads import INCOMPLETE
 
 Version = Literal["3.2.0", "3.1.0"]
 
@@ -42,6 +43,11 @@ _MATCH: Final[dict[str, Any]] = {
     "required": False,
     "description": "The ETag that was read: a resource that has another one by now is not changed.",
     "schema": {"type": "string", "maxLength": 300},
+}
+
+_INCOMPLETE: Final[dict[str, Any]] = {
+    "description": "The read models which lack something of what the answer is about, if any.",
+    "schema": {"type": "string"},
 }
 
 PARAMETERS: Final[Mapping[str, str]] = {
@@ -129,7 +135,7 @@ def document(
             "version": version,
             "summary": "A durable, ordered timeline of a project's conversation with an AI.",
             "description": "Signed calls for servers, and calls with short tokens for browsers.",
-            "license": {"name": "Proprietary"},
+            "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/", "description": "The service that answers this document."}],
         "paths": paths,
@@ -173,7 +179,8 @@ def _models(
 ) -> list[type[BaseModel]]:
     used: dict[type[BaseModel], None] = {Problem: None}
     for operation in operations:
-        known = (operation.answer, operation.body, operation.lines, operation.created)
+        others = (each.answer for each in operation.others.values())
+        known = (operation.answer, operation.body, operation.lines, *others)
         used.update({model: None for model in known if model not in (None, NoneType)})
         if operation.streams:
             used.update(dict.fromkeys(operation.events.values()))
@@ -209,16 +216,8 @@ def _described(operation: AnyOperation, form: Version) -> dict[str, Any]:
         "responses": {str(operation.status): _answer(operation, form)}
         | {str(status): _problem(status) for status in sorted({*operation.problems, *_ALWAYS})},
     }
-    if operation.created is not None:
-        content = {"application/json": {"schema": _ref(operation.created)}}
-        described["responses"]["201"] = {
-            "description": "The request created this.",
-            "content": content,
-        }
-    if operation.found is not None:
-        described["responses"]["200"] = _answer(operation, form) | {"description": operation.found}
-    if operation.no_content is not None:
-        described["responses"]["204"] = {"description": operation.no_content}
+    for status, other in operation.others.items():
+        described["responses"][str(status)] = _other(operation, other)
     if operation.browsers:
         ways = ("signature", "token", *(("ticket", "cookie") if operation.method == "GET" else ()))
         described["security"] = [{way: []} for way in ways]
@@ -265,6 +264,13 @@ def _open(each: OpenPath) -> dict[str, Any]:
     return described
 
 
+def _other(operation: AnyOperation, other: Success) -> dict[str, Any]:
+    if other.answer is None:
+        return {"description": other.meaning}
+    content = {"application/json": {"schema": _ref(other.answer)}}
+    return {"description": other.meaning, "headers": _headers(operation), "content": content}
+
+
 def _answer(operation: AnyOperation, form: Version) -> dict[str, Any]:
     content: dict[str, Any] = {}
     if operation.answer is not None:
@@ -275,12 +281,17 @@ def _answer(operation: AnyOperation, form: Version) -> dict[str, Any]:
         content["application/x-ndjson"] = _items(_ref(operation.lines), form, "x-lines")
     if operation.streams:
         content["text/event-stream"] = _stream(operation.events, form)
-    position = {"description": "A position of the log.", "schema": {"type": "integer"}}
     return {
         "description": operation.summary,
-        "headers": {"X-Log-Position": position},
+        "headers": _headers(operation),
         "content": content,
     }
+
+
+def _headers(operation: AnyOperation) -> dict[str, Any]:
+    position = {"description": "A position of the log.", "schema": {"type": "integer"}}
+    incomplete = {INCOMPLETE: _INCOMPLETE} if operation.reads else {}
+    return {"X-Log-Position": position} | incomplete
 
 
 def _items(schema: dict[str, str], form: Version, extension: str) -> dict[str, Any]:

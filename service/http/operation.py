@@ -24,6 +24,7 @@ from starlette.types import Receive, Send
 from starlette.types import Scope as ASGIScope
 
 from domain.errors import LimitReached, ProjectUnknown
+from projections.projection import Projection
 from service.access.audit import Entry, Watch, truncated
 from service.access.authentication import Caller, NotYours
 from service.access.signatures import HEADER
@@ -32,6 +33,7 @@ from service.eventlog.transactions import IdempotencyKey
 from service.http import connection_limits, problems
 from service.http.call import Call, Service
 from service.http.problems import BadRequest
+from service.http.reads import INCOMPLETE
 from service.ops import metrics
 from service.replies.events import REPLY_EVENTS
 from service.settings import Scope
@@ -50,6 +52,14 @@ Q = TypeVar("Q", bound=Query | None)
 Handler: TypeAlias = Callable[[Call[B, Q]], Awaitable[Response]]
 
 
+@dataclass(frozen=True, slots=True)
+class Success:
+    """An answer under another status than the usual one: what it says, and its JSON, if any."""
+
+    meaning: str
+    answer: type[BaseModel] | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation(Generic[B, Q]):
     """An operation: `name` is its operationId, `problems` are the error statuses of its own.
@@ -58,9 +68,10 @@ class Operation(Generic[B, Q]):
     answers in JSON. If it streams, `events` maps the names of its server-sent events to their data.
     `lines` is one line of its newline-delimited JSON, `documents` are the media types of its other
     forms.
-    `no_content` says when 204 is answered, `found` when 200 in place of `status`, and `created` is
-    what it may answer with 201. `browsers` may call it with their tokens. One that `begins_reply`
-    is refused first when the server has too much to do.
+    `others` are its other successes by status. `reads` are the read models that its answer is made
+    from; the header X-Read-Model-Incomplete names those of them that lack something of it.
+    `browsers` may call it with their tokens. One that `begins_reply` is refused first when the
+    server has too much to do.
     """
 
     method: str
@@ -78,9 +89,8 @@ class Operation(Generic[B, Q]):
     events: Mapping[str, type[BaseModel]] = field(default_factory=lambda: REPLY_EVENTS)
     lines: type[BaseModel] | None = None
     documents: tuple[str, ...] = ()
-    no_content: str | None = None
-    created: type[BaseModel] | None = None
-    found: str | None = None
+    others: Mapping[int, Success] = field(default_factory=dict[int, Success])
+    reads: tuple[Projection, ...] = ()
     browsers: bool = False
     begins_reply: bool = False
 
@@ -101,7 +111,10 @@ class Operation(Generic[B, Q]):
             caller, body = await self._authenticated(service, request)
             service.audit.require_capacity()
             entry = self._entry(request, caller, watch)
-            response = await self.handle(self._admit(service, request, caller, body, entry))
+            call = self._admit(service, request, caller, body, entry)
+            response = await self.handle(call)
+            if call.incomplete:
+                response.headers[INCOMPLETE] = ", ".join(sorted(call.incomplete))
         except Exception as error:  # noqa: BLE001 - the outermost place of a request
             response = problems.problem(error)
             if isinstance(error, LimitReached):
@@ -166,6 +179,7 @@ class Operation(Generic[B, Q]):
             if_match=request.headers.get("if-match"),
             request_id=request.state.request_id,
             named=None if request.method == "GET" else _named(request, body),
+            reads=frozenset(each.name for each in self.reads),
         )
 
     async def _authenticated(self, service: Service, request: Request) -> tuple[Caller, bytes]:

@@ -43,6 +43,8 @@ REFUSALS: Final[Mapping[type[Refused], int]] = {
     refusals.SessionSpent: 409,
     refusals.UserLimitReached: 429,
     refusals.ProjectLimitReached: 429,
+    refusals.ShareLimitReached: 429,
+    refusals.AddressLimitReached: 429,
     refusals.ReplyInProgress: 409,
     refusals.ReplyUnknown: 404,
     refusals.ReplyNotEnded: 409,

@@ -8,10 +8,11 @@ from typing import Any, Final
 
 from domain.errors import ProjectUnknown, SessionUnknown
 from projections import sessions
-from projections.projection import head, is_set_aside, reached
+from projections.projection import head, left_out, reached_with_gaps
 from projections.projects import ProjectRow, project
-from projections.sessions import SessionRow
+from projections.sessions import Part, SessionRow
 from service.eventlog.errors import ReadModelBehind
+from service.eventlog.stream_ids import account_stream, build_stream, run_stream, session_stream
 from service.http.call import AnyCall
 from service.http.problems import BadRequest
 from service.postgres.connections import Connection
@@ -54,7 +55,16 @@ async def visible_session(
     if row is None or is_private_to_another(row.private_to, user_id):
         raise SessionUnknown
     await visible_project(connection, call, row.project_id, user_id)
+    call.streams.add(str(session_stream(session_id)))
+    call.streams.add(str(account_stream(call.tenant_id, row.user_id)))
     return row
+
+
+async def shown_parts(connection: Any, call: AnyCall, row: SessionRow) -> tuple[Part, ...]:
+    """The session with those that it was forked from, the nearest first."""
+    parts = await sessions.parts(connection, tenant_id=call.tenant_id, row=row)
+    call.streams.update(str(session_stream(each.session_id)) for each in parts)
+    return parts
 
 
 def is_private_to_another(private_to: str, user_id: str | None) -> bool:
@@ -72,13 +82,17 @@ async def reading_at(
     The read model has come to `at_least`. No connection is held while that is waited for. Raises
     BadRequest for a position that the log itself has not come to, and ReadModelBehind when the
     read model does not come to it in time.
+
+    At the end the call notes which of its read models leave out something of the answer.
     """
     deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
     for pause in chain(_PAUSES_SECONDS, repeat(_PAUSES_SECONDS[-1])):
         async with call.reading() as connection:
-            position = await reached(connection, name)
+            position, have_gaps = await reached_with_gaps(connection, name)
             if at_least is None or position >= at_least:
                 yield connection, position
+                if have_gaps & call.reads:
+                    await note_incomplete(connection, call)
                 return
             await come_to(connection, at_least)
         if asyncio.get_running_loop().time() >= deadline:
@@ -110,24 +124,34 @@ def position_in(cursor: str | None, log_epoch: str) -> int | None:
     return int(position)
 
 
-async def incomplete(
-    connection: Any,
-    call: AnyCall,
-    projection: str,
-    *,
-    stream_id: str | None = None,
-    project_id: str | None = None,
-) -> dict[str, str]:
-    """The header X-Read-Model-Incomplete where a read model leaves out the stream, or any stream of
-    the project, that the answer is about; else none."""
-    left_out = await is_set_aside(
-        connection,
-        projection,
-        tenant_id=call.tenant_id,
-        stream_id=stream_id,
-        project_id=project_id,
+async def note_incomplete(connection: Connection, call: AnyCall) -> None:
+    """Note which read models of the call leave out something of what its answer is about.
+
+    That are the streams which the path names or the read has found. Where there are none it is the
+    project, and without a project the tenant, with the account of the user. A private session is
+    told in the answers about that session alone.
+    """
+    path, entry = call.path, call.entry
+    streams = set(call.streams)
+    if "buildId" in path:
+        streams.add(str(build_stream(path["buildId"])))
+    if "runId" in path:
+        streams.add(str(run_stream(path["runId"])))
+    if "userId" in path and "projectId" not in path:
+        streams.add(str(account_stream(call.tenant_id, path["userId"])))
+    is_wide = not streams
+    if is_wide and entry.user_id is not None:
+        streams.add(str(account_stream(call.tenant_id, entry.user_id)))
+    call.incomplete.update(
+        await left_out(
+            connection,
+            call.reads,
+            tenant_id=call.tenant_id,
+            stream_ids=streams,
+            is_wide=is_wide,
+            project_id=entry.project_id,
+        )
     )
-    return {INCOMPLETE: projection} if left_out else {}
 
 
 def in_language(locale: str | None) -> dict[str, str]:

@@ -47,6 +47,8 @@ RESUMES = Counter(
     "throughline_resumes_total", "Streams that went on after an earlier connection.", ["stream"]
 )
 LIMITED = Counter(
-    "throughline_messages_limited_total", "Messages refused by a rate limit.", ["limit"]
+    "throughline_messages_limited_total",
+    "Messages and reads of links refused by a rate limit.",
+    ["limit"],
 )
 BUILDS = Counter("throughline_builds_total", "Builds by what became of them.", ["status"])

@@ -37,14 +37,16 @@ def deployed(preview_url: str | None) -> VersionDeployed:
     )
 
 
-def ended(subtype: Any, reason: str | None) -> ReplyCompleted:
+def ended(
+    subtype: Any, reason: str | None, mode: Any = "general", data: Any = None
+) -> ReplyCompleted:
     return ReplyCompleted(
         session_id="s1",
         reply_id="r1",
         in_reply_to="m1",
         subtype=subtype,
-        mode="general",
-        data={},
+        mode=mode,
+        data=data or {},
         duration_ms=1,
         billed_seconds=1,
         model="offline",
@@ -102,6 +104,59 @@ def said(
 )
 def test_what_happened_is_said_once(events: tuple[Event, ...], expected: Any) -> None:
     assert said(*events) == [expected]
+
+
+def general(markdown: str, subtype: Any = "success") -> ReplyCompleted:
+    return ended(subtype, None, "general", {"markdown": markdown})
+
+
+def analysis(*recommendations: str) -> ReplyCompleted:
+    finding = {"category": "c", "title": "t", "description": "d"}
+    more = finding | {"recommendations": list(recommendations)} if recommendations else finding
+    return ended("success", None, "analysis", {"overview": "o", "findings": [finding, more]})
+
+
+@pytest.mark.parametrize(
+    ("markdown", "question"),
+    [
+        ("I can do that. Who signs in: staff or customers?", "staff or customers?"),
+        ("Tell me more.\n\n**Which page do you mean?**\n", "Which page do you mean?"),
+        ("أحتاج إلى شيء. أي صفحة تقصد؟", "أي صفحة تقصد؟"),
+        ("# Which one?", "Which one?"),
+    ],
+)
+def test_the_question_with_which_the_planner_ends_is_said(markdown: str, question: str) -> None:
+    expected = ("plan", "message", "plan_clarification", {"question": question})
+    assert said(general(markdown)) == [expected]
+
+
+def test_the_first_recommendation_of_an_analysis_is_said() -> None:
+    expected = ("plan", "message", "plan_suggestion", {"suggestion": "Add tests"})
+    assert said(analysis("Add tests", "Split it")) == [expected]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        general("Why? Because it is so."),
+        general("?" * 501),
+        general(""),
+        general("Which page?", "partial"),
+        analysis(),
+        analysis("x" * 501),
+        ended("success", None, "question", {"answer": "Which page?"}),
+    ],
+)
+def test_a_reply_that_neither_asks_nor_recommends_is_not_followed_by_a_message(
+    event: ReplyCompleted,
+) -> None:
+    assert said(event) == []
+
+
+@pytest.mark.parametrize("mode", ["idea", "run_feedback", "prompt"])
+def test_only_the_planner_asks_and_suggests(mode: Any) -> None:
+    opened = SessionOpened(session_id="s1", project_id="p1", user_id="u1", mode=mode)
+    assert said(general("Which page?"), state=fold((opened,))) == []
 
 
 def test_the_first_build_of_a_project_begins_with_a_greeting() -> None:

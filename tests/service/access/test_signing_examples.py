@@ -67,7 +67,7 @@ async def output(*command: str, **how: Any) -> str:
     ],
 )
 async def test_a_request_that_is_signed_as_documented_is_accepted(
-    run: LiveService,
+    shared: LiveService,
     tmp_path: Path,
     language: str,
     method: str,
@@ -82,7 +82,7 @@ async def test_a_request_that_is_signed_as_documented_is_accepted(
             header = await in_shell(method, target, body)
         case _:
             header = await in_typescript(method, target, body, tmp_path)
-    base = str(run.client.base_url).rstrip("/")
+    base = str(shared.client.base_url).rstrip("/")
     async with httpx.AsyncClient() as client:
         headers = {signatures.HEADER: header, "Content-Type": "application/json"}
         answer = await client.request(

@@ -296,6 +296,11 @@ async def test_a_query_without_a_where_clause_returns_only_the_tenant_s_own_rows
     for tenant in ("t1", "t2"):  # an event that no rule can read: its stream is set aside
         state = b'{"user_id":"odd","seconds":"many"}'
         await append(run, [NewEvent(tenant, f"account-{tenant}-odd", 1, "TimeCredited", state)])
+    ours, _ = worlds
+    newest = {"q": OURS, "minPosition": str(await run.service.store.head())}
+    path = f"/v1/projects/{ours.ids['projectId']}/search"
+    searched = await ours.client.get(path, params=newest)
+    assert searched.status_code == 200, "the words are made in the background"
     found = await tables(url)
     assert len(found) > 15
     full: set[str] = set()

@@ -69,13 +69,13 @@ def assert_problem(answer: httpx.Response, status: int, code: str) -> dict[str, 
     ],
 )
 async def test_a_bad_message_is_a_clear_problem_and_stores_nothing(
-    run: LiveService, content: bytes, status: int, code: str | None
+    shared: LiveService, content: bytes, status: int, code: str | None
 ) -> None:
-    head = await run.service.store.head()
-    body = assert_problem(await post(run, content), status, code or "invalid_request")
+    head = await shared.service.store.head()
+    body = assert_problem(await post(shared, content), status, code or "invalid_request")
     assert "u0000" not in str(body)
     assert "xxxx" not in str(body)
-    assert await run.service.store.head() == head
+    assert await shared.service.store.head() == head
 
 
 async def test_a_message_must_have_the_content_type_json(run: LiveService) -> None:
@@ -109,31 +109,31 @@ async def test_a_message_without_credit_is_refused_with_the_needed_seconds(
         *("before=abc", "before=.", "after=1", "userId=", "userId=a%00b", "minPosition=-1"),
     ],
 )
-async def test_a_bad_page_is_a_clear_problem(run: LiveService, query: str) -> None:
-    answer = await run.client.get(f"/v1/project/p1/timeline?{query}")
+async def test_a_bad_page_is_a_clear_problem(shared: LiveService, query: str) -> None:
+    answer = await shared.client.get(f"/v1/project/p1/timeline?{query}")
     body = answer.json()
     assert answer.status_code in (409, 422), answer.text
     assert body["code"] in ("invalid_request", "bad_cursor", "cursor_of_another_log")
 
 
-async def test_a_large_offset_is_refused_with_a_way_to_older_items(run: LiveService) -> None:
-    assert (await run.client.get("/v1/project/p1/timeline?offset=10000")).status_code == 200
+async def test_a_large_offset_is_refused_with_a_way_to_older_items(shared: LiveService) -> None:
+    assert (await shared.client.get("/v1/project/p1/timeline?offset=10000")).status_code == 200
     body = assert_problem(
-        await run.client.get("/v1/project/p1/timeline?offset=10001"), 422, "invalid_request"
+        await shared.client.get("/v1/project/p1/timeline?offset=10001"), 422, "invalid_request"
     )
     assert "`before`" in body["errors"][0]["message"]
 
 
 @pytest.mark.parametrize("bad", [".", ".."])
 async def test_a_new_id_that_does_not_fit_into_a_path_is_refused(
-    run: LiveService, bad: str
+    shared: LiveService, bad: str
 ) -> None:
     of_project = PROJECT | {"projectId": bad}
     of_member = PROJECT | {"members": [{"userId": bad}]}
     for body in (of_project, of_member):
-        assert_problem(await run.client.post("/v1/projects", json=body), 422, "invalid_request")
+        assert_problem(await shared.client.post("/v1/projects", json=body), 422, "invalid_request")
     credit = {"userId": bad, "seconds": 1, "kind": "paid"}
-    answer = await run.client.post("/v1/billing/credits", json=credit)
+    answer = await shared.client.post("/v1/billing/credits", json=credit)
     assert_problem(answer, 422, "invalid_request")
 
 
@@ -341,9 +341,9 @@ BAD_SIGNATURES: dict[str, Callable[[], str | None]] = {
 
 
 @pytest.mark.parametrize("bad", BAD_SIGNATURES)
-async def test_every_invalid_signature_gets_the_same_answer(run: LiveService, bad: str) -> None:
-    answer = await sent(run, BAD_SIGNATURES[bad]())
-    reference = await sent(run, None)
+async def test_every_invalid_signature_gets_the_same_answer(shared: LiveService, bad: str) -> None:
+    answer = await sent(shared, BAD_SIGNATURES[bad]())
+    reference = await sent(shared, None)
     assert answer.status_code == 401
     assert answer.content == reference.content
 

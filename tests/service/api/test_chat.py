@@ -20,9 +20,9 @@ MESSAGES = {
 @pytest.mark.parametrize("locale", LOCALES)
 @pytest.mark.parametrize("mode", MESSAGES)
 async def test_every_kind_of_reply_streams_by_the_law(
-    run: LiveService, mode: str, locale: str
+    shared: LiveService, mode: str, locale: str
 ) -> None:
-    final = law.lawful(await run.stream(MESSAGES[mode], locale=locale))
+    final = law.lawful(await shared.stream(MESSAGES[mode], locale=locale))
     assert (final["subtype"], final["mode"]) == ("success", mode)
     assert mode in CONTRACTS
     check(mode, final["data"])  # type: ignore[arg-type]
@@ -42,17 +42,17 @@ async def test_the_stream_has_headers_against_caching_and_buffering(run: LiveSer
 
 
 @pytest.mark.parametrize("mode", MESSAGES)
-async def test_a_client_may_ask_for_the_main_prose_alone(run: LiveService, mode: str) -> None:
+async def test_a_client_may_ask_for_the_main_prose_alone(shared: LiveService, mode: str) -> None:
     body = {"userId": "u1", "projectId": "p1", "message": MESSAGES[mode]}
     headers = {"Accept": "text/event-stream"}
-    answer = await run.client.post("/v1/chat-plan?view=text", json=body, headers=headers)
+    answer = await shared.client.post("/v1/chat-plan?view=text", json=body, headers=headers)
     events = events_of(answer.text)
     final = events[-1][1]
     main = MAIN_TEXT[final["mode"]].removeprefix("/")
     assert (
         "".join(data["text"] for name, data, _ in events if name == "chunk") == final["data"][main]
     )
-    whole = await run.join(final["messageId"])
+    whole = await shared.join(final["messageId"])
     assert [each for each in whole if each[0] != "chunk"] == [
         each for each in events if each[0] != "chunk"
     ]

@@ -242,10 +242,10 @@ async def test_an_unknown_type_is_refused_with_those_that_are_known(run: LiveSer
 )
 @pytest.mark.parametrize("accept", ["*/*", "application/x-ndjson", "text/event-stream"])
 async def test_an_invalid_query_is_refused_in_every_format(
-    run: LiveService, query: str, status: int, code: str, accept: str
+    shared: LiveService, query: str, status: int, code: str, accept: str
 ) -> None:
-    asked = f"{PATH}?{query.format(epoch=run.service.log_epoch)}"
-    assert await refused(run, asked, headers={"Accept": accept}) == (status, code)
+    asked = f"{PATH}?{query.format(epoch=shared.service.log_epoch)}"
+    assert await refused(shared, asked, headers={"Accept": accept}) == (status, code)
 
 
 async def test_the_log_needs_the_right_to_read_it(

@@ -166,11 +166,21 @@ async def test_a_fork_of_a_private_session_stays_private_and_keeps_its_settings(
     run: LiveService,
 ) -> None:
     await opened(
-        run, "private-s1", "prompt", instructions="You sell tea", model="offline", max_tokens=500
+        run,
+        "private-s1",
+        "prompt",
+        instructions="You sell tea",
+        model="offline",
+        max_tokens=500,
+        settings={"temperature": 0.3, "isTerse": True, "style": "Ask my friend Carol"},
     )
     first = await ask(run, "Green or black?", sessionId="private-s1")
     answer = (await fork(run, "private-s1", first["messageId"])).json()
     assert answer["mode"] == "prompt"
+    kept = {"temperature": 0.3, "isTerse": True}
+    assert answer["settings"] == {"model": "offline", "maxTokens": 500} | kept
+    again = (await fork(run, answer["sessionId"], first["messageId"])).json()
+    assert again["settings"] == answer["settings"], "a fork of the fork has them, too"
     await ask(run, "Which pot?", sessionId=answer["sessionId"])
     asked = run.model.requests[-1]
     assert "You sell tea" in str(asked["system"])

@@ -18,6 +18,7 @@ from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import Transaction
 from service.settings import Settings
 from tests.running import LiveService, Signed, problem, running
+from tests.service.eventlog.logs import appends_blocked, until_an_append_is_blocked
 
 SESSION = "/v1/chat-plan/session"
 PLAN = {"userId": "u1", "projectId": "p1", "mode": "plan"}
@@ -150,6 +151,30 @@ async def test_fifty_racing_callers_on_two_servers_get_one_session(url: str) -> 
             assert len({each.json()["sessionId"] for each in answers}) == 1
         listed = (await get(one, "/v1/projects/p1/sessions"))["sessions"]
         assert len(listed) == 2, "nothing of the others is stored"
+
+
+@pytest.mark.parametrize("is_message_first", [True, False])
+async def test_a_message_and_an_opening_that_race_on_two_servers_get_one_session(
+    url: str, is_message_first: bool
+) -> None:
+    async with running(url) as one, running(url) as two:
+        await one.project()
+        await one.credit()
+        asking = (
+            partial(one.chat, "Hello"),
+            partial(two.client.post, "/v1/sessions", json=PLAN | {"reuse": True}),
+        )
+        async with appends_blocked(url):
+            racing: list[asyncio.Task[httpx.Response]] = []
+            for ask in asking if is_message_first else asking[::-1]:
+                racing.append(asyncio.create_task(ask()))
+                await until_an_append_is_blocked(url, len(racing))
+        answers = [await each for each in racing]
+        assert {each.status_code for each in answers} <= {200, 201}
+        assert len({each.json()["sessionId"] for each in answers}) == 1
+        assert len((await get(one, "/v1/projects/p1/sessions"))["sessions"]) == 1
+        again = await two.client.post("/v1/sessions", json=PLAN | {"reuse": True})
+        assert again.json()["sessionId"] == answers[0].json()["sessionId"]
 
 
 async def test_a_session_is_found_again_while_it_takes_messages(run: LiveService) -> None:

@@ -6,7 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
-from service.access.share_links import digest_of
+from domain.errors import AddressLimitReached, ShareLimitReached
+from service.access import share_links
+from service.access.share_links import ShareReads, digest_of
 from tests.projections.generated import owning
 from tests.running import LiveService, problem, running
 
@@ -108,3 +110,49 @@ async def test_only_a_member_shares_and_only_a_whole_plan_for_at_most_90_days(
     await run.client.put("/v1/projects/p1/members/u3", json={"role": "viewer"})
     assert problem(await share(run, plan, userId="u3")) == (403, "viewer_only")
     assert problem(await run.client.delete(path)) == (403, "viewer_only")
+
+
+async def test_a_link_and_an_address_are_read_so_often_and_no_more(
+    run: LiveService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(share_links, "MOST_OF_LINK", 2)
+    monkeypatch.setattr(share_links, "MOST_OF_ADDRESS", 5)
+    plan = (await run.chat("Add a login page")).json()
+    links = [(await share(run, plan)).json()["url"] for _ in range(2)]
+    unknown = f"/v1/shares/{'x' * 43}"
+    async with anybody(run) as client:
+        for link, expected in ((links[0], 200), (unknown, 404)):
+            for _ in range(2):
+                assert (await client.get(link)).status_code == expected
+            over = await client.get(link)
+            assert problem(over) == (429, "share_limit_reached")
+            assert 0 < int(over.headers["Retry-After"]) <= 3_600
+            assert over.headers["RateLimit-Policy"] == '"share";q=2;w=3600'
+            assert over.headers["Cache-Control"] == "no-store"
+        assert (await client.get(links[1])).status_code == 200, "another link has its own count"
+        over = await client.get(links[1])
+        assert problem(over) == (429, "address_limit_reached")
+
+
+def test_the_reads_of_an_hour_are_counted_from_the_first_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(share_links, "MOST_OF_LINK", 2)
+    monkeypatch.setattr(share_links, "MOST_OF_ADDRESS", 3)
+    now = 100.0
+    reads = ShareReads(clock=lambda: now)
+    reads.count("link", "1.2.3.4")
+    now = 3_000.5
+    reads.count("link", "1.2.3.5")
+    with pytest.raises(ShareLimitReached) as refused:
+        reads.count("link", "1.2.3.6")
+    assert refused.value.retry_after_seconds == 700
+    for link in ("a", "b"):
+        reads.count(link, "1.2.3.4")
+    with pytest.raises(AddressLimitReached):
+        reads.count("c", "1.2.3.4")
+    now = 3_700.0
+    reads.count("link", "1.2.3.4")
+    reads.count("link", "1.2.3.4")
+    with pytest.raises(ShareLimitReached):
+        reads.count("link", "1.2.3.4")

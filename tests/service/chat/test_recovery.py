@@ -201,6 +201,36 @@ async def test_a_reply_with_chunks_since_its_inspection_is_not_restarted(url: st
         await law.ended_as_shown(owner, url, final)
 
 
+async def test_what_a_reply_suggests_is_said_once_when_another_server_takes_it_over(
+    url: str,
+) -> None:
+    """The first server is slow, and comes to the end of the same reply a second time."""
+    model = law.GatedModel()
+    body = {"userId": "u1", "projectId": "p1", "message": "Regarde", "chatMode": "analysis"}
+    sent: Any = {"json": body | {"locale": "fr-FR"}, "headers": {"Idempotency-Key": "once"}}
+    async with running(url, model) as owner, running(url) as other:
+        await owner.project()
+        await owner.credit()
+        asking = asyncio.create_task(owner.client.post("/v1/chat-plan", **sent))
+        await model.asked.wait()
+        ((_, started),) = await law.logged(url, "ReplyStarted")
+        row = await other.service.turns.find("t1", started["message_id"])
+        assert row is not None
+        left = await other.service.turns._recovery.inspect(row)
+        assert left is not None
+        await other.service.turns._recovery.restart(left)
+        final = (await other.client.post("/v1/chat-plan", **sent)).json()
+        model.go.set()
+        assert (await asking).json() == final
+        assert (await owner.client.post("/v1/chat-plan", **sent)).json() == final
+        page = (await owner.client.get("/v1/project/p1/timeline?locale=fr")).json()
+        said = [each["aiResponse"]["data"] for each in page["items"] if "aiResponse" in each]
+        (suggested,) = [each for each in said if each.get("template") == "plan_suggestion"]
+        (recommended,) = final["data"]["findings"][0]["recommendations"]
+        assert suggested["variables"] == {"suggestion": recommended}
+        await law.healthy(owner, url)
+
+
 async def test_a_reply_that_takes_long_to_end_keeps_no_other_reply_waiting(url: str) -> None:
     """Another transaction has the next number of the oldest reply, and does not come to its end."""
     projects = [f"p{n}" for n in range(6)]

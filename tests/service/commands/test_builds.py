@@ -359,6 +359,20 @@ async def test_only_silent_builds_time_out(run: LiveService) -> None:
 # the bill ----------------------------------------------------------------------------------------
 
 
+async def test_settings_say_what_a_build_reserves(url: str) -> None:
+    async with running(url, main_build_seconds=77, update_build_seconds=55) as run:
+        await run.project("p1", "u1")
+        await run.project("p2", "u2")
+        await run.credit("u1", 500)
+        await run.credit("u2", 500)
+        await begin(run)
+        assert (await run.account("u1"))["reservedSeconds"] == 77
+        plan = (await run.chat("Add a page", userId="u2", projectId="p2")).json()
+        order = {"userId": "u2", "projectId": "p2", "sessionId": plan["sessionId"]}
+        await run.client.post("/v1/chat-plan/convert-to-build", json=order)
+        assert (await run.account("u2"))["reservedSeconds"] == 55
+
+
 async def test_a_build_reserves_its_estimate_and_settles_what_its_worker_reports(
     run: LiveService,
 ) -> None:

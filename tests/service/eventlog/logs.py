@@ -73,14 +73,14 @@ async def appends_blocked(url: str) -> AsyncGenerator[connections.Connection, No
         yield holder
 
 
-async def until_an_append_is_blocked(url: str) -> None:
-    """Wait until an append has arrived in PostgreSQL and is blocked there."""
+async def until_an_append_is_blocked(url: str, appends: int = 1) -> None:
+    """Wait until so many appends have arrived in PostgreSQL and are blocked there."""
     async with (
         asyncio.timeout(10),
         await connections.connect(url, as_service=False) as observer,
     ):
         blocked = 0
-        while not blocked:
+        while blocked < appends:
             waiting = await observer.execute(
                 "select from pg_locks where relation = 'app.event'::regclass and not granted"
             )

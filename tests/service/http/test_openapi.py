@@ -99,7 +99,7 @@ def test_the_document_is_valid_and_says_what_generators_and_people_need(
     assert list(validator(document).iter_errors()) == []
     assert document["openapi"] == form
     assert document["servers"]
-    assert document["info"]["license"]
+    assert document["info"]["license"]["identifier"] == "Apache-2.0"
     operations = [each for methods in document["paths"].values() for each in methods.values()]
     for operation in operations:
         assert operation["description"]

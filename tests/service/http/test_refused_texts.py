@@ -5,7 +5,7 @@ The tests put each bad text into each id of each operation, over HTTP.
 
 import re
 from base64 import urlsafe_b64encode
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -14,20 +14,13 @@ import pytest
 
 from service.app import OPERATIONS
 from service.http.operation import AnyOperation
-from tests.running import LiveService, problem, running
+from tests.running import LiveService, problem
 from tests.service.access.test_browser_tokens import signed
 from tests.service.access.test_tenants import BODIES
 
 HALF_A_PAIR = "half a surrogate pair"
 BAD_TEXTS = ("\0", "u\0 1", "\x01", "u\n1", "\x7f", "x" * 256)
 ID = "u1"
-
-
-@pytest.fixture
-async def run(url: str) -> AsyncIterator[LiveService]:
-    async with running(url) as started:
-        await started.project()
-        yield started
 
 
 def with_each_id_replaced(value: Any, text: str) -> Iterator[Any]:
@@ -74,9 +67,9 @@ def queries(operation: AnyOperation) -> Iterator[dict[str, str]]:
             yield {field.alias or name: text}
 
 
-async def lives(run: LiveService) -> None:
+async def lives(shared: LiveService) -> None:
     """The service answers, and it stores the entries of its audit."""
-    answer = await run.client.post(
+    answer = await shared.client.post(
         "/v1/billing/credits", json={"userId": "u1", "seconds": 1, "kind": "paid"}
     )
     assert answer.status_code == 201, answer.text
@@ -84,22 +77,22 @@ async def lives(run: LiveService) -> None:
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda each: each.name)
 async def test_a_bad_id_is_refused_in_every_place(
-    run: LiveService, operation: AnyOperation
+    shared: LiveService, operation: AnyOperation
 ) -> None:
     plain = re.sub(r"{\w+}", ID, operation.path)
     json = {"Content-Type": "application/json"}
     for body in bodies(operation):
-        answer = await run.client.request(operation.method, plain, content=body, headers=json)
+        answer = await shared.client.request(operation.method, plain, content=body, headers=json)
         assert answer.status_code in (400, 422), (body, answer.text)
     for path in paths(operation):
-        answer = await run.client.request(operation.method, path, json=example(operation))
+        answer = await shared.client.request(operation.method, path, json=example(operation))
         assert answer.status_code in (404, 422), (path, answer.text)
     for query in queries(operation):
-        answer = await run.client.request(
+        answer = await shared.client.request(
             operation.method, plain, params=query, json=example(operation)
         )
         assert 400 <= answer.status_code < 500, (query, answer.text)
-    await lives(run)
+    await lives(shared)
 
 
 BAD_HEADERS = (b"\x01", b"\x7f", b"\xff\xfe", b"x" * 300, b"9" * 300, b"\xed\xa0\x80", b"\\ud800")
@@ -109,18 +102,18 @@ BAD_HEADERS = (b"\x01", b"\x7f", b"\xff\xfe", b"x" * 300, b"9" * 300, b"\xed\xa0
     "name",
     ["Idempotency-Key", "X-Request-Id", "Last-Event-ID", "X-Min-Position", "User-Agent", "Accept"],
 )
-async def test_a_bad_header_does_not_fail_the_service(run: LiveService, name: str) -> None:
+async def test_a_bad_header_does_not_fail_the_service(shared: LiveService, name: str) -> None:
     credit = {"userId": "u1", "seconds": 1, "kind": "paid"}
     for text in BAD_HEADERS:
         headers = [(name.encode(), text)]
         for answer in (
-            await run.client.post("/v1/billing/credits", json=credit, headers=headers),
-            await run.client.get("/v1/project/p1/timeline", headers=headers),
+            await shared.client.post("/v1/billing/credits", json=credit, headers=headers),
+            await shared.client.get("/v1/project/p1/timeline", headers=headers),
         ):
             assert answer.status_code < 500, (text, answer.text)
-        answer = await run.client.get("/v1/audit?limit=1")
+        answer = await shared.client.get("/v1/audit?limit=1")
         assert answer.json()["items"][0]["requestId"] != text.decode("latin-1")
-    await lives(run)
+    await lives(shared)
 
 
 DEEP = urlsafe_b64encode(b'{"kid":' + b"[" * 1_450).decode() + ".e30.e30"
@@ -133,18 +126,18 @@ BAD_CLAIMS: tuple[dict[str, Any], ...] = (
 )
 
 
-async def test_a_browser_token_with_a_bad_claim_is_refused(run: LiveService) -> None:
+async def test_a_browser_token_with_a_bad_claim_is_refused(shared: LiveService) -> None:
     for claims in (*BAD_CLAIMS, None):
         token = DEEP if claims is None else signed(**claims)
         headers = {"Authorization": f"Bearer {token}"}
-        async with httpx.AsyncClient(base_url=run.client.base_url, headers=headers) as browser:
+        async with httpx.AsyncClient(base_url=shared.client.base_url, headers=headers) as browser:
             answer = await browser.get("/v1/project/p1/timeline")
             assert problem(answer) == (401, "not_authenticated"), claims
-    await lives(run)
+    await lives(shared)
 
 
-async def test_a_token_that_no_browser_could_send_is_not_minted(run: LiveService) -> None:
+async def test_a_token_that_no_browser_could_send_is_not_minted(shared: LiveService) -> None:
     user = "\u0639" * 255
-    await run.project("p9", user)
-    answer = await run.client.post("/v1/tokens", json={"userId": user, "projectId": "p9"})
+    await shared.project("p9", user)
+    answer = await shared.client.post("/v1/tokens", json={"userId": user, "projectId": "p9"})
     assert problem(answer) == (422, "token_too_long")

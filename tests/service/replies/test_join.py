@@ -233,16 +233,16 @@ async def test_a_reply_has_its_state_and_progress(two: tuple[LiveService, LiveSe
     ],
 )
 async def test_a_reply_looks_missing_to_a_user_without_access(
-    two: tuple[LiveService, LiveService], method: str, path: str, user: str
+    shared: LiveService, method: str, path: str, user: str
 ) -> None:
-    final = law.lawful(await two[0].stream("Good morning"))
+    final = law.lawful(await shared.stream("Good morning"))
     target = f"{path_of(path.format(final['messageId']))}?userId={user}"
-    refused = await two[0].client.request(method, target)
+    refused = await shared.client.request(method, target)
     assert (refused.status_code, refused.headers["Content-Type"]) == (
         404,
         "application/problem+json",
     )
-    base = two[0].client.base_url
+    base = shared.client.base_url
     async with httpx.AsyncClient(base_url=base, auth=Signed("k2")) as client:
         assert (await client.request(method, target.replace("stranger", "u1"))).status_code == 404
 

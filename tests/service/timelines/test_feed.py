@@ -279,17 +279,17 @@ async def test_a_project_without_watchers_uses_no_memory(run: LiveService) -> No
     ],
 )
 async def test_an_invalid_cursor_is_refused(
-    run: LiveService, cursor: str, status: int, code: str
+    shared: LiveService, cursor: str, status: int, code: str
 ) -> None:
-    cursor = cursor.format(epoch=run.service.log_epoch)
+    cursor = cursor.format(epoch=shared.service.log_epoch)
     for headers, query in (({"Last-Event-ID": cursor}, {}), ({}, {"after": cursor})):
-        answer = await refused(run, PATH, headers=headers, params=query)
+        answer = await refused(shared, PATH, headers=headers, params=query)
         assert answer == (status, code)
 
 
 @pytest.mark.parametrize("query", ["mode=other", "includeHidden=perhaps", "limit=3", "userId="])
-async def test_a_bad_query_is_refused(run: LiveService, query: str) -> None:
-    assert await refused(run, f"{PATH}?{query}") == (422, "invalid_request")
+async def test_a_bad_query_is_refused(shared: LiveService, query: str) -> None:
+    assert await refused(shared, f"{PATH}?{query}") == (422, "invalid_request")
 
 
 async def test_only_members_can_watch_a_project_of_their_tenant(run: LiveService) -> None:
