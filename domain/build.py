@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from re import split
 from textwrap import shorten
-from typing import Final, Literal, assert_never
+from typing import Final, assert_never
 
-from domain import account
+from domain import account, reports
 from domain.account import Account
 from domain.errors import BuildEnded, BuildFull, BuildInProgress, BuildTaken, BuildUnknown
 from domain.events import (
@@ -25,39 +26,11 @@ from domain.events import (
     VersionDeployed,
 )
 from domain.metering import WORKER, cost_of_build
-
-MAX_REPORTS: Final = 5_000
-"""The most reports of one build. The report of its end is stored even beyond them."""
+from domain.reports import Seen, Status
 
 SUMMARY_CHARACTERS: Final = 120
 
-Status = Literal["new", "queued", "running", "succeeded", "failed", "erased"]
 Decided = tuple[BuildEvent, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """An immutable set of ids. To add an id does not copy the whole set.
-
-    The set consists of parts of shrinking size. The last two parts are merged when they are of the
-    same size, so that n additions copy about n log n ids.
-    """
-
-    parts: tuple[frozenset[str], ...] = ()
-
-    def __contains__(self, event_id: str) -> bool:
-        return any(event_id in part for part in self.parts)
-
-    def __len__(self) -> int:
-        return sum(map(len, self.parts))
-
-    def with_id(self, event_id: str) -> "Seen":
-        """The set with one more id."""
-        parts = [*self.parts, frozenset((event_id,))]
-        while len(parts) > 1 and len(parts[-2]) <= len(parts[-1]):
-            last = parts.pop()
-            parts[-1] |= last
-        return Seen(tuple(parts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,14 +53,14 @@ class Build:
     code: BuildFault | None = None
     worker_id: str | None = None
     is_referenced: bool = False
-    seen: Seen = Seen()
+    seen: Seen = reports.NONE
     seconds: int | None = None
     tokens: int | None = None
 
     @property
     def has_ended(self) -> bool:
         """Whether the build has ended. Its end never changes."""
-        return self.status in ("succeeded", "failed")
+        return reports.has_ended(self)
 
 
 INITIAL: Final = Build()
@@ -173,34 +146,25 @@ def claim(state: Build, *, worker_id: str) -> Decided:
     Raises BuildUnknown, BuildTaken, BuildEnded.
     """
     _require_known(state)
-    if state.has_ended:
-        raise BuildEnded(status=state.status)
-    if state.worker_id == worker_id:
+    if not reports.is_new_claim(state, worker_id, taken=BuildTaken, ended=BuildEnded):
         return ()
-    if state.worker_id is not None:
-        raise BuildTaken
     return (BuildClaimed(build_id=state.build_id, worker_id=worker_id),)
 
 
-def report(state: Build, reports: Sequence[Report], *, reference_id: str) -> Decided:
-    """Store a worker's reports, each report once, in any order.
+def report(state: Build, reported: Sequence[Report], *, reference_id: str) -> Decided:
+    """Store what a worker reports, each report once, in any order.
 
     `reference_id` becomes the id of the timeline's item when development begins with these reports.
     The first end stays the end. Raises BuildUnknown, BuildFull.
     """
     _require_known(state)
-    decided: list[BuildEvent] = []
-    for each in reports:
-        if each.event_id not in state.seen:
-            progressed = _reported(state, each, reference_id)
-            state = fold(progressed, state)
-            decided += progressed
-    return tuple(decided)
+    decide = partial(_reported, reference_id=reference_id)
+    return reports.each_once(state, reported, decide=decide, fold=fold, full=BuildFull)
 
 
 def time_out(state: Build, *, error: str) -> Decided:
     """End a build whose worker is silent for too long. A build that has ended does not change."""
-    if state.status not in ("queued", "running"):
+    if not reports.is_open(state):
         return ()
     return (BuildFailed(build_id=state.build_id, code="timed_out", error=error),)
 
@@ -248,7 +212,7 @@ def bill(funds: Account, *, ended: Build) -> account.Decided:
 
 def erase(state: Build) -> Decided:
     """Erase the build's texts, once. Raises BuildInProgress, as its worker still reports."""
-    if state.status in ("new", "erased"):
+    if not reports.is_known(state):
         return ()
     if not state.has_ended:
         raise BuildInProgress(build_id=state.build_id)
@@ -270,10 +234,8 @@ def order(plan: Json) -> str:
     return f"{plan['issue']['description']}\n\n{plan['solution']['approach']}"
 
 
-def _reported(state: Build, report: Report, reference_id: str) -> Decided:
-    """The events of one report; none for a report beyond MAX_REPORTS that ends nothing."""
-    if len(state.seen) >= MAX_REPORTS and not report.ends:
-        raise BuildFull(limit=MAX_REPORTS)
+def _reported(state: Build, report: Report, *, reference_id: str) -> Decided:
+    """The events of one new report."""
     decided: list[BuildEvent] = [BuildProgressed(build_id=state.build_id, **asdict(report))]
     if (report.phase, report.type) == ("development", "progress") and not state.is_referenced:
         decided.append(
@@ -316,5 +278,5 @@ def _end(state: Build, report: Report) -> Decided:
 
 
 def _require_known(state: Build) -> None:
-    if state.status in ("new", "erased"):
+    if not reports.is_known(state):
         raise BuildUnknown

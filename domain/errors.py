@@ -249,6 +249,86 @@ class VersionUnknown(Refused):
 
 
 @dataclass(eq=False)
+class PromptUnknown(Refused):
+    """There is no such prompt, or this user may not see its project."""
+
+    code = "prompt_not_found"
+
+
+@dataclass(eq=False)
+class PromptVersionUnknown(Refused):
+    """There is no such version of a prompt in this project. List the versions of the prompt."""
+
+    code = "prompt_version_not_found"
+
+
+@dataclass(eq=False)
+class PromptRetired(Refused):
+    """The prompt is archived. Restore the prompt first."""
+
+    code = "prompt_archived"
+
+
+@dataclass(eq=False)
+class PromptChanged(Refused):
+    """The prompt was changed since it was read; its ETag is now "{revision}". Read the prompt \
+again, and send its ETag as If-Match."""
+
+    code = "prompt_changed"
+    revision: str
+
+
+@dataclass(eq=False)
+class ValuesMissing(Refused):
+    """These placeholders of the prompt have no value: {names}. Send a text for each in values; an \
+empty text is a value."""
+
+    code = "values_missing"
+    names: str
+
+
+@dataclass(eq=False)
+class ValuesUnknown(Refused):
+    """The prompt has no placeholder with these names: {names}. Leave them out of values."""
+
+    code = "values_unknown"
+    names: str
+
+
+@dataclass(eq=False)
+class PromptTooLong(Refused):
+    """The prompt with its values has more than {limit} characters. Send shorter values."""
+
+    code = "prompt_too_long"
+    limit: int
+
+
+@dataclass(eq=False)
+class InstructionsFixed(Refused):
+    """A session of mode {mode} has no settings and no prompt of its own. Open a session of mode \
+prompt."""
+
+    code = "instructions_fixed"
+    mode: str
+
+
+@dataclass(eq=False)
+class ImprovementUnknown(Refused):
+    """This reply holds no improved prompt: only a whole reply of a session of mode idea or \
+run_feedback does."""
+
+    code = "improvement_not_found"
+
+
+@dataclass(eq=False)
+class OwnersOnly(Refused):
+    """Only the author of the prompt and the owners of the project may erase the prompt. Ask an \
+owner, or archive the prompt."""
+
+    code = "owner_only"
+
+
+@dataclass(eq=False)
 class BuildTaken(Refused):
     """Another worker has claimed this build. Take the next one."""
 
@@ -269,6 +349,67 @@ class BuildFull(Refused):
 
     code = "build_full"
     limit: int
+
+
+@dataclass(eq=False)
+class RunUnknown(Refused):
+    """There is no such run, or this user may not see its project."""
+
+    code = "run_not_found"
+
+
+@dataclass(eq=False)
+class StepUnknown(Refused):
+    """The run has no such step. Read its steps, and send the stepId of one of them."""
+
+    code = "step_not_found"
+
+
+@dataclass(eq=False)
+class CandidateUnknown(Refused):
+    """The run has no such candidate. Read its candidates, and send the candidateId of one of \
+them."""
+
+    code = "candidate_not_found"
+
+
+@dataclass(eq=False)
+class RunTaken(Refused):
+    """Another engine has claimed this run. Take the next one."""
+
+    code = "run_claimed"
+
+
+@dataclass(eq=False)
+class RunEnded(Refused):
+    """The run has {status}. Take another one."""
+
+    code = "run_ended"
+    status: str
+
+
+@dataclass(eq=False)
+class RunNotEnded(Refused):
+    """The run has not ended ({status}). Wait for its end, or cancel the run."""
+
+    code = "run_not_ended"
+    status: str
+
+
+@dataclass(eq=False)
+class RunFull(Refused):
+    """A run keeps {limit} events. Report its end alone."""
+
+    code = "run_full"
+    limit: int
+
+
+@dataclass(eq=False)
+class SessionPrivate(Refused):
+    """The session is private, and all members of the project would see the run. Leave sessionId \
+out, or name another session."""
+
+    code = "session_private"
 
 
 @dataclass(eq=False)

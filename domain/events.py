@@ -41,6 +41,8 @@ Context = Literal["version_history", "project_structure", "build_errors"]
 BuildPhase = Literal["queue", "setup", "development", "dependencies", "build", "deploy", "metadata"]
 ReportType = Literal["started", "progress", "completed", "failed"]
 BuildFault = Literal["failed", "timed_out", "cancelled"]
+RunReportType = Literal["progress", "step", "candidate", "succeeded", "failed"]
+RunFault = Literal["failed", "timed_out", "cancelled"]
 BuildOperation = Literal["main_build", "update", "metadata_generation"]
 OperationType = Literal[
     BuildOperation,
@@ -222,6 +224,9 @@ class SessionInstructed(_Event):
     `instructions` is the system text of a mode that has none of its own. `model` and `max_tokens`
     are None where the service's own are used. `settings` keeps what the client asked for, also
     what the provider does not take.
+
+    Where the instructions are a version of a prompt, `answers` are the values of its placeholders,
+    and the version has the number `prompt_number`.
     """
 
     session_id: str
@@ -229,6 +234,10 @@ class SessionInstructed(_Event):
     model: str | None = None
     max_tokens: int | None = None
     settings: Annotated[Json, TEXT] = None
+    prompt_id: str | None = None
+    prompt_version_id: str | None = None
+    prompt_number: int | None = None
+    answers: Annotated[Json, TEXT] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,6 +248,14 @@ class MaterialAdded(_Event):
     message_id: str
     kind: str
     text: Text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaterialErased(_Event):
+    """The text of one material is gone, because the text that it was made from is. See ERASURES."""
+
+    session_id: str
+    message_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -395,6 +412,18 @@ class PlanSaved(_Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImprovementAccepted(_Event):
+    """The improved prompt in the reply `reply_id` became a version of a prompt, which a user
+    wanted. The version itself follows in the stream of the prompt, in the same append."""
+
+    session_id: str
+    reply_id: str = field(metadata=_stored_as("message_id"))
+    user_id: str
+    prompt_id: str
+    prompt_version_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionConverted(_Event):
     """A plan of the session became a build. `plan_digest` is equal for equal plans.
 
@@ -471,6 +500,74 @@ class SessionPlaced(_Event):
     """The session is the one for its place: for one user, project, mode and context."""
 
     session_id: str
+
+
+# prompt-<id> -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptCreated(_Event):
+    """A member began a prompt of the project. Its first version follows in the same append."""
+
+    prompt_id: str
+    project_id: str
+    user_id: str
+    name: Text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptVersionAdded(_Event):
+    """The prompt has a new version, the `number`th. A version never changes.
+
+    `name` is the name of the prompt at that time. `placeholders` are the names in the text that
+    values replace, in the order of their first appearance. `source_message_id` is the reply of the
+    session `source_session_id` that proposed the text, where a reply did.
+    """
+
+    prompt_id: str
+    prompt_version_id: str
+    number: int
+    name: Text
+    text: Text
+    placeholders: Annotated[tuple[str, ...], TEXT]
+    user_id: str
+    note: Text | None = None
+    source_session_id: str | None = None
+    source_message_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptRenamed(_Event):
+    prompt_id: str
+    name: Text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptArchived(_Event):
+    """The prompt takes no more versions, and no session and no run begins with it."""
+
+    prompt_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptRestored(_Event):
+    """The prompt is no longer archived."""
+
+    prompt_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptErasureRequested(_Event):
+    """The prompt will be erased. From here on nobody can see it or use it."""
+
+    prompt_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptErased(_Event):
+    """The texts of the prompt are gone, and before them the sessions made of it. See ERASURES."""
+
+    prompt_id: str
 
 
 # build-<id> --------------------------------------------------------------------------------------
@@ -591,6 +688,137 @@ class BuildErased(_Event):
     build_id: str
 
 
+# run-<id> ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunQueued(_Event):
+    """A run waits for an engine. The session `session_id` asked for the run, or no session did.
+
+    `answers` are the values of the placeholders of the prompt version `prompt_version_id`.
+    `settings` and `input` are for the engine: JSON objects that the service only keeps.
+    """
+
+    run_id: str
+    project_id: str
+    user_id: str
+    title: Text
+    session_id: str | None = None
+    prompt_version_id: str | None = None
+    answers: Annotated[Json, TEXT] = None
+    settings: Annotated[Json, TEXT] = None
+    input: Annotated[Json, TEXT] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunClaimed(_Event):
+    """An engine claimed the run."""
+
+    run_id: str
+    worker_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunProgressed(_Event):
+    """The run has come so far. `at` (ISO 8601) is the time by the engine's clock.
+
+    A report of an end has the type of that end here where the run had ended before.
+    """
+
+    run_id: str
+    event_id: str
+    type: RunReportType
+    title: Text
+    at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStepReported(_Event):
+    """A step of the run: its prompt, of a prompt version where it has one, and its output.
+
+    A later report of the same step replaces the values that it has.
+    """
+
+    run_id: str
+    event_id: str
+    step_id: str
+    title: Text
+    at: str
+    prompt: Text | None = None
+    prompt_version_id: str | None = None
+    output: Text | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunCandidateReported(_Event):
+    """A candidate of the run: `scores` are numbers by name, `data` is a JSON object of the engine.
+
+    A later report of the same candidate adds its scores, and replaces the other values.
+    """
+
+    run_id: str
+    event_id: str
+    candidate_id: str
+    title: Text
+    at: str
+    scores: Annotated[Json, TEXT] = None
+    data: Annotated[Json, TEXT] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSucceeded(_Event):
+    """The run ended well. `seconds` and `tokens` are what the engine says that it used."""
+
+    run_id: str
+    event_id: str
+    title: Text
+    at: str
+    summary: Text | None = None
+    findings: Annotated[tuple[str, ...], TEXT] = ()
+    seconds: int | None = None
+    tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFailed(_Event):
+    """The run ended badly: its engine reported that (`failed`), the engine was silent for too long
+    (`timed_out`), or a member of the project ended the run (`cancelled`).
+
+    The fields after `error` are those of the engine's report, where the engine ended the run.
+    """
+
+    run_id: str
+    code: RunFault
+    error: Text
+    event_id: str | None = None
+    title: Text | None = None
+    at: str | None = None
+    summary: Text | None = None
+    findings: Annotated[tuple[str, ...], TEXT] = ()
+    seconds: int | None = None
+    tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunDiscussed(_Event):
+    """The session `session_id` got results of the run as the material `message_id` of this kind.
+
+    The erasure of the run erases the material too.
+    """
+
+    run_id: str
+    session_id: str
+    message_id: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunErased(_Event):
+    """The texts of the run are gone. See ERASURES."""
+
+    run_id: str
+
+
 # account-<tenant>-<user> -------------------------------------------------------------------------
 
 
@@ -703,6 +931,7 @@ SessionEvent: TypeAlias = (
     | SessionModeChanged
     | SessionInstructed
     | MaterialAdded
+    | MaterialErased
     | UserMessagePosted
     | AssistantMessageAdded
     | ReplyStarted
@@ -713,6 +942,7 @@ SessionEvent: TypeAlias = (
     | PlanSaved
     | PlanShared
     | ShareRevoked
+    | ImprovementAccepted
     | SessionConverted
     | SessionArchived
     | SessionRestored
@@ -721,6 +951,15 @@ SessionEvent: TypeAlias = (
     | SessionDeleted
 )
 PlaceEvent: TypeAlias = SessionPlaced
+PromptEvent: TypeAlias = (
+    PromptCreated
+    | PromptVersionAdded
+    | PromptRenamed
+    | PromptArchived
+    | PromptRestored
+    | PromptErasureRequested
+    | PromptErased
+)
 BuildEvent: TypeAlias = (
     BuildQueued
     | BuildClaimed
@@ -731,20 +970,48 @@ BuildEvent: TypeAlias = (
     | VersionDeployed
     | BuildErased
 )
+RunEvent: TypeAlias = (
+    RunQueued
+    | RunClaimed
+    | RunProgressed
+    | RunStepReported
+    | RunCandidateReported
+    | RunSucceeded
+    | RunFailed
+    | RunDiscussed
+    | RunErased
+)
 AccountEvent: TypeAlias = TimeCredited | TimeReserved | TimeConsumed | ReservationReleased
 RequestEvent: TypeAlias = RequestCompleted
 Event: TypeAlias = (
-    ProjectEvent | SessionEvent | PlaceEvent | BuildEvent | AccountEvent | RequestEvent
+    ProjectEvent
+    | SessionEvent
+    | PlaceEvent
+    | PromptEvent
+    | BuildEvent
+    | RunEvent
+    | AccountEvent
+    | RequestEvent
 )
 
-ERASURES: Final[tuple[type[Event], ...]] = (SessionDeleted, BuildErased, ProjectErased)
+ERASURES: Final[tuple[type[Event], ...]] = (
+    SessionDeleted,
+    MaterialErased,
+    BuildErased,
+    RunErased,
+    ProjectErased,
+    PromptErased,
+)
 """Events that erase. The append of such an event also blanks the texts in all earlier events of its
-stream, in the database. Ids, times, seconds and money stay."""
+stream, in the database; MaterialErased those of one material alone. Ids, times, seconds and money
+stay."""
 
 ERASABLE: Final[tuple[type[Event], ...]] = (
     *get_args(ProjectEvent),
     *get_args(SessionEvent),
+    *get_args(PromptEvent),
     *get_args(BuildEvent),
+    *get_args(RunEvent),
 )
 """The types of the streams that can be erased: each of their fields with text is marked."""
 

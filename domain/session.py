@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final, Literal
 
 from domain.errors import (
+    ImprovementUnknown,
     ModeFixed,
     PlanMissing,
     PlanUnknown,
@@ -24,8 +25,10 @@ from domain.events import (
     CancelReason,
     ChatMode,
     Context,
+    ImprovementAccepted,
     Json,
     MaterialAdded,
+    MaterialErased,
     PlanSaved,
     PlanShared,
     ReplyCancelRequested,
@@ -62,6 +65,7 @@ from domain.session_state import (
     Plan,
     RunningReply,
     Session,
+    UsedPrompt,
     evolve,
     fold,
     plan_digest,
@@ -75,6 +79,7 @@ __all__ = [
     "Plan",
     "RunningReply",
     "Session",
+    "UsedPrompt",
     "evolve",
     "fold",
 ]
@@ -194,6 +199,7 @@ def instruct(
     model: str | None = None,
     max_tokens: int | None = None,
     settings: Json = None,
+    prompt: UsedPrompt | None = None,
 ) -> Decided:
     """Say how the session's replies are made. Raises SessionUnknown."""
     _require_known(state)
@@ -204,6 +210,10 @@ def instruct(
             model=model,
             max_tokens=max_tokens,
             settings=settings,
+            prompt_id=None if prompt is None else prompt.prompt_id,
+            prompt_version_id=None if prompt is None else prompt.prompt_version_id,
+            prompt_number=None if prompt is None else prompt.number,
+            answers=None if prompt is None else prompt.answers,
         ),
     )
 
@@ -214,6 +224,13 @@ def give_material(state: Session, *, message_id: str, kind: str, text: str) -> D
     return (
         MaterialAdded(session_id=state.session_id, message_id=message_id, kind=kind, text=text),
     )
+
+
+def erase_material(state: Session, *, message_id: str) -> Decided:
+    """Erase a text that was told to the model. A session that is erased does not change."""
+    if state.status in ("new", "deleted"):
+        return ()
+    return (MaterialErased(session_id=state.session_id, message_id=message_id),)
 
 
 def append_message(
@@ -443,6 +460,35 @@ def revoke_share(state: Session, *, share_id: str) -> Decided:
     if share_id not in state.shares:
         raise ShareUnknown
     return (ShareRevoked(session_id=state.session_id, share_id=share_id),)
+
+
+def accept_improvement(
+    state: Session, *, reply_id: str, user_id: str, prompt_id: str, prompt_version_id: str
+) -> Decided:
+    """Note which version of a prompt the improved prompt in a reply became.
+
+    The session may have ended before. Raises SessionUnknown, ReplyNotEnded, ImprovementUnknown.
+    """
+    require_improvement(state, reply_id)
+    return (
+        ImprovementAccepted(
+            session_id=state.session_id,
+            reply_id=reply_id,
+            user_id=user_id,
+            prompt_id=prompt_id,
+            prompt_version_id=prompt_version_id,
+        ),
+    )
+
+
+def require_improvement(state: Session, reply_id: str) -> None:
+    """Require a reply with an improved prompt. Raises SessionUnknown, ReplyNotEnded,
+    ImprovementUnknown."""
+    _require_known(state)
+    if reply_id in state.running:
+        raise ReplyNotEnded
+    if reply_id not in state.improvements:
+        raise ImprovementUnknown
 
 
 def known_plan(state: Session, reply_id: str) -> Plan:

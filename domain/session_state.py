@@ -9,8 +9,10 @@ from typing import Any, Final, Literal, assert_never
 from domain.events import (
     AssistantMessageAdded,
     CancelReason,
+    ImprovementAccepted,
     Json,
     MaterialAdded,
+    MaterialErased,
     PlanSaved,
     PlanShared,
     ReplyCancelRequested,
@@ -93,17 +95,41 @@ class Fork:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UsedPrompt:
+    """The version of a prompt that a session is made of, and the values of its placeholders.
+
+    A fork has no values of its own: it has its instructions from the session that it left.
+    """
+
+    prompt_id: str
+    prompt_version_id: str
+    number: int
+    answers: Json = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedVersion:
+    """The version of a prompt that an improvement became."""
+
+    prompt_id: str
+    prompt_version_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
     """What decisions need to know.
 
     `fork` is set for a fork. `instructions`, `model` and `max_tokens` are None where those of the
     mode and of the service hold. `settings` are others that the client asked for, None without any.
+    `prompt` is set for a session that is made of a prompt.
 
     `running` are the replies that have not ended by id, oldest first. `plans` are the plans by the
     ids of their replies, `plan` is the data of the newest plan, and `saved` are the ids of the
     drafts. `builds` are the ids of the builds that the session asked for. `converted_to` is the id
     of the last build that a plan became, and `plan_digest` is that plan's digest. `shares` maps the
-    ids of the shares that were not revoked to the replies with their plans.
+    ids of the shares that were not revoked to the replies with their plans. `improvements` are the
+    ids of the replies with an improved prompt, and `accepted` maps those that were accepted to the
+    versions that they became.
     """
 
     session_id: str = ""
@@ -116,6 +142,7 @@ class Session:
     model: str | None = None
     max_tokens: int | None = None
     settings: Json = None
+    prompt: UsedPrompt | None = None
     message_count: int = 0
     tokens_used: int = 0
     running: Mapping[str, RunningReply] = field(default_factory=dict[str, RunningReply])
@@ -126,6 +153,8 @@ class Session:
     converted_to: str | None = None
     plan_digest: str | None = None
     shares: Mapping[str, str] = field(default_factory=dict[str, str])
+    improvements: frozenset[str] = frozenset()
+    accepted: Mapping[str, AcceptedVersion] = field(default_factory=dict[str, AcceptedVersion])
 
     @property
     def mode(self) -> SessionMode:
@@ -152,7 +181,7 @@ def evolve(state: Session, event: SessionEvent) -> Session:
             return _completed(_ended(state, event), event)
         case ReplyFailed():
             return _ended(state, event)
-        case SystemMessagePosted() | MaterialAdded():
+        case SystemMessagePosted() | MaterialAdded() | MaterialErased():
             return state
         case AssistantMessageAdded():
             return replace(state, message_count=state.message_count + 1)
@@ -160,6 +189,8 @@ def evolve(state: Session, event: SessionEvent) -> Session:
             return replace(state, saved=state.saved | {event.reply_id})
         case PlanShared():
             return replace(state, shares={**state.shares, event.share_id: event.reply_id})
+        case ImprovementAccepted():
+            return replace(state, accepted={**state.accepted, event.reply_id: _accepted(event)})
         case ShareRevoked():
             rest = {key: reply for key, reply in state.shares.items() if key != event.share_id}
             return replace(state, shares=rest)
@@ -184,6 +215,7 @@ def evolve(state: Session, event: SessionEvent) -> Session:
                 model=event.model,
                 max_tokens=event.max_tokens,
                 settings=event.settings,
+                prompt=_used_prompt(event),
             )
         case SessionConverted():
             return replace(
@@ -228,6 +260,17 @@ def _opened(event: SessionOpened) -> Session:
     )
 
 
+def _used_prompt(event: SessionInstructed) -> UsedPrompt | None:
+    if event.prompt_id is None or event.prompt_version_id is None or event.prompt_number is None:
+        return None
+    return UsedPrompt(
+        prompt_id=event.prompt_id,
+        prompt_version_id=event.prompt_version_id,
+        number=event.prompt_number,
+        answers=event.answers,
+    )
+
+
 def _with_details(state: Session, **changes: Any) -> Session:
     return replace(state, details=replace(state.details, **changes))
 
@@ -256,7 +299,13 @@ def _ended(state: Session, event: ReplyCompleted | ReplyFailed) -> Session:
     return replace(state, running=rest, tokens_used=state.tokens_used + (event.tokens_used or 0))
 
 
+def _accepted(event: ImprovementAccepted) -> AcceptedVersion:
+    return AcceptedVersion(prompt_id=event.prompt_id, prompt_version_id=event.prompt_version_id)
+
+
 def _completed(state: Session, event: ReplyCompleted) -> Session:
+    if event.subtype == "success" and event.mode == "improvement" and event.data is not None:
+        return replace(state, improvements=state.improvements | {event.reply_id})
     if event.subtype != "success" or event.mode not in PLANS or event.data is None:
         return state
     said = event.data["summary"] if event.mode == "feature" else event.data["issue"]["description"]

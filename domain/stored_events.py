@@ -13,6 +13,8 @@ _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "warnings": tuple,
     "context": tuple,
     "tags": tuple,
+    "findings": tuple,
+    "placeholders": tuple,
 }
 """How a stored value becomes the field's type, where JSON has no such type."""
 

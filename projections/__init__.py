@@ -8,7 +8,9 @@ from projections.consumption import CONSUMPTION
 from projections.drafts import DRAFTS
 from projections.projection import Projection
 from projections.projects import MEMBERS, PROJECTS
+from projections.prompts import PROMPT_VERSIONS, PROMPTS
 from projections.replies import REPLIES
+from projections.runs import RUN_CANDIDATES, RUN_STEPS, RUNS
 from projections.sessions import SESSIONS
 from projections.shares import SHARES
 from projections.timeline import TIMELINE
@@ -29,4 +31,9 @@ PROJECTIONS: Final[tuple[Projection, ...]] = (
     DRAFTS,
     SHARES,
     WORDS,
+    PROMPTS,
+    PROMPT_VERSIONS,
+    RUNS,
+    RUN_STEPS,
+    RUN_CANDIDATES,
 )

@@ -97,6 +97,16 @@ class Builds:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Runs:
+    """Runs of engines."""
+
+    runs: int
+    succeeded: int
+    failed: int
+    median_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Analytics:
     """The figures from `since`, included, to `until`, excluded."""
 
@@ -107,6 +117,7 @@ class Analytics:
     consumed: list[Consumed]
     sessions: Sessions
     builds: Builds
+    runs: Runs
 
 
 async def past_bills(
@@ -146,6 +157,7 @@ async def analytics(
     consumed = await _rows(connection, "consumption", Consumed, asked)
     (sessions,) = await _rows(connection, "sessions", Sessions, asked)
     (builds,) = await _rows(connection, "builds", Builds, asked)
+    (runs,) = await _rows(connection, "runs", Runs, asked)
     return Analytics(
         since=since,
         until=until,
@@ -154,6 +166,7 @@ async def analytics(
         consumed=consumed,
         sessions=sessions,
         builds=builds,
+        runs=runs,
     )
 
 

@@ -40,9 +40,9 @@ from projections.read import Read
 
 SESSIONS: Final = Projection(
     name="sessions",
-    version=7,
-    rules="1832eaa5",
-    views=("project_chat_plan_sessions",),
+    version=8,
+    rules="9b8a1d31",
+    views=("project_chat_plan_sessions", "prompt_runs_with_details"),
     handles=(
         SessionOpened,
         UserMessagePosted,
@@ -76,9 +76,12 @@ class SessionRow:
     """A session with the sum of its bills; `build_id` is the last build that a plan became.
 
     Only the user `private_to` may see it, unless that is empty. `context` are the ids of what it is
-    about, by their names on the wire. `forked_at` is the position up to which a fork shares what
-    its parent had said. `first_words` and `last_words` are the beginnings of the first message and
-    of what was said last. `active_position` is the position of the last message or reply.
+    about, by their names on the wire. A session made of a prompt has the ids of the prompt and of
+    its version, the number of the version, the present name and the newest version of the prompt,
+    and in `answers` the values of the placeholders. `forked_at` is the position up to which a fork
+    shares what its parent had said. `first_words` and `last_words` are the beginnings of the first
+    message and of what was said last. `active_position` is the position of the last message or
+    reply.
     """
 
     session_id: str
@@ -95,6 +98,12 @@ class SessionRow:
     model: str | None
     max_tokens: int | None
     settings: Json
+    prompt_id: str | None
+    prompt_version_id: str | None
+    prompt_number: int | None
+    prompt_name: str | None
+    prompt_newest: int | None
+    answers: Json
     forked_from_session_id: str | None
     forked_from_message_id: str | None
     forked_at: int | None
@@ -167,6 +176,7 @@ class Wanted:
     tag: str | None = None
     run_id: str | None = None
     prompt_id: str | None = None
+    name: str | None = None
 
 
 async def session(connection: Connection, *, tenant_id: str, session_id: str) -> SessionRow | None:
@@ -304,6 +314,7 @@ async def _page(
         "tag": wanted.tag,
         "run_id": wanted.run_id,
         "prompt_id": wanted.prompt_id,
+        "searched": wanted.name,
         "sort": sort,
         "before": Int8(start.position),
         "after": Int8(start.position),
@@ -334,6 +345,17 @@ async def undeleted(
     found = await connection.execute(
         SESSIONS.statements["of_project"],
         {"tenant_id": tenant_id, "project_id": project_id, "limit": limit},
+    )
+    return [session_id for (session_id,) in await found.fetchall()]
+
+
+async def of_prompt(
+    connection: Connection, *, tenant_id: str, prompt_id: str, limit: int
+) -> list[str]:
+    """The ids of `limit` sessions made of a prompt that are not deleted."""
+    found = await connection.execute(
+        SESSIONS.statements["of_prompt"],
+        {"tenant_id": tenant_id, "prompt_id": prompt_id, "limit": limit},
     )
     return [session_id for (session_id,) in await found.fetchall()]
 

@@ -17,12 +17,20 @@ from domain.events import (
     BuildSucceeded,
     Json,
     MaterialAdded,
+    MaterialErased,
     PlanSaved,
     ProjectErased,
     ProjectLocked,
     ProjectUnlocked,
+    PromptErasureRequested,
+    PromptVersionAdded,
     ReplyCompleted,
     ReplyFailed,
+    RunClaimed,
+    RunErased,
+    RunFailed,
+    RunQueued,
+    RunSucceeded,
     SessionArchived,
     SessionConverted,
     SessionDeleted,
@@ -39,21 +47,23 @@ from domain.events import (
     VersionDeployed,
 )
 from domain.session import PLANS
-from projections import builds, sessions
+from projections import builds, runs, sessions
 from projections.builds import BuildRow
 from projections.projection import Connection, Projection
 from projections.read import Read
+from projections.runs import RunRow
 from projections.sessions import LAST, Part
 
 TIMELINE: Final = Projection(
     name="timeline",
-    version=8,
-    rules="08e572b2",
+    version=9,
+    rules="55a26740",
     views=("project_timeline", "project_chat_with_builds"),
     handles=(
         UserMessagePosted,
         AssistantMessageAdded,
         MaterialAdded,
+        MaterialErased,
         ReplyCompleted,
         ReplyFailed,
         SystemMessagePosted,
@@ -73,9 +83,16 @@ TIMELINE: Final = Projection(
         BuildFailed,
         VersionDeployed,
         BuildErased,
+        RunQueued,
+        RunClaimed,
+        RunSucceeded,
+        RunFailed,
+        RunErased,
         ProjectLocked,
         ProjectUnlocked,
         ProjectErased,
+        PromptVersionAdded,
+        PromptErasureRequested,
     ),
 )
 
@@ -88,10 +105,12 @@ ItemKind = Literal[
     "session",
     "build_reference",
     "deployment",
+    "prompt_version",
+    "run",
 ]
 """The kinds of items. Other rows are for readers of the live timeline alone."""
 
-Kind = Literal[ItemKind, "build_status", "lock", "erasure"]
+Kind = Literal[ItemKind, "build_status", "run_status", "lock", "erasure"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,9 +124,10 @@ class TimelineRow:
     `source` is `client` for what a client appended without asking the model. `session_mode` is the
     present mode of the session.
 
-    `build` is the current state of the item's build. An item of kind `build_status` says that the
-    build has changed; `request` is the item that asked for the build. `is_convertible` is true for
-    a plan that can become a build now.
+    `build` is the current state of the item's build, and `run` that of the run whose id is the
+    `item_id`. An item of kind `build_status` or `run_status` says that the build or the run has
+    changed; `request` is the item that asked for it. `is_convertible` is true for a plan that can
+    become a build now.
     """
 
     position: int
@@ -135,6 +155,7 @@ class TimelineRow:
     recorded_at: datetime
     session_mode: SessionMode | None
     build: BuildRow | None = None
+    run: RunRow | None = None
     request: "TimelineRow | None" = None
     is_convertible: bool = False
 
@@ -235,6 +256,7 @@ class PageRead:
         """The page, which was sent before on this connection."""
         found = await self._read.rows()
         rows = await _with_builds(connection, self._tenant_id, found[: self._limit])
+        rows = await _with_runs(connection, self._tenant_id, rows)
         rows = await _with_plans(connection, self._tenant_id, rows)
         return TimelinePage(
             rows=rows[::-1] if self._is_after else rows, has_more=len(found) > self._limit
@@ -313,6 +335,34 @@ async def _with_builds(
         else _about(row, known)
         for row in rows
     ]
+
+
+async def _with_runs(
+    connection: Connection, tenant_id: str, rows: list[TimelineRow]
+) -> list[TimelineRow]:
+    """The rows with their runs. The item that asked for a run is made from the run."""
+    ids = {row.item_id for row in rows if row.kind in ("run", "run_status")}
+    if not ids:
+        return rows
+    known = await runs.of_ids(connection, tenant_id=tenant_id, run_ids=ids)
+    return [_about_run(row, known.get(row.item_id)) if row.item_id in ids else row for row in rows]
+
+
+def _about_run(row: TimelineRow, run: RunRow | None) -> TimelineRow:
+    if run is None or row.kind not in ("run", "run_status"):
+        return row
+    if row.kind == "run":
+        return replace(row, run=run)
+    request = replace(
+        row,
+        kind="run",
+        position=run.queued_position,
+        user_id=run.user_id,
+        text=run.title,
+        recorded_at=run.queued_at,
+        run=run,
+    )
+    return replace(row, request=request)
 
 
 async def _with_plans(

@@ -10,6 +10,7 @@ from psycopg.types.numeric import Int8
 from domain.events import (
     AssistantMessageAdded,
     MaterialAdded,
+    MaterialErased,
     ProjectErased,
     ReplyCompleted,
     SessionDeleted,
@@ -23,8 +24,8 @@ from projections.timeline import ItemKind
 
 WORDS: Final = Projection(
     name="words",
-    version=1,
-    rules="4920d123",
+    version=2,
+    rules="bd512bcd",
     is_inline=False,
     handles=(
         UserMessagePosted,
@@ -34,6 +35,7 @@ WORDS: Final = Projection(
         SessionOpened,
         SessionRenamed,
         SessionDeleted,
+        MaterialErased,
         ProjectErased,
     ),
 )

@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from domain.events import BuildQueued, RunQueued
 from domain.metering import BUILD_ESTIMATES
 from service.access.audit import Audit
 from service.access.authentication import Authenticator
@@ -36,10 +37,15 @@ from service.api import (
     exports,
     forks,
     health,
+    improvements,
+    instructions,
     messages,
     plans,
     projects,
+    prompt_versions,
+    prompts,
     replies,
+    runs,
     search,
     sessions,
     shares,
@@ -56,9 +62,9 @@ from service.chat.running import LANDING_SECONDS, RunningTurns
 from service.chat.settlement import Settlement
 from service.chat.turn import Responder
 from service.chat.turns import Turns
-from service.commands.build_polls import BuildPolls
 from service.commands.builds import Builds
 from service.commands.erasure import Erasure
+from service.commands.polls import Polls
 from service.eventlog.heavy_reads import HeavyReads
 from service.eventlog.live import LiveLog, pass_on
 from service.eventlog.store import EventStore
@@ -69,7 +75,13 @@ from service.http.call import Service
 from service.http.edge import Edge
 from service.http.merge import MergedStreams
 from service.http.operation import AnyOperation
-from service.jobs.expiry import expire_audit, expire_idle, keep_expiring, time_out_silent
+from service.jobs.expiry import (
+    expire_audit,
+    expire_idle,
+    keep_expiring,
+    time_out_silent,
+    time_out_silent_runs,
+)
 from service.jobs.projections import keep_projections
 from service.model.client import ModelClient, refused_key, trusted_certificates
 from service.model.offline.app import OfflineModel, serving
@@ -92,8 +104,13 @@ OPERATIONS: Final[tuple[AnyOperation, ...]] = (
     *exports.OPERATIONS,
     *forks.OPERATIONS,
     *search.OPERATIONS,
+    *instructions.OPERATIONS,
+    *improvements.OPERATIONS,
+    *prompts.OPERATIONS,
+    *prompt_versions.OPERATIONS,
     *shares.OPERATIONS,
     *builds.OPERATIONS,
+    *runs.OPERATIONS,
     *timeline.OPERATIONS,
     *events.OPERATIONS,
     *projects.OPERATIONS,
@@ -207,6 +224,7 @@ async def _lifespan(
         finally:
             service.merged_streams.stop()
             service.build_polls.stop()
+            service.run_polls.stop()
             await service.running_turns.drain(settings.grace_seconds)
             flusher.close()
             writer.close()
@@ -303,7 +321,8 @@ def _service(
                 "update": settings.update_build_seconds,
             },
         ),
-        build_polls=BuildPolls(),
+        build_polls=Polls(BuildQueued),
+        run_polls=Polls(RunQueued),
         erasure=Erasure(transactions, pool, turns),
         authenticator=Authenticator(settings.hmac_keys, pool),
         browser_tokens=BrowserTokens(settings.hmac_keys),
@@ -362,12 +381,13 @@ def _supervised(work: Awaitable[None]) -> asyncio.Task[None]:
 
 
 def _expiring(service: Service, pool: Pool) -> tuple[Awaitable[None], ...]:
-    """The jobs that end idle sessions and silent builds, finish interrupted erasures, and remove
-    old entries of the audit."""
+    """The jobs that end idle sessions, silent builds and silent runs, finish interrupted erasures,
+    and remove old entries of the audit."""
     idle, silent = service.settings.idle_seconds, service.settings.build_silent_seconds
     return (
         keep_expiring(partial(expire_idle, service.transactions, pool, idle), idle),
         keep_expiring(partial(time_out_silent, service.builds, pool, silent), silent),
+        keep_expiring(partial(time_out_silent_runs, service.transactions, pool, silent), silent),
         keep_expiring(service.erasure.finish, idle),
         keep_expiring(partial(expire_audit, pool, service.settings.audit_days), idle),
     )
@@ -381,6 +401,7 @@ async def _pass_on_events(service: Service) -> None:
         service.stream_access.on_events,
         service.project_replies.on_events,
         service.build_polls.on_events,
+        service.run_polls.on_events,
     )
     async for page in service.live_log.follow(await service.store.head()):
         for hook in hooks:

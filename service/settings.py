@@ -129,7 +129,8 @@ class Settings(BaseSettings):
         "of a plan.",
     )
     build_silent_seconds: Seconds = Field(
-        default=1_800, description="How long nothing may be heard of a build before it has failed."
+        default=1_800,
+        description="How long nothing may be heard of a build or a run before it has failed.",
     )
     source_dir: Annotated[Path, AfterValidator(_folder)] | None = Field(
         default=None,

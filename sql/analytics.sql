@@ -122,6 +122,21 @@ where tenant_id = %(tenant_id)s
     and queued_at >= %(since)s
     and queued_at < %(until)s
 
+-- name: runs
+-- The runs that were queued in the span. The median is of the runs that succeeded, as for builds.
+select
+    count(*) as runs,
+    count(*) filter (where status = 'succeeded') as succeeded,
+    count(*) filter (where status = 'failed') as failed,
+    percentile_cont(0.5) within group (
+        order by extract(epoch from ended_at - queued_at)
+    ) filter (where status = 'succeeded') as median_seconds
+from app.runs
+where tenant_id = %(tenant_id)s
+    and project_id = %(project_id)s
+    and queued_at >= %(since)s
+    and queued_at < %(until)s
+
 -- name: past_bills
 -- The bills of the project's last replies, one row an operation.
 select

@@ -505,6 +505,117 @@ begin
 end
 $$;
 
+CREATE FUNCTION app.apply_prompt_versions(p_after bigint, p_upto bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'app'
+    SET enable_seqscan TO 'off'
+    AS $$
+begin
+    insert into prompt_versions (
+        tenant_id, prompt_id, number, prompt_version_id, project_id, user_id, text, placeholders,
+        note, source_session_id, source_message_id, created_at, position
+    )
+    select
+        event.tenant_id, state.prompt_id, state.number, state.prompt_version_id, event.project_id,
+        state.user_id, state.text,
+        array(select jsonb_array_elements_text(state.placeholders)),
+        state.note, state.source_session_id, state.source_message_id, event.recorded_at,
+        event.position
+    from event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        prompt_id text, number integer, prompt_version_id text, user_id text, text text,
+        placeholders jsonb, note text, source_session_id text, source_message_id text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'PromptVersionAdded';
+
+    delete from prompt_versions
+    using event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        prompt_id text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'PromptErasureRequested'
+        and prompt_versions.tenant_id = event.tenant_id
+        and prompt_versions.prompt_id = state.prompt_id;
+end
+$$;
+
+CREATE FUNCTION app.apply_prompts(p_after bigint, p_upto bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'app'
+    SET enable_seqscan TO 'off'
+    AS $$
+begin
+    insert into prompts (
+        tenant_id, prompt_id, project_id, user_id, name, created_at, active_at, active_position
+    )
+    select
+        event.tenant_id, state.prompt_id, state.project_id, state.user_id, state.name,
+        event.recorded_at, event.recorded_at, event.position
+    from event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        prompt_id text, project_id text, user_id text, name text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'PromptCreated';
+
+    -- A prompt can change several times in the range; the last change of each kind counts.
+    update prompts
+    set
+        name = case
+            when change.status = 'erasing' then ''
+            else coalesce(change.name, prompts.name)
+        end,
+        status = coalesce(change.status, prompts.status),
+        versions = coalesce(change.number, prompts.versions),
+        active_at = coalesce(change.active_at, prompts.active_at),
+        active_position = coalesce(change.active_position, prompts.active_position)
+    from (
+        select
+            event.tenant_id,
+            state.prompt_id,
+            (array_agg(state.name order by event.position desc) filter (
+                where event.type = 'PromptRenamed'
+            ))[1] as name,
+            (array_agg(
+                case event.type
+                    when 'PromptArchived' then 'archived'
+                    when 'PromptRestored' then 'active'
+                    when 'PromptErasureRequested' then 'erasing'
+                end
+                order by event.position desc
+            ) filter (
+                where event.type in ('PromptArchived', 'PromptRestored', 'PromptErasureRequested')
+            ))[1] as status,
+            max(state.number) as number,
+            max(event.recorded_at) filter (where event.type = 'PromptVersionAdded') as active_at,
+            max(event.position) filter (where event.type = 'PromptVersionAdded') as active_position
+        from event
+        cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+            prompt_id text, name text, number integer
+        )
+        where event.position > p_after and event.position <= p_upto
+            and event.type in (
+                'PromptVersionAdded', 'PromptRenamed', 'PromptArchived', 'PromptRestored',
+                'PromptErasureRequested'
+            )
+        group by event.tenant_id, state.prompt_id
+    ) as change
+    where prompts.tenant_id = change.tenant_id and prompts.prompt_id = change.prompt_id;
+
+    delete from prompts
+    using event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        prompt_id text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'PromptErased'
+        and prompts.tenant_id = event.tenant_id
+        and prompts.prompt_id = state.prompt_id;
+end
+$$;
+
 CREATE FUNCTION app.apply_replies(p_after bigint, p_upto bigint) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'app'
@@ -559,6 +670,224 @@ begin
         and event.type = 'ReplyStarted'
         and replies.tenant_id = event.tenant_id
         and replies.message_id = state.message_id;
+end
+$$;
+
+CREATE FUNCTION app.apply_run_candidates(p_after bigint, p_upto bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'app'
+    SET enable_seqscan TO 'off'
+    AS $$
+begin
+    with reported as materialized (
+        select
+            event.tenant_id, state.run_id, state.candidate_id, state.title,
+            nullif(state.scores, 'null') as scores, nullif(state.data, 'null') as data,
+            state.at::timestamptz as at, event.recorded_at, event.position
+        from event
+        cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+            run_id text, candidate_id text, title text, scores jsonb, data jsonb, at text
+        )
+        where event.position > p_after and event.position <= p_upto
+            and event.type = 'RunCandidateReported'
+    ),
+    -- Of scores with the same name the last one counts.
+    scored as (
+        select
+            reported.tenant_id, reported.run_id, reported.candidate_id,
+            jsonb_object_agg(score.key, score.value order by reported.position) as scores
+        from reported
+        cross join lateral jsonb_each(reported.scores) as score
+        group by reported.tenant_id, reported.run_id, reported.candidate_id
+    ),
+    last as (
+        select
+            tenant_id, run_id, candidate_id,
+            (array_agg(title order by position desc))[1] as title,
+            (array_agg(data order by position desc) filter (where data is not null))[1] as data,
+            (array_agg(at order by position desc))[1] as at,
+            max(recorded_at) as recorded_at,
+            min(position) as position
+        from reported
+        group by tenant_id, run_id, candidate_id
+    )
+    insert into run_candidates (
+        tenant_id, run_id, candidate_id, title, scores, data, at, recorded_at, position
+    )
+    select
+        last.tenant_id, last.run_id, last.candidate_id, last.title, coalesce(scored.scores, '{}'),
+        last.data, last.at, last.recorded_at, last.position
+    from last
+    left join scored
+        on scored.tenant_id = last.tenant_id and scored.run_id = last.run_id
+            and scored.candidate_id = last.candidate_id
+    on conflict (tenant_id, run_id, candidate_id) do update
+    set
+        title = excluded.title,
+        scores = run_candidates.scores || excluded.scores,
+        data = coalesce(excluded.data, run_candidates.data),
+        at = excluded.at,
+        recorded_at = excluded.recorded_at;
+
+    delete from run_candidates
+    using event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        run_id text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'RunErased'
+        and run_candidates.tenant_id = event.tenant_id
+        and run_candidates.run_id = state.run_id;
+end
+$$;
+
+CREATE FUNCTION app.apply_run_steps(p_after bigint, p_upto bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'app'
+    SET enable_seqscan TO 'off'
+    AS $$
+begin
+    insert into run_steps (
+        tenant_id, run_id, step_id, title, prompt, prompt_version_id, output, at, recorded_at,
+        position
+    )
+    select
+        event.tenant_id,
+        state.run_id,
+        state.step_id,
+        (array_agg(state.title order by event.position desc))[1],
+        (array_agg(state.prompt order by event.position desc) filter (
+            where state.prompt is not null
+        ))[1],
+        (array_agg(state.prompt_version_id order by event.position desc) filter (
+            where state.prompt_version_id is not null
+        ))[1],
+        (array_agg(state.output order by event.position desc) filter (
+            where state.output is not null
+        ))[1],
+        (array_agg(state.at::timestamptz order by event.position desc))[1],
+        max(event.recorded_at),
+        min(event.position)
+    from event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        run_id text, step_id text, title text, prompt text, prompt_version_id text, output text,
+        at text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'RunStepReported'
+    group by event.tenant_id, state.run_id, state.step_id
+    on conflict (tenant_id, run_id, step_id) do update
+    set
+        title = excluded.title,
+        prompt = coalesce(excluded.prompt, run_steps.prompt),
+        prompt_version_id = coalesce(excluded.prompt_version_id, run_steps.prompt_version_id),
+        output = coalesce(excluded.output, run_steps.output),
+        at = excluded.at,
+        recorded_at = excluded.recorded_at;
+
+    delete from run_steps
+    using event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        run_id text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'RunErased'
+        and run_steps.tenant_id = event.tenant_id
+        and run_steps.run_id = state.run_id;
+end
+$$;
+
+CREATE FUNCTION app.apply_runs(p_after bigint, p_upto bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'app'
+    SET enable_seqscan TO 'off'
+    AS $$
+begin
+    insert into runs (
+        tenant_id, run_id, project_id, user_id, session_id, title, prompt_version_id, answers,
+        settings, input, queued_at, heard_at, queued_position
+    )
+    select
+        event.tenant_id, state.run_id, state.project_id, state.user_id, state.session_id,
+        state.title, state.prompt_version_id, nullif(state.answers, 'null'),
+        nullif(state.settings, 'null'), nullif(state.input, 'null'), event.recorded_at,
+        event.recorded_at, event.position
+    from event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        run_id text, project_id text, user_id text, session_id text, title text,
+        prompt_version_id text, answers jsonb, settings jsonb, input jsonb
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'RunQueued';
+
+    -- A run can have several reports in the range; the last report counts. The events of a claim
+    -- and of an end happen once a run.
+    update runs
+    set
+        status = case
+            when change.ended_as = 'RunSucceeded' then 'succeeded'
+            when change.ended_as = 'RunFailed' then 'failed'
+            when runs.status = 'queued' then 'running'
+            else runs.status
+        end,
+        worker_id = coalesce(change.worker_id, runs.worker_id),
+        progress = coalesce(change.title, runs.progress),
+        summary = coalesce(change.summary, runs.summary),
+        findings = coalesce(change.findings, runs.findings),
+        code = coalesce(change.code, runs.code),
+        error = coalesce(change.error, runs.error),
+        seconds = coalesce(change.seconds, runs.seconds),
+        tokens = coalesce(change.tokens, runs.tokens),
+        claimed_at = coalesce(runs.claimed_at, change.claimed_at),
+        heard_at = greatest(runs.heard_at, change.heard_at),
+        ended_at = coalesce(runs.ended_at, change.ended_at)
+    from (
+        select
+            event.tenant_id,
+            state.run_id,
+            max(event.type) filter (
+                where event.type in ('RunSucceeded', 'RunFailed')
+            ) as ended_as,
+            max(state.worker_id) filter (where event.type = 'RunClaimed') as worker_id,
+            (array_agg(state.title order by event.position desc) filter (
+                where state.title is not null
+            ))[1] as title,
+            max(state.summary) as summary,
+            (array_agg(state.findings) filter (
+                where event.type in ('RunSucceeded', 'RunFailed')
+            ))[1] as findings,
+            max(state.code) as code,
+            max(state.error) as error,
+            max(state.seconds) as seconds,
+            max(state.tokens) as tokens,
+            min(event.recorded_at) filter (where event.type = 'RunClaimed') as claimed_at,
+            max(event.recorded_at) as heard_at,
+            min(event.recorded_at) filter (
+                where event.type in ('RunSucceeded', 'RunFailed')
+            ) as ended_at
+        from event
+        cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+            run_id text, worker_id text, title text, summary text, findings jsonb, code text,
+            error text, seconds integer, tokens bigint
+        )
+        where event.position > p_after and event.position <= p_upto
+            and event.type in (
+                'RunClaimed', 'RunProgressed', 'RunStepReported', 'RunCandidateReported',
+                'RunSucceeded', 'RunFailed'
+            )
+        group by event.tenant_id, state.run_id
+    ) as change
+    where runs.tenant_id = change.tenant_id and runs.run_id = change.run_id;
+
+    delete from runs
+    using event
+    cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
+        run_id text
+    )
+    where event.position > p_after and event.position <= p_upto
+        and event.type = 'RunErased'
+        and runs.tenant_id = event.tenant_id
+        and runs.run_id = state.run_id;
 end
 $$;
 
@@ -720,6 +1049,23 @@ begin
             when change.is_instructed then change.settings
             else sessions.settings
         end,
+        prompt_id = case
+            when change.is_instructed then change.prompt_id
+            else sessions.prompt_id
+        end,
+        prompt_version_id = case
+            when change.is_instructed then change.prompt_version_id
+            else sessions.prompt_version_id
+        end,
+        prompt_number = case
+            when change.is_instructed then change.prompt_number
+            else sessions.prompt_number
+        end,
+        answers = case
+            when change.status = 'deleted' then null
+            when change.is_instructed then change.answers
+            else sessions.answers
+        end,
         status = case
             when change.status <> 'restored' then change.status
             when change.status is null then sessions.status
@@ -758,6 +1104,18 @@ begin
             (array_agg(state.settings order by event.position desc) filter (
                 where event.type = 'SessionInstructed'
             ))[1] as settings,
+            (array_agg(state.prompt_id order by event.position desc) filter (
+                where event.type = 'SessionInstructed'
+            ))[1] as prompt_id,
+            (array_agg(state.prompt_version_id order by event.position desc) filter (
+                where event.type = 'SessionInstructed'
+            ))[1] as prompt_version_id,
+            (array_agg(state.prompt_number order by event.position desc) filter (
+                where event.type = 'SessionInstructed'
+            ))[1] as prompt_number,
+            (array_agg(state.answers order by event.position desc) filter (
+                where event.type = 'SessionInstructed'
+            ))[1] as answers,
             (array_agg(
                 case event.type
                     when 'SessionConverted' then 'converted'
@@ -780,7 +1138,8 @@ begin
         from event
         cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
             session_id text, name text, description text, tags jsonb, mode text, model text,
-            max_tokens integer, settings jsonb, build_id text
+            max_tokens integer, settings jsonb, prompt_id text, prompt_version_id text,
+            prompt_number integer, answers jsonb, build_id text
         )
         where event.position > p_after and event.position <= p_upto
             and event.type in (
@@ -867,17 +1226,21 @@ begin
             when is_of_build or shown.kind = 'lock' then 'build'
             else 'plan'
         end,
-        case event.type
-            when 'VersionDeployed' then state.version_id
+        case
+            when event.type = 'VersionDeployed' then state.version_id
+            when event.type = 'PromptVersionAdded' then state.prompt_version_id
+            when is_of_run then state.run_id
             else coalesce(state.message_id, event.position::text)
         end,
         shown.kind,
         case
-            when shown.kind in ('build_status', 'lock', 'erasure', 'session') then false
+            when shown.kind in ('build_status', 'run_status', 'lock', 'erasure', 'session')
+                then false
             else coalesce(state.visible, true)
         end,
-        shown.kind in ('build_status', 'lock', 'erasure'),
-        state.session_id,
+        shown.kind in ('build_status', 'run_status', 'lock', 'erasure'),
+        -- A run is no message of the session that it came from.
+        case when not is_of_run then coalesce(state.session_id, state.source_session_id) end,
         state.user_id,
         case event.type
             when 'UserMessagePosted' then state.chat_mode
@@ -887,7 +1250,11 @@ begin
         state.in_reply_to,
         coalesce(state.locale, case event.type when 'ReplyCompleted' then 'en' end),
         case shown.kind when 'assistant_message' then 'client' else state.source end,
-        case event.type when 'BuildReferenced' then state.title else state.text end,
+        case
+            when event.type in ('BuildReferenced', 'RunQueued') then state.title
+            when event.type = 'PromptVersionAdded' then left(state.text, 200)
+            when not is_of_run then state.text
+        end,
         case event.type
             when 'ReplyCompleted' then state.data
             when 'SystemMessagePosted' then jsonb_build_object(
@@ -902,6 +1269,13 @@ begin
             when 'BuildReferenced' then jsonb_build_object(
                 'phase', 'development', 'type', 'progress', 'title', state.title
             )
+            when 'PromptVersionAdded' then jsonb_strip_nulls(jsonb_build_object(
+                'promptId', state.prompt_id,
+                'number', state.number,
+                'name', state.name,
+                'note', state.note,
+                'sourceMessageId', state.source_message_id
+            ))
             when 'SessionRenamed' then jsonb_build_object('event', event.type, 'name', state.name)
             when 'SessionModeChanged'
                 then jsonb_build_object('event', event.type, 'mode', state.mode)
@@ -910,7 +1284,10 @@ begin
             when 'ProjectLocked' then jsonb_build_object('activeBuildId', state.build_id)
             when 'ProjectUnlocked' then jsonb_build_object('activeBuildId', null)
             when 'SessionDeleted' then jsonb_build_object('sessionId', state.session_id)
+            when 'MaterialErased' then jsonb_build_object('messageId', state.message_id)
             when 'BuildErased' then jsonb_build_object('buildId', state.build_id)
+            when 'RunErased' then jsonb_build_object('runId', state.run_id)
+            when 'PromptErasureRequested' then jsonb_build_object('promptId', state.prompt_id)
             else case when shown.kind = 'session' then jsonb_build_object('event', event.type) end
         end,
         case event.type when 'ReplyFailed' then 'error' else state.subtype end,
@@ -936,7 +1313,9 @@ begin
         reason text, warnings jsonb, resets integer, retries integer,
         text text, data jsonb, template text, variables jsonb, code text, name text, subtype text,
         tokens_used bigint, duration_ms bigint, build_id text, converted_from_session_id text,
-        type text, contract_version text, title text, version_id text, source text, kind text
+        type text, contract_version text, title text, version_id text, source text, kind text,
+        run_id text, prompt_id text, prompt_version_id text, number integer, note text,
+        source_message_id text, source_session_id text
     )
     cross join lateral (
         select case event.type
@@ -955,6 +1334,14 @@ begin
             when 'ProjectUnlocked' then 'lock'
             when 'SessionDeleted' then 'erasure'
             when 'BuildErased' then 'erasure'
+            when 'MaterialErased' then 'erasure'
+            when 'RunQueued' then 'run'
+            when 'RunClaimed' then 'run_status'
+            when 'RunSucceeded' then 'run_status'
+            when 'RunFailed' then 'run_status'
+            when 'RunErased' then 'erasure'
+            when 'PromptErasureRequested' then 'erasure'
+            when 'PromptVersionAdded' then 'prompt_version'
             when 'PlanSaved' then 'session'
             when 'SessionOpened' then 'session'
             when 'SessionRenamed' then 'session'
@@ -969,19 +1356,23 @@ begin
     cross join lateral (
         select
             shown.kind in ('build_reference', 'deployment', 'build_status')
-            or event.type = 'BuildErased' as is_of_build
+            or event.type = 'BuildErased' as is_of_build,
+            shown.kind in ('run', 'run_status') or event.type = 'RunErased' as is_of_run
     ) as about
     where event.position > p_after and event.position <= p_upto
         and shown.kind is not null
     order by event.position;
 
-    -- An erasure removes the rows of all earlier events of its stream; the row of the erasure
-    -- itself stays, for readers of the live timeline. The erasure of a project removes all its
-    -- rows. Most ranges have no erasure.
+    -- An erasure removes the rows of all earlier events of its stream, or that of one material; the
+    -- row of the erasure itself stays, for readers of the live timeline. The erasure of a project
+    -- removes all its rows. Most ranges have no erasure.
     if exists (
         select from event
         where event.position > p_after and event.position <= p_upto
-            and event.type in ('SessionDeleted', 'BuildErased', 'ProjectErased')
+            and event.type in (
+                'SessionDeleted', 'MaterialErased', 'BuildErased', 'RunErased',
+                'PromptErasureRequested', 'ProjectErased'
+            )
     ) then
         delete from timeline
         using event as erased
@@ -989,7 +1380,11 @@ begin
             on earlier.tenant_id = erased.tenant_id and earlier.stream_id = erased.stream_id
                 and earlier.version < erased.version
         where erased.position > p_after and erased.position <= p_upto
-            and erased.type in ('SessionDeleted', 'BuildErased')
+            and (
+                erased.type = 'PromptErasureRequested'
+                or erased.type in ('SessionDeleted', 'MaterialErased', 'BuildErased', 'RunErased')
+                and app.erases(erased.type, erased.state, earlier.type, earlier.state)
+            )
             and timeline.tenant_id = earlier.tenant_id
             and timeline.project_id = earlier.project_id
             and timeline.private_to = app.private_to(earlier.tenant_id, earlier.stream_id)
@@ -1086,11 +1481,13 @@ begin
         and analysed.stems <> ''::tsvector
     order by event.position;
 
-    -- A session has one name. Both kinds of events are rare.
+    -- A session has one name. All these kinds of events are rare.
     if exists (
         select from event
         where event.position > p_after and event.position <= p_upto
-            and event.type in ('SessionRenamed', 'SessionDeleted', 'ProjectErased')
+            and event.type in (
+                'SessionRenamed', 'SessionDeleted', 'MaterialErased', 'ProjectErased'
+            )
     ) then
         delete from words
         using event as later
@@ -1099,7 +1496,8 @@ begin
                 and earlier.version < later.version
         where later.position > p_after and later.position <= p_upto
             and (
-                later.type = 'SessionDeleted'
+                later.type in ('SessionDeleted', 'MaterialErased')
+                and app.erases(later.type, later.state, earlier.type, earlier.state)
                 or later.type = 'SessionRenamed'
                 and earlier.type in ('SessionOpened', 'SessionRenamed')
             )
@@ -1156,11 +1554,26 @@ $$;
 
 COMMENT ON FUNCTION app.builds_as_they_are() IS 'The builds, for the views of other read models.';
 
+CREATE FUNCTION app.erases(p_type text, p_state bytea, p_earlier_type text, p_earlier_state bytea) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO ''
+    AS $$
+    select p_type = any (app.erasures()) and case
+        when p_type <> 'MaterialErased' then true
+        when p_earlier_type <> 'MaterialAdded' then false
+        else convert_from(p_earlier_state, 'UTF8')::json ->> 'message_id'
+            = convert_from(p_state, 'UTF8')::json ->> 'message_id'
+    end
+$$;
+
 CREATE FUNCTION app.erasures() RETURNS text[]
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path TO ''
     AS $$
-    select array['SessionDeleted', 'BuildErased', 'ProjectErased']
+    select array[
+        'SessionDeleted', 'MaterialErased', 'BuildErased', 'RunErased', 'ProjectErased',
+        'PromptErased'
+    ]
 $$;
 
 CREATE FUNCTION app.expire_audit(p_days integer, p_limit integer) RETURNS bigint
@@ -1286,6 +1699,7 @@ begin
     where erased.position between p_first and p_last
         and erased.type = any (app.erasures())
         and begun.type = 'ReplyStarted'
+        and app.erases(erased.type, erased.state, begun.type, begun.state)
         and reply_chunk.frame is not null
         and reply_chunk.tenant_id = begun.tenant_id
         and reply_chunk.message_id = convert_from(app.masked(begun.state), 'UTF8')::json ->> 'message_id';
@@ -1298,6 +1712,7 @@ begin
         and event.tenant_id = erased.tenant_id
         and event.stream_id = erased.stream_id
         and event.version < erased.version
+        and app.erases(erased.type, erased.state, event.type, event.state)
         and event.state <> app.masked(event.state);
 end
 $$;
@@ -1317,19 +1732,27 @@ begin
     select jsonb_object_agg(key, blank::jsonb) into blanks
         from (
             values
+                ('answers', 'null'),
                 ('artifact_url', 'null'),
                 ('data', 'null'),
                 ('description', '""'),
                 ('error', '""'),
+                ('findings', '[]'),
                 ('framework', 'null'),
+                ('input', 'null'),
                 ('instructions', 'null'),
                 ('name', '""'),
+                ('note', 'null'),
+                ('output', 'null'),
+                ('placeholders', '[]'),
                 ('plan', 'null'),
                 ('plan_digest', 'null'),
                 ('preview_url', 'null'),
                 ('prompt', '""'),
+                ('scores', 'null'),
                 ('settings', 'null'),
                 ('source_root', 'null'),
+                ('summary', 'null'),
                 ('tags', '[]'),
                 ('text', '""'),
                 ('title', '""'),
@@ -1551,6 +1974,14 @@ begin
 end
 $$;
 
+CREATE FUNCTION app.prompts_as_they_are() RETURNS TABLE(tenant_id text, prompt_id text, name text)
+    LANGUAGE sql STABLE
+    AS $$
+    select tenant_id, prompt_id, name from app.prompts where status <> 'erasing'
+$$;
+
+COMMENT ON FUNCTION app.prompts_as_they_are() IS 'The prompts, for the views of other read models.';
+
 CREATE FUNCTION app.refuse_audit_change() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -1579,7 +2010,7 @@ begin
             where erased.tenant_id = old.tenant_id
                 and erased.stream_id = old.stream_id
                 and erased.version > old.version
-                and erased.type = any (app.erasures())
+                and app.erases(erased.type, erased.state, old.type, old.state)
         )
     then
         return new;
@@ -1599,6 +2030,15 @@ begin
     raise exception 'an entry of the audit stays for 30 days at least' using errcode = 'TL002';
 end
 $$;
+
+CREATE FUNCTION app.runs_as_they_are() RETURNS TABLE(tenant_id text, run_id text, status text)
+    LANGUAGE sql STABLE
+    AS $$
+    select tenant_id, run_id, status
+    from app.runs
+$$;
+
+COMMENT ON FUNCTION app.runs_as_they_are() IS 'The runs, for the views of other read models.';
 
 CREATE FUNCTION app.said(p_text text, p_data jsonb) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -1875,6 +2315,10 @@ CREATE TABLE app.sessions (
     model text,
     max_tokens integer,
     settings jsonb,
+    prompt_id text COLLATE pg_catalog."C",
+    prompt_version_id text COLLATE pg_catalog."C",
+    prompt_number integer,
+    answers jsonb,
     forked_from_session_id text COLLATE pg_catalog."C",
     forked_from_message_id text,
     forked_at bigint,
@@ -2031,6 +2475,8 @@ CREATE VIEW analytics.project_timeline WITH (security_invoker='true') AS
     build.artifact_url,
     build.duration_ms AS build_duration_ms,
         CASE
+            WHEN ((timeline.kind = 'run'::text) AND (run.status = ANY (ARRAY['succeeded'::text, 'failed'::text]))) THEN run.status
+            WHEN (timeline.kind = 'run'::text) THEN 'in_progress'::text
             WHEN ((timeline.mode = 'plan'::text) AND (timeline.subtype = 'error'::text)) THEN 'failed'::text
             WHEN (timeline.mode = 'plan'::text) THEN 'planning'::text
             WHEN (build.status = 'succeeded'::text) THEN 'deployed'::text
@@ -2039,8 +2485,9 @@ CREATE VIEW analytics.project_timeline WITH (security_invoker='true') AS
             ELSE 'in_progress'::text
         END AS timeline_status,
     timeline.recorded_at
-   FROM (app.timeline
+   FROM ((app.timeline
      LEFT JOIN app.builds_as_they_are() build(tenant_id, build_id, status, version_id, preview_url, artifact_url, duration_ms) ON (((build.tenant_id = timeline.tenant_id) AND (build.build_id = timeline.build_id))))
+     LEFT JOIN app.runs_as_they_are() run(tenant_id, run_id, status) ON (((timeline.kind = 'run'::text) AND (run.tenant_id = timeline.tenant_id) AND (run.run_id = timeline.item_id))))
   WHERE (timeline.is_visible AND (timeline.private_to = ''::text));
 
 COMMENT ON VIEW analytics.project_timeline IS 'What readers of a project see, one row an item, without private sessions; order by position.';
@@ -2053,15 +2500,15 @@ COMMENT ON COLUMN analytics.project_timeline.project_id IS 'The project.';
 
 COMMENT ON COLUMN analytics.project_timeline.mode IS 'plan or build.';
 
-COMMENT ON COLUMN analytics.project_timeline.item_id IS 'The id of the message or reply; for a deployment the id of the version.';
+COMMENT ON COLUMN analytics.project_timeline.item_id IS 'The id of the message or reply; for a deployment the id of the version, for a run its own.';
 
-COMMENT ON COLUMN analytics.project_timeline.kind IS 'user_message, reply, system_message, assistant_message, material, build_reference or deployment.';
+COMMENT ON COLUMN analytics.project_timeline.kind IS 'user_message, reply, system_message, assistant_message, material, prompt_version, build_reference, deployment or run.';
 
-COMMENT ON COLUMN analytics.project_timeline.session_id IS 'The session of the item.';
+COMMENT ON COLUMN analytics.project_timeline.session_id IS 'The session of the item; null for a run, whose session is in project_runs.';
 
 COMMENT ON COLUMN analytics.project_timeline.source IS 'client for a message that a client appended without asking the model; else null.';
 
-COMMENT ON COLUMN analytics.project_timeline.user_id IS 'The user who wrote the message; null for other kinds.';
+COMMENT ON COLUMN analytics.project_timeline.user_id IS 'The user who wrote the message or asked for the run; null for other kinds.';
 
 COMMENT ON COLUMN analytics.project_timeline.chat_mode IS 'For a reply the mode that the model chose: question, feature, fix, analysis or general; for a reply that failed before that, the mode that the client asked for, or null. For a message the mode that the client asked for; initial or build if the message asks for a build.';
 
@@ -2071,7 +2518,7 @@ COMMENT ON COLUMN analytics.project_timeline.locale IS 'For a message the locale
 
 COMMENT ON COLUMN analytics.project_timeline.language IS 'The language of the locale, in lower case: ar for ar-EG.';
 
-COMMENT ON COLUMN analytics.project_timeline.text IS 'The text of a message; for a build_reference the title of the worker''s first report.';
+COMMENT ON COLUMN analytics.project_timeline.text IS 'The text of a message; for a build_reference the title of the worker''s first report; for a run its title; for a prompt_version the first 200 characters of the text.';
 
 COMMENT ON COLUMN analytics.project_timeline.data IS 'The JSON of a reply, by the contract of its chat_mode; for a system_message its template and variables; for a build_reference the phase, type and title of the report that it shows.';
 
@@ -2107,7 +2554,7 @@ COMMENT ON COLUMN analytics.project_timeline.artifact_url IS 'The URL of the ver
 
 COMMENT ON COLUMN analytics.project_timeline.build_duration_ms IS 'Milliseconds from the queueing of the build to its end.';
 
-COMMENT ON COLUMN analytics.project_timeline.timeline_status IS 'planning, in_progress, deployed or failed (a build, or a reply), as the item of the API says.';
+COMMENT ON COLUMN analytics.project_timeline.timeline_status IS 'planning, in_progress, deployed, failed (a build, a reply or a run) or succeeded (a run), as the item of the API says.';
 
 COMMENT ON COLUMN analytics.project_timeline.recorded_at IS 'The time when the event was appended.';
 
@@ -2163,15 +2610,15 @@ COMMENT ON COLUMN analytics.project_chat_with_builds.project_id IS 'The project.
 
 COMMENT ON COLUMN analytics.project_chat_with_builds.mode IS 'plan or build.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds.item_id IS 'The id of the message or reply; for a deployment the id of the version.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.item_id IS 'The id of the message or reply; for a deployment the id of the version, for a run its own.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds.kind IS 'user_message, reply, system_message, assistant_message, material, build_reference or deployment.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.kind IS 'user_message, reply, system_message, assistant_message, material, prompt_version, build_reference, deployment or run.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds.session_id IS 'The session of the item.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.session_id IS 'The session of the item; null for a run, whose session is in project_runs.';
 
 COMMENT ON COLUMN analytics.project_chat_with_builds.source IS 'client for a message that a client appended without asking the model; else null.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds.user_id IS 'The user who wrote the message; null for other kinds.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.user_id IS 'The user who wrote the message or asked for the run; null for other kinds.';
 
 COMMENT ON COLUMN analytics.project_chat_with_builds.chat_mode IS 'For a reply the mode that the model chose: question, feature, fix, analysis or general; for a reply that failed before that, the mode that the client asked for, or null. For a message the mode that the client asked for; initial or build if the message asks for a build.';
 
@@ -2181,7 +2628,7 @@ COMMENT ON COLUMN analytics.project_chat_with_builds.locale IS 'For a message th
 
 COMMENT ON COLUMN analytics.project_chat_with_builds.language IS 'The language of the locale, in lower case: ar for ar-EG.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds.text IS 'The text of a message; for a build_reference the title of the worker''s first report.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.text IS 'The text of a message; for a build_reference the title of the worker''s first report; for a run its title; for a prompt_version the first 200 characters of the text.';
 
 COMMENT ON COLUMN analytics.project_chat_with_builds.data IS 'The JSON of a reply, by the contract of its chat_mode; for a system_message its template and variables; for a build_reference the phase, type and title of the report that it shows.';
 
@@ -2217,11 +2664,199 @@ COMMENT ON COLUMN analytics.project_chat_with_builds.artifact_url IS 'The URL of
 
 COMMENT ON COLUMN analytics.project_chat_with_builds.build_duration_ms IS 'Milliseconds from the queueing of the build to its end.';
 
-COMMENT ON COLUMN analytics.project_chat_with_builds.timeline_status IS 'planning, in_progress, deployed or failed (a build, or a reply), as the item of the API says.';
+COMMENT ON COLUMN analytics.project_chat_with_builds.timeline_status IS 'planning, in_progress, deployed, failed (a build, a reply or a run) or succeeded (a run), as the item of the API says.';
 
 COMMENT ON COLUMN analytics.project_chat_with_builds.recorded_at IS 'The time when the event was appended.';
 
 COMMENT ON COLUMN analytics.project_chat_with_builds.build_events IS 'For a build_reference: the reports that users may see, as a JSON array in log order.';
+
+CREATE TABLE app.run_candidates (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    run_id text NOT NULL COLLATE pg_catalog."C",
+    candidate_id text NOT NULL COLLATE pg_catalog."C",
+    title text NOT NULL,
+    scores jsonb DEFAULT '{}'::jsonb NOT NULL,
+    data jsonb,
+    at timestamp with time zone NOT NULL,
+    recorded_at timestamp with time zone NOT NULL,
+    "position" bigint NOT NULL
+);
+
+ALTER TABLE ONLY app.run_candidates FORCE ROW LEVEL SECURITY;
+
+CREATE VIEW analytics.project_run_candidates WITH (security_invoker='true') AS
+ SELECT tenant_id,
+    run_id,
+    candidate_id,
+    title,
+    scores,
+    data,
+    at,
+    recorded_at,
+    "position"
+   FROM app.run_candidates;
+
+COMMENT ON VIEW analytics.project_run_candidates IS 'The candidates of runs with their scores, one row each.';
+
+COMMENT ON COLUMN analytics.project_run_candidates.tenant_id IS 'The tenant of the run.';
+
+COMMENT ON COLUMN analytics.project_run_candidates.run_id IS 'The run.';
+
+COMMENT ON COLUMN analytics.project_run_candidates.candidate_id IS 'The id that the engine gave the candidate.';
+
+COMMENT ON COLUMN analytics.project_run_candidates.title IS 'The title of the last report of the candidate.';
+
+COMMENT ON COLUMN analytics.project_run_candidates.scores IS 'The scores, as a JSON object of numbers by name.';
+
+COMMENT ON COLUMN analytics.project_run_candidates.data IS 'What the engine says of the candidate, as a JSON object.';
+
+COMMENT ON COLUMN analytics.project_run_candidates.at IS 'The time of the last report, by the engine''s clock.';
+
+COMMENT ON COLUMN analytics.project_run_candidates.recorded_at IS 'The time when the last report was appended.';
+
+COMMENT ON COLUMN analytics.project_run_candidates."position" IS 'The position of the first report of the candidate in the log.';
+
+CREATE TABLE app.run_steps (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    run_id text NOT NULL COLLATE pg_catalog."C",
+    step_id text NOT NULL COLLATE pg_catalog."C",
+    title text NOT NULL,
+    prompt text,
+    prompt_version_id text,
+    output text,
+    at timestamp with time zone NOT NULL,
+    recorded_at timestamp with time zone NOT NULL,
+    "position" bigint NOT NULL
+);
+
+ALTER TABLE ONLY app.run_steps FORCE ROW LEVEL SECURITY;
+
+CREATE VIEW analytics.project_run_steps WITH (security_invoker='true') AS
+ SELECT tenant_id,
+    run_id,
+    step_id,
+    title,
+    prompt,
+    prompt_version_id,
+    output,
+    at,
+    recorded_at,
+    "position"
+   FROM app.run_steps;
+
+COMMENT ON VIEW analytics.project_run_steps IS 'The steps of runs, one row each.';
+
+COMMENT ON COLUMN analytics.project_run_steps.tenant_id IS 'The tenant of the run.';
+
+COMMENT ON COLUMN analytics.project_run_steps.run_id IS 'The run.';
+
+COMMENT ON COLUMN analytics.project_run_steps.step_id IS 'The id that the engine gave the step.';
+
+COMMENT ON COLUMN analytics.project_run_steps.title IS 'The title of the last report of the step.';
+
+COMMENT ON COLUMN analytics.project_run_steps.prompt IS 'The prompt of the step.';
+
+COMMENT ON COLUMN analytics.project_run_steps.prompt_version_id IS 'The prompt version of the prompt, where the engine named a prompt version.';
+
+COMMENT ON COLUMN analytics.project_run_steps.output IS 'The output of the step.';
+
+COMMENT ON COLUMN analytics.project_run_steps.at IS 'The time of the last report, by the engine''s clock.';
+
+COMMENT ON COLUMN analytics.project_run_steps.recorded_at IS 'The time when the last report was appended.';
+
+COMMENT ON COLUMN analytics.project_run_steps."position" IS 'The position of the first report of the step in the log.';
+
+CREATE TABLE app.runs (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    run_id text NOT NULL COLLATE pg_catalog."C",
+    project_id text NOT NULL COLLATE pg_catalog."C",
+    user_id text NOT NULL COLLATE pg_catalog."C",
+    session_id text COLLATE pg_catalog."C",
+    title text NOT NULL,
+    prompt_version_id text,
+    answers jsonb,
+    settings jsonb,
+    input jsonb,
+    status text DEFAULT 'queued'::text NOT NULL,
+    worker_id text,
+    progress text,
+    summary text,
+    findings jsonb DEFAULT '[]'::jsonb NOT NULL,
+    code text,
+    error text,
+    seconds integer,
+    tokens bigint,
+    queued_at timestamp with time zone NOT NULL,
+    claimed_at timestamp with time zone,
+    heard_at timestamp with time zone NOT NULL,
+    ended_at timestamp with time zone,
+    queued_position bigint NOT NULL
+)
+WITH (fillfactor='70');
+
+ALTER TABLE ONLY app.runs FORCE ROW LEVEL SECURITY;
+
+CREATE VIEW analytics.project_runs WITH (security_invoker='true') AS
+ SELECT tenant_id,
+    run_id,
+    project_id,
+    user_id,
+    session_id,
+    title,
+    prompt_version_id,
+    status,
+    worker_id,
+    summary,
+    findings,
+    code,
+    error,
+    seconds,
+    tokens,
+    queued_at,
+    claimed_at,
+    ended_at,
+    ((EXTRACT(epoch FROM (ended_at - queued_at)) * (1000)::numeric))::bigint AS duration_ms
+   FROM app.runs;
+
+COMMENT ON VIEW analytics.project_runs IS 'The runs of engines, one row each.';
+
+COMMENT ON COLUMN analytics.project_runs.tenant_id IS 'The tenant of the run.';
+
+COMMENT ON COLUMN analytics.project_runs.run_id IS 'The run.';
+
+COMMENT ON COLUMN analytics.project_runs.project_id IS 'The project of the run.';
+
+COMMENT ON COLUMN analytics.project_runs.user_id IS 'The user who asked for the run.';
+
+COMMENT ON COLUMN analytics.project_runs.session_id IS 'The session that the run came from; null for a run without a session.';
+
+COMMENT ON COLUMN analytics.project_runs.title IS 'What the user called the run.';
+
+COMMENT ON COLUMN analytics.project_runs.prompt_version_id IS 'The prompt version that the run was asked to use; null without a prompt version.';
+
+COMMENT ON COLUMN analytics.project_runs.status IS 'queued, running, succeeded or failed.';
+
+COMMENT ON COLUMN analytics.project_runs.worker_id IS 'The engine that claimed the run.';
+
+COMMENT ON COLUMN analytics.project_runs.summary IS 'The summary that the engine reported with the end.';
+
+COMMENT ON COLUMN analytics.project_runs.findings IS 'The key findings that the engine reported with the end, as a JSON array of texts.';
+
+COMMENT ON COLUMN analytics.project_runs.code IS 'Why the run failed: failed (its engine said so), timed_out (no report for long) or cancelled (by a member of the project).';
+
+COMMENT ON COLUMN analytics.project_runs.error IS 'The error message of a failed run.';
+
+COMMENT ON COLUMN analytics.project_runs.seconds IS 'The AI seconds that the run used, by the report of its end. They are not billed.';
+
+COMMENT ON COLUMN analytics.project_runs.tokens IS 'The tokens that the run used, by the report of its end.';
+
+COMMENT ON COLUMN analytics.project_runs.queued_at IS 'The time when a user asked for the run.';
+
+COMMENT ON COLUMN analytics.project_runs.claimed_at IS 'The time when an engine claimed the run.';
+
+COMMENT ON COLUMN analytics.project_runs.ended_at IS 'The time when the run succeeded or failed.';
+
+COMMENT ON COLUMN analytics.project_runs.duration_ms IS 'Milliseconds from queued_at to ended_at; null until the run has ended.';
 
 CREATE TABLE app.versions (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
@@ -2264,6 +2899,171 @@ COMMENT ON COLUMN analytics.project_versions.artifact_url IS 'The URL of the ver
 COMMENT ON COLUMN analytics.project_versions.deployed_at IS 'The time when the version was deployed.';
 
 COMMENT ON COLUMN analytics.project_versions."position" IS 'The position of the event in the log.';
+
+CREATE VIEW analytics.prompt_runs_with_details WITH (security_invoker='true') AS
+ SELECT sessions.tenant_id,
+    sessions.project_id,
+    sessions.session_id AS id,
+    sessions.user_id,
+    sessions.message_count,
+    sessions.is_starred,
+    sessions.last_active_at AS last_message_at,
+    sessions.opened_at AS created_at,
+    prompt.name AS prompt_name,
+    sessions.prompt_id,
+    sessions.prompt_version_id,
+    sessions.prompt_number,
+    sessions.model,
+    sessions.tokens_used,
+    sessions.ai_seconds,
+    sessions.cost_usd
+   FROM (app.sessions
+     JOIN app.prompts_as_they_are() prompt(tenant_id, prompt_id, name) ON (((prompt.tenant_id = sessions.tenant_id) AND (prompt.prompt_id = sessions.prompt_id))))
+  WHERE (sessions.status = 'active'::text);
+
+COMMENT ON VIEW analytics.prompt_runs_with_details IS 'The active sessions that are made of a prompt, one row a session. Their names and messages are private, so they are not here.';
+
+COMMENT ON COLUMN analytics.prompt_runs_with_details.tenant_id IS 'The tenant of the project.';
+
+COMMENT ON COLUMN analytics.prompt_runs_with_details.project_id IS 'The project.';
+
+COMMENT ON COLUMN analytics.prompt_runs_with_details.id IS 'The session.';
+
+COMMENT ON COLUMN analytics.prompt_runs_with_details.user_id IS 'The user of the session.';
+
+COMMENT ON COLUMN analytics.prompt_runs_with_details.message_count IS 'The number of the user''s messages, and of those that a client appended.';
+
+COMMENT ON COLUMN analytics.prompt_runs_with_details.is_starred IS 'Whether the user has marked the session.';
+
+COMMENT ON COLUMN analytics.prompt_runs_with_details.last_message_at IS 'The time of the last message or reply.';
+
+COMMENT ON COLUMN analytics.prompt_runs_with_details.created_at IS 'The time when the session began.';
+
+COMMENT ON COLUMN analytics.prompt_runs_with_details.prompt_name IS 'The present name of the prompt.';
+
+COMMENT ON COLUMN analytics.prompt_runs_with_details.prompt_id IS 'The prompt.';
+
+COMMENT ON COLUMN analytics.prompt_runs_with_details.prompt_version_id IS 'The version of the prompt that the session uses now.';
+
+COMMENT ON COLUMN analytics.prompt_runs_with_details.prompt_number IS 'The number of that version.';
+
+COMMENT ON COLUMN analytics.prompt_runs_with_details.model IS 'The model that the session asks for; null for the service''s own.';
+
+COMMENT ON COLUMN analytics.prompt_runs_with_details.tokens_used IS 'Tokens of all kinds, as far as the provider reported them.';
+
+COMMENT ON COLUMN analytics.prompt_runs_with_details.ai_seconds IS 'Billed AI seconds.';
+
+COMMENT ON COLUMN analytics.prompt_runs_with_details.cost_usd IS 'The cost in USD at the provider''s prices, as far as it is known.';
+
+CREATE TABLE app.prompt_versions (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    prompt_id text NOT NULL COLLATE pg_catalog."C",
+    number integer NOT NULL,
+    prompt_version_id text NOT NULL COLLATE pg_catalog."C",
+    project_id text NOT NULL COLLATE pg_catalog."C",
+    user_id text NOT NULL,
+    text text NOT NULL,
+    placeholders text[] NOT NULL,
+    note text,
+    source_session_id text,
+    source_message_id text,
+    created_at timestamp with time zone NOT NULL,
+    "position" bigint NOT NULL
+);
+
+ALTER TABLE ONLY app.prompt_versions FORCE ROW LEVEL SECURITY;
+
+CREATE VIEW analytics.prompt_versions WITH (security_invoker='true') AS
+ SELECT tenant_id,
+    project_id,
+    prompt_id,
+    number,
+    prompt_version_id,
+    user_id,
+    text,
+    placeholders,
+    note,
+    source_session_id,
+    source_message_id,
+    created_at,
+    "position"
+   FROM app.prompt_versions;
+
+COMMENT ON VIEW analytics.prompt_versions IS 'The versions of the prompts, one row a version. A version never changes.';
+
+COMMENT ON COLUMN analytics.prompt_versions.tenant_id IS 'The tenant of the project.';
+
+COMMENT ON COLUMN analytics.prompt_versions.project_id IS 'The project.';
+
+COMMENT ON COLUMN analytics.prompt_versions.prompt_id IS 'The prompt of the version.';
+
+COMMENT ON COLUMN analytics.prompt_versions.number IS 'The number of the version, counted from 1 for each prompt.';
+
+COMMENT ON COLUMN analytics.prompt_versions.prompt_version_id IS 'The version.';
+
+COMMENT ON COLUMN analytics.prompt_versions.user_id IS 'The user who added the version.';
+
+COMMENT ON COLUMN analytics.prompt_versions.text IS 'The whole text, with its placeholders.';
+
+COMMENT ON COLUMN analytics.prompt_versions.placeholders IS 'The names of the placeholders, in the order of their first appearance.';
+
+COMMENT ON COLUMN analytics.prompt_versions.note IS 'What the user said about the version; null if nothing.';
+
+COMMENT ON COLUMN analytics.prompt_versions.source_session_id IS 'The session of the reply that proposed the text; null if a user wrote the text.';
+
+COMMENT ON COLUMN analytics.prompt_versions.source_message_id IS 'The reply that proposed the text; null if a user wrote the text.';
+
+COMMENT ON COLUMN analytics.prompt_versions.created_at IS 'The time when the version was added.';
+
+COMMENT ON COLUMN analytics.prompt_versions."position" IS 'The position of the event in the log.';
+
+CREATE TABLE app.prompts (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    prompt_id text NOT NULL COLLATE pg_catalog."C",
+    project_id text NOT NULL COLLATE pg_catalog."C",
+    user_id text NOT NULL,
+    name text NOT NULL,
+    status text DEFAULT 'active'::text NOT NULL,
+    versions integer DEFAULT 0 NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    active_at timestamp with time zone NOT NULL,
+    active_position bigint NOT NULL
+);
+
+ALTER TABLE ONLY app.prompts FORCE ROW LEVEL SECURITY;
+
+CREATE VIEW analytics.prompts WITH (security_invoker='true') AS
+ SELECT tenant_id,
+    project_id,
+    prompt_id,
+    user_id,
+    name,
+    status,
+    versions,
+    created_at,
+    active_at
+   FROM app.prompts
+  WHERE (status <> 'erasing'::text);
+
+COMMENT ON VIEW analytics.prompts IS 'The prompts of the projects, one row a prompt.';
+
+COMMENT ON COLUMN analytics.prompts.tenant_id IS 'The tenant of the project.';
+
+COMMENT ON COLUMN analytics.prompts.project_id IS 'The project.';
+
+COMMENT ON COLUMN analytics.prompts.prompt_id IS 'The prompt.';
+
+COMMENT ON COLUMN analytics.prompts.user_id IS 'The user who created the prompt.';
+
+COMMENT ON COLUMN analytics.prompts.name IS 'The present name of the prompt.';
+
+COMMENT ON COLUMN analytics.prompts.status IS 'active or archived.';
+
+COMMENT ON COLUMN analytics.prompts.versions IS 'The number of versions.';
+
+COMMENT ON COLUMN analytics.prompts.created_at IS 'The time when the prompt was created.';
+
+COMMENT ON COLUMN analytics.prompts.active_at IS 'The time of the newest version.';
 
 CREATE TABLE app.accounts (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
@@ -2725,6 +3525,12 @@ ALTER TABLE ONLY app.projection
 ALTER TABLE ONLY app.projects
     ADD CONSTRAINT projects_pkey PRIMARY KEY (tenant_id, project_id);
 
+ALTER TABLE ONLY app.prompt_versions
+    ADD CONSTRAINT prompt_versions_pkey PRIMARY KEY (tenant_id, prompt_id, number);
+
+ALTER TABLE ONLY app.prompts
+    ADD CONSTRAINT prompts_pkey PRIMARY KEY (tenant_id, prompt_id);
+
 ALTER TABLE ONLY app.rebuild
     ADD CONSTRAINT rebuild_pkey PRIMARY KEY (projection);
 
@@ -2736,6 +3542,15 @@ ALTER TABLE ONLY app.reply_chunk
 
 ALTER TABLE ONLY app.consumption
     ADD CONSTRAINT reservation_is_billed_once UNIQUE (tenant_id, reservation_id);
+
+ALTER TABLE ONLY app.run_candidates
+    ADD CONSTRAINT run_candidates_pkey PRIMARY KEY (tenant_id, run_id, candidate_id);
+
+ALTER TABLE ONLY app.run_steps
+    ADD CONSTRAINT run_steps_pkey PRIMARY KEY (tenant_id, run_id, step_id);
+
+ALTER TABLE ONLY app.runs
+    ADD CONSTRAINT runs_pkey PRIMARY KEY (tenant_id, run_id);
 
 ALTER TABLE ONLY app.sessions
     ADD CONSTRAINT sessions_pkey PRIMARY KEY (tenant_id, session_id);
@@ -2790,11 +3605,21 @@ CREATE INDEX projects_erasing ON app.projects USING btree (erasing_since) WHERE 
 
 CREATE INDEX projects_of_tenant ON app.projects USING btree (tenant_id, registered_position);
 
+CREATE INDEX prompts_erasing ON app.prompts USING btree (created_at) WHERE (status = 'erasing'::text);
+
+CREATE INDEX prompts_of_project ON app.prompts USING btree (tenant_id, project_id, active_position);
+
 CREATE INDEX replies_running ON app.replies USING btree (tenant_id, project_id) WHERE (ended_position IS NULL);
+
+CREATE INDEX runs_of_project ON app.runs USING btree (project_id, queued_position, tenant_id);
+
+CREATE INDEX runs_open ON app.runs USING btree (queued_position) WHERE (status = ANY (ARRAY['queued'::text, 'running'::text]));
 
 CREATE INDEX sessions_active ON app.sessions USING btree (opened_at) WHERE (status = 'active'::text);
 
 CREATE INDEX sessions_of_project ON app.sessions USING btree (project_id, opened_at, tenant_id);
+
+CREATE INDEX sessions_of_prompt ON app.sessions USING btree (prompt_id, prompt_version_id, user_id, tenant_id) WHERE (prompt_id IS NOT NULL);
 
 CREATE INDEX sessions_of_user ON app.sessions USING btree (user_id, project_id, tenant_id);
 
@@ -2864,9 +3689,19 @@ CREATE POLICY of_all_tenants ON app.members TO throughline_service USING (true) 
 
 CREATE POLICY of_all_tenants ON app.projects TO throughline_service USING (true) WITH CHECK (true);
 
+CREATE POLICY of_all_tenants ON app.prompt_versions TO throughline_service USING (true) WITH CHECK (true);
+
+CREATE POLICY of_all_tenants ON app.prompts TO throughline_service USING (true) WITH CHECK (true);
+
 CREATE POLICY of_all_tenants ON app.replies TO throughline_service USING (true) WITH CHECK (true);
 
 CREATE POLICY of_all_tenants ON app.reply_chunk TO throughline_service USING (true) WITH CHECK (true);
+
+CREATE POLICY of_all_tenants ON app.run_candidates TO throughline_service USING (true) WITH CHECK (true);
+
+CREATE POLICY of_all_tenants ON app.run_steps TO throughline_service USING (true) WITH CHECK (true);
+
+CREATE POLICY of_all_tenants ON app.runs TO throughline_service USING (true) WITH CHECK (true);
 
 CREATE POLICY of_all_tenants ON app.sessions TO throughline_service USING (true) WITH CHECK (true);
 
@@ -2918,11 +3753,31 @@ CREATE POLICY of_analyst_s_tenant ON app.projects FOR SELECT TO throughline_anal
    FROM app.analyst
   WHERE (analyst.role_name = CURRENT_USER))));
 
+CREATE POLICY of_analyst_s_tenant ON app.prompt_versions FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
+   FROM app.analyst
+  WHERE (analyst.role_name = CURRENT_USER))));
+
+CREATE POLICY of_analyst_s_tenant ON app.prompts FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
+   FROM app.analyst
+  WHERE (analyst.role_name = CURRENT_USER))));
+
 CREATE POLICY of_analyst_s_tenant ON app.replies FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
    FROM app.analyst
   WHERE (analyst.role_name = CURRENT_USER))));
 
 CREATE POLICY of_analyst_s_tenant ON app.reply_chunk FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
+   FROM app.analyst
+  WHERE (analyst.role_name = CURRENT_USER))));
+
+CREATE POLICY of_analyst_s_tenant ON app.run_candidates FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
+   FROM app.analyst
+  WHERE (analyst.role_name = CURRENT_USER))));
+
+CREATE POLICY of_analyst_s_tenant ON app.run_steps FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
+   FROM app.analyst
+  WHERE (analyst.role_name = CURRENT_USER))));
+
+CREATE POLICY of_analyst_s_tenant ON app.runs FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
    FROM app.analyst
   WHERE (analyst.role_name = CURRENT_USER))));
 
@@ -2974,9 +3829,19 @@ CREATE POLICY of_own_tenant ON app.members FOR SELECT TO throughline_tenant USIN
 
 CREATE POLICY of_own_tenant ON app.projects FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
 
+CREATE POLICY of_own_tenant ON app.prompt_versions FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
+
+CREATE POLICY of_own_tenant ON app.prompts FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
+
 CREATE POLICY of_own_tenant ON app.replies FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
 
 CREATE POLICY of_own_tenant ON app.reply_chunk FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
+
+CREATE POLICY of_own_tenant ON app.run_candidates FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
+
+CREATE POLICY of_own_tenant ON app.run_steps FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
+
+CREATE POLICY of_own_tenant ON app.runs FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
 
 CREATE POLICY of_own_tenant ON app.sessions FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
 
@@ -2994,9 +3859,19 @@ CREATE POLICY of_own_tenant ON app.words FOR SELECT TO throughline_tenant USING 
 
 ALTER TABLE app.projects ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE app.prompt_versions ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app.prompts ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE app.replies ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app.reply_chunk ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app.run_candidates ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app.run_steps ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app.runs ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app.sessions ENABLE ROW LEVEL SECURITY;
 
@@ -3057,11 +3932,43 @@ GRANT SELECT ON TABLE analytics.project_timeline TO throughline_analyst;
 
 GRANT SELECT ON TABLE analytics.project_chat_with_builds TO throughline_analyst;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app.run_candidates TO throughline_service;
+GRANT SELECT ON TABLE app.run_candidates TO throughline_tenant;
+GRANT SELECT ON TABLE app.run_candidates TO throughline_analyst;
+
+GRANT SELECT ON TABLE analytics.project_run_candidates TO throughline_analyst;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app.run_steps TO throughline_service;
+GRANT SELECT ON TABLE app.run_steps TO throughline_tenant;
+GRANT SELECT ON TABLE app.run_steps TO throughline_analyst;
+
+GRANT SELECT ON TABLE analytics.project_run_steps TO throughline_analyst;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app.runs TO throughline_service;
+GRANT SELECT ON TABLE app.runs TO throughline_tenant;
+GRANT SELECT ON TABLE app.runs TO throughline_analyst;
+
+GRANT SELECT ON TABLE analytics.project_runs TO throughline_analyst;
+
 GRANT SELECT,INSERT,DELETE ON TABLE app.versions TO throughline_service;
 GRANT SELECT ON TABLE app.versions TO throughline_tenant;
 GRANT SELECT ON TABLE app.versions TO throughline_analyst;
 
 GRANT SELECT ON TABLE analytics.project_versions TO throughline_analyst;
+
+GRANT SELECT ON TABLE analytics.prompt_runs_with_details TO throughline_analyst;
+
+GRANT SELECT,INSERT,DELETE ON TABLE app.prompt_versions TO throughline_service;
+GRANT SELECT ON TABLE app.prompt_versions TO throughline_tenant;
+GRANT SELECT ON TABLE app.prompt_versions TO throughline_analyst;
+
+GRANT SELECT ON TABLE analytics.prompt_versions TO throughline_analyst;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app.prompts TO throughline_service;
+GRANT SELECT ON TABLE app.prompts TO throughline_tenant;
+GRANT SELECT ON TABLE app.prompts TO throughline_analyst;
+
+GRANT SELECT ON TABLE analytics.prompts TO throughline_analyst;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE app.accounts TO throughline_service;
 GRANT SELECT ON TABLE app.accounts TO throughline_tenant;

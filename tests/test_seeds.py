@@ -1,14 +1,16 @@
 """The page of the requirements is true: its calls exist, and the story of sessions is walked."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from scripts import run_engine
 from service.app import OPERATIONS
 from tests.documents import DOCS
-from tests.running import LiveService, problem, running
+from tests.running import KEYS, LiveService, problem, running
 
 PAGE = DOCS / "seeds.md"
 
@@ -89,31 +91,97 @@ async def test_the_story_of_sessions(run: LiveService) -> None:
     assert problem(stranger)[0] == 404
 
 
-async def test_the_story_of_chats_about_a_run(run: LiveService) -> None:
-    """A setup chat, an analysis chat about a run, and a what-if chat that branches off."""
+async def posted(run: LiveService, path: str, **body: Any) -> dict[str, Any]:
+    answer = await run.client.post(path, json={"userId": "u1"} | body)
+    assert answer.status_code in (200, 201), answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def ask_for_run(run: LiveService, session_id: str, title: str) -> str:
+    """Ask for a run from a session, and let the example engine do it; returns its id."""
+    texts = {"candidates": ["Hello!", "Good morning", "Please come in!"]}
+    asked = {"projectId": "p1", "sessionId": session_id, "title": title, "input": texts}
+    queued = await posted(run, "/v1/runs", **asked)
+    assert (queued["status"], queued["sessionId"]) == ("queued", session_id)
+    key = KEYS["k1"].secret.get_secret_value()
+    engine = run_engine.Service(str(run.client.base_url).rstrip("/"), "k1", key)
+    await asyncio.to_thread(run_engine.work, engine, "engine-1", once=True)
+    return str(queued["runId"])
+
+
+async def runs_of(run: LiveService, **asked: Any) -> list[dict[str, Any]]:
+    path = "/v1/projects/p1/runs"
+    answer = await run.client.get(path, params={"userId": "u1"} | asked)
+    found: list[dict[str, Any]] = answer.json()["runs"]
+    return found
+
+
+async def test_the_story_of_chats_and_runs(run: LiveService) -> None:
+    """A setup chat, a run, an analysis chat about the run, a what-if chat, and another run."""
     setup = await opened(run, mode="setup", name="Setup", reuse=False)
-    about = {"runId": "run-12345678"}
-    analysis = await opened(run, mode="analysis", name="Analysis: Run run-1234", context=about)
-    assert (await opened(run, mode="analysis", context=about)) == analysis, "discuss it again"
-    assert analysis["context"] == about
-    path = f"/v1/sessions/{analysis['sessionId']}"
-    body = {"userId": "u1", "message": "Why did candidate 2 win?"}
-    reply = (await run.client.post(f"{path}/messages", json=body)).json()
+    first = await ask_for_run(run, setup["sessionId"], "Greet a visitor")
+    (row,) = await runs_of(run, sessionId=setup["sessionId"])
+    assert (row["runId"], row["status"], row["workerId"]) == (first, "succeeded", "engine-1")
+    assert (row["stepCount"], row["candidateCount"]) == (1, 3)
+    assert "Please come in!" in row["summary"]
+
+    discussed = await posted(run, f"/v1/runs/{first}/discuss")
+    assert await posted(run, f"/v1/runs/{first}/discuss") == discussed, "discuss it again"
+    path = f"/v1/sessions/{discussed['sessionId']}"
+    analysis = (await run.client.get(path, params={"userId": "u1"})).json()
+    assert (analysis["mode"], analysis["context"]) == ("analysis", {"runId": first})
+    assert analysis["name"] == f"Analysis: Run {first[:8]}"
+    reply = await posted(run, f"{path}/messages", message="Why did the last candidate win?")
     assert reply["sessionId"] == analysis["sessionId"]
-    fork = {"userId": "u1", "messageId": reply["messageId"]}
-    what_if = (await run.client.post(f"{path}/fork", json=fork)).json()
+    asked = str(run.model.requests[-1]["messages"])
+    assert row["summary"] in asked, "the model knows the results of the run"
+    assert "warmth" in asked, "with their scores"
+
+    what_if = await posted(run, f"{path}/fork", messageId=reply["messageId"])
     assert what_if["mode"] == "what_if"
     assert await said(run, what_if["sessionId"]) == await said(run, analysis["sessionId"])
+    await posted(
+        run, f"/v1/sessions/{what_if['sessionId']}/messages", message="And what if we are brief?"
+    )
+    assert row["summary"] in str(run.model.requests[-1]["messages"]), "the fork knows them too"
+    second = await ask_for_run(run, what_if["sessionId"], "Greet a visitor in a word")
+
     modes = {each["sessionId"]: each["mode"] for each in await listed(run)}
     assert modes == {
         setup["sessionId"]: "setup",
         analysis["sessionId"]: "analysis",
         what_if["sessionId"]: "what_if",
     }
-    about_run = await run.client.get(
-        "/v1/projects/p1/sessions", params={"userId": "u1", "runId": "run-12345678"}
-    )
-    assert {each["sessionId"] for each in about_run.json()["sessions"]} == {
+    path = "/v1/projects/p1/sessions"
+    about = (await run.client.get(path, params={"userId": "u1", "runId": first})).json()
+    assert {each["sessionId"] for each in about["sessions"]} == {
         analysis["sessionId"],
         what_if["sessionId"],
     }
+    assert [each["runId"] for each in await runs_of(run)] == [second, first]
+    (later,) = await runs_of(run, sessionId=what_if["sessionId"], status="succeeded")
+    assert later["runId"] == second
+    path = "/v1/projects/p1/runs/summary"
+    summary = (await run.client.get(path, params={"userId": "u1"})).json()
+    assert (summary["counts"]["runs"], summary["counts"]["succeeded"]) == (2, 2)
+    assert summary["bestScores"]["warmth"]["runId"] in (first, second)
+
+    context = {"runId": second, "stepId": "collect"}
+    feedback = await opened(run, mode="run_feedback", context=context)
+    improved = await posted(
+        run, f"/v1/sessions/{feedback['sessionId']}/messages", message="Too long."
+    )
+    assert "improvedPrompt" in improved["data"]
+    assert "Greet a visitor in a word" in str(run.model.requests[-1]["messages"])
+
+
+async def test_the_example_engine_leaves_a_run_that_was_cancelled(run: LiveService) -> None:
+    queued = await posted(run, "/v1/runs", projectId="p1", title="Never mind")
+    row = (await run.client.get(f"/v1/runs/{queued['runId']}")).json()
+    await run.client.post(f"/v1/runs/{queued['runId']}/cancel", params={"userId": "u1"})
+    key = KEYS["k1"].secret.get_secret_value()
+    engine = run_engine.Service(str(run.client.base_url).rstrip("/"), "k1", key)
+    await asyncio.to_thread(run_engine.work_on, engine, row)
+    after = (await run.client.get(f"/v1/runs/{queued['runId']}")).json()
+    assert (after["code"], after["candidateCount"]) == ("cancelled", 0)

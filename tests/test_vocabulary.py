@@ -11,7 +11,16 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import pytest
 
 import sql
-from domain.events import ERASABLE, ERASURES, EVENT_TYPES, ProjectErasureRequested, SessionDeleted
+from domain.events import (
+    ERASABLE,
+    ERASURES,
+    EVENT_TYPES,
+    MaterialErased,
+    ProjectErasureRequested,
+    PromptErasureRequested,
+    RunErased,
+    SessionDeleted,
+)
 from domain.stored_events import stored_keys
 from projections import PROJECTIONS
 from projections.projection import Projection
@@ -21,11 +30,19 @@ SET_ASIDE = {
     "ReplyCancelRequested": "the end of the reply says why it came",
     "MessageAdmitted": "it is counted; the message itself is shown",
     "SessionPlaced": "the session itself is shown",
+    "RunDiscussed": "the material itself is shown",
+    "ImprovementAccepted": "the version that it became is shown, with its source",
     "RequestCompleted": "a repeated request is answered from its own stream",
 }
 """The types that no read model shows, with the reason."""
 
-REMOVING = (SessionDeleted, ProjectErasureRequested)
+REMOVING = (
+    SessionDeleted,
+    MaterialErased,
+    ProjectErasureRequested,
+    PromptErasureRequested,
+    RunErased,
+)
 """The types that remove many rows together."""
 
 RECORD = re.compile(r"jsonb?_to_record\(.*?\) as state \((.*?)\)\n", re.DOTALL)
@@ -158,6 +175,7 @@ IDS_AND_WORDS = {
     *("reason", "code", "warnings", "viewed_version_id", "viewed_build_id"),
     *("share_id", "token_digest", "expires_at", "run_id", "step_id", "candidate_id", "prompt_id"),
     *("prompt_version_id", "forked_from_session_id", "forked_from_message_id", "kind"),
+    *("source_session_id", "source_message_id"),
 }
 """Stored keys of string fields that are not text: ids, times, and words from lists of ours."""
 
@@ -199,7 +217,7 @@ def test_the_database_masks_exactly_the_marked_fields() -> None:
 
 
 def test_the_database_knows_the_events_that_erase_their_stream() -> None:
-    match = re.search(r"select array\[(.*?)\]", function("erasures"))
+    match = re.search(r"select array\[(.*?)\]", function("erasures"), re.DOTALL)
     assert match is not None
     assert re.findall(r"'(\w+)'", match[1]) == [kind.__name__ for kind in ERASURES]
     assert set(ERASURES) <= set(ERASABLE)

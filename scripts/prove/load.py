@@ -101,7 +101,8 @@ class Load:
         ]
 
     async def _prepare(self, clients: Iterable[Client]) -> None:
-        """Make projects and first credits, and for each tenant a plan that is saved and built."""
+        """Make projects with a prompt each and first credits, and for each tenant a plan that is
+        saved and built."""
         for tenant, client in zip(self._tenants, clients, strict=False):
             caller = self._caller(tenant, f"owner-{tenant.name}")
             members = [{"userId": user_id} for user_id in tenant.users]
@@ -109,6 +110,10 @@ class Load:
                 body = {"projectId": project_id, "name": tenant.canary, "members": members}
                 body["members"] = [{**each, "role": "owner"} for each in members]
                 await caller.call("registerProject", "POST", "/v1/projects", body, key=project_id)
+                asked = {"userId": tenant.users[0], "projectId": project_id}
+                asked |= {"name": tenant.canary, "text": f"{tenant.canary} for {{{{what}}}}"}
+                key = f"prompt-{project_id}"
+                await caller.call("createPrompt", "POST", "/v1/prompts", asked, key=key)
             await client.ask_without_seconds()
             for user_id in tenant.users:
                 await client.credit(user_id, FIRST_SECONDS)

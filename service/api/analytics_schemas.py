@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, Field
 
 from domain.events import BuildOperation
 from domain.metering import BUILD_ESTIMATES, CACHE_READ_PRICE, CACHE_WRITE_PRICE, OPERATIONS
-from projections.analytics import Analytics, Consumed
+from projections.analytics import Analytics, Consumed, Runs
 from service.api.schemas import ActingQuery
 from service.wire import Wire, usd
 
@@ -128,6 +128,18 @@ class BuildFigures(Wire):
     by_operation: dict[BuildOperation, OperationFigures]
 
 
+class RunFigures(Wire):
+    """Runs that were asked for in the span; `open` are those that have not ended. `successRate` is
+    of those that have ended, `medianSeconds` of those that succeeded."""
+
+    runs: int
+    open: int
+    succeeded: int
+    failed: int
+    success_rate: float | None = None
+    median_seconds: float | None = None
+
+
 class AnalyticsAnswer(Wire):
     """A project's figures. What nothing can be said of is left out."""
 
@@ -144,6 +156,7 @@ class AnalyticsAnswer(Wire):
     tokens: TokenFigures
     sessions: SessionFigures
     builds: BuildFigures
+    runs: RunFigures
 
 
 def analytics(found: Analytics) -> AnalyticsAnswer:
@@ -195,6 +208,7 @@ def analytics(found: Analytics) -> AnalyticsAnswer:
         ),
         sessions=_sessions(found),
         builds=_builds(found),
+        runs=_runs(found.runs),
     )
 
 
@@ -233,6 +247,17 @@ def _sessions(found: Analytics) -> SessionFigures:
         continuity=_ratio(sessions.continued_messages, sessions.all_messages),
         median_seconds=round(sessions.median_seconds, 3),
         average_cost_usd=usd(sessions.cost_usd),
+    )
+
+
+def _runs(runs: Runs) -> RunFigures:
+    return RunFigures(
+        runs=runs.runs,
+        open=runs.runs - runs.succeeded - runs.failed,
+        succeeded=runs.succeeded,
+        failed=runs.failed,
+        success_rate=_ratio(runs.succeeded, runs.succeeded + runs.failed),
+        median_seconds=None if runs.median_seconds is None else round(runs.median_seconds, 3),
     )
 
 

@@ -1,10 +1,11 @@
 """A reply by its id, on any server: join its stream, read its state, cancel it."""
 
 from types import NoneType
+from typing import Any
 
 from starlette.responses import Response
 
-from domain.errors import ReplyUnknown
+from domain.errors import ReplyNotEnded, ReplyUnknown
 from projections.replies import REPLIES, ReplyRef, ReplyRow
 from service.access.stream_access import Permit
 from service.api import replies_schemas, schemas
@@ -83,6 +84,14 @@ async def visible_reply(call: AnyCall, user_id: str | None) -> ReplyRow:
         await visible_project(connection, call, row.project_id, user_id)
         call.streams.add(str(session_stream(row.session_id)))
     return row
+
+
+async def ended(call: AnyCall, row: ReplyRow) -> dict[str, Any]:
+    """The final envelope of a reply. Raises ReplyNotEnded."""
+    tail = await _found(call, row)
+    if tail.end is None:
+        raise ReplyNotEnded
+    return tail.end.envelope
 
 
 async def _found(call: AnyCall, row: ReplyRow) -> ReplyTail:

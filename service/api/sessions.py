@@ -10,9 +10,13 @@ from starlette.responses import Response
 
 from domain.errors import Refused, SessionUnknown
 from projections import sessions as rows
+from projections.prompts import VersionRow
 from projections.sessions import SESSIONS, ListedSession, SessionRow
 from service.api import schemas, sessions_schemas
+from service.api.prompt_versions import target_of, version_of_id
+from service.api.runs import material_of_step
 from service.commands import sessions as commands
+from service.commands.instructions import instructed
 from service.eventlog.errors import NotServed, Unavailable, answering, not_served
 from service.eventlog.transactions import IdempotencyKey, RequestContext, Transaction
 from service.http.call import AnyCall, Call
@@ -23,17 +27,27 @@ from service.http.reads import in_language, reading_at, visible_project, visible
 async def open_session(call: Call[sessions_schemas.SessionRequest, None]) -> Response:
     """Open a session. With `reuse`, return the matching session of the user if one exists."""
     asked, settings = call.body, call.service.settings
+    made_of = await _made_of(call)
+    about, instructions = asked.context.about, sessions_schemas.allowed(asked.settings, settings)
+    if made_of is not None:
+        about = replace(
+            about, prompt_id=made_of.prompt_id, prompt_version_id=made_of.prompt_version_id
+        )
+        instructions |= instructed(made_of, asked.values or {})
     opening = commands.Opening(
         tenant_id=call.tenant_id,
         project_id=asked.project_id,
         user_id=asked.user_id,
         mode=asked.mode,
         name=asked.name,
-        about=asked.context.about,
+        about=about,
         context=asked.context.named,
-        instructions=asked.instructions(settings.model, settings.models, settings.max_tokens),
+        instructions=instructions or None,
         reuse=asked.reuse,
         idle_seconds=settings.idle_seconds,
+        prompt_id=None if made_of is None else made_of.prompt_id,
+        material=await _material(call),
+        run_material=await _step(call),
     )
     work = partial(commands.open_session, opening=opening)
     found, position = await call.transact(work, user_id=asked.user_id)
@@ -42,6 +56,48 @@ async def open_session(call: Call[sessions_schemas.SessionRequest, None]) -> Res
         return await answered_session(
             call, session_id, asked.user_id, position, is_new=found["is_new"]
         )
+
+
+async def _made_of(call: Call[sessions_schemas.SessionRequest, None]) -> VersionRow | None:
+    """The version of a prompt that the session is to be made of, if the request names one.
+
+    Raises PromptVersionUnknown, ProjectUnknown.
+    """
+    asked = call.body
+    if asked.prompt_version_id is None:
+        return None
+    async with call.reading() as connection:
+        return await version_of_id(
+            connection, call, asked.prompt_version_id, asked.user_id, asked.project_id
+        )
+
+
+async def _step(call: Call[sessions_schemas.SessionRequest, None]) -> commands.RunMaterial | None:
+    """What a session about the output of a step is told: the prompt and the output."""
+    asked, about = call.body, call.body.context
+    if asked.mode != "run_feedback" or about.run_id is None or about.step_id is None:
+        return None
+    return await material_of_step(
+        call, project_id=asked.project_id, run_id=about.run_id, step_id=about.step_id
+    )
+
+
+async def _material(
+    call: Call[sessions_schemas.SessionRequest, None],
+) -> commands.Material | None:
+    """The text of the prompt that a session of mode idea or run_feedback is to improve.
+
+    A context may have ids of the client's own. Raises PromptVersionUnknown for a prompt of another
+    project.
+    """
+    asked = call.body
+    if asked.context.prompt_id is None and asked.context.prompt_version_id is None:
+        return None
+    async with call.reading() as connection:
+        target = await target_of(connection, call.tenant_id, asked.context.about, asked.project_id)
+    if target is None or asked.mode not in ("idea", "run_feedback"):
+        return None
+    return commands.Material("prompt", target.text or "")
 
 
 async def read_session(call: Call[None, sessions_schemas.SessionQuery]) -> Response:

@@ -14,13 +14,16 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic.alias_generators import to_camel
 
 from domain.events import SessionMode
+from domain.prompt import MOST_PLACEHOLDERS
 from domain.session import About
 from projections.sessions import ListedSession, ListKey, SessionRow, Sort, Wanted
 from service.api.schemas import ActingQuery, BalanceQuery, PageSize
 from service.http.problems import BadRequest
 from service.http.reads import position_in
+from service.settings import Settings
 from service.texts.templates import render
 from service.wire import (
     Cursor,
@@ -51,6 +54,7 @@ Name = Annotated[Text, _LINE, Field(max_length=200)]
 Description = Annotated[Text, Field(max_length=2_000)]
 Tag = Annotated[Text, _LINE, Field(min_length=1, max_length=50)]
 Tags = Annotated[list[Tag], Field(max_length=20)]
+SearchedName = Annotated[Text, Field(max_length=200)]
 PageCursor = Annotated[str, Field(max_length=2_000)]
 OpenedMode = Literal["plan", "setup", "analysis", "what_if", "idea", "run_feedback", "prompt"]
 ListedStatus = Literal["active", "converted", "expired", "archived", "all"]
@@ -74,7 +78,8 @@ _OTHERS: Final[TypeAdapter[dict[str, Any]]] = TypeAdapter(
 
 
 class ContextIds(Wire):
-    """The ids of what a session is about. The project must have the version and the build."""
+    """The ids of what a session is about. The project must have the run, the version and the build,
+    and the run the step and the candidate."""
 
     run_id: Id | None = None
     step_id: Id | None = None
@@ -83,6 +88,12 @@ class ContextIds(Wire):
     prompt_version_id: Id | None = None
     version_id: Id | None = None
     build_id: Id | None = None
+
+    @model_validator(mode="after")
+    def _names_the_run_of_its_parts(self) -> "ContextIds":
+        if self.run_id is None and (self.step_id or self.candidate_id) is not None:
+            raise ValueError("stepId and candidateId need runId: the run that has them")
+        return self
 
     @property
     def about(self) -> About:
@@ -123,12 +134,22 @@ class SessionSettings(Wire):
         return self.model_extra or {}
 
 
+ValueName = Annotated[str, AfterValidator(clean), Field(pattern=r"^\w{1,64}$")]
+Values = Annotated[
+    dict[ValueName, Annotated[Text, Field(max_length=20_000)]],
+    Field(max_length=MOST_PLACEHOLDERS),
+]
+
+
 class SessionRequest(Wire):
     """A session to be opened. `name` is its name; without one it is called by its first message.
 
     With `reuse` the answer is the user's session of this mode and context in the project that takes
     messages, where there is one: of sessions that were asked for at the same time all callers get
-    one. `settings` are for mode prompt.
+    one.
+
+    `settings`, `promptVersionId` and `values` are for mode prompt. The session has the text of that
+    version with a value for each of its placeholders, and keeps it whatever becomes of the prompt.
     """
 
     user_id: Id
@@ -136,35 +157,48 @@ class SessionRequest(Wire):
     mode: OpenedMode
     name: Annotated[Name, Field(min_length=1)] | None = None
     context: ContextIds = ContextIds()
+    prompt_version_id: Id | None = None
+    values: Values | None = None
     settings: SessionSettings | None = None
     reuse: bool = False
 
     @model_validator(mode="after")
-    def _has_settings_in_its_mode(self) -> "SessionRequest":
-        if self.settings is not None and self.mode != "prompt":
-            raise ValueError("settings are for mode prompt; leave them out in other modes")
+    def _has_a_prompt_in_its_mode(self) -> "SessionRequest":
+        if self.mode != "prompt":
+            for name in ("settings", "prompt_version_id", "values"):
+                if getattr(self, name) is not None:
+                    wire = to_camel(name)
+                    raise ValueError(f"{wire} is for mode prompt; leave it out in other modes")
+        if self.prompt_version_id is None:
+            if self.values is not None:
+                raise ValueError("values are for the placeholders of a promptVersionId")
+        elif self.reuse or self.context.prompt_id or self.context.prompt_version_id:
+            raise ValueError(
+                "a session of a promptVersionId is always new and has this prompt as its context; "
+                "leave reuse, context.promptId and context.promptVersionId out"
+            )
         return self
 
-    def instructions(self, model: str, models: Sequence[str], max_tokens: int) -> Any:
-        """The fields of the session's instructions, None without settings.
 
-        `model` and `max_tokens` are the service's own, and `models` are allowed beside. Raises
-        BadRequest for another model, and for more tokens.
-        """
-        asked = self.settings
-        if asked is None:
-            return None
-        if asked.model not in (None, model, *models):
-            allowed = ", ".join(dict.fromkeys((model, *models)))
-            raise BadRequest(422, "model_not_allowed", f"Name one of these models: {allowed}.")
-        if asked.max_tokens is not None and asked.max_tokens > max_tokens:
-            detail = f"A reply has at most {max_tokens} tokens; send a lower maxTokens."
-            raise BadRequest(422, "too_many_tokens", detail)
-        return {
-            "model": asked.model,
-            "max_tokens": asked.max_tokens,
-            "settings": asked.others or None,
-        }
+def allowed(asked: SessionSettings | None, settings: Settings) -> dict[str, Any]:
+    """The settings as fields of the session's instructions.
+
+    Raises BadRequest for a model that the service does not allow, and for more tokens than the
+    service's own.
+    """
+    if asked is None:
+        return {}
+    if asked.model not in (None, settings.model, *settings.models):
+        names = ", ".join(dict.fromkeys((settings.model, *settings.models)))
+        raise BadRequest(422, "model_not_allowed", f"Name one of these models: {names}.")
+    if asked.max_tokens is not None and asked.max_tokens > settings.max_tokens:
+        detail = f"A reply has at most {settings.max_tokens} tokens; send a lower maxTokens."
+        raise BadRequest(422, "too_many_tokens", detail)
+    return {
+        "model": asked.model,
+        "max_tokens": asked.max_tokens,
+        "settings": asked.others or None,
+    }
 
 
 class SessionPatch(Wire):
@@ -232,6 +266,7 @@ class _ListQuery(BalanceQuery):
     tag: Annotated[Tag | None, Field(description="A tag that they have.")] = None
     run_id: Annotated[Id | None, Field(description="The run that they are about.")] = None
     prompt_id: Annotated[Id | None, Field(description="The prompt that they are about.")] = None
+    q: Annotated[SearchedName | None, Field(description="A part of the name.")] = None
     unread_since: Annotated[Cursor | None, Field(description=_UNREAD)] = None
     locale: Locale | None = None
 
@@ -246,13 +281,14 @@ class _ListQuery(BalanceQuery):
             tag=self.tag,
             run_id=self.run_id,
             prompt_id=self.prompt_id,
+            name=self.q,
         )
 
 
 class SessionsQuery(_ListQuery):
     """A page of the sessions of a project. With `userId` those that this member sees; without, all.
 
-    `mode`, `status`, `starred`, `tag`, `runId` and `promptId` are filters.
+    `mode`, `status`, `starred`, `tag`, `runId`, `promptId` and `q` are filters.
     """
 
     user_id: Id | None = None
@@ -272,6 +308,21 @@ class Billing(Wire):
     cost_usd: str
 
 
+class SessionPrompt(Wire):
+    """The version of a prompt that a session is made of, and the values of its placeholders.
+
+    `name` is the present name of the prompt, and `newest` the number of its newest version. A fork
+    has no values of its own.
+    """
+
+    prompt_id: str
+    prompt_version_id: str
+    number: int
+    name: str
+    newest: int
+    values: dict[str, str] | None = None
+
+
 class ForkedFrom(Wire):
     """Where a fork left another session: after this message."""
 
@@ -285,8 +336,9 @@ class SessionAnswer(Wire):
     `name` is the one that a user gave (`isNamed`), else the beginning of the first message, else a
     text in the reader's language. `preview` is the beginning of what was said last. `messageCount`
     counts the user's messages, `itemCount` the replies too. `buildId` is what its plan was
-    converted to. `notSent` names the settings that are kept and not sent to the model. `cursor` is
-    that of the last message or reply, and `isUnread` is there where the list has `unreadSince`.
+    converted to, and `prompt` what a session of mode prompt is made of. `notSent` names the
+    settings that are kept and not sent to the model. `cursor` is that of the last message or reply,
+    and `isUnread` is there where the list has `unreadSince`.
     """
 
     session_id: str
@@ -300,6 +352,7 @@ class SessionAnswer(Wire):
     starred: bool
     tags: list[str]
     context: dict[str, str]
+    prompt: SessionPrompt | None = None
     settings: dict[str, Any] | None = None
     not_sent: list[str] | None = None
     message_count: int
@@ -365,6 +418,7 @@ def session(
         starred=row.is_starred,
         tags=row.tags,
         context=row.context,
+        prompt=_prompt(row),
         settings=settings or None,
         not_sent=sorted(settings.keys() - set(SENT)) or None,
         message_count=row.message_count,
@@ -380,6 +434,19 @@ def session(
         billing=Billing(
             ai_seconds=row.ai_seconds, tokens_used=row.tokens_used, cost_usd=usd(row.cost_usd)
         ),
+    )
+
+
+def _prompt(row: SessionRow) -> SessionPrompt | None:
+    if row.prompt_id is None or row.prompt_version_id is None or row.prompt_number is None:
+        return None
+    return SessionPrompt(
+        prompt_id=row.prompt_id,
+        prompt_version_id=row.prompt_version_id,
+        number=row.prompt_number,
+        name=row.prompt_name or "",
+        newest=row.prompt_newest or row.prompt_number,
+        values=row.answers,
     )
 
 

@@ -121,7 +121,7 @@ async def live(
             for piece in pieces(_frames(found, after, prev, log_epoch, locale)):
                 yield piece
             prev = found[-1].position
-            if is_of_session and found[-1].event.name == ERASED:
+            if is_of_session and found[-1].event.ends_session:
                 yield goaway(ERASED)
                 return
     yield goaway("removed")

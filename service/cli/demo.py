@@ -1,10 +1,10 @@
-"""The demo of a first run: a project, credit, a session and a build worker."""
+"""The demo of a first run: a project, credit, a session, a build worker and an engine."""
 
 import asyncio
 import os
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,8 +25,8 @@ from service.postgres.connections import tenant_transaction
 PROJECT_ID: Final = "demo"
 USER_ID: Final = "ada"
 CREDIT_SECONDS: Final = 36_000
-WORKER: Final = Path(__file__).parents[2] / "scripts" / "build_worker.py"
-"""The worker of a clone. An installed service has none, so its demo has no builds."""
+SCRIPTS: Final = Path(__file__).parents[2] / "scripts"
+"""The programs of a clone. An installed service has none, so its demo has no builds and runs."""
 
 SOURCE: Final = {
     "README.md": "# Demo\n\nA page that greets whoever comes.\n",
@@ -58,22 +58,31 @@ def write_source(folder: Path) -> None:
 
 
 @asynccontextmanager
-async def building(url: str, secret: str, *, with_worker: bool) -> AsyncGenerator[bool]:
-    """Run a build worker; yields whether there is a worker to run."""
-    if not with_worker or not WORKER.exists():
+async def working(url: str, secret: str, *, with_worker: bool) -> AsyncGenerator[bool]:
+    """Run a build worker and an engine; yields whether there are such programs."""
+    if not with_worker or not SCRIPTS.exists():
         yield False
         return
-    command = [sys.executable, str(WORKER.with_name("demo_build.py"))]
+    build = ("--", sys.executable, str(SCRIPTS / "demo_build.py"))
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(_beside("build_worker.py", url, secret, *build))
+        await stack.enter_async_context(_beside("run_engine.py", url, secret))
+        yield True
+
+
+@asynccontextmanager
+async def _beside(script: str, url: str, secret: str, *arguments: str) -> AsyncGenerator[None]:
+    """Run a program of a clone beside the service."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, str(WORKER), "--url", url, "--key", KEY_ID),
-        *("--worker", "demo", "--with-parent", "--", *command),
+        *(sys.executable, str(SCRIPTS / script), "--url", url, "--key", KEY_ID),
+        *("--worker", "demo", "--with-parent", *arguments),
         env={**os.environ, "THROUGHLINE_WORKER_SECRET": secret},
-        # The worker ends when this end of the pipe closes, however this process ends.
+        # The program ends when this end of the pipe closes, however this process ends.
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.DEVNULL,
     )
     try:
-        yield True
+        yield
     finally:
         with suppress(ProcessLookupError):
             process.terminate()
@@ -162,7 +171,7 @@ async def _open_session(service: Service, project_id: str) -> str:
     return session_id
 
 
-def instructions(url: str, ids: Ids, sign: str, *, with_builds: bool) -> list[str]:
+def instructions(url: str, ids: Ids, sign: str, *, with_workers: bool) -> list[str]:
     """Shell lines that a user can paste, each below a line that says what it does."""
     whose = f'"userId":"{USER_ID}","projectId":"{ids.project_id}"'
     body = f'{{{whose},"message":"Add a login page"}}'
@@ -178,12 +187,23 @@ def instructions(url: str, ids: Ids, sign: str, *, with_builds: bool) -> list[st
         "Read the session's bill:",
         f"  curl -s '{url}{bill}' -H \"$({sign} GET '{bill}')\"",
     ]
-    if not with_builds:
+    if not with_workers:
         return lines
     order, convert = f'{{{whose},"sessionId":"{ids.session_id}"}}', "/v1/chat-plan/convert-to-build"
+    texts = '"Hello!","Good morning, dear visitor","Please come in!"'
+    run = f'{{{whose},"title":"Greet a visitor","input":{{"candidates":[{texts}]}}}}'
     return [
         *lines,
         "Turn the plan into a build; the timeline then tells how it comes along:",
-        f"  B='{order}'; curl -s {url}{convert} -H 'Content-Type: application/json'"
-        f' -H "$({sign} POST {convert} --body "$B")" -d "$B"',
+        *_post(url, sign, convert, order),
+        "Ask for a run; the example engine compares the texts, and the timeline tells the end:",
+        *_post(url, sign, "/v1/runs", run),
+    ]
+
+
+def _post(url: str, sign: str, path: str, body: str) -> list[str]:
+    """The shell line of a call with a body."""
+    return [
+        f"  B='{body}'; curl -s {url}{path} -H 'Content-Type: application/json'"
+        f' -H "$({sign} POST {path} --body "$B")" -d "$B"'
     ]

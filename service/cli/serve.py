@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 def serve(
-    worker: Annotated[bool, typer.Option(help="Run the example worker of the demo.")] = True,
+    worker: Annotated[
+        bool, typer.Option(help="Run the example worker and engine of the demo.")
+    ] = True,
 ) -> None:
     """Start the service, with an embedded PostgreSQL unless THROUGHLINE_DATABASE_URL is set."""
     import uvloop
@@ -126,7 +128,7 @@ async def _serve_demo(
     *,
     with_worker: bool,
 ) -> None:
-    """Print how to call the service, and run the demo's build worker until the service ends.
+    """Print how to call the service, and run the demo's worker and engine until the service ends.
 
     All lines are printed at once, after what is logged at the start.
     """
@@ -135,9 +137,9 @@ async def _serve_demo(
     ids = await demo.prepare(server.config.app.state.service)  # type: ignore[union-attr]
     secret = settings.hmac_keys[KEY_ID].secret.get_secret_value()
     key = f"Demo key: {KEY_ID} / {secret} (tenant demo; kept in the data folder)\n"
-    async with demo.building(server.url, secret, with_worker=with_worker) as with_builds:
+    async with demo.working(server.url, secret, with_worker=with_worker) as with_workers:
         sign = _own_command() + " sign"
-        lines = demo.instructions(server.url, ids, sign, with_builds=with_builds)
+        lines = demo.instructions(server.url, ids, sign, with_workers=with_workers)
         end = "\nCtrl-C stops it; the data is kept."
         out.print("\n".join((*started, key, *lines, end)))
         await asyncio.wait([serving])

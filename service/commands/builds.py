@@ -216,7 +216,7 @@ class Builds:
         Returns the build's `status` then, the `code` of a failed one, and how many of the reports
         were new: `accepted`. Raises BuildUnknown, BuildFull.
         """
-        decision = partial(build.report, reports=reports, reference_id=new_id())
+        decision = partial(build.report, reported=reports, reference_id=new_id())
 
         async def work(transaction: Transaction) -> dict[str, Any]:
             before, after = await _decide(

@@ -1,8 +1,9 @@
-"""Erasure of a session, and of a project with all its sessions.
+"""Erasure of a session, of a prompt with the sessions made of it, and of a whole project.
 
 The append that has the marker masks the log and takes the rows out of the read models, so a
-session is gone at once or not at all. A project is closed first and then emptied session by
-session; whoever dies over it leaves the rest to the next who looks.
+session is gone at once or not at all. A project, or a prompt, is closed first and then emptied
+session by session, and a project then run by run. A process that dies in between leaves the rest to
+the next one that looks.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,13 +13,24 @@ from typing import Final
 
 import structlog
 
-from domain import build, project, session
-from domain.errors import Refused, ReplyInProgress, ReplyUnknown, SessionUnknown
+from domain import build, project, prompt, session
+from domain.errors import (
+    PromptUnknown,
+    Refused,
+    ReplyInProgress,
+    ReplyUnknown,
+    RunUnknown,
+    SessionUnknown,
+)
 from domain.events import ProjectEvent
 from domain.project import Project
+from projections import prompts
 from projections.projects import erasing
-from projections.sessions import undeleted
+from projections.runs import unerased
+from projections.sessions import of_prompt, undeleted
 from service.chat.turns import Turns
+from service.commands import runs
+from service.commands.prompts import request_erasure
 from service.eventlog.errors import (
     DATABASE_AWAY,
     Contended,
@@ -26,7 +38,7 @@ from service.eventlog.errors import (
     ReplyStillEnding,
     answering,
 )
-from service.eventlog.stream_ids import build_stream, project_stream, session_stream
+from service.eventlog.stream_ids import build_stream, project_stream, prompt_stream, session_stream
 from service.eventlog.transactions import BY_ITSELF, RequestContext, Transaction, Transactions
 from service.postgres.connections import Pool, service_transaction, tenant_transaction
 
@@ -74,7 +86,7 @@ class Erasure:
                 raise ReplyStillEnding
 
     async def project(self, tenant_id: str, project_id: str, cause: RequestContext) -> int:
-        """Erase a project and all its sessions; returns the position that closed it.
+        """Erase a project with all its sessions and runs; returns the position that closed it.
 
         Raises ProjectUnknown, and BuildInProgress while it is being built.
         """
@@ -85,15 +97,39 @@ class Erasure:
             await self._empty(tenant_id, project_id)
         return appended.last_position
 
+    async def prompt(
+        self,
+        tenant_id: str,
+        project_id: str,
+        prompt_id: str,
+        user_id: str | None,
+        cause: RequestContext,
+    ) -> int:
+        """Erase a prompt with its versions, and the sessions of all users made of it, for a user or
+        for the tenant; returns the position that closed the prompt.
+
+        Raises NotAMember, ViewerOnly, OwnersOnly, PromptUnknown.
+        """
+        work = partial(request_erasure, project_id=project_id, prompt_id=prompt_id, user_id=user_id)
+        _, appended = await self._transactions.transact(tenant_id, work, cause=cause)
+        assert appended is not None
+        with answering(appended.last_position):
+            await self._empty_prompt(tenant_id, project_id, prompt_id)
+        return appended.last_position
+
     async def finish(self) -> int:
-        """Empty the projects of all tenants that are to be erased; returns how many it emptied."""
+        """Empty the projects and prompts of all tenants that are to be erased; returns how many it
+        emptied."""
         async with service_transaction(self._pool) as connection:
             found = await erasing(connection, limit=_AT_A_TIME)
+            closed = await prompts.erasing(connection, limit=_AT_A_TIME)
+        work = [partial(self._empty, *each) for each in found]
+        work += [partial(self._empty_prompt, *each) for each in closed]
         emptied = 0
-        for tenant_id, project_id in found:
+        for empty in work:
             _log.info("erasure_resumed")
             try:
-                await self._empty(tenant_id, project_id)
+                await empty()
                 emptied += 1
             except (Refused, ReplyStillEnding) as waits:
                 _log.warning("erasure_waits", code=waits.code)
@@ -111,10 +147,54 @@ class Erasure:
                 )
             if not left:
                 break
-            for session_id in left:
-                with suppress(SessionUnknown):  # somebody else was faster
-                    await self.session(tenant_id, project_id, session_id)
+            await self._erase_sessions(tenant_id, project_id, left)
+        await self._erase_runs(tenant_id, project_id)
+        await self._erase_prompts(tenant_id, project_id)
         work = partial(_decide, project_id=project_id, decision=project.erase)
+        await self._transactions.transact(tenant_id, work)
+
+    async def _erase_sessions(self, tenant_id: str, project_id: str, ids: Sequence[str]) -> None:
+        for session_id in ids:
+            with suppress(SessionUnknown):  # another caller was faster
+                await self.session(tenant_id, project_id, session_id)
+
+    async def _erase_runs(self, tenant_id: str, project_id: str) -> None:
+        """Erase the runs of a project, after all its sessions."""
+        while True:
+            async with tenant_transaction(self._pool, tenant_id) as connection:
+                left = await unerased(
+                    connection, tenant_id=tenant_id, project_id=project_id, limit=_AT_A_TIME
+                )
+            if not left:
+                return
+            for run_id in left:
+                work = partial(runs.erase, run_id=run_id, user_id=None)
+                with suppress(RunUnknown):  # another caller was faster
+                    await self._transactions.transact(tenant_id, work)
+
+    async def _erase_prompts(self, tenant_id: str, project_id: str) -> None:
+        """Erase the prompts of a project, after all its sessions."""
+        while True:
+            async with tenant_transaction(self._pool, tenant_id) as connection:
+                left = await prompts.unerased(
+                    connection, tenant_id=tenant_id, project_id=project_id, limit=_AT_A_TIME
+                )
+            if not left:
+                return
+            for prompt_id in left:
+                work = partial(_erase_prompt, project_id=project_id, prompt_id=prompt_id)
+                await self._transactions.transact(tenant_id, work)
+
+    async def _empty_prompt(self, tenant_id: str, project_id: str, prompt_id: str) -> None:
+        while True:
+            async with tenant_transaction(self._pool, tenant_id) as connection:
+                left = await of_prompt(
+                    connection, tenant_id=tenant_id, prompt_id=prompt_id, limit=_AT_A_TIME
+                )
+            if not left:
+                break
+            await self._erase_sessions(tenant_id, project_id, left)
+        work = partial(_erase_prompt, project_id=project_id, prompt_id=prompt_id)
         await self._transactions.transact(tenant_id, work)
 
 
@@ -135,3 +215,11 @@ async def _decide(
     decision: Callable[[Project], Sequence[ProjectEvent]],
 ) -> None:
     await transaction.decide(project_stream(project_id), decision)
+
+
+async def _erase_prompt(transaction: Transaction, *, project_id: str, prompt_id: str) -> None:
+    """Erase the texts of a prompt, which is closed first unless it was closed before."""
+    stream = prompt_stream(prompt_id, project_id)
+    with suppress(PromptUnknown):
+        await transaction.decide(stream, prompt.request_erasure)
+    await transaction.decide(stream, prompt.erase)

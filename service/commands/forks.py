@@ -1,5 +1,6 @@
 """Forks: a session that begins with what another one had said."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -73,9 +74,14 @@ async def fork(
     )
     await transaction.decide(stream, opening)
     settings = _without_texts(state.settings)
-    if (state.model, state.max_tokens, settings) != (None, None, None):
+    used = None if state.prompt is None else replace(state.prompt, answers=None)
+    if (state.model, state.max_tokens, settings, used) != (None, None, None, None):
         decision = partial(
-            session.instruct, model=state.model, max_tokens=state.max_tokens, settings=settings
+            session.instruct,
+            model=state.model,
+            max_tokens=state.max_tokens,
+            settings=settings,
+            prompt=used,
         )
         await transaction.decide(stream, decision)
     return fork_id

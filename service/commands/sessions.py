@@ -6,16 +6,43 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from domain import announcements, modes, place, session
+from domain import announcements, modes, place, prompt, run, session
+from domain.errors import RunUnknown
 from domain.events import SessionEvent, SessionMode
 from domain.session import About
 from projections.replies import ReplyRow
 from projections.sessions import reusable_read
 from service.chat.admission import Viewed
 from service.commands.projects import require_actor
-from service.eventlog.stream_ids import StreamId, place_stream, project_stream, session_stream
+from service.eventlog.stream_ids import (
+    AnyStream,
+    StreamId,
+    place_stream,
+    project_stream,
+    prompt_stream,
+    run_stream,
+    session_stream,
+)
 from service.eventlog.transactions import Transaction
 from service.ids import new_id
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """A text that the model is told beside the talk, and the sort of text."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunMaterial:
+    """A text about a run, of this kind, which a session is told once."""
+
+    project_id: str
+    run_id: str
+    kind: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +52,8 @@ class Opening:
     `context` are the ids of what it is about, by their names on the wire. `instructions` are the
     fields of SessionInstructed, None without any. `reuse` says that a session of this user,
     project, mode and context that takes messages will do; a session of mode plan that was idle for
-    `idle_seconds` comes after the others then.
+    `idle_seconds` comes after the others then. `prompt_id` is the prompt that the instructions are
+    made of. A new session begins with the `material`, and the session is told the `run_material`.
     """
 
     tenant_id: str
@@ -38,6 +66,9 @@ class Opening:
     instructions: Mapping[str, Any] | None
     reuse: bool
     idle_seconds: float
+    prompt_id: str | None = None
+    material: Material | None = None
+    run_material: RunMaterial | None = None
 
     @property
     def place(self) -> str:
@@ -54,8 +85,34 @@ async def open_session(transaction: Transaction, *, opening: Opening) -> dict[st
     """Open a session, or find it. Returns its id as `session`, and `is_new`.
 
     Openings that race for one place append to its stream, so one of them opens the session and the
-    others find it. Raises NotAMember, ViewerOnly, VersionUnknown, BuildUnknown.
+    others find it. Raises NotAMember, ViewerOnly, VersionUnknown, BuildUnknown, RunUnknown,
+    StepUnknown, CandidateUnknown, PromptUnknown, PromptRetired.
     """
+    found = await _open_or_find(transaction, opening)
+    if opening.run_material is not None:
+        await give_run_material(transaction, opening.run_material, session_id=found["session"])
+    return found
+
+
+async def give_run_material(
+    transaction: Transaction, material: RunMaterial, *, session_id: str
+) -> None:
+    """Tell a session a text about a run, unless it was told one of this kind before.
+
+    The run notes it, so that the erasure of the run erases the text. Raises RunUnknown.
+    """
+    message_id = new_id()
+    noting = partial(
+        run.give_material, session_id=session_id, message_id=message_id, kind=material.kind
+    )
+    giving = partial(
+        session.give_material, message_id=message_id, kind=material.kind, text=material.text
+    )
+    if await transaction.decide(run_stream(material.run_id, material.project_id), noting):
+        await transaction.decide(session_stream(session_id, material.project_id), giving)
+
+
+async def _open_or_find(transaction: Transaction, opening: Opening) -> dict[str, Any]:
     project = project_stream(opening.project_id)
     placed = place_stream(opening.place, opening.project_id)
     viewed = Viewed(
@@ -72,12 +129,18 @@ async def open_session(transaction: Transaction, *, opening: Opening) -> dict[st
         context=opening.context,
         idle_seconds=opening.idle_seconds,
     )
+    streams: list[AnyStream] = [project]
+    if opening.prompt_id is not None:
+        streams.append(prompt_stream(opening.prompt_id))
     if opening.reuse:
-        await transaction.recall(project, placed, beside=(*viewed.reads, found))
+        await transaction.recall(*streams, placed, beside=(*viewed.reads, found))
     else:
-        await transaction.recall(project, beside=viewed.reads)
+        await transaction.recall(*streams, beside=viewed.reads)
     await require_actor(transaction, opening.project_id, opening.user_id)
     await viewed.require()
+    if opening.prompt_id is not None:
+        prompt.require_active(await transaction.load(prompt_stream(opening.prompt_id)))
+    await _require_run(transaction, opening)
     if opening.reuse:
         candidates = (await found.row(), (await transaction.load(placed)).session_id)
         for session_id in candidates:
@@ -90,6 +153,17 @@ async def open_session(transaction: Transaction, *, opening: Opening) -> dict[st
     if opening.reuse:
         await transaction.decide(placed, partial(place.give, session_id=session_id))
     return {"session": session_id, "is_new": True}
+
+
+async def _require_run(transaction: Transaction, opening: Opening) -> None:
+    """Raises RunUnknown, StepUnknown, CandidateUnknown for an id that the project does not have."""
+    about = opening.about
+    if about.run_id is None:
+        return
+    state = await transaction.load(run_stream(about.run_id))
+    if state.project_id != opening.project_id:
+        raise RunUnknown
+    run.require_parts(state, step_id=about.step_id, candidate_id=about.candidate_id)
 
 
 async def _is_reusable(transaction: Transaction, opening: Opening, session_id: str) -> bool:
@@ -120,6 +194,14 @@ async def _open(
     opened = await transaction.decide(stream, opening_it)
     if opening.instructions is not None:
         await transaction.decide(stream, partial(session.instruct, **opening.instructions))
+    if opening.material is not None:
+        given = partial(
+            session.give_material,
+            message_id=new_id(),
+            kind=opening.material.kind,
+            text=opening.material.text,
+        )
+        await transaction.decide(stream, given)
     known = await transaction.load(project_stream(opening.project_id))
     facts = {"project_name": known.description.name}
     greeting = partial(announcements.announced, events=opened, new_id=new_id, facts=facts)

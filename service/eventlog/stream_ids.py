@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
-from domain import account, build, idempotency, place, project, session
+from domain import account, build, idempotency, place, project, prompt, run, session
 from domain.account import Account
 from domain.build import Build
 from domain.events import (
@@ -13,11 +13,15 @@ from domain.events import (
     BuildEvent,
     PlaceEvent,
     ProjectEvent,
+    PromptEvent,
     RequestEvent,
+    RunEvent,
     SessionEvent,
 )
 from domain.place import SessionPlace
 from domain.project import Project
+from domain.prompt import Prompt
+from domain.run import Run
 from domain.session import Session
 
 S = TypeVar("S")
@@ -46,11 +50,15 @@ ACCOUNT: Final[Decider[Account, AccountEvent]] = Decider("account", account.INIT
 BUILD: Final[Decider[Build, BuildEvent]] = Decider(
     "build", build.INITIAL, build.fold, is_of_project=True
 )
+RUN: Final[Decider[Run, RunEvent]] = Decider("run", run.INITIAL, run.fold, is_of_project=True)
 PROJECT: Final[Decider[Project, ProjectEvent]] = Decider(
     "project", project.INITIAL, project.fold, is_of_project=True
 )
 PLACE: Final[Decider[SessionPlace, PlaceEvent]] = Decider(
     "place", place.INITIAL, place.fold, is_of_project=True
+)
+PROMPT: Final[Decider[Prompt, PromptEvent]] = Decider(
+    "prompt", prompt.INITIAL, prompt.fold, is_of_project=True
 )
 REQUEST: Final[Decider[idempotency.Request, RequestEvent]] = Decider(
     "request", idempotency.INITIAL, idempotency.fold, is_read_once=True
@@ -101,9 +109,19 @@ def build_stream(build_id: str, project_id: str | None = None) -> StreamId[Build
     return StreamId(BUILD, build_id, project_id)
 
 
+def run_stream(run_id: str, project_id: str | None = None) -> StreamId[Run, RunEvent]:
+    """The stream of a run."""
+    return StreamId(RUN, run_id, project_id)
+
+
 def place_stream(key: str, project_id: str) -> StreamId[SessionPlace, PlaceEvent]:
     """The stream of a place, which the key names within the tenant."""
     return StreamId(PLACE, sha256(key.encode()).hexdigest(), project_id)
+
+
+def prompt_stream(prompt_id: str, project_id: str | None = None) -> StreamId[Prompt, PromptEvent]:
+    """The stream of a prompt."""
+    return StreamId(PROMPT, prompt_id, project_id)
 
 
 def request_stream(key: str) -> StreamId[idempotency.Request, RequestEvent]:

@@ -14,9 +14,9 @@ from service.access.stream_access import Permit, StreamAccess
 from service.chat.admission import Admission
 from service.chat.running import LANDING_SECONDS, RunningTurns
 from service.chat.turns import Turns
-from service.commands.build_polls import BuildPolls
 from service.commands.builds import Builds
 from service.commands.erasure import Erasure
+from service.commands.polls import Polls
 from service.eventlog.heavy_reads import HeavyReads
 from service.eventlog.live import LiveLog
 from service.eventlog.store import EventStore
@@ -48,7 +48,8 @@ class Service:
     turns: Turns
     running_turns: RunningTurns
     builds: Builds
-    build_polls: BuildPolls
+    build_polls: Polls
+    run_polls: Polls
     erasure: Erasure
     authenticator: Authenticator
     browser_tokens: BrowserTokens

@@ -9,7 +9,14 @@ from pydantic_core import ErrorDetails
 from starlette.responses import Response
 
 from domain import errors as refusals
-from domain.errors import LimitReached, Refused, SessionChanged
+from domain.errors import (
+    LimitReached,
+    PromptChanged,
+    Refused,
+    SessionChanged,
+    ValuesMissing,
+    ValuesUnknown,
+)
 from service.access.authentication import Forbidden, NotYours, Unauthenticated
 from service.eventlog.errors import NotServed, Stored, not_served
 from service.http.rate_limit_headers import refused
@@ -47,9 +54,27 @@ REFUSALS: Final[Mapping[type[Refused], int]] = {
     refusals.BuildInProgress: 409,
     refusals.BuildUnknown: 404,
     refusals.VersionUnknown: 404,
+    refusals.PromptUnknown: 404,
+    refusals.PromptVersionUnknown: 404,
+    refusals.PromptRetired: 409,
+    refusals.PromptChanged: 409,
+    refusals.ValuesMissing: 422,
+    refusals.ValuesUnknown: 422,
+    refusals.PromptTooLong: 422,
+    refusals.InstructionsFixed: 409,
+    refusals.ImprovementUnknown: 404,
+    refusals.OwnersOnly: 403,
     refusals.BuildTaken: 409,
     refusals.BuildEnded: 409,
     refusals.BuildFull: 409,
+    refusals.RunUnknown: 404,
+    refusals.StepUnknown: 404,
+    refusals.CandidateUnknown: 404,
+    refusals.RunTaken: 409,
+    refusals.RunEnded: 409,
+    refusals.RunNotEnded: 409,
+    refusals.RunFull: 409,
+    refusals.SessionPrivate: 422,
     refusals.KeyReused: 422,
     refusals.BalanceInsufficient: 402,
     refusals.ReservationSettled: 409,
@@ -146,14 +171,25 @@ def _refusal(error: Refused) -> ProblemResponse:
         str(error),
         template=error.code,
         variables=error.variables,
+        errors=_errors(error),
         headers=_headers(error),
     )
+
+
+def _errors(error: Refused) -> list[dict[str, str]] | None:
+    """The members of `values` that are wrong, each with a JSON Pointer."""
+    if not isinstance(error, ValuesMissing | ValuesUnknown):
+        return None
+    return [
+        {"pointer": f"/values/{name}", "kind": error.code, "message": str(error)}
+        for name in error.names.split(", ")
+    ]
 
 
 def _headers(error: Refused) -> Mapping[str, str] | None:
     if isinstance(error, LimitReached):
         return refused(error)
-    if isinstance(error, SessionChanged):
+    if isinstance(error, SessionChanged | PromptChanged):
         return {"ETag": f'"{error.revision}"'}
     return None
 

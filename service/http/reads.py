@@ -12,7 +12,7 @@ from projections.projection import head, left_out, reached_with_gaps
 from projections.projects import ProjectRow, project
 from projections.sessions import Part, SessionRow
 from service.eventlog.errors import ReadModelBehind
-from service.eventlog.stream_ids import account_stream, build_stream, session_stream
+from service.eventlog.stream_ids import account_stream, build_stream, run_stream, session_stream
 from service.http.call import AnyCall
 from service.http.problems import BadRequest
 from service.postgres.connections import Connection
@@ -135,6 +135,8 @@ async def note_incomplete(connection: Connection, call: AnyCall) -> None:
     streams = set(call.streams)
     if "buildId" in path:
         streams.add(str(build_stream(path["buildId"])))
+    if "runId" in path:
+        streams.add(str(run_stream(path["runId"])))
     if "userId" in path and "projectId" not in path:
         streams.add(str(account_stream(call.tenant_id, path["userId"])))
     is_wide = not streams

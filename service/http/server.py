@@ -169,4 +169,5 @@ class Server(uvicorn.Server):
         service: Service = self._app.state.service
         service.merged_streams.stop()
         service.build_polls.stop()
+        service.run_polls.stop()
         self._draining = asyncio.ensure_future(service.running_turns.drain(self._grace_seconds))

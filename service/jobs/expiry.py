@@ -1,4 +1,4 @@
-"""Ends idle sessions and silent builds, and removes old entries of the audit."""
+"""Ends idle sessions, silent builds and silent runs, and removes old entries of the audit."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator
@@ -8,9 +8,11 @@ from typing import Final
 
 import structlog
 
-from projections.builds import silent
+from projections import builds as build_rows
+from projections import runs as run_rows
 from projections.sessions import idle_sessions
 from service.access import audit
+from service.commands import runs
 from service.commands.builds import Builds
 from service.commands.sessions import expire
 from service.eventlog.errors import DATABASE_AWAY, OutcomeUnknown
@@ -53,11 +55,26 @@ async def expire_idle(transactions: Transactions, pool: Pool, idle_seconds: floa
 async def time_out_silent(builds: Builds, pool: Pool, silent_seconds: float) -> int:
     """Fail builds of all tenants without a report for `silent_seconds`; returns their number."""
     async with service_transaction(pool) as connection:
-        found = await silent(connection, silent_seconds=silent_seconds, limit=_AT_A_TIME)
+        found = await build_rows.silent(connection, silent_seconds=silent_seconds, limit=_AT_A_TIME)
     timed_out = 0
     for tenant_id, _, build_id in found:
         with _one_of_many("build_not_timed_out"):
             timed_out += await builds.time_out(tenant_id, build_id, silent_seconds=silent_seconds)
+    return timed_out
+
+
+async def time_out_silent_runs(
+    transactions: Transactions, pool: Pool, silent_seconds: float
+) -> int:
+    """Fail runs of all tenants without a report for `silent_seconds`; returns their number."""
+    async with service_transaction(pool) as connection:
+        found = await run_rows.silent(connection, silent_seconds=silent_seconds, limit=_AT_A_TIME)
+    timed_out = 0
+    for tenant_id, run_id in found:
+        work = partial(runs.time_out, run_id=run_id, silent_seconds=silent_seconds)
+        with _one_of_many("run_not_timed_out"):
+            _, appended = await transactions.transact(tenant_id, work)
+            timed_out += appended is not None
     return timed_out
 
 

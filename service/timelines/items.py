@@ -7,9 +7,10 @@ from typing import Any, Literal, NamedTuple, cast
 import orjson
 import structlog
 
-from domain.events import Json, ReplyMode, SessionMode
+from domain.events import Json, ReplyMode, RunFault, SessionMode
 from domain.reply_contracts import MAIN_TEXT
 from projections.builds import BuildRow, BuildStatus
+from projections.runs import RunRow, RunStatus
 from projections.timeline import ItemKind, TimelineRow
 from service.ops.metrics import UNREADABLE
 from service.replies.envelope import PLAN_ACTIONS, ActionType, label
@@ -25,6 +26,10 @@ class ItemAction(Wire):
     type: ActionType
     label: str
     enabled: bool
+
+
+ItemType = Literal["plan_message", "build_request", "deployment", "run"]
+ItemStatus = Literal["planning", "in_progress", "deployed", "succeeded", "failed"]
 
 
 class UserMessage(Wire):
@@ -46,6 +51,24 @@ class BuildState(Wire):
     version_id: str | None = None
     preview_url: str | None = None
     artifact_url: str | None = None
+    error: str | None = None
+    duration: int | None = None
+
+
+class RunState(Wire):
+    """The current state of a run: `queued`, `running`, `succeeded` or `failed`; milliseconds.
+
+    `userId` is the user who asked for the run, and `sessionId` the session that the run came from.
+    `progress` is the title of the last report. `code` says why the run failed.
+    """
+
+    run_id: str
+    user_id: str
+    session_id: str | None = None
+    title: str
+    status: RunStatus
+    progress: str | None = None
+    code: RunFault | None = None
     error: str | None = None
     duration: int | None = None
 
@@ -91,7 +114,11 @@ class TimelineItem(Wire):
 
     `userId` is who said it, or ordered it. `inReplyTo` is the `id` of the message that a reply
     answers. `locale` is the item's own, and `direction` that of its language. `text` and
-    `firstEvent` are those of a `build_reference`.
+    `firstEvent` are those of a `build_reference`. An item of kind `run` has the `id` of its run,
+    the run's title as `text`, and its state as `run`. An item of kind `prompt_version` is a new
+    version of a prompt: `text` is the beginning of its text, and `event` has `promptId`, `number`
+    and `name`, and where there is one the `note` and the `sourceMessageId`, the reply that proposed
+    it.
 
     An item of kind `unreadable` stands for an item that the service cannot show.
     """
@@ -99,11 +126,11 @@ class TimelineItem(Wire):
     id: str
     cursor: str
     timestamp: datetime
-    type: Literal["plan_message", "build_request", "deployment"]
+    type: ItemType
     mode: Literal["plan", "build"]
     kind: ItemKind | Literal["unreadable"]
     chat_mode: str | None = None
-    status: Literal["planning", "in_progress", "deployed", "failed"]
+    status: ItemStatus
     session_id: str | None = None
     session_mode: SessionMode | None = None
     source: Literal["client"] | None = None
@@ -116,6 +143,7 @@ class TimelineItem(Wire):
     user_message: UserMessage | None = None
     ai_response: AiResponse | None = None
     build: BuildState | None = None
+    run: RunState | None = None
     conversion: Conversion | None = None
     actions: list[ItemAction] | None = None
     event: Any = None
@@ -125,7 +153,7 @@ class LiveItem(TimelineItem):
     """An item in a stream; `prev` is the id of the event before it, null at the start.
 
     A reader has missed nothing when the `prev` of each event is the id of the event before it. An
-    item that asked for a build comes again, with the same `id`, when the build has changed.
+    item that asked for a build, or of a run, comes again with the same `id` when it has changed.
     """
 
     prev: str | None
@@ -139,20 +167,24 @@ class Lock(Wire):
 
 
 class Erased(Wire):
-    """The session, or the build, is erased: a client must forget its items."""
+    """The session, build, prompt, run, or message is erased: a client must forget its items."""
 
     session_id: str | None = None
     build_id: str | None = None
+    prompt_id: str | None = None
+    run_id: str | None = None
+    message_id: str | None = None
     prev: str | None
 
 
 class StreamEvent(NamedTuple):
     """A row in a stream: the event's name and its JSON. The actions of an item are apart, because
-    each reader has them in a language of its own."""
+    each reader has them in a language of its own. `ends_session` says that a session is erased."""
 
     name: str
     json: bytes
     actions: "PlanActions | None" = None
+    ends_session: bool = False
 
 
 class PlanActions(NamedTuple):
@@ -209,12 +241,14 @@ def unreadable(row: TimelineRow, log_epoch: str, error: Exception) -> TimelineIt
 
 
 def stream_event(row: TimelineRow, log_epoch: str) -> StreamEvent:
-    """A row in a stream. A change of a build comes as the item that asked for the build."""
+    """A row in a stream. A change of a build or a run comes as the item that asked for it."""
     try:
         if row.kind == "lock":
             return StreamEvent("lock", _object(row.data))
         if row.kind == "erasure":
-            return StreamEvent("erased", _object(row.data))
+            return StreamEvent(
+                "erased", _object(row.data), ends_session="sessionId" in (row.data or {})
+            )
         shown = orjson.dumps(dumped(_readable(row.request or row, log_epoch, None)))
         return StreamEvent("item", shown, _plan_actions(row))
     except Exception as error:  # noqa: BLE001 - one row must not take the other rows away
@@ -232,6 +266,7 @@ def _readable(row: TimelineRow, log_epoch: str, actions: list[ItemAction] | None
     said = row.kind == "user_message"
     answered = row.kind in ("reply", "system_message", "assistant_message", "material")
     of_build = row.kind == "build_reference"
+    of_run = row.kind == "run"
     return TimelineItem(
         id=row.item_id,
         cursor=cursor(log_epoch, row.position),
@@ -248,7 +283,7 @@ def _readable(row: TimelineRow, log_epoch: str, actions: list[ItemAction] | None
         in_reply_to=row.in_reply_to,
         locale=row.locale,
         direction=None if row.locale is None else direction_of(row.locale),
-        text=row.text if of_build else None,
+        text=row.text if of_build or of_run or row.kind == "prompt_version" else None,
         first_event=FirstEvent.model_validate(row.data) if of_build and row.data else None,
         user_message=UserMessage(text=row.text or "", session_id=row.session_id or "")
         if said
@@ -266,23 +301,27 @@ def _readable(row: TimelineRow, log_epoch: str, actions: list[ItemAction] | None
         if answered
         else None,
         build=None if row.build is None else build_state(row.build),
+        run=None if row.run is None else run_state(row.run),
         conversion=Conversion(
             from_session_id=row.converted_from_session_id, converted_at=row.recorded_at
         )
         if row.converted_from_session_id
         else None,
         actions=actions,
-        event=None if said or answered or of_build else row.data,
+        event=None if said or answered or of_build or of_run else row.data,
     )
 
 
-def _item_type(row: TimelineRow) -> Literal["plan_message", "build_request", "deployment"]:
-    if row.kind == "deployment":
-        return "deployment"
+def _item_type(row: TimelineRow) -> ItemType:
+    if row.kind == "deployment" or row.kind == "run":
+        return row.kind
     return "plan_message" if row.mode == "plan" else "build_request"
 
 
-def _item_status(row: TimelineRow) -> Literal["planning", "in_progress", "deployed", "failed"]:
+def _item_status(row: TimelineRow) -> ItemStatus:
+    if row.kind == "run":
+        ended = None if row.run is None else row.run.status
+        return ended if ended == "succeeded" or ended == "failed" else "in_progress"
     if row.mode == "plan":
         return "failed" if row.subtype == "error" else "planning"
     match None if row.build is None else row.build.status:
@@ -321,6 +360,21 @@ def build_state(row: BuildRow) -> BuildState:
         version_id=row.version_id,
         preview_url=row.preview_url,
         artifact_url=row.artifact_url,
+        error=row.error,
+        duration=row.duration_ms,
+    )
+
+
+def run_state(row: RunRow) -> RunState:
+    """The state of a run for an item."""
+    return RunState(
+        run_id=row.run_id,
+        user_id=row.user_id,
+        session_id=row.session_id,
+        title=row.title,
+        status=row.status,
+        progress=row.progress,
+        code=row.code,
         error=row.error,
         duration=row.duration_ms,
     )

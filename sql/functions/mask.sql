@@ -13,6 +13,7 @@ begin
     where erased.position between p_first and p_last
         and erased.type = any (app.erasures())
         and begun.type = 'ReplyStarted'
+        and app.erases(erased.type, erased.state, begun.type, begun.state)
         and reply_chunk.frame is not null
         and reply_chunk.tenant_id = begun.tenant_id
         and reply_chunk.message_id = convert_from(app.masked(begun.state), 'UTF8')::json ->> 'message_id';
@@ -25,6 +26,7 @@ begin
         and event.tenant_id = erased.tenant_id
         and event.stream_id = erased.stream_id
         and event.version < erased.version
+        and app.erases(erased.type, erased.state, event.type, event.state)
         and event.state <> app.masked(event.state);
 end
 $$;

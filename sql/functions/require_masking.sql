@@ -1,5 +1,5 @@
 -- The trigger function of app.event for update. Nobody may change an event, the owner included. The
--- one exception is masking, in a stream that has a later event that erases it.
+-- one exception is masking, where the stream has a later event that erases this one.
 create or replace function app.require_masking() returns trigger
 language plpgsql as $$
 begin
@@ -10,7 +10,7 @@ begin
             where erased.tenant_id = old.tenant_id
                 and erased.stream_id = old.stream_id
                 and erased.version > old.version
-                and erased.type = any (app.erasures())
+                and app.erases(erased.type, erased.state, old.type, old.state)
         )
     then
         return new;

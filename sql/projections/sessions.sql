@@ -22,6 +22,10 @@ create table sessions (
     model          text,
     max_tokens     integer,
     settings       jsonb,
+    prompt_id      text          collate "C",
+    prompt_version_id text       collate "C",
+    prompt_number  integer,
+    answers        jsonb,
     forked_from_session_id text  collate "C",
     forked_from_message_id text,
     forked_at      bigint,
@@ -49,6 +53,9 @@ create index sessions_of_project on sessions (project_id, opened_at, tenant_id);
 -- positions of the log at most. A list sorts the sessions of a block, which are 256 at most.
 create index sessions_recent on sessions (project_id, tenant_id, active_block);
 create index sessions_recent_of_user on sessions (user_id, tenant_id, active_block);
+-- The sessions made of a prompt, and of a version. Hardly any session changes its prompt.
+create index sessions_of_prompt on sessions (prompt_id, prompt_version_id, user_id, tenant_id)
+where prompt_id is not null;
 -- The column of this index never changes. So an update of a session does not touch the index,
 -- unless it changes the status.
 create index sessions_active on sessions (opened_at) where status = 'active';
@@ -210,6 +217,23 @@ begin
             when change.is_instructed then change.settings
             else sessions.settings
         end,
+        prompt_id = case
+            when change.is_instructed then change.prompt_id
+            else sessions.prompt_id
+        end,
+        prompt_version_id = case
+            when change.is_instructed then change.prompt_version_id
+            else sessions.prompt_version_id
+        end,
+        prompt_number = case
+            when change.is_instructed then change.prompt_number
+            else sessions.prompt_number
+        end,
+        answers = case
+            when change.status = 'deleted' then null
+            when change.is_instructed then change.answers
+            else sessions.answers
+        end,
         status = case
             when change.status <> 'restored' then change.status
             when change.status is null then sessions.status
@@ -248,6 +272,18 @@ begin
             (array_agg(state.settings order by event.position desc) filter (
                 where event.type = 'SessionInstructed'
             ))[1] as settings,
+            (array_agg(state.prompt_id order by event.position desc) filter (
+                where event.type = 'SessionInstructed'
+            ))[1] as prompt_id,
+            (array_agg(state.prompt_version_id order by event.position desc) filter (
+                where event.type = 'SessionInstructed'
+            ))[1] as prompt_version_id,
+            (array_agg(state.prompt_number order by event.position desc) filter (
+                where event.type = 'SessionInstructed'
+            ))[1] as prompt_number,
+            (array_agg(state.answers order by event.position desc) filter (
+                where event.type = 'SessionInstructed'
+            ))[1] as answers,
             (array_agg(
                 case event.type
                     when 'SessionConverted' then 'converted'
@@ -270,7 +306,8 @@ begin
         from event
         cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
             session_id text, name text, description text, tags jsonb, mode text, model text,
-            max_tokens integer, settings jsonb, build_id text
+            max_tokens integer, settings jsonb, prompt_id text, prompt_version_id text,
+            prompt_number integer, answers jsonb, build_id text
         )
         where event.position > p_after and event.position <= p_upto
             and event.type in (
@@ -333,10 +370,60 @@ comment on column analytics.project_chat_plan_sessions.last_active_at is
     'The time of the last message or reply.';
 grant select on analytics.project_chat_plan_sessions, app.sessions to throughline_analyst;
 
+create view analytics.prompt_runs_with_details with (security_invoker) as
+select
+    sessions.tenant_id, sessions.project_id, sessions.session_id as id, sessions.user_id,
+    sessions.message_count, sessions.is_starred, sessions.last_active_at as last_message_at,
+    sessions.opened_at as created_at, prompt.name as prompt_name, sessions.prompt_id,
+    sessions.prompt_version_id, sessions.prompt_number, sessions.model, sessions.tokens_used,
+    sessions.ai_seconds, sessions.cost_usd
+from app.sessions
+join app.prompts_as_they_are() as prompt
+    on prompt.tenant_id = sessions.tenant_id and prompt.prompt_id = sessions.prompt_id
+where sessions.status = 'active';
+comment on view analytics.prompt_runs_with_details is
+    'The active sessions that are made of a prompt, one row a session. Their names and messages are '
+    'private, so they are not here.';
+comment on column analytics.prompt_runs_with_details.tenant_id is 'The tenant of the project.';
+comment on column analytics.prompt_runs_with_details.project_id is 'The project.';
+comment on column analytics.prompt_runs_with_details.id is 'The session.';
+comment on column analytics.prompt_runs_with_details.user_id is 'The user of the session.';
+comment on column analytics.prompt_runs_with_details.message_count is
+    'The number of the user''s messages, and of those that a client appended.';
+comment on column analytics.prompt_runs_with_details.is_starred is
+    'Whether the user has marked the session.';
+comment on column analytics.prompt_runs_with_details.last_message_at is
+    'The time of the last message or reply.';
+comment on column analytics.prompt_runs_with_details.created_at is
+    'The time when the session began.';
+comment on column analytics.prompt_runs_with_details.prompt_name is
+    'The present name of the prompt.';
+comment on column analytics.prompt_runs_with_details.prompt_id is 'The prompt.';
+comment on column analytics.prompt_runs_with_details.prompt_version_id is
+    'The version of the prompt that the session uses now.';
+comment on column analytics.prompt_runs_with_details.prompt_number is 'The number of that version.';
+comment on column analytics.prompt_runs_with_details.model is
+    'The model that the session asks for; null for the service''s own.';
+comment on column analytics.prompt_runs_with_details.tokens_used is
+    'Tokens of all kinds, as far as the provider reported them.';
+comment on column analytics.prompt_runs_with_details.ai_seconds is 'Billed AI seconds.';
+comment on column analytics.prompt_runs_with_details.cost_usd is
+    'The cost in USD at the provider''s prices, as far as it is known.';
+grant select on analytics.prompt_runs_with_details to throughline_analyst;
+
 -- name: of_id
 select
     session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode, status,
-    context, model, max_tokens, settings, forked_from_session_id, forked_from_message_id, forked_at,
+    context, model, max_tokens, settings, prompt_id, prompt_version_id, prompt_number, answers,
+    (
+        select prompts.name from app.prompts
+        where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
+    ) as prompt_name,
+    (
+        select prompts.versions from app.prompts
+        where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
+    ) as prompt_newest,
+    forked_from_session_id, forked_from_message_id, forked_at,
     first_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
     opened_at, last_active_at, active_position,
     app.last_words(tenant_id, session_id) as last_words
@@ -408,7 +495,16 @@ limit 1
 -- row passes them, and sort all sessions to find the first ones.
 select
     session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode, status,
-    context, model, max_tokens, settings, forked_from_session_id, forked_from_message_id, forked_at,
+    context, model, max_tokens, settings, prompt_id, prompt_version_id, prompt_number, answers,
+    (
+        select prompts.name from app.prompts
+        where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
+    ) as prompt_name,
+    (
+        select prompts.versions from app.prompts
+        where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
+    ) as prompt_newest,
+    forked_from_session_id, forked_from_message_id, forked_at,
     first_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
     opened_at, last_active_at, active_position,
     app.last_words(tenant_id, session_id) as last_words,
@@ -425,6 +521,8 @@ where tenant_id = %(tenant_id)s
         when %(tag)s::text is not null and %(tag)s <> all (tags) then false
         when %(run_id)s <> coalesce(context ->> 'runId', '') then false
         when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
+        when strpos(lower(coalesce(nullif(name, ''), first_words)), lower(%(searched)s)) = 0
+            then false
         else true
     end
 order by active_block desc, active_position desc
@@ -434,7 +532,16 @@ limit %(limit)s
 -- The same sessions, those with the newest message last.
 select
     session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode, status,
-    context, model, max_tokens, settings, forked_from_session_id, forked_from_message_id, forked_at,
+    context, model, max_tokens, settings, prompt_id, prompt_version_id, prompt_number, answers,
+    (
+        select prompts.name from app.prompts
+        where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
+    ) as prompt_name,
+    (
+        select prompts.versions from app.prompts
+        where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
+    ) as prompt_newest,
+    forked_from_session_id, forked_from_message_id, forked_at,
     first_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
     opened_at, last_active_at, active_position,
     app.last_words(tenant_id, session_id) as last_words,
@@ -451,6 +558,8 @@ where tenant_id = %(tenant_id)s
         when %(tag)s::text is not null and %(tag)s <> all (tags) then false
         when %(run_id)s <> coalesce(context ->> 'runId', '') then false
         when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
+        when strpos(lower(coalesce(nullif(name, ''), first_words)), lower(%(searched)s)) = 0
+            then false
         else true
     end
 order by active_block, active_position
@@ -463,7 +572,17 @@ select *
 from (
     select
         session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode,
-        status, context, model, max_tokens, settings, forked_from_session_id,
+        status, context, model, max_tokens, settings, prompt_id, prompt_version_id, prompt_number,
+        answers,
+        (
+            select prompts.name from app.prompts
+            where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
+        ) as prompt_name,
+        (
+            select prompts.versions from app.prompts
+            where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
+        ) as prompt_newest,
+        forked_from_session_id,
         forked_from_message_id, forked_at, first_words, message_count, item_count,
         tokens_used, ai_seconds, cost_usd, build_id, opened_at, last_active_at, active_position,
         app.last_words(tenant_id, session_id) as last_words,
@@ -483,6 +602,8 @@ from (
             when %(tag)s::text is not null and %(tag)s <> all (tags) then false
             when %(run_id)s <> coalesce(context ->> 'runId', '') then false
             when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
+            when strpos(lower(coalesce(nullif(name, ''), first_words)), lower(%(searched)s)) = 0
+                then false
             else true
         end
 ) as listed
@@ -497,7 +618,16 @@ limit %(limit)s
 -- message first. A subquery for the membership keeps the order of the index; a join would not.
 select
     session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode, status,
-    context, model, max_tokens, settings, forked_from_session_id, forked_from_message_id, forked_at,
+    context, model, max_tokens, settings, prompt_id, prompt_version_id, prompt_number, answers,
+    (
+        select prompts.name from app.prompts
+        where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
+    ) as prompt_name,
+    (
+        select prompts.versions from app.prompts
+        where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
+    ) as prompt_newest,
+    forked_from_session_id, forked_from_message_id, forked_at,
     first_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
     opened_at, last_active_at, active_position,
     app.last_words(tenant_id, session_id) as last_words,
@@ -519,6 +649,8 @@ where tenant_id = %(tenant_id)s
         when %(tag)s::text is not null and %(tag)s <> all (tags) then false
         when %(run_id)s <> coalesce(context ->> 'runId', '') then false
         when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
+        when strpos(lower(coalesce(nullif(name, ''), first_words)), lower(%(searched)s)) = 0
+            then false
         else true
     end
 order by active_block desc, active_position desc
@@ -528,7 +660,16 @@ limit %(limit)s
 -- The same sessions, those with the newest message last.
 select
     session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode, status,
-    context, model, max_tokens, settings, forked_from_session_id, forked_from_message_id, forked_at,
+    context, model, max_tokens, settings, prompt_id, prompt_version_id, prompt_number, answers,
+    (
+        select prompts.name from app.prompts
+        where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
+    ) as prompt_name,
+    (
+        select prompts.versions from app.prompts
+        where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
+    ) as prompt_newest,
+    forked_from_session_id, forked_from_message_id, forked_at,
     first_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
     opened_at, last_active_at, active_position,
     app.last_words(tenant_id, session_id) as last_words,
@@ -550,6 +691,8 @@ where tenant_id = %(tenant_id)s
         when %(tag)s::text is not null and %(tag)s <> all (tags) then false
         when %(run_id)s <> coalesce(context ->> 'runId', '') then false
         when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
+        when strpos(lower(coalesce(nullif(name, ''), first_words)), lower(%(searched)s)) = 0
+            then false
         else true
     end
 order by active_block, active_position
@@ -561,7 +704,17 @@ select *
 from (
     select
         session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode,
-        status, context, model, max_tokens, settings, forked_from_session_id,
+        status, context, model, max_tokens, settings, prompt_id, prompt_version_id, prompt_number,
+        answers,
+        (
+            select prompts.name from app.prompts
+            where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
+        ) as prompt_name,
+        (
+            select prompts.versions from app.prompts
+            where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
+        ) as prompt_newest,
+        forked_from_session_id,
         forked_from_message_id, forked_at, first_words, message_count, item_count,
         tokens_used, ai_seconds, cost_usd, build_id, opened_at, last_active_at, active_position,
         app.last_words(tenant_id, session_id) as last_words,
@@ -586,6 +739,8 @@ from (
             when %(tag)s::text is not null and %(tag)s <> all (tags) then false
             when %(run_id)s <> coalesce(context ->> 'runId', '') then false
             when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
+            when strpos(lower(coalesce(nullif(name, ''), first_words)), lower(%(searched)s)) = 0
+                then false
             else true
         end
 ) as listed
@@ -624,6 +779,13 @@ select session_id
 from app.sessions
 where tenant_id = %(tenant_id)s and project_id = %(project_id)s and status <> 'deleted'
 order by opened_at
+limit %(limit)s
+
+-- name: of_prompt
+-- The next sessions made of a prompt that are not deleted.
+select session_id
+from app.sessions
+where tenant_id = %(tenant_id)s and prompt_id = %(prompt_id)s and status <> 'deleted'
 limit %(limit)s
 
 -- name: idle

@@ -3,8 +3,8 @@
 --
 -- Three kinds of rows:
 -- - `is_visible`: every reader sees the row.
--- - `is_live`: only readers of the live timeline see the row: the progress of a build, a lock, an
---   erasure. A page shows the present state of a build in its other rows.
+-- - `is_live`: only readers of the live timeline see the row: the progress of a build or a run, a
+--   lock, an erasure. A page shows the present state of a build or a run in its other rows.
 -- - neither: a reader sees the row on request: a session was opened, renamed, ended ...
 --
 -- A row of a private session is seen by the user `private_to` alone, among the messages of that
@@ -84,17 +84,21 @@ begin
             when is_of_build or shown.kind = 'lock' then 'build'
             else 'plan'
         end,
-        case event.type
-            when 'VersionDeployed' then state.version_id
+        case
+            when event.type = 'VersionDeployed' then state.version_id
+            when event.type = 'PromptVersionAdded' then state.prompt_version_id
+            when is_of_run then state.run_id
             else coalesce(state.message_id, event.position::text)
         end,
         shown.kind,
         case
-            when shown.kind in ('build_status', 'lock', 'erasure', 'session') then false
+            when shown.kind in ('build_status', 'run_status', 'lock', 'erasure', 'session')
+                then false
             else coalesce(state.visible, true)
         end,
-        shown.kind in ('build_status', 'lock', 'erasure'),
-        state.session_id,
+        shown.kind in ('build_status', 'run_status', 'lock', 'erasure'),
+        -- A run is no message of the session that it came from.
+        case when not is_of_run then coalesce(state.session_id, state.source_session_id) end,
         state.user_id,
         case event.type
             when 'UserMessagePosted' then state.chat_mode
@@ -104,7 +108,11 @@ begin
         state.in_reply_to,
         coalesce(state.locale, case event.type when 'ReplyCompleted' then 'en' end),
         case shown.kind when 'assistant_message' then 'client' else state.source end,
-        case event.type when 'BuildReferenced' then state.title else state.text end,
+        case
+            when event.type in ('BuildReferenced', 'RunQueued') then state.title
+            when event.type = 'PromptVersionAdded' then left(state.text, 200)
+            when not is_of_run then state.text
+        end,
         case event.type
             when 'ReplyCompleted' then state.data
             when 'SystemMessagePosted' then jsonb_build_object(
@@ -119,6 +127,13 @@ begin
             when 'BuildReferenced' then jsonb_build_object(
                 'phase', 'development', 'type', 'progress', 'title', state.title
             )
+            when 'PromptVersionAdded' then jsonb_strip_nulls(jsonb_build_object(
+                'promptId', state.prompt_id,
+                'number', state.number,
+                'name', state.name,
+                'note', state.note,
+                'sourceMessageId', state.source_message_id
+            ))
             when 'SessionRenamed' then jsonb_build_object('event', event.type, 'name', state.name)
             when 'SessionModeChanged'
                 then jsonb_build_object('event', event.type, 'mode', state.mode)
@@ -127,7 +142,10 @@ begin
             when 'ProjectLocked' then jsonb_build_object('activeBuildId', state.build_id)
             when 'ProjectUnlocked' then jsonb_build_object('activeBuildId', null)
             when 'SessionDeleted' then jsonb_build_object('sessionId', state.session_id)
+            when 'MaterialErased' then jsonb_build_object('messageId', state.message_id)
             when 'BuildErased' then jsonb_build_object('buildId', state.build_id)
+            when 'RunErased' then jsonb_build_object('runId', state.run_id)
+            when 'PromptErasureRequested' then jsonb_build_object('promptId', state.prompt_id)
             else case when shown.kind = 'session' then jsonb_build_object('event', event.type) end
         end,
         case event.type when 'ReplyFailed' then 'error' else state.subtype end,
@@ -153,7 +171,9 @@ begin
         reason text, warnings jsonb, resets integer, retries integer,
         text text, data jsonb, template text, variables jsonb, code text, name text, subtype text,
         tokens_used bigint, duration_ms bigint, build_id text, converted_from_session_id text,
-        type text, contract_version text, title text, version_id text, source text, kind text
+        type text, contract_version text, title text, version_id text, source text, kind text,
+        run_id text, prompt_id text, prompt_version_id text, number integer, note text,
+        source_message_id text, source_session_id text
     )
     cross join lateral (
         select case event.type
@@ -172,6 +192,14 @@ begin
             when 'ProjectUnlocked' then 'lock'
             when 'SessionDeleted' then 'erasure'
             when 'BuildErased' then 'erasure'
+            when 'MaterialErased' then 'erasure'
+            when 'RunQueued' then 'run'
+            when 'RunClaimed' then 'run_status'
+            when 'RunSucceeded' then 'run_status'
+            when 'RunFailed' then 'run_status'
+            when 'RunErased' then 'erasure'
+            when 'PromptErasureRequested' then 'erasure'
+            when 'PromptVersionAdded' then 'prompt_version'
             when 'PlanSaved' then 'session'
             when 'SessionOpened' then 'session'
             when 'SessionRenamed' then 'session'
@@ -186,19 +214,23 @@ begin
     cross join lateral (
         select
             shown.kind in ('build_reference', 'deployment', 'build_status')
-            or event.type = 'BuildErased' as is_of_build
+            or event.type = 'BuildErased' as is_of_build,
+            shown.kind in ('run', 'run_status') or event.type = 'RunErased' as is_of_run
     ) as about
     where event.position > p_after and event.position <= p_upto
         and shown.kind is not null
     order by event.position;
 
-    -- An erasure removes the rows of all earlier events of its stream; the row of the erasure
-    -- itself stays, for readers of the live timeline. The erasure of a project removes all its
-    -- rows. Most ranges have no erasure.
+    -- An erasure removes the rows of all earlier events of its stream, or that of one material; the
+    -- row of the erasure itself stays, for readers of the live timeline. The erasure of a project
+    -- removes all its rows. Most ranges have no erasure.
     if exists (
         select from event
         where event.position > p_after and event.position <= p_upto
-            and event.type in ('SessionDeleted', 'BuildErased', 'ProjectErased')
+            and event.type in (
+                'SessionDeleted', 'MaterialErased', 'BuildErased', 'RunErased',
+                'PromptErasureRequested', 'ProjectErased'
+            )
     ) then
         delete from timeline
         using event as erased
@@ -206,7 +238,11 @@ begin
             on earlier.tenant_id = erased.tenant_id and earlier.stream_id = erased.stream_id
                 and earlier.version < erased.version
         where erased.position > p_after and erased.position <= p_upto
-            and erased.type in ('SessionDeleted', 'BuildErased')
+            and (
+                erased.type = 'PromptErasureRequested'
+                or erased.type in ('SessionDeleted', 'MaterialErased', 'BuildErased', 'RunErased')
+                and app.erases(erased.type, erased.state, earlier.type, earlier.state)
+            )
             and timeline.tenant_id = earlier.tenant_id
             and timeline.project_id = earlier.project_id
             and timeline.private_to = app.private_to(earlier.tenant_id, earlier.stream_id)
@@ -235,6 +271,8 @@ select
     build.status as build_status, coalesce(build.version_id, timeline.version_id) as version_id,
     build.preview_url, build.artifact_url, build.duration_ms as build_duration_ms,
     case
+        when timeline.kind = 'run' and run.status in ('succeeded', 'failed') then run.status
+        when timeline.kind = 'run' then 'in_progress'
         when timeline.mode = 'plan' and timeline.subtype = 'error' then 'failed'
         when timeline.mode = 'plan' then 'planning'
         when build.status = 'succeeded' then 'deployed'
@@ -246,6 +284,9 @@ select
 from app.timeline
 left join app.builds_as_they_are() as build
     on build.tenant_id = timeline.tenant_id and build.build_id = timeline.build_id
+left join app.runs_as_they_are() as run
+    on timeline.kind = 'run' and run.tenant_id = timeline.tenant_id
+        and run.run_id = timeline.item_id
 where timeline.is_visible and timeline.private_to = '';
 comment on view analytics.project_timeline is
     'What readers of a project see, one row an item, without private sessions; order by position.';
@@ -254,15 +295,16 @@ comment on column analytics.project_timeline.tenant_id is 'The tenant of the pro
 comment on column analytics.project_timeline.project_id is 'The project.';
 comment on column analytics.project_timeline.mode is 'plan or build.';
 comment on column analytics.project_timeline.item_id is
-    'The id of the message or reply; for a deployment the id of the version.';
+    'The id of the message or reply; for a deployment the id of the version, for a run its own.';
 comment on column analytics.project_timeline.kind is
-    'user_message, reply, system_message, assistant_message, material, build_reference or '
-    'deployment.';
-comment on column analytics.project_timeline.session_id is 'The session of the item.';
+    'user_message, reply, system_message, assistant_message, material, prompt_version, '
+    'build_reference, deployment or run.';
+comment on column analytics.project_timeline.session_id is
+    'The session of the item; null for a run, whose session is in project_runs.';
 comment on column analytics.project_timeline.source is
     'client for a message that a client appended without asking the model; else null.';
 comment on column analytics.project_timeline.user_id is
-    'The user who wrote the message; null for other kinds.';
+    'The user who wrote the message or asked for the run; null for other kinds.';
 comment on column analytics.project_timeline.chat_mode is
     'For a reply the mode that the model chose: question, feature, fix, analysis or general; for a '
     'reply that failed before that, the mode that the client asked for, or null. For a message '
@@ -274,7 +316,8 @@ comment on column analytics.project_timeline.locale is
 comment on column analytics.project_timeline.language is
     'The language of the locale, in lower case: ar for ar-EG.';
 comment on column analytics.project_timeline.text is
-    'The text of a message; for a build_reference the title of the worker''s first report.';
+    'The text of a message; for a build_reference the title of the worker''s first report; for a '
+    'run its title; for a prompt_version the first 200 characters of the text.';
 comment on column analytics.project_timeline.data is
     'The JSON of a reply, by the contract of its chat_mode; for a system_message its template and '
     'variables; for a build_reference the phase, type and title of the report that it shows.';
@@ -309,7 +352,8 @@ comment on column analytics.project_timeline.artifact_url is 'The URL of the ver
 comment on column analytics.project_timeline.build_duration_ms is
     'Milliseconds from the queueing of the build to its end.';
 comment on column analytics.project_timeline.timeline_status is
-    'planning, in_progress, deployed or failed (a build, or a reply), as the item of the API says.';
+    'planning, in_progress, deployed, failed (a build, a reply or a run) or succeeded (a run), as '
+    'the item of the API says.';
 comment on column analytics.project_timeline.recorded_at is 'The time when the event was appended.';
 
 create view analytics.project_chat_with_builds with (security_invoker) as

@@ -68,11 +68,13 @@ begin
         and analysed.stems <> ''::tsvector
     order by event.position;
 
-    -- A session has one name. Both kinds of events are rare.
+    -- A session has one name. All these kinds of events are rare.
     if exists (
         select from event
         where event.position > p_after and event.position <= p_upto
-            and event.type in ('SessionRenamed', 'SessionDeleted', 'ProjectErased')
+            and event.type in (
+                'SessionRenamed', 'SessionDeleted', 'MaterialErased', 'ProjectErased'
+            )
     ) then
         delete from words
         using event as later
@@ -81,7 +83,8 @@ begin
                 and earlier.version < later.version
         where later.position > p_after and later.position <= p_upto
             and (
-                later.type = 'SessionDeleted'
+                later.type in ('SessionDeleted', 'MaterialErased')
+                and app.erases(later.type, later.state, earlier.type, earlier.state)
                 or later.type = 'SessionRenamed'
                 and earlier.type in ('SessionOpened', 'SessionRenamed')
             )

@@ -10,7 +10,7 @@ from hypothesis import given as generated
 from hypothesis import strategies as st
 
 from domain import account, build
-from domain.build import INITIAL, MAX_REPORTS, Build
+from domain.build import INITIAL, Build
 from domain.errors import BuildEnded, BuildFull, BuildInProgress, BuildTaken, BuildUnknown
 from domain.events import (
     AccountEvent,
@@ -30,6 +30,7 @@ from domain.events import (
     VersionDeployed,
 )
 from domain.metering import PRICES
+from domain.reports import MAX_REPORTS, Seen
 
 AT = "2026-01-01T00:00:00+00:00"
 QUEUED = BuildQueued(
@@ -270,7 +271,7 @@ def test_a_full_build_stores_its_end_alone() -> None:
 
 @generated(st.lists(st.text(max_size=3)))
 def test_the_ids_of_reports_are_a_set_of_few_parts(ids: list[str]) -> None:
-    seen = build.Seen()
+    seen = Seen()
     for n, each in enumerate(ids):
         if each not in seen:
             seen = seen.with_id(each)

@@ -18,7 +18,9 @@ from domain.events import (
     Event,
     PlaceEvent,
     ProjectEvent,
+    PromptEvent,
     RequestEvent,
+    RunEvent,
     SessionEvent,
 )
 from domain.stored_events import from_stored, stored_keys, to_stored
@@ -186,7 +188,16 @@ def test_an_event_never_changes() -> None:
         event.session_id = "t"  # type: ignore[misc, union-attr]
 
 
-STREAMS = (ProjectEvent, SessionEvent, PlaceEvent, BuildEvent, AccountEvent, RequestEvent)
+STREAMS = (
+    ProjectEvent,
+    SessionEvent,
+    PlaceEvent,
+    PromptEvent,
+    BuildEvent,
+    RunEvent,
+    AccountEvent,
+    RequestEvent,
+)
 
 
 def test_each_type_belongs_to_one_stream_and_is_known_by_its_name() -> None:

@@ -14,6 +14,7 @@ import pytest
 import domain
 from domain import session
 from domain.errors import (
+    ImprovementUnknown,
     ModeFixed,
     PlanMissing,
     PlanUnknown,
@@ -30,6 +31,7 @@ from domain.errors import (
 )
 from domain.events import (
     AssistantMessageAdded,
+    ImprovementAccepted,
     MaterialAdded,
     PlanSaved,
     PlanShared,
@@ -170,6 +172,17 @@ def request_build(state: Session) -> Decided:
     return session.request_build(state, build_id="b1", message_id="m2", text="A shop", locale="fr")
 
 
+IMPROVED = replace(
+    PLANNED, mode="improvement", data={"analysis": "Too long", "improvedPrompt": "Be short"}
+)
+
+
+def accept(state: Session) -> Decided:
+    return session.accept_improvement(
+        state, reply_id="r9", user_id="u2", prompt_id="q1", prompt_version_id="q1.2"
+    )
+
+
 NEED_ACTIVE: list[Callable[[Session], Decided]] = [
     post,
     start,
@@ -181,6 +194,7 @@ NEED_KNOWN: list[Callable[[Session], Decided]] = [
     rename,
     instruct,
     give_material,
+    accept,
     convert,
     session.archive,
     session.delete,
@@ -426,6 +440,44 @@ def test_instructions_replace_each_other() -> None:
     last = session.instruct(state, model="claude-haiku-4-5", max_tokens=500)
     after = session.fold(last, state)
     assert (after.instructions, after.model, after.max_tokens) == (None, "claude-haiku-4-5", 500)
+
+
+def test_the_prompt_of_a_session_goes_with_its_instructions() -> None:
+    used = session.UsedPrompt(
+        prompt_id="q1", prompt_version_id="q1.2", number=2, answers={"who": "Ann"}
+    )
+    told = session.instruct(given(OPENED), instructions="For Ann", settings={"n": 1}, prompt=used)
+    state = given(OPENED, *told)
+    assert (state.prompt, state.settings) == (used, {"n": 1})
+    without = session.fold(session.instruct(state), state)
+    assert (without.prompt, without.settings) == (None, None)
+
+
+@pytest.mark.parametrize("end", [None, *ENDS.values()], ids=["none", *ENDS])
+def test_an_improvement_is_accepted_also_after_the_session_s_end(end: SessionEvent | None) -> None:
+    state = given(OPENED, STARTED, IMPROVED, *([] if end is None else [end]))
+    accepted = accept(state)
+    assert accepted == (
+        ImprovementAccepted(
+            session_id="s1",
+            reply_id="r9",
+            user_id="u2",
+            prompt_id="q1",
+            prompt_version_id="q1.2",
+        ),
+    )
+    known = session.fold(accepted, state).accepted["r9"]
+    assert (known.prompt_id, known.prompt_version_id) == ("q1", "q1.2")
+
+
+def test_a_reply_without_a_whole_improvement_is_not_accepted() -> None:
+    cut = replace(IMPROVED, subtype="partial")
+    logs: list[tuple[SessionEvent, ...]] = [(OPENED,), (OPENED, PLANNED), (OPENED, cut)]
+    for events in logs:
+        with pytest.raises(ImprovementUnknown):
+            accept(given(*events))
+    with pytest.raises(ReplyNotEnded):
+        accept(given(OPENED, replace(STARTED, reply_id="r9")))
 
 
 def test_a_plan_becomes_a_build_by_the_user_s_message_and_the_session_s_end() -> None:

@@ -26,11 +26,15 @@ def rows(name: str, log: Iterable[Recorded]) -> list[Row]:
     table: Table = {}
     _POSITIONS.clear()
     _PRIVATE.clear()
+    _MATERIALS.clear()
     for event in log:
         state = orjson.loads(event.state)
         _POSITIONS[event.tenant_id, event.stream_id, event.version] = event.position
         if event.type == "SessionOpened" and state["mode"] == "prompt":
             _PRIVATE[event.tenant_id, event.stream_id] = state["user_id"]
+        if event.type == "MaterialAdded":
+            material = (event.tenant_id, state["session_id"], state["message_id"])
+            _MATERIALS[material] = event.position
         step(table, event, state)
     return [table[at] for at in sorted(table)]
 
@@ -44,6 +48,7 @@ _BUILT: Final = ("build_reference", "deployment", "build_status")
 _SAID: Final = (
     *("user_message", "reply", "system_message", "assistant_message", "material", "session"),
 )
+_OF_RUN: Final = ("run", "run_status")
 _DETAILS: Final = (
     *("SessionDescribed", "SessionTagged", "SessionStarred", "SessionUnstarred"),
     *("SessionInstructed", "SessionPlaced"),
@@ -61,6 +66,7 @@ _BLANK: Final[Row] = {
     **dict.fromkeys(("name", "description", "first_words"), ""),
     "tags": [],
     "settings": None,
+    "answers": None,
 }
 
 
@@ -76,6 +82,9 @@ def _drop(table: Table, **which: Any) -> None:
 
 _POSITIONS: Final[dict[tuple[str, str, int], int]] = {}
 """The positions of the events so far, by tenant, stream and version."""
+
+_MATERIALS: Final[dict[tuple[str, str, str], int]] = {}
+"""The positions of the materials so far, by tenant, session and id."""
 
 _PRIVATE: Final[dict[tuple[str, str], str]] = {}
 """The users of the private sessions so far, by tenant and stream."""
@@ -164,10 +173,39 @@ def _timeline(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
             active = state["build_id"] if event.type == "ProjectLocked" else None
             row |= {"kind": "lock", "mode": "build", "is_visible": False, "is_live": True}
             row |= {"data": {"activeBuildId": active}}
+        case "PromptVersionAdded":
+            data = {"promptId": state["prompt_id"]}
+            data |= {name: state[name] for name in ("number", "name", "note")}
+            data |= {"sourceMessageId": state["source_message_id"]}
+            row |= {"kind": "prompt_version", "item_id": state["prompt_version_id"]}
+            row |= {"data": {name: value for name, value in data.items() if value is not None}}
+            row |= {"text": state["text"][:200], "session_id": state["source_session_id"]}
+        case "PromptErasureRequested":
+            prompts = [each["data"] for each in table.values() if each["kind"] == "prompt_version"]
+            for data in prompts:
+                if data["promptId"] == state["prompt_id"]:
+                    _drop(table, tenant_id=event.tenant_id, kind="prompt_version", data=data)
+            row |= {"kind": "erasure", "is_visible": False, "is_live": True}
+            row |= {"data": {"promptId": state["prompt_id"]}}
         case "SessionDeleted":
-            _drop(table, tenant_id=event.tenant_id, session_id=state["session_id"], kind=_SAID)
+            kinds = (*_SAID, "erasure")
+            _drop(table, tenant_id=event.tenant_id, session_id=state["session_id"], kind=kinds)
             row |= {"kind": "erasure", "is_visible": False, "is_live": True}
             row |= {"data": {"sessionId": state["session_id"]}}
+        case "MaterialErased":
+            own = {"session_id": state["session_id"], "item_id": state["message_id"]}
+            _drop(table, tenant_id=event.tenant_id, kind="material", **own)
+            row |= {"kind": "erasure", "is_visible": False, "is_live": True}
+            row |= {"data": {"messageId": state["message_id"]}}
+        case "RunQueued" | "RunClaimed" | "RunSucceeded" | "RunFailed" | "RunErased":
+            row |= {"item_id": state["run_id"], "kind": "run", "session_id": None}
+            if event.type == "RunQueued":
+                row["text"] = state["title"]
+            else:
+                row |= {"kind": "run_status", "is_visible": False, "is_live": True}
+            if event.type == "RunErased":
+                _drop(table, tenant_id=event.tenant_id, item_id=state["run_id"], kind=_OF_RUN)
+                row |= {"kind": "erasure", "data": {"runId": state["run_id"]}}
         case "BuildErased":
             _drop(table, tenant_id=event.tenant_id, build_id=state["build_id"], kind=_BUILT)
             row |= {"kind": "erasure", "is_visible": False, "is_live": True, **of_build}
@@ -208,6 +246,7 @@ def _sessions(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
             "status": "active",
             "context": {wire: state[key] for key, wire in _CONTEXT.items() if state.get(key)},
             **dict.fromkeys(("model", "max_tokens", "settings")),
+            **dict.fromkeys(("prompt_id", "prompt_version_id", "prompt_number", "answers")),
             "forked_from_session_id": state.get("forked_from_session_id"),
             "forked_from_message_id": state.get("forked_from_message_id"),
             "forked_at": _POSITIONS.get(parent),
@@ -254,6 +293,8 @@ def _sessions(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
             row["mode"] = state["mode"]
         case "SessionInstructed":
             row |= {name: state[name] for name in ("model", "max_tokens", "settings")}
+            row |= {name: state[name] for name in ("prompt_id", "prompt_version_id")}
+            row |= {name: state[name] for name in ("prompt_number", "answers")}
         case "SessionResumed":
             row["status"] = "active"
         case "SessionConverted" | "SessionArchived" | "SessionExpired" | "SessionDeleted":
@@ -492,6 +533,9 @@ def _words(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
         _drop(table, **own)
     elif event.type == "ProjectErased":
         _drop(table, tenant_id=event.tenant_id, project_id=event.project_id)
+    elif event.type == "MaterialErased":
+        at = _MATERIALS.get((event.tenant_id, state["session_id"], state["message_id"]))
+        _drop(table, **own, position=at)
     elif event.type == "SessionRenamed":
         _drop(table, **own, language="")
     elif not is_name and event.type not in (
@@ -513,6 +557,116 @@ def _words(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
         }
 
 
+def _runs(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
+    key = (event.tenant_id, state.get("run_id"))
+    if event.type == "RunQueued":
+        same = ("run_id", "project_id", "user_id", "session_id", "title", "prompt_version_id")
+        table[key] = {
+            "tenant_id": event.tenant_id,
+            **{name: state[name] for name in (*same, "answers", "settings", "input")},
+            "status": "queued",
+            **dict.fromkeys(("worker_id", "progress", "summary", "code", "error")),
+            **dict.fromkeys(("seconds", "tokens", "claimed_at", "ended_at")),
+            "findings": [],
+            "queued_at": event.recorded_at,
+            "heard_at": event.recorded_at,
+            "queued_position": event.position,
+        }
+        return
+    changes: dict[str, Any] = {}
+    match event.type:
+        case "RunErased":
+            del table[key]
+            return
+        case "RunClaimed":
+            changes = {"worker_id": state["worker_id"], "claimed_at": event.recorded_at}
+        case "RunProgressed" | "RunStepReported" | "RunCandidateReported":
+            changes = {"progress": state["title"]}
+        case "RunSucceeded" | "RunFailed":
+            told = ("summary", "findings", "seconds", "tokens")
+            changes = {name: state[name] for name in told} | {"ended_at": event.recorded_at}
+            changes |= {"status": event.type.removeprefix("Run").lower()}
+            changes |= {"progress": state["title"]} if state["title"] is not None else {}
+            if event.type == "RunFailed":
+                changes |= {name: state[name] for name in ("code", "error")}
+        case _:
+            return
+    row = table[key]
+    running = {"status": "running"} if row["status"] == "queued" else {}
+    table[key] = row | running | changes | {"heard_at": event.recorded_at}
+
+
+def _run_steps(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
+    _run_parts(table, event, state, "RunStepReported", "step_id", {})
+
+
+def _run_candidates(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
+    _run_parts(table, event, state, "RunCandidateReported", "candidate_id", {"scores": {}})
+
+
+def _run_parts(
+    table: Table, event: Recorded, state: Mapping[str, Any], kind: str, named: str, blank: Row
+) -> None:
+    if event.type == "RunErased":
+        _drop(table, tenant_id=event.tenant_id, run_id=state["run_id"])
+    if event.type != kind:
+        return
+    key = (event.tenant_id, state["run_id"], state[named])
+    told = {name: value for name, value in state.items() if name != "event_id"}
+    told |= {"at": datetime.fromisoformat(state["at"]), "recorded_at": event.recorded_at}
+    first = {"tenant_id": event.tenant_id, "position": event.position, **dict.fromkeys(told)}
+    row = table.get(key, first | blank)
+    if "scores" in told:
+        told["scores"] = row["scores"] | (told["scores"] or {})
+    table[key] = row | {name: value for name, value in told.items() if value is not None}
+
+
+def _prompts(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
+    key = (event.tenant_id, state.get("prompt_id"))
+    if event.type == "PromptCreated":
+        table[key] = {
+            "tenant_id": event.tenant_id,
+            **{name: state[name] for name in ("prompt_id", "project_id", "user_id", "name")},
+            "status": "active",
+            "versions": 0,
+            "created_at": event.recorded_at,
+            "active_at": event.recorded_at,
+            "active_position": event.position,
+        }
+        return
+    match event.type:
+        case "PromptVersionAdded":
+            at = {"active_at": event.recorded_at, "active_position": event.position}
+            table[key] |= {"versions": state["number"], **at}
+        case "PromptRenamed":
+            table[key]["name"] = state["name"]
+        case "PromptArchived":
+            table[key]["status"] = "archived"
+        case "PromptRestored":
+            table[key]["status"] = "active"
+        case "PromptErasureRequested":
+            table[key] |= {"status": "erasing", "name": ""}
+        case "PromptErased":
+            del table[key]
+        case _:
+            pass
+
+
+def _prompt_versions(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
+    if event.type == "PromptVersionAdded":
+        same = ("prompt_id", "number", "prompt_version_id", "user_id", "text", "placeholders")
+        more = ("note", "source_session_id", "source_message_id")
+        table[event.tenant_id, state["prompt_id"], state["number"]] = {
+            "tenant_id": event.tenant_id,
+            "project_id": event.project_id,
+            **{name: state[name] for name in (*same, *more)},
+            "created_at": event.recorded_at,
+            "position": event.position,
+        }
+    elif event.type == "PromptErasureRequested":
+        _drop(table, tenant_id=event.tenant_id, prompt_id=state["prompt_id"])
+
+
 MODELS: Final[Mapping[str, tuple[tuple[str, ...], Step]]] = {
     "timeline": (("position",), _timeline),
     "sessions": (("tenant_id", "session_id"), _sessions),
@@ -527,4 +681,9 @@ MODELS: Final[Mapping[str, tuple[tuple[str, ...], Step]]] = {
     "drafts": (("tenant_id", "message_id"), _drafts),
     "shares": (("tenant_id", "share_id"), _shares),
     "words": (("tenant_id", "project_id", "position"), _words),
+    "runs": (("tenant_id", "run_id"), _runs),
+    "run_steps": (("tenant_id", "run_id", "step_id"), _run_steps),
+    "run_candidates": (("tenant_id", "run_id", "candidate_id"), _run_candidates),
+    "prompts": (("tenant_id", "prompt_id"), _prompts),
+    "prompt_versions": (("tenant_id", "prompt_id", "number"), _prompt_versions),
 }

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
 from random import Random
 from typing import Any, Final, TypeVar, get_args
@@ -16,7 +17,7 @@ from typing import Any, Final, TypeVar, get_args
 from psycopg import sql as compose
 from psycopg.rows import dict_row
 
-from domain import account, build, project, session
+from domain import account, build, project, prompt, run, session
 from domain.build import Build
 from domain.errors import Refused
 from domain.events import (
@@ -29,11 +30,13 @@ from domain.events import (
     Report,
     ReportType,
     Role,
+    RunReportType,
     SessionMode,
 )
 from domain.metering import BUILD_ESTIMATES, ESTIMATES, OPERATIONS, Usage, cost_of
 from domain.modes import MODES as MODES_OF
 from domain.modes import session_id
+from domain.run import Run
 from projections import PROJECTIONS
 from projections.projection import Connection, catch_up_one
 from service.eventlog.live import LiveLog
@@ -44,6 +47,8 @@ from service.eventlog.stream_ids import (
     account_stream,
     build_stream,
     project_stream,
+    prompt_stream,
+    run_stream,
     session_stream,
 )
 from service.eventlog.transactions import encode
@@ -58,6 +63,7 @@ MODES: Final = get_args(ChatMode)
 ROLES: Final[tuple[Role, ...]] = ("owner", "editor", "viewer")
 KINDS: Final[tuple[CreditKind, ...]] = ("paid", "bonus")
 PHASES: Final[tuple[BuildPhase, ...]] = get_args(BuildPhase)
+RUN_REPORTS: Final[tuple[RunReportType, ...]] = get_args(RunReportType)
 REPORT_TYPES: Final[tuple[ReportType, ...]] = get_args(ReportType)
 SESSION_MODES: Final[tuple[SessionMode, ...]] = get_args(SessionMode)
 FAMILIES: Final[Mapping[str, list[SessionMode]]] = {
@@ -69,6 +75,10 @@ CONTEXTS: Final = (
     session.NOTHING,
     session.About(run_id="r1", step_id="s1", candidate_id="c1"),
     session.About(prompt_id="p1", prompt_version_id="pv1", version_id="v1", build_id="b1"),
+)
+USED: Final = (
+    session.UsedPrompt(prompt_id="q1", prompt_version_id="q1.1", number=1, answers={"a": "ب"}),
+    session.UsedPrompt(prompt_id="q1", prompt_version_id="q1.2", number=2),
 )
 MODELS: Final = ("claude-opus-4", "claude-haiku-4-5", "offline", "unheard-of")
 TEXTS: Final = (
@@ -131,17 +141,19 @@ class World:
         self._talks: list[_Talk] = []
         self._running: list[_Reply] = []
         self._builds: list[tuple[str, str, str]] = []
+        self._runs: list[tuple[str, str, str]] = []
+        self._prompts: list[tuple[str, str, str]] = []
         self._actions: Mapping[Callable[[_Append], None], int] = {
             self._register: 2,
             self._describe: 2,
             self._add_member: 3,
             self._remove_member: 2,
             self._credit: 5,
-            self._ask: 20,
+            self._ask: 22,
             self._extend: 5,
             self._take_over: 3,
             self._cancel: 2,
-            self._complete: 14,
+            self._complete: 15,
             self._fail: 4,
             self._speak: 3,
             self._append: 4,
@@ -149,21 +161,32 @@ class World:
             self._change: 6,
             self._instruct: 1,
             self._fork: 3,
-            self._convert: 4,
+            self._convert: 5,
             self._save_plan: 12,
             self._share_plan: 4,
             self._revoke_share: 1,
-            self._begin_build: 10,
+            self._begin_build: 12,
             self._claim: 6,
-            self._report: 30,
+            self._report: 36,
             self._time_out: 1,
             self._cancel_build: 1,
+            self._queue_run: 4,
+            self._claim_run: 2,
+            self._report_run: 7,
+            self._end_run: 1,
+            self._discuss: 6,
+            self._erase_run: 1,
             self._archive: 1,
             self._restore: 3,
             self._expire: 3,
             self._delete: 2,
             self._close_project: 1,
             self._erase_project: 4,
+            self._create_prompt: 3,
+            self._add_version: 5,
+            self._change_prompt: 4,
+            self._close_prompt: 1,
+            self._erase_prompt: 2,
         }
 
     def appends(self, events: int) -> list[tuple[NewEvent, ...]]:
@@ -494,6 +517,7 @@ class World:
                 model=self._one((None, *MODELS)),
                 max_tokens=self._one((None, 1_000)),
                 settings=settings,
+                prompt=self._one((None, *USED)),
             ),
         )
 
@@ -602,6 +626,54 @@ class World:
     def _in_project(self, append: "_Append", decide: Callable[[Any], Any]) -> None:
         project_id = self._one(PROJECTS)
         append.decide(project_stream(project_id), decide)
+
+    # Prompts -------------------------------------------------------------------------------------
+
+    def _create_prompt(self, append: "_Append") -> None:
+        prompt_id, project_id = self._id("q", append), self._one(PROJECTS)
+        stream = prompt_stream(prompt_id, project_id)
+        append.decide(
+            stream,
+            lambda state: prompt.create(
+                state,
+                prompt_id=prompt_id,
+                project_id=project_id,
+                user_id=self._one(USERS),
+                name=self._one(TEXTS),
+            ),
+        )
+        append.decide(stream, self._version)
+        self._prompts.append((append.tenant_id, project_id, prompt_id))
+
+    def _add_version(self, append: "_Append") -> None:
+        self._in_prompt(append, self._version)
+
+    def _version(self, state: prompt.Prompt) -> prompt.Decided:
+        return prompt.add_version(
+            state,
+            user_id=self._one(USERS),
+            text=self._one((*TEXTS, "Write {{what}} for {{who}}, then {{what}}")),
+            note=self._one((None, "shorter")),
+            source=self._one((None, prompt.Source(session_id="s1", message_id="r1"))),
+        )
+
+    def _change_prompt(self, append: "_Append") -> None:
+        details = prompt.Details(name=self._one(TEXTS), is_archived=self._random.random() < 0.3)
+        self._in_prompt(append, lambda state: prompt.change(state, details=details, revisions=None))
+
+    def _close_prompt(self, append: "_Append") -> None:
+        self._in_prompt(append, prompt.request_erasure)
+
+    def _erase_prompt(self, append: "_Append") -> None:
+        self._in_prompt(append, prompt.erase)
+
+    def _in_prompt(
+        self, append: "_Append", decision: Callable[[prompt.Prompt], prompt.Decided]
+    ) -> None:
+        mine = [each for each in self._prompts if each[0] == append.tenant_id]
+        if mine:
+            _, project_id, prompt_id = self._one(mine)
+            append.decide(prompt_stream(prompt_id, project_id), decision)
 
     # Builds --------------------------------------------------------------------------------------
 
@@ -758,6 +830,113 @@ class World:
                 account_stream(append.tenant_id, ended.user_id, project_id),
                 lambda state: build.bill(state, ended=ended),
             )
+
+    # Runs ----------------------------------------------------------------------------------------
+
+    def _queue_run(self, append: "_Append") -> None:
+        run_id, project_id = self._id("n", append), self._one(PROJECTS)
+        append.decide(
+            run_stream(run_id, project_id),
+            lambda state: run.queue(
+                state,
+                run_id=run_id,
+                project_id=project_id,
+                user_id=self._one(USERS),
+                title=self._one(TEXTS),
+                session_id=self._one((None, "s1")),
+                prompt_version_id=self._one((None, "pv1")),
+                answers=self._one((None, {"name": "Ann"})),
+                settings=self._one((None, {"temperature": 0.5})),
+                given=self._one((None, *DATA)),
+            ),
+        )
+        self._runs.append((append.tenant_id, project_id, run_id))
+
+    def _claim_run(self, append: "_Append") -> None:
+        worker_id = self._one(("w1", "w2"))
+        self._in_run(append, lambda state: run.claim(state, worker_id=worker_id))
+
+    def _report_run(self, append: "_Append") -> None:
+        told = [self._told_of_run() for _ in range(self._random.randint(1, 6))]
+        self._in_run(append, lambda state: run.report(state, told))
+
+    def _told_of_run(self) -> run.Report:
+        kind = self._one((*RUN_REPORTS, "step", "step", "candidate", "candidate"))
+        event_id = f"e{self._random.randint(1, 99)}"
+        return run.Report(
+            event_id=event_id,
+            type=kind,
+            # Each report changes the progress of its run.
+            title=f"{event_id} {self._one(TEXTS)}",
+            at=f"2026-01-01T00:00:{self._random.randint(0, 59):02}+00:00",
+            step_id=self._one(("s1", "s2", "s3", "s4")),
+            prompt=self._one((None, *TEXTS)),
+            prompt_version_id=self._one((None, "pv1")),
+            output=self._one((None, *TEXTS)),
+            candidate_id=self._one(("c1", "c2", "c3")),
+            scores=self._one((None, {"overall": 0.5}, {"overall": 1, "cost": -1.5e-7}, {})),
+            data=self._one((None, *DATA)),
+            summary=self._one((None, "Done")),
+            findings=self._one(((), ("One", "عمر"))),
+            error=self._one((None, "It broke")),
+            seconds=self._one((None, 0, 7)),
+            tokens=self._one((None, 4_000)),
+        )
+
+    def _end_run(self, append: "_Append") -> None:
+        self._in_run(append, self._one((run.cancel, lambda state: run.time_out(state, error="?"))))
+
+    def _discuss(self, append: "_Append") -> None:
+        """A session is told of a run, as the service stores it."""
+        mine = [talk for talk in self._talks if talk.tenant_id == append.tenant_id]
+        if not mine:
+            return
+        talk, message_id = self._one(mine[-3:]), self._id("y", append)
+        self._in_run(
+            append,
+            lambda state: run.give_material(
+                state, session_id=talk.session_id, message_id=message_id, kind="run_results"
+            ),
+        )
+        if append.events:
+            append.decide(
+                session_stream(talk.session_id, talk.project_id),
+                lambda state: session.give_material(
+                    state, message_id=message_id, kind="run_results", text=self._one(TEXTS)
+                ),
+            )
+
+    def _erase_run(self, append: "_Append") -> None:
+        """A run is erased with what sessions were told of it."""
+        mine = [each for each in self._runs if each[0] == append.tenant_id]
+        if not mine:
+            return
+        told = [each for each in mine if self._run(each).materials]
+        _, project_id, run_id = self._one(told or mine)
+        state = self._run((append.tenant_id, project_id, run_id))
+        for each in state.materials:
+            (talk,) = (
+                talk
+                for talk in self._talks
+                if (talk.tenant_id, talk.session_id) == (append.tenant_id, each.session_id)
+            )
+            append.decide(
+                session_stream(each.session_id, talk.project_id),
+                partial(session.erase_material, message_id=each.message_id),
+            )
+        append.decide(run_stream(run_id, project_id), run.erase)
+
+    def _run(self, known: tuple[str, str, str]) -> Run:
+        """The state of a run: its tenant, project and id are known."""
+        state, _ = self._streams[known[0], str(run_stream(known[2]))]
+        found: Run = state
+        return found
+
+    def _in_run(self, append: "_Append", decision: Callable[[Run], run.Decided]) -> None:
+        mine = [each for each in self._runs if each[0] == append.tenant_id]
+        if mine:
+            _, project_id, run_id = self._one(mine[-4:])
+            append.decide(run_stream(run_id, project_id), decision)
 
     def _in_session(
         self, append: "_Append", decision: Callable[[session.Session], session.Decided]

@@ -171,6 +171,11 @@ CHANGED: Final = {
     "drafts": "update {0} set title = 'forged'",
     "shares": "update {0} set user_id = 'forged'",
     "words": "update {0} set language = 'forged'",
+    "runs": "update {0} set title = 'forged'",
+    "run_steps": "update {0} set title = 'forged'",
+    "run_candidates": "update {0} set title = 'forged'",
+    "prompts": "update {0} set user_id = 'forged'",
+    "prompt_versions": "update {0} set text = 'forged'",
 }
 TWO: Final = "where ctid in (select ctid from {0} limit 2)"
 REMOVED: Final = "delete from {0} where ctid in (select ctid from {0} limit 2)"
@@ -181,7 +186,7 @@ async def test_verification_counts_the_rows_that_are_missing(
     url: str, projection: Projection
 ) -> None:
     async with writing(url) as log, owning(url) as owner:
-        await fill(log, 5)
+        await fill(log, 17)
         await background(owner)
         await tamper(owner, REMOVED, projection)
         assert await verify(owner, projection) == 2
@@ -194,7 +199,7 @@ async def test_verification_counts_the_rows_that_are_too_many(
     url: str, projection: Projection
 ) -> None:
     async with writing(url) as log, owning(url) as owner:
-        await fill(log, 5)
+        await fill(log, 17)
         await background(owner)
         await tamper(owner, "create temp table forged as select * from {0} limit 2", projection)
         await tamper(owner, "update forged set tenant_id = 'forged ' || tenant_id", projection)
@@ -209,7 +214,7 @@ async def test_verification_counts_the_rows_that_are_different(
     url: str, projection: Projection
 ) -> None:
     async with writing(url) as log, owning(url) as owner:
-        await fill(log, 5)
+        await fill(log, 17)
         await background(owner)
         await tamper(owner, f"{CHANGED[projection.name]} {TWO}", projection)
         assert await verify(owner, projection) == 2
@@ -287,9 +292,39 @@ from generate_series(1, 6000) as n;
 insert into app.words (tenant_id, project_id, position, session_id, language, stems)
 select 't' || n % 5, 'p' || n % 7, n, 's' || n, 'english', to_tsvector('english', 'Word ' || n)
 from generate_series(1, 6000) as n;
+insert into app.runs (
+    tenant_id, run_id, project_id, user_id, title, status, queued_at, heard_at, queued_position
+)
+select
+    't' || n % 5, 'n' || n, 'p' || n % 7, 'u', 'Compare',
+    case when n % 60 > 0 then 'succeeded' else 'queued' end, now(), now(), n
+from generate_series(1, 6000) as n;
+insert into app.run_steps (tenant_id, run_id, step_id, title, at, recorded_at, position)
+select 't' || n % 5, 'n' || n % 90, 's' || n, 'x', now(), now(), n
+from generate_series(1, 6000) as n;
+insert into app.run_candidates (
+    tenant_id, run_id, candidate_id, title, scores, at, recorded_at, position
+)
+select 't' || n % 5, 'n' || n % 90, 'c' || n, 'x', '{"overall": 0.5}', now(), now(), n
+from generate_series(1, 6000) as n;
+insert into app.prompts (
+    tenant_id, prompt_id, project_id, user_id, name, status, versions, created_at, active_at,
+    active_position
+)
+select
+    't' || n % 5, 'q' || n, 'p' || n % 7, 'u', 'A prompt',
+    case when n % 60 > 0 then 'active' else 'erasing' end, 1, now(), now(), n
+from generate_series(1, 6000) as n;
+insert into app.prompt_versions (
+    tenant_id, prompt_id, number, prompt_version_id, project_id, user_id, text, placeholders,
+    created_at, position
+)
+select 't' || n % 5, 'q' || n, 1, 'q' || n || '.1', 'p' || n % 7, 'u', 'x', '{}', now(), n
+from generate_series(1, 6000) as n;
 analyze app.timeline, app.sessions, app.accounts, app.consumption, app.projects, app.members,
     app.replies, app.builds, app.build_events, app.versions, app.drafts,
-    app.shares, app.words;
+    app.shares, app.words, app.prompts, app.prompt_versions,
+    app.runs, app.run_steps, app.run_candidates;
 """
 
 ASKED: Final[dict[str, Any]] = {
@@ -330,13 +365,19 @@ ASKED: Final[dict[str, Any]] = {
     "statuses": ["active", "expired"],
     "starred": None,
     "tag": None,
-    "run_id": None,
-    "prompt_id": None,
+    "run_id": "n1",
+    "prompt_id": "q1",
+    "number": 1,
+    "searched": None,
+    "below": 100,
     "sort": "name",
     "after_name": "",
     "after_number": 0,
     "after_position": 0,
     "query": "word",
+    "run_ids": ["n1", "n6"],
+    "step_id": "s1",
+    "candidate_id": None,
 }
 SMALL: Final = {"lease"}
 """Tables of a row a process, which are read whole."""

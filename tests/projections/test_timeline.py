@@ -107,6 +107,7 @@ PLAIN: Final[dict[str, Any]] = {
     "build_id": None,
     "converted_from_session_id": None,
     "build": None,
+    "run": None,
     "request": None,
     "is_convertible": False,
 }
@@ -290,7 +291,7 @@ async def test_a_position_has_what_is_next_to_it_on_either_side(
 async def test_pages_walk_the_whole_timeline_without_gap_or_repeat(
     log: Log, reader: Connection, with_hidden: bool, mode: Any
 ) -> None:
-    await log.append(World(33).appends(1_800))
+    await log.append(World(33).appends(2_400))
     asked: dict[str, Any] = {
         "tenant_id": "t1",
         "project_id": "shop",

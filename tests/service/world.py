@@ -32,7 +32,8 @@ async def two_worlds(
 
 
 async def furnish(run: LiveService, key_id: str, word: str) -> World:
-    """Make a project with a chat, a kept plan, a build of another plan, its reports and version."""
+    """Make a project with a chat, a kept plan, a build of another plan, its reports and version,
+    and a run that has ended."""
     client = httpx.AsyncClient(base_url=run.client.base_url, auth=Signed(key_id), timeout=60)
     user, project = f"user-of-{key_id}", f"project-of-{key_id}"
     await _done(
@@ -62,15 +63,22 @@ async def furnish(run: LiveService, key_id: str, word: str) -> World:
     assert saved.status_code == 200, saved.text
     path = f"/v1/chat-plan/replies/{kept['messageId']}/share"
     shared = await _done(client, path, userId=user)
+    prompt = await _done(
+        client, "/v1/prompts", **acting, name=f"{word} prompt", text=f"Sell {word} to {{{{who}}}}."
+    )
     asked = await _done(client, "/v1/chat-plan", **acting, message=f"Why is {word} slow?")
     assert asked["sessionId"] == kept["sessionId"] != built["sessionId"]
+    compared = await _done(client, "/v1/runs", **acting, title=f"{word} run")
+    await _run(client, compared["runId"], word)
     ids = {
         "userId": user,
         "projectId": project,
         "sessionId": kept["sessionId"],
         "messageId": kept["messageId"],
         "buildId": build["buildId"],
+        "promptId": prompt["promptId"],
         "share": shared["shareId"],
+        "runId": compared["runId"],
     }
     others = (built["sessionId"], built["messageId"], asked["messageId"], f"v-{word}")
     return World(client, word, ids, others)
@@ -92,6 +100,18 @@ async def _build(client: httpx.AsyncClient, build_id: str, word: str) -> None:
         },
     ]
     await _done(client, f"/v1/builds/{build_id}/events", events=[report | each for each in events])
+
+
+async def _run(client: httpx.AsyncClient, run_id: str, word: str) -> None:
+    """A run that has ended, with a step and a candidate."""
+    await _done(client, f"/v1/runs/{run_id}/claim", workerId="w1")
+    report: dict[str, Any] = {"at": "2026-11-20T10:00:00Z", "title": f"{word} title"}
+    events: list[dict[str, Any]] = [
+        {"eventId": "1", "type": "step", "stepId": "s1", "output": f"{word} output"},
+        {"eventId": "2", "type": "candidate", "candidateId": "c1", "data": {"of": word}},
+        {"eventId": "3", "type": "succeeded", "summary": f"{word} summary"},
+    ]
+    await _done(client, f"/v1/runs/{run_id}/events", events=[report | each for each in events])
 
 
 async def _done(client: httpx.AsyncClient, path: str, **body: Any) -> dict[str, Any]:

@@ -94,8 +94,14 @@ async def test_an_analyst_can_only_read_the_views(url: str) -> None:
             "project_builds",
             "project_chat_plan_sessions",
             "project_chat_with_builds",
+            "project_run_candidates",
+            "project_run_steps",
+            "project_runs",
             "project_timeline",
             "project_versions",
+            "prompt_runs_with_details",
+            "prompt_versions",
+            "prompts",
             "user_ai_time_balance",
             "user_ai_time_consumption",
         ]
@@ -179,8 +185,9 @@ async def test_an_analyst_s_role_only_reads_the_views_and_their_tables(url: str)
             owner,
             "select format('analytics.%I', viewname) from pg_views where schemaname = 'analytics'",
         )
-        tables = ["accounts", "build_events", "builds", "consumption", "sessions", "timeline"]
-        readable = [*views, *(f"app.{each}" for each in (*tables, "versions", "analyst"))]
+        tables = ["accounts", "build_events", "builds", "consumption", "prompt_versions", "prompts"]
+        tables += ["run_candidates", "run_steps", "runs", "sessions", "timeline", "versions"]
+        readable = [*views, *(f"app.{each}" for each in (*tables, "analyst"))]
         assert await grants(owner, "throughline_analyst") == {f"{each} select" for each in readable}
 
 

@@ -63,6 +63,15 @@ async def private_session(live: LiveService) -> dict[str, str]:
     return {"sessionId": talk, "messageId": final["messageId"]}
 
 
+async def ended_run(live: LiveService) -> str:
+    """A run of u1 that has ended."""
+    body = {"userId": "u1", "projectId": "p1", "title": "Compare"}
+    run_id = str((await live.client.post("/v1/runs", json=body)).json()["runId"])
+    cancelled = await live.client.post(f"/v1/runs/{run_id}/cancel", params={"userId": "u1"})
+    assert cancelled.status_code == 200, cancelled.text
+    return run_id
+
+
 async def probes(live: LiveService) -> list[Probe]:
     """A request for each route; those that change what others answer come last."""
     found: list[Probe] = []
@@ -79,6 +88,7 @@ async def test_another_member_finds_nothing_of_a_private_session_on_any_route(
     run: LiveService,
 ) -> None:
     ids = {"userId": "u2", "projectId": "p1", "buildId": new_id(), "share": new_id()}
+    ids |= {"promptId": new_id(), "runId": await ended_run(run)}
     private = ids | await private_session(run)
     absent = ids | {"sessionId": session_id("prompt", new_id()), "messageId": new_id()}
     named = {each.name: each for each in OPERATIONS}
@@ -99,7 +109,9 @@ async def test_another_member_finds_nothing_of_a_private_session_on_any_route(
                 assert one.status_code != 422, (probe, one.text)
                 sent = str(one.request.url) + one.request.content.decode()
                 hidden = [WORD, *(private[name] for name in PRIVATE if private[name] not in sent)]
-                assert [word for word in hidden if word in one.text + str(one.headers)] == []
+                if probe.operation == "readAudit":
+                    hidden = [WORD]  # because this answer repeats what the caller has asked
+                assert [word for word in hidden if word in one.text + str(one.headers)] == [], probe
                 if probe.whose:
                     two = await ask(client, probe, absent)
                     assert comparable(one, private) == comparable(two, absent), probe

@@ -44,6 +44,11 @@ BODIES: dict[str, dict[str, Any]] = {
         "context": {"buildId": "?"},
         "reuse": True,
     },
+    "createPrompt": {"userId": "?", "projectId": "?", "name": "n", "text": "t"},
+    "changePrompt": {"userId": "?", "name": "n"},
+    "addPromptVersion": {"userId": "?", "text": "t"},
+    "instructSession": {"userId": "?", "settings": {"temperature": 1}},
+    "acceptImprovement": {"userId": "?", "promptId": "?"},
     "changeSession": {"userId": "?", "starred": True},
     "exportSessions": {"userId": "?", "sessionIds": ["?"]},
     "changeSessions": {"userId": "?", "sessionIds": ["?"], "action": "archive"},
@@ -61,6 +66,12 @@ BODIES: dict[str, dict[str, Any]] = {
             }
         ]
     },
+    "createRun": {"userId": "?", "projectId": "?", "sessionId": "?", "title": "t"},
+    "claimRun": {"workerId": "w1"},
+    "reportRun": {
+        "events": [{"eventId": "9", "type": "progress", "title": "t", "at": "2026-11-20T10:00:00Z"}]
+    },
+    "discussRun": {"userId": "?", "sessionId": "?"},
     "mintToken": {"userId": "?", "projectId": "?"},
     "sharePlan": {"userId": "?"},
     "forkSession": {"userId": "?", "messageId": "?"},
@@ -71,14 +82,20 @@ BODIES: dict[str, dict[str, Any]] = {
 }
 """The body of each operation; `?` stands for an id."""
 
-QUERIES: dict[str, dict[str, str]] = {"searchProject": {"q": THEIRS}}
+QUERIES: dict[str, dict[str, str]] = {
+    "searchProject": {"q": THEIRS},
+    "diffPromptVersions": {"against": "1"},
+}
 """What the query of an operation needs beside its ids."""
+
+PARTS = {"locale": "en", "number": "1"}
+"""The parts of paths that are no ids."""
 
 MAKERS = ("putMember", "creditAccount", "registerProject")
 """Operations that make a resource under an id which the caller chooses: another tenant's resource
 of the same id is a different one. They are called last, because then the caller has that id."""
 
-IDS = ("userId", "projectId", "sessionId", "messageId", "buildId", "share")
+IDS = ("userId", "projectId", "sessionId", "messageId", "buildId", "promptId", "share", "runId")
 OPTIONAL = {"getTimeline": ("userId",), "readEvents": ("projectId",)}
 
 
@@ -135,7 +152,7 @@ def probes(found: list[tuple[str, str, str, tuple[str, ...]]]) -> Iterator[Probe
 
 async def ask(client: httpx.AsyncClient, probe: Probe, ids: dict[str, str]) -> httpx.Response:
     """Send the probe with these ids."""
-    path = re.sub(r"{(\w+)}", lambda name: ids.get(name[1], "en"), probe.path)
+    path = re.sub(r"{(\w+)}", lambda name: PARTS.get(name[1]) or ids[name[1]], probe.path)
     body = _filled(BODIES.get(probe.operation), ids)
     query = {name: ids[name] for name in probe.query} | QUERIES.get(probe.operation, {})
     return await client.request(probe.method, path, params=query, json=body)

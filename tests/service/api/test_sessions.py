@@ -12,6 +12,7 @@ import pytest
 
 from domain import session
 from domain.modes import MODES
+from service.commands.runs import RunOrder, queue
 from service.commands.sessions import expire
 from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import Transaction
@@ -84,10 +85,26 @@ async def browser(run: LiveService, user_id: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=run.client.base_url, headers=headers, timeout=60)
 
 
+async def a_run(run: LiveService, run_id: str) -> None:
+    """A run of p1 with this id."""
+    order = RunOrder(
+        project_id="p1",
+        user_id="u1",
+        title="Compare",
+        session_id=None,
+        prompt_version_id=None,
+        answers=None,
+        settings=None,
+        given=None,
+    )
+    await run.service.transactions.transact("t1", partial(queue, run_id=run_id, order=order))
+
+
 # opened or found ---------------------------------------------------------------------------------
 
 
 async def test_an_opened_session_is_answered_whole(run: LiveService) -> None:
+    await a_run(run, "r1")
     answer = await run.client.post(
         "/v1/sessions", json=PLAN | {"name": "Shop", "context": {"runId": "r1"}}
     )
@@ -116,8 +133,9 @@ async def test_an_opened_session_is_answered_whole(run: LiveService) -> None:
     }
     times = ("sessionId", "createdAt", "lastActive", "cursor")
     assert {name: value for name, value in made.items() if name not in times} == expected
-    (item,) = (await run.client.get("/v1/project/p1/timeline?userId=u1")).json()["items"]
-    assert item["aiResponse"]["data"]["template"] == "plan_greeting"
+    items = (await run.client.get("/v1/project/p1/timeline?userId=u1")).json()["items"]
+    assert [each["kind"] for each in items] == ["system_message", "run"]
+    assert items[0]["aiResponse"]["data"]["template"] == "plan_greeting"
     assert (await run.chat("Hello")).json()["sessionId"] == made["sessionId"], "as the default one"
 
 
@@ -164,6 +182,7 @@ async def test_a_session_is_found_again_while_it_takes_messages(run: LiveService
         answer = await run.client.post("/v1/sessions", json=PLAN | {"reuse": True} | members)
         return answer.status_code, answer.json()["sessionId"]
 
+    await a_run(run, "r")
     status, first = await reused(mode="setup")
     assert status == 201
     assert await reused(mode="setup") == (200, first)
@@ -386,12 +405,13 @@ def called(each: Answer) -> str:
 
 async def many(run: LiveService) -> list[Answer]:
     """Sessions of u1 with equal and different names, counts, modes, stars, tags and statuses."""
+    await a_run(run, "r1")
     for n in range(14):
         context = [{}, {"runId": "r1"}, {"promptId": "x"}][n % 3]
         made = await opened(
             run,
             mode=("plan", "idea", "what_if")[n % 3] if n < 12 else "prompt",
-            context={} if n == 13 else context,
+            context={} if n in (10, 13) else context,
             projectId="p1" if n % 5 else "p2",
         )
         name = ["Shop", "shop", "Émile", "zebra", ""][n % 5]

@@ -87,8 +87,8 @@ class Served:
         """The shell lines of the output."""
         return re.findall(r"^  (.+)$", self.printed, re.MULTILINE)
 
-    def until_deployed(self, build_id: str) -> bool:
-        """Watch the timeline until the build has become a version."""
+    def until(self, *words: str) -> bool:
+        """Watch the timeline until an item has all these words."""
         path = "/v1/project/demo/timeline/stream?userId=ada"
         header = self.command("sign", "GET", path).stdout.strip()
         address = re.search(r"listens on (\S+)", self.printed)
@@ -100,7 +100,7 @@ class Served:
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
             assert watching.stdout is not None
             for line in watching.stdout:
-                if '"type":"deployment"' in line and build_id in line:
+                if all(word in line for word in words):
                     watching.kill()
                     return True
         return False
@@ -127,7 +127,7 @@ def folder() -> Iterator[Path]:
 def test_a_first_run_works_as_printed_and_a_second_finds_its_data(folder: Path) -> None:
     with (folder / "errors").open("wb") as errors:
         with Served(folder, errors) as first:
-            stream, timeline, bill, convert = first.lines()
+            stream, timeline, bill, convert, ask = first.lines()
             streamed = first.shell(stream)
             assert streamed.startswith(": throughline\n\nretry: 1000\nid: ")
             final = json.loads(streamed.rpartition("data: ")[2])
@@ -137,9 +137,11 @@ def test_a_first_run_works_as_printed_and_a_second_finds_its_data(folder: Path) 
             assert items[0]["aiResponse"]["data"] == final["data"]
             session = json.loads(first.shell(bill))
             assert session["billing"]["aiSeconds"] == final["metadata"]["billed_seconds"]
+            asked = json.loads(first.shell(ask))
+            assert first.until('"kind":"run","status":"succeeded"', asked["runId"])
             built = json.loads(first.shell(convert))
             assert built["status"] == "queued"
-            assert first.until_deployed(built["buildId"])
+            assert first.until('"type":"deployment"', built["buildId"])
             shell_lines_of_the_documents_work(first)
             items = json.loads(first.shell(timeline))["items"]
             happened = [each for each in items if each["kind"] != "system_message"]
@@ -250,6 +252,7 @@ def logs_have_no_texts_or_secrets(errors: Path, secret: str) -> None:
     assert {each["operation"] for each in requests} >= {
         *("postChatPlan", "getTimeline", "getSession"),
         *("convertToBuild", "claimBuild", "reportBuild"),
+        *("createRun", "claimRun", "reportRun"),
     }
     assert all(each["request_id"] for each in requests)
 

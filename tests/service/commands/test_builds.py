@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from projections.read import Read
-from service.commands import build_polls
+from service.commands import polls
 from service.commands.builds import Builds, Order, Ordered
 from service.eventlog.store import EventStore, Recorded
 from service.eventlog.transactions import BY_ITSELF, Transactions
@@ -573,7 +573,7 @@ async def test_an_idle_poll_is_neither_audited_nor_logged(run: LiveService) -> N
 async def test_too_many_polls_of_a_tenant_are_refused(
     run: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build_polls, "MOST_WAITING", 0)
+    monkeypatch.setattr(polls, "MOST_WAITING", 0)
     assert problem(await run.client.get("/v1/builds", params=POLL)) == (503, "overloaded")
     for wrong in ({"projectId": "p1", "wait": "1"}, {"status": "running", "wait": "1"}):
         assert problem(await run.client.get("/v1/builds", params=wrong)) == (422, "invalid_request")

@@ -14,10 +14,11 @@ import psycopg
 import pytest
 
 from domain import project
+from domain.prompt import request_erasure
 from projections import PROJECTIONS
 from projections.projection import rebuild, verify
 from scripts.schema import program
-from service.eventlog.stream_ids import project_stream
+from service.eventlog.stream_ids import project_stream, prompt_stream
 from service.eventlog.transactions import Transaction
 from service.model.offline.app import OfflineModel
 from service.postgres.embedded import Server
@@ -97,7 +98,7 @@ async def true_to_the_log(url: str) -> None:
         assert await (await owner.execute(counted.encode())).fetchone() == (True,)
 
 
-async def test_an_erased_session_is_gone_from_every_read(
+async def test_erased_sessions_prompts_and_runs_are_gone_from_every_read(
     url: str, run: LiveService, worlds: tuple[World, World]
 ) -> None:
     ours, theirs = worlds
@@ -108,7 +109,16 @@ async def test_an_erased_session_is_gone_from_every_read(
         assert answer.json() == {"sessionId": session_id}
         assert problem(await delete_session(ours, session_id)) == (404, "session_not_found")
     user, ids = {"userId": ours.ids["userId"]}, ours.ids
+    path = f"/v1/prompts/{ids['promptId']}"
+    assert (await ours.client.delete(path, params=user)).status_code == 200
+    path = f"/v1/runs/{ids['runId']}"
+    assert (await ours.client.delete(path, params=user)).status_code == 200
     for path in (
+        f"/v1/runs/{ids['runId']}",
+        f"/v1/runs/{ids['runId']}/steps",
+        f"/v1/runs/{ids['runId']}/candidates",
+        f"/v1/prompts/{ids['promptId']}",
+        f"/v1/prompts/{ids['promptId']}/versions/1",
         f"/v1/chat-plan/session/{ids['sessionId']}",
         f"/v1/chat-plan/session/{ids['sessionId']}/export",
         f"/v1/chat-plan/replies/{ids['messageId']}",
@@ -123,6 +133,7 @@ async def test_an_erased_session_is_gone_from_every_read(
         (f"/v1/projects/{ids['projectId']}/drafts", "drafts"),
         (f"/v1/projects/{ids['projectId']}/versions", "versions"),
         (f"/v1/builds?projectId={ids['projectId']}", "builds"),
+        (f"/v1/projects/{ids['projectId']}/runs", "runs"),
     ):
         assert (await ours.client.get(path, params=user)).json()[name] == [], path
     events = (await ours.client.get("/v1/events?limit=1000")).json()["events"]
@@ -325,6 +336,43 @@ async def test_an_interrupted_erasure_is_finished_later(
     state = await run.service.transactions.current("t1", project_stream(project_id))
     assert state == project.Project(project_id=project_id, is_erasing=True, is_erased=True)
     assert (await theirs.client.get("/v1/events")).status_code == 200
+
+
+async def test_an_interrupted_erasure_of_a_prompt_is_finished_later(
+    url: str, run: LiveService
+) -> None:
+    """The runs of all users that are made of it go with it, and their forks."""
+    await run.project("p1", "u1", "u2")
+    await run.credit("u2")
+    mine, theirs = ({"userId": user, "projectId": "p1"} for user in ("u1", "u2"))
+    asked = {**mine, "name": WORD, "text": f"Sell {WORD} to {{{{who}}}}."}
+    prompt = (await run.client.post("/v1/prompts", json=asked)).json()
+    version = {"mode": "prompt", "promptVersionId": prompt["version"]["promptVersionId"]}
+    saved = theirs | version | {"values": {"who": WORD}, "settings": {"kind": WORD}}
+    session = (await run.client.post("/v1/sessions", json=saved)).json()
+    path = f"/v1/sessions/{session['sessionId']}"
+    said = {"userId": "u2", "message": f"More {WORD}", "reply": False}
+    message = (await run.client.post(f"{path}/messages", json=said)).json()
+    forked = {"userId": "u2", "messageId": message["messageId"]}
+    fork = (await run.client.post(f"{path}/fork", json=forked)).json()
+    assert fork["prompt"] == {k: v for k, v in session["prompt"].items() if k != "values"}
+
+    stream = prompt_stream(prompt["promptId"], "p1")
+
+    async def close(transaction: Transaction) -> None:
+        await transaction.decide(stream, request_erasure)
+
+    await run.service.transactions.transact("t1", close)
+    read = await run.client.get(f"/v1/prompts/{prompt['promptId']}", params={"userId": "u1"})
+    assert problem(read) == (404, "prompt_not_found"), "it is closed at once"
+    refused = await run.client.post("/v1/sessions", json=saved)
+    assert problem(refused) == (404, "prompt_version_not_found")
+    assert await run.service.erasure.finish() == 1
+    assert await run.service.erasure.finish() == 0
+    listed = await run.client.get("/v1/sessions", params={"userId": "u2", "status": "all"})
+    assert listed.json()["sessions"] == []
+    await true_to_the_log(url)
+    assert WORD not in dumped(url)
 
 
 async def test_watchers_are_notified_of_an_erasure_and_do_not_get_the_text_again(url: str) -> None:

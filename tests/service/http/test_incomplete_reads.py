@@ -20,6 +20,8 @@ SAYS_NOTHING: Final = frozenset(
         *("postChatPlan", "postSessionMessage", "convertToBuild", "beginBuild", "reportBuild"),
         *("sharePlan", "revokeShare", "eraseSession", "deleteSession", "changeSessions"),
         *("registerProject", "putMember", "deleteMember", "deleteProject", "creditAccount"),
+        "erasePrompt",
+        *("createRun", "reportRun", "eraseRun"),
         "mintToken",
     }
 )
@@ -31,16 +33,35 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "exportSessions": {"userId": "{userId}", "sessionIds": ["{sessionId}", "none"]},
     "forkSession": {"userId": "{userId}", "messageId": "{messageId}"},
     "claimBuild": {"workerId": "w1"},
+    "claimRun": {"workerId": "w1"},
+    "discussRun": {"userId": "{userId}"},
     "describeProject": {"name": "Renamed"},
+    "createPrompt": {
+        "userId": "{userId}",
+        "projectId": "{projectId}",
+        "name": "n",
+        "text": "t",
+    },
+    "changePrompt": {"userId": "{userId}", "name": "Renamed"},
+    "addPromptVersion": {"userId": "{userId}", "text": "t"},
+    "instructSession": {"userId": "{userId}", "settings": {"temperature": 1}},
+    "acceptImprovement": {"userId": "{userId}", "promptId": "{promptId}"},
 }
+OTHERS: Final = {
+    "instructSession": {"sessionId": "savedId"},
+    "acceptImprovement": {"messageId": "improvedId"},
+}
+"""The operations whose session or reply is of another kind, by the names of their ids."""
+
 QUERIES: Final[dict[str, dict[str, str]]] = {
     "searchProject": {"q": "menu"},
+    "diffPromptVersions": {"userId": "{userId}", "against": "1"},
     "listBuilds": {"projectId": "{projectId}"},
     "listUserSessions": {"userId": "{userId}"},
     "listProjects": {"userId": "{userId}"},
     "getEstimates": {"projectId": "{projectId}", "userId": "{userId}"},
 }
-OF_ALL_PROJECTS: Final = {"listUserSessions", "listProjects"}
+OF_ALL_PROJECTS: Final = {"listUserSessions", "listProjects", "listOpenRuns"}
 """Lists that tell of what is left out anywhere in the tenant."""
 
 
@@ -51,7 +72,8 @@ async def run(url: str) -> AsyncIterator[LiveService]:
 
 
 async def furnished(run: LiveService, project_id: str, user_id: str) -> dict[str, str]:
-    """The ids of a project with a kept plan and a build."""
+    """The ids of a project with a kept plan, a build, a prompt, a run, and sessions of other
+    modes."""
     await run.project(project_id, user_id)
     await run.credit(user_id)
     plan = (await run.chat("Add a menu", projectId=project_id, userId=user_id)).json()
@@ -59,6 +81,17 @@ async def furnished(run: LiveService, project_id: str, user_id: str) -> dict[str
     built = (await run.client.post("/v1/chat-plan/convert-to-build", json=order)).json()
     reply = f"/v1/chat-plan/replies/{plan['messageId']}"
     await run.client.post(f"{reply}/save?userId={user_id}")
+    acting = {"userId": user_id, "projectId": project_id}
+    made = acting | {"name": "n", "text": "t"}
+    prompt = (await run.client.post("/v1/prompts", json=made)).json()
+    asked = (await run.client.post("/v1/runs", json=acting | {"title": "t"})).json()
+    opened = [
+        (await run.client.post("/v1/sessions", json=acting | {"mode": mode})).json()
+        for mode in ("prompt", "idea")
+    ]
+    said = {"userId": user_id, "message": "Sell bees"}
+    path = f"/v1/sessions/{opened[1]['sessionId']}/messages"
+    improved = (await run.client.post(path, json=said)).json()
     link = (await run.client.post(f"{reply}/share", json={"userId": user_id})).json()
     return {
         "projectId": project_id,
@@ -67,6 +100,11 @@ async def furnished(run: LiveService, project_id: str, user_id: str) -> dict[str
         "messageId": plan["messageId"],
         "buildId": built["buildId"],
         "link": link["url"],
+        "promptId": prompt["promptId"],
+        "runId": asked["runId"],
+        "number": "1",
+        "savedId": opened[0]["sessionId"],
+        "improvedId": improved["messageId"],
     }
 
 
@@ -74,6 +112,9 @@ async def set_aside(url: str, ids: dict[str, str]) -> None:
     """Let every read model leave out the streams of a project and the account of its user."""
     streams = (
         (f"session-{ids['sessionId']}", ids["projectId"]),
+        (f"session-{ids['savedId']}", ids["projectId"]),
+        (f"prompt-{ids['promptId']}", ids["projectId"]),
+        (f"run-{ids['runId']}", ids["projectId"]),
         (f"build-{ids['buildId']}", ids["projectId"]),
         (f"project-{ids['projectId']}", ids["projectId"]),
         (f"account-t1-{ids['userId']}", None),
@@ -100,6 +141,7 @@ def filled(value: Any, ids: dict[str, str]) -> Any:
 async def told(run: LiveService, ids: dict[str, str], name: str) -> str | None:
     """What the answer of an operation says that it lacks."""
     (operation,) = (each for each in OPERATIONS if each.name == name)
+    ids = ids | {each: ids[other] for each, other in OTHERS.get(name, {}).items()}
     query = QUERIES.get(name)
     if query is None:
         acting = "user_id" in getattr(operation.query, "model_fields", {})

@@ -38,7 +38,22 @@ class Write:
 
 
 STORES_NOTHING = {"mintToken", "exportSessions"}
-NAMES = ("plan", "session", "other", "build", "queued", "talk", "share", "running")
+NAMES = (
+    "plan",
+    "session",
+    "other",
+    "build",
+    "queued",
+    "talk",
+    "share",
+    "running",
+    "prompt",
+    "kept",
+    "saved",
+    "idea",
+    "run",
+    "over",
+)
 """What the writes need."""
 
 
@@ -57,6 +72,12 @@ def writes(ids: dict[str, str]) -> list[Write]:
     running, new = f"/v1/chat-plan/replies/{ids['running']}", f"/v1/sessions/{ids['talk']}"
     noted = {"userId": "u1", "message": "Noted", "reply": False}
     forked = {"userId": "u1", "messageId": ids["plan"]}
+    engine = {"eventId": "e1", "type": "failed", "title": "No", "at": "2026-11-21T10:00:00Z"}
+    run, over = f"/v1/runs/{ids['run']}", f"/v1/runs/{ids['over']}"
+    made = {**acting, "name": "A prompt", "text": "Sell {{what}}."}
+    hotter = {"userId": "u1", "settings": {"temperature": 1}}
+    new_one = {"userId": "u1", "name": "Another"}
+    prompt, kept = f"/v1/prompts/{ids['prompt']}", f"/v1/prompts/{ids['kept']}"
     many = {"userId": "u1", "sessionIds": [ids["talk"], "none"], "action": "archive"}
     return [
         Write("POST", "/v1/billing/credits", "TimeCredited", credit),
@@ -75,11 +96,27 @@ def writes(ids: dict[str, str]) -> list[Write]:
         Write("POST", f"{new}/messages", "UserMessagePosted", noted),
         Write("POST", f"/v1/sessions/{ids['session']}/fork", "SessionOpened", forked),
         Write("POST", "/v1/sessions/batch", "SessionArchived", many),
+        Write("POST", "/v1/prompts", "PromptCreated", made),
+        Write("POST", f"/v1/sessions/{ids['saved']}/instructions", "SessionInstructed", hotter),
+        Write(
+            "POST", f"/v1/chat-plan/replies/{ids['idea']}/accept", "ImprovementAccepted", new_one
+        ),
+        Write("PATCH", kept, "PromptRenamed", {"userId": "u1", "name": "Renamed"}),
+        Write("POST", f"{kept}/versions", "PromptVersionAdded", {"userId": "u1", "text": "New"}),
+        Write("DELETE", f"{prompt}?userId=u1", "PromptErasureRequested"),
         Write("DELETE", f"{new}?userId=u1", "SessionDeleted"),
         Write("POST", f"{build}/claim", "BuildClaimed", {"workerId": "w1"}),
         Write("POST", f"{build}/events", "BuildFailed", reports),
         Write("POST", f"/v1/builds/{ids['queued']}/cancel?userId=u1", "BuildFailed"),
         Write("POST", "/v1/builds", "BuildQueued", idea),
+        Write("POST", "/v1/runs", "RunQueued", {**acting, "title": "Compare"}),
+        Write("POST", f"{run}/claim", "RunClaimed", {"workerId": "w1"}),
+        Write(
+            "POST", f"{run}/events", "RunProgressed", {"events": [engine | {"type": "progress"}]}
+        ),
+        Write("POST", f"{run}/cancel?userId=u1", "RunFailed"),
+        Write("POST", f"{over}/discuss", "MaterialAdded", {"userId": "u1"}),
+        Write("DELETE", f"{over}?userId=u1", "RunErased"),
         Write("POST", "/v1/chat-plan", "UserMessagePosted", {**acting, "message": "Hello"}),
         Write("POST", "/v1/chat-plan/convert-to-build", "BuildQueued", order),
         Write("DELETE", f"/v1/chat-plan/session/{ids['other']}?userId=u1", "SessionDeleted"),
@@ -98,7 +135,9 @@ def test_the_writes_are_all_writes_of_the_api() -> None:
 
 async def furnished(run: LiveService) -> dict[str, str]:
     """What the writes need, by NAMES: two plans in two sessions of p1, a share of the second, a
-    session of p2, a running reply of p3, a queued build of p1 and of p5; p4 is empty."""
+    session of p2, a running reply of p3, a queued build of p1 and of p5, two prompts of p1, a
+    session of mode prompt and a reply with an improvement in p1, a queued run and an ended run of
+    p1; p4 is empty."""
     for project_id in ("p1", "p2", "p3", "p4", "p5"):
         await run.project(project_id)
     await run.credit()
@@ -120,6 +159,19 @@ async def furnished(run: LiveService) -> dict[str, str]:
     other = (await run.client.get(f"/v1/builds/{begun['buildId']}")).json()["sessionId"]
     queued = (await run.client.post("/v1/builds", json=idea | {"projectId": "p5"})).json()
     talk = (await run.chat("Hello", projectId="p2")).json()
+    runs: list[str] = []
+    for title in ("Compare", "Over"):
+        asked = await run.client.post("/v1/runs", json={**acting, "title": title})
+        runs.append(asked.json()["runId"])
+    await run.client.post(f"/v1/runs/{runs[1]}/cancel?userId=u1")
+    made = {**acting, "name": "A prompt", "text": "Sell {{what}}."}
+    prompts = [(await run.client.post("/v1/prompts", json=made)).json() for _ in range(2)]
+    sessions = "/v1/sessions"
+    about = {**acting, "mode": "idea", "context": {"runId": runs[0]}}
+    saved = (await run.client.post(sessions, json={**acting, "mode": "prompt"})).json()
+    work = (await run.client.post(sessions, json=about)).json()["sessionId"]
+    said = {"userId": "u1", "message": "Sell bees"}
+    improved = (await run.client.post(f"{sessions}/{work}/messages", json=said)).json()
     return {
         "plan": kept["messageId"],
         "session": kept["sessionId"],
@@ -128,6 +180,12 @@ async def furnished(run: LiveService) -> dict[str, str]:
         "queued": queued["buildId"],
         "talk": talk["sessionId"],
         "share": shared["shareId"],
+        "run": runs[0],
+        "over": runs[1],
+        "prompt": prompts[0]["promptId"],
+        "kept": prompts[1]["promptId"],
+        "saved": saved["sessionId"],
+        "idea": improved["messageId"],
         "running": await begun_reply(run, "p3"),
     }
 
@@ -144,7 +202,8 @@ async def counted(url: str) -> Counter[str]:
     """How many events of each type are in the log. An erasure may come to its end later."""
     async with await connections.connect(url) as connection:
         rows = await connection.execute(
-            "select type, count(*) from app.event where type <> 'ProjectErased' group by type"
+            "select type, count(*) from app.event"
+            " where type not in ('ProjectErased', 'PromptErased') group by type"
         )
         return Counter(dict(await rows.fetchall()))
 
