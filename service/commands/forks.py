@@ -88,10 +88,10 @@ async def fork(
 
 
 def _without_texts(settings: Json) -> Json:
-    """The settings that a fork has, too; None without any.
+    """The settings that a fork has, too: those that are numbers or booleans; None without any.
 
-    Texts stay where they can be erased. The system text is shared by reference.
+    Texts stay where they can be erased.
     """
     known: dict[str, Any] = settings or {}
-    kept = {name: each for name, each in known.items() if not isinstance(each, str)}
+    kept = {name: each for name, each in known.items() if isinstance(each, bool | int | float)}
     return kept or None

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from itertools import chain, repeat
 from typing import Any, Final
 
-from domain.errors import ProjectUnknown, SessionUnknown
+from domain.errors import ProjectUnknown, Refused, SessionUnknown
 from projections import sessions
 from projections.projection import head, left_out, reached_with_gaps
 from projections.projects import ProjectRow, project
@@ -81,7 +81,7 @@ async def reading_at(
 
     The read model has come to `at_least`. No connection is held while that is waited for. Raises
     BadRequest for a position that the log itself has not come to, and ReadModelBehind when the
-    read model does not come to it in time.
+    read model does not come to it in time, or has set aside what is missing.
 
     At the end the call notes which of its read models leave out something of the answer.
     """
@@ -90,14 +90,26 @@ async def reading_at(
         async with call.reading() as connection:
             position, have_gaps = await reached_with_gaps(connection, name)
             if at_least is None or position >= at_least:
-                yield connection, position
-                if have_gaps & call.reads:
-                    await note_incomplete(connection, call)
+                try:
+                    yield connection, position
+                except Refused as refusal:
+                    # What is missing because its stream is set aside is not unknown.
+                    if at_least is not None and await _lacks(connection, call, have_gaps):
+                        raise ReadModelBehind(name) from refusal
+                    raise
+                await _lacks(connection, call, have_gaps)
                 return
             await come_to(connection, at_least)
         if asyncio.get_running_loop().time() >= deadline:
             raise ReadModelBehind(name)
         await asyncio.sleep(pause)
+
+
+async def _lacks(connection: Connection, call: AnyCall, have_gaps: frozenset[str]) -> bool:
+    """Whether read models of the call leave out something of the answer. Notes which."""
+    if have_gaps & call.reads:
+        await note_incomplete(connection, call)
+    return bool(call.incomplete)
 
 
 async def come_to(connection: Any, position: int) -> int:
