@@ -107,6 +107,28 @@ class Runs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Prompts:
+    """Prompts, their versions, and the improvements that were written and accepted."""
+
+    prompts: int
+    versions: int
+    improvements: int
+    accepted: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedRuns:
+    """Sessions of prompts. `returned` took a message an hour after their opening or later; `users`
+    have opened them, and `members` are all members of the project."""
+
+    saved_runs: int
+    returned: int
+    messages: Decimal
+    users: int
+    members: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Analytics:
     """The figures from `since`, included, to `until`, excluded."""
 
@@ -118,6 +140,8 @@ class Analytics:
     sessions: Sessions
     builds: Builds
     runs: Runs
+    prompts: Prompts
+    saved_runs: SavedRuns
 
 
 async def past_bills(
@@ -158,6 +182,8 @@ async def analytics(
     (sessions,) = await _rows(connection, "sessions", Sessions, asked)
     (builds,) = await _rows(connection, "builds", Builds, asked)
     (runs,) = await _rows(connection, "runs", Runs, asked)
+    (prompts,) = await _rows(connection, "prompts", Prompts, asked)
+    (saved_runs,) = await _rows(connection, "saved_runs", SavedRuns, asked)
     return Analytics(
         since=since,
         until=until,
@@ -167,6 +193,8 @@ async def analytics(
         sessions=sessions,
         builds=builds,
         runs=runs,
+        prompts=prompts,
+        saved_runs=saved_runs,
     )
 
 

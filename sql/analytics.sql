@@ -137,6 +137,61 @@ where tenant_id = %(tenant_id)s
     and queued_at >= %(since)s
     and queued_at < %(until)s
 
+-- name: prompts
+-- The prompts that were created, the versions that were added and the improvements that were written
+-- in the span. An improvement is accepted when a version has it as its source.
+select
+    (
+        select count(*)
+        from app.prompts
+        where tenant_id = %(tenant_id)s
+            and project_id = %(project_id)s
+            and created_at >= %(since)s
+            and created_at < %(until)s
+    ) as prompts,
+    count(*) as versions,
+    count(version.source_message_id) as accepted,
+    (
+        select count(*)
+        from app.timeline
+        where tenant_id = %(tenant_id)s
+            and project_id = %(project_id)s
+            and kind = 'reply'
+            and subtype = 'success'
+            and chat_mode = 'improvement'
+            and recorded_at >= %(since)s
+            and recorded_at < %(until)s
+    ) as improvements
+from app.prompts as prompt
+join app.prompt_versions as version
+    on version.tenant_id = prompt.tenant_id and version.prompt_id = prompt.prompt_id
+where prompt.tenant_id = %(tenant_id)s
+    and prompt.project_id = %(project_id)s
+    and version.created_at >= %(since)s
+    and version.created_at < %(until)s
+
+-- name: saved_runs
+-- The sessions of prompts that were opened in the span. Whoever comes back after an hour has returned
+-- to the session.
+select
+    count(*) as saved_runs,
+    count(*) filter (where last_active_at >= opened_at + interval '1 hour') as returned,
+    coalesce(avg(message_count), 0) as messages,
+    count(distinct user_id) as users,
+    (
+        select count(*)
+        from app.members
+        where tenant_id = %(tenant_id)s and project_id = %(project_id)s
+    ) as members
+from app.sessions
+where tenant_id = %(tenant_id)s
+    and project_id = %(project_id)s
+    and mode = 'prompt'
+    and status <> 'deleted'
+    and (%(user_id)s::text is null or user_id = %(user_id)s)
+    and opened_at >= %(since)s
+    and opened_at < %(until)s
+
 -- name: past_bills
 -- The bills of the project's last replies, one row an operation.
 select

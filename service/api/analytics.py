@@ -9,6 +9,8 @@ from projections import analytics
 from projections.builds import BUILDS
 from projections.consumption import CONSUMPTION
 from projections.projection import reached
+from projections.prompts import PROMPT_VERSIONS, PROMPTS
+from projections.runs import RUNS
 from projections.sessions import SESSIONS
 from projections.timeline import TIMELINE
 from service.api import analytics_schemas
@@ -53,7 +55,7 @@ OPERATIONS = (
         body=NoneType,
         query=analytics_schemas.AnalyticsQuery,
         answer=analytics_schemas.AnalyticsAnswer,
-        reads=(TIMELINE, CONSUMPTION, SESSIONS, BUILDS),
+        reads=(TIMELINE, CONSUMPTION, SESSIONS, BUILDS, RUNS, PROMPTS, PROMPT_VERSIONS),
         problems=(404, 409, 422),
         handle=read_analytics,
     ),

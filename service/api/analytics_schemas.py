@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, Field
 
 from domain.events import BuildOperation
 from domain.metering import BUILD_ESTIMATES, CACHE_READ_PRICE, CACHE_WRITE_PRICE, OPERATIONS
-from projections.analytics import Analytics, Consumed, Runs
+from projections.analytics import Analytics, Consumed, Prompts, Runs, SavedRuns
 from service.api.schemas import ActingQuery
 from service.wire import Wire, usd
 
@@ -140,6 +140,26 @@ class RunFigures(Wire):
     median_seconds: float | None = None
 
 
+class PromptFigures(Wire):
+    """Prompts that were created, versions that were added, and improvements that were written, all in
+    the span. `acceptanceRate` is the share of the improvements that became a version.
+
+    `savedRuns` are sessions of prompts, of the user alone where a user asks. `returnRate` is the
+    share of those that took a message an hour after their opening or later, `adoption` the share of
+    the members that opened one.
+    """
+
+    prompts: int
+    versions: int
+    improvements: int
+    accepted: int
+    acceptance_rate: float | None = None
+    saved_runs: int
+    return_rate: float | None = None
+    average_messages: float
+    adoption: float | None = None
+
+
 class AnalyticsAnswer(Wire):
     """A project's figures. What nothing can be said of is left out."""
 
@@ -157,6 +177,7 @@ class AnalyticsAnswer(Wire):
     sessions: SessionFigures
     builds: BuildFigures
     runs: RunFigures
+    prompts: PromptFigures
 
 
 def analytics(found: Analytics) -> AnalyticsAnswer:
@@ -209,6 +230,7 @@ def analytics(found: Analytics) -> AnalyticsAnswer:
         sessions=_sessions(found),
         builds=_builds(found),
         runs=_runs(found.runs),
+        prompts=_prompts(found.prompts, found.saved_runs),
     )
 
 
@@ -258,6 +280,20 @@ def _runs(runs: Runs) -> RunFigures:
         failed=runs.failed,
         success_rate=_ratio(runs.succeeded, runs.succeeded + runs.failed),
         median_seconds=None if runs.median_seconds is None else round(runs.median_seconds, 3),
+    )
+
+
+def _prompts(prompts: Prompts, saved: SavedRuns) -> PromptFigures:
+    return PromptFigures(
+        prompts=prompts.prompts,
+        versions=prompts.versions,
+        improvements=prompts.improvements,
+        accepted=prompts.accepted,
+        acceptance_rate=_ratio(prompts.accepted, prompts.improvements),
+        saved_runs=saved.saved_runs,
+        return_rate=_ratio(saved.returned, saved.saved_runs),
+        average_messages=round(float(saved.messages), 2),
+        adoption=_ratio(saved.users, saved.members),
     )
 
 

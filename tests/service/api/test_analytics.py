@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from service.postgres import connections
 from tests.running import LiveService, Signed, running
 
 PATH = "/v1/projects/p1/analytics"
@@ -164,3 +165,40 @@ async def test_bonus_seconds_are_used_up_first(run: LiveService) -> None:
     assert split["paid"] == found["seconds"] - 1
     ledger = (await run.client.get("/v1/billing/accounts/u1/consumption")).json()["items"]
     assert [each["bonusSeconds"] for each in ledger] == [0, 1]
+
+
+async def test_prompts_and_their_saved_runs_are_counted(run: LiveService, url: str) -> None:
+    acting = {"userId": "u1", "projectId": "p1"}
+
+    async def posted(path: str, **body: Any) -> dict[str, Any]:
+        answer = await run.client.post(path, json=body)
+        assert answer.is_success, answer.text
+        return dict(answer.json())
+
+    made = await posted("/v1/prompts", **acting, name="Bees", text="Sell bees")
+    idea = await posted("/v1/sessions", **acting, mode="idea")
+    path = f"/v1/sessions/{idea['sessionId']}/messages"
+    for text in ("Better", "Better still"):
+        better = await posted(path, userId="u1", message=text)
+    accepted = f"/v1/chat-plan/replies/{better['messageId']}/accept"
+    await posted(accepted, userId="u1", promptId=made["promptId"])
+    version = made["version"]["promptVersionId"]
+    for user, messages in (("u1", 2), ("u1", 0), ("u2", 1)):
+        who = {"userId": user, "projectId": "p1"}
+        saved = await posted("/v1/sessions", **who, mode="prompt", promptVersionId=version)
+        for _ in range(messages):
+            path = f"/v1/sessions/{saved['sessionId']}/messages"
+            await posted(path, userId=user, message="Go on")
+
+    found = (await figures(run))["prompts"]
+    assert (found["prompts"], found["versions"]) == (1, 2)
+    assert (found["improvements"], found["accepted"], found["acceptanceRate"]) == (2, 1, 0.5)
+    assert (found["savedRuns"], found["averageMessages"]) == (2, 1), "those of the user"
+    assert (found["returnRate"], found["adoption"]) == (0, 0.5)
+    async with await connections.connect(url, as_service=False) as owner:
+        await owner.execute(
+            "update app.sessions set last_active_at = last_active_at + interval '1 hour' "
+            "where user_id = 'u2' and mode = 'prompt'"
+        )
+    whole = (await run.client.get(PATH)).json()["prompts"]
+    assert (whole["savedRuns"], whole["returnRate"], whole["adoption"]) == (3, 0.3333, 1)
