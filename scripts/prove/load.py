@@ -101,7 +101,8 @@ class Load:
         ]
 
     async def _prepare(self, clients: Iterable[Client]) -> None:
-        """Make projects with a prompt each, and first credits, and for each tenant a plan that is saved and built."""
+        """Make projects with a prompt each and first credits, and for each tenant a plan that is
+        saved and built."""
         for tenant, client in zip(self._tenants, clients, strict=False):
             caller = self._caller(tenant, f"owner-{tenant.name}")
             members = [{"userId": user_id} for user_id in tenant.users]
