@@ -21,6 +21,7 @@ from domain.events import (
     ProjectErased,
     ProjectLocked,
     ProjectUnlocked,
+    PromptErased,
     PromptErasureRequested,
     PromptVersionAdded,
     ReplyCompleted,
@@ -50,7 +51,7 @@ from projections.sessions import LAST, Part
 TIMELINE: Final = Projection(
     name="timeline",
     version=9,
-    rules="3fa97306",
+    rules="885505f6",
     views=("project_timeline", "project_chat_with_builds"),
     handles=(
         UserMessagePosted,
@@ -80,6 +81,7 @@ TIMELINE: Final = Projection(
         ProjectErased,
         PromptVersionAdded,
         PromptErasureRequested,
+        PromptErased,
     ),
 )
 

@@ -529,13 +529,14 @@ begin
     where event.position > p_after and event.position <= p_upto
         and event.type = 'PromptVersionAdded';
 
+    -- The end of the erasure comes through also where the stream is set aside.
     delete from prompt_versions
     using event
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
         prompt_id text
     )
     where event.position > p_after and event.position <= p_upto
-        and event.type = 'PromptErasureRequested'
+        and event.type in ('PromptErasureRequested', 'PromptErased')
         and prompt_versions.tenant_id = event.tenant_id
         and prompt_versions.prompt_id = state.prompt_id;
 end
@@ -1140,7 +1141,8 @@ begin
         select from event
         where event.position > p_after and event.position <= p_upto
             and event.type in (
-                'SessionDeleted', 'BuildErased', 'PromptErasureRequested', 'ProjectErased'
+                'SessionDeleted', 'BuildErased', 'PromptErasureRequested', 'PromptErased',
+                'ProjectErased'
             )
     ) then
         delete from timeline
@@ -1149,7 +1151,9 @@ begin
             on earlier.tenant_id = erased.tenant_id and earlier.stream_id = erased.stream_id
                 and earlier.version < erased.version
         where erased.position > p_after and erased.position <= p_upto
-            and erased.type in ('SessionDeleted', 'BuildErased', 'PromptErasureRequested')
+            and erased.type in (
+                'SessionDeleted', 'BuildErased', 'PromptErasureRequested', 'PromptErased'
+            )
             and timeline.tenant_id = earlier.tenant_id
             and timeline.project_id = earlier.project_id
             and timeline.private_to = app.private_to(earlier.tenant_id, earlier.stream_id)

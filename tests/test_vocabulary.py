@@ -16,6 +16,7 @@ from domain.events import (
     ERASURES,
     EVENT_TYPES,
     ProjectErasureRequested,
+    PromptErased,
     PromptErasureRequested,
     SessionDeleted,
 )
@@ -33,7 +34,7 @@ SET_ASIDE = {
 }
 """The types that no read model shows, with the reason."""
 
-REMOVING = (SessionDeleted, ProjectErasureRequested, PromptErasureRequested)
+REMOVING = (SessionDeleted, ProjectErasureRequested, PromptErasureRequested, PromptErased)
 """The types that remove many rows together."""
 
 RECORD = re.compile(r"jsonb?_to_record\(.*?\) as state \((.*?)\)\n", re.DOTALL)

@@ -216,7 +216,8 @@ begin
         select from event
         where event.position > p_after and event.position <= p_upto
             and event.type in (
-                'SessionDeleted', 'BuildErased', 'PromptErasureRequested', 'ProjectErased'
+                'SessionDeleted', 'BuildErased', 'PromptErasureRequested', 'PromptErased',
+                'ProjectErased'
             )
     ) then
         delete from timeline
@@ -225,7 +226,9 @@ begin
             on earlier.tenant_id = erased.tenant_id and earlier.stream_id = erased.stream_id
                 and earlier.version < erased.version
         where erased.position > p_after and erased.position <= p_upto
-            and erased.type in ('SessionDeleted', 'BuildErased', 'PromptErasureRequested')
+            and erased.type in (
+                'SessionDeleted', 'BuildErased', 'PromptErasureRequested', 'PromptErased'
+            )
             and timeline.tenant_id = earlier.tenant_id
             and timeline.project_id = earlier.project_id
             and timeline.private_to = app.private_to(earlier.tenant_id, earlier.stream_id)
