@@ -108,14 +108,6 @@ class UsedPrompt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AcceptedVersion:
-    """The version of a prompt that an improvement became."""
-
-    prompt_id: str
-    prompt_version_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
     """What decisions need to know.
 
@@ -129,7 +121,7 @@ class Session:
     of the last build that a plan became, and `plan_digest` is that plan's digest. `shares` maps the
     ids of the shares that were not revoked to the replies with their plans. `improvements` are the
     ids of the replies with an improved prompt, and `accepted` maps those that were accepted to the
-    versions that they became.
+    ids of the versions that they became.
     """
 
     session_id: str = ""
@@ -154,7 +146,7 @@ class Session:
     plan_digest: str | None = None
     shares: Mapping[str, str] = field(default_factory=dict[str, str])
     improvements: frozenset[str] = frozenset()
-    accepted: Mapping[str, AcceptedVersion] = field(default_factory=dict[str, AcceptedVersion])
+    accepted: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def mode(self) -> SessionMode:
@@ -190,7 +182,8 @@ def evolve(state: Session, event: SessionEvent) -> Session:
         case PlanShared():
             return replace(state, shares={**state.shares, event.share_id: event.reply_id})
         case ImprovementAccepted():
-            return replace(state, accepted={**state.accepted, event.reply_id: _accepted(event)})
+            accepted = {**state.accepted, event.reply_id: event.prompt_version_id}
+            return replace(state, accepted=accepted)
         case ShareRevoked():
             rest = {key: reply for key, reply in state.shares.items() if key != event.share_id}
             return replace(state, shares=rest)
@@ -297,10 +290,6 @@ def _cancelled(state: Session, event: ReplyCancelRequested) -> Session:
 def _ended(state: Session, event: ReplyCompleted | ReplyFailed) -> Session:
     rest = {key: run for key, run in state.running.items() if key != event.reply_id}
     return replace(state, running=rest, tokens_used=state.tokens_used + (event.tokens_used or 0))
-
-
-def _accepted(event: ImprovementAccepted) -> AcceptedVersion:
-    return AcceptedVersion(prompt_id=event.prompt_id, prompt_version_id=event.prompt_version_id)
 
 
 def _completed(state: Session, event: ReplyCompleted) -> Session:

@@ -38,9 +38,9 @@ PROMPTS: Final = Projection(
 PROMPT_VERSIONS: Final = Projection(
     name="prompt_versions",
     version=1,
-    rules="bd84ac12",
+    rules="0e893195",
     views=("prompt_versions",),
-    handles=(PromptVersionAdded, PromptErasureRequested),
+    handles=(PromptVersionAdded, PromptErasureRequested, PromptErased),
 )
 
 PromptStatus = Literal["active", "archived"]

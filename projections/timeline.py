@@ -22,6 +22,7 @@ from domain.events import (
     ProjectErased,
     ProjectLocked,
     ProjectUnlocked,
+    PromptErased,
     PromptErasureRequested,
     PromptVersionAdded,
     ReplyCompleted,
@@ -57,7 +58,7 @@ from projections.sessions import LAST, Part
 TIMELINE: Final = Projection(
     name="timeline",
     version=9,
-    rules="55a26740",
+    rules="3a9c5387",
     views=("project_timeline", "project_chat_with_builds"),
     handles=(
         UserMessagePosted,
@@ -93,6 +94,7 @@ TIMELINE: Final = Projection(
         ProjectErased,
         PromptVersionAdded,
         PromptErasureRequested,
+        PromptErased,
     ),
 )
 

@@ -529,13 +529,14 @@ begin
     where event.position > p_after and event.position <= p_upto
         and event.type = 'PromptVersionAdded';
 
+    -- The end of the erasure comes through also where the stream is set aside.
     delete from prompt_versions
     using event
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
         prompt_id text
     )
     where event.position > p_after and event.position <= p_upto
-        and event.type = 'PromptErasureRequested'
+        and event.type in ('PromptErasureRequested', 'PromptErased')
         and prompt_versions.tenant_id = event.tenant_id
         and prompt_versions.prompt_id = state.prompt_id;
 end
@@ -1371,7 +1372,7 @@ begin
         where event.position > p_after and event.position <= p_upto
             and event.type in (
                 'SessionDeleted', 'MaterialErased', 'BuildErased', 'RunErased',
-                'PromptErasureRequested', 'ProjectErased'
+                'PromptErasureRequested', 'PromptErased', 'ProjectErased'
             )
     ) then
         delete from timeline
@@ -1380,10 +1381,13 @@ begin
             on earlier.tenant_id = erased.tenant_id and earlier.stream_id = erased.stream_id
                 and earlier.version < erased.version
         where erased.position > p_after and erased.position <= p_upto
+            and erased.type in (
+                'SessionDeleted', 'MaterialErased', 'BuildErased', 'RunErased',
+                'PromptErasureRequested', 'PromptErased'
+            )
             and (
                 erased.type = 'PromptErasureRequested'
-                or erased.type in ('SessionDeleted', 'MaterialErased', 'BuildErased', 'RunErased')
-                and app.erases(erased.type, erased.state, earlier.type, earlier.state)
+                or app.erases(erased.type, erased.state, earlier.type, earlier.state)
             )
             and timeline.tenant_id = earlier.tenant_id
             and timeline.project_id = earlier.project_id

@@ -17,6 +17,7 @@ from domain.events import (
     EVENT_TYPES,
     MaterialErased,
     ProjectErasureRequested,
+    PromptErased,
     PromptErasureRequested,
     RunErased,
     SessionDeleted,
@@ -41,6 +42,7 @@ REMOVING = (
     MaterialErased,
     ProjectErasureRequested,
     PromptErasureRequested,
+    PromptErased,
     RunErased,
 )
 """The types that remove many rows together."""

@@ -13,15 +13,13 @@ from projections import sessions
 from projections.prompts import PROMPT_VERSIONS
 from projections.replies import ReplyRow
 from service.api import improvements_schemas, prompts_schemas
-from service.api.prompt_versions import version_of_id
+from service.api.prompt_versions import added_version
 from service.api.prompts import visible_prompt
 from service.api.replies import ended, visible_reply
 from service.commands import improvements
-from service.eventlog.errors import answering
 from service.http.call import Call
 from service.http.operation import Operation, Success, answered
 from service.http.problems import BadRequest
-from service.http.reads import reading_at
 
 _TEXT: TypeAdapter[str] = TypeAdapter(prompts_schemas.PromptText)
 
@@ -40,11 +38,7 @@ async def accept_improvement(call: Call[improvements_schemas.AcceptRequest, None
         name=asked.name or "",
     )
     found, position = await call.transact(work, user_id=asked.user_id)
-    with answering(position):
-        async with reading_at(call, PROMPT_VERSIONS.name, position) as (connection, _):
-            version = await version_of_id(
-                connection, call, str(found["version"]), asked.user_id, row.project_id
-            )
+    version = await added_version(call, found["prompt"], found["number"], asked.user_id, position)
     answer = improvements_schemas.AcceptedImprovement(
         prompt_id=version.prompt_id, version=prompts_schemas.version(version)
     )

@@ -14,7 +14,7 @@ from projections.prompts import PROMPT_VERSIONS, VersionRow
 from service.api import prompts_schemas, schemas
 from service.api.prompts import visible_prompt
 from service.commands import prompts as commands
-from service.eventlog.errors import answering
+from service.eventlog.errors import AnswerMissing, answering
 from service.http.call import AnyCall, Call
 from service.http.operation import Operation, answered
 from service.http.reads import reading_at
@@ -35,12 +35,24 @@ async def add_version(call: Call[prompts_schemas.VersionRequest, None]) -> Respo
         note=asked.note,
     )
     number, position = await call.transact(work, user_id=asked.user_id)
-    with answering(position):
-        async with reading_at(call, PROMPT_VERSIONS.name, position) as (connection, _):
-            added = await visible_version(connection, call, prompt_id, number, asked.user_id)
+    added = await added_version(call, prompt_id, number, asked.user_id, position)
     headers = {"Location": f"/v1/prompts/{prompt_id}/versions/{number}"}
     answer = prompts_schemas.version(added)
     return answered(answer, position=position, status=201, headers=headers)
+
+
+async def added_version(
+    call: AnyCall, prompt_id: str, number: int, user_id: str, position: int
+) -> VersionRow:
+    """The version that was added at a position of the log, or before. Raises PromptUnknown for a
+    prompt that was erased since, and AnswerMissing where the read model leaves the prompt out."""
+    with answering(position):
+        async with reading_at(call, PROMPT_VERSIONS.name, position) as (connection, _):
+            try:
+                return await visible_version(connection, call, prompt_id, number, user_id)
+            except PromptVersionUnknown:
+                headers = {"X-Log-Position": str(position)}
+                raise AnswerMissing("the version is not in the read model", headers) from None
 
 
 async def list_versions(call: Call[None, prompts_schemas.VersionsQuery]) -> Response:

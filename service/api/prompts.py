@@ -155,7 +155,6 @@ OPERATIONS = (
         query=NoneType,
         answer=prompts_schemas.PromptAnswer,
         status=201,
-        reads=(PROMPTS, PROMPT_VERSIONS),
         problems=(400, 403, 404, 409, 413, 415, 422),
         handle=create_prompt,
     ),

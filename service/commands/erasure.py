@@ -186,16 +186,22 @@ class Erasure:
                 await self._transactions.transact(tenant_id, work)
 
     async def _empty_prompt(self, tenant_id: str, project_id: str, prompt_id: str) -> None:
+        await self._erase_sessions_of(tenant_id, project_id, prompt_id)
+        work = partial(_erase_prompt, project_id=project_id, prompt_id=prompt_id)
+        await self._transactions.transact(tenant_id, work)
+        # An opening that had read the prompt before the prompt was closed can come to its end now.
+        await self._erase_sessions_of(tenant_id, project_id, prompt_id)
+
+    async def _erase_sessions_of(self, tenant_id: str, project_id: str, prompt_id: str) -> None:
+        """Erase the sessions of all users that are made of a prompt."""
         while True:
             async with tenant_transaction(self._pool, tenant_id) as connection:
                 left = await of_prompt(
                     connection, tenant_id=tenant_id, prompt_id=prompt_id, limit=_AT_A_TIME
                 )
             if not left:
-                break
+                return
             await self._erase_sessions(tenant_id, project_id, left)
-        work = partial(_erase_prompt, project_id=project_id, prompt_id=prompt_id)
-        await self._transactions.transact(tenant_id, work)
 
 
 async def _erase_session(transaction: Transaction, *, project_id: str, session_id: str) -> None:

@@ -41,13 +41,14 @@ begin
     where event.position > p_after and event.position <= p_upto
         and event.type = 'PromptVersionAdded';
 
+    -- The end of the erasure comes through also where the stream is set aside.
     delete from prompt_versions
     using event
     cross join lateral json_to_record(convert_from(event.state, 'UTF8')::json) as state (
         prompt_id text
     )
     where event.position > p_after and event.position <= p_upto
-        and event.type = 'PromptErasureRequested'
+        and event.type in ('PromptErasureRequested', 'PromptErased')
         and prompt_versions.tenant_id = event.tenant_id
         and prompt_versions.prompt_id = state.prompt_id;
 end

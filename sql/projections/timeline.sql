@@ -229,7 +229,7 @@ begin
         where event.position > p_after and event.position <= p_upto
             and event.type in (
                 'SessionDeleted', 'MaterialErased', 'BuildErased', 'RunErased',
-                'PromptErasureRequested', 'ProjectErased'
+                'PromptErasureRequested', 'PromptErased', 'ProjectErased'
             )
     ) then
         delete from timeline
@@ -238,10 +238,13 @@ begin
             on earlier.tenant_id = erased.tenant_id and earlier.stream_id = erased.stream_id
                 and earlier.version < erased.version
         where erased.position > p_after and erased.position <= p_upto
+            and erased.type in (
+                'SessionDeleted', 'MaterialErased', 'BuildErased', 'RunErased',
+                'PromptErasureRequested', 'PromptErased'
+            )
             and (
                 erased.type = 'PromptErasureRequested'
-                or erased.type in ('SessionDeleted', 'MaterialErased', 'BuildErased', 'RunErased')
-                and app.erases(erased.type, erased.state, earlier.type, earlier.state)
+                or app.erases(erased.type, erased.state, earlier.type, earlier.state)
             )
             and timeline.tenant_id = earlier.tenant_id
             and timeline.project_id = earlier.project_id

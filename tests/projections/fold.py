@@ -103,6 +103,14 @@ def _beginning(text: str, most: int) -> str:
     return (found[1] if found else line[:most]) + "…"
 
 
+def _drop_prompt(table: Table, tenant_id: str, prompt_id: str) -> None:
+    """Take out the items of the prompt's versions."""
+    shown = [each["data"] for each in table.values() if each["kind"] == "prompt_version"]
+    for data in shown:
+        if data["promptId"] == prompt_id:
+            _drop(table, tenant_id=tenant_id, kind="prompt_version", data=data)
+
+
 def _timeline(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
     row = {
         "position": event.position,
@@ -180,11 +188,11 @@ def _timeline(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
             row |= {"kind": "prompt_version", "item_id": state["prompt_version_id"]}
             row |= {"data": {name: value for name, value in data.items() if value is not None}}
             row |= {"text": state["text"][:200], "session_id": state["source_session_id"]}
+        case "PromptErased":
+            _drop_prompt(table, event.tenant_id, state["prompt_id"])
+            return
         case "PromptErasureRequested":
-            prompts = [each["data"] for each in table.values() if each["kind"] == "prompt_version"]
-            for data in prompts:
-                if data["promptId"] == state["prompt_id"]:
-                    _drop(table, tenant_id=event.tenant_id, kind="prompt_version", data=data)
+            _drop_prompt(table, event.tenant_id, state["prompt_id"])
             row |= {"kind": "erasure", "is_visible": False, "is_live": True}
             row |= {"data": {"promptId": state["prompt_id"]}}
         case "SessionDeleted":
@@ -663,7 +671,7 @@ def _prompt_versions(table: Table, event: Recorded, state: Mapping[str, Any]) ->
             "created_at": event.recorded_at,
             "position": event.position,
         }
-    elif event.type == "PromptErasureRequested":
+    elif event.type in ("PromptErasureRequested", "PromptErased"):
         _drop(table, tenant_id=event.tenant_id, prompt_id=state["prompt_id"])
 
 

@@ -181,9 +181,11 @@ async def test_a_page_of_large_steps_has_fewer_of_them(
 async def test_watchers_get_the_item_of_a_run_again_when_it_changes(run: LiveService) -> None:
     async with watching.opened(run, userId="u1") as stream:
         run_id = await asked_for(run)
+        events = [await stream.next()]
         await run.client.post(f"/v1/runs/{run_id}/claim", json={"workerId": "w1"})
+        events.append(await stream.next())
         await report(run, run_id, STEP, DONE)
-        events = await stream.read(3)
+        events.append(await stream.next())
         await run.client.delete(f"/v1/runs/{run_id}", params={"userId": "u1"})
         events.append(await stream.next())
     assert [name for name, _, _ in events] == ["item", "item", "item", "erased"]
