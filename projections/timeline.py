@@ -51,7 +51,7 @@ from projections.sessions import LAST, Part
 TIMELINE: Final = Projection(
     name="timeline",
     version=9,
-    rules="885505f6",
+    rules="8353fb14",
     views=("project_timeline", "project_chat_with_builds"),
     handles=(
         UserMessagePosted,

@@ -140,7 +140,7 @@ begin
             when 'ProjectUnlocked' then jsonb_build_object('activeBuildId', null)
             when 'SessionDeleted' then jsonb_build_object('sessionId', state.session_id)
             when 'BuildErased' then jsonb_build_object('buildId', state.build_id)
-            when 'PromptErasureRequested' then jsonb_build_object('promptId', state.prompt_id)
+            when 'PromptErased' then jsonb_build_object('promptId', state.prompt_id)
             else case when shown.kind = 'session' then jsonb_build_object('event', event.type) end
         end,
         case event.type when 'ReplyFailed' then 'error' else state.subtype end,
@@ -187,7 +187,7 @@ begin
             when 'ProjectUnlocked' then 'lock'
             when 'SessionDeleted' then 'erasure'
             when 'BuildErased' then 'erasure'
-            when 'PromptErasureRequested' then 'erasure'
+            when 'PromptErased' then 'erasure'
             when 'PromptVersionAdded' then 'prompt_version'
             when 'PlanSaved' then 'session'
             when 'SessionOpened' then 'session'
