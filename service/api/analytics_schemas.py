@@ -141,8 +141,8 @@ class RunFigures(Wire):
 
 
 class PromptFigures(Wire):
-    """Prompts that were created, versions that were added, and improvements that were written, all in
-    the span. `acceptanceRate` is the share of the improvements that became a version.
+    """The prompts, the versions and the improvements of the span. `acceptanceRate` is the
+    share of the improvements that became a version.
 
     `savedRuns` are sessions of prompts, of the user alone where a user asks. `returnRate` is the
     share of those that took a message an hour after their opening or later, `adoption` the share of
