@@ -58,7 +58,7 @@ from projections.sessions import LAST, Part
 TIMELINE: Final = Projection(
     name="timeline",
     version=9,
-    rules="3a9c5387",
+    rules="fff13179",
     views=("project_timeline", "project_chat_with_builds"),
     handles=(
         UserMessagePosted,

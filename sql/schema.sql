@@ -1288,7 +1288,7 @@ begin
             when 'MaterialErased' then jsonb_build_object('messageId', state.message_id)
             when 'BuildErased' then jsonb_build_object('buildId', state.build_id)
             when 'RunErased' then jsonb_build_object('runId', state.run_id)
-            when 'PromptErasureRequested' then jsonb_build_object('promptId', state.prompt_id)
+            when 'PromptErased' then jsonb_build_object('promptId', state.prompt_id)
             else case when shown.kind = 'session' then jsonb_build_object('event', event.type) end
         end,
         case event.type when 'ReplyFailed' then 'error' else state.subtype end,
@@ -1341,7 +1341,7 @@ begin
             when 'RunSucceeded' then 'run_status'
             when 'RunFailed' then 'run_status'
             when 'RunErased' then 'erasure'
-            when 'PromptErasureRequested' then 'erasure'
+            when 'PromptErased' then 'erasure'
             when 'PromptVersionAdded' then 'prompt_version'
             when 'PlanSaved' then 'session'
             when 'SessionOpened' then 'session'

@@ -188,10 +188,10 @@ def _timeline(table: Table, event: Recorded, state: Mapping[str, Any]) -> None:
             row |= {"kind": "prompt_version", "item_id": state["prompt_version_id"]}
             row |= {"data": {name: value for name, value in data.items() if value is not None}}
             row |= {"text": state["text"][:200], "session_id": state["source_session_id"]}
-        case "PromptErased":
+        case "PromptErasureRequested":
             _drop_prompt(table, event.tenant_id, state["prompt_id"])
             return
-        case "PromptErasureRequested":
+        case "PromptErased":
             _drop_prompt(table, event.tenant_id, state["prompt_id"])
             row |= {"kind": "erasure", "is_visible": False, "is_live": True}
             row |= {"data": {"promptId": state["prompt_id"]}}
