@@ -1,5 +1,7 @@
 """The differences of two texts: they lead from one text to the other, in a bounded time."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,12 +22,26 @@ def test_the_pieces_are_both_texts(old: str, new: str) -> None:
 
 @given(TEXTS, TEXTS)
 def test_a_unified_diff_leads_from_one_text_to_the_other(old: str, new: str) -> None:
-    lines = unified(old, new, "old", "new").split("\n")[2:-1]
-    kept = [line[1:] for line in lines if line[0] in " +"]
-    removed = [line[1:] for line in lines if line[0] in " -"]
-    assert bool(lines) == (old != new)
-    assert "\n".join(kept) in new
-    assert "\n".join(removed) in old
+    diff = unified(old, new, "old", "new")
+    assert bool(diff) == (old != new)
+    assert applied(old, diff) == new
+
+
+def applied(text: str, diff: str) -> str:
+    """The text after the changes of a unified diff, as a patch program makes them."""
+    old, new, at = text.split("\n"), list[str](), 0
+    for line in diff.split("\n")[2:-1]:
+        if begins := re.match(r"@@ -(\d+)(,0)?", line):
+            start = int(begins[1]) - (begins[2] is None)
+            new += old[at:start]
+            at = start
+        elif line[0] == "+":
+            new.append(line[1:])
+        else:
+            assert old[at] == line[1:]
+            new += [] if line[0] == "-" else [old[at]]
+            at += 1
+    return "\n".join((*new, *old[at:]))
 
 
 def test_words_are_compared_and_not_letters() -> None:
