@@ -222,7 +222,7 @@ async def test_a_locked_read_model_is_skipped_and_caught_up(url: str) -> None:
 async def test_catching_up_goes_step_by_step(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machinery, "STEP", 50)
     async with writing(url) as log, owning(url) as owner:
-        async with held(url, *NAMES):
+        async with held(url, *(each.name for each in INLINE)):
             await log.append(World(12).appends(220))
         positions = [0]
         while not await catch_up(owner):
@@ -233,7 +233,7 @@ async def test_catching_up_goes_step_by_step(url: str, monkeypatch: pytest.Monke
 
 async def test_the_service_s_own_role_can_catch_up(url: str) -> None:
     async with writing(url) as log, owning(url) as owner:
-        async with held(url, *NAMES):
+        async with held(url, *(each.name for each in INLINE)):
             await log.append(World(13).appends(200))
         async with await connections.connect(url) as service:
             assert await catch_up(service)
