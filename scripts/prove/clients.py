@@ -60,10 +60,18 @@ class Client:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Act until `stop` is set and all actions have ended."""
-        acts = (self.ask, self._read_account, self._read_timeline, self._trespass)
-        await self._trespass()  # the rarest act, so that also a short run has some of them
+        acts = (self.ask, self._read_account, self._read_timeline, self._trespass, self._run)
+        # The rarest acts, so that also a short proof has some of them.
+        await self._trespass()
+        await self._run()
         while not stop.is_set():
-            await self._random.choices(acts, (12, 2, 2, 1))[0]()
+            await self._random.choices(acts, (12, 2, 2, 1, 1))[0]()
+
+    async def _run(self) -> None:
+        """Ask for a run."""
+        body = {name: each for name, each in self._plain().items() if name != "message"}
+        body |= {"title": f"{self._tenant.canary} {self._name}"}
+        await self._caller.call("createRun", "POST", "/v1/runs", body, key=self._key())
 
     def _chance(self, share: float) -> bool:
         return self._random.random() < share

@@ -14,12 +14,17 @@ from domain.events import (
     ProjectUnlocked,
     ReplyStarted,
     RequestCompleted,
+    RunCandidateReported,
+    RunFailed,
+    RunProgressed,
+    RunStepReported,
+    RunSucceeded,
     SessionConverted,
     TimeCredited,
     UserMessagePosted,
 )
 from scripts.prove.check import Check, Found, doubled_first, restated_first, without_first
-from scripts.prove.observed import Message, Observed
+from scripts.prove.observed import Message, Observed, Reported
 from scripts.prove.stored import stored
 from service.postgres.connections import Connection
 
@@ -147,17 +152,30 @@ async def _builds(observed: Observed, database: Connection) -> Found:
     return Found(len(observed.builds), breaches)
 
 
-async def _reports(observed: Observed, database: Connection) -> Found:
+async def _build_reports(observed: Observed, database: Connection) -> Found:
     known = _counted(
         (each.tenant, each.event.build_id, each.event.event_id)
         for each in await stored(database, BuildProgressed)
     )
+    return _reports([each for each in observed.reports if each.work == "build"], known)
+
+
+async def _run_reports(observed: Observed, database: Connection) -> Found:
+    kinds = (RunProgressed, RunStepReported, RunCandidateReported, RunSucceeded, RunFailed)
+    known = _counted(
+        (each.tenant, each.event.run_id, each.event.event_id)
+        for each in await stored(database, *kinds)
+    )
+    return _reports([each for each in observed.reports if each.work == "run"], known)
+
+
+def _reports(reports: list[Reported], known: Counter[tuple[str, ...]]) -> Found:
     breaches = [
-        f"{each} is in the log {known[each.tenant, each.build_id, each.event_id]} times"
-        for each in observed.reports
-        if known[each.tenant, each.build_id, each.event_id] != 1
+        f"{each} is in the log {known[each.tenant, each.work_id, each.event_id]} times"
+        for each in reports
+        if known[each.tenant, each.work_id, each.event_id] != 1
     ]
-    return Found(len(observed.reports), breaches)
+    return Found(len(reports), breaches)
 
 
 async def _freed(_: Observed, database: Connection) -> Found:
@@ -223,8 +241,13 @@ CHECKS: Final = (
     ),
     Check(
         name="acknowledged reports of builds are in the log once",
-        find=_reports,
+        find=_build_reports,
         damage=restated_first(BuildProgressed, "event_id", '"another"'),
+    ),
+    Check(
+        name="acknowledged reports of runs are in the log once",
+        find=_run_reports,
+        damage=restated_first(RunStepReported, "event_id", '"another"'),
     ),
     Check(
         name="builds ended once, and their projects are free again",

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -108,10 +108,11 @@ class Built:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reported:
-    """A worker's report that was accepted."""
+    """A worker's report on a build, or an engine's report on a run, that was accepted."""
 
     tenant: str
-    build_id: str
+    work: Literal["build", "run"]
+    work_id: str
     event_id: str
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from contextlib import aclosing
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import httpx
 
@@ -18,14 +18,37 @@ USAGE_REPORTED: Final = 0.7
 
 
 async def work(caller: Caller, worker_id: str, stop: asyncio.Event) -> None:
-    """Build what waits, until `stop` is set and no build waits."""
+    """Build and run what waits, until `stop` is set and nothing waits."""
     while True:
         answer = await caller.call("listBuilds", "GET", "/v1/builds?status=queued&wait=1")
-        waiting = answer.json["builds"] if answer.status == 200 else []
-        for build in waiting:
+        builds = answer.json["builds"] if answer.status == 200 else []
+        for build in builds:
             await _build(caller, worker_id, build["buildId"])
-        if not waiting and stop.is_set():
+        answer = await caller.call("listOpenRuns", "GET", "/v1/runs?status=queued")
+        runs = answer.json["runs"] if answer.status == 200 else []
+        for run in runs:
+            await _run(caller, worker_id, run["runId"])
+        if not builds and not runs and stop.is_set():
             return
+
+
+async def _run(caller: Caller, worker_id: str, run_id: str) -> None:
+    path = f"/v1/runs/{run_id}"
+    key = f"{worker_id}-{run_id}"
+    claim = await caller.call("claimRun", "POST", f"{path}/claim", {"workerId": worker_id}, key=key)
+    if claim.status != 200:
+        return
+    canary = caller.tenant.canary
+    reports: list[dict[str, Any]] = [
+        {"type": "step", "stepId": "s1", "prompt": canary, "output": canary},
+        {"type": "candidate", "candidateId": "c1", "scores": {"overall": caller.random.random()}},
+        {"type": "succeeded", "summary": canary, "findings": [canary]},
+    ]
+    caller.random.shuffle(reports)
+    for number, each in enumerate(reports):
+        event = {"eventId": f"{run_id}-{number}", "title": canary} | each
+        event["at"] = datetime.now(UTC).isoformat()
+        await _report(caller, "run", run_id, event)
 
 
 async def _build(caller: Caller, worker_id: str, build_id: str) -> None:
@@ -53,18 +76,24 @@ async def _build(caller: Caller, worker_id: str, build_id: str) -> None:
             event["versionId"] = f"version-of-{build_id}"
         if (phase, kind) == end and caller.random.random() < USAGE_REPORTED:
             event |= {"seconds": caller.random.randint(0, 400), "tokens": 1_000}
-        await _report(caller, build_id, event)
+        await _report(caller, "build", build_id, event)
 
 
-async def _report(caller: Caller, build_id: str, event: dict[str, Any]) -> None:
+async def _report(
+    caller: Caller, work: Literal["build", "run"], work_id: str, event: dict[str, Any]
+) -> None:
     """Send a report; sometimes twice, like a worker that was restarted."""
-    path = f"/v1/builds/{build_id}/events"
+    path = f"/v1/{work}s/{work_id}/events"
+    name = "reportBuild" if work == "build" else "reportRun"
     for again in range(2):
         key = f"report-{event['eventId']}-{again}"
-        answer = await caller.call("reportBuild", "POST", path, {"events": [event]}, key=key)
+        answer = await caller.call(name, "POST", path, {"events": [event]}, key=key)
         if answer.status == 200:
             reported = Reported(
-                tenant=caller.tenant.name, build_id=build_id, event_id=event["eventId"]
+                tenant=caller.tenant.name,
+                work=work,
+                work_id=work_id,
+                event_id=event["eventId"],
             )
             caller.observed.reports.append(reported)
         if caller.random.random() > SENT_AGAIN:

@@ -25,6 +25,8 @@ FORESEEN: Final = {
         "session_ended",
         "plan_missing",
         "build_claimed",
+        "run_claimed",
+        "run_ended",
         "build_ended",
     },
     503: {
