@@ -269,7 +269,7 @@ def logs_have_no_texts_or_secrets(errors: Path, secret: str) -> None:
 def test_an_unsafe_database_is_refused(server: Server) -> None:
     done = subprocess.run(
         [THROUGHLINE, "serve"],
-        env={**os.environ, "THROUGHLINE_DATABASE_URL": server.url},
+        env={**os.environ, "THROUGHLINE_DATABASE_URL": server.url, "THROUGHLINE_PORT": "0"},
         check=False,
         capture_output=True,
         text=True,
