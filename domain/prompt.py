@@ -158,7 +158,10 @@ def number_in(text: str) -> int | None:
 
 
 def create(state: Prompt, *, prompt_id: str, project_id: str, user_id: str, name: str) -> Decided:
-    """Begin a prompt, whose first version follows. Raises PromptUnknown unless its id is new."""
+    """Create the prompt. Its first version is a decision of its own.
+
+    Raises PromptUnknown unless the id is new.
+    """
     if state.status != "new":
         raise PromptUnknown
     return (PromptCreated(prompt_id=prompt_id, project_id=project_id, user_id=user_id, name=name),)

@@ -1,4 +1,4 @@
-"""What a session is told of a run: its results, or one of its steps, as a bounded text."""
+"""The text about a run that a session gets: the results, or one step, at a bounded length."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

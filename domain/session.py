@@ -219,7 +219,7 @@ def instruct(
 
 
 def give_material(state: Session, *, message_id: str, kind: str, text: str) -> Decided:
-    """Tell the model a text beside the talk. Raises SessionUnknown."""
+    """Add a text for the model, beside the messages. Raises SessionUnknown."""
     _require_known(state)
     return (
         MaterialAdded(session_id=state.session_id, message_id=message_id, kind=kind, text=text),
@@ -227,7 +227,7 @@ def give_material(state: Session, *, message_id: str, kind: str, text: str) -> D
 
 
 def erase_material(state: Session, *, message_id: str) -> Decided:
-    """Erase a text that was told to the model. A session that is erased does not change."""
+    """Erase a text that the model got. A session that is erased does not change."""
     if state.status in ("new", "deleted"):
         return ()
     return (MaterialErased(session_id=state.session_id, message_id=message_id),)

@@ -3005,7 +3005,7 @@ COMMENT ON COLUMN analytics.prompt_versions.number IS 'The number of the version
 
 COMMENT ON COLUMN analytics.prompt_versions.prompt_version_id IS 'The version.';
 
-COMMENT ON COLUMN analytics.prompt_versions.user_id IS 'The user who added the version.';
+COMMENT ON COLUMN analytics.prompt_versions.user_id IS 'The id of the author of the version.';
 
 COMMENT ON COLUMN analytics.prompt_versions.text IS 'The whole text, with its placeholders.';
 
@@ -3057,7 +3057,7 @@ COMMENT ON COLUMN analytics.prompts.project_id IS 'The project.';
 
 COMMENT ON COLUMN analytics.prompts.prompt_id IS 'The prompt.';
 
-COMMENT ON COLUMN analytics.prompts.user_id IS 'The user who created the prompt.';
+COMMENT ON COLUMN analytics.prompts.user_id IS 'The id of the author of the prompt.';
 
 COMMENT ON COLUMN analytics.prompts.name IS 'The present name of the prompt.';
 

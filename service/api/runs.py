@@ -301,7 +301,7 @@ def _analysis(call: Call[runs_schemas.DiscussRequest, None], material: RunMateri
 
 
 async def _results(call: AnyCall, row: RunRow, first: str | None, at_least: int) -> str:
-    """What a session is told of a run; the candidate `first` before all others."""
+    """The results of a run as a text. The candidate `first` comes before all others."""
     tenant_id = call.tenant_id
     async with reading_at(call, RUN_CANDIDATES.name, at_least) as (connection, _):
         best = await rows.best_candidates(
@@ -346,7 +346,7 @@ def _step(row: StepRow) -> Step:
 async def material_of_step(
     call: AnyCall, *, project_id: str, run_id: str, step_id: str
 ) -> RunMaterial | None:
-    """What a session about a step of a run is told; None without such a step."""
+    """The text for a session about a step of a run; None without such a step."""
     head = await call.service.store.head()
     async with reading_at(call, RUN_STEPS.name, head) as (connection, _):
         found = await rows.step(
@@ -430,7 +430,7 @@ OPERATIONS = (
         path="/v1/runs/{runId}",
         name="getRun",
         browsers=True,
-        summary="One run: what is asked for, how far it is, and its result.",
+        summary="One run: its request, its progress and its result.",
         scopes=("build", "chat", "read", "admin"),
         body=NoneType,
         query=schemas.ActingQuery,
@@ -444,7 +444,7 @@ OPERATIONS = (
         path="/v1/runs/{runId}",
         name="eraseRun",
         browsers=True,
-        summary="Erase a run, and what sessions were told of it.",
+        summary="Erase a run, and the texts about the run in sessions.",
         scopes=("chat", "admin"),
         body=NoneType,
         query=schemas.ActingQuery,
@@ -524,7 +524,7 @@ OPERATIONS = (
         path="/v1/runs/{runId}/discuss",
         name="discussRun",
         browsers=True,
-        summary="Open or find the session in which a run is discussed; it is told the results.",
+        summary="Open or find the session about a run. The session gets the results.",
         scopes=("chat",),
         body=runs_schemas.DiscussRequest,
         query=NoneType,

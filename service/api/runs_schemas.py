@@ -170,7 +170,7 @@ class RunReportsRequest(Wire):
 
 class DiscussRequest(Wire):
     """Who discusses the run: in the session `sessionId`, or else in an analysis session of the run,
-    which is called `name`. The candidate `candidateId` is told before all others."""
+    which is called `name`. The candidate `candidateId` comes before all others."""
 
     user_id: Id
     session_id: Id | None = None
@@ -229,7 +229,7 @@ class RunAccepted(Wire):
 
 
 class RunAnswer(Wire):
-    """A run: what is asked for, how far it is, and its result. Times in milliseconds.
+    """A run: its request, its progress and its result. Times are in milliseconds.
 
     `sessionId` is the session that the run came from, `progress` the title of the last report.
     `prompt` is the text of the prompt version with the values, where one run alone is read.

@@ -73,7 +73,7 @@ async def _made_of(call: Call[sessions_schemas.SessionRequest, None]) -> Version
 
 
 async def _step(call: Call[sessions_schemas.SessionRequest, None]) -> commands.RunMaterial | None:
-    """What a session about the output of a step is told: the prompt and the output."""
+    """The text for a session about a step: the prompt and the output of the step."""
     asked, about = call.body, call.body.context
     if asked.mode != "run_feedback" or about.run_id is None or about.step_id is None:
         return None

@@ -147,7 +147,9 @@ async def _require_own(
 
 
 async def erase(transaction: Transaction, *, run_id: str, user_id: str | None) -> None:
-    """Erase a run, and what sessions were told of it: for its user, or for the tenant's service.
+    """Erase a run, and the texts about the run in sessions.
+
+    The user of the run and the tenant's service may do it.
 
     Raises RunUnknown.
     """

@@ -29,7 +29,7 @@ from service.ids import new_id
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """A text that the model is told beside the talk, and the sort of text."""
+    """A text that the model gets beside the messages, and the kind of the text."""
 
     kind: str
     text: str
@@ -37,7 +37,7 @@ class Material:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunMaterial:
-    """A text about a run, of this kind, which a session is told once."""
+    """A text about a run. A session gets one text of each `kind` once."""
 
     project_id: str
     run_id: str
@@ -97,7 +97,7 @@ async def open_session(transaction: Transaction, *, opening: Opening) -> dict[st
 async def give_run_material(
     transaction: Transaction, material: RunMaterial, *, session_id: str
 ) -> None:
-    """Tell a session a text about a run, unless it was told one of this kind before.
+    """Give a session a text about a run, unless the session has one of this kind.
 
     The run notes it, so that the erasure of the run erases the text. Raises RunUnknown.
     """

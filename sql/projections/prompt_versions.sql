@@ -68,7 +68,7 @@ comment on column analytics.prompt_versions.prompt_id is 'The prompt of the vers
 comment on column analytics.prompt_versions.number is
     'The number of the version, counted from 1 for each prompt.';
 comment on column analytics.prompt_versions.prompt_version_id is 'The version.';
-comment on column analytics.prompt_versions.user_id is 'The user who added the version.';
+comment on column analytics.prompt_versions.user_id is 'The id of the author of the version.';
 comment on column analytics.prompt_versions.text is 'The whole text, with its placeholders.';
 comment on column analytics.prompt_versions.placeholders is
     'The names of the placeholders, in the order of their first appearance.';

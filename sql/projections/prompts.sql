@@ -1,6 +1,6 @@
 -- The prompts of the projects. `active_position` is the position of the newest version: lists are
--- ordered by it. A prompt whose erasure was requested stays, without its name, until the sessions
--- made of it are erased, so that another server finds what is left to do.
+-- ordered by it. An erasure first erases the sessions of the prompt. Until then the prompt has a row
+-- without a name, and any server can find this row and finish the erasure.
 
 -- name: table
 create table prompts (
@@ -103,7 +103,7 @@ comment on view analytics.prompts is 'The prompts of the projects, one row a pro
 comment on column analytics.prompts.tenant_id is 'The tenant of the project.';
 comment on column analytics.prompts.project_id is 'The project.';
 comment on column analytics.prompts.prompt_id is 'The prompt.';
-comment on column analytics.prompts.user_id is 'The user who created the prompt.';
+comment on column analytics.prompts.user_id is 'The id of the author of the prompt.';
 comment on column analytics.prompts.name is 'The present name of the prompt.';
 comment on column analytics.prompts.status is 'active or archived.';
 comment on column analytics.prompts.versions is 'The number of versions.';

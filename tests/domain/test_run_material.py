@@ -1,4 +1,4 @@
-"""What a session is told of a run."""
+"""The text about a run that a session gets."""
 
 from dataclasses import replace
 

@@ -887,7 +887,7 @@ class World:
         self._in_run(append, self._one((run.cancel, lambda state: run.time_out(state, error="?"))))
 
     def _discuss(self, append: "_Append") -> None:
-        """A session is told of a run, as the service stores it."""
+        """Give a session a text about a run, with the events that the service stores."""
         mine = [talk for talk in self._talks if talk.tenant_id == append.tenant_id]
         if not mine:
             return
@@ -907,7 +907,7 @@ class World:
             )
 
     def _erase_run(self, append: "_Append") -> None:
-        """A run is erased with what sessions were told of it."""
+        """Erase a run, and the texts about the run in sessions."""
         mine = [each for each in self._runs if each[0] == append.tenant_id]
         if not mine:
             return

@@ -61,7 +61,7 @@ async def discuss(run: LiveService, run_id: str, **members: Any) -> httpx.Respon
 
 
 async def materials(run: LiveService, session_id: str) -> list[str]:
-    """What a session was told beside its messages."""
+    """The texts that a session got beside its messages."""
     items = (await read(run, f"/v1/sessions/{session_id}/messages"))["messages"]
     return [each["aiResponse"]["text"] for each in items if each["kind"] == "material"]
 
