@@ -4,15 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import KW_ONLY, dataclass, field
-from itertools import count
 from typing import Any
-from urllib.parse import urlsplit
 
-import psycopg
 import pytest
 
 from service.model.offline.replies import reply
-from service.postgres.embedded import Server
 from tests.running import LiveService, running
 from tests.service import law
 
@@ -20,7 +16,6 @@ SAID = reply("general", "en", "Good morning")["response"]
 ODD = reply("general", "en", "Good morning 🧵🧵")["response"]
 NUL = reply("general", "en", "Good morning\ufffd")["response"]
 RETRY = "provider_retry"
-_numbers = count(1)
 
 
 @dataclass(frozen=True)
@@ -131,27 +126,17 @@ class Seen:
 
 
 @pytest.fixture(scope="module")
-def one_url(server: Server, template: str) -> str:
-    """A database for all faults, dropped with the server. A worker that gets back some of these
-    tests from another worker makes a second database."""
-    name = f"faults_{next(_numbers)}"
-    with psycopg.connect(server.url, autocommit=True) as admin:
-        admin.execute(f"create database {name} template throughline_template".encode())
-    return urlsplit(server.url)._replace(path=f"/{name}").geturl()
-
-
-@pytest.fixture(scope="module")
-async def seen(one_url: str) -> AsyncIterator[dict[str, Seen]]:
+async def seen(shared_url: str) -> AsyncIterator[dict[str, Seen]]:
     """Run all faults at once on one database, with a service for each kind of settings."""
     users = {fault: f"u{number}" for number, fault in enumerate(TABLE)}
     async with AsyncExitStack() as services:
-        first = await services.enter_async_context(running(one_url))
+        first = await services.enter_async_context(running(shared_url))
         for user in users.values():
             await first.project(f"p-{user}", user)
         lives: dict[str, LiveService] = {str({}): first}
         for end in TABLE.values():
             if str(end.settings) not in lives:
-                service = running(one_url, **end.settings)
+                service = running(shared_url, **end.settings)
                 lives[str(end.settings)] = await services.enter_async_context(service)
         asked = {fault: lives[str(TABLE[fault].settings)] for fault in TABLE}
         for user in users.values():
@@ -204,20 +189,20 @@ async def test_every_model_fault_ends_its_reply_as_the_table_says(
 
 
 async def test_every_read_model_equals_the_log_after_all_faults(
-    seen: dict[str, Seen], one_url: str
+    seen: dict[str, Seen], shared_url: str
 ) -> None:
     for live in {id(each.live): each.live for each in seen.values()}.values():
-        await law.healthy(live, one_url)
+        await law.healthy(live, shared_url)
 
 
 async def test_every_reply_and_reservation_has_ended_after_all_faults(
-    seen: dict[str, Seen], one_url: str
+    seen: dict[str, Seen], shared_url: str
 ) -> None:
     kinds = ("TimeReserved", "ReplyStarted", "UserMessagePosted")
-    names = [name for name, _ in await law.logged(one_url, *kinds)]
+    names = [name for name, _ in await law.logged(shared_url, *kinds)]
     assert {kind: names.count(kind) for kind in kinds} == dict.fromkeys(kinds, len(TABLE))
-    ended = await law.logged(one_url, "ReplyCompleted", "ReplyFailed")
-    settled = await law.logged(one_url, "TimeConsumed", "ReservationReleased")
+    ended = await law.logged(shared_url, "ReplyCompleted", "ReplyFailed")
+    settled = await law.logged(shared_url, "TimeConsumed", "ReservationReleased")
     assert len(ended) == len(settled) == len(TABLE)
     errors = sum(end.subtype == "error" for end in TABLE.values())
     assert [name for name, _ in ended].count("ReplyFailed") == errors
