@@ -164,6 +164,7 @@ async def read_events(call: Call[None, builds_schemas.BuildEventsQuery]) -> Resp
         position,
     ):
         await fold_project(connection, call, row.project_id)
+        await _of_id(connection, call, row.build_id)
         rows = await builds.events(
             connection,
             tenant_id=call.tenant_id,

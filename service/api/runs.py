@@ -132,6 +132,7 @@ async def list_steps(call: Call[None, runs_schemas.RunPartsQuery]) -> Response:
         position,
     ):
         await fold_project(connection, call, row.project_id)
+        await _of_id(connection, call, row.run_id)
         found = await rows.steps(
             connection,
             tenant_id=call.tenant_id,
@@ -153,6 +154,7 @@ async def list_candidates(call: Call[None, runs_schemas.RunPartsQuery]) -> Respo
         position,
     ):
         await fold_project(connection, call, row.project_id)
+        await _of_id(connection, call, row.run_id)
         found = await rows.candidates(
             connection,
             tenant_id=call.tenant_id,

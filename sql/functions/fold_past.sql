@@ -15,7 +15,8 @@ create or replace function app.fold_past(
 language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
 declare
     v_tenant_id  text := current_setting('throughline.tenant');
-    v_erasures   text[] := app.erasures() || array['PromptErasureRequested'];
+    v_erasures   text[] := app.erasures()
+        || array['PromptErasureRequested', 'ProjectErasureRequested'];
     v_count      bigint := 0;
     v_project_id text;
     v_name       text;
