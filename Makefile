@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := UV_PYTHON_DOWNLOADS=never $(BIN)/uv --quiet
 UV_VERSION := 0.13.8
-WORKERS := -n 5 --dist worksteal
+WORKERS := -n 4 --dist loadfile --no-loadscope-reorder
 # The processes of a test run share their bytecode: otherwise each of them compiles every package.
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest
 # A company's proxy may sign with a certificate of its own: trust what this machine trusts, and
