@@ -253,6 +253,7 @@ async def test_a_run_that_is_silent_for_too_long_fails(run: LiveService, url: st
     assert (await read(run, f"/v1/runs/{over}"))["status"] == "succeeded"
 
 
+@pytest.mark.usefixtures("url")
 async def test_a_run_comes_from_a_session_that_all_members_see(run: LiveService) -> None:
     await run.project("p2", "u1", "u2")
     own, public = await begun(run, "prompt", project_id="p2"), await begun(run, "setup")
@@ -351,6 +352,7 @@ async def test_a_run_is_discussed_in_one_session_that_is_told_its_results_once(
     assert f"The {WORD} wins" in str(asked["messages"]), "the model is told"
 
 
+@pytest.mark.usefixtures("url")
 async def test_a_run_is_discussed_in_a_named_session_and_about_a_candidate(
     run: LiveService,
 ) -> None:
@@ -378,6 +380,7 @@ async def test_a_run_is_discussed_in_a_named_session_and_about_a_candidate(
     assert session["name"] == f"Analyse : exécution {run_id[:8]}"
 
 
+@pytest.mark.usefixtures("url")
 async def test_what_cannot_be_discussed_is_refused(run: LiveService) -> None:
     queued = await asked_for(run)
     assert problem(await discuss(run, queued)) == (409, "run_not_ended")
