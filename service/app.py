@@ -94,6 +94,7 @@ from service.replies.writer import Flusher
 from service.settings import Settings
 from service.source.jail import Sources
 from service.timelines.feed import Feeds
+from service.web import static
 
 OPERATIONS: Final[tuple[AnyOperation, ...]] = (
     *chat.OPERATIONS,
@@ -146,6 +147,8 @@ def application(
         Route("/openapi.json", _openapi),
         Route("/openapi-3.1.json", _openapi_3_1),
         Route("/v1/shares/{share}", shares.read_share),
+        Route("/", static.page),
+        Route("/client/{path:path}", static.part),
     ]
     app = Starlette(
         routes=routes,
