@@ -11,7 +11,6 @@
  * @property {string | null} userId
  * @property {boolean} isPast
  * @property {boolean} canWrite
- * @property {boolean} isImproving whether the replies are improvements of a prompt
  * @property {(action: string, row: Row, detail?: any) => void} act
  */
 
@@ -95,7 +94,7 @@ function reply(node, row, room) {
   const billed = ai?.billedSeconds ?? state?.envelope?.metadata?.billed_seconds
   const took = ai?.duration ?? state?.envelope?.metadata?.duration_ms
   return [
-    h('header', null, icon(ICONS[mode] ?? 'plan'), h('b', null, mode && !isError ? word('plan_kind', mode) : t('plan_kind_general')),
+    h('header', null, h('b', null, t('plan_kind_general')),
       item && moment(item['timestamp']),
       took !== undefined && took !== null && h('span', { title: t('reply_took') }, duration(took)),
       billed > 0 && h('span', { class: 'chip', title: t('reply_billed') }, seconds(billed)),
@@ -104,14 +103,11 @@ function reply(node, row, room) {
     state?.notice && h('p', { class: 'notice', role: 'status' }, said(state.notice.template, state.notice.variables)),
     state?.reset && isWriting && h('p', { class: 'notice' }, t('reply_reset')),
     data !== null && data !== undefined ? planOf(node, row, room, data, mode) : null,
-    isWriting && h('div', { class: 'writing', 'aria-hidden': 'true' }),
+    isWriting && data === null && h('div', { class: 'writing', 'aria-hidden': 'true' }),
     ending(row, isError),
     (item || state?.status === 'error') && nextSteps(row, room, mode, isError),
   ]
 }
-
-/** @type {Record<string, string>} */
-const ICONS = { question: 'help', feature: 'plan', fix: 'build', analysis: 'analysis', general: 'log', improvement: 'idea' }
 
 /** Why there is no more, in one sentence. @param {Row} row @param {boolean} isError */
 function ending({ item, reply: state }, isError) {
@@ -155,8 +151,9 @@ function planOf(node, row, room, data, mode) {
   }
   if (plan.mode !== mode) plan.mode = mode
   if (plan.data !== data) plan.data = data
-  const isWriting = !row.item && row.reply?.status === 'streaming'
-  if (plan.writing !== isWriting) plan.writing = isWriting
+  const status = !row.item && row.reply?.status === 'streaming' ? 'streaming' : 'final'
+  if (plan.status !== status) plan.status = status
+  if (plan.locale !== row.item?.['locale']) plan.locale = row.item?.['locale']
   return plan
 }
 

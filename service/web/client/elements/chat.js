@@ -64,7 +64,7 @@ export class ThroughlineChat extends Drawn {
   #restart = () => this.#open()
   #builds = new Builds(() => this.redraw())
   /** @type {import('../conversation/rows.js').Room} */
-  #room = { userId: null, isPast: false, canWrite: true, isImproving: false, act: (action, row, detail) => void this.#act(action, row, detail) }
+  #room = { userId: null, isPast: false, canWrite: true, act: (action, row, detail) => void this.#act(action, row, detail) }
   #composer = new Composer({
     onSend: (text, how) => void this.#send(text, how.chatMode),
     onStop: () => void this.stop(),
@@ -224,7 +224,7 @@ export class ThroughlineChat extends Drawn {
 
   draw() {
     const mode = this.#session?.['mode'] ?? this.mode
-    const room = { userId: this.#userId, isPast: this.#at !== null, canWrite: this.#why() === null || this.#isLocked(), isImproving: mode === 'idea' || mode === 'run_feedback' }
+    const room = { userId: this.#userId, isPast: this.#at !== null, canWrite: this.#why() === null || this.#isLocked() }
     if (Object.entries(room).some(([name, value]) => Reflect.get(this.#room, name) !== value)) this.#room = { ...this.#room, ...room }
     const rows = this.#rows()
     patch(this.#above, this.#head(rows))

@@ -42,6 +42,8 @@ export class ThroughlineSessionList extends Drawn {
   #at = null
   /** @type {ReadonlySet<string>} */
   #running = new Set()
+  /** @type {ReadonlySet<string>} */
+  #unread = new Set()
   /** @type {Session[] | null} */
   #sessions = null
   /** @type {string | null} */
@@ -89,6 +91,13 @@ export class ThroughlineSessionList extends Drawn {
   get openId() { return this.#openId }
   set openId(id) {
     this.#openId = id
+    this.redraw()
+  }
+
+  /** The ids of the sessions in which something new was said. */
+  get unread() { return this.#unread }
+  set unread(ids) {
+    this.#unread = ids
     this.redraw()
   }
 
@@ -205,7 +214,7 @@ export class ThroughlineSessionList extends Drawn {
     const id = session['sessionId']
     const isOpen = id === this.#openId
     const address = `#/sessions/${encodeURIComponent(id)}${this.#at ? `?at=${encodeURIComponent(this.#at)}` : ''}`
-    return h('li', { key: id, class: 'session', 'data-session': id, 'data-open': isOpen, 'data-archived': session['status'] === 'archived' },
+    return h('li', { key: id, class: 'session', 'data-session': id, 'data-open': isOpen, 'data-unread': this.#unread.has(id), 'data-archived': session['status'] === 'archived' },
       h('a', { href: address, 'aria-current': isOpen ? 'page' : null, title: date(session['lastActive']) },
         h('span', { class: 'name' },
           this.#running.has(id) && h('span', { class: 'dot', role: 'img', 'aria-label': t('list_running') }),
