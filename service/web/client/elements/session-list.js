@@ -11,10 +11,11 @@ import { menuButton } from '../controls/menu.js'
 import { renameInPlace } from '../controls/rename.js'
 import { attempt, messageOf, toast } from '../controls/toast.js'
 import { saved } from '../conversation/files.js'
-import { changes, date, locale, relative, t, word } from '../texts.js'
+import { changes, date, locale, number, t, word } from '../texts.js'
 import { h, patch } from './dom.js'
 import { Drawn } from './drawn.js'
 import { icon } from './icons.js'
+import { brief } from './moment.js'
 
 /** @typedef {import('../throughline.js').Throughline} Throughline */
 /** @typedef {Record<string, any>} Session */
@@ -220,11 +221,11 @@ export class ThroughlineSessionList extends Drawn {
           this.#running.has(id) && h('span', { class: 'dot', role: 'img', 'aria-label': t('list_running') }),
           h('b', { class: 'cut' }, h('bdi', null, session['name'])),
           session['starred'] && h('span', { class: 'star' }, icon('star', t('list_starred'))),
-          session['status'] !== 'active' && session['status'] !== 'expired' && h('span', { class: 'chip' }, word('session_status', session['status']))),
+          session['status'] !== 'active' && session['status'] !== 'expired' && h('span', { class: 'chip' }, word('session_status', session['status'])),
+          h('span', { class: 'grow' }), h('span', { class: 'when' }, brief(session['lastActive']))),
         h('span', { class: 'preview' },
           h('bdi', { class: 'cut' }, session['preview'] || word('mode', session['mode'])),
-          h('span', null, t('list_count', { count: session['messageCount'] })),
-          h('time', { datetime: session['lastActive'] }, relative(session['lastActive'])))),
+          session['messageCount'] > 0 && h('span', { title: t('list_count', { count: session['messageCount'] }) }, number(session['messageCount'])))),
       this.#menu(session))
   }
 

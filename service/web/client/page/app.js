@@ -3,7 +3,7 @@
 import { attempt, messageOf, toast } from '../controls/toast.js'
 import { menuButton } from '../controls/menu.js'
 import { renameInPlace } from '../controls/rename.js'
-import { h, patch } from '../elements/dom.js'
+import { h, patch, svg } from '../elements/dom.js'
 import { icon } from '../elements/icons.js'
 import { date, LOCALE_NAMES, LOCALES, locale, number, t, word } from '../texts.js'
 import { help, listen } from './keys.js'
@@ -20,6 +20,7 @@ import { viewOf } from './views.js'
 const SOON_MS = 200
 const SWIPE_PX = 60
 const EDGE_PX = 32
+const GAUGE_PX = 64
 
 /** The kinds of conversation that a person begins, with their icons. */
 const BEGUN = Object.freeze(['plan', 'setup', 'analysis', 'what_if', 'idea', 'prompt'])
@@ -60,6 +61,8 @@ export class App {
   #view = h('div')
   #panel = h('aside', { class: 'panel', hidden: true, tabindex: -1 })
   #foot = h('footer', { class: 'foot' })
+  #finding = h('div', { class: 'line' })
+  #sideHead = h('header', null, this.#finding)
   #shade = h('div', { class: 'shade', hidden: true, onclick: () => this.#drawer(false) })
 
   /**
@@ -323,10 +326,11 @@ export class App {
     this.#side.setAttribute('aria-label', t('side'))
     const project = h('select', { 'aria-label': t('project'), onchange: (/** @type {any} */ event) => this.#router.go(addressOf({ projectId: event.target.value })) },
       this.#projects.map(each => h('option', { value: each.projectId, selected: each.projectId === this.#projectId }, each.name)))
-    patch(this.#side,
-      h('header', { key: 'header' }, project,
-        h('div', { class: 'line' }, this.#search.input,
-          menuButton({ label: t('new'), icon: 'plus', class: 'icon', entries: () => BEGUN.map(mode => ({ icon: mode, label: t(`new_${mode}`), run: () => this.#begin(mode) })) }))),
+    // The search stays the same node, so that it keeps the focus.
+    patch(this.#finding, this.#search.input,
+      menuButton({ label: t('new'), icon: 'plus', class: 'icon', entries: () => BEGUN.map(mode => ({ icon: mode, label: t(`new_${mode}`), run: () => this.#begin(mode) })) }))
+    patch(this.#sideHead, project, this.#finding)
+    patch(this.#side, this.#sideHead,
       h('div', { key: 'places', class: 'places' }, PLACES.map(each => h('a', { href: addressOf({ projectId: this.#projectId, place: each, at }), 'aria-current': place === each && projectId ? 'page' : null },
         icon(PLACE_ICONS[each] ?? 'log'), h('span', { class: 'cut' }, t(`place_${each}`))))),
       this.#search.node, this.#list)
@@ -395,18 +399,14 @@ export class App {
   /** What there is, and what of it is reserved: hatched. */
   #meter() {
     const { creditedSeconds = 0, reservedSeconds = 0, availableSeconds = 0 } = this.#balance ?? {}
-    const all = Math.max(1, creditedSeconds)
-    const share = (/** @type {number} */ part) => {
-      const bar = h('i')
-      bar.style.setProperty('inline-size', `${Math.max(0, Math.min(100, (part / all) * 100))}%`)
-      return bar
-    }
-    const [free, held] = [share(availableSeconds), share(reservedSeconds)]
-    free.className = 'free'
-    held.className = 'held'
+    const share = (/** @type {number} */ part) => Math.max(0, Math.min(1, part / Math.max(1, creditedSeconds))) * GAUGE_PX
+    const gauge = svg('svg', { class: 'gauge', viewBox: `0 0 ${GAUGE_PX} 8`, preserveAspectRatio: 'none', 'aria-hidden': 'true' },
+      svg('defs', null, svg('pattern', { id: 'hatched', width: 4, height: 8, patternUnits: 'userSpaceOnUse' }, svg('path', { d: 'M0 8 4 0' }))),
+      svg('rect', { class: 'free', width: share(availableSeconds), height: 8 }),
+      svg('rect', { class: 'held', x: share(availableSeconds), width: share(reservedSeconds), height: 8, fill: 'url(#hatched)' }))
     const title = t('meter', { available: number(availableSeconds), reserved: number(reservedSeconds) })
     return h('a', { key: 'meter', class: 'meter', href: addressOf({ projectId: this.#projectId, place: 'usage', at: this.#router.route.at }), title, 'data-available': availableSeconds, 'data-reserved': reservedSeconds },
-      h('bdi', { class: 'wide' }, this.#userId), h('span', { class: 'gauge', 'aria-hidden': 'true' }, free, held), h('span', null, t('unit_seconds', { count: availableSeconds })))
+      h('bdi', { class: 'wide' }, this.#userId), gauge, h('span', null, t('unit_seconds', { count: availableSeconds })))
   }
 
   // On a narrow screen -------------------------------------------------------------------------------
