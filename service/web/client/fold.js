@@ -246,12 +246,19 @@ function placed(state, told, at) {
   if (!fresh.length) return { ...state }
   const next = { ...state, known: { ...state.known }, builds: { ...state.builds }, runs: { ...state.runs } }
   next.items = merged(state.items, fresh, next.known)
+  /** The builds that have changed: all their items show it, and only one of them is told. */
+  const changed = new Set()
   for (const item of fresh) {
     next.known[item.id] = at
     const { build, run } = item
-    if (build && at >= (next.builds[build.buildId]?.at ?? -1)) next.builds[build.buildId] = { ...build, at }
-    if (run && at >= (next.runs[run.runId]?.at ?? -1)) next.runs[run.runId] = { ...run, at }
+    if (run) next.runs[run.runId] = run
+    if (build && at >= (next.known[`build ${build.buildId}`] ?? -1)) {
+      next.known[`build ${build.buildId}`] = at
+      next.builds[build.buildId] = build
+    }
+    if (build) changed.add(build.buildId)
   }
+  if (changed.size) next.items = next.items.map(item => changed.has(item.build?.buildId) ? { ...item, build: next.builds[item.build.buildId] } : item)
   next.replies = left(state.replies, fresh.map(item => item.id))
   return next
 }

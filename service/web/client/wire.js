@@ -128,17 +128,16 @@ class Tokens {
   }
 
   /**
-   * Get another token than `old`. Of calls at the same time one asks.
+   * Get a token in place of `old`. Of calls at the same time one asks.
    * @param {string | null} old
-   * @returns {Promise<boolean>} whether there is another token
+   * @returns {Promise<boolean>} whether there is a way to get one
    */
   async renew(old) {
-    if (!this.#renew) return false
-    if (this.#token === old) {
+    if (this.#renew && this.#token === old) {
       this.#renewing ??= this.#ask().finally(() => { this.#renewing = null })
       await this.#renewing
     }
-    return this.#token !== old
+    return this.#renew !== null
   }
 
   /** @param {number} expiresAt */
