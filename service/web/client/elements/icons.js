@@ -9,6 +9,7 @@ const LINES = {
   analysis: 'M2.5 13.5v-11M2.5 13.5h11M5.5 11V8M8.5 11V5M11.5 11V7',
   archive: 'M2 3h12v3H2ZM3 6v7.5h10V6M6.5 9h3',
   arrow: 'M3 8h10M9 4l4 4-4 4',
+  back: 'M10 3.5 5.5 8l4.5 4.5',
   build: 'M9.5 3.5a3 3 0 0 1 4-1l-2 2 .5 1.5 1.5.5 1-2a3 3 0 0 1-4 4l-5 5a1.4 1.4 0 0 1-2-2l5-5a3 3 0 0 1 1-3',
   check: 'M3 8.5 6.5 12 13 4.5',
   chevron: 'M6 3.5 10.5 8 6 12.5',
@@ -62,7 +63,7 @@ const LINES = {
   what_if: 'M3 13.5c0-5 2-5.5 5-5.5M3 13.5V9M8 8c3 0 5-.5 5-5.5M10.5 5 13 2.5 15 5',
 }
 
-const FLIPPED = new Set(['arrow', 'chevron', 'first', 'open', 'send'])
+const FLIPPED = new Set(['arrow', 'back', 'chevron', 'first', 'open', 'send'])
 
 /**
  * An icon. Without a label it is decoration beside a word. Icons with a direction turn round in a
