@@ -560,3 +560,16 @@ async def test_lost_connections_delay_items_and_lose_none(run: LiveService, url:
             await append(run, [said("more")])
             events.append(await watched.next())
     assert chained(events, None, "item") == await shown(run)
+
+
+async def test_a_stream_that_breaks_before_its_first_event_is_resumed_at_its_header(
+    run: LiveService,
+) -> None:
+    await append(run, [said("before")])
+    async with opened(run) as watched:
+        begin = watched.answer.headers["X-Log-Cursor"]
+    assert begin == (await shown(run))[-1]["cursor"]
+    await append(run, [said("meanwhile")])
+    async with opened(run, since=begin) as watched:
+        assert watched.answer.headers["X-Log-Cursor"] == begin
+        assert chained([await watched.next()], begin, "item") == (await shown(run))[-1:]
