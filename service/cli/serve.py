@@ -19,7 +19,6 @@ from service.cli.database import Database, bring_up_to_date, database
 from service.settings import Settings
 
 if TYPE_CHECKING:
-    from service.http.call import Service
     from service.http.server import Server
 
 
@@ -137,9 +136,8 @@ async def _serve_demo(
     """
     from service.cli import demo
 
-    service: Service = server.config.app.state.service  # type: ignore[union-attr]
-    ids = await demo.prepare(service)
-    link = await demo.sign_in_url(service, server.url)
+    ids = await demo.prepare(server.service)
+    link = await demo.sign_in_url(server.service, server.url)
     secret = settings.hmac_keys[KEY_ID].secret.get_secret_value()
     key = f"Demo key: {KEY_ID} / {secret} (tenant demo; kept in the data folder)\n"
     async with demo.working(server.url, secret, with_worker=with_worker) as with_workers:
