@@ -466,10 +466,9 @@ export class ThroughlineChat extends Drawn {
       prompt: () => this.say('panel', `prompt:${row.item?.['event']?.promptId}`),
       run: () => this.say('panel', `run:${row.item?.['run']?.runId}`),
       build: async () => {
-        const { buildId } = await client.convert({ projectId: this.#projectId, sessionId: row.item?.['sessionId'] ?? this.#sessionId, planData: row.item?.['aiResponse']?.data, locale: locale() })
+        await client.convert({ projectId: this.#projectId, sessionId: row.item?.['sessionId'] ?? this.#sessionId, planData: row.item?.['aiResponse']?.data, locale: locale() })
         this.#announce(t('build_locked'))
         this.say('spent')
-        this.say('panel', `build:${buildId}`)
         void this.#readSession()
       },
       'build-again': async () => {

@@ -8,7 +8,7 @@ import { icon } from '../elements/icons.js'
 import { date, LOCALE_NAMES, LOCALES, locale, number, t, word } from '../texts.js'
 import { help, listen } from './keys.js'
 import { fillPanel } from './panel.js'
-import { chooseLocale, theme, THEMES, useTheme } from './preferences.js'
+import { chooseLocale, keep, kept, theme, THEMES, useTheme } from './preferences.js'
 import { addressOf, PLACES, Router } from './router.js'
 import { Scrubber } from './scrubber.js'
 import { Search } from './search.js'
@@ -99,7 +99,7 @@ export class App {
 
   async #show() {
     const { route } = this.#router
-    const projectId = route.projectId ?? (await this.#projectOf(route.sessionId)) ?? this.#projectId ?? this.#projects[0]?.projectId ?? null
+    const projectId = route.projectId ?? (await this.#projectOf(route.sessionId)) ?? this.#projectId ?? this.#last() ?? null
     if (route !== this.#router.route) return
     if (route.place === 'home' && projectId) return this.#router.go(addressOf({ projectId }), { replace: true })
     document.documentElement.toggleAttribute('data-past', route.at !== null)
@@ -113,6 +113,12 @@ export class App {
     this.draw()
     void this.#readBalance()
     void this.#readMoment()
+  }
+
+  /** The project that was open last in this browser, else the newest. @returns {string | undefined} */
+  #last() {
+    const last = kept('project', '')
+    return (this.#projects.find(each => each.projectId === last) ?? this.#projects[0])?.projectId
   }
 
   /** The project of a session that the address names. @param {string | null} sessionId */
@@ -133,6 +139,7 @@ export class App {
     if (projectId === this.#projectId || projectId === null) return
     this.#feed?.close()
     this.#projectId = projectId
+    keep('project', projectId)
     this.#list.projectId = projectId
     const feed = this.#client.follow(projectId, { locale: locale() })
     this.#feed = feed
@@ -163,7 +170,7 @@ export class App {
     this.#shown = key
     this.#session = null
     if (place === 'timeline') this.#put(h('throughline-timeline', { '.client': this.#client, '.projectId': this.#projectId, '.feed': at === null ? this.#feed : null, '.at': at }))
-    else this.#put(viewOf(place, this.#room(() => this.#again()), this.#feed?.state ?? { items: [] }))
+    else this.#put(viewOf(place, this.#room(() => this.#again()), () => this.#feed?.state.items ?? []))
   }
 
   #newChat() {
@@ -241,6 +248,7 @@ export class App {
     this.#timer = setTimeout(() => {
       void this.#list.refresh()
       void this.#readBalance()
+      if (this.#router.route.at === null) Reflect.get(this.#view, 'refresh')?.call(this.#view)
     }, SOON_MS)
   }
 

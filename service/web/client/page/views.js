@@ -7,7 +7,7 @@ import { moment } from '../elements/moment.js'
 import { t, word } from '../texts.js'
 
 /** @typedef {import('./panel.js').Room} Room */
-/** @typedef {{items: any[]}} Live what the project's feed has */
+/** @typedef {() => any[]} Live the items that the project's feed has */
 
 /**
  * The place of a name, filled when its data is there.
@@ -22,6 +22,8 @@ export function viewOf(place, room, live) {
       view.replaceChildren(h('div', { class: 'empty', role: 'alert' }, h('p', null, messageOf(error)), h('button', { type: 'button', onclick: show }, t('try_again'))))
     }
   }
+  // A text that is being typed stays: then the place is not read anew.
+  Reflect.set(view, 'refresh', () => view.contains(document.activeElement) && document.activeElement !== view || show())
   view.append(h('div', { class: 'grey', role: 'status', 'aria-label': t('loading') }, Array.from({ length: 4 }, () => h('i'))))
   void show()
   return view
@@ -53,8 +55,8 @@ const FILLED = {
     ])
     return h('throughline-usage', { '.balance': balance, '.ledger': ledger.items, '.figures': figures })
   },
-  async log(_, { items }) {
-    return h('throughline-event-log', { '.events': [...items].reverse() })
+  async log(_, live) {
+    return h('throughline-event-log', { '.events': live() })
   },
 }
 
