@@ -11,12 +11,13 @@ const PHASES = ['queue', 'setup', 'development', 'dependencies', 'build', 'deplo
 const SILENT_MS = 10_000
 
 /** The tone and the icon of each status. */
-export const STATUS = /** @type {Record<string, [string, string]>} */ ({ queued: ['plain', 'queue'], running: ['accent', 'clock'], succeeded: ['good', 'done'], failed: ['bad', 'error'] })
+export const STATUS = /** @type {Record<string, [string, string]>} */ ({ queued: ['plain', 'queue'], running: ['accent', 'clock'], succeeded: ['good', 'done'], failed: ['bad', 'error'], cancelled: ['plain', 'cross'] })
 
-/** @param {unknown} status */
-export function statusBadge(status) {
-  const [tone, name] = STATUS[text(status)] ?? ['plain', 'queue']
-  return badge(tone, name, word('status', status))
+/** @param {any} what a build or a run */
+export function statusBadge({ status, code }) {
+  const shown = code === 'cancelled' ? code : text(status)
+  const [tone, name] = STATUS[shown] ?? ['plain', 'queue']
+  return badge(tone, name, word('status', shown))
 }
 
 /** An element that shows the time since something began, while that goes on. */
@@ -41,7 +42,7 @@ export class TimedElement extends ThroughlineElement {
 
 export class Build extends TimedElement {
   static sheets = [sheet(`
-.phases { display: grid; gap: 4px 12px; grid-template-columns: repeat(auto-fit, minmax(110px, 1fr)); }
+.phases { display: grid; gap: 4px 12px; grid-template-columns: repeat(auto-fill, minmax(112px, 1fr)); } @container (min-width: 760px) { .phases { grid-template-columns: repeat(7, auto); } }
 .phases li { border-block-start: 3px solid var(--line); padding-block-start: 4px; font-size: 13px; color: var(--muted); display: flex; gap: 4px; align-items: center; min-block-size: 32px; }
 .phases .done { border-color: var(--good); } .phases .now { border-color: var(--accent); color: var(--text); font-weight: 600; } .phases .failed { border-color: var(--bad); color: var(--bad); }
 .now .icon { color: var(--accent); animation: pulse 1.2s ease-in-out infinite; } .done .icon { color: var(--good); } @keyframes pulse { 50% { opacity: .3; } }
@@ -55,7 +56,7 @@ export class Build extends TimedElement {
     const isOpen = status === 'queued' || status === 'running'
     const ms = this.passed(build)
     return h('section', { class: 'card', 'aria-label': t('build') },
-      h('header', { class: 'row between' }, h('div', { class: 'row' }, icon('build'), h('strong', null, t('build')), statusBadge(status), h('span', { class: 'small muted' }, path(text(buildId).slice(0, 8)))),
+      h('header', { class: 'row between' }, h('div', { class: 'row' }, icon('build'), h('strong', null, t('build')), statusBadge(build), h('span', { class: 'small muted' }, path(text(buildId).slice(0, 8)))),
         h('span', { class: 'number small muted', title: t('build_elapsed') }, duration(ms))),
       phases(build, reports),
       h('p', { class: 'hidden', role: 'status' }, said(build)),

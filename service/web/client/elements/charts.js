@@ -11,7 +11,7 @@ import { number, t } from '../texts.js'
 const MOST_POINTS = 120
 
 export const chartSheet = sheet(`
-.chart { display: grid; gap: 8px; grid-template-columns: minmax(0, 1fr); } .chart figcaption { display: flex; justify-content: space-between; align-items: center; gap: 8px; }
+.chart { display: grid; gap: 8px; grid-template-columns: minmax(0, 1fr); } .chart figcaption { display: flex; justify-content: space-between; align-items: center; gap: 8px; } .chart figcaption button { white-space: nowrap; }
 .chart svg:not(.icon) { display: block; inline-size: 100%; overflow: visible; } .chart svg.flip:dir(rtl) { transform: scaleX(-1); }
 .bars { display: grid; grid-template-columns: minmax(64px, max-content) 1fr max-content; gap: 4px 12px; font-size: 14px; } .bars li { display: grid; grid-template-columns: subgrid; grid-column: 1 / -1; align-items: center; }
 .bars li > :first-child { max-inline-size: 30cqi; } .bars li > button { grid-column: 1 / -1; justify-self: start; }

@@ -41,16 +41,17 @@ button:hover { background: var(--raised); } button.main { background: var(--acce
 button.main:hover { filter: brightness(1.08); } button:disabled { opacity: .5; cursor: default; }
 button.quiet { border-color: transparent; background: none; color: var(--accent); padding-inline: 8px; } button.small { min-block-size: 28px; }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
-summary { cursor: pointer; border-radius: 4px; } 
+summary { cursor: pointer; border-radius: 4px; } summary > .icon { align-self: center; transition: transform .12s; } [open] > summary > .icon { transform: rotate(90deg); } 
 .badge { display: inline-flex; align-items: center; gap: 4px; padding: 1px 8px 1px 6px; border-radius: 99px; font-size: 13px; background: var(--raised); color: var(--muted); white-space: nowrap; }
 .badge.good { color: var(--good); background: var(--good-soft); } .badge.warn { color: var(--warn); background: var(--warn-soft); }
 .badge.bad { color: var(--bad); background: var(--bad-soft); } .badge.accent { color: var(--accent); background: var(--accent-soft); }
 .note { padding: 8px 12px; border-radius: var(--radius); background: var(--raised); } .note.bad { background: var(--bad-soft); color: var(--bad); } .note.warn { background: var(--warn-soft); color: var(--warn); }
+.note code { background: none; padding: 0; }
 .card { border: 1px solid var(--line); border-radius: var(--radius); padding: 12px; background: var(--surface); }
 .empty { color: var(--muted); padding: 16px; text-align: center; border: 1px dashed var(--line); border-radius: var(--radius); }
 dl.facts { display: flex; flex-wrap: wrap; gap: 8px 24px; } .fact dt { font-size: 13px; color: var(--muted); } .fact dd { font-variant-numeric: tabular-nums; font-weight: 600; }
 .scroll { overflow: auto; max-block-size: 480px; } table { border-collapse: collapse; inline-size: 100%; font-size: 14px; overflow-wrap: normal; }
-th, td { padding: 4px 12px 4px 0; text-align: start; vertical-align: top; border-block-end: 1px solid var(--line); } th { font-size: 13px; color: var(--muted); font-weight: 600; }
+th, td { padding: 4px 12px 4px 0; text-align: start; vertical-align: top; border-block-end: 1px solid var(--line); } th:last-child, td:last-child { padding-inline-end: 0; } th { font-size: 13px; color: var(--muted); font-weight: 600; }
 [data-align=end] { text-align: end; } [data-align=center] { text-align: center; }
 .markdown { display: grid; grid-template-columns: minmax(0, 1fr); gap: 8px; } .markdown li > p + *, .markdown li > * + p, .markdown li > ul, .markdown li > ol { margin-block-start: 4px; }
 blockquote { border-inline-start: 3px solid var(--line); padding-inline-start: 12px; color: var(--muted); } img { max-inline-size: 100%; block-size: auto; } hr { border: 0; border-block-start: 1px solid var(--line); inline-size: 100%; }

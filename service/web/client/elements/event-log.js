@@ -2,15 +2,16 @@
 
 import { h, sheet } from './dom.js'
 import { ThroughlineElement, define } from './element.js'
+import { icon } from './icons.js'
 import { codeBlock, copying, list, path, plain, text, time } from './parts.js'
 import { t } from '../texts.js'
 
 export class EventLog extends ThroughlineElement {
   static sheets = [sheet(`
 .events { border: 1px solid var(--line); border-radius: var(--radius); } .events > li + li { border-block-start: 1px solid var(--line); } .events > li > button { margin: 4px; }
-summary { display: grid; grid-template-columns: 72px minmax(0, 1.2fr) minmax(0, 1fr) max-content; gap: 12px; padding: 5px 12px; align-items: baseline; font-size: 14px; list-style: none; } summary::-webkit-details-marker { display: none; } summary:hover { background: var(--raised); }
-summary > * { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; } details > .stack { padding: 4px 12px 12px; } select { padding: 4px 8px; border: 1px solid var(--line); border-radius: var(--radius); background: var(--surface); max-inline-size: 100%; }
-.command { display: flex; gap: 8px; align-items: center; justify-content: space-between; } @container (max-width: 520px) { summary { grid-template-columns: 56px minmax(0, 1fr) max-content; } .whose { display: none; } }
+summary { display: grid; grid-template-columns: 16px 64px minmax(0, 3fr) minmax(0, 2fr) minmax(0, 116px); gap: 8px; padding: 5px 12px; align-items: baseline; font-size: 14px; list-style: none; } summary::-webkit-details-marker { display: none; } summary:hover { background: var(--raised); }
+summary > * { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; } summary > time { text-align: end; } details > .stack { padding: 4px 12px 12px; } select { padding: 4px 8px; border: 1px solid var(--line); border-radius: var(--radius); background: var(--surface); max-inline-size: 100%; }
+.command { display: flex; gap: 8px; align-items: center; justify-content: space-between; } @container (max-width: 520px) { summary { grid-template-columns: 16px 56px minmax(0, 1fr) max-content; } .whose { display: none; } }
 `)]
 
   render() {
@@ -33,7 +34,7 @@ summary > * { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; } 
   #event(event) {
     const key = `event ${positionOf(event)}`
     return h('li', { key }, h('details', { ontoggle: (/** @type {any} */ { target }) => target.open !== this.kept.has(key) && (target.open ? this.keep(key, true) : this.kept.delete(key)) },
-      h('summary', null, h('bdi', { class: 'number muted', dir: 'ltr' }, positionOf(event)), path(typeOf(event)), h('bdi', { class: 'muted whose', dir: 'ltr' }, plain(text(event.actor ?? event.userId ?? event.subject), true)), time(event.time ?? event.timestamp)),
+      h('summary', null, icon('chevron'), h('bdi', { class: 'number muted', dir: 'ltr' }, positionOf(event)), path(typeOf(event)), h('bdi', { class: 'muted whose', dir: 'ltr' }, plain(text(event.actor ?? event.userId ?? event.subject), true)), time(event.time ?? event.timestamp)),
       this.kept.has(key) && h('div', { class: 'stack' }, codeBlock(JSON.stringify(event, null, 2), 'JSON'))))
   }
 }

@@ -220,7 +220,7 @@ function item(lines, indent, place) {
   const nodes = within(inner, place)
   const only = nodes[0]
   const tight = only instanceof HTMLParagraphElement ? [...only.childNodes, ...nodes.slice(1)] : nodes
-  return h('li', { dir: 'auto' }, task && (task[1] === ' ' ? '☐ ' : '☑ '), tight)
+  return h('li', null, task && (task[1] === ' ' ? '☐ ' : '☑ '), tight)
 }
 
 /** @param {string[]} lines @param {Place} place @returns {Node[]} */

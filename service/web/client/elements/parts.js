@@ -78,7 +78,7 @@ export const button = (name, label, onclick, kind) => h('button', { type: 'butto
  * A state or a measure: its colour, its icon and its word.
  * @param {string} tone good, warn, bad, accent or plain @param {string} name the icon @param {Child} words
  */
-export const badge = (tone, name, words) => h('span', { class: `badge ${tone}` }, icon(name), h('span', null, words))
+export const badge = (tone, name, words) => h('span', { class: `badge ${tone}` }, icon(name), h('span', { dir: 'auto' }, words))
 
 /**
  * Label and value, side by side.

@@ -19,6 +19,7 @@ const SIGNS = /** @type {Record<string, string>} */ ({
   answer: 'question', summary: 'feature', feasibility: 'feature', plan: 'feature', issue: 'fix', rootCause: 'fix', solution: 'fix',
   overview: 'analysis', findings: 'analysis', markdown: 'general', analysis: 'improvement', improvedPrompt: 'improvement',
 })
+const CHANGES = /** @type {Record<string, string>} */ ({ create: 'plus', delete: 'trash' })
 const TONES = /** @type {Record<string, string>} */ ({ low: 'plain', simple: 'good', medium: 'plain', moderate: 'plain', high: 'warn', complex: 'warn', critical: 'bad', delete: 'bad', create: 'good' })
 
 export class Plan extends ThroughlineElement {
@@ -27,7 +28,7 @@ article { display: grid; grid-template-columns: minmax(0, 1fr); gap: 16px; } hea
 .step { display: grid; grid-template-columns: 28px minmax(0, 1fr); gap: 0 4px; min-block-size: 72px; align-content: start; } .step + .step { border-block-start: 1px solid var(--line); padding-block-start: 8px; }
 .step > * { grid-column: 2; } .step::before { counter-increment: step; content: counter(step); grid-column: 1; grid-row: 1; color: var(--muted); font-variant-numeric: tabular-nums; }
 .title { font-weight: 600; min-block-size: 24px; } .files { display: flex; flex-wrap: wrap; gap: 4px 12px; padding-block-start: 4px; } .files li { display: flex; gap: 4px; align-items: center; }
-[aria-busy=true] .live::after, .waiting::after { content: "▍"; color: var(--accent); animation: blink 1s steps(2) infinite; } @keyframes blink { 50% { opacity: .2; } }
+[aria-busy=true] .live:not(:has(> *))::after, [aria-busy=true] .live > :last-child::after, .waiting::after { content: "▍"; color: var(--accent); animation: blink 1s steps(2) infinite; } @keyframes blink { 50% { opacity: .2; } }
 .bordered > li + li { border-block-start: 1px solid var(--line); padding-block-start: 8px; margin-block-start: 8px; }
 `)]
   /** @type {Map<string, GrowingMarkdown>} */
@@ -38,9 +39,9 @@ article { display: grid; grid-template-columns: minmax(0, 1fr); gap: 16px; } hea
     const mode = this.values.mode ?? Object.keys(data).map(name => SIGNS[name]).find(Boolean) ?? ''
     const show = Object.hasOwn(CONTRACTS, mode) ? CONTRACTS[mode] : null
     const isBusy = this.values.status === 'streaming'
-    return h('article', { 'aria-busy': String(isBusy) },
-      h('header', { class: 'row' }, badge('accent', ICONS[mode] ?? 'more', t(`plan_kind_${show ? mode : 'unknown'}`)), show && facts(mode, data)),
-      show ? show(this, data) : isBusy && h('p', { class: 'muted waiting' }, t('plan_writing')),
+    return h('article', { 'aria-busy': String(isBusy), dir: this.values.locale ? dirOf(this.values.locale) : null },
+      (show || isBusy) && h('header', { class: 'row', key: 'head' }, badge('accent', ICONS[mode] ?? 'more', t(`plan_kind_${show ? mode : 'unknown'}`)), show && facts(mode, data)),
+      show ? show(this, data) : isBusy && h('p', { class: 'muted waiting', dir: 'auto' }, t('plan_writing')),
       this.#end())
   }
 
@@ -50,7 +51,7 @@ article { display: grid; grid-template-columns: minmax(0, 1fr); gap: 16px; } hea
     const cut = status === 'partial' || status === 'error'
     const offered = list(actions).filter(each => Object.hasOwn(ACTIONS, each.type))
     return [
-      cut && h('p', { class: `note ${status === 'error' ? 'bad' : 'warn'}`, key: 'cut', role: 'note' }, icon('alert'), ' ', text(reason) || t('plan_partial')),
+      cut && h('p', { class: `note ${status === 'error' ? 'bad' : 'warn'}`, key: 'cut', role: 'note', dir: 'auto' }, icon('alert'), ' ', text(reason) || t('plan_partial')),
       (cut || offered.length > 0) && h('div', { class: 'row', key: 'actions' },
         offered.map(each => this.#action(each)), cut && button('again', t('action_again'), () => this.tell('again'))),
     ]
@@ -98,7 +99,7 @@ function facts(mode, data) {
 const counts = all => h('span', { class: 'muted small' }, all.filter(([, count]) => count).map(([key, count]) => t(key, { count })).join(' · '))
 
 /** @param {Plan} host @param {string} key @param {unknown} items */
-const points = (host, key, items) => list(items).length > 0 && h('ul', null, host.some(key, list(items), each => h('li', { dir: 'auto' }, phrase(text(each))), 50, more => h('li', { key: 'more' }, more)))
+const points = (host, key, items) => list(items).length > 0 && h('ul', { dir: 'auto' }, host.some(key, list(items), each => h('li', null, phrase(text(each))), 50, more => h('li', { key: 'more' }, more)))
 
 /** How each contract is shown. The order is that of its members, so what comes later stands below.
  * @type {Record<string, (host: Plan, data: any) => Child>} */
@@ -145,7 +146,7 @@ const packages = (host, all) => list(all).length > 0 && h('ul', { class: 'plain 
 
 /** @param {Plan} host @param {unknown} all */
 const changes = (host, all) => list(all).length > 0 && h('ul', { class: 'plain bordered' }, host.some('file changes', list(all).map(Object), each => h('li', null,
-  h('div', { class: 'row' }, icon('file'), path(each.file), each.changeType && badge(TONES[each.changeType] ?? 'plain', 'edit', word('change', each.changeType))), h('div', { dir: 'auto' }, phrase(text(each.description)))), 50, more => h('li', { key: 'more' }, more)))
+  h('div', { class: 'row' }, icon('file'), path(each.file), each.changeType && badge(TONES[each.changeType] ?? 'plain', CHANGES[each.changeType] ?? 'edit', word('change', each.changeType))), h('div', { dir: 'auto' }, phrase(text(each.description)))), 50, more => h('li', { key: 'more' }, more)))
 
 /** @param {Plan} host @param {unknown} all */
 const references = (host, all) => list(all).length > 0 && h('ul', { class: 'plain stack' }, host.some('references', list(all).map(Object), each => h('li', null, h('details', null,

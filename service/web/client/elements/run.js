@@ -4,7 +4,7 @@ import { TimedElement, failure, statusBadge } from './build.js'
 import { h, sheet } from './dom.js'
 import { define, part } from './element.js'
 import { icon } from './icons.js'
-import { badge, button, list, path, plain, shortened, text, time } from './parts.js'
+import { button, list, path, plain, shortened, text, time } from './parts.js'
 import { duration, number, t } from '../texts.js'
 
 /** @typedef {import('./dom.js').Child} Child */
@@ -13,7 +13,7 @@ const MOST_SCORES = 20
 
 export class Run extends TimedElement {
   static sheets = [sheet(`
-.step summary { display: flex; justify-content: space-between; gap: 8px; } .step { padding-block: 6px; border-block-end: 1px solid var(--line); } .step .stack { padding-block-start: 8px; } .best { font-weight: 700; color: var(--good); } td .badge { margin-inline-start: 4px; }
+.step summary { display: flex; gap: 8px; } .step summary > :nth-child(2) { flex: 1; } .step { padding-block: 6px; border-block-end: 1px solid var(--line); } .step .stack { padding-block-start: 8px; } .best { font-weight: 700; color: var(--good); } td .icon { margin-inline-end: 4px; } td button { min-block-size: 24px; }
 `)]
 
   render() {
@@ -23,12 +23,12 @@ export class Run extends TimedElement {
     const isOpen = run.status === 'queued' || run.status === 'running'
     const ms = this.passed(run)
     return h('section', { class: 'stack', 'aria-label': t('run') },
-      h('header', { class: 'row between' }, h('div', { class: 'row' }, icon('run'), h('h3', { dir: 'auto' }, plain(text(run.title))), statusBadge(run.status)),
+      h('header', { class: 'row between' }, h('div', { class: 'row' }, icon('run'), h('h3', { dir: 'auto' }, plain(text(run.title))), statusBadge(run)),
         h('span', { class: 'number small muted' }, duration(ms), Number.isFinite(run.tokens) && ` · ${t('run_tokens', { count: run.tokens })}`)),
       h('p', { class: 'muted', role: 'status', dir: 'auto' }, said(run)),
       run.status === 'failed' && failure(text(run.error)),
       text(run.summary) && h('p', { class: 'text', dir: 'auto', key: 'summary' }, shortened(text(run.summary))),
-      part(t('run_findings'), list(run.findings).length > 0 && h('ul', null, this.some('findings', list(run.findings), each => h('li', { dir: 'auto' }, shortened(text(each)))))),
+      part(t('run_findings'), list(run.findings).length > 0 && h('ul', { dir: 'auto' }, this.some('findings', list(run.findings), each => h('li', null, shortened(text(each)))))),
       part(t('run_candidates', { count: candidates.length }), candidates.length ? this.#candidates(candidates) : isOpen && h('p', { class: 'empty' }, t('run_no_candidates')), 'candidates'),
       part(t('run_steps', { count: steps.length }), steps.length ? h('ol', { class: 'plain' }, this.some('steps', steps, step, 50, more => h('li', { key: 'more' }, more))) : isOpen && h('p', { class: 'empty' }, t('run_no_steps')), 'steps'),
       !isOpen && h('div', { key: 'discuss' }, button('run_feedback', t('action_discuss'), () => this.tell('discuss', { runId: run.runId }), 'main')))
@@ -74,11 +74,11 @@ function average({ scores }) {
 }
 
 /** @param {number} value @param {boolean} isBest */
-const scored = (value, isBest) => h('td', { class: `number ${isBest ? 'best' : ''}`, 'data-align': 'end' }, value > -Infinity ? number(value, { maximumFractionDigits: 3 }) : '–', isBest && badge('good', 'star', t('run_best')))
+const scored = (value, isBest) => h('td', { class: `number ${isBest ? 'best' : ''}`, 'data-align': 'end' }, isBest && icon('star', t('run_best')), value > -Infinity ? number(value, { maximumFractionDigits: 3 }) : '–')
 
 /** @param {any} each @param {number} index @returns {Child} */
 const step = (each, index) => h('li', { key: `step ${index}` }, h('details', { class: 'step' },
-  h('summary', null, h('span', { dir: 'auto' }, `${index + 1}. `, plain(text(each.title) || text(each.stepId))), h('span', { class: 'small muted' }, time(each.at))),
+  h('summary', null, icon('chevron'), h('span', { dir: 'auto' }, `${index + 1}. `, plain(text(each.title) || text(each.stepId))), h('span', { class: 'small muted' }, time(each.at))),
   h('div', { class: 'stack' }, [['run_prompt', each.prompt], ['run_output', each.output]].map(([key, value]) => text(value) && h('section', null, h('h5', { class: 'small muted' }, t(String(key))), h('div', { class: 'note text', dir: 'auto' }, shortened(text(value))))))))
 
 define('throughline-run', Run, ['run', 'steps', 'candidates'])

@@ -9,11 +9,13 @@ import { date, duration, number, percent, seconds, t, word } from '../texts.js'
 
 /** @typedef {import('./dom.js').Child} Child */
 
+const DAY_MS = 86_400_000
+
 export class Usage extends ThroughlineElement {
   static sheets = [chartSheet, sheet(`
 .meter { display: block; inline-size: 100%; block-size: 12px; border-radius: 99px; background: var(--raised); border: 1px solid var(--line); overflow: hidden; } .meter:dir(rtl) { transform: scaleX(-1); }
 .meter rect { transition: x .14s, width .14s; } .used { fill: var(--muted); opacity: .55; } .left { fill: var(--accent); } .hatch { stroke: var(--accent); stroke-width: 3; }
-.charts { display: grid; gap: 24px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 320px), 1fr)); }
+.charts { display: grid; gap: 24px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 320px), 1fr)); align-items: start; }
 `)]
 
   render() {
@@ -22,8 +24,8 @@ export class Usage extends ThroughlineElement {
     return h('div', { class: 'stack' },
       balance && meter(balance), figures && this.#figures(Object(figures)),
       bills.length > 0 && h('div', { class: 'charts', key: 'charts' },
-        chart(this, 'days', { title: t('usage_by_day'), ...summed(bills, each => text(each.timestamp).slice(0, 10), day), form: 'columns', show: seconds }),
-        chart(this, 'purposes', { title: t('usage_by_operation'), ...summed(bills, each => text(each.operationType), each => word('operation', each)), show: seconds })),
+        chart(this, 'days', { title: t('usage_by_day'), ...named(byDay(bills), day), form: 'columns', show: seconds }),
+        chart(this, 'purposes', { title: t('usage_by_operation'), ...named(byPurpose(bills), each => word('operation', each)), show: seconds })),
       ledger && part(t('usage_bill'), bills.length ? this.#bill(bills) : h('p', { class: 'empty' }, t('usage_empty')), 'bill'))
   }
 
@@ -82,14 +84,31 @@ const cost = value => text(value) && h('bdi', { dir: 'ltr' }, `$${text(value)}`)
 /** @param {string} key */
 const day = key => date(key, { day: 'numeric', month: 'short', timeZone: 'UTC' })
 
-/**
- * The seconds of bills by a key, oldest first.
- * @param {any[]} bills @param {(bill: any) => string} keyOf @param {(key: string) => string} name
- */
-function summed(bills, keyOf, name) {
+/** @param {any[]} bills @param {(bill: any) => string} keyOf @returns {Map<string, number>} */
+function summed(bills, keyOf) {
   const sums = new Map()
-  for (const each of bills.toReversed()) sums.set(keyOf(each), (sums.get(keyOf(each)) ?? 0) + (Number(each.billedSeconds) || 0))
-  return { labels: [...sums.keys()].map(name), values: [...sums.values()] }
+  for (const each of bills) sums.set(keyOf(each), (sums.get(keyOf(each)) ?? 0) + (Number(each.billedSeconds) || 0))
+  return sums
 }
+
+/**
+ * The seconds of each day from the first bill to the last one, at most a month back.
+ * @param {any[]} bills
+ */
+function byDay(bills) {
+  const sums = summed(bills, each => text(each.timestamp).slice(0, 10))
+  const days = [...sums.keys()].map(Date.parse).filter(Number.isFinite)
+  const last = days.reduce((most, each) => Math.max(most, each), 0)
+  const first = days.reduce((least, each) => Math.min(least, each), last)
+  const count = Math.min(31, Math.round((last - first) / DAY_MS) + 1)
+  const keys = Array.from({ length: count }, (_, index) => new Date(last - (count - 1 - index) * DAY_MS).toISOString().slice(0, 10))
+  return keys.map(key => /** @type {[string, number]} */ ([key, sums.get(key) ?? 0]))
+}
+
+/** @param {any[]} bills */
+const byPurpose = bills => [...summed(bills, each => text(each.operationType))].sort(([, a], [, b]) => b - a)
+
+/** @param {[string, number][]} pairs @param {(key: string) => string} name */
+const named = (pairs, name) => ({ labels: pairs.map(([key]) => name(key)), values: pairs.map(([, value]) => value) })
 
 define('throughline-usage', Usage, ['balance', 'ledger', 'figures'])

@@ -4,13 +4,13 @@
  * `?locale=ar` and `?theme=dark` choose how, `?only=throughline-plan` which.
  */
 
-import './build.js'
-import './event-log.js'
-import './plan.js'
-import './prompt-diff.js'
-import './run.js'
-import './usage.js'
-import { h } from './dom.js'
+import '../elements/build.js'
+import '../elements/event-log.js'
+import '../elements/plan.js'
+import '../elements/prompt-diff.js'
+import '../elements/run.js'
+import '../elements/usage.js'
+import { h } from '../elements/dom.js'
 import { LOCALES, LOCALE_NAMES, useLocale } from '../texts.js'
 
 const ago = (/** @type {number} */ seconds) => new Date(Date.now() - seconds * 1000).toISOString()
