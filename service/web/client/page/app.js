@@ -58,6 +58,7 @@ export class App {
   #side = h('nav', { class: 'side' })
   #main = h('main', { class: 'main', id: 'main', tabindex: -1 })
   #top = h('header', { class: 'top' })
+  /** @type {HTMLElement} */
   #view = h('div')
   #panel = h('aside', { class: 'panel', hidden: true, tabindex: -1 })
   #foot = h('footer', { class: 'foot' })
@@ -353,7 +354,7 @@ export class App {
     const isSession = session !== null && place === 'session'
     patch(this.#top,
       h('button', { key: 'menu', type: 'button', class: 'bare icon narrow', 'aria-label': t('drawer', { count: this.#unread.size }), 'aria-expanded': 'false', onclick: () => this.#drawer(true) }, icon('menu'), this.#unread.size > 0 && h('span', { class: 'chip' }, this.#unread.size)),
-      h('h1', { key: 'title', class: 'cut', tabindex: -1 }, h('bdi', null, title)),
+      h('h1', { key: 'title', class: 'cut', dir: 'auto', tabindex: -1 }, title),
       isSession && h('span', { key: 'mode', class: 'chip' }, icon(session['mode']), word('mode', session['mode'])),
       isSession && session['isPrivate'] && h('span', { key: 'private', class: 'chip' }, icon('lock'), t('session_private')),
       isSession && session['status'] !== 'active' && h('span', { key: 'status', class: 'chip' }, word('session_status', session['status'])),
