@@ -4,9 +4,7 @@ Each fault drives a client in JavaScript and the network in Python, and checks t
 every event once, that its state is whole, and that the log has each message once.
 """
 
-import asyncio
-import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -267,7 +265,9 @@ async def expired(ground: Ground, shift: int = 0) -> None:
     """A token ends in the middle of a feed. The client renews it ahead, and misses nothing."""
     ground.token_seconds = 2
     await ground.js.run(SHIFT, {"shift": shift})
-    await ground.js.run("async () => { client = new throughline.Throughline({ url: address, userId, renew }) }")
+    await ground.js.run(
+        "async () => { client = new throughline.Throughline({ url: address, userId, renew }) }"
+    )
     await ground.js.run(FOLLOW)
     await ground.js.run(
         "async () => { while (renewals < 3) await new Promise(done => setTimeout(done, 20)) }"
@@ -309,7 +309,9 @@ async def unauthorised(ground: Ground) -> None:
     await ground.ended()
     assert await ground.js.run("async () => renewals") == 2
     ground.network.next_answers("GET /v1/projects", refusal, refusal)
-    code = "async () => await client.projects().then(() => null, error => [error.status, error.code])"
+    code = (
+        "async () => await client.projects().then(() => null, error => [error.status, error.code])"
+    )
     assert await ground.js.run(code) == [401, "not_authenticated"]
 
 
@@ -347,7 +349,9 @@ async def stopped(ground: Ground) -> None:
         ground.network.target = str(other.client.base_url)
         await ground.js.run(FOLLOW)
         await ground.js.run(ASK, {"message": "Good morning"})
-        await ground.js.run("async () => await once(reply, () => reply.state.status === 'streaming')")
+        await ground.js.run(
+            "async () => await once(reply, () => reply.state.status === 'streaming')"
+        )
         ground.network.target = str(ground.live.client.base_url)
     await ground.ended()
     await append(ground.live, [said("after", project_id=ground.project)])

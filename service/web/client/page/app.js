@@ -342,7 +342,7 @@ export class App {
     patch(this.#side, this.#sideHead,
       h('div', { key: 'places', class: 'places' }, PLACES.map(each => h('a', { href: addressOf({ projectId: this.#projectId, place: each, at }), 'aria-current': place === each && projectId ? 'page' : null },
         icon(PLACE_ICONS[each] ?? 'log'), h('span', { class: 'cut' }, t(`place_${each}`))))),
-      this.#search.node, this.#list)
+      this.#search.node, this.#list, h('footer', { key: 'settings', class: 'line narrow' }, this.#settings()))
     this.#search.show(this.#projectId)
     this.#list.hidden = this.#search.isOpen
   }
@@ -395,14 +395,27 @@ export class App {
   #foots() {
     const { at } = this.#router.route
     this.#scrubber.show({ projectId: this.#projectId, now: this.#feed?.position ?? null, at })
-    /** @param {string} name @param {string} label @param {readonly string[]} values @param {string} value @param {(each: string) => string} textOf @param {(each: string) => void} choose */
-    const select = (name, label, values, value, textOf, choose) => h('select', { key: name, 'aria-label': label, title: label, onchange: (/** @type {any} */ event) => choose(event.target.value) },
-      values.map(each => h('option', { value: each, selected: each === value, lang: name === 'locale' ? each : null }, textOf(each))))
+    const isTimed = this.#foot.dataset['time'] !== undefined
+    const toggle = () => {
+      this.#foot.toggleAttribute('data-time', !isTimed)
+      this.#foots()
+    }
     patch(this.#foot, this.#scrubber.node, this.#meter(),
+      h('button', { key: 'time', type: 'button', class: 'bare icon narrow', 'aria-expanded': String(isTimed), 'aria-label': t('time_label'), title: t('time_label'), onclick: toggle }, icon('clock')),
+      h('div', { key: 'settings', class: 'line wide' }, this.#settings()))
+  }
+
+  /** The language, the theme, the help and the way out: at the foot, and on a narrow screen in the drawer. */
+  #settings() {
+    /** @param {string} name @param {string} label @param {readonly string[]} values @param {string} value @param {(each: string) => string} textOf @param {(each: string) => void} choose */
+    const select = (name, label, values, value, textOf, choose) => h('select', { key: name, 'data-setting': name, 'aria-label': label, title: label, onchange: (/** @type {any} */ event) => choose(event.target.value) },
+      values.map(each => h('option', { value: each, selected: each === value, lang: name === 'locale' ? each : null }, textOf(each))))
+    return [
       select('locale', t('language'), LOCALES, locale(), each => Reflect.get(LOCALE_NAMES, each), each => void attempt(() => chooseLocale(each))),
       select('theme', t('theme'), THEMES, theme(), each => t(`theme_${each}`), useTheme),
-      h('button', { key: 'help', type: 'button', class: 'bare icon wide', 'aria-label': t('keys_title'), title: t('keys_title'), onclick: help }, icon('help')),
-      h('button', { key: 'out', type: 'button', class: 'bare', onclick: () => this.#signOut() }, t('sign_out')))
+      h('button', { key: 'help', type: 'button', class: 'bare icon', 'aria-label': t('keys_title'), title: t('keys_title'), onclick: help }, icon('help')),
+      h('button', { key: 'out', type: 'button', class: 'bare', onclick: () => this.#signOut() }, t('sign_out')),
+    ]
   }
 
   /** What there is, and what of it is reserved: hatched. */
