@@ -148,6 +148,17 @@ export class ThroughlineChat extends Drawn {
     else void this.#readPast(client, id, opening)
   }
 
+  /** Stop following. Replies that this conversation asked for are still read. */
+  rest() {
+    this.#feed?.close()
+    this.#feed = null
+  }
+
+  /** Follow again, from now. */
+  wake() {
+    this.#open()
+  }
+
   /** @param {Throughline} client @param {string} id */
   #follow(client, id) {
     const feed = client.follow({ sessionId: id }, { locale: locale() })
@@ -178,9 +189,9 @@ export class ThroughlineChat extends Drawn {
   /** @param {Feed} feed @param {any} error */
   #onEnd(feed, error) {
     if (feed !== this.#feed || !error) return
-    if (error.code === 'erased' || error.status === 404) this.say('gone', this.#sessionId)
     this.#error = error
     this.redraw()
+    if (error.code === 'erased' || error.status === 404) this.say('gone', this.#sessionId)
   }
 
   /** @param {Throughline} client @param {string} id @param {number} opening */

@@ -18,6 +18,7 @@ import { viewOf } from './views.js'
 /** @typedef {import('../throughline.js').Feed} Feed */
 
 const SOON_MS = 200
+const RESTING_MS = 60_000
 const SWIPE_PX = 60
 const EDGE_PX = 32
 const GAUGE_PX = 64
@@ -51,6 +52,9 @@ export class App {
   #moment = null
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #resting
+  #isResting = false
   #scrubber
   #list = /** @type {any} */ (h('throughline-session-list'))
   #search
@@ -92,7 +96,9 @@ export class App {
     this.#swipe()
     const { projects } = await this.#client.projects({ limit: 100 })
     this.#projects = projects
+    if (!projects.length) this.#bars.append(h('p', { class: 'bar', role: 'status' }, icon('info'), t('project_none')))
     await this.#show()
+    document.addEventListener('visibilitychange', () => this.#onVisible())
     for (const reply of this.#client.resend()) reply.done.catch(error => toast(messageOf(error)))
   }
 
@@ -138,15 +144,38 @@ export class App {
   /** Follow another project. @param {string | null} projectId */
   #enter(projectId) {
     if (projectId === this.#projectId || projectId === null) return
-    this.#feed?.close()
     this.#projectId = projectId
     keep('project', projectId)
     this.#list.projectId = projectId
+    this.#follow(projectId)
+  }
+
+  /** @param {string} projectId */
+  #follow(projectId) {
+    this.#feed?.close()
     const feed = this.#client.follow(projectId, { locale: locale() })
     this.#feed = feed
     feed.addEventListener('state', () => this.#onLive(feed))
     feed.addEventListener('event', event => this.#onEvent(/** @type {CustomEvent} */ (event).detail))
     feed.addEventListener('connection', event => this.#onConnection(/** @type {CustomEvent} */ (event).detail))
+  }
+
+  /** A page that nobody looks at gives its connections back after a while: a browser has few for each address. */
+  #onVisible() {
+    clearTimeout(this.#resting)
+    if (document.hidden) {
+      this.#resting = setTimeout(() => {
+        this.#isResting = true
+        this.#feed?.close()
+        this.#chat?.rest()
+      }, RESTING_MS)
+    } else if (this.#isResting && this.#projectId) {
+      this.#isResting = false
+      this.#follow(this.#projectId)
+      this.#chat?.wake()
+      this.#again()
+      this.#soon()
+    }
   }
 
   /** Show the place in the main part. The conversation stays when it has begun meanwhile. */
@@ -350,7 +379,8 @@ export class App {
   #drawTop() {
     const { place } = this.#router.route
     const session = this.#session
-    const title = PLACES.includes(place) ? t(`place_${place}`) : session?.['name'] ?? t('new_plan')
+    const { mode } = this.#router.route
+    const title = PLACES.includes(place) ? t(`place_${place}`) : session?.['name'] ?? t(`new_${mode && BEGUN.includes(mode) ? mode : 'plan'}`)
     const isSession = session !== null && place === 'session'
     patch(this.#top,
       h('button', { key: 'menu', type: 'button', class: 'bare icon narrow', 'aria-label': t('drawer', { count: this.#unread.size }), 'aria-expanded': 'false', onclick: () => this.#drawer(true) }, icon('menu'), this.#unread.size > 0 && h('span', { class: 'chip' }, this.#unread.size)),
