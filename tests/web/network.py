@@ -19,9 +19,11 @@ LOST = b""
 class BadNetwork:
     """Passes requests on as they are.
 
-    `cuts` are the numbers of bytes after which the next streams break. `answers` has the next answers
-    to requests that begin with a text, such as `POST /v1/chat-plan`; the service never gets these
-    requests, unless the answer is `LOST`. While the network `is_down`, it breaks every connection.
+    `cuts` are the numbers of bytes after which the next streams break. `answers` has the next
+    answers to requests that begin with a text, such as `POST /v1/chat-plan`; the service never gets
+    these requests, unless the answer is `LOST`. While the network `is_down`, it breaks every
+    connection. While it `is_mute`, it carries no bodies of answers.
+
     `requests` are the request lines that arrived, and `statuses` the statuses of the answers of the
     service. `refused` counts the connections that it broke while it was down.
     """
