@@ -15,11 +15,12 @@ import pytest
 
 from service.model.offline.app import OfflineModel
 from service.replies import tail
+from service.replies.sse import encode
 from tests.running import LiveService, running
 from tests.service import law
 from tests.service.watching import append, said, shown, until
 from tests.sizes import chance, size
-from tests.web.network import LOST, BadNetwork, problem
+from tests.web.network import LOST, BadNetwork, answer, problem
 from tests.web.runtimes import Runtime, page_of_tests
 
 _numbers: Final = count(1)
@@ -259,6 +260,41 @@ async def erased(ground: Ground) -> None:
         {"id": final["messageId"]},
     )
     assert end == [404, "reply_not_found"]
+
+
+@fault("a stream repeats and skips")
+async def repeated(ground: Ground) -> None:
+    """An event that comes again is left out, and a missing event is asked for."""
+    await ground.js.run(ASK, {"message": "Good morning"})
+    end = await ground.ended()
+    events = [tuple(each) for each in end["seen"]]
+    reply_id = end["final"]["messageId"]
+    path = f"GET /v1/chat-plan/replies/{reply_id}/stream"
+    ground.network.next_answers(path, streamed(*events[:2], *events[:3], *events[4:]))
+    await ground.js.run(
+        "async ({ id }) => { globalThis.reply = watched(client.join(id)) }", {"id": reply_id}
+    )
+    assert (await ground.ended())["seen"] == end["seen"]
+    assert f"after={reply_id}.3" in ground.network.requests[-1]
+
+    items = (await shown(ground.live, ground.project))[:3]
+    begin = f"{ground.live.service.log_epoch}.0"
+    linked = [
+        ("item", item | {"prev": before}, item["cursor"])
+        for before, item in zip([None, *(each["cursor"] for each in items)], items, strict=False)
+    ]
+    path = f"GET /v1/project/{ground.project}/timeline/stream"
+    ground.network.next_answers(path, streamed(linked[0], linked[0], linked[2]))
+    await ground.js.run(FOLLOW, {"how": {"after": begin}})
+    feed = await ground.js.run(FOLLOWED, {"count": 3})
+    assert [at for _, _, at in feed["seen"]] == [item["cursor"] for item in items]
+    await ground.timeline_is(feed["state"])
+
+
+def streamed(*events: tuple[str, Any, str]) -> bytes:
+    """An answer with these events."""
+    text = b"".join(encode(name, data, at) for name, data, at in events)
+    return answer(200, "text/event-stream", text)
 
 
 # Tokens and clocks -------------------------------------------------------------------------------
