@@ -190,18 +190,16 @@ async def _reading_past(
     """A transaction for a read of the past, and the position of that moment."""
     async with call.service.heavy_reads.turn(), call.reading_past() as connection:
         _, have_gaps = await reached_with_gaps(connection, name)
-        call.past.position = await _moment(connection, as_of, call.service.log_epoch)
-        live = connection.cursor_factory
+        call.past.position = await moment(connection, as_of, call.service.log_epoch)
         try:
             yield connection, call.past.position
             assert call.past.is_folded, "the answer would be that of the present"
             await _lacks(connection, call, have_gaps)
         finally:
-            connection.cursor_factory = live
             call.past.position, call.past.is_folded = None, False
 
 
-async def _moment(connection: Connection, as_of: str, log_epoch: str) -> int:
+async def moment(connection: Connection, as_of: str, log_epoch: str) -> int:
     """The position of a moment: a cursor, or a time as in RFC 3339.
 
     Raises BadRequest for anything else, and for a moment that has not come yet.

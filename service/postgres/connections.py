@@ -107,11 +107,18 @@ async def tenant_transaction(
 @asynccontextmanager
 async def past_transaction(pool: Pool, tenant_id: str) -> AsyncGenerator[Connection]:
     """A transaction that sees the rows of one tenant alone, and that stores nothing: it ends with a
-    rollback. Its statements see the log at one moment."""
+    rollback. Its statements see the log at one moment.
+
+    The caller may choose other cursors for the connection, until the end.
+    """
     begin = b"begin isolation level repeatable read"
     async with _pipelined(pool, begin, end=b"rollback") as connection:
         await connection.execute(ROLES["as_tenant"], {"tenant_id": tenant_id})
-        yield connection
+        cursors = connection.cursor_factory
+        try:
+            yield connection
+        finally:
+            connection.cursor_factory = cursors
 
 
 @asynccontextmanager
