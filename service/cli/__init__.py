@@ -18,11 +18,7 @@ app = typer.Typer(
     help="Throughline, the timeline.",
     pretty_exceptions_enable=False,
 )
-<<<<<<< HEAD
-for command in (serve, migrate, backup, restore, sign, link, keys):
-=======
-for command in (serve, migrate, backup, restore, sign, keys, diff):
->>>>>>> 2ca40c8918bf7c849192ff5c27cc7d393cd68f16
+for command in (serve, migrate, backup, restore, sign, link, keys, diff):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(psql)
 app.add_typer(projections.app, name="projections")
