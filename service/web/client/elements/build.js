@@ -55,7 +55,7 @@ export class Build extends TimedElement {
     const reports = list(build.events).map(Object)
     const isOpen = status === 'queued' || status === 'running'
     const ms = this.passed(build)
-    return h('section', { class: 'card', 'aria-label': t('build') },
+    return h('section', { class: 'card', role: 'group', 'aria-label': t('build') },
       h('header', { class: 'row between' }, h('div', { class: 'row' }, icon('build'), h('strong', null, t('build')), statusBadge(build), h('span', { class: 'small muted' }, path(text(buildId).slice(0, 8)))),
         h('span', { class: 'number small muted', title: t('build_elapsed') }, duration(ms))),
       phases(build, reports),

@@ -55,7 +55,7 @@ th, td { padding: 4px 12px 4px 0; text-align: start; vertical-align: top; border
 [data-align=end] { text-align: end; } [data-align=center] { text-align: center; }
 .markdown { display: grid; grid-template-columns: minmax(0, 1fr); gap: 8px; } .markdown li > p + *, .markdown li > * + p, .markdown li > ul, .markdown li > ol { margin-block-start: 4px; }
 blockquote { border-inline-start: 3px solid var(--line); padding-inline-start: 12px; color: var(--muted); } img { max-inline-size: 100%; block-size: auto; } hr { border: 0; border-block-start: 1px solid var(--line); inline-size: 100%; }
-.deep, .text { white-space: pre-wrap; }
+.markdown h4 { font-size: 15px; color: inherit; } .deep, .text { white-space: pre-wrap; }
 @media (prefers-contrast: more) { :host { --line: currentColor; --muted: var(--text); } }
 @media (forced-colors: active) { .badge, .note, button { border: 1px solid; } }
 @media (prefers-reduced-motion: reduce) { * { transition: none !important; animation: none !important; } }

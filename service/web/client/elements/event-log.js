@@ -21,7 +21,7 @@ summary > * { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; } 
     const kept = this.kept.get('type') ?? ''
     const type = types.includes(kept) ? kept : ''
     const shown = type ? events.filter(each => typeOf(each) === type) : events
-    return h('section', { 'aria-label': t('log') },
+    return h('section', { role: 'group', 'aria-label': t('log') },
       h('div', { class: 'row between' },
         h('label', { class: 'row small' }, t('log_type'), h('select', { onchange: (/** @type {any} */ event) => this.keep('type', event.target.value) },
           h('option', { value: '', selected: !type }, t('log_all_types')), types.map(each => h('option', { value: each, selected: each === type }, plain(each))))),

@@ -37,12 +37,14 @@ const BLANK = /^\s*$/
  */
 export function markdown(text, options) {
   const made = document.createDocumentFragment()
-  made.append(...blocksOf(text, options).flatMap(block => block.nodes))
+  for (const { node } of read(text.slice(0, MOST_TEXT), firstPlace(options))) made.append(node)
+  made.append(...nodesOf([restOf(text, MOST_TEXT)]))
   return made
 }
 
 /**
- * A text that grows: only its last block is made again. `node` shows the text at any time as
+ * A text that grows: only its last blocks are made again, those that more text may still change. An
+ * empty line ends them, unless it follows a list. `node` shows the text at any time as
  * `markdown` would.
  */
 export class GrowingMarkdown {
@@ -66,14 +68,13 @@ export class GrowingMarkdown {
     if (!text.startsWith(this.#text) || text.length > MOST_TEXT) this.#restart()
     this.#text = text
     const blocks = [...read(text.slice(this.#settled, MOST_TEXT), { ...this.#place })]
-    const last = blocks.at(-1)
-    const done = blocks.slice(0, -1).flatMap(block => block.nodes)
-    patch(this.node, this.#nodes, done, last?.nodes ?? [], restOf(text, MOST_TEXT))
-    this.#nodes.push(...done.map((_, index) => /** @type {Node} */ (this.node.childNodes[this.#nodes.length + index])))
-    if (last) {
-      this.#settled += last.start
-      this.#place = last.place
-    }
+    patch(this.node, this.#nodes, blocks.map(block => block.node), restOf(text, MOST_TEXT))
+    const open = blocks.findLastIndex((each, index) => each.isApart && !/^[OU]L$/.test(blocks[index - 1]?.node.nodeName ?? ''))
+    const first = blocks[Math.max(0, open)]
+    if (!first) return
+    this.#nodes = [...this.node.childNodes].slice(0, this.#nodes.length + Math.max(0, open))
+    this.#settled += first.start
+    this.#place = first.place
   }
 
   #restart() {
@@ -86,14 +87,9 @@ export class GrowingMarkdown {
 /** @param {Options | undefined} options @returns {Place} */
 const firstPlace = options => ({ depth: 0, heading: 0, least: options?.level ?? 3 })
 
-/** @param {string} text @param {Options} [options] */
-function blocksOf(text, options) {
-  const blocks = [...read(text.slice(0, MOST_TEXT), firstPlace(options))]
-  return [...blocks, { nodes: nodesOf([restOf(text, MOST_TEXT)]) }]
-}
-
 /**
- * The blocks of a text, with the offset at which each begins, and the place before it.
+ * The blocks of a text: the offset at which each begins, the place before it, and whether an empty
+ * line is before it.
  * @param {string} text @param {Place} place
  */
 function* read(text, place) {
@@ -104,7 +100,7 @@ function* read(text, place) {
   while (at < lines.length) {
     const before = { ...place }
     const [node, next] = block(lines, at, place)
-    if (node) yield { nodes: [node], start, place: before }
+    if (node) yield { node, start, place: before, isApart: BLANK.test(lines[at - 1] ?? '') }
     for (; at < next; at++) start += (lengths[at]?.length ?? 0) + 1
   }
 }

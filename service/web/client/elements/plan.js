@@ -72,7 +72,7 @@ article { display: grid; grid-template-columns: minmax(0, 1fr); gap: 16px; } hea
   prose(key, value, isLast) {
     if (!text(value)) return null
     let known = this.#texts.get(key)
-    if (!known) this.#texts.set(key, (known = new GrowingMarkdown({ level: 5 })))
+    if (!known) this.#texts.set(key, (known = new GrowingMarkdown({ level: 4 })))
     known.update(text(value))
     known.node.className = isLast ? 'markdown live' : 'markdown'
     const { locale } = this.values
@@ -86,7 +86,7 @@ article { display: grid; grid-template-columns: minmax(0, 1fr); gap: 16px; } hea
 function facts(mode, data) {
   if (mode === 'feature') {
     const plan = Object(data.plan)
-    const files = new Set(list(plan.steps).flatMap(step => list(Object(step).files)))
+    const files = new Set(list(plan.steps).slice(0, 200).flatMap(step => list(Object(step).files)))
     return [data.feasibility && badge(TONES[data.feasibility] ?? 'plain', 'info', word('feasibility', data.feasibility)),
       counts([['plan_steps_count', list(plan.steps).length], ['plan_files', files.size], ['plan_packages', list(plan.dependencies).length], ['plan_risks_count', list(plan.risks).length]])]
   }

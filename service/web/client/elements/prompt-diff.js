@@ -21,11 +21,11 @@ ins { background: var(--good-soft); color: var(--good); text-decoration: underli
     const pieces = list(ops).map(Object)
     if (!pieces.length) return h('p', { class: 'empty' }, t('diff_empty'))
     const isSame = pieces.every(each => !Object.hasOwn(TAGS, each.op))
-    return h('section', { 'aria-label': t('diff_changes') },
+    return h('section', { role: 'group', 'aria-label': t('diff_changes') },
       h('p', { class: 'small muted' }, isSame ? t('diff_same') : [counted('diff_added', 'insert', pieces), ' · ', counted('diff_removed', 'delete', pieces)]),
       h('div', { class: isSame ? '' : 'texts' }, ['before', 'after'].map(side => !(isSame && side === 'after') && h('div', { class: side },
         !isSame && h('h4', null, t(`diff_${side}`)), h('div', { class: 'text', dir: 'auto' }, this.some('ops', pieces, each => piece(each), 2000))))),
-      number && !isSame && h('div', null, button('check', t('diff_accept', { number: String(number) }), () => this.tell('accept', { number }), 'main')))
+      number && !isSame && h('div', null, button('check', t('diff_accept', { number: Number(number) }), () => this.tell('accept', { number }), 'main')))
   }
 }
 

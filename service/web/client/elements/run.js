@@ -22,7 +22,7 @@ export class Run extends TimedElement {
     const candidates = list(this.values.candidates).map(Object)
     const isOpen = run.status === 'queued' || run.status === 'running'
     const ms = this.passed(run)
-    return h('section', { class: 'stack', 'aria-label': t('run') },
+    return h('section', { role: 'group', 'aria-label': t('run') },
       h('header', { class: 'row between' }, h('div', { class: 'row' }, icon('run'), h('h3', { dir: 'auto' }, plain(text(run.title))), statusBadge(run)),
         h('span', { class: 'number small muted' }, duration(ms), Number.isFinite(run.tokens) && ` · ${t('run_tokens', { count: run.tokens })}`)),
       h('p', { class: 'muted', role: 'status', dir: 'auto' }, said(run)),
