@@ -164,7 +164,7 @@ async def test_a_search_leads_to_its_message_which_is_asked_again_in_a_fork(
         await expect(page.locator(".item[data-marked]")).to_contain_text("And by sea?")
         await page.keyboard.press("Escape")
 
-        message = page.locator(".item", has_text="And by sea?")
+        message = page.locator(".item[data-kind=user_message]", has_text="And by sea?")
         await message.hover()
         await message.get_by_role("button", name="Edit and ask again").click()
         box = page.get_by_role("textbox", name="Message")

@@ -2,7 +2,7 @@
  * A conversation: what was said, the replies as they are written, and where the next message is written.
  *
  * Properties: `client`, `projectId`; `sessionId`, or null for a new conversation of the mode `mode`;
- * `at`, the cursor of an earlier moment; `marked`, the id of the item to be shown first. Methods:
+ * `activeBuildId`, the build that locks the project; `at`, the cursor of an earlier moment; `marked`, the id of the item to be shown first. Methods:
  * `step(1)` and `step(-1)` move the focus from item to item, `stop()` ends the reply, `edit(text)`.
  * Events: `opened` with a session that this conversation began or went on with, `session` with what
  * the session is now, `gone` where it was erased, `panel` with what should stand beside, `spent`
@@ -56,6 +56,8 @@ export class ThroughlineChat extends Drawn {
   #estimates = null
   /** @type {unknown} */
   #error = null
+  /** @type {string | null} */
+  #activeBuildId = null
   #isReady = false
   #isStuck = true
   /** The item before the message that is asked again, or '' where there is none. @type {string | null} */
@@ -123,6 +125,14 @@ export class ThroughlineChat extends Drawn {
     if (cursor === this.#at) return
     this.#at = cursor
     this.#open()
+  }
+
+  /** The build that locks the project, as the page knows it: a session that is not followed yet does not. */
+  get activeBuildId() { return this.#activeBuildId }
+  set activeBuildId(id) {
+    if (id === this.#activeBuildId) return
+    this.#activeBuildId = id
+    this.redraw()
   }
 
   /** The session as it is now, or null. */
@@ -301,7 +311,7 @@ export class ThroughlineChat extends Drawn {
   }
 
   #isLocked() {
-    return this.#state.activeBuildId !== null && PLANNING.has(this.#session?.['mode'] ?? this.mode)
+    return (this.#state.activeBuildId ?? this.#activeBuildId) !== null && PLANNING.has(this.#session?.['mode'] ?? this.mode)
   }
 
   /** The reply that is being written, or null. */

@@ -188,6 +188,7 @@ export class App {
       chat.mode = BEGUN.includes(mode ?? '') ? mode : 'plan'
       chat.projectId = this.#projectId
       chat.at = at
+      chat.activeBuildId = this.#feed?.state.activeBuildId ?? null
       if (sessionId !== chat.sessionId) {
         this.#session = sessionId === this.#session?.['sessionId'] ? this.#session : null
         chat.sessionId = sessionId
@@ -259,6 +260,7 @@ export class App {
     if (feed !== this.#feed) return
     const running = new Set(Object.values(feed.state.replies).map(each => each.sessionId ?? ''))
     if ([...running].join() !== [...this.#list.running].join()) this.#list.running = running
+    if (this.#chat) this.#chat.activeBuildId = feed.state.activeBuildId
     this.#foots()
   }
 

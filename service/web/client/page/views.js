@@ -17,7 +17,7 @@ export function viewOf(place, room, live) {
   const view = h('section', { class: 'page', tabindex: -1, 'aria-label': t(`place_${place}`) })
   const show = async () => {
     try {
-      view.replaceChildren(...[await FILLED[place]?.(room, live)].flat(9).filter(each => each instanceof Node))
+      view.replaceChildren(h('h2', { class: 'out' }, t(`place_${place}`)), ...[await FILLED[place]?.(room, live)].flat(9).filter(each => each instanceof Node))
     } catch (error) {
       view.replaceChildren(h('div', { class: 'empty', role: 'alert' }, h('p', null, messageOf(error)), h('button', { type: 'button', onclick: show }, t('try_again'))))
     }
@@ -81,7 +81,7 @@ function newPrompt(client, projectId, go) {
       go(beside(projectId, 'prompts', 'prompt', promptId, null))
     })
   }
-  return h('form', { class: 'card stack', onsubmit }, h('h2', null, h('b', null, t('prompt_new'))),
+  return h('form', { class: 'card stack', onsubmit }, h('h3', null, h('b', null, t('prompt_new'))),
     h('label', { class: 'field' }, t('column_name'), name), h('label', { class: 'field' }, t('prompt_text'), text),
     h('div', null, h('button', { type: 'submit' }, icon('plus'), t('prompt_create'))))
 }
