@@ -4,9 +4,7 @@ Each fault drives a client in JavaScript and the network in Python, and checks t
 every event once, that its state is whole, and that the log has each message once.
 """
 
-import asyncio
-import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -17,11 +15,12 @@ import pytest
 
 from service.model.offline.app import OfflineModel
 from service.replies import tail
+from service.replies.sse import encode
 from tests.running import LiveService, running
 from tests.service import law
 from tests.service.watching import append, said, shown, until
 from tests.sizes import chance, size
-from tests.web.network import LOST, BadNetwork, problem
+from tests.web.network import LOST, BadNetwork, answer, problem
 from tests.web.runtimes import Runtime, page_of_tests
 
 _numbers: Final = count(1)
@@ -32,7 +31,8 @@ async ({ userId, project }) => {
   globalThis.renewals = 0
   globalThis.renew = async () => {
     globalThis.renewals++
-    const answer = await fetch(`${address}/test/token`).catch(() => { throw new throughline.ThroughlineError('unreachable') })
+    const unreachable = () => { throw new throughline.ThroughlineError('unreachable') }
+    const answer = await fetch(`${address}/test/token`).catch(unreachable)
     return await answer.json()
   }
   globalThis.userId = userId
@@ -41,13 +41,16 @@ async ({ userId, project }) => {
   globalThis.watched = (source) => {
     source.seen = []
     source.connections = []
-    source.addEventListener('event', ({ detail }) => source.seen.push([detail.event, detail.data, detail.id]))
+    source.addEventListener('event', ({ detail: { event, data, id } }) => {
+      source.seen.push([event, data, id])
+    })
     source.addEventListener('connection', ({ detail }) => source.connections.push(detail))
     return source
   }
   globalThis.once = (source, holds) => new Promise(resolve => {
     const check = () => { if (holds(source)) resolve() }
-    for (const name of ['state', 'event', 'connection', 'end', 'reset']) source.addEventListener(name, check)
+    const names = ['state', 'event', 'connection', 'end', 'reset']
+    for (const name of names) source.addEventListener(name, check)
     check()
   })
 }
@@ -206,7 +209,7 @@ async def refused(ground: Ground) -> None:
 
 @fault("a reply is taken back")
 async def reset(ground: Ground) -> None:
-    """What was shown before a reset is not part of the reply, also where the stream is cut there."""
+    """What was shown before a reset is not part of the reply, also where the stream breaks."""
     ground.network.cut_streams(200 * n for n in range(1, 6))
     await ground.js.run(ASK, {"message": "[[offline: broken_contract times=1]] Add a login page"})
     end = await ground.ended()
@@ -259,15 +262,54 @@ async def erased(ground: Ground) -> None:
     assert end == [404, "reply_not_found"]
 
 
+@fault("a stream repeats and skips")
+async def repeated(ground: Ground) -> None:
+    """An event that comes again is left out, and a missing event is asked for."""
+    await ground.js.run(ASK, {"message": "Good morning"})
+    end = await ground.ended()
+    events = [tuple(each) for each in end["seen"]]
+    reply_id = end["final"]["messageId"]
+    path = f"GET /v1/chat-plan/replies/{reply_id}/stream"
+    ground.network.next_answers(path, streamed(*events[:2], *events[:3], *events[4:]))
+    await ground.js.run(
+        "async ({ id }) => { globalThis.reply = watched(client.join(id)) }", {"id": reply_id}
+    )
+    assert (await ground.ended())["seen"] == end["seen"]
+    assert f"after={reply_id}.3" in ground.network.requests[-1]
+
+    items = (await shown(ground.live, ground.project))[:3]
+    begin = f"{ground.live.service.log_epoch}.0"
+    linked = [
+        ("item", item | {"prev": before}, item["cursor"])
+        for before, item in zip([None, *(each["cursor"] for each in items)], items, strict=False)
+    ]
+    path = f"GET /v1/project/{ground.project}/timeline/stream"
+    ground.network.next_answers(path, streamed(linked[0], linked[0], linked[2]))
+    await ground.js.run(FOLLOW, {"how": {"after": begin}})
+    feed = await ground.js.run(FOLLOWED, {"count": 3})
+    assert [at for _, _, at in feed["seen"]] == [item["cursor"] for item in items]
+    await ground.timeline_is(feed["state"])
+
+
+def streamed(*events: tuple[str, Any, str]) -> bytes:
+    """An answer with these events."""
+    text = b"".join(encode(name, data, at) for name, data, at in events)
+    return answer(200, "text/event-stream", text)
+
+
 # Tokens and clocks -------------------------------------------------------------------------------
 
 
-@fault("tokens expire")
-async def expired(ground: Ground, shift: int = 0) -> None:
-    """A token ends in the middle of a feed. The client renews it ahead, and misses nothing."""
+async def expired(ground: Ground, shift: int) -> None:
+    """A token ends in the middle of a feed. The client renews it ahead, and misses nothing.
+
+    The clock of the device is off by `shift` seconds.
+    """
     ground.token_seconds = 2
     await ground.js.run(SHIFT, {"shift": shift})
-    await ground.js.run("async () => { client = new throughline.Throughline({ url: address, userId, renew }) }")
+    await ground.js.run(
+        "async () => { client = new throughline.Throughline({ url: address, userId, renew }) }"
+    )
     await ground.js.run(FOLLOW)
     await ground.js.run(
         "async () => { while (renewals < 3) await new Promise(done => setTimeout(done, 20)) }"
@@ -288,13 +330,19 @@ async ({ shift }) => {
 """
 
 
+@fault("tokens expire", LARGE)
+async def on_time(ground: Ground) -> None:
+    """The device's clock is right."""
+    await expired(ground, shift=0)
+
+
 @fault("the clock is fast by ten minutes")
 async def fast(ground: Ground) -> None:
     """The device's clock is ahead of the server's."""
     await expired(ground, shift=600)
 
 
-@fault("the clock is slow by ten minutes")
+@fault("the clock is slow by ten minutes", LARGE)
 async def slow(ground: Ground) -> None:
     """The device's clock is behind the server's."""
     await expired(ground, shift=-600)
@@ -309,7 +357,9 @@ async def unauthorised(ground: Ground) -> None:
     await ground.ended()
     assert await ground.js.run("async () => renewals") == 2
     ground.network.next_answers("GET /v1/projects", refusal, refusal)
-    code = "async () => await client.projects().then(() => null, error => [error.status, error.code])"
+    code = (
+        "async () => await client.projects().then(() => null, error => [error.status, error.code])"
+    )
     assert await ground.js.run(code) == [401, "not_authenticated"]
 
 
@@ -347,7 +397,9 @@ async def stopped(ground: Ground) -> None:
         ground.network.target = str(other.client.base_url)
         await ground.js.run(FOLLOW)
         await ground.js.run(ASK, {"message": "Good morning"})
-        await ground.js.run("async () => await once(reply, () => reply.state.status === 'streaming')")
+        await ground.js.run(
+            "async () => await once(reply, () => reply.state.status === 'streaming')"
+        )
         ground.network.target = str(ground.live.client.base_url)
     await ground.ended()
     await append(ground.live, [said("after", project_id=ground.project)])
@@ -413,13 +465,16 @@ async def same_fold(ground: Ground) -> None:
     await ground.js.run(f"async () => await client.cancelBuild({order['buildId']!r})")
     code = """
     async () => {
-      await once(feed, () => Object.values(feed.state.builds)[0]?.status === 'failed' && feed.state.activeBuildId === null)
+      const hasFailed = () => Object.values(feed.state.builds)[0]?.status === 'failed'
+      await once(feed, () => hasFailed() && feed.state.activeBuildId === null)
       const { fold, NOTHING } = throughline
       const page = await client.timeline(project, { limit: 200 })
       await once(feed, () => feed.state.items.length === page.items.length)
       const past = fold(NOTHING, { event: 'page', data: page })
-      return [feed.state, past].map(({ items, builds, runs, replies, activeBuildId }) =>
-        ({ items: items.map(({ actions, prev, ...item }) => item), builds: Object.keys(builds), runs, replies, activeBuildId }))
+      return [feed.state, past].map(({ items, builds, runs, replies, activeBuildId }) => ({
+        items: items.map(({ actions, prev, ...item }) => item),
+        builds, runs, replies, activeBuildId
+      }))
     }
     """
     state, past = await ground.js.run(code)

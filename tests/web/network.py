@@ -19,9 +19,11 @@ LOST = b""
 class BadNetwork:
     """Passes requests on as they are.
 
-    `cuts` are the numbers of bytes after which the next streams break. `answers` has the next answers
-    to requests that begin with a text, such as `POST /v1/chat-plan`; the service never gets these
-    requests, unless the answer is `LOST`. While the network `is_down`, it breaks every connection.
+    `cuts` are the numbers of bytes after which the next streams break. `answers` has the next
+    answers to requests that begin with a text, such as `POST /v1/chat-plan`; the service never gets
+    these requests, unless the answer is `LOST`. While the network `is_down`, it breaks every
+    connection. While it `is_mute`, it carries no bodies of answers.
+
     `requests` are the request lines that arrived, and `statuses` the statuses of the answers of the
     service. `refused` counts the connections that it broke while it was down.
     """
@@ -149,15 +151,20 @@ class BadNetwork:
     async def _copied(
         self, upstream: asyncio.StreamReader, writer: asyncio.StreamWriter, left: int | None
     ) -> None:
-        """Pass the body on, and break the connection after `left` bytes."""
+        """Pass the body on, and break the connection after `left` bytes. A mute network does not pass
+        the end on either."""
+        was_mute = False
         while data := await upstream.read(1 << 16):
             if self.is_mute:
+                was_mute = True
                 continue
             writer.write(data if left is None else data[:left])
             await writer.drain()
             if left is not None and (left := left - len(data)) <= 0:
                 writer.transport.abort()
                 return
+        if was_mute:
+            await asyncio.Event().wait()  # until the client leaves
 
 
 async def _read(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:

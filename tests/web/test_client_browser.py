@@ -1,9 +1,10 @@
-"""The web client in Chromium, over a bad network: the faults of Node, and those of a browser alone."""
+"""The web client in Chromium, over a bad network: as in Node, and what only browsers have."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.async_api import Browser
@@ -65,7 +66,11 @@ async def another_tab(ground: Ground) -> Ground:
     return replace(ground, js=tab)
 
 
-@pytest.mark.parametrize("name", [*FAULTS, *(LARGE if PROVE else ())])
+FEW = ("streams are cut", "the clock is fast by ten minutes", "a server stops", "feeds are cut")
+"""The faults of `make test`: there Node bears them all, in less time."""
+
+
+@pytest.mark.parametrize("name", FAULTS | LARGE if PROVE else FEW)
 async def test_a_client_in_chromium_bears(
     name: str, browser: Browser, make: Make, shared_url: str
 ) -> None:
@@ -79,11 +84,12 @@ async def test_a_message_typed_offline_outlives_its_page_and_is_sent_once(
     async with ground_in(browser, make, shared_url) as ground:
         assert isinstance(ground.js, Tab)
         first, second = await another_tab(ground), await another_tab(ground)
-        await ground.js.page.context.set_offline(True)
+        context = ground.js.page.context
+        await context.set_offline(True)
         await ground.js.run(ASK, {"message": "Add a login page"})
         await ground.js.run("async () => await once(reply, () => reply.connection === 'offline')")
         await ground.js.page.close()
-        await first.js.page.context.set_offline(False)
+        await context.set_offline(False)
         found = await asyncio.gather(first.js.run(RESEND), second.js.run(RESEND))
         assert [each["kept"] for each in found] == [["Add a login page"]] * 2
         assert found[0]["finals"] == found[1]["finals"]
@@ -118,3 +124,37 @@ async def test_two_tabs_show_the_same(browser: Browser, make: Make, shared_url: 
         states = [(await each.js.run(FOLLOWED, {"count": 3}))["state"] for each in (one, two)]
         assert states[0] == states[1]
         await one.timeline_is(states[0])
+
+
+SIGN_IN = """
+async ({ code }) => {
+  const body = JSON.stringify({ code })
+  const headers = { 'Content-Type': 'application/json' }
+  const answer = await fetch('/v1/browser-sessions', { method: 'POST', headers, body })
+  globalThis.client = new throughline.Throughline()
+  return [answer.status, await client.userId()]
+}
+"""
+
+
+async def test_a_page_that_is_signed_in_gets_its_tokens_by_itself(
+    browser: Browser, make: Make, shared_url: str
+) -> None:
+    async with ground_in(browser, make, shared_url) as ground:
+        answer = await ground.live.client.post("/v1/links", json={"userId": ground.user})
+        (code,) = parse_qs(urlsplit(answer.json()["url"]).query)["code"]
+        assert await ground.js.run(SIGN_IN, {"code": code}) == [201, ground.user]
+        await ground.js.run(ASK, {"message": "Good morning"})
+        await ground.ended()
+        (browser_session,) = (await ground.js.run(LIST))["browserSessions"]
+        assert browser_session["current"]
+        await ground.js.run(SIGN_OUT, {"id": browser_session["browserSessionId"]})
+        assert await ground.js.run(AFTERWARDS) == [401, "signed_out"]
+
+
+LIST = "async () => await client.get('/v1/browser-sessions')"
+SIGN_OUT = "async ({ id }) => await client.delete(`/v1/browser-sessions/${id}`)"
+AFTERWARDS = """
+async () => await new throughline.Throughline().projects()
+  .then(() => null, error => [error.status, error.code])
+"""

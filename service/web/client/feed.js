@@ -98,7 +98,7 @@ export class Feed extends Followed {
       this.#cursor = null
       this.#hasHistory = this.#how.history === 0
       this.#become(NOTHING)
-      this.tell('reset')
+      this.emit('reset')
       return await this.#begin(signal)
     }
   }
@@ -161,13 +161,13 @@ export class Feed extends Followed {
   #become(state) {
     if (state === this.state) return
     this.state = state
-    this.tell('state', state)
+    this.emit('state', state)
   }
 
   /** @param {unknown} error */
   #over(error) {
     if (error !== null) this.#reject(error)
     this.over(error)
-    this.tell('end', error)
+    this.emit('end', error)
   }
 }

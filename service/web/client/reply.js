@@ -156,7 +156,7 @@ export class Reply extends Followed {
   /** @param {import('./fold.js').ReplyState} state */
   #become(state) {
     this.state = state
-    this.tell('state', state)
+    this.emit('state', state)
   }
 
   /** @param {unknown} error */
@@ -164,6 +164,6 @@ export class Reply extends Followed {
     if (error !== null) this.#reject(error)
     else this.#resolve(this.state.envelope)
     this.over(error)
-    this.tell('end', error)
+    this.emit('end', error)
   }
 }

@@ -461,7 +461,7 @@ export class Followed extends EventTarget {
    * @param {string} type
    * @param {any} [detail]
    */
-  tell(type, detail) {
+  emit(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }))
   }
 
@@ -469,12 +469,12 @@ export class Followed extends EventTarget {
   connected(state) {
     if (state === this.connection) return
     this.connection = state
-    this.tell('connection', state)
+    this.emit('connection', state)
   }
 
   /** @protected @param {SseEvent} event */
   async pass(event) {
-    this.tell('event', event)
+    this.emit('event', event)
     this.#waiting.push(event)
     this.#wake()
     if (this.#waiting.length < 1_000) return

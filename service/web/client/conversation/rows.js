@@ -70,7 +70,7 @@ function message(node, row, room) {
   const author = item?.['userId'] ?? room.userId ?? ''
   const isBuild = item?.['mode'] === 'build'
   return [
-    h('header', null, h('b', null, h('bdi', null, author)),
+    h('header', null, h('h2', null, h('bdi', null, author)),
       item ? moment(item['timestamp']) : h('span', null, t('message_sending')),
       item && isBuild && h('span', { class: 'chip' }, icon('build'), t('build')),
       item && tools(row, room, [
@@ -94,7 +94,7 @@ function reply(node, row, room) {
   const billed = ai?.billedSeconds ?? state?.envelope?.metadata?.billed_seconds
   const took = ai?.duration ?? state?.envelope?.metadata?.duration_ms
   return [
-    h('header', null, h('b', null, t('plan_kind_general')),
+    h('header', null, h('h2', null, t('plan_kind_general')),
       item && moment(item['timestamp']),
       took !== undefined && took !== null && h('span', { title: t('reply_took') }, duration(took)),
       billed > 0 && h('span', { class: 'chip', title: t('reply_billed') }, seconds(billed)),
@@ -198,7 +198,7 @@ function system(_, { item }) {
 /** @param {Element} node @param {Row} row */
 function appended(node, { item }) {
   const ai = item?.['aiResponse']
-  return [h('header', null, h('b', null, t('message_appended')), moment(item?.['timestamp'])), h('div', { class: 'answer', dir: 'auto' }, markdown(ai?.text ?? ''))]
+  return [h('header', null, h('h2', null, t('message_appended')), moment(item?.['timestamp'])), h('div', { class: 'answer', dir: 'auto' }, markdown(ai?.text ?? ''))]
 }
 
 /** @param {Element} _ @param {Row} row */

@@ -28,7 +28,7 @@ export function chart(host, name, { title, labels, values, form = 'bars', show =
   const isTable = form === 'table' || host.kept.get(name) === true
   const change = () => host.keep(name, !isTable)
   return h('figure', { class: 'chart', key: name },
-    h('figcaption', null, h('h4', { dir: 'auto' }, plain(title)),
+    h('figcaption', null, h('h3', { class: 'part', dir: 'auto' }, plain(title)),
       form !== 'table' && h('button', { type: 'button', class: 'quiet small', 'aria-pressed': String(isTable), onclick: change },
         icon(isTable ? 'analysis' : 'table'), h('span', null, t(isTable ? 'chart_show_chart' : 'chart_show_table')))),
     isTable ? table(host, name, points, show) : form === 'bars' ? bars(host, name, points, show)

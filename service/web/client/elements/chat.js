@@ -2,7 +2,7 @@
  * A conversation: what was said, the replies as they are written, and where the next message is written.
  *
  * Properties: `client`, `projectId`; `sessionId`, or null for a new conversation of the mode `mode`;
- * `at`, the cursor of an earlier moment; `marked`, the id of the item to be shown first. Methods:
+ * `activeBuildId`, the build that locks the project; `at`, the cursor of an earlier moment; `marked`, the id of the item to be shown first. Methods:
  * `step(1)` and `step(-1)` move the focus from item to item, `stop()` ends the reply, `edit(text)`.
  * Events: `opened` with a session that this conversation began or went on with, `session` with what
  * the session is now, `gone` where it was erased, `panel` with what should stand beside, `spent`
@@ -56,6 +56,8 @@ export class ThroughlineChat extends Drawn {
   #estimates = null
   /** @type {unknown} */
   #error = null
+  /** @type {string | null} */
+  #activeBuildId = null
   #isReady = false
   #isStuck = true
   /** The item before the message that is asked again, or '' where there is none. @type {string | null} */
@@ -125,6 +127,14 @@ export class ThroughlineChat extends Drawn {
     this.#open()
   }
 
+  /** The build that locks the project, as the page knows it: a session that is not followed yet does not. */
+  get activeBuildId() { return this.#activeBuildId }
+  set activeBuildId(id) {
+    if (id === this.#activeBuildId) return
+    this.#activeBuildId = id
+    this.redraw()
+  }
+
   /** The session as it is now, or null. */
   get session() { return this.#session }
 
@@ -146,6 +156,17 @@ export class ThroughlineChat extends Drawn {
     void this.#readSession()
     if (this.#at === null) this.#follow(client, id)
     else void this.#readPast(client, id, opening)
+  }
+
+  /** Stop following. Replies that this conversation asked for are still read. */
+  rest() {
+    this.#feed?.close()
+    this.#feed = null
+  }
+
+  /** Follow again, from now. */
+  wake() {
+    this.#open()
   }
 
   /** @param {Throughline} client @param {string} id */
@@ -178,9 +199,9 @@ export class ThroughlineChat extends Drawn {
   /** @param {Feed} feed @param {any} error */
   #onEnd(feed, error) {
     if (feed !== this.#feed || !error) return
-    if (error.code === 'erased' || error.status === 404) this.say('gone', this.#sessionId)
     this.#error = error
     this.redraw()
+    if (error.code === 'erased' || error.status === 404) this.say('gone', this.#sessionId)
   }
 
   /** @param {Throughline} client @param {string} id @param {number} opening */
@@ -290,7 +311,7 @@ export class ThroughlineChat extends Drawn {
   }
 
   #isLocked() {
-    return this.#state.activeBuildId !== null && PLANNING.has(this.#session?.['mode'] ?? this.mode)
+    return (this.#state.activeBuildId ?? this.#activeBuildId) !== null && PLANNING.has(this.#session?.['mode'] ?? this.mode)
   }
 
   /** The reply that is being written, or null. */
@@ -466,10 +487,9 @@ export class ThroughlineChat extends Drawn {
       prompt: () => this.say('panel', `prompt:${row.item?.['event']?.promptId}`),
       run: () => this.say('panel', `run:${row.item?.['run']?.runId}`),
       build: async () => {
-        const { buildId } = await client.convert({ projectId: this.#projectId, sessionId: row.item?.['sessionId'] ?? this.#sessionId, planData: row.item?.['aiResponse']?.data, locale: locale() })
+        await client.convert({ projectId: this.#projectId, sessionId: row.item?.['sessionId'] ?? this.#sessionId, planData: row.item?.['aiResponse']?.data, locale: locale() })
         this.#announce(t('build_locked'))
         this.say('spent')
-        this.say('panel', `build:${buildId}`)
         void this.#readSession()
       },
       'build-again': async () => {

@@ -22,7 +22,7 @@ const base = sheet(`
 :host([hidden]), [hidden] { display: none; }
 * { box-sizing: border-box; }
 h1, h2, h3, h4, h5, h6, p, ul, ol, dl, dd, figure, blockquote, pre, table { margin: 0; padding: 0; }
-h3 { font-size: 17px; line-height: 1.35; } h4 { font-size: 13px; color: var(--muted); font-weight: 600; } h5, h6 { font-size: 15px; }
+h3 { font-size: 17px; line-height: 1.35; } h4, h3.part { font-size: 13px; color: var(--muted); font-weight: 600; } h5, h6 { font-size: 15px; }
 section, .stack { display: grid; grid-template-columns: minmax(0, 1fr); gap: 12px; } section > section { gap: 8px; }
 .row { display: flex; flex-wrap: wrap; gap: 4px 8px; align-items: center; } .between { justify-content: space-between; }
 .muted { color: var(--muted); } .small { font-size: 13px; } .number { font-variant-numeric: tabular-nums; white-space: nowrap; }
@@ -158,5 +158,5 @@ export function define(name, kind, properties) {
  * @param {string} title @param {Child} content @param {string} [key] */
 export function part(title, content, key = title) {
   const isEmpty = !content || (Array.isArray(content) && !content.flat(2).some(Boolean))
-  return !isEmpty && h('section', { key }, h('h4', null, title), content)
+  return !isEmpty && h('section', { key }, h('h3', { class: 'part' }, title), content)
 }

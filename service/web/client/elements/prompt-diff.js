@@ -11,9 +11,9 @@ export class PromptDiff extends ThroughlineElement {
   static sheets = [sheet(`
 .texts { display: grid; gap: 12px; } .text { padding: 12px; border: 1px solid var(--line); border-radius: var(--radius); }
 ins { background: var(--good-soft); color: var(--good); text-decoration: underline; text-underline-offset: 3px; } del { background: var(--bad-soft); color: var(--bad); text-decoration: line-through; }
-.after, .texts h4 { display: none; }
+.after, .texts h3 { display: none; }
 @media (min-width: 1100px) { @container (min-width: 560px) {
-  .texts { grid-template-columns: 1fr 1fr; } .texts h4 { display: block; } .after { display: block; } .before ins, .after del { display: none; } } }
+  .texts { grid-template-columns: 1fr 1fr; } .texts h3 { display: block; } .after { display: block; } .before ins, .after del { display: none; } } }
 `)]
 
   render() {
@@ -24,7 +24,7 @@ ins { background: var(--good-soft); color: var(--good); text-decoration: underli
     return h('section', { role: 'group', 'aria-label': t('diff_changes') },
       h('p', { class: 'small muted' }, isSame ? t('diff_same') : [counted('diff_added', 'insert', pieces), ' · ', counted('diff_removed', 'delete', pieces)]),
       h('div', { class: isSame ? '' : 'texts' }, ['before', 'after'].map(side => !(isSame && side === 'after') && h('div', { class: side },
-        !isSame && h('h4', null, t(`diff_${side}`)), h('div', { class: 'text', dir: 'auto' }, this.some('ops', pieces, each => piece(each), 2000))))),
+        !isSame && h('h3', { class: 'part' }, t(`diff_${side}`)), h('div', { class: 'text', dir: 'auto' }, this.some('ops', pieces, each => piece(each), 2000))))),
       number && !isSame && h('div', null, button('check', t('diff_accept', { number: Number(number) }), () => this.tell('accept', { number }), 'main')))
   }
 }

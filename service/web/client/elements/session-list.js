@@ -201,7 +201,7 @@ export class ThroughlineSessionList extends Drawn {
     const named = new Map(sessions.map(each => [each['prompt']?.promptId ?? '', each['prompt']?.name ?? t('list_no_prompt')]))
     return [...named].map(([id, name]) =>
       h('div', { key: `prompt ${id}` },
-        h('h3', { class: 'cut' }, h('bdi', null, name)),
+        h('h3', { class: 'cut', dir: 'auto' }, name),
         this.#rows(sessions.filter(each => (each['prompt']?.promptId ?? '') === id))))
   }
 
@@ -219,7 +219,7 @@ export class ThroughlineSessionList extends Drawn {
       h('a', { href: address, 'aria-current': isOpen ? 'page' : null, title: date(session['lastActive']) },
         h('span', { class: 'name' },
           this.#running.has(id) && h('span', { class: 'dot', role: 'img', 'aria-label': t('list_running') }),
-          h('b', { class: 'cut' }, h('bdi', null, session['name'])),
+          h('b', { class: 'cut', dir: 'auto' }, session['name']),
           session['starred'] && h('span', { class: 'star' }, icon('star', t('list_starred'))),
           session['status'] !== 'active' && session['status'] !== 'expired' && h('span', { class: 'chip' }, word('session_status', session['status'])),
           h('span', { class: 'grow' }), h('span', { class: 'when' }, brief(session['lastActive']))),

@@ -192,7 +192,7 @@ export class ThroughlineTimeline extends Drawn {
     patch(li, h('a', { class: 'row', href: this.#addressOf(item), onfocus: () => { this.#focused = index } },
       moment(item['timestamp']),
       h('span', { class: 'kind' }, icon(ICONS[item['kind']] ?? 'alert'), h('span', { class: 'cut' }, word('kind', item['kind']))),
-      h('span', { class: 'text cut' }, h('bdi', null, textOf(item))),
+      h('span', { class: 'text cut', dir: 'auto' }, textOf(item)),
       (item['build'] ?? item['run']) && h('span', { class: 'chip' }, word('status', (item['build'] ?? item['run']).status)),
       item['status'] === 'failed' && item['kind'] === 'reply' && h('span', { class: 'chip bad' }, t('status_failed'))))
     return li

@@ -8,7 +8,7 @@ import { icon } from '../elements/icons.js'
 import { date, LOCALE_NAMES, LOCALES, locale, number, t, word } from '../texts.js'
 import { help, listen } from './keys.js'
 import { fillPanel } from './panel.js'
-import { chooseLocale, theme, THEMES, useTheme } from './preferences.js'
+import { chooseLocale, keep, kept, theme, THEMES, useTheme } from './preferences.js'
 import { addressOf, PLACES, Router } from './router.js'
 import { Scrubber } from './scrubber.js'
 import { Search } from './search.js'
@@ -18,6 +18,7 @@ import { viewOf } from './views.js'
 /** @typedef {import('../throughline.js').Feed} Feed */
 
 const SOON_MS = 200
+const RESTING_MS = 60_000
 const SWIPE_PX = 60
 const EDGE_PX = 32
 const GAUGE_PX = 64
@@ -51,6 +52,9 @@ export class App {
   #moment = null
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #resting
+  #isResting = false
   #scrubber
   #list = /** @type {any} */ (h('throughline-session-list'))
   #search
@@ -58,6 +62,7 @@ export class App {
   #side = h('nav', { class: 'side' })
   #main = h('main', { class: 'main', id: 'main', tabindex: -1 })
   #top = h('header', { class: 'top' })
+  /** @type {HTMLElement} */
   #view = h('div')
   #panel = h('aside', { class: 'panel', hidden: true, tabindex: -1 })
   #foot = h('footer', { class: 'foot' })
@@ -91,7 +96,9 @@ export class App {
     this.#swipe()
     const { projects } = await this.#client.projects({ limit: 100 })
     this.#projects = projects
+    if (!projects.length) this.#bars.append(h('p', { class: 'bar', role: 'status' }, icon('info'), t('project_none')))
     await this.#show()
+    document.addEventListener('visibilitychange', () => this.#onVisible())
     for (const reply of this.#client.resend()) reply.done.catch(error => toast(messageOf(error)))
   }
 
@@ -99,7 +106,7 @@ export class App {
 
   async #show() {
     const { route } = this.#router
-    const projectId = route.projectId ?? (await this.#projectOf(route.sessionId)) ?? this.#projectId ?? this.#projects[0]?.projectId ?? null
+    const projectId = route.projectId ?? (await this.#projectOf(route.sessionId)) ?? this.#projectId ?? this.#last() ?? null
     if (route !== this.#router.route) return
     if (route.place === 'home' && projectId) return this.#router.go(addressOf({ projectId }), { replace: true })
     document.documentElement.toggleAttribute('data-past', route.at !== null)
@@ -113,6 +120,12 @@ export class App {
     this.draw()
     void this.#readBalance()
     void this.#readMoment()
+  }
+
+  /** The project that was open last in this browser, else the newest. @returns {string | undefined} */
+  #last() {
+    const last = kept('project', '')
+    return (this.#projects.find(each => each.projectId === last) ?? this.#projects[0])?.projectId
   }
 
   /** The project of a session that the address names. @param {string | null} sessionId */
@@ -131,14 +144,38 @@ export class App {
   /** Follow another project. @param {string | null} projectId */
   #enter(projectId) {
     if (projectId === this.#projectId || projectId === null) return
-    this.#feed?.close()
     this.#projectId = projectId
+    keep('project', projectId)
     this.#list.projectId = projectId
+    this.#follow(projectId)
+  }
+
+  /** @param {string} projectId */
+  #follow(projectId) {
+    this.#feed?.close()
     const feed = this.#client.follow(projectId, { locale: locale() })
     this.#feed = feed
     feed.addEventListener('state', () => this.#onLive(feed))
     feed.addEventListener('event', event => this.#onEvent(/** @type {CustomEvent} */ (event).detail))
     feed.addEventListener('connection', event => this.#onConnection(/** @type {CustomEvent} */ (event).detail))
+  }
+
+  /** A page that nobody looks at gives its connections back after a while: a browser has few for each address. */
+  #onVisible() {
+    clearTimeout(this.#resting)
+    if (document.hidden) {
+      this.#resting = setTimeout(() => {
+        this.#isResting = true
+        this.#feed?.close()
+        this.#chat?.rest()
+      }, RESTING_MS)
+    } else if (this.#isResting && this.#projectId) {
+      this.#isResting = false
+      this.#follow(this.#projectId)
+      this.#chat?.wake()
+      this.#again()
+      this.#soon()
+    }
   }
 
   /** Show the place in the main part. The conversation stays when it has begun meanwhile. */
@@ -151,6 +188,7 @@ export class App {
       chat.mode = BEGUN.includes(mode ?? '') ? mode : 'plan'
       chat.projectId = this.#projectId
       chat.at = at
+      chat.activeBuildId = this.#feed?.state.activeBuildId ?? null
       if (sessionId !== chat.sessionId) {
         this.#session = sessionId === this.#session?.['sessionId'] ? this.#session : null
         chat.sessionId = sessionId
@@ -163,7 +201,7 @@ export class App {
     this.#shown = key
     this.#session = null
     if (place === 'timeline') this.#put(h('throughline-timeline', { '.client': this.#client, '.projectId': this.#projectId, '.feed': at === null ? this.#feed : null, '.at': at }))
-    else this.#put(viewOf(place, this.#room(() => this.#again()), this.#feed?.state ?? { items: [] }))
+    else this.#put(viewOf(place, this.#room(() => this.#again()), () => this.#feed?.state.items ?? []))
   }
 
   #newChat() {
@@ -222,6 +260,7 @@ export class App {
     if (feed !== this.#feed) return
     const running = new Set(Object.values(feed.state.replies).map(each => each.sessionId ?? ''))
     if ([...running].join() !== [...this.#list.running].join()) this.#list.running = running
+    if (this.#chat) this.#chat.activeBuildId = feed.state.activeBuildId
     this.#foots()
   }
 
@@ -241,6 +280,7 @@ export class App {
     this.#timer = setTimeout(() => {
       void this.#list.refresh()
       void this.#readBalance()
+      if (this.#router.route.at === null) Reflect.get(this.#view, 'refresh')?.call(this.#view)
     }, SOON_MS)
   }
 
@@ -333,7 +373,7 @@ export class App {
     patch(this.#side, this.#sideHead,
       h('div', { key: 'places', class: 'places' }, PLACES.map(each => h('a', { href: addressOf({ projectId: this.#projectId, place: each, at }), 'aria-current': place === each && projectId ? 'page' : null },
         icon(PLACE_ICONS[each] ?? 'log'), h('span', { class: 'cut' }, t(`place_${each}`))))),
-      this.#search.node, this.#list)
+      this.#search.node, this.#list, h('footer', { key: 'settings', class: 'line narrow' }, this.#settings()))
     this.#search.show(this.#projectId)
     this.#list.hidden = this.#search.isOpen
   }
@@ -341,11 +381,12 @@ export class App {
   #drawTop() {
     const { place } = this.#router.route
     const session = this.#session
-    const title = PLACES.includes(place) ? t(`place_${place}`) : session?.['name'] ?? t('new_plan')
+    const { mode } = this.#router.route
+    const title = PLACES.includes(place) ? t(`place_${place}`) : session?.['name'] ?? t(`new_${mode && BEGUN.includes(mode) ? mode : 'plan'}`)
     const isSession = session !== null && place === 'session'
     patch(this.#top,
       h('button', { key: 'menu', type: 'button', class: 'bare icon narrow', 'aria-label': t('drawer', { count: this.#unread.size }), 'aria-expanded': 'false', onclick: () => this.#drawer(true) }, icon('menu'), this.#unread.size > 0 && h('span', { class: 'chip' }, this.#unread.size)),
-      h('h1', { key: 'title', class: 'cut', tabindex: -1 }, h('bdi', null, title)),
+      h('h1', { key: 'title', class: 'cut', dir: 'auto', tabindex: -1 }, title),
       isSession && h('span', { key: 'mode', class: 'chip' }, icon(session['mode']), word('mode', session['mode'])),
       isSession && session['isPrivate'] && h('span', { key: 'private', class: 'chip' }, icon('lock'), t('session_private')),
       isSession && session['status'] !== 'active' && h('span', { key: 'status', class: 'chip' }, word('session_status', session['status'])),
@@ -386,14 +427,27 @@ export class App {
   #foots() {
     const { at } = this.#router.route
     this.#scrubber.show({ projectId: this.#projectId, now: this.#feed?.position ?? null, at })
-    /** @param {string} name @param {string} label @param {readonly string[]} values @param {string} value @param {(each: string) => string} textOf @param {(each: string) => void} choose */
-    const select = (name, label, values, value, textOf, choose) => h('select', { key: name, 'aria-label': label, title: label, onchange: (/** @type {any} */ event) => choose(event.target.value) },
-      values.map(each => h('option', { value: each, selected: each === value, lang: name === 'locale' ? each : null }, textOf(each))))
+    const isTimed = this.#foot.dataset['time'] !== undefined
+    const toggle = () => {
+      this.#foot.toggleAttribute('data-time', !isTimed)
+      this.#foots()
+    }
     patch(this.#foot, this.#scrubber.node, this.#meter(),
+      h('button', { key: 'time', type: 'button', class: 'bare icon narrow', 'aria-expanded': String(isTimed), 'aria-label': t('time_label'), title: t('time_label'), onclick: toggle }, icon('clock')),
+      h('div', { key: 'settings', class: 'line wide' }, this.#settings()))
+  }
+
+  /** The language, the theme, the help and the way out: at the foot, and on a narrow screen in the drawer. */
+  #settings() {
+    /** @param {string} name @param {string} label @param {readonly string[]} values @param {string} value @param {(each: string) => string} textOf @param {(each: string) => void} choose */
+    const select = (name, label, values, value, textOf, choose) => h('select', { key: name, 'data-setting': name, 'aria-label': label, title: label, onchange: (/** @type {any} */ event) => choose(event.target.value) },
+      values.map(each => h('option', { value: each, selected: each === value, lang: name === 'locale' ? each : null }, textOf(each))))
+    return [
       select('locale', t('language'), LOCALES, locale(), each => Reflect.get(LOCALE_NAMES, each), each => void attempt(() => chooseLocale(each))),
       select('theme', t('theme'), THEMES, theme(), each => t(`theme_${each}`), useTheme),
-      h('button', { key: 'help', type: 'button', class: 'bare icon wide', 'aria-label': t('keys_title'), title: t('keys_title'), onclick: help }, icon('help')),
-      h('button', { key: 'out', type: 'button', class: 'bare', onclick: () => this.#signOut() }, t('sign_out')))
+      h('button', { key: 'help', type: 'button', class: 'bare icon', 'aria-label': t('keys_title'), title: t('keys_title'), onclick: help }, icon('help')),
+      h('button', { key: 'out', type: 'button', class: 'bare', onclick: () => this.#signOut() }, t('sign_out')),
+    ]
   }
 
   /** What there is, and what of it is reserved: hatched. */

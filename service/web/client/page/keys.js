@@ -31,7 +31,7 @@ export function help() {
   const title = t('keys_title')
   const dialog = show(
     h('h2', null, title),
-    h('dl', null, SHOWN.map(key => [h('dt', null, h('kbd', null, key)), h('dd', null, t(`keys_${Reflect.get(NAMES, key)}`))])),
+    h('dl', null, SHOWN.map(key => [h('dt', null, h('kbd', { dir: 'ltr' }, key)), h('dd', null, t(`keys_${Reflect.get(NAMES, key)}`))])),
     h('div', { class: 'line' }, h('button', { type: 'button', class: 'main', autofocus: true, onclick: () => dialog.close() }, t('close'))))
   dialog.setAttribute('aria-label', title)
 }

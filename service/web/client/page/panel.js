@@ -56,7 +56,7 @@ const SHOWN = { plan, build, run, prompt: promptPanel }
 /** @param {string} id @param {Room} room */
 async function plan(id, { client }) {
   const { mode, data, final } = await client.reply(id)
-  return h('throughline-plan', { '.mode': mode, '.data': data, '.status': final?.subtype === 'partial' ? 'partial' : 'final' })
+  return h('throughline-plan', { '.mode': final?.mode ?? mode, '.data': final?.data ?? data, '.status': final?.subtype === 'partial' ? 'partial' : 'final' })
 }
 
 /** @param {string} id @param {Room} room */

@@ -28,7 +28,7 @@ export async function promptPanel(id, room) {
       h('select', { onchange: choose }, versions.map((/** @type {any} */ each) => h('option', { value: each.number, selected: each.number === number }, t('prompt_version', { number: each.number }), each.note ? ` – ${each.note}` : '')))),
     h('p', { class: 'muted small' }, h('bdi', null, version.userId), ' · ', moment(version.createdAt)),
     h('pre', { class: 'said', dir: 'auto', tabindex: 0 }, version.text),
-    diff && h('throughline-prompt-diff', { '.ops': diff.ops, '.number': number, '.readonly': true }),
+    diff && h('throughline-prompt-diff', { '.ops': diff.ops }),
     at === null && prompt.status === 'active' && [runForm(version, prompt, room), versionForm(id, version, newest, room)],
   ]
 }

@@ -7,7 +7,7 @@ import { moment } from '../elements/moment.js'
 import { t, word } from '../texts.js'
 
 /** @typedef {import('./panel.js').Room} Room */
-/** @typedef {{items: any[]}} Live what the project's feed has */
+/** @typedef {() => any[]} Live the items that the project's feed has */
 
 /**
  * The place of a name, filled when its data is there.
@@ -17,11 +17,13 @@ export function viewOf(place, room, live) {
   const view = h('section', { class: 'page', tabindex: -1, 'aria-label': t(`place_${place}`) })
   const show = async () => {
     try {
-      view.replaceChildren(...[await FILLED[place]?.(room, live)].flat(9).filter(each => each instanceof Node))
+      view.replaceChildren(h('h2', { class: 'out' }, t(`place_${place}`)), ...[await FILLED[place]?.(room, live)].flat(9).filter(each => each instanceof Node))
     } catch (error) {
       view.replaceChildren(h('div', { class: 'empty', role: 'alert' }, h('p', null, messageOf(error)), h('button', { type: 'button', onclick: show }, t('try_again'))))
     }
   }
+  // A text that is being typed stays: then the place is not read anew.
+  Reflect.set(view, 'refresh', () => view.contains(document.activeElement) && document.activeElement !== view || show())
   view.append(h('div', { class: 'grey', role: 'status', 'aria-label': t('loading') }, Array.from({ length: 4 }, () => h('i'))))
   void show()
   return view
@@ -53,8 +55,8 @@ const FILLED = {
     ])
     return h('throughline-usage', { '.balance': balance, '.ledger': ledger.items, '.figures': figures })
   },
-  async log(_, { items }) {
-    return h('throughline-event-log', { '.events': [...items].reverse() })
+  async log(_, live) {
+    return h('throughline-event-log', { '.events': live() })
   },
 }
 
@@ -79,7 +81,7 @@ function newPrompt(client, projectId, go) {
       go(beside(projectId, 'prompts', 'prompt', promptId, null))
     })
   }
-  return h('form', { class: 'card stack', onsubmit }, h('h2', null, h('b', null, t('prompt_new'))),
+  return h('form', { class: 'card stack', onsubmit }, h('h3', null, h('b', null, t('prompt_new'))),
     h('label', { class: 'field' }, t('column_name'), name), h('label', { class: 'field' }, t('prompt_text'), text),
     h('div', null, h('button', { type: 'submit' }, icon('plus'), t('prompt_create'))))
 }
