@@ -1,8 +1,6 @@
 """`throughline sign`."""
 
-import secrets
 import sys
-import time
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -27,15 +25,12 @@ def sign(
         err.print(f"throughline: there is no key {key_id}; known are {', '.join(keys)}.")
         raise typer.Exit(2)
     parts = urlsplit(target)
-    moment, nonce = int(time.time()), secrets.token_hex(16)
-    value = signatures.sign(
+    value = signatures.header(
         keys[key_id].secret.get_secret_value(),
         method=method.upper(),
         path=parts.path.encode(),
         query=parts.query.encode(),
-        time=moment,
-        nonce=nonce,
         key_id=key_id,
         body=sys.stdin.buffer.read() if body == "-" else body.encode(),
     )
-    out.print(f"{signatures.HEADER}: t={moment},kid={key_id},n={nonce},v1={value}")
+    out.print(f"{signatures.HEADER}: {value}")
