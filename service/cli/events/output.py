@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Final
 
 import typer
 
@@ -38,10 +38,20 @@ _CONTROL: Final = {n: f"\\u{n:04x}" for n in (*range(0x20), *range(0x7F, 0xA0))}
 
 
 class Printer:
-    """Prints events in one form. `prev` is the position of the event before the first one."""
+    """Prints events in one form, to stdout unless another file is given.
 
-    def __init__(self, form: Form | None, log_epoch: str, prev: int | None = None) -> None:
+    `prev` is the position of the event before the first one.
+    """
+
+    def __init__(
+        self,
+        form: Form | None,
+        log_epoch: str,
+        prev: int | None = None,
+        file: BinaryIO | None = None,
+    ) -> None:
         self.form = form or (Form.TABLE if out.is_terminal else Form.NDJSON)
+        self._file = file or sys.stdout.buffer
         self._log_epoch = log_epoch
         self._prev = prev
         self._encode: Callable[[Recorded, UUID | None], bytes] = {
@@ -61,8 +71,8 @@ class Printer:
 
     def _write(self, texts: Iterable[bytes]) -> None:
         for text in texts:
-            sys.stdout.buffer.write(text)
-        sys.stdout.buffer.flush()
+            self._file.write(text)
+        self._file.flush()
 
     def _line(self, event: "Recorded", append_id: "UUID | None") -> bytes:
         from service.replay.archive import line

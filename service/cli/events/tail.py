@@ -54,7 +54,7 @@ async def _tail(
             connect = partial(connections.connect, url)
             listening = asyncio.create_task(live_log.run(connect))
             try:
-                await _follow(live_log, wanted, after, printer)
+                await print_live(live_log, wanted, after, printer)
             finally:
                 listening.cancel()
 
@@ -95,6 +95,9 @@ async def _print_stored(
     return max(after, upto)
 
 
-async def _follow(live_log: "LiveLog", wanted: "EventFilter", after: int, printer: Printer) -> None:
+async def print_live(
+    live_log: "LiveLog", wanted: "EventFilter", after: int, printer: Printer
+) -> None:
+    """Print the chosen events after a position, as they happen, without end."""
     async for events in live_log.follow(after):
         printer.print_events([event for event in events if wanted.takes(event)])

@@ -108,9 +108,11 @@ def receiving() -> Iterator[Receiver]:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         found.url = f"http://127.0.0.1:{server.server_port}/take%20it?from=a%2Fb"
-        yield found
-        server.shutdown()
-        thread.join()
+        try:
+            yield found
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def events(count: int, *, state: bytes = b"{}") -> list[Recorded]:
