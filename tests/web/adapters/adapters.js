@@ -56,12 +56,14 @@ const posted = []
 await fetchEventSource(`${address}/v1/chat-plan`, {
   method: 'POST', body: message, headers: { ...headers, 'Idempotency-Key': 'fetch-event-source' },
   async onopen() {},
-  onmessage(event) { posted.push([event.event, event.data, event.id]) },
+  // This client also reports a comment, as a message without a name.
+  onmessage(event) { if (event.event) posted.push([event.event, event.data, event.id]) },
   onerror() { return 20 }
 })
 found.fetchEventSource = posted
 
 const path = `/v1/chat-plan/replies/${JSON.parse(posted[0][1]).messageId}/stream?ticket=${token}`
+const alive = setInterval(() => {}, 1_000) // this client lets Node end while it waits
 found.eventSource = await new Promise(resolve => {
   const events = []
   const source = new EventSource(address + path)
@@ -70,6 +72,7 @@ found.eventSource = await new Promise(resolve => {
   }
   source.addEventListener('error', () => { if (source.readyState === EventSource.CLOSED) resolve(events) })
 })
+clearInterval(alive)
 
 const parsed = []
 const parser = createParser({ onEvent: event => parsed.push([event.event, event.data, event.id]) })

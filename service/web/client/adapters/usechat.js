@@ -53,7 +53,7 @@ function chunks(reply, abortSignal) {
         isOpen ||= text !== ''
         shown = text
       })
-      const end = await reply.done.catch(error => ({ error: { code: error.code } }))
+      const end = await reply.done.catch(error => ({ error }))
       close()
       if (end.error) say('error', { errorText: end.error.code })
       else say('data-reply', { id: 'reply', data: end })
