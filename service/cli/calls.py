@@ -22,7 +22,14 @@ SECONDS: Final = 60.0
 
 
 class CallFailed(RuntimeError):
-    """The service refused a call, or did not answer. The message says why, and what to do."""
+    """The service refused a call, or did not answer. The message says why, and what to do.
+
+    `code` is that of the refusal, where there is one.
+    """
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def chosen_key(settings: Settings, asked: str) -> tuple[str, Key]:
@@ -85,16 +92,17 @@ class SignedCalls:
             with urllib.request.urlopen(request, timeout=SECONDS) as answer:  # noqa: S310 - as above
                 return json.load(answer)
         except urllib.error.HTTPError as error:
-            raise CallFailed(f"The service refuses: {_detail(error)}") from None
+            raise _refusal(error) from None
         except (urllib.error.URLError, OSError) as error:
             reason = getattr(error, "reason", error)
             said = f"{self.url} does not answer: {reason}. Is the service there?"
             raise CallFailed(said) from None
 
 
-def _detail(error: "HTTPError") -> str:
+def _refusal(error: "HTTPError") -> CallFailed:
     """What the problem of an answer says."""
     try:
-        return str(json.load(error)["detail"])
+        problem = json.load(error)
+        return CallFailed(f"The service refuses: {problem['detail']}", problem["code"])
     except (ValueError, KeyError, TypeError):
-        return f"{error.code} {error.reason}"
+        return CallFailed(f"The service refuses: {error.code} {error.reason}")

@@ -51,6 +51,12 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         ("PORT", "70000", "THROUGHLINE_PORT='70000' must be at most 65535."),
         ("USER_MESSAGES", "-1", "THROUGHLINE_USER_MESSAGES='-1' must be at least 1."),
         ("GRACE_SECONDS", "abc", "THROUGHLINE_GRACE_SECONDS='abc' must be a number."),
+        (
+            "ORIGINS",
+            "https://shop.example/,*",
+            "THROUGHLINE_ORIGINS='https://shop.example/,*' must be origins without a path, such as"
+            " https://shop.example.com.",
+        ),
         ("GRACE_SECONDS", "0", "THROUGHLINE_GRACE_SECONDS='0' must be more than 0.0."),
         (
             "LOG_LEVEL",
