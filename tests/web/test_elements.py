@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any, Final
 import pytest
 from playwright.async_api import ConsoleMessage, Page, Request
 
+from tests.documents import DOCS
 from tests.running import LiveService
 from tests.sizes import size
 from tests.web.runtimes import CLIENT, chromium
 
+PAGE: Final = DOCS / "elements.md"
 GALLERY: Final = "/client/gallery/gallery.html"
 AXE: Final = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 BUILD: Final = {
@@ -758,3 +761,49 @@ async def test_a_build_counts_its_time_and_says_when_nobody_claims_it(gallery: G
     unclaimed = gallery.page.get_by_text("No worker has claimed")
     assert not await unclaimed.is_visible()
     await unclaimed.wait_for()
+
+
+# the page of the documents ------------------------------------------------------------------------
+
+
+def examples() -> list[str]:
+    """The JavaScript of the page, each example as a function that a browser can run."""
+    found = re.findall(r"^```js\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+    named = [
+        re.sub(r"import (\{.*?\}) from (\S+)", r"const \1 = await import(\2)", each)
+        for each in found
+    ]
+    return [
+        "async () => {" + re.sub(r"^import (\S+)$", r"await import(\1)", each, flags=re.M) + "}"
+        for each in named
+    ]
+
+
+async def test_the_documented_examples_work(gallery: Gallery) -> None:
+    page = gallery.page
+    using, own = examples()
+    await page.evaluate("() => document.body.replaceChildren()")
+    await page.evaluate(using)
+    assert await page.get_by_text("data", exact=True).is_visible()
+    await gallery.listen("greeted")
+    await page.evaluate(own)
+    await page.evaluate("() => show('my-greeting', { name: '<b>Ada' })")
+    await page.get_by_role("button", name="Hello <b>Ada").click()
+    assert await gallery.heard() == [["greeted", {"name": "<b>Ada"}]]
+
+
+def test_the_page_of_the_elements_names_every_element_and_property() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    sheet = (CLIENT / "elements" / "element.js").read_text(encoding="utf-8")
+    colours = re.findall(r"'?([a-z-]+)'?: \['#", sheet)
+    assert len(colours) == 14
+    for name in [*colours, "font", "mono", "radius"]:
+        assert f"`--tl-{name}`" in text, name
+    for tag in WORDS:
+        module = CLIENT / "elements" / f"{tag.removeprefix('throughline-')}.js"
+        defined = re.search(r"^define\('(.*)', \w+, \[(.*)\]\)$", module.read_text(), re.M)
+        assert defined is not None
+        assert defined[1] == tag
+        row = next(line for line in text.splitlines() if line.startswith(f"| `<{tag}>`"))
+        assert f"`{module.name}`" in row
+        assert [each for each in re.findall(r"'(\w+)'", defined[2]) if f"`{each}`" not in row] == []
