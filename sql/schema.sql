@@ -3413,6 +3413,30 @@ COMMENT ON COLUMN app.audit.code IS 'Why it was refused, if it was.';
 
 COMMENT ON COLUMN app.audit.milliseconds IS 'Until the answer began.';
 
+CREATE TABLE app.browser_session (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    browser_session_id text NOT NULL COLLATE pg_catalog."C",
+    secret_digest text NOT NULL COLLATE pg_catalog."C",
+    key_id text NOT NULL,
+    user_id text NOT NULL COLLATE pg_catalog."C",
+    project_id text COLLATE pg_catalog."C",
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    last_used_at timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone NOT NULL
+);
+
+ALTER TABLE ONLY app.browser_session FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE app.browser_session IS 'The browsers in which a user is signed in.';
+
+COMMENT ON COLUMN app.browser_session.secret_digest IS 'SHA-256 of the secret in the cookie.';
+
+COMMENT ON COLUMN app.browser_session.key_id IS 'The key that signs the tokens of the browser.';
+
+COMMENT ON COLUMN app.browser_session.project_id IS 'The one project that it is for; null: all of the user.';
+
+COMMENT ON COLUMN app.browser_session.last_used_at IS 'When the browser last got a token.';
+
 CREATE TABLE app.drafts (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
     message_id text NOT NULL COLLATE pg_catalog."C",
@@ -3615,6 +3639,28 @@ CREATE TABLE app.shares (
 
 ALTER TABLE ONLY app.shares FORCE ROW LEVEL SECURITY;
 
+CREATE TABLE app.sign_in_link (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    code_digest text NOT NULL COLLATE pg_catalog."C",
+    key_id text NOT NULL,
+    user_id text NOT NULL COLLATE pg_catalog."C",
+    project_id text COLLATE pg_catalog."C",
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone NOT NULL
+);
+
+ALTER TABLE ONLY app.sign_in_link FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE app.sign_in_link IS 'Links that sign a user in, until they are used or expire.';
+
+COMMENT ON COLUMN app.sign_in_link.code_digest IS 'SHA-256 of the code in the link.';
+
+COMMENT ON COLUMN app.sign_in_link.key_id IS 'The key that asked for the link.';
+
+COMMENT ON COLUMN app.sign_in_link.user_id IS 'The user that the link signs in.';
+
+COMMENT ON COLUMN app.sign_in_link.project_id IS 'The one project to sign in to; null: all of the user.';
+
 CREATE TABLE app.snapshot (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
     stream_id text NOT NULL COLLATE pg_catalog."C",
@@ -3660,6 +3706,12 @@ ALTER TABLE ONLY app.analyst
 
 ALTER TABLE ONLY app.audit
     ADD CONSTRAINT audit_pkey PRIMARY KEY (tenant_id, request_id);
+
+ALTER TABLE ONLY app.browser_session
+    ADD CONSTRAINT browser_session_has_its_own_secret UNIQUE (secret_digest);
+
+ALTER TABLE ONLY app.browser_session
+    ADD CONSTRAINT browser_session_pkey PRIMARY KEY (tenant_id, browser_session_id);
 
 ALTER TABLE ONLY app.build_events
     ADD CONSTRAINT build_events_pkey PRIMARY KEY (tenant_id, build_id, "position");
@@ -3730,6 +3782,9 @@ ALTER TABLE ONLY app.set_aside
 ALTER TABLE ONLY app.shares
     ADD CONSTRAINT shares_pkey PRIMARY KEY (tenant_id, share_id);
 
+ALTER TABLE ONLY app.sign_in_link
+    ADD CONSTRAINT sign_in_link_pkey PRIMARY KEY (code_digest);
+
 ALTER TABLE ONLY app.snapshot
     ADD CONSTRAINT snapshot_pkey PRIMARY KEY (tenant_id, stream_id, version);
 
@@ -3751,6 +3806,10 @@ ALTER TABLE ONLY public.throughline_migration
 CREATE INDEX audit_of_project ON app.audit USING btree (tenant_id, project_id, request_id);
 
 CREATE INDEX audit_of_user ON app.audit USING btree (tenant_id, user_id, request_id);
+
+CREATE INDEX browser_session_expiry ON app.browser_session USING btree (expires_at);
+
+CREATE INDEX browser_session_of_user ON app.browser_session USING btree (tenant_id, user_id, created_at);
 
 CREATE INDEX builds_of_project ON app.builds USING btree (project_id, queued_position, tenant_id);
 
@@ -3802,6 +3861,10 @@ CREATE INDEX shares_of_position ON app.shares USING btree (tenant_id, "position"
 
 CREATE INDEX shares_of_token ON app.shares USING btree (token_digest);
 
+CREATE INDEX sign_in_link_expiry ON app.sign_in_link USING btree (expires_at);
+
+CREATE INDEX sign_in_link_of_user ON app.sign_in_link USING btree (tenant_id, user_id, created_at);
+
 CREATE INDEX timeline_of_session ON app.timeline USING btree (tenant_id, session_id, "position") WHERE (is_visible OR (kind = 'erasure'::text));
 
 CREATE INDEX timeline_page_of_builds ON app.timeline USING btree (tenant_id, project_id, "position") WHERE (mode = 'build'::text);
@@ -3826,6 +3889,8 @@ ALTER TABLE app.analyst ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app.audit ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE app.browser_session ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE app.build_events ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app.builds ENABLE ROW LEVEL SECURITY;
@@ -3843,6 +3908,8 @@ CREATE POLICY of_all_tenants ON app.accounts TO throughline_service USING (true)
 CREATE POLICY of_all_tenants ON app.analyst TO throughline_service USING (true) WITH CHECK (true);
 
 CREATE POLICY of_all_tenants ON app.audit TO throughline_service USING (true) WITH CHECK (true);
+
+CREATE POLICY of_all_tenants ON app.browser_session TO throughline_service USING (true) WITH CHECK (true);
 
 CREATE POLICY of_all_tenants ON app.build_events TO throughline_service USING (true) WITH CHECK (true);
 
@@ -3878,6 +3945,8 @@ CREATE POLICY of_all_tenants ON app.set_aside TO throughline_service USING (true
 
 CREATE POLICY of_all_tenants ON app.shares TO throughline_service USING (true) WITH CHECK (true);
 
+CREATE POLICY of_all_tenants ON app.sign_in_link TO throughline_service USING (true) WITH CHECK (true);
+
 CREATE POLICY of_all_tenants ON app.snapshot TO throughline_service USING (true) WITH CHECK (true);
 
 CREATE POLICY of_all_tenants ON app.timeline TO throughline_service USING (true) WITH CHECK (true);
@@ -3891,6 +3960,10 @@ CREATE POLICY of_analyst_s_tenant ON app.accounts FOR SELECT TO throughline_anal
   WHERE (analyst.role_name = CURRENT_USER))));
 
 CREATE POLICY of_analyst_s_tenant ON app.audit FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
+   FROM app.analyst
+  WHERE (analyst.role_name = CURRENT_USER))));
+
+CREATE POLICY of_analyst_s_tenant ON app.browser_session FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
    FROM app.analyst
   WHERE (analyst.role_name = CURRENT_USER))));
 
@@ -3962,6 +4035,10 @@ CREATE POLICY of_analyst_s_tenant ON app.shares FOR SELECT TO throughline_analys
    FROM app.analyst
   WHERE (analyst.role_name = CURRENT_USER))));
 
+CREATE POLICY of_analyst_s_tenant ON app.sign_in_link FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
+   FROM app.analyst
+  WHERE (analyst.role_name = CURRENT_USER))));
+
 CREATE POLICY of_analyst_s_tenant ON app.snapshot FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
    FROM app.analyst
   WHERE (analyst.role_name = CURRENT_USER))));
@@ -3983,6 +4060,8 @@ CREATE POLICY of_own_role ON app.analyst FOR SELECT TO throughline_analyst USING
 CREATE POLICY of_own_tenant ON app.accounts FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
 
 CREATE POLICY of_own_tenant ON app.audit FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
+
+CREATE POLICY of_own_tenant ON app.browser_session FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
 
 CREATE POLICY of_own_tenant ON app.build_events FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
 
@@ -4018,6 +4097,8 @@ CREATE POLICY of_own_tenant ON app.set_aside FOR SELECT TO throughline_tenant US
 
 CREATE POLICY of_own_tenant ON app.shares FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
 
+CREATE POLICY of_own_tenant ON app.sign_in_link FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
+
 CREATE POLICY of_own_tenant ON app.snapshot FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
 
 CREATE POLICY of_own_tenant ON app.timeline FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
@@ -4047,6 +4128,8 @@ ALTER TABLE app.sessions ENABLE ROW LEVEL SECURITY;
 ALTER TABLE app.set_aside ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app.shares ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app.sign_in_link ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app.snapshot ENABLE ROW LEVEL SECURITY;
 
@@ -4171,6 +4254,9 @@ GRANT UPDATE ON TABLE app.append_lock TO throughline_service;
 GRANT SELECT ON TABLE app.audit TO throughline_tenant;
 GRANT SELECT,INSERT ON TABLE app.audit TO throughline_service;
 
+GRANT SELECT ON TABLE app.browser_session TO throughline_tenant;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app.browser_session TO throughline_service;
+
 GRANT SELECT,INSERT,DELETE ON TABLE app.drafts TO throughline_service;
 GRANT SELECT ON TABLE app.drafts TO throughline_tenant;
 
@@ -4200,6 +4286,9 @@ GRANT SELECT,INSERT ON TABLE app.set_aside TO throughline_service;
 
 GRANT SELECT,INSERT,DELETE ON TABLE app.shares TO throughline_service;
 GRANT SELECT ON TABLE app.shares TO throughline_tenant;
+
+GRANT SELECT ON TABLE app.sign_in_link TO throughline_tenant;
+GRANT SELECT,INSERT,DELETE ON TABLE app.sign_in_link TO throughline_service;
 
 GRANT SELECT,INSERT ON TABLE app.snapshot TO throughline_service;
 GRANT SELECT ON TABLE app.snapshot TO throughline_tenant;

@@ -13,6 +13,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from service.cli.calls import CallFailed
 from service.settings import PREFIX, Settings, variable
 
 WRONG_USE: Final = 2
@@ -56,6 +57,8 @@ def explained(error: Exception) -> tuple[list[str], int] | None:
         return list(_wrong_settings(error)), WRONG_USE
     if isinstance(error, SettingsError):
         return [_unreadable_setting(error)], WRONG_USE
+    if isinstance(error, CallFailed):
+        return [str(error)], FAILED
     return _of_database(error) or _of_service(error)
 
 
@@ -172,11 +175,19 @@ def _of_service(error: Exception) -> tuple[list[str], int] | None:
     from service.postgres.migrations import MigrationRefused
     from service.postgres.roles import RolesRefused
     from service.postgres.supervisor import PostgresFailed
+    from service.replay.archive import ArchiveRefused
+    from service.replay.delivery import CheckpointRefused, NotDelivered
+    from service.replay.importing import ImportRefused
+    from service.replay.parquet import ParquetMissing
 
     if isinstance(error, CannotListen):
         return [str(error)], WRONG_USE
     if isinstance(error, Busy):
         return ["Another process rebuilds or verifies this read model now. Try again later."], 1
+    if isinstance(error, (ArchiveRefused, ImportRefused, CheckpointRefused, ParquetMissing)):
+        return [str(error)], WRONG_USE
     if isinstance(error, (MigrationRefused, FunctionRefused, RolesRefused, PostgresFailed)):
+        return [str(error)], FAILED
+    if isinstance(error, NotDelivered):
         return [str(error)], FAILED
     return None

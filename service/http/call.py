@@ -7,6 +7,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 from service.access.audit import Audit, Entry
 from service.access.authentication import Authenticator, Caller
+from service.access.browser_sessions import BrowserSessions
 from service.access.browser_tokens import BrowserTokens
 from service.access.overload import Overload
 from service.access.share_links import ShareLinks, ShareReads
@@ -53,6 +54,7 @@ class Service:
     erasure: Erasure
     authenticator: Authenticator
     browser_tokens: BrowserTokens
+    browser_sessions: BrowserSessions
     share_links: ShareLinks
     share_reads: ShareReads
     stream_access: StreamAccess
@@ -98,6 +100,8 @@ class Call(Generic[BodyT, QueryT]):
     last_event_id: str | None
     if_match: str | None
     request_id: str
+    address: str = ""
+    """Where the client found the service, such as `https://timeline.example.com`."""
     named: IdempotencyKey | None = None
     reads: frozenset[str] = frozenset()
     """The names of the read models that the answer is made from."""

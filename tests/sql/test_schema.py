@@ -282,8 +282,14 @@ WALLS: Final = {
             and not coalesce(array_to_string(proconfig, ','), '') like '%search_path%'
         """,
 }
-OURS_ALONE: Final = ["event_position_is_taken_once", "reply_chunk_is_taken_once", "analyst_pkey"]
-"""Keys that no tenant can choose: positions, ids that the service makes, roles."""
+OURS_ALONE: Final = [
+    "event_position_is_taken_once",
+    "reply_chunk_is_taken_once",
+    "analyst_pkey",
+    "sign_in_link_pkey",
+    "browser_session_has_its_own_secret",
+]
+"""Keys that no tenant can choose: positions, ids and secrets that the service makes, roles."""
 
 
 @pytest.mark.parametrize("fault", WALLS)

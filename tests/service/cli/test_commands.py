@@ -30,6 +30,12 @@ SECRET = "0123456789abcdef0123456789abcdef"
         ("PORT", "70000", "THROUGHLINE_PORT='70000' must be at most 65535."),
         ("USER_MESSAGES", "-1", "THROUGHLINE_USER_MESSAGES='-1' must be at least 1."),
         ("GRACE_SECONDS", "abc", "THROUGHLINE_GRACE_SECONDS='abc' must be a number."),
+        (
+            "ORIGINS",
+            "https://shop.example/,*",
+            "THROUGHLINE_ORIGINS='https://shop.example/,*' must be origins without a path, such as"
+            " https://shop.example.com.",
+        ),
         ("GRACE_SECONDS", "0", "THROUGHLINE_GRACE_SECONDS='0' must be more than 0.0."),
         (
             "LOG_LEVEL",
@@ -177,11 +183,6 @@ def test_migrate_says_what_it_did(command: Command, url: str) -> None:
     assert (code, written.count("\n")) == (0, 1)
     assert written.endswith(": up to date\n")
     assert str(urlsplit(url).password) not in written
-
-
-def test_an_export_of_an_unknown_tenant_fails(command: Command, url: str) -> None:
-    code, written = command("events", "export", "nosuch", THROUGHLINE_DATABASE_URL=url)
-    assert (code, written) == (2, "throughline: the log has no event of a tenant nosuch.\n")
 
 
 def test_an_analyst_is_added_listed_given_a_new_password_and_removed(
