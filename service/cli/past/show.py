@@ -146,8 +146,9 @@ def _show(answer: dict[str, Any], listed: str) -> None:
 
 def _cells(each: dict[str, Any]) -> tuple[str, ...]:
     """The columns of an item, or of a line of the ledger."""
-    texts = (each.get(name, {}).get("text") for name in ("userMessage", "aiResponse"))
-    said = next(filter(None, texts), each.get("text", ""))
+    asked: str | None = each.get("userMessage", {}).get("text")
+    answered: str | None = each.get("aiResponse", {}).get("text")
+    said = asked or answered or str(each.get("text", ""))
     billed = f"{each.get('billedSeconds')} s, {each.get('operationType')}"
     return (
         each.get("cursor", ""),
