@@ -151,8 +151,10 @@ class BadNetwork:
     async def _copied(
         self, upstream: asyncio.StreamReader, writer: asyncio.StreamWriter, left: int | None
     ) -> None:
-        """Pass the body on, and break the connection after `left` bytes. A mute network does not pass
-        the end on either."""
+        """Pass the body on, and break the connection after `left` bytes.
+
+        A mute network does not pass the end on either.
+        """
         was_mute = False
         while data := await upstream.read(1 << 16):
             if self.is_mute:

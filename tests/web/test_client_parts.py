@@ -171,6 +171,12 @@ async def test_a_page_does_not_bring_back_what_was_erased_after_it_was_read(js: 
     assert (state["ids"], state["position"]) == (["i2"], "e.6")
 
 
+async def test_an_erasure_does_not_take_what_a_later_page_has(js: Node) -> None:
+    page = {"items": [item(8), item(7)], "hasMore": False, "at": 9}
+    state = await folded(js, ("page", page, ""), ("erased", {"sessionId": "s1"}, "e.6"))
+    assert state["ids"] == ["i7", "i8"]
+
+
 async def test_a_page_does_not_make_an_item_older(js: Node) -> None:
     build = {"buildId": "b1", "status": "queued"}
     later = item(1, build=build | {"status": "succeeded"})

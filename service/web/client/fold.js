@@ -124,6 +124,21 @@ export function foldReply(state, { event, data }) {
   }
 }
 
+/** The member with the main prose, by the mode of the reply. @type {Record<string, string>} */
+const MAIN_TEXT = {
+  question: 'answer', feature: 'summary', fix: 'rootCause', analysis: 'overview', general: 'markdown', improvement: 'analysis'
+}
+
+/**
+ * The main prose of a reply so far, for readers that show one text alone.
+ * @param {ReplyState} state
+ * @returns {string}
+ */
+export function mainText({ mode, data }) {
+  const text = data?.[MAIN_TEXT[mode ?? ''] ?? '']
+  return typeof text === 'string' ? text : ''
+}
+
 /**
  * The data of a reply after operations. Throws for an operation that does not fit.
  * @param {any} data
