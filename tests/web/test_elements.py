@@ -2,17 +2,21 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from playwright.async_api import Browser, ConsoleMessage, Page, Request
+from playwright.async_api import ConsoleMessage, Page, Request
 
+from tests.documents import DOCS
 from tests.running import LiveService
+from tests.sizes import size
 from tests.web.runtimes import CLIENT, chromium
 
+PAGE: Final = DOCS / "elements.md"
 GALLERY: Final = "/client/gallery/gallery.html"
 AXE: Final = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 BUILD: Final = {
@@ -80,9 +84,11 @@ class Gallery:
     page: Page
     address: str
     problems: list[str] = field(default_factory=list[str])
+    query: str = ""
 
     async def open(self, query: str = "") -> None:
         """Open the gallery."""
+        self.query = query
         await self.page.goto(f"{self.address}{GALLERY}?{query}")
         await self.page.wait_for_selector("body[data-ready]")
         await self.page.evaluate(f"() => {{ {READ} }}")
@@ -104,9 +110,11 @@ class Gallery:
         await self.page.evaluate(
             """types => {
                 globalThis.heard = [];
+                globalThis.listening?.abort();
+                globalThis.listening = new AbortController();
                 for (const type of types) document.addEventListener(type, ({ detail }) => {
                     heard.push([type, detail]);
-                });
+                }, { signal: listening.signal });
             }""",
             types,
         )
@@ -117,32 +125,36 @@ class Gallery:
 
 
 @pytest.fixture(scope="module")
-async def browser() -> AsyncGenerator[Browser]:
-    async with chromium() as started:
-        yield started
+async def opened(shared: LiveService) -> AsyncGenerator[Gallery]:
+    """The page of all tests of this module: most of the time of a test is the start of a page."""
+    async with chromium() as browser:
+        page = await browser.new_page()
+        found = Gallery(page, str(shared.client.base_url).rstrip("/"))
+
+        def on_console(message: ConsoleMessage) -> None:
+            if message.type in ("error", "warning"):
+                found.problems.append(message.text)
+
+        def on_request(request: Request) -> None:
+            if not request.url.startswith((found.address, "data:")):
+                found.problems.append(f"foreign request: {request.url}")
+
+        page.on("console", on_console)
+        page.on("pageerror", lambda error: found.problems.append(str(error)))
+        page.on("request", on_request)
+        await found.open()
+        yield found
 
 
 @pytest.fixture
-async def gallery(browser: Browser, shared: LiveService) -> AsyncGenerator[Gallery]:
-    """A page of its own. Every error, every report of the policy and every foreign request fails
-    the test."""
-    page = await browser.new_page(viewport={"width": 1200, "height": 900})
-    opened = Gallery(page, str(shared.client.base_url).rstrip("/"))
-
-    def on_console(message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            opened.problems.append(message.text)
-
-    def on_request(request: Request) -> None:
-        if not request.url.startswith((opened.address, "data:")):
-            opened.problems.append(f"foreign request: {request.url}")
-
-    page.on("console", on_console)
-    page.on("pageerror", lambda error: opened.problems.append(str(error)))
-    page.on("request", on_request)
-    await opened.open()
+async def gallery(opened: Gallery) -> AsyncGenerator[Gallery]:
+    """The page, in English and 1200 pixels wide. Every error, every report of the policy and every
+    foreign request fails the test."""
+    opened.problems.clear()
+    await opened.page.set_viewport_size({"width": 1200, "height": 900})
+    if opened.query:
+        await opened.open()
     yield opened
-    await page.close()
     assert opened.problems == []
 
 
@@ -210,6 +222,7 @@ WORDS: Final = {
 
 
 async def test_each_element_says_what_its_state_is(gallery: Gallery) -> None:
+    await gallery.open()
     found = await gallery.page.evaluate(
         """() => Object.fromEntries([...document.querySelectorAll("article")].map(
             each => [each.getAttribute("aria-label"), wordsOf(each.lastElementChild)]))"""
@@ -246,17 +259,23 @@ async def test_elements_follow_the_locale_while_they_are_shown(gallery: Gallery)
     await gallery.show("throughline-plan", "a whole plan")
     words = await gallery.page.evaluate(
         """async () => {
-            await (await import("/client/texts.js")).useLocale("fr");
+            const { useLocale } = await import("/client/texts.js");
+            const { body } = document;
+            await useLocale("fr");
             await drawn();
-            return wordsOf(document.body);
+            const words = wordsOf(body);
+            await useLocale("en");
+            return words;
         }"""
     )
     assert "Construire ceci" in words
     assert "Build this" not in words
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("language", ["en", "ar"])
+@pytest.mark.parametrize(
+    ("theme", "language"),
+    [("light", "en"), ("dark", "ar"), *(size(0, 1) * [("dark", "en"), ("light", "ar")])],
+)
 async def test_no_state_breaks_a_rule_of_accessibility(
     gallery: Gallery, theme: str, language: str
 ) -> None:
@@ -271,6 +290,7 @@ async def test_no_state_breaks_a_rule_of_accessibility(
 
 @pytest.mark.parametrize("width", [360, 2560])
 async def test_no_state_is_wider_than_the_page(gallery: Gallery, width: int) -> None:
+    await gallery.open()
     await gallery.page.set_viewport_size({"width": width, "height": 800})
     assert await gallery.page.evaluate("() => document.documentElement.scrollWidth") == width
 
@@ -314,7 +334,7 @@ async def test_what_people_and_models_write_is_only_ever_text(gallery: Gallery) 
             }
             return bad;
         }""",
-        [HOSTILE, CLOSED],
+        [["\n".join(HOSTILE), *HOSTILE[: size(0, len(HOSTILE))]], CLOSED],
     )
     assert found == [], found
 
@@ -364,7 +384,7 @@ async def test_content_of_any_size_makes_a_page_of_a_bounded_size(
 ) -> None:
     """Texts of a million characters, and lists of ten thousand entries."""
     most = await gallery.page.evaluate(
-        """async ([tag, closed]) => {
+        """async ([tag, closed, count]) => {
             const { STATES } = await import("/client/gallery/gallery.js");
             const list = value => value.length
                 ? Array.from({ length: 10_000 }, (_, at) => value[at % value.length]) : value;
@@ -373,7 +393,7 @@ async def test_content_of_any_size_makes_a_page_of_a_bounded_size(
                     Object.entries(value).map(([key, each]) => [key, many(each)])) : value;
             const long = "<b>".repeat(333_333);
             const counts = [];
-            for (const state of Object.values(STATES[tag]).slice(-6)) {
+            for (const state of Object.values(STATES[tag]).slice(-count)) {
                 for (const made of [changed(state, closed, () => long), many(state)]) {
                     const element = await opened(await show(tag, made));
                     counts.push(countIn(element, "*"));
@@ -381,7 +401,7 @@ async def test_content_of_any_size_makes_a_page_of_a_bounded_size(
             }
             return Math.max(...counts);
         }""",
-        [tag, CLOSED],
+        [tag, CLOSED, size(2, 20)],
     )
     assert most < 60_000
 
@@ -536,28 +556,36 @@ async def test_a_text_that_grows_keeps_the_nodes_that_are_there(gallery: Gallery
     assert kept == [True, True]
 
 
+LENGTH: Final = size(30_000, 100_000)
 BOTTOMLESS: Final = [
-    "[" * 100_000,
-    "*a " * 33_000,
-    "**_~~" * 20_000,
-    "> " * 50_000,
-    "- " * 50_000,
-    " " * 99_000 + "x",
-    "a" + " " * 99_000 + "x",
-    "`" * 100_000,
-    "``` " + " " * 90_000 + "`",
-    "|a" * 40_000 + "\n" + "|-" * 900,
-    "[a](" * 25_000,
-    "https://" * 12_500,
-    "<https:" * 14_000,
-    "* " * 49_000 + "x",
-    "\n" * 100_000,
-    "![" * 50_000,
-    "\n".join(" " * depth + "- x" for depth in range(440)),
-    "#" * 100_000,
-    "\\`" * 50_000,
-    "1. " * 33_000,
+    "[",
+    "*a ",
+    "**_~~",
+    "> ",
+    "- ",
+    "`",
+    "[a](",
+    "https://",
+    "<https:",
+    "\n",
+    "![",
+    "#",
+    "\\`",
+    "1. ",
+    "- a\n",
+    "a\n\n",
 ]
+"""What a text may repeat without an end."""
+
+HALTING: Final = [
+    " " * LENGTH + "x",
+    "a" + " " * LENGTH + "x",
+    "``` " + " " * LENGTH + "`",
+    "* " * (LENGTH // 2) + "x",
+    "|a" * (LENGTH // 2) + "\n" + "|-" * 900,
+    "\n".join(" " * depth + "- x" for depth in range(LENGTH // 250)),
+]
+"""Texts with an end that a pattern may look for again and again."""
 
 
 async def test_no_text_makes_markdown_slow_or_deep(gallery: Gallery) -> None:
@@ -570,7 +598,7 @@ async def test_no_text_makes_markdown_slow_or_deep(gallery: Gallery) -> None:
                     1 + Math.max(0, ...[...node.children].slice(0, 50).map(depthOf));
                 return Math.max(...texts.map(each => depthOf(markdown(each))));
             }""",
-            BOTTOMLESS,
+            [*(each * (LENGTH // len(each)) for each in BOTTOMLESS), *HALTING],
         )
     assert depth < 50
 
@@ -723,9 +751,59 @@ async def test_the_log_shows_one_type_and_an_event_as_json_and_the_command(
 
 
 async def test_a_build_counts_its_time_and_says_when_nobody_claims_it(gallery: Gallery) -> None:
-    await gallery.page.clock.install()
-    await gallery.show("throughline-build", "queued just now")
+    await gallery.page.evaluate(
+        """async () => {
+            const build = { status: "queued", queuedAt: new Date(Date.now() - 9_500) };
+            build.queuedAt = build.queuedAt.toISOString();
+            await show("throughline-build", { build });
+        }"""
+    )
     unclaimed = gallery.page.get_by_text("No worker has claimed")
     assert not await unclaimed.is_visible()
-    await gallery.page.clock.run_for(10_000)
     await unclaimed.wait_for()
+
+
+# the page of the documents ------------------------------------------------------------------------
+
+
+def examples() -> list[str]:
+    """The JavaScript of the page, each example as a function that a browser can run."""
+    found = re.findall(r"^```js\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+    named = [
+        re.sub(r"import (\{.*?\}) from (\S+)", r"const \1 = await import(\2)", each)
+        for each in found
+    ]
+    return [
+        "async () => {" + re.sub(r"^import (\S+)$", r"await import(\1)", each, flags=re.M) + "}"
+        for each in named
+    ]
+
+
+async def test_the_documented_examples_work(gallery: Gallery) -> None:
+    page = gallery.page
+    using, own = examples()
+    await page.evaluate("() => document.body.replaceChildren()")
+    await page.evaluate(using)
+    assert await page.get_by_text("data", exact=True).is_visible()
+    await gallery.listen("greeted")
+    await page.evaluate(own)
+    await page.evaluate("() => show('my-greeting', { name: '<b>Ada' })")
+    await page.get_by_role("button", name="Hello <b>Ada").click()
+    assert await gallery.heard() == [["greeted", {"name": "<b>Ada"}]]
+
+
+def test_the_page_of_the_elements_names_every_element_and_property() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    sheet = (CLIENT / "elements" / "element.js").read_text(encoding="utf-8")
+    colours = re.findall(r"'?([a-z-]+)'?: \['#", sheet)
+    assert len(colours) == 14
+    for name in [*colours, "font", "mono", "radius"]:
+        assert f"`--tl-{name}`" in text, name
+    for tag in WORDS:
+        module = CLIENT / "elements" / f"{tag.removeprefix('throughline-')}.js"
+        defined = re.search(r"^define\('(.*)', \w+, \[(.*)\]\)$", module.read_text(), re.M)
+        assert defined is not None
+        assert defined[1] == tag
+        row = next(line for line in text.splitlines() if line.startswith(f"| `<{tag}>`"))
+        assert f"`{module.name}`" in row
+        assert [each for each in re.findall(r"'(\w+)'", defined[2]) if f"`{each}`" not in row] == []
