@@ -162,7 +162,7 @@ class Settings(BaseSettings):
         default=20, description="How long running replies may go on when the service is stopped."
     )
     past_events: int = Field(
-        default=50_000,
+        default=100_000,
         ge=1,
         le=10_000_000,
         description="Events of a project or an account, at most, that a read with `asOf` folds.",

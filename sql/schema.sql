@@ -1683,6 +1683,9 @@ declare
     v_name       text;
     v_last       bigint;
 begin
+    if exists (select from past.turn) then
+        raise exception 'a transaction folds the past once' using errcode = 'TL002';
+    end if;
     insert into past.turn (tenant_id, place)
     select v_tenant_id, place
     from (

@@ -316,7 +316,7 @@ def test_the_operations_page_has_a_row_for_every_setting_and_for_nothing_else() 
 def test_the_operations_page_lists_every_command() -> None:
     page = (DOCS / "operations.md").read_text()
     described = set(re.findall(r"^    throughline ([a-z]+(?: [a-z]+)*)", page, re.M))
-    for group in ("", "projections", "analysts", "events"):
+    for group in ("", "projections", "analysts", "events", "show"):
         shown = subprocess.run(
             [THROUGHLINE, *group.split(), "--help"],
             env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1"},
@@ -328,6 +328,7 @@ def test_the_operations_page_lists_every_command() -> None:
             "projections",
             "analysts",
             "events",
+            "show",
         }
         assert commands
         for command in commands:
