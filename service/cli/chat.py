@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from rich import live
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.live import Live
 from rich.markdown import Markdown
 
 from service.cli.calls import CallFailed, SignedCalls, chosen_key, local_url, refusal
@@ -90,9 +90,9 @@ def _line() -> str | None:
 def _show(reply: "Reply") -> bool:
     """Show a reply to its end, and what it cost. Returns whether it came whole."""
     view = View(reply.asked["locale"])
-    with Live(view, console=err, transient=True, refresh_per_second=8) as live:
+    with live.Live(view, console=err, transient=True, refresh_per_second=8) as shown:
         if not err.is_terminal:
-            live.stop()
+            shown.stop()
         for name, data in _stoppable(reply):
             view.add(name, data)
     out.print(Markdown(view.text) if out.is_terminal else view.text)
@@ -135,7 +135,7 @@ class View:
             case "tool":
                 self.doing = f"{data['name']}: {data['summary']}"
             case "notice":
-                self.doing = _NOTICES.get(data["code"], data["code"])
+                self.doing = _NOTICES.get(str(data["code"]), "")
             case "reset":
                 self.data, self.doing = None, "The planner begins again."
             case "snapshot":
