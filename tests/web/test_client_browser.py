@@ -126,6 +126,23 @@ async def test_a_feed_tells_that_the_device_is_offline_and_comes_back(
         await ground.timeline_is((await ground.js.run(FOLLOWED, {"count": 1}))["state"])
 
 
+async def test_the_outbox_is_bounded_and_belongs_to_its_user(
+    browser: Browser, make: Make, shared_url: str
+) -> None:
+    async with ground_in(browser, make, shared_url) as ground:
+        ground.network.go_down()
+        for n in range(22):
+            await ground.js.run(ASK, {"message": f"Message {n}"})
+        unsent = "async () => client.unsent().map(each => each.body.message)"
+        assert await ground.js.run(unsent) == [f"Message {n}" for n in range(20)]
+        await ground.js.run(
+            "async () => { for (const { key } of client.unsent().slice(1)) client.discard(key) }"
+        )
+        assert await ground.js.run(unsent) == ["Message 0"]
+        other = "() => new throughline.Throughline({ userId: 'another', renew }).unsent()"
+        assert await ground.js.run(other) == []
+
+
 async def test_two_tabs_show_the_same(browser: Browser, make: Make, shared_url: str) -> None:
     async with ground_in(browser, make, shared_url) as one:
         two = await another_tab(one)
