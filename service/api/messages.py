@@ -38,7 +38,10 @@ async def read_messages(call: Call[None, messages_schemas.MessagesQuery]) -> Res
     asked, session_id = call.query, call.path["sessionId"]
     log_epoch = call.service.log_epoch
     before, after = position_in(asked.before, log_epoch), position_in(asked.after, log_epoch)
-    async with reading_at(call, TIMELINE.name, asked.min_position) as (connection, position):
+    async with reading_at(call, TIMELINE.name, asked.min_position, asked.as_of) as (
+        connection,
+        position,
+    ):
         row = await visible_session(connection, call, session_id, asked.user_id)
         page = await timeline.messages(
             connection,

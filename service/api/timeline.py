@@ -37,7 +37,10 @@ async def read_timeline(call: Call[None, timeline_schemas.TimelineQuery]) -> Res
     asked = call.query
     log_epoch = call.service.log_epoch
     before, after = position_in(asked.before, log_epoch), position_in(asked.after, log_epoch)
-    async with reading_at(call, TIMELINE.name, asked.min_position) as (connection, position):
+    async with reading_at(call, TIMELINE.name, asked.min_position, asked.as_of) as (
+        connection,
+        position,
+    ):
         known = await visible_project(connection, call, call.path["projectId"], asked.user_id)
         page = await timeline.page(
             connection,

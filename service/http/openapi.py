@@ -56,6 +56,8 @@ _INCOMPLETE: Final[dict[str, Any]] = {
 
 PARAMETERS: Final[Mapping[str, str]] = {
     "after": "A cursor of an earlier answer: what comes after it, oldest first.",
+    "asOf": "A cursor, or a time with an offset from UTC: the answer is what a reader saw then, "
+    "without what was erased since.",
     "before": "A cursor of an earlier answer: what comes before it, newest first.",
     "browserSessionId": "The browser session.",
     "buildId": "The build.",

@@ -179,8 +179,8 @@ export class Throughline {
 
   /** @param {Json} [query] */
   projects(query) { return this.#mine('/v1/projects', query) }
-  /** @param {string} id */
-  project(id) { return this.#mine(`/v1/projects/${encode(id)}`) }
+  /** @param {string} id @param {Json} [query] */
+  project(id, query) { return this.#mine(`/v1/projects/${encode(id)}`, query) }
   /** @param {string} id @param {Json} [query] */
   timeline(id, query) { return this.#mine(`/v1/project/${encode(id)}/timeline`, query) }
   /** The sessions of a project, or without `projectId` the user's own. @param {Json} [query] */
@@ -214,8 +214,8 @@ export class Throughline {
 
   // Money ------------------------------------------------------------------------------------------
 
-  /** The balance of the user. */
-  async balance() { return await this.get(`/v1/billing/accounts/${encode(await this.userId())}`) }
+  /** The balance of the user. @param {Json} [query] */
+  async balance(query) { return await this.get(`/v1/billing/accounts/${encode(await this.userId())}`, query) }
   /** The ledger of the user, newest first. @param {Json} [query] */
   async consumption(query) { return await this.get(`/v1/billing/accounts/${encode(await this.userId())}/consumption`, query) }
   /** @param {string} projectId */
@@ -244,8 +244,8 @@ export class Throughline {
 
   /** @param {string} projectId @param {Json} [query] */
   builds(projectId, query) { return this.#mine('/v1/builds', { projectId, ...query }) }
-  /** @param {string} id */
-  build(id) { return this.#mine(`/v1/builds/${encode(id)}`) }
+  /** @param {string} id @param {Json} [query] */
+  build(id, query) { return this.#mine(`/v1/builds/${encode(id)}`, query) }
   /** @param {string} id @param {Json} [query] */
   buildEvents(id, query) { return this.#mine(`/v1/builds/${encode(id)}/events`, query) }
   /** @param {Json} body */
@@ -254,8 +254,8 @@ export class Throughline {
   cancelBuild(id) { return this.#order('POST', `/v1/builds/${encode(id)}/cancel`) }
   /** @param {string} projectId @param {Json} [query] */
   runs(projectId, query) { return this.#mine(`/v1/projects/${encode(projectId)}/runs`, query) }
-  /** @param {string} id */
-  run(id) { return this.#mine(`/v1/runs/${encode(id)}`) }
+  /** @param {string} id @param {Json} [query] */
+  run(id, query) { return this.#mine(`/v1/runs/${encode(id)}`, query) }
   /** @param {string} id @param {Json} [query] */
   runSteps(id, query) { return this.#mine(`/v1/runs/${encode(id)}/steps`, query) }
   /** @param {string} id @param {Json} [query] */
@@ -271,8 +271,8 @@ export class Throughline {
 
   /** @param {string} projectId @param {Json} [query] */
   prompts(projectId, query) { return this.#mine(`/v1/projects/${encode(projectId)}/prompts`, query) }
-  /** @param {string} id */
-  prompt(id) { return this.#mine(`/v1/prompts/${encode(id)}`) }
+  /** @param {string} id @param {Json} [query] */
+  prompt(id, query) { return this.#mine(`/v1/prompts/${encode(id)}`, query) }
   /** @param {Json} body */
   createPrompt(body) { return this.#act('/v1/prompts', body) }
   /** @param {string} id @param {Json} body @param {string | null} [etag] */
