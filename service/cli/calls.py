@@ -1,8 +1,6 @@
 """Signed calls to a running service, by a key of the settings."""
 
 import json
-import secrets
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -45,18 +43,14 @@ def chosen_key(settings: Settings, asked: str) -> tuple[str, Key]:
 def signature(key_id: str, key: Key, method: str, target: str, body: bytes) -> str:
     """The value of the signature's header for a request that is sent now."""
     parts = urlsplit(target)
-    moment, nonce = int(time.time()), secrets.token_hex(16)
-    v1 = signatures.sign(
+    return signatures.header(
         key.secret.get_secret_value(),
         method=method,
         path=parts.path.encode(),
         query=parts.query.encode(),
-        time=moment,
-        nonce=nonce,
         key_id=key_id,
         body=body,
     )
-    return f"t={moment},kid={key_id},n={nonce},v1={v1}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,8 +192,8 @@ async def test_the_past_is_written_by_its_own_function_alone(url: str) -> None:
         granted = await grants(owner, "throughline_tenant", "past")
         assert granted == {f"{each} select" for each in tables}
         assert await grants(owner, "throughline_analyst", "past") == set()
-        may = "select has_schema_privilege('throughline_analyst', 'past', 'usage')"
-        assert await found(owner, may) == [False]
+        may = "select has_schema_privilege('throughline_analyst', 'past', 'usage')::text"
+        assert await found(owner, may) == ["false"]
 
 
 async def test_an_analyst_s_role_only_reads_the_views_and_their_tables(url: str) -> None:

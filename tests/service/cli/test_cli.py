@@ -268,8 +268,9 @@ def commands_work_beside(served: Served) -> None:
     replayed = [json.loads(line) for line in served.command("events", "replay").stdout.splitlines()]
     assert [event["position"] for event in replayed] == list(range(1, len(replayed) + 1))
     assert replayed[0]["type"] == "ProjectRegistered"
-    exported = served.command("events", "export", "demo").stdout.splitlines()
-    assert [json.loads(line)["type"] for line in exported] == [each["type"] for each in replayed]
+    of_demo = served.command("events", "replay", "--tenant", "demo", "--format", "cloudevents")
+    exported = [json.loads(line) for line in of_demo.stdout.splitlines()]
+    assert [each["type"] for each in exported] == [each["type"] for each in replayed]
     assert "demo" in served.command("keys").stdout
     assert served.command("projections", "rebuild", "nothing").returncode == 2
     assert served.command("sign", "GET", "/x", "--key", "nobody").returncode == 2

@@ -185,11 +185,6 @@ def test_migrate_says_what_it_did(command: Command, url: str) -> None:
     assert str(urlsplit(url).password) not in written
 
 
-def test_an_export_of_an_unknown_tenant_fails(command: Command, url: str) -> None:
-    code, written = command("events", "export", "nosuch", THROUGHLINE_DATABASE_URL=url)
-    assert (code, written) == (2, "throughline: the log has no event of a tenant nosuch.\n")
-
-
 def test_an_analyst_is_added_listed_given_a_new_password_and_removed(
     command: Command, url: str, server: Server
 ) -> None:
