@@ -94,7 +94,7 @@ function reply(node, row, room) {
   const billed = ai?.billedSeconds ?? state?.envelope?.metadata?.billed_seconds
   const took = ai?.duration ?? state?.envelope?.metadata?.duration_ms
   return [
-    h('header', null, h('h2', null, t('plan_kind_general')),
+    h('header', null, h('h2', null, t('kind_reply')),
       item && moment(item['timestamp']),
       took !== undefined && took !== null && h('span', { title: t('reply_took') }, duration(took)),
       billed > 0 && h('span', { class: 'chip', title: t('reply_billed') }, seconds(billed)),
