@@ -260,7 +260,7 @@ export class ThroughlineChat extends Drawn {
     keyed(this.#items, rows, row => row.key, row => makeRow(row, this.#room), (node, row) => renewRow(node, row, this.#room))
     this.#composer.show({
       key: this.#sessionId ?? `new ${this.#projectId}`, why: this.#why(), isRunning: this.#running() !== null, hasModes: PLANNING.has(mode),
-      estimates: this.#estimates, isEditing: this.#editing !== null, values: [],
+      estimates: this.#estimates, isEditing: this.#editing !== null,
     })
     this.#composer.node.hidden = this.#at !== null
     patch(this.#latest, h('button', { type: 'button', onclick: () => this.#toEnd() }, t('chat_latest')))
