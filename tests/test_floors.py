@@ -37,7 +37,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("commands",),
     ("jobs", "timelines", "replay"),
     ("http",),
-    ("api",),
+    ("api", "web"),
     ("app",),
     ("cli",),
 )
@@ -49,7 +49,13 @@ CONFINED: dict[str, set[str]] = {
     "httpx2": {"service/model/client.py", "service/replay/delivery.py"},
     "jwt": {"service/access/browser_tokens.py"},
     "sse_starlette": {"service/http/sse_response.py"},
-    "starlette": {"service/http", "service/api", "service/app.py", "service/model/offline/app.py"},
+    "starlette": {
+        "service/http",
+        "service/api",
+        "service/web",
+        "service/app.py",
+        "service/model/offline/app.py",
+    },
     "uvicorn": {"service/http", "service/model/offline/app.py"},
 }
 """A library, and the only modules or rooms that may import the library."""
