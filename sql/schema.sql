@@ -1726,6 +1726,7 @@ begin
     for v_name in
         select name from app.projection
         where name = any (p_names) and handles && array(select distinct type from past.event)
+        order by name
     loop
         perform app.fold_past_range(v_name, 0, p_upto);
         if v_last > p_upto then

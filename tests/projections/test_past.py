@@ -11,14 +11,25 @@ import pytest
 from psycopg import sql as compose
 from psycopg.rows import dict_row
 
+from domain.events import Event, PromptCreated, PromptErasureRequested, PromptVersionAdded
 from projections import PROJECTIONS, past
 from projections.projection import Connection, Projection, install
+from projections.prompts import PROMPT_VERSIONS, PROMPTS
 from projections.sessions import SESSIONS
 from projections.timeline import TIMELINE
 from service.eventlog.store import Recorded
 from service.postgres import connections
 from tests.projections.fold import Row, key_of, rows
-from tests.projections.generated import PROJECTS, TENANTS, USERS, World, live, owning, writing
+from tests.projections.generated import (
+    PROJECTS,
+    TENANTS,
+    USERS,
+    World,
+    live,
+    new_events,
+    owning,
+    writing,
+)
 from tests.sizes import SEED, size
 
 EVENTS: Final = size(350, 1_500)
@@ -260,3 +271,25 @@ async def test_a_read_model_with_other_rules_gets_another_copy(url: str) -> None
             "where table_schema = 'past' and column_name in ('old', 'kept')"
         )
         assert await found.fetchall() == [("words", "kept")]
+
+
+async def test_what_waits_for_its_erasure_has_no_past(url: str, pool: connections.Pool) -> None:
+    """Its texts are still in the log."""
+    prompt = {"prompt_id": "q", "name": "Selling", "user_id": "u1"}
+    written: list[Event] = [
+        PromptCreated(project_id="p1", **prompt),
+        PromptVersionAdded(
+            prompt_version_id="q.1", number=1, text="a hyacinth", placeholders=(), **prompt
+        ),
+    ]
+    closed: list[Event] = [PromptErasureRequested(prompt_id="q")]
+    models = (TIMELINE, PROMPTS, PROMPT_VERSIONS)
+    async with writing(url) as log:
+        await log.append([new_events("t1", "prompt-q", 0, written, "p1")])
+        async with turned_back(pool, "t1", 2, project_id="p1") as connection:
+            assert "hyacinth" in str([await found(connection, each) for each in models])
+        await log.append([new_events("t1", "prompt-q", 2, closed, "p1")])
+        assert b"hyacinth" in b"".join([event.state for event in await log.events()])
+    async with turned_back(pool, "t1", 2, project_id="p1") as connection:
+        left = str([await found(connection, each) for each in models])
+    assert ("hyacinth" in left, "Selling" in left) == (False, False)

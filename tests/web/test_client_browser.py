@@ -9,8 +9,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.async_api import Browser
 
-from tests.running import LiveService
+from tests.running import LiveService, running
 from tests.service.conftest import _no_model_is_slow, _no_server_has_stopped
+from tests.service.watching import append, said
 from tests.sizes import PROVE
 from tests.web.faults import ASK, BEGIN, FAULTS, FOLLOW, FOLLOWED, LARGE, Ground, grounds
 from tests.web.network import BadNetwork
@@ -110,6 +111,21 @@ async def test_a_message_typed_offline_is_sent_when_the_network_is_back(
         await ground.ended()
 
 
+async def test_a_feed_tells_that_the_device_is_offline_and_comes_back(
+    browser: Browser, make: Make, shared_url: str
+) -> None:
+    async with ground_in(browser, make, shared_url) as ground:
+        assert isinstance(ground.js, Tab)
+        await ground.js.run(FOLLOW)
+        context = ground.js.page.context
+        await context.set_offline(True)
+        await ground.js.run("async () => await once(feed, () => feed.connection === 'offline')")
+        await append(ground.live, [said("meanwhile", project_id=ground.project)])
+        await context.set_offline(False)
+        await ground.js.run("async () => await once(feed, () => feed.connection === 'open')")
+        await ground.timeline_is((await ground.js.run(FOLLOWED, {"count": 1}))["state"])
+
+
 async def test_two_tabs_show_the_same(browser: Browser, make: Make, shared_url: str) -> None:
     async with ground_in(browser, make, shared_url) as one:
         two = await another_tab(one)
@@ -157,4 +173,33 @@ SIGN_OUT = "async ({ id }) => await client.delete(`/v1/browser-sessions/${id}`)"
 AFTERWARDS = """
 async () => await new throughline.Throughline().projects()
   .then(() => null, error => [error.status, error.code])
+"""
+
+
+async def test_a_page_of_another_origin_uses_the_client(browser: Browser, shared_url: str) -> None:
+    """The page and its files come from one origin, and the service is at another one."""
+    async with grounds(shared_url) as make_page:
+        _, pages = make_page()
+        async with pages.serving() as own, running(shared_url, origins=[own]) as live:
+            network = BadNetwork(str(live.client.base_url))
+            async with network.serving() as address:
+                context = await browser.new_context()
+                tab = await opened(await context.new_page(), own)
+                ground = Ground(live, network, tab, shared_url)
+                await ground.begin()
+                pages.pages |= network.pages
+                await tab.run(ELSEWHERE, {"address": address})
+                await tab.run(FOLLOW)
+                network.sever()
+                network.cut_streams([500, 1_000])
+                await tab.run(ASK, {"message": "Good morning"})
+                await ground.ended()
+                await ground.timeline_is((await tab.run(FOLLOWED, {"count": 3}))["state"])
+                await context.close()
+
+
+ELSEWHERE = """
+async ({ address }) => {
+  client = new throughline.Throughline({ url: address, userId, renew })
+}
 """

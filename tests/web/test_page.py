@@ -1,6 +1,7 @@
 """The page as people use it: a real browser, the real service, the offline model."""
 
 import os
+import re
 from collections.abc import AsyncIterator
 from functools import partial
 from operator import ne
@@ -20,6 +21,7 @@ from tests.web.runtimes import chromium
 __all__ = ["_no_model_is_slow", "_no_server_has_stopped"]
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
+PICTURES: Final = "THROUGHLINE_SCREENSHOTS" in os.environ
 PLACES: Final = ("", "/timeline", "/prompts", "/runs", "/usage", "/log")
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -53,11 +55,14 @@ async def posted(live: LiveService, path: str, **body: Any) -> Any:
     return answer.json()
 
 
-async def said(live: LiveService, project_id: str, message: str, **body: Any) -> str:
+async def said(
+    live: LiveService, project_id: str, message: str, *, user: str = "u1", **session: Any
+) -> str:
     """Say something in a new session; returns its id when the reply has ended."""
-    opened = await posted(live, "/v1/sessions", projectId=project_id, **{"mode": "plan"} | body)
+    body = {"projectId": project_id, "mode": "plan"} | session
+    opened = await posted(live, "/v1/sessions", userId=user, **body)
     path = f"/v1/sessions/{opened['sessionId']}/messages"
-    await posted(live, path, message=message)
+    await posted(live, path, userId=user, message=message)
     return str(opened["sessionId"])
 
 
@@ -239,13 +244,54 @@ async def test_the_past_is_shown_whole_and_the_way_back_leads_to_now(
         await expect(seconds).to_have_attribute("data-available", spent or "")
 
 
+async def shop(live: LiveService) -> str:
+    """A project with something of each kind, and a build that runs; returns its session."""
+    ada = {"userId": "ada", "projectId": "shop"}
+    members = [{"userId": user, "role": "owner"} for user in ("ada", "zoe")]
+    body = {"projectId": "shop", "name": "Shop", "members": members}
+    await live.client.post("/v1/projects", json=body)
+    for user in ("ada", "zoe"):
+        await live.credit(user, 3_600)
+    prompt = await posted(
+        live, "/v1/prompts", **ada, name="Greeter", text="Greet {{name}} {{how}}."
+    )
+    version = f"{prompt['promptId']}.1"
+    for name in ("Zoe", "Max"):
+        values = {"name": name, "how": "warmly"}
+        run = {"mode": "prompt", "promptVersionId": version, "values": values, "name": name}
+        await said(live, "shop", "Three of them, please.", user="ada", **run)
+    about = {"context": {"promptVersionId": version}}
+    await said(live, "shop", "The greeting is too loud.", user="ada", mode="idea", **about)
+    await said(live, "shop", "How healthy is this project?", user="ada", mode="analysis")
+    await said(live, "shop", "Why is the cart slow?", user="zoe")
+    starred = await said(live, "shop", "How do we ship tea?", user="ada")
+    await live.client.patch(f"/v1/sessions/{starred}", json={"userId": "ada", "starred": True})
+    session = await said(live, "shop", "Add a login page", user="ada")
+    path = "/v1/chat-plan/convert-to-build"
+    build = f"/v1/builds/{(await posted(live, path, **ada, sessionId=session))['buildId']}"
+    await live.client.post(f"{build}/claim", json={"workerId": "w1"})
+    report = {"phase": "development", "type": "progress", "title": "Writing src/routes.py"}
+    events = [report | {"eventId": "1", "at": "2026-11-22T10:00:00Z"}]
+    await live.client.post(f"{build}/events", json={"events": events})
+    return session
+
+
+async def picture(opened: Opened, name: str) -> None:
+    """Write a picture of the page for the documents, where THROUGHLINE_SCREENSHOTS asks for it."""
+    if PICTURES:
+        await opened.page.screenshot(path=DOCS / name)
+
+
 async def test_another_language_turns_the_page_round(browser: Browser, live: LiveService) -> None:
-    place = await project(live, "languages")
-    await said(live, "languages", "Add a login page")
-    async with signed_in(browser, live) as opened:
+    session = await shop(live)
+    async with signed_in(browser, live, "ada") as opened:
         page = opened.page
-        await opened.go(place)
-        await opened.session("Add a login page").locator("a").click()
+        await opened.go(f"#/sessions/{session}")
+        reply = await page.locator(".item[data-kind=reply]").get_attribute("data-id")
+        await opened.go(f"#/sessions/{session}?panel=plan:{reply}")
+        await expect(page.locator(".panel throughline-plan")).to_contain_text("Model the data")
+        await expect(page.locator("throughline-build")).to_contain_text("Writing src/routes.py")
+        await picture(opened, "client.png")
         side = page.locator(".side")
         for language, label in (("fr", "Chronologie"), ("es", "Cronología"), ("ar", "الخط الزمني")):
             await opened.set("locale", language)
@@ -256,6 +302,7 @@ async def test_another_language_turns_the_page_round(browser: Browser, live: Liv
         assert box["x"] > 1000
         await expect(page.locator(".item").first).to_contain_text("مرحبًا")
         assert await opened.overflow() <= 0
+        await picture(opened, "client-rtl.png")
         await page.reload()
         await expect(page.locator("html")).to_have_attribute("lang", "ar")
 
@@ -295,6 +342,8 @@ async def test_the_keyboard_alone_does_everything(browser: Browser, live: LiveSe
         await page.keyboard.type("Add a login page")
         await press("Enter")
         await opened.until_answered()
+        heard = page.locator("throughline-chat > [role=status]")
+        await expect(heard).to_have_text(re.compile("The reply is there.*A plan for"))
         await press("Escape")
         await press("Escape")
         await press("j")
@@ -368,7 +417,7 @@ async def test_a_long_timeline_has_few_rows_in_the_document(
 async def filled(live: LiveService, project_id: str, user: str) -> str:
     """A project with something in each place; returns a session with a plan."""
     await project(live, project_id, user)
-    session = await said(live, project_id, "Add a login page", userId=user)
+    session = await said(live, project_id, "Add a login page", user=user)
     prompt = await posted(
         live, "/v1/prompts", projectId=project_id, name="Greeter", text="Greet {{name}}."
     )
@@ -414,15 +463,3 @@ async def axe_in_all_places(opened: Opened, project_id: str, session: str) -> No
     await opened.go(f"#/sessions/{session}?panel=plan:{reply}")
     await expect(page.locator(".panel throughline-plan")).to_contain_text("Model the data")
     assert await opened.violations() == []
-
-
-@pytest.mark.skipif("THROUGHLINE_SCREENSHOTS" not in os.environ, reason="writes docs/client*.png")
-async def test_screenshots(browser: Browser, live: LiveService) -> None:
-    session = await filled(live, "shop", "u1")
-    async with signed_in(browser, live, viewport={"width": 1280, "height": 800}) as opened:
-        await opened.go(f"#/sessions/{session}")
-        await opened.until_answered()
-        await opened.page.screenshot(path=DOCS / "client.png")
-        await opened.set("locale", "ar")
-        await expect(opened.page.locator("html")).to_have_attribute("dir", "rtl")
-        await opened.page.screenshot(path=DOCS / "client-rtl.png")

@@ -48,7 +48,7 @@ async function start() {
   }
   const app = new App(client, first.userId, () => void leave())
   await app.start(document.body)
-  changes.addEventListener('change', () => app.draw())
+  changes.addEventListener('change', () => app.renew())
   keepTrue()
 }
 

@@ -358,6 +358,14 @@ export async function readStream({ open, take, onConnection, signal }) {
     const both = AbortSignal.any([signal, connection.signal])
     let wait = 0
     let isAtOnce = false
+    let isInDoubt = false
+    const doubt = () => {
+      isInDoubt = true
+      onConnection('offline')
+    }
+    const back = () => { if (isInDoubt) connection.abort() }
+    globalThis.addEventListener?.('offline', doubt)
+    globalThis.addEventListener?.('online', back)
     try {
       const answer = await open(both)
       if (answer.status === 204 || !answer.body) return 'empty'
@@ -368,6 +376,8 @@ export async function readStream({ open, take, onConnection, signal }) {
       const parser = new EventParser()
       for await (const events of parsed(answer.body, parser, connection)) {
         wait = parser.retry ?? 0
+        if (isInDoubt) onConnection('open')
+        isInDoubt = false
         let verdict
         for (const event of events) {
           verdict = await take(event)
@@ -385,6 +395,8 @@ export async function readStream({ open, take, onConnection, signal }) {
       wait = error.retryAfter ?? wait
     } finally {
       connection.abort()
+      globalThis.removeEventListener?.('offline', doubt)
+      globalThis.removeEventListener?.('online', back)
     }
     if (signal.aborted) break
     if (isAtOnce) continue

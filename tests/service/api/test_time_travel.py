@@ -1,6 +1,7 @@
 """Time travel over HTTP: with `asOf` each read answers what it answered then, byte for byte."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -40,16 +41,8 @@ READS: Final = {
 
 AT: Final = "2026-11-20T10:00:00Z"
 ACTING: Final = {"userId": "u1", "projectId": "p1"}
-OF_THE_TENANT: Final = ("getAccount", "getConsumption")
+OF_THE_TENANT: Final = {"getAccount", "getConsumption"}
 Ids = dict[str, str]
-
-
-@pytest.fixture
-async def run(url: str) -> AsyncIterator[LiveService]:
-    async with running(url) as started:
-        await started.project("p1", "u1", "u2")
-        await started.credit()
-        yield started
 
 
 async def read(
@@ -137,8 +130,24 @@ async def cursor(run: LiveService) -> str:
     return f"{run.service.log_epoch}.{await run.service.store.head()}"
 
 
-async def test_each_read_answers_what_it_answered_at_that_moment(run: LiveService) -> None:
-    ids: Ids = {"projectId": "p1", "userId": "u1"}
+@dataclass(frozen=True, slots=True)
+class Lived:
+    """A project with a life. `recorded` has the answers of all reads after each step, by cursor."""
+
+    run: LiveService
+    ids: Ids
+    recorded: dict[str, dict[str, bytes]]
+
+    @property
+    def end(self) -> str:
+        """The cursor of the last step."""
+        return list(self.recorded)[-1]
+
+
+@pytest.fixture(scope="module")
+async def lived(shared: LiveService) -> Lived:
+    run, ids = shared, {"projectId": "p1", "userId": "u1"}
+    await run.client.put("/v1/projects/p1/members/u2", json={"role": "editor"})
     recorded: dict[str, dict[str, bytes]] = {}
     for step in life(run, ids):
         await step()
@@ -152,16 +161,21 @@ async def test_each_read_answers_what_it_answered_at_that_moment(run: LiveServic
             assert answer.status_code == 200, answer.text
             recorded[at][name] = answer.content
         assert at == await cursor(run), "nothing happened meanwhile"
-    for at, answers in recorded.items():
+    await run.chat("Add a search")
+    return Lived(run, ids, recorded)
+
+
+async def test_each_read_answers_what_it_answered_at_that_moment(lived: Lived) -> None:
+    for at, answers in lived.recorded.items():
         for name in READS:
-            then = await read(run.client, name, ids, asOf=at)
+            then = await read(lived.run.client, name, lived.ids, asOf=at)
             if name in answers:
                 assert then.content == answers[name], (name, at)
                 assert then.headers["X-Log-Position"] == at.partition(".")[2]
             else:
                 assert then.status_code == 404, (name, at)
-    different = {tuple(answers.values()) for answers in recorded.values()}
-    assert len(different) == len(recorded), "the control"
+    different = {tuple(answers.values()) for answers in lived.recorded.values()}
+    assert len(different) == len(lived.recorded), "the control"
 
 
 def test_these_are_all_reads_with_as_of() -> None:
@@ -169,100 +183,82 @@ def test_these_are_all_reads_with_as_of() -> None:
     assert {name for name, each in fields.items() if "as_of" in each} == READS.keys()
 
 
-@pytest.fixture
-async def old(run: LiveService) -> tuple[Ids, str]:
-    """A project with a life, and the cursor of its end. Then something else happens."""
-    ids: Ids = {"projectId": "p1", "userId": "u1"}
-    for step in life(run, ids):
-        await step()
-    at = await cursor(run)
-    await run.chat("Add a search")
-    return ids, at
-
-
-async def test_the_past_of_one_tenant_is_unknown_to_another(
-    run: LiveService, old: tuple[Ids, str]
-) -> None:
-    ids, at = old
-    async with httpx.AsyncClient(base_url=run.client.base_url, auth=Signed("k2")) as foreign:
+async def test_the_past_of_one_tenant_is_unknown_to_another(lived: Lived) -> None:
+    url = lived.run.client.base_url
+    async with httpx.AsyncClient(base_url=url, auth=Signed("k2")) as foreign:
         for name in READS:
             for user_id in ("u1", None):
-                now = await read(foreign, name, ids, user_id)
-                then = await read(foreign, name, ids, user_id, asOf=at)
+                now = await read(foreign, name, lived.ids, user_id)
+                then = await read(foreign, name, lived.ids, user_id, asOf=lived.end)
                 assert (then.status_code, then.json()) == (now.status_code, now.json()), name
 
 
-async def test_a_removed_member_sees_nothing_of_the_time_as_a_member(
-    run: LiveService, old: tuple[Ids, str]
-) -> None:
-    ids, _ = old
-    joined = f"{run.service.log_epoch}.3"
-    for name in READS:
-        now = await read(run.client, name, ids, "u2")
-        for at in (joined, old[1]):
-            then = await read(run.client, name, ids, "u2", asOf=at)
-            assert then.status_code == now.status_code, name
-            assert now.status_code == 404 or name in OF_THE_TENANT or then.json() == now.json()
+async def test_a_removed_member_sees_nothing_of_the_time_as_a_member(lived: Lived) -> None:
+    for name in READS.keys() - OF_THE_TENANT:
+        now = await read(lived.run.client, name, lived.ids, "u2")
+        for at in lived.recorded:
+            then = await read(lived.run.client, name, lived.ids, "u2", asOf=at)
+            assert (then.status_code, then.json()) == (now.status_code, now.json()), name
 
 
-async def test_a_private_session_stays_private_in_the_past(run: LiveService) -> None:
-    talk = await begun(run, "prompt", instructions="Speak of the zygomorph.")
-    await say(run, talk, "A zygomorph is a flower", reply=False)
-    at = await cursor(run)
-    await run.chat("Add a login page")
-    ids = {"projectId": "p1", "userId": "u1", "sessionId": talk}
+async def test_a_private_session_stays_private_in_the_past(shared: LiveService) -> None:
+    await shared.project("private", "u1", "u2")
+    talk = await begun(shared, "prompt", project_id="private", instructions="Speak of it.")
+    await say(shared, talk, "A zygomorph is a flower", reply=False)
+    at = await cursor(shared)
+    await say(shared, talk, "A quillwort is none", reply=False)
+    ids = {"projectId": "private", "userId": "u1", "sessionId": talk}
     for name in ("readSession", "getSession", "getSessionMessages"):
-        assert "zygomorph" in (await read(run.client, name, ids, asOf=at)).text
-        refused = problem(await read(run.client, name, ids, "u2", asOf=at))
+        own = await read(shared.client, name, ids, asOf=at)
+        assert ("zygomorph" in own.text, "quillwort" in own.text) == (True, False)
+        refused = problem(await read(shared.client, name, ids, "u2", asOf=at))
         assert refused == (404, "session_not_found")
     for name in ("getTimeline", "listSessions"):
-        assert talk not in (await read(run.client, name, ids, "u2", asOf=at)).text
-    assert talk in (await read(run.client, "listSessions", ids, asOf=at)).text
+        assert talk not in (await read(shared.client, name, ids, "u2", asOf=at)).text
+    assert talk in (await read(shared.client, "listSessions", ids, asOf=at)).text
 
 
-async def test_what_was_erased_since_is_not_in_the_past(run: LiveService) -> None:
-    talk = await begun(run, "setup")
-    await say(run, talk, "The zygomorph grows", reply=False)
-    other = await begun(run, "setup")
-    await say(run, other, "The quillwort stays", reply=False)
-    at = await cursor(run)
-    ids = {"projectId": "p1", "userId": "u1", "sessionId": talk}
-    before = await read(run.client, "getTimeline", ids, asOf=at)
-    assert "zygomorph" in before.text
-    erased = await run.client.delete(f"/v1/sessions/{talk}", params={"userId": "u1"})
+async def test_what_was_erased_since_is_not_in_the_past(shared: LiveService) -> None:
+    await shared.project("erased", "u1")
+    talk, other = [await begun(shared, "setup", project_id="erased") for _ in range(2)]
+    await say(shared, talk, "The hyacinth grows", reply=False)
+    await say(shared, other, "The quillwort stays", reply=False)
+    at = await cursor(shared)
+    ids = {"projectId": "erased", "userId": "u1", "sessionId": talk}
+    before = await read(shared.client, "getTimeline", ids, asOf=at)
+    assert "hyacinth" in before.text
+    erased = await shared.client.delete(f"/v1/sessions/{talk}", params={"userId": "u1"})
     assert erased.status_code == 200, erased.text
     for name in ("readSession", "getSessionMessages"):
-        refused = problem(await read(run.client, name, ids, asOf=at))
+        refused = problem(await read(shared.client, name, ids, asOf=at))
         assert refused == (404, "session_not_found")
     for name in ("getTimeline", "listSessions", "listUserSessions"):
-        after = await read(run.client, name, ids, asOf=at)
-        assert "zygomorph" not in after.text
-        assert talk not in after.text
-        assert other in after.text
-    items = (await read(run.client, "getTimeline", ids, asOf=at)).json()["items"]
+        after = (await read(shared.client, name, ids, asOf=at)).text
+        assert ("hyacinth" in after, talk in after, other in after) == (False, False, True)
+    items = (await read(shared.client, "getTimeline", ids, asOf=at)).json()["items"]
     assert items == [each for each in before.json()["items"] if each.get("sessionId") != talk]
 
 
-async def test_a_time_is_the_position_of_the_last_event_until_then(run: LiveService) -> None:
-    await run.chat("Add a login page")
+async def test_a_time_is_the_position_of_the_last_event_until_then(shared: LiveService) -> None:
+    await say(shared, await begun(shared, "setup"), "The quillwort grows", reply=False)
     ids = {"projectId": "p1", "userId": "u1"}
-    events = [event async for page in run.service.store.replay() for event in page]
-    for time in {event.recorded_at for event in events}:
+    events = [event async for page in shared.service.store.replay() for event in page]
+    for time in sorted({event.recorded_at for event in events})[-4:]:
         for asked in (time, time - timedelta(microseconds=1)):
             position = max((e.position for e in events if e.recorded_at <= asked), default=0)
-            answer = await read(run.client, "getAccount", ids, asOf=asked.isoformat())
+            answer = await read(shared.client, "getAccount", ids, asOf=asked.isoformat())
             assert answer.headers["X-Log-Position"] == str(position)
-            at = f"{run.service.log_epoch}.{position}"
-            assert answer.content == (await read(run.client, "getAccount", ids, asOf=at)).content
+            at = f"{shared.service.log_epoch}.{position}"
+            assert answer.content == (await read(shared.client, "getAccount", ids, asOf=at)).content
     long_ago = "2020-01-01T00:00:00Z"
-    unknown = problem(await read(run.client, "getTimeline", ids, asOf=long_ago))
+    unknown = problem(await read(shared.client, "getTimeline", ids, asOf=long_ago))
     assert unknown == (404, "project_not_found")
-    empty = await read(run.client, "getAccount", ids, asOf=long_ago)
+    empty = await read(shared.client, "getAccount", ids, asOf=long_ago)
     assert (empty.status_code, empty.json()["creditedSeconds"]) == (200, 0)
 
 
-async def test_a_moment_that_is_none_is_refused(run: LiveService) -> None:
-    head, epoch = await run.service.store.head(), run.service.log_epoch
+async def test_a_moment_that_is_none_is_refused(shared: LiveService) -> None:
+    head, epoch = await shared.service.store.head(), shared.service.log_epoch
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
     refusals = {
         f"{epoch}.{head + 1}": (422, "moment_unknown"),
@@ -275,9 +271,9 @@ async def test_a_moment_that_is_none_is_refused(run: LiveService) -> None:
         "x" * 65: (422, "invalid_request"),
     }
     for as_of, refusal in refusals.items():
-        answer = await read(run.client, "getProject", {"projectId": "p1"}, asOf=as_of)
+        answer = await read(shared.client, "getProject", {"projectId": "p1"}, asOf=as_of)
         assert problem(answer) == refusal, as_of
-    assert problem(await run.client.get("/v1/builds", params={"asOf": f"{epoch}.1"})) == (
+    assert problem(await shared.client.get("/v1/builds", params={"asOf": f"{epoch}.1"})) == (
         422,
         "invalid_request",
     )

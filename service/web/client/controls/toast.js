@@ -1,5 +1,6 @@
 /** A short line at the lower edge, which goes by itself: what was done, and the way to undo it. */
 
+import { said } from '../conversation/templates.js'
 import { h } from '../elements/dom.js'
 
 const SHOWN_MS = 8_000
@@ -42,11 +43,12 @@ export async function attempt(work) {
 }
 
 /**
- * What an error says to a person.
+ * What an error says to a person: in the language of the page where the service has a text for it.
  * @param {unknown} error
  * @returns {string}
  */
 export function messageOf(error) {
-  const { detail, title, message } = /** @type {any} */ (error) ?? {}
-  return String(detail || title || message || error)
+  const { problem, detail, title, message } = /** @type {any} */ (error) ?? {}
+  const text = problem?.template ? said(problem.template, problem.variables) : ''
+  return String(text || detail || title || message || error)
 }

@@ -6,7 +6,7 @@
  *
  * @typedef {Record<string, any>} Item an item of the timeline
  * @typedef {import('../fold.js').ReplyState} ReplyState
- * @typedef {{key: string, item?: Item, reply?: ReplyState, pending?: string, build?: any}} Row
+ * @typedef {{key: string, item?: Item, reply?: ReplyState, pending?: string, build?: any, why?: string | null}} Row
  * @typedef {object} Room what the rows need of the conversation that they stand in
  * @property {string | null} userId
  * @property {boolean} isPast
@@ -44,7 +44,7 @@ export function makeRow(row, room) {
 export function renewRow(node, row, room) {
   const last = shown.get(node)
   shown.set(node, { row, room })
-  const isSame = last && last.room === room && last.row.item === row.item && last.row.reply === row.reply && last.row.build === row.build
+  const isSame = last && last.room === room && last.row.item === row.item && last.row.reply === row.reply && last.row.build === row.build && last.row.why === row.why
   if (isSame) return
   const kind = row.pending !== undefined ? 'user_message' : row.item?.['kind'] ?? 'reply'
   node.setAttribute('data-kind', kind)
@@ -94,7 +94,7 @@ function reply(node, row, room) {
   const billed = ai?.billedSeconds ?? state?.envelope?.metadata?.billed_seconds
   const took = ai?.duration ?? state?.envelope?.metadata?.duration_ms
   return [
-    h('header', null, h('h2', null, t('plan_kind_general')),
+    h('header', null, h('h2', null, t('kind_reply')),
       item && moment(item['timestamp']),
       took !== undefined && took !== null && h('span', { title: t('reply_took') }, duration(took)),
       billed > 0 && h('span', { class: 'chip', title: t('reply_billed') }, seconds(billed)),
@@ -110,7 +110,7 @@ function reply(node, row, room) {
 }
 
 /** Why there is no more, in one sentence. @param {Row} row @param {boolean} isError */
-function ending({ item, reply: state }, isError) {
+function ending({ item, reply: state, why: known }, isError) {
   const final = state?.envelope
   if (isError) {
     const code = item?.['aiResponse']?.data?.code ?? final?.error?.code ?? state?.problem?.code
@@ -118,7 +118,8 @@ function ending({ item, reply: state }, isError) {
   }
   const subtype = item?.['aiResponse']?.subtype ?? final?.subtype
   if (subtype !== 'partial') return null
-  const why = final?.reason ? said(`reply_${final.reason}`) : ''
+  const reason = known || final?.reason
+  const why = reason ? said(`reply_${reason}`) : ''
   return h('p', { class: 'notice' }, icon('info'), ' ', why || t('plan_partial'))
 }
 

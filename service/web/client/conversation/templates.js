@@ -24,7 +24,8 @@ export async function loadTemplates(client) {
  * @param {Record<string, unknown> | null} [variables]
  */
 export function said(template, variables) {
-  const text = known.get(locale())?.[template] ?? ''
+  const templates = known.get(locale()) ?? {}
+  const text = Object.hasOwn(templates, template) ? templates[template] ?? '' : ''
   return text.replace(/\{(\w+)\}/g, (all, name) => {
     const value = variables && Object.hasOwn(variables, name) ? variables[name] : undefined
     return value === undefined || value === null ? all : `\u2068${value}\u2069`

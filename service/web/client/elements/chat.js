@@ -42,6 +42,8 @@ export class ThroughlineChat extends Drawn {
   /** @type {string | null} */
   #userId = null
   mode = 'plan'
+  /** What the user may do in the project, where the page knows it. @type {string | null} */
+  role = null
   /** @type {string | null} */
   marked = null
   /** @type {Feed | null} */
@@ -63,6 +65,8 @@ export class ThroughlineChat extends Drawn {
   /** The item before the message that is asked again, or '' where there is none. @type {string | null} */
   #editing = null
   #opening = 0
+  /** @type {Map<string, string>} */
+  #reasons = new Map()
   #restart = () => this.#open()
   #builds = new Builds(() => this.redraw())
   /** @type {import('../conversation/rows.js').Room} */
@@ -264,7 +268,11 @@ export class ThroughlineChat extends Drawn {
     const { items, replies } = this.#state
     const known = new Set(items.map(each => each.id))
     /** @type {Row[]} */
-    const rows = items.filter(isShown).map(item => ({ key: item.id, item, build: item['mode'] === 'build' && item['build'] && item['kind'] === 'user_message' ? this.#builds.of(item['build'], this.#client, this.#at) : null }))
+    const rows = items.filter(isShown).map(item => ({
+      key: item.id, item,
+      build: item['mode'] === 'build' && item['build'] && item['kind'] === 'user_message' ? this.#builds.of(item['build'], this.#client, this.#at) : null,
+      why: item['aiResponse']?.subtype === 'partial' ? this.#reason(item.id) : null,
+    }))
     const own = new Set(this.#asked.map(({ reply }) => reply.messageId))
     for (const reply of Object.values(replies)) {
       if (reply.messageId && !own.has(reply.messageId)) this.#insert(rows, { key: reply.messageId, reply }, reply.userMessageId)
@@ -276,6 +284,18 @@ export class ThroughlineChat extends Drawn {
       this.#insert(rows, { key: reply.messageId ?? `reply ${index}`, reply: reply.state }, userMessageId)
     }
     return rows
+  }
+
+  /** Why a reply was cut off. Its item does not say, so the reply is asked, once. @param {string} id */
+  #reason(id) {
+    const known = this.#reasons.get(id)
+    if (known !== undefined) return known
+    this.#reasons.set(id, '')
+    this.#client?.reply(id).then(({ final }) => {
+      this.#reasons.set(id, final?.reason ?? '')
+      this.redraw()
+    }, () => undefined)
+    return ''
   }
 
   /** Put a reply under its message. @param {Row[]} rows @param {Row} row @param {string | null} under */
@@ -304,6 +324,7 @@ export class ThroughlineChat extends Drawn {
   #why() {
     const session = this.#session
     if (this.#at !== null) return t('why_past')
+    if (this.role === 'viewer') return t('why_viewer')
     if (session && this.#userId && session['userId'] !== this.#userId) return t('why_other', { user: session['userId'] })
     if (session && (session['status'] === 'archived' || session['status'] === 'converted')) return t(`why_${session['status']}`)
     if (this.#isLocked()) return t('why_locked')

@@ -1,6 +1,6 @@
 /** A moment as people say it, with the exact one in its title. */
 
-import { date, locale, relative } from '../texts.js'
+import { date, number, relative } from '../texts.js'
 import { h } from './dom.js'
 
 const EVERY_MS = 30_000
@@ -11,7 +11,7 @@ export function moment(at) {
 }
 
 /**
- * The same where there is little room: `7m ago`.
+ * How long ago that is, where there is little room: `7m`.
  * @param {string} at
  */
 export function brief(at) {
@@ -21,11 +21,10 @@ export function brief(at) {
 /** @param {string} at */
 function briefly(at) {
   const minutes = Math.max(0, (Date.now() - new Date(at).getTime()) / 60_000)
-  const format = new Intl.RelativeTimeFormat(`${locale()}-u-nu-latn`, { numeric: 'auto', style: 'narrow' })
-  if (minutes < 1) return format.format(0, 'second')
-  if (minutes < 60) return format.format(-Math.round(minutes), 'minute')
-  if (minutes < 1440) return format.format(-Math.round(minutes / 60), 'hour')
-  return date(at, { dateStyle: 'short' })
+  if (minutes < 1) return relative(at, new Date(at).getTime())
+  if (minutes >= 1440) return date(at, { dateStyle: 'short' })
+  const unit = minutes < 60 ? 'minute' : 'hour'
+  return number(Math.round(unit === 'minute' ? minutes : minutes / 60), { style: 'unit', unit, unitDisplay: 'narrow' })
 }
 
 /** Keep the moments in the document true while time passes. */

@@ -72,7 +72,7 @@ article { display: grid; grid-template-columns: minmax(0, 1fr); gap: 16px; } hea
   prose(key, value, isLast) {
     if (!text(value)) return null
     let known = this.#texts.get(key)
-    if (!known) this.#texts.set(key, (known = new GrowingMarkdown({ level: 4 })))
+    if (!known) this.#texts.set(key, (known = new GrowingMarkdown({ level: 3 })))
     known.update(text(value))
     known.node.className = isLast ? 'markdown live' : 'markdown'
     const { locale } = this.values

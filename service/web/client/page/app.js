@@ -48,6 +48,8 @@ export class App {
   #chat = null
   /** @type {Set<string>} */
   #unread = new Set()
+  /** The sessions of running replies. @type {Map<string, string>} */
+  #sessions = new Map()
   /** When the moment was that is shown. @type {string | null} */
   #moment = null
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -188,6 +190,7 @@ export class App {
       chat.mode = BEGUN.includes(mode ?? '') ? mode : 'plan'
       chat.projectId = this.#projectId
       chat.at = at
+      chat.role = this.#projects.find(each => each.projectId === this.#projectId)?.role ?? null
       chat.activeBuildId = this.#feed?.state.activeBuildId ?? null
       if (sessionId !== chat.sessionId) {
         this.#session = sessionId === this.#session?.['sessionId'] ? this.#session : null
@@ -258,10 +261,22 @@ export class App {
   /** @param {Feed} feed */
   #onLive(feed) {
     if (feed !== this.#feed) return
-    const running = new Set(Object.values(feed.state.replies).map(each => each.sessionId ?? ''))
+    const running = new Set(Object.values(feed.state.replies).map(each => each.sessionId ?? this.#sessionOf(each.messageId ?? '', feed)))
     if ([...running].join() !== [...this.#list.running].join()) this.#list.running = running
     if (this.#chat) this.#chat.activeBuildId = feed.state.activeBuildId
     this.#foots()
+  }
+
+  /** The session of a reply that was joined in its middle: its events do not say. @param {string} replyId @param {Feed} feed */
+  #sessionOf(replyId, feed) {
+    const known = this.#sessions.get(replyId)
+    if (known !== undefined) return known
+    this.#sessions.set(replyId, '')
+    this.#client.reply(replyId).then(({ sessionId }) => {
+      this.#sessions.set(replyId, sessionId)
+      this.#onLive(feed)
+    }, () => undefined)
+    return ''
   }
 
   /** @param {{event: string, data: any}} event */
@@ -352,6 +367,13 @@ export class App {
   }
 
   // Drawing ------------------------------------------------------------------------------------------
+
+  /** Everything in another language. */
+  renew() {
+    this.#again()
+    this.#beside()
+    this.draw()
+  }
 
   draw() {
     this.#drawSide()

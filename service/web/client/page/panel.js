@@ -32,9 +32,11 @@ let asked = 0
 export async function fillPanel(panel, name, room, close) {
   const [kind = '', id = ''] = name.split(/:(.*)/s)
   const asking = ++asked
-  const title = t(TITLES[kind] ?? 'panel')
+  // The name comes from the address, so it may be anything.
+  const show = Object.hasOwn(SHOWN, kind) ? SHOWN[kind] : undefined
+  const title = t((show && TITLES[kind]) ?? 'panel')
   const isNew = panel.dataset['name'] !== name
-  const head = h('header', null, icon(kind in TITLES ? kind : 'info'), h('h2', { class: 'grow' }, title),
+  const head = h('header', null, icon(show ? kind : 'info'), h('h2', { class: 'grow' }, title),
     h('button', { type: 'button', class: 'bare icon', 'aria-label': t('close'), title: t('close'), onclick: close }, icon('close')))
   panel.setAttribute('aria-label', title)
   if (isNew) panel.replaceChildren(head, h('div', { class: 'body' }, h('div', { class: 'grey', role: 'status', 'aria-label': t('loading') }, h('i'), h('i'))))
@@ -42,7 +44,7 @@ export async function fillPanel(panel, name, room, close) {
   /** @type {any} */
   let content
   try {
-    content = await (SHOWN[kind]?.(id, room) ?? null)
+    content = await (show?.(id, room) ?? null)
   } catch (error) {
     content = h('p', { role: 'alert' }, messageOf(error))
   }
