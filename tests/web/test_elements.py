@@ -215,7 +215,7 @@ WORDS: Final = {
     },
     "throughline-event-log": {
         "no events": ["No events yet"],
-        "events of the log": ["4 events", "TimeConsumed", "--after 1200 --upto 1204"],
+        "events of the log": ["4 events", "TimeConsumed", "--from 1201 --to 1204"],
         "items of a timeline": ["2 events", "user_message", "ada"],
     },
 }
@@ -745,8 +745,8 @@ async def test_the_log_shows_one_type_and_an_event_as_json_and_the_command(
     page = gallery.page
     await page.get_by_role("combobox", name="Type").select_option("TimeConsumed")
     assert await page.get_by_role("status").inner_text() == "1 event"
-    command = "throughline events replay --after 1202 --upto 1203"
-    wanted = f'{command} | grep \'"type":"TimeConsumed"\''
+    command = "throughline events replay --from 1203 --to 1203"
+    wanted = f"{command} --type TimeConsumed"
     assert await page.get_by_text(command).inner_text() == wanted
     assert await page.locator("pre").count() == 0
     await page.locator("summary").click()
