@@ -5,6 +5,7 @@ import sys
 import typer
 
 from service.cli import analysts, events, failures, projections
+from service.cli.chat import chat
 from service.cli.console import err
 from service.cli.keys import keys, link, sign
 from service.cli.owner import backup, migrate, psql, restore
@@ -18,7 +19,7 @@ app = typer.Typer(
     help="Throughline, the timeline.",
     pretty_exceptions_enable=False,
 )
-for command in (serve, migrate, backup, restore, sign, link, keys, diff):
+for command in (serve, migrate, backup, restore, sign, link, keys, chat, diff):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(psql)
 app.add_typer(projections.app, name="projections")

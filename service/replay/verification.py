@@ -8,6 +8,7 @@ from domain.events import (
     EVENT_TYPES,
     AccountEvent,
     BuildEvent,
+    Event,
     PlaceEvent,
     ProjectEvent,
     PromptEvent,
@@ -39,19 +40,24 @@ from service.replay.reading import SQL, EventFilter, whole
 FIRST: Final = 10
 """How many faults of a kind are named."""
 
+
+def _types(union: Any) -> tuple[type[Event], ...]:
+    return get_args(union) or (union,)
+
+
 _STREAMS: Final[Mapping[str, Decider[Any, Any]]] = {
     kind.__name__: decider
-    for decider, union in (
-        (SESSION, SessionEvent),
-        (ACCOUNT, AccountEvent),
-        (BUILD, BuildEvent),
-        (RUN, RunEvent),
-        (PROJECT, ProjectEvent),
-        (PLACE, PlaceEvent),
-        (PROMPT, PromptEvent),
-        (REQUEST, RequestEvent),
+    for decider, types in (
+        (SESSION, _types(SessionEvent)),
+        (ACCOUNT, _types(AccountEvent)),
+        (BUILD, _types(BuildEvent)),
+        (RUN, _types(RunEvent)),
+        (PROJECT, _types(ProjectEvent)),
+        (PLACE, _types(PlaceEvent)),
+        (PROMPT, _types(PromptEvent)),
+        (REQUEST, _types(RequestEvent)),
     )
-    for kind in (get_args(union) or (union,))
+    for kind in types
 }
 """The stream of each known type."""
 

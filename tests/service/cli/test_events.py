@@ -94,6 +94,9 @@ def test_the_commands_of_the_page_work_as_written(
             assert code == 0, (line, err)
             written[line.partition("#")[0].strip()] = out
         all_sent(receiver, written["throughline events replay --from 1 --to 20 --format json"])
+        again = ("--url", receiver.url, "--checkpoint", "sent.json")
+        assert run("events", "replay", *again)[2].endswith(": 0 events taken\n")
+        assert run("events", "replay", *again, "--tenant", "t1")[0] == 2, "other events"
     assert {line.split()[-1] for line in written if "import" in line} == {"log.ndjson"}
     checked = written["throughline events verify"].decode().splitlines()
     assert len(checked) == 5 + len(PROJECTIONS)
