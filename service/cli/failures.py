@@ -170,6 +170,7 @@ def _url_variable() -> str:
 
 def _of_service(error: Exception) -> tuple[list[str], int] | None:
     from projections.projection import Busy
+    from service.cli.workers.supervisor import WorkersFailed
     from service.http.server import CannotListen
     from service.postgres.functions import FunctionRefused
     from service.postgres.migrations import MigrationRefused
@@ -180,6 +181,8 @@ def _of_service(error: Exception) -> tuple[list[str], int] | None:
         return [str(error)], WRONG_USE
     if isinstance(error, Busy):
         return ["Another process rebuilds or verifies this read model now. Try again later."], 1
-    if isinstance(error, (MigrationRefused, FunctionRefused, RolesRefused, PostgresFailed)):
+    if isinstance(
+        error, (MigrationRefused, FunctionRefused, RolesRefused, PostgresFailed, WorkersFailed)
+    ):
         return [str(error)], FAILED
     return None
