@@ -76,15 +76,16 @@ class Supervisor:
             loop.add_signal_handler(signal.SIGTERM, self._stop_asked.set)
             loop.add_signal_handler(signal.SIGINT, self._on_interrupt)
             loop.add_signal_handler(signal.SIGHUP, self._restart_asked.set)
+            starting = asyncio.create_task(self._start_all())
+            stopping = asyncio.create_task(self._stop_asked.wait())
             try:
-                starting = asyncio.create_task(self._start_all())
-                stopping = asyncio.create_task(self._stop_asked.wait())
                 await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 if starting.done():
                     starting.result()
                     await stopping
-                starting.cancel()
             finally:
+                starting.cancel()
+                stopping.cancel()
                 await self._stop_all()
                 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                     loop.remove_signal_handler(number)
@@ -128,7 +129,12 @@ class Supervisor:
             metrics=self._metrics,
             demo_url=demo_url,
         )
-        process = await WorkerProcess.start(job)
+        try:
+            process = await WorkerProcess.start(job)
+        except OSError as error:  # too many processes, no memory
+            _log.error("worker_not_started", worker=number, error=str(error))
+            self._numbers.discard(number)
+            return None
         self._processes.add(process)
         burial = asyncio.create_task(self._bury(process))
         self._burials.add(burial)
@@ -153,7 +159,16 @@ class Supervisor:
             _log.warning("lease_not_released", error=type(error).__name__)
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        self._tasks.add(asyncio.create_task(work))
+        """Run a task without which the workers are not kept: if it fails, the service stops."""
+
+        async def supervise() -> None:
+            try:
+                await work
+            except Exception:  # noqa: BLE001 - the outermost place of a task
+                _log.exception("task_failed")
+                self._stop_asked.set()
+
+        self._tasks.add(asyncio.create_task(supervise()))
 
     # Keep ----------------------------------------------------------------------------------------
 
