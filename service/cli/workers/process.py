@@ -78,8 +78,8 @@ class WorkerProcess:
             await self.ended()
         return self.prepared is not None
 
-    def tell(self, word: Word) -> None:
-        """Say a word. A process that has ended needs none."""
+    def order(self, word: Word) -> None:
+        """Say what to do next. A process that has ended needs no order."""
         with suppress(OSError):
             self._channel.send(word)
 

@@ -94,7 +94,7 @@ class Supervisor:
         """Stop; a second Ctrl-C does not wait."""
         if self._stop_asked.is_set():
             for process in self._processes:
-                process.tell("stop at once")
+                process.order("stop at once")
         self._stop_asked.set()
 
     # Start ---------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ class Supervisor:
         if len(self._workers) < len(started):
             raise WorkersFailed("A worker process did not start. The lines above say why.")
         for worker in self._workers:
-            worker.tell("listen")
+            worker.order("listen")
             if worker.prepared is not None and worker.prepared.begun is not None:
                 self.begun = worker.prepared.begun
         for place in range(len(self._workers)):
@@ -188,7 +188,7 @@ class Supervisor:
             async with self._places[place]:
                 if self._workers[place] is worker and (other := await self._started()):
                     self._workers[place] = other
-                    other.tell("listen")
+                    other.order("listen")
 
     async def _restart_when_asked(self) -> None:
         while True:
@@ -207,8 +207,8 @@ class Supervisor:
                     _log.error("worker_not_replaced", worker=old.number)
                     return
                 self._workers[place] = new
-                new.tell("listen")
-            old.tell("retire")
+                new.order("listen")
+            old.order("retire")
             await old.ended()
             _log.info("worker_replaced", worker=old.number, by=new.number)
         _log.info("workers_restarted")
@@ -225,7 +225,7 @@ class Supervisor:
             if process.prepared is None:
                 process.kill()
             else:
-                process.tell("stop")
+                process.order("stop")
         if self._burials:
             await asyncio.wait(self._burials, timeout=self._settings.grace_seconds + STOP_SECONDS)
         for process in self._processes:
