@@ -146,6 +146,7 @@ CROSS_ORIGIN: Final[dict[str, Any]] = {
         "RateLimit-Policy",
         "Retry-After",
         INCOMPLETE,
+        "X-Log-Cursor",
         "X-Log-Position",
         "X-Request-Id",
     ),

@@ -164,6 +164,12 @@ class Settings(BaseSettings):
     grace_seconds: Seconds = Field(
         default=20, description="How long running replies may go on when the service is stopped."
     )
+    past_events: int = Field(
+        default=100_000,
+        ge=1,
+        le=10_000_000,
+        description="Events of a project or an account, at most, that a read with `asOf` folds.",
+    )
     audit_days: int = Field(
         default=400, ge=30, le=3_650, description="How long an entry of the audit is kept, in days."
     )

@@ -1558,6 +1558,50 @@ $$;
 
 COMMENT ON FUNCTION app.builds_as_they_are() IS 'The builds, for the views of other read models.';
 
+CREATE FUNCTION app.copy_past(p_tenant_id text, p_project_id text, p_upto bigint, p_limit bigint) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_incremental_sort TO 'off'
+    AS $$
+declare
+    v_count bigint;
+begin
+    insert into past.event
+    select *
+    from app.event
+    where (tenant_id, project_id, position) > (p_tenant_id, p_project_id, 0)
+        and (tenant_id, project_id, position) <= (p_tenant_id, p_project_id, p_upto)
+    order by tenant_id, project_id, position
+    limit p_limit;
+    get diagnostics v_count = row_count;
+    return v_count;
+end
+$$;
+
+CREATE FUNCTION app.copy_past_account(p_tenant_id text, p_user_id text, p_upto bigint, p_limit bigint) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+    v_count bigint;
+begin
+    insert into past.event
+    select *
+    from app.event
+    where tenant_id = p_tenant_id
+        and stream_id = 'account-' || p_tenant_id || '-' || p_user_id
+        and position <= p_upto
+    order by version
+    limit p_limit;
+    get diagnostics v_count = row_count;
+    return v_count;
+end
+$$;
+
 CREATE FUNCTION app.erases(p_type text, p_state bytea, p_earlier_type text, p_earlier_state bytea) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path TO ''
@@ -1624,6 +1668,94 @@ CREATE FUNCTION app.expire_audit(p_days integer, p_limit integer) RETURNS bigint
     )
     select count(*) from removed
 $$;
+
+CREATE FUNCTION app.fold_past(p_project_ids text[], p_user_id text, p_upto bigint, p_names text[], p_most bigint) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+    v_tenant_id  text := current_setting('throughline.tenant');
+    v_erasures   text[] := app.erasures()
+        || array['PromptErasureRequested', 'ProjectErasureRequested'];
+    v_count      bigint := 0;
+    v_project_id text;
+    v_name       text;
+    v_last       bigint;
+begin
+    if exists (select from past.turn) then
+        raise exception 'a transaction folds the past once' using errcode = 'TL002';
+    end if;
+    insert into past.turn (tenant_id, place)
+    select v_tenant_id, place
+    from (
+        select 'project-' || project_id as place from unnest(p_project_ids) as asked (project_id)
+        union
+        select 'account-' || p_user_id where p_user_id is not null
+    ) as asked
+    order by place collate "C";
+
+    foreach v_project_id in array p_project_ids loop
+        v_count := v_count + app.copy_past(
+            v_tenant_id, v_project_id, p_upto, p_most + 1 - v_count
+        );
+    end loop;
+    if p_user_id is not null then
+        v_count := v_count + app.copy_past_account(
+            v_tenant_id, p_user_id, p_upto, p_most + 1 - v_count
+        );
+    end if;
+    if v_count > p_most then
+        return v_count;
+    end if;
+
+    insert into past.event
+    select erased.*
+    from unnest(p_project_ids) as asked (project_id)
+    join app.event as erased
+        on erased.tenant_id = v_tenant_id
+            and erased.project_id = asked.project_id
+            and erased.position > p_upto
+            and erased.type = any (v_erasures)
+    where exists (
+        select from past.event
+        where event.tenant_id = v_tenant_id and event.stream_id = erased.stream_id
+    );
+    select max(position) into v_last from past.event;
+
+    for v_name in
+        select name from app.projection
+        where name = any (p_names) and handles && array(select distinct type from past.event)
+        order by name
+    loop
+        perform app.fold_past_range(v_name, 0, p_upto);
+        if v_last > p_upto then
+            perform app.fold_past_range(v_name, p_upto, v_last);
+        end if;
+    end loop;
+    return v_count;
+end
+$$;
+
+CREATE FUNCTION app.fold_past_range(p_name text, p_after bigint, p_upto bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    SET enable_seqscan TO 'off'
+    AS $_$
+declare
+    v_call text := format('select past.%I($1, $2)', 'apply_' || p_name);
+    v_at   bigint := p_after;
+    v_skip bigint;
+begin
+    while v_at < p_upto loop
+        v_skip := app.next_set_aside(p_name, v_at, p_upto);
+        if v_skip is distinct from v_at + 1 then
+            execute v_call using v_at, coalesce(v_skip - 1, p_upto);
+        end if;
+        v_at := coalesce(v_skip, p_upto);
+    end loop;
+end
+$_$;
 
 CREATE FUNCTION app.keep_tenants_apart(p_table regclass) RETURNS void
     LANGUAGE plpgsql
@@ -1782,6 +1914,30 @@ CREATE FUNCTION app.next_set_aside(p_key text, p_after bigint, p_upto bigint) RE
         and event.position > p_after and event.position <= p_upto
         and event.position >= set_aside.position
         and event.type <> all (app.erasures())
+$$;
+
+CREATE FUNCTION app.position_at(p_time timestamp with time zone) RETURNS bigint
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_at   bigint := 0;
+    v_step bigint := 1;
+    v_head bigint := app.log_head();
+begin
+    while v_step * 2 <= v_head loop
+        v_step := v_step * 2;
+    end loop;
+    while v_step > 0 loop
+        if v_at + v_step <= v_head and (
+            select recorded_at <= p_time from app.event where position = v_at + v_step
+        ) then
+            v_at := v_at + v_step;
+        end if;
+        v_step := v_step / 2;
+    end loop;
+    return v_at;
+end
 $$;
 
 CREATE FUNCTION app.private_to(p_tenant_id text, p_stream_id text) RETURNS text
@@ -2000,6 +2156,15 @@ CREATE FUNCTION app.refuse_change() RETURNS trigger
 begin
     raise exception 'events are never changed and never removed'
         using errcode = 'TL001', hint = 'Append an event that corrects the earlier one.';
+end
+$$;
+
+CREATE FUNCTION app.refuse_past_commit() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+    raise exception 'the past is read and never stored'
+        using errcode = 'TL002', hint = 'End the transaction with a rollback.';
 end
 $$;
 
@@ -3980,8 +4145,17 @@ GRANT USAGE ON SCHEMA app TO throughline_service;
 GRANT USAGE ON SCHEMA app TO throughline_analyst;
 GRANT USAGE ON SCHEMA app TO throughline_tenant;
 
+REVOKE ALL ON FUNCTION app.copy_past(p_tenant_id text, p_project_id text, p_upto bigint, p_limit bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app.copy_past_account(p_tenant_id text, p_user_id text, p_upto bigint, p_limit bigint) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION app.expire_audit(p_days integer, p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION app.expire_audit(p_days integer, p_limit integer) TO throughline_service;
+
+REVOKE ALL ON FUNCTION app.fold_past(p_project_ids text[], p_user_id text, p_upto bigint, p_names text[], p_most bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION app.fold_past(p_project_ids text[], p_user_id text, p_upto bigint, p_names text[], p_most bigint) TO throughline_tenant;
+
+REVOKE ALL ON FUNCTION app.fold_past_range(p_name text, p_after bigint, p_upto bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app.log_head() FROM PUBLIC;
 GRANT ALL ON FUNCTION app.log_head() TO throughline_service;
@@ -3989,6 +4163,10 @@ GRANT ALL ON FUNCTION app.log_head() TO throughline_tenant;
 
 REVOKE ALL ON FUNCTION app.mask(p_first bigint, p_last bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION app.mask(p_first bigint, p_last bigint) TO throughline_service;
+
+REVOKE ALL ON FUNCTION app.position_at(p_time timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION app.position_at(p_time timestamp with time zone) TO throughline_service;
+GRANT ALL ON FUNCTION app.position_at(p_time timestamp with time zone) TO throughline_tenant;
 
 GRANT SELECT,INSERT ON TABLE app.event TO throughline_service;
 GRANT SELECT ON TABLE app.event TO throughline_tenant;

@@ -35,7 +35,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("replies",),
     ("chat",),
     ("commands",),
-    ("jobs", "timelines"),
+    ("jobs", "timelines", "replay"),
     ("http",),
     ("api", "web"),
     ("app",),
@@ -46,7 +46,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
 CONFINED: dict[str, set[str]] = {
     "anthropic": {"service/model/client.py", "service/app.py"},
     "eventsourcing": {"service/recorder"},
-    "httpx2": {"service/model/client.py"},
+    "httpx2": {"service/cli/chat.py", "service/model/client.py", "service/replay/delivery.py"},
     "jwt": {"service/access/browser_tokens.py"},
     "sse_starlette": {"service/http/sse_response.py"},
     "starlette": {

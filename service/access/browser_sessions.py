@@ -96,7 +96,9 @@ class BrowserSessions:
 
     async def of_code(self, code: str) -> Caller:
         """The user that a link signs in. Raises LinkUnusable."""
-        caller = await self._caller("link", code_digest=_digest(code))
+        caller = None
+        if len(code) == _SECRET_LENGTH:
+            caller = await self._caller("link", code_digest=_digest(code))
         if caller is None:
             raise LinkUnusable
         return caller

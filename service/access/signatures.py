@@ -6,9 +6,11 @@ t, n, kid, and the SHA-256 of the raw body in hexadecimal. It covers the request
 
 import hmac
 import re
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
+from time import time as time_now
 from typing import Final
 
 HEADER: Final = "X-HMAC-Signature"
@@ -83,3 +85,19 @@ def matches(signature: Signature, expected: Iterable[str]) -> bool:
         for theirs in signature.signatures:
             found |= hmac.compare_digest(ours.encode(), theirs.lower().encode())
     return found
+
+
+def header(secret: str, *, method: str, path: bytes, query: bytes, key_id: str, body: bytes) -> str:
+    """The header's value for a request that is sent now."""
+    moment, nonce = int(time_now()), secrets.token_hex(16)
+    v1 = sign(
+        secret,
+        method=method,
+        path=path,
+        query=query,
+        time=moment,
+        nonce=nonce,
+        key_id=key_id,
+        body=body,
+    )
+    return f"t={moment},kid={key_id},n={nonce},v1={v1}"

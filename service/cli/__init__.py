@@ -5,9 +5,12 @@ import sys
 import typer
 
 from service.cli import analysts, events, failures, projections
+from service.cli.chat import chat
 from service.cli.console import err
 from service.cli.keys import keys, link, sign
 from service.cli.owner import backup, migrate, psql, restore
+from service.cli.past import show
+from service.cli.past.diff import diff
 from service.cli.serve import serve
 
 app = typer.Typer(
@@ -16,12 +19,13 @@ app = typer.Typer(
     help="Throughline, the timeline.",
     pretty_exceptions_enable=False,
 )
-for command in (serve, migrate, backup, restore, sign, link, keys):
+for command in (serve, migrate, backup, restore, sign, link, keys, chat, diff):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(psql)
 app.add_typer(projections.app, name="projections")
 app.add_typer(events.app, name="events")
 app.add_typer(analysts.app, name="analysts")
+app.add_typer(show.app, name="show")
 
 
 def main() -> None:

@@ -1,10 +1,8 @@
 """Signed calls to a running service, by a key of the settings."""
 
 import json
-import secrets
-import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import typer
@@ -13,9 +11,6 @@ from service.access import signatures
 from service.access.keys import known_keys
 from service.cli.console import err
 from service.settings import Key, Settings
-
-if TYPE_CHECKING:
-    from urllib.error import HTTPError
 
 SECONDS: Final = 60.0
 """How long an answer may take."""
@@ -45,18 +40,14 @@ def chosen_key(settings: Settings, asked: str) -> tuple[str, Key]:
 def signature(key_id: str, key: Key, method: str, target: str, body: bytes) -> str:
     """The value of the signature's header for a request that is sent now."""
     parts = urlsplit(target)
-    moment, nonce = int(time.time()), secrets.token_hex(16)
-    v1 = signatures.sign(
+    return signatures.header(
         key.secret.get_secret_value(),
         method=method,
         path=parts.path.encode(),
         query=parts.query.encode(),
-        time=moment,
-        nonce=nonce,
         key_id=key_id,
         body=body,
     )
-    return f"t={moment},kid={key_id},n={nonce},v1={v1}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +66,13 @@ class SignedCalls:
         """The answer to a write. Raises CallFailed."""
         return self._sent("POST", target, json.dumps(body).encode())
 
+    def headers(self, method: str, target: str, body: bytes) -> dict[str, str]:
+        """The headers of a request with JSON, signed for now."""
+        return {
+            signatures.HEADER: signature(self.key_id, self.key, method, target, body),
+            "Content-Type": "application/json",
+        }
+
     def _sent(self, method: str, target: str, body: bytes) -> Any:
         import urllib.error
         import urllib.request
@@ -83,26 +81,31 @@ class SignedCalls:
             self.url + target,
             data=body or None,
             method=method,
-            headers={
-                signatures.HEADER: signature(self.key_id, self.key, method, target, body),
-                "Content-Type": "application/json",
-            },
+            headers=self.headers(method, target, body),
         )
         try:
             with urllib.request.urlopen(request, timeout=SECONDS) as answer:  # noqa: S310 - as above
                 return json.load(answer)
         except urllib.error.HTTPError as error:
-            raise _refusal(error) from None
+            raise refusal(error.code, error.read()) from None
         except (urllib.error.URLError, OSError) as error:
             reason = getattr(error, "reason", error)
             said = f"{self.url} does not answer: {reason}. Is the service there?"
             raise CallFailed(said) from None
 
 
-def _refusal(error: "HTTPError") -> CallFailed:
+def refusal(status: int, body: bytes) -> CallFailed:
     """What the problem of an answer says."""
     try:
-        problem = json.load(error)
+        problem = json.loads(body)
         return CallFailed(f"The service refuses: {problem['detail']}", problem["code"])
     except (ValueError, KeyError, TypeError):
-        return CallFailed(f"The service refuses: {error.code} {error.reason}")
+        return CallFailed(f"The service refuses: {status}")
+
+
+def local_url(settings: Settings) -> str:
+    """The address of a service on this machine with these settings."""
+    host = settings.host
+    if host in ("0.0.0.0", "::", ""):  # noqa: S104 - a service that listens on every address
+        host = "127.0.0.1"
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"

@@ -247,16 +247,17 @@ def _fill_prompts(calls: SignedCalls, *, is_offline: bool) -> None:
 
 
 def _fill_plans(calls: SignedCalls, *, with_workers: bool) -> None:
-    """A question and a plan, and where there are a worker and an engine a run and a build."""
+    """A question, and in another session a plan; with a worker and an engine a run and a build."""
     acting = {"userId": USER_ID, "projectId": EXAMPLE_ID}
     calls.post("/v1/chat-plan", acting | {"message": "Why is the list of teas slow?"})
-    plan = calls.post("/v1/chat-plan", acting | {"message": "Add a page with the teas of today"})
+    session_id = calls.post("/v1/sessions", acting | {"mode": "plan"})["sessionId"]
+    said = {"userId": USER_ID, "message": "Add a page with the teas of today"}
+    calls.post(f"/v1/sessions/{session_id}/messages", said)
     if with_workers:
         texts = ["Hello!", "Good morning, dear visitor", "Please come in!"]
         run = {"title": "Greet a visitor", "input": {"candidates": texts}}
         calls.post("/v1/runs", acting | run)
-        order = acting | {"sessionId": plan["sessionId"]}
-        calls.post("/v1/chat-plan/convert-to-build", order)
+        calls.post("/v1/chat-plan/convert-to-build", acting | {"sessionId": session_id})
 
 
 def instructions(url: str, ids: Ids, sign: str, *, with_workers: bool) -> list[str]:

@@ -176,13 +176,19 @@ def _of_service(error: Exception) -> tuple[list[str], int] | None:
     from service.postgres.migrations import MigrationRefused
     from service.postgres.roles import RolesRefused
     from service.postgres.supervisor import PostgresFailed
+    from service.replay.archive import ArchiveRefused
+    from service.replay.delivery import CheckpointRefused, NotDelivered
+    from service.replay.importing import ImportRefused
+    from service.replay.parquet import ParquetMissing
 
     if isinstance(error, CannotListen):
         return [str(error)], WRONG_USE
     if isinstance(error, Busy):
         return ["Another process rebuilds or verifies this read model now. Try again later."], 1
-    if isinstance(
-        error, (MigrationRefused, FunctionRefused, RolesRefused, PostgresFailed, WorkersFailed)
-    ):
+    if isinstance(error, (ArchiveRefused, ImportRefused, CheckpointRefused, ParquetMissing)):
+        return [str(error)], WRONG_USE
+    if isinstance(error, (MigrationRefused, FunctionRefused, RolesRefused, PostgresFailed)):
+        return [str(error)], FAILED
+    if isinstance(error, (NotDelivered, WorkersFailed)):
         return [str(error)], FAILED
     return None

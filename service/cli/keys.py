@@ -8,7 +8,7 @@ from rich.table import Table
 
 from service.access.keys import known_keys
 from service.access.signatures import HEADER
-from service.cli.calls import SignedCalls, chosen_key, signature
+from service.cli.calls import SignedCalls, chosen_key, local_url, signature
 from service.cli.console import out
 from service.settings import Settings
 
@@ -43,14 +43,6 @@ def link(
 ) -> None:
     """Print a link that signs a user in to the web client, once and within ten minutes."""
     settings = Settings()
-    calls = SignedCalls(url.rstrip("/") or _local_url(settings), *chosen_key(settings, key))
+    calls = SignedCalls(url.rstrip("/") or local_url(settings), *chosen_key(settings, key))
     named = {"projectId": project} if project else {}
     out.print(calls.post(LINKS, {"userId": user, **named})["url"])
-
-
-def _local_url(settings: Settings) -> str:
-    """The address of a service on this machine with these settings."""
-    host = settings.host
-    if host in ("0.0.0.0", "::", ""):  # noqa: S104 - a service that listens on every address
-        host = "127.0.0.1"
-    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"

@@ -52,6 +52,8 @@ _INCOMPLETE: Final[dict[str, Any]] = {
 
 PARAMETERS: Final[Mapping[str, str]] = {
     "after": "A cursor of an earlier answer: what comes after it, oldest first.",
+    "asOf": "A cursor, or a time with an offset from UTC: the answer is what a reader saw then, "
+    "without what was erased since.",
     "before": "A cursor of an earlier answer: what comes before it, newest first.",
     "browserSessionId": "The browser session.",
     "buildId": "The build.",
@@ -301,10 +303,17 @@ def _answer(operation: AnyOperation, form: Version) -> dict[str, Any]:
     }
 
 
+_BEGIN: Final = {
+    "description": "The cursor after which the stream begins.",
+    "schema": {"type": "string"},
+}
+
+
 def _headers(operation: AnyOperation) -> dict[str, Any]:
     position = {"description": "A position of the log.", "schema": {"type": "integer"}}
     incomplete = {INCOMPLETE: _INCOMPLETE} if operation.reads else {}
-    return {"X-Log-Position": position} | incomplete
+    begin = {"X-Log-Cursor": _BEGIN} if "item" in operation.events else {}
+    return {"X-Log-Position": position} | begin | incomplete
 
 
 def _items(schema: dict[str, str], form: Version, extension: str) -> dict[str, Any]:

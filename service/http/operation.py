@@ -222,7 +222,7 @@ class Operation(Generic[B, Q]):
 def _address(request: Request) -> str:
     """Where the client found the service; nothing for a client of HTTP/1.0 that does not say it."""
     host = request.headers.get("host")
-    return f"{request.url.scheme}://{host}" if host else ""
+    return f"{request.scope['scheme']}://{host}" if host else ""
 
 
 def _token(request: Request) -> str | None:

@@ -3,11 +3,9 @@
 import os
 import re
 import socket
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeAlias
 from urllib.parse import urlsplit
 
 import anyio
@@ -15,33 +13,14 @@ import psycopg
 import pytest
 
 from projections import PROJECTIONS
-from service.cli import main
 from service.postgres import connections
 from service.postgres.embedded import Server, embedded
 from tests.folders import in_memory
 from tests.projections.generated import World, writing
 from tests.running import UNSAFE
+from tests.service.cli.conftest import Command
 
 SECRET = "0123456789abcdef0123456789abcdef"
-Command: TypeAlias = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run a command in this process; returns its exit code and what it wrote."""
-    monkeypatch.setattr("service.ops.logs.configure", lambda _: None)
-
-    def run(*arguments: str, **environment: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["throughline", *arguments])
-        with monkeypatch.context() as settings:
-            for name, value in environment.items():
-                settings.setenv(name, value)
-            with pytest.raises(SystemExit) as ended:
-                main()
-        written = capsys.readouterr()
-        return int(ended.value.code or 0), written.out + written.err
-
-    return run
 
 
 @pytest.mark.parametrize(
@@ -204,11 +183,6 @@ def test_migrate_says_what_it_did(command: Command, url: str) -> None:
     assert (code, written.count("\n")) == (0, 1)
     assert written.endswith(": up to date\n")
     assert str(urlsplit(url).password) not in written
-
-
-def test_an_export_of_an_unknown_tenant_fails(command: Command, url: str) -> None:
-    code, written = command("events", "export", "nosuch", THROUGHLINE_DATABASE_URL=url)
-    assert (code, written) == (2, "throughline: the log has no event of a tenant nosuch.\n")
 
 
 def test_an_analyst_is_added_listed_given_a_new_password_and_removed(

@@ -116,9 +116,11 @@ async def test_in_a_browser_the_cookie_serves_the_own_page_alone(
     async with another_origin() as shop, running(url, origins=(shop,)) as live, chromium() as page:
         await live.project()
         own, code = str(live.client.base_url), await link(live)
-        await page.goto(f"{own}/")
-        status, told = await page.evaluate(POST, [LIST, {"code": code}])
-        assert (status, told["userId"]) == (201, "u1")
+        async with page.expect_response(f"{own}{LIST}") as redeeming:
+            await page.goto(f"{own}/?code={code}")
+        assert (await (await redeeming.value).json())["userId"] == "u1"
+        assert code not in page.url, "nor in the address bar"
+        assert code not in await page.evaluate("JSON.stringify([history.state, {...localStorage}])")
         assert await page.evaluate("document.cookie") == "", "no script reads it"
         status, renewed = await page.evaluate(POST, [TOKEN, {}])
         assert (status, renewed["userId"]) == (200, "u1")

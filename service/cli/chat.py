@@ -1,0 +1,260 @@
+"""`throughline chat`: ask the planner from a terminal, and read the reply while it is written."""
+
+import json
+import secrets
+import sys
+import time
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from rich import live
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.markdown import Markdown
+
+from service.cli.calls import CallFailed, SignedCalls, chosen_key, local_url, refusal
+from service.cli.console import err, out
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    import httpx2
+
+    from domain.events import Json, ReplyMode
+    from domain.operations import Operation
+
+ASK: Final = "/v1/chat-plan"
+SILENT_SECONDS: Final = 30.0
+"""How long a stream may say nothing: the service sends a comment every ten seconds."""
+
+PATIENCE_SECONDS: Final = 300.0
+"""How long a service that is away, or that has too much to do, is asked again."""
+
+PAUSE_SECONDS: Final = 1.0
+LONGEST_PAUSE_SECONDS: Final = 30.0
+_BUSY: Final = frozenset({429, 503})
+_NOTICES: Final = {
+    "queued": "The message waits for another reply.",
+    "plan_thinking": "The planner is thinking.",
+    "resumed": "Another server continues the reply.",
+    "provider_retry": "The service asks the model again.",
+    "reservation_used": "Most of the reserved seconds are used.",
+}
+
+
+def chat(
+    message: Annotated[
+        str, typer.Argument(help="The message; without it, lines are read until they end.")
+    ] = "",
+    project: Annotated[str, typer.Option(help="The project to plan for.")] = "demo",
+    user: Annotated[str, typer.Option(help="The user in whose name to ask.")] = "ada",
+    session: Annotated[str, typer.Option(help="The session to go on with; the newest one.")] = "",
+    locale: Annotated[str, typer.Option(help="The language: en, fr, es or ar.")] = "en",
+    url: Annotated[str, typer.Option(help="The service's address; by the settings.")] = "",
+    key: Annotated[str, typer.Option(help="The key's id; the only one if there is one.")] = "",
+) -> None:
+    """Ask the planner, and show its reply while it is written.
+
+    A connection that breaks is made again, and the reply goes on where it was. Ctrl-C stops the
+    reply; what was written stays.
+    """
+    settings = Settings()
+    calls = SignedCalls(url.rstrip("/") or local_url(settings), *chosen_key(settings, key))
+    asked = {"userId": user, "projectId": project, "locale": locale}
+    if session:
+        asked["sessionId"] = session
+    ends = [_show(Reply(calls, asked | {"message": each})) for each in _messages(message)]
+    if not all(ends):
+        raise typer.Exit(1)
+
+
+def _messages(message: str) -> Iterator[str]:
+    """The one message; or, on a terminal, one after the other; or all of the standard input."""
+    if message:
+        yield message
+    elif sys.stdin.isatty():
+        while line := _line():
+            yield line
+    elif text := sys.stdin.read().strip():
+        yield text
+
+
+def _line() -> str | None:
+    """What the user types; None at the end of it, or for an empty line."""
+    try:
+        return out.input("> ").strip()
+    except (EOFError, KeyboardInterrupt):
+        return None
+
+
+def _show(reply: "Reply") -> bool:
+    """Show a reply to its end, and what it cost. Returns whether it came whole."""
+    view = View(reply.asked["locale"])
+    with live.Live(view, console=err, transient=True, refresh_per_second=8) as shown:
+        if not err.is_terminal:
+            shown.stop()
+        for name, data in _stoppable(reply):
+            view.add(name, data)
+    out.print(Markdown(view.text) if out.is_terminal else view.text)
+    for line in view.end_lines(reply.asked["userId"]):
+        err.print(line, markup=False)
+    return bool(view.envelope["subtype"] == "success")
+
+
+def _stoppable(reply: "Reply") -> Iterator[tuple[str, Any]]:
+    """The events of a reply. Ctrl-C ends the reply, a second one leaves it."""
+    events = reply.events()
+    try:
+        yield from events
+    except KeyboardInterrupt:
+        events.close()
+        reply.cancel()
+        yield from reply.events()
+
+
+@dataclass
+class View:
+    """What is shown of a reply: its Markdown so far, and what is being done."""
+
+    locale: str
+    mode: "ReplyMode" = "general"
+    data: "Json" = None
+    doing: str = "..."
+    reserved: int = 0
+    envelope: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def add(self, name: str, data: Any) -> None:
+        """Take an event of the reply's stream; docs/streaming.md describes all of them."""
+        match name:
+            case "accepted":
+                self.reserved = data["reservedSeconds"]
+            case "intent":
+                self.mode = data["mode"]
+            case "chunk":
+                self._grow(data["ops"])
+            case "tool":
+                self.doing = f"{data['name']}: {data['summary']}"
+            case "notice":
+                self.doing = _NOTICES.get(str(data["code"]), "")
+            case "reset":
+                self.data, self.doing = None, "The planner begins again."
+            case "snapshot":
+                self.mode, self.data = data["mode"], data["data"]
+            case "final":
+                self.envelope, self.data = data, data.get("data") or self.data
+            case _:
+                pass  # a newer service may have more events
+
+    def _grow(self, ops: "Iterable[Operation]") -> None:
+        from domain.operations import fold
+
+        self.data, self.doing = fold(ops, self.data), ""
+
+    @property
+    def text(self) -> str:
+        """The reply so far, in Markdown."""
+        from domain import markdown
+
+        return markdown.reply(self.mode, self.data, self.locale) if self.data else ""
+
+    def end_lines(self, user: str) -> Iterator[str]:
+        """How the reply ended, what it cost, and what can be done next."""
+        end = self.envelope
+        if end["subtype"] != "success":
+            yield f"The reply is not whole: {end.get('reason') or self._fault(end['error'])}"
+        billed = end["metadata"]["billed_seconds"]
+        yield f"Billed: {billed} s of {self.reserved} s reserved. Session: {end['sessionId']}"
+        if labels := [each["label"] for each in end.get("availableActions") or ()]:
+            yield f"Next: {', '.join(labels)}. In a browser: throughline link --user {user}"
+
+    def _fault(self, error: dict[str, Any]) -> str:
+        from service.texts.templates import render
+
+        return render(error["template"], error.get("variables", {}), self.locale)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The last lines that fit the terminal, then what is being done."""
+        lines = console.render_lines(Markdown(self.text), options, pad=False)
+        for line in lines[-(options.size.height - 2) :]:
+            yield from line
+            yield "\n"
+        yield self.doing
+
+
+class Reply:
+    """A message and the stream of its reply, over as many connections as it takes."""
+
+    def __init__(self, calls: SignedCalls, asked: dict[str, str]) -> None:
+        self.asked = asked
+        self._calls = calls
+        self._body = json.dumps(asked).encode()
+        self._idempotency_key = secrets.token_hex(16)
+        self._last_id = ""
+        self._reply_id = ""
+
+    def cancel(self) -> None:
+        """End the reply. The service keeps and bills what was written. Raises CallFailed."""
+        if self._reply_id:
+            path = f"{ASK}/replies/{self._reply_id}/cancel"
+            self._calls.post(path, {"userId": self.asked["userId"]})
+
+    def events(self) -> Generator[tuple[str, Any], None, None]:
+        """Names and data of the events that were not yet read, each once, the last one `final`.
+
+        The same request is sent again over each new connection: its key makes it the same message.
+        Raises CallFailed where the service refuses, or stays away.
+        """
+        import httpx2
+
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            pause = PAUSE_SECONDS
+            try:
+                with self._opened() as answer:
+                    if answer.status_code in _BUSY:
+                        pause = float(answer.headers.get("Retry-After", pause))
+                    elif answer.status_code >= 400:
+                        raise refusal(answer.status_code, answer.read())
+                    for name, data in self._read(answer):
+                        deadline = time.monotonic() + PATIENCE_SECONDS
+                        yield name, data
+                        if name == "final":
+                            return
+            except httpx2.TransportError:
+                pass
+            if time.monotonic() + pause > deadline:
+                raise CallFailed(f"{self._calls.url} does not answer. Is the service there?")
+            time.sleep(min(pause, LONGEST_PAUSE_SECONDS))
+
+    def _opened(self) -> Any:
+        import httpx2
+
+        headers = {
+            **self._calls.headers("POST", ASK, self._body),
+            "Accept": "text/event-stream",
+            "Idempotency-Key": self._idempotency_key,
+        }
+        if self._last_id:
+            headers["Last-Event-ID"] = self._last_id
+        return httpx2.stream(
+            "POST",
+            self._calls.url + ASK,
+            content=self._body,
+            headers=headers,
+            timeout=SILENT_SECONDS,
+        )
+
+    def _read(self, answer: "httpx2.Response") -> Iterator[tuple[str, Any]]:
+        """The events of one connection. Their ids are kept for the next one."""
+        fields: dict[str, str] = {}
+        for line in answer.iter_lines():
+            name, _, value = line.partition(": ")
+            if line:
+                fields[name] = value
+                continue
+            if "event" in fields:
+                data = json.loads(fields["data"])
+                self._last_id = fields.get("id", self._last_id)
+                self._reply_id = self._last_id.rpartition(".")[0]
+                yield fields["event"], data
+            fields = {}

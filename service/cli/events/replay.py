@@ -1,0 +1,185 @@
+"""`throughline events replay`: stored events again, to stdout or to another system over HTTP."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.access.keys import known_keys
+from service.cli.console import err
+from service.cli.database import as_owner
+from service.cli.events import options
+from service.cli.events.output import Format, Printer
+from service.cli.events.progress import bars
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.eventlog.store import Recorded
+    from service.postgres.connections import Connection
+    from service.replay.delivery import CheckpointFile, Target
+    from service.replay.pace import Pace
+    from service.replay.reading import Entry, EventFilter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What to replay, how fast, and to where."""
+
+    chosen: "EventFilter"
+    begin: str
+    end: str
+    pace: "Pace"
+    form: Format
+    target: "Target | None"
+    checkpoint: Path | None
+
+
+def replay(
+    begin: options.From = "1",
+    end: options.To = "",
+    tenant: options.Tenant = None,
+    project: options.Project = None,
+    session: options.Session = None,
+    stream: options.Stream = None,
+    types: options.Types = None,
+    speed: Annotated[
+        str, typer.Option(help="original, a factor such as 10x, or max: without pauses.")
+    ] = "max",
+    form: Format = None,
+    url: Annotated[
+        str, typer.Option(help="POST the events as batches of CloudEvents to this address.")
+    ] = "",
+    key: Annotated[str, typer.Option(help="The key that signs; the only one if one.")] = "",
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A file that keeps how far --url has come.")
+    ] = None,
+) -> None:
+    """Print stored events in order, or send them to another system."""
+    from service.replay.pace import Pace, factor_of
+
+    try:
+        pace = Pace(factor_of(speed))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    if checkpoint is not None and not url:
+        raise typer.BadParameter("--checkpoint needs --url")
+    asked = _Asked(
+        chosen=options.chosen(tenant, project, session, stream, types),
+        begin=begin,
+        end=end,
+        pace=pace,
+        form=form,
+        target=_target(url, key) if url else None,
+        checkpoint=checkpoint,
+    )
+
+    async def work(owner: "Connection") -> None:
+        await _replay(owner, asked)
+
+    as_owner(work)
+
+
+def _target(url: str, key: str) -> "Target":
+    from service.replay.delivery import Target
+
+    if not url.startswith(("http://", "https://")):
+        raise typer.BadParameter("--url must begin with http:// or https://")
+    keys = known_keys(Settings())
+    key_id = key or next(iter(keys))
+    if key_id not in keys:
+        raise typer.BadParameter(f"there is no key {key_id}; known are {', '.join(keys)}")
+    return Target(url=url, key_id=key_id, secret=keys[key_id].secret.get_secret_value())
+
+
+async def _replay(owner: "Connection", asked: _Asked) -> None:
+    from projections.projection import head
+    from service.replay.reading import newest
+
+    after = await options.after_of(owner, asked.begin)
+    upto = min(await options.upto_of(owner, asked.end), await head(owner))
+    log_epoch = await _log_epoch(owner)
+    kept = _checkpoint_file(asked, log_epoch)
+    if kept is not None:
+        after = max(after, kept.position() or 0)
+    before = await newest(owner, asked.chosen, upto=after, count=1)
+    prev = before[0] if before else None
+    if asked.target is None:
+        await _print(owner, asked, after, upto, Printer(asked.form, log_epoch, prev))
+    else:
+        await _send(owner, asked, asked.target, after, upto, prev, kept, log_epoch)
+
+
+async def _log_epoch(owner: "Connection") -> str:
+    from service.eventlog.store import SQL
+
+    row = await (await owner.execute(SQL["log_epoch"])).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def _checkpoint_file(asked: _Asked, log_epoch: str) -> "CheckpointFile | None":
+    from service.replay.delivery import CheckpointFile
+
+    if asked.checkpoint is None or asked.target is None:
+        return None
+    return CheckpointFile(
+        asked.checkpoint,
+        url=asked.target.url,
+        selection=str(asked.chosen),
+        log_epoch=log_epoch,
+    )
+
+
+async def _pages(
+    owner: "Connection", chosen: "EventFilter", after: int, upto: int
+) -> AsyncGenerator[list["Entry"]]:
+    """The events in pages. No transaction is open between two pages, however slow the replay is."""
+    from service.replay.reading import page
+
+    while entries := await page(owner, chosen, after=after, upto=upto):
+        yield entries
+        after = entries[-1].event.position
+
+
+async def _print(
+    owner: "Connection", asked: _Asked, after: int, upto: int, printer: Printer
+) -> None:
+    async for entries in _pages(owner, asked.chosen, after, upto):
+        due = [each for each in entries if not asked.pace.seconds_until(each.event.recorded_at)]
+        printer.print_entries(due)
+        for each in entries[len(due) :]:
+            await asked.pace.wait(each.event.recorded_at)
+            printer.print_entries([each])
+
+
+async def _send(
+    owner: "Connection",
+    asked: _Asked,
+    target: "Target",
+    after: int,
+    upto: int,
+    prev: int | None,
+    kept: "CheckpointFile | None",
+    log_epoch: str,
+) -> None:
+    from service.replay.delivery import Delivery, client
+
+    async def events() -> AsyncGenerator["Recorded"]:
+        async for entries in _pages(owner, asked.chosen, after, upto):
+            for each in entries:
+                yield each.event
+
+    with bars() as bar:
+        sent = bar("events")
+
+        def on_taken(position: int, _: int) -> None:
+            if kept is not None:
+                kept.reach(position)
+            sent(position - after, upto - after)
+
+        async with client() as http:
+            delivery = Delivery(http, target, log_epoch)
+            total = await delivery.send_all(events(), prev, asked.pace, on_taken)
+    err.print(f"{target.url}: {total} events taken", markup=False)

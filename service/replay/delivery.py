@@ -1,0 +1,210 @@
+"""A replay to another system: signed batches of CloudEvents over HTTP, each sent until it is taken.
+
+A receiver gets every event at least once and in order: a batch is sent again when its answer was
+lost. `source` and `id` name an event, so a receiver knows what it has. The checkpoint is written
+after each batch that was taken. A replay that was cut goes on from there.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import httpx2
+import structlog
+from pydantic import ValidationError
+
+from service.access import signatures
+from service.eventlog.cloudevents import cloud_event
+from service.eventlog.store import Recorded
+from service.replay.pace import Pace
+from service.wire import Wire, cursor
+
+BATCH_EVENTS: Final = 100
+BATCH_BYTES: Final = 1024 * 1024
+"""The events and bytes of a batch, at most, unless an event alone is larger."""
+
+MEDIA_TYPE: Final = "application/cloudevents-batch+json"
+_PAUSES: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 30.0)
+_LONGEST_PAUSE: Final = 60.0
+_TIMEOUT_SECONDS: Final = 30.0
+_WORTH_A_RETRY: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class NotDelivered(RuntimeError):
+    """A batch was refused, or not taken after all tries. The message says what to do."""
+
+
+class CheckpointRefused(RuntimeError):
+    """A checkpoint file belongs to another replay, or is no checkpoint."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where batches go, and the key that signs them."""
+
+    url: str
+    key_id: str
+    secret: str
+
+
+class Checkpoint(Wire):
+    """How far a replay has come: the cursor of the last event that the receiver took.
+
+    `selection` says which events are sent. A replay of others does not go on from here.
+    """
+
+    format: Literal["throughline-replay/1"] = "throughline-replay/1"
+    url: str
+    selection: str
+    cursor: str
+
+
+class CheckpointFile:
+    """The checkpoint of a replay in a file. It is replaced as a whole, so it is never half."""
+
+    def __init__(self, path: Path, *, url: str, selection: str, log_epoch: str) -> None:
+        self._path = path
+        self._url = url
+        self._selection = selection
+        self._log_epoch = log_epoch
+
+    def position(self) -> int | None:
+        """The position of the last event that was taken; None where there is no file yet.
+
+        Raises CheckpointRefused.
+        """
+        if not self._path.exists():
+            return None
+        try:
+            found = Checkpoint.model_validate_json(self._path.read_bytes())
+            log_epoch, _, position = found.cursor.rpartition(".")
+            reached = int(position)
+        except (ValidationError, ValueError):
+            raise CheckpointRefused(f"{self._path} is no checkpoint of a replay.") from None
+        wanted = (self._url, self._selection, self._log_epoch)
+        for name, theirs, ours in zip(
+            ("to another URL", "of other events", "of another log"),
+            (found.url, found.selection, log_epoch),
+            wanted,
+            strict=True,
+        ):
+            if theirs != ours:
+                raise CheckpointRefused(
+                    f"{self._path} is the checkpoint of a replay {name}. Name another file."
+                )
+        return reached
+
+    def reach(self, position: int) -> None:
+        """Write that everything up to a position was taken."""
+        written = Checkpoint(
+            url=self._url, selection=self._selection, cursor=cursor(self._log_epoch, position)
+        )
+        beside = self._path.with_name(f"{self._path.name}.new")
+        with beside.open("wb") as file:
+            file.write(written.model_dump_json(by_alias=True).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(self._path)
+
+
+class Delivery:
+    """Sends batches of events to a target, in order, one after the other."""
+
+    def __init__(
+        self,
+        client: httpx2.AsyncClient,
+        target: Target,
+        log_epoch: str,
+        *,
+        pauses: Sequence[float] = _PAUSES,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._client = client
+        self._target = target
+        self._log_epoch = log_epoch
+        self._pauses = pauses
+        self._sleep = sleep
+
+    async def send_all(
+        self,
+        events: AsyncIterator[Recorded],
+        prev: int | None,
+        pace: Pace,
+        on_taken: Callable[[int, int], None],
+    ) -> int:
+        """Send all events; returns how many.
+
+        `prev` is the position of the event before the first. `on_taken` is called after each batch
+        with the position of its last event, and the number of its events. Raises NotDelivered.
+        """
+        batch: list[bytes] = []
+        total, size = 0, 0
+        async for event in events:
+            encoded = cloud_event(event, self._log_epoch, prev)
+            is_full = len(batch) == BATCH_EVENTS or size + len(encoded) > BATCH_BYTES
+            if batch and prev is not None and (is_full or pace.seconds_until(event.recorded_at)):
+                await self._send(batch, prev)
+                on_taken(prev, len(batch))
+                batch, size = [], 0
+            await pace.wait(event.recorded_at)
+            batch.append(encoded)
+            total, size, prev = total + 1, size + len(encoded), event.position
+        if batch and prev is not None:
+            await self._send(batch, prev)
+            on_taken(prev, len(batch))
+        return total
+
+    async def _send(self, batch: Sequence[bytes], position: int) -> None:
+        """Send a batch until it is taken."""
+        body = b"[" + b",".join(batch) + b"]"
+        for pause in (*self._pauses, None):
+            wait, said = await self._post(body)
+            if said is None:
+                return
+            if wait is None or pause is None:
+                raise NotDelivered(
+                    f"The receiver did not take the events up to position {position}: {said}."
+                    " The same command with its checkpoint file goes on there."
+                )
+            _log.warning("batch_not_taken", position=position, answer=said)
+            await self._sleep(min(max(wait, pause), _LONGEST_PAUSE))
+
+    async def _post(self, body: bytes) -> tuple[float | None, str | None]:
+        """One try. Returns the least seconds before the next try, and what went wrong.
+
+        The seconds are None where another try would not help.
+        """
+        target = self._target
+        url = httpx2.URL(target.url)
+        signed = signatures.header(
+            target.secret,
+            method="POST",
+            path=url.raw_path.partition(b"?")[0],
+            query=url.query,
+            key_id=target.key_id,
+            body=body,
+        )
+        headers = {"Content-Type": MEDIA_TYPE, signatures.HEADER: signed}
+        try:
+            answer = await self._client.post(url, content=body, headers=headers)
+        except httpx2.TransportError as error:
+            return 0.0, f"{type(error).__name__}"
+        if answer.is_success:
+            return None, None
+        said = f"it answered {answer.status_code}"
+        if answer.status_code not in _WORTH_A_RETRY:
+            return None, said
+        after = answer.headers.get("Retry-After", "")
+        return (float(after) if after.isascii() and after.isdigit() else 0.0), said
+
+
+def client() -> httpx2.AsyncClient:
+    """An HTTP client that follows no redirects: a signature is of one address alone."""
+    return httpx2.AsyncClient(
+        timeout=_TIMEOUT_SECONDS, follow_redirects=False, verify=httpx2.create_ssl_context()
+    )

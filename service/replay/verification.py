@@ -1,0 +1,137 @@
+"""The faults of a log: gaps, wrong versions, unreadable events, read models that differ."""
+
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, get_args
+
+from domain.events import (
+    EVENT_TYPES,
+    AccountEvent,
+    BuildEvent,
+    Event,
+    PlaceEvent,
+    ProjectEvent,
+    PromptEvent,
+    RequestEvent,
+    RunEvent,
+    SessionEvent,
+)
+from projections import PROJECTIONS
+from projections.projection import head, verify
+from service.eventlog.store import Recorded
+from service.eventlog.stream_ids import (
+    ACCOUNT,
+    BUILD,
+    PLACE,
+    PROJECT,
+    PROMPT,
+    REQUEST,
+    RUN,
+    SESSION,
+    Decider,
+)
+from service.eventlog.transactions import decode
+from service.postgres.connections import Connection
+from service.replay.archive import Progress
+from service.replay.exporting import PROGRESS_EVERY
+from service.replay.importing import Rebuilding
+from service.replay.reading import SQL, EventFilter, whole
+
+FIRST: Final = 10
+"""How many faults of a kind are named."""
+
+
+def _types(union: Any) -> tuple[type[Event], ...]:
+    return get_args(union) or (union,)
+
+
+_STREAMS: Final[Mapping[str, Decider[Any, Any]]] = {
+    kind.__name__: decider
+    for decider, types in (
+        (SESSION, _types(SessionEvent)),
+        (ACCOUNT, _types(AccountEvent)),
+        (BUILD, _types(BuildEvent)),
+        (RUN, _types(RunEvent)),
+        (PROJECT, _types(ProjectEvent)),
+        (PLACE, _types(PlaceEvent)),
+        (PROMPT, _types(PromptEvent)),
+        (REQUEST, _types(RequestEvent)),
+    )
+    for kind in types
+}
+"""The stream of each known type."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """What was checked, and the first faults that were found. `count` is how much was checked."""
+
+    name: str
+    count: int
+    faults: tuple[str, ...]
+
+
+async def checks(connection: Connection, reading: Rebuilding) -> AsyncGenerator[Check]:
+    """Check the log and every read model, one after the other.
+
+    `reading` is called with the name of a check that takes long. It returns what is called with the
+    progress of the check.
+    """
+    async for check in log_checks(connection, reading):
+        yield check
+    upto = await head(connection)
+    for projection in PROJECTIONS:
+        rows = await verify(connection, projection, reading(projection.name))
+        faults = () if rows == 0 else (f"{rows} rows differ from the log",)
+        yield Check(name=f"read model {projection.name}", count=upto, faults=faults)
+
+
+async def log_checks(connection: Connection, reading: Rebuilding) -> AsyncGenerator[Check]:
+    """Check the log alone."""
+    upto = await head(connection)
+    for name, statement, text in _STATEMENTS:
+        found = await connection.execute(SQL[statement], {"most": FIRST})
+        faults = tuple(text.format(*row) for row in await found.fetchall())
+        yield Check(name=name, count=upto, faults=faults)
+    yield await _readable(connection, upto, reading("events"))
+
+
+_STATEMENTS: Final = (
+    ("positions", "missing_positions", "position {0} follows {1}: positions between are missing"),
+    ("versions", "wrong_versions", "position {0}: version {2} of {1} follows version {3}"),
+    ("appends", "split_appends", "positions {0} to {1} are not one append"),
+    ("erasures", "unmasked", "position {0}: has texts that the event at {1} erases"),
+)
+"""The checks that the database does: name, statement, and the text for each row."""
+
+
+async def _readable(connection: Connection, upto: int, progress: Progress) -> Check:
+    """Read every event of a known type as the service reads it."""
+    faults: list[str] = []
+    count = 0
+    async for _, event in whole(connection, EventFilter(), upto=upto):
+        count += 1
+        if count % PROGRESS_EVERY == 0:
+            progress(count, upto)
+        if event.type in EVENT_TYPES and len(faults) < FIRST and (fault := fault_of(event)):
+            faults.append(f"position {event.position}: {fault}")
+    return Check(name="events", count=count, faults=tuple(faults))
+
+
+def fault_of(event: Recorded) -> str | None:
+    """What is wrong with an event of a known type; None where nothing is."""
+    stream = _STREAMS[event.type]
+    if not event.stream_id.startswith(f"{stream.kind}-"):
+        return f"{event.type} does not belong to the stream {event.stream_id}"
+    if not 1 <= event.schema_version <= EVENT_TYPES[event.type].schema_version:
+        return f"{event.type} has the schema version {event.schema_version}, unknown here"
+    try:
+        decoded = decode(event.type, event.state)
+    except (TypeError, ValueError, KeyError, ArithmeticError) as error:
+        return f"{event.type} cannot be read ({type(error).__name__})"
+    if not stream.is_of_project:
+        return None
+    named = getattr(decoded, "project_id", event.project_id)
+    if event.project_id is None or named != event.project_id:
+        return f"{event.type} is of project {named}, and stored with {event.project_id}"
+    return None

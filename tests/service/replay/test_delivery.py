@@ -1,0 +1,281 @@
+"""A replay to another system: every event arrives, in order and signed, whatever goes wrong."""
+
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import orjson
+import pytest
+
+from service.access import signatures
+from service.eventlog.store import Recorded
+from service.replay.delivery import (
+    BATCH_BYTES,
+    BATCH_EVENTS,
+    CheckpointFile,
+    CheckpointRefused,
+    Delivery,
+    NotDelivered,
+    Target,
+    client,
+)
+from service.replay.pace import Pace, factor_of
+
+SECRET: Final = "a-secret-of-sixteen-characters"
+EPOCH: Final = "0123abcd"
+DROP: Final = 0
+"""An answer that never comes: the receiver has the batch and closes the connection."""
+
+
+class Receiver:
+    """An HTTP server that takes batches, with an answer for each of the next requests."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[int, dict[str, str]]] = []
+        self.batches: list[list[dict[str, Any]]] = []
+        self.requests = 0
+        self.url = ""
+
+    def receive(self, handler: BaseHTTPRequestHandler) -> None:
+        body = handler.rfile.read(int(handler.headers["Content-Length"]))
+        self.requests += 1
+        status, headers = self.answers.pop(0) if self.answers else (204, {})
+        assert handler.headers["Content-Type"] == "application/cloudevents-batch+json"
+        self._require_signature(handler, body)
+        if status in (204, DROP):
+            self.batches.append(orjson.loads(body))
+        if status == DROP:
+            handler.connection.shutdown(socket.SHUT_RDWR)
+            handler.close_connection = True
+            return
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name, value)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    def _require_signature(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        found = signatures.parse(handler.headers[signatures.HEADER])
+        assert found is not None
+        parts = urlsplit(handler.path)
+        expected = signatures.sign(
+            SECRET,
+            method=handler.command,
+            path=parts.path.encode(),
+            query=parts.query.encode(),
+            time=found.time,
+            nonce=found.nonce,
+            key_id=found.key_id,
+            body=body,
+        )
+        assert found.key_id == "k1"
+        if not signatures.matches(found, [expected]):
+            self.batches.append([{"id": "the signature is of other bytes"}])
+
+    def ids(self) -> list[int]:
+        """The positions that arrived, in order."""
+        return [int(each["id"]) for batch in self.batches for each in batch]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as started:
+        yield started
+
+
+@contextmanager
+def receiving() -> Iterator[Receiver]:
+    """A receiver on a port of its own."""
+    found = Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            found.receive(self)
+
+        def log_message(self, *_: object) -> None:
+            """Write nothing to stderr."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        found.url = f"http://127.0.0.1:{server.server_port}/take%20it?from=a%2Fb"
+        try:
+            yield found
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def events(count: int, *, state: bytes = b"{}") -> list[Recorded]:
+    begin = datetime(2026, 11, 20, tzinfo=UTC)
+    return [
+        Recorded(n, "t", "s", n, "X", 1, None, state, "{}", begin + timedelta(minutes=n))
+        for n in range(1, count + 1)
+    ]
+
+
+async def each_of(found: Sequence[Recorded]) -> AsyncIterator[Recorded]:
+    for event in found:
+        yield event
+
+
+async def deliver(
+    receiver: Receiver, found: Sequence[Recorded], file: CheckpointFile | None = None
+) -> list[float]:
+    """Send events; returns the pauses between the tries."""
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    async with client() as http:
+        target = Target(url=receiver.url, key_id="k1", secret=SECRET)
+        delivery = Delivery(http, target, EPOCH, pauses=(1.0, 2.0, 4.0), sleep=sleep)
+
+        def on_taken(position: int, _: int) -> None:
+            if file is not None:
+                file.reach(position)
+
+        assert await delivery.send_all(each_of(found), None, Pace(), on_taken) == len(found)
+    return pauses
+
+
+async def test_every_event_arrives_once_in_order_and_signed(receiver: Receiver) -> None:
+    assert await deliver(receiver, events(2 * BATCH_EVENTS + 5)) == []
+    assert receiver.ids() == list(range(1, 2 * BATCH_EVENTS + 6))
+    assert [len(batch) for batch in receiver.batches] == [BATCH_EVENTS, BATCH_EVENTS, 5]
+    first, second, *_ = receiver.batches[0]
+    assert (first["prev"], second["prev"]) == (None, f"{EPOCH}.1")
+    assert second["source"] == "/tenants/t"
+
+
+async def test_a_batch_is_bounded_by_bytes(receiver: Receiver) -> None:
+    large = b'"' + b"x" * (BATCH_BYTES // 2) + b'"'
+    await deliver(receiver, events(3, state=large))
+    assert [len(batch) for batch in receiver.batches] == [1, 1, 1]
+
+
+async def test_a_batch_is_sent_until_it_is_taken(receiver: Receiver) -> None:
+    receiver.answers = [(503, {"Retry-After": "7"}), (429, {}), (DROP, {})]
+    assert await deliver(receiver, events(3)) == [7.0, 2.0, 4.0]
+    assert receiver.ids() == [1, 2, 3, 1, 2, 3], "the answer to the first copy was lost"
+
+
+async def test_a_replay_gives_up_after_its_tries_and_says_where(receiver: Receiver) -> None:
+    receiver.answers = [(500, {})] * 4
+    with pytest.raises(NotDelivered, match="up to position 3: it answered 500"):
+        await deliver(receiver, events(3))
+    assert receiver.requests == 4
+
+
+@pytest.mark.parametrize("status", [400, 401, 302])
+async def test_a_refusal_is_not_tried_again_and_no_redirect_is_followed(
+    receiver: Receiver, status: int
+) -> None:
+    receiver.answers = [(status, {"Location": receiver.url})]
+    with pytest.raises(NotDelivered, match=f"it answered {status}"):
+        await deliver(receiver, events(3))
+    assert receiver.requests == 1
+
+
+async def test_a_receiver_that_is_away_is_told() -> None:
+    with receiving() as gone:
+        pass
+    with pytest.raises(NotDelivered, match="ConnectError"):
+        await deliver(gone, events(1))
+
+
+async def test_a_cut_replay_goes_on_after_its_checkpoint(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    found = events(3 * BATCH_EVENTS)
+    receiver.answers = [(204, {}), (204, {}), (400, {})]
+    file = checkpoint(tmp_path, receiver.url)
+    assert file.position() is None
+    with pytest.raises(NotDelivered):
+        await deliver(receiver, found, file)
+    reached = checkpoint(tmp_path, receiver.url).position()
+    assert reached == 2 * BATCH_EVENTS
+    await deliver(receiver, found[reached:], file)
+    assert receiver.ids() == list(range(1, 3 * BATCH_EVENTS + 1))
+    assert file.position() == 3 * BATCH_EVENTS
+
+
+def checkpoint(
+    folder: Path, url: str, *, selection: str = "all", log_epoch: str = EPOCH
+) -> CheckpointFile:
+    return CheckpointFile(folder / "checkpoint", url=url, selection=selection, log_epoch=log_epoch)
+
+
+def test_a_checkpoint_of_another_replay_is_refused(tmp_path: Path) -> None:
+    checkpoint(tmp_path, "http://a").reach(5)
+    assert checkpoint(tmp_path, "http://a").position() == 5
+    for other, said in (
+        (checkpoint(tmp_path, "http://b"), "to another URL"),
+        (checkpoint(tmp_path, "http://a", selection="some"), "of other events"),
+        (checkpoint(tmp_path, "http://a", log_epoch="ffffffff"), "of another log"),
+    ):
+        with pytest.raises(CheckpointRefused, match=said):
+            other.position()
+    (tmp_path / "checkpoint").write_text("half of")
+    with pytest.raises(CheckpointRefused, match="is no checkpoint"):
+        checkpoint(tmp_path, "http://a").position()
+
+
+# The pace ----------------------------------------------------------------------------------------
+
+
+class Clock:
+    """A clock that only a sleep moves."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize(("speed", "due"), [("original", [0, 60, 120]), ("10x", [0, 6, 12])])
+async def test_a_replay_keeps_the_pauses_of_the_original(speed: str, due: list[float]) -> None:
+    clock = Clock()
+    pace = Pace(factor_of(speed), clock=lambda: clock.now, sleep=clock.sleep)
+    seen: list[float] = []
+    for event in events(3):
+        await pace.wait(event.recorded_at)
+        seen.append(clock.now - 100)
+    assert seen == due
+    assert pace.seconds_until(events(1)[0].recorded_at) == 0, "a late event is due at once"
+
+
+async def test_the_greatest_speed_never_waits() -> None:
+    pace = Pace(factor_of("max"))
+    assert [pace.seconds_until(event.recorded_at) for event in events(3)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("speed", ["", "fast", "0x", "-1x", "10", "x"])
+def test_an_unknown_speed_is_refused(speed: str) -> None:
+    with pytest.raises(ValueError, match="is no speed"):
+        factor_of(speed)
+
+
+async def test_events_that_are_not_due_are_not_waited_for_by_those_that_are(
+    receiver: Receiver,
+) -> None:
+    clock = Clock()
+    pace = Pace(1, clock=lambda: clock.now, sleep=clock.sleep)
+    async with client() as http:
+        delivery = Delivery(http, Target(url=receiver.url, key_id="k1", secret=SECRET), EPOCH)
+        taken: list[tuple[float, int]] = []
+        await delivery.send_all(
+            each_of(events(3)), None, pace, lambda at, _: taken.append((clock.now - 100, at))
+        )
+    assert taken == [(0, 1), (60, 2), (120, 3)]
