@@ -50,8 +50,12 @@ def in_processes(url: str, callers: int, seconds: float) -> float:
     """The same in four processes on one database, each with so many callers: their sum."""
     context = multiprocessing.get_context("spawn")
     shared = (context.Barrier(PROCESSES),)
-    with context.Pool(PROCESSES, initializer=_barriers.append, initargs=shared) as pool:
+    with context.Pool(PROCESSES, initializer=_meet_at, initargs=shared) as pool:
         return sum(pool.starmap(_together, [(url, callers, seconds)] * PROCESSES, chunksize=1))
+
+
+def _meet_at(barrier: Barrier) -> None:
+    _barriers.append(barrier)
 
 
 def _together(url: str, callers: int, seconds: float) -> float:

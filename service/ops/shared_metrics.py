@@ -9,7 +9,10 @@ import sys
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, generate_latest, values
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import (
+    MultiProcessCollector,
+    mark_process_dead,  # pyright: ignore[reportUnknownVariableType] - it has no types
+)
 
 _VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _folders: list[str] = []

@@ -190,22 +190,24 @@ async def all_replies_have_an_end_when_a_worker_is_killed(run: Served, number: i
     lost, kept = [Reader() for _ in range(EACH)], [Reader() for _ in range(EACH)]
     projects = [f"k{number}-{n}" for n in range(2 * EACH)]
     await prepare(run, *projects)
-    asking: list[asyncio.Task[None]] = []
+    asking: dict[Reader, asyncio.Task[None]] = {}
     for worker, readers in ((dying, lost), (other, kept)):
         for reader in readers:
             caller = Caller(await run.client_of(worker))
             asked = reader.ask(caller, HANGS, projectId=projects.pop())
-            asking.append(asyncio.create_task(asked))
+            asking[reader] = asyncio.create_task(asked)
             await reader.until("chunk")
     assert await run.metric(run.client, "replies_running") == 2 * EACH
     since = len(run.lines)
     dying.kill()
     async with asyncio.timeout(STEP_SECONDS):
-        await asyncio.gather(*(reader.finish(run) for reader in lost))
+        for reader in lost:
+            await asking[reader]
+            await reader.join(run)
         for reader in kept:
             path = f"/v1/chat-plan/replies/{reader.reply_id}/cancel"
             assert (await run.client.post(path, params={"userId": "u1"})).is_success
-        await asyncio.gather(*asking)
+            await asking[reader]
     assert ends(lost) == {("partial", "server_lost")}
     assert ends(kept) == {("partial", "cancelled")}
     died = await run.until("worker_ended", since=since)
