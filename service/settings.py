@@ -89,6 +89,9 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="The address to listen on.")
     port: int = Field(default=8400, ge=0, le=65535, description="The port to listen on.")
+    workers: int = Field(
+        default=1, ge=1, le=64, description="How many processes serve that port together."
+    )
     hmac_keys: dict[str, Key] = Field(
         default={},
         description='Who may call, as JSON: `{"<keyId>": {"secret": "...", "tenant": "...", '

@@ -34,7 +34,13 @@ structlog.configure(
     ]
 )
 _numbers = count(1)
-LONGEST = ("test_prove.py", "test_cli.py", "test_true_errors.py", "test_contributing.py")
+LONGEST = (
+    "test_prove.py",
+    "test_cli.py",
+    "test_workers.py",
+    "test_true_errors.py",
+    "test_contributing.py",
+)
 
 # Atheris exists only for some platforms: see pyproject.toml.
 collect_ignore = [] if find_spec("atheris") else ["test_fuzz.py"]

@@ -95,6 +95,8 @@ def cells() -> list[Cell]:
     ]
     return [
         *(Cell(name, callers, work) for callers in (1, 32, 128) for name, work in systems),
+        Cell("throughline", 8, appends.append),
+        *(Cell("throughline, four processes", each, appends.in_processes) for each in (8, 32)),
         Cell("throughline, read models inline", 32, appends.append),
         Cell("throughline, command", 32, appends.command),
         Cell("eventsourcing Application.save", 32, peers.eventsourcing_application),
@@ -132,6 +134,8 @@ GOALS: Final = (
     ("append, 1 caller", "throughline", "pgbench", 1, None),
     ("append, 128 callers", "throughline", "unchecked group commit", 128, None),
     ("append, 128 callers", "throughline", "pgbench", 128, None),
+    ("append, 32 callers each", "throughline, four processes", "throughline", 32, 0.8),
+    ("append, 8 callers each", "throughline, four processes", "throughline", 8, 0.5),
     ("read models inline", "throughline, read models inline", "throughline", 32, 0.75),
     ("command path", "throughline, command", "eventsourcing Application.save", 32, 5.0),
 )
@@ -248,6 +252,7 @@ def main() -> None:
         memory,
         *streams.run(seconds=chosen.seconds * 5),
         *overload.run(chosen.streams),
+        *overload.run_workers(chosen.streams),
         *trips.run(),
         *sessions.run(),
     ]

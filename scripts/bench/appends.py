@@ -1,9 +1,12 @@
 """Measures appends: through the writer, and through the command path above it."""
 
 import asyncio
+import multiprocessing
 import time
 from functools import partial
 from statistics import median
+from threading import Barrier
+from typing import Final
 from uuid import uuid4
 
 import orjson
@@ -16,6 +19,9 @@ from service.eventlog.store import NewEvent
 from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import Transaction, Transactions
 from service.postgres import connections
+
+PROCESSES: Final = 4
+_barriers: list[Barrier] = []
 
 
 def append(url: str, callers: int, seconds: float) -> float:
@@ -38,6 +44,24 @@ async def _append(url: str, callers: int, seconds: float) -> float:
             await writer.append([NewEvent("t", stream, count + 2, "UserMessagePosted", state, "p")])
 
         return await timed(callers, seconds, call)
+
+
+def in_processes(url: str, callers: int, seconds: float) -> float:
+    """The same in four processes on one database, each with so many callers: their sum."""
+    context = multiprocessing.get_context("spawn")
+    shared = (context.Barrier(PROCESSES),)
+    with context.Pool(PROCESSES, initializer=_meet_at, initargs=shared) as pool:
+        return sum(pool.starmap(_together, [(url, callers, seconds)] * PROCESSES, chunksize=1))
+
+
+def _meet_at(barrier: Barrier) -> None:
+    _barriers.append(barrier)
+
+
+def _together(url: str, callers: int, seconds: float) -> float:
+    """Append in this process, from the moment on when all of them can."""
+    _barriers[0].wait()
+    return append(url, callers, seconds)
 
 
 def command(url: str, callers: int, seconds: float) -> float:

@@ -34,6 +34,9 @@ from scripts.bench.wire_model import StampingModel
 
 STEP: Final = 50
 MOST_MS: Final = 250.0
+FEWEST_MORE: Final = 1.7
+"""How many times the replies of one worker two workers have to carry."""
+
 SECONDS: Final = 30.0
 WARM_SECONDS: Final = 10.0
 REPLY_SECONDS: Final = 10.0
@@ -124,6 +127,27 @@ def run(upto: int) -> list[Figure]:
 
     with new_databases() as new_database:
         return uvloop.run(measured(new_database()))
+
+
+def run_workers(upto: int) -> list[Figure]:
+    """Measure how many more replies two workers carry than one. The model and the clients need
+    cores, too: on a machine with two cores the workers have less than one each."""
+    model = StampingModel(deltas=round(REPLY_SECONDS / PACE), pace=PACE)
+
+    async def carried(database_url: str, workers: int) -> int:
+        async with serving(database_url, model, upto, workers) as target:
+            return (await knee(target, model, upto))[0]
+
+    with new_databases() as new_database:
+        one, two = (uvloop.run(carried(new_database(), each)) for each in (1, 2))
+    return [
+        Figure(
+            "knee of one worker against the knee of two",
+            one / two,
+            1 / FEWEST_MORE,
+            f"replies at once: {one} against {two}",
+        )
+    ]
 
 
 async def measure(target: Target, model: StampingModel, upto: int) -> list[Figure]:

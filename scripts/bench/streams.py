@@ -85,9 +85,10 @@ class Target:
     process: psutil.Process
 
     def cpu_seconds(self) -> float:
-        """The CPU time that the process has used, user and system time together."""
-        times = self.process.cpu_times()
-        return float(times.user + times.system)
+        """The CPU time that the process and its workers have used, of user and system together."""
+        processes = (self.process, *self.process.children())
+        times = [each.cpu_times() for each in processes]
+        return float(sum(each.user + each.system for each in times))
 
 
 def signed(method: str, path: str, body: bytes, query: bytes = b"") -> str:
@@ -168,13 +169,14 @@ def process(arguments: list[str], **environment: str) -> Iterator[Target]:
         started.wait(60)
 
 
-def service(database_url: str, model_url: str) -> AbstractContextManager[Target]:
+def service(database_url: str, model_url: str, workers: int = 1) -> AbstractContextManager[Target]:
     """The service, without accounts and projects: see `prepare`."""
     key = {"secret": SECRET, "tenant": "bench", "scopes": ["chat", "build", "admin", "read"]}
     return process(
         ["-c", "from service.cli import main; main()", "serve"],
         THROUGHLINE_DATABASE_URL=database_url,
         THROUGHLINE_PORT="0",
+        THROUGHLINE_WORKERS=str(workers),
         THROUGHLINE_LOG_LEVEL="error",
         THROUGHLINE_USER_MESSAGES="10000",
         THROUGHLINE_PROJECT_MESSAGES="10000",
@@ -281,9 +283,11 @@ async def watched(target: Target, watchers: int) -> list[Read]:
 
 
 @asynccontextmanager
-async def serving(database_url: str, model: StampingModel, projects: int) -> AsyncGenerator[Target]:
+async def serving(
+    database_url: str, model: StampingModel, projects: int, workers: int = 1
+) -> AsyncGenerator[Target]:
     async with model.serving() as model_url:
-        with service(database_url, model_url) as target:
+        with service(database_url, model_url, workers) as target:
             await prepare(target, projects)
             yield target
 

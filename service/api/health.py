@@ -1,7 +1,7 @@
 """Liveness, readiness and metrics: open to everyone."""
 
 import orjson
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -11,6 +11,7 @@ from service.eventlog.errors import DATABASE_AWAY
 from service.http import problems
 from service.http.call import Service
 from service.http.openapi import OpenPath
+from service.ops import shared_metrics
 from service.postgres.connections import service_transaction
 from service.wire import dumped
 
@@ -54,7 +55,7 @@ async def readiness(request: Request) -> Response:
 
 async def metrics(_: Request) -> Response:
     """Counters and gauges in the text format of Prometheus."""
-    return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    return Response(shared_metrics.page(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 OPEN_PATHS = (

@@ -38,7 +38,7 @@ class RunningTurns:
     def __init__(self, responder: Responder, directory: ReplyDirectory, lease_id: int) -> None:
         self._responder = responder
         self._directory = directory
-        self._lease_id = lease_id
+        self.lease_id = lease_id
         self._tasks: dict[asyncio.Task[None], Turn] = {}
         self._turns: dict[str, Turn] = {}
         self.is_stopping = False
@@ -101,7 +101,7 @@ class RunningTurns:
             return
         if isinstance(event, ReplyCancelRequested):
             turn.stop(event.reason)
-        elif not isinstance(event, ReplyStarted) or event.lease_id != self._lease_id:
+        elif not isinstance(event, ReplyStarted) or event.lease_id != self.lease_id:
             # The end may be this turn's own: then all its frames are stored, and nothing is lost.
             turn.writer.lose()
 

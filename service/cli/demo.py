@@ -114,6 +114,19 @@ class Ids:
     session_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What the user of the demo is shown: where things are, and a link that signs the user in."""
+
+    ids: Ids
+    link: str
+
+
+async def begin(service: Service, url: str) -> Begun:
+    """Create what is missing, and make a link to the service at this URL."""
+    return Begun(await prepare(service), await sign_in_url(service, url))
+
+
 async def prepare(service: Service) -> Ids:
     """Create the demo's project, credit and session where missing."""
     project_id = await _project(service)

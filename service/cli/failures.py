@@ -170,6 +170,7 @@ def _url_variable() -> str:
 
 def _of_service(error: Exception) -> tuple[list[str], int] | None:
     from projections.projection import Busy
+    from service.cli.workers.supervisor import WorkersFailed
     from service.http.server import CannotListen
     from service.postgres.functions import FunctionRefused
     from service.postgres.migrations import MigrationRefused
@@ -188,6 +189,6 @@ def _of_service(error: Exception) -> tuple[list[str], int] | None:
         return [str(error)], WRONG_USE
     if isinstance(error, (MigrationRefused, FunctionRefused, RolesRefused, PostgresFailed)):
         return [str(error)], FAILED
-    if isinstance(error, NotDelivered):
+    if isinstance(error, (NotDelivered, WorkersFailed)):
         return [str(error)], FAILED
     return None

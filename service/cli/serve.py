@@ -1,7 +1,6 @@
 """`throughline serve`."""
 
 import asyncio
-import gc
 import os
 import sys
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ from service.cli.database import Database, bring_up_to_date, database
 from service.settings import Settings
 
 if TYPE_CHECKING:
+    from service.cli.workers.supervisor import Supervisor
     from service.http.server import Server
 
 
@@ -26,6 +26,12 @@ def serve(
     worker: Annotated[
         bool, typer.Option(help="Run the example worker and engine of the demo.")
     ] = True,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=64, help="How many processes serve the port (THROUGHLINE_WORKERS)."
+        ),
+    ] = None,
 ) -> None:
     """Start the service, with an embedded PostgreSQL unless THROUGHLINE_DATABASE_URL is set."""
     import uvloop
@@ -37,6 +43,8 @@ def serve(
     logs.configure(settings.log_level)
     with_demo = not settings.hmac_keys
     chosen: dict[str, Any] = {"hmac_keys": known_keys(settings)}
+    if workers is not None:
+        chosen["workers"] = workers
     with ExitStack() as stack:
         sockets = bound_sockets(settings.host, settings.port)
         for each in sockets:
@@ -56,17 +64,9 @@ def _demo_source(settings: Settings) -> Path:
     return folder
 
 
-async def run(
-    settings: Settings,
-    found: Database,
-    sockets: list[socket],
-    *,
-    with_demo: bool,
-    with_worker: bool,
-) -> None:
-    """Serve until a signal. Exits with 1 where a crash of the database could lose commits."""
-    from service.app import application, key_fault
-    from service.http.server import Server
+async def _prepare(found: Database) -> None:
+    """Bring the database up to date. Exits with 1 where a crash of the database could lose commits,
+    or where a role of the service would see too much."""
     from service.postgres.connections import require_reachable
     from service.postgres.migrations import unbound_roles, unsafe_settings
 
@@ -78,15 +78,36 @@ async def run(
         err.print(f"throughline: {', '.join(unbound)} would see the rows of all tenants.")
         sys.exit(1)
     await require_reachable(found.url)
-    _freeze_gc()
-    app = application(settings, database_url=found.url, direct_url=found.direct_url)
-    server = Server(app, settings)
+
+
+async def run(
+    settings: Settings,
+    found: Database,
+    sockets: list[socket],
+    *,
+    with_demo: bool,
+    with_worker: bool,
+) -> None:
+    """Serve until a signal, in this process or in several worker processes."""
+    from service.app import application, key_fault
+    from service.cli.workers.supervisor import Supervisor
+    from service.cli.workers.worker import freeze_gc
+    from service.http.server import Server
+
+    await _prepare(found)
+    server: Server | Supervisor
+    if settings.workers == 1:
+        freeze_gc()
+        app = application(settings, database_url=found.url, direct_url=found.direct_url)
+        server = Server(app, settings)
+    else:
+        server = Supervisor(settings, found, with_demo=with_demo)
     serving = asyncio.create_task(server.serve(sockets))
     asking = asyncio.create_task(key_fault(settings))
     ready = asyncio.create_task(server.ready.wait())
     await asyncio.wait((serving, ready), return_when=asyncio.FIRST_COMPLETED)
     if ready.done():
-        started = _started(server, settings, found, await asking)
+        started = _started(server.url, settings, found, await asking)
         if with_demo:
             await _serve_demo(server, settings, serving, started, with_worker=with_worker)
         else:
@@ -96,26 +117,13 @@ async def run(
     await serving
 
 
-def _freeze_gc() -> None:
-    """Let the garbage collector skip what was imported, and run less often.
-
-    Modules live as long as the process, and a streamed frame leaves no cycles. This saves a fifth
-    of the CPU time of a frame.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
-
-
-def _started(
-    server: "Server", settings: Settings, found: Database, key_fault: str | None
-) -> list[str]:
+def _started(url: str, settings: Settings, found: Database, key_fault: str | None) -> list[str]:
     """The lines that tell what was started."""
     model = f"{settings.model}, by the key in ANTHROPIC_API_KEY"
     if settings.anthropic_api_key is None:
         model = "offline (no ANTHROPIC_API_KEY): replies are made up, and say so"
     lines = [
-        f"\nThroughline listens on {server.url}",
+        f"\nThroughline listens on {url}",
         f"Database: {found.described}",
         f"Model:    {model}",
     ]
@@ -123,7 +131,7 @@ def _started(
 
 
 async def _serve_demo(
-    server: "Server",
+    server: "Server | Supervisor",
     settings: Settings,
     serving: asyncio.Task[None],
     started: list[str],
@@ -135,16 +143,21 @@ async def _serve_demo(
     All lines are printed at once, after what is logged at the start.
     """
     from service.cli import demo
+    from service.cli.workers.supervisor import Supervisor
 
-    ids = await demo.prepare(server.service)
-    link = await demo.sign_in_url(server.service, server.url)
+    url = server.url
+    if isinstance(server, Supervisor):  # a worker process has begun the demo
+        begun = server.begun
+        assert begun is not None
+    else:
+        begun = await demo.begin(server.service, url)
     secret = settings.hmac_keys[KEY_ID].secret.get_secret_value()
     key = f"Demo key: {KEY_ID} / {secret} (tenant demo; kept in the data folder)\n"
-    async with demo.working(server.url, secret, with_worker=with_worker) as with_workers:
+    async with demo.working(url, secret, with_worker=with_worker) as with_workers:
         command = _own_command()
-        lines = demo.instructions(server.url, ids, f"{command} sign", with_workers=with_workers)
+        lines = demo.instructions(url, begun.ids, f"{command} sign", with_workers=with_workers)
         first = [
-            f"\nOpen {link}",
+            f"\nOpen {begun.link}",
             f"It signs you in as {demo.USER_ID}, once. For another link: "
             f"{command} link --user {demo.USER_ID}",
         ]
@@ -152,7 +165,7 @@ async def _serve_demo(
         out.print("\n".join((*first, *started, key, *lines, end)))
         fill = partial(
             demo.fill,
-            SignedCalls(server.url, KEY_ID, settings.hmac_keys[KEY_ID]),
+            SignedCalls(url, KEY_ID, settings.hmac_keys[KEY_ID]),
             is_offline=settings.anthropic_api_key is None,
             with_workers=with_workers,
         )

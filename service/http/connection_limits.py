@@ -111,7 +111,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     _timer: asyncio.TimerHandle | None = None
     _deadline = 0.0
-    _begun = _in_body = _is_deaf = _is_refused = False
+    _begun = _in_body = _is_deaf = _is_refused = _is_retired = False
     _header_bytes = _untold_bytes = 0
     _refusal = NOT_HTTP
     _writes: WriteWatch
@@ -188,6 +188,8 @@ class LimitedProtocol(HttpToolsProtocol):
             self._refusal = BAD_HEAD
             raise _LimitReached
         super().on_headers_complete()
+        if self._is_retired:
+            self.cycle.keep_alive = False
         self._begun, self._in_body = False, True
         self._untold_bytes = 0
         self._allow(BODY_SECONDS)
@@ -266,6 +268,17 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     # Ends ---------------------------------------------------------------------------------------
+
+    def retire(self) -> None:
+        """Make the next answer that begins the last one on this connection."""
+        self._is_retired = True
+        if self._is_answering and not self.cycle.response_started:
+            self.cycle.keep_alive = False
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the connection is open, and no request of it is being answered."""
+        return not self._is_answering and not self.transport.is_closing()
 
     def _give_up(self) -> None:
         """There is no reading on. A request that was whole before is still answered."""

@@ -4,7 +4,7 @@ import asyncio
 import errno
 import signal
 import socket
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Final
@@ -19,6 +19,10 @@ from service.http.connection_limits import LimitedProtocol, most_connections
 from service.settings import Settings
 
 ACCEPTED_AT_ONCE: Final = 64
+RETIRE_SECONDS: Final = 1.0
+"""For how long a server that hands over waits for the last request of a connection."""
+
+RETIRE_CHECKS: Final = 20
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _REASONS: Final = {
     errno.EADDRINUSE: "is in use. Stop the other program, or choose another THROUGHLINE_PORT",
@@ -55,6 +59,12 @@ def bound_sockets(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
+def url_of(listening: socket.socket) -> str:
+    """The URL of a socket that is bound."""
+    host, port = listening.getsockname()[:2]
+    return f"http://{host}:{port}"
+
+
 def _bound(family: int, address: tuple[object, ...]) -> socket.socket:
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -72,9 +82,18 @@ class Server(uvicorn.Server):
     """Lets running replies end when a signal comes, while their streams are still open.
 
     Uvicorn itself only waits for connections; nobody would tell the replies to come to an end.
+
+    `before_listening` is awaited when the service has started, before any client can connect. The
+    sockets are then shared with other processes.
     """
 
-    def __init__(self, app: Starlette, settings: Settings) -> None:
+    def __init__(
+        self,
+        app: Starlette,
+        settings: Settings,
+        *,
+        before_listening: Callable[["Server"], Awaitable[None]] | None = None,
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -89,6 +108,7 @@ class Server(uvicorn.Server):
             )
         )
         self._app = app
+        self._before_listening = before_listening
         self._grace_seconds = settings.grace_seconds
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
@@ -99,8 +119,16 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen; `ready` is set when it does."""
         self._loop = asyncio.get_running_loop()
-        await super().startup(sockets)
-        self._listeners = [each.dup() for server in self.servers for each in server.sockets]
+        if self._before_listening is None:
+            await super().startup(sockets)
+            listening = [each for server in self.servers for each in server.sockets]
+        else:
+            await super().startup([])
+            await self._before_listening(self)
+            listening = [] if self.should_exit else sockets or []
+            for each in listening:
+                each.listen(self.config.backlog)
+        self._listeners = [each.dup() for each in listening]
         for listener in self._listeners:
             listener.setblocking(False)
             self._loop.add_reader(listener, self._accept_waiting, listener)
@@ -109,10 +137,34 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept no more connections, and wait until those that are open have ended."""
+        self._stop_accepting()
+        await super().shutdown(sockets)
+
+    async def retire(self) -> None:
+        """Hand over to another process that listens on the same sockets, and then stop.
+
+        The next answer on each open connection is the last one there, and says so. A client whose
+        connection was accepted, but whose request is still on its way, is answered, too.
+        """
+        self._stop_accepting()
+        if self._accepting:
+            await asyncio.wait(self._accepting)
+        open_ones = [
+            each for each in self.server_state.connections if isinstance(each, LimitedProtocol)
+        ]
+        for each in open_ones:
+            each.retire()
+        for _ in range(RETIRE_CHECKS):
+            if not any(each.is_waiting for each in open_ones):
+                break
+            await asyncio.sleep(RETIRE_SECONDS / RETIRE_CHECKS)
+        self.handle_exit(signal.SIGTERM, None)
+
+    def _stop_accepting(self) -> None:
         for listener in self._listeners:
             asyncio.get_running_loop().remove_reader(listener)
             listener.close()
-        await super().shutdown(sockets)
+        self._listeners = []
 
     def _accept_waiting(self, listener: socket.socket) -> None:
         """Accept all connections that wait, up to a limit.
@@ -151,8 +203,7 @@ class Server(uvicorn.Server):
     @property
     def url(self) -> str:
         """Where it listens."""
-        host, port = self.servers[0].sockets[0].getsockname()[:2]
-        return f"http://{host}:{port}"
+        return url_of(self.servers[0].sockets[0])
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:

@@ -12,10 +12,11 @@ import orjson
 import structlog
 
 
-def configure(level: str | None) -> None:
+def configure(level: str | None, *, worker: int | None = None) -> None:
     """Write our logs and those of the libraries to standard error, as JSON lines.
 
-    On a terminal the lines are for a person: short, and by default only warnings and errors.
+    On a terminal the lines are for a person: short, and by default only warnings and errors. The
+    lines of a worker process have its number.
     """
     on_terminal = sys.stderr.isatty()
     shared: list[structlog.typing.Processor] = [
@@ -25,6 +26,8 @@ def configure(level: str | None) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
+    if worker is not None:
+        shared.append(_of_worker(worker))
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -46,6 +49,16 @@ def configure(level: str | None) -> None:
     # The service logs requests itself: the lines of the libraries contain query strings.
     for noisy in ("httpx", "httpx2", "httpcore2", "anthropic", "uvicorn.access", "sse_starlette"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _of_worker(number: int) -> structlog.typing.Processor:
+    def add_number(
+        _logger: Any, _method: str, event: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
+        event["worker"] = number
+        return event
+
+    return add_number
 
 
 def _for_people() -> structlog.dev.ConsoleRenderer:

@@ -1,6 +1,13 @@
 """The metrics for Prometheus: their names, help texts and units."""
 
+from typing import Any, Final
+
 from prometheus_client import Counter, Gauge, Histogram
+
+SUM: Final[dict[str, Any]] = {"multiprocess_mode": "livesum"}
+MOST: Final[dict[str, Any]] = {"multiprocess_mode": "livemax"}
+"""What a gauge says of several worker processes: the sum of those that run, or the highest value.
+In a single process it says the same without that."""
 
 REQUESTS = Counter(
     "throughline_requests_total", "Requests answered.", ["operation", "method", "status"]
@@ -9,14 +16,23 @@ REQUEST_SECONDS = Histogram(
     "throughline_request_seconds", "Time to the start of the answer, in seconds.", ["operation"]
 )
 REPLIES = Counter("throughline_replies_total", "Replies ended.", ["subtype", "mode"])
-RUNNING = Gauge("throughline_replies_running", "Replies being written now.")
-STREAMS = Gauge("throughline_streams_open", "Streams of events that are being read now.")
-LOOP_LAG = Gauge("throughline_loop_lag_seconds", "For how long everything waits for its turn.")
-HEAD = Gauge("throughline_log_head", "The last position in the log.")
-LAG = Gauge("throughline_projection_lag", "Positions that a read model is behind.", ["projection"])
-HALTED = Gauge("throughline_projection_halted", "1 when a read model has halted.", ["projection"])
+RUNNING = Gauge("throughline_replies_running", "Replies being written now.", **SUM)
+STREAMS = Gauge("throughline_streams_open", "Streams of events that are being read now.", **SUM)
+LOOP_LAG = Gauge(
+    "throughline_loop_lag_seconds", "For how long everything waits for its turn.", **MOST
+)
+HEAD = Gauge("throughline_log_head", "The last position in the log.", **MOST)
+LAG = Gauge(
+    "throughline_projection_lag", "Positions that a read model is behind.", ["projection"], **MOST
+)
+HALTED = Gauge(
+    "throughline_projection_halted", "1 when a read model has halted.", ["projection"], **MOST
+)
 SET_ASIDE = Gauge(
-    "throughline_projection_set_aside", "Streams that a read model leaves out.", ["projection"]
+    "throughline_projection_set_aside",
+    "Streams that a read model leaves out.",
+    ["projection"],
+    **MOST,
 )
 UNREADABLE = Counter(
     "throughline_items_unreadable_total", "Items of timelines sent without their content."

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 import psutil
@@ -26,6 +26,26 @@ EVENT_SECONDS = 60.0
 # each replica is a fork of that process.
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["tests.service.replica"])
+
+
+def keys_as_json() -> str:
+    """The keys of the tests, as the setting has them."""
+    return json.dumps(
+        {
+            key_id: {
+                "secret": key.secret.get_secret_value(),
+                "tenant": key.tenant,
+                "scopes": sorted(ALL_SCOPES),
+            }
+            for key_id, key in KEYS.items()
+        }
+    )
+
+
+class Called(Protocol):
+    """What answers the calls of a client as tenant t1."""
+
+    client: httpx.AsyncClient
 
 
 @dataclass(slots=True)
@@ -71,19 +91,11 @@ class Replicas:
 
     async def start(self) -> Replica:
         """Start one more; returns when it listens."""
-        secrets = {
-            key_id: {
-                "secret": key.secret.get_secret_value(),
-                "tenant": key.tenant,
-                "scopes": sorted(ALL_SCOPES),
-            }
-            for key_id, key in KEYS.items()
-        }
         environment = {
             "THROUGHLINE_DATABASE_URL": self.url,
             "THROUGHLINE_PORT": "0",
             "THROUGHLINE_LOG_LEVEL": "warning",
-            "THROUGHLINE_HMAC_KEYS": json.dumps(secrets),
+            "THROUGHLINE_HMAC_KEYS": keys_as_json(),
             "ANTHROPIC_API_KEY": "offline",
             "ANTHROPIC_BASE_URL": self.model_url,
         }
@@ -129,7 +141,7 @@ async def replicas(
             await all_of_them.stop()
 
 
-async def prepare(replica: Replica, *projects: str) -> None:
+async def prepare(replica: Called, *projects: str) -> None:
     """Register projects of the user u1, and give u1 credit."""
     for project_id in projects:
         known = {"projectId": project_id, "name": "A project", "members": [{"userId": "u1"}]}
@@ -160,12 +172,12 @@ class Reader:
         """Whether the reader has the final event."""
         return bool(self.events) and self.events[-1][0] == "final"
 
-    async def ask(self, replica: Replica, message: str, **members: Any) -> None:
+    async def ask(self, replica: Called, message: str, **members: Any) -> None:
         """Post a message and read until the connection ends or breaks."""
         body = {"userId": "u1", "projectId": "p1", "message": message} | members
         await self._read(replica, "POST", "/v1/chat-plan", json=body)
 
-    async def join(self, replica: Replica, *, token: str = "") -> None:
+    async def join(self, replica: Called, *, token: str = "") -> None:
         """Resume after the last event, and read until the connection ends or breaks.
 
         With a browser's `token` the request is not signed.
@@ -176,12 +188,12 @@ class Reader:
         else:
             await self._read(replica, "GET", path)
 
-    async def finish(self, replica: Replica) -> None:
+    async def finish(self, replica: Called) -> None:
         """Resume until the final event has come."""
         while not self.is_done:
             await self.join(replica)
 
-    async def _read(self, replica: Replica, method: str, path: str, **how: Any) -> None:
+    async def _read(self, replica: Called, method: str, path: str, **how: Any) -> None:
         last = next((at for _, _, at in reversed(self.events) if at), "")
         headers = {"Accept": "text/event-stream", "Last-Event-ID": last}
         with suppress(httpx.TransportError):

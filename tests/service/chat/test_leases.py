@@ -38,3 +38,12 @@ async def test_a_process_judges_others_only_while_its_own_lease_is_renewed_in_ti
         clock.now = 9.0
         await lease._renew()
         assert await may_judge_at(9.1), "the renewal was in time"
+
+
+async def test_the_lease_of_a_process_that_has_ended_is_given_back_for_it(url: str) -> None:
+    async with connections.pool(url) as pool:
+        ended, alive = await leases.acquire(pool, TIMES), await leases.acquire(pool, TIMES)
+        async with await connections.connect(url) as parent:
+            await leases.release_of_ended(parent, ended.lease_id)
+            left = await (await parent.execute("select epoch from app.lease")).fetchall()
+        assert left == [(alive.lease_id,)]

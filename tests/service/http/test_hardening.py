@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from service.api import health
 from service.http import connection_limits, operation
 from service.http.connection_limits import LARGEST_HEADERS, LONGEST_LINE, MOST_HEADERS
 from service.model.offline.app import OfflineModel
+from service.ops import shared_metrics
 from tests.running import LiveService, events_of, running
 from tests.service import law
 from tests.service.http.raw import Answer, Connection, answers, exchange, request
@@ -387,6 +387,6 @@ async def test_every_answer_has_the_headers_once(
     stream = request("POST", "/v1/chat-plan", chat, [*close, ("Accept", "text/event-stream")])
     (answer,) = await exchange(live, stream)
     assert_headers(answer, 200, "no-cache, no-store, no-transform")
-    monkeypatch.setattr(health, "generate_latest", lambda: 1 / 0)
+    monkeypatch.setattr(shared_metrics, "page", lambda: 1 / 0)
     (answer,) = await exchange(live, request("GET", "/metrics", headers=close))
     assert_headers(answer, 500)

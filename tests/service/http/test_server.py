@@ -1,4 +1,4 @@
-"""The server accepts connections as they come, also while its loop is busy."""
+"""The server accepts connections as they come, and leaves none without an answer."""
 
 import asyncio
 from contextlib import ExitStack
@@ -27,3 +27,22 @@ def test_connections_that_wait_are_accepted_in_a_few_rounds_of_the_loop(url: str
                 return len(run.server.server_state.connections) - before
 
     assert uvloop.run(accepted()) == WAITING
+
+
+async def test_a_request_on_its_way_is_answered_by_a_server_that_retires(url: str) -> None:
+    async with running(url) as run:
+        port = urlsplit(run.server.url).port
+        before = len(run.server.server_state.connections)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(ROUNDS):
+            await asyncio.sleep(0)
+        assert len(run.server.server_state.connections) == before + 1
+        retiring = asyncio.create_task(run.server.retire())
+        await asyncio.sleep(0)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
+        answer = (await reader.read()).lower()
+        assert answer.startswith(b"http/1.1 200 ")
+        assert b"\r\nconnection: close\r\n" in answer
+        await retiring
+        assert run.server.should_exit
+        writer.close()
