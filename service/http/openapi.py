@@ -45,6 +45,10 @@ _MATCH: Final[dict[str, Any]] = {
     "schema": {"type": "string", "maxLength": 300},
 }
 
+_BEGIN: Final[dict[str, Any]] = {
+    "description": "The cursor after which the stream begins.",
+    "schema": {"type": "string"},
+}
 _INCOMPLETE: Final[dict[str, Any]] = {
     "description": "The read models which lack something of what the answer is about, if any.",
     "schema": {"type": "string"},
@@ -301,12 +305,6 @@ def _answer(operation: AnyOperation, form: Version) -> dict[str, Any]:
         "headers": _headers(operation),
         "content": content,
     }
-
-
-_BEGIN: Final = {
-    "description": "The cursor after which the stream begins.",
-    "schema": {"type": "string"},
-}
 
 
 def _headers(operation: AnyOperation) -> dict[str, Any]:

@@ -368,15 +368,21 @@ async def unauthorised(ground: Ground) -> None:
 
 @fault("the network is away")
 async def away(ground: Ground) -> None:
-    """A message that is sent without a network arrives once, when the network is back."""
+    """Messages without a network arrive once and in their order, when the network is back."""
     await ground.js.run("async () => await client.projects()")
     ground.network.go_down()
     await ground.js.run(ASK, {"message": "Add a login page"})
+    await ground.js.run("async () => { globalThis.first = reply }")
+    await ground.js.run(ASK, {"message": "And a logout page"})
     await until(lambda: ground.network.refused >= 3)
-    assert await ground.js.run("async () => reply.state.status") == "waiting"
+    assert await ground.js.run("async () => first.state.status") == "waiting"
     ground.network.come_up()
-    end = await ground.ended()
-    assert end["connections"][0] in ("lost", "offline")
+    await ground.ended(times=2)
+    connections = await ground.js.run("async () => { await first.done; return first.connections }")
+    assert connections[0] in ("lost", "offline")
+    items = await shown(ground.live, ground.project)
+    said_so = [item["userMessage"]["text"] for item in items if item["kind"] == "user_message"]
+    assert said_so == ["Add a login page", "And a logout page"]
 
 
 @fault("a server says nothing")

@@ -61,6 +61,11 @@ class BadNetwork:
         """Work again."""
         self.is_down = False
 
+    @property
+    def open(self) -> int:
+        """The number of open connections."""
+        return len(self._ends)
+
     def count(self, beginning: str) -> int:
         """The number of requests that begin with a text."""
         return sum(line.startswith(beginning) for line in self.requests)

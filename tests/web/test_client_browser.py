@@ -11,7 +11,7 @@ from playwright.async_api import Browser
 
 from tests.running import LiveService, running
 from tests.service.conftest import _no_model_is_slow, _no_server_has_stopped
-from tests.service.watching import append, said
+from tests.service.watching import append, said, until
 from tests.sizes import PROVE
 from tests.web.faults import ASK, BEGIN, FAULTS, FOLLOW, FOLLOWED, LARGE, Ground, grounds
 from tests.web.network import BadNetwork
@@ -124,6 +124,46 @@ async def test_a_feed_tells_that_the_device_is_offline_and_comes_back(
         await context.set_offline(False)
         await ground.js.run("async () => await once(feed, () => feed.connection === 'open')")
         await ground.timeline_is((await ground.js.run(FOLLOWED, {"count": 1}))["state"])
+
+
+SHOW = """
+async ({ state }) => {
+  TIMES.rest = 0
+  Object.defineProperty(document, 'visibilityState', { value: state, configurable: true })
+  document.dispatchEvent(new Event('visibilitychange'))
+}
+"""
+
+
+async def test_a_feed_rests_while_nobody_sees_its_tab(
+    browser: Browser, make: Make, shared_url: str
+) -> None:
+    async with ground_in(browser, make, shared_url) as ground:
+        await ground.js.run(FOLLOW)
+        await ground.js.run(SHOW, {"state": "hidden"})
+        await until(lambda: ground.network.open == 0)
+        await append(ground.live, [said("meanwhile", project_id=ground.project)])
+        await ground.js.run(SHOW, {"state": "visible"})
+        end = await ground.js.run(FOLLOWED, {"count": 1})
+        await ground.timeline_is(end["state"])
+        assert end["connections"] == ["open"]
+
+
+async def test_the_outbox_is_bounded_and_belongs_to_its_user(
+    browser: Browser, make: Make, shared_url: str
+) -> None:
+    async with ground_in(browser, make, shared_url) as ground:
+        ground.network.go_down()
+        for n in range(22):
+            await ground.js.run(ASK, {"message": f"Message {n}"})
+        unsent = "async () => client.unsent().map(each => each.body.message)"
+        assert await ground.js.run(unsent) == [f"Message {n}" for n in range(20)]
+        await ground.js.run(
+            "async () => { for (const { key } of client.unsent().slice(1)) client.discard(key) }"
+        )
+        assert await ground.js.run(unsent) == ["Message 0"]
+        other = "() => new throughline.Throughline({ userId: 'another', renew }).unsent()"
+        assert await ground.js.run(other) == []
 
 
 async def test_two_tabs_show_the_same(browser: Browser, make: Make, shared_url: str) -> None:

@@ -11,6 +11,7 @@ from tests.running import LiveService, events_of, running
 from tests.service import law
 from tests.service.conftest import _no_model_is_slow, _no_server_has_stopped
 from tests.service.replies.test_clients import LINES, tricky
+from tests.service.watching import append, origin, said
 from tests.web.runtimes import Node, node
 
 __all__ = ["_no_model_is_slow", "_no_server_has_stopped"]
@@ -230,3 +231,42 @@ async def test_an_iterable_has_every_event_and_ends(url: str) -> None:
 def base(live: LiveService) -> str:
     """The address of a service."""
     return str(live.client.base_url).rstrip("/")
+
+
+MANY = """
+async ({ token, after, count }) => {
+  const client = new throughline.Throughline({ url: address, token })
+  const follow = () => {
+    const feed = client.follow('p1', { after })
+    feed.count = 0
+    feed.addEventListener('event', () => { feed.count++ })
+    return feed
+  }
+  const until = (feed, holds) => new Promise(resolve => {
+    feed.addEventListener('event', () => { if (holds()) resolve() })
+  })
+  const read = follow()
+  const events = read[Symbol.asyncIterator]()
+  const ids = [(await events.next()).value.id]
+  const unread = follow()
+  await until(unread, () => unread.count === count)
+  const waiting = read.count
+  while (ids.length < count) ids.push((await events.next()).value.id)
+  const late = await unread[Symbol.asyncIterator]().next().then(() => null, error => error.name)
+  read.close()
+  unread.close()
+  return { waiting, late, isWhole: new Set(ids).size === count && ids.at(-1) === read.position }
+}
+"""
+
+
+async def test_a_slow_reader_makes_the_stream_wait_and_no_reader_does_not(url: str) -> None:
+    async with running(url) as live, node(base(live)) as js:
+        await live.project()
+        await append(live, [said(f"{n}") for n in range(1_500)])
+        token, _ = live.service.browser_tokens.mint("k1", user_id="u1", project_id="p1", seconds=60)
+        asked = {"token": token, "after": origin(live), "count": 1_500}
+        found = await js.run(MANY, asked)
+    assert found["isWhole"]
+    assert found["waiting"] <= 1_001
+    assert found["late"] == "RangeError"

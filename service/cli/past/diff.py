@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from service.cli.console import out
 from service.cli.past.changes import changes
@@ -46,6 +46,8 @@ class _State:
 async def _diff(
     moments: Moments, *, project_id: str, begin: str, end: str | None
 ) -> dict[str, Any]:
+    from service import wire
+
     first, last = await moments.position(begin), await moments.position(end)
     if first > last:
         refuse("--from is after --to. Name the earlier moment first.")
@@ -54,8 +56,8 @@ async def _diff(
     users = sorted(before.users | after.users)
     return {
         "projectId": project_id,
-        "from": first,
-        "to": last,
+        "from": wire.cursor(moments.log_epoch, first),
+        "to": wire.cursor(moments.log_epoch, last),
         "sessions": changes(before.sessions, after.sessions, "sessionId"),
         "items": {"added": after.items},
         "builds": changes(before.builds, after.builds, "buildId"),
@@ -114,7 +116,8 @@ async def _balances(moments: Moments, users: list[str], position: int) -> dict[s
 
 def _table(found: dict[str, Any]) -> Table:
     """A line for each new thing, and for each member that changed."""
-    table = Table("what", "id", "member", "before", "after")
+    columns = ("what", "id", "member", "before", "after")
+    table = Table(*(Column(name, overflow="fold") for name in columns))
     names = {"sessions": "sessionId", "items": "id", "builds": "buildId", "balances": "userId"}
     for what, name in names.items():
         for each in found[what]["added"]:

@@ -1,10 +1,10 @@
 """`throughline show`: a timeline, a session or an account as it was."""
 
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from service.cli.console import out
 from service.cli.past.moments import Moments, at_moments, print_json, refuse
@@ -18,7 +18,8 @@ At = Annotated[
 ]
 Tenant = Annotated[str | None, typer.Option(help="The tenant; not needed where keys name one.")]
 Most = Annotated[int, typer.Option(help="The most items that are shown.", min=1, max=100_000)]
-_TEXT = 80
+_TEXT: Final = 80
+_COLUMNS: Final = ("cursor", "time", "kind", "user", "text")
 
 
 @app.command("timeline")
@@ -137,7 +138,7 @@ def _show(answer: dict[str, Any], listed: str) -> None:
     for name in ("session", "account"):
         for key, value in answer.get(name, {}).items():
             out.print(f"{key}: {value}")
-    table = Table("cursor", "time", "kind", "user", "text")
+    table = Table(*(Column(name, overflow="fold") for name in _COLUMNS))
     for each in answer[listed]:
         table.add_row(*_cells(each))
     out.print(table)
@@ -145,7 +146,9 @@ def _show(answer: dict[str, Any], listed: str) -> None:
 
 def _cells(each: dict[str, Any]) -> tuple[str, ...]:
     """The columns of an item, or of a line of the ledger."""
-    said = each.get("aiResponse", {}).get("text") or each.get("text") or ""
+    asked: str | None = each.get("userMessage", {}).get("text")
+    answered: str | None = each.get("aiResponse", {}).get("text")
+    said = asked or answered or str(each.get("text", ""))
     billed = f"{each.get('billedSeconds')} s, {each.get('operationType')}"
     return (
         each.get("cursor", ""),

@@ -80,7 +80,8 @@ export class Feed extends Followed {
         open: signal => this.#open(signal),
         take: event => this.#take(event),
         onConnection: state => this.connected(state),
-        signal: this.signal
+        signal: this.signal,
+        mayRest: true
       })
       this.#over(null)
     } catch (error) {

@@ -3,6 +3,7 @@
 import './elements/all.js'
 import { keepTrue } from './elements/moment.js'
 import { h } from './elements/dom.js'
+import { attempt } from './controls/toast.js'
 import { App } from './page/app.js'
 import { usePreferences } from './page/preferences.js'
 import { door, redeem, SignedOut, takeCode, token } from './page/signin.js'
@@ -44,9 +45,10 @@ async function start() {
     const { browserSessions } = await client.get('/v1/browser-sessions')
     const current = browserSessions.find((/** @type {any} */ each) => each.current)
     if (current) await client.delete(`/v1/browser-sessions/${encodeURIComponent(current.browserSessionId)}`)
-    shut(false)
+    sessionStorage.clear()
+    location.replace('/') // what was read is gone from the page, and nothing is followed any more
   }
-  const app = new App(client, first.userId, () => void leave())
+  const app = new App(client, first.userId, () => void attempt(leave))
   await app.start(document.body)
   changes.addEventListener('change', () => app.renew())
   keepTrue()

@@ -8,7 +8,8 @@ import { ended, Followed, readStream, ThroughlineError } from './wire.js'
  * @property {string} path
  * @property {Record<string, any>} body
  * @property {string} key
- * @property {() => void} settled called when the service has stored or refused the message
+ * @property {Promise<void>} before settles when the messages before this one are out of the way
+ * @property {(isKept: boolean) => void} settled called when this message is out of the way: stored, refused, or kept for later
  */
 
 /**
@@ -76,6 +77,7 @@ export class Reply extends Followed {
   }
 
   close() {
+    this.#message?.settled(this.#messageId === null)
     this.#reject(new ThroughlineError('closed', { detail: 'The client stopped reading. The reply goes on.' }))
     super.close()
   }
@@ -92,7 +94,7 @@ export class Reply extends Followed {
       this.#over(null)
     } catch (error) {
       if (this.signal.aborted) return
-      this.#message?.settled()
+      this.#message?.settled(false)
       const problem = error instanceof ThroughlineError ? error.problem ?? { code: error.code, detail: error.detail } : null
       this.#become({ ...this.state, status: 'error', problem })
       this.#over(error)
@@ -108,7 +110,8 @@ export class Reply extends Followed {
         query: { userId, after: this.lastEventId }, headers, signal
       })
     }
-    const { path, body, key } = /** @type {Message} */ (this.#message)
+    const { path, body, key, before } = /** @type {Message} */ (this.#message)
+    await before
     const answer = await this.#wire.send('POST', path, {
       body: { userId, ...body }, headers: { ...headers, 'Idempotency-Key': key }, signal
     })
@@ -121,7 +124,7 @@ export class Reply extends Followed {
   #stored(messageId) {
     this.#messageId = messageId
     this.#name(messageId)
-    this.#message?.settled()
+    this.#message?.settled(false)
   }
 
   /**

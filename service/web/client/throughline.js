@@ -30,6 +30,8 @@ export class Throughline {
   #url
   /** The messages that are being sent. @type {Map<string, Reply>} */
   #sending = new Map()
+  /** Settles when the last message is out of the way: messages go out in their order. @type {Promise<void>} */
+  #last = Promise.resolve()
 
   /**
    * Without `token` and `renew` the client gets its tokens from the browser session of the page. With `renew`
@@ -110,7 +112,9 @@ export class Throughline {
    * @returns {Reply}
    */
   chat(chat) {
-    const { sessionId, ...rest } = chat
+    const { sessionId, ...said } = chat
+    // Behind a message that is not out yet, this one waits for its reply too.
+    const rest = this.#sending.size ? { onBusy: 'enqueue', ...said } : said
     if (sessionId === undefined) return this.#say(newKey(), '/v1/chat-plan', rest)
     const { projectId: _, ...body } = rest
     return this.#say(newKey(), `/v1/sessions/${encode(sessionId)}/messages`, body)
@@ -127,6 +131,13 @@ export class Throughline {
     return this.#outbox?.list() ?? []
   }
 
+  /** Do not send a message that `unsent` has. @param {string} key */
+  discard(key) {
+    this.#sending.get(key)?.close()
+    this.#sending.delete(key)
+    this.#outbox?.drop(key)
+  }
+
   /** The outbox of the user, if it is known which user that is. */
   get #outbox() {
     const userId = this.#wire.knownUserId
@@ -136,14 +147,17 @@ export class Throughline {
   /** @param {string} key @param {string} path @param {Json} body */
   #say(key, path, body) {
     const outbox = this.#outbox
+    const before = this.#last
+    this.#last = new Promise(resolve => {
+      const settled = (/** @type {boolean} */ isKept) => {
+        this.#sending.delete(key)
+        if (!isKept) outbox?.drop(key)
+        resolve()
+      }
+      this.#sending.set(key, new Reply(this.#wire, { message: { path, body, key, before, settled } }))
+    })
     outbox?.keep(key, path, body)
-    const settled = () => {
-      this.#sending.delete(key)
-      outbox?.drop(key)
-    }
-    const reply = new Reply(this.#wire, { message: { path, body, key, settled } })
-    this.#sending.set(key, reply)
-    return reply
+    return /** @type {Reply} */ (this.#sending.get(key))
   }
 
   /**

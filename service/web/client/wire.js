@@ -20,6 +20,8 @@ export const TIMES = {
   patience: 30_000,
   /** A stream that says nothing for so long is dead: the service writes every ten seconds. */
   silence: 25_000,
+  /** A feed of a tab that nobody sees rests after so long: a browser opens few connections for all tabs. */
+  rest: 5_000,
   /** The longest wait for the head of an answer. */
   answer: 60_000,
   /** A token is renewed this long before it expires, or after three quarters of a shorter life. */
@@ -79,6 +81,25 @@ export function pause(milliseconds, signal) {
     globalThis.addEventListener?.('online', done)
     if (signal?.aborted) done()
   })
+}
+
+/** Whether nobody sees the page. In Node there is no page. */
+function isHidden() {
+  return globalThis.document?.visibilityState === 'hidden'
+}
+
+/**
+ * Wait until the page is seen.
+ * @param {AbortSignal} signal
+ * @returns {Promise<void>}
+ */
+async function seen(signal) {
+  while (isHidden() && !signal.aborted) {
+    await new Promise(resolve => {
+      document.addEventListener('visibilitychange', resolve, { once: true, signal })
+      signal.addEventListener('abort', resolve, { once: true })
+    })
+  }
 }
 
 /**
@@ -348,12 +369,14 @@ export function newKey() {
  * @param {(event: SseEvent) => Promise<'end' | 'next' | 'again' | 'gap' | undefined>} of.take
  * @param {(state: 'open' | 'lost' | 'offline') => void} of.onConnection
  * @param {AbortSignal} of.signal
+ * @param {boolean} [of.mayRest] whether the stream rests while nobody sees the page
  * @returns {Promise<'end' | 'empty' | 'closed'>} `empty` where the server has no more events
  */
-export async function readStream({ open, take, onConnection, signal }) {
+export async function readStream({ open, take, onConnection, signal, mayRest = false }) {
   let failures = 0
   let gaps = 0
   while (!signal.aborted) {
+    if (mayRest) await seen(signal)
     const connection = new AbortController()
     const both = AbortSignal.any([signal, connection.signal])
     let wait = 0
@@ -364,6 +387,13 @@ export async function readStream({ open, take, onConnection, signal }) {
       onConnection('offline')
     }
     const back = () => { if (isInDoubt) connection.abort() }
+    let resting = 0
+    const look = () => {
+      clearTimeout(resting)
+      if (mayRest && isHidden()) resting = setTimeout(() => { isAtOnce = true; connection.abort() }, TIMES.rest)
+    }
+    globalThis.document?.addEventListener('visibilitychange', look)
+    look()
     globalThis.addEventListener?.('offline', doubt)
     globalThis.addEventListener?.('online', back)
     try {
@@ -395,6 +425,8 @@ export async function readStream({ open, take, onConnection, signal }) {
       wait = error.retryAfter ?? wait
     } finally {
       connection.abort()
+      clearTimeout(resting)
+      globalThis.document?.removeEventListener('visibilitychange', look)
       globalThis.removeEventListener?.('offline', doubt)
       globalThis.removeEventListener?.('online', back)
     }

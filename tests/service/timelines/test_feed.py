@@ -562,6 +562,7 @@ async def test_lost_connections_delay_items_and_lose_none(run: LiveService, url:
     assert chained(events, None, "item") == await shown(run)
 
 
+@pytest.mark.usefixtures("url")
 async def test_a_stream_that_breaks_before_its_first_event_is_resumed_at_its_header(
     run: LiveService,
 ) -> None:

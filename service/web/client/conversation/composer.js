@@ -15,7 +15,6 @@ const CHAT_MODES = Object.freeze(['', 'question', 'feature', 'fix', 'analysis', 
  * @property {boolean} hasModes whether the user may say what kind of answer is wanted
  * @property {any} estimates what messages may cost, or null
  * @property {boolean} isEditing whether an earlier message is asked again
- * @property {{name: string, value: string}[]} values the placeholders that need a value before the first message
  */
 
 export class Composer {
@@ -25,12 +24,10 @@ export class Composer {
   #text
   #line = h('div', { class: 'line' })
   #above = h('div')
-  /** @type {Record<string, string>} */
-  #values = {}
 
   /**
    * @param {object} of
-   * @param {(text: string, how: {chatMode: string | null, values: Record<string, string>}) => void} of.onSend
+   * @param {(text: string, how: {chatMode: string | null}) => void} of.onSend
    * @param {() => void} of.onStop
    * @param {() => void} of.onCancelEdit
    */
@@ -51,7 +48,6 @@ export class Composer {
   show(state) {
     if (this.#state?.key !== state.key) {
       this.#text.value = kept(state.key)
-      this.#values = {}
     }
     this.#state = state
     this.draw()
@@ -114,7 +110,7 @@ export class Composer {
     const text = this.#text.value.trim()
     if (!text || !this.#state || this.#state.why !== null) return
     this.fill('')
-    this.of.onSend(text, { chatMode: this.#mode || null, values: this.#values })
+    this.of.onSend(text, { chatMode: this.#mode || null })
   }
 
   #keep() {

@@ -19,7 +19,7 @@ import { h, patch } from '../elements/dom.js'
 import { icon } from '../elements/icons.js'
 import { markdown } from '../elements/markdown.js'
 import { moment } from '../elements/moment.js'
-import { duration, has, seconds, t, word } from '../texts.js'
+import { duration, seconds, t, word } from '../texts.js'
 import { said } from './templates.js'
 
 /** @type {WeakMap<Element, {row: Row, room: Room}>} */
@@ -220,5 +220,5 @@ function run(_, row, room) {
 }
 
 function unreadable() {
-  return h('p', { class: 'system' }, icon('alert'), ' ', t(has('message_unreadable') ? 'message_unreadable' : 'try_again'))
+  return h('p', { class: 'system' }, icon('alert'), ' ', t('message_unreadable'))
 }

@@ -60,7 +60,7 @@ export class Build extends TimedElement {
         h('span', { class: 'number small muted', title: t('build_elapsed') }, duration(ms))),
       phases(build, reports),
       h('p', { class: 'hidden', role: 'status' }, said(build)),
-      h('p', { class: 'last muted', dir: 'auto' }, status === 'queued' && ms > SILENT_MS ? t('build_unclaimed') : isOpen ? plain(text(reports.at(-1)?.title ?? title).slice(0, 500)) : status === 'succeeded' ? t('build_succeeded') : t(ENDS[build.code] ?? 'build_failed')),
+      h('p', { class: isOpen ? 'last muted' : 'muted', dir: 'auto' }, status === 'queued' && ms > SILENT_MS ? t('build_unclaimed') : isOpen ? plain(text(reports.at(-1)?.title ?? title).slice(0, 500)) : status === 'succeeded' ? t('build_succeeded') : t(ENDS[build.code] ?? 'build_failed')),
       isOpen && h('p', { class: 'small', key: 'lock' }, icon('lock'), ' ', t('build_locked')),
       status === 'failed' && failure(text(build.error)),
       reports.length > 0 && h('details', { key: 'reports' }, h('summary', { class: 'small' }, t('build_reports', { count: reports.length })),
@@ -82,11 +82,11 @@ const leading = (key, target) => text(target) && link(t(key), text(target))
 const said = ({ status, phase }) => [status === 'running' && phase ? word('build_phase', phase) : '', word('status', status)].filter(Boolean).join(': ')
 
 /** @param {any} build @param {any[]} reports */
-function phases({ status, phase }, reports) {
+function phases({ status, phase, code }, reports) {
   const now = PHASES.indexOf(status === 'queued' ? 'queue' : text(phase))
   const started = new Set(reports.map(each => each.phase))
   return h('ol', { class: 'plain phases', 'aria-label': t('build_phases') }, PHASES.map((name, index) => {
-    const state = status === 'succeeded' || index < now ? (index > now && !started.has(name) ? '' : 'done') : index > now ? '' : status === 'failed' ? 'failed' : 'now'
+    const state = status === 'succeeded' || index < now ? (index > now && !started.has(name) ? '' : 'done') : index > now ? '' : status === 'failed' ? code === 'cancelled' ? '' : 'failed' : 'now'
     return h('li', { class: state, 'aria-current': state === 'now' && 'step' }, state && icon({ done: 'check', now: 'clock', failed: 'error' }[state] ?? 'clock'), word('build_phase', name))
   }))
 }

@@ -80,10 +80,13 @@ export class ThroughlineChat extends Drawn {
   #above = h('div')
   #latest = h('div', { class: 'latest', hidden: true })
   #log = h('div', { class: 'log', role: 'log', 'aria-live': 'off', tabindex: 0, onscroll: () => this.#onScroll() }, this.#above, this.#items, this.#latest)
+  /** A reply or a build may grow after it was drawn: the end stays in sight. */
+  #growing = new ResizeObserver(() => this.#isStuck && this.#settle())
   #announcer = h('div', { class: 'out', role: 'status' })
 
   connectedCallback() {
     this.append(this.#log, this.#composer.node, this.#announcer)
+    this.#growing.observe(this.#items)
     changes.addEventListener('change', this.#restart)
     super.connectedCallback()
     this.#open()
@@ -94,6 +97,7 @@ export class ThroughlineChat extends Drawn {
     this.#feed?.close()
     this.#feed = null
     this.#builds.stop()
+    this.#growing.disconnect()
   }
 
   get client() { return this.#client }
@@ -256,7 +260,7 @@ export class ThroughlineChat extends Drawn {
     keyed(this.#items, rows, row => row.key, row => makeRow(row, this.#room), (node, row) => renewRow(node, row, this.#room))
     this.#composer.show({
       key: this.#sessionId ?? `new ${this.#projectId}`, why: this.#why(), isRunning: this.#running() !== null, hasModes: PLANNING.has(mode),
-      estimates: this.#estimates, isEditing: this.#editing !== null, values: [],
+      estimates: this.#estimates, isEditing: this.#editing !== null,
     })
     this.#composer.node.hidden = this.#at !== null
     patch(this.#latest, h('button', { type: 'button', onclick: () => this.#toEnd() }, t('chat_latest')))

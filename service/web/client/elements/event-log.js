@@ -53,8 +53,8 @@ function command(events, type) {
   const positions = events.map(each => Number(positionOf(each))).filter(Number.isSafeInteger)
   const least = positions.reduce((found, each) => Math.min(found, each), Infinity)
   const most = positions.reduce((found, each) => Math.max(found, each), 1)
-  const line = `throughline events replay --after ${Math.max(0, Math.min(least, most) - 1)} --upto ${most}`
-  return /^[A-Z]\w{0,99}$/.test(type) ? `${line} | grep '"type":"${type}"'` : line
+  const line = `throughline events replay --from ${Math.max(1, Math.min(least, most))} --to ${most}`
+  return /^[A-Z]\w{0,99}$/.test(type) ? `${line} --type ${type}` : line
 }
 
 define('throughline-event-log', EventLog, ['events'])

@@ -25,7 +25,7 @@ const TONES = /** @type {Record<string, string>} */ ({ low: 'plain', simple: 'go
 export class Plan extends ThroughlineElement {
   static sheets = [chartSheet, sheet(`
 article { display: grid; grid-template-columns: minmax(0, 1fr); gap: 16px; } header { min-block-size: 28px; } .steps { display: grid; gap: 8px; counter-reset: step; }
-.step { display: grid; grid-template-columns: 28px minmax(0, 1fr); gap: 0 4px; min-block-size: 72px; align-content: start; } .step + .step { border-block-start: 1px solid var(--line); padding-block-start: 8px; }
+.step { display: grid; grid-template-columns: 28px minmax(0, 1fr); gap: 0 4px; min-block-size: 80px; align-content: start; } .step + .step { border-block-start: 1px solid var(--line); padding-block-start: 8px; }
 .step > * { grid-column: 2; } .step::before { counter-increment: step; content: counter(step); grid-column: 1; grid-row: 1; color: var(--muted); font-variant-numeric: tabular-nums; }
 .title { font-weight: 600; min-block-size: 24px; } .files { display: flex; flex-wrap: wrap; gap: 4px 12px; padding-block-start: 4px; } .files li { display: flex; gap: 4px; align-items: center; }
 [aria-busy=true] .live:not(:has(> *))::after, [aria-busy=true] .live > :last-child::after, .waiting::after { content: "▍"; color: var(--accent); animation: blink 1s steps(2) infinite; } @keyframes blink { 50% { opacity: .2; } }
