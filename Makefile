@@ -52,7 +52,7 @@ fmt: $(VENV)/.dev ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev ## measure against peers and limits; writes bench.json
+bench: $(VENV)/.browser ## measure against peers and limits; writes bench.json
 	$(BIN)/python -m scripts.bench
 
 prove: $(VENV)/.browser $(VENV)/.node ## load and faults, all tests at full size with a new seed, coverage; takes long

@@ -29,6 +29,7 @@ from scripts.bench import (
     appends,
     archives,
     overload,
+    page,
     peers,
     reads,
     sessions,
@@ -212,8 +213,8 @@ def report(lines: list[Ratio]) -> None:
 
 
 def report_streams(figures: list[streams.Figure]) -> None:
-    """Print the table of streamed replies and of sessions."""
-    table = Table("replies and sessions", "", "limit", "", "against")
+    """Print the table of streamed replies, of sessions and of the page."""
+    table = Table("replies, sessions and the page", "", "limit", "", "against")
     for each in figures:
         met = "met" if each.met else "missed"
         table.add_row(each.what, f"{each.value:.2f}", f"<= {each.limit:g}", met, each.against)
@@ -255,6 +256,7 @@ def main() -> None:
         *overload.run_workers(chosen.streams),
         *trips.run(),
         *sessions.run(),
+        *page.run(seconds=chosen.seconds * 20),
     ]
     lines = ratios(appending, [*following, *reading])
     report(lines)

@@ -46,7 +46,7 @@ select
     '{}'
 from generate_series(1, %(sessions)s::bigint) as n
 """
-_EXCHANGES: Final = b"""
+EXCHANGES: Final = b"""
 insert into app.event (
     position, version, schema_version, append_id, recorded_at,
     tenant_id, stream_id, type, project_id, state, metadata
@@ -73,7 +73,7 @@ from generate_series(1, 2 * %(exchanges)s::bigint + 1) as n
 """
 
 
-class _Signed(httpx.Auth):
+class Signed(httpx.Auth):
     """Signs each request."""
 
     requires_request_body = True
@@ -96,7 +96,7 @@ async def fill(url: str) -> None:
             after += number
         for session, exchanges in (("long", LONG), ("short", SHORT)):
             asked = {"after": after, "session": session, "exchanges": exchanges}
-            await owner.execute(_EXCHANGES, asked)
+            await owner.execute(EXCHANGES, asked)
             after += 2 * exchanges + 1
         await install(owner, PROJECTIONS)
         await owner.execute("vacuum analyze")
@@ -105,7 +105,7 @@ async def fill(url: str) -> None:
 @asynccontextmanager
 async def client_of(target: Target) -> AsyncGenerator[httpx.AsyncClient]:
     """A client that signs, with the projects and the credit of its user."""
-    async with httpx.AsyncClient(base_url=target.url, auth=_Signed()) as client:
+    async with httpx.AsyncClient(base_url=target.url, auth=Signed()) as client:
         for project in ("many", "few", "talk"):
             members = [{"userId": "u", "role": "owner"}]
             body = {"projectId": project, "name": project, "members": members}

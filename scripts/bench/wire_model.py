@@ -32,13 +32,14 @@ _NO_MODELS = (
 )
 _OPENING = rb"{\"intent\":\"general\",\"response\":{\"markdown\":\""
 _CLOSING = rb"\"}}"
+_BREAK = rb"\\n\\n"
 
 
 class StampingModel:
-    """Sends `deltas` stamps in each reply, one every `pace` seconds."""
+    """Sends `deltas` stamps in each reply, one every `pace` seconds, `paragraph` in a paragraph."""
 
-    def __init__(self, *, deltas: int, pace: float) -> None:
-        self.deltas, self.pace = deltas, pace
+    def __init__(self, *, deltas: int, pace: float, paragraph: int | None = None) -> None:
+        self.deltas, self.pace, self.paragraph = deltas, pace, paragraph
 
     @asynccontextmanager
     async def serving(self) -> AsyncGenerator[str]:
@@ -70,6 +71,8 @@ class StampingModel:
         for n in range(self.deltas):
             await asyncio.sleep(began + n * self.pace - loop.time())
             stamp = b"<%d> " % monotonic_ns()
+            if self.paragraph and n % self.paragraph == self.paragraph - 1:
+                stamp += _BREAK
             writer.write(_chunked(_delta(stamp if n else _OPENING + stamp)))
 
 

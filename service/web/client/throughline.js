@@ -47,6 +47,11 @@ export class Throughline {
     this.#wire = new Wire({ url, userId, token, renew })
   }
 
+  /** The address of the service, or '' where it is that of the page. */
+  get url() {
+    return this.#url
+  }
+
   /** The user that the client acts for. @returns {Promise<string>} */
   userId() {
     return this.#wire.userId()

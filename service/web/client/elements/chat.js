@@ -529,7 +529,7 @@ export class ThroughlineChat extends Drawn {
       },
       share: async () => {
         const { url } = await client.share(id)
-        await navigator.clipboard.writeText(new URL(url, location.href).href)
+        await navigator.clipboard.writeText(new URL(url, new URL(client.url, location.href)).href)
         toast(t('plan_shared'))
       },
       export: async () => saved(await client.exportReply(id, { format: detail, locale: locale() }), `${session?.['name'] ?? id}.${detail === 'json' ? 'json' : 'md'}`),
