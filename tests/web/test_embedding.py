@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 import httpx
 import pytest
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, ConsoleMessage, Page
 
 from service.model.offline.app import OfflineModel
 from tests.documents import DOCS, code
@@ -121,6 +121,11 @@ class Seen:
     page: Page
     problems: list[str] = field(default_factory=list[str])
 
+    def note(self, message: ConsoleMessage) -> None:
+        """Keep an error or a warning of the console."""
+        if message.type in ("error", "warning"):
+            self.problems.append(message.text)
+
 
 @asynccontextmanager
 async def visitor(browser: Browser, shop: Shop) -> AsyncGenerator[Seen]:
@@ -130,10 +135,7 @@ async def visitor(browser: Browser, shop: Shop) -> AsyncGenerator[Seen]:
     await context.grant_permissions(["clipboard-read", "clipboard-write"], origin=shop.origin)
     try:
         seen = Seen(await context.new_page())
-        seen.page.on(
-            "console",
-            lambda line: line.type in ("error", "warning") and seen.problems.append(line.text),
-        )
+        seen.page.on("console", seen.note)
         seen.page.on("pageerror", lambda error: seen.problems.append(str(error)))
         yield seen
     finally:
