@@ -25,6 +25,8 @@ SAYS_NOTHING: Final = frozenset(
         # It answers with what it has just made, in a stream of its own.
         "createPrompt",
         "mintToken",
+        # Their rows are in tables of their own, and no event made them.
+        *("createLink", "redeemLink", "renewToken", "listBrowserSessions", "endBrowserSession"),
     }
 )
 """The operations whose answers are made from no read model."""
