@@ -48,6 +48,7 @@ CONFINED: dict[str, set[str]] = {
     "eventsourcing": {"service/recorder"},
     "httpx2": {"service/model/client.py", "service/replay/delivery.py"},
     "jwt": {"service/access/browser_tokens.py"},
+    "nats": {"service/replay/jetstream.py"},
     "sse_starlette": {"service/http/sse_response.py"},
     "starlette": {"service/http", "service/api", "service/app.py", "service/model/offline/app.py"},
     "uvicorn": {"service/http", "service/model/offline/app.py"},

@@ -8,6 +8,7 @@ from service.cli import analysts, events, failures, projections
 from service.cli.console import err
 from service.cli.keys import keys
 from service.cli.owner import backup, migrate, psql, restore
+from service.cli.relay import relay
 from service.cli.serve import serve
 from service.cli.sign import sign
 
@@ -17,7 +18,7 @@ app = typer.Typer(
     help="Throughline, the timeline.",
     pretty_exceptions_enable=False,
 )
-for command in (serve, migrate, backup, restore, sign, keys):
+for command in (serve, migrate, backup, restore, sign, keys, relay):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(psql)
 app.add_typer(projections.app, name="projections")
