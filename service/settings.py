@@ -1,5 +1,6 @@
 """All settings. They come from environment variables with the prefix `THROUGHLINE_`."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -10,6 +11,7 @@ Scope = Literal["chat", "build", "admin", "read"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 PREFIX: Final = "THROUGHLINE_"
+_ORIGIN: Final = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 
 
 def _in_lower_case(value: Any) -> Any:
@@ -37,8 +39,16 @@ def _names(value: Any) -> Any:
     return tuple(name for each in value.split(",") if (name := each.strip()))
 
 
+def _origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    """Origins as browsers send them."""
+    if not all(_ORIGIN.fullmatch(each) for each in origins):
+        raise ValueError("must be origins without a path, such as https://shop.example.com")
+    return origins
+
+
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database)]
 Models = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
+Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names), AfterValidator(_origins)]
 
 
 class Key(BaseModel):
@@ -84,6 +94,11 @@ class Settings(BaseSettings):
         description='Who may call, as JSON: `{"<keyId>": {"secret": "...", "tenant": "...", '
         '"scopes": ["chat", "build", "admin", "read"]}}`. Without it one key for the tenant '
         "`demo` is made and kept in the data folder.",
+    )
+    origins: Origins = Field(
+        default=(),
+        description="Other origins whose pages may call with browsers' tokens, with commas between "
+        "them.",
     )
     model: str = Field(default="claude-sonnet-5-5", description="The model that is asked.")
     models: Models = Field(
@@ -145,6 +160,12 @@ class Settings(BaseSettings):
     )
     grace_seconds: Seconds = Field(
         default=20, description="How long running replies may go on when the service is stopped."
+    )
+    past_events: int = Field(
+        default=100_000,
+        ge=1,
+        le=10_000_000,
+        description="Events of a project or an account, at most, that a read with `asOf` folds.",
     )
     audit_days: int = Field(
         default=400, ge=30, le=3_650, description="How long an entry of the audit is kept, in days."

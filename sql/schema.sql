@@ -1558,6 +1558,50 @@ $$;
 
 COMMENT ON FUNCTION app.builds_as_they_are() IS 'The builds, for the views of other read models.';
 
+CREATE FUNCTION app.copy_past(p_tenant_id text, p_project_id text, p_upto bigint, p_limit bigint) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_incremental_sort TO 'off'
+    AS $$
+declare
+    v_count bigint;
+begin
+    insert into past.event
+    select *
+    from app.event
+    where (tenant_id, project_id, position) > (p_tenant_id, p_project_id, 0)
+        and (tenant_id, project_id, position) <= (p_tenant_id, p_project_id, p_upto)
+    order by tenant_id, project_id, position
+    limit p_limit;
+    get diagnostics v_count = row_count;
+    return v_count;
+end
+$$;
+
+CREATE FUNCTION app.copy_past_account(p_tenant_id text, p_user_id text, p_upto bigint, p_limit bigint) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+    v_count bigint;
+begin
+    insert into past.event
+    select *
+    from app.event
+    where tenant_id = p_tenant_id
+        and stream_id = 'account-' || p_tenant_id || '-' || p_user_id
+        and position <= p_upto
+    order by version
+    limit p_limit;
+    get diagnostics v_count = row_count;
+    return v_count;
+end
+$$;
+
 CREATE FUNCTION app.erases(p_type text, p_state bytea, p_earlier_type text, p_earlier_state bytea) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path TO ''
@@ -1624,6 +1668,93 @@ CREATE FUNCTION app.expire_audit(p_days integer, p_limit integer) RETURNS bigint
     )
     select count(*) from removed
 $$;
+
+CREATE FUNCTION app.fold_past(p_project_ids text[], p_user_id text, p_upto bigint, p_names text[], p_most bigint) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+    v_tenant_id  text := current_setting('throughline.tenant');
+    v_erasures   text[] := app.erasures()
+        || array['PromptErasureRequested', 'ProjectErasureRequested'];
+    v_count      bigint := 0;
+    v_project_id text;
+    v_name       text;
+    v_last       bigint;
+begin
+    if exists (select from past.turn) then
+        raise exception 'a transaction folds the past once' using errcode = 'TL002';
+    end if;
+    insert into past.turn (tenant_id, place)
+    select v_tenant_id, place
+    from (
+        select 'project-' || project_id as place from unnest(p_project_ids) as asked (project_id)
+        union
+        select 'account-' || p_user_id where p_user_id is not null
+    ) as asked
+    order by place collate "C";
+
+    foreach v_project_id in array p_project_ids loop
+        v_count := v_count + app.copy_past(
+            v_tenant_id, v_project_id, p_upto, p_most + 1 - v_count
+        );
+    end loop;
+    if p_user_id is not null then
+        v_count := v_count + app.copy_past_account(
+            v_tenant_id, p_user_id, p_upto, p_most + 1 - v_count
+        );
+    end if;
+    if v_count > p_most then
+        return v_count;
+    end if;
+
+    insert into past.event
+    select erased.*
+    from unnest(p_project_ids) as asked (project_id)
+    join app.event as erased
+        on erased.tenant_id = v_tenant_id
+            and erased.project_id = asked.project_id
+            and erased.position > p_upto
+            and erased.type = any (v_erasures)
+    where exists (
+        select from past.event
+        where event.tenant_id = v_tenant_id and event.stream_id = erased.stream_id
+    );
+    select max(position) into v_last from past.event;
+
+    for v_name in
+        select name from app.projection
+        where name = any (p_names) and handles && array(select distinct type from past.event)
+    loop
+        perform app.fold_past_range(v_name, 0, p_upto);
+        if v_last > p_upto then
+            perform app.fold_past_range(v_name, p_upto, v_last);
+        end if;
+    end loop;
+    return v_count;
+end
+$$;
+
+CREATE FUNCTION app.fold_past_range(p_name text, p_after bigint, p_upto bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    SET enable_seqscan TO 'off'
+    AS $_$
+declare
+    v_call text := format('select past.%I($1, $2)', 'apply_' || p_name);
+    v_at   bigint := p_after;
+    v_skip bigint;
+begin
+    while v_at < p_upto loop
+        v_skip := app.next_set_aside(p_name, v_at, p_upto);
+        if v_skip is distinct from v_at + 1 then
+            execute v_call using v_at, coalesce(v_skip - 1, p_upto);
+        end if;
+        v_at := coalesce(v_skip, p_upto);
+    end loop;
+end
+$_$;
 
 CREATE FUNCTION app.keep_tenants_apart(p_table regclass) RETURNS void
     LANGUAGE plpgsql
@@ -1782,6 +1913,30 @@ CREATE FUNCTION app.next_set_aside(p_key text, p_after bigint, p_upto bigint) RE
         and event.position > p_after and event.position <= p_upto
         and event.position >= set_aside.position
         and event.type <> all (app.erasures())
+$$;
+
+CREATE FUNCTION app.position_at(p_time timestamp with time zone) RETURNS bigint
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+    v_at   bigint := 0;
+    v_step bigint := 1;
+    v_head bigint := app.log_head();
+begin
+    while v_step * 2 <= v_head loop
+        v_step := v_step * 2;
+    end loop;
+    while v_step > 0 loop
+        if v_at + v_step <= v_head and (
+            select recorded_at <= p_time from app.event where position = v_at + v_step
+        ) then
+            v_at := v_at + v_step;
+        end if;
+        v_step := v_step / 2;
+    end loop;
+    return v_at;
+end
 $$;
 
 CREATE FUNCTION app.private_to(p_tenant_id text, p_stream_id text) RETURNS text
@@ -2000,6 +2155,15 @@ CREATE FUNCTION app.refuse_change() RETURNS trigger
 begin
     raise exception 'events are never changed and never removed'
         using errcode = 'TL001', hint = 'Append an event that corrects the earlier one.';
+end
+$$;
+
+CREATE FUNCTION app.refuse_past_commit() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+    raise exception 'the past is read and never stored'
+        using errcode = 'TL002', hint = 'End the transaction with a rollback.';
 end
 $$;
 
@@ -3248,6 +3412,30 @@ COMMENT ON COLUMN app.audit.code IS 'Why it was refused, if it was.';
 
 COMMENT ON COLUMN app.audit.milliseconds IS 'Until the answer began.';
 
+CREATE TABLE app.browser_session (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    browser_session_id text NOT NULL COLLATE pg_catalog."C",
+    secret_digest text NOT NULL COLLATE pg_catalog."C",
+    key_id text NOT NULL,
+    user_id text NOT NULL COLLATE pg_catalog."C",
+    project_id text COLLATE pg_catalog."C",
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    last_used_at timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone NOT NULL
+);
+
+ALTER TABLE ONLY app.browser_session FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE app.browser_session IS 'The browsers in which a user is signed in.';
+
+COMMENT ON COLUMN app.browser_session.secret_digest IS 'SHA-256 of the secret in the cookie.';
+
+COMMENT ON COLUMN app.browser_session.key_id IS 'The key that signs the tokens of the browser.';
+
+COMMENT ON COLUMN app.browser_session.project_id IS 'The one project that it is for; null: all of the user.';
+
+COMMENT ON COLUMN app.browser_session.last_used_at IS 'When the browser last got a token.';
+
 CREATE TABLE app.drafts (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
     message_id text NOT NULL COLLATE pg_catalog."C",
@@ -3450,6 +3638,28 @@ CREATE TABLE app.shares (
 
 ALTER TABLE ONLY app.shares FORCE ROW LEVEL SECURITY;
 
+CREATE TABLE app.sign_in_link (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    code_digest text NOT NULL COLLATE pg_catalog."C",
+    key_id text NOT NULL,
+    user_id text NOT NULL COLLATE pg_catalog."C",
+    project_id text COLLATE pg_catalog."C",
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone NOT NULL
+);
+
+ALTER TABLE ONLY app.sign_in_link FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE app.sign_in_link IS 'Links that sign a user in, until they are used or expire.';
+
+COMMENT ON COLUMN app.sign_in_link.code_digest IS 'SHA-256 of the code in the link.';
+
+COMMENT ON COLUMN app.sign_in_link.key_id IS 'The key that asked for the link.';
+
+COMMENT ON COLUMN app.sign_in_link.user_id IS 'The user that the link signs in.';
+
+COMMENT ON COLUMN app.sign_in_link.project_id IS 'The one project to sign in to; null: all of the user.';
+
 CREATE TABLE app.snapshot (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
     stream_id text NOT NULL COLLATE pg_catalog."C",
@@ -3495,6 +3705,12 @@ ALTER TABLE ONLY app.analyst
 
 ALTER TABLE ONLY app.audit
     ADD CONSTRAINT audit_pkey PRIMARY KEY (tenant_id, request_id);
+
+ALTER TABLE ONLY app.browser_session
+    ADD CONSTRAINT browser_session_has_its_own_secret UNIQUE (secret_digest);
+
+ALTER TABLE ONLY app.browser_session
+    ADD CONSTRAINT browser_session_pkey PRIMARY KEY (tenant_id, browser_session_id);
 
 ALTER TABLE ONLY app.build_events
     ADD CONSTRAINT build_events_pkey PRIMARY KEY (tenant_id, build_id, "position");
@@ -3565,6 +3781,9 @@ ALTER TABLE ONLY app.set_aside
 ALTER TABLE ONLY app.shares
     ADD CONSTRAINT shares_pkey PRIMARY KEY (tenant_id, share_id);
 
+ALTER TABLE ONLY app.sign_in_link
+    ADD CONSTRAINT sign_in_link_pkey PRIMARY KEY (code_digest);
+
 ALTER TABLE ONLY app.snapshot
     ADD CONSTRAINT snapshot_pkey PRIMARY KEY (tenant_id, stream_id, version);
 
@@ -3586,6 +3805,10 @@ ALTER TABLE ONLY public.throughline_migration
 CREATE INDEX audit_of_project ON app.audit USING btree (tenant_id, project_id, request_id);
 
 CREATE INDEX audit_of_user ON app.audit USING btree (tenant_id, user_id, request_id);
+
+CREATE INDEX browser_session_expiry ON app.browser_session USING btree (expires_at);
+
+CREATE INDEX browser_session_of_user ON app.browser_session USING btree (tenant_id, user_id, created_at);
 
 CREATE INDEX builds_of_project ON app.builds USING btree (project_id, queued_position, tenant_id);
 
@@ -3637,6 +3860,10 @@ CREATE INDEX shares_of_position ON app.shares USING btree (tenant_id, "position"
 
 CREATE INDEX shares_of_token ON app.shares USING btree (token_digest);
 
+CREATE INDEX sign_in_link_expiry ON app.sign_in_link USING btree (expires_at);
+
+CREATE INDEX sign_in_link_of_user ON app.sign_in_link USING btree (tenant_id, user_id, created_at);
+
 CREATE INDEX timeline_of_session ON app.timeline USING btree (tenant_id, session_id, "position") WHERE (is_visible OR (kind = 'erasure'::text));
 
 CREATE INDEX timeline_page_of_builds ON app.timeline USING btree (tenant_id, project_id, "position") WHERE (mode = 'build'::text);
@@ -3661,6 +3888,8 @@ ALTER TABLE app.analyst ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app.audit ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE app.browser_session ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE app.build_events ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app.builds ENABLE ROW LEVEL SECURITY;
@@ -3678,6 +3907,8 @@ CREATE POLICY of_all_tenants ON app.accounts TO throughline_service USING (true)
 CREATE POLICY of_all_tenants ON app.analyst TO throughline_service USING (true) WITH CHECK (true);
 
 CREATE POLICY of_all_tenants ON app.audit TO throughline_service USING (true) WITH CHECK (true);
+
+CREATE POLICY of_all_tenants ON app.browser_session TO throughline_service USING (true) WITH CHECK (true);
 
 CREATE POLICY of_all_tenants ON app.build_events TO throughline_service USING (true) WITH CHECK (true);
 
@@ -3713,6 +3944,8 @@ CREATE POLICY of_all_tenants ON app.set_aside TO throughline_service USING (true
 
 CREATE POLICY of_all_tenants ON app.shares TO throughline_service USING (true) WITH CHECK (true);
 
+CREATE POLICY of_all_tenants ON app.sign_in_link TO throughline_service USING (true) WITH CHECK (true);
+
 CREATE POLICY of_all_tenants ON app.snapshot TO throughline_service USING (true) WITH CHECK (true);
 
 CREATE POLICY of_all_tenants ON app.timeline TO throughline_service USING (true) WITH CHECK (true);
@@ -3726,6 +3959,10 @@ CREATE POLICY of_analyst_s_tenant ON app.accounts FOR SELECT TO throughline_anal
   WHERE (analyst.role_name = CURRENT_USER))));
 
 CREATE POLICY of_analyst_s_tenant ON app.audit FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
+   FROM app.analyst
+  WHERE (analyst.role_name = CURRENT_USER))));
+
+CREATE POLICY of_analyst_s_tenant ON app.browser_session FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
    FROM app.analyst
   WHERE (analyst.role_name = CURRENT_USER))));
 
@@ -3797,6 +4034,10 @@ CREATE POLICY of_analyst_s_tenant ON app.shares FOR SELECT TO throughline_analys
    FROM app.analyst
   WHERE (analyst.role_name = CURRENT_USER))));
 
+CREATE POLICY of_analyst_s_tenant ON app.sign_in_link FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
+   FROM app.analyst
+  WHERE (analyst.role_name = CURRENT_USER))));
+
 CREATE POLICY of_analyst_s_tenant ON app.snapshot FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
    FROM app.analyst
   WHERE (analyst.role_name = CURRENT_USER))));
@@ -3818,6 +4059,8 @@ CREATE POLICY of_own_role ON app.analyst FOR SELECT TO throughline_analyst USING
 CREATE POLICY of_own_tenant ON app.accounts FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
 
 CREATE POLICY of_own_tenant ON app.audit FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
+
+CREATE POLICY of_own_tenant ON app.browser_session FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
 
 CREATE POLICY of_own_tenant ON app.build_events FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
 
@@ -3853,6 +4096,8 @@ CREATE POLICY of_own_tenant ON app.set_aside FOR SELECT TO throughline_tenant US
 
 CREATE POLICY of_own_tenant ON app.shares FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
 
+CREATE POLICY of_own_tenant ON app.sign_in_link FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
+
 CREATE POLICY of_own_tenant ON app.snapshot FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
 
 CREATE POLICY of_own_tenant ON app.timeline FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
@@ -3883,6 +4128,8 @@ ALTER TABLE app.set_aside ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app.shares ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE app.sign_in_link ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE app.snapshot ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app.timeline ENABLE ROW LEVEL SECURITY;
@@ -3897,8 +4144,17 @@ GRANT USAGE ON SCHEMA app TO throughline_service;
 GRANT USAGE ON SCHEMA app TO throughline_analyst;
 GRANT USAGE ON SCHEMA app TO throughline_tenant;
 
+REVOKE ALL ON FUNCTION app.copy_past(p_tenant_id text, p_project_id text, p_upto bigint, p_limit bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app.copy_past_account(p_tenant_id text, p_user_id text, p_upto bigint, p_limit bigint) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION app.expire_audit(p_days integer, p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION app.expire_audit(p_days integer, p_limit integer) TO throughline_service;
+
+REVOKE ALL ON FUNCTION app.fold_past(p_project_ids text[], p_user_id text, p_upto bigint, p_names text[], p_most bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION app.fold_past(p_project_ids text[], p_user_id text, p_upto bigint, p_names text[], p_most bigint) TO throughline_tenant;
+
+REVOKE ALL ON FUNCTION app.fold_past_range(p_name text, p_after bigint, p_upto bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app.log_head() FROM PUBLIC;
 GRANT ALL ON FUNCTION app.log_head() TO throughline_service;
@@ -3906,6 +4162,10 @@ GRANT ALL ON FUNCTION app.log_head() TO throughline_tenant;
 
 REVOKE ALL ON FUNCTION app.mask(p_first bigint, p_last bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION app.mask(p_first bigint, p_last bigint) TO throughline_service;
+
+REVOKE ALL ON FUNCTION app.position_at(p_time timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION app.position_at(p_time timestamp with time zone) TO throughline_service;
+GRANT ALL ON FUNCTION app.position_at(p_time timestamp with time zone) TO throughline_tenant;
 
 GRANT SELECT,INSERT ON TABLE app.event TO throughline_service;
 GRANT SELECT ON TABLE app.event TO throughline_tenant;
@@ -3993,6 +4253,9 @@ GRANT UPDATE ON TABLE app.append_lock TO throughline_service;
 GRANT SELECT ON TABLE app.audit TO throughline_tenant;
 GRANT SELECT,INSERT ON TABLE app.audit TO throughline_service;
 
+GRANT SELECT ON TABLE app.browser_session TO throughline_tenant;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app.browser_session TO throughline_service;
+
 GRANT SELECT,INSERT,DELETE ON TABLE app.drafts TO throughline_service;
 GRANT SELECT ON TABLE app.drafts TO throughline_tenant;
 
@@ -4022,6 +4285,9 @@ GRANT SELECT,INSERT ON TABLE app.set_aside TO throughline_service;
 
 GRANT SELECT,INSERT,DELETE ON TABLE app.shares TO throughline_service;
 GRANT SELECT ON TABLE app.shares TO throughline_tenant;
+
+GRANT SELECT ON TABLE app.sign_in_link TO throughline_tenant;
+GRANT SELECT,INSERT,DELETE ON TABLE app.sign_in_link TO throughline_service;
 
 GRANT SELECT,INSERT ON TABLE app.snapshot TO throughline_service;
 GRANT SELECT ON TABLE app.snapshot TO throughline_tenant;

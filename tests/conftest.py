@@ -21,7 +21,7 @@ from service.postgres import connections, migrations
 from service.postgres.embedded import Server, embedded
 from tests import sizes
 from tests.folders import in_memory
-from tests.running import UNSAFE, LiveService, running
+from tests.running import UNSAFE, LiveService, SharedService, sharing
 
 sizes.use_hypothesis_profile()
 # By default this library writes tracebacks with all variables, which takes longer than many tests.
@@ -121,16 +121,21 @@ def shared_url(server: Server, template: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-async def shared(shared_url: str) -> AsyncIterator[LiveService]:
-    """One service for the tests of a module, with the project p1 of u1, who has AI seconds.
-
-    It is for tests that are refused or that read: most of the time of such a test is the start of
-    a service. A test must not mind what the others store.
-    """
-    async with running(shared_url) as started:
-        await started.project()
-        await started.credit()
+async def shared_service(shared_url: str) -> AsyncIterator[SharedService]:
+    """One service for the tests of a module: most of the time of a test is the start of one."""
+    async with sharing(shared_url) as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+async def shared(shared_service: SharedService) -> LiveService:
+    """The module's service, with the project p1 of u1, who has AI seconds.
+
+    It is for tests that are refused or that read. A test must not mind what the others store.
+    """
+    await shared_service.live.project()
+    await shared_service.live.credit()
+    return shared_service.live
 
 
 @pytest.fixture

@@ -4,15 +4,17 @@ import asyncio
 import secrets
 import ssl
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import httpx
 import orjson
 from pydantic import SecretStr
+from starlette.types import Receive, Send
+from starlette.types import Scope as ASGIScope
 
 from service.access import signatures
 from service.access.overload import Bounds, Capacity
@@ -31,7 +33,14 @@ KEYS = {
     "k1": Key(secret=SecretStr("secret-of-the-first-tenant"), tenant="t1", scopes=ALL_SCOPES),
     "k2": Key(secret=SecretStr("secret-of-the-other-tenant"), tenant="t2", scopes=ALL_SCOPES),
 }
-
+TENANTS = tuple(f"t{number}" for number in range(3, 203))
+"""Further tenants, for tests that share a service: each has a tenant of its own."""
+KEYS |= {
+    f"k{tenant[1:]}": Key(
+        secret=SecretStr(f"the-secret-of-tenant-{tenant}"), tenant=tenant, scopes=ALL_SCOPES
+    )
+    for tenant in TENANTS
+}
 
 UNSAFE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 """The settings of the test run's PostgreSQL: quick, and not safe in a crash."""
@@ -142,6 +151,42 @@ class LiveService:
             return events_of((await answer.aread()).decode())
 
 
+class ModelInTurn(OfflineModel):
+    """A model that another model answers for, so that tests share a service but no model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answering = OfflineModel()
+
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        await self.answering(scope, receive, send)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedService:
+    """A service that the tests of a module share, and the tenants that none of them has had."""
+
+    live: LiveService
+    model: ModelInTurn
+    unused: Iterator[str]
+
+    @asynccontextmanager
+    async def tenant(self) -> AsyncGenerator[LiveService]:
+        """The service for a tenant that nobody has used, with a model of its own."""
+        key_id = f"k{next(self.unused)[1:]}"
+        self.model.answering = OfflineModel()
+        async with _client(str(self.live.client.base_url), key_id) as client:
+            yield replace(self.live, client=client, model=self.model.answering)
+
+
+@asynccontextmanager
+async def sharing(url: str) -> AsyncGenerator[SharedService]:
+    """Start a service for many tenants against the database `url`; stop it gracefully."""
+    model = ModelInTurn()
+    async with running(url, model) as live:
+        yield SharedService(live, model, iter(TENANTS))
+
+
 def events_of(text: str) -> list[Event]:
     """The events of a whole stream: name, data, id. Comments are left out."""
     events: list[Event] = []
@@ -177,12 +222,15 @@ async def running(
         task = asyncio.create_task(server._serve())
         await server.ready.wait()
         base = f"http://127.0.0.1:{urlsplit(server.url).port}"
-        # Without TLS no certificates are needed. It takes 30 ms to load them.
-        none = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        client = httpx.AsyncClient(base_url=base, auth=Signed(), timeout=60, verify=none)
         try:
-            async with client:
+            async with _client(base, "k1") as client:
                 yield LiveService(client, model, app.state.service, server)
         finally:
             server.handle_exit(15, None)
             await task
+
+
+def _client(base: str, key_id: str) -> httpx.AsyncClient:
+    # Without TLS no certificates are needed. It takes 30 ms to load them.
+    none = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return httpx.AsyncClient(base_url=base, auth=Signed(key_id), timeout=60, verify=none)

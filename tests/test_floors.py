@@ -37,7 +37,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("commands",),
     ("jobs", "timelines", "replay"),
     ("http",),
-    ("api",),
+    ("api", "web"),
     ("app",),
     ("cli",),
 )
@@ -50,7 +50,13 @@ CONFINED: dict[str, set[str]] = {
     "jwt": {"service/access/browser_tokens.py"},
     "nats": {"service/replay/jetstream.py"},
     "sse_starlette": {"service/http/sse_response.py"},
-    "starlette": {"service/http", "service/api", "service/app.py", "service/model/offline/app.py"},
+    "starlette": {
+        "service/http",
+        "service/api",
+        "service/web",
+        "service/app.py",
+        "service/model/offline/app.py",
+    },
     "uvicorn": {"service/http", "service/model/offline/app.py"},
 }
 """A library, and the only modules or rooms that may import the library."""

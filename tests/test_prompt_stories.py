@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from service.model.offline.app import OfflineModel
+from service.model.offline.requests import parts
 from tests.running import Event, LiveService, events_of, problem, running
 from tests.service.watching import SSE
 
@@ -117,7 +118,7 @@ async def test_from_an_idea_to_a_better_prompt(run: LiveService) -> None:
     assert (await posted(run, "/v1/sessions", **other))["sessionId"] != talk["sessionId"]
     events = await streamed(run, talk, "The poem is too long")
     better = events[-1][1]
-    told = asked(run.model)["messages"][0]["content"][0]["text"]
+    told = parts(asked(run.model)["messages"][0]["content"])[0]["text"]
     assert first["text"] in told, "the prompt is told"
     assert "The output of step-1" in told, "and so is the output of the step"
     path = f"/v1/chat-plan/replies/{better['messageId']}/accept"

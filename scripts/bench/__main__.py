@@ -25,7 +25,16 @@ from rich.table import Table
 
 from projections import PROJECTIONS
 from projections.projection import install
-from scripts.bench import appends, overload, peers, reads, sessions, streams, trips
+from scripts.bench import (
+    appends,
+    archives,
+    overload,
+    peers,
+    reads,
+    sessions,
+    streams,
+    trips,
+)
 from service.postgres import connections, migrations
 from service.postgres.embedded import Server, embedded
 
@@ -109,6 +118,9 @@ def stored(messages: int) -> list[Pair]:
         Pair("replay, decoded", "COPY + orjson", "/s", reads.replay),
         Pair("timeline rebuilt", "one INSERT ... SELECT", "/s", reads.rebuilding),
         Pair(newest, f"of {reads.FEW} rows", " ms", reads.newest_page),
+        Pair("log exported", "pg_dump", "/s", archives.exporting),
+        Pair("log imported, no read models", "pg_restore", "/s", archives.importing),
+        Pair("log verified, no read models", "pg_dump", "/s", archives.verifying),
     ]
 
 
@@ -231,7 +243,9 @@ def main() -> None:
             reads.fill(url, chosen.messages)
             for number in range(chosen.rounds):
                 run_stored(url, reading, number)
+            memory = archives.memory(url)
     streaming = [
+        memory,
         *streams.run(seconds=chosen.seconds * 5),
         *overload.run(chosen.streams),
         *trips.run(),

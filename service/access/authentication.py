@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 import sql
 from service.access import signatures
@@ -17,10 +17,17 @@ _NOBODY: Final = "no key has this secret, it only takes as long"
 
 
 class Unauthenticated(Exception):
-    """The request has no valid signature: the key, the time, the nonce or the signature is wrong.
-
-    All causes have the same answer, so that an attacker learns nothing from it.
+    """Sign the request with a known key: X-HMAC-Signature, a clock within 300 seconds, and a nonce
+    that was not used before; or bring a token, where a browser may call.
     """
+
+    # All causes have the same answer, so that an attacker learns nothing from it.
+    code: ClassVar[str] = "not_authenticated"
+
+    @property
+    def detail(self) -> str:
+        """The message for the client: the docstring."""
+        return " ".join((type(self).__doc__ or "").split())
 
 
 class Forbidden(Exception):
@@ -39,7 +46,8 @@ class NotYours(Exception):
 class Caller:
     """The key that signed a request, and its tenant and scopes.
 
-    With a browser's token the caller is one user in one project, until `expires_at` (Unix seconds).
+    With a browser's token the caller is one user, in one project or in all of the user's, until
+    `expires_at` (Unix seconds). `browser_session_id` is where the user has signed in.
     """
 
     key_id: str
@@ -48,6 +56,7 @@ class Caller:
     user_id: str | None = None
     project_id: str | None = None
     expires_at: int | None = None
+    browser_session_id: str | None = None
 
     def require(self, scope: Scope) -> None:
         """Raises Forbidden unless the key has the scope."""

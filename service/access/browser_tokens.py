@@ -1,4 +1,4 @@
-"""Short tokens for browsers: JWTs (RFC 7519) for one user and one project.
+"""Short tokens for browsers: JWTs (RFC 7519) for one user, in one project or all of the user's.
 
 A server with a key mints tokens; a browser reads with a token, and chats as its user. A token is
 signed with a secret that is derived from the key's secret, so it ends with its key. The service
@@ -21,7 +21,7 @@ ISSUER: Final = "throughline"
 AUDIENCE: Final = "throughline-browser"
 ALGORITHM: Final = "HS256"
 LONGEST: Final = 2_048
-_CLAIMS: Final = ("iss", "aud", "sub", "prj", "iat", "exp")
+_NEEDED: Final = ("iss", "aud", "sub", "iat", "exp")
 _SCOPES: Final[frozenset[Scope]] = frozenset({"chat"})
 _PURPOSE: Final = b"throughline browser token v1"
 _LAST_SECOND: Final = 253_402_300_799
@@ -29,12 +29,16 @@ _LAST_SECOND: Final = 253_402_300_799
 
 
 class Claims(BaseModel):
-    """What a token says of its caller: ids as everywhere, and the expiry in Unix seconds."""
+    """What a token says of its caller: ids as everywhere, and the expiry in Unix seconds.
+
+    A token without a project is for all projects of its user.
+    """
 
     model_config = ConfigDict(strict=True)
 
     user_id: Annotated[Id, Field(alias="sub")]
-    project_id: Annotated[Id, Field(alias="prj")]
+    project_id: Annotated[Id | None, Field(alias="prj")] = None
+    browser_session_id: Annotated[Id | None, Field(alias="sid")] = None
     expires_at: Annotated[int, Field(alias="exp", ge=0, le=_LAST_SECOND)]
 
 
@@ -44,17 +48,27 @@ class BrowserTokens:
     def __init__(self, keys: Mapping[str, Key]) -> None:
         self._keys = keys
 
-    def mint(self, key_id: str, *, user_id: str, project_id: str, seconds: int) -> tuple[str, int]:
-        """A token of the key for a user in a project, and its expiry in Unix seconds."""
+    def mint(
+        self,
+        key_id: str,
+        *,
+        user_id: str,
+        project_id: str | None,
+        seconds: int,
+        browser_session_id: str | None = None,
+    ) -> tuple[str, int]:
+        """A token of the key for a user, in one project or in all of the user's, and its expiry in
+        Unix seconds."""
         now = int(time.time())
         claims = {
             "iss": ISSUER,
             "aud": AUDIENCE,
             "sub": user_id,
-            "prj": project_id,
             "iat": now,
             "exp": now + seconds,
         }
+        named = {"prj": project_id, "sid": browser_session_id}
+        claims |= {name: value for name, value in named.items() if value is not None}
         secret = next(_secrets(self._keys[key_id]))
         token = jwt.encode(  # pyright: ignore[reportUnknownMemberType] - its key may be of any kind
             claims, secret, algorithm=ALGORITHM, headers={"kid": key_id}
@@ -81,6 +95,7 @@ class BrowserTokens:
             user_id=claims.user_id,
             project_id=claims.project_id,
             expires_at=claims.expires_at,
+            browser_session_id=claims.browser_session_id,
         )
 
 
@@ -97,7 +112,7 @@ def _verified(token: str, key: Key) -> Claims:
                 algorithms=[ALGORITHM],
                 audience=AUDIENCE,
                 issuer=ISSUER,
-                options={"require": list(_CLAIMS)},
+                options={"require": list(_NEEDED)},
             )
         except jwt.InvalidSignatureError:
             continue

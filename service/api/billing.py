@@ -8,14 +8,14 @@ from domain.events import Json
 from projections import accounts, consumption
 from projections.accounts import ACCOUNTS
 from projections.consumption import CONSUMPTION
-from service.api import billing_schemas, schemas
+from service.api import billing_schemas
 from service.commands.accounts import credit
 from service.eventlog.errors import AnswerMissing
 from service.eventlog.store import END
 from service.eventlog.transactions import Transaction
 from service.http.call import Call
 from service.http.operation import Operation, answered
-from service.http.reads import position_in, reading_at
+from service.http.reads import fold_account, position_in, reading_at
 from service.ids import new_id
 from service.wire import dumped
 
@@ -44,12 +44,15 @@ async def credit_account(call: Call[billing_schemas.CreditRequest, None]) -> Res
     return answered(balance, position=position, status=201)
 
 
-async def read_account(call: Call[None, schemas.BalanceQuery]) -> Response:
+async def read_account(call: Call[None, billing_schemas.AccountQuery]) -> Response:
     """A user's balance."""
-    async with reading_at(call, ACCOUNTS.name, call.query.min_position) as (connection, position):
-        row = await accounts.account(
-            connection, tenant_id=call.tenant_id, user_id=call.path["userId"]
-        )
+    asked, user_id = call.query, call.path["userId"]
+    async with reading_at(call, ACCOUNTS.name, asked.min_position, asked.as_of) as (
+        connection,
+        position,
+    ):
+        await fold_account(connection, call, user_id)
+        row = await accounts.account(connection, tenant_id=call.tenant_id, user_id=user_id)
     return answered(billing_schemas.account(row), position=position)
 
 
@@ -57,7 +60,8 @@ async def read_ledger(call: Call[None, billing_schemas.LedgerQuery]) -> Response
     """A page of what a user was billed, newest first."""
     asked = call.query
     before = position_in(asked.before, call.service.log_epoch)
-    async with reading_at(call, CONSUMPTION.name, None) as (connection, position):
+    async with reading_at(call, CONSUMPTION.name, None, asked.as_of) as (connection, position):
+        await fold_account(connection, call, call.path["userId"])
         rows = await consumption.ledger(
             connection,
             tenant_id=call.tenant_id,
@@ -90,7 +94,7 @@ OPERATIONS = (
         summary="A user's balance: credited, consumed, reserved, available.",
         scopes=("read", "admin"),
         body=NoneType,
-        query=schemas.BalanceQuery,
+        query=billing_schemas.AccountQuery,
         answer=billing_schemas.AccountAnswer,
         reads=(ACCOUNTS,),
         problems=(409, 422),

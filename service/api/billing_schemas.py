@@ -9,8 +9,8 @@ from domain.account import Account
 from domain.events import CreditKind
 from projections.accounts import AccountRow
 from projections.consumption import ConsumptionRow
-from service.api.schemas import PageSize
-from service.wire import Cursor, PathId, Query, Text, Wire, cursor, usd
+from service.api.schemas import BalanceQuery, PageSize
+from service.wire import Cursor, Moment, PathId, Query, Text, Wire, cursor, usd
 
 MOST_SECONDS: Final = 1_000_000_000
 
@@ -24,9 +24,16 @@ class CreditRequest(Wire):
     reason: Annotated[Text, Field(max_length=500)] | None = None
 
 
+class AccountQuery(BalanceQuery):
+    """The balance of the present, or with `asOf` that of an earlier moment."""
+
+    as_of: Moment | None = None
+
+
 class LedgerQuery(Query):
     """A page of the ledger, newest first."""
 
+    as_of: Moment | None = None
     limit: PageSize = 20
     before: Cursor | None = None
 

@@ -19,7 +19,8 @@ from service.eventlog.stream_ids import build_stream
 from service.http.call import AnyCall, Call
 from service.http.operation import Operation, answered
 from service.http.problems import BadRequest
-from service.http.reads import position_in, reading_at, visible_project
+from service.http.reads import fold_project, position_in, reading_at, visible_project
+from service.postgres.connections import Connection
 
 
 async def convert_to_build(call: Call[builds_schemas.ConvertRequest, None]) -> Response:
@@ -56,7 +57,10 @@ async def list_builds(call: Call[None, builds_schemas.BuildsQuery]) -> Response:
     if asked.project_id is None:
         rows, position = await _open_builds(call, after=at or 0)
     else:
-        async with reading_at(call, BUILDS.name, asked.min_position) as (connection, position):
+        async with reading_at(call, BUILDS.name, asked.min_position, asked.as_of) as (
+            connection,
+            position,
+        ):
             await visible_project(connection, call, asked.project_id, asked.user_id)
             rows = await builds.of_project(
                 connection,
@@ -101,9 +105,11 @@ async def _open_builds(
     return rows, position
 
 
-async def read_build(call: Call[None, schemas.ActingQuery]) -> Response:
+async def read_build(call: Call[None, schemas.PastQuery]) -> Response:
     """One build."""
     row, position = await _visible(call)
+    if call.query.as_of is not None:
+        row, position = await _build_then(call, row.project_id, call.query.as_of)
     return answered(builds_schemas.build_answer(row), position=position)
 
 
@@ -152,11 +158,13 @@ async def read_events(call: Call[None, builds_schemas.BuildEventsQuery]) -> Resp
     """The reports of a build."""
     asked = call.query
     after = position_in(asked.after, call.service.log_epoch)
-    await _visible(call)
-    async with reading_at(call, BUILD_EVENTS.name, asked.min_position) as (
+    row, _ = await _visible(call)
+    async with reading_at(call, BUILD_EVENTS.name, asked.min_position, asked.as_of) as (
         connection,
         position,
     ):
+        await fold_project(connection, call, row.project_id)
+        await _of_id(connection, call, row.build_id)
         rows = await builds.events(
             connection,
             tenant_id=call.tenant_id,
@@ -169,11 +177,14 @@ async def read_events(call: Call[None, builds_schemas.BuildEventsQuery]) -> Resp
     return answered(answer, position=position)
 
 
-async def list_versions(call: Call[None, schemas.PageQuery]) -> Response:
+async def list_versions(call: Call[None, schemas.PastPageQuery]) -> Response:
     """A project's versions, newest first."""
     asked = call.query
     before = position_in(asked.before, call.service.log_epoch)
-    async with reading_at(call, VERSIONS.name, asked.min_position) as (connection, position):
+    async with reading_at(call, VERSIONS.name, asked.min_position, asked.as_of) as (
+        connection,
+        position,
+    ):
         await visible_project(connection, call, call.path["projectId"], asked.user_id)
         rows = await versions.newest(
             connection,
@@ -226,10 +237,24 @@ async def _member(call: AnyCall, project_id: str, user_id: str) -> ProjectRow:
 async def _build(call: AnyCall, build_id: str, at_least: int | None) -> tuple[BuildRow, int]:
     """The build, and the position of its read model. Raises BuildUnknown."""
     async with reading_at(call, BUILDS.name, at_least) as (connection, position):
-        known = await builds.of_ids(connection, tenant_id=call.tenant_id, build_ids=[build_id])
+        return await _of_id(connection, call, build_id), position
+
+
+async def _build_then(call: AnyCall, project_id: str, as_of: str) -> tuple[BuildRow, int]:
+    """The build of the path as it was, for those who may see it, and the position of that moment.
+
+    Raises BuildUnknown.
+    """
+    async with reading_at(call, BUILDS.name, None, as_of) as (connection, position):
+        await fold_project(connection, call, project_id)
+        return await _of_id(connection, call, call.path["buildId"]), position
+
+
+async def _of_id(connection: Connection, call: AnyCall, build_id: str) -> BuildRow:
+    known = await builds.of_ids(connection, tenant_id=call.tenant_id, build_ids=[build_id])
     if build_id not in known:
         raise BuildUnknown
-    return known[build_id], position
+    return known[build_id]
 
 
 async def _visible(call: Call[object, schemas.ActingQuery]) -> tuple[BuildRow, int]:
@@ -295,7 +320,7 @@ OPERATIONS = (
         summary="One build: what is to be built, and how far it has come.",
         scopes=("build", "chat", "read", "admin"),
         body=NoneType,
-        query=schemas.ActingQuery,
+        query=schemas.PastQuery,
         answer=builds_schemas.BuildAnswer,
         reads=(BUILDS,),
         problems=(404, 409, 422),
@@ -362,7 +387,7 @@ OPERATIONS = (
         summary="A project's versions, newest first.",
         scopes=("chat", "build", "read", "admin"),
         body=NoneType,
-        query=schemas.PageQuery,
+        query=schemas.PastPageQuery,
         answer=builds_schemas.Versions,
         reads=(VERSIONS,),
         problems=(404, 409, 422),

@@ -10,7 +10,7 @@ from domain.reply_contracts import check
 from projections.builds import BuildEventRow, BuildRow, BuildStatus
 from projections.versions import VersionRow
 from service.api.chat_schemas import LONGEST_MESSAGE
-from service.api.schemas import ActingQuery, PageSize
+from service.api.schemas import PageSize, PastQuery
 from service.timelines.items import BuildState, build_state
 from service.wire import Cursor, Id, Locale, Text, Wire, clean, cursor
 
@@ -134,7 +134,7 @@ class ReportsRequest(Wire):
     events: Annotated[list[BuildReport], Field(min_length=1, max_length=MOST_REPORTS)]
 
 
-class BuildsQuery(ActingQuery):
+class BuildsQuery(PastQuery):
     """Without a project: the builds that are `queued` (or `running`), oldest first, for workers.
 
     With a project: its builds, newest first, for its members. With `wait` an answer without a
@@ -157,10 +157,12 @@ class BuildsQuery(ActingQuery):
     def _waits_for_queued_builds(self) -> Self:
         if self.wait and (self.project_id is not None or self.status not in (None, "queued")):
             raise ValueError("wait is for queued builds, without projectId")
+        if self.as_of is not None and self.project_id is None:
+            raise ValueError("asOf is for the builds of a project: name it in projectId")
         return self
 
 
-class BuildEventsQuery(ActingQuery):
+class BuildEventsQuery(PastQuery):
     """A page of what was reported, oldest first, after a cursor."""
 
     include_hidden: bool = False

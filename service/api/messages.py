@@ -10,7 +10,7 @@ from projections import sessions, timeline
 from projections.timeline import TIMELINE, Shown
 from service.api import messages_schemas, replies_schemas
 from service.api.chat import reply_to
-from service.api.timeline import live, within_bytes
+from service.api.timeline import begin_of_stream, live, within_bytes
 from service.chat.admission import AppendedMessage, Message
 from service.eventlog.errors import answering
 from service.eventlog.transactions import Transaction
@@ -38,7 +38,10 @@ async def read_messages(call: Call[None, messages_schemas.MessagesQuery]) -> Res
     asked, session_id = call.query, call.path["sessionId"]
     log_epoch = call.service.log_epoch
     before, after = position_in(asked.before, log_epoch), position_in(asked.after, log_epoch)
-    async with reading_at(call, TIMELINE.name, asked.min_position) as (connection, position):
+    async with reading_at(call, TIMELINE.name, asked.min_position, asked.as_of) as (
+        connection,
+        position,
+    ):
         row = await visible_session(connection, call, session_id, asked.user_id)
         page = await timeline.messages(
             connection,
@@ -81,7 +84,7 @@ async def stream_session(call: Call[None, messages_schemas.SessionStreamQuery]) 
         key = (call.tenant_id, row.project_id, session_id)
         sources.append(call.service.project_replies.follow(key))
     frames = call.service.merged_streams.merge(*sources)
-    headers = {"X-Log-Position": str(position), **in_language(locale)}
+    headers = begin_of_stream(call.service.log_epoch, after, position) | in_language(locale)
     permit = call.permit(row.project_id, asked.user_id)
     return EventStream(frames, headers, grace_seconds=SEND_SECONDS, permit=permit)
 

@@ -7,7 +7,7 @@ from pydantic import model_validator
 from domain.session import AppendedRole
 from projections.timeline import TimelinePage
 from service.api.chat_schemas import Said
-from service.api.schemas import ActingQuery, PageSize
+from service.api.schemas import PageSize, PastQuery
 from service.chat.admission import AppendedMessage
 from service.timelines.items import TimelineItem, item
 from service.wire import Cursor, Id, Locale, Query, Wire
@@ -43,7 +43,7 @@ class Appended(Wire):
     source: Literal["client"] = "client"
 
 
-class MessagesQuery(ActingQuery):
+class MessagesQuery(PastQuery):
     """A page of the messages of a session: the newest, or those next to a cursor.
 
     `locale` is the language of the labels of actions; without it Accept-Language says it.

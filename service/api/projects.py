@@ -14,7 +14,7 @@ from service.eventlog.errors import answering
 from service.eventlog.store import END
 from service.http.call import AnyCall, Call
 from service.http.operation import Operation, answered
-from service.http.reads import position_in, reading_at, visible_project
+from service.http.reads import fold_projects_of, position_in, reading_at, visible_project
 
 
 async def register_project(call: Call[projects_schemas.ProjectRequest, None]) -> Response:
@@ -39,7 +39,11 @@ async def list_projects(call: Call[None, projects_schemas.ProjectsQuery]) -> Res
     if asked.user_id is None and "admin" not in call.caller.scopes:
         call.caller.require("read")
     before = position_in(asked.before, call.service.log_epoch)
-    async with reading_at(call, PROJECTS.name, asked.min_position) as (connection, position):
+    async with reading_at(call, PROJECTS.name, asked.min_position, asked.as_of) as (
+        connection,
+        position,
+    ):
+        await fold_projects_of(connection, call, asked.user_id)
         found = await rows.page(
             connection,
             tenant_id=call.tenant_id,
@@ -51,9 +55,10 @@ async def list_projects(call: Call[None, projects_schemas.ProjectsQuery]) -> Res
     return answered(page, position=position)
 
 
-async def read_project(call: Call[None, schemas.ActingQuery]) -> Response:
+async def read_project(call: Call[None, schemas.PastQuery]) -> Response:
     """A project, with its entity tag."""
-    return await _project(call, call.query.user_id, call.query.min_position)
+    asked = call.query
+    return await _project(call, asked.user_id, asked.min_position, as_of=asked.as_of)
 
 
 async def describe_project(call: Call[projects_schemas.DescriptionRequest, None]) -> Response:
@@ -69,9 +74,11 @@ async def describe_project(call: Call[projects_schemas.DescriptionRequest, None]
         return await _project(call, None, position)
 
 
-async def _project(call: AnyCall, user_id: str | None, at_least: int | None) -> Response:
+async def _project(
+    call: AnyCall, user_id: str | None, at_least: int | None, *, as_of: str | None = None
+) -> Response:
     project_id = call.path["projectId"]
-    async with reading_at(call, PROJECTS.name, at_least) as (connection, position):
+    async with reading_at(call, PROJECTS.name, at_least, as_of) as (connection, position):
         row = await visible_project(connection, call, project_id, user_id)
         role = None
         if user_id is not None:
@@ -85,7 +92,10 @@ async def _project(call: AnyCall, user_id: str | None, at_least: int | None) -> 
 async def list_members(call: Call[None, projects_schemas.MembersQuery]) -> Response:
     """A page of the members of a project."""
     asked, project_id = call.query, call.path["projectId"]
-    async with reading_at(call, MEMBERS.name, asked.min_position) as (connection, position):
+    async with reading_at(call, MEMBERS.name, asked.min_position, asked.as_of) as (
+        connection,
+        position,
+    ):
         await visible_project(connection, call, project_id, asked.user_id)
         found = await rows.members(
             connection,
@@ -159,7 +169,7 @@ OPERATIONS = (
         summary="A project: what it is known by, its running build, and its version.",
         scopes=("chat", "read", "admin"),
         body=NoneType,
-        query=schemas.ActingQuery,
+        query=schemas.PastQuery,
         answer=projects_schemas.ProjectEntry,
         reads=(PROJECTS, MEMBERS, BUILDS),
         problems=(404, 409, 422),

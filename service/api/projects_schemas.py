@@ -11,7 +11,7 @@ from domain.events import (
 )
 from domain.project import Description
 from projections.projects import ListedProject, MemberRow, ProjectRow
-from service.api.schemas import ActingQuery, PageQuery, PageSize
+from service.api.schemas import PageSize, PastPageQuery, PastQuery
 from service.wire import Id, PathId, Text, Wire, cursor
 
 
@@ -48,7 +48,7 @@ class MemberAnswer(Wire):
     role: Role
 
 
-class ProjectsQuery(PageQuery):
+class ProjectsQuery(PastPageQuery):
     """A page of projects, newest first: those of a user, or without `userId` the tenant's."""
 
 
@@ -73,7 +73,7 @@ class DescriptionRequest(Wire):
         return {name: getattr(self, name) for name in self.model_fields_set}
 
 
-class MembersQuery(ActingQuery):
+class MembersQuery(PastQuery):
     """A page of members after a user's id, in the order of the ids."""
 
     limit: PageSize = 100

@@ -58,7 +58,10 @@ async def added_version(
 async def list_versions(call: Call[None, prompts_schemas.VersionsQuery]) -> Response:
     """A page of the versions of a prompt, without their texts."""
     asked, prompt_id = call.query, call.path["promptId"]
-    async with reading_at(call, PROMPT_VERSIONS.name, asked.min_position) as (connection, position):
+    async with reading_at(call, PROMPT_VERSIONS.name, asked.min_position, asked.as_of) as (
+        connection,
+        position,
+    ):
         await visible_prompt(connection, call, prompt_id, asked.user_id)
         found = await rows.versions(
             connection,

@@ -40,7 +40,10 @@ async def list_prompts(call: Call[None, prompts_schemas.PromptsQuery]) -> Respon
     """A page of the prompts of a project."""
     asked, project_id = call.query, call.path["projectId"]
     after = prompts_schemas.keys_in(asked.before, asked.sort, call.service.log_epoch)
-    async with reading_at(call, PROMPTS.name, asked.min_position) as (connection, position):
+    async with reading_at(call, PROMPTS.name, asked.min_position, asked.as_of) as (
+        connection,
+        position,
+    ):
         await visible_project(connection, call, project_id, asked.user_id)
         found = await rows.page(
             connection,
@@ -57,10 +60,11 @@ async def list_prompts(call: Call[None, prompts_schemas.PromptsQuery]) -> Respon
     return answered(page, position=position)
 
 
-async def read_prompt(call: Call[None, schemas.ActingQuery]) -> Response:
+async def read_prompt(call: Call[None, schemas.PastQuery]) -> Response:
     """A prompt with its newest version, and its entity tag."""
     asked = call.query
-    return await _prompt(call, call.path["promptId"], asked.user_id, asked.min_position)
+    prompt_id = call.path["promptId"]
+    return await _prompt(call, prompt_id, asked.user_id, asked.min_position, as_of=asked.as_of)
 
 
 async def change_prompt(call: Call[prompts_schemas.PromptPatch, None]) -> Response:
@@ -111,6 +115,12 @@ async def visible_prompt(
     if row is None:
         raise PromptUnknown
     await visible_project(connection, call, row.project_id, user_id)
+    if call.past.is_folded:
+        row = await rows.prompt(
+            connection, tenant_id=call.tenant_id, prompt_id=prompt_id, user_id=user_id
+        )
+        if row is None:
+            raise PromptUnknown
     call.streams.add(str(prompt_stream(prompt_id)))
     return row
 
@@ -128,10 +138,16 @@ async def _writable(call: AnyCall, user_id: str | None) -> PromptRow | None:
 
 
 async def _prompt(
-    call: AnyCall, prompt_id: str, user_id: str | None, at_least: int | None, *, status: int = 200
+    call: AnyCall,
+    prompt_id: str,
+    user_id: str | None,
+    at_least: int | None,
+    *,
+    status: int = 200,
+    as_of: str | None = None,
 ) -> Response:
     """A prompt with its newest version, at a position of the log at least."""
-    async with reading_at(call, PROMPTS.name, at_least) as (connection, position):
+    async with reading_at(call, PROMPTS.name, at_least, as_of) as (connection, position):
         row = await visible_prompt(connection, call, prompt_id, user_id)
         newest = await rows.version(
             connection, tenant_id=call.tenant_id, prompt_id=prompt_id, number=row.versions
@@ -180,7 +196,7 @@ OPERATIONS = (
         summary="A prompt with its newest version, and its entity tag.",
         scopes=("chat", "read", "admin"),
         body=NoneType,
-        query=schemas.ActingQuery,
+        query=schemas.PastQuery,
         answer=prompts_schemas.PromptAnswer,
         reads=(PROMPTS, PROMPT_VERSIONS),
         problems=(404, 409, 422),

@@ -12,7 +12,7 @@ from domain import prompt
 from domain.prompt import MOST_CHARACTERS, MOST_PLACEHOLDERS
 from domain.word_diff import OpKind
 from projections.prompts import ListedPrompt, PromptRow, PromptStatus, Sort, VersionRow
-from service.api.schemas import ActingQuery, PageSize
+from service.api.schemas import ActingQuery, PageSize, PastQuery
 from service.http.problems import BadRequest
 from service.http.reads import position_in
 from service.wire import Id, Text, Wire, cursor, without_control_characters
@@ -76,7 +76,7 @@ class PromptPatch(Wire):
         return {name: value for name, value in sent.items() if value is not None}
 
 
-class PromptsQuery(ActingQuery):
+class PromptsQuery(PastQuery):
     """A page of the prompts of a project. With `userId`, `savedRuns` counts those of this user."""
 
     limit: PageSize = 20
@@ -93,7 +93,7 @@ class PromptsQuery(ActingQuery):
         return ("active", "archived") if self.status == "all" else (self.status,)
 
 
-class VersionsQuery(ActingQuery):
+class VersionsQuery(PastQuery):
     """A page of the versions of a prompt, newest first."""
 
     limit: PageSize = 20

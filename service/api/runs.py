@@ -25,7 +25,7 @@ from service.eventlog.stream_ids import run_stream
 from service.eventlog.transactions import Transaction
 from service.http.call import AnyCall, Call
 from service.http.operation import Operation, Success, answered
-from service.http.reads import position_in, reading_at, visible_project
+from service.http.reads import fold_project, position_in, reading_at, visible_project
 from service.ids import new_id
 from service.postgres.connections import Connection
 from service.texts.templates import render
@@ -99,9 +99,11 @@ async def list_open_runs(call: Call[None, runs_schemas.RunsQuery]) -> Response:
     return answered(answer, position=position, is_idle=bool(asked.wait) and not found)
 
 
-async def read_run(call: Call[None, schemas.ActingQuery]) -> Response:
+async def read_run(call: Call[None, schemas.PastQuery]) -> Response:
     """One run."""
     row, position = await _visible(call)
+    if call.query.as_of is not None:
+        row, position = await _run_then(call, row.project_id, call.query.as_of)
     return await _whole(call, row, position)
 
 
@@ -125,7 +127,12 @@ async def list_steps(call: Call[None, runs_schemas.RunPartsQuery]) -> Response:
     asked = call.query
     after = position_in(asked.after, call.service.log_epoch) or 0
     row, _ = await _visible(call)
-    async with reading_at(call, RUN_STEPS.name, asked.min_position) as (connection, position):
+    async with reading_at(call, RUN_STEPS.name, asked.min_position, asked.as_of) as (
+        connection,
+        position,
+    ):
+        await fold_project(connection, call, row.project_id)
+        await _of_id(connection, call, row.run_id)
         found = await rows.steps(
             connection,
             tenant_id=call.tenant_id,
@@ -142,7 +149,12 @@ async def list_candidates(call: Call[None, runs_schemas.RunPartsQuery]) -> Respo
     asked = call.query
     after = position_in(asked.after, call.service.log_epoch) or 0
     row, _ = await _visible(call)
-    async with reading_at(call, RUN_CANDIDATES.name, asked.min_position) as (connection, position):
+    async with reading_at(call, RUN_CANDIDATES.name, asked.min_position, asked.as_of) as (
+        connection,
+        position,
+    ):
+        await fold_project(connection, call, row.project_id)
+        await _of_id(connection, call, row.run_id)
         found = await rows.candidates(
             connection,
             tenant_id=call.tenant_id,
@@ -363,10 +375,13 @@ async def material_of_step(
 
 @asynccontextmanager
 async def _in_project(
-    call: AnyCall, asked: schemas.ActingQuery
+    call: AnyCall, asked: schemas.PastQuery | schemas.PastPageQuery
 ) -> AsyncGenerator[tuple[Connection, int]]:
     """A read of the runs of the path's project, for those who may see the project."""
-    async with reading_at(call, RUNS.name, asked.min_position) as (connection, position):
+    async with reading_at(call, RUNS.name, asked.min_position, asked.as_of) as (
+        connection,
+        position,
+    ):
         await visible_project(connection, call, call.path["projectId"], asked.user_id)
         yield connection, position
 
@@ -374,10 +389,24 @@ async def _in_project(
 async def _run(call: AnyCall, run_id: str, at_least: int | None) -> tuple[RunRow, int]:
     """The run, and the position of its read model. Raises RunUnknown."""
     async with reading_at(call, RUNS.name, at_least) as (connection, position):
-        known = await rows.of_ids(connection, tenant_id=call.tenant_id, run_ids=[run_id])
+        return await _of_id(connection, call, run_id), position
+
+
+async def _run_then(call: AnyCall, project_id: str, as_of: str) -> tuple[RunRow, int]:
+    """The run of the path as it was, for those who may see it, and the position of that moment.
+
+    Raises RunUnknown.
+    """
+    async with reading_at(call, RUNS.name, None, as_of) as (connection, position):
+        await fold_project(connection, call, project_id)
+        return await _of_id(connection, call, call.path["runId"]), position
+
+
+async def _of_id(connection: Connection, call: AnyCall, run_id: str) -> RunRow:
+    known = await rows.of_ids(connection, tenant_id=call.tenant_id, run_ids=[run_id])
     if run_id not in known:
         raise RunUnknown
-    return known[run_id], position
+    return known[run_id]
 
 
 async def _require_visible(call: AnyCall, run_id: str, user_id: str | None) -> None:
@@ -433,7 +462,7 @@ OPERATIONS = (
         summary="One run: its request, its progress and its result.",
         scopes=("build", "chat", "read", "admin"),
         body=NoneType,
-        query=schemas.ActingQuery,
+        query=schemas.PastQuery,
         answer=runs_schemas.RunAnswer,
         reads=_WHOLE,
         problems=(404, 409, 422),

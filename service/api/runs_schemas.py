@@ -17,7 +17,7 @@ from service.api.builds_schemas import (
     MOST_TOKENS,
     Moment,
 )
-from service.api.schemas import ActingQuery, BalanceQuery, PageQuery, PageSize
+from service.api.schemas import BalanceQuery, PageSize, PastPageQuery, PastQuery
 from service.api.sessions_schemas import Name
 from service.wire import (
     Cursor,
@@ -200,20 +200,20 @@ class RunsQuery(BalanceQuery):
         return self
 
 
-class ProjectRunsQuery(PageQuery):
+class ProjectRunsQuery(PastPageQuery):
     """A page of a project's runs, newest first; with `sessionId` those that came from it."""
 
     session_id: Id | None = None
     status: RunStatus | None = None
 
 
-class RunSummaryQuery(ActingQuery):
+class RunSummaryQuery(PastQuery):
     """With `sessionId` the figures of the runs that came from this session."""
 
     session_id: Id | None = None
 
 
-class RunPartsQuery(ActingQuery):
+class RunPartsQuery(PastQuery):
     """A page of steps or candidates, in the order of their first reports, after a cursor."""
 
     limit: PageSize = 20

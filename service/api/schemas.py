@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from service.wire import Cursor, Id, Query
+from service.wire import Cursor, Id, Moment, Query
 
 LARGEST_PAGE: Final = 200
 LAST_POSITION: Final = 2**53 - 1
@@ -28,8 +28,20 @@ class ActingQuery(BalanceQuery):
     user_id: Id | None = None
 
 
+class PastQuery(ActingQuery):
+    """With `asOf` the answer is that of an earlier moment."""
+
+    as_of: Moment | None = None
+
+
 class PageQuery(ActingQuery):
     """A page, newest first, before a cursor."""
 
     limit: PageSize = 20
     before: Cursor | None = None
+
+
+class PastPageQuery(PageQuery):
+    """A page of the present, or with `asOf` that of an earlier moment."""
+
+    as_of: Moment | None = None

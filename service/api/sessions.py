@@ -21,7 +21,13 @@ from service.eventlog.errors import NotServed, Unavailable, answering, not_serve
 from service.eventlog.transactions import IdempotencyKey, RequestContext, Transaction
 from service.http.call import AnyCall, Call
 from service.http.operation import Operation, Success, answered
-from service.http.reads import in_language, reading_at, visible_project, visible_session
+from service.http.reads import (
+    fold_projects_of,
+    in_language,
+    reading_at,
+    visible_project,
+    visible_session,
+)
 
 
 async def open_session(call: Call[sessions_schemas.SessionRequest, None]) -> Response:
@@ -104,7 +110,12 @@ async def read_session(call: Call[None, sessions_schemas.SessionQuery]) -> Respo
     """A session with its bill, for the members of its project."""
     asked = call.query
     return await answered_session(
-        call, call.path["sessionId"], asked.user_id, asked.min_position, locale=asked.locale
+        call,
+        call.path["sessionId"],
+        asked.user_id,
+        asked.min_position,
+        locale=asked.locale,
+        as_of=asked.as_of,
     )
 
 
@@ -116,13 +127,14 @@ async def answered_session(
     *,
     locale: str | None = None,
     is_new: bool | None = None,
+    as_of: str | None = None,
 ) -> Response:
     """A session at a position of the log at least, for a member of its project.
 
     A session that was asked for by what it is for, and not by its id, comes with its address;
     `is_new` says whether the request made it.
     """
-    async with reading_at(call, SESSIONS.name, at_least) as (connection, position):
+    async with reading_at(call, SESSIONS.name, at_least, as_of) as (connection, position):
         row = await visible_session(connection, call, session_id, user_id)
     language = call.locale(locale)
     answer = sessions_schemas.session(row, locale=language, log_epoch=call.service.log_epoch)
@@ -137,7 +149,10 @@ async def list_sessions(call: Call[None, sessions_schemas.SessionsQuery]) -> Res
     """A page of the sessions of a project."""
     asked, project_id = call.query, call.path["projectId"]
     after = sessions_schemas.key_in(asked.before, asked.sort, call.service.log_epoch)
-    async with reading_at(call, SESSIONS.name, asked.min_position) as (connection, position):
+    async with reading_at(call, SESSIONS.name, asked.min_position, asked.as_of) as (
+        connection,
+        position,
+    ):
         await visible_project(connection, call, project_id, asked.user_id)
         found = await rows.page_of_project(
             connection,
@@ -156,7 +171,11 @@ async def list_user_sessions(call: Call[None, sessions_schemas.UserSessionsQuery
     """A page of a user's own sessions."""
     asked = call.query
     after = sessions_schemas.key_in(asked.before, asked.sort, call.service.log_epoch)
-    async with reading_at(call, SESSIONS.name, asked.min_position) as (connection, position):
+    async with reading_at(call, SESSIONS.name, asked.min_position, asked.as_of) as (
+        connection,
+        position,
+    ):
+        await fold_projects_of(connection, call, asked.user_id)
         found = await rows.page_of_user(
             connection,
             tenant_id=call.tenant_id,

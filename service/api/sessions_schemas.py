@@ -20,7 +20,7 @@ from domain.events import SessionMode
 from domain.prompt import MOST_PLACEHOLDERS
 from domain.session import About
 from projections.sessions import ListedSession, ListKey, SessionRow, Sort, Wanted
-from service.api.schemas import ActingQuery, BalanceQuery, PageSize
+from service.api.schemas import BalanceQuery, PageSize, PastQuery
 from service.http.problems import BadRequest
 from service.http.reads import position_in
 from service.settings import Settings
@@ -29,6 +29,7 @@ from service.wire import (
     Cursor,
     Id,
     Locale,
+    Moment,
     Text,
     Wire,
     clean,
@@ -249,7 +250,7 @@ class BatchRequest(Wire):
     action: Action
 
 
-class SessionQuery(ActingQuery):
+class SessionQuery(PastQuery):
     """`locale` is the language of the name of a session that has none yet; without it
     Accept-Language says it."""
 
@@ -257,6 +258,7 @@ class SessionQuery(ActingQuery):
 
 
 class _ListQuery(BalanceQuery):
+    as_of: Moment | None = None
     limit: PageSize = 20
     before: Annotated[PageCursor | None, Field(description=_BEFORE)] = None
     sort: Annotated[Sort, Field(description=_SORT)] = "recent"

@@ -37,7 +37,10 @@ async def read_timeline(call: Call[None, timeline_schemas.TimelineQuery]) -> Res
     asked = call.query
     log_epoch = call.service.log_epoch
     before, after = position_in(asked.before, log_epoch), position_in(asked.after, log_epoch)
-    async with reading_at(call, TIMELINE.name, asked.min_position) as (connection, position):
+    async with reading_at(call, TIMELINE.name, asked.min_position, asked.as_of) as (
+        connection,
+        position,
+    ):
         known = await visible_project(connection, call, call.path["projectId"], asked.user_id)
         page = await timeline.page(
             connection,
@@ -98,9 +101,18 @@ async def stream_timeline(call: Call[None, timeline_schemas.TimelineStreamQuery]
         key = (call.tenant_id, call.path["projectId"], None)
         sources.append(call.service.project_replies.follow(key))
     frames = call.service.merged_streams.merge(*sources)
-    headers = {"X-Log-Position": str(position), **in_language(call.locale(asked.locale))}
+    headers = begin_of_stream(call.service.log_epoch, after, position)
+    headers |= in_language(call.locale(asked.locale))
     permit = call.permit(call.path["projectId"], asked.user_id)
     return EventStream(frames, headers, grace_seconds=SEND_SECONDS, permit=permit)
+
+
+def begin_of_stream(log_epoch: str, after: int, position: int) -> dict[str, str]:
+    """The headers of a stream that begins after a position.
+
+    A client whose stream breaks before its first event goes on after the cursor `X-Log-Cursor`.
+    """
+    return {"X-Log-Position": str(position), "X-Log-Cursor": wire.cursor(log_epoch, after)}
 
 
 async def live(

@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field
 
 from projections.timeline import TimelinePage
-from service.api.schemas import ActingQuery, PageSize
+from service.api.schemas import PageSize, PastQuery
 from service.timelines.items import TimelineItem, item
 from service.wire import Cursor, Id, Locale, Query, Wire
 
@@ -26,7 +26,7 @@ Offset = Annotated[
 ]
 
 
-class TimelineQuery(ActingQuery):
+class TimelineQuery(PastQuery):
     """A page of the timeline, newest first: by offset, or next to a cursor of an earlier page.
 
     The database counts through all rows of an offset. A cursor costs the same everywhere. `locale`

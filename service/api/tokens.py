@@ -14,19 +14,18 @@ from service.http.reads import visible_project
 
 
 async def mint_token(call: Call[tokens_schemas.TokenRequest, None]) -> Response:
-    """A token for one user and one project, for a few minutes."""
+    """A token for one user, in one project or in all of the user's, for a few minutes."""
     asked = call.body
-    async with call.reading() as connection:
-        await visible_project(connection, call, asked.project_id, asked.user_id)
+    if asked.project_id is not None:
+        async with call.reading() as connection:
+            await visible_project(connection, call, asked.project_id, asked.user_id)
     token, expires_at = call.service.browser_tokens.mint(
         call.caller.key_id,
         user_id=asked.user_id,
         project_id=asked.project_id,
         seconds=asked.ttl_seconds,
     )
-    if len(token) > LONGEST:
-        detail = "These ids are too long for a token; many characters need six bytes there."
-        raise BadRequest(422, "token_too_long", detail)
+    require_readable(token)
     answer = tokens_schemas.TokenAnswer(
         token=token, expires_at=datetime.fromtimestamp(expires_at, UTC)
     )
@@ -44,12 +43,20 @@ async def mint_token(call: Call[tokens_schemas.TokenRequest, None]) -> Response:
     return response
 
 
+def require_readable(token: str) -> None:
+    """Raises BadRequest for a token that is too long to be read."""
+    if len(token) > LONGEST:
+        detail = "These ids are too long for a token; many characters need six bytes there."
+        raise BadRequest(422, "token_too_long", detail)
+
+
 OPERATIONS = (
     Operation(
         method="POST",
         path="/v1/tokens",
         name="mintToken",
-        summary="A short token with which one user's browser may read and chat in one project. "
+        summary="A short token with which one user's browser may read and chat in one project, or "
+        "without projectId in all projects of the user. "
         "It stores nothing: sent again, also with an Idempotency-Key, it answers another token.",
         scopes=("chat",),
         body=tokens_schemas.TokenRequest,

@@ -17,10 +17,13 @@ MOST_TOKEN_SECONDS: Final = 900
 
 
 class TokenRequest(Wire):
-    """The user and the project of a browser's token, and its life in seconds."""
+    """The user and the project of a browser's token, and its life in seconds.
+
+    Without `projectId` the token is for all projects of the user.
+    """
 
     user_id: Id
-    project_id: Id
+    project_id: Id | None = None
     ttl_seconds: Annotated[int, Field(ge=FEWEST_SECONDS, le=MOST_TOKEN_SECONDS)] = TOKEN_SECONDS
 
 

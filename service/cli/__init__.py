@@ -6,11 +6,12 @@ import typer
 
 from service.cli import analysts, events, failures, projections
 from service.cli.console import err
-from service.cli.keys import keys
+from service.cli.keys import keys, link, sign
 from service.cli.owner import backup, migrate, psql, restore
+from service.cli.past import show
+from service.cli.past.diff import diff
 from service.cli.relay import relay
 from service.cli.serve import serve
-from service.cli.sign import sign
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -18,12 +19,13 @@ app = typer.Typer(
     help="Throughline, the timeline.",
     pretty_exceptions_enable=False,
 )
-for command in (serve, migrate, backup, restore, sign, keys, relay):
+for command in (serve, migrate, backup, restore, sign, link, keys, diff, relay):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(psql)
 app.add_typer(projections.app, name="projections")
 app.add_typer(events.app, name="events")
 app.add_typer(analysts.app, name="analysts")
+app.add_typer(show.app, name="show")
 
 
 def main() -> None:

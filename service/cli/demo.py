@@ -1,4 +1,4 @@
-"""The demo of a first run: a project, credit, a session, a build worker and an engine."""
+"""The demo of a first run: projects, credit, a session, a build worker, an engine, and a link."""
 
 import asyncio
 import os
@@ -10,11 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from domain import session
 from domain.errors import ProjectExists
 from projections.projects import project
 from projections.sessions import active_session
+from service.access.authentication import Caller
 from service.access.keys import KEY_ID, TENANT
+from service.cli.calls import CallFailed, SignedCalls
 from service.commands import accounts, projects
 from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import RequestContext, Transaction
@@ -45,6 +49,19 @@ def greet(request: Request) -> PlainTextResponse:
 app = Starlette(routes=[Route("/", greet)])
 """,
 }
+EXAMPLE_ID: Final = "tea"
+"""The project in which there is something to see."""
+
+EXAMPLE: Final = {
+    "projectId": EXAMPLE_ID,
+    "name": "Tea shop",
+    "framework": "starlette",
+    "sourceRoot": PROJECT_ID,
+    "members": [{"userId": USER_ID, "role": "owner"}],
+}
+LINK_SECONDS: Final = 86_400
+
+_log = structlog.stdlib.get_logger(__name__)
 _CONTEXT: Final = RequestContext(metadata={"actor": "demo"})
 
 
@@ -169,6 +186,65 @@ async def _open_session(service: Service, project_id: str) -> str:
 
     await service.transactions.transact(TENANT, begin, cause=_CONTEXT)
     return session_id
+
+
+async def sign_in_url(service: Service, url: str) -> str:
+    """A link that signs the demo's user in."""
+    key = service.settings.hmac_keys[KEY_ID]
+    caller = Caller(key_id=KEY_ID, tenant_id=TENANT, scopes=key.scopes)
+    code, _ = await service.browser_sessions.add_link(
+        caller, user_id=USER_ID, project_id=None, seconds=LINK_SECONDS
+    )
+    return f"{url}/?code={code}"
+
+
+# Something to see --------------------------------------------------------------------------------
+
+
+def fill(calls: SignedCalls, *, is_offline: bool, with_workers: bool) -> None:
+    """Make a project with something to see, by the same calls that everybody makes.
+
+    Only at the first start, when there is no such project. Without the offline model nothing is
+    asked of the model, because that costs money.
+    """
+    try:
+        calls.post("/v1/projects", EXAMPLE)
+        _fill_prompts(calls, is_offline=is_offline)
+        if is_offline:
+            _fill_plans(calls, with_workers=with_workers)
+    except CallFailed as failed:
+        if failed.code != ProjectExists.code:
+            _log.warning("demo_not_filled", reason=str(failed))
+
+
+def _fill_prompts(calls: SignedCalls, *, is_offline: bool) -> None:
+    """A prompt with two versions, and a saved run of it."""
+    acting = {"userId": USER_ID, "projectId": EXAMPLE_ID}
+    first = {"name": "Slogans", "text": "Write a slogan for {{product}}."}
+    prompt = calls.post("/v1/prompts", acting | first)
+    second = {"text": "Write a short slogan for {{product}} in {{language}}.", "note": "shorter"}
+    path = f"/v1/prompts/{prompt['promptId']}/versions"
+    version = calls.post(path, {"userId": USER_ID} | second)
+    values = {"product": "green tea", "language": "French"}
+    made_of = {"mode": "prompt", "promptVersionId": version["promptVersionId"], "values": values}
+    saved = calls.post("/v1/sessions", acting | made_of)
+    if is_offline:
+        said = {"userId": USER_ID, "message": "Three of them, please."}
+        calls.post(f"/v1/sessions/{saved['sessionId']}/messages", said)
+
+
+def _fill_plans(calls: SignedCalls, *, with_workers: bool) -> None:
+    """A question, and in another session a plan; with a worker and an engine a run and a build."""
+    acting = {"userId": USER_ID, "projectId": EXAMPLE_ID}
+    calls.post("/v1/chat-plan", acting | {"message": "Why is the list of teas slow?"})
+    session_id = calls.post("/v1/sessions", acting | {"mode": "plan"})["sessionId"]
+    said = {"userId": USER_ID, "message": "Add a page with the teas of today"}
+    calls.post(f"/v1/sessions/{session_id}/messages", said)
+    if with_workers:
+        texts = ["Hello!", "Good morning, dear visitor", "Please come in!"]
+        run = {"title": "Greet a visitor", "input": {"candidates": texts}}
+        calls.post("/v1/runs", acting | run)
+        calls.post("/v1/chat-plan/convert-to-build", acting | {"sessionId": session_id})
 
 
 def instructions(url: str, ids: Ids, sign: str, *, with_workers: bool) -> list[str]:

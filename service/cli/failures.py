@@ -13,6 +13,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from service.cli.calls import CallFailed
 from service.settings import PREFIX, Settings, variable
 
 WRONG_USE: Final = 2
@@ -56,6 +57,8 @@ def explained(error: Exception) -> tuple[list[str], int] | None:
         return list(_wrong_settings(error)), WRONG_USE
     if isinstance(error, SettingsError):
         return [_unreadable_setting(error)], WRONG_USE
+    if isinstance(error, CallFailed):
+        return [str(error)], FAILED
     return _of_database(error) or _of_service(error)
 
 

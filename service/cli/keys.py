@@ -1,10 +1,18 @@
-"""`throughline keys`."""
+"""`throughline keys`, `throughline sign` and `throughline link`."""
 
+import sys
+from typing import Annotated
+
+import typer
 from rich.table import Table
 
 from service.access.keys import known_keys
+from service.access.signatures import HEADER
+from service.cli.calls import SignedCalls, chosen_key, signature
 from service.cli.console import out
 from service.settings import Settings
+
+LINKS = "/v1/links"
 
 
 def keys() -> None:
@@ -13,3 +21,36 @@ def keys() -> None:
     for key_id, key in known_keys(Settings()).items():
         table.add_row(key_id, key.tenant, " ".join(sorted(key.scopes)))
     out.print(table)
+
+
+def sign(
+    method: Annotated[str, typer.Argument(help="GET, POST ...")],
+    target: Annotated[str, typer.Argument(help="The path with its query, or the whole URL.")],
+    body: Annotated[str, typer.Option(help="The body, byte for byte; - reads it.")] = "",
+    key: Annotated[str, typer.Option(help="The key's id; the only one if there is one.")] = "",
+) -> None:
+    """Print the signature header of a request, for curl's -H."""
+    key_id, found = chosen_key(Settings(), key)
+    sent = sys.stdin.buffer.read() if body == "-" else body.encode()
+    out.print(f"{HEADER}: {signature(key_id, found, method.upper(), target, sent)}")
+
+
+def link(
+    user: Annotated[str, typer.Option(help="The user that the link signs in.")],
+    project: Annotated[str, typer.Option(help="The one project to sign in to.")] = "",
+    url: Annotated[str, typer.Option(help="The service's address; by the settings.")] = "",
+    key: Annotated[str, typer.Option(help="The key's id; the only one if there is one.")] = "",
+) -> None:
+    """Print a link that signs a user in to the web client, once and within ten minutes."""
+    settings = Settings()
+    calls = SignedCalls(url.rstrip("/") or _local_url(settings), *chosen_key(settings, key))
+    named = {"projectId": project} if project else {}
+    out.print(calls.post(LINKS, {"userId": user, **named})["url"])
+
+
+def _local_url(settings: Settings) -> str:
+    """The address of a service on this machine with these settings."""
+    host = settings.host
+    if host in ("0.0.0.0", "::", ""):  # noqa: S104 - a service that listens on every address
+        host = "127.0.0.1"
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"

@@ -5,6 +5,7 @@ import gc
 import os
 import sys
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from socket import socket
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.access.keys import KEY_ID, known_keys
+from service.cli.calls import SignedCalls
 from service.cli.console import err, out
 from service.cli.database import Database, bring_up_to_date, database
 from service.settings import Settings
@@ -134,15 +136,29 @@ async def _serve_demo(
     """
     from service.cli import demo
 
-    ids = await demo.prepare(server.config.app.state.service)  # type: ignore[union-attr]
+    ids = await demo.prepare(server.service)
+    link = await demo.sign_in_url(server.service, server.url)
     secret = settings.hmac_keys[KEY_ID].secret.get_secret_value()
     key = f"Demo key: {KEY_ID} / {secret} (tenant demo; kept in the data folder)\n"
     async with demo.working(server.url, secret, with_worker=with_worker) as with_workers:
-        sign = _own_command() + " sign"
-        lines = demo.instructions(server.url, ids, sign, with_workers=with_workers)
+        command = _own_command()
+        lines = demo.instructions(server.url, ids, f"{command} sign", with_workers=with_workers)
+        first = [
+            f"\nOpen {link}",
+            f"It signs you in as {demo.USER_ID}, once. For another link: "
+            f"{command} link --user {demo.USER_ID}",
+        ]
         end = "\nCtrl-C stops it; the data is kept."
-        out.print("\n".join((*started, key, *lines, end)))
+        out.print("\n".join((*first, *started, key, *lines, end)))
+        fill = partial(
+            demo.fill,
+            SignedCalls(server.url, KEY_ID, settings.hmac_keys[KEY_ID]),
+            is_offline=settings.anthropic_api_key is None,
+            with_workers=with_workers,
+        )
+        filling = asyncio.create_task(asyncio.to_thread(fill))
         await asyncio.wait([serving])
+        filling.cancel()
 
 
 def _own_command() -> str:

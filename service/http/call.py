@@ -7,6 +7,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 from service.access.audit import Audit, Entry
 from service.access.authentication import Authenticator, Caller
+from service.access.browser_sessions import BrowserSessions
 from service.access.browser_tokens import BrowserTokens
 from service.access.overload import Overload
 from service.access.share_links import ShareLinks, ShareReads
@@ -22,7 +23,7 @@ from service.eventlog.live import LiveLog
 from service.eventlog.store import EventStore
 from service.eventlog.transactions import IdempotencyKey, RequestContext, Transaction, Transactions
 from service.http.merge import MergedStreams
-from service.postgres.connections import Connection, Pool, tenant_transaction
+from service.postgres.connections import Connection, Pool, past_transaction, tenant_transaction
 from service.replies.directory import ReplyDirectory
 from service.replies.project_replies import ProjectReplies
 from service.settings import Settings
@@ -53,6 +54,7 @@ class Service:
     erasure: Erasure
     authenticator: Authenticator
     browser_tokens: BrowserTokens
+    browser_sessions: BrowserSessions
     share_links: ShareLinks
     share_reads: ShareReads
     stream_access: StreamAccess
@@ -71,6 +73,17 @@ BodyT = TypeVar("BodyT", covariant=True)
 QueryT = TypeVar("QueryT", covariant=True)
 
 
+@dataclass(slots=True)
+class Past:
+    """The moment that an answer is of: its position, or None for the present.
+
+    From `is_folded` on the connection reads the read models as they were then.
+    """
+
+    position: int | None = None
+    is_folded: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call(Generic[BodyT, QueryT]):
     """A request that passed every check: its caller, its body and query as the operation declares
@@ -87,6 +100,8 @@ class Call(Generic[BodyT, QueryT]):
     last_event_id: str | None
     if_match: str | None
     request_id: str
+    address: str = ""
+    """Where the client found the service, such as `https://timeline.example.com`."""
     named: IdempotencyKey | None = None
     reads: frozenset[str] = frozenset()
     """The names of the read models that the answer is made from."""
@@ -94,6 +109,8 @@ class Call(Generic[BodyT, QueryT]):
     """The streams that the answer is about, as the read finds them; none for a project or more."""
     incomplete: set[str] = field(default_factory=set[str])
     """Those of `reads` that leave out something of what the answer is about."""
+    past: Past = field(default_factory=Past)
+    """The moment that the answer is of, where it is of the past."""
 
     @property
     def tenant_id(self) -> str:
@@ -105,6 +122,10 @@ class Call(Generic[BodyT, QueryT]):
         return tenant_transaction(
             self.service.pool, self.tenant_id, as_of_one_moment=as_of_one_moment
         )
+
+    def reading_past(self) -> AbstractAsyncContextManager[Connection]:
+        """The same for the past, which the transaction makes anew and does not store."""
+        return past_transaction(self.service.pool, self.tenant_id)
 
     def accepts(self, media_type: str) -> bool:
         """Whether the client asks for it by name."""

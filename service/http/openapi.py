@@ -14,7 +14,7 @@ from pydantic.json_schema import models_json_schema
 
 from domain.reply_contracts import CONTRACTS
 from service.access.signatures import HEADER
-from service.http.operation import COOKIE, TICKET, AnyOperation, Success
+from service.http.operation import BROWSER_SESSION, COOKIE, TICKET, AnyOperation, Success
 from service.http.problems import MEDIA_TYPE, TITLES, Problem
 from service.http.reads import INCOMPLETE
 
@@ -52,7 +52,10 @@ _INCOMPLETE: Final[dict[str, Any]] = {
 
 PARAMETERS: Final[Mapping[str, str]] = {
     "after": "A cursor of an earlier answer: what comes after it, oldest first.",
+    "asOf": "A cursor, or a time with an offset from UTC: the answer is what a reader saw then, "
+    "without what was erased since.",
     "before": "A cursor of an earlier answer: what comes before it, newest first.",
+    "browserSessionId": "The browser session.",
     "buildId": "The build.",
     "cursor": "A cursor of an earlier answer: the list goes on there.",
     "format": "The form of the document.",
@@ -157,7 +160,7 @@ _SCHEMES: Final[dict[str, Any]] = {
         "type": "http",
         "scheme": "bearer",
         "bearerFormat": "JWT",
-        "description": "A short token for one user and one project: see mintToken.",
+        "description": "A short token for one user: see mintToken.",
     },
     "ticket": {
         "type": "apiKey",
@@ -170,6 +173,13 @@ _SCHEMES: Final[dict[str, Any]] = {
         "in": "cookie",
         "name": COOKIE,
         "description": "The same token as the cookie that mintToken sets; it only reads.",
+    },
+    "browserSession": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": BROWSER_SESSION,
+        "description": "The cookie of a browser session, from a page of this service alone: see "
+        "renewToken.",
     },
 }
 
@@ -218,6 +228,9 @@ def _described(operation: AnyOperation, form: Version) -> dict[str, Any]:
     }
     for status, other in operation.others.items():
         described["responses"][str(status)] = _other(operation, other)
+    if operation.credential is not None:
+        scheme = operation.credential.scheme
+        described["security"] = [{} if scheme is None else {scheme: []}]
     if operation.browsers:
         ways = ("signature", "token", *(("ticket", "cookie") if operation.method == "GET" else ()))
         described["security"] = [{way: []} for way in ways]
@@ -240,6 +253,8 @@ def _described(operation: AnyOperation, form: Version) -> dict[str, Any]:
 
 def _access(operation: AnyOperation) -> str:
     """Which callers may call the operation, in words."""
+    if operation.credential is not None:
+        return "It needs no key."
     scopes = ", ".join(operation.scopes)
     needed = f"A key needs one of the scopes {scopes}." if "," in scopes else ""
     needed = needed or f"A key needs the scope {scopes}."

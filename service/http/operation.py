@@ -40,11 +40,23 @@ from service.settings import Scope
 from service.wire import Id, Query, dumped
 
 COOKIE: Final = "throughline"
+BROWSER_SESSION: Final = "throughline-browser-session"
 TICKET: Final = "ticket"
 LARGEST_BODY: Final = 256 * 1024
 _KEY: Final = re.compile(r"[!-~]{1,255}")
 _ID: Final[TypeAdapter[str]] = TypeAdapter(Id)
 _log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """Another proof of the caller than a signature or a token: how the caller is found by it.
+
+    `scheme` is its security scheme in the OpenAPI document; None where the body has it.
+    """
+
+    caller: Callable[[Service, Request, bytes], Awaitable[Caller]]
+    scheme: str | None = None
 
 
 B = TypeVar("B", bound=BaseModel | None)
@@ -70,7 +82,8 @@ class Operation(Generic[B, Q]):
     forms.
     `others` are its other successes by status. `reads` are the read models that its answer is made
     from; the header X-Read-Model-Incomplete names those of them that lack something of it.
-    `browsers` may call it with their tokens. One that `begins_reply` is refused first when the
+    `browsers` may call it with their tokens. One with a `credential` takes this proof of the caller
+    alone. One that `begins_reply` is refused first when the
     server has too much to do.
     """
 
@@ -92,6 +105,7 @@ class Operation(Generic[B, Q]):
     others: Mapping[int, Success] = field(default_factory=dict[int, Success])
     reads: tuple[Projection, ...] = ()
     browsers: bool = False
+    credential: Credential | None = None
     begins_reply: bool = False
 
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
@@ -178,12 +192,16 @@ class Operation(Generic[B, Q]):
             last_event_id=request.headers.get("last-event-id"),
             if_match=request.headers.get("if-match"),
             request_id=request.state.request_id,
+            address=_address(request),
             named=None if request.method == "GET" else _named(request, body),
             reads=frozenset(each.name for each in self.reads),
         )
 
     async def _authenticated(self, service: Service, request: Request) -> tuple[Caller, bytes]:
         """The caller, by a signature or else by a browser's token; and the body."""
+        if self.credential is not None:
+            body = await _body(request)
+            return await self.credential.caller(service, request, body), body
         token = None
         if self.browsers and HEADER not in request.headers:
             token = _token(request)
@@ -199,6 +217,12 @@ class Operation(Generic[B, Q]):
             body=body,
         )
         return caller, body
+
+
+def _address(request: Request) -> str:
+    """Where the client found the service; nothing for a client of HTTP/1.0 that does not say it."""
+    host = request.headers.get("host")
+    return f"{request.url.scheme}://{host}" if host else ""
 
 
 def _token(request: Request) -> str | None:
@@ -233,12 +257,15 @@ def _name(entry: Entry, path: dict[str, str], body: object, query: object) -> No
 
 
 def _require_own(caller: Caller, path: dict[str, str], body: object, query: object) -> None:
-    """A token is for one user and one project. Raises NotYours, ProjectUnknown."""
+    """A token is for one user, and for one project unless it names none. Raises NotYours,
+    ProjectUnknown."""
     if caller.user_id is None:
         return
     users = {getattr(asked, "user_id", None) for asked in (body, query)}
     if not users | {path.get("userId")} <= {None, caller.user_id}:
         raise NotYours
+    if caller.project_id is None:
+        return
     projects = {getattr(asked, "project_id", None) for asked in (body, query)}
     if not projects | {path.get("projectId")} <= {None, caller.project_id}:
         raise ProjectUnknown

@@ -147,13 +147,8 @@ def problem(error: Exception) -> ProblemResponse:
         ending = {"Connection": "close"} if error.status == 408 else None
         return answer(error.status, error.code, error.detail, errors=error.found, headers=ending)
     if isinstance(error, Unauthenticated):
-        return answer(
-            401,
-            "not_authenticated",
-            "Sign the request with a known key: X-HMAC-Signature, a clock within 300 seconds, and "
-            "a nonce that was not used before; or bring a token, where a browser may call.",
-            headers={"WWW-Authenticate": "HMAC-SHA256, Bearer"},
-        )
+        headers = {"WWW-Authenticate": "HMAC-SHA256, Bearer"}
+        return answer(401, error.code, error.detail, headers=headers)
     if isinstance(error, NotYours):
         return answer(403, "token_of_another_user", "The token is for another user than userId.")
     if isinstance(error, Forbidden):

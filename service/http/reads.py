@@ -1,17 +1,20 @@
 """The common parts of reads: access to a project, cursors, and waiting for a position."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from itertools import chain, repeat
 from typing import Any, Final
 
 from domain.errors import ProjectUnknown, Refused, SessionUnknown
-from projections import sessions
+from projections import past, sessions
 from projections.projection import head, left_out, reached_with_gaps
-from projections.projects import ProjectRow, project
+from projections.projects import ProjectRow, page, project
 from projections.sessions import Part, SessionRow
 from service.eventlog.errors import ReadModelBehind
+from service.eventlog.store import END
 from service.eventlog.stream_ids import account_stream, build_stream, run_stream, session_stream
 from service.http.call import AnyCall
 from service.http.problems import BadRequest
@@ -22,6 +25,7 @@ WAIT_SECONDS: Final = 5.0
 """How long a read waits until its read model has come to the position that was asked for."""
 
 INCOMPLETE: Final = "X-Read-Model-Incomplete"
+_CURSOR: Final = re.compile(r"[0-9a-f]+\.[0-9]+")
 _PAUSES_SECONDS: Final = (0.02, 0.05, 0.1, 0.2, 0.5)
 """The pauses between two looks at the read model; the last pause repeats."""
 
@@ -32,7 +36,12 @@ async def visible_project(
     """The project if the acting user is a member. Raises ProjectUnknown, Forbidden.
 
     Without a user the tenant's own service acts: its key needs `admin` or `read`.
+
+    In a read of the past the user must be a member now. Then the project is folded: this row and
+    all that is read next is as it was. Raises BadRequest for a project that is too large for that.
     """
+    if call.past.is_folded:
+        return await _project_then(connection, call, project_id)
     if user_id is None and "admin" not in call.caller.scopes:
         call.caller.require("read")
     row = await project(
@@ -42,7 +51,65 @@ async def visible_project(
         raise ProjectUnknown
     if call.caller.project_id not in (None, project_id):
         raise ProjectUnknown
+    if call.past.position is None:
+        return row
+    await _fold(connection, call, past.fold_projects, [project_id])
+    return await _project_then(connection, call, project_id)
+
+
+async def _project_then(connection: Connection, call: AnyCall, project_id: str) -> ProjectRow:
+    """The project of the past, which only has what was folded for this call."""
+    row = await project(connection, tenant_id=call.tenant_id, project_id=project_id, user_id=None)
+    if row is None:
+        raise ProjectUnknown
     return row
+
+
+async def fold_account(connection: Connection, call: AnyCall, user_id: str) -> None:
+    """In a read of the past, fold the account of a user: all that is read next is as it was.
+
+    Raises BadRequest for an account that is too large for that.
+    """
+    if call.past.position is not None:
+        await _fold(connection, call, past.fold_account, user_id)
+
+
+async def fold_project(connection: Connection, call: AnyCall, project_id: str) -> None:
+    """In a read of the past, fold a project that the caller may see: all that is read next is as it
+    was. Raises BadRequest for a project that is too large for that."""
+    if call.past.position is not None:
+        await _fold(connection, call, past.fold_projects, [project_id])
+
+
+async def fold_projects_of(connection: Connection, call: AnyCall, user_id: str | None) -> None:
+    """In a read of the past, fold the projects of which the user is a member now, or without a user
+    those of the tenant: all that is read next is as it was.
+
+    Raises BadRequest for more than can be folded.
+    """
+    if call.past.position is None:
+        return
+    most = call.service.settings.past_events
+    known = await page(
+        connection, tenant_id=call.tenant_id, user_id=user_id, before=END, limit=most
+    )
+    await _fold(connection, call, past.fold_projects, [row.project_id for row in known])
+
+
+async def _fold(
+    connection: Connection, call: AnyCall, fold: Callable[..., Awaitable[None]], what: object
+) -> None:
+    most = call.service.settings.past_events
+    try:
+        await fold(connection, what, call.past.position, most=most)
+    except past.TooLarge:
+        detail = (
+            f"Up to this moment there are more than {most} events, which is too much for asOf. "
+            "Name an earlier moment, or read the events themselves: GET /v1/events."
+        )
+        raise BadRequest(422, "past_too_large", detail) from None
+    past.turn_back(connection)
+    call.past.is_folded = True
 
 
 async def visible_session(
@@ -55,6 +122,10 @@ async def visible_session(
     if row is None or is_private_to_another(row.private_to, user_id):
         raise SessionUnknown
     await visible_project(connection, call, row.project_id, user_id)
+    if call.past.is_folded:
+        row = await sessions.session(connection, tenant_id=call.tenant_id, session_id=session_id)
+        if row is None:
+            raise SessionUnknown
     call.streams.add(str(session_stream(session_id)))
     call.streams.add(str(account_stream(call.tenant_id, row.user_id)))
     return row
@@ -75,9 +146,12 @@ def is_private_to_another(private_to: str, user_id: str | None) -> bool:
 
 @asynccontextmanager
 async def reading_at(
-    call: AnyCall, name: str, at_least: int | None
+    call: AnyCall, name: str, at_least: int | None, as_of: str | None = None
 ) -> AsyncGenerator[tuple[Connection, int]]:
     """A transaction of the caller's tenant, and the position of the read model in it.
+
+    With `as_of` the position is that moment. The caller first calls `visible_project` or a function
+    that folds: they turn the connection back to the moment.
 
     The read model has come to `at_least`. No connection is held while that is waited for. Raises
     BadRequest for a position that the log itself has not come to, and ReadModelBehind when the
@@ -85,6 +159,10 @@ async def reading_at(
 
     At the end the call notes which of its read models leave out something of the answer.
     """
+    if as_of is not None:
+        async with _reading_past(call, name, as_of) as found:
+            yield found
+        return
     deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
     for pause in chain(_PAUSES_SECONDS, repeat(_PAUSES_SECONDS[-1])):
         async with call.reading() as connection:
@@ -103,6 +181,47 @@ async def reading_at(
         if asyncio.get_running_loop().time() >= deadline:
             raise ReadModelBehind(name)
         await asyncio.sleep(pause)
+
+
+@asynccontextmanager
+async def _reading_past(
+    call: AnyCall, name: str, as_of: str
+) -> AsyncGenerator[tuple[Connection, int]]:
+    """A transaction for a read of the past, and the position of that moment."""
+    async with call.service.heavy_reads.turn(), call.reading_past() as connection:
+        _, have_gaps = await reached_with_gaps(connection, name)
+        call.past.position = await moment(connection, as_of, call.service.log_epoch)
+        try:
+            yield connection, call.past.position
+            assert call.past.is_folded, "the answer would be that of the present"
+            await _lacks(connection, call, have_gaps)
+        finally:
+            call.past.position, call.past.is_folded = None, False
+
+
+async def moment(connection: Connection, as_of: str, log_epoch: str) -> int:
+    """The position of a moment: a cursor, or a time as in RFC 3339.
+
+    Raises BadRequest for anything else, and for a moment that has not come yet.
+    """
+    if _CURSOR.fullmatch(as_of):
+        position = position_in(as_of, log_epoch) or 0
+        if position <= await head(connection):
+            return position
+        raise _unknown_moment("The log has not come to this moment yet.")
+    try:
+        time = datetime.fromisoformat(as_of)
+        has_come = time <= datetime.now(UTC)
+    except (ValueError, TypeError):
+        raise _unknown_moment("This is no moment.") from None
+    if not has_come:
+        raise _unknown_moment("This time has not come yet.")
+    return await past.position_at(connection, time)
+
+
+def _unknown_moment(reason: str) -> BadRequest:
+    hint = "Give asOf a cursor of an earlier answer, or a time that has passed, with its offset."
+    return BadRequest(422, "moment_unknown", f"{reason} {hint}")
 
 
 async def _lacks(connection: Connection, call: AnyCall, have_gaps: frozenset[str]) -> bool:

@@ -8,14 +8,12 @@ SECURITY_HEADERS: Final[tuple[tuple[bytes, bytes], ...]] = (
     (b"referrer-policy", b"no-referrer"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
 )
-_CACHE_CONTROL: Final = b"cache-control"
-_NOT_KEPT: Final = (*SECURITY_HEADERS, (_CACHE_CONTROL, b"no-store"))
 
 
-def missing(headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[bytes, bytes], ...]:
-    """The security headers that an answer lacks. Its own headers stay, also for caching."""
-    for name, _ in headers:
-        if name == _CACHE_CONTROL:
-            return SECURITY_HEADERS
-    return _NOT_KEPT
+def missing(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The security headers that an answer lacks. The answer's own headers stay: those for caching,
+    and the policy of the page."""
+    own = {name for name, _ in headers}
+    return [header for header in SECURITY_HEADERS if header[0] not in own]

@@ -143,6 +143,12 @@ class Server(uvicorn.Server):
             connection.close()
 
     @property
+    def service(self) -> Service:
+        """The parts of the service, once it is ready."""
+        service: Service = self._app.state.service
+        return service
+
+    @property
     def url(self) -> str:
         """Where it listens."""
         host, port = self.servers[0].sockets[0].getsockname()[:2]
@@ -166,7 +172,7 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
     def _drain(self) -> None:
-        service: Service = self._app.state.service
+        service = self.service
         service.merged_streams.stop()
         service.build_polls.stop()
         service.run_polls.stop()

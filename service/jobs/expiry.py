@@ -1,4 +1,4 @@
-"""Ends idle sessions, silent builds and silent runs, and removes old entries of the audit."""
+"""Ends idle sessions, silent builds and silent runs, and removes what is kept for a time alone."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator
@@ -11,7 +11,7 @@ import structlog
 from projections import builds as build_rows
 from projections import runs as run_rows
 from projections.sessions import idle_sessions
-from service.access import audit
+from service.access import audit, browser_sessions
 from service.commands import runs
 from service.commands.builds import Builds
 from service.commands.sessions import expire
@@ -81,6 +81,11 @@ async def time_out_silent_runs(
 async def expire_audit(pool: Pool, days: int) -> int:
     """Remove entries of the audit that are older than `days`; returns their number."""
     return await audit.expire(pool, days, limit=_AT_A_TIME)
+
+
+async def expire_browser_sessions(pool: Pool) -> int:
+    """Remove links and browser sessions that have expired; returns their number."""
+    return await browser_sessions.expire(pool, limit=_AT_A_TIME)
 
 
 @contextmanager

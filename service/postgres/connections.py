@@ -105,6 +105,23 @@ async def tenant_transaction(
 
 
 @asynccontextmanager
+async def past_transaction(pool: Pool, tenant_id: str) -> AsyncGenerator[Connection]:
+    """A transaction that sees the rows of one tenant alone, and that stores nothing: it ends with a
+    rollback. Its statements see the log at one moment.
+
+    The caller may choose other cursors for the connection, until the end.
+    """
+    begin = b"begin isolation level repeatable read"
+    async with _pipelined(pool, begin, end=b"rollback") as connection:
+        await connection.execute(ROLES["as_tenant"], {"tenant_id": tenant_id})
+        cursors = connection.cursor_factory
+        try:
+            yield connection
+        finally:
+            connection.cursor_factory = cursors
+
+
+@asynccontextmanager
 async def service_transaction(pool: Pool) -> AsyncGenerator[Connection]:
     """A transaction for the service's own work, which sees the rows of all tenants.
 
@@ -116,7 +133,9 @@ async def service_transaction(pool: Pool) -> AsyncGenerator[Connection]:
 
 
 @asynccontextmanager
-async def _pipelined(pool: Pool, begin: bytes) -> AsyncGenerator[Connection]:
+async def _pipelined(
+    pool: Pool, begin: bytes, *, end: bytes = b"commit"
+) -> AsyncGenerator[Connection]:
     """A transaction in pipeline mode.
 
     psycopg's own `transaction()` would wait for the server before and after its commit. What fails
@@ -125,7 +144,7 @@ async def _pipelined(pool: Pool, begin: bytes) -> AsyncGenerator[Connection]:
     async with pool.connection() as connection, connection.pipeline():
         await connection.execute(begin, prepare=False)
         yield connection
-        await connection.execute(b"commit", prepare=False)
+        await connection.execute(end, prepare=False)
 
 
 async def tenant_rows(pool: Pool, tenant_id: str, read: Read[R]) -> list[R]:

@@ -27,7 +27,7 @@ STEP_BYTES: Final = 16 * 1024 * 1024
 
 _ERASURES: Final = frozenset(kind.__name__ for kind in ERASURES)
 Rebuilding = Callable[[str], Progress]
-"""Called with the name of a read model that is rebuilt; returns what is told of its progress."""
+"""Called with the name of a read model. Returns what is called with the progress of its rebuild."""
 
 
 class ImportRefused(RuntimeError):

@@ -11,7 +11,7 @@ import re
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import quote
 
 import orjson
@@ -130,7 +130,7 @@ class Stream:
 
     def __init__(self, client: "Client", at: Address, feed: Feed) -> None:
         self._client = client
-        self._context = client.jetstream()
+        self._context = client.jetstream()  # pyright: ignore[reportUnknownMemberType]
         self._at = at
         self._feed = feed
         self._inbox = client.new_inbox()
@@ -143,11 +143,11 @@ class Stream:
         from nats.js.errors import NotFoundError
 
         with _translated():
-            await self._client.subscribe(f"{self._inbox}.*", cb=self._on_ack)
+            await self._client.subscribe(f"{self._inbox}.*", cb=self._on_ack)  # pyright: ignore[reportUnknownMemberType]
             try:
                 found = await self._context.stream_info(self._at.stream)
             except NotFoundError:
-                found = await self._context.add_stream(
+                found = await self._context.add_stream(  # pyright: ignore[reportUnknownMemberType]
                     name=self._at.stream,
                     subjects=[self._feed.subjects.pattern],
                     description="The log of Throughline: each event once, in order.",
@@ -165,7 +165,7 @@ class Stream:
             last = await self._context.get_msg(self._at.stream, seq=self._sequence)
         except NotFoundError:
             return None
-        headers = last.headers or {}
+        headers = cast(dict[str, str], last.headers or {})  # pyright: ignore[reportUnknownMemberType]
         log_epoch, _, position = headers.get(CURSOR, "").rpartition(".")
         if not (position.isascii() and position.isdigit()):
             raise StreamRefused(
@@ -259,7 +259,7 @@ async def connected(at: Address, feed: Feed) -> AsyncGenerator[Stream]:
     """A connection to the stream. A lost connection is not made again: what the stream has must be
     asked first. Raises NatsMissing, StreamRefused and StreamAway."""
     try:
-        import nats
+        from nats.aio.client import Client
     except ImportError:
         raise NatsMissing(
             "A relay to NATS needs the library nats-py: pip install 'throughline[nats]'"
@@ -274,15 +274,16 @@ async def connected(at: Address, feed: Feed) -> AsyncGenerator[Stream]:
         for stream in streams:
             stream.fail(str(error) or type(error).__name__)
 
-    with _translated():
-        client = await nats.connect(
-            at.url,
-            name="throughline relay",
-            allow_reconnect=False,
-            closed_cb=on_closed,
-            error_cb=on_error,
-        )
+    client = Client()
     try:
+        with _translated():
+            await client.connect(  # pyright: ignore[reportUnknownMemberType]
+                at.url,
+                name="throughline relay",
+                allow_reconnect=False,
+                closed_cb=on_closed,
+                error_cb=on_error,
+            )
         streams.append(Stream(client, at, feed))
         yield streams[0]
     finally:

@@ -8,6 +8,7 @@ from domain.events import (
     EVENT_TYPES,
     AccountEvent,
     BuildEvent,
+    Event,
     PlaceEvent,
     ProjectEvent,
     PromptEvent,
@@ -37,21 +38,26 @@ from service.replay.importing import Rebuilding
 from service.replay.reading import SQL, EventFilter, whole
 
 FIRST: Final = 10
-"""How many faults of a kind are told."""
+"""How many faults of a kind are named."""
+
+
+def _types(union: Any) -> tuple[type[Event], ...]:
+    return get_args(union) or (union,)
+
 
 _STREAMS: Final[Mapping[str, Decider[Any, Any]]] = {
     kind.__name__: decider
-    for decider, union in (
-        (SESSION, SessionEvent),
-        (ACCOUNT, AccountEvent),
-        (BUILD, BuildEvent),
-        (RUN, RunEvent),
-        (PROJECT, ProjectEvent),
-        (PLACE, PlaceEvent),
-        (PROMPT, PromptEvent),
-        (REQUEST, RequestEvent),
+    for decider, types in (
+        (SESSION, _types(SessionEvent)),
+        (ACCOUNT, _types(AccountEvent)),
+        (BUILD, _types(BuildEvent)),
+        (RUN, _types(RunEvent)),
+        (PROJECT, _types(ProjectEvent)),
+        (PLACE, _types(PlaceEvent)),
+        (PROMPT, _types(PromptEvent)),
+        (REQUEST, _types(RequestEvent)),
     )
-    for kind in (get_args(union) or (union,))
+    for kind in types
 }
 """The stream of each known type."""
 
@@ -66,21 +72,28 @@ class Check:
 
 
 async def checks(connection: Connection, reading: Rebuilding) -> AsyncGenerator[Check]:
-    """Check the log and every read model; each check is told when it is done.
+    """Check the log and every read model, one after the other.
 
-    `reading` is called with the name of a check that takes long, and returns what is told of its
-    progress.
+    `reading` is called with the name of a check that takes long. It returns what is called with the
+    progress of the check.
     """
+    async for check in log_checks(connection, reading):
+        yield check
     upto = await head(connection)
-    for name, statement, told in _STATEMENTS:
-        found = await connection.execute(SQL[statement], {"most": FIRST})
-        faults = tuple(told.format(*row) for row in await found.fetchall())
-        yield Check(name=name, count=upto, faults=faults)
-    yield await _readable(connection, upto, reading("events"))
     for projection in PROJECTIONS:
         rows = await verify(connection, projection, reading(projection.name))
         faults = () if rows == 0 else (f"{rows} rows differ from the log",)
         yield Check(name=f"read model {projection.name}", count=upto, faults=faults)
+
+
+async def log_checks(connection: Connection, reading: Rebuilding) -> AsyncGenerator[Check]:
+    """Check the log alone."""
+    upto = await head(connection)
+    for name, statement, text in _STATEMENTS:
+        found = await connection.execute(SQL[statement], {"most": FIRST})
+        faults = tuple(text.format(*row) for row in await found.fetchall())
+        yield Check(name=name, count=upto, faults=faults)
+    yield await _readable(connection, upto, reading("events"))
 
 
 _STATEMENTS: Final = (
@@ -89,7 +102,7 @@ _STATEMENTS: Final = (
     ("appends", "split_appends", "positions {0} to {1} are not one append"),
     ("erasures", "unmasked", "position {0}: has texts that the event at {1} erases"),
 )
-"""The checks that the database does: the name, the statement, and what is told of each row."""
+"""The checks that the database does: name, statement, and the text for each row."""
 
 
 async def _readable(connection: Connection, upto: int, progress: Progress) -> Check:

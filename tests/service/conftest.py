@@ -6,7 +6,7 @@ import pytest
 from sse_starlette.sse import AppStatus
 
 from service.chat import turn
-from tests.running import LiveService, running
+from tests.running import LiveService, SharedService, running
 
 
 @pytest.fixture(autouse=True)
@@ -24,9 +24,28 @@ def _no_model_is_slow() -> Iterator[None]:
 
 
 @pytest.fixture
-async def run(url: str) -> AsyncIterator[LiveService]:
-    """The service with the project p1, whose owner u1 has credit."""
+def run(request: pytest.FixtureRequest) -> LiveService:
+    """The service with the project p1, whose owner u1 has credit.
+
+    A test that asks for its database has a service and a database of its own, and acts as tenant
+    t1. The other tests of a module share a service, and each of them has a tenant of its own.
+    """
+    is_alone = "new_database" in request.fixturenames
+    live: LiveService = request.getfixturevalue("_alone" if is_alone else "_tenant")
+    return live
+
+
+@pytest.fixture
+async def _alone(url: str) -> AsyncIterator[LiveService]:
     async with running(url) as service:
+        await service.project()
+        await service.credit()
+        yield service
+
+
+@pytest.fixture
+async def _tenant(shared_service: SharedService) -> AsyncIterator[LiveService]:
+    async with shared_service.tenant() as service:
         await service.project()
         await service.credit()
         yield service

@@ -79,9 +79,20 @@ async def furnish(run: LiveService, key_id: str, word: str) -> World:
         "promptId": prompt["promptId"],
         "share": shared["shareId"],
         "runId": compared["runId"],
+        "browserSessionId": await _signed_in(client, user),
     }
     others = (built["sessionId"], built["messageId"], asked["messageId"], f"v-{word}")
     return World(client, word, ids, others)
+
+
+async def _signed_in(client: httpx.AsyncClient, user_id: str) -> str:
+    """The id of a browser session of a user, who has another link too."""
+    first, _ = [await _done(client, "/v1/links", userId=user_id) for _ in range(2)]
+    page = {"Sec-Fetch-Site": "same-origin"}
+    body = {"code": first["url"].partition("code=")[2]}
+    answer = await client.post("/v1/browser-sessions", json=body, headers=page)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["browserSessionId"])
 
 
 async def _build(client: httpx.AsyncClient, build_id: str, word: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from domain.events import SessionOpened
-from projections import PROJECTIONS
+from projections import PROJECTIONS, past
 from projections.projection import Connection, install, rebuild, verify
 from service.eventlog.store import NewEvent
 from service.postgres import connections, migrations
@@ -156,7 +156,7 @@ GRANTS: Final = """
          where has_table_privilege(%(role)s, pg_class.oid, privilege))
     )
     from pg_class
-    where relnamespace in ('app'::regnamespace, 'analytics'::regnamespace, 'public'::regnamespace)
+    where relnamespace::regnamespace::text = any (%(schemas)s)
         and relkind in ('r', 'v')
         and has_table_privilege(
             %(role)s, pg_class.oid, 'select,insert,update,delete,truncate,references,trigger'
@@ -177,6 +177,23 @@ async def test_a_tenant_s_role_only_reads_the_tables_with_rows_of_tenants(url: s
         )
         readable = {*with_tenants, "app.projection"} - {"app.analyst"}
         assert await grants(owner, "throughline_tenant") == {f"{each} select" for each in readable}
+
+
+async def test_the_past_is_written_by_its_own_function_alone(url: str) -> None:
+    """The roles of tenants read it, each its own rows. Analysts cannot even name its tables."""
+    async with owning(url) as owner:
+        tables = await found(
+            owner,
+            "select format('past.%I', tablename) from pg_tables where schemaname = 'past'",
+        )
+        assert len(tables) == len(PROJECTIONS) + 2
+        walls = WALLS["row level security off"].replace("'app'::", "'past'::")
+        assert await found(owner, walls) == []
+        granted = await grants(owner, "throughline_tenant", "past")
+        assert granted == {f"{each} select" for each in tables}
+        assert await grants(owner, "throughline_analyst", "past") == set()
+        may = "select has_schema_privilege('throughline_analyst', 'past', 'usage')::text"
+        assert await found(owner, may) == ["false"]
 
 
 async def test_an_analyst_s_role_only_reads_the_views_and_their_tables(url: str) -> None:
@@ -202,8 +219,9 @@ async def test_the_service_s_role_writes_only_what_it_keeps(url: str) -> None:
         assert all(each.startswith("app.") for each in writable)
 
 
-async def grants(owner: Connection, role: str) -> set[str]:
-    rows = await owner.execute(GRANTS.encode(), {"role": role})
+async def grants(owner: Connection, role: str, *schemas: str) -> set[str]:
+    asked = {"role": role, "schemas": list(schemas or ("app", "analytics", "public"))}
+    rows = await owner.execute(GRANTS.encode(), asked)
     return {grant for (grant,) in await rows.fetchall()}
 
 
@@ -264,8 +282,14 @@ WALLS: Final = {
             and not coalesce(array_to_string(proconfig, ','), '') like '%search_path%'
         """,
 }
-OURS_ALONE: Final = ["event_position_is_taken_once", "reply_chunk_is_taken_once", "analyst_pkey"]
-"""Keys that no tenant can choose: positions, ids that the service makes, roles."""
+OURS_ALONE: Final = [
+    "event_position_is_taken_once",
+    "reply_chunk_is_taken_once",
+    "analyst_pkey",
+    "sign_in_link_pkey",
+    "browser_session_has_its_own_secret",
+]
+"""Keys that no tenant can choose: positions, ids and secrets that the service makes, roles."""
 
 
 @pytest.mark.parametrize("fault", WALLS)
@@ -307,6 +331,12 @@ async def test_the_owner_does_not_need_to_be_a_superuser(
                 await rebuild(owner, projection)
                 assert await verify(owner, projection) == 0
             assert await found(owner, "select session_id from app.sessions") == ["1"]
+        async with (
+            connections.pool(theirs) as pool,
+            connections.past_transaction(pool, "t1") as connection,
+        ):
+            await past.fold_projects(connection, ["p1"], 1, most=1)
+            assert await found(connection, "select session_id from past.sessions") == ["1"]
     finally:
         with psycopg.connect(server.url, autocommit=True) as admin:
             admin.execute(f"drop database {own} with (force)".encode())

@@ -76,7 +76,7 @@ def _export(opened: BinaryIO, wanted: "EventFilter", begin: str, end: str) -> st
             await write_archive(owner, writer, bar("export"))
         return writer
 
-    return _told(as_owner(work))
+    return _described(as_owner(work))
 
 
 def _resume(opened: BinaryIO, file: Path, wanted: "EventFilter", begin: str, end: str) -> str:
@@ -100,7 +100,7 @@ def _resume(opened: BinaryIO, file: Path, wanted: "EventFilter", begin: str, end
         opened.truncate()
         return _export(opened, wanted, begin, end)
     try:
-        return _told(as_owner(work))
+        return _described(as_owner(work))
     except ArchiveRefused as error:
         raise ArchiveRefused(f"{file} {error}.") from None
 
@@ -113,7 +113,7 @@ async def _header(owner: "Connection", wanted: "EventFilter", begin: str, end: s
     return await header_of(owner, wanted, after=after, upto=upto)
 
 
-def _told(writer: "ArchiveWriter") -> str:
+def _described(writer: "ArchiveWriter") -> str:
     header = writer.header
     return f"{writer.events} events after position {header.after} up to {header.upto}"
 

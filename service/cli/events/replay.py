@@ -100,7 +100,7 @@ async def _replay(owner: "Connection", asked: _Asked) -> None:
     after = await options.after_of(owner, asked.begin)
     upto = min(await options.upto_of(owner, asked.end), await head(owner))
     log_epoch = await _log_epoch(owner)
-    kept = _checkpoint_file(asked, after, log_epoch)
+    kept = _checkpoint_file(asked, log_epoch)
     if kept is not None:
         after = max(after, kept.position() or 0)
     before = await newest(owner, asked.chosen, upto=after, count=1)
@@ -119,14 +119,16 @@ async def _log_epoch(owner: "Connection") -> str:
     return str(row[0])
 
 
-def _checkpoint_file(asked: _Asked, after: int, log_epoch: str) -> "CheckpointFile | None":
+def _checkpoint_file(asked: _Asked, log_epoch: str) -> "CheckpointFile | None":
     from service.replay.delivery import CheckpointFile
 
     if asked.checkpoint is None or asked.target is None:
         return None
-    selection = f"after {after}, {asked.chosen}"
     return CheckpointFile(
-        asked.checkpoint, url=asked.target.url, selection=selection, log_epoch=log_epoch
+        asked.checkpoint,
+        url=asked.target.url,
+        selection=str(asked.chosen),
+        log_epoch=log_epoch,
     )
 
 

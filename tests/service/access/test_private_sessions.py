@@ -43,9 +43,9 @@ async def run(url: str) -> AsyncIterator[LiveService]:
         yield started
 
 
-async def browser(live: LiveService, user_id: str) -> httpx.AsyncClient:
-    """A client with a token of a user."""
-    asked = {"userId": user_id, "projectId": "p1"}
+async def browser(live: LiveService, user_id: str, **project: str) -> httpx.AsyncClient:
+    """A client with a token of a user, for all projects unless a project is named."""
+    asked = {"userId": user_id} | project
     token = (await live.client.post("/v1/tokens", json=asked)).json()["token"]
     headers = {"Authorization": f"Bearer {token}"}
     return httpx.AsyncClient(base_url=live.client.base_url, headers=headers, timeout=60)
@@ -88,19 +88,25 @@ async def test_another_member_finds_nothing_of_a_private_session_on_any_route(
     run: LiveService,
 ) -> None:
     ids = {"userId": "u2", "projectId": "p1", "buildId": new_id(), "share": new_id()}
-    ids |= {"promptId": new_id(), "runId": await ended_run(run)}
+    ids |= {"browserSessionId": new_id(), "promptId": new_id(), "runId": await ended_run(run)}
     private = ids | await private_session(run)
     absent = ids | {"sessionId": session_id("prompt", new_id()), "messageId": new_id()}
     named = {each.name: each for each in OPERATIONS}
     compared: set[str] = set()
-    async with await browser(run, "u2") as token:
+    async with (
+        await browser(run, "u2", projectId="p1") as narrow,
+        await browser(run, "u2") as wide,
+    ):
+        tokens = (narrow, wide)
         for probe in await probes(run):
             names_user = "userId" in probe.query or "userId" in BODIES.get(probe.operation, {})
-            callers = [token]
+            if named[probe.operation].credential is not None:
+                continue  # a key or a token opens nothing here
+            callers = [*tokens]
             if names_user and probe.operation not in OF_THE_TENANT:
                 callers.append(run.client)
             for client in callers:
-                if client is token and not named[probe.operation].browsers:
+                if client in tokens and not named[probe.operation].browsers:
                     refused = await ask(client, probe, private)
                     assert problem(refused) == (401, "not_authenticated"), probe
                     continue

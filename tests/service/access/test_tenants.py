@@ -73,6 +73,8 @@ BODIES: dict[str, dict[str, Any]] = {
     },
     "discussRun": {"userId": "?", "sessionId": "?"},
     "mintToken": {"userId": "?", "projectId": "?"},
+    "createLink": {"userId": "?", "projectId": "?"},
+    "redeemLink": {"code": "c"},
     "sharePlan": {"userId": "?"},
     "forkSession": {"userId": "?", "messageId": "?"},
     "describeProject": {"name": "n"},
@@ -95,7 +97,17 @@ MAKERS = ("putMember", "creditAccount", "registerProject")
 """Operations that make a resource under an id which the caller chooses: another tenant's resource
 of the same id is a different one. They are called last, because then the caller has that id."""
 
-IDS = ("userId", "projectId", "sessionId", "messageId", "buildId", "promptId", "share", "runId")
+IDS = (
+    "userId",
+    "projectId",
+    "sessionId",
+    "messageId",
+    "buildId",
+    "promptId",
+    "share",
+    "runId",
+    "browserSessionId",
+)
 OPTIONAL = {"getTimeline": ("userId",), "readEvents": ("projectId",)}
 
 
@@ -181,6 +193,7 @@ def comparable(answer: httpx.Response, ids: dict[str, str]) -> tuple[int, frozen
     for name, value in ids.items():
         text = text.replace(value, f"<{name}>")
     text = re.sub(r"\b[0-9a-f]{8}\.\d+\b", "<cursor>", text)
+    text = re.sub(r"code=[\w-]+", "<code>", text)
     text = re.sub(r'"(eyJ[\w.-]+|\d{4}-[\d:T.-]+Z?(\+00:00)?)"', "<now>", text)
     return answer.status_code, frozenset(answer.headers), text
 
@@ -209,9 +222,9 @@ async def test_another_tenant_s_ids_answer_like_unknown_ids_on_every_route(
     ]
     bodies: list[bytes] = []
     wide = (reads * (PROBES // len(reads) + 1))[: max(PROBES, len(reads))]
-    async with await browser(run, ours) as client:
+    async with await browser(run, ours) as client, await browser(run, ours, "userId") as everywhere:
         for probe in (*wide, *last):
-            for caller in (ours.client, client):
+            for caller in (ours.client, client, everywhere):
                 if caller is ours.client or probe.operation not in MAKERS:
                     bodies += await look_the_same(caller, probe, ours, theirs)
     assert len(bodies) > 2 * PROBES
@@ -238,9 +251,9 @@ async def look_the_same(
     return [one.content, two.content]
 
 
-async def browser(run: LiveService, world: World) -> httpx.AsyncClient:
-    """A client with a token for the world's user and project."""
-    body = {name: world.ids[name] for name in ("userId", "projectId")}
+async def browser(run: LiveService, world: World, *names: str) -> httpx.AsyncClient:
+    """A client with a token for the world's user, in its project unless only the user is named."""
+    body = {name: world.ids[name] for name in names or ("userId", "projectId")}
     token = (await world.client.post("/v1/tokens", json=body)).json()["token"]
     headers = {"Authorization": f"Bearer {token}"}
     return httpx.AsyncClient(base_url=run.client.base_url, headers=headers, timeout=60)

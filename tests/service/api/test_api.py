@@ -348,6 +348,7 @@ async def test_every_invalid_signature_gets_the_same_answer(shared: LiveService,
     assert answer.content == reference.content
 
 
+@pytest.mark.usefixtures("url")
 async def test_a_signed_write_is_accepted_once(run: LiveService) -> None:
     body = b'{"userId":"u1","seconds":1,"kind":"bonus"}'
     request = httpx.Request("POST", f"{run.client.base_url}/v1/billing/credits", content=body)

@@ -86,7 +86,7 @@ async def test_a_second_message_includes_the_first_turn(run: LiveService) -> Non
     final = law.lawful(await run.stream("And now?", locale="fr"))
     sent = run.model.requests[-1]
     assert [message["role"] for message in sent["messages"]] == ["user", "assistant", "user"]
-    assert sent["messages"][0]["content"][0]["text"] == "Add a login page"
+    assert sent["messages"][0]["content"] == "Add a login page"
     assert "cache_control" in sent["messages"][1]["content"][0]
     assert all("cache_control" in block for block in sent["system"])
     assert "Reply in fr." in sent["system"][1]["text"]

@@ -225,7 +225,7 @@ async def test_the_reply_as_json_ends_as_its_stream_does(url: str, fault: str) -
 
 def calls(live: LiveService, fault: str) -> int:
     """The number of model calls with this fault's message."""
-    texts = [body["messages"][-1]["content"][0]["text"] for body in live.model.requests]
+    texts = [body["messages"][-1]["content"] for body in live.model.requests]
     return sum(text.endswith(f"[[offline: {fault}]]") for text in texts)
 
 

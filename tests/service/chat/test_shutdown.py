@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 from service.model.offline.app import OfflineModel
+from service.model.offline.requests import parts
 from tests.running import LiveService, running
 from tests.service import law
 from tests.service.chat.test_faults import SAID
@@ -128,5 +129,5 @@ async def test_the_next_service_continues_the_session(url: str) -> None:
         final = law.lawful(await live.stream("Good morning"))
         assert final["sessionId"] in {each["sessionId"] for each in finals}
         assert final["data"] == SAID
-        said = [turn["content"][0]["text"] for turn in live.model.requests[-1]["messages"]]
+        said = [parts(turn["content"])[0]["text"] for turn in live.model.requests[-1]["messages"]]
         assert len(said) == 3  # the interrupted turn with its shown part, and the new turn

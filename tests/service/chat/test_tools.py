@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from service.model.offline.app import Fault, OfflineModel
+from service.model.offline.requests import parts
 from tests.running import Event, LiveService, problem, running
 from tests.service import law
 
@@ -46,7 +47,8 @@ def tool_calls(events: list[Event]) -> list[tuple[str, str]]:
 
 def sent(run: LiveService) -> list[Any]:
     """The blocks of the last request's messages after the user's."""
-    return [block for message in run.model.requests[-1]["messages"] for block in message["content"]]
+    messages = run.model.requests[-1]["messages"]
+    return [block for message in messages for block in parts(message["content"])]
 
 
 async def test_readers_see_the_tool_calls_of_the_model(run: LiveService, url: str) -> None:
@@ -179,7 +181,7 @@ async def test_the_requested_context_is_in_the_first_question(run: LiveService) 
         "includeBuildErrors": True,
     }
     await run.chat("Hello there", context=context)
-    first = run.model.requests[0]["messages"][-1]["content"][0]["text"]
+    first = run.model.requests[0]["messages"][-1]["content"]
     assert "Project structure:" in first
     assert "app.py" in first
     assert ".env" not in first
@@ -255,7 +257,7 @@ async def test_the_model_is_told_what_is_deployed_and_what_the_user_looks_at(
     facts = str(sent["system"])
     assert "Current version: v1, deployed " in facts
     assert f"Last build: {build_id}, succeeded, since " in facts
-    question = sent["messages"][-1]["content"][0]["text"]
+    question = sent["messages"][-1]["content"]
     assert question.startswith("The user looks at the version v1.\n\nThe user looks at the build")
     calls = run.model.calls
     assert problem(await run.chat("Hello", versionId="v9")) == (404, "version_not_found")

@@ -87,9 +87,9 @@ class Served:
         """The shell lines of the output."""
         return re.findall(r"^  (.+)$", self.printed, re.MULTILINE)
 
-    def until(self, *words: str) -> bool:
+    def until(self, *words: str, project_id: str = "demo") -> bool:
         """Watch the timeline until an item has all these words."""
-        path = "/v1/project/demo/timeline/stream?userId=ada"
+        path = f"/v1/project/{project_id}/timeline/stream?userId=ada"
         header = self.command("sign", "GET", path).stdout.strip()
         address = re.search(r"listens on (\S+)", self.printed)
         assert address is not None
@@ -127,6 +127,7 @@ def folder() -> Iterator[Path]:
 def test_a_first_run_works_as_printed_and_a_second_finds_its_data(folder: Path) -> None:
     with (folder / "errors").open("wb") as errors:
         with Served(folder, errors) as first:
+            signs_in(first)
             stream, timeline, bill, convert, ask = first.lines()
             streamed = first.shell(stream)
             assert streamed.startswith(": throughline\n\nretry: 1000\nid: ")
@@ -151,6 +152,7 @@ def test_a_first_run_works_as_printed_and_a_second_finds_its_data(folder: Path) 
                 "user_message",
             ]
             assert {each["status"] for each in happened[:3]} == {"deployed"}
+            assert first.until('"type":"deployment"', project_id="tea"), "there is something to see"
             key = re.search(r"Demo key: demo / (\S+)", first.printed)
             assert first.stop(signal.SIGINT) == 0
 
@@ -161,7 +163,29 @@ def test_a_first_run_works_as_printed_and_a_second_finds_its_data(folder: Path) 
             assert key[0] in second.printed
             commands_work_beside(second)
             assert second.stop(signal.SIGTERM) == 0
-    logs_have_no_texts_or_secrets(folder / "errors", key[1])
+    code = first.printed.partition("?code=")[2].partition("\n")[0]
+    logs_have_no_texts_or_secrets(folder / "errors", key[1], code)
+
+
+def signs_in(served: Served) -> None:
+    """The first line that is printed is a link, and the command `link` prints another link."""
+    first = re.match(r"\s*Open (http://\S+)/\?code=(\S+)\n.* link --user ada\n", served.printed)
+    assert first is not None
+    address, code = first.groups()
+    link = ("link", "--user", "ada", "--url")
+    another = served.command(*link, address, "--project", "demo")
+    assert another.returncode == 0, another.stderr
+    assert another.stdout.startswith(f"{address}/?code=")
+    call = f"curl -s {address}/v1/browser-sessions -H 'Content-Type: application/json'"
+    for each in (code, another.stdout.strip().partition("=")[2]):
+        body = json.dumps({"code": each})
+        answer = served.shell(f"{call} -H 'Sec-Fetch-Site: same-origin' -d '{body}'")
+        assert json.loads(answer)["userId"] == "ada"
+    unknown = served.command(*link, address, "--project", "none")
+    assert unknown.returncode == 1
+    assert unknown.stderr.startswith("throughline: The service refuses: ")
+    nobody = served.command(*link, "http://127.0.0.1:1")
+    assert (nobody.returncode, nobody.stderr.count("\n")) == (1, 1)
 
 
 def readme_shows(command: str, streamed: str) -> None:
@@ -191,9 +215,11 @@ curl() {
 """
 """A live timeline has no end, so it is cut. Each call says on standard error how it ended."""
 
-USERS_PAGES = tuple(page for page in sorted(DOCS.glob("*.md")) if page.name != "contributing.md")
-"""Pages with shell lines for a running service. The README has a line that `serve` prints, and
-tests/test_contributing.py runs those for contributors."""
+USERS_PAGES = tuple(
+    page for page in sorted(DOCS.glob("*.md")) if page.name not in ("contributing.md", "replay.md")
+)
+"""Pages with shell lines for a running service. The README has a line that `serve` prints.
+tests/test_contributing.py runs those for contributors, and test_events.py those on events."""
 
 
 def shell_lines_of_the_documents_work(served: Served) -> None:
@@ -252,11 +278,11 @@ def commands_work_beside(served: Served) -> None:
     assert served.command("sign", "GET", "/x", "--key", "nobody").returncode == 2
 
 
-def logs_have_no_texts_or_secrets(errors: Path, secret: str) -> None:
+def logs_have_no_texts_or_secrets(errors: Path, *secrets: str) -> None:
     """Every log line is JSON with its request's id, and has no text of users and no secret."""
     text = errors.read_text()
     assert "login page" not in text
-    assert secret not in text
+    assert [each for each in secrets if each in text] == []
     assert "userId=" not in text
     requests = [json.loads(line) for line in text.splitlines() if '"event":"request"' in line]
     assert {each["operation"] for each in requests} >= {
@@ -293,7 +319,7 @@ def test_the_operations_page_has_a_row_for_every_setting_and_for_nothing_else() 
 def test_the_operations_page_lists_every_command() -> None:
     page = (DOCS / "operations.md").read_text()
     described = set(re.findall(r"^    throughline ([a-z]+(?: [a-z]+)*)", page, re.M))
-    for group in ("", "projections", "analysts", "events"):
+    for group in ("", "projections", "analysts", "events", "show"):
         shown = subprocess.run(
             [THROUGHLINE, *group.split(), "--help"],
             env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1"},
@@ -305,6 +331,7 @@ def test_the_operations_page_lists_every_command() -> None:
             "projections",
             "analysts",
             "events",
+            "show",
         }
         assert commands
         for command in commands:

@@ -3,11 +3,9 @@
 import os
 import re
 import socket
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeAlias
 from urllib.parse import urlsplit
 
 import anyio
@@ -15,33 +13,14 @@ import psycopg
 import pytest
 
 from projections import PROJECTIONS
-from service.cli import main
 from service.postgres import connections
 from service.postgres.embedded import Server, embedded
 from tests.folders import in_memory
 from tests.projections.generated import World, writing
 from tests.running import UNSAFE
+from tests.service.cli.conftest import Command
 
 SECRET = "0123456789abcdef0123456789abcdef"
-Command: TypeAlias = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run a command in this process; returns its exit code and what it wrote."""
-    monkeypatch.setattr("service.ops.logs.configure", lambda _: None)
-
-    def run(*arguments: str, **environment: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["throughline", *arguments])
-        with monkeypatch.context() as settings:
-            for name, value in environment.items():
-                settings.setenv(name, value)
-            with pytest.raises(SystemExit) as ended:
-                main()
-        written = capsys.readouterr()
-        return int(ended.value.code or 0), written.out + written.err
-
-    return run
 
 
 @pytest.mark.parametrize(
@@ -51,6 +30,12 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         ("PORT", "70000", "THROUGHLINE_PORT='70000' must be at most 65535."),
         ("USER_MESSAGES", "-1", "THROUGHLINE_USER_MESSAGES='-1' must be at least 1."),
         ("GRACE_SECONDS", "abc", "THROUGHLINE_GRACE_SECONDS='abc' must be a number."),
+        (
+            "ORIGINS",
+            "https://shop.example/,*",
+            "THROUGHLINE_ORIGINS='https://shop.example/,*' must be origins without a path, such as"
+            " https://shop.example.com.",
+        ),
         ("GRACE_SECONDS", "0", "THROUGHLINE_GRACE_SECONDS='0' must be more than 0.0."),
         (
             "LOG_LEVEL",

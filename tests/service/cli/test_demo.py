@@ -1,8 +1,15 @@
-"""The demo of a first run: its project and session are there at each start."""
+"""The demo of a first run: its projects, its session and its link."""
 
-from service.access.keys import TENANT
+import asyncio
+
+from service.access.keys import KEY_ID, TENANT
 from service.cli import demo
-from tests.running import KEYS, running
+from service.cli.calls import SignedCalls
+from tests.running import KEYS, LiveService, running
+from tests.service.access.test_browser_sessions import redeem
+from tests.service.http.test_true_errors import counted
+
+DEMO = {KEY_ID: KEYS["k1"].model_copy(update={"tenant": TENANT})}
 
 
 async def test_the_demo_is_the_same_at_each_start_until_its_project_is_erased(url: str) -> None:
@@ -21,3 +28,38 @@ async def test_the_demo_is_the_same_at_each_start_until_its_project_is_erased(ur
         assert answer.status_code == 200
         account = await run.account(demo.USER_ID)
         assert account["creditedSeconds"] == demo.CREDIT_SECONDS
+
+
+async def fill(live: LiveService, *, is_offline: bool) -> None:
+    """What a start does: prepare, then fill."""
+    await demo.prepare(live.service)
+    calls = SignedCalls(str(live.client.base_url), KEY_ID, DEMO[KEY_ID])
+    await asyncio.to_thread(demo.fill, calls, is_offline=is_offline, with_workers=True)
+
+
+async def test_the_first_start_makes_a_project_with_something_to_see(url: str) -> None:
+    async with running(url, hmac_keys=DEMO) as run:
+        await fill(run, is_offline=True)
+        happened = await counted(url)
+        assert happened["ReplyCompleted"] == 3
+        expected = ("BuildQueued", "RunQueued", "PromptCreated", "PromptVersionAdded")
+        assert [happened[each] for each in expected] == [1, 1, 1, 2]
+        await fill(run, is_offline=True)
+        assert await counted(url) == happened, "the second start makes nothing"
+
+
+async def test_nothing_that_costs_money_is_made_without_being_asked(url: str) -> None:
+    async with running(url, hmac_keys=DEMO) as run:
+        await fill(run, is_offline=False)
+        happened = await counted(url)
+        assert happened["PromptVersionAdded"] == 2, "the control"
+        assert happened["ReplyStarted"] == happened["BuildQueued"] == 0
+        assert not run.model.requests
+
+
+async def test_the_link_signs_the_demo_s_user_in(url: str) -> None:
+    async with running(url, hmac_keys=DEMO) as run:
+        await demo.prepare(run.service)
+        link = await demo.sign_in_url(run.service, str(run.client.base_url))
+        answer = await redeem(run, link.partition("/?code=")[2])
+        assert (answer.status_code, answer.json()["userId"]) == (201, demo.USER_ID)

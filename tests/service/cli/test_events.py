@@ -5,6 +5,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -93,6 +94,9 @@ def test_the_commands_of_the_page_work_as_written(
             assert code == 0, (line, err)
             written[line.partition("#")[0].strip()] = out
         all_sent(receiver, written["throughline events replay --from 1 --to 20 --format json"])
+        again = ("--url", receiver.url, "--checkpoint", "sent.json")
+        assert run("events", "replay", *again)[2].endswith(": 0 events taken\n")
+        assert run("events", "replay", *again, "--tenant", "t1")[0] == 2, "other events"
     assert {line.split()[-1] for line in written if "import" in line} == {"log.ndjson"}
     checked = written["throughline events verify"].decode().splitlines()
     assert len(checked) == 5 + len(PROJECTIONS)
@@ -300,8 +304,6 @@ def test_a_missing_pyarrow_is_named_with_its_extra(
 
 
 def test_a_parquet_file_has_the_log(run: Run, url: str, tmp_path: Path) -> None:
-    from pyarrow import parquet
-
     async def append() -> None:
         async with writing(url) as log:
             await log.append([[event("odd", state=b"\xff")]])
@@ -309,7 +311,7 @@ def test_a_parquet_file_has_the_log(run: Run, url: str, tmp_path: Path) -> None:
     anyio.run(append)
     fill(url, 60)
     assert run("events", "export", "x.parquet", "--format", "parquet")[0] == 0
-    table = parquet.read_table(tmp_path / "x.parquet")
+    table = import_module("pyarrow.parquet").read_table(tmp_path / "x.parquet")
     everything = lines(run("events", "replay")[1])
     assert table["position"].to_pylist() == [each["position"] for each in everything]
     assert [str(each) for each in table["append_id"].to_pylist()] == [

@@ -153,6 +153,7 @@ class SlowStore(EventStore):
         return found
 
 
+@pytest.mark.usefixtures("url")
 async def test_a_plan_that_another_server_converts_meanwhile_is_the_same_build(
     run: LiveService,
 ) -> None:
@@ -346,6 +347,7 @@ async def test_only_the_first_of_many_concurrent_conversions_locks_the_project(
     assert sorted(answer.status_code for answer in answers) == [202, 409, 409, 409]
 
 
+@pytest.mark.usefixtures("url")
 async def test_only_silent_builds_time_out(run: LiveService) -> None:
     build_id = await begin(run)
     service = run.service
@@ -373,6 +375,7 @@ async def test_settings_say_what_a_build_reserves(url: str) -> None:
         assert (await run.account("u2"))["reservedSeconds"] == 55
 
 
+@pytest.mark.usefixtures("url")
 async def test_a_build_reserves_its_estimate_and_settles_what_its_worker_reports(
     run: LiveService,
 ) -> None:

@@ -110,6 +110,7 @@ async def test_another_request_with_the_same_key_is_refused(run: LiveService) ->
     assert await run.service.store.head() == before
 
 
+@pytest.mark.usefixtures("url")
 async def test_racing_requests_with_one_key_and_two_bodies_do_one_of_them(run: LiveService) -> None:
     answers = await asyncio.gather(*(ask(run, message=f"No. {n % 2}") for n in range(20)))
     codes = Counter(answer.status_code for answer in answers)
@@ -192,6 +193,7 @@ async def test_an_invalid_idempotency_key_is_refused(run: LiveService, key: str)
     assert problem(refused) == (422, "bad_idempotency_key")
 
 
+@pytest.mark.usefixtures("url")
 async def test_reads_ignore_an_idempotency_key(run: LiveService) -> None:
     for _ in range(2):
         answer = await run.client.get("/v1/project/p1/timeline?userId=u1", headers=KEY)

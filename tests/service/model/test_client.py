@@ -20,6 +20,7 @@ from domain.reply_contracts import reply_schema
 from service.app import key_fault
 from service.model.client import ModelCall, ModelClient, ModelError
 from service.model.offline.app import Fault, OfflineModel, serving
+from service.model.offline.requests import parts
 from service.settings import Settings
 from tests.running import LiveService, running
 from tests.service import law
@@ -38,7 +39,7 @@ async def said(live: LiveService, message: str, **members: Any) -> law.Final:
 
 
 def turns(body: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(turn["role"], turn["content"][0]["text"]) for turn in body["messages"]]
+    return [(turn["role"], parts(turn["content"])[0]["text"]) for turn in body["messages"]]
 
 
 async def test_a_request_has_the_model_the_prompt_and_the_format(url: str) -> None:
@@ -65,7 +66,7 @@ async def test_a_request_has_the_model_the_prompt_and_the_format(url: str) -> No
             },
         ]
         assert turns(body) == [("user", "Good morning")]
-        assert "cache_control" not in body["messages"][0]["content"][0]
+        assert "cache_control" not in parts(body["messages"][0]["content"])[0]
 
 
 async def test_the_second_message_carries_the_first_turn_and_hits_the_cache(url: str) -> None:
@@ -84,7 +85,7 @@ async def test_the_second_message_carries_the_first_turn_and_hits_the_cache(url:
         assert turns(three)[:3] == turns(two)
         # The prefix that the next request shares with this one: everything before its message.
         for body in (two, three):
-            marked = ["cache_control" in turn["content"][0] for turn in body["messages"]]
+            marked = ["cache_control" in parts(turn["content"])[0] for turn in body["messages"]]
             assert marked == [False] * (len(marked) - 2) + [True, False]
         hits = [final["metadata"]["cache_hits"] for final in (first, second, third)]
         assert hits[0] == 0

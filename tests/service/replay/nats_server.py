@@ -39,6 +39,7 @@ class NatsServer:
                 await asyncio.sleep(0.01)
             else:
                 writer.close()
+                await writer.wait_closed()
                 return
 
     async def kill(self) -> None:

@@ -100,7 +100,7 @@ def receiving() -> Iterator[Receiver]:
         def do_POST(self) -> None:
             found.receive(self)
 
-        def log_message(self, *_: object) -> None:  # type: ignore[override]
+        def log_message(self, *_: object) -> None:
             """Write nothing to stderr."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:

@@ -345,7 +345,7 @@ def recorded(tenant_id: str) -> Recorded:
 async def test_a_missing_library_is_named(
     log: Log, nats: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "nats", None)
+    monkeypatch.setitem(sys.modules, "nats.aio.client", None)
     async with relaying(log, nats, tmp_path) as relay:
         with pytest.raises(NatsMissing, match=r"pip install 'throughline\[nats\]'"):
             await relay.until(1)

@@ -2,9 +2,10 @@
 
 from typing import Final
 
-from domain.events import PromptErased
+from domain.events import EVENT_TYPES, PromptErased
 from projections import PROJECTIONS
 from projections.projection import Connection
+from service.replay import verification
 from service.replay.verification import FIRST, checks
 from tests.projections.generated import World, background, new_events, owning, writing
 from tests.service.eventlog.logs import event
@@ -75,6 +76,10 @@ DAMAGE: Final = (
     ),
 )
 """Each damage with the check that finds it, and what the check says of it."""
+
+
+def test_every_type_has_a_stream() -> None:
+    assert verification._STREAMS.keys() == EVENT_TYPES.keys()
 
 
 async def fill(url: str) -> None:

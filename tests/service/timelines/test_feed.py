@@ -55,6 +55,7 @@ async def test_a_stream_has_the_items_of_a_page(run: LiveService) -> None:
     assert chained(before + happening, None, "item") == items
 
 
+@pytest.mark.usefixtures("url")
 async def test_a_stream_without_a_cursor_begins_now_after_the_last_item(run: LiveService) -> None:
     await append(run, [said("first"), said("second"), said("hidden", visible=False)])
     items = await shown(run)
@@ -66,6 +67,7 @@ async def test_a_stream_without_a_cursor_begins_now_after_the_last_item(run: Liv
     assert (await shown(run))[2:] == [third]
 
 
+@pytest.mark.usefixtures("url")
 async def test_the_first_item_of_a_project_has_no_previous_item(run: LiveService) -> None:
     async with opened(run) as watched:
         await append(run, [said(project_id="p2")])
@@ -79,6 +81,7 @@ async def test_the_first_item_of_a_project_has_no_previous_item(run: LiveService
 HOW = {"header": ("{}", ""), "query": ("", "{}"), "both": ("{}", "another.log")}
 
 
+@pytest.mark.usefixtures("url")
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("ring", [2, 100], ids=["by the table", "by the ring"])
 async def test_a_stream_is_resumed_at_every_item(
@@ -130,6 +133,7 @@ async def until_last(at: LiveService, *, leaving: bool) -> list[law.Event]:
                     return events
 
 
+@pytest.mark.usefixtures("url")
 async def test_a_watcher_far_behind_reads_the_table_and_then_the_ring(
     run: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +150,7 @@ async def test_a_watcher_far_behind_reads_the_table_and_then_the_ring(
     assert chained(events, None, "item") == await shown(run)
 
 
+@pytest.mark.usefixtures("url")
 async def test_a_ring_is_bounded_by_bytes(
     run: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +168,7 @@ async def test_a_ring_is_bounded_by_bytes(
 # Cost --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("url")
 async def test_a_hundred_watchers_cost_a_single_read(run: LiveService) -> None:
     await append(run, [said("before")])
     async with many(run) as client, AsyncExitStack() as stack:
@@ -181,6 +187,7 @@ async def test_a_hundred_watchers_cost_a_single_read(run: LiveService) -> None:
         assert chained(events, None, "item") == items
 
 
+@pytest.mark.usefixtures("url")
 async def test_events_of_other_projects_cost_no_reading(run: LiveService) -> None:
     async with opened(run) as watched:
         await append(run, [said("one")])
@@ -251,6 +258,7 @@ async def test_all_watched_projects_of_a_tenant_are_read_in_one_transaction(
         assert found == [[n + 1] for n in range(len(projects))]
 
 
+@pytest.mark.usefixtures("url")
 async def test_a_project_without_watchers_uses_no_memory(run: LiveService) -> None:
     async with opened(run) as one, opened(run) as two:
         assert await one.comment() == await two.comment() == ": throughline"
@@ -303,6 +311,7 @@ async def test_only_members_can_watch_a_project_of_their_tenant(run: LiveService
         assert await refused(run, path, auth=auth) == (404, "project_not_found")
 
 
+@pytest.mark.usefixtures("url")
 async def test_a_removed_member_s_stream_ends(run: LiveService) -> None:
     await run.client.put("/v1/projects/p1/members/u2", json={"role": "viewer"})
     async with opened(run, userId="u2") as theirs, opened(run, userId="u1") as mine:
@@ -353,6 +362,7 @@ async def test_a_stream_filters_as_a_page_does(
 # Silent, slow and stopped streams ----------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("url")
 async def test_a_comment_comes_at_once_and_during_silence(run: LiveService) -> None:
     patient = replace(run.service, merged_streams=MergedStreams(heartbeat_seconds=0.05))
     run.server._app.state.service = patient
@@ -424,6 +434,7 @@ async def test_a_watcher_that_comes_during_shutdown_is_sent_away(url: str) -> No
             assert await watched.rest() == [("goaway", {"reason": "stopping"}, "")]
 
 
+@pytest.mark.usefixtures("url")
 async def test_a_reader_that_does_not_read_is_cut_and_can_come_back(
     run: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -549,3 +560,16 @@ async def test_lost_connections_delay_items_and_lose_none(run: LiveService, url:
             await append(run, [said("more")])
             events.append(await watched.next())
     assert chained(events, None, "item") == await shown(run)
+
+
+async def test_a_stream_that_breaks_before_its_first_event_is_resumed_at_its_header(
+    run: LiveService,
+) -> None:
+    await append(run, [said("before")])
+    async with opened(run) as watched:
+        begin = watched.answer.headers["X-Log-Cursor"]
+    assert begin == (await shown(run))[-1]["cursor"]
+    await append(run, [said("meanwhile")])
+    async with opened(run, since=begin) as watched:
+        assert watched.answer.headers["X-Log-Cursor"] == begin
+        assert chained([await watched.next()], begin, "item") == (await shown(run))[-1:]

@@ -22,6 +22,7 @@ def unreadable(project_id: str = "p1") -> NewEvent:
     return event._replace(state=event.state.replace(b'"variables":{}', b'"variables":' + TOO_LARGE))
 
 
+@pytest.mark.usefixtures("url")
 async def test_an_item_that_cannot_be_shown_keeps_its_place_on_pages_and_in_streams(
     run: LiveService,
 ) -> None:
@@ -41,6 +42,7 @@ async def test_an_item_that_cannot_be_shown_keeps_its_place_on_pages_and_in_stre
     assert metrics.UNREADABLE._value.get() > counted
 
 
+@pytest.mark.usefixtures("url")
 async def test_a_project_whose_items_cannot_be_read_does_not_keep_the_others_waiting(
     run: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,6 +78,7 @@ FOREIGN = (
 )
 
 
+@pytest.mark.usefixtures("url")
 async def test_the_service_passes_over_events_that_another_application_wrote(
     run: LiveService,
 ) -> None:
@@ -96,6 +99,7 @@ async def test_the_service_passes_over_events_that_another_application_wrote(
     assert (await run.client.get("/healthz")).status_code == 200
 
 
+@pytest.mark.usefixtures("url")
 async def test_a_session_with_a_foreign_event_does_not_keep_others_from_expiring(
     run: LiveService,
 ) -> None:

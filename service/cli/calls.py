@@ -1,0 +1,102 @@
+"""Signed calls to a running service, by a key of the settings."""
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+import typer
+
+from service.access import signatures
+from service.access.keys import known_keys
+from service.cli.console import err
+from service.settings import Key, Settings
+
+if TYPE_CHECKING:
+    from urllib.error import HTTPError
+
+SECONDS: Final = 60.0
+"""How long an answer may take."""
+
+
+class CallFailed(RuntimeError):
+    """The service refused a call, or did not answer. The message says why, and what to do.
+
+    `code` is that of the refusal, where there is one.
+    """
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def chosen_key(settings: Settings, asked: str) -> tuple[str, Key]:
+    """The key with this id, or the first one; and its id. Exits where there is no such key."""
+    keys = known_keys(settings)
+    key_id = asked or next(iter(keys))
+    if key_id not in keys:
+        err.print(f"throughline: there is no key {key_id}; known are {', '.join(keys)}.")
+        raise typer.Exit(2)
+    return key_id, keys[key_id]
+
+
+def signature(key_id: str, key: Key, method: str, target: str, body: bytes) -> str:
+    """The value of the signature's header for a request that is sent now."""
+    parts = urlsplit(target)
+    return signatures.header(
+        key.secret.get_secret_value(),
+        method=method,
+        path=parts.path.encode(),
+        query=parts.query.encode(),
+        key_id=key_id,
+        body=body,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SignedCalls:
+    """Calls to the service at `url` by a key."""
+
+    url: str
+    key_id: str
+    key: Key
+
+    def get(self, target: str) -> Any:
+        """The answer to a read. Raises CallFailed."""
+        return self._sent("GET", target, b"")
+
+    def post(self, target: str, body: dict[str, Any]) -> Any:
+        """The answer to a write. Raises CallFailed."""
+        return self._sent("POST", target, json.dumps(body).encode())
+
+    def _sent(self, method: str, target: str, body: bytes) -> Any:
+        import urllib.error
+        import urllib.request
+
+        request = urllib.request.Request(  # noqa: S310 - the user's own address
+            self.url + target,
+            data=body or None,
+            method=method,
+            headers={
+                signatures.HEADER: signature(self.key_id, self.key, method, target, body),
+                "Content-Type": "application/json",
+            },
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=SECONDS) as answer:  # noqa: S310 - as above
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise _refusal(error) from None
+        except (urllib.error.URLError, OSError) as error:
+            reason = getattr(error, "reason", error)
+            said = f"{self.url} does not answer: {reason}. Is the service there?"
+            raise CallFailed(said) from None
+
+
+def _refusal(error: "HTTPError") -> CallFailed:
+    """What the problem of an answer says."""
+    try:
+        problem = json.load(error)
+        return CallFailed(f"The service refuses: {problem['detail']}", problem["code"])
+    except (ValueError, KeyError, TypeError):
+        return CallFailed(f"The service refuses: {error.code} {error.reason}")

@@ -1,0 +1,1 @@
+"""Time travel: `throughline show` and `throughline diff`."""

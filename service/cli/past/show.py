@@ -1,0 +1,156 @@
+"""`throughline show`: a timeline, a session or an account as it was."""
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from service.cli.console import out
+from service.cli.past.moments import Moments, at_moments, print_json, refuse
+
+if TYPE_CHECKING:
+    from service.postgres.connections import Connection
+
+app = typer.Typer(no_args_is_help=True, help="What was there at a moment.")
+At = Annotated[
+    str | None, typer.Option(help="A cursor, or a time with an offset from UTC; now without it.")
+]
+Tenant = Annotated[str | None, typer.Option(help="The tenant; not needed where keys name one.")]
+Most = Annotated[int, typer.Option(help="The most items that are shown.", min=1, max=100_000)]
+_TEXT = 80
+
+
+@app.command("timeline")
+def show_timeline(
+    project: Annotated[str, typer.Argument(help="The project.")],
+    at: At = None,
+    tenant: Tenant = None,
+    limit: Most = 50,
+) -> None:
+    """Show the timeline of a project, newest first: JSON on a pipe, a table on a terminal."""
+    answer = at_moments(tenant, partial(_timeline, project_id=project, at=at, limit=limit))
+    _show(answer, "items")
+
+
+@app.command("session")
+def show_session(
+    session: Annotated[str, typer.Argument(help="The session.")],
+    at: At = None,
+    tenant: Tenant = None,
+    limit: Most = 50,
+) -> None:
+    """Show a session and its newest messages: JSON on a pipe, a table on a terminal."""
+    answer = at_moments(tenant, partial(_session, session_id=session, at=at, limit=limit))
+    _show(answer, "messages")
+
+
+@app.command("account")
+def show_account(
+    user: Annotated[str, typer.Argument(help="The user.")],
+    at: At = None,
+    tenant: Tenant = None,
+    limit: Most = 50,
+) -> None:
+    """Show a user's balance and ledger: JSON on a pipe, a table on a terminal."""
+    answer = at_moments(tenant, partial(_account, user_id=user, at=at, limit=limit))
+    _show(answer, "items")
+
+
+async def _timeline(
+    moments: Moments, *, project_id: str, at: str | None, limit: int
+) -> dict[str, Any]:
+    from projections import projects, timeline
+    from service.api import timeline_schemas
+    from service.wire import dumped
+
+    position = await moments.position(at)
+    async with moments.project(project_id, position) as connection:
+        known = await projects.project(
+            connection, tenant_id=moments.tenant_id, project_id=project_id, user_id=None
+        )
+        if known is None:
+            refuse(f"there is no project {project_id} at this moment.")
+        page = await timeline.page(
+            connection, tenant_id=moments.tenant_id, project_id=project_id, limit=limit
+        )
+    shown = timeline_schemas.timeline(page, moments.log_epoch, known.active_build_id, None)
+    return {"position": position, **dumped(shown)}
+
+
+async def _session(
+    moments: Moments, *, session_id: str, at: str | None, limit: int
+) -> dict[str, Any]:
+    from projections import sessions, timeline
+    from service.api import messages_schemas, sessions_schemas
+    from service.postgres.connections import tenant_transaction
+    from service.wire import dumped
+
+    position, tenant_id = await moments.position(at), moments.tenant_id
+    async with tenant_transaction(moments.pool, tenant_id) as connection:
+        now = await sessions.session(connection, tenant_id=tenant_id, session_id=session_id)
+    if now is None:
+        refuse(f"there is no session {session_id}.")
+    async with moments.project(now.project_id, position) as connection:
+        row = await sessions.session(connection, tenant_id=tenant_id, session_id=session_id)
+        if row is None:
+            refuse(f"there is no session {session_id} at this moment.")
+        parts = await sessions.parts(connection, tenant_id=tenant_id, row=row)
+        page = await timeline.messages(connection, tenant_id=tenant_id, parts=parts, limit=limit)
+    return {
+        "position": position,
+        "session": dumped(sessions_schemas.session(row, locale=None, log_epoch=moments.log_epoch)),
+        **dumped(messages_schemas.messages(page, moments.log_epoch, None)),
+    }
+
+
+async def _account(moments: Moments, *, user_id: str, at: str | None, limit: int) -> dict[str, Any]:
+    from projections import consumption
+    from service.api import billing_schemas
+    from service.eventlog.store import END
+    from service.wire import dumped
+
+    position = await moments.position(at)
+    async with moments.account(user_id, position) as connection:
+        balance = await balance_of(connection, moments.tenant_id, user_id)
+        rows = await consumption.ledger(
+            connection, tenant_id=moments.tenant_id, user_id=user_id, before=END, limit=limit
+        )
+    ledger = billing_schemas.ledger(rows, moments.log_epoch)
+    return {"position": position, "account": balance, **dumped(ledger)}
+
+
+async def balance_of(connection: "Connection", tenant_id: str, user_id: str) -> dict[str, Any]:
+    """The balance of a user as JSON."""
+    from projections import accounts
+    from service.api import billing_schemas
+    from service.wire import dumped
+
+    row = await accounts.account(connection, tenant_id=tenant_id, user_id=user_id)
+    return dumped(billing_schemas.account(row))
+
+
+def _show(answer: dict[str, Any], listed: str) -> None:
+    if not out.is_terminal:
+        print_json(answer)
+        return
+    for name in ("session", "account"):
+        for key, value in answer.get(name, {}).items():
+            out.print(f"{key}: {value}")
+    table = Table("cursor", "time", "kind", "user", "text")
+    for each in answer[listed]:
+        table.add_row(*_cells(each))
+    out.print(table)
+
+
+def _cells(each: dict[str, Any]) -> tuple[str, ...]:
+    """The columns of an item, or of a line of the ledger."""
+    said = each.get("aiResponse", {}).get("text") or each.get("text") or ""
+    billed = f"{each.get('billedSeconds')} s, {each.get('operationType')}"
+    return (
+        each.get("cursor", ""),
+        each.get("timestamp", ""),
+        each.get("kind", "billed"),
+        each.get("userId", ""),
+        said[:_TEXT] if "kind" in each else billed,
+    )

@@ -1,0 +1,1 @@
+"""The web client: its files, which are served as they are."""

@@ -1,0 +1,62 @@
+/** The builds that a conversation shows, with what their workers reported. */
+
+const EVERY_MS = 2_000
+
+/** @typedef {{state: any, whole: any, events: any[], after: string | null}} Kept */
+
+export class Builds {
+  /** @type {Map<string, Kept>} */
+  #builds = new Map()
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer
+  #onChange
+  /** @type {Map<string, any>} */
+  #shown = new Map()
+
+  /** @param {() => void} onChange called after a build was read */
+  constructor(onChange) {
+    this.#onChange = onChange
+  }
+
+  /**
+   * A build with its events, as far as they were read. What the item says is read again when it changes.
+   * @param {any} state the build as an item has it
+   * @param {import('../throughline.js').Throughline | null} client
+   * @param {string | null} at
+   */
+  of(state, client, at) {
+    const id = state.buildId
+    const known = this.#builds.get(id)
+    if (!known || known.state.status !== state.status || known.state.phase !== state.phase) {
+      const next = known ?? { state, whole: null, events: [], after: null }
+      next.state = state
+      this.#builds.set(id, next)
+      this.#shown.set(id, { ...next.whole, ...state, events: next.events })
+      if (client && at === null) void this.#read(client, id)
+    }
+    return this.#shown.get(id)
+  }
+
+  stop() {
+    clearTimeout(this.#timer)
+  }
+
+  /** @param {import('../throughline.js').Throughline} client @param {string} id */
+  async #read(client, id) {
+    const kept = this.#builds.get(id)
+    if (!kept) return
+    try {
+      const [whole, page] = await Promise.all([client.build(id), client.buildEvents(id, { limit: 500, after: kept.after })])
+      kept.whole = whole
+      kept.events = [...kept.events, ...page.events.filter((/** @type {any} */ each) => !kept.events.some(known => known.eventId === each.eventId))]
+      kept.after = page.after ?? kept.after
+      this.#shown.set(id, { ...whole, events: kept.events })
+      this.#onChange()
+    } catch {
+      return // the item still says what the build is
+    }
+    const isOpen = kept.whole.status === 'queued' || kept.whole.status === 'running'
+    clearTimeout(this.#timer)
+    if (isOpen) this.#timer = setTimeout(() => void this.#read(client, id), EVERY_MS)
+  }
+}

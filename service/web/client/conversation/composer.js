@@ -1,0 +1,138 @@
+/** Where a message is written: its draft is kept, its price is said before it is sent. */
+
+import { h, patch } from '../elements/dom.js'
+import { icon } from '../elements/icons.js'
+import { number, t } from '../texts.js'
+
+const LONGEST = 32_000
+const CHAT_MODES = Object.freeze(['', 'question', 'feature', 'fix', 'analysis', 'general'])
+
+/**
+ * @typedef {object} State
+ * @property {string} key the conversation, under which the draft is kept
+ * @property {string | null} why why nothing can be sent now, as a sentence; or null
+ * @property {boolean} isRunning whether a reply is being written
+ * @property {boolean} hasModes whether the user may say what kind of answer is wanted
+ * @property {any} estimates what messages may cost, or null
+ * @property {boolean} isEditing whether an earlier message is asked again
+ * @property {{name: string, value: string}[]} values the placeholders that need a value before the first message
+ */
+
+export class Composer {
+  /** @type {State | null} */
+  #state = null
+  #mode = ''
+  #text
+  #line = h('div', { class: 'line' })
+  #above = h('div')
+  /** @type {Record<string, string>} */
+  #values = {}
+
+  /**
+   * @param {object} of
+   * @param {(text: string, how: {chatMode: string | null, values: Record<string, string>}) => void} of.onSend
+   * @param {() => void} of.onStop
+   * @param {() => void} of.onCancelEdit
+   */
+  constructor(of) {
+    this.of = of
+    this.#text = h('textarea', {
+      rows: 1, maxlength: LONGEST, enterkeyhint: 'send', dir: 'auto',
+      oninput: () => this.#keep(), onkeydown: (/** @type {KeyboardEvent} */ event) => this.#onKey(event),
+    })
+    const onsubmit = (/** @type {Event} */ event) => {
+      event.preventDefault()
+      this.#send()
+    }
+    this.node = h('div', { class: 'composer' }, this.#above, h('form', { onsubmit }, this.#text, this.#line))
+  }
+
+  /** @param {State} state */
+  show(state) {
+    if (this.#state?.key !== state.key) {
+      this.#text.value = kept(state.key)
+      this.#values = {}
+    }
+    this.#state = state
+    this.draw()
+  }
+
+  draw() {
+    const state = this.#state
+    if (!state) return
+    this.#text.disabled = state.why !== null
+    this.#text.setAttribute('aria-label', t('composer_message'))
+    this.#text.placeholder = t(state.isEditing ? 'composer_edit' : 'composer_placeholder')
+    patch(this.#above,
+      state.why && h('p', { key: 'why', class: 'why muted', role: 'status' }, icon('info'), ' ', state.why),
+      state.isEditing && h('p', { key: 'edit', class: 'why line' }, icon('fork'), h('span', { class: 'grow' }, t('composer_editing')),
+        h('button', { type: 'button', class: 'bare', onclick: () => this.of.onCancelEdit() }, t('cancel'))))
+    patch(this.#line,
+      state.hasModes && h('select', { key: 'mode', 'aria-label': t('composer_mode'), disabled: state.why !== null, onchange: (/** @type {any} */ event) => this.#choose(event.target.value) },
+        CHAT_MODES.map(mode => h('option', { value: mode, selected: mode === this.#mode }, t(`chat_mode_${mode || 'auto'}`)))),
+      h('span', { key: 'price', class: 'grow small muted', 'data-price': true }, this.#price()),
+      state.isRunning && h('button', { key: 'stop', type: 'button', 'data-action': 'stop', onclick: () => this.of.onStop() }, icon('stop'), t('stop')),
+      h('button', { key: 'send', type: 'submit', class: 'main icon', disabled: state.why !== null, 'aria-label': t('send'), title: t('send') }, icon('send')))
+  }
+
+  /** What the message may cost, and what there is. */
+  #price() {
+    const estimates = this.#state?.estimates
+    const own = estimates?.byMode?.[this.#mode || 'general']
+    if (!own) return ''
+    if (own.sufficient === false) return t('composer_too_little', { needed: own.reservedSeconds, available: estimates.availableSeconds })
+    return t('composer_price', { seconds: own.seconds, available: number(estimates.availableSeconds) })
+  }
+
+  /** @param {string} mode */
+  #choose(mode) {
+    this.#mode = mode
+    this.draw()
+  }
+
+  focus() {
+    this.#text.focus()
+  }
+
+  /** Put a text in, such as a message to be asked again. @param {string} text */
+  fill(text) {
+    this.#text.value = text
+    this.#keep()
+    this.#text.focus()
+    this.#text.setSelectionRange(text.length, text.length)
+  }
+
+  /** @param {KeyboardEvent} event */
+  #onKey(event) {
+    const isSend = event.key === 'Enter' && !event.shiftKey && !event.isComposing && !matchMedia('(pointer: coarse)').matches
+    if (!isSend) return
+    event.preventDefault()
+    this.#send()
+  }
+
+  #send() {
+    const text = this.#text.value.trim()
+    if (!text || !this.#state || this.#state.why !== null) return
+    this.fill('')
+    this.of.onSend(text, { chatMode: this.#mode || null, values: this.#values })
+  }
+
+  #keep() {
+    try {
+      const name = `throughline.draft.${this.#state?.key}`
+      if (this.#text.value) sessionStorage.setItem(name, this.#text.value)
+      else sessionStorage.removeItem(name)
+    } catch {
+      // A browser may keep nothing: then the draft lives as long as the page.
+    }
+  }
+}
+
+/** @param {string} key */
+function kept(key) {
+  try {
+    return sessionStorage.getItem(`throughline.draft.${key}`) ?? ''
+  } catch {
+    return ''
+  }
+}

@@ -1,0 +1,103 @@
+/**
+ * Through time: a slider over the positions of the log, and a step to the item before and after. At an
+ * earlier moment everything is shown as it was; at the end of the slider everything is live.
+ */
+
+import { h, patch } from '../elements/dom.js'
+import { icon } from '../elements/icons.js'
+import { positionIn } from '../fold.js'
+import { number, t } from '../texts.js'
+
+const PAUSE_MS = 60
+
+/** @typedef {import('../throughline.js').Throughline} Throughline */
+
+export class Scrubber {
+  node = h('div', { class: 'scrubber', role: 'group' })
+  /** @type {Throughline} */
+  #client
+  #move
+  /** @type {string | null} */
+  #projectId = null
+  /** @type {string | null} the newest cursor */
+  #now = null
+  /** @type {string | null} */
+  #at = null
+  #first = 1
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer
+  #slider = h('input', { type: 'range', oninput: () => this.#onSlide() })
+
+  /**
+   * @param {Throughline} client
+   * @param {(at: string | null) => void} move called with the cursor of a moment, or null for now
+   */
+  constructor(client, move) {
+    this.#client = client
+    this.#move = move
+  }
+
+  /** @param {{projectId: string | null, now: string | null, at: string | null}} state */
+  show({ projectId, now, at }) {
+    if (projectId !== this.#projectId) {
+      this.#projectId = projectId
+      this.#first = 1
+      void this.#findFirst()
+    }
+    this.#now = now
+    this.#at = at
+    this.draw()
+  }
+
+  draw() {
+    const last = positionIn(this.#now)
+    const position = this.#at === null ? last : positionIn(this.#at)
+    const isStill = !this.#now
+    this.node.setAttribute('aria-label', t('time_label'))
+    for (const [name, value] of Object.entries({ min: Math.min(this.#first, last), max: Math.max(last, position) })) this.#slider.setAttribute(name, String(value))
+    if (Number(this.#slider.value) !== position) this.#slider.value = String(position)
+    this.#slider.disabled = isStill
+    this.#slider.setAttribute('aria-label', t('time_position'))
+    this.#slider.setAttribute('aria-valuetext', t('time_of', { position: number(position), last: number(last) }))
+    /** @param {string} name @param {string} label @param {() => void} run @param {boolean} off */
+    const button = (name, label, run, off) => h('button', { key: label, type: 'button', class: 'bare icon', 'aria-label': t(label), title: t(label), disabled: off, onclick: run }, icon(name))
+    patch(this.node,
+      button('first', 'time_first', () => this.#move(cursorAt(this.#now, this.#first)), isStill),
+      button('back', 'time_earlier', () => void this.step(-1), isStill),
+      this.#slider,
+      button('chevron', 'time_later', () => void this.step(1), this.#at === null),
+      h('span', { key: 'of', class: 'muted wide' }, t('time_of', { position: number(position), last: number(last) })))
+  }
+
+  async #findFirst() {
+    const projectId = this.#projectId
+    if (!projectId) return
+    const project = await this.#client.timeline(projectId, { limit: 1 }).catch(() => null)
+    const epoch = project?.items[0]?.cursor
+    if (!epoch || projectId !== this.#projectId) return
+    const page = await this.#client.timeline(projectId, { limit: 1, after: cursorAt(epoch, 0) }).catch(() => null)
+    this.#first = positionIn(page?.items[0]?.cursor) || 1
+    this.draw()
+  }
+
+  #onSlide() {
+    const position = Number(this.#slider.value)
+    clearTimeout(this.#timer)
+    this.#timer = setTimeout(() => this.#move(position >= positionIn(this.#now) ? null : cursorAt(this.#now, position)), PAUSE_MS)
+  }
+
+  /** Go to the moment of the next item, or of the one before. @param {1 | -1} by */
+  async step(by) {
+    if (!this.#projectId || (by > 0 && this.#at === null)) return
+    const from = this.#at ?? this.#now
+    const page = await this.#client.timeline(this.#projectId, { limit: 1, [by > 0 ? 'after' : 'before']: from }).catch(() => null)
+    const item = page?.items[0]
+    if (by > 0) this.#move(!item || positionIn(item.cursor) >= positionIn(this.#now) ? null : item.cursor)
+    else if (item) this.#move(item.cursor)
+  }
+}
+
+/** @param {string | null} cursor one of the same log @param {number} position */
+function cursorAt(cursor, position) {
+  return cursor === null ? null : `${cursor.slice(0, cursor.lastIndexOf('.'))}.${position}`
+}

@@ -1,0 +1,79 @@
+/** The search: what has the words, in place of the list while there are words. */
+
+import { messageOf } from '../controls/toast.js'
+import { h, patch } from '../elements/dom.js'
+import { icon } from '../elements/icons.js'
+import { moment } from '../elements/moment.js'
+import { t, word } from '../texts.js'
+
+const PAUSE_MS = 200
+
+/** @typedef {import('../throughline.js').Throughline} Throughline */
+
+export class Search {
+  input = h('input', { type: 'search', maxlength: 500, dir: 'auto', oninput: () => this.#soon() })
+  node = h('section', { class: 'page found', hidden: true, 'aria-live': 'polite' })
+  /** @type {string | null} */
+  #projectId = null
+  #asked = 0
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer
+
+  /** @param {Throughline} client @param {() => HTMLElement} list what the results stand in place of */
+  constructor(client, list) {
+    this.client = client
+    this.list = list
+  }
+
+  get isOpen() {
+    return this.input.value.trim() !== ''
+  }
+
+  /** @param {string | null} projectId */
+  show(projectId) {
+    this.#projectId = projectId
+    this.input.placeholder = t('search')
+    this.input.setAttribute('aria-label', t('search'))
+    this.node.setAttribute('aria-label', t('search_results'))
+  }
+
+  focus() {
+    this.input.focus()
+    this.input.select()
+  }
+
+  clear() {
+    this.input.value = ''
+    this.#soon()
+    this.input.blur()
+  }
+
+  #soon() {
+    clearTimeout(this.#timer)
+    this.node.hidden = !this.isOpen
+    this.list().hidden = this.isOpen
+    if (this.isOpen) this.#timer = setTimeout(() => void this.#find(), PAUSE_MS)
+  }
+
+  async #find() {
+    const asking = ++this.#asked
+    /** @type {any} */
+    let content
+    try {
+      const { results } = await this.client.search(this.#projectId ?? '', this.input.value.trim(), { limit: 30 })
+      content = results.length ? h('ul', null, results.map(result)) : h('p', { class: 'empty' }, t('search_none'))
+    } catch (error) {
+      content = h('p', { class: 'empty', role: 'alert' }, messageOf(error))
+    }
+    if (asking === this.#asked) patch(this.node, content)
+  }
+}
+
+/** @param {any} found */
+function result(found) {
+  const message = found.messageId ? `?message=${encodeURIComponent(found.messageId)}` : ''
+  return h('li', null,
+    h('a', { href: `#/sessions/${encodeURIComponent(found.sessionId)}${message}` },
+      h('span', { class: 'line small muted' }, icon(found.kind === 'user_message' ? 'user' : 'plan'), h('bdi', { class: 'cut grow' }, found.sessionName || word('kind', found.kind)), moment(found.timestamp)),
+      h('bdi', null, found.highlights.map((/** @type {any} */ each) => (each.isMatch ? h('mark', null, each.text) : each.text)))))
+}
