@@ -35,7 +35,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("replies",),
     ("chat",),
     ("commands",),
-    ("jobs", "timelines", "replay"),
+    ("jobs", "timelines", "replay", "webhooks"),
     ("http",),
     ("api", "web"),
     ("app",),
