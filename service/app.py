@@ -55,6 +55,7 @@ from service.api import (
     texts,
     timeline,
     tokens,
+    webhooks,
 )
 from service.chat import leases
 from service.chat.admission import Admission
@@ -100,6 +101,8 @@ from service.settings import Settings
 from service.source.jail import Sources
 from service.timelines.feed import Feeds
 from service.web import static
+from service.webhooks.dispatch import Dispatcher, Source
+from service.webhooks.store import Deliveries, Webhooks
 
 OPERATIONS: Final[tuple[AnyOperation, ...]] = (
     *chat.OPERATIONS,
@@ -127,6 +130,7 @@ OPERATIONS: Final[tuple[AnyOperation, ...]] = (
     *tokens.OPERATIONS,
     *browser_sessions.OPERATIONS,
     *audit.OPERATIONS,
+    *webhooks.OPERATIONS,
 )
 CROSS_ORIGIN: Final[dict[str, Any]] = {
     "allow_methods": ("GET", "POST", "PATCH", "DELETE"),
@@ -255,6 +259,7 @@ async def _lifespan(
                 frame_store.purge(settings.keep_seconds + settings.reply_seconds),
                 *_expiring(service, own_pool),
                 keep_projections(connect),
+                service.dispatcher.run(),
             )
         ]
         try:
@@ -337,11 +342,19 @@ def _service(
         transactions=transactions,
         pool=pool,
     )
+    heavy_reads = HeavyReads()
+    source = Source(
+        pool=pool,
+        live_log=live_log,
+        heavy_reads=heavy_reads,
+        log_epoch=log_epoch,
+        private=settings.webhooks_private,
+    )
     service = Service(
         settings=settings,
         pool=pool,
         store=store,
-        heavy_reads=HeavyReads(),
+        heavy_reads=heavy_reads,
         live_log=live_log,
         feeds=Feeds(pool, store, live_log, log_epoch),
         merged_streams=MergedStreams(),
@@ -370,6 +383,8 @@ def _service(
         stream_access=StreamAccess(pool),
         audit=Audit(own_pool),
         overload=Overload(capacity, pool, writer, flusher),
+        webhooks=Webhooks(pool),
+        dispatcher=Dispatcher(source, Deliveries(pool, lease.lease_id)),
         log_epoch=log_epoch,
     )
     return service, recovery

@@ -170,6 +170,10 @@ class Settings(BaseSettings):
         le=10_000_000,
         description="Events of a project or an account, at most, that a read with `asOf` folds.",
     )
+    webhooks_private: bool = Field(
+        default=False,
+        description="Whether webhooks may lead to addresses that are not public, and have http.",
+    )
     audit_days: int = Field(
         default=400, ge=30, le=3_650, description="How long an entry of the audit is kept, in days."
     )

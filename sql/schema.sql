@@ -3673,6 +3673,63 @@ ALTER TABLE ONLY app.snapshot FORCE ROW LEVEL SECURITY;
 
 COMMENT ON TABLE app.snapshot IS 'States of eventsourcing aggregates at a version.';
 
+CREATE TABLE app.webhook (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    webhook_id text NOT NULL COLLATE pg_catalog."C",
+    url text NOT NULL,
+    types text[],
+    description text,
+    is_enabled boolean DEFAULT true NOT NULL,
+    secret text NOT NULL,
+    old_secret text,
+    old_secret_until timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    revision bigint DEFAULT 1 NOT NULL,
+    lease_id bigint,
+    "position" bigint NOT NULL,
+    tries integer DEFAULT 0 NOT NULL,
+    next_try_at timestamp with time zone,
+    error text
+);
+
+ALTER TABLE ONLY app.webhook FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE app.webhook IS 'Where events of a tenant are sent.';
+
+COMMENT ON COLUMN app.webhook.types IS 'The types of events that are sent; null: all.';
+
+COMMENT ON COLUMN app.webhook.secret IS 'What signs the deliveries.';
+
+COMMENT ON COLUMN app.webhook.old_secret IS 'The secret before the last rotation; it signs too until old_secret_until.';
+
+COMMENT ON COLUMN app.webhook.revision IS 'Grows with each change that the deliveries must obey.';
+
+COMMENT ON COLUMN app.webhook.lease_id IS 'The process that delivers, by its lease.';
+
+COMMENT ON COLUMN app.webhook."position" IS 'The last event that was taken or given up.';
+
+COMMENT ON COLUMN app.webhook.tries IS 'How often the next event was sent in vain.';
+
+COMMENT ON COLUMN app.webhook.next_try_at IS 'No try before this time.';
+
+COMMENT ON COLUMN app.webhook.error IS 'What went wrong at the last try; null after an event that was taken.';
+
+CREATE TABLE app.webhook_dead_letter (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    webhook_id text NOT NULL COLLATE pg_catalog."C",
+    "position" bigint NOT NULL,
+    type text NOT NULL COLLATE pg_catalog."C",
+    error text NOT NULL,
+    given_up_at timestamp with time zone DEFAULT now() NOT NULL,
+    is_wanted boolean DEFAULT false NOT NULL
+);
+
+ALTER TABLE ONLY app.webhook_dead_letter FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE app.webhook_dead_letter IS 'Events that a webhook did not take after all tries, the newest.';
+
+COMMENT ON COLUMN app.webhook_dead_letter.is_wanted IS 'Whether the event is to be sent once more.';
+
 CREATE TABLE app.words (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
     project_id text NOT NULL COLLATE pg_catalog."C",
@@ -3794,6 +3851,12 @@ ALTER TABLE ONLY app.timeline
 ALTER TABLE ONLY app.versions
     ADD CONSTRAINT versions_pkey PRIMARY KEY (tenant_id, build_id);
 
+ALTER TABLE ONLY app.webhook_dead_letter
+    ADD CONSTRAINT webhook_dead_letter_pkey PRIMARY KEY (tenant_id, webhook_id, "position");
+
+ALTER TABLE ONLY app.webhook
+    ADD CONSTRAINT webhook_pkey PRIMARY KEY (tenant_id, webhook_id);
+
 ALTER TABLE ONLY app.words
     ADD CONSTRAINT words_pkey PRIMARY KEY (tenant_id, project_id, "position");
 
@@ -3883,6 +3946,9 @@ CREATE TRIGGER event_is_masked_or_stays BEFORE UPDATE ON app.event FOR EACH ROW 
 
 CREATE TRIGGER event_is_never_removed BEFORE DELETE OR TRUNCATE ON app.event FOR EACH STATEMENT EXECUTE FUNCTION app.refuse_change();
 
+ALTER TABLE ONLY app.webhook_dead_letter
+    ADD CONSTRAINT webhook_dead_letter_has_a_webhook FOREIGN KEY (tenant_id, webhook_id) REFERENCES app.webhook(tenant_id, webhook_id) ON DELETE CASCADE;
+
 ALTER TABLE app.accounts ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app.analyst ENABLE ROW LEVEL SECURITY;
@@ -3952,6 +4018,10 @@ CREATE POLICY of_all_tenants ON app.snapshot TO throughline_service USING (true)
 CREATE POLICY of_all_tenants ON app.timeline TO throughline_service USING (true) WITH CHECK (true);
 
 CREATE POLICY of_all_tenants ON app.versions TO throughline_service USING (true) WITH CHECK (true);
+
+CREATE POLICY of_all_tenants ON app.webhook TO throughline_service USING (true) WITH CHECK (true);
+
+CREATE POLICY of_all_tenants ON app.webhook_dead_letter TO throughline_service USING (true) WITH CHECK (true);
 
 CREATE POLICY of_all_tenants ON app.words TO throughline_service USING (true) WITH CHECK (true);
 
@@ -4051,6 +4121,14 @@ CREATE POLICY of_analyst_s_tenant ON app.versions FOR SELECT TO throughline_anal
    FROM app.analyst
   WHERE (analyst.role_name = CURRENT_USER))));
 
+CREATE POLICY of_analyst_s_tenant ON app.webhook FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
+   FROM app.analyst
+  WHERE (analyst.role_name = CURRENT_USER))));
+
+CREATE POLICY of_analyst_s_tenant ON app.webhook_dead_letter FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
+   FROM app.analyst
+  WHERE (analyst.role_name = CURRENT_USER))));
+
 CREATE POLICY of_analyst_s_tenant ON app.words FOR SELECT TO throughline_analyst USING ((tenant_id = ( SELECT analyst.tenant_id
    FROM app.analyst
   WHERE (analyst.role_name = CURRENT_USER))));
@@ -4105,6 +4183,10 @@ CREATE POLICY of_own_tenant ON app.timeline FOR SELECT TO throughline_tenant USI
 
 CREATE POLICY of_own_tenant ON app.versions FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
 
+CREATE POLICY of_own_tenant ON app.webhook FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
+
+CREATE POLICY of_own_tenant ON app.webhook_dead_letter FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
+
 CREATE POLICY of_own_tenant ON app.words FOR SELECT TO throughline_tenant USING ((tenant_id = ( SELECT current_setting('throughline.tenant'::text, true) AS current_setting)));
 
 ALTER TABLE app.projects ENABLE ROW LEVEL SECURITY;
@@ -4136,6 +4218,10 @@ ALTER TABLE app.snapshot ENABLE ROW LEVEL SECURITY;
 ALTER TABLE app.timeline ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app.versions ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app.webhook ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app.webhook_dead_letter ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app.words ENABLE ROW LEVEL SECURITY;
 
@@ -4292,6 +4378,12 @@ GRANT SELECT,INSERT,DELETE ON TABLE app.sign_in_link TO throughline_service;
 
 GRANT SELECT,INSERT ON TABLE app.snapshot TO throughline_service;
 GRANT SELECT ON TABLE app.snapshot TO throughline_tenant;
+
+GRANT SELECT ON TABLE app.webhook TO throughline_tenant;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app.webhook TO throughline_service;
+
+GRANT SELECT ON TABLE app.webhook_dead_letter TO throughline_tenant;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app.webhook_dead_letter TO throughline_service;
 
 GRANT SELECT,INSERT,DELETE ON TABLE app.words TO throughline_service;
 GRANT SELECT ON TABLE app.words TO throughline_tenant;

@@ -35,7 +35,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("replies",),
     ("chat",),
     ("commands",),
-    ("jobs", "timelines", "replay"),
+    ("jobs", "timelines", "replay", "webhooks"),
     ("http",),
     ("api", "web"),
     ("app",),
@@ -48,6 +48,7 @@ CONFINED: dict[str, set[str]] = {
     "eventsourcing": {"service/recorder"},
     "httpx2": {"service/cli/chat.py", "service/model/client.py", "service/replay/delivery.py"},
     "jwt": {"service/access/browser_tokens.py"},
+    "nats": {"service/replay/jetstream.py"},
     "sse_starlette": {"service/http/sse_response.py"},
     "starlette": {
         "service/http",

@@ -11,6 +11,7 @@ from service.cli.keys import keys, link, sign
 from service.cli.owner import backup, migrate, psql, restore
 from service.cli.past import show
 from service.cli.past.diff import diff
+from service.cli.relay import relay
 from service.cli.serve import serve
 
 app = typer.Typer(
@@ -19,7 +20,7 @@ app = typer.Typer(
     help="Throughline, the timeline.",
     pretty_exceptions_enable=False,
 )
-for command in (serve, migrate, backup, restore, sign, link, keys, chat, diff):
+for command in (serve, migrate, backup, restore, sign, link, keys, chat, diff, relay):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(psql)
 app.add_typer(projections.app, name="projections")

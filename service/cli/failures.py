@@ -179,13 +179,16 @@ def _of_service(error: Exception) -> tuple[list[str], int] | None:
     from service.replay.archive import ArchiveRefused
     from service.replay.delivery import CheckpointRefused, NotDelivered
     from service.replay.importing import ImportRefused
+    from service.replay.jetstream import NatsMissing, StreamRefused
     from service.replay.parquet import ParquetMissing
 
     if isinstance(error, CannotListen):
         return [str(error)], WRONG_USE
     if isinstance(error, Busy):
         return ["Another process rebuilds or verifies this read model now. Try again later."], 1
-    if isinstance(error, (ArchiveRefused, ImportRefused, CheckpointRefused, ParquetMissing)):
+    if isinstance(error, (ArchiveRefused, ImportRefused, CheckpointRefused)):
+        return [str(error)], WRONG_USE
+    if isinstance(error, (ParquetMissing, NatsMissing, StreamRefused)):
         return [str(error)], WRONG_USE
     if isinstance(error, (MigrationRefused, FunctionRefused, RolesRefused, PostgresFailed)):
         return [str(error)], FAILED

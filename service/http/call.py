@@ -29,6 +29,8 @@ from service.replies.project_replies import ProjectReplies
 from service.settings import Settings
 from service.texts.templates import preferred
 from service.timelines.feed import Feeds
+from service.webhooks.dispatch import Dispatcher
+from service.webhooks.store import Webhooks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,8 @@ class Service:
     stream_access: StreamAccess
     audit: Audit
     overload: Overload
+    webhooks: Webhooks
+    dispatcher: Dispatcher
     log_epoch: str
 
     @property

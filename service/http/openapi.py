@@ -86,6 +86,7 @@ PARAMETERS: Final[Mapping[str, str]] = {
     "userId": "The user that acts, or that the answer is about; a browser's token knows its user.",
     "view": "The form of chunks: operations on the reply's data, or the main prose alone.",
     "wait": "How many seconds the answer may wait for something to tell.",
+    "webhookId": "The webhook.",
     "workerId": "The worker.",
 }
 """What a parameter of a path or a query means, unless its own field says it."""

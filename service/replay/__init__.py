@@ -1,1 +1,1 @@
-"""The log read again: exports, imports, replays to other systems, and the search for faults."""
+"""The log read again: exports, imports, replays, a relay, and the search for faults."""

@@ -80,9 +80,15 @@ async def furnish(run: LiveService, key_id: str, word: str) -> World:
         "share": shared["shareId"],
         "runId": compared["runId"],
         "browserSessionId": await _signed_in(client, user),
+        "webhookId": (await _done(client, "/v1/webhooks", **_webhook(word)))["webhookId"],
     }
     others = (built["sessionId"], built["messageId"], asked["messageId"], f"v-{word}")
     return World(client, word, ids, others)
+
+
+def _webhook(word: str) -> dict[str, str]:
+    """A webhook whose receiver no name server knows."""
+    return {"url": f"https://{word}.invalid/", "description": f"{word} hook"}
 
 
 async def _signed_in(client: httpx.AsyncClient, user_id: str) -> str:

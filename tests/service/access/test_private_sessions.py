@@ -88,7 +88,8 @@ async def test_another_member_finds_nothing_of_a_private_session_on_any_route(
     run: LiveService,
 ) -> None:
     ids = {"userId": "u2", "projectId": "p1", "buildId": new_id(), "share": new_id()}
-    ids |= {"browserSessionId": new_id(), "promptId": new_id(), "runId": await ended_run(run)}
+    ids |= {"browserSessionId": new_id(), "promptId": new_id(), "webhookId": new_id()}
+    ids["runId"] = await ended_run(run)
     private = ids | await private_session(run)
     absent = ids | {"sessionId": session_id("prompt", new_id()), "messageId": new_id()}
     named = {each.name: each for each in OPERATIONS}

@@ -76,6 +76,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "mintToken": {"userId": "?", "projectId": "?"},
     "createLink": {"userId": "?", "projectId": "?"},
     "redeemLink": {"code": "c"},
+    "createWebhook": {"url": "https://receiver.invalid/"},
+    "changeWebhook": {"description": "d"},
     "sharePlan": {"userId": "?"},
     "forkSession": {"userId": "?", "messageId": "?"},
     "describeProject": {"name": "n"},
@@ -108,6 +110,7 @@ IDS = (
     "share",
     "runId",
     "browserSessionId",
+    "webhookId",
 )
 OPTIONAL = {"getTimeline": ("userId",), "readEvents": ("projectId",)}
 
@@ -313,6 +316,11 @@ async def test_a_query_without_a_where_clause_returns_only_the_tenant_s_own_rows
     for tenant in ("t1", "t2"):  # an event that no rule can read: its stream is set aside
         state = b'{"user_id":"odd","seconds":"many"}'
         await append(run, [NewEvent(tenant, f"account-{tenant}-odd", 1, "TimeCredited", state)])
+    async with connections.service_transaction(run.service.pool) as service:
+        await service.execute(
+            b"insert into app.webhook_dead_letter (tenant_id, webhook_id, position, type, error)"
+            b" select tenant_id, webhook_id, 1, 'X', 'no connection' from app.webhook"
+        )
     ours, _ = worlds
     newest = {"q": OURS, "minPosition": str(await run.service.store.head())}
     path = f"/v1/projects/{ours.ids['projectId']}/search"

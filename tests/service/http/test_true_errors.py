@@ -44,6 +44,10 @@ APPENDS_NOTHING = {
     "redeemLink",
     "renewToken",
     "endBrowserSession",
+    "createWebhook",
+    "changeWebhook",
+    "removeWebhook",
+    "redeliver",
 }
 NAMES = (
     "plan",

@@ -1,0 +1,209 @@
+"""The deliveries of a process: a task for each webhook, so that a slow receiver holds no other.
+
+A webhook belongs to one process at a time, by the lease of the process. Its events are sent in
+order, one after the other. An event is sent until it is taken or given up.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import aiohttp
+import structlog
+
+from service.eventlog.cloudevents import cloud_event
+from service.eventlog.errors import DATABASE_AWAY, Overloaded
+from service.eventlog.heavy_reads import HeavyReads
+from service.eventlog.live import LiveLog
+from service.eventlog.store import Recorded
+from service.eventlog.tenant_feed import Selection, TenantFeed
+from service.model.client import trusted_certificates
+from service.postgres.connections import Pool
+from service.webhooks.sending import GONE, Outcome, send, session
+from service.webhooks.store import MOST_DEAD_LETTERS, Claimed, Deliveries
+
+PAUSES: Final = (1.0, 5.0, 30.0, 120.0, 600.0, 1_800.0, 3_600.0)
+"""The seconds after each try that failed; after one more try the event is given up."""
+
+_LOOK_SECONDS: Final = 1.0
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class _Changed(Exception):
+    """The webhook is not as it was, or is another process's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where the events come from. `private` is whether receivers may have any address."""
+
+    pool: Pool
+    live_log: LiveLog
+    heavy_reads: HeavyReads
+    log_epoch: str
+    private: bool
+    pauses: Sequence[float] = PAUSES
+
+    def feed(self, webhook: Claimed) -> TenantFeed:
+        """The events of a webhook."""
+        types = None if webhook.types is None else tuple(webhook.types)
+        selection = Selection(tenant_id=webhook.tenant_id, types=types)
+        return TenantFeed(self.pool, selection, self.heavy_reads)
+
+
+class Dispatcher:
+    """Delivers the webhooks of this process. Owned by the service's loop."""
+
+    def __init__(self, source: Source, deliveries: Deliveries) -> None:
+        self._source = source
+        self._deliveries = deliveries
+        self._changed = asyncio.Event()
+        self._tasks: dict[tuple[str, str], tuple[int, asyncio.Task[None]]] = {}
+        self._stops: dict[tuple[str, str], asyncio.Event] = {}
+
+    def on_changed(self) -> None:
+        """Look at the webhooks now: one of them was changed here."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Deliver for ever. Each second it sees what other processes changed."""
+        try:
+            while True:
+                try:
+                    self._arrange(await self._deliveries.claim())
+                except DATABASE_AWAY as error:
+                    _log.warning("webhooks_wait", error=type(error).__name__)
+                try:
+                    await asyncio.wait_for(self._changed.wait(), _LOOK_SECONDS)
+                except TimeoutError:
+                    continue
+                self._changed.clear()
+        finally:
+            tasks = [task for _, task in self._tasks.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _arrange(self, claimed: Sequence[Claimed]) -> None:
+        """Stop the tasks of webhooks that were changed or removed, and start those that lack."""
+        known = {(each.tenant_id, each.webhook_id): each for each in claimed}
+        for key, (revision, task) in list(self._tasks.items()):
+            if task.done():
+                del self._tasks[key], self._stops[key]
+            elif key not in known or known[key].revision != revision:
+                self._stops[key].set()
+        for key, webhook in known.items():
+            if key not in self._tasks:
+                stop = self._stops[key] = asyncio.Event()
+                task = asyncio.create_task(self._deliver_to(webhook, stop))
+                self._tasks[key] = (webhook.revision, task)
+
+    async def _deliver_to(self, webhook: Claimed, stop: asyncio.Event) -> None:
+        try:
+            async with session(trusted_certificates(), private=self._source.private) as http:
+                await _Worker(self._source, self._deliveries, webhook, stop, http).run()
+        except _Changed:
+            self._changed.set()
+        except (*DATABASE_AWAY, Overloaded) as error:
+            _log.warning("webhook_waits", error=type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - one webhook must not end the others
+            _log.error("webhook_failed", error=type(error).__name__)
+
+
+class _Worker:
+    """Delivers to one webhook as it is now. A change of the webhook ends it."""
+
+    def __init__(
+        self,
+        source: Source,
+        deliveries: Deliveries,
+        webhook: Claimed,
+        stop: asyncio.Event,
+        http: aiohttp.ClientSession,
+    ) -> None:
+        self._source = source
+        self._deliveries = deliveries
+        self._webhook = webhook
+        self._stop = stop
+        self._http = http
+        self._tries = webhook.tries
+
+    async def run(self) -> None:
+        """Deliver for ever. Raises _Changed."""
+        webhook = self._webhook
+        feed = self._source.feed(webhook)
+        await self._redeliver(feed)
+        if webhook.next_try_at is not None:
+            await self._pause((webhook.next_try_at - datetime.now(UTC)).total_seconds())
+        prev = await feed.last(webhook.position)
+        async with aclosing(feed.live(self._source.live_log, webhook.position)) as pages:
+            async for events in pages:
+                self._require_same()
+                for event in events:
+                    await self._deliver(event, prev)
+                    prev = event.position
+
+    async def _deliver(self, event: Recorded, prev: int | None) -> None:
+        """Send an event until it is taken or given up."""
+        while True:
+            self._require_same()
+            outcome = await self._send(event, prev)
+            if outcome.error is None:
+                await self._write("took", position=event.position)
+                self._tries = 0
+                return
+            if outcome.status == GONE:
+                await self._write("disable", error=outcome.error)
+                raise _Changed
+            if self._tries == len(self._source.pauses):
+                await self._write(
+                    "give_up",
+                    position=event.position,
+                    type=event.type,
+                    error=outcome.error,
+                    most=MOST_DEAD_LETTERS,
+                )
+                self._tries = 0
+                return
+            seconds = max(self._source.pauses[self._tries], outcome.retry_after)
+            await self._write("failed", error=outcome.error, seconds=seconds)
+            self._tries += 1
+            await self._pause(seconds)
+
+    async def _redeliver(self, feed: TenantFeed) -> None:
+        """Send the events once more that the tenant wants again."""
+        for position in await self._deliveries.wanted(self._webhook):
+            self._require_same()
+            page = await feed.page(position - 1, 1)
+            error: str | None = "the webhook does not take this type any more"
+            if page.events and page.events[0].position == position:
+                prev = await feed.last(position - 1)
+                error = (await self._send(page.events[0], prev)).error
+            await self._deliveries.write(
+                "redelivered", self._webhook, position=position, error=error
+            )
+
+    async def _send(self, event: Recorded, prev: int | None) -> Outcome:
+        log_epoch, webhook = self._source.log_epoch, self._webhook
+        body = cloud_event(event, log_epoch, prev)
+        message_id = f"evt_{log_epoch}_{event.position}"
+        return await send(self._http, webhook.url, webhook.secrets, message_id, body)
+
+    async def _write(self, statement: str, **asked: object) -> None:
+        if not await self._deliveries.write(statement, self._webhook, **asked):
+            raise _Changed
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not for a webhook that changes meanwhile."""
+        try:
+            await asyncio.wait_for(self._stop.wait(), max(seconds, 0.0))
+        except TimeoutError:
+            return
+        raise _Changed
+
+    def _require_same(self) -> None:
+        if self._stop.is_set():
+            raise _Changed

@@ -1,0 +1,210 @@
+"""The webhooks of all tenants in the database."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import psycopg
+from psycopg.rows import class_row
+from psycopg_pool import PoolTimeout
+
+import sql
+from service.eventlog.errors import OutcomeUnknown
+from service.ids import new_id
+from service.postgres.connections import Connection, Pool, service_transaction
+from service.webhooks.sending import new_secret
+
+SQL: Final = sql.statements("webhooks.sql")
+MOST_WEBHOOKS: Final = 10
+"""The most webhooks of a tenant."""
+
+MOST_DEAD_LETTERS: Final = 100
+"""The events that are kept of those that a webhook did not take; a new one ends the oldest."""
+
+ROTATION_SECONDS: Final = 86_400
+"""How long the secret before a rotation signs too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookRow:
+    """A webhook as its tenant sees it."""
+
+    webhook_id: str
+    url: str
+    types: list[str] | None
+    description: str | None
+    is_enabled: bool
+    created_at: datetime
+    position: int
+    tries: int
+    next_try_at: datetime | None
+    error: str | None
+    old_secret_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterRow:
+    """An event that a webhook did not take."""
+
+    position: int
+    type: str
+    error: str
+    given_up_at: datetime
+    is_wanted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """A webhook that this process delivers."""
+
+    tenant_id: str
+    webhook_id: str
+    url: str
+    types: list[str] | None
+    secret: str
+    old_secret: str | None
+    revision: int
+    position: int
+    tries: int
+    next_try_at: datetime | None
+
+    @property
+    def secrets(self) -> list[str]:
+        """The secrets that sign."""
+        return [self.secret] if self.old_secret is None else [self.secret, self.old_secret]
+
+
+class Webhooks:
+    """Changes of webhooks, for their tenants."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def add(
+        self, tenant_id: str, *, url: str, types: list[str] | None, description: str | None
+    ) -> tuple[str, str] | None:
+        """A new webhook: its id and its secret. None where the tenant has as many as it may."""
+        secret = new_secret()
+        asked = {
+            "tenant_id": tenant_id,
+            "webhook_id": new_id(),
+            "url": url,
+            "types": types,
+            "description": description,
+            "secret": secret,
+            "most": MOST_WEBHOOKS,
+        }
+        found = await self._one("add", asked)
+        return None if found is None else (found[0], secret)
+
+    async def change(
+        self,
+        tenant_id: str,
+        webhook_id: str,
+        *,
+        url: str | None,
+        types: list[str] | None,
+        description: str | None,
+        is_enabled: bool | None,
+        rotate: bool,
+    ) -> tuple[bool, str | None]:
+        """Change a webhook. Returns whether there is one of this id, and its secret where it is
+        another one now."""
+        secret = new_secret() if rotate else None
+        asked = {
+            "tenant_id": tenant_id,
+            "webhook_id": webhook_id,
+            "url": url,
+            "types": types,
+            "description": description,
+            "is_enabled": is_enabled,
+            "secret": secret,
+            "seconds": ROTATION_SECONDS,
+        }
+        return await self._one("change", asked) is not None, secret
+
+    async def remove(self, tenant_id: str, webhook_id: str) -> bool:
+        """Remove a webhook. Returns False where the tenant has no webhook of this id."""
+        asked = {"tenant_id": tenant_id, "webhook_id": webhook_id}
+        return await self._one("remove", asked) is not None
+
+    async def redeliver(self, tenant_id: str, webhook_id: str) -> int | None:
+        """Have the events sent once more that were not taken. Returns how many; None where the
+        tenant has no webhook of this id."""
+        asked = {"tenant_id": tenant_id, "webhook_id": webhook_id}
+        found = await self._one("redeliver", asked)
+        return None if found is None else int(found[0])
+
+    async def _one(self, statement: str, asked: dict[str, Any]) -> tuple[Any, ...] | None:
+        async with _writing(self._pool) as connection:
+            found = await connection.execute(SQL[statement], asked)
+            return await found.fetchone()
+
+
+async def webhooks_of(
+    connection: Connection, tenant_id: str, webhook_id: str | None = None
+) -> list[WebhookRow]:
+    """The webhooks of a tenant, or the one of this id."""
+    async with connection.cursor(row_factory=class_row(WebhookRow)) as cursor:
+        asked = {"tenant_id": tenant_id, "webhook_id": webhook_id}
+        await cursor.execute(SQL["webhooks_of"], asked)
+        return await cursor.fetchall()
+
+
+async def dead_letters(
+    connection: Connection, tenant_id: str, webhook_id: str
+) -> list[DeadLetterRow]:
+    """The events that a webhook did not take, the newest first."""
+    async with connection.cursor(row_factory=class_row(DeadLetterRow)) as cursor:
+        asked = {"tenant_id": tenant_id, "webhook_id": webhook_id}
+        await cursor.execute(SQL["dead_letters"], asked)
+        return await cursor.fetchall()
+
+
+class Deliveries:
+    """What a process that delivers reads and writes. Its lease fences it off from the others."""
+
+    def __init__(self, pool: Pool, lease_id: int) -> None:
+        self._pool = pool
+        self._lease_id = lease_id
+
+    async def claim(self) -> list[Claimed]:
+        """All webhooks of this process, after it took those that no living process has."""
+        async with service_transaction(self._pool) as connection:
+            cursor = connection.cursor(row_factory=class_row(Claimed))
+            await cursor.execute(SQL["claim"], {"lease_id": self._lease_id})
+            return await cursor.fetchall()
+
+    async def write(self, statement: str, webhook: Claimed, **asked: Any) -> bool:
+        """Write what became of an event. False where the webhook is not as it was."""
+        async with service_transaction(self._pool) as connection:
+            found = await connection.execute(SQL[statement], self._key(webhook) | asked)
+            return found.rowcount > 0
+
+    async def wanted(self, webhook: Claimed) -> list[int]:
+        """The positions of the events that are to be sent once more."""
+        async with service_transaction(self._pool) as connection:
+            found = await connection.execute(SQL["wanted"], self._key(webhook))
+            return [position for (position,) in await found.fetchall()]
+
+    def _key(self, webhook: Claimed) -> dict[str, Any]:
+        return {
+            "tenant_id": webhook.tenant_id,
+            "webhook_id": webhook.webhook_id,
+            "revision": webhook.revision,
+            "lease_id": self._lease_id,
+        }
+
+
+@asynccontextmanager
+async def _writing(pool: Pool) -> AsyncGenerator[Connection]:
+    """A transaction that writes. Raises OutcomeUnknown where the connection was lost in it."""
+    try:
+        async with service_transaction(pool) as connection:
+            yield connection
+    except (PoolTimeout, psycopg.errors.QueryCanceled):
+        raise
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise OutcomeUnknown(type(error).__name__) from error
