@@ -217,11 +217,11 @@ curl() {
 """
 """A live timeline has no end, so it is cut. Each call says on standard error how it ended."""
 
-USERS_PAGES = tuple(
-    page for page in sorted(DOCS.glob("*.md")) if page.name not in ("contributing.md", "replay.md")
-)
-"""Pages with shell lines for a running service. The README has a line that `serve` prints.
-tests/test_contributing.py runs those for contributors, and test_events.py those on events."""
+OTHERS = ("contributing.md", "embedding.md", "replay.md")
+"""Pages whose shell lines other tests run."""
+
+USERS_PAGES = tuple(page for page in sorted(DOCS.glob("*.md")) if page.name not in OTHERS)
+"""Pages with shell lines for a running service. The README has a line that `serve` prints."""
 
 
 def shell_lines_of_the_documents_work(served: Served) -> None:

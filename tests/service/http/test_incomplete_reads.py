@@ -26,6 +26,8 @@ SAYS_NOTHING: Final = frozenset(
         "createPrompt",
         "mintToken",
         # Their rows are in tables of their own, and no event made them.
+        *("createWebhook", "listWebhooks", "changeWebhook", "removeWebhook"),
+        *("listDeadLetters", "redeliver"),
         *("createLink", "redeemLink", "renewToken", "listBrowserSessions", "endBrowserSession"),
     }
 )
