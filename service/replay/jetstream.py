@@ -262,7 +262,7 @@ async def connected(at: Address, feed: Feed) -> AsyncGenerator[Stream]:
         from nats.aio.client import Client
     except ImportError:
         raise NatsMissing(
-            "A relay to NATS needs the library nats-py: pip install 'throughline[nats]'"
+            "A relay to NATS needs the library nats-py: pip install nats-py"
         ) from None
     streams: list[Stream] = []
 

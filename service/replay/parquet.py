@@ -98,6 +98,4 @@ def _pyarrow() -> tuple[Any, Any]:
     try:
         return import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError:
-        raise ParquetMissing(
-            "Parquet needs the package pyarrow: pip install 'throughline[parquet]'."
-        ) from None
+        raise ParquetMissing("Parquet needs the package pyarrow: pip install pyarrow.") from None

@@ -347,5 +347,5 @@ async def test_a_missing_library_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "nats.aio.client", None)
     async with relaying(log, nats, tmp_path) as relay:
-        with pytest.raises(NatsMissing, match=r"pip install 'throughline\[nats\]'"):
+        with pytest.raises(NatsMissing, match=r"pip install nats-py"):
             await relay.until(1)
