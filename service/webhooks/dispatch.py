@@ -76,8 +76,10 @@ class Dispatcher:
                     self._arrange(await self._deliveries.claim())
                 except DATABASE_AWAY as error:
                     _log.warning("webhooks_wait", error=type(error).__name__)
+                # Before Python 3.12 `wait_for` drops a cancellation that comes with the event.
                 try:
-                    await asyncio.wait_for(self._changed.wait(), _LOOK_SECONDS)
+                    async with asyncio.timeout(_LOOK_SECONDS):
+                        await self._changed.wait()
                 except TimeoutError:
                     continue
                 self._changed.clear()
@@ -199,7 +201,8 @@ class _Worker:
     async def _pause(self, seconds: float) -> None:
         """Wait, but not for a webhook that changes meanwhile."""
         try:
-            await asyncio.wait_for(self._stop.wait(), max(seconds, 0.0))
+            async with asyncio.timeout(max(seconds, 0.0)):
+                await self._stop.wait()
         except TimeoutError:
             return
         raise _Changed
