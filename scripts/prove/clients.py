@@ -64,6 +64,7 @@ class Client:
         # The rarest acts, so that also a short proof has some of them.
         await self._trespass()
         await self._run()
+        await self._read_account()
         while not stop.is_set():
             await self._random.choices(acts, (12, 2, 2, 1, 1))[0]()
 
