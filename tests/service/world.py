@@ -70,6 +70,7 @@ async def furnish(run: LiveService, key_id: str, word: str) -> World:
     assert asked["sessionId"] == kept["sessionId"] != built["sessionId"]
     compared = await _done(client, "/v1/runs", **acting, title=f"{word} run")
     await _run(client, compared["runId"], word)
+    receiver = f"receiver-of-{key_id}"
     ids = {
         "userId": user,
         "projectId": project,
@@ -80,15 +81,15 @@ async def furnish(run: LiveService, key_id: str, word: str) -> World:
         "share": shared["shareId"],
         "runId": compared["runId"],
         "browserSessionId": await _signed_in(client, user),
-        "webhookId": (await _done(client, "/v1/webhooks", **_webhook(word)))["webhookId"],
+        "webhookId": (await _done(client, "/v1/webhooks", **_webhook(receiver)))["webhookId"],
     }
-    others = (built["sessionId"], built["messageId"], asked["messageId"], f"v-{word}")
+    others = (built["sessionId"], built["messageId"], asked["messageId"], f"v-{word}", receiver)
     return World(client, word, ids, others)
 
 
-def _webhook(word: str) -> dict[str, str]:
-    """A webhook whose receiver no name server knows."""
-    return {"url": f"https://{word}.invalid/", "description": f"{word} hook"}
+def _webhook(receiver: str) -> dict[str, str]:
+    """A webhook whose receiver no name server knows. It is the tenant's, and of no project."""
+    return {"url": f"https://{receiver}.invalid/", "description": f"{receiver} takes events"}
 
 
 async def _signed_in(client: httpx.AsyncClient, user_id: str) -> str:
