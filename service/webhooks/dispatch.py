@@ -61,7 +61,7 @@ class Dispatcher:
         self._source = source
         self._deliveries = deliveries
         self._changed = asyncio.Event()
-        self._tasks: dict[tuple[str, str], tuple[int, asyncio.Task[None]]] = {}
+        self._tasks: dict[tuple[str, str], tuple[Claimed, asyncio.Task[None]]] = {}
         self._stops: dict[tuple[str, str], asyncio.Event] = {}
 
     def on_changed(self) -> None:
@@ -92,16 +92,16 @@ class Dispatcher:
     def _arrange(self, claimed: Sequence[Claimed]) -> None:
         """Stop the tasks of webhooks that were changed or removed, and start those that lack."""
         known = {(each.tenant_id, each.webhook_id): each for each in claimed}
-        for key, (revision, task) in list(self._tasks.items()):
+        for key, (webhook, task) in list(self._tasks.items()):
             if task.done():
                 del self._tasks[key], self._stops[key]
-            elif key not in known or known[key].revision != revision:
+            elif key not in known or known[key].version != webhook.version:
                 self._stops[key].set()
         for key, webhook in known.items():
             if key not in self._tasks:
                 stop = self._stops[key] = asyncio.Event()
                 task = asyncio.create_task(self._deliver_to(webhook, stop))
-                self._tasks[key] = (webhook.revision, task)
+                self._tasks[key] = (webhook, task)
 
     async def _deliver_to(self, webhook: Claimed, stop: asyncio.Event) -> None:
         try:

@@ -71,6 +71,11 @@ class Claimed:
     next_try_at: datetime | None
 
     @property
+    def version(self) -> tuple[int, str | None]:
+        """Another value where the tenant changed the webhook, or its old secret has expired."""
+        return self.revision, self.old_secret
+
+    @property
     def secrets(self) -> list[str]:
         """The secrets that sign."""
         return [self.secret] if self.old_secret is None else [self.secret, self.old_secret]
@@ -181,7 +186,7 @@ class Deliveries:
         """Write what became of an event. False where the webhook is not as it was."""
         async with service_transaction(self._pool) as connection:
             found = await connection.execute(SQL[statement], self._key(webhook) | asked)
-            return found.rowcount > 0
+        return found.rowcount > 0
 
     async def wanted(self, webhook: Claimed) -> list[int]:
         """The positions of the events that are to be sent once more."""
