@@ -68,3 +68,8 @@ LIMITED = Counter(
     ["limit"],
 )
 BUILDS = Counter("throughline_builds_total", "Builds by what became of them.", ["status"])
+WEBHOOKS = Counter(
+    "throughline_webhook_deliveries_total",
+    "Tries to deliver an event to a webhook, by what became of them.",
+    ["outcome"],
+)

@@ -21,6 +21,7 @@ from service.eventlog.live import LiveLog
 from service.eventlog.store import Recorded
 from service.eventlog.tenant_feed import Selection, TenantFeed
 from service.model.client import trusted_certificates
+from service.ops import metrics
 from service.postgres.connections import Pool
 from service.webhooks.sending import GONE, Outcome, send, session
 from service.webhooks.store import MOST_DEAD_LETTERS, Claimed, Deliveries
@@ -154,13 +155,16 @@ class _Worker:
             self._require_same()
             outcome = await self._send(event, prev)
             if outcome.error is None:
+                metrics.WEBHOOKS.labels("delivered").inc()
                 await self._write("took", position=event.position)
                 self._tries = 0
                 return
+            is_last = self._tries == len(self._source.pauses)
+            metrics.WEBHOOKS.labels("dead" if is_last else "failed").inc()
             if outcome.status == GONE:
                 await self._write("disable", error=outcome.error)
                 raise _Changed
-            if self._tries == len(self._source.pauses):
+            if is_last:
                 await self._write(
                     "give_up",
                     position=event.position,
@@ -184,6 +188,7 @@ class _Worker:
             if page.events and page.events[0].position == position:
                 prev = await feed.last(position - 1)
                 error = (await self._send(page.events[0], prev)).error
+                metrics.WEBHOOKS.labels("dead" if error else "delivered").inc()
             await self._deliveries.write(
                 "redelivered", self._webhook, position=position, error=error
             )

@@ -1,11 +1,13 @@
 """Deliveries: each event arrives in order, whatever is killed, and no receiver holds another."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 import pytest
+from prometheus_client import REGISTRY
 
 from service.chat import leases
 from service.eventlog.heavy_reads import HeavyReads
@@ -28,6 +30,7 @@ from tests.sizes import chance, size
 
 TENANT = "t1"
 QUICK = (0.001, 0.001)
+OUTCOMES: Final = ("delivered", "failed", "dead")
 SAME: Final[dict[str, Any]] = {
     **dict.fromkeys(("url", "types", "description", "is_enabled")),
     "rotate": False,
@@ -105,6 +108,13 @@ async def letters(pool: Pool, webhook_id: str) -> list[DeadLetterRow]:
         return await dead_letters(connection, TENANT, webhook_id)
 
 
+def counted() -> Counter[str]:
+    """The tries to deliver in this process, by what became of them."""
+    name = "throughline_webhook_deliveries_total"
+    found = {each: REGISTRY.get_sample_value(name, {"outcome": each}) for each in OUTCOMES}
+    return Counter({each: int(value or 0) for each, value in found.items()})
+
+
 async def test_events_arrive_in_order_and_name_the_event_before_them(
     url: str, pool: Pool, log: Log, receiver: Receiver
 ) -> None:
@@ -153,6 +163,7 @@ async def test_an_event_is_given_up_after_its_tries_and_can_be_sent_once_more(
 ) -> None:
     webhook_id = await add(pool, receiver)
     receiver.answers = [(500, {})] * 3
+    before = counted()
     await append(log, 2)
     async with dispatching(url, log) as dispatcher:
         await receiver.until(4)
@@ -169,6 +180,7 @@ async def test_an_event_is_given_up_after_its_tries_and_can_be_sent_once_more(
                     """The answer has arrived, and is not written yet."""
         assert receiver.positions()[4:] == [1, 1]
         assert await letters(pool, webhook_id) == []
+    assert counted() - before == {"failed": 2, "dead": 2, "delivered": 2}
 
 
 async def test_a_retry_after_is_kept_and_survives_the_process(
