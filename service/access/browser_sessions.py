@@ -6,20 +6,17 @@ takes its cookie. It belongs to the key that asked for the link, so it ends with
 """
 
 import secrets
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, ClassVar, Final
 
-import psycopg
 from psycopg.rows import class_row
-from psycopg_pool import PoolTimeout
 
 import sql
 from service.access.authentication import Caller, Unauthenticated
-from service.eventlog.errors import OutcomeUnknown
+from service.eventlog.errors import committing
 from service.ids import new_id
 from service.postgres.connections import Connection, Pool, service_transaction
 from service.settings import Key, Scope
@@ -89,8 +86,9 @@ class BrowserSessions:
             "seconds": seconds,
             "most": MOST_LINKS,
         }
-        async with _writing(self._pool) as connection:
-            added = await connection.execute(SQL["add_link"], asked)
+        with committing():
+            async with service_transaction(self._pool) as connection:
+                added = await connection.execute(SQL["add_link"], asked)
         ((expires_at,),) = await added.fetchall()
         return code, expires_at
 
@@ -114,9 +112,10 @@ class BrowserSessions:
             "seconds": SECONDS,
             "most": MOST_BROWSER_SESSIONS,
         }
-        async with _writing(self._pool) as connection:
-            cursor = connection.cursor(row_factory=class_row(BrowserSession))
-            await cursor.execute(SQL["redeem"], asked)
+        with committing():
+            async with service_transaction(self._pool) as connection:
+                cursor = connection.cursor(row_factory=class_row(BrowserSession))
+                await cursor.execute(SQL["redeem"], asked)
         row = await cursor.fetchone()
         if row is None:
             raise LinkUnusable
@@ -134,8 +133,9 @@ class BrowserSessions:
     async def end(self, caller: Caller, browser_session_id: str, user_id: str) -> bool:
         """End a browser session; returns False where the user has no browser session of this id."""
         asked = _asked(caller, user_id) | {"browser_session_id": browser_session_id}
-        async with _writing(self._pool) as connection:
-            ended = await connection.execute(SQL["end"], asked)
+        with committing():
+            async with service_transaction(self._pool) as connection:
+                ended = await connection.execute(SQL["end"], asked)
         return await ended.fetchone() is not None
 
     async def _caller(self, statement: str, **asked: str) -> Caller | None:
@@ -170,18 +170,6 @@ async def expire(pool: Pool, *, limit: int) -> int:
         removed = await connection.execute(SQL["expire"], {"limit": limit})
     (count,) = await removed.fetchone() or (0,)
     return int(count)
-
-
-@asynccontextmanager
-async def _writing(pool: Pool) -> AsyncGenerator[Connection]:
-    """A transaction that writes. Raises OutcomeUnknown where the connection was lost in it."""
-    try:
-        async with service_transaction(pool) as connection:
-            yield connection
-    except (PoolTimeout, psycopg.errors.QueryCanceled):
-        raise
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        raise OutcomeUnknown(type(error).__name__) from error
 
 
 def _asked(caller: Caller, user_id: str) -> dict[str, str | None]:

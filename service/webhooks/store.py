@@ -1,17 +1,13 @@
 """The webhooks of all tenants in the database."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-import psycopg
 from psycopg.rows import class_row
-from psycopg_pool import PoolTimeout
 
 import sql
-from service.eventlog.errors import OutcomeUnknown
+from service.eventlog.errors import committing
 from service.ids import new_id
 from service.postgres.connections import Connection, Pool, service_transaction
 from service.webhooks.sending import new_secret
@@ -143,9 +139,10 @@ class Webhooks:
         return None if found is None else int(found[0])
 
     async def _one(self, statement: str, asked: dict[str, Any]) -> tuple[Any, ...] | None:
-        async with _writing(self._pool) as connection:
-            found = await connection.execute(SQL[statement], asked)
-            return await found.fetchone()
+        with committing():
+            async with service_transaction(self._pool) as connection:
+                found = await connection.execute(SQL[statement], asked)
+        return await found.fetchone()
 
 
 async def webhooks_of(
@@ -201,15 +198,3 @@ class Deliveries:
             "revision": webhook.revision,
             "lease_id": self._lease_id,
         }
-
-
-@asynccontextmanager
-async def _writing(pool: Pool) -> AsyncGenerator[Connection]:
-    """A transaction that writes. Raises OutcomeUnknown where the connection was lost in it."""
-    try:
-        async with service_transaction(pool) as connection:
-            yield connection
-    except (PoolTimeout, psycopg.errors.QueryCanceled):
-        raise
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        raise OutcomeUnknown(type(error).__name__) from error
