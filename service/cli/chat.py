@@ -15,6 +15,7 @@ from rich.markdown import Markdown
 
 from service.cli.calls import CallFailed, SignedCalls, chosen_key, local_url, refusal
 from service.cli.console import err, out
+from service.concurrency.retry import retry_after
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -212,7 +213,8 @@ class Reply:
             try:
                 with self._opened() as answer:
                     if answer.status_code in _BUSY:
-                        pause = float(answer.headers.get("Retry-After", pause))
+                        named = answer.headers.get("Retry-After")
+                        pause = retry_after(named, PATIENCE_SECONDS) or pause
                     elif answer.status_code >= 400:
                         raise refusal(answer.status_code, answer.read())
                     for name, data in self._read(answer):

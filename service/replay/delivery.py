@@ -17,6 +17,7 @@ import structlog
 from pydantic import ValidationError
 
 from service.access import signatures
+from service.concurrency.retry import retry_after
 from service.eventlog.cloudevents import cloud_event
 from service.eventlog.store import Recorded
 from service.replay.pace import Pace
@@ -199,8 +200,7 @@ class Delivery:
         said = f"it answered {answer.status_code}"
         if answer.status_code not in _WORTH_A_RETRY:
             return None, said
-        after = answer.headers.get("Retry-After", "")
-        return (float(after) if after.isascii() and after.isdigit() else 0.0), said
+        return retry_after(answer.headers.get("Retry-After"), _LONGEST_PAUSE) or 0.0, said
 
 
 def client() -> httpx2.AsyncClient:
