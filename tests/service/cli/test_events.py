@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from io import BytesIO
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -76,7 +76,11 @@ def positions(written: bytes) -> list[int]:
 
 
 def test_the_commands_of_the_page_work_as_written(
-    run: Run, url: str, new_database: Callable[[], str], tmp_path: Path
+    run: Run,
+    url: str,
+    new_database: Callable[[], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fill(url)
     new_url = new_database()
@@ -105,6 +109,11 @@ def test_the_commands_of_the_page_work_as_written(
     whole = (tmp_path / "log.ndjson").read_bytes()
     assert run("events", "export", "copy.ndjson", database=new_url)[0] == 0
     assert (tmp_path / "copy.ndjson").read_bytes() == whole, "the import made the same log"
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(whole)))
+    again_imported = run("events", "import", "-", database=new_url)[1]
+    assert b"stdin: 0 events imported, %d were in the log already\n" % head(url) in again_imported
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(whole[:-9])))
+    assert run("events", "import", "-")[2].startswith("throughline: stdin was cut")
     assert lines((tmp_path / "acme.ndjson").read_bytes())[1]["tenant"] == "acme"
     assert (tmp_path / "log.ndjson").stat().st_mode & 0o777 == 0o600
 
