@@ -100,8 +100,8 @@ class Settings(BaseSettings):
     )
     origins: Origins = Field(
         default=(),
-        description="Other origins whose pages may call with browsers' tokens, with commas between "
-        "them.",
+        description="The origins of your own web pages that call this service with browsers' "
+        "tokens, with commas between them.",
     )
     model: str = Field(default="claude-sonnet-5-5", description="The model that is asked.")
     models: Models = Field(

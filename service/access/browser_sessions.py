@@ -27,7 +27,7 @@ SECONDS: Final = 43_200
 
 MOST_LINKS: Final = 20
 MOST_BROWSER_SESSIONS: Final = 20
-"""The most links and browser sessions of a user; a new one ends the oldest."""
+"""The most links and the most browser sessions of a user. A new one removes the oldest."""
 
 _SECRET_BYTES: Final = 32
 _SECRET_LENGTH: Final = 43
@@ -66,7 +66,7 @@ class _Row:
 
 
 class BrowserSessions:
-    """Links and browser sessions of the known keys."""
+    """Links and browser sessions. Each belongs to a known key."""
 
     def __init__(self, keys: Mapping[str, Key], pool: Pool) -> None:
         self._keys = keys
@@ -122,7 +122,7 @@ class BrowserSessions:
         return row, secret
 
     async def of_secret(self, secret: str) -> Caller:
-        """The user of a browser session, which is used with that. Raises SignedOut."""
+        """The user of a browser session. The time of its last use becomes now. Raises SignedOut."""
         caller = None
         if len(secret) == _SECRET_LENGTH:
             caller = await self._caller("use", secret_digest=_digest(secret))
@@ -173,8 +173,8 @@ async def expire(pool: Pool, *, limit: int) -> int:
 
 
 def _asked(caller: Caller, user_id: str) -> dict[str, str | None]:
-    """The browser sessions of a user that the caller may see: a token for one project sees those
-    for that project."""
+    """The parameters that select the browser sessions of a user. A caller with a token for one
+    project sees the browser sessions of this project alone."""
     return {
         "tenant_id": caller.tenant_id,
         "user_id": user_id,

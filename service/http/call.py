@@ -79,9 +79,9 @@ QueryT = TypeVar("QueryT", covariant=True)
 
 @dataclass(slots=True)
 class Past:
-    """The moment that an answer is of: its position, or None for the present.
+    """The moment that an answer shows: its position, or None for the present.
 
-    From `is_folded` on the connection reads the read models as they were then.
+    Once `is_folded` is true, the connection reads the read models as they were at this moment.
     """
 
     position: int | None = None
@@ -105,7 +105,7 @@ class Call(Generic[BodyT, QueryT]):
     if_match: str | None
     request_id: str
     address: str = ""
-    """Where the client found the service, such as `https://timeline.example.com`."""
+    """The address that the client used for the service, such as `https://timeline.example.com`."""
     named: IdempotencyKey | None = None
     reads: frozenset[str] = frozenset()
     """The names of the read models that the answer is made from."""
@@ -114,7 +114,7 @@ class Call(Generic[BodyT, QueryT]):
     incomplete: set[str] = field(default_factory=set[str])
     """Those of `reads` that leave out something of what the answer is about."""
     past: Past = field(default_factory=Past)
-    """The moment that the answer is of, where it is of the past."""
+    """The moment that the answer shows."""
 
     @property
     def tenant_id(self) -> str:

@@ -50,9 +50,9 @@ _log = structlog.stdlib.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """Another proof of the caller than a signature or a token: how the caller is found by it.
+    """A way to find the caller without a signature and without a token.
 
-    `scheme` is its security scheme in the OpenAPI document; None where the body has it.
+    `scheme` is the security scheme in the OpenAPI document; None where the proof is in the body.
     """
 
     caller: Callable[[Service, Request, bytes], Awaitable[Caller]]
@@ -82,9 +82,8 @@ class Operation(Generic[B, Q]):
     forms.
     `others` are its other successes by status. `reads` are the read models that its answer is made
     from; the header X-Read-Model-Incomplete names those of them that lack something of it.
-    `browsers` may call it with their tokens. One with a `credential` takes this proof of the caller
-    alone. One that `begins_reply` is refused first when the
-    server has too much to do.
+    `browsers` may call it with their tokens. An operation with a `credential` takes this proof of
+    the caller alone. A server with too much to do first refuses operations that `begins_reply`.
     """
 
     method: str
@@ -220,7 +219,8 @@ class Operation(Generic[B, Q]):
 
 
 def _address(request: Request) -> str:
-    """Where the client found the service; nothing for a client of HTTP/1.0 that does not say it."""
+    """The address that the client used for the service. A client of HTTP/1.0 may not send it: then
+    it is empty."""
     host = request.headers.get("host")
     return f"{request.scope['scheme']}://{host}" if host else ""
 

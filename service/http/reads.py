@@ -53,12 +53,12 @@ async def visible_project(
         raise ProjectUnknown
     if call.past.position is None:
         return row
-    await _fold(connection, call, past.fold_projects, [project_id])
+    await fold_project(connection, call, project_id)
     return await _project_then(connection, call, project_id)
 
 
 async def _project_then(connection: Connection, call: AnyCall, project_id: str) -> ProjectRow:
-    """The project of the past, which only has what was folded for this call."""
+    """The project as it was. The schema `past` has the projects that this call has folded."""
     row = await project(connection, tenant_id=call.tenant_id, project_id=project_id, user_id=None)
     if row is None:
         raise ProjectUnknown
@@ -66,7 +66,7 @@ async def _project_then(connection: Connection, call: AnyCall, project_id: str) 
 
 
 async def fold_account(connection: Connection, call: AnyCall, user_id: str) -> None:
-    """In a read of the past, fold the account of a user: all that is read next is as it was.
+    """In a read of the past, fold the account of a user. The next reads show the account as it was.
 
     Raises BadRequest for an account that is too large for that.
     """
@@ -75,17 +75,17 @@ async def fold_account(connection: Connection, call: AnyCall, user_id: str) -> N
 
 
 async def fold_project(connection: Connection, call: AnyCall, project_id: str) -> None:
-    """In a read of the past, fold a project that the caller may see: all that is read next is as it
-    was. Raises BadRequest for a project that is too large for that."""
+    """In a read of the past, fold a project that the caller may see. The next reads show the
+    project as it was. Raises BadRequest for a project that is too large for that."""
     if call.past.position is not None:
         await _fold(connection, call, past.fold_projects, [project_id])
 
 
 async def fold_projects_of(connection: Connection, call: AnyCall, user_id: str | None) -> None:
-    """In a read of the past, fold the projects of which the user is a member now, or without a user
-    those of the tenant: all that is read next is as it was.
+    """In a read of the past, fold the projects of which the user is a member now. Without a user,
+    fold all projects of the tenant. The next reads show these projects as they were.
 
-    Raises BadRequest for more than can be folded.
+    Raises BadRequest where the projects are too large for that.
     """
     if call.past.position is None:
         return

@@ -176,9 +176,10 @@ class Delivery:
             await self._sleep(min(max(wait, pause), _LONGEST_PAUSE))
 
     async def _post(self, body: bytes) -> tuple[float | None, str | None]:
-        """One try. Returns the least seconds before the next try, and what went wrong.
+        """Send a batch once. Returns the least pause before the next try in seconds, and the error.
 
-        The seconds are None where another try would not help.
+        The error is None where the batch was taken. The pause is None where another try would not
+        help.
         """
         target = self._target
         url = httpx2.URL(target.url)

@@ -1,4 +1,5 @@
-"""The deliveries of a process: a task for each webhook, so that a slow receiver holds no other.
+"""The deliveries of a process: a task for each webhook, so a slow receiver delays no other
+receiver.
 
 A webhook belongs to one process at a time, by the lease of the process. Its events are sent in
 order, one after the other. An event is sent until it is taken or given up.
@@ -34,12 +35,13 @@ _log = structlog.stdlib.get_logger(__name__)
 
 
 class _Changed(Exception):
-    """The webhook is not as it was, or is another process's."""
+    """The tenant has changed the webhook, or another process delivers it now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where the events come from. `private` is whether receivers may have any address."""
+    """Where the events come from. `private`: a receiver may also have an address that is not
+    public."""
 
     pool: Pool
     live_log: LiveLog
@@ -66,7 +68,7 @@ class Dispatcher:
         self._stops: dict[tuple[str, str], asyncio.Event] = {}
 
     def on_changed(self) -> None:
-        """Look at the webhooks now: one of them was changed here."""
+        """Read the webhooks again now, because a webhook was changed here."""
         self._changed.set()
 
     async def run(self) -> None:
@@ -91,7 +93,8 @@ class Dispatcher:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _arrange(self, claimed: Sequence[Claimed]) -> None:
-        """Stop the tasks of webhooks that were changed or removed, and start those that lack."""
+        """Stop the tasks of webhooks that were changed or removed. Start a task for each webhook
+        that has none."""
         known = {(each.tenant_id, each.webhook_id): each for each in claimed}
         for key, (webhook, task) in list(self._tasks.items()):
             if task.done():
@@ -204,7 +207,7 @@ class _Worker:
             raise _Changed
 
     async def _pause(self, seconds: float) -> None:
-        """Wait, but not for a webhook that changes meanwhile."""
+        """Wait for some seconds. Raises _Changed as soon as the webhook has changed."""
         try:
             async with asyncio.timeout(max(seconds, 0.0)):
                 await self._stop.wait()

@@ -17,10 +17,10 @@ MOST_WEBHOOKS: Final = 10
 """The most webhooks of a tenant."""
 
 MOST_DEAD_LETTERS: Final = 100
-"""The events that are kept of those that a webhook did not take; a new one ends the oldest."""
+"""The most dead letters of a webhook. A new dead letter removes the oldest."""
 
 ROTATION_SECONDS: Final = 86_400
-"""How long the secret before a rotation signs too."""
+"""How long the old secret still signs after a rotation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +86,7 @@ class Webhooks:
     async def add(
         self, tenant_id: str, *, url: str, types: list[str] | None, description: str | None
     ) -> tuple[str, str] | None:
-        """A new webhook: its id and its secret. None where the tenant has as many as it may."""
+        """A new webhook: its id and its secret. None where the tenant has MOST_WEBHOOKS already."""
         secret = new_secret()
         asked = {
             "tenant_id": tenant_id,
@@ -111,8 +111,8 @@ class Webhooks:
         is_enabled: bool | None,
         rotate: bool,
     ) -> tuple[bool, str | None]:
-        """Change a webhook. Returns whether there is one of this id, and its secret where it is
-        another one now."""
+        """Change a webhook. Returns whether there is a webhook of this id, and after a rotation its
+        new secret."""
         secret = new_secret() if rotate else None
         asked = {
             "tenant_id": tenant_id,
@@ -132,8 +132,8 @@ class Webhooks:
         return await self._one("remove", asked) is not None
 
     async def redeliver(self, tenant_id: str, webhook_id: str) -> int | None:
-        """Have the events sent once more that were not taken. Returns how many; None where the
-        tenant has no webhook of this id."""
+        """Ask for the dead letters of a webhook to be sent once more. Returns their number; None
+        where the tenant has no webhook of this id."""
         asked = {"tenant_id": tenant_id, "webhook_id": webhook_id}
         found = await self._one("redeliver", asked)
         return None if found is None else int(found[0])
@@ -148,7 +148,7 @@ class Webhooks:
 async def webhooks_of(
     connection: Connection, tenant_id: str, webhook_id: str | None = None
 ) -> list[WebhookRow]:
-    """The webhooks of a tenant, or the one of this id."""
+    """The webhooks of a tenant, or its webhook with this id."""
     async with connection.cursor(row_factory=class_row(WebhookRow)) as cursor:
         asked = {"tenant_id": tenant_id, "webhook_id": webhook_id}
         await cursor.execute(SQL["webhooks_of"], asked)
@@ -166,7 +166,7 @@ async def dead_letters(
 
 
 class Deliveries:
-    """What a process that delivers reads and writes. Its lease fences it off from the others."""
+    """What a process that delivers reads and writes. Its lease keeps all other processes out."""
 
     def __init__(self, pool: Pool, lease_id: int) -> None:
         self._pool = pool
@@ -180,7 +180,7 @@ class Deliveries:
             return await cursor.fetchall()
 
     async def write(self, statement: str, webhook: Claimed, **asked: Any) -> bool:
-        """Write what became of an event. False where the webhook is not as it was."""
+        """Write what became of an event. Returns False where the webhook has changed meanwhile."""
         async with service_transaction(self._pool) as connection:
             found = await connection.execute(SQL[statement], self._key(webhook) | asked)
         return found.rowcount > 0
