@@ -201,8 +201,10 @@ def _import(name: str, archive: "ArchiveReader") -> None:
 
     async def work(owner: "Connection") -> None:
         done = await import_events(owner, archive, bar("import"))
+        bar.clear()
         out.print(f"{name}: {done.stored} events imported, {done.known} were in the log already")
         rebuilt = await rebuild_read_models(owner, bar)
+        bar.clear()
         out.print(f"{len(rebuilt)} read models rebuilt from the log")
 
     with bars() as bar:

@@ -32,6 +32,7 @@ async def _verify(owner: "Connection") -> int:
     faulty = 0
     with bars() as bar:
         async for check in checks(owner, bar):
+            bar.clear()
             out.print(f"{check.name}: {'wrong' if check.faults else 'right'}")
             for fault in check.faults:
                 out.print(f"  {fault}")
