@@ -408,7 +408,7 @@ def _provider(key: str, url: str | None) -> anthropic.AsyncAnthropic:
         api_key=key,
         base_url=url,
         max_retries=0,
-        open_telemetry=tracing.of_library(),
+        open_telemetry=False,  # the model client has spans of its own
         # It reads a stream with less of the CPU than the SDK's default one: see `make bench`.
         http_client=anthropic.DefaultAioHttpClient(verify=trusted_certificates()),
     )

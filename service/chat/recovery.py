@@ -10,9 +10,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
-from typing import Final, cast
+from typing import Any, Final, cast
 
-import orjson
 import structlog
 
 from domain import session
@@ -256,21 +255,27 @@ class Recovery:
             model=running.model,
             reserved_seconds=funds.reservations.get(running.reservation_id, 0),
             position=0,
-            traceparent=orjson.loads(metadata).get("traceparent"),
+            traceparent=metadata.get("traceparent"),
         )
 
-    async def _message(self, ref: ReplyRef, message_id: str) -> tuple[UserMessagePosted, str]:
+    async def _message(
+        self, ref: ReplyRef, message_id: str
+    ) -> tuple[UserMessagePosted, dict[str, Any]]:
         """The message that a reply answers, and its metadata.
 
         Raises LookupError when it is not in the session.
         """
-        stream = self._store.backwards(ref.tenant_id, str(session_stream(ref.session_id)))
-        async with aclosing(stream) as events:
-            async for stored in events:
-                if stored.type == "UserMessagePosted":
+        stream_id = str(session_stream(ref.session_id))
+        messages = self._store.backwards(ref.tenant_id, stream_id, (UserMessagePosted.__name__,))
+        async with aclosing(messages) as pages:
+            async for page in pages:
+                for stored in page:
                     posted: UserMessagePosted = decode(stored.type, stored.state)
                     if posted.message_id == message_id:
-                        return posted, stored.metadata
+                        metadata = await self._store.metadata(
+                            ref.tenant_id, stream_id, stored.version
+                        )
+                        return posted, metadata
         raise LookupError("a reply without its message")
 
 

@@ -19,6 +19,7 @@ from service.chat.generation import Ending, Generation
 from service.chat.preparation import Preparation, patiently
 from service.chat.settlement import GIVE_UP_SECONDS, Course, Settlement
 from service.chat.time_budget import TimeBudget
+from service.model.client import usage_attributes
 from service.ops import tracing
 from service.ops.metrics import FIRST_TEXT_SECONDS, REPLIES, REPLY_SECONDS, TOKENS
 from service.ops.tracing import Span
@@ -231,8 +232,7 @@ def _describe(span: Span, course: Course, ending: Ending, subtype: str, mode: st
             "throughline.reply.frames": course.frames,
             "throughline.reply.resets": ending.resets,
             "throughline.reply.retries": ending.retries,
-            "gen_ai.usage.input_tokens": ending.usage.input_tokens,
-            "gen_ai.usage.output_tokens": ending.usage.output_tokens,
+            **usage_attributes(ending.usage),
         }
     )
     if ending.subtype == "error":

@@ -9,19 +9,20 @@ An attribute is an id, a number or a name of ours, and never a text that somebod
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from importlib import import_module
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Tracer
 
-Value: TypeAlias = str | int | float | bool | None
-Kind: TypeAlias = Literal["server", "internal"]
+Value: TypeAlias = str | int | float | bool | Sequence[str] | None
+Kind: TypeAlias = Literal["server", "internal", "client"]
 
 _IDS: Final = "(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 _TRACEPARENT: Final = re.compile(rf"(?:00(?=.{{53}}\Z)|(?!00|ff)[0-9a-f]{{2}})-({_IDS})(?:-.*)?")
@@ -35,7 +36,18 @@ class TracingMissing(RuntimeError):
 
 
 class Span:
-    """A span that nobody records."""
+    """A span that nobody records.
+
+    Used with `with`, what begins inside of it is its child. Otherwise `end` ends it.
+    """
+
+    @property
+    def traceparent(self) -> str | None:
+        """What the next service is told; None where spans are not recorded."""
+        return None
+
+    def end(self) -> None:
+        """It has ended."""
 
     def set(self, attributes: Mapping[str, Value]) -> None:
         """Note what is known by now. An attribute of None is left out."""
@@ -59,12 +71,21 @@ _NONE: Final = Span()
 
 
 class _Recorded(Span):
-    """A span that is sent to the collector when it has ended. Its children begin inside of it."""
+    """A span that is sent to the collector when it has ended."""
 
     def __init__(self, tracer: "Tracer", name: str, kind: Kind) -> None:
         from opentelemetry.trace import SpanKind
 
         self._span = tracer.start_span(name, kind=SpanKind[kind.upper()])
+
+    @property
+    def traceparent(self) -> str | None:
+        from opentelemetry.trace import set_span_in_context
+
+        return _written(set_span_in_context(self._span))
+
+    def end(self) -> None:
+        self._span.end()
 
     def set(self, attributes: Mapping[str, Value]) -> None:
         for name, value in attributes.items():
@@ -94,7 +115,7 @@ class _Recorded(Span):
         context.detach(self._token)
         if kind is not None and not issubclass(kind, asyncio.CancelledError):
             self.fail(kind.__name__)  # its message may have a text
-        self._span.end()
+        self.end()
 
 
 _providers: list["TracerProvider"] = []
@@ -149,14 +170,6 @@ def _provider(endpoint: str, version: str) -> "TracerProvider":
     return provider
 
 
-def of_library() -> Any:
-    """What the provider's SDK is told, whose calls are spans of its own: where they go, if on.
-
-    They have no texts: that is the SDK's default, and no variable changes what is given here.
-    """
-    return {"tracer_provider": _providers[-1]} if _providers else False
-
-
 def of_caller(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     """Where the caller is in a trace. What is no `traceparent` counts as none."""
     for name, value in headers:
@@ -185,13 +198,16 @@ def follow(traceparent: str | None) -> None:
 
 def traceparent() -> str | None:
     """Where this task is in its trace, if it is in one."""
-    if _providers:
-        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+    return _written(None) if _providers else _followed.get()
 
-        carrier: dict[str, str] = {}
-        TraceContextTextMapPropagator().inject(carrier)
-        return carrier.get("traceparent")
-    return _followed.get()
+
+def _written(context: "Context | None") -> str | None:
+    """The `traceparent` of a context, or of this task for None."""
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    carrier: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(carrier, context)
+    return carrier.get("traceparent")
 
 
 def trace_id() -> str | None:

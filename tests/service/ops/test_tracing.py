@@ -110,7 +110,7 @@ async def test_request_turn_and_model_call_are_one_trace_which_the_caller_began(
         parents = collector.parents("append")
         sent = collector.sent()
     request, turn = spans["POST /v1/chat-plan"], spans["turn"]
-    call = spans["anthropic.messages.create"]
+    call = spans["chat offline"]
     assert spans.keys() == {request.name, "turn", "prepare", "append", call.name}
     assert request.parent_span_id.hex() == CALLER
     assert turn.parent_span_id == request.span_id
@@ -125,10 +125,16 @@ async def test_request_turn_and_model_call_are_one_trace_which_the_caller_began(
     assert written["throughline.session.mode"] == "plan"
     assert written["throughline.reply.subtype"] == "success"
     assert written["throughline.reply.first_text_ms"] >= 0
-    assert attributes(call)["gen_ai.request.model"] == "offline"
+    called = attributes(call)
+    assert (called["gen_ai.request.model"], called["gen_ai.provider.name"]) == (
+        "offline",
+        "anthropic",
+    )
+    assert "end_turn" in str(called["gen_ai.response.finish_reasons"])
     for name in ("gen_ai.usage.output_tokens", "gen_ai.usage.input_tokens"):
-        assert written[name] > 0
-        assert attributes(call)[name] >= written[name]
+        assert written[name] == called[name] > 0
+    whole = written["gen_ai.usage.input_tokens"] + written["gen_ai.usage.output_tokens"]
+    assert whole == answer.json()["metadata"]["tokens_used"]
     assert model.traceparents == [f"00-{TRACE}-{call.span_id.hex()}-01"]
     of_request = f"00-{TRACE}-{request.span_id.hex()}-01"
     assert events["UserMessagePosted"] == events["ReplyCompleted"] == of_request
@@ -159,14 +165,14 @@ async def test_a_reply_that_fails_and_a_request_without_a_route_are_marked(url: 
         async with running(url, otlp_endpoint=collector.url) as run:
             await run.project()
             await run.credit()
-            await ask(run, SAMPLED, "Hello [[offline: status code=400]]")
+            await ask(run, SAMPLED, "Hello [[offline: refusal]]")
             await run.client.get("/v1/zebras?ticket=zebras")
             await run.client.get("/healthz")
-        turn, call = collector.trace()["turn"], collector.trace()["anthropic.messages.create"]
+        turn, call = collector.trace()["turn"], collector.trace()["chat offline"]
         (lost,) = [each for each in collector.spans() if each.name == "GET"]
         sent = collector.sent()
     assert turn.status.code == call.status.code == Status.STATUS_CODE_ERROR
-    assert attributes(turn)["error.type"] == "provider_refused_request"
+    assert attributes(turn)["error.type"] == attributes(call)["error.type"] == "refused"
     assert attributes(lost)["http.response.status_code"] == 404
     assert b"zebras" not in sent, "a path or a query may have a secret"
 
