@@ -91,6 +91,7 @@ from service.jobs.expiry import (
 from service.jobs.projections import keep_projections
 from service.model.client import ModelClient, refused_key, trusted_certificates
 from service.model.offline.app import OfflineModel, serving
+from service.ops import tracing
 from service.postgres import connections
 from service.postgres.connections import Connect, Pool
 from service.replies.directory import ReplyDirectory
@@ -219,6 +220,9 @@ async def _lifespan(
     pooled_url, direct_url = urls
     connect: Connect = partial(connections.connect, direct_url)
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(
+            tracing.exporting(settings.otlp_endpoint, version("throughline"))
+        )
         pool = await stack.enter_async_context(connections.pool(pooled_url))
         own_pool = await stack.enter_async_context(
             connections.pool(pooled_url, most=OWN_CONNECTIONS)
@@ -404,6 +408,7 @@ def _provider(key: str, url: str | None) -> anthropic.AsyncAnthropic:
         api_key=key,
         base_url=url,
         max_retries=0,
+        open_telemetry=False,  # the model client has spans of its own
         # It reads a stream with less of the CPU than the SDK's default one: see `make bench`.
         http_client=anthropic.DefaultAioHttpClient(verify=trusted_certificates()),
     )

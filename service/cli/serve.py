@@ -37,10 +37,11 @@ def serve(
     import uvloop
 
     from service.http.server import bound_sockets
-    from service.ops import logs
+    from service.ops import logs, tracing
 
     settings = Settings()
     logs.configure(settings.log_level)
+    tracing.require_installed(settings.otlp_endpoint)
     with_demo = not settings.hmac_keys
     chosen: dict[str, Any] = {"hmac_keys": known_keys(settings)}
     if workers is not None:

@@ -23,6 +23,7 @@ from service.eventlog.live import LiveLog
 from service.eventlog.store import EventStore
 from service.eventlog.transactions import IdempotencyKey, RequestContext, Transaction, Transactions
 from service.http.merge import MergedStreams
+from service.ops import tracing
 from service.postgres.connections import Connection, Pool, past_transaction, tenant_transaction
 from service.replies.directory import ReplyDirectory
 from service.replies.project_replies import ProjectReplies
@@ -166,8 +167,13 @@ class Call(Generic[BodyT, QueryT]):
 
     def cause(self, user_id: str | None = None) -> RequestContext:
         """What is stored beside the events of this request, and the request's own name."""
-        actor = {"actor": user_id} if user_id else {}
-        metadata = {"requestId": self.request_id, "keyId": self.caller.key_id} | actor
+        known = {
+            "requestId": self.request_id,
+            "keyId": self.caller.key_id,
+            "actor": user_id or None,
+            "traceparent": tracing.traceparent(),
+        }
+        metadata = {name: value for name, value in known.items() if value is not None}
         return RequestContext(metadata=metadata, named=self.named)
 
     async def transact(
