@@ -3,8 +3,8 @@
 import asyncio
 
 from service.access.keys import KEY_ID, TENANT
-from service.cli.demo import first_run
 from service.cli.calls import SignedCalls
+from service.cli.demo import first_run
 from tests.running import KEYS, LiveService, running
 from tests.service.access.test_browser_sessions import redeem
 from tests.service.http.test_true_errors import counted
