@@ -58,10 +58,10 @@ def serve(
 
 
 def _demo_source(settings: Settings) -> Path:
-    from service.cli import demo
+    from service.cli.demo import first_run
 
     folder = settings.data_dir / "sources"
-    demo.write_source(folder)
+    first_run.write_source(folder)
     return folder
 
 
@@ -143,7 +143,7 @@ async def _serve_demo(
 
     All lines are printed at once, after what is logged at the start.
     """
-    from service.cli import demo
+    from service.cli.demo import first_run
     from service.cli.workers.supervisor import Supervisor
 
     url = server.url
@@ -151,21 +151,21 @@ async def _serve_demo(
         begun = server.begun
         assert begun is not None
     else:
-        begun = await demo.begin(server.service, url)
+        begun = await first_run.begin(server.service, url)
     secret = settings.hmac_keys[KEY_ID].secret.get_secret_value()
     key = f"Demo key: {KEY_ID} / {secret} (tenant demo; kept in the data folder)\n"
-    async with demo.working(url, secret, with_worker=with_worker) as with_workers:
+    async with first_run.working(url, secret, with_worker=with_worker) as with_workers:
         command = _own_command()
-        lines = demo.instructions(url, begun.ids, f"{command} sign", with_workers=with_workers)
+        lines = first_run.instructions(url, begun.ids, f"{command} sign", with_workers=with_workers)
         first = [
             f"\nOpen {begun.link}",
-            f"It signs you in as {demo.USER_ID}, once. For another link: "
-            f"{command} link --user {demo.USER_ID}",
+            f"It signs you in as {first_run.USER_ID}, once. For another link: "
+            f"{command} link --user {first_run.USER_ID}",
         ]
         end = "\nCtrl-C stops it; the data is kept."
         out.print("\n".join((*first, *started, key, *lines, end)))
         fill = partial(
-            demo.fill,
+            first_run.fill,
             SignedCalls(url, KEY_ID, settings.hmac_keys[KEY_ID]),
             is_offline=settings.anthropic_api_key is None,
             with_workers=with_workers,
