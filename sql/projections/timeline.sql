@@ -399,7 +399,7 @@ grant select on analytics.project_timeline, analytics.project_chat_with_builds, 
 select
     position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
     locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
-    version_id, build_id, converted_from_session_id, recorded_at,
+    reason, version_id, build_id, converted_from_session_id, recorded_at,
     (
         select sessions.mode
         from app.sessions
@@ -422,7 +422,7 @@ offset %(offset)s
 select
     position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
     locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
-    version_id, build_id, converted_from_session_id, recorded_at,
+    reason, version_id, build_id, converted_from_session_id, recorded_at,
     (
         select sessions.mode
         from app.sessions
@@ -445,7 +445,7 @@ limit %(limit)s
 select
     position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
     locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
-    version_id, build_id, converted_from_session_id, recorded_at,
+    reason, version_id, build_id, converted_from_session_id, recorded_at,
     (
         select sessions.mode
         from app.sessions
@@ -467,7 +467,7 @@ offset %(offset)s
 select
     position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
     locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
-    version_id, build_id, converted_from_session_id, recorded_at,
+    reason, version_id, build_id, converted_from_session_id, recorded_at,
     (
         select sessions.mode
         from app.sessions
@@ -489,7 +489,7 @@ limit %(limit)s
 select
     position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
     locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
-    version_id, build_id, converted_from_session_id, recorded_at,
+    reason, version_id, build_id, converted_from_session_id, recorded_at,
     (
         select sessions.mode
         from app.sessions
@@ -511,7 +511,7 @@ cross join lateral (
     select
         position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
         locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
-        version_id, build_id, converted_from_session_id, recorded_at,
+        reason, version_id, build_id, converted_from_session_id, recorded_at,
         (
             select sessions.mode
             from app.sessions
@@ -538,7 +538,7 @@ cross join lateral (
     select
         position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
         locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
-        version_id, build_id, converted_from_session_id, recorded_at,
+        reason, version_id, build_id, converted_from_session_id, recorded_at,
         (
             select sessions.mode
             from app.sessions

@@ -83,7 +83,18 @@ export class ThroughlineElement extends HTMLElement {
 
   connectedCallback() {
     changes.addEventListener('change', this.#renew)
+    this.#adopt()
     this.renew()
+  }
+
+  /** Take the properties that were set before the element was defined: they hide those of the class. */
+  #adopt() {
+    for (const name of Object.keys(this)) {
+      if (!(name in Object.getPrototypeOf(this))) continue
+      const value = Reflect.get(this, name)
+      Reflect.deleteProperty(this, name)
+      Reflect.set(this, name, value)
+    }
   }
 
   disconnectedCallback() {
