@@ -41,7 +41,7 @@ function chunks(reply, abortSignal) {
       const say = (/** @type {string} */ type, /** @type {object} */ more = {}) => controller.enqueue({ type, ...more })
       const close = () => { if (isOpen) say('text-end', { id: `${part}` }); isOpen = false }
       reply.addEventListener('state', () => {
-        if (!hasBegun && reply.messageId) hasBegun = !say('start', { messageId: reply.messageId })
+        if (!hasBegun && reply.messageId) hasBegun = (say('start', { messageId: reply.messageId }), true)
         const text = mainText(reply.state)
         if (!text.startsWith(shown)) close() // taken back: the text begins again in another part
         if (!isOpen && text) say('text-start', { id: `${++part}` })
@@ -51,7 +51,7 @@ function chunks(reply, abortSignal) {
       })
       const end = await reply.done.catch(error => ({ error }))
       close()
-      say(...(end.error ? /** @type {const} */ (['error', { errorText: end.error.code }]) : /** @type {const} */ (['data-reply', { id: 'reply', data: end }])))
+      say(end.error ? 'error' : 'data-reply', end.error ? { errorText: end.error.code } : { id: 'reply', data: end })
       say('finish')
       controller.close()
     }

@@ -45,6 +45,8 @@ export class App {
   #missing = null
   /** What the main part shows: the place and the project. */
   #shown = ''
+  /** The cursor that the foot shows. @type {string | null} */
+  #position = null
   /** The moment of a place that is read whole. @type {string | null} */
   #viewAt = null
   /** @type {any} */
@@ -290,7 +292,8 @@ export class App {
     const running = new Set(Object.values(feed.state.replies).map(each => each.sessionId ?? this.#sessionOf(each.messageId ?? '', feed)))
     if ([...running].join() !== [...this.#list.running].join()) this.#list.running = running
     if (this.#chat) this.#chat.activeBuildId = feed.state.activeBuildId
-    this.#foots()
+    // A reply that is written says much, and moves nothing at the foot.
+    if (feed.position !== this.#position) this.#foots()
   }
 
   /** The session of a reply that was joined in its middle: its events do not say. @param {string} replyId @param {Feed} feed */
@@ -494,6 +497,7 @@ export class App {
 
   #foots() {
     const { at } = this.#router.route
+    this.#position = this.#feed?.position ?? null
     this.#scrubber.show({ projectId: this.#projectId, feed: this.#feed, at })
     const isTimed = this.#foot.dataset['time'] !== undefined
     const toggle = () => {
