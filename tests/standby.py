@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit
 import psutil
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.sql import SQL, Identifier
 
 from service.postgres.embedded import Server
 from service.postgres.supervisor import Account, Postmaster
@@ -100,7 +101,8 @@ class Standby:
     def await_database(self, url: str) -> None:
         """Wait until it has the whole of a database of the primary, as that is now."""
         with psycopg.connect(url, autocommit=True) as primary:
-            at = primary.execute("select pg_current_wal_insert_lsn()::text").fetchone()
+            primary.execute("select pg_current_xact_id()")  # its commit writes all before it
+            at = primary.execute("select pg_current_wal_flush_lsn()::text").fetchone()
         assert at is not None
         with psycopg.connect(self.url(self._server_url), autocommit=True) as here:
             while here.execute(
@@ -122,9 +124,23 @@ def standby(server: Server) -> Iterator[Standby]:
         made = Standby(server, folder)
         made.start()
         try:
-            yield made
+            with _sending_at_once(server):
+                yield made
         finally:
             made.stop()
+
+
+@contextmanager
+def _sending_at_once(server: Server) -> Iterator[None]:
+    """Have a commit written before it is told, as everywhere but in tests: what is not written is
+    not sent to the standby."""
+    with psycopg.connect(server.url, autocommit=True) as admin:
+        role = Identifier(admin.info.user)
+        admin.execute(SQL("alter role {} set synchronous_commit = local").format(role))
+        try:
+            yield
+        finally:
+            admin.execute(SQL("alter role {} reset synchronous_commit").format(role))
 
 
 def _give(path: Path, uid: int, gid: int) -> None:

@@ -72,6 +72,10 @@ async def _prepare(settings: Settings, found: Database) -> None:
 
     direct = "database_direct_url" if settings.database_direct_url else "database_url"
     await require_session(found.direct_url, variable(direct))
+    await require_same(found.url, found.direct_url)
+    replica = settings.database_replica_url
+    if replica and not await require_replica(replica.get_secret_value(), found.direct_url):
+        err.print("throughline: the replica cannot be reached yet; the primary answers all reads.")
     if unsafe := await unsafe_settings(found.direct_url):
         err.print(f"throughline: the database has {', '.join(unsafe)} off; commits could be lost.")
         sys.exit(1)
@@ -79,10 +83,6 @@ async def _prepare(settings: Settings, found: Database) -> None:
     if unbound := await unbound_roles(found.direct_url):
         err.print(f"throughline: {', '.join(unbound)} would see the rows of all tenants.")
         sys.exit(1)
-    await require_same(found.url, found.direct_url)
-    replica = settings.database_replica_url
-    if replica and not await require_replica(replica.get_secret_value(), found.direct_url):
-        err.print("throughline: the replica cannot be reached yet; the primary answers all reads.")
 
 
 async def run(

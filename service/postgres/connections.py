@@ -26,6 +26,10 @@ POOL_SIZE: Final = 10
 POOL_SECONDS: Final = 5.0
 """How long a read waits for a free connection."""
 
+_RECONNECT_SECONDS: Final = 2.0
+"""How long the pool tries to replace a lost connection by itself, with growing pauses. Then the
+next read that needs a connection tries at once, so that no pause outlives a failover."""
+
 _KEYWORDS: Final[Mapping[str, Any]] = {
     "autocommit": True,
     "application_name": "throughline",
@@ -69,6 +73,7 @@ def pool(
         min_size=1,
         max_size=most,
         timeout=seconds,
+        reconnect_timeout=_RECONNECT_SECONDS,
         check=_require_open,
         kwargs=_keywords(prepares=prepares),
     )

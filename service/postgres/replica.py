@@ -23,6 +23,9 @@ LAG_SECONDS: Final = 1.0
 """How long the replica may need to come to a position, or to answer, before reads leave it."""
 
 _LOOK_SECONDS: Final = 1.0
+_LEFT_LOOK_SECONDS: Final = 5.0
+"""How long until the next look: while reads go to the replica, and while they do not."""
+
 _PAUSE_SECONDS: Final = 0.02
 _AWAY: Final = (psycopg.Error, PoolTimeout, OSError)
 T = TypeVar("T")
@@ -52,7 +55,7 @@ class Replica:
         self._left: set[asyncio.Future[Any]] = set()
 
     async def run(self) -> None:
-        """Look at the replica, for ever: at once, then every second, and after each doubt."""
+        """Look at the replica, for ever: at once, again and again, and after each doubt."""
         while True:
             self._doubted.clear()
             began = monotonic()
@@ -66,7 +69,8 @@ class Replica:
             metrics.REPLICA_LAG.set(monotonic() - began)
             self._note(fault)
             try:
-                await asyncio.wait_for(self._doubted.wait(), _LOOK_SECONDS)
+                pause = _LOOK_SECONDS if self.follows else _LEFT_LOOK_SECONDS
+                await asyncio.wait_for(self._doubted.wait(), pause)
             except TimeoutError:
                 continue
             await asyncio.sleep(_PAUSE_SECONDS)
@@ -110,12 +114,19 @@ class Replica:
                 if not is_replica:
                     return "it is no replica any more"
                 if head >= target:
+                    await self._require_connection()
                     return None
                 if monotonic() >= deadline:
                     return "it is behind"
                 await asyncio.sleep(_PAUSE_SECONDS)
         except _AWAY as error:
             return type(error).__name__
+
+    async def _require_connection(self) -> None:
+        """Raises PoolTimeout where reads would still wait for their first connection."""
+        if not self.follows:
+            async with self.pool.connection():
+                pass
 
     async def _state(self) -> tuple[bool, int]:
         """Whether it is a replica, and the head of its log."""
