@@ -108,7 +108,9 @@ async def test_a_replica_that_falls_behind_is_left_and_what_it_lacks_is_no_404(
     run: LiveService, hot: Standby
 ) -> None:
     with hot.paused():
-        at = await paid(run, 5)
+        await paid(run, 4)
+        assert (await balance(run))[0] == 36_004
+        at = await paid(run, 1)
         assert (await balance(run, at))[0] == 36_005
         await run.project("p2")
         assert (await run.client.get("/v1/projects/p2")).status_code == 200
