@@ -90,6 +90,10 @@ class Settings(BaseSettings):
         description="The way around a pooler, for the writer, LISTEN and migrations. "
         "Without it `DATABASE_URL` serves them too.",
     )
+    database_replica_url: DatabaseUrl | None = Field(
+        default=None,
+        description="A hot standby of the database that answers reads while it keeps up.",
+    )
     data_dir: Path = Field(
         default=Path(".throughline"),
         description="Where the embedded database and the demo key are kept between runs.",

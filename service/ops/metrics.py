@@ -39,6 +39,17 @@ SET_ASIDE = Gauge(
     ["projection"],
     **MOST,
 )
+REPLICA_FOLLOWS = Gauge(
+    "throughline_replica_follows", "1 while the replica keeps up and answers reads.", **SUM
+)
+REPLICA_LAG = Gauge(
+    "throughline_replica_lag_seconds",
+    "How long the replica needed to come to the head of the log.",
+    **MOST,
+)
+REPLICA_READS = Counter(
+    "throughline_replica_reads_total", "Reads for the replica, by what answered.", ["answered_by"]
+)
 UNREADABLE = Counter(
     "throughline_items_unreadable_total", "Items of timelines sent without their content."
 )
