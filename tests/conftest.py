@@ -126,10 +126,16 @@ def _databases(server: Server) -> Iterator[Callable[[], str]]:
 
 
 @pytest.fixture(scope="module")
-def shared_url(server: Server, template: str) -> Iterator[str]:
-    """One database for the tests of a module that do not mind what the others store."""
+def new_shared_database(server: Server, template: str) -> Iterator[Callable[[], str]]:
+    """Makes databases that are dropped after the module; each call returns the URL of a new one."""
     with _databases(server) as make:
-        yield make()
+        yield make
+
+
+@pytest.fixture(scope="module")
+def shared_url(new_shared_database: Callable[[], str]) -> str:
+    """One database for the tests of a module that do not mind what the others store."""
+    return new_shared_database()
 
 
 @pytest.fixture(scope="module")
