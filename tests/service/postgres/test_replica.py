@@ -55,7 +55,7 @@ async def until(service: LiveService, *, follows: bool) -> None:
 
 def answered(by: str) -> float:
     """How many reads the replica or the primary has answered."""
-    return metrics.REPLICA_READS.labels(by)._value.get()
+    return float(metrics.REPLICA_READS.labels(by)._value.get())
 
 
 async def balance(service: LiveService, at_least: str | None = None) -> tuple[int, int]:
