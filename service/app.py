@@ -242,7 +242,6 @@ async def _lifespan(
             flusher,
             lease,
             client,
-            await store.log_epoch(),
         )
         app.state.service = service
         writing = [_supervised(work) for work in (writer.run(), flusher.run(), service.audit.run())]
@@ -291,7 +290,6 @@ def _service(
     flusher: Flusher,
     lease: Lease,
     client: anthropic.AsyncAnthropic,
-    log_epoch: str,
 ) -> tuple[Service, Recovery]:
     transactions = Transactions(store, writer)
     model = settings.model if settings.anthropic_api_key else OFFLINE_MODEL
@@ -347,7 +345,6 @@ def _service(
         pool=pool,
         live_log=live_log,
         heavy_reads=heavy_reads,
-        log_epoch=log_epoch,
         private=settings.webhooks_private,
     )
     service = Service(
@@ -356,7 +353,7 @@ def _service(
         store=store,
         heavy_reads=heavy_reads,
         live_log=live_log,
-        feeds=Feeds(pool, store, live_log, log_epoch),
+        feeds=Feeds(pool, store, live_log),
         merged_streams=MergedStreams(),
         transactions=transactions,
         directory=directory,
@@ -385,7 +382,6 @@ def _service(
         overload=Overload(capacity, pool, writer, flusher),
         webhooks=Webhooks(pool),
         dispatcher=Dispatcher(source, Deliveries(pool, lease.lease_id)),
-        log_epoch=log_epoch,
     )
     return service, recovery
 

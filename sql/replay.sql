@@ -10,7 +10,7 @@ select set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off
 copy (
     select
         append_id, position, tenant_id, stream_id, version, type, schema_version,
-        project_id, state, metadata::text, recorded_at
+        project_id, state, metadata::text, recorded_at, app.cursor_of(position, append_id)
     from app.event
     where position > %(after)s and position <= %(upto)s
         and (%(tenant_id)s::text is null or tenant_id = %(tenant_id)s)
@@ -23,7 +23,7 @@ copy (
 -- name: page
 select
     append_id, position, tenant_id, stream_id, version, type, schema_version,
-    project_id, state, metadata::text, recorded_at
+    project_id, state, metadata::text, recorded_at, app.cursor_of(position, append_id)
 from app.event
 where position > %(after)s and position <= %(upto)s
     and (%(tenant_id)s::text is null or tenant_id = %(tenant_id)s)
@@ -34,8 +34,8 @@ order by position
 limit %(limit)s
 
 -- name: newest
--- The positions of the newest selected events up to a position, the newest first.
-select position
+-- The cursors of the newest selected events up to a position, the newest first.
+select app.cursor_of(position, append_id)
 from app.event
 where position <= %(upto)s
     and (%(tenant_id)s::text is null or tenant_id = %(tenant_id)s)

@@ -27,6 +27,7 @@ from service.eventlog import pg_arrays
 from service.eventlog.errors import DatabaseAway, OutcomeUnknown, Overloaded, Stopping
 from service.eventlog.live import LiveLog
 from service.eventlog.store import SQL, NewEvent, Recorded, WrongVersion
+from service.wire import cursor
 
 BATCH: Final = 256
 QUEUE: Final = 4_096
@@ -468,6 +469,7 @@ def _recorded(item: _Item, at: Appended) -> list[Recorded]:
             event.state,
             event.metadata,
             at.recorded_at,
+            cursor(position, item.append_id),
         )
         for position, event in enumerate(item.events, at.first_position)
     ]

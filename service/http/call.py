@@ -64,7 +64,6 @@ class Service:
     overload: Overload
     webhooks: Webhooks
     dispatcher: Dispatcher
-    log_epoch: str
 
     @property
     def reply_grace_seconds(self) -> float:
@@ -111,6 +110,8 @@ class Call(Generic[BodyT, QueryT]):
     """The names of the read models that the answer is made from."""
     streams: set[str] = field(default_factory=set[str])
     """The streams that the answer is about, as the read finds them; none for a project or more."""
+    cursors: set[str] = field(default_factory=set[str])
+    """The cursors that the client gave. The read looks for their events first."""
     incomplete: set[str] = field(default_factory=set[str])
     """Those of `reads` that leave out something of what the answer is about."""
     past: Past = field(default_factory=Past)

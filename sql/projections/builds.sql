@@ -169,7 +169,8 @@ grant select on analytics.project_builds, app.builds to throughline_analyst;
 select
     build_id, project_id, session_id, message_id, user_id, prompt, locale, plan,
     converted_from_session_id, operation, status, worker_id, phase, title, version_id,
-    preview_url, artifact_url, code, error, queued_at, claimed_at, heard_at, ended_at, queued_position
+    preview_url, artifact_url, code, error, queued_at, claimed_at, heard_at, ended_at, queued_position,
+    app.cursor_at(queued_position) as cursor
 from app.builds
 where tenant_id = %(tenant_id)s and build_id = any (%(build_ids)s)
 
@@ -179,7 +180,8 @@ where tenant_id = %(tenant_id)s and build_id = any (%(build_ids)s)
 select
     build_id, project_id, session_id, message_id, user_id, prompt, locale, plan,
     converted_from_session_id, operation, status, worker_id, phase, title, version_id,
-    preview_url, artifact_url, code, error, queued_at, claimed_at, heard_at, ended_at, queued_position
+    preview_url, artifact_url, code, error, queued_at, claimed_at, heard_at, ended_at, queued_position,
+    app.cursor_at(queued_position) as cursor
 from app.builds
 where tenant_id = %(tenant_id)s
     and status in ('queued', 'running')
@@ -194,7 +196,8 @@ limit %(limit)s
 select
     build_id, project_id, session_id, message_id, user_id, prompt, locale, plan,
     converted_from_session_id, operation, status, worker_id, phase, title, version_id,
-    preview_url, artifact_url, code, error, queued_at, claimed_at, heard_at, ended_at, queued_position
+    preview_url, artifact_url, code, error, queued_at, claimed_at, heard_at, ended_at, queued_position,
+    app.cursor_at(queued_position) as cursor
 from app.builds
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s

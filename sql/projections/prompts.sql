@@ -137,7 +137,8 @@ select
             and sessions.user_id = %(user_id)s
             and sessions.status not in ('archived', 'deleted')
     ) end as saved_runs,
-    '' as name_key, active_position as position_key
+    '' as name_key, active_position as position_key,
+    app.cursor_at(active_position) as cursor
 from app.prompts
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s
@@ -161,7 +162,8 @@ select
             and sessions.user_id = %(user_id)s
             and sessions.status not in ('archived', 'deleted')
     ) end as saved_runs,
-    '' as name_key, active_position as position_key
+    '' as name_key, active_position as position_key,
+    app.cursor_at(active_position) as cursor
 from app.prompts
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s
@@ -189,7 +191,8 @@ from (
                 and sessions.status not in ('archived', 'deleted')
         ) end as saved_runs,
         lower(name) collate "C" as name_key,
-        -active_position as position_key
+        -active_position as position_key,
+        app.cursor_at(active_position) as cursor
     from app.prompts
     where tenant_id = %(tenant_id)s
         and project_id = %(project_id)s

@@ -425,7 +425,7 @@ select
     ) as prompt_newest,
     forked_from_session_id, forked_from_message_id, forked_at,
     first_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
-    opened_at, last_active_at, active_position,
+    opened_at, last_active_at, active_position, app.cursor_at(active_position) as cursor,
     app.last_words(tenant_id, session_id) as last_words
 from app.sessions
 where tenant_id = %(tenant_id)s and session_id = %(session_id)s and status <> 'deleted'
@@ -506,7 +506,7 @@ select
     ) as prompt_newest,
     forked_from_session_id, forked_from_message_id, forked_at,
     first_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
-    opened_at, last_active_at, active_position,
+    opened_at, last_active_at, active_position, app.cursor_at(active_position) as cursor,
     app.last_words(tenant_id, session_id) as last_words,
     '' as name_key, 0 as number_key, active_position as position_key
 from app.sessions
@@ -543,7 +543,7 @@ select
     ) as prompt_newest,
     forked_from_session_id, forked_from_message_id, forked_at,
     first_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
-    opened_at, last_active_at, active_position,
+    opened_at, last_active_at, active_position, app.cursor_at(active_position) as cursor,
     app.last_words(tenant_id, session_id) as last_words,
     '' as name_key, 0 as number_key, active_position as position_key
 from app.sessions
@@ -585,6 +585,7 @@ from (
         forked_from_session_id,
         forked_from_message_id, forked_at, first_words, message_count, item_count,
         tokens_used, ai_seconds, cost_usd, build_id, opened_at, last_active_at, active_position,
+        app.cursor_at(active_position) as cursor,
         app.last_words(tenant_id, session_id) as last_words,
         case %(sort)s
             when 'name' then left(lower(coalesce(nullif(name, ''), first_words)), 100)
@@ -629,7 +630,7 @@ select
     ) as prompt_newest,
     forked_from_session_id, forked_from_message_id, forked_at,
     first_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
-    opened_at, last_active_at, active_position,
+    opened_at, last_active_at, active_position, app.cursor_at(active_position) as cursor,
     app.last_words(tenant_id, session_id) as last_words,
     '' as name_key, 0 as number_key, active_position as position_key
 from app.sessions
@@ -671,7 +672,7 @@ select
     ) as prompt_newest,
     forked_from_session_id, forked_from_message_id, forked_at,
     first_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
-    opened_at, last_active_at, active_position,
+    opened_at, last_active_at, active_position, app.cursor_at(active_position) as cursor,
     app.last_words(tenant_id, session_id) as last_words,
     '' as name_key, 0 as number_key, active_position as position_key
 from app.sessions
@@ -717,6 +718,7 @@ from (
         forked_from_session_id,
         forked_from_message_id, forked_at, first_words, message_count, item_count,
         tokens_used, ai_seconds, cost_usd, build_id, opened_at, last_active_at, active_position,
+        app.cursor_at(active_position) as cursor,
         app.last_words(tenant_id, session_id) as last_words,
         case %(sort)s
             when 'name' then left(lower(coalesce(nullif(name, ''), first_words)), 100)

@@ -400,6 +400,7 @@ select
     position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
     locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
     version_id, build_id, converted_from_session_id, recorded_at,
+    app.cursor_at(position) as cursor,
     (
         select sessions.mode
         from app.sessions
@@ -423,6 +424,7 @@ select
     position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
     locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
     version_id, build_id, converted_from_session_id, recorded_at,
+    app.cursor_at(position) as cursor,
     (
         select sessions.mode
         from app.sessions
@@ -446,6 +448,7 @@ select
     position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
     locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
     version_id, build_id, converted_from_session_id, recorded_at,
+    app.cursor_at(position) as cursor,
     (
         select sessions.mode
         from app.sessions
@@ -468,6 +471,7 @@ select
     position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
     locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
     version_id, build_id, converted_from_session_id, recorded_at,
+    app.cursor_at(position) as cursor,
     (
         select sessions.mode
         from app.sessions
@@ -490,6 +494,7 @@ select
     position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
     locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
     version_id, build_id, converted_from_session_id, recorded_at,
+    app.cursor_at(position) as cursor,
     (
         select sessions.mode
         from app.sessions
@@ -512,6 +517,7 @@ cross join lateral (
         position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
         locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
         version_id, build_id, converted_from_session_id, recorded_at,
+        app.cursor_at(position) as cursor,
         (
             select sessions.mode
             from app.sessions
@@ -539,6 +545,7 @@ cross join lateral (
         position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
         locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
         version_id, build_id, converted_from_session_id, recorded_at,
+        app.cursor_at(position) as cursor,
         (
             select sessions.mode
             from app.sessions

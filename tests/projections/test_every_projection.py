@@ -581,7 +581,9 @@ def test_the_oracle_is_not_blind() -> None:
     """Each event of a small log changes some read model, but for the types that none shows."""
     at = datetime(2026, 1, 1, tzinfo=UTC)
     log = [
-        Recorded(n, e.tenant_id, e.stream_id, e.version, e.type, 1, e.project_id, e.state, "{}", at)
+        Recorded(
+            n, e.tenant_id, e.stream_id, e.version, e.type, 1, e.project_id, e.state, "{}", at, ""
+        )
         for n, e in enumerate((event for append in World(9).appends(80) for event in append), 1)
     ]
     shown = {kind.__name__ for projection in PROJECTIONS for kind in projection.handles}
