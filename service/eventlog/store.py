@@ -83,6 +83,10 @@ class EventStore:
         """The position of the last event; 0 when there is none."""
         return int(await self._value(SQL["head"]))
 
+    async def head_cursor(self) -> str:
+        """The cursor of the last event."""
+        return str(await self._value(SQL["head_cursor"]))
+
     async def is_lost(self, cursor: str) -> bool:
         """Whether the event of a cursor is not in the log."""
         async with service_transaction(self._pool) as connection:

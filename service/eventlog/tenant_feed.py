@@ -18,8 +18,8 @@ from projections.read import Read
 from service.concurrency.retry import retrying
 from service.eventlog.errors import DATABASE_AWAY, Overloaded
 from service.eventlog.heavy_reads import HeavyReads
-from service.eventlog.live import POLL, LiveLog
-from service.eventlog.store import Recorded, head_cursor, tenant_range
+from service.eventlog.live import POLL, HistoryLost, LiveLog
+from service.eventlog.store import Recorded, head_cursor, lost_cursors, tenant_range
 from service.postgres.connections import Pool, tenant_rows, tenant_transaction
 from service.wire import BEGINNING, fitting, position_of
 
@@ -96,13 +96,14 @@ class TenantFeed:
             "upto": Int8(upto),
         }
 
-    async def page(self, after: int, limit: int) -> Page:
+    async def page(self, after: int, limit: int, known: str | None = None) -> Page:
         """The next events after a position, up to the head as it is now; one round trip.
 
-        Raises Overloaded.
+        Raises Overloaded, and HistoryLost where the log does not have the event of `known`.
         """
         selection = self._selection
         # The head is read first: the range then has all events up to it.
+        lost = lost_cursors([] if known is None else [known])
         head = head_cursor()
         found = tenant_range(
             selection.tenant_id,
@@ -115,8 +116,11 @@ class TenantFeed:
             self._turn(),
             tenant_transaction(self._pool, selection.tenant_id) as connection,
         ):
+            await lost.send(connection)
             await head.send(connection)
             await found.send(connection)
+        if await lost.rows():
+            raise HistoryLost
         rows, at_head = await found.rows(), await head.row()
         count = min(limit, fitting(len(each.state) for each in rows))
         events, has_more = rows[:count], len(rows) > count
@@ -128,30 +132,32 @@ class TenantFeed:
 
     async def whole(self, after: int, limit: int | None = None) -> AsyncGenerator[list[Recorded]]:
         """All events after a position until the head as it is when it is reached, or `limit`."""
-        has_more = True
+        has_more, known = True, None
         while has_more and limit != 0:
-            read = partial(self.page, after, STEP if limit is None else min(STEP, limit))
+            read = partial(self.page, after, STEP if limit is None else min(STEP, limit), known)
             page = await retrying(read, (Overloaded,), event="consumer_waits", pauses=(POLL,))
             yield page.events
-            after, has_more = page.upto, page.has_more
+            after, known, has_more = page.upto, page.cursor, page.has_more
             limit = None if limit is None else limit - len(page.events)
 
     async def live(self, live_log: LiveLog, after: int) -> AsyncGenerator[list[Recorded]]:
         """All events after a position, without end: what is stored, then what happens."""
+        known: str | None = None
         while True:
             page = await retrying(
-                partial(self.page, after, STEP),
+                partial(self.page, after, STEP, known),
                 DATABASE_AWAY,
                 event="consumer_waits",
                 pauses=(POLL,),
             )
             yield page.events
-            after = page.upto
+            after, known = page.upto, page.cursor
             if not page.has_more:
                 async with aclosing(live_log.follow(after)) as happening:
                     async for events in happening:
                         yield [event for event in events if self._selection.takes(event)]
-                        after = events[-1].position if events else after
+                        if events:
+                            after, known = events[-1].position, events[-1].cursor
                         if live_log.head - after > NEAR:
                             break
 

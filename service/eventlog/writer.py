@@ -25,7 +25,7 @@ from service.concurrency.lru import LRU
 from service.concurrency.retry import PAUSES_SECONDS
 from service.eventlog import pg_arrays
 from service.eventlog.errors import DatabaseAway, OutcomeUnknown, Overloaded, Stopping
-from service.eventlog.live import LiveLog
+from service.eventlog.live import HistoryLost, LiveLog
 from service.eventlog.store import SQL, NewEvent, Recorded, WrongVersion
 from service.wire import cursor
 
@@ -257,6 +257,8 @@ class Writer:
                     await self._write(batch)
             except psycopg.errors.UniqueViolation:
                 self._alone = False
+            except HistoryLost:
+                raise
             except psycopg.errors.ProgramLimitExceeded as error:
                 # A row or batch is too large: an OperationalError, but another try changes nothing.
                 await self._isolate(batch, error)
@@ -386,8 +388,8 @@ class Writer:
         if appended and self._live_log.followers:
             self._live_log.publish([event for pair in appended for event in _recorded(*pair)])
         elif appended:
-            _, at = appended[-1]
-            self._live_log.skip_to(at.last_position)
+            item, at = appended[-1]
+            self._live_log.skip_to(cursor(at.last_position, item.append_id))
         for item, at in appended:
             item.succeed(at)
 
@@ -396,6 +398,7 @@ class Writer:
     async def _connected(self) -> psycopg.AsyncConnection[Any]:
         if self._connection is None:
             self._connection = await self._connect()
+            await self._live_log.require_same_history(self._connection)
             pg_arrays.register(self._connection)
             self._live_log.writer_pid = self._connection.info.backend_pid
             self._alone = False

@@ -5,7 +5,7 @@
 
 import { h, patch } from '../elements/dom.js'
 import { icon } from '../elements/icons.js'
-import { positionIn } from '../fold.js'
+import { BEGINNING, positionIn } from '../fold.js'
 import { number, t } from '../texts.js'
 
 const PAUSE_MS = 60
@@ -30,7 +30,7 @@ export class Scrubber {
 
   /**
    * @param {Throughline} client
-   * @param {(at: string | null) => void} move called with the cursor of a moment, or null for now
+   * @param {(at: string | null) => void} move called with a moment, a cursor or a position, or null for now
    */
   constructor(client, move) {
     this.#client = client
@@ -62,7 +62,7 @@ export class Scrubber {
     /** @param {string} name @param {string} label @param {() => void} run @param {boolean} off */
     const button = (name, label, run, off) => h('button', { key: label, type: 'button', class: 'bare icon', 'aria-label': t(label), title: t(label), disabled: off, onclick: run }, icon(name))
     patch(this.node,
-      button('first', 'time_first', () => this.#move(cursorAt(this.#now, this.#first)), isStill),
+      button('first', 'time_first', () => this.#move(String(this.#first)), isStill),
       button('back', 'time_earlier', () => void this.step(-1), isStill),
       this.#slider,
       button('chevron', 'time_later', () => void this.step(1), this.#at === null),
@@ -72,10 +72,8 @@ export class Scrubber {
   async #findFirst() {
     const projectId = this.#projectId
     if (!projectId) return
-    const project = await this.#client.timeline(projectId, { limit: 1 }).catch(() => null)
-    const epoch = project?.items[0]?.cursor
-    if (!epoch || projectId !== this.#projectId) return
-    const page = await this.#client.timeline(projectId, { limit: 1, after: cursorAt(epoch, 0) }).catch(() => null)
+    const page = await this.#client.timeline(projectId, { limit: 1, after: BEGINNING }).catch(() => null)
+    if (projectId !== this.#projectId) return
     this.#first = positionIn(page?.items[0]?.cursor) || 1
     this.draw()
   }
@@ -83,21 +81,25 @@ export class Scrubber {
   #onSlide() {
     const position = Number(this.#slider.value)
     clearTimeout(this.#timer)
-    this.#timer = setTimeout(() => this.#move(position >= positionIn(this.#now) ? null : cursorAt(this.#now, position)), PAUSE_MS)
+    this.#timer = setTimeout(() => this.#move(position >= positionIn(this.#now) ? null : String(position)), PAUSE_MS)
   }
 
   /** Go to the moment of the next item, or of the one before. @param {1 | -1} by */
   async step(by) {
-    if (!this.#projectId || (by > 0 && this.#at === null)) return
+    const projectId = this.#projectId
+    if (!projectId || (by > 0 && this.#at === null)) return
     const from = this.#at ?? this.#now
-    const page = await this.#client.timeline(this.#projectId, { limit: 1, [by > 0 ? 'after' : 'before']: from }).catch(() => null)
-    const item = page?.items[0]
+    const near = from?.includes('.') ? { cursor: from } : await this.#last(projectId, from)
+    const isBefore = by < 0 && positionIn(near?.cursor) < positionIn(from)
+    const query = by > 0 ? { after: near?.cursor ?? BEGINNING } : { before: near?.cursor }
+    const item = isBefore ? near : (await this.#client.timeline(projectId, { limit: 1, ...query }).catch(() => null))?.items[0]
     if (by > 0) this.#move(!item || positionIn(item.cursor) >= positionIn(this.#now) ? null : item.cursor)
     else if (item) this.#move(item.cursor)
   }
-}
 
-/** @param {string | null} cursor one of the same log @param {number} position */
-function cursorAt(cursor, position) {
-  return cursor === null ? null : `${cursor.slice(0, cursor.lastIndexOf('.'))}.${position}`
+  /** The newest item up to a position. @param {string} projectId @param {string | null} position */
+  async #last(projectId, position) {
+    const page = await this.#client.timeline(projectId, { limit: 1, asOf: position }).catch(() => null)
+    return page?.items[0]
+  }
 }
