@@ -276,8 +276,7 @@ async def test_nobody_goes_on_in_a_log_that_lost_what_is_known(
         got += await anext(pages)
     await rewrite(url, 2)
     with pytest.raises(HistoryLost):
-        while True:
-            assert await anext(pages) == []
+        await anext(page async for page in pages if page)
     with pytest.raises(HistoryLost):
         await log.listening
 
