@@ -7,6 +7,7 @@ import psycopg
 
 from projections import PROJECTIONS
 from scripts import views
+from scripts.house_map import between
 
 WITHOUT: Final = {
     "replies": "A reply is an item of project_timeline. This table says which process writes it.",
@@ -21,7 +22,7 @@ def test_every_read_model_has_a_view_or_a_reason() -> None:
 
 def test_the_page_has_the_views_of_the_database(template: str) -> None:
     assert views.described(template).keys() == set(views.VIEWS)
-    written = views.between(views.PAGE.read_text(), views.BEGIN, views.END, views.part(template))
+    written = between(views.PAGE.read_text(), views.BEGIN, views.END, views.part(template))
     assert views.PAGE.read_text() == written, "run make schema"
 
 
