@@ -1,7 +1,6 @@
 """`throughline analysts`: database roles that read one tenant's views."""
 
 from functools import partial
-from itertools import count
 from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING, Annotated, Final
@@ -102,11 +101,7 @@ def export_views(
 
     async def work(owner: "Connection") -> int:
         with bars() as bar:
-            done, shown = count(1), bar("views")
-            return await write_views(
-                *(owner, beside, tenant, lambda _view, _rows: shown(next(done), len(VIEWS))),
-                will_be=folder,
-            )
+            return await write_views(owner, beside, tenant, bar("views"), will_be=folder)
 
     beside = folder.with_name(f"{folder.name}.part")
     beside.mkdir(mode=0o700, parents=True)

@@ -5,7 +5,7 @@ statement for the views reads the files.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from psycopg import sql as compose
 import sql
 from projections import PROJECTIONS
 from service.postgres.connections import Connection
+from service.replay.archive import Progress
 from service.replay.parquet import pyarrow
 
 SQL: Final = sql.statements("analysts.sql")
@@ -21,15 +22,12 @@ VIEWS: Final = tuple(sorted(view for each in PROJECTIONS for view in each.views)
 NAMES: Final = "duckdb.sql"
 _GROUP_ROWS: Final = 20_000
 
-Told = Callable[[str, int], None]
-"""Called with the name of a view and how many of its rows are written."""
-
 
 async def write_views(
     connection: Connection,
     folder: Path,
     tenant_id: str,
-    told: Told = lambda _view, _rows: None,
+    progress: Progress = lambda _at, _end: None,
     *,
     will_be: Path | None = None,
 ) -> int:
@@ -43,10 +41,9 @@ async def write_views(
     rows = 0
     async with connection.transaction():
         await connection.execute(SQL["as_of_one_moment"])
-        for view in VIEWS:
-            written = await _write(connection, folder / f"{view}.parquet", view, tenant_id)
-            rows += written
-            told(view, written)
+        for done, view in enumerate(VIEWS, 1):
+            rows += await _write(connection, folder / f"{view}.parquet", view, tenant_id)
+            progress(done, len(VIEWS))
     (folder / NAMES).write_text(names(will_be or folder))
     return rows
 
