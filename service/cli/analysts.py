@@ -94,23 +94,28 @@ def export_views(
     folder: Annotated[Path, typer.Argument(help="The new folder.")],
 ) -> None:
     """Write each view of a tenant to a Parquet file, as of one moment, while the service runs."""
+    from service.postgres.analysts import UnknownTenant, require_events
     from service.replay.view_files import NAMES, VIEWS, write_views
 
     if folder.exists():
         raise typer.BadParameter(f"{folder} exists. Name another folder")
 
     async def work(owner: "Connection") -> int:
+        await require_events(owner, tenant)
         with bars() as bar:
             return await write_views(owner, beside, tenant, bar("views"), will_be=folder)
 
     beside = folder.with_name(f"{folder.name}.part")
+    rmtree(beside, ignore_errors=True)
     beside.mkdir(mode=0o700, parents=True)
     try:
         rows = as_owner(work)
         beside.rename(folder)
-    except BaseException:
-        rmtree(beside)
-        raise
+    except UnknownTenant as error:
+        err.print(f"throughline: {error}", markup=False)
+        raise typer.Exit(2) from None
+    finally:
+        rmtree(beside, ignore_errors=True)
     err.print(f"{folder}: {rows} rows of {len(VIEWS)} views; {folder / NAMES} is for DuckDB")
 
 

@@ -20,7 +20,7 @@ class BadName(ValueError):
 
 
 class UnknownTenant(ValueError):
-    """No key and no event is of this tenant, so its analyst would see nothing."""
+    """No key and no event is of this tenant, so there is nothing to see."""
 
 
 class UnknownAnalyst(ValueError):
@@ -88,9 +88,8 @@ async def add_analyst(
     """
     if not NAME.fullmatch(name):
         raise BadName(BadName.__doc__)
-    found = await owner.execute(ROLES["has_events"], {"tenant_id": tenant_id})
-    if tenant_id not in known and await found.fetchone() != (True,):
-        raise UnknownTenant(f"{UnknownTenant.__doc__} Its name is {tenant_id!r}.")
+    if tenant_id not in known:
+        await require_events(owner, tenant_id)
     login = login_of(owner, name, secrets.token_urlsafe(24))
     async with owner.transaction():
         (group,) = await (await owner.execute(ROLES["analyst_role"])).fetchone() or ("",)
@@ -101,6 +100,13 @@ async def add_analyst(
         )
         await owner.execute(ROLES["add_analyst"], {"name": name, "tenant_id": tenant_id})
     return login
+
+
+async def require_events(owner: Connection, tenant_id: str) -> None:
+    """Raises UnknownTenant unless there are events of the tenant."""
+    found = await owner.execute(ROLES["has_events"], {"tenant_id": tenant_id})
+    if await found.fetchone() != (True,):
+        raise UnknownTenant(f"{UnknownTenant.__doc__} Its name is {tenant_id!r}.")
 
 
 async def new_password(owner: Connection, name: str) -> Login:

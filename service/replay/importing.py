@@ -1,4 +1,4 @@
-"""An archive into a log: the same positions, ids, times, bytes. It can be cut and resumed anywhere.
+"""An archive into a log: the same positions, ids, times, bytes. An import that was cut is resumed.
 
 Events are stored in steps, each in one transaction. What the log has already is compared with the
 archive, event by event, so an import never continues another log. The read models stop before the
@@ -115,7 +115,7 @@ def _require_all_events(header: Header) -> None:
 
 
 async def _require_predecessor(connection: Connection, header: Header, known: int) -> None:
-    """The log must have come to where the archive begins, and be the archive's log there."""
+    """Raises ImportRefused unless the log has the event before the first event of the archive."""
     if known < header.after:
         raise ImportRefused(
             f"The archive begins after position {header.after}, and the log of the database ends"

@@ -50,7 +50,7 @@ app = Starlette(routes=[Route("/", greet)])
 """,
 }
 EXAMPLE_ID: Final = "tea"
-"""The project in which there is something to see."""
+"""The id of the example project, which has sessions, prompts and builds from the start."""
 
 EXAMPLE: Final = {
     "projectId": EXAMPLE_ID,

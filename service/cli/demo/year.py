@@ -61,7 +61,7 @@ class Year:
     """The days from BEGIN on, with so many messages of users."""
 
     def __init__(self, tenant_id: str, *, seed: int, messages: int, days: int) -> None:
-        self._random = Random(seed)  # noqa: S311 - it makes a demo
+        self._random = Random(seed)  # noqa: S311 - no secret is made of it
         self._messages, self._days = messages, days
         self._world = World(tenant_id, BEGIN, self._random)
         self._users = self._people(max(4, round(messages**0.5 / 2)))

@@ -224,6 +224,19 @@ def test_an_analyst_is_added_listed_given_a_new_password_and_removed(
     assert command("analysts", "remove", name, **here)[0] == 2
 
 
+def test_files_of_the_views_are_of_a_known_tenant_in_a_new_folder(
+    command: Command, url: str, tmp_path: Path
+) -> None:
+    here, folder = {"THROUGHLINE_DATABASE_URL": url}, tmp_path / "views"
+    code, written = command("analysts", "export", "nobody", str(folder), **here)
+    assert (code, written.count("\n")) == (2, 1)
+    assert "nobody" in written
+    assert list(tmp_path.iterdir()) == [], "nothing is left of it"
+    code, written = command("analysts", "export", "nobody", str(tmp_path), **here)
+    assert code == 2
+    assert "Name another folder" in re.sub(r"\W+", " ", written)
+
+
 def test_psql_opens_the_database_of_the_settings(command: Command, url: str) -> None:
     here = {"THROUGHLINE_DATABASE_URL": url}
     assert command("psql", "--url", **here) == (0, f"{url}\n")
