@@ -90,6 +90,10 @@ class Settings(BaseSettings):
         description="The way around a pooler, for the writer, LISTEN and migrations. "
         "Without it `DATABASE_URL` serves them too.",
     )
+    database_replica_url: DatabaseUrl | None = Field(
+        default=None,
+        description="A hot standby of the database that answers reads while it keeps up.",
+    )
     data_dir: Path = Field(
         default=Path(".throughline"),
         description="Where the embedded database and the demo key are kept between runs.",
@@ -107,8 +111,8 @@ class Settings(BaseSettings):
     )
     origins: Origins = Field(
         default=(),
-        description="Other origins whose pages may call with browsers' tokens, with commas between "
-        "them.",
+        description="The origins of your own web pages that call this service with browsers' "
+        "tokens, with commas between them.",
     )
     model: str = Field(default="claude-sonnet-5-5", description="The model that is asked.")
     models: Models = Field(

@@ -13,7 +13,6 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import cache
-from math import isnan
 from time import monotonic_ns
 from types import MappingProxyType
 from typing import Any, Final, Literal, cast
@@ -36,6 +35,7 @@ from domain.metering import Usage
 from domain.questions import Question
 from domain.reply_contracts import reply_schema
 from domain.tools import LOOKS_A_ROUND, ToolCall, ToolUse
+from service.concurrency.retry import retry_after
 from service.model.surrogates import Pairs
 from service.ops import tracing
 from service.ops.tracing import Span, Value
@@ -518,14 +518,5 @@ def _status_error(error: anthropic.APIStatusError) -> ModelError:
         return ModelError("permanent", code, said=described(error))
     busy = error.status_code in (429, 529) or error.type in ("overloaded_error", "rate_limit_error")
     code = "provider_busy" if busy else "provider_failed"
-    retry_after = _retry_after(error.response.headers.get("retry-after"))
-    return ModelError("transient", code, retry_after, described(error))
-
-
-def _retry_after(header: str | None) -> float | None:
-    """The seconds of the header, at most a day; None where it says none."""
-    try:
-        seconds = float(header or "nan")
-    except ValueError:
-        return None
-    return None if isnan(seconds) else min(max(0.0, seconds), _LONGEST_RETRY_AFTER)
+    seconds = retry_after(error.response.headers.get("retry-after"), _LONGEST_RETRY_AFTER)
+    return ModelError("transient", code, seconds, described(error))

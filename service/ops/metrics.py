@@ -39,6 +39,17 @@ SET_ASIDE = Gauge(
     ["projection"],
     **MOST,
 )
+REPLICA_FOLLOWS = Gauge(
+    "throughline_replica_follows", "1 while the replica keeps up and answers reads.", **SUM
+)
+REPLICA_LAG = Gauge(
+    "throughline_replica_lag_seconds",
+    "How long the replica needed to come to the head of the log.",
+    **MOST,
+)
+REPLICA_READS = Counter(
+    "throughline_replica_reads_total", "Reads for the replica, by what answered.", ["answered_by"]
+)
 UNREADABLE = Counter(
     "throughline_items_unreadable_total", "Items of timelines sent without their content."
 )
@@ -73,3 +84,8 @@ LIMITED = Counter(
     ["limit"],
 )
 BUILDS = Counter("throughline_builds_total", "Builds by what became of them.", ["status"])
+WEBHOOKS = Counter(
+    "throughline_webhook_deliveries_total",
+    "Tries to deliver an event to a webhook, by what became of them.",
+    ["outcome"],
+)
