@@ -85,11 +85,11 @@ where tenant_id = %(tenant_id)s and stream_id = %(stream_id)s and type = any (%(
 order by version
 
 -- name: stream_backwards
--- A page of one stream before a version, the newest event first.
-select position, tenant_id, stream_id, version, type, schema_version,
-       project_id, state, metadata::text, recorded_at, app.cursor_of(position, append_id)
+-- A page of one stream before a version, only events of some types, the newest event first.
+select version, type, state, recorded_at
 from app.event
 where tenant_id = %(tenant_id)s and stream_id = %(stream_id)s and version < %(before)s
+    and type = any(%(types)s::text[])
 order by version desc
 limit %(limit)s
 

@@ -259,10 +259,11 @@ class Recovery:
 
     async def _message(self, ref: ReplyRef, message_id: str) -> UserMessagePosted:
         """The message that a reply answers. Raises LookupError when it is not in the session."""
-        stream = self._store.backwards(ref.tenant_id, str(session_stream(ref.session_id)))
-        async with aclosing(stream) as events:
-            async for stored in events:
-                if stored.type == "UserMessagePosted":
+        stream_id = str(session_stream(ref.session_id))
+        messages = self._store.backwards(ref.tenant_id, stream_id, (UserMessagePosted.__name__,))
+        async with aclosing(messages) as pages:
+            async for page in pages:
+                for stored in page:
                     posted: UserMessagePosted = decode(stored.type, stored.state)
                     if posted.message_id == message_id:
                         return posted
