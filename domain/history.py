@@ -1,6 +1,6 @@
 """What was said before a message, as turns for the model: the newest that fit a budget."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
 from json import dumps
@@ -83,8 +83,14 @@ class History:
         joined = [_joined(run) for run in runs]
         return joined[1:] if joined and joined[0].role == "assistant" else joined
 
-    def add(self, event: SessionEvent) -> None:
-        """Take the next older event of the session."""
+    def extend(self, events: Iterable[SessionEvent]) -> None:
+        """Take the next older events, the newest first, until the history is full."""
+        for event in events:
+            if self.is_full:
+                return
+            self._add(event)
+
+    def _add(self, event: SessionEvent) -> None:
         match event:
             case ReplyCompleted():
                 written = _answer(event.mode, event.data, is_prose=self._is_prose)

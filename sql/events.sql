@@ -76,13 +76,19 @@ where tenant_id = %(tenant_id)s and stream_id = %(stream_id)s and type = any (%(
 order by version
 
 -- name: stream_backwards
--- A page of one stream before a version, the newest event first.
-select position, tenant_id, stream_id, version, type, schema_version,
-       project_id, state, metadata::text, recorded_at
+-- A page of one stream before a version, only events of some types, the newest event first.
+select version, type, state, recorded_at
 from app.event
 where tenant_id = %(tenant_id)s and stream_id = %(stream_id)s and version < %(before)s
+    and type = any(%(types)s::text[])
 order by version desc
 limit %(limit)s
+
+-- name: event_metadata
+-- The metadata of one event of a stream.
+select metadata
+from app.event
+where tenant_id = %(tenant_id)s and stream_id = %(stream_id)s and version = %(version)s
 
 -- name: streams
 -- Several streams, each in order, each after a version.

@@ -20,7 +20,7 @@ from projections import PROJECTIONS
 from projections.projection import install
 from service.postgres import connections, migrations
 from service.postgres.embedded import Server, embedded
-from tests import sizes
+from tests import pooler, routes, sizes
 from tests.folders import in_memory
 from tests.running import UNSAFE, LiveService, SharedService, sharing
 
@@ -45,6 +45,8 @@ LONGEST = (
 
 # Atheris exists only for some platforms: see pyproject.toml.
 collect_ignore = [] if find_spec("atheris") else ["test_fuzz.py"]
+if pooler.PROGRAM is None:
+    collect_ignore.append("service/postgres/test_pooler.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -60,8 +62,11 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_report_header() -> str:
-    """The seed that repeats the random choices of `make prove`."""
-    return f"seed: {sizes.SEED}, sizes of make {'prove' if sizes.PROVE else 'test'}"
+    """The seed that repeats the random choices of `make prove`, and what else may differ."""
+    way = ", ".join(sorted(routes.NAMES)) or "direct"
+    missing = "" if pooler.PROGRAM else "; without pgbouncer its tests are left out"
+    size = "prove" if sizes.PROVE else "test"
+    return f"seed: {sizes.SEED}, sizes of make {size}, way to the database: {way}{missing}"
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +78,7 @@ def anyio_backend() -> str:
 def _no_settings_leak_in() -> None:
     for name in list(os.environ):
         ours = name.startswith(("THROUGHLINE_", "ANTHROPIC_"))
-        if ours and name not in ("THROUGHLINE_PROVE", "THROUGHLINE_SEED"):
+        if ours and name not in ("THROUGHLINE_PROVE", "THROUGHLINE_SEED", routes.VARIABLE):
             del os.environ[name]
 
 
@@ -89,7 +94,8 @@ def server() -> Iterator[Server]:
         Path(folder).chmod(0o755)
         with embedded(Path(folder, "postgres"), settings=UNSAFE) as running:
             _log_in_quickly(running)
-            yield running
+            with routes.prepared(running):
+                yield running
 
 
 @pytest.fixture(scope="session")

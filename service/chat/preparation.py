@@ -146,9 +146,9 @@ class Preparation:
         own = Part(session_id=admitted.session_id, version=None, state=state)
         for part in (own, *parts):
             stream = backwards(self._store, admitted.message.tenant_id, part)
-            async with aclosing(stream) as events:
-                while not history.is_full and (each := await anext(events, None)) is not None:
-                    history.add(each[1])
+            async with aclosing(stream) as pages:
+                while not history.is_full and (page := await anext(pages, None)) is not None:
+                    history.extend(event for _, event in page)
         return history
 
 

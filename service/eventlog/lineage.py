@@ -1,6 +1,6 @@
 """What a fork shares with the sessions that it comes from: parts of their streams, by reference."""
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
@@ -20,6 +20,14 @@ from service.eventlog.transactions import decode
 
 _KINDS: Final = (SessionOpened, SessionModeChanged, SessionInstructed, SessionDeleted)
 _TYPES: Final = tuple(kind.__name__ for kind in _KINDS)
+_SPOKEN: Final = (
+    "UserMessagePosted",
+    "AssistantMessageAdded",
+    "SystemMessagePosted",
+    "MaterialAdded",
+    "ReplyCompleted",
+    "ReplyFailed",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,20 +81,23 @@ async def fork_point(
 ) -> ForkPoint | None:
     """Where a fork at this message leaves the parts, read backwards; None where none has it."""
     for part in parts:
-        stream = backwards(store, tenant_id, part)
-        async with aclosing(stream) as events:
-            async for version, event in events:
-                if session.says(event, message_id):
-                    return ForkPoint(session_id=part.session_id, version=version)
+        async with aclosing(backwards(store, tenant_id, part)) as pages:
+            async for page in pages:
+                for version, event in page:
+                    if session.says(event, message_id):
+                        return ForkPoint(session_id=part.session_id, version=version)
     return None
 
 
 async def backwards(
     store: EventStore, tenant_id: str, part: Part
-) -> AsyncGenerator[tuple[int, SessionEvent]]:
-    """The events of a part with their versions, the newest first."""
+) -> AsyncGenerator[Iterator[tuple[int, SessionEvent]]]:
+    """What was said in a part: pages of events with their versions, the newest first.
+
+    An event is decoded when it is taken from its page.
+    """
     stream_id = str(session_stream(part.session_id))
-    stream = store.backwards(tenant_id, stream_id, version=part.version)
-    async with aclosing(stream) as found:
-        async for each in found:
-            yield each.version, decode(each.type, each.state)
+    stream = store.backwards(tenant_id, stream_id, _SPOKEN, version=part.version)
+    async with aclosing(stream) as pages:
+        async for page in pages:
+            yield ((each.version, decode(each.type, each.state)) for each in page)

@@ -24,7 +24,8 @@ PAGE: Final = 1_000
 REPLAY_PAGE: Final = 10_000
 END: Final = 2**63 - 1
 BACKWARDS_PAGE: Final = 32
-"""Events of one read backwards: about ten messages with their replies."""
+LONGEST_BACKWARDS_PAGE: Final = 512
+"""Events of one read backwards: first about ten messages with their replies, at last hundreds."""
 
 _MOST_VERSIONS: Final = 2**31 - 1
 
@@ -58,6 +59,15 @@ class Recorded(NamedTuple):
     project_id: str | None
     state: bytes
     metadata: str
+    recorded_at: datetime
+
+
+class Entry(NamedTuple):
+    """An event of a stream that the reader knows."""
+
+    version: int
+    type: str
+    state: bytes
     recorded_at: datetime
 
 
@@ -95,6 +105,14 @@ class EventStore:
         asked = {"tenant_id": tenant_id, "stream_id": stream_id, "types": list(types)}
         return await tenant_rows(self._pool, tenant_id, _events("stream_of_types", asked))
 
+    async def metadata(self, tenant_id: str, stream_id: str, version: int) -> dict[str, Any]:
+        """The metadata of one event. Raises LookupError when there is no such event."""
+        asked = {"tenant_id": tenant_id, "stream_id": stream_id, "version": version}
+        read: Read[dict[str, Any]] = Read(SQL["event_metadata"], scalar_row, asked)
+        for metadata in await tenant_rows(self._pool, tenant_id, read):
+            return metadata
+        raise LookupError("no such event")
+
     async def streams(
         self, tenant_id: str, after: Mapping[str, int], beside: Sequence[Read[Any]] = ()
     ) -> dict[str, list[Recorded]]:
@@ -113,29 +131,27 @@ class EventStore:
         return events
 
     async def backwards(
-        self,
-        tenant_id: str,
-        stream_id: str,
-        *,
-        version: int | None = None,
-    ) -> AsyncGenerator[Recorded]:
-        """The events of one stream up to a version, the newest first.
+        self, tenant_id: str, stream_id: str, types: Sequence[str], *, version: int | None = None
+    ) -> AsyncGenerator[list[Entry]]:
+        """The events of one stream that have one of these types, in pages, the newest first.
 
-        They are read in pages when needed: the first has `BACKWARDS_PAGE` events, and each of the
-        next has twice as many as the one before, up to `PAGE`.
+        They begin at a version, or at the end of the stream. A page is read when it is asked for.
+        The first has `BACKWARDS_PAGE` events at most, and each of the next has twice as many as the
+        page before, up to `LONGEST_BACKWARDS_PAGE`.
         """
         before = _MOST_VERSIONS if version is None else version + 1
         limit = BACKWARDS_PAGE
+        asked: dict[str, Any]
+        asked = {"tenant_id": tenant_id, "stream_id": stream_id, "types": list(types)}
         while True:
-            asked = {"tenant_id": tenant_id, "stream_id": stream_id, "before": before}
-            read = _events("stream_backwards", asked | {"limit": limit})
+            bounds = {"before": before, "limit": limit}
+            read = Read(SQL["stream_backwards"], _entry, asked | bounds, is_binary=True)
             page = await tenant_rows(self._pool, tenant_id, read)
-            for event in page:
-                yield event
+            yield page
             if len(page) < limit:
                 return
             before = page[-1].version
-            limit = min(2 * limit, PAGE)
+            limit = min(2 * limit, LONGEST_BACKWARDS_PAGE)
 
     async def range(
         self,
@@ -212,3 +228,7 @@ def _events(name: str, parameters: dict[str, Any]) -> Read[Recorded]:
 
 def _row(_: psycopg.AsyncCursor[Any]) -> RowMaker[Recorded]:
     return Recorded._make
+
+
+def _entry(_: psycopg.AsyncCursor[Any]) -> RowMaker[Entry]:
+    return Entry._make

@@ -10,9 +10,9 @@ import re
 import ssl
 from asyncio import CancelledError
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import cache
-from math import isnan
 from time import monotonic_ns
 from types import MappingProxyType
 from typing import Any, Final, Literal, cast
@@ -21,7 +21,7 @@ import anthropic
 import httpx2
 import orjson
 import structlog
-from anthropic import Omit, omit
+from anthropic import AsyncAPIResponse, AsyncStream, Omit, omit
 from anthropic.types import (
     MessageParam,
     OutputConfigParam,
@@ -35,7 +35,10 @@ from domain.metering import Usage
 from domain.questions import Question
 from domain.reply_contracts import reply_schema
 from domain.tools import LOOKS_A_ROUND, ToolCall, ToolUse
+from service.concurrency.retry import retry_after
 from service.model.surrogates import Pairs
+from service.ops import tracing
+from service.ops.tracing import Span, Value
 
 Kind = Literal["transient", "permanent", "refused", "truncated"]
 
@@ -52,6 +55,8 @@ _REFUSED_KEY: Final = frozenset({401, 403})
 _KEY_ERRORS: Final = frozenset({"authentication_error", "permission_error"})
 _ENDED: Final = frozenset({"end_turn", "stop_sequence"})
 _TRUNCATED: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
+
+_Response = AsyncAPIResponse[AsyncStream[RawMessageStreamEvent]]
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -195,13 +200,15 @@ class ModelClient:
         written: dict[int, _Written] = {}
         pairs = Pairs()
         silence = _Silence(self._first_text_seconds)
+        model = question.model or self.model
+        span = tracing.span(f"chat {model}", kind="client")
         try:
-            async with silence, await self._open(question) as events:
-                async for event in events:
-                    if event.type == "content_block_delta":
+            async with silence, self._open(question, span) as response:
+                async for event in _events(response.http_response):
+                    if event["type"] == "content_block_delta":
                         silence.restart(self._next_text_seconds)
                     text = pairs.join(_read(event, call, written))
-                    if event.type == "content_block_stop":
+                    if event["type"] == "content_block_stop":
                         text = pairs.end()
                     if text:
                         silence.pause()
@@ -211,12 +218,17 @@ class ModelClient:
             call.uses += _uses(written, call)
         except Exception as error:
             # The provider's name for the error is ours from here on; the cause goes along.
-            raise _model_error(error) from error
+            failed = _model_error(error)
+            span.fail(failed.code)
+            raise failed from error
         finally:
             call.ended_ns = monotonic_ns()
+            span.set(_span_attributes(call, model))
+            span.end()
 
-    async def _open(self, question: Question) -> anthropic.AsyncStream[RawMessageStreamEvent]:
-        return await self._client.messages.create(
+    def _open(self, question: Question, span: Span) -> AbstractAsyncContextManager[_Response]:
+        sent = span.traceparent
+        return self._client.messages.with_streaming_response.create(
             model=question.model or self.model,
             max_tokens=question.max_tokens or self._max_tokens,
             system=_system(question),
@@ -225,7 +237,31 @@ class ModelClient:
             tools=_tools(question),
             tool_choice=_tool_choice(question),
             stream=True,
+            extra_headers={} if sent is None else {"traceparent": sent},
         )
+
+
+def _span_attributes(call: ModelCall, model: str) -> dict[str, Value]:
+    """What the conventions for generative AI say of a call (opentelemetry.io, "GenAI spans")."""
+    return {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "anthropic",
+        "gen_ai.request.model": model,
+        "gen_ai.request.stream": True,
+        "gen_ai.response.finish_reasons": [call.stop_reason] if call.stop_reason else None,
+        **usage_attributes(call.usage),
+    }
+
+
+def usage_attributes(usage: Usage) -> dict[str, Value]:
+    """The tokens by the same conventions: there the input includes what the cache has of it."""
+    parts = (usage.input_tokens, usage.cache_read_tokens, usage.cache_write_tokens)
+    return {
+        "gen_ai.usage.input_tokens": None if parts[0] is None else sum(each or 0 for each in parts),
+        "gen_ai.usage.output_tokens": usage.output_tokens,
+        "gen_ai.usage.cache_read.input_tokens": usage.cache_read_tokens,
+        "gen_ai.usage.cache_creation.input_tokens": usage.cache_write_tokens,
+    }
 
 
 class _Silence:
@@ -378,26 +414,51 @@ def _uses(written: dict[int, _Written], call: ModelCall) -> list[ToolUse]:
     ]
 
 
-def _read(event: RawMessageStreamEvent, call: ModelCall, written: dict[int, _Written]) -> str:
+async def _events(response: httpx2.Response) -> AsyncGenerator[dict[str, Any]]:
+    """The events of a reply as the SDK's own parser finds them, as JSON and not as its models: to
+    build a model takes longer than all that is done with the event.
+
+    An error event raises what the SDK's stream raises.
+    """
+    async for each in AsyncStream.raw_events(response):
+        if each.event == "error":
+            raise _late_error(each.data, response)
+        if each.event not in (None, "ping") and each.data:
+            yield each.json()
+
+
+def _late_error(data: str, response: httpx2.Response) -> anthropic.APIStatusError:
+    try:
+        body = orjson.loads(data)
+    except ValueError:
+        body = data
+    return anthropic.APIStatusError(data, response=response, body=body)
+
+
+def _read(event: dict[str, Any], call: ModelCall, written: dict[int, _Written]) -> str:
     """Note what the event says of the call; returns the text that it brings, or nothing.
 
-    Its type is compared, not its class: the SDK gives an event of a new type some class it knows.
+    Raises whatever reading raises where the event has another shape than it should have.
     """
-    if event.type == "content_block_delta":
-        if event.delta.type == "input_json_delta":
-            _write(written[event.index], event.delta.partial_json)
-        # Joined, because the SDK does not check what it read: a value that is no text fails here.
-        return "".join((event.delta.text or "",)) if event.delta.type == "text_delta" else ""
-    if event.type == "content_block_start" and event.content_block.type == "tool_use":
-        block = event.content_block
-        written[event.index] = _Written("".join((block.id,)), "".join((block.name,)))
-    elif event.type == "message_start":
-        _count(event.message.usage, call)
-        # The start has a placeholder for the output's count; only the end knows it.
-        call.output_tokens = None
-    elif event.type == "message_delta":
-        call.stop_reason = event.delta.stop_reason
-        _count(event.usage, call)
+    match event["type"]:
+        case "content_block_delta":
+            delta = event["delta"]
+            if delta["type"] == "input_json_delta":
+                _write(written[event["index"]], delta["partial_json"])
+            # Joined, because nobody checked what was read: a value that is no text fails here.
+            return "".join((delta.get("text") or "",)) if delta["type"] == "text_delta" else ""
+        case "content_block_start" if event["content_block"]["type"] == "tool_use":
+            block = event["content_block"]
+            written[event["index"]] = _Written("".join((block["id"],)), "".join((block["name"],)))
+        case "message_start":
+            _count(event["message"].get("usage"), call)
+            # The start has a placeholder for the output's count; only the end knows it.
+            call.output_tokens = None
+        case "message_delta":
+            call.stop_reason = event["delta"].get("stop_reason")
+            _count(event.get("usage"), call)
+        case _:
+            pass
     return ""
 
 
@@ -416,7 +477,7 @@ def _count(usage: Any, call: ModelCall) -> None:
         ("cache_read_tokens", "cache_read_input_tokens"),
         ("cache_write_tokens", "cache_creation_input_tokens"),
     ):
-        count: Any = getattr(usage, theirs, None)
+        count: Any = _member(usage, theirs)
         if type(count) is int and 0 <= count <= _MOST_TOKENS:
             setattr(call, ours, count)
 
@@ -457,14 +518,5 @@ def _status_error(error: anthropic.APIStatusError) -> ModelError:
         return ModelError("permanent", code, said=described(error))
     busy = error.status_code in (429, 529) or error.type in ("overloaded_error", "rate_limit_error")
     code = "provider_busy" if busy else "provider_failed"
-    retry_after = _retry_after(error.response.headers.get("retry-after"))
-    return ModelError("transient", code, retry_after, described(error))
-
-
-def _retry_after(header: str | None) -> float | None:
-    """The seconds of the header, at most a day; None where it says none."""
-    try:
-        seconds = float(header or "nan")
-    except ValueError:
-        return None
-    return None if isnan(seconds) else min(max(0.0, seconds), _LONGEST_RETRY_AFTER)
+    seconds = retry_after(error.response.headers.get("retry-after"), _LONGEST_RETRY_AFTER)
+    return ModelError("transient", code, seconds, described(error))

@@ -18,7 +18,7 @@ from projections.projects import project
 from projections.replies import ReplyRef
 from service.concurrency.bounded import for_each
 from service.eventlog.errors import DATABASE_AWAY
-from service.eventlog.store import EventStore, Recorded
+from service.eventlog.store import Entry, EventStore
 from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import decode
 from service.postgres.connections import Pool, tenant_transaction
@@ -34,7 +34,7 @@ POLL_SECONDS: Final = 0.05
 _FINISHED_AT_A_TIME: Final = 3
 """Replies whose ends are read from the log side by side, each on a connection of the pool."""
 
-_OF_REPLIES: Final = ("ReplyStarted", "ReplyCompleted", "ReplyFailed")
+_ENDING: Final = ("ReplyStarted", "ReplyCompleted", "ReplyFailed", "SessionDeleted")
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -149,12 +149,13 @@ class ReplyDirectory:
     async def end(self, ref: ReplyRef) -> End | None:
         """How the reply ended, from the log; None while it runs. Raises ReplyUnknown when its
         session was erased."""
-        stream = self._store.backwards(ref.tenant_id, str(session_stream(ref.session_id)))
-        async with aclosing(stream) as events:
-            async for stored in events:
-                if stored.type == SessionDeleted.__name__:
-                    raise ReplyUnknown
-                if stored.type in _OF_REPLIES:
+        stream_id = str(session_stream(ref.session_id))
+        stream = self._store.backwards(ref.tenant_id, stream_id, _ENDING)
+        async with aclosing(stream) as pages:
+            async for page in pages:
+                for stored in page:
+                    if stored.type == SessionDeleted.__name__:
+                        raise ReplyUnknown
                     event: ReplyStarted | ReplyCompleted | ReplyFailed
                     event = decode(stored.type, stored.state)
                     if event.reply_id == ref.reply_id:
@@ -162,7 +163,7 @@ class ReplyDirectory:
         return None
 
     async def _end(
-        self, ref: ReplyRef, event: ReplyStarted | ReplyCompleted | ReplyFailed, stored: Recorded
+        self, ref: ReplyRef, event: ReplyStarted | ReplyCompleted | ReplyFailed, stored: Entry
     ) -> End | None:
         if isinstance(event, ReplyStarted):
             return None

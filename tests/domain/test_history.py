@@ -71,8 +71,7 @@ def told(
     *events: SessionEvent, upto: str = "m9", tokens: int = 1_000, is_prose: bool = False
 ) -> list[tuple[str, str]]:
     history = History(upto=upto, budget_tokens=tokens, said=rendered, is_prose=is_prose)
-    for event in reversed((OPENED, *events)):
-        history.add(event)
+    history.extend(reversed((OPENED, *events)))
     return [(turn.role, turn.text) for turn in history.turns]
 
 
