@@ -557,6 +557,28 @@ async def test_a_text_that_grows_keeps_the_nodes_that_are_there(gallery: Gallery
     assert kept == [True, True]
 
 
+async def test_a_text_that_is_longer_than_what_is_shown_grows_without_being_read_anew(
+    gallery: Gallery,
+) -> None:
+    """Only the length of what is left out changes."""
+    kept = await gallery.page.evaluate(
+        """async () => {
+            const { markdown, GrowingMarkdown } = await import("/client/elements/markdown.js");
+            const growing = new GrowingMarkdown();
+            let text = "A paragraph.\\n\\n".repeat(7200);
+            const shown = [];
+            for (let n = 0; n < 3; n++) {
+                growing.update(text);
+                shown.push([...growing.node.children].slice(0, -1));
+                if (html(growing.node) !== html(markdown(text))) return text.length;
+                text += " And more.";
+            }
+            return shown.every(each => each.every((node, at) => node === shown[0][at]));
+        }"""
+    )
+    assert kept is True
+
+
 LENGTH: Final = size(30_000, 100_000)
 BOTTOMLESS: Final = [
     "[",

@@ -23,7 +23,7 @@ from service.postgres import connections
 from service.settings import Settings
 
 if TYPE_CHECKING:
-    from service.cli.demo import Begun
+    from service.cli.demo.first_run import Begun
 
 PAUSES_SECONDS: Final = (0.5, 30.0)
 """The first and the longest pause before a worker process is started again."""

@@ -1,6 +1,7 @@
 /** A prompt beside the conversation: its versions, what changed, a new version, a saved run of it. */
 
 import { attempt, toast } from '../controls/toast.js'
+import '../elements/prompt-diff.js'
 import { h, patch } from '../elements/dom.js'
 import { icon } from '../elements/icons.js'
 import { moment } from '../elements/moment.js'
