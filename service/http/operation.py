@@ -162,7 +162,7 @@ class Operation(Generic[B, Q]):
         replica = call.route.replica
         if replica is not None:
             try:
-                return _told(call, await replica.answer(self.handle(call)))
+                return _with_gaps(call, await replica.answer(self.handle(call)))
             except psycopg.errors.QueryCanceled:
                 raise  # the primary is no quicker
             except Exception as error:  # the primary tells whether it is one
@@ -174,7 +174,7 @@ class Operation(Generic[B, Q]):
             call = replace(
                 call, route=Route(), past=Past(), streams=set[str](), incomplete=set[str]()
             )
-        return _told(call, await self.handle(call))
+        return _with_gaps(call, await self.handle(call))
 
     def _entry(self, request: Request, caller: Caller, watch: Watch) -> Entry:
         """The audit's entry for a request, as far as it is known with the caller."""
@@ -247,7 +247,7 @@ class Operation(Generic[B, Q]):
         return caller, body
 
 
-def _told(call: Call[Any, Any], response: Response) -> Response:
+def _with_gaps(call: Call[Any, Any], response: Response) -> Response:
     """The answer with the read models that leave out something of it."""
     if call.incomplete:
         response.headers[INCOMPLETE] = ", ".join(sorted(call.incomplete))
