@@ -385,7 +385,7 @@ async def swipe(page: Page, start: int, end: int) -> None:
 
 async def test_a_swipe_opens_and_closes_the_drawer(browser: Browser, live: LiveService) -> None:
     place = await project(live, "swipe")
-    window = {"viewport": {"width": 360, "height": 740}, "has_touch": True}
+    window: dict[str, Any] = {"viewport": {"width": 360, "height": 740}, "has_touch": True}
     async with signed_in(browser, live, **window) as opened:
         await opened.go(place)
         side = opened.page.locator(".side")

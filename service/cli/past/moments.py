@@ -48,8 +48,8 @@ class Moments:
         from service.postgres.connections import past_transaction
 
         async with past_transaction(self.pool, self.tenant_id) as connection:
-            await past.fold_projects(connection, [project_id], position, most=self.most)
-            past.turn_back(connection)
+            await past.copy_projects(connection, [project_id], position, most=self.most)
+            past.turn_back(connection, position)
             yield connection
 
     @asynccontextmanager
@@ -59,8 +59,8 @@ class Moments:
         from service.postgres.connections import past_transaction
 
         async with past_transaction(self.pool, self.tenant_id) as connection:
-            await past.fold_account(connection, user_id, position, most=self.most)
-            past.turn_back(connection)
+            await past.copy_account(connection, user_id, position, most=self.most)
+            past.turn_back(connection, position)
             yield connection
 
 
