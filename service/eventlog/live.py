@@ -53,6 +53,11 @@ class LiveLog:
         """The highest position known here."""
         return self._ring.upto
 
+    @property
+    def known_head(self) -> int | None:
+        """The same; None while this process does not hear what others append."""
+        return self.head if self.head and self.listening.is_set() else None
+
     def publish(self, events: Sequence[Recorded]) -> None:
         """Pass on committed events, in order; events at or below the head are left out."""
         fresh = [event for event in events if event.position > self.head]

@@ -72,7 +72,7 @@ class Relay:
             raise
 
     def _resumed(self, found: Reached, kept: int | None) -> int | None:
-        """The position of the last event that the stream got; None where it got none."""
+        """The position of the last event that the stream got; None for a stream without events."""
         if found.is_new:
             return None
         if found.position is not None:

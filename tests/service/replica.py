@@ -47,8 +47,13 @@ def run(environment: dict[str, str], address: Connection, output: int) -> None:
 async def _serve(settings: Settings, address: Connection) -> None:
     assert settings.database_url is not None
     url = settings.database_url.get_secret_value()
+    direct = settings.database_direct_url
     app = application(
-        settings, database_url=url, direct_url=url, lease_times=LEASE_TIMES, capacity=PATIENT
+        settings,
+        database_url=url,
+        direct_url=direct.get_secret_value() if direct else url,
+        lease_times=LEASE_TIMES,
+        capacity=PATIENT,
     )
     server = Server(app, settings)
     serving = asyncio.create_task(server.serve())

@@ -526,7 +526,8 @@ async def test_a_text_that_grows_is_shown_like_the_whole_text_at_any_time(
 ) -> None:
     found = await gallery.page.evaluate(
         """async text => {
-            const { markdown, GrowingMarkdown } = await import("/client/elements/parts/markdown.js");
+            const { markdown, GrowingMarkdown } =
+                await import("/client/elements/parts/markdown.js");
             const wrong = [];
             const growing = new GrowingMarkdown();
             for (const step of [1, 2, 3, 7, 19]) {
@@ -563,7 +564,8 @@ async def test_a_text_that_is_longer_than_what_is_shown_grows_without_being_read
     """Only the length of what is left out changes."""
     kept = await gallery.page.evaluate(
         """async () => {
-            const { markdown, GrowingMarkdown } = await import("/client/elements/parts/markdown.js");
+            const { markdown, GrowingMarkdown } =
+                await import("/client/elements/parts/markdown.js");
             const growing = new GrowingMarkdown();
             let text = "A paragraph.\\n\\n".repeat(7200);
             const shown = [];

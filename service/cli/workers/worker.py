@@ -69,9 +69,9 @@ class _Control:
         """Tell the parent that the server is prepared, and wait until it may listen."""
         begun = None
         if self._demo_url is not None:
-            from service.cli import demo
+            from service.cli.demo import first_run
 
-            begun = await demo.begin(server.service, self._demo_url)
+            begun = await first_run.begin(server.service, self._demo_url)
         loop = asyncio.get_running_loop()
         loop.add_reader(self._parent.fileno(), self._on_word, server)
         self._parent.send(Prepared(server.service.running_turns.lease_id, begun))
