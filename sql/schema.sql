@@ -1701,8 +1701,6 @@ declare
         || array['PromptErasureRequested', 'ProjectErasureRequested'];
     v_count      bigint := 0;
     v_project_id text;
-    v_name       text;
-    v_last       bigint;
 begin
     if exists (select from past.turn) then
         raise exception 'a transaction folds the past once' using errcode = 'TL002';
@@ -1742,8 +1740,20 @@ begin
         select from past.event
         where event.tenant_id = v_tenant_id and event.stream_id = erased.stream_id
     );
-    select max(position) into v_last from past.event;
+    perform app.fold_past_models(p_names, p_upto);
+    return v_count;
+end
+$$;
 
+CREATE FUNCTION app.fold_past_models(p_names text[], p_upto bigint) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+    v_last bigint := (select max(position) from past.event);
+    v_name text;
+begin
     for v_name in
         select name from app.projection
         where name = any (p_names) and handles && array(select distinct type from past.event)
@@ -1754,7 +1764,6 @@ begin
             perform app.fold_past_range(v_name, p_upto, v_last);
         end if;
     end loop;
-    return v_count;
 end
 $$;
 
@@ -4371,6 +4380,9 @@ GRANT ALL ON FUNCTION app.expire_audit(p_days integer, p_limit integer) TO throu
 
 REVOKE ALL ON FUNCTION app.fold_past(p_project_ids text[], p_user_id text, p_upto bigint, p_names text[], p_most bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION app.fold_past(p_project_ids text[], p_user_id text, p_upto bigint, p_names text[], p_most bigint) TO throughline_tenant;
+
+REVOKE ALL ON FUNCTION app.fold_past_models(p_names text[], p_upto bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION app.fold_past_models(p_names text[], p_upto bigint) TO throughline_tenant;
 
 REVOKE ALL ON FUNCTION app.fold_past_range(p_name text, p_after bigint, p_upto bigint) FROM PUBLIC;
 

@@ -80,14 +80,14 @@ async def fold_account(connection: Connection, call: AnyCall, user_id: str) -> N
     Raises BadRequest for an account that is too large for that.
     """
     if call.past.position is not None:
-        await _fold(connection, call, past.fold_account, user_id)
+        await _fold(connection, call, past.copy_account, user_id)
 
 
 async def fold_project(connection: Connection, call: AnyCall, project_id: str) -> None:
     """In a read of the past, fold a project that the caller may see. The next reads show the
     project as it was. Raises BadRequest for a project that is too large for that."""
     if call.past.position is not None:
-        await _fold(connection, call, past.fold_projects, [project_id])
+        await _fold(connection, call, past.copy_projects, [project_id])
 
 
 async def fold_projects_of(connection: Connection, call: AnyCall, user_id: str | None) -> None:
@@ -102,7 +102,7 @@ async def fold_projects_of(connection: Connection, call: AnyCall, user_id: str |
     known = await page(
         connection, tenant_id=call.tenant_id, user_id=user_id, before=END, limit=most
     )
-    await _fold(connection, call, past.fold_projects, [row.project_id for row in known])
+    await _fold(connection, call, past.copy_projects, [row.project_id for row in known])
 
 
 async def _fold(
@@ -117,7 +117,7 @@ async def _fold(
             "Name an earlier moment, or read the events themselves: GET /v1/events."
         )
         raise BadRequest(422, "past_too_large", detail) from None
-    past.turn_back(connection)
+    past.turn_back(connection, call.past.position or 0)
     call.past.is_folded = True
 
 

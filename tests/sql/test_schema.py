@@ -342,7 +342,8 @@ async def test_the_owner_does_not_need_to_be_a_superuser(
             connections.pool(theirs) as pool,
             connections.past_transaction(pool, "t1") as connection,
         ):
-            await past.fold_projects(connection, ["p1"], 1, most=1)
+            await past.copy_projects(connection, ["p1"], 1, most=1)
+            await past.fold_models(connection, ["sessions"], 1)
             assert await found(connection, "select session_id from past.sessions") == ["1"]
     finally:
         with psycopg.connect(server.url, autocommit=True) as admin:

@@ -50,26 +50,26 @@ class Moments:
 
     def project(self, project_id: str, position: int) -> AbstractAsyncContextManager["Connection"]:
         """A connection that reads a project as it was. Raises TooLarge."""
-        from projections.past import fold_projects
+        from projections.past import copy_projects
 
-        return self._folded(fold_projects, [project_id], position)
+        return self._folded(copy_projects, [project_id], position)
 
     def account(self, user_id: str, position: int) -> AbstractAsyncContextManager["Connection"]:
         """A connection that reads a user's account as it was. Raises TooLarge."""
-        from projections.past import fold_account
+        from projections.past import copy_account
 
-        return self._folded(fold_account, user_id, position)
+        return self._folded(copy_account, user_id, position)
 
     @asynccontextmanager
     async def _folded(
-        self, fold: Callable[..., Awaitable[None]], what: object, position: int
+        self, copy: Callable[..., Awaitable[None]], what: object, position: int
     ) -> AsyncGenerator["Connection"]:
         from projections import past
         from service.postgres.connections import past_transaction
 
         async with past_transaction(self.pool, self.tenant_id) as connection:
-            await fold(connection, what, position, most=self.most)
-            past.turn_back(connection)
+            await copy(connection, what, position, most=self.most)
+            past.turn_back(connection, position)
             yield connection
 
 

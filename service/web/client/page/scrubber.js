@@ -3,8 +3,8 @@
  * earlier moment everything is shown as it was; at the end of the slider everything is live.
  */
 
-import { h, patch } from '../elements/dom.js'
-import { icon } from '../elements/icons.js'
+import { h, patch } from '../elements/parts/dom.js'
+import { icon } from '../elements/parts/icons.js'
 import { BEGINNING, positionIn } from '../fold.js'
 import { number, t } from '../texts.js'
 
