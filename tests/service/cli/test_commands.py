@@ -280,10 +280,9 @@ async def filled(url: str) -> None:
 
 
 async def whole(url: str) -> list[object]:
-    """The epoch, and every row of the log and of the timeline."""
+    """Every row of the log and of the timeline."""
     async with connections.pool(url) as pool, connections.service_transaction(pool) as reading:
         statements = (
-            b"select app.log_epoch()",
             b"select * from app.event order by position",
             b"select * from app.timeline order by position",
         )
