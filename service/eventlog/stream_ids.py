@@ -1,9 +1,9 @@
 """The streams of the log: what each kind is called, and how its events become a state."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar, get_args
 
 from domain import account, build, idempotency, place, project, prompt, run, session
 from domain.account import Account
@@ -32,11 +32,12 @@ E = TypeVar("E")
 class Decider(Generic[S, E]):
     """A kind of stream: the first part of the streams' names, and how events become a state.
 
-    Events of some kinds always belong to a project. The state of a kind that is read only once is
-    not worth remembering.
+    `events` is the union of the types of its events. Events of some kinds always belong to a
+    project. The state of a kind that is read only once is not worth remembering.
     """
 
     kind: str
+    events: Any
     initial: S
     fold: Callable[[Iterable[E], S], S]
     is_of_project: bool = False
@@ -44,25 +45,36 @@ class Decider(Generic[S, E]):
 
 
 SESSION: Final[Decider[Session, SessionEvent]] = Decider(
-    "session", session.INITIAL, session.fold, is_of_project=True
+    "session", SessionEvent, session.INITIAL, session.fold, is_of_project=True
 )
-ACCOUNT: Final[Decider[Account, AccountEvent]] = Decider("account", account.INITIAL, account.fold)
+ACCOUNT: Final[Decider[Account, AccountEvent]] = Decider(
+    "account", AccountEvent, account.INITIAL, account.fold
+)
 BUILD: Final[Decider[Build, BuildEvent]] = Decider(
-    "build", build.INITIAL, build.fold, is_of_project=True
+    "build", BuildEvent, build.INITIAL, build.fold, is_of_project=True
 )
-RUN: Final[Decider[Run, RunEvent]] = Decider("run", run.INITIAL, run.fold, is_of_project=True)
+RUN: Final[Decider[Run, RunEvent]] = Decider(
+    "run", RunEvent, run.INITIAL, run.fold, is_of_project=True
+)
 PROJECT: Final[Decider[Project, ProjectEvent]] = Decider(
-    "project", project.INITIAL, project.fold, is_of_project=True
+    "project", ProjectEvent, project.INITIAL, project.fold, is_of_project=True
 )
 PLACE: Final[Decider[SessionPlace, PlaceEvent]] = Decider(
-    "place", place.INITIAL, place.fold, is_of_project=True
+    "place", PlaceEvent, place.INITIAL, place.fold, is_of_project=True
 )
 PROMPT: Final[Decider[Prompt, PromptEvent]] = Decider(
-    "prompt", prompt.INITIAL, prompt.fold, is_of_project=True
+    "prompt", PromptEvent, prompt.INITIAL, prompt.fold, is_of_project=True
 )
 REQUEST: Final[Decider[idempotency.Request, RequestEvent]] = Decider(
-    "request", idempotency.INITIAL, idempotency.fold, is_read_once=True
+    "request", RequestEvent, idempotency.INITIAL, idempotency.fold, is_read_once=True
 )
+
+DECIDERS: Final[Mapping[str, Decider[Any, Any]]] = {
+    kind.__name__: decider
+    for decider in (SESSION, ACCOUNT, BUILD, RUN, PROJECT, PLACE, PROMPT, REQUEST)
+    for kind in get_args(decider.events) or (decider.events,)
+}
+"""The kind of stream of each type of event, by the name of the type."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,35 +1,14 @@
 """The faults of a log: gaps, wrong versions, unreadable events, read models that differ."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Any, Final, get_args
+from typing import Final
 
-from domain.events import (
-    EVENT_TYPES,
-    AccountEvent,
-    BuildEvent,
-    Event,
-    PlaceEvent,
-    ProjectEvent,
-    PromptEvent,
-    RequestEvent,
-    RunEvent,
-    SessionEvent,
-)
+from domain.events import EVENT_TYPES
 from projections import PROJECTIONS
 from projections.projection import head, verify
 from service.eventlog.store import Recorded
-from service.eventlog.stream_ids import (
-    ACCOUNT,
-    BUILD,
-    PLACE,
-    PROJECT,
-    PROMPT,
-    REQUEST,
-    RUN,
-    SESSION,
-    Decider,
-)
+from service.eventlog.stream_ids import DECIDERS
 from service.eventlog.transactions import decode
 from service.postgres.connections import Connection
 from service.replay.archive import Progress
@@ -39,27 +18,6 @@ from service.replay.reading import SQL, EventFilter, whole
 
 FIRST: Final = 10
 """How many faults of a kind are named."""
-
-
-def _types(union: Any) -> tuple[type[Event], ...]:
-    return get_args(union) or (union,)
-
-
-_STREAMS: Final[Mapping[str, Decider[Any, Any]]] = {
-    kind.__name__: decider
-    for decider, types in (
-        (SESSION, _types(SessionEvent)),
-        (ACCOUNT, _types(AccountEvent)),
-        (BUILD, _types(BuildEvent)),
-        (RUN, _types(RunEvent)),
-        (PROJECT, _types(ProjectEvent)),
-        (PLACE, _types(PlaceEvent)),
-        (PROMPT, _types(PromptEvent)),
-        (REQUEST, _types(RequestEvent)),
-    )
-    for kind in types
-}
-"""The stream of each known type."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +78,7 @@ async def _readable(connection: Connection, upto: int, progress: Progress) -> Ch
 
 def fault_of(event: Recorded) -> str | None:
     """The fault of an event of a known type; None where the event has no fault."""
-    stream = _STREAMS[event.type]
+    stream = DECIDERS[event.type]
     if not event.stream_id.startswith(f"{stream.kind}-"):
         return f"{event.type} does not belong to the stream {event.stream_id}"
     if not 1 <= event.schema_version <= EVENT_TYPES[event.type].schema_version:

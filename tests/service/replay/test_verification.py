@@ -5,7 +5,7 @@ from typing import Final
 from domain.events import EVENT_TYPES, PromptErased
 from projections import PROJECTIONS
 from projections.projection import Connection
-from service.replay import verification
+from service.eventlog.stream_ids import DECIDERS
 from service.replay.verification import FIRST, checks
 from tests.projections.generated import World, background, new_events, owning, writing
 from tests.service.eventlog.logs import event
@@ -79,7 +79,7 @@ DAMAGE: Final = (
 
 
 def test_every_type_has_a_stream() -> None:
-    assert verification._STREAMS.keys() == EVENT_TYPES.keys()
+    assert DECIDERS.keys() == EVENT_TYPES.keys()
 
 
 async def fill(url: str) -> None:
