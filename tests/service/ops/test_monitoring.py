@@ -60,6 +60,13 @@ def faults(query: str) -> Iterator[str]:
         yield from set(grouped.split(", ")) - labels
 
 
+def metric(query: str) -> str:
+    """The metric of an alarm, as the operations page names it."""
+    names = {str(each.name).removeprefix("throughline_") for each in selectors(query)}
+    (name,) = names
+    return name.removesuffix("_bucket")
+
+
 def queries() -> list[str]:
     """All queries of the dashboard and of the alarms."""
     shown = [target["expr"] for panel in PANELS for target in panel["targets"]]
@@ -112,11 +119,10 @@ def test_an_alarm_has_what_prometheus_needs_and_a_row_in_the_operations_page() -
         assert re.fullmatch(r"\d+m", rule.get("for", "0m"))
         assert rule["labels"]["severity"] in {"page", "ticket"}
         assert rule["annotations"]["summary"]
-    named = [rule["alert"] for rule in RULES]
-    assert len(set(named)) == len(named)
+    assert len({rule["alert"] for rule in RULES}) == len(RULES)
     listed = [
-        row[0].strip("`")
+        (row[0].strip("`"), row[1].strip("`"))
         for row in rows(DOCS / "operations.md")
         if row[0].startswith("`Throughline")
     ]
-    assert listed == named
+    assert listed == [(rule["alert"], metric(rule["expr"])) for rule in RULES]
