@@ -1602,6 +1602,27 @@ begin
 end
 $$;
 
+CREATE FUNCTION app.cursor_at(p_position bigint) RETURNS text
+    LANGUAGE sql STABLE STRICT SECURITY DEFINER PARALLEL SAFE
+    SET search_path TO ''
+    SET enable_seqscan TO 'off'
+    AS $$
+    select case p_position
+        when 0 then '0.00000000'
+        else (
+            select app.cursor_of(event.position, event.append_id)
+            from app.event
+            where event.position = p_position
+        )
+    end
+$$;
+
+CREATE FUNCTION app.cursor_of(p_position bigint, p_append_id uuid) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$
+    select p_position::text || '.' || right(p_append_id::text, 8)
+$$;
+
 CREATE FUNCTION app.erases(p_type text, p_state bytea, p_earlier_type text, p_earlier_state bytea) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path TO ''
@@ -1814,14 +1835,6 @@ CREATE FUNCTION app.last_words(p_tenant_id text, p_session_id text) RETURNS text
         and subtype is distinct from 'error'
     order by position desc
     limit 1
-$$;
-
-CREATE FUNCTION app.log_epoch() RETURNS text
-    LANGUAGE sql STABLE PARALLEL SAFE
-    AS $$
-    select left(md5(concat_ws('/', system_identifier, timeline_id, pg_database.oid)), 8)
-    from pg_control_system(), pg_control_checkpoint(), pg_database
-    where datname = current_database()
 $$;
 
 CREATE FUNCTION app.log_head() RETURNS bigint
@@ -4357,6 +4370,10 @@ GRANT USAGE ON SCHEMA app TO throughline_tenant;
 REVOKE ALL ON FUNCTION app.copy_past(p_tenant_id text, p_project_id text, p_upto bigint, p_limit bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app.copy_past_account(p_tenant_id text, p_user_id text, p_upto bigint, p_limit bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app.cursor_at(p_position bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION app.cursor_at(p_position bigint) TO throughline_service;
+GRANT ALL ON FUNCTION app.cursor_at(p_position bigint) TO throughline_tenant;
 
 REVOKE ALL ON FUNCTION app.expire_audit(p_days integer, p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION app.expire_audit(p_days integer, p_limit integer) TO throughline_service;

@@ -34,6 +34,10 @@ def serve(
     ] = None,
 ) -> None:
     """Start the service, with an embedded PostgreSQL unless THROUGHLINE_DATABASE_URL is set."""
+    from service.cli.workers.worker import stop_gc
+
+    stop_gc()
+
     import uvloop
 
     from service.http.server import bound_sockets
@@ -100,10 +104,10 @@ async def run(
     from service.cli.workers.worker import freeze_gc
     from service.http.server import Server
 
+    freeze_gc()
     await _prepare(settings, found)
     server: Server | Supervisor
     if settings.workers == 1:
-        freeze_gc()
         app = application(settings, database_url=found.url, direct_url=found.direct_url)
         server = Server(app, settings)
     else:

@@ -441,13 +441,5 @@ async def test_every_column_of_the_log_is_explained(url: str) -> None:
         assert silent == []
 
 
-async def test_a_log_s_epoch_is_unique_and_permanent(new_database: Callable[[], str]) -> None:
-    async with owning(new_database()) as one, owning(new_database()) as other:
-        epochs = await found(one, "select app.log_epoch() from generate_series(1, 3)")
-        assert len(set(epochs)) == 1
-        assert re.fullmatch("[0-9a-f]{8}", epochs[0])
-        assert await found(other, "select app.log_epoch()") != epochs[:1]
-
-
 async def found(connection: Connection, query: str) -> list[str]:
     return [value for (value,) in await (await connection.execute(query.encode())).fetchall()]

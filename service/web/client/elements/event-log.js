@@ -43,7 +43,7 @@ summary > * { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; } 
 const typeOf = event => text(event.type && !event.kind ? event.type : event.kind ?? event.type).slice(0, 200)
 
 /** @param {any} event */
-const positionOf = event => plain(text(event.position ?? text(event.cursor).split('.').at(-1)).slice(0, 40), true)
+const positionOf = event => plain(text(event.position ?? text(event.cursor).split('.')[0]).slice(0, 40), true)
 
 /**
  * The command line that prints the events that are shown, and perhaps others between them.
