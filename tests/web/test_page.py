@@ -289,6 +289,9 @@ async def test_the_slider_moves_what_is_loaded_without_a_request(
         assert len(moments) < 8
         assert moments[-1] == page.url.partition("at=")[2]
 
+        await live.client.delete(f"/v1/sessions/{session}", params={"userId": "u1"})
+        await expect(rows).to_have_count(0)
+
 
 async def more_of_the_shop(live: LiveService) -> None:
     """Other sessions, for a picture: saved runs, an idea, an analysis, one of another member."""
@@ -442,6 +445,8 @@ async def test_high_contrast_keeps_everything_readable(browser: Browser, live: L
         await page.emulate_media(contrast="no-preference", forced_colors="active")
         assert await page.evaluate("matchMedia('(forced-colors: active)').matches")
         assert await opened.violations() == []
+        chosen = page.locator(".session [aria-current=page]")
+        assert await chosen.evaluate("each => getComputedStyle(each).outlineStyle") == "solid"
         button = page.locator("throughline-chat [data-action=build]")
         assert await button.evaluate("each => getComputedStyle(each).borderStyle") == "solid"
 

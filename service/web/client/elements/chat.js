@@ -49,8 +49,6 @@ export class ThroughlineChat extends Drawn {
   marked = null
   /** @type {Feed | null} */
   #feed = null
-  /** The feed of the session that was followed last: it says the past without a request. @type {Feed | null} */
-  #loaded = null
   /** @type {import('../fold.js').State} */
   #state = NOTHING
   /** The replies that this element asked for and that are no items yet. @type {{text: string, reply: Reply}[]} */
@@ -122,7 +120,6 @@ export class ThroughlineChat extends Drawn {
   set sessionId(id) {
     if (id === this.#sessionId) return
     this.#sessionId = id
-    this.#loaded = null
     this.#asked = []
     this.#editing = null
     this.#isStuck = true
@@ -133,7 +130,11 @@ export class ThroughlineChat extends Drawn {
   set at(cursor) {
     if (cursor === this.#at) return
     this.#at = cursor
-    this.#open()
+    const [client, id, feed] = [this.#client, this.#sessionId, this.#feed]
+    // The feed goes on in the past: what is loaded says most of it, and what is erased now goes at once.
+    if (client && id !== null && feed && cursor !== null) this.#travel(client, id, cursor, ++this.#opening)
+    else if (feed) this.#return(feed)
+    else this.#open()
   }
 
   /** The build that locks the project, as the page knows it: a session that is not followed yet does not. */
@@ -173,13 +174,26 @@ export class ThroughlineChat extends Drawn {
    * @param {Throughline} client @param {string} id @param {string} at @param {number} opening
    */
   #travel(client, id, at, opening) {
-    const known = this.#loaded?.past(at)
+    const known = this.#feed?.past(at)
+    this.#error = null
     if (known) {
       this.#state = known.state
       this.#isReady = known.isWhole
     }
     if (!known?.isWhole || known.state.before !== null) void inTurn('view', () => this.#readPast(client, id, opening))
     void inTurn('session', () => this.#readSession())
+    this.redraw()
+  }
+
+  /** Show what is now. @param {Feed} feed */
+  #return(feed) {
+    this.#opening++
+    this.#error = null
+    this.#state = feed.state
+    void feed.ready.then(() => this.#arrive(feed), () => undefined)
+    void this.#readSession()
+    void this.#estimate()
+    this.redraw()
   }
 
   /** Stop following. Replies that this conversation asked for are still read. */
@@ -196,13 +210,14 @@ export class ThroughlineChat extends Drawn {
   /** @param {Throughline} client @param {string} id */
   #follow(client, id) {
     const feed = client.follow({ sessionId: id }, { locale: locale() })
-    this.#feed = this.#loaded = feed
+    this.#feed = feed
     feed.addEventListener('state', () => {
-      if (feed !== this.#feed) return
+      if (feed !== this.#feed || this.#at !== null) return
       this.#announceChange(feed.state)
       this.#state = feed.state
       this.redrawSoon()
     })
+    feed.addEventListener('event', event => this.#onErased(feed, /** @type {CustomEvent} */ (event).detail))
     feed.addEventListener('connection', event => this.say('connection', /** @type {CustomEvent} */ (event).detail))
     feed.addEventListener('end', event => this.#onEnd(feed, /** @type {CustomEvent} */ (event).detail))
     void feed.ready.then(() => this.#arrive(feed), () => undefined)
@@ -214,9 +229,16 @@ export class ThroughlineChat extends Drawn {
     for (let page = 0; this.marked && page < 20 && !feed.state.items.some(each => each.id === this.marked); page++) {
       if (!(await feed.older())) break
     }
-    if (feed !== this.#feed) return
+    if (feed !== this.#feed || this.#at !== null) return
     this.#state = feed.state
     this.#isReady = true
+    this.redraw()
+  }
+
+  /** What is erased now goes from an earlier moment too. @param {Feed} feed @param {{event: string, data: any}} event */
+  #onErased(feed, event) {
+    if (feed !== this.#feed || this.#at === null || event.event !== 'erased') return
+    this.#state = fold(this.#state, event)
     this.redraw()
   }
 

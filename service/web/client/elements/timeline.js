@@ -50,6 +50,7 @@ export class ThroughlineTimeline extends Drawn {
   #list = h('ol')
   #above = h('div')
   #onState = () => this.#take()
+  #onEvent = (/** @type {any} */ { detail }) => this.#onErased(detail)
   #again = () => this.#open()
   #onScroll = () => this.draw()
 
@@ -98,6 +99,7 @@ export class ThroughlineTimeline extends Drawn {
 
   #leave() {
     this.#feed?.removeEventListener('state', this.#onState)
+    this.#feed?.removeEventListener('event', this.#onEvent)
     if (this.#isOwn) {
       this.#feed?.close()
       this.#feed = null
@@ -109,10 +111,12 @@ export class ThroughlineTimeline extends Drawn {
     if (!this.isConnected || !client || !this.#projectId) return
     this.#error = null
     void loadTemplates(client).then(isNew => isNew && this.redraw(), () => undefined)
+    this.#feed?.addEventListener('event', this.#onEvent)
     if (this.#at !== null) return this.#travel(client, this.#at)
     if (!this.#feed) {
       this.#feed = client.follow(this.#projectId, { locale: locale() })
       this.#isOwn = true
+      this.#feed.addEventListener('event', this.#onEvent)
     }
     const feed = this.#feed
     feed.removeEventListener('state', this.#onState)
@@ -137,6 +141,11 @@ export class ThroughlineTimeline extends Drawn {
     } catch (error) {
       if (at === this.#at) this.#fail(error)
     }
+  }
+
+  /** What is erased now goes from an earlier moment too. @param {{event: string, data: any}} event */
+  #onErased(event) {
+    if (this.#at !== null && event.event === 'erased') this.#show(fold(this.#state, event))
   }
 
   #take() {
