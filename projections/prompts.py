@@ -67,6 +67,7 @@ class PromptRow:
     created_at: datetime
     active_at: datetime
     active_position: int
+    cursor: str
     saved_runs: int | None
 
     @property
@@ -81,7 +82,6 @@ class ListedPrompt(PromptRow):
 
     name_key: str
     position_key: int
-    cursor: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

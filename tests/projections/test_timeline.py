@@ -81,7 +81,9 @@ def ids(found: TimelinePage) -> list[str]:
 async def shown(reader: Connection, **choice: Any) -> dict[str, Any]:
     (row,) = (await page(reader, tenant_id="t1", project_id="p1", limit=10, **choice)).rows
     assert isinstance(row, TimelineRow)
-    return {name: getattr(row, name) for name in TimelineRow.__slots__ if name != "recorded_at"}
+    assert row.cursor.startswith(f"{row.position}.")
+    drawn = {"recorded_at", "cursor"}
+    return {name: getattr(row, name) for name in TimelineRow.__slots__ if name not in drawn}
 
 
 PLAIN: Final[dict[str, Any]] = {
@@ -103,6 +105,7 @@ PLAIN: Final[dict[str, Any]] = {
     "duration_ms": None,
     "first_text_ms": None,
     "billed_seconds": None,
+    "reason": None,
     "version_id": None,
     "build_id": None,
     "converted_from_session_id": None,
