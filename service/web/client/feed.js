@@ -13,9 +13,6 @@ import { ended, Followed, readStream, ThroughlineError } from './wire.js'
 
 const MOST_OF_A_PAGE = 200
 
-/** What a cursor begins with: it names the history of the log. @param {string} cursor */
-const historyOf = cursor => cursor.slice(0, cursor.lastIndexOf('.'))
-
 /**
  * The events that it dispatches: `event` (each change, once), `state` (after each change of `state`),
  * `connection` (`open`, `lost` or `offline`), `reset` (the service has another history, and `state`
@@ -74,12 +71,14 @@ export class Feed extends Followed {
 
   /**
    * The state at an earlier moment, as far as what was loaded says it: no request is made for it.
-   * @param {string} at a cursor
+   * @param {string} at a cursor, or a position
    * @returns {ReturnType<typeof past> | null} null where only the service can say it
    */
   past(at) {
-    const isOfThisLog = this.#cursor !== null && historyOf(at) === historyOf(this.#cursor)
-    return isOfThisLog && positionIn(at) <= positionIn(this.#cursor) && this.#hasHistory ? past(this.state, at) : null
+    const isKnown = this.#hasHistory && positionIn(at) <= positionIn(this.#cursor)
+    // A cursor of another history has another event at its position.
+    const isOther = at.includes('.') && this.state.items.some(item => item.cursor !== at && positionIn(item.cursor) === positionIn(at))
+    return isKnown && !isOther ? past(this.state, at) : null
   }
 
   close() {
