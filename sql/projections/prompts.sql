@@ -115,7 +115,6 @@ grant select on analytics.prompts, app.prompts to throughline_analyst;
 -- `saved_runs` counts the sessions that the user has made of the prompt and not archived; it is null
 -- without a user.
 prompt_id, project_id, user_id, name, status, versions, created_at, active_at, active_position,
-    app.cursor_at(active_position) as cursor,
     case when %(user_id)s::text is not null then (
         select count(*) from app.sessions
         where sessions.tenant_id = prompts.tenant_id
@@ -142,7 +141,7 @@ where tenant_id = %(tenant_id)s and prompt_id = %(prompt_id)s and status <> 'era
 -- name: page_recent
 -- The prompts of a project, those with the newest version first, as above.
 select {columns},
-    '' as name_key, active_position as position_key
+    '' as name_key, active_position as position_key, app.cursor_at(active_position) as cursor
 from app.prompts
 where {wanted}
     and active_position < %(before)s
@@ -152,7 +151,7 @@ limit %(limit)s
 -- name: page_oldest
 -- The same prompts, those with the newest version last.
 select {columns},
-    '' as name_key, active_position as position_key
+    '' as name_key, active_position as position_key, app.cursor_at(active_position) as cursor
 from app.prompts
 where {wanted}
     and active_position > %(after)s
