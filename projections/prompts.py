@@ -67,7 +67,6 @@ class PromptRow:
     created_at: datetime
     active_at: datetime
     active_position: int
-    cursor: str
     saved_runs: int | None
 
     @property
@@ -82,6 +81,7 @@ class ListedPrompt(PromptRow):
 
     name_key: str
     position_key: int
+    cursor: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

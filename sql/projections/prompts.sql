@@ -141,8 +141,7 @@ where tenant_id = %(tenant_id)s and prompt_id = %(prompt_id)s and status <> 'era
 -- name: page_recent
 -- The prompts of a project, those with the newest version first, as above.
 select {columns},
-    '' as name_key, active_position as position_key,
-    app.cursor_at(active_position) as cursor
+    '' as name_key, active_position as position_key, app.cursor_at(active_position) as cursor
 from app.prompts
 where {wanted}
     and active_position < %(before)s
@@ -152,8 +151,7 @@ limit %(limit)s
 -- name: page_oldest
 -- The same prompts, those with the newest version last.
 select {columns},
-    '' as name_key, active_position as position_key,
-    app.cursor_at(active_position) as cursor
+    '' as name_key, active_position as position_key, app.cursor_at(active_position) as cursor
 from app.prompts
 where {wanted}
     and active_position > %(after)s

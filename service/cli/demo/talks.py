@@ -385,13 +385,14 @@ def _usage(world: World, asked: Asked) -> Usage:
 def expire_later(world: World, talk: Talk) -> None:
     """Let the session expire unless somebody speaks in it."""
     if MODES[talk.mode].expires:
-        _, version = world.load(talk.stream)
-        world.start(_expire(world, talk, version), world.now + timedelta(seconds=IDLE_SECONDS))
+        said = world.state(talk.stream).message_count
+        later = world.now + timedelta(seconds=IDLE_SECONDS)
+        world.start(_expire(world, talk, said), later)
 
 
-def _expire(world: World, talk: Talk, version: int) -> Process:
-    """End the session where nothing has happened in it since that version."""
-    if world.load(talk.stream)[1] == version:
+def _expire(world: World, talk: Talk, said: int) -> Process:
+    """End the session where no message has come since it had so many."""
+    if world.state(talk.stream).message_count == said:
         with world.append() as append:
             append.decide(talk.stream, session.expire)
     yield from ()

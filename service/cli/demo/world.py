@@ -34,9 +34,10 @@ _METADATA: Final = orjson.dumps({"actor": "demo"}).decode()
 class World:
     """What has happened so far in a tenant, and what waits for its time."""
 
-    def __init__(self, tenant_id: str, begin: datetime, random: Random) -> None:
+    def __init__(self, tenant_id: str, begin: datetime, *, seed: int) -> None:
         self.tenant_id = tenant_id
-        self.random = random
+        self.random = Random(seed)  # noqa: S311 - no secret is made of it
+        self._ids = Random(seed)  # noqa: S311 - of its own: what happens does not depend on ids
         self.now = begin
         self._streams: dict[str, tuple[Any, int]] = {}
         self._waiting: list[tuple[datetime, int, Process]] = []
@@ -61,7 +62,7 @@ class World:
 
     def new_id(self) -> str:
         """An id of this time."""
-        return id_at(self.now.timestamp(), self.random.getrandbits(80))
+        return id_at(self.now.timestamp(), self._ids.getrandbits(80))
 
     def state(self, stream: StreamId[S, E]) -> S:
         """The state of a stream."""
@@ -76,7 +77,7 @@ class World:
         """Make one append of what is decided in it. A refusal leaves nothing of the append."""
         append = Append(self)
         yield append
-        append_id = UUID(int=self.random.getrandbits(128), version=4)
+        append_id = UUID(int=self._ids.getrandbits(128), version=4)
         for stream, version, event in append.events:
             self._position += 1
             recorded = Recorded(

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import accumulate, count
-from random import Random
 from typing import Final
 
 from domain import project
@@ -61,9 +60,9 @@ class Year:
     """The days from BEGIN on, with so many messages of users."""
 
     def __init__(self, tenant_id: str, *, seed: int, messages: int, days: int) -> None:
-        self._random = Random(seed)  # noqa: S311 - no secret is made of it
         self._messages, self._days = messages, days
-        self._world = World(tenant_id, BEGIN, self._random)
+        self._world = World(tenant_id, BEGIN, seed=seed)
+        self._random = self._world.random
         self._users = self._people(max(4, round(messages**0.5 / 2)))
         self._joined = [each.joined_at for each in self._users]
         self._weights = list(accumulate(each.weight for each in self._users))

@@ -6,11 +6,13 @@ from itertools import islice
 
 import pytest
 
+from domain.modes import EXPIRING
 from service.cli.demo.year import Year
 from service.replay.importing import AnotherLog, import_entries, rebuild_read_models
 from service.replay.reading import Entry
 from tests.projections.generated import owning
 from tests.service.cli.conftest import Command
+from tests.sql.answers import life
 
 
 def year(seed: int = 1, messages: int = 150, days: int = 365) -> list[Entry]:
@@ -33,7 +35,8 @@ def test_a_year_has_so_many_messages_and_lies_in_the_past() -> None:
 
 def test_nothing_runs_when_the_year_has_ended() -> None:
     """A service that starts on the year has nothing to recover."""
-    types = [each.event.type for each in year(messages=600)]
+    events = [each.event for each in year(messages=600)]
+    types = [each.type for each in events]
 
     def count(*names: str) -> int:
         return sum(types.count(name) for name in names)
@@ -42,6 +45,9 @@ def test_nothing_runs_when_the_year_has_ended() -> None:
     assert count("BuildQueued") == count("BuildSucceeded", "BuildFailed") > 0
     assert count("RunQueued") == count("RunSucceeded", "RunFailed") > 0
     assert count("ProjectLocked") == count("ProjectUnlocked")
+    talks = life(events).talks.values()
+    assert {talk.status for talk in talks} == {"active", "expired", "converted", "archived"}
+    assert not {talk.mode for talk in talks if talk.status == "active"} & {*EXPIRING}
 
 
 async def test_a_cut_fill_goes_on_and_another_year_is_refused(url: str) -> None:
