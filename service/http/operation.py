@@ -125,6 +125,7 @@ class Operation(Generic[B, Q]):
             else:
                 service.overload.require_capacity()
             caller, body = await self._authenticated(service, request)
+            request.state.tenant_id = caller.tenant_id
             service.audit.require_capacity()
             entry = self._entry(request, caller, watch)
             call = self._admit(service, request, caller, body, entry)

@@ -2,7 +2,9 @@
 
 import os
 import re
+import shlex
 import socket
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,8 +16,10 @@ import psycopg
 import pytest
 
 from projections import PROJECTIONS
+from service.cli.owner import _needed
 from service.postgres import connections
 from service.postgres.embedded import Server, embedded
+from tests.documents import DOCS
 from tests.folders import in_memory
 from tests.projections.generated import World, writing
 from tests.running import UNSAFE
@@ -268,22 +272,33 @@ def owner(server: Server, template: str) -> Iterator[Callable[[str], str]]:
 
 
 def test_a_backup_of_an_ordinary_owner_is_restored_on_another_server(
-    command: Command, owner: Callable[[str], str], server: Server, tmp_path: Path
+    command: Command,
+    owner: Callable[[str], str],
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """By the lines of the operations page."""
     before = {"THROUGHLINE_DATABASE_URL": owner(server.url)}
     assert command("migrate", **before)[0] == 0
     anyio.run(filled, before["THROUGHLINE_DATABASE_URL"])
-    file = str(tmp_path / "backup")
-    code, written = command("backup", file, **before)
+    monkeypatch.chdir(tmp_path)
+    backup, restore, by_hand = lines_of("Backup and restore")
+    code, written = command(*backup, **before)
     assert code == 0, written
-    code, refused = command("restore", file, **before)
+    contents = listed("throughline.dump")
+    dumped_by_hand(by_hand, before["THROUGHLINE_DATABASE_URL"])
+    assert listed("throughline.dump") == contents
+    for line in lines_of("Sizing"):
+        assert command(*line, **before)[0] == 0
+    code, refused = command(*restore, **before)
     assert code == 2
     assert "is not empty" in refused
     with tempfile.TemporaryDirectory(dir=in_memory()) as folder:
         Path(folder).chmod(0o755)
         with embedded(Path(folder, "postgres"), settings=UNSAFE) as other:
             after = {"THROUGHLINE_DATABASE_URL": owner(other.url)}
-            code, written = command("restore", file, **after)
+            code, written = command(*restore, **after)
             assert code == 0, written
             assert written.endswith(": restored\n")
             assert "built" not in written, "the read models are in the backup"
@@ -292,6 +307,30 @@ def test_a_backup_of_an_ordinary_owner_is_restored_on_another_server(
             logs = [anyio.run(whole, url["THROUGHLINE_DATABASE_URL"]) for url in (before, after)]
             assert logs[0] == logs[1]
     assert command("restore", str(tmp_path / "none"), **before)[0] == 2
+
+
+def lines_of(heading: str) -> list[list[str]]:
+    """The words of each indented line of a section of the page, without `throughline`."""
+    page = (DOCS / "operations.md").read_text()
+    section = page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    lines = re.findall(r"^    (\w+ .+)$", section, re.M)
+    words = [shlex.split(line, comments=True) for line in lines]
+    return [line[1:] if line[0] == "throughline" else line for line in words]
+
+
+def listed(file: str) -> list[str]:
+    """What a backup has, without the moment at which it was made."""
+    done = subprocess.run(
+        [_needed("pg_restore"), "--list", file], check=True, capture_output=True, text=True
+    )
+    return [line for line in done.stdout.splitlines() if not line.startswith(";")]
+
+
+def dumped_by_hand(line: list[str], url: str) -> None:
+    """Run the line that the page gives for a backup by hand."""
+    program, *options, last = line
+    assert last == "$URL"
+    subprocess.run([_needed(program), *options, url], check=True)
 
 
 async def filled(url: str) -> None:
