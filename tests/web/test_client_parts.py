@@ -147,7 +147,7 @@ async def test_an_operation_that_does_not_fit_is_refused(js: Node, op: Any) -> N
 
 def item(n: int, **more: Any) -> dict[str, Any]:
     """An item at a position."""
-    return {"id": f"i{n}", "cursor": f"e.{n}", "kind": "user_message", "sessionId": "s1"} | more
+    return {"id": f"i{n}", "cursor": f"{n}.e", "kind": "user_message", "sessionId": "s1"} | more
 
 
 ITEMS = """
@@ -168,14 +168,14 @@ async def folded(js: Node, *events: tuple[str, Any, str]) -> Any:
 async def test_a_page_does_not_bring_back_what_was_erased_after_it_was_read(js: Node) -> None:
     page = {"items": [item(2, sessionId="s2"), item(1)], "hasMore": False, "at": 5}
     state = await folded(
-        js, ("item", item(1), "e.1"), ("erased", {"sessionId": "s1"}, "e.6"), ("page", page, "")
+        js, ("item", item(1), "1.e"), ("erased", {"sessionId": "s1"}, "6.e"), ("page", page, "")
     )
-    assert (state["ids"], state["position"]) == (["i2"], "e.6")
+    assert (state["ids"], state["position"]) == (["i2"], "6.e")
 
 
 async def test_an_erasure_does_not_take_what_a_later_page_has(js: Node) -> None:
     page = {"items": [item(8), item(7)], "hasMore": False, "at": 9}
-    state = await folded(js, ("page", page, ""), ("erased", {"sessionId": "s1"}, "e.6"))
+    state = await folded(js, ("page", page, ""), ("erased", {"sessionId": "s1"}, "6.e"))
     assert state["ids"] == ["i7", "i8"]
 
 
@@ -183,9 +183,9 @@ async def test_a_page_does_not_make_an_item_older(js: Node) -> None:
     build = {"buildId": "b1", "status": "queued"}
     later = item(1, build=build | {"status": "succeeded"})
     page = {"items": [item(2, build=build), item(1, build=build)], "hasMore": True, "at": 4}
-    state = await folded(js, ("item", later, "e.9"), ("page", page | {"before": "e.1"}, ""))
+    state = await folded(js, ("item", later, "9.e"), ("page", page | {"before": "1.e"}, ""))
     assert [each["build"]["status"] for each in state["items"]] == ["succeeded"] * 2
-    assert (state["ids"], state["before"]) == (["i1", "i2"], "e.1")
+    assert (state["ids"], state["before"]) == (["i1", "i2"], "1.e")
     assert state["builds"]["b1"]["status"] == "succeeded"
 
 
@@ -196,10 +196,10 @@ async def test_a_reply_grows_beside_the_items_until_its_item_comes(js: Node) -> 
     ]
     state = await folded(js, *begin, *begin)
     assert state["replies"]["r1"]["data"] == {}
-    ended = [*begin, ("item", item(3, id="r1"), "e.3"), begin[1]]
+    ended = [*begin, ("item", item(3, id="r1"), "3.e"), begin[1]]
     assert (await folded(js, *ended))["replies"] == {}
     for gone in ({"messageId": "r1"}, {"sessionId": "s1"}):
-        assert (await folded(js, *begin, ("erased", gone, "e.4")))["replies"] == {}
+        assert (await folded(js, *begin, ("erased", gone, "4.e")))["replies"] == {}
     lost = ("goaway", {"messageId": "r1", "reason": "lost"}, "")
     assert (await folded(js, *begin, lost))["replies"] == {}
 

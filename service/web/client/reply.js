@@ -1,5 +1,5 @@
 /** A reply, read over as many connections as it takes. */
-import { foldReply, NO_REPLY, positionIn } from './fold.js'
+import { foldReply, NO_REPLY, numberIn } from './fold.js'
 import { ended, Followed, readStream, ThroughlineError } from './wire.js'
 
 /**
@@ -42,7 +42,7 @@ export class Reply extends Followed {
     this.#wire = wire
     this.#message = 'message' in of ? of.message : null
     this.#messageId = 'messageId' in of ? of.messageId : null
-    this.#last = 'messageId' in of ? positionIn(of.after) : 0
+    this.#last = 'messageId' in of ? numberIn(of.after) : 0
     this.done = new Promise((resolve, reject) => {
       this.#resolve = resolve
       this.#reject = reject
@@ -138,7 +138,7 @@ export class Reply extends Followed {
       if (data.reason === 'removed' || data.reason === 'erased') throw ended(data.reason)
       return 'again'
     }
-    const number = positionIn(id)
+    const number = numberIn(id)
     if (!id || number <= this.#last) return
     if (name !== 'snapshot' && number !== this.#last + 1) return 'gap'
     if (name === 'accepted' && !this.#messageId) this.#stored(data.messageId)
