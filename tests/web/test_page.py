@@ -239,6 +239,14 @@ async def test_the_past_is_shown_whole_and_the_way_back_leads_to_now(
         await expect(seconds).not_to_have_attribute("data-available", spent or "")
         await page.reload()
         await expect(page.locator("html[data-past]")).to_have_count(1)
+        slider = page.locator(".scrubber input")
+        place = int(await slider.input_value()) + 1
+        for key in "[]":
+            await slider.fill(str(place))
+            await page.wait_for_url(re.compile(rf"[?&]at={place}(&|$)"))
+            before = page.url
+            await page.keyboard.press(key)
+            await page.wait_for_url(partial(ne, before))
         await opened.button("Back to now").click()
         await expect(last).to_be_visible()
         await expect(seconds).to_have_attribute("data-available", spent or "")
