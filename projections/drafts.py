@@ -14,6 +14,7 @@ DRAFTS: Final = Projection(
     name="drafts",
     version=2,
     rules="d1a41ea3",
+    views=("project_drafts",),
     handles=(PlanSaved, SessionDeleted),
 )
 

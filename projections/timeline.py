@@ -152,6 +152,7 @@ class TimelineRow:
     duration_ms: int | None
     first_text_ms: int | None
     billed_seconds: int | None
+    reason: str | None
     version_id: str | None
     build_id: str | None
     converted_from_session_id: str | None

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache, partial
 from hashlib import sha256
@@ -91,8 +91,10 @@ from service.jobs.expiry import (
 from service.jobs.projections import keep_projections
 from service.model.client import ModelClient, refused_key, trusted_certificates
 from service.model.offline.app import OfflineModel, serving
+from service.ops import tracing
 from service.postgres import connections
 from service.postgres.connections import Connect, Pool
+from service.postgres.replica import LAG_SECONDS, Replica
 from service.replies.directory import ReplyDirectory
 from service.replies.frame_store import FrameStore
 from service.replies.project_replies import ProjectReplies
@@ -218,14 +220,17 @@ async def _lifespan(
     """Start from the bottom up, stop from the top down; nothing acknowledged is left unwritten."""
     pooled_url, direct_url = urls
     connect: Connect = partial(connections.connect, direct_url)
+    open_pool = partial(connections.pool, prepares=pooled_url == direct_url)
     async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(connections.pool(pooled_url))
-        own_pool = await stack.enter_async_context(
-            connections.pool(pooled_url, most=OWN_CONNECTIONS)
+        await stack.enter_async_context(
+            tracing.exporting(settings.otlp_endpoint, version("throughline"))
         )
+        pool = await stack.enter_async_context(open_pool(pooled_url))
+        own_pool = await stack.enter_async_context(open_pool(pooled_url, most=OWN_CONNECTIONS))
         client = await _model_client(settings, stack)
         store = EventStore(pool)
         live_log = LiveLog(EventStore(own_pool))
+        replica = await _replica(settings, open_pool, live_log, stack)
         writer = Writer(connect, live_log)
         lease = await leases.acquire(own_pool, lease_times)
         frame_store = FrameStore(connect, pool, lease.lease_id)
@@ -242,6 +247,7 @@ async def _lifespan(
             flusher,
             lease,
             client,
+            replica,
         )
         app.state.service = service
         writing = [_supervised(work) for work in (writer.run(), flusher.run(), service.audit.run())]
@@ -259,6 +265,7 @@ async def _lifespan(
                 *_expiring(service, own_pool),
                 keep_projections(connect),
                 service.dispatcher.run(),
+                *([replica.run()] if replica else []),
             )
         ]
         try:
@@ -290,6 +297,7 @@ def _service(
     flusher: Flusher,
     lease: Lease,
     client: anthropic.AsyncAnthropic,
+    replica: Replica | None,
 ) -> tuple[Service, Recovery]:
     transactions = Transactions(store, writer)
     model = settings.model if settings.anthropic_api_key else OFFLINE_MODEL
@@ -382,8 +390,21 @@ def _service(
         overload=Overload(capacity, pool, writer, flusher),
         webhooks=Webhooks(pool),
         dispatcher=Dispatcher(source, Deliveries(pool, lease.lease_id)),
+        replica=replica,
     )
     return service, recovery
+
+
+async def _replica(
+    settings: Settings, open_pool: Callable[..., Pool], live_log: LiveLog, stack: AsyncExitStack
+) -> Replica | None:
+    """The replica of the settings, which need not be there yet."""
+    if settings.database_replica_url is None:
+        return None
+    url = settings.database_replica_url.get_secret_value()
+    pool = await stack.enter_async_context(open_pool(url, seconds=LAG_SECONDS))
+    own_pool = await stack.enter_async_context(open_pool(url, most=1, seconds=LAG_SECONDS))
+    return Replica(pool, own_pool, lambda: live_log.known_head)
 
 
 async def _model_client(settings: Settings, stack: AsyncExitStack) -> anthropic.AsyncAnthropic:
@@ -400,6 +421,7 @@ def _provider(key: str, url: str | None) -> anthropic.AsyncAnthropic:
         api_key=key,
         base_url=url,
         max_retries=0,
+        open_telemetry=False,  # the model client has spans of its own
         # It reads a stream with less of the CPU than the SDK's default one: see `make bench`.
         http_client=anthropic.DefaultAioHttpClient(verify=trusted_certificates()),
     )

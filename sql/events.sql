@@ -93,6 +93,12 @@ where tenant_id = %(tenant_id)s and stream_id = %(stream_id)s and version < %(be
 order by version desc
 limit %(limit)s
 
+-- name: event_metadata
+-- The metadata of one event of a stream.
+select metadata
+from app.event
+where tenant_id = %(tenant_id)s and stream_id = %(stream_id)s and version = %(version)s
+
 -- name: streams
 -- Several streams, each in order, each after a version.
 select event.position, event.tenant_id, event.stream_id, event.version, event.type,

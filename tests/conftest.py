@@ -1,5 +1,6 @@
 """One embedded PostgreSQL for the test run, and a database of its own for each test."""
 
+import gc
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -19,7 +20,7 @@ from projections import PROJECTIONS
 from projections.projection import install
 from service.postgres import connections, migrations
 from service.postgres.embedded import Server, embedded
-from tests import sizes
+from tests import pooler, routes, sizes
 from tests.folders import in_memory
 from tests.running import UNSAFE, LiveService, SharedService, sharing
 
@@ -44,6 +45,8 @@ LONGEST = (
 
 # Atheris exists only for some platforms: see pyproject.toml.
 collect_ignore = [] if find_spec("atheris") else ["test_fuzz.py"]
+if pooler.PROGRAM is None:
+    collect_ignore.append("service/postgres/test_pooler.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -51,9 +54,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
+def pytest_collection_finish() -> None:
+    """Let the garbage collector skip what was imported."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
+
 def pytest_report_header() -> str:
-    """The seed that repeats the random choices of `make prove`."""
-    return f"seed: {sizes.SEED}, sizes of make {'prove' if sizes.PROVE else 'test'}"
+    """The seed that repeats the random choices of `make prove`, and what else may differ."""
+    way = ", ".join(sorted(routes.NAMES)) or "direct"
+    missing = "" if pooler.PROGRAM else "; without pgbouncer its tests are left out"
+    size = "prove" if sizes.PROVE else "test"
+    return f"seed: {sizes.SEED}, sizes of make {size}, way to the database: {way}{missing}"
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +78,7 @@ def anyio_backend() -> str:
 def _no_settings_leak_in() -> None:
     for name in list(os.environ):
         ours = name.startswith(("THROUGHLINE_", "ANTHROPIC_"))
-        if ours and name not in ("THROUGHLINE_PROVE", "THROUGHLINE_SEED"):
+        if ours and name not in ("THROUGHLINE_PROVE", "THROUGHLINE_SEED", routes.VARIABLE):
             del os.environ[name]
 
 
@@ -81,7 +94,8 @@ def server() -> Iterator[Server]:
         Path(folder).chmod(0o755)
         with embedded(Path(folder, "postgres"), settings=UNSAFE) as running:
             _log_in_quickly(running)
-            yield running
+            with routes.prepared(running):
+                yield running
 
 
 @pytest.fixture(scope="session")
@@ -93,6 +107,8 @@ def template(server: Server) -> str:
         await migrations.migrate(url)
         async with await connections.connect(url, as_service=False) as owner:
             await install(owner, PROJECTIONS)
+            # As after a first append, which takes longer than all others.
+            await owner.execute("select app.project_inline(1, 0, '{}')")
         return url
 
     return anyio.run(make)
@@ -120,10 +136,16 @@ def _databases(server: Server) -> Iterator[Callable[[], str]]:
 
 
 @pytest.fixture(scope="module")
-def shared_url(server: Server, template: str) -> Iterator[str]:
-    """One database for the tests of a module that do not mind what the others store."""
+def new_shared_database(server: Server, template: str) -> Iterator[Callable[[], str]]:
+    """Makes databases that are dropped after the module; each call returns the URL of a new one."""
     with _databases(server) as make:
-        yield make()
+        yield make
+
+
+@pytest.fixture(scope="module")
+def shared_url(new_shared_database: Callable[[], str]) -> str:
+    """One database for the tests of a module that do not mind what the others store."""
+    return new_shared_database()
 
 
 @pytest.fixture(scope="module")

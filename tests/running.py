@@ -24,6 +24,7 @@ from service.http.call import Service
 from service.http.server import Server
 from service.model.offline.app import OfflineModel, serving
 from service.settings import Key, Scope, Settings
+from tests import routes
 
 Event: TypeAlias = tuple[str, Any, str]
 """Name, data, id."""
@@ -209,6 +210,9 @@ async def running(
 ) -> AsyncGenerator[LiveService, None]:
     """Start the service on a port of its own against the database `url`; stop it gracefully."""
     model = model or OfflineModel()
+    way = routes.route(url)
+    if way.replica_url is not None:
+        settings = {"database_replica_url": SecretStr(way.replica_url)} | settings
     async with serving(model) as model_url:
         chosen = Settings(
             port=0,
@@ -216,7 +220,9 @@ async def running(
             anthropic_api_key=SecretStr("offline"),
             anthropic_base_url=model_url,
         ).model_copy(update={"model": "offline", "grace_seconds": 2.0} | settings)
-        app = application(chosen, database_url=url, direct_url=url, capacity=capacity)
+        app = application(
+            chosen, database_url=way.url, direct_url=way.direct_url, capacity=capacity
+        )
         server = Server(app, chosen)
         # Signals belong to the test run, not to the server in it.
         task = asyncio.create_task(server._serve())

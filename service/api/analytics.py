@@ -28,7 +28,7 @@ async def read_analytics(call: Call[None, analytics_schemas.AnalyticsQuery]) -> 
         await visible_project(connection, call, call.path["projectId"], asked.user_id)
     async with (
         call.service.heavy_reads.turn(),
-        call.reading(as_of_one_moment=True) as connection,
+        call.reading_again() as connection,
     ):
         position = await reached(connection, TIMELINE.name)
         found = await analytics.analytics(

@@ -25,7 +25,7 @@ class CreditRequest(Wire):
 
 
 class AccountQuery(BalanceQuery):
-    """The balance of the present, or with `asOf` that of an earlier moment."""
+    """The balance now. With `asOf` the balance is that of an earlier moment."""
 
     as_of: Moment | None = None
 

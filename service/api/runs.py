@@ -358,7 +358,7 @@ def _step(row: StepRow) -> Step:
 async def material_of_step(
     call: AnyCall, *, project_id: str, run_id: str, step_id: str
 ) -> RunMaterial | None:
-    """The text for a session about a step of a run; None without such a step."""
+    """The text about a step of a run, for a session; None where the run has no step of this id."""
     head = await call.service.store.head()
     async with reading_at(call, RUN_STEPS.name, head) as (connection, _):
         found = await rows.step(

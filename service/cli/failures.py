@@ -26,11 +26,13 @@ OWNER_NEEDED: Final = (
     "the user of THROUGHLINE_DATABASE_URL must own the database and have CREATEROLE"
 )
 _ALSO_OURS: Final = {
-    f"{PREFIX}{name}" for name in ("TENANT", "WORKER_SECRET", "PROVE", "SEED", "SERVICE_HOST")
+    f"{PREFIX}{name}"
+    for name in ("TENANT", "WORKER_SECRET", "PROVE", "SEED", "ROUTE", "SERVICE_HOST")
 }
 """Variables of the recorder, the example worker and the tests, and one that Kubernetes sets."""
 
-_SECRET: Final = {"database_url", "database_direct_url", "hmac_keys", "anthropic_api_key"}
+_URLS: Final = ("database_url", "database_direct_url", "database_replica_url")
+_SECRET: Final = {*_URLS, "hmac_keys", "anthropic_api_key"}
 _LONGEST_VALUE: Final = 60
 _NOT_MIGRATED: Final = re.compile(r'"?\bapp\b["._]|role "throughline_')
 _RULES: Final = {
@@ -149,7 +151,7 @@ def _message(error: Any) -> str:
     """The first line of PostgreSQL's message, without the password of a URL."""
     first = (error.diag.message_primary or str(error)).strip().partition("\n")[0]
     text = re.sub(r"^connection (to server )?(is bad|failed): ", "", first)
-    for name in ("database_url", "database_direct_url"):
+    for name in _URLS:
         url = os.environ.get(variable(name), "")
         password = re.search(r"//[^/@]*?:([^@]+)@|password=(\S+)", url)
         if password:
@@ -172,6 +174,8 @@ def _of_service(error: Exception) -> tuple[list[str], int] | None:
     from projections.projection import Busy
     from service.cli.workers.supervisor import WorkersFailed
     from service.http.server import CannotListen
+    from service.ops.tracing import TracingMissing
+    from service.postgres.addresses import AddressRefused
     from service.postgres.functions import FunctionRefused
     from service.postgres.migrations import MigrationRefused
     from service.postgres.roles import RolesRefused
@@ -182,13 +186,13 @@ def _of_service(error: Exception) -> tuple[list[str], int] | None:
     from service.replay.jetstream import NatsMissing, StreamRefused
     from service.replay.parquet import ParquetMissing
 
-    if isinstance(error, CannotListen):
+    if isinstance(error, (CannotListen, AddressRefused)):
         return [str(error)], WRONG_USE
     if isinstance(error, Busy):
         return ["Another process rebuilds or verifies this read model now. Try again later."], 1
     if isinstance(error, (ArchiveRefused, ImportRefused, CheckpointRefused)):
         return [str(error)], WRONG_USE
-    if isinstance(error, (ParquetMissing, NatsMissing, StreamRefused)):
+    if isinstance(error, (ParquetMissing, NatsMissing, StreamRefused, TracingMissing)):
         return [str(error)], WRONG_USE
     if isinstance(error, (MigrationRefused, FunctionRefused, RolesRefused, PostgresFailed)):
         return [str(error)], FAILED

@@ -5,7 +5,8 @@ event (spec.md, "REQUIRED Attributes"); the names of attributes, extensions too,
 letters and digits, and an integer has 32 bits (spec.md, "Naming Conventions" and "Type System"), so
 a position is a string; extensions stand beside the other members, what is null counts as not there
 (json-format.md, 2 and 2.2), and `data` is JSON itself, or `data_base64` where the bytes are none
-(json-format.md, 3.1.1).
+(json-format.md, 3.1.1); `traceparent` is the trace of the request that the event comes from
+(extensions/distributed-tracing.md).
 """
 
 from base64 import b64encode
@@ -18,7 +19,11 @@ import orjson
 from domain.events import EVENT_TYPES
 from service.eventlog.store import Recorded
 
-_NAMES: Final = {"requestId": "requestid", "actor": "actor"}
+_NAMES: Final = {
+    "requestId": "requestid",
+    "actor": "actor",
+    "traceparent": "traceparent",
+}
 """The metadata that a CloudEvent has, with the names of the extensions."""
 
 

@@ -62,6 +62,11 @@ class LiveLog:
         """The highest position known here."""
         return self._ring.upto
 
+    @property
+    def known_head(self) -> int | None:
+        """The same; None while this process does not hear what others append."""
+        return self.head if self.head and self.listening.is_set() else None
+
     async def require_same_history(self, connection: Connection) -> None:
         """Raises HistoryLost where the log does not have the last event that is known here. Then
         all followers end with the same error."""

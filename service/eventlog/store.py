@@ -114,6 +114,14 @@ class EventStore:
         asked = {"tenant_id": tenant_id, "stream_id": stream_id, "types": list(types)}
         return await tenant_rows(self._pool, tenant_id, _events("stream_of_types", asked))
 
+    async def metadata(self, tenant_id: str, stream_id: str, version: int) -> dict[str, Any]:
+        """The metadata of one event. Raises LookupError when there is no such event."""
+        asked = {"tenant_id": tenant_id, "stream_id": stream_id, "version": version}
+        read: Read[dict[str, Any]] = Read(SQL["event_metadata"], scalar_row, asked)
+        for metadata in await tenant_rows(self._pool, tenant_id, read):
+            return metadata
+        raise LookupError("no such event")
+
     async def streams(
         self, tenant_id: str, after: Mapping[str, int], beside: Sequence[Read[Any]] = ()
     ) -> dict[str, list[Recorded]]:

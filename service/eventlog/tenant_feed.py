@@ -40,7 +40,7 @@ class Selection:
     types: tuple[str, ...] | None = None
 
     def takes(self, event: Recorded) -> bool:
-        """What the statements' conditions say, of an event that was read already."""
+        """Whether an event matches. The conditions of the statements say the same."""
         return (
             event.tenant_id == self.tenant_id
             and self.project_id in (None, event.project_id)

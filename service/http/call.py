@@ -23,7 +23,9 @@ from service.eventlog.live import LiveLog
 from service.eventlog.store import EventStore
 from service.eventlog.transactions import IdempotencyKey, RequestContext, Transaction, Transactions
 from service.http.merge import MergedStreams
+from service.ops import tracing
 from service.postgres.connections import Connection, Pool, past_transaction, tenant_transaction
+from service.postgres.replica import Replica
 from service.replies.directory import ReplyDirectory
 from service.replies.project_replies import ProjectReplies
 from service.settings import Settings
@@ -64,6 +66,7 @@ class Service:
     overload: Overload
     webhooks: Webhooks
     dispatcher: Dispatcher
+    replica: Replica | None = None
 
     @property
     def reply_grace_seconds(self) -> float:
@@ -78,13 +81,22 @@ QueryT = TypeVar("QueryT", covariant=True)
 
 @dataclass(slots=True)
 class Past:
-    """The moment that an answer is of: its position, or None for the present.
+    """The moment that an answer shows: its position, or None for the present.
 
-    From `is_folded` on the connection reads the read models as they were then.
+    Once `is_folded` is true, the connection reads the read models as they were at this moment.
     """
 
     position: int | None = None
     is_folded: bool = False
+
+
+@dataclass(slots=True)
+class Route:
+    """Which server a read is answered by: the replica may be asked where there is one here, and
+    `is_replica` once it has answered. Without a replica the primary answers."""
+
+    replica: Replica | None = None
+    is_replica: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +116,7 @@ class Call(Generic[BodyT, QueryT]):
     if_match: str | None
     request_id: str
     address: str = ""
-    """Where the client found the service, such as `https://timeline.example.com`."""
+    """The address that the client used for the service, such as `https://timeline.example.com`."""
     named: IdempotencyKey | None = None
     reads: frozenset[str] = frozenset()
     """The names of the read models that the answer is made from."""
@@ -115,18 +127,24 @@ class Call(Generic[BodyT, QueryT]):
     incomplete: set[str] = field(default_factory=set[str])
     """Those of `reads` that leave out something of what the answer is about."""
     past: Past = field(default_factory=Past)
-    """The moment that the answer is of, where it is of the past."""
+    """The moment that the answer shows."""
+    route: Route = field(default_factory=Route)
+    """The server that the answer is read from."""
 
     @property
     def tenant_id(self) -> str:
         """The tenant that the caller's key is for."""
         return self.caller.tenant_id
 
-    def reading(self, *, as_of_one_moment: bool = False) -> AbstractAsyncContextManager[Connection]:
-        """A transaction that sees the rows of the caller's tenant and no others."""
-        return tenant_transaction(
-            self.service.pool, self.tenant_id, as_of_one_moment=as_of_one_moment
-        )
+    def reading(self) -> AbstractAsyncContextManager[Connection]:
+        """A transaction on the primary that sees the rows of the caller's tenant and no others."""
+        return tenant_transaction(self.service.pool, self.tenant_id)
+
+    def reading_again(self) -> AbstractAsyncContextManager[Connection]:
+        """The same on the server that has answered so far. All of it is of one moment."""
+        replica = self.route.replica
+        pool = replica.pool if replica and self.route.is_replica else self.service.pool
+        return tenant_transaction(pool, self.tenant_id, as_of_one_moment=True)
 
     def reading_past(self) -> AbstractAsyncContextManager[Connection]:
         """The same for the past, which the transaction makes anew and does not store."""
@@ -167,8 +185,13 @@ class Call(Generic[BodyT, QueryT]):
 
     def cause(self, user_id: str | None = None) -> RequestContext:
         """What is stored beside the events of this request, and the request's own name."""
-        actor = {"actor": user_id} if user_id else {}
-        metadata = {"requestId": self.request_id, "keyId": self.caller.key_id} | actor
+        known = {
+            "requestId": self.request_id,
+            "keyId": self.caller.key_id,
+            "actor": user_id or None,
+            "traceparent": tracing.traceparent(),
+        }
+        metadata = {name: value for name, value in known.items() if value is not None}
         return RequestContext(metadata=metadata, named=self.named)
 
     async def transact(

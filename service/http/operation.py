@@ -8,13 +8,14 @@ written from the same record.
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from types import MappingProxyType
 from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 from urllib.parse import unquote
 
 import orjson
+import psycopg
 import structlog
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
@@ -23,7 +24,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Send
 from starlette.types import Scope as ASGIScope
 
-from domain.errors import LimitReached, ProjectUnknown
+from domain.errors import LimitReached, ProjectUnknown, Refused
 from projections.projection import Projection
 from service.access.audit import Entry, Watch, truncated
 from service.access.authentication import Caller, NotYours
@@ -31,10 +32,11 @@ from service.access.signatures import HEADER
 from service.eventlog.errors import AuditLate, Overloaded
 from service.eventlog.transactions import IdempotencyKey
 from service.http import connection_limits, problems
-from service.http.call import Call, Service
+from service.http.call import Call, Past, Route, Service
 from service.http.problems import BadRequest
 from service.http.reads import INCOMPLETE
 from service.ops import metrics
+from service.postgres.replica import ReplicaAway
 from service.replies.events import REPLY_EVENTS
 from service.settings import Scope
 from service.wire import Id, Query, dumped
@@ -126,9 +128,7 @@ class Operation(Generic[B, Q]):
             service.audit.require_capacity()
             entry = self._entry(request, caller, watch)
             call = self._admit(service, request, caller, body, entry)
-            response = await self.handle(call)
-            if call.incomplete:
-                response.headers[INCOMPLETE] = ", ".join(sorted(call.incomplete))
+            response = await self._handled(call)
         except Exception as error:  # noqa: BLE001 - the outermost place of a request
             response = problems.problem(error)
             if isinstance(error, LimitReached):
@@ -152,6 +152,29 @@ class Operation(Generic[B, Q]):
         except AuditLate as late:
             return problems.problem(late) if entry.code is None else response
         return response
+
+    async def _handled(self, call: Call[B, Q]) -> Response:
+        """The answer to a call, from the replica where that may answer.
+
+        The replica can lack what the primary has, and can go away while it is read. So whatever
+        fails there is done again on the primary: the primary alone refuses.
+        """
+        replica = call.route.replica
+        if replica is not None:
+            try:
+                return _with_gaps(call, await replica.answer(self.handle(call)))
+            except psycopg.errors.QueryCanceled:
+                raise  # the primary is no quicker
+            except Exception as error:  # the primary tells whether it is one
+                if not call.route.is_replica and not isinstance(error, ReplicaAway):
+                    raise
+                if not isinstance(error, Refused | BadRequest):
+                    replica.doubt()
+            metrics.REPLICA_READS.labels("primary").inc()
+            call = replace(
+                call, route=Route(), past=Past(), streams=set[str](), incomplete=set[str]()
+            )
+        return _with_gaps(call, await self.handle(call))
 
     def _entry(self, request: Request, caller: Caller, watch: Watch) -> Entry:
         """The audit's entry for a request, as far as it is known with the caller."""
@@ -195,7 +218,12 @@ class Operation(Generic[B, Q]):
             address=_address(request),
             named=None if request.method == "GET" else _named(request, body),
             reads=frozenset(each.name for each in self.reads),
+            route=Route(service.replica if self._asks_replica(service) else None),
         )
+
+    def _asks_replica(self, service: Service) -> bool:
+        """Whether a replica keeps up, and this operation only reads."""
+        return self.method == "GET" and service.replica is not None and service.replica.follows
 
     async def _authenticated(self, service: Service, request: Request) -> tuple[Caller, bytes]:
         """The caller, by a signature or else by a browser's token; and the body."""
@@ -217,6 +245,13 @@ class Operation(Generic[B, Q]):
             body=body,
         )
         return caller, body
+
+
+def _with_gaps(call: Call[Any, Any], response: Response) -> Response:
+    """The answer with the read models that leave out something of it."""
+    if call.incomplete:
+        response.headers[INCOMPLETE] = ", ".join(sorted(call.incomplete))
+    return response
 
 
 def _address(request: Request) -> str:

@@ -3,10 +3,10 @@
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from itertools import chain, repeat
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from domain.errors import ProjectUnknown, Refused, SessionUnknown
 from projections import past, sessions
@@ -18,7 +18,8 @@ from service.eventlog.store import END, is_lost, lost_cursors
 from service.eventlog.stream_ids import account_stream, build_stream, run_stream, session_stream
 from service.http.call import AnyCall
 from service.http.problems import BadRequest
-from service.postgres.connections import Connection
+from service.ops.metrics import REPLICA_READS
+from service.postgres.connections import Connection, tenant_transaction
 from service.texts.templates import language_of
 from service.wire import position_of
 
@@ -33,6 +34,9 @@ _OF_AN_EPOCH: Final = re.compile(r"[0-9a-f]{8}\.[0-9]{1,18}")
 
 _PAUSES_SECONDS: Final = (0.02, 0.05, 0.1, 0.2, 0.5)
 """The pauses between two looks at the read model; the last pause repeats."""
+
+_REPLICA_PAUSES_SECONDS: Final = (0.005, 0.02, 0.05)
+"""The pauses between two looks at the replica, before the primary is asked."""
 
 
 async def visible_project(
@@ -58,12 +62,12 @@ async def visible_project(
         raise ProjectUnknown
     if call.past.position is None:
         return row
-    await _fold(connection, call, past.fold_projects, [project_id])
+    await fold_project(connection, call, project_id)
     return await _project_then(connection, call, project_id)
 
 
 async def _project_then(connection: Connection, call: AnyCall, project_id: str) -> ProjectRow:
-    """The project of the past, which only has what was folded for this call."""
+    """The project as it was. The schema `past` has the projects that this call has folded."""
     row = await project(connection, tenant_id=call.tenant_id, project_id=project_id, user_id=None)
     if row is None:
         raise ProjectUnknown
@@ -71,26 +75,26 @@ async def _project_then(connection: Connection, call: AnyCall, project_id: str) 
 
 
 async def fold_account(connection: Connection, call: AnyCall, user_id: str) -> None:
-    """In a read of the past, fold the account of a user: all that is read next is as it was.
+    """In a read of the past, fold the account of a user. The next reads show the account as it was.
 
     Raises BadRequest for an account that is too large for that.
     """
     if call.past.position is not None:
-        await _fold(connection, call, past.fold_account, user_id)
+        await _fold(connection, call, past.copy_account, user_id)
 
 
 async def fold_project(connection: Connection, call: AnyCall, project_id: str) -> None:
-    """In a read of the past, fold a project that the caller may see: all that is read next is as it
-    was. Raises BadRequest for a project that is too large for that."""
+    """In a read of the past, fold a project that the caller may see. The next reads show the
+    project as it was. Raises BadRequest for a project that is too large for that."""
     if call.past.position is not None:
-        await _fold(connection, call, past.fold_projects, [project_id])
+        await _fold(connection, call, past.copy_projects, [project_id])
 
 
 async def fold_projects_of(connection: Connection, call: AnyCall, user_id: str | None) -> None:
-    """In a read of the past, fold the projects of which the user is a member now, or without a user
-    those of the tenant: all that is read next is as it was.
+    """In a read of the past, fold the projects of which the user is a member now. Without a user,
+    fold all projects of the tenant. The next reads show these projects as they were.
 
-    Raises BadRequest for more than can be folded.
+    Raises BadRequest where the projects are too large for that.
     """
     if call.past.position is None:
         return
@@ -98,7 +102,7 @@ async def fold_projects_of(connection: Connection, call: AnyCall, user_id: str |
     known = await page(
         connection, tenant_id=call.tenant_id, user_id=user_id, before=END, limit=most
     )
-    await _fold(connection, call, past.fold_projects, [row.project_id for row in known])
+    await _fold(connection, call, past.copy_projects, [row.project_id for row in known])
 
 
 async def _fold(
@@ -113,7 +117,7 @@ async def _fold(
             "Name an earlier moment, or read the events themselves: GET /v1/events."
         )
         raise BadRequest(422, "past_too_large", detail) from None
-    past.turn_back(connection)
+    past.turn_back(connection, call.past.position or 0)
     call.past.is_folded = True
 
 
@@ -162,30 +166,79 @@ async def reading_at(
     BadRequest for a position that the log itself has not come to, and ReadModelBehind when the
     read model does not come to it in time, or has set aside what is missing.
 
+    Where the call may ask the replica, the replica has also come to all that this process knows of
+    the log. Otherwise the transaction is one of the primary.
+
     At the end the call notes which of its read models leave out something of the answer.
     """
     if as_of is not None:
-        async with _reading_past(call, name, as_of) as found:
-            yield found
+        async with _reading_past(call, name, as_of) as then:
+            yield then
         return
+    async with AsyncExitStack() as stack:
+        found = await _on_replica(stack, call, name, at_least)
+        connection, position, have_gaps = found or await _on_primary(stack, call, name, at_least)
+        try:
+            yield connection, position
+        except Refused as refusal:
+            # What is missing because its stream is set aside is not unknown.
+            if at_least is not None and await _lacks(connection, call, have_gaps):
+                raise ReadModelBehind(name) from refusal
+            raise
+        await _lacks(connection, call, have_gaps)
+
+
+_Found: TypeAlias = tuple[Connection, int, frozenset[str]]
+"""A transaction, the position of the read model in it, and the read models that have gaps."""
+
+
+async def _on_primary(
+    stack: AsyncExitStack, call: AnyCall, name: str, at_least: int | None
+) -> _Found:
+    """A transaction in which the read model has come to a position. Raises as `reading_at`."""
     deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
     for pause in chain(_PAUSES_SECONDS, repeat(_PAUSES_SECONDS[-1])):
-        async with call.reading() as connection:
+        async with AsyncExitStack() as attempt:
+            connection = await attempt.enter_async_context(call.reading())
             position, have_gaps = await _reached(connection, call, name)
             if at_least is None or position >= at_least:
-                try:
-                    yield connection, position
-                except Refused as refusal:
-                    # What is missing because its stream is set aside is not unknown.
-                    if at_least is not None and await _lacks(connection, call, have_gaps):
-                        raise ReadModelBehind(name) from refusal
-                    raise
-                await _lacks(connection, call, have_gaps)
-                return
+                stack.push_async_exit(attempt.pop_all())
+                return connection, position, have_gaps
             await come_to(connection, at_least)
         if asyncio.get_running_loop().time() >= deadline:
-            raise ReadModelBehind(name)
+            break
         await asyncio.sleep(pause)
+    raise ReadModelBehind(name)
+
+
+async def _on_replica(
+    stack: AsyncExitStack, call: AnyCall, name: str, at_least: int | None
+) -> _Found | None:
+    """The same on the replica, which has also come to all that this process knows of the log.
+
+    None where the call must not ask the replica, or where the replica does not come to it soon.
+    """
+    replica = call.route.replica
+    known = replica.known_head() if replica else None
+    if replica is None or known is None:
+        return None
+    before, call.route.is_replica = call.route.is_replica, True
+    for pause in (*_REPLICA_PAUSES_SECONDS, None):
+        async with AsyncExitStack() as attempt:
+            transaction = tenant_transaction(replica.pool, call.tenant_id)
+            connection = await attempt.enter_async_context(transaction)
+            position, have_gaps = await reached_with_gaps(connection, name)
+            is_new = position >= known or await head(connection) >= known
+            # A cursor that the replica does not know is the primary's to refuse.
+            if is_new and position >= (at_least or 0) and not await _lost(connection, call):
+                stack.push_async_exit(attempt.pop_all())
+                REPLICA_READS.labels("replica").inc()
+                return connection, position, have_gaps
+        if pause is not None:
+            await asyncio.sleep(pause)
+    call.route.is_replica = before
+    REPLICA_READS.labels("primary").inc()
+    return None
 
 
 async def _reached(connection: Connection, call: AnyCall, name: str) -> tuple[int, frozenset[str]]:
@@ -198,6 +251,15 @@ async def _reached(connection: Connection, call: AnyCall, name: str) -> tuple[in
     found = await reached_with_gaps(connection, name)
     require_none_lost(await lost.rows())
     return found
+
+
+async def _lost(connection: Connection, call: AnyCall) -> list[str]:
+    """Those cursors of the call whose events the log does not have."""
+    if not call.cursors:
+        return []
+    lost = lost_cursors(call.cursors)
+    await lost.send(connection)
+    return await lost.rows()
 
 
 @asynccontextmanager

@@ -26,9 +26,12 @@ POOL_SIZE: Final = 10
 POOL_SECONDS: Final = 5.0
 """How long a read waits for a free connection."""
 
+_RECONNECT_SECONDS: Final = 2.0
+"""How long the pool tries to replace a lost connection by itself, with growing pauses. Then the
+next read that needs a connection tries at once, so that no pause outlives a failover."""
+
 _KEYWORDS: Final[Mapping[str, Any]] = {
     "autocommit": True,
-    "prepare_threshold": 1,
     "application_name": "throughline",
     "connect_timeout": 5,
     # A machine or a network that is gone without a word is noticed within 25 s, also by a statement
@@ -40,12 +43,12 @@ _KEYWORDS: Final[Mapping[str, Any]] = {
 }
 
 
-async def connect(url: str, *, as_service: bool = True) -> Connection:
+async def connect(url: str, *, as_service: bool = True, prepares: bool = True) -> Connection:
     """A connection in autocommit, as the service's role or else as the owner of the database.
 
-    Raises psycopg.OperationalError.
+    `prepares` is as in `pool`. Raises psycopg.OperationalError.
     """
-    connection = await psycopg.AsyncConnection.connect(url, **_KEYWORDS)
+    connection = await psycopg.AsyncConnection.connect(url, **_keywords(prepares=prepares))
     if as_service:
         try:
             await connection.execute(ROLES["serve"])
@@ -55,25 +58,29 @@ async def connect(url: str, *, as_service: bool = True) -> Connection:
     return connection
 
 
-async def require_reachable(url: str) -> None:
-    """Raises psycopg.OperationalError where no connection can be made."""
-    await (await connect(url, as_service=False)).close()
-
-
-def pool(url: str, *, most: int = POOL_SIZE) -> Pool:
+def pool(
+    url: str, *, most: int = POOL_SIZE, seconds: float = POOL_SECONDS, prepares: bool = True
+) -> Pool:
     """Connections for reads, not opened yet, for `tenant_transaction` and `service_transaction`.
 
-    Nothing is set for a whole session: a pooler before the database may give it to somebody else.
+    A read waits `seconds` for a free one. Nothing is set for a whole session: a pooler before the
+    database may give it to somebody else. Behind a pooler no statement may be prepared either:
+    the session that knows it may be somebody else's by then.
     """
     return AsyncConnectionPool(
         url,
         open=False,
         min_size=1,
         max_size=most,
-        timeout=POOL_SECONDS,
+        timeout=seconds,
+        reconnect_timeout=_RECONNECT_SECONDS,
         check=_require_open,
-        kwargs=dict(_KEYWORDS),
+        kwargs=_keywords(prepares=prepares),
     )
+
+
+def _keywords(*, prepares: bool) -> dict[str, Any]:
+    return {**_KEYWORDS, "prepare_threshold": 1 if prepares else None}
 
 
 async def _require_open(connection: Connection) -> None:

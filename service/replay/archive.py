@@ -102,7 +102,7 @@ def dumped(part: Header | Trailer) -> bytes:
 
 
 def line(event: Recorded, append_id: UUID | None = None) -> bytes:
-    """The event as a line of JSON, without the append's id where that is not known."""
+    """The event as a line of JSON. An unknown id of the append is left out."""
     head = {
         "position": event.position,
         **({} if append_id is None else {"appendId": append_id}),
@@ -300,7 +300,8 @@ class ArchiveReader:
         )
 
     def require_end(self, written: bytes, events: int, digest: str) -> Trailer:
-        """The trailer, where it stands at the end and says what was read."""
+        """Raises ArchiveRefused unless this line is the last line and counts what was read. Returns
+        the trailer."""
         try:
             trailer = Trailer.model_validate_json(written)
         except ValidationError:

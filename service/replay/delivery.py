@@ -17,6 +17,7 @@ import structlog
 from pydantic import ValidationError
 
 from service.access import signatures
+from service.concurrency.retry import retry_after
 from service.eventlog.cloudevents import cloud_event
 from service.eventlog.store import Recorded, is_lost
 from service.postgres.connections import Connection
@@ -178,9 +179,10 @@ class Delivery:
             await self._sleep(min(max(wait, pause), _LONGEST_PAUSE))
 
     async def _post(self, body: bytes) -> tuple[float | None, str | None]:
-        """One try. Returns the least seconds before the next try, and what went wrong.
+        """Send a batch once. Returns the least pause before the next try in seconds, and the error.
 
-        The seconds are None where another try would not help.
+        The error is None where the batch was taken. The pause is None where another try would not
+        help.
         """
         target = self._target
         url = httpx2.URL(target.url)
@@ -202,8 +204,7 @@ class Delivery:
         said = f"it answered {answer.status_code}"
         if answer.status_code not in _WORTH_A_RETRY:
             return None, said
-        after = answer.headers.get("Retry-After", "")
-        return (float(after) if after.isascii() and after.isdigit() else 0.0), said
+        return retry_after(answer.headers.get("Retry-After"), _LONGEST_PAUSE) or 0.0, said
 
 
 def client() -> httpx2.AsyncClient:

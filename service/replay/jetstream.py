@@ -1,4 +1,4 @@
-"""A stream of NATS JetStream as the far end of a relay: what it has, and what is added to it.
+"""A stream of NATS JetStream, to which a relay publishes: how far it has come, and how it grows.
 
 Two rules of JetStream keep each event there once and in order (docs.nats.io, "Headers"). A message
 with `Nats-Expected-Last-Sequence` is stored only directly behind the message with that sequence. So
@@ -33,8 +33,8 @@ EXPECTED_STREAM: Final = "Nats-Expected-Stream"
 
 _BAD_REQUEST: Final = 400
 _FOR_EVER: Final = frozenset({10054, 10060})
-"""What JetStream says of a message that is too large for the stream, and of a subject that belongs
-to another stream."""
+"""Errors of JetStream that stay at every try: the message is too large for the stream, or the
+subject belongs to another stream."""
 _HEADER_BYTES: Final = 2_048
 """More than the headers of a message have."""
 _ACK_SECONDS: Final = 10.0
@@ -106,7 +106,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feed:
-    """What a relay publishes: the events of one log that a selection names, and their subjects."""
+    """What a relay publishes: the chosen events of one log, and the subjects of these events."""
 
     selection: str
     subjects: Subjects
@@ -114,7 +114,7 @@ class Feed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reached:
-    """How far a stream has come. `cursor` is None where it does not have its last message."""
+    """How far a stream has come. `cursor` is None where the last message is gone."""
 
     is_new: bool
     cursor: str | None
@@ -289,7 +289,7 @@ async def connected(at: Address, feed: Feed) -> AsyncGenerator[Stream]:
 
 @contextmanager
 def _translated() -> Generator[None]:
-    """Say of every error of the library whether it is for ever."""
+    """Raise StreamRefused for errors of the library that stay at every try, and else StreamAway."""
     from nats import errors
     from nats.js.errors import APIError
 

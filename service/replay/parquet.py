@@ -32,7 +32,7 @@ async def write_parquet(
 
     A Parquet file is complete or cannot be read at all: its last bytes say where all others are.
     """
-    pa, parquet = _pyarrow()
+    pa, parquet = pyarrow()
     schema = _schema(pa).with_metadata({"throughline": dumped(header).decode().strip()})
     count = 0
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
@@ -96,7 +96,8 @@ def _schema(pa: Any) -> Any:
     return pa.schema(list(types.items()))
 
 
-def _pyarrow() -> tuple[Any, Any]:
+def pyarrow() -> tuple[Any, Any]:
+    """The library, and its part for Parquet. Raises ParquetMissing."""
     try:
         return import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError:

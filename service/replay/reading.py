@@ -41,11 +41,11 @@ class EventFilter:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it takes all events."""
+        """Whether the filter takes all events."""
         return self == EventFilter()
 
     def takes(self, event: Recorded) -> bool:
-        """What the statements' conditions say, of an event that was read already."""
+        """Whether an event matches. The conditions of the statements say the same."""
         return (
             self.tenant_id in (None, event.tenant_id)
             and self.project_id in (None, event.project_id)

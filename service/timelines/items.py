@@ -90,6 +90,7 @@ class AiResponse(Wire):
     text: str | None = None
     data: Any = None
     subtype: str | None = None
+    reason: str | None = None
     tokens_used: int | None = None
     duration: int | None = None
     first_text_ms: int | None = None
@@ -292,6 +293,7 @@ def _readable(row: TimelineRow, actions: list[ItemAction] | None) -> TimelineIte
             text=_main_text(row),
             data=row.data,
             subtype=row.subtype,
+            reason=row.reason,
             tokens_used=row.tokens_used,
             duration=row.duration_ms,
             first_text_ms=row.first_text_ms,

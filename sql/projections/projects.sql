@@ -113,6 +113,31 @@ begin
 end
 $$;
 
+-- name: view
+create view analytics.projects with (security_invoker) as
+select
+    tenant_id, project_id, name, framework, version_id, last_build_id, registered_at, modified_at
+from app.projects
+where erasing_since is null;
+comment on view analytics.projects is 'The projects, one row each.';
+comment on column analytics.projects.tenant_id is 'The tenant of the project.';
+comment on column analytics.projects.project_id is 'The project.';
+comment on column analytics.projects.name is 'The present name of the project.';
+comment on column analytics.projects.framework is
+    'The framework that the project says it uses; null if it says none.';
+comment on column analytics.projects.version_id is
+    'The newest deployed version; null before the first one.';
+comment on column analytics.projects.last_build_id is
+    'The newest build; null before the first one.';
+comment on column analytics.projects.registered_at is 'The time when the project was registered.';
+comment on column analytics.projects.modified_at is
+    'The time of the newest version; before the first one, the time of the registration.';
+grant select on analytics.projects to throughline_analyst;
+grant select (
+    tenant_id, project_id, name, framework, version_id, last_build_id, registered_at, modified_at,
+    erasing_since
+) on app.projects to throughline_analyst;
+
 -- name: of_member
 -- The project, if the user is its member.
 select

@@ -5,6 +5,7 @@ in production, so that a test waits less for the end of a process.
 """
 
 import asyncio
+import gc
 import os
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import DupFd
@@ -39,6 +40,7 @@ def run(environment: dict[str, str], address: Connection, output: int) -> None:
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.environ.update(environment)
+    gc.enable()
     settings = Settings()
     logs.configure(settings.log_level)
     uvloop.run(_serve(settings, address))
@@ -47,8 +49,13 @@ def run(environment: dict[str, str], address: Connection, output: int) -> None:
 async def _serve(settings: Settings, address: Connection) -> None:
     assert settings.database_url is not None
     url = settings.database_url.get_secret_value()
+    direct = settings.database_direct_url
     app = application(
-        settings, database_url=url, direct_url=url, lease_times=LEASE_TIMES, capacity=PATIENT
+        settings,
+        database_url=url,
+        direct_url=direct.get_secret_value() if direct else url,
+        lease_times=LEASE_TIMES,
+        capacity=PATIENT,
     )
     server = Server(app, settings)
     serving = asyncio.create_task(server.serve())

@@ -16,6 +16,7 @@ import psutil
 
 from domain.reply_contracts import CONTRACT_VERSION
 from service.model.offline.app import OfflineModel, serving
+from tests import routes
 from tests.running import ALL_SCOPES, KEYS, Event, Signed, events_of
 from tests.service.replica import StandardError, run
 
@@ -91,8 +92,11 @@ class Replicas:
 
     async def start(self) -> Replica:
         """Start one more; returns when it listens."""
+        way = routes.route(self.url)
         environment = {
-            "THROUGHLINE_DATABASE_URL": self.url,
+            "THROUGHLINE_DATABASE_URL": way.url,
+            "THROUGHLINE_DATABASE_DIRECT_URL": way.direct_url,
+            "THROUGHLINE_DATABASE_REPLICA_URL": way.replica_url or "",
             "THROUGHLINE_PORT": "0",
             "THROUGHLINE_LOG_LEVEL": "warning",
             "THROUGHLINE_HMAC_KEYS": keys_as_json(),

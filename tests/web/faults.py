@@ -198,7 +198,7 @@ async def busy(ground: Ground) -> None:
 
 @fault("the user's hour is full")
 async def refused(ground: Ground) -> None:
-    """A refusal for a long time is told at once."""
+    """A refusal with a long Retry-After ends the call at once: the client does not wait so long."""
     limit = problem(429, "user_limit_reached", "Retry-After: 1800")
     ground.network.next_answers("POST /v1/chat-plan", limit)
     await ground.js.run(ASK, {"message": "Add a login page"})

@@ -34,7 +34,8 @@ Format = Annotated[
     ),
 ]
 _CONTROL: Final = {n: f"\\u{n:04x}" for n in (*range(0x20), *range(0x7F, 0xA0))}
-"""What a terminal would obey. JSON has the same meaning with the escapes, beside its line ends."""
+"""Control characters, which a terminal would obey, and their escapes in JSON. With the escapes JSON
+has the same meaning, except for its line ends."""
 
 
 class Printer:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.access.keys import known_keys
+from service.cli.calls import chosen_key
 from service.cli.console import err
 from service.cli.database import as_owner
 from service.cli.events import options
@@ -86,11 +86,8 @@ def _target(url: str, key: str) -> "Target":
 
     if not url.startswith(("http://", "https://")):
         raise typer.BadParameter("--url must begin with http:// or https://")
-    keys = known_keys(Settings())
-    key_id = key or next(iter(keys))
-    if key_id not in keys:
-        raise typer.BadParameter(f"there is no key {key_id}; known are {', '.join(keys)}")
-    return Target(url=url, key_id=key_id, secret=keys[key_id].secret.get_secret_value())
+    key_id, found = chosen_key(Settings(), key)
+    return Target(url=url, key_id=key_id, secret=found.secret.get_secret_value())
 
 
 async def _replay(owner: "Connection", asked: _Asked) -> None:

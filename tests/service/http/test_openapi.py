@@ -1,12 +1,7 @@
 import json
-import os
-import sys
 from collections.abc import Iterator
-from pathlib import Path
-from subprocess import STDOUT
 from typing import Any, get_args
 
-import anyio
 import pytest
 import requests
 import schemathesis
@@ -25,7 +20,7 @@ from service.app import OPEN_PATHS, OPERATIONS, _openapi_document
 from service.http import openapi
 from service.wire import BEGINNING
 from tests.running import running, signature
-from tests.sizes import PROVE, size
+from tests.sizes import size
 
 EXAMPLES = size(8, 150)
 CHECKS = [
@@ -116,37 +111,6 @@ def test_the_document_is_valid_and_says_what_generators_and_people_need(
         held = document["components"]["schemas"][model]["properties"][member]
         assert held == {"$ref": "#/components/schemas/ReplyData"}
     assert ("itemSchema" in text.decode()) == (form == "3.2.0")
-
-
-GENERATORS = {
-    "openapi-typescript": "npx --yes openapi-typescript@7.13.0 {document} -o {made}/api.ts",
-    "@hey-api/openapi-ts": "npx --yes @hey-api/openapi-ts@0.80.0 -i {document} -o {made}/hey",
-    "openapi-python-client": "uv tool run openapi-python-client@0.26.1 generate --path {document} "
-    "--output-path {made}/client --fail-on-warning",
-}
-
-
-if PROVE:  # they need the registries of their packages
-
-    async def test_generators_of_clients_take_the_document_unchanged(tmp_path: Path) -> None:
-        document = tmp_path / "openapi.json"
-        document.write_bytes(_openapi_document("3.1.0")[0])
-        for name, command in GENERATORS.items():
-            made = tmp_path / name.replace("/", "-")
-            made.mkdir()
-            words = command.format(document=document, made=made).split()
-            path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-            done = await anyio.run_process(
-                words, check=False, env=os.environ | {"PATH": path}, stderr=STDOUT
-            )
-            assert done.returncode == 0, (name, done.stdout.decode())
-            texts = [each.read_text() for each in made.rglob("*.[pt][ys]")]
-            assert any(
-                "class FeaturePlanResponse" in text
-                or "FeaturePlanResponse = " in text
-                or "FeaturePlanResponse: {" in text
-                for text in texts
-            ), name
 
 
 def kinds(content: dict[str, Any]) -> list[str]:

@@ -1,9 +1,9 @@
 /** `<throughline-event-log>`: events, newest first, by type, with their JSON and the same on the command line. */
 
-import { h, sheet } from './dom.js'
-import { ThroughlineElement, define } from './element.js'
-import { icon } from './icons.js'
-import { codeBlock, copying, list, path, plain, text, time } from './parts.js'
+import { h, sheet } from './parts/dom.js'
+import { ThroughlineElement, define } from './parts/element.js'
+import { icon } from './parts/icons.js'
+import { codeBlock, copying, list, path, plain, text, time } from './parts/small.js'
 import { t } from '../texts.js'
 
 export class EventLog extends ThroughlineElement {

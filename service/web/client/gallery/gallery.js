@@ -10,7 +10,7 @@ import '../elements/plan.js'
 import '../elements/prompt-diff.js'
 import '../elements/run.js'
 import '../elements/usage.js'
-import { h } from '../elements/dom.js'
+import { h } from '../elements/parts/dom.js'
 import { LOCALES, LOCALE_NAMES, useLocale } from '../texts.js'
 
 const ago = (/** @type {number} */ seconds) => new Date(Date.now() - seconds * 1000).toISOString()
