@@ -12,6 +12,7 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from service.model.offline.app import OfflineModel
+from service.wire import position_of
 from tests.running import LiveService, running
 from tests.service.conftest import _no_model_is_slow, _no_server_has_stopped
 from tests.sizes import PROVE
@@ -287,7 +288,7 @@ async def test_the_slider_moves_what_is_loaded_without_a_request(
         page.on("request", lambda request: asked.append(request.url))
         path = "/v1/project/slide/timeline?userId=u1"
         items = (await live.client.get(path)).json()["items"]
-        positions = [int(each["cursor"].partition(".")[2]) for each in items]
+        positions = [position_of(each["cursor"]) for each in items]
         moves = [*positions[:0:-1], positions[5]]
         assert await page.evaluate(SLIDE, moves) == [1, 2, 3, 4, 5, 6, 7, 3]
         await expect(opened.session("Message 0")).to_contain_text("3")
