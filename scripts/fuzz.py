@@ -189,7 +189,7 @@ TARGETS: Final[Mapping[str, Target]] = {
             b"\x01prose",
         ),
     ),
-    "cursor": Target(make=_cursor, modules=("service.http.reads",), seeds=(b"4907f9c4.13", b"0.1")),
+    "cursor": Target(make=_cursor, modules=("service.wire",), seeds=(b"13.4907f9c4", b"0.1")),
     "frame": Target(make=_frame, modules=("service.api.replies",), seeds=(b"m.1.7", b".7", b"7")),
     "request": Target(
         make=_request,

@@ -12,6 +12,7 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from service.model.offline.app import OfflineModel
+from service.wire import position_of
 from tests.running import LiveService, running
 from tests.service.conftest import _no_model_is_slow, _no_server_has_stopped
 from tests.sizes import PROVE
@@ -255,6 +256,14 @@ async def test_the_past_is_shown_whole_and_the_way_back_leads_to_now(
         await expect(seconds).not_to_have_attribute("data-available", spent or "")
         await page.reload()
         await expect(page.locator("html[data-past]")).to_have_count(1)
+        slider = page.locator(".scrubber input")
+        place = int(await slider.input_value()) + 1
+        for key in "[]":
+            await slider.fill(str(place))
+            await page.wait_for_url(re.compile(rf"[?&]at={place}(&|$)"))
+            before = page.url
+            await page.keyboard.press(key)
+            await page.wait_for_url(partial(ne, before))
         await opened.button("Back to now").click()
         await expect(last).to_be_visible()
         await expect(seconds).to_have_attribute("data-available", spent or "")
@@ -279,7 +288,7 @@ async def test_the_slider_moves_what_is_loaded_without_a_request(
         page.on("request", lambda request: asked.append(request.url))
         path = "/v1/project/slide/timeline?userId=u1"
         items = (await live.client.get(path)).json()["items"]
-        positions = [int(each["cursor"].partition(".")[0]) for each in items]
+        positions = [position_of(each["cursor"]) for each in items]
         moves = [*positions[:0:-1], positions[5]]
         assert await page.evaluate(SLIDE, moves) == [1, 2, 3, 4, 5, 6, 7, 3]
         await expect(opened.session("Message 0")).to_contain_text("3")

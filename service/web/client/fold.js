@@ -185,6 +185,14 @@ function put(at, key, value) {
   else at[key] = value
 }
 
+/**
+ * The number in the id of an event of a reply: `<messageId>.<number>`.
+ * @param {string | null | undefined} id
+ */
+export function numberIn(id) {
+  return id ? Number(id.slice(id.lastIndexOf('.') + 1)) : 0
+}
+
 /** The cursor before the first event of every log. */
 export const BEGINNING = '0.00000000'
 

@@ -1,9 +1,6 @@
 /** A reply, read over as many connections as it takes. */
-import { foldReply, NO_REPLY } from './fold.js'
+import { foldReply, NO_REPLY, numberIn } from './fold.js'
 import { ended, Followed, readStream, ThroughlineError } from './wire.js'
-
-/** The number of an event of a reply: its id is that of the reply, a dot, and the number. @param {string | undefined} id */
-const numberIn = id => (id ? Number(id.slice(id.lastIndexOf('.') + 1)) : 0)
 
 /**
  * @typedef {import('./sse.js').SseEvent} SseEvent

@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
+from service.wire import position_of
 from tests.running import running
 from tests.service.cli.conftest import Command
 from tests.service.watching import head_cursor
@@ -58,7 +59,7 @@ def test_a_timeline_a_session_and_an_account_are_shown_as_they_were(
 ) -> None:
     code, then = past("show", "timeline", "p1", "--at", life["planned"])
     assert (code, then["items"][0]["kind"]) == (0, "reply")
-    assert then["position"] == int(life["planned"].partition(".")[0])
+    assert then["position"] == position_of(life["planned"])
     assert "activeBuildId" not in then
     code, now = past("show", "timeline", "p1")
     assert now["activeBuildId"] == life["build"]

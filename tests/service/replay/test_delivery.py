@@ -15,6 +15,7 @@ import pytest
 
 from service.access import signatures
 from service.eventlog.store import Recorded
+from service.postgres import connections
 from service.replay.delivery import (
     BATCH_BYTES,
     BATCH_EVENTS,
@@ -27,6 +28,7 @@ from service.replay.delivery import (
 )
 from service.replay.pace import Pace, factor_of
 from service.wire import position_of
+from tests.service.eventlog import logs
 
 SECRET: Final = "a-secret-of-sixteen-characters"
 CHECK: Final = "0123abcd"
@@ -230,6 +232,22 @@ def test_a_checkpoint_of_another_replay_is_refused(tmp_path: Path) -> None:
     (tmp_path / "checkpoint").write_text("half of")
     with pytest.raises(CheckpointRefused, match="is no checkpoint"):
         checkpoint(tmp_path, "http://a").cursor()
+
+
+async def test_a_checkpoint_of_an_event_that_the_log_lost_is_refused(
+    url: str, tmp_path: Path
+) -> None:
+    file = checkpoint(tmp_path, "http://a")
+    async with logs.running_log(url) as log, await connections.connect(url) as connection:
+        assert await file.require_in(connection) is None
+        await log.writer.append([logs.event()])
+        (first,) = await log.store.range(after=0)
+        file.reach(first.cursor)
+        assert await file.require_in(connection) == first.cursor
+        for lost in (named(1), named(2)):
+            file.reach(lost)
+            with pytest.raises(CheckpointRefused, match=f"does not have the event {lost}"):
+                await file.require_in(connection)
 
 
 # The pace ----------------------------------------------------------------------------------------

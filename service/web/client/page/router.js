@@ -5,7 +5,7 @@
  * @property {string} place `home`, `new`, `session`, `timeline`, `prompts`, `runs`, `usage` or `log`
  * @property {string | null} projectId of all places but `home` and `session`
  * @property {string | null} sessionId
- * @property {string | null} at the cursor of the moment that is shown; without it now
+ * @property {string | null} at the moment that is shown, a cursor or a position; without it now
  * @property {string | null} panel what stands beside: `plan:<id>`, `build:<id>`, `run:<id>` or `prompt:<id>`
  * @property {string | null} message the item to be shown first
  * @property {string | null} mode of a new session
