@@ -30,6 +30,7 @@ class DraftRow:
     title: str
     saved_at: datetime
     position: int
+    cursor: str
 
 
 async def of_reply(connection: Connection, *, tenant_id: str, reply_id: str) -> DraftRow | None:

@@ -75,6 +75,7 @@ class ListedProject(ProjectRow):
     """A project of a list; `role` is that of the user whose list it is."""
 
     registered_position: int
+    cursor: str
     role: Role | None
 
 

@@ -133,6 +133,7 @@ class TimelineRow:
     """
 
     position: int
+    cursor: str
     mode: TimelineMode
     item_id: str
     kind: Kind
@@ -360,6 +361,7 @@ def _about_run(row: TimelineRow, run: RunRow | None) -> TimelineRow:
         row,
         kind="run",
         position=run.queued_position,
+        cursor=run.cursor,
         user_id=run.user_id,
         text=run.title,
         recorded_at=run.queued_at,

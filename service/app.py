@@ -247,7 +247,6 @@ async def _lifespan(
             flusher,
             lease,
             client,
-            await store.log_epoch(),
             replica,
         )
         app.state.service = service
@@ -298,7 +297,6 @@ def _service(
     flusher: Flusher,
     lease: Lease,
     client: anthropic.AsyncAnthropic,
-    log_epoch: str,
     replica: Replica | None,
 ) -> tuple[Service, Recovery]:
     transactions = Transactions(store, writer)
@@ -355,7 +353,6 @@ def _service(
         pool=pool,
         live_log=live_log,
         heavy_reads=heavy_reads,
-        log_epoch=log_epoch,
         private=settings.webhooks_private,
     )
     service = Service(
@@ -364,7 +361,7 @@ def _service(
         store=store,
         heavy_reads=heavy_reads,
         live_log=live_log,
-        feeds=Feeds(pool, store, live_log, log_epoch),
+        feeds=Feeds(pool, store, live_log),
         merged_streams=MergedStreams(),
         transactions=transactions,
         directory=directory,
@@ -393,7 +390,6 @@ def _service(
         overload=Overload(capacity, pool, writer, flusher),
         webhooks=Webhooks(pool),
         dispatcher=Dispatcher(source, Deliveries(pool, lease.lease_id)),
-        log_epoch=log_epoch,
         replica=replica,
     )
     return service, recovery

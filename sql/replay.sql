@@ -8,7 +8,7 @@ select set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off
 
 -- part: columns
 append_id, position, tenant_id, stream_id, version, type, schema_version,
-    project_id, state, metadata::text, recorded_at
+    project_id, state, metadata::text, recorded_at, app.cursor_of(position, append_id)
 
 -- part: chosen
 -- The events of a filter. Null in a condition selects all.
@@ -35,8 +35,8 @@ order by position
 limit %(limit)s
 
 -- name: newest
--- The positions of the newest selected events up to a position, the newest first.
-select position
+-- The cursors of the newest selected events up to a position, the newest first.
+select app.cursor_of(position, append_id)
 from app.event
 where position <= %(upto)s
     and {chosen}

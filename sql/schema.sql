@@ -1602,6 +1602,27 @@ begin
 end
 $$;
 
+CREATE FUNCTION app.cursor_at(p_position bigint) RETURNS text
+    LANGUAGE sql STABLE STRICT SECURITY DEFINER PARALLEL SAFE
+    SET search_path TO ''
+    SET enable_seqscan TO 'off'
+    AS $$
+    select case p_position
+        when 0 then '0.00000000'
+        else (
+            select app.cursor_of(event.position, event.append_id)
+            from app.event
+            where event.position = p_position
+        )
+    end
+$$;
+
+CREATE FUNCTION app.cursor_of(p_position bigint, p_append_id uuid) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$
+    select p_position::text || '.' || right(p_append_id::text, 8)
+$$;
+
 CREATE FUNCTION app.erases(p_type text, p_state bytea, p_earlier_type text, p_earlier_state bytea) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path TO ''
@@ -1680,8 +1701,6 @@ declare
         || array['PromptErasureRequested', 'ProjectErasureRequested'];
     v_count      bigint := 0;
     v_project_id text;
-    v_name       text;
-    v_last       bigint;
 begin
     if exists (select from past.turn) then
         raise exception 'a transaction folds the past once' using errcode = 'TL002';
@@ -1721,8 +1740,20 @@ begin
         select from past.event
         where event.tenant_id = v_tenant_id and event.stream_id = erased.stream_id
     );
-    select max(position) into v_last from past.event;
+    perform app.fold_past_models(p_names, p_upto);
+    return v_count;
+end
+$$;
 
+CREATE FUNCTION app.fold_past_models(p_names text[], p_upto bigint) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+    v_last bigint := (select max(position) from past.event);
+    v_name text;
+begin
     for v_name in
         select name from app.projection
         where name = any (p_names) and handles && array(select distinct type from past.event)
@@ -1733,7 +1764,6 @@ begin
             perform app.fold_past_range(v_name, p_upto, v_last);
         end if;
     end loop;
-    return v_count;
 end
 $$;
 
@@ -1805,14 +1835,6 @@ CREATE FUNCTION app.last_words(p_tenant_id text, p_session_id text) RETURNS text
         and subtype is distinct from 'error'
     order by position desc
     limit 1
-$$;
-
-CREATE FUNCTION app.log_epoch() RETURNS text
-    LANGUAGE sql STABLE PARALLEL SAFE
-    AS $$
-    select left(md5(concat_ws('/', system_identifier, timeline_id, pg_database.oid)), 8)
-    from pg_control_system(), pg_control_checkpoint(), pg_database
-    where datname = current_database()
 $$;
 
 CREATE FUNCTION app.log_head() RETURNS bigint
@@ -4349,11 +4371,18 @@ REVOKE ALL ON FUNCTION app.copy_past(p_tenant_id text, p_project_id text, p_upto
 
 REVOKE ALL ON FUNCTION app.copy_past_account(p_tenant_id text, p_user_id text, p_upto bigint, p_limit bigint) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION app.cursor_at(p_position bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION app.cursor_at(p_position bigint) TO throughline_service;
+GRANT ALL ON FUNCTION app.cursor_at(p_position bigint) TO throughline_tenant;
+
 REVOKE ALL ON FUNCTION app.expire_audit(p_days integer, p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION app.expire_audit(p_days integer, p_limit integer) TO throughline_service;
 
 REVOKE ALL ON FUNCTION app.fold_past(p_project_ids text[], p_user_id text, p_upto bigint, p_names text[], p_most bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION app.fold_past(p_project_ids text[], p_user_id text, p_upto bigint, p_names text[], p_most bigint) TO throughline_tenant;
+
+REVOKE ALL ON FUNCTION app.fold_past_models(p_names text[], p_upto bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION app.fold_past_models(p_names text[], p_upto bigint) TO throughline_tenant;
 
 REVOKE ALL ON FUNCTION app.fold_past_range(p_name text, p_after bigint, p_upto bigint) FROM PUBLIC;
 

@@ -17,7 +17,8 @@ returning webhook_id
 -- name: webhooks_of
 -- One webhook, or all of the tenant, oldest first.
 select
-    webhook_id, url, types, description, is_enabled, created_at, position, tries, next_try_at,
+    webhook_id, url, types, description, is_enabled, created_at, position,
+    app.cursor_at(position) as cursor, tries, next_try_at,
     error, case when old_secret_until > now() then old_secret_until end as old_secret_until
 from app.webhook
 where tenant_id = %(tenant_id)s

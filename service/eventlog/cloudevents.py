@@ -18,7 +18,6 @@ import orjson
 
 from domain.events import EVENT_TYPES
 from service.eventlog.store import Recorded
-from service.wire import cursor
 
 _NAMES: Final = {
     "requestId": "requestid",
@@ -28,15 +27,15 @@ _NAMES: Final = {
 """The metadata that a CloudEvent has, with the names of the extensions."""
 
 
-def cloud_event(event: Recorded, log_epoch: str, prev: int | None) -> bytes:
-    """The event in JSON; `prev` is the position of the feed's event before it, None if it has none.
+def cloud_event(event: Recorded, prev: str | None) -> bytes:
+    """The event in JSON; `prev` is the cursor of the feed's event before it, None if it has none.
 
-    `id` is the position; `cursor` and `prev` are the places where a feed can be resumed.
+    `id` is the cursor, so no other event has it, whatever history of the log it is from.
     """
     return orjson.dumps(
         {
             "specversion": "1.0",
-            "id": str(event.position),
+            "id": event.cursor,
             "source": f"/tenants/{quote(event.tenant_id, safe='')}",
             "type": event.type,
             "subject": event.stream_id,
@@ -45,8 +44,8 @@ def cloud_event(event: Recorded, log_epoch: str, prev: int | None) -> bytes:
             "streamversion": event.version,
             "schemaversion": event.schema_version,
             **({} if event.project_id is None else {"projectid": event.project_id}),
-            "cursor": cursor(log_epoch, event.position),
-            "prev": None if prev is None else cursor(log_epoch, prev),
+            "cursor": event.cursor,
+            "prev": prev,
             **_circumstances(event.metadata),
             **_content(event),
         },

@@ -66,7 +66,6 @@ class Service:
     overload: Overload
     webhooks: Webhooks
     dispatcher: Dispatcher
-    log_epoch: str
     replica: Replica | None = None
 
     @property
@@ -123,6 +122,8 @@ class Call(Generic[BodyT, QueryT]):
     """The names of the read models that the answer is made from."""
     streams: set[str] = field(default_factory=set[str])
     """The streams that the answer is about, as the read finds them; none for a project or more."""
+    cursors: set[str] = field(default_factory=set[str])
+    """The cursors that the client gave. The read looks for their events first."""
     incomplete: set[str] = field(default_factory=set[str])
     """Those of `reads` that leave out something of what the answer is about."""
     past: Past = field(default_factory=Past)

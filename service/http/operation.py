@@ -52,9 +52,9 @@ _log = structlog.stdlib.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A way to find the caller without a signature and without a token.
+    """Another proof of the caller than a signature or a token: how the caller is found by it.
 
-    `scheme` is the security scheme in the OpenAPI document; None where the proof is in the body.
+    `scheme` is its security scheme in the OpenAPI document; None where the body has it.
     """
 
     caller: Callable[[Service, Request, bytes], Awaitable[Caller]]
@@ -84,8 +84,9 @@ class Operation(Generic[B, Q]):
     forms.
     `others` are its other successes by status. `reads` are the read models that its answer is made
     from; the header X-Read-Model-Incomplete names those of them that lack something of it.
-    `browsers` may call it with their tokens. An operation with a `credential` takes this proof of
-    the caller alone. A server with too much to do first refuses operations that `begins_reply`.
+    `browsers` may call it with their tokens. One with a `credential` takes this proof of the caller
+    alone. One that `begins_reply` is refused first when the
+    server has too much to do.
     """
 
     method: str
@@ -124,7 +125,6 @@ class Operation(Generic[B, Q]):
             else:
                 service.overload.require_capacity()
             caller, body = await self._authenticated(service, request)
-            request.state.tenant_id = caller.tenant_id
             service.audit.require_capacity()
             entry = self._entry(request, caller, watch)
             call = self._admit(service, request, caller, body, entry)
@@ -162,7 +162,7 @@ class Operation(Generic[B, Q]):
         replica = call.route.replica
         if replica is not None:
             try:
-                return _described(call, await replica.answer(self.handle(call)))
+                return _with_gaps(call, await replica.answer(self.handle(call)))
             except psycopg.errors.QueryCanceled:
                 raise  # the primary is no quicker
             except Exception as error:  # the primary tells whether it is one
@@ -174,7 +174,7 @@ class Operation(Generic[B, Q]):
             call = replace(
                 call, route=Route(), past=Past(), streams=set[str](), incomplete=set[str]()
             )
-        return _described(call, await self.handle(call))
+        return _with_gaps(call, await self.handle(call))
 
     def _entry(self, request: Request, caller: Caller, watch: Watch) -> Entry:
         """The audit's entry for a request, as far as it is known with the caller."""
@@ -247,7 +247,7 @@ class Operation(Generic[B, Q]):
         return caller, body
 
 
-def _described(call: Call[Any, Any], response: Response) -> Response:
+def _with_gaps(call: Call[Any, Any], response: Response) -> Response:
     """The answer with the read models that leave out something of it."""
     if call.incomplete:
         response.headers[INCOMPLETE] = ", ".join(sorted(call.incomplete))
@@ -255,8 +255,7 @@ def _described(call: Call[Any, Any], response: Response) -> Response:
 
 
 def _address(request: Request) -> str:
-    """The address that the client used for the service. A client of HTTP/1.0 may not send it: then
-    it is empty."""
+    """Where the client found the service; nothing for a client of HTTP/1.0 that does not say it."""
     host = request.headers.get("host")
     return f"{request.scope['scheme']}://{host}" if host else ""
 

@@ -44,7 +44,7 @@ REPLICA_FOLLOWS = Gauge(
 )
 REPLICA_LAG = Gauge(
     "throughline_replica_lag_seconds",
-    "How long the replica needed to come to the head of the log.",
+    "How long the replica needed to come to the head of the log, in seconds.",
     **MOST,
 )
 REPLICA_READS = Counter(

@@ -125,7 +125,7 @@ class Replica:
     async def _require_connection(self) -> None:
         """Raises PoolTimeout where reads would still wait for their first connection."""
         if not self.follows:
-            async with self.pool.connection():
+            async with service_transaction(self.pool):
                 pass
 
     async def _state(self) -> tuple[bool, int]:

@@ -190,9 +190,9 @@ async def _store(connection: Connection, part: list[Entry], after: int) -> int:
                 "Another process appends to the database. Stop it: an import needs the log alone."
             )
         async with cursor.copy(SQL["copy_in"]) as copy:
-            copy.set_types(TYPES)
+            copy.set_types(TYPES[:-1])
             for each in part:
-                await copy.write_row((each.append_id, *each.event))
+                await copy.write_row((each.append_id, *each.event[:-1]))
         await cursor.execute(SQL["fill"])
         if any(each.event.type in _ERASURES for each in part):
             await cursor.execute(SQL["mask"], {"first": Int8(first), "last": Int8(last)})

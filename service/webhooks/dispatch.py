@@ -46,7 +46,6 @@ class Source:
     pool: Pool
     live_log: LiveLog
     heavy_reads: HeavyReads
-    log_epoch: str
     private: bool
     pauses: Sequence[float] = PAUSES
 
@@ -150,9 +149,9 @@ class _Worker:
                 self._require_same()
                 for event in events:
                     await self._deliver(event, prev)
-                    prev = event.position
+                    prev = event.cursor
 
-    async def _deliver(self, event: Recorded, prev: int | None) -> None:
+    async def _deliver(self, event: Recorded, prev: str | None) -> None:
         """Send an event until it is taken or given up."""
         while True:
             self._require_same()
@@ -196,10 +195,10 @@ class _Worker:
                 "redelivered", self._webhook, position=position, error=error
             )
 
-    async def _send(self, event: Recorded, prev: int | None) -> Outcome:
-        log_epoch, webhook = self._source.log_epoch, self._webhook
-        body = cloud_event(event, log_epoch, prev)
-        message_id = f"evt_{log_epoch}_{event.position}"
+    async def _send(self, event: Recorded, prev: str | None) -> Outcome:
+        webhook = self._webhook
+        body = cloud_event(event, prev)
+        message_id = f"evt_{event.cursor.replace('.', '_')}"
         return await send(self._http, webhook.url, webhook.secrets, message_id, body)
 
     async def _write(self, statement: str, **asked: object) -> None:

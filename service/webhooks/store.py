@@ -34,6 +34,7 @@ class WebhookRow:
     is_enabled: bool
     created_at: datetime
     position: int
+    cursor: str
     tries: int
     next_try_at: datetime | None
     error: str | None

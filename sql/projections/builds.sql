@@ -168,7 +168,8 @@ grant select on analytics.project_builds, app.builds to throughline_analyst;
 -- part: columns
 build_id, project_id, session_id, message_id, user_id, prompt, locale, plan,
     converted_from_session_id, operation, status, worker_id, phase, title, version_id,
-    preview_url, artifact_url, code, error, queued_at, claimed_at, heard_at, ended_at, queued_position
+    preview_url, artifact_url, code, error, queued_at, claimed_at, heard_at, ended_at, queued_position,
+    app.cursor_at(queued_position) as cursor
 
 -- name: of_ids
 select {columns}

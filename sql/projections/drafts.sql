@@ -63,13 +63,15 @@ comment on column analytics.project_drafts.position is 'The position of the even
 grant select on analytics.project_drafts, app.drafts to throughline_analyst;
 
 -- name: of_reply
-select message_id as reply_id, session_id, user_id, mode, title, saved_at, position
+select message_id as reply_id, session_id, user_id, mode, title, saved_at, position,
+    app.cursor_at(position) as cursor
 from app.drafts
 where tenant_id = %(tenant_id)s and message_id = %(reply_id)s
 
 -- name: page
 -- The drafts of a project, newest first.
-select message_id as reply_id, session_id, user_id, mode, title, saved_at, position
+select message_id as reply_id, session_id, user_id, mode, title, saved_at, position,
+    app.cursor_at(position) as cursor
 from app.drafts
 where tenant_id = %(tenant_id)s and project_id = %(project_id)s and position < %(before)s
 order by position desc

@@ -172,7 +172,8 @@ where projects.tenant_id = %(tenant_id)s and projects.project_id = %(project_id)
 -- The projects of a user, with the user's role, newest first.
 select
     projects.project_id, name, framework, source_root, registered_at, active_build_id,
-    last_build_id, version_id, modified_at, erasing_since, registered_position, role
+    last_build_id, version_id, modified_at, erasing_since, registered_position, role,
+    app.cursor_at(registered_position) as cursor
 from app.members
 join app.projects
     on projects.tenant_id = members.tenant_id and projects.project_id = members.project_id
@@ -188,7 +189,7 @@ limit %(limit)s
 select
     project_id, name, framework, source_root, registered_at, active_build_id,
     last_build_id, version_id, modified_at, erasing_since, registered_position,
-    null::text as role
+    null::text as role, app.cursor_at(registered_position) as cursor
 from app.projects
 where tenant_id = %(tenant_id)s
     and registered_position < %(before)s

@@ -115,6 +115,7 @@ grant select on analytics.prompts, app.prompts to throughline_analyst;
 -- `saved_runs` counts the sessions that the user has made of the prompt and not archived; it is null
 -- without a user.
 prompt_id, project_id, user_id, name, status, versions, created_at, active_at, active_position,
+    app.cursor_at(active_position) as cursor,
     case when %(user_id)s::text is not null then (
         select count(*) from app.sessions
         where sessions.tenant_id = prompts.tenant_id
@@ -164,7 +165,8 @@ select *
 from (
     select {columns},
         lower(name) collate "C" as name_key,
-        -active_position as position_key
+        -active_position as position_key,
+        app.cursor_at(active_position) as cursor
     from app.prompts
     where {wanted}
 ) as listed

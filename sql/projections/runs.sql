@@ -166,7 +166,7 @@ grant select on analytics.project_runs, app.runs to throughline_analyst;
 -- part: columns
 run_id, project_id, user_id, session_id, title, prompt_version_id, answers, settings, input,
     status, worker_id, progress, summary, findings, code, error, seconds, tokens, queued_at,
-    claimed_at, heard_at, ended_at, queued_position,
+    claimed_at, heard_at, ended_at, queued_position, app.cursor_at(queued_position) as cursor,
     (
         select count(*)
         from app.run_steps

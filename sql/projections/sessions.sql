@@ -424,7 +424,7 @@ session_id, project_id, user_id, private_to, name, description, tags, is_starred
     ) as prompt_newest,
     forked_from_session_id, forked_from_message_id, forked_at,
     first_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
-    opened_at, last_active_at, active_position,
+    opened_at, last_active_at, active_position, app.cursor_at(active_position) as cursor,
     app.last_words(tenant_id, session_id) as last_words
 
 -- name: of_id

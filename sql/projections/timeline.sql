@@ -398,6 +398,7 @@ grant select on analytics.project_timeline, analytics.project_chat_with_builds, 
 position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
     locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
     reason, version_id, build_id, converted_from_session_id, recorded_at,
+    app.cursor_at(position) as cursor,
     (
         select sessions.mode
         from app.sessions

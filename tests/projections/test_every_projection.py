@@ -467,11 +467,14 @@ from generate_series(1, 40000) as n;
 async def test_a_page_costs_its_own_rows_and_not_all_that_others_did_since(
     url: str, projection: Projection
 ) -> None:
-    """A project or a user that was quiet for long, among busy ones: two blocks a row at the most,
-    one of them for the session of the row."""
+    """A project or a user that was quiet for long, among busy ones: eight blocks a row at the most.
+
+    One is for the session of the row, and the lookup of its event in the log takes up to six."""
     async with owning(url) as owner:
         await owner.execute(LONG_AWAY.encode())
         await owner.execute("vacuum analyze app.timeline, app.consumption")
+        # The first call of a function in a session also reads the function's own text.
+        await owner.execute("select app.cursor_at(1)")
         for planning in ("force_custom_plan", "force_generic_plan"):
             await owner.execute(f"set plan_cache_mode = {planning}".encode())
             for name in reads(projection):
@@ -485,7 +488,7 @@ async def test_a_page_costs_its_own_rows_and_not_all_that_others_did_since(
                     uptos=[39_000],
                 )
                 read = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
-                assert read <= 3 * ASKED["limit"], (name, planning, read)
+                assert read <= 9 * ASKED["limit"], (name, planning, read)
 
 
 MANY_REPLIES: Final = """
@@ -608,7 +611,9 @@ def test_the_oracle_is_not_blind() -> None:
     """Each event of a small log changes some read model, but for the types that none shows."""
     at = datetime(2026, 1, 1, tzinfo=UTC)
     log = [
-        Recorded(n, e.tenant_id, e.stream_id, e.version, e.type, 1, e.project_id, e.state, "{}", at)
+        Recorded(
+            n, e.tenant_id, e.stream_id, e.version, e.type, 1, e.project_id, e.state, "{}", at, ""
+        )
         for n, e in enumerate((event for append in World(9).appends(80) for event in append), 1)
     ]
     shown = {kind.__name__ for projection in PROJECTIONS for kind in projection.handles}

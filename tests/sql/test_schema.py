@@ -342,7 +342,8 @@ async def test_the_owner_does_not_need_to_be_a_superuser(
             connections.pool(theirs) as pool,
             connections.past_transaction(pool, "t1") as connection,
         ):
-            await past.fold_projects(connection, ["p1"], 1, most=1)
+            await past.copy_projects(connection, ["p1"], 1, most=1)
+            await past.fold_models(connection, ["sessions"], 1)
             assert await found(connection, "select session_id from past.sessions") == ["1"]
     finally:
         with psycopg.connect(server.url, autocommit=True) as admin:
@@ -438,14 +439,6 @@ async def test_every_column_of_the_log_is_explained(url: str) -> None:
             """,
         )
         assert silent == []
-
-
-async def test_a_log_s_epoch_is_unique_and_permanent(new_database: Callable[[], str]) -> None:
-    async with owning(new_database()) as one, owning(new_database()) as other:
-        epochs = await found(one, "select app.log_epoch() from generate_series(1, 3)")
-        assert len(set(epochs)) == 1
-        assert re.fullmatch("[0-9a-f]{8}", epochs[0])
-        assert await found(other, "select app.log_epoch()") != epochs[:1]
 
 
 async def found(connection: Connection, query: str) -> list[str]:

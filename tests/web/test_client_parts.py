@@ -7,11 +7,12 @@ import pytest
 
 from domain.operations import fold
 from service.model.offline.app import OfflineModel
+from service.wire import BEGINNING
 from tests.running import LiveService, events_of, running
 from tests.service import law
 from tests.service.conftest import _no_model_is_slow, _no_server_has_stopped
 from tests.service.replies.test_clients import LINES, tricky
-from tests.service.watching import append, origin, said
+from tests.service.watching import append, said
 from tests.web.runtimes import Node, node
 
 __all__ = ["_no_model_is_slow", "_no_server_has_stopped"]
@@ -288,7 +289,7 @@ async def test_a_slow_reader_makes_the_stream_wait_and_no_reader_does_not(url: s
         await live.project()
         await append(live, [said(f"{n}") for n in range(1_500)])
         token, _ = live.service.browser_tokens.mint("k1", user_id="u1", project_id="p1", seconds=60)
-        asked = {"token": token, "after": origin(live), "count": 1_500}
+        asked = {"token": token, "after": BEGINNING, "count": 1_500}
         found = await js.run(MANY, asked)
     assert found["isWhole"]
     assert found["waiting"] <= 1_001

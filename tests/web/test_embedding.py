@@ -19,6 +19,7 @@ from tests.documents import DOCS, code
 from tests.running import KEYS, LiveService, running
 from tests.service.conftest import _no_model_is_slow, _no_server_has_stopped
 from tests.service.watching import shown
+from tests.sizes import PROVE
 from tests.web.page import PATIENCE_MS, Opened
 from tests.web.runtimes import NODE, chromium
 
@@ -142,7 +143,8 @@ async def visitor(browser: Browser, shop: Shop) -> AsyncGenerator[Seen]:
         await context.close()
 
 
-@pytest.mark.parametrize("language", ["py", "ts"])
+# The other tests of this page have the server in Python.
+@pytest.mark.parametrize("language", ["py", "ts"] if PROVE else ["ts"])
 async def test_a_user_of_the_shop_asks_and_reads_the_reply(
     browser: Browser, shop: Shop, tmp_path: Path, language: Language
 ) -> None:

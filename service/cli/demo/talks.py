@@ -40,7 +40,7 @@ from service.model.offline.replies import Language
 
 IDLE_SECONDS: Final = 1_800
 BOUGHT_SECONDS: Final = 36_000
-MODEL: Final = "claude-sonnet-4-5"
+MODEL: Final = "claude-sonnet-5-5"
 MODELS: Final = (MODEL, "claude-haiku-4-5", "claude-opus-4-5")
 HINTS: Final[tuple[ChatMode, ...]] = ("question", "feature", "fix", "analysis", "general")
 SECONDS: Final[Mapping[ReplyMode, float]] = {

@@ -21,6 +21,7 @@ from service.eventlog.stream_ids import StreamId
 from service.eventlog.transactions import encode
 from service.ids import id_at
 from service.replay.reading import Entry
+from service.wire import cursor
 
 S = TypeVar("S")
 E = TypeVar("E", bound=Event)
@@ -89,6 +90,7 @@ class World:
                 state=encode(event),
                 metadata=_METADATA,
                 recorded_at=self.now,
+                cursor=cursor(self._position, append_id.bytes),
             )
             self._made.append(Entry(append_id, recorded))
         self._streams |= append.streams

@@ -4,7 +4,7 @@ The same seed, number of messages and number of days make the same events, ids a
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -23,15 +23,15 @@ from service.model.offline.replies import Language
 from service.replay.reading import Entry
 
 BEGIN: Final = datetime(2025, 1, 1, tzinfo=UTC)
-SORTS: Final[tuple[tuple[SessionMode, float], ...]] = (
-    ("plan", 60),
-    ("prompt", 16),
-    ("idea", 7),
-    ("analysis", 5),
-    ("run_feedback", 5),
-    ("what_if", 4),
-    ("setup", 3),
-)
+SORTS: Final[Mapping[SessionMode, float]] = {
+    "plan": 60,
+    "prompt": 16,
+    "idea": 7,
+    "analysis": 5,
+    "run_feedback": 5,
+    "what_if": 4,
+    "setup": 3,
+}
 """What the conversations are for, with how often each is."""
 
 HOURS: Final = (
@@ -42,12 +42,7 @@ WEEKEND: Final = 0.25
 GROWTH: Final = 2.0
 """The last day of the year is so much busier than the first one, and once more."""
 
-LANGUAGES: Final[tuple[tuple[Language, int], ...]] = (
-    ("en", 60),
-    ("fr", 15),
-    ("es", 13),
-    ("ar", 12),
-)
+LANGUAGES: Final[Mapping[Language, int]] = {"en": 60, "fr": 15, "es": 13, "ar": 12}
 WELCOME_SECONDS: Final = 3_600
 
 
@@ -90,12 +85,13 @@ class Year:
     def _people(self, number: int) -> list[User]:
         """The users, in the order in which they join: a third of them at once."""
         random, names = self._random, count(2)
+        languages: list[Language] = [*LANGUAGES]
         users: list[User] = []
         for n in range(number):
             name = words.NAMES[n % len(words.NAMES)]
             user_id = name if n < len(words.NAMES) else f"{name}-{next(names)}"
             later = max(0.0, n / number - 0.3) * 1.2 * self._days
-            (language,) = random.choices(*zip(*LANGUAGES, strict=True))
+            (language,) = random.choices(languages, [*LANGUAGES.values()])
             users.append(
                 User(
                     user_id=user_id,
@@ -163,10 +159,10 @@ class Year:
     def _plan_conversations(self) -> None:
         """Draw conversations until they have all messages together."""
         moments = self._moments()
-        sorts, often = zip(*SORTS, strict=True)
+        sorts: list[SessionMode] = [*SORTS]
         left = self._messages
         while left > 0:
-            (sort,) = self._random.choices(sorts, often)
+            (sort,) = self._random.choices(sorts, [*SORTS.values()])
             usual = 6 if sort == "prompt" else 4
             messages = min(left, 1 + int(self._random.expovariate(1 / (usual - 1))), 40)
             at = next(moments)

@@ -24,7 +24,6 @@ class Moments:
 
     pool: "Pool"
     tenant_id: str
-    log_epoch: str
     most: int
 
     async def position(self, at: str | None) -> int:
@@ -39,30 +38,38 @@ class Moments:
         async with past_transaction(self.pool, self.tenant_id) as connection:
             if at is None:
                 return await head(connection)
-            return await moment(connection, at, self.log_epoch)
+            return await moment(connection, at)
+
+    async def cursor(self, position: int) -> str | None:
+        """The cursor of the event at a position."""
+        from service.eventlog.store import cursor_at
+        from service.postgres.connections import tenant_rows
+
+        (found,) = await tenant_rows(self.pool, self.tenant_id, cursor_at(position))
+        return found
 
     def project(self, project_id: str, position: int) -> AbstractAsyncContextManager["Connection"]:
         """A connection that reads a project as it was. Raises TooLarge."""
-        from projections.past import fold_projects
+        from projections.past import copy_projects
 
-        return self._folded(fold_projects, [project_id], position)
+        return self._folded(copy_projects, [project_id], position)
 
     def account(self, user_id: str, position: int) -> AbstractAsyncContextManager["Connection"]:
         """A connection that reads a user's account as it was. Raises TooLarge."""
-        from projections.past import fold_account
+        from projections.past import copy_account
 
-        return self._folded(fold_account, user_id, position)
+        return self._folded(copy_account, user_id, position)
 
     @asynccontextmanager
     async def _folded(
-        self, fold: Callable[..., Awaitable[None]], what: object, position: int
+        self, copy: Callable[..., Awaitable[None]], what: object, position: int
     ) -> AsyncGenerator["Connection"]:
         from projections import past
         from service.postgres.connections import past_transaction
 
         async with past_transaction(self.pool, self.tenant_id) as connection:
-            await fold(connection, what, position, most=self.most)
-            past.turn_back(connection)
+            await copy(connection, what, position, most=self.most)
+            past.turn_back(connection, position)
             yield connection
 
 
@@ -80,14 +87,12 @@ async def _work(
     url: str, tenant_id: str, most: int, work: Callable[[Moments], Awaitable[dict[str, Any]]]
 ) -> dict[str, Any]:
     from projections.past import TooLarge
-    from service.eventlog.store import EventStore
     from service.http.problems import BadRequest
     from service.postgres import connections
 
     async with connections.pool(url) as pool:
-        epoch = await EventStore(pool).log_epoch()
         try:
-            return await work(Moments(pool=pool, tenant_id=tenant_id, log_epoch=epoch, most=most))
+            return await work(Moments(pool=pool, tenant_id=tenant_id, most=most))
         except BadRequest as error:
             refuse(error.detail.replace("asOf", "the option"))
         except TooLarge:

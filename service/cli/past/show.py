@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="What was there at a moment.")
 At = Annotated[
-    str | None, typer.Option(help="A cursor, or a time with an offset from UTC; now without it.")
+    str | None, typer.Option(help="A cursor, a position, or a time with an offset from UTC.")
 ]
 Tenant = Annotated[str | None, typer.Option(help="The tenant; not needed where keys name one.")]
 Most = Annotated[int, typer.Option(help="The most items that are shown.", min=1, max=100_000)]
@@ -73,7 +73,7 @@ async def _timeline(
         page = await timeline.page(
             connection, tenant_id=moments.tenant_id, project_id=project_id, limit=limit
         )
-    shown = timeline_schemas.timeline(page, moments.log_epoch, known.active_build_id, None)
+    shown = timeline_schemas.timeline(page, known.active_build_id, None)
     return dict(dumped(shown))
 
 
@@ -97,8 +97,8 @@ async def _session(
         parts = await sessions.parts(connection, tenant_id=tenant_id, row=row)
         page = await timeline.messages(connection, tenant_id=tenant_id, parts=parts, limit=limit)
     return {
-        "session": dumped(sessions_schemas.session(row, locale=None, log_epoch=moments.log_epoch)),
-        **dumped(messages_schemas.messages(page, moments.log_epoch, None)),
+        "session": dumped(sessions_schemas.session(row, locale=None)),
+        **dumped(messages_schemas.messages(page, None)),
     }
 
 
@@ -113,7 +113,7 @@ async def _account(moments: Moments, position: int, *, user_id: str, limit: int)
         rows = await consumption.ledger(
             connection, tenant_id=moments.tenant_id, user_id=user_id, before=END, limit=limit
         )
-    ledger = billing_schemas.ledger(rows, moments.log_epoch)
+    ledger = billing_schemas.ledger(rows)
     return {"account": balance, **dumped(ledger)}
 
 

@@ -185,12 +185,15 @@ function put(at, key, value) {
   else at[key] = value
 }
 
+/** The cursor before the first event of every log. */
+export const BEGINNING = '0.00000000'
+
 /**
- * The number in a cursor.
+ * The position in a cursor, or in the text of a position alone.
  * @param {string | null | undefined} cursor
  */
 export function positionIn(cursor) {
-  return cursor ? Number(cursor.slice(cursor.lastIndexOf('.') + 1)) : 0
+  return cursor ? Number(cursor.split('.')[0]) : 0
 }
 
 /**

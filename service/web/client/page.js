@@ -2,8 +2,8 @@
 
 import './elements/chat.js'
 import './elements/session-list.js'
-import { keepTrue } from './elements/moment.js'
-import { h } from './elements/dom.js'
+import { keepTrue } from './elements/parts/moment.js'
+import { h } from './elements/parts/dom.js'
 import { attempt } from './controls/toast.js'
 import { App } from './page/app.js'
 import { usePreferences } from './page/preferences.js'

@@ -71,8 +71,7 @@ async def test_tenants_that_share_a_session_do_not_see_each_other(
             found = await connection.execute(tenant)
         row = await found.fetchone()
         assert row is not None
-        name, session = row
-        return name, session
+        return str(row[0]), int(row[1])
 
     async with connections.pool(pgbouncer.url(url), prepares=False) as pool:
         names = [f"t{number % 5}" for number in range(50)]

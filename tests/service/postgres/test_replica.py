@@ -6,8 +6,8 @@ from typing import Any
 
 import psycopg
 import pytest
+from prometheus_client import REGISTRY
 
-from service.ops import metrics
 from service.postgres.addresses import AddressRefused, require_replica
 from service.postgres.embedded import Server
 from service.postgres.replica import Replica
@@ -16,6 +16,7 @@ from tests.routes import Route
 from tests.running import LiveService, problem, running
 from tests.standby import Standby, standby
 
+READS = "throughline_replica_reads_total"
 ACCOUNT = "/v1/billing/accounts/u1"
 
 
@@ -55,7 +56,7 @@ async def until(service: LiveService, *, follows: bool) -> None:
 
 def answered(by: str) -> float:
     """How many reads the replica or the primary has answered."""
-    return float(metrics.REPLICA_READS.labels(by)._value.get())
+    return REGISTRY.get_sample_value(READS, {"answered_by": by}) or 0.0
 
 
 async def balance(service: LiveService, at_least: str | None = None) -> tuple[int, int]:

@@ -11,7 +11,6 @@ from prometheus_client import REGISTRY
 
 from service.chat import leases
 from service.eventlog.heavy_reads import HeavyReads
-from service.eventlog.store import EventStore
 from service.postgres import connections
 from service.postgres.connections import Pool, service_transaction, tenant_transaction
 from service.webhooks.dispatch import Dispatcher, Source
@@ -24,6 +23,7 @@ from service.webhooks.store import (
     dead_letters,
     webhooks_of,
 )
+from service.wire import position_of
 from tests.service.eventlog.logs import Log, event, running_log
 from tests.service.webhooks.receiver import CUT, Receiver, receiving
 from tests.sizes import chance, size
@@ -61,7 +61,6 @@ async def dispatching(
             pool=pool,
             live_log=log.live_log,
             heavy_reads=HeavyReads(),
-            log_epoch=await EventStore(pool).log_epoch(),
             private=True,
             pauses=pauses,
         )
@@ -127,7 +126,7 @@ async def test_events_arrive_in_order_and_name_the_event_before_them(
         await receiver.until_position(head)
     expected = [*range(before + 1, before + 151), head]
     assert receiver.positions() == expected
-    prevs = [int(each.event["prev"].partition(".")[2]) for each in receiver.deliveries]
+    prevs = [position_of(each.event["prev"]) for each in receiver.deliveries]
     assert prevs == [before, *expected[:-1]]
     assert receiver.connections == 1
 

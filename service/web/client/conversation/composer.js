@@ -1,7 +1,7 @@
 /** Where a message is written: its draft is kept, its price is said before it is sent. */
 
-import { h, patch } from '../elements/dom.js'
-import { icon } from '../elements/icons.js'
+import { h, patch } from '../elements/parts/dom.js'
+import { icon } from '../elements/parts/icons.js'
 import { locale, number, t } from '../texts.js'
 
 const LONGEST = 32_000

@@ -16,15 +16,15 @@
 
 import { menuButton } from '../controls/menu.js'
 import { attempt } from '../controls/toast.js'
-import { h, patch } from '../elements/dom.js'
-import { icon } from '../elements/icons.js'
-import { moment } from '../elements/moment.js'
+import { h, patch } from '../elements/parts/dom.js'
+import { icon } from '../elements/parts/icons.js'
+import { moment } from '../elements/parts/moment.js'
 import { duration, seconds, t, word } from '../texts.js'
 import { said } from './templates.js'
 
 /** The elements of replies and builds are loaded when the first one is shown. @type {Record<string, () => Promise<unknown>>} */
 const LOADED = { 'throughline-plan': () => import('../elements/plan.js'), 'throughline-build': () => import('../elements/build.js') }
-/** @type {typeof import('../elements/markdown.js').markdown | null} */
+/** @type {typeof import('../elements/parts/markdown.js').markdown | null} */
 let markdown = null
 
 /** @param {string} tag @param {Record<string, unknown>} attributes */
@@ -213,7 +213,7 @@ function appended(node, row) {
   const text = item?.['aiResponse']?.text ?? ''
   if (!markdown) {
     void attempt(async () => {
-      ({ markdown } = await import('../elements/markdown.js'))
+      ({ markdown } = await import('../elements/parts/markdown.js'))
       patch(node, appended(node, shown.get(node)?.row ?? row))
     })
   }

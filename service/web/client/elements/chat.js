@@ -17,9 +17,9 @@ import { isShown, makeRow, renewRow } from '../conversation/rows.js'
 import { loadTemplates } from '../conversation/templates.js'
 import { fold, NOTHING } from '../fold.js'
 import { changes, locale, t } from '../texts.js'
-import { h, keyed, patch } from './dom.js'
-import { Drawn } from './drawn.js'
-import { inTurn } from './turns.js'
+import { h, keyed, patch } from './parts/dom.js'
+import { Drawn } from './parts/drawn.js'
+import { inTurn } from './parts/turns.js'
 
 /** @typedef {import('../throughline.js').Throughline} Throughline */
 /** @typedef {import('../throughline.js').Reply} Reply */

@@ -12,11 +12,11 @@ import { renameInPlace } from '../controls/rename.js'
 import { attempt, messageOf, toast } from '../controls/toast.js'
 import { saved } from '../conversation/files.js'
 import { changes, date, locale, number, t, word } from '../texts.js'
-import { h, patch } from './dom.js'
-import { Drawn } from './drawn.js'
-import { icon } from './icons.js'
-import { brief } from './moment.js'
-import { inTurn } from './turns.js'
+import { h, patch } from './parts/dom.js'
+import { Drawn } from './parts/drawn.js'
+import { icon } from './parts/icons.js'
+import { brief } from './parts/moment.js'
+import { inTurn } from './parts/turns.js'
 
 /** @typedef {import('../throughline.js').Throughline} Throughline */
 /** @typedef {Record<string, any>} Session */

@@ -9,11 +9,11 @@ import { messageOf } from '../controls/toast.js'
 import { loadTemplates, said } from '../conversation/templates.js'
 import { fold, NOTHING } from '../fold.js'
 import { changes, locale, t, word } from '../texts.js'
-import { h, keyed, patch } from './dom.js'
-import { Drawn } from './drawn.js'
-import { icon } from './icons.js'
-import { moment } from './moment.js'
-import { inTurn } from './turns.js'
+import { h, keyed, patch } from './parts/dom.js'
+import { Drawn } from './parts/drawn.js'
+import { icon } from './parts/icons.js'
+import { moment } from './parts/moment.js'
+import { inTurn } from './parts/turns.js'
 
 /** @typedef {import('../throughline.js').Throughline} Throughline */
 /** @typedef {import('../throughline.js').Feed} Feed */

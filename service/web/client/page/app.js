@@ -3,9 +3,9 @@
 import { attempt, messageOf, toast } from '../controls/toast.js'
 import { menuButton } from '../controls/menu.js'
 import { renameInPlace } from '../controls/rename.js'
-import { h, patch, svg } from '../elements/dom.js'
-import { icon } from '../elements/icons.js'
-import { inTurn } from '../elements/turns.js'
+import { h, patch, svg } from '../elements/parts/dom.js'
+import { icon } from '../elements/parts/icons.js'
+import { inTurn } from '../elements/parts/turns.js'
 import { date, LOCALE_NAMES, LOCALES, locale, number, t, word } from '../texts.js'
 import { help, listen } from './keys.js'
 import { chooseLocale, keep, kept, theme, THEMES, useTheme } from './preferences.js'
@@ -45,6 +45,8 @@ export class App {
   #missing = null
   /** What the main part shows: the place and the project. */
   #shown = ''
+  /** The moment of the balance that was asked for. @type {string | null | undefined} */
+  #balanceAt
   /** The cursor that the foot shows. @type {string | null} */
   #position = null
   /** The moment of a place that is read whole. @type {string | null} */
@@ -127,7 +129,8 @@ export class App {
     this.#beside()
     this.#drawer(false)
     this.draw()
-    void (route.at === null ? this.#readBalance() : inTurn('balance', () => this.#readBalance()))
+    if (route.at !== this.#balanceAt) void (route.at === null ? this.#readBalance() : inTurn('balance', () => this.#readBalance()))
+    this.#balanceAt = route.at
     this.#findMoment()
   }
 

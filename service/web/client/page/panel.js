@@ -1,8 +1,8 @@
 /** What stands beside the conversation: a plan, a build, a run or a prompt. */
 
 import { attempt, messageOf, toast } from '../controls/toast.js'
-import { h } from '../elements/dom.js'
-import { icon } from '../elements/icons.js'
+import { h } from '../elements/parts/dom.js'
+import { icon } from '../elements/parts/icons.js'
 import { t } from '../texts.js'
 
 /** @typedef {import('../throughline.js').Throughline} Throughline */

@@ -3,9 +3,9 @@
  * earlier moment everything is shown as it was; at the end of the slider everything is live.
  */
 
-import { h, patch } from '../elements/dom.js'
-import { icon } from '../elements/icons.js'
-import { positionIn } from '../fold.js'
+import { h, patch } from '../elements/parts/dom.js'
+import { icon } from '../elements/parts/icons.js'
+import { BEGINNING, positionIn } from '../fold.js'
 import { number, t } from '../texts.js'
 
 /** @typedef {import('../throughline.js').Throughline} Throughline */
@@ -28,7 +28,7 @@ export class Scrubber {
 
   /**
    * @param {Throughline} client
-   * @param {(at: string | null) => void} move called with the cursor of a moment, or null for now
+   * @param {(at: string | null) => void} move called with a moment, a cursor or a position, or null for now
    */
   constructor(client, move) {
     this.#client = client
@@ -61,7 +61,7 @@ export class Scrubber {
     /** @param {string} name @param {string} label @param {() => void} run @param {boolean} off */
     const button = (name, label, run, off) => h('button', { key: label, type: 'button', class: 'bare icon', 'aria-label': t(label), title: t(label), disabled: off, onclick: run }, icon(name))
     patch(this.node,
-      button('first', 'time_first', () => this.#move(cursorAt(this.#now, this.#first || 1)), isStill),
+      button('first', 'time_first', () => this.#move(String(this.#first || 1)), isStill),
       button('back', 'time_earlier', () => void this.step(-1), isStill),
       this.#slider,
       button('chevron', 'time_later', () => void this.step(1), this.#at === null),
@@ -73,7 +73,7 @@ export class Scrubber {
     const projectId = this.#projectId
     if (!projectId || this.#first || feed !== this.#feed) return
     const { items, before } = feed.state
-    const first = before === null ? items[0] : (await this.#client.timeline(projectId, { limit: 1, after: cursorAt(feed.position, 0) }).catch(() => null))?.items[0]
+    const first = before === null ? items[0] : (await this.#client.timeline(projectId, { limit: 1, after: BEGINNING }).catch(() => null))?.items[0]
     if (feed !== this.#feed) return
     this.#first = positionIn(first?.cursor)
     this.draw()
@@ -81,7 +81,7 @@ export class Scrubber {
 
   #onSlide() {
     const position = Number(this.#slider.value)
-    this.#move(position >= positionIn(this.#now) ? null : cursorAt(this.#now, position))
+    this.#move(position >= positionIn(this.#now) ? null : String(position))
   }
 
   /**
@@ -97,16 +97,28 @@ export class Scrubber {
 
   /** Go to the moment of the next item, or of the one before. @param {1 | -1} by */
   async step(by) {
-    if (!this.#projectId || (by > 0 && this.#at === null)) return
+    const projectId = this.#projectId
+    if (!projectId || (by > 0 && this.#at === null)) return
     const from = this.#at ?? this.#now
-    const item = this.#loaded(by, positionIn(from))
-      ?? (await this.#client.timeline(this.#projectId, { limit: 1, [by > 0 ? 'after' : 'before']: from }).catch(() => null))?.items[0]
+    const item = this.#loaded(by, positionIn(from)) ?? await this.#asked(projectId, by, from)
     if (by > 0) this.#move(!item || positionIn(item.cursor) >= positionIn(this.#now) ? null : item.cursor)
     else if (item) this.#move(item.cursor)
   }
-}
 
-/** @param {string | null} cursor one of the same log @param {number} position */
-function cursorAt(cursor, position) {
-  return cursor === null ? null : `${cursor.slice(0, cursor.lastIndexOf('.'))}.${position}`
+  /**
+   * The item before a moment, or after it, from the server.
+   * @param {string} projectId @param {1 | -1} by @param {string | null} from
+   */
+  async #asked(projectId, by, from) {
+    const near = from?.includes('.') ? { cursor: from } : await this.#last(projectId, from)
+    if (by < 0 && positionIn(near?.cursor) < positionIn(from)) return near
+    const query = by > 0 ? { after: near?.cursor ?? BEGINNING } : { before: near?.cursor }
+    return (await this.#client.timeline(projectId, { limit: 1, ...query }).catch(() => null))?.items[0]
+  }
+
+  /** The newest item up to a position. @param {string} projectId @param {string | null} position */
+  async #last(projectId, position) {
+    const page = await this.#client.timeline(projectId, { limit: 1, asOf: position }).catch(() => null)
+    return page?.items[0]
+  }
 }

@@ -1,9 +1,9 @@
 /** The places of a project beside its conversations: prompts, runs, usage, the log. */
 
 import { attempt, messageOf } from '../controls/toast.js'
-import { h } from '../elements/dom.js'
-import { icon } from '../elements/icons.js'
-import { moment } from '../elements/moment.js'
+import { h } from '../elements/parts/dom.js'
+import { icon } from '../elements/parts/icons.js'
+import { moment } from '../elements/parts/moment.js'
 import { t, word } from '../texts.js'
 
 /** @typedef {import('./panel.js').Room} Room */

@@ -7,8 +7,8 @@
  */
 
 import { h, nodesOf, patch } from './dom.js'
-import { codeBlock, path, plain, restOf } from './parts.js'
-import { t } from '../texts.js'
+import { codeBlock, path, plain, restOf } from './small.js'
+import { t } from '../../texts.js'
 
 /** @typedef {{ level?: number }} Options */
 /** @typedef {{ depth: number, heading: number, least: number }} Place */

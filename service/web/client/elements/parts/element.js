@@ -1,8 +1,8 @@
 /** What all elements have in common: a shadow root, the style, texts that follow the locale. */
 
 import { h, patch, sheet } from './dom.js'
-import { changes, t } from '../texts.js'
-import { button } from './parts.js'
+import { changes, t } from '../../texts.js'
+import { button } from './small.js'
 
 /** @typedef {import('./dom.js').Child} Child */
 
