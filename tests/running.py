@@ -104,6 +104,12 @@ class LiveService:
     service: Service
     server: Server
 
+    @property
+    def tenant_id(self) -> str:
+        """The tenant that the client acts as."""
+        assert isinstance(self.client.auth, Signed)
+        return KEYS[self.client.auth.key_id].tenant
+
     async def project(self, project_id: str = "p1", *users: str) -> None:
         """Register a project with its members (u1 unless given)."""
         members = [{"userId": user, "role": "owner"} for user in users or ("u1",)]
@@ -172,19 +178,19 @@ class SharedService:
     unused: Iterator[str]
 
     @asynccontextmanager
-    async def tenant(self) -> AsyncGenerator[LiveService]:
+    async def tenant(self, model: OfflineModel | None = None) -> AsyncGenerator[LiveService]:
         """The service for a tenant that nobody has used, with a model of its own."""
         key_id = f"k{next(self.unused)[1:]}"
-        self.model.answering = OfflineModel()
+        self.model.answering = model or OfflineModel()
         async with _client(str(self.live.client.base_url), key_id) as client:
             yield replace(self.live, client=client, model=self.model.answering)
 
 
 @asynccontextmanager
-async def sharing(url: str) -> AsyncGenerator[SharedService]:
+async def sharing(url: str, **settings: Any) -> AsyncGenerator[SharedService]:
     """Start a service for many tenants against the database `url`; stop it gracefully."""
     model = ModelInTurn()
-    async with running(url, model) as live:
+    async with running(url, model, **settings) as live:
         yield SharedService(live, model, iter(TENANTS))
 
 

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from domain.operations import fold
 from projections import PROJECTIONS
-from projections.projection import verify
+from projections.projection import Projection, verify
 from service.model.offline.app import OfflineModel
 from service.postgres import connections
 from tests.running import LiveService, events_of
@@ -166,8 +166,20 @@ async def healthy(live: LiveService, url: str) -> None:
     states = readiness["projections"]
     assert {states[each.name]["state"] for each in PROJECTIONS if each.is_inline} == {"live"}
     async with await connections.connect(url, as_service=False) as owner:
+        found = await owner.execute("select distinct type from app.event")
+        types = {name for (name,) in await found.fetchall()}
         for projection in PROJECTIONS:
-            assert await verify(owner, projection) == 0, projection.name
+            if types.isdisjoint(kind.__name__ for kind in projection.handles):
+                # Its verification would compare no rows with no rows, and takes longer.
+                assert await is_empty(owner, projection), projection.name
+            else:
+                assert await verify(owner, projection) == 0, projection.name
+
+
+async def is_empty(connection: connections.Connection, projection: Projection) -> bool:
+    """Whether a read model has no rows."""
+    found = await connection.execute(f"select from app.{projection.name} limit 1".encode())
+    return not await found.fetchall()
 
 
 async def ended_as_shown(live: LiveService, url: str, *finals: Final) -> None:

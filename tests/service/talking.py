@@ -38,7 +38,7 @@ async def begun(
         if instructions:
             await transaction.decide(stream, partial(session.instruct, **instructions))
 
-    await live.service.transactions.transact("t1", work)
+    await live.service.transactions.transact(live.tenant_id, work)
     return stream.id
 
 
@@ -59,13 +59,13 @@ async def forked(live: LiveService, parent_id: str, *, version: int, mode: Sessi
         )
         await transaction.decide(stream, forking)
 
-    await live.service.transactions.transact("t1", work)
+    await live.service.transactions.transact(live.tenant_id, work)
     return stream.id
 
 
 async def state_of(live: LiveService, session_id: str) -> Session:
     """The session as the log has it."""
-    return await live.service.transactions.current("t1", session_stream(session_id))
+    return await live.service.transactions.current(live.tenant_id, session_stream(session_id))
 
 
 BOTH: Final[tuple[dict[str, Any], ...]] = ({}, {"reply": False})

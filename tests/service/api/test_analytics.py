@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from service.postgres import connections
-from tests.running import LiveService, Signed, running
+from tests.running import LiveService, SharedService, Signed
 
 PATH = "/v1/projects/p1/analytics"
 
 
 @pytest.fixture
-async def run(url: str) -> AsyncIterator[LiveService]:
-    async with running(url) as started:
+async def run(shared_service: SharedService) -> AsyncIterator[LiveService]:
+    async with shared_service.tenant() as started:
         await started.project("p1", "u1", "u2")
         await started.credit()
         await started.credit("u2")
@@ -167,7 +167,7 @@ async def test_bonus_seconds_are_used_up_first(run: LiveService) -> None:
     assert [each["bonusSeconds"] for each in ledger] == [0, 1]
 
 
-async def test_prompts_and_their_saved_runs_are_counted(run: LiveService, url: str) -> None:
+async def test_prompts_and_their_saved_runs_are_counted(run: LiveService, shared_url: str) -> None:
     acting = {"userId": "u1", "projectId": "p1"}
 
     async def posted(path: str, **body: Any) -> dict[str, Any]:
@@ -195,10 +195,11 @@ async def test_prompts_and_their_saved_runs_are_counted(run: LiveService, url: s
     assert (found["improvements"], found["accepted"], found["acceptanceRate"]) == (2, 1, 0.5)
     assert (found["savedRuns"], found["averageMessages"]) == (2, 1), "those of the user"
     assert (found["returnRate"], found["adoption"]) == (0, 0.5)
-    async with await connections.connect(url, as_service=False) as owner:
+    async with await connections.connect(shared_url, as_service=False) as owner:
         await owner.execute(
             "update app.sessions set last_active_at = last_active_at + interval '1 hour' "
-            "where user_id = 'u2' and mode = 'prompt'"
+            "where tenant_id = %s and user_id = 'u2' and mode = 'prompt'",
+            [run.tenant_id],
         )
     whole = (await run.client.get(PATH)).json()["prompts"]
     assert (whole["savedRuns"], whole["returnRate"], whole["adoption"]) == (3, 0.3333, 1)

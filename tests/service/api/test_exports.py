@@ -12,7 +12,7 @@ from domain import session
 from service.api.exports import PAGE
 from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import Transaction
-from tests.running import LiveService, Signed, problem, running
+from tests.running import LiveService, SharedService, Signed, problem, running
 from tests.service import law
 from tests.service.api.test_forks import appended, ask, forked, opened
 
@@ -21,8 +21,8 @@ USERS = {"en": "User: u1", "fr": "Utilisateur : u1", "es": "Usuario: u1", "ar": 
 
 
 @pytest.fixture
-async def run(url: str) -> AsyncIterator[LiveService]:
-    async with running(url) as started:
+async def run(shared_service: SharedService) -> AsyncIterator[LiveService]:
+    async with shared_service.tenant() as started:
         await started.project("p1", "u1", "u2")
         await started.credit()
         yield started
@@ -51,7 +51,7 @@ async def talk(run: LiveService) -> dict[str, Any]:
         decision = partial(session.give_material, message_id="a3", kind="summary", text="Leaves")
         await transaction.decide(session_stream("s1", "p1"), decision)
 
-    await run.service.transactions.transact("t1", give)
+    await run.service.transactions.transact(run.tenant_id, give)
     await run.chat("Add a page [[offline: refusal]]", sessionId="s1")
     return await ask(run, "Why is the cart slow?", sessionId="s1")
 
@@ -189,4 +189,4 @@ async def filled(run: LiveService, count: int) -> None:
             decision = partial(said, text=f"Word {n}")
             await transaction.decide(session_stream("private-s1", "p1"), decision)
 
-    await run.service.transactions.transact("t1", fill)
+    await run.service.transactions.transact(run.tenant_id, fill)

@@ -11,12 +11,12 @@ from domain import session
 from domain.events import SessionMode
 from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import Transaction
-from tests.running import LiveService, Signed, problem, running
+from tests.running import LiveService, SharedService, Signed, problem
 
 
 @pytest.fixture
-async def run(url: str) -> AsyncIterator[LiveService]:
-    async with running(url, user_messages=1_000) as started:
+async def run(shared_service: SharedService) -> AsyncIterator[LiveService]:
+    async with shared_service.tenant() as started:
         await started.project("p1", "u1", "u2")
         await started.credit()
         await started.credit("u2")
@@ -54,7 +54,7 @@ async def opened(run: LiveService, session_id: str, mode: SessionMode, **setting
         if settings:
             await transaction.decide(stream, partial(session.instruct, **settings))
 
-    await run.service.transactions.transact("t1", work)
+    await run.service.transactions.transact(run.tenant_id, work)
 
 
 async def appended(run: LiveService, session_id: str, message_id: str, **said: Any) -> None:
@@ -64,7 +64,7 @@ async def appended(run: LiveService, session_id: str, message_id: str, **said: A
         )
         await transaction.decide(session_stream(session_id, "p1"), decision)
 
-    await run.service.transactions.transact("t1", work)
+    await run.service.transactions.transact(run.tenant_id, work)
 
 
 def told(run: LiveService) -> str:

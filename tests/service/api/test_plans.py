@@ -6,14 +6,14 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.running import LiveService, Signed, problem, running
+from tests.running import LiveService, SharedService, Signed, problem
 
 REPLY = "/v1/chat-plan/replies"
 
 
 @pytest.fixture
-async def run(url: str) -> AsyncIterator[LiveService]:
-    async with running(url) as started:
+async def run(shared_service: SharedService) -> AsyncIterator[LiveService]:
+    async with shared_service.tenant() as started:
         await started.project("p1", "u1", "u2")
         await started.credit()
         yield started

@@ -13,13 +13,13 @@ from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import Transaction
 from service.jobs import projections as jobs
 from service.postgres.connections import tenant_transaction
-from tests.running import LiveService, Signed, problem, running
+from tests.running import LiveService, SharedService, Signed, problem
 from tests.service.api.test_forks import appended, ask, opened
 
 
 @pytest.fixture
-async def run(url: str) -> AsyncIterator[LiveService]:
-    async with running(url) as started:
+async def run(shared_service: SharedService) -> AsyncIterator[LiveService]:
+    async with shared_service.tenant() as started:
         await started.project("p1", "u1", "u2")
         await started.credit()
         yield started
@@ -54,7 +54,7 @@ async def named(run: LiveService, session_id: str, name: str) -> None:
         details = session.Details(name=name, mode=state.mode)
         await transaction.decide(stream, partial(session.change, details=details, revisions=None))
 
-    await run.service.transactions.transact("t1", work)
+    await run.service.transactions.transact(run.tenant_id, work)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ async def test_what_was_erased_is_not_found_any_more(run: LiveService) -> None:
     assert len(await found(run, "quillwort")) == 2
     await run.client.delete("/v1/chat-plan/session/s1?userId=u1")
     assert await found(run, "quillwort") == []
-    async with tenant_transaction(run.service.pool, "t1") as connection:
+    async with tenant_transaction(run.service.pool, run.tenant_id) as connection:
         left = await (await connection.execute("select from app.words")).fetchall()
     assert left == []
 
@@ -167,12 +167,13 @@ async def test_the_statement_returns_nothing_of_another_tenant_whatever_it_is_as
     await appended(run, "s1", "a1", role="user", text="Quillwort")
     assert await found(run, "quillwort"), "the words are in the read model"
     asked: dict[str, Any] = {"query": "quillwort", "mode": None, "before": 2**62, "limit": 50}
+    own = run.tenant_id
     for role, tenant_id, project_id, count in (
-        ("t1", "t1", "p1", 1),
-        ("t2", "t1", "p1", 0),
-        ("t1", "t2", "p1", 0),
-        ("t1", "t1", "p2", 0),
-        ("", "t1", "p1", 0),
+        (own, own, "p1", 1),
+        ("t2", own, "p1", 0),
+        (own, "t2", "p1", 0),
+        (own, own, "p2", 0),
+        ("", own, "p1", 0),
     ):
         async with tenant_transaction(run.service.pool, role) as connection:
             rows = await words.search(

@@ -18,7 +18,7 @@ from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import Transaction
 from service.settings import Settings
 from service.wire import position_of
-from tests.running import LiveService, Signed, problem, running
+from tests.running import LiveService, SharedService, Signed, problem, running, sharing
 from tests.service.eventlog.logs import appends_blocked, until_an_append_is_blocked
 
 SESSION = "/v1/chat-plan/session"
@@ -26,9 +26,15 @@ PLAN = {"userId": "u1", "projectId": "p1", "mode": "plan"}
 Answer = dict[str, Any]
 
 
+@pytest.fixture(scope="module")
+async def shared_service(shared_url: str) -> AsyncIterator[SharedService]:
+    async with sharing(shared_url, models=("large",)) as started:
+        yield started
+
+
 @pytest.fixture
-async def run(url: str) -> AsyncIterator[LiveService]:
-    async with running(url, models=("large",)) as started:
+async def run(shared_service: SharedService) -> AsyncIterator[LiveService]:
+    async with shared_service.tenant() as started:
         await started.project("p1", "u1", "u2")
         await started.credit()
         yield started
@@ -70,12 +76,12 @@ async def said(run: LiveService, session_id: str, *texts: str, project_id: str =
             )
             await transaction.decide(session_stream(session_id, project_id), decision)
 
-    await run.service.transactions.transact("t1", work)
+    await run.service.transactions.transact(run.tenant_id, work)
 
 
 async def expired(run: LiveService, session_id: str) -> None:
     work = partial(expire, project_id="p1", session_id=session_id)
-    await run.service.transactions.transact("t1", work)
+    await run.service.transactions.transact(run.tenant_id, work)
 
 
 async def browser(run: LiveService, user_id: str) -> httpx.AsyncClient:
@@ -98,7 +104,8 @@ async def a_run(run: LiveService, run_id: str) -> None:
         settings=None,
         given=None,
     )
-    await run.service.transactions.transact("t1", partial(queue, run_id=run_id, order=order))
+    work = partial(queue, run_id=run_id, order=order)
+    await run.service.transactions.transact(run.tenant_id, work)
 
 
 # opened or found ---------------------------------------------------------------------------------
@@ -249,7 +256,7 @@ async def test_a_prompt_session_says_which_of_its_settings_are_not_sent(run: Liv
     assert made["settings"] == settings
     assert made["notSent"] == ["note", "temperature", "topP"]
     assert made["isPrivate"]
-    known = await run.service.transactions.current("t1", session_stream(made["sessionId"]))
+    known = await run.service.transactions.current(run.tenant_id, session_stream(made["sessionId"]))
     assert (known.model, known.max_tokens) == ("large", 500)
     plain = await opened(run, mode="prompt", settings={"model": "offline"})
     assert plain["settings"] == {"model": "offline"}, "the service's own model is allowed"

@@ -30,9 +30,9 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
     return "asyncio", {"use_uvloop": True}
 
 
-@pytest.fixture
-async def live(url: str) -> AsyncIterator[LiveService]:
-    async with running(url, OfflineModel(pace=0.02)) as service:
+@pytest.fixture(scope="module")
+async def live(shared_url: str) -> AsyncIterator[LiveService]:
+    async with running(shared_url, OfflineModel(pace=0.02)) as service:
         await service.project()
         await service.credit()
         yield service

@@ -22,7 +22,7 @@ from service.model.client import ModelCall, ModelClient, ModelError
 from service.model.offline.app import Fault, OfflineModel, serving
 from service.model.offline.requests import parts
 from service.settings import Settings
-from tests.running import LiveService, running
+from tests.running import LiveService, SharedService, running
 from tests.service import law
 from tests.service.chat.test_faults import SAID, ends_with
 
@@ -287,22 +287,26 @@ UNREADABLE: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("strange", IGNORED)
-async def test_odd_events_do_not_cost_a_whole_reply(url: str, strange: str) -> None:
-    async with running(url, Says(IGNORED[strange])) as live:
+async def test_odd_events_do_not_cost_a_whole_reply(
+    shared_service: SharedService, shared_url: str, strange: str
+) -> None:
+    async with shared_service.tenant(Says(IGNORED[strange])) as live:
         await ready(live)
         final = await said(live, "Good morning")
         assert (final["subtype"], final["data"]) == ("success", {"markdown": "Hello"})
-        await law.ended_as_shown(live, url, final)
+        await law.ended_as_shown(live, shared_url, final)
 
 
 @pytest.mark.parametrize("strange", UNREADABLE)
-async def test_text_before_an_unreadable_event_is_kept(url: str, strange: str) -> None:
-    async with running(url, Says(SHOWN + UNREADABLE[strange])) as live:
+async def test_text_before_an_unreadable_event_is_kept(
+    shared_service: SharedService, shared_url: str, strange: str
+) -> None:
+    async with shared_service.tenant(Says(SHOWN + UNREADABLE[strange])) as live:
         await ready(live)
         final = await said(live, "Good morning")
         assert (final["subtype"], final["data"]) == ("partial", {"markdown": "Hello"})
         assert final["reason"] == "provider_unreadable"
-        await law.ended_as_shown(live, url, final)
+        await law.ended_as_shown(live, shared_url, final)
 
 
 async def test_an_unreadable_event_at_the_start_is_tried_again(url: str) -> None:
@@ -318,14 +322,16 @@ async def test_an_unreadable_event_at_the_start_is_tried_again(url: str) -> None
 
 
 @pytest.mark.parametrize("header", ["inf", "1e300", "-1e300", "nan", "soon"])
-async def test_a_busy_provider_with_an_absurd_retry_after_is_busy(url: str, header: str) -> None:
-    async with running(url, Busy(header)) as live:
+async def test_a_busy_provider_with_an_absurd_retry_after_is_busy(
+    shared_service: SharedService, shared_url: str, header: str
+) -> None:
+    async with shared_service.tenant(Busy(header)) as live:
         await ready(live)
         final = await said(live, "Good morning")
         assert ends_with(final) == "provider_busy"
         waits = {"inf": 86_400, "1e300": 86_400, "-1e300": 0}
         assert final["error"].get("retryAfterSeconds") == waits.get(header)
-        await law.ended_as_shown(live, url, final)
+        await law.ended_as_shown(live, shared_url, final)
 
 
 class Busy(OfflineModel):
