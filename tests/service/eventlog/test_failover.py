@@ -70,13 +70,14 @@ class Payer:
 async def test_a_failover_loses_nothing_that_was_acknowledged_and_bills_nothing_twice(
     nodes: Pair,
 ) -> None:
-    """Every reply that was being written ends, and is billed once."""
+    """Every reply that was being written ends and is billed once, and another service tells it."""
     random = chance("failover")
-    async with running(nodes.url("drill"), OfflineModel(pace=0.05)) as service:
+    url = nodes.url("drill")
+    async with running(url, OfflineModel(pace=0.05)) as service, running(url) as other:
         await service.project()
         await service.credit()
         await service.credit("payer", 1)
-        payers = [Payer(service, number) for number in range(CLIENTS)]
+        payers = [Payer((service, other)[number % 2], number) for number in range(CLIENTS)]
         paying = [asyncio.create_task(payer.run()) for payer in payers]
         readers: list[Reader] = []
         for number in range(FAILOVERS):
@@ -91,6 +92,8 @@ async def test_a_failover_loses_nothing_that_was_acknowledged_and_bills_nothing_
             async with asyncio.timeout(STREAM_SECONDS):
                 await asked
                 await reader.finish(service)
+                joined = await other.join(reader.reply_id)
+            assert joined == reader.events
         for payer in payers:
             payer.ends.set()
         await asyncio.gather(*paying)
