@@ -65,7 +65,7 @@ prove: $(VENV)/.browser $(VENV)/.node ## load and faults, all tests at full size
 	THROUGHLINE_ROUTE=pooler,replica $(PYTEST) $(WORKERS) $(STORIES)
 	$(MAKE) cover
 
-schema: $(VENV)/.dev ## write what is generated: masked.sql, first_day.json, schema.sql
+schema: $(VENV)/.dev ## write what is generated: masked.sql, first_day.json, schema.sql, the views in docs/analytics.md
 	$(BIN)/python -m scripts.schema
 
 map: $(VENV)/.dev ## write the README's map anew from the packages' docstrings

@@ -49,7 +49,8 @@ BuildStatus = Literal["queued", "running", "succeeded", "failed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRow:
-    """A build. `heard_at` is the time of the last report."""
+    """A build. `heard_at` is the time of the last report. `cursor` is that of the event that queued
+    the build."""
 
     build_id: str
     project_id: str
@@ -75,6 +76,7 @@ class BuildRow:
     heard_at: datetime
     ended_at: datetime | None
     queued_position: int
+    cursor: str
 
     @property
     def duration_ms(self) -> int | None:
@@ -102,6 +104,7 @@ class BuildEventRow:
     seconds: int | None
     tokens: int | None
     at: datetime
+    cursor: str
 
 
 async def of_ids(

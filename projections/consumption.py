@@ -41,6 +41,7 @@ class ConsumptionRow:
     prices: str
     model: str
     recorded_at: datetime
+    cursor: str
 
 
 async def ledger(

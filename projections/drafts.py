@@ -14,6 +14,7 @@ DRAFTS: Final = Projection(
     name="drafts",
     version=2,
     rules="d1a41ea3",
+    views=("project_drafts",),
     handles=(PlanSaved, SessionDeleted),
 )
 
@@ -29,6 +30,7 @@ class DraftRow:
     title: str
     saved_at: datetime
     position: int
+    cursor: str
 
 
 async def of_reply(connection: Connection, *, tenant_id: str, reply_id: str) -> DraftRow | None:

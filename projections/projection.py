@@ -181,6 +181,12 @@ def in_past(text: bytes, names: Iterable[str]) -> bytes:
     return re.sub(moved, rb"past.\1", text)
 
 
+def read_in_past(moved: bytes) -> list[bytes]:
+    """The read models that such a text reads. The last words are those of timelines."""
+    found = re.findall(rb"\bpast\.(\w+)", moved)
+    return [b"timeline" if each == b"last_words" else each for each in found]
+
+
 async def _install_past(connection: Connection, projections: Sequence[Projection]) -> None:
     """Create an empty copy of each table and its rules in the schema `past`, where the copy is
     missing or has other rules."""

@@ -26,6 +26,7 @@ PROJECTS: Final = Projection(
     name="projects",
     version=4,
     rules="6071cf87",
+    views=("projects",),
     handles=(
         ProjectRegistered,
         ProjectDescribed,
@@ -40,6 +41,7 @@ MEMBERS: Final = Projection(
     name="members",
     version=3,
     rules="d81b4195",
+    views=("project_members",),
     handles=(MemberAdded, MemberRemoved, ProjectErasureRequested),
 )
 
@@ -73,6 +75,7 @@ class ListedProject(ProjectRow):
     """A project of a list; `role` is that of the user whose list it is."""
 
     registered_position: int
+    cursor: str
     role: Role | None
 
 

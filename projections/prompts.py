@@ -81,6 +81,7 @@ class ListedPrompt(PromptRow):
 
     name_key: str
     position_key: int
+    cursor: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,7 +58,8 @@ RunStatus = Literal["queued", "running", "succeeded", "failed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRow:
-    """A run. `progress` is the title of the last report, and `heard_at` its time."""
+    """A run. `progress` is the title of the last report, and `heard_at` its time. `cursor` is that
+    of the event that queued the run."""
 
     run_id: str
     project_id: str
@@ -83,6 +84,7 @@ class RunRow:
     heard_at: datetime
     ended_at: datetime | None
     queued_position: int
+    cursor: str
     step_count: int
     candidate_count: int
 
@@ -105,6 +107,7 @@ class StepRow:
     output: str | None
     at: datetime
     position: int
+    cursor: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +120,7 @@ class CandidateRow:
     data: Json
     at: datetime
     position: int
+    cursor: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

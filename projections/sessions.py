@@ -81,7 +81,7 @@ class SessionRow:
     and in `answers` the values of the placeholders. `forked_at` is the position up to which a fork
     shares what its parent had said. `first_words` and `last_words` are the beginnings of the first
     message and of what was said last. `active_position` is the position of the last message or
-    reply.
+    reply, and `cursor` its cursor.
     """
 
     session_id: str
@@ -118,6 +118,7 @@ class SessionRow:
     opened_at: datetime
     last_active_at: datetime
     active_position: int
+    cursor: str
 
     @property
     def details(self) -> Details:

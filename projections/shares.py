@@ -13,6 +13,7 @@ SHARES: Final = Projection(
     name="shares",
     version=1,
     rules="450ff24d",
+    views=("project_shares",),
     handles=(PlanShared, ShareRevoked, SessionDeleted),
 )
 

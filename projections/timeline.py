@@ -133,6 +133,7 @@ class TimelineRow:
     """
 
     position: int
+    cursor: str
     mode: TimelineMode
     item_id: str
     kind: Kind
@@ -151,6 +152,7 @@ class TimelineRow:
     duration_ms: int | None
     first_text_ms: int | None
     billed_seconds: int | None
+    reason: str | None
     version_id: str | None
     build_id: str | None
     converted_from_session_id: str | None
@@ -359,6 +361,7 @@ def _about_run(row: TimelineRow, run: RunRow | None) -> TimelineRow:
         row,
         kind="run",
         position=run.queued_position,
+        cursor=run.cursor,
         user_id=run.user_id,
         text=run.title,
         recorded_at=run.queued_at,

@@ -30,6 +30,7 @@ class VersionRow:
     artifact_url: str | None
     deployed_at: datetime
     position: int
+    cursor: str
 
 
 def version_read(*, tenant_id: str, project_id: str, version_id: str) -> Read[VersionRow]:

@@ -53,6 +53,7 @@ class FoundRow:
     """
 
     position: int
+    cursor: str
     session_id: str
     session_name: str
     item_id: str

@@ -10,7 +10,6 @@ ROOT: Final = Path(__file__).parent.parent
 README: Final = ROOT / "README.md"
 BEGIN: Final = "<!-- map: `make map` writes this table -->"
 END: Final = "<!-- end of map -->"
-_BETWEEN: Final = re.compile(f"{re.escape(BEGIN)}.*{re.escape(END)}", re.DOTALL)
 
 
 def packages(root: Path = ROOT) -> Iterator[tuple[str, str]]:
@@ -32,9 +31,15 @@ def table(root: Path = ROOT) -> str:
 
 def with_map(text: str, written: str) -> str:
     """The text with the table between the two comments. Raises ValueError where they are not."""
-    if len(_BETWEEN.findall(text)) != 1:
-        raise ValueError(f"README.md needs {BEGIN} and {END} once each")
-    return _BETWEEN.sub(lambda _: f"{BEGIN}\n{written}\n{END}", text)
+    return between(text, BEGIN, END, written)
+
+
+def between(text: str, begin: str, end: str, written: str) -> str:
+    """The text with what was written between two comments. Raises ValueError where they are not."""
+    found = re.compile(f"{re.escape(begin)}.*{re.escape(end)}", re.DOTALL)
+    if len(found.findall(text)) != 1 or text.count(begin) != 1 or text.count(end) != 1:
+        raise ValueError(f"the page needs {begin} and {end} once each")
+    return found.sub(lambda _: f"{begin}\n{written}\n{end}", text)
 
 
 def main() -> None:

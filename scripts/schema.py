@@ -1,8 +1,9 @@
 """Write what is generated from the events and the SQL.
 
-That is the function that masks, the first day of new events, and the schema. The schema shows the
-database after all migrations, functions and read models. Nothing runs it. The copies of the read
-models in the schema `past` are left out: they have the same columns and rules.
+That is the function that masks, the first day of new events, the schema, and what is known of the
+views for analysts. The schema shows the database after all migrations, functions and read models.
+Nothing runs it. The copies of the read models in the schema `past` are left out: they have the same
+columns and rules.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from typing import Final
 
 from projections import PROJECTIONS
 from projections.projection import install
-from scripts import first_day, masking
+from scripts import first_day, masking, views
 from service.postgres import connections, migrations
 from service.postgres.embedded import PROGRAMS, embedded
 
@@ -58,6 +59,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, embedded(Path(folder) / "postgres") as server:
         asyncio.run(_prepare(server.url))
         FILE.write_text(dump(server.url))
+        views.write(server.url)
 
 
 if __name__ == "__main__":

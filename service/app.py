@@ -91,6 +91,7 @@ from service.jobs.expiry import (
 from service.jobs.projections import keep_projections
 from service.model.client import ModelClient, refused_key, trusted_certificates
 from service.model.offline.app import OfflineModel, serving
+from service.ops import tracing
 from service.postgres import connections
 from service.postgres.connections import Connect, Pool
 from service.postgres.replica import LAG_SECONDS, Replica
@@ -221,6 +222,9 @@ async def _lifespan(
     connect: Connect = partial(connections.connect, direct_url)
     open_pool = partial(connections.pool, prepares=pooled_url == direct_url)
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(
+            tracing.exporting(settings.otlp_endpoint, version("throughline"))
+        )
         pool = await stack.enter_async_context(open_pool(pooled_url))
         own_pool = await stack.enter_async_context(open_pool(pooled_url, most=OWN_CONNECTIONS))
         client = await _model_client(settings, stack)
@@ -243,7 +247,6 @@ async def _lifespan(
             flusher,
             lease,
             client,
-            await store.log_epoch(),
             replica,
         )
         app.state.service = service
@@ -294,7 +297,6 @@ def _service(
     flusher: Flusher,
     lease: Lease,
     client: anthropic.AsyncAnthropic,
-    log_epoch: str,
     replica: Replica | None,
 ) -> tuple[Service, Recovery]:
     transactions = Transactions(store, writer)
@@ -351,7 +353,6 @@ def _service(
         pool=pool,
         live_log=live_log,
         heavy_reads=heavy_reads,
-        log_epoch=log_epoch,
         private=settings.webhooks_private,
     )
     service = Service(
@@ -360,7 +361,7 @@ def _service(
         store=store,
         heavy_reads=heavy_reads,
         live_log=live_log,
-        feeds=Feeds(pool, store, live_log, log_epoch),
+        feeds=Feeds(pool, store, live_log),
         merged_streams=MergedStreams(),
         transactions=transactions,
         directory=directory,
@@ -389,7 +390,6 @@ def _service(
         overload=Overload(capacity, pool, writer, flusher),
         webhooks=Webhooks(pool),
         dispatcher=Dispatcher(source, Deliveries(pool, lease.lease_id)),
-        log_epoch=log_epoch,
         replica=replica,
     )
     return service, recovery
@@ -421,6 +421,7 @@ def _provider(key: str, url: str | None) -> anthropic.AsyncAnthropic:
         api_key=key,
         base_url=url,
         max_retries=0,
+        open_telemetry=False,  # the model client has spans of its own
         # It reads a stream with less of the CPU than the SDK's default one: see `make bench`.
         http_client=anthropic.DefaultAioHttpClient(verify=trusted_certificates()),
     )

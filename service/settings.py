@@ -46,7 +46,14 @@ def _origins(origins: tuple[str, ...]) -> tuple[str, ...]:
     return origins
 
 
+def _collector(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("must begin with http:// or https://")
+    return url
+
+
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database)]
+Collector = Annotated[str, AfterValidator(_collector)]
 Models = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
 Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names), AfterValidator(_origins)]
 
@@ -104,8 +111,8 @@ class Settings(BaseSettings):
     )
     origins: Origins = Field(
         default=(),
-        description="Other origins whose pages may call with browsers' tokens, with commas between "
-        "them.",
+        description="The origins of your own web pages that call this service with browsers' "
+        "tokens, with commas between them.",
     )
     model: str = Field(default="claude-sonnet-5-5", description="The model that is asked.")
     models: Models = Field(
@@ -195,6 +202,13 @@ class Settings(BaseSettings):
         default=None,
         validation_alias="ANTHROPIC_BASE_URL",
         description="Another server that speaks the Messages API.",
+    )
+
+    otlp_endpoint: Collector | None = Field(
+        default=None,
+        validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="The collector that traces are sent to, by OTLP over HTTP. Without it none "
+        "are.",
     )
 
 

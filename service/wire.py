@@ -1,5 +1,6 @@
 """JSON on the wire: the base classes of bodies, queries and answers."""
 
+import re
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Final
@@ -97,9 +98,24 @@ def fitting(sizes: Iterable[int]) -> int:
     return count
 
 
-def cursor(log_epoch: str, position: int) -> str:
-    """A position with the history that it belongs to, for clients: `<log_epoch>.<position>`."""
-    return f"{log_epoch}.{position}"
+BEGINNING: Final = "0.00000000"
+"""The cursor before the first event of every log."""
+
+_CURSOR: Final = re.compile(r"(0|[1-9][0-9]{0,17})\.[0-9a-f]{8}", re.ASCII)
+
+
+def cursor(position: int, append_id: bytes) -> str:
+    """The name of an event for clients, as `app.cursor_of` makes it in the database: the position,
+    and the last eight hex digits of the append id."""
+    return f"{position}.{append_id[-4:].hex()}"
+
+
+def position_of(cursor: str) -> int:
+    """The position in a cursor. Raises ValueError for what is none."""
+    found = _CURSOR.fullmatch(cursor)
+    if found is None:
+        raise ValueError("not a cursor")
+    return int(found[1])
 
 
 def dumped(answer: BaseModel) -> dict[str, Any]:

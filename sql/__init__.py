@@ -15,7 +15,8 @@ ROLES: Final = "throughline"
 """What the names of the roles begin with in the SQL of the project."""
 
 _ROLE: Final = re.compile(rb"\bthroughline_(service|tenant|analyst)\b")
-_NAME: Final = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+_SECTION: Final = re.compile(r"^-- (name|part): (\w+)\n", re.MULTILINE)
+_USED: Final = re.compile(r"\{([a-z_]+)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +40,21 @@ class Function:
 
 @cache
 def statements(path: str) -> dict[str, bytes]:
-    """The sections of a file such as `events.sql`: `-- name: page` begins the one called page."""
-    _, *parts = _NAME.split(_read(path))
-    return {name: text.strip().encode() for name, text in zip(parts[::2], parts[1::2], strict=True)}
+    """The statements of a file such as `events.sql`: `-- name: page` begins the one called page.
+
+    `-- part: columns` begins a text that statements share. The sections below it write `{columns}`
+    where they need this text.
+    """
+    _, *sections = _SECTION.split(_read(path))
+    parts: dict[str, str] = {}
+    found: dict[str, bytes] = {}
+    for kind, name, text in zip(sections[::3], sections[1::3], sections[2::3], strict=True):
+        whole = _USED.sub(lambda used: parts[used[1]], text.strip())
+        if kind == "part":
+            parts[name] = whole
+        else:
+            found[name] = whole.encode()
+    return found
 
 
 def named(text: bytes, prefix: str) -> bytes:

@@ -56,13 +56,22 @@ cross join lateral (
 -- name: head
 select app.log_head()
 
--- name: log_epoch
-select app.log_epoch()
+-- name: head_cursor
+select app.cursor_at(app.log_head())
+
+-- name: cursor_at
+select app.cursor_at(%(position)s)
+
+-- name: lost_cursors
+-- Those of these cursors whose events are not in the log.
+select cursor
+from unnest(%(cursors)s::text[]) as cursor
+where cursor is distinct from app.cursor_at(split_part(cursor, '.', 1)::bigint)
 
 -- name: stream
 -- The events of one stream after a version, in order.
 select position, tenant_id, stream_id, version, type, schema_version,
-       project_id, state, metadata::text, recorded_at
+       project_id, state, metadata::text, recorded_at, app.cursor_of(position, append_id)
 from app.event
 where tenant_id = %(tenant_id)s and stream_id = %(stream_id)s and version > %(after)s
 order by version
@@ -70,7 +79,7 @@ order by version
 -- name: stream_of_types
 -- The events of one stream that have one of these types, in order.
 select position, tenant_id, stream_id, version, type, schema_version,
-       project_id, state, metadata::text, recorded_at
+       project_id, state, metadata::text, recorded_at, app.cursor_of(position, append_id)
 from app.event
 where tenant_id = %(tenant_id)s and stream_id = %(stream_id)s and type = any (%(types)s)
 order by version
@@ -84,14 +93,22 @@ where tenant_id = %(tenant_id)s and stream_id = %(stream_id)s and version < %(be
 order by version desc
 limit %(limit)s
 
+-- name: event_metadata
+-- The metadata of one event of a stream.
+select metadata
+from app.event
+where tenant_id = %(tenant_id)s and stream_id = %(stream_id)s and version = %(version)s
+
 -- name: streams
 -- Several streams, each in order, each after a version.
 select event.position, event.tenant_id, event.stream_id, event.version, event.type,
-       event.schema_version, event.project_id, event.state, event.metadata, event.recorded_at
+       event.schema_version, event.project_id, event.state, event.metadata, event.recorded_at,
+       event.cursor
 from unnest(%(stream_id)s::text[], %(after)s::int4[]) as each (stream_id, after)
 cross join lateral (
     select position, tenant_id, stream_id, version, type, schema_version,
-           project_id, state, metadata::text, recorded_at
+           project_id, state, metadata::text, recorded_at,
+           app.cursor_of(position, append_id) as cursor
     from app.event
     where event.tenant_id = %(tenant_id)s
         and event.stream_id = each.stream_id
@@ -103,7 +120,7 @@ order by event.stream_id, event.version
 -- name: range
 -- The events of the log between two positions, in order.
 select position, tenant_id, stream_id, version, type, schema_version,
-       project_id, state, metadata::text, recorded_at
+       project_id, state, metadata::text, recorded_at, app.cursor_of(position, append_id)
 from app.event
 where position > %(after)s and position <= %(upto)s
 order by position
@@ -112,7 +129,7 @@ limit %(limit)s
 -- name: tenant_range
 -- The events of a tenant between two positions, in order. `types` null selects all types.
 select position, tenant_id, stream_id, version, type, schema_version,
-       project_id, state, metadata::text, recorded_at
+       project_id, state, metadata::text, recorded_at, app.cursor_of(position, append_id)
 from app.tenant_range(
     %(tenant_id)s, %(after)s, %(upto)s, %(types)s::text[], %(limit)s
 )
@@ -121,7 +138,7 @@ order by position
 -- name: project_range
 -- The events of a project between two positions, in order. `types` null selects all types.
 select position, tenant_id, stream_id, version, type, schema_version,
-       project_id, state, metadata::text, recorded_at
+       project_id, state, metadata::text, recorded_at, app.cursor_of(position, append_id)
 from app.project_range(
     %(tenant_id)s, %(project_id)s, %(after)s, %(upto)s, %(types)s::text[], %(limit)s
 )

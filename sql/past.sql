@@ -9,6 +9,9 @@ select app.position_at(%(time)s)
 -- name: fold
 select app.fold_past(%(project_ids)s, %(user_id)s, %(upto)s, %(names)s, %(most)s)
 
+-- name: fold_models
+select app.fold_past_models(%(names)s, %(upto)s)
+
 -- name: lock
 -- Processes that start at once install one after the other. Readers are not kept waiting.
 lock table past.event in share update exclusive mode

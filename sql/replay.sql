@@ -1,47 +1,45 @@
 -- Read the log for exports and replays, fill an empty log from an export, and find the faults of a log.
 --
--- Null in a condition selects all. These statements are run by the owner of the database.
+-- The owner of the database runs these statements.
 
 -- name: in_order
 -- Let the planner read by position. A sort of the whole log would not fit into memory.
 select set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true)
 
+-- part: columns
+append_id, position, tenant_id, stream_id, version, type, schema_version,
+    project_id, state, metadata::text, recorded_at, app.cursor_of(position, append_id)
+
+-- part: chosen
+-- The events of a filter. Null in a condition selects all.
+(%(tenant_id)s::text is null or tenant_id = %(tenant_id)s)
+    and (%(project_id)s::text is null or project_id = %(project_id)s)
+    and (%(stream_ids)s::text[] is null or stream_id = any (%(stream_ids)s))
+    and (%(types)s::text[] is null or type = any (%(types)s))
+
 -- name: whole
 copy (
-    select
-        append_id, position, tenant_id, stream_id, version, type, schema_version,
-        project_id, state, metadata::text, recorded_at
+    select {columns}
     from app.event
     where position > %(after)s and position <= %(upto)s
-        and (%(tenant_id)s::text is null or tenant_id = %(tenant_id)s)
-        and (%(project_id)s::text is null or project_id = %(project_id)s)
-        and (%(stream_ids)s::text[] is null or stream_id = any (%(stream_ids)s))
-        and (%(types)s::text[] is null or type = any (%(types)s))
+        and {chosen}
     order by position
 ) to stdout (format binary)
 
 -- name: page
-select
-    append_id, position, tenant_id, stream_id, version, type, schema_version,
-    project_id, state, metadata::text, recorded_at
+select {columns}
 from app.event
 where position > %(after)s and position <= %(upto)s
-    and (%(tenant_id)s::text is null or tenant_id = %(tenant_id)s)
-    and (%(project_id)s::text is null or project_id = %(project_id)s)
-    and (%(stream_ids)s::text[] is null or stream_id = any (%(stream_ids)s))
-    and (%(types)s::text[] is null or type = any (%(types)s))
+    and {chosen}
 order by position
 limit %(limit)s
 
 -- name: newest
--- The positions of the newest selected events up to a position, the newest first.
-select position
+-- The cursors of the newest selected events up to a position, the newest first.
+select app.cursor_of(position, append_id)
 from app.event
 where position <= %(upto)s
-    and (%(tenant_id)s::text is null or tenant_id = %(tenant_id)s)
-    and (%(project_id)s::text is null or project_id = %(project_id)s)
-    and (%(stream_ids)s::text[] is null or stream_id = any (%(stream_ids)s))
-    and (%(types)s::text[] is null or type = any (%(types)s))
+    and {chosen}
 order by position desc
 limit %(limit)s
 
@@ -99,7 +97,8 @@ select app.mask(%(first)s, %(last)s)
 select setval('app.lease_epoch_seq', greatest(%(lease_id)s, last_value)) from app.lease_epoch_seq
 
 -- name: missing_positions
--- Each place where a position does not follow the position before it, which is null at the beginning.
+-- Each position that is not the next number after the position before it. Before the first position
+-- of the log `before` is null.
 select position, before
 from (select position, lag(position) over (order by position) as before from app.event) as each
 where position <> coalesce(before, 0) + 1
@@ -107,8 +106,9 @@ order by position
 limit %(most)s
 
 -- name: wrong_versions
--- Each event whose version does not follow the version before it in its stream, or that is before
--- its predecessor in the log. A stream of the eventsourcing library may begin at 0.
+-- The events of a stream have the versions 1, 2, 3 and so on, in the order of their positions. This
+-- statement finds each event that breaks this rule. A stream of the eventsourcing library may begin
+-- with the version 0.
 select position, stream_id, version, before
 from (
     select
@@ -123,7 +123,8 @@ order by position
 limit %(most)s
 
 -- name: split_appends
--- Each append whose events do not stand together, or have several times.
+-- The events of an append have positions without a gap, and the same time. This statement finds each
+-- append that breaks this rule.
 select min(position), max(position)
 from app.event
 group by append_id
@@ -132,7 +133,7 @@ order by 1
 limit %(most)s
 
 -- name: unmasked
--- Each event with texts that a later event of its stream erases.
+-- Each event that still has a text, though a later event of the same stream erases that text.
 select distinct event.position, erased.position
 from app.event as erased
 join app.event

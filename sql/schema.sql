@@ -1602,6 +1602,27 @@ begin
 end
 $$;
 
+CREATE FUNCTION app.cursor_at(p_position bigint) RETURNS text
+    LANGUAGE sql STABLE STRICT SECURITY DEFINER PARALLEL SAFE
+    SET search_path TO ''
+    SET enable_seqscan TO 'off'
+    AS $$
+    select case p_position
+        when 0 then '0.00000000'
+        else (
+            select app.cursor_of(event.position, event.append_id)
+            from app.event
+            where event.position = p_position
+        )
+    end
+$$;
+
+CREATE FUNCTION app.cursor_of(p_position bigint, p_append_id uuid) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$
+    select p_position::text || '.' || right(p_append_id::text, 8)
+$$;
+
 CREATE FUNCTION app.erases(p_type text, p_state bytea, p_earlier_type text, p_earlier_state bytea) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path TO ''
@@ -1680,8 +1701,6 @@ declare
         || array['PromptErasureRequested', 'ProjectErasureRequested'];
     v_count      bigint := 0;
     v_project_id text;
-    v_name       text;
-    v_last       bigint;
 begin
     if exists (select from past.turn) then
         raise exception 'a transaction folds the past once' using errcode = 'TL002';
@@ -1721,8 +1740,20 @@ begin
         select from past.event
         where event.tenant_id = v_tenant_id and event.stream_id = erased.stream_id
     );
-    select max(position) into v_last from past.event;
+    perform app.fold_past_models(p_names, p_upto);
+    return v_count;
+end
+$$;
 
+CREATE FUNCTION app.fold_past_models(p_names text[], p_upto bigint) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+    v_last bigint := (select max(position) from past.event);
+    v_name text;
+begin
     for v_name in
         select name from app.projection
         where name = any (p_names) and handles && array(select distinct type from past.event)
@@ -1733,7 +1764,6 @@ begin
             perform app.fold_past_range(v_name, p_upto, v_last);
         end if;
     end loop;
-    return v_count;
 end
 $$;
 
@@ -1805,14 +1835,6 @@ CREATE FUNCTION app.last_words(p_tenant_id text, p_session_id text) RETURNS text
         and subtype is distinct from 'error'
     order by position desc
     limit 1
-$$;
-
-CREATE FUNCTION app.log_epoch() RETURNS text
-    LANGUAGE sql STABLE PARALLEL SAFE
-    AS $$
-    select left(md5(concat_ws('/', system_identifier, timeline_id, pg_database.oid)), 8)
-    from pg_control_system(), pg_control_checkpoint(), pg_database
-    where datname = current_database()
 $$;
 
 CREATE FUNCTION app.log_head() RETURNS bigint
@@ -2839,6 +2861,82 @@ COMMENT ON COLUMN analytics.project_chat_with_builds.recorded_at IS 'The time wh
 
 COMMENT ON COLUMN analytics.project_chat_with_builds.build_events IS 'For a build_reference: the reports that users may see, as a JSON array in log order.';
 
+CREATE TABLE app.drafts (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    message_id text NOT NULL COLLATE pg_catalog."C",
+    project_id text NOT NULL COLLATE pg_catalog."C",
+    session_id text NOT NULL COLLATE pg_catalog."C",
+    user_id text NOT NULL,
+    mode text NOT NULL,
+    title text NOT NULL,
+    saved_at timestamp with time zone NOT NULL,
+    "position" bigint NOT NULL
+);
+
+ALTER TABLE ONLY app.drafts FORCE ROW LEVEL SECURITY;
+
+CREATE VIEW analytics.project_drafts WITH (security_invoker='true') AS
+ SELECT tenant_id,
+    project_id,
+    session_id,
+    message_id,
+    user_id,
+    mode,
+    title,
+    saved_at,
+    "position"
+   FROM app.drafts;
+
+COMMENT ON VIEW analytics.project_drafts IS 'The plans that users kept as drafts, one row a draft.';
+
+COMMENT ON COLUMN analytics.project_drafts.tenant_id IS 'The tenant of the project.';
+
+COMMENT ON COLUMN analytics.project_drafts.project_id IS 'The project.';
+
+COMMENT ON COLUMN analytics.project_drafts.session_id IS 'The session of the plan.';
+
+COMMENT ON COLUMN analytics.project_drafts.message_id IS 'The reply with the plan.';
+
+COMMENT ON COLUMN analytics.project_drafts.user_id IS 'The user who kept the plan.';
+
+COMMENT ON COLUMN analytics.project_drafts.mode IS 'feature or fix.';
+
+COMMENT ON COLUMN analytics.project_drafts.title IS 'The title of the plan.';
+
+COMMENT ON COLUMN analytics.project_drafts.saved_at IS 'The time when the plan was kept.';
+
+COMMENT ON COLUMN analytics.project_drafts."position" IS 'The position of the event in the log.';
+
+CREATE TABLE app.members (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    project_id text NOT NULL COLLATE pg_catalog."C",
+    user_id text NOT NULL COLLATE pg_catalog."C",
+    role text NOT NULL,
+    since timestamp with time zone NOT NULL
+);
+
+ALTER TABLE ONLY app.members FORCE ROW LEVEL SECURITY;
+
+CREATE VIEW analytics.project_members WITH (security_invoker='true') AS
+ SELECT tenant_id,
+    project_id,
+    user_id,
+    role,
+    since
+   FROM app.members;
+
+COMMENT ON VIEW analytics.project_members IS 'The members of the projects, one row a member of a project.';
+
+COMMENT ON COLUMN analytics.project_members.tenant_id IS 'The tenant of the project.';
+
+COMMENT ON COLUMN analytics.project_members.project_id IS 'The project.';
+
+COMMENT ON COLUMN analytics.project_members.user_id IS 'The user.';
+
+COMMENT ON COLUMN analytics.project_members.role IS 'owner, editor or viewer.';
+
+COMMENT ON COLUMN analytics.project_members.since IS 'The time when the user became a member.';
+
 CREATE TABLE app.run_candidates (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
     run_id text NOT NULL COLLATE pg_catalog."C",
@@ -3027,6 +3125,53 @@ COMMENT ON COLUMN analytics.project_runs.ended_at IS 'The time when the run succ
 
 COMMENT ON COLUMN analytics.project_runs.duration_ms IS 'Milliseconds from queued_at to ended_at; null until the run has ended.';
 
+CREATE TABLE app.shares (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    share_id text NOT NULL COLLATE pg_catalog."C",
+    message_id text NOT NULL COLLATE pg_catalog."C",
+    project_id text NOT NULL COLLATE pg_catalog."C",
+    session_id text NOT NULL COLLATE pg_catalog."C",
+    user_id text NOT NULL,
+    token_digest text NOT NULL COLLATE pg_catalog."C",
+    shared_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    "position" bigint NOT NULL
+);
+
+ALTER TABLE ONLY app.shares FORCE ROW LEVEL SECURITY;
+
+CREATE VIEW analytics.project_shares WITH (security_invoker='true') AS
+ SELECT tenant_id,
+    project_id,
+    session_id,
+    message_id,
+    share_id,
+    user_id,
+    shared_at,
+    expires_at,
+    "position"
+   FROM app.shares;
+
+COMMENT ON VIEW analytics.project_shares IS 'The plans that can be read by a link, one row a share; revoked shares are not here.';
+
+COMMENT ON COLUMN analytics.project_shares.tenant_id IS 'The tenant of the project.';
+
+COMMENT ON COLUMN analytics.project_shares.project_id IS 'The project.';
+
+COMMENT ON COLUMN analytics.project_shares.session_id IS 'The session of the plan.';
+
+COMMENT ON COLUMN analytics.project_shares.message_id IS 'The reply with the plan.';
+
+COMMENT ON COLUMN analytics.project_shares.share_id IS 'The share. The link has a secret in place of this id.';
+
+COMMENT ON COLUMN analytics.project_shares.user_id IS 'The user who shared the plan.';
+
+COMMENT ON COLUMN analytics.project_shares.shared_at IS 'The time when the plan was shared.';
+
+COMMENT ON COLUMN analytics.project_shares.expires_at IS 'The time from which the link leads nowhere.';
+
+COMMENT ON COLUMN analytics.project_shares."position" IS 'The position of the event in the log.';
+
 CREATE TABLE app.versions (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
     build_id text NOT NULL COLLATE pg_catalog."C",
@@ -3068,6 +3213,53 @@ COMMENT ON COLUMN analytics.project_versions.artifact_url IS 'The URL of the ver
 COMMENT ON COLUMN analytics.project_versions.deployed_at IS 'The time when the version was deployed.';
 
 COMMENT ON COLUMN analytics.project_versions."position" IS 'The position of the event in the log.';
+
+CREATE TABLE app.projects (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    project_id text NOT NULL COLLATE pg_catalog."C",
+    name text NOT NULL,
+    framework text,
+    source_root text,
+    registered_at timestamp with time zone NOT NULL,
+    registered_position bigint NOT NULL,
+    active_build_id text,
+    last_build_id text,
+    version_id text,
+    modified_at timestamp with time zone NOT NULL,
+    erasing_since timestamp with time zone
+);
+
+ALTER TABLE ONLY app.projects FORCE ROW LEVEL SECURITY;
+
+CREATE VIEW analytics.projects WITH (security_invoker='true') AS
+ SELECT tenant_id,
+    project_id,
+    name,
+    framework,
+    version_id,
+    last_build_id,
+    registered_at,
+    modified_at
+   FROM app.projects
+  WHERE (erasing_since IS NULL);
+
+COMMENT ON VIEW analytics.projects IS 'The projects, one row each.';
+
+COMMENT ON COLUMN analytics.projects.tenant_id IS 'The tenant of the project.';
+
+COMMENT ON COLUMN analytics.projects.project_id IS 'The project.';
+
+COMMENT ON COLUMN analytics.projects.name IS 'The present name of the project.';
+
+COMMENT ON COLUMN analytics.projects.framework IS 'The framework that the project says it uses; null if it says none.';
+
+COMMENT ON COLUMN analytics.projects.version_id IS 'The newest deployed version; null before the first one.';
+
+COMMENT ON COLUMN analytics.projects.last_build_id IS 'The newest build; null before the first one.';
+
+COMMENT ON COLUMN analytics.projects.registered_at IS 'The time when the project was registered.';
+
+COMMENT ON COLUMN analytics.projects.modified_at IS 'The time of the newest version; before the first one, the time of the registration.';
 
 CREATE VIEW analytics.prompt_runs_with_details WITH (security_invoker='true') AS
  SELECT sessions.tenant_id,
@@ -3437,20 +3629,6 @@ COMMENT ON COLUMN app.browser_session.project_id IS 'The one project that it is 
 
 COMMENT ON COLUMN app.browser_session.last_used_at IS 'When the browser last got a token.';
 
-CREATE TABLE app.drafts (
-    tenant_id text NOT NULL COLLATE pg_catalog."C",
-    message_id text NOT NULL COLLATE pg_catalog."C",
-    project_id text NOT NULL COLLATE pg_catalog."C",
-    session_id text NOT NULL COLLATE pg_catalog."C",
-    user_id text NOT NULL,
-    mode text NOT NULL,
-    title text NOT NULL,
-    saved_at timestamp with time zone NOT NULL,
-    "position" bigint NOT NULL
-);
-
-ALTER TABLE ONLY app.drafts FORCE ROW LEVEL SECURITY;
-
 CREATE TABLE app.follow_lock (
     only_for_its_lock boolean
 );
@@ -3477,16 +3655,6 @@ ALTER TABLE app.lease ALTER COLUMN epoch ADD GENERATED ALWAYS AS IDENTITY (
     NO MAXVALUE
     CACHE 1
 );
-
-CREATE TABLE app.members (
-    tenant_id text NOT NULL COLLATE pg_catalog."C",
-    project_id text NOT NULL COLLATE pg_catalog."C",
-    user_id text NOT NULL COLLATE pg_catalog."C",
-    role text NOT NULL,
-    since timestamp with time zone NOT NULL
-);
-
-ALTER TABLE ONLY app.members FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE app.nonce (
     key_id text NOT NULL COLLATE pg_catalog."C",
@@ -3532,23 +3700,6 @@ COMMENT ON COLUMN app.projection.follows IS 'Each append applies its events to t
 COMMENT ON COLUMN app.projection.is_paused IS 'Appends leave the read model alone, because its tables are about to be swapped.';
 
 COMMENT ON COLUMN app.projection.is_inline IS 'Appends apply their events to the read model. Otherwise only the background does, so the read model is behind the log by about a second.';
-
-CREATE TABLE app.projects (
-    tenant_id text NOT NULL COLLATE pg_catalog."C",
-    project_id text NOT NULL COLLATE pg_catalog."C",
-    name text NOT NULL,
-    framework text,
-    source_root text,
-    registered_at timestamp with time zone NOT NULL,
-    registered_position bigint NOT NULL,
-    active_build_id text,
-    last_build_id text,
-    version_id text,
-    modified_at timestamp with time zone NOT NULL,
-    erasing_since timestamp with time zone
-);
-
-ALTER TABLE ONLY app.projects FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE app.rebuild (
     projection text NOT NULL COLLATE pg_catalog."C",
@@ -3623,21 +3774,6 @@ COMMENT ON COLUMN app.set_aside."position" IS 'The event on which the rules fail
 COMMENT ON COLUMN app.set_aside.reason IS 'The message of PostgreSQL. It can quote what is in the event.';
 
 COMMENT ON COLUMN app.set_aside.at IS 'The time when the stream was set aside.';
-
-CREATE TABLE app.shares (
-    tenant_id text NOT NULL COLLATE pg_catalog."C",
-    share_id text NOT NULL COLLATE pg_catalog."C",
-    message_id text NOT NULL COLLATE pg_catalog."C",
-    project_id text NOT NULL COLLATE pg_catalog."C",
-    session_id text NOT NULL COLLATE pg_catalog."C",
-    user_id text NOT NULL,
-    token_digest text NOT NULL COLLATE pg_catalog."C",
-    shared_at timestamp with time zone NOT NULL,
-    expires_at timestamp with time zone NOT NULL,
-    "position" bigint NOT NULL
-);
-
-ALTER TABLE ONLY app.shares FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE app.sign_in_link (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
@@ -4235,11 +4371,18 @@ REVOKE ALL ON FUNCTION app.copy_past(p_tenant_id text, p_project_id text, p_upto
 
 REVOKE ALL ON FUNCTION app.copy_past_account(p_tenant_id text, p_user_id text, p_upto bigint, p_limit bigint) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION app.cursor_at(p_position bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION app.cursor_at(p_position bigint) TO throughline_service;
+GRANT ALL ON FUNCTION app.cursor_at(p_position bigint) TO throughline_tenant;
+
 REVOKE ALL ON FUNCTION app.expire_audit(p_days integer, p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION app.expire_audit(p_days integer, p_limit integer) TO throughline_service;
 
 REVOKE ALL ON FUNCTION app.fold_past(p_project_ids text[], p_user_id text, p_upto bigint, p_names text[], p_most bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION app.fold_past(p_project_ids text[], p_user_id text, p_upto bigint, p_names text[], p_most bigint) TO throughline_tenant;
+
+REVOKE ALL ON FUNCTION app.fold_past_models(p_names text[], p_upto bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION app.fold_past_models(p_names text[], p_upto bigint) TO throughline_tenant;
 
 REVOKE ALL ON FUNCTION app.fold_past_range(p_name text, p_after bigint, p_upto bigint) FROM PUBLIC;
 
@@ -4283,6 +4426,18 @@ GRANT SELECT ON TABLE analytics.project_timeline TO throughline_analyst;
 
 GRANT SELECT ON TABLE analytics.project_chat_with_builds TO throughline_analyst;
 
+GRANT SELECT,INSERT,DELETE ON TABLE app.drafts TO throughline_service;
+GRANT SELECT ON TABLE app.drafts TO throughline_tenant;
+GRANT SELECT ON TABLE app.drafts TO throughline_analyst;
+
+GRANT SELECT ON TABLE analytics.project_drafts TO throughline_analyst;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app.members TO throughline_service;
+GRANT SELECT ON TABLE app.members TO throughline_tenant;
+GRANT SELECT ON TABLE app.members TO throughline_analyst;
+
+GRANT SELECT ON TABLE analytics.project_members TO throughline_analyst;
+
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app.run_candidates TO throughline_service;
 GRANT SELECT ON TABLE app.run_candidates TO throughline_tenant;
 GRANT SELECT ON TABLE app.run_candidates TO throughline_analyst;
@@ -4301,11 +4456,57 @@ GRANT SELECT ON TABLE app.runs TO throughline_analyst;
 
 GRANT SELECT ON TABLE analytics.project_runs TO throughline_analyst;
 
+GRANT SELECT,INSERT,DELETE ON TABLE app.shares TO throughline_service;
+GRANT SELECT ON TABLE app.shares TO throughline_tenant;
+
+GRANT SELECT(tenant_id) ON TABLE app.shares TO throughline_analyst;
+
+GRANT SELECT(share_id) ON TABLE app.shares TO throughline_analyst;
+
+GRANT SELECT(message_id) ON TABLE app.shares TO throughline_analyst;
+
+GRANT SELECT(project_id) ON TABLE app.shares TO throughline_analyst;
+
+GRANT SELECT(session_id) ON TABLE app.shares TO throughline_analyst;
+
+GRANT SELECT(user_id) ON TABLE app.shares TO throughline_analyst;
+
+GRANT SELECT(shared_at) ON TABLE app.shares TO throughline_analyst;
+
+GRANT SELECT(expires_at) ON TABLE app.shares TO throughline_analyst;
+
+GRANT SELECT("position") ON TABLE app.shares TO throughline_analyst;
+
+GRANT SELECT ON TABLE analytics.project_shares TO throughline_analyst;
+
 GRANT SELECT,INSERT,DELETE ON TABLE app.versions TO throughline_service;
 GRANT SELECT ON TABLE app.versions TO throughline_tenant;
 GRANT SELECT ON TABLE app.versions TO throughline_analyst;
 
 GRANT SELECT ON TABLE analytics.project_versions TO throughline_analyst;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app.projects TO throughline_service;
+GRANT SELECT ON TABLE app.projects TO throughline_tenant;
+
+GRANT SELECT(tenant_id) ON TABLE app.projects TO throughline_analyst;
+
+GRANT SELECT(project_id) ON TABLE app.projects TO throughline_analyst;
+
+GRANT SELECT(name) ON TABLE app.projects TO throughline_analyst;
+
+GRANT SELECT(framework) ON TABLE app.projects TO throughline_analyst;
+
+GRANT SELECT(registered_at) ON TABLE app.projects TO throughline_analyst;
+
+GRANT SELECT(last_build_id) ON TABLE app.projects TO throughline_analyst;
+
+GRANT SELECT(version_id) ON TABLE app.projects TO throughline_analyst;
+
+GRANT SELECT(modified_at) ON TABLE app.projects TO throughline_analyst;
+
+GRANT SELECT(erasing_since) ON TABLE app.projects TO throughline_analyst;
+
+GRANT SELECT ON TABLE analytics.projects TO throughline_analyst;
 
 GRANT SELECT ON TABLE analytics.prompt_runs_with_details TO throughline_analyst;
 
@@ -4343,23 +4544,14 @@ GRANT SELECT,INSERT ON TABLE app.audit TO throughline_service;
 GRANT SELECT ON TABLE app.browser_session TO throughline_tenant;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app.browser_session TO throughline_service;
 
-GRANT SELECT,INSERT,DELETE ON TABLE app.drafts TO throughline_service;
-GRANT SELECT ON TABLE app.drafts TO throughline_tenant;
-
 GRANT UPDATE ON TABLE app.follow_lock TO throughline_service;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app.lease TO throughline_service;
-
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app.members TO throughline_service;
-GRANT SELECT ON TABLE app.members TO throughline_tenant;
 
 GRANT SELECT,INSERT,DELETE ON TABLE app.nonce TO throughline_service;
 
 GRANT SELECT,UPDATE ON TABLE app.projection TO throughline_service;
 GRANT SELECT ON TABLE app.projection TO throughline_tenant;
-
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app.projects TO throughline_service;
-GRANT SELECT ON TABLE app.projects TO throughline_tenant;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app.replies TO throughline_service;
 GRANT SELECT ON TABLE app.replies TO throughline_tenant;
@@ -4369,9 +4561,6 @@ GRANT SELECT ON TABLE app.reply_chunk TO throughline_tenant;
 
 GRANT SELECT ON TABLE app.set_aside TO throughline_tenant;
 GRANT SELECT,INSERT ON TABLE app.set_aside TO throughline_service;
-
-GRANT SELECT,INSERT,DELETE ON TABLE app.shares TO throughline_service;
-GRANT SELECT ON TABLE app.shares TO throughline_tenant;
 
 GRANT SELECT ON TABLE app.sign_in_link TO throughline_tenant;
 GRANT SELECT,INSERT,DELETE ON TABLE app.sign_in_link TO throughline_service;

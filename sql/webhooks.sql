@@ -17,7 +17,8 @@ returning webhook_id
 -- name: webhooks_of
 -- One webhook, or all of the tenant, oldest first.
 select
-    webhook_id, url, types, description, is_enabled, created_at, position, tries, next_try_at,
+    webhook_id, url, types, description, is_enabled, created_at, position,
+    app.cursor_at(position) as cursor, tries, next_try_at,
     error, case when old_secret_until > now() then old_secret_until end as old_secret_until
 from app.webhook
 where tenant_id = %(tenant_id)s
@@ -73,6 +74,11 @@ wanted as (
 )
 select (select count(*) from wanted) from webhook
 
+-- part: claimed
+-- What a process needs to deliver to a webhook.
+tenant_id, webhook_id, url, types, secret, revision, position, tries, next_try_at,
+    case when old_secret_until > now() then old_secret end as old_secret
+
 -- name: claim
 -- Takes the webhooks that no living process delivers, and returns all that are this process's.
 with claimed as (
@@ -83,26 +89,26 @@ with claimed as (
         and not exists (
             select from app.lease where epoch = lease_id and until > now()
         )
-    returning
-        tenant_id, webhook_id, url, types, secret, revision, position, tries, next_try_at,
-        case when old_secret_until > now() then old_secret end as old_secret
+    returning {claimed}
 )
 select * from claimed
 union all
-select
-    tenant_id, webhook_id, url, types, secret, revision, position, tries, next_try_at,
-    case when old_secret_until > now() then old_secret end as old_secret
+select {claimed}
 from app.webhook
 where is_enabled and lease_id = %(lease_id)s
+
+-- part: as_claimed
+-- The webhook as this process knows it: nobody changed it, and no other process has it.
+tenant_id = %(tenant_id)s
+    and webhook_id = %(webhook_id)s
+    and lease_id = %(lease_id)s
+    and revision = %(revision)s
 
 -- name: took
 -- An event was taken. No row where the webhook has changed, or is another process's.
 update app.webhook
 set position = %(position)s, tries = 0, next_try_at = null, error = null
-where tenant_id = %(tenant_id)s
-    and webhook_id = %(webhook_id)s
-    and lease_id = %(lease_id)s
-    and revision = %(revision)s
+where {as_claimed}
 returning webhook_id
 
 -- name: failed
@@ -112,10 +118,7 @@ set
     tries = tries + 1,
     error = %(error)s,
     next_try_at = now() + make_interval(secs => %(seconds)s)
-where tenant_id = %(tenant_id)s
-    and webhook_id = %(webhook_id)s
-    and lease_id = %(lease_id)s
-    and revision = %(revision)s
+where {as_claimed}
 returning webhook_id
 
 -- name: give_up
@@ -123,10 +126,7 @@ returning webhook_id
 with webhook as (
     update app.webhook
     set position = %(position)s, tries = 0, next_try_at = null, error = %(error)s
-    where tenant_id = %(tenant_id)s
-        and webhook_id = %(webhook_id)s
-        and lease_id = %(lease_id)s
-        and revision = %(revision)s
+    where {as_claimed}
     returning tenant_id, webhook_id
 ),
 surplus as (

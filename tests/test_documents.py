@@ -119,12 +119,6 @@ def test_the_operations_page_has_every_metric() -> None:
     }
 
 
-def test_every_view_for_analysts_is_described() -> None:
-    definitions = [each.statements.get("view", b"").decode() for each in PROJECTIONS]
-    views = set(re.findall(r"create view analytics\.(\w+)", "\n".join(definitions)))
-    assert views == {row[0].strip("`") for row in rows(DOCS / "analytics.md")[2:]}
-
-
 def test_every_retired_word_has_one_row_and_a_better_word() -> None:
     table = rows(DOCS / "words.md")
     retired = table[table.index(["retired", "say"]) + 2 :]

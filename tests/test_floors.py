@@ -49,6 +49,7 @@ CONFINED: dict[str, set[str]] = {
     "httpx2": {"service/cli/chat.py", "service/model/client.py", "service/replay/delivery.py"},
     "jwt": {"service/access/browser_tokens.py"},
     "nats": {"service/replay/jetstream.py"},
+    "opentelemetry": {"service/ops/tracing.py"},
     "sse_starlette": {"service/http/sse_response.py"},
     "starlette": {
         "service/http",

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ROOMS = ("domain", "projections", "scripts", "service")
 ROW = re.compile(r"^\| `(\w+)` \| (.+) \|$", re.MULTILINE)
-STATEMENT = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+STATEMENT = re.compile(r"^-- (?:name|part): (\w+)$", re.MULTILINE)
 CREATED = re.compile(r"\bcreate (?:or replace )?(?:function|table|view|index) (?:\w+\.)?(\w+)")
 
 

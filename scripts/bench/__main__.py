@@ -34,6 +34,7 @@ from scripts.bench import (
     reads,
     sessions,
     streams,
+    tracing,
     trips,
 )
 from service.postgres import connections, migrations
@@ -255,6 +256,7 @@ def main() -> None:
         *overload.run(chosen.streams),
         *overload.run_workers(chosen.streams),
         *trips.run(),
+        *tracing.run(),
         *sessions.run(),
         *page.run(seconds=chosen.seconds * 20),
     ]

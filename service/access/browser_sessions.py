@@ -6,20 +6,17 @@ takes its cookie. It belongs to the key that asked for the link, so it ends with
 """
 
 import secrets
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, ClassVar, Final
 
-import psycopg
 from psycopg.rows import class_row
-from psycopg_pool import PoolTimeout
 
 import sql
 from service.access.authentication import Caller, Unauthenticated
-from service.eventlog.errors import OutcomeUnknown
+from service.eventlog.errors import committing
 from service.ids import new_id
 from service.postgres.connections import Connection, Pool, service_transaction
 from service.settings import Key, Scope
@@ -30,7 +27,7 @@ SECONDS: Final = 43_200
 
 MOST_LINKS: Final = 20
 MOST_BROWSER_SESSIONS: Final = 20
-"""The most links and browser sessions of a user; a new one ends the oldest."""
+"""The most links and the most browser sessions of a user. A new one removes the oldest."""
 
 _SECRET_BYTES: Final = 32
 _SECRET_LENGTH: Final = 43
@@ -69,7 +66,7 @@ class _Row:
 
 
 class BrowserSessions:
-    """Links and browser sessions of the known keys."""
+    """Links and browser sessions. Each belongs to a known key."""
 
     def __init__(self, keys: Mapping[str, Key], pool: Pool) -> None:
         self._keys = keys
@@ -89,8 +86,9 @@ class BrowserSessions:
             "seconds": seconds,
             "most": MOST_LINKS,
         }
-        async with _writing(self._pool) as connection:
-            added = await connection.execute(SQL["add_link"], asked)
+        with committing():
+            async with service_transaction(self._pool) as connection:
+                added = await connection.execute(SQL["add_link"], asked)
         ((expires_at,),) = await added.fetchall()
         return code, expires_at
 
@@ -114,16 +112,17 @@ class BrowserSessions:
             "seconds": SECONDS,
             "most": MOST_BROWSER_SESSIONS,
         }
-        async with _writing(self._pool) as connection:
-            cursor = connection.cursor(row_factory=class_row(BrowserSession))
-            await cursor.execute(SQL["redeem"], asked)
+        with committing():
+            async with service_transaction(self._pool) as connection:
+                cursor = connection.cursor(row_factory=class_row(BrowserSession))
+                await cursor.execute(SQL["redeem"], asked)
         row = await cursor.fetchone()
         if row is None:
             raise LinkUnusable
         return row, secret
 
     async def of_secret(self, secret: str) -> Caller:
-        """The user of a browser session, which is used with that. Raises SignedOut."""
+        """The user of a browser session. The time of its last use becomes now. Raises SignedOut."""
         caller = None
         if len(secret) == _SECRET_LENGTH:
             caller = await self._caller("use", secret_digest=_digest(secret))
@@ -134,8 +133,9 @@ class BrowserSessions:
     async def end(self, caller: Caller, browser_session_id: str, user_id: str) -> bool:
         """End a browser session; returns False where the user has no browser session of this id."""
         asked = _asked(caller, user_id) | {"browser_session_id": browser_session_id}
-        async with _writing(self._pool) as connection:
-            ended = await connection.execute(SQL["end"], asked)
+        with committing():
+            async with service_transaction(self._pool) as connection:
+                ended = await connection.execute(SQL["end"], asked)
         return await ended.fetchone() is not None
 
     async def _caller(self, statement: str, **asked: str) -> Caller | None:
@@ -172,21 +172,9 @@ async def expire(pool: Pool, *, limit: int) -> int:
     return int(count)
 
 
-@asynccontextmanager
-async def _writing(pool: Pool) -> AsyncGenerator[Connection]:
-    """A transaction that writes. Raises OutcomeUnknown where the connection was lost in it."""
-    try:
-        async with service_transaction(pool) as connection:
-            yield connection
-    except (PoolTimeout, psycopg.errors.QueryCanceled):
-        raise
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        raise OutcomeUnknown(type(error).__name__) from error
-
-
 def _asked(caller: Caller, user_id: str) -> dict[str, str | None]:
-    """The browser sessions of a user that the caller may see: a token for one project sees those
-    for that project."""
+    """The parameters that select the browser sessions of a user. A caller with a token for one
+    project sees the browser sessions of this project alone."""
     return {
         "tenant_id": caller.tenant_id,
         "user_id": user_id,

@@ -57,8 +57,10 @@ class BrowserTokens:
         seconds: int,
         browser_session_id: str | None = None,
     ) -> tuple[str, int]:
-        """A token of the key for a user, in one project or in all of the user's, and its expiry in
-        Unix seconds."""
+        """A token of the key for a user, and its expiry in Unix seconds.
+
+        Without a project the token is for all projects of the user.
+        """
         now = int(time.time())
         claims = {
             "iss": ISSUER,

@@ -59,7 +59,7 @@ async def read_account(call: Call[None, billing_schemas.AccountQuery]) -> Respon
 async def read_ledger(call: Call[None, billing_schemas.LedgerQuery]) -> Response:
     """A page of what a user was billed, newest first."""
     asked = call.query
-    before = position_in(asked.before, call.service.log_epoch)
+    before = position_in(call, asked.before)
     async with reading_at(call, CONSUMPTION.name, None, asked.as_of) as (connection, position):
         await fold_account(connection, call, call.path["userId"])
         rows = await consumption.ledger(
@@ -69,7 +69,7 @@ async def read_ledger(call: Call[None, billing_schemas.LedgerQuery]) -> Response
             before=END if before is None else before,
             limit=asked.limit,
         )
-    return answered(billing_schemas.ledger(rows, call.service.log_epoch), position=position)
+    return answered(billing_schemas.ledger(rows), position=position)
 
 
 OPERATIONS = (

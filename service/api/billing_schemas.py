@@ -10,7 +10,7 @@ from domain.events import CreditKind
 from projections.accounts import AccountRow
 from projections.consumption import ConsumptionRow
 from service.api.schemas import BalanceQuery, PageSize
-from service.wire import Cursor, Moment, PathId, Query, Text, Wire, cursor, usd
+from service.wire import Cursor, Moment, PathId, Query, Text, Wire, usd
 
 MOST_SECONDS: Final = 1_000_000_000
 
@@ -25,7 +25,7 @@ class CreditRequest(Wire):
 
 
 class AccountQuery(BalanceQuery):
-    """The balance of the present, or with `asOf` that of an earlier moment."""
+    """The balance now. With `asOf` the balance is that of an earlier moment."""
 
     as_of: Moment | None = None
 
@@ -98,11 +98,11 @@ def balance(user_id: str, state: Account) -> AccountAnswer:
     )
 
 
-def ledger(rows: list[ConsumptionRow], log_epoch: str) -> Ledger:
+def ledger(rows: list[ConsumptionRow]) -> Ledger:
     """A page of the ledger with its cursor."""
     items = [
         LedgerEntry(
-            cursor=cursor(log_epoch, row.position),
+            cursor=row.cursor,
             project_id=row.project_id,
             session_id=row.session_id,
             message_id=row.reply_id,

@@ -121,7 +121,7 @@ async def end_browser_session(call: Call[None, schemas.OwnQuery]) -> Response:
 
 
 async def _by_code(service: Service, request: Request, body: bytes) -> Caller:
-    """The user of the link whose code is in the body."""
+    """Find the caller by the code in the body: the user for whom the link was made."""
     _require_same_origin(request)
     try:
         code = orjson.loads(body)["code"]
@@ -131,14 +131,14 @@ async def _by_code(service: Service, request: Request, body: bytes) -> Caller:
 
 
 async def _by_cookie(service: Service, request: Request, _: bytes) -> Caller:
-    """The user of the browser session whose secret is in the cookie."""
+    """Find the caller by the cookie: the user who is signed in in this browser."""
     _require_same_origin(request)
     return await service.browser_sessions.of_secret(request.cookies.get(BROWSER_SESSION, ""))
 
 
 def _require_same_origin(request: Request) -> None:
-    """Raises BadRequest unless a page of this service asks: browsers send cookies, and what a page
-    of another origin wants them to send, by themselves."""
+    """Raises BadRequest unless a page of this service asks. A browser sends cookies by itself, also
+    with a request that a page of another origin makes."""
     site = request.headers.get("sec-fetch-site")
     _, _, origin = request.headers.get("origin", "").partition("://")
     if site == "same-origin" or (site is None and origin and origin == request.headers.get("host")):

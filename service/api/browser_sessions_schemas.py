@@ -1,4 +1,4 @@
-"""What signing in with a browser takes and answers."""
+"""The bodies and answers of the calls with which a browser signs in."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ class LinkRequest(Wire):
 
 
 class LinkAnswer(Wire):
-    """A link. Whoever opens `url` first is signed in as the user."""
+    """A link. The first browser that opens `url` is signed in as the user."""
 
     url: str
     expires_at: datetime

@@ -53,7 +53,7 @@ async def begin_build(call: Call[builds_schemas.BuildRequest, None]) -> Response
 async def list_builds(call: Call[None, builds_schemas.BuildsQuery]) -> Response:
     """Builds that a worker may claim, or the builds of a project."""
     asked = call.query
-    at = position_in(asked.cursor, call.service.log_epoch)
+    at = position_in(call, asked.cursor)
     if asked.project_id is None:
         rows, position = await _open_builds(call, after=at or 0)
     else:
@@ -70,7 +70,7 @@ async def list_builds(call: Call[None, builds_schemas.BuildsQuery]) -> Response:
                 before=END if at is None else at,
                 limit=asked.limit,
             )
-    answer = builds_schemas.build_list(rows, call.service.log_epoch)
+    answer = builds_schemas.build_list(rows)
     return answered(answer, position=position, is_idle=bool(asked.wait) and not rows)
 
 
@@ -157,7 +157,7 @@ async def report_events(call: Call[builds_schemas.ReportsRequest, None]) -> Resp
 async def read_events(call: Call[None, builds_schemas.BuildEventsQuery]) -> Response:
     """The reports of a build."""
     asked = call.query
-    after = position_in(asked.after, call.service.log_epoch)
+    after = position_in(call, asked.after)
     row, _ = await _visible(call)
     async with reading_at(call, BUILD_EVENTS.name, asked.min_position, asked.as_of) as (
         connection,
@@ -173,14 +173,14 @@ async def read_events(call: Call[None, builds_schemas.BuildEventsQuery]) -> Resp
             after=after or 0,
             limit=asked.limit + 1,
         )
-    answer = builds_schemas.build_events(rows, call.service.log_epoch, limit=asked.limit)
+    answer = builds_schemas.build_events(rows, limit=asked.limit)
     return answered(answer, position=position)
 
 
 async def list_versions(call: Call[None, schemas.PastPageQuery]) -> Response:
     """A project's versions, newest first."""
     asked = call.query
-    before = position_in(asked.before, call.service.log_epoch)
+    before = position_in(call, asked.before)
     async with reading_at(call, VERSIONS.name, asked.min_position, asked.as_of) as (
         connection,
         position,
@@ -193,7 +193,7 @@ async def list_versions(call: Call[None, schemas.PastPageQuery]) -> Response:
             before=END if before is None else before,
             limit=asked.limit,
         )
-    return answered(builds_schemas.versions(rows, call.service.log_epoch), position=position)
+    return answered(builds_schemas.versions(rows), position=position)
 
 
 def _order(

@@ -12,7 +12,7 @@ from projections.versions import VersionRow
 from service.api.chat_schemas import LONGEST_MESSAGE
 from service.api.schemas import PageSize, PastQuery
 from service.timelines.items import BuildState, build_state
-from service.wire import Cursor, Id, Locale, Text, Wire, clean, cursor
+from service.wire import Cursor, Id, Locale, Text, Wire, clean
 
 MOST_REPORTS: Final = 500
 MOST_SECONDS: Final = 86_400
@@ -274,25 +274,25 @@ def build_answer(row: BuildRow) -> BuildAnswer:
     )
 
 
-def build_list(rows: list[BuildRow], log_epoch: str) -> BuildList:
+def build_list(rows: list[BuildRow]) -> BuildList:
     """A page of builds with its cursor."""
-    last = cursor(log_epoch, rows[-1].queued_position) if rows else None
+    last = rows[-1].cursor if rows else None
     return BuildList(builds=[build_answer(row) for row in rows], cursor=last)
 
 
-def build_events(rows: list[BuildEventRow], log_epoch: str, *, limit: int) -> BuildEvents:
+def build_events(rows: list[BuildEventRow], *, limit: int) -> BuildEvents:
     """A page of reports with its cursor; there is one row more than the limit if there are more."""
     shown = rows[:limit]
     return BuildEvents(
         events=[BuildEvent.model_validate(row, from_attributes=True) for row in shown],
-        after=cursor(log_epoch, shown[-1].position) if shown else None,
+        after=shown[-1].cursor if shown else None,
         has_more=len(rows) > limit,
     )
 
 
-def versions(rows: list[VersionRow], log_epoch: str) -> Versions:
+def versions(rows: list[VersionRow]) -> Versions:
     """A page of versions with its cursor."""
     return Versions(
         versions=[Version.model_validate(row, from_attributes=True) for row in rows],
-        before=cursor(log_epoch, rows[-1].position) if rows else None,
+        before=rows[-1].cursor if rows else None,
     )

@@ -9,15 +9,15 @@ import orjson
 from starlette.responses import Response
 
 from domain.events import EVENT_TYPES
-from service import wire
+from projections.projection import head
 from service.api import events_schemas
 from service.eventlog.cloudevents import cloud_event
-from service.eventlog.store import Recorded
+from service.eventlog.store import Recorded, lost_cursors
 from service.eventlog.tenant_feed import Selection, TenantFeed, chained
-from service.http.call import AnyCall, Call
+from service.http.call import Call
 from service.http.operation import Operation
 from service.http.problems import BadRequest
-from service.http.reads import come_to, position_in
+from service.http.reads import position_in, require_none_lost
 from service.http.sse_response import (
     EVENT_STREAM,
     LINES,
@@ -38,20 +38,23 @@ async def read_events(call: Call[None, events_schemas.EventsQuery]) -> Response:
     asked = call.query
     streams = call.accepts(EVENT_STREAM)
     resumed = call.last_event_id if streams else None
-    after = position_in(resumed or asked.after, call.service.log_epoch) or 0
+    after = position_in(call, resumed or asked.after) or 0
     log = TenantFeed(call.service.pool, _selection(call), call.service.heavy_reads)
+    lost = lost_cursors(call.cursors)
     async with call.reading() as connection:
-        head = await come_to(connection, after)
+        await lost.send(connection)
+        at = await head(connection)
+    require_none_lost(await lost.rows())
     prev = await log.last(after)
-    headers = {"X-Log-Position": str(head)}
+    headers = {"X-Log-Position": str(at)}
     if streams:
         if resumed:
             RESUMES.labels("events").inc()
         events = log.live(call.service.live_log, after)
-        frames = call.service.merged_streams.merge(_encoded(events, prev, call, _frame))
+        frames = call.service.merged_streams.merge(_encoded(events, prev, _frame))
         return EventStream(frames, headers, grace_seconds=SEND_SECONDS)
     if call.accepts(LINES):
-        lines = _encoded(log.whole(after, asked.limit), prev, call, _line)
+        lines = _encoded(log.whole(after, asked.limit), prev, _line)
         return LineStream(lines, headers)
     return Response(
         await _page(call, log, after, prev), headers=headers, media_type="application/json"
@@ -72,47 +75,44 @@ def _selection(call: Call[object, events_schemas.EventsQuery]) -> Selection:
 
 
 async def _page(
-    call: Call[object, events_schemas.EventsQuery], log: TenantFeed, after: int, prev: int | None
+    call: Call[object, events_schemas.EventsQuery], log: TenantFeed, after: int, prev: str | None
 ) -> bytes:
     asked = call.query
-    log_epoch = call.service.log_epoch
     page = await log.page(after, asked.limit or PAGE)
-    events = [cloud_event(event, log_epoch, before) for event, before in chained(page.events, prev)]
+    events = [cloud_event(event, before) for event, before in chained(page.events, prev)]
     body = {
         "events": [orjson.Fragment(event) for event in events],
-        "after": wire.cursor(log_epoch, page.upto),
+        "after": page.cursor,
         "hasMore": page.has_more,
     }
     return orjson.dumps(body)
 
 
-Encode = Callable[[Recorded, str, int | None], bytes]
+Encode = Callable[[Recorded, str | None], bytes]
 
 
 async def _encoded(
-    pages: AsyncGenerator[list[Recorded]], prev: int | None, call: AnyCall, encode: Encode
+    pages: AsyncGenerator[list[Recorded]], prev: str | None, encode: Encode
 ) -> AsyncGenerator[bytes]:
-    """Pages of events as bytes; `prev` is the position of the one before the first."""
+    """Pages of events as bytes; `prev` is the cursor of the one before the first."""
     async with aclosing(pages):
         async for events in pages:
-            for piece in pieces(_each(events, prev, call.service.log_epoch, encode)):
+            for piece in pieces(_each(events, prev, encode)):
                 yield piece
-            prev = events[-1].position if events else prev
+            prev = events[-1].cursor if events else prev
 
 
-def _each(
-    events: Iterable[Recorded], prev: int | None, log_epoch: str, encode: Encode
-) -> Iterator[bytes]:
-    return (encode(event, log_epoch, before) for event, before in chained(events, prev))
+def _each(events: Iterable[Recorded], prev: str | None, encode: Encode) -> Iterator[bytes]:
+    return (encode(event, before) for event, before in chained(events, prev))
 
 
-def _line(event: Recorded, log_epoch: str, prev: int | None) -> bytes:
-    return cloud_event(event, log_epoch, prev) + b"\n"
+def _line(event: Recorded, prev: str | None) -> bytes:
+    return cloud_event(event, prev) + b"\n"
 
 
-def _frame(event: Recorded, log_epoch: str, prev: int | None) -> bytes:
-    encoded = orjson.Fragment(cloud_event(event, log_epoch, prev))
-    return sse.encode("event", encoded, wire.cursor(log_epoch, event.position))
+def _frame(event: Recorded, prev: str | None) -> bytes:
+    encoded = orjson.Fragment(cloud_event(event, prev))
+    return sse.encode("event", encoded, event.cursor)
 
 
 OPERATIONS = (

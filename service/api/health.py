@@ -8,12 +8,13 @@ from starlette.responses import Response
 from projections.projection import status
 from service.api.health_schemas import Health, ProjectionHealth, Readiness
 from service.eventlog.errors import DATABASE_AWAY
+from service.eventlog.store import head_cursor
 from service.http import problems
 from service.http.call import Service
 from service.http.openapi import OpenPath
 from service.ops import shared_metrics
 from service.postgres.connections import service_transaction
-from service.wire import dumped
+from service.wire import BEGINNING, dumped, position_of
 
 
 async def liveness(_: Request) -> Response:
@@ -29,9 +30,12 @@ async def readiness(request: Request) -> Response:
     service: Service = request.app.state.service
     try:
         async with service_transaction(service.pool) as connection:
+            last = head_cursor()
+            await last.send(connection)
             standings = await status(connection)
     except DATABASE_AWAY as error:
         return problems.problem(error)
+    cursor = await last.row() or BEGINNING
     health = {
         each.name: ProjectionHealth.model_validate(
             {
@@ -46,8 +50,8 @@ async def readiness(request: Request) -> Response:
     halted = any(each.state == "halted" for each in standings)
     ready = Readiness(
         status="degraded" if halted else "ready",
-        epoch=service.log_epoch,
-        head=max((each.head for each in standings), default=0),
+        head=position_of(cursor),
+        cursor=cursor,
         projections=health,
     )
     return Response(orjson.dumps(dumped(ready)), media_type="application/json")

@@ -19,9 +19,10 @@ class ProjectionHealth(Wire):
 
 
 class Readiness(Wire):
-    """Whether the service can serve, how far the log is and its read models."""
+    """Whether the service can serve, how far the log is and its read models. `cursor` names the
+    last event."""
 
     status: Literal["ready", "degraded"]
-    epoch: str
     head: int
+    cursor: str
     projections: dict[str, ProjectionHealth]

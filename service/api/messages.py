@@ -13,12 +13,12 @@ from service.api.chat import reply_to
 from service.api.timeline import begin_of_stream, live, within_bytes
 from service.chat.admission import AppendedMessage, Message
 from service.eventlog.errors import answering
+from service.eventlog.store import cursor_at
 from service.eventlog.transactions import Transaction
 from service.http.call import AnyCall, Call
 from service.http.operation import Operation, Success, answered
 from service.http.rate_limit_headers import rate_limit
 from service.http.reads import (
-    come_to,
     in_language,
     position_in,
     reading_at,
@@ -36,8 +36,7 @@ from service.timelines.feed import Session
 async def read_messages(call: Call[None, messages_schemas.MessagesQuery]) -> Response:
     """A page, oldest first. A fork has the messages that it shares with the session it left."""
     asked, session_id = call.query, call.path["sessionId"]
-    log_epoch = call.service.log_epoch
-    before, after = position_in(asked.before, log_epoch), position_in(asked.after, log_epoch)
+    before, after = position_in(call, asked.before), position_in(call, asked.after)
     async with reading_at(call, TIMELINE.name, asked.min_position, asked.as_of) as (
         connection,
         position,
@@ -53,7 +52,7 @@ async def read_messages(call: Call[None, messages_schemas.MessagesQuery]) -> Res
         )
     page = within_bytes(page, is_after=after is not None)
     locale = call.locale(asked.locale)
-    answer = messages_schemas.messages(page, log_epoch, locale)
+    answer = messages_schemas.messages(page, locale)
     return answered(answer, position=position, headers=in_language(locale))
 
 
@@ -63,28 +62,29 @@ async def stream_session(call: Call[None, messages_schemas.SessionStreamQuery]) 
     They begin after the cursor that is given, else after where the read model stands now.
     """
     asked, session_id = call.query, call.path["sessionId"]
-    after = position_in(call.last_event_id or asked.after, call.service.log_epoch)
+    after = position_in(call, call.last_event_id or asked.after)
     if call.last_event_id:
         RESUMES.labels("session").inc()
     async with reading_at(call, TIMELINE.name, None) as (connection, position):
-        if after is not None:
-            await come_to(connection, after)
         row = await visible_session(connection, call, session_id, asked.user_id)
         parts = await shown_parts(connection, call, row)
         after = position if after is None else after
+        begun = cursor_at(after)
+        await begun.send(connection)
         begin = min(after, position)
         before = await timeline.messages(
             connection, tenant_id=call.tenant_id, parts=parts, limit=1, before=begin + 1
         )
-    prev, locale = before.rows[0].position if before.rows else None, call.locale(asked.locale)
+        headers = begin_of_stream(await begun.row(), position)
+    prev, locale = before.rows[0].cursor if before.rows else None, call.locale(asked.locale)
     subject = Session(call.tenant_id, row.project_id, parts)
     feed = call.service.feeds.follow(subject, begin, Shown(with_live=True), asked.user_id)
-    sources = [live(feed, after, prev, call.service.log_epoch, locale, is_of_session=True)]
+    sources = [live(feed, after, prev, locale, is_of_session=True)]
     if asked.replies:
         key = (call.tenant_id, row.project_id, session_id)
         sources.append(call.service.project_replies.follow(key))
     frames = call.service.merged_streams.merge(*sources)
-    headers = begin_of_stream(call.service.log_epoch, after, position) | in_language(locale)
+    headers |= in_language(locale)
     permit = call.permit(row.project_id, asked.user_id)
     return EventStream(frames, headers, grace_seconds=SEND_SECONDS, permit=permit)
 

@@ -78,9 +78,9 @@ class SessionMessages(Wire):
     after: str | None = None
 
 
-def messages(page: TimelinePage, log_epoch: str, locale: str | None) -> SessionMessages:
+def messages(page: TimelinePage, locale: str | None) -> SessionMessages:
     """A page of messages with its cursors, for a reader of this locale."""
-    found = [item(row, log_epoch, locale) for row in reversed(page.rows)]
+    found = [item(row, locale) for row in reversed(page.rows)]
     return SessionMessages(
         messages=found,
         has_more=page.has_more,

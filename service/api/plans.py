@@ -45,7 +45,7 @@ async def save_plan(call: Call[None, schemas.ActingQuery]) -> Response:
 async def list_drafts(call: Call[None, schemas.PageQuery]) -> Response:
     """The plans of a project that were kept, newest first."""
     asked = call.query
-    before = position_in(asked.before, call.service.log_epoch)
+    before = position_in(call, asked.before)
     async with reading_at(call, DRAFTS.name, asked.min_position) as (connection, position):
         await visible_project(connection, call, call.path["projectId"], asked.user_id)
         rows = await drafts.page(
@@ -58,7 +58,7 @@ async def list_drafts(call: Call[None, schemas.PageQuery]) -> Response:
         convertible = await sessions.convertible(
             connection, tenant_id=call.tenant_id, session_ids={row.session_id for row in rows}
         )
-    answer = plans_schemas.drafts(rows, convertible, call.service.log_epoch)
+    answer = plans_schemas.drafts(rows, convertible)
     return answered(answer, position=position)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from projections.drafts import DraftRow
-from service.wire import Wire, cursor
+from service.wire import Wire
 
 
 class Draft(Wire):
@@ -40,10 +40,10 @@ def draft(row: DraftRow, convertible: Collection[str]) -> Draft:
     )
 
 
-def drafts(rows: Iterable[DraftRow], convertible: Collection[str], log_epoch: str) -> Drafts:
+def drafts(rows: Iterable[DraftRow], convertible: Collection[str]) -> Drafts:
     """A page of drafts with its cursor."""
     kept = list(rows)
     return Drafts(
         drafts=[draft(row, convertible) for row in kept],
-        before=cursor(log_epoch, kept[-1].position) if kept else None,
+        before=kept[-1].cursor if kept else None,
     )

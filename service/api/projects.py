@@ -38,7 +38,7 @@ async def list_projects(call: Call[None, projects_schemas.ProjectsQuery]) -> Res
     asked = call.query
     if asked.user_id is None and "admin" not in call.caller.scopes:
         call.caller.require("read")
-    before = position_in(asked.before, call.service.log_epoch)
+    before = position_in(call, asked.before)
     async with reading_at(call, PROJECTS.name, asked.min_position, asked.as_of) as (
         connection,
         position,
@@ -51,7 +51,7 @@ async def list_projects(call: Call[None, projects_schemas.ProjectsQuery]) -> Res
             before=END if before is None else before,
             limit=asked.limit + 1,
         )
-    page = projects_schemas.projects(found, asked.limit, call.service.log_epoch)
+    page = projects_schemas.projects(found, asked.limit)
     return answered(page, position=position)
 
 

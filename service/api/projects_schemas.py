@@ -12,7 +12,7 @@ from domain.events import (
 from domain.project import Description
 from projections.projects import ListedProject, MemberRow, ProjectRow
 from service.api.schemas import PageSize, PastPageQuery, PastQuery
-from service.wire import Id, PathId, Text, Wire, cursor
+from service.wire import Id, PathId, Text, Wire
 
 
 class MemberEntry(Wire):
@@ -145,13 +145,13 @@ def etag(row: ProjectRow) -> str:
     return f'"{described.revision}"'
 
 
-def projects(rows: Sequence[ListedProject], limit: int, log_epoch: str) -> Projects:
+def projects(rows: Sequence[ListedProject], limit: int) -> Projects:
     """A page of projects; `rows` has one more than the page where there are more."""
     shown = rows[:limit]
     return Projects(
         projects=[project_entry(row, row.role) for row in shown],
         has_more=len(rows) > limit,
-        before=cursor(log_epoch, shown[-1].registered_position) if shown else None,
+        before=shown[-1].cursor if shown else None,
     )
 
 

@@ -39,7 +39,7 @@ async def create_prompt(call: Call[prompts_schemas.PromptRequest, None]) -> Resp
 async def list_prompts(call: Call[None, prompts_schemas.PromptsQuery]) -> Response:
     """A page of the prompts of a project."""
     asked, project_id = call.query, call.path["projectId"]
-    after = prompts_schemas.keys_in(asked.before, asked.sort, call.service.log_epoch)
+    after = prompts_schemas.keys_in(call, asked.before, asked.sort)
     async with reading_at(call, PROMPTS.name, asked.min_position, asked.as_of) as (
         connection,
         position,
@@ -56,7 +56,7 @@ async def list_prompts(call: Call[None, prompts_schemas.PromptsQuery]) -> Respon
             after=after,
             limit=asked.limit + 1,
         )
-    page = prompts_schemas.prompts(found, asked, call.service.log_epoch)
+    page = prompts_schemas.prompts(found, asked)
     return answered(page, position=position)
 
 

@@ -13,9 +13,10 @@ from domain.prompt import MOST_CHARACTERS, MOST_PLACEHOLDERS
 from domain.word_diff import OpKind
 from projections.prompts import ListedPrompt, PromptRow, PromptStatus, Sort, VersionRow
 from service.api.schemas import ActingQuery, PageSize, PastQuery
+from service.http.call import AnyCall
 from service.http.problems import BadRequest
 from service.http.reads import position_in
-from service.wire import Id, Text, Wire, cursor, without_control_characters
+from service.wire import Id, Text, Wire, without_control_characters
 
 _BEFORE: Final = "`before` of the page before, in the same order."
 _SORT: Final = "By the newest version, newest or oldest first; or by name."
@@ -242,13 +243,13 @@ def etag(row: PromptRow) -> str:
     return f'"{row.details.revision}"'
 
 
-def prompts(rows: Sequence[ListedPrompt], asked: PromptsQuery, log_epoch: str) -> Prompts:
+def prompts(rows: Sequence[ListedPrompt], asked: PromptsQuery) -> Prompts:
     """A page of prompts; `rows` has one more than the page where there are more."""
     shown = rows[: asked.limit]
     return Prompts(
         prompts=[prompt_answer(row) for row in shown],
         has_more=len(rows) > asked.limit,
-        before=_page_cursor(log_epoch, asked.sort, shown[-1]) if shown else None,
+        before=_page_cursor(asked.sort, shown[-1]) if shown else None,
     )
 
 
@@ -258,24 +259,24 @@ _PAGE_CURSOR: Final[TypeAdapter[tuple[str, Sort, str, int]]] = TypeAdapter(
 )
 
 
-def _page_cursor(log_epoch: str, sort: Sort, row: ListedPrompt) -> str:
-    """The keys of an entry, with the order and the history that they belong to."""
-    content = orjson.dumps([log_epoch, sort, row.name_key, row.position_key])
+def _page_cursor(sort: Sort, row: ListedPrompt) -> str:
+    """The keys of an entry, with the order and the cursor of the entry."""
+    content = orjson.dumps([row.cursor, sort, row.name_key, row.position_key])
     return urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
-def keys_in(before: str | None, sort: Sort, log_epoch: str) -> tuple[str, int] | None:
-    """The keys of a list's cursor. Raises BadRequest for a cursor of another log, of another order,
-    and for any other text."""
+def keys_in(call: AnyCall, before: str | None, sort: Sort) -> tuple[str, int] | None:
+    """The keys in a list's cursor, which the call notes. Raises BadRequest for a cursor of another
+    order, and for any other text."""
     if before is None:
         return None
     try:
         content = urlsafe_b64decode(before.encode("ascii") + b"=" * (-len(before) % 4))
-        history, of_sort, name, position = _PAGE_CURSOR.validate_json(content)
+        cursor, of_sort, name, position = _PAGE_CURSOR.validate_json(content)
     except ValueError:
         detail = "Use `before` as the page before gave it."
         raise BadRequest(422, "bad_cursor", detail) from None
     if of_sort != sort:
         raise BadRequest(422, "bad_cursor", f"This cursor is for sort={of_sort}: send it with it.")
-    position_in(cursor(history, 0), log_epoch)
+    position_in(call, cursor)
     return name, position

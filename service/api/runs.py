@@ -79,7 +79,7 @@ async def _require_askable(call: Call[runs_schemas.RunRequest, None]) -> None:
 async def list_open_runs(call: Call[None, runs_schemas.RunsQuery]) -> Response:
     """Runs for engines. No connection is held while the poll waits."""
     asked = call.query
-    after = position_in(asked.cursor, call.service.log_epoch) or 0
+    after = position_in(call, asked.cursor) or 0
     found: list[RunRow] = []
     position = 0
     async with aclosing(call.service.run_polls.rounds(call.tenant_id, asked.wait)) as rounds:
@@ -95,7 +95,7 @@ async def list_open_runs(call: Call[None, runs_schemas.RunsQuery]) -> Response:
                 )
             if found:
                 break
-    answer = runs_schemas.open_runs(found, call.service.log_epoch)
+    answer = runs_schemas.open_runs(found)
     return answered(answer, position=position, is_idle=bool(asked.wait) and not found)
 
 
@@ -125,7 +125,7 @@ async def _whole(call: AnyCall, row: RunRow, position: int) -> Response:
 async def list_steps(call: Call[None, runs_schemas.RunPartsQuery]) -> Response:
     """The steps of a run."""
     asked = call.query
-    after = position_in(asked.after, call.service.log_epoch) or 0
+    after = position_in(call, asked.after) or 0
     row, _ = await _visible(call)
     async with reading_at(call, RUN_STEPS.name, asked.min_position, asked.as_of) as (
         connection,
@@ -140,14 +140,14 @@ async def list_steps(call: Call[None, runs_schemas.RunPartsQuery]) -> Response:
             after=after,
             limit=asked.limit + 1,
         )
-    answer = runs_schemas.steps(found, call.service.log_epoch, limit=asked.limit)
+    answer = runs_schemas.steps(found, limit=asked.limit)
     return answered(answer, position=position)
 
 
 async def list_candidates(call: Call[None, runs_schemas.RunPartsQuery]) -> Response:
     """The candidates of a run."""
     asked = call.query
-    after = position_in(asked.after, call.service.log_epoch) or 0
+    after = position_in(call, asked.after) or 0
     row, _ = await _visible(call)
     async with reading_at(call, RUN_CANDIDATES.name, asked.min_position, asked.as_of) as (
         connection,
@@ -162,14 +162,14 @@ async def list_candidates(call: Call[None, runs_schemas.RunPartsQuery]) -> Respo
             after=after,
             limit=asked.limit + 1,
         )
-    answer = runs_schemas.candidates(found, call.service.log_epoch, limit=asked.limit)
+    answer = runs_schemas.candidates(found, limit=asked.limit)
     return answered(answer, position=position)
 
 
 async def list_project_runs(call: Call[None, runs_schemas.ProjectRunsQuery]) -> Response:
     """The runs of a project, newest first."""
     asked = call.query
-    before = position_in(asked.before, call.service.log_epoch)
+    before = position_in(call, asked.before)
     async with _in_project(call, asked) as (connection, position):
         found = await rows.of_project(
             connection,
@@ -180,7 +180,7 @@ async def list_project_runs(call: Call[None, runs_schemas.ProjectRunsQuery]) -> 
             before=END if before is None else before,
             limit=asked.limit + 1,
         )
-    answer = runs_schemas.runs(found, call.service.log_epoch, limit=asked.limit)
+    answer = runs_schemas.runs(found, limit=asked.limit)
     return answered(answer, position=position)
 
 
@@ -358,7 +358,7 @@ def _step(row: StepRow) -> Step:
 async def material_of_step(
     call: AnyCall, *, project_id: str, run_id: str, step_id: str
 ) -> RunMaterial | None:
-    """The text for a session about a step of a run; None without such a step."""
+    """The text about a step of a run, for a session; None where the run has no step of this id."""
     head = await call.service.store.head()
     async with reading_at(call, RUN_STEPS.name, head) as (connection, _):
         found = await rows.step(

@@ -25,7 +25,6 @@ from service.wire import (
     Text,
     Wire,
     clean,
-    cursor,
     fitting,
     without_control_characters,
 )
@@ -396,10 +395,10 @@ def run_answer(row: RunRow, prompt: str | None = None) -> RunAnswer:
     )
 
 
-def open_runs(rows: list[RunRow], log_epoch: str) -> OpenRuns:
+def open_runs(rows: list[RunRow]) -> OpenRuns:
     """A page of runs for engines, with its cursor."""
     rows = rows[: fitting(map(_size, rows))]
-    last = cursor(log_epoch, rows[-1].queued_position) if rows else None
+    last = rows[-1].cursor if rows else None
     return OpenRuns(runs=[run_answer(row) for row in rows], cursor=last)
 
 
@@ -408,34 +407,34 @@ def _size(row: RunRow | StepRow | CandidateRow) -> int:
     return len(orjson.dumps(row))
 
 
-def runs(rows: list[RunRow], log_epoch: str, *, limit: int) -> Runs:
+def runs(rows: list[RunRow], *, limit: int) -> Runs:
     """A page of runs with its cursor; there is one row more than the limit if there are more."""
     shown = rows[: min(limit, fitting(map(_size, rows)))]
     return Runs(
         runs=[run_answer(row) for row in shown],
         has_more=len(rows) > len(shown),
-        before=cursor(log_epoch, shown[-1].queued_position) if shown else None,
+        before=shown[-1].cursor if shown else None,
     )
 
 
-def steps(rows: list[StepRow], log_epoch: str, *, limit: int) -> RunSteps:
+def steps(rows: list[StepRow], *, limit: int) -> RunSteps:
     """A page of steps with its cursor; there is one row more than the limit if there are more."""
     shown = rows[: min(limit, fitting(map(_size, rows)))]
     return RunSteps(
         steps=[RunStep.model_validate(row, from_attributes=True) for row in shown],
         has_more=len(rows) > len(shown),
-        after=cursor(log_epoch, shown[-1].position) if shown else None,
+        after=shown[-1].cursor if shown else None,
     )
 
 
-def candidates(rows: list[CandidateRow], log_epoch: str, *, limit: int) -> RunCandidates:
+def candidates(rows: list[CandidateRow], *, limit: int) -> RunCandidates:
     """A page of candidates with its cursor; there is one row more than the limit if there are
     more."""
     shown = rows[: min(limit, fitting(map(_size, rows)))]
     return RunCandidates(
         candidates=[RunCandidate.model_validate(row, from_attributes=True) for row in shown],
         has_more=len(rows) > len(shown),
-        after=cursor(log_epoch, shown[-1].position) if shown else None,
+        after=shown[-1].cursor if shown else None,
     )
 
 

@@ -42,6 +42,6 @@ class PageQuery(ActingQuery):
 
 
 class PastPageQuery(PageQuery):
-    """A page of the present, or with `asOf` that of an earlier moment."""
+    """A page of a list, as it is now. With `asOf` the page is as it was at an earlier moment."""
 
     as_of: Moment | None = None

@@ -18,7 +18,7 @@ from service.http.reads import position_in, reading_at, visible_project
 async def search(call: Call[None, search_schemas.SearchQuery]) -> Response:
     """A page of what the words are in, newest first."""
     asked, project_id = call.query, call.path["projectId"]
-    before = position_in(asked.before, call.service.log_epoch)
+    before = position_in(call, asked.before)
     async with (
         call.service.heavy_reads.turn(),
         reading_at(call, WORDS.name, asked.min_position) as (connection, position),
@@ -34,7 +34,7 @@ async def search(call: Call[None, search_schemas.SearchQuery]) -> Response:
             before=END if before is None else before,
             limit=asked.limit + 1,
         )
-    answer = search_schemas.results(found, asked.limit, call.service.log_epoch)
+    answer = search_schemas.results(found, asked.limit)
     return answered(answer, position=position)
 
 

@@ -10,7 +10,7 @@ from domain.events import SessionMode
 from projections.timeline import ItemKind
 from projections.words import MATCH_BEGINS, MATCH_ENDS, FoundRow
 from service.api import schemas
-from service.wire import Cursor, Text, Wire, cursor
+from service.wire import Cursor, Text, Wire
 
 LONGEST_QUERY: Final = 500
 LARGEST_PAGE: Final = 50
@@ -54,16 +54,16 @@ class SearchResults(Wire):
     before: str | None = None
 
 
-def results(rows: list[FoundRow], limit: int, log_epoch: str) -> SearchResults:
+def results(rows: list[FoundRow], limit: int) -> SearchResults:
     """The first `limit` rows as a page with its cursor."""
-    found = [_result(row, log_epoch) for row in rows[:limit]]
+    found = [_result(row) for row in rows[:limit]]
     has_more = len(rows) > limit
     return SearchResults(
         results=found, has_more=has_more, before=found[-1].cursor if has_more else None
     )
 
 
-def _result(row: FoundRow, log_epoch: str) -> SearchResult:
+def _result(row: FoundRow) -> SearchResult:
     return SearchResult(
         session_id=row.session_id,
         session_name=row.session_name,
@@ -72,7 +72,7 @@ def _result(row: FoundRow, log_epoch: str) -> SearchResult:
         timestamp=row.recorded_at,
         locale=row.locale,
         highlights=list(_highlights(row.marked)),
-        cursor=cursor(log_epoch, row.position),
+        cursor=row.cursor,
     )
 
 

@@ -24,6 +24,7 @@ from service.http.operation import Operation, Success, answered
 from service.http.reads import (
     fold_projects_of,
     in_language,
+    position_in,
     reading_at,
     visible_project,
     visible_session,
@@ -137,7 +138,7 @@ async def answered_session(
     async with reading_at(call, SESSIONS.name, at_least, as_of) as (connection, position):
         row = await visible_session(connection, call, session_id, user_id)
     language = call.locale(locale)
-    answer = sessions_schemas.session(row, locale=language, log_epoch=call.service.log_epoch)
+    answer = sessions_schemas.session(row, locale=language)
     headers = {"ETag": sessions_schemas.etag(row), **in_language(language)}
     if is_new is not None:
         headers["Location"] = f"/v1/sessions/{session_id}"
@@ -148,7 +149,8 @@ async def answered_session(
 async def list_sessions(call: Call[None, sessions_schemas.SessionsQuery]) -> Response:
     """A page of the sessions of a project."""
     asked, project_id = call.query, call.path["projectId"]
-    after = sessions_schemas.key_in(asked.before, asked.sort, call.service.log_epoch)
+    after = sessions_schemas.key_in(call, asked.before, asked.sort)
+    since = position_in(call, asked.unread_since)
     async with reading_at(call, SESSIONS.name, asked.min_position, asked.as_of) as (
         connection,
         position,
@@ -164,13 +166,14 @@ async def list_sessions(call: Call[None, sessions_schemas.SessionsQuery]) -> Res
             after=after,
             limit=asked.limit + 1,
         )
-    return _page(call, asked, found, position)
+    return _page(call, asked, found, position, since)
 
 
 async def list_user_sessions(call: Call[None, sessions_schemas.UserSessionsQuery]) -> Response:
     """A page of a user's own sessions."""
     asked = call.query
-    after = sessions_schemas.key_in(asked.before, asked.sort, call.service.log_epoch)
+    after = sessions_schemas.key_in(call, asked.before, asked.sort)
+    since = position_in(call, asked.unread_since)
     async with reading_at(call, SESSIONS.name, asked.min_position, asked.as_of) as (
         connection,
         position,
@@ -185,7 +188,7 @@ async def list_user_sessions(call: Call[None, sessions_schemas.UserSessionsQuery
             after=after,
             limit=asked.limit + 1,
         )
-    return _page(call, asked, found, position)
+    return _page(call, asked, found, position, since)
 
 
 def _page(
@@ -193,9 +196,10 @@ def _page(
     asked: sessions_schemas.SessionsQuery | sessions_schemas.UserSessionsQuery,
     found: Sequence[ListedSession],
     position: int,
+    since: int | None,
 ) -> Response:
     locale = call.locale(asked.locale)
-    page = sessions_schemas.sessions(found, asked, locale=locale, log_epoch=call.service.log_epoch)
+    page = sessions_schemas.sessions(found, asked, locale=locale, since=since)
     return answered(page, position=position, headers=in_language(locale))
 
 

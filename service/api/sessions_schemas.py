@@ -21,6 +21,7 @@ from domain.prompt import MOST_PLACEHOLDERS
 from domain.session import About
 from projections.sessions import ListedSession, ListKey, SessionRow, Sort, Wanted
 from service.api.schemas import BalanceQuery, PageSize, PastQuery
+from service.http.call import AnyCall
 from service.http.problems import BadRequest
 from service.http.reads import position_in
 from service.settings import Settings
@@ -33,7 +34,6 @@ from service.wire import (
     Text,
     Wire,
     clean,
-    cursor,
     usd,
     without_control_characters,
 )
@@ -399,7 +399,7 @@ class BatchAnswer(Wire):
 
 
 def session(
-    row: SessionRow, *, locale: str | None, log_epoch: str, unread_since: int | None = None
+    row: SessionRow, *, locale: str | None, unread_since: int | None = None
 ) -> SessionAnswer:
     """A session for a reader of a locale."""
     settings = _settings(row)
@@ -432,7 +432,7 @@ def session(
         build_id=row.build_id,
         created_at=row.opened_at,
         last_active=row.last_active_at,
-        cursor=cursor(log_epoch, row.active_position),
+        cursor=row.cursor,
         billing=Billing(
             ai_seconds=row.ai_seconds, tokens_used=row.tokens_used, cost_usd=usd(row.cost_usd)
         ),
@@ -469,17 +469,17 @@ def sessions(
     asked: SessionsQuery | UserSessionsQuery,
     *,
     locale: str | None,
-    log_epoch: str,
+    since: int | None,
 ) -> Sessions:
-    """A page of sessions; `rows` has one more than the page where there are more."""
+    """A page of sessions; `rows` has one more than the page where there are more.
+
+    A session is unread where something was said in it after the position `since`.
+    """
     shown = rows[: asked.limit]
-    since = position_in(asked.unread_since, log_epoch)
     return Sessions(
-        sessions=[
-            session(row, locale=locale, log_epoch=log_epoch, unread_since=since) for row in shown
-        ],
+        sessions=[session(row, locale=locale, unread_since=since) for row in shown],
         has_more=len(rows) > asked.limit,
-        before=_page_cursor(log_epoch, asked.sort, shown[-1].key) if shown else None,
+        before=_page_cursor(asked.sort, shown[-1]) if shown else None,
     )
 
 
@@ -491,24 +491,25 @@ _PAGE_CURSOR: Final[TypeAdapter[tuple[str, Sort, str, int, int]]] = TypeAdapter(
 )
 
 
-def _page_cursor(log_epoch: str, sort: Sort, key: ListKey) -> str:
-    """A key in the order of a list, with the order and the history that it belongs to."""
-    content = orjson.dumps([log_epoch, sort, key.name, key.number, key.position])
+def _page_cursor(sort: Sort, row: ListedSession) -> str:
+    """The key of a session in the order of a list, with the order and the cursor of the session."""
+    key = row.key
+    content = orjson.dumps([row.cursor, sort, key.name, key.number, key.position])
     return urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
-def key_in(before: str | None, sort: Sort, log_epoch: str) -> ListKey | None:
-    """The key of a list's cursor. Raises BadRequest for a cursor of another log, of another order,
-    and for any other text."""
+def key_in(call: AnyCall, before: str | None, sort: Sort) -> ListKey | None:
+    """The key in a list's cursor, which the call notes. Raises BadRequest for a cursor of another
+    order, and for any other text."""
     if before is None:
         return None
     try:
         content = urlsafe_b64decode(before.encode("ascii") + b"=" * (-len(before) % 4))
-        history, of_sort, name, number, position = _PAGE_CURSOR.validate_json(content)
+        cursor, of_sort, name, number, position = _PAGE_CURSOR.validate_json(content)
     except ValueError:
         detail = "Use `before` as the page before gave it."
         raise BadRequest(422, "bad_cursor", detail) from None
     if of_sort != sort:
         raise BadRequest(422, "bad_cursor", f"This cursor is for sort={of_sort}: send it with it.")
-    position_in(cursor(history, 0), log_epoch)
+    position_in(call, cursor)
     return ListKey(name=name, number=number, position=position)

@@ -12,12 +12,11 @@ from projections import timeline
 from projections.builds import BUILDS
 from projections.projects import PROJECTS
 from projections.timeline import TIMELINE, Shown, TimelinePage
-from service import wire
 from service.api import timeline_schemas
+from service.eventlog.store import cursor_at
 from service.http.call import Call
 from service.http.operation import Operation, answered
 from service.http.reads import (
-    come_to,
     in_language,
     position_in,
     reading_at,
@@ -30,13 +29,13 @@ from service.replies.sse import encode, goaway
 from service.replies.tail import ERASED
 from service.timelines import items
 from service.timelines.feed import Item, Project
+from service.wire import BEGINNING, fitting
 
 
 async def read_timeline(call: Call[None, timeline_schemas.TimelineQuery]) -> Response:
     """A page, newest first."""
     asked = call.query
-    log_epoch = call.service.log_epoch
-    before, after = position_in(asked.before, log_epoch), position_in(asked.after, log_epoch)
+    before, after = position_in(call, asked.before), position_in(call, asked.after)
     async with reading_at(call, TIMELINE.name, asked.min_position, asked.as_of) as (
         connection,
         position,
@@ -54,14 +53,14 @@ async def read_timeline(call: Call[None, timeline_schemas.TimelineQuery]) -> Res
         )
     page = within_bytes(page, is_after=after is not None)
     locale = call.locale(asked.locale)
-    answer = timeline_schemas.timeline(page, log_epoch, known.active_build_id, locale)
+    answer = timeline_schemas.timeline(page, known.active_build_id, locale)
     return answered(answer, position=position, headers=in_language(locale))
 
 
 def within_bytes(page: TimelinePage, *, is_after: bool) -> TimelinePage:
     """The part of a page next to its cursor that is not too large to be sent at once."""
     nearest = page.rows[::-1] if is_after else page.rows
-    count = wire.fitting(items.size(row) for row in nearest)
+    count = fitting(items.size(row) for row in nearest)
     if count == len(nearest):
         return page
     rows = nearest[:count]
@@ -74,15 +73,15 @@ async def stream_timeline(call: Call[None, timeline_schemas.TimelineStreamQuery]
     They begin after the cursor that is given, else after where the read model stands now.
     """
     asked = call.query
-    after = position_in(call.last_event_id or asked.after, call.service.log_epoch)
+    after = position_in(call, call.last_event_id or asked.after)
     if call.last_event_id:
         RESUMES.labels("timeline").inc()
     shown = Shown(mode=_mode(asked.mode), with_hidden=asked.include_hidden, with_live=True)
     async with reading_at(call, TIMELINE.name, None) as (connection, position):
-        if after is not None:
-            await come_to(connection, after)
         await visible_project(connection, call, call.path["projectId"], asked.user_id)
         after = position if after is None else after
+        begun = cursor_at(after)
+        await begun.send(connection)
         begin = min(after, position)
         before = await timeline.page(
             connection,
@@ -92,34 +91,33 @@ async def stream_timeline(call: Call[None, timeline_schemas.TimelineStreamQuery]
             limit=1,
             before=begin + 1,
         )
-    prev = before.rows[0].position if before.rows else None
+        headers = begin_of_stream(await begun.row(), position)
+    prev = before.rows[0].cursor if before.rows else None
     feed = call.service.feeds.follow(
         Project(call.tenant_id, call.path["projectId"]), begin, shown, asked.user_id
     )
-    sources = [live(feed, after, prev, call.service.log_epoch, call.locale(asked.locale))]
+    sources = [live(feed, after, prev, call.locale(asked.locale))]
     if asked.replies:
         key = (call.tenant_id, call.path["projectId"], None)
         sources.append(call.service.project_replies.follow(key))
     frames = call.service.merged_streams.merge(*sources)
-    headers = begin_of_stream(call.service.log_epoch, after, position)
     headers |= in_language(call.locale(asked.locale))
     permit = call.permit(call.path["projectId"], asked.user_id)
     return EventStream(frames, headers, grace_seconds=SEND_SECONDS, permit=permit)
 
 
-def begin_of_stream(log_epoch: str, after: int, position: int) -> dict[str, str]:
-    """The headers of a stream that begins after a position.
+def begin_of_stream(begun: str | None, position: int) -> dict[str, str]:
+    """The headers of a stream that begins after the cursor `begun`.
 
     A client whose stream breaks before its first event goes on after the cursor `X-Log-Cursor`.
     """
-    return {"X-Log-Position": str(position), "X-Log-Cursor": wire.cursor(log_epoch, after)}
+    return {"X-Log-Position": str(position), "X-Log-Cursor": begun or BEGINNING}
 
 
 async def live(
     feed: AsyncGenerator[list[Item]],
     after: int,
-    prev: int | None,
-    log_epoch: str,
+    prev: str | None,
     locale: str | None,
     *,
     is_of_session: bool = False,
@@ -130,9 +128,9 @@ async def live(
     """
     async with aclosing(feed):
         async for found in feed:
-            for piece in pieces(_frames(found, after, prev, log_epoch, locale)):
+            for piece in pieces(_frames(found, after, prev, locale)):
                 yield piece
-            prev = found[-1].position
+            prev = found[-1].cursor
             if is_of_session and found[-1].event.ends_session:
                 yield goaway(ERASED)
                 return
@@ -140,17 +138,12 @@ async def live(
 
 
 def _frames(
-    items: Iterable[Item], after: int, prev: int | None, log_epoch: str, locale: str | None
+    items: Iterable[Item], after: int, prev: str | None, locale: str | None
 ) -> Iterator[bytes]:
     for item in items:
         if item.position > after:
-            before = None if prev is None else wire.cursor(log_epoch, prev)
-            yield encode(
-                item.event.name,
-                _linked(item, before, locale),
-                wire.cursor(log_epoch, item.position),
-            )
-        prev = item.position
+            yield encode(item.event.name, _linked(item, prev, locale), item.cursor)
+        prev = item.cursor
 
 
 def _linked(item: Item, prev: str | None, locale: str | None) -> orjson.Fragment:

@@ -70,11 +70,9 @@ class Timeline(Wire):
     after: str | None = None
 
 
-def timeline(
-    page: TimelinePage, log_epoch: str, active_build_id: str | None, locale: str | None
-) -> Timeline:
+def timeline(page: TimelinePage, active_build_id: str | None, locale: str | None) -> Timeline:
     """A page of the timeline with its cursors, for a reader of this locale."""
-    items = [item(row, log_epoch, locale) for row in page.rows]
+    items = [item(row, locale) for row in page.rows]
     return Timeline(
         items=items,
         has_more=page.has_more,

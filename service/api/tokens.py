@@ -14,7 +14,8 @@ from service.http.reads import visible_project
 
 
 async def mint_token(call: Call[tokens_schemas.TokenRequest, None]) -> Response:
-    """A token for one user, in one project or in all of the user's, for a few minutes."""
+    """A token for one user, for a few minutes. It is for one project, or for all projects of the
+    user."""
     asked = call.body
     if asked.project_id is not None:
         async with call.reading() as connection:

@@ -39,9 +39,7 @@ async def list_webhooks(call: Call[None, None]) -> Response:
     """The webhooks of the tenant, oldest first."""
     async with call.reading() as connection:
         rows = await webhooks_of(connection, call.tenant_id)
-    answer = schemas.WebhookList(
-        webhooks=[schemas.webhook(row, call.service.log_epoch) for row in rows]
-    )
+    answer = schemas.WebhookList(webhooks=[schemas.webhook(row) for row in rows])
     return answered(answer, position=call.service.live_log.head)
 
 
@@ -104,7 +102,7 @@ async def _answered(
             rows = await webhooks_of(connection, call.tenant_id, webhook_id)
     if not rows:  # another request has removed it meanwhile
         raise _unknown()
-    answer = schemas.webhook(rows[0], call.service.log_epoch, secret)
+    answer = schemas.webhook(rows[0], secret)
     return answered(answer, position=position, status=status)
 
 

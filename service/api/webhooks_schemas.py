@@ -8,7 +8,7 @@ from pydantic import Field
 
 from domain.events import EVENT_TYPES
 from service.webhooks.store import DeadLetterRow, WebhookRow
-from service.wire import Text, Wire, cursor
+from service.wire import Text, Wire
 
 Url = Annotated[Text, Field(min_length=1, max_length=2_048)]
 Description = Annotated[Text, Field(max_length=255)]
@@ -88,7 +88,7 @@ class Redelivery(Wire):
     deliveries: int
 
 
-def webhook(row: WebhookRow, log_epoch: str, secret: str | None = None) -> WebhookAnswer:
+def webhook(row: WebhookRow, secret: str | None = None) -> WebhookAnswer:
     """The answer for a webhook."""
     return WebhookAnswer(
         webhook_id=row.webhook_id,
@@ -97,7 +97,7 @@ def webhook(row: WebhookRow, log_epoch: str, secret: str | None = None) -> Webho
         description=row.description,
         enabled=row.is_enabled,
         created_at=row.created_at.astimezone(UTC),
-        cursor=cursor(log_epoch, row.position),
+        cursor=row.cursor,
         tries=row.tries,
         next_try_at=_utc(row.next_try_at),
         error=row.error,

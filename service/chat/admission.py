@@ -81,7 +81,7 @@ class Admitted:
 
     `mode` is that of the session, and `model` the model that writes the reply. `is_again` says that
     the same request was admitted before. `limits` is how the rate limits stand with this message;
-    empty where it was admitted before.
+    empty where it was admitted before. `traceparent` is that of the request that asked first.
     """
 
     message: Message
@@ -96,6 +96,15 @@ class Admitted:
     position: int
     is_again: bool = False
     limits: tuple[LimitStatus, ...] = ()
+    traceparent: str | None = None
+
+    @property
+    def cause(self) -> RequestContext:
+        """What is stored beside the events of the reply, whoever writes it."""
+        known = {"causationId": self.user_message_id, "traceparent": self.traceparent}
+        return RequestContext(
+            metadata={name: value for name, value in known.items() if value is not None}
+        )
 
     @property
     def ref(self) -> ReplyRef:
@@ -169,7 +178,8 @@ class Admission:
                 message.tenant_id, attempt.admit, cause=cause
             )
         assert appended is not None
-        return attempt.admitted(result, appended.last_position)
+        admitted = attempt.admitted(result, appended.last_position)
+        return replace(admitted, traceparent=cause.metadata.get("traceparent"))
 
     async def append(
         self, message: Message, role: AppendedRole, cause: RequestContext

@@ -109,8 +109,8 @@ class Lease:
 
 
 async def release_of_ended(connection: Connection, lease_id: int) -> None:
-    """Give back the lease of another process, which has certainly ended: its parent knows that at
-    once, and nobody has to wait until the lease ends."""
+    """Give back the lease of another process. The caller knows that this process has ended, so
+    nobody has to wait until the lease expires."""
     await connection.execute(SQL["release"], {"lease_id": lease_id})
 
 

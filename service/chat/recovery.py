@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import structlog
 
@@ -29,7 +29,7 @@ from service.concurrency.bounded import for_each
 from service.eventlog.errors import DATABASE_AWAY, OutcomeUnknown
 from service.eventlog.store import EventStore
 from service.eventlog.stream_ids import account_stream, session_stream
-from service.eventlog.transactions import RequestContext, Transactions, decode
+from service.eventlog.transactions import Transactions, decode
 from service.model.client import ModelCall
 from service.postgres.connections import Pool, service_transaction, tenant_transaction
 from service.replies.directory import ReplyDirectory
@@ -198,7 +198,7 @@ class Recovery:
         await self._transactions.transact(
             admitted.message.tenant_id,
             lambda transaction: transaction.decide(stream, decision),
-            cause=RequestContext(metadata={"causationId": admitted.user_message_id}),
+            cause=admitted.cause,
         )
 
     # Reading -------------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ class Recovery:
 
     async def _admitted(self, ref: ReplyRef, state: Session, running: RunningReply) -> Admitted:
         """The message once more, as it was admitted."""
-        asked = await self._message(ref, running.in_reply_to)
+        asked, metadata = await self._message(ref, running.in_reply_to)
         async with tenant_transaction(self._pool, ref.tenant_id) as connection:
             known = await project(
                 connection, tenant_id=ref.tenant_id, project_id=ref.project_id, user_id=None
@@ -255,10 +255,16 @@ class Recovery:
             model=running.model,
             reserved_seconds=funds.reservations.get(running.reservation_id, 0),
             position=0,
+            traceparent=metadata.get("traceparent"),
         )
 
-    async def _message(self, ref: ReplyRef, message_id: str) -> UserMessagePosted:
-        """The message that a reply answers. Raises LookupError when it is not in the session."""
+    async def _message(
+        self, ref: ReplyRef, message_id: str
+    ) -> tuple[UserMessagePosted, dict[str, Any]]:
+        """The message that a reply answers, and its metadata.
+
+        Raises LookupError when it is not in the session.
+        """
         stream_id = str(session_stream(ref.session_id))
         messages = self._store.backwards(ref.tenant_id, stream_id, (UserMessagePosted.__name__,))
         async with aclosing(messages) as pages:
@@ -266,7 +272,10 @@ class Recovery:
                 for stored in page:
                     posted: UserMessagePosted = decode(stored.type, stored.state)
                     if posted.message_id == message_id:
-                        return posted
+                        metadata = await self._store.metadata(
+                            ref.tenant_id, stream_id, stored.version
+                        )
+                        return posted, metadata
         raise LookupError("a reply without its message")
 
 

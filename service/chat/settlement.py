@@ -26,7 +26,7 @@ from service.chat.generation import Ending
 from service.concurrency.retry import retrying
 from service.eventlog.errors import DATABASE_AWAY, OutcomeUnknown
 from service.eventlog.stream_ids import StreamId, account_stream, session_stream
-from service.eventlog.transactions import RequestContext, Transaction, Transactions
+from service.eventlog.transactions import Transaction, Transactions
 from service.ids import new_id
 from service.replies.envelope import End, end_of
 
@@ -85,7 +85,7 @@ class Settlement:
             self._transactions.transact,
             admitted.message.tenant_id,
             extend,
-            cause=_cause(admitted),
+            cause=admitted.cause,
             append_id=uuid4(),
         )
         seconds, _ = await retrying(transact, _AWAY, event="extension_waits", pauses=(1.0,))
@@ -144,13 +144,9 @@ class Settlement:
             return completed
 
         event, appended = await self._transactions.transact(
-            admitted.message.tenant_id, end, cause=_cause(admitted), append_id=append_id
+            admitted.message.tenant_id, end, cause=admitted.cause, append_id=append_id
         )
         return RecordedEnd(event, appended.recorded_at) if event and appended else None
-
-
-def _cause(admitted: Admitted) -> RequestContext:
-    return RequestContext(metadata={"causationId": admitted.user_message_id})
 
 
 def _account_of(admitted: Admitted) -> StreamId[Account, AccountEvent]:

@@ -19,7 +19,10 @@ from service.chat.generation import Ending, Generation
 from service.chat.preparation import Preparation, patiently
 from service.chat.settlement import GIVE_UP_SECONDS, Course, Settlement
 from service.chat.time_budget import TimeBudget
+from service.model.client import usage_attributes
+from service.ops import tracing
 from service.ops.metrics import FIRST_TEXT_SECONDS, REPLIES, REPLY_SECONDS, TOKENS
+from service.ops.tracing import Span
 from service.replies.directory import ReplyDirectory
 from service.replies.events import notice
 from service.replies.tail import ERASED
@@ -97,10 +100,24 @@ class Responder:
 
     async def answer(self, turn: Turn) -> None:
         """The whole turn. Whatever happens, its readers get an end or are sent away."""
+        admitted = turn.admitted
+        tracing.follow(admitted.traceparent)
+        structlog.contextvars.bind_contextvars(reply_id=admitted.reply_id)
+        with tracing.span("turn", begins_trace=True) as span:
+            span.set(
+                {
+                    "throughline.tenant.id": admitted.message.tenant_id,
+                    "throughline.reply.id": admitted.reply_id,
+                    "throughline.session.mode": admitted.mode,
+                    "gen_ai.conversation.id": admitted.session_id,
+                }
+            )
+            await self._answer(turn, span)
+
+    async def _answer(self, turn: Turn, span: Span) -> None:
         tail = turn.writer.tail
-        structlog.contextvars.bind_contextvars(reply_id=turn.admitted.reply_id)
         try:
-            await self._land(turn, await self._generate(turn))
+            await self._land(turn, await self._generate(turn), span)
         except Lost:
             _log.warning("reply_taken_over")
             self._directory.release(tail)
@@ -117,7 +134,8 @@ class Responder:
 
     async def _generate(self, turn: Turn) -> Ending:
         """Ask the model until there is an ending, or the time, the balance or the service ends."""
-        generation = await self._prepared(turn)
+        with tracing.span("prepare"):
+            generation = await self._prepared(turn)
         if isinstance(generation, Ending):
             return generation
         budget = TimeBudget(
@@ -160,7 +178,7 @@ class Responder:
 
     # Landing -------------------------------------------------------------------------------------
 
-    async def _land(self, turn: Turn, ending: Ending) -> None:
+    async def _land(self, turn: Turn, ending: Ending, span: Span) -> None:
         """Store all that was shown, then the end with its bill, then show the end."""
         if ending.subtype == "error":
             turn.writer.reset(ending.reason or "error")
@@ -177,6 +195,7 @@ class Responder:
             end = found
         subtype, mode = end.envelope["subtype"], end.envelope["mode"]
         _count(course, ending, subtype, mode)
+        _describe(span, course, ending, subtype, mode)
         log = _log.warning if ending.subtype == "error" else _log.info
         log("reply_ended", subtype=subtype, reason=ending.reason)
         turn.writer.tail.finish(end)
@@ -200,6 +219,24 @@ def _count(course: Course, ending: Ending, subtype: str, mode: str) -> None:
         ("cache_write", usage.cache_write_tokens),
     ):
         TOKENS.labels(kind).inc(tokens or 0)
+
+
+def _describe(span: Span, course: Course, ending: Ending, subtype: str, mode: str) -> None:
+    """Say of the turn what the metrics count."""
+    span.set(
+        {
+            "throughline.reply.subtype": subtype,
+            "throughline.reply.mode": mode,
+            "throughline.reply.reason": ending.reason,
+            "throughline.reply.first_text_ms": course.first_text_ms,
+            "throughline.reply.frames": course.frames,
+            "throughline.reply.resets": ending.resets,
+            "throughline.reply.retries": ending.retries,
+            **usage_attributes(ending.usage),
+        }
+    )
+    if ending.subtype == "error":
+        span.fail(ending.reason or "error")
 
 
 def _ending(talk: asyncio.Task[Ending]) -> Ending:

@@ -7,6 +7,7 @@ import typer
 from service.cli import analysts, events, failures, projections
 from service.cli.chat import chat
 from service.cli.console import err
+from service.cli.demo import fill
 from service.cli.keys import keys, link, sign
 from service.cli.owner import backup, migrate, psql, restore
 from service.cli.past import show
@@ -27,6 +28,7 @@ app.add_typer(projections.app, name="projections")
 app.add_typer(events.app, name="events")
 app.add_typer(analysts.app, name="analysts")
 app.add_typer(show.app, name="show")
+app.add_typer(fill.app, name="demo")
 
 
 def main() -> None:

@@ -1,19 +1,42 @@
 """`throughline analysts`: database roles that read one tenant's views."""
 
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from shutil import rmtree
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.table import Table
 
 from service.cli.console import err, out
 from service.cli.database import as_owner
+from service.cli.events.progress import bars
 from service.settings import Settings
 
 if TYPE_CHECKING:
     from service.postgres.analysts import Login
+    from service.postgres.connections import Connection
 
-app = typer.Typer(no_args_is_help=True, help="Roles that read a tenant's views by SQL.")
+_NO_ANALYST: Final = "There is no analyst. Add one: throughline analysts add NAME TENANT"
+
+app = typer.Typer(help="Roles that read a tenant's views by SQL, and files with the same rows.")
+
+
+@app.callback(invoke_without_command=True)
+def connect(context: typer.Context) -> None:
+    """Print how the analysts of this database connect, without their passwords."""
+    if context.invoked_subcommand is not None:
+        return
+    from service.postgres.analysts import analysts, login_of
+
+    async def lines(owner: "Connection") -> list[str]:
+        names = [name for name, _ in await analysts(owner)]
+        return [line for name in names for line in login_of(owner, name).lines]
+
+    for line in as_owner(lines) or [
+        "No analyst yet. Add one: throughline analysts add NAME TENANT"
+    ]:
+        out.print(line)
 
 
 @app.command("add")
@@ -61,8 +84,39 @@ def change_password(
 
 
 def _print(login: "Login") -> None:
-    out.print(f'psql "{login.conninfo}"')
-    out.print(login.url)
+    for line in login.lines:
+        out.print(line)
+
+
+@app.command("export")
+def export_views(
+    tenant: Annotated[str, typer.Argument(help="The tenant whose rows the files have.")],
+    folder: Annotated[Path, typer.Argument(help="The new folder.")],
+) -> None:
+    """Write each view of a tenant to a Parquet file, as of one moment, while the service runs."""
+    from service.postgres.analysts import UnknownTenant, require_events
+    from service.replay.view_files import NAMES, VIEWS, write_views
+
+    if folder.exists():
+        raise typer.BadParameter(f"{folder} exists. Name another folder")
+
+    async def work(owner: "Connection") -> int:
+        await require_events(owner, tenant)
+        with bars() as bar:
+            return await write_views(owner, beside, tenant, bar("views"), will_be=folder)
+
+    beside = folder.with_name(f"{folder.name}.part")
+    rmtree(beside, ignore_errors=True)
+    beside.mkdir(mode=0o700, parents=True)
+    try:
+        rows = as_owner(work)
+        beside.rename(folder)
+    except UnknownTenant as error:
+        err.print(f"throughline: {error}", markup=False)
+        raise typer.Exit(2) from None
+    finally:
+        rmtree(beside, ignore_errors=True)
+    err.print(f"{folder}: {rows} rows of {len(VIEWS)} views; {folder / NAMES} is for DuckDB")
 
 
 @app.command("remove")

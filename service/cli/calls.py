@@ -28,7 +28,10 @@ class CallFailed(RuntimeError):
 
 
 def chosen_key(settings: Settings, asked: str) -> tuple[str, Key]:
-    """The key with this id, or the first one; and its id. Exits where there is no such key."""
+    """The id and the key: the key with the id `asked`, or else the first key.
+
+    Exits where there is no key of this id.
+    """
     keys = known_keys(settings)
     key_id = asked or next(iter(keys))
     if key_id not in keys:

@@ -15,6 +15,7 @@ from rich.markdown import Markdown
 
 from service.cli.calls import CallFailed, SignedCalls, chosen_key, local_url, refusal
 from service.cli.console import err, out
+from service.concurrency.retry import retry_after
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ SILENT_SECONDS: Final = 30.0
 """How long a stream may say nothing: the service sends a comment every ten seconds."""
 
 PATIENCE_SECONDS: Final = 300.0
-"""How long a service that is away, or that has too much to do, is asked again."""
+"""A service may be away, or have too much to do, for so long. Then the command gives up."""
 
 PAUSE_SECONDS: Final = 1.0
 LONGEST_PAUSE_SECONDS: Final = 30.0
@@ -69,7 +70,8 @@ def chat(
 
 
 def _messages(message: str) -> Iterator[str]:
-    """The one message; or, on a terminal, one after the other; or all of the standard input."""
+    """The message of the argument. Without it each line of a terminal is a message, and all of the
+    standard input of a pipe is one message."""
     if message:
         yield message
     elif sys.stdin.isatty():
@@ -102,7 +104,7 @@ def _show(reply: "Reply") -> bool:
 
 
 def _stoppable(reply: "Reply") -> Iterator[tuple[str, Any]]:
-    """The events of a reply. Ctrl-C ends the reply, a second one leaves it."""
+    """The events of a reply. The first Ctrl-C ends the reply, the second ends the command."""
     events = reply.events()
     try:
         yield from events
@@ -199,7 +201,7 @@ class Reply:
             self._calls.post(path, {"userId": self.asked["userId"]})
 
     def events(self) -> Generator[tuple[str, Any], None, None]:
-        """Names and data of the events that were not yet read, each once, the last one `final`.
+        """Names and data of the events that were not yet read, each once. The last is `final`.
 
         The same request is sent again over each new connection: its key makes it the same message.
         Raises CallFailed where the service refuses, or stays away.
@@ -212,7 +214,8 @@ class Reply:
             try:
                 with self._opened() as answer:
                     if answer.status_code in _BUSY:
-                        pause = float(answer.headers.get("Retry-After", pause))
+                        named = answer.headers.get("Retry-After")
+                        pause = retry_after(named, PATIENCE_SECONDS) or pause
                     elif answer.status_code >= 400:
                         raise refusal(answer.status_code, answer.read())
                     for name, data in self._read(answer):

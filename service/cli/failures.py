@@ -174,6 +174,7 @@ def _of_service(error: Exception) -> tuple[list[str], int] | None:
     from projections.projection import Busy
     from service.cli.workers.supervisor import WorkersFailed
     from service.http.server import CannotListen
+    from service.ops.tracing import TracingMissing
     from service.postgres.addresses import AddressRefused
     from service.postgres.functions import FunctionRefused
     from service.postgres.migrations import MigrationRefused
@@ -191,7 +192,7 @@ def _of_service(error: Exception) -> tuple[list[str], int] | None:
         return ["Another process rebuilds or verifies this read model now. Try again later."], 1
     if isinstance(error, (ArchiveRefused, ImportRefused, CheckpointRefused)):
         return [str(error)], WRONG_USE
-    if isinstance(error, (ParquetMissing, NatsMissing, StreamRefused)):
+    if isinstance(error, (ParquetMissing, NatsMissing, StreamRefused, TracingMissing)):
         return [str(error)], WRONG_USE
     if isinstance(error, (MigrationRefused, FunctionRefused, RolesRefused, PostgresFailed)):
         return [str(error)], FAILED

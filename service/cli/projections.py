@@ -6,11 +6,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from service.cli.console import err, out
 from service.cli.database import as_owner
+from service.cli.events.progress import bars
 
 if TYPE_CHECKING:
     from projections.projection import Projection
@@ -85,8 +85,5 @@ def _progress(name: str) -> Generator[Callable[[int, int], None]]:
     if not err.is_terminal:
         yield lambda at, head: err.print(f"{name}: read {at} of {head} events") if at else None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=err) as bar:
-        task = bar.add_task(name, total=None)
-        yield lambda at, head: bar.update(task, completed=at, total=head)
-        bar.update(task, completed=bar.tasks[task].total)
+    with bars() as bar:
+        yield bar(name)

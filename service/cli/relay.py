@@ -65,10 +65,10 @@ async def _relay(
     async with connections.pool(url) as pool:
         store = EventStore(pool)
         selection = "all tenants" if chosen.tenant_id is None else f"tenant {chosen.tenant_id}"
-        feed = Feed(log_epoch=await store.log_epoch(), selection=selection, subjects=subjects)
-        kept = CheckpointFile(file, url=at.described, selection=selection, log_epoch=feed.log_epoch)
+        feed = Feed(selection=selection, subjects=subjects)
+        kept = CheckpointFile(file, url=at.described, selection=selection)
         live_log = LiveLog(store)
-        relay = Relay(live_log, chosen, at, feed, kept)
+        relay = Relay(store, live_log, chosen, at, feed, kept)
         err.print(f"{at.described}: {selection}. Ctrl-C ends the relay.", markup=False)
         listening = asyncio.create_task(live_log.run(partial(connections.connect, url)))
         try:

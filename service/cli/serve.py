@@ -34,13 +34,18 @@ def serve(
     ] = None,
 ) -> None:
     """Start the service, with an embedded PostgreSQL unless THROUGHLINE_DATABASE_URL is set."""
+    from service.cli.workers.worker import stop_gc
+
+    stop_gc()
+
     import uvloop
 
     from service.http.server import bound_sockets
-    from service.ops import logs
+    from service.ops import logs, tracing
 
     settings = Settings()
     logs.configure(settings.log_level)
+    tracing.require_installed(settings.otlp_endpoint)
     with_demo = not settings.hmac_keys
     chosen: dict[str, Any] = {"hmac_keys": known_keys(settings)}
     if workers is not None:
@@ -57,10 +62,10 @@ def serve(
 
 
 def _demo_source(settings: Settings) -> Path:
-    from service.cli import demo
+    from service.cli.demo import first_run
 
     folder = settings.data_dir / "sources"
-    demo.write_source(folder)
+    first_run.write_source(folder)
     return folder
 
 
@@ -99,10 +104,10 @@ async def run(
     from service.cli.workers.worker import freeze_gc
     from service.http.server import Server
 
+    freeze_gc()
     await _prepare(settings, found)
     server: Server | Supervisor
     if settings.workers == 1:
-        freeze_gc()
         app = application(settings, database_url=found.url, direct_url=found.direct_url)
         server = Server(app, settings)
     else:
@@ -147,7 +152,7 @@ async def _serve_demo(
 
     All lines are printed at once, after what is logged at the start.
     """
-    from service.cli import demo
+    from service.cli.demo import first_run
     from service.cli.workers.supervisor import Supervisor
 
     url = server.url
@@ -155,21 +160,21 @@ async def _serve_demo(
         begun = server.begun
         assert begun is not None
     else:
-        begun = await demo.begin(server.service, url)
+        begun = await first_run.begin(server.service, url)
     secret = settings.hmac_keys[KEY_ID].secret.get_secret_value()
     key = f"Demo key: {KEY_ID} / {secret} (tenant demo; kept in the data folder)\n"
-    async with demo.working(url, secret, with_worker=with_worker) as with_workers:
+    async with first_run.working(url, secret, with_worker=with_worker) as with_workers:
         command = _own_command()
-        lines = demo.instructions(url, begun.ids, f"{command} sign", with_workers=with_workers)
+        lines = first_run.instructions(url, begun.ids, f"{command} sign", with_workers=with_workers)
         first = [
             f"\nOpen {begun.link}",
-            f"It signs you in as {demo.USER_ID}, once. For another link: "
-            f"{command} link --user {demo.USER_ID}",
+            f"It signs you in as {first_run.USER_ID}, once. For another link: "
+            f"{command} link --user {first_run.USER_ID}",
         ]
         end = "\nCtrl-C stops it; the data is kept."
         out.print("\n".join((*first, *started, key, *lines, end)))
         fill = partial(
-            demo.fill,
+            first_run.fill,
             SignedCalls(url, KEY_ID, settings.hmac_keys[KEY_ID]),
             is_offline=settings.anthropic_api_key is None,
             with_workers=with_workers,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from math import isnan
 from typing import Final, TypeVar
 
 import structlog
@@ -36,3 +37,12 @@ async def retrying(
                 _log.warning(event, error=type(error).__name__)
                 await asyncio.sleep(pauses[min(failures, len(pauses) - 1)])
                 failures += 1
+
+
+def retry_after(header: str | None, longest: float) -> float | None:
+    """The seconds of a header Retry-After, at most `longest`; None where it names no seconds."""
+    try:
+        seconds = float(header or "nan")
+    except ValueError:
+        return None
+    return None if isnan(seconds) else min(max(0.0, seconds), longest)

@@ -5,7 +5,8 @@ event (spec.md, "REQUIRED Attributes"); the names of attributes, extensions too,
 letters and digits, and an integer has 32 bits (spec.md, "Naming Conventions" and "Type System"), so
 a position is a string; extensions stand beside the other members, what is null counts as not there
 (json-format.md, 2 and 2.2), and `data` is JSON itself, or `data_base64` where the bytes are none
-(json-format.md, 3.1.1).
+(json-format.md, 3.1.1); `traceparent` is the trace of the request that the event comes from
+(extensions/distributed-tracing.md).
 """
 
 from base64 import b64encode
@@ -17,21 +18,24 @@ import orjson
 
 from domain.events import EVENT_TYPES
 from service.eventlog.store import Recorded
-from service.wire import cursor
 
-_NAMES: Final = {"requestId": "requestid", "actor": "actor"}
+_NAMES: Final = {
+    "requestId": "requestid",
+    "actor": "actor",
+    "traceparent": "traceparent",
+}
 """The metadata that a CloudEvent has, with the names of the extensions."""
 
 
-def cloud_event(event: Recorded, log_epoch: str, prev: int | None) -> bytes:
-    """The event in JSON; `prev` is the position of the feed's event before it, None if it has none.
+def cloud_event(event: Recorded, prev: str | None) -> bytes:
+    """The event in JSON; `prev` is the cursor of the feed's event before it, None if it has none.
 
-    `id` is the position; `cursor` and `prev` are the places where a feed can be resumed.
+    `id` is the cursor, so no other event has it, whatever history of the log it is from.
     """
     return orjson.dumps(
         {
             "specversion": "1.0",
-            "id": str(event.position),
+            "id": event.cursor,
             "source": f"/tenants/{quote(event.tenant_id, safe='')}",
             "type": event.type,
             "subject": event.stream_id,
@@ -40,8 +44,8 @@ def cloud_event(event: Recorded, log_epoch: str, prev: int | None) -> bytes:
             "streamversion": event.version,
             "schemaversion": event.schema_version,
             **({} if event.project_id is None else {"projectid": event.project_id}),
-            "cursor": cursor(log_epoch, event.position),
-            "prev": None if prev is None else cursor(log_epoch, prev),
+            "cursor": event.cursor,
+            "prev": prev,
             **_circumstances(event.metadata),
             **_content(event),
         },

@@ -150,6 +150,20 @@ def answering(position: int) -> Generator[None]:
         raise AnswerMissing(reason, {"X-Log-Position": str(position)}) from error
 
 
+@contextmanager
+def committing() -> Generator[None]:
+    """Around a transaction that writes beside the log.
+
+    Raises OutcomeUnknown where the connection was lost in it.
+    """
+    try:
+        yield
+    except (PoolTimeout, psycopg.errors.QueryCanceled):
+        raise
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise OutcomeUnknown(type(error).__name__) from error
+
+
 def not_served(error: Exception) -> NotServed | None:
     """The error as the client gets it, where the database or the load is the cause."""
     if isinstance(error, NotServed):

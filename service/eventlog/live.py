@@ -18,8 +18,9 @@ from domain.events import ERASURES
 from service.concurrency.retry import retrying
 from service.concurrency.ring import Ring
 from service.eventlog.errors import DATABASE_AWAY
-from service.eventlog.store import PAGE, EventStore, Recorded, page
+from service.eventlog.store import PAGE, EventStore, Recorded, is_lost, page
 from service.postgres.connections import Connect, Connection
+from service.wire import position_of
 
 RING: Final = 10_000
 RING_BYTES: Final = 32 * 1024 * 1024
@@ -27,6 +28,12 @@ RING_BYTES: Final = 32 * 1024 * 1024
 
 POLL: Final = 1.0
 """Poll interval in seconds, which covers a lost NOTIFY."""
+
+
+class HistoryLost(RuntimeError):
+    """The log does not have an event that this process knows: it lost its last events in a restore
+    or a failover. What the process remembers may be of these events. Start it again."""
+
 
 _ERASURES: Final = frozenset(kind.__name__ for kind in ERASURES)
 _log = structlog.stdlib.get_logger(__name__)
@@ -43,6 +50,8 @@ class LiveLog:
     ) -> None:
         self._store = store
         self._ring: Ring[Recorded] = Ring(most, most_bytes)
+        self._last: str | None = None
+        self._is_lost = False
         self.followers = 0
         self.writer_pid = 0
         self.listening = asyncio.Event()
@@ -58,6 +67,15 @@ class LiveLog:
         """The same; None while this process does not hear what others append."""
         return self.head if self.head and self.listening.is_set() else None
 
+    async def require_same_history(self, connection: Connection) -> None:
+        """Raises HistoryLost where the log does not have the last event that is known here. Then
+        all followers end with the same error."""
+        if self._last is not None and await is_lost(connection, self._last):
+            self._is_lost = True
+            self._ring.wake()
+        if self._is_lost:
+            raise HistoryLost
+
     def publish(self, events: Sequence[Recorded]) -> None:
         """Pass on committed events, in order; events at or below the head are left out."""
         fresh = [event for event in events if event.position > self.head]
@@ -71,15 +89,18 @@ class LiveLog:
                 fresh = fresh[n:]
                 self._ring.restart(fresh[0].position - 1)
                 break
+        self._last = fresh[-1].cursor
         self._ring.extend(
             [event.position for event in fresh],
             fresh,
             [len(event.state) + len(event.metadata) for event in fresh],
         )
 
-    def skip_to(self, position: int) -> None:
-        """Know that the log goes up to this position, while nobody in this process follows it."""
+    def skip_to(self, cursor: str) -> None:
+        """Know that the log goes up to this event, while nobody in this process follows it."""
+        position = position_of(cursor)
         if position > self.head:
+            self._last = cursor
             self._ring.restart(position)
 
     async def wait(self, position: int, *, seconds: float) -> bool:
@@ -95,28 +116,39 @@ class LiveLog:
         """All events after a position, in order, without end: stored events, then new ones.
 
         Yields an empty page after each silent second, so that the caller can do something else.
+        Raises HistoryLost where the log loses events that the caller has.
         """
         self.followers += 1
+        last: str | None = None
         try:
             while True:
                 events = self._from_ring(after)
                 if events is None:
-                    events = await self._stored(after)
+                    events = await self._stored(after, last)
                 if not events:
                     await self.wait(after + 1, seconds=POLL)
                     events = self._from_ring(after) or []
+                if self._is_lost:
+                    raise HistoryLost
                 if events:
                     if events[0].position != after + 1:
                         raise RuntimeError(f"the log has a gap after position {after}")
-                    after = events[-1].position
+                    after, last = events[-1].position, events[-1].cursor
                 yield events
         finally:
             self.followers -= 1
 
-    async def _stored(self, after: int) -> list[Recorded]:
-        """The table's events after a position; none while the database is away."""
+    async def _stored(self, after: int, last: str | None) -> list[Recorded]:
+        """The table's events after a position; none while the database is away.
+
+        Raises HistoryLost where the event before them is not `last`.
+        """
+        known = 0 if last is None else 1
         try:
-            return await self._store.range(after=after, limit=PAGE)
+            events = await self._store.range(after=after - known, limit=PAGE + known)
+            if last is not None and [each.cursor for each in events[:1]] != [last]:
+                raise HistoryLost
+            return events[known:]
         except DATABASE_AWAY as error:
             _log.warning("follower_waits", error=type(error).__name__)
             await asyncio.sleep(POLL)
@@ -143,6 +175,7 @@ class LiveLog:
 
     async def _listen(self, connection: Connection, reader: Connection) -> None:
         while True:
+            await self.require_same_history(reader)
             await self._catch_up(await self._store.head(), reader)
             async for notification in connection.notifies(timeout=POLL):
                 # Any role that may connect may notify: the payload is at most a hint.
@@ -153,7 +186,7 @@ class LiveLog:
         """Bring the ring up to what others wrote: one read for all followers."""
         while self.head < position:
             if not self.followers or not self.head:
-                self.skip_to(min(position, await self._store.head()))
+                self.skip_to(await self._store.head_cursor())
                 return
             # All there is, not only up to `position`: a process that reads slower than others write
             # must not read once for each of their commits.

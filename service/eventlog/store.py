@@ -1,7 +1,7 @@
 """Reads of the log: by stream, by range, and whole; with the types that its writer shares."""
 
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -48,7 +48,10 @@ class NewEvent(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """An event in the log. `position` is its place in the one order, from 1, without gaps."""
+    """An event in the log. `position` is its place in the one order, from 1, without gaps.
+
+    `cursor` names the event: another history of the log has another one at this position.
+    """
 
     position: int
     tenant_id: str
@@ -60,6 +63,7 @@ class Recorded(NamedTuple):
     state: bytes
     metadata: str
     recorded_at: datetime
+    cursor: str
 
 
 class Entry(NamedTuple):
@@ -89,9 +93,14 @@ class EventStore:
         """The position of the last event; 0 when there is none."""
         return int(await self._value(SQL["head"]))
 
-    async def log_epoch(self) -> str:
-        """The history that the positions belong to: 8 hexadecimal digits."""
-        return str(await self._value(SQL["log_epoch"]))
+    async def head_cursor(self) -> str:
+        """The cursor of the last event."""
+        return str(await self._value(SQL["head_cursor"]))
+
+    async def is_lost(self, cursor: str) -> bool:
+        """Whether the event of a cursor is not in the log."""
+        async with service_transaction(self._pool) as connection:
+            return await is_lost(connection, cursor)
 
     async def stream(self, tenant_id: str, stream_id: str, *, after: int = -1) -> list[Recorded]:
         """The events of one stream with a version above `after`, in order."""
@@ -104,6 +113,14 @@ class EventStore:
         """The events of one stream that have one of these types, in order."""
         asked = {"tenant_id": tenant_id, "stream_id": stream_id, "types": list(types)}
         return await tenant_rows(self._pool, tenant_id, _events("stream_of_types", asked))
+
+    async def metadata(self, tenant_id: str, stream_id: str, version: int) -> dict[str, Any]:
+        """The metadata of one event. Raises LookupError when there is no such event."""
+        asked = {"tenant_id": tenant_id, "stream_id": stream_id, "version": version}
+        read: Read[dict[str, Any]] = Read(SQL["event_metadata"], scalar_row, asked)
+        for metadata in await tenant_rows(self._pool, tenant_id, read):
+            return metadata
+        raise LookupError("no such event")
 
     async def streams(
         self, tenant_id: str, after: Mapping[str, int], beside: Sequence[Read[Any]] = ()
@@ -196,9 +213,26 @@ def tenant_range(
     return _events(name, asked | {"project_id": project_id})
 
 
-def log_head() -> Read[int]:
-    """The position of the log's last event, whatever its tenant."""
-    return Read(SQL["head"], scalar_row)
+def head_cursor() -> Read[str]:
+    """The cursor of the log's last event, whatever its tenant."""
+    return Read(SQL["head_cursor"], scalar_row)
+
+
+def cursor_at(position: int) -> Read[str | None]:
+    """The cursor of the event at a position; None where the log has no such event."""
+    return Read(SQL["cursor_at"], scalar_row, {"position": Int8(position)})
+
+
+async def is_lost(connection: Connection, cursor: str) -> bool:
+    """Whether the event of a cursor is not in the log."""
+    lost = lost_cursors([cursor])
+    await lost.send(connection)
+    return await lost.row() is not None
+
+
+def lost_cursors(cursors: Iterable[str]) -> Read[str]:
+    """Those of these cursors whose events are not in the log."""
+    return Read(SQL["lost_cursors"], scalar_row, {"cursors": list(cursors)})
 
 
 async def page(

@@ -18,10 +18,10 @@ from projections.read import Read
 from service.concurrency.retry import retrying
 from service.eventlog.errors import DATABASE_AWAY, Overloaded
 from service.eventlog.heavy_reads import HeavyReads
-from service.eventlog.live import POLL, LiveLog
-from service.eventlog.store import Recorded, log_head, tenant_range
+from service.eventlog.live import POLL, HistoryLost, LiveLog
+from service.eventlog.store import Recorded, head_cursor, lost_cursors, tenant_range
 from service.postgres.connections import Pool, tenant_rows, tenant_transaction
-from service.wire import fitting
+from service.wire import BEGINNING, fitting, position_of
 
 SQL: Final = sql.statements("tenant_feed.sql")
 STEP: Final = 100
@@ -40,7 +40,7 @@ class Selection:
     types: tuple[str, ...] | None = None
 
     def takes(self, event: Recorded) -> bool:
-        """What the statements' conditions say, of an event that was read already."""
+        """Whether an event matches. The conditions of the statements say the same."""
         return (
             event.tenant_id == self.tenant_id
             and self.project_id in (None, event.project_id)
@@ -50,11 +50,16 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Events in order; all up to `upto` was looked at."""
+    """Events in order; all up to `upto`, the position of `cursor`, was looked at."""
 
     events: list[Recorded]
-    upto: int
+    cursor: str
     has_more: bool
+
+    @property
+    def upto(self) -> int:
+        """The position of the cursor."""
+        return position_of(self.cursor)
 
 
 class TenantFeed:
@@ -69,15 +74,15 @@ class TenantFeed:
         """A selection by types may pass over all events of the tenant to find a rare type."""
         return nullcontext() if self._selection.types is None else self._heavy.turn()
 
-    async def last(self, upto: int) -> int | None:
-        """The position of the last selected event up to a position; None when there is none.
+    async def last(self, upto: int) -> str | None:
+        """The cursor of the last selected event up to a position; None when there is none.
 
         Raises Overloaded.
         """
         if upto == 0:
             return None
         name = "tenant_last" if self._selection.project_id is None else "project_last"
-        read: Read[int | None] = Read(SQL[name], scalar_row, self._bounds(upto))
+        read: Read[str | None] = Read(SQL[name], scalar_row, self._bounds(upto))
         async with self._turn():
             (last,) = await tenant_rows(self._pool, self._selection.tenant_id, read)
         return last
@@ -91,14 +96,15 @@ class TenantFeed:
             "upto": Int8(upto),
         }
 
-    async def page(self, after: int, limit: int) -> Page:
+    async def page(self, after: int, limit: int, known: str | None = None) -> Page:
         """The next events after a position, up to the head as it is now; one round trip.
 
-        Raises Overloaded.
+        Raises Overloaded, and HistoryLost where the log does not have the event of `known`.
         """
         selection = self._selection
         # The head is read first: the range then has all events up to it.
-        head = log_head()
+        lost = lost_cursors([] if known is None else [known])
+        head = head_cursor()
         found = tenant_range(
             selection.tenant_id,
             after=after,
@@ -110,48 +116,54 @@ class TenantFeed:
             self._turn(),
             tenant_transaction(self._pool, selection.tenant_id) as connection,
         ):
+            await lost.send(connection)
             await head.send(connection)
             await found.send(connection)
-        rows, upto = await found.rows(), await head.row()
+        if await lost.rows():
+            raise HistoryLost
+        rows, at_head = await found.rows(), await head.row()
         count = min(limit, fitting(len(each.state) for each in rows))
         events, has_more = rows[:count], len(rows) > count
-        last = events[-1].position if events else after
-        return Page(
-            events=events, upto=last if has_more else max(last, upto or 0), has_more=has_more
-        )
+        # An event may be newer than the head that was read before it.
+        ends = [each.cursor for each in events[-1:]]
+        if not has_more:
+            ends.append(at_head or BEGINNING)
+        return Page(events=events, cursor=max(ends, key=position_of), has_more=has_more)
 
     async def whole(self, after: int, limit: int | None = None) -> AsyncGenerator[list[Recorded]]:
         """All events after a position until the head as it is when it is reached, or `limit`."""
-        has_more = True
+        has_more, known = True, None
         while has_more and limit != 0:
-            read = partial(self.page, after, STEP if limit is None else min(STEP, limit))
+            read = partial(self.page, after, STEP if limit is None else min(STEP, limit), known)
             page = await retrying(read, (Overloaded,), event="consumer_waits", pauses=(POLL,))
             yield page.events
-            after, has_more = page.upto, page.has_more
+            after, known, has_more = page.upto, page.cursor, page.has_more
             limit = None if limit is None else limit - len(page.events)
 
     async def live(self, live_log: LiveLog, after: int) -> AsyncGenerator[list[Recorded]]:
         """All events after a position, without end: what is stored, then what happens."""
+        known: str | None = None
         while True:
             page = await retrying(
-                partial(self.page, after, STEP),
+                partial(self.page, after, STEP, known),
                 DATABASE_AWAY,
                 event="consumer_waits",
                 pauses=(POLL,),
             )
             yield page.events
-            after = page.upto
+            after, known = page.upto, page.cursor
             if not page.has_more:
                 async with aclosing(live_log.follow(after)) as happening:
                     async for events in happening:
                         yield [event for event in events if self._selection.takes(event)]
-                        after = events[-1].position if events else after
+                        if events:
+                            after, known = events[-1].position, events[-1].cursor
                         if live_log.head - after > NEAR:
                             break
 
 
-def chained(events: Iterable[Recorded], prev: int | None) -> Iterator[tuple[Recorded, int | None]]:
-    """Each event with the position of the one before it; of the first, `prev`."""
+def chained(events: Iterable[Recorded], prev: str | None) -> Iterator[tuple[Recorded, str | None]]:
+    """Each event with the cursor of the one before it; of the first, `prev`."""
     for event in events:
         yield event, prev
-        prev = event.position
+        prev = event.cursor

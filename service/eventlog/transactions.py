@@ -23,7 +23,7 @@ from service.eventlog.errors import Contended
 from service.eventlog.store import EventStore, NewEvent, Recorded, WrongVersion
 from service.eventlog.stream_ids import AnyStream, StreamId, request_stream
 from service.eventlog.writer import PATIENCE, Appended, Writer
-from service.ops import metrics
+from service.ops import metrics, tracing
 
 MEMORY: Final = 10_000
 MEMORY_BYTES: Final = 64 * 1024 * 1024
@@ -303,9 +303,7 @@ class Transactions:
                     return result, None
                 try:
                     if transaction.events and transaction.is_founded:
-                        appended = await self._writer.append(
-                            transaction.events, append_id=append_id, patience=patience
-                        )
+                        appended = await self._append(transaction.events, append_id, patience)
                         self._remember(tenant_id, transaction)
                         _count(transaction.events)
                         return result, appended
@@ -313,6 +311,16 @@ class Transactions:
                     pass
             is_fresh = True
         raise Contended("others kept changing the same streams")
+
+    async def _append(
+        self, events: list[NewEvent], append_id: UUID | None, patience: float
+    ) -> Appended:
+        with tracing.span("append") as span:
+            appended = await self._writer.append(events, append_id=append_id, patience=patience)
+            span.set(
+                {"throughline.events": len(events), "throughline.position": appended.last_position}
+            )
+            return appended
 
     async def rehearse(
         self, tenant_id: str, work: Callable[[Transaction], Awaitable[None]]

@@ -25,8 +25,9 @@ from service.concurrency.lru import LRU
 from service.concurrency.retry import PAUSES_SECONDS
 from service.eventlog import pg_arrays
 from service.eventlog.errors import DatabaseAway, OutcomeUnknown, Overloaded, Stopping
-from service.eventlog.live import LiveLog
+from service.eventlog.live import HistoryLost, LiveLog
 from service.eventlog.store import SQL, NewEvent, Recorded, WrongVersion
+from service.wire import cursor
 
 BATCH: Final = 256
 QUEUE: Final = 4_096
@@ -256,6 +257,8 @@ class Writer:
                     await self._write(batch)
             except psycopg.errors.UniqueViolation:
                 self._alone = False
+            except HistoryLost:
+                raise
             except psycopg.errors.ProgramLimitExceeded as error:
                 # A row or batch is too large: an OperationalError, but another try changes nothing.
                 await self._isolate(batch, error)
@@ -385,8 +388,8 @@ class Writer:
         if appended and self._live_log.followers:
             self._live_log.publish([event for pair in appended for event in _recorded(*pair)])
         elif appended:
-            _, at = appended[-1]
-            self._live_log.skip_to(at.last_position)
+            item, at = appended[-1]
+            self._live_log.skip_to(cursor(at.last_position, item.append_id))
         for item, at in appended:
             item.succeed(at)
 
@@ -395,6 +398,7 @@ class Writer:
     async def _connected(self) -> psycopg.AsyncConnection[Any]:
         if self._connection is None:
             self._connection = await self._connect()
+            await self._live_log.require_same_history(self._connection)
             pg_arrays.register(self._connection)
             self._live_log.writer_pid = self._connection.info.backend_pid
             self._alone = False
@@ -468,6 +472,7 @@ def _recorded(item: _Item, at: Appended) -> list[Recorded]:
             event.state,
             event.metadata,
             at.recorded_at,
+            cursor(position, item.append_id),
         )
         for position, event in enumerate(item.events, at.first_position)
     ]

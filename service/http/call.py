@@ -23,6 +23,7 @@ from service.eventlog.live import LiveLog
 from service.eventlog.store import EventStore
 from service.eventlog.transactions import IdempotencyKey, RequestContext, Transaction, Transactions
 from service.http.merge import MergedStreams
+from service.ops import tracing
 from service.postgres.connections import Connection, Pool, past_transaction, tenant_transaction
 from service.postgres.replica import Replica
 from service.replies.directory import ReplyDirectory
@@ -65,7 +66,6 @@ class Service:
     overload: Overload
     webhooks: Webhooks
     dispatcher: Dispatcher
-    log_epoch: str
     replica: Replica | None = None
 
     @property
@@ -81,9 +81,9 @@ QueryT = TypeVar("QueryT", covariant=True)
 
 @dataclass(slots=True)
 class Past:
-    """The moment that an answer is of: its position, or None for the present.
+    """The moment that an answer shows: its position, or None for the present.
 
-    From `is_folded` on the connection reads the read models as they were then.
+    Once `is_folded` is true, the connection reads the read models as they were at this moment.
     """
 
     position: int | None = None
@@ -116,16 +116,18 @@ class Call(Generic[BodyT, QueryT]):
     if_match: str | None
     request_id: str
     address: str = ""
-    """Where the client found the service, such as `https://timeline.example.com`."""
+    """The address that the client used for the service, such as `https://timeline.example.com`."""
     named: IdempotencyKey | None = None
     reads: frozenset[str] = frozenset()
     """The names of the read models that the answer is made from."""
     streams: set[str] = field(default_factory=set[str])
     """The streams that the answer is about, as the read finds them; none for a project or more."""
+    cursors: set[str] = field(default_factory=set[str])
+    """The cursors that the client gave. The read looks for their events first."""
     incomplete: set[str] = field(default_factory=set[str])
     """Those of `reads` that leave out something of what the answer is about."""
     past: Past = field(default_factory=Past)
-    """The moment that the answer is of, where it is of the past."""
+    """The moment that the answer shows."""
     route: Route = field(default_factory=Route)
     """The server that the answer is read from."""
 
@@ -183,8 +185,13 @@ class Call(Generic[BodyT, QueryT]):
 
     def cause(self, user_id: str | None = None) -> RequestContext:
         """What is stored beside the events of this request, and the request's own name."""
-        actor = {"actor": user_id} if user_id else {}
-        metadata = {"requestId": self.request_id, "keyId": self.caller.key_id} | actor
+        known = {
+            "requestId": self.request_id,
+            "keyId": self.caller.key_id,
+            "actor": user_id or None,
+            "traceparent": tracing.traceparent(),
+        }
+        metadata = {name: value for name, value in known.items() if value is not None}
         return RequestContext(metadata=metadata, named=self.named)
 
     async def transact(

@@ -10,7 +10,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.http import security_headers
 from service.http.operation import Operation, routed_path
 from service.ids import new_id
-from service.ops import metrics
+from service.ops import metrics, tracing
+from service.ops.tracing import Span
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -31,11 +32,19 @@ class Edge:
         scope["path"] = routed_path(scope["raw_path"])
         scope.setdefault("state", {})["request_id"] = request_id
         structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id)
-        await self._app(scope, receive, _at_edge(scope, request_id, send))
+        tracing.follow(tracing.of_caller(scope["headers"]))
+        # What is asked every few seconds, such as the health, would hide the others.
+        is_call = scope["path"].startswith("/v1/")
+        with tracing.span("request", kind="server", begins_trace=is_call) as span:
+            ids = {"request_id": request_id, "trace_id": tracing.trace_id()}
+            known = {name: value for name, value in ids.items() if value is not None}
+            structlog.contextvars.bind_contextvars(**known)
+            await self._app(scope, receive, _at_edge(scope, request_id, send, span))
 
 
-def _at_edge(scope: Scope, request_id: str, send: Send) -> Callable[[Message], Awaitable[None]]:
+def _at_edge(
+    scope: Scope, request_id: str, send: Send, span: Span
+) -> Callable[[Message], Awaitable[None]]:
     began = perf_counter()
 
     async def at_edge(message: Message) -> None:
@@ -47,6 +56,7 @@ def _at_edge(scope: Scope, request_id: str, send: Send) -> Callable[[Message], A
                 (b"x-request-id", request_id.encode()),
             ]
             _count(scope, message["status"], perf_counter() - began)
+            _describe(span, scope, message["status"])
         await send(message)
 
     return at_edge
@@ -67,3 +77,23 @@ def _count(scope: Scope, status_code: int, seconds: float) -> None:
         status=status_code,
         milliseconds=round(seconds * 1_000, 1),
     )
+
+
+def _describe(span: Span, scope: Scope, status_code: int) -> None:
+    """Say what was asked and answered. The path and the query are left out: a ticket may be in the
+    one, and the token of a shared plan in the other."""
+    endpoint: Any = scope.get("endpoint")
+    method, state = scope["method"], scope["state"]
+    route = endpoint.path if isinstance(endpoint, Operation) else None
+    span.rename(f"{method} {route}" if route else method)
+    span.set(
+        {
+            "http.request.method": method,
+            "http.route": route,
+            "http.response.status_code": status_code,
+            "throughline.request.id": state["request_id"],
+            "throughline.tenant.id": state.get("tenant_id"),
+        }
+    )
+    if status_code >= 500:
+        span.fail(str(status_code))

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from itertools import chain, repeat
@@ -14,19 +14,24 @@ from projections.projection import head, left_out, reached_with_gaps
 from projections.projects import ProjectRow, page, project
 from projections.sessions import Part, SessionRow
 from service.eventlog.errors import ReadModelBehind
-from service.eventlog.store import END
+from service.eventlog.store import END, is_lost, lost_cursors
 from service.eventlog.stream_ids import account_stream, build_stream, run_stream, session_stream
 from service.http.call import AnyCall
 from service.http.problems import BadRequest
 from service.ops.metrics import REPLICA_READS
 from service.postgres.connections import Connection, tenant_transaction
 from service.texts.templates import language_of
+from service.wire import position_of
 
 WAIT_SECONDS: Final = 5.0
 """How long a read waits until its read model has come to the position that was asked for."""
 
 INCOMPLETE: Final = "X-Read-Model-Incomplete"
-_CURSOR: Final = re.compile(r"[0-9a-f]+\.[0-9]+")
+_POSITION: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
+_LIKE_A_CURSOR: Final = re.compile(r"[0-9a-f]+\.[0-9a-f]+")
+_OF_AN_EPOCH: Final = re.compile(r"[0-9a-f]{8}\.[0-9]{1,18}")
+"""The cursors that the service gave before a cursor named an event."""
+
 _PAUSES_SECONDS: Final = (0.02, 0.05, 0.1, 0.2, 0.5)
 """The pauses between two looks at the read model; the last pause repeats."""
 
@@ -57,12 +62,12 @@ async def visible_project(
         raise ProjectUnknown
     if call.past.position is None:
         return row
-    await _fold(connection, call, past.fold_projects, [project_id])
+    await fold_project(connection, call, project_id)
     return await _project_then(connection, call, project_id)
 
 
 async def _project_then(connection: Connection, call: AnyCall, project_id: str) -> ProjectRow:
-    """The project of the past, which only has what was folded for this call."""
+    """The project as it was. The schema `past` has the projects that this call has folded."""
     row = await project(connection, tenant_id=call.tenant_id, project_id=project_id, user_id=None)
     if row is None:
         raise ProjectUnknown
@@ -70,26 +75,26 @@ async def _project_then(connection: Connection, call: AnyCall, project_id: str) 
 
 
 async def fold_account(connection: Connection, call: AnyCall, user_id: str) -> None:
-    """In a read of the past, fold the account of a user: all that is read next is as it was.
+    """In a read of the past, fold the account of a user. The next reads show the account as it was.
 
     Raises BadRequest for an account that is too large for that.
     """
     if call.past.position is not None:
-        await _fold(connection, call, past.fold_account, user_id)
+        await _fold(connection, call, past.copy_account, user_id)
 
 
 async def fold_project(connection: Connection, call: AnyCall, project_id: str) -> None:
-    """In a read of the past, fold a project that the caller may see: all that is read next is as it
-    was. Raises BadRequest for a project that is too large for that."""
+    """In a read of the past, fold a project that the caller may see. The next reads show the
+    project as it was. Raises BadRequest for a project that is too large for that."""
     if call.past.position is not None:
-        await _fold(connection, call, past.fold_projects, [project_id])
+        await _fold(connection, call, past.copy_projects, [project_id])
 
 
 async def fold_projects_of(connection: Connection, call: AnyCall, user_id: str | None) -> None:
-    """In a read of the past, fold the projects of which the user is a member now, or without a user
-    those of the tenant: all that is read next is as it was.
+    """In a read of the past, fold the projects of which the user is a member now. Without a user,
+    fold all projects of the tenant. The next reads show these projects as they were.
 
-    Raises BadRequest for more than can be folded.
+    Raises BadRequest where the projects are too large for that.
     """
     if call.past.position is None:
         return
@@ -97,7 +102,7 @@ async def fold_projects_of(connection: Connection, call: AnyCall, user_id: str |
     known = await page(
         connection, tenant_id=call.tenant_id, user_id=user_id, before=END, limit=most
     )
-    await _fold(connection, call, past.fold_projects, [row.project_id for row in known])
+    await _fold(connection, call, past.copy_projects, [row.project_id for row in known])
 
 
 async def _fold(
@@ -112,7 +117,7 @@ async def _fold(
             "Name an earlier moment, or read the events themselves: GET /v1/events."
         )
         raise BadRequest(422, "past_too_large", detail) from None
-    past.turn_back(connection)
+    past.turn_back(connection, call.past.position or 0)
     call.past.is_folded = True
 
 
@@ -195,7 +200,7 @@ async def _on_primary(
     for pause in chain(_PAUSES_SECONDS, repeat(_PAUSES_SECONDS[-1])):
         async with AsyncExitStack() as attempt:
             connection = await attempt.enter_async_context(call.reading())
-            position, have_gaps = await reached_with_gaps(connection, name)
+            position, have_gaps = await _reached(connection, call, name)
             if at_least is None or position >= at_least:
                 stack.push_async_exit(attempt.pop_all())
                 return connection, position, have_gaps
@@ -224,7 +229,8 @@ async def _on_replica(
             connection = await attempt.enter_async_context(transaction)
             position, have_gaps = await reached_with_gaps(connection, name)
             is_new = position >= known or await head(connection) >= known
-            if is_new and position >= (at_least or 0):
+            # A cursor that the replica does not know is the primary's to refuse.
+            if is_new and position >= (at_least or 0) and not await _lost(connection, call):
                 stack.push_async_exit(attempt.pop_all())
                 REPLICA_READS.labels("replica").inc()
                 return connection, position, have_gaps
@@ -235,14 +241,35 @@ async def _on_replica(
     return None
 
 
+async def _reached(connection: Connection, call: AnyCall, name: str) -> tuple[int, frozenset[str]]:
+    """`reached_with_gaps`. Refuses in the same round trip the cursors of the call whose events the
+    log does not have. Raises BadRequest."""
+    if not call.cursors:
+        return await reached_with_gaps(connection, name)
+    lost = lost_cursors(call.cursors)
+    await lost.send(connection)
+    found = await reached_with_gaps(connection, name)
+    require_none_lost(await lost.rows())
+    return found
+
+
+async def _lost(connection: Connection, call: AnyCall) -> list[str]:
+    """Those cursors of the call whose events the log does not have."""
+    if not call.cursors:
+        return []
+    lost = lost_cursors(call.cursors)
+    await lost.send(connection)
+    return await lost.rows()
+
+
 @asynccontextmanager
 async def _reading_past(
     call: AnyCall, name: str, as_of: str
 ) -> AsyncGenerator[tuple[Connection, int]]:
     """A transaction for a read of the past, and the position of that moment."""
     async with call.service.heavy_reads.turn(), call.reading_past() as connection:
-        _, have_gaps = await reached_with_gaps(connection, name)
-        call.past.position = await moment(connection, as_of, call.service.log_epoch)
+        _, have_gaps = await _reached(connection, call, name)
+        call.past.position = await moment(connection, as_of)
         try:
             yield connection, call.past.position
             assert call.past.is_folded, "the answer would be that of the present"
@@ -251,15 +278,19 @@ async def _reading_past(
             call.past.position, call.past.is_folded = None, False
 
 
-async def moment(connection: Connection, as_of: str, log_epoch: str) -> int:
-    """The position of a moment: a cursor, or a time as in RFC 3339.
+async def moment(connection: Connection, as_of: str) -> int:
+    """The position of a moment: a cursor, a position, or a time as in RFC 3339.
 
     Raises BadRequest for anything else, and for a moment that has not come yet.
     """
-    if _CURSOR.fullmatch(as_of):
-        position = position_in(as_of, log_epoch) or 0
-        if position <= await head(connection):
-            return position
+    if _LIKE_A_CURSOR.fullmatch(as_of):
+        position = _position_of(as_of)
+        if await is_lost(connection, as_of):
+            require_none_lost([as_of])
+        return position
+    if _POSITION.fullmatch(as_of):
+        if int(as_of) <= await head(connection):
+            return int(as_of)
         raise _unknown_moment("The log has not come to this moment yet.")
     try:
         time = datetime.fromisoformat(as_of)
@@ -272,7 +303,10 @@ async def moment(connection: Connection, as_of: str, log_epoch: str) -> int:
 
 
 def _unknown_moment(reason: str) -> BadRequest:
-    hint = "Give asOf a cursor of an earlier answer, or a time that has passed, with its offset."
+    hint = (
+        "Give asOf a cursor of an earlier answer, a position, or a time that has passed, with its "
+        "offset."
+    )
     return BadRequest(422, "moment_unknown", f"{reason} {hint}")
 
 
@@ -291,20 +325,40 @@ async def come_to(connection: Any, position: int) -> int:
     return at
 
 
-def position_in(cursor: str | None, log_epoch: str) -> int | None:
-    """The position of a cursor of this log. Raises BadRequest for any other."""
+def position_in(call: AnyCall, cursor: str | None) -> int | None:
+    """The position of a cursor. Raises BadRequest for what is none.
+
+    The call notes the cursor: `reading_at` refuses it where the log does not have its event.
+    """
     if cursor is None:
         return None
-    history, _, position = cursor.partition(".")
-    if not position.isascii() or not position.isdigit() or len(position) > 18:
-        raise BadRequest(422, "bad_cursor", "Use a cursor as an earlier answer gave it.")
-    if history != log_epoch:
+    position = _position_of(cursor)
+    call.cursors.add(cursor)
+    return position
+
+
+def _position_of(cursor: str) -> int:
+    try:
+        return position_of(cursor)
+    except ValueError:
+        if _OF_AN_EPOCH.fullmatch(cursor):
+            detail = (
+                "An earlier version of the service gave this cursor. Read from the start again."
+            )
+            raise BadRequest(409, "cursor_of_another_log", detail) from None
+        detail = "Use a cursor as an earlier answer gave it."
+        raise BadRequest(422, "bad_cursor", detail) from None
+
+
+def require_none_lost(lost: Collection[str]) -> None:
+    """Raises BadRequest where a cursor names an event that the log does not have."""
+    if lost:
         raise BadRequest(
             409,
             "cursor_of_another_log",
-            "The log was restored since this cursor was given. Read from the start again.",
+            "The log does not have the event of this cursor: it lost its last events in a restore "
+            "or a failover, or it is another log. Give an earlier cursor, or read from the start.",
         )
-    return int(position)
 
 
 async def note_incomplete(connection: Connection, call: AnyCall) -> None:

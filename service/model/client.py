@@ -13,7 +13,6 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import cache
-from math import isnan
 from time import monotonic_ns
 from types import MappingProxyType
 from typing import Any, Final, Literal, cast
@@ -36,7 +35,10 @@ from domain.metering import Usage
 from domain.questions import Question
 from domain.reply_contracts import reply_schema
 from domain.tools import LOOKS_A_ROUND, ToolCall, ToolUse
+from service.concurrency.retry import retry_after
 from service.model.surrogates import Pairs
+from service.ops import tracing
+from service.ops.tracing import Span, Value
 
 Kind = Literal["transient", "permanent", "refused", "truncated"]
 
@@ -198,8 +200,10 @@ class ModelClient:
         written: dict[int, _Written] = {}
         pairs = Pairs()
         silence = _Silence(self._first_text_seconds)
+        model = question.model or self.model
+        span = tracing.span(f"chat {model}", kind="client")
         try:
-            async with silence, self._open(question) as response:
+            async with silence, self._open(question, span) as response:
                 async for event in _events(response.http_response):
                     if event["type"] == "content_block_delta":
                         silence.restart(self._next_text_seconds)
@@ -214,11 +218,16 @@ class ModelClient:
             call.uses += _uses(written, call)
         except Exception as error:
             # The provider's name for the error is ours from here on; the cause goes along.
-            raise _model_error(error) from error
+            failed = _model_error(error)
+            span.fail(failed.code)
+            raise failed from error
         finally:
             call.ended_ns = monotonic_ns()
+            span.set(_span_attributes(call, model))
+            span.end()
 
-    def _open(self, question: Question) -> AbstractAsyncContextManager[_Response]:
+    def _open(self, question: Question, span: Span) -> AbstractAsyncContextManager[_Response]:
+        sent = span.traceparent
         return self._client.messages.with_streaming_response.create(
             model=question.model or self.model,
             max_tokens=question.max_tokens or self._max_tokens,
@@ -228,7 +237,31 @@ class ModelClient:
             tools=_tools(question),
             tool_choice=_tool_choice(question),
             stream=True,
+            extra_headers={} if sent is None else {"traceparent": sent},
         )
+
+
+def _span_attributes(call: ModelCall, model: str) -> dict[str, Value]:
+    """What the conventions for generative AI say of a call (opentelemetry.io, "GenAI spans")."""
+    return {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "anthropic",
+        "gen_ai.request.model": model,
+        "gen_ai.request.stream": True,
+        "gen_ai.response.finish_reasons": [call.stop_reason] if call.stop_reason else None,
+        **usage_attributes(call.usage),
+    }
+
+
+def usage_attributes(usage: Usage) -> dict[str, Value]:
+    """The tokens by the same conventions: there the input includes what the cache has of it."""
+    parts = (usage.input_tokens, usage.cache_read_tokens, usage.cache_write_tokens)
+    return {
+        "gen_ai.usage.input_tokens": None if parts[0] is None else sum(each or 0 for each in parts),
+        "gen_ai.usage.output_tokens": usage.output_tokens,
+        "gen_ai.usage.cache_read.input_tokens": usage.cache_read_tokens,
+        "gen_ai.usage.cache_creation.input_tokens": usage.cache_write_tokens,
+    }
 
 
 class _Silence:
@@ -485,14 +518,5 @@ def _status_error(error: anthropic.APIStatusError) -> ModelError:
         return ModelError("permanent", code, said=described(error))
     busy = error.status_code in (429, 529) or error.type in ("overloaded_error", "rate_limit_error")
     code = "provider_busy" if busy else "provider_failed"
-    retry_after = _retry_after(error.response.headers.get("retry-after"))
-    return ModelError("transient", code, retry_after, described(error))
-
-
-def _retry_after(header: str | None) -> float | None:
-    """The seconds of the header, at most a day; None where it says none."""
-    try:
-        seconds = float(header or "nan")
-    except ValueError:
-        return None
-    return None if isnan(seconds) else min(max(0.0, seconds), _LONGEST_RETRY_AFTER)
+    seconds = retry_after(error.response.headers.get("retry-after"), _LONGEST_RETRY_AFTER)
+    return ModelError("transient", code, seconds, described(error))

@@ -2,7 +2,10 @@
 
 from typing import Any, Final
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
+
+# Prometheus would store the time of each counter's creation as one more series.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 SUM: Final[dict[str, Any]] = {"multiprocess_mode": "livesum"}
 MOST: Final[dict[str, Any]] = {"multiprocess_mode": "livemax"}
@@ -19,7 +22,9 @@ REPLIES = Counter("throughline_replies_total", "Replies ended.", ["subtype", "mo
 RUNNING = Gauge("throughline_replies_running", "Replies being written now.", **SUM)
 STREAMS = Gauge("throughline_streams_open", "Streams of events that are being read now.", **SUM)
 LOOP_LAG = Gauge(
-    "throughline_loop_lag_seconds", "For how long everything waits for its turn.", **MOST
+    "throughline_loop_lag_seconds",
+    "For how long everything waits for its turn, in seconds.",
+    **MOST,
 )
 HEAD = Gauge("throughline_log_head", "The last position in the log.", **MOST)
 LAG = Gauge(
@@ -39,7 +44,7 @@ REPLICA_FOLLOWS = Gauge(
 )
 REPLICA_LAG = Gauge(
     "throughline_replica_lag_seconds",
-    "How long the replica needed to come to the head of the log.",
+    "How long the replica needed to come to the head of the log, in seconds.",
     **MOST,
 )
 REPLICA_READS = Counter(
@@ -79,3 +84,8 @@ LIMITED = Counter(
     ["limit"],
 )
 BUILDS = Counter("throughline_builds_total", "Builds by what became of them.", ["status"])
+WEBHOOKS = Counter(
+    "throughline_webhook_deliveries_total",
+    "Tries to deliver an event to a webhook, by what became of them.",
+    ["outcome"],
+)

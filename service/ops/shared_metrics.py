@@ -32,7 +32,7 @@ def share(folder: Path, number: int) -> None:
 
 
 def forget(folder: Path, number: int) -> None:
-    """Leave out what an ended process said of itself, such as how many replies it writes."""
+    """Remove the gauges of a process that has ended, such as its number of running replies."""
     mark_process_dead(number, str(folder))  # type: ignore[no-untyped-call]
 
 

@@ -20,7 +20,7 @@ class BadName(ValueError):
 
 
 class UnknownTenant(ValueError):
-    """No key and no event is of this tenant, so its analyst would see nothing."""
+    """No key and no event is of this tenant, so there is nothing to see."""
 
 
 class UnknownAnalyst(ValueError):
@@ -30,17 +30,17 @@ class UnknownAnalyst(ValueError):
 @dataclass(frozen=True, slots=True)
 class Login:
     """How an analyst connects. Nobody but the analyst has the password: the database keeps its
-    SCRAM verifier."""
+    SCRAM verifier. Without a password the lines leave it to `PGPASSWORD` or to a question."""
 
     host: str
     port: int
     database: str
     name: str
-    password: str
+    password: str | None = None
 
     @property
     def conninfo(self) -> str:
-        """The line for psql and psycopg."""
+        """The line for psql, psycopg and DuckDB."""
         return make_conninfo(
             host=self.host,
             port=self.port,
@@ -52,12 +52,29 @@ class Login:
     @property
     def url(self) -> str:
         """The URL, for other programs."""
-        who = f"{self.name}:{quote(self.password, safe='')}"
-        database = quote(self.database, safe="")
+        secret = "" if self.password is None else f":{quote(self.password, safe='')}"
+        who, database = f"{self.name}{secret}", quote(self.database, safe="")
         if self.host.startswith("/"):
             socket = quote(self.host, safe="")
             return f"postgresql://{who}@/{database}?host={socket}&port={self.port}"
         return f"postgresql://{who}@{self.host}:{self.port}/{database}"
+
+    @property
+    def lines(self) -> list[str]:
+        """What to paste into a shell, into DuckDB and into Python with pandas."""
+        attached = self.conninfo.replace("'", "''")
+        query = "select * from analytics.user_ai_time_balance"
+        return [
+            f'psql "{self.conninfo}"',
+            self.url,
+            "-- DuckDB:",
+            f"attach '{attached}' as throughline (type postgres, read_only);",
+            "# Python, with pandas and psycopg:",
+            "import pandas, psycopg",
+            f"with psycopg.connect({self.conninfo!r}) as database:"
+            f" rows = database.execute({query!r});"
+            " print(pandas.DataFrame(rows, columns=[each.name for each in rows.description]))",
+        ]
 
 
 async def add_analyst(
@@ -71,10 +88,9 @@ async def add_analyst(
     """
     if not NAME.fullmatch(name):
         raise BadName(BadName.__doc__)
-    found = await owner.execute(ROLES["has_events"], {"tenant_id": tenant_id})
-    if tenant_id not in known and await found.fetchone() != (True,):
-        raise UnknownTenant(f"{UnknownTenant.__doc__} Its name is {tenant_id!r}.")
-    login = _login(owner, name)
+    if tenant_id not in known:
+        await require_events(owner, tenant_id)
+    login = login_of(owner, name, secrets.token_urlsafe(24))
     async with owner.transaction():
         (group,) = await (await owner.execute(ROLES["analyst_role"])).fetchone() or ("",)
         await owner.execute(
@@ -86,11 +102,18 @@ async def add_analyst(
     return login
 
 
+async def require_events(owner: Connection, tenant_id: str) -> None:
+    """Raises UnknownTenant unless there are events of the tenant."""
+    found = await owner.execute(ROLES["has_events"], {"tenant_id": tenant_id})
+    if await found.fetchone() != (True,):
+        raise UnknownTenant(f"{UnknownTenant.__doc__} Its name is {tenant_id!r}.")
+
+
 async def new_password(owner: Connection, name: str) -> Login:
     """Give an analyst another password. Raises UnknownAnalyst."""
     if name not in dict(await analysts(owner)):
         raise UnknownAnalyst(f"There is no analyst {name}.")
-    login = _login(owner, name)
+    login = login_of(owner, name, secrets.token_urlsafe(24))
     await owner.execute(
         compose.SQL("alter role {} password {}").format(
             compose.Identifier(name), _verifier(owner, login)
@@ -104,14 +127,15 @@ async def analysts(owner: Connection) -> list[tuple[str, str]]:
     return await (await owner.execute(ROLES["analysts"])).fetchall()
 
 
-def _login(owner: Connection, name: str) -> Login:
+def login_of(owner: Connection, name: str, password: str | None = None) -> Login:
+    """How a role connects to the database of this connection."""
     where = owner.info
-    return Login(where.host, where.port, where.dbname, name, secrets.token_urlsafe(24))
+    return Login(where.host, where.port, where.dbname, name, password)
 
 
 def _verifier(owner: Connection, login: Login) -> compose.Literal:
     """The password as the server keeps it, made here: so it is in no statement and in no log."""
-    password, name = login.password.encode(), login.name.encode()
+    password, name = (login.password or "").encode(), login.name.encode()
     verifier = owner.pgconn.encrypt_password(password, name, b"scram-sha-256")
     return compose.Literal(verifier.decode())
 

@@ -27,7 +27,7 @@ from pydantic import ValidationError
 
 from service.eventlog.store import Recorded
 from service.replay.reading import Entry, EventFilter
-from service.wire import Wire
+from service.wire import Wire, cursor
 
 Progress = Callable[[int, int], None]
 """Called with how far a work has come, and with its end."""
@@ -102,7 +102,7 @@ def dumped(part: Header | Trailer) -> bytes:
 
 
 def line(event: Recorded, append_id: UUID | None = None) -> bytes:
-    """The event as a line of JSON, without the append's id where that is not known."""
+    """The event as a line of JSON. An unknown id of the append is left out."""
     head = {
         "position": event.position,
         **({} if append_id is None else {"appendId": append_id}),
@@ -156,6 +156,7 @@ def entry(written: bytes) -> Entry:
             state=b64decode(rest[9:-1], validate=True) if rest[:1] == b"B" else rest[2:],
             metadata=metadata,
             recorded_at=head.recorded_at,
+            cursor=cursor(head.position, head.append_id.bytes),
         ),
     )
 
@@ -299,7 +300,8 @@ class ArchiveReader:
         )
 
     def require_end(self, written: bytes, events: int, digest: str) -> Trailer:
-        """The trailer, where it stands at the end and says what was read."""
+        """Raises ArchiveRefused unless this line is the last line and counts what was read. Returns
+        the trailer."""
         try:
             trailer = Trailer.model_validate_json(written)
         except ValidationError:

@@ -17,10 +17,12 @@ import structlog
 from pydantic import ValidationError
 
 from service.access import signatures
+from service.concurrency.retry import retry_after
 from service.eventlog.cloudevents import cloud_event
-from service.eventlog.store import Recorded
+from service.eventlog.store import Recorded, is_lost
+from service.postgres.connections import Connection
 from service.replay.pace import Pace
-from service.wire import Wire, cursor
+from service.wire import Wire, position_of
 
 BATCH_EVENTS: Final = 100
 BATCH_BYTES: Final = 1024 * 1024
@@ -67,14 +69,13 @@ class Checkpoint(Wire):
 class CheckpointFile:
     """The checkpoint of a replay in a file. It is replaced as a whole, so it is never half."""
 
-    def __init__(self, path: Path, *, url: str, selection: str, log_epoch: str) -> None:
+    def __init__(self, path: Path, *, url: str, selection: str) -> None:
         self._path = path
         self._url = url
         self._selection = selection
-        self._log_epoch = log_epoch
 
-    def position(self) -> int | None:
-        """The position of the last event that was taken; None where there is no file yet.
+    def cursor(self) -> str | None:
+        """The cursor of the last event that was taken; None where there is no file yet.
 
         Raises CheckpointRefused.
         """
@@ -82,28 +83,32 @@ class CheckpointFile:
             return None
         try:
             found = Checkpoint.model_validate_json(self._path.read_bytes())
-            log_epoch, _, position = found.cursor.rpartition(".")
-            reached = int(position)
+            position_of(found.cursor)
         except (ValidationError, ValueError):
             raise CheckpointRefused(f"{self._path} is no checkpoint of a replay.") from None
-        wanted = (self._url, self._selection, self._log_epoch)
-        for name, theirs, ours in zip(
-            ("to another URL", "of other events", "of another log"),
-            (found.url, found.selection, log_epoch),
-            wanted,
-            strict=True,
+        for name, theirs, ours in (
+            ("to another URL", found.url, self._url),
+            ("of other events", found.selection, self._selection),
         ):
             if theirs != ours:
                 raise CheckpointRefused(
                     f"{self._path} is the checkpoint of a replay {name}. Name another file."
                 )
-        return reached
+        return found.cursor
 
-    def reach(self, position: int) -> None:
-        """Write that everything up to a position was taken."""
-        written = Checkpoint(
-            url=self._url, selection=self._selection, cursor=cursor(self._log_epoch, position)
-        )
+    async def require_in(self, connection: Connection) -> str | None:
+        """The same, where the event is in the log of this connection. Raises CheckpointRefused."""
+        cursor = self.cursor()
+        if cursor is not None and await is_lost(connection, cursor):
+            raise CheckpointRefused(
+                f"{self._path} is the checkpoint of another log, or of this log before it lost its"
+                f" last events: the log does not have the event {cursor}. Name another file."
+            )
+        return cursor
+
+    def reach(self, cursor: str) -> None:
+        """Write that everything up to an event was taken."""
+        written = Checkpoint(url=self._url, selection=self._selection, cursor=cursor)
         beside = self._path.with_name(f"{self._path.name}.new")
         with beside.open("wb") as file:
             file.write(written.model_dump_json(by_alias=True).encode() + b"\n")
@@ -119,33 +124,31 @@ class Delivery:
         self,
         client: httpx2.AsyncClient,
         target: Target,
-        log_epoch: str,
         *,
         pauses: Sequence[float] = _PAUSES,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._client = client
         self._target = target
-        self._log_epoch = log_epoch
         self._pauses = pauses
         self._sleep = sleep
 
     async def send_all(
         self,
         events: AsyncIterator[Recorded],
-        prev: int | None,
+        prev: str | None,
         pace: Pace,
-        on_taken: Callable[[int, int], None],
+        on_taken: Callable[[str, int], None],
     ) -> int:
         """Send all events; returns how many.
 
-        `prev` is the position of the event before the first. `on_taken` is called after each batch
-        with the position of its last event, and the number of its events. Raises NotDelivered.
+        `prev` is the cursor of the event before the first. `on_taken` is called after each batch
+        with the cursor of its last event, and the number of its events. Raises NotDelivered.
         """
         batch: list[bytes] = []
         total, size = 0, 0
         async for event in events:
-            encoded = cloud_event(event, self._log_epoch, prev)
+            encoded = cloud_event(event, prev)
             is_full = len(batch) == BATCH_EVENTS or size + len(encoded) > BATCH_BYTES
             if batch and prev is not None and (is_full or pace.seconds_until(event.recorded_at)):
                 await self._send(batch, prev)
@@ -153,14 +156,15 @@ class Delivery:
                 batch, size = [], 0
             await pace.wait(event.recorded_at)
             batch.append(encoded)
-            total, size, prev = total + 1, size + len(encoded), event.position
+            total, size, prev = total + 1, size + len(encoded), event.cursor
         if batch and prev is not None:
             await self._send(batch, prev)
             on_taken(prev, len(batch))
         return total
 
-    async def _send(self, batch: Sequence[bytes], position: int) -> None:
-        """Send a batch until it is taken."""
+    async def _send(self, batch: Sequence[bytes], last: str) -> None:
+        """Send a batch until it is taken; `last` is the cursor of its last event."""
+        position = position_of(last)
         body = b"[" + b",".join(batch) + b"]"
         for pause in (*self._pauses, None):
             wait, said = await self._post(body)
@@ -175,9 +179,10 @@ class Delivery:
             await self._sleep(min(max(wait, pause), _LONGEST_PAUSE))
 
     async def _post(self, body: bytes) -> tuple[float | None, str | None]:
-        """One try. Returns the least seconds before the next try, and what went wrong.
+        """Send a batch once. Returns the least pause before the next try in seconds, and the error.
 
-        The seconds are None where another try would not help.
+        The error is None where the batch was taken. The pause is None where another try would not
+        help.
         """
         target = self._target
         url = httpx2.URL(target.url)
@@ -199,8 +204,7 @@ class Delivery:
         said = f"it answered {answer.status_code}"
         if answer.status_code not in _WORTH_A_RETRY:
             return None, said
-        after = answer.headers.get("Retry-After", "")
-        return (float(after) if after.isascii() and after.isdigit() else 0.0), said
+        return retry_after(answer.headers.get("Retry-After"), _LONGEST_PAUSE) or 0.0, said
 
 
 def client() -> httpx2.AsyncClient:

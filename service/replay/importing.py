@@ -1,4 +1,4 @@
-"""An archive into a log: the same positions, ids, times, bytes. It can be cut and resumed anywhere.
+"""An archive into a log: the same positions, ids, times, bytes. An import that was cut is resumed.
 
 Events are stored in steps, each in one transaction. What the log has already is compared with the
 archive, event by event, so an import never continues another log. The read models stop before the
@@ -16,6 +16,7 @@ from domain.events import ERASURES, ReplyStarted
 from projections import PROJECTIONS
 from projections.projection import SQL as PROJECTION_SQL
 from projections.projection import head, rebuild, status
+from service.eventlog.store import END
 from service.eventlog.transactions import decode
 from service.postgres.connections import Connection
 from service.replay.archive import ArchiveReader, ArchiveRefused, Header, Progress
@@ -32,6 +33,10 @@ Rebuilding = Callable[[str], Progress]
 
 class ImportRefused(RuntimeError):
     """The log of the database is not the beginning of the archive's log."""
+
+
+class AnotherLog(ImportRefused):
+    """The database has another event at a position."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,18 +63,37 @@ async def import_events(
     _require_all_events(header)
     known = await head(connection)
     await _require_predecessor(connection, header, known)
-    end = header.upto - header.after
-    entries = archive.entries()
-    compared, lease_id = await _compare(connection, entries, header, known, progress)
+    return await import_entries(
+        connection, archive.entries(), progress, after=header.after, upto=header.upto, step=step
+    )
+
+
+async def import_entries(
+    connection: Connection,
+    entries: Iterator[Entry],
+    progress: Progress = lambda _at, _end: None,
+    *,
+    after: int = 0,
+    upto: int = END,
+    step: int = STEP,
+) -> Imported:
+    """Store the events after one position up to another that the log lacks.
+
+    Raises AnotherLog where the log has other events.
+    """
+    known, end = await head(connection), upto - after
+    same = min(known, upto)
+    compared, lease_id = await _compare(
+        connection, entries, progress, after=after, upto=same, end=end
+    )
     stored = 0
-    if known < header.upto:
-        await _prepare(connection)
-        at = max(known, header.after)
-        for part in _steps(entries, step):
-            at = await _store(connection, part, at)
-            stored += len(part)
-            lease_id = max(lease_id, *map(_lease_id, part))
-            progress(at - header.after, end)
+    for part in _steps(entries, step):
+        if not stored:
+            await _prepare(connection)
+        at = await _store(connection, part, max(known, after) + stored)
+        stored += len(part)
+        lease_id = max(lease_id, *map(_lease_id, part))
+        progress(at - after, end)
     await connection.execute(SQL["skip_leases"], {"lease_id": Int8(lease_id)})
     return Imported(stored=stored, known=compared)
 
@@ -91,7 +115,7 @@ def _require_all_events(header: Header) -> None:
 
 
 async def _require_predecessor(connection: Connection, header: Header, known: int) -> None:
-    """The log must have come to where the archive begins, and be the archive's log there."""
+    """Raises ImportRefused unless the log has the event before the first event of the archive."""
     if known < header.after:
         raise ImportRefused(
             f"The archive begins after position {header.after}, and the log of the database ends"
@@ -104,16 +128,18 @@ async def _require_predecessor(connection: Connection, header: Header, known: in
 async def _compare(
     connection: Connection,
     entries: Iterator[Entry],
-    header: Header,
-    known: int,
     progress: Progress,
+    *,
+    after: int,
+    upto: int,
+    end: int,
 ) -> tuple[int, int]:
-    """Compare the events that the log has already with the archive's.
+    """Compare the events that the log has already with those of an archive.
 
     Returns how many these are, and the highest lease that they name.
     """
     count = lease_id = 0
-    rows = whole(connection, EventFilter(), after=header.after, upto=min(known, header.upto))
+    rows = whole(connection, EventFilter(), after=after, upto=upto)
     async with aclosing(rows) as there:
         async for row in there:
             if next(entries, None) != row:
@@ -121,12 +147,12 @@ async def _compare(
             count += 1
             lease_id = max(lease_id, _lease_id(row))
             if count % STEP == 0:
-                progress(count, header.upto - header.after)
+                progress(count, end)
     return count, lease_id
 
 
-def _another(position: int) -> ImportRefused:
-    return ImportRefused(
+def _another(position: int) -> AnotherLog:
+    return AnotherLog(
         f"The database has another event at position {position} than the archive. Name an empty"
         " database in THROUGHLINE_DATABASE_URL, or an empty folder in THROUGHLINE_DATA_DIR."
     )
@@ -164,9 +190,9 @@ async def _store(connection: Connection, part: list[Entry], after: int) -> int:
                 "Another process appends to the database. Stop it: an import needs the log alone."
             )
         async with cursor.copy(SQL["copy_in"]) as copy:
-            copy.set_types(TYPES)
+            copy.set_types(TYPES[:-1])
             for each in part:
-                await copy.write_row((each.append_id, *each.event))
+                await copy.write_row((each.append_id, *each.event[:-1]))
         await cursor.execute(SQL["fill"])
         if any(each.event.type in _ERASURES for each in part):
             await cursor.execute(SQL["mask"], {"first": Int8(first), "last": Int8(last)})

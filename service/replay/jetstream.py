@@ -1,4 +1,4 @@
-"""A stream of NATS JetStream as the far end of a relay: what it has, and what is added to it.
+"""A stream of NATS JetStream, to which a relay publishes: how far it has come, and how it grows.
 
 Two rules of JetStream keep each event there once and in order (docs.nats.io, "Headers"). A message
 with `Nats-Expected-Last-Sequence` is stored only directly behind the message with that sequence. So
@@ -18,7 +18,7 @@ import orjson
 
 from service.eventlog.cloudevents import cloud_event
 from service.eventlog.store import Recorded
-from service.wire import cursor
+from service.wire import position_of
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -33,8 +33,8 @@ EXPECTED_STREAM: Final = "Nats-Expected-Stream"
 
 _BAD_REQUEST: Final = 400
 _FOR_EVER: Final = frozenset({10054, 10060})
-"""What JetStream says of a message that is too large for the stream, and of a subject that belongs
-to another stream."""
+"""Errors of JetStream that stay at every try: the message is too large for the stream, or the
+subject belongs to another stream."""
 _HEADER_BYTES: Final = 2_048
 """More than the headers of a message have."""
 _ACK_SECONDS: Final = 10.0
@@ -106,19 +106,18 @@ class Address:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feed:
-    """What a relay publishes: the events of one log that a selection names, and their subjects."""
+    """What a relay publishes: the chosen events of one log, and the subjects of these events."""
 
-    log_epoch: str
     selection: str
     subjects: Subjects
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reached:
-    """How far a stream has come. `position` is None where it does not have its last message."""
+    """How far a stream has come. `cursor` is None where the last message is gone."""
 
     is_new: bool
-    position: int | None
+    cursor: str | None
 
 
 class Stream:
@@ -155,10 +154,10 @@ class Stream:
             self._sequence = found.state.last_seq
             last = await self._last() if self._sequence else None
         self._is_certain = last is not None or self._sequence == 0
-        return Reached(is_new=self._sequence == 0, position=last)
+        return Reached(is_new=self._sequence == 0, cursor=last)
 
-    async def _last(self) -> int | None:
-        """The position in the last message, where the stream has kept that message."""
+    async def _last(self) -> str | None:
+        """The cursor in the last message, where the stream has kept that message."""
         from nats.js.errors import NotFoundError
 
         try:
@@ -166,25 +165,23 @@ class Stream:
         except NotFoundError:
             return None
         headers = cast(dict[str, str], last.headers or {})  # pyright: ignore[reportUnknownMemberType]
-        log_epoch, _, position = headers.get(CURSOR, "").rpartition(".")
-        if not (position.isascii() and position.isdigit()):
+        cursor = headers.get(CURSOR, "")
+        try:
+            position_of(cursor)
+        except ValueError:
             raise StreamRefused(
-                f"The last message of {self._at.described} is not of a relay. Name another stream."
-            )
-        if log_epoch != self._feed.log_epoch:
-            raise StreamRefused(
-                f"{self._at.described} has the events of another log, or of this log before it was"
-                " restored. Name another stream."
-            )
+                f"The last message of {self._at.described} is not of a relay of this version. Name"
+                " another stream."
+            ) from None
         if headers.get(SELECTION) != self._feed.selection:
             raise StreamRefused(
                 f"{self._at.described} has other events: {headers.get(SELECTION)}. Name another"
                 " stream, or relay the same events."
             )
-        return int(position)
+        return cursor
 
-    async def publish(self, events: Sequence[tuple[Recorded, int | None]]) -> None:
-        """Publish events, each with the position of the event before it, and wait for the acks.
+    async def publish(self, events: Sequence[tuple[Recorded, str | None]]) -> None:
+        """Publish events, each with the cursor of the event before it, and wait for the acks.
 
         Raises StreamRefused and StreamAway. Then the stream may have the first of the events.
         """
@@ -195,7 +192,7 @@ class Stream:
                 events = events[1:]
             await self._exchange(events)
 
-    async def _exchange(self, events: Sequence[tuple[Recorded, int | None]]) -> int:
+    async def _exchange(self, events: Sequence[tuple[Recorded, str | None]]) -> int:
         """Send events and wait for all acks. Returns how many of them the stream had already."""
         try:
             async with asyncio.timeout(_ACK_SECONDS):
@@ -211,19 +208,19 @@ class Stream:
         self._sequence += len(events) - had
         return had
 
-    async def _send(self, event: Recorded, prev: int | None, sequence: int) -> None:
-        body = cloud_event(event, self._feed.log_epoch, prev)
+    async def _send(self, event: Recorded, prev: str | None, sequence: int) -> None:
+        body = cloud_event(event, prev)
         if len(body) + _HEADER_BYTES > self._client.max_payload:
             raise StreamRefused(
                 f"The event at position {event.position} has {len(body)} bytes. The NATS server"
                 f" takes {self._client.max_payload} bytes with the headers. Raise its max_payload."
             )
         headers = {
-            MSG_ID: str(event.position),
+            MSG_ID: event.cursor,
             EXPECTED: str(sequence),
             EXPECTED_STREAM: self._at.stream,
             "Content-Type": MEDIA_TYPE,
-            CURSOR: cursor(self._feed.log_epoch, event.position),
+            CURSOR: event.cursor,
             SELECTION: self._feed.selection,
         }
         token = str(event.position)
@@ -292,7 +289,7 @@ async def connected(at: Address, feed: Feed) -> AsyncGenerator[Stream]:
 
 @contextmanager
 def _translated() -> Generator[None]:
-    """Say of every error of the library whether it is for ever."""
+    """Raise StreamRefused for errors of the library that stay at every try, and else StreamAway."""
     from nats import errors
     from nats.js.errors import APIError
 

@@ -32,7 +32,7 @@ async def write_parquet(
 
     A Parquet file is complete or cannot be read at all: its last bytes say where all others are.
     """
-    pa, parquet = _pyarrow()
+    pa, parquet = pyarrow()
     schema = _schema(pa).with_metadata({"throughline": dumped(header).decode().strip()})
     count = 0
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
@@ -59,8 +59,10 @@ async def _groups(entries: AsyncIterator[Entry]) -> AsyncIterator[list[Mapping[s
 
 def _row(each: Entry) -> Mapping[str, Any]:
     text = _text(each.event.state)
+    event = each.event._asdict()
+    del event["cursor"]
     return {
-        **each.event._asdict(),
+        **event,
         "append_id": str(each.append_id),
         "state": text,
         "state_bytes": each.event.state if text is None else None,
@@ -90,11 +92,12 @@ def _schema(pa: Any) -> Any:
         "state": pa.string(),
         "state_bytes": pa.binary(),
     }
-    assert set(Recorded._fields) < types.keys()
+    assert set(Recorded._fields) - {"cursor"} < types.keys()
     return pa.schema(list(types.items()))
 
 
-def _pyarrow() -> tuple[Any, Any]:
+def pyarrow() -> tuple[Any, Any]:
+    """The library, and its part for Parquet. Raises ParquetMissing."""
     try:
         return import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError:

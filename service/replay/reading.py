@@ -15,9 +15,10 @@ from service.postgres.connections import Connection
 SQL: Final = sql.statements("replay.sql")
 TYPES: Final = (
     *("uuid", "int8", "text", "text", "int4", "text", "int2"),
-    *("text", "bytea", "text", "timestamptz"),
+    *("text", "bytea", "text", "timestamptz", "text"),
 )
-"""The types of the columns that COPY moves, in the order of an entry."""
+"""The types of the columns that COPY moves, in the order of an entry. The last one is the cursor,
+which the log does not store."""
 
 PAGE: Final = 500
 
@@ -40,11 +41,11 @@ class EventFilter:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it takes all events."""
+        """Whether the filter takes all events."""
         return self == EventFilter()
 
     def takes(self, event: Recorded) -> bool:
-        """What the statements' conditions say, of an event that was read already."""
+        """Whether an event matches. The conditions of the statements say the same."""
         return (
             self.tenant_id in (None, event.tenant_id)
             and self.project_id in (None, event.project_id)
@@ -96,11 +97,11 @@ async def page(
 
 async def newest(
     connection: Connection, chosen: EventFilter, *, upto: int = END, count: int
-) -> list[int]:
-    """The positions of the newest chosen events up to a position, the newest first."""
+) -> list[str]:
+    """The cursors of the newest chosen events up to a position, the newest first."""
     bounds = {"upto": Int8(upto), "limit": count}
     found = await connection.execute(SQL["newest"], chosen.parameters() | bounds, prepare=False)
-    return [position for (position,) in await found.fetchall()]
+    return [cursor for (cursor,) in await found.fetchall()]
 
 
 async def since(connection: Connection, moment: datetime) -> int | None:

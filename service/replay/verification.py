@@ -64,7 +64,7 @@ _STREAMS: Final[Mapping[str, Decider[Any, Any]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """What was checked, and the first faults that were found. `count` is how much was checked."""
+    """A check with the first faults that it found. `count` is the number of events that it read."""
 
     name: str
     count: int
@@ -119,7 +119,7 @@ async def _readable(connection: Connection, upto: int, progress: Progress) -> Ch
 
 
 def fault_of(event: Recorded) -> str | None:
-    """What is wrong with an event of a known type; None where nothing is."""
+    """The fault of an event of a known type; None where the event has no fault."""
     stream = _STREAMS[event.type]
     if not event.stream_id.startswith(f"{stream.kind}-"):
         return f"{event.type} does not belong to the stream {event.stream_id}"

@@ -114,6 +114,7 @@ class Item:
     """A row of the timeline as a stream event, and the fields of the filter."""
 
     position: int
+    cursor: str
     mode: TimelineMode
     is_visible: bool
     is_live: bool
@@ -185,11 +186,10 @@ class Feeds:
     `_of_project` has the keys of the feeds of each project, which an event of the project may end.
     """
 
-    def __init__(self, pool: Pool, store: EventStore, live_log: LiveLog, log_epoch: str) -> None:
+    def __init__(self, pool: Pool, store: EventStore, live_log: LiveLog) -> None:
         self._pool = pool
         self._store = store
         self._live_log = live_log
-        self._log_epoch = log_epoch
         self._feeds: dict[Key, Feed] = {}
         self._of_project: defaultdict[tuple[str, str], set[Key]] = defaultdict(set)
         self._followed = 0
@@ -383,8 +383,8 @@ class Feeds:
 
     def _item(self, row: TimelineRow) -> Item:
         """The stream event of a row."""
-        event = items.stream_event(row, self._log_epoch)
-        return Item(row.position, row.mode, row.is_visible, row.is_live, event)
+        event = items.stream_event(row)
+        return Item(row.position, row.cursor, row.mode, row.is_visible, row.is_live, event)
 
 
 def _floor(items: Sequence[Item], upto: int) -> int:

@@ -15,7 +15,7 @@ from projections.timeline import ItemKind, TimelineRow
 from service.ops.metrics import UNREADABLE
 from service.replies.envelope import PLAN_ACTIONS, ActionType, label
 from service.texts.templates import Direction, Language, direction_of, language_of
-from service.wire import Wire, cursor, dumped
+from service.wire import Wire, dumped
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -90,6 +90,7 @@ class AiResponse(Wire):
     text: str | None = None
     data: Any = None
     subtype: str | None = None
+    reason: str | None = None
     tokens_used: int | None = None
     duration: int | None = None
     first_text_ms: int | None = None
@@ -202,7 +203,7 @@ class PlanActions(NamedTuple):
         return orjson.dumps([dumped(each) for each in self.items(locale)])
 
 
-def item(row: TimelineRow, log_epoch: str, locale: str | None = None) -> TimelineItem:
+def item(row: TimelineRow, locale: str | None = None) -> TimelineItem:
     """An item of the timeline; for a row that cannot be shown an item of kind `unreadable`.
 
     The labels of actions are in the language of `locale`, and without it in the item's own.
@@ -210,9 +211,9 @@ def item(row: TimelineRow, log_epoch: str, locale: str | None = None) -> Timelin
     try:
         orjson.dumps(row.data)  # JSON of PostgreSQL may have numbers that the answer cannot have
         actions = _plan_actions(row)
-        return _readable(row, log_epoch, actions.items(locale) if actions else None)
+        return _readable(row, actions.items(locale) if actions else None)
     except Exception as error:  # noqa: BLE001 - one row must not take the other rows away
-        return unreadable(row, log_epoch, error)
+        return unreadable(row, error)
 
 
 def size(row: TimelineRow) -> int:
@@ -223,7 +224,7 @@ def size(row: TimelineRow) -> int:
         return 0
 
 
-def unreadable(row: TimelineRow, log_epoch: str, error: Exception) -> TimelineItem:
+def unreadable(row: TimelineRow, error: Exception) -> TimelineItem:
     """The item for a row that cannot be shown, so that readers see that they missed none."""
     UNREADABLE.inc()
     # Without the text of the error, which may quote what is in the row.
@@ -231,7 +232,7 @@ def unreadable(row: TimelineRow, log_epoch: str, error: Exception) -> TimelineIt
     is_of_build = row.mode == "build"
     return TimelineItem(
         id=row.item_id,
-        cursor=cursor(log_epoch, row.position),
+        cursor=row.cursor,
         timestamp=row.recorded_at,
         type="build_request" if is_of_build else "plan_message",
         mode="build" if is_of_build else "plan",
@@ -240,7 +241,7 @@ def unreadable(row: TimelineRow, log_epoch: str, error: Exception) -> TimelineIt
     )
 
 
-def stream_event(row: TimelineRow, log_epoch: str) -> StreamEvent:
+def stream_event(row: TimelineRow) -> StreamEvent:
     """A row in a stream. A change of a build or a run comes as the item that asked for it."""
     try:
         if row.kind == "lock":
@@ -249,10 +250,10 @@ def stream_event(row: TimelineRow, log_epoch: str) -> StreamEvent:
             return StreamEvent(
                 "erased", _object(row.data), ends_session="sessionId" in (row.data or {})
             )
-        shown = orjson.dumps(dumped(_readable(row.request or row, log_epoch, None)))
+        shown = orjson.dumps(dumped(_readable(row.request or row, None)))
         return StreamEvent("item", shown, _plan_actions(row))
     except Exception as error:  # noqa: BLE001 - one row must not take the other rows away
-        return StreamEvent("item", orjson.dumps(dumped(unreadable(row, log_epoch, error))))
+        return StreamEvent("item", orjson.dumps(dumped(unreadable(row, error))))
 
 
 def _object(data: Json) -> bytes:
@@ -262,14 +263,14 @@ def _object(data: Json) -> bytes:
     return orjson.dumps(data)
 
 
-def _readable(row: TimelineRow, log_epoch: str, actions: list[ItemAction] | None) -> TimelineItem:
+def _readable(row: TimelineRow, actions: list[ItemAction] | None) -> TimelineItem:
     said = row.kind == "user_message"
     answered = row.kind in ("reply", "system_message", "assistant_message", "material")
     of_build = row.kind == "build_reference"
     of_run = row.kind == "run"
     return TimelineItem(
         id=row.item_id,
-        cursor=cursor(log_epoch, row.position),
+        cursor=row.cursor,
         timestamp=row.recorded_at,
         type=_item_type(row),
         mode=row.mode,
@@ -292,6 +293,7 @@ def _readable(row: TimelineRow, log_epoch: str, actions: list[ItemAction] | None
             text=_main_text(row),
             data=row.data,
             subtype=row.subtype,
+            reason=row.reason,
             tokens_used=row.tokens_used,
             duration=row.duration_ms,
             first_text_ms=row.first_text_ms,

@@ -1,9 +1,17 @@
 """Serves the files of the web client.
 
-The files are read once, when the process starts. So a page never gets its parts from two versions,
-and a path is looked up in a table and never in the file system.
+The files are read once, when the process starts. So a path is looked up in a table and never in the
+file system.
+
+The page loads its files from addresses with the version of the client, such as
+`/client/v-<version>/page.js`. A browser keeps such a file for ever, because another version has
+other addresses. Without the version, as other pages load the files, a browser asks each time
+whether its copy is still the same.
 """
 
+import gzip
+import posixpath
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -17,6 +25,9 @@ from starlette.responses import Response
 
 FOLDER: Final = Path(__file__).parent / "client"
 PAGE: Final = "index.html"
+ENTRY: Final = "page.js"
+"""The module that the page begins with."""
+
 MEDIA_TYPES: Final[Mapping[str, str]] = MappingProxyType(
     {
         ".css": "text/css; charset=utf-8",
@@ -35,12 +46,18 @@ POLICY: Final = (
 )
 """What the page may do: load its own files, call its own service, and make no script of a text."""
 
+ASKED_EACH_TIME: Final = "no-cache"
+KEPT: Final = "public, max-age=31536000, immutable"
+_IMPORTED: Final = re.compile(r"^(?:import|export)\b[^'\n]*'(\.[^'\n]+)'$", re.M)
+_VERSIONED: Final = re.compile(r"v-([0-9a-f]{16})/(.+)")
+
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file as it is served."""
+    """A file as it is served: as it is, and packed for a browser that takes gzip."""
 
     content: bytes
+    packed: bytes
     media_type: str
     tag: str
 
@@ -53,35 +70,92 @@ def client_files(folder: Path = FOLDER) -> Mapping[str, File]:
 def _read(folder: Path) -> Iterator[tuple[str, File]]:
     for path in sorted(folder.rglob("*")):
         if path.is_file() and (media_type := MEDIA_TYPES.get(path.suffix)) is not None:
-            content = path.read_bytes()
-            tag = f'"{sha256(content).hexdigest()[:32]}"'
-            yield path.relative_to(folder).as_posix(), File(content, media_type, tag)
+            yield path.relative_to(folder).as_posix(), _file(path.read_bytes(), media_type)
+
+
+def _file(content: bytes, media_type: str) -> File:
+    packed = gzip.compress(content, mtime=0)
+    return File(content, packed, media_type, sha256(content).hexdigest()[:32])
+
+
+def version_of(files: Mapping[str, File]) -> str:
+    """The version of the client, which changes with each of its files."""
+    named = "".join(f"{path} {file.tag}\n" for path, file in files.items())
+    return sha256(named.encode()).hexdigest()[:16]
+
+
+def modules_of(files: Mapping[str, File], entry: str = ENTRY) -> tuple[str, ...]:
+    """The modules that a module imports when it is loaded, and those that these import."""
+    found = {entry: None}
+    waiting = [entry]
+    while waiting:
+        importer = waiting.pop()
+        for name in _IMPORTED.findall(files[importer].content.decode()):
+            path = posixpath.normpath(posixpath.join(posixpath.dirname(importer), name))
+            if path not in found:
+                found[path] = None
+                waiting.append(path)
+    return tuple(found)
+
+
+def _page(files: Mapping[str, File]) -> File:
+    """The page, which names all modules at once: a browser need not read one to find the next."""
+    base = f"/client/v-{version_of(files)}/"
+    named = files[PAGE].content.decode().replace("/client/", base)
+    preloads = "".join(
+        f'<link rel="modulepreload" href="{base}{path}">\n' for path in modules_of(files)
+    )
+    return _file(named.replace("</head>", f"{preloads}</head>").encode(), files[PAGE].media_type)
 
 
 FILES: Final = client_files()
+VERSION: Final = version_of(FILES)
+_PAGE: Final = _page(FILES)
 
 
 async def page(request: Request) -> Response:
     """The page."""
-    return _answer(request, PAGE)
+    return _answer(request, _PAGE, ASKED_EACH_TIME)
 
 
 async def part(request: Request) -> Response:
-    """A file that the page loads."""
-    return _answer(request, request.path_params["path"])
+    """A file that the page loads. Raises HTTPException for an unknown path.
 
-
-def _answer(request: Request, path: str) -> Response:
-    """The file, or 304 for a browser that has it. Raises HTTPException for an unknown path."""
-    file = FILES.get(path)
+    While the processes of a service are restarted one by one, a page asks for files of another
+    version than this process has. The page gets the file, and the browser does not keep it.
+    """
+    path = request.path_params["path"]
+    named = _VERSIONED.fullmatch(path)
+    file = FILES.get(path if named is None else named[2])
     if file is None:
         raise HTTPException(404)
+    is_kept = named is not None and named[1] == VERSION
+    return _answer(request, file, KEPT if is_kept else ASKED_EACH_TIME)
+
+
+def _answer(request: Request, file: File, keeping: str) -> Response:
+    """The file, or 304 for a browser that has it."""
+    is_packed = _takes_gzip(request.headers.get("accept-encoding", ""))
+    tag = f'"{file.tag}-gzip"' if is_packed else f'"{file.tag}"'
     headers = {
-        "ETag": file.tag,
-        "Cache-Control": "no-cache",
+        "ETag": tag,
+        "Cache-Control": keeping,
+        "Vary": "Accept-Encoding",
         "Content-Security-Policy": POLICY,
     }
     known = request.headers.get("if-none-match", "")
-    if file.tag in (each.strip().removeprefix("W/") for each in known.split(",")):
+    if tag in (each.strip().removeprefix("W/") for each in known.split(",")):
         return Response(status_code=304, headers=headers)
-    return Response(file.content, media_type=file.media_type, headers=headers)
+    if is_packed:
+        headers["Content-Encoding"] = "gzip"
+    content = file.packed if is_packed else file.content
+    return Response(content, media_type=file.media_type, headers=headers)
+
+
+def _takes_gzip(accepted: str) -> bool:
+    """Whether the header Accept-Encoding names gzip, and not with the weight zero."""
+    for each in accepted.lower().split(","):
+        name, _, weight = each.partition(";")
+        if name.strip() == "gzip":
+            return not re.fullmatch(r"\s*q=0(\.0*)?\s*", weight)
+    return False

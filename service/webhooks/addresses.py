@@ -1,4 +1,4 @@
-"""Which addresses a webhook may have: public ones, so that no tenant reaches inside.
+"""Which addresses a webhook may have: public addresses, so no tenant reaches our own network.
 
 The name of a host may stand for another address each time. So the address is checked where the
 connection is made, on the address that is connected to.
@@ -21,7 +21,8 @@ _NEVER: Final = tuple(
         "fec0::/10",
     )
 )
-"""Addresses of IPv6 with an address of IPv4 in them, which may be any, and those of a site."""
+"""Addresses of IPv6 that count as not public. Some contain an address of IPv4, which may be a
+private address. The others are for use inside a site."""
 
 
 class AddressRefused(OSError):
@@ -29,7 +30,7 @@ class AddressRefused(OSError):
 
 
 class UrlRefused(ValueError):
-    """The URL cannot be a webhook's. The message says why."""
+    """A webhook cannot have this URL. The message says why."""
 
 
 def is_public(host: str) -> bool:
@@ -43,7 +44,7 @@ def is_public(host: str) -> bool:
 
 
 def require_url(url: str, *, private: bool) -> None:
-    """Raises UrlRefused. With `private` http and addresses that are not public will do."""
+    """Raises UrlRefused. With `private` the URL may use http and lead to any address."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -62,7 +63,7 @@ def require_url(url: str, *, private: bool) -> None:
 
 
 def public_socket(address: tuple[Any, ...]) -> socket.socket:
-    """A socket for an address that is to be connected to. Raises AddressRefused."""
+    """A socket for a connection to this address. Raises AddressRefused."""
     family, kind, protocol, _, (host, *_) = address
     if not is_public(host):
         raise AddressRefused("the address is not public")

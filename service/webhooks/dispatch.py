@@ -1,4 +1,5 @@
-"""The deliveries of a process: a task for each webhook, so that a slow receiver holds no other.
+"""The deliveries of a process: a task for each webhook, so a slow receiver delays no other
+receiver.
 
 A webhook belongs to one process at a time, by the lease of the process. Its events are sent in
 order, one after the other. An event is sent until it is taken or given up.
@@ -21,6 +22,7 @@ from service.eventlog.live import LiveLog
 from service.eventlog.store import Recorded
 from service.eventlog.tenant_feed import Selection, TenantFeed
 from service.model.client import trusted_certificates
+from service.ops import metrics
 from service.postgres.connections import Pool
 from service.webhooks.sending import GONE, Outcome, send, session
 from service.webhooks.store import MOST_DEAD_LETTERS, Claimed, Deliveries
@@ -33,17 +35,17 @@ _log = structlog.stdlib.get_logger(__name__)
 
 
 class _Changed(Exception):
-    """The webhook is not as it was, or is another process's."""
+    """The tenant has changed the webhook, or another process delivers it now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where the events come from. `private` is whether receivers may have any address."""
+    """Where the events come from. `private`: a receiver may also have an address that is not
+    public."""
 
     pool: Pool
     live_log: LiveLog
     heavy_reads: HeavyReads
-    log_epoch: str
     private: bool
     pauses: Sequence[float] = PAUSES
 
@@ -61,11 +63,11 @@ class Dispatcher:
         self._source = source
         self._deliveries = deliveries
         self._changed = asyncio.Event()
-        self._tasks: dict[tuple[str, str], tuple[int, asyncio.Task[None]]] = {}
+        self._tasks: dict[tuple[str, str], tuple[Claimed, asyncio.Task[None]]] = {}
         self._stops: dict[tuple[str, str], asyncio.Event] = {}
 
     def on_changed(self) -> None:
-        """Look at the webhooks now: one of them was changed here."""
+        """Read the webhooks again now, because a webhook was changed here."""
         self._changed.set()
 
     async def run(self) -> None:
@@ -90,18 +92,19 @@ class Dispatcher:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _arrange(self, claimed: Sequence[Claimed]) -> None:
-        """Stop the tasks of webhooks that were changed or removed, and start those that lack."""
+        """Stop the tasks of webhooks that were changed or removed. Start a task for each webhook
+        that has none."""
         known = {(each.tenant_id, each.webhook_id): each for each in claimed}
-        for key, (revision, task) in list(self._tasks.items()):
+        for key, (webhook, task) in list(self._tasks.items()):
             if task.done():
                 del self._tasks[key], self._stops[key]
-            elif key not in known or known[key].revision != revision:
+            elif key not in known or known[key].version != webhook.version:
                 self._stops[key].set()
         for key, webhook in known.items():
             if key not in self._tasks:
                 stop = self._stops[key] = asyncio.Event()
                 task = asyncio.create_task(self._deliver_to(webhook, stop))
-                self._tasks[key] = (webhook.revision, task)
+                self._tasks[key] = (webhook, task)
 
     async def _deliver_to(self, webhook: Claimed, stop: asyncio.Event) -> None:
         try:
@@ -146,21 +149,24 @@ class _Worker:
                 self._require_same()
                 for event in events:
                     await self._deliver(event, prev)
-                    prev = event.position
+                    prev = event.cursor
 
-    async def _deliver(self, event: Recorded, prev: int | None) -> None:
+    async def _deliver(self, event: Recorded, prev: str | None) -> None:
         """Send an event until it is taken or given up."""
         while True:
             self._require_same()
             outcome = await self._send(event, prev)
             if outcome.error is None:
+                metrics.WEBHOOKS.labels("delivered").inc()
                 await self._write("took", position=event.position)
                 self._tries = 0
                 return
+            is_last = self._tries == len(self._source.pauses)
+            metrics.WEBHOOKS.labels("dead" if is_last else "failed").inc()
             if outcome.status == GONE:
                 await self._write("disable", error=outcome.error)
                 raise _Changed
-            if self._tries == len(self._source.pauses):
+            if is_last:
                 await self._write(
                     "give_up",
                     position=event.position,
@@ -184,14 +190,15 @@ class _Worker:
             if page.events and page.events[0].position == position:
                 prev = await feed.last(position - 1)
                 error = (await self._send(page.events[0], prev)).error
+                metrics.WEBHOOKS.labels("dead" if error else "delivered").inc()
             await self._deliveries.write(
                 "redelivered", self._webhook, position=position, error=error
             )
 
-    async def _send(self, event: Recorded, prev: int | None) -> Outcome:
-        log_epoch, webhook = self._source.log_epoch, self._webhook
-        body = cloud_event(event, log_epoch, prev)
-        message_id = f"evt_{log_epoch}_{event.position}"
+    async def _send(self, event: Recorded, prev: str | None) -> Outcome:
+        webhook = self._webhook
+        body = cloud_event(event, prev)
+        message_id = f"evt_{event.cursor.replace('.', '_')}"
         return await send(self._http, webhook.url, webhook.secrets, message_id, body)
 
     async def _write(self, statement: str, **asked: object) -> None:
@@ -199,7 +206,7 @@ class _Worker:
             raise _Changed
 
     async def _pause(self, seconds: float) -> None:
-        """Wait, but not for a webhook that changes meanwhile."""
+        """Wait for some seconds. Raises _Changed as soon as the webhook has changed."""
         try:
             async with asyncio.timeout(max(seconds, 0.0)):
                 await self._stop.wait()

@@ -16,6 +16,7 @@ from typing import Final
 
 import aiohttp
 
+from service.concurrency.retry import retry_after
 from service.webhooks.addresses import AddressRefused, public_socket
 
 MEDIA_TYPE: Final = "application/cloudevents+json"
@@ -82,7 +83,7 @@ async def send(
             return Outcome(
                 error=f"the receiver answered {answer.status}",
                 status=answer.status,
-                retry_after=_seconds(answer.headers.get("Retry-After", "")),
+                retry_after=retry_after(answer.headers.get("Retry-After"), _LONGEST_WAIT) or 0.0,
             )
     except TimeoutError:
         return Outcome(error="the receiver did not answer in time")
@@ -91,9 +92,3 @@ async def send(
         return Outcome(error="the address is not public" if refused else "no connection")
     except (aiohttp.ClientError, OSError, ValueError) as error:
         return Outcome(error=f"the connection failed: {type(error).__name__}")
-
-
-def _seconds(text: str) -> float:
-    """The seconds of a Retry-After."""
-    is_number = text.isascii() and text.isdigit() and len(text) < 10
-    return min(float(text), _LONGEST_WAIT) if is_number else 0.0

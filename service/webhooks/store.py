@@ -1,17 +1,13 @@
 """The webhooks of all tenants in the database."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-import psycopg
 from psycopg.rows import class_row
-from psycopg_pool import PoolTimeout
 
 import sql
-from service.eventlog.errors import OutcomeUnknown
+from service.eventlog.errors import committing
 from service.ids import new_id
 from service.postgres.connections import Connection, Pool, service_transaction
 from service.webhooks.sending import new_secret
@@ -21,10 +17,10 @@ MOST_WEBHOOKS: Final = 10
 """The most webhooks of a tenant."""
 
 MOST_DEAD_LETTERS: Final = 100
-"""The events that are kept of those that a webhook did not take; a new one ends the oldest."""
+"""The most dead letters of a webhook. A new dead letter removes the oldest."""
 
 ROTATION_SECONDS: Final = 86_400
-"""How long the secret before a rotation signs too."""
+"""How long the old secret still signs after a rotation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +34,7 @@ class WebhookRow:
     is_enabled: bool
     created_at: datetime
     position: int
+    cursor: str
     tries: int
     next_try_at: datetime | None
     error: str | None
@@ -71,6 +68,11 @@ class Claimed:
     next_try_at: datetime | None
 
     @property
+    def version(self) -> tuple[int, str | None]:
+        """Another value where the tenant changed the webhook, or its old secret has expired."""
+        return self.revision, self.old_secret
+
+    @property
     def secrets(self) -> list[str]:
         """The secrets that sign."""
         return [self.secret] if self.old_secret is None else [self.secret, self.old_secret]
@@ -85,7 +87,7 @@ class Webhooks:
     async def add(
         self, tenant_id: str, *, url: str, types: list[str] | None, description: str | None
     ) -> tuple[str, str] | None:
-        """A new webhook: its id and its secret. None where the tenant has as many as it may."""
+        """A new webhook: its id and its secret. None where the tenant has MOST_WEBHOOKS already."""
         secret = new_secret()
         asked = {
             "tenant_id": tenant_id,
@@ -110,8 +112,8 @@ class Webhooks:
         is_enabled: bool | None,
         rotate: bool,
     ) -> tuple[bool, str | None]:
-        """Change a webhook. Returns whether there is one of this id, and its secret where it is
-        another one now."""
+        """Change a webhook. Returns whether there is a webhook of this id, and after a rotation its
+        new secret."""
         secret = new_secret() if rotate else None
         asked = {
             "tenant_id": tenant_id,
@@ -131,22 +133,23 @@ class Webhooks:
         return await self._one("remove", asked) is not None
 
     async def redeliver(self, tenant_id: str, webhook_id: str) -> int | None:
-        """Have the events sent once more that were not taken. Returns how many; None where the
-        tenant has no webhook of this id."""
+        """Ask for the dead letters of a webhook to be sent once more. Returns their number; None
+        where the tenant has no webhook of this id."""
         asked = {"tenant_id": tenant_id, "webhook_id": webhook_id}
         found = await self._one("redeliver", asked)
         return None if found is None else int(found[0])
 
     async def _one(self, statement: str, asked: dict[str, Any]) -> tuple[Any, ...] | None:
-        async with _writing(self._pool) as connection:
-            found = await connection.execute(SQL[statement], asked)
-            return await found.fetchone()
+        with committing():
+            async with service_transaction(self._pool) as connection:
+                found = await connection.execute(SQL[statement], asked)
+        return await found.fetchone()
 
 
 async def webhooks_of(
     connection: Connection, tenant_id: str, webhook_id: str | None = None
 ) -> list[WebhookRow]:
-    """The webhooks of a tenant, or the one of this id."""
+    """The webhooks of a tenant, or its webhook with this id."""
     async with connection.cursor(row_factory=class_row(WebhookRow)) as cursor:
         asked = {"tenant_id": tenant_id, "webhook_id": webhook_id}
         await cursor.execute(SQL["webhooks_of"], asked)
@@ -164,7 +167,7 @@ async def dead_letters(
 
 
 class Deliveries:
-    """What a process that delivers reads and writes. Its lease fences it off from the others."""
+    """What a process that delivers reads and writes. Its lease keeps all other processes out."""
 
     def __init__(self, pool: Pool, lease_id: int) -> None:
         self._pool = pool
@@ -178,10 +181,10 @@ class Deliveries:
             return await cursor.fetchall()
 
     async def write(self, statement: str, webhook: Claimed, **asked: Any) -> bool:
-        """Write what became of an event. False where the webhook is not as it was."""
+        """Write what became of an event. Returns False where the webhook has changed meanwhile."""
         async with service_transaction(self._pool) as connection:
             found = await connection.execute(SQL[statement], self._key(webhook) | asked)
-            return found.rowcount > 0
+        return found.rowcount > 0
 
     async def wanted(self, webhook: Claimed) -> list[int]:
         """The positions of the events that are to be sent once more."""
@@ -196,15 +199,3 @@ class Deliveries:
             "revision": webhook.revision,
             "lease_id": self._lease_id,
         }
-
-
-@asynccontextmanager
-async def _writing(pool: Pool) -> AsyncGenerator[Connection]:
-    """A transaction that writes. Raises OutcomeUnknown where the connection was lost in it."""
-    try:
-        async with service_transaction(pool) as connection:
-            yield connection
-    except (PoolTimeout, psycopg.errors.QueryCanceled):
-        raise
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        raise OutcomeUnknown(type(error).__name__) from error

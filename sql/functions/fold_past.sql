@@ -1,6 +1,7 @@
 -- Makes the read models of the past: as they were at the position `p_upto`, for these projects or this
--- user's account, of the transaction's tenant. Returns the number of events that were
--- folded; more than `p_most` means that nothing was folded.
+-- user's account, of the transaction's tenant. Of the read models it makes those of `p_names`, and
+-- app.fold_past_models makes others, later in the transaction. Returns the number of events that were
+-- copied; more than `p_most` means that nothing was folded.
 --
 -- The rules are the functions of the live read models, in the schema `past`. Then the same rules apply
 -- what was erased later. So the past has nothing that is erased now, whether the log is masked by
@@ -19,8 +20,6 @@ declare
         || array['PromptErasureRequested', 'ProjectErasureRequested'];
     v_count      bigint := 0;
     v_project_id text;
-    v_name       text;
-    v_last       bigint;
 begin
     if exists (select from past.turn) then
         raise exception 'a transaction folds the past once' using errcode = 'TL002';
@@ -60,18 +59,7 @@ begin
         select from past.event
         where event.tenant_id = v_tenant_id and event.stream_id = erased.stream_id
     );
-    select max(position) into v_last from past.event;
-
-    for v_name in
-        select name from app.projection
-        where name = any (p_names) and handles && array(select distinct type from past.event)
-        order by name
-    loop
-        perform app.fold_past_range(v_name, 0, p_upto);
-        if v_last > p_upto then
-            perform app.fold_past_range(v_name, p_upto, v_last);
-        end if;
-    end loop;
+    perform app.fold_past_models(p_names, p_upto);
     return v_count;
 end
 $$;

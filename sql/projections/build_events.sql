@@ -96,7 +96,7 @@ grant select on analytics.project_build_events, app.build_events to throughline_
 -- name: page
 select
     position, event_id, phase, type, title, user_visible, version_id, preview_url, artifact_url,
-    error, seconds, tokens, at
+    error, seconds, tokens, at, app.cursor_at(position) as cursor
 from app.build_events
 where tenant_id = %(tenant_id)s
     and build_id = %(build_id)s

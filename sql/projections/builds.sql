@@ -165,21 +165,21 @@ comment on column analytics.project_builds.duration_ms is
     'Milliseconds from queued_at to ended_at; null until the build has ended.';
 grant select on analytics.project_builds, app.builds to throughline_analyst;
 
--- name: of_ids
-select
-    build_id, project_id, session_id, message_id, user_id, prompt, locale, plan,
+-- part: columns
+build_id, project_id, session_id, message_id, user_id, prompt, locale, plan,
     converted_from_session_id, operation, status, worker_id, phase, title, version_id,
-    preview_url, artifact_url, code, error, queued_at, claimed_at, heard_at, ended_at, queued_position
+    preview_url, artifact_url, code, error, queued_at, claimed_at, heard_at, ended_at, queued_position,
+    app.cursor_at(queued_position) as cursor
+
+-- name: of_ids
+select {columns}
 from app.builds
 where tenant_id = %(tenant_id)s and build_id = any (%(build_ids)s)
 
 -- name: open
 -- The queued or the running builds, oldest first. The first condition on `status` is the condition
 -- of the index builds_open.
-select
-    build_id, project_id, session_id, message_id, user_id, prompt, locale, plan,
-    converted_from_session_id, operation, status, worker_id, phase, title, version_id,
-    preview_url, artifact_url, code, error, queued_at, claimed_at, heard_at, ended_at, queued_position
+select {columns}
 from app.builds
 where tenant_id = %(tenant_id)s
     and status in ('queued', 'running')
@@ -191,10 +191,7 @@ limit %(limit)s
 
 -- name: of_project
 -- The builds of a project, newest first.
-select
-    build_id, project_id, session_id, message_id, user_id, prompt, locale, plan,
-    converted_from_session_id, operation, status, worker_id, phase, title, version_id,
-    preview_url, artifact_url, code, error, queued_at, claimed_at, heard_at, ended_at, queued_position
+select {columns}
 from app.builds
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s

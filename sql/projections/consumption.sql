@@ -108,7 +108,7 @@ select
     position, project_id, session_id, message_id as reply_id, build_id, operation_type,
     billed_seconds, bonus_seconds, input_tokens, output_tokens, cache_read_tokens,
     cache_write_tokens, cost_usd,
-    prices, model, recorded_at
+    prices, model, recorded_at, app.cursor_at(position) as cursor
 from app.consumption
 where tenant_id = %(tenant_id)s and user_id = %(user_id)s and position < %(before)s
 order by position desc

@@ -46,14 +46,32 @@ begin
 end
 $$;
 
+-- name: view
+create view analytics.project_drafts with (security_invoker) as
+select tenant_id, project_id, session_id, message_id, user_id, mode, title, saved_at, position
+from app.drafts;
+comment on view analytics.project_drafts is 'The plans that users kept as drafts, one row a draft.';
+comment on column analytics.project_drafts.tenant_id is 'The tenant of the project.';
+comment on column analytics.project_drafts.project_id is 'The project.';
+comment on column analytics.project_drafts.session_id is 'The session of the plan.';
+comment on column analytics.project_drafts.message_id is 'The reply with the plan.';
+comment on column analytics.project_drafts.user_id is 'The user who kept the plan.';
+comment on column analytics.project_drafts.mode is 'feature or fix.';
+comment on column analytics.project_drafts.title is 'The title of the plan.';
+comment on column analytics.project_drafts.saved_at is 'The time when the plan was kept.';
+comment on column analytics.project_drafts.position is 'The position of the event in the log.';
+grant select on analytics.project_drafts, app.drafts to throughline_analyst;
+
 -- name: of_reply
-select message_id as reply_id, session_id, user_id, mode, title, saved_at, position
+select message_id as reply_id, session_id, user_id, mode, title, saved_at, position,
+    app.cursor_at(position) as cursor
 from app.drafts
 where tenant_id = %(tenant_id)s and message_id = %(reply_id)s
 
 -- name: page
 -- The drafts of a project, newest first.
-select message_id as reply_id, session_id, user_id, mode, title, saved_at, position
+select message_id as reply_id, session_id, user_id, mode, title, saved_at, position,
+    app.cursor_at(position) as cursor
 from app.drafts
 where tenant_id = %(tenant_id)s and project_id = %(project_id)s and position < %(before)s
 order by position desc

@@ -53,6 +53,19 @@ begin
 end
 $$;
 
+-- name: view
+create view analytics.project_members with (security_invoker) as
+select tenant_id, project_id, user_id, role, since
+from app.members;
+comment on view analytics.project_members is
+    'The members of the projects, one row a member of a project.';
+comment on column analytics.project_members.tenant_id is 'The tenant of the project.';
+comment on column analytics.project_members.project_id is 'The project.';
+comment on column analytics.project_members.user_id is 'The user.';
+comment on column analytics.project_members.role is 'owner, editor or viewer.';
+comment on column analytics.project_members.since is 'The time when the user became a member.';
+grant select on analytics.project_members, app.members to throughline_analyst;
+
 -- name: page
 -- The members of a project, in the order of their ids.
 select user_id, role, since

@@ -113,6 +113,31 @@ begin
 end
 $$;
 
+-- name: view
+create view analytics.projects with (security_invoker) as
+select
+    tenant_id, project_id, name, framework, version_id, last_build_id, registered_at, modified_at
+from app.projects
+where erasing_since is null;
+comment on view analytics.projects is 'The projects, one row each.';
+comment on column analytics.projects.tenant_id is 'The tenant of the project.';
+comment on column analytics.projects.project_id is 'The project.';
+comment on column analytics.projects.name is 'The present name of the project.';
+comment on column analytics.projects.framework is
+    'The framework that the project says it uses; null if it says none.';
+comment on column analytics.projects.version_id is
+    'The newest deployed version; null before the first one.';
+comment on column analytics.projects.last_build_id is
+    'The newest build; null before the first one.';
+comment on column analytics.projects.registered_at is 'The time when the project was registered.';
+comment on column analytics.projects.modified_at is
+    'The time of the newest version; before the first one, the time of the registration.';
+grant select on analytics.projects to throughline_analyst;
+grant select (
+    tenant_id, project_id, name, framework, version_id, last_build_id, registered_at, modified_at,
+    erasing_since
+) on app.projects to throughline_analyst;
+
 -- name: of_member
 -- The project, if the user is its member.
 select
@@ -147,7 +172,8 @@ where projects.tenant_id = %(tenant_id)s and projects.project_id = %(project_id)
 -- The projects of a user, with the user's role, newest first.
 select
     projects.project_id, name, framework, source_root, registered_at, active_build_id,
-    last_build_id, version_id, modified_at, erasing_since, registered_position, role
+    last_build_id, version_id, modified_at, erasing_since, registered_position, role,
+    app.cursor_at(registered_position) as cursor
 from app.members
 join app.projects
     on projects.tenant_id = members.tenant_id and projects.project_id = members.project_id
@@ -163,7 +189,7 @@ limit %(limit)s
 select
     project_id, name, framework, source_root, registered_at, active_build_id,
     last_build_id, version_id, modified_at, erasing_since, registered_position,
-    null::text as role
+    null::text as role, app.cursor_at(registered_position) as cursor
 from app.projects
 where tenant_id = %(tenant_id)s
     and registered_position < %(before)s

@@ -111,11 +111,11 @@ comment on column analytics.prompts.created_at is 'The time when the prompt was 
 comment on column analytics.prompts.active_at is 'The time of the newest version.';
 grant select on analytics.prompts, app.prompts to throughline_analyst;
 
--- name: of_id
--- A prompt. `saved_runs` counts the sessions that the user has made of the prompt and not archived;
--- it is null without a user.
-select
-    prompt_id, project_id, user_id, name, status, versions, created_at, active_at, active_position,
+-- part: columns
+-- `saved_runs` counts the sessions that the user has made of the prompt and not archived; it is null
+-- without a user.
+prompt_id, project_id, user_id, name, status, versions, created_at, active_at, active_position,
+    app.cursor_at(active_position) as cursor,
     case when %(user_id)s::text is not null then (
         select count(*) from app.sessions
         where sessions.tenant_id = prompts.tenant_id
@@ -123,54 +123,39 @@ select
             and sessions.user_id = %(user_id)s
             and sessions.status not in ('archived', 'deleted')
     ) end as saved_runs
+
+-- part: wanted
+-- The prompts of a list.
+tenant_id = %(tenant_id)s
+    and project_id = %(project_id)s
+    and case
+        when status = 'erasing' or status <> all (%(statuses)s) then false
+        when strpos(lower(name), lower(%(query)s)) = 0 then false
+        else true
+    end
+
+-- name: of_id
+select {columns}
 from app.prompts
 where tenant_id = %(tenant_id)s and prompt_id = %(prompt_id)s and status <> 'erasing'
 
 -- name: page_recent
 -- The prompts of a project, those with the newest version first, as above.
-select
-    prompt_id, project_id, user_id, name, status, versions, created_at, active_at, active_position,
-    case when %(user_id)s::text is not null then (
-        select count(*) from app.sessions
-        where sessions.tenant_id = prompts.tenant_id
-            and sessions.prompt_id = prompts.prompt_id
-            and sessions.user_id = %(user_id)s
-            and sessions.status not in ('archived', 'deleted')
-    ) end as saved_runs,
+select {columns},
     '' as name_key, active_position as position_key
 from app.prompts
-where tenant_id = %(tenant_id)s
-    and project_id = %(project_id)s
+where {wanted}
     and active_position < %(before)s
-    and case
-        when status = 'erasing' or status <> all (%(statuses)s) then false
-        when strpos(lower(name), lower(%(query)s)) = 0 then false
-        else true
-    end
 order by active_position desc
 limit %(limit)s
 
 -- name: page_oldest
 -- The same prompts, those with the newest version last.
-select
-    prompt_id, project_id, user_id, name, status, versions, created_at, active_at, active_position,
-    case when %(user_id)s::text is not null then (
-        select count(*) from app.sessions
-        where sessions.tenant_id = prompts.tenant_id
-            and sessions.prompt_id = prompts.prompt_id
-            and sessions.user_id = %(user_id)s
-            and sessions.status not in ('archived', 'deleted')
-    ) end as saved_runs,
+select {columns},
     '' as name_key, active_position as position_key
 from app.prompts
-where tenant_id = %(tenant_id)s
-    and project_id = %(project_id)s
+where {wanted}
     and active_position > %(after)s
-    and case
-        when status = 'erasing' or status <> all (%(statuses)s) then false
-        when strpos(lower(name), lower(%(query)s)) = 0 then false
-        else true
-    end
 order by active_position
 limit %(limit)s
 
@@ -178,26 +163,12 @@ limit %(limit)s
 -- The same prompts by their names. All prompts of the project are sorted for each page.
 select *
 from (
-    select
-        prompt_id, project_id, user_id, name, status, versions, created_at, active_at,
-        active_position,
-        case when %(user_id)s::text is not null then (
-            select count(*) from app.sessions
-            where sessions.tenant_id = prompts.tenant_id
-                and sessions.prompt_id = prompts.prompt_id
-                and sessions.user_id = %(user_id)s
-                and sessions.status not in ('archived', 'deleted')
-        ) end as saved_runs,
+    select {columns},
         lower(name) collate "C" as name_key,
-        -active_position as position_key
+        -active_position as position_key,
+        app.cursor_at(active_position) as cursor
     from app.prompts
-    where tenant_id = %(tenant_id)s
-        and project_id = %(project_id)s
-        and case
-            when status = 'erasing' or status <> all (%(statuses)s) then false
-            when strpos(lower(name), lower(%(query)s)) = 0 then false
-            else true
-        end
+    where {wanted}
 ) as listed
 where (name_key, position_key) > (%(after_name)s, %(after_position)s)
 order by name_key, position_key

@@ -108,7 +108,7 @@ grant select on analytics.project_run_candidates, app.run_candidates to throughl
 
 -- name: page
 -- The candidates of a run, in the order of their first reports.
-select candidate_id, title, scores, data, at, position
+select candidate_id, title, scores, data, at, position, app.cursor_at(position) as cursor
 from app.run_candidates
 where tenant_id = %(tenant_id)s
     and run_id = %(run_id)s
@@ -118,7 +118,7 @@ limit %(limit)s
 
 -- name: best
 -- The candidates of a run, the highest average of the scores first; a named one before all others.
-select candidate_id, title, scores, data, at, position
+select candidate_id, title, scores, data, at, position, app.cursor_at(position) as cursor
 from app.run_candidates
 cross join lateral (
     select avg(value::numeric) as average from jsonb_each_text(scores) as score

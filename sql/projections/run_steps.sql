@@ -95,7 +95,8 @@ grant select on analytics.project_run_steps, app.run_steps to throughline_analys
 
 -- name: page
 -- The steps of a run, in the order of their first reports.
-select step_id, title, prompt, prompt_version_id, output, at, position
+select step_id, title, prompt, prompt_version_id, output, at, position,
+    app.cursor_at(position) as cursor
 from app.run_steps
 where tenant_id = %(tenant_id)s
     and run_id = %(run_id)s
@@ -104,6 +105,7 @@ order by position
 limit %(limit)s
 
 -- name: of_id
-select step_id, title, prompt, prompt_version_id, output, at, position
+select step_id, title, prompt, prompt_version_id, output, at, position,
+    app.cursor_at(position) as cursor
 from app.run_steps
 where tenant_id = %(tenant_id)s and run_id = %(run_id)s and step_id = %(step_id)s

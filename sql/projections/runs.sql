@@ -163,11 +163,10 @@ comment on column analytics.project_runs.duration_ms is
     'Milliseconds from queued_at to ended_at; null until the run has ended.';
 grant select on analytics.project_runs, app.runs to throughline_analyst;
 
--- name: of_ids
-select
-    run_id, project_id, user_id, session_id, title, prompt_version_id, answers, settings, input,
+-- part: columns
+run_id, project_id, user_id, session_id, title, prompt_version_id, answers, settings, input,
     status, worker_id, progress, summary, findings, code, error, seconds, tokens, queued_at,
-    claimed_at, heard_at, ended_at, queued_position,
+    claimed_at, heard_at, ended_at, queued_position, app.cursor_at(queued_position) as cursor,
     (
         select count(*)
         from app.run_steps
@@ -178,26 +177,16 @@ select
         from app.run_candidates
         where run_candidates.tenant_id = runs.tenant_id and run_candidates.run_id = runs.run_id
     ) as candidate_count
+
+-- name: of_ids
+select {columns}
 from app.runs
 where tenant_id = %(tenant_id)s and run_id = any (%(run_ids)s)
 
 -- name: open
 -- The queued or the running runs, oldest first. The first condition on `status` is the condition of
 -- the index runs_open.
-select
-    run_id, project_id, user_id, session_id, title, prompt_version_id, answers, settings, input,
-    status, worker_id, progress, summary, findings, code, error, seconds, tokens, queued_at,
-    claimed_at, heard_at, ended_at, queued_position,
-    (
-        select count(*)
-        from app.run_steps
-        where run_steps.tenant_id = runs.tenant_id and run_steps.run_id = runs.run_id
-    ) as step_count,
-    (
-        select count(*)
-        from app.run_candidates
-        where run_candidates.tenant_id = runs.tenant_id and run_candidates.run_id = runs.run_id
-    ) as candidate_count
+select {columns}
 from app.runs
 where tenant_id = %(tenant_id)s
     and status in ('queued', 'running')
@@ -209,20 +198,7 @@ limit %(limit)s
 
 -- name: of_project
 -- The runs of a project, newest first; with a session those that came from it.
-select
-    run_id, project_id, user_id, session_id, title, prompt_version_id, answers, settings, input,
-    status, worker_id, progress, summary, findings, code, error, seconds, tokens, queued_at,
-    claimed_at, heard_at, ended_at, queued_position,
-    (
-        select count(*)
-        from app.run_steps
-        where run_steps.tenant_id = runs.tenant_id and run_steps.run_id = runs.run_id
-    ) as step_count,
-    (
-        select count(*)
-        from app.run_candidates
-        where run_candidates.tenant_id = runs.tenant_id and run_candidates.run_id = runs.run_id
-    ) as candidate_count
+select {columns}
 from app.runs
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s

@@ -411,9 +411,8 @@ comment on column analytics.prompt_runs_with_details.cost_usd is
     'The cost in USD at the provider''s prices, as far as it is known.';
 grant select on analytics.prompt_runs_with_details to throughline_analyst;
 
--- name: of_id
-select
-    session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode, status,
+-- part: columns
+session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode, status,
     context, model, max_tokens, settings, prompt_id, prompt_version_id, prompt_number, answers,
     (
         select prompts.name from app.prompts
@@ -425,8 +424,11 @@ select
     ) as prompt_newest,
     forked_from_session_id, forked_from_message_id, forked_at,
     first_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
-    opened_at, last_active_at, active_position,
+    opened_at, last_active_at, active_position, app.cursor_at(active_position) as cursor,
     app.last_words(tenant_id, session_id) as last_words
+
+-- name: of_id
+select {columns}
 from app.sessions
 where tenant_id = %(tenant_id)s and session_id = %(session_id)s and status <> 'deleted'
 
@@ -487,81 +489,66 @@ order by
     last_position desc
 limit 1
 
+-- part: wanted
+-- The filters of a list, in which a filter that is null refuses nothing. PostgreSQL expects half of
+-- the rows to pass a CASE. Of several conditions it would expect that hardly any row passes them,
+-- and sort all sessions to find the first ones.
+case
+        when private_to not in ('', %(user_id)s) then false
+        when status <> all (%(statuses)s) then false
+        when mode <> %(mode)s or is_starred <> %(starred)s then false
+        when %(tag)s::text is not null and %(tag)s <> all (tags) then false
+        when %(run_id)s <> coalesce(context ->> 'runId', '') then false
+        when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
+        when strpos(lower(coalesce(nullif(name, ''), first_words)), lower(%(searched)s)) = 0
+            then false
+        else true
+    end
+
+-- part: of_user
+-- A user's sessions in all projects of which the user is a member now. A subquery for the membership
+-- keeps the order of the index; a join would not.
+tenant_id = %(tenant_id)s
+    and user_id = %(user_id)s
+    and coalesce((
+        select true from app.members
+        where members.tenant_id = sessions.tenant_id
+            and members.project_id = sessions.project_id
+            and members.user_id = sessions.user_id
+    ), false)
+
+-- part: keys
+-- Where a session stands in a list that is sorted by names or by numbers of messages.
+case %(sort)s
+            when 'name' then left(lower(coalesce(nullif(name, ''), first_words)), 100)
+            else ''
+        end collate "C" as name_key,
+        case %(sort)s when 'messages' then -message_count else 0 end as number_key,
+        -active_position as position_key
+
 -- name: project_recent
 -- The sessions of a project that a user may see, those with the newest message first.
---
--- The filters of a list are one CASE, in which a filter that is null refuses nothing. PostgreSQL
--- expects half of the rows to pass a CASE. Of several conditions it would expect that hardly any
--- row passes them, and sort all sessions to find the first ones.
-select
-    session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode, status,
-    context, model, max_tokens, settings, prompt_id, prompt_version_id, prompt_number, answers,
-    (
-        select prompts.name from app.prompts
-        where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
-    ) as prompt_name,
-    (
-        select prompts.versions from app.prompts
-        where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
-    ) as prompt_newest,
-    forked_from_session_id, forked_from_message_id, forked_at,
-    first_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
-    opened_at, last_active_at, active_position,
-    app.last_words(tenant_id, session_id) as last_words,
+select {columns},
     '' as name_key, 0 as number_key, active_position as position_key
 from app.sessions
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s
     and active_block <= %(before)s::bigint / 256
     and active_position < %(before)s
-    and case
-        when private_to not in ('', %(user_id)s) then false
-        when status <> all (%(statuses)s) then false
-        when mode <> %(mode)s or is_starred <> %(starred)s then false
-        when %(tag)s::text is not null and %(tag)s <> all (tags) then false
-        when %(run_id)s <> coalesce(context ->> 'runId', '') then false
-        when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
-        when strpos(lower(coalesce(nullif(name, ''), first_words)), lower(%(searched)s)) = 0
-            then false
-        else true
-    end
+    and {wanted}
 order by active_block desc, active_position desc
 limit %(limit)s
 
 -- name: project_oldest
 -- The same sessions, those with the newest message last.
-select
-    session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode, status,
-    context, model, max_tokens, settings, prompt_id, prompt_version_id, prompt_number, answers,
-    (
-        select prompts.name from app.prompts
-        where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
-    ) as prompt_name,
-    (
-        select prompts.versions from app.prompts
-        where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
-    ) as prompt_newest,
-    forked_from_session_id, forked_from_message_id, forked_at,
-    first_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
-    opened_at, last_active_at, active_position,
-    app.last_words(tenant_id, session_id) as last_words,
+select {columns},
     '' as name_key, 0 as number_key, active_position as position_key
 from app.sessions
 where tenant_id = %(tenant_id)s
     and project_id = %(project_id)s
     and active_block >= %(after)s::bigint / 256
     and active_position > %(after)s
-    and case
-        when private_to not in ('', %(user_id)s) then false
-        when status <> all (%(statuses)s) then false
-        when mode <> %(mode)s or is_starred <> %(starred)s then false
-        when %(tag)s::text is not null and %(tag)s <> all (tags) then false
-        when %(run_id)s <> coalesce(context ->> 'runId', '') then false
-        when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
-        when strpos(lower(coalesce(nullif(name, ''), first_words)), lower(%(searched)s)) = 0
-            then false
-        else true
-    end
+    and {wanted}
 order by active_block, active_position
 limit %(limit)s
 
@@ -570,42 +557,12 @@ limit %(limit)s
 -- order of project_recent. All sessions of the project are sorted for each page.
 select *
 from (
-    select
-        session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode,
-        status, context, model, max_tokens, settings, prompt_id, prompt_version_id, prompt_number,
-        answers,
-        (
-            select prompts.name from app.prompts
-            where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
-        ) as prompt_name,
-        (
-            select prompts.versions from app.prompts
-            where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
-        ) as prompt_newest,
-        forked_from_session_id,
-        forked_from_message_id, forked_at, first_words, message_count, item_count,
-        tokens_used, ai_seconds, cost_usd, build_id, opened_at, last_active_at, active_position,
-        app.last_words(tenant_id, session_id) as last_words,
-        case %(sort)s
-            when 'name' then left(lower(coalesce(nullif(name, ''), first_words)), 100)
-            else ''
-        end collate "C" as name_key,
-        case %(sort)s when 'messages' then -message_count else 0 end as number_key,
-        -active_position as position_key
+    select {columns},
+        {keys}
     from app.sessions
     where tenant_id = %(tenant_id)s
         and project_id = %(project_id)s
-        and case
-            when private_to not in ('', %(user_id)s) then false
-            when status <> all (%(statuses)s) then false
-            when mode <> %(mode)s or is_starred <> %(starred)s then false
-            when %(tag)s::text is not null and %(tag)s <> all (tags) then false
-            when %(run_id)s <> coalesce(context ->> 'runId', '') then false
-            when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
-            when strpos(lower(coalesce(nullif(name, ''), first_words)), lower(%(searched)s)) = 0
-                then false
-            else true
-        end
+        and {wanted}
 ) as listed
 where (name_key, number_key, position_key) > (
     %(after_name)s, %(after_number)s, %(after_position)s
@@ -614,87 +571,26 @@ order by name_key, number_key, position_key
 limit %(limit)s
 
 -- name: user_recent
--- A user's sessions in all projects of which the user is a member now, those with the newest
--- message first. A subquery for the membership keeps the order of the index; a join would not.
-select
-    session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode, status,
-    context, model, max_tokens, settings, prompt_id, prompt_version_id, prompt_number, answers,
-    (
-        select prompts.name from app.prompts
-        where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
-    ) as prompt_name,
-    (
-        select prompts.versions from app.prompts
-        where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
-    ) as prompt_newest,
-    forked_from_session_id, forked_from_message_id, forked_at,
-    first_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
-    opened_at, last_active_at, active_position,
-    app.last_words(tenant_id, session_id) as last_words,
+-- The sessions of a user, those with the newest message first.
+select {columns},
     '' as name_key, 0 as number_key, active_position as position_key
 from app.sessions
-where tenant_id = %(tenant_id)s
-    and user_id = %(user_id)s
-    and coalesce((
-        select true from app.members
-        where members.tenant_id = sessions.tenant_id
-            and members.project_id = sessions.project_id
-            and members.user_id = sessions.user_id
-    ), false)
+where {of_user}
     and active_block <= %(before)s::bigint / 256
     and active_position < %(before)s
-    and case
-        when status <> all (%(statuses)s) then false
-        when mode <> %(mode)s or is_starred <> %(starred)s then false
-        when %(tag)s::text is not null and %(tag)s <> all (tags) then false
-        when %(run_id)s <> coalesce(context ->> 'runId', '') then false
-        when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
-        when strpos(lower(coalesce(nullif(name, ''), first_words)), lower(%(searched)s)) = 0
-            then false
-        else true
-    end
+    and {wanted}
 order by active_block desc, active_position desc
 limit %(limit)s
 
 -- name: user_oldest
 -- The same sessions, those with the newest message last.
-select
-    session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode, status,
-    context, model, max_tokens, settings, prompt_id, prompt_version_id, prompt_number, answers,
-    (
-        select prompts.name from app.prompts
-        where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
-    ) as prompt_name,
-    (
-        select prompts.versions from app.prompts
-        where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
-    ) as prompt_newest,
-    forked_from_session_id, forked_from_message_id, forked_at,
-    first_words, message_count, item_count, tokens_used, ai_seconds, cost_usd, build_id,
-    opened_at, last_active_at, active_position,
-    app.last_words(tenant_id, session_id) as last_words,
+select {columns},
     '' as name_key, 0 as number_key, active_position as position_key
 from app.sessions
-where tenant_id = %(tenant_id)s
-    and user_id = %(user_id)s
-    and coalesce((
-        select true from app.members
-        where members.tenant_id = sessions.tenant_id
-            and members.project_id = sessions.project_id
-            and members.user_id = sessions.user_id
-    ), false)
+where {of_user}
     and active_block >= %(after)s::bigint / 256
     and active_position > %(after)s
-    and case
-        when status <> all (%(statuses)s) then false
-        when mode <> %(mode)s or is_starred <> %(starred)s then false
-        when %(tag)s::text is not null and %(tag)s <> all (tags) then false
-        when %(run_id)s <> coalesce(context ->> 'runId', '') then false
-        when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
-        when strpos(lower(coalesce(nullif(name, ''), first_words)), lower(%(searched)s)) = 0
-            then false
-        else true
-    end
+    and {wanted}
 order by active_block, active_position
 limit %(limit)s
 
@@ -702,47 +598,11 @@ limit %(limit)s
 -- The same sessions, as in project_sorted.
 select *
 from (
-    select
-        session_id, project_id, user_id, private_to, name, description, tags, is_starred, mode,
-        status, context, model, max_tokens, settings, prompt_id, prompt_version_id, prompt_number,
-        answers,
-        (
-            select prompts.name from app.prompts
-            where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
-        ) as prompt_name,
-        (
-            select prompts.versions from app.prompts
-            where prompts.tenant_id = sessions.tenant_id and prompts.prompt_id = sessions.prompt_id
-        ) as prompt_newest,
-        forked_from_session_id,
-        forked_from_message_id, forked_at, first_words, message_count, item_count,
-        tokens_used, ai_seconds, cost_usd, build_id, opened_at, last_active_at, active_position,
-        app.last_words(tenant_id, session_id) as last_words,
-        case %(sort)s
-            when 'name' then left(lower(coalesce(nullif(name, ''), first_words)), 100)
-            else ''
-        end collate "C" as name_key,
-        case %(sort)s when 'messages' then -message_count else 0 end as number_key,
-        -active_position as position_key
+    select {columns},
+        {keys}
     from app.sessions
-    where tenant_id = %(tenant_id)s
-        and user_id = %(user_id)s
-        and coalesce((
-            select true from app.members
-            where members.tenant_id = sessions.tenant_id
-                and members.project_id = sessions.project_id
-                and members.user_id = sessions.user_id
-        ), false)
-        and case
-            when status <> all (%(statuses)s) then false
-            when mode <> %(mode)s or is_starred <> %(starred)s then false
-            when %(tag)s::text is not null and %(tag)s <> all (tags) then false
-            when %(run_id)s <> coalesce(context ->> 'runId', '') then false
-            when %(prompt_id)s <> coalesce(context ->> 'promptId', '') then false
-            when strpos(lower(coalesce(nullif(name, ''), first_words)), lower(%(searched)s)) = 0
-                then false
-            else true
-        end
+    where {of_user}
+        and {wanted}
 ) as listed
 where (name_key, number_key, position_key) > (
     %(after_name)s, %(after_number)s, %(after_position)s

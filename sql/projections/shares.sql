@@ -62,6 +62,30 @@ begin
 end
 $$;
 
+-- name: view
+create view analytics.project_shares with (security_invoker) as
+select
+    tenant_id, project_id, session_id, message_id, share_id, user_id, shared_at, expires_at, position
+from app.shares;
+comment on view analytics.project_shares is
+    'The plans that can be read by a link, one row a share; revoked shares are not here.';
+comment on column analytics.project_shares.tenant_id is 'The tenant of the project.';
+comment on column analytics.project_shares.project_id is 'The project.';
+comment on column analytics.project_shares.session_id is 'The session of the plan.';
+comment on column analytics.project_shares.message_id is 'The reply with the plan.';
+comment on column analytics.project_shares.share_id is
+    'The share. The link has a secret in place of this id.';
+comment on column analytics.project_shares.user_id is 'The user who shared the plan.';
+comment on column analytics.project_shares.shared_at is 'The time when the plan was shared.';
+comment on column analytics.project_shares.expires_at is
+    'The time from which the link leads nowhere.';
+comment on column analytics.project_shares.position is 'The position of the event in the log.';
+grant select on analytics.project_shares to throughline_analyst;
+-- The digest of the token is nothing for analysts.
+grant select (
+    tenant_id, project_id, session_id, message_id, share_id, user_id, shared_at, expires_at, position
+) on app.shares to throughline_analyst;
+
 -- name: of_id
 select
     tenant_id, share_id, message_id as reply_id, project_id, session_id, user_id, shared_at,

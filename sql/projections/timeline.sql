@@ -394,108 +394,69 @@ comment on column analytics.project_chat_with_builds.build_events is
 grant select on analytics.project_timeline, analytics.project_chat_with_builds, app.timeline
     to throughline_analyst;
 
--- name: page
--- Newest first: the rows before a position, of one mode or of all modes.
-select
-    position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
+-- part: columns
+position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
     locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
-    version_id, build_id, converted_from_session_id, recorded_at,
+    reason, version_id, build_id, converted_from_session_id, recorded_at,
+    app.cursor_at(position) as cursor,
     (
         select sessions.mode
         from app.sessions
         where sessions.tenant_id = timeline.tenant_id
             and sessions.session_id = timeline.session_id
     ) as session_mode
-from app.timeline
-where tenant_id = %(tenant_id)s
+
+-- part: of_project
+tenant_id = %(tenant_id)s
     and project_id = %(project_id)s
     and private_to = ''
+    and (is_visible or (%(with_hidden)s and not is_live) or (%(with_live)s and is_live))
+
+-- name: page
+-- Newest first: the rows before a position, of one mode or of all modes.
+select {columns}
+from app.timeline
+where {of_project}
     and (%(mode)s::text is null or mode = %(mode)s)
     and position < %(before)s
-    and (is_visible or (%(with_hidden)s and not is_live) or (%(with_live)s and is_live))
 order by position desc
 limit %(limit)s
 offset %(offset)s
 
 -- name: page_after
 -- Oldest first: the rows after a position, of one mode or of all modes.
-select
-    position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
-    locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
-    version_id, build_id, converted_from_session_id, recorded_at,
-    (
-        select sessions.mode
-        from app.sessions
-        where sessions.tenant_id = timeline.tenant_id
-            and sessions.session_id = timeline.session_id
-    ) as session_mode
+select {columns}
 from app.timeline
-where tenant_id = %(tenant_id)s
-    and project_id = %(project_id)s
-    and private_to = ''
+where {of_project}
     and (%(mode)s::text is null or mode = %(mode)s)
     and position > %(after)s
-    and (is_visible or (%(with_hidden)s and not is_live) or (%(with_live)s and is_live))
 order by position
 limit %(limit)s
 
 -- name: page_of_build
 -- The same for the mode `build`. The statement names the mode, because PostgreSQL must find it
 -- there to use the index timeline_page_of_builds. Few rows have this mode.
-select
-    position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
-    locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
-    version_id, build_id, converted_from_session_id, recorded_at,
-    (
-        select sessions.mode
-        from app.sessions
-        where sessions.tenant_id = timeline.tenant_id
-            and sessions.session_id = timeline.session_id
-    ) as session_mode
+select {columns}
 from app.timeline
-where tenant_id = %(tenant_id)s
-    and project_id = %(project_id)s
-    and private_to = ''
+where {of_project}
     and mode = 'build'
     and position < %(before)s
-    and (is_visible or (%(with_hidden)s and not is_live) or (%(with_live)s and is_live))
 order by position desc
 limit %(limit)s
 offset %(offset)s
 
 -- name: page_of_build_after
-select
-    position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
-    locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
-    version_id, build_id, converted_from_session_id, recorded_at,
-    (
-        select sessions.mode
-        from app.sessions
-        where sessions.tenant_id = timeline.tenant_id
-            and sessions.session_id = timeline.session_id
-    ) as session_mode
+select {columns}
 from app.timeline
-where tenant_id = %(tenant_id)s
-    and project_id = %(project_id)s
-    and private_to = ''
+where {of_project}
     and mode = 'build'
     and position > %(after)s
-    and (is_visible or (%(with_hidden)s and not is_live) or (%(with_live)s and is_live))
 order by position
 limit %(limit)s
 
 -- name: requests
 -- The messages that asked for these builds.
-select
-    position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
-    locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
-    version_id, build_id, converted_from_session_id, recorded_at,
-    (
-        select sessions.mode
-        from app.sessions
-        where sessions.tenant_id = timeline.tenant_id
-            and sessions.session_id = timeline.session_id
-    ) as session_mode
+select {columns}
 from app.timeline
 where tenant_id = %(tenant_id)s
     and build_id = any (%(build_ids)s)
@@ -508,16 +469,7 @@ where tenant_id = %(tenant_id)s
 select said.*
 from unnest(%(session_ids)s::text[], %(uptos)s::bigint[]) as part (session_id, upto)
 cross join lateral (
-    select
-        position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
-        locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
-        version_id, build_id, converted_from_session_id, recorded_at,
-        (
-            select sessions.mode
-            from app.sessions
-            where sessions.tenant_id = timeline.tenant_id
-                and sessions.session_id = timeline.session_id
-        ) as session_mode
+    select {columns}
     from app.timeline
     where tenant_id = %(tenant_id)s
         and session_id = part.session_id
@@ -535,16 +487,7 @@ limit %(limit)s
 select said.*
 from unnest(%(session_ids)s::text[], %(uptos)s::bigint[]) as part (session_id, upto)
 cross join lateral (
-    select
-        position, mode, item_id, kind, is_visible, is_live, session_id, user_id, chat_mode, in_reply_to,
-        locale, source, text, data, subtype, tokens_used, duration_ms, first_text_ms, billed_seconds,
-        version_id, build_id, converted_from_session_id, recorded_at,
-        (
-            select sessions.mode
-            from app.sessions
-            where sessions.tenant_id = timeline.tenant_id
-                and sessions.session_id = timeline.session_id
-        ) as session_mode
+    select {columns}
     from app.timeline
     where tenant_id = %(tenant_id)s
         and session_id = part.session_id

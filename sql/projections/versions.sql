@@ -65,7 +65,8 @@ comment on column analytics.project_versions.position is 'The position of the ev
 grant select on analytics.project_versions, app.versions to throughline_analyst;
 
 -- name: newest
-select version_id, build_id, preview_url, artifact_url, deployed_at, position
+select version_id, build_id, preview_url, artifact_url, deployed_at, position,
+    app.cursor_at(position) as cursor
 from app.versions
 where tenant_id = %(tenant_id)s and project_id = %(project_id)s and position < %(before)s
 order by position desc
@@ -73,7 +74,8 @@ limit %(limit)s
 
 -- name: of_id
 -- The newest version of a project with this id: a worker may give an id twice.
-select version_id, build_id, preview_url, artifact_url, deployed_at, position
+select version_id, build_id, preview_url, artifact_url, deployed_at, position,
+    app.cursor_at(position) as cursor
 from app.versions
 where tenant_id = %(tenant_id)s and project_id = %(project_id)s and version_id = %(version_id)s
 order by position desc

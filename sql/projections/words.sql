@@ -143,7 +143,7 @@ found as materialized (
     limit %(limit)s
 )
 select
-    found.position, found.session_id,
+    found.position, app.cursor_at(found.position) as cursor, found.session_id,
     case sessions.name when '' then sessions.first_words else sessions.name end as session_name,
     timeline.item_id, timeline.kind, timeline.locale, timeline.recorded_at,
     (

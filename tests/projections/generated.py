@@ -56,6 +56,9 @@ from service.eventlog.writer import Writer
 from service.postgres import connections
 from tests.projections.fold import Row, key_of
 
+IN_BACKGROUND: Final = {each.name for each in PROJECTIONS if not each.is_inline}
+"""The read models that appends leave to the background."""
+
 TENANTS: Final = ("t1", "t2")
 USERS: Final = ("ann", "bob", "عمر", "d'Arc\\")
 PROJECTS: Final = ("shop", "blog", "p-3")
@@ -1029,17 +1032,16 @@ async def owning(url: str) -> AsyncGenerator[Connection, None]:
 
 async def background(connection: Connection) -> None:
     """Bring the read models that appends leave to the background up to the log."""
-    for each in PROJECTIONS:
-        if not each.is_inline:
-            while not await catch_up_one(connection, each.name):
-                pass
+    for name in IN_BACKGROUND:
+        while not await catch_up_one(connection, name):
+            pass
 
 
 async def live(
     connection: Connection, name: str, schema: str = "app", *, tenant_id: str | None = None
 ) -> list[Row]:
     """The rows of a read model as they are, by key."""
-    if schema == "app":
+    if schema == "app" and name in IN_BACKGROUND:
         await background(connection)
     query = compose.SQL(
         "select * from {} where %(tenant)s::text is null or tenant_id = %(tenant)s order by {}"

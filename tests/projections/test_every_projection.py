@@ -4,12 +4,13 @@ The log says it through `fold`, which is the same rules in plain Python.
 """
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import pytest
 from psycopg import sql as compose
@@ -31,9 +32,7 @@ CUTS: Final = size(10, 40)
 EVENTS: Final = 400
 
 each = pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
-inline = pytest.mark.parametrize(
-    "projection", [each for each in PROJECTIONS if each.is_inline], ids=lambda each: each.name
-)
+INLINE: Final = [each for each in PROJECTIONS if each.is_inline]
 """The read models that appends carry along."""
 each_log = pytest.mark.parametrize("seed", SEEDS)
 
@@ -53,106 +52,122 @@ async def stands_at(connection: Connection, name: str) -> int:
     return next(each.position for each in await status(connection) if each.name == name)
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A database with a generated log, and the events of that log."""
+
+    url: str
+    events: list[Recorded]
+
+
+Writing: TypeAlias = Callable[..., Awaitable[Written]]
+
+
+@pytest.fixture(scope="module")
+def written(new_shared_database: Callable[[], str]) -> Writing:
+    """Writes a generated log once, for all read models. A test leaves what it found."""
+    known: dict[tuple[int, int], Written] = {}
+
+    async def write(seed: int, events: int = EVENTS) -> Written:
+        if (seed, events) not in known:
+            url = new_shared_database()
+            async with writing(url) as log:
+                await fill(log, seed, events)
+                known[seed, events] = Written(url, await log.events())
+        return known[seed, events]
+
+    return write
+
+
 @each
 @each_log
 async def test_live_is_rebuilt_is_folded(
-    url: str, projection: Projection, seed: int, monkeypatch: pytest.MonkeyPatch
+    written: Writing, projection: Projection, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with writing(url) as log, owning(url) as owner:
-        await fill(log, seed)
-        expected = rows(projection.name, await log.events())
-        assert expected
+    log = await written(seed)
+    expected = rows(projection.name, log.events)
+    assert expected
+    async with owning(log.url) as owner:
         assert await live(owner, projection.name) == expected
         monkeypatch.setattr(machinery, "CHUNK", 37)
         assert await verify(owner, projection) == 0
         await rebuild(owner, projection)
         assert await live(owner, projection.name) == expected
-        assert await stands_at(owner, projection.name) == (await log.store.head())
+        assert await stands_at(owner, projection.name) == len(log.events)
         assert await verify(owner, projection) == 0
 
 
 @each
 @each_log
 async def test_any_cutting_of_the_log_gives_the_same_rows(
-    url: str, projection: Projection, seed: int
+    written: Writing, projection: Projection, seed: int
 ) -> None:
-    async with writing(url) as log, owning(url) as owner:
-        await fill(log, seed)
-        events = await log.events()
-        expected = rows(projection.name, events)
-        async with shadow(owner, projection):
-            for cut in cuts(len(events), Random(seed)):
-                await owner.execute(f"truncate shadow.{projection.name}".encode())
-                for after, upto in pairwise(cut):
-                    await apply(owner, projection, after, upto)
-                assert await live(owner, projection.name, "shadow") == expected, cut
+    log = await written(seed)
+    expected = rows(projection.name, log.events)
+    async with owning(log.url) as owner, shadow(owner, projection):
+        for cut in cuts(len(log.events), Random(seed)):
+            await owner.execute(f"truncate shadow.{projection.name}".encode())
+            for after, upto in pairwise(cut):
+                await apply(owner, projection, after, upto)
+            assert await live(owner, projection.name, "shadow") == expected, cut
 
 
 @each
 async def test_each_event_by_itself_gives_the_rows_up_to_it(
-    url: str, projection: Projection
+    written: Writing, projection: Projection
 ) -> None:
-    async with writing(url) as log, owning(url) as owner:
-        await fill(log, 0, events=60)
-        events = await log.events()
-        async with shadow(owner, projection):
-            for position in range(1, len(events) + 1):
-                await apply(owner, projection, position - 1, position)
-                found = await live(owner, projection.name, "shadow")
-                assert found == rows(projection.name, events[:position]), events[position - 1]
+    log = await written(0, events=60)
+    async with owning(log.url) as owner, shadow(owner, projection):
+        for position in range(1, len(log.events) + 1):
+            await apply(owner, projection, position - 1, position)
+            found = await live(owner, projection.name, "shadow")
+            upto = log.events[:position]
+            assert found == rows(projection.name, upto), upto[-1]
 
 
-@each
-async def test_twice_is_once(url: str, projection: Projection) -> None:
-    """A read model that was stopped goes on from its checkpoint: events are not added again."""
-    async with writing(url) as log, owning(url) as owner:
-        await fill(log, 1)
-        events = await log.events()
-        expected = rows(projection.name, events)
-        types = sorted({event.type for event in events})
-        for first in (len(events), len(events) // 2, 1):
-            async with held(url, projection):
+async def test_twice_is_once(written: Writing) -> None:
+    """Read models that were stopped go on from their checkpoints: no event is added again."""
+    log = await written(1)
+    types = sorted({event.type for event in log.events})
+    last = len(log.events)
+    async with owning(log.url) as owner:
+        for first in (last, last // 2, 1):
+            async with held(log.url, *PROJECTIONS):
                 pass
-            await owner.execute(
-                """
-                select app.project_inline(%s, %s, %s)
-                from app.projection
-                where name = %s and not follows
-                """,
-                (Int8(first), Int8(len(events)), types, projection.name),
-            )
+            again = (Int8(first), Int8(last), types)
+            await owner.execute("select app.project_inline(%s, %s, %s)", again)
             assert await catch_up(owner)
-            assert await live(owner, projection.name) == expected
-            assert await stands_at(owner, projection.name) == len(events)
+            for each in PROJECTIONS:
+                assert await live(owner, each.name) == rows(each.name, log.events), each.name
+                assert await stands_at(owner, each.name) == last
 
 
-@inline
+@pytest.mark.parametrize("behind", [INLINE[::2], INLINE[1::2]], ids=["these", "the others"])
 async def test_a_read_model_that_is_behind_continues_from_its_own_checkpoint(
-    url: str, projection: Projection
+    url: str, behind: list[Projection]
 ) -> None:
     """An append that comes after ones that were missed leaves none of them out."""
     appends = World(2).appends(EVENTS)
     async with writing(url) as log, owning(url) as owner:
         await log.append(appends[:50])
-        async with held(url, projection):
+        async with held(url, *behind):
             await log.append(appends[50:100])
-        missed = await stands_at(owner, projection.name)
-        assert missed == sum(map(len, appends[:50]))
+        missed = [await stands_at(owner, each.name) for each in behind]
+        assert set(missed) == {sum(map(len, appends[:50]))}
         await log.append(appends[100:])
         events = await log.events()
-        assert await stands_at(owner, projection.name) == len(events)
-        assert await live(owner, projection.name) == rows(projection.name, events)
+        for each in INLINE:
+            assert await stands_at(owner, each.name) == len(events)
+            assert await live(owner, each.name) == rows(each.name, events), each.name
 
 
-@each
-async def test_a_read_model_without_new_rows_stands_at_the_head_as_well(
-    url: str, projection: Projection
-) -> None:
+async def test_a_read_model_without_new_rows_stands_at_the_head_as_well(url: str) -> None:
     foreign = NewEvent("t1", "other-1", 1, "SomethingElse", b"{}")
     async with writing(url) as log, owning(url) as owner:
         await log.append([[foreign]])
-        assert await stands_at(owner, projection.name) == 1
-        assert await live(owner, projection.name) == []
+        for each in PROJECTIONS:
+            assert await stands_at(owner, each.name) == 1
+            assert await live(owner, each.name) == []
 
 
 # the negative control ----------------------------------------------------------------------------
@@ -183,24 +198,18 @@ REMOVED: Final = "delete from {0} where ctid in (select ctid from {0} limit 2)"
 
 @each
 async def test_verification_counts_the_rows_that_are_missing(
-    url: str, projection: Projection
+    written: Writing, projection: Projection
 ) -> None:
-    async with writing(url) as log, owning(url) as owner:
-        await fill(log, 17)
-        await background(owner)
+    async with tampered(written, projection) as owner:
         await tamper(owner, REMOVED, projection)
         assert await verify(owner, projection) == 2
-        await rebuild(owner, projection)
-        assert await verify(owner, projection) == 0
 
 
 @each
 async def test_verification_counts_the_rows_that_are_too_many(
-    url: str, projection: Projection
+    written: Writing, projection: Projection
 ) -> None:
-    async with writing(url) as log, owning(url) as owner:
-        await fill(log, 17)
-        await background(owner)
+    async with tampered(written, projection) as owner:
         await tamper(owner, "create temp table forged as select * from {0} limit 2", projection)
         await tamper(owner, "update forged set tenant_id = 'forged ' || tenant_id", projection)
         if projection.name in ("timeline", "consumption"):
@@ -211,13 +220,22 @@ async def test_verification_counts_the_rows_that_are_too_many(
 
 @each
 async def test_verification_counts_the_rows_that_are_different(
-    url: str, projection: Projection
+    written: Writing, projection: Projection
 ) -> None:
-    async with writing(url) as log, owning(url) as owner:
-        await fill(log, 17)
-        await background(owner)
+    async with tampered(written, projection) as owner:
         await tamper(owner, f"{CHANGED[projection.name]} {TWO}", projection)
         assert await verify(owner, projection) == 2
+
+
+@asynccontextmanager
+async def tampered(written: Writing, projection: Projection) -> AsyncIterator[Connection]:
+    """The owner of a log, to tamper with a read model, which is rebuilt afterwards."""
+    log = await written(17)
+    async with owning(log.url) as owner:
+        await background(owner)
+        yield owner
+        await rebuild(owner, projection)
+        assert await verify(owner, projection) == 0
 
 
 async def tamper(owner: Connection, statement: str, projection: Projection) -> None:
@@ -387,10 +405,18 @@ def reads(projection: Projection) -> list[str]:
     return [name for name in projection.statements if name not in ("table", "apply", "view")]
 
 
-@each
-async def test_every_read_uses_an_index(url: str, projection: Projection) -> None:
+@pytest.fixture(scope="module")
+async def full(new_shared_database: Callable[[], str]) -> str:
+    """The URL of a database with many rows in each read model."""
+    url = new_shared_database()
     async with owning(url) as owner:
         await owner.execute(MANY.encode())
+    return url
+
+
+@each
+async def test_every_read_uses_an_index(full: str, projection: Projection) -> None:
+    async with owning(full) as owner:
         for name in reads(projection):
             for mode in ("force_custom_plan", "force_generic_plan"):
                 await owner.execute(f"set plan_cache_mode = {mode}".encode())
@@ -405,10 +431,9 @@ async def test_every_read_uses_an_index(url: str, projection: Projection) -> Non
                 assert kinds & indexed, (name, mode, kinds)
 
 
-async def test_a_list_by_the_last_message_is_read_in_the_order_of_an_index(url: str) -> None:
+async def test_a_list_by_the_last_message_is_read_in_the_order_of_an_index(full: str) -> None:
     """Only the sessions of a block are sorted: a page of many sessions costs as much as of few."""
-    async with owning(url) as owner:
-        await owner.execute(MANY.encode())
+    async with owning(full) as owner:
         for name in ("project_recent", "project_oldest", "user_recent", "user_oldest"):
             for mode in ("force_custom_plan", "force_generic_plan"):
                 await owner.execute(f"set plan_cache_mode = {mode}".encode())
@@ -442,11 +467,14 @@ from generate_series(1, 40000) as n;
 async def test_a_page_costs_its_own_rows_and_not_all_that_others_did_since(
     url: str, projection: Projection
 ) -> None:
-    """A project or a user that was quiet for long, among busy ones: two blocks a row at the most,
-    one of them for the session of the row."""
+    """A project or a user that was quiet for long, among busy ones: eight blocks a row at the most.
+
+    One is for the session of the row, and the lookup of its event in the log takes up to six."""
     async with owning(url) as owner:
         await owner.execute(LONG_AWAY.encode())
         await owner.execute("vacuum analyze app.timeline, app.consumption")
+        # The first call of a function in a session also reads the function's own text.
+        await owner.execute("select app.cursor_at(1)")
         for planning in ("force_custom_plan", "force_generic_plan"):
             await owner.execute(f"set plan_cache_mode = {planning}".encode())
             for name in reads(projection):
@@ -460,7 +488,7 @@ async def test_a_page_costs_its_own_rows_and_not_all_that_others_did_since(
                     uptos=[39_000],
                 )
                 read = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
-                assert read <= 3 * ASKED["limit"], (name, planning, read)
+                assert read <= 9 * ASKED["limit"], (name, planning, read)
 
 
 MANY_REPLIES: Final = """
@@ -550,12 +578,14 @@ async def apply(owner: Connection, projection: Projection, after: int, upto: int
 
 
 @asynccontextmanager
-async def held(url: str, projection: Projection) -> AsyncIterator[None]:
-    """Somebody else holds the read model, as a swap does."""
+async def held(url: str, *projections: Projection) -> AsyncIterator[None]:
+    """Somebody else holds these read models, as a swap does."""
     async with owning(url) as other:
-        await other.execute(machinery.SQL["stop"], {"name": projection.name})
+        for each in projections:
+            await other.execute(machinery.SQL["stop"], {"name": each.name})
         async with other.transaction():
-            await other.execute(machinery.SQL["lock"], {"name": projection.name})
+            for each in projections:
+                await other.execute(machinery.SQL["lock"], {"name": each.name})
             yield
         await other.execute("update app.projection set is_paused = false")
 
@@ -581,7 +611,9 @@ def test_the_oracle_is_not_blind() -> None:
     """Each event of a small log changes some read model, but for the types that none shows."""
     at = datetime(2026, 1, 1, tzinfo=UTC)
     log = [
-        Recorded(n, e.tenant_id, e.stream_id, e.version, e.type, 1, e.project_id, e.state, "{}", at)
+        Recorded(
+            n, e.tenant_id, e.stream_id, e.version, e.type, 1, e.project_id, e.state, "{}", at, ""
+        )
         for n, e in enumerate((event for append in World(9).appends(80) for event in append), 1)
     ]
     shown = {kind.__name__ for projection in PROJECTIONS for kind in projection.handles}

@@ -56,9 +56,11 @@ async def turned_back(
     """A transaction that reads a project, or else the account of a user, as it was."""
     async with connections.past_transaction(pool, tenant_id) as connection:
         if user_id:
-            await past.fold_account(connection, user_id, upto, most=MOST)
+            await past.copy_account(connection, user_id, upto, most=MOST)
         else:
-            await past.fold_projects(connection, [project_id], upto, most=MOST)
+            await past.copy_projects(connection, [project_id], upto, most=MOST)
+        models = past.OF_ACCOUNT if user_id else past.OF_PROJECT
+        await past.fold_models(connection, [each.name for each in models], upto)
         yield connection
 
 
@@ -201,7 +203,8 @@ async def test_readers_of_one_project_take_turns_and_leave_nothing(
 
         async def read(projects: Sequence[str]) -> list[Row]:
             async with connections.past_transaction(pool, TENANTS[0]) as connection:
-                await past.fold_projects(connection, projects, head, most=MOST)
+                await past.copy_projects(connection, projects, head, most=MOST)
+                await past.fold_models(connection, [TIMELINE.name], head)
                 return await found(connection, TIMELINE)
 
         both = PROJECTS[:2]
@@ -222,7 +225,7 @@ async def test_the_past_is_never_stored(url: str, pool: connections.Pool) -> Non
         await log.append(World(SEED).appends(20))
     with pytest.raises(psycopg.DatabaseError, match="never stored"):
         async with connections.tenant_transaction(pool, TENANTS[0]) as connection:
-            await past.fold_projects(connection, [PROJECTS[0]], 20, most=MOST)
+            await past.copy_projects(connection, [PROJECTS[0]], 20, most=MOST)
 
 
 async def test_more_events_than_a_reader_may_fold_are_refused(
@@ -237,10 +240,10 @@ async def test_more_events_than_a_reader_may_fold_are_refused(
         ]
     asked: dict[str, Any] = {"project_ids": [PROJECTS[0]], "upto": mine[-1]}
     async with connections.past_transaction(pool, TENANTS[0]) as connection:
-        await past.fold_projects(connection, **asked, most=len(mine))
+        await past.copy_projects(connection, **asked, most=len(mine))
     async with connections.past_transaction(pool, TENANTS[0]) as connection:
         with pytest.raises(past.TooLarge):
-            await past.fold_projects(connection, **asked, most=len(mine) - 1)
+            await past.copy_projects(connection, **asked, most=len(mine) - 1)
 
 
 async def test_the_copied_events_have_the_columns_of_the_log(url: str) -> None:

@@ -34,6 +34,7 @@ from service.eventlog.store import NewEvent, Recorded
 from service.postgres import connections
 from tests.projections.fold import rows
 from tests.projections.generated import Log, World, background, live, owning, writing
+from tests.sizes import size
 
 _OPENED = b'{"session_id":"odd","project_id":"p","user_id":"u","mode":"plan"}'
 _CREDITED = b'{"user_id":"u","credit_id":"c","seconds":1,"kind":"paid","reason":null}'
@@ -303,27 +304,29 @@ async def test_a_read_model_far_behind_is_left_to_the_catch_up(url: str) -> None
 # broken, and mended ------------------------------------------------------------------------------
 
 
-def appends_with(kind: str) -> list[tuple[NewEvent, ...]]:
-    """A generated log that has an event of a type."""
-    made = (World(seed).appends(400) for seed in count(16))
-    return next(log for log in made if any(event.type == kind for each in log for event in each))
+def appends_with(kind: str) -> tuple[list[tuple[NewEvent, ...]], list[tuple[NewEvent, ...]]]:
+    """A generated log: what is before the first event of a type, and some appends from there on."""
+    for log in (World(seed).appends(400) for seed in count(16)):
+        for number, append in enumerate(log):
+            if kind in {event.type for event in append}:
+                return log[:number], log[number : number + 60]
+    raise AssertionError
 
 
 @inline
 async def test_a_rule_that_fails_halts_alone(url: str, projection: Projection) -> None:
     """The append succeeds, the others move on, the status says where and why, mending mends."""
     broken_on = projection.handles[-1].__name__
-    appends = appends_with(broken_on)
+    earlier, later = appends_with(broken_on)
     async with writing(url) as log, owning(url) as owner:
         await break_(owner, projection, at=broken_on)
         before = datetime.now(UTC) - timedelta(seconds=5)
-        known: list[Recorded] = []
-        for append in appends:
-            if not known and broken_on in {event.type for event in append}:
-                known = await log.events()  # as they are before later ones erase some of it
+        await log.append(earlier)
+        known = await log.events()  # as they are before later ones erase some of it
+        for append in later:
             await log.append([append])
         events = await log.events()
-        assert len(events) == sum(map(len, appends))
+        assert len(events) == sum(map(len, earlier + later))
         first = next(event.position for event in events if event.type == broken_on)
 
         found = await statuses(owner)
@@ -375,9 +378,9 @@ async def test_a_stream_on_whose_event_a_rule_fails_is_set_aside_alone(
     )
     async with writing(url) as log, owning(url) as owner:
         await break_(owner, projection, at=failing, error=IN_THE_EVENT)
-        appends = appends_with(failing)
-        await log.append(appends[:200])
-        for append in appends[200:]:
+        earlier, later = appends_with(failing)
+        await log.append([*earlier, *later[:20]])
+        for append in later[20:]:
             await log.append([append])
         left, aside = without_streams(await log.events(), failing)
         model = (await statuses(owner))[projection.name]
@@ -535,13 +538,13 @@ async def test_readers_and_writers_notice_nothing_of_rebuilds(
 
     async def rebuild_all() -> None:
         try:
-            for projection in (*PROJECTIONS, *PROJECTIONS):
+            for projection in PROJECTIONS * size(1, 2):
                 await rebuild(owner, projection)
         finally:
             done.set()
 
     async with writing(url) as log, owning(url) as owner:
-        await log.append(World(18).appends(1_000))
+        await log.append(World(18).appends(size(300, 1_000)))
         async with owning(url) as analyst:
             await analyst.execute("set role throughline_analyst")
             readers = [await connections.connect(url), await connections.connect(url), analyst]

@@ -126,6 +126,7 @@ async def active(reader: Connection, **choice: str) -> str | None:
 
 async def test_a_new_session_has_nothing_yet(log: Log, reader: Connection) -> None:
     at = await post(log, opened())
+    (first,) = await log.store.range(after=0)
     assert await row(reader) == SessionRow(
         session_id="s1",
         project_id="p1",
@@ -161,6 +162,7 @@ async def test_a_new_session_has_nothing_yet(log: Log, reader: Connection) -> No
         opened_at=at,
         last_active_at=at,
         active_position=1,
+        cursor=first.cursor,
     )
 
 

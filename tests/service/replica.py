@@ -5,6 +5,7 @@ in production, so that a test waits less for the end of a process.
 """
 
 import asyncio
+import gc
 import os
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import DupFd
@@ -39,6 +40,7 @@ def run(environment: dict[str, str], address: Connection, output: int) -> None:
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.environ.update(environment)
+    gc.enable()
     settings = Settings()
     logs.configure(settings.log_level)
     uvloop.run(_serve(settings, address))

@@ -15,6 +15,7 @@ import httpx
 import orjson
 
 from service.eventlog.store import NewEvent
+from service.wire import BEGINNING
 from tests.running import LiveService, Signed, events_of
 from tests.service.law import Event
 
@@ -118,9 +119,15 @@ def chained(events: Iterable[Event], before: str | None, kind: str) -> list[Any]
     return found
 
 
-def origin(live: LiveService) -> str:
-    """The cursor before the first event of the log."""
-    return f"{live.service.log_epoch}.0"
+async def cursor_at(live: LiveService, position: int) -> str:
+    """The cursor of the event at a position; the position 0 is before the first event."""
+    (event,) = await live.service.store.range(after=position - 1, limit=1) if position else (None,)
+    return BEGINNING if event is None else event.cursor
+
+
+async def head_cursor(live: LiveService) -> str:
+    """The cursor of the last event of the log."""
+    return await cursor_at(live, await live.service.store.head())
 
 
 async def shown(live: LiveService, project_id: str = "p1", **query: Any) -> list[Any]:

@@ -93,7 +93,7 @@ def _webhook(receiver: str) -> dict[str, str]:
 
 
 async def _signed_in(client: httpx.AsyncClient, user_id: str) -> str:
-    """The id of a browser session of a user, who has another link too."""
+    """The id of a new browser session. Its user then has an unused link as well."""
     first, _ = [await _done(client, "/v1/links", userId=user_id) for _ in range(2)]
     page = {"Sec-Fetch-Site": "same-origin"}
     body = {"code": first["url"].partition("code=")[2]}

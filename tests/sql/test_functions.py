@@ -185,21 +185,21 @@ async def test_a_function_with_another_signature_is_refused(
 async def test_a_function_with_another_signature_follows_the_migration_that_drops_the_old_one(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    create = b"create or replace function app.log_epoch(n int) returns int return n"
-    change(monkeypatch, "log_epoch", lambda _: create)
-    steps = [*sql.migrations(), Migration(9_000, "9000_drop", b"drop function app.log_epoch", "d")]
+    create = b"create or replace function app.cursor_of(n int) returns int return n"
+    change(monkeypatch, "cursor_of", lambda _: create)
+    steps = [*sql.migrations(), Migration(9_000, "9000_drop", b"drop function app.cursor_of", "d")]
     monkeypatch.setattr(sql, "migrations", lambda: steps)
     await migrate(url)
     async with owning(url) as owner:
-        assert await (await owner.execute("select app.log_epoch(3)")).fetchone() == (3,)
+        assert await (await owner.execute("select app.cursor_of(3)")).fetchone() == (3,)
 
 
 async def test_the_installer_returns_the_names_of_what_it_replaced(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changed = change(monkeypatch, "log_epoch", lambda text: text + b"-- new\n")
+    changed = change(monkeypatch, "cursor_of", lambda text: text + b"-- new\n")
     async with owning(url) as owner, owner.transaction():
-        assert await install(owner) == ["log_epoch"]
+        assert await install(owner) == ["cursor_of"]
         assert await install(owner) == []
         found = await owner.execute("select name, digest from throughline_function order by name")
         assert await found.fetchall() == [(each.name, each.digest) for each in changed]

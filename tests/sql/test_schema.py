@@ -94,11 +94,15 @@ async def test_an_analyst_can_only_read_the_views(url: str) -> None:
             "project_builds",
             "project_chat_plan_sessions",
             "project_chat_with_builds",
+            "project_drafts",
+            "project_members",
             "project_run_candidates",
             "project_run_steps",
             "project_runs",
+            "project_shares",
             "project_timeline",
             "project_versions",
+            "projects",
             "prompt_runs_with_details",
             "prompt_versions",
             "prompts",
@@ -110,6 +114,8 @@ async def test_an_analyst_can_only_read_the_views(url: str) -> None:
             await analyst.execute(f"table analytics.{view}".encode())
         for statement in (
             "select * from app.event",
+            "select token_digest from app.shares",
+            "select source_root from app.projects",
             "delete from app.timeline",
             "update analytics.user_ai_time_balance set credited_seconds = 9",
             "select app.project_inline(1, 1, '{}')",
@@ -202,8 +208,9 @@ async def test_an_analyst_s_role_only_reads_the_views_and_their_tables(url: str)
             owner,
             "select format('analytics.%I', viewname) from pg_views where schemaname = 'analytics'",
         )
-        tables = ["accounts", "build_events", "builds", "consumption", "prompt_versions", "prompts"]
-        tables += ["run_candidates", "run_steps", "runs", "sessions", "timeline", "versions"]
+        tables = ["accounts", "build_events", "builds", "consumption", "drafts", "members"]
+        tables += ["prompt_versions", "prompts", "run_candidates", "run_steps", "runs", "sessions"]
+        tables += ["timeline", "versions"]
         readable = [*views, *(f"app.{each}" for each in (*tables, "analyst"))]
         assert await grants(owner, "throughline_analyst") == {f"{each} select" for each in readable}
 
@@ -335,7 +342,8 @@ async def test_the_owner_does_not_need_to_be_a_superuser(
             connections.pool(theirs) as pool,
             connections.past_transaction(pool, "t1") as connection,
         ):
-            await past.fold_projects(connection, ["p1"], 1, most=1)
+            await past.copy_projects(connection, ["p1"], 1, most=1)
+            await past.fold_models(connection, ["sessions"], 1)
             assert await found(connection, "select session_id from past.sessions") == ["1"]
     finally:
         with psycopg.connect(server.url, autocommit=True) as admin:
@@ -431,14 +439,6 @@ async def test_every_column_of_the_log_is_explained(url: str) -> None:
             """,
         )
         assert silent == []
-
-
-async def test_a_log_s_epoch_is_unique_and_permanent(new_database: Callable[[], str]) -> None:
-    async with owning(new_database()) as one, owning(new_database()) as other:
-        epochs = await found(one, "select app.log_epoch() from generate_series(1, 3)")
-        assert len(set(epochs)) == 1
-        assert re.fullmatch("[0-9a-f]{8}", epochs[0])
-        assert await found(other, "select app.log_epoch()") != epochs[:1]
 
 
 async def found(connection: Connection, query: str) -> list[str]:

@@ -16,6 +16,7 @@ import pytest
 from service.model.offline.app import OfflineModel
 from service.replies import tail
 from service.replies.sse import encode
+from service.wire import BEGINNING
 from tests.running import LiveService, running
 from tests.service import law
 from tests.service.watching import append, said, shown, until
@@ -197,7 +198,7 @@ async def busy(ground: Ground) -> None:
 
 @fault("the user's hour is full")
 async def refused(ground: Ground) -> None:
-    """A refusal for a long time is told at once."""
+    """A refusal with a long Retry-After ends the call at once: the client does not wait so long."""
     limit = problem(429, "user_limit_reached", "Retry-After: 1800")
     ground.network.next_answers("POST /v1/chat-plan", limit)
     await ground.js.run(ASK, {"message": "Add a login page"})
@@ -278,7 +279,7 @@ async def repeated(ground: Ground) -> None:
     assert f"after={reply_id}.3" in ground.network.requests[-1]
 
     items = (await shown(ground.live, ground.project))[:3]
-    begin = f"{ground.live.service.log_epoch}.0"
+    begin = BEGINNING
     linked = [
         ("item", item | {"prev": before}, item["cursor"])
         for before, item in zip([None, *(each["cursor"] for each in items)], items, strict=False)
@@ -451,7 +452,7 @@ async def another_log(ground: Ground) -> None:
     """After a restore the cursors are of another history: the feed begins again."""
     await append(ground.live, [said("here", project_id=ground.project)])
     await ground.js.run(
-        "async () => { globalThis.feed = watched(client.follow(project, { after: '00000000.5' }));"
+        "async () => { globalThis.feed = watched(client.follow(project, { after: '5.00000000' }));"
         " await feed.ready }"
     )
     end = await ground.js.run(FOLLOWED, {"count": 1})

@@ -8,6 +8,11 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from urllib.parse import urlsplit
 
+import httpx
+
+from service.access.signatures import HEADER
+from tests.running import Signed
+
 Page = Callable[[], Awaitable[tuple[str, bytes]]]
 """Makes a page of the network's own: its media type and its content."""
 
@@ -22,7 +27,8 @@ class BadNetwork:
     `cuts` are the numbers of bytes after which the next streams break. `answers` has the next
     answers to requests that begin with a text, such as `POST /v1/chat-plan`; the service never gets
     these requests, unless the answer is `LOST`. While the network `is_down`, it breaks every
-    connection. While it `is_mute`, it carries no bodies of answers.
+    connection. While it `is_mute`, it carries no bodies of answers. For clients that cannot sign,
+    it `signs` each request as tenant t1.
 
     `requests` are the request lines that arrived, and `statuses` the statuses of the answers of the
     service. `refused` counts the connections that it broke while it was down.
@@ -34,6 +40,7 @@ class BadNetwork:
     pages: dict[str, Page] = field(default_factory=dict[str, Page])
     is_down: bool = False
     is_mute: bool = False
+    signs: bool = False
     requests: list[str] = field(default_factory=list[str])
     statuses: list[int] = field(default_factory=list[int])
     refused: int = 0
@@ -127,6 +134,8 @@ class BadNetwork:
         if chosen:
             writer.write(chosen)
             return
+        added = b"Connection: close\r\n" + (_signature(line, body) if self.signs else b"")
+        head = head.replace(b"\r\n", b"\r\n" + added, 1)
         await self._ask(head, body, writer, is_lost=chosen == LOST)
 
     def _chosen(self, line: str) -> bytes | None:
@@ -141,7 +150,7 @@ class BadNetwork:
         target = urlsplit(self.target)
         upstream, there = await asyncio.open_connection(target.hostname, target.port)
         try:
-            there.write(head.replace(b"\r\n", b"\r\nConnection: close\r\n", 1) + body)
+            there.write(head + body)
             begun = await upstream.readuntil(b"\r\n\r\n")
             self.statuses.append(int(begun.split(b" ")[1]))
             if is_lost:
@@ -185,6 +194,14 @@ async def _read(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     sizes = [line for line in lines if line.lower().startswith(b"content-length:")]
     size = int(sizes[0].split(b":")[1]) if sizes else 0
     return b"\r\n".join(lines) + b"\r\n\r\n", await reader.readexactly(size)
+
+
+def _signature(line: str, body: bytes) -> bytes:
+    """The header that signs a request, from its method and path."""
+    method, path = line.split(" ")
+    request = httpx.Request(method, f"http://service{path}", content=body)
+    next(Signed().auth_flow(request))
+    return f"{HEADER}: {request.headers[HEADER]}\r\n".encode()
 
 
 def answer(status: int, media_type: str, content: bytes, *headers: str) -> bytes:

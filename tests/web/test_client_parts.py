@@ -7,11 +7,12 @@ import pytest
 
 from domain.operations import fold
 from service.model.offline.app import OfflineModel
+from service.wire import BEGINNING
 from tests.running import LiveService, events_of, running
 from tests.service import law
 from tests.service.conftest import _no_model_is_slow, _no_server_has_stopped
 from tests.service.replies.test_clients import LINES, tricky
-from tests.service.watching import append, origin, said
+from tests.service.watching import append, said
 from tests.web.runtimes import Node, node
 
 __all__ = ["_no_model_is_slow", "_no_server_has_stopped"]
@@ -188,6 +189,29 @@ async def test_a_page_does_not_make_an_item_older(js: Node) -> None:
     assert state["builds"]["b1"]["status"] == "succeeded"
 
 
+async def test_the_past_is_what_was_loaded_up_to_a_cursor(js: Node) -> None:
+    """The states of builds and runs are not known then, and items that are not loaded may be."""
+    build = {"buildId": "b1", "title": "A shop", "status": "succeeded"}
+    items = [item(8), item(5, build=build), item(3)]
+    page = {"items": items, "hasMore": True, "before": "e.3", "at": 9}
+    state = await folded(js, ("page", page, ""))
+    known = {}
+    for at in (9, 7, 5, 4, 2):
+        code = "async ({ state, at }) => throughline.past(state, at)"
+        then = await js.run(code, {"state": state, "at": f"e.{at}"})
+        known[at] = ([each["id"] for each in then["state"]["items"]], then["isWhole"])
+        assert then["state"]["before"] == "e.3"
+        builds = [each["build"] for each in then["state"]["items"] if "build" in each]
+        assert builds in ([], [{"buildId": "b1", "title": "A shop"}])
+    assert known == {
+        9: (["i3", "i5", "i8"], False),
+        7: (["i3", "i5"], False),
+        5: (["i3", "i5"], False),
+        4: (["i3"], True),
+        2: ([], False),
+    }
+
+
 async def test_a_reply_grows_beside_the_items_until_its_item_comes(js: Node) -> None:
     begin = [
         ("accepted", {"messageId": "r1", "sessionId": "s1"}, ""),
@@ -265,7 +289,7 @@ async def test_a_slow_reader_makes_the_stream_wait_and_no_reader_does_not(url: s
         await live.project()
         await append(live, [said(f"{n}") for n in range(1_500)])
         token, _ = live.service.browser_tokens.mint("k1", user_id="u1", project_id="p1", seconds=60)
-        asked = {"token": token, "after": origin(live), "count": 1_500}
+        asked = {"token": token, "after": BEGINNING, "count": 1_500}
         found = await js.run(MANY, asked)
     assert found["isWhole"]
     assert found["waiting"] <= 1_001

@@ -466,7 +466,7 @@ MARKDOWN: Final = {
 async def test_markdown_is_shown_as_it_is_meant(gallery: Gallery) -> None:
     found = await gallery.page.evaluate(
         """async texts => {
-            const { markdown } = await import("/client/elements/markdown.js");
+            const { markdown } = await import("/client/elements/parts/markdown.js");
             return texts.map(each => html(markdown(each)));
         }""",
         list(MARKDOWN),
@@ -526,7 +526,8 @@ async def test_a_text_that_grows_is_shown_like_the_whole_text_at_any_time(
 ) -> None:
     found = await gallery.page.evaluate(
         """async text => {
-            const { markdown, GrowingMarkdown } = await import("/client/elements/markdown.js");
+            const { markdown, GrowingMarkdown } =
+                await import("/client/elements/parts/markdown.js");
             const wrong = [];
             const growing = new GrowingMarkdown();
             for (const step of [1, 2, 3, 7, 19]) {
@@ -546,7 +547,7 @@ async def test_a_text_that_grows_is_shown_like_the_whole_text_at_any_time(
 async def test_a_text_that_grows_keeps_the_nodes_that_are_there(gallery: Gallery) -> None:
     kept = await gallery.page.evaluate(
         """async () => {
-            const { GrowingMarkdown } = await import("/client/elements/markdown.js");
+            const { GrowingMarkdown } = await import("/client/elements/parts/markdown.js");
             const growing = new GrowingMarkdown();
             growing.update("one\\n\\ntwo");
             const before = [...growing.node.children];
@@ -555,6 +556,29 @@ async def test_a_text_that_grows_keeps_the_nodes_that_are_there(gallery: Gallery
         }"""
     )
     assert kept == [True, True]
+
+
+async def test_a_text_that_is_longer_than_what_is_shown_grows_without_being_read_anew(
+    gallery: Gallery,
+) -> None:
+    """Only the length of what is left out changes."""
+    kept = await gallery.page.evaluate(
+        """async () => {
+            const { markdown, GrowingMarkdown } =
+                await import("/client/elements/parts/markdown.js");
+            const growing = new GrowingMarkdown();
+            let text = "A paragraph.\\n\\n".repeat(7200);
+            const shown = [];
+            for (let n = 0; n < 3; n++) {
+                growing.update(text);
+                shown.push([...growing.node.children].slice(0, -1));
+                if (html(growing.node) !== html(markdown(text))) return text.length;
+                text += " And more.";
+            }
+            return shown.every(each => each.every((node, at) => node === shown[0][at]));
+        }"""
+    )
+    assert kept is True
 
 
 LENGTH: Final = size(30_000, 100_000)
@@ -594,7 +618,7 @@ async def test_no_text_makes_markdown_slow_or_deep(gallery: Gallery) -> None:
     async with asyncio.timeout(20):
         depth = await gallery.page.evaluate(
             """async texts => {
-                const { markdown } = await import("/client/elements/markdown.js");
+                const { markdown } = await import("/client/elements/parts/markdown.js");
                 const depthOf = node =>
                     1 + Math.max(0, ...[...node.children].slice(0, 50).map(depthOf));
                 return Math.max(...texts.map(each => depthOf(markdown(each))));
@@ -797,7 +821,7 @@ async def test_the_documented_examples_work(gallery: Gallery) -> None:
 
 def test_the_page_of_the_elements_names_every_element_and_property() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    sheet = (CLIENT / "elements" / "element.js").read_text(encoding="utf-8")
+    sheet = (CLIENT / "elements" / "parts" / "element.js").read_text(encoding="utf-8")
     colours = re.findall(r"'?([a-z-]+)'?: \['#", sheet)
     assert len(colours) == 14
     for name in [*colours, "font", "mono", "radius"]:

@@ -12,13 +12,14 @@ from typing import Final, Literal
 
 import httpx
 import pytest
-from playwright.async_api import Browser, ConsoleMessage, Page
+from playwright.async_api import Browser, ConsoleMessage, Page, expect
 
 from service.model.offline.app import OfflineModel
 from tests.documents import DOCS, code
 from tests.running import KEYS, LiveService, running
 from tests.service.conftest import _no_model_is_slow, _no_server_has_stopped
 from tests.service.watching import shown
+from tests.sizes import PROVE
 from tests.web.page import PATIENCE_MS, Opened
 from tests.web.runtimes import NODE, chromium
 
@@ -142,7 +143,8 @@ async def visitor(browser: Browser, shop: Shop) -> AsyncGenerator[Seen]:
         await context.close()
 
 
-@pytest.mark.parametrize("language", ["py", "ts"])
+# The other tests of this page have the server in Python.
+@pytest.mark.parametrize("language", ["py", "ts"] if PROVE else ["ts"])
 async def test_a_user_of_the_shop_asks_and_reads_the_reply(
     browser: Browser, shop: Shop, tmp_path: Path, language: Language
 ) -> None:
@@ -151,12 +153,29 @@ async def test_a_user_of_the_shop_asks_and_reads_the_reply(
         chat = Opened(seen.page, shop.origin, shop.live)
         await chat.ask(f"{QUESTION} ({language})")
         await chat.until_answered()
+        await expect(seen.page.locator("throughline-plan")).to_contain_text("Model the data")
         await seen.page.reload()
         await chat.until_answered()
         assert seen.problems == []
     items = await shown(shop.live, "shop", userId="ada")
     asked = [each["userMessage"]["text"] for each in items if each["kind"] == "user_message"]
     assert asked.count(f"{QUESTION} ({language})") == 1
+
+
+async def test_a_server_that_gives_no_token_is_told_and_asked_again(
+    browser: Browser, shop: Shop, tmp_path: Path
+) -> None:
+    async with serving(shop, tmp_path), visitor(browser, shop) as seen:
+        await seen.page.route("**/token", lambda route: route.abort())
+        await seen.page.goto(shop.origin)
+        again = seen.page.get_by_role("button", name="Try again")
+        await expect(again).to_be_visible()
+        await expect(seen.page.get_by_role("alert")).to_contain_text("Failed to fetch")
+        assert [each for each in seen.problems if "ERR_FAILED" not in each] == []
+        await seen.page.unroute("**/token")
+        await again.click()
+        await expect(again).to_be_hidden()
+        await seen.page.locator("[data-price]", has_text="left").wait_for()
 
 
 async def test_the_link_of_a_shared_plan_leads_to_the_service(

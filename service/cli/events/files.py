@@ -1,7 +1,9 @@
 """`throughline events export` and `import`: the log as a file, and a file as the log."""
 
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -162,7 +164,9 @@ def _opened(path: Path, mode: str) -> Generator[BinaryIO]:
 
 
 def import_archive(
-    file: Annotated[Path, typer.Argument(help="A file that `throughline events export` wrote.")],
+    file: Annotated[
+        Path, typer.Argument(help="A file that `throughline events export` wrote; - is stdin.")
+    ],
 ) -> None:
     """Fill an empty log from an exported one: the same positions, ids, times and bytes.
 
@@ -170,24 +174,37 @@ def import_archive(
     """
     from service.replay.archive import ArchiveReader, ArchiveRefused
 
-    if not file.is_file():
+    is_stdin = str(file) == "-"
+    if not is_stdin and not file.is_file():
         raise typer.BadParameter(f"there is no file {file}")
-    with file.open("rb") as opened:
+    name = "stdin" if is_stdin else str(file)
+    with _copied_stdin() if is_stdin else file.open("rb") as opened:
         try:
-            _import(file, ArchiveReader(opened))
+            _import(name, ArchiveReader(opened))
         except ArchiveRefused as error:
-            raise ArchiveRefused(f"{file} {error}.") from None
+            raise ArchiveRefused(f"{name} {error}.") from None
 
 
-def _import(file: Path, archive: "ArchiveReader") -> None:
+@contextmanager
+def _copied_stdin() -> Generator[BinaryIO]:
+    """All of stdin in a file without a name: an archive is read twice, to check it and to store
+    it."""
+    with tempfile.TemporaryFile() as copy:
+        shutil.copyfileobj(sys.stdin.buffer, copy)
+        yield copy
+
+
+def _import(name: str, archive: "ArchiveReader") -> None:
     import asyncio
 
     from service.replay.importing import import_events, rebuild_read_models
 
     async def work(owner: "Connection") -> None:
         done = await import_events(owner, archive, bar("import"))
-        out.print(f"{file}: {done.stored} events imported, {done.known} were in the log already")
+        bar.clear()
+        out.print(f"{name}: {done.stored} events imported, {done.known} were in the log already")
         rebuilt = await rebuild_read_models(owner, bar)
+        bar.clear()
         out.print(f"{len(rebuilt)} read models rebuilt from the log")
 
     with bars() as bar:

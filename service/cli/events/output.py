@@ -34,25 +34,24 @@ Format = Annotated[
     ),
 ]
 _CONTROL: Final = {n: f"\\u{n:04x}" for n in (*range(0x20), *range(0x7F, 0xA0))}
-"""What a terminal would obey. JSON has the same meaning with the escapes, beside its line ends."""
+"""Control characters, which a terminal would obey, and their escapes in JSON. With the escapes JSON
+has the same meaning, except for its line ends."""
 
 
 class Printer:
     """Prints events in one form, to stdout unless another file is given.
 
-    `prev` is the position of the event before the first one.
+    `prev` is the cursor of the event before the first one.
     """
 
     def __init__(
         self,
         form: Form | None,
-        log_epoch: str,
-        prev: int | None = None,
+        prev: str | None = None,
         file: BinaryIO | None = None,
     ) -> None:
         self.form = form or (Form.TABLE if out.is_terminal else Form.NDJSON)
         self._file = file or sys.stdout.buffer
-        self._log_epoch = log_epoch
         self._prev = prev
         self._encode: Callable[[Recorded, UUID | None], bytes] = {
             Form.TABLE: self._row,
@@ -95,5 +94,5 @@ class Printer:
     def _cloud_event(self, event: "Recorded", _: "UUID | None") -> bytes:
         from service.eventlog.cloudevents import cloud_event
 
-        prev, self._prev = self._prev, event.position
-        return cloud_event(event, self._log_epoch, prev) + b"\n"
+        prev, self._prev = self._prev, event.cursor
+        return cloud_event(event, prev) + b"\n"

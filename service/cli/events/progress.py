@@ -2,25 +2,45 @@
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from service.cli.console import err
 
-if TYPE_CHECKING:
-    from rich.progress import TaskID
+
+class Bars:
+    """The bar of the work that a command does now. A terminal shows one bar at a time."""
+
+    def __init__(self) -> None:
+        self._shown: Progress | None = None
+
+    def __call__(self, name: str) -> Callable[[int, int], None]:
+        """Show a bar in place of the last bar. Call the answer with the progress and its end."""
+        self.clear()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        shown = self._shown = Progress(
+            *columns,
+            TimeRemainingColumn(),
+            console=err,
+            transient=True,
+            disable=not err.is_terminal,
+        )
+        task = shown.add_task(name, total=None)
+        shown.start()
+        return lambda at, end: shown.update(task, completed=at, total=end or None)
+
+    def clear(self) -> None:
+        """Take the bar away. A bar would erase what is printed while the bar is there."""
+        if self._shown is not None:
+            self._shown.stop()
+        self._shown = None
 
 
 @contextmanager
-def bars() -> Generator[Callable[[str], Callable[[int, int], None]]]:
-    """Yields what makes a bar of a name; the bar is called with how far it is, and its end."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    shown = err.is_terminal
-    with Progress(*columns, TimeRemainingColumn(), console=err, disable=not shown) as progress:
-
-        def bar(name: str) -> Callable[[int, int], None]:
-            task: TaskID = progress.add_task(name, total=None)
-            return lambda at, end: progress.update(task, completed=at, total=end or None)
-
-        yield bar
+def bars() -> Generator[Bars]:
+    """The bars of a command. At the end there is none."""
+    shown = Bars()
+    try:
+        yield shown
+    finally:
+        shown.clear()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.access.keys import known_keys
+from service.cli.calls import chosen_key
 from service.cli.console import err
 from service.cli.database import as_owner
 from service.cli.events import options
@@ -86,40 +86,30 @@ def _target(url: str, key: str) -> "Target":
 
     if not url.startswith(("http://", "https://")):
         raise typer.BadParameter("--url must begin with http:// or https://")
-    keys = known_keys(Settings())
-    key_id = key or next(iter(keys))
-    if key_id not in keys:
-        raise typer.BadParameter(f"there is no key {key_id}; known are {', '.join(keys)}")
-    return Target(url=url, key_id=key_id, secret=keys[key_id].secret.get_secret_value())
+    key_id, found = chosen_key(Settings(), key)
+    return Target(url=url, key_id=key_id, secret=found.secret.get_secret_value())
 
 
 async def _replay(owner: "Connection", asked: _Asked) -> None:
     from projections.projection import head
     from service.replay.reading import newest
+    from service.wire import position_of
 
     after = await options.after_of(owner, asked.begin)
     upto = min(await options.upto_of(owner, asked.end), await head(owner))
-    log_epoch = await _log_epoch(owner)
-    kept = _checkpoint_file(asked, log_epoch)
-    if kept is not None:
-        after = max(after, kept.position() or 0)
+    kept = _checkpoint_file(asked)
+    taken = None if kept is None else await kept.require_in(owner)
+    if taken is not None:
+        after = max(after, position_of(taken))
     before = await newest(owner, asked.chosen, upto=after, count=1)
     prev = before[0] if before else None
     if asked.target is None:
-        await _print(owner, asked, after, upto, Printer(asked.form, log_epoch, prev))
+        await _print(owner, asked, after, upto, Printer(asked.form, prev))
     else:
-        await _send(owner, asked, asked.target, after, upto, prev, kept, log_epoch)
+        await _send(owner, asked, asked.target, after, upto, prev, kept)
 
 
-async def _log_epoch(owner: "Connection") -> str:
-    from service.eventlog.store import SQL
-
-    row = await (await owner.execute(SQL["log_epoch"])).fetchone()
-    assert row is not None
-    return str(row[0])
-
-
-def _checkpoint_file(asked: _Asked, log_epoch: str) -> "CheckpointFile | None":
+def _checkpoint_file(asked: _Asked) -> "CheckpointFile | None":
     from service.replay.delivery import CheckpointFile
 
     if asked.checkpoint is None or asked.target is None:
@@ -128,7 +118,6 @@ def _checkpoint_file(asked: _Asked, log_epoch: str) -> "CheckpointFile | None":
         asked.checkpoint,
         url=asked.target.url,
         selection=str(asked.chosen),
-        log_epoch=log_epoch,
     )
 
 
@@ -160,11 +149,11 @@ async def _send(
     target: "Target",
     after: int,
     upto: int,
-    prev: int | None,
+    prev: str | None,
     kept: "CheckpointFile | None",
-    log_epoch: str,
 ) -> None:
     from service.replay.delivery import Delivery, client
+    from service.wire import position_of
 
     async def events() -> AsyncGenerator["Recorded"]:
         async for entries in _pages(owner, asked.chosen, after, upto):
@@ -174,12 +163,12 @@ async def _send(
     with bars() as bar:
         sent = bar("events")
 
-        def on_taken(position: int, _: int) -> None:
+        def on_taken(cursor: str, _: int) -> None:
             if kept is not None:
-                kept.reach(position)
-            sent(position - after, upto - after)
+                kept.reach(cursor)
+            sent(position_of(cursor) - after, upto - after)
 
         async with client() as http:
-            delivery = Delivery(http, target, log_epoch)
+            delivery = Delivery(http, target)
             total = await delivery.send_all(events(), prev, asked.pace, on_taken)
     err.print(f"{target.url}: {total} events taken", markup=False)

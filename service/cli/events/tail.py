@@ -47,7 +47,7 @@ async def _tail(
         store = EventStore(pool)
         async with await connections.connect(url, as_service=False) as owner:
             after = await _beginning(owner, wanted, begin, newest)
-            printer = await _printer(owner, wanted, after, form, await store.log_epoch())
+            printer = await _printer(owner, wanted, after, form)
             after = await _print_stored(owner, wanted, after, printer)
         if follow:
             live_log = LiveLog(store)
@@ -63,22 +63,21 @@ async def _beginning(owner: "Connection", wanted: "EventFilter", begin: str, new
     """The position after which the tail begins."""
     from projections.projection import head
     from service.replay import reading
+    from service.wire import position_of
 
     if begin:
         return await options.after_of(owner, begin)
     if newest == 0:
         return await head(owner)
-    positions = await reading.newest(owner, wanted, count=newest)
-    return positions[-1] - 1 if positions else 0
+    cursors = await reading.newest(owner, wanted, count=newest)
+    return position_of(cursors[-1]) - 1 if cursors else 0
 
 
-async def _printer(
-    owner: "Connection", wanted: "EventFilter", after: int, form: Format, log_epoch: str
-) -> Printer:
+async def _printer(owner: "Connection", wanted: "EventFilter", after: int, form: Format) -> Printer:
     from service.replay.reading import newest
 
     before = await newest(owner, wanted, upto=after, count=1)
-    return Printer(form, log_epoch, before[0] if before else None)
+    return Printer(form, before[0] if before else None)
 
 
 async def _print_stored(

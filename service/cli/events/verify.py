@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 def verify() -> None:
     """Check the log and compare every read model with it; exit code 1 where a fault was found.
 
-    Positions have no gaps, versions of streams have none, appends stand together, erased texts are
-    gone, events can be read, and each read model is what a rebuild would make.
+    Positions and the versions of streams have no gaps. The events of an append stand together.
+    Erased texts are gone. Events can be read. Each read model is what a rebuild would make.
+
+    The command has no filters: it always checks the events of all tenants, because positions and
+    read models belong to all of them.
     """
     if as_owner(_verify):
         raise typer.Exit(1)
@@ -29,6 +32,7 @@ async def _verify(owner: "Connection") -> int:
     faulty = 0
     with bars() as bar:
         async for check in checks(owner, bar):
+            bar.clear()
             out.print(f"{check.name}: {'wrong' if check.faults else 'right'}")
             for fault in check.faults:
                 out.print(f"  {fault}")

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 def diff(
     project: Annotated[str, typer.Option(help="The project.")],
-    begin: Annotated[str, typer.Option("--from", help="A cursor, or a time with an offset.")],
+    begin: Annotated[
+        str, typer.Option("--from", help="A cursor, a position, or a time with an offset.")
+    ],
     end: Annotated[str | None, typer.Option("--to", help="The same; now without it.")] = None,
     tenant: Tenant = None,
 ) -> None:
@@ -46,8 +48,6 @@ class _State:
 async def _diff(
     moments: Moments, *, project_id: str, begin: str, end: str | None
 ) -> dict[str, Any]:
-    from service import wire
-
     first, last = await moments.position(begin), await moments.position(end)
     if first > last:
         refuse("--from is after --to. Name the earlier moment first.")
@@ -56,8 +56,8 @@ async def _diff(
     users = sorted(before.users | after.users)
     return {
         "projectId": project_id,
-        "from": wire.cursor(moments.log_epoch, first),
-        "to": wire.cursor(moments.log_epoch, last),
+        "from": await moments.cursor(first),
+        "to": await moments.cursor(last),
         "sessions": changes(before.sessions, after.sessions, "sessionId"),
         "items": {"added": after.items},
         "builds": changes(before.builds, after.builds, "buildId"),
@@ -74,7 +74,7 @@ async def _state(moments: Moments, project_id: str, position: int, *, after: int
     from service.wire import dumped
 
     asked: dict[str, Any] = {"tenant_id": moments.tenant_id, "project_id": project_id}
-    most, epoch = moments.most, moments.log_epoch
+    most = moments.most
     async with moments.project(project_id, position) as connection:
         if await projects.project(connection, **asked, user_id=None) is None:
             refuse(f"there is no project {project_id} at position {position}.")
@@ -82,12 +82,12 @@ async def _state(moments: Moments, project_id: str, position: int, *, after: int
         ordered = await builds.of_project(connection, **asked, status=None, before=END, limit=most)
         opened = await _sessions(connection, moments, project_id)
         members = await projects.members(connection, **asked, after="", limit=most)
-    sessions = [sessions_schemas.session(row, locale=None, log_epoch=epoch) for row in opened]
+    sessions = [sessions_schemas.session(row, locale=None) for row in opened]
     return _State(
         sessions={each.session_id: dumped(each) for each in sessions},
         builds={row.build_id: dumped(builds_schemas.build_answer(row)) for row in ordered},
         users={row.user_id for row in members} | {each.user_id for each in sessions},
-        items=dumped(timeline_schemas.timeline(page, epoch, None, None))["items"],
+        items=dumped(timeline_schemas.timeline(page, None, None))["items"],
     )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -24,7 +24,6 @@ class Moments:
 
     pool: "Pool"
     tenant_id: str
-    log_epoch: str
     most: int
 
     async def position(self, at: str | None) -> int:
@@ -39,28 +38,38 @@ class Moments:
         async with past_transaction(self.pool, self.tenant_id) as connection:
             if at is None:
                 return await head(connection)
-            return await moment(connection, at, self.log_epoch)
+            return await moment(connection, at)
 
-    @asynccontextmanager
-    async def project(self, project_id: str, position: int) -> AsyncGenerator["Connection"]:
+    async def cursor(self, position: int) -> str | None:
+        """The cursor of the event at a position."""
+        from service.eventlog.store import cursor_at
+        from service.postgres.connections import tenant_rows
+
+        (found,) = await tenant_rows(self.pool, self.tenant_id, cursor_at(position))
+        return found
+
+    def project(self, project_id: str, position: int) -> AbstractAsyncContextManager["Connection"]:
         """A connection that reads a project as it was. Raises TooLarge."""
-        from projections import past
-        from service.postgres.connections import past_transaction
+        from projections.past import copy_projects
 
-        async with past_transaction(self.pool, self.tenant_id) as connection:
-            await past.fold_projects(connection, [project_id], position, most=self.most)
-            past.turn_back(connection)
-            yield connection
+        return self._folded(copy_projects, [project_id], position)
+
+    def account(self, user_id: str, position: int) -> AbstractAsyncContextManager["Connection"]:
+        """A connection that reads a user's account as it was. Raises TooLarge."""
+        from projections.past import copy_account
+
+        return self._folded(copy_account, user_id, position)
 
     @asynccontextmanager
-    async def account(self, user_id: str, position: int) -> AsyncGenerator["Connection"]:
-        """A connection that reads a user's account as it was. Raises TooLarge."""
+    async def _folded(
+        self, copy: Callable[..., Awaitable[None]], what: object, position: int
+    ) -> AsyncGenerator["Connection"]:
         from projections import past
         from service.postgres.connections import past_transaction
 
         async with past_transaction(self.pool, self.tenant_id) as connection:
-            await past.fold_account(connection, user_id, position, most=self.most)
-            past.turn_back(connection)
+            await copy(connection, what, position, most=self.most)
+            past.turn_back(connection, position)
             yield connection
 
 
@@ -78,14 +87,12 @@ async def _work(
     url: str, tenant_id: str, most: int, work: Callable[[Moments], Awaitable[dict[str, Any]]]
 ) -> dict[str, Any]:
     from projections.past import TooLarge
-    from service.eventlog.store import EventStore
     from service.http.problems import BadRequest
     from service.postgres import connections
 
     async with connections.pool(url) as pool:
-        epoch = await EventStore(pool).log_epoch()
         try:
-            return await work(Moments(pool=pool, tenant_id=tenant_id, log_epoch=epoch, most=most))
+            return await work(Moments(pool=pool, tenant_id=tenant_id, most=most))
         except BadRequest as error:
             refuse(error.detail.replace("asOf", "the option"))
         except TooLarge:
@@ -110,7 +117,7 @@ def print_json(answer: dict[str, Any]) -> None:
 
 
 def _only_tenant(settings: Settings) -> str:
-    """The tenant of the known keys, where they have one tenant."""
+    """The tenant of the known keys. Exits where the keys have several tenants."""
     tenants = {key.tenant for key in known_keys(settings).values()}
     if len(tenants) != 1:
         refuse(f"name the tenant with --tenant; known are {', '.join(sorted(tenants))}.")

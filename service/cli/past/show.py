@@ -1,5 +1,6 @@
 """`throughline show`: a timeline, a session or an account as it was."""
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -14,10 +15,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="What was there at a moment.")
 At = Annotated[
-    str | None, typer.Option(help="A cursor, or a time with an offset from UTC; now without it.")
+    str | None, typer.Option(help="A cursor, a position, or a time with an offset from UTC.")
 ]
 Tenant = Annotated[str | None, typer.Option(help="The tenant; not needed where keys name one.")]
 Most = Annotated[int, typer.Option(help="The most items that are shown.", min=1, max=100_000)]
+_Read = Callable[[Moments, int], Awaitable[dict[str, Any]]]
 _TEXT: Final = 80
 _COLUMNS: Final = ("cursor", "time", "kind", "user", "text")
 
@@ -30,8 +32,7 @@ def show_timeline(
     limit: Most = 50,
 ) -> None:
     """Show the timeline of a project, newest first: JSON on a pipe, a table on a terminal."""
-    answer = at_moments(tenant, partial(_timeline, project_id=project, at=at, limit=limit))
-    _show(answer, "items")
+    _show(partial(_timeline, project_id=project, limit=limit), at, tenant, "items")
 
 
 @app.command("session")
@@ -42,8 +43,7 @@ def show_session(
     limit: Most = 50,
 ) -> None:
     """Show a session and its newest messages: JSON on a pipe, a table on a terminal."""
-    answer = at_moments(tenant, partial(_session, session_id=session, at=at, limit=limit))
-    _show(answer, "messages")
+    _show(partial(_session, session_id=session, limit=limit), at, tenant, "messages")
 
 
 @app.command("account")
@@ -54,18 +54,16 @@ def show_account(
     limit: Most = 50,
 ) -> None:
     """Show a user's balance and ledger: JSON on a pipe, a table on a terminal."""
-    answer = at_moments(tenant, partial(_account, user_id=user, at=at, limit=limit))
-    _show(answer, "items")
+    _show(partial(_account, user_id=user, limit=limit), at, tenant, "items")
 
 
 async def _timeline(
-    moments: Moments, *, project_id: str, at: str | None, limit: int
+    moments: Moments, position: int, *, project_id: str, limit: int
 ) -> dict[str, Any]:
     from projections import projects, timeline
     from service.api import timeline_schemas
     from service.wire import dumped
 
-    position = await moments.position(at)
     async with moments.project(project_id, position) as connection:
         known = await projects.project(
             connection, tenant_id=moments.tenant_id, project_id=project_id, user_id=None
@@ -75,19 +73,19 @@ async def _timeline(
         page = await timeline.page(
             connection, tenant_id=moments.tenant_id, project_id=project_id, limit=limit
         )
-    shown = timeline_schemas.timeline(page, moments.log_epoch, known.active_build_id, None)
-    return {"position": position, **dumped(shown)}
+    shown = timeline_schemas.timeline(page, known.active_build_id, None)
+    return dict(dumped(shown))
 
 
 async def _session(
-    moments: Moments, *, session_id: str, at: str | None, limit: int
+    moments: Moments, position: int, *, session_id: str, limit: int
 ) -> dict[str, Any]:
     from projections import sessions, timeline
     from service.api import messages_schemas, sessions_schemas
     from service.postgres.connections import tenant_transaction
     from service.wire import dumped
 
-    position, tenant_id = await moments.position(at), moments.tenant_id
+    tenant_id = moments.tenant_id
     async with tenant_transaction(moments.pool, tenant_id) as connection:
         now = await sessions.session(connection, tenant_id=tenant_id, session_id=session_id)
     if now is None:
@@ -99,26 +97,24 @@ async def _session(
         parts = await sessions.parts(connection, tenant_id=tenant_id, row=row)
         page = await timeline.messages(connection, tenant_id=tenant_id, parts=parts, limit=limit)
     return {
-        "position": position,
-        "session": dumped(sessions_schemas.session(row, locale=None, log_epoch=moments.log_epoch)),
-        **dumped(messages_schemas.messages(page, moments.log_epoch, None)),
+        "session": dumped(sessions_schemas.session(row, locale=None)),
+        **dumped(messages_schemas.messages(page, None)),
     }
 
 
-async def _account(moments: Moments, *, user_id: str, at: str | None, limit: int) -> dict[str, Any]:
+async def _account(moments: Moments, position: int, *, user_id: str, limit: int) -> dict[str, Any]:
     from projections import consumption
     from service.api import billing_schemas
     from service.eventlog.store import END
     from service.wire import dumped
 
-    position = await moments.position(at)
     async with moments.account(user_id, position) as connection:
         balance = await balance_of(connection, moments.tenant_id, user_id)
         rows = await consumption.ledger(
             connection, tenant_id=moments.tenant_id, user_id=user_id, before=END, limit=limit
         )
-    ledger = billing_schemas.ledger(rows, moments.log_epoch)
-    return {"position": position, "account": balance, **dumped(ledger)}
+    ledger = billing_schemas.ledger(rows)
+    return {"account": balance, **dumped(ledger)}
 
 
 async def balance_of(connection: "Connection", tenant_id: str, user_id: str) -> dict[str, Any]:
@@ -131,7 +127,14 @@ async def balance_of(connection: "Connection", tenant_id: str, user_id: str) -> 
     return dumped(billing_schemas.account(row))
 
 
-def _show(answer: dict[str, Any], listed: str) -> None:
+def _show(read: _Read, at: str | None, tenant: str | None, listed: str) -> None:
+    """Print what `read` finds at a moment. `listed` is the member with the rows of the table."""
+
+    async def work(moments: Moments) -> dict[str, Any]:
+        position = await moments.position(at)
+        return {"position": position, **await read(moments, position)}
+
+    answer = at_moments(tenant, work)
     if not out.is_terminal:
         print_json(answer)
         return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from service.settings import Settings
 
 if TYPE_CHECKING:
-    from service.cli.demo import Begun
+    from service.cli.demo.first_run import Begun
 
 Word: TypeAlias = Literal["listen", "retire", "stop", "stop at once"]
 """What a parent tells a worker process that is prepared."""

@@ -18,7 +18,7 @@ START_SECONDS: Final = 60.0
 
 
 class WorkerProcess:
-    """Made by `start`. `prepared` is set by what the process says, and `ended` by its end."""
+    """Made by `start`. `prepared` is None until the process says that it can listen."""
 
     def __init__(
         self,

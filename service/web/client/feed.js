@@ -1,5 +1,5 @@
 /** A live timeline, of a project or of one session, read over as many connections as it takes. */
-import { fold, NOTHING, positionIn, REPLY_EVENTS } from './fold.js'
+import { fold, NOTHING, past, positionIn, REPLY_EVENTS } from './fold.js'
 import { ended, Followed, readStream, ThroughlineError } from './wire.js'
 
 /**
@@ -12,6 +12,9 @@ import { ended, Followed, readStream, ThroughlineError } from './wire.js'
  */
 
 const MOST_OF_A_PAGE = 200
+
+/** What a cursor begins with: it names the history of the log. @param {string} cursor */
+const historyOf = cursor => cursor.slice(0, cursor.lastIndexOf('.'))
 
 /**
  * The events that it dispatches: `event` (each change, once), `state` (after each change of `state`),
@@ -49,7 +52,7 @@ export class Feed extends Followed {
       this.#reject = reject
     })
     this.ready.catch(() => undefined)
-    queueMicrotask(() => this.#read())
+    queueMicrotask(() => this.#run())
   }
 
   /** The cursor of the last event. Nothing up to it is missing. */
@@ -65,8 +68,18 @@ export class Feed extends Followed {
   async older(limit = 50) {
     await this.ready
     if (this.state.before === null) return false
-    await this.#page({ limit: Math.min(limit, MOST_OF_A_PAGE), before: this.state.before })
+    this.#take(await this.#read({ limit: Math.min(limit, MOST_OF_A_PAGE), before: this.state.before }))
     return this.state.before !== null
+  }
+
+  /**
+   * The state at an earlier moment, as far as what was loaded says it: no request is made for it.
+   * @param {string} at a cursor
+   * @returns {ReturnType<typeof past> | null} null where only the service can say it
+   */
+  past(at) {
+    const isOfThisLog = this.#cursor !== null && historyOf(at) === historyOf(this.#cursor)
+    return isOfThisLog && positionIn(at) <= positionIn(this.#cursor) && this.#hasHistory ? past(this.state, at) : null
   }
 
   close() {
@@ -74,11 +87,11 @@ export class Feed extends Followed {
     super.close()
   }
 
-  async #read() {
+  async #run() {
     try {
       await readStream({
         open: signal => this.#open(signal),
-        take: event => this.#take(event),
+        take: event => this.#hear(event),
         onConnection: state => this.connected(state),
         signal: this.signal,
         mayRest: true
@@ -107,12 +120,18 @@ export class Feed extends Followed {
   /** @param {AbortSignal} signal */
   async #begin(signal) {
     const query = { userId: await this.#wire.userId(), replies: true, after: this.#cursor, locale: this.#how.locale }
+    const newest = { limit: Math.min(this.#how.history ?? 50, MOST_OF_A_PAGE) }
+    const early = this.#hasHistory ? null : this.#read(newest).catch(() => null)
     const answer = await this.#wire.send('GET', `${this.#path}/stream`, {
       query, headers: { Accept: 'text/event-stream' }, signal
     })
     this.#cursor ??= answer.headers.get('X-Log-Cursor')
-    // The stream is open before the page is read, so nothing falls between them.
-    if (!this.#hasHistory) await this.#page({ limit: Math.min(this.#how.history ?? 50, MOST_OF_A_PAGE) }, positionIn(this.#cursor))
+    if (!this.#hasHistory) {
+      // A page from before the stream is read again, so nothing falls between them.
+      const begin = positionIn(this.#cursor)
+      const page = await early
+      this.#take(page !== null && page.at >= begin ? page : await this.#read(newest, begin))
+    }
     this.#hasHistory = true
     this.#resolve()
     return answer
@@ -122,13 +141,18 @@ export class Feed extends Followed {
    * @param {Record<string, any>} query
    * @param {number} [least] the position of the log that the page must include
    */
-  async #page(query, least = 0) {
+  async #read(query, least = 0) {
     const path = 'sessionId' in this.#of ? `${this.#path}/messages` : this.#path
     const all = { ...query, userId: await this.#wire.userId(), locale: this.#how.locale, minPosition: least || undefined }
     const answer = await this.#wire.repeated('GET', path, { query: all, signal: this.signal })
     const page = await answer.json()
     const at = Number(answer.headers.get('X-Log-Position') ?? 0)
-    this.#become(fold(this.state, { event: 'page', data: { ...page, at } }))
+    return { ...page, at }
+  }
+
+  /** @param {any} page */
+  #take(page) {
+    this.#become(fold(this.state, { event: 'page', data: page }))
   }
 
   get #path() {
@@ -141,7 +165,7 @@ export class Feed extends Followed {
    * @param {SseEvent} event
    * @returns {Promise<'end' | 'next' | 'again' | 'gap' | undefined>}
    */
-  async #take(event) {
+  async #hear(event) {
     const { event: name, data, id } = event
     if (name === 'renew') return (await this.#wire.renew(data.expiresAt)) ? 'next' : undefined
     if (name === 'goaway' && !data.messageId) {

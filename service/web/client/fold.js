@@ -185,12 +185,15 @@ function put(at, key, value) {
   else at[key] = value
 }
 
+/** The cursor before the first event of every log. */
+export const BEGINNING = '0.00000000'
+
 /**
- * The number in a cursor.
+ * The position in a cursor, or in the text of a position alone.
  * @param {string | null | undefined} cursor
  */
 export function positionIn(cursor) {
-  return cursor ? Number(cursor.slice(cursor.lastIndexOf('.') + 1)) : 0
+  return cursor ? Number(cursor.split('.')[0]) : 0
 }
 
 /**
@@ -218,6 +221,33 @@ export function fold(state, { event, data, id }) {
     default:
       return REPLY_EVENTS.has(event) && data.messageId ? replied(next, { event, data }) : state
   }
+}
+
+/**
+ * The state as it was at an earlier position, as far as what was loaded says it. Items never change,
+ * but the states of their builds and runs do: these are left out, and `isWhole` is false.
+ * @param {State} state
+ * @param {string} at the cursor of the moment
+ * @returns {{state: State, isWhole: boolean}}
+ */
+export function past(state, at) {
+  const last = state.items.findLastIndex(item => positionIn(item.cursor) <= positionIn(at))
+  let isWhole = last >= 0 || state.before === null
+  const items = state.items.slice(0, last + 1).map(item => {
+    const { build, run } = item
+    if (!build && !run) return item
+    isWhole = false
+    return { ...item, ...(build && { build: stateless(build) }), ...(run && { run: stateless(run) }) }
+  })
+  return { state: { ...NOTHING, items, before: state.before, position: at }, isWhole }
+}
+
+/**
+ * A build or a run, without what changes while it goes on.
+ * @param {any} what
+ */
+function stateless({ buildId, runId, userId, sessionId, title }) {
+  return { ...(buildId && { buildId }), ...(runId && { runId }), userId, sessionId, title }
 }
 
 /**

@@ -1,8 +1,9 @@
 /** The entry of the page: signs in, then shows the application. */
 
-import './elements/all.js'
-import { keepTrue } from './elements/moment.js'
-import { h } from './elements/dom.js'
+import './elements/chat.js'
+import './elements/session-list.js'
+import { keepTrue } from './elements/parts/moment.js'
+import { h } from './elements/parts/dom.js'
 import { attempt } from './controls/toast.js'
 import { App } from './page/app.js'
 import { usePreferences } from './page/preferences.js'
@@ -12,21 +13,24 @@ import { Throughline } from './throughline.js'
 
 const code = takeCode()
 
-async function start() {
-  await usePreferences()
+/** Redeem the code of the address, and get the first token; null where nobody is signed in. */
+async function signIn() {
   let isRefused = false
-  if (code !== null) {
-    try {
-      await redeem(code)
-    } catch (error) {
-      if (!(error instanceof SignedOut)) throw error
-      isRefused = true // an older session of this browser may still do
-    }
+  try {
+    if (code !== null) await redeem(code)
+  } catch (error) {
+    if (!(error instanceof SignedOut)) throw error
+    isRefused = true // an older session of this browser may still do
   }
   const first = await token().catch(error => {
     if (error instanceof SignedOut) return null
     throw error
   })
+  return { first, isRefused }
+}
+
+async function start() {
+  const [{ first, isRefused }] = await Promise.all([signIn(), usePreferences()])
   if (first === null) return shut(isRefused)
   /** @type {Awaited<ReturnType<typeof token>> | null} */
   let next = first

@@ -97,7 +97,7 @@ export function word(prefix, word) {
 
 /** @param {Record<string, string>} forms @param {number} count */
 function byCount(forms, count) {
-  return forms[new Intl.PluralRules(current).select(count)] ?? forms.other ?? ''
+  return forms[made(Intl.PluralRules).select(count)] ?? forms.other ?? ''
 }
 
 /** @param {string} value */
@@ -110,10 +110,24 @@ const isolated = value => `\u2068${value.replace(/[\u202a-\u202e\u2066-\u2069]/g
  */
 export const dirOf = name => (RIGHT_TO_LEFT.test(name ?? '') ? 'rtl' : 'ltr')
 
-const tag = () => `${current}-u-nu-latn`
+/** To make a format takes longer than to use it many times. @type {Map<string, any>} */
+const formats = new Map()
+
+/**
+ * A format of the locale.
+ * @template T
+ * @param {new (locale: string, options?: any) => T} kind @param {object} [options]
+ * @returns {T}
+ */
+function made(kind, options) {
+  const name = `${current} ${kind.name} ${JSON.stringify(options)}`
+  let found = formats.get(name)
+  if (!found) formats.set(name, (found = new kind(`${current}-u-nu-latn`, options)))
+  return found
+}
 
 /** @param {number} value @param {Intl.NumberFormatOptions} [options] */
-export const number = (value, options) => new Intl.NumberFormat(tag(), options).format(value)
+export const number = (value, options) => made(Intl.NumberFormat, options).format(value)
 
 /**
  * A share between 0 and 1, in percent.
@@ -145,7 +159,7 @@ export function duration(ms) {
  */
 export function date(moment, options = { dateStyle: 'medium', timeStyle: 'medium' }) {
   const at = new Date(moment)
-  return Number.isNaN(at.getTime()) ? '' : new Intl.DateTimeFormat(tag(), options).format(at)
+  return Number.isNaN(at.getTime()) ? '' : made(Intl.DateTimeFormat, options).format(at)
 }
 
 /**
@@ -157,7 +171,7 @@ export function relative(moment, now = Date.now()) {
   const passed = (new Date(moment).getTime() - now) / 1000
   if (Number.isNaN(passed)) return ''
   if (Math.abs(passed) >= DAY_S) return date(moment, { dateStyle: 'medium' })
-  const format = new Intl.RelativeTimeFormat(tag(), { numeric: 'auto' })
+  const format = made(Intl.RelativeTimeFormat, { numeric: 'auto' })
   if (Math.abs(passed) < 60) return format.format(Math.round(passed), 'second')
   if (Math.abs(passed) < 3600) return format.format(Math.round(passed / 60), 'minute')
   return format.format(Math.round(passed / 3600), 'hour')

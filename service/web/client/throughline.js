@@ -19,7 +19,7 @@ import { Outbox } from './outbox.js'
 import { Reply } from './reply.js'
 import { newKey, ThroughlineError, Wire } from './wire.js'
 
-export { fold, foldReply, mainText, NO_REPLY, NOTHING, positionIn } from './fold.js'
+export { fold, foldReply, mainText, NO_REPLY, NOTHING, past, positionIn } from './fold.js'
 export { EventParser } from './sse.js'
 export { Feed, newKey, Reply, ThroughlineError }
 

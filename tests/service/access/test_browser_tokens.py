@@ -14,6 +14,7 @@ import pytest
 from service.access.browser_tokens import AUDIENCE, ISSUER
 from service.app import OPERATIONS
 from service.model.offline.app import OfflineModel
+from service.wire import BEGINNING
 from tests.running import KEYS, Event, LiveService, events_of, problem, running
 from tests.service import watching
 
@@ -93,7 +94,7 @@ async def test_an_event_source_brings_its_token_as_a_ticket_or_a_cookie(
     async with browser(run) as client:
         if way == "cookie":
             client.cookies.set("throughline", token)
-        origin = {"Last-Event-ID": watching.origin(run)}
+        origin = {"Last-Event-ID": BEGINNING}
         path = f"{TIMELINE}/stream"
         async with client.stream("GET", path, params=params, headers=origin) as answer:
             assert answer.status_code == 200

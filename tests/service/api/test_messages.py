@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from service.timelines import feed as feeds
+from service.wire import BEGINNING
 from tests.running import LiveService, problem, running
 from tests.service import law
 from tests.service.chat.test_cancel import HANGS, cancel
 from tests.service.talking import BOTH, begun, forked, path, said, say, state_of, streamed, texts
-from tests.service.watching import append, chained, opened, origin, shown
+from tests.service.watching import append, chained, opened, shown
 from tests.service.watching import said as appended
 
 
@@ -49,7 +50,7 @@ async def test_pages_go_both_ways_by_cursor(run: LiveService) -> None:
             break
         query = asking | {"before": page["before"]}
     assert pages == ["0", "123", "456"]
-    query, pages = asking | {"after": origin(run)}, []
+    query, pages = asking | {"after": BEGINNING}, []
     while True:
         page = (await run.client.get(path(session_id), params=query)).json()
         pages.append("".join(texts(page["messages"])))
@@ -92,7 +93,7 @@ async def test_a_page_has_at_most_its_bytes_next_to_the_cursor(
     await note(run, session_id, *(10 * str(n) for n in range(4)))
     page = (await run.client.get(path(session_id), params={"userId": "u1"})).json()
     assert (texts(page["messages"]), page["hasMore"]) == ([10 * "2", 10 * "3"], True)
-    after = await said(run, session_id, after=origin(run))
+    after = await said(run, session_id, after=BEGINNING)
     assert texts(after) == [10 * "0", 10 * "1"]
 
 
@@ -257,7 +258,7 @@ async def test_the_stream_of_a_session_is_resumed_at_every_message(
     await append(run, [appended("another session")])
     whole = await said(run, session_id)
     for n in range(len(whole)):
-        at = whole[n - 1]["cursor"] if n else origin(run)
+        at = whole[n - 1]["cursor"] if n else BEGINNING
         async with opened(run, stream(session_id), after=at, userId="u1") as watched:
             events = await watched.read(len(whole) - n)
             assert chained(events, at if n else None, "item") == whole[n:]

@@ -6,6 +6,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.running import LiveService, problem, running
+from tests.service.ops.metrics_page import COLLECTED, families
 
 
 async def metrics(run: LiveService) -> Callable[..., float]:
@@ -22,6 +23,14 @@ async def metrics(run: LiveService) -> Callable[..., float]:
         return values.get((f"throughline_{name}", frozenset(labels.items())), 0)
 
     return value
+
+
+async def test_the_page_of_metrics_is_one_that_prometheus_reads(url: str) -> None:
+    async with running(url) as run:
+        answer = await run.client.get("/metrics")
+        assert answer.headers["content-type"].startswith("text/plain; version=")
+        found = families(answer.text)
+    assert found.keys() == {each._name for each in COLLECTED}
 
 
 async def test_replies_errors_tokens_limits_and_builds_are_counted(url: str) -> None:

@@ -17,6 +17,7 @@ from service.commands.sessions import expire
 from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import Transaction
 from service.settings import Settings
+from service.wire import position_of
 from tests.running import LiveService, Signed, problem, running
 from tests.service.eventlog.logs import appends_blocked, until_an_append_is_blocked
 
@@ -395,7 +396,7 @@ FILTERS: dict[tuple[str, str], Callable[[Answer], bool]] = {
 
 
 def position(each: Answer) -> int:
-    return int(each["cursor"].partition(".")[2])
+    return position_of(each["cursor"])
 
 
 def called(each: Answer) -> str:

@@ -11,6 +11,7 @@ import pytest
 from service.app import OPERATIONS
 from tests.running import LiveService, Signed, problem, running
 from tests.service.talking import begun, say
+from tests.service.watching import cursor_at, head_cursor
 
 READS: Final = {
     "getTimeline": ("/v1/project/{projectId}/timeline", {"includeHidden": "true"}),
@@ -125,11 +126,6 @@ def life(run: LiveService, ids: Ids) -> list[Callable[[], Awaitable[Any]]]:
     ]  # fmt: skip
 
 
-async def cursor(run: LiveService) -> str:
-    """The cursor of the log's head."""
-    return f"{run.service.log_epoch}.{await run.service.store.head()}"
-
-
 @dataclass(frozen=True, slots=True)
 class Lived:
     """A project with a life. `recorded` has the answers of all reads after each step, by cursor."""
@@ -151,7 +147,7 @@ async def lived(shared: LiveService) -> Lived:
     recorded: dict[str, dict[str, bytes]] = {}
     for step in life(run, ids):
         await step()
-        at = await cursor(run)
+        at = await head_cursor(run)
         recorded[at] = {}
         for name in READS:
             try:
@@ -160,7 +156,7 @@ async def lived(shared: LiveService) -> Lived:
                 continue  # what the read names is not there yet
             assert answer.status_code == 200, answer.text
             recorded[at][name] = answer.content
-        assert at == await cursor(run), "nothing happened meanwhile"
+        assert at == await head_cursor(run), "nothing happened meanwhile"
     await run.chat("Add a search")
     return Lived(run, ids, recorded)
 
@@ -171,7 +167,7 @@ async def test_each_read_answers_what_it_answered_at_that_moment(lived: Lived) -
             then = await read(lived.run.client, name, lived.ids, asOf=at)
             if name in answers:
                 assert then.content == answers[name], (name, at)
-                assert then.headers["X-Log-Position"] == at.partition(".")[2]
+                assert then.headers["X-Log-Position"] == at.partition(".")[0]
             else:
                 assert then.status_code == 404, (name, at)
     different = {tuple(answers.values()) for answers in lived.recorded.values()}
@@ -205,7 +201,7 @@ async def test_a_private_session_stays_private_in_the_past(shared: LiveService) 
     await shared.project("private", "u1", "u2")
     talk = await begun(shared, "prompt", project_id="private", instructions="Speak of it.")
     await say(shared, talk, "A zygomorph is a flower", reply=False)
-    at = await cursor(shared)
+    at = await head_cursor(shared)
     await say(shared, talk, "A quillwort is none", reply=False)
     ids = {"projectId": "private", "userId": "u1", "sessionId": talk}
     for name in ("readSession", "getSession", "getSessionMessages"):
@@ -223,7 +219,7 @@ async def test_what_was_erased_since_is_not_in_the_past(shared: LiveService) -> 
     talk, other = [await begun(shared, "setup", project_id="erased") for _ in range(2)]
     await say(shared, talk, "The hyacinth grows", reply=False)
     await say(shared, other, "The quillwort stays", reply=False)
-    at = await cursor(shared)
+    at = await head_cursor(shared)
     ids = {"projectId": "erased", "userId": "u1", "sessionId": talk}
     before = await read(shared.client, "getTimeline", ids, asOf=at)
     assert "hyacinth" in before.text
@@ -248,8 +244,9 @@ async def test_a_time_is_the_position_of_the_last_event_until_then(shared: LiveS
             position = max((e.position for e in events if e.recorded_at <= asked), default=0)
             answer = await read(shared.client, "getAccount", ids, asOf=asked.isoformat())
             assert answer.headers["X-Log-Position"] == str(position)
-            at = f"{shared.service.log_epoch}.{position}"
-            assert answer.content == (await read(shared.client, "getAccount", ids, asOf=at)).content
+            for at in (await cursor_at(shared, position), str(position)):
+                same = await read(shared.client, "getAccount", ids, asOf=at)
+                assert answer.content == same.content
     long_ago = "2020-01-01T00:00:00Z"
     unknown = problem(await read(shared.client, "getTimeline", ids, asOf=long_ago))
     assert unknown == (404, "project_not_found")
@@ -258,22 +255,24 @@ async def test_a_time_is_the_position_of_the_last_event_until_then(shared: LiveS
 
 
 async def test_a_moment_that_is_none_is_refused(shared: LiveService) -> None:
-    head, epoch = await shared.service.store.head(), shared.service.log_epoch
+    head = await shared.service.store.head()
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
     refusals = {
-        f"{epoch}.{head + 1}": (422, "moment_unknown"),
+        f"{head + 1_000_000}": (422, "moment_unknown"),
+        f"{head + 1_000_000}.0123abcd": (409, "cursor_of_another_log"),
+        "1.0123abcd": (409, "cursor_of_another_log"),
         tomorrow: (422, "moment_unknown"),
         "yesterday": (422, "moment_unknown"),
         "2026-01-01T00:00:00": (422, "moment_unknown"),
         "0000-99-99": (422, "moment_unknown"),
-        f"{epoch}.{'9' * 30}": (422, "bad_cursor"),
+        f"{'9' * 30}.0123abcd": (422, "bad_cursor"),
         "0123abcd.1": (409, "cursor_of_another_log"),
         "x" * 65: (422, "invalid_request"),
     }
     for as_of, refusal in refusals.items():
         answer = await read(shared.client, "getProject", {"projectId": "p1"}, asOf=as_of)
         assert problem(answer) == refusal, as_of
-    assert problem(await shared.client.get("/v1/builds", params={"asOf": f"{epoch}.1"})) == (
+    assert problem(await shared.client.get("/v1/builds", params={"asOf": "1"})) == (
         422,
         "invalid_request",
     )
@@ -283,11 +282,11 @@ async def test_too_large_a_past_is_refused_and_says_the_bound(url: str) -> None:
     async with running(url, past_events=5) as run:
         await run.project("p1", "u1")
         await run.credit()
-        first = await cursor(run)
+        first = await head_cursor(run)
         await run.chat("Add a login page")
         ids = {"projectId": "p1", "userId": "u1"}
         assert (await read(run.client, "getTimeline", ids, asOf=first)).status_code == 200
         for name in ("getTimeline", "listProjects", "listUserSessions"):
-            answer = await read(run.client, name, ids, asOf=await cursor(run))
+            answer = await read(run.client, name, ids, asOf=await head_cursor(run))
             assert problem(answer) == (422, "past_too_large")
             assert "more than 5 events" in answer.json()["detail"]

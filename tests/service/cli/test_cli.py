@@ -20,6 +20,7 @@ from projections import PROJECTIONS
 from service import cli
 from service.postgres.embedded import Server
 from service.settings import Settings
+from service.wire import BEGINNING
 from tests.documents import DOCS, README, rows, shell
 from tests.running import UNSAFE
 
@@ -97,8 +98,7 @@ class Served:
         assert address is not None
         command = ["curl", "-sN", "--max-time", "60", "-H", header, address[1] + path]
         # From the beginning of the log, so that the stream misses nothing, at any time of the call.
-        epoch = json.loads(self.shell(f"curl -s {address[1]}/readyz"))["epoch"]
-        command += ["-H", f"Last-Event-ID: {epoch}.0"]
+        command += ["-H", f"Last-Event-ID: {BEGINNING}"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
             assert watching.stdout is not None
             for line in watching.stdout:

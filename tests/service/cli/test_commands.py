@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import anyio
+import duckdb
 import psycopg
 import pytest
 
@@ -173,11 +174,11 @@ def test_an_address_of_another_machine_is_one_line(command: Command) -> None:
 
 def test_migrate_says_what_it_did(command: Command, url: str) -> None:
     with psycopg.connect(url, autocommit=True) as owner:
-        owner.execute("drop table app.drafts")
-        owner.execute("delete from app.projection where name = 'drafts'")
+        owner.execute("drop table app.replies")
+        owner.execute("delete from app.projection where name = 'replies'")
     code, written = command("migrate", THROUGHLINE_DATABASE_URL=url)
     assert code == 0
-    assert "built drafts\n" in written
+    assert "built replies\n" in written
     assert ": done\n" in written
     code, written = command("migrate", THROUGHLINE_DATABASE_URL=url)
     assert (code, written.count("\n")) == (0, 1)
@@ -203,6 +204,14 @@ def test_an_analyst_is_added_listed_given_a_new_password_and_removed(
     former, current = (re.findall(r"^postgresql://.+$", text, re.M)[0] for text in (first, second))
     with psycopg.connect(current) as connection:
         connection.execute("table analytics.project_builds")
+    code, lines = command("analysts", **here)
+    assert code == 0
+    password = str(urlsplit(current).password)
+    secret = second.replace(f":{password}@", "@").replace(f" password={password}", "")
+    assert lines == secret
+    (attach,) = duckdb.extract_statements(second.splitlines()[3])
+    assert attach.type == duckdb.StatementType.ATTACH
+    exec("\n".join(second.splitlines()[5:]), {})  # noqa: S102 - it is what an analyst pastes
     with psycopg.connect(re.findall(r'^psql "(.+)"$', second, re.M)[0]):
         pass
     with pytest.raises(psycopg.OperationalError):
@@ -213,6 +222,19 @@ def test_an_analyst_is_added_listed_given_a_new_password_and_removed(
         assert str(urlsplit(each).password) not in log
     assert command("analysts", "remove", name, **here)[0] == 0
     assert command("analysts", "remove", name, **here)[0] == 2
+
+
+def test_files_of_the_views_are_of_a_known_tenant_in_a_new_folder(
+    command: Command, url: str, tmp_path: Path
+) -> None:
+    here, folder = {"THROUGHLINE_DATABASE_URL": url}, tmp_path / "views"
+    code, written = command("analysts", "export", "nobody", str(folder), **here)
+    assert (code, written.count("\n")) == (2, 1)
+    assert "nobody" in written
+    assert list(tmp_path.iterdir()) == [], "nothing is left of it"
+    code, written = command("analysts", "export", "nobody", str(tmp_path), **here)
+    assert code == 2
+    assert "Name another folder" in re.sub(r"\W+", " ", written)
 
 
 def test_psql_opens_the_database_of_the_settings(command: Command, url: str) -> None:
@@ -280,10 +302,9 @@ async def filled(url: str) -> None:
 
 
 async def whole(url: str) -> list[object]:
-    """The epoch, and every row of the log and of the timeline."""
+    """Every row of the log and of the timeline."""
     async with connections.pool(url) as pool, connections.service_transaction(pool) as reading:
         statements = (
-            b"select app.log_epoch()",
             b"select * from app.event order by position",
             b"select * from app.timeline order by position",
         )

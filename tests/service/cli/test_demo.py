@@ -3,8 +3,8 @@
 import asyncio
 
 from service.access.keys import KEY_ID, TENANT
-from service.cli import demo
 from service.cli.calls import SignedCalls
+from service.cli.demo import first_run
 from tests.running import KEYS, LiveService, running
 from tests.service.access.test_browser_sessions import redeem
 from tests.service.http.test_true_errors import counted
@@ -15,26 +15,26 @@ DEMO = {KEY_ID: KEYS["k1"].model_copy(update={"tenant": TENANT})}
 async def test_the_demo_is_the_same_at_each_start_until_its_project_is_erased(url: str) -> None:
     keys = {"k1": KEYS["k1"].model_copy(update={"tenant": TENANT})}
     async with running(url, hmac_keys=keys) as run:
-        first = await demo.prepare(run.service)
+        first = await first_run.prepare(run.service)
         assert first.project_id == "demo"
-        assert await demo.prepare(run.service) == first
+        assert await first_run.prepare(run.service) == first
         erased = await run.client.delete("/v1/projects/demo")
         assert erased.status_code < 300
-        second = await demo.prepare(run.service)
+        second = await first_run.prepare(run.service)
         assert second.project_id == "demo-2"
-        assert await demo.prepare(run.service) == second
-        body = {"userId": demo.USER_ID, "projectId": second.project_id, "message": "Hello"}
+        assert await first_run.prepare(run.service) == second
+        body = {"userId": first_run.USER_ID, "projectId": second.project_id, "message": "Hello"}
         answer = await run.client.post("/v1/chat-plan", json=body)
         assert answer.status_code == 200
-        account = await run.account(demo.USER_ID)
-        assert account["creditedSeconds"] == demo.CREDIT_SECONDS
+        account = await run.account(first_run.USER_ID)
+        assert account["creditedSeconds"] == first_run.CREDIT_SECONDS
 
 
 async def fill(live: LiveService, *, is_offline: bool) -> None:
     """What a start does: prepare, then fill."""
-    await demo.prepare(live.service)
+    await first_run.prepare(live.service)
     calls = SignedCalls(str(live.client.base_url), KEY_ID, DEMO[KEY_ID])
-    await asyncio.to_thread(demo.fill, calls, is_offline=is_offline, with_workers=True)
+    await asyncio.to_thread(first_run.fill, calls, is_offline=is_offline, with_workers=True)
 
 
 async def test_the_first_start_makes_a_project_with_something_to_see(url: str) -> None:
@@ -59,7 +59,7 @@ async def test_nothing_that_costs_money_is_made_without_being_asked(url: str) ->
 
 async def test_the_link_signs_the_demo_s_user_in(url: str) -> None:
     async with running(url, hmac_keys=DEMO) as run:
-        await demo.prepare(run.service)
-        link = await demo.sign_in_url(run.service, str(run.client.base_url))
+        await first_run.prepare(run.service)
+        link = await first_run.sign_in_url(run.service, str(run.client.base_url))
         answer = await redeem(run, link.partition("/?code=")[2])
-        assert (answer.status_code, answer.json()["userId"]) == (201, demo.USER_ID)
+        assert (answer.status_code, answer.json()["userId"]) == (201, first_run.USER_ID)

@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from io import BytesIO
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -14,6 +14,7 @@ import anyio
 import orjson
 import psycopg
 import pytest
+from rich.console import Console
 
 from projections import PROJECTIONS
 from service.cli import main
@@ -76,7 +77,11 @@ def positions(written: bytes) -> list[int]:
 
 
 def test_the_commands_of_the_page_work_as_written(
-    run: Run, url: str, new_database: Callable[[], str], tmp_path: Path
+    run: Run,
+    url: str,
+    new_database: Callable[[], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fill(url)
     new_url = new_database()
@@ -105,6 +110,11 @@ def test_the_commands_of_the_page_work_as_written(
     whole = (tmp_path / "log.ndjson").read_bytes()
     assert run("events", "export", "copy.ndjson", database=new_url)[0] == 0
     assert (tmp_path / "copy.ndjson").read_bytes() == whole, "the import made the same log"
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(whole)))
+    again_imported = run("events", "import", "-", database=new_url)[1]
+    assert b"stdin: 0 events imported, %d were in the log already\n" % head(url) in again_imported
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(whole[:-9])))
+    assert run("events", "import", "-")[2].startswith("throughline: stdin was cut")
     assert lines((tmp_path / "acme.ndjson").read_bytes())[1]["tenant"] == "acme"
     assert (tmp_path / "log.ndjson").stat().st_mode & 0o777 == 0o600
 
@@ -291,6 +301,34 @@ def test_a_verification_that_finds_a_fault_has_exit_code_1(run: Run, url: str) -
     code, out, _ = run("events", "verify")
     assert code == 1
     assert b"positions: wrong\n  position 3 follows 1: positions between are missing\n" in out
+
+
+def on_screen(written: str) -> list[str]:
+    """The lines that a terminal shows after this was written to it."""
+    rows, at = [""], 0
+    for part in re.findall(r"\x1b\[[?0-9;]*[A-Za-z]|[\r\n]|[^\x1b\r\n]+", written):
+        if part == "\n":
+            at += 1
+            rows += [""] if at == len(rows) else []
+        elif part == "\x1b[1A":
+            at -= 1
+        elif part == "\x1b[2K":
+            rows[at] = ""
+        elif part[0] not in "\x1b\r":
+            rows[at] += part
+    return [row for row in rows if row]
+
+
+def test_a_terminal_keeps_the_results_and_no_bar(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = StringIO()
+    for module, name in (("verify", "out"), ("progress", "err")):
+        console = Console(file=screen, force_terminal=True, width=100, highlight=False)
+        monkeypatch.setattr(import_module(f"service.cli.events.{module}"), name, console)
+    assert run("events", "verify")[0] == 0
+    assert "\x1b[2K" in screen.getvalue(), "a bar was shown"
+    shown = on_screen(screen.getvalue())
+    assert len(shown) == 5 + len(PROJECTIONS)
+    assert all(re.fullmatch(r"[a-z_ ]+: right", line) for line in shown), shown
 
 
 def test_a_missing_pyarrow_is_named_with_its_extra(

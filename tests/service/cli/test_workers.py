@@ -27,6 +27,7 @@ from tests import sizes
 from tests.folders import in_memory
 from tests.running import KEYS, Signed
 from tests.service import law
+from tests.service.ops.metrics_page import families
 from tests.service.replicas import Reader, keys_as_json, prepare
 
 THROUGHLINE = Path(sys.executable).parent / "throughline"
@@ -180,6 +181,9 @@ async def each_worker_answers(run: Served) -> None:
         await prepare(Caller(client), f"p{number}")
     for client in clients:
         assert await run.metric(client, "requests_total", operation="registerProject") == 2
+    page = (await clients[0].get("/metrics")).text
+    running = families(page)["throughline_replies_running"]
+    assert [each.labels for each in running.samples] == [{}], "a sum, not a value a worker"
     answered = {line["worker"] for line in run.lines if line.get("operation") == "registerProject"}
     assert answered == {1, 2}
 

@@ -12,6 +12,7 @@ import pytest
 
 import scripts
 from scripts import build_worker
+from service.wire import BEGINNING
 from tests.running import KEYS, LiveService, running
 from tests.service import watching
 
@@ -52,7 +53,7 @@ async def begin(run: LiveService) -> str:
 
 async def ended(run: LiveService, build_id: str) -> dict[str, Any]:
     """The build, after its project was unlocked."""
-    async with watching.opened(run, since=watching.origin(run), userId="u1") as stream:
+    async with watching.opened(run, since=BEGINNING, userId="u1") as stream:
         while (event := await stream.next())[0] != "lock" or event[1]["activeBuildId"]:
             pass
     return dict((await run.client.get(f"/v1/builds/{build_id}", params={"userId": "u1"})).json())
@@ -93,7 +94,7 @@ async def test_a_cancelled_build_stops_its_silent_command(
         working = asyncio.create_task(
             asyncio.to_thread(build_worker.build_one, service, build, command)
         )
-        async with watching.opened(run, since=watching.origin(run), userId="u1") as stream:
+        async with watching.opened(run, since=BEGINNING, userId="u1") as stream:
             while (await stream.next())[1].get("kind") != "build_reference":
                 pass
         cancelled = await run.client.post(f"/v1/builds/{build_id}/cancel")
@@ -158,7 +159,7 @@ async def test_a_killed_worker_resumes_its_build(url: str, tmp_path: Path) -> No
         await run.credit()
         build_id = await begin(run)
         async with worker(run, sys.executable, "-c", command) as first:
-            async with watching.opened(run, since=watching.origin(run), userId="u1") as stream:
+            async with watching.opened(run, since=BEGINNING, userId="u1") as stream:
                 while (await stream.next())[1].get("kind") != "build_reference":
                     pass
             first.kill()

@@ -15,6 +15,7 @@ from service.eventlog.store import EventStore, Recorded
 from service.eventlog.transactions import BY_ITSELF, Transactions
 from service.jobs.expiry import expire_idle, time_out_silent
 from service.postgres.connections import Pool
+from service.wire import BEGINNING
 from tests.running import LiveService, Signed, problem, running
 from tests.service import law, watching
 
@@ -318,7 +319,7 @@ async def test_a_silent_build_times_out_and_unlocks_the_project(url: str) -> Non
         await run.project()
         await run.credit()
         build_id = await begin(run)
-        async with watching.opened(run, since=watching.origin(run), userId="u1") as stream:
+        async with watching.opened(run, since=BEGINNING, userId="u1") as stream:
             locks = [await next_lock(stream), await next_lock(stream)]
         assert locks == [build_id, None]
         found = await run.client.get(f"/v1/builds/{build_id}", params={"userId": "u1"})

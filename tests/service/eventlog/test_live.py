@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from service.eventlog import live
+from service.eventlog.live import HistoryLost, LiveLog
 from service.eventlog.store import NewEvent, Recorded
 from service.postgres import connections
 from tests.service.cutter import Cutter
@@ -253,6 +254,46 @@ async def test_a_hole_in_the_table_stops_a_follower_too(url: str, log: Log) -> N
     await insert_silently(url, 3)
     with pytest.raises(RuntimeError, match="gap after position 1"):
         await followed(log, 1, 3)
+
+
+async def rewrite(url: str, position: int) -> None:
+    """Put another event in the place of the last one, as a failover can do that loses events."""
+    async with await connections.connect(url, as_service=False) as owner:
+        await owner.execute("set session_replication_role = replica")
+        await owner.execute("delete from app.event where position >= %s", (position,))
+    await insert_silently(url, position)
+
+
+async def test_nobody_goes_on_in_a_log_that_lost_what_is_known(
+    url: str, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "POLL", 0.05)
+    await log.writer.append([event()])
+    await log.writer.append([event()])
+    pages = log.live_log.follow(0)
+    got: list[Recorded] = []
+    while len(got) < 2:
+        got += await anext(pages)
+    await rewrite(url, 2)
+    with pytest.raises(HistoryLost):
+        await anext(page async for page in pages if page)
+    with pytest.raises(HistoryLost):
+        await log.listening
+
+
+async def test_a_follower_of_the_table_does_not_go_on_in_another_history(
+    url: str, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "PAGE", 1)
+    for _ in range(3):
+        await log.writer.append([event()])
+    nobody_listens = LiveLog(log.store)
+    pages = nobody_listens.follow(0)
+    assert positions([*await anext(pages), *await anext(pages)]) == [1, 2]
+    await rewrite(url, 2)
+    await insert_silently(url, 3)
+    with pytest.raises(HistoryLost):
+        await anext(pages)
 
 
 async def test_a_slow_follower_does_not_get_erased_text(log: Log) -> None:

@@ -14,6 +14,8 @@ import psutil
 import psycopg
 import pytest
 
+from service.eventlog.errors import OutcomeUnknown
+from service.eventlog.live import HistoryLost
 from service.eventlog.store import Recorded
 from service.postgres import connections, migrations
 from service.postgres.embedded import Server, embedded
@@ -27,7 +29,7 @@ KILLS = size(3, 20)
 def recorded(position: int, version: int = 1, stream: str = "") -> Recorded:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     stream = stream or f"s-{position}"
-    return Recorded(position, "t1", stream, version, "X", 1, None, b"{}", "{}", now)
+    return Recorded(position, "t1", stream, version, "X", 1, None, b"{}", "{}", now, "")
 
 
 SOUND = [recorded(1, 1, "a"), recorded(2, 1, "b"), recorded(3, 2, "a"), recorded(4, 2, "b")]
@@ -183,7 +185,11 @@ async def test_a_server_without_sync_loses_acknowledged_events() -> None:
                 acknowledged[append_id] = appended.first_position
             assert await _positions(server) == acknowledged
             kill(server)
-            await log.writer.append([event("b")], patience=30)  # when the server is back
+            with pytest.raises(OutcomeUnknown):  # the server is back without what the writer knows
+                await log.writer.append([event("b")], patience=30)
+            for task in (log.writing, log.listening):
+                with pytest.raises(HistoryLost):
+                    await task
         kept = await _positions(server)
         assert not acknowledged.items() <= kept.items()
 

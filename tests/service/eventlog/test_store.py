@@ -1,10 +1,12 @@
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from uuid import uuid4
 
 import pytest
 
 from service.eventlog import store
 from service.eventlog.store import END, PAGE, SQL, NewEvent, Recorded
 from service.postgres import connections
+from service.wire import BEGINNING, position_of
 from tests import sizes
 from tests.service.eventlog.logs import Log, event, everything, running_log
 
@@ -176,10 +178,27 @@ async def test_a_page_of_a_quiet_tenant_does_not_scan_the_events_of_others(
         assert await blocks_read(owner, statement, "nobody", after=0) < 20
 
 
-async def test_the_log_epoch_belongs_to_the_database(log: Log, new_database: object) -> None:
-    assert callable(new_database)
-    epoch = await log.store.log_epoch()
-    assert len(epoch) == 8
+async def test_a_cursor_is_of_one_event_alone(log: Log, new_database: Callable[[], str]) -> None:
     async with running_log(new_database()) as other:
-        assert await other.store.log_epoch() != epoch
-    assert await log.store.log_epoch() == epoch
+        for each in (log, other):
+            await each.writer.append([event(), event()])
+            await each.writer.append([event()])
+        here, there = await everything(log.store), await everything(other.store)
+        cursors = [each.cursor for each in here]
+        assert [position_of(each) for each in cursors] == [1, 2, 3]
+        assert set(cursors).isdisjoint(each.cursor for each in there)
+        for cursor in (BEGINNING, *cursors):
+            assert not await log.store.is_lost(cursor)
+        for cursor in [*(each.cursor for each in there), "0.0123abcd", "4.0123abcd"]:
+            assert await log.store.is_lost(cursor)
+
+
+async def test_followers_get_the_cursors_that_the_table_has(log: Log) -> None:
+    following = log.live_log.follow(0)
+    assert await anext(following) == []
+    await log.writer.append([event(), event()], append_id=uuid4())
+    await log.writer.append([event()])
+    live: list[Recorded] = []
+    while len(live) < 3:
+        live += await anext(following)
+    assert live == await everything(log.store)

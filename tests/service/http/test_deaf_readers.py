@@ -9,9 +9,10 @@ import pytest
 
 from service.http import connection_limits
 from service.model.offline.app import Fault, OfflineModel
+from service.wire import BEGINNING
 from tests.running import LiveService, running
 from tests.service.http.raw import request
-from tests.service.watching import append_each, origin, said, until
+from tests.service.watching import append_each, said, until
 
 REPLY = ('{"intent":"general","response":{"markdown":"', *["x" * 10_000] * 60, '"}}')
 """Longer than the buffers of the connection and of the server."""
@@ -64,7 +65,7 @@ async def test_a_reader_that_takes_nothing_is_cut(live: LiveService, kind: str) 
     reply_id = (await live.chat("Hello")).json()["messageId"]
     target, headers = KINDS[kind]
     before = connections(live)
-    with await deaf(live, target.format(origin=origin(live), reply=reply_id), headers) as sock:
+    with await deaf(live, target.format(origin=BEGINNING, reply=reply_id), headers) as sock:
         await until(lambda: connections(live) - before)
         (ours,) = connections(live) - before
         await until(lambda: ours not in connections(live))

@@ -1,12 +1,7 @@
 import json
-import os
-import sys
 from collections.abc import Iterator
-from pathlib import Path
-from subprocess import STDOUT
 from typing import Any, get_args
 
-import anyio
 import pytest
 import requests
 import schemathesis
@@ -23,8 +18,9 @@ from schemathesis.specs.openapi.checks import (
 from service.access import signatures
 from service.app import OPEN_PATHS, OPERATIONS, _openapi_document
 from service.http import openapi
+from service.wire import BEGINNING
 from tests.running import running, signature
-from tests.sizes import PROVE, size
+from tests.sizes import size
 
 EXAMPLES = size(8, 150)
 CHECKS = [
@@ -117,37 +113,6 @@ def test_the_document_is_valid_and_says_what_generators_and_people_need(
     assert ("itemSchema" in text.decode()) == (form == "3.2.0")
 
 
-GENERATORS = {
-    "openapi-typescript": "npx --yes openapi-typescript@7.13.0 {document} -o {made}/api.ts",
-    "@hey-api/openapi-ts": "npx --yes @hey-api/openapi-ts@0.80.0 -i {document} -o {made}/hey",
-    "openapi-python-client": "uv tool run openapi-python-client@0.26.1 generate --path {document} "
-    "--output-path {made}/client --fail-on-warning",
-}
-
-
-if PROVE:  # they need the registries of their packages
-
-    async def test_generators_of_clients_take_the_document_unchanged(tmp_path: Path) -> None:
-        document = tmp_path / "openapi.json"
-        document.write_bytes(_openapi_document("3.1.0")[0])
-        for name, command in GENERATORS.items():
-            made = tmp_path / name.replace("/", "-")
-            made.mkdir()
-            words = command.format(document=document, made=made).split()
-            path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-            done = await anyio.run_process(
-                words, check=False, env=os.environ | {"PATH": path}, stderr=STDOUT
-            )
-            assert done.returncode == 0, (name, done.stdout.decode())
-            texts = [each.read_text() for each in made.rglob("*.[pt][ys]")]
-            assert any(
-                "class FeaturePlanResponse" in text
-                or "FeaturePlanResponse = " in text
-                or "FeaturePlanResponse: {" in text
-                for text in texts
-            ), name
-
-
 def kinds(content: dict[str, Any]) -> list[str]:
     """The kinds of a stream's events."""
     variants = content["text/event-stream"]["itemSchema"]["oneOf"]
@@ -169,11 +134,10 @@ def test_a_feed_is_as_documented(address: str, path: str, headers: dict[str, str
     auth = SignedRequests()
     answer = requests.post(f"{address}/v1/chat-plan", json=said, auth=auth, timeout=20)
     assert answer.status_code == 200
-    epoch = requests.get(f"{address}/readyz", timeout=20).json()["epoch"]
     schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
     case = schema[path]["GET"].Case(
         path_parameters={"projectId": "p1"} if "{" in path else {},
-        headers=headers | {"Last-Event-ID": f"{epoch}.0"},
+        headers=headers | {"Last-Event-ID": BEGINNING},
     )
     response = case.call(auth=auth, timeout=(20, 1))
     assert response.status_code == 200

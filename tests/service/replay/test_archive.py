@@ -19,6 +19,7 @@ from service.replay.archive import (
     line,
 )
 from service.replay.reading import Entry
+from service.wire import cursor
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 values = st.recursive(
@@ -31,6 +32,13 @@ values = st.recursive(
 )
 states = values.map(orjson.dumps) | st.binary(max_size=40) | st.just(b'{ "spaced" : 1.00 }\n')
 metadata = values.map(lambda value: orjson.dumps(value).decode()) | st.just('{\n "a": 1\r\n}')
+
+
+def _named(each: Entry) -> Recorded:
+    named = cursor(each.event.position, each.append_id.bytes)
+    return each.event._replace(cursor=named)
+
+
 entries = st.builds(
     Entry,
     st.uuids(),
@@ -46,8 +54,9 @@ entries = st.builds(
         state=states,
         metadata=metadata,
         recorded_at=st.datetimes(datetime(1900, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
+        cursor=st.just(""),
     ),
-)
+).map(lambda each: each._replace(event=_named(each)))
 
 
 @given(entries)
@@ -67,7 +76,7 @@ def three() -> bytes:
     writer.begin()
     for n in (1, 2, 3):
         moment = datetime(2026, 11, 20, 10, n, tzinfo=UTC)
-        event = Recorded(n, "t", "s", n, "X", 1, None, b'{"n":1}', "{}", moment)
+        event = Recorded(n, "t", "s", n, "X", 1, None, b'{"n":1}', "{}", moment, "")
         writer.write(Entry(UUID(int=n), event))
     writer.finish()
     return file.getvalue()
@@ -123,8 +132,9 @@ def test_a_line_that_is_no_event_is_named() -> None:
 
 
 def test_an_event_without_its_append_can_be_printed_but_is_no_line_of_an_archive() -> None:
-    event = Recorded(1, "t", "s", 1, "X", 1, None, b"{}", "{}", datetime.now(UTC))
+    append_id, now = uuid4(), datetime.now(UTC)
+    event = Recorded(1, "t", "s", 1, "X", 1, None, b"{}", "{}", now, cursor(1, append_id.bytes))
     assert "appendId" not in orjson.loads(line(event))
-    assert entry(line(event, append_id := uuid4())) == (append_id, event)
+    assert entry(line(event, append_id)) == (append_id, event)
     with pytest.raises(ValueError, match="append"):
         entry(line(event))

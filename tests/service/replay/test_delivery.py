@@ -26,9 +26,10 @@ from service.replay.delivery import (
     client,
 )
 from service.replay.pace import Pace, factor_of
+from service.wire import position_of
 
 SECRET: Final = "a-secret-of-sixteen-characters"
-EPOCH: Final = "0123abcd"
+CHECK: Final = "0123abcd"
 DROP: Final = 0
 """An answer that never comes: the receiver has the batch and closes the connection."""
 
@@ -80,7 +81,7 @@ class Receiver:
 
     def ids(self) -> list[int]:
         """The positions that arrived, in order."""
-        return [int(each["id"]) for batch in self.batches for each in batch]
+        return [position_of(each["id"]) for batch in self.batches for each in batch]
 
 
 @pytest.fixture
@@ -115,10 +116,14 @@ def receiving() -> Iterator[Receiver]:
             thread.join()
 
 
+def named(position: int) -> str:
+    return f"{position}.{CHECK}"
+
+
 def events(count: int, *, state: bytes = b"{}") -> list[Recorded]:
     begin = datetime(2026, 11, 20, tzinfo=UTC)
     return [
-        Recorded(n, "t", "s", n, "X", 1, None, state, "{}", begin + timedelta(minutes=n))
+        Recorded(n, "t", "s", n, "X", 1, None, state, "{}", begin + timedelta(minutes=n), named(n))
         for n in range(1, count + 1)
     ]
 
@@ -139,11 +144,11 @@ async def deliver(
 
     async with client() as http:
         target = Target(url=receiver.url, key_id="k1", secret=SECRET)
-        delivery = Delivery(http, target, EPOCH, pauses=(1.0, 2.0, 4.0), sleep=sleep)
+        delivery = Delivery(http, target, pauses=(1.0, 2.0, 4.0), sleep=sleep)
 
-        def on_taken(position: int, _: int) -> None:
+        def on_taken(cursor: str, _: int) -> None:
             if file is not None:
-                file.reach(position)
+                file.reach(cursor)
 
         assert await delivery.send_all(each_of(found), None, Pace(), on_taken) == len(found)
     return pauses
@@ -154,7 +159,7 @@ async def test_every_event_arrives_once_in_order_and_signed(receiver: Receiver) 
     assert receiver.ids() == list(range(1, 2 * BATCH_EVENTS + 6))
     assert [len(batch) for batch in receiver.batches] == [BATCH_EVENTS, BATCH_EVENTS, 5]
     first, second, *_ = receiver.batches[0]
-    assert (first["prev"], second["prev"]) == (None, f"{EPOCH}.1")
+    assert (first["prev"], second["prev"]) == (None, named(1))
     assert second["source"] == "/tenants/t"
 
 
@@ -200,35 +205,31 @@ async def test_a_cut_replay_goes_on_after_its_checkpoint(
     found = events(3 * BATCH_EVENTS)
     receiver.answers = [(204, {}), (204, {}), (400, {})]
     file = checkpoint(tmp_path, receiver.url)
-    assert file.position() is None
+    assert file.cursor() is None
     with pytest.raises(NotDelivered):
         await deliver(receiver, found, file)
-    reached = checkpoint(tmp_path, receiver.url).position()
-    assert reached == 2 * BATCH_EVENTS
-    await deliver(receiver, found[reached:], file)
+    assert checkpoint(tmp_path, receiver.url).cursor() == named(2 * BATCH_EVENTS)
+    await deliver(receiver, found[2 * BATCH_EVENTS :], file)
     assert receiver.ids() == list(range(1, 3 * BATCH_EVENTS + 1))
-    assert file.position() == 3 * BATCH_EVENTS
+    assert file.cursor() == named(3 * BATCH_EVENTS)
 
 
-def checkpoint(
-    folder: Path, url: str, *, selection: str = "all", log_epoch: str = EPOCH
-) -> CheckpointFile:
-    return CheckpointFile(folder / "checkpoint", url=url, selection=selection, log_epoch=log_epoch)
+def checkpoint(folder: Path, url: str, *, selection: str = "all") -> CheckpointFile:
+    return CheckpointFile(folder / "checkpoint", url=url, selection=selection)
 
 
 def test_a_checkpoint_of_another_replay_is_refused(tmp_path: Path) -> None:
-    checkpoint(tmp_path, "http://a").reach(5)
-    assert checkpoint(tmp_path, "http://a").position() == 5
+    checkpoint(tmp_path, "http://a").reach(named(5))
+    assert checkpoint(tmp_path, "http://a").cursor() == named(5)
     for other, said in (
         (checkpoint(tmp_path, "http://b"), "to another URL"),
         (checkpoint(tmp_path, "http://a", selection="some"), "of other events"),
-        (checkpoint(tmp_path, "http://a", log_epoch="ffffffff"), "of another log"),
     ):
         with pytest.raises(CheckpointRefused, match=said):
-            other.position()
+            other.cursor()
     (tmp_path / "checkpoint").write_text("half of")
     with pytest.raises(CheckpointRefused, match="is no checkpoint"):
-        checkpoint(tmp_path, "http://a").position()
+        checkpoint(tmp_path, "http://a").cursor()
 
 
 # The pace ----------------------------------------------------------------------------------------
@@ -273,9 +274,9 @@ async def test_events_that_are_not_due_are_not_waited_for_by_those_that_are(
     clock = Clock()
     pace = Pace(1, clock=lambda: clock.now, sleep=clock.sleep)
     async with client() as http:
-        delivery = Delivery(http, Target(url=receiver.url, key_id="k1", secret=SECRET), EPOCH)
-        taken: list[tuple[float, int]] = []
+        delivery = Delivery(http, Target(url=receiver.url, key_id="k1", secret=SECRET))
+        taken: list[tuple[float, str]] = []
         await delivery.send_all(
             each_of(events(3)), None, pace, lambda at, _: taken.append((clock.now - 100, at))
         )
-    assert taken == [(0, 1), (60, 2), (120, 3)]
+    assert taken == [(0, named(1)), (60, named(2)), (120, named(3))]

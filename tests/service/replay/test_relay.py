@@ -17,10 +17,12 @@ from nats.js.api import RawStreamMsg
 
 from service.eventlog.cloudevents import cloud_event
 from service.eventlog.store import Recorded
+from service.eventlog.tenant_feed import chained
 from service.replay.delivery import CheckpointFile, CheckpointRefused
 from service.replay.jetstream import Address, Feed, NatsMissing, StreamRefused, Subjects
 from service.replay.reading import EventFilter
 from service.replay.relay import WINDOW, Relay
+from service.wire import position_of
 from tests.service.eventlog.logs import Log, event, everything, running_log
 from tests.service.replay.nats_server import NatsServer, nats_server
 from tests.sizes import chance, size
@@ -71,16 +73,15 @@ async def relaying(
 ) -> AsyncGenerator[Running]:
     at = Address(url=nats.url, stream=stream)
     selection = "all tenants" if tenant is None else f"tenant {tenant}"
-    feed = Feed(log_epoch=await log.store.log_epoch(), selection=selection, subjects=SUBJECTS)
+    feed = Feed(selection=selection, subjects=SUBJECTS)
     running: list[Running] = []
     relay = Relay(
+        log.store,
         log.live_log,
         EventFilter(tenant_id=tenant),
         at,
         feed,
-        CheckpointFile(
-            folder / "checkpoint", url=at.described, selection=selection, log_epoch=feed.log_epoch
-        ),
+        CheckpointFile(folder / "checkpoint", url=at.described, selection=selection),
         lambda position: running[0].on_reached(position),
     )
     running.append(Running(asyncio.create_task(relay.run())))
@@ -98,7 +99,7 @@ async def append(log: Log, count: int, **members: Any) -> int:
 
 
 def ids(messages: Sequence[RawStreamMsg]) -> list[int]:
-    return [int((message.headers or {})["Nats-Msg-Id"]) for message in messages]
+    return [position_of((message.headers or {})["Nats-Msg-Id"]) for message in messages]
 
 
 async def test_the_log_is_published_in_order_while_it_grows(
@@ -112,14 +113,13 @@ async def test_the_log_is_published_in_order_while_it_grows(
     messages = await nats.messages()
     assert ids(messages) == list(range(1, head + 1))
     events = await everything(log.store)
-    log_epoch = await log.store.log_epoch()
     assert [message.data for message in messages] == [
-        cloud_event(each, log_epoch, each.position - 1 or None) for each in events
+        cloud_event(each, prev) for each, prev in chained(events, None)
     ]
     last = messages[-1]
     assert last.subject == "throughline.a%2Eb%20c.Y"
     assert (last.headers or {})["Content-Type"] == "application/cloudevents+json"
-    assert (last.headers or {})["Throughline-Cursor"] == f"{log_epoch}.{head}"
+    assert (last.headers or {})["Throughline-Cursor"] == events[-1].cursor
 
 
 async def test_a_relay_of_one_tenant_publishes_the_events_of_this_tenant_alone(
@@ -132,7 +132,7 @@ async def test_a_relay_of_one_tenant_publishes_the_events_of_this_tenant_alone(
     first, second = await nats.messages()
     assert ids([first, second]) == [4, 5]
     assert orjson.loads(first.data or b"")["prev"] is None
-    assert orjson.loads(second.data or b"")["prev"].endswith(".4")
+    assert orjson.loads(second.data or b"")["prev"].startswith("4.")
 
 
 async def test_the_stream_says_where_a_relay_goes_on_and_not_an_older_checkpoint(
@@ -241,7 +241,7 @@ async def test_killed_relays_lose_and_repeat_nothing(
         seen = 0
         while seen < head:
             message = await arrived.next_msg(timeout=30)
-            seen = int((message.headers or {})["Nats-Msg-Id"])
+            seen = position_of((message.headers or {})["Nats-Msg-Id"])
         process.send_signal(signal.SIGINT)
         assert process.wait() == 130
     assert ids(await nats.messages()) == list(range(1, head + 1))
@@ -275,7 +275,7 @@ async def test_a_stream_of_others_is_refused(log: Log, nats: NatsServer, tmp_pat
     assert "has other events: all tenants" in await refused(log, nats, tmp_path, tenant="t1")
     async with nats.client() as client:
         context = client.jetstream()
-        headers = {"Throughline-Cursor": "ffffffff.2", "Throughline-Selection": "all tenants"}
+        headers = {"Throughline-Cursor": "2.ffffffff", "Throughline-Selection": "all tenants"}
         await context.publish("throughline.t1.X", b"{}", headers=headers)
         assert "events of another log" in await refused(log, nats, tmp_path)
         await context.publish("throughline.t1.X", b"{}")
@@ -338,7 +338,7 @@ def test_what_a_subject_may_not_have_is_written_as_in_a_url() -> None:
 
 def recorded(tenant_id: str) -> Recorded:
     return Recorded(
-        1, tenant_id, "s", 1, "X", 1, None, b"{}", "{}", datetime(2026, 1, 1, tzinfo=UTC)
+        1, tenant_id, "s", 1, "X", 1, None, b"{}", "{}", datetime(2026, 1, 1, tzinfo=UTC), "1.0"
     )
 
 

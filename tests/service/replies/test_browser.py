@@ -12,8 +12,8 @@ from service.model.offline.app import OfflineModel
 from tests.documents import code
 from tests.running import Event, LiveService, running
 from tests.service import law
-from tests.service.cutting import CuttingProxy
 from tests.service.replies.test_client_examples import PAGE
+from tests.web.network import BadNetwork
 
 WATCH = """
 path => new Promise((resolve, reject) => {
@@ -41,7 +41,7 @@ body => new Promise((resolve, reject) => {
 
 @asynccontextmanager
 async def browser(address: str) -> AsyncGenerator[Page]:
-    """A page of the proxy's origin, in headless Chromium."""
+    """A page of the network's origin, in headless Chromium."""
     program = shutil.which("chromium") or shutil.which("google-chrome")
     async with async_playwright() as playwright:
         chromium = await playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
@@ -54,19 +54,25 @@ async def browser(address: str) -> AsyncGenerator[Page]:
 @asynccontextmanager
 async def behind_a_bad_network(
     url: str, cuts: int
-) -> AsyncGenerator[tuple[LiveService, CuttingProxy]]:
-    """A service behind a proxy that signs, serves the documented client, and cuts streams."""
+) -> AsyncGenerator[tuple[LiveService, BadNetwork]]:
+    """A service behind a network that signs, serves the documented client, and cuts streams."""
     async with running(url, OfflineModel(pace=0.02)) as live:
         await live.project()
         await live.credit()
-        proxy = CuttingProxy(str(live.client.base_url), cuts=cuts)
-        page = f"<!doctype html><title>Throughline</title><script>{code(PAGE, 'js')}</script>"
-        proxy.pages |= {"/": page.encode(), "/favicon.ico": b""}
-        yield live, proxy
+        network = BadNetwork(str(live.client.base_url), signs=True)
+        network.cut_streams(700 * n for n in range(1, cuts + 1))
+        network.pages |= {"/": _client, "/favicon.ico": _client}
+        yield live, network
+
+
+async def _client() -> tuple[str, bytes]:
+    """A page with the documented client."""
+    page = f"<!doctype html><title>Throughline</title><script>{code(PAGE, 'js')}</script>"
+    return "text/html", page.encode()
 
 
 async def test_an_event_source_that_reconnects_by_itself_gets_every_event_once(url: str) -> None:
-    async with behind_a_bad_network(url, cuts=3) as (live, proxy), proxy.serving() as address:
+    async with behind_a_bad_network(url, cuts=3) as (live, network), network.serving() as address:
         events: list[Event] = []
         async with browser(address) as page:
             async for event in law.read_stream(live, "أضف حقل بحث 🧵", locale="ar"):
@@ -77,12 +83,12 @@ async def test_an_event_source_that_reconnects_by_itself_gets_every_event_once(u
                     await page.evaluate(f"() => {{ window.watching = ({WATCH})('{path}') }}")
             got: list[Any] = await page.evaluate("() => window.watching")
         assert [(name, orjson.loads(data), at) for name, data, at in got] == events
-        assert proxy.statuses == [200, 200, 200, 200, 204]
+        assert network.statuses == [200, 200, 200, 200, 204]
         await law.ended_as_shown(live, url, law.lawful(events))
 
 
 async def test_the_documented_browser_client_shows_the_reply(url: str) -> None:
-    async with behind_a_bad_network(url, cuts=2) as (live, proxy), proxy.serving() as address:
+    async with behind_a_bad_network(url, cuts=2) as (live, network), network.serving() as address:
         async with browser(address) as page:
             body = {"userId": "u1", "projectId": "p1", "message": "Add a login page"}
             names, reply = await page.evaluate(ASK, body)

@@ -12,7 +12,7 @@ from service.model.offline.app import OfflineModel
 from tests.documents import DOCS, code
 from tests.running import running
 from tests.service import law
-from tests.service.cutting import CuttingProxy
+from tests.web.network import BadNetwork
 
 PAGE = DOCS / "streaming.md"
 
@@ -25,8 +25,9 @@ async def test_the_python_client_reads_a_reply_over_connections_that_break(url: 
     async with running(url, OfflineModel(pace=0.02)) as live:
         await live.project()
         await live.credit()
-        proxy = CuttingProxy(str(live.client.base_url), cuts=3)
-        async with proxy.serving() as address:
+        network = BadNetwork(str(live.client.base_url), signs=True)
+        network.cut_streams([700, 1_400, 2_100])
+        async with network.serving() as address:
 
             def ask() -> list[law.Event]:
                 with httpx.Client(base_url=address, timeout=30) as client:
@@ -37,5 +38,5 @@ async def test_the_python_client_reads_a_reply_over_connections_that_break(url: 
         reply_id = read[0][1]["messageId"]
         whole = await live.join(reply_id)
         assert read == [(name, data, "") for name, data, _ in whole]
-        assert [line.split(" ")[0] for line in proxy.requests] == ["POST", "GET", "GET", "GET"]
+        assert [line.split(" ")[0] for line in network.requests] == ["POST", "GET", "GET", "GET"]
         await law.ended_as_shown(live, url, law.lawful(whole))

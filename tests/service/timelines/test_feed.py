@@ -16,6 +16,7 @@ from service.http.merge import MergedStreams
 from service.postgres import connections
 from service.timelines import feed as feeds
 from service.timelines.feed import Feeds, Item, Project
+from service.wire import BEGINNING
 from tests.projections.generated import owning
 from tests.projections.test_projection import break_, held, mend
 from tests.running import LiveService, Signed, running
@@ -27,9 +28,9 @@ from tests.service.watching import (
     append,
     append_each,
     chained,
+    cursor_at,
     many,
     opened,
-    origin,
     refused,
     said,
     shown,
@@ -44,7 +45,7 @@ PATH = "/v1/project/p1/timeline/stream"
 
 async def test_a_stream_has_the_items_of_a_page(run: LiveService) -> None:
     await run.chat("Good morning")
-    async with opened(run, since=origin(run), includeHidden=True) as watched:
+    async with opened(run, since=BEGINNING, includeHidden=True) as watched:
         before = await watched.read(4)
         asking = asyncio.create_task(run.chat("What is missing?"))
         happening = await watched.read(2)
@@ -95,7 +96,7 @@ async def test_a_stream_is_resumed_at_every_item(
     assert len(items) == 8
     async with AsyncExitStack() as stack:
         for n in range(len(items)):
-            at = items[n - 1]["cursor"] if n else origin(run)
+            at = items[n - 1]["cursor"] if n else BEGINNING
             header, query = HOW[how]
             opening = opened(run, since=header.format(at), after=query.format(at))
             watched = await stack.enter_async_context(opening)
@@ -126,7 +127,7 @@ async def until_last(at: LiveService, *, leaving: bool) -> list[law.Event]:
     """All items up to the last one. With `leaving`, a new stream begins after every third item."""
     events: list[law.Event] = []
     while True:
-        async with opened(at, since=events[-1][2] if events else origin(at)) as watched:
+        async with opened(at, since=events[-1][2] if events else BEGINNING) as watched:
             while not (leaving and watched.last and len(events) % 3 == 0):
                 events.append(await watched.next())
                 if events[-1][1]["aiResponse"]["data"]["template"] == "last":
@@ -140,7 +141,7 @@ async def test_a_watcher_far_behind_reads_the_table_and_then_the_ring(
     monkeypatch.setattr(feeds, "RING", 5)
     monkeypatch.setattr(feeds, "STEP", 4)
     await append(run, [said(f"{n}") for n in range(50)])
-    async with opened(run, since=origin(run)) as watched:
+    async with opened(run, since=BEGINNING) as watched:
         events = await watched.read(50)
         await append(run, [said(f"{n}") for n in range(20)])
         events += await watched.read(20)
@@ -155,7 +156,7 @@ async def test_a_ring_is_bounded_by_bytes(
     run: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feeds, "RING_BYTES", 3_000)
-    async with opened(run, since=origin(run)) as watched:
+    async with opened(run, since=BEGINNING) as watched:
         await append(run, [said("x" * 1_000) for _ in range(10)])
         events = await watched.read(10)
         (feed,) = run.service.feeds._feeds.values()
@@ -173,7 +174,7 @@ async def test_a_hundred_watchers_cost_a_single_read(run: LiveService) -> None:
     await append(run, [said("before")])
     async with many(run) as client, AsyncExitStack() as stack:
         transactions = [
-            await stack.enter_async_context(opened(run, client=client, since=origin(run)))
+            await stack.enter_async_context(opened(run, client=client, since=BEGINNING))
             for _ in range(100)
         ]
         first = [await each.next() for each in transactions]
@@ -220,7 +221,7 @@ async def test_items_from_before_the_first_watcher_are_read(
     """The stream reads the ring. Then an item is written. Only then the stream follows the log."""
     async with running_log(url) as log:
         store = SlowHead(pool)
-        watched = Feeds(pool, store, log.live_log, await store.log_epoch())
+        watched = Feeds(pool, store, log.live_log)
         working = asyncio.create_task(watched.run())
         async with aclosing(watched.follow(Project("t1", "p1"), 0, Shown())) as items:
             first = asyncio.create_task(anext(items))
@@ -239,7 +240,7 @@ async def test_all_watched_projects_of_a_tenant_are_read_in_one_transaction(
     """More projects than share a round trip, each with an item of its own."""
     projects = [f"p{n}" for n in range(feeds.AT_ONCE + 5)]
     async with running_log(url) as log:
-        watched = Feeds(pool, log.store, log.live_log, await log.store.log_epoch())
+        watched = Feeds(pool, log.store, log.live_log)
         async with AsyncExitStack() as stack:
             following: list[asyncio.Task[list[Item]]] = []
             for each in projects:
@@ -268,7 +269,7 @@ async def test_a_project_without_watchers_uses_no_memory(run: LiveService) -> No
     await until(lambda: not run.service.merged_streams.open)
     assert run.service.feeds._feeds == {}
     await append(run, [said("again")])
-    async with opened(run, since=origin(run)) as watched:
+    async with opened(run, since=BEGINNING) as watched:
         assert chained(await watched.read(2), None, "item") == await shown(run)
 
 
@@ -281,15 +282,16 @@ async def test_a_project_without_watchers_uses_no_memory(run: LiveService) -> No
         ("00000000.1", 409, "cursor_of_another_log"),
         ("1", 422, "bad_cursor"),
         ("abc.", 422, "bad_cursor"),
-        ("{epoch}.-1", 422, "bad_cursor"),
-        ("{epoch}.1e3", 422, "bad_cursor"),
-        ("{epoch}.999999", 409, "position_not_in_log"),
+        ("-1.0123abcd", 422, "bad_cursor"),
+        ("01.0123abcd", 422, "bad_cursor"),
+        ("1.0123ABCD", 422, "bad_cursor"),
+        ("1.0123abcd", 409, "cursor_of_another_log"),
+        ("999999.0123abcd", 409, "cursor_of_another_log"),
     ],
 )
 async def test_an_invalid_cursor_is_refused(
     shared: LiveService, cursor: str, status: int, code: str
 ) -> None:
-    cursor = cursor.format(epoch=shared.service.log_epoch)
     for headers, query in (({"Last-Event-ID": cursor}, {}), ({}, {"after": cursor})):
         answer = await refused(shared, PATH, headers=headers, params=query)
         assert answer == (status, code)
@@ -355,7 +357,7 @@ async def test_a_stream_filters_as_a_page_does(
         await owner.execute("update app.timeline set mode = 'build' where position % 4 = 0")
     items = await shown(run, mode=mode, includeHidden=hidden)
     assert len(items) == {"all": 24, "plan": 18, "build": 6}[mode] * (3 if hidden else 2) // 3
-    async with opened(run, since=origin(run), mode=mode, includeHidden=hidden) as watched:
+    async with opened(run, since=BEGINNING, mode=mode, includeHidden=hidden) as watched:
         assert chained(await watched.read(len(items)), None, "item") == items
 
 
@@ -441,7 +443,7 @@ async def test_a_reader_that_does_not_read_is_cut_and_can_come_back(
     monkeypatch.setattr(sse_response, "SEND_SECONDS", 0.2)
     await append_each(run, (said("x" * 100_000) for _ in range(60)))
     items = await shown(run)
-    async with Raw(run, f"{PATH}?after={origin(run)}") as slow, opened(run) as quick:
+    async with Raw(run, f"{PATH}?after={BEGINNING}") as slow, opened(run) as quick:
         await until(lambda: run.service.merged_streams.open == 2)
         await until(lambda: run.service.merged_streams.open == 1)
         await append(run, [said("later")])
@@ -450,7 +452,7 @@ async def test_a_reader_that_does_not_read_is_cut_and_can_come_back(
     assert not sent.endswith(b"0\r\n\r\n"), "the service closed the connection"
     came = sent.count(b"\nevent: item\n")
     assert came < 60
-    async with opened(run, after=items[came - 2]["cursor"] if came > 1 else origin(run)) as again:
+    async with opened(run, after=items[came - 2]["cursor"] if came > 1 else BEGINNING) as again:
         events = await again.read(61 - max(came - 1, 0))
     before = items[came - 2]["cursor"] if came > 1 else None
     assert chained(events, before, "item") == (await shown(run))[max(came - 1, 0) :]
@@ -461,7 +463,7 @@ async def test_a_reader_that_does_not_read_is_cut_and_can_come_back(
 
 async def test_a_halted_read_model_delays_items_and_loses_none(run: LiveService, url: str) -> None:
     await append(run, [said("before")])
-    async with owning(url) as owner, opened(run, since=origin(run)) as watched:
+    async with owning(url) as owner, opened(run, since=BEGINNING) as watched:
         events = [await watched.next()]
         await break_(owner, TIMELINE, at="SystemMessagePosted")
         await append_each(run, (said(f"{n}") for n in range(5)))
@@ -485,7 +487,7 @@ async def test_a_stream_follows_a_read_model_that_progresses_a_little(
     run: LiveService, url: str
 ) -> None:
     archived = NewEvent("t1", "session-s", 1, "SessionArchived", b'{"session_id":"s"}', "p1")
-    async with owning(url) as owner, opened(run, since=origin(run)) as watched:
+    async with owning(url) as owner, opened(run, since=BEGINNING) as watched:
         await break_(owner, TIMELINE, at="SessionArchived")
         async with held(url, "timeline"):
             await append_each(run, [said("one"), archived, said("two")])
@@ -500,7 +502,7 @@ async def test_a_cursor_beyond_the_read_model_is_not_a_gap(run: LiveService, url
     """The `prev` of the next event is an item that the read model did not have at the start."""
     async with held(url, "timeline"):
         upto = await append(run, [said("one"), said("two"), said("three")])
-        cursor = f"{run.service.log_epoch}.{upto - 1}"
+        cursor = await cursor_at(run, upto - 1)
         watching = opened(run, after=cursor)
         watched = await watching.__aenter__()
         assert await watched.comment() == ": throughline"
@@ -511,7 +513,7 @@ async def test_a_cursor_beyond_the_read_model_is_not_a_gap(run: LiveService, url
 
 
 async def test_a_rebuild_does_not_disturb_a_stream(run: LiveService, url: str) -> None:
-    async with owning(url) as owner, opened(run, since=origin(run)) as watched:
+    async with owning(url) as owner, opened(run, since=BEGINNING) as watched:
         writing = asyncio.create_task(append_each(run, (said(f"{n}") for n in range(60))))
         for _ in range(3):
             await rebuild(owner, TIMELINE)
@@ -535,7 +537,7 @@ async def test_a_read_that_is_cut_off_is_repeated(
     ):
         await log.writer.append([said("one"), said("two"), said("three")])
         cutter.cut_request_with(text)
-        watched = Feeds(pool, log.store, log.live_log, await log.store.log_epoch())
+        watched = Feeds(pool, log.store, log.live_log)
         working = asyncio.create_task(watched.run())
         positions: list[int] = []
         async with aclosing(watched.follow(Project("t1", "p1"), 0, Shown())) as pages:
@@ -548,7 +550,7 @@ async def test_a_read_that_is_cut_off_is_repeated(
 
 
 async def test_lost_connections_delay_items_and_lose_none(run: LiveService, url: str) -> None:
-    async with opened(run, since=origin(run)) as watched:
+    async with opened(run, since=BEGINNING) as watched:
         await append(run, [said("one")])
         events = [await watched.next()]
         for _ in range(3):

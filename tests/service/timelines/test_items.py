@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from service.texts.templates import direction_of, preferred
+from service.wire import BEGINNING
 from tests.running import LiveService
 from tests.service import watching
 from tests.service.api.test_build_views import rows
@@ -52,7 +53,7 @@ async def test_the_labels_of_actions_are_in_the_reader_s_language(run: LiveServi
 
 
 async def test_each_watcher_has_labels_in_its_own_language(run: LiveService) -> None:
-    path, start = "/v1/project/p1/timeline/stream", watching.origin(run)
+    path, start = "/v1/project/p1/timeline/stream", BEGINNING
     async with (
         watching.opened(run, path, since=start, userId="u1", locale="fr") as french,
         watching.opened(run, path, since=start, userId="u1") as own,

@@ -10,8 +10,9 @@ from service.eventlog.store import NewEvent
 from service.jobs.expiry import expire_idle
 from service.ops import metrics
 from service.timelines import feed as feeds
+from service.wire import BEGINNING
 from tests.running import LiveService
-from tests.service.watching import append, chained, opened, origin, said, shown
+from tests.service.watching import append, chained, opened, said, shown
 
 TOO_LARGE = b'{"n": 1e30}'
 """A number that JSON in PostgreSQL has, and that the service's JSON does not have."""
@@ -27,7 +28,7 @@ async def test_an_item_that_cannot_be_shown_keeps_its_place_on_pages_and_in_stre
     run: LiveService,
 ) -> None:
     counted = metrics.UNREADABLE._value.get()
-    async with opened(run, since=origin(run)) as watched:
+    async with opened(run, since=BEGINNING) as watched:
         await append(run, [said("first")])
         await append(run, [unreadable()])
         await append(run, [said("last")])
@@ -55,8 +56,8 @@ async def test_a_project_whose_items_cannot_be_read_does_not_keep_the_others_wai
             raise LookupError("a fault in one project")
         failing(self, feed, *rest)  # type: ignore[arg-type]
 
-    async with opened(run, since=origin(run)) as bad:
-        async with opened(run, "/v1/project/p2/timeline/stream", since=origin(run)) as good:
+    async with opened(run, since=BEGINNING) as bad:
+        async with opened(run, "/v1/project/p2/timeline/stream", since=BEGINNING) as good:
             monkeypatch.setattr(feeds.Feeds, "_extend", fail)
             monkeypatch.setattr(feeds, "FAILED_SECONDS", 0.1)
             await append(run, [said("one"), said("two", project_id="p2")])
@@ -85,7 +86,7 @@ async def test_the_service_passes_over_events_that_another_application_wrote(
     await run.project("p2")
     path = "/v1/project/p2/timeline/stream"
     with capture_logs() as lines:
-        async with opened(run, replies=True), opened(run, path, since=origin(run)) as watched:
+        async with opened(run, replies=True), opened(run, path, since=BEGINNING) as watched:
             for n, (name, state) in enumerate(FOREIGN):
                 await append(run, [NewEvent("t1", f"foreign-{n}", 1, name, state, "p1")])
             await append(run, [said("after all", project_id="p2")])

@@ -1,17 +1,18 @@
 """Deliveries: each event arrives in order, whatever is killed, and no receiver holds another."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import pytest
+from prometheus_client import REGISTRY
 
 from service.chat import leases
 from service.eventlog.heavy_reads import HeavyReads
-from service.eventlog.store import EventStore
 from service.postgres import connections
-from service.postgres.connections import Pool, tenant_transaction
+from service.postgres.connections import Pool, service_transaction, tenant_transaction
 from service.webhooks.dispatch import Dispatcher, Source
 from service.webhooks.store import (
     MOST_DEAD_LETTERS,
@@ -22,12 +23,19 @@ from service.webhooks.store import (
     dead_letters,
     webhooks_of,
 )
+from service.wire import position_of
 from tests.service.eventlog.logs import Log, event, running_log
 from tests.service.webhooks.receiver import CUT, Receiver, receiving
 from tests.sizes import chance, size
 
 TENANT = "t1"
 QUICK = (0.001, 0.001)
+OUTCOMES: Final = ("delivered", "failed", "dead")
+SAME: Final[dict[str, Any]] = {
+    **dict.fromkeys(("url", "types", "description", "is_enabled")),
+    "rotate": False,
+}
+"""A change that leaves everything as it is."""
 
 
 @pytest.fixture
@@ -53,7 +61,6 @@ async def dispatching(
             pool=pool,
             live_log=log.live_log,
             heavy_reads=HeavyReads(),
-            log_epoch=await EventStore(pool).log_epoch(),
             private=True,
             pauses=pauses,
         )
@@ -100,6 +107,13 @@ async def letters(pool: Pool, webhook_id: str) -> list[DeadLetterRow]:
         return await dead_letters(connection, TENANT, webhook_id)
 
 
+def counted() -> Counter[str]:
+    """The tries to deliver in this process, by what became of them."""
+    name = "throughline_webhook_deliveries_total"
+    found = {each: REGISTRY.get_sample_value(name, {"outcome": each}) for each in OUTCOMES}
+    return Counter({each: int(value or 0) for each, value in found.items()})
+
+
 async def test_events_arrive_in_order_and_name_the_event_before_them(
     url: str, pool: Pool, log: Log, receiver: Receiver
 ) -> None:
@@ -112,8 +126,9 @@ async def test_events_arrive_in_order_and_name_the_event_before_them(
         await receiver.until_position(head)
     expected = [*range(before + 1, before + 151), head]
     assert receiver.positions() == expected
-    prevs = [int(each.event["prev"].partition(".")[2]) for each in receiver.deliveries]
+    prevs = [position_of(each.event["prev"]) for each in receiver.deliveries]
     assert prevs == [before, *expected[:-1]]
+    assert receiver.connections == 1
 
 
 async def test_types_choose_the_events(url: str, pool: Pool, log: Log, receiver: Receiver) -> None:
@@ -147,6 +162,7 @@ async def test_an_event_is_given_up_after_its_tries_and_can_be_sent_once_more(
 ) -> None:
     webhook_id = await add(pool, receiver)
     receiver.answers = [(500, {})] * 3
+    before = counted()
     await append(log, 2)
     async with dispatching(url, log) as dispatcher:
         await receiver.until(4)
@@ -163,6 +179,7 @@ async def test_an_event_is_given_up_after_its_tries_and_can_be_sent_once_more(
                     """The answer has arrived, and is not written yet."""
         assert receiver.positions()[4:] == [1, 1]
         assert await letters(pool, webhook_id) == []
+    assert counted() - before == {"failed": 2, "dead": 2, "delivered": 2}
 
 
 async def test_a_retry_after_is_kept_and_survives_the_process(
@@ -178,18 +195,30 @@ async def test_a_retry_after_is_kept_and_survives_the_process(
     assert found.next_try_at is not None
     assert (found.next_try_at - found.created_at).total_seconds() > 1700
     async with dispatching(url, log) as dispatcher:
-        await Webhooks(pool).change(
-            TENANT,
-            webhook_id,
-            url=None,
-            types=None,
-            description=None,
-            is_enabled=True,
-            rotate=False,
-        )
+        await Webhooks(pool).change(TENANT, webhook_id, **SAME | {"is_enabled": True})
         dispatcher.on_changed()
         await receiver.until(2)
     assert receiver.positions() == [1, 1]
+
+
+async def test_an_old_secret_signs_until_it_expires(
+    url: str, pool: Pool, log: Log, receiver: Receiver
+) -> None:
+    webhook_id = await add(pool, receiver)
+    await Webhooks(pool).change(TENANT, webhook_id, **SAME | {"rotate": True})
+
+    async def signatures() -> int:
+        await receiver.until_position(await append(log, 1))
+        return len(receiver.deliveries[-1].headers["webhook-signature"].split(" "))
+
+    async with dispatching(url, log) as dispatcher:
+        assert await signatures() == 2
+        async with service_transaction(pool) as connection:
+            await connection.execute("update app.webhook set old_secret_until = now()")
+        dispatcher.on_changed()
+        async with asyncio.timeout(20):
+            while await signatures() > 1:
+                """An event may be on its way while the dispatcher reads the webhook again."""
 
 
 async def test_a_receiver_that_is_gone_for_ever_is_sent_nothing_more(

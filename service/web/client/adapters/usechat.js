@@ -2,8 +2,7 @@
 import { mainText } from '../fold.js'
 
 export class ThroughlineChatTransport {
-  /** A stream that is read again begins with the beginning of its reply. */
-  resumeStreamIsReplay = true
+  resumeStreamIsReplay = true // a stream that is read again begins with the beginning of its reply
 
   /** @param {import('../throughline.js').Throughline} client @param {Record<string, any>} [more] further members of each message, such as `locale` */
   constructor(client, more = {}) {
@@ -21,13 +20,11 @@ export class ThroughlineChatTransport {
   async reconnectToStream({ chatId, abortSignal }) {
     const feed = this.client.follow({ sessionId: chatId }, { history: 1 })
     try {
-      await feed.ready
-      while (true) {
+      for (await feed.ready; ; await new Promise(resolve => feed.addEventListener('state', resolve, { once: true }))) {
         const last = feed.state.items.at(-1)
         if (last?.kind !== 'user_message' || last.source) return null
         const [messageId] = Object.keys(feed.state.replies)
         if (messageId) return chunks(this.client.join(messageId), abortSignal)
-        await new Promise(resolve => feed.addEventListener('state', resolve, { once: true }))
       }
     } finally {
       feed.close()
@@ -44,8 +41,7 @@ function chunks(reply, abortSignal) {
       const say = (/** @type {string} */ type, /** @type {object} */ more = {}) => controller.enqueue({ type, ...more })
       const close = () => { if (isOpen) say('text-end', { id: `${part}` }); isOpen = false }
       reply.addEventListener('state', () => {
-        if (!hasBegun && reply.messageId) say('start', { messageId: reply.messageId })
-        hasBegun ||= reply.messageId !== null
+        if (!hasBegun && reply.messageId) hasBegun = (say('start', { messageId: reply.messageId }), true)
         const text = mainText(reply.state)
         if (!text.startsWith(shown)) close() // taken back: the text begins again in another part
         if (!isOpen && text) say('text-start', { id: `${++part}` })
@@ -55,8 +51,7 @@ function chunks(reply, abortSignal) {
       })
       const end = await reply.done.catch(error => ({ error }))
       close()
-      if (end.error) say('error', { errorText: end.error.code })
-      else say('data-reply', { id: 'reply', data: end })
+      say(end.error ? 'error' : 'data-reply', end.error ? { errorText: end.error.code } : { id: 'reply', data: end })
       say('finish')
       controller.close()
     }

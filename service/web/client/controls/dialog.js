@@ -1,6 +1,6 @@
 /** The one dialog that stops the page: before something is erased. Other dialogs only show. */
 
-import { h } from '../elements/dom.js'
+import { h } from '../elements/parts/dom.js'
 import { t } from '../texts.js'
 
 /**

@@ -1,7 +1,7 @@
 /** A button with a menu beside it. The browser closes the menu at Escape and at a click elsewhere. */
 
-import { h } from '../elements/dom.js'
-import { icon } from '../elements/icons.js'
+import { h } from '../elements/parts/dom.js'
+import { icon } from '../elements/parts/icons.js'
 
 /**
  * @typedef {object} Entry

@@ -1,6 +1,6 @@
 /** A name that is changed where it stands. */
 
-import { h } from '../elements/dom.js'
+import { h } from '../elements/parts/dom.js'
 
 /**
  * Put an input in place of a node. Enter and leaving the input save, Escape does not; then the node

@@ -1,7 +1,7 @@
 /** A short line at the lower edge, which goes by itself: what was done, and the way to undo it. */
 
 import { said } from '../conversation/templates.js'
-import { h } from '../elements/dom.js'
+import { h } from '../elements/parts/dom.js'
 
 const SHOWN_MS = 8_000
 

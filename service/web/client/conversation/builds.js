@@ -20,11 +20,13 @@ export class Builds {
 
   /**
    * A build with its events, as far as they were read. What the item says is read again when it changes.
+   * At an earlier moment it is what the item says.
    * @param {any} state the build as an item has it
    * @param {import('../throughline.js').Throughline | null} client
    * @param {string | null} at
    */
   of(state, client, at) {
+    if (at !== null) return state
     const id = state.buildId
     const known = this.#builds.get(id)
     if (!known || known.state.status !== state.status || known.state.phase !== state.phase) {
@@ -32,7 +34,7 @@ export class Builds {
       next.state = state
       this.#builds.set(id, next)
       this.#shown.set(id, { ...next.whole, ...state, events: next.events })
-      if (client && at === null) void this.#read(client, id)
+      if (client) void this.#read(client, id)
     }
     return this.#shown.get(id)
   }

@@ -1,8 +1,8 @@
 /** Where a message is written: its draft is kept, its price is said before it is sent. */
 
-import { h, patch } from '../elements/dom.js'
-import { icon } from '../elements/icons.js'
-import { number, t } from '../texts.js'
+import { h, patch } from '../elements/parts/dom.js'
+import { icon } from '../elements/parts/icons.js'
+import { locale, number, t } from '../texts.js'
 
 const LONGEST = 32_000
 const CHAT_MODES = Object.freeze(['', 'question', 'feature', 'fix', 'analysis', 'general'])
@@ -21,6 +21,7 @@ export class Composer {
   /** @type {State | null} */
   #state = null
   #mode = ''
+  #locale = ''
   #text
   #line = h('div', { class: 'line' })
   #above = h('div')
@@ -46,16 +47,17 @@ export class Composer {
 
   /** @param {State} state */
   show(state) {
-    if (this.#state?.key !== state.key) {
-      this.#text.value = kept(state.key)
-    }
+    const last = this.#state
+    if (last?.key !== state.key) this.#text.value = kept(state.key)
     this.#state = state
-    this.draw()
+    const isSame = last && this.#locale === locale() && Object.entries(state).every(([name, value]) => Reflect.get(last, name) === value)
+    if (!isSame) this.draw()
   }
 
   draw() {
     const state = this.#state
     if (!state) return
+    this.#locale = locale()
     this.#text.disabled = state.why !== null
     this.#text.setAttribute('aria-label', t('composer_message'))
     this.#text.placeholder = t(state.isEditing ? 'composer_edit' : 'composer_placeholder')

@@ -1,6 +1,6 @@
 /** Files that the page gives to its user. */
 
-import { h } from '../elements/dom.js'
+import { h } from '../elements/parts/dom.js'
 
 /**
  * Save a text as a file.

@@ -6,7 +6,7 @@
  *
  * @typedef {Record<string, any>} Item an item of the timeline
  * @typedef {import('../fold.js').ReplyState} ReplyState
- * @typedef {{key: string, item?: Item, reply?: ReplyState, pending?: string, build?: any, why?: string | null}} Row
+ * @typedef {{key: string, item?: Item, reply?: ReplyState, pending?: string, build?: any}} Row
  * @typedef {object} Room what the rows need of the conversation that they stand in
  * @property {string | null} userId
  * @property {boolean} isPast
@@ -15,12 +15,23 @@
  */
 
 import { menuButton } from '../controls/menu.js'
-import { h, patch } from '../elements/dom.js'
-import { icon } from '../elements/icons.js'
-import { markdown } from '../elements/markdown.js'
-import { moment } from '../elements/moment.js'
+import { attempt } from '../controls/toast.js'
+import { h, patch } from '../elements/parts/dom.js'
+import { icon } from '../elements/parts/icons.js'
+import { moment } from '../elements/parts/moment.js'
 import { duration, seconds, t, word } from '../texts.js'
 import { said } from './templates.js'
+
+/** The elements of replies and builds are loaded when the first one is shown. @type {Record<string, () => Promise<unknown>>} */
+const LOADED = { 'throughline-plan': () => import('../elements/plan.js'), 'throughline-build': () => import('../elements/build.js') }
+/** @type {typeof import('../elements/parts/markdown.js').markdown | null} */
+let markdown = null
+
+/** @param {string} tag @param {Record<string, unknown>} attributes */
+function element(tag, attributes) {
+  if (!customElements.get(tag)) void attempt(async () => LOADED[tag]?.())
+  return h(tag, attributes)
+}
 
 /** @type {WeakMap<Element, {row: Row, room: Room}>} */
 const shown = new WeakMap()
@@ -44,7 +55,7 @@ export function makeRow(row, room) {
 export function renewRow(node, row, room) {
   const last = shown.get(node)
   shown.set(node, { row, room })
-  const isSame = last && last.room === room && last.row.item === row.item && last.row.reply === row.reply && last.row.build === row.build && last.row.why === row.why
+  const isSame = last && last.room === room && last.row.item === row.item && last.row.reply === row.reply && last.row.build === row.build
   if (isSame) return
   const kind = row.pending !== undefined ? 'user_message' : row.item?.['kind'] ?? 'reply'
   node.setAttribute('data-kind', kind)
@@ -110,7 +121,7 @@ function reply(node, row, room) {
 }
 
 /** Why there is no more, in one sentence. @param {Row} row @param {boolean} isError */
-function ending({ item, reply: state, why: known }, isError) {
+function ending({ item, reply: state }, isError) {
   const final = state?.envelope
   if (isError) {
     const code = item?.['aiResponse']?.data?.code ?? final?.error?.code ?? state?.problem?.code
@@ -118,7 +129,7 @@ function ending({ item, reply: state, why: known }, isError) {
   }
   const subtype = item?.['aiResponse']?.subtype ?? final?.subtype
   if (subtype !== 'partial') return null
-  const reason = known || final?.reason
+  const reason = item?.['aiResponse']?.reason ?? final?.reason
   const why = reason ? said(`reply_${reason}`) : ''
   return h('p', { class: 'notice' }, icon('info'), ' ', why || t('plan_partial'))
 }
@@ -147,7 +158,7 @@ function nextSteps(row, room, mode, isError) {
 function planOf(node, row, room, data, mode) {
   let plan = /** @type {any} */ (parts.get(node))
   if (!plan) {
-    plan = h('throughline-plan', { class: 'answer' })
+    plan = element('throughline-plan', { class: 'answer' })
     parts.set(node, plan)
   }
   if (plan.mode !== mode) plan.mode = mode
@@ -162,7 +173,7 @@ function planOf(node, row, room, data, mode) {
 function buildOf(node, row, room) {
   let build = /** @type {any} */ (parts.get(node))
   if (!build) {
-    build = h('throughline-build', {
+    build = element('throughline-build', {
       oncancel: () => shown.get(node)?.room.act('cancel-build', /** @type {any} */ (shown.get(node)).row),
       onagain: () => shown.get(node)?.room.act('build-again', /** @type {any} */ (shown.get(node)).row),
     })
@@ -196,10 +207,17 @@ function system(_, { item }) {
     typeof address === 'string' && /^https?:\/\//.test(address) && [' ', h('a', { href: address, rel: 'noopener noreferrer', target: '_blank' }, t('build_preview'))])
 }
 
-/** @param {Element} node @param {Row} row */
-function appended(node, { item }) {
-  const ai = item?.['aiResponse']
-  return [h('header', null, h('h2', null, t('message_appended')), moment(item?.['timestamp'])), h('div', { class: 'answer', dir: 'auto' }, markdown(ai?.text ?? ''))]
+/** @param {Element} node @param {Row} row @returns {any[]} */
+function appended(node, row) {
+  const { item } = row
+  const text = item?.['aiResponse']?.text ?? ''
+  if (!markdown) {
+    void attempt(async () => {
+      ({ markdown } = await import('../elements/parts/markdown.js'))
+      patch(node, appended(node, shown.get(node)?.row ?? row))
+    })
+  }
+  return [h('header', null, h('h2', null, t('message_appended')), moment(item?.['timestamp'])), h('div', { class: 'answer', dir: 'auto' }, markdown ? markdown(text) : text)]
 }
 
 /** @param {Element} _ @param {Row} row */

@@ -7,15 +7,28 @@ import { locale } from '../texts.js'
 /** @type {Map<string, Record<string, string>>} */
 const known = new Map()
 
+/** Of several elements that need the same texts, one asks. @type {Map<string, Promise<void>>} */
+const loading = new Map()
+
 /**
  * Have the texts of the page's language.
  * @param {Throughline} client
+ * @returns {Promise<boolean>} whether they were not there before
  */
 export async function loadTemplates(client) {
   const name = locale()
-  if (known.has(name)) return
-  const { templates } = await client.get(`/v1/messages/${encodeURIComponent(name)}`)
-  known.set(name, templates)
+  if (known.has(name)) return false
+  let asked = loading.get(name)
+  if (!asked) {
+    asked = client.get(`/v1/messages/${encodeURIComponent(name)}`).then(({ templates }) => void known.set(name, templates))
+    loading.set(name, asked)
+  }
+  try {
+    await asked
+  } finally {
+    loading.delete(name)
+  }
+  return true
 }
 
 /**

@@ -1,10 +1,10 @@
 /** `<throughline-build>`: a build, from the queue to its version. */
 
-import { h, sheet } from './dom.js'
-import { ThroughlineElement, define } from './element.js'
-import { icon } from './icons.js'
-import { link } from './markdown.js'
-import { badge, button, list, path, plain, shortened, text } from './parts.js'
+import { h, sheet } from './parts/dom.js'
+import { ThroughlineElement, define } from './parts/element.js'
+import { icon } from './parts/icons.js'
+import { link } from './parts/markdown.js'
+import { badge, button, list, path, plain, shortened, text } from './parts/small.js'
 import { duration, t, word } from '../texts.js'
 
 const PHASES = ['queue', 'setup', 'development', 'dependencies', 'build', 'deploy', 'metadata']

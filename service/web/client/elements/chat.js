@@ -5,7 +5,7 @@
  * `activeBuildId`, the build that locks the project; `at`, the cursor of an earlier moment; `marked`, the id of the item to be shown first. Methods:
  * `step(1)` and `step(-1)` move the focus from item to item, `stop()` ends the reply, `edit(text)`.
  * Events: `opened` with a session that this conversation began or went on with, `session` with what
- * the session is now, `gone` where it was erased, `panel` with what should stand beside, `spent`
+ * the session is now or null where it cannot be read, `gone` where it was erased, `panel` with what should stand beside, `spent`
  * where the balance has changed, `connection`.
  */
 
@@ -17,8 +17,9 @@ import { isShown, makeRow, renewRow } from '../conversation/rows.js'
 import { loadTemplates } from '../conversation/templates.js'
 import { fold, NOTHING } from '../fold.js'
 import { changes, locale, t } from '../texts.js'
-import { h, keyed, patch } from './dom.js'
-import { Drawn } from './drawn.js'
+import { h, keyed, patch } from './parts/dom.js'
+import { Drawn } from './parts/drawn.js'
+import { inTurn } from './parts/turns.js'
 
 /** @typedef {import('../throughline.js').Throughline} Throughline */
 /** @typedef {import('../throughline.js').Reply} Reply */
@@ -48,6 +49,8 @@ export class ThroughlineChat extends Drawn {
   marked = null
   /** @type {Feed | null} */
   #feed = null
+  /** The feed of the session that was followed last: it says the past without a request. @type {Feed | null} */
+  #loaded = null
   /** @type {import('../fold.js').State} */
   #state = NOTHING
   /** The replies that this element asked for and that are no items yet. @type {{text: string, reply: Reply}[]} */
@@ -56,6 +59,8 @@ export class ThroughlineChat extends Drawn {
   #session = null
   /** @type {any} */
   #estimates = null
+  /** @type {Promise<any> | null} */
+  #estimating = null
   /** @type {unknown} */
   #error = null
   /** @type {string | null} */
@@ -65,8 +70,6 @@ export class ThroughlineChat extends Drawn {
   /** The item before the message that is asked again, or '' where there is none. @type {string | null} */
   #editing = null
   #opening = 0
-  /** @type {Map<string, string>} */
-  #reasons = new Map()
   #restart = () => this.#open()
   #builds = new Builds(() => this.redraw())
   /** @type {import('../conversation/rows.js').Room} */
@@ -104,10 +107,7 @@ export class ThroughlineChat extends Drawn {
   set client(client) {
     if (client === this.#client) return
     this.#client = client
-    void client?.userId().then(id => {
-      this.#userId = id
-      this.redraw()
-    })
+    this.#userId = null
     this.#open()
   }
 
@@ -115,13 +115,14 @@ export class ThroughlineChat extends Drawn {
   set projectId(id) {
     if (id === this.#projectId) return
     this.#projectId = id
-    void this.#estimate()
+    if (this.#client) void this.#estimate()
   }
 
   get sessionId() { return this.#sessionId }
   set sessionId(id) {
     if (id === this.#sessionId) return
     this.#sessionId = id
+    this.#loaded = null
     this.#asked = []
     this.#editing = null
     this.#isStuck = true
@@ -158,12 +159,27 @@ export class ThroughlineChat extends Drawn {
     if (id === null) this.#session = null
     this.#state = id === null ? NOTHING : this.#state.items.some(each => each['sessionId'] === id) ? this.#state : NOTHING
     this.redraw()
-    void loadTemplates(client).then(() => this.#renewed(), () => undefined)
-    void this.#estimate()
+    if (this.#userId === null) void this.#readUser(client)
+    void loadTemplates(client).then(isNew => isNew && this.#renewed(), () => undefined)
+    if (!this.#estimating) void this.#estimate()
     if (id === null) return
+    if (this.#at !== null) return this.#travel(client, id, this.#at, opening)
     void this.#readSession()
-    if (this.#at === null) this.#follow(client, id)
-    else void this.#readPast(client, id, opening)
+    this.#follow(client, id)
+  }
+
+  /**
+   * Show what is loaded as it was, at once. The service says the rest.
+   * @param {Throughline} client @param {string} id @param {string} at @param {number} opening
+   */
+  #travel(client, id, at, opening) {
+    const known = this.#loaded?.past(at)
+    if (known) {
+      this.#state = known.state
+      this.#isReady = known.isWhole
+    }
+    if (!known?.isWhole || known.state.before !== null) void inTurn('view', () => this.#readPast(client, id, opening))
+    void inTurn('session', () => this.#readSession())
   }
 
   /** Stop following. Replies that this conversation asked for are still read. */
@@ -180,12 +196,12 @@ export class ThroughlineChat extends Drawn {
   /** @param {Throughline} client @param {string} id */
   #follow(client, id) {
     const feed = client.follow({ sessionId: id }, { locale: locale() })
-    this.#feed = feed
+    this.#feed = this.#loaded = feed
     feed.addEventListener('state', () => {
       if (feed !== this.#feed) return
       this.#announceChange(feed.state)
       this.#state = feed.state
-      this.redraw()
+      this.redrawSoon()
     })
     feed.addEventListener('connection', event => this.say('connection', /** @type {CustomEvent} */ (event).detail))
     feed.addEventListener('end', event => this.#onEnd(feed, /** @type {CustomEvent} */ (event).detail))
@@ -214,6 +230,7 @@ export class ThroughlineChat extends Drawn {
 
   /** @param {Throughline} client @param {string} id @param {number} opening */
   async #readPast(client, id, opening) {
+    if (opening !== this.#opening) return
     try {
       const page = await client.messages(id, { limit: 200, asOf: this.#at, locale: locale() })
       if (opening !== this.#opening) return
@@ -227,19 +244,35 @@ export class ThroughlineChat extends Drawn {
     this.redraw()
   }
 
+  /** Who writes here. Where the host gives no token, nothing else works either. @param {Throughline} client */
+  async #readUser(client) {
+    try {
+      const id = await client.userId()
+      if (client === this.#client) this.#userId = id
+    } catch (error) {
+      if (client === this.#client) this.#error = error
+    }
+    this.redraw()
+  }
+
   async #readSession() {
     const [client, id] = [this.#client, this.#sessionId]
     if (!client || !id) return
-    const session = await client.session(id, { asOf: this.#at, locale: locale() }).catch(() => null)
-    if (id !== this.#sessionId || !session) return
-    this.#session = session
+    const at = this.#at
+    const session = await client.session(id, { asOf: at, locale: locale() }).catch(() => null)
+    if (id !== this.#sessionId || at !== this.#at) return
+    if (session) this.#session = session
     this.say('session', session)
     this.redraw()
   }
 
   async #estimate() {
     if (!this.#client || !this.#projectId || this.#at !== null) return
-    this.#estimates = await this.#client.estimate(this.#projectId).catch(() => null)
+    const asking = this.#estimating = this.#client.estimate(this.#projectId).catch(() => null)
+    const found = await asking
+    if (asking !== this.#estimating) return
+    this.#estimates = found
+    this.#estimating = null
     this.redraw()
   }
 
@@ -274,8 +307,7 @@ export class ThroughlineChat extends Drawn {
     /** @type {Row[]} */
     const rows = items.filter(isShown).map(item => ({
       key: item.id, item,
-      build: item['mode'] === 'build' && item['build'] && item['kind'] === 'user_message' ? this.#builds.of(item['build'], this.#client, this.#at) : null,
-      why: item['aiResponse']?.subtype === 'partial' ? this.#reason(item.id) : null,
+      build: item['mode'] === 'build' && item['build']?.status && item['kind'] === 'user_message' ? this.#builds.of(item['build'], this.#client, this.#at) : null,
     }))
     const own = new Set(this.#asked.map(({ reply }) => reply.messageId))
     for (const reply of Object.values(replies)) {
@@ -288,18 +320,6 @@ export class ThroughlineChat extends Drawn {
       this.#insert(rows, { key: reply.messageId ?? `reply ${index}`, reply: reply.state }, userMessageId)
     }
     return rows
-  }
-
-  /** Why a reply was cut off. Its item does not say, so the reply is asked, once. @param {string} id */
-  #reason(id) {
-    const known = this.#reasons.get(id)
-    if (known !== undefined) return known
-    this.#reasons.set(id, '')
-    this.#client?.reply(id).then(({ final }) => {
-      this.#reasons.set(id, final?.reason ?? '')
-      this.redraw()
-    }, () => undefined)
-    return ''
   }
 
   /** Put a reply under its message. @param {Row[]} rows @param {Row} row @param {string | null} under */
@@ -423,7 +443,7 @@ export class ThroughlineChat extends Drawn {
       if (reply.state.status !== was && reply.state.status === 'streaming') this.#announce(t('say_writing'))
       if (was === 'waiting' && reply.messageId) this.say('spent')
       was = reply.state.status
-      this.redraw()
+      this.redrawSoon()
     })
     reply.addEventListener('connection', event => this.say('connection', /** @type {CustomEvent} */ (event).detail))
     reply.done.then(() => this.#onReply(), error => this.#onRefused(reply, text, error))

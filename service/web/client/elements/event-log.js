@@ -1,9 +1,9 @@
 /** `<throughline-event-log>`: events, newest first, by type, with their JSON and the same on the command line. */
 
-import { h, sheet } from './dom.js'
-import { ThroughlineElement, define } from './element.js'
-import { icon } from './icons.js'
-import { codeBlock, copying, list, path, plain, text, time } from './parts.js'
+import { h, sheet } from './parts/dom.js'
+import { ThroughlineElement, define } from './parts/element.js'
+import { icon } from './parts/icons.js'
+import { codeBlock, copying, list, path, plain, text, time } from './parts/small.js'
 import { t } from '../texts.js'
 
 export class EventLog extends ThroughlineElement {
@@ -43,7 +43,7 @@ summary > * { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; } 
 const typeOf = event => text(event.type && !event.kind ? event.type : event.kind ?? event.type).slice(0, 200)
 
 /** @param {any} event */
-const positionOf = event => plain(text(event.position ?? text(event.cursor).split('.').at(-1)).slice(0, 40), true)
+const positionOf = event => plain(text(event.position ?? text(event.cursor).split('.')[0]).slice(0, 40), true)
 
 /**
  * The command line that prints the events that are shown, and perhaps others between them.

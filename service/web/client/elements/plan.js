@@ -1,14 +1,14 @@
 /** `<throughline-plan>`: a reply by its contract, whole or half written. */
 
-import { chart, chartSheet } from './charts.js'
-import { h, sheet } from './dom.js'
-import { ThroughlineElement, define, part } from './element.js'
-import { icon } from './icons.js'
-import { GrowingMarkdown, phrase } from './markdown.js'
-import { badge, button, codeBlock, copying, fact, list, path, shortened, text } from './parts.js'
+import { chart, chartSheet } from './parts/charts.js'
+import { h, sheet } from './parts/dom.js'
+import { ThroughlineElement, define, part } from './parts/element.js'
+import { icon } from './parts/icons.js'
+import { GrowingMarkdown, phrase } from './parts/markdown.js'
+import { badge, button, codeBlock, copying, fact, list, path, shortened, text } from './parts/small.js'
 import { dirOf, t, word } from '../texts.js'
 
-/** @typedef {import('./dom.js').Child} Child */
+/** @typedef {import('./parts/dom.js').Child} Child */
 
 /** What the page does at each action: the event, the icon, and how much it stands out. */
 const ACTIONS = /** @type {Record<string, [string, string, string]>} */ ({

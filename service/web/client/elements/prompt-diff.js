@@ -1,8 +1,8 @@
 /** `<throughline-prompt-diff>`: what differs between two texts, word by word. */
 
-import { h, sheet } from './dom.js'
-import { ThroughlineElement, define } from './element.js'
-import { button, list, shortened, text } from './parts.js'
+import { h, sheet } from './parts/dom.js'
+import { ThroughlineElement, define } from './parts/element.js'
+import { button, list, shortened, text } from './parts/small.js'
 import { t } from '../texts.js'
 
 const TAGS = /** @type {Record<string, string>} */ ({ insert: 'ins', delete: 'del' })

@@ -1,13 +1,13 @@
 /** `<throughline-run>`: a run with its steps and its candidates. */
 
 import { TimedElement, failure, statusBadge } from './build.js'
-import { h, sheet } from './dom.js'
-import { define, part } from './element.js'
-import { icon } from './icons.js'
-import { button, list, path, plain, shortened, text, time } from './parts.js'
+import { h, sheet } from './parts/dom.js'
+import { define, part } from './parts/element.js'
+import { icon } from './parts/icons.js'
+import { button, list, path, plain, shortened, text, time } from './parts/small.js'
 import { duration, number, t } from '../texts.js'
 
-/** @typedef {import('./dom.js').Child} Child */
+/** @typedef {import('./parts/dom.js').Child} Child */
 
 const MOST_SCORES = 20
 

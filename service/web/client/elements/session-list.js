@@ -12,10 +12,11 @@ import { renameInPlace } from '../controls/rename.js'
 import { attempt, messageOf, toast } from '../controls/toast.js'
 import { saved } from '../conversation/files.js'
 import { changes, date, locale, number, t, word } from '../texts.js'
-import { h, patch } from './dom.js'
-import { Drawn } from './drawn.js'
-import { icon } from './icons.js'
-import { brief } from './moment.js'
+import { h, patch } from './parts/dom.js'
+import { Drawn } from './parts/drawn.js'
+import { icon } from './parts/icons.js'
+import { brief } from './parts/moment.js'
+import { inTurn } from './parts/turns.js'
 
 /** @typedef {import('../throughline.js').Throughline} Throughline */
 /** @typedef {Record<string, any>} Session */
@@ -69,9 +70,7 @@ export class ThroughlineSessionList extends Drawn {
   set client(client) {
     if (client === this.#client) return
     this.#client = client
-    void client?.userId().then(id => {
-      this.#userId = id
-    })
+    this.#userId = null
     this.#begin()
   }
 
@@ -86,7 +85,8 @@ export class ThroughlineSessionList extends Drawn {
   set at(cursor) {
     if (cursor === this.#at) return
     this.#at = cursor
-    void this.refresh()
+    this.redraw()
+    void (cursor === null ? this.refresh() : inTurn('list', () => this.refresh()))
   }
 
   get openId() { return this.#openId }
@@ -125,6 +125,7 @@ export class ThroughlineSessionList extends Drawn {
     const found = []
     let before = null
     try {
+      this.#userId ??= await client.userId()
       do {
         const query = { limit: PAGE, status, starred: starred || null, sort, asOf: this.#at, before, locale: locale() }
         const page = await client.sessions({ projectId, ...query })

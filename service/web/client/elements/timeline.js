@@ -9,10 +9,11 @@ import { messageOf } from '../controls/toast.js'
 import { loadTemplates, said } from '../conversation/templates.js'
 import { fold, NOTHING } from '../fold.js'
 import { changes, locale, t, word } from '../texts.js'
-import { h, keyed, patch } from './dom.js'
-import { Drawn } from './drawn.js'
-import { icon } from './icons.js'
-import { moment } from './moment.js'
+import { h, keyed, patch } from './parts/dom.js'
+import { Drawn } from './parts/drawn.js'
+import { icon } from './parts/icons.js'
+import { moment } from './parts/moment.js'
+import { inTurn } from './parts/turns.js'
 
 /** @typedef {import('../throughline.js').Throughline} Throughline */
 /** @typedef {import('../throughline.js').Feed} Feed */
@@ -43,6 +44,8 @@ export class ThroughlineTimeline extends Drawn {
   #error = null
   #isReady = false
   #isReading = false
+  /** Whether another moment is to be shown than the one that is. */
+  #hasMoved = false
   #focused = -1
   #list = h('ol')
   #above = h('div')
@@ -80,6 +83,7 @@ export class ThroughlineTimeline extends Drawn {
   set at(cursor) {
     if (cursor === this.#at) return
     this.#at = cursor
+    this.#hasMoved = true
     this.#open()
   }
 
@@ -104,8 +108,8 @@ export class ThroughlineTimeline extends Drawn {
     const client = this.#client
     if (!this.isConnected || !client || !this.#projectId) return
     this.#error = null
-    void loadTemplates(client).then(() => this.redraw(), () => undefined)
-    if (this.#at !== null) return void this.#readPast(client)
+    void loadTemplates(client).then(isNew => isNew && this.redraw(), () => undefined)
+    if (this.#at !== null) return this.#travel(client, this.#at)
     if (!this.#feed) {
       this.#feed = client.follow(this.#projectId, { locale: locale() })
       this.#isOwn = true
@@ -116,9 +120,16 @@ export class ThroughlineTimeline extends Drawn {
     void feed.ready.then(() => this.#take(), error => this.#fail(error))
   }
 
-  /** @param {Throughline} client */
-  async #readPast(client) {
-    const at = this.#at
+  /** Show what is loaded as it was, at once. The service says the rest. @param {Throughline} client @param {string} at */
+  #travel(client, at) {
+    const known = this.#feed?.past(at)
+    if (known && (known.isWhole || known.state.items.length)) this.#show(known.state)
+    if (!known?.isWhole) void inTurn('view', () => this.#readPast(client, at))
+  }
+
+  /** @param {Throughline} client @param {string} at */
+  async #readPast(client, at) {
+    if (at !== this.#at) return
     try {
       const page = await client.timeline(/** @type {string} */ (this.#projectId), { limit: PAGE, asOf: at, locale: locale() })
       if (at !== this.#at) return
@@ -136,11 +147,14 @@ export class ThroughlineTimeline extends Drawn {
   #show(state) {
     const items = [...state.items].reverse()
     // New rows come above: what is being read stays where it is.
-    const added = this.scrollTop > ROW_PX ? items.findIndex(each => each.id === this.#items[0]?.['id']) : 0
+    const added = this.scrollTop > ROW_PX && !this.#hasMoved ? items.findIndex(each => each.id === this.#items[0]?.['id']) : 0
+    if (this.#hasMoved) this.scrollTop = 0
+    this.#hasMoved = false
     this.#items = items
     this.#state = state
     this.#isReady = true
     this.draw()
+    if (this.#at !== null) this.say('moment', items[0]?.['timestamp'] ?? null)
     if (added > 0) this.scrollTop += added * ROW_PX
   }
 
@@ -174,8 +188,9 @@ export class ThroughlineTimeline extends Drawn {
     try {
       if (this.#at === null) await this.#feed?.older(PAGE)
       else {
-        const page = await this.#client?.timeline(/** @type {string} */ (this.#projectId), { limit: PAGE, asOf: this.#at, before: this.#state.before, locale: locale() })
-        this.#show(fold(this.#state, { event: 'page', data: page }))
+        const at = this.#at
+        const page = await this.#client?.timeline(/** @type {string} */ (this.#projectId), { limit: PAGE, asOf: at, before: this.#state.before, locale: locale() })
+        if (at === this.#at) this.#show(fold(this.#state, { event: 'page', data: page }))
       }
     } catch (error) {
       this.#fail(error)
@@ -193,7 +208,7 @@ export class ThroughlineTimeline extends Drawn {
       moment(item['timestamp']),
       h('span', { class: 'kind' }, icon(ICONS[item['kind']] ?? 'alert'), h('span', { class: 'cut' }, word('kind', item['kind']))),
       h('span', { class: 'text cut', dir: 'auto' }, textOf(item)),
-      (item['build'] ?? item['run']) && h('span', { class: 'chip' }, word('status', (item['build'] ?? item['run']).status)),
+      (item['build'] ?? item['run'])?.status && h('span', { class: 'chip' }, word('status', (item['build'] ?? item['run']).status)),
       item['status'] === 'failed' && item['kind'] === 'reply' && h('span', { class: 'chip bad' }, t('status_failed'))))
     return li
   }

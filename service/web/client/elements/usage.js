@@ -1,13 +1,13 @@
 /** `<throughline-usage>`: the balance, the bill of each reply and build, and the figures of a project. */
 
-import { chart, chartSheet } from './charts.js'
-import { h, sheet, svg } from './dom.js'
-import { ThroughlineElement, define, part } from './element.js'
-import { icon } from './icons.js'
-import { fact, list, text, time } from './parts.js'
+import { chart, chartSheet } from './parts/charts.js'
+import { h, sheet, svg } from './parts/dom.js'
+import { ThroughlineElement, define, part } from './parts/element.js'
+import { icon } from './parts/icons.js'
+import { fact, list, text, time } from './parts/small.js'
 import { date, duration, number, percent, seconds, t, word } from '../texts.js'
 
-/** @typedef {import('./dom.js').Child} Child */
+/** @typedef {import('./parts/dom.js').Child} Child */
 
 const DAY_MS = 86_400_000
 

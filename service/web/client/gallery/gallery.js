@@ -10,7 +10,7 @@ import '../elements/plan.js'
 import '../elements/prompt-diff.js'
 import '../elements/run.js'
 import '../elements/usage.js'
-import { h } from '../elements/dom.js'
+import { h } from '../elements/parts/dom.js'
 import { LOCALES, LOCALE_NAMES, useLocale } from '../texts.js'
 
 const ago = (/** @type {number} */ seconds) => new Date(Date.now() - seconds * 1000).toISOString()
@@ -99,7 +99,7 @@ const CANDIDATES = [
 
 const LEDGER = [[0.02, 'plan_feature', 31, 0.0213], [0.05, 'plan_question', 4, 0.0041], [0.9, 'update', 212, 0], [1.2, 'plan_fix', 22, 0.0154], [2.1, 'plan_question', 3, 0.0032], [4.4, 'plan_analysis', 71, 0.0622], [5.3, 'idea_consultation', 9, 0.0061]]
   .map(([days = 0, operationType, billedSeconds = 0, costUsd], index) => ({
-    cursor: `4907f9c4.${900 - index * 31}`, projectId: 'shop', sessionId: 's', messageId: String(index), operationType, billedSeconds, inputTokens: 4000, outputTokens: Number(billedSeconds) * 40,
+    cursor: `${900 - index * 31}.4907f9c4`, projectId: 'shop', sessionId: 's', messageId: String(index), operationType, billedSeconds, inputTokens: 4000, outputTokens: Number(billedSeconds) * 40,
     costUsd: costUsd ? String(costUsd) : undefined, prices: '2026-01', model: 'claude', timestamp: day(Number(days)),
   }))
 const BALANCE = { userId: 'ada', creditedSeconds: 3600, bonusSeconds: 600, consumedSeconds: 352, reservedSeconds: 420, availableSeconds: 2828 }
@@ -117,8 +117,8 @@ const LOG = [
   { position: '1204', type: 'ReplyCompleted', actor: 'service', subject: 'session-1', time: ago(61), data: { mode: 'feature', subtype: 'success' } },
 ]
 const ITEMS = [
-  { id: 'a', cursor: '4907f9c4.1201', timestamp: ago(95), type: 'plan_message', kind: 'user_message', userId: 'ada', userMessage: { text: 'Add a login page' } },
-  { id: 'b', cursor: '4907f9c4.1204', timestamp: ago(61), type: 'plan_message', kind: 'reply', inReplyTo: 'a', aiResponse: { subtype: 'success' } },
+  { id: 'a', cursor: '1201.4907f9c4', timestamp: ago(95), type: 'plan_message', kind: 'user_message', userId: 'ada', userMessage: { text: 'Add a login page' } },
+  { id: 'b', cursor: '1204.4907f9c4', timestamp: ago(61), type: 'plan_message', kind: 'reply', inReplyTo: 'a', aiResponse: { subtype: 'success' } },
 ]
 
 /** @type {Record<string, Record<string, Record<string, unknown>>>} */

@@ -3,16 +3,15 @@
 import { attempt, messageOf, toast } from '../controls/toast.js'
 import { menuButton } from '../controls/menu.js'
 import { renameInPlace } from '../controls/rename.js'
-import { h, patch, svg } from '../elements/dom.js'
-import { icon } from '../elements/icons.js'
+import { h, patch, svg } from '../elements/parts/dom.js'
+import { icon } from '../elements/parts/icons.js'
+import { inTurn } from '../elements/parts/turns.js'
 import { date, LOCALE_NAMES, LOCALES, locale, number, t, word } from '../texts.js'
 import { help, listen } from './keys.js'
-import { fillPanel } from './panel.js'
 import { chooseLocale, keep, kept, theme, THEMES, useTheme } from './preferences.js'
 import { addressOf, PLACES, Router } from './router.js'
 import { Scrubber } from './scrubber.js'
 import { Search } from './search.js'
-import { viewOf } from './views.js'
 
 /** @typedef {import('../throughline.js').Throughline} Throughline */
 /** @typedef {import('../throughline.js').Feed} Feed */
@@ -42,8 +41,16 @@ export class App {
   /** @type {Record<string, any> | null} */
   #session = null
   #connection = 'open'
+  /** The session of the address, where it cannot be read. @type {string | null} */
+  #missing = null
   /** What the main part shows: the place and the project. */
   #shown = ''
+  /** The moment of the balance that was asked for. @type {string | null | undefined} */
+  #balanceAt
+  /** The cursor that the foot shows. @type {string | null} */
+  #position = null
+  /** The moment of a place that is read whole. @type {string | null} */
+  #viewAt = null
   /** @type {any} */
   #chat = null
   /** @type {Set<string>} */
@@ -80,7 +87,7 @@ export class App {
     this.#client = client
     this.#userId = userId
     this.#signOut = signOut
-    this.#scrubber = new Scrubber(client, at => this.#router.change({ at }, { replace: true }))
+    this.#scrubber = new Scrubber(client, at => this.#router.travel(at))
     this.#search = new Search(client, () => this.#list)
     this.#list.client = client
     this.#list.addEventListener('new', () => this.#begin('plan'))
@@ -93,23 +100,25 @@ export class App {
     this.#main.append(this.#top, this.#view)
     const skip = h('a', { class: 'skip', href: '#main', onclick: (/** @type {Event} */ event) => { event.preventDefault(); this.#main.focus() } }, t('skip'))
     root.replaceChildren(h('div', { class: 'app' }, skip, this.#bars, this.#side, this.#main, this.#panel, this.#foot, this.#shade))
-    this.#router.addEventListener('change', () => void this.#show())
+    this.#router.addEventListener('change', () => this.#show())
     listen(this.#keys())
     this.#swipe()
+    // A session says its project itself. Everything else waits for the projects.
+    if (this.#router.route.sessionId) this.#show()
     const { projects } = await this.#client.projects({ limit: 100 })
     this.#projects = projects
     if (!projects.length) this.#bars.append(h('p', { class: 'bar', role: 'status' }, icon('info'), t('project_none')))
-    await this.#show()
+    this.#show()
     document.addEventListener('visibilitychange', () => this.#onVisible())
     for (const reply of this.#client.resend()) reply.done.catch(error => toast(messageOf(error)))
   }
 
   // What the address says --------------------------------------------------------------------------
 
-  async #show() {
+  #show() {
     const { route } = this.#router
-    const projectId = route.projectId ?? (await this.#projectOf(route.sessionId)) ?? this.#projectId ?? this.#last() ?? null
-    if (route !== this.#router.route) return
+    const known = route.projectId ?? this.#projectOf(route.sessionId) ?? this.#projectId
+    const projectId = known ?? (route.sessionId === null || route.sessionId === this.#missing ? this.#last() ?? null : null)
     if (route.place === 'home' && projectId) return this.#router.go(addressOf({ projectId }), { replace: true })
     document.documentElement.toggleAttribute('data-past', route.at !== null)
     this.#enter(projectId)
@@ -120,8 +129,9 @@ export class App {
     this.#beside()
     this.#drawer(false)
     this.draw()
-    void this.#readBalance()
-    void this.#readMoment()
+    if (route.at !== this.#balanceAt) void (route.at === null ? this.#readBalance() : inTurn('balance', () => this.#readBalance()))
+    this.#balanceAt = route.at
+    this.#findMoment()
   }
 
   /** The project that was open last in this browser, else the newest. @returns {string | undefined} */
@@ -130,17 +140,9 @@ export class App {
     return (this.#projects.find(each => each.projectId === last) ?? this.#projects[0])?.projectId
   }
 
-  /** The project of a session that the address names. @param {string | null} sessionId */
-  async #projectOf(sessionId) {
-    if (sessionId === null || sessionId === this.#chat?.sessionId) return sessionId && this.#projectId
-    if (this.#session?.['sessionId'] === sessionId) return this.#session['projectId']
-    try {
-      this.#session = await this.#client.session(sessionId, { locale: locale() })
-      return this.#session?.['projectId'] ?? null
-    } catch {
-      this.#session = null
-      return null // the conversation says what is wrong
-    }
+  /** The project of a session, as soon as the conversation has read it. @param {string | null} sessionId */
+  #projectOf(sessionId) {
+    return this.#session?.['sessionId'] === sessionId ? this.#session['projectId'] : null
   }
 
   /** Follow another project. @param {string | null} projectId */
@@ -199,12 +201,38 @@ export class App {
       this.#shown = 'chat'
       return
     }
-    const key = `${place} ${this.#projectId} ${at}`
-    if (key === this.#shown || !this.#projectId) return
+    if (!this.#projectId) return
+    const key = `${place} ${this.#projectId}`
+    const isNew = key !== this.#shown
     this.#shown = key
     this.#session = null
-    if (place === 'timeline') this.#put(h('throughline-timeline', { '.client': this.#client, '.projectId': this.#projectId, '.feed': at === null ? this.#feed : null, '.at': at }))
-    else this.#put(viewOf(place, this.#room(() => this.#again()), () => this.#feed?.state.items ?? []))
+    if (isNew) void attempt(() => this.#open(place, key))
+    else if (place === 'timeline') Reflect.set(this.#view, 'at', at)
+    else if (at !== this.#viewAt) {
+      this.#viewAt = at
+      void inTurn('view', async () => Reflect.get(this.#view, 'show')?.call(this.#view))
+    }
+  }
+
+  /** Load what shows a place, and show it. @param {string} place @param {string} key */
+  async #open(place, key) {
+    this.#put(h('div', { class: 'grey', role: 'status', 'aria-label': t('loading') }))
+    const { viewOf, timelineOf } = await import('./views.js')
+    if (key !== this.#shown) return
+    const { at } = this.#router.route
+    this.#viewAt = at
+    if (place !== 'timeline') return this.#put(viewOf(place, () => this.#room(() => this.#again()), () => this.#items()))
+    const view = await timelineOf(this.#client, this.#projectId ?? '', this.#feed, this.#router.route.at)
+    if (key !== this.#shown) return
+    view.addEventListener('moment', (/** @type {any} */ event) => this.#showMoment(event.detail))
+    this.#put(view)
+    Reflect.set(view, 'at', this.#router.route.at)
+  }
+
+  /** The items of the project that are loaded, of the moment that is shown. */
+  #items() {
+    const { at } = this.#router.route
+    return (at === null ? this.#feed?.state : this.#feed?.past(at)?.state)?.items ?? []
   }
 
   #newChat() {
@@ -214,7 +242,7 @@ export class App {
       this.#router.change({ place: 'session', sessionId: event.detail.sessionId, message: null, mode: null })
       void this.#list.refresh()
     })
-    chat.addEventListener('session', (/** @type {CustomEvent} */ event) => this.#onSession(event.detail))
+    chat.addEventListener('session', (/** @type {CustomEvent} */ event) => (event.detail ? this.#onSession(event.detail) : this.#onNoSession()))
     chat.addEventListener('gone', (/** @type {CustomEvent} */ event) => this.#onGone(event.detail))
     chat.addEventListener('panel', (/** @type {CustomEvent} */ event) => this.#router.change({ panel: event.detail }))
     chat.addEventListener('spent', () => this.#soon())
@@ -245,13 +273,16 @@ export class App {
       return
     }
     const isNew = this.#panel.dataset['name'] !== name
-    void fillPanel(this.#panel, name, this.#room(() => {
-      if (this.#router.route.panel === name) this.#beside()
-    }), () => this.#router.change({ panel: null }))
+    const renew = () => this.#router.route.panel === name && this.#beside()
+    const fill = async () => {
+      const { fillPanel } = await import('./panel.js')
+      if (this.#router.route.panel === name) await fillPanel(this.#panel, name, this.#room(renew), () => this.#router.change({ panel: null }))
+    }
+    void (this.#router.route.at === null ? fill() : inTurn('panel', fill))
     if (isNew && matchMedia('(width < 1100px)').matches) this.#panel.focus()
   }
 
-  /** @param {() => void} renew @returns {import('./panel.js').Room} */
+  /** @param {() => unknown} renew @returns {import('./panel.js').Room} */
   #room(renew) {
     return { client: this.#client, projectId: this.#projectId ?? '', at: this.#router.route.at, go: address => this.#router.go(address), renew }
   }
@@ -264,7 +295,8 @@ export class App {
     const running = new Set(Object.values(feed.state.replies).map(each => each.sessionId ?? this.#sessionOf(each.messageId ?? '', feed)))
     if ([...running].join() !== [...this.#list.running].join()) this.#list.running = running
     if (this.#chat) this.#chat.activeBuildId = feed.state.activeBuildId
-    this.#foots()
+    // A reply that is written says much, and moves nothing at the foot.
+    if (feed.position !== this.#position) this.#foots()
   }
 
   /** The session of a reply that was joined in its middle: its events do not say. @param {string} replyId @param {Feed} feed */
@@ -309,7 +341,14 @@ export class App {
   #onSession(session) {
     if (this.#router.route.sessionId && session['sessionId'] !== this.#router.route.sessionId && session !== this.#chat?.session) return
     this.#session = session
-    this.draw()
+    if (session['sessionId'] === this.#router.route.sessionId && session['projectId'] !== this.#projectId) this.#show()
+    else this.draw()
+  }
+
+  /** The session cannot be read. The conversation says why, and the page shows the project of last time. */
+  #onNoSession() {
+    this.#missing = this.#router.route.sessionId
+    if (this.#projectId === null) this.#show()
   }
 
   /** @param {string} id */
@@ -319,17 +358,30 @@ export class App {
   }
 
   async #readBalance() {
-    this.#balance = await this.#client.balance({ asOf: this.#router.route.at }).catch(() => this.#balance)
+    const { at } = this.#router.route
+    const balance = await this.#client.balance({ asOf: at }).catch(() => this.#balance)
+    if (at !== this.#router.route.at) return
+    this.#balance = balance
     this.#foots()
   }
 
-  async #readMoment() {
-    const { at } = this.#router.route
-    this.#moment = null
-    if (at === null || !this.#projectId) return
-    const page = await this.#client.timeline(this.#projectId, { limit: 1, asOf: at }).catch(() => null)
-    if (at !== this.#router.route.at) return
-    this.#moment = page?.items[0]?.timestamp ?? null
+  /** When the moment was that is shown: the time of its newest item. */
+  #findMoment() {
+    const { at, place } = this.#router.route
+    const projectId = this.#projectId
+    if (at === null || !projectId) return
+    const items = this.#feed?.past(at)?.state.items ?? []
+    if (items.length) return this.#showMoment(items.at(-1)?.['timestamp'])
+    if (place === 'timeline') return // its view reads the item, and says the moment
+    void inTurn('moment', async () => {
+      const page = await this.#client.timeline(projectId, { limit: 1, asOf: at })
+      if (at === this.#router.route.at) this.#showMoment(page.items[0]?.timestamp)
+    })
+  }
+
+  /** @param {string | undefined} moment */
+  #showMoment(moment) {
+    this.#moment = moment ?? null
     this.#drawBars()
   }
 
@@ -448,7 +500,8 @@ export class App {
 
   #foots() {
     const { at } = this.#router.route
-    this.#scrubber.show({ projectId: this.#projectId, now: this.#feed?.position ?? null, at })
+    this.#position = this.#feed?.position ?? null
+    this.#scrubber.show({ projectId: this.#projectId, feed: this.#feed, at })
     const isTimed = this.#foot.dataset['time'] !== undefined
     const toggle = () => {
       this.#foot.toggleAttribute('data-time', !isTimed)

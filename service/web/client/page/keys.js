@@ -1,7 +1,7 @@
 /** The keyboard: everything that the page does has a key or a place in the order of the focus. */
 
 import { show } from '../controls/dialog.js'
-import { h } from '../elements/dom.js'
+import { h } from '../elements/parts/dom.js'
 import { t } from '../texts.js'
 
 /** The keys that the help shows, in its order. */

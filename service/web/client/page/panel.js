@@ -1,10 +1,9 @@
 /** What stands beside the conversation: a plan, a build, a run or a prompt. */
 
 import { attempt, messageOf, toast } from '../controls/toast.js'
-import { h } from '../elements/dom.js'
-import { icon } from '../elements/icons.js'
+import { h } from '../elements/parts/dom.js'
+import { icon } from '../elements/parts/icons.js'
 import { t } from '../texts.js'
-import { promptPanel } from './prompt.js'
 
 /** @typedef {import('../throughline.js').Throughline} Throughline */
 /**
@@ -13,7 +12,7 @@ import { promptPanel } from './prompt.js'
  * @property {string} projectId
  * @property {string | null} at
  * @property {(address: string) => void} go
- * @property {() => void} renew show the panel again
+ * @property {() => unknown} renew show the panel again
  */
 
 /** @type {Record<string, string>} */
@@ -53,17 +52,17 @@ export async function fillPanel(panel, name, room, close) {
 }
 
 /** @type {Record<string, (id: string, room: Room) => Promise<any>>} */
-const SHOWN = { plan, build, run, prompt: promptPanel }
+const SHOWN = { plan, build, run, prompt }
 
 /** @param {string} id @param {Room} room */
 async function plan(id, { client }) {
-  const { mode, data, final } = await client.reply(id)
+  const [{ mode, data, final }] = await Promise.all([client.reply(id), import('../elements/plan.js')])
   return h('throughline-plan', { '.mode': final?.mode ?? mode, '.data': final?.data ?? data, '.status': final?.subtype === 'partial' ? 'partial' : 'final' })
 }
 
 /** @param {string} id @param {Room} room */
 async function build(id, { client, projectId, at, renew }) {
-  const [whole, page] = await Promise.all([client.build(id, { asOf: at }), client.buildEvents(id, { limit: 500 })])
+  const [whole, page] = await Promise.all([client.build(id, { asOf: at }), client.buildEvents(id, { limit: 500 }), import('../elements/build.js')])
   const isOpen = whole.status === 'queued' || whole.status === 'running'
   const cancel = () => attempt(async () => {
     await client.cancelBuild(id)
@@ -80,7 +79,7 @@ async function build(id, { client, projectId, at, renew }) {
 
 /** @param {string} id @param {Room} room */
 async function run(id, { client, at, go, renew }) {
-  const [whole, { steps }, { candidates }] = await Promise.all([client.run(id, { asOf: at }), client.runSteps(id, { limit: 200 }), client.runCandidates(id, { limit: 200 })])
+  const [whole, { steps }, { candidates }] = await Promise.all([client.run(id, { asOf: at }), client.runSteps(id, { limit: 200 }), client.runCandidates(id, { limit: 200 }), import('../elements/run.js')])
   const discuss = () => attempt(async () => {
     const { sessionId } = await client.discussRun(id)
     go(`#/sessions/${encodeURIComponent(sessionId)}`)
@@ -96,4 +95,10 @@ async function run(id, { client, at, go, renew }) {
     h('throughline-run', { '.run': whole, '.steps': steps, '.candidates': candidates, ondiscuss: discuss }),
     isOpen && at === null && h('div', null, h('button', { type: 'button', onclick: cancel }, icon('stop'), t('run_cancel'))),
   ]
+}
+
+/** @param {string} id @param {Room} room */
+async function prompt(id, room) {
+  const { promptPanel } = await import('./prompt.js')
+  return promptPanel(id, room)
 }

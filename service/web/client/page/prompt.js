@@ -1,9 +1,10 @@
 /** A prompt beside the conversation: its versions, what changed, a new version, a saved run of it. */
 
 import { attempt, toast } from '../controls/toast.js'
-import { h, patch } from '../elements/dom.js'
-import { icon } from '../elements/icons.js'
-import { moment } from '../elements/moment.js'
+import '../elements/prompt-diff.js'
+import { h, patch } from '../elements/parts/dom.js'
+import { icon } from '../elements/parts/icons.js'
+import { moment } from '../elements/parts/moment.js'
 import { t } from '../texts.js'
 
 /** The version that is looked at, by prompt. @type {Map<string, number>} */

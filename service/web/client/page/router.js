@@ -56,8 +56,14 @@ export function addressOf(route) {
   return `#/projects/${encodeURIComponent(route.projectId)}${place}${asked}`
 }
 
+/** A browser takes few new addresses in a short time: while a hand moves, the bar follows after a pause. */
+const PAUSE_MS = 200
+
 /** The address bar. Says `change` when the route has changed. */
 export class Router extends EventTarget {
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer
+
   constructor() {
     super()
     this.route = parse(location.hash)
@@ -73,15 +79,27 @@ export class Router extends EventTarget {
     this.go(addressOf({ ...this.route, ...changes }), { replace })
   }
 
+  /** Show another moment at once. The address is replaced when the moment stays. @param {string | null} at */
+  travel(at) {
+    if (at === this.route.at) return
+    this.route = { ...this.route, at }
+    this.dispatchEvent(new Event('change'))
+    clearTimeout(this.#timer)
+    const address = addressOf(this.route)
+    this.#timer = setTimeout(() => history.replaceState(null, '', address), PAUSE_MS)
+  }
+
   /** @param {string} address @param {{replace?: boolean}} [how] */
   go(address, { replace = false } = {}) {
-    if (address === location.hash) return
-    if (replace) history.replaceState(null, '', address)
+    clearTimeout(this.#timer)
+    if (address === location.hash && address === addressOf(this.route)) return
+    if (replace || address === location.hash) history.replaceState(null, '', address)
     else history.pushState(null, '', address)
     this.#read()
   }
 
   #read() {
+    clearTimeout(this.#timer)
     this.route = parse(location.hash)
     this.dispatchEvent(new Event('change'))
   }

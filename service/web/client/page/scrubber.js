@@ -3,12 +3,10 @@
  * earlier moment everything is shown as it was; at the end of the slider everything is live.
  */
 
-import { h, patch } from '../elements/dom.js'
-import { icon } from '../elements/icons.js'
-import { positionIn } from '../fold.js'
+import { h, patch } from '../elements/parts/dom.js'
+import { icon } from '../elements/parts/icons.js'
+import { BEGINNING, positionIn } from '../fold.js'
 import { number, t } from '../texts.js'
-
-const PAUSE_MS = 60
 
 /** @typedef {import('../throughline.js').Throughline} Throughline */
 
@@ -23,28 +21,29 @@ export class Scrubber {
   #now = null
   /** @type {string | null} */
   #at = null
-  #first = 1
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #timer
+  #first = 0
+  /** @type {import('../throughline.js').Feed | null} */
+  #feed = null
   #slider = h('input', { type: 'range', oninput: () => this.#onSlide() })
 
   /**
    * @param {Throughline} client
-   * @param {(at: string | null) => void} move called with the cursor of a moment, or null for now
+   * @param {(at: string | null) => void} move called with a moment, a cursor or a position, or null for now
    */
   constructor(client, move) {
     this.#client = client
     this.#move = move
   }
 
-  /** @param {{projectId: string | null, now: string | null, at: string | null}} state */
-  show({ projectId, now, at }) {
-    if (projectId !== this.#projectId) {
+  /** @param {{projectId: string | null, feed: import('../throughline.js').Feed | null, at: string | null}} state */
+  show({ projectId, feed, at }) {
+    if (feed !== this.#feed) {
+      this.#first = projectId === this.#projectId ? this.#first : 0
       this.#projectId = projectId
-      this.#first = 1
-      void this.#findFirst()
+      this.#feed = feed
+      void feed?.ready.then(() => this.#findFirst(feed), () => undefined)
     }
-    this.#now = now
+    this.#now = feed?.position ?? null
     this.#at = at
     this.draw()
   }
@@ -54,7 +53,7 @@ export class Scrubber {
     const position = this.#at === null ? last : positionIn(this.#at)
     const isStill = !this.#now
     this.node.setAttribute('aria-label', t('time_label'))
-    for (const [name, value] of Object.entries({ min: Math.min(this.#first, last), max: Math.max(last, position) })) this.#slider.setAttribute(name, String(value))
+    for (const [name, value] of Object.entries({ min: Math.min(this.#first || 1, last), max: Math.max(last, position) })) this.#slider.setAttribute(name, String(value))
     if (Number(this.#slider.value) !== position) this.#slider.value = String(position)
     this.#slider.disabled = isStill
     this.#slider.setAttribute('aria-label', t('time_position'))
@@ -62,42 +61,64 @@ export class Scrubber {
     /** @param {string} name @param {string} label @param {() => void} run @param {boolean} off */
     const button = (name, label, run, off) => h('button', { key: label, type: 'button', class: 'bare icon', 'aria-label': t(label), title: t(label), disabled: off, onclick: run }, icon(name))
     patch(this.node,
-      button('first', 'time_first', () => this.#move(cursorAt(this.#now, this.#first)), isStill),
+      button('first', 'time_first', () => this.#move(String(this.#first || 1)), isStill),
       button('back', 'time_earlier', () => void this.step(-1), isStill),
       this.#slider,
       button('chevron', 'time_later', () => void this.step(1), this.#at === null),
       h('span', { key: 'of', class: 'muted wide' }, t('time_of', { position: number(position), last: number(last) })))
   }
 
-  async #findFirst() {
+  /** @param {import('../throughline.js').Feed} feed */
+  async #findFirst(feed) {
     const projectId = this.#projectId
-    if (!projectId) return
-    const project = await this.#client.timeline(projectId, { limit: 1 }).catch(() => null)
-    const epoch = project?.items[0]?.cursor
-    if (!epoch || projectId !== this.#projectId) return
-    const page = await this.#client.timeline(projectId, { limit: 1, after: cursorAt(epoch, 0) }).catch(() => null)
-    this.#first = positionIn(page?.items[0]?.cursor) || 1
+    if (!projectId || this.#first || feed !== this.#feed) return
+    const { items, before } = feed.state
+    const first = before === null ? items[0] : (await this.#client.timeline(projectId, { limit: 1, after: BEGINNING }).catch(() => null))?.items[0]
+    if (feed !== this.#feed) return
+    this.#first = positionIn(first?.cursor)
     this.draw()
   }
 
   #onSlide() {
     const position = Number(this.#slider.value)
-    clearTimeout(this.#timer)
-    this.#timer = setTimeout(() => this.#move(position >= positionIn(this.#now) ? null : cursorAt(this.#now, position)), PAUSE_MS)
+    this.#move(position >= positionIn(this.#now) ? null : String(position))
+  }
+
+  /**
+   * The item before a position, or after it, where it is loaded.
+   * @param {1 | -1} by @param {number} from
+   */
+  #loaded(by, from) {
+    const items = this.#feed?.state.items ?? []
+    if (by < 0) return items.findLast(each => positionIn(each.cursor) < from)
+    const next = items.findIndex(each => positionIn(each.cursor) > from)
+    return next > 0 ? items[next] : undefined
   }
 
   /** Go to the moment of the next item, or of the one before. @param {1 | -1} by */
   async step(by) {
-    if (!this.#projectId || (by > 0 && this.#at === null)) return
+    const projectId = this.#projectId
+    if (!projectId || (by > 0 && this.#at === null)) return
     const from = this.#at ?? this.#now
-    const page = await this.#client.timeline(this.#projectId, { limit: 1, [by > 0 ? 'after' : 'before']: from }).catch(() => null)
-    const item = page?.items[0]
+    const item = this.#loaded(by, positionIn(from)) ?? await this.#asked(projectId, by, from)
     if (by > 0) this.#move(!item || positionIn(item.cursor) >= positionIn(this.#now) ? null : item.cursor)
     else if (item) this.#move(item.cursor)
   }
-}
 
-/** @param {string | null} cursor one of the same log @param {number} position */
-function cursorAt(cursor, position) {
-  return cursor === null ? null : `${cursor.slice(0, cursor.lastIndexOf('.'))}.${position}`
+  /**
+   * The item before a moment, or after it, from the server.
+   * @param {string} projectId @param {1 | -1} by @param {string | null} from
+   */
+  async #asked(projectId, by, from) {
+    const near = from?.includes('.') ? { cursor: from } : await this.#last(projectId, from)
+    if (by < 0 && positionIn(near?.cursor) < positionIn(from)) return near
+    const query = by > 0 ? { after: near?.cursor ?? BEGINNING } : { before: near?.cursor }
+    return (await this.#client.timeline(projectId, { limit: 1, ...query }).catch(() => null))?.items[0]
+  }
+
+  /** The newest item up to a position. @param {string} projectId @param {string | null} position */
+  async #last(projectId, position) {
+    const page = await this.#client.timeline(projectId, { limit: 1, asOf: position }).catch(() => null)
+    return page?.items[0]
+  }
 }

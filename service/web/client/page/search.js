@@ -1,9 +1,9 @@
 /** The search: what has the words, in place of the list while there are words. */
 
 import { messageOf } from '../controls/toast.js'
-import { h, patch } from '../elements/dom.js'
-import { icon } from '../elements/icons.js'
-import { moment } from '../elements/moment.js'
+import { h, patch } from '../elements/parts/dom.js'
+import { icon } from '../elements/parts/icons.js'
+import { moment } from '../elements/parts/moment.js'
 import { t, word } from '../texts.js'
 
 const PAUSE_MS = 200

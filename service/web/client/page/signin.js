@@ -1,6 +1,6 @@
 /** Signing in: a link with a code opens a session of this browser, which gives short tokens. */
 
-import { h } from '../elements/dom.js'
+import { h } from '../elements/parts/dom.js'
 import { t } from '../texts.js'
 
 /** @typedef {{userId: string, projectId: string | null}} Me */

@@ -1,32 +1,43 @@
 /** The places of a project beside its conversations: prompts, runs, usage, the log. */
 
 import { attempt, messageOf } from '../controls/toast.js'
-import { h } from '../elements/dom.js'
-import { icon } from '../elements/icons.js'
-import { moment } from '../elements/moment.js'
+import { h } from '../elements/parts/dom.js'
+import { icon } from '../elements/parts/icons.js'
+import { moment } from '../elements/parts/moment.js'
 import { t, word } from '../texts.js'
 
 /** @typedef {import('./panel.js').Room} Room */
-/** @typedef {() => any[]} Live the items that the project's feed has */
+/** @typedef {() => any[]} Live the items that are loaded */
 
 /**
  * The place of a name, filled when its data is there.
- * @param {string} place @param {Room} room @param {Live} live
+ * @param {string} place @param {() => Room} room @param {Live} live
  */
 export function viewOf(place, room, live) {
   const view = h('section', { class: 'page', tabindex: -1, 'aria-label': t(`place_${place}`) })
   const show = async () => {
     try {
-      view.replaceChildren(h('h2', { class: 'out' }, t(`place_${place}`)), ...[await FILLED[place]?.(room, live)].flat(9).filter(each => each instanceof Node))
+      view.replaceChildren(h('h2', { class: 'out' }, t(`place_${place}`)), ...[await FILLED[place]?.(room(), live)].flat(9).filter(each => each instanceof Node))
     } catch (error) {
       view.replaceChildren(h('div', { class: 'empty', role: 'alert' }, h('p', null, messageOf(error)), h('button', { type: 'button', onclick: show }, t('try_again'))))
     }
   }
+  Reflect.set(view, 'show', show)
   // A text that is being typed stays: then the place is not read anew.
   Reflect.set(view, 'refresh', () => view.contains(document.activeElement) && document.activeElement !== view || show())
   view.append(h('div', { class: 'grey', role: 'status', 'aria-label': t('loading') }, Array.from({ length: 4 }, () => h('i'))))
   void show()
   return view
+}
+
+/**
+ * The timeline of a project.
+ * @param {import('../throughline.js').Throughline} client @param {string} projectId
+ * @param {import('../throughline.js').Feed | null} feed @param {string | null} at
+ */
+export async function timelineOf(client, projectId, feed, at) {
+  await import('../elements/timeline.js')
+  return h('throughline-timeline', { '.client': client, '.projectId': projectId, '.feed': feed, '.at': at })
 }
 
 /** @type {Record<string, (room: Room, live: Live) => Promise<any>>} */
@@ -52,10 +63,12 @@ const FILLED = {
   async usage({ client, projectId, at }) {
     const [balance, ledger, figures] = await Promise.all([
       client.balance({ asOf: at }), client.consumption({ limit: 100, asOf: at }), at === null ? client.analytics(projectId).catch(() => null) : null,
+      import('../elements/usage.js'),
     ])
     return h('throughline-usage', { '.balance': balance, '.ledger': ledger.items, '.figures': figures })
   },
   async log(_, live) {
+    await import('../elements/event-log.js')
     return h('throughline-event-log', { '.events': live() })
   },
 }

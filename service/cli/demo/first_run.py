@@ -29,7 +29,7 @@ from service.postgres.connections import tenant_transaction
 PROJECT_ID: Final = "demo"
 USER_ID: Final = "ada"
 CREDIT_SECONDS: Final = 36_000
-SCRIPTS: Final = Path(__file__).parents[2] / "scripts"
+SCRIPTS: Final = Path(__file__).parents[3] / "scripts"
 """The programs of a clone. An installed service has none, so its demo has no builds and runs."""
 
 SOURCE: Final = {
@@ -50,7 +50,7 @@ app = Starlette(routes=[Route("/", greet)])
 """,
 }
 EXAMPLE_ID: Final = "tea"
-"""The project in which there is something to see."""
+"""The id of the example project, which has sessions, prompts and builds from the start."""
 
 EXAMPLE: Final = {
     "projectId": EXAMPLE_ID,

@@ -1,6 +1,6 @@
 /** A moment as people say it, with the exact one in its title. */
 
-import { date, number, relative } from '../texts.js'
+import { date, number, relative } from '../../texts.js'
 import { h } from './dom.js'
 
 const EVERY_MS = 30_000

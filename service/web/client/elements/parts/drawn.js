@@ -1,6 +1,7 @@
 /** An element that draws itself again, once, after its properties have changed. */
 export class Drawn extends HTMLElement {
   #isWaiting = false
+  #isDue = false
 
   connectedCallback() {
     this.redraw()
@@ -12,6 +13,16 @@ export class Drawn extends HTMLElement {
     this.#isWaiting = true
     queueMicrotask(() => {
       this.#isWaiting = false
+      if (this.isConnected) this.draw()
+    })
+  }
+
+  /** Draw with the next frame: what changes many times a second is drawn as often as it is seen. */
+  redrawSoon() {
+    if (this.#isDue) return
+    this.#isDue = true
+    requestAnimationFrame(() => {
+      this.#isDue = false
       if (this.isConnected) this.draw()
     })
   }

@@ -7,8 +7,8 @@
  */
 
 import { h, nodesOf, patch } from './dom.js'
-import { codeBlock, path, plain, restOf } from './parts.js'
-import { t } from '../texts.js'
+import { codeBlock, path, plain, restOf } from './small.js'
+import { t } from '../../texts.js'
 
 /** @typedef {{ level?: number }} Options */
 /** @typedef {{ depth: number, heading: number, least: number }} Place */
@@ -53,6 +53,8 @@ export class GrowingMarkdown {
   #settled = 0
   /** @type {Node[]} */
   #nodes = []
+  /** The nodes of a text that is longer than what is shown. @type {Node[]} */
+  #shown = []
   /** @type {Place} */
   #place
 
@@ -65,10 +67,19 @@ export class GrowingMarkdown {
   /** @param {string} text */
   update(text) {
     if (text === this.#text) return
-    if (!text.startsWith(this.#text) || text.length > MOST_TEXT) this.#restart()
+    const isLonger = text.startsWith(this.#text)
+    // Of what is behind the end of what is shown, only the length is shown.
+    if (isLonger && this.#text.length >= MOST_TEXT) patch(this.node, this.#shown, restOf(text, MOST_TEXT))
+    else this.#grow(text, isLonger)
     this.#text = text
+  }
+
+  /** @param {string} text @param {boolean} isLonger */
+  #grow(text, isLonger) {
+    if (!isLonger) this.#restart()
     const blocks = [...read(text.slice(this.#settled, MOST_TEXT), { ...this.#place })]
     patch(this.node, this.#nodes, blocks.map(block => block.node), restOf(text, MOST_TEXT))
+    if (text.length >= MOST_TEXT) this.#shown = [...this.node.childNodes].slice(0, this.#nodes.length + blocks.length)
     const open = blocks.findLastIndex((each, index) => each.isApart && !/^[OU]L$/.test(blocks[index - 1]?.node.nodeName ?? ''))
     const first = blocks[Math.max(0, open)]
     if (!first) return

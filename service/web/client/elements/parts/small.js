@@ -2,7 +2,7 @@
 
 import { h } from './dom.js'
 import { icon } from './icons.js'
-import { date, relative, t } from '../texts.js'
+import { date, relative, t } from '../../texts.js'
 
 /** @typedef {import('./dom.js').Child} Child */
 

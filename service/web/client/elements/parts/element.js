@@ -1,8 +1,8 @@
 /** What all elements have in common: a shadow root, the style, texts that follow the locale. */
 
 import { h, patch, sheet } from './dom.js'
-import { changes, t } from '../texts.js'
-import { button } from './parts.js'
+import { changes, t } from '../../texts.js'
+import { button } from './small.js'
 
 /** @typedef {import('./dom.js').Child} Child */
 
@@ -53,7 +53,7 @@ dl.facts { display: flex; flex-wrap: wrap; gap: 8px 24px; } .fact dt { font-size
 .scroll { overflow: auto; max-block-size: 480px; } table { border-collapse: collapse; inline-size: 100%; font-size: 14px; overflow-wrap: normal; }
 th, td { padding: 4px 12px 4px 0; text-align: start; vertical-align: top; border-block-end: 1px solid var(--line); } th:last-child, td:last-child { padding-inline-end: 0; } th { font-size: 13px; color: var(--muted); font-weight: 600; }
 [data-align=end] { text-align: end; } [data-align=center] { text-align: center; }
-.markdown { display: grid; grid-template-columns: minmax(0, 1fr); gap: 8px; } .markdown li > p + *, .markdown li > * + p, .markdown li > ul, .markdown li > ol { margin-block-start: 4px; }
+.markdown > * + * { margin-block-start: 8px; } .markdown li > p + *, .markdown li > * + p, .markdown li > ul, .markdown li > ol { margin-block-start: 4px; }
 blockquote { border-inline-start: 3px solid var(--line); padding-inline-start: 12px; color: var(--muted); } img { max-inline-size: 100%; block-size: auto; } hr { border: 0; border-block-start: 1px solid var(--line); inline-size: 100%; }
 .markdown h4 { font-size: 15px; color: inherit; } .deep, .text { white-space: pre-wrap; }
 @media (prefers-contrast: more) { :host { --line: currentColor; --muted: var(--text); } }
@@ -83,7 +83,18 @@ export class ThroughlineElement extends HTMLElement {
 
   connectedCallback() {
     changes.addEventListener('change', this.#renew)
+    this.#adopt()
     this.renew()
+  }
+
+  /** Take the properties that were set before the element was defined: they hide those of the class. */
+  #adopt() {
+    for (const name of Object.keys(this)) {
+      if (!(name in Object.getPrototypeOf(this))) continue
+      const value = Reflect.get(this, name)
+      Reflect.deleteProperty(this, name)
+      Reflect.set(this, name, value)
+    }
   }
 
   disconnectedCallback() {

@@ -2,8 +2,8 @@
 
 import { h, sheet, svg } from './dom.js'
 import { icon } from './icons.js'
-import { plain, text } from './parts.js'
-import { number, t } from '../texts.js'
+import { plain, text } from './small.js'
+import { number, t } from '../../texts.js'
 
 /** @typedef {import('./element.js').ThroughlineElement} Host */
 /** @typedef {{ title: string, labels: readonly string[], values: readonly number[], form?: 'bars' | 'columns' | 'line' | 'table', show?: (value: number) => string }} Chart */

@@ -1,0 +1,1 @@
+"""The demo: what a first run begins with, and a year that fills an empty database."""
