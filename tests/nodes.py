@@ -156,8 +156,8 @@ def pair(server: Server) -> Iterator[Pair]:
     programs = Path(psutil.Process(postmaster).exe()).parent
     with tempfile.TemporaryDirectory(prefix="nodes-", dir=in_memory()) as name:
         Path(name).chmod(0o755)
-        nodes = [Node(Path(name, each), programs, account, server.url) for each in "ab"]
-        both = Pair(*nodes, server.url)
+        first, second = (Node(Path(name, each), programs, account, server.url) for each in "ab")
+        both = Pair(first, second, server.url)
         try:
             both.primary.copy(server.url, as_standby=False)
             both.primary.start()

@@ -108,6 +108,6 @@ async def test_a_failover_loses_nothing_that_was_acknowledged_and_bills_nothing_
     with psycopg.connect(nodes.primary.url("drill")) as log:
         stored = log.execute("select position, type from app.event order by position").fetchall()
     assert [position for position, _ in stored] == list(range(1, len(stored) + 1))
-    types = dict(stored)
+    types: dict[int, str] = dict(stored)
     assert {types[position] for position in acknowledged} == {"RequestCompleted"}
     assert list(types.values()).count("TimeCredited") == 2 + len(acknowledged)
