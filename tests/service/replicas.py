@@ -46,7 +46,10 @@ def keys_as_json() -> str:
 class Called(Protocol):
     """What answers the calls of a client as tenant t1."""
 
-    client: httpx.AsyncClient
+    @property
+    def client(self) -> httpx.AsyncClient:
+        """The client."""
+        ...
 
 
 @dataclass(slots=True)
