@@ -42,7 +42,7 @@ GROWTH: Final = 2.0
 """The last day of the year is so much busier than the first one, and once more."""
 
 LANGUAGES: Final[Mapping[Language, int]] = {"en": 60, "fr": 15, "es": 13, "ar": 12}
-WELCOME_SECONDS: Final = 3_600
+WELCOME_SECONDS: Final = 900
 
 
 @dataclass(slots=True)
