@@ -71,14 +71,14 @@ export class Feed extends Followed {
 
   /**
    * The state at an earlier moment, as far as what was loaded says it: no request is made for it.
-   * @param {string} at a cursor, or a position
+   * @param {string} at a cursor or a position
    * @returns {ReturnType<typeof past> | null} null where only the service can say it
    */
   past(at) {
-    const isKnown = this.#hasHistory && positionIn(at) <= positionIn(this.#cursor)
-    // A cursor of another history has another event at its position.
-    const isOther = at.includes('.') && this.state.items.some(item => item.cursor !== at && positionIn(item.cursor) === positionIn(at))
-    return isKnown && !isOther ? past(this.state, at) : null
+    if (this.#cursor === null || !this.#hasHistory || positionIn(at) > positionIn(this.#cursor)) return null
+    // A cursor that was not loaded may be of an event that the log lost.
+    const isKnown = !at.includes('.') || at === this.#cursor || this.state.items.some(each => each.cursor === at)
+    return isKnown ? past(this.state, at) : null
   }
 
   close() {
