@@ -73,8 +73,10 @@ def pooler(server: Server, *, size: int = 4) -> Iterator[Pooler]:
             _await_socket(folder / ".s.PGSQL.5432")
             yield Pooler(folder)
         finally:
+            ended, log = process.poll(), (folder / "log").read_text()[-2_000:]
             process.terminate()
             process.wait()
+        assert ended is None, f"PgBouncer ended by itself with {ended}. Its log ends with:\n{log}"
 
 
 def _await_socket(path: Path) -> None:
