@@ -197,5 +197,7 @@ def _event(block: bytes) -> Event:
     block = block.removeprefix(RETRY)  # it is the connection's, and not the event's
     head = block.partition(b"\ndata: ")[0].decode().split("\n")
     fields = dict(line.split(": ", 1) for line in head if ": " in line)
-    number = fields.get("id", "").rpartition(".")[2]
-    return Event(fields["event"], int(number) if number else 0, block)
+    # The id of an event of a reply ends with its number; the id of an event of the log is a cursor.
+    is_of_reply = "id" in fields and fields["event"] != "event"
+    number = int(fields["id"].rpartition(".")[2]) if is_of_reply else 0
+    return Event(fields["event"], number, block)
