@@ -217,7 +217,7 @@ curl() {
 """
 """A live timeline has no end, so it is cut. Each call says on standard error how it ended."""
 
-OTHERS = ("contributing.md", "embedding.md", "replay.md")
+OTHERS = ("contributing.md", "embedding.md", "replay.md", "tutorial.md")
 """Pages whose shell lines other tests run."""
 
 USERS_PAGES = tuple(page for page in sorted(DOCS.glob("*.md")) if page.name not in OTHERS)
