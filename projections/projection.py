@@ -182,7 +182,8 @@ def in_past(text: bytes, names: Iterable[str]) -> bytes:
 
 
 def read_in_past(moved: bytes) -> list[bytes]:
-    """The read models that such a text reads. The last words are those of timelines."""
+    """The read models that a statement reads, which was moved to the schema `past`. The statement
+    reads the timeline where it calls `last_words`."""
     found = re.findall(rb"\bpast\.(\w+)", moved)
     return [b"timeline" if each == b"last_words" else each for each in found]
 

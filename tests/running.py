@@ -245,4 +245,8 @@ async def running(
 def _client(base: str, key_id: str) -> httpx.AsyncClient:
     # Without TLS no certificates are needed. It takes 30 ms to load them.
     none = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    return httpx.AsyncClient(base_url=base, auth=Signed(key_id), timeout=60, verify=none)
+    # The server closes a connection that was idle for 5 seconds. In that moment nobody may use it.
+    limits = httpx.Limits(keepalive_expiry=2)
+    return httpx.AsyncClient(
+        base_url=base, auth=Signed(key_id), timeout=60, verify=none, limits=limits
+    )

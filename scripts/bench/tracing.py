@@ -26,7 +26,7 @@ async def a_read(target: Target) -> float:
     """The CPU time of the service for one signed read, in seconds."""
     query = b"userId=u0"
     async with httpx.AsyncClient(base_url=target.url) as client:
-        for counted in (False, True):  # the first ones fill the caches
+        for counted in (False, True):  # the first reads fill the caches
             before = target.cpu_seconds()
             for _ in range(READS if counted else READS // 10):
                 headers = {signatures.HEADER: streams.signed("GET", _PATH, b"", query)}

@@ -94,7 +94,7 @@ Encode = Callable[[Recorded, str | None], bytes]
 async def _encoded(
     pages: AsyncGenerator[list[Recorded]], prev: str | None, encode: Encode
 ) -> AsyncGenerator[bytes]:
-    """Pages of events as bytes; `prev` is the cursor of the one before the first."""
+    """Pages of events as bytes; `prev` is the cursor of the event before the first."""
     async with aclosing(pages):
         async for events in pages:
             for piece in pieces(_each(events, prev, encode)):

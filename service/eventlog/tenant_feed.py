@@ -163,7 +163,7 @@ class TenantFeed:
 
 
 def chained(events: Iterable[Recorded], prev: str | None) -> Iterator[tuple[Recorded, str | None]]:
-    """Each event with the cursor of the one before it; of the first, `prev`."""
+    """Each event with the cursor of the event before; the first event with `prev`."""
     for event in events:
         yield event, prev
         prev = event.cursor

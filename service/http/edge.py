@@ -33,7 +33,7 @@ class Edge:
         scope.setdefault("state", {})["request_id"] = request_id
         structlog.contextvars.clear_contextvars()
         tracing.follow(tracing.of_caller(scope["headers"]))
-        # What is asked every few seconds, such as the health, would hide the others.
+        # Probes ask for the health every few seconds: their traces would hide all others.
         is_call = scope["path"].startswith("/v1/")
         with tracing.span("request", kind="server", begins_trace=is_call) as span:
             ids = {"request_id": request_id, "trace_id": tracing.trace_id()}

@@ -166,7 +166,7 @@ class Operation(Generic[B, Q]):
                 return _with_gaps(call, await replica.answer(self.handle(call)))
             except psycopg.errors.QueryCanceled:
                 raise  # the primary is no quicker
-            except Exception as error:  # the primary tells whether it is one
+            except Exception as error:  # the primary tells whether the call fails
                 if not call.route.is_replica and not isinstance(error, ReplicaAway):
                     raise
                 if not isinstance(error, Refused | BadRequest):

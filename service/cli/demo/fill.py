@@ -41,8 +41,8 @@ def fill(
 ) -> None:
     """Fill an empty database with a year of a plausible product: the tenant `demo` in 2025.
 
-    The database is the one of the settings, and nobody else may write to it meanwhile. A cut fill
-    goes on with the same command.
+    The settings name the database. Nobody else may write to it meanwhile. After a cut, the same
+    command goes on.
     """
     from service.access.keys import TENANT
     from service.cli.demo.year import Year

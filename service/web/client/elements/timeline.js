@@ -44,7 +44,7 @@ export class ThroughlineTimeline extends Drawn {
   #error = null
   #isReady = false
   #isReading = false
-  /** Whether another moment is to be shown than the one that is. */
+  /** Whether the moment that is asked for is not shown yet. */
   #hasMoved = false
   #focused = -1
   #list = h('ol')
