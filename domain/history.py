@@ -95,6 +95,7 @@ class History:
             case ReplyCompleted():
                 written = _answer(event.mode, event.data, is_prose=self._is_prose)
                 self._open[event.in_reply_to] = _Exchange(written)
+                return  # its message is older
             case UserMessagePosted() if not self._is_before:
                 self._open.pop(event.message_id, None)
                 self._is_before = event.message_id == self._upto

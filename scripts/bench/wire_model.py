@@ -9,6 +9,9 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from time import monotonic_ns
 
+LARGEST_BODY = 1024 * 1024
+"""A body up to this size is read without a pause."""
+
 _HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
     b"Connection: close\r\n\r\n"
@@ -44,7 +47,9 @@ class StampingModel:
     @asynccontextmanager
     async def serving(self) -> AsyncGenerator[str]:
         """Listen; yields the URL."""
-        server = await asyncio.start_server(self._answer, "127.0.0.1", 0, backlog=2_048)
+        server = await asyncio.start_server(
+            self._answer, "127.0.0.1", 0, backlog=2_048, limit=LARGEST_BODY
+        )
         async with server:
             yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 

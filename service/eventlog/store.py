@@ -145,8 +145,8 @@ class EventStore:
         """The events of one stream that have one of these types, in pages, the newest first.
 
         They begin at a version, or at the end of the stream. A page is read when it is asked for.
-        The first has `BACKWARDS_PAGE` events at most, and each of the next has twice as many as the
-        page before, up to `LONGEST_BACKWARDS_PAGE`.
+        The first has `BACKWARDS_PAGE` events at most, and each of the next has eight times as many
+        as the page before, up to `LONGEST_BACKWARDS_PAGE`: a reader that goes on goes far.
         """
         before = _MOST_VERSIONS if version is None else version + 1
         limit = BACKWARDS_PAGE
@@ -160,7 +160,7 @@ class EventStore:
             if len(page) < limit:
                 return
             before = page[-1].version
-            limit = min(2 * limit, LONGEST_BACKWARDS_PAGE)
+            limit = min(8 * limit, LONGEST_BACKWARDS_PAGE)
 
     async def range(
         self,

@@ -10,7 +10,6 @@ import re
 import ssl
 from asyncio import CancelledError
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import cache
 from time import monotonic_ns
@@ -21,15 +20,15 @@ import anthropic
 import httpx2
 import orjson
 import structlog
-from anthropic import AsyncAPIResponse, AsyncStream, Omit, omit
+from anthropic import AsyncStream
 from anthropic.types import (
+    Message,
     MessageParam,
-    OutputConfigParam,
     RawMessageStreamEvent,
     TextBlockParam,
-    ToolChoiceNoneParam,
     ToolParam,
 )
+from anthropic.types.message_create_params import MessageCreateParamsStreaming
 
 from domain.metering import Usage
 from domain.questions import Question
@@ -56,7 +55,7 @@ _KEY_ERRORS: Final = frozenset({"authentication_error", "permission_error"})
 _ENDED: Final = frozenset({"end_turn", "stop_sequence"})
 _TRUNCATED: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
 
-_Response = AsyncAPIResponse[AsyncStream[RawMessageStreamEvent]]
+_Stream = AsyncStream[RawMessageStreamEvent]
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -203,8 +202,8 @@ class ModelClient:
         model = question.model or self.model
         span = tracing.span(f"chat {model}", kind="client")
         try:
-            async with silence, self._open(question, span) as response:
-                async for event in _events(response.http_response):
+            async with silence, await self._open(question, span) as stream:
+                async for event in _events(stream.response):
                     if event["type"] == "content_block_delta":
                         silence.restart(self._next_text_seconds)
                     text = pairs.join(_read(event, call, written))
@@ -226,19 +225,36 @@ class ModelClient:
             span.set(_span_attributes(call, model))
             span.end()
 
-    def _open(self, question: Question, span: Span) -> AbstractAsyncContextManager[_Response]:
+    async def _open(self, question: Question, span: Span) -> _Stream:
+        """The SDK would copy each part of the body before it encodes the body, which takes longer
+        than all else for a long session. So the SDK gets the body as bytes."""
         sent = span.traceparent
-        return self._client.messages.with_streaming_response.create(
-            model=question.model or self.model,
-            max_tokens=question.max_tokens or self._max_tokens,
-            system=_system(question),
-            messages=_messages(question),
-            output_config=_output(question),
-            tools=_tools(question),
-            tool_choice=_tool_choice(question),
+        return await self._client.post(
+            "/v1/messages",
+            content=orjson.dumps(self._body(question)),
+            options={} if sent is None else {"headers": {"traceparent": sent}},
+            cast_to=Message,
             stream=True,
-            extra_headers={} if sent is None else {"traceparent": sent},
+            stream_cls=_Stream,
         )
+
+    def _body(self, question: Question) -> MessageCreateParamsStreaming:
+        body: MessageCreateParamsStreaming = {
+            "model": question.model or self.model,
+            "max_tokens": question.max_tokens or self._max_tokens,
+            "system": _system(question),
+            "messages": _messages(question),
+            "stream": True,
+        }
+        if question.contracts:
+            schema = reply_schema(question.contracts)
+            body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
+        if question.tools:
+            body["tools"] = _tools(question)
+            if not question.may_call_tools:
+                # Once tools were called they must go along, also when none may be called any more.
+                body["tool_choice"] = {"type": "none"}
+        return body
 
 
 def _span_attributes(call: ModelCall, model: str) -> dict[str, Value]:
@@ -330,14 +346,6 @@ def _system(question: Question) -> list[TextBlockParam]:
     ]
 
 
-def _output(question: Question) -> OutputConfigParam | Omit:
-    """The schema of the answer, unless it is Markdown."""
-    if not question.contracts:
-        return omit
-    schema = reply_schema(question.contracts)
-    return {"format": {"type": "json_schema", "schema": schema}}
-
-
 def _messages(question: Question) -> list[MessageParam]:
     """The turns, with a cache mark on the last one that the next question will share.
 
@@ -377,18 +385,11 @@ def _round(calls: tuple[ToolCall, ...]) -> tuple[MessageParam, MessageParam]:
     return {"role": "assistant", "content": asked}, {"role": "user", "content": results}
 
 
-def _tools(question: Question) -> list[ToolParam] | Omit:
-    if not question.tools:
-        return omit
+def _tools(question: Question) -> list[ToolParam]:
     return [
         {"name": tool.name, "description": tool.description, "input_schema": tool.schema}
         for tool in question.tools
     ]
-
-
-def _tool_choice(question: Question) -> ToolChoiceNoneParam | Omit:
-    """Once tools were called they must go along, also when no more of them may be called."""
-    return {"type": "none"} if question.tools and not question.may_call_tools else omit
 
 
 @dataclass(slots=True)
