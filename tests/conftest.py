@@ -41,8 +41,6 @@ LONGEST = (
     "test_workers.py",
     "test_true_errors.py",
     "test_contributing.py",
-    "test_elements.py",
-    "test_page.py",
 )
 
 # Atheris exists only for some platforms: see pyproject.toml.

@@ -260,14 +260,19 @@ async def asks_again_and_again(run: Served, stop: asyncio.Event, *, keep: bool) 
 
 
 async def talks_again_and_again(run: Served, stop: asyncio.Event, project_id: str) -> int:
-    """Ask for replies until `stop`; no stream breaks, and each reply is whole."""
-    replies = 0
+    """Ask for replies until `stop`; no stream breaks, and each reply is whole.
+
+    A worker that stops while the machine is busy sends its readers away. They come back at the end.
+    """
+    readers: list[Reader] = []
     while not stop.is_set():
-        reader = Reader()
+        readers.append(reader := Reader())
         await reader.ask(run, "Good morning", projectId=project_id)
+        assert reader.is_done or reader.sent_away == "stopping", "the stream broke"
+    for reader in readers:
+        await reader.finish(run)
         assert law.lawful(reader.events)["subtype"] == "success"
-        replies += 1
-    return replies
+    return len(readers)
 
 
 async def a_running_reply_has_its_end_when_all_workers_stop(run: Served) -> None:
