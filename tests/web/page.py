@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from playwright.async_api import Browser, ConsoleMessage, Locator, Page, Request, Response
+from playwright.async_api import Browser, ConsoleMessage, Locator, Page, Request, Response, expect
 
 from tests.running import LiveService
 
 AXE: Final = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 PATIENCE_MS: Final = 20_000
+expect.set_options(timeout=PATIENCE_MS)
 
 VIOLATIONS: Final = """
 async () => {
@@ -77,7 +78,8 @@ class Opened:
 async def signed_in(
     browser: Browser, live: LiveService, user_id: str = "u1", **options: Any
 ) -> AsyncGenerator[Opened]:
-    """A page whose user came by a link. At the end nothing may have gone wrong in it."""
+    """A page whose user came by a link. At the end nothing may have gone wrong in it, and axe-core
+    finds nothing."""
     context = await browser.new_context(
         **{"locale": "en-GB", "viewport": {"width": 1440, "height": 900}} | options
     )
@@ -91,6 +93,7 @@ async def signed_in(
         await opened.page.goto(answer.json()["url"])
         await opened.page.locator("throughline-session-list").wait_for(state="attached")
         yield opened
+        assert await opened.violations() == []
         assert opened.problems == []
     finally:
         await context.close()
@@ -115,3 +118,53 @@ def watch(opened: Opened) -> None:
     opened.page.on("pageerror", lambda error: opened.problems.append(str(error)))
     opened.page.on("request", on_request)
     opened.page.on("response", on_response)
+
+
+# What a test finds in the service -----------------------------------------------------------------
+
+
+async def project(live: LiveService, project_id: str, *users: str) -> str:
+    """A project of its own for a test, whose users have AI seconds; returns where it is shown."""
+    await live.project(project_id, *users or ("u1",))
+    for user in users or ("u1",):
+        await live.credit(user)
+    return f"#/projects/{project_id}"
+
+
+async def posted(live: LiveService, path: str, **body: Any) -> Any:
+    """Post as the user u1."""
+    answer = await live.client.post(path, json={"userId": "u1"} | body)
+    assert answer.is_success, answer.text
+    return answer.json()
+
+
+async def said(
+    live: LiveService, project_id: str, message: str, *, user: str = "u1", **session: Any
+) -> str:
+    """Say something in a new session; returns its id when the reply has ended."""
+    body = {"projectId": project_id, "mode": "plan"} | session
+    opened = await posted(live, "/v1/sessions", userId=user, **body)
+    path = f"/v1/sessions/{opened['sessionId']}/messages"
+    await posted(live, path, userId=user, message=message)
+    return str(opened["sessionId"])
+
+
+async def filled(live: LiveService, project_id: str, user: str) -> str:
+    """A project with something in each place; returns a session with a plan."""
+    await project(live, project_id, user)
+    session = await said(live, project_id, "Add a login page", user=user)
+    prompt = await posted(
+        live, "/v1/prompts", projectId=project_id, name="Greeter", text="Greet {{name}}."
+    )
+    path = f"/v1/prompts/{prompt['promptId']}/versions"
+    await posted(live, path, text="Greet {{name}} briefly.", note="brief")
+    run = await posted(live, "/v1/runs", projectId=project_id, title="Compare two greetings")
+    at = {"at": "2026-11-22T10:00:00Z"}
+    candidate = {"candidateId": "a", "scores": {"found": 0.75}, "title": "The short one"}
+    events = [
+        {"eventId": "1", "type": "candidate"} | candidate | at,
+        {"eventId": "2", "type": "succeeded", "title": "Done", "summary": "It is better."} | at,
+    ]
+    answer = await live.client.post(f"/v1/runs/{run['runId']}/events", json={"events": events})
+    assert answer.is_success, answer.text
+    return session

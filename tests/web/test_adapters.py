@@ -18,13 +18,10 @@ import pytest
 from service.model.offline.app import OfflineModel
 from tests.running import LiveService, running
 from tests.service import law
-from tests.service.conftest import _no_model_is_slow, _no_server_has_stopped
 from tests.service.watching import shown
 from tests.sizes import PROVE, chance
 from tests.web.network import BadNetwork
 from tests.web.runtimes import CLIENT, NODE, NPM, node
-
-__all__ = ["_no_model_is_slow", "_no_server_has_stopped"]
 
 FOLDER = Path(__file__).parent / "adapters"
 

@@ -5,13 +5,10 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from tests.running import LiveService
-from tests.service.conftest import _no_model_is_slow, _no_server_has_stopped
 from tests.sizes import PROVE
 from tests.web.faults import FAULTS, LARGE, Ground, grounds
 from tests.web.network import BadNetwork
 from tests.web.runtimes import node
-
-__all__ = ["_no_model_is_slow", "_no_server_has_stopped"]
 
 
 @pytest.fixture(scope="module")

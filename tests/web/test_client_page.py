@@ -9,16 +9,14 @@ from pathlib import Path
 import anyio.to_thread
 import orjson
 import pytest
+from playwright.async_api import Browser
 
 from service.model.offline.app import OfflineModel
 from tests.documents import DOCS, code
 from tests.running import LiveService, running
-from tests.service.conftest import _no_model_is_slow, _no_server_has_stopped
 from tests.service.watching import shown
 from tests.web.network import BadNetwork
-from tests.web.runtimes import CLIENT, NODE, chromium
-
-__all__ = ["_no_model_is_slow", "_no_server_has_stopped"]
+from tests.web.runtimes import CLIENT, NODE
 
 PAGE = DOCS / "client.md"
 
@@ -40,7 +38,9 @@ def token(live: LiveService) -> str:
     return minted
 
 
-async def test_the_examples_for_browsers_work_in_their_order(shop: LiveService) -> None:
+async def test_the_examples_for_browsers_work_in_their_order(
+    browser: Browser, shop: LiveService
+) -> None:
     blocks = re.findall(r"^```js\n(.*?)^```$", PAGE.read_text(), re.M | re.S)
     script = "\n".join([*blocks, "globalThis.isDone = true"])
 
@@ -52,7 +52,7 @@ async def test_the_examples_for_browsers_work_in_their_order(shop: LiveService) 
 
     network = BadNetwork(str(shop.client.base_url))
     network.pages |= {"/examples": page, "/your/server/token": renewed}
-    async with network.serving() as address, chromium() as browser:
+    async with network.serving() as address:
         tab = await browser.new_page()
         errors, lines = list[str](), list[str]()
         tab.on("pageerror", lambda error: errors.append(str(error)))

@@ -1,7 +1,6 @@
 """The examples of docs/embedding.md: a page of another origin has a chat, in Chromium."""
 
 import asyncio
-import re
 import socket
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -10,26 +9,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-import httpx
 import pytest
 from playwright.async_api import Browser, ConsoleMessage, Page, expect
 
 from service.model.offline.app import OfflineModel
 from tests.documents import DOCS, code
 from tests.running import KEYS, LiveService, running
-from tests.service.conftest import _no_model_is_slow, _no_server_has_stopped
 from tests.service.watching import shown
 from tests.sizes import PROVE
 from tests.web.page import PATIENCE_MS, Opened
-from tests.web.runtimes import NODE, chromium
-
-__all__ = ["_no_model_is_slow", "_no_server_has_stopped"]
+from tests.web.runtimes import NODE
 
 PAGE: Final = DOCS / "embedding.md"
+
 SIGNING: Final = DOCS / "api.md"
+
 ADDRESS: Final = "http://127.0.0.1:8400"
+
 QUESTION: Final = "Add a wish list"
-ACCENT: Final = "getComputedStyle(document.documentElement).getPropertyValue('--tl-accent')"
+
+
 Language = Literal["py", "ts"]
 
 
@@ -52,13 +51,6 @@ class Shop:
         """An example with the address of the running service in place of that of the page."""
         assert ADDRESS in text
         return text.replace(ADDRESS, self.service)
-
-
-@pytest.fixture(scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    """One Chromium for the module."""
-    async with chromium() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +135,6 @@ async def visitor(browser: Browser, shop: Shop) -> AsyncGenerator[Seen]:
         await context.close()
 
 
-# The other tests of this page have the server in Python.
 @pytest.mark.parametrize("language", ["py", "ts"] if PROVE else ["ts"])
 async def test_a_user_of_the_shop_asks_and_reads_the_reply(
     browser: Browser, shop: Shop, tmp_path: Path, language: Language
@@ -160,75 +151,3 @@ async def test_a_user_of_the_shop_asks_and_reads_the_reply(
     items = await shown(shop.live, "shop", userId="ada")
     asked = [each["userMessage"]["text"] for each in items if each["kind"] == "user_message"]
     assert asked.count(f"{QUESTION} ({language})") == 1
-
-
-async def test_a_server_that_gives_no_token_is_told_and_asked_again(
-    browser: Browser, shop: Shop, tmp_path: Path
-) -> None:
-    async with serving(shop, tmp_path), visitor(browser, shop) as seen:
-        await seen.page.route("**/token", lambda route: route.abort())
-        await seen.page.goto(shop.origin)
-        again = seen.page.get_by_role("button", name="Try again")
-        await expect(again).to_be_visible()
-        await expect(seen.page.get_by_role("alert")).to_contain_text("Failed to fetch")
-        assert [each for each in seen.problems if "ERR_FAILED" not in each] == []
-        await seen.page.unroute("**/token")
-        await again.click()
-        await expect(again).to_be_hidden()
-        await seen.page.locator("[data-price]", has_text="left").wait_for()
-
-
-async def test_the_link_of_a_shared_plan_leads_to_the_service(
-    browser: Browser, shop: Shop, tmp_path: Path
-) -> None:
-    async with serving(shop, tmp_path), visitor(browser, shop) as seen:
-        await seen.page.goto(shop.origin)
-        chat = Opened(seen.page, shop.origin, shop.live)
-        await chat.ask(QUESTION)
-        await chat.until_answered()
-        await chat.button("Share").click()
-        await seen.page.locator(".toast").wait_for()
-        link = await seen.page.evaluate("navigator.clipboard.readText()")
-    async with httpx.AsyncClient() as anyone:
-        answer = await anyone.get(link)
-    assert answer.status_code == 200
-    assert link.startswith(f"{shop.service}/v1/shares/")
-
-
-async def test_the_policy_of_the_page_suffices(
-    browser: Browser, shop: Shop, tmp_path: Path
-) -> None:
-    """Script and style are files of the shop, as the page says."""
-    name, policy = shop.addressed(code(PAGE, "http")).strip().split(": ", 1)
-    html = shop.addressed(code(PAGE, "html"))
-    script = re.compile(r'<script type="module">(.*?)</script>', re.S)
-    style = re.compile("<style>(.*?)</style>", re.S)
-    page = script.sub('<script type="module" src="/shop.js"></script>', html)
-    page = style.sub('<link rel="stylesheet" href="/shop.css">', page)
-    page = page.replace("<title>", f'<meta http-equiv="{name}" content="{policy}">\n<title>')
-    async with serving(shop, tmp_path), visitor(browser, shop) as seen:
-        for path, text in (
-            ("index.html", page),
-            ("shop.js", "".join(script.findall(html))),
-            ("shop.css", "".join(style.findall(html))),
-        ):
-            (tmp_path / "public" / path).write_text(text)
-        await seen.page.goto(shop.origin)
-        chat = Opened(seen.page, shop.origin, shop.live)
-        await chat.ask(QUESTION)
-        await chat.until_answered()
-        assert seen.problems == []
-        await seen.page.evaluate("document.body.setAttribute('style', 'color: red')")
-        assert any("Content Security Policy" in each for each in seen.problems), "the control"
-
-
-async def test_a_page_of_an_origin_that_the_setting_does_not_name_loads_nothing(
-    browser: Browser, shop: Shop, tmp_path: Path
-) -> None:
-    async with serving(shop, tmp_path), visitor(browser, shop) as seen:
-        await seen.page.goto(f"http://localhost:{shop.port}")
-        assert await seen.page.evaluate("customElements.get('throughline-chat') === undefined")
-        assert await seen.page.evaluate(ACCENT) == ""
-        blocked = [each for each in seen.problems if "blocked by CORS policy" in each]
-        for path in ("page.css", "elements/chat.js", "texts.js", "throughline.js"):
-            assert any(f"/client/{path}" in each for each in blocked)
