@@ -207,8 +207,8 @@ class Settings(BaseSettings):
     otlp_endpoint: Collector | None = Field(
         default=None,
         validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
-        description="The collector that traces are sent to, by OTLP over HTTP. Without it none "
-        "are.",
+        description="The URL of the collector. The service sends traces to this URL by OTLP over "
+        "HTTP; without a URL the service sends no traces.",
     )
 
 

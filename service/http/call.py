@@ -116,7 +116,7 @@ class Call(Generic[BodyT, QueryT]):
     if_match: str | None
     request_id: str
     address: str = ""
-    """The address that the client used for the service, such as `https://timeline.example.com`."""
+    """The scheme and the host in the client's request. An example: `https://timeline.example.com`."""
     named: IdempotencyKey | None = None
     reads: frozenset[str] = frozenset()
     """The names of the read models that the answer is made from."""
