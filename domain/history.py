@@ -47,8 +47,8 @@ class _Exchange:
 class History:
     """The conversation before message `upto`, the newest part that fits, as turns for the model.
 
-    Feed it the session's events backwards, the newest first, until `is_full`; then those of the
-    session that it is a fork of, from the fork's place on.
+    Feed it the session's events backwards, the newest first, until `is_full`; then the events
+    of the session that it is a fork of, from the fork's place on.
 
     A message and its reply stay together: the oldest are left out whole. A message without a reply
     is left out as well, unless a client appended it. A reply counts also where it ended after

@@ -46,7 +46,8 @@ WORDS: Final = {"t": ("true", True), "f": ("false", False), "n": ("null", None)}
 
 
 def number(token: str) -> int | float | None:
-    """The value of a JSON number. None for malformed numbers and those that a store cannot keep."""
+    """The value of a JSON number. None for malformed numbers, and for numbers that a store cannot
+    keep."""
     if not (match := _NUMBER(token)):
         return None
     if match.lastindex is None:

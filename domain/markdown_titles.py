@@ -16,7 +16,7 @@ class Titles:
     """The words of a document in one language. `colon` is what stands between a name and a value.
 
     In a language from right to left, what is Latin by nature (a path, a name, a time) is isolated:
-    it keeps its own direction, and the line keeps that of the language.
+    it keeps its own direction, and the line keeps the language's direction.
     """
 
     words: Mapping[str, str]

@@ -19,9 +19,9 @@ PLANNER: Final[tuple[ReplyMode, ...]] = ("question", "feature", "fix", "analysis
 class Mode:
     """What holds for the sessions of one mode.
 
-    `contracts` are those that a reply may have; without any a reply is Markdown, whatever it begins
-    with. `has_tools` says that the model may read the project's source. `most_tokens` is None where
-    only the number of messages ends the session.
+    A reply keeps to one of the `contracts`; without contracts a reply is Markdown, whatever it
+    begins with. `has_tools` says that the model may read the project's source. `most_tokens` is
+    None where only the number of messages ends the session.
 
     `expires` says that a session without a message for a while is no longer found for the user's
     next message. `is_locked` says that its messages are refused while a build of the project runs.

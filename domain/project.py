@@ -133,8 +133,8 @@ def describe(
 ) -> Decided:
     """Describe the project anew. The same description again changes nothing.
 
-    `revisions` are those of the descriptions that the caller knows; None is any. Raises
-    ProjectUnknown, and ProjectChanged where the description is another one by now.
+    `revisions` are the descriptions that the caller knows, by their versions; None allows any.
+    Raises ProjectUnknown, and ProjectChanged where the description has changed since.
     """
     project_id = _known(state)
     if revisions is not None and state.description.revision not in revisions:

@@ -200,8 +200,8 @@ def add_version(
 def change(state: Prompt, *, details: Details, revisions: Collection[str] | None) -> Decided:
     """Change what a user can change of a prompt. The same details again change nothing.
 
-    `revisions` are those of the details that the caller knows; None is any. Raises PromptUnknown,
-    and PromptChanged where the details are others by now.
+    `revisions` are the details that the caller knows, by their versions; None allows any. Raises
+    PromptUnknown, and PromptChanged where the details have changed since.
     """
     require_known(state)
     if revisions is not None and state.details.revision not in revisions:

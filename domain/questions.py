@@ -114,8 +114,8 @@ class Question:
     `turns` only grow. `rounds` are the tool calls since the last turn, with their results. The
     model may not call tools any more when `may_call_tools` is false.
 
-    `contracts` are those that the answer may have; without any the answer is Markdown. `model` and
-    `max_tokens` are None where the service's own are used.
+    The answer keeps to one of the `contracts`; without contracts the answer is Markdown. `model`
+    and `max_tokens` are None where the service's own are used.
     """
 
     rules: str
@@ -143,7 +143,7 @@ class Question:
 
 
 def rules(mode: SessionMode, instructions: str | None = None) -> str:
-    """The system text of a session: its own instructions, or those of its mode."""
+    """The system text of a session: its own instructions, or the rules of its mode."""
     return instructions or _SESSION_RULES[mode]
 
 

@@ -150,9 +150,9 @@ def open_fork(
 ) -> Decided:
     """Open a fork of another session, which shares what that had said up to a message.
 
-    `version` is that of the event with the message in the parent's stream. The parent is the last
-    of `forks` forks. A fork of a private session is private. Raises SessionUnknown for a parent
-    that is erased, ModeFixed, TooManyForks.
+    `version` is the version of the event with the message, in the parent's stream. The parent is
+    the last of `forks` forks. A fork of a private session is private. Raises SessionUnknown for a
+    parent that is erased, ModeFixed, TooManyForks.
     """
     _require_known(parent)
     if MODES[parent.mode].is_private != MODES[mode].is_private:
@@ -504,8 +504,9 @@ def change(state: Session, *, details: Details, revisions: Collection[str] | Non
     """Change what the user can change of a session, as one decision. The same details again change
     nothing.
 
-    `revisions` are those of the details that the caller knows; None is any. Raises SessionUnknown,
-    SessionChanged where the details are others by now, ModeFixed for a mode of another family.
+    `revisions` are the details that the caller knows, by their versions; None allows any. Raises
+    SessionUnknown, SessionChanged where the details have changed since, ModeFixed for a mode of
+    another family.
     """
     _require_known(state)
     if revisions is not None and state.details.revision not in revisions:

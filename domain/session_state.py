@@ -111,8 +111,8 @@ class UsedPrompt:
 class Session:
     """What decisions need to know.
 
-    `fork` is set for a fork. `instructions`, `model` and `max_tokens` are None where those of the
-    mode and of the service hold. `settings` are others that the client asked for, None without any.
+    `fork` is set for a fork. `instructions`, `model` and `max_tokens` are None where the
+    mode and the service decide. `settings` are further settings of the client, None without any.
     `prompt` is set for a session that is made of a prompt.
 
     `running` are the replies that have not ended by id, oldest first. `plans` are the plans by the
@@ -120,8 +120,8 @@ class Session:
     drafts. `builds` are the ids of the builds that the session asked for. `converted_to` is the id
     of the last build that a plan became, and `plan_digest` is that plan's digest. `shares` maps the
     ids of the shares that were not revoked to the replies with their plans. `improvements` are the
-    ids of the replies with an improved prompt, and `accepted` maps those that were accepted to the
-    ids of the versions that they became.
+    ids of the replies with an improved prompt, and `accepted` maps the ids of the accepted replies
+    to the ids of the versions that they became.
     """
 
     session_id: str = ""

@@ -72,7 +72,7 @@ class ProjectRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedProject(ProjectRow):
-    """A project of a list; `role` is that of the user whose list it is."""
+    """A project of a list; `role` is the role of the user who asks for the list."""
 
     registered_position: int
     cursor: str

@@ -126,7 +126,7 @@ class TimelineRow:
     `source` is `client` for what a client appended without asking the model. `session_mode` is the
     present mode of the session.
 
-    `build` is the current state of the item's build, and `run` that of the run whose id is the
+    `build` is the current state of the item's build, and `run` the state of the run whose id is the
     `item_id`. An item of kind `build_status` or `run_status` says that the build or the run has
     changed; `request` is the item that asked for it. `is_convertible` is true for a plan that can
     become a build now.
@@ -235,7 +235,8 @@ async def messages(
 ) -> TimelinePage:
     """A page of what was said in a session: the newest rows, or those next to a position.
 
-    `parts` are the session and those that it was forked from, as `projections.sessions` has them.
+    `parts` are the session and the sessions that it was forked from, as `projections.sessions` has
+    them.
     """
     read = messages_read(
         tenant_id, parts, limit=limit, before=LAST if before is None else before, after=after

@@ -25,7 +25,7 @@ class CreditRequest(Wire):
 
 
 class AccountQuery(BalanceQuery):
-    """The balance now. With `asOf` the balance is that of an earlier moment."""
+    """The balance now, or with `asOf` at an earlier moment."""
 
     as_of: Moment | None = None
 

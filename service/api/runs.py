@@ -64,7 +64,7 @@ async def create_run(call: Call[runs_schemas.RunRequest, None]) -> Response:
 
 async def _require_askable(call: Call[runs_schemas.RunRequest, None]) -> None:
     """Raises ProjectUnknown, PromptVersionUnknown, and ValuesMissing, ValuesUnknown, PromptTooLong
-    unless the values are those that the prompt version needs."""
+    unless the values are exactly the values that the prompt version needs."""
     asked = call.body
     async with call.reading() as connection:
         await visible_project(connection, call, asked.project_id, asked.user_id)

@@ -48,7 +48,9 @@ _KEPT: Final = ("active", "converted", "expired")
 
 _BEFORE: Final = "`before` of the page before, in the same order."
 _SORT: Final = "By the last message, newest or oldest first; by name; or the most messages first."
-_STATUS: Final = "The status; without it all but the archived ones, with `all` these too."
+_STATUS: Final = (
+    "The status. The default is every status but `archived`; `all` has the archived sessions, too."
+)
 _UNREAD: Final = "A cursor: `isUnread` says whether something was said after it."
 
 Name = Annotated[Text, _LINE, Field(max_length=200)]
@@ -103,7 +105,7 @@ class ContextIds(Wire):
 
     @property
     def named(self) -> dict[str, str]:
-        """Those that are there, by their names on the wire."""
+        """The members that were sent, by their names on the wire."""
         return self.model_dump(by_alias=True, exclude_none=True)
 
 
@@ -251,8 +253,8 @@ class BatchRequest(Wire):
 
 
 class SessionQuery(PastQuery):
-    """`locale` is the language of the name of a session that has none yet; without it
-    Accept-Language says it."""
+    """A session without a name is called by a text in the language `locale`. The default is the
+    language of Accept-Language."""
 
     locale: Locale | None = None
 
@@ -288,7 +290,8 @@ class _ListQuery(BalanceQuery):
 
 
 class SessionsQuery(_ListQuery):
-    """A page of the sessions of a project. With `userId` those that this member sees; without, all.
+    """A page of the sessions of a project. With `userId`, the sessions that this member sees;
+    without, all.
 
     `mode`, `status`, `starred`, `tag`, `runId`, `promptId` and `q` are filters.
     """
@@ -297,7 +300,7 @@ class SessionsQuery(_ListQuery):
 
 
 class UserSessionsQuery(_ListQuery):
-    """A page of a user's own sessions, in all projects of which the user is a member now."""
+    """A page of a user's own sessions, in all projects that have the user as a member now."""
 
     user_id: Id
 

@@ -79,9 +79,10 @@ class Message:
 class Admitted:
     """A message that was admitted, and the reply that it will have.
 
-    `mode` is that of the session, and `model` the model that writes the reply. `is_again` says that
-    the same request was admitted before. `limits` is how the rate limits stand with this message;
-    empty where it was admitted before. `traceparent` is that of the request that asked first.
+    `mode` is the mode of the session, and `model` the model that writes the reply. `is_again` says
+    that the same request was admitted before. `limits` is how the rate limits stand with this
+    message; empty where it was admitted before. `traceparent` comes from the request that asked
+    first.
     """
 
     message: Message

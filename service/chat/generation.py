@@ -39,7 +39,7 @@ class Ending:
     """How a reply ended: `success`, `partial` for a reason, or `error` with a code and no data.
 
     `reached` is the mode that the model had decided on at the end, also of a reply without content.
-    `resets` and `retries` are those of the whole reply.
+    `resets` and `retries` count over the whole reply.
     """
 
     subtype: Literal["success", "partial", "error"]

@@ -153,7 +153,8 @@ class Preparation:
 
 
 def _instructions(state: Session, parts: list[Part]) -> str | None:
-    """Those of the session; of a fork, those of the sessions of its kind that it comes from."""
+    """The instructions of the session. A fork has the instructions of the sessions that it comes
+    from, if these are of the same kind."""
     found = (
         each.instructions
         for each in (state, *(part.state for part in parts))

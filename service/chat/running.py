@@ -106,7 +106,8 @@ class RunningTurns:
             turn.writer.lose()
 
     async def drain(self, grace_seconds: float) -> None:
-        """Let running replies end; after the grace, stop those that are left and let them land."""
+        """Let running replies end. After the grace, stop the replies that still run; they are
+        stored."""
         self.is_stopping = True
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace_seconds)

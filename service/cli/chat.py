@@ -45,7 +45,7 @@ _NOTICES: Final = {
 
 def chat(
     message: Annotated[
-        str, typer.Argument(help="The message; without it, lines are read until they end.")
+        str, typer.Argument(help="The message. The default is to read lines until they end.")
     ] = "",
     project: Annotated[str, typer.Option(help="The project to plan for.")] = "demo",
     user: Annotated[str, typer.Option(help="The user in whose name to ask.")] = "ada",
@@ -70,8 +70,8 @@ def chat(
 
 
 def _messages(message: str) -> Iterator[str]:
-    """The message of the argument. Without it each line of a terminal is a message, and all of the
-    standard input of a pipe is one message."""
+    """The message of the argument. Without an argument, each line of a terminal is a message, or
+    all of the standard input of a pipe is one message."""
     if message:
         yield message
     elif sys.stdin.isatty():

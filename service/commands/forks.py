@@ -88,7 +88,7 @@ async def fork(
 
 
 def _without_texts(settings: Json) -> Json:
-    """The settings that a fork has, too: those that are numbers or booleans; None without any.
+    """The settings that a fork has, too: the numbers and the booleans; None if there are none.
 
     Texts stay where they can be erased.
     """

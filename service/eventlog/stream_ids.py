@@ -100,7 +100,7 @@ AnyStream: TypeAlias = StreamId[Any, Any]
 def account_stream(
     tenant_id: str, user_id: str, project_id: str | None = None
 ) -> StreamId[Account, AccountEvent]:
-    """The stream of a user's AI seconds; the project is the one that they are used for."""
+    """The stream of a user's AI seconds. The seconds are used for the project."""
     return StreamId(ACCOUNT, f"{tenant_id}-{user_id}", project_id)
 
 

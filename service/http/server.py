@@ -136,7 +136,7 @@ class Server(uvicorn.Server):
         self.ready.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept no more connections, and wait until those that are open have ended."""
+        """Accept no more connections, and wait until the open connections have ended."""
         self._stop_accepting()
         await super().shutdown(sockets)
 

@@ -1,4 +1,4 @@
-"""What is stored of one reply, for any number of readers, each of which holds only a cursor.
+"""What is stored of one reply, for any number of readers. A reader holds only a cursor.
 
 A reader takes the newest frames from a ring that all readers share, and older frames from the
 table. So a slow reader costs no memory, and all readers are sent the same bytes.
@@ -81,7 +81,7 @@ class ReplyTail:
         self._rings: dict[View, Ring[bytes]] = {"ops": self._frames}
 
     def push(self, first: int, frames: Sequence[bytes]) -> None:
-        """Add stored frames, the first of which has the number `first`; known ones are skipped."""
+        """Add stored frames. The first has the number `first`; known frames are skipped."""
         fresh = frames[max(0, self.last + 1 - first) :]
         if not fresh:
             return

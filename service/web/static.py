@@ -85,7 +85,7 @@ def version_of(files: Mapping[str, File]) -> str:
 
 
 def modules_of(files: Mapping[str, File], entry: str = ENTRY) -> tuple[str, ...]:
-    """The modules that a module imports when it is loaded, and those that these import."""
+    """A module with all modules that it imports, directly or through others, when it is loaded."""
     found = {entry: None}
     waiting = [entry]
     while waiting:
