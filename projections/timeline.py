@@ -119,7 +119,8 @@ Kind = Literal[ItemKind, "build_status", "run_status", "lock", "erasure"]
 class TimelineRow:
     """An item. `data` is a reply by the contract of its `chat_mode`, or a system message.
 
-    `locale` is that of a message, or of the message that a reply answers; None for other items.
+    `locale` is the language of a message, or of the message that a reply answers; None for other
+    items.
     `in_reply_to` is the message that a reply answers, and `version_id` the version of the project
     that it speaks of. `first_text_ms` is None where no reader saw a text, or the time is not known.
 

@@ -145,7 +145,7 @@ async def _complete(observed: Observed, database: Connection) -> Found:
     """Each feed is its tenant's log, from the first event to the last."""
     log = await stored(database)
     breaches = [
-        f"{feed.tenant}'s watcher saw {len(feed.links)} events, and not those of the log"
+        f"{feed.tenant}'s watcher saw {len(feed.links)} events, and not the log's"
         for feed in observed.feeds
         if [link.position for link in feed.links]
         != [each.position for each in log if each.tenant == feed.tenant]
@@ -162,7 +162,7 @@ def _missed(observed: Observed) -> Observed:
 
 async def _in_the_timeline(observed: Observed, database: Connection) -> Found:
     """Each message and each reply of a session that is not erased is in the timelines once, but
-    those of private sessions are in none."""
+    the items of private sessions are in none."""
     shown = Counter(observed.items)
     erased = {each.stream for each in await stored(database, SessionDeleted)}
     log = await stored(database, UserMessagePosted, ReplyCompleted, ReplyFailed)

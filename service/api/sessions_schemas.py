@@ -338,11 +338,11 @@ class ForkedFrom(Wire):
 class SessionAnswer(Wire):
     """A session with its bill.
 
-    `name` is the one that a user gave (`isNamed`), else the beginning of the first message, else a
+    `name` is the name that a user gave (`isNamed`), else the beginning of the first message, else a
     text in the reader's language. `preview` is the beginning of what was said last. `messageCount`
     counts the user's messages, `itemCount` the replies too. `buildId` is what its plan was
     converted to, and `prompt` what a session of mode prompt is made of. `notSent` names the
-    settings that are kept and not sent to the model. `cursor` is that of the last message or reply,
+    settings that are kept and not sent to the model. `cursor` names the last message or reply,
     and `isUnread` is there where the list has `unreadSince`.
     """
 

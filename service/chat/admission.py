@@ -406,8 +406,9 @@ class _Attempt:
     async def _session(self, transaction: Transaction, active: str | None) -> tuple[str, Session]:
         """The session that the message names; else the active session; else a new one.
 
-        A new one gets the place of the user's session, as one that is asked for without a message.
-        So of two requests that race to open it, one finds the session of the other.
+        A new session gets the place of the user's session, as does a session that is asked for
+        without a message. So of two requests that race to open it, one finds the session of the
+        other.
         """
         if self._message.session_id is not None:
             return await self._own_session(transaction, self._message.session_id)

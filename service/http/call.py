@@ -125,7 +125,7 @@ class Call(Generic[BodyT, QueryT]):
     cursors: set[str] = field(default_factory=set[str])
     """The cursors that the client gave. The read looks for their events first."""
     incomplete: set[str] = field(default_factory=set[str])
-    """Those of `reads` that leave out something of what the answer is about."""
+    """The read models of `reads` that leave out something of what the answer is about."""
     past: Past = field(default_factory=Past)
     """The moment that the answer shows."""
     route: Route = field(default_factory=Route)

@@ -347,7 +347,7 @@ def _system(question: Question) -> list[TextBlockParam]:
 
 
 def _messages(question: Question) -> list[MessageParam]:
-    """The turns, with a cache mark on the last one that the next question will share.
+    """The turns, with a cache mark on the last turn that the next question will share.
 
     A turn is a plain string, the API's short form of one text block: in a long session the SDK
     takes seven times longer for blocks.

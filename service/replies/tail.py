@@ -66,7 +66,7 @@ class Shown:
 class ReplyTail:
     """Owned by the service's loop. Whatever stores or polls a reply's frames pushes them here.
 
-    Frames are numbered from 1, and `last` is the last one that came here. Every ring ends at
+    Frames are numbered from 1, and `last` is the last frame that came here. Every ring ends at
     `last`. The ring of a view other than `ops` is made when its first reader comes, and from then
     on each frame is turned into that view once for all readers. Readers wait on the ring `ops`.
     """
