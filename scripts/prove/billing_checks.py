@@ -6,8 +6,8 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
 
-from domain import account
-from domain.account import Account
+from domain.deciders import account
+from domain.deciders.account import Account
 from domain.events import (
     BuildFailed,
     BuildProgressed,

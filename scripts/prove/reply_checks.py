@@ -8,7 +8,7 @@ from typing import Any, Final
 import orjson
 
 from domain.events import ReplyCompleted, ReplyFailed, ReplyStarted
-from domain.operations import Misfit, fold
+from domain.replies.operations import Misfit, fold
 from scripts.prove.check import Check, Found, doubled_first, without_first
 from scripts.prove.observed import Event, Observed, Reading
 from scripts.prove.stored import stored

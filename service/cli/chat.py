@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import httpx2
 
     from domain.events import Json, ReplyMode
-    from domain.operations import Operation
+    from domain.replies.operations import Operation
 
 ASK: Final = "/v1/chat-plan"
 SILENT_SECONDS: Final = 30.0
@@ -148,14 +148,14 @@ class View:
                 pass  # a newer service may have more events
 
     def _grow(self, ops: "Iterable[Operation]") -> None:
-        from domain.operations import fold
+        from domain.replies.operations import fold
 
         self.data, self.doing = fold(ops, self.data), ""
 
     @property
     def text(self) -> str:
         """The reply so far, in Markdown."""
-        from domain import markdown
+        from domain.texts import markdown
 
         return markdown.reply(self.mode, self.data, self.locale) if self.data else ""
 
