@@ -2,23 +2,16 @@
 
 from typing import Final
 
-from scripts.prove import (
-    billing_checks,
-    log_checks,
-    model_checks,
-    reply_checks,
-    tenant_checks,
-    trust_checks,
-)
 from scripts.prove.check import Check, Found
+from scripts.prove.checks import billing, log, models, replies, tenants, trust
 
 CHECKS: Final[tuple[Check, ...]] = (
-    *log_checks.CHECKS,
-    *billing_checks.CHECKS,
-    *model_checks.CHECKS,
-    *reply_checks.CHECKS,
-    *tenant_checks.CHECKS,
-    *trust_checks.CHECKS,
+    *log.CHECKS,
+    *billing.CHECKS,
+    *models.CHECKS,
+    *replies.CHECKS,
+    *tenants.CHECKS,
+    *trust.CHECKS,
 )
 FOUND: Final = "found"
 SHOWN_AT_MOST: Final = 20
