@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Tenant = Annotated[str | None, typer.Option(help="Only events of this tenant.")]
 Project = Annotated[str | None, typer.Option(help="Only events of this project.")]
 Session = Annotated[str | None, typer.Option(help="Only events of this session.")]
-Stream = Annotated[str | None, typer.Option(help="Only this stream, such as account-acme-ada.")]
+Stream = Annotated[str | None, typer.Option(help="Only this stream. An example: account-acme-ada.")]
 Types = Annotated[
     list[str] | None, typer.Option("--type", help="Only events of this type. May be repeated.")
 ]
@@ -23,7 +23,7 @@ From = Annotated[
     str,
     typer.Option(
         "--from",
-        help="The first event: a position, a time such as 2026-11-20T10:00Z, or 2h, 30m, 7d ago.",
+        help="The first event: a position, a time (2026-11-20T10:00Z), or how long ago (2h, 7d).",
     ),
 ]
 To = Annotated[str, typer.Option("--to", help="The last event: a position, a time, or 2h ago.")]

@@ -22,7 +22,9 @@ def diff(
     begin: Annotated[
         str, typer.Option("--from", help="A cursor, a position, or a time with an offset.")
     ],
-    end: Annotated[str | None, typer.Option("--to", help="The same. The default is now.")] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", help="The later moment. The default is now.")
+    ] = None,
     tenant: Tenant = None,
 ) -> None:
     """Show what changed in a project between two moments: its sessions, items and builds, and the

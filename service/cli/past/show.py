@@ -17,7 +17,7 @@ app = typer.Typer(no_args_is_help=True, help="What was there at a moment.")
 At = Annotated[
     str | None, typer.Option(help="A cursor, a position, or a time with an offset from UTC.")
 ]
-Tenant = Annotated[str | None, typer.Option(help="The tenant; not needed where keys name one.")]
+Tenant = Annotated[str | None, typer.Option(help="The tenant. By default the keys' tenant.")]
 Most = Annotated[int, typer.Option(help="The most items that are shown.", min=1, max=100_000)]
 _Read = Callable[[Moments, int], Awaitable[dict[str, Any]]]
 _TEXT: Final = 80
