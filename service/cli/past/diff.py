@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 def diff(
     project: Annotated[str, typer.Option(help="The project.")],
-    begin: Annotated[
-        str, typer.Option("--from", help="A cursor, a position, or a time with an offset.")
-    ],
+    begin: Annotated[str, typer.Option("--from", help="The earlier moment, as for show --at.")],
     end: Annotated[
         str | None, typer.Option("--to", help="The later moment. The default is now.")
     ] = None,
