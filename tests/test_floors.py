@@ -5,7 +5,8 @@ An import inside a function or below `TYPE_CHECKING` counts like any other.
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -88,8 +89,10 @@ def imports(source: str) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def read(module: str) -> str:
-    return (ROOT / module).read_text(encoding="utf-8")
+@cache
+def imported(module: str) -> tuple[str, ...]:
+    """The dotted names that a module of the source imports."""
+    return tuple(imports((ROOT / module).read_text(encoding="utf-8")))
 
 
 def library(name: str) -> str:
@@ -110,9 +113,9 @@ def homes(name: str) -> set[str]:
     return CONFINED.get(library(name), {""})
 
 
-def forbidden(module: str, source: str) -> list[str]:
-    """The forbidden imports of a module."""
-    return [name for name in imports(source) if not _may_import(module, name)]
+def forbidden(module: str, names: Iterable[str]) -> list[str]:
+    """The names that a module must not import."""
+    return [name for name in names if not _may_import(module, name)]
 
 
 def _may_import(module: str, name: str) -> bool:
@@ -133,7 +136,7 @@ def _may_import(module: str, name: str) -> bool:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_from_its_own_room_and_from_lower_floors(module: str) -> None:
-    assert forbidden(module, read(module)) == []
+    assert forbidden(module, imported(module)) == []
 
 
 @pytest.mark.parametrize(
@@ -165,16 +168,16 @@ def test_a_module_imports_only_from_its_own_room_and_from_lower_floors(module: s
     ],
 )
 def test_an_import_from_a_higher_floor_is_found(module: str, line: str) -> None:
-    assert forbidden(module, f"def hidden() -> None:\n    {line.strip()}\n")
+    assert forbidden(module, imports(f"def hidden() -> None:\n    {line.strip()}\n"))
 
 
 def test_no_two_modules_import_each_other() -> None:
     graph = {_dotted(module): set[str]() for module in MODULES}
     for module in MODULES:
-        for name in imports(read(module)):
-            imported = name if name in graph else name.rpartition(".")[0]
-            if imported in graph and imported != _dotted(module):
-                graph[_dotted(module)].add(imported)
+        for name in imported(module):
+            below = name if name in graph else name.rpartition(".")[0]
+            if below in graph and below != _dotted(module):
+                graph[_dotted(module)].add(below)
     while leaves := {module for module, below in graph.items() if not below & graph.keys()}:
         for module in leaves:
             del graph[module]
@@ -198,7 +201,7 @@ def test_a_room_has_at_most_twelve_modules() -> None:
 
 
 def test_every_allowance_is_used() -> None:
-    found = {(module, library(name)) for module in MODULES for name in imports(read(module))}
+    found = {(module, library(name)) for module in MODULES for name in imported(module)}
     used = {
         (name, home)
         for name, allowed in CONFINED.items()
@@ -208,8 +211,8 @@ def test_every_allowance_is_used() -> None:
     assert used == {(name, home) for name, allowed in CONFINED.items() for home in allowed}
     assert found >= EXTRAS
     for package, allowed in FLOORS.items():
-        imported = {top for module, top in found if module.startswith(f"{package}/")}
-        assert allowed <= imported | {package}
+        tops = {top for module, top in found if module.startswith(f"{package}/")}
+        assert allowed <= tops | {package}
 
 
 def test_every_room_stands_on_a_floor() -> None:
