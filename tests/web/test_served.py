@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
+from scripts.bench.page import all_parts
 from service.web import static
 from tests.web.runtimes import CLIENT, NODE
 
@@ -31,3 +32,10 @@ def test_no_comment_and_no_indentation_is_served() -> None:
             lines = file.content.decode().splitlines()
             assert [each for each in lines if each != each.strip() or each.startswith("//")] == []
             assert b"/*" not in file.content, path
+
+
+def test_script_and_style_of_the_page_stay_small() -> None:
+    """In bytes without compression: to begin a conversation, and with all that can be opened."""
+    first = [*static.modules_of(static.FILES), "page.css"]
+    assert sum(len(static.FILES[path].content) for path in first) <= 150_000
+    assert all_parts() <= 240_000
