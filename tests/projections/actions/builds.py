@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from domain import account, build, project, session
-from domain.build import Build
+from domain.deciders import account, build, project, session
+from domain.deciders.build import Build
 from domain.events import Report
 from domain.metering import BUILD_ESTIMATES
 from service.eventlog.stream_ids import account_stream, build_stream, project_stream, session_stream

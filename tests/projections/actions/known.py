@@ -6,7 +6,7 @@ from itertools import count
 from random import Random
 from typing import Any, TypeAlias, TypeVar
 
-from domain import session
+from domain.deciders import session
 from domain.events import ChatMode, SessionMode
 from domain.modes import session_id
 from service.eventlog.stream_ids import session_stream

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from domain import account, project
+from domain.deciders import account, project
 from domain.events import Role
 from service.eventlog.stream_ids import account_stream, project_stream
 from tests.projections.actions.append import Append

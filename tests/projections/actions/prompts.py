@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from domain import prompt
+from domain.deciders import prompt
 from service.eventlog.stream_ids import prompt_stream
 from tests.projections.actions.append import Append
 from tests.projections.actions.known import Actions, Known

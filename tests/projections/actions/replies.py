@@ -1,6 +1,6 @@
 """Messages and their replies."""
 
-from domain import account, session
+from domain.deciders import account, session
 from domain.events import ReplyCompleted, ReplyFailed
 from domain.metering import ESTIMATES, OPERATIONS, Usage, cost_of
 from service.eventlog.stream_ids import account_stream, session_stream

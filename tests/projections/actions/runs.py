@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from functools import partial
 
-from domain import run, session
-from domain.run import Run
+from domain.deciders import run, session
+from domain.deciders.run import Run
 from service.eventlog.stream_ids import run_stream, session_stream
 from tests.projections.actions.append import Append
 from tests.projections.actions.known import Actions, Known

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from domain import build, session
+from domain.deciders import build, session
 from domain.events import SessionMode
 from domain.modes import MODES as MODES_OF
 from domain.modes import session_id

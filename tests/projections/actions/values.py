@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final, get_args
 
-from domain import session
+from domain.deciders import session
 from domain.events import (
     BuildPhase,
     ChatMode,
