@@ -32,6 +32,7 @@ async def prove(size: Size, seed: int, folder: Path) -> list[str]:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     async with postgres(folder / "postgres") as server:
         observed = await _loaded(size, seed, folder, server)
+        await server.stop_syncing()
         _print_counts(observed)
         wrong: list[str] = []
         print("\nwhat | counted | breaches | control", flush=True)
