@@ -10,11 +10,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, TypeVar
 
-from domain import questions
-from domain.history import History
+from domain.deciders.session import Session
 from domain.modes import MODES
-from domain.questions import Question
-from domain.session import Session
+from domain.replies import questions
+from domain.replies.history import History
+from domain.replies.questions import Question
 from projections.projects import ProjectRow
 from projections.replies import ReplyRef
 from service.chat.admission import Admitted, Message

@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from domain.events import ReplyCancelRequested, ReplyCompleted, ReplyFailed, ReplyStarted
-from domain.reply_contracts import CONTRACT_VERSION
+from domain.replies.contracts import CONTRACT_VERSION
 from service.chat.admission import Admitted
 from service.chat.turn import STOPPING, Responder, Turn
 from service.eventlog.errors import Overloaded, Stopping

@@ -5,7 +5,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
-from domain import session
+from domain.deciders import session
+from domain.deciders.session import Session
 from domain.events import (
     SessionDeleted,
     SessionEvent,
@@ -13,7 +14,6 @@ from domain.events import (
     SessionModeChanged,
     SessionOpened,
 )
-from domain.session import Session
 from service.eventlog.store import EventStore
 from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import decode

@@ -17,8 +17,9 @@ from typing import Any, Final, TypeVar, get_args
 from psycopg import sql as compose
 from psycopg.rows import dict_row
 
-from domain import account, build, project, prompt, run, session
-from domain.build import Build
+from domain.deciders import account, build, project, prompt, run, session
+from domain.deciders.build import Build
+from domain.deciders.run import Run
 from domain.errors import Refused
 from domain.events import (
     BuildPhase,
@@ -36,7 +37,6 @@ from domain.events import (
 from domain.metering import BUILD_ESTIMATES, ESTIMATES, OPERATIONS, Usage, cost_of
 from domain.modes import MODES as MODES_OF
 from domain.modes import session_id
-from domain.run import Run
 from projections import PROJECTIONS
 from projections.projection import Connection, catch_up_one
 from service.eventlog.live import LiveLog

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
+from domain.deciders.rate_limits import WINDOW
 from domain.events import Event, MessageAdmitted, ReplyFailed, ReplyStarted, SessionOpened
-from domain.rate_limits import WINDOW
 from service.eventlog.stream_ids import project_stream, session_stream
 from service.eventlog.transactions import decode
 from service.model.offline.app import OfflineModel
