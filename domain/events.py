@@ -135,7 +135,7 @@ class ProjectErasureRequested(_Event):
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectErased(_Event):
-    """The texts of the project are gone, and before them those of its sessions. See ERASURES."""
+    """The texts of the project are gone. Its sessions were erased before. See ERASURES."""
 
     project_id: str
 
@@ -686,7 +686,7 @@ class VersionDeployed(_Event):
 
 @dataclass(frozen=True, kw_only=True)
 class BuildErased(_Event):
-    """The texts of the build are gone, with those of its session. See ERASURES."""
+    """The texts of the build are gone, as the texts of its session are. See ERASURES."""
 
     build_id: str
 
@@ -787,7 +787,7 @@ class RunFailed(_Event):
     """The run ended badly: its engine reported that (`failed`), the engine was silent for too long
     (`timed_out`), or a member of the project ended the run (`cancelled`).
 
-    The fields after `error` are those of the engine's report, where the engine ended the run.
+    The fields after `error` come from the engine's report, where the engine ended the run.
     """
 
     run_id: str
@@ -1006,8 +1006,8 @@ ERASURES: Final[tuple[type[Event], ...]] = (
     PromptErased,
 )
 """Events that erase. The append of such an event also blanks the texts in all earlier events of its
-stream, in the database; MaterialErased those of one material alone. Ids, times, seconds and money
-stay."""
+stream, in the database; MaterialErased blanks the texts of one material alone. Ids, times, seconds
+and money stay."""
 
 ERASABLE: Final[tuple[type[Event], ...]] = (
     *get_args(ProjectEvent),

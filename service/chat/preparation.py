@@ -10,11 +10,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, TypeVar
 
-from domain import questions
-from domain.history import History
+from domain.deciders.session import Session
 from domain.modes import MODES
-from domain.questions import Question
-from domain.session import Session
+from domain.replies import questions
+from domain.replies.history import History
+from domain.replies.questions import Question
 from projections.projects import ProjectRow
 from projections.replies import ReplyRef
 from service.chat.admission import Admitted, Message
@@ -159,7 +159,8 @@ class Preparation:
 
 
 def _instructions(state: Session, parts: list[Part]) -> str | None:
-    """Those of the session; of a fork, those of the sessions of its kind that it comes from."""
+    """The instructions of the session. A fork has the instructions of the sessions that it comes
+    from, if these are of the same kind."""
     found = (
         each.instructions
         for each in (state, *(part.state for part in parts))

@@ -249,7 +249,7 @@ async def is_lost(connection: Connection, cursor: str) -> bool:
 
 
 def lost_cursors(cursors: Iterable[str]) -> Read[str]:
-    """Those of these cursors whose events are not in the log."""
+    """The cursors whose events are not in the log."""
     return Read(SQL["lost_cursors"], scalar_row, {"cursors": list(cursors)})
 
 
