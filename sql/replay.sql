@@ -8,7 +8,7 @@ select set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off
 
 -- part: columns
 append_id, position, tenant_id, stream_id, version, type, schema_version,
-    project_id, state, metadata::text, recorded_at, app.cursor_of(position, append_id)
+    project_id, state, metadata::text, recorded_at, substr(uuid_send(append_id), 13)
 
 -- part: chosen
 -- The events of a filter. Null in a condition selects all.

@@ -18,6 +18,7 @@ from service.postgres.connections import (
     tenant_rows,
     tenant_transaction,
 )
+from service.wire import cursor
 
 SQL: Final = sql.statements("events.sql")
 PAGE: Final = 1_000
@@ -54,7 +55,7 @@ class NewEvent(NamedTuple):
 class Recorded(NamedTuple):
     """An event in the log. `position` is its place in the one order, from 1, without gaps.
 
-    `cursor` names the event: another history of the log has another one at this position.
+    `append_tail` are the last four bytes of the append's id, which are drawn at random.
     """
 
     position: int
@@ -67,7 +68,12 @@ class Recorded(NamedTuple):
     state: bytes
     metadata: str
     recorded_at: datetime
-    cursor: str
+    append_tail: bytes
+
+    @property
+    def cursor(self) -> str:
+        """The name of the event: another history of the log has another one at this position."""
+        return cursor(self.position, self.append_tail)
 
 
 class Entry(NamedTuple):

@@ -472,7 +472,7 @@ def _recorded(item: _Item, at: Appended) -> list[Recorded]:
             event.state,
             event.metadata,
             at.recorded_at,
-            cursor(position, item.append_id),
+            item.append_id[-4:],
         )
         for position, event in enumerate(item.events, at.first_position)
     ]

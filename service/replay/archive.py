@@ -27,7 +27,7 @@ from pydantic import ValidationError
 
 from service.eventlog.store import Recorded
 from service.replay.reading import Entry, EventFilter
-from service.wire import Wire, cursor
+from service.wire import Wire
 
 Progress = Callable[[int, int], None]
 """Called with how far a work has come, and with its end."""
@@ -156,7 +156,7 @@ def entry(written: bytes) -> Entry:
             state=b64decode(rest[9:-1], validate=True) if rest[:1] == b"B" else rest[2:],
             metadata=metadata,
             recorded_at=head.recorded_at,
-            cursor=cursor(head.position, head.append_id.bytes),
+            append_tail=head.append_id.bytes[-4:],
         ),
     )
 

@@ -60,7 +60,7 @@ async def _groups(entries: AsyncIterator[Entry]) -> AsyncIterator[list[Mapping[s
 def _row(each: Entry) -> Mapping[str, Any]:
     text = _text(each.event.state)
     event = each.event._asdict()
-    del event["cursor"]
+    del event["append_tail"]
     return {
         **event,
         "append_id": str(each.append_id),
@@ -92,7 +92,7 @@ def _schema(pa: Any) -> Any:
         "state": pa.string(),
         "state_bytes": pa.binary(),
     }
-    assert set(Recorded._fields) - {"cursor"} < types.keys()
+    assert set(Recorded._fields) - {"append_tail"} < types.keys()
     return pa.schema(list(types.items()))
 
 

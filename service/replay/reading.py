@@ -15,10 +15,10 @@ from service.postgres.connections import Connection
 SQL: Final = sql.statements("replay.sql")
 TYPES: Final = (
     *("uuid", "int8", "text", "text", "int4", "text", "int2"),
-    *("text", "bytea", "text", "timestamptz", "text"),
+    *("text", "bytea", "text", "timestamptz", "bytea"),
 )
-"""The types of the columns that COPY moves, in the order of an entry. The last one is the cursor,
-which the log does not store."""
+"""The types of the columns that COPY moves, in the order of an entry. The last one is a part of the
+first one, for the cursor."""
 
 PAGE: Final = 500
 

@@ -612,7 +612,7 @@ def test_the_oracle_is_not_blind() -> None:
     at = datetime(2026, 1, 1, tzinfo=UTC)
     log = [
         Recorded(
-            n, e.tenant_id, e.stream_id, e.version, e.type, 1, e.project_id, e.state, "{}", at, ""
+            n, e.tenant_id, e.stream_id, e.version, e.type, 1, e.project_id, e.state, "{}", at, b""
         )
         for n, e in enumerate((event for append in World(9).appends(80) for event in append), 1)
     ]

@@ -21,7 +21,6 @@ from service.eventlog.stream_ids import StreamId
 from service.eventlog.transactions import encode
 from service.ids import id_at
 from service.replay.reading import Entry
-from service.wire import cursor
 
 S = TypeVar("S")
 E = TypeVar("E", bound=Event)
@@ -91,7 +90,7 @@ class World:
                 state=encode(event),
                 metadata=_METADATA,
                 recorded_at=self.now,
-                cursor=cursor(self._position, append_id.bytes),
+                append_tail=append_id.bytes[-4:],
             )
             self._made.append(Entry(append_id, recorded))
         self._streams |= append.streams

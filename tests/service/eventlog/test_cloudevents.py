@@ -31,7 +31,7 @@ def recorded(count: int) -> list[Recorded]:
             state=event.state,
             metadata=metadata,
             recorded_at=MOMENT,
-            cursor=f"{n}.0123abcd",
+            append_tail=bytes.fromhex("0123abcd"),
         )
         for n, event in enumerate(made, 1)
     ]

@@ -29,7 +29,7 @@ KILLS = size(3, 20)
 def recorded(position: int, version: int = 1, stream: str = "") -> Recorded:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     stream = stream or f"s-{position}"
-    return Recorded(position, "t1", stream, version, "X", 1, None, b"{}", "{}", now, "")
+    return Recorded(position, "t1", stream, version, "X", 1, None, b"{}", "{}", now, b"")
 
 
 SOUND = [recorded(1, 1, "a"), recorded(2, 1, "b"), recorded(3, 2, "a"), recorded(4, 2, "b")]

@@ -19,7 +19,6 @@ from service.replay.archive import (
     line,
 )
 from service.replay.reading import Entry
-from service.wire import cursor
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 values = st.recursive(
@@ -35,8 +34,7 @@ metadata = values.map(lambda value: orjson.dumps(value).decode()) | st.just('{\n
 
 
 def _named(each: Entry) -> Recorded:
-    named = cursor(each.event.position, each.append_id.bytes)
-    return each.event._replace(cursor=named)
+    return each.event._replace(append_tail=each.append_id.bytes[-4:])
 
 
 entries = st.builds(
@@ -54,7 +52,7 @@ entries = st.builds(
         state=states,
         metadata=metadata,
         recorded_at=st.datetimes(datetime(1900, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
-        cursor=st.just(""),
+        append_tail=st.just(b""),
     ),
 ).map(lambda each: each._replace(event=_named(each)))
 
@@ -76,7 +74,7 @@ def three() -> bytes:
     writer.begin()
     for n in (1, 2, 3):
         moment = datetime(2026, 11, 20, 10, n, tzinfo=UTC)
-        event = Recorded(n, "t", "s", n, "X", 1, None, b'{"n":1}', "{}", moment, "")
+        event = Recorded(n, "t", "s", n, "X", 1, None, b'{"n":1}', "{}", moment, b"")
         writer.write(Entry(UUID(int=n), event))
     writer.finish()
     return file.getvalue()
@@ -133,7 +131,7 @@ def test_a_line_that_is_no_event_is_named() -> None:
 
 def test_an_event_without_its_append_can_be_printed_but_is_no_line_of_an_archive() -> None:
     append_id, now = uuid4(), datetime.now(UTC)
-    event = Recorded(1, "t", "s", 1, "X", 1, None, b"{}", "{}", now, cursor(1, append_id.bytes))
+    event = Recorded(1, "t", "s", 1, "X", 1, None, b"{}", "{}", now, append_id.bytes[-4:])
     assert "appendId" not in orjson.loads(line(event))
     assert entry(line(event, append_id)) == (append_id, event)
     with pytest.raises(ValueError, match="append"):

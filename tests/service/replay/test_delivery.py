@@ -123,9 +123,9 @@ def named(position: int) -> str:
 
 
 def events(count: int, *, state: bytes = b"{}") -> list[Recorded]:
-    begin = datetime(2026, 11, 20, tzinfo=UTC)
+    begin, tail = datetime(2026, 11, 20, tzinfo=UTC), bytes.fromhex(CHECK)
     return [
-        Recorded(n, "t", "s", n, "X", 1, None, state, "{}", begin + timedelta(minutes=n), named(n))
+        Recorded(n, "t", "s", n, "X", 1, None, state, "{}", begin + timedelta(minutes=n), tail)
         for n in range(1, count + 1)
     ]
 

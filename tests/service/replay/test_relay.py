@@ -333,7 +333,7 @@ def test_what_a_subject_may_not_have_is_written_as_in_a_url() -> None:
 
 def recorded(tenant_id: str) -> Recorded:
     return Recorded(
-        1, tenant_id, "s", 1, "X", 1, None, b"{}", "{}", datetime(2026, 1, 1, tzinfo=UTC), "1.0"
+        1, tenant_id, "s", 1, "X", 1, None, b"{}", "{}", datetime(2026, 1, 1, tzinfo=UTC), b""
     )
 
 
