@@ -1,7 +1,7 @@
 """What was said before a message, as turns for the model: the newest that fit a budget."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from itertools import groupby
 from json import dumps
 from typing import Final
@@ -25,7 +25,7 @@ Said = Callable[[str, Mapping[str, str]], str]
 """The text of a template with its variables."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Exchange:
     """A reply and the message that it answers, or one turn. The message is None until it comes."""
 
@@ -36,12 +36,10 @@ class _Exchange:
     def is_whole(self) -> bool:
         return self.message is not None or self.answer is None
 
-    def turns(self) -> Iterator[Turn]:
+    def turns(self) -> list[Turn]:
         """The newest first."""
-        if self.answer:
-            yield Turn(role="assistant", text=self.answer)
-        if self.message:
-            yield Turn(role="user", text=self.message)
+        sides = (Turn("assistant", self.answer or ""), Turn("user", self.message or ""))
+        return [each for each in sides if each.text]
 
 
 class History:
@@ -100,8 +98,7 @@ class History:
                 self._open.pop(event.message_id, None)
                 self._is_before = event.message_id == self._upto
             case UserMessagePosted() if event.message_id in self._open:
-                answer = self._open[event.message_id].answer
-                self._open[event.message_id] = _Exchange(answer, event.text)
+                self._open[event.message_id].message = event.text
             case UserMessagePosted(source="client"):
                 self._open[event.message_id] = _Exchange(None, event.text)
             case AssistantMessageAdded() if self._is_before:
@@ -118,18 +115,19 @@ class History:
 
     def _make_turns(self) -> None:
         """Of the newest exchanges, as far as they are whole and fit."""
-        while not self.is_full and (key := next(iter(self._open), None)) is not None:
+        while self._open and not self.is_full:
+            key = next(iter(self._open))
             if not self._open[key].is_whole:
                 return
-            turns = list(self._open.pop(key).turns())
-            self._characters -= sum(len(each.text) for each in turns)
+            turns = self._open.pop(key).turns()
+            self._characters -= sum([len(each.text) for each in turns])
             if self._characters >= 0:
                 self._turns += turns
 
 
 def _joined(run: tuple[Turn, ...]) -> Turn:
     """The turns of one side as one turn. Nearly always there is only one."""
-    return run[0] if len(run) == 1 else replace(run[0], text="\n\n".join(each.text for each in run))
+    return run[0] if len(run) == 1 else Turn(run[0].role, "\n\n".join(each.text for each in run))
 
 
 def _answer(mode: ReplyMode, data: Json, *, is_prose: bool) -> str:

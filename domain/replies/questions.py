@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from domain.events import ChatMode, ReplyMode, SessionMode
 from domain.modes import PLANNER
@@ -98,9 +98,8 @@ class Project:
     built_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """The text of one side of the conversation."""
+class Turn(NamedTuple):
+    """The text of one side of the conversation. A tuple, because a long session has hundreds."""
 
     role: Literal["user", "assistant"]
     text: str

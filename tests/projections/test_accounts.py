@@ -37,8 +37,9 @@ from projections.projection import Connection, set_aside, status
 from service.eventlog.store import NewEvent
 from service.postgres import connections
 from tests import sizes
+from tests.projections.actions.append import new_events
 from tests.projections.fold import rows
-from tests.projections.generated import Log, background, live, new_events, owning, writing
+from tests.projections.generated import Log, background, live, owning, writing
 
 LIVES: Final = sizes.size(12, 300)
 NEWEST: Final = 2**63 - 1
