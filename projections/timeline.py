@@ -218,7 +218,7 @@ async def page(
         shown,
         limit=limit,
         offset=offset,
-        before=LAST if before is None else before,
+        before=before,
         after=after,
     )
     await read.send(connection)
@@ -276,7 +276,7 @@ def page_read(
     *,
     limit: int,
     offset: int = 0,
-    before: int = LAST,
+    before: int | None = None,
     after: int | None = None,
 ) -> PageRead:
     """The read of `page`, to be sent."""
@@ -289,7 +289,7 @@ def page_read(
         "with_live": shown.with_live,
         "limit": limit + 1,
         "offset": offset,
-        "before": Int8(before),
+        "before": Int8(LAST if before is None else before),
         "after": Int8(after or 0),
     }
     statement = TIMELINE.statements[name if after is None else f"{name}_after"]

@@ -36,21 +36,25 @@ async def read_timeline(call: Call[None, timeline_schemas.TimelineQuery]) -> Res
     """A page, newest first."""
     asked = call.query
     before, after = position_in(call, asked.before), position_in(call, asked.after)
+    read = timeline.page_read(
+        call.tenant_id,
+        call.path["projectId"],
+        Shown(mode=_mode(asked.mode), with_hidden=asked.include_hidden),
+        limit=asked.limit,
+        offset=asked.offset,
+        before=before,
+        after=after,
+    )
     async with reading_at(call, TIMELINE.name, asked.min_position, asked.as_of) as (
         connection,
         position,
     ):
+        if asked.as_of is None:  # in the same round trip as the project
+            await read.send(connection)
         known = await visible_project(connection, call, call.path["projectId"], asked.user_id)
-        page = await timeline.page(
-            connection,
-            tenant_id=call.tenant_id,
-            project_id=call.path["projectId"],
-            shown=Shown(mode=_mode(asked.mode), with_hidden=asked.include_hidden),
-            limit=asked.limit,
-            offset=asked.offset,
-            before=before,
-            after=after,
-        )
+        if asked.as_of is not None:  # only now the project is as it was
+            await read.send(connection)
+        page = await read.page(connection)
     page = within_bytes(page, is_after=after is not None)
     locale = call.locale(asked.locale)
     answer = timeline_schemas.timeline(page, known.active_build_id, locale)
