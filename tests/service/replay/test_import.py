@@ -66,7 +66,7 @@ async def models_of(connection: Connection) -> dict[str, Any]:
     return {each.name: await live(connection, each.name) for each in PROJECTIONS}
 
 
-async def fill(url: str, events: int = EVENTS, seed: int = 7) -> None:
+async def fill(url: str, events: int = EVENTS, seed: int = 27) -> None:
     async with writing(url) as log:
         await log.append(World(seed).appends(events))
 
