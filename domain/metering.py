@@ -91,7 +91,8 @@ _PRICE_TABLE: Final[tuple[tuple[str, Price], ...]] = tuple(
 class Usage:
     """Tokens of one model call, by kind. None means that the provider sent no number.
 
-    `input_tokens` are those that the provider neither read from its cache nor wrote to it.
+    `input_tokens` counts tokens that the provider neither read from its cache nor wrote to its
+    cache.
     """
 
     input_tokens: int | None = None

@@ -1,7 +1,7 @@
 """The modes of sessions. A mode decides the answers of a session, the price, the end, the readers.
 
 A mode is one row of `MODES`. Everything that differs between the kinds of conversation stands here,
-so a new kind is one more row, and its system text in `domain/questions.py`.
+so a new kind is one more row, and its system text in `domain/replies/questions.py`.
 """
 
 from collections.abc import Mapping
@@ -19,9 +19,9 @@ PLANNER: Final[tuple[ReplyMode, ...]] = ("question", "feature", "fix", "analysis
 class Mode:
     """What holds for the sessions of one mode.
 
-    `contracts` are those that a reply may have; without any a reply is Markdown, whatever it begins
-    with. `has_tools` says that the model may read the project's source. `most_tokens` is None where
-    only the number of messages ends the session.
+    A reply keeps to one of the `contracts`; without contracts a reply is Markdown, whatever it
+    begins with. `has_tools` says that the model may read the project's source. `most_tokens` is
+    None where only the number of messages ends the session.
 
     `expires` says that a session without a message for a while is no longer found for the user's
     next message. `is_locked` says that its messages are refused while a build of the project runs.

@@ -21,8 +21,8 @@ R = TypeVar("R")
 class Replies:
     """The replies of a mode; of all modes where `mode` is None. Times run from message to end.
 
-    `resets` counts the replies that their readers had to discard once, `wrong_language` those that
-    were shown in another language than the message asked for.
+    `resets` counts the replies that their readers had to discard once, `wrong_language` the replies
+    that were shown in another language than the message asked for.
     """
 
     mode: str | None

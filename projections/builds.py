@@ -49,7 +49,7 @@ BuildStatus = Literal["queued", "running", "succeeded", "failed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRow:
-    """A build. `heard_at` is the time of the last report. `cursor` is that of the event that queued
+    """A build. `heard_at` is the time of the last report. `cursor` names the event that queued
     the build."""
 
     build_id: str

@@ -55,7 +55,7 @@ class TooLarge(Exception):
 
 
 class _PastCursor(AsyncCursor[Any]):
-    """Executes the statements of the live read models on those of the past."""
+    """Executes the statements of the live read models on the read models of the past."""
 
     upto: int
     folded: set[str]

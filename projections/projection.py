@@ -236,9 +236,9 @@ async def _define(connection: Connection, projection: Projection, section: str) 
 
 
 async def catch_up(connection: Connection) -> bool:
-    """Move every read model that is behind by one step, also those that had halted.
+    """Move every read model that is behind by one step, also the halted read models.
 
-    Returns True when all are up to date, except for those that are still halted.
+    Returns True when all are up to date, apart from read models that are still halted.
     """
     rows = await (await connection.execute(SQL["behind"])).fetchall()
     return all([await catch_up_one(connection, name) for (name,) in rows])

@@ -72,7 +72,7 @@ class ProjectRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedProject(ProjectRow):
-    """A project of a list; `role` is that of the user whose list it is."""
+    """A project of a list; `role` is the role of the user who asks for the list."""
 
     registered_position: int
     cursor: str
@@ -91,7 +91,7 @@ class MemberRow:
 async def page(
     connection: Connection, *, tenant_id: str, user_id: str | None, before: int, limit: int
 ) -> list[ListedProject]:
-    """Projects, newest first, before a position: those of a user, or without one the tenant's."""
+    """A user's projects before a position, newest first. Without a user, the tenant's projects."""
     statement = PROJECTS.statements["page" if user_id is None else "page_of_member"]
     asked = {"tenant_id": tenant_id, "user_id": user_id, "before": Int8(before), "limit": limit}
     async with connection.cursor(row_factory=class_row(ListedProject)) as cursor:

@@ -125,7 +125,7 @@ class CandidateRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BestScore:
-    """The highest score of a name, and the candidate that has it."""
+    """The highest score of a name, and the candidate with this score."""
 
     name: str
     score: float

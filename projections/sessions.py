@@ -10,6 +10,7 @@ from psycopg.rows import class_row, scalar_row
 from psycopg.types.json import Jsonb
 from psycopg.types.numeric import Int8
 
+from domain.deciders.session_state import Details
 from domain.events import (
     AssistantMessageAdded,
     Json,
@@ -34,7 +35,6 @@ from domain.events import (
     UserMessagePosted,
 )
 from domain.modes import EXPIRING, MODES
-from domain.session_state import Details
 from projections.projection import Connection, Projection
 from projections.read import Read
 
@@ -198,7 +198,7 @@ class Part:
 
 
 async def parts(connection: Connection, *, tenant_id: str, row: SessionRow) -> tuple[Part, ...]:
-    """The session with those that it was forked from, the nearest first."""
+    """The session, then the sessions that it was forked from, the nearest first."""
     whole = Part(row.session_id, LAST)
     if row.forked_from_session_id is None:
         return (whole,)
@@ -277,7 +277,7 @@ async def page_of_project(
     after: ListKey | None,
     limit: int,
 ) -> list[ListedSession]:
-    """Sessions of a project after a key of the order: those that the user may see, or all."""
+    """Sessions of a project after a key of the order: all, or all that the user may see."""
     asked = {"tenant_id": tenant_id, "project_id": project_id, "user_id": user_id, "limit": limit}
     return await _page(connection, "project", asked, wanted, sort, after)
 
@@ -292,7 +292,7 @@ async def page_of_user(
     after: ListKey | None,
     limit: int,
 ) -> list[ListedSession]:
-    """A user's sessions after a key of the order, in all projects of which the user is a member
+    """A user's sessions after a key of the order, in all projects that have the user as a member
     now."""
     asked = {"tenant_id": tenant_id, "user_id": user_id, "limit": limit}
     return await _page(connection, "user", asked, wanted, sort, after)

@@ -33,7 +33,7 @@ class ShareRow:
 
 
 async def share(connection: Connection, *, tenant_id: str, share_id: str) -> ShareRow | None:
-    """The share, or None; also one that has expired."""
+    """The share, or None; also a share that has expired."""
     return await _row(connection, "of_id", {"tenant_id": tenant_id, "share_id": share_id})
 
 

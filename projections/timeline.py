@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 from psycopg.rows import class_row
 from psycopg.types.numeric import Int8
 
+from domain.deciders.session import PLANS
 from domain.events import (
     AssistantMessageAdded,
     BuildClaimed,
@@ -47,7 +48,6 @@ from domain.events import (
     UserMessagePosted,
     VersionDeployed,
 )
-from domain.session import PLANS
 from projections import builds, runs, sessions
 from projections.builds import BuildRow
 from projections.projection import Connection, Projection
@@ -119,14 +119,15 @@ Kind = Literal[ItemKind, "build_status", "run_status", "lock", "erasure"]
 class TimelineRow:
     """An item. `data` is a reply by the contract of its `chat_mode`, or a system message.
 
-    `locale` is that of a message, or of the message that a reply answers; None for other items.
+    `locale` is the language of a message, or of the message that a reply answers; None for other
+    items.
     `in_reply_to` is the message that a reply answers, and `version_id` the version of the project
     that it speaks of. `first_text_ms` is None where no reader saw a text, or the time is not known.
 
     `source` is `client` for what a client appended without asking the model. `session_mode` is the
     present mode of the session.
 
-    `build` is the current state of the item's build, and `run` that of the run whose id is the
+    `build` is the current state of the item's build, and `run` the state of the run whose id is the
     `item_id`. An item of kind `build_status` or `run_status` says that the build or the run has
     changed; `request` is the item that asked for it. `is_convertible` is true for a plan that can
     become a build now.
@@ -235,7 +236,8 @@ async def messages(
 ) -> TimelinePage:
     """A page of what was said in a session: the newest rows, or those next to a position.
 
-    `parts` are the session and those that it was forked from, as `projections.sessions` has them.
+    `parts` are the session and the sessions that it was forked from, as `projections.sessions` has
+    them.
     """
     read = messages_read(
         tenant_id, parts, limit=limit, before=LAST if before is None else before, after=after

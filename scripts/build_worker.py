@@ -210,7 +210,7 @@ class Reporter:
 
 
 def work(service: Service, worker_id: str, command: list[str]) -> None:
-    """Build for ever: first the builds that this worker had claimed, then those that wait."""
+    """Build for ever: first the builds that this worker had claimed, then waiting builds."""
     for build in _mine(service, worker_id):
         build_one(service, build, command)
     while True:

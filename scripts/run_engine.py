@@ -3,8 +3,8 @@
     python -m scripts.run_engine --url http://127.0.0.1:8400 --key demo
 
 The key's secret is read from THROUGHLINE_WORKER_SECRET; the key needs the scope `build`. The input
-of a run is `{"candidates": ["a text", "another text"]}`; without it the engine compares three ways
-to say the title of the run. Replace `candidates_of` and `RULES` by what your engine does.
+of a run is `{"candidates": ["a text", "another text"]}`; without an input the engine compares three
+ways to say the title of the run. Replace `candidates_of` and `RULES` by what your engine does.
 
 A killed engine loses nothing: when it starts again with the same `--worker`, it finds the run that
 it had claimed and works on it again. The service knows repeated reports by their ids. The engine
@@ -174,7 +174,7 @@ def compare(run: Mapping[str, Any], reporter: Reporter) -> None:
 
 
 def candidates_of(run: Mapping[str, Any]) -> list[str]:
-    """The texts to compare: those of the input, or three ways to say the title."""
+    """The texts to compare: the texts of the input, or three ways to say the title."""
     given = (run.get("input") or {}).get("candidates")
     if isinstance(given, list) and given:
         return [str(each) for each in given[:100]]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
@@ -183,7 +183,7 @@ def candidates_of(run: Mapping[str, Any]) -> list[str]:
 
 
 def work(service: Service, worker_id: str, *, once: bool) -> None:
-    """Work for ever: first on the runs that this engine had claimed, then on those that wait."""
+    """Work for ever: first on the runs that this engine had claimed, then on waiting runs."""
     for run in _mine(service, worker_id):
         work_on(service, run)
     for run in _waiting(service, once=once):

@@ -1,6 +1,6 @@
 """Write what is generated from the views for analysts: a part of their page, and the columns.
 
-The columns are those that were ever published, with their types. A column that is gone stays in the
+The columns are all that were ever published, with their types. A column that is gone stays in the
 file, so a test finds that it is gone.
 """
 
@@ -60,7 +60,7 @@ def part(url: str) -> str:
 
 
 def published(url: str) -> dict[str, dict[str, str]]:
-    """The columns of the file, and after them those that are new."""
+    """The columns of the file, and after them the new columns."""
     known: dict[str, Any] = json.loads(COLUMNS.read_text()) if COLUMNS.exists() else {}
     for view, (_, columns) in described(url).items():
         known[view] = {name: kind for name, kind, _ in columns} | known.get(view, {})

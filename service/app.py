@@ -163,8 +163,8 @@ CROSS_ORIGIN: Final[dict[str, Any]] = {
 
 OFFLINE_MODEL: Final = "offline"
 OWN_CONNECTIONS: Final = 5
-"""Connections for what keeps the service alive: lease, audit, recovery, jobs, live reads. They are
-apart from those of requests, so that nothing of this waits behind requests."""
+"""Connections for what keeps the service alive: lease, audit, recovery, jobs, live reads. Requests
+have other connections, so that nothing of this waits behind requests."""
 
 _log = structlog.stdlib.get_logger(__name__)
 

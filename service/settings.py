@@ -83,12 +83,13 @@ class Settings(BaseSettings):
 
     database_url: DatabaseUrl | None = Field(
         default=None,
-        description="PostgreSQL 15 or newer. Without it the embedded PostgreSQL 18 is started.",
+        description="The URL of a PostgreSQL 15 or newer. Without a URL the embedded "
+        "PostgreSQL 18 is started.",
     )
     database_direct_url: DatabaseUrl | None = Field(
         default=None,
         description="The way around a pooler, for the writer, LISTEN and migrations. "
-        "Without it `DATABASE_URL` serves them too.",
+        "By default `DATABASE_URL` serves them, too.",
     )
     database_replica_url: DatabaseUrl | None = Field(
         default=None,
@@ -106,7 +107,7 @@ class Settings(BaseSettings):
     hmac_keys: dict[str, Key] = Field(
         default={},
         description='Who may call, as JSON: `{"<keyId>": {"secret": "...", "tenant": "...", '
-        '"scopes": ["chat", "build", "admin", "read"]}}`. Without it one key for the tenant '
+        '"scopes": ["chat", "build", "admin", "read"]}}`. By default one key for the tenant '
         "`demo` is made and kept in the data folder.",
     )
     origins: Origins = Field(
@@ -164,7 +165,7 @@ class Settings(BaseSettings):
     source_dir: Annotated[Path, AfterValidator(_folder)] | None = Field(
         default=None,
         description="The folder with the projects' sources: one folder a tenant, in that the "
-        "`sourceRoot` of each project. Without it plans are made without a look at the code.",
+        "`sourceRoot` of each project. Without a folder plans are made without a look at the code.",
     )
     keep_seconds: float = Field(
         default=86_400,
@@ -190,13 +191,14 @@ class Settings(BaseSettings):
     )
     log_level: Annotated[LogLevel, BeforeValidator(_in_lower_case)] | None = Field(
         default=None,
-        description="The least that is logged. Without it `info`, or `warning` where standard "
+        description="The lowest level that is logged. By default `info`, or `warning` where "
+        "standard "
         "error is a terminal.",
     )
     anthropic_api_key: SecretStr | None = Field(
         default=None,
         validation_alias="ANTHROPIC_API_KEY",
-        description="The key for the Messages API. Without it the offline model answers.",
+        description="The key for the Messages API. Without a key the offline model answers.",
     )
     anthropic_base_url: str | None = Field(
         default=None,
@@ -207,8 +209,8 @@ class Settings(BaseSettings):
     otlp_endpoint: Collector | None = Field(
         default=None,
         validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
-        description="The collector that traces are sent to, by OTLP over HTTP. Without it none "
-        "are.",
+        description="The URL of the collector. The service sends traces to this URL by OTLP over "
+        "HTTP; without a URL the service sends no traces.",
     )
 
 

@@ -40,7 +40,8 @@ class Function:
 
 @cache
 def statements(path: str) -> dict[str, bytes]:
-    """The statements of a file such as `events.sql`: `-- name: page` begins the statement `page`.
+    """The statements of a file by their names. The line `-- name: page` begins the statement
+    `page`.
 
     `-- part: columns` begins a text that statements share. The sections below it write `{columns}`
     where they need this text.

@@ -1,6 +1,6 @@
 """A model for measuring: the Messages API's stream on a raw socket, with the time in each delta.
 
-This model uses almost no CPU, so the figures are those of the service. All replies have the intent
+This model uses almost no CPU, so the figures are about the service. All replies have the intent
 `general`; the text of each delta is `<nanoseconds> `, by the monotonic clock.
 """
 

@@ -39,7 +39,7 @@ MODEL_FAULTS: Final = (
 FAULT: Final = "[[offline: "
 MODES: Final = ("feature", "fix", "question", "analysis", "general")
 SESSIONS: Final = ("setup", "analysis", "what_if", "idea", "run_feedback", "prompt")
-"""The modes of the sessions that a client opens beside that of the planner."""
+"""The modes of the sessions that a client opens beside the planner's mode."""
 CHAT: Final = "/v1/chat-plan"
 FAULTY, STREAMED, READ_TWICE, SENT_TWICE, CANCELLED = 0.35, 0.65, 0.25, 0.15, 0.12
 ELSEWHERE: Final = 0.3

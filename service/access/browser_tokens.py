@@ -123,6 +123,6 @@ def _verified(token: str, key: Key) -> Claims:
 
 
 def _secrets(key: Key) -> Iterator[bytes]:
-    """The secrets that sign the key's tokens. They differ from those that sign requests."""
+    """The secrets that sign the key's tokens. Other secrets sign requests."""
     for secret in (key.secret, *key.secrets):
         yield hmac.digest(secret.get_secret_value().encode(), _PURPOSE, "sha256")

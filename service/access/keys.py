@@ -1,4 +1,4 @@
-"""The known keys: those of the settings, or one key of the demo for a first run."""
+"""The known keys: the keys of the settings, or one key of the demo for a first run."""
 
 import json
 import secrets
@@ -13,7 +13,7 @@ _FILE: Final = "demo-key.json"
 
 
 def known_keys(settings: Settings) -> dict[str, Key]:
-    """The known keys by id: those of the settings, or the demo's key, made on first use."""
+    """The known keys by id: the keys of the settings, or the demo's key, made on first use."""
     if settings.hmac_keys:
         return settings.hmac_keys
     file = settings.data_dir / _FILE

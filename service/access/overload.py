@@ -76,7 +76,7 @@ class Overload:
         self._pool = pool
         self._queues = queues
         self._samples: deque[tuple[float, float]] = deque()
-        """When each sample was taken, and its lag: those of the last moments."""
+        """The samples of the last moments: when each was taken, and its lag."""
         self._due = inf
         """When the next sample is to be taken: while that is past, the loop is busy."""
         self._places = asyncio.Semaphore(ADMITTED_AT_ONCE)

@@ -1,4 +1,4 @@
-"""Links to shared plans: a token that nobody can guess, of which only the digest is stored.
+"""Links to shared plans: a token that nobody can guess. Only its digest is stored.
 
 A token is made from the share's id with a secret that is derived from the key's secret. So a
 request that is sent again gets the same token, though nothing has stored it.
@@ -102,6 +102,6 @@ def digest_of(token: str) -> str:
 
 
 def _secrets(key: Key) -> Iterator[bytes]:
-    """The secrets that make the key's tokens. They differ from those that sign requests."""
+    """The secrets that make the key's tokens. Other secrets sign requests."""
     for secret in (key.secret, *key.secrets):
         yield hmac.digest(secret.get_secret_value().encode(), _PURPOSE, "sha256")

@@ -44,7 +44,7 @@ class ModeFigures(Wire):
 
 
 class ReplyFigures(Wire):
-    """All replies. `errorRate` counts those that had nothing to show. `resets` are the replies that
+    """All replies. `errorRate` counts the replies without content. `resets` are the replies that
     their readers had to discard once, `retries` the model calls that were made again after an error
     of the provider, `wrongLanguage` the replies that were shown in another language than asked."""
 
@@ -61,7 +61,8 @@ class ReplyFigures(Wire):
 
 
 class LanguageFigures(Wire):
-    """Replies to messages in one language. `successRate`: those that are whole and in it."""
+    """Replies to messages in one language. `successRate` is the share of the replies that are
+    whole and in that language."""
 
     replies: int
     succeeded: int
@@ -81,7 +82,7 @@ class TokenFigures(Wire):
     """Tokens by kind. `cacheHitRatio`: of all that was sent, what was read from the cache.
 
     `cacheSavings`: the input tokens that the same replies would have cost more without the cache. A
-    token that is read from it costs a tenth of an input token, and one that is written 1.25.
+    token that is read from the cache costs a tenth of an input token, a token that is written 1.25.
     """
 
     input: int
@@ -114,8 +115,8 @@ class OperationFigures(Wire):
 
 
 class BuildFigures(Wire):
-    """Builds that were asked for in the span. Rates are of those that have ended. `medianSeconds`
-    is of those that succeeded. `byOperation` has what was billed for builds in the span.
+    """Builds that were asked for in the span. The rates count ended builds alone, `medianSeconds`
+    successful builds alone. `byOperation` has what was billed for builds in the span.
     """
 
     builds: int
@@ -129,8 +130,8 @@ class BuildFigures(Wire):
 
 
 class RunFigures(Wire):
-    """Runs that were asked for in the span; `open` are those that have not ended. `successRate` is
-    of those that have ended, `medianSeconds` of those that succeeded."""
+    """Runs that were asked for in the span; `open` counts the runs that have not ended.
+    `successRate` counts ended runs alone, `medianSeconds` successful runs alone."""
 
     runs: int
     open: int
@@ -145,8 +146,8 @@ class PromptFigures(Wire):
     share of the improvements that became a version.
 
     `savedRuns` are sessions of prompts, of the user alone where a user asks. `returnRate` is the
-    share of those that took a message an hour after their opening or later, `adoption` the share of
-    the members that opened one.
+    share of these sessions with a message an hour after the opening or later. `adoption` is the
+    share of the members who opened a saved run.
     """
 
     prompts: int

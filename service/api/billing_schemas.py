@@ -5,7 +5,7 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from domain.account import Account
+from domain.deciders.account import Account
 from domain.events import CreditKind
 from projections.accounts import AccountRow
 from projections.consumption import ConsumptionRow
@@ -25,7 +25,7 @@ class CreditRequest(Wire):
 
 
 class AccountQuery(BalanceQuery):
-    """The balance now. With `asOf` the balance is that of an earlier moment."""
+    """The balance now, or with `asOf` at an earlier moment."""
 
     as_of: Moment | None = None
 

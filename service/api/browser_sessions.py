@@ -131,7 +131,7 @@ async def _by_code(service: Service, request: Request, body: bytes) -> Caller:
 
 
 async def _by_cookie(service: Service, request: Request, _: bytes) -> Caller:
-    """Find the caller by the cookie: the user who is signed in in this browser."""
+    """The caller is the user of the browser session. The cookie has the secret of that session."""
     _require_same_origin(request)
     return await service.browser_sessions.of_secret(request.cookies.get(BROWSER_SESSION, ""))
 

@@ -64,7 +64,7 @@ class OwnQuery(Query):
 
 
 class BrowserSessionEntry(Wire):
-    """A browser in which the user is signed in. `current` is the one that asks."""
+    """A browser in which the user is signed in. `current` marks the browser that asks."""
 
     browser_session_id: str
     created_at: datetime

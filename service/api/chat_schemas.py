@@ -23,7 +23,7 @@ class PlanContext(Wire):
 
     @property
     def names(self) -> tuple[Context, ...]:
-        """Those that are wanted."""
+        """The parts of the context that are wanted."""
         wanted: tuple[tuple[Context, bool], ...] = (
             ("version_history", self.include_version_history),
             ("project_structure", self.include_project_structure),
@@ -49,10 +49,10 @@ class ChatPlanRequest(Said):
     """A user's message. `userId`, `projectId`, `message` and `locale` are enough: the server finds
     the rest itself.
 
-    The members that are marked as deprecated are those of version 1 that the model and the server
-    know by themselves. They still have an effect. `chatMode` is a hint to the model, and decides
-    how many seconds are reserved. `versionId` and `buildId` name what the user looks at: the model
-    is told, and the reply's `projectContext` names them. An unknown one is refused.
+    The deprecated members come from version 1. By now the model and the server know the same by
+    themselves. The deprecated members still have an effect. `chatMode` is a hint to the model, and
+    decides how many seconds are reserved. `versionId` and `buildId` name what the user looks at:
+    the model is told, and the reply's `projectContext` names them. An unknown one is refused.
     """
 
     project_id: Id

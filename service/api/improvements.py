@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from starlette.responses import Response
 
-from domain import prompt
+from domain.deciders import prompt
 from domain.errors import ImprovementUnknown, PromptUnknown
 from projections import sessions
 from projections.prompts import PROMPT_VERSIONS
@@ -60,8 +60,8 @@ def _improved(envelope: dict[str, Any]) -> str:
 
 
 async def _target(call: Call[improvements_schemas.AcceptRequest, None], row: ReplyRow) -> str:
-    """The prompt that gets the version: the one that is named, else the one of the session's
-    context. Raises PromptUnknown, and BadRequest where neither names a prompt."""
+    """The prompt that gets the version: the prompt that the request names, else the prompt of the
+    session's context. Raises PromptUnknown, and BadRequest where neither names a prompt."""
     asked = call.body
     async with call.reading() as connection:
         prompt_id = asked.prompt_id

@@ -15,7 +15,7 @@ class InstructionsRequest(Wire):
     """How the replies of a session of mode prompt are made from here on. A member that is left out
     stays as it is. `settings` replace all earlier settings.
 
-    With another version and without `values`, the session keeps those of its values that the
+    With another version and without `values`, the session keeps the values that the
     version needs.
     """
 

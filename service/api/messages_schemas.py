@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from domain.session import AppendedRole
+from domain.deciders.session import AppendedRole
 from projections.timeline import TimelinePage
 from service.api.chat_schemas import Said
 from service.api.schemas import PageSize, PastQuery
@@ -46,7 +46,8 @@ class Appended(Wire):
 class MessagesQuery(PastQuery):
     """A page of the messages of a session: the newest, or those next to a cursor.
 
-    `locale` is the language of the labels of actions; without it Accept-Language says it.
+    `locale` is the language of the labels of actions; its default is the language of
+    Accept-Language.
     """
 
     limit: PageSize = 20

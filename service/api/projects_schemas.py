@@ -6,10 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from domain.events import (
-    Role,
-)
-from domain.project import Description
+from domain.deciders.project import Description
+from domain.events import Role
 from projections.projects import ListedProject, MemberRow, ProjectRow
 from service.api.schemas import PageSize, PastPageQuery, PastQuery
 from service.wire import Id, PathId, Text, Wire
@@ -49,7 +47,7 @@ class MemberAnswer(Wire):
 
 
 class ProjectsQuery(PastPageQuery):
-    """A page of projects, newest first: those of a user, or without `userId` the tenant's."""
+    """A page of projects, newest first: a user's projects, or without `userId` the tenant's."""
 
 
 class DescriptionRequest(Wire):
@@ -83,7 +81,7 @@ class MembersQuery(PastQuery):
 class ProjectEntry(Wire):
     """A project. `role` is the acting user's, and absent without a user.
 
-    `activeBuildId` is the build that runs, `lastBuildId` the last one that began, `versionId` the
+    `activeBuildId` is the build that runs, `lastBuildId` the last build that began, `versionId` the
     version that is deployed since `lastModified`.
     """
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Final, Literal
 import orjson
 from pydantic import AfterValidator, Field, TypeAdapter, model_validator
 
-from domain import prompt
-from domain.prompt import MOST_CHARACTERS, MOST_PLACEHOLDERS
-from domain.word_diff import OpKind
+from domain.deciders import prompt
+from domain.deciders.prompt import MOST_CHARACTERS, MOST_PLACEHOLDERS
+from domain.texts.word_diff import OpKind
 from projections.prompts import ListedPrompt, PromptRow, PromptStatus, Sort, VersionRow
 from service.api.schemas import ActingQuery, PageSize, PastQuery
 from service.http.call import AnyCall
@@ -20,7 +20,7 @@ from service.wire import Id, Text, Wire, without_control_characters
 
 _BEFORE: Final = "`before` of the page before, in the same order."
 _SORT: Final = "By the newest version, newest or oldest first; or by name."
-_STATUS: Final = "The status; without it the active ones, with `all` the archived ones too."
+_STATUS: Final = "The status. The default is `active`; `all` has the archived prompts, too."
 _NAMED: Final = "A part of the name."
 _ABOVE: Final = "The number of a version: the versions before it."
 _AGAINST: Final = "The number of the other version, from which the differences lead to this one."
@@ -78,7 +78,8 @@ class PromptPatch(Wire):
 
 
 class PromptsQuery(PastQuery):
-    """A page of the prompts of a project. With `userId`, `savedRuns` counts those of this user."""
+    """A page of the prompts of a project. With `userId`, `savedRuns` counts the saved runs of this
+    user."""
 
     limit: PageSize = 20
     before: Annotated[
@@ -102,7 +103,8 @@ class VersionsQuery(PastQuery):
 
 
 class DiffQuery(ActingQuery):
-    """The two versions of a diff: this one, and the one that it is compared with."""
+    """The two versions of a diff: the version of the path, and the version that it is compared
+    with."""
 
     against: Annotated[VersionNumber, Field(description=_AGAINST)]
 
@@ -179,7 +181,7 @@ class VersionDiff(Wire):
     """What differs between two versions: `ops` word by word, `unified` line by line.
 
     The pieces `equal` and `delete` together are the text of the version `against`, the pieces
-    `equal` and `insert` that of the version `number`.
+    `equal` and `insert` the text of the version `number`.
     """
 
     prompt_id: str

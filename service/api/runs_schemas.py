@@ -7,8 +7,8 @@ from typing import Annotated, Any, Final, Literal, Self
 import orjson
 from pydantic import AfterValidator, Field, model_validator
 
+from domain.deciders.run import Report
 from domain.events import RunFault, RunReportType
-from domain.run import Report
 from projections.runs import BestScore, CandidateRow, RunRow, RunStatus, StepRow
 from service.api.builds_schemas import (
     LONGEST_WAIT_SECONDS,
@@ -89,7 +89,7 @@ _OF: Final[Mapping[str, frozenset[str]]] = {
     "succeeded": frozenset(("summary", "findings", "seconds", "tokens")),
     "failed": frozenset(("summary", "findings", "seconds", "tokens", "error")),
 }
-"""The members that a report of a type may have beside those that all reports have."""
+"""The members that a report of a type may have, beside the members of all reports."""
 
 _ALWAYS: Final = frozenset(("event_id", "type", "title", "at"))
 
@@ -97,7 +97,7 @@ _ALWAYS: Final = frozenset(("event_id", "type", "title", "at"))
 class RunRequest(Wire):
     """A run for an engine. The engine gets everything as it is; the service keeps it.
 
-    `values` are those of the placeholders of the prompt version: each placeholder needs one. A
+    `values` has a value for each placeholder of the prompt version. A
     session that is named must not be private, because every member of the project sees the run.
     """
 
@@ -200,7 +200,7 @@ class RunsQuery(BalanceQuery):
 
 
 class ProjectRunsQuery(PastPageQuery):
-    """A page of a project's runs, newest first; with `sessionId` those that came from it."""
+    """A page of a project's runs, newest first; with `sessionId` the runs of that session."""
 
     session_id: Id | None = None
     status: RunStatus | None = None
@@ -337,7 +337,7 @@ class RunCounts(Wire):
 
 
 class BestScoreAnswer(Wire):
-    """The highest score of a name, and the candidate that has it."""
+    """The highest score of a name, and the candidate with this score."""
 
     score: float
     run_id: str

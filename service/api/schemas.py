@@ -29,7 +29,7 @@ class ActingQuery(BalanceQuery):
 
 
 class PastQuery(ActingQuery):
-    """With `asOf` the answer is that of an earlier moment."""
+    """With `asOf` the answer shows an earlier moment."""
 
     as_of: Moment | None = None
 

@@ -16,9 +16,9 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from domain.deciders.prompt import MOST_PLACEHOLDERS
+from domain.deciders.session import About
 from domain.events import SessionMode
-from domain.prompt import MOST_PLACEHOLDERS
-from domain.session import About
 from projections.sessions import ListedSession, ListKey, SessionRow, Sort, Wanted
 from service.api.schemas import BalanceQuery, PageSize, PastQuery
 from service.http.call import AnyCall
@@ -48,7 +48,9 @@ _KEPT: Final = ("active", "converted", "expired")
 
 _BEFORE: Final = "`before` of the page before, in the same order."
 _SORT: Final = "By the last message, newest or oldest first; by name; or the most messages first."
-_STATUS: Final = "The status; without it all but the archived ones, with `all` these too."
+_STATUS: Final = (
+    "The status. The default is every status but `archived`; `all` has the archived sessions, too."
+)
 _UNREAD: Final = "A cursor: `isUnread` says whether something was said after it."
 
 Name = Annotated[Text, _LINE, Field(max_length=200)]
@@ -103,7 +105,7 @@ class ContextIds(Wire):
 
     @property
     def named(self) -> dict[str, str]:
-        """Those that are there, by their names on the wire."""
+        """The members that were sent, by their names on the wire."""
         return self.model_dump(by_alias=True, exclude_none=True)
 
 
@@ -251,8 +253,8 @@ class BatchRequest(Wire):
 
 
 class SessionQuery(PastQuery):
-    """`locale` is the language of the name of a session that has none yet; without it
-    Accept-Language says it."""
+    """A session without a name is called by a text in the language `locale`. The default is the
+    language of Accept-Language."""
 
     locale: Locale | None = None
 
@@ -288,7 +290,8 @@ class _ListQuery(BalanceQuery):
 
 
 class SessionsQuery(_ListQuery):
-    """A page of the sessions of a project. With `userId` those that this member sees; without, all.
+    """A page of the sessions of a project. With `userId`, the sessions that this member sees;
+    without, all.
 
     `mode`, `status`, `starred`, `tag`, `runId`, `promptId` and `q` are filters.
     """
@@ -297,7 +300,7 @@ class SessionsQuery(_ListQuery):
 
 
 class UserSessionsQuery(_ListQuery):
-    """A page of a user's own sessions, in all projects of which the user is a member now."""
+    """A page of a user's own sessions, in all projects that have the user as a member now."""
 
     user_id: Id
 
@@ -335,11 +338,11 @@ class ForkedFrom(Wire):
 class SessionAnswer(Wire):
     """A session with its bill.
 
-    `name` is the one that a user gave (`isNamed`), else the beginning of the first message, else a
+    `name` is the name that a user gave (`isNamed`), else the beginning of the first message, else a
     text in the reader's language. `preview` is the beginning of what was said last. `messageCount`
     counts the user's messages, `itemCount` the replies too. `buildId` is what its plan was
     converted to, and `prompt` what a session of mode prompt is made of. `notSent` names the
-    settings that are kept and not sent to the model. `cursor` is that of the last message or reply,
+    settings that are kept and not sent to the model. `cursor` names the last message or reply,
     and `isUnread` is there where the list has `unreadSince`.
     """
 

@@ -30,7 +30,7 @@ class TimelineQuery(PastQuery):
     """A page of the timeline, newest first: by offset, or next to a cursor of an earlier page.
 
     The database counts through all rows of an offset. A cursor costs the same everywhere. `locale`
-    is the language of the labels of actions; without it Accept-Language says it.
+    is the language of the labels of actions; its default is the language of Accept-Language.
     """
 
     limit: PageSize = 20

@@ -12,8 +12,11 @@ from weakref import WeakValueDictionary
 
 from psycopg.rows import scalar_row
 
-from domain import account, announcements, place, project, rate_limits, session
-from domain.account import Account
+from domain.deciders import account, place, project, rate_limits, session
+from domain.deciders.account import Account
+from domain.deciders.project import Project
+from domain.deciders.rate_limits import LimitStatus, RateLimit, Times
+from domain.deciders.session import AppendedRole, Session
 from domain.errors import (
     BuildUnknown,
     NotAMember,
@@ -27,9 +30,7 @@ from domain.errors import (
 )
 from domain.events import ChatMode, Context, SessionMode
 from domain.modes import MODES, estimate
-from domain.project import Project
-from domain.rate_limits import LimitStatus, RateLimit, Times
-from domain.session import AppendedRole, Session
+from domain.texts import announcements
 from projections.builds import BuildRow, build_read
 from projections.projects import ProjectRow, project_read
 from projections.read import Read
@@ -79,9 +80,10 @@ class Message:
 class Admitted:
     """A message that was admitted, and the reply that it will have.
 
-    `mode` is that of the session, and `model` the model that writes the reply. `is_again` says that
-    the same request was admitted before. `limits` is how the rate limits stand with this message;
-    empty where it was admitted before. `traceparent` is that of the request that asked first.
+    `mode` is the mode of the session, and `model` the model that writes the reply. `is_again` says
+    that the same request was admitted before. `limits` is how the rate limits stand with this
+    message; empty where it was admitted before. `traceparent` comes from the request that asked
+    first.
     """
 
     message: Message
@@ -405,8 +407,9 @@ class _Attempt:
     async def _session(self, transaction: Transaction, active: str | None) -> tuple[str, Session]:
         """The session that the message names; else the active session; else a new one.
 
-        A new one gets the place of the user's session, as one that is asked for without a message.
-        So of two requests that race to open it, one finds the session of the other.
+        A new session gets the place of the user's session, as does a session that is asked for
+        without a message. So of two requests that race to open it, one finds the session of the
+        other.
         """
         if self._message.session_id is not None:
             return await self._own_session(transaction, self._message.session_id)

@@ -15,12 +15,12 @@ import structlog
 
 from domain.events import ReplyMode
 from domain.metering import NS_PER_SECOND, Usage, billed_seconds, total_usage
-from domain.operations import Operation, fold
-from domain.questions import Question, language
-from domain.reply_contracts import BrokenContract, check
-from domain.reply_parser import Malformed, ReplyParser
-from domain.script_check import REMINDER, ScriptCheck, is_prose
-from domain.tools import ToolCall, ToolUse
+from domain.replies.contracts import BrokenContract, check
+from domain.replies.operations import Operation, fold
+from domain.replies.parser import Malformed, ReplyParser
+from domain.replies.questions import Question, language
+from domain.replies.script_check import REMINDER, ScriptCheck, is_prose
+from domain.replies.tools import ToolCall, ToolUse
 from service.chat.references import References
 from service.chat.tools import ProjectTools, summary
 from service.model.client import ModelCall, ModelClient, ModelError
@@ -39,7 +39,7 @@ class Ending:
     """How a reply ended: `success`, `partial` for a reason, or `error` with a code and no data.
 
     `reached` is the mode that the model had decided on at the end, also of a reply without content.
-    `resets` and `retries` are those of the whole reply.
+    `resets` and `retries` count over the whole reply.
     """
 
     subtype: Literal["success", "partial", "error"]

@@ -30,8 +30,8 @@ class LeaseTimes:
     """How long after its start, and after a gap in its own renewals, a process takes no other
     process for dead: the others need the time to renew their leases, too."""
     database_stable_after: float = 5.0
-    """How long after the start of the database no process is taken for dead: the database may
-    have been the one that was away."""
+    """How long after the start of the database no process is taken for dead: perhaps the
+    database was away, and not the process."""
 
 
 TIMES: Final = LeaseTimes()

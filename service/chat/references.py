@@ -1,4 +1,4 @@
-"""The places in the source that a reply names: only those that are there are shown.
+"""The places in the source that a reply names. Only places that exist are shown.
 
 - A question's references must have their text in their line.
 - A step of a plan names files. A file that is to be created is also in the `newFiles` of this step,
@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, cast
 
 from domain.events import ReplyMode
-from domain.operations import Operation, fold
+from domain.replies.operations import Operation, fold
 
 Contains = Callable[[str, int, str], Awaitable[bool]]
 """Whether a file of the project has this text in this line."""

@@ -5,7 +5,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Final, Literal
 
-from domain import project, session
+from domain.deciders import project, session
 from domain.errors import ReplyInProgress, ReplyUnknown
 from domain.events import CancelReason
 from projections.replies import ReplyRow, reply
@@ -55,7 +55,7 @@ class Turns:
     ) -> tuple[Admitted, ReplyTail]:
         """Admit a message and begin its reply. A message that was admitted before joins its reply.
 
-        Raises what admission refuses, ReplyUnknown for one that was erased, and Overloaded.
+        Raises what admission refuses, ReplyUnknown for a message that was erased, and Overloaded.
         """
         self._running.require_capacity()
         try:
@@ -108,7 +108,7 @@ class Turns:
         """End a reply, whatever process writes it, with what was shown; None if that takes too
         long. A reply that has ended stays as it ended.
 
-        With `user_id` this user must be one that may act. Raises ReplyUnknown when the reply was
+        With `user_id`, this user must be allowed to act. Raises ReplyUnknown when the reply was
         erased, NotAMember, ViewerOnly.
         """
         ref = row.ref

@@ -19,7 +19,7 @@ SECONDS: Final = 60.0
 class CallFailed(RuntimeError):
     """The service refused a call, or did not answer. The message says why, and what to do.
 
-    `code` is that of the refusal, where there is one.
+    `code` is the code of a refusal, else None.
     """
 
     def __init__(self, message: str, code: str = "") -> None:

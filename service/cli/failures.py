@@ -29,7 +29,7 @@ _ALSO_OURS: Final = {
     f"{PREFIX}{name}"
     for name in ("TENANT", "WORKER_SECRET", "PROVE", "SEED", "ROUTE", "SERVICE_HOST")
 }
-"""Variables of the recorder, the example worker and the tests, and one that Kubernetes sets."""
+"""Variables of the recorder, the example worker and the tests, and a variable of Kubernetes."""
 
 _URLS: Final = ("database_url", "database_direct_url", "database_replica_url")
 _SECRET: Final = {*_URLS, "hmac_keys", "anthropic_api_key"}

@@ -2,8 +2,8 @@
 
 The append that has the marker masks the log and takes the rows out of the read models, so a
 session is gone at once or not at all. A project, or a prompt, is closed first and then emptied
-session by session, and a project then run by run. A process that dies in between leaves the rest to
-the next one that looks.
+session by session, and a project then run by run. When a process dies in between, the next
+process that looks does the rest.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,8 @@ from typing import Final
 
 import structlog
 
-from domain import build, project, prompt, session
+from domain.deciders import build, project, prompt, session
+from domain.deciders.project import Project
 from domain.errors import (
     PromptUnknown,
     Refused,
@@ -23,7 +24,6 @@ from domain.errors import (
     SessionUnknown,
 )
 from domain.events import ProjectEvent
-from domain.project import Project
 from projections import prompts
 from projections.projects import erasing
 from projections.runs import unerased

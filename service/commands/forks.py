@@ -4,11 +4,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from domain import modes, session
+from domain import modes
+from domain.deciders import session
+from domain.deciders.session import About
 from domain.errors import MessageUnknown, SessionUnknown
 from domain.events import Json, SessionMode
 from domain.modes import MODES
-from domain.session import About
 from service.commands.projects import require_actor
 from service.eventlog.lineage import ForkPoint, fork_point, lineage
 from service.eventlog.store import EventStore
@@ -88,7 +89,7 @@ async def fork(
 
 
 def _without_texts(settings: Json) -> Json:
-    """The settings that a fork has, too: those that are numbers or booleans; None without any.
+    """The settings that a fork has, too: the numbers and the booleans; None if there are none.
 
     Texts stay where they can be erased.
     """

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from domain import prompt, session
+from domain.deciders import prompt, session
+from domain.deciders.session import UsedPrompt
 from domain.errors import InstructionsFixed, SessionUnknown, ValuesUnknown
 from domain.modes import MODES
-from domain.session import UsedPrompt
 from projections.prompts import VersionRow
 from service.commands.projects import require_actor
 from service.eventlog.stream_ids import project_stream, prompt_stream, session_stream
@@ -42,7 +42,7 @@ async def instruct(
 ) -> None:
     """Change how the replies of a session are made: what is None stays as it is.
 
-    `version` is the version that is asked for, else the one that the session had when the request
+    `version` is the version that is asked for, else the version of the session when the request
     was read. Values that the version does not need are left out, unless they are sent.
 
     Raises NotAMember, ViewerOnly, SessionUnknown, InstructionsFixed, PromptUnknown, ValuesMissing,
@@ -78,7 +78,7 @@ def _present(state: session.Session) -> dict[str, Any]:
 def _answers(
     state: session.Session, version: VersionRow, answers: Mapping[str, str] | None
 ) -> Mapping[str, str]:
-    """The values that were sent, else those of the session that the version needs."""
+    """The values that were sent, else the values of the session that the version needs."""
     if answers is not None:
         return answers
     known: Mapping[str, str] = (state.prompt.answers if state.prompt else None) or {}

@@ -35,7 +35,7 @@ class LRU(Generic[K, V]):
         return value
 
     def put(self, key: K, value: V) -> None:
-        """Keep a value as the one that was used last."""
+        """Keep a value, and mark it as used last."""
         entries = self._entries
         entries[key] = value
         entries.move_to_end(key)

@@ -73,7 +73,7 @@ class Ring(Generic[T]):
         self.wake()
 
     def _compact(self) -> None:
-        # The items that made room are kept as long as they are fewer than those that stay, so a
+        # The removed items are kept as long as fewer items are removed than stay, so a
         # removal costs a constant time for each item.
         for each in (self._positions, self._sizes, self._items):
             del each[: self._start]

@@ -5,7 +5,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
-from domain import session
+from domain.deciders import session
+from domain.deciders.session import Session
 from domain.events import (
     SessionDeleted,
     SessionEvent,
@@ -13,8 +14,7 @@ from domain.events import (
     SessionModeChanged,
     SessionOpened,
 )
-from domain.session import Session
-from service.eventlog.store import EventStore
+from service.eventlog.store import BACKWARDS_BYTES, LONGEST_BACKWARDS_PAGE, EventStore
 from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import decode
 
@@ -54,7 +54,7 @@ class ForkPoint:
 async def lineage(
     store: EventStore, tenant_id: str, session_id: str, version: int | None = None
 ) -> list[Part]:
-    """The parts of which a session is made: its own stream up to a version first, then that of its
+    """The parts of a session: first its own stream up to a version, then the stream of its
     parent, and so on. An erased session has no part, and shares nothing of its own parent any more.
 
     Empty for an erased or unknown session. One small read a part.
@@ -79,7 +79,8 @@ async def lineage(
 async def fork_point(
     store: EventStore, tenant_id: str, parts: Iterable[Part], message_id: str
 ) -> ForkPoint | None:
-    """Where a fork at this message leaves the parts, read backwards; None where none has it."""
+    """Where a fork at this message leaves the parts, read backwards; None if no part has the
+    message."""
     for part in parts:
         async with aclosing(backwards(store, tenant_id, part)) as pages:
             async for page in pages:
@@ -90,14 +91,21 @@ async def fork_point(
 
 
 async def backwards(
-    store: EventStore, tenant_id: str, part: Part
+    store: EventStore, tenant_id: str, part: Part, *, most_bytes: int = BACKWARDS_BYTES
 ) -> AsyncGenerator[Iterator[tuple[int, SessionEvent]]]:
     """What was said in a part: pages of events with their versions, the newest first.
 
-    An event is decoded when it is taken from its page.
+    An event is decoded when it is taken from its page. A page has about `most_bytes` of states at
+    most.
     """
-    stream_id = str(session_stream(part.session_id))
-    stream = store.backwards(tenant_id, stream_id, _SPOKEN, version=part.version)
+    stream = store.backwards(
+        tenant_id,
+        str(session_stream(part.session_id)),
+        _SPOKEN,
+        version=part.version,
+        first=LONGEST_BACKWARDS_PAGE,
+        most_bytes=most_bytes,
+    )
     async with aclosing(stream) as pages:
         async for page in pages:
             yield ((each.version, decode(each.type, each.state)) for each in page)

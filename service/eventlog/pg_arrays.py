@@ -1,7 +1,7 @@
 """PostgreSQL arrays in the binary format, for the one statement that is sent for every append.
 
 psycopg can send lists as arrays; it looks at every element to find the array's type. Here the type
-is known, which halves what an append costs in Python. The format is that of `array_recv`: the
+is known, which halves what an append costs in Python. The format is the format of `array_recv`: the
 number of dimensions, whether there are nulls, the element's type, then size and lower bound, then
 each element behind its length in bytes, -1 for null.
 """

@@ -116,7 +116,7 @@ class Call(Generic[BodyT, QueryT]):
     if_match: str | None
     request_id: str
     address: str = ""
-    """The address that the client used for the service, such as `https://timeline.example.com`."""
+    """The scheme and the host in the client's request. An example: `https://timeline.example.com`."""
     named: IdempotencyKey | None = None
     reads: frozenset[str] = frozenset()
     """The names of the read models that the answer is made from."""
@@ -125,7 +125,7 @@ class Call(Generic[BodyT, QueryT]):
     cursors: set[str] = field(default_factory=set[str])
     """The cursors that the client gave. The read looks for their events first."""
     incomplete: set[str] = field(default_factory=set[str])
-    """Those of `reads` that leave out something of what the answer is about."""
+    """The read models of `reads` that leave out something of what the answer is about."""
     past: Past = field(default_factory=Past)
     """The moment that the answer shows."""
     route: Route = field(default_factory=Route)

@@ -83,9 +83,9 @@ class Operation(Generic[B, Q]):
     `lines` is one line of its newline-delimited JSON, `documents` are the media types of its other
     forms.
     `others` are its other successes by status. `reads` are the read models that its answer is made
-    from; the header X-Read-Model-Incomplete names those of them that lack something of it.
-    `browsers` may call it with their tokens. One with a `credential` takes this proof of the caller
-    alone. One that `begins_reply` is refused first when the
+    from; the header X-Read-Model-Incomplete names each read model that lacks some of it.
+    `browsers` may call it with their tokens. An operation with a `credential`
+    takes this proof of the caller alone. An operation that `begins_reply` is refused first when the
     server has too much to do.
     """
 

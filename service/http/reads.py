@@ -91,7 +91,7 @@ async def fold_project(connection: Connection, call: AnyCall, project_id: str) -
 
 
 async def fold_projects_of(connection: Connection, call: AnyCall, user_id: str | None) -> None:
-    """In a read of the past, fold the projects of which the user is a member now. Without a user,
+    """In a read of the past, fold the projects that have the user as a member now. Without a user,
     fold all projects of the tenant. The next reads show these projects as they were.
 
     Raises BadRequest where the projects are too large for that.
@@ -141,7 +141,7 @@ async def visible_session(
 
 
 async def shown_parts(connection: Any, call: AnyCall, row: SessionRow) -> tuple[Part, ...]:
-    """The session with those that it was forked from, the nearest first."""
+    """The session, then the sessions that it was forked from, the nearest first."""
     parts = await sessions.parts(connection, tenant_id=call.tenant_id, row=row)
     call.streams.update(str(session_stream(each.session_id)) for each in parts)
     return parts
@@ -272,7 +272,7 @@ async def _reading_past(
         call.past.position = await moment(connection, as_of)
         try:
             yield connection, call.past.position
-            assert call.past.is_folded, "the answer would be that of the present"
+            assert call.past.is_folded, "the answer would show the present"
             await _lacks(connection, call, have_gaps)
         finally:
             call.past.position, call.past.is_folded = None, False

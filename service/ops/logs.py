@@ -13,7 +13,7 @@ import structlog
 
 
 def configure(level: str | None, *, worker: int | None = None) -> None:
-    """Write our logs and those of the libraries to standard error, as JSON lines.
+    """Write our logs and the logs of the libraries to standard error, as JSON lines.
 
     On a terminal the lines are for a person: short, and by default only warnings and errors. The
     lines of a worker process have its number.

@@ -9,8 +9,8 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 
 SUM: Final[dict[str, Any]] = {"multiprocess_mode": "livesum"}
 MOST: Final[dict[str, Any]] = {"multiprocess_mode": "livemax"}
-"""What a gauge says of several worker processes: the sum of those that run, or the highest value.
-In a single process it says the same without that."""
+"""The value of a gauge over several worker processes: the sum over the running workers, or the
+highest value. In a single process the gauge has its own value."""
 
 REQUESTS = Counter(
     "throughline_requests_total", "Requests answered.", ["operation", "method", "status"]

@@ -32,7 +32,7 @@ def share(folder: Path, number: int) -> None:
 
 
 def forget(folder: Path, number: int) -> None:
-    """Remove the gauges of a process that has ended, such as its number of running replies."""
+    """Remove the gauges of a process that has ended. Its number of running replies is a gauge."""
     mark_process_dead(number, str(folder))  # type: ignore[no-untyped-call]
 
 

@@ -139,7 +139,7 @@ def require_installed(endpoint: str | None) -> None:
 
 @asynccontextmanager
 async def exporting(endpoint: str | None, version: str) -> AsyncGenerator[None]:
-    """Send spans to the collector until the end, and then those that are left.
+    """Send spans to the collector. At the end, send the spans that are left.
 
     Everything else than the address is by the variables of OpenTelemetry's SDK.
     """

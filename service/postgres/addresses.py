@@ -23,8 +23,8 @@ class AddressRefused(RuntimeError):
 async def require_session(url: str, variable: str) -> None:
     """Raises AddressRefused where the address leads through a pooler that shares sessions.
 
-    `variable` is the setting with the address. A pooler gives its clients numbers of processes
-    that are not those of the server. Only behind such a pooler is a notification tried.
+    `variable` is the setting with the address. A pooler gives its clients other
+    numbers of processes than the server. Only behind such a pooler is a notification tried.
     """
     async with await connect(url, as_service=False, prepares=False) as connection:
         found = await (await connection.execute(SQL["backend"])).fetchone()

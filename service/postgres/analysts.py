@@ -82,8 +82,8 @@ async def add_analyst(
 ) -> Login:
     """Create a role that reads a tenant's views; returns how to connect as this role.
 
-    A role belongs to the whole database server, so its name must be free there. `known` are tenants
-    besides those that have events. Raises BadName, UnknownTenant, and
+    A role belongs to the whole database server, so its name must be free there. A tenant with
+    events may have an analyst, and so may the `known` tenants. Raises BadName, UnknownTenant, and
     psycopg.errors.DuplicateObject.
     """
     if not NAME.fullmatch(name):

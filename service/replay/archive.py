@@ -308,7 +308,6 @@ class ArchiveReader:
             raise ArchiveRefused("was changed: its last line cannot be read") from None
         if (trailer.events, trailer.sha256) != (events, digest) or self._file.read(1):
             raise ArchiveRefused(
-                "was changed: its events are not those that its last line counts. Use an unchanged"
-                " copy"
+                "was changed: its last line counts other events than it has. Use an unchanged copy"
             )
         return trailer

@@ -134,7 +134,7 @@ async def _compare(
     upto: int,
     end: int,
 ) -> tuple[int, int]:
-    """Compare the events that the log has already with those of an archive.
+    """Compare the events that the log has already with the events of an archive.
 
     Returns how many these are, and the highest lease that they name.
     """

@@ -1,4 +1,4 @@
-"""The pace of a replay: without pauses, or with those of the original, shortened or not."""
+"""The pace of a replay: without pauses, or with the original's pauses, shortened or not."""
 
 import asyncio
 import re

@@ -32,7 +32,7 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventFilter:
-    """Which events: those that match everything that is given."""
+    """Which events: an event must match everything that is given."""
 
     tenant_id: str | None = None
     project_id: str | None = None

@@ -42,7 +42,7 @@ class ReplyDirectory:
     """Owned by the service's loop; `run` is its one task.
 
     Both dictionaries hold tails weakly: readers hold them, and so do the turns that write.
-    `_elsewhere` has those of `_tails` that other processes write; they are polled.
+    `_elsewhere` has the tails that other processes write; they are polled.
     """
 
     def __init__(
@@ -80,7 +80,8 @@ class ReplyDirectory:
     # Reading -------------------------------------------------------------------------------------
 
     async def find(self, ref: ReplyRef, *, has_ended: bool) -> ReplyTail:
-        """The reply, wherever it is written, up to what is stored of it; also one that ended.
+        """The reply, wherever it is written, up to what is stored of it; also a reply that has
+        ended.
 
         Raises ReplyUnknown when it was erased.
         """

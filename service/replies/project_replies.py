@@ -97,7 +97,7 @@ class ProjectReplies:
         pieces: asyncio.Queue[bytes],
         pumps: dict[str, asyncio.Task[None]],
     ) -> None:
-        """Follow the replies that run already, then those that begin; each once at a time."""
+        """Follow the running replies, then each reply that begins; no reply twice at a time."""
         refs = await self._present(key)
         while True:
             for ended in [each for each, pump in pumps.items() if pump.done()]:

@@ -1,4 +1,4 @@
-"""What is stored of one reply, for any number of readers, each of which holds only a cursor.
+"""What is stored of one reply, for any number of readers. A reader holds only a cursor.
 
 A reader takes the newest frames from a ring that all readers share, and older frames from the
 table. So a slow reader costs no memory, and all readers are sent the same bytes.
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from domain.errors import ReplyUnknown
 from domain.events import ReplyMode
-from domain.operations import Operation, fold
+from domain.replies.operations import Operation, fold
 from projections.replies import ReplyRef
 from service.concurrency.ring import Ring
 from service.replies.envelope import End
@@ -66,7 +66,7 @@ class Shown:
 class ReplyTail:
     """Owned by the service's loop. Whatever stores or polls a reply's frames pushes them here.
 
-    Frames are numbered from 1, and `last` is the last one that came here. Every ring ends at
+    Frames are numbered from 1, and `last` is the last frame that came here. Every ring ends at
     `last`. The ring of a view other than `ops` is made when its first reader comes, and from then
     on each frame is turned into that view once for all readers. Readers wait on the ring `ops`.
     """
@@ -81,7 +81,7 @@ class ReplyTail:
         self._rings: dict[View, Ring[bytes]] = {"ops": self._frames}
 
     def push(self, first: int, frames: Sequence[bytes]) -> None:
-        """Add stored frames, the first of which has the number `first`; known ones are skipped."""
+        """Add stored frames. The first has the number `first`; known frames are skipped."""
         fresh = frames[max(0, self.last + 1 - first) :]
         if not fresh:
             return

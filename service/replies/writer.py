@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from time import monotonic_ns
 from typing import Final
 
-from domain.operations import Operation
+from domain.replies.operations import Operation
 from service.concurrency.batcher import Batcher
 from service.ops.metrics import RESETS
 from service.replies.events import Chunk, ReplyEvent, Reset, encoded
@@ -64,7 +64,7 @@ class ReplyWriter:
         self._flusher.add(self, is_urgent=True)
 
     def show(self, ops: Sequence[Operation]) -> None:
-        """Add operations: the first at once, then together with those of the next moment."""
+        """Add operations: the first at once, the later operations of a moment together."""
         if not ops:
             return
         for op in ops:
@@ -171,7 +171,7 @@ class Flusher:
         self._batcher = Batcher(self._flush, most=MOST_WRITERS, gather_seconds=GATHER_SECONDS)
 
     def add(self, writer: ReplyWriter, *, is_urgent: bool) -> None:
-        """Have the writer's frames stored: at once, or together with those of the next moment."""
+        """Have the writer's frames stored: at once, or with the other frames of the next moment."""
         if writer not in self._is_urgent or (is_urgent and not self._is_urgent[writer]):
             self._is_urgent[writer] = is_urgent
             self._batcher.add(writer, is_urgent=is_urgent)

@@ -90,7 +90,7 @@ class Project:
 @dataclass(frozen=True, slots=True)
 class Session:
     """What is watched: the messages of a session, and its erasure. `parts` are the session itself
-    and those that it was forked from."""
+    and the sessions that it was forked from."""
 
     tenant_id: str
     project_id: str

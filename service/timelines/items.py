@@ -8,7 +8,7 @@ import orjson
 import structlog
 
 from domain.events import Json, ReplyMode, RunFault, SessionMode
-from domain.reply_contracts import MAIN_TEXT
+from domain.replies.contracts import MAIN_TEXT
 from projections.builds import BuildRow, BuildStatus
 from projections.runs import RunRow, RunStatus
 from projections.timeline import ItemKind, TimelineRow
@@ -114,8 +114,8 @@ class TimelineItem(Wire):
     of kind `material` is a text that the model is told.
 
     `userId` is who said it, or ordered it. `inReplyTo` is the `id` of the message that a reply
-    answers. `locale` is the item's own, and `direction` that of its language. `text` and
-    `firstEvent` are those of a `build_reference`. An item of kind `run` has the `id` of its run,
+    answers. `locale` is the item's own, and `direction` the direction of its language. `text` and
+    `firstEvent` belong to a `build_reference`. An item of kind `run` has the `id` of its run,
     the run's title as `text`, and its state as `run`. An item of kind `prompt_version` is a new
     version of a prompt: `text` is the beginning of its text, and `event` has `promptId`, `number`
     and `name`, and where there is one the `note` and the `sourceMessageId`, the reply that proposed
@@ -206,7 +206,7 @@ class PlanActions(NamedTuple):
 def item(row: TimelineRow, locale: str | None = None) -> TimelineItem:
     """An item of the timeline; for a row that cannot be shown an item of kind `unreadable`.
 
-    The labels of actions are in the language of `locale`, and without it in the item's own.
+    The labels of actions are in the language `locale`; without a `locale`, in the item's own.
     """
     try:
         orjson.dumps(row.data)  # JSON of PostgreSQL may have numbers that the answer cannot have

@@ -51,7 +51,7 @@ def signature(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
 def session(trusted: ssl.SSLContext | None, *, private: bool) -> aiohttp.ClientSession:
     """The connection to one receiver. Without `private` it is only made to a public address.
 
-    Without `trusted` the certificates are those of the library.
+    Without `trusted` the library's own certificates are used.
     """
     connector = aiohttp.TCPConnector(
         limit=1, ssl=trusted or True, socket_factory=None if private else public_socket

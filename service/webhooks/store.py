@@ -174,7 +174,8 @@ class Deliveries:
         self._lease_id = lease_id
 
     async def claim(self) -> list[Claimed]:
-        """All webhooks of this process, after it took those that no living process has."""
+        """All webhooks of this process. First the process takes each webhook without a living
+        process."""
         async with service_transaction(self._pool) as connection:
             cursor = connection.cursor(row_factory=class_row(Claimed))
             await cursor.execute(SQL["claim"], {"lease_id": self._lease_id})

@@ -88,7 +88,8 @@ async def furnish(run: LiveService, key_id: str, word: str) -> World:
 
 
 def _webhook(receiver: str) -> dict[str, str]:
-    """A webhook whose receiver no name server knows. It is the tenant's, and of no project."""
+    """A webhook of the tenant, for the events of all projects. No name server knows its
+    receiver."""
     return {"url": f"https://{receiver}.invalid/", "description": f"{receiver} takes events"}
 
 

@@ -1,4 +1,4 @@
-"""What people of the demo's year say. The replies are those of the offline model, and say so."""
+"""What people of the demo's year say. The replies come from the offline model, and say so."""
 
 from collections.abc import Mapping
 from random import Random

@@ -1,7 +1,7 @@
 """A world with a clock of its own: processes decide, and their events become a log of that time.
 
 A process is a generator. It decides on streams, yields for how many seconds it waits, and goes on.
-The deciders are those of the service, so the log keeps all laws that the service's own log keeps.
+The deciders are the service's own, so the log keeps all laws of the service's log.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence

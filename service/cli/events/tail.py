@@ -1,4 +1,4 @@
-"""`throughline events tail`: the newest events, and those that happen."""
+"""`throughline events tail`: the newest events, and each event that comes."""
 
 import asyncio
 from functools import partial

@@ -26,7 +26,7 @@ def verify() -> None:
 
 
 async def _verify(owner: "Connection") -> int:
-    """Print each check; returns the number of those that found a fault."""
+    """Print each check; returns the number of checks that found a fault."""
     from service.replay.verification import checks
 
     faulty = 0

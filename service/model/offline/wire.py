@@ -55,7 +55,7 @@ class _Answer:
 def steps(asked: Asked, fault: Fault, usage: Mapping[str, int], pace: Pace) -> Iterator[Step]:
     """The bytes after the status, and the silences between them. Raises Cut at a cut.
 
-    `usage` is that of the input, under the API's names.
+    `usage` is the usage of the input, under the API's names.
     """
     if fault.name == "slow":
         yield fault.seconds

@@ -114,7 +114,11 @@ def folder_for(server: Server) -> Generator[Path]:
 
 @contextmanager
 def standby(server: Server, *, follows: bool) -> Generator[Server]:
-    """A standby made by pg_basebackup. One that does not follow has what the backup has."""
+    """A copy of the server, made by pg_basebackup and started as a standby.
+
+    With `follows` the standby receives what the server writes from now on. Otherwise the standby
+    has the events of the backup alone.
+    """
     with folder_for(server) as folder:
         base = ("--checkpoint=fast", "--no-sync", "--wal-method=stream")
         more = ("--write-recovery-conf",) if follows else ()

@@ -102,6 +102,14 @@ def ids(messages: Sequence[RawStreamMsg]) -> list[int]:
     return [position_of((message.headers or {})["Nats-Msg-Id"]) for message in messages]
 
 
+async def publish(log: Log, nats: NatsServer, folder: Path, count: int) -> int:
+    """Append so many events and let a relay publish all that is new. Returns the head."""
+    head = await append(log, count)
+    async with relaying(log, nats, folder) as relay:
+        await relay.until(head)
+    return head
+
+
 async def test_the_log_is_published_in_order_while_it_grows(
     log: Log, nats: NatsServer, tmp_path: Path
 ) -> None:
@@ -138,9 +146,7 @@ async def test_a_relay_of_one_tenant_publishes_the_events_of_this_tenant_alone(
 async def test_the_stream_says_where_a_relay_goes_on_and_not_an_older_checkpoint(
     log: Log, nats: NatsServer, tmp_path: Path
 ) -> None:
-    head = await append(log, 5)
-    async with relaying(log, nats, tmp_path) as relay:
-        await relay.until(head)
+    head = await publish(log, nats, tmp_path, 5)
     old = (tmp_path / "checkpoint").read_bytes()
     head = await append(log, 5)
     async with relaying(log, nats, tmp_path) as relay:
@@ -157,28 +163,20 @@ async def test_the_stream_says_where_a_relay_goes_on_and_not_an_older_checkpoint
 async def test_a_stream_that_drops_what_was_taken_goes_on_after_the_checkpoint(
     log: Log, nats: NatsServer, tmp_path: Path
 ) -> None:
-    head = await append(log, 5)
-    async with relaying(log, nats, tmp_path) as relay:
-        await relay.until(head)
+    await publish(log, nats, tmp_path, 5)
     old = (tmp_path / "checkpoint").read_bytes()
-    head = await append(log, 3)
-    async with relaying(log, nats, tmp_path) as relay:
-        await relay.until(head)
+    await publish(log, nats, tmp_path, 3)
     async with nats.client() as client:
         await client.jetstream().purge_stream(STREAM)
     (tmp_path / "checkpoint").write_bytes(old)
-    head = await append(log, 2)
-    async with relaying(log, nats, tmp_path) as relay:
-        await relay.until(head)
+    await publish(log, nats, tmp_path, 2)
     assert ids(await nats.messages()) == [9, 10], "the stream knew 6 to 8 by their ids"
 
 
 async def test_a_stream_without_its_last_message_needs_a_checkpoint(
     log: Log, nats: NatsServer, tmp_path: Path
 ) -> None:
-    head = await append(log, 5)
-    async with relaying(log, nats, tmp_path) as relay:
-        await relay.until(head)
+    await publish(log, nats, tmp_path, 5)
     async with nats.client() as client:
         await client.jetstream().purge_stream(STREAM)
     (tmp_path / "checkpoint").unlink()
@@ -238,6 +236,7 @@ async def test_killed_relays_lose_and_repeat_nothing(
             process.send_signal(signal.SIGKILL)
             process.wait()
         process = start(url, nats, tmp_path)
+        head = await append(log, 1)  # which the relays before did not live to publish
         seen = 0
         while seen < head:
             message = await arrived.next_msg(timeout=30)
@@ -268,9 +267,7 @@ async def refused(log: Log, nats: NatsServer, folder: Path, **members: Any) -> s
 
 
 async def test_a_stream_of_others_is_refused(log: Log, nats: NatsServer, tmp_path: Path) -> None:
-    head = await append(log, 2)
-    async with relaying(log, nats, tmp_path) as relay:
-        await relay.until(head)
+    await publish(log, nats, tmp_path, 2)
     (tmp_path / "checkpoint").unlink()
     assert "has other events: all tenants" in await refused(log, nats, tmp_path, tenant="t1")
     async with nats.client() as client:
@@ -287,9 +284,7 @@ async def test_a_stream_of_others_is_refused(log: Log, nats: NatsServer, tmp_pat
 async def test_a_checkpoint_of_another_stream_is_refused(
     log: Log, nats: NatsServer, tmp_path: Path
 ) -> None:
-    head = await append(log, 2)
-    async with relaying(log, nats, tmp_path) as relay:
-        await relay.until(head)
+    await publish(log, nats, tmp_path, 2)
     assert "to another URL" in await refused(log, nats, tmp_path, stream="OTHER")
 
 

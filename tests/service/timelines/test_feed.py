@@ -18,7 +18,7 @@ from service.timelines import feed as feeds
 from service.timelines.feed import Feeds, Item, Project
 from service.wire import BEGINNING
 from tests.projections.generated import owning
-from tests.projections.test_projection import break_, held, mend
+from tests.projections.trouble import break_, held, mend
 from tests.running import LiveService, Signed, running
 from tests.service import law
 from tests.service.cutter import Cutter
