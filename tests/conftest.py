@@ -36,11 +36,14 @@ structlog.configure(
 )
 _numbers = count(1)
 LONGEST = (
-    "test_prove.py",
-    "test_cli.py",
-    "test_workers.py",
-    "test_true_errors.py",
     "test_contributing.py",
+    "test_embedded.py",
+    "test_erasure.py",
+    "test_frozen.py",
+    "test_page.py",
+    "test_prove.py",
+    "test_recovery.py",
+    "test_true_errors.py",
 )
 
 # Atheris exists only for some platforms: see pyproject.toml.

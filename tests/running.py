@@ -183,9 +183,12 @@ class SharedService:
     unused: Iterator[str]
 
     @asynccontextmanager
-    async def tenant(self, model: OfflineModel | None = None) -> AsyncGenerator[LiveService]:
-        """The service for a tenant that nobody has used, with a model of its own."""
-        key_id = f"k{next(self.unused)[1:]}"
+    async def tenant(
+        self, model: OfflineModel | None = None, *, key_id: str = ""
+    ) -> AsyncGenerator[LiveService]:
+        """The service for a tenant, with a model of its own: the tenant of a key, or else a tenant
+        that nobody has used."""
+        key_id = key_id or f"k{next(self.unused)[1:]}"
         self.model.answering = model or OfflineModel()
         async with _client(str(self.live.client.base_url), key_id) as client:
             yield replace(self.live, client=client, model=self.model.answering)

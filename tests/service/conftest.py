@@ -24,8 +24,8 @@ def _no_model_is_slow() -> Iterator[None]:
 
 
 @pytest.fixture
-def run(request: pytest.FixtureRequest) -> LiveService:
-    """The service with the project p1, whose owner u1 has credit.
+def bare(request: pytest.FixtureRequest) -> LiveService:
+    """The service for a tenant without a project.
 
     A test that asks for its database has a service and a database of its own, and acts as tenant
     t1. The other tests of a module share a service, and each of them has a tenant of its own.
@@ -36,16 +36,20 @@ def run(request: pytest.FixtureRequest) -> LiveService:
 
 
 @pytest.fixture
+async def run(bare: LiveService) -> LiveService:
+    """The service with the project p1, whose owner u1 has credit. Alone or shared, as `bare`."""
+    await bare.project()
+    await bare.credit()
+    return bare
+
+
+@pytest.fixture
 async def _alone(url: str) -> AsyncIterator[LiveService]:
     async with running(url) as service:
-        await service.project()
-        await service.credit()
         yield service
 
 
 @pytest.fixture
 async def _tenant(shared_service: SharedService) -> AsyncIterator[LiveService]:
     async with shared_service.tenant() as service:
-        await service.project()
-        await service.credit()
         yield service

@@ -15,7 +15,7 @@ from service.jobs.expiry import expire_audit
 from service.ops import metrics
 from service.postgres import connections
 from tests.projections.generated import owning
-from tests.running import KEYS, LiveService, problem, running
+from tests.running import KEYS, LiveService, SharedService, problem, running
 from tests.service.cutter import Cutter
 
 AGENT = "a-browser/7.0"
@@ -23,25 +23,27 @@ SECRET = "quillwort"
 
 
 @pytest.fixture
-async def run(url: str) -> AsyncIterator[LiveService]:
-    async with running(url) as started:
+async def run(shared_service: SharedService) -> AsyncIterator[LiveService]:
+    async with shared_service.tenant() as started:
         started.client.headers["User-Agent"] = AGENT
         await started.project()
         await started.credit()
         yield started
 
 
-async def stored(url: str) -> list[dict[str, Any]]:
-    """The whole audit, oldest first."""
+async def stored(url: str, tenant_id: str = "t1") -> list[dict[str, Any]]:
+    """The whole audit of a tenant, oldest first."""
     async with owning(url) as owner, owner.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute("select * from app.audit order by request_id")
+        await cursor.execute(
+            "select * from app.audit where tenant_id = %s order by request_id", [tenant_id]
+        )
         return await cursor.fetchall()
 
 
-async def until_stored(url: str, count: int) -> list[dict[str, Any]]:
-    """The audit when it has this number of entries: entries of reads come a moment later."""
+async def until_stored(url: str, tenant_id: str, count: int) -> list[dict[str, Any]]:
+    """A tenant's audit when it has this number of entries: entries of reads come a moment later."""
     async with asyncio.timeout(10):
-        while len(entries := await stored(url)) < count:  # noqa: ASYNC110 - no event says so
+        while len(entries := await stored(url, tenant_id)) < count:  # noqa: ASYNC110 - no event says so
             await asyncio.sleep(0.01)
     return entries
 
@@ -56,7 +58,7 @@ async def test_the_entry_of_a_message_has_the_bill_of_its_reply(run: LiveService
     assert item.pop("requestId")
     assert item.pop("timestamp")
     assert item == {
-        "keyId": "k1",
+        "keyId": run.key_id,
         "userId": "u1",
         "operation": "postChatPlan",
         "projectId": "p1",
@@ -71,26 +73,28 @@ async def test_the_entry_of_a_message_has_the_bill_of_its_reply(run: LiveService
 
 
 async def test_a_write_is_answered_after_its_audit_entry_is_stored(
-    url: str, run: LiveService
+    shared_url: str, run: LiveService
 ) -> None:
     for n in range(1, 6):
         answer = await run.chat(f"No. {n}", userId="nobody")
         assert problem(answer) == (404, "project_not_found")
-        last = (await stored(url))[-1]
+        last = (await stored(shared_url, run.tenant_id))[-1]
         assert last["request_id"] == answer.headers["X-Request-Id"]
         assert (last["status"], last["code"]) == (404, "project_not_found")
         assert (last["user_id"], last["project_id"]) == ("nobody", "p1")
 
 
-async def test_refused_requests_and_reads_have_entries_too(url: str, run: LiveService) -> None:
-    before = len(await stored(url))
+async def test_refused_requests_and_reads_have_entries_too(
+    shared_url: str, run: LiveService
+) -> None:
+    before = len(await stored(shared_url, run.tenant_id))
     token = (await run.client.post("/v1/tokens", json={"userId": "u1", "projectId": "p1"})).json()
     bearer = {"Authorization": f"Bearer {token['token']}"}
     async with httpx.AsyncClient(base_url=run.client.base_url, headers=bearer) as client:
         await client.get("/v1/project/p1/timeline")
         await client.get("/v1/project/p2/timeline")
     await run.client.post("/v1/chat-plan", json={"userId": "u1", "message": SECRET})
-    entries = (await until_stored(url, before + 4))[before:]
+    entries = (await until_stored(shared_url, run.tenant_id, before + 4))[before:]
     assert [(each["operation"], each["status"], each["code"]) for each in entries] == [
         ("mintToken", 201, None),
         ("getTimeline", 200, None),
@@ -101,23 +105,23 @@ async def test_refused_requests_and_reads_have_entries_too(url: str, run: LiveSe
     assert [each["project_id"] for each in entries] == ["p1", "p1", "p2", None]
 
 
-async def test_an_unknown_caller_leaves_no_entry(url: str, run: LiveService) -> None:
-    before = len(await stored(url))
+async def test_an_unknown_caller_leaves_no_entry(shared_url: str, run: LiveService) -> None:
+    before = len(await stored(shared_url, run.tenant_id))
     async with httpx.AsyncClient(base_url=run.client.base_url) as nobody:
         assert (await nobody.get("/v1/audit")).status_code == 401
         assert (await nobody.post("/v1/chat-plan", json={})).status_code == 401
     assert (await run.client.post("/v1/tokens", json={})).status_code == 422
-    assert len(await stored(url)) == before + 1
+    assert len(await stored(shared_url, run.tenant_id)) == before + 1
 
 
-async def test_no_entry_has_text(url: str, run: LiveService) -> None:
+async def test_no_entry_has_text(shared_url: str, run: LiveService) -> None:
     await run.chat(f"The {SECRET} is the secret")
     await run.chat(f"The {SECRET} is the secret", onBusy=SECRET)
     await run.client.post(f"/v1/projects?{SECRET}={SECRET}", content=f'{{"{SECRET}'.encode())
     plan = (await run.chat(f"Add a {SECRET} page")).json()
     body = {"userId": "u1", "projectId": "p1", "sessionId": plan["sessionId"]}
     await run.client.post("/v1/chat-plan/convert-to-build", json=body)
-    entries = await stored(url)
+    entries = await stored(shared_url, run.tenant_id)
     assert len(entries) == 7
     assert SECRET not in str(entries)
     assert AGENT in str(entries), "the control"
@@ -170,12 +174,12 @@ async def test_the_audit_has_pages_of_a_user_and_of_a_project(run: LiveService) 
     "statement",
     ["update app.audit set status = 200", "delete from app.audit", "truncate app.audit"],
 )
-async def test_no_role_changes_the_audit(url: str, run: LiveService, statement: str) -> None:
-    async with owning(url) as owner:
+async def test_no_role_changes_the_audit(shared_url: str, run: LiveService, statement: str) -> None:
+    async with owning(shared_url) as owner:
         with pytest.raises(psycopg.Error) as refused:
             await owner.execute(statement.encode())
         assert refused.value.sqlstate == "TL002"
-    async with await connections.connect(url) as service:
+    async with await connections.connect(shared_url) as service:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             await service.execute(statement.encode())
 
@@ -237,13 +241,13 @@ async def test_a_request_that_could_not_be_audited_is_refused(
 
 
 async def test_a_write_without_a_stored_audit_entry_is_not_acknowledged(
-    url: str, run: LiveService, monkeypatch: pytest.MonkeyPatch
+    shared_url: str, run: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The write is stored. Sent again with its key, it is known and gets its audit entry."""
     key = {"Idempotency-Key": "k"}
     body = {"userId": "u1", "seconds": 5, "kind": "paid"}
     monkeypatch.setattr(audit, "PATIENCE_SECONDS", 0.2)
-    async with owning(url) as owner, owner.transaction():
+    async with owning(shared_url) as owner, owner.transaction():
         await owner.execute("lock table app.audit in share mode")
         late = await run.client.post("/v1/billing/credits", json=body, headers=key)
         assert problem(late) == (503, "audit_late")
@@ -253,7 +257,7 @@ async def test_a_write_without_a_stored_audit_entry_is_not_acknowledged(
     again = await run.client.post("/v1/billing/credits", json=body, headers=key)
     assert again.status_code == 201
     assert await run.service.store.head() == head
-    request_ids = [each["request_id"] for each in await stored(url)]
+    request_ids = [each["request_id"] for each in await stored(shared_url, run.tenant_id)]
     assert late.headers["X-Request-Id"] in request_ids
 
 

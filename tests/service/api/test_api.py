@@ -348,11 +348,10 @@ async def test_every_invalid_signature_gets_the_same_answer(shared: LiveService,
     assert answer.content == reference.content
 
 
-@pytest.mark.usefixtures("url")
 async def test_a_signed_write_is_accepted_once(run: LiveService) -> None:
     body = b'{"userId":"u1","seconds":1,"kind":"bonus"}'
     request = httpx.Request("POST", f"{run.client.base_url}/v1/billing/credits", content=body)
-    signed = next(Signed().auth_flow(request))
+    signed = next(Signed(run.key_id).auth_flow(request))
     async with httpx.AsyncClient() as plain:
         statuses = [(await plain.send(signed)).status_code for _ in range(3)]
     assert statuses == [201, 401, 401]

@@ -10,7 +10,7 @@ import pytest
 from domain import metering
 from domain.metering import ESTIMATES, Usage, cost_of
 from domain.modes import PLANNER
-from tests.running import LiveService, running
+from tests.running import LiveService, SharedService, running
 from tests.service import law
 
 SECONDS = 600
@@ -106,8 +106,10 @@ async def nothing_else_is_stored(live: LiveService, url: str, finals: list[law.F
     await law.healthy(live, url)
 
 
-async def test_a_refused_message_leaves_no_trace(url: str) -> None:
-    async with running(url) as live:
+async def test_a_refused_message_leaves_no_trace(
+    shared_service: SharedService,
+) -> None:
+    async with shared_service.tenant() as live:
         await live.project()
         await live.credit(seconds=59)
         head = live.service.live_log.head
@@ -125,14 +127,18 @@ async def test_a_refused_message_leaves_no_trace(url: str) -> None:
         await law.billed(live, credited=59)
 
 
-async def test_an_account_without_credit_pays_for_nothing(url: str) -> None:
-    async with running(url) as live:
+async def test_an_account_without_credit_pays_for_nothing(
+    shared_service: SharedService,
+) -> None:
+    async with shared_service.tenant() as live:
         await live.project()
         assert is_refused(await live.chat("Good morning"))
 
 
-async def test_the_hint_decides_the_reservation_and_the_model_decides_the_bill(url: str) -> None:
-    async with running(url) as live:
+async def test_the_hint_decides_the_reservation_and_the_model_decides_the_bill(
+    shared_service: SharedService,
+) -> None:
+    async with shared_service.tenant() as live:
         await live.project("p1", *PLANNER)
         for user_id in PLANNER:
             needed = ESTIMATES[user_id]
@@ -150,7 +156,9 @@ async def test_the_hint_decides_the_reservation_and_the_model_decides_the_bill(u
             await law.billed(live, final, user_id=user_id, credited=needed)
 
 
-async def test_every_mode_is_billed_under_its_own_name(url: str) -> None:
+async def test_every_mode_is_billed_under_its_own_name(
+    shared_service: SharedService,
+) -> None:
     said = {
         "How does it work?": "plan_question",
         "Add a search field": "plan_feature",
@@ -158,7 +166,7 @@ async def test_every_mode_is_billed_under_its_own_name(url: str) -> None:
         "Review the module": "plan_analysis",
         "Good morning": "plan_consultation",
     }
-    async with running(url) as live:
+    async with shared_service.tenant() as live:
         await live.project()
         await live.credit()
         for message in said:
@@ -187,8 +195,10 @@ async def test_amounts_of_money_always_have_six_decimal_places(
         await law.ended_as_shown(live, url, *finals)
 
 
-async def test_a_free_reply_and_a_reply_of_unknown_cost_are_different(url: str) -> None:
-    async with running(url) as live:
+async def test_a_free_reply_and_a_reply_of_unknown_cost_are_different(
+    shared_service: SharedService,
+) -> None:
+    async with shared_service.tenant() as live:
         await live.project()
         await live.credit()
         law.lawful(await live.stream("Good morning"))
@@ -208,8 +218,10 @@ def usage_of(entry: dict[str, Any]) -> Usage:
     )
 
 
-async def test_members_of_a_shared_project_pay_separately(url: str) -> None:
-    async with running(url) as live:
+async def test_members_of_a_shared_project_pay_separately(
+    shared_service: SharedService,
+) -> None:
+    async with shared_service.tenant() as live:
         await live.project("p1", "u1", "u2")
         await live.credit("u1")
         final = law.lawful(await live.stream("Good morning"))

@@ -1,7 +1,6 @@
 """The tenant's log as CloudEvents: pages, lines and a live stream have the same, whole log."""
 
 import re
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 from urllib.parse import unquote
@@ -15,7 +14,7 @@ from service.api.events_schemas import CloudEvent
 from service.eventlog import heavy_reads, tenant_feed
 from service.eventlog.store import Recorded
 from service.wire import BEGINNING
-from tests.running import LiveService, SharedService, Signed, problem, running
+from tests.running import LiveService, Signed, problem, running
 from tests.service.eventlog.logs import event
 from tests.service.watching import (
     append,
@@ -34,27 +33,8 @@ NAMES = re.compile(r"[a-z0-9]{1,20}|data_base64")
 
 
 @pytest.fixture
-def run(request: pytest.FixtureRequest) -> LiveService:
-    """The service with an empty log of its client's tenant.
-
-    A test that asks for its database has a service and a database of its own, and acts as tenant
-    t1. The other tests share a service, and each of them has a tenant of its own.
-    """
-    is_alone = "new_database" in request.fixturenames
-    live: LiveService = request.getfixturevalue("alone" if is_alone else "empty")
-    return live
-
-
-@pytest.fixture
-async def alone(url: str) -> AsyncIterator[LiveService]:
-    async with running(url) as service:
-        yield service
-
-
-@pytest.fixture
-async def empty(shared_service: SharedService) -> AsyncIterator[LiveService]:
-    async with shared_service.tenant() as service:
-        yield service
+def run(bare: LiveService) -> LiveService:
+    return bare
 
 
 async def page(run: LiveService, *, key_id: str = "", **query: Any) -> dict[str, Any]:

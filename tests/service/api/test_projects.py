@@ -1,19 +1,17 @@
 """Projects and members as a client lists, reads and changes them."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
 
-from tests.running import LiveService, problem, running
+from tests.running import LiveService, problem
 
 
 @pytest.fixture
-async def run(url: str) -> AsyncIterator[LiveService]:
-    async with running(url) as started:
-        yield started
+def run(bare: LiveService) -> LiveService:
+    return bare
 
 
 async def get(client: httpx.AsyncClient, path: str, **asked: Any) -> dict[str, Any]:

@@ -66,7 +66,6 @@ async def materials(run: LiveService, session_id: str) -> list[str]:
     return [each["aiResponse"]["text"] for each in items if each["kind"] == "material"]
 
 
-@pytest.mark.usefixtures("url")
 async def test_an_engine_works_on_a_run_and_everyone_sees_how_far_it_is(run: LiveService) -> None:
     talk = await begun(run, "setup")
     made = {"userId": "u1", "projectId": "p1", "name": "Tea", "text": "Be {{tone}} to {{tone}} tea"}
@@ -128,7 +127,6 @@ async def test_an_engine_works_on_a_run_and_everyone_sees_how_far_it_is(run: Liv
     assert (await run.account())["consumedSeconds"] == 0, "a run bills nothing"
 
 
-@pytest.mark.usefixtures("url")
 async def test_the_runs_of_a_project_are_listed_and_summed_up(run: LiveService) -> None:
     talk = await begun(run, "setup")
     one, two = await ended(run, sessionId=talk), await ended(run)
@@ -211,10 +209,9 @@ async def test_a_page_of_the_timeline_shows_a_run_once_as_it_is_now(run: LiveSer
     assert "sessionId" not in item
 
 
-@pytest.mark.usefixtures("url")
 async def test_a_poll_waits_for_a_run_and_an_idle_poll_leaves_no_trace(run: LiveService) -> None:
     poll = asyncio.create_task(run.client.get("/v1/runs", params={"wait": 20}))
-    while not run.service.run_polls._waiting["t1"]:  # noqa: ASYNC110 - no event says so
+    while not run.service.run_polls._waiting[run.tenant_id]:  # noqa: ASYNC110 - no event says so
         await asyncio.sleep(0)
     run_id = await asked_for(run)
     busy = await poll
@@ -253,7 +250,6 @@ async def test_a_run_that_is_silent_for_too_long_fails(run: LiveService, url: st
     assert (await read(run, f"/v1/runs/{over}"))["status"] == "succeeded"
 
 
-@pytest.mark.usefixtures("url")
 async def test_a_run_comes_from_a_session_that_all_members_see(run: LiveService) -> None:
     await run.project("p2", "u1", "u2")
     own, public = await begun(run, "prompt", project_id="p2"), await begun(run, "setup")
@@ -352,7 +348,6 @@ async def test_a_run_is_discussed_in_one_session_that_is_told_its_results_once(
     assert f"The {WORD} wins" in str(asked["messages"]), "the model is told"
 
 
-@pytest.mark.usefixtures("url")
 async def test_a_run_is_discussed_in_a_named_session_and_about_a_candidate(
     run: LiveService,
 ) -> None:
@@ -380,7 +375,6 @@ async def test_a_run_is_discussed_in_a_named_session_and_about_a_candidate(
     assert session["name"] == f"Analyse : exécution {run_id[:8]}"
 
 
-@pytest.mark.usefixtures("url")
 async def test_what_cannot_be_discussed_is_refused(run: LiveService) -> None:
     queued = await asked_for(run)
     assert problem(await discuss(run, queued)) == (409, "run_not_ended")

@@ -1,6 +1,5 @@
 """A shared plan: everyone with the link reads this plan, and nothing else, until the share ends."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -10,15 +9,14 @@ from domain.errors import AddressLimitReached, ShareLimitReached
 from service.access import share_links
 from service.access.share_links import ShareReads, digest_of
 from tests.projections.generated import owning
-from tests.running import LiveService, problem, running
+from tests.running import LiveService, problem
 
 
 @pytest.fixture
-async def run(url: str) -> AsyncIterator[LiveService]:
-    async with running(url) as started:
-        await started.project("p1", "u1", "u2")
-        await started.credit()
-        yield started
+async def run(bare: LiveService) -> LiveService:
+    await bare.project("p1", "u1", "u2")
+    await bare.credit()
+    return bare
 
 
 async def share(
@@ -112,6 +110,7 @@ async def test_only_a_member_shares_and_only_a_whole_plan_for_at_most_90_days(
     assert problem(await run.client.delete(path)) == (403, "viewer_only")
 
 
+@pytest.mark.usefixtures("url")
 async def test_a_link_and_an_address_are_read_so_often_and_no_more(
     run: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:

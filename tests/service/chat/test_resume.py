@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any
 
 import httpx
-import pytest
 
 from service.commands import sessions
 from service.model.offline.app import OfflineModel
@@ -22,12 +21,11 @@ def told(model: OfflineModel) -> list[str]:
     return [turn["role"] for turn in turns]
 
 
-@pytest.mark.usefixtures("url")
 async def test_an_expired_session_goes_on_with_its_history(run: LiveService) -> None:
     first = (await run.chat(f"Speak of a {WORD}")).json()["sessionId"]
     for message, how in zip(("Go on", "Noted"), BOTH, strict=True):
         expiring = partial(sessions.expire, project_id="p1", session_id=first)
-        await run.service.transactions.transact("t1", expiring)
+        await run.service.transactions.transact(run.tenant_id, expiring)
         assert (await state_of(run, first)).status == "expired"
         answer = await say(run, first, message, **how)
         assert answer.is_success, answer.text
@@ -61,7 +59,6 @@ async def test_a_session_goes_on_after_a_restart_on_another_device(url: str) -> 
         assert first[member] == last[member], "its settings"
 
 
-@pytest.mark.usefixtures("url")
 async def test_a_build_stops_the_sessions_of_the_planner_and_no_others(run: LiveService) -> None:
     plan, prompt, idea = [await begun(run, mode) for mode in ("plan", "prompt", "idea")]
     built = {"userId": "u1", "projectId": "p1", "message": "A shop"}

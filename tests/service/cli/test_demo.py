@@ -5,6 +5,7 @@ import asyncio
 from service.access.keys import KEY_ID, TENANT
 from service.cli.calls import SignedCalls
 from service.cli.demo import first_run
+from service.postgres import connections
 from tests.running import KEYS, LiveService, running
 from tests.service.access.test_browser_sessions import redeem
 from tests.service.http.test_true_errors import counted
@@ -38,20 +39,26 @@ async def fill(live: LiveService, *, is_offline: bool) -> None:
 
 
 async def test_the_first_start_makes_a_project_with_something_to_see(url: str) -> None:
-    async with running(url, hmac_keys=DEMO) as run:
+    async with (
+        running(url, hmac_keys=DEMO) as run,
+        await connections.connect(url, as_service=False) as owner,
+    ):
         await fill(run, is_offline=True)
-        happened = await counted(url)
+        happened = await counted(owner)
         assert happened["ReplyCompleted"] == 3
         expected = ("BuildQueued", "RunQueued", "PromptCreated", "PromptVersionAdded")
         assert [happened[each] for each in expected] == [1, 1, 1, 2]
         await fill(run, is_offline=True)
-        assert await counted(url) == happened, "the second start makes nothing"
+        assert await counted(owner) == happened, "the second start makes nothing"
 
 
 async def test_nothing_that_costs_money_is_made_without_being_asked(url: str) -> None:
-    async with running(url, hmac_keys=DEMO) as run:
+    async with (
+        running(url, hmac_keys=DEMO) as run,
+        await connections.connect(url, as_service=False) as owner,
+    ):
         await fill(run, is_offline=False)
-        happened = await counted(url)
+        happened = await counted(owner)
         assert happened["PromptVersionAdded"] == 2, "the control"
         assert happened["ReplyStarted"] == happened["BuildQueued"] == 0
         assert not run.model.requests

@@ -154,14 +154,13 @@ class SlowStore(EventStore):
         return found
 
 
-@pytest.mark.usefixtures("url")
 async def test_a_plan_that_another_server_converts_meanwhile_is_the_same_build(
     run: LiveService,
 ) -> None:
     plan = await planned(run)
     store = SlowStore(run.service.pool)
     slow = Builds(Transactions(store, run.service.transactions._writer))
-    order = Order(tenant_id="t1", project_id="p1", user_id="u1", locale="en")
+    order = Order(tenant_id=run.tenant_id, project_id="p1", user_id="u1", locale="en")
     converting = asyncio.create_task(
         slow.convert(order, session_id=plan["sessionId"], plan=plan["data"], cause=BY_ITSELF)
     )

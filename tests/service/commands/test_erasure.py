@@ -35,9 +35,8 @@ WORD, OTHER = "quillwort", "zygomorph"
 
 
 @pytest.fixture
-async def run(url: str) -> AsyncIterator[LiveService]:
-    async with running(url) as started:
-        yield started
+def run(bare: LiveService) -> LiveService:
+    return bare
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from service.postgres.embedded import Server, embedded
 from tests.service.eventlog.logs import Log, event, everything, faults, running_log
 from tests.sizes import chance, size
 
-EVENTS_EACH = size(320, 3_200)
-KILLS = size(3, 20)
+EVENTS_EACH = size(120, 3_200)
+KILLS = size(2, 20)
 
 
 def recorded(position: int, version: int = 1, stream: str = "") -> Recorded:

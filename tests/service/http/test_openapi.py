@@ -22,7 +22,7 @@ from service.wire import BEGINNING
 from tests.running import running, signature
 from tests.sizes import size
 
-EXAMPLES = size(8, 150)
+EXAMPLES = size(5, 150)
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -42,15 +42,16 @@ class SignedRequests(requests.auth.AuthBase):
         return request
 
 
-@pytest.fixture
-def address(url: str) -> Iterator[str]:
-    """The URL of a running service, whose loop runs in a thread of its own."""
+@pytest.fixture(scope="module")
+def address(shared_url: str) -> Iterator[str]:
+    """The URL of a running service with one message. Its loop runs in a thread of its own."""
     with (
         start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(running(url, first_text_seconds=5)) as run,
+        portal.wrap_async_context_manager(running(shared_url, first_text_seconds=5)) as run,
     ):
         portal.call(run.project)
         portal.call(run.credit)
+        assert portal.call(run.chat, "Hello").status_code == 200
         yield str(run.client.base_url)
 
 
@@ -130,16 +131,12 @@ def kinds(content: dict[str, Any]) -> list[str]:
 )
 def test_a_feed_is_as_documented(address: str, path: str, headers: dict[str, str]) -> None:
     """Streams without an end are read until they are silent."""
-    said = {"userId": "u1", "projectId": "p1", "message": "Hello"}
-    auth = SignedRequests()
-    answer = requests.post(f"{address}/v1/chat-plan", json=said, auth=auth, timeout=20)
-    assert answer.status_code == 200
     schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
     case = schema[path]["GET"].Case(
         path_parameters={"projectId": "p1"} if "{" in path else {},
         headers=headers | {"Last-Event-ID": BEGINNING},
     )
-    response = case.call(auth=auth, timeout=(20, 1))
+    response = case.call(auth=SignedRequests(), timeout=(20, 1))
     assert response.status_code == 200
     assert response.headers["content-type"][0].startswith(headers["Accept"])
     assert response.text.count("UserMessagePosted" if "events" in path else "user_message") == 1

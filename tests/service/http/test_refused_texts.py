@@ -6,6 +6,7 @@ The tests put each bad text into each id of each operation, over HTTP.
 import re
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
+from itertools import count, islice
 from typing import Any
 
 import httpx
@@ -17,10 +18,20 @@ from service.http.operation import AnyOperation
 from tests.running import LiveService, problem
 from tests.service.access.test_browser_tokens import signed
 from tests.service.access.test_tenants import BODIES
+from tests.sizes import size
 
 HALF_A_PAIR = "half a surrogate pair"
 BAD_TEXTS = ("\0", "u\0 1", "\x01", "u\n1", "\x7f", "x" * 256)
+EACH = size(3, 7)
+"""How many bad texts come into each place. Neighbouring places get different texts."""
 ID = "u1"
+_places = count()
+
+
+def bad_texts(*more: str) -> list[str]:
+    """The bad texts for the next place."""
+    texts, first = (*BAD_TEXTS, *more), EACH * next(_places)
+    return [texts[n % len(texts)] for n in range(first, first + min(EACH, len(texts)))]
 
 
 def with_each_id_replaced(value: Any, text: str) -> Iterator[Any]:
@@ -45,16 +56,18 @@ def example(operation: AnyOperation) -> Any:
 
 def bodies(operation: AnyOperation) -> Iterator[bytes]:
     """The bodies of an operation with one bad id each."""
-    for text in (*BAD_TEXTS, HALF_A_PAIR):
-        for body in with_each_id_replaced(example(operation), text):
+    places = sum(1 for _ in with_each_id_replaced(example(operation), ""))
+    for place in range(places):
+        for text in bad_texts(HALF_A_PAIR):
+            body = next(islice(with_each_id_replaced(example(operation), text), place, None))
             yield orjson.dumps(body).replace(HALF_A_PAIR.encode(), rb"u\ud800")
 
 
 def paths(operation: AnyOperation) -> Iterator[str]:
     """The paths of an operation with one bad id each, in percent-encoding."""
     names = re.findall(r"{(\w+)}", operation.path)
-    for text in BAD_TEXTS:
-        for bad in names:
+    for bad in names:
+        for text in bad_texts():
             quoted = "".join(f"%{each:02X}" for each in text.encode())
             path = operation.path.replace(f"{{{bad}}}", quoted)
             yield re.sub(r"{\w+}", ID, path)
@@ -63,7 +76,7 @@ def paths(operation: AnyOperation) -> Iterator[str]:
 def queries(operation: AnyOperation) -> Iterator[dict[str, str]]:
     """The queries of an operation with one bad text each."""
     for name, field in getattr(operation.query, "model_fields", {}).items():
-        for text in BAD_TEXTS:
+        for text in bad_texts():
             yield {field.alias or name: text}
 
 

@@ -210,33 +210,33 @@ async def begun_reply(run: LiveService, project_id: str) -> str:
         return answer.headers["Location"].rpartition("/")[2]
 
 
-async def counted(url: str) -> Counter[str]:
+async def counted(owner: Connection) -> Counter[str]:
     """How many events of each type are in the log. An erasure may come to its end later."""
-    async with await connections.connect(url) as connection:
-        rows = await connection.execute(
-            "select type, count(*) from app.event"
-            " where type not in ('ProjectErased', 'PromptErased') group by type"
-        )
-        return Counter(dict(await rows.fetchall()))
+    rows = await owner.execute(
+        "select type, count(*) from app.event"
+        " where type not in ('ProjectErased', 'PromptErased') group by type"
+    )
+    return Counter(dict(await rows.fetchall()))
 
 
 # Faults ------------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
-async def halted(run: LiveService, url: str, _: Cutter) -> AsyncGenerator[None]:
+async def halted(run: LiveService, owner: Connection, _: Cutter) -> AsyncGenerator[None]:
     """No read model follows."""
-    async with await connections.connect(url, as_service=False) as owner:
+    async with owner.transaction():
         for each in PROJECTIONS:
             await owner.execute("select app.stop_following(%s)", [each.name])
             await _rename(owner, f"apply_{each.name}", f"sound_{each.name}")
         await owner.execute("update app.projection set halted_at = now(), halted_before = 0")
-        yield
+    yield
 
+    async with owner.transaction():
         for each in PROJECTIONS:
             await _rename(owner, f"sound_{each.name}", f"apply_{each.name}")
-        while not await catch_up(owner):
-            pass
+    while not await catch_up(owner):
+        pass
     assert (await run.client.get("/readyz")).status_code == 200
 
 
@@ -245,12 +245,12 @@ async def _rename(owner: Connection, function: str, to: str) -> None:
 
 
 @asynccontextmanager
-async def full_after(run: LiveService, url: str, way: Cutter) -> AsyncGenerator[None]:
+async def full_after(run: LiveService, owner: Connection, way: Cutter) -> AsyncGenerator[None]:
     """From the moment of the append on no connection is free for requests, for half a second."""
 
     async def fill() -> None:
         async for _ in run.service.live_log.follow(run.service.live_log.head):
-            async with full(run, url, way):
+            async with full(run, owner, way):
                 await asyncio.sleep(0.5)
             return
 
@@ -262,7 +262,7 @@ async def full_after(run: LiveService, url: str, way: Cutter) -> AsyncGenerator[
 
 
 @asynccontextmanager
-async def lost(run: LiveService, _: str, way: Cutter) -> AsyncGenerator[None]:
+async def lost(run: LiveService, _: Connection, way: Cutter) -> AsyncGenerator[None]:
     """The database cannot be reached."""
     before, run.service.pool.timeout = run.service.pool.timeout, 0.1
     way.sever()
@@ -272,7 +272,7 @@ async def lost(run: LiveService, _: str, way: Cutter) -> AsyncGenerator[None]:
 
 
 @asynccontextmanager
-async def full(run: LiveService, _url: str, _: Cutter) -> AsyncGenerator[None]:
+async def full(run: LiveService, _owner: Connection, _: Cutter) -> AsyncGenerator[None]:
     """No connection is free for requests."""
     pool = run.service.pool
     before, pool.timeout = pool.timeout, 0.1
@@ -289,13 +289,13 @@ async def full(run: LiveService, _url: str, _: Cutter) -> AsyncGenerator[None]:
 
 
 @asynccontextmanager
-async def cut(_run: LiveService, _url: str, way: Cutter) -> AsyncGenerator[None]:
+async def cut(_run: LiveService, _owner: Connection, way: Cutter) -> AsyncGenerator[None]:
     """The connection is lost after the next commit of an append."""
     way.cut_answer_to(b"insert into app.event")
     yield
 
 
-Fault = Callable[[LiveService, str, Cutter], AbstractAsyncContextManager[None]]
+Fault = Callable[[LiveService, Connection, Cutter], AbstractAsyncContextManager[None]]
 
 
 @pytest.mark.parametrize("fault", [halted, full, full_after, cut, lost])
@@ -305,19 +305,23 @@ async def test_whoever_does_what_a_503_says_does_nothing_twice(
     monkeypatch.setattr(reads, "WAIT_SECONDS", 0.05)
     # The pool of connections looks sooner whether the database is there again.
     monkeypatch.setattr(AttemptWithBackoff, "INITIAL_DELAY", 0.05)
-    async with Cutter(url) as way, running(way.url) as run:
+    async with (
+        Cutter(url) as way,
+        running(way.url) as run,
+        await connections.connect(url, as_service=False) as owner,
+    ):
         ids = await furnished(run)
         for write in writes(ids):
-            before = await counted(url)
-            async with fault(run, url, way):
+            before = await counted(owner)
+            async with fault(run, owner, way):
                 answer = await send(run, write)
             async with asyncio.timeout(60):
-                while await stored(url, write, before, answer) != "everything":
+                while await stored(owner, write, before, answer) != "everything":
                     answer = await send(run, write)
-            after = await counted(url)
+            after = await counted(owner)
             assert after[write.event] == before[write.event] + 1, (write, answer.text)
             again = await send(run, write)
-            assert await counted(url) == after, (write, again.text)
+            assert await counted(owner) == after, (write, again.text)
 
 
 async def send(run: LiveService, write: Write) -> httpx.Response:
@@ -326,9 +330,11 @@ async def send(run: LiveService, write: Write) -> httpx.Response:
     return await run.client.request(write.method, write.path, json=write.body, headers=headers)
 
 
-async def stored(url: str, write: Write, before: Counter[str], answer: httpx.Response) -> str:
+async def stored(
+    owner: Connection, write: Write, before: Counter[str], answer: httpx.Response
+) -> str:
     """What the answer says is stored, which must be true."""
-    appended = (await counted(url))[write.event] - before[write.event]
+    appended = (await counted(owner))[write.event] - before[write.event]
     if answer.is_success:
         assert appended == 1, (write, answer.text)
         return "everything"

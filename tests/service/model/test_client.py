@@ -69,8 +69,10 @@ async def test_a_request_has_the_model_the_prompt_and_the_format(url: str) -> No
         assert "cache_control" not in parts(body["messages"][0]["content"])[0]
 
 
-async def test_the_second_message_carries_the_first_turn_and_hits_the_cache(url: str) -> None:
-    async with running(url) as live:
+async def test_the_second_message_carries_the_first_turn_and_hits_the_cache(
+    shared_service: SharedService, shared_url: str
+) -> None:
+    async with shared_service.tenant() as live:
         await ready(live)
         first = await said(live, "Good morning")
         second = await said(live, "How does the login work?")
@@ -90,11 +92,13 @@ async def test_the_second_message_carries_the_first_turn_and_hits_the_cache(url:
         hits = [final["metadata"]["cache_hits"] for final in (first, second, third)]
         assert hits[0] == 0
         assert 0 < hits[1] < hits[2]
-        await law.ended_as_shown(live, url, first, second, third)
+        await law.ended_as_shown(live, shared_url, first, second, third)
 
 
-async def test_users_share_the_cache_of_their_project(url: str) -> None:
-    async with running(url) as live:
+async def test_users_share_the_cache_of_their_project(
+    shared_service: SharedService,
+) -> None:
+    async with shared_service.tenant() as live:
         await live.project("p1", "u1", "u2")
         await live.credit("u1")
         await live.credit("u2")
@@ -104,8 +108,10 @@ async def test_users_share_the_cache_of_their_project(url: str) -> None:
         assert turns(live.model.requests[-1]) == [("user", "Good evening")]
 
 
-async def test_a_reply_that_failed_is_not_in_the_history(url: str) -> None:
-    async with running(url) as live:
+async def test_a_reply_that_failed_is_not_in_the_history(
+    shared_service: SharedService,
+) -> None:
+    async with shared_service.tenant() as live:
         await ready(live)
         first = await said(live, "Good morning")
         failed = await said(live, "Good grief [[offline: status code=400]]")
@@ -135,8 +141,10 @@ async def test_without_a_budget_every_message_stands_alone(url: str) -> None:
         assert turns(live.model.requests[-1]) == [("user", "Good evening")]
 
 
-async def test_the_language_is_asked_for(url: str) -> None:
-    async with running(url) as live:
+async def test_the_language_is_asked_for(
+    shared_service: SharedService,
+) -> None:
+    async with shared_service.tenant() as live:
         await ready(live)
         for locale in ("en", "fr", "es-MX", "ar-EG", "AR_eg"):
             final = await said(live, "Good morning", locale=locale)
@@ -146,8 +154,10 @@ async def test_the_language_is_asked_for(url: str) -> None:
             assert (final["data"] == SAID) == (language == "en")
 
 
-async def test_the_hint_is_passed_on_and_the_model_decides(url: str) -> None:
-    async with running(url) as live:
+async def test_the_hint_is_passed_on_and_the_model_decides(
+    shared_service: SharedService,
+) -> None:
+    async with shared_service.tenant() as live:
         await ready(live)
         message = "Add a search field [[offline: prose]]"
         final = await said(live, message, chatMode="question")
@@ -155,12 +165,14 @@ async def test_the_hint_is_passed_on_and_the_model_decides(url: str) -> None:
         assert final["mode"] == "general"
 
 
-async def test_the_model_gets_no_secrets_of_the_project(url: str) -> None:
-    async with running(url) as live:
+async def test_the_model_gets_no_secrets_of_the_project(
+    shared_service: SharedService,
+) -> None:
+    async with shared_service.tenant() as live:
         await ready(live)
         final = await said(live, "Good morning")
         sent = orjson.dumps(live.model.requests[0]).decode()
-        for inner in ("u1", "t1", "p1", final["sessionId"], final["messageId"]):
+        for inner in ("u1", live.tenant_id, "p1", final["sessionId"], final["messageId"]):
             assert f'"{inner}"' not in sent
 
 
@@ -214,13 +226,15 @@ async def test_a_strange_answer_given_twice_breaks_the_contract(url: str) -> Non
         await law.ended_as_shown(live, url, *finals)
 
 
-async def test_the_response_may_come_before_the_intent(url: str) -> None:
+async def test_the_response_may_come_before_the_intent(
+    shared_service: SharedService, shared_url: str
+) -> None:
     answer = raw('{"response":{"markdown":"Hel', 'lo"},"intent":"general"}')
-    async with running(url, OfflineModel(script=[answer])) as live:
+    async with shared_service.tenant(OfflineModel(script=[answer])) as live:
         await ready(live)
         final = await said(live, "Good morning")
         assert (final["subtype"], final["data"]) == ("success", {"markdown": "Hello"})
-        await law.ended_as_shown(live, url, final)
+        await law.ended_as_shown(live, shared_url, final)
 
 
 # Strange streams of a server ---------------------------------------------------------------------
@@ -309,13 +323,15 @@ async def test_text_before_an_unreadable_event_is_kept(
         await law.ended_as_shown(live, shared_url, final)
 
 
-async def test_an_unreadable_event_at_the_start_is_tried_again(url: str) -> None:
-    async with running(url, Says(BEGUN + BAD_BYTES)) as live:
+async def test_an_unreadable_event_at_the_start_is_tried_again(
+    shared_service: SharedService, shared_url: str
+) -> None:
+    async with shared_service.tenant(Says(BEGUN + BAD_BYTES)) as live:
         await ready(live)
         final = await said(live, "Good morning")
         assert ends_with(final) == "provider_unreadable"
         assert live.model.calls == 3
-        await law.ended_as_shown(live, url, final)
+        await law.ended_as_shown(live, shared_url, final)
 
 
 # Time ---------------------------------------------------------------------------------------------
@@ -395,8 +411,10 @@ async def asking(model_url: str, *, seconds: float) -> AsyncGenerator[ModelClien
         )
 
 
-async def test_a_failed_call_is_logged_with_the_answer_of_the_provider(url: str) -> None:
-    async with running(url) as live:
+async def test_a_failed_call_is_logged_with_the_answer_of_the_provider(
+    shared_service: SharedService,
+) -> None:
+    async with shared_service.tenant() as live:
         await ready(live)
         with capture_logs() as lines:
             failed = await said(live, "Good grief [[offline: status code=401]]")

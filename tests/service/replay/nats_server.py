@@ -1,9 +1,10 @@
 """A real NATS server with JetStream, which a test may kill."""
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -18,9 +19,7 @@ class NatsServer:
     """A server on a port of its own, with its streams in a folder."""
 
     def __init__(self, folder: Path, *options: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = _free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
         self._folder = folder
         self._options = options
@@ -36,6 +35,7 @@ class NatsServer:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", self.port)
             except OSError:
+                assert self._process.returncode is None, "the server has ended"
                 await asyncio.sleep(0.01)
             else:
                 writer.close()
@@ -67,6 +67,17 @@ class NatsServer:
                 await context.get_msg(stream, seq=seq)
                 for seq in range(state.first_seq, state.last_seq + 1)
             ]
+
+
+def _free_port() -> int:
+    """A port below those that the system gives to connections. Nobody else takes such a port, also
+    while the server is down between a kill and its next start."""
+    begin = 10_000 + os.getpid() % 20_000
+    for port in range(begin, begin + 1_000):
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("there is no free port")
 
 
 @asynccontextmanager

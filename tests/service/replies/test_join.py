@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import httpx
 import orjson
@@ -12,20 +14,43 @@ from service.model.offline.app import Fault, OfflineModel
 from service.postgres.connections import service_transaction
 from service.replies.sse import RETRY
 from tests import sizes
-from tests.running import Event, LiveService, Signed, events_of, running
+from tests.running import Event, LiveService, SharedService, Signed, events_of, running, sharing
 from tests.service import law
 
 LONG = "Good morning [[offline: odd]]"
 """A reply in pieces of a few characters."""
 
 
-@pytest.fixture
-async def two(url: str) -> AsyncGenerator[tuple[LiveService, LiveService]]:
+@dataclass(frozen=True, slots=True)
+class Pair:
     """Two services on one database."""
-    async with running(url, OfflineModel(pace=0.005)) as one, running(url) as other:
-        await one.project()
-        await one.credit()
-        yield one, other
+
+    one: SharedService
+    other: SharedService
+
+    @asynccontextmanager
+    async def tenant(self, model: OfflineModel) -> AsyncGenerator[tuple[LiveService, LiveService]]:
+        """Both services for a tenant that nobody has used; the first of them asks `model`."""
+        async with (
+            self.one.tenant(model) as one,
+            self.other.tenant(key_id=one.key_id) as other,
+        ):
+            await one.project()
+            await one.credit()
+            yield one, other
+
+
+@pytest.fixture(scope="module")
+async def pair(shared_url: str) -> AsyncGenerator[Pair]:
+    async with sharing(shared_url) as one, sharing(shared_url) as other:
+        yield Pair(one, other)
+
+
+@pytest.fixture
+async def two(pair: Pair) -> AsyncGenerator[tuple[LiveService, LiveService]]:
+    """Two services on one database, for a tenant of its own."""
+    async with pair.tenant(OfflineModel(pace=0.005)) as both:
+        yield both
 
 
 def path_of(reply_id: str) -> str:
@@ -127,16 +152,14 @@ async def test_many_readers_on_two_servers_get_the_same_bytes(
         assert await join == b"".join(frames[n:])
 
 
-async def test_a_reader_far_behind_gets_a_snapshot(url: str) -> None:
+async def test_a_reader_far_behind_gets_a_snapshot(pair: Pair) -> None:
     """The reader is more than 200 events behind, during and after the reply; the rest is exact.
 
     The reply is longer than its part in memory.
     """
     pieces = ('{"intent":"general","response":{"markdown":"', *["x" * 2_100] * 300, '"}}')
     model = OfflineModel(script=[Fault("raw", pieces=pieces)], pace=0.01)
-    async with running(url, model) as one, running(url) as other:
-        await one.project()
-        await one.credit()
+    async with pair.tenant(model) as (one, other):
         events: list[Event] = []
         joining: asyncio.Task[list[Event]] | None = None
         async for event in law.read_stream(one, "Good morning"):

@@ -23,7 +23,6 @@ def unreadable(project_id: str = "p1") -> NewEvent:
     return event._replace(state=event.state.replace(b'"variables":{}', b'"variables":' + TOO_LARGE))
 
 
-@pytest.mark.usefixtures("url")
 async def test_an_item_that_cannot_be_shown_keeps_its_place_on_pages_and_in_streams(
     run: LiveService,
 ) -> None:
@@ -43,7 +42,6 @@ async def test_an_item_that_cannot_be_shown_keeps_its_place_on_pages_and_in_stre
     assert metrics.UNREADABLE._value.get() > counted
 
 
-@pytest.mark.usefixtures("url")
 async def test_a_project_whose_items_cannot_be_read_does_not_keep_the_others_waiting(
     run: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -52,7 +50,7 @@ async def test_a_project_whose_items_cannot_be_read_does_not_keep_the_others_wai
     await run.project("p2")
 
     def fail(self: feeds.Feeds, feed: feeds.Feed, *rest: object) -> None:
-        if feed is run.service.feeds._feeds.get(("t1", "p1", "")):
+        if feed is run.service.feeds._feeds.get((run.tenant_id, "p1", "")):
             raise LookupError("a fault in one project")
         failing(self, feed, *rest)  # type: ignore[arg-type]
 
@@ -79,7 +77,6 @@ FOREIGN = (
 )
 
 
-@pytest.mark.usefixtures("url")
 async def test_the_service_passes_over_events_that_another_application_wrote(
     run: LiveService,
 ) -> None:
@@ -100,16 +97,15 @@ async def test_the_service_passes_over_events_that_another_application_wrote(
     assert (await run.client.get("/healthz")).status_code == 200
 
 
-@pytest.mark.usefixtures("url")
 async def test_a_session_with_a_foreign_event_does_not_keep_others_from_expiring(
     run: LiveService,
 ) -> None:
     poisoned = (await run.chat("One")).json()["sessionId"]
     state = orjson.dumps({"message_id": "m", "foreign": True})
     stream = f"session-{poisoned}"
-    version = (await run.service.store.stream("t1", stream))[-1].version + 1
+    version = (await run.service.store.stream(run.tenant_id, stream))[-1].version + 1
     await append(run, [NewEvent("t1", stream, version, "PlanSaved", state, "p1")])
-    run.service.transactions._memory.pop(("t1", stream))
+    run.service.transactions._memory.pop((run.tenant_id, stream))
     await run.project("p2")
     other = (await run.chat("Two", projectId="p2")).json()["sessionId"]
     assert await expire_idle(run.service.transactions, run.service.pool, 0.0) == 1
