@@ -66,7 +66,7 @@ async def models_of(connection: Connection) -> dict[str, Any]:
     return {each.name: await live(connection, each.name) for each in PROJECTIONS}
 
 
-async def fill(url: str, events: int = EVENTS, seed: int = 27) -> None:
+async def fill(url: str, events: int = EVENTS, seed: int = 8) -> None:
     async with writing(url) as log:
         await log.append(World(seed).appends(events))
 
@@ -178,7 +178,7 @@ async def test_a_later_export_continues_an_imported_log_and_erases_in_it(
     new_database: Callable[[], str],
 ) -> None:
     first, second = new_database(), new_database()
-    world = World(3)
+    world = World(8)
     async with writing(first) as log, owning(first) as source:
         await log.append(world.appends(200))
         before = await exported(source)
