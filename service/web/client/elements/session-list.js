@@ -7,6 +7,7 @@
  */
 
 import { menuButton } from '../controls/menu.js'
+import { renameInPlace } from '../controls/rename.js'
 import { attempt, messageOf, toast } from '../controls/toast.js'
 import { changes, date, locale, number, t, word } from '../texts.js'
 import { h, patch } from './parts/dom.js'
@@ -242,7 +243,7 @@ export class ThroughlineSessionList extends Drawn {
     const isOwn = session['userId'] === this.#userId && this.#at === null
     const isArchived = session['status'] === 'archived'
     return [
-      { icon: 'edit', label: t('rename'), disabled: !isOwn, run: () => attempt(() => this.rename(id)) },
+      { icon: 'edit', label: t('rename'), disabled: !isOwn, run: () => this.rename(id) },
       { icon: 'star', label: t(session['starred'] ? 'unstar' : 'star'), disabled: !isOwn, run: () => this.#change(session, { starred: !session['starred'] }) },
       { icon: 'download', label: t('export_markdown'), run: () => this.#export(session) },
       { icon: 'archive', label: t(isArchived ? 'restore' : 'archive'), disabled: !isOwn, run: () => this.#archive(session, !isArchived) },
@@ -254,8 +255,7 @@ export class ThroughlineSessionList extends Drawn {
    * Rename a session where it stands in the list.
    * @param {string} id
    */
-  async rename(id) {
-    const { renameInPlace } = await import('../controls/rename.js')
+  rename(id) {
     const session = this.#sessions?.find(each => each['sessionId'] === id)
     const link = /** @type {HTMLElement | null} */ (this.querySelector(`[data-session="${CSS.escape(id)}"] > a`))
     if (!session || !link) return
