@@ -38,6 +38,14 @@ async def test_a_session_is_renamed_starred_archived_and_erased(
         await page.keyboard.type("My plan")
         await page.keyboard.press("Enter")
         await expect(opened.session("My plan")).to_be_visible()
+        await opened.choose("My plan", "Tags")
+        await page.keyboard.type("shop, to do")
+        await page.keyboard.press("Enter")
+        await expect(opened.session("My plan").locator("bdi.chip")).to_have_text(["shop", "to do"])
+        await opened.choose("My plan", "Tags")
+        await page.keyboard.press("Delete")
+        await page.keyboard.press("Enter")
+        await expect(opened.session("My plan").locator("bdi.chip")).to_have_count(0)
         await opened.choose("My plan", "Star")
         await page.get_by_role("button", name="Starred").click()
         await expect(page.locator(".session")).to_have_count(1)
@@ -202,14 +210,19 @@ async def test_a_long_timeline_has_few_rows_in_the_document(
         assert await page.locator("throughline-timeline li").count() < 55
 
 
-async def test_signing_out_ends_the_session_of_the_browser(
+async def test_a_draft_outlives_a_reload_and_signing_out_ends_the_session_of_the_browser(
     browser: Browser, live: LiveService
 ) -> None:
     await project(live, "out", "u8")
     async with signed_in(browser, live, "u8") as opened:
         door = opened.page.get_by_role("heading", name="Sign in to Throughline")
+        draft = opened.page.get_by_role("textbox", name="Message")
+        await draft.fill("Half a thought")
+        await opened.page.reload()
+        await expect(draft).to_have_value("Half a thought")
         await opened.button("Sign out").click()
         await expect(door).to_be_visible()
+        assert await opened.page.evaluate("sessionStorage.length") == 0, "the draft is kept"
         await opened.page.reload()
         await expect(door).to_be_visible()
         assert all("401" in each for each in opened.problems)

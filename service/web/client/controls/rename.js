@@ -6,9 +6,9 @@ import { h } from '../elements/parts/dom.js'
  * Put an input in place of a node. Enter and leaving the input save, Escape does not; then the node
  * is back.
  * @param {HTMLElement} node
- * @param {{name: string, label: string, save: (name: string) => Promise<void> | void}} options
+ * @param {{name: string, label: string, save: (name: string) => Promise<void> | void, mayBeEmpty?: boolean}} options
  */
-export function renameInPlace(node, { name, label, save }) {
+export function renameInPlace(node, { name, label, save, mayBeEmpty = false }) {
   const input = h('input', { value: name, 'aria-label': label, maxlength: 200 })
   let isOver = false
   /** @param {boolean} isSaved */
@@ -19,7 +19,7 @@ export function renameInPlace(node, { name, label, save }) {
     const hadFocus = document.activeElement === input
     input.replaceWith(node)
     if (hadFocus) node.focus()
-    if (isSaved && wanted && wanted !== name) void save(wanted)
+    if (isSaved && (wanted || mayBeEmpty) && wanted !== name) void save(wanted)
   }
   input.addEventListener('keydown', event => {
     event.stopPropagation()

@@ -75,7 +75,7 @@ export class Composer {
 
   /** What the message may cost, and what there is. */
   #price() {
-    const estimates = this.#state?.estimates
+    const estimates = this.#state?.why === null ? this.#state.estimates : null
     const own = estimates?.byMode?.[this.#mode || 'general']
     if (!own) return ''
     if (own.sufficient === false) return t('composer_too_little', { needed: own.reservedSeconds, available: estimates.availableSeconds })

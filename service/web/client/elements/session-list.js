@@ -7,6 +7,7 @@
  */
 
 import { menuButton } from '../controls/menu.js'
+import { renameInPlace } from '../controls/rename.js'
 import { attempt, messageOf, toast } from '../controls/toast.js'
 import { changes, date, locale, number, t, word } from '../texts.js'
 import { h, patch } from './parts/dom.js'
@@ -19,6 +20,8 @@ import { inTurn } from './parts/turns.js'
 /** @typedef {Record<string, any>} Session */
 
 const PAGE = 50
+/** The tags that a row shows. */
+const TAGS = 2
 
 /** The groups with their modes, in their order. */
 const GROUPS = Object.freeze({
@@ -223,6 +226,7 @@ export class ThroughlineSessionList extends Drawn {
           h('span', { class: 'grow' }), h('span', { class: 'when' }, brief(session['lastActive']))),
         h('span', { class: 'preview' },
           h('bdi', { class: 'cut' }, session['preview'] || word('mode', session['mode'])),
+          session['tags'].slice(0, TAGS).map((/** @type {string} */ each) => h('bdi', { class: 'chip cut' }, each)),
           session['messageCount'] > 0 && h('span', { title: t('list_count', { count: session['messageCount'] }) }, number(session['messageCount'])))),
       this.#menu(session))
   }
@@ -242,8 +246,9 @@ export class ThroughlineSessionList extends Drawn {
     const isOwn = session['userId'] === this.#userId && this.#at === null
     const isArchived = session['status'] === 'archived'
     return [
-      { icon: 'edit', label: t('rename'), disabled: !isOwn, run: () => attempt(() => this.rename(id)) },
+      { icon: 'edit', label: t('rename'), disabled: !isOwn, run: () => this.rename(id) },
       { icon: 'star', label: t(session['starred'] ? 'unstar' : 'star'), disabled: !isOwn, run: () => this.#change(session, { starred: !session['starred'] }) },
+      { icon: 'tag', label: t('tags'), disabled: !isOwn, run: () => this.#tag(session) },
       { icon: 'download', label: t('export_markdown'), run: () => this.#export(session) },
       { icon: 'archive', label: t(isArchived ? 'restore' : 'archive'), disabled: !isOwn, run: () => this.#archive(session, !isArchived) },
       { icon: 'trash', label: t('delete'), disabled: !isOwn, danger: true, run: () => attempt(() => this.#erase(session)) },
@@ -254,12 +259,20 @@ export class ThroughlineSessionList extends Drawn {
    * Rename a session where it stands in the list.
    * @param {string} id
    */
-  async rename(id) {
-    const { renameInPlace } = await import('../controls/rename.js')
+  rename(id) {
     const session = this.#sessions?.find(each => each['sessionId'] === id)
     const link = /** @type {HTMLElement | null} */ (this.querySelector(`[data-session="${CSS.escape(id)}"] > a`))
     if (!session || !link) return
     renameInPlace(link, { name: session['name'], label: t('rename'), save: name => this.#change(session, { name }) })
+  }
+
+  /** Write the tags of a session where it stands in the list, with commas between them. @param {Session} session */
+  #tag(session) {
+    const id = session['sessionId']
+    const link = /** @type {HTMLElement | null} */ (this.querySelector(`[data-session="${CSS.escape(id)}"] > a`))
+    if (!link) return
+    const save = (/** @type {string} */ written) => this.#change(session, { tags: written.split(/[,،]/).map(each => each.trim()).filter(Boolean) })
+    renameInPlace(link, { name: session['tags'].join(', '), label: t('tags'), save, mayBeEmpty: true })
   }
 
   /** @param {Session} session @param {Record<string, any>} changed */

@@ -2,6 +2,7 @@
 
 import { attempt, messageOf, toast } from '../controls/toast.js'
 import { menuButton } from '../controls/menu.js'
+import { renameInPlace } from '../controls/rename.js'
 import { h, patch, svg } from '../elements/parts/dom.js'
 import { icon } from '../elements/parts/icons.js'
 import { inTurn } from '../elements/parts/turns.js'
@@ -484,10 +485,7 @@ export class App {
       this.#onSession(await this.#client.patchSession(session['sessionId'], { name }))
       await this.#list.refresh()
     })
-    void attempt(async () => {
-      const { renameInPlace } = await import('../controls/rename.js')
-      renameInPlace(title, { name: session['name'], label: t('rename'), save: async name => void (await save(name)) })
-    })
+    renameInPlace(title, { name: session['name'], label: t('rename'), save: async name => void (await save(name)) })
   }
 
   #drawBars() {

@@ -9,6 +9,8 @@ import { number, t } from '../../texts.js'
 /** @typedef {{ title: string, labels: readonly string[], values: readonly number[], form?: 'bars' | 'columns' | 'line' | 'table', show?: (value: number) => string }} Chart */
 
 const MOST_POINTS = 120
+/** The share of a chart that a column takes at most: one day alone is no wall. */
+const WIDEST = 0.1
 
 export const chartSheet = sheet(`
 .chart { display: grid; gap: 8px; grid-template-columns: minmax(0, 1fr); } .chart figcaption { display: flex; justify-content: space-between; align-items: center; gap: 8px; } .chart figcaption button { white-space: nowrap; }
@@ -76,6 +78,7 @@ function table(host, name, points, show) {
 function picture(title, points, form, show) {
   const at = scale(points)
   const step = 1 / Math.max(1, points.length)
+  const width = Math.min(WIDEST, 0.7 * step)
   const middle = (/** @type {number} */ index) => percent((index + 0.5) * step)
   const last = points.at(-1)
   const said = last ? `${last.label}: ${show(last.value)}` : ''
@@ -88,7 +91,7 @@ function picture(title, points, form, show) {
     const attributes = { class: 'mark point', role: 'img', 'aria-label': `${label}: ${show(value)}`, tabindex: index ? -1 : 0 }
     const top = percent(1 - Math.max(at(value), at(0)))
     return form === 'line' ? svg('circle', { ...attributes, cx: middle(index), cy: percent(1 - at(value)), r: 4 })
-      : svg('rect', { ...attributes, x: percent((index + 0.15) * step), width: percent(0.7 * step), y: top, height: percent(Math.max(0.01, Math.abs(at(value) - at(0)))), rx: 2 })
+      : svg('rect', { ...attributes, x: percent((index + 0.5) * step - width / 2), width: percent(width), y: top, height: percent(Math.max(0.01, Math.abs(at(value) - at(0)))), rx: 2 })
   })
   const lines = form === 'line' && points.slice(1).map(({ value }, index) => svg('line', {
     class: 'mark', x1: middle(index), x2: middle(index + 1), y1: percent(1 - at(points[index]?.value ?? 0)), y2: percent(1 - at(value)),
@@ -96,7 +99,7 @@ function picture(title, points, form, show) {
   return h('div', null,
     svg('svg', { height: 112, class: 'flip', role: 'group', 'aria-label': plain(title), onpointerover: tell, onfocusin: tell, onkeydown: walk },
       svg('line', { class: 'axis', x1: 0, x2: '100%', y1: percent(1 - at(0)), y2: percent(1 - at(0)) }), lines, marks),
-    h('div', { class: 'row between small muted' }, h('span', { dir: 'auto' }, points[0]?.label), h('output', { dir: 'auto' }, said), h('span', { dir: 'auto' }, last?.label)))
+    h('div', { class: 'row between small muted' }, h('span', { dir: 'auto' }, points[1] && points[0]?.label), h('output', { dir: 'auto' }, said), h('span', { dir: 'auto' }, points[1] && last?.label)))
 }
 
 /** @param {KeyboardEvent} event */

@@ -56,6 +56,7 @@ const LINES = {
   stop: 'M4 4h8v8H4Z',
   sun: 'M8 5a3 3 0 1 1 0 6 3 3 0 0 1 0-6ZM8 1v1.5M8 13.5V15M1 8h1.5M13.5 8H15M3 3l1 1M12 12l1 1M13 3l-1 1M4 12l-1 1',
   table: 'M2 3h12v10H2ZM2 6.5h12M6.5 6.5V13',
+  tag: 'M2.5 2.5h5l6 6-5 5-6-6ZM5.5 5.5v.1',
   timeline: 'M4 2v12M4 4.5h.1M7 4.5h6.5M4 8h.1M7 8h4.5M4 11.5h.1M7 11.5h6.5',
   trash: 'M2.5 4h11M6 4V2.5h4V4M4 4l.7 9.5h6.6L12 4',
   usage: 'M2 10a6 6 0 0 1 12 0M8 10l3-3.5M2 10v2M14 10v2',
