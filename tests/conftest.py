@@ -45,6 +45,9 @@ LONGEST = (
 
 # Atheris exists only for some platforms: see pyproject.toml.
 collect_ignore = [] if find_spec("atheris") else ["test_fuzz.py"]
+# It waits for the time-outs of Patroni, the shortest of which is twenty seconds.
+if not sizes.PROVE:
+    collect_ignore.append("service/eventlog/test_patroni.py")
 if pooler.PROGRAM is None:
     collect_ignore.append("service/postgres/test_pooler.py")
 
