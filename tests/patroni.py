@@ -6,6 +6,7 @@ reaches the store, and everybody reaches a node, through TCP proxies of the test
 
 import asyncio
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -413,5 +414,8 @@ def _as(account: Account) -> list[str]:
 
 
 def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as trial:
-        return int(trial.getsockname()[1])
+    """A port below those that the system gives to clients, so that no client takes it."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port

@@ -1,7 +1,6 @@
 """Three nodes under Patroni: the primary is killed, frozen, cut off and replaced under load."""
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,7 +18,7 @@ from tests.service.replicas import Reader, Replica, prepare, replicas
 from tests.sizes import chance, size
 
 ROUNDS: Final = size(1, 5)
-"""Each round has every fault once."""
+"""How many times each fault happens."""
 CLIENTS: Final = 6
 STREAM_SECONDS: Final = 30.0
 """The limit from the moment at which there is a new primary."""
@@ -131,23 +130,15 @@ async def test_patroni_replaces_the_primary_and_nothing_acknowledged_is_lost(
         payers = [Payer(three[number % 3], number) for number in range(CLIENTS)]
         paying = [asyncio.create_task(payer.run()) for payer in payers]
         readers: list[PatientReader] = []
-        import os
-
-        for name in (
-            os.environ.get("DRILL", "").split(",")
-            if os.environ.get("DRILL")
-            else random.sample([*FAULTS] * ROUNDS, len(FAULTS) * ROUNDS)
-        ):
+        for name in random.sample([*FAULTS] * ROUNDS, len(FAULTS) * ROUNDS):
             reader = PatientReader()
             readers.append(reader)
             asked, *others = random.sample(three, 3)
             asking = asyncio.create_task(reader.ask(asked, f"Good morning {len(readers)}"))
             await reader.until("chunk")
             old = await nodes.leader()
-            began = time.monotonic()
             async with FAULTS[name](old):
                 await nodes.leader(after=old)
-                failed_over = time.monotonic()
                 try:
                     async with asyncio.timeout(STREAM_SECONDS):
                         await asking
@@ -157,15 +148,6 @@ async def test_patroni_replaces_the_primary_and_nothing_acknowledged_is_lost(
                 except TimeoutError:
                     hangs = f"a stream hangs after the primary was {name}:\n{nodes.logs()}"
                     raise AssertionError(hangs) from None
-                print(
-                    name,
-                    f"{failed_over - began:.1f}",
-                    f"{time.monotonic() - failed_over:.1f}",
-                    reader.events[-1][1]["subtype"],
-                    dict(reader.refused),
-                    [dict(p.refused) for p in payers],
-                    flush=True,
-                )
             await nodes.await_all()
         for payer in payers:
             payer.ends.set()
