@@ -7,6 +7,9 @@ stored JSON for ever, and no stored event is ever converted.
 
 Units are in the names: `_seconds` are whole billed AI seconds, `_ms` milliseconds of wall time,
 `_usd` exact decimals with six places. A number of tokens is None when the provider did not give it.
+
+The classes have no slots: `domain/stored_events.py` gives a stored event all its fields at once, as
+one dict.
 """
 
 from collections.abc import Mapping
@@ -62,7 +65,7 @@ def _stored_as(key: str) -> Mapping[str, str]:
     return {"stored_as": key}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _Event:
     schema_version: ClassVar[int] = 1
 
@@ -70,7 +73,7 @@ class _Event:
 # project-<id> ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ProjectRegistered(_Event):
     """A project was registered, with what the planner should know about it."""
 
@@ -80,7 +83,7 @@ class ProjectRegistered(_Event):
     source_root: Text | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ProjectDescribed(_Event):
     """The project was described anew: these values replace all earlier ones."""
 
@@ -90,7 +93,7 @@ class ProjectDescribed(_Event):
     source_root: Text | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class MemberAdded(_Event):
     """A user may act in the project. A second event for the same user changes the role."""
 
@@ -99,7 +102,7 @@ class MemberAdded(_Event):
     role: Role
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class MemberRemoved(_Event):
     """The user may no longer act in the project."""
 
@@ -107,7 +110,7 @@ class MemberRemoved(_Event):
     user_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ProjectLocked(_Event):
     """A build of the project began. Until it ends, messages and other builds are refused."""
 
@@ -115,7 +118,7 @@ class ProjectLocked(_Event):
     build_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ProjectUnlocked(_Event):
     """The project's build has ended."""
 
@@ -123,21 +126,21 @@ class ProjectUnlocked(_Event):
     build_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ProjectErasureRequested(_Event):
     """The project will be erased. From here on nobody can see it or write to it."""
 
     project_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ProjectErased(_Event):
     """The texts of the project are gone. Its sessions were erased before. See ERASURES."""
 
     project_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class MessageAdmitted(_Event):
     """A member's message was admitted, `at` a time (ISO 8601) that the project's limit counts.
 
@@ -155,7 +158,7 @@ class MessageAdmitted(_Event):
 # session-<id> ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SessionOpened(_Event):
     """A user began a conversation about a project.
 
@@ -181,19 +184,19 @@ class SessionOpened(_Event):
     forked_from_version: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SessionRenamed(_Event):
     session_id: str
     name: Text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SessionDescribed(_Event):
     session_id: str
     description: Text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SessionTagged(_Event):
     """The session has these tags from here on, and no others."""
 
@@ -201,23 +204,23 @@ class SessionTagged(_Event):
     tags: Annotated[tuple[str, ...], TEXT]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SessionStarred(_Event):
     session_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SessionUnstarred(_Event):
     session_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SessionModeChanged(_Event):
     session_id: str
     mode: SessionMode
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SessionInstructed(_Event):
     """How the session's replies are made, from here on: the values replace all earlier ones.
 
@@ -240,7 +243,7 @@ class SessionInstructed(_Event):
     answers: Annotated[Json, TEXT] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class MaterialAdded(_Event):
     """The session got a text for the model, beside its messages. `kind` names the sort of text."""
 
@@ -250,7 +253,7 @@ class MaterialAdded(_Event):
     text: Text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class MaterialErased(_Event):
     """The text of one material is gone, because the text that it was made from is. See ERASURES."""
 
@@ -258,7 +261,7 @@ class MaterialErased(_Event):
     message_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class UserMessagePosted(_Event):
     """The user sent a message. `chat_mode` is the client's hint; the model decides the mode.
 
@@ -284,7 +287,7 @@ class UserMessagePosted(_Event):
     source: MessageSource | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class AssistantMessageAdded(_Event):
     """A client appended what an assistant said. The model did not write the text here."""
 
@@ -295,7 +298,7 @@ class AssistantMessageAdded(_Event):
     locale: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ReplyStarted(_Event):
     """A reply began. The reservation `reservation_id` holds the seconds that the reply may use.
 
@@ -311,7 +314,7 @@ class ReplyStarted(_Event):
     lease_id: int = field(default=0, metadata=_stored_as("epoch"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ReplyCancelRequested(_Event):
     """A user asked for the reply's end, or a newer message replaces it (`superseded`)."""
 
@@ -320,7 +323,7 @@ class ReplyCancelRequested(_Event):
     reason: CancelReason
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ReplyCompleted(_Event):
     """The reply ended with content: whole (`success`) or cut off (`partial`, for `reason`).
 
@@ -357,7 +360,7 @@ class ReplyCompleted(_Event):
     retries: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ReplyFailed(_Event):
     """The reply ended without content, and nothing was billed; `code` says why.
 
@@ -382,7 +385,7 @@ class ReplyFailed(_Event):
     retries: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SystemMessagePosted(_Event):
     """The service posted a message: a template's key and variables. Each reader renders it.
 
@@ -400,7 +403,7 @@ class SystemMessagePosted(_Event):
     build_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PlanSaved(_Event):
     """The plan in the reply `reply_id` was kept as a draft, under its `title`."""
 
@@ -411,7 +414,7 @@ class PlanSaved(_Event):
     title: Text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ImprovementAccepted(_Event):
     """The improved prompt in the reply `reply_id` became a version of a prompt, which a user
     wanted. The version itself follows in the stream of the prompt, in the same append."""
@@ -423,7 +426,7 @@ class ImprovementAccepted(_Event):
     prompt_version_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SessionConverted(_Event):
     """A plan of the session became a build. `plan_digest` is equal for equal plans.
 
@@ -436,7 +439,7 @@ class SessionConverted(_Event):
     plan_digest: Text | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PlanShared(_Event):
     """The plan in the reply `reply_id` can be read by everyone with the share's link.
 
@@ -451,7 +454,7 @@ class PlanShared(_Event):
     expires_at: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ShareRevoked(_Event):
     """The link of a share leads nowhere from here on."""
 
@@ -459,33 +462,33 @@ class ShareRevoked(_Event):
     share_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SessionArchived(_Event):
     session_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SessionRestored(_Event):
     """The session is no longer archived."""
 
     session_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SessionExpired(_Event):
     """The session had no message for longer than a session may idle."""
 
     session_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SessionResumed(_Event):
     """A message named the expired session: it takes messages again."""
 
     session_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SessionDeleted(_Event):
     """The texts of the session are gone. See ERASURES."""
 
@@ -495,7 +498,7 @@ class SessionDeleted(_Event):
 # place-<digest> ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SessionPlaced(_Event):
     """The session is the one for its place: for one user, project, mode and context."""
 
@@ -505,7 +508,7 @@ class SessionPlaced(_Event):
 # prompt-<id> -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PromptCreated(_Event):
     """A member began a prompt of the project. Its first version follows in the same append."""
 
@@ -515,7 +518,7 @@ class PromptCreated(_Event):
     name: Text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PromptVersionAdded(_Event):
     """The prompt has a new version, the `number`th. A version never changes.
 
@@ -536,34 +539,34 @@ class PromptVersionAdded(_Event):
     source_message_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PromptRenamed(_Event):
     prompt_id: str
     name: Text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PromptArchived(_Event):
     """The prompt takes no more versions, and no session and no run begins with it."""
 
     prompt_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PromptRestored(_Event):
     """The prompt is no longer archived."""
 
     prompt_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PromptErasureRequested(_Event):
     """The prompt will be erased. From here on nobody can see it or use it."""
 
     prompt_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PromptErased(_Event):
     """The texts of the prompt are gone, and before them the sessions made of it. See ERASURES."""
 
@@ -573,7 +576,7 @@ class PromptErased(_Event):
 # build-<id> --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class BuildQueued(_Event):
     """A build waits for a worker. It is made from an idea, or from the plan of a session.
 
@@ -595,7 +598,7 @@ class BuildQueued(_Event):
     reservation_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class BuildClaimed(_Event):
     """A worker claimed the build."""
 
@@ -603,7 +606,7 @@ class BuildClaimed(_Event):
     worker_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """A worker's report. Reports with the same `event_id` are the same report.
 
@@ -636,12 +639,12 @@ class _OfBuild(_Event):
     build_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class BuildProgressed(Report, _OfBuild):
     """A worker's report. It is stored as one object: the build's id, then the report's fields."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class BuildReferenced(_Event):
     """Development began: from here on the timeline shows the build. Once for each build."""
 
@@ -651,7 +654,7 @@ class BuildReferenced(_Event):
     title: Text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class BuildSucceeded(_Event):
     """The build is deployed, as the version `version_id`."""
 
@@ -659,7 +662,7 @@ class BuildSucceeded(_Event):
     version_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class BuildFailed(_Event):
     """The build ended without a version: its worker reported that (`failed`), the worker was silent
     for too long (`timed_out`), or a member of the project ended the build (`cancelled`)."""
@@ -669,7 +672,7 @@ class BuildFailed(_Event):
     error: Text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class VersionDeployed(_Event):
     """The project has a new version."""
 
@@ -681,7 +684,7 @@ class VersionDeployed(_Event):
     artifact_url: Text | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class BuildErased(_Event):
     """The texts of the build are gone, as the texts of its session are. See ERASURES."""
 
@@ -691,7 +694,7 @@ class BuildErased(_Event):
 # run-<id> ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RunQueued(_Event):
     """A run waits for an engine. The session `session_id` asked for the run, or no session did.
 
@@ -710,7 +713,7 @@ class RunQueued(_Event):
     input: Annotated[Json, TEXT] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RunClaimed(_Event):
     """An engine claimed the run."""
 
@@ -718,7 +721,7 @@ class RunClaimed(_Event):
     worker_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RunProgressed(_Event):
     """The run has come so far. `at` (ISO 8601) is the time by the engine's clock.
 
@@ -732,7 +735,7 @@ class RunProgressed(_Event):
     at: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RunStepReported(_Event):
     """A step of the run: its prompt, of a prompt version where it has one, and its output.
 
@@ -749,7 +752,7 @@ class RunStepReported(_Event):
     output: Text | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RunCandidateReported(_Event):
     """A candidate of the run: `scores` are numbers by name, `data` is a JSON object of the engine.
 
@@ -765,7 +768,7 @@ class RunCandidateReported(_Event):
     data: Annotated[Json, TEXT] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RunSucceeded(_Event):
     """The run ended well. `seconds` and `tokens` are what the engine says that it used."""
 
@@ -779,7 +782,7 @@ class RunSucceeded(_Event):
     tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RunFailed(_Event):
     """The run ended badly: its engine reported that (`failed`), the engine was silent for too long
     (`timed_out`), or a member of the project ended the run (`cancelled`).
@@ -799,7 +802,7 @@ class RunFailed(_Event):
     tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RunDiscussed(_Event):
     """The session `session_id` got results of the run as the material `message_id` of this kind.
 
@@ -812,7 +815,7 @@ class RunDiscussed(_Event):
     kind: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RunErased(_Event):
     """The texts of the run are gone. See ERASURES."""
 
@@ -822,7 +825,7 @@ class RunErased(_Event):
 # account-<tenant>-<user> -------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class TimeCredited(_Event):
     """The account gained AI seconds."""
 
@@ -833,7 +836,7 @@ class TimeCredited(_Event):
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class TimeReserved(_Event):
     """Seconds were reserved for one reply or build. A second event for the same reservation adds
     seconds.
@@ -852,7 +855,7 @@ class TimeReserved(_Event):
     build_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class TimeConsumed(_Event):
     """A reservation was settled: `seconds` of its `reserved_seconds` are billed, the rest is free.
 
@@ -881,7 +884,7 @@ class TimeConsumed(_Event):
     bonus_seconds: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ReservationReleased(_Event):
     """A reservation ended and nothing was billed: all its `reserved_seconds` are free again."""
 
@@ -894,7 +897,7 @@ class ReservationReleased(_Event):
 # request-<digest> --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RequestCompleted(_Event):
     """A request with this idempotency key was done, in the append that contains this event.
 

@@ -1,7 +1,7 @@
 """The modes of sessions. A mode decides the answers of a session, the price, the end, the readers.
 
 A mode is one row of `MODES`. Everything that differs between the kinds of conversation stands here,
-so a new kind is one more row, and its system text in `domain/questions.py`.
+so a new kind is one more row, and its system text in `domain/replies/questions.py`.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """Events as they are stored: the one place that maps stored JSON keys to fields and back."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, dataclass, fields
 from decimal import Decimal
 from operator import attrgetter
 from typing import Any, Final
@@ -19,28 +19,53 @@ _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
 """How a stored value becomes the field's type, where JSON has no such type."""
 
 
+_made: Final = object.__new__
+_set: Final = object.__setattr__
+
+
 @dataclass(frozen=True, slots=True)
 class _Form:
     """How an event type is stored: its field names by stored key, in the fields' order.
 
-    `values` reads all fields of an event and is None where no field has another key. `readers` are
-    the fields that JSON has no type for.
+    `blank` has all fields in their order, with their defaults; `needed` are the stored keys of
+    those that have none. `renamed` are the fields with another stored key, behind that key, and
+    `readers` the fields that JSON has no type for. `values` reads all fields of an event and is
+    None where no field has another key.
     """
 
     kind: type[Event]
     keys: Mapping[str, str]
+    blank: dict[str, Any]
+    needed: frozenset[str]
+    renamed: tuple[tuple[str, str], ...]
     readers: tuple[tuple[str, Callable[[Any], Any]], ...]
     values: Callable[[Event], tuple[Any, ...]] | None
+
+    def require_keys(self, state: Mapping[str, Json]) -> None:
+        """Raises TypeError unless the state has all keys that it needs and no unknown one."""
+        if unknown := state.keys() - self.keys.keys():
+            raise TypeError(f"{self.kind.__name__} has no stored key {_listed(unknown)}")
+        if missing := self.needed - state.keys():
+            raise TypeError(f"{self.kind.__name__} needs the stored key {_listed(missing)}")
+
+
+def _listed(keys: Iterable[str]) -> str:
+    return ", ".join(map(repr, sorted(keys)))
 
 
 def _form(kind: type[Event]) -> _Form:
     keys = {str(each.metadata.get("stored_as", each.name)): each.name for each in fields(kind)}
-    is_renamed = any(key != name for key, name in keys.items())
+    renamed = tuple((key, name) for key, name in keys.items() if key != name)
     return _Form(
         kind,
         keys=keys,
+        blank={each.name: each.default for each in fields(kind)},
+        needed=frozenset(
+            key for key, each in zip(keys, fields(kind), strict=True) if each.default is MISSING
+        ),
+        renamed=renamed,
         readers=tuple((name, _READERS[name]) for name in keys.values() if name in _READERS),
-        values=attrgetter(*keys.values()) if is_renamed else None,
+        values=attrgetter(*keys.values()) if renamed else None,
     )
 
 
@@ -51,19 +76,24 @@ def from_stored(name: str, state: Mapping[str, Json]) -> Event:
     """The event of type `name` from its stored JSON object.
 
     Raises KeyError for a type that is not in the vocabulary, TypeError for a key that the type
-    does not have.
+    does not have, and for one that it needs.
+
+    The event gets its fields as one dict. The `__init__` of a frozen dataclass sets them one by
+    one, which takes three times as long: a long session has a thousand events, a replay millions.
     """
     form = _FORMS[name]
-    if form.values is None and not form.readers:
-        return form.kind(**state)
-    try:
-        values = {form.keys[key]: value for key, value in state.items()}
-    except KeyError as error:
-        raise TypeError(f"{name} has no stored key {error}") from None
+    if not form.needed.issubset(state) or not state.keys() <= form.keys.keys():
+        form.require_keys(state)
+    values = {**form.blank, **state}
+    for key, field_name in form.renamed:
+        if key in state:
+            values[field_name] = values.pop(key)
     for field_name, read in form.readers:
-        if (value := values.get(field_name)) is not None:
-            values[field_name] = read(value)
-    return form.kind(**values)
+        if values[field_name] is not None:
+            values[field_name] = read(values[field_name])
+    event: Event = _made(form.kind)
+    _set(event, "__dict__", values)
+    return event
 
 
 def to_stored(event: Event) -> Event | dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Final, Literal
 from psycopg.rows import class_row
 from psycopg.types.numeric import Int8
 
+from domain.deciders.prompt import Details
 from domain.events import (
     PromptArchived,
     PromptCreated,
@@ -17,7 +18,6 @@ from domain.events import (
     PromptRestored,
     PromptVersionAdded,
 )
-from domain.prompt import Details
 from projections.projection import Connection, Projection
 
 PROMPTS: Final = Projection(

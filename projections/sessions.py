@@ -10,6 +10,7 @@ from psycopg.rows import class_row, scalar_row
 from psycopg.types.json import Jsonb
 from psycopg.types.numeric import Int8
 
+from domain.deciders.session_state import Details
 from domain.events import (
     AssistantMessageAdded,
     Json,
@@ -34,7 +35,6 @@ from domain.events import (
     UserMessagePosted,
 )
 from domain.modes import EXPIRING, MODES
-from domain.session_state import Details
 from projections.projection import Connection, Projection
 from projections.read import Read
 

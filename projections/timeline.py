@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 from psycopg.rows import class_row
 from psycopg.types.numeric import Int8
 
+from domain.deciders.session import PLANS
 from domain.events import (
     AssistantMessageAdded,
     BuildClaimed,
@@ -47,7 +48,6 @@ from domain.events import (
     UserMessagePosted,
     VersionDeployed,
 )
-from domain.session import PLANS
 from projections import builds, runs, sessions
 from projections.builds import BuildRow
 from projections.projection import Connection, Projection

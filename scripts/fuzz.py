@@ -66,8 +66,8 @@ def _token() -> Attempt:
 
 
 def _reply() -> Attempt:
-    from domain.operations import Operation, fold
-    from domain.reply_parser import Malformed, ReplyParser
+    from domain.replies.operations import Operation, fold
+    from domain.replies.parser import Malformed, ReplyParser
 
     def read(pieces: list[str]) -> tuple[str | None, Any] | None:
         """The intent and the reply; None when it is malformed."""
@@ -182,7 +182,7 @@ TARGETS: Final[Mapping[str, Target]] = {
     ),
     "reply": Target(
         make=_reply,
-        modules=("domain.operations",),
+        modules=("domain.replies.operations",),
         seeds=(
             b'\x03{"intent":"question","response":{"answer":"a\\u00e9\\n","n":[1,-2.5e3,null]}}',
             b'\x07```json\n{"response":{"a":[{}]},"intent":"fix"}\n```',

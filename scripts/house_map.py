@@ -13,11 +13,11 @@ END: Final = "<!-- end of map -->"
 
 
 def packages(root: Path = ROOT) -> Iterator[tuple[str, str]]:
-    """Each package and each room of `service`: its path and the first line of its docstring.
+    """Each package and each of its rooms: its path and the first line of its docstring.
 
     The line is empty where there is no docstring.
     """
-    for pattern in ("*/__init__.py", "service/*/__init__.py"):
+    for pattern in ("*/__init__.py", "domain/*/__init__.py", "service/*/__init__.py"):
         for file in root.glob(pattern):
             docstring = ast.get_docstring(ast.parse(file.read_text())) or ""
             yield file.parent.relative_to(root).as_posix(), docstring.partition("\n")[0]

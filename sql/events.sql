@@ -85,13 +85,26 @@ where tenant_id = %(tenant_id)s and stream_id = %(stream_id)s and type = any (%(
 order by version
 
 -- name: stream_backwards
--- A page of one stream before a version, only events of some types, the newest event first.
+-- A page of one stream before a version, only events of some types, the newest event first: up to the
+-- event with which their states come to so many bytes. The size of a state is known without its text.
 select version, type, state, recorded_at
-from app.event
-where tenant_id = %(tenant_id)s and stream_id = %(stream_id)s and version < %(before)s
-    and type = any(%(types)s::text[])
+from (
+    select
+        version, type, state, recorded_at,
+        sum(octet_length(state)) over (
+            order by version desc rows unbounded preceding
+        ) as bytes
+    from (
+        select version, type, state, recorded_at
+        from app.event
+        where tenant_id = %(tenant_id)s and stream_id = %(stream_id)s and version < %(before)s
+            and type = any(%(types)s::text[])
+        order by version desc
+        limit %(limit)s
+    ) as newest
+) as counted
+where bytes - octet_length(state) < %(bytes)s
 order by version desc
-limit %(limit)s
 
 -- name: event_metadata
 -- The metadata of one event of a stream.

@@ -2,8 +2,10 @@
 
 from typing import overload
 
-from domain import account, project, session
-from domain.account import Account
+from domain.deciders import account, project, session
+from domain.deciders.account import Account
+from domain.deciders.project import Project
+from domain.deciders.session import Session
 from domain.events import (
     AccountEvent,
     Event,
@@ -17,8 +19,6 @@ from domain.events import (
     TimeCredited,
     TimeReserved,
 )
-from domain.project import Project
-from domain.session import Session
 
 
 @overload

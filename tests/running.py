@@ -105,10 +105,15 @@ class LiveService:
     server: Server
 
     @property
+    def key_id(self) -> str:
+        """The key that the client signs with."""
+        assert isinstance(self.client.auth, Signed)
+        return self.client.auth.key_id
+
+    @property
     def tenant_id(self) -> str:
         """The tenant that the client acts as."""
-        assert isinstance(self.client.auth, Signed)
-        return KEYS[self.client.auth.key_id].tenant
+        return KEYS[self.key_id].tenant
 
     async def project(self, project_id: str = "p1", *users: str) -> None:
         """Register a project with its members (u1 unless given)."""

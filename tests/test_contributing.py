@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -89,13 +90,19 @@ LEFT_OUT: Final = [step for step in CHECKED if PROVE or (step.way, step.name) in
 
 
 def copied(folder: Path) -> Path:
-    """A copy of the source, with the environment of the original."""
+    """A copy of the source, with the environment and the bytecode of the original.
+
+    Files keep their times, so Python takes the bytecode of those that no diff changes.
+    """
     listed = ("git", "ls-files", "--cached", "--others", "--exclude-standard")
-    for name in run(ROOT, *listed).stdout.splitlines():
+    names = [Path(name) for name in run(ROOT, *listed).stdout.splitlines()]
+    for parent in {name.parent for name in names}:
+        (folder / parent).mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            shutil.copytree(ROOT / parent / "__pycache__", folder / parent / "__pycache__")
+    for name in names:
         if (ROOT / name).exists():
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, target)
+            shutil.copy2(ROOT / name, folder / name)
     (folder / ".venv").symlink_to(sys.prefix)
     return folder
 

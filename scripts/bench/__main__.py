@@ -26,6 +26,7 @@ from rich.table import Table
 from projections import PROJECTIONS
 from projections.projection import install
 from scripts.bench import (
+    answers,
     appends,
     archives,
     overload,
@@ -256,6 +257,7 @@ def main() -> None:
         *overload.run(chosen.streams),
         *overload.run_workers(chosen.streams),
         *trips.run(),
+        *answers.run(),
         *tracing.run(),
         *sessions.run(),
         *page.run(seconds=chosen.seconds * 20),

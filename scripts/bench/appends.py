@@ -12,7 +12,7 @@ from uuid import uuid4
 import orjson
 import uvloop
 
-from domain import session
+from domain.deciders import session
 from scripts.bench.load import TEXT, message, running_log, timed
 from service.eventlog.live import LiveLog
 from service.eventlog.store import NewEvent

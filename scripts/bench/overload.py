@@ -17,6 +17,7 @@ from typing import Final
 
 import uvloop
 
+from scripts.bench import cores
 from scripts.bench.streams import (
     PACE,
     Figure,
@@ -33,6 +34,10 @@ from scripts.bench.streams import (
 from scripts.bench.wire_model import StampingModel
 
 STEP: Final = 50
+PART: Final = 0.25
+"""The part of a core that a worker has in the simulation of a larger machine."""
+
+PART_STEP: Final = 20
 MOST_MS: Final = 250.0
 FEWEST_MORE: Final = 1.7
 """How many times the replies of one worker two workers have to carry."""
@@ -64,10 +69,12 @@ def _is_whole(reply: bytes) -> bool:
     return numbers == list(range(1, len(numbers) + 1)) and b"event: final\n" in reply
 
 
-async def knee(target: Target, model: StampingModel, upto: int) -> tuple[int, float]:
+async def knee(
+    target: Target, model: StampingModel, upto: int, step: int = STEP
+) -> tuple[int, float]:
     """The highest number of replies within the limit, and the chunks a second that are read."""
-    found, goodput = STEP, STEP / PACE
-    for streams in range(STEP, upto + 1, STEP):
+    found, goodput = step, step / PACE
+    for streams in range(step, upto + 1, step):
         try:
             seen = await load(target, streams, model)
         except NotCarried:
@@ -130,24 +137,32 @@ def run(upto: int) -> list[Figure]:
 
 
 def run_workers(upto: int) -> list[Figure]:
-    """Measure how many more replies two workers carry than one. The model and the clients need
-    cores, too: on a machine with two cores the workers have less than one each."""
+    """Measure how many more replies two workers carry than one.
+
+    The model, the clients and PostgreSQL need cores, too: on a machine with two cores the workers
+    have less than one each. So the workers get a part of a core each in a second measurement.
+    """
     model = StampingModel(deltas=round(REPLY_SECONDS / PACE), pace=PACE)
 
-    async def carried(database_url: str, workers: int) -> int:
+    async def carried(database_url: str, workers: int, part: float | None) -> int:
         async with serving(database_url, model, upto, workers) as target:
-            return (await knee(target, model, upto))[0]
+            if part is None:
+                return (await knee(target, model, upto))[0]
+            with cores.share(target.process.children() or [target.process], part):
+                return (await knee(target, model, upto, PART_STEP))[0]
 
-    with new_databases() as new_database:
-        one, two = (uvloop.run(carried(new_database(), each)) for each in (1, 2))
-    return [
-        Figure(
-            "knee of one worker against the knee of two",
-            one / two,
-            1 / FEWEST_MORE,
-            f"replies at once: {one} against {two}",
-        )
-    ]
+    def more(what: str, part: float | None) -> Figure:
+        with new_databases() as new_database:
+            one, two = (uvloop.run(carried(new_database(), each, part)) for each in (1, 2))
+        return Figure(what, one / two, 1 / FEWEST_MORE, f"replies at once: {one} against {two}")
+
+    what = "knee of one worker against the knee of two"
+    figures = [more(what, None)]
+    if cores.can_be_shared():
+        figures.append(more(f"{what}, each with {PART} of a core", PART))
+    else:
+        print(f"{what}, each with {PART} of a core: left out, because no cgroup can be made")
+    return figures
 
 
 async def measure(target: Target, model: StampingModel, upto: int) -> list[Figure]:

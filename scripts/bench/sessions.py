@@ -26,7 +26,7 @@ from service.access import signatures
 from service.postgres import connections, migrations
 from service.postgres.embedded import embedded
 
-LONG, SHORT = 1_000, 10
+LONG, SHORT = 500, 5
 MANY, FEW = 10_000, 20
 ROUNDS: Final = 40
 LIMIT: Final = 1.3

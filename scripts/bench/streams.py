@@ -140,10 +140,10 @@ async def connected(
         writer.close()
 
 
-def requested(method: str, path: str, body: bytes) -> bytes:
-    """A signed request for a stream, as bytes to send."""
+def requested(method: str, path: str, body: bytes, accept: str = "text/event-stream") -> bytes:
+    """A signed request, for a stream unless it accepts something else, as bytes to send."""
     head = (
-        f"{method} {path} HTTP/1.1\r\nHost: bench\r\nAccept: text/event-stream\r\n"
+        f"{method} {path} HTTP/1.1\r\nHost: bench\r\nAccept: {accept}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
         f"{signatures.HEADER}: {signed(method, path, body)}\r\n\r\n"
     )

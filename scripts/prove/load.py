@@ -12,6 +12,7 @@ from psycopg import OperationalError
 
 from projections.projection import status
 from scripts.prove.calls import Caller
+from scripts.prove.checks.tenants import FAULTS
 from scripts.prove.clients import Client
 from scripts.prove.database import Postgres
 from scripts.prove.endings import end_under_watch
@@ -19,7 +20,6 @@ from scripts.prove.fleet import Fleet
 from scripts.prove.observed import Feed, Observed
 from scripts.prove.others import read_states, read_timelines, watch, work
 from scripts.prove.sizes import Size
-from scripts.prove.tenant_checks import FAULTS
 from scripts.prove.tenants import Tenant
 
 FIRST_SECONDS: Final = 130

@@ -5,7 +5,7 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from domain.account import Account
+from domain.deciders.account import Account
 from domain.events import CreditKind
 from projections.accounts import AccountRow
 from projections.consumption import ConsumptionRow

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from domain.events import BuildFault, BuildOperation, BuildPhase, Report, ReportType
-from domain.reply_contracts import check
+from domain.replies.contracts import check
 from projections.builds import BuildEventRow, BuildRow, BuildStatus
 from projections.versions import VersionRow
 from service.api.chat_schemas import LONGEST_MESSAGE

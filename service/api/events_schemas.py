@@ -5,9 +5,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from domain.events import (
-    EVENT_TYPES,
-)
+from domain.events import EVENT_TYPES
 from service.wire import Cursor, Id, Query, Wire
 
 MOST_EVENTS: Final = 1_000

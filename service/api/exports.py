@@ -9,10 +9,10 @@ from typing import Any, Final
 import orjson
 from starlette.responses import Response
 
-from domain import markdown, plain_text
 from domain.errors import PlanUnknown, Refused, ReplyNotEnded
 from domain.events import ReplyCompleted
-from domain.markdown_titles import titles_of
+from domain.texts import markdown, plain_text
+from domain.texts.markdown_titles import titles_of
 from projections import timeline
 from projections.projection import reached_with_gaps
 from projections.replies import REPLIES

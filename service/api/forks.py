@@ -6,7 +6,7 @@ from typing import Final
 
 from starlette.responses import Response
 
-from domain.session import About
+from domain.deciders.session import About
 from projections.sessions import SESSIONS, SessionRow
 from service.api import forks_schemas, sessions_schemas
 from service.api.sessions import answered_session

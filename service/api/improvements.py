@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from starlette.responses import Response
 
-from domain import prompt
+from domain.deciders import prompt
 from domain.errors import ImprovementUnknown, PromptUnknown
 from projections import sessions
 from projections.prompts import PROMPT_VERSIONS

@@ -5,7 +5,7 @@ from types import NoneType
 
 from starlette.responses import Response
 
-from domain import prompt
+from domain.deciders import prompt
 from domain.errors import PromptVersionUnknown
 from projections.sessions import SESSIONS, SessionRow
 from service.api import instructions_schemas, sessions_schemas

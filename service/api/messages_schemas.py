@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from domain.session import AppendedRole
+from domain.deciders.session import AppendedRole
 from projections.timeline import TimelinePage
 from service.api.chat_schemas import Said
 from service.api.schemas import PageSize, PastQuery

@@ -6,10 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from domain.events import (
-    Role,
-)
-from domain.project import Description
+from domain.deciders.project import Description
+from domain.events import Role
 from projections.projects import ListedProject, MemberRow, ProjectRow
 from service.api.schemas import PageSize, PastPageQuery, PastQuery
 from service.wire import Id, PathId, Text, Wire

@@ -6,9 +6,10 @@ from types import NoneType
 
 from starlette.responses import Response
 
-from domain import prompt, word_diff
+from domain.deciders import prompt
+from domain.deciders.session import About
 from domain.errors import PromptUnknown, PromptVersionUnknown
-from domain.session import About
+from domain.texts import word_diff
 from projections import prompts as rows
 from projections.prompts import PROMPT_VERSIONS, VersionRow
 from service.api import prompts_schemas, schemas

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Final, Literal
 import orjson
 from pydantic import AfterValidator, Field, TypeAdapter, model_validator
 
-from domain import prompt
-from domain.prompt import MOST_CHARACTERS, MOST_PLACEHOLDERS
-from domain.word_diff import OpKind
+from domain.deciders import prompt
+from domain.deciders.prompt import MOST_CHARACTERS, MOST_PLACEHOLDERS
+from domain.texts.word_diff import OpKind
 from projections.prompts import ListedPrompt, PromptRow, PromptStatus, Sort, VersionRow
 from service.api.schemas import ActingQuery, PageSize, PastQuery
 from service.http.call import AnyCall

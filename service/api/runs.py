@@ -8,10 +8,11 @@ from typing import Final
 
 from starlette.responses import Response
 
-from domain import prompt, run_material
+from domain.deciders import prompt
+from domain.deciders.session import About
 from domain.errors import RunUnknown
-from domain.run_material import Candidate, Results, Step
-from domain.session import About
+from domain.texts import run_material
+from domain.texts.run_material import Candidate, Results, Step
 from projections import prompts
 from projections import runs as rows
 from projections.runs import RUN_CANDIDATES, RUN_STEPS, RUNS, CandidateRow, RunRow, StepRow

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Final, Literal, Self
 import orjson
 from pydantic import AfterValidator, Field, model_validator
 
+from domain.deciders.run import Report
 from domain.events import RunFault, RunReportType
-from domain.run import Report
 from projections.runs import BestScore, CandidateRow, RunRow, RunStatus, StepRow
 from service.api.builds_schemas import (
     LONGEST_WAIT_SECONDS,

@@ -16,9 +16,9 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from domain.deciders.prompt import MOST_PLACEHOLDERS
+from domain.deciders.session import About
 from domain.events import SessionMode
-from domain.prompt import MOST_PLACEHOLDERS
-from domain.session import About
 from projections.sessions import ListedSession, ListKey, SessionRow, Sort, Wanted
 from service.api.schemas import BalanceQuery, PageSize, PastQuery
 from service.http.call import AnyCall

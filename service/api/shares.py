@@ -9,8 +9,8 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from domain import markdown
 from domain.errors import LimitReached, ReplyUnknown, ShareUnknown
+from domain.texts import markdown
 from projections import shares
 from projections.projection import left_out
 from projections.projects import project

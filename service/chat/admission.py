@@ -12,8 +12,11 @@ from weakref import WeakValueDictionary
 
 from psycopg.rows import scalar_row
 
-from domain import account, announcements, place, project, rate_limits, session
-from domain.account import Account
+from domain.deciders import account, place, project, rate_limits, session
+from domain.deciders.account import Account
+from domain.deciders.project import Project
+from domain.deciders.rate_limits import LimitStatus, RateLimit, Times
+from domain.deciders.session import AppendedRole, Session
 from domain.errors import (
     BuildUnknown,
     NotAMember,
@@ -27,9 +30,7 @@ from domain.errors import (
 )
 from domain.events import ChatMode, Context, SessionMode
 from domain.modes import MODES, estimate
-from domain.project import Project
-from domain.rate_limits import LimitStatus, RateLimit, Times
-from domain.session import AppendedRole, Session
+from domain.texts import announcements
 from projections.builds import BuildRow, build_read
 from projections.projects import ProjectRow, project_read
 from projections.read import Read

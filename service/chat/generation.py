@@ -15,12 +15,12 @@ import structlog
 
 from domain.events import ReplyMode
 from domain.metering import NS_PER_SECOND, Usage, billed_seconds, total_usage
-from domain.operations import Operation, fold
-from domain.questions import Question, language
-from domain.reply_contracts import BrokenContract, check
-from domain.reply_parser import Malformed, ReplyParser
-from domain.script_check import REMINDER, ScriptCheck, is_prose
-from domain.tools import ToolCall, ToolUse
+from domain.replies.contracts import BrokenContract, check
+from domain.replies.operations import Operation, fold
+from domain.replies.parser import Malformed, ReplyParser
+from domain.replies.questions import Question, language
+from domain.replies.script_check import REMINDER, ScriptCheck, is_prose
+from domain.replies.tools import ToolCall, ToolUse
 from service.chat.references import References
 from service.chat.tools import ProjectTools, summary
 from service.model.client import ModelCall, ModelClient, ModelError

@@ -10,11 +10,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, TypeVar
 
-from domain import questions
-from domain.history import History
+from domain.deciders.session import Session
 from domain.modes import MODES
-from domain.questions import Question
-from domain.session import Session
+from domain.replies import questions
+from domain.replies.history import History
+from domain.replies.questions import Question
 from projections.projects import ProjectRow
 from projections.replies import ReplyRef
 from service.chat.admission import Admitted, Message
@@ -24,7 +24,7 @@ from service.chat.tools import ProjectTools
 from service.concurrency.retry import retrying
 from service.eventlog.errors import DATABASE_AWAY
 from service.eventlog.lineage import Part, backwards, lineage
-from service.eventlog.store import EventStore
+from service.eventlog.store import BACKWARDS_BYTES, EventStore
 from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import Transactions
 from service.model.client import ModelClient
@@ -38,6 +38,9 @@ from service.texts.templates import render
 
 T = TypeVar("T")
 _PAUSES: Final = (1.0,)
+_BYTES_PER_TOKEN: Final = 24
+"""What a token of the history takes up in the log, where the messages are short: most of such an
+event are ids and numbers. So a history is mostly one read."""
 
 
 class Preparation:
@@ -67,6 +70,7 @@ class Preparation:
         self._model = model
         self._patience_seconds = patience_seconds
         self._history_tokens = history_tokens
+        self._history_bytes = min(history_tokens * _BYTES_PER_TOKEN, BACKWARDS_BYTES)
 
     async def generation(self, admitted: Admitted, writer: ReplyWriter) -> Generation:
         """The dialogue with the model about a message, when it is the message's turn."""
@@ -145,7 +149,9 @@ class Preparation:
         )
         own = Part(session_id=admitted.session_id, version=None, state=state)
         for part in (own, *parts):
-            stream = backwards(self._store, admitted.message.tenant_id, part)
+            stream = backwards(
+                self._store, admitted.message.tenant_id, part, most_bytes=self._history_bytes
+            )
             async with aclosing(stream) as pages:
                 while not history.is_full and (page := await anext(pages, None)) is not None:
                     history.extend(event for _, event in page)

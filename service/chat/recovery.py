@@ -14,10 +14,10 @@ from typing import Any, Final, cast
 
 import structlog
 
-from domain import session
+from domain.deciders import session
+from domain.deciders.session import RunningReply, Session
 from domain.events import ChatMode, UserMessagePosted
 from domain.metering import NS_PER_SECOND
-from domain.session import RunningReply, Session
 from projections.projects import project
 from projections.replies import ReplyRef, ReplyRow, orphans
 from service.chat.admission import Admitted, Message

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, cast
 
 from domain.events import ReplyMode
-from domain.operations import Operation, fold
+from domain.replies.operations import Operation, fold
 
 Contains = Callable[[str, int, str], Awaitable[bool]]
 """Whether a file of the project has this text in this line."""

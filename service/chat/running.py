@@ -1,13 +1,13 @@
 """The turns that run in this process: begun, stopped by events of the log, drained at the end."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import structlog
 
 from domain.events import ReplyCancelRequested, ReplyCompleted, ReplyFailed, ReplyStarted
-from domain.reply_contracts import CONTRACT_VERSION
+from domain.replies.contracts import CONTRACT_VERSION
 from service.chat.admission import Admitted
 from service.chat.turn import STOPPING, Responder, Turn
 from service.eventlog.errors import Overloaded, Stopping
@@ -25,6 +25,9 @@ MOST_RUNNING: Final = 2_000
 LANDING_SECONDS: Final = 10.0
 """How long the ends of replies that were stopped may take to be stored, whatever the grace is."""
 
+CHECK_SECONDS: Final = 0.05
+"""How often a service that stops looks whether a message may still come."""
+
 _OF_TURNS: Final = frozenset(
     each.__name__ for each in (ReplyStarted, ReplyCancelRequested, ReplyCompleted, ReplyFailed)
 )
@@ -33,7 +36,11 @@ _log = structlog.stdlib.get_logger(__name__)
 
 class RunningTurns:
     """Owned by the service's loop. Every turn is one task in `_tasks`, and in `_turns` by its
-    reply's id."""
+    reply's id.
+
+    A service that `is_stopping` takes over no replies of other processes. When it `is_closed`, the
+    time for new turns is over, too.
+    """
 
     def __init__(self, responder: Responder, directory: ReplyDirectory, lease_id: int) -> None:
         self._responder = responder
@@ -41,7 +48,7 @@ class RunningTurns:
         self.lease_id = lease_id
         self._tasks: dict[asyncio.Task[None], Turn] = {}
         self._turns: dict[str, Turn] = {}
-        self.is_stopping = False
+        self.is_stopping = self.is_closed = False
 
     def __contains__(self, reply_id: str) -> bool:
         """Whether this process writes the reply."""
@@ -54,7 +61,7 @@ class RunningTurns:
 
     def require_capacity(self) -> None:
         """Raises Stopping or Overloaded unless one more turn may begin."""
-        if self.is_stopping:
+        if self.is_closed:
             raise Stopping
         if len(self._tasks) >= MOST_RUNNING:
             raise Overloaded("too many replies are running")
@@ -69,7 +76,7 @@ class RunningTurns:
     def go_on(self, admitted: Admitted, writer: ReplyWriter) -> None:
         """Answer a message, its reply being ready to be written."""
         turn = Turn(admitted, writer)
-        if self.is_stopping:  # since the message was admitted
+        if self.is_closed:  # since the message was admitted
             turn.stop(STOPPING)
         task = asyncio.create_task(self._responder.answer(turn))
         self._tasks[task] = self._turns[admitted.reply_id] = turn
@@ -105,12 +112,18 @@ class RunningTurns:
             # The end may be this turn's own: then all its frames are stored, and nothing is lost.
             turn.writer.lose()
 
-    async def drain(self, grace_seconds: float) -> None:
-        """Let running replies end. After the grace, stop the replies that still run; they are
-        stored."""
+    async def drain(
+        self, grace_seconds: float, *, may_come: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Let running replies end, also the replies of messages that `may_come`. After the grace,
+        stop the replies that still run; they are stored."""
         self.is_stopping = True
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace_seconds)
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + grace_seconds
+        while (self._tasks or may_come()) and (left := deadline - clock()) > 0:
+            pause = asyncio.create_task(asyncio.sleep(min(CHECK_SECONDS, left)))
+            await asyncio.wait((*self._tasks, pause), return_when=asyncio.FIRST_COMPLETED)
+        self.is_closed = True
         for turn in self._tasks.values():
             turn.stop(STOPPING)
         if self._tasks:

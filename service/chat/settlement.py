@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from domain import account, announcements, session
-from domain.account import Account
+from domain.deciders import account, session
+from domain.deciders.account import Account
 from domain.events import (
     AccountEvent,
     ReplyCompleted,
@@ -21,6 +21,7 @@ from domain.events import (
 )
 from domain.metering import cost_of
 from domain.modes import estimate, operation
+from domain.texts import announcements
 from service.chat.admission import Admitted
 from service.chat.generation import Ending
 from service.concurrency.retry import retrying

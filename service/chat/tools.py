@@ -7,7 +7,7 @@ import asyncio
 from typing import Any, Final, cast
 
 from domain.events import Context
-from domain.tools import HISTORY, SOURCE, Tool, ToolCall, ToolUse
+from domain.replies.tools import HISTORY, SOURCE, Tool, ToolCall, ToolUse
 from projections import builds, versions
 from projections.projects import ProjectRow
 from service.eventlog.errors import DATABASE_AWAY

@@ -5,7 +5,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Final, Literal
 
-from domain import project, session
+from domain.deciders import project, session
 from domain.errors import ReplyInProgress, ReplyUnknown
 from domain.events import CancelReason
 from projections.replies import ReplyRow, reply

@@ -20,6 +20,7 @@ app = typer.Typer(
     add_completion=False,
     help="Throughline, the timeline.",
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
 )
 for command in (serve, migrate, backup, restore, sign, link, keys, chat, diff, relay):
     app.command()(command)

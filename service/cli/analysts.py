@@ -73,7 +73,7 @@ def print_list() -> None:
 def change_password(
     name: Annotated[str, typer.Argument(help="The analyst's role.")],
 ) -> None:
-    """Give an analyst a new password, and print how to connect. The former one ends at once."""
+    """Give an analyst a new password, and print how to connect. The old password ends at once."""
     from service.postgres.analysts import UnknownAnalyst, new_password
 
     try:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import httpx2
 
     from domain.events import Json, ReplyMode
-    from domain.operations import Operation
+    from domain.replies.operations import Operation
 
 ASK: Final = "/v1/chat-plan"
 SILENT_SECONDS: Final = 30.0
@@ -49,10 +49,10 @@ def chat(
     ] = "",
     project: Annotated[str, typer.Option(help="The project to plan for.")] = "demo",
     user: Annotated[str, typer.Option(help="The user in whose name to ask.")] = "ada",
-    session: Annotated[str, typer.Option(help="The session to go on with; the newest one.")] = "",
+    session: Annotated[str, typer.Option(help="The session. By default the newest.")] = "",
     locale: Annotated[str, typer.Option(help="The language: en, fr, es or ar.")] = "en",
-    url: Annotated[str, typer.Option(help="The service's address; by the settings.")] = "",
-    key: Annotated[str, typer.Option(help="The key's id; the only one if there is one.")] = "",
+    url: Annotated[str, typer.Option(help="The service's URL. By default from the settings.")] = "",
+    key: Annotated[str, typer.Option(help="The key's id. By default the only key.")] = "",
 ) -> None:
     """Ask the planner, and show its reply while it is written.
 
@@ -148,14 +148,14 @@ class View:
                 pass  # a newer service may have more events
 
     def _grow(self, ops: "Iterable[Operation]") -> None:
-        from domain.operations import fold
+        from domain.replies.operations import fold
 
         self.data, self.doing = fold(ops, self.data), ""
 
     @property
     def text(self) -> str:
         """The reply so far, in Markdown."""
-        from domain import markdown
+        from domain.texts import markdown
 
         return markdown.reply(self.mode, self.data, self.locale) if self.data else ""
 

@@ -23,7 +23,7 @@ def relay(
     ],
     tenant: Annotated[str | None, typer.Option(help="Only events of this tenant.")] = None,
     stream: Annotated[
-        str, typer.Option(help="The stream. It is created if there is none of this name.")
+        str, typer.Option(help="The name of the stream. The relay creates a missing stream.")
     ] = "THROUGHLINE",
     subject: Annotated[
         str, typer.Option(help="The subject of an event, with {tenant} and {type}.")

@@ -2,8 +2,8 @@
 
 from functools import partial
 
-from domain import account
-from domain.account import Account
+from domain.deciders import account
+from domain.deciders.account import Account
 from domain.events import CreditKind
 from service.eventlog.stream_ids import account_stream
 from service.eventlog.transactions import Transaction

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from domain import account, announcements, build, project, session
-from domain.account import Account
-from domain.build import Build
+from domain.deciders import account, build, project, session
+from domain.deciders.account import Account
+from domain.deciders.build import Build
+from domain.deciders.session import Session
 from domain.errors import SessionUnknown
 from domain.events import AccountEvent, BuildOperation, Event, Json, Report, SessionEvent
 from domain.metering import BUILD_ESTIMATES
 from domain.modes import MODES
-from domain.session import Session
+from domain.texts import announcements
 from service.commands.projects import require_actor
 from service.eventlog.stream_ids import (
     StreamId,

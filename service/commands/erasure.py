@@ -13,7 +13,8 @@ from typing import Final
 
 import structlog
 
-from domain import build, project, prompt, session
+from domain.deciders import build, project, prompt, session
+from domain.deciders.project import Project
 from domain.errors import (
     PromptUnknown,
     Refused,
@@ -23,7 +24,6 @@ from domain.errors import (
     SessionUnknown,
 )
 from domain.events import ProjectEvent
-from domain.project import Project
 from projections import prompts
 from projections.projects import erasing
 from projections.runs import unerased

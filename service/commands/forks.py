@@ -4,11 +4,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from domain import modes, session
+from domain import modes
+from domain.deciders import session
+from domain.deciders.session import About
 from domain.errors import MessageUnknown, SessionUnknown
 from domain.events import Json, SessionMode
 from domain.modes import MODES
-from domain.session import About
 from service.commands.projects import require_actor
 from service.eventlog.lineage import ForkPoint, fork_point, lineage
 from service.eventlog.store import EventStore

@@ -3,8 +3,8 @@
 from functools import partial
 from typing import Any
 
-from domain import prompt, session
-from domain.prompt import Source
+from domain.deciders import prompt, session
+from domain.deciders.prompt import Source
 from projections.replies import ReplyRow
 from service.commands import prompts
 from service.commands.projects import require_actor

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from domain import prompt, session
+from domain.deciders import prompt, session
+from domain.deciders.session import UsedPrompt
 from domain.errors import InstructionsFixed, SessionUnknown, ValuesUnknown
 from domain.modes import MODES
-from domain.session import UsedPrompt
 from projections.prompts import VersionRow
 from service.commands.projects import require_actor
 from service.eventlog.stream_ids import project_stream, prompt_stream, session_stream

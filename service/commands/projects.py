@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from domain import project
+from domain.deciders import project
 from domain.events import Role
 from service.eventlog.stream_ids import project_stream
 from service.eventlog.transactions import Transaction

@@ -5,9 +5,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from domain import project, prompt
+from domain.deciders import project, prompt
+from domain.deciders.prompt import Source
 from domain.errors import OwnersOnly
-from domain.prompt import Source
 from service.commands.projects import require_actor
 from service.eventlog.stream_ids import project_stream, prompt_stream
 from service.eventlog.transactions import Transaction

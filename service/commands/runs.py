@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from domain import run, session
+from domain.deciders import run, session
+from domain.deciders.run import Report, Run
 from domain.errors import RunUnknown, SessionPrivate, SessionUnknown
 from domain.events import Json, RunEvent
 from domain.modes import MODES
-from domain.run import Report, Run
 from service.commands.projects import require_actor
 from service.commands.sessions import Opening, RunMaterial, give_run_material, open_session
 from service.eventlog.stream_ids import StreamId, project_stream, run_stream, session_stream

@@ -6,10 +6,12 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from domain import announcements, modes, place, prompt, run, session
+from domain import modes
+from domain.deciders import place, prompt, run, session
+from domain.deciders.session import About
 from domain.errors import RunUnknown
 from domain.events import SessionEvent, SessionMode
-from domain.session import About
+from domain.texts import announcements
 from projections.replies import ReplyRow
 from projections.sessions import reusable_read
 from service.chat.admission import Viewed

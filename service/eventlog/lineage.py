@@ -5,7 +5,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
-from domain import session
+from domain.deciders import session
+from domain.deciders.session import Session
 from domain.events import (
     SessionDeleted,
     SessionEvent,
@@ -13,8 +14,7 @@ from domain.events import (
     SessionModeChanged,
     SessionOpened,
 )
-from domain.session import Session
-from service.eventlog.store import EventStore
+from service.eventlog.store import BACKWARDS_BYTES, LONGEST_BACKWARDS_PAGE, EventStore
 from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import decode
 
@@ -91,14 +91,21 @@ async def fork_point(
 
 
 async def backwards(
-    store: EventStore, tenant_id: str, part: Part
+    store: EventStore, tenant_id: str, part: Part, *, most_bytes: int = BACKWARDS_BYTES
 ) -> AsyncGenerator[Iterator[tuple[int, SessionEvent]]]:
     """What was said in a part: pages of events with their versions, the newest first.
 
-    An event is decoded when it is taken from its page.
+    An event is decoded when it is taken from its page. A page has about `most_bytes` of states at
+    most.
     """
-    stream_id = str(session_stream(part.session_id))
-    stream = store.backwards(tenant_id, stream_id, _SPOKEN, version=part.version)
+    stream = store.backwards(
+        tenant_id,
+        str(session_stream(part.session_id)),
+        _SPOKEN,
+        version=part.version,
+        first=LONGEST_BACKWARDS_PAGE,
+        most_bytes=most_bytes,
+    )
     async with aclosing(stream) as pages:
         async for page in pages:
             yield ((each.version, decode(each.type, each.state)) for each in page)

@@ -24,8 +24,12 @@ PAGE: Final = 1_000
 REPLAY_PAGE: Final = 10_000
 END: Final = 2**63 - 1
 BACKWARDS_PAGE: Final = 32
-LONGEST_BACKWARDS_PAGE: Final = 512
-"""Events of one read backwards: first about ten messages with their replies, at last hundreds."""
+LONGEST_BACKWARDS_PAGE: Final = 1_024
+"""Events of one read backwards: about ten messages with their replies, for a reader that looks for
+one of the newest; hundreds for a reader that goes far. A round trip costs as much as hundreds of
+short events."""
+BACKWARDS_BYTES: Final = 256 * 1024
+"""The bytes of their states, about."""
 
 _MOST_VERSIONS: Final = 2**31 - 1
 
@@ -158,27 +162,35 @@ class EventStore:
             )
 
     async def backwards(
-        self, tenant_id: str, stream_id: str, types: Sequence[str], *, version: int | None = None
+        self,
+        tenant_id: str,
+        stream_id: str,
+        types: Sequence[str],
+        *,
+        version: int | None = None,
+        first: int = BACKWARDS_PAGE,
+        most_bytes: int = BACKWARDS_BYTES,
     ) -> AsyncGenerator[list[Entry]]:
         """The events of one stream that have one of these types, in pages, the newest first.
 
         They begin at a version, or at the end of the stream. A page is read when it is asked for.
-        The first has `BACKWARDS_PAGE` events at most, and each of the next has eight times as many
-        as the page before, up to `LONGEST_BACKWARDS_PAGE`: a reader that goes on goes far.
+        The first has `first` events at most, the others `LONGEST_BACKWARDS_PAGE`. A page ends with
+        the event with which its states come to `most_bytes`.
         """
         before = _MOST_VERSIONS if version is None else version + 1
-        limit = BACKWARDS_PAGE
+        limit = first
         asked: dict[str, Any]
         asked = {"tenant_id": tenant_id, "stream_id": stream_id, "types": list(types)}
+        asked["bytes"] = max(1, most_bytes)
         while True:
             bounds = {"before": before, "limit": limit}
             read = Read(SQL["stream_backwards"], _entry, asked | bounds, is_binary=True)
             page = await tenant_rows(self._pool, tenant_id, read)
             yield page
-            if len(page) < limit:
+            if len(page) < limit and sum(len(each.state) for each in page) < asked["bytes"]:
                 return
             before = page[-1].version
-            limit = min(8 * limit, LONGEST_BACKWARDS_PAGE)
+            limit = LONGEST_BACKWARDS_PAGE
 
     async def range(
         self,

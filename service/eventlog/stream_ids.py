@@ -5,9 +5,14 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final, Generic, TypeAlias, TypeVar, get_args
 
-from domain import account, build, idempotency, place, project, prompt, run, session
-from domain.account import Account
-from domain.build import Build
+from domain.deciders import account, build, idempotency, place, project, prompt, run, session
+from domain.deciders.account import Account
+from domain.deciders.build import Build
+from domain.deciders.place import SessionPlace
+from domain.deciders.project import Project
+from domain.deciders.prompt import Prompt
+from domain.deciders.run import Run
+from domain.deciders.session import Session
 from domain.events import (
     AccountEvent,
     BuildEvent,
@@ -18,11 +23,6 @@ from domain.events import (
     RunEvent,
     SessionEvent,
 )
-from domain.place import SessionPlace
-from domain.project import Project
-from domain.prompt import Prompt
-from domain.run import Run
-from domain.session import Session
 
 S = TypeVar("S")
 E = TypeVar("E")

@@ -14,7 +14,7 @@ from uuid import UUID
 import orjson
 import structlog
 
-from domain import idempotency
+from domain.deciders import idempotency
 from domain.errors import NotAMember, Refused
 from domain.events import ERASURES, Event, Json
 from domain.stored_events import from_stored, to_stored

@@ -30,6 +30,12 @@ WRITE_SECONDS: Final = 15.0
 RESERVED_DESCRIPTORS: Final = 256
 """File descriptors for the database, the provider and files; at most half of all descriptors."""
 
+LAST_REQUEST_SECONDS: Final = 1.0
+"""How long a server that stops waits for a request that is on its way, on each open connection."""
+
+LATE_SECONDS: Final = 0.05
+"""How long a loop that was busy has to read what came before a connection is closed as idle."""
+
 LINGER_SECONDS: Final = 2.0
 """How long a refused client may go on sending: cut off at once, it would lose the answer."""
 
@@ -111,7 +117,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     _timer: asyncio.TimerHandle | None = None
     _deadline = 0.0
-    _begun = _in_body = _is_deaf = _is_refused = _is_retired = False
+    _begun = _in_body = _is_deaf = _is_refused = _is_retiring = False
     _header_bytes = _untold_bytes = 0
     _refusal = NOT_HTTP
     _writes: WriteWatch
@@ -188,7 +194,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._refusal = BAD_HEAD
             raise _LimitReached
         super().on_headers_complete()
-        if self._is_retired:
+        if self._is_retiring:
             self.cycle.keep_alive = False
         self._begun, self._in_body = False, True
         self._untold_bytes = 0
@@ -215,7 +221,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_body = False
         self._untold_bytes = 0
         if not self._is_answering:
-            self._allow(HEAD_SECONDS)
+            self._allow(self._idle_seconds)
 
     def on_response_complete(self) -> None:
         """The answer is out: the next head is waited for, or the rest of a body that was not."""
@@ -223,7 +229,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             self._writes.start()
         else:
-            self._allow(BODY_SECONDS if self._in_body else HEAD_SECONDS)
+            self._allow(BODY_SECONDS if self._in_body else self._idle_seconds)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - it is the base's
         """The parser gave up, of itself or because of a limit here."""
@@ -239,6 +245,11 @@ class LimitedProtocol(HttpToolsProtocol):
     @property
     def _is_answering(self) -> bool:
         return bool(self.cycle) and not self.cycle.response_complete
+
+    @property
+    def _idle_seconds(self) -> float:
+        """How long the connection may be without a request."""
+        return LAST_REQUEST_SECONDS if self._is_retiring else HEAD_SECONDS
 
     def _allow(self, seconds: float) -> None:
         """Give it so long from now. The timer is left as it is if it rings before that."""
@@ -265,20 +276,33 @@ class LimitedProtocol(HttpToolsProtocol):
             self._refusal = HEAD_TOO_SLOW
             self._refuse()
         else:
+            self.loop.call_later(LATE_SECONDS, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        if not self._begun and not self._is_answering:
             self.transport.close()
 
     # Ends ---------------------------------------------------------------------------------------
 
-    def retire(self) -> None:
-        """Make the next answer that begins the last one on this connection."""
-        self._is_retired = True
-        if self._is_answering and not self.cycle.response_started:
+    def shutdown(self) -> None:
+        """Make the next answer that begins the last one on this connection, because the server
+        stops. Without a further request the connection is closed soon.
+
+        Uvicorn would close it at once, also while a request is on its way.
+        """
+        self._is_retiring = True
+        if not self._is_answering:
+            if not self._begun:
+                self._allow(LAST_REQUEST_SECONDS)
+        elif not self.cycle.response_started:
             self.cycle.keep_alive = False
 
     @property
-    def is_waiting(self) -> bool:
-        """Whether the connection is open, and no request of it is being answered."""
-        return not self._is_answering and not self.transport.is_closing()
+    def is_asking(self) -> bool:
+        """Whether a request is on its way, or may be, whose answer has not begun."""
+        return not self.transport.is_closing() and not (
+            self._is_answering and self.cycle.response_started
+        )
 
     def _give_up(self) -> None:
         """There is no reading on. A request that was whole before is still answered."""

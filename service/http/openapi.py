@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from domain.reply_contracts import CONTRACTS
+from domain.replies.contracts import CONTRACTS
 from service.access.signatures import HEADER
 from service.http.operation import BROWSER_SESSION, COOKIE, TICKET, AnyOperation, Success
 from service.http.problems import MEDIA_TYPE, TITLES, Problem

@@ -4,8 +4,8 @@ fields (RFC 9651), an item a limit, `q` per window `w`, `r` remaining, the next 
 
 from collections.abc import Iterable
 
+from domain.deciders.rate_limits import WINDOW, LimitStatus
 from domain.errors import LimitReached
-from domain.rate_limits import WINDOW, LimitStatus
 
 
 def rate_limit(limits: Iterable[LimitStatus]) -> dict[str, str]:

@@ -19,10 +19,6 @@ from service.http.connection_limits import LimitedProtocol, most_connections
 from service.settings import Settings
 
 ACCEPTED_AT_ONCE: Final = 64
-RETIRE_SECONDS: Final = 1.0
-"""For how long a server that hands over waits for the last request of a connection."""
-
-RETIRE_CHECKS: Final = 20
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _REASONS: Final = {
     errno.EADDRINUSE: "is in use. Stop the other program, or choose another THROUGHLINE_PORT",
@@ -111,7 +107,7 @@ class Server(uvicorn.Server):
         self._before_listening = before_listening
         self._grace_seconds = settings.grace_seconds
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._draining: asyncio.Task[None] | None = None
+        self._stopping: asyncio.Task[None] | None = None
         self._listeners: list[socket.socket] = []
         self._accepting: set[asyncio.Task[object]] = set()
         self.ready = asyncio.Event()
@@ -137,37 +133,24 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept no more connections, and wait until the open connections have ended."""
-        self._stop_accepting()
+        await self._stop_accepting()
         await super().shutdown(sockets)
 
-    async def retire(self) -> None:
-        """Hand over to another process that listens on the same sockets, and then stop.
-
-        The next answer on each open connection is the last one there, and says so. A client whose
-        connection was accepted, but whose request is still on its way, is answered, too.
-        """
-        self._stop_accepting()
-        if self._accepting:
-            await asyncio.wait(self._accepting)
-        open_ones = [
-            each for each in self.server_state.connections if isinstance(each, LimitedProtocol)
-        ]
-        for each in open_ones:
-            each.retire()
-        for _ in range(RETIRE_CHECKS):
-            if not any(each.is_waiting for each in open_ones):
-                break
-            await asyncio.sleep(RETIRE_SECONDS / RETIRE_CHECKS)
-        self.handle_exit(signal.SIGTERM, None)
-
-    def _stop_accepting(self) -> None:
+    async def _stop_accepting(self) -> None:
+        """Accept the connections that wait, and then no more. Return when all of them are open."""
         for listener in self._listeners:
             asyncio.get_running_loop().remove_reader(listener)
+            while self._accept_waiting(listener):
+                pass
             listener.close()
         self._listeners = []
+        for server in self.servers:
+            server.close()
+        if self._accepting:
+            await asyncio.wait(self._accepting)
 
-    def _accept_waiting(self, listener: socket.socket) -> None:
-        """Accept all connections that wait, up to a limit.
+    def _accept_waiting(self, listener: socket.socket) -> bool:
+        """Accept all connections that wait, up to a limit. Returns whether more may wait.
 
         Uvloop's own server accepts one connection in each round of the loop. A busy loop makes a
         few rounds a second, and hundreds of clients would wait for a word that they are refused.
@@ -177,11 +160,12 @@ class Server(uvicorn.Server):
             try:
                 connection, _ = listener.accept()
             except OSError:  # none waits, or no descriptor is free
-                return
+                return False
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             opening = self._loop.create_task(self._open(connection))
             self._accepting.add(opening)
             opening.add_done_callback(self._accepting.discard)
+        return True
 
     async def _open(self, connection: socket.socket) -> None:
         """Serve an accepted connection as uvicorn serves its own ones."""
@@ -218,13 +202,30 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop; a second Ctrl-C does not wait."""
-        if self._loop is not None and not self.should_exit:
-            self._loop.call_soon_threadsafe(self._drain)
+        if self._loop is not None and self.started and not self.should_exit:
+            self._loop.call_soon_threadsafe(self._begin_to_stop)
         super().handle_exit(sig, frame)
 
-    def _drain(self) -> None:
+    def _begin_to_stop(self) -> None:
+        self._stopping = asyncio.ensure_future(self._stop())
+
+    async def _stop(self) -> None:
+        """Accept no more connections, answer the open connections, and let replies end.
+
+        The next answer on each connection is the last one there, and says so. A client whose
+        connection was accepted, but whose request is still on its way, is answered, too.
+        """
+        await self._stop_accepting()
+        for each in list(self.server_state.connections):
+            each.shutdown()
         service = self.service
         service.merged_streams.stop()
         service.build_polls.stop()
         service.run_polls.stop()
-        self._draining = asyncio.ensure_future(service.running_turns.drain(self._grace_seconds))
+        await service.running_turns.drain(self._grace_seconds, may_come=self._may_ask)
+
+    def _may_ask(self) -> bool:
+        return any(
+            isinstance(each, LimitedProtocol) and each.is_asking
+            for each in self.server_state.connections
+        )

@@ -31,9 +31,9 @@ from anthropic.types import (
 from anthropic.types.message_create_params import MessageCreateParamsStreaming
 
 from domain.metering import Usage
-from domain.questions import Question
-from domain.reply_contracts import reply_schema
-from domain.tools import LOOKS_A_ROUND, ToolCall, ToolUse
+from domain.replies.contracts import reply_schema
+from domain.replies.questions import Question
+from domain.replies.tools import LOOKS_A_ROUND, ToolCall, ToolUse
 from service.concurrency.retry import retry_after
 from service.model.surrogates import Pairs
 from service.ops import tracing

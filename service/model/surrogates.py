@@ -7,7 +7,7 @@ beginning of a text of its own, and the SDK reads each text by itself.
 import re
 from typing import Final
 
-from domain.json_tokens import REPLACEMENT
+from domain.replies.json_tokens import REPLACEMENT
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]").search
 _HIGH_HALF: Final = re.compile("[\ud800-\udbff]\\Z").search

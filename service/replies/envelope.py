@@ -6,8 +6,8 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from domain.deciders.session import PLANS
 from domain.events import ReplyCompleted, ReplyFailed, ReplyMode
-from domain.session import PLANS
 from service.texts.templates import render
 from service.wire import Wire, dumped
 

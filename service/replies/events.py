@@ -7,7 +7,7 @@ from orjson import dumps
 from pydantic import BaseModel
 
 from domain.events import ReplyMode
-from domain.operations import Operation
+from domain.replies.operations import Operation
 from service.replies.envelope import ChatPlanResponse
 from service.replies.sse import encode
 from service.wire import Wire

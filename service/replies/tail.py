@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from domain.errors import ReplyUnknown
 from domain.events import ReplyMode
-from domain.operations import Operation, fold
+from domain.replies.operations import Operation, fold
 from projections.replies import ReplyRef
 from service.concurrency.ring import Ring
 from service.replies.envelope import End

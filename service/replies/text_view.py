@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from domain.reply_contracts import MAIN_TEXT
+from domain.replies.contracts import MAIN_TEXT
 from service.replies.sse import decode, encode
 
 View = Literal["ops", "text"]

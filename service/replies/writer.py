@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from time import monotonic_ns
 from typing import Final
 
-from domain.operations import Operation
+from domain.replies.operations import Operation
 from service.concurrency.batcher import Batcher
 from service.ops.metrics import RESETS
 from service.replies.events import Chunk, ReplyEvent, Reset, encoded

@@ -17,7 +17,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import orjson
 
-from domain import questions
+from domain.replies import questions
 
 Language = Literal["en", "fr", "es", "ar"]
 Bundle: TypeAlias = Mapping[str, str]

@@ -8,7 +8,7 @@ import orjson
 import structlog
 
 from domain.events import Json, ReplyMode, RunFault, SessionMode
-from domain.reply_contracts import MAIN_TEXT
+from domain.replies.contracts import MAIN_TEXT
 from projections.builds import BuildRow, BuildStatus
 from projections.runs import RunRow, RunStatus
 from projections.timeline import ItemKind, TimelineRow

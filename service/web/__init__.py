@@ -1,1 +1,1 @@
-"""The web client: its files, which are served as they are."""
+"""The web client: its files, and how they are served."""

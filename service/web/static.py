@@ -1,7 +1,8 @@
 """Serves the files of the web client.
 
 The files are read once, when the process starts. So a path is looked up in a table and never in the
-file system.
+file system. Script and style are served without comments and indentation, which a browser does not
+need. Each line stays on its number, so an error in a browser names the line of the source.
 
 The page loads its files from addresses with the version of the client, such as
 `/client/v-<version>/page.js`. A browser keeps such a file for ever, because another version has
@@ -48,6 +49,10 @@ POLICY: Final = (
 
 ASKED_EACH_TIME: Final = "no-cache"
 KEPT: Final = "public, max-age=31536000, immutable"
+_COMMENT: Final = re.compile(r"/\*.*?\*/", re.S)
+_MARGIN: Final = re.compile(r"^[ \t]*(?://.*)?|[ \t]+// .*$|[ \t]+$", re.M)
+"""Indentation, comments to the end of the line, and spaces there. They are found without a parser:
+a test compares each file with its source, token by token."""
 _IMPORTED: Final = re.compile(r"^(?:import|export)\b[^'\n]*'(\.[^'\n]+)'$", re.M)
 _VERSIONED: Final = re.compile(r"v-([0-9a-f]{16})/(.+)")
 
@@ -70,7 +75,15 @@ def client_files(folder: Path = FOLDER) -> Mapping[str, File]:
 def _read(folder: Path) -> Iterator[tuple[str, File]]:
     for path in sorted(folder.rglob("*")):
         if path.is_file() and (media_type := MEDIA_TYPES.get(path.suffix)) is not None:
-            yield path.relative_to(folder).as_posix(), _file(path.read_bytes(), media_type)
+            content = path.read_bytes()
+            if path.suffix in (".css", ".js"):
+                content = _small(content.decode()).encode()
+            yield path.relative_to(folder).as_posix(), _file(content, media_type)
+
+
+def _small(source: str) -> str:
+    """Script or style without comments and indentation, each line on its number."""
+    return _MARGIN.sub("", _COMMENT.sub(lambda found: "\n" * found[0].count("\n"), source))
 
 
 def _file(content: bytes, media_type: str) -> File:

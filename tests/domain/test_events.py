@@ -1,7 +1,8 @@
 """The vocabulary: names, and that what is stored is what is read, now and later."""
 
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from copy import copy
+from dataclasses import MISSING, fields, replace
 from decimal import Decimal
 from types import NoneType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
@@ -180,6 +181,32 @@ def test_a_type_that_is_not_in_the_vocabulary_is_not_read() -> None:
 def test_a_key_that_the_type_does_not_have_is_not_read() -> None:
     with pytest.raises(TypeError):
         from_stored("SessionArchived", {"session_id": "s", "mood": "good"})
+
+
+def test_a_key_that_the_type_needs_cannot_be_left_out() -> None:
+    state = dict(FIRST_DAY["ReplyStarted"])
+    del state["message_id"]
+    with pytest.raises(TypeError, match="'message_id'"):
+        from_stored("ReplyStarted", state)
+
+
+def test_reading_an_event_does_not_change_what_was_given() -> None:
+    state = {**FIRST_DAY["ReplyStarted"], "epoch": 7}
+    before = dict(state)
+    from_stored("ReplyStarted", state)
+    assert state == before
+
+
+@pytest.mark.parametrize("name", EVENT_TYPES)
+def test_an_event_that_was_read_is_like_one_that_was_made(name: str) -> None:
+    kind = EVENT_TYPES[name]
+    state = FIRST_DAY[name]
+    read = from_stored(name, state)
+    made = kind(**{stored_keys(kind)[key]: value for key, value in state.items()})
+    assert read == made
+    assert repr(read) == repr(made)
+    assert vars(read) == vars(made)
+    assert replace(read) == copy(read) == made
 
 
 def test_an_event_never_changes() -> None:

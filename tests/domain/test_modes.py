@@ -9,8 +9,8 @@ import sql
 from domain.events import OperationType, ReplyMode, SessionMode
 from domain.metering import ESTIMATES, OPERATIONS
 from domain.modes import EXPIRING, MODES, PLANNER, estimate, operation, session_id
-from domain.questions import _SESSION_RULES, HINTS  # pyright: ignore[reportPrivateUsage]
-from domain.reply_contracts import CONTRACTS, MAIN_TEXT
+from domain.replies.contracts import CONTRACTS, MAIN_TEXT
+from domain.replies.questions import _SESSION_RULES, HINTS  # pyright: ignore[reportPrivateUsage]
 from projections.replies import REPLIES
 from projections.sessions import SESSIONS
 from projections.timeline import TIMELINE

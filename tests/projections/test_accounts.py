@@ -23,13 +23,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from domain import account as accounts
-from domain import session as sessions
-from domain.account import Account
+from domain.deciders import account as accounts
+from domain.deciders import session as sessions
+from domain.deciders.account import Account
+from domain.deciders.session import Session
 from domain.errors import BalanceInsufficient, SessionSpent
 from domain.events import Event, ReplyCompleted, ReplyFailed
 from domain.metering import Usage, cost_of
-from domain.session import Session
 from domain.stored_events import from_stored
 from projections.accounts import AccountRow, account
 from projections.consumption import ledger
@@ -37,8 +37,9 @@ from projections.projection import Connection, set_aside, status
 from service.eventlog.store import NewEvent
 from service.postgres import connections
 from tests import sizes
+from tests.projections.actions.append import new_events
 from tests.projections.fold import rows
-from tests.projections.generated import Log, background, live, new_events, owning, writing
+from tests.projections.generated import Log, background, live, owning, writing
 
 LIVES: Final = sizes.size(12, 300)
 NEWEST: Final = 2**63 - 1

@@ -604,7 +604,7 @@ def test_the_generated_logs_have_every_type_that_a_read_model_shows() -> None:
     shown = {kind.__name__ for projection in PROJECTIONS for kind in projection.handles}
     worlds = [World(seed).appends(1_000) for seed in range(3)]
     found = {event.type for world in worlds for append in world for event in append}
-    assert shown <= found, "give World in tests/projections/generated.py an action that makes it"
+    assert shown <= found, "give World an action that makes it: tests/projections/actions"
 
 
 def test_the_oracle_is_not_blind() -> None:

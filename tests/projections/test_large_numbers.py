@@ -9,7 +9,8 @@ from projections.projection import status
 from projections.sessions import session
 from projections.timeline import page
 from service.access.audit import page as audit_page
-from tests.projections.generated import background, new_events, owning, writing
+from tests.projections.actions.append import new_events
+from tests.projections.generated import background, owning, writing
 from tests.projections.test_sessions import COMPLETED, CREDITED, consumed, opened, reserved
 
 TOKENS = 2**30

@@ -19,17 +19,10 @@ from projections.sessions import SESSIONS
 from projections.timeline import TIMELINE
 from service.eventlog.store import Recorded
 from service.postgres import connections
+from tests.projections.actions.append import new_events
+from tests.projections.actions.values import PROJECTS, TENANTS, USERS
 from tests.projections.fold import Row, key_of, rows
-from tests.projections.generated import (
-    PROJECTS,
-    TENANTS,
-    USERS,
-    World,
-    live,
-    new_events,
-    owning,
-    writing,
-)
+from tests.projections.generated import World, live, owning, writing
 from tests.sizes import SEED, size
 
 EVENTS: Final = size(350, 1_500)

@@ -30,7 +30,8 @@ from domain.modes import MODES
 from projections.projection import Connection
 from projections.sessions import SessionRow, active_session, session
 from service.postgres import connections
-from tests.projections.generated import Log, new_events, writing
+from tests.projections.actions.append import new_events
+from tests.projections.generated import Log, writing
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from domain.events import (
 from projections.projection import Connection
 from projections.timeline import TIMELINE, Shown, TimelinePage, TimelineRow, page
 from service.postgres import connections
-from tests.projections.generated import Log, World, new_events, owning, writing
+from tests.projections.actions.append import new_events
+from tests.projections.generated import Log, World, owning, writing
 from tests.projections.test_every_projection import explained
 from tests.sizes import size
 

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from domain.operations import fold
+from domain.replies.operations import fold
 from projections import PROJECTIONS
 from projections.projection import Projection, verify
 from service.model.offline.app import OfflineModel

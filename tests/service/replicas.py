@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import httpx
 import psutil
 
-from domain.reply_contracts import CONTRACT_VERSION
+from domain.replies.contracts import CONTRACT_VERSION
 from service.model.offline.app import OfflineModel, serving
 from tests import routes
 from tests.running import ALL_SCOPES, KEYS, Event, Signed, events_of

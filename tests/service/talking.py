@@ -5,9 +5,10 @@ from typing import Any, Final
 
 import httpx
 
-from domain import modes, session
+from domain import modes
+from domain.deciders import session
+from domain.deciders.session_state import Session
 from domain.events import SessionMode
-from domain.session_state import Session
 from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import Transaction
 from service.ids import new_id

@@ -101,11 +101,13 @@ async def refused(live: LiveService, path: str, **asked: Any) -> tuple[int, str]
     return answer.status_code, str(answer.json()["code"])
 
 
-def many(live: LiveService, key_id: str = "k1") -> httpx.AsyncClient:
-    """A client that can keep many streams open."""
+def many(live: LiveService, key_id: str = "") -> httpx.AsyncClient:
+    """A client that can keep many streams open, and signs with this key or else as `live` does."""
     limits = httpx.Limits(max_connections=None)
     base = str(live.client.base_url)
-    return httpx.AsyncClient(base_url=base, auth=Signed(key_id), limits=limits, timeout=60)
+    return httpx.AsyncClient(
+        base_url=base, auth=Signed(key_id or live.key_id), limits=limits, timeout=60
+    )
 
 
 def chained(events: Iterable[Event], before: str | None, kind: str) -> list[Any]:
@@ -161,8 +163,15 @@ def said(
 
 
 async def append(live: LiveService, events: Sequence[NewEvent]) -> int:
-    """Append events together; returns the position of the last one."""
-    appended = await live.service.transactions._writer.append(events)
+    """Append events together; returns the position of the last one.
+
+    The events of t1 become those of the tenant that `live` acts as.
+    """
+    own = [
+        each._replace(tenant_id=live.tenant_id) if each.tenant_id == "t1" else each
+        for each in events
+    ]
+    appended = await live.service.transactions._writer.append(own)
     return appended.first_position + len(events) - 1
 
 

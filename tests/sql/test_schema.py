@@ -18,7 +18,8 @@ from service.eventlog.store import NewEvent
 from service.postgres import connections, migrations
 from service.postgres.analysts import BadName, add_analyst, remove_analyst
 from service.postgres.embedded import Server
-from tests.projections.generated import new_events, owning, writing
+from tests.projections.actions.append import new_events
+from tests.projections.generated import owning, writing
 from tests.service.eventlog.logs import event, running_log
 
 NewDatabase: TypeAlias = Callable[[], str]

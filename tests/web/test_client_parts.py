@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from domain.operations import fold
+from domain.replies.operations import fold
 from service.model.offline.app import OfflineModel
 from service.wire import BEGINNING
 from tests.running import LiveService, events_of, running

@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 
-from domain import session
+from domain.deciders import session
 from domain.errors import ProjectExists
 from projections.projects import project
 from projections.sessions import active_session

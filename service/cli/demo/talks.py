@@ -8,8 +8,9 @@ from hashlib import sha256
 from math import ceil
 from typing import Final, TypeAlias
 
-from domain import account, announcements, place, project, prompt, session
-from domain.account import Account
+from domain.deciders import account, place, project, prompt, session
+from domain.deciders.account import Account
+from domain.deciders.session import About, Session, UsedPrompt
 from domain.errors import BalanceInsufficient, BuildInProgress
 from domain.events import (
     AccountEvent,
@@ -25,7 +26,7 @@ from domain.events import (
 )
 from domain.metering import ESTIMATES, Usage, cost_of
 from domain.modes import MODES, estimate, operation, session_id
-from domain.session import About, Session, UsedPrompt
+from domain.texts import announcements
 from service.cli.demo import words
 from service.cli.demo.world import Append, Process, World
 from service.eventlog.stream_ids import (

@@ -4,11 +4,11 @@ from collections.abc import Callable, Generator
 from functools import partial
 from typing import Final
 
-from domain import prompt, run, session
+from domain.deciders import prompt, run, session
+from domain.deciders.prompt import Source
+from domain.deciders.run import Run
+from domain.deciders.session import About
 from domain.events import RunReportType
-from domain.prompt import Source
-from domain.run import Run
-from domain.session import About
 from service.cli.demo import talks, words
 from service.cli.demo.talks import Member, Talk
 from service.cli.demo.world import World

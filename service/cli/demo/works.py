@@ -4,8 +4,8 @@ from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any, Final
 
-from domain import account, build, project, session
-from domain.build import Build
+from domain.deciders import account, build, project, session
+from domain.deciders.build import Build
 from domain.errors import BalanceInsufficient, BuildInProgress
 from domain.events import BuildOperation, BuildPhase, Event, Report, ReportType
 from domain.metering import BUILD_ESTIMATES

@@ -11,9 +11,9 @@ from functools import partial
 from itertools import accumulate, count
 from typing import Final
 
-from domain import project
+from domain.deciders import project
+from domain.deciders.prompt import version_id
 from domain.events import Role, SessionMode
-from domain.prompt import version_id
 from service.cli.demo import talks, trials, words, works
 from service.cli.demo.talks import Member, Talk
 from service.cli.demo.world import Process, World

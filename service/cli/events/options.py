@@ -1,12 +1,13 @@
 """The options that commands on the log share: which events, and from where to where."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from service.cli.console import err
+from service.cli.past.times import time_of
 
 if TYPE_CHECKING:
     from service.postgres.connections import Connection
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 Tenant = Annotated[str | None, typer.Option(help="Only events of this tenant.")]
 Project = Annotated[str | None, typer.Option(help="Only events of this project.")]
 Session = Annotated[str | None, typer.Option(help="Only events of this session.")]
-Stream = Annotated[str | None, typer.Option(help="Only this stream, such as account-acme-ada.")]
+Stream = Annotated[str | None, typer.Option(help="Only this stream. An example: account-acme-ada.")]
 Types = Annotated[
     list[str] | None, typer.Option("--type", help="Only events of this type. May be repeated.")
 ]
@@ -23,13 +24,11 @@ From = Annotated[
     str,
     typer.Option(
         "--from",
-        help="The first event: a position, a time such as 2026-11-20T10:00Z, or 2h, 30m, 7d ago.",
+        help="The first event: a position, a time (2026-11-20T10:00Z), or how long ago (2h, 7d).",
     ),
 ]
 To = Annotated[str, typer.Option("--to", help="The last event: a position, a time, or 2h ago.")]
 
-_SPAN: Final = re.compile(r"([0-9]{1,6})([smhd])")
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _POSITION: Final = re.compile(r"[0-9]{1,18}")
 
 
@@ -83,14 +82,11 @@ async def upto_of(connection: "Connection", end: str) -> int:
 
 
 def _moment(option: str, text: str) -> datetime:
-    """The time that a text says. A time without a zone is UTC."""
-    if span := _SPAN.fullmatch(text):
-        return datetime.now(UTC) - timedelta(**{_UNITS[span[2]]: int(span[1])})
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
+    """The time that an option says."""
+    time = time_of(text)
+    if time is None:
         raise typer.BadParameter(
             f"{option} {text}: give a position, a time such as 2026-11-20T10:00Z, or a span such"
             " as 2h"
-        ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        )
+    return time

@@ -51,7 +51,9 @@ def replay(
     url: Annotated[
         str, typer.Option(help="POST the events as batches of CloudEvents to this address.")
     ] = "",
-    key: Annotated[str, typer.Option(help="The key that signs; the only one if one.")] = "",
+    key: Annotated[
+        str, typer.Option(help="The id of the key that signs. By default the only key.")
+    ] = "",
     checkpoint: Annotated[
         Path | None, typer.Option(help="A file that keeps how far --url has come.")
     ] = None,

@@ -12,6 +12,7 @@ import typer
 from service.access.keys import known_keys
 from service.cli.console import err
 from service.cli.database import database
+from service.cli.past.times import time_of
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Moments:
     most: int
 
     async def position(self, at: str | None) -> int:
-        """The position of a moment: a cursor, a time, or None for the end of the log.
+        """The position of a moment: a cursor, a position, a time, or None for the end of the log.
 
         Raises BadRequest.
         """
@@ -38,7 +39,8 @@ class Moments:
         async with past_transaction(self.pool, self.tenant_id) as connection:
             if at is None:
                 return await head(connection)
-            return await moment(connection, at)
+            time = None if at.isdecimal() else time_of(at)  # digits alone are a position
+            return await moment(connection, at if time is None else time.isoformat())
 
     async def cursor(self, position: int) -> str | None:
         """The cursor of the event at a position."""

@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="What was there at a moment.")
 At = Annotated[
-    str | None, typer.Option(help="A cursor, a position, or a time with an offset from UTC.")
+    str | None,
+    typer.Option(
+        help="A cursor, a position, a time (2026-11-20T10:00Z), or how long ago (2h, 7d)."
+    ),
 ]
-Tenant = Annotated[str | None, typer.Option(help="The tenant; not needed where keys name one.")]
+Tenant = Annotated[str | None, typer.Option(help="The tenant. By default the keys' tenant.")]
 Most = Annotated[int, typer.Option(help="The most items that are shown.", min=1, max=100_000)]
 _Read = Callable[[Moments, int], Awaitable[dict[str, Any]]]
 _TEXT: Final = 80

@@ -9,7 +9,7 @@ from service.settings import Settings
 if TYPE_CHECKING:
     from service.cli.demo.first_run import Begun
 
-Word: TypeAlias = Literal["listen", "retire", "stop", "stop at once"]
+Word: TypeAlias = Literal["listen", "stop", "stop at once"]
 """What a parent tells a worker process that is prepared."""
 
 

@@ -208,7 +208,7 @@ class Supervisor:
                     return
                 self._workers[place] = new
                 new.order("listen")
-            old.order("retire")
+            old.order("stop")
             await old.ended()
             _log.info("worker_replaced", worker=old.number, by=new.number)
         _log.info("workers_restarted")

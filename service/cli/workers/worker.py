@@ -73,7 +73,6 @@ class _Control:
         self._parent = parent
         self._demo_url = demo_url
         self._heard = asyncio.Event()
-        self._retiring: asyncio.Task[None] | None = None
 
     async def permission(self, server: "Server") -> None:
         """Tell the parent that the server is prepared, and wait until it may listen."""
@@ -95,8 +94,6 @@ class _Control:
             word = "stop"
         self._heard.set()
         match word:
-            case "retire":
-                self._retiring = asyncio.create_task(server.retire())
             case "stop":
                 server.handle_exit(SIGTERM, None)
             case "stop at once":

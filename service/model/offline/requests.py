@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, cast, get_args
 
 import orjson
 
-from domain.questions import HINTS
+from domain.replies.questions import HINTS
 from service.model.offline.replies import INTENTS, LANGUAGES, Intent, Json, Language
 
 Name = Literal[

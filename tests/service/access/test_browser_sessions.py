@@ -25,12 +25,11 @@ LIST = "/v1/browser-sessions"
 
 
 @pytest.fixture
-async def run(url: str) -> AsyncIterator[LiveService]:
-    async with running(url) as started:
-        await started.project("p1", "u1", "u2")
-        await started.project("p2", "u1")
-        await started.credit()
-        yield started
+async def run(run: LiveService) -> LiveService:
+    """The service with a second member of the project p1, and with a second project."""
+    await run.client.put("/v1/projects/p1/members/u2", json={"role": "owner"})
+    await run.project("p2", "u1")
+    return run
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +143,11 @@ async def test_of_requests_that_race_with_one_code_one_signs_in(run: LiveService
     assert problem(await redeem(run, code)) == (401, "link_unusable")
 
 
-async def test_a_wrong_code_and_an_expired_code_look_the_same(url: str, run: LiveService) -> None:
+async def test_a_wrong_code_and_an_expired_code_look_the_same(
+    shared_url: str, run: LiveService
+) -> None:
     old = await link(run)
-    await expire(url, "sign_in_link")
+    await expire(shared_url, "sign_in_link")
     answers = [await redeem(run, code) for code in (old, "x" * 43, "x", "\u0000", "a" * 255)]
     odd: list[Any] = [{}, [], {"code": 7}, "x"]
     answers += [await from_page(run, LIST, body) for body in odd]
@@ -275,7 +276,7 @@ async def test_a_token_for_one_project_sees_no_browser_session_for_others(run: L
 
 
 async def expire(url: str, table: str) -> None:
-    """Let everything in a table expire."""
+    """Let everything in a table expire, of all tenants."""
     async with owning(url) as owner:
         await owner.execute(SQL("update app.{} set expires_at = now()").format(Identifier(table)))
 
@@ -286,10 +287,10 @@ async def rows(url: str, table: str) -> list[Any]:
         return await found.fetchall()
 
 
-async def test_an_expired_browser_session_gives_no_token(url: str, run: LiveService) -> None:
+async def test_an_expired_browser_session_gives_no_token(shared_url: str, run: LiveService) -> None:
     signed = await sign_in(run)
     async with page(run, signed) as client:
-        await expire(url, "browser_session")
+        await expire(shared_url, "browser_session")
         assert problem(await renew(run, signed)) == (401, "signed_out")
         assert await listed(client) == []
         refused = await client.delete(f"{LIST}/{signed.browser_session_id}")
@@ -307,11 +308,11 @@ async def test_a_removed_member_is_out_of_the_project_at_once(run: LiveService) 
         assert (await renew(run, wide)).status_code == 200, "for the user's other projects"
 
 
-async def test_a_browser_session_ends_with_its_key(url: str, run: LiveService) -> None:
+async def test_a_browser_session_ends_with_its_key(shared_url: str, run: LiveService) -> None:
     signed, code = await sign_in(run), await link(run)
-    moved = {"k1": KEYS["k1"].model_copy(update={"tenant": "t2"})}
+    moved = {run.key_id: KEYS[run.key_id].model_copy(update={"tenant": "t2"})}
     for keys in ({"k2": KEYS["k2"]}, moved):
-        async with running(url, hmac_keys=keys) as other:
+        async with running(shared_url, hmac_keys=keys) as other:
             assert problem(await renew(other, signed)) == (401, "signed_out")
             assert problem(await redeem(other, code)) == (401, "link_unusable")
     assert (await renew(run, signed)).status_code == 200

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from domain.reply_contracts import CONTRACTS, MAIN_TEXT, check
+from domain.replies.contracts import CONTRACTS, MAIN_TEXT, check
 from tests.running import LiveService, events_of, problem
 from tests.service import law
 

@@ -15,7 +15,7 @@ from service.api.events_schemas import CloudEvent
 from service.eventlog import heavy_reads, tenant_feed
 from service.eventlog.store import Recorded
 from service.wire import BEGINNING
-from tests.running import LiveService, Signed, problem, running
+from tests.running import LiveService, SharedService, Signed, problem, running
 from tests.service.eventlog.logs import event
 from tests.service.watching import (
     append,
@@ -34,13 +34,31 @@ NAMES = re.compile(r"[a-z0-9]{1,20}|data_base64")
 
 
 @pytest.fixture
-async def run(url: str) -> AsyncIterator[LiveService]:
+def run(request: pytest.FixtureRequest) -> LiveService:
+    """The service with an empty log of its client's tenant.
+
+    A test that asks for its database has a service and a database of its own, and acts as tenant
+    t1. The other tests share a service, and each of them has a tenant of its own.
+    """
+    is_alone = "new_database" in request.fixturenames
+    live: LiveService = request.getfixturevalue("alone" if is_alone else "empty")
+    return live
+
+
+@pytest.fixture
+async def alone(url: str) -> AsyncIterator[LiveService]:
     async with running(url) as service:
         yield service
 
 
-async def page(run: LiveService, *, key_id: str = "k1", **query: Any) -> dict[str, Any]:
-    answer = await run.client.get(PATH, params=query, auth=Signed(key_id))
+@pytest.fixture
+async def empty(shared_service: SharedService) -> AsyncIterator[LiveService]:
+    async with shared_service.tenant() as service:
+        yield service
+
+
+async def page(run: LiveService, *, key_id: str = "", **query: Any) -> dict[str, Any]:
+    answer = await run.client.get(PATH, params=query, auth=Signed(key_id or run.key_id))
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "application/json"
     return dict(answer.json())
@@ -61,8 +79,8 @@ def linked(events: list[Any], before: str | None = None) -> list[Any]:
     return chained(named, before, "event")
 
 
-async def logged(run: LiveService, tenant_id: str = "t1") -> list[Recorded]:
-    return await run.service.store.range(after=0, tenant_id=tenant_id)
+async def logged(run: LiveService) -> list[Recorded]:
+    return await run.service.store.range(after=0, tenant_id=run.tenant_id)
 
 
 def assert_cloud_event(event: dict[str, Any], stored: Recorded) -> None:
@@ -166,6 +184,7 @@ async def test_heavy_reads_wait_for_few_turns_and_quick_reads_do_not(
         assert (await run.client.get(path)).status_code == 200
 
 
+@pytest.mark.usefixtures("url")
 async def test_an_empty_log_is_an_empty_page(run: LiveService) -> None:
     assert await page(run) == {"events": [], "after": BEGINNING, "hasMore": False}
     assert await page(run, after=BEGINNING) == await page(run)
@@ -268,6 +287,7 @@ async def test_the_log_needs_the_right_to_read_it(
 # Tenants and other applications ------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("url")
 async def test_a_tenant_has_its_own_events_only(run: LiveService) -> None:
     tracked = event("an-application", tenant="t1/tracking", kind="tracked")
     await append_each(run, [said("mine"), said("theirs", tenant="t2"), tracked, said("also mine")])
@@ -304,7 +324,9 @@ async def test_a_long_log_comes_whole_as_lines(run: LiveService) -> None:
     assert len(linked(found)) == 5_000
     assert [event["id"] for event in found] == [
         recorded.cursor
-        for recorded in await run.service.store.range(after=0, limit=10_000, tenant_id="t1")
+        for recorded in await run.service.store.range(
+            after=0, limit=10_000, tenant_id=run.tenant_id
+        )
     ]
     some = await lines(run, limit=250)
     assert some == found[:250]

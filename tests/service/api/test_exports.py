@@ -8,7 +8,7 @@ import httpx
 import orjson
 import pytest
 
-from domain import session
+from domain.deciders import session
 from service.api.exports import PAGE
 from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import Transaction

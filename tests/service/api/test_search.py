@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from domain import session
+from domain.deciders import session
 from projections import words
 from service.eventlog.stream_ids import session_stream
 from service.eventlog.transactions import Transaction

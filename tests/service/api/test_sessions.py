@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from domain import session
+from domain.deciders import session
 from domain.modes import MODES
 from service.commands.runs import RunOrder, queue
 from service.commands.sessions import expire

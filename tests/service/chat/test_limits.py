@@ -9,12 +9,12 @@ from typing import Any
 import httpx
 import pytest
 
+from domain.deciders.rate_limits import WINDOW
 from domain.events import Event, MessageAdmitted, ReplyFailed, ReplyStarted, SessionOpened
-from domain.rate_limits import WINDOW
 from service.eventlog.stream_ids import project_stream, session_stream
 from service.eventlog.transactions import decode
 from service.model.offline.app import OfflineModel
-from tests.projections.generated import new_events
+from tests.projections.actions.append import new_events
 from tests.running import LiveService, problem, running
 from tests.service.eventlog.logs import everything, running_log
 from tests.service.replicas import Replica, replicas

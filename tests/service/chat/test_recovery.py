@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
-from domain.operations import fold
+from domain.replies.operations import fold
 from projections import PROJECTIONS
 from projections.projection import install
 from service.chat import recovery

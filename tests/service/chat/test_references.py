@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from domain.events import ChatMode
-from domain.operations import Operation, fold
-from domain.reply_parser import ReplyParser
+from domain.replies.operations import Operation, fold
+from domain.replies.parser import ReplyParser
 from service.chat.references import References
 from service.source.jail import Sources
 

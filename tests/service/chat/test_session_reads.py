@@ -6,12 +6,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from service.eventlog.store import BACKWARDS_PAGE, Entry
+from service.eventlog.store import Entry
 from tests.running import running
 from tests.service import law
 
 MESSAGES = 17
-"""With their replies more events of what was said than one page has."""
 
 
 async def test_a_turn_reads_its_session_once_and_only_as_far_as_its_history(
@@ -22,13 +21,13 @@ async def test_a_turn_reads_its_session_once_and_only_as_far_as_its_history(
         await live.credit()
         for _ in range(MESSAGES):
             final = law.lawful(await live.stream("Good morning"))
-        assert 2 * MESSAGES > BACKWARDS_PAGE
         stream_id = f"session-{final['sessionId']}"
         read = reads_of(stream_id, monkeypatch)
         law.lawful(await live.stream("Good morning"))
         told = live.model.requests[-1]["messages"]
         assert 1 < len(told) < 2 * MESSAGES, "not the whole session"
-        assert read == [BACKWARDS_PAGE]
+        assert len(read) == 1, "one read"
+        assert len(told) <= read[0] < 2 * MESSAGES
 
 
 def reads_of(stream_id: str, monkeypatch: pytest.MonkeyPatch) -> list[int]:

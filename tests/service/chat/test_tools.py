@@ -1,6 +1,8 @@
 """Tool calls: the files that the model may read, the events of the readers, and the cost."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 
 from service.model.offline.app import Fault, OfflineModel
 from service.model.offline.requests import parts
-from tests.running import Event, LiveService, problem, running
+from tests.running import Event, LiveService, SharedService, problem, sharing
 from tests.service import law
 
 KNOWN = {
@@ -20,25 +22,42 @@ KNOWN = {
 APP = 'def greet(name):\n    return f"Hello, {name}!"\n'
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """The folder with a project's source, and a forbidden file beside it."""
-    root = tmp_path / "t1" / "shop"
-    root.mkdir(parents=True)
-    (root / "app.py").write_text(APP)
-    (root / "README.md").write_text("\n# Shop\n\nTea.\n")
-    (root / ".env").write_text("TOKEN=canary\n")
-    (tmp_path / "t2").mkdir()
-    (tmp_path / "t2" / "other.py").write_text("canary\n")
-    return tmp_path
+@dataclass(frozen=True, slots=True)
+class Sourced:
+    """A service that the tests share, and the folder with the sources of its tenants."""
+
+    shared: SharedService
+    sources: Path
+
+    @asynccontextmanager
+    async def tenant(self, model: OfflineModel | None = None) -> AsyncGenerator[LiveService]:
+        """A tenant with a project's source, and with a forbidden file beside that source."""
+        async with self.shared.tenant(model) as live:
+            root = self.sources / live.tenant_id / "shop"
+            root.mkdir(parents=True)
+            (root / "app.py").write_text(APP)
+            (root / "README.md").write_text("\n# Shop\n\nTea.\n")
+            (root / ".env").write_text("TOKEN=canary\n")
+            assert (await live.client.post("/v1/projects", json=KNOWN)).status_code == 201
+            await live.credit()
+            yield live
+
+
+@pytest.fixture(scope="module")
+async def sourced(
+    shared_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Sourced]:
+    sources = tmp_path_factory.mktemp("sources")
+    (sources / "t2").mkdir()
+    (sources / "t2" / "other.py").write_text("canary\n")
+    async with sharing(shared_url, source_dir=sources) as shared:
+        yield Sourced(shared, sources)
 
 
 @pytest.fixture
-async def run(url: str, source: Path) -> AsyncIterator[LiveService]:
-    async with running(url, source_dir=source) as started:
-        assert (await started.client.post("/v1/projects", json=KNOWN)).status_code == 201
-        await started.credit()
-        yield started
+async def run(sourced: Sourced) -> AsyncIterator[LiveService]:
+    async with sourced.tenant() as live:
+        yield live
 
 
 def tool_calls(events: list[Event]) -> list[tuple[str, str]]:
@@ -51,7 +70,7 @@ def sent(run: LiveService) -> list[Any]:
     return [block for message in messages for block in parts(message["content"])]
 
 
-async def test_readers_see_the_tool_calls_of_the_model(run: LiveService, url: str) -> None:
+async def test_readers_see_the_tool_calls_of_the_model(run: LiveService, shared_url: str) -> None:
     events = await run.stream("How does app.py greet?")
     assert tool_calls(events) == [("read_file", "running"), ("read_file", "done")]
     summary = next(data["summary"] for name, data, _ in events if name == "tool")
@@ -63,7 +82,7 @@ async def test_readers_see_the_tool_calls_of_the_model(run: LiveService, url: st
     ]
     assert run.model.calls == 2
     assert "def greet(name):" in str(sent(run)[-1])
-    await law.ended_as_shown(run, url, final)
+    await law.ended_as_shown(run, shared_url, final)
 
 
 async def test_the_seconds_of_each_model_call_are_rounded_up(run: LiveService) -> None:
@@ -72,14 +91,12 @@ async def test_the_seconds_of_each_model_call_are_rounded_up(run: LiveService) -
     assert (await run.account())["consumedSeconds"] == 2
 
 
-async def test_a_project_without_source_is_answered_without_tools(url: str) -> None:
-    async with running(url) as run:
-        await run.project()
-        await run.credit()
-        final = (await run.chat("How does app.py greet?")).json()
-        assert "tools" not in run.model.requests[-1]
-        assert final["data"]["references"] == [], "a file that was not read is no reference"
-        assert final["metadata"]["warnings"] == ["references_left_out"]
+async def test_a_project_without_source_is_answered_without_tools(run: LiveService) -> None:
+    await run.project("p2")
+    final = (await run.chat("How does app.py greet?", projectId="p2")).json()
+    assert "tools" not in run.model.requests[-1]
+    assert final["data"]["references"] == [], "a file that was not read is no reference"
+    assert final["metadata"]["warnings"] == ["references_left_out"]
 
 
 @pytest.mark.parametrize(
@@ -140,10 +157,8 @@ async def test_the_number_of_tool_calls_is_limited(run: LiveService) -> None:
     assert law.lawful(events)["subtype"] == "success"
 
 
-async def test_text_before_a_tool_call_is_not_part_of_the_answer(url: str, source: Path) -> None:
-    async with running(url, source_dir=source, model=_Introducing()) as run:
-        await run.client.post("/v1/projects", json=KNOWN)
-        await run.credit()
+async def test_text_before_a_tool_call_is_not_part_of_the_answer(sourced: Sourced) -> None:
+    async with sourced.tenant(_Introducing()) as run:
         events = await run.stream("How does app.py greet?")
         final = law.lawful(events)
         assert final["mode"] == "question"

@@ -8,7 +8,7 @@ import anyio.to_thread
 import orjson
 import pytest
 
-from domain import markdown
+from domain.texts import markdown
 from service.model.offline.app import OfflineModel
 from tests.running import KEYS, LiveService, running
 from tests.service.cli.conftest import Command

@@ -73,6 +73,8 @@ def test_a_timeline_a_session_and_an_account_are_shown_as_they_were(
     assert (then["account"]["availableSeconds"], then["items"]) == (600, [])
     code, now = past("show", "account", "u1", "--at", datetime.now(UTC).isoformat())
     assert (now["account"]["consumedSeconds"] > 0, len(now["items"])) == (True, 1)
+    code, now = past("show", "account", "u1", "--at", "0s")
+    assert (now["account"]["consumedSeconds"] > 0, len(now["items"])) == (True, 1)
 
 
 def test_a_diff_says_what_changed_between_two_moments(past: Past, life: dict[str, str]) -> None:
@@ -118,7 +120,8 @@ def test_a_terminal_gets_a_table(past: Past, life: dict[str, str]) -> None:
         (("show", "session", "none"), "there is no session none."),
         (("show", "timeline", "p1", "--at", "2020-01-01T00:00:00Z"), "there is no project p1 at"),
         (("show", "account", "u1", "--at", "yesterday"), "This is no moment. Give the option a"),
-        (("show", "account", "u1", "--at", "999"), "The log has not come to this moment"),
+        (("show", "account", "u1", "--at", "20261120"), "The log has not come to this moment"),
+        (("show", "timeline", "p1", "--at", "2d"), "there is no project p1 at"),
         (("show", "account", "u1", "--at", "9.0123abcd"), "The log does not have the event"),
         (
             ("diff", "--project", "p1", "--from", "9", "--to", "8"),

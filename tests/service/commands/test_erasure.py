@@ -13,8 +13,8 @@ import httpx
 import psycopg
 import pytest
 
-from domain import project
-from domain.prompt import request_erasure
+from domain.deciders import project
+from domain.deciders.prompt import request_erasure
 from projections import PROJECTIONS
 from projections.projection import rebuild, verify
 from scripts.schema import program

@@ -41,6 +41,29 @@ async def test_a_stream_is_read_after_a_version(log: Log) -> None:
     assert await log.store.stream("t1", "b") == []
 
 
+async def test_a_stream_is_read_backwards_in_pages_of_some_events_and_of_some_bytes(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "LONGEST_BACKWARDS_PAGE", 4)
+    kinds = ["X", "Y", "X", "Z"] * 5
+    await log.writer.append(
+        [event("a", n, kind=kind, state=b"x" * 10) for n, kind in enumerate(kinds, 1)]
+    )
+
+    async def read(**bounds: int) -> list[list[int]]:
+        pages = log.store.backwards("t1", "a", ["X", "Z"], **bounds)
+        return [[each.version for each in page] async for page in pages]
+
+    newest = [n for n in range(20, 0, -1) if kinds[n - 1] != "Y"]
+    assert await read(first=2) == [
+        newest[:2],
+        *(newest[n : n + 4] for n in (2, 6, 10)),
+        newest[14:],
+    ]
+    assert await read(first=4, most_bytes=21, version=7) == [[7, 5, 4], [3, 1]]
+    assert await read(first=4, most_bytes=1, version=3) == [[3], [1], []]
+
+
 async def test_ranges_are_filtered_and_paged_by_position(log: Log) -> None:
     for n in range(1, 31):
         wanted = event(tenant=f"t{n % 2}", kind=f"K{n % 3}")._replace(project_id=f"p{n % 5}")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from psycopg.rows import RowMaker
 
-from domain import account, project, session
+from domain.deciders import account, project, session
 from domain.errors import BalanceInsufficient
 from domain.events import ReplyCompleted, ReplyStarted, SessionEvent, SessionOpened
 from projections.read import SLICE, Read

@@ -15,8 +15,8 @@ from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from domain.modes import PLANNER
-from domain.questions import HINTS, RULES, Project, question
-from domain.reply_contracts import reply_schema
+from domain.replies.contracts import reply_schema
+from domain.replies.questions import HINTS, RULES, Project, question
 from service.app import key_fault
 from service.model.client import ModelCall, ModelClient, ModelError
 from service.model.offline.app import Fault, OfflineModel, serving

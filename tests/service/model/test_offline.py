@@ -16,7 +16,7 @@ from anthropic import AsyncAnthropic, omit
 from anthropic.types import RawMessageStreamEvent
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from domain.reply_contracts import check
+from domain.replies.contracts import check
 from service.model.offline.app import Fault, OfflineModel, serving
 from service.model.offline.replies import INTENTS, LANGUAGES, MARKS, Intent, Language
 

@@ -22,7 +22,8 @@ from service.replay.importing import (
     rebuild_read_models,
 )
 from service.replay.reading import EventFilter
-from tests.projections.generated import World, live, new_events, owning, writing
+from tests.projections.actions.append import new_events
+from tests.projections.generated import World, live, owning, writing
 from tests.service.eventlog.logs import event
 from tests.sizes import chance, size
 

@@ -11,7 +11,8 @@ from projections.projection import Connection
 from service.eventlog.stream_ids import DECIDERS
 from service.eventlog.transactions import decode
 from service.replay.verification import FIRST, checks
-from tests.projections.generated import World, background, new_events, owning, writing
+from tests.projections.actions.append import new_events
+from tests.projections.generated import World, background, owning, writing
 from tests.service.eventlog.logs import event
 
 TEXTS: Final = """

@@ -2,7 +2,7 @@
 
 import pytest
 
-from domain.operations import Operation
+from domain.replies.operations import Operation
 from service.replies.events import (
     REPLY_EVENTS,
     Accepted,

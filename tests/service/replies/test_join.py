@@ -7,7 +7,7 @@ import httpx
 import orjson
 import pytest
 
-from domain.operations import fold
+from domain.replies.operations import fold
 from service.model.offline.app import Fault, OfflineModel
 from service.postgres.connections import service_transaction
 from service.replies.sse import RETRY

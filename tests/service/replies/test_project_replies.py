@@ -9,7 +9,7 @@ import orjson
 import psycopg
 import pytest
 
-from domain.operations import fold
+from domain.replies.operations import fold
 from service.model.offline.app import OfflineModel
 from tests.running import Event, LiveService, events_of, running
 from tests.service import law

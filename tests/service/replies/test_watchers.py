@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 import pytest
 from prometheus_client import REGISTRY
 
-from service.http import sse_response
+from service.http import connection_limits
 from service.jobs.expiry import expire_idle
 from service.model.offline.app import Fault, OfflineModel
 from service.postgres import connections
@@ -77,7 +77,7 @@ async def test_a_reader_that_reads_nothing_is_disconnected_and_can_resume(
 
     It has fewer pieces than a reader may lie behind without getting a snapshot.
     """
-    monkeypatch.setattr(sse_response, "SEND_SECONDS", 0.5)
+    monkeypatch.setattr(connection_limits, "WRITE_SECONDS", 0.5)
     pieces = ('{"intent":"general","response":{"markdown":"', *["🧵" * 10_000] * 104, '"}}')
     model = OfflineModel(script=[Fault("raw", pieces=pieces)])
     async with running(url, model) as live:

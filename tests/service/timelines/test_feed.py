@@ -18,7 +18,7 @@ from service.timelines import feed as feeds
 from service.timelines.feed import Feeds, Item, Project
 from service.wire import BEGINNING
 from tests.projections.generated import owning
-from tests.projections.test_projection import break_, held, mend
+from tests.projections.trouble import break_, held, mend
 from tests.running import LiveService, Signed, running
 from tests.service import law
 from tests.service.cutter import Cutter
@@ -56,7 +56,6 @@ async def test_a_stream_has_the_items_of_a_page(run: LiveService) -> None:
     assert chained(before + happening, None, "item") == items
 
 
-@pytest.mark.usefixtures("url")
 async def test_a_stream_without_a_cursor_begins_now_after_the_last_item(run: LiveService) -> None:
     await append(run, [said("first"), said("second"), said("hidden", visible=False)])
     items = await shown(run)
@@ -68,7 +67,6 @@ async def test_a_stream_without_a_cursor_begins_now_after_the_last_item(run: Liv
     assert (await shown(run))[2:] == [third]
 
 
-@pytest.mark.usefixtures("url")
 async def test_the_first_item_of_a_project_has_no_previous_item(run: LiveService) -> None:
     async with opened(run) as watched:
         await append(run, [said(project_id="p2")])
@@ -82,7 +80,6 @@ async def test_the_first_item_of_a_project_has_no_previous_item(run: LiveService
 HOW = {"header": ("{}", ""), "query": ("", "{}"), "both": ("{}", "another.log")}
 
 
-@pytest.mark.usefixtures("url")
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("ring", [2, 100], ids=["by the table", "by the ring"])
 async def test_a_stream_is_resumed_at_every_item(
@@ -134,7 +131,6 @@ async def until_last(at: LiveService, *, leaving: bool) -> list[law.Event]:
                     return events
 
 
-@pytest.mark.usefixtures("url")
 async def test_a_watcher_far_behind_reads_the_table_and_then_the_ring(
     run: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,7 +184,6 @@ async def test_a_hundred_watchers_cost_a_single_read(run: LiveService) -> None:
         assert chained(events, None, "item") == items
 
 
-@pytest.mark.usefixtures("url")
 async def test_events_of_other_projects_cost_no_reading(run: LiveService) -> None:
     async with opened(run) as watched:
         await append(run, [said("one")])
@@ -306,14 +301,13 @@ async def test_only_members_can_watch_a_project_of_their_tenant(run: LiveService
     async with opened(run, userId="u1"):
         pass
     for path, auth in (
-        (f"{PATH}?userId=u2", Signed()),
-        ("/v1/project/p9/timeline/stream", Signed()),
+        (f"{PATH}?userId=u2", run.client.auth),
+        ("/v1/project/p9/timeline/stream", run.client.auth),
         (PATH, Signed("k2")),
     ):
         assert await refused(run, path, auth=auth) == (404, "project_not_found")
 
 
-@pytest.mark.usefixtures("url")
 async def test_a_removed_member_s_stream_ends(run: LiveService) -> None:
     await run.client.put("/v1/projects/p1/members/u2", json={"role": "viewer"})
     async with opened(run, userId="u2") as theirs, opened(run, userId="u1") as mine:
@@ -329,12 +323,14 @@ async def test_too_many_streams_are_refused(
     run: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(merge, "MOST_OPEN", 1)
+    await until(lambda: not run.service.merged_streams.open)
     async with opened(run) as watched:
         await watched.comment()
         assert await refused(run, PATH) == (503, "overloaded")
 
 
 async def test_a_head_request_opens_nothing(run: LiveService) -> None:
+    await until(lambda: not run.service.merged_streams.open)
     answer = await run.client.head(PATH)
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/event-stream")
@@ -348,13 +344,21 @@ async def test_a_head_request_opens_nothing(run: LiveService) -> None:
 @pytest.mark.parametrize("hidden", [False, True])
 @pytest.mark.parametrize("mode", ["all", "plan", "build"])
 async def test_a_stream_filters_as_a_page_does(
-    run: LiveService, url: str, monkeypatch: pytest.MonkeyPatch, mode: str, hidden: bool, ring: int
+    run: LiveService,
+    shared_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+    hidden: bool,
+    ring: int,
 ) -> None:
     monkeypatch.setattr(feeds, "RING", ring)
     monkeypatch.setattr(feeds, "STEP", 4)
-    await append(run, [said(f"{n}", visible=n % 3 > 0) for n in range(24)])
-    async with owning(url) as owner:
-        await owner.execute("update app.timeline set mode = 'build' where position % 4 = 0")
+    last = await append(run, [said(f"{n}", visible=n % 3 > 0) for n in range(24)])
+    async with owning(shared_url) as owner:
+        await owner.execute(
+            "update app.timeline set mode = 'build' where position = any(%s)",
+            [list(range(last - 22, last + 1, 4))],
+        )
     items = await shown(run, mode=mode, includeHidden=hidden)
     assert len(items) == {"all": 24, "plan": 18, "build": 6}[mode] * (3 if hidden else 2) // 3
     async with opened(run, since=BEGINNING, mode=mode, includeHidden=hidden) as watched:
@@ -380,7 +384,7 @@ class Raw:
     """A connection whose data is read only on request."""
 
     def __init__(self, run: LiveService, path: str) -> None:
-        request = next(Signed().auth_flow(run.client.build_request("GET", path)))
+        request = next(Signed(run.key_id).auth_flow(run.client.build_request("GET", path)))
         head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
         self._sent = f"GET {path} HTTP/1.1\r\n{head}\r\n".encode()
         self._port = run.client.base_url.port
@@ -436,7 +440,6 @@ async def test_a_watcher_that_comes_during_shutdown_is_sent_away(url: str) -> No
             assert await watched.rest() == [("goaway", {"reason": "stopping"}, "")]
 
 
-@pytest.mark.usefixtures("url")
 async def test_a_reader_that_does_not_read_is_cut_and_can_come_back(
     run: LiveService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -564,7 +567,6 @@ async def test_lost_connections_delay_items_and_lose_none(run: LiveService, url:
     assert chained(events, None, "item") == await shown(run)
 
 
-@pytest.mark.usefixtures("url")
 async def test_a_stream_that_breaks_before_its_first_event_is_resumed_at_its_header(
     run: LiveService,
 ) -> None:

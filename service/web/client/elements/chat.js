@@ -12,7 +12,6 @@
 import { toast, attempt, messageOf } from '../controls/toast.js'
 import { Builds } from '../conversation/builds.js'
 import { Composer } from '../conversation/composer.js'
-import { saved } from '../conversation/files.js'
 import { isShown, makeRow, renewRow } from '../conversation/rows.js'
 import { loadTemplates } from '../conversation/templates.js'
 import { fold, NOTHING } from '../fold.js'
@@ -539,54 +538,22 @@ export class ThroughlineChat extends Drawn {
   async #act(action, row, detail) {
     const client = this.#client
     if (!client) return
-    const id = row.key
-    const session = this.#session
-    /** @type {Record<string, () => any>} */
-    const does = {
-      copy: async () => {
-        await navigator.clipboard.writeText(row.item?.['userMessage']?.text ?? (await client.exportReply(id, { format: 'markdown', locale: locale() })))
-        toast(t('action_copied'))
-      },
-      edit: () => this.#edit(row),
-      again: () => this.#edit({ key: row.item?.['inReplyTo'] ?? row.reply?.userMessageId ?? '' }),
-      fork: async () => this.#adopt(await client.fork(/** @type {string} */ (this.#sessionId), id, session && ['idea', 'prompt', 'run_feedback'].includes(session['mode']) ? { mode: session['mode'] } : {})),
-      panel: () => this.say('panel', `plan:${id}`),
-      prompt: () => this.say('panel', `prompt:${row.item?.['event']?.promptId}`),
-      run: () => this.say('panel', `run:${row.item?.['run']?.runId}`),
-      build: async () => {
-        await client.convert({ projectId: this.#projectId, sessionId: row.item?.['sessionId'] ?? this.#sessionId, planData: row.item?.['aiResponse']?.data, locale: locale() })
-        this.#announce(t('build_locked'))
-        this.say('spent')
-        void this.#readSession()
-      },
-      'build-again': async () => {
-        const build = await client.build(row.item?.['build']?.buildId)
-        if (build.plan) await client.convert({ projectId: this.#projectId, sessionId: build.convertedFromSessionId ?? this.#sessionId, planData: build.plan, locale: locale() })
-        else await client.orderBuild({ projectId: this.#projectId, message: build.prompt, locale: locale() })
-      },
-      'cancel-build': () => client.cancelBuild(row.item?.['build']?.buildId),
-      save: async () => {
-        await client.save(id)
-        toast(t('plan_saved'))
-      },
-      share: async () => {
-        const { url } = await client.share(id)
-        await navigator.clipboard.writeText(new URL(url, new URL(client.url, location.href)).href)
-        toast(t('plan_shared'))
-      },
-      export: async () => saved(await client.exportReply(id, { format: detail, locale: locale() }), `${session?.['name'] ?? id}.${detail === 'json' ? 'json' : 'md'}`),
-      accept: () => this.#accept(row),
+    const open = (/** @type {string} */ panel) => this.say('panel', panel)
+    if (action === 'edit') return this.#edit(row)
+    if (action === 'again') return this.#edit({ key: row.item?.['inReplyTo'] ?? row.reply?.userMessageId ?? '' })
+    if (action === 'panel') return open(`plan:${row.key}`)
+    if (action === 'prompt') return open(`prompt:${row.item?.['event']?.promptId}`)
+    if (action === 'run') return open(`run:${row.item?.['run']?.runId}`)
+    const ordered = () => {
+      this.#announce(t('build_locked'))
+      this.say('spent')
+      void this.#readSession()
     }
-    await attempt(async () => does[action]?.())
-  }
-
-  /** Make an improved prompt a version: of the prompt that the session is about, else of a new one. @param {Row} row */
-  async #accept(row) {
-    const client = /** @type {Throughline} */ (this.#client)
-    const isOfPrompt = this.#session?.['context']?.promptId || this.#session?.['context']?.promptVersionId
-    const { promptId, version } = await client.accept(row.key, isOfPrompt ? {} : { name: String(this.#session?.['name'] ?? t('prompt')).slice(0, 200) })
-    toast(t('message_accepted', { number: version.number }))
-    this.say('panel', `prompt:${promptId}`)
+    const room = { client, projectId: this.#projectId, sessionId: this.#sessionId ?? '', session: this.#session, adopt: (/** @type {Session} */ session) => this.#adopt(session), open, ordered }
+    await attempt(async () => {
+      const { ACTIONS } = await import('../conversation/actions.js')
+      await ACTIONS[action]?.(row, room, detail)
+    })
   }
 
   // What a screen reader hears -----------------------------------------------------------------------

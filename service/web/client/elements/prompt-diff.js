@@ -13,7 +13,7 @@ export class PromptDiff extends ThroughlineElement {
 ins { background: var(--good-soft); color: var(--good); text-decoration: underline; text-underline-offset: 3px; } del { background: var(--bad-soft); color: var(--bad); text-decoration: line-through; }
 .after, .texts h3 { display: none; }
 @media (min-width: 1100px) { @container (min-width: 560px) {
-  .texts { grid-template-columns: 1fr 1fr; } .texts h3 { display: block; } .after { display: block; } .before ins, .after del { display: none; } } }
+.texts { grid-template-columns: 1fr 1fr; } .texts h3 { display: block; } .after { display: block; } .before ins, .after del { display: none; } } }
 `)]
 
   render() {

@@ -6,11 +6,8 @@
  * Events: `new`, where there is nothing yet; `gone` with the id of a session that was erased.
  */
 
-import { confirmed } from '../controls/dialog.js'
 import { menuButton } from '../controls/menu.js'
-import { renameInPlace } from '../controls/rename.js'
 import { attempt, messageOf, toast } from '../controls/toast.js'
-import { saved } from '../conversation/files.js'
 import { changes, date, locale, number, t, word } from '../texts.js'
 import { h, patch } from './parts/dom.js'
 import { Drawn } from './parts/drawn.js'
@@ -245,11 +242,11 @@ export class ThroughlineSessionList extends Drawn {
     const isOwn = session['userId'] === this.#userId && this.#at === null
     const isArchived = session['status'] === 'archived'
     return [
-      { icon: 'edit', label: t('rename'), disabled: !isOwn, run: () => this.rename(id) },
+      { icon: 'edit', label: t('rename'), disabled: !isOwn, run: () => attempt(() => this.rename(id)) },
       { icon: 'star', label: t(session['starred'] ? 'unstar' : 'star'), disabled: !isOwn, run: () => this.#change(session, { starred: !session['starred'] }) },
       { icon: 'download', label: t('export_markdown'), run: () => this.#export(session) },
       { icon: 'archive', label: t(isArchived ? 'restore' : 'archive'), disabled: !isOwn, run: () => this.#archive(session, !isArchived) },
-      { icon: 'trash', label: t('delete'), disabled: !isOwn, danger: true, run: () => this.#erase(session) },
+      { icon: 'trash', label: t('delete'), disabled: !isOwn, danger: true, run: () => attempt(() => this.#erase(session)) },
     ]
   }
 
@@ -257,7 +254,8 @@ export class ThroughlineSessionList extends Drawn {
    * Rename a session where it stands in the list.
    * @param {string} id
    */
-  rename(id) {
+  async rename(id) {
+    const { renameInPlace } = await import('../controls/rename.js')
     const session = this.#sessions?.find(each => each['sessionId'] === id)
     const link = /** @type {HTMLElement | null} */ (this.querySelector(`[data-session="${CSS.escape(id)}"] > a`))
     if (!session || !link) return
@@ -288,6 +286,7 @@ export class ThroughlineSessionList extends Drawn {
       text: t('erase_text', { count: session['itemCount'] }),
       action: t('erase_action'),
     }
+    const { confirmed } = await import('../controls/dialog.js')
     if (!(await confirmed(question))) return
     const id = session['sessionId']
     const done = await attempt(async () => {
@@ -303,6 +302,7 @@ export class ThroughlineSessionList extends Drawn {
   /** @param {Session} session */
   async #export(session) {
     await attempt(async () => {
+      const { saved } = await import('../conversation/files.js')
       const text = await this.#client?.exportSession(session['sessionId'], { format: 'markdown', locale: locale() })
       saved(text, `${session['name']}.md`)
     })

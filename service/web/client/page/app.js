@@ -2,12 +2,11 @@
 
 import { attempt, messageOf, toast } from '../controls/toast.js'
 import { menuButton } from '../controls/menu.js'
-import { renameInPlace } from '../controls/rename.js'
 import { h, patch, svg } from '../elements/parts/dom.js'
 import { icon } from '../elements/parts/icons.js'
 import { inTurn } from '../elements/parts/turns.js'
 import { date, LOCALE_NAMES, LOCALES, locale, number, t, word } from '../texts.js'
-import { help, listen } from './keys.js'
+import { listen } from './keys.js'
 import { chooseLocale, keep, kept, theme, THEMES, useTheme } from './preferences.js'
 import { addressOf, PLACES, Router } from './router.js'
 import { Scrubber } from './scrubber.js'
@@ -404,7 +403,7 @@ export class App {
       b: () => this.#chat?.build(),
       '[': () => void this.#scrubber.step(-1),
       ']': () => void this.#scrubber.step(1),
-      '?': help,
+      '?': () => void help(),
       Esc: () => void this.#escape(),
     }
   }
@@ -485,7 +484,10 @@ export class App {
       this.#onSession(await this.#client.patchSession(session['sessionId'], { name }))
       await this.#list.refresh()
     })
-    renameInPlace(title, { name: session['name'], label: t('rename'), save: async name => void (await save(name)) })
+    void attempt(async () => {
+      const { renameInPlace } = await import('../controls/rename.js')
+      renameInPlace(title, { name: session['name'], label: t('rename'), save: async name => void (await save(name)) })
+    })
   }
 
   #drawBars() {
@@ -520,7 +522,7 @@ export class App {
     return [
       select('locale', t('language'), LOCALES, locale(), each => Reflect.get(LOCALE_NAMES, each), each => void attempt(() => chooseLocale(each))),
       select('theme', t('theme'), THEMES, theme(), each => t(`theme_${each}`), useTheme),
-      h('button', { key: 'help', type: 'button', class: 'bare icon', 'aria-label': t('keys_title'), title: t('keys_title'), onclick: help }, icon('help')),
+      h('button', { key: 'help', type: 'button', class: 'bare icon', 'aria-label': t('keys_title'), title: t('keys_title'), onclick: () => void help() }, icon('help')),
       h('button', { key: 'out', type: 'button', class: 'bare', onclick: () => this.#signOut() }, t('sign_out')),
     ]
   }
@@ -569,6 +571,8 @@ export class App {
     }, { passive: true })
   }
 }
+
+const help = () => attempt(async () => (await import('./help.js')).help())
 
 /** @type {Record<string, string>} */
 const PLACE_ICONS = { timeline: 'timeline', prompts: 'prompt', runs: 'run', usage: 'usage', log: 'log' }

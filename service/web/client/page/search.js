@@ -1,10 +1,8 @@
 /** The search: what has the words, in place of the list while there are words. */
 
-import { messageOf } from '../controls/toast.js'
+import { attempt } from '../controls/toast.js'
 import { h, patch } from '../elements/parts/dom.js'
-import { icon } from '../elements/parts/icons.js'
-import { moment } from '../elements/parts/moment.js'
-import { t, word } from '../texts.js'
+import { t } from '../texts.js'
 
 const PAUSE_MS = 200
 
@@ -57,23 +55,10 @@ export class Search {
 
   async #find() {
     const asking = ++this.#asked
-    /** @type {any} */
-    let content
-    try {
-      const { results } = await this.client.search(this.#projectId ?? '', this.input.value.trim(), { limit: 30 })
-      content = results.length ? h('ul', null, results.map(result)) : h('p', { class: 'empty' }, t('search_none'))
-    } catch (error) {
-      content = h('p', { class: 'empty', role: 'alert' }, messageOf(error))
-    }
-    if (asking === this.#asked) patch(this.node, content)
+    await attempt(async () => {
+      const { found } = await import('./found.js')
+      const content = await found(this.client, this.#projectId ?? '', this.input.value.trim())
+      if (asking === this.#asked) patch(this.node, content)
+    })
   }
-}
-
-/** @param {any} found */
-function result(found) {
-  const message = found.messageId ? `?message=${encodeURIComponent(found.messageId)}` : ''
-  return h('li', null,
-    h('a', { href: `#/sessions/${encodeURIComponent(found.sessionId)}${message}` },
-      h('span', { class: 'line small muted' }, icon(found.kind === 'user_message' ? 'user' : 'plan'), h('bdi', { class: 'cut grow' }, found.sessionName || word('kind', found.kind)), moment(found.timestamp)),
-      h('bdi', null, found.highlights.map((/** @type {any} */ each) => (each.isMatch ? h('mark', null, each.text) : each.text)))))
 }

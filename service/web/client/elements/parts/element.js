@@ -17,8 +17,8 @@ const COLOURS = /** @type {Record<string, [string, string]>} */ ({
 
 const base = sheet(`
 :host { ${Object.entries(COLOURS).map(([name, [light, dark]]) => `--${name}: var(--tl-${name}, light-dark(${light}, ${dark}));`).join(' ')}
-  --mono: var(--tl-mono, ui-monospace, "SF Mono", Menlo, Consolas, monospace); --radius: var(--tl-radius, 6px);
-  display: block; container-type: inline-size; color: var(--text); font: 15px/1.5 var(--tl-font, system-ui, sans-serif); overflow-wrap: anywhere; }
+--mono: var(--tl-mono, ui-monospace, "SF Mono", Menlo, Consolas, monospace); --radius: var(--tl-radius, 6px);
+display: block; container-type: inline-size; color: var(--text); font: 15px/1.5 var(--tl-font, system-ui, sans-serif); overflow-wrap: anywhere; }
 :host([hidden]), [hidden] { display: none; }
 * { box-sizing: border-box; }
 h1, h2, h3, h4, h5, h6, p, ul, ol, dl, dd, figure, blockquote, pre, table { margin: 0; padding: 0; }
@@ -41,7 +41,7 @@ button:hover { background: var(--raised); } button.main { background: var(--acce
 button.main:hover { filter: brightness(1.08); } button:disabled { opacity: .5; cursor: default; }
 button.quiet { border-color: transparent; background: none; color: var(--accent); padding-inline: 8px; } button.small { min-block-size: 28px; }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
-summary { cursor: pointer; border-radius: 4px; } summary > .icon { align-self: center; transition: transform .12s; } [open] > summary > .icon { transform: rotate(90deg); } 
+summary { cursor: pointer; border-radius: 4px; } summary > .icon { align-self: center; transition: transform .12s; } [open] > summary > .icon { transform: rotate(90deg); }
 .badge { display: inline-flex; align-items: center; gap: 4px; padding: 1px 8px 1px 6px; border-radius: 99px; font-size: 13px; background: var(--raised); color: var(--muted); white-space: nowrap; }
 .badge.good { color: var(--good); background: var(--good-soft); } .badge.warn { color: var(--warn); background: var(--warn-soft); }
 .badge.bad { color: var(--bad); background: var(--bad-soft); } .badge.accent { color: var(--accent); background: var(--accent-soft); }

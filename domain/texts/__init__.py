@@ -1,0 +1,1 @@
+"""What the service writes by itself: documents, announcements, differences."""
