@@ -403,7 +403,8 @@ class Transactions:
 
 
 def _form(stream: AnyStream) -> str | None:
-    return stream.decider.snapshots and stream.decider.snapshots.form
+    snapshots = stream.decider.snapshots
+    return None if snapshots is None else snapshots.form
 
 
 def _from_snapshot(known: _Known, rows: list[Recorded]) -> tuple[_Known, list[Recorded]]:

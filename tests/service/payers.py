@@ -14,8 +14,8 @@ from tests.service.replicas import Called
 class Payer:
     """A client that pays one second at a time, and believes every answer.
 
-    Where nothing is stored, the client pays anew under another key. Where all is stored or nobody
-    knows, the client sends the same request with the same key.
+    Where nothing is stored of a first try, the client pays anew under another key. After a try that
+    may be stored, the client sends the same request with the same key until it is acknowledged.
     """
 
     def __init__(self, service: Called, number: int) -> None:
@@ -38,7 +38,7 @@ class Payer:
                 assert answer.status_code == 503, answer.text
                 stored = answer.json()["stored"]
                 self.refused[stored] += 1
-                is_open = stored != "nothing"
+                is_open = is_open or stored != "nothing"
                 await asyncio.sleep(0.05)
             if not is_open:
                 key = next(keys)

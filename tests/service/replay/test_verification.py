@@ -4,7 +4,7 @@ from typing import Final
 
 import orjson
 
-from domain import account
+from domain.deciders import account
 from domain.events import EVENT_TYPES, PromptErased
 from projections import PROJECTIONS
 from projections.projection import Connection
