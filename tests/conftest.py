@@ -45,8 +45,8 @@ LONGEST = (
 
 # Atheris exists only for some platforms: see pyproject.toml.
 collect_ignore = [] if find_spec("atheris") else ["test_fuzz.py"]
-# The drill with Patroni waits for time-outs of twenty seconds, and does not pass every time yet: its
-# processes have no supervisor that starts them again (docs/scale.md).
+# The drill with Patroni waits for time-outs of twenty seconds, and does not pass yet: see
+# docs/scale.md.
 if not os.environ.get("THROUGHLINE_PATRONI"):
     collect_ignore.append("service/eventlog/test_patroni.py")
 if pooler.PROGRAM is None:
