@@ -117,22 +117,47 @@ from app.event
 where tenant_id = %(tenant_id)s and stream_id = %(stream_id)s and version = %(version)s
 
 -- name: streams
--- Several streams, each in order, each after a version.
+-- Several streams, each in order, each after a version. A stream whose newest snapshot of the wanted
+-- form is after that version begins with a row of the snapshot, whose type is the form; the events
+-- after the snapshot follow.
 select event.position, event.tenant_id, event.stream_id, event.version, event.type,
        event.schema_version, event.project_id, event.state, event.metadata, event.recorded_at,
        event.append_tail
-from unnest(%(stream_id)s::text[], %(after)s::int4[]) as each (stream_id, after)
+from unnest(%(stream_id)s::text[], %(after)s::int4[], %(form)s::text[])
+    as each (stream_id, after, form)
+left join lateral (
+    select version, state
+    from app.snapshot
+    where snapshot.tenant_id = %(tenant_id)s
+        and snapshot.stream_id = each.stream_id
+        and snapshot.type = each.form
+        and snapshot.version > each.after
+    order by version desc
+    limit 1
+) as kept on each.form is not null
 cross join lateral (
-    select position, tenant_id, stream_id, version, type, schema_version,
-           project_id, state, metadata::text, recorded_at,
-           substr(uuid_send(append_id), 13) as append_tail
-    from app.event
-    where event.tenant_id = %(tenant_id)s
-        and event.stream_id = each.stream_id
-        and event.version > each.after
-    order by version
+    select 0::bigint as position, %(tenant_id)s::text as tenant_id, each.stream_id, kept.version,
+           each.form as type, 1::int2 as schema_version, null::text as project_id, kept.state,
+           '{}' as metadata, now() as recorded_at, ''::bytea as append_tail
+    where kept.version is not null
+    union all
+    (
+        select position, tenant_id, stream_id, version, type, schema_version,
+               project_id, state, metadata::text, recorded_at,
+               substr(uuid_send(append_id), 13) as append_tail
+        from app.event
+        where event.tenant_id = %(tenant_id)s
+            and event.stream_id = each.stream_id
+            and event.version > coalesce(kept.version, each.after)
+        order by version
+    )
 ) as event
 order by event.stream_id, event.version
+
+-- name: keep_snapshot
+insert into app.snapshot (tenant_id, stream_id, version, type, state)
+values (%(tenant_id)s, %(stream_id)s, %(version)s, %(form)s, %(state)s)
+on conflict do nothing
 
 -- name: range
 -- The events of the log between two positions, in order.

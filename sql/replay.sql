@@ -132,6 +132,21 @@ having max(position) - min(position) + 1 <> count(*) or min(recorded_at) <> max(
 order by 1
 limit %(most)s
 
+-- name: snapshots
+-- The snapshots of states that have one of these forms, stream by stream, in order.
+select tenant_id, stream_id, version, type, state
+from app.snapshot
+where type = any (%(forms)s)
+order by tenant_id, stream_id, version
+
+-- name: events_between
+-- The events of a stream with a version above one and up to another, in order.
+select type, state
+from app.event
+where tenant_id = %(tenant_id)s and stream_id = %(stream_id)s
+    and version > %(after)s and version <= %(upto)s
+order by version
+
 -- name: unmasked
 -- Each event that still has a text, though a later event of the same stream erases that text.
 select distinct event.position, erased.position

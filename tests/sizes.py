@@ -1,7 +1,7 @@
 """The sizes of the tests and their random choices: small and always the same in `make test`.
 
-`make prove` uses large sizes, and prints the seed of its random choices. Every test runs in both: a
-test that takes long has a small size in `make test`.
+`make prove` uses large sizes, and prints the seed of its random choices. A test that takes long has
+a small size in `make test`.
 """
 
 import os

@@ -8,7 +8,7 @@ is only made from what is available and a settlement never takes more than was r
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
 from domain.deciders.rate_limits import Times, with_time
 from domain.errors import BalanceInsufficient, ReservationSettled
@@ -55,6 +55,9 @@ class Account:
 
 
 INITIAL: Final = Account()
+SNAPSHOT: Final = "account/1"
+"""The form of an account's snapshots. It gets another number when the fields of Account or the
+rules of `evolve` change: snapshots of a former form are not read."""
 
 
 def evolve(state: Account, event: AccountEvent) -> Account:
@@ -90,6 +93,13 @@ def fold(events: Iterable[AccountEvent], state: Account = INITIAL) -> Account:
     for event in events:
         state = evolve(state, event)
     return state
+
+
+def from_snapshot(stored: Mapping[str, Any]) -> Account:
+    """The account from the JSON object of its fields."""
+    messages = tuple(datetime.fromisoformat(at) for at in stored["messages"])
+    fields: dict[str, Any] = {**stored, "messages": messages}
+    return Account(**fields)
 
 
 def credit(

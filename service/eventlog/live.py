@@ -20,6 +20,7 @@ from service.concurrency.ring import Ring
 from service.eventlog.errors import DATABASE_AWAY
 from service.eventlog.store import PAGE, EventStore, Recorded, is_lost, page
 from service.postgres.connections import Connect, Connection
+from service.postgres.moves import answered
 from service.wire import position_of
 
 RING: Final = 10_000
@@ -166,21 +167,25 @@ class LiveLog:
                 async with await connect() as connection, await connect() as reader:
                     await connection.execute("listen throughline")
                     self.listening.set()
-                    await self._listen(connection, reader)
+                    await self._listen(connection, reader, connect)
             finally:
                 self.listening.clear()
 
         lost = (psycopg.OperationalError, OSError)
         await retrying(listen, lost, event="listener_lost_its_connection", pauses=(POLL,))
 
-    async def _listen(self, connection: Connection, reader: Connection) -> None:
+    async def _listen(self, connection: Connection, reader: Connection, connect: Connect) -> None:
         while True:
-            await self.require_same_history(reader)
-            await self._catch_up(await self._store.head(), reader)
+            await answered(self._poll(reader), reader, connect)
             async for notification in connection.notifies(timeout=POLL):
                 # Any role that may connect may notify: the payload is at most a hint.
                 if notification.pid != self.writer_pid and _is_position(notification.payload):
-                    await self._catch_up(int(notification.payload), reader)
+                    caught_up = self._catch_up(int(notification.payload), reader)
+                    await answered(caught_up, reader, connect)
+
+    async def _poll(self, reader: Connection) -> None:
+        await self.require_same_history(reader)
+        await self._catch_up(await self._store.head(), reader)
 
     async def _catch_up(self, position: int, reader: Connection) -> None:
         """Bring the ring up to what others wrote: one read for all followers."""

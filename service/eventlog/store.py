@@ -133,14 +133,22 @@ class EventStore:
         raise LookupError("no such event")
 
     async def streams(
-        self, tenant_id: str, after: Mapping[str, int], beside: Sequence[Read[Any]] = ()
+        self,
+        tenant_id: str,
+        after: Mapping[str, int],
+        beside: Sequence[Read[Any]] = (),
+        *,
+        forms: Mapping[str, str | None] | None = None,
     ) -> dict[str, list[Recorded]]:
         """The events of several streams, each with a version above the one given, in order.
 
-        The reads `beside` are sent in the same round trip. They see at least what the streams had.
+        For a stream with a form, its newest snapshot of this form stands in the place of the events
+        up to it, with the form as its type. The reads `beside` are sent in the same round trip.
+        They see at least what the streams had.
         """
         asked = {"tenant_id": tenant_id, "stream_id": [*after], "after": [*after.values()]}
-        streams = _events("streams", asked)
+        form = [(forms or {}).get(each) for each in after]
+        streams = _events("streams", asked | {"form": form})
         async with tenant_transaction(self._pool, tenant_id) as connection:
             for read in (streams, *beside):
                 await read.send(connection)
@@ -148,6 +156,16 @@ class EventStore:
         for event in await streams.rows():
             events[event.stream_id].append(event)
         return events
+
+    async def keep_snapshot(
+        self, tenant_id: str, stream_id: str, form: str, version: int, state: bytes
+    ) -> None:
+        """Keep the state that a stream has at a version."""
+        kept = {"tenant_id": tenant_id, "stream_id": stream_id, "form": form}
+        async with service_transaction(self._pool) as connection:
+            await connection.execute(
+                SQL["keep_snapshot"], kept | {"version": version, "state": state}
+            )
 
     async def backwards(
         self,

@@ -29,11 +29,23 @@ E = TypeVar("E")
 
 
 @dataclass(frozen=True, slots=True)
+class Snapshots(Generic[S]):
+    """How the states of a kind of stream are kept: as JSON objects of their fields.
+
+    `form` names the fields and the rules of the state; snapshots of another form are not read.
+    """
+
+    form: str
+    read: Callable[[Mapping[str, Any]], S]
+
+
+@dataclass(frozen=True, slots=True)
 class Decider(Generic[S, E]):
     """A kind of stream: the first part of the streams' names, and how events become a state.
 
     `events` is the union of the types of its events. Events of some kinds always belong to a
-    project. The state of a kind that is read only once is not worth remembering.
+    project. The state of a kind that is read only once is not worth remembering. A kind whose
+    streams have no end may have `snapshots`.
     """
 
     kind: str
@@ -42,13 +54,18 @@ class Decider(Generic[S, E]):
     fold: Callable[[Iterable[E], S], S]
     is_of_project: bool = False
     is_read_once: bool = False
+    snapshots: Snapshots[S] | None = None
 
 
 SESSION: Final[Decider[Session, SessionEvent]] = Decider(
     "session", SessionEvent, session.INITIAL, session.fold, is_of_project=True
 )
 ACCOUNT: Final[Decider[Account, AccountEvent]] = Decider(
-    "account", AccountEvent, account.INITIAL, account.fold
+    "account",
+    AccountEvent,
+    account.INITIAL,
+    account.fold,
+    snapshots=Snapshots(account.SNAPSHOT, account.from_snapshot),
 )
 BUILD: Final[Decider[Build, BuildEvent]] = Decider(
     "build", BuildEvent, build.INITIAL, build.fold, is_of_project=True

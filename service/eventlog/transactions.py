@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar, cast
 from uuid import UUID
 
 import orjson
+import structlog
 
 from domain.deciders import idempotency
 from domain.errors import NotAMember, Refused
@@ -19,7 +20,7 @@ from domain.events import ERASURES, Event, Json
 from domain.stored_events import from_stored, to_stored
 from projections.read import SLICE, Read
 from service.concurrency.lru import SizedLRU
-from service.eventlog.errors import Contended
+from service.eventlog.errors import DATABASE_AWAY, Contended
 from service.eventlog.store import EventStore, NewEvent, Recorded, WrongVersion
 from service.eventlog.stream_ids import AnyStream, StreamId, request_stream
 from service.eventlog.writer import PATIENCE, Appended, Writer
@@ -29,11 +30,16 @@ MEMORY: Final = 10_000
 MEMORY_BYTES: Final = 64 * 1024 * 1024
 """What is remembered at the most: streams, and bytes of their states as JSON."""
 
+SNAPSHOT_EVERY: Final = 1_000
+"""How many events of a stream there are, at most, after its newest snapshot."""
+
 CONTENTION_SECONDS: Final = 10.0
 """How long a decision is made again and again while others keep changing its streams."""
 
 _BUILDS: Final = {"BuildQueued": "queued", "BuildSucceeded": "succeeded", "BuildFailed": "failed"}
 _ERASURES: Final = frozenset(kind.__name__ for kind in ERASURES)
+
+_log = structlog.stdlib.get_logger(__name__)
 
 S = TypeVar("S")
 E = TypeVar("E", bound=Event)
@@ -304,7 +310,7 @@ class Transactions:
                 try:
                     if transaction.events and transaction.is_founded:
                         appended = await self._append(transaction.events, append_id, patience)
-                        self._remember(tenant_id, transaction)
+                        await self._remember(tenant_id, transaction)
                         _count(transaction.events)
                         return result, appended
                 except WrongVersion:
@@ -351,29 +357,65 @@ class Transactions:
             for each in streams
         }
         after = {name: each.version for name, each in known.items()}
-        events = await self._store.streams(tenant_id, after, beside)
+        forms = {str(each): _form(each) for each in streams}
+        events = await self._store.streams(tenant_id, after, beside, forms=forms)
         read: dict[str, _ReadStream] = {}
         for name, each in known.items():
-            newer = events.get(name, [])
-            state = await _folded(each, newer)
-            version = newer[-1].version if newer else each.version
-            grown = each.grown + sum(len(event.state) for event in newer)
-            fresh = replace(each, state=state, version=version, is_fresh=True, grown=grown)
+            start, newer = _from_snapshot(each, events.get(name, []))
+            state = await _folded(start, newer)
+            version = newer[-1].version if newer else start.version
+            grown = start.grown + sum(len(event.state) for event in newer)
+            fresh = replace(start, state=state, version=version, is_fresh=True, grown=grown)
             read[name] = _ReadStream(fresh, newer)
+            await self._keep(tenant_id, fresh, after=start.version)
         return read
 
-    def _remember(self, tenant_id: str, transaction: Transaction) -> None:
+    async def _remember(self, tenant_id: str, transaction: Transaction) -> None:
         # Only what was written: the append has checked that it was not erased meanwhile.
+        firsts = {event.stream_id: event.version for event in reversed(transaction.events)}
         for name in transaction.written:
             known = transaction.known[name]
             if not known.stream.decider.is_read_once:
                 self._memory.put((tenant_id, name), known)
+                await self._keep(tenant_id, known, after=firsts[name] - 1)
+
+    async def _keep(self, tenant_id: str, known: _Known, *, after: int) -> None:
+        """Keep a snapshot where the stream has passed a multiple of SNAPSHOT_EVERY since `after`.
+
+        Without the snapshot nothing is wrong: the next process reads more events.
+        """
+        snapshots = known.stream.decider.snapshots
+        if snapshots is None or known.version // SNAPSHOT_EVERY == after // SNAPSHOT_EVERY:
+            return
+        state = orjson.dumps(known.state)
+        try:
+            await self._store.keep_snapshot(
+                tenant_id, str(known.stream), snapshots.form, known.version, state
+            )
+        except DATABASE_AWAY as error:
+            _log.warning("snapshot_not_kept", error=type(error).__name__)
 
     def on_events(self, events: Iterable[Recorded]) -> None:
         """Forget the states of the streams that were erased, wherever that was done."""
         for event in events:
             if event.type in _ERASURES:
                 self._memory.pop((event.tenant_id, event.stream_id))
+
+
+def _form(stream: AnyStream) -> str | None:
+    snapshots = stream.decider.snapshots
+    return None if snapshots is None else snapshots.form
+
+
+def _from_snapshot(known: _Known, rows: list[Recorded]) -> tuple[_Known, list[Recorded]]:
+    """The stream at the snapshot that the rows begin with, and the events after it."""
+    snapshots = known.stream.decider.snapshots
+    if not rows or snapshots is None or rows[0].type != snapshots.form:
+        return known, rows
+    kept = rows[0]
+    state = snapshots.read(orjson.loads(kept.state))
+    at = replace(known, state=state, version=kept.version, measured=len(kept.state), grown=0)
+    return at, rows[1:]
 
 
 def _count(events: Iterable[NewEvent]) -> None:

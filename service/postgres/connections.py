@@ -9,6 +9,7 @@ import select
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
+from weakref import WeakSet
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool
@@ -21,6 +22,9 @@ Connect = Callable[[], Awaitable[Connection]]
 Pool = AsyncConnectionPool[Connection]
 ROLES: Final = sql.statements("roles.sql")
 R = TypeVar("R")
+
+OPEN: Final[WeakSet[Connection]] = WeakSet()
+"""The connections of this process, closed ones among them."""
 
 POOL_SIZE: Final = 10
 POOL_SECONDS: Final = 5.0
@@ -49,6 +53,7 @@ async def connect(url: str, *, as_service: bool = True, prepares: bool = True) -
     `prepares` is as in `pool`. Raises psycopg.OperationalError.
     """
     connection = await psycopg.AsyncConnection.connect(url, **_keywords(prepares=prepares))
+    OPEN.add(connection)
     if as_service:
         try:
             await connection.execute(ROLES["serve"])
@@ -74,9 +79,14 @@ def pool(
         max_size=most,
         timeout=seconds,
         reconnect_timeout=_RECONNECT_SECONDS,
+        configure=_note,
         check=_require_open,
         kwargs=_keywords(prepares=prepares),
     )
+
+
+async def _note(connection: Connection) -> None:
+    OPEN.add(connection)
 
 
 def _keywords(*, prepares: bool) -> dict[str, Any]:

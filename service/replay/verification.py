@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+
+import orjson
 
 from domain.events import EVENT_TYPES
 from projections import PROJECTIONS
@@ -52,6 +54,7 @@ async def log_checks(connection: Connection, reading: Rebuilding) -> AsyncGenera
         faults = tuple(text.format(*row) for row in await found.fetchall())
         yield Check(name=name, count=upto, faults=faults)
     yield await _readable(connection, upto, reading("events"))
+    yield await _snapshots(connection)
 
 
 _STATEMENTS: Final = (
@@ -74,6 +77,31 @@ async def _readable(connection: Connection, upto: int, progress: Progress) -> Ch
         if event.type in EVENT_TYPES and len(faults) < FIRST and (fault := fault_of(event)):
             faults.append(f"position {event.position}: {fault}")
     return Check(name="events", count=count, faults=tuple(faults))
+
+
+async def _snapshots(connection: Connection) -> Check:
+    """Fold each stream with snapshots anew, up to each of them."""
+    forms = {each.snapshots.form: each for each in DECIDERS.values() if each.snapshots}
+    found = await connection.execute(SQL["snapshots"], {"forms": [*forms]})
+    faults: list[str] = []
+    rows = await found.fetchall()
+    at: tuple[str, str, int] = ("", "", 0)
+    state: Any = None
+    for tenant_id, stream_id, version, form, kept in rows:
+        decider = forms[form]
+        if at[:2] != (tenant_id, stream_id):
+            at, state = (tenant_id, stream_id, 0), decider.initial
+        asked = {"tenant_id": tenant_id, "stream_id": stream_id, "after": at[2], "upto": version}
+        events = await (await connection.execute(SQL["events_between"], asked)).fetchall()
+        at = (tenant_id, stream_id, version)
+        try:
+            state = decider.fold([decode(*each) for each in events], state)
+            is_same = decider.snapshots and decider.snapshots.read(orjson.loads(kept)) == state
+        except (TypeError, ValueError, KeyError, ArithmeticError):
+            is_same = False
+        if not is_same:
+            faults.append(f"{stream_id}: the snapshot at version {version} differs from the log")
+    return Check(name="snapshots", count=len(rows), faults=tuple(faults[:FIRST]))
 
 
 def fault_of(event: Recorded) -> str | None:

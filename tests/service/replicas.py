@@ -205,12 +205,17 @@ class Reader:
         headers = {"Accept": "text/event-stream", "Last-Event-ID": last}
         with suppress(httpx.TransportError):
             async with replica.client.stream(method, path, headers=headers, **how) as answer:
-                assert answer.status_code == 200, await answer.aread()
+                if answer.status_code != 200:
+                    await self._refused(answer)
+                    return
                 text = ""
                 async for piece in answer.aiter_text():
                     *blocks, text = (text + piece).split("\n\n")
                     self._add([each for block in blocks for each in events_of(block)])
                     self.news.set()
+
+    async def _refused(self, answer: httpx.Response) -> None:
+        raise AssertionError(await answer.aread())
 
     def _add(self, events: list[Event]) -> None:
         for event in events:

@@ -2,8 +2,10 @@
 
 from collections import Counter
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 
+import orjson
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -102,6 +104,14 @@ def release(state: Account, reservation_id: str = "h1") -> Decided:
 
 
 # what is decided ---------------------------------------------------------------------------------
+
+
+def test_a_snapshot_is_the_account_again() -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    state = Account(
+        credited=9, bonus=4, consumed=3, bonus_consumed=1, reservations={"h": 2}, messages=(at,)
+    )
+    assert account.from_snapshot(orjson.loads(orjson.dumps(state))) == state
 
 
 def test_seconds_are_credited() -> None:

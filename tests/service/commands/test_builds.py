@@ -146,9 +146,14 @@ class SlowStore(EventStore):
         self.has_read, self.go_on = asyncio.Event(), asyncio.Event()
 
     async def streams(
-        self, tenant_id: str, after: Mapping[str, int], beside: Sequence[Read[Any]] = ()
+        self,
+        tenant_id: str,
+        after: Mapping[str, int],
+        beside: Sequence[Read[Any]] = (),
+        *,
+        forms: Mapping[str, str | None] | None = None,
     ) -> dict[str, list[Recorded]]:
-        found = await super().streams(tenant_id, after, beside)
+        found = await super().streams(tenant_id, after, beside, forms=forms)
         self.has_read.set()
         await self.go_on.wait()
         return found

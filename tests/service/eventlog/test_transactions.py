@@ -211,6 +211,47 @@ async def test_an_erased_stream_is_forgotten_by_every_process(url: str) -> None:
         assert known is None or not known.state.plans
 
 
+# Snapshots ---------------------------------------------------------------------------------------
+
+
+async def credited(transactions: Transactions, times: int) -> None:
+    for _ in range(times):
+        await transactions.transact("t1", credit)
+
+
+async def test_a_cold_process_reads_an_account_from_its_newest_snapshot(
+    url: str, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SNAPSHOT_EVERY", 10)
+    stream = account_stream("t1", "u1")
+    await credited(Transactions(log.store, log.writer), 25)
+    read = (await Transactions(log.store, log.writer).read("t1", [stream]))[str(stream)]
+    assert ([each.version for each in read.events], read.known.version) == ([*range(21, 26)], 25)
+    assert read.known.state.credited == 25 * 60
+    async with await connections.connect(url, as_service=False) as owner:
+        await owner.execute("update app.snapshot set type = 'account/0'")
+        read = (await Transactions(log.store, log.writer).read("t1", [stream]))[str(stream)]
+        assert len(read.events) == 25, "a snapshot of another form is not read"
+
+
+async def test_a_cold_process_keeps_a_snapshot_of_a_long_account(
+    url: str, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also a log from before snapshots is read from its beginning only once."""
+    stream = account_stream("t1", "u1")
+    await credited(Transactions(log.store, log.writer), 12)
+    monkeypatch.setattr(module, "SNAPSHOT_EVERY", 10)
+    lengths: list[int] = []
+    for _ in range(2):
+        read = await Transactions(log.store, log.writer).read("t1", [stream])
+        lengths.append(len(read[str(stream)].events))
+        assert read[str(stream)].known.state.credited == 12 * 60
+    assert lengths == [12, 0]
+    await credited(Transactions(log.store, log.writer), 1)
+    other = await Transactions(log.store, log.writer).read("t2", [stream])
+    assert other[str(stream)].known.state == account.INITIAL, "snapshots are of one tenant"
+
+
 # Costs -------------------------------------------------------------------------------------------
 
 
