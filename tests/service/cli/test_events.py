@@ -104,7 +104,7 @@ def test_the_commands_of_the_page_work_as_written(
         assert run("events", "replay", *again, "--tenant", "t1")[0] == 2, "other events"
     assert {line.split()[-1] for line in written if "import" in line} == {"log.ndjson"}
     checked = written["throughline events verify"].decode().splitlines()
-    assert len(checked) == 5 + len(PROJECTIONS)
+    assert len(checked) == 6 + len(PROJECTIONS)
     assert all(line.endswith(": right") for line in checked)
     assert positions(written["throughline events tail"])[-1] == head(url)
     whole = (tmp_path / "log.ndjson").read_bytes()
@@ -327,7 +327,7 @@ def test_a_terminal_keeps_the_results_and_no_bar(run: Run, monkeypatch: pytest.M
     assert run("events", "verify")[0] == 0
     assert "\x1b[2K" in screen.getvalue(), "a bar was shown"
     shown = on_screen(screen.getvalue())
-    assert len(shown) == 5 + len(PROJECTIONS)
+    assert len(shown) == 6 + len(PROJECTIONS)
     assert all(re.fullmatch(r"[a-z_ ]+: right", line) for line in shown), shown
 
 

@@ -96,7 +96,7 @@ def test_every_type_has_a_stream() -> None:
 async def fill(url: str) -> None:
     """A generated log, with events of another application in it."""
     async with writing(url) as log:
-        await log.append(World(8).appends(250))
+        await log.append(World(9).appends(250))
         others = [event("odd", n, state=b"\xff") for n in (0, 1, 2)]
         await log.append([others, [event("gone")], [event("late")], [event("split")]])
         erased = PromptErased(prompt_id="x")
