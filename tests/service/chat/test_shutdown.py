@@ -1,10 +1,14 @@
 """When the service stops, its running replies end properly and are billed once."""
 
 import asyncio
+import signal
 from typing import Any
 
+from service.app import application
+from service.chat.leases import LeaseTimes
 from service.model.offline.app import OfflineModel
 from service.model.offline.requests import parts
+from service.settings import Settings
 from tests.running import LiveService, running
 from tests.service import law
 from tests.service.chat.test_faults import SAID
@@ -131,3 +135,22 @@ async def test_the_next_service_continues_the_session(url: str) -> None:
         assert final["data"] == SAID
         said = [parts(turn["content"])[0]["text"] for turn in live.model.requests[-1]["messages"]]
         assert len(said) == 3  # the interrupted turn with its shown part, and the new turn
+
+
+async def test_a_service_that_stops_does_not_renew_the_lease_that_it_gave_back(url: str) -> None:
+    """A lease that is gone stops a process by a signal, which here would stop the test run."""
+    heard: list[int] = []
+    former = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        for _ in range(3):
+            app = application(
+                Settings(anthropic_base_url="http://127.0.0.1:9"),
+                database_url=url,
+                direct_url=url,
+                lease_times=LeaseTimes(renewed_every=0.0),
+            )
+            async with app.router.lifespan_context(app):
+                pass
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    assert heard == []
