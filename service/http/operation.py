@@ -42,6 +42,7 @@ from service.settings import Scope
 from service.wire import Id, Query, dumped
 
 COOKIE: Final = "throughline"
+POSITION: Final = "X-Log-Position"
 BROWSER_SESSION: Final = "throughline-browser-session"
 TICKET: Final = "ticket"
 LARGEST_BODY: Final = 256 * 1024
@@ -151,7 +152,7 @@ class Operation(Generic[B, Q]):
         try:
             await service.audit.record(entry, is_write=self.method != "GET")
         except AuditLate as late:
-            return problems.problem(late) if entry.code is None else response
+            return _stored_but_late(late, response) if entry.code is None else response
         return response
 
     async def _handled(self, call: Call[B, Q]) -> Response:
@@ -246,6 +247,14 @@ class Operation(Generic[B, Q]):
             body=body,
         )
         return caller, body
+
+
+def _stored_but_late(late: AuditLate, response: Response) -> Response:
+    """The problem in place of a response, with the position at which the write is stored."""
+    answer = problems.problem(late)
+    if (position := response.headers.get(POSITION)) is not None:
+        answer.headers[POSITION] = position
+    return answer
 
 
 def _with_gaps(call: Call[Any, Any], response: Response) -> Response:
@@ -422,5 +431,5 @@ def answered(
         orjson.dumps(dumped(answer)),
         status,
         media_type="application/json",
-        headers={"X-Log-Position": str(position), **headers},
+        headers={POSITION: str(position), **headers},
     )

@@ -254,6 +254,7 @@ async def test_a_write_without_a_stored_audit_entry_is_not_acknowledged(
         assert problem(await run.chat("Hello", userId="nobody")) == (404, "project_not_found")
     monkeypatch.undo()
     head = await run.service.store.head()
+    assert late.headers["X-Log-Position"] == str(head)
     again = await run.client.post("/v1/billing/credits", json=body, headers=key)
     assert again.status_code == 201
     assert await run.service.store.head() == head
