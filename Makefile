@@ -24,7 +24,7 @@ export SSL_CERT_FILE
 export PIP_CERT ?= $(SSL_CERT_FILE)
 endif
 .DEFAULT_GOAL := help
-.PHONY: help run test cover lint check fmt bench prove schema map lock audit clean
+.PHONY: help run test slow cover lint check fmt bench prove schema map lock audit clean
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -32,8 +32,11 @@ help: ## say what there is
 run: $(VENV)/.run ## start the service and say how to talk to it
 	@exec $(BIN)/throughline serve
 
-test: $(VENV)/.browser $(VENV)/.node ## run the tests at their small size: less than five minutes on two cores
-	$(PYTEST) $(WORKERS)
+test: $(VENV)/.node ## run the tests but the slow ones: less than five minutes on two cores
+	$(PYTEST) $(WORKERS) -m "not slow"
+
+slow: $(VENV)/.browser $(VENV)/.node ## run the slow tests: kills, restarts, browsers, whole programs
+	$(PYTEST) $(WORKERS) -m slow
 
 cover: $(VENV)/.browser $(VENV)/.node ## run the tests and measure lines and branches; fails below the floor
 	rm -rf .coverage
@@ -49,7 +52,7 @@ lint: $(VENV)/.dev $(VENV)/.node ## check style, types and import floors
 	$(NODE) tests/web/node_modules/typescript/bin/tsc -p tests/web
 	$(BIN)/python -m pytest -q tests/test_floors.py
 
-check: lint test ## all that must hold before a commit
+check: lint test slow ## all that must hold before a commit
 
 fmt: $(VENV)/.dev ## format the code
 	$(BIN)/ruff check --fix .

@@ -185,6 +185,7 @@ def test_every_check_that_the_page_names_exists() -> None:
             assert f"def {name}(" in (ROOT / path).read_text(), step
 
 
+@pytest.mark.slow
 def test_all_checks_pass_with_every_step_of_the_page(tmp_path: Path) -> None:
     folder = copied(tmp_path)
     for way in WAYS:
@@ -197,6 +198,7 @@ def test_all_checks_pass_with_every_step_of_the_page(tmp_path: Path) -> None:
     passes(run_tests(folder, *(WIDE if PROVE else few)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", LEFT_OUT, ids=lambda step: f"{step.way} {step.name}")
 def test_a_forgotten_step_fails_its_check(step: Step, tmp_path: Path) -> None:
     folder = copied(tmp_path)

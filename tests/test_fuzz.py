@@ -3,8 +3,12 @@
 import subprocess
 import sys
 
+import pytest
+
 from scripts.fuzz import TARGETS
 from tests.sizes import size
+
+pytestmark = pytest.mark.slow
 
 RUNS = size(400, 200_000)
 

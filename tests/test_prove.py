@@ -17,6 +17,7 @@ from tests.sizes import SEED
 ROOT = Path(scripts.__path__[0]).parent
 
 
+@pytest.mark.slow
 async def test_the_promises_hold_under_load_and_every_control_finds_its_damage() -> None:
     program = (sys.executable, "-m", "scripts.prove", "--size", "small", "--seed", str(SEED))
     process = await asyncio.create_subprocess_exec(

@@ -30,6 +30,7 @@ def steps() -> list[tuple[str, str]]:
     return made
 
 
+@pytest.mark.slow
 def test_the_tutorial_runs_as_it_is_written(
     command: Command, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,8 @@ from tests.web.faults import ASK, BEGIN, FAULTS, LARGE, Ground, grounds
 from tests.web.network import BadNetwork
 from tests.web.runtimes import Tab, opened
 
+pytestmark = pytest.mark.slow
+
 RESEND = """
 async () => {
   const kept = client.unsent().map(each => each.body.message)

@@ -18,6 +18,8 @@ from tests.service.watching import shown
 from tests.web.network import BadNetwork
 from tests.web.runtimes import CLIENT, NODE
 
+pytestmark = pytest.mark.slow
+
 PAGE = DOCS / "client.md"
 
 

@@ -12,6 +12,8 @@ from tests.web.gallery import Gallery
 from tests.web.page import AXE
 from tests.web.runtimes import CLIENT
 
+pytestmark = pytest.mark.slow
+
 PAGE: Final = DOCS / "elements.md"
 
 BUILD: Final = {

@@ -3,8 +3,12 @@
 import asyncio
 from typing import Final
 
+import pytest
+
 from tests.sizes import size
 from tests.web.gallery import CLOSED, Gallery
+
+pytestmark = pytest.mark.slow
 
 HOSTILE: Final = [
     "<img src=x onerror=hacked=1>",

@@ -20,6 +20,8 @@ from tests.sizes import PROVE
 from tests.web.page import PATIENCE_MS, Opened
 from tests.web.runtimes import NODE
 
+pytestmark = pytest.mark.slow
+
 PAGE: Final = DOCS / "embedding.md"
 
 SIGNING: Final = DOCS / "api.md"

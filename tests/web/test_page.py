@@ -9,11 +9,14 @@ from functools import partial
 from operator import ne
 from typing import Final
 
+import pytest
 from playwright.async_api import Browser, expect
 
 from tests.documents import DOCS
 from tests.running import LiveService
 from tests.web.page import Opened, posted, project, said, signed_in
+
+pytestmark = pytest.mark.slow
 
 PICTURES: Final = "THROUGHLINE_SCREENSHOTS" in os.environ
 

@@ -15,6 +15,8 @@ from tests.service.chat.test_recovery import ENDS_WITHIN, ended_once
 from tests.service.eventlog.test_log_under_fire import own_server, send
 from tests.service.replicas import Reader, Replica, prepare, replicas
 
+pytestmark = pytest.mark.slow
+
 SILENT = " [[offline: hang after=4 ping=1]]"
 """The model writes one chunk and then nothing, so that its process has no more frames to store."""
 

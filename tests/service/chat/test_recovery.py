@@ -47,6 +47,7 @@ async def ended_once(url: str, readers: list[Reader]) -> None:
         assert end.get("data") == final["data"]
 
 
+@pytest.mark.slow
 async def test_replies_of_a_killed_server_end_at_another_one(url: str) -> None:
     """Each reply is cut at another moment: before its first chunk, in the middle, at its end."""
     seconds = chance("takeover")
@@ -296,6 +297,7 @@ async def ask(live: LiveService, reader: Reader, message: str) -> None:
             reader.news.set()
 
 
+@pytest.mark.slow
 async def test_a_reply_survives_a_killed_database() -> None:
     """All leases expire while the database is away. No server takes a reply over for that."""
     with own_server() as server:

@@ -5,12 +5,15 @@ import signal
 from collections.abc import Awaitable, Callable
 
 import httpx
+import pytest
 
 from service.model.offline.app import OfflineModel
 from tests import sizes
 from tests.running import running
 from tests.service import law
 from tests.service.replicas import Reader, Replica, Replicas, prepare, replicas
+
+pytestmark = pytest.mark.slow
 
 Call = Callable[[Replica], Awaitable[None]]
 CLIENTS = 8

@@ -126,6 +126,7 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.mark.slow
 def test_a_first_run_works_as_printed_and_a_second_finds_its_data(folder: Path) -> None:
     with (folder / "errors").open("wb") as errors:
         with Served(folder, errors) as first:

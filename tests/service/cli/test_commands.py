@@ -271,6 +271,7 @@ def owner(server: Server, template: str) -> Iterator[Callable[[str], str]]:
         admin.execute(f"drop role {made[0]}".encode())
 
 
+@pytest.mark.slow
 def test_a_backup_of_an_ordinary_owner_is_restored_on_another_server(
     command: Command,
     owner: Callable[[str], str],

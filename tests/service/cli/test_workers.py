@@ -30,6 +30,8 @@ from tests.service import law
 from tests.service.ops.metrics_page import families
 from tests.service.replicas import Reader, keys_as_json, prepare
 
+pytestmark = pytest.mark.slow
+
 THROUGHLINE = Path(sys.executable).parent / "throughline"
 HANGS = "Add a page [[offline: hang after=6]]"
 KILLS = sizes.size(1, 10)

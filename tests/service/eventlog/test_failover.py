@@ -15,6 +15,8 @@ from tests.service.payers import Payer, require_whole_log
 from tests.service.replicas import Reader
 from tests.sizes import chance, size
 
+pytestmark = pytest.mark.slow
+
 FAILOVERS: Final = size(1, 20)
 CLIENTS: Final = 8
 STREAM_SECONDS: Final = 30.0

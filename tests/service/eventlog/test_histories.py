@@ -31,6 +31,8 @@ from tests.running import UNSAFE, running
 from tests.service.eventlog.logs import everything, running_log
 from tests.service.watching import refused, said
 
+pytestmark = pytest.mark.slow
+
 EVENTS: Final = "/v1/events"
 STREAM: Final = "/v1/project/p1/timeline/stream"
 

@@ -48,6 +48,7 @@ def test_the_checker_finds_every_kind_of_damage(order: list[int]) -> None:
     assert faults(skipping) == ["('t1', 'b') steps from 1 to 3"]
 
 
+@pytest.mark.slow
 async def test_followers_miss_no_event_of_four_processes(url: str) -> None:
     """The followers: from the start, from the middle, and with a pause until the end."""
     total = 4 * 8 * EVENTS_EACH
@@ -116,6 +117,7 @@ def own_server(settings: dict[str, str] | None = None) -> Generator[Server, None
             yield server
 
 
+@pytest.mark.slow
 async def test_a_killed_postgres_loses_no_acknowledged_event() -> None:
     with own_server() as server:
         await migrations.migrate(server.url)
@@ -169,6 +171,7 @@ async def _until(
         seen += await anext(pages)
 
 
+@pytest.mark.slow
 async def test_a_server_without_sync_loses_acknowledged_events() -> None:
     """The negative control: the same kill where a commit is acknowledged before it is durable."""
     careless = {"synchronous_commit": "off", "wal_writer_delay": "10s"}

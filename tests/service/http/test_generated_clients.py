@@ -81,6 +81,7 @@ async def test_another_validator_finds_both_documents_valid(folder: Path) -> Non
     assert not refused["valid"]
 
 
+@pytest.mark.slow
 async def test_a_client_in_typescript_is_generated_checked_and_calls_the_service(
     folder: Path, url: str
 ) -> None:

@@ -144,6 +144,7 @@ def test_a_feed_is_as_documented(address: str, path: str, headers: dict[str, str
 
 
 # The pool of connections takes a random number in the service's thread, while this thread draws.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 def test_generated_requests_are_answered_as_documented(address: str) -> None:
     schema = schemathesis.openapi.from_url(f"{address}/openapi.json")

@@ -9,6 +9,8 @@ import pytest
 
 import service
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(service.__path__[0]).parent
 
 MODULE = """

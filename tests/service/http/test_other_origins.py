@@ -110,6 +110,7 @@ async def chromium() -> AsyncGenerator[Page]:
         await started.close()
 
 
+@pytest.mark.slow
 async def test_in_a_browser_the_cookie_serves_the_own_page_alone(
     url: str, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,6 +25,8 @@ from service.postgres.embedded import PostgresFailed, embedded
 from service.postgres.supervisor import Account, processes_of
 from tests.folders import in_memory
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 IS_ROOT = os.geteuid() == 0
 only_root = pytest.mark.skipif(not IS_ROOT, reason="only root changes users")

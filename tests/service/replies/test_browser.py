@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
+import pytest
 from playwright.async_api import Page, async_playwright
 
 from service.model.offline.app import OfflineModel
@@ -14,6 +15,8 @@ from tests.running import Event, LiveService, running
 from tests.service import law
 from tests.service.replies.test_client_examples import PAGE
 from tests.web.network import BadNetwork
+
+pytestmark = pytest.mark.slow
 
 WATCH = """
 path => new Promise((resolve, reject) => {
