@@ -86,10 +86,10 @@ def test_a_file_has_one_function_and_its_name() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_postgresql_accepts_the_body_of_every_function(url: str, name: str) -> None:
+async def test_postgresql_accepts_the_body_of_every_function(shared_url: str, name: str) -> None:
     """The installer does not check bodies, because a function may name a later function."""
     text = next(each.text for each in sql.functions() if each.name == name)
-    async with owning(url) as owner:
+    async with owning(shared_url) as owner:
         await owner.execute("set check_function_bodies = on")
         await owner.execute(text)
 

@@ -70,8 +70,8 @@ async def test_nothing_of_a_text_is_left_after_masking(
     assert orjson.loads(masked) == left
 
 
-async def test_the_service_may_only_append_to_the_log(url: str) -> None:
-    async with await connections.connect(url) as service:
+async def test_the_service_may_only_append_to_the_log(shared_url: str) -> None:
+    async with await connections.connect(shared_url) as service:
         for statement in (
             "update app.event set type = 'x'",
             "delete from app.event",
@@ -85,8 +85,8 @@ async def test_the_service_may_only_append_to_the_log(url: str) -> None:
                 await service.execute(statement.encode())
 
 
-async def test_an_analyst_can_only_read_the_views(url: str) -> None:
-    async with owning(url) as analyst:
+async def test_an_analyst_can_only_read_the_views(shared_url: str) -> None:
+    async with owning(shared_url) as analyst:
         views = await found(
             analyst, "select viewname from pg_views where schemaname = 'analytics' order by 1"
         )
@@ -172,8 +172,8 @@ GRANTS: Final = """
 """What a role may do with each table and view, as `app.event select`."""
 
 
-async def test_a_tenant_s_role_only_reads_the_tables_with_rows_of_tenants(url: str) -> None:
-    async with owning(url) as owner:
+async def test_a_tenant_s_role_only_reads_the_tables_with_rows_of_tenants(shared_url: str) -> None:
+    async with owning(shared_url) as owner:
         with_tenants = await found(
             owner,
             """
@@ -203,8 +203,8 @@ async def test_the_past_is_written_by_its_own_function_alone(url: str) -> None:
         assert await found(owner, may) == ["false"]
 
 
-async def test_an_analyst_s_role_only_reads_the_views_and_their_tables(url: str) -> None:
-    async with owning(url) as owner:
+async def test_an_analyst_s_role_only_reads_the_views_and_their_tables(shared_url: str) -> None:
+    async with owning(shared_url) as owner:
         views = await found(
             owner,
             "select format('analytics.%I', viewname) from pg_views where schemaname = 'analytics'",
@@ -216,8 +216,8 @@ async def test_an_analyst_s_role_only_reads_the_views_and_their_tables(url: str)
         assert await grants(owner, "throughline_analyst") == {f"{each} select" for each in readable}
 
 
-async def test_the_service_s_role_writes_only_what_it_keeps(url: str) -> None:
-    async with owning(url) as owner:
+async def test_the_service_s_role_writes_only_what_it_keeps(shared_url: str) -> None:
+    async with owning(shared_url) as owner:
         granted = await grants(owner, "throughline_service")
         writable = {each.split()[0] for each in granted if each.split()[1] != "select"}
         assert not any("truncate" in each or "trigger" in each for each in granted)
@@ -410,8 +410,8 @@ async def test_a_role_that_bypasses_row_security_is_reported(url: str, server: S
     assert await migrations.unbound_roles(url) == ["throughline_analyst"]
 
 
-async def test_every_column_for_analysts_is_explained(url: str) -> None:
-    async with owning(url) as owner:
+async def test_every_column_for_analysts_is_explained(shared_url: str) -> None:
+    async with owning(shared_url) as owner:
         silent = await found(
             owner,
             """
@@ -429,8 +429,8 @@ async def test_every_column_for_analysts_is_explained(url: str) -> None:
         assert silent == []
 
 
-async def test_every_column_of_the_log_is_explained(url: str) -> None:
-    async with owning(url) as owner:
+async def test_every_column_of_the_log_is_explained(shared_url: str) -> None:
+    async with owning(shared_url) as owner:
         silent = await found(
             owner,
             """
