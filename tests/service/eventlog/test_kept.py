@@ -48,9 +48,22 @@ async def no_standby(primary: Server) -> AsyncGenerator[None]:
     """The primary waits for a standby. The standby comes, and has everything, at the end."""
     await _configure(primary, "alter system set synchronous_standby_names = 'nobody'")
     try:
+        await _until_commits_wait(primary)
         yield
     finally:
         await _configure(primary, "alter system reset synchronous_standby_names")
+
+
+async def _until_commits_wait(primary: Server) -> None:
+    """Wait until all processes of the server know the setting: commit until a commit waits."""
+    commit = "select pg_logical_emit_message(true, 'a commit', '')"
+    async with await connections.connect(primary.url, as_service=False) as owner:
+        waiting = asyncio.create_task(until_a_commit_waits(primary))
+        while not waiting.done():
+            committing = asyncio.create_task(owner.execute(commit.encode()))
+            await asyncio.wait((waiting, committing), return_when=asyncio.FIRST_COMPLETED)
+        await interrupt(primary, await waiting, "cancel")
+        await committing
 
 
 async def _configure(primary: Server, statement: str) -> None:
