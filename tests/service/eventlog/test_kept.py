@@ -30,6 +30,7 @@ from service.postgres import connections, migrations
 from service.postgres.embedded import Server
 from tests.service.eventlog.logs import Log, event, running_log
 from tests.service.eventlog.test_log_under_fire import own_server
+from tests.service.replicas import prepare, replicas
 
 CREDITED: Final = TimeCredited(user_id="ada", credit_id="one", seconds=1, kind="paid")
 PAYING: Final = RequestContext(named=IdempotencyKey(key="the key", fingerprint="the same"))
@@ -58,11 +59,11 @@ async def _until_commits_wait(primary: Server) -> None:
     """Wait until all processes of the server know the setting: commit until a commit waits."""
     commit = "select pg_logical_emit_message(true, 'a commit', '')"
     async with await connections.connect(primary.url, as_service=False) as owner:
-        waiting = asyncio.create_task(until_a_commit_waits(primary))
+        waiting = asyncio.create_task(until_a_commit_waits(primary.url))
         while not waiting.done():
             committing = asyncio.create_task(owner.execute(commit.encode()))
             await asyncio.wait((waiting, committing), return_when=asyncio.FIRST_COMPLETED)
-        await interrupt(primary, await waiting, "cancel")
+        await interrupt(primary.url, await waiting, "cancel")
         await committing
 
 
@@ -72,26 +73,29 @@ async def _configure(primary: Server, statement: str) -> None:
         await owner.execute("select pg_reload_conf()")
 
 
-async def until_a_commit_waits(primary: Server, *, but: int = 0) -> int:
-    """Wait until a commit waits for the standby, of another process of the server than `but`.
-    Returns the process."""
-    waiting = "select pid from pg_stat_activity where wait_event = 'SyncRep' and pid <> %s"
+async def until_a_commit_waits(url: str, *, but: int = 0, of: str = "") -> int:
+    """Wait until a commit waits for the standby, of another process of the server than `but` and of
+    a statement with the text `of`. Returns the process."""
+    waiting = """
+        select pid from pg_stat_activity
+        where wait_event = 'SyncRep' and pid <> %s and strpos(query, %s) > 0
+    """
     async with asyncio.timeout(30):
         while True:
             with suppress(psycopg.OperationalError):  # the server is coming back
-                async with await connections.connect(primary.url, as_service=False) as observer:
+                async with await connections.connect(url, as_service=False) as observer:
                     while True:
-                        row = await (await observer.execute(waiting, (but,))).fetchone()
+                        row = await (await observer.execute(waiting, (but, of))).fetchone()
                         if row is not None:
                             return int(row[0])
 
 
-async def interrupt(primary: Server, pid: int, how: str) -> None:
+async def interrupt(url: str, pid: int, how: str) -> None:
     """Interrupt the wait of this process of the server. What it has committed is visible then."""
     if how == "crashed":
         psutil.Process(pid).kill()
         return
-    async with await connections.connect(primary.url, as_service=False) as owner:
+    async with await connections.connect(url, as_service=False) as owner:
         await owner.execute(f"select pg_{how}_backend(%s)".encode(), (pid,))
 
 
@@ -104,7 +108,7 @@ async def is_stored(primary: Server, append_id: UUID) -> bool:
 
 async def require_waits(primary: Server, work: asyncio.Task[Any], *, but: int) -> None:
     """The work has another commit that waits for the standby, and ends no sooner."""
-    waiting = asyncio.create_task(until_a_commit_waits(primary, but=but))
+    waiting = asyncio.create_task(until_a_commit_waits(primary.url, but=but))
     await asyncio.wait((waiting, work), return_when=asyncio.FIRST_COMPLETED)
     assert not work.done()
     await waiting
@@ -119,8 +123,8 @@ async def test_an_append_that_no_standby_has_is_not_acknowledged(primary: Server
         async with no_standby(primary):
             append = log.writer.append([event()], append_id=append_id, patience=60)
             appending = asyncio.create_task(append)
-            pid = await until_a_commit_waits(primary)
-            await interrupt(primary, pid, how)
+            pid = await until_a_commit_waits(primary.url)
+            await interrupt(primary.url, pid, how)
             await require_waits(primary, appending, but=pid)
             assert await is_stored(primary, append_id)
         assert (await appending).last_position == await log.store.head()
@@ -131,11 +135,11 @@ async def test_a_request_that_no_standby_has_is_not_answered_from_the_log(primar
     async with running_log(primary.url) as log, running_log(primary.url) as other:
         async with no_standby(primary):
             first = asyncio.create_task(_pay(log))
-            pid = await until_a_commit_waits(primary)
+            pid = await until_a_commit_waits(primary.url)
             log.writing.cancel()
             with pytest.raises(OutcomeUnknown):
                 await first
-            await interrupt(primary, pid, "cancel")
+            await interrupt(primary.url, pid, "cancel")
             again = asyncio.create_task(_pay(other))
             await require_waits(primary, again, but=pid)
         result, found = await again
@@ -150,13 +154,13 @@ async def test_a_process_that_stops_does_not_interrupt_the_wait(primary: Server)
     async with running_log(primary.url) as log:
         async with no_standby(primary):
             appending = asyncio.create_task(log.writer.append([event()], append_id=append_id))
-            pid = await until_a_commit_waits(primary)
+            pid = await until_a_commit_waits(primary.url)
             log.writing.cancel()
             with pytest.raises(OutcomeUnknown):
                 await appending
             await asyncio.wait((log.writing,))
             assert not await is_stored(primary, append_id)
-            assert await until_a_commit_waits(primary) == pid
+            assert await until_a_commit_waits(primary.url) == pid
         await log.live_log.wait(await log.store.head(), seconds=10)
         assert await is_stored(primary, append_id)
 
@@ -180,9 +184,9 @@ async def test_a_former_primary_that_lacks_an_event_does_not_stop_the_process(
         async with no_standby(primary):
             addresses.append(primary.url)
             await _end_listeners(url)
-            pid = await until_a_commit_waits(primary)
+            pid = await until_a_commit_waits(primary.url)
             addresses.pop()
-            await interrupt(primary, pid, "terminate")
+            await interrupt(primary.url, pid, "terminate")
             async with running_log(url) as other:
                 appended = await other.writer.append([event()])
             assert await live_log.wait(appended.last_position, seconds=10)
@@ -190,6 +194,18 @@ async def test_a_former_primary_that_lacks_an_event_does_not_stop_the_process(
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+
+
+async def test_a_process_that_knows_a_lost_event_stops_with_a_failure(url: str) -> None:
+    """Nobody asked it to stop: a supervisor of processes starts a failed process again."""
+    async with replicas(url) as services:
+        process = await services.start()
+        await prepare(process, "p1")
+        async with await connections.connect(url, as_service=False) as owner:
+            await owner.execute("set session_replication_role = replica")
+            await owner.execute("delete from app.event")
+        async with asyncio.timeout(60):
+            assert await process.wait() == 1
 
 
 async def _end_listeners(url: str) -> None:

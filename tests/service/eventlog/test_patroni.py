@@ -3,9 +3,8 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
-from multiprocessing.process import BaseProcess
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import httpx
@@ -17,7 +16,8 @@ from service.model.offline.app import OfflineModel
 from service.postgres.embedded import Server
 from tests.patroni import Cluster, Member, cluster
 from tests.service.payers import Payer, require_whole_log
-from tests.service.replicas import Called, Reader, Replica, Replicas, prepare, replicas
+from tests.service.replicas import Called, Reader, Replica, prepare, replicas
+from tests.service.supervisor import Supervisor
 from tests.sizes import chance, size
 
 ROUNDS: Final = size(1, 5)
@@ -54,52 +54,6 @@ class PatientReader(Reader):
         assert self.events or refusal["stored"] == "nothing", "the message may be stored"
         self.refused[refusal["code"]] += 1
         await asyncio.sleep(0.2)
-
-
-class Supervisor:
-    """Starts a process again when it has stopped by itself, as a supervisor does in production."""
-
-    def __init__(self, services: Replicas) -> None:
-        self._services = services
-        self.restarts = 0
-
-    @asynccontextmanager
-    async def watching(self, watched: Sequence[Replica]) -> AsyncGenerator["Supervisor"]:
-        """Watch these processes until the end of the block."""
-        tasks = [asyncio.create_task(self._watch(each)) for each in watched]
-        try:
-            yield self
-            assert not any(task.done() for task in tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _watch(self, watched: Replica) -> None:
-        while True:
-            await _ended(watched.process)
-            self.restarts += 1
-            fresh = await self._start()
-            former, watched.client = watched.client, fresh.client
-            watched.process = fresh.process
-            await former.aclose()
-
-    async def _start(self) -> Replica:
-        """Start until a process listens: it cannot while there is no primary."""
-        while True:
-            with suppress(EOFError):
-                return await self._services.start()
-            await asyncio.sleep(1)
-
-
-async def _ended(process: BaseProcess) -> None:
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_reader(process.sentinel, ended.set)
-    try:
-        await ended.wait()
-    finally:
-        loop.remove_reader(process.sentinel)
 
 
 class Probe:
