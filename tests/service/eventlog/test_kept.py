@@ -15,6 +15,8 @@ import psycopg
 import pytest
 
 from domain.events import TimeCredited
+from service.access import signatures
+from service.access.authentication import Authenticator, Unauthenticated
 from service.eventlog.errors import OutcomeUnknown
 from service.eventlog.live import LiveLog
 from service.eventlog.store import EventStore
@@ -28,6 +30,7 @@ from service.eventlog.transactions import (
 from service.eventlog.writer import Appended, Writer
 from service.postgres import connections, migrations
 from service.postgres.embedded import Server
+from tests.running import KEYS
 from tests.service.eventlog.logs import Log, event, running_log
 from tests.service.eventlog.test_log_under_fire import own_server
 from tests.service.replicas import prepare, replicas
@@ -163,6 +166,20 @@ async def test_a_process_that_stops_does_not_interrupt_the_wait(primary: Server)
             assert await until_a_commit_waits(primary.url) == pid
         await log.live_log.wait(await log.store.head(), seconds=10)
         assert await is_stored(primary, append_id)
+
+
+async def test_a_signature_is_used_up_without_a_standby(primary: Server) -> None:
+    """A request without a standby ends with an honest refusal: it does not wait for its nonce."""
+    asked: dict[str, Any] = {"method": "POST", "path": b"/v1/projects", "query": b"", "body": b""}
+    secret = KEYS["k1"].secret.get_secret_value()
+    header = signatures.header(secret, key_id="k1", **asked)
+    async with connections.pool(primary.url) as pool, no_standby(primary):
+        known = Authenticator(KEYS, pool)
+        signature = known.read(header)
+        async with asyncio.timeout(10):
+            await known.verify(signature, **asked)
+            with pytest.raises(Unauthenticated):
+                await known.verify(signature, **asked)
 
 
 async def test_a_former_primary_that_lacks_an_event_does_not_stop_the_process(
