@@ -14,6 +14,8 @@ PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest
 # The tests that call the service over HTTP. `make prove` also runs them through PgBouncer and with a replica.
 STORIES := tests/test_seeds.py tests/test_prompt_stories.py \
 	$(addprefix tests/service/,access api chat commands http replies timelines webhooks)
+# They kill whole nodes of PostgreSQL and measure the time until everything goes on: one after the other.
+DRILLS := $(addprefix tests/service/eventlog/,test_lost_events.py test_patroni.py)
 # A company's proxy may sign with a certificate of its own: trust what this machine trusts, and
 # SSL_CERT_FILE. A machine without a store of certificates keeps those that uv brings along.
 ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem),)
@@ -64,7 +66,8 @@ bench: $(VENV)/.browser ## measure against peers and limits; writes bench.json
 prove: $(VENV)/.browser $(VENV)/.node ## load and faults, all tests at full size with a new seed, coverage; takes long
 	$(BIN)/python -m scripts.prove --size large
 	seed=$${SEED:-$$(date +%s)}; echo "The tests' seed is $$seed: make prove SEED=$$seed"; \
-	THROUGHLINE_PROVE=1 THROUGHLINE_SEED=$$seed $(PYTEST) $(WORKERS) --hypothesis-seed=$$seed
+	export THROUGHLINE_PROVE=1 THROUGHLINE_SEED=$$seed; \
+	$(PYTEST) $(WORKERS) --hypothesis-seed=$$seed && $(PYTEST) -s $(DRILLS)
 	THROUGHLINE_ROUTE=pooler,replica $(PYTEST) $(WORKERS) $(STORIES)
 	$(MAKE) cover
 

@@ -252,9 +252,11 @@ async def _lifespan(
             replica,
         )
         app.state.service = service
-        writing = [_supervised(work) for work in (writer.run(), flusher.run(), service.audit.run())]
+        app.state.has_failed = False
+        supervised = partial(_supervised, app)
+        writing = [supervised(work) for work in (writer.run(), flusher.run(), service.audit.run())]
         others = [
-            _supervised(work)
+            supervised(work)
             for work in (
                 live_log.run(connect),
                 service.overload.run(),
@@ -439,14 +441,16 @@ async def key_fault(settings: Settings) -> str | None:
         return await refused_key(client)
 
 
-def _supervised(work: Awaitable[None]) -> asyncio.Task[None]:
-    """A task without which the service cannot go on: if it fails, the service stops."""
+def _supervised(app: Starlette, work: Awaitable[None]) -> asyncio.Task[None]:
+    """A task without which the service cannot go on: if it fails, the service stops, and
+    `app.state.has_failed` says that this was not asked for."""
 
     async def supervise() -> None:
         try:
             await work
         except Exception:  # noqa: BLE001 - the outermost place of a task
             _log.exception("task_failed")
+            app.state.has_failed = True
             signal.raise_signal(signal.SIGTERM)
 
     return asyncio.create_task(supervise())

@@ -44,6 +44,10 @@ from app.append_locked(
     %(state)b::bytea[], %(metadata)b::text[]
 )
 
+-- name: limit_statements
+-- The server ends a statement of this session after so many seconds.
+select set_config('statement_timeout', %(seconds)s || 's', false)
+
 -- name: heads
 -- The version of each of these streams. A stream without events has no row.
 select each.n - 1, latest.version
@@ -67,10 +71,20 @@ select app.cursor_at(app.log_head())
 select app.cursor_at(%(position)s)
 
 -- name: lost_cursors
--- Those of these cursors whose events are not in the log.
+-- Those of these cursors whose events are not in the log. A former primary that does not know yet
+-- that another server was promoted lacks the newest events, too. So a statement that misses an event
+-- writes to the WAL, and its commit waits for a standby: the former primary has none.
 select cursor
 from unnest(%(cursors)s::text[]) as cursor
-where cursor is distinct from app.cursor_at(split_part(cursor, '.', 1)::bigint)
+where case
+    when cursor is not distinct from app.cursor_at(split_part(cursor, '.', 1)::bigint) then false
+    when pg_is_in_recovery() then true
+    else pg_logical_emit_message(true, 'throughline', '') is not null
+end
+
+-- name: confirm
+-- A commit that waits for a standby, and so for everything that was committed before.
+select pg_logical_emit_message(true, 'throughline', '')
 
 -- name: stream
 -- The events of one stream after a version, in order.

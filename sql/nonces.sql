@@ -1,5 +1,11 @@
 -- The nonces of signed writes. A server accepts each signature once.
 
+-- name: keep_here
+-- The commit of a nonce waits for no standby. What a request stores after its nonce does, and the
+-- standby then has the nonce as well. So a nonce is lost in a failover only with its request, and
+-- without a standby no request waits here for ever.
+set local synchronous_commit = local
+
 -- name: use
 -- Returns one row if the nonce is new, and no row if it was used before. Also deletes a few nonces
 -- whose signatures are no longer valid.

@@ -19,6 +19,7 @@ CREATE FUNCTION app.append_locked(p_item integer[], p_append_id uuid[], p_tenant
 #variable_conflict use_column
 declare
     v_answered integer[] := '{}';
+    v_found    boolean := false;
     v_last     bigint;
 begin
     lock table app.append_lock in exclusive mode;
@@ -58,8 +59,12 @@ begin
         order by wanted.item, wanted.n
     loop
         v_answered := v_answered || item;
+        v_found := v_found or first_position is not null;
         return next;
     end loop;
+    if v_found then
+        perform pg_logical_emit_message(true, 'throughline', '');
+    end if;
 
     return query
     with accepted as (

@@ -173,7 +173,7 @@ def _url_variable() -> str:
 def _of_service(error: Exception) -> tuple[list[str], int] | None:
     from projections.projection import Busy
     from service.cli.workers.supervisor import WorkersFailed
-    from service.http.server import CannotListen
+    from service.http.server import CannotListen, ServiceFailed
     from service.ops.tracing import TracingMissing
     from service.postgres.addresses import AddressRefused
     from service.postgres.functions import FunctionRefused
@@ -196,6 +196,6 @@ def _of_service(error: Exception) -> tuple[list[str], int] | None:
         return [str(error)], WRONG_USE
     if isinstance(error, (MigrationRefused, FunctionRefused, RolesRefused, PostgresFailed)):
         return [str(error)], FAILED
-    if isinstance(error, (NotDelivered, WorkersFailed)):
+    if isinstance(error, (NotDelivered, ServiceFailed, WorkersFailed)):
         return [str(error)], FAILED
     return None

@@ -125,6 +125,7 @@ async def run(
     for task in (ready, asking):
         task.cancel()
     await serving
+    server.require_sound()
 
 
 def _started(url: str, settings: Settings, found: Database, key_fault: str | None) -> list[str]:

@@ -18,7 +18,7 @@ from service.postgres.connections import (
     tenant_rows,
     tenant_transaction,
 )
-from service.wire import cursor
+from service.wire import BEGINNING, cursor
 
 SQL: Final = sql.statements("events.sql")
 PAGE: Final = 1_000
@@ -98,6 +98,11 @@ class EventStore:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+
+    async def confirm(self) -> None:
+        """Wait until a standby has everything that is committed now."""
+        async with service_transaction(self._pool) as connection:
+            await connection.execute(SQL["confirm"])
 
     async def head(self) -> int:
         """The position of the last event; 0 when there is none."""
@@ -260,14 +265,24 @@ def cursor_at(position: int) -> Read[str | None]:
 
 
 async def is_lost(connection: Connection, cursor: str) -> bool:
-    """Whether the event of a cursor is not in the log."""
+    """Whether the event of a cursor is not in the log.
+
+    The answer is sure when the transaction is committed: a former primary cannot commit.
+    """
     lost = lost_cursors([cursor])
     await lost.send(connection)
     return await lost.row() is not None
 
 
+async def head_of(connection: Connection) -> str:
+    """The cursor of the last event, on the service's own connection."""
+    last = head_cursor()
+    await last.send(connection)
+    return await last.row() or BEGINNING
+
+
 def lost_cursors(cursors: Iterable[str]) -> Read[str]:
-    """The cursors whose events are not in the log."""
+    """The cursors whose events are not in the log; sure when the transaction is committed."""
     return Read(SQL["lost_cursors"], scalar_row, {"cursors": list(cursors)})
 
 

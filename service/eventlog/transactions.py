@@ -20,7 +20,7 @@ from domain.events import ERASURES, Event, Json
 from domain.stored_events import from_stored, to_stored
 from projections.read import SLICE, Read
 from service.concurrency.lru import SizedLRU
-from service.eventlog.errors import DATABASE_AWAY, Contended
+from service.eventlog.errors import DATABASE_AWAY, Contended, committing
 from service.eventlog.store import EventStore, NewEvent, Recorded, WrongVersion
 from service.eventlog.stream_ids import AnyStream, StreamId, request_stream
 from service.eventlog.writer import PATIENCE, Appended, Writer
@@ -297,13 +297,13 @@ class Transactions:
                 if named is not None:
                     done = await transaction.done_before(named, is_refused=True)
                     if done is not None:
-                        return cast(T, done[0]), done[1]
+                        return cast(T, done[0]), await self._kept(done[1])
                 if transaction.is_fresh:
                     raise
             else:
                 if named is not None:
                     if done := await transaction.done_before(named):
-                        return cast(T, done[0]), done[1]
+                        return cast(T, done[0]), await self._kept(done[1])
                     await transaction.finish(named, result)
                 if not transaction.events and transaction.is_fresh:
                     return result, None
@@ -327,6 +327,16 @@ class Transactions:
                 {"throughline.events": len(events), "throughline.position": appended.last_position}
             )
             return appended
+
+    async def _kept(self, found: Appended) -> Appended:
+        """Return the append that was found in the log, once a standby has it.
+
+        Raises OutcomeUnknown where the connection is lost in this wait.
+        """
+        if found.last_position > self._writer.kept:
+            with committing():
+                await self._store.confirm()
+        return found
 
     async def rehearse(
         self, tenant_id: str, work: Callable[[Transaction], Awaitable[None]]

@@ -10,7 +10,7 @@ through a function that takes a lock and answers each append by itself.
 import asyncio
 import os
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from itertools import chain, count
 from math import inf
@@ -27,6 +27,7 @@ from service.eventlog import pg_arrays
 from service.eventlog.errors import DatabaseAway, OutcomeUnknown, Overloaded, Stopping
 from service.eventlog.live import HistoryLost, LiveLog
 from service.eventlog.store import SQL, NewEvent, Recorded, WrongVersion
+from service.postgres.connections import Connect, OwnConnection
 from service.wire import cursor
 
 BATCH: Final = 256
@@ -38,6 +39,9 @@ PATIENCE: Final = 10.0
 
 _PATIENCE_GRAIN: Final = 0.02
 _STATEMENT_SECONDS: Final = 30.0
+_SERVER_SECONDS: Final = 25
+"""When the server itself ends a statement, for example one that waits for a lock. The server never
+ends a commit that waits for a standby."""
 _log = structlog.stdlib.get_logger(__name__)
 
 _COLUMNS: Final[tuple[tuple[str, Callable[[Any], pg_arrays.Array]], ...]] = (
@@ -52,7 +56,6 @@ _COLUMNS: Final[tuple[tuple[str, Callable[[Any], pg_arrays.Array]], ...]] = (
 )
 """How each field of a NewEvent is sent, in their order."""
 
-Connect = Callable[[], Awaitable[psycopg.AsyncConnection[Any]]]
 Stream = tuple[str, str]
 
 
@@ -122,7 +125,7 @@ class Writer:
     def __init__(self, connect: Connect, live_log: LiveLog) -> None:
         self._connect = connect
         self._live_log = live_log
-        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._connection: OwnConnection | None = None
         self._queue: deque[_Item] = deque()
         self._queued_bytes = 0
         self._in_hand: list[_Item] = []
@@ -130,6 +133,8 @@ class Writer:
         self._closing = False
         self._heads: LRU[Stream, int] = LRU(HEADS)
         self._last: int | None = None
+        self.kept = 0
+        """The log is on a standby up to this position, at least."""
         self._alone = False
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = inf
@@ -290,9 +295,7 @@ class Writer:
         for item in batch:
             await self._commit([item])
 
-    async def _fitting(
-        self, connection: psycopg.AsyncConnection[Any], batch: list[_Item]
-    ) -> list[_Item]:
+    async def _fitting(self, connection: OwnConnection, batch: list[_Item]) -> list[_Item]:
         """The items whose expectations hold; the others are answered.
 
         A stream that begins at 1 needs no look: that version is free or the key refuses it. One
@@ -321,9 +324,7 @@ class Writer:
                 return True
         return False
 
-    async def _read_versions(
-        self, connection: psycopg.AsyncConnection[Any], streams: list[Stream]
-    ) -> None:
+    async def _read_versions(self, connection: OwnConnection, streams: list[Stream]) -> None:
         tenants, ids = zip(*streams, strict=True)
         found = await connection.execute(
             SQL["heads"], {"tenant_id": pg_arrays.text(tenants), "stream_id": pg_arrays.text(ids)}
@@ -331,9 +332,7 @@ class Writer:
         for n, version in await found.fetchall():
             self._heads.put(streams[int(n)], version)
 
-    async def _write_quickly(
-        self, connection: psycopg.AsyncConnection[Any], batch: list[_Item]
-    ) -> None:
+    async def _write_quickly(self, connection: OwnConnection, batch: list[_Item]) -> None:
         """One plain insert at the remembered head; the key refuses it if others wrote."""
         assert self._last is not None
         columns = _columns(batch)
@@ -342,6 +341,7 @@ class Writer:
         columns["types"] = pg_arrays.text(list(types))
         cursor = await connection.execute(SQL["append"], columns, binary=True)
         row = await cursor.fetchone()
+        connection.require_kept()
         if row is None:
             self._alone = False
             return
@@ -351,9 +351,7 @@ class Writer:
         )
         self._last += row[0]
 
-    async def _write_surely(
-        self, connection: psycopg.AsyncConnection[Any], batch: list[_Item]
-    ) -> None:
+    async def _write_surely(self, connection: OwnConnection, batch: list[_Item]) -> None:
         """Call the locked function. It also finds an earlier append with an unknown outcome."""
         columns = _columns(batch)
         columns["item"] = pg_arrays.int4([n for n, item in enumerate(batch) for _ in item.events])
@@ -361,6 +359,7 @@ class Writer:
         appended: list[tuple[_Item, Appended]] = []
         head = 0
         rows: list[Any] = await cursor.fetchall()
+        connection.require_kept()
         for n, first, recorded_at, stream_id, version, before in rows:
             item = batch[int(n)]
             head = before
@@ -391,13 +390,16 @@ class Writer:
             item, at = appended[-1]
             self._live_log.skip_to(cursor(at.last_position, item.append_id))
         for item, at in appended:
+            self.kept = at.last_position
             item.succeed(at)
 
     # The connection ------------------------------------------------------------------------------
 
-    async def _connected(self) -> psycopg.AsyncConnection[Any]:
+    async def _connected(self) -> OwnConnection:
         if self._connection is None:
             self._connection = await self._connect()
+            self._connection.can_cancel = False
+            await self._connection.execute(SQL["limit_statements"], {"seconds": _SERVER_SECONDS})
             await self._live_log.require_same_history(self._connection)
             pg_arrays.register(self._connection)
             self._live_log.writer_pid = self._connection.info.backend_pid

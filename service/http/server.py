@@ -74,6 +74,10 @@ def _bound(family: int, address: tuple[object, ...]) -> socket.socket:
     return bound
 
 
+class ServiceFailed(RuntimeError):
+    """The service stopped by itself. The message says what to do."""
+
+
 class Server(uvicorn.Server):
     """Lets running replies end when a signal comes, while their streams are still open.
 
@@ -183,6 +187,17 @@ class Server(uvicorn.Server):
         """The parts of the service, once it is ready."""
         service: Service = self._app.state.service
         return service
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it stopped by itself, because a part of the service failed."""
+        return getattr(self._app.state, "has_failed", False)
+
+    def require_sound(self) -> None:
+        """Raises ServiceFailed where it stopped by itself. A supervisor of processes must see a
+        failure, or else it does not start the service again."""
+        if self.has_failed:
+            raise ServiceFailed("A part of the service failed. Its log says why. Start it again.")
 
     @property
     def url(self) -> str:

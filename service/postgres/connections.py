@@ -17,9 +17,48 @@ from psycopg_pool import AsyncConnectionPool
 import sql
 from projections.read import Read
 
+_WAIT_FOR_STANDBY: Final = "SyncRepWaitForLSN"
+"""The function of PostgreSQL that warns when its wait is interrupted. The text of the warning is in
+the language of the server."""
+
+
 Connection = psycopg.AsyncConnection[Any]
-Connect = Callable[[], Awaitable[Connection]]
-Pool = AsyncConnectionPool[Connection]
+
+
+class OwnConnection(Connection):
+    """A connection of this process, which knows what an interrupted wait for a standby means.
+
+    A commit is on the server's own disk first, and then waits for a standby. Where this wait is
+    interrupted, everybody sees the commit, and no other server has it.
+    """
+
+    can_cancel = True
+    """False where a task that is cancelled closes the connection, and the server goes on: then the
+    task cannot interrupt a commit."""
+    _is_kept = True
+
+    async def cancel_safe(self, *, timeout: float = 30.0) -> None:
+        """End the statement, or else the connection."""
+        if self.can_cancel:
+            await super().cancel_safe(timeout=timeout)
+        else:
+            self.pgconn.finish()
+
+    def note(self, notice: psycopg.errors.Diagnostic) -> None:
+        """Take up a notice of the server."""
+        if notice.source_function == _WAIT_FOR_STANDBY:
+            self._is_kept = False
+
+    def require_kept(self) -> None:
+        """Raises psycopg.OperationalError, and closes the connection, where the last commit is
+        perhaps on this server alone: somebody interrupted its wait for a standby."""
+        if not self._is_kept:
+            self.pgconn.finish()
+            raise psycopg.OperationalError("the wait for a standby was interrupted")
+
+
+Connect = Callable[[], Awaitable[OwnConnection]]
+Pool = AsyncConnectionPool[OwnConnection]
 ROLES: Final = sql.statements("roles.sql")
 R = TypeVar("R")
 
@@ -47,13 +86,13 @@ _KEYWORDS: Final[Mapping[str, Any]] = {
 }
 
 
-async def connect(url: str, *, as_service: bool = True, prepares: bool = True) -> Connection:
+async def connect(url: str, *, as_service: bool = True, prepares: bool = True) -> OwnConnection:
     """A connection in autocommit, as the service's role or else as the owner of the database.
 
     `prepares` is as in `pool`. Raises psycopg.OperationalError.
     """
-    connection = await psycopg.AsyncConnection.connect(url, **_keywords(prepares=prepares))
-    OPEN.add(connection)
+    connection = await OwnConnection.connect(url, **_keywords(prepares=prepares))
+    await _note(connection)
     if as_service:
         try:
             await connection.execute(ROLES["serve"])
@@ -74,6 +113,7 @@ def pool(
     """
     return AsyncConnectionPool(
         url,
+        connection_class=OwnConnection,
         open=False,
         min_size=1,
         max_size=most,
@@ -85,8 +125,9 @@ def pool(
     )
 
 
-async def _note(connection: Connection) -> None:
+async def _note(connection: OwnConnection) -> None:
     OPEN.add(connection)
+    connection.add_notice_handler(connection.note)
 
 
 def _keywords(*, prepares: bool) -> dict[str, Any]:
@@ -158,10 +199,12 @@ async def _pipelined(
     psycopg's own `transaction()` would wait for the server before and after its commit. What fails
     in here is rolled back where the pool takes the connection back.
     """
-    async with pool.connection() as connection, connection.pipeline():
-        await connection.execute(begin, prepare=False)
-        yield connection
-        await connection.execute(end, prepare=False)
+    async with pool.connection() as connection:
+        async with connection.pipeline():
+            await connection.execute(begin, prepare=False)
+            yield connection
+            await connection.execute(end, prepare=False)
+        connection.require_kept()
 
 
 async def tenant_rows(pool: Pool, tenant_id: str, read: Read[R]) -> list[R]:

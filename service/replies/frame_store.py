@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import psycopg
 import structlog
@@ -19,7 +19,13 @@ from service.concurrency.retry import retrying
 from service.eventlog import pg_arrays
 from service.eventlog.errors import DATABASE_AWAY
 from service.ids import new_id
-from service.postgres.connections import Connect, Pool, service_transaction, tenant_transaction
+from service.postgres.connections import (
+    Connect,
+    OwnConnection,
+    Pool,
+    service_transaction,
+    tenant_transaction,
+)
 
 SQL: Final = sql.statements("frames.sql")
 PAGE: Final = 1_000
@@ -57,7 +63,7 @@ class FrameStore:
         self._connect = connect
         self._pool = pool
         self._lease_id = lease_id
-        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._connection: OwnConnection | None = None
 
     async def store(self, batch: Sequence[Unstored]) -> list[bool]:
         """Store frames of several replies, however long the database takes.
@@ -86,7 +92,9 @@ class FrameStore:
 
     async def _insert(self, unstored: Iterable[Unstored]) -> None:
         columns = _columns(unstored) | {"lease_id": self._lease_id}
-        await (await self._connected()).execute(SQL["store"], columns, binary=True)
+        connection = await self._connected()
+        await connection.execute(SQL["store"], columns, binary=True)
+        connection.require_kept()
 
     async def _sort_out(self, missing: dict[str, Unstored], lost: set[str]) -> None:
         """Numbers under this process's lease are stored, by an insert whose outcome was unknown.
@@ -99,9 +107,10 @@ class FrameStore:
             if lease_id != self._lease_id:
                 lost.add(reply_id)
 
-    async def _connected(self) -> psycopg.AsyncConnection[Any]:
+    async def _connected(self) -> OwnConnection:
         if self._connection is None:
             self._connection = await self._connect()
+            self._connection.can_cancel = False
             pg_arrays.register(self._connection)
         return self._connection
 

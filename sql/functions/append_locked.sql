@@ -6,6 +6,10 @@
 -- same append id, then `first_position` is its position. If another append was first,
 -- `first_position` is null, and `stream_id` and `version` say which stream has which version now.
 --
+-- An append that an earlier try left in the log may be on this server alone: the wait for a standby
+-- was interrupted then. So this call writes a record of its own to the WAL. Its commit waits for the
+-- standby like any other, and the standby then has the earlier append as well.
+--
 -- A writer on the fast way does not take the lock. So the insert here can still meet another
 -- writer; then it fails with a unique violation, and the caller calls again.
 create or replace function app.append_locked(
@@ -34,6 +38,7 @@ as $$
 #variable_conflict use_column
 declare
     v_answered integer[] := '{}';
+    v_found    boolean := false;
     v_last     bigint;
 begin
     lock table app.append_lock in exclusive mode;
@@ -73,8 +78,12 @@ begin
         order by wanted.item, wanted.n
     loop
         v_answered := v_answered || item;
+        v_found := v_found or first_position is not null;
         return next;
     end loop;
+    if v_found then
+        perform pg_logical_emit_message(true, 'throughline', '');
+    end if;
 
     return query
     with accepted as (

@@ -31,7 +31,11 @@ class Payer:
         is_open = False
         while is_open or not self.ends.is_set():
             answer = await self._paid(f"{self._number}-{key}")
-            if answer.status_code == 201:
+            if answer is None:
+                self.refused["no answer"] += 1
+                is_open = True
+                await asyncio.sleep(0.05)
+            elif answer.status_code == 201:
                 self.acknowledged.append(int(answer.headers["X-Log-Position"]))
                 is_open = False
             else:
@@ -43,10 +47,15 @@ class Payer:
             if not is_open:
                 key = next(keys)
 
-    async def _paid(self, key: str) -> httpx.Response:
+    async def _paid(self, key: str) -> httpx.Response | None:
+        """The answer; None where the connection broke or the process was away."""
         body = {"userId": "payer", "seconds": 1, "kind": "paid"}
         headers = {"Idempotency-Key": key}
-        return await self._service.client.post("/v1/billing/credits", json=body, headers=headers)
+        try:
+            client = self._service.client
+            return await client.post("/v1/billing/credits", json=body, headers=headers)
+        except httpx.TransportError:
+            return None
 
 
 def require_whole_log(url: str, payers: Sequence[Payer]) -> list[int]:

@@ -65,3 +65,4 @@ async def _serve(settings: Settings, address: Connection) -> None:
         address.send(server.url)
     ready.cancel()
     await serving
+    server.require_sound()

@@ -66,6 +66,7 @@ class Supervisor:
         self._stop_asked = asyncio.Event()
         self._restart_asked = asyncio.Event()
         self._metrics = Path()
+        self._has_failed = False
 
     async def serve(self, sockets: list[socket]) -> None:
         """Run until a signal; `ready` is set when all workers listen. Raises WorkersFailed."""
@@ -98,6 +99,11 @@ class Supervisor:
         self._stop_asked.set()
 
     # Start ---------------------------------------------------------------------------------------
+
+    def require_sound(self) -> None:
+        """Raises WorkersFailed where it stopped by itself."""
+        if self._has_failed:
+            raise WorkersFailed("The worker processes cannot be kept. The lines above say why.")
 
     async def _start_all(self) -> None:
         """Start all workers, and let them listen when all of them are prepared."""
@@ -166,6 +172,7 @@ class Supervisor:
                 await work
             except Exception:  # noqa: BLE001 - the outermost place of a task
                 _log.exception("task_failed")
+                self._has_failed = True
                 self._stop_asked.set()
 
         self._tasks.add(asyncio.create_task(supervise()))

@@ -64,6 +64,8 @@ async def _serve(job: Job, parent: "Connection[Prepared, Job | Word]") -> None:
     control = _Control(parent, job.demo_url)
     server = Server(app, job.settings, before_listening=control.permission)
     await server.serve([socket(fileno=each) for each in job.sockets])
+    if server.has_failed:
+        sys.exit(1)  # the parent starts another process
 
 
 class _Control:

@@ -1,20 +1,23 @@
 """Three nodes under Patroni: the primary is killed, frozen, cut off and replaced under load."""
 
 import asyncio
+import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import httpx
 import psycopg
 import pytest
+import structlog
 
 from service.model.offline.app import OfflineModel
 from service.postgres.embedded import Server
 from tests.patroni import Cluster, Member, cluster
 from tests.service.payers import Payer, require_whole_log
-from tests.service.replicas import Reader, Replica, prepare, replicas
+from tests.service.replicas import Called, Reader, Replica, prepare, replicas
+from tests.service.supervisor import Supervisor
 from tests.sizes import chance, size
 
 ROUNDS: Final = size(1, 5)
@@ -23,18 +26,33 @@ CLIENTS: Final = 6
 STREAM_SECONDS: Final = 30.0
 """The limit from the moment at which there is a new primary."""
 
+_log = structlog.stdlib.get_logger(__name__)
+
 
 class PatientReader(Reader):
-    """A reader that comes again after an honest refusal."""
+    """A reader that comes again after an honest refusal, and after a connection that broke."""
 
     def __init__(self) -> None:
         super().__init__()
         self.refused: Counter[str] = Counter()
 
+    async def ask(self, replica: Called, message: str, **members: Any) -> None:
+        """Ask until the message is accepted, then read until the connection ends or breaks."""
+        while not self.events:
+            await super().ask(replica, message, **members)
+
+    async def join(self, replica: Called, *, token: str = "") -> None:
+        """Resume, and pause where the reply has not ended yet."""
+        await super().join(replica, token=token)
+        if not self.is_done:
+            await asyncio.sleep(0.2)
+
     async def _refused(self, answer: httpx.Response) -> None:
         await answer.aread()
         assert answer.status_code == 503, answer.text
-        self.refused[answer.json()["code"]] += 1
+        refusal = answer.json()
+        assert self.events or refusal["stored"] == "nothing", "the message may be stored"
+        self.refused[refusal["code"]] += 1
         await asyncio.sleep(0.2)
 
 
@@ -128,39 +146,54 @@ async def test_patroni_replaces_the_primary_and_nothing_acknowledged_is_lost(
         credit = {"userId": "payer", "seconds": 1, "kind": "paid"}
         (await three[0].client.post("/v1/billing/credits", json=credit)).raise_for_status()
         payers = [Payer(three[number % 3], number) for number in range(CLIENTS)]
-        paying = [asyncio.create_task(payer.run()) for payer in payers]
         readers: list[PatientReader] = []
-        for name in random.sample([*FAULTS] * ROUNDS, len(FAULTS) * ROUNDS):
-            reader = PatientReader()
-            readers.append(reader)
-            asked, *others = random.sample(three, 3)
-            asking = asyncio.create_task(reader.ask(asked, f"Good morning {len(readers)}"))
-            await reader.until("chunk")
-            old = await nodes.leader()
-            async with FAULTS[name](old):
-                await nodes.leader(after=old)
-                try:
-                    async with asyncio.timeout(STREAM_SECONDS):
-                        await asking
-                        await reader.finish(asked)
-                        for other in others:
-                            await _require_alike(reader, other)
-                except TimeoutError:
-                    hangs = f"a stream hangs after the primary was {name}:\n{nodes.logs()}"
-                    raise AssertionError(hangs) from None
-            await nodes.await_all()
-        for payer in payers:
-            payer.ends.set()
-        await asyncio.gather(*paying)
+        async with Supervisor(services).watching(three) as supervisor:
+            paying = [asyncio.create_task(payer.run()) for payer in payers]
+            for name in random.sample([*FAULTS] * ROUNDS, len(FAULTS) * ROUNDS):
+                readers.append(PatientReader())
+                asked, *others = random.sample(three, 3)
+                await _fail_over(nodes, name, readers[-1], asked, others)
+                _log.info("faults", count=len(readers), restarts=supervisor.restarts)
+            for payer in payers:
+                payer.ends.set()
+            await asyncio.gather(*paying)
         account = await _account(three[1], "payer")
         billed = [reader.events[-1][1]["metadata"]["billed_seconds"] for reader in readers]
         user = await _account(three[2], "u1")
     primary = (await nodes.leader()).url("drill")
     acknowledged = require_whole_log(primary, payers)
+    refused = sum((payer.refused for payer in payers), Counter[str]())
+    _log.info("payments", acknowledged=len(acknowledged), refused=dict(refused))
     assert account["creditedSeconds"] == 1 + len(acknowledged)
     assert (user["consumedSeconds"], user["reservedSeconds"]) == (sum(billed), 0)
     with psycopg.connect(primary) as log:
         assert log.execute("select count(*) from public.probe").fetchone() == (0,)
+
+
+async def _fail_over(
+    nodes: Cluster, name: str, reader: PatientReader, asked: Replica, others: Sequence[Replica]
+) -> None:
+    """Replace the primary while a reply is read. All processes tell the reply to its end in time.
+    Afterwards all nodes are back."""
+    asking = asyncio.create_task(reader.ask(asked, "Good morning"))
+    await reader.until("chunk")
+    old = await nodes.leader()
+    began = time.monotonic()
+    async with FAULTS[name](old):
+        await nodes.leader(after=old)
+        replaced = time.monotonic()
+        try:
+            async with asyncio.timeout(STREAM_SECONDS):
+                await asking
+                await reader.finish(asked)
+                for other in others:
+                    await _require_alike(reader, other)
+        except TimeoutError:
+            hangs = f"a stream hangs after the primary was {name}:\n{nodes.logs()}"
+            raise AssertionError(hangs) from None
+        seconds = {"primary": replaced - began, "streams": time.monotonic() - replaced}
+        _log.info(name, **{each: round(took, 1) for each, took in seconds.items()})
+    await nodes.await_all()
 
 
 async def _account(service: Replica, user: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from projections.projection import catch_up
 from service.app import OPERATIONS
 from service.http import reads
 from service.postgres import connections
-from service.postgres.connections import Connection
+from service.postgres.connections import Connection, OwnConnection
 from tests.running import LiveService, problem, running
 from tests.service.cutter import Cutter
 
@@ -276,7 +276,7 @@ async def full(run: LiveService, _owner: Connection, _: Cutter) -> AsyncGenerato
     """No connection is free for requests."""
     pool = run.service.pool
     before, pool.timeout = pool.timeout, 0.1
-    held: list[Connection] = []
+    held: list[OwnConnection] = []
     try:
         with suppress(PoolTimeout):
             while True:
