@@ -3802,12 +3802,15 @@ CREATE TABLE app.snapshot (
     stream_id text NOT NULL COLLATE pg_catalog."C",
     version integer NOT NULL,
     type text NOT NULL,
-    state bytea NOT NULL
+    state bytea NOT NULL,
+    text_version integer
 );
 
 ALTER TABLE ONLY app.snapshot FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE app.snapshot IS 'States of eventsourcing aggregates at a version.';
+COMMENT ON TABLE app.snapshot IS 'States at a version: of accounts and projects, and of eventsourcing aggregates. They can be made again from the log.';
+
+COMMENT ON COLUMN app.snapshot.text_version IS 'The version of the event with the texts of the state, which the snapshot does not have.';
 
 CREATE TABLE app.webhook (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
@@ -4565,7 +4568,7 @@ GRANT SELECT,INSERT ON TABLE app.set_aside TO throughline_service;
 GRANT SELECT ON TABLE app.sign_in_link TO throughline_tenant;
 GRANT SELECT,INSERT,DELETE ON TABLE app.sign_in_link TO throughline_service;
 
-GRANT SELECT,INSERT ON TABLE app.snapshot TO throughline_service;
+GRANT SELECT,INSERT,DELETE ON TABLE app.snapshot TO throughline_service;
 GRANT SELECT ON TABLE app.snapshot TO throughline_tenant;
 
 GRANT SELECT ON TABLE app.webhook TO throughline_tenant;
