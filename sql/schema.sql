@@ -4045,13 +4045,13 @@ CREATE INDEX runs_of_project ON app.runs USING btree (project_id, queued_positio
 
 CREATE INDEX runs_open ON app.runs USING btree (queued_position) WHERE (status = ANY (ARRAY['queued'::text, 'running'::text]));
 
-CREATE INDEX sessions_active ON app.sessions USING btree (opened_at) WHERE (status = 'active'::text);
+CREATE INDEX sessions_active ON app.sessions USING btree (mode, opened_at) WHERE (status = 'active'::text);
 
-CREATE INDEX sessions_of_project ON app.sessions USING btree (project_id, opened_at, tenant_id);
+CREATE INDEX sessions_of_project ON app.sessions USING btree (project_id, opened_at, tenant_id) WHERE (status <> 'deleted'::text);
 
 CREATE INDEX sessions_of_prompt ON app.sessions USING btree (prompt_id, prompt_version_id, user_id, tenant_id) WHERE (prompt_id IS NOT NULL);
 
-CREATE INDEX sessions_of_user ON app.sessions USING btree (user_id, project_id, tenant_id);
+CREATE INDEX sessions_of_user ON app.sessions USING btree (user_id, project_id, tenant_id, mode, status);
 
 CREATE INDEX sessions_recent ON app.sessions USING btree (project_id, tenant_id, active_block);
 
