@@ -15,7 +15,7 @@ from domain.errors import BalanceInsufficient
 from domain.events import ReplyCompleted, ReplyStarted, SessionEvent, SessionOpened
 from projections.read import SLICE, Read
 from service.eventlog import transactions as module
-from service.eventlog.store import EventStore
+from service.eventlog.store import SQL, EventStore
 from service.eventlog.stream_ids import (
     Decider,
     StreamId,
@@ -31,6 +31,7 @@ from service.eventlog.transactions import (
     Transactions,
 )
 from service.postgres import connections
+from tests.projections.test_every_projection import explained, nodes
 from tests.running import running
 from tests.service.eventlog.logs import Log, acquired, event, running_log
 from tests.service.watching import until
@@ -315,6 +316,25 @@ async def test_a_cold_process_reads_a_project_from_its_newest_snapshot(
     cold = Transactions(log.store, log.writer)
     state = await cold.current("t1", project_stream("p1"))
     assert state.description == project.Description(name="Spikemoss")
+
+
+@pytest.mark.parametrize("planning", ["force_custom_plan", "force_generic_plan"])
+async def test_a_read_passes_only_through_the_events_that_it_returns(
+    url: str, log: Log, monkeypatch: pytest.MonkeyPatch, planning: str
+) -> None:
+    """Also in the role of a tenant, which may not use an index for every condition."""
+    monkeypatch.setattr(module, "SNAPSHOT_EVERY", 10)
+    transactions = Transactions(log.store, log.writer)
+    await long_project(transactions)
+    await credited(transactions, 25)
+    asked: dict[str, Any] = {"stream_id": ["project-p1", "account-t1-u1"], "after": [0, 22]}
+    asked["form"] = [project.SNAPSHOT, account.SNAPSHOT]
+    async with await connections.connect(url, as_service=False) as owner:
+        await owner.execute("set enable_seqscan = off")
+        await owner.execute(f"set plan_cache_mode = {planning}".encode())
+        plan = await explained(owner, SQL["streams"].decode(), options="analyze, ", **asked)
+    assert plan["Actual Rows"] == 1 + 1 + 7 + 3, "the snapshot, the texts, the events of both"
+    assert [node for node in nodes(plan) if node.get("Rows Removed by Filter")] == []
 
 
 async def test_no_snapshot_has_what_an_erasure_removes_whoever_is_late(
