@@ -65,6 +65,7 @@ bench: $(VENV)/.browser ## measure against peers and limits; writes bench.json
 
 prove: $(VENV)/.browser $(VENV)/.node ## load and faults, all tests at full size with a new seed, coverage; takes long
 	$(BIN)/python -m scripts.prove --size large
+	$(BIN)/python -m scripts.growth --size 20000 --limit 5
 	seed=$${SEED:-$$(date +%s)}; echo "The tests' seed is $$seed: make prove SEED=$$seed"; \
 	export THROUGHLINE_PROVE=1 THROUGHLINE_SEED=$$seed; \
 	$(PYTEST) $(WORKERS) --hypothesis-seed=$$seed && $(PYTEST) -s $(DRILLS)

@@ -40,8 +40,8 @@ from projections.read import Read
 
 SESSIONS: Final = Projection(
     name="sessions",
-    version=8,
-    rules="9b8a1d31",
+    version=9,
+    rules="cd41ecd3",
     views=("project_chat_plan_sessions", "prompt_runs_with_details"),
     handles=(
         SessionOpened,

@@ -89,6 +89,7 @@ from service.jobs.expiry import (
     time_out_silent_runs,
 )
 from service.jobs.projections import keep_projections
+from service.jobs.vacuum import watch_vacuum
 from service.model.client import ModelClient, refused_key, trusted_certificates
 from service.model.offline.app import OfflineModel, serving
 from service.ops import tracing
@@ -268,6 +269,7 @@ async def _lifespan(
                 frame_store.purge(settings.keep_seconds + settings.reply_seconds),
                 *_expiring(service, own_pool),
                 keep_projections(connect),
+                watch_vacuum(own_pool),
                 service.dispatcher.run(),
                 *([replica.run()] if replica else []),
             )

@@ -132,15 +132,18 @@ where tenant_id = %(tenant_id)s and stream_id = %(stream_id)s and version = %(ve
 
 -- name: streams
 -- Several streams, each in order, each after a version. A stream whose newest snapshot of the wanted
--- form is after that version begins with a row of the snapshot, whose type is the form; the events
--- after the snapshot follow.
+-- form is after that version begins with a row of the snapshot, whose type is the form. The event
+-- with the texts that the snapshot leaves out is next, and then the events after the snapshot.
+-- `greatest` leaves out a null as `coalesce` does. But row level security takes `coalesce` for a
+-- function that may leak rows: the index would not be used for the version, and each read would pass
+-- through the whole stream.
 select event.position, event.tenant_id, event.stream_id, event.version, event.type,
        event.schema_version, event.project_id, event.state, event.metadata, event.recorded_at,
        event.append_tail
 from unnest(%(stream_id)s::text[], %(after)s::int4[], %(form)s::text[])
     as each (stream_id, after, form)
 left join lateral (
-    select version, state
+    select version, state, text_version
     from app.snapshot
     where snapshot.tenant_id = %(tenant_id)s
         and snapshot.stream_id = each.stream_id
@@ -150,28 +153,43 @@ left join lateral (
     limit 1
 ) as kept on each.form is not null
 cross join lateral (
-    select 0::bigint as position, %(tenant_id)s::text as tenant_id, each.stream_id, kept.version,
-           each.form as type, 1::int2 as schema_version, null::text as project_id, kept.state,
-           '{}' as metadata, now() as recorded_at, ''::bytea as append_tail
+    select 0 as part, 0::bigint as position, %(tenant_id)s::text as tenant_id, each.stream_id,
+           kept.version, each.form as type, 1::int2 as schema_version, null::text as project_id,
+           kept.state, '{}' as metadata, now() as recorded_at, ''::bytea as append_tail
     where kept.version is not null
     union all
+    select 1, position, tenant_id, stream_id, version, type, schema_version, project_id, state,
+           metadata::text, recorded_at, substr(uuid_send(append_id), 13)
+    from app.event
+    where event.tenant_id = %(tenant_id)s
+        and event.stream_id = each.stream_id
+        and event.version = kept.text_version
+    union all
     (
-        select position, tenant_id, stream_id, version, type, schema_version,
+        select 2, position, tenant_id, stream_id, version, type, schema_version,
                project_id, state, metadata::text, recorded_at,
-               substr(uuid_send(append_id), 13) as append_tail
+               substr(uuid_send(append_id), 13)
         from app.event
         where event.tenant_id = %(tenant_id)s
             and event.stream_id = each.stream_id
-            and event.version > coalesce(kept.version, each.after)
+            and event.version > greatest(kept.version, each.after)
         order by version
     )
 ) as event
-order by event.stream_id, event.version
+order by event.stream_id, event.part, event.version
 
 -- name: keep_snapshot
-insert into app.snapshot (tenant_id, stream_id, version, type, state)
-values (%(tenant_id)s, %(stream_id)s, %(version)s, %(form)s, %(state)s)
+insert into app.snapshot (tenant_id, stream_id, version, type, state, text_version)
+values (
+    %(tenant_id)s, %(stream_id)s, %(version)s, %(form)s, %(state)s, %(text_version)s::integer
+)
 on conflict do nothing
+
+-- name: remove_older_snapshots
+-- Those of another form are of processes of another version, which may still read them.
+delete from app.snapshot
+where tenant_id = %(tenant_id)s and stream_id = %(stream_id)s and type = %(form)s
+    and version < %(version)s
 
 -- name: range
 -- The events of the log between two positions, in order.

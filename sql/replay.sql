@@ -134,14 +134,14 @@ limit %(most)s
 
 -- name: snapshots
 -- The snapshots of states that have one of these forms, stream by stream, in order.
-select tenant_id, stream_id, version, type, state
+select tenant_id, stream_id, version, type, state, text_version
 from app.snapshot
 where type = any (%(forms)s)
 order by tenant_id, stream_id, version
 
 -- name: events_between
 -- The events of a stream with a version above one and up to another, in order.
-select type, state
+select version, type, state
 from app.event
 where tenant_id = %(tenant_id)s and stream_id = %(stream_id)s
     and version > %(after)s and version <= %(upto)s

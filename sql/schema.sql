@@ -3807,12 +3807,15 @@ CREATE TABLE app.snapshot (
     stream_id text NOT NULL COLLATE pg_catalog."C",
     version integer NOT NULL,
     type text NOT NULL,
-    state bytea NOT NULL
+    state bytea NOT NULL,
+    text_version integer
 );
 
 ALTER TABLE ONLY app.snapshot FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE app.snapshot IS 'States of eventsourcing aggregates at a version.';
+COMMENT ON TABLE app.snapshot IS 'States at a version: of accounts and projects, and of eventsourcing aggregates. They can be made again from the log.';
+
+COMMENT ON COLUMN app.snapshot.text_version IS 'The version of the event with the texts of the state, which the snapshot does not have.';
 
 CREATE TABLE app.webhook (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
@@ -4047,13 +4050,13 @@ CREATE INDEX runs_of_project ON app.runs USING btree (project_id, queued_positio
 
 CREATE INDEX runs_open ON app.runs USING btree (queued_position) WHERE (status = ANY (ARRAY['queued'::text, 'running'::text]));
 
-CREATE INDEX sessions_active ON app.sessions USING btree (opened_at) WHERE (status = 'active'::text);
+CREATE INDEX sessions_active ON app.sessions USING btree (mode, opened_at) WHERE (status = 'active'::text);
 
-CREATE INDEX sessions_of_project ON app.sessions USING btree (project_id, opened_at, tenant_id);
+CREATE INDEX sessions_of_project ON app.sessions USING btree (project_id, opened_at, tenant_id) WHERE (status <> 'deleted'::text);
 
 CREATE INDEX sessions_of_prompt ON app.sessions USING btree (prompt_id, prompt_version_id, user_id, tenant_id) WHERE (prompt_id IS NOT NULL);
 
-CREATE INDEX sessions_of_user ON app.sessions USING btree (user_id, project_id, tenant_id);
+CREATE INDEX sessions_of_user ON app.sessions USING btree (user_id, project_id, tenant_id, mode, status);
 
 CREATE INDEX sessions_recent ON app.sessions USING btree (project_id, tenant_id, active_block);
 
@@ -4570,7 +4573,7 @@ GRANT SELECT,INSERT ON TABLE app.set_aside TO throughline_service;
 GRANT SELECT ON TABLE app.sign_in_link TO throughline_tenant;
 GRANT SELECT,INSERT,DELETE ON TABLE app.sign_in_link TO throughline_service;
 
-GRANT SELECT,INSERT ON TABLE app.snapshot TO throughline_service;
+GRANT SELECT,INSERT,DELETE ON TABLE app.snapshot TO throughline_service;
 GRANT SELECT ON TABLE app.snapshot TO throughline_tenant;
 
 GRANT SELECT ON TABLE app.webhook TO throughline_tenant;

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import sha256
 from json import dumps
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
 from domain.deciders.rate_limits import Times, with_time
 from domain.errors import (
@@ -70,11 +70,18 @@ class Project:
 
 
 INITIAL: Final = Project()
+SNAPSHOT: Final = "project/1"
+"""The form of a project's snapshots. It gets another number when the fields of Project or the
+rules of `evolve` change: snapshots of a former form are not read."""
+DESCRIBING: Final = frozenset({"ProjectRegistered", "ProjectDescribed"})
+"""The types of the events that give a project its description."""
 
 
 def evolve(state: Project, event: ProjectEvent) -> Project:
     """The project after one more event."""
     match event:
+        case ProjectRegistered() | ProjectDescribed() if state.is_erasing:
+            return state  # only where the event is read again, after a snapshot
         case ProjectRegistered():
             return replace(state, project_id=event.project_id, description=_described(event))
         case ProjectDescribed():
@@ -104,6 +111,21 @@ def fold(events: Iterable[ProjectEvent], state: Project = INITIAL) -> Project:
     for event in events:
         state = evolve(state, event)
     return state
+
+
+def without_texts(state: Project) -> Project:
+    """The project as its snapshots have it: an erasure has nothing to remove from them.
+
+    The newest event of DESCRIBING, folded onto such a project, makes the whole project again.
+    """
+    return replace(state, description=Description())
+
+
+def from_snapshot(stored: Mapping[str, Any]) -> Project:
+    """The project from the JSON object of its fields, without its texts."""
+    messages = tuple(datetime.fromisoformat(at) for at in stored["messages"])
+    fields: dict[str, Any] = {**stored, "description": Description(), "messages": messages}
+    return Project(**fields)
 
 
 def register(

@@ -76,6 +76,19 @@ class Recorded(NamedTuple):
         return cursor(self.position, self.append_tail)
 
 
+class Snapshot(NamedTuple):
+    """The state of a stream at a version, as JSON in UTF-8.
+
+    It has no text that an erasure removes. `text_version` is the version of the event that has the
+    state's texts.
+    """
+
+    form: str
+    version: int
+    state: bytes
+    text_version: int | None
+
+
 class Entry(NamedTuple):
     """An event of a stream that the reader knows."""
 
@@ -148,8 +161,9 @@ class EventStore:
         """The events of several streams, each with a version above the one given, in order.
 
         For a stream with a form, its newest snapshot of this form stands in the place of the events
-        up to it, with the form as its type. The reads `beside` are sent in the same round trip.
-        They see at least what the streams had.
+        up to it, with the form as its type. The event with the snapshot's texts, if it has one, is
+        next. The reads `beside` are sent in the same round trip. They see at least what the streams
+        had.
         """
         asked = {"tenant_id": tenant_id, "stream_id": [*after], "after": [*after.values()]}
         form = [(forms or {}).get(each) for each in after]
@@ -162,15 +176,12 @@ class EventStore:
             events[event.stream_id].append(event)
         return events
 
-    async def keep_snapshot(
-        self, tenant_id: str, stream_id: str, form: str, version: int, state: bytes
-    ) -> None:
-        """Keep the state that a stream has at a version."""
-        kept = {"tenant_id": tenant_id, "stream_id": stream_id, "form": form}
+    async def keep_snapshot(self, tenant_id: str, stream_id: str, snapshot: Snapshot) -> None:
+        """Keep a snapshot of a stream, and remove the older ones of the same form."""
+        kept = {"tenant_id": tenant_id, "stream_id": stream_id} | snapshot._asdict()
         async with service_transaction(self._pool) as connection:
-            await connection.execute(
-                SQL["keep_snapshot"], kept | {"version": version, "state": state}
-            )
+            await connection.execute(SQL["keep_snapshot"], kept)
+            await connection.execute(SQL["remove_older_snapshots"], kept)
 
     async def backwards(
         self,

@@ -33,10 +33,16 @@ class Snapshots(Generic[S]):
     """How the states of a kind of stream are kept: as JSON objects of their fields.
 
     `form` names the fields and the rules of the state; snapshots of another form are not read.
+
+    An erasure changes no snapshot, so a snapshot never has a text that an erasure removes: `bare`
+    gives the state without its texts. The newest event of the types `texts` has them. The snapshot
+    has the version of this event, which is read again after the snapshot.
     """
 
     form: str
     read: Callable[[Mapping[str, Any]], S]
+    bare: Callable[[S], S]
+    texts: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,7 @@ ACCOUNT: Final[Decider[Account, AccountEvent]] = Decider(
     AccountEvent,
     account.INITIAL,
     account.fold,
-    snapshots=Snapshots(account.SNAPSHOT, account.from_snapshot),
+    snapshots=Snapshots(account.SNAPSHOT, account.from_snapshot, bare=lambda state: state),
 )
 BUILD: Final[Decider[Build, BuildEvent]] = Decider(
     "build", BuildEvent, build.INITIAL, build.fold, is_of_project=True
@@ -74,7 +80,17 @@ RUN: Final[Decider[Run, RunEvent]] = Decider(
     "run", RunEvent, run.INITIAL, run.fold, is_of_project=True
 )
 PROJECT: Final[Decider[Project, ProjectEvent]] = Decider(
-    "project", ProjectEvent, project.INITIAL, project.fold, is_of_project=True
+    "project",
+    ProjectEvent,
+    project.INITIAL,
+    project.fold,
+    is_of_project=True,
+    snapshots=Snapshots(
+        project.SNAPSHOT,
+        project.from_snapshot,
+        bare=project.without_texts,
+        texts=project.DESCRIBING,
+    ),
 )
 PLACE: Final[Decider[SessionPlace, PlaceEvent]] = Decider(
     "place", PlaceEvent, place.INITIAL, place.fold, is_of_project=True

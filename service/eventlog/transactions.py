@@ -21,7 +21,7 @@ from domain.stored_events import from_stored, to_stored
 from projections.read import SLICE, Read
 from service.concurrency.lru import SizedLRU
 from service.eventlog.errors import DATABASE_AWAY, Contended, committing
-from service.eventlog.store import EventStore, NewEvent, Recorded, WrongVersion
+from service.eventlog.store import EventStore, NewEvent, Recorded, Snapshot, WrongVersion
 from service.eventlog.stream_ids import AnyStream, StreamId, request_stream
 from service.eventlog.writer import PATIENCE, Appended, Writer
 from service.ops import metrics, tracing
@@ -78,9 +78,19 @@ class _Known:
     state: Any
     version: int
     is_fresh: bool
+    text_version: int = 0
+    """The version of the event that a snapshot of the state leaves to be read again; 0 for none."""
     measured: int = 0
     grown: int = 0
     """The bytes of the state as JSON when it was measured last, and of its events since then."""
+
+    def note(self, kind: str, version: int, size: int) -> None:
+        """Note an event of the stream: its type, version and bytes."""
+        self.version = version
+        self.grown += size
+        snapshots = self.stream.decider.snapshots
+        if snapshots is not None and kind in snapshots.texts:
+            self.text_version = version
 
     def size(self) -> int:
         """At least the bytes of the state as JSON, roughly.
@@ -183,9 +193,8 @@ class Transaction:
         if decided:
             self.written.add(name)
         for event in decided:
-            known.version += 1
             kind, encoded = type(event), encode(event)
-            known.grown += len(encoded)
+            known.note(kind.__name__, known.version + 1, len(encoded))
             self.events.append(
                 NewEvent(
                     self._tenant_id,
@@ -355,7 +364,15 @@ class Transactions:
         if known is None:
             return None
         # Not `dataclasses.replace`, which is slower: every command passes here.
-        return _Known(stream, known.state, known.version, False, known.measured, known.grown)
+        return _Known(
+            stream,
+            known.state,
+            known.version,
+            False,
+            known.text_version,
+            known.measured,
+            known.grown,
+        )
 
     async def read(
         self, tenant_id: str, streams: Sequence[AnyStream], beside: Sequence[Read[Any]] = ()
@@ -371,11 +388,10 @@ class Transactions:
         events = await self._store.streams(tenant_id, after, beside, forms=forms)
         read: dict[str, _ReadStream] = {}
         for name, each in known.items():
-            start, newer = _from_snapshot(each, events.get(name, []))
-            state = await _folded(start, newer)
-            version = newer[-1].version if newer else start.version
-            grown = start.grown + sum(len(event.state) for event in newer)
-            fresh = replace(start, state=state, version=version, is_fresh=True, grown=grown)
+            start, newer = await _from_snapshot(each, events.get(name, []))
+            fresh = replace(start, state=await _folded(start, newer), is_fresh=True)
+            for event in newer:
+                fresh.note(event.type, event.version, len(event.state))
             read[name] = _ReadStream(fresh, newer)
             await self._keep(tenant_id, fresh, after=start.version)
         return read
@@ -397,11 +413,14 @@ class Transactions:
         snapshots = known.stream.decider.snapshots
         if snapshots is None or known.version // SNAPSHOT_EVERY == after // SNAPSHOT_EVERY:
             return
-        state = orjson.dumps(known.state)
+        kept = Snapshot(
+            snapshots.form,
+            known.version,
+            orjson.dumps(snapshots.bare(known.state)),
+            known.text_version or None,
+        )
         try:
-            await self._store.keep_snapshot(
-                tenant_id, str(known.stream), snapshots.form, known.version, state
-            )
+            await self._store.keep_snapshot(tenant_id, str(known.stream), kept)
         except DATABASE_AWAY as error:
             _log.warning("snapshot_not_kept", error=type(error).__name__)
 
@@ -417,15 +436,23 @@ def _form(stream: AnyStream) -> str | None:
     return None if snapshots is None else snapshots.form
 
 
-def _from_snapshot(known: _Known, rows: list[Recorded]) -> tuple[_Known, list[Recorded]]:
-    """The stream at the snapshot that the rows begin with, and the events after it."""
+async def _from_snapshot(known: _Known, rows: list[Recorded]) -> tuple[_Known, list[Recorded]]:
+    """The stream at the snapshot that the rows begin with, and the events after it.
+
+    The event with the state's texts follows its snapshot. The event may have been erased since.
+    """
     snapshots = known.stream.decider.snapshots
     if not rows or snapshots is None or rows[0].type != snapshots.form:
         return known, rows
     kept = rows[0]
     state = snapshots.read(orjson.loads(kept.state))
-    at = replace(known, state=state, version=kept.version, measured=len(kept.state), grown=0)
-    return at, rows[1:]
+    at = _Known(known.stream, state, kept.version, is_fresh=True, measured=len(kept.state))
+    texts = [each for each in rows[1:2] if each.version <= kept.version]
+    if texts:
+        at.state = await _folded(at, texts)
+        at.text_version = texts[0].version
+        at.grown = len(texts[0].state)
+    return at, rows[1 + len(texts) :]
 
 
 def _count(events: Iterable[NewEvent]) -> None:

@@ -39,6 +39,11 @@ SET_ASIDE = Gauge(
     ["projection"],
     **MOST,
 )
+DEAD_ROWS = Gauge(
+    "throughline_dead_rows_ratio",
+    "Dead rows of the table that waits most for a vacuum; 1 where autovacuum starts.",
+    **MOST,
+)
 REPLICA_FOLLOWS = Gauge(
     "throughline_replica_follows", "1 while the replica keeps up and answers reads.", **SUM
 )

@@ -10,7 +10,7 @@ from domain.events import EVENT_TYPES
 from projections import PROJECTIONS
 from projections.projection import head, verify
 from service.eventlog.store import Recorded
-from service.eventlog.stream_ids import DECIDERS
+from service.eventlog.stream_ids import DECIDERS, Decider
 from service.eventlog.transactions import decode
 from service.postgres.connections import Connection
 from service.replay.archive import Progress
@@ -20,6 +20,9 @@ from service.replay.reading import SQL, EventFilter, whole
 
 FIRST: Final = 10
 """How many faults of a kind are named."""
+
+STEP: Final = 10_000
+"""The events of a stream that are read and folded at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,24 +82,54 @@ async def _readable(connection: Connection, upto: int, progress: Progress) -> Ch
     return Check(name="events", count=count, faults=tuple(faults))
 
 
+@dataclass(slots=True)
+class _Folded:
+    """A stream that is folded from its first event on, a step at a time."""
+
+    tenant_id: str
+    stream_id: str
+    decider: Decider[Any, Any]
+    state: Any
+    version: int = 0
+    text_version: int | None = None
+
+    async def go_to(self, connection: Connection, version: int) -> None:
+        """Fold the events up to a version. A long stream is never in memory as a whole."""
+        assert self.decider.snapshots is not None
+        while self.version < version:
+            upto = min(version, self.version + STEP)
+            asked: dict[str, Any] = {"tenant_id": self.tenant_id, "stream_id": self.stream_id}
+            asked |= {"after": self.version, "upto": upto}
+            found = await connection.execute(SQL["events_between"], asked)
+            rows = await found.fetchall()
+            for at, kind, _ in rows:
+                if kind in self.decider.snapshots.texts:
+                    self.text_version = at
+            events = [decode(kind, state) for _, kind, state in rows]
+            self.state = self.decider.fold(events, self.state)
+            self.version = upto
+
+    def is_kept_as(self, state: bytes, text_version: int | None) -> bool:
+        """Whether a snapshot has the state of the stream, without its texts."""
+        snapshots = self.decider.snapshots
+        assert snapshots is not None
+        is_same = snapshots.read(orjson.loads(state)) == snapshots.bare(self.state)
+        return is_same and text_version == self.text_version
+
+
 async def _snapshots(connection: Connection) -> Check:
     """Fold each stream with snapshots anew, up to each of them."""
     forms = {each.snapshots.form: each for each in DECIDERS.values() if each.snapshots}
     found = await connection.execute(SQL["snapshots"], {"forms": [*forms]})
     faults: list[str] = []
     rows = await found.fetchall()
-    at: tuple[str, str, int] = ("", "", 0)
-    state: Any = None
-    for tenant_id, stream_id, version, form, kept in rows:
-        decider = forms[form]
-        if at[:2] != (tenant_id, stream_id):
-            at, state = (tenant_id, stream_id, 0), decider.initial
-        asked = {"tenant_id": tenant_id, "stream_id": stream_id, "after": at[2], "upto": version}
-        events = await (await connection.execute(SQL["events_between"], asked)).fetchall()
-        at = (tenant_id, stream_id, version)
+    folded: _Folded | None = None
+    for tenant_id, stream_id, version, form, kept, text_version in rows:
+        if folded is None or (folded.tenant_id, folded.stream_id) != (tenant_id, stream_id):
+            folded = _Folded(tenant_id, stream_id, forms[form], forms[form].initial)
         try:
-            state = decider.fold([decode(*each) for each in events], state)
-            is_same = decider.snapshots and decider.snapshots.read(orjson.loads(kept)) == state
+            await folded.go_to(connection, version)
+            is_same = folded.is_kept_as(kept, text_version)
         except (TypeError, ValueError, KeyError, ArithmeticError):
             is_same = False
         if not is_same:

@@ -45,9 +45,12 @@ create table sessions (
 ) with (fillfactor = 70);
 -- The tenant is not the first column. Otherwise PostgreSQL would use this index in place of the
 -- primary key while the table is small, and keep that plan: each update would read half of the
--- tenant's sessions.
-create index sessions_of_user on sessions (user_id, project_id, tenant_id);
-create index sessions_of_project on sessions (project_id, opened_at, tenant_id);
+-- tenant's sessions. Mode and status are for the session of a user's next message: a user may have
+-- many sessions in a project that are not of mode plan, or not active.
+create index sessions_of_user on sessions (user_id, project_id, tenant_id, mode, status);
+-- A project is erased session by session: the erased ones must not be in the way of the next.
+create index sessions_of_project on sessions (project_id, opened_at, tenant_id)
+where status <> 'deleted';
 -- Lists, the newest first. An index on the position itself would change with every message, and an
 -- update that changes an index writes all indexes of the row anew. The block changes once for 256
 -- positions of the log at most. A list sorts the sessions of a block, which are 256 at most.
@@ -56,9 +59,9 @@ create index sessions_recent_of_user on sessions (user_id, tenant_id, active_blo
 -- The sessions made of a prompt, and of a version. Hardly any session changes its prompt.
 create index sessions_of_prompt on sessions (prompt_id, prompt_version_id, user_id, tenant_id)
 where prompt_id is not null;
--- The column of this index never changes. So an update of a session does not touch the index,
--- unless it changes the status.
-create index sessions_active on sessions (opened_at) where status = 'active';
+-- The columns of this index hardly ever change. So an update of a session does not touch the index,
+-- unless it changes the status. Sessions of most modes stay active, and only the others are looked for.
+create index sessions_active on sessions (mode, opened_at) where status = 'active';
 grant select, insert, update on sessions to throughline_service;
 
 -- name: apply

@@ -28,10 +28,11 @@ from domain.events import (
 )
 from domain.modes import MODES
 from projections.projection import Connection
-from projections.sessions import SessionRow, active_session, session
+from projections.sessions import SESSIONS, SessionRow, active_session, session
 from service.postgres import connections
 from tests.projections.actions.append import new_events
-from tests.projections.generated import Log, writing
+from tests.projections.generated import Log, owning, writing
+from tests.projections.test_every_projection import explained, nodes
 
 
 @pytest.fixture
@@ -308,3 +309,41 @@ async def test_an_active_session_is_its_user_s_own(
     await post(log, opened())
     assert await active(reader) == "s1"
     assert await active(reader, **choice) is None
+
+
+# A large past ------------------------------------------------------------------------------------
+
+PAST: Final = """
+    insert into app.sessions (
+        tenant_id, session_id, project_id, user_id, mode, status, opened_at, last_active_at,
+        active_position, last_position
+    )
+    select
+        't1', 's' || n, 'p1', 'u1', case when n % 2 = 0 then 'plan' else 'setup' end,
+        case when n % 20 = 0 then 'expired' when n % 2 = 0 then 'deleted' else 'active' end,
+        now() - interval '1 day', now() - interval '1 day', n, n
+    from generate_series(1, 4000) as n
+"""
+"""Sessions of one user in one project: of setup and active, of plan and expired or deleted."""
+
+
+@pytest.mark.parametrize("planning", ["force_custom_plan", "force_generic_plan"])
+@pytest.mark.parametrize(
+    ("name", "most"), [("active", 0), ("idle", 0), ("of_project", 100)], ids=lambda each: str(each)
+)
+async def test_a_search_does_not_pass_through_a_large_past(
+    url: str, name: str, most: int, planning: str
+) -> None:
+    """The next session of mode plan, those to expire, and those to erase."""
+    async with owning(url) as owner:
+        await owner.execute(PAST.encode())
+        await owner.execute("vacuum analyze app.sessions")
+        await owner.execute(f"set plan_cache_mode = {planning}".encode())
+        statement = SESSIONS.statements[name].decode()
+        plan = await explained(owner, statement, options="analyze, ", limit=100)
+        passed = [
+            node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+            for node in nodes(plan)
+            if node.get("Relation Name") == "sessions"
+        ]
+        assert max(passed) <= most, plan

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+import orjson
 import pytest
 
 from domain.deciders import project
@@ -23,6 +24,7 @@ from domain.events import (
     MessageAdmitted,
     ProjectDescribed,
     ProjectErased,
+    ProjectErasureRequested,
     ProjectLocked,
     ProjectRegistered,
     ProjectUnlocked,
@@ -34,6 +36,7 @@ REGISTERED = ProjectRegistered(
     project_id="p1", name="Shop", framework="django", source_root="/srv/shop"
 )
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+DESCRIBED = ProjectDescribed(project_id="p1", name="Store")
 BARE = ProjectRegistered(project_id="p1", name="Shop")
 REMOVED = MemberRemoved(project_id="p1", user_id="ann")
 
@@ -51,6 +54,26 @@ def register(state: Project, members: dict[str, Role]) -> Decided:
         source_root="/srv/shop",
         members=members,
     )
+
+
+def test_a_snapshot_and_the_newest_description_are_the_project_again() -> None:
+    events = (
+        REGISTERED,
+        added("ann", "owner"),
+        MessageAdmitted(project_id="p1", user_id="ann", reply_id="m1", at=NOON.isoformat()),
+        ProjectLocked(project_id="p1", build_id="b1"),
+    )
+    state = given(*events)
+    kept = orjson.dumps(project.without_texts(state))
+    assert all(text not in kept for text in (b"Shop", b"django", b"/srv"))
+    assert project.fold([REGISTERED], project.from_snapshot(orjson.loads(kept))) == state
+    assert {type(each).__name__ for each in events} & project.DESCRIBING == {"ProjectRegistered"}
+
+
+def test_a_project_that_is_closed_takes_no_description() -> None:
+    closed = given(REGISTERED, ProjectErasureRequested(project_id="p1"))
+    assert project.fold([REGISTERED, DESCRIBED], closed) == closed
+    assert project.without_texts(closed) == closed
 
 
 def test_a_message_is_counted_at_its_time_and_not_taken_while_the_project_builds() -> None:

@@ -3,8 +3,9 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
+from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from psycopg.rows import RowMaker
@@ -14,7 +15,7 @@ from domain.errors import BalanceInsufficient
 from domain.events import ReplyCompleted, ReplyStarted, SessionEvent, SessionOpened
 from projections.read import SLICE, Read
 from service.eventlog import transactions as module
-from service.eventlog.store import EventStore
+from service.eventlog.store import SQL, EventStore
 from service.eventlog.stream_ids import (
     Decider,
     StreamId,
@@ -30,6 +31,7 @@ from service.eventlog.transactions import (
     Transactions,
 )
 from service.postgres import connections
+from tests.projections.test_every_projection import explained, nodes
 from tests.running import running
 from tests.service.eventlog.logs import Log, acquired, event, running_log
 from tests.service.watching import until
@@ -232,6 +234,144 @@ async def test_a_cold_process_reads_an_account_from_its_newest_snapshot(
         await owner.execute("update app.snapshot set type = 'account/0'")
         read = (await Transactions(log.store, log.writer).read("t1", [stream]))[str(stream)]
         assert len(read.events) == 25, "a snapshot of another form is not read"
+
+
+MANY = 25
+"""The messages of a project with snapshots after each ten events. Two events begin the project."""
+
+
+async def register(transaction: Transaction) -> None:
+    decision = partial(
+        project.register,
+        project_id="p1",
+        name="Quillwort",
+        framework="React",
+        source_root=None,
+        members={"u1": "owner"},
+    )
+    await transaction.decide(project_stream("p1"), decision)
+
+
+async def admit(transaction: Transaction, number: int) -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC) + number * timedelta(minutes=10)
+    decision = partial(project.admit_message, user_id="u1", reply_id=f"r{number}", at=at)
+    await transaction.decide(project_stream("p1"), decision)
+
+
+async def rename(transaction: Transaction) -> None:
+    described = project.Description(name="Spikemoss")
+    decision = partial(project.describe, description=described, revisions=None)
+    await transaction.decide(project_stream("p1"), decision)
+
+
+async def close(transaction: Transaction) -> None:
+    await transaction.decide(project_stream("p1"), project.request_erasure)
+
+
+async def erase(transaction: Transaction) -> None:
+    await transaction.decide(project_stream("p1"), project.erase)
+
+
+async def long_project(transactions: Transactions) -> project.Project:
+    """A project with MANY messages; returns its state as the transactions remember it."""
+    await transactions.transact("t1", register)
+    for n in range(MANY):
+        await transactions.transact("t1", partial(admit, number=n))
+    known = transactions.remembered("t1", project_stream("p1"))
+    assert known is not None
+    assert (known.version, known.state.description.name) == (2 + MANY, "Quillwort")
+    return cast(project.Project, known.state)
+
+
+async def rows_of(log: Log) -> list[tuple[int, str]]:
+    """The versions and types of what a cold process reads of the project."""
+    rows = await log.store.streams("t1", {"project-p1": 0}, forms={"project-p1": project.SNAPSHOT})
+    return [(each.version, each.type) for each in rows["project-p1"]]
+
+
+async def snapshots(url: str) -> list[tuple[int, str]]:
+    """The versions and states of all snapshots that there are."""
+    async with await connections.connect(url, as_service=False) as owner:
+        found = await owner.execute(
+            "select version, convert_from(state, 'UTF8') from app.snapshot order by version"
+        )
+        return await found.fetchall()
+
+
+async def test_a_cold_process_reads_a_project_from_its_newest_snapshot(
+    url: str, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SNAPSHOT_EVERY", 10)
+    state = await long_project(Transactions(log.store, log.writer))
+    admitted = [(version, "MessageAdmitted") for version in range(21, 2 + MANY + 1)]
+    assert await rows_of(log) == [(20, "project/1"), (1, "ProjectRegistered"), *admitted]
+    cold = Transactions(log.store, log.writer)
+    assert await cold.current("t1", project_stream("p1")) == state, "with its texts and members"
+    assert [version for version, _ in await snapshots(url)] == [20], "the newest is kept alone"
+    assert "Quillwort" not in str(await snapshots(url))
+    await cold.transact("t1", rename)
+    await cold.transact("t1", partial(admit, number=MANY))
+    await cold.transact("t1", partial(admit, number=MANY + 1))
+    assert await rows_of(log) == [(30, "project/1"), (28, "ProjectDescribed")]
+    cold = Transactions(log.store, log.writer)
+    state = await cold.current("t1", project_stream("p1"))
+    assert state.description == project.Description(name="Spikemoss")
+
+
+@pytest.mark.parametrize("planning", ["force_custom_plan", "force_generic_plan"])
+async def test_a_read_passes_only_through_the_events_that_it_returns(
+    url: str, log: Log, monkeypatch: pytest.MonkeyPatch, planning: str
+) -> None:
+    """Also in the role of a tenant, which may not use an index for every condition."""
+    monkeypatch.setattr(module, "SNAPSHOT_EVERY", 10)
+    transactions = Transactions(log.store, log.writer)
+    await long_project(transactions)
+    await credited(transactions, 25)
+    asked: dict[str, Any] = {"stream_id": ["project-p1", "account-t1-u1"], "after": [0, 22]}
+    asked["form"] = [project.SNAPSHOT, account.SNAPSHOT]
+    async with await connections.connect(url, as_service=False) as owner:
+        await owner.execute("set enable_seqscan = off")
+        await owner.execute(f"set plan_cache_mode = {planning}".encode())
+        plan = await explained(owner, SQL["streams"].decode(), options="analyze, ", **asked)
+    assert plan["Actual Rows"] == 1 + 1 + 7 + 3, "the snapshot, the texts, the events of both"
+    assert [node for node in nodes(plan) if node.get("Rows Removed by Filter")] == []
+
+
+async def test_no_snapshot_has_what_an_erasure_removes_whoever_is_late(
+    url: str, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process may fold a project before its erasure, and keep the snapshot after it."""
+    late = Transactions(log.store, log.writer)
+    await long_project(late)
+    others = Transactions(log.store, log.writer)
+    await others.transact("t1", close)
+    await others.transact("t1", erase)
+    monkeypatch.setattr(module, "SNAPSHOT_EVERY", 10)
+    known = late.remembered("t1", project_stream("p1"))
+    assert known is not None
+    assert known.state.description.name == "Quillwort", "the control: it remembers the texts"
+    await late._keep("t1", known, after=0)
+    assert [version for version, _ in await snapshots(url)] == [2 + MANY]
+    assert "Quillwort" not in str(await snapshots(url))
+    cold = await Transactions(log.store, log.writer).current("t1", project_stream("p1"))
+    assert cold == project.Project(project_id="p1", is_erasing=True, is_erased=True)
+    assert (await rows_of(log))[1:] == [
+        (1, "ProjectRegistered"),
+        (28, "ProjectErasureRequested"),
+        (29, "ProjectErased"),
+    ]
+
+
+async def test_a_snapshot_of_an_erased_project_is_the_erased_project(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await long_project(Transactions(log.store, log.writer))
+    monkeypatch.setattr(module, "SNAPSHOT_EVERY", 29)
+    for end in (close, erase):
+        await Transactions(log.store, log.writer).transact("t1", end)
+    assert await rows_of(log) == [(29, "project/1"), (1, "ProjectRegistered")]
+    cold = await Transactions(log.store, log.writer).current("t1", project_stream("p1"))
+    assert cold == project.Project(project_id="p1", is_erasing=True, is_erased=True)
 
 
 async def test_a_cold_process_keeps_a_snapshot_of_a_long_account(

@@ -1,15 +1,16 @@
 """A verification finds every kind of fault of a log and of a read model, and none in a good log."""
 
-from typing import Final
+from typing import Any, Final
 
 import orjson
+import pytest
 
-from domain.deciders import account
 from domain.events import EVENT_TYPES, PromptErased
 from projections import PROJECTIONS
 from projections.projection import Connection
-from service.eventlog.stream_ids import DECIDERS
+from service.eventlog.stream_ids import ACCOUNT, DECIDERS, PROJECT, Decider
 from service.eventlog.transactions import decode
+from service.replay import verification
 from service.replay.verification import FIRST, checks
 from tests.projections.actions.append import new_events
 from tests.projections.generated import World, background, owning, writing
@@ -81,6 +82,11 @@ DAMAGE: Final = (
         "{account}: the snapshot at version {version} differs from the log",
     ),
     (
+        "update app.snapshot set text_version = text_version + 1 where type like 'project/%'",
+        "snapshots",
+        "{project}: the snapshot at version {at} differs from the log",
+    ),
+    (
         "update app.accounts set bonus_seconds = bonus_seconds + 1",
         "read model accounts",
         "{accounts} rows differ from the log",
@@ -103,23 +109,34 @@ async def fill(url: str) -> None:
         await log.append([new_events("t1", "prompt-x", 0, [erased], "p")])
 
 
-async def keep_snapshot(connection: Connection) -> tuple[str, int]:
-    """Keep a snapshot of the longest account; returns its stream and version."""
+async def keep_snapshot(connection: Connection, decider: Decider[Any, Any]) -> tuple[str, int]:
+    """Keep a snapshot of the longest stream of a kind; returns the stream and its version."""
     found = await connection.execute(
-        "select tenant_id, stream_id, max(version) from app.event where stream_id like 'account-%'"
-        " group by tenant_id, stream_id order by count(*) desc limit 1"
+        "select tenant_id, stream_id, max(version) from app.event where stream_id like %s"
+        " group by tenant_id, stream_id order by count(*) desc limit 1",
+        [f"{decider.kind}-%"],
     )
     tenant_id, stream_id, version = await found.fetchone() or ("", "", 0)
     events = await connection.execute(
-        "select type, state from app.event where tenant_id = %s and stream_id = %s"
+        "select version, type, state from app.event where tenant_id = %s and stream_id = %s"
         " order by version",
         [tenant_id, stream_id],
     )
-    state = account.fold(decode(*each) for each in await events.fetchall())
+    assert decider.snapshots is not None
+    rows = await events.fetchall()
+    state = decider.fold([decode(*each[1:]) for each in rows], decider.initial)
+    texts = [at for at, kind, _ in rows if kind in decider.snapshots.texts]
     await connection.execute(
-        "insert into app.snapshot (tenant_id, stream_id, version, type, state)"
-        " values (%s, %s, %s, %s, %s)",
-        [tenant_id, stream_id, version, account.SNAPSHOT, orjson.dumps(state)],
+        "insert into app.snapshot (tenant_id, stream_id, version, type, state, text_version)"
+        " values (%s, %s, %s, %s, %s, %s)",
+        [
+            tenant_id,
+            stream_id,
+            version,
+            decider.snapshots.form,
+            orjson.dumps(decider.snapshots.bare(state)),
+            max(texts, default=None),
+        ],
     )
     return stream_id, version
 
@@ -133,13 +150,17 @@ def _no_progress(_at: int, _end: int) -> None:
     pass
 
 
-async def test_every_kind_of_fault_is_found_and_a_good_log_has_none(url: str) -> None:
+async def test_every_kind_of_fault_is_found_and_a_good_log_has_none(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verification, "STEP", 3)  # so that streams are folded in several steps
     await fill(url)
     names = {"positions", "versions", "appends", "erasures", "events", "snapshots"}
     names |= {f"read model {each.name}" for each in PROJECTIONS}
     async with owning(url) as connection:
         await background(connection)
-        stream_id, version = await keep_snapshot(connection)
+        account, version = await keep_snapshot(connection, ACCOUNT)
+        project, at = await keep_snapshot(connection, PROJECT)
         good = await found(connection)
         assert good == dict.fromkeys(names, ())
         await connection.execute("alter table app.event disable trigger user")
@@ -154,6 +175,8 @@ async def test_every_kind_of_fault_is_found_and_a_good_log_has_none(url: str) ->
             assert done.rowcount >= 1, damage
         faults = await found(connection)
     for damage, check, said in DAMAGE:
-        wanted = said.format(split=split, accounts=accounts, account=stream_id, version=version)
+        wanted = said.format(
+            split=split, accounts=accounts, account=account, version=version, project=project, at=at
+        )
         assert any(wanted in fault for fault in faults[check]), (damage, faults[check])
     assert all(len(each) <= FIRST for each in faults.values())
