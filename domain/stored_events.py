@@ -1,7 +1,7 @@
 """Events as they are stored: the one place that maps stored JSON keys to fields and back."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from decimal import Decimal
 from operator import attrgetter
 from typing import Any, Final
@@ -19,6 +19,9 @@ _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
 """How a stored value becomes the field's type, where JSON has no such type."""
 
 
+_MOST_SHAPES: Final = 64
+"""Of an event type, the most sets of keys that are remembered. The service writes one of each."""
+
 _made: Final = object.__new__
 _set: Final = object.__setattr__
 
@@ -30,7 +33,7 @@ class _Form:
     `blank` has all fields in their order, with their defaults; `needed` are the stored keys of
     those that have none. `renamed` are the fields with another stored key, behind that key, and
     `readers` the fields that JSON has no type for. `values` reads all fields of an event and is
-    None where no field has another key.
+    None where no field has another key. `shapes` are the keys of states that were checked.
     """
 
     kind: type[Event]
@@ -40,6 +43,7 @@ class _Form:
     renamed: tuple[tuple[str, str], ...]
     readers: tuple[tuple[str, Callable[[Any], Any]], ...]
     values: Callable[[Event], tuple[Any, ...]] | None
+    shapes: set[tuple[str, ...]] = field(default_factory=set[tuple[str, ...]])
 
     def require_keys(self, state: Mapping[str, Json]) -> None:
         """Raises TypeError unless the state has all keys that it needs and no unknown one."""
@@ -47,6 +51,8 @@ class _Form:
             raise TypeError(f"{self.kind.__name__} has no stored key {_listed(unknown)}")
         if missing := self.needed - state.keys():
             raise TypeError(f"{self.kind.__name__} needs the stored key {_listed(missing)}")
+        if len(self.shapes) < _MOST_SHAPES:
+            self.shapes.add(tuple(state))
 
 
 def _listed(keys: Iterable[str]) -> str:
@@ -80,9 +86,10 @@ def from_stored(name: str, state: Mapping[str, Json]) -> Event:
 
     The event gets its fields as one dict. The `__init__` of a frozen dataclass sets them one by
     one, which takes three times as long: a long session has a thousand events, a replay millions.
+    Keys that were checked once are not checked again.
     """
     form = _FORMS[name]
-    if not form.needed.issubset(state) or not state.keys() <= form.keys.keys():
+    if tuple(state) not in form.shapes:
         form.require_keys(state)
     values = {**form.blank, **state}
     for key, field_name in form.renamed:

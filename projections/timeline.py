@@ -58,7 +58,7 @@ from projections.sessions import LAST, Part
 TIMELINE: Final = Projection(
     name="timeline",
     version=9,
-    rules="fff13179",
+    rules="385eafaf",
     views=("project_timeline", "project_chat_with_builds"),
     handles=(
         UserMessagePosted,

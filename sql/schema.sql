@@ -1358,12 +1358,16 @@ begin
             when 'SessionExpired' then 'session'
             when 'SessionResumed' then 'session'
         end as kind
+        -- Without an offset PostgreSQL would copy this expression to each place that uses it, and start
+        -- twenty copies with each batch.
+        offset 0
     ) as shown
     cross join lateral (
         select
             shown.kind in ('build_reference', 'deployment', 'build_status')
             or event.type = 'BuildErased' as is_of_build,
             shown.kind in ('run', 'run_status') or event.type = 'RunErased' as is_of_run
+        offset 0
     ) as about
     where event.position > p_after and event.position <= p_upto
         and shown.kind is not null

@@ -1,9 +1,11 @@
 """Reads of the log: by stream, by range, and whole; with the types that its writer shares."""
 
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from functools import partial
+from typing import Any, Final, NamedTuple, cast
 
 import psycopg
 from psycopg.rows import RowMaker, scalar_row
@@ -12,6 +14,7 @@ from psycopg.types.numeric import Int8
 import sql
 from projections.read import Read
 from service.postgres.connections import (
+    ROLES,
     Connection,
     Pool,
     service_transaction,
@@ -22,7 +25,13 @@ from service.wire import BEGINNING, cursor
 
 SQL: Final = sql.statements("events.sql")
 PAGE: Final = 1_000
-REPLAY_PAGE: Final = 10_000
+REPLAY_PAGE: Final = 256
+"""Events that a replay hands out at once, while PostgreSQL sends the next ones. The buffer of a
+socket takes about as many."""
+
+REPLAY_STATEMENT: Final = 50_000
+"""Events of one statement of a replay: no snapshot is older than it takes to work on them."""
+
 END: Final = 2**63 - 1
 BACKWARDS_PAGE: Final = 32
 LONGEST_BACKWARDS_PAGE: Final = 1_024
@@ -87,6 +96,13 @@ class Snapshot(NamedTuple):
     version: int
     state: bytes
     text_version: int | None
+
+
+_recorded: Final[RowMaker[Recorded]] = partial(
+    tuple.__new__,  # pyright: ignore[reportUnknownMemberType]
+    Recorded,
+)
+"""`Recorded._make` without its check of the length: each row has the columns of its statement."""
 
 
 class Entry(NamedTuple):
@@ -235,11 +251,39 @@ class EventStore:
         )
         return await tenant_rows(self._pool, tenant_id, read)
 
-    async def replay(self, *, after: int = 0, upto: int = END) -> AsyncIterator[list[Recorded]]:
-        """All events in order, in pages, up to the head of the log at the end of the replay."""
-        while page := await self.range(after=after, upto=upto, limit=REPLAY_PAGE):
-            yield page
-            after = page[-1].position
+    async def replay(self, *, after: int = 0, upto: int = END) -> AsyncGenerator[list[Recorded]]:
+        """All events in order, in pages, up to the head of the log at the end of the replay.
+
+        PostgreSQL goes on with its work while the caller works on a page. So a replay keeps one
+        connection of the pool, and the pages of one statement are of one snapshot.
+        """
+        began = -1
+        while began < after:
+            began = after
+            async with aclosing(self._streamed(_bounds(after, upto, REPLAY_STATEMENT))) as pages:
+                async for page in pages:
+                    yield page
+                    after = page[-1].position
+
+    async def _streamed(self, bounds: dict[str, Any]) -> AsyncGenerator[list[Recorded]]:
+        """The pages of one statement, each as soon as it is there.
+
+        A pipeline has no such rows, so the statements of this transaction wait for each other.
+        """
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.execute(ROLES["as_service"])
+            cursor = connection.cursor(row_factory=_row)
+            stream = cursor.stream(SQL["range"], bounds, binary=True, size=REPLAY_PAGE)
+            rows = cast("AsyncGenerator[Recorded]", stream)
+            page: list[Recorded] = []
+            async with aclosing(rows):
+                async for row in rows:
+                    page.append(row)
+                    if len(page) == REPLAY_PAGE:
+                        yield page
+                        page = []
+            if page:
+                yield page
 
     async def _value(self, query: bytes) -> Any:
         async with service_transaction(self._pool) as connection:
@@ -315,7 +359,7 @@ def _events(name: str, parameters: dict[str, Any]) -> Read[Recorded]:
 
 
 def _row(_: psycopg.AsyncCursor[Any]) -> RowMaker[Recorded]:
-    return Recorded._make
+    return _recorded
 
 
 def _entry(_: psycopg.AsyncCursor[Any]) -> RowMaker[Entry]:

@@ -1,10 +1,11 @@
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from uuid import uuid4
 
 import pytest
 
 from service.eventlog import store
-from service.eventlog.store import END, PAGE, SQL, NewEvent, Recorded
+from service.eventlog.store import END, PAGE, SQL, EventStore, NewEvent, Recorded
 from service.postgres import connections
 from service.wire import BEGINNING, position_of
 from tests import sizes
@@ -29,10 +30,36 @@ async def test_read_events_equal_the_appended_events(log: Log) -> None:
 
 async def test_a_replay_in_pages_is_complete(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "REPLAY_PAGE", 7)
+    monkeypatch.setattr(store, "REPLAY_STATEMENT", 14)
     await log.writer.append([event("a", n) for n in range(1, 51)])
     pages = [page async for page in log.store.replay(after=3, upto=45)]
     assert [each.position for page in pages for each in page] == list(range(4, 46))
     assert max(map(len, pages)) == 7
+
+
+async def test_a_replay_that_is_left_early_gives_its_connection_back(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "REPLAY_PAGE", 2)
+    async with connections.pool(url, most=1) as pool, running_log(url) as log:
+        await log.writer.append([event("a", n) for n in range(1, 51)])
+        few = EventStore(pool)
+        async with aclosing(few.replay()) as pages:
+            assert [each.position for each in await anext(pages)] == [1, 2]
+        async for _ in few.replay():
+            break
+        assert await few.head() == 50
+        assert await everything(few) == await log.store.range(after=0)
+
+
+async def test_a_replay_goes_up_to_the_head_at_its_end(log: Log) -> None:
+    await log.writer.append([event("a")])
+    positions: list[int] = []
+    async for page in log.store.replay():
+        positions += [each.position for each in page]
+        if len(positions) < 3:
+            await log.writer.append([event(f"b{len(positions)}")])
+    assert positions == [1, 2, 3]
 
 
 async def test_a_stream_is_read_after_a_version(log: Log) -> None:
