@@ -6,10 +6,10 @@ lies below `floor` has fallen out of the ring, and reads elsewhere until it is b
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
-from typing import Any, Final, Generic, TypeVar
-from weakref import ref
+from typing import Final, Generic, TypeVar
+from weakref import WeakMethod
 
 GRAIN_SECONDS: Final = 0.05
 """How much later than its time a wait may end, so that many waits end together."""
@@ -109,7 +109,8 @@ class Ring(Generic[T]):
     def _set_timer(self, loop: asyncio.AbstractEventLoop, at: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer, self._rings_at = loop.call_at(at, _on_timer, ref(self)), at
+        self._timer = loop.call_at(at, _on_timer, WeakMethod(self._end_waits))
+        self._rings_at = at
 
     def _end_waits(self) -> None:
         """End the waits whose time is over, and set the timer for the next ones."""
@@ -122,8 +123,8 @@ class Ring(Generic[T]):
             self._set_timer(asyncio.get_running_loop(), max(min(later), at + GRAIN_SECONDS))
 
 
-def _on_timer(ring: "ref[Ring[Any]]") -> None:
+def _on_timer(end_waits: "WeakMethod[Callable[[], None]]") -> None:
     """End waits of a ring, if somebody still has it: a timer keeps no ring alive."""
-    known = ring()
+    known = end_waits()
     if known is not None:
-        known._end_waits()  # noqa: SLF001 - the timer is the ring's own
+        known()
