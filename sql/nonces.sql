@@ -9,6 +9,9 @@ set local synchronous_commit = local
 -- name: use
 -- Returns one row if the nonce is new, and no row if it was used before. Also deletes a few nonces
 -- whose signatures are no longer valid.
+-- The transaction does not wait for the disk. The events and the audit entry of the request are
+-- committed later and do wait, and the log of the database keeps the order of commits: what the
+-- request stores is never there without its nonce.
 with aged as (
     delete from app.nonce
     where ctid in (select ctid from app.nonce where used_at < now() - interval '11 minutes' limit 20)
@@ -16,4 +19,4 @@ with aged as (
 insert into app.nonce (key_id, nonce)
 values (%(key_id)s, %(nonce)s)
 on conflict do nothing
-returning true
+returning set_config('synchronous_commit', 'off', true)

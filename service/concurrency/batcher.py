@@ -13,6 +13,7 @@ class Batcher(Generic[T]):
 
     `write` is given up to `most` items in their order, and returns when they are stored; it retries
     by itself. The items that are being written still count as waiting until `write` has returned.
+    `gather_seconds` is how long an item that is not urgent waits for others; it may be changed.
     """
 
     def __init__(
@@ -20,7 +21,7 @@ class Batcher(Generic[T]):
     ) -> None:
         self._write = write
         self._most = most
-        self._gather_seconds = gather_seconds
+        self.gather_seconds = gather_seconds
         self._waiting: deque[T] = deque()
         self._work = asyncio.Event()
         self._urgent = asyncio.Event()
@@ -72,7 +73,7 @@ class Batcher(Generic[T]):
         """Wait a moment for more items, unless one of them is urgent or the batch is full."""
         if len(self._waiting) < self._most:
             try:
-                async with asyncio.timeout(self._gather_seconds):
+                async with asyncio.timeout(self.gather_seconds):
                     await self._urgent.wait()
             except TimeoutError:
                 pass

@@ -6,8 +6,13 @@ lies below `floor` has fallen out of the ring, and reads elsewhere until it is b
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Sequence
-from typing import Generic, TypeVar
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Final, Generic, TypeVar
+from weakref import WeakMethod
+
+GRAIN_SECONDS: Final = 0.05
+"""How much later than its time a wait may end, so that many waits end together."""
 
 T = TypeVar("T")
 
@@ -17,7 +22,8 @@ class Ring(Generic[T]):
 
     The ring has every item whose position is above `floor` and at most `upto`. Positions grow, and
     may have gaps. The three lists always have the same length; entries before `_start` are gone,
-    and are removed together from time to time.
+    and are removed together from time to time. The readers that wait have one timer, which rings
+    at `_rings_at`: a timer for each wait would be set and cancelled with every item.
     """
 
     def __init__(self, most: int, most_bytes: int, *, floor: int = 0) -> None:
@@ -27,7 +33,9 @@ class Ring(Generic[T]):
         self._sizes: list[int] = []
         self._items: list[T] = []
         self._start = 0
-        self._waiters: set[asyncio.Future[bool]] = set()
+        self._waiters: dict[asyncio.Future[bool], float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = inf
         self.total_bytes = 0
         self.floor = floor
         self.upto = floor
@@ -90,16 +98,33 @@ class Ring(Generic[T]):
         """Wait for the next wake-up. False when there was none in that time."""
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[bool] = loop.create_future()
-        self._waiters.add(waiter)
-        # A timer costs a third of `asyncio.timeout`, and every streamed chunk waits here.
-        silence = loop.call_later(seconds, _end_wait, waiter)
+        deadline = self._waiters[waiter] = loop.time() + seconds
+        if deadline < self._rings_at:
+            self._set_timer(loop, deadline)
         try:
             return await waiter
         finally:
-            silence.cancel()
-            self._waiters.discard(waiter)
+            self._waiters.pop(waiter, None)
+
+    def _set_timer(self, loop: asyncio.AbstractEventLoop, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = loop.call_at(at, _on_timer, WeakMethod(self._end_waits))
+        self._rings_at = at
+
+    def _end_waits(self) -> None:
+        """End the waits whose time is over, and set the timer for the next ones."""
+        at, self._rings_at = self._rings_at, inf
+        for waiter, deadline in self._waiters.items():
+            if deadline <= at and not waiter.done():
+                waiter.set_result(False)
+        later = [deadline for deadline in self._waiters.values() if deadline > at]
+        if later:
+            self._set_timer(asyncio.get_running_loop(), max(min(later), at + GRAIN_SECONDS))
 
 
-def _end_wait(waiter: asyncio.Future[bool]) -> None:
-    if not waiter.done():
-        waiter.set_result(False)
+def _on_timer(end_waits: "WeakMethod[Callable[[], None]]") -> None:
+    """End waits of a ring, if somebody still has it: a timer keeps no ring alive."""
+    known = end_waits()
+    if known is not None:
+        known()

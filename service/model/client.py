@@ -9,7 +9,7 @@ import asyncio
 import re
 import ssl
 from asyncio import CancelledError
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from time import monotonic_ns
@@ -35,6 +35,7 @@ from domain.replies.contracts import reply_schema
 from domain.replies.questions import Question
 from domain.replies.tools import LOOKS_A_ROUND, ToolCall, ToolUse
 from service.concurrency.retry import retry_after
+from service.model.events import ServerSentEvent, Splitter, body
 from service.model.surrogates import Pairs
 from service.ops import tracing
 from service.ops.tracing import Span, Value
@@ -53,6 +54,7 @@ _KEYS: Final = re.compile(r"\bsk-[\w*-]+|\b[\w-]{32,}")
 _REFUSED_KEY: Final = frozenset({401, 403})
 _KEY_ERRORS: Final = frozenset({"authentication_error", "permission_error"})
 _ENDED: Final = frozenset({"end_turn", "stop_sequence"})
+_IGNORED: Final = frozenset({b"", b"ping"})
 _TRUNCATED: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
 
 _Stream = AsyncStream[RawMessageStreamEvent]
@@ -203,16 +205,18 @@ class ModelClient:
         span = tracing.span(f"chat {model}", kind="client")
         try:
             async with silence, await self._open(question, span) as stream:
-                async for event in _events(stream.response):
-                    if event["type"] == "content_block_delta":
-                        silence.restart(self._next_text_seconds)
-                    text = pairs.join(_read(event, call, written))
-                    if event["type"] == "content_block_stop":
-                        text = pairs.end()
-                    if text:
-                        silence.pause()
-                        yield text
-                        silence.resume()
+                splitter = Splitter()
+                async for data in body(stream.response):
+                    for event in _events(splitter.feed(data), stream.response):
+                        if event["type"] == "content_block_delta":
+                            silence.restart(self._next_text_seconds)
+                        text = pairs.join(_read(event, call, written))
+                        if event["type"] == "content_block_stop":
+                            text = pairs.end()
+                        if text:
+                            silence.pause()
+                            yield text
+                            silence.resume()
             _require_good_end(call)
             call.uses += _uses(written, call)
         except Exception as error:
@@ -415,25 +419,28 @@ def _uses(written: dict[int, _Written], call: ModelCall) -> list[ToolUse]:
     ]
 
 
-async def _events(response: httpx2.Response) -> AsyncGenerator[dict[str, Any]]:
-    """The events of a reply as the SDK's own parser finds them, as JSON and not as its models: to
-    build a model takes longer than all that is done with the event.
+def _events(
+    found: Iterable[ServerSentEvent], response: httpx2.Response
+) -> Iterator[dict[str, Any]]:
+    """The events of a reply, as JSON and not as the SDK's models: to build a model takes longer
+    than all that is done with the event.
 
     An error event raises what the SDK's stream raises.
     """
-    async for each in AsyncStream.raw_events(response):
-        if each.event == "error":
+    for each in found:
+        if each.name == b"error":
             raise _late_error(each.data, response)
-        if each.event not in (None, "ping") and each.data:
+        if each.name not in _IGNORED and each.data:
             yield each.json()
 
 
-def _late_error(data: str, response: httpx2.Response) -> anthropic.APIStatusError:
+def _late_error(data: bytes, response: httpx2.Response) -> anthropic.APIStatusError:
+    text = data.decode(errors="replace")
     try:
         body = orjson.loads(data)
     except ValueError:
-        body = data
-    return anthropic.APIStatusError(data, response=response, body=body)
+        body = text
+    return anthropic.APIStatusError(text, response=response, body=body)
 
 
 def _read(event: dict[str, Any], call: ModelCall, written: dict[int, _Written]) -> str:

@@ -20,6 +20,11 @@ UNSTORED_BYTES: Final = 256 * 1024
 """How much is written ahead of a database that is slow or away, before the model is not read."""
 
 GATHER_SECONDS: Final = 0.05
+MOST_GATHER_SECONDS: Final = 0.1
+GATHER_SECONDS_A_REPLY: Final = 0.001
+"""How long text is gathered before it is stored and shown: longer, the more replies are written at
+once. Fewer frames then have all of their text, and a process carries more replies."""
+
 MOST_WRITERS: Final = 10_000
 """Writers whose frames go into one insert."""
 
@@ -199,6 +204,7 @@ class Flusher:
         for writer in writers:
             self._is_urgent.pop(writer, None)
         unstored = {writer: frames for writer in writers if (frames := writer.unstored())}
+        self._batcher.gather_seconds = gather_seconds(len(unstored))
         if not unstored:
             return
         are_stored = await self._frame_store.store(
@@ -209,3 +215,8 @@ class Flusher:
                 writer.stored(len(frames))
             else:
                 writer.lose()
+
+
+def gather_seconds(replies: int) -> float:
+    """How long text is gathered while so many replies are written at once."""
+    return min(max(GATHER_SECONDS, replies * GATHER_SECONDS_A_REPLY), MOST_GATHER_SECONDS)

@@ -1,6 +1,8 @@
 """The newest items of a stream, shared by its readers."""
 
 import asyncio
+import gc
+from weakref import ref
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,7 +82,7 @@ async def test_a_waiting_reader_is_woken_by_news() -> None:
 async def test_a_reader_learns_that_there_was_no_news_and_leaves_nothing_behind() -> None:
     ring = filled()
     assert await ring.wait(0.0) is False
-    assert ring._waiters == set()
+    assert not ring._waiters
 
 
 async def test_a_reader_that_is_cancelled_leaves_nothing_behind() -> None:
@@ -89,4 +91,34 @@ async def test_a_reader_that_is_cancelled_leaves_nothing_behind() -> None:
     await asyncio.sleep(0)
     waiting.cancel()
     await asyncio.wait([waiting])
-    assert ring._waiters == set()
+    assert not ring._waiters
+
+
+async def test_a_wait_ends_after_its_time_whatever_other_readers_wait_for() -> None:
+    ring = filled(1)
+    long = asyncio.create_task(ring.wait(60.0))
+    await asyncio.sleep(0)
+    assert await ring.wait(0.001) is False
+    assert await ring.wait(0.001) is False
+    assert not long.done()
+    ring.wake()
+    assert await long is True
+
+
+async def test_readers_that_began_to_wait_one_after_the_other_all_come_to_their_end() -> None:
+    ring = filled(1)
+    waits = [asyncio.create_task(ring.wait(n / 1_000)) for n in range(1, 20)]
+    async with asyncio.timeout(10):
+        assert await asyncio.gather(*waits) == [False] * len(waits)
+
+
+async def test_a_timer_keeps_no_ring_alive() -> None:
+    ring = filled(1)
+    waiting = asyncio.create_task(ring.wait(60.0))
+    await asyncio.sleep(0)
+    ring.wake()
+    assert await waiting
+    known = ref(ring)
+    del ring, waiting
+    gc.collect()
+    assert known() is None

@@ -9,7 +9,7 @@ from projections.replies import ReplyRef
 from service.replies.events import notice
 from service.replies.frame_store import FrameStore
 from service.replies.tail import ReplyTail
-from service.replies.writer import Flusher, Lost, ReplyWriter
+from service.replies.writer import Flusher, Lost, ReplyWriter, gather_seconds
 
 REF = ReplyRef(tenant_id="t1", project_id="p1", session_id="s1", reply_id="r1")
 
@@ -42,3 +42,9 @@ async def test_the_late_answer_of_an_insert_shows_nothing_of_a_lost_reply(
     """The frames are shown from the table, where the other process has added its own."""
     lost.stored(1)
     assert lost.tail.last == 0
+
+
+def test_more_text_is_gathered_while_many_replies_are_written_up_to_a_limit() -> None:
+    assert [gather_seconds(each) for each in (0, 1, 50, 80, 100, 1_000)] == [
+        *(0.05, 0.05, 0.05, 0.08, 0.1, 0.1),
+    ]
