@@ -1,17 +1,12 @@
 -- The nonces of signed writes. A server accepts each signature once.
 
--- name: keep_here
--- The commit of a nonce waits for no standby. What a request stores after its nonce does, and the
--- standby then has the nonce as well. So a nonce is lost in a failover only with its request, and
--- without a standby no request waits here for ever.
-set local synchronous_commit = local
-
 -- name: use
 -- Returns one row if the nonce is new, and no row if it was used before. Also deletes a few nonces
 -- whose signatures are no longer valid.
--- The transaction does not wait for the disk. The events and the audit entry of the request are
--- committed later and do wait, and the log of the database keeps the order of commits: what the
--- request stores is never there without its nonce.
+-- The transaction waits for no disk and for no standby. The events and the audit entry of the request
+-- are committed later and do wait, and the log of the database keeps the order of commits. So what
+-- the request stores is never there without its nonce, neither after a crash nor after a failover.
+-- And without a standby no request waits here for ever.
 with aged as (
     delete from app.nonce
     where ctid in (select ctid from app.nonce where used_at < now() - interval '11 minutes' limit 20)

@@ -14,10 +14,10 @@ from psycopg.types.numeric import Int8
 import sql
 from projections.read import Read
 from service.postgres.connections import (
-    ROLES,
     Connection,
     Pool,
     service_transaction,
+    streaming_transaction,
     tenant_rows,
     tenant_transaction,
 )
@@ -266,12 +266,8 @@ class EventStore:
                     after = page[-1].position
 
     async def _streamed(self, bounds: dict[str, Any]) -> AsyncGenerator[list[Recorded]]:
-        """The pages of one statement, each as soon as it is there.
-
-        A pipeline has no such rows, so the statements of this transaction wait for each other.
-        """
-        async with self._pool.connection() as connection, connection.transaction():
-            await connection.execute(ROLES["as_service"])
+        """The pages of one statement, each as soon as it is there."""
+        async with streaming_transaction(self._pool) as connection:
             cursor = connection.cursor(row_factory=_row)
             stream = cursor.stream(SQL["range"], bounds, binary=True, size=REPLAY_PAGE)
             rows = cast("AsyncGenerator[Recorded]", stream)

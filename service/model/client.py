@@ -57,6 +57,10 @@ _ENDED: Final = frozenset({"end_turn", "stop_sequence"})
 _IGNORED: Final = frozenset({b"", b"ping"})
 _TRUNCATED: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
 
+PROVIDER_TIMEOUT: Final = httpx2.Timeout(None, connect=5.0)
+"""The limits of the SDK's HTTP client, in seconds. `ModelClient` itself limits how long the
+provider may be silent: a limit in the HTTP client would move a timer with every piece."""
+
 _Stream = AsyncStream[RawMessageStreamEvent]
 
 _log = structlog.stdlib.get_logger(__name__)

@@ -191,6 +191,17 @@ async def service_transaction(pool: Pool) -> AsyncGenerator[Connection]:
 
 
 @asynccontextmanager
+async def streaming_transaction(pool: Pool) -> AsyncGenerator[Connection]:
+    """A transaction as `service_transaction`, for a statement whose rows are read as they come.
+
+    A pipeline has no such rows. So each statement here waits for the statement before.
+    """
+    async with pool.connection() as connection, connection.transaction():
+        await connection.execute(ROLES["as_service"])
+        yield connection
+
+
+@asynccontextmanager
 async def _pipelined(
     pool: Pool, begin: bytes, *, end: bytes = b"commit"
 ) -> AsyncGenerator[Connection]:
