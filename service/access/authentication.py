@@ -105,7 +105,6 @@ class Authenticator:
     async def _use_up(self, signature: Signature) -> None:
         """Mark the nonce as used. Called after the signature was verified: only the caller can."""
         async with service_transaction(self._pool) as connection:
-            await connection.execute(SQL["keep_here"])
             used = await connection.execute(
                 SQL["use"], {"key_id": signature.key_id, "nonce": signature.nonce}
             )
