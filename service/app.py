@@ -10,7 +10,6 @@ from importlib.metadata import version
 from typing import Any, Final
 
 import anthropic
-import httpx2
 import orjson
 import structlog
 from starlette.applications import Starlette
@@ -90,7 +89,7 @@ from service.jobs.expiry import (
     time_out_silent_runs,
 )
 from service.jobs.projections import keep_projections
-from service.model.client import ModelClient, refused_key, trusted_certificates
+from service.model.client import TIMEOUT, ModelClient, refused_key, trusted_certificates
 from service.model.offline.app import OfflineModel, serving
 from service.ops import tracing
 from service.postgres import connections
@@ -161,10 +160,6 @@ CROSS_ORIGIN: Final[dict[str, Any]] = {
     "max_age": 600,
 }
 """What the pages of other origins may send and read: tokens, and never cookies."""
-
-_PROVIDER_TIMEOUT: Final = httpx2.Timeout(None, connect=5.0)
-"""The model client limits itself how long the provider may be silent. A limit in the HTTP client
-would move a timer with every piece that it reads."""
 
 OFFLINE_MODEL: Final = "offline"
 OWN_CONNECTIONS: Final = 5
@@ -428,9 +423,7 @@ def _provider(key: str, url: str | None) -> anthropic.AsyncAnthropic:
         max_retries=0,
         open_telemetry=False,  # the model client has spans of its own
         # It reads a stream with less of the CPU than the SDK's default one: see `make bench`.
-        http_client=anthropic.DefaultAioHttpClient(
-            verify=trusted_certificates(), timeout=_PROVIDER_TIMEOUT
-        ),
+        http_client=anthropic.DefaultAioHttpClient(verify=trusted_certificates(), timeout=TIMEOUT),
     )
 
 
