@@ -90,12 +90,7 @@ from service.jobs.expiry import (
 )
 from service.jobs.projections import keep_projections
 from service.jobs.vacuum import watch_vacuum
-from service.model.client import (
-    PROVIDER_TIMEOUT,
-    ModelClient,
-    refused_key,
-    trusted_certificates,
-)
+from service.model.client import TIMEOUT, ModelClient, refused_key, trusted_certificates
 from service.model.offline.app import OfflineModel, serving
 from service.ops import tracing
 from service.postgres import connections
@@ -432,9 +427,7 @@ def _provider(key: str, url: str | None) -> anthropic.AsyncAnthropic:
         max_retries=0,
         open_telemetry=False,  # the model client has spans of its own
         # It reads a stream with less of the CPU than the SDK's default one: see `make bench`.
-        http_client=anthropic.DefaultAioHttpClient(
-            verify=trusted_certificates(), timeout=PROVIDER_TIMEOUT
-        ),
+        http_client=anthropic.DefaultAioHttpClient(verify=trusted_certificates(), timeout=TIMEOUT),
     )
 
 

@@ -183,13 +183,15 @@ class EventStore:
         """
         asked = {"tenant_id": tenant_id, "stream_id": [*after], "after": [*after.values()]}
         form = [(forms or {}).get(each) for each in after]
-        streams = _events("streams", asked | {"form": form})
+        # Where all streams are remembered, the reads beside are all that is asked.
+        streams = [_events("streams", asked | {"form": form})] if after else []
         async with tenant_transaction(self._pool, tenant_id) as connection:
-            for read in (streams, *beside):
+            for read in (*streams, *beside):
                 await read.send(connection)
         events: defaultdict[str, list[Recorded]] = defaultdict(list)
-        for event in await streams.rows():
-            events[event.stream_id].append(event)
+        for read in streams:
+            for event in await read.rows():
+                events[event.stream_id].append(event)
         return events
 
     async def keep_snapshot(self, tenant_id: str, stream_id: str, snapshot: Snapshot) -> None:

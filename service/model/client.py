@@ -9,7 +9,7 @@ import asyncio
 import re
 import ssl
 from asyncio import CancelledError
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from time import monotonic_ns
@@ -35,10 +35,14 @@ from domain.replies.contracts import reply_schema
 from domain.replies.questions import Question
 from domain.replies.tools import LOOKS_A_ROUND, ToolCall, ToolUse
 from service.concurrency.retry import retry_after
-from service.model.events import ServerSentEvent, Splitter, body
+from service.model.events import ServerSentEvent, Splitter
 from service.model.surrogates import Pairs
 from service.ops import tracing
 from service.ops.tracing import Span, Value
+
+TIMEOUT: Final = httpx2.Timeout(None, connect=5.0)
+"""For the SDK's HTTP client: `ModelClient` limits how long the provider may be silent. A limit in
+the HTTP client would move a timer with every piece that it reads."""
 
 Kind = Literal["transient", "permanent", "refused", "truncated"]
 
@@ -56,10 +60,6 @@ _KEY_ERRORS: Final = frozenset({"authentication_error", "permission_error"})
 _ENDED: Final = frozenset({"end_turn", "stop_sequence"})
 _IGNORED: Final = frozenset({b"", b"ping"})
 _TRUNCATED: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
-
-PROVIDER_TIMEOUT: Final = httpx2.Timeout(None, connect=5.0)
-"""The limits of the SDK's HTTP client, in seconds. `ModelClient` itself limits how long the
-provider may be silent: a limit in the HTTP client would move a timer with every piece."""
 
 _Stream = AsyncStream[RawMessageStreamEvent]
 
@@ -421,6 +421,15 @@ def _uses(written: dict[int, _Written], call: ModelCall) -> list[ToolUse]:
         ToolUse(id=each.id, name=each.name, input=orjson.loads(each.json or "{}"))
         for each in list(written.values())[:LOOKS_A_ROUND]
     ]
+
+
+def body(response: httpx2.Response) -> AsyncIterable[bytes]:
+    """The bytes of a response, from its stream itself where they are not compressed."""
+    if "content-encoding" in response.headers or not isinstance(
+        response.stream, httpx2.AsyncByteStream
+    ):
+        return response.aiter_bytes()
+    return response.stream
 
 
 def _events(

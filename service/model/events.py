@@ -5,10 +5,8 @@ through a chain of generators. Both cost more than all that the service does wit
 """
 
 import json
-from collections.abc import AsyncIterable
 from typing import Any, Final, NamedTuple
 
-import httpx2
 import orjson
 
 MOST_BYTES: Final = 1024 * 1024
@@ -70,12 +68,3 @@ def _event(lines: bytes) -> ServerSentEvent:
         elif field == b"event":
             name = value.removeprefix(b" ")
     return ServerSentEvent(name, b"\n".join(data))
-
-
-def body(response: httpx2.Response) -> AsyncIterable[bytes]:
-    """The bytes of a response, from its stream itself where they are not compressed."""
-    if "content-encoding" in response.headers or not isinstance(
-        response.stream, httpx2.AsyncByteStream
-    ):
-        return response.aiter_bytes()
-    return response.stream

@@ -9,7 +9,8 @@ from anthropic._streaming import SSEDecoder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.model.events import MOST_BYTES, ServerSentEvent, Splitter, body
+from service.model.client import body
+from service.model.events import MOST_BYTES, ServerSentEvent, Splitter
 
 LINES = st.sampled_from(
     [
