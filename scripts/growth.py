@@ -176,7 +176,12 @@ async def _fill(url: str, sides: dict[str, int]) -> int:
 async def _posted(client: httpx.AsyncClient, side: str) -> None:
     body = orjson.dumps({"userId": side, "projectId": side, "message": "And now?"})
     kind = {"Content-Type": "application/json"}
-    (await client.post("/v1/chat-plan", content=body, headers=kind)).raise_for_status()
+    while (
+        answer := await client.post("/v1/chat-plan", content=body, headers=kind)
+    ).status_code == httpx.codes.SERVICE_UNAVAILABLE:
+        print(f"refused ({side}): {answer.json().get('code')}", flush=True)
+        await asyncio.sleep(float(answer.headers.get("Retry-After", "1")))
+    answer.raise_for_status()
 
 
 async def _read(client: httpx.AsyncClient, path: str, side: str) -> None:
