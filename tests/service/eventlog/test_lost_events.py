@@ -79,7 +79,7 @@ async def _lost(nodes: Pair, watchers: Sequence[Watcher]) -> str:
     async with running_log(url) as log:
         nodes.standby.kill()
         appending = asyncio.create_task(log.writer.append([said("not acknowledged")]))
-        pid = await until_a_commit_waits(url, of="app.append")
+        pid = await until_a_commit_waits(url, of="append")  # of whichever process is first
         await interrupt(url, pid, "cancel")
         lost = await log.store.head_cursor()
         await until(lambda: all(lost in watcher.cursors for watcher in watchers))
