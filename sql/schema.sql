@@ -18,113 +18,85 @@ CREATE FUNCTION app.append_locked(p_item integer[], p_append_id uuid[], p_tenant
     AS $$
 #variable_conflict use_column
 declare
-    v_unfit integer[];
-    v_found boolean := false;
-    v_count bigint := cardinality(p_item);  -- the events to append
+    v_answered integer[] := '{}';
+    v_found    boolean := false;
+    v_last     bigint;
 begin
     lock table app.append_lock in exclusive mode;
     head := coalesce((select max(position) from app.event), 0);
 
-    -- The items with a stream that has another version than the item's first event there expects.
-    -- The condition on the version keeps the reads short: without it PostgreSQL would read a whole
-    -- page of the index for each stream.
-    v_unfit := array(
-        select item
-        from (
-            select distinct on (item, tenant_id, stream_id) item, tenant_id, stream_id, version
-            from unnest(p_item, p_tenant_id, p_stream_id, p_version)
-                with ordinality as each (item, tenant_id, stream_id, version, n)
+    -- The items that are not appended, one row each: the item's first stream that has another
+    -- version. If an earlier try appended the item, the row has the position.
+    for item, first_position, recorded_at, stream_id, version in
+        with wanted as (
+            -- Each stream of each item, with the version of the item's first event in the stream.
+            select distinct on (item, tenant_id, stream_id)
+                item, append_id, tenant_id, stream_id, version, n
+            from unnest(p_item, p_append_id, p_tenant_id, p_stream_id, p_version)
+                with ordinality as each (item, append_id, tenant_id, stream_id, version, n)
             order by item, tenant_id, stream_id, n
-        ) as wanted
-        where wanted.version - 1 is distinct from coalesce(
-            (
-                select event.version
-                from app.event
-                where event.tenant_id = wanted.tenant_id
-                    and event.stream_id = wanted.stream_id
-                    and event.version >= wanted.version - 1
-                order by event.version desc
-                limit 1
-            ),
-            case when wanted.version in (0, 1) then wanted.version - 1 end
         )
-    );
-
-    -- These items are not appended. Each of them gets one row: its first stream that has another
-    -- version. If an earlier try appended the item, the row has the position. If another writer has
-    -- just brought the stream to the version that the item expects, there is no row: the caller calls
-    -- again.
-    if v_unfit <> '{}' then
-        v_count := (select count(*) from unnest(p_item) as item where item <> all (v_unfit));
-        for item, first_position, recorded_at, stream_id, version in
-            with wanted as (
-                -- Each stream of each item, with the version of the item's first event in the stream.
-                select distinct on (item, tenant_id, stream_id)
-                    item, append_id, tenant_id, stream_id, version, n
-                from unnest(p_item, p_append_id, p_tenant_id, p_stream_id, p_version)
-                    with ordinality as each (item, append_id, tenant_id, stream_id, version, n)
-                where item = any (v_unfit)
-                order by item, tenant_id, stream_id, n
-            )
-            select distinct on (wanted.item)
-                wanted.item, known.position, known.recorded_at, wanted.stream_id, latest.version
-            from wanted
-            left join lateral (
-                select event.version
-                from app.event
-                where event.tenant_id = wanted.tenant_id and event.stream_id = wanted.stream_id
-                order by event.version desc
-                limit 1
-            ) as latest on true
-            left join lateral (
-                select event.position, event.recorded_at
-                from app.event
-                where event.tenant_id = wanted.tenant_id
-                    and event.stream_id = wanted.stream_id
-                    and event.version = wanted.version
-                    and event.append_id = wanted.append_id
-            ) as known on true
-            where wanted.version <> latest.version + 1
-                or (latest.version is null and wanted.version not in (0, 1))
-            order by wanted.item, wanted.n
-        loop
-            v_found := v_found or first_position is not null;
-            return next;
-        end loop;
-    end if;
+        select distinct on (wanted.item)
+            wanted.item, known.position, known.recorded_at, wanted.stream_id, latest.version
+        from wanted
+        left join lateral (
+            select event.version
+            from app.event
+            where event.tenant_id = wanted.tenant_id and event.stream_id = wanted.stream_id
+            order by event.version desc
+            limit 1
+        ) as latest on true
+        left join lateral (
+            select event.position, event.recorded_at
+            from app.event
+            where event.tenant_id = wanted.tenant_id
+                and event.stream_id = wanted.stream_id
+                and event.version = wanted.version
+                and event.append_id = wanted.append_id
+        ) as known on true
+        where wanted.version <> latest.version + 1
+            or (latest.version is null and wanted.version not in (0, 1))
+        order by wanted.item, wanted.n
+    loop
+        v_answered := v_answered || item;
+        v_found := v_found or first_position is not null;
+        return next;
+    end loop;
     if v_found then
         perform pg_logical_emit_message(true, 'throughline', '');
     end if;
 
-    insert into app.event (
-        position, version, schema_version, append_id, recorded_at,
-        tenant_id, stream_id, type, project_id, state, metadata
-    )
-    select
-        head + row_number() over (order by n), version, schema_version, append_id,
-        statement_timestamp(), tenant_id, stream_id, type, project_id, state, metadata::json
-    from unnest(
-        p_item, p_append_id, p_tenant_id, p_stream_id, p_version,
-        p_type, p_schema_version, p_project_id, p_state, p_metadata
-    ) with ordinality as each (
-        item, append_id, tenant_id, stream_id, version,
-        type, schema_version, project_id, state, metadata, n
-    )
-    where item <> all (v_unfit);
-
     return query
+    with accepted as (
+        select *, head + row_number() over (order by n) as position
+        from unnest(
+            p_item, p_append_id, p_tenant_id, p_stream_id, p_version,
+            p_type, p_schema_version, p_project_id, p_state, p_metadata
+        ) with ordinality as each (
+            item, append_id, tenant_id, stream_id, version,
+            type, schema_version, project_id, state, metadata, n
+        )
+        where item <> all (v_answered)
+    ),
+    inserted as (
+        insert into app.event (
+            position, version, schema_version, append_id, recorded_at,
+            tenant_id, stream_id, type, project_id, state, metadata
+        )
+        select
+            position, version, schema_version, append_id, statement_timestamp(),
+            tenant_id, stream_id, type, project_id, state, metadata::json
+        from accepted
+    )
     select
         accepted.item, min(accepted.position), statement_timestamp(), null::text, null::integer, head
-    from (
-        select item, head + row_number() over (order by n) as position
-        from unnest(p_item) with ordinality as each (item, n)
-        where item <> all (v_unfit)
-    ) as accepted
+    from accepted
     group by accepted.item;
 
-    -- If there are no events to append, the head may have moved meanwhile.
-    if v_count > 0 then
-        perform app.appended(head + 1, head + v_count, p_type);
+    -- Count the events of this call. If there are none, the head may have moved meanwhile.
+    v_last := head + (select count(*) from unnest(p_item) as item where item <> all (v_answered));
+    if v_last > head then
+        perform app.appended(head + 1, v_last, p_type);
     end if;
 end
 $$;

@@ -55,6 +55,7 @@ def relay(
 async def _relay(
     url: str, chosen: "EventFilter", at: "Address", subjects: "Subjects", file: Path
 ) -> None:
+    from service.concurrency.cancelled import cancelled
     from service.eventlog.live import LiveLog
     from service.eventlog.store import EventStore
     from service.postgres import connections
@@ -71,7 +72,9 @@ async def _relay(
         relay = Relay(store, live_log, chosen, at, feed, kept)
         err.print(f"{at.described}: {selection}. Ctrl-C ends the relay.", markup=False)
         listening = asyncio.create_task(live_log.run(partial(connections.connect, url)))
+        publishing = asyncio.create_task(relay.run())
         try:
-            await relay.run()
+            await asyncio.wait((publishing,))
+            await publishing
         finally:
-            listening.cancel()
+            await cancelled((publishing, listening))

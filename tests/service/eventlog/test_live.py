@@ -173,7 +173,7 @@ async def test_a_lost_listener_costs_time_but_no_event(
         monkeypatch.setattr(live, "POLL", 60)
         await insert_silently(url, 4)
         assert positions(await followed(log, 3, 4)) == [4], "found by the last poll"
-        following = asyncio.create_task(followed(log, 4, 5, seconds=5))
+        following = asyncio.create_task(followed(log, 4, 5))
         await other.writer.append([event()])
         assert positions(await following) == [5], "found by a notification, before a poll"
 

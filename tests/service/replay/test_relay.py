@@ -242,7 +242,7 @@ async def test_killed_relays_lose_and_repeat_nothing(
             message = await arrived.next_msg(timeout=30)
             seen = position_of((message.headers or {})["Nats-Msg-Id"])
         process.send_signal(signal.SIGINT)
-        assert process.wait() == 130
+        assert process.wait(timeout=60) == 130
     assert ids(await nats.messages()) == list(range(1, head + 1))
 
 
