@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache, partial
 from hashlib import sha256
@@ -69,7 +69,6 @@ from service.chat.turns import Turns
 from service.commands.builds import Builds
 from service.commands.erasure import Erasure
 from service.commands.polls import Polls
-from service.concurrency.cancelled import cancelled
 from service.eventlog.heavy_reads import HeavyReads
 from service.eventlog.live import LiveLog, pass_on
 from service.eventlog.store import EventStore
@@ -167,6 +166,8 @@ OFFLINE_MODEL: Final = "offline"
 OWN_CONNECTIONS: Final = 5
 """Connections for what keeps the service alive: lease, audit, recovery, jobs, live reads. Requests
 have other connections, so that nothing of this waits behind requests."""
+CANCEL_AGAIN_SECONDS: Final = 2.0
+"""How long a task may take to end after its cancellation."""
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -284,7 +285,7 @@ async def _lifespan(
             writer.close()
             service.audit.close()
             await asyncio.wait(writing, timeout=LANDING_SECONDS)
-            await cancelled((*writing, *others))
+            await _cancelled((*writing, *others))
             await lease.release()  # after its last renewal, which would miss it
 
 
@@ -455,6 +456,16 @@ def _supervised(app: Starlette, work: Awaitable[None]) -> asyncio.Task[None]:
             signal.raise_signal(signal.SIGTERM)
 
     return asyncio.create_task(supervise())
+
+
+async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel tasks until all have ended. Before Python 3.12 `wait_for`, which the database's client
+    library uses, drops a cancellation that comes at the same time as its event."""
+    running = set(tasks)
+    while running:
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=CANCEL_AGAIN_SECONDS)
 
 
 def _expiring(service: Service, pool: Pool) -> tuple[Awaitable[None], ...]:

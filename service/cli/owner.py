@@ -43,8 +43,11 @@ def psql(
         if url or program is None:
             out.print(found.direct_url)
             return
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for psql
-        ended = _run(found.direct_url, program, *context.args)
+        former = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for psql
+        try:
+            ended = _run(found.direct_url, program, *context.args)
+        finally:
+            signal.signal(signal.SIGINT, former)
     raise typer.Exit(ended.returncode)
 
 

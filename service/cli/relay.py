@@ -55,7 +55,6 @@ def relay(
 async def _relay(
     url: str, chosen: "EventFilter", at: "Address", subjects: "Subjects", file: Path
 ) -> None:
-    from service.concurrency.cancelled import cancelled
     from service.eventlog.live import LiveLog
     from service.eventlog.store import EventStore
     from service.postgres import connections
@@ -72,9 +71,7 @@ async def _relay(
         relay = Relay(store, live_log, chosen, at, feed, kept)
         err.print(f"{at.described}: {selection}. Ctrl-C ends the relay.", markup=False)
         listening = asyncio.create_task(live_log.run(partial(connections.connect, url)))
-        publishing = asyncio.create_task(relay.run())
         try:
-            await asyncio.wait((publishing,))
-            await publishing
+            await relay.run()
         finally:
-            await cancelled((publishing, listening))
+            listening.cancel()

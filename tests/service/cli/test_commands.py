@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import signal
 import socket
 import subprocess
 import tempfile
@@ -246,6 +247,7 @@ def test_psql_opens_the_database_of_the_settings(command: Command, url: str) -> 
     assert command("psql", "--url", **here) == (0, f"{url}\n")
     assert command("psql", "--", "-c", "select count(*) from app.event", **here)[0] == 0
     assert command("psql", "--", "-v", "ON_ERROR_STOP=1", "-c", "select 1/0", **here)[0] == 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, "Ctrl-C works again"
 
 
 @pytest.fixture
