@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -252,6 +253,8 @@ def start(url: str, nats: NatsServer, folder: Path) -> "subprocess.Popen[bytes]"
         cwd=folder,
         env={**os.environ, "THROUGHLINE_DATABASE_URL": url},
         stderr=subprocess.DEVNULL,
+        # A shell's job in the background ignores Ctrl-C, and so do its children.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
 
 
