@@ -12,7 +12,7 @@ from service.ops import metrics
 from service.postgres.connections import Connection, Pool, service_transaction
 
 SQL: Final = sql.statements("vacuum.sql")
-_LOOK_SECONDS: Final = 30.0
+_POLL_SECONDS: Final = 30.0
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -24,7 +24,7 @@ async def watch_vacuum(pool: Pool) -> None:
                 metrics.DEAD_ROWS.set(await dead_rows_ratio(connection))
         except DATABASE_AWAY as error:
             _log.warning("vacuum_not_watched", error=type(error).__name__)
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 async def dead_rows_ratio(connection: Connection) -> float:
