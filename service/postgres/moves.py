@@ -28,7 +28,8 @@ async def answered(work: Awaitable[T], connection: Connection, connect: Connect)
     """The result of `work`, which waits for the server of the connection.
 
     While there is none, `connect` looks for the primary. Where that is another server, `work` gets
-    an OperationalError. Raises what `work` raises.
+    an OperationalError. Raises what `work` raises. A cancelled caller waits for the end of `work`,
+    which has the connection until then.
     """
     at = address(connection)
     working = asyncio.ensure_future(work)
@@ -37,7 +38,9 @@ async def answered(work: Awaitable[T], connection: Connection, connect: Connect)
             await _drop_if_moved(at, connect)
         return await working
     finally:
-        working.cancel()
+        if not working.done():
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
 
 
 def address(connection: Connection) -> tuple[str, int]:

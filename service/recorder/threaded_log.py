@@ -114,6 +114,8 @@ class ThreadedLog:
                 self.writer.close()
                 await writing
                 listening.cancel()
+                # A second cancellation, by the end of the loop, would leave a connection open.
+                await asyncio.wait((listening,))
 
 
 async def _first(awaited: Coroutine[Any, Any, object], *running: asyncio.Task[None]) -> None:

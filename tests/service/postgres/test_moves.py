@@ -42,3 +42,26 @@ async def test_a_slow_answer_of_the_primary_itself_is_awaited(url: str) -> None:
         asked = connection.execute("select 7, pg_sleep(0.2)")
         answer = await answered(asked, connection, connect)
         assert await answer.fetchone() == (7, "")
+
+
+async def test_a_cancelled_caller_waits_until_its_connection_is_free(url: str) -> None:
+    is_waiting, has_ended = asyncio.Event(), asyncio.Event()
+
+    async def connect() -> connections.OwnConnection:
+        is_waiting.set()
+        return await connections.connect(url)
+
+    async with await connections.connect(url) as connection:
+
+        async def work() -> None:
+            try:
+                await connection.execute("select pg_sleep(60)")
+            finally:
+                has_ended.set()
+
+        waiting = asyncio.create_task(answered(work(), connection, connect))
+        await is_waiting.wait()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert has_ended.is_set()
