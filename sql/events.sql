@@ -71,9 +71,9 @@ select app.cursor_at(app.log_head())
 select app.cursor_at(%(position)s)
 
 -- name: lost_cursors
--- Those of these cursors whose events are not in the log. A former primary that does not know yet
--- that another server was promoted lacks the newest events, too. So a statement that misses an event
--- writes to the WAL, and its commit waits for a standby: the former primary has none.
+-- Returns each of these cursors that names no event of the log. A former primary also lacks the
+-- newest events, as long as it does not know of the promotion of another server. So a statement that
+-- misses an event writes to the WAL: its commit waits for a standby, and a former primary has none.
 select cursor
 from unnest(%(cursors)s::text[]) as cursor
 where case
@@ -131,9 +131,10 @@ from app.event
 where tenant_id = %(tenant_id)s and stream_id = %(stream_id)s and version = %(version)s
 
 -- name: streams
--- Several streams, each in order, each after a version. A stream whose newest snapshot of the wanted
--- form is after that version begins with a row of the snapshot, whose type is the form. The event
--- with the texts that the snapshot leaves out is next, and then the events after the snapshot.
+-- Returns the events of several streams, each stream in order and after a version. Where a stream has
+-- a snapshot of the wanted form after that version, its first row is the newest snapshot, and the
+-- type of this row is the form. The second row is the event with the texts that the snapshot leaves
+-- out. The events after the snapshot follow.
 -- `greatest` leaves out a null as `coalesce` does. But row level security takes `coalesce` for a
 -- function that may leak rows: the index would not be used for the version, and each read would pass
 -- through the whole stream.

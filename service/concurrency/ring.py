@@ -12,7 +12,7 @@ from typing import Final, Generic, TypeVar
 from weakref import WeakMethod
 
 GRAIN_SECONDS: Final = 0.05
-"""How much later than its time a wait may end, so that many waits end together."""
+"""A wait may end this much after its deadline, so that one timer ends many waits."""
 
 T = TypeVar("T")
 
@@ -113,7 +113,7 @@ class Ring(Generic[T]):
         self._rings_at = at
 
     def _end_waits(self) -> None:
-        """End the waits whose time is over, and set the timer for the next ones."""
+        """End each wait whose deadline has passed, and set the timer for the next deadline."""
         at, self._rings_at = self._rings_at, inf
         for waiter, deadline in self._waiters.items():
             if deadline <= at and not waiter.done():
@@ -124,7 +124,7 @@ class Ring(Generic[T]):
 
 
 def _on_timer(end_waits: "WeakMethod[Callable[[], None]]") -> None:
-    """End waits of a ring, if somebody still has it: a timer keeps no ring alive."""
+    """Call `_end_waits` of a ring that still exists. The weak reference lets an unused ring go."""
     known = end_waits()
     if known is not None:
         known()

@@ -335,7 +335,8 @@ async def head_of(connection: Connection) -> str:
 
 
 def lost_cursors(cursors: Iterable[str]) -> Read[str]:
-    """The cursors whose events are not in the log; sure when the transaction is committed."""
+    """The cursors that name no event of the log. The answer is final when the caller's transaction
+    is committed: its commit fails on a server that is not the primary any more."""
     return Read(SQL["lost_cursors"], scalar_row, {"cursors": list(cursors)})
 
 

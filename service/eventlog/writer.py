@@ -40,8 +40,8 @@ PATIENCE: Final = 10.0
 _PATIENCE_GRAIN: Final = 0.02
 _STATEMENT_SECONDS: Final = 30.0
 _SERVER_SECONDS: Final = 25
-"""When the server itself ends a statement, for example one that waits for a lock. The server never
-ends a commit that waits for a standby."""
+"""After so many seconds PostgreSQL ends a statement, for example a statement that waits for a lock.
+PostgreSQL never ends a commit that waits for a standby."""
 _log = structlog.stdlib.get_logger(__name__)
 
 _COLUMNS: Final[tuple[tuple[str, Callable[[Any], pg_arrays.Array]], ...]] = (

@@ -38,7 +38,8 @@ class Splitter:
         self._ends_with_cr = False
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
-        """The events that are whole with these bytes. Raises ValueError for one that is too large.
+        """Take the next bytes; returns the events that they complete, in order. Raises ValueError
+        for an event that is too large.
 
         A line ends with LF, CR or both.
         """

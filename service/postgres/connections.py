@@ -26,15 +26,15 @@ Connection = psycopg.AsyncConnection[Any]
 
 
 class OwnConnection(Connection):
-    """A connection of this process, which knows what an interrupted wait for a standby means.
+    """A connection of this process. It notices a commit whose wait for a standby was interrupted.
 
-    A commit is on the server's own disk first, and then waits for a standby. Where this wait is
-    interrupted, everybody sees the commit, and no other server has it.
+    The server writes a commit to its own disk first, and then waits for a standby. After an
+    interrupted wait all readers see the commit, but perhaps no standby has it.
     """
 
     can_cancel = True
-    """False where a task that is cancelled closes the connection, and the server goes on: then the
-    task cannot interrupt a commit."""
+    """Whether a cancelled task cancels its statement on the server. False for a connection that
+    commits: there the task closes the connection, and the server completes the commit."""
     _is_kept = True
 
     async def cancel_safe(self, *, timeout: float = 30.0) -> None:
@@ -50,8 +50,8 @@ class OwnConnection(Connection):
             self._is_kept = False
 
     def require_kept(self) -> None:
-        """Raises psycopg.OperationalError, and closes the connection, where the last commit is
-        perhaps on this server alone: somebody interrupted its wait for a standby."""
+        """Raises psycopg.OperationalError, and closes the connection, where somebody interrupted
+        the last commit while the commit waited for a standby. No other server may have it."""
         if not self._is_kept:
             self.pgconn.finish()
             raise psycopg.OperationalError("the wait for a standby was interrupted")
@@ -192,9 +192,11 @@ async def service_transaction(pool: Pool) -> AsyncGenerator[Connection]:
 
 @asynccontextmanager
 async def streaming_transaction(pool: Pool) -> AsyncGenerator[Connection]:
-    """A transaction as `service_transaction`, for a statement whose rows are read as they come.
+    """A transaction for the service's own work, in which the caller can read the rows of a
+    statement while the server still sends more rows.
 
-    A pipeline has no such rows. So each statement here waits for the statement before.
+    libpq's pipeline mode does not allow this. So the transaction has no pipeline: each statement
+    waits for the end of the statement before.
     """
     async with pool.connection() as connection, connection.transaction():
         await connection.execute(ROLES["as_service"])
