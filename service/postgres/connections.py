@@ -7,15 +7,21 @@ and one for its commit; rows that are fetched after the block come with the comm
 
 import select
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
 import psycopg
+from psycopg.abc import PQGen
 from psycopg_pool import AsyncConnectionPool
 
 import sql
 from projections.read import Read
+
+R = TypeVar("R")
+
+_WAIT_SECONDS: Final = 0.1
+"""psycopg looks for an interrupt of the process after so many seconds of a wait."""
 
 _WAIT_FOR_STANDBY: Final = "SyncRepWaitForLSN"
 """The function of PostgreSQL that warns when its wait is interrupted. The text of the warning is in
@@ -36,6 +42,19 @@ class OwnConnection(Connection):
     """Whether a cancelled task cancels its statement on the server. False for a connection that
     commits: there the task closes the connection, and the server completes the commit."""
     _is_kept = True
+
+    async def wait(
+        self, gen: PQGen[R], interval: float = _WAIT_SECONDS, timeout: float | None = None
+    ) -> R:
+        """Run a generator as psycopg does. Where the connection is closed meanwhile, end the
+        generator: psycopg leaves it to the garbage collector, which prints the error of its last
+        step."""
+        try:
+            return await super().wait(gen, interval=interval, timeout=timeout)
+        finally:
+            if self.closed:
+                with suppress(psycopg.Error):
+                    gen.close()
 
     async def cancel_safe(self, *, timeout: float = 30.0) -> None:
         """End the statement, or else the connection."""
@@ -60,7 +79,7 @@ class OwnConnection(Connection):
 Connect = Callable[[], Awaitable[OwnConnection]]
 Pool = AsyncConnectionPool[OwnConnection]
 ROLES: Final = sql.statements("roles.sql")
-R = TypeVar("R")
+T = TypeVar("T")
 
 OPEN: Final[WeakSet[Connection]] = WeakSet()
 """The connections of this process, closed ones among them."""

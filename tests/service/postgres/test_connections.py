@@ -1,11 +1,15 @@
 import asyncio
+import gc
+import sys
 from dataclasses import replace
 
 import psycopg
 import pytest
+from psycopg import waiting
 
 import sql
 from service.postgres import connections, migrations
+from service.postgres.connections import service_transaction
 from service.postgres.embedded import Server
 from service.postgres.migrations import MigrationRefused
 
@@ -24,6 +28,33 @@ async def test_pooled_connections_notice_a_lost_network_as_all_others_do(url: st
     async with connections.pool(url) as pool, pool.connection() as pooled:
         assert pooled.info.get_parameters() == expected
     assert {"connect_timeout", "keepalives_idle", "tcp_user_timeout"} <= expected.keys()
+
+
+async def test_a_read_that_is_cancelled_twice_leaves_no_error_to_the_garbage_collector(
+    empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each run cancels at another step of the read, the last step among them."""
+    ignored: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", ignored.append)
+    monkeypatch.setattr(waiting, "MAX_BUSY_TIME", 0)  # as in a loop with much to do
+
+    async def read() -> None:
+        async with service_transaction(pool) as connection:
+            await connection.execute("select pg_sleep(60)")
+
+    for steps in range(1, 20):
+        async with connections.pool(empty) as pool:
+            await pool.wait()
+            reading = asyncio.create_task(read())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            for _ in range(2):
+                reading.cancel()
+                await asyncio.sleep(0)
+            await asyncio.wait((reading,))
+            del reading
+        gc.collect()
+    assert ignored == []
 
 
 async def test_migrating_twice_changes_nothing(empty: str) -> None:
