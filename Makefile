@@ -68,9 +68,8 @@ prove: $(VENV)/.browser $(VENV)/.node ## load and faults, all tests at full size
 	$(BIN)/python -m scripts.growth --size 20000 --limit 5
 	seed=$${SEED:-$$(date +%s)}; echo "The tests' seed is $$seed: make prove SEED=$$seed"; \
 	export THROUGHLINE_PROVE=1 THROUGHLINE_SEED=$$seed; \
-	$(PYTEST) $(WORKERS) --hypothesis-seed=$$seed && $(PYTEST) -s $(DRILLS)
+	PYTEST_ADDOPTS=--hypothesis-seed=$$seed $(MAKE) cover && $(PYTEST) -s $(DRILLS)
 	THROUGHLINE_ROUTE=pooler,replica $(PYTEST) $(WORKERS) $(STORIES)
-	$(MAKE) cover
 
 schema: $(VENV)/.dev ## write what is generated: masked.sql, first_day.json, schema.sql, the views in docs/analytics.md
 	$(BIN)/python -m scripts.schema
