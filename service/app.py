@@ -167,7 +167,7 @@ OWN_CONNECTIONS: Final = 5
 """Connections for what keeps the service alive: lease, audit, recovery, jobs, live reads. Requests
 have other connections, so that nothing of this waits behind requests."""
 CANCEL_AGAIN_SECONDS: Final = 2.0
-"""How long a task may take to end after its cancellation."""
+"""How long a task may take to end after its cancellation, before it is cancelled again."""
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -286,7 +286,7 @@ async def _lifespan(
             service.audit.close()
             await asyncio.wait(writing, timeout=LANDING_SECONDS)
             await _cancelled((*writing, *others))
-            await lease.release()  # after its last renewal, which would miss it
+            await lease.release()  # nothing renews the lease any more
 
 
 def _service(
@@ -444,8 +444,8 @@ async def key_fault(settings: Settings) -> str | None:
 
 
 def _supervised(app: Starlette, work: Awaitable[None]) -> asyncio.Task[None]:
-    """A task without which the service cannot go on: if it fails, the service stops, and
-    `app.state.has_failed` says that this was not asked for."""
+    """A task without which the service cannot go on. If the task fails, the service stops, and
+    `app.state.has_failed` says that nobody asked the service to stop."""
 
     async def supervise() -> None:
         try:
@@ -459,8 +459,9 @@ def _supervised(app: Starlette, work: Awaitable[None]) -> asyncio.Task[None]:
 
 
 async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel tasks until all have ended. Before Python 3.12 `wait_for`, which the database's client
-    library uses, drops a cancellation that comes at the same time as its event."""
+    """Cancel tasks until all have ended. Before Python 3.12 `wait_for` loses a cancellation that
+    comes at the same time as the result that it waits for. The database's client library uses
+    `wait_for`."""
     running = set(tasks)
     while running:
         for task in running:

@@ -114,7 +114,8 @@ class ThreadedLog:
                 self.writer.close()
                 await writing
                 listening.cancel()
-                # A second cancellation, by the end of the loop, would leave a connection open.
+                # Otherwise the end of the loop would cancel this task again, and the task would
+                # leave a connection open.
                 await asyncio.wait((listening,))
 
 
