@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache, partial
 from hashlib import sha256
@@ -69,6 +69,7 @@ from service.chat.turns import Turns
 from service.commands.builds import Builds
 from service.commands.erasure import Erasure
 from service.commands.polls import Polls
+from service.concurrency.tasks import cancelled
 from service.eventlog.heavy_reads import HeavyReads
 from service.eventlog.live import LiveLog, pass_on
 from service.eventlog.store import EventStore
@@ -166,8 +167,6 @@ OFFLINE_MODEL: Final = "offline"
 OWN_CONNECTIONS: Final = 5
 """Connections for what keeps the service alive: lease, audit, recovery, jobs, live reads. Requests
 have other connections, so that nothing of this waits behind requests."""
-CANCEL_AGAIN_SECONDS: Final = 2.0
-"""How long a task may take to end after its cancellation, before it is cancelled again."""
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -285,7 +284,7 @@ async def _lifespan(
             writer.close()
             service.audit.close()
             await asyncio.wait(writing, timeout=LANDING_SECONDS)
-            await _cancelled((*writing, *others))
+            await cancelled(*writing, *others)
             await lease.release()  # nothing renews the lease any more
 
 
@@ -456,17 +455,6 @@ def _supervised(app: Starlette, work: Awaitable[None]) -> asyncio.Task[None]:
             signal.raise_signal(signal.SIGTERM)
 
     return asyncio.create_task(supervise())
-
-
-async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel tasks until all have ended. Before Python 3.12 `wait_for` loses a cancellation that
-    comes at the same time as the result that it waits for. The database's client library uses
-    `wait_for`."""
-    running = set(tasks)
-    while running:
-        for task in running:
-            task.cancel()
-        _, running = await asyncio.wait(running, timeout=CANCEL_AGAIN_SECONDS)
 
 
 def _expiring(service: Service, pool: Pool) -> tuple[Awaitable[None], ...]:
