@@ -39,7 +39,8 @@ OTHER: Final = 1_000
 BATCH: Final = 50_000
 """About how many exchanges one statement inserts."""
 SMALL_LOG: Final = 10
-"""Where both logs are rebuilt, the large one has about this many times the events of the other."""
+"""Where both logs are rebuilt, the large log has about this many times the events of the small
+log."""
 ROUNDS: Final = 10
 SIDES: Final = ("large", "small")
 FIRST_POST: Final = "a post, cold, before there are snapshots"
@@ -151,7 +152,10 @@ class Figures:
 
 
 async def _fill(url: str, sides: dict[str, int]) -> int:
-    """Accounts with so many reservations, each with a project; returns the number of events."""
+    """Fill a log. Each side has an account with this number of reservations, and a project.
+
+    Returns the number of events.
+    """
     began = time.perf_counter()
     await migrations.migrate(url)
     async with await connections.connect(url, as_service=False) as owner:

@@ -138,8 +138,8 @@ class Transaction:
     async def recall(self, *streams: AnyStream, beside: Sequence[Read[Any]] = ()) -> None:
         """Load several streams in one round trip, and send the reads `beside` in the same trip.
 
-        The reads see at least what the streams had, also where those are remembered ones: the
-        append fails on a remembered stream that is out of date.
+        The reads see at least all events that the states of the streams have. A remembered stream
+        may be out of date, and then the append fails.
         """
         missing = [
             each
