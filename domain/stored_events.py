@@ -20,7 +20,8 @@ _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
 
 
 _MOST_SHAPES: Final = 64
-"""Of an event type, the most sets of keys that are remembered. The service writes one of each."""
+"""How many sets of keys are remembered for an event type, at most. The service itself writes one
+set of keys for each type."""
 
 _made: Final = object.__new__
 _set: Final = object.__setattr__
@@ -30,10 +31,10 @@ _set: Final = object.__setattr__
 class _Form:
     """How an event type is stored: its field names by stored key, in the fields' order.
 
-    `blank` has all fields in their order, with their defaults; `needed` are the stored keys of
-    those that have none. `renamed` are the fields with another stored key, behind that key, and
-    `readers` the fields that JSON has no type for. `values` reads all fields of an event and is
-    None where no field has another key. `shapes` are the keys of states that were checked.
+    `blank` has all fields in their order, with their defaults. `needed` are the stored keys of the
+    fields without a default. `renamed` has each field whose stored key is not its name, after that
+    key, and `readers` has the fields that JSON has no type for. `values` reads all fields of an
+    event and is None where no field is renamed. `shapes` are the sets of keys that were checked.
     """
 
     kind: type[Event]

@@ -1,12 +1,12 @@
 """The cost of growth: `python -m scripts.growth` measures a large past against a small one.
 
-The log is filled by SQL: one account with many reservations, one project with as many sessions and
-twice as many items of its timeline, and beside them an account and a project with ten. `--others`
-adds projects with a thousand sessions each. Every figure is a ratio of the large side and the
-small side in one run. A cold figure is the first figure of its side in a new process of the
-service, which has answered requests of another project before. The first process of all finds no
-snapshot. The start of a process, and with `--rebuild` the read models, are compared with another
-database, whose log is small.
+The program fills the log by SQL. The large side is an account with many reservations, and a project
+with as many sessions and twice as many items of its timeline. The small side is an account with ten
+reservations, and a project with ten sessions. `--others` adds projects with a thousand sessions
+each. Every figure is a ratio of the large side and the small side in one run. A cold figure is the
+first figure of its side in a new process of the service, which has answered requests of another
+project before. The first process finds no snapshot. The start of a process, and with `--rebuild`
+the rebuild of the read models, are compared with a second database, whose log is small.
 """
 
 import argparse
@@ -39,7 +39,8 @@ OTHER: Final = 1_000
 BATCH: Final = 50_000
 """About how many exchanges one statement inserts."""
 SMALL_LOG: Final = 10
-"""Where both logs are rebuilt, the large one has about this many times the events of the other."""
+"""Where both logs are rebuilt, the large log has about this many times the events of the small
+log."""
 ROUNDS: Final = 10
 SIDES: Final = ("large", "small")
 FIRST_POST: Final = "a post, cold, before there are snapshots"
@@ -151,7 +152,10 @@ class Figures:
 
 
 async def _fill(url: str, sides: dict[str, int]) -> int:
-    """Accounts with so many reservations, each with a project; returns the number of events."""
+    """Fill a log. Each side has an account with this number of reservations, and a project.
+
+    Returns the number of events.
+    """
     began = time.perf_counter()
     await migrations.migrate(url)
     async with await connections.connect(url, as_service=False) as owner:

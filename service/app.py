@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache, partial
 from hashlib import sha256
@@ -69,6 +69,7 @@ from service.chat.turns import Turns
 from service.commands.builds import Builds
 from service.commands.erasure import Erasure
 from service.commands.polls import Polls
+from service.concurrency.tasks import cancelled
 from service.eventlog.heavy_reads import HeavyReads
 from service.eventlog.live import LiveLog, pass_on
 from service.eventlog.store import EventStore
@@ -166,8 +167,6 @@ OFFLINE_MODEL: Final = "offline"
 OWN_CONNECTIONS: Final = 5
 """Connections for what keeps the service alive: lease, audit, recovery, jobs, live reads. Requests
 have other connections, so that nothing of this waits behind requests."""
-CANCEL_AGAIN_SECONDS: Final = 2.0
-"""How long a task may take to end after its cancellation."""
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -285,8 +284,8 @@ async def _lifespan(
             writer.close()
             service.audit.close()
             await asyncio.wait(writing, timeout=LANDING_SECONDS)
-            await _cancelled((*writing, *others))
-            await lease.release()  # after its last renewal, which would miss it
+            await cancelled(*writing, *others)
+            await lease.release()  # nothing renews the lease any more
 
 
 def _service(
@@ -444,8 +443,8 @@ async def key_fault(settings: Settings) -> str | None:
 
 
 def _supervised(app: Starlette, work: Awaitable[None]) -> asyncio.Task[None]:
-    """A task without which the service cannot go on: if it fails, the service stops, and
-    `app.state.has_failed` says that this was not asked for."""
+    """A task without which the service cannot go on. If the task fails, the service stops, and
+    `app.state.has_failed` says that nobody asked the service to stop."""
 
     async def supervise() -> None:
         try:
@@ -456,16 +455,6 @@ def _supervised(app: Starlette, work: Awaitable[None]) -> asyncio.Task[None]:
             signal.raise_signal(signal.SIGTERM)
 
     return asyncio.create_task(supervise())
-
-
-async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel tasks until all have ended. Before Python 3.12 `wait_for`, which the database's client
-    library uses, drops a cancellation that comes at the same time as its event."""
-    running = set(tasks)
-    while running:
-        for task in running:
-            task.cancel()
-        _, running = await asyncio.wait(running, timeout=CANCEL_AGAIN_SECONDS)
 
 
 def _expiring(service: Service, pool: Pool) -> tuple[Awaitable[None], ...]:

@@ -45,7 +45,7 @@ from app.append_locked(
 )
 
 -- name: limit_statements
--- The server ends a statement of this session after so many seconds.
+-- The server ends each statement of this session that takes longer than this number of seconds.
 select set_config('statement_timeout', %(seconds)s || 's', false)
 
 -- name: heads
@@ -83,7 +83,8 @@ where case
 end
 
 -- name: confirm
--- A commit that waits for a standby, and so for everything that was committed before.
+-- Writes a record to the WAL, so that the commit waits for a standby. A standby that has this commit has
+-- all earlier commits, too.
 select pg_logical_emit_message(true, 'throughline', '')
 
 -- name: stream
@@ -187,7 +188,7 @@ values (
 on conflict do nothing
 
 -- name: remove_older_snapshots
--- Those of another form are of processes of another version, which may still read them.
+-- Snapshots of another form stay: processes of another version of the service may still read them.
 delete from app.snapshot
 where tenant_id = %(tenant_id)s and stream_id = %(stream_id)s and type = %(form)s
     and version < %(version)s

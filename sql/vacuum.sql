@@ -2,7 +2,7 @@
 
 -- name: dead_rows_ratio
 -- Of the table that waits most for a vacuum: its dead rows, divided by the number of dead rows at which
--- autovacuum starts. Small tables have always some dead rows, so this number is 10,000 at least.
+-- autovacuum starts. Small tables always have some dead rows, so this number is 10,000 at least.
 select coalesce(max(
     stat.n_dead_tup / greatest(
         10000,

@@ -48,8 +48,8 @@ LONGEST = (
 
 # Atheris exists only for some platforms: see pyproject.toml.
 collect_ignore = [] if find_spec("atheris") else ["test_fuzz.py"]
-# These drills wait for time-outs, and need both cores for themselves: they run only where they are
-# named, as `make prove` does.
+# These drills wait for time-outs, and need both cores for themselves: they run only where a command
+# names their files, as `make prove` does.
 collect_ignore += [f"service/eventlog/{each}.py" for each in ("test_lost_events", "test_patroni")]
 if pooler.PROGRAM is None:
     collect_ignore.append("service/postgres/test_pooler.py")

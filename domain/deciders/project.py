@@ -81,7 +81,7 @@ def evolve(state: Project, event: ProjectEvent) -> Project:
     """The project after one more event."""
     match event:
         case ProjectRegistered() | ProjectDescribed() if state.is_erasing:
-            return state  # only where the event is read again, after a snapshot
+            return state  # the state is of a snapshot, which is newer than this event
         case ProjectRegistered():
             return replace(state, project_id=event.project_id, description=_described(event))
         case ProjectDescribed():
@@ -114,7 +114,7 @@ def fold(events: Iterable[ProjectEvent], state: Project = INITIAL) -> Project:
 
 
 def without_texts(state: Project) -> Project:
-    """The project as its snapshots have it: an erasure has nothing to remove from them.
+    """The project as its snapshots have it: a snapshot has nothing that an erasure removes.
 
     The newest event of DESCRIBING, folded onto such a project, makes the whole project again.
     """

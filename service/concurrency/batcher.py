@@ -13,7 +13,8 @@ class Batcher(Generic[T]):
 
     `write` is given up to `most` items in their order, and returns when they are stored; it retries
     by itself. The items that are being written still count as waiting until `write` has returned.
-    `gather_seconds` is how long an item that is not urgent waits for others; it may be changed.
+    `gather_seconds` is how long an item that is not urgent waits for other items. A caller may
+    change it at any time.
     """
 
     def __init__(

@@ -150,7 +150,7 @@ class LiveLog:
             if last is not None and [each.cursor for each in events[:1]] != [last]:
                 if await self._store.is_lost(last):
                     raise HistoryLost
-                return []  # a former primary had answered
+                return []  # the answer was of a former primary, which lacks the newest events
             return events[known:]
         except DATABASE_AWAY as error:
             _log.warning("follower_waits", error=type(error).__name__)

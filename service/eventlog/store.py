@@ -26,11 +26,12 @@ from service.wire import BEGINNING, cursor
 SQL: Final = sql.statements("events.sql")
 PAGE: Final = 1_000
 REPLAY_PAGE: Final = 256
-"""Events that a replay hands out at once, while PostgreSQL sends the next ones. The buffer of a
-socket takes about as many."""
+"""How many events a replay hands out at once, while PostgreSQL sends the next events. The buffer of
+a socket holds about as many events."""
 
 REPLAY_STATEMENT: Final = 50_000
-"""Events of one statement of a replay: no snapshot is older than it takes to work on them."""
+"""How many events one statement of a replay reads. A statement keeps its snapshot of the database
+until the caller has worked on all of these events. So a long replay has many statements."""
 
 END: Final = 2**63 - 1
 BACKWARDS_PAGE: Final = 32
@@ -88,8 +89,8 @@ class Recorded(NamedTuple):
 class Snapshot(NamedTuple):
     """The state of a stream at a version, as JSON in UTF-8.
 
-    It has no text that an erasure removes. `text_version` is the version of the event that has the
-    state's texts.
+    The state has no text that an erasure removes. `text_version` is the version of the event that
+    has the state's texts; None where no event has any.
     """
 
     form: str
@@ -174,16 +175,17 @@ class EventStore:
         *,
         forms: Mapping[str, str | None] | None = None,
     ) -> dict[str, list[Recorded]]:
-        """The events of several streams, each with a version above the one given, in order.
+        """The events of several streams, each stream in order. `after` has a version for each
+        stream: the events have higher versions.
 
-        For a stream with a form, its newest snapshot of this form stands in the place of the events
-        up to it, with the form as its type. The event with the snapshot's texts, if it has one, is
-        next. The reads `beside` are sent in the same round trip. They see at least what the streams
-        had.
+        For a stream with a form, the newest snapshot of this form stands in the place of the events
+        up to the snapshot, with the form as its type. The event that has the texts of the state, if
+        there is one, comes next. The reads `beside` are sent in the same round trip. They see at
+        least all events that this method returns.
         """
         asked = {"tenant_id": tenant_id, "stream_id": [*after], "after": [*after.values()]}
         form = [(forms or {}).get(each) for each in after]
-        # Where all streams are remembered, the reads beside are all that is asked.
+        # Where the caller remembers all streams, only the reads `beside` are sent.
         streams = [_events("streams", asked | {"form": form})] if after else []
         async with tenant_transaction(self._pool, tenant_id) as connection:
             for read in (*streams, *beside):
@@ -257,7 +259,7 @@ class EventStore:
         """All events in order, in pages, up to the head of the log at the end of the replay.
 
         PostgreSQL goes on with its work while the caller works on a page. So a replay keeps one
-        connection of the pool, and the pages of one statement are of one snapshot.
+        connection of the pool, and all pages of one statement show the log at the same moment.
         """
         began = -1
         while began < after:
@@ -268,7 +270,7 @@ class EventStore:
                     after = page[-1].position
 
     async def _streamed(self, bounds: dict[str, Any]) -> AsyncGenerator[list[Recorded]]:
-        """The pages of one statement, each as soon as it is there."""
+        """The pages of one statement, each page as soon as its events have come."""
         async with streaming_transaction(self._pool) as connection:
             cursor = connection.cursor(row_factory=_row)
             stream = cursor.stream(SQL["range"], bounds, binary=True, size=REPLAY_PAGE)

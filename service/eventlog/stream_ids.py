@@ -35,8 +35,8 @@ class Snapshots(Generic[S]):
     `form` names the fields and the rules of the state; snapshots of another form are not read.
 
     An erasure changes no snapshot, so a snapshot never has a text that an erasure removes: `bare`
-    gives the state without its texts. The newest event of the types `texts` has them. The snapshot
-    has the version of this event, which is read again after the snapshot.
+    gives the state without its texts. The newest event of the types `texts` has these texts. The
+    snapshot has the version of this event, and the event is read together with the snapshot.
     """
 
     form: str

@@ -79,7 +79,8 @@ class _Known:
     version: int
     is_fresh: bool
     text_version: int = 0
-    """The version of the event that a snapshot of the state leaves to be read again; 0 for none."""
+    """The version of the event that has the state's texts, which a snapshot leaves out; 0 where no
+    event has any."""
     measured: int = 0
     grown: int = 0
     """The bytes of the state as JSON when it was measured last, and of its events since then."""
@@ -137,8 +138,8 @@ class Transaction:
     async def recall(self, *streams: AnyStream, beside: Sequence[Read[Any]] = ()) -> None:
         """Load several streams in one round trip, and send the reads `beside` in the same trip.
 
-        The reads see at least what the streams had, also where those are remembered ones: the
-        append fails on a remembered stream that is out of date.
+        The reads see at least all events that the states of the streams have. A remembered stream
+        may be out of date, and then the append fails.
         """
         missing = [
             each
@@ -338,7 +339,7 @@ class Transactions:
             return appended
 
     async def _kept(self, found: Appended) -> Appended:
-        """Return the append that was found in the log, once a standby has it.
+        """Wait until a standby has an append that was found in the log; returns the append.
 
         Raises OutcomeUnknown where the connection is lost in this wait.
         """

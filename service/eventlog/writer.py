@@ -389,8 +389,9 @@ class Writer:
         elif appended:
             item, at = appended[-1]
             self._live_log.skip_to(cursor(at.last_position, item.append_id))
+        if appended:
+            self.kept = appended[-1][1].last_position
         for item, at in appended:
-            self.kept = at.last_position
             item.succeed(at)
 
     # The connection ------------------------------------------------------------------------------

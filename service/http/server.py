@@ -190,12 +190,12 @@ class Server(uvicorn.Server):
 
     @property
     def has_failed(self) -> bool:
-        """Whether it stopped by itself, because a part of the service failed."""
+        """Whether the service stopped by itself, because a part of it failed."""
         return getattr(self._app.state, "has_failed", False)
 
     def require_sound(self) -> None:
-        """Raises ServiceFailed where it stopped by itself. A supervisor of processes must see a
-        failure, or else it does not start the service again."""
+        """Raises ServiceFailed where the service stopped by itself. A supervisor of processes
+        starts the service again only where the process ends with a failure."""
         if self.has_failed:
             raise ServiceFailed("A part of the service failed. Its log says why. Start it again.")
 

@@ -1,4 +1,4 @@
-"""Shows in a metric how late vacuum is: dead rows make every read and every append slower."""
+"""Shows in a metric how late a vacuum is: dead rows make every read and every append slower."""
 
 import asyncio
 from typing import Final

@@ -41,8 +41,9 @@ from service.ops import tracing
 from service.ops.tracing import Span, Value
 
 TIMEOUT: Final = httpx2.Timeout(None, connect=5.0)
-"""For the SDK's HTTP client: `ModelClient` limits how long the provider may be silent. A limit in
-the HTTP client would move a timer with every piece that it reads."""
+"""The limits of the SDK's HTTP client: only the time to connect has a limit. `ModelClient` limits
+how long the provider may be silent. A limit in the HTTP client would move a timer with every piece
+of data that the client reads."""
 
 Kind = Literal["transient", "permanent", "refused", "truncated"]
 
@@ -424,7 +425,8 @@ def _uses(written: dict[int, _Written], call: ModelCall) -> list[ToolUse]:
 
 
 def body(response: httpx2.Response) -> AsyncIterable[bytes]:
-    """The bytes of a response, from its stream itself where they are not compressed."""
+    """The bytes of a response. Bytes that are not compressed come from the stream of the response
+    itself: the HTTP client's own reading would put several generators around this stream."""
     if "content-encoding" in response.headers or not isinstance(
         response.stream, httpx2.AsyncByteStream
     ):
@@ -436,7 +438,7 @@ def _events(
     found: Iterable[ServerSentEvent], response: httpx2.Response
 ) -> Iterator[dict[str, Any]]:
     """The events of a reply, as JSON and not as the SDK's models: to build a model takes longer
-    than all that is done with the event.
+    than all other work on the event.
 
     An error event raises what the SDK's stream raises.
     """

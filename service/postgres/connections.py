@@ -79,7 +79,6 @@ class OwnConnection(Connection):
 Connect = Callable[[], Awaitable[OwnConnection]]
 Pool = AsyncConnectionPool[OwnConnection]
 ROLES: Final = sql.statements("roles.sql")
-T = TypeVar("T")
 
 OPEN: Final[WeakSet[Connection]] = WeakSet()
 """The connections of this process, closed ones among them."""

@@ -27,9 +27,9 @@ _log = structlog.stdlib.get_logger(__name__)
 async def answered(work: Awaitable[T], connection: Connection, connect: Connect) -> T:
     """The result of `work`, which waits for the server of the connection.
 
-    While there is none, `connect` looks for the primary. Where that is another server, `work` gets
-    an OperationalError. Raises what `work` raises. A cancelled caller waits for the end of `work`,
-    which has the connection until then.
+    While there is no answer, `connect` looks for the primary. Where the primary is another server,
+    `work` gets an OperationalError. Raises what `work` raises. A cancelled caller waits until
+    `work` has ended: `work` uses the connection until then.
     """
     at = address(connection)
     working = asyncio.ensure_future(work)
@@ -53,7 +53,7 @@ async def _drop_if_moved(at: tuple[str, int], connect: Connect) -> None:
     try:
         async with await connect() as primary:
             there = address(primary)
-    except (psycopg.OperationalError, OSError):  # there is none
+    except (psycopg.OperationalError, OSError):  # there is no primary
         return
     if there != at:
         _log.warning("primary_moved", dropped=sum(_dropped(at)))

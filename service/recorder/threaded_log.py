@@ -7,6 +7,7 @@ from functools import partial
 from threading import Lock, Thread
 from typing import Any, Final, TypeVar
 
+from service.concurrency.tasks import cancelled
 from service.eventlog.live import LiveLog
 from service.eventlog.store import EventStore
 from service.eventlog.writer import Writer
@@ -113,9 +114,8 @@ class ThreadedLog:
             finally:
                 self.writer.close()
                 await writing
-                listening.cancel()
-                # A second cancellation, by the end of the loop, would leave a connection open.
-                await asyncio.wait((listening,))
+                # The end of the loop would cancel the task, too, and then leave a connection open.
+                await cancelled(listening)
 
 
 async def _first(awaited: Coroutine[Any, Any, object], *running: asyncio.Task[None]) -> None:

@@ -22,7 +22,7 @@ FIRST: Final = 10
 """How many faults of a kind are named."""
 
 STEP: Final = 10_000
-"""The events of a stream that are read and folded at once."""
+"""How many events of a stream are read and folded at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,7 @@ async def _readable(connection: Connection, upto: int, progress: Progress) -> Ch
 
 @dataclass(slots=True)
 class _Folded:
-    """A stream that is folded from its first event on, a step at a time."""
+    """A stream that has snapshots, folded from its first event on, a step at a time."""
 
     tenant_id: str
     stream_id: str
@@ -118,7 +118,7 @@ class _Folded:
 
 
 async def _snapshots(connection: Connection) -> Check:
-    """Fold each stream with snapshots anew, up to each of them."""
+    """Fold each stream that has snapshots anew, and compare its state with each snapshot."""
     forms = {each.snapshots.form: each for each in DECIDERS.values() if each.snapshots}
     found = await connection.execute(SQL["snapshots"], {"forms": [*forms]})
     faults: list[str] = []

@@ -22,8 +22,9 @@ UNSTORED_BYTES: Final = 256 * 1024
 GATHER_SECONDS: Final = 0.05
 MOST_GATHER_SECONDS: Final = 0.1
 GATHER_SECONDS_A_REPLY: Final = 0.001
-"""How long text is gathered before it is stored and shown: longer, the more replies are written at
-once. Fewer frames then have all of their text, and a process carries more replies."""
+"""How long text is gathered before it is stored and shown. The more replies are written at once,
+the longer it is gathered: then the same text is in fewer frames, and a process carries more
+replies."""
 
 MOST_WRITERS: Final = 10_000
 """Writers whose frames go into one insert."""
@@ -218,5 +219,5 @@ class Flusher:
 
 
 def gather_seconds(replies: int) -> float:
-    """How long text is gathered while so many replies are written at once."""
+    """How long text is gathered while this number of replies is written at once."""
     return min(max(GATHER_SECONDS, replies * GATHER_SECONDS_A_REPLY), MOST_GATHER_SECONDS)

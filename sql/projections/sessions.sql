@@ -45,10 +45,11 @@ create table sessions (
 ) with (fillfactor = 70);
 -- The tenant is not the first column. Otherwise PostgreSQL would use this index in place of the
 -- primary key while the table is small, and keep that plan: each update would read half of the
--- tenant's sessions. Mode and status are for the session of a user's next message: a user may have
--- many sessions in a project that are not of mode plan, or not active.
+-- tenant's sessions. The service looks for the session of a user's next message by mode and status:
+-- a user may have many sessions of other modes in a project, and many sessions that are not active.
 create index sessions_of_user on sessions (user_id, project_id, tenant_id, mode, status);
--- A project is erased session by session: the erased ones must not be in the way of the next.
+-- A project is erased session by session. The search for the next session must not pass through the
+-- sessions that are already erased.
 create index sessions_of_project on sessions (project_id, opened_at, tenant_id)
 where status <> 'deleted';
 -- Lists, the newest first. An index on the position itself would change with every message, and an
@@ -60,7 +61,8 @@ create index sessions_recent_of_user on sessions (user_id, tenant_id, active_blo
 create index sessions_of_prompt on sessions (prompt_id, prompt_version_id, user_id, tenant_id)
 where prompt_id is not null;
 -- The columns of this index hardly ever change. So an update of a session does not touch the index,
--- unless it changes the status. Sessions of most modes stay active, and only the others are looked for.
+-- unless it changes the status. The mode comes first, because sessions of most modes stay active, and
+-- the search is for sessions of the few modes that expire.
 create index sessions_active on sessions (mode, opened_at) where status = 'active';
 grant select, insert, update on sessions to throughline_service;
 

@@ -324,7 +324,8 @@ PAST: Final = """
         now() - interval '1 day', now() - interval '1 day', n, n
     from generate_series(1, 4000) as n
 """
-"""Sessions of one user in one project: of setup and active, of plan and expired or deleted."""
+"""Sessions of one user in one project. The sessions of mode setup are active, and the sessions of
+mode plan are expired or deleted."""
 
 
 @pytest.mark.parametrize("planning", ["force_custom_plan", "force_generic_plan"])
@@ -334,7 +335,8 @@ PAST: Final = """
 async def test_a_search_does_not_pass_through_a_large_past(
     url: str, name: str, most: int, planning: str
 ) -> None:
-    """The next session of mode plan, those to expire, and those to erase."""
+    """The service searches for the active session of mode plan, for sessions that must expire, and
+    for sessions of a project that must be erased."""
     async with owning(url) as owner:
         await owner.execute(PAST.encode())
         await owner.execute("vacuum analyze app.sessions")

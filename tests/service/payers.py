@@ -1,8 +1,9 @@
-"""Clients that pay while the database fails over, and what the log must hold after it."""
+"""Clients that pay while the database fails over, and what the log must hold afterwards."""
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from itertools import count
 
 import httpx
@@ -48,7 +49,7 @@ class Payer:
                 key = next(keys)
 
     async def _paid(self, key: str) -> httpx.Response | None:
-        """The answer; None where the connection broke or the process was away."""
+        """The answer to a payment; None where the connection broke or the process was away."""
         body = {"userId": "payer", "seconds": 1, "kind": "paid"}
         headers = {"Idempotency-Key": key}
         try:
@@ -56,6 +57,16 @@ class Payer:
             return await client.post("/v1/billing/credits", json=body, headers=headers)
         except httpx.TransportError:
             return None
+
+
+@asynccontextmanager
+async def paying(payers: Sequence[Payer]) -> AsyncGenerator[None]:
+    """The payers pay during the block. At its end each payer has its last payment acknowledged."""
+    tasks = [asyncio.create_task(payer.run()) for payer in payers]
+    yield
+    for payer in payers:
+        payer.ends.set()
+    await asyncio.gather(*tasks)
 
 
 def require_whole_log(url: str, payers: Sequence[Payer]) -> list[int]:

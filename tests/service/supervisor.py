@@ -1,4 +1,4 @@
-"""A supervisor of the service's processes, as production has one."""
+"""A supervisor of the service's processes, for tests in which the processes fail."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -30,7 +30,7 @@ class Supervisor:
     async def _watch(self, watched: Replica) -> None:
         while True:
             await _ended(watched.process)
-            assert await watched.wait() == 1, "it stops by itself only with a failure"
+            assert await watched.wait() == 1, "a process stops by itself only with a failure"
             self.restarts += 1
             fresh = await self._start()
             former, watched.client = watched.client, fresh.client
@@ -38,7 +38,7 @@ class Supervisor:
             await former.aclose()
 
     async def _start(self) -> Replica:
-        """Start until a process listens: it cannot while there is no primary."""
+        """Start processes until one of them listens: no process can while there is no primary."""
         while True:
             with suppress(EOFError):
                 return await self._services.start()

@@ -98,12 +98,12 @@ class Supervisor:
                 process.order("stop at once")
         self._stop_asked.set()
 
-    # Start ---------------------------------------------------------------------------------------
-
     def require_sound(self) -> None:
-        """Raises WorkersFailed where it stopped by itself."""
+        """Raises WorkersFailed where the supervisor stopped by itself."""
         if self._has_failed:
             raise WorkersFailed("The worker processes cannot be kept. The lines above say why.")
+
+    # Start ---------------------------------------------------------------------------------------
 
     async def _start_all(self) -> None:
         """Start all workers, and let them listen when all of them are prepared."""

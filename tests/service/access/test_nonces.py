@@ -12,7 +12,8 @@ from tests.service.eventlog.test_log_under_fire import kill
 
 WRITES = 5
 SETTINGS = {"wal_writer_delay": "10s"}
-"""PostgreSQL itself would write what nobody waits for after a fifth of a second."""
+"""With its default, PostgreSQL writes a commit that nobody waits for to the disk after 0.2
+seconds."""
 
 
 async def test_no_answered_write_loses_its_nonce_in_a_crash() -> None:
@@ -27,7 +28,7 @@ async def test_no_answered_write_loses_its_nonce_in_a_crash() -> None:
 
 
 async def stored(url: str) -> int:
-    """The number of nonces, as soon as the database is back."""
+    """The number of nonces in the table, as soon as the database is back."""
     while True:
         try:
             async with await connections.connect(url) as connection:

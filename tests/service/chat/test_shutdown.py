@@ -138,7 +138,8 @@ async def test_the_next_service_continues_the_session(url: str) -> None:
 
 
 async def test_a_service_that_stops_does_not_renew_the_lease_that_it_gave_back(url: str) -> None:
-    """A lease that is gone stops a process by a signal, which here would stop the test run."""
+    """A process that finds its lease gone sends itself a signal. The test counts these signals:
+    otherwise a signal would stop the test run."""
     heard: list[int] = []
     former = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
     try:

@@ -1,17 +1,14 @@
 """The primary dies or stands still under load, and the standby is promoted."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Final
 
-import psycopg
 import pytest
 
 from service.model.offline.app import OfflineModel
-from service.postgres.embedded import Server
-from tests.nodes import Pair, pair
+from tests.nodes import Pair
 from tests.running import running
-from tests.service.payers import Payer, require_whole_log
+from tests.service.payers import Payer, paying, require_whole_log
 from tests.service.replicas import Reader
 from tests.sizes import chance, size
 
@@ -20,15 +17,6 @@ pytestmark = pytest.mark.slow
 FAILOVERS: Final = size(1, 20)
 CLIENTS: Final = 8
 STREAM_SECONDS: Final = 30.0
-
-
-@pytest.fixture
-def nodes(server: Server, template: str) -> Iterator[Pair]:
-    assert template
-    with pair(server) as both:
-        with psycopg.connect(both.primary.url(), autocommit=True) as admin:
-            admin.execute("create database drill template throughline_template")
-        yield both
 
 
 async def test_a_failover_loses_nothing_that_was_acknowledged_and_bills_nothing_twice(
@@ -42,25 +30,22 @@ async def test_a_failover_loses_nothing_that_was_acknowledged_and_bills_nothing_
         await service.credit()
         await service.credit("payer", 1)
         payers = [Payer((service, other)[number % 2], number) for number in range(CLIENTS)]
-        paying = [asyncio.create_task(payer.run()) for payer in payers]
         readers: list[Reader] = []
-        for number in range(FAILOVERS):
-            reader = Reader()
-            readers.append(reader)
-            asked = asyncio.create_task(reader.ask(service, f"Good morning {number}"))
-            await reader.until("chunk")
-            if random.random() < 0.5:
-                nodes.primary.freeze()
-                await asyncio.sleep(random.random())
-            await asyncio.to_thread(nodes.fail_over)
-            async with asyncio.timeout(STREAM_SECONDS):
-                await asked
-                await reader.finish(service)
-                joined = await other.join(reader.reply_id)
-            assert joined == reader.events
-        for payer in payers:
-            payer.ends.set()
-        await asyncio.gather(*paying)
+        async with paying(payers):
+            for number in range(FAILOVERS):
+                reader = Reader()
+                readers.append(reader)
+                asked = asyncio.create_task(reader.ask(service, f"Good morning {number}"))
+                await reader.until("chunk")
+                if random.random() < 0.5:
+                    nodes.primary.freeze()
+                    await asyncio.sleep(random.random())
+                await asyncio.to_thread(nodes.fail_over)
+                async with asyncio.timeout(STREAM_SECONDS):
+                    await asked
+                    await reader.finish(service)
+                    joined = await other.join(reader.reply_id)
+                assert joined == reader.events
         account = await service.account("payer")
         billed = [reader.events[-1][1]["metadata"]["billed_seconds"] for reader in readers]
         asking = await service.account("u1")

@@ -1,4 +1,4 @@
-"""An append is acknowledged when a standby has it, however the wait for the standby ended.
+"""An append is acknowledged when a standby has the append, however the wait for the standby ended.
 
 PostgreSQL commits on its own disk first and then waits for the standby. Where this wait is
 interrupted, the commit is visible to everybody, and no other server has it.
@@ -32,6 +32,7 @@ from service.postgres import connections, migrations
 from service.postgres.embedded import Server
 from tests.running import KEYS
 from tests.service.eventlog.logs import Log, event, running_log
+from tests.service.eventlog.test_live import listeners
 from tests.service.eventlog.test_log_under_fire import own_server
 from tests.service.replicas import prepare, replicas
 
@@ -49,7 +50,8 @@ def primary() -> Iterator[Server]:
 
 @asynccontextmanager
 async def no_standby(primary: Server) -> AsyncGenerator[None]:
-    """The primary waits for a standby. The standby comes, and has everything, at the end."""
+    """During the block the primary waits for a standby. At the end of the block a standby comes,
+    which has all commits."""
     await _configure(primary, "alter system set synchronous_standby_names = 'nobody'")
     try:
         await _until_commits_wait(primary)
@@ -59,7 +61,7 @@ async def no_standby(primary: Server) -> AsyncGenerator[None]:
 
 
 async def _until_commits_wait(primary: Server) -> None:
-    """Wait until all processes of the server know the setting: commit until a commit waits."""
+    """Commit until a commit waits: then all processes of the server know the setting."""
     commit = "select pg_logical_emit_message(true, 'a commit', '')"
     async with await connections.connect(primary.url, as_service=False) as owner:
         waiting = asyncio.create_task(until_a_commit_waits(primary.url))
@@ -94,7 +96,7 @@ async def until_a_commit_waits(url: str, *, but: int = 0, of: str = "") -> int:
 
 
 async def interrupt(url: str, pid: int, how: str) -> None:
-    """Interrupt the wait of this process of the server. What it has committed is visible then."""
+    """Interrupt the wait of this process of the server. Everybody sees its commit then."""
     if how == "crashed":
         psutil.Process(pid).kill()
         return
@@ -110,7 +112,8 @@ async def is_stored(primary: Server, append_id: UUID) -> bool:
 
 
 async def require_waits(primary: Server, work: asyncio.Task[Any], *, but: int) -> None:
-    """The work has another commit that waits for the standby, and ends no sooner."""
+    """The work has another commit, which waits for the standby, and the work does not end
+    before."""
     waiting = asyncio.create_task(until_a_commit_waits(primary.url, but=but))
     await asyncio.wait((waiting, work), return_when=asyncio.FIRST_COMPLETED)
     assert not work.done()
@@ -134,7 +137,7 @@ async def test_an_append_that_no_standby_has_is_not_acknowledged(primary: Server
 
 
 async def test_a_request_that_no_standby_has_is_not_answered_from_the_log(primary: Server) -> None:
-    """Another process finds what the first one has stored, and waits for the standby as well."""
+    """A second process finds the append of the first process, and waits for the standby as well."""
     async with running_log(primary.url) as log, running_log(primary.url) as other:
         async with no_standby(primary):
             first = asyncio.create_task(_pay(log))
@@ -152,7 +155,7 @@ async def test_a_request_that_no_standby_has_is_not_answered_from_the_log(primar
 
 
 async def test_a_process_that_stops_does_not_interrupt_the_wait(primary: Server) -> None:
-    """What waits for the standby stays invisible, and is there when the standby has it."""
+    """An append that waits for the standby is invisible until the standby has the append."""
     append_id = uuid4()
     async with running_log(primary.url) as log:
         async with no_standby(primary):
@@ -185,7 +188,7 @@ async def test_a_signature_is_used_up_without_a_standby(primary: Server) -> None
 async def test_a_former_primary_that_lacks_an_event_does_not_stop_the_process(
     primary: Server, url: str
 ) -> None:
-    """The process meets the former primary, which has no standby, before it ends."""
+    """The process connects to the former primary, which still runs and has no standby."""
     addresses = [url]
 
     async def connect() -> connections.OwnConnection:
@@ -200,7 +203,8 @@ async def test_a_former_primary_that_lacks_an_event_does_not_stop_the_process(
         await live_log.listening.wait()
         async with no_standby(primary):
             addresses.append(primary.url)
-            await _end_listeners(url)
+            async with await connections.connect(url, as_service=False) as owner:
+                await listeners(owner, end=True)
             pid = await until_a_commit_waits(primary.url)
             addresses.pop()
             await interrupt(primary.url, pid, "terminate")
@@ -214,7 +218,7 @@ async def test_a_former_primary_that_lacks_an_event_does_not_stop_the_process(
 
 
 async def test_a_process_that_knows_a_lost_event_stops_with_a_failure(url: str) -> None:
-    """Nobody asked it to stop: a supervisor of processes starts a failed process again."""
+    """Nobody asked the process to stop: a supervisor of processes starts a failed process again."""
     async with replicas(url) as services:
         process = await services.start()
         await prepare(process, "p1")
@@ -223,13 +227,6 @@ async def test_a_process_that_knows_a_lost_event_stops_with_a_failure(url: str) 
             await owner.execute("delete from app.event")
         async with asyncio.timeout(60):
             assert await process.wait() == 1
-
-
-async def _end_listeners(url: str) -> None:
-    """End the connection that listens."""
-    ends = "select pg_terminate_backend(pid) from pg_stat_activity where query like 'listen%'"
-    async with await connections.connect(url, as_service=False) as owner:
-        await owner.execute(ends.encode())
 
 
 async def _pay(log: Log) -> tuple[Any, Appended | None]:

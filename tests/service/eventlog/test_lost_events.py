@@ -1,31 +1,21 @@
 """An event that was never acknowledged is read by all processes, and then lost in a failover."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 
 import httpx
 import psycopg
 import pytest
 
 from service.eventlog.errors import OutcomeUnknown
-from service.postgres.embedded import Server
-from tests.nodes import Pair, pair
+from tests.nodes import Pair
 from tests.service.eventlog.logs import running_log
 from tests.service.eventlog.test_kept import interrupt, until_a_commit_waits
-from tests.service.payers import Payer, require_whole_log
+from tests.service.payers import Payer, paying, require_whole_log
 from tests.service.replicas import Replica, prepare, replicas
 from tests.service.supervisor import Supervisor
 from tests.service.watching import SSE, said, until
-
-
-@pytest.fixture
-def nodes(server: Server, template: str) -> Iterator[Pair]:
-    assert template
-    with pair(server) as both:
-        with psycopg.connect(both.primary.url(), autocommit=True) as admin:
-            admin.execute("create database drill template throughline_template")
-        yield both
 
 
 class Watcher:
@@ -52,7 +42,7 @@ async def test_processes_that_read_a_lost_event_start_again_and_go_on(nodes: Pai
         credit = {"userId": "payer", "seconds": 1, "kind": "paid"}
         (await two[0].client.post("/v1/billing/credits", json=credit)).raise_for_status()
         payers = [Payer(two[number % 2], number) for number in range(4)]
-        async with Supervisor(services).watching(two) as supervisor, _paying(payers):
+        async with Supervisor(services).watching(two) as supervisor, paying(payers):
             watchers = [Watcher(each) for each in two]
             watching = [asyncio.create_task(each.run()) for each in watchers]
             await until(lambda: all(watcher.cursors for watcher in watchers))
@@ -73,13 +63,13 @@ async def test_processes_that_read_a_lost_event_start_again_and_go_on(nodes: Pai
 
 
 async def _lost(nodes: Pair, watchers: Sequence[Watcher]) -> str:
-    """The cursor of an event that the primary has and no standby, and that all watchers read: an
-    operator has interrupted the wait for the standby."""
+    """Let an operator interrupt the wait for the standby. Returns the cursor of the event: the
+    primary alone has the event, and all watchers have read it."""
     url = nodes.primary.url("drill")
     async with running_log(url) as log:
         nodes.standby.kill()
         appending = asyncio.create_task(log.writer.append([said("not acknowledged")]))
-        pid = await until_a_commit_waits(url, of="append")  # of whichever process is first
+        pid = await until_a_commit_waits(url, of="append")  # the append of any process
         await interrupt(url, pid, "cancel")
         lost = await log.store.head_cursor()
         await until(lambda: all(lost in watcher.cursors for watcher in watchers))
@@ -88,15 +78,6 @@ async def _lost(nodes: Pair, watchers: Sequence[Watcher]) -> str:
         with pytest.raises(OutcomeUnknown):
             await appending
     return lost
-
-
-@asynccontextmanager
-async def _paying(payers: Sequence[Payer]) -> AsyncIterator[None]:
-    paying = [asyncio.create_task(payer.run()) for payer in payers]
-    yield
-    for payer in payers:
-        payer.ends.set()
-    await asyncio.gather(*paying)
 
 
 async def _until_all_pay(payers: Sequence[Payer]) -> None:

@@ -15,7 +15,7 @@ import structlog
 from service.model.offline.app import OfflineModel
 from service.postgres.embedded import Server
 from tests.patroni import Cluster, Member, cluster
-from tests.service.payers import Payer, require_whole_log
+from tests.service.payers import Payer, paying, require_whole_log
 from tests.service.replicas import Called, Reader, Replica, prepare, replicas
 from tests.service.supervisor import Supervisor
 from tests.sizes import chance, size
@@ -147,16 +147,12 @@ async def test_patroni_replaces_the_primary_and_nothing_acknowledged_is_lost(
         (await three[0].client.post("/v1/billing/credits", json=credit)).raise_for_status()
         payers = [Payer(three[number % 3], number) for number in range(CLIENTS)]
         readers: list[PatientReader] = []
-        async with Supervisor(services).watching(three) as supervisor:
-            paying = [asyncio.create_task(payer.run()) for payer in payers]
+        async with Supervisor(services).watching(three) as supervisor, paying(payers):
             for name in random.sample([*FAULTS] * ROUNDS, len(FAULTS) * ROUNDS):
                 readers.append(PatientReader())
                 asked, *others = random.sample(three, 3)
                 await _fail_over(nodes, name, readers[-1], asked, others)
                 _log.info("faults", count=len(readers), restarts=supervisor.restarts)
-            for payer in payers:
-                payer.ends.set()
-            await asyncio.gather(*paying)
         account = await _account(three[1], "payer")
         billed = [reader.events[-1][1]["metadata"]["billed_seconds"] for reader in readers]
         user = await _account(three[2], "u1")

@@ -237,7 +237,8 @@ async def test_a_cold_process_reads_an_account_from_its_newest_snapshot(
 
 
 MANY = 25
-"""The messages of a project with snapshots after each ten events. Two events begin the project."""
+"""The messages of a project that gets a snapshot after every ten events. Two more events begin the
+project."""
 
 
 async def register(transaction: Transaction) -> None:
@@ -337,7 +338,7 @@ async def test_a_read_passes_only_through_the_events_that_it_returns(
     assert [node for node in nodes(plan) if node.get("Rows Removed by Filter")] == []
 
 
-async def test_no_snapshot_has_what_an_erasure_removes_whoever_is_late(
+async def test_no_snapshot_has_a_text_that_an_erasure_removes_even_if_it_is_kept_late(
     url: str, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process may fold a project before its erasure, and keep the snapshot after it."""

@@ -295,14 +295,18 @@ async def cut(_run: LiveService, _owner: Connection, way: Cutter) -> AsyncGenera
     yield
 
 
-SLOW = pytest.mark.slow
 Fault = Callable[[LiveService, Connection, Cutter], AbstractAsyncContextManager[None]]
 
 
 @pytest.mark.parametrize(
-    "fault", [halted, cut, *(pytest.param(each, marks=SLOW) for each in (full, full_after, lost))]
+    "fault",
+    [
+        halted,
+        cut,
+        *(pytest.param(each, marks=pytest.mark.slow) for each in (full, full_after, lost)),
+    ],
 )
-async def test_whoever_does_what_a_503_says_does_nothing_twice(
+async def test_a_client_that_does_what_a_503_says_does_nothing_twice(
     url: str, monkeypatch: pytest.MonkeyPatch, fault: Fault
 ) -> None:
     monkeypatch.setattr(reads, "WAIT_SECONDS", 0.05)

@@ -1,4 +1,4 @@
-"""The provider's events, split from bytes that come in any pieces."""
+"""The provider's events are split from its bytes, in whatever pieces the bytes come."""
 
 import gzip
 from collections.abc import AsyncIterator

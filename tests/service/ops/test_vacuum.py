@@ -1,4 +1,4 @@
-"""The metric of dead rows follows the table that waits most for a vacuum."""
+"""The metric of dead rows shows the table that waits most for a vacuum."""
 
 from service.jobs.vacuum import dead_rows_ratio
 from service.ops import metrics
