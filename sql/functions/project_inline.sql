@@ -20,16 +20,19 @@ declare
     v_alone    text[];
     v_calls    text;
     v_each     record;
+    v_behind   boolean;
+    v_erases   constant boolean := p_types && app.erasures();
 begin
     lock table app.follow_lock in row exclusive mode;
     select
-        array_agg(name),
-        array_agg(name) filter (where set_aside > 0),
+        array_agg(name) filter (where follows),
+        array_agg(name) filter (where follows and set_aside > 0),
         string_agg(format('app.apply_%s($1, $2)', name), ', ' order by name)
-            filter (where set_aside = 0)
-    into v_affected, v_alone, v_calls
+            filter (where follows and set_aside = 0),
+        bool_or(not follows)
+    into v_affected, v_alone, v_calls, v_behind
     from app.projection
-    where follows and handles && p_types;
+    where follows and handles && p_types or is_inline and not follows;
     if v_calls is not null then
         begin
             execute 'select ' || v_calls using p_first - 1, p_last;
@@ -45,23 +48,25 @@ begin
         perform app.apply(name, p_first - 1, p_last) from unnest(v_alone) as name;
     end if;
 
-    if p_types && app.erasures() then
+    if v_erases then
         perform from app.projection where not is_inline order by name for no key update;
     end if;
-    for v_each in
-        select name, position, is_inline
-        from app.projection
-        where (is_inline or p_types && app.erasures())
-            and not follows and not is_paused and halted_at is null
-            and (position > p_first - 1000 or not is_inline)
-        order by name
-        for no key update skip locked
-    loop
-        if app.apply(v_each.name, v_each.position, p_last) then
-            update app.projection
-            set follows = v_each.is_inline, position = p_last
-            where name = v_each.name;
-        end if;
-    end loop;
+    if v_behind or v_erases then
+        for v_each in
+            select name, position, is_inline
+            from app.projection
+            where (is_inline or v_erases)
+                and not follows and not is_paused and halted_at is null
+                and (position > p_first - 1000 or not is_inline)
+            order by name
+            for no key update skip locked
+        loop
+            if app.apply(v_each.name, v_each.position, p_last) then
+                update app.projection
+                set follows = v_each.is_inline, position = p_last
+                where name = v_each.name;
+            end if;
+        end loop;
+    end if;
 end
 $$;
